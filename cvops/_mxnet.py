@@ -1,0 +1,156 @@
+"""The one place that imports MXNet.
+
+MXNet 1.9.1, its last release, was written against NumPy 1.16 and Python 3.8, and
+reads at import names that both have since dropped. Nothing of that needs to touch
+NumPy itself: the modules of MXNet, and they alone, are loaded with an ``import``
+of their own, which hands them NumPy with the old names added.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import inspect
+import itertools
+import re
+import sys
+import types
+import warnings
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import numpy as np
+
+#: What MXNet reads from NumPy and NumPy no longer has, or will not for long.
+_CONSTANTS = {
+    "bool": np.bool_,
+    "int": int,
+    "Inf": np.inf,
+    "PINF": np.inf,
+    "NINF": -np.inf,
+    "PZERO": 0.0,
+    "NZERO": -0.0,
+    "NAN": np.nan,
+    "NaN": np.nan,
+    "compat": types.SimpleNamespace(basestring=str),
+}
+_RENAMED = {
+    "alltrue": "all",
+    "cumproduct": "cumprod",
+    "in1d": "isin",
+    "product": "prod",
+    "round_": "round",
+    "row_stack": "vstack",
+    "sometrue": "any",
+    "trapz": "trapezoid",
+}
+_GONE = {"mirr", "msort", "npv", "pmt", "ppmt", "pv", "rate"}
+
+
+class _OldNumPy(types.ModuleType):
+    """NumPy, with the names that MXNet 1.9.1 expects of it."""
+
+    def __init__(self) -> None:
+        super().__init__("numpy")
+        vars(self).update(vars(np))
+        vars(self).pop("__getattr__", None)  # NumPy's own would come before the one below
+
+    def __getattr__(self, name: str) -> Any:
+        with warnings.catch_warnings():  # a name on its way out warns
+            warnings.simplefilter("ignore")
+            if hasattr(np, name):
+                value = getattr(np, name)
+            elif name in _CONSTANTS:
+                value = _CONSTANTS[name]
+            elif name in _RENAMED:
+                value = getattr(np, _RENAMED[name])
+            elif name in _GONE:
+                value = functools.partial(_gone, name)
+            else:
+                raise AttributeError(f"module 'numpy' has no attribute {name!r}")
+        setattr(self, name, value)
+        return value
+
+
+def _gone(name: str, *args: Any, **kwargs: Any) -> NoReturn:
+    raise NotImplementedError(f"NumPy {np.__version__} has no numpy.{name}")
+
+
+@functools.total_ordering
+class _Version:
+    """Stands in for the two classes of distutils.version, which Python 3.12 dropped."""
+
+    def __init__(self, text: str) -> None:
+        leading = itertools.takewhile(str.isdigit, re.split(r"[.+-]", text))
+        self.numbers = [int(part) for part in leading]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Version) and self.numbers == other.numbers
+
+    def __lt__(self, other: _Version) -> bool:
+        return self.numbers < other.numbers
+
+
+_PROVIDED: dict[str, Any] = {
+    "numpy": _OldNumPy(),
+    "distutils.version": types.SimpleNamespace(LooseVersion=_Version, StrictVersion=_Version),
+}
+
+
+def _import(
+    name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
+) -> Any:
+    """``__import__`` as the modules of MXNet see it."""
+    if level == 0 and name in _PROVIDED:
+        return _PROVIDED[name]
+    return builtins.__import__(name, globals, locals, fromlist, level)
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def exec_module(self, module: types.ModuleType) -> None:
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
+        with warnings.catch_warnings():  # of invalid escapes in its source, among others
+            warnings.simplefilter("ignore")
+            super().exec_module(module)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        if name.partition(".")[0] != "mxnet":
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        if spec and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def _cure_recordio(recordio: types.ModuleType) -> None:
+    """Replace ndarray.tostring, gone from NumPy 2.3 and a warning before, by tobytes."""
+    for function in (recordio.pack, recordio.pack_img):
+        source = inspect.getsource(function).replace(".tostring()", ".tobytes()")
+        exec(compile(source, "<cvops: mxnet.recordio>", "exec"), vars(recordio))
+
+
+@functools.cache
+def mxnet() -> Any:
+    """The module ``mxnet``, imported when first asked for.
+
+    It imports without a warning on Python 3.9 to 3.13 and NumPy 1.22 to 2.x. An
+    MXNet that the caller has already imported is taken as it is.
+
+    Raises:
+        ImportError: MXNet is not installed.
+    """
+    if "mxnet" not in sys.modules:
+        if importlib.util.find_spec("mxnet") is None:
+            raise ImportError("MXNet is not installed: pip install cvops[mxnet]")
+        sys.meta_path.insert(0, _Finder())
+    module = importlib.import_module("mxnet")
+    _cure_recordio(module.recordio)
+    return module

@@ -1,0 +1,109 @@
+"""MXNet imports through cvops, silently, whatever NumPy and Python there are."""
+
+import subprocess
+import sys
+
+import pytest
+
+WITH_MXNET = """
+import numpy
+before = set(dir(numpy))
+from cvops._mxnet import mxnet
+assert "mxnet" not in __import__("sys").modules, "not before it is asked for"
+mx = mxnet()
+"""
+
+
+def python(code, *options):
+    """Run ``code`` in a fresh interpreter where a warning is an error; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", *options, "-c", code], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module", autouse=True)
+def needs_mxnet():
+    pytest.importorskip("cvops._mxnet")
+    import importlib.util
+
+    if importlib.util.find_spec("mxnet") is None:
+        pytest.skip("no mxnet here")
+
+
+def test_silent_and_numpy_unchanged():
+    python(
+        WITH_MXNET
+        + """
+added = set(dir(numpy)) - before
+assert not added & {"bool", "PZERO", "alltrue", "in1d", "mirr"}, added
+assert mx.__version__ == "1.9.1"
+assert mxnet() is mx
+assert mx.nd.ones((2, 3)).sum().asscalar() == 6
+"""
+    )
+
+
+def test_names_that_numpy_dropped_work_inside_mxnet():
+    python(
+        WITH_MXNET
+        + """
+assert mx.np.ones((2,), dtype=bool).dtype == bool
+assert mx.np.pad(mx.np.ones((1, 1)), ((1, 0), (0, 0)), "constant").shape == (2, 1)
+assert mx.np.array([True, False]).any()
+x = mx.nd.ones((2, 3))
+import mxnet.test_utils
+mxnet.test_utils.assert_almost_equal(x, x)
+"""
+    )
+
+
+def test_record_with_an_array_for_a_label():
+    python(
+        WITH_MXNET
+        + """
+head = mx.recordio.IRHeader(0, [2.0, 5.0, 0.25], 7, 0)
+head, image = mx.recordio.unpack(mx.recordio.pack(head, b"jpeg"))
+assert head.id == 7 and head.label.tolist() == [2, 5, 0.25] and image == b"jpeg"
+"""
+    )
+
+
+def test_after_the_caller_imported_it():
+    """Taken as it is; only the cure of ndarray.tostring is added."""
+    python(
+        """
+import warnings
+import numpy
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    try:
+        import mxnet
+    except (AttributeError, ImportError):  # this NumPy or Python is too new for that
+        raise SystemExit
+from cvops._mxnet import mxnet as get
+assert get() is mxnet
+mxnet.recordio.pack(mxnet.recordio.IRHeader(0, [1.0], 0, 0), b"")
+"""
+    )
+
+
+def test_says_what_to_install():
+    out = python(
+        """
+import importlib.machinery, sys
+from cvops._mxnet import mxnet
+class Hide(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name == "mxnet" else super().find_spec(name, path, target)
+sys.meta_path[:] = [f for f in sys.meta_path if f is not importlib.machinery.PathFinder] + [Hide]
+try:
+    mxnet()
+except ImportError as error:
+    print(error)
+"""
+    )
+    assert "pip install cvops[mxnet]" in out
