@@ -1,0 +1,34 @@
+// The one place that launches kernels, and that turns what CUDA reports into C++ exceptions.
+// The tests' emulator gives its own cuda_runtime.h, so that the same text runs on a CPU.
+#pragma once
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+namespace cvops::cuda {
+
+inline void check(cudaError_t error, const std::string& what) {
+  if (error != cudaSuccess) throw std::runtime_error(what + ": " + cudaGetErrorString(error));
+}
+
+inline std::string text(dim3 d) {
+  return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")";
+}
+
+// Queues kernel<<<grid, block, shared, stream>>>(args...). Nothing to do if a grid's size is 0.
+template <typename... Params, typename... Args>
+void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared,
+            cudaStream_t stream, Args... args) {
+  if (grid.x == 0 || grid.y == 0 || grid.z == 0) return;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared;
+  config.stream = stream;
+  check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...),
+        std::string(name) + "<<<" + text(grid) + ", " + text(block) + ", " +
+            std::to_string(shared) + ">>>");
+}
+
+}  // namespace cvops::cuda

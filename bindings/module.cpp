@@ -1,0 +1,26 @@
+#include <pybind11/pybind11.h>
+
+#ifndef CVOPS_MODULE_NAME
+#define CVOPS_MODULE_NAME _native
+#endif
+
+#define CVOPS_OPS(X) \
+  X(box_iou)         \
+  X(multibox_prior)
+
+#define DECLARE(op) void bind_##op(pybind11::module_&);
+CVOPS_OPS(DECLARE)
+#ifdef CVOPS_CUDA
+DECLARE(device)
+#endif
+
+PYBIND11_MODULE(CVOPS_MODULE_NAME, m) {
+#define BIND(op) bind_##op(m);
+  CVOPS_OPS(BIND)
+#ifdef CVOPS_CUDA
+  m.attr("has_cuda") = true;
+  BIND(device)
+#else
+  m.attr("has_cuda") = false;
+#endif
+}

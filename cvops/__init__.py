@@ -1,0 +1,5 @@
+"""Detection primitives: MXNet 1.9.1's operators for any array, with one answer on every device."""
+
+from cvops import contrib as contrib
+from cvops.ops.box_iou import box_iou as box_iou
+from cvops.ops.multibox_prior import multibox_prior as multibox_prior

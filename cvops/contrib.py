@@ -1,0 +1,4 @@
+"""The ops under the names that they have in ``mx.nd.contrib``: ``from cvops import contrib``."""
+
+from cvops.ops.box_iou import box_iou as box_iou
+from cvops.ops.multibox_prior import multibox_prior as MultiBoxPrior

@@ -1,0 +1,45 @@
+"""Checks of arguments that are not arrays. Each names the argument and the value that it got."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, Sequence
+
+
+def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
+    """``value`` as a float in [low, high]. NaN is refused."""
+    try:
+        x = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+    if not low <= x <= high:
+        limits = f" in [{low:g}, {high:g}]" if (low, high) != (-math.inf, math.inf) else ""
+        raise ValueError(f"{name}: expected a number{limits}, got {value!r}")
+    return x
+
+
+def integer(name: str, value: Any, low: int = -(2**31), high: int = 2**31 - 1) -> int:
+    """``value`` as an int in [low, high]."""
+    try:
+        x = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+    if not low <= x <= high:
+        raise ValueError(f"{name}: expected an integer in [{low}, {high}], got {value!r}")
+    return x
+
+
+def numbers(name: str, value: Any, length: int | None = None) -> tuple[float, ...]:
+    """``value``, a number or a sequence of them, as a tuple of ``length`` floats (not empty)."""
+    items: Sequence[Any] = [value] if not hasattr(value, "__len__") else value
+    if isinstance(value, str) or len(items) == 0 or length not in (None, len(items)):
+        want = "one number or more" if length is None else f"{length} numbers"
+        raise ValueError(f"{name}: expected {want}, got {value!r}")
+    return tuple(number(name, item) for item in items)
+
+
+def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise ValueError(f"{name}: expected one of {list(choices)}, got {value!r}")
+    return str(value)

@@ -1,0 +1,53 @@
+// Box math, in one place for the CPU and the GPU. Coordinates are in the caller's units.
+#pragma once
+#include "common.cuh"
+
+namespace cvops {
+
+// Corners: left, top, right, bottom.
+struct Box {
+  float x1, y1, x2, y2;
+};
+
+// A box whose area was taken from the format that it came in. 0 for an inverted box.
+struct SizedBox {
+  Box box;
+  float area;
+};
+
+// Box i of an array of 4 floats each. On the GPU the array is aligned to 16 bytes.
+CVOPS_HD Box load_box(const float* boxes, int64 i) {
+#ifdef __CUDACC__
+  float4 b = reinterpret_cast<const float4*>(boxes)[i];
+  return {b.x, b.y, b.z, b.w};
+#else
+  const float* b = boxes + 4 * i;
+  return {b[0], b[1], b[2], b[3]};
+#endif
+}
+
+CVOPS_HD float clamped_area(float width, float height) {
+  return width < 0 || height < 0 ? 0.0f : width * height;
+}
+
+// A box in corner format, (x1, y1, x2, y2), or center format, (x, y, width, height).
+CVOPS_HD SizedBox sized(Box b, bool center) {
+  if (!center) return {b, clamped_area(b.x2 - b.x1, b.y2 - b.y1)};
+  float half_width = b.x2 / 2, half_height = b.y2 / 2;
+  Box corners = {b.x1 - half_width, b.y1 - half_height, b.x1 + half_width, b.y1 + half_height};
+  return {corners, clamped_area(b.x2, b.y2)};
+}
+
+// Area of the intersection, 0 when there is none. Where a comparison meets a NaN, b's side is used.
+CVOPS_HD float intersection(Box a, Box b) {
+  float width = smaller(a.x2, b.x2) - larger(a.x1, b.x1);
+  float height = smaller(a.y2, b.y2) - larger(a.y1, b.y1);
+  return (width > 0 ? width : 0.0f) * (height > 0 ? height : 0.0f);
+}
+
+// The same with MXNet's choice of the side for each format: rhs for corners, lhs for centers.
+CVOPS_HD float intersection(Box lhs, Box rhs, bool center) {
+  return center ? intersection(rhs, lhs) : intersection(lhs, rhs);
+}
+
+}  // namespace cvops

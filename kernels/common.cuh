@@ -1,0 +1,29 @@
+// Shared by every kernel file. Three compilers read it: NVRTC (through CuPy), nvcc (the extension)
+// and a plain C++ compiler (the CPU path, and the tests' emulator, which defines __CUDACC__). No
+// kernel file includes a standard header where __CUDACC__ is defined: NVRTC has none.
+#pragma once
+
+#ifdef __CUDACC__
+#define CVOPS_HD __host__ __device__ __forceinline__
+#ifndef CVOPS_DYNAMIC_SHARED  // the emulator has its own
+#define CVOPS_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#endif
+#else
+#include <cmath>
+#define CVOPS_HD inline
+#endif
+
+namespace cvops {
+
+using int64 = long long;
+using uint64 = unsigned long long;
+using uint32 = unsigned int;
+
+// Selects that keep MXNet's choice when an operand is NaN: the comparison is false, and the second
+// operand is taken. fminf and fmaxf would take the number instead.
+CVOPS_HD float larger(float a, float b) { return a > b ? a : b; }
+CVOPS_HD float smaller(float a, float b) { return a < b ? a : b; }
+
+CVOPS_HD int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
+
+}  // namespace cvops

@@ -1,0 +1,78 @@
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from emulator import backends
+
+from cvops._op import BACKENDS
+
+backends.register()
+
+#: Every way to run an op. Those that cannot run here are skipped by name, so that a report says what
+#: was not tested.
+PLACES = [
+    ("cpu", "numpy"),
+    ("cpu", "native"),
+    ("cpu", "emulated"),
+    ("cpu", "emulated-native"),
+    ("cuda", "cupy"),
+    ("cuda", "native"),
+]
+
+
+def runner(device, name):
+    """run(op, *arrays, **options): ``op`` on that backend; NumPy arrays in and out."""
+    missing = BACKENDS[device, name].missing()
+    if missing is not None:
+        pytest.skip(f"{name} on {device} {missing}")
+
+    def run(op, *args, **options):
+        def enter(x):
+            return _to_device(x) if device == "cuda" and isinstance(x, np.ndarray) else x
+
+        out = op(
+            *map(enter, args), **{k: enter(v) for k, v in options.items()}, backend=name
+        )
+        return tuple(map(_to_numpy, out)) if isinstance(out, tuple) else _to_numpy(out)
+
+    return run
+
+
+def _to_device(x):
+    try:
+        import cupy
+    except ImportError:
+        import torch
+
+        return torch.from_numpy(x).cuda()
+    return cupy.asarray(x)
+
+
+def _to_numpy(y):
+    return y if isinstance(y, np.ndarray) else y.get() if hasattr(y, "get") else y.cpu().numpy()
+
+
+@pytest.fixture(params=PLACES, ids=lambda place: "-".join(place))
+def run(request):
+    return runner(*request.param)
+
+
+@pytest.fixture(params=["emulated-address", "emulated-thread"])
+def run_sanitized(request):
+    """The kernels under AddressSanitizer and under ThreadSanitizer: for small inputs."""
+    return runner("cpu", request.param)
+
+
+@pytest.fixture(scope="session")
+def mx():
+    """MXNet, whose operators are what ours are held against."""
+    from cvops._mxnet import mxnet
+
+    try:
+        return mxnet()
+    except ImportError as error:
+        pytest.skip(str(error))

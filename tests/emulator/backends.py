@@ -1,0 +1,98 @@
+"""The emulator as backends of cvops: "emulated" and "emulated-native".
+
+They run the bodies for a GPU on NumPy arrays: the first the launches that Python makes (those of the
+CuPy backend), the second the launches that C++ makes (those of the native backend on a GPU).
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+import numpy as np
+
+from cvops import _gpu, _kernels
+from cvops._arrays import ALIGNMENT, Buffer
+from cvops._op import BACKENDS, Backend
+from emulator.emulator import Module, build_extension
+
+#: How the warps and lanes of a block take turns; tests may set it.
+SEED = 0
+_BINDINGS = Path(__file__).parents[2] / "bindings"
+
+
+def _aligned(shape: tuple[int, ...], dtype: object) -> np.ndarray:
+    """New memory as a GPU's allocator gives it: aligned, and with junk in it."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    memory = np.full(size + ALIGNMENT, 0xCD, np.uint8)
+    first = -memory.ctypes.data % ALIGNMENT
+    return memory[first : first + size].view(dtype).reshape(shape)
+
+
+def _buffer(x: np.ndarray) -> Buffer:
+    return Buffer(x.ctypes.data, x.shape, x.dtype, x)
+
+
+class Emulated(_gpu.Gpu):
+    """Kernels launched from Python."""
+
+    sanitizer: str | None = None
+
+    def enter(self, x):
+        x = self.library.to_numpy(x)
+        if x.ctypes.data % ALIGNMENT:
+            copy = _aligned(x.shape, x.dtype)
+            copy[...] = x
+            x = copy
+        return _buffer(x)
+
+    def leave(self, buffer):
+        return self.library.from_numpy(buffer.owner)
+
+    def empty(self, shape, dtype):
+        return _buffer(_aligned(shape, dtype))
+
+    def _launch(self, source, kernel, grid, block, args, shared):
+        module = _module(source, self.sanitizer)
+        args = tuple(x.owner if isinstance(x, Buffer) else x for x in args)
+        module.launch(kernel, grid, block, args, shared, seed=SEED)
+
+    def run(self, body, args):
+        return body(self, *args)
+
+
+class EmulatedAddress(Emulated):
+    sanitizer = "address"
+
+
+class EmulatedThread(Emulated):
+    sanitizer = "thread"
+
+
+class EmulatedNative(Emulated):
+    """Kernels launched from C++."""
+
+    @property
+    def module(self):
+        return _extension()
+
+
+@functools.lru_cache(None)
+def _module(source: str, sanitizer: str | None) -> Module:
+    return Module(_kernels.source(source), source, sanitizer)
+
+
+@functools.lru_cache(None)
+def _extension():
+    return build_extension(_BINDINGS, _kernels.KERNELS)
+
+
+def register() -> None:
+    here = {
+        "emulated": Backend("kernels", lambda: None, Emulated),
+        "emulated-native": Backend("native_cuda", lambda: None, EmulatedNative),
+        "emulated-address": Backend("kernels", lambda: None, EmulatedAddress),
+        "emulated-thread": Backend("kernels", lambda: None, EmulatedThread),
+    }
+    BACKENDS.update({("cpu", name): backend for name, backend in here.items()})
