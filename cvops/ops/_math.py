@@ -1,0 +1,38 @@
+"""exp and log with the bits of ``kernels/math.cuh``, for the oracles: the same steps in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_LN2_HIGH = float.fromhex("0x1.62e42fefap-1")
+_LN2_LOW = float.fromhex("0x1.cf79abc9e3b39p-40")
+_FACTORIALS = [479001600, 39916800, 3628800, 362880, 40320, 5040, 720, 120, 24, 6, 2, 1, 1]
+
+
+def exp(x: np.ndarray) -> np.ndarray:
+    """e to the power of each float32."""
+    with np.errstate(all="ignore"):
+        clamped = np.clip(np.asarray(x, np.float32).astype(np.float64), -110, 90)
+        n = np.rint(clamped * 1.4426950408889634)
+        r = (clamped - n * _LN2_HIGH) - n * _LN2_LOW
+        p = np.zeros_like(r)
+        for factorial in _FACTORIALS:
+            p = p * r + 1.0 / factorial
+        return np.ldexp(p, np.nan_to_num(n).astype(np.int32)).astype(np.float32)
+
+
+def log(x: np.ndarray) -> np.ndarray:
+    """The natural logarithm of each float32: -inf of 0, NaN of what is below."""
+    x = np.asarray(x, np.float32)
+    with np.errstate(all="ignore"):
+        m, e = np.frexp(x.astype(np.float64))  # 0.5 <= m < 1
+        low = m < 1.4142135623730951 / 2
+        m, e = np.where(low, m * 2, m), np.where(low, e - 1, e).astype(np.float64)
+        s = (m - 1.0) / (m + 1.0)
+        z = s * s
+        p = np.zeros_like(s)
+        for divisor in range(23, 0, -2):
+            p = p * z + 1.0 / divisor
+        result = (e * _LN2_HIGH + (e * _LN2_LOW + 2.0 * s * p)).astype(np.float32)
+        special = np.where(x == 0, np.float32(-np.inf), np.where(x > 0, x, np.float32(np.nan)))
+        return np.where((x > 0) & (x < np.inf), result, special).astype(np.float32)

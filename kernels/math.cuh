@@ -1,0 +1,86 @@
+// exp and log of a float, with one answer on every device. A compiler's own differ in the last bit
+// between CPUs and GPUs, and between versions. These use only operations that IEEE 754 rounds alike
+// everywhere: they work in double, to a relative error below 2^-50, and round once at the end, so
+// that all but about one result in 10^7 is the correctly rounded one.
+#pragma once
+#include "common.cuh"
+
+namespace cvops {
+
+CVOPS_HD int64 bits_of(double x) {
+#ifdef __CUDACC__
+  return __double_as_longlong(x);
+#else
+  int64 bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return bits;
+#endif
+}
+
+CVOPS_HD double double_of(int64 bits) {
+#ifdef __CUDACC__
+  return __longlong_as_double(bits);
+#else
+  double x;
+  __builtin_memcpy(&x, &bits, sizeof x);
+  return x;
+#endif
+}
+
+// ln 2 in two parts; the first has so few bits that its product with an exponent is exact.
+constexpr double kLn2High = 0x1.62e42fefap-1, kLn2Low = 0x1.cf79abc9e3b39p-40;
+
+CVOPS_HD float exp_of(float x) {
+  // Outside of these bounds the result is 0 or infinite anyway. A NaN fails both comparisons.
+  double clamped = x < -110.0f ? -110.0 : x > 90.0f ? 90.0 : (double)x;
+  // x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^52 leaves no bits for a fraction.
+  constexpr double kShift = 6755399441055744.0;
+  double n = (clamped * 1.4426950408889634 + kShift) - kShift;
+  double r = (clamped - n * kLn2High) - n * kLn2Low;
+  // Taylor's series, by Horner.
+  double p = 1.0 / 479001600;
+  p = p * r + 1.0 / 39916800;
+  p = p * r + 1.0 / 3628800;
+  p = p * r + 1.0 / 362880;
+  p = p * r + 1.0 / 40320;
+  p = p * r + 1.0 / 5040;
+  p = p * r + 1.0 / 720;
+  p = p * r + 1.0 / 120;
+  p = p * r + 1.0 / 24;
+  p = p * r + 1.0 / 6;
+  p = p * r + 0.5;
+  p = p * r + 1.0;
+  p = p * r + 1.0;
+  double two_to_n = double_of((int64)(x == x ? n + 1023.0 : 1023.0) << 52);
+  return (float)(p * two_to_n);
+}
+
+CVOPS_HD float log_of(float x) {
+  if (!(x > 0)) return x == 0 ? double_of(0xfff0ll << 48) : double_of(0x7ff8ll << 48);
+  if (x > 3.402823466e38f) return x;
+  // x = m 2^e with sqrt(1/2) <= m < sqrt(2).
+  int64 bits = bits_of((double)x);  // a float's denormals are normal doubles
+  int64 e = (bits >> 52) - 1023;
+  double m = double_of((bits & 0xfffffffffffffll) | 0x3ff0000000000000ll);
+  if (m >= 1.4142135623730951) {
+    m = m * 0.5;
+    e = e + 1;
+  }
+  // log m = 2 artanh s, by its series.
+  double s = (m - 1.0) / (m + 1.0), z = s * s;
+  double p = 1.0 / 23;
+  p = p * z + 1.0 / 21;
+  p = p * z + 1.0 / 19;
+  p = p * z + 1.0 / 17;
+  p = p * z + 1.0 / 15;
+  p = p * z + 1.0 / 13;
+  p = p * z + 1.0 / 11;
+  p = p * z + 1.0 / 9;
+  p = p * z + 1.0 / 7;
+  p = p * z + 1.0 / 5;
+  p = p * z + 1.0 / 3;
+  p = p * z + 1.0;
+  return (float)((double)e * kLn2High + ((double)e * kLn2Low + 2.0 * s * p));
+}
+
+}  // namespace cvops
