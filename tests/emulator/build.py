@@ -1,0 +1,114 @@
+"""The compiler, and a cache of what it made."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import subprocess
+import tempfile
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable
+
+HERE = Path(__file__).resolve().parent
+#: One rounding for each operation, as kernels and CPU loops are compiled everywhere. Hidden: two
+#: libraries in one process must not share variables of one name.
+FLAGS = (
+    *("-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing"),
+    *("-fPIC", "-fvisibility=hidden", "-pthread", f"-I{HERE}"),
+)
+#: What each sanitizer adds to that. AddressSanitizer puts redzones around plain statics only, which
+#: needs one OS thread; to ThreadSanitizer the CUDA threads are threads enough.
+SANITIZERS = {
+    None: ("-O2",),
+    "address": (
+        *("-O1", "-g", "-fno-omit-frame-pointer", "-DEMULATOR_ONE_OS_THREAD"),
+        *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"),
+    ),
+    "thread": ("-O1", "-g", "-fsanitize=thread", "-DEMULATOR_ONE_OS_THREAD"),
+}
+
+_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+class EmulatorError(RuntimeError):
+    """A kernel that does not compile, a launch that is refused, or a rule broken as it ran."""
+
+
+def compiler() -> list[str]:
+    """The command of the C++ compiler: that of the environment variable CXX, or g++."""
+    return shlex.split(os.environ.get("CXX", "g++"))
+
+
+def run_compiler(*args: str | Path) -> None:
+    """Run the compiler; what it says on failure is the error."""
+    command = [*compiler(), *map(str, args)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise EmulatorError(f"the emulator needs a C++ compiler: {error}") from error
+    if done.returncode:
+        head = "\n".join(done.stderr.splitlines()[:40])
+        raise EmulatorError(f"{shlex.join(command)}\n{head}")
+
+
+@functools.cache
+def _version(command: tuple[str, ...]) -> str:
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True)
+    return done.stdout + platform.machine()
+
+
+@functools.cache
+def _headers() -> str:
+    return "".join(path.read_text("utf-8") for path in sorted(HERE.rglob("*.h")))
+
+
+def _cache_folder() -> Path:
+    """CVOPS_EMULATOR_CACHE, or build/emulator of the checkout."""
+    default = HERE.parents[1] / "build" / "emulator"
+    folder = Path(os.environ.get("CVOPS_EMULATOR_CACHE") or default)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def cached(name: str, suffix: str, key: Iterable[str], make: Callable[[Path], None]) -> Path:
+    """The file that ``make(path)`` writes, made anew only when a text of ``key`` changes.
+
+    The compiler and the emulator's headers are part of every key. Threads wait for
+    one another; processes may both compile, and the last to finish is kept.
+    """
+    texts = [_version(tuple(compiler())), _headers(), *key]
+    digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:24]
+    path = _cache_folder() / f"{name}-{digest}{suffix}"
+    with _locks[path.name]:
+        if not path.exists():
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                made = Path(folder, path.name)
+                make(made)
+                os.replace(made, path)
+    return path
+
+
+def compile_object(source: Path, flags: Sequence[str | Path], includes: Iterable[str] = ()) -> Path:
+    """The object file of a source; ``includes`` are the texts it includes beside our headers."""
+    key = [source.read_text("utf-8"), *map(str, flags), *includes]
+    return cached(source.stem, ".o", key, lambda o: run_compiler(*flags, "-c", source, "-o", o))
+
+
+def compile_objects(jobs: Iterable[Callable[[], Path]]) -> list[Path]:
+    """The results of several calls, made on all cores."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [future.result() for future in [pool.submit(job) for job in jobs]]
+
+
+def emulator_objects(names: Iterable[str], sanitizer: str | None = None) -> list[Path]:
+    """The emulator's own sources, compiled once for all modules."""
+    flags = (*FLAGS, *SANITIZERS[sanitizer])
+    sources = [HERE / f"{name}.cpp" for name in names]
+    return compile_objects(functools.partial(compile_object, s, flags) for s in sources)

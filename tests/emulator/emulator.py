@@ -1,0 +1,163 @@
+"""Launch CUDA kernels on a CPU, with NumPy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from . import sanitized
+from .build import FLAGS, SANITIZERS, EmulatorError, cached, emulator_objects, run_compiler
+from .extension import build_extension
+from .request import ADDRESS, VALUE, Request, arguments, three
+
+__all__ = ["EmulatorError", "Module", "build_extension"]
+
+_BOUNDS = r"(?:__launch_bounds__\s*\(((?:[^()]|\([^()]*\))*)\)\s*)?"
+_KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+{_BOUNDS}void\s+{_BOUNDS}(\w+)\s*\(')
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+
+_UNIT = """\
+#include "cuda_emulator.h"
+#include "packed.h"
+#line 1 "{name}"
+{source}
+#line 1 "kernels of {name}"
+static const emulator::Kernel kernels[] = {{
+{rows}
+}};
+int cvops_emulator_launch(const emulator::Request* request, char* message, size_t capacity) {{
+  return emulator::launch(kernels, *request, message, capacity);
+}}
+"""
+
+
+class _Request(ctypes.Structure):
+    """``struct Request`` of request.h."""
+
+    _fields_ = (
+        ("kernel", ctypes.c_char_p),
+        ("grid", ctypes.c_uint32 * 3),
+        ("block", ctypes.c_uint32 * 3),
+        ("shared", ctypes.c_uint64),
+        ("seed", ctypes.c_uint64),
+        ("os_threads", ctypes.c_uint32),
+        ("count", ctypes.c_uint32),
+        ("args", ctypes.POINTER(ctypes.c_void_p)),
+        ("sizes", ctypes.POINTER(ctypes.c_uint64)),
+        ("kinds", ctypes.POINTER(ctypes.c_uint8)),
+    )
+
+
+class Module:
+    """The kernels of one source text, compiled for the CPU.
+
+    source: CUDA C++ that includes nothing. Its kernels are ``extern "C" __global__ void``,
+    outside of namespaces and macros.
+
+    name: what compiler messages and the cache call it.
+
+    sanitizer: None, "address" (which finds undefined behaviour, too) or "thread". A
+    sanitized module takes arrays and values but no addresses, and runs each launch in a
+    process of its own.
+
+    The attribute ``os_threads`` is how many OS threads share the blocks of a launch; 0,
+    as at first, is one for each core.
+    """
+
+    def __init__(self, source: str, name: str, sanitizer: str | None = None) -> None:
+        if sanitizer not in SANITIZERS:
+            raise ValueError(f"sanitizer: expected None, 'address' or 'thread', got {sanitizer!r}")
+        found = _KERNEL.findall(_COMMENT.sub(" ", source))
+        if not found:
+            raise ValueError(f'{name}: there is no extern "C" __global__ void function')
+        self.name = name
+        self.kernels = tuple(kernel for _, _, kernel in found)
+        self.sanitizer = sanitizer
+        self.os_threads = 0
+        rows = []
+        for before, after, kernel in found:
+            # The text within __launch_bounds__, if any, becomes further arguments.
+            bounds = ", ".join(filter(None, (f'"{kernel}"', before, after)))
+            rows.append(f"    emulator::kernel_row<&{kernel}>({bounds}),")
+        unit = _UNIT.format(name=name, source=source, rows="\n".join(rows))
+        self._file = _build(unit, re.sub(r"\W", "_", name), sanitizer)
+        # CDLL lets other Python threads run during a call.
+        self._library = None if sanitizer else ctypes.CDLL(str(self._file))
+
+    def launch(
+        self,
+        kernel: str,
+        grid: Sequence[int],
+        block: Sequence[int],
+        args: Sequence[Any],
+        shared: int = 0,
+        seed: int = 0,
+    ) -> None:
+        """Run a kernel to its end. Several Python threads may do so at once.
+
+        args: a C-contiguous NumPy array goes as a pointer; a NumPy scalar goes by value,
+        and so does a struct, as a structured scalar or structured array of one element;
+        ``np.uintp`` is an address.
+
+        shared: bytes of dynamic shared memory.
+
+        seed: the order in which warps and lanes run: 0 forward, 1 backward, any other
+        shuffled. A right kernel gives one answer under all.
+
+        Raises EmulatorError when the launch is refused or the kernel breaks a rule.
+        """
+        request = Request(
+            kernel, three(grid), three(block), arguments(kernel, args), int(shared), int(seed)
+        )
+        try:
+            if self._library is None:
+                sanitized.launch(self._file, request)
+            else:
+                _launch(self._library, request, self.os_threads)
+        except EmulatorError as error:
+            raise EmulatorError(f"{self.name}: {request}: {error}") from None
+
+
+def _launch(library: ctypes.CDLL, request: Request, os_threads: int) -> None:
+    arrays = [arg.array for arg in request.args]
+    count = len(arrays)
+    # Each argument is told by where it lies: a value in its array, a pointer in this list.
+    pointers = (ctypes.c_void_p * count)(*(array.ctypes.data for array in arrays))
+    args = (ctypes.c_void_p * count)()
+    for i, arg in enumerate(request.args):
+        is_value = arg.kind in (VALUE, ADDRESS)
+        args[i] = pointers[i] if is_value else ctypes.addressof(pointers) + 8 * i
+    packed = _Request(
+        kernel=request.kernel.encode(),
+        grid=request.grid,
+        block=request.block,
+        shared=request.shared,
+        seed=request.seed,
+        os_threads=os_threads,
+        count=count,
+        args=args,
+        sizes=(ctypes.c_uint64 * count)(*(array.nbytes for array in arrays)),
+        kinds=(ctypes.c_uint8 * count)(*(arg.kind for arg in request.args)),
+    )
+    message = ctypes.create_string_buffer(1024)
+    if library.cvops_emulator_launch(ctypes.byref(packed), message, ctypes.c_size_t(len(message))):
+        raise EmulatorError(message.value.decode())
+
+
+def _build(unit: str, name: str, sanitizer: str | None) -> Path:
+    """The shared library of a translation unit; a program, if sanitized."""
+    flags = [*FLAGS, *SANITIZERS[sanitizer]]
+    sources = ["block", "grid", "shared_memory", *(["runner"] if sanitizer else [])]
+    objects = emulator_objects(sources, sanitizer)
+    output = "-pie" if sanitizer else "-shared"
+
+    def make(path: Path) -> None:
+        source = path.with_suffix(".cpp")
+        source.write_text(unit, "utf-8")
+        run_compiler(*flags, output, source, *objects, "-o", path)
+
+    key = [unit, *flags, *(path.name for path in objects)]
+    return cached(name, ".run" if sanitizer else ".so", key, make)

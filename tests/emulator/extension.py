@@ -1,0 +1,83 @@
+"""The C++ extension of bindings/, its CUDA half included, built upon the emulator."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import re
+import sys
+import sysconfig
+from pathlib import Path
+from types import ModuleType
+
+from .build import (
+    FLAGS,
+    HERE,
+    cached,
+    compile_object,
+    compile_objects,
+    emulator_objects,
+    run_compiler,
+)
+
+NAME = "_native_emulated"
+_INCLUDE = re.compile(r'^\s*#\s*include\s+"(.+)"', re.MULTILINE)
+
+
+def build_extension(bindings_dir: Path | str, kernels_dir: Path | str) -> ModuleType:
+    """Compile ``bindings_dir`` with CVOPS_CUDA against the emulator, and import it.
+
+    As in CMakeLists.txt, ``*.cpp`` is plain C++, and in ``*.cu`` alone kernels are
+    compiled. A file is compiled again only when its text changes, or one it includes.
+
+    The environment variables CVOPS_EMULATOR_SEED and CVOPS_EMULATOR_THREADS are read
+    at each launch.
+    """
+    import pybind11
+
+    folders = [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()]
+    python = {sysconfig.get_path("include"), sysconfig.get_path("platinclude")}
+    flags = [
+        *FLAGS,
+        *("-O1", "-DCVOPS_CUDA", "-DCVOPS_EMULATED", f"-DCVOPS_MODULE_NAME={NAME}"),
+        *(f"-I{folder}" for folder in (HERE / "include", *folders)),
+        *(f"-isystem{folder}" for folder in (pybind11.get_include(), *sorted(python))),
+    ]
+    cuda = [*flags, "-include", "cuda_emulator.h", "-x", "c++"]
+    versions = [pybind11.__version__, sys.version]
+    jobs = [
+        functools.partial(compile_object, source, own, [*versions, *_included(source, folders)])
+        for pattern, own in (("*.cpp", flags), ("*.cu", cuda))
+        for source in sorted(folders[0].glob(pattern))
+    ]
+    objects = compile_objects(jobs)
+    objects += emulator_objects(["block", "grid", "runtime", "shared_memory"])
+    library = cached(
+        NAME,
+        sysconfig.get_config_var("EXT_SUFFIX"),
+        [path.name for path in objects],
+        lambda made: run_compiler("-shared", "-pthread", *objects, "-o", made),
+    )
+    return _import(library)
+
+
+def _included(source: Path, folders: list[Path]) -> list[str]:
+    """The texts that a file includes, directly or not, as far as they lie in ``folders``."""
+    texts: dict[Path, str] = {}
+    todo = [source]
+    while todo:
+        path = todo.pop()
+        texts[path] = path.read_text("utf-8")
+        for name in _INCLUDE.findall(texts[path]):
+            candidates = [(folder / name).resolve() for folder in (path.parent, *folders)]
+            todo += [c for c in candidates if c.is_file() and c not in texts][:1]
+    return [texts[path] for path in sorted(texts)]
+
+
+def _import(library: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(NAME, library)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

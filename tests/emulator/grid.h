@@ -1,0 +1,27 @@
+// A launch: its limits, and its blocks spread over OS threads.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <string>
+#include <tuple>
+
+#include "block.h"
+
+namespace emulator {
+
+constexpr std::size_t kMaxDynamicShared = 227 << 10;  // compute capability 9.0
+
+// What a GPU would refuse to start; empty when it would not.
+std::string invalid_configuration(const Launch& launch);
+
+// Calls kernel() in each thread of each block. Returns what went wrong first, or nothing.
+std::string run(const Launch& launch, const std::function<void()>& kernel);
+
+template <typename... Params>
+std::string run(const Launch& launch, void (*kernel)(Params...),
+                const std::tuple<Params...>& args) {
+  return run(launch, [&] { std::apply(kernel, args); });
+}
+
+}  // namespace emulator

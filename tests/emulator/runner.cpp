@@ -1,0 +1,88 @@
+// One launch in a process of its own, for sanitized modules: runner LAUNCH RESULTS.
+//
+// LAUNCH is written by emulator.py. Each array gets an allocation of its own and of its exact size,
+// so that AddressSanitizer sees the first byte outside it. RESULTS gets the writable arrays' bytes,
+// in order. Exit status 3 is the emulator's own error, on stderr; the sanitizers have others.
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <fstream>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "request.h"
+
+namespace {
+
+struct Free {
+  void operator()(void* memory) const { std::free(memory); }
+};
+using Memory = std::unique_ptr<void, Free>;
+
+// 16-byte aligned, as malloc's memory is.
+Memory read_bytes(std::istream& in, std::size_t bytes) {
+  Memory memory(std::malloc(bytes));
+  in.read(static_cast<char*>(memory.get()), static_cast<std::streamsize>(bytes));
+  return memory;
+}
+
+template <typename T>
+T read(std::istream& in) {
+  T value{};
+  in.read(reinterpret_cast<char*>(&value), sizeof value);
+  return value;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) {
+    std::cerr << "usage: runner LAUNCH RESULTS\n";
+    return 2;
+  }
+  std::ifstream in(argv[1], std::ios::binary);
+  std::string name(read<std::uint32_t>(in), '\0');
+  in.read(name.data(), static_cast<std::streamsize>(name.size()));
+
+  emulator::Request request{};
+  request.kernel = name.c_str();
+  for (auto& size : request.grid) size = read<std::uint32_t>(in);
+  for (auto& size : request.block) size = read<std::uint32_t>(in);
+  request.shared = read<std::uint64_t>(in);
+  request.seed = read<std::uint64_t>(in);
+  request.count = read<std::uint32_t>(in);
+
+  std::vector<Memory> memory;
+  std::vector<void*> addresses(request.count), args;
+  std::vector<std::uint64_t> sizes;
+  std::vector<emulator::Kind> kinds;
+  for (std::size_t i = 0; i < request.count; ++i) {
+    kinds.push_back(read<emulator::Kind>(in));
+    sizes.push_back(read<std::uint64_t>(in));
+    memory.push_back(read_bytes(in, sizes[i]));
+    addresses[i] = memory[i].get();
+    const bool is_value = kinds[i] == emulator::Kind::value;
+    args.push_back(is_value ? addresses[i] : &addresses[i]);
+  }
+  if (!in) {
+    std::cerr << "cannot read " << argv[1] << "\n";
+    return 2;
+  }
+  request.args = args.data();
+  request.sizes = sizes.data();
+  request.kinds = kinds.data();
+
+  char message[1024];
+  if (cvops_emulator_launch(&request, message, sizeof message)) {
+    std::cerr << message << "\n";
+    return 3;
+  }
+  std::ofstream out(argv[2], std::ios::binary);
+  for (std::size_t i = 0; i < request.count; ++i) {
+    if (kinds[i] != emulator::Kind::array) continue;
+    out.write(static_cast<char*>(addresses[i]), static_cast<std::streamsize>(sizes[i]));
+  }
+  return out.flush() ? 0 : 2;
+}

@@ -1,0 +1,64 @@
+"""Launches in a child process, which a sanitizer may end."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from .build import EmulatorError
+from .request import ADDRESS, ARRAY, VALUE, Request
+
+#: Where a report begins, and how much of it goes into the error.
+_REPORT = re.compile(r"^.*(?:ERROR: |WARNING: |runtime error: ).*", re.MULTILINE)
+_REPORT_LINES = 16
+_OPTIONS = {
+    # The stack of a thread that failed is dropped, and what it held looks leaked.
+    "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "halt_on_error=1",
+}
+
+
+def launch(runner: Path, request: Request) -> None:
+    """Run one launch and copy the writable arrays back. runner.cpp reads and writes the files."""
+    with tempfile.TemporaryDirectory() as folder:
+        launch, results = Path(folder, "launch"), Path(folder, "results")
+        with launch.open("wb") as file:
+            kernel = request.kernel.encode()
+            sizes = (*request.grid, *request.block)
+            file.write(struct.pack("<I", len(kernel)) + kernel)
+            file.write(struct.pack("<6I2Q", *sizes, request.shared, request.seed))
+            file.write(struct.pack("<I", len(request.args)))
+            for arg in request.args:
+                # An address of this process means nothing there: it is but a number.
+                kind = VALUE if arg.kind == ADDRESS else arg.kind
+                file.write(struct.pack("<BQ", kind, arg.array.nbytes) + arg.array.tobytes())
+        _run([str(runner), str(launch), str(results)])
+        with results.open("rb") as file:
+            for arg in request.args:
+                if arg.kind == ARRAY:
+                    _fill(arg.array, file.read(arg.array.nbytes))
+
+
+def _fill(array: np.ndarray, content: bytes) -> None:
+    array[...] = np.frombuffer(content, array.dtype).reshape(array.shape)
+
+
+def _run(command: list[str]) -> None:
+    environment = {**os.environ, **_OPTIONS}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if "unexpected memory mapping" in done.stderr and shutil.which("setarch"):
+        # An older ThreadSanitizer cannot live with the addresses that a newer Linux draws.
+        command = ["setarch", "--addr-no-randomize", *command]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        report = _REPORT.search(done.stderr)
+        lines = done.stderr[report.start() if report else 0 :].splitlines()
+        raise EmulatorError("\n".join(lines[:_REPORT_LINES]) or f"exit status {done.returncode}")
