@@ -4,8 +4,11 @@
 #define CVOPS_MODULE_NAME _native
 #endif
 
-#define CVOPS_OPS(X) \
-  X(box_iou)         \
+#define CVOPS_OPS(X)    \
+  X(nms) /* shared */   \
+  X(box_iou)            \
+  X(box_nms)            \
+  X(multibox_detection) \
   X(multibox_prior)
 
 #define DECLARE(op) void bind_##op(pybind11::module_&);

@@ -2,4 +2,6 @@
 
 from cvops import contrib as contrib
 from cvops.ops.box_iou import box_iou as box_iou
+from cvops.ops.box_nms import box_nms as box_nms
+from cvops.ops.multibox_detection import multibox_detection as multibox_detection
 from cvops.ops.multibox_prior import multibox_prior as multibox_prior

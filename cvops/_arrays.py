@@ -62,6 +62,10 @@ class Library:
         """An array of this library with ``y``'s memory."""
         return y
 
+    def copy(self, x: Any) -> Any:
+        """A new array with the values of ``x``."""
+        return x.copy()
+
     def to_buffer(self, x: Any) -> Buffer:
         """``x`` on a GPU as C-contiguous aligned memory, without a copy where it is that."""
         raise TypeError(f"a {self.name} does not lie on a GPU")
@@ -129,6 +133,9 @@ class Torch(Library):
         import torch
 
         return torch.from_numpy(y)
+
+    def copy(self, x: Any) -> Any:
+        return x.detach().clone()
 
     def to_buffer(self, x: Any) -> Buffer:
         x = x.detach().contiguous()

@@ -24,6 +24,11 @@ using uint32 = unsigned int;
 CVOPS_HD float larger(float a, float b) { return a > b ? a : b; }
 CVOPS_HD float smaller(float a, float b) { return a < b ? a : b; }
 
+// x without its fraction. What no int holds, and NaN, gives the smallest int, as x86 does it.
+CVOPS_HD int truncated(float x) {
+  return x >= -2147483648.0f && x < 2147483648.0f ? (int)x : -2147483647 - 1;
+}
+
 CVOPS_HD int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
 
 }  // namespace cvops

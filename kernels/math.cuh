@@ -33,9 +33,11 @@ constexpr double kLn2High = 0x1.62e42fefap-1, kLn2Low = 0x1.cf79abc9e3b39p-40;
 CVOPS_HD float exp_of(float x) {
   // Outside of these bounds the result is 0 or infinite anyway. A NaN fails both comparisons.
   double clamped = x < -110.0f ? -110.0 : x > 90.0f ? 90.0 : (double)x;
-  // x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^52 leaves no bits for a fraction.
+  // x = n ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^52 leaves no bits for a fraction, and n
+  // stands in the lowest bits.
   constexpr double kShift = 6755399441055744.0;
-  double n = (clamped * 1.4426950408889634 + kShift) - kShift;
+  double shifted = clamped * 1.4426950408889634 + kShift;
+  double n = shifted - kShift;
   double r = (clamped - n * kLn2High) - n * kLn2Low;
   // Taylor's series, by Horner.
   double p = 1.0 / 479001600;
@@ -51,7 +53,7 @@ CVOPS_HD float exp_of(float x) {
   p = p * r + 0.5;
   p = p * r + 1.0;
   p = p * r + 1.0;
-  double two_to_n = double_of((int64)(x == x ? n + 1023.0 : 1023.0) << 52);
+  double two_to_n = double_of((bits_of(shifted) + 1023) << 52);
   return (float)(p * two_to_n);
 }
 

@@ -1,0 +1,51 @@
+// What box_nms and multibox_detection share: the order of the boxes, and their suppression.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "nms.cuh"
+#include "order.cuh"
+#include "workspace.h"
+
+struct CUstream_st;
+
+namespace cvops {
+
+namespace cpu {
+
+// Sorts keys whose indices ascend.
+void sort_keys(std::vector<uint64>& keys);
+
+// Boxes in the order of the sort, and which of them are kept.
+struct SortedBoxes {
+  std::vector<SizedBox> boxes;
+  std::vector<int> classes;
+  std::vector<uint8_t> kept;
+};
+
+// Sets `kept` of each item of a batch.
+void suppress(std::vector<SortedBoxes>& batch, NmsRule rule);
+
+}  // namespace cpu
+
+namespace cuda {
+
+// The scratch memory of sort and suppression for a batch of `batch` times `num` boxes.
+struct NmsBuffers {
+  uint64 *keys, *compact, *sorted, *other, *removed, *kept, *mask;
+  int *tile_counts, *counts, *classes, *kept_before;
+  float *boxes, *areas;
+  int batch, num, tiles, words, rows;
+
+  NmsBuffers(Workspace& workspace, int64 batch, int64 num);
+  // keys and tile_counts -> compact and counts.
+  void drop_invalid(CUstream_st* stream);
+  // compact and counts -> sorted.
+  void sort(CUstream_st* stream);
+  // boxes, areas, classes, removed and counts -> kept and kept_before.
+  void suppress(int limit, NmsRule rule, CUstream_st* stream);
+};
+
+}  // namespace cuda
+
+}  // namespace cvops

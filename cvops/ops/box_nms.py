@@ -1,0 +1,220 @@
+"""Non-maximum suppression of boxes with scores."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from cvops import _gpu
+from cvops._arrays import Buffer
+from cvops._op import Op
+from cvops.ops import _check, _nms
+from cvops.ops.box_iou import _intersection, _sized
+
+Array = TypeVar("Array")
+_OP = Op("box_nms")
+_COLUMNS = np.dtype([("width", "i4"), ("score", "i4"), ("coord", "i4"), ("id", "i4")])
+
+
+class _Contest(NamedTuple):
+    """What the bodies take beside the data: the arguments, as the kernels see them."""
+
+    columns: np.ndarray
+    overlap_thresh: np.float32
+    valid_thresh: np.float32
+    background_id: np.float32
+    by_class: bool
+    center: bool
+    #: 0 none, 1 to center format, 2 to corner format.
+    conversion: int
+    #: How many rows take part at most.
+    limit: int
+
+
+def box_nms(
+    data: Array,
+    overlap_thresh: float = 0.5,
+    valid_thresh: float = 0.0,
+    topk: int = -1,
+    coord_start: int = 2,
+    score_index: int = 1,
+    id_index: int = -1,
+    background_id: int = -1,
+    force_suppress: bool = False,
+    in_format: str = "corner",
+    out_format: str = "corner",
+    *,
+    backend: str | None = None,
+) -> Array:
+    """Greedy non-maximum suppression: of boxes that overlap too much, the best stays.
+
+    As ``mx.nd.contrib.box_nms`` of MXNet 1.9.1 on the CPU, bit for bit. Rows whose score is above
+    ``valid_thresh`` go in descending order of it, ties by their order in ``data``; the first ``topk``
+    take part. A row that is kept suppresses each later one of its class whose IoU with it is above
+    ``overlap_thresh`` (equal is not). The areas of inverted boxes count as 0; where a union is 0 or an
+    IoU NaN, nothing is suppressed.
+
+    Args:
+        data: float32 (..., N, K): N rows of K numbers; each leading index is a set of its own.
+        overlap_thresh: the IoU above which a row is suppressed.
+        valid_thresh: rows count whose score is above it; a NaN score does not.
+        topk: how many rows take part at most; all if negative. 0 gives a copy of ``data``.
+        coord_start: column of the first of the four coordinates, in any unit.
+        score_index: column of the score.
+        id_index: column of the class, or -1. Classes are compared without their fractions.
+        background_id: rows of this class do not count; with -1, rows whose class is -1.
+        force_suppress: suppress across classes too.
+        in_format: "corner" for (x1, y1, x2, y2), "center" for (x, y, width, height).
+        out_format: the same for the result. As in MXNet, a box whose first coordinate is negative is
+            not converted.
+        backend: which implementation; by default the best for the array's device.
+
+    Returns:
+        float32, ``data``'s shape: the kept rows, best first, then rows of -1. On a GPU no value is
+        read back, so that the call can be captured in a CUDA graph.
+
+    Raises:
+        TypeError: ``data`` is not a float32 array; an argument is not a number.
+        ValueError: ``data`` has fewer than two axes, K is too small, N is 65535 * 256 or more; a column
+            is out of range or serves twice; a format is unknown; a threshold is NaN.
+    """
+    call = _OP.call(backend, data=data)
+    shape = call.shape("data", (..., "N", "K"))
+    width = shape[-1]
+    score = _check.integer("score_index", score_index)
+    coord = _check.integer("coord_start", coord_start)
+    id_ = _check.integer("id_index", id_index)
+    if width < 5 + (id_ > 0):
+        want = "a score, a class and 4" if id_ > 0 else "a score and 4"
+        raise ValueError(f"data: expected rows of {want} coordinates or more, got shape {shape}")
+    if not 0 <= score < width or coord <= score < coord + 4:
+        raise ValueError(f"score_index: expected a column beside the coordinates, got {score_index}")
+    if not 0 <= coord <= width - 4:
+        raise ValueError(f"coord_start: expected four columns of {width}, got {coord_start}")
+    if id_ >= width or coord <= id_ < coord + 4 or id_ == score:
+        raise ValueError(f"id_index: expected a column of its own or -1, got {id_index}")
+    if shape[-2] >= _nms.MOST_ROWS:
+        raise ValueError(f"data: expected fewer than {_nms.MOST_ROWS} rows, got shape {shape}")
+    _check.choice("in_format", in_format, ("corner", "center"))
+    _check.choice("out_format", out_format, ("corner", "center"))
+    topk = _check.integer("topk", topk)
+    contest = _Contest(
+        columns=np.array((width, score, coord, max(id_, -1)), _COLUMNS),
+        overlap_thresh=np.float32(_check.number("overlap_thresh", overlap_thresh)),
+        valid_thresh=np.float32(_check.number("valid_thresh", valid_thresh)),
+        background_id=np.float32(_check.integer("background_id", background_id)),
+        by_class=id_ >= 0 and not force_suppress,
+        center=in_format == "center",
+        conversion=0 if in_format == out_format else 1 if out_format == "center" else 2,
+        limit=shape[-2] if topk < 0 else min(topk, shape[-2]),
+    )
+    if topk == 0 or 0 in shape:
+        return call.library.copy(data)
+    return call(call.array("data", (..., "N", "K")), contest)
+
+
+@_OP.body("numpy")
+def _numpy(
+    data: np.ndarray,
+    contest: _Contest,
+) -> np.ndarray:
+    _, score, coord, id_ = contest.columns.item()
+    out = np.full_like(data, -1)
+    for rows, result in zip(data.reshape(-1, *data.shape[-2:]), out.reshape(-1, *data.shape[-2:])):
+        valid = rows[:, score] > contest.valid_thresh
+        if id_ >= 0:
+            valid &= rows[:, id_] != contest.background_id
+        rows = rows[valid]
+        rows = rows[np.argsort(-rows[:, score], kind="stable")[: contest.limit]]
+        boxes, areas = _sized(rows[:, coord : coord + 4], contest.center)
+        classes = _truncated(rows[:, id_]) if contest.by_class else np.zeros(len(rows))
+        alive = np.ones(len(rows), bool)
+        for i in range(len(rows)):
+            if not alive[i]:
+                continue
+            later = i + 1 + np.flatnonzero(alive[i + 1 :] & (classes[i + 1 :] == classes[i]))
+            kept, other = boxes[i : i + 1], boxes[later]
+            overlap = _intersection(other, kept) if contest.center else _intersection(kept, other)
+            with np.errstate(all="ignore"):
+                iou = overlap / (areas[i] + areas[later] - overlap)
+            alive[later[iou > contest.overlap_thresh]] = False
+        result[: alive.sum()] = rows[alive]
+    _convert(out[..., coord : coord + 4], contest.conversion)
+    return out
+
+
+def _truncated(x: np.ndarray) -> np.ndarray:
+    """Integers without the fractions; what no int holds, and NaN, as the smallest int."""
+    fits = (x >= -(2.0**31)) & (x < 2.0**31)
+    return np.where(fits, np.trunc(np.where(fits, x, 0)), -(2.0**31))
+
+
+def _convert(boxes: np.ndarray, conversion: int) -> None:
+    """Convert in place, but for the boxes whose first coordinate is negative."""
+    if conversion == 0:
+        return
+    low, high = boxes[..., :2], boxes[..., 2:]
+    with np.errstate(all="ignore"):
+        if conversion == 1:
+            converted = np.concatenate([(low + high) / 2, high - low], axis=-1)
+        else:
+            converted = np.concatenate([low - high / 2, low + high / 2], axis=-1)
+    boxes[...] = np.where(boxes[..., :1] < 0, boxes, converted)
+
+
+def _native_arguments(module: Any, contest: _Contest) -> tuple[Any, ...]:
+    columns = module.NmsColumns(*contest.columns.item())
+    rule = module.NmsRule(contest.overlap_thresh, False, contest.by_class, contest.center)
+    thresholds = contest.valid_thresh, contest.background_id
+    return columns, rule, *thresholds, contest.conversion, contest.limit
+
+
+@_OP.body("native")
+def _native(data: np.ndarray, contest: _Contest) -> np.ndarray:
+    out = np.empty_like(data)
+    native = _gpu.extension()
+    native.box_nms(out, data, *_native_arguments(native, contest))
+    return out
+
+
+@_OP.body("kernels")
+def _kernels(gpu: _gpu.Gpu, data: Buffer, contest: _Contest) -> Buffer:
+    out = gpu.empty(data.shape, np.float32)
+    num, width = data.shape[-2:]
+    batch = data.size // (num * width)
+    columns, limit = contest.columns, contest.limit
+    tiles = -(-num // _nms.TILE)
+    keys = gpu.empty((batch, num), np.uint64)
+    tile_counts = gpu.empty((batch, tiles), np.int32)
+    gpu.launch(
+        *("box_nms", "box_nms_score", (batch, tiles), (_nms.TILE,), keys, tile_counts, data),
+        *(num, columns, contest.valid_thresh, contest.background_id),
+    )
+    keys, counts = _nms.compact(gpu, keys, tile_counts)
+    keys = _nms.sort(gpu, keys, counts)
+    boxes = _nms.SortedBoxes.empty(gpu, batch, num)
+    gpu.launch(
+        *("box_nms", "box_nms_gather", (batch, tiles), (_nms.TILE,), *boxes, data, keys, counts),
+        *(num, limit, columns, contest.center),
+    )
+    rule = np.array((contest.overlap_thresh, False, contest.by_class, contest.center), _nms.RULE)
+    kept, kept_before = _nms.suppress(gpu, boxes, counts, limit, rule)
+    blocks = min(-(-num * width // 256), 65535)
+    gpu.launch(
+        *("box_nms", "box_nms_write", (batch, blocks), (256,), out, data, keys, kept),
+        *(kept_before, counts, num, limit, columns, contest.conversion),
+    )
+    return out
+
+
+@_OP.body("native_cuda")
+def _native_cuda(gpu: _gpu.Native, data: Buffer, contest: _Contest) -> Buffer:
+    out = gpu.empty(data.shape, np.float32)
+    num, width = data.shape[-2:]
+    batch = data.size // (num * width)
+    workspace = gpu.empty((gpu.module.box_nms_workspace(batch, num),), np.uint8)
+    pointers = out.pointer, workspace.pointer, data.pointer
+    arguments = _native_arguments(gpu.module, contest)
+    gpu.module.box_nms_cuda(*pointers, batch, num, *arguments, gpu.stream)
+    return out

@@ -1,0 +1,241 @@
+"""Boxes from the predictions for anchors: decoding and non-maximum suppression."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Sequence, TypeVar
+
+import numpy as np
+
+from cvops import _gpu
+from cvops._arrays import Buffer
+from cvops._op import Op
+from cvops.ops import _check, _math, _nms
+
+Array = TypeVar("Array")
+_OP = Op("multibox_detection")
+_VARIANCES = np.dtype([("x", "f4"), ("y", "f4"), ("w", "f4"), ("h", "f4")])
+
+
+class _Options(NamedTuple):
+    """What the bodies take beside the arrays: the arguments, as the kernels see them."""
+
+    clip: bool
+    threshold: np.float32
+    nms_threshold: np.float32
+    #: Whether there is suppression at all, and how many boxes of an image take part at most.
+    suppresses: bool
+    limit: int
+    by_class: bool
+    variances: np.ndarray
+
+
+def multibox_detection(
+    cls_prob: Array,
+    loc_pred: Array,
+    anchor: Array,
+    clip: bool = True,
+    threshold: float = 0.01,
+    background_id: int = 0,
+    nms_threshold: float = 0.5,
+    force_suppress: bool = False,
+    variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+    nms_topk: int = -1,
+    *,
+    backend: str | None = None,
+) -> Array:
+    """Detections of a single-shot detector: decoded boxes, the best of those that overlap.
+
+    As ``mx.nd.contrib.MultiBoxDetection`` of MXNet 1.9.1 on the CPU: bit for bit, but for coordinates
+    that pass through exp, which lie within one unit in the last place of exp's result. (A decision of
+    the suppression can differ where an IoU is that near to the threshold.) Ours do not depend on the
+    device.
+
+    An anchor's class is the best one after class 0, the first of equals; it counts if its score is not
+    below ``threshold``. Then, in descending order of the scores, ties in the order of the anchors, a box
+    suppresses each later one of its class whose IoU with it is ``nms_threshold`` or more. Boxes whose
+    union is not positive do not suppress each other.
+
+    Args:
+        cls_prob: float32 (B, C, A), the probability of each class; class 0 is the background.
+        loc_pred: float32 (B, 4 A), offsets (x, y, w, h) of each anchor's box in units of the variances.
+        anchor: float32 (1, A, 4), corners (x1, y1, x2, y2) relative to the image.
+        clip: whether to clip the boxes to [0, 1]; NaN becomes 1.
+        threshold: the least score that counts.
+        background_id: not used, as in MXNet: the background is class 0.
+        nms_threshold: the IoU from which on a box is suppressed. If it is not in (0, 1] there is no
+            suppression, and the boxes are not sorted.
+        force_suppress: suppress across classes too.
+        variances: of x, y, w and h.
+        nms_topk: how many boxes of an image take part in the suppression; all if not positive.
+        backend: which implementation; by default the best for the arrays' device.
+
+    Returns:
+        float32 (B, A, 6), rows (class, score, x1, y1, x2, y2); classes count from 0 after the
+        background. First the boxes that take part, sorted, those suppressed with class -1; then, with
+        class -1 and in the order of the anchors, those beyond ``nms_topk``: as in MXNet these are the
+        ones that stood there before the sort, so that a box may come twice and another not at all.
+        Then rows of -1. No gradient, in MXNet too (zeros). On a GPU no value is read back, so that the
+        call can be captured in a CUDA graph.
+
+    Raises:
+        TypeError: an input is not a float32 array, or they differ in kind or device; an argument is
+            not a number.
+        ValueError: shapes do not fit each other; a threshold is NaN; not four variances; 65535 * 256
+            anchors or more.
+    """
+    call = _OP.call(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
+    batch, _, num = call.shape("cls_prob", ("B", "C", "A"))
+    call.shape("anchor", (1, "A", 4))
+    if num >= _nms.MOST_ROWS:
+        raise ValueError(f"anchor: expected fewer than {_nms.MOST_ROWS} anchors, got {num}")
+    _check.integer("background_id", background_id)
+    topk = _check.integer("nms_topk", nms_topk)
+    nms_threshold = _check.number("nms_threshold", nms_threshold)
+    arrays = (
+        call.array("cls_prob", ("B", "C", "A")),
+        call.array("loc_pred", ("B", 4 * num)),
+        call.array("anchor", (1, "A", 4)),
+    )
+    options = _Options(
+        clip=bool(clip),
+        threshold=np.float32(_check.number("threshold", threshold)),
+        nms_threshold=np.float32(nms_threshold),
+        suppresses=bool(0 < np.float32(nms_threshold) <= 1),
+        limit=topk if 0 < topk < num else num,
+        by_class=not force_suppress,
+        variances=np.array(_check.numbers("variances", variances, 4), _VARIANCES),
+    )
+    return call(*arrays, options)
+
+
+@_OP.body("numpy")
+def _numpy(
+    cls_prob: np.ndarray, loc_pred: np.ndarray, anchor: np.ndarray, options: _Options
+) -> np.ndarray:
+    batch, num_classes, num = cls_prob.shape
+    out = np.full((batch, num, 6), -1, np.float32)
+    if num_classes < 2:
+        return out
+    for prob, offsets, rows in zip(cls_prob[:, 1:], loc_pred.reshape(batch, num, 4), out):
+        prob = np.where(prob > -1, prob, np.float32(-1))  # what is not above -1 is never the best
+        ids, scores = prob.argmax(axis=0), prob.max(axis=0)
+        valid = np.flatnonzero((scores > -1) & ~(scores < options.threshold))
+        boxes = _decode(anchor[0], offsets, options)
+        table = np.column_stack([ids.astype(np.float32), scores, boxes])[valid]
+        rows[: len(table)] = table
+        if not options.suppresses:
+            continue
+        order = np.argsort(-table[:, 1], kind="stable")[: options.limit]
+        rows[len(order) : len(table), 0] = -1
+        table = table[order]
+        rows[: len(table), 1:] = table[:, 1:]
+        rows[: len(table), 0] = np.where(_survivors(table, options), table[:, 0], np.float32(-1))
+    return out
+
+
+def _decode(anchors: np.ndarray, offsets: np.ndarray, options: _Options) -> np.ndarray:
+    variances = np.array(options.variances.item(), np.float32)
+    with np.errstate(all="ignore"):
+        size = anchors[:, 2:] - anchors[:, :2]
+        center = offsets[:, :2] * variances[:2] * size + (anchors[:, :2] + anchors[:, 2:]) / 2
+        half = _math.exp(offsets[:, 2:] * variances[2:]) * size / 2
+        boxes = np.concatenate([center - half, center + half], axis=1)
+        if options.clip:
+            boxes = np.where(boxes < 1, boxes, np.float32(1))
+            boxes = np.where(boxes > 0, boxes, np.float32(0))
+    return boxes
+
+
+def _survivors(table: np.ndarray, options: _Options) -> np.ndarray:
+    """Which of the sorted rows are not suppressed."""
+    boxes, alive = table[:, 2:], np.ones(len(table), bool)
+    with np.errstate(all="ignore"):
+        areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        for i in np.arange(len(table)):
+            if not alive[i]:
+                continue
+            later = i + 1 + np.flatnonzero(alive[i + 1 :])
+            if options.by_class:
+                later = later[table[later, 0] == table[i, 0]]
+            low = np.maximum(boxes[i, :2], boxes[later, :2])
+            high = np.minimum(boxes[i, 2:], boxes[later, 2:])
+            size = np.where(high - low > 0, high - low, np.float32(0))
+            overlap = size[:, 0] * size[:, 1]
+            union = areas[i] + areas[later] - overlap
+            iou = overlap / union
+            alive[later[(union > 0) & (iou >= options.nms_threshold)]] = False
+    return alive
+
+
+def _native_arguments(module: Any, options: _Options) -> tuple[Any, ...]:
+    rule = module.NmsRule(options.nms_threshold, True, options.by_class, False)
+    variances = module.Variances(*options.variances.item())
+    head = options.clip, options.threshold, variances
+    return (*head, rule, options.suppresses, options.limit)
+
+
+@_OP.body("native")
+def _native(
+    cls_prob: np.ndarray, loc_pred: np.ndarray, anchor: np.ndarray, options: _Options
+) -> np.ndarray:
+    out = np.empty((cls_prob.shape[0], cls_prob.shape[2], 6), np.float32)
+    native = _gpu.extension()
+    arguments = _native_arguments(native, options)
+    native.multibox_detection(out, cls_prob, loc_pred, anchor, *arguments)
+    return out
+
+
+@_OP.body("kernels")
+def _kernels(
+    gpu: _gpu.Gpu, cls_prob: Buffer, loc_pred: Buffer, anchor: Buffer, options: _Options
+) -> Buffer:
+    batch, num_classes, num = cls_prob.shape
+    out = gpu.empty((batch, num, 6), np.float32)
+    if out.size == 0:
+        return out
+    tiles = -(-num // _nms.TILE)
+    grid, block = (batch, tiles), (_nms.TILE,)
+    keys, ids = gpu.empty((batch, num), np.uint64), gpu.empty((batch, num), np.int32)
+    tile_counts = gpu.empty((batch, tiles), np.int32)
+    gpu.launch(
+        *("multibox_detection", "multibox_detection_score", grid, block, keys, ids, tile_counts),
+        *(cls_prob, num_classes, num, options.threshold),
+    )
+    keys, counts = _nms.compact(gpu, keys, tile_counts)
+    limit = options.limit if options.suppresses else 0
+    decoding = options.variances, options.clip
+    if options.suppresses:
+        order = _nms.sort(gpu, keys, counts)
+        boxes = _nms.SortedBoxes.empty(gpu, batch, num)
+        gpu.launch(
+            *("multibox_detection", "multibox_detection_gather", grid, block, *boxes, order),
+            *(counts, ids, loc_pred, anchor, num, limit, *decoding),
+        )
+        rule = np.array((options.nms_threshold, True, options.by_class, False), _nms.RULE)
+        kept, _ = _nms.suppress(gpu, boxes, counts, limit, rule)
+        contest = order, kept, boxes.boxes
+    else:
+        contest = keys, keys, keys  # not read
+    gpu.launch(
+        *("multibox_detection", "multibox_detection_write", grid, block, out, keys, *contest),
+        *(counts, ids, cls_prob, loc_pred, anchor, num_classes, num, limit),
+        *(options.suppresses, *decoding),
+    )
+    return out
+
+
+@_OP.body("native_cuda")
+def _native_cuda(
+    gpu: _gpu.Native, cls_prob: Buffer, loc_pred: Buffer, anchor: Buffer, options: _Options
+) -> Buffer:
+    batch, num_classes, num = cls_prob.shape
+    out = gpu.empty((batch, num, 6), np.float32)
+    if out.size == 0:
+        return out
+    workspace = gpu.empty((gpu.module.multibox_detection_workspace(batch, num),), np.uint8)
+    pointers = (x.pointer for x in (out, workspace, cls_prob, loc_pred, anchor))
+    arguments = _native_arguments(gpu.module, options)
+    gpu.module.multibox_detection_cuda(
+        *pointers, batch, num_classes, num, *arguments, gpu.stream
+    )
+    return out

@@ -1,0 +1,107 @@
+// box_nms: what is its own of the op; sort.cuh and nms.cuh have the rest. In order:
+// box_nms_score -> sort_* -> box_nms_gather -> nms_* -> box_nms_write.
+#pragma once
+#include "box.cuh"
+#include "order.cuh"
+
+namespace cvops {
+
+// Where a row of `width` numbers has its score, its corners and its class (-1: it has none).
+struct NmsColumns {
+  int width, score, coord, id;
+};
+
+// What keeps a row in the contest.
+CVOPS_HD bool nms_is_valid(const float* row, NmsColumns columns, float valid_thresh,
+                           float background_id) {
+  return row[columns.score] > valid_thresh &&
+         (columns.id < 0 || row[columns.id] != background_id);
+}
+
+CVOPS_HD SizedBox nms_box(const float* row, NmsColumns columns, bool center) {
+  const float* c = row + columns.coord;
+  return sized({c[0], c[1], c[2], c[3]}, center);
+}
+
+// How a kept row's coordinates are written.
+enum NmsConversion { kNmsAsIs, kNmsToCenter, kNmsToCorner };
+
+// Number c of a row as the op writes it. MXNet does not convert a box whose first coordinate is
+// negative, whatever it means by that.
+CVOPS_HD float nms_converted(const float* row, NmsColumns columns, int conversion, int c) {
+  const float* b = row + columns.coord;
+  int axis = c - columns.coord;
+  if (conversion == kNmsAsIs || axis < 0 || axis > 3 || b[0] < 0) return row[c];
+  float low = b[axis % 2], high = b[axis % 2 + 2];
+  if (conversion == kNmsToCenter) return axis < 2 ? (low + high) / 2 : high - low;
+  return axis < 2 ? low - high / 2 : low + high / 2;
+}
+
+}  // namespace cvops
+
+#ifdef __CUDACC__
+// keys (B, N) of the valid rows of data (B, N, width), and how many each tile has. Grid (B, tiles).
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_score(unsigned long long* __restrict__ keys, int* __restrict__ tile_counts,
+                  const float* __restrict__ data, int num, const cvops::NmsColumns columns,
+                  float valid_thresh, float background_id) {
+  using namespace cvops;
+  const int i = blockIdx.y * kCompactTile + threadIdx.x, batch = blockIdx.x;
+  const float* row = data + ((int64)batch * num + i) * columns.width;
+  const bool valid = i < num && nms_is_valid(row, columns, valid_thresh, background_id);
+  if (i < num) keys[(int64)batch * num + i] = valid ? sort_key(row[columns.score], i) : kNoKey;
+  const int count = __syncthreads_count(valid);
+  if (threadIdx.x == 0) tile_counts[(int64)batch * gridDim.y + blockIdx.y] = count;
+}
+
+// The boxes, areas and classes of the first counts[b] rows (at most `limit`) in the keys' order, as
+// nms_mask takes them, and its bits at their beginning. Grid (B, tiles).
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_gather(float* __restrict__ boxes, float* __restrict__ areas, int* __restrict__ classes,
+                   unsigned long long* __restrict__ removed, const float* __restrict__ data,
+                   const unsigned long long* __restrict__ keys, const int* __restrict__ counts,
+                   int num, int limit, const cvops::NmsColumns columns, int center) {
+  using namespace cvops;
+  const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
+  if (i < ceil_div(num, 64)) removed[batch * ceil_div(num, 64) + i] = 0;
+  if (i >= min(counts[batch], limit)) return;
+  const int64 at = (int64)batch * num + i;
+  const float* row = data + ((int64)batch * num + index_of(keys[at])) * columns.width;
+  const SizedBox b = nms_box(row, columns, center);
+  reinterpret_cast<float4*>(boxes)[at] = make_float4(b.box.x1, b.box.y1, b.box.x2, b.box.y2);
+  areas[at] = b.area;
+  classes[at] = columns.id < 0 ? 0 : truncated(row[columns.id]);
+}
+
+// out (B, N, width): the kept rows in the keys' order, then rows of -1. A thread makes one number.
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_write(float* __restrict__ out, const float* __restrict__ data,
+                  const unsigned long long* __restrict__ keys,
+                  const unsigned long long* __restrict__ kept, const int* __restrict__ kept_before,
+                  const int* __restrict__ counts, int num, int limit,
+                  const cvops::NmsColumns columns, int conversion) {
+  using namespace cvops;
+  const int batch = blockIdx.x, words = (int)ceil_div(num, 64);
+  const int count = min(counts[batch], limit);
+  kept += (int64)batch * words;
+  kept_before += (int64)batch * (words + 1);
+  const int64 numbers = (int64)num * columns.width, base = batch * numbers;
+  for (int64 k = blockIdx.y * (int64)blockDim.x + threadIdx.x; k < numbers;
+       k += (int64)gridDim.y * blockDim.x) {
+    const int i = (int)(k / columns.width), c = (int)(k - (int64)i * columns.width), word = i / 64;
+    // How many rows before this one are kept; the others go behind all the kept ones.
+    const bool contests = i < count;
+    const uint64 bits = contests ? kept[word] : 0;
+    const bool is_kept = bits >> (i % 64) & 1;
+    const int before = contests ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1))
+                                : kept_before[words];
+    const int to = is_kept ? before : kept_before[words] + i - before;
+    float value = -1;
+    if (is_kept) {
+      const int64 from = (int64)batch * num + index_of(keys[(int64)batch * num + i]);
+      value = nms_converted(data + from * columns.width, columns, conversion, c);
+    }
+    out[base + (int64)to * columns.width + c] = value;
+  }
+}
+#endif

@@ -1,0 +1,132 @@
+// multibox_detection: what is its own of the op; sort.cuh and nms.cuh have the rest. In order:
+// multibox_detection_score -> sort_* -> multibox_detection_gather -> nms_* -> multibox_detection_write;
+// without suppression only the first, sort_compact and the last.
+#pragma once
+#include "box.cuh"
+#include "math.cuh"
+#include "order.cuh"
+
+namespace cvops {
+
+struct Variances {
+  float x, y, w, h;
+};
+
+// A box of no special case for NaN and inverted boxes; negative where one side is inverted.
+CVOPS_HD float signed_area(Box b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
+
+// In [0, 1]; NaN gives 1.
+CVOPS_HD float detection_clip(float x) {
+  float below_one = x < 1 ? x : 1.0f;
+  return below_one > 0 ? below_one : 0.0f;
+}
+
+// The box that `offsets` (four numbers) describe from an anchor. The order of operations is MXNet's.
+CVOPS_HD Box detection_box(Box anchor, const float* offsets, Variances variances, bool clip) {
+  float width = anchor.x2 - anchor.x1, height = anchor.y2 - anchor.y1;
+  float x = offsets[0] * variances.x * width + (anchor.x1 + anchor.x2) / 2;
+  float y = offsets[1] * variances.y * height + (anchor.y1 + anchor.y2) / 2;
+  float half_width = exp_of(offsets[2] * variances.w) * width / 2;
+  float half_height = exp_of(offsets[3] * variances.h) * height / 2;
+  Box b = {x - half_width, y - half_height, x + half_width, y + half_height};
+  if (clip) {
+    b = {detection_clip(b.x1), detection_clip(b.y1), detection_clip(b.x2), detection_clip(b.y2)};
+  }
+  return b;
+}
+
+}  // namespace cvops
+
+#ifdef __CUDACC__
+// The best class of each anchor: ids (B, A), 0 the first after the background; keys (B, A) of those
+// whose score counts, and how many each tile has. cls_prob (B, C, A). Grid (B, tiles).
+extern "C" __global__ void __launch_bounds__(256)
+    multibox_detection_score(unsigned long long* __restrict__ keys, int* __restrict__ ids,
+                             int* __restrict__ tile_counts, const float* __restrict__ cls_prob,
+                             int num_classes, int num, float threshold) {
+  using namespace cvops;
+  const int i = blockIdx.y * kCompactTile + threadIdx.x, batch = blockIdx.x;
+  float score = -1;
+  int id = -1;
+  if (i < num) {
+    const float* prob = cls_prob + (int64)batch * num_classes * num + i;
+#pragma unroll 4
+    for (int c = 1; c < num_classes; ++c) {
+      float p = prob[(int64)c * num];
+      if (p > score) score = p, id = c - 1;
+    }
+  }
+  const bool valid = id >= 0 && !(score < threshold);
+  if (i < num) {
+    keys[(int64)batch * num + i] = valid ? sort_key(score, i) : kNoKey;
+    ids[(int64)batch * num + i] = id;
+  }
+  const int count = __syncthreads_count(valid);
+  if (threadIdx.x == 0) tile_counts[(int64)batch * gridDim.y + blockIdx.y] = count;
+}
+
+// The boxes, areas and classes of the first counts[b] anchors (at most `limit`) in the keys' order,
+// as nms_mask takes them, and its bits at their beginning. Grid (B, tiles).
+extern "C" __global__ void __launch_bounds__(256)
+    multibox_detection_gather(float* __restrict__ boxes, float* __restrict__ areas,
+                              int* __restrict__ classes, unsigned long long* __restrict__ removed,
+                              const unsigned long long* __restrict__ keys,
+                              const int* __restrict__ counts, const int* __restrict__ ids,
+                              const float* __restrict__ loc_pred, const float* __restrict__ anchors,
+                              int num, int limit, const cvops::Variances variances, int clip) {
+  using namespace cvops;
+  const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
+  if (i < ceil_div(num, 64)) removed[batch * ceil_div(num, 64) + i] = 0;
+  if (i >= min(counts[batch], limit)) return;
+  const int64 at = (int64)batch * num + i;
+  const int anchor = index_of(keys[at]);
+  const Box offsets = load_box(loc_pred, (int64)batch * num + anchor);
+  const float four[] = {offsets.x1, offsets.y1, offsets.x2, offsets.y2};
+  const Box b = detection_box(load_box(anchors, anchor), four, variances, clip);
+  reinterpret_cast<float4*>(boxes)[at] = make_float4(b.x1, b.y1, b.x2, b.y2);
+  areas[at] = signed_area(b);
+  classes[at] = ids[(int64)batch * num + anchor];
+}
+
+// out (B, A, 6). Of the counts[b] anchors of an image the first `limit` come in the keys' order, with
+// class -1 where they are suppressed; the others in the order of the anchors (MXNet leaves there what
+// it had before it sorted), with class -1 where `limit` cut them off; then rows of -1. Without
+// suppression, `limit` is 0 and `cuts` is 0: all come in the order of the anchors, with their class.
+// sorted, kept and boxes are then not read.
+extern "C" __global__ void __launch_bounds__(256)
+    multibox_detection_write(float* __restrict__ out, const unsigned long long* __restrict__ keys,
+                             const unsigned long long* __restrict__ sorted,
+                             const unsigned long long* __restrict__ kept,
+                             const float* __restrict__ boxes, const int* __restrict__ counts,
+                             const int* __restrict__ ids, const float* __restrict__ cls_prob,
+                             const float* __restrict__ loc_pred, const float* __restrict__ anchors,
+                             int num_classes, int num, int limit, int cuts,
+                             const cvops::Variances variances, int clip) {
+  using namespace cvops;
+  const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
+  if (i >= num) return;
+  const int64 at = (int64)batch * num + i;
+  float id = -1, score = -1;
+  Box b = {-1, -1, -1, -1};
+  if (i < counts[batch]) {
+    const bool in_order = i < limit;
+    const int anchor = index_of(in_order ? sorted[at] : keys[at]);
+    const int best = ids[(int64)batch * num + anchor];
+    const bool lives =
+        in_order ? kept[batch * ceil_div(num, 64) + i / 64] >> (i % 64) & 1 : !cuts;
+    if (lives) id = (float)best;
+    score = cls_prob[((int64)batch * num_classes + best + 1) * num + anchor];
+    if (in_order) {
+      b = load_box(boxes, at);
+    } else {
+      const Box offsets = load_box(loc_pred, (int64)batch * num + anchor);
+      const float four[] = {offsets.x1, offsets.y1, offsets.x2, offsets.y2};
+      b = detection_box(load_box(anchors, anchor), four, variances, clip);
+    }
+  }
+  float2* row = reinterpret_cast<float2*>(out) + 3 * at;  // 24 bytes, aligned to 8
+  row[0] = make_float2(id, score);
+  row[1] = make_float2(b.x1, b.y1);
+  row[2] = make_float2(b.x2, b.y2);
+}
+#endif
