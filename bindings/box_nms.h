@@ -1,6 +1,6 @@
 #pragma once
 #include "box_nms.cuh"
-#include "nms.cuh"
+#include "nms_rule.cuh"
 
 struct CUstream_st;
 

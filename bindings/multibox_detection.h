@@ -1,6 +1,6 @@
 #pragma once
 #include "multibox_detection.cuh"
-#include "nms.cuh"
+#include "nms_rule.cuh"
 
 struct CUstream_st;
 

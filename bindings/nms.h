@@ -3,7 +3,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "nms.cuh"
+#include "nms_rule.cuh"
 #include "order.cuh"
 #include "workspace.h"
 
