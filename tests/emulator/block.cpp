@@ -20,6 +20,10 @@ static std::string name_of_mask(unsigned mask) {
   return text;
 }
 
+static uint3 index_of(unsigned rank, dim3 size) {
+  return {rank % size.x, rank / size.x % size.y, rank / size.x / size.y};
+}
+
 Block::Block(const Launch& launch, const std::function<void()>& kernel)
     : launch_(launch),
       kernel_(kernel),
@@ -31,7 +35,11 @@ Block::Block(const Launch& launch, const std::function<void()>& kernel)
   if (launch.junk_statics) thread_locals_ = ThreadLocals::around(&current_block);
 #ifdef __SANITIZE_THREAD__
   scheduler_.tsan = __tsan_get_current_fiber();
-  for (unsigned i = 0; i < thread_count_; ++i) threads_[i].fiber.tsan = __tsan_create_fiber(0);
+  for (unsigned i = 0; i < thread_count_; ++i) {
+    threads_[i].fiber.tsan = __tsan_create_fiber(0);
+    const std::string name = "CUDA thread " + name_of(index_of(i, launch.block));
+    __tsan_set_fiber_name(threads_[i].fiber.tsan, name.c_str());
+  }
 #endif
 }
 
@@ -50,7 +58,7 @@ EMULATOR_UNTRACED void Block::begin(uint3 index) {
   for (unsigned i = 0; i < thread_count_; ++i) {
     Thread& thread = threads_[i];
     thread.rank = i;
-    thread.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+    thread.index = index_of(i, blockDim);
     thread.fiber.start(stacks_[i], &Block::thread_main);
   }
   for (unsigned i = 0; i < warp_count_; ++i) {

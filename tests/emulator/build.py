@@ -24,12 +24,14 @@ FLAGS = (
     *("-fPIC", "-fvisibility=hidden", "-pthread", f"-I{HERE}"),
 )
 #: What each sanitizer adds to that. AddressSanitizer puts redzones around plain statics only, which
-#: needs one OS thread; to ThreadSanitizer the CUDA threads are threads enough.
+#: needs one OS thread; to ThreadSanitizer the CUDA threads are threads enough. The check of object
+#: sizes finds what AddressSanitizer finds, and says less about it.
 SANITIZERS = {
     None: ("-O2",),
     "address": (
         *("-O1", "-g", "-fno-omit-frame-pointer", "-DEMULATOR_ONE_OS_THREAD"),
-        *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize-recover=all"),
+        *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize=object-size"),
+        "-fno-sanitize-recover=all",
     ),
     "thread": ("-O1", "-g", "-fsanitize=thread", "-DEMULATOR_ONE_OS_THREAD"),
 }
@@ -95,9 +97,14 @@ def cached(name: str, suffix: str, key: Iterable[str], make: Callable[[Path], No
     return path
 
 
+def without_folders(flags: Iterable[str | Path]) -> list[str]:
+    """What of the flags belongs in a key: the texts in include folders do, their places do not."""
+    return [flag for flag in map(str, flags) if not flag.startswith("-I")]
+
+
 def compile_object(source: Path, flags: Sequence[str | Path], includes: Iterable[str] = ()) -> Path:
     """The object file of a source; ``includes`` are the texts it includes beside our headers."""
-    key = [source.read_text("utf-8"), *map(str, flags), *includes]
+    key = [source.read_text("utf-8"), *without_folders(flags), *includes]
     return cached(source.stem, ".o", key, lambda o: run_compiler(*flags, "-c", source, "-o", o))
 
 

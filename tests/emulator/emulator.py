@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from . import sanitized
-from .build import FLAGS, SANITIZERS, EmulatorError, cached, emulator_objects, run_compiler
+from .build import (
+    FLAGS,
+    SANITIZERS,
+    EmulatorError,
+    cached,
+    emulator_objects,
+    run_compiler,
+    without_folders,
+)
 from .extension import build_extension
 from .request import ADDRESS, VALUE, Request, arguments, three
 
@@ -159,5 +167,5 @@ def _build(unit: str, name: str, sanitizer: str | None) -> Path:
         source.write_text(unit, "utf-8")
         run_compiler(*flags, output, source, *objects, "-o", path)
 
-    key = [unit, *flags, *(path.name for path in objects)]
+    key = [unit, *without_folders(flags), *(path.name for path in objects)]
     return cached(name, ".run" if sanitizer else ".so", key, make)

@@ -43,8 +43,8 @@ def build_extension(bindings_dir: Path | str, kernels_dir: Path | str) -> Module
         *(f"-I{folder}" for folder in (HERE / "include", *folders)),
         *(f"-isystem{folder}" for folder in (pybind11.get_include(), *sorted(python))),
     ]
-    cuda = [*flags, "-include", "cuda_emulator.h", "-x", "c++"]
     versions = [pybind11.__version__, sys.version]
+    cuda = [*flags, "-include", "cuda_emulator.h", "-x", "c++"]
     jobs = [
         functools.partial(compile_object, source, own, [*versions, *_included(source, folders)])
         for pattern, own in (("*.cpp", flags), ("*.cu", cuda))

@@ -15,9 +15,10 @@ import numpy as np
 from .build import EmulatorError
 from .request import ADDRESS, ARRAY, VALUE, Request
 
-#: Where a report begins, and how much of it goes into the error.
+#: Where a report begins, what of it is not about the kernel, and how much goes into the error.
 _REPORT = re.compile(r"^.*(?:ERROR: |WARNING: |runtime error: ).*", re.MULTILINE)
-_REPORT_LINES = 16
+_OUR_FRAME = re.compile(r"^ *#\d+ .*\b(?:std|emulator)::")
+_REPORT_LINES = 20
 _OPTIONS = {
     # The stack of a thread that failed is dropped, and what it held looks leaked.
     "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
@@ -61,4 +62,5 @@ def _run(command: list[str]) -> None:
     if done.returncode:
         report = _REPORT.search(done.stderr)
         lines = done.stderr[report.start() if report else 0 :].splitlines()
+        lines = [line for line in lines if not _OUR_FRAME.match(line)]
         raise EmulatorError("\n".join(lines[:_REPORT_LINES]) or f"exit status {done.returncode}")
