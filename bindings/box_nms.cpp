@@ -45,7 +45,7 @@ void cpu::box_nms(float* out, const float* data, int64 batch, int64 num, NmsOpti
 
 void bind_box_nms(py::module_& m) {
   using namespace cvops;
-  py::class_<NmsColumns>(m, "NmsColumns").def(py::init([](int width, int score, int coord, int id) {
+  py::class_<NmsColumns>(m, "NmsColumns", py::module_local()).def(py::init([](int width, int score, int coord, int id) {
     return NmsColumns{width, score, coord, id};
   }));
   m.def("box_nms", [](Floats out, Floats data, NmsColumns columns, NmsRule rule, float valid_thresh,

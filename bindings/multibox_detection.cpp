@@ -101,7 +101,7 @@ void cpu::multibox_detection(float* out, Predictions in, DetectionOptions option
 
 void bind_multibox_detection(py::module_& m) {
   using namespace cvops;
-  py::class_<Variances>(m, "Variances").def(py::init([](float x, float y, float w, float h) {
+  py::class_<Variances>(m, "Variances", py::module_local()).def(py::init([](float x, float y, float w, float h) {
     return Variances{x, y, w, h};
   }));
   m.def("multibox_detection", [](Floats out, Floats cls_prob, Floats loc_pred, Floats anchor,

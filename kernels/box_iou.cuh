@@ -15,13 +15,13 @@ CVOPS_HD float box_iou_of(SizedBox lhs, SizedBox rhs, bool center) {
 
 #ifdef __CUDACC__
 // out (M, N), lhs (M, 4), rhs (N, 4); total = M N.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 5)
     box_iou(float* __restrict__ out, const float* __restrict__ lhs, const float* __restrict__ rhs,
-            long long num_rhs, long long total, int center) {
+            int num_rhs, long long total, int center) {
   using namespace cvops;
   const int64 stride = 4ll * gridDim.x * blockDim.x;
   for (int64 k = 4ll * (blockIdx.x * (int64)blockDim.x + threadIdx.x); k < total; k += stride) {
-    int64 i = k / num_rhs, j = k - i * num_rhs;
+    int i = (int)(k / num_rhs), j = (int)(k - (int64)i * num_rhs);
     SizedBox box = sized(load_box(lhs, i), center);
     float iou[4];
 #pragma unroll

@@ -8,7 +8,7 @@
 namespace cvops {
 
 CVOPS_HD int64 bits_of(double x) {
-#ifdef __CUDACC__
+#ifdef __CUDA_ARCH__
   return __double_as_longlong(x);
 #else
   int64 bits;
@@ -18,7 +18,7 @@ CVOPS_HD int64 bits_of(double x) {
 }
 
 CVOPS_HD double double_of(int64 bits) {
-#ifdef __CUDACC__
+#ifdef __CUDA_ARCH__
   return __longlong_as_double(bits);
 #else
   double x;

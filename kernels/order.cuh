@@ -13,7 +13,7 @@ constexpr int kCompactTile = 256;
 // Ascending keys are descending scores, and of equal scores (-0 equals 0) ascending indices.
 CVOPS_HD uint64 sort_key(float score, uint32 index) {
   float positive_zero = score + 0.0f;
-#ifdef __CUDACC__
+#ifdef __CUDA_ARCH__
   uint32 bits = __float_as_uint(positive_zero);
 #else
   uint32 bits;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import numpy as np
@@ -39,6 +40,10 @@ def box_iou(
     """
     call = _OP.call(backend, lhs=lhs, rhs=rhs)
     center = _check.choice("format", format, ("corner", "center")) == "center"
+    for name, axis in (("lhs", "N"), ("rhs", "M")):
+        rows = math.prod(call.shape(name, (..., axis, 4))[:-1])
+        if rows >= 2**31:
+            raise ValueError(f"{name}: expected fewer than 2^31 boxes, got {rows}")
     return call(call.array("lhs", (..., "N", 4)), call.array("rhs", (..., "M", 4)), center)
 
 
