@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvops import box_iou
+
+SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 3e38, -1.0]
+
+
+def boxes(*rows):
+    return np.array(rows, np.float32).reshape(-1, 4)
+
+
+def random_boxes(rng, num, ties=False, special=0.0):
+    b = rng.random((num, 4), np.float32) * 4
+    b[:, 2:] += b[:, :2] - np.float32(0.5)  # some are inverted
+    b = np.round(b) if ties else b
+    b[rng.random(b.shape) < special] = rng.choice(SPECIAL)
+    return b
+
+
+@pytest.mark.parametrize(
+    ("lhs", "rhs", "expected"),
+    [
+        (boxes((0, 0, 8, 8)), boxes((3, 5, 10, 12)), [[15 / (64 + 49 - 15)]]),
+        (boxes((0, 0, 8, 8)), boxes((0, 0, 8, 8)), [[1]]),
+        (boxes((0, 0, 8, 8)), boxes((8, 0, 9, 8)), [[0]]),
+        (boxes((1, 1, 1, 1)), boxes((1, 1, 1, 1)), [[0]]),
+        (boxes((0, 0, np.inf, np.inf)), boxes((0, 0, 1, 1)), [[0]]),
+        (boxes((np.nan, 0, 1, 1)), boxes((0, 0, 1, 1)), [[np.nan]]),
+        (boxes((0, 0, 1, 1)), boxes((np.nan, 0, 1, 1)), [[0]]),
+        (boxes(), boxes((0, 0, 1, 1)), np.zeros((0, 1))),
+        (boxes((0, 0, 1, 1)), boxes(), np.zeros((1, 0))),
+    ],
+    ids=["overlap", "same", "touching", "no area", "infinite", "NaN left", "NaN right", "none", "to none"],
+)
+def test_by_hand(run, lhs, rhs, expected):
+    np.testing.assert_array_equal(run(box_iou, lhs, rhs), np.float32(expected))
+
+
+def test_center_format(run):
+    # (2, 2, 4, 4) are the corners (0, 0, 4, 4); (4, 3, 4, 2) are (2, 2, 6, 4): they share 2 x 2.
+    out = run(box_iou, boxes((2, 2, 4, 4)), boxes((4, 3, 4, 2)), format="center")
+    np.testing.assert_array_equal(out, np.float32([[4 / (16 + 8 - 4)]]))
+
+
+@pytest.mark.parametrize("format", ["corner", "center"])
+@pytest.mark.parametrize(("num_lhs", "num_rhs"), [(1, 1), (7, 300), (1000, 17), (3, 2), (257, 64)])
+def test_against_the_oracle(run, num_lhs, num_rhs, format):
+    rng = np.random.default_rng(num_lhs)
+    for ties, special in ((False, 0.0), (True, 0.0), (True, 0.1)):
+        lhs = random_boxes(rng, num_lhs, ties, special)
+        rhs = random_boxes(rng, num_rhs, ties, special)
+        expected = box_iou(lhs, rhs, format, backend="numpy")
+        np.testing.assert_array_equal(run(box_iou, lhs, rhs, format=format), expected)
+
+
+def test_more_axes(run):
+    rng = np.random.default_rng(0)
+    lhs, rhs = random_boxes(rng, 6).reshape(2, 3, 4), random_boxes(rng, 5).reshape(5, 1, 4)
+    out = run(box_iou, lhs, rhs)
+    assert out.shape == (2, 3, 5, 1)
+    np.testing.assert_array_equal(
+        out.reshape(6, 5), box_iou(lhs.reshape(-1, 4), rhs.reshape(-1, 4), backend="numpy")
+    )
+
+
+def test_is_symmetric_to_the_last_bit(run):
+    b = random_boxes(np.random.default_rng(1), 200)
+    iou = run(box_iou, b, b)
+    np.testing.assert_array_equal(iou, iou.T)
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 2**32), ties=st.booleans(), special=st.sampled_from([0.0, 0.05, 0.3]))
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("format", ["corner", "center"])
+def test_equals_mxnet(mx, backend, format, seed, ties, special):
+    rng = np.random.default_rng(seed)
+    lhs = random_boxes(rng, rng.integers(1, 40), ties, special)
+    rhs = random_boxes(rng, rng.integers(1, 40), ties, special)
+    theirs = mx.nd.contrib.box_iou(mx.nd.array(lhs), mx.nd.array(rhs), format=format).asnumpy()
+    np.testing.assert_array_equal(box_iou(lhs, rhs, format, backend=backend), theirs)
+
+
+def test_sanitized(run_sanitized):
+    rng = np.random.default_rng(2)
+    lhs, rhs = random_boxes(rng, 13), random_boxes(rng, 7)
+    out = run_sanitized(box_iou, lhs, rhs)
+    np.testing.assert_array_equal(out, box_iou(lhs, rhs, backend="numpy"))
+
+
+@pytest.mark.parametrize(
+    ("lhs", "options", "error", "message"),
+    [
+        (np.zeros(4, np.float32), {}, ValueError, r"lhs: expected shape \(\.\.\., N, 4\), got \(4,\)"),
+        (np.zeros((3, 5), np.float32), {}, ValueError, r"lhs: .* got \(3, 5\)"),
+        (np.zeros((3, 4)), {}, TypeError, "lhs: expected float32, got float64"),
+        (np.zeros((3, 4), ">f4"), {}, TypeError, "lhs: expected float32, got >f4"),
+        (boxes(), {"format": "corners"}, ValueError, r"format: expected one of .*, got 'corners'"),
+        ([[0, 0, 1, 1]], {}, TypeError, "lhs: expected an array .*, got list"),
+        (np.broadcast_to(np.float32(0), (2**31, 4)), {}, ValueError, "lhs: expected fewer than 2.31 boxes"),
+    ],
+    ids=["one axis", "five columns", "float64", "byte order", "format", "list", "too many"],
+)
+def test_refuses(lhs, options, error, message):
+    with pytest.raises(error, match=message):
+        box_iou(lhs, boxes((0, 0, 1, 1)), **options)
