@@ -9,7 +9,8 @@
   X(box_iou)            \
   X(box_nms)            \
   X(multibox_detection) \
-  X(multibox_prior)
+  X(multibox_prior)     \
+  X(roi_pooling)
 
 #define DECLARE(op) void bind_##op(pybind11::module_&);
 CVOPS_OPS(DECLARE)

@@ -9,8 +9,8 @@
 // owns one channel of some images and takes as many outputs at a time as it has threads, in that
 // order. Threads with the same target take turns, the lowest first: each bids its number for the
 // target's slot of a table in shared memory, the lowest bid adds and leaves, the others bid again.
-// Targets whose slots collide only wait for each other. So the order is MXNet's without an atomic on
-// floats, and all threads whose targets differ add at once; a warp that walked a plane's outputs
+// Targets whose slots collide only wait for each other. So the order is MXNet's without an atomic
+// on floats, and all threads whose targets differ add at once; a warp that walked a plane's outputs
 // alone would give the same sums, but wait for memory 32 times as often.
 #pragma once
 #include "common.cuh"
@@ -58,11 +58,11 @@ CVOPS_HD Range bin_range(RoiAxis axis, int i, int limit) {
           clamped(wrapping_add(end, axis.begin), limit)};
 }
 
-// The largest value in a bin of each of kPlanes planes, and its index in the plane: the first if there
-// are several. NaN is never chosen; -1 if nothing is above kLowestFloat, or the bin is empty.
+// The largest value in a bin of each of kPlanes planes, and its index in the plane: the first if
+// there are several. NaN is never chosen; -1 if nothing is above kLowestFloat, or the bin is empty.
 template <int kPlanes>
-CVOPS_HD void max_of_bin(const float* const (&planes)[kPlanes], Range rows, Range columns, int width,
-                         float (&best)[kPlanes], int (&at)[kPlanes]) {
+CVOPS_HD void max_of_bin(const float* const (&planes)[kPlanes], Range rows, Range columns,
+                         int width, float (&best)[kPlanes], int (&at)[kPlanes]) {
   bool empty = rows.begin >= rows.end || columns.begin >= columns.end;
   for (int k = 0; k < kPlanes; ++k) {
     best[k] = empty ? 0.0f : kLowestFloat;
@@ -87,8 +87,8 @@ struct ChannelPlanes {
   int channels, pixels, channel, first, last;
 };
 
-// Whether `at`, an index into data, lies in one of the planes. `plane` is the index of the first pixel
-// of the plane that was found last: mostly `at` lies there, and nothing needs to be divided.
+// Whether `at`, an index into data, lies in one of the planes. `plane` is the index of the first
+// pixel of the plane that was found last: mostly `at` lies there, and nothing needs to be divided.
 CVOPS_HD bool lies_in(ChannelPlanes own, int at, int& plane) {
   if ((uint32)at - (uint32)plane < (uint32)own.pixels) return true;
   if (at < 0) return false;
@@ -105,12 +105,13 @@ CVOPS_HD bool lies_in(ChannelPlanes own, int at, int& plane) {
 #ifdef __CUDACC__
 namespace cvops {
 constexpr int kChannelsAtOnce = 4;
-constexpr int kSlots = 4096;       // a power of two
+constexpr int kSlots = 4096;      // a power of two
 constexpr int kNobody = 1 << 30;  // above every thread's number
 }  // namespace cvops
 
 // pooled (num_rois, channels, pooled_height, pooled_width), argmax the same or, if not
-// `with_argmax`, not touched; data, rois (num_rois, 5). An item of work is a roi with `group` channels.
+// `with_argmax`, not touched; data, rois (num_rois, 5). An item of work is a roi with `group`
+// channels.
 extern "C" __global__ void __launch_bounds__(256)
     roi_pooling(float* __restrict__ pooled, int* __restrict__ argmax,
                 const float* __restrict__ data, const float* __restrict__ rois, long long num_rois,
@@ -158,8 +159,8 @@ extern "C" __global__ void __launch_bounds__(256)
   }
 }
 
-// grad (images, channels, pixels); out_grad and argmax (num_rois, channels, bins). An item of work is
-// a channel of `group` images.
+// grad (images, channels, pixels); out_grad and argmax (num_rois, channels, bins). An item of work
+// is a channel of `group` images.
 extern "C" __global__ void __launch_bounds__(512)
     roi_pooling_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                          const int* __restrict__ argmax, long long num_rois, int bins, int images,
