@@ -137,6 +137,18 @@ def _cure_recordio(recordio: types.ModuleType) -> None:
         exec(compile(source, "<cvops: mxnet.recordio>", "exec"), vars(recordio))
 
 
+def _cure_sparse(*modules: Any) -> None:
+    """Give them csr_matrix where they look for it; SciPy 1.8 moved it, and warns since.
+
+    They look on every ``nd.array``, to see whether a SciPy matrix was given.
+    """
+    for module in modules:
+        if module.spsp is not None:  # None: no SciPy here
+            names = {name: getattr(module.spsp, name) for name in ("csr_matrix", "coo_matrix")}
+            csr = types.SimpleNamespace(csr_matrix=names["csr_matrix"])
+            module.spsp = types.SimpleNamespace(csr=csr, **names)
+
+
 @functools.cache
 def mxnet() -> Any:
     """The module ``mxnet``, imported when first asked for.
@@ -153,4 +165,5 @@ def mxnet() -> Any:
         sys.meta_path.insert(0, _Finder())
     module = importlib.import_module("mxnet")
     _cure_recordio(module.recordio)
+    _cure_sparse(module.ndarray.sparse, module.ndarray.utils)
     return module

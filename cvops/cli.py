@@ -1,0 +1,112 @@
+"""The command ``cvops``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class Refused(Exception):
+    """What the caller gave cannot be used; the message says why, in one line."""
+
+
+def _demo(options: argparse.Namespace) -> None:
+    # MXNet reads these when it loads. Left to itself it uses half of the cores, and
+    # threads that wait spin, which costs most of the time when cores are shared.
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from cvops import demo
+
+    demo.run(options.output, options.epochs, options.train_images, seed=options.seed)
+
+
+def _load(params: Path) -> Any:
+    from cvops.models import TinySSD
+
+    try:
+        return TinySSD.load(params)
+    except (FileNotFoundError, ValueError) as error:
+        raise Refused(str(error)) from error
+
+
+def _open(image: Path) -> Any:
+    from PIL import Image
+
+    try:
+        with Image.open(image) as opened:
+            return opened.convert("RGB")
+    except FileNotFoundError as error:
+        raise Refused(f"{image}: no such file") from error
+    except OSError as error:
+        raise Refused(f"{image}: not an image that can be read") from error
+
+
+def _detect(options: argparse.Namespace) -> None:
+    import numpy as np
+
+    image = _open(options.image)
+    net = _load(options.params)
+
+    from cvops._mxnet import mxnet
+
+    square = np.asarray(image.resize((net.side, net.side)))
+    rows = net.detect(mxnet().nd.array(square.transpose(2, 0, 1)[None]), options.threshold)
+    rows = rows[0].asnumpy()
+    rows = rows[rows[:, 0] >= 0]
+
+    print(f"{'class':12} {'score':>5} {'x1':>6} {'y1':>6} {'x2':>6} {'y2':>6}")
+    for kind, score, *box in rows:
+        pixels = np.multiply(box, (image.width, image.height) * 2)
+        print(f"{net.classes[int(kind)]:12} {score:5.2f}", *(f"{v:6.1f}" for v in pixels))
+
+    if options.output:
+        from cvops import plot
+
+        try:
+            plot.show_bboxes(image, rows, net.classes).save(options.output)
+        except (OSError, ValueError) as error:
+            raise Refused(f"{options.output}: cannot be written: {error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("cvops", description="Detection with the ops of cvops.")
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    demo = commands.add_parser(
+        "demo",
+        help="train a small detector, measure it and draw what it sees",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for what it makes")
+    demo.add_argument("--epochs", type=int, default=6, help="times through the training images")
+    demo.add_argument("--train-images", type=int, default=600, help="number of training images")
+    demo.add_argument("--seed", type=int, default=0, help="seed of all that is random")
+    demo.set_defaults(run=_demo)
+
+    detect = commands.add_parser("detect", help="find objects in an image")
+    detect.add_argument("image", type=Path, help="the image")
+    detect.add_argument(
+        "--params", type=Path, required=True, help="parameters that `cvops demo` wrote"
+    )
+    detect.add_argument("--output", type=Path, help="draw them into this file")
+    detect.add_argument("--threshold", type=float, default=0.5, help="least score (%(default)s)")
+    detect.set_defaults(run=_detect)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status: 0, or 2 for what cannot be done as asked."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except Refused as error:
+        print(f"cvops: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"cvops: {error}; pip install cvops[demo,mxnet]", file=sys.stderr)
+        return 2
+    return 0

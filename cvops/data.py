@@ -1,0 +1,274 @@
+"""A small detection data set, made on the spot: drawn creatures on real photographs.
+
+It has the form of the Pikachu set of "Dive into Deep Learning": record files that
+``mx.image.ImageDetIter`` reads. The photographs are those inside the scikit-image
+wheel, so nothing is downloaded, and training and test share none of them.
+
+Boxes are (x1, y1, x2, y2), corners, in fractions of the image's width and height.
+"""
+
+from __future__ import annotations
+
+import importlib.resources
+import io
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
+
+from cvops._mxnet import mxnet
+
+#: Names of the classes; their ids in the labels are the places in this tuple.
+CLASSES = ("bee", "frog")
+
+#: Images of the set are squares of this many pixels.
+SIDE = 256
+
+#: Files of ``skimage/data``. The two halves of the motorcycle pair show one scene.
+TRAIN_PHOTOS = (
+    "rocket.jpg",
+    "motorcycle_left.png",
+    "motorcycle_right.png",
+    "hubble_deep_field.jpg",
+    "retina.jpg",
+    "ihc.png",
+    "color.png",
+    "camera.png",
+    "coins.png",
+    "brick.png",
+    "grass.png",
+    "moon.png",
+    "page.png",
+    "cell.png",
+    "clock_motion.png",
+)
+TEST_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "gravel.png")
+
+
+def photograph(name: str) -> Image.Image:
+    """A photograph of the scikit-image wheel, as RGB."""
+    file = importlib.resources.files("skimage.data").joinpath(name)
+    with file.open("rb") as stream:
+        return Image.open(stream).convert("RGB")
+
+
+# --- the creatures, drawn on a square of side 1 ---------------------------------------------------
+
+
+class _Pen:
+    """Shapes on a square of side 1, x to the right and y down."""
+
+    def __init__(self, side: int) -> None:
+        self.side = side
+        self.image = Image.new("RGBA", (side, side))
+        self._draw = ImageDraw.Draw(self.image)
+
+    def oval(self, x: float, y: float, rx: float, ry: float, fill: str, line: float = 0.0) -> None:
+        box = [self.side * v for v in (x - rx, y - ry, x + rx, y + ry)]
+        self._draw.ellipse(box, fill, "#20242b", round(self.side * line))
+
+    def smile(self, x: float, y: float, r: float, line: float) -> None:
+        box = [self.side * v for v in (x - r, y - r, x + r, y + r)]
+        self._draw.arc(box, 25, 155, "#20242b", round(self.side * line))
+
+    def stroke(self, *points: tuple[float, float], fill: str, line: float) -> None:
+        scaled = [(self.side * x, self.side * y) for x, y in points]
+        self._draw.line(scaled, fill, round(self.side * line), "curve")
+
+
+def _bee(pen: _Pen) -> None:
+    for x, y in ((0.36, 0.2), (0.6, 0.19)):
+        pen.oval(x, y, 0.13, 0.18, "#d9f0fb", 0.015)
+    pen.stroke((0.9, 0.58), (0.99, 0.61), fill="#20242b", line=0.04)
+    pen.oval(0.53, 0.57, 0.42, 0.29, "#ffc928", 0.02)
+    body = pen.image.copy()
+    for x in (0.5, 0.67, 0.84):
+        pen.stroke((x, 0.2), (x + 0.03, 0.95), fill="#2b2622", line=0.075)
+    # The stripes stop at the outline: where the body was clear, it is again.
+    inside = Image.new("L", pen.image.size)
+    box = [pen.side * v for v in (0.12, 0.29, 0.94, 0.85)]
+    ImageDraw.Draw(inside).ellipse(box, 255)
+    pen.image.paste(body, mask=ImageChops.invert(inside))
+    pen.stroke((0.24, 0.36), (0.17, 0.2), fill="#20242b", line=0.025)
+    pen.stroke((0.33, 0.33), (0.31, 0.16), fill="#20242b", line=0.025)
+    for x in (0.17, 0.31):
+        pen.oval(x, 0.19, 0.035, 0.035, "#20242b")
+    for x in (0.23, 0.37):
+        pen.oval(x, 0.52, 0.06, 0.075, "#ffffff", 0.012)
+        pen.oval(x - 0.01, 0.53, 0.028, 0.04, "#20242b")
+    pen.smile(0.28, 0.63, 0.08, 0.022)
+    pen.oval(0.4, 0.66, 0.04, 0.028, "#ff8f5e")
+
+
+def _frog(pen: _Pen) -> None:
+    for x in (0.16, 0.84):
+        pen.oval(x, 0.84, 0.15, 0.09, "#3f9b46", 0.02)
+    for x in (0.27, 0.73):
+        pen.oval(x, 0.24, 0.17, 0.17, "#58b957", 0.02)
+    pen.oval(0.5, 0.57, 0.46, 0.37, "#58b957", 0.02)
+    for x in (0.27, 0.73):
+        pen.oval(x, 0.27, 0.13, 0.12, "#58b957")
+        pen.oval(x, 0.22, 0.1, 0.1, "#ffffff", 0.012)
+        pen.oval(x + 0.01, 0.23, 0.05, 0.06, "#20242b")
+        pen.oval(x + 0.03, 0.2, 0.018, 0.018, "#ffffff")
+    pen.oval(0.5, 0.77, 0.28, 0.14, "#d6eba2")
+    pen.smile(0.5, 0.42, 0.28, 0.03)
+    for x in (0.2, 0.8):
+        pen.oval(x, 0.62, 0.06, 0.04, "#f4a6a0")
+    for x in (0.45, 0.55):
+        pen.oval(x, 0.48, 0.013, 0.017, "#2c6b33")
+
+
+_DRAWINGS = {"bee": _bee, "frog": _frog}
+
+
+def draw(name: str, side: int) -> Image.Image:
+    """The creature ``name`` (see ``CLASSES``), RGBA on a clear square of ``side`` pixels."""
+    pen = _Pen(4 * side)
+    _DRAWINGS[name](pen)
+    return pen.image.resize((side, side), Image.Resampling.LANCZOS)
+
+
+# --- scenes ---------------------------------------------------------------------------------------
+
+
+def _lit(image: Image.Image, rng: random.Random, tint: float) -> Image.Image:
+    """``image`` under another light: brightness, contrast, and each channel by up to ``tint``."""
+    image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.7, 1.2))
+    image = ImageEnhance.Contrast(image).enhance(rng.uniform(0.8, 1.2))
+    gains = [rng.uniform(1 - tint, 1 + tint) for _ in range(3)] + [1.0]
+    bands = [band.point(lambda v, g=g: v * g) for band, g in zip(image.split(), gains)]
+    return Image.merge(image.mode, bands)
+
+
+def _background(photo: Image.Image, side: int, rng: random.Random) -> Image.Image:
+    """A square part of ``photo``, at least half of its shorter side, mirrored or not."""
+    part = int(min(photo.size) * rng.uniform(0.5, 1.0))
+    x, y = (rng.randint(0, size - part) for size in photo.size)
+    image = photo.resize((side, side), Image.Resampling.BILINEAR, (x, y, x + part, y + part))
+    if rng.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return _lit(image, rng, 0.2)
+
+
+def paste(image: Image.Image, sprite: Image.Image, x: int, y: int) -> tuple[int, int, int, int]:
+    """Paste ``sprite`` (RGBA) with a soft shadow into ``image``, at (x, y), in place.
+
+    Returns its box there in pixels, x2 and y2 exclusive, tight around what is more
+    than half opaque.
+    """
+    alpha = sprite.getchannel("A")
+    blur = max(1, sprite.width // 20)
+    shadow = alpha.filter(ImageFilter.GaussianBlur(blur)).point(lambda v: v * 0.4)
+    image.paste((0, 0, 0), (x + blur, y + blur), shadow)
+    image.paste(sprite, (x, y), alpha)
+    left, top, right, bottom = alpha.point(lambda v: 255 * (v > 127)).getbbox() or (0, 0, 0, 0)
+    return x + left, y + top, x + right, y + bottom
+
+
+def _apart(box: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    """Whether ``box`` covers, and is covered, by less than a tenth with each of ``others``."""
+    for other in others:
+        width = min(box[2], other[2]) - max(box[0], other[0])
+        height = min(box[3], other[3]) - max(box[1], other[1])
+        if width > 0 and height > 0:
+            areas = ((b[2] - b[0]) * (b[3] - b[1]) for b in (box, other))
+            if width * height > 0.1 * min(areas):
+                return False
+    return True
+
+
+def scene(
+    photo: Image.Image, rng: random.Random, side: int = SIDE, most: int = 4
+) -> tuple[Image.Image, np.ndarray]:
+    """One to ``most`` creatures on a part of ``photo``.
+
+    Returns the RGB image, ``side`` x ``side``, and its labels, float32 (n, 5), of
+    rows (class id, x1, y1, x2, y2).
+    """
+    image = _background(photo, side, rng)
+    labels: list[tuple[float, ...]] = []
+    for _ in range(rng.randint(1, most)):
+        name = rng.choice(CLASSES)
+        # Small ones are as many as large ones on a logarithmic scale.
+        size = round(side * math.exp(rng.uniform(math.log(0.18), math.log(0.5))))
+        sprite = draw(name, size)
+        if rng.random() < 0.5:
+            sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        sprite = sprite.rotate(rng.uniform(-35, 35), Image.Resampling.BICUBIC, expand=True)
+        sprite = _lit(sprite.crop(sprite.getbbox()), rng, 0.25)
+        for _ in range(20):  # a place that is free, if there is one
+            x, y = rng.randint(0, side - sprite.width), rng.randint(0, side - sprite.height)
+            box = (x, y, x + sprite.width, y + sprite.height)
+            if _apart([v / side for v in box], [label[1:] for label in labels]):
+                box = paste(image, sprite, x, y)
+                labels.append((CLASSES.index(name), *(v / side for v in box)))
+                break
+    return image, np.array(labels, np.float32)
+
+
+# --- record files ---------------------------------------------------------------------------------
+
+
+def write_record(
+    path: str | Path, photos: Sequence[str], count: int, seed: int, side: int = SIDE
+) -> None:
+    """Write ``count`` scenes to the record file ``path``, and its index beside it (``.idx``).
+
+    A label is laid out as ``ImageDetIter`` reads it: 2 (numbers in this header),
+    5 (numbers of an object), then (class, x1, y1, x2, y2) of each object. The same
+    arguments write the same scenes.
+    """
+    mx = mxnet()
+    path = Path(path)
+    rng = random.Random(seed)
+    images = [photograph(name) for name in photos]
+    record = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "w")
+    for number in range(count):
+        image, labels = scene(images[number % len(images)], rng, side)
+        encoded = io.BytesIO()
+        image.save(encoded, "JPEG", quality=92)
+        header = mx.recordio.IRHeader(0, [2.0, 5.0, *labels.ravel().tolist()], number, 0)
+        record.write_idx(number, mx.recordio.pack(header, encoded.getvalue()))
+    record.close()
+
+
+def read_record(path: str | Path) -> list[tuple[Image.Image, np.ndarray]]:
+    """All images of a record file, RGB, each with its labels (n, 5) as ``scene`` returns them."""
+    mx = mxnet()
+    path = Path(path)
+    record = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "r")
+    scenes = []
+    for key in record.keys:
+        header, encoded = mx.recordio.unpack(record.read_idx(key))
+        image = Image.open(io.BytesIO(encoded)).convert("RGB")
+        scenes.append((image, header.label[2:].reshape(-1, 5)))
+    record.close()
+    return scenes
+
+
+def iterator(path: str | Path, batch_size: int, side: int = SIDE, augment: bool = False) -> Any:
+    """An ``ImageDetIter`` over a record file.
+
+    A batch has data (B, 3, side, side), RGB of 0 to 255, and label (B, m, 5), where
+    m is the most objects of any image and rows of -1 fill up. With ``augment`` the
+    order is shuffled and images are cropped and mirrored at random: seed ``random``
+    to have the same again.
+    """
+    mx = mxnet()
+    more: dict[str, Any] = {}
+    if augment:
+        more = {"shuffle": True, "rand_crop": 0.5, "rand_mirror": True}
+        more |= {"min_object_covered": 0.95, "min_eject_coverage": 0.9}
+        more |= {"area_range": (0.5, 1.0), "max_attempts": 50}
+    return mx.image.ImageDetIter(
+        batch_size=batch_size,
+        data_shape=(3, side, side),
+        path_imgrec=str(path),
+        path_imgidx=str(Path(path).with_suffix(".idx")),
+        **more,
+    )

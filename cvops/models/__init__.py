@@ -1,0 +1,3 @@
+"""Gluon models built on the ops. Importing this imports MXNet."""
+
+from cvops.models.tiny_ssd import TinySSD as TinySSD

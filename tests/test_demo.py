@@ -1,0 +1,341 @@
+"""The data, the model, the metrics and the commands of the demo, on a small scale."""
+
+# ruff: noqa: E402 (imports below the skip, which is for what they need)
+
+import importlib.util
+import json
+import random
+import re
+
+import numpy as np
+import pytest
+
+NEEDS = ("mxnet", "skimage", "pycocotools", "PIL", "tqdm")
+MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
+if MISSING:
+    pytest.skip(f"no {', '.join(MISSING)} here", allow_module_level=True)
+
+from PIL import Image
+
+from cvops import cli, data, demo, metrics, plot
+from cvops._mxnet import mxnet
+from cvops.models import TinySSD, tiny_ssd
+
+mx = mxnet()
+SIDE = 64  # of the images here: a sixteenth of the work
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+def test_the_splits_share_no_photograph():
+    assert not set(data.TRAIN_PHOTOS) & set(data.TEST_PHOTOS)
+    # The two of the pair show the same scene.
+    assert {"motorcycle_left.png", "motorcycle_right.png"} <= set(data.TRAIN_PHOTOS)
+
+
+@pytest.mark.parametrize("name", data.TRAIN_PHOTOS + data.TEST_PHOTOS)
+def test_every_photograph_is_in_the_wheel(name):
+    photo = data.photograph(name)
+    assert photo.mode == "RGB"
+    assert min(photo.size) >= 100
+
+
+def test_box_is_tight():
+    """A solid part from (3, 2) to (15, 7), pasted at (10, 20)."""
+    sprite = Image.new("RGBA", (20, 10))
+    sprite.paste("red", (3, 2, 15, 7))
+    image = Image.new("RGB", (64, 64), "white")
+    assert data.paste(image, sprite, 10, 20) == (13, 22, 25, 27)
+    red = np.all(np.asarray(image) == (255, 0, 0), axis=2)
+    rows, columns = np.nonzero(red)
+    assert (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1) == (13, 22, 25, 27)
+
+
+def test_scene():
+    photo = data.photograph("coffee.png")
+    seen = set()
+    for seed in range(20):
+        image, labels = data.scene(photo, random.Random(seed), SIDE)
+        assert image.size == (SIDE, SIDE)
+        assert labels.dtype == np.float32
+        assert 1 <= len(labels) <= 4
+        assert (labels[:, 1:] >= 0).all()
+        assert (labels[:, 1:] <= 1).all()
+        assert (labels[:, 3:] - labels[:, 1:3] > 0.1).all()
+        seen |= set(labels[:, 0])
+    assert seen == {0, 1}
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "some.rec"
+    data.write_record(path, data.TEST_PHOTOS, count=5, seed=3, side=SIDE)
+    return path
+
+
+def test_record_holds_what_was_drawn(record):
+    rng = random.Random(3)
+    photos = [data.photograph(name) for name in data.TEST_PHOTOS]
+    scenes = data.read_record(record)
+    assert len(scenes) == 5
+    for number, (image, labels) in enumerate(scenes):
+        drawn, expected = data.scene(photos[number % len(photos)], rng, SIDE)
+        np.testing.assert_array_equal(labels, expected)
+        assert np.abs(np.subtract(image, drawn, dtype=float)).mean() < 10  # JPEG
+
+
+def test_record_is_the_same_again(record, tmp_path):
+    data.write_record(tmp_path / "again.rec", data.TEST_PHOTOS, count=5, seed=3, side=SIDE)
+    assert (tmp_path / "again.rec").read_bytes() == record.read_bytes()
+    assert (tmp_path / "again.idx").read_text() == record.with_suffix(".idx").read_text()
+
+
+def test_iterator_reads_the_record(record):
+    (batch,) = data.iterator(record, batch_size=5, side=SIDE)
+    pixels, labels = batch.data[0].asnumpy(), batch.label[0].asnumpy()
+    assert pixels.shape == (5, 3, SIDE, SIDE)
+    assert pixels.max() > 100  # of 255
+    for rows, (_, expected) in zip(labels, data.read_record(record)):
+        np.testing.assert_array_equal(rows[: len(expected)], expected)
+        assert (rows[len(expected) :] == -1).all()
+
+
+def test_augmented_iterator_is_seeded(record):
+    def first():
+        random.seed(5)
+        return next(iter(data.iterator(record, 5, SIDE, augment=True))).data[0].asnumpy()
+
+    np.testing.assert_array_equal(first(), first())
+
+
+# --- metrics --------------------------------------------------------------------------------------
+
+BOX, FAR = (0.0, 0.0, 0.5, 0.5), (0.6, 0.6, 1.0, 1.0)
+
+
+def rows(*of):
+    return np.array(of, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("detections", "labels", "expected"),
+    [
+        ([rows((0, 0.9, *BOX))], [rows((0, *BOX))], 1),
+        ([rows((0, 0.9, *FAR))], [rows((0, *BOX))], 0),
+        # Overlap of 0.4 x 0.5 over 0.5 x 0.5: 0.8.
+        ([rows((0, 0.9, 0, 0, 0.4, 0.5))], [rows((0, *BOX))], 1),
+        # Of 0.2 x 0.5 over 0.5 x 0.5: 0.4.
+        ([rows((0, 0.9, 0, 0, 0.2, 0.5))], [rows((0, *BOX))], 0),
+        ([rows((0, 0.9, *BOX), (-1, 0.8, *FAR))], [rows((0, *BOX), (-1,) * 5)], 1),
+        # Found once and missed once: 51 of the 101 recalls are reached.
+        ([rows((0, 0.9, *BOX))], [rows((0, *BOX), (0, *FAR))], 51 / 101),
+        # Right, wrong, right: precision is 1 up to a recall of a half, then 2/3.
+        (
+            [rows((0, 0.9, *BOX)), rows((0, 0.8, *FAR), (0, 0.7, *BOX))],
+            [rows((0, *BOX)), rows((0, *BOX))],
+            (51 + 50 * 2 / 3) / 101,
+        ),
+        # The second of two detections of one box is wrong, but comes last.
+        ([rows((0, 0.9, *BOX), (0, 0.8, *BOX))], [rows((0, *BOX))], 1),
+        ([rows().reshape(0, 6)], [rows((0, *BOX))], 0),
+    ],
+    ids=["hit", "miss", "iou 0.8", "iou 0.4", "filled up", "half", "two thirds", "twice", "none"],
+)
+def test_average_precision_by_hand(detections, labels, expected):
+    value = metrics.average_precision(detections, labels, num_classes=1)
+    np.testing.assert_allclose(value, [expected], rtol=1e-12)
+
+
+def test_average_precision_of_each_class():
+    detections = [rows((0, 0.9, *BOX), (1, 0.9, *BOX))]
+    value = metrics.average_precision(detections, [rows((0, *BOX), (1, *FAR))], num_classes=3)
+    np.testing.assert_allclose(value, [1, 0, np.nan], rtol=1e-12)
+
+
+def test_average_precision_refuses_unequal_lengths():
+    with pytest.raises(ValueError, match="2 images with detections, 1 with labels"):
+        metrics.average_precision([rows((0, 0.9, *BOX))] * 2, [rows((0, *BOX))], 1)
+
+
+def test_anchor_errors():
+    errors = metrics.AnchorErrors()
+    errors.add(anchors=6, right=6, offset_error=2)
+    errors.add(anchors=4, right=3, offset_error=6)
+    assert errors.class_error == pytest.approx(1 / 10)
+    assert errors.box_mae == pytest.approx(8 / 40)
+
+
+# --- model ----------------------------------------------------------------------------------------
+
+
+def make_net(seed=0):
+    mx.random.seed(seed)
+    net = TinySSD(data.CLASSES, SIDE)
+    net.initialize(mx.init.Xavier())
+    return net
+
+
+def test_shapes_of_the_book():
+    """32, 16, 8, 4 and 1 on a side, 4 anchors to a place: (1024 + 256 + 64 + 16 + 1) * 4."""
+    anchors, classes, offsets = make_net()(mx.nd.zeros((2, 3, 256, 256)))
+    assert anchors.shape == (1, 5444, 4)
+    assert classes.shape == (2, 5444, 3)
+    assert offsets.shape == (2, 5444 * 4)
+
+
+def test_loss_by_hand():
+    """Two anchors; the first has a box, and its class is half as likely as the others."""
+    logits = mx.nd.array([[[np.log(2), 0], [0, 0]]])
+    prediction = tiny_ssd.Prediction(None, logits, mx.nd.array([[1, 2, 3, 4, 9, 9, 9, 9]]))
+    target = tiny_ssd.Targets(
+        mx.nd.array([[1, 0]]), mx.nd.zeros((1, 8)), mx.nd.array([[1] * 4 + [0] * 4])
+    )
+    loss = tiny_ssd.loss(prediction, target).asscalar()
+    assert loss == pytest.approx(np.log(3) + np.log(2) + 1 + 2 + 3 + 4)
+    assert tiny_ssd.cls_eval(prediction, target) == 1
+    assert tiny_ssd.bbox_eval(prediction, target) == 10
+
+
+def test_loss_falls(record):
+    net = make_net()
+    (batch,) = data.iterator(record, 5, SIDE)
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.05})
+    losses = []
+    for _ in range(12):
+        loss, _, _ = demo.forward(net, batch)
+        loss.backward()
+        trainer.step(1)
+        losses.append(loss.asscalar())
+    assert np.mean(losses[-3:]) < 0.5 * losses[0]
+
+
+def test_both_sets_of_ops_agree(record):
+    from cvops import contrib
+
+    (batch,) = data.iterator(record, 5, SIDE)
+    net = make_net()
+    prediction = net(batch.data[0])
+    results = []
+    for net.ops in (contrib, mx.nd.contrib):
+        results.append([*net.assign(prediction, batch.label[0]), net.detect(batch.data[0])])
+    for ours, theirs in zip(*results):
+        np.testing.assert_allclose(ours.asnumpy(), theirs.asnumpy(), atol=1e-5)
+
+
+def test_save_and_load(tmp_path):
+    net, images = make_net(), mx.nd.random.uniform(0, 255, (1, 3, SIDE, SIDE))
+    expected = net.detect(images).asnumpy()
+    net.save(tmp_path / "net.params")
+    again = TinySSD.load(tmp_path / "net.params")
+    assert again.classes == data.CLASSES
+    assert again.side == SIDE
+    np.testing.assert_array_equal(again.detect(images).asnumpy(), expected)
+
+
+# --- drawing --------------------------------------------------------------------------------------
+
+
+def test_show_bboxes():
+    image = Image.new("RGB", (100, 50), "white")
+    drawn = plot.show_bboxes(
+        image, rows((1, 0.9, 0.1, 0.4, 0.9, 0.8), (-1, 0.9, 0, 0, 1, 1)), ("a", "b"), 2
+    )
+    assert drawn.size == (200, 100)
+    colour = Image.new("RGB", (1, 1), plot.COLOURS[1]).getpixel((0, 0))
+    assert drawn.getpixel((20, 60)) == drawn.getpixel((179, 79)) == colour
+    assert drawn.getpixel((100, 70)) == drawn.getpixel((0, 99)) == (255, 255, 255)
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The whole job, far too short to learn much."""
+    folder = tmp_path_factory.mktemp("demo")
+    demo.run(folder, epochs=1, train_images=8, test_images=4, batch_size=4, side=SIDE)
+    return folder
+
+
+def test_demo(tmp_path, capsys):
+    value = demo.run(tmp_path, epochs=1, train_images=8, test_images=4, batch_size=4, side=SIDE)
+    out = capsys.readouterr().out.splitlines()
+    assert out[-1] == f"mAP@0.5: {value:.2f}"
+    assert re.match(r"epoch +1: class error \d\.\d\de-\d\d, box MAE \d\.\d\de-\d\d, ", out[0])
+    shares = [line for line in out if re.match(r"(mx\.nd\.contrib|cvops) ", line)]
+    assert len(shares) == 2
+    assert all(line.count("%") == 2 for line in shares)
+    assert size_of(tmp_path / "detections.png")[0] > 4 * SIDE
+    about = json.loads((tmp_path / "tiny_ssd.json").read_text())
+    assert about["classes"] == list(data.CLASSES)
+
+
+@pytest.fixture(scope="module")
+def photo(trained):
+    """A photograph that is not square."""
+    path = trained / "photo.png"
+    data.photograph("coffee.png").resize((120, 80)).save(path)
+    return path
+
+
+def test_detect(trained, photo, tmp_path, capsys):
+    params, output = trained / "tiny_ssd.params", tmp_path / "out.png"
+    given = "--params", str(params), "--output", str(output), "--threshold", "0"
+    status = cli.main(["detect", str(photo), *given])
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert status == 0
+    assert header.split() == ["class", "score", "x1", "y1", "x2", "y2"]
+    assert lines
+    scores = []
+    for line in lines:
+        name, score, *box = line.split()
+        assert name in data.CLASSES
+        scores.append(float(score))
+        x1, y1, x2, y2 = map(float, box)
+        assert 0 <= x1 <= x2 <= 120
+        assert 0 <= y1 <= y2 <= 80
+    assert scores == sorted(scores, reverse=True)
+    assert size_of(output) == (120, 80)
+
+
+def test_detect_refuses(trained, photo, tmp_path, capsys):
+    params = trained / "tiny_ssd.params"
+    text = tmp_path / "text.png"
+    text.write_text("not an image")
+    lonely = tmp_path / "lonely.params"
+    lonely.write_bytes(params.read_bytes())
+    wrong = tmp_path / "wrong.params"
+    mx.nd.save(str(wrong), {"weight": mx.nd.zeros((1,))})
+    broken = tmp_path / "broken.params"
+    broken.write_text("not parameters")
+    for path in (wrong, broken):
+        path.with_suffix(".json").write_bytes(params.with_suffix(".json").read_bytes())
+    for arguments, message in [
+        ((tmp_path / "none.png", params), "none.png: no such file"),
+        ((tmp_path, params), ": not an image"),
+        ((text, params), "text.png: not an image that can be read"),
+        ((photo, tmp_path / "none.params"), "none.params: no such file"),
+        ((photo, lonely), "lonely.json: no such file"),
+        ((photo, wrong), "wrong.params: not the parameters of a TinySSD"),
+        ((photo, broken), "broken.params: not the parameters of a TinySSD"),
+        ((photo, params, "--output", tmp_path / "out.nothing"), "out.nothing: cannot be written"),
+    ]:
+        image, given, *more = map(str, arguments)
+        assert cli.main(["detect", image, "--params", given, *more]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["detect"], ["nonsense"]])
+def test_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert stopped.value.code == 2
+    assert "usage: cvops" in capsys.readouterr().err
