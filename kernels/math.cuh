@@ -53,12 +53,12 @@ CVOPS_HD float exp_of(float x) {
   p = p * r + 0.5;
   p = p * r + 1.0;
   p = p * r + 1.0;
-  double two_to_n = double_of((bits_of(shifted) + 1023) << 52);
+  double two_to_n = double_of((int64)((uint64)(bits_of(shifted) + 1023) << 52));
   return (float)(p * two_to_n);
 }
 
 CVOPS_HD float log_of(float x) {
-  if (!(x > 0)) return x == 0 ? double_of(0xfff0ll << 48) : double_of(0x7ff8ll << 48);
+  if (!(x > 0)) return (float)(x == 0 ? double_of(-0x0010000000000000ll) : double_of(0x7ff8000000000000ll));
   if (x > 3.402823466e38f) return x;
   // x = m 2^e with sqrt(1/2) <= m < sqrt(2).
   int64 bits = bits_of((double)x);  // a float's denormals are normal doubles

@@ -1,0 +1,181 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvops import box_iou, box_nms
+
+#: Every option takes part in some row.
+OPTIONS = [
+    {},
+    dict(id_index=0),
+    dict(id_index=0, topk=30),
+    dict(id_index=0, background_id=0, valid_thresh=0.2),
+    dict(id_index=0, force_suppress=True, overlap_thresh=0.3),
+    dict(in_format="center"),
+    dict(in_format="center", out_format="center", topk=50),
+    dict(out_format="center", id_index=0),
+    dict(overlap_thresh=-1, topk=7),
+    dict(overlap_thresh=0, valid_thresh=-0.5),
+    dict(topk=0, out_format="center"),
+    dict(coord_start=0, score_index=5, id_index=4),
+]
+
+
+def rows(rng, *shape, ties=False, special=False):
+    """Rows (class, score, x1, y1, x2, y2), some of a class of -1, some inverted."""
+    low, size = rng.random((*shape, 2)) * 4, rng.random((*shape, 2)) * 3 - 0.3
+    id_, score = rng.integers(-1, 4, (*shape, 1)), rng.random((*shape, 1)) * 1.5 - 0.5
+    x = np.concatenate([id_, score, low, low + size], axis=-1).astype(np.float32)
+    if ties:
+        x[..., 1] = np.round(x[..., 1] * 10) / 10
+        x[..., 2:] = np.round(x[..., 2:])
+    if special:
+        odd = [np.nan, np.inf, -np.inf, -0.0, 1.7, 3e9]
+        x[rng.random(x.shape) < 0.05] = rng.choice(odd)
+    return x
+
+
+def as_run(x, options):
+    """The columns where the options say that they are."""
+    return x[..., [2, 3, 4, 5, 0, 1]] if options.get("coord_start") == 0 else x
+
+
+def test_by_hand(run):
+    data = np.float32(
+        [
+            [0, 0.5, 0, 0, 4, 4],
+            [1, 0.9, 0, 0, 4, 4],  # the best; of class 1
+            [0, 0.8, 0, 0, 4, 3],  # suppresses the first: their IoU is 12 / 16
+            [0, 0.0, 9, 9, 10, 10],  # no score above 0
+            [0, 0.5, 4, 0, 8, 4],  # touches, so it stays, after the first in the order
+        ]
+    )
+    out = run(box_nms, data, id_index=0)
+    np.testing.assert_array_equal(out[:3], data[[1, 2, 4]])
+    np.testing.assert_array_equal(out[3:], np.full((2, 6), -1))
+    out = run(box_nms, data, id_index=0, force_suppress=True)
+    np.testing.assert_array_equal(out[:2], data[[1, 4]])
+    # An IoU equal to the threshold does not suppress.
+    out = run(box_nms, data, id_index=0, overlap_thresh=0.75)
+    np.testing.assert_array_equal(out[:4], data[[1, 2, 0, 4]])
+    # The cut comes before the suppression.
+    out = run(box_nms, data, id_index=0, topk=3)
+    np.testing.assert_array_equal(out[:2], data[[1, 2]])
+    np.testing.assert_array_equal(out[2:], np.full((3, 6), -1))
+
+
+def test_ties_keep_their_order(run):
+    data = np.float32([[0, 0.5, i, 0, i + 1, 1] for i in range(200)])
+    data[::2, 1] = -0.0 + 0.5
+    np.testing.assert_array_equal(run(box_nms, data), data)
+
+
+def test_a_negative_left_is_not_converted(run):
+    data = np.float32([[0, 0.9, -0.2, 0, 1, 1], [0, 0.8, 5, 5, 7, 9]])
+    out = run(box_nms, data, out_format="center")
+    np.testing.assert_array_equal(out[:, 2:], np.float32([[-0.2, 0, 1, 1], [6, 7, 2, 4]]))
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "defaults")
+@pytest.mark.parametrize("num", [1, 64, 65, 300])
+def test_against_the_oracle(run, num, options):
+    rng = np.random.default_rng(num)
+    for ties, special in ((False, False), (True, False), (True, True)):
+        data = as_run(rows(rng, 2, num, ties=ties, special=special), options)
+        expected = box_nms(data, **options, backend="numpy")
+        np.testing.assert_array_equal(run(box_nms, data, **options), expected)
+
+
+@pytest.mark.parametrize("num", [2048, 2049, 4500])
+def test_more_than_a_tile_of_the_sort(run, num):
+    rng = np.random.default_rng(num)
+    data = rows(rng, num)
+    data[:, 2:] *= 10  # so that many are kept
+    data[: num // 2, 1] = data[num // 2 :, 1][: num // 2]
+    expected = box_nms(data, valid_thresh=-1, id_index=0, topk=num - 5, backend="native")
+    out = run(box_nms, data, valid_thresh=-1, id_index=0, topk=num - 5)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_several_chunks(run, monkeypatch):
+    from cvops.ops import _nms
+
+    monkeypatch.setattr(_nms, "_MASK_BYTES", 1)  # chunks of 64 rows
+    data = rows(np.random.default_rng(5), 3, 400, ties=True)
+    np.testing.assert_array_equal(run(box_nms, data), box_nms(data, backend="numpy"))
+
+
+def test_sets_are_independent(run):
+    data = rows(np.random.default_rng(6), 2, 3, 50)
+    out = run(box_nms, data, id_index=0)
+    for i in np.ndindex(2, 3):
+        np.testing.assert_array_equal(out[i], run(box_nms, data[i], id_index=0))
+
+
+@pytest.mark.parametrize("shape", [(0, 6), (0, 5, 6), (3, 0, 6)])
+def test_empty(run, shape):
+    assert run(box_nms, np.zeros(shape, np.float32)).shape == shape
+
+
+def test_what_it_promises(run):
+    """No two kept boxes overlap too much, and each other one is overlapped by a better kept one."""
+    data = rows(np.random.default_rng(7), 500)
+    data[:, 1] = np.abs(data[:, 1]) + 0.01
+    out = run(box_nms, data)
+    kept = out[out[:, 1] > 0]
+    assert 10 < len(kept) < 490
+    assert (np.diff(kept[:, 1]) <= 0).all()
+    iou = box_iou(kept[:, 2:], kept[:, 2:])
+    np.fill_diagonal(iou, 0)
+    assert iou.max() <= 0.5
+    iou = box_iou(data[:, 2:], kept[:, 2:])
+    best_overlapping = np.where(iou > 0.5, kept[:, 1], 0).max(axis=1)
+    is_kept = (data[:, None] == kept).all(axis=2).any(axis=1)
+    assert (best_overlapping >= data[:, 1])[~is_kept].all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), num=st.integers(1, 90), ties=st.booleans(), special=st.booleans()
+)
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "defaults")
+def test_equals_mxnet(mx, backend, options, seed, num, ties, special):
+    data = as_run(rows(np.random.default_rng(seed), 2, num, ties=ties, special=special), options)
+    theirs = mx.nd.contrib.box_nms(mx.nd.array(data), **options).asnumpy()
+    np.testing.assert_array_equal(box_nms(data, **options, backend=backend), theirs)
+
+
+def test_sanitized(run_sanitized):
+    data = rows(np.random.default_rng(8), 2, 130, ties=True)
+    out = run_sanitized(box_nms, data, id_index=0, out_format="center")
+    expected = box_nms(data, id_index=0, out_format="center", backend="numpy")
+    np.testing.assert_array_equal(out, expected)
+
+
+SIX = np.zeros((3, 6), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "error", "message"),
+    [
+        (SIX[0], {}, ValueError, r"data: expected shape \(\.\.\., N, K\), got \(6,\)"),
+        (SIX[:, :4], {}, ValueError, r"data: expected rows of a score and 4 .*got shape \(3, 4\)"),
+        (SIX[:, :5], dict(id_index=1), ValueError, "data: expected rows of a score, a class and 4"),
+        (SIX.astype(np.float16), {}, TypeError, "data: expected float32, got float16"),
+        (SIX, dict(score_index=3), ValueError, "score_index: .* got 3"),
+        (SIX, dict(score_index=-1), ValueError, "score_index: .* got -1"),
+        (SIX, dict(coord_start=3), ValueError, "coord_start: expected four columns of 6, got 3"),
+        (SIX, dict(id_index=1), ValueError, "id_index: .* got 1"),
+        (SIX, dict(id_index=6), ValueError, "id_index: .* got 6"),
+        (SIX, dict(topk=2.5), TypeError, "topk: expected an integer, got 2.5"),
+        (SIX, dict(overlap_thresh="a"), TypeError, "overlap_thresh: expected a number, got 'a'"),
+        (SIX, dict(valid_thresh=np.nan), ValueError, "valid_thresh: expected a number, got nan"),
+        (SIX, dict(in_format="xywh"), ValueError, "in_format: .* got 'xywh'"),
+        (np.broadcast_to(SIX[:1], (2**24, 6)), {}, ValueError, "data: expected fewer than 16776960 rows"),
+    ],
+)
+def test_refuses(data, options, error, message):
+    with pytest.raises(error, match=message):
+        box_nms(data, **options)

@@ -1,0 +1,160 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cvops import multibox_detection
+
+OPTIONS = [
+    {},
+    dict(force_suppress=True, nms_threshold=0.45),
+    dict(nms_topk=40, threshold=0.3),
+    dict(clip=False, nms_threshold=0.7, variances=(0.2, 0.3, 0.4, 0.5)),
+    dict(nms_threshold=0),
+    dict(nms_threshold=1),
+    dict(nms_topk=3, background_id=1),
+    dict(threshold=-1, nms_threshold=1.5),
+]
+
+
+def predictions(rng, batch, classes, num, ties=False, special=False):
+    prob = rng.random((batch, classes, num), np.float32) ** 6
+    prob /= prob.sum(axis=1, keepdims=True)
+    offsets = rng.standard_normal((batch, 4 * num)).astype(np.float32)
+    anchor = rng.random((1, num, 4), np.float32) * np.float32(0.5)
+    anchor[..., 2:] += anchor[..., :2]
+    if ties:
+        prob, anchor = np.round(prob * 20) / np.float32(20), np.round(anchor * 8) / np.float32(8)
+        offsets[rng.random(offsets.shape) < 0.7] = 0
+    if special:
+        for x in (prob, offsets, anchor):
+            x[rng.random(x.shape) < 0.03] = rng.choice([np.nan, np.inf, -np.inf, 1e4])
+    return prob, offsets, anchor
+
+
+def test_the_example_of_the_book(run):
+    # d2l-zh, 9.4: a dog (class 1) and a cat (class 2), and offsets of 0.
+    boxes = [0.1, 0.08, 0.52, 0.92], [0.08, 0.2, 0.56, 0.95], [0.15, 0.3, 0.62, 0.91], [0.55, 0.2, 0.9, 0.88]
+    anchor = np.float32([boxes])
+    prob = np.float32([[[0] * 4, [0.9, 0.8, 0.7, 0.1], [0.1, 0.2, 0.3, 0.9]]])
+    out = run(multibox_detection, prob, np.zeros((1, 16), np.float32), anchor, nms_threshold=0.5)
+    expected = [(0, 0.9, boxes[0]), (1, 0.9, boxes[3]), (-1, 0.8, boxes[1]), (-1, 0.7, boxes[2])]
+    np.testing.assert_array_equal(out[0, :, 0], [row[0] for row in expected])
+    np.testing.assert_array_equal(out[0, :, 1], np.float32([row[1] for row in expected]))
+    np.testing.assert_allclose(out[0, :, 2:], [row[2] for row in expected], atol=1e-7)
+
+
+def test_decodes_by_hand(run):
+    # An anchor of 0.4 x 0.2 around (0.5, 0.5); moved by (1 * 0.1 * 0.4, 2 * 0.1 * 0.2), and made
+    # exp(0) times as wide and exp(5 * 0.2) times as high.
+    anchor = np.float32([[[0.3, 0.4, 0.7, 0.6]]])
+    out = run(multibox_detection, np.float32([[[0.1], [0.9]]]), np.float32([[1, 2, 0, 5]]), anchor)
+    x, y, half_height = 0.54, 0.54, 0.1 * np.e
+    expected = [0, 0.9, x - 0.2, y - half_height, x + 0.2, y + half_height]
+    np.testing.assert_allclose(out[0, 0], expected, rtol=1e-6)
+
+
+def test_an_iou_equal_to_the_threshold_suppresses(run):
+    # The IoU of the two is 1 / 2 exactly; of equal scores the first anchor's stays.
+    anchor = np.float32([[[0, 0, 0.5, 0.25], [0, 0, 0.5, 0.5]]])
+    prob = np.float32([[[0.5, 0.5], [0.5, 0.5]]])
+    out = run(multibox_detection, prob, np.zeros((1, 8), np.float32), anchor)
+    np.testing.assert_array_equal(out[0, :, 0], [0, -1])
+    np.testing.assert_array_equal(out[0, :, 2:], anchor[0])
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "defaults")
+@pytest.mark.parametrize(("batch", "classes", "num"), [(1, 2, 1), (2, 6, 64), (3, 4, 257), (2, 1, 5)])
+def test_against_the_oracle(run, batch, classes, num, options):
+    rng = np.random.default_rng(num)
+    for ties, special in ((False, False), (True, False), (True, True)):
+        arrays = predictions(rng, batch, classes, num, ties, special)
+        expected = multibox_detection(*arrays, **options, backend="numpy")
+        np.testing.assert_array_equal(run(multibox_detection, *arrays, **options), expected)
+
+
+def test_more_than_a_tile_of_the_sort(run):
+    arrays = predictions(np.random.default_rng(0), 2, 3, 2500)
+    expected = multibox_detection(*arrays, threshold=0.1, nms_topk=700, backend="native")
+    out = run(multibox_detection, *arrays, threshold=0.1, nms_topk=700)
+    np.testing.assert_array_equal(out, expected)
+    assert (expected[..., 0] >= 0).sum() > 100
+
+
+@pytest.mark.parametrize(("batch", "num"), [(0, 5), (2, 0)])
+def test_empty(run, batch, num):
+    arrays = predictions(np.random.default_rng(0), batch, 3, num)
+    assert run(multibox_detection, *arrays).shape == (batch, num, 6)
+
+
+def test_images_are_independent(run):
+    prob, offsets, anchor = predictions(np.random.default_rng(1), 3, 4, 100)
+    whole = run(multibox_detection, prob, offsets, anchor)
+    for i in range(3):
+        one = run(multibox_detection, prob[i : i + 1], offsets[i : i + 1], anchor)
+        np.testing.assert_array_equal(whole[i : i + 1], one)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 2**32), num=st.integers(1, 90), ties=st.booleans(), special=st.booleans()
+)
+@pytest.mark.parametrize("backend", ["numpy", "native"])
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "defaults")
+def test_equals_mxnet(mx, backend, options, seed, num, ties, special):
+    arrays = predictions(np.random.default_rng(seed), 2, 4, num, ties, special)
+    theirs = mx.nd.contrib.MultiBoxDetection(*map(mx.nd.array, arrays), **options).asnumpy()
+    ours = multibox_detection(*arrays, **options, backend=backend)
+    np.testing.assert_array_equal(ours[..., 1], theirs[..., 1])
+    # exp may differ in its last bit, and with it a coordinate, relative to the box's size.
+    size = np.abs(theirs[..., 2:]).max(axis=-1, keepdims=True)
+    both = np.isfinite(theirs[..., 2:]) & np.isfinite(ours[..., 2:]) & np.isfinite(size)
+    np.testing.assert_array_equal(np.isnan(ours[..., 2:]), np.isnan(theirs[..., 2:]))
+    np.testing.assert_array_less(
+        np.abs(ours[..., 2:] - theirs[..., 2:])[both], np.broadcast_to(3e-7 * size + 1e-30, both.shape)[both]
+    )
+    if np.array_equal(ours[..., 2:], theirs[..., 2:], equal_nan=True):
+        np.testing.assert_array_equal(ours[..., 0], theirs[..., 0])
+
+
+def test_how_rarely_the_last_bit_of_exp_decides(mx):
+    """Of 100,000 decisions on random boxes at most a few may differ from MXNet's."""
+    rng = np.random.default_rng(2)
+    decisions = differ = 0
+    for _ in range(20):
+        arrays = predictions(rng, 4, 3, 1500)
+        theirs = mx.nd.contrib.MultiBoxDetection(*map(mx.nd.array, arrays)).asnumpy()
+        ours = multibox_detection(*arrays)
+        decisions += (theirs[..., 1] >= 0).sum()
+        differ += (ours[..., 0] != theirs[..., 0]).sum()
+    assert decisions > 100_000
+    assert differ <= 3
+
+
+def test_sanitized(run_sanitized):
+    arrays = predictions(np.random.default_rng(3), 2, 3, 70, ties=True)
+    out = run_sanitized(multibox_detection, *arrays, nms_topk=50)
+    np.testing.assert_array_equal(out, multibox_detection(*arrays, nms_topk=50, backend="numpy"))
+
+
+PROB, OFFSETS, ANCHOR = predictions(np.random.default_rng(4), 2, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "options", "error", "message"),
+    [
+        ((PROB[0], OFFSETS, ANCHOR), {}, ValueError, r"cls_prob: .*\(B, C, A\), got \(3, 5\)"),
+        ((PROB, OFFSETS, ANCHOR[:, :4]), {}, ValueError, r"anchor: .*with A = 5 as in cls_prob, got"),
+        ((PROB, OFFSETS, ANCHOR[0]), {}, ValueError, r"anchor: expected shape \(1, A, 4\), got"),
+        ((PROB, OFFSETS[:, :8], ANCHOR), {}, ValueError, r"loc_pred: .*\(B, 20\), got \(2, 8\)"),
+        ((PROB, OFFSETS[:1], ANCHOR), {}, ValueError, "loc_pred: .*with B = 2 as in cls_prob, got"),
+        ((PROB, OFFSETS.astype("f8"), ANCHOR), {}, TypeError, "loc_pred: .*float32, got float64"),
+        ((PROB, OFFSETS, ANCHOR), dict(variances=(1, 2)), ValueError, "variances: expected 4 numbers"),
+        ((PROB, OFFSETS, ANCHOR), dict(threshold=np.nan), ValueError, "threshold: .*got nan"),
+        ((PROB, OFFSETS, ANCHOR), dict(nms_topk="all"), TypeError, "nms_topk: .*got 'all'"),
+        ((PROB, OFFSETS, ANCHOR), dict(background_id=None), TypeError, "background_id: .*got None"),
+    ],
+)
+def test_refuses(arrays, options, error, message):
+    with pytest.raises(error, match=message):
+        multibox_detection(*arrays, **options)
