@@ -157,11 +157,11 @@ def mxnet() -> Any:
     MXNet that the caller has already imported is taken as it is.
 
     Raises:
-        ImportError: MXNet is not installed.
+        ModuleNotFoundError: MXNet is not installed.
     """
     if "mxnet" not in sys.modules:
         if importlib.util.find_spec("mxnet") is None:
-            raise ImportError("MXNet is not installed: pip install cvops[mxnet]")
+            raise ModuleNotFoundError("No module named 'mxnet': pip install cvops[mxnet]")
         sys.meta_path.insert(0, _Finder())
     module = importlib.import_module("mxnet")
     _cure_recordio(module.recordio)

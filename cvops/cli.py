@@ -21,6 +21,10 @@ def _demo(options: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from cvops import demo
 
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"{options.output}: no folder can be made there") from error
     demo.run(options.output, options.epochs, options.train_images, seed=options.seed)
 
 
@@ -41,7 +45,7 @@ def _open(image: Path) -> Any:
             return opened.convert("RGB")
     except FileNotFoundError as error:
         raise Refused(f"{image}: no such file") from error
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow has all three for a bad file
         raise Refused(f"{image}: not an image that can be read") from error
 
 
@@ -72,6 +76,20 @@ def _detect(options: argparse.Namespace) -> None:
             raise Refused(f"{options.output}: cannot be written: {error}") from error
 
 
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return number
+
+
+def _score(text: str) -> float:
+    number = float(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a score from 0 to 1, got {text}")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cvops", description="Detection with the ops of cvops.")
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -82,8 +100,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for what it makes")
-    demo.add_argument("--epochs", type=int, default=6, help="times through the training images")
-    demo.add_argument("--train-images", type=int, default=600, help="number of training images")
+    demo.add_argument("--epochs", type=_count, default=4, help="times through the training images")
+    demo.add_argument("--train-images", type=_count, default=600, help="number of training images")
     demo.add_argument("--seed", type=int, default=0, help="seed of all that is random")
     demo.set_defaults(run=_demo)
 
@@ -93,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         "--params", type=Path, required=True, help="parameters that `cvops demo` wrote"
     )
     detect.add_argument("--output", type=Path, help="draw them into this file")
-    detect.add_argument("--threshold", type=float, default=0.5, help="least score (%(default)s)")
+    detect.add_argument("--threshold", type=_score, default=0.5, help="least score (%(default)s)")
     detect.set_defaults(run=_detect)
     return parser
 
@@ -107,6 +125,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cvops: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        print(f"cvops: {error}; pip install cvops[demo,mxnet]", file=sys.stderr)
+        print(f"cvops: {error} (this command needs cvops[demo,mxnet])", file=sys.stderr)
         return 2
     return 0

@@ -152,7 +152,7 @@ def _background(photo: Image.Image, side: int, rng: random.Random) -> Image.Imag
     image = photo.resize((side, side), Image.Resampling.BILINEAR, (x, y, x + part, y + part))
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return _lit(image, rng, 0.2)
+    return _lit(image, rng, 0.1)
 
 
 def paste(image: Image.Image, sprite: Image.Image, x: int, y: int) -> tuple[int, int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import random
 import statistics
 import time
@@ -35,7 +36,7 @@ def train(
     net: TinySSD, batches: Any, epochs: int, rate: float = 0.01
 ) -> list[metrics.AnchorErrors]:
     """Train by SGD with momentum; the rate falls along half a cosine. The errors of each epoch."""
-    steps = epochs * sum(1 for _ in batches)
+    steps = epochs * math.ceil(len(batches.seq) / batches.batch_size)
     schedule = mx.lr_scheduler.CosineScheduler(
         steps, rate, final_lr=rate / 100, warmup_steps=steps // 20, warmup_begin_lr=rate / 10
     )
@@ -128,8 +129,8 @@ def ops_share(net: TinySSD, batches: Any, peers: dict[str, Any], count: int = 5)
     net.ops = own
 
     lines = [
-        "                           training step                      detecting",
-        "ms per batch      prior   target    step   share    prior  detection    step   share",
+        "                          training step                          detecting",
+        "ms per batch      prior   target    step   share     prior detection    step   share",
     ]
     for name, rows in times.items():
         middle = {key: 1e3 * statistics.median(row[key] for row in rows) for key in rows[0]}
@@ -138,7 +139,7 @@ def ops_share(net: TinySSD, batches: Any, peers: dict[str, Any], count: int = 5)
         step, detecting = middle["training"], middle["detecting"]
         lines.append(
             f"{name:14} {prior:8.2f} {target:8.2f} {step:7.0f} {(prior + target) / step:7.1%} "
-            f"{prior_again:8.2f} {detection:10.2f} {detecting:7.0f} "
+            f"{prior_again:9.2f} {detection:9.2f} {detecting:7.0f} "
             f"{(prior_again + detection) / detecting:7.1%}"
         )
     return "\n".join(lines)
@@ -150,13 +151,13 @@ def picture(net: TinySSD, record: Path, count: int = 8, threshold: float = 0.5) 
     for image, _ in data.read_record(record)[:count]:
         pixels = mx.nd.array(np.asarray(image).transpose(2, 0, 1)[None])
         rows = net.detect(pixels, threshold)[0].asnumpy()
-        tiles.append(plot.show_bboxes(image, rows, net.classes, scale=2))
+        tiles.append(plot.show_bboxes(image, rows, net.classes, scale=1.5))
     return plot.grid(tiles, columns=4)
 
 
 def run(
     folder: Path,
-    epochs: int = 6,
+    epochs: int = 4,
     train_images: int = 600,
     test_images: int = 100,
     batch_size: int = 8,

@@ -12,7 +12,7 @@ COLOURS = ("#c2410c", "#0f766e", "#6d28d9", "#be123c", "#1d4ed8", "#4d7c0f")
 
 
 def show_bboxes(
-    image: Image.Image, rows: np.ndarray, classes: Sequence[str], scale: int = 1
+    image: Image.Image, rows: np.ndarray, classes: Sequence[str], scale: float = 1
 ) -> Image.Image:
     """A copy of ``image`` with each detection's box, the name of its class and its score.
 
@@ -23,27 +23,25 @@ def show_bboxes(
         classes: names of the classes.
         scale: the copy is this much larger, for finer lines.
     """
-    width, height = image.width * scale, image.height * scale
+    width, height = round(image.width * scale), round(image.height * scale)
     picture = image.resize((width, height), Image.Resampling.BICUBIC).convert("RGB")
     draw = ImageDraw.Draw(picture)
     thick = max(2, min(width, height) // 128)
     font = ImageFont.load_default(max(10, min(width, height) // 20))
-    for kind, score, *box in rows[np.argsort(rows[:, 1], kind="stable")]:
-        if kind < 0:
-            continue
-        colour = COLOURS[int(kind) % len(COLOURS)]
-        x1, y1, x2, y2 = np.rint(np.multiply(box, (width, height) * 2)).tolist()
-        draw.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=thick)
-
+    shown = [row for row in rows[np.argsort(rows[:, 1], kind="stable")] if row[0] >= 0]
+    boxes = [np.rint(np.multiply(row[2:6], (width, height) * 2)).tolist() for row in shown]
+    for (kind, *_), (x1, y1, x2, y2) in zip(shown, boxes):
+        corners = x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
+        draw.rectangle(corners, outline=COLOURS[int(kind) % len(COLOURS)], width=thick)
+    for (kind, score, *_), (x1, y1, _, _) in zip(shown, boxes):
         text = f"{classes[int(kind)]} {score:.2f}"
-        pad = 2 * thick
         _, _, right, bottom = draw.textbbox((0, 0), text, font)
-        tag_width, tag_height = right + 2 * pad, bottom + pad
-        # Above the box, where there is room.
-        x = max(0.0, min(x1, width - tag_width))
-        y = y1 - tag_height if y1 >= tag_height else y1
+        tag_width, tag_height = right + 4 * thick, bottom + 2 * thick
+        x = max(0, min(x1, width - tag_width))
+        y = y1 - tag_height if y1 >= tag_height else y1  # above the box, where there is room
+        colour = COLOURS[int(kind) % len(COLOURS)]
         draw.rectangle((x, y, x + tag_width, y + tag_height), fill=colour)
-        draw.text((x + pad, y + pad // 2), text, "white", font)
+        draw.text((x + 2 * thick, y + thick), text, "white", font)
     return picture
 
 

@@ -333,7 +333,23 @@ def test_detect_refuses(trained, photo, tmp_path, capsys):
         assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["detect"], ["nonsense"]])
+def test_demo_refuses(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert cli.main(["demo", "--output", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.endswith("file: no folder can be made there\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["detect"],
+        ["detect", "image.png", "--params", "net.params", "--threshold", "2"],
+        ["demo", "--epochs", "0"],
+    ],
+    ids=" ".join,
+)
 def test_usage(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
