@@ -87,7 +87,10 @@ def pack(name: str, kernel: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if type_ == "*" and isinstance(arg, Buffer):
             packed.append(arg)
         elif type_ in _NUMBERS and not isinstance(arg, (Buffer, np.ndarray)):
-            packed.append(_NUMBERS[type_](arg))
+            number = _NUMBERS[type_](arg)
+            if type_ != "float" and number != arg:  # an old NumPy wraps around in silence
+                raise OverflowError(f"{kernel}: {arg} does not fit {type_}")
+            packed.append(number)
         elif type_ not in _NUMBERS and isinstance(arg, np.ndarray) and arg.dtype.names:
             packed.append(arg)
         else:
@@ -104,7 +107,8 @@ def compile_cubin(nvrtc: Any, name: str, arch: int, extra: tuple[str, ...] = ())
     program = nvrtc.createProgram(source(name), f"{name}.cuh", (), ())
     try:
         nvrtc.compileProgram(program, (*FLAGS, f"-arch=sm_{arch}", *extra))
-        return nvrtc.getCUBIN(program), nvrtc.getProgramLog(program)
+        # CuPy strips the last byte as if it ended a text; it is the last zero of the ELF's headers.
+        return nvrtc.getCUBIN(program) + b"\0", nvrtc.getProgramLog(program)
     except nvrtc.NVRTCError as error:
         log = nvrtc.getProgramLog(program)
         raise RuntimeError(f"{name}.cuh does not compile for sm_{arch}: {error}\n{log}") from error

@@ -15,7 +15,7 @@ CVOPS_HD float box_iou_of(SizedBox lhs, SizedBox rhs, bool center) {
 
 #ifdef __CUDACC__
 // out (M, N), lhs (M, 4), rhs (N, 4); total = M N.
-extern "C" __global__ void __launch_bounds__(256, 5)
+extern "C" __global__ void __launch_bounds__(256, 4)
     box_iou(float* __restrict__ out, const float* __restrict__ lhs, const float* __restrict__ rhs,
             int num_rhs, long long total, int center) {
   using namespace cvops;

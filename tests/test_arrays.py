@@ -1,0 +1,203 @@
+"""Arrays of every library go in, and arrays of the same kind come out."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import cvops
+from cvops import _arrays
+
+RNG = np.random.default_rng(0)
+A, B = (np.sort(RNG.random((n, 2, 2), np.float32), axis=1).reshape(n, 4) for n in (30, 20))
+
+
+def numpy_array(mx, x):
+    return x
+
+
+def torch_tensor(mx, x):
+    return pytest.importorskip("torch").from_numpy(x.copy())
+
+
+def mxnet_ndarray(mx, x):
+    return mx.nd.array(x, dtype=x.dtype)
+
+
+def mxnet_numpy(mx, x):
+    return mx.np.array(x, dtype=x.dtype)
+
+
+KINDS = [numpy_array, torch_tensor, mxnet_ndarray, mxnet_numpy]
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+def make(request, mx):
+    return lambda x: request.param(mx, x)
+
+
+def to_numpy(x):
+    return x if isinstance(x, np.ndarray) else x.asnumpy() if hasattr(x, "asnumpy") else x.numpy()
+
+
+@pytest.mark.parametrize("backend", [None, "numpy", "native", "emulated", "emulated-native"])
+def test_the_same_kind_comes_out(make, backend):
+    a, b = make(A), make(B)
+    out = cvops.box_iou(a, b, backend=backend)
+    assert type(out) is type(a)
+    np.testing.assert_array_equal(to_numpy(out), cvops.box_iou(A, B, backend="numpy"))
+    np.testing.assert_array_equal(to_numpy(a), A)  # and what went in is as it was
+
+
+def test_several_results(make):
+    label = make(np.float32([[[0, 0.1, 0.1, 0.6, 0.7]]]))
+    out = cvops.multibox_target(make(A[None]), label, make(np.zeros((1, 2, 30), np.float32)))
+    assert isinstance(out, tuple)
+    assert [tuple(x.shape) for x in out] == [(1, 120), (1, 120), (1, 30)]
+    assert {type(x) for x in out} == {type(label)}
+
+
+def test_nothing_is_copied_on_the_way(make):
+    x = make(A)
+    library = _arrays.library_of(x)
+    inside = library.to_numpy(x)
+    inside[3, 2] = 42
+    assert to_numpy(x)[3, 2] == 42
+    y = np.zeros((2, 3), np.float32)
+    outside = library.from_numpy(y)
+    y[1, 2] = 7
+    assert to_numpy(outside)[1, 2] == 7
+
+
+def test_the_result_outlives_everything(make):
+    def compute():
+        return cvops.box_iou(make(A), make(B))
+
+    outs = [compute() for _ in range(20)]
+    junk = [np.full(600, i, np.float32) for i in range(100)]
+    expected = cvops.box_iou(A, B, backend="numpy")
+    assert len(junk) == 100
+    for out in outs:
+        np.testing.assert_array_equal(to_numpy(out), expected)
+
+
+@pytest.mark.parametrize("backend", ["native", "emulated"])
+def test_views_that_are_not_contiguous(backend):
+    wide = np.zeros((30, 9), np.float32)
+    wide[:, ::-2][:, :4] = A
+    reversed_rows = np.ascontiguousarray(B[::-1])[::-1]
+    assert not wide[:, ::-2].flags.c_contiguous
+    out = cvops.box_iou(wide[:, ::-2][:, :4], reversed_rows, backend=backend)
+    np.testing.assert_array_equal(out, cvops.box_iou(A, B, backend="numpy"))
+
+
+@pytest.mark.parametrize("backend", ["native", "emulated"])
+@pytest.mark.parametrize("shift", [1, 2, 4, 8])
+def test_misaligned_memory(backend, shift):
+    memory = np.zeros(A.nbytes + 16, np.uint8)
+    misaligned = memory[shift : shift + A.nbytes].view(np.float32).reshape(A.shape)
+    misaligned[...] = A
+    out = cvops.box_iou(misaligned, B, backend=backend)
+    np.testing.assert_array_equal(out, cvops.box_iou(A, B, backend="numpy"))
+
+
+def test_read_only_memory():
+    a = A.copy()
+    a.flags.writeable = False
+    np.testing.assert_array_equal(cvops.box_iou(a, B), cvops.box_iou(A, B))
+
+
+def test_torch_views_and_gradients():
+    torch = pytest.importorskip("torch")
+    a = torch.from_numpy(np.ascontiguousarray(A.T)).t().requires_grad_()
+    out = cvops.box_iou(a, torch.from_numpy(B))
+    assert not out.requires_grad
+    np.testing.assert_array_equal(out.numpy(), cvops.box_iou(A, B))
+
+
+def test_mxnet_is_waited_for(mx):
+    x = mx.nd.array(np.tile(A, (400, 1)))
+    for _ in range(20):
+        x = x * 1.0 + 0.0  # still being computed when the op is called
+    np.testing.assert_array_equal(cvops.box_iou(x[:30], mx.nd.array(B)).asnumpy(), cvops.box_iou(A, B))
+
+
+def test_mixed_kinds(mx):
+    with pytest.raises(TypeError, match="lhs is a NumPy array on the CPU and rhs a MXNet NDArray on the CPU"):
+        cvops.box_iou(A, mx.nd.array(B))
+    with pytest.raises(TypeError, match="lhs is a MXNet NumPy ndarray .* and rhs a MXNet NDArray"):
+        cvops.box_iou(mx.np.array(A), mx.nd.array(B))
+
+
+def test_a_device_that_is_not_ours():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="lhs: expected a tensor on the CPU or a CUDA device, got one on meta"):
+        cvops.box_iou(torch.empty((3, 4), device="meta"), torch.from_numpy(B))
+
+
+def test_dtypes_that_are_not_ours(mx):
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match="lhs: expected float32, got bfloat16"):
+        cvops.box_iou(torch.zeros((3, 4), dtype=torch.bfloat16), torch.from_numpy(B))
+    with pytest.raises(TypeError, match="rhs: expected float32, got float16"):
+        cvops.box_iou(mx.nd.array(A), mx.nd.array(B, dtype="float16"))
+
+
+def test_sparse_arrays(mx):
+    with pytest.raises(TypeError, match="lhs: expected a dense NDArray, got one of storage type 'row_sparse'"):
+        cvops.box_iou(mx.nd.array(A).tostype("row_sparse"), mx.nd.array(B))
+
+
+@pytest.mark.parametrize(
+    ("backend", "error", "message"),
+    [
+        ("cuda", ValueError, "backend: expected one of .*'cupy'.*, got 'cuda'"),
+        ("cupy", ValueError, "backend: 'cupy' does not run on arrays on the CPU"),
+    ],
+)
+def test_backends_that_cannot_run(backend, error, message):
+    with pytest.raises(error, match=message):
+        cvops.box_iou(A, B, backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["native", "emulated", "emulated-native"])
+def test_many_threads_at_once(backend):
+    expected = cvops.box_nms(np.tile(np.c_[A[:, :2], A], (4, 1)), backend="numpy")
+    wrong = []
+
+    def work():
+        for _ in range(5):
+            out = cvops.box_nms(np.tile(np.c_[A[:, :2], A], (4, 1)), backend=backend)
+            if not np.array_equal(out, expected):
+                wrong.append(out)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_works_in_a_forked_child():
+    code = (
+        "import os, numpy as np, cvops\n"
+        "x = np.random.rand(500, 4).astype('f')\n"
+        "expected = cvops.box_iou(x, x)\n"
+        "child = os.fork()\n"
+        "same = np.array_equal(cvops.box_iou(x, x), expected)\n"
+        "os._exit(not same) if child == 0 else None\n"
+        "assert same and os.waitpid(child, 0)[1] == 0\n"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+
+
+def test_importing_brings_no_framework():
+    code = (
+        "import sys, numpy as np, cvops\n"
+        "cvops.box_iou(np.zeros((2, 4), 'f'), np.zeros((2, 4), 'f'))\n"
+        "assert not {'mxnet', 'torch', 'cupy', 'matplotlib'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

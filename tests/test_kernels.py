@@ -1,0 +1,158 @@
+"""The kernels as CUDA's compilers see them, which need no GPU."""
+
+import re
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvops import _kernels
+from cvops._arrays import Buffer
+
+ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
+SOURCES = sorted(f.stem for f in _kernels.KERNELS.glob("*.cuh") if '__global__' in f.read_text())
+#: So that three blocks of 256 threads have room on every architecture.
+MOST_REGISTERS = 80
+
+
+def resources(log):
+    """{kernel: (bytes of stack, of spills, registers)} of a report of ptxas."""
+    found = re.findall(
+        r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, "
+        r"(\d+) bytes spill loads.*?Used (\d+) registers",
+        log,
+        re.DOTALL,
+    )
+    return {name: (int(stack), int(s) + int(l), int(r)) for name, stack, s, l, r in found}
+
+
+@pytest.fixture(scope="session")
+def nvrtc():
+    pytest.importorskip("cupy")
+    try:
+        return _kernels.load_nvrtc()
+    except ImportError as error:
+        pytest.skip(f"no NVRTC: {error}")
+
+
+def check(source, arch, log, record_property):
+    used = resources(log)
+    assert set(used) == set(_kernels.signatures(source))
+    for kernel, (stack, spills, registers) in sorted(used.items()):
+        print(f"sm_{arch} {kernel}: {registers} registers, {stack} bytes of stack, {spills} spilled")
+        record_property(f"{kernel}, registers for sm_{arch}", registers)
+        assert (stack, spills) == (0, 0), kernel
+        assert registers <= MOST_REGISTERS, kernel
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize("source", SOURCES)
+def test_nvrtc_compiles_without_spills(nvrtc, source, arch, record_property):
+    cubin, log = _kernels.compile_cubin(nvrtc, source, arch, ("--ptxas-options=-v",))
+    assert cubin[:4] == b"\x7fELF"
+    assert "warning" not in log, log
+    check(source, arch, log, record_property)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_nvcc_compiles_without_spills(source, record_property, tmp_path):
+    nvcc = shutil.which("nvcc")
+    if nvcc is None:
+        pytest.skip("no nvcc")
+    code = tmp_path / f"{source}.cu"
+    code.write_text(_kernels.source(source))
+    known = subprocess.run([nvcc, "--list-gpu-code"], check=True, capture_output=True, text=True).stdout
+    for arch in (arch for arch in (90, 100) if f"sm_{arch}\n" in known):
+        flags = [*_kernels.FLAGS, f"-arch=sm_{arch}", "-Xptxas=-v", "-cubin", "-o", tmp_path / "cubin"]
+        run = subprocess.run([nvcc, *flags, code], capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr
+        check(source, arch, run.stderr, record_property)
+
+
+@pytest.fixture(scope="session")
+def sass(nvrtc, tmp_path_factory):
+    """sass(source): the machine code for sm_90, per kernel."""
+    wheels = Path(sysconfig.get_paths()["purelib"], "nvidia").glob("*/bin/nvdisasm")
+    tool = shutil.which("nvdisasm") or next(map(str, wheels), None)
+    if tool is None:
+        pytest.skip("no nvdisasm")
+
+    def disassemble(source):
+        file = tmp_path_factory.mktemp("sass") / f"{source}.cubin"
+        file.write_bytes(_kernels.compile_cubin(nvrtc, source, 90)[0])
+        text = subprocess.run([tool, "-c", file], check=True, capture_output=True, text=True).stdout
+        parts = re.split(r"^\.text\.(\w+):$", text, flags=re.MULTILINE)[1:]
+        code = dict(zip(parts[::2], parts[1::2]))
+        assert set(code) == set(_kernels.signatures(source))
+        return code
+
+    return disassemble
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_no_local_memory_and_no_fused_multiply_add(sass, source):
+    for kernel, code in sass(source).items():
+        assert not re.search(r"\b(LDL|STL)\b", code), kernel
+        # The only FFMA are those of the division and the square root, which round once as they should.
+        if not re.search(r"MUFU\.(RCP|RSQ)", code):
+            assert "FFMA" not in code, kernel
+
+
+@pytest.mark.parametrize(
+    ("source", "kernel", "instruction"),
+    [
+        ("box_iou", "box_iou", r"LDG\.E\.128"),
+        ("box_iou", "box_iou", r"STG\.E\.128"),
+        ("multibox_prior", "multibox_prior", r"STG\.E\.128"),
+        ("nms", "nms_mask", r"LDG\.E\.128"),
+        ("multibox_detection", "multibox_detection_write", r"STG\.E\.64"),
+    ],
+)
+def test_wide_loads_and_stores(sass, source, kernel, instruction):
+    assert re.search(instruction, sass(source)[kernel])
+
+
+def test_a_header_that_is_included_twice_stands_once():
+    text = _kernels.source("multibox_detection")
+    assert text.count("struct SizedBox {") == 1
+    assert "#include" not in text.replace("#include <cmath>", "")
+    assert '#line 1 "math.cuh"' in text
+
+
+def test_signatures():
+    types = _kernels.signatures("box_iou")["box_iou"]
+    assert types == ("*", "*", "*", "int", "long long", "int")
+    assert _kernels.signatures("multibox_prior")["multibox_prior"][1] == "PriorGrid"
+
+
+def test_arguments_are_cast_and_checked():
+    buffer = Buffer(1024, (4,), np.dtype("f4"), None)
+    packed = _kernels.pack("box_iou", "box_iou", (buffer, buffer, buffer, 3, 4, True))
+    assert [type(x) for x in packed[3:]] == [np.int32, np.int64, np.int32]
+    with pytest.raises(TypeError, match="box_iou takes 6 arguments, got 1"):
+        _kernels.pack("box_iou", "box_iou", (buffer,))
+    with pytest.raises(TypeError, match=r"box_iou: expected \* for an argument, got 3"):
+        _kernels.pack("box_iou", "box_iou", (3, buffer, buffer, 3, 4, True))
+    with pytest.raises(OverflowError):
+        _kernels.pack("box_iou", "box_iou", (buffer, buffer, buffer, 2**31, 4, True))
+
+
+def test_an_error_names_the_true_file(nvrtc, monkeypatch):
+    text = _kernels.source("box_iou").replace("float overlap = ", "flaot overlap = ")
+    monkeypatch.setattr(_kernels, "source", lambda name: text)
+    with pytest.raises(RuntimeError, match=r"box_iou\.cuh does not compile for sm_90[\s\S]*box_iou\.cuh\(\d+\)"):
+        _kernels.compile_cubin(nvrtc, "box_iou", 90)
+
+
+def test_the_cache_notices_an_edit(nvrtc, monkeypatch, tmp_path):
+    monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
+    first = _kernels._cubin_file("box_iou", 90)
+    assert first.read_bytes()[:4] == b"\x7fELF"
+    assert _kernels._cubin_file("box_iou", 90) == first
+    text = _kernels.source("box_iou") + "\n// edited\n"
+    monkeypatch.setattr(_kernels, "source", lambda name: text)
+    assert _kernels._cubin_file("box_iou", 90) != first
+    assert len(list(tmp_path.iterdir())) == 2

@@ -1,0 +1,57 @@
+"""exp and log of ``kernels/math.cuh``: one text for the CPU and the GPU, and the oracle's twin."""
+
+import numpy as np
+import pytest
+
+from cvops import _kernels
+from cvops.ops import _math
+
+KERNEL = """
+extern "C" __global__ void exp_and_log(float* e, float* l, const float* x, int n) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) e[i] = cvops::exp_of(x[i]), l[i] = cvops::log_of(x[i]);
+}
+"""
+SPECIAL = [0, -0.0, np.inf, -np.inf, np.nan, 1, 1e-45, -1, 88.72283, 88.72284, -103.97, -103.98, 3.4e38]
+
+
+@pytest.fixture(scope="module")
+def values():
+    """Floats of every size, those where exp is neither 0 nor infinite, and those near 1."""
+    rng = np.random.default_rng(0)
+    bits = rng.integers(0, 2**32, 300_000, dtype=np.uint64).astype(np.uint32).view(np.float32)
+    parts = bits, rng.uniform(-104, 89, 300_000), rng.uniform(0.5, 2, 300_000), SPECIAL
+    return np.concatenate([np.float32(part) for part in parts])
+
+
+def assert_same_bits(a, b):
+    np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+    np.testing.assert_array_equal(np.where(np.isnan(a), 0, a.view(np.int32)), np.where(np.isnan(b), 0, b.view(np.int32)))
+
+
+def test_the_kernels_text_has_the_bits_of_the_oracle(values):
+    from emulator.emulator import Module
+
+    module = Module(_kernels.source("math") + KERNEL, "math")
+    e, l = np.empty_like(values), np.empty_like(values)
+    blocks = -(-len(values) // 256)
+    module.launch("exp_and_log", (blocks,), (256,), (e, l, values, np.int32(len(values))))
+    assert_same_bits(e, _math.exp(values))
+    assert_same_bits(l, _math.log(values))
+
+
+@pytest.mark.parametrize("name", ["exp", "log"])
+def test_is_correctly_rounded(values, name):
+    with np.errstate(all="ignore"):
+        exact = getattr(np, name)(values.astype(np.longdouble)).astype(np.float32)
+    differ = np.flatnonzero((getattr(_math, name)(values) != exact) & ~np.isnan(exact))
+    assert len(differ) <= 1
+
+
+@pytest.mark.parametrize("name", ["exp", "log"])
+def test_is_within_one_unit_of_mxnet(mx, values, name):
+    theirs = getattr(mx.nd, name)(mx.nd.array(values)).asnumpy()
+    ours = getattr(_math, name)(values)
+    np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))
+    units = np.abs(ours.view(np.int32).astype(np.int64) - theirs.view(np.int32))[~np.isnan(ours)]
+    assert units.max() <= 1
