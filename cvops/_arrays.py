@@ -167,8 +167,9 @@ class MXNet(Library):
     def device(self, x: Any) -> Device:
         if getattr(x, "stype", "default") != "default":
             raise TypeError(f"expected a dense NDArray, got one of storage type {x.stype!r}")
-        kind = x.context.device_type
-        return Device("cuda" if kind == "gpu" else "cpu", x.context.device_id if kind == "gpu" else 0)
+        context = x.ctx
+        kind = context.device_type
+        return Device("cuda", context.device_id) if kind == "gpu" else Device("cpu")
 
     def dtype(self, x: Any) -> str:
         return np.dtype(x.dtype).name

@@ -39,6 +39,9 @@ class Emulated(_gpu.Gpu):
 
     sanitizer: str | None = None
 
+    def __init__(self, library, device):
+        self.library, self.device, self.stream = library, device, 0
+
     def enter(self, x):
         x = self.library.to_numpy(x)
         if x.ctypes.data % ALIGNMENT:
