@@ -1,0 +1,52 @@
+# make demo   trains a TinySSD with cvops, evaluates it and draws what it finds
+# make test   runs the tests
+# make bench  runs the benchmarks
+# Each prepares .venv first, with PYTHON (3.9 or newer) and a C++17 compiler. With nvcc on PATH the
+# kernels are compiled into the extension too.
+
+PYTHON ?= python3
+# The CUDA generation of CuPy: 12 or 13.
+CUDA ?= 13
+BIN := .venv/bin
+EXTRAS := bench,cuda$(CUDA),demo,lint,test
+SOURCES := $(wildcard bindings/* kernels/*) CMakeLists.txt pyproject.toml
+
+.PHONY: setup demo test bench lint format clean
+
+setup: .venv/ready
+
+.venv/ready: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { echo "$(PYTHON) cannot make a virtual environment: on Debian, apt-get install python3-venv"; exit 1; }
+	$(BIN)/pip install --quiet --upgrade "pip>=23"
+# MXNet's metadata asks for a NumPy before 2, which Python 3.13 does not have; it runs on 2 all the same.
+	if $(BIN)/python -c "import sys; sys.exit(sys.version_info >= (3, 13))"; then \
+	  $(BIN)/pip install --quiet --editable ".[$(EXTRAS),mxnet]"; \
+	else \
+	  $(BIN)/pip install --quiet --editable ".[$(EXTRAS)]" graphviz requests && \
+	  $(BIN)/pip install --quiet --no-deps mxnet==1.9.1; \
+	fi
+	touch .venv/ready
+
+demo: setup
+	$(BIN)/cvops demo --output demo
+
+test: setup
+	$(BIN)/python -m pytest tests
+
+bench: setup
+	$(BIN)/python -m pytest benchmarks
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files '*.cuh' '*.cu' '*.cpp' '*.h')
+
+format: setup
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files '*.cuh' '*.cu' '*.cpp' '*.h')
+
+clean:
+	rm -rf .venv build demo

@@ -1,0 +1,102 @@
+"""What the README promises of the repository's shape."""
+
+import inspect
+from pathlib import Path
+
+import pytest
+
+import cvops
+from cvops import _kernels, contrib
+
+ROOT = Path(__file__).parents[1]
+OPS = ["box_iou", "box_nms", "multibox_detection", "multibox_prior", "multibox_target", "roi_pooling"]
+CONTRIB = {
+    "MultiBoxPrior": "multibox_prior",
+    "MultiBoxTarget": "multibox_target",
+    "MultiBoxDetection": "multibox_detection",
+    "box_iou": "box_iou",
+    "box_nms": "box_nms",
+    "ROIPooling": "roi_pooling",
+}
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_one_op_has_one_name(op):
+    for file in (
+        f"kernels/{op}.cuh",
+        f"bindings/{op}.h",
+        f"bindings/{op}.cpp",
+        f"bindings/{op}.cu",
+        f"cvops/ops/{op}.py",
+        f"tests/test_{op}.py",
+        f"benchmarks/bench_{op}.py",
+    ):
+        assert (ROOT / file).is_file(), file
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_has_every_body(op):
+    module = __import__(f"cvops.ops.{op}", fromlist=["_OP"])
+    assert set(module._OP.bodies) == {"numpy", "native", "kernels", "native_cuda"}
+
+
+@pytest.mark.parametrize(("name", "op"), CONTRIB.items())
+def test_contrib_has_mxnets_names(name, op):
+    assert getattr(contrib, name) is getattr(cvops, op)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_docstring_is_a_contract(op):
+    text = inspect.getdoc(getattr(cvops, op))
+    for part in ("MXNet 1.9.1", "Args:", "Returns:", "Raises:", "float32", "backend:"):
+        assert part in text
+
+
+DEFAULTS = {
+    "box_iou": {"format": "corner"},
+    "multibox_prior": {
+        **{"sizes": (1,), "ratios": (1,), "clip": False, "steps": (-1, -1), "offsets": (0.5, 0.5)}
+    },
+    "multibox_target": {
+        **{"overlap_threshold": 0.5, "ignore_label": -1, "negative_mining_ratio": -1},
+        **{"negative_mining_thresh": 0.5, "minimum_negative_samples": 0},
+        **{"variances": (0.1, 0.1, 0.2, 0.2)},
+    },
+    "multibox_detection": {
+        **{"clip": True, "threshold": 0.01, "background_id": 0, "nms_threshold": 0.5},
+        **{"force_suppress": False, "variances": (0.1, 0.1, 0.2, 0.2), "nms_topk": -1},
+    },
+    "box_nms": {
+        **{"overlap_thresh": 0.5, "valid_thresh": 0, "topk": -1, "coord_start": 2},
+        **{"score_index": 1, "id_index": -1, "background_id": -1, "force_suppress": False},
+        **{"in_format": "corner", "out_format": "corner"},
+    },
+    "roi_pooling": {},
+}
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_parameters_and_defaults_are_mxnets(op):
+    parameters = inspect.signature(getattr(cvops, op)).parameters.values()
+    by_position = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    defaults = {p.name: p.default for p in by_position if p.default is not p.empty}
+    assert defaults == DEFAULTS[op]
+
+
+@pytest.mark.parametrize("name", CONTRIB)
+def test_parameters_come_in_mxnets_order(mx, name):
+    theirs = getattr(mx.nd, name, None) or getattr(mx.nd.contrib, name)
+    text = inspect.signature(theirs).parameters
+    skipped = {"out", "name", "kwargs"}
+    ours = inspect.signature(getattr(contrib, name)).parameters.values()
+    assert [p.name for p in ours if p.kind is p.POSITIONAL_OR_KEYWORD] == [
+        p for p in text if p not in skipped
+    ]
+
+
+def test_the_kernels_include_no_standard_header():
+    for file in _kernels.KERNELS.glob("*.cuh"):
+        lines = file.read_text().splitlines()
+        includes = [line for line in lines if line.startswith("#include")]
+        allowed = "#include <cmath>" if file.stem == "common" else None
+        assert all('"' in line or line == allowed for line in includes), file
