@@ -10,6 +10,7 @@
   X(box_nms)            \
   X(multibox_detection) \
   X(multibox_prior)     \
+  X(multibox_target)    \
   X(roi_pooling)
 
 #define DECLARE(op) void bind_##op(pybind11::module_&);

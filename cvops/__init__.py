@@ -5,5 +5,6 @@ from cvops.ops.box_iou import box_iou as box_iou
 from cvops.ops.box_nms import box_nms as box_nms
 from cvops.ops.multibox_detection import multibox_detection as multibox_detection
 from cvops.ops.multibox_prior import multibox_prior as multibox_prior
+from cvops.ops.multibox_target import multibox_target as multibox_target
 from cvops.ops.roi_pooling import roi_pooling as roi_pooling
 from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward

@@ -29,7 +29,7 @@ struct TargetOptions {
 // A truth is given only an anchor that it overlaps by more.
 constexpr float kLeastIou = 1e-6f;
 // The score of what is no candidate, and of a candidate whose probability is NaN.
-constexpr uint32 kNoCandidate = 0xffffffff, kUnordered = 0xfffffffe;
+constexpr uint32 kNoCandidate = 0x80000000, kUnordered = 0x7fffffff;
 constexpr uint64 kAllCandidates = (uint64)kNoCandidate << 32;
 
 // The length of a row of `best`, `which` and `scores`: every row begins at 16 bytes.
@@ -37,7 +37,7 @@ CVOPS_HD int64 row_length(int num_anchors) { return ((int64)num_anchors + 3) / 4
 
 // Of a float that is not negative: the greater float has the greater bits.
 CVOPS_HD uint32 ordered_bits(float x) {
-#ifdef __CUDACC__
+#ifdef __CUDA_ARCH__
   return __float_as_uint(x);
 #else
   uint32 bits;
@@ -61,6 +61,20 @@ CVOPS_HD float target_iou(SizedBox anchor, SizedBox truth) {
   float overlap = intersection(anchor.box, truth.box);
   float all = anchor.area + truth.area - overlap;
   return overlap > 0 && all > 0 ? overlap / all : 0.0f;
+}
+
+// A box around boxes: with itself and one of theirs. One with NaN, which overlaps nothing, is left
+// out.
+CVOPS_HD Box hull_with(Box hull, Box b) {
+  return {smaller(b.x1, hull.x1), smaller(b.y1, hull.y1), larger(b.x2, hull.x2),
+          larger(b.y2, hull.y2)};
+}
+
+constexpr Box kEmptyHull = {3e38f, 3e38f, -3e38f, -3e38f};
+
+// Whether a box within the hull may overlap b.
+CVOPS_HD bool may_overlap(Box hull, Box b) {
+  return hull.x1 < b.x2 && b.x1 < hull.x2 && hull.y1 < b.y2 && b.y1 < hull.y2;
 }
 
 // An anchor as a truth sees it. The greater key is the greater IoU, or for the same the lower
@@ -252,13 +266,16 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
     for (int64 tile = blockIdx.x; 4 * tile * blockDim.x < row; tile += gridDim.x) {
       const int64 first = 4 * (tile * blockDim.x + threadIdx.x);
       SizedBox mine[4];
+      Box hull = kEmptyHull;  // of the whole warp's anchors, most of which lie side by side
       float most[4] = {0, 0, 0, 0};
       int with[4] = {0, 0, 0, 0};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const bool exists = first + i < shape.num_anchors;
         mine[i] = exists ? signed_size(load_box(anchor, first + i)) : SizedBox{};
+        if (exists) hull = hull_with(hull, mine[i].box);
       }
+      hull = {-warp_max(-hull.x1), -warp_max(-hull.y1), warp_max(hull.x2), warp_max(hull.y2)};
       for (int begin = 0; begin < num; begin += kTruthChunk) {
         const int count = num - begin < kTruthChunk ? num - begin : kTruthChunk;
         for (int k = threadIdx.x; k < count; k += blockDim.x) {
@@ -271,6 +288,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
         for (int k = 0; k < count; ++k) {
           const float4 b = boxes[k];
           const SizedBox truth = {{b.x, b.y, b.z, b.w}, areas[k]};
+          if (!may_overlap(hull, truth.box)) continue;  // of the whole warp
           float top = kLeastIou;
           int at = 0;
 #pragma unroll

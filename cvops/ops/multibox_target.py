@@ -1,0 +1,340 @@
+"""What each anchor of a detector is to learn from the truths of its image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from cvops import _gpu
+from cvops._arrays import Buffer
+from cvops._op import Op
+from cvops.ops import _check, _math
+
+Array = TypeVar("Array")
+_OP = Op("multibox_target")
+_SHAPE = np.dtype(
+    [(name, "i4") for name in ("images", "anchors", "truths", "label_width", "classes")]
+)
+_OPTIONS = np.dtype(
+    [
+        ("overlap_threshold", "f4"),
+        ("ignore_label", "f4"),
+        ("mining_ratio", "f4"),
+        ("mining_threshold", "f4"),
+        ("variance_x", "f4"),
+        ("variance_y", "f4"),
+        ("variance_width", "f4"),
+        ("variance_height", "f4"),
+    ]
+)
+#: In its bipartite stage a truth is given only an anchor that it overlaps by more.
+_LEAST_IOU = np.float32(1e-6)
+
+
+def multibox_target(
+    anchor: Array,
+    label: Array,
+    cls_pred: Array,
+    overlap_threshold: float = 0.5,
+    ignore_label: float = -1.0,
+    negative_mining_ratio: float = -1.0,
+    negative_mining_thresh: float = 0.5,
+    minimum_negative_samples: int = 0,
+    variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+    *,
+    backend: str | None = None,
+) -> tuple[Array, Array, Array]:
+    """The class, and the offsets to a box, that each anchor of a detector is to learn.
+
+    As ``mx.nd.contrib.MultiBoxTarget`` of MXNet 1.9.1 on the CPU, on every device. An image's
+    truths are the rows of its label before the first of class -1. Anchors are made positive in two
+    stages:
+
+    1. Each truth gets an anchor of its own: of all pairs of a truth and an anchor that are both
+       free the one with the highest IoU, and again, as long as there is an IoU above 1e-6. Of equal
+       ones the lowest anchor goes first, then the lowest truth.
+    2. Each other anchor gets the truth that it has the highest IoU with, of equal ones the lowest,
+       if that IoU is above ``overlap_threshold``.
+
+    All others are negative. With mining, only those are that a detector takes least for background:
+    for P positives the int(P * ratio) anchors whose softmax of class 0 is lowest, among those whose
+    best IoU is below ``negative_mining_thresh``. Of equal ones the lowest anchor goes first; NaN
+    goes last. Where there are not as many, all are taken (MXNet raises).
+
+    Args:
+        anchor: float32 (1, A, 4), corners (x1, y1, x2, y2) in any unit.
+        label: float32 (B, G, 5 or more), rows of class, x1, y1, x2, y2 in the anchors' unit; more
+            columns are not read. Images with fewer than G truths are padded with -1. A truth with a
+            NaN corner matches nothing.
+        cls_pred: logits, float32 (B, C, A), class 0 the background; read with mining only.
+        overlap_threshold: what an IoU must be above in the second stage, which is left out if this
+            is not positive.
+        ignore_label: the class of anchors that are not to be learnt from.
+        negative_mining_ratio: negatives for each positive; no mining if not positive.
+        negative_mining_thresh: what a mined anchor's best IoU must be below.
+        minimum_negative_samples: not used, as in MXNet on the CPU.
+        variances: what the offsets in x, y, width and height are divided by.
+        backend: which implementation; by default the best for the arrays' device.
+
+    Returns:
+        loc_target, float32 (B, 4 A): for each positive (dx / w, dy / h, log(w' / w), log(h' / h)),
+        each divided by its variance, where w and h are the anchor's sizes, w' and h' the truth's,
+        and dx and dy lead from its centre to the truth's; 0 for the others. The logarithm is the
+        same on every device, and may differ from MXNet's in its last bit.
+
+        loc_mask, float32 (B, 4 A): four times 1 for each positive, 0 for the others.
+
+        cls_target, float32 (B, A): 1 + the truth's class for a positive, 0 for a negative,
+        ``ignore_label`` for the others. In an image without truths all are ``ignore_label``.
+
+        No gradient, in MXNet too (zeros). The exponential of the softmax, like the logarithm, may
+        differ from MXNet's in its last bit, and then of two candidates whose scores are as close
+        another may be taken.
+
+    Raises:
+        TypeError: an input is not a float32 array, or they differ in kind or device.
+        ValueError: shapes do not agree; A or C is 0, or A is 2^30 or more; mining with a
+            ``negative_mining_thresh`` that is not positive; on the CPU, a row of class -1 whose
+            corners are not all -1. On a GPU, where looking would mean to wait, such a row ends the
+            truths like any other of class -1.
+    """
+    call = _OP.call(backend, anchor=anchor, label=label, cls_pred=cls_pred)
+    call.shape("anchor", (1, "A", 4))
+    label_shape = call.shape("label", ("B", "G", "W"))
+    if label_shape[2] < 5:
+        raise ValueError(f"label: expected rows of 5 or more, got shape {label_shape}")
+    cls_shape = call.shape("cls_pred", ("B", "C", "A"))
+    _, num_classes, num_anchors = cls_shape
+    if not 0 < num_anchors < 2**30:
+        raise ValueError(f"anchor: expected from 1 to 2^30 - 1 anchors, got {num_anchors}")
+    if num_classes == 0:
+        raise ValueError(f"cls_pred: expected one class or more, got shape {cls_shape}")
+    numbers = {
+        "overlap_threshold": overlap_threshold,
+        "ignore_label": ignore_label,
+        "negative_mining_ratio": negative_mining_ratio,
+        "negative_mining_thresh": negative_mining_thresh,
+    }
+    values = [_check.number(name, value) for name, value in numbers.items()]
+    values += _check.numbers("variances", variances, 4)
+    _check.integer("minimum_negative_samples", minimum_negative_samples)
+    with np.errstate(over="ignore"):
+        options = np.array(tuple(np.asarray(values, np.float32)), _OPTIONS)
+    if options["mining_ratio"] > 0 and not options["mining_threshold"] > 0:
+        raise ValueError(
+            f"negative_mining_thresh: expected a positive number, got {negative_mining_thresh!r}"
+        )
+    num_images, num_truths, label_width = label_shape
+    shape = np.array((num_images, num_anchors, num_truths, label_width, num_classes), _SHAPE)
+    return call(
+        call.array("anchor", (1, "A", 4)),
+        call.array("label", ("B", "G", "W")),
+        call.array("cls_pred", ("B", "C", "A")),
+        shape,
+        options,
+    )
+
+
+def _refuse_half_padding(label: np.ndarray) -> None:
+    """Refuse a row that ends an image's truths by its class, but has corners."""
+    if label.size == 0:
+        return
+    ends = label[:, :, 0] == -1
+    row = ends.argmax(axis=1)
+    corners = label[np.arange(len(label)), row, 1:5]
+    wrong = ends.any(axis=1) & (corners != -1).any(axis=1)
+    if wrong.any():
+        image = int(wrong.argmax())
+        raise ValueError(
+            f"label: expected corners of -1 where the class is -1, got "
+            f"{corners[image].tolist()} in image {image}, row {row[image]}"
+        )
+
+
+@_OP.body("numpy")
+def _numpy(
+    anchor: np.ndarray,
+    label: np.ndarray,
+    cls_pred: np.ndarray,
+    shape: np.ndarray,
+    options: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    _refuse_half_padding(label)
+    num_images, num_anchors = len(label), anchor.shape[1]
+    loc_target = np.zeros((num_images, num_anchors, 4), np.float32)
+    loc_mask = np.zeros((num_images, num_anchors, 4), np.float32)
+    cls_target = np.full((num_images, num_anchors), options["ignore_label"])
+    for image, rows in enumerate(label):
+        ends = np.flatnonzero(rows[:, 0] == -1)
+        truths = rows[: ends[0]] if len(ends) else rows
+        if len(truths) == 0:
+            continue
+        iou = _iou(anchor[0], truths[:, 1:5])
+        best = iou.max(axis=1)
+        which = iou.argmax(axis=1)
+        given = _bipartite(iou)
+        positive = given >= 0
+        which[positive] = given[positive]
+        if options["overlap_threshold"] > 0:
+            positive |= best > options["overlap_threshold"]
+        if options["mining_ratio"] > 0:
+            candidates = ~positive & (best < options["mining_threshold"])
+            count = _mining_count(positive, options["mining_ratio"])
+            negative = _mine(cls_pred[image], candidates, count)
+        else:
+            negative = ~positive
+        cls_target[image, negative] = 0
+        matched = truths[which[positive]]
+        cls_target[image, positive] = matched[:, 0] + 1
+        loc_mask[image, positive] = 1
+        loc_target[image, positive] = _encode(anchor[0, positive], matched[:, 1:5], options)
+    flat = num_images, 4 * num_anchors
+    return loc_target.reshape(flat), loc_mask.reshape(flat), cls_target
+
+
+def _iou(anchors: np.ndarray, truths: np.ndarray) -> np.ndarray:
+    """(A, G). Areas are not clamped. NaN and what is below 0 become 0: both match nothing."""
+    a, t = anchors[:, None], truths[None]
+    with np.errstate(all="ignore"):
+        size = np.minimum(a[..., 2:], t[..., 2:]) - np.maximum(a[..., :2], t[..., :2])
+        size = np.maximum(size, np.float32(0))
+        overlap = size[..., 0] * size[..., 1]
+        area_a, area_t = ((x[..., 2] - x[..., 0]) * (x[..., 3] - x[..., 1]) for x in (a, t))
+        union = area_a + area_t - overlap
+        return np.where((overlap > 0) & (union > 0), overlap / union, np.float32(0))
+
+
+def _bipartite(iou: np.ndarray) -> np.ndarray:
+    """The truth that each anchor is given in the first stage; -1 if none."""
+    free = iou.copy()
+    given = np.full(len(iou), -1)
+    for _ in range(iou.shape[1]):
+        best, truth = np.unravel_index(free.argmax(), free.shape)
+        if not free[best, truth] > _LEAST_IOU:
+            break
+        given[best] = truth
+        free[best, :] = 0
+        free[:, truth] = 0
+    return given
+
+
+def _mining_count(positive: np.ndarray, ratio: np.ndarray) -> int:
+    num_positive = int(positive.sum())
+    with np.errstate(all="ignore"):
+        wanted = float(np.float32(num_positive) * ratio)
+    return int(min(wanted, len(positive) - num_positive)) if wanted >= 1 else 0
+
+
+def _mine(logits: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:
+    """Which anchors are negative: those of the candidates that look least like background."""
+    places = np.flatnonzero(candidates)
+    logits = logits[:, places]
+    top = logits[0]
+    for row in logits[1:]:
+        top = np.where(row > top, row, top)
+    with np.errstate(all="ignore"):
+        exp = _math.exp(logits - top)
+        total = np.zeros_like(top)
+        for row in exp:
+            total = total + row
+        background = exp[0] / total
+    negative = np.zeros(len(candidates), bool)
+    negative[places[np.argsort(background, kind="stable")[:count]]] = True
+    return negative
+
+
+def _encode(anchors: np.ndarray, truths: np.ndarray, options: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        size = anchors[:, 2:] - anchors[:, :2]
+        center = (anchors[:, :2] + anchors[:, 2:]) * np.float32(0.5)
+        truth_size = truths[:, 2:] - truths[:, :2]
+        truth_center = (truths[:, :2] + truths[:, 2:]) * np.float32(0.5)
+        offsets = np.concatenate(
+            [(truth_center - center) / size, _math.log(truth_size / size)], axis=1
+        )
+        return offsets / np.array(options.item()[4:], np.float32)
+
+
+def _outputs(shape: np.ndarray) -> list[tuple[int, int]]:
+    images, anchors = int(shape["images"]), int(shape["anchors"])
+    return [(images, 4 * anchors), (images, 4 * anchors), (images, anchors)]
+
+
+def _native_structs(module: Any, shape: np.ndarray, options: np.ndarray) -> tuple[Any, Any]:
+    return module.TargetShape(*shape.item()), module.TargetOptions(*options.item())
+
+
+@_OP.body("native")
+def _native(
+    anchor: np.ndarray,
+    label: np.ndarray,
+    cls_pred: np.ndarray,
+    shape: np.ndarray,
+    options: np.ndarray,
+) -> tuple[np.ndarray, ...]:
+    _refuse_half_padding(label)
+    out = tuple(np.empty(size, np.float32) for size in _outputs(shape))
+    native = _gpu.extension()
+    native.multibox_target(*out, anchor, label, cls_pred, *_native_structs(native, shape, options))
+    return out
+
+
+@_OP.body("kernels")
+def _kernels(
+    gpu: _gpu.Gpu,
+    anchor: Buffer,
+    label: Buffer,
+    cls_pred: Buffer,
+    shape: np.ndarray,
+    options: np.ndarray,
+) -> tuple[Buffer, ...]:
+    images, anchors, truths = (int(shape[name]) for name in ("images", "anchors", "truths"))
+    mining = bool(options["mining_ratio"] > 0)
+    out = tuple(gpu.empty(size, np.float32) for size in _outputs(shape))
+    if images == 0:
+        return out
+    rows = images, -(-anchors // 4) * 4  # each begins at 16 bytes
+    best, which = gpu.empty(rows, np.float32), gpu.empty(rows, np.int32)
+    num_valid, num_positive = gpu.empty((images,), np.int32), gpu.empty((images,), np.int32)
+    keys = gpu.empty((images, max(truths, 1)), np.uint64)
+    scores, bounds = which, keys  # which are not read without mining
+
+    def launch(step: str, grid: tuple[int, ...], threads: int, *args: Any) -> None:
+        gpu.launch("multibox_target", f"multibox_target_{step}", grid, (threads,), *args)
+
+    def over_anchors(per_block: int) -> tuple[int, int]:
+        return -(-anchors // per_block), over_images[0]
+
+    over_images = (min(images, 65535),)
+    launch("begin", over_images, 128, num_valid, num_positive, keys, label, shape)
+    launch("match", over_anchors(512), 128, best, which, keys, anchor, label, num_valid, shape)
+    launch("assign", over_images, 512, which, keys, anchor, label, num_valid, shape)
+    if mining:
+        scores, bounds = gpu.empty(rows, np.uint32), gpu.empty((images,), np.uint64)
+        args = scores, num_positive, best, which, cls_pred, num_valid, shape, options
+        launch("score", over_anchors(256), 256, *args)
+        launch("select", over_images, 1024, bounds, scores, num_valid, num_positive, shape, options)
+    matches = best, which, num_valid, scores, bounds
+    launch("write", over_anchors(256), 256, *out, anchor, label, *matches, shape, options)
+    return out
+
+
+@_OP.body("native_cuda")
+def _native_cuda(
+    gpu: _gpu.Native,
+    anchor: Buffer,
+    label: Buffer,
+    cls_pred: Buffer,
+    shape: np.ndarray,
+    options: np.ndarray,
+) -> tuple[Buffer, ...]:
+    out = tuple(gpu.empty(size, np.float32) for size in _outputs(shape))
+    if shape["images"] == 0:
+        return out
+    structs = _native_structs(gpu.module, shape, options)
+    workspace = gpu.empty((gpu.module.multibox_target_workspace(*structs),), np.uint8)
+    arrays = (x.pointer for x in (*out, anchor, label, cls_pred))
+    gpu.module.multibox_target_cuda(*arrays, *structs, workspace.pointer, gpu.stream)
+    return out
