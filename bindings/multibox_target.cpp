@@ -1,6 +1,7 @@
 #include "multibox_target.h"
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
 #include "arrays.h"
@@ -64,21 +65,54 @@ CVOPS_SIMD static uint64 best_key(const float* iou, int num, int first, uint64 k
   return std::max(known, pair_key(iou[at], first + at));
 }
 
-// Of each anchor the probability of class 0; `logits` has the classes `stride` apart.
-CVOPS_SIMD static void background_row(float* __restrict__ background, float* __restrict__ top,
-                                      float* __restrict__ sum, const float* __restrict__ logits,
-                                      int num_classes, int64 stride, int num) {
+// e^x for x <= 0 to a relative error below 1e-4, or to 2^-124; NaN stays.
+struct RoughExp {
+  float operator()(float x) const {
+    float scaled = x * 1.442695f;
+    scaled = scaled < -125.0f ? -125.0f : scaled;
+    const float shifted = scaled + 12582912.0f;  // leaves no bits for a fraction
+    const float f = (scaled - (shifted - 12582912.0f)) * 0.6931472f;
+    const uint32 bits = (ordered_bits(shifted) + 127) << 23;
+    float two_to_n;
+    __builtin_memcpy(&two_to_n, &bits, sizeof bits);
+    return (1.0f + f * (1.0f + f * (0.5f + f * (0.1666667f + f * 0.04166667f)))) * two_to_n;
+  }
+};
+
+struct Exp {
+  float operator()(float x) const { return exp_of(x); }
+};
+
+// Of each anchor the probability of class 0; `logits` has the classes `stride` apart, `top` and
+// `sum` are scratch.
+template <typename AnyExp>
+__attribute__((always_inline)) inline void softmax(AnyExp exp, float* __restrict__ background,
+                                                   float* __restrict__ top, float* __restrict__ sum,
+                                                   const float* __restrict__ logits,
+                                                   int num_classes, int64 stride, int num) {
   for (int i = 0; i < num; ++i) top[i] = logits[i];
   for (int c = 1; c < num_classes; ++c) {
     const float* __restrict__ row = logits + c * stride;
     for (int i = 0; i < num; ++i) top[i] = larger(row[i], top[i]);
   }
-  for (int i = 0; i < num; ++i) sum[i] = background[i] = exp_of(logits[i] - top[i]);
+  for (int i = 0; i < num; ++i) sum[i] = background[i] = exp(logits[i] - top[i]);
   for (int c = 1; c < num_classes; ++c) {
     const float* __restrict__ row = logits + c * stride;
-    for (int i = 0; i < num; ++i) sum[i] += exp_of(row[i] - top[i]);
+    for (int i = 0; i < num; ++i) sum[i] += exp(row[i] - top[i]);
   }
   for (int i = 0; i < num; ++i) background[i] /= sum[i];
+}
+
+CVOPS_SIMD static void rough_softmax(float* background, const float* logits, int num_classes,
+                                     int64 stride, int num) {
+  float top[kTile], sum[kTile];
+  softmax(RoughExp(), background, top, sum, logits, num_classes, stride, num);
+}
+
+CVOPS_SIMD static void exact_softmax(float* background, const float* logits, int num_classes,
+                                     int64 stride, int num) {
+  float top[kTile], sum[kTile];
+  softmax(Exp(), background, top, sum, logits, num_classes, stride, num);
 }
 
 // One image. The steps are those of the kernels, and so are the names.
@@ -87,18 +121,18 @@ class ImageTarget {
   ImageTarget(const AnchorFields& anchors, TargetInputs in, TargetShape shape,
               TargetOptions options, int image)
       : anchors_(anchors),
-        in_(in),
         shape_(shape),
         options_(options),
         image_(image),
         num_(shape.num_anchors),
-        label_(in.label + (int64)image * shape.num_truths * shape.label_width) {
+        label_(in.label + (int64)image * shape.num_truths * shape.label_width),
+        logits_(in.cls_pred + (int64)image * shape.num_classes * shape.num_anchors) {
     while ((int)truths_.size() < shape.num_truths && *row(truths_.size()) != -1) {
       truths_.push_back(truth_at(label_, truths_.size(), shape.label_width));
     }
   }
 
-  // `cost` as in parallel_for: 0 if other threads are busy with other images.
+  // Not parallel where other threads are busy with other images: then each cost below is 0.
   void run(TargetOutputs out, bool parallel) {
     const int64 tiles = ceil_div(num_, kTile);
     const double pairs = parallel ? 0.5 * kTile * truths_.size() : 0;
@@ -110,11 +144,12 @@ class ImageTarget {
       assign();
       if (options_.mining_ratio > 0) {
         scores_.assign(num_, kNoCandidate);
-        const double classes = parallel ? 3.0 * kTile * shape_.num_classes : 0;
+        const double logits = parallel ? 0.5 * kTile * shape_.num_classes : 0;
         const int wanted = mining_count(count_positive(), num_, options_.mining_ratio);
         if (wanted > 0) {
-          parallel_for(tiles, classes, [&](int64 tile) { score((int)tile * kTile); });
-          select(wanted);
+          rough_.resize(num_);
+          parallel_for(tiles, logits, [&](int64 tile) { score_roughly((int)tile * kTile); });
+          mine(wanted);
         }
       }
     }
@@ -184,28 +219,53 @@ class ImageTarget {
     return count;
   }
 
-  void score(int first) {
-    float background[kTile], top[kTile], sum[kTile];
-    const int end = end_of(first);
-    const float* logits = in_.cls_pred + (int64)image_ * shape_.num_classes * num_ + first;
-    background_row(background, top, sum, logits, shape_.num_classes, num_, end - first);
-    for (int a = first; a < end; ++a) {
-      if (!is_positive(best_[a], which_[a], options_) && best_[a] < options_.mining_threshold) {
-        scores_[a] = mining_score(background[a - first]);
-      }
-    }
+  // Only a few anchors are mined, and the exact exponential is slow: a rough one leaves out most.
+  void score_roughly(int first) {
+    const int num = end_of(first) - first;
+    rough_softmax(&rough_[first], logits_ + first, shape_.num_classes, num_, num);
   }
 
-  void select(int wanted) {
-    std::vector<uint64> candidates;
+  void mine(int wanted) {
+    std::vector<int> candidates;
+    std::vector<float> roughs;
     for (int a = 0; a < num_; ++a) {
-      if (scores_[a] != kNoCandidate) candidates.push_back(mining_key(scores_[a], a));
+      if (is_positive(best_[a], which_[a], options_)) continue;
+      if (!(best_[a] < options_.mining_threshold)) continue;
+      if (rough_[a] != rough_[a]) rough_[a] = std::numeric_limits<float>::infinity();
+      candidates.push_back(a);
+      roughs.push_back(rough_[a]);
     }
+    bound_ = kAllCandidates;
     if ((int)candidates.size() <= wanted) {
-      bound_ = kAllCandidates;
-    } else {
-      std::nth_element(candidates.begin(), candidates.begin() + wanted, candidates.end());
-      bound_ = candidates[wanted];
+      for (int a : candidates) scores_[a] = 0;
+      return;
+    }
+    // Of the sum's roundings, up to half a last bit a class, the rough and the exact have others.
+    const float error = 1e-3f + 2.5e-7f * shape_.num_classes;
+    std::nth_element(roughs.begin(), roughs.begin() + (wanted - 1), roughs.end());
+    const float limit = roughs[wanted - 1] * (1 + error) + 1e-36f;
+    auto beyond = [&](int a) { return rough_[a] > limit; };
+    candidates.erase(std::remove_if(candidates.begin(), candidates.end(), beyond),
+                     candidates.end());
+    score(candidates);
+    if ((int)candidates.size() == wanted) return;
+    std::vector<uint64> keys;
+    for (int a : candidates) keys.push_back(mining_key(scores_[a], a));
+    std::nth_element(keys.begin(), keys.begin() + wanted, keys.end());
+    bound_ = keys[wanted];
+  }
+
+  void score(const std::vector<int>& anchors) {
+    std::vector<float> logits((size_t)kBlock * shape_.num_classes);
+    float background[kBlock];
+    for (size_t first = 0; first < anchors.size(); first += kBlock) {
+      const int num = std::min(kBlock, (int)(anchors.size() - first));
+      for (int c = 0; c < shape_.num_classes; ++c) {
+        const float* row = logits_ + (int64)c * num_;
+        for (int i = 0; i < num; ++i) logits[(size_t)c * kBlock + i] = row[anchors[first + i]];
+      }
+      exact_softmax(background, logits.data(), shape_.num_classes, kBlock, num);
+      for (int i = 0; i < num; ++i) scores_[anchors[first + i]] = mining_score(background[i]);
     }
   }
 
@@ -234,15 +294,15 @@ class ImageTarget {
   }
 
   const AnchorFields& anchors_;
-  const TargetInputs in_;
   const TargetShape shape_;
   const TargetOptions options_;
   const int image_, num_;
-  const float* label_;
+  const float *label_, *logits_;
   std::vector<SizedBox> truths_;
   std::vector<float> best_;
   std::vector<int> which_;
   std::vector<uint64> keys_;  // of each tile those of each truth
+  std::vector<float> rough_;
   std::vector<uint32> scores_;
   uint64 bound_ = 0;
 };
@@ -252,7 +312,7 @@ void cpu::multibox_target(TargetOutputs out, TargetInputs in, TargetShape shape,
   const AnchorFields anchors(in.anchor, shape.num_anchors);
   // Threads share the images, or where these are few the anchors of each.
   const bool many = shape.num_images >= num_threads();
-  const double mining = options.mining_ratio > 0 ? 3.0 * shape.num_classes : 0;
+  const double mining = options.mining_ratio > 0 ? 0.5 * shape.num_classes : 0;
   const double cost = shape.num_anchors * (0.5 * shape.num_truths + mining + 5);
   parallel_for(shape.num_images, many ? cost : 0, [&](int64 image) {
     ImageTarget(anchors, in, shape, options, (int)image).run(out, !many);

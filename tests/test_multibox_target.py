@@ -317,6 +317,16 @@ def test_oracle_where_most_scores_are_equal(run_other):
         assert_equal(run_other(cvops.multibox_target, anchors, label, logits, **options), want)
 
 
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 30, 1000])
+def test_oracle_where_scores_crowd_and_where_they_vanish(run_other, scale):
+    inputs = scene(np.random.default_rng(11), 2, 1500, 30, num_classes=6)
+    inputs[2][...] *= F(scale)
+    for ratio in (0.3, 2, 17):
+        options = dict(negative_mining_ratio=ratio)
+        want = cvops.multibox_target(*inputs, **options, backend="numpy")
+        assert_equal(run_other(cvops.multibox_target, *inputs, **options), want)
+
+
 @pytest.mark.parametrize("grid", [(1, 1), (2, 3)])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_kernels_are_right_on_any_grid_and_in_any_order(monkeypatch, grid, seed):
