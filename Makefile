@@ -7,6 +7,9 @@
 PYTHON ?= python3
 # The CUDA generation of CuPy: 12 or 13.
 CUDA ?= 13
+# What nvcc compiles for: the GPUs that are here, or Hopper where there are none.
+export CUDAARCHS ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader \
+  2>/dev/null | tr -d . | sort -u | paste -sd ';'),90)
 BIN := .venv/bin
 EXTRAS := bench,cuda$(CUDA),demo,lint,test
 SOURCES := $(wildcard bindings/* kernels/*) CMakeLists.txt pyproject.toml

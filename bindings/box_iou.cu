@@ -1,7 +1,6 @@
-#include "box_iou.cuh"
-
 #include <algorithm>
 
+#include "box_iou.cuh"
 #include "box_iou.h"
 #include "launch.h"
 

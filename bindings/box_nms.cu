@@ -1,7 +1,6 @@
-#include "box_nms.h"
-
 #include <algorithm>
 
+#include "box_nms.h"
 #include "launch.h"
 #include "nms.h"
 

@@ -1,6 +1,5 @@
-#include "multibox_detection.h"
-
 #include "launch.h"
+#include "multibox_detection.h"
 #include "nms.h"
 
 namespace cvops::cuda {

@@ -33,7 +33,8 @@ void cpu::multibox_prior(float* out, PriorGrid grid, Shapes shapes, bool clip) {
 
 void bind_multibox_prior(py::module_& m) {
   using namespace cvops;
-  py::class_<PriorGrid>(m, "PriorGrid", py::module_local()).def(py::init<int, int, float, float, float, float>());
+  py::class_<PriorGrid>(m, "PriorGrid", py::module_local())
+      .def(py::init<int, int, float, float, float, float>());
   m.def("multibox_prior", [](Floats out, PriorGrid grid, Floats size, Floats ratio, bool clip) {
     float* to = out.mutable_data();
     py::gil_scoped_release release;

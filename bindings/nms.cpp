@@ -14,8 +14,8 @@ void sort_keys(std::vector<uint64>& keys) {
     std::sort(keys.begin(), keys.end());
     return;
   }
-  // By the bytes of the score, from the lowest; each pass keeps the order of what it finds equal, so
-  // that equal scores stay in the order of their indices.
+  // By the bytes of the score, from the lowest; each pass keeps the order of what it finds equal,
+  // so that equal scores stay in the order of their indices.
   std::vector<uint64> other(keys.size());
   for (int shift = 32; shift < 64; shift += 8) {
     size_t starts[257] = {};
@@ -35,7 +35,8 @@ constexpr int kGroup = 32;
 // filled up with boxes of NaN, which suppress nothing.
 class KeptBoxes {
  public:
-  explicit KeptBoxes(int64 most) : fields_(5 * (most + kGroup), std::numeric_limits<float>::quiet_NaN()) {
+  explicit KeptBoxes(int64 most)
+      : fields_(5 * (most + kGroup), std::numeric_limits<float>::quiet_NaN()) {
     const int64 stride = most + kGroup;
     for (int f = 0; f < 5; ++f) field_[f] = fields_.data() + f * stride;
   }
@@ -80,12 +81,14 @@ inline __attribute__((always_inline)) int64 next_group(const float* __restrict__
   return first;
 }
 
-CVOPS_SIMD int64 next_group_of_corners(const KeptBoxes& k, int64 first, SizedBox other, float near) {
+CVOPS_SIMD int64 next_group_of_corners(const KeptBoxes& k, int64 first, SizedBox other,
+                                       float near) {
   return next_group<false>(k.field(0), k.field(1), k.field(2), k.field(3), k.field(4), first,
                            k.size(), other, near);
 }
 
-CVOPS_SIMD int64 next_group_of_centers(const KeptBoxes& k, int64 first, SizedBox other, float near) {
+CVOPS_SIMD int64 next_group_of_centers(const KeptBoxes& k, int64 first, SizedBox other,
+                                       float near) {
   return next_group<true>(k.field(0), k.field(1), k.field(2), k.field(3), k.field(4), first,
                           k.size(), other, near);
 }
@@ -151,8 +154,8 @@ void suppress(std::vector<SortedBoxes>& batch, NmsRule rule) {
 
 void bind_nms(py::module_& m) {
   using cvops::NmsRule;
-  py::class_<NmsRule>(m, "NmsRule", py::module_local()).def(py::init([](float threshold, bool at_least, bool by_class,
-                                                    bool center) {
-    return NmsRule{threshold, at_least, by_class, center};
-  }));
+  py::class_<NmsRule>(m, "NmsRule", py::module_local())
+      .def(py::init([](float threshold, bool at_least, bool by_class, bool center) {
+        return NmsRule{threshold, at_least, by_class, center};
+      }));
 }

@@ -1,8 +1,7 @@
-#include "nms.cuh"
-
 #include <algorithm>
 
 #include "launch.h"
+#include "nms.cuh"
 #include "nms.h"
 #include "sort.cuh"
 
@@ -16,7 +15,8 @@ NmsBuffers::NmsBuffers(Workspace& workspace, int64 batch, int64 num)
   constexpr int64 kMaskBytes = 64 << 20;  // at most, for the bits of one chunk of rows
   rows = 64 * (int)std::min<int64>(words, std::max<int64>(1, kMaskBytes / (batch * words * 512)));
   const int64 all = batch * num;
-  for (uint64** keys : {&this->keys, &compact, &sorted, &other}) *keys = workspace.take<uint64>(all);
+  for (uint64** keys : {&this->keys, &compact, &sorted, &other})
+    *keys = workspace.take<uint64>(all);
   removed = workspace.take<uint64>(batch * words);
   kept = workspace.take<uint64>(batch * words);
   mask = workspace.take<uint64>(batch * rows * words);

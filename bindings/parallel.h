@@ -28,12 +28,13 @@ inline int num_threads() {
 }
 
 // Calls body(i) for each i in [0, count), on several threads where that pays. `cost` is a guess at
-// the nanoseconds of one call. Threads are made anew in each call, about 20 us each: nothing is left
-// behind that a fork (a DataLoader's workers) would break.
+// the nanoseconds of one call. Threads are made anew in each call, about 20 us each: nothing is
+// left behind that a fork (a DataLoader's workers) would break.
 template <typename Body>
 void parallel_for(int64_t count, double cost, const Body& body) {
   constexpr double worth_a_thread = 50e3;  // ns
-  int64_t threads = std::min<int64_t>({num_threads(), count, (int64_t)(count * cost / worth_a_thread)});
+  int64_t threads =
+      std::min<int64_t>({num_threads(), count, (int64_t)(count * cost / worth_a_thread)});
   std::atomic<int64_t> next{0};
   auto work = [&] {
     for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(i);

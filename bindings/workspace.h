@@ -1,5 +1,5 @@
-// One piece of scratch memory, carved into arrays. Made with no memory, it counts what it would take:
-// the size of a workspace and its layout are then one text.
+// One piece of scratch memory, carved into arrays. Made with no memory, it counts what it would
+// take: the size of a workspace and its layout are then one text.
 #pragma once
 #include <cstddef>
 

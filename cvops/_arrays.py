@@ -1,9 +1,9 @@
 """The one place that knows which array libraries exist.
 
 An op gets arrays of the caller's library and gives arrays of that library back. In between, an
-array is a NumPy array (on the CPU) or a :class:`Buffer` (on a GPU), which share the caller's memory.
-A library is found by the root module of its arrays' type, so that nothing is imported that the
-caller did not bring.
+array is a NumPy array (on the CPU) or a :class:`Buffer` (on a GPU), which share the caller's
+memory. A library is found by the root module of its arrays' type, so that nothing is imported that
+the caller did not bring.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Device(NamedTuple):
     """Where an array lies: ``kind`` is "cpu" or "cuda"."""
 
     kind: str
-    index: int = 0
+    number: int = 0
 
     def __str__(self) -> str:
-        return "the CPU" if self.kind == "cpu" else f"GPU {self.index}"
+        return "the CPU" if self.kind == "cpu" else f"GPU {self.number}"
 
 
 class Buffer(NamedTuple):
@@ -55,7 +55,7 @@ class Library:
         return str(x.dtype)
 
     def to_numpy(self, x: Any) -> np.ndarray:
-        """``x`` on the CPU as a C-contiguous, aligned NumPy array, without a copy where it is one."""
+        """``x`` on the CPU as a C-contiguous, aligned NumPy array; a copy only if it is not."""
         return np.require(x, requirements=("C", "A"))
 
     def from_numpy(self, y: np.ndarray) -> Any:
@@ -79,7 +79,7 @@ class Library:
         return 0
 
     def finish(self, gpu: Any) -> None:
-        """Called after the kernels are queued on ``gpu``, for a library that cannot know of them."""
+        """Called after kernels are queued on ``gpu``, for a library that cannot know of them."""
 
 
 class NumPy(Library):
@@ -103,13 +103,13 @@ class CuPy(Library):
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
         import cupy
 
-        with cupy.cuda.Device(device.index):
+        with cupy.cuda.Device(device.number):
             return self.to_buffer(cupy.empty(shape, dtype))
 
     def stream(self, device: Device) -> int:
         import cupy
 
-        with cupy.cuda.Device(device.index):
+        with cupy.cuda.Device(device.number):
             return int(cupy.cuda.get_current_stream().ptr)
 
 
@@ -147,19 +147,20 @@ class Torch(Library):
         import torch
 
         kind = getattr(torch, np.dtype(dtype).name)
-        return self.to_buffer(torch.empty(shape, dtype=kind, device=f"cuda:{device.index}"))
+        return self.to_buffer(torch.empty(shape, dtype=kind, device=f"cuda:{device.number}"))
 
     def stream(self, device: Device) -> int:
         import torch
 
-        return int(torch.cuda.current_stream(device.index).cuda_stream)
+        return int(torch.cuda.current_stream(device.number).cuda_stream)
 
 
 class MXNet(Library):
     """``mx.nd.NDArray``, and ``mx.np.ndarray`` in :class:`MXNetNumPy`.
 
     MXNet computes in the background: an input is waited for before its memory is read. On the GPU
-    MXNet gives its stream to nobody, so that our kernels go to the default stream and are waited for.
+    MXNet gives its stream to nobody, so that our kernels go to the default stream and are waited
+    for.
     """
 
     name = "MXNet NDArray"
@@ -186,7 +187,7 @@ class MXNet(Library):
         size = int(np.prod(x.shape, dtype=np.int64))
         if size == 0:
             return np.empty(x.shape, dtype)
-        memory = (ctypes.c_char * (size * dtype.itemsize)).from_address(self._pointer(x))
+        memory: Any = (ctypes.c_char * (size * dtype.itemsize)).from_address(self._pointer(x))
         memory.owner = x  # the view keeps `memory` alive, and `memory` the NDArray
         return np.frombuffer(memory, dtype).reshape(x.shape)
 
@@ -203,7 +204,7 @@ class MXNet(Library):
         mx = sys.modules["mxnet"]
         kinds = {"uint64": "int64", "uint32": "int32"}  # which MXNet does not have
         name = np.dtype(dtype).name
-        x = mx.nd.empty(shape, ctx=mx.gpu(device.index), dtype=kinds.get(name, name))
+        x = mx.nd.empty(shape, ctx=mx.gpu(device.number), dtype=kinds.get(name, name))
         return self.to_buffer(x)
 
     def finish(self, gpu: Any) -> None:
@@ -221,7 +222,12 @@ class MXNetNumPy(MXNet):
         return buffer._replace(owner=buffer.owner.as_np_ndarray())
 
 
-_BY_ROOT: dict[str, Library] = {"numpy": NumPy(), "cupy": CuPy(), "torch": Torch(), "mxnet": MXNet()}
+_BY_ROOT: dict[str, Library] = {
+    "numpy": NumPy(),
+    "cupy": CuPy(),
+    "torch": Torch(),
+    "mxnet": MXNet(),
+}
 _MXNET_NUMPY = MXNetNumPy()
 _BY_TYPE: dict[type, Library | None] = {}
 

@@ -80,10 +80,10 @@ class CuPy(Gpu):
 
     def _launch(self, source, kernel, grid, block, args, shared):  # type: ignore[no-untyped-def]
         args = tuple(np.uint64(x.pointer) if isinstance(x, Buffer) else x for x in args)
-        _kernels.function(source, kernel, self.device.index)(grid, block, args, shared_mem=shared)
+        _kernels.function(source, kernel, self.device.number)(grid, block, args, shared_mem=shared)
 
     def run(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        with _kernels.current(self.device.index, self.stream):
+        with _kernels.current(self.device.number, self.stream):
             out = body(self, *args)
             self.library.finish(self)
         return out
@@ -100,7 +100,7 @@ class Native(Gpu):
         return extension()
 
     def run(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        before = self.module.set_device(self.device.index)
+        before = self.module.set_device(self.device.number)
         try:
             out = body(self, *args)
             self.library.finish(self)

@@ -12,8 +12,9 @@ import re
 import sysconfig
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable
 
 import numpy as np
 
@@ -26,7 +27,9 @@ KERNELS = next(d for d in (_HERE / "kernels", _HERE.parent / "kernels") if d.is_
 #: gives the bits that the CPU gives.
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
 
-_SIGNATURE = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)')
+_SIGNATURE = re.compile(
+    r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)'
+)
 #: The types of a kernel's parameters that are numbers. Any other name is a struct.
 _NUMBERS = {"int": np.int32, "long long": np.int64, "float": np.float32}
 
@@ -82,7 +85,7 @@ def pack(name: str, kernel: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     types = signatures(name)[kernel]
     if len(types) != len(args):
         raise TypeError(f"{kernel} takes {len(types)} arguments, got {len(args)}")
-    packed = []
+    packed: list[Any] = []
     for type_, arg in zip(types, args):
         if type_ == "*" and isinstance(arg, Buffer):
             packed.append(arg)
@@ -98,7 +101,9 @@ def pack(name: str, kernel: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(packed)
 
 
-def compile_cubin(nvrtc: Any, name: str, arch: int, extra: tuple[str, ...] = ()) -> tuple[bytes, str]:
+def compile_cubin(
+    nvrtc: Any, name: str, arch: int, extra: tuple[str, ...] = ()
+) -> tuple[bytes, str]:
     """Compile ``kernels/<name>.cuh`` for ``arch`` (90 for sm_90); the machine code and the log.
 
     ``nvrtc`` is ``cupy.cuda.nvrtc``. This is done here and not by ``cupy.RawModule`` because CuPy
@@ -143,7 +148,9 @@ def _cubin_file(name: str, arch: int) -> Path:
     """The compiled kernels in the cache, compiled now if they are not there."""
     nvrtc = load_nvrtc()
     key = "\0".join((source(name), str(FLAGS), str(arch), str(nvrtc.getVersion())))
-    file = _cache_folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
+    file = (
+        _cache_folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
+    )
     if not file.exists():
         cubin, _ = compile_cubin(nvrtc, name, arch)
         file.parent.mkdir(parents=True, exist_ok=True)

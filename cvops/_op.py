@@ -73,7 +73,8 @@ class Call:
             library = _arrays.library_of(x)
             if library is None:
                 raise TypeError(
-                    f"{name}: expected an array (NumPy, CuPy, PyTorch or MXNet), got {type(x).__name__}"
+                    f"{name}: expected an array (NumPy, CuPy, PyTorch or MXNet), "
+                    f"got {type(x).__name__}"
                 )
             try:
                 device = library.device(x)
@@ -91,7 +92,9 @@ class Call:
         self.backend = backend_for(self.device, backend)
         self.gpu = self.backend.gpu(self.library, self.device) if self.backend.gpu else None
 
-    def array(self, name: str, shape: tuple[Any, ...], dtypes: tuple[str, ...] = ("float32",)) -> Any:
+    def array(
+        self, name: str, shape: tuple[Any, ...], dtypes: tuple[str, ...] = ("float32",)
+    ) -> Any:
         """The array of that name as the bodies take it, after :meth:`shape`'s checks."""
         self.shape(name, shape, dtypes)
         x = self.arrays[name]
@@ -115,7 +118,9 @@ class Call:
         if len(got) < len(named) or (len(got) > len(named) and len(named) == len(shape)):
             raise ValueError(f"{name}: expected shape {_text(shape)}, got {got}")
         for want, size in zip(named, got[first:]):
-            known, source = self.sizes.setdefault(want, (size, name)) if isinstance(want, str) else (want, "")
+            known, source = (
+                self.sizes.setdefault(want, (size, name)) if isinstance(want, str) else (want, "")
+            )
             if size != known:
                 where = f" with {want} = {known} as in {source}" if source else ""
                 raise ValueError(f"{name}: expected shape {_text(shape)}{where}, got {got}")
@@ -126,7 +131,7 @@ class Call:
         body = self.op.bodies[self.backend.body]
         if self.gpu is None:
             out = body(*args)
-            leave = self.library.from_numpy
+            leave: Callable[[Any], Any] = self.library.from_numpy
         else:
             out = self.gpu.run(body, args)
             leave = self.gpu.leave

@@ -33,7 +33,7 @@ def forward(net: TinySSD, batch: Any) -> tuple[Any, tiny_ssd.Prediction, tiny_ss
 
 
 def train(
-    net: TinySSD, batches: Any, epochs: int, rate: float = 0.01
+    net: TinySSD, batches: Any, epochs: int, rate: float = 0.005
 ) -> list[metrics.AnchorErrors]:
     """Train by SGD with momentum; the rate falls along half a cosine. The errors of each epoch."""
     steps = epochs * math.ceil(len(batches.seq) / batches.batch_size)
@@ -110,8 +110,9 @@ class Stopwatch:
 def ops_share(net: TinySSD, batches: Any, peers: dict[str, Any], count: int = 5) -> str:
     """Time of the detection ops in a training step and in detecting, as a table.
 
-    Every peer does the same steps on the same ``count`` batches, in turn; a step is
-    forward, targets, loss and backward, so the parameters are left as they are.
+    Every peer does the same steps on the same ``count`` batches, in turn. A step is
+    forward, targets, loss and backward: no weight changes, but the running means of
+    the batch normalisation do.
     """
     own, times = net.ops, defaultdict(list)
     batches.reset()

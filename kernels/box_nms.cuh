@@ -14,8 +14,7 @@ struct NmsColumns {
 // What keeps a row in the contest.
 CVOPS_HD bool nms_is_valid(const float* row, NmsColumns columns, float valid_thresh,
                            float background_id) {
-  return row[columns.score] > valid_thresh &&
-         (columns.id < 0 || row[columns.id] != background_id);
+  return row[columns.score] > valid_thresh && (columns.id < 0 || row[columns.id] != background_id);
 }
 
 CVOPS_HD SizedBox nms_box(const float* row, NmsColumns columns, bool center) {

@@ -58,7 +58,8 @@ CVOPS_HD float exp_of(float x) {
 }
 
 CVOPS_HD float log_of(float x) {
-  if (!(x > 0)) return (float)(x == 0 ? double_of(-0x0010000000000000ll) : double_of(0x7ff8000000000000ll));
+  if (!(x > 0))
+    return (float)(x == 0 ? double_of(-0x0010000000000000ll) : double_of(0x7ff8000000000000ll));
   if (x > 3.402823466e38f) return x;
   // x = m 2^e with sqrt(1/2) <= m < sqrt(2).
   int64 bits = bits_of((double)x);  // a float's denormals are normal doubles

@@ -1,6 +1,6 @@
 // multibox_detection: what is its own of the op; sort.cuh and nms.cuh have the rest. In order:
-// multibox_detection_score -> sort_* -> multibox_detection_gather -> nms_* -> multibox_detection_write;
-// without suppression only the first, sort_compact and the last.
+// multibox_detection_score -> sort_* -> multibox_detection_gather -> nms_* ->
+// multibox_detection_write; without suppression only the first, sort_compact and the last.
 #pragma once
 #include "box.cuh"
 #include "math.cuh"
@@ -21,7 +21,8 @@ CVOPS_HD float detection_clip(float x) {
   return below_one > 0 ? below_one : 0.0f;
 }
 
-// The box that `offsets` (four numbers) describe from an anchor. The order of operations is MXNet's.
+// The box that `offsets` (four numbers) describe from an anchor. The order of operations is
+// MXNet's.
 CVOPS_HD Box detection_box(Box anchor, const float* offsets, Variances variances, bool clip) {
   float width = anchor.x2 - anchor.x1, height = anchor.y2 - anchor.y1;
   float x = offsets[0] * variances.x * width + (anchor.x1 + anchor.x2) / 2;
@@ -88,11 +89,11 @@ extern "C" __global__ void __launch_bounds__(256)
   classes[at] = ids[(int64)batch * num + anchor];
 }
 
-// out (B, A, 6). Of the counts[b] anchors of an image the first `limit` come in the keys' order, with
-// class -1 where they are suppressed; the others in the order of the anchors (MXNet leaves there what
-// it had before it sorted), with class -1 where `limit` cut them off; then rows of -1. Without
-// suppression, `limit` is 0 and `cuts` is 0: all come in the order of the anchors, with their class.
-// sorted, kept and boxes are then not read.
+// out (B, A, 6). Of the counts[b] anchors of an image the first `limit` come in the keys' order,
+// with class -1 where they are suppressed; the others in the order of the anchors (MXNet leaves
+// there what it had before it sorted), with class -1 where `limit` cut them off; then rows of -1.
+// Without suppression, `limit` is 0 and `cuts` is 0: all come in the order of the anchors, with
+// their class. sorted, kept and boxes are then not read.
 extern "C" __global__ void __launch_bounds__(256)
     multibox_detection_write(float* __restrict__ out, const unsigned long long* __restrict__ keys,
                              const unsigned long long* __restrict__ sorted,
@@ -112,8 +113,7 @@ extern "C" __global__ void __launch_bounds__(256)
     const bool in_order = i < limit;
     const int anchor = index_of(in_order ? sorted[at] : keys[at]);
     const int best = ids[(int64)batch * num + anchor];
-    const bool lives =
-        in_order ? kept[batch * ceil_div(num, 64) + i / 64] >> (i % 64) & 1 : !cuts;
+    const bool lives = in_order ? kept[batch * ceil_div(num, 64) + i / 64] >> (i % 64) & 1 : !cuts;
     if (lives) id = (float)best;
     score = cls_prob[((int64)batch * num_classes + best + 1) * num + anchor];
     if (in_order) {

@@ -1,26 +1,26 @@
 // Non-maximum suppression of boxes that come sorted, the best first: a box that is kept suppresses
-// every later one of its class that it overlaps too much. Of each row of a batch the first counts[b]
-// boxes count (at most `limit`).
+// every later one of its class that it overlaps too much. Of each row of a batch the first
+// counts[b] boxes count (at most `limit`).
 //
-// By chunks of rows, two launches each. nms_mask finds which later boxes each box of the chunk would
-// suppress, a bit for each pair, all pairs in parallel; rows and whole columns of boxes that an
-// earlier chunk has suppressed cost nothing. nms_resolve, one block for each row of the batch, goes
-// down the chunk 64 boxes at a time: one warp settles those among themselves, then every thread
-// gathers for its columns what the kept ones suppress. Chunks bound the memory for the bits, whatever
-// N is. Nothing depends on a schedule, and the host waits for nothing.
+// By chunks of rows, two launches each. nms_mask finds which later boxes each box of the chunk
+// would suppress, a bit for each pair, all pairs in parallel; rows and whole columns of boxes that
+// an earlier chunk has suppressed cost nothing. nms_resolve, one block for each row of the batch,
+// goes down the chunk 64 boxes at a time: one warp settles those among themselves, then every
+// thread gathers for its columns what the kept ones suppress. Chunks bound the memory for the bits,
+// whatever N is. Nothing depends on a schedule, and the host waits for nothing.
 #pragma once
 #include "nms_rule.cuh"
 
 #ifdef __CUDACC__
-// mask (B, rows, words): bit k of mask[b, r, w] tells whether box first + r suppresses box 64 w + k.
-// Written where the row is not yet removed and w is not before the row's own word. boxes (B, N, 4),
-// areas and classes (B, N), removed (B, words). Grid (B, ceil(words / 4), ceil(rows / 64)), 256
+// mask (B, rows, words): bit k of mask[b, r, w] tells whether box first + r suppresses box 64 w +
+// k. Written where the row is not yet removed and w is not before the row's own word. boxes (B, N,
+// 4), areas and classes (B, N), removed (B, words). Grid (B, ceil(words / 4), ceil(rows / 64)), 256
 // threads: 64 rows by 4 words.
 extern "C" __global__ void __launch_bounds__(256)
     nms_mask(unsigned long long* __restrict__ mask, const float* __restrict__ boxes,
              const float* __restrict__ areas, const int* __restrict__ classes,
-             const unsigned long long* __restrict__ removed, const int* __restrict__ counts, int num,
-             int limit, int first, int rows, const cvops::NmsRule rule) {
+             const unsigned long long* __restrict__ removed, const int* __restrict__ counts,
+             int num, int limit, int first, int rows, const cvops::NmsRule rule) {
   using namespace cvops;
   __shared__ SizedBox columns[256];
   __shared__ int column_classes[256];
@@ -56,9 +56,9 @@ extern "C" __global__ void __launch_bounds__(256)
   mask[((int64)batch * rows + row - first) * words + word] = bits & todo;
 }
 
-// Settles the boxes first to first + rows. kept (B, words): a bit for each box that is kept; removed
-// (B, words): a bit for each that is suppressed; kept_before (B, words + 1): how many are kept before
-// each word, and at [words] how many in all. Grid (B), 32 threads or more.
+// Settles the boxes first to first + rows. kept (B, words): a bit for each box that is kept;
+// removed (B, words): a bit for each that is suppressed; kept_before (B, words + 1): how many are
+// kept before each word, and at [words] how many in all. Grid (B), 32 threads or more.
 extern "C" __global__ void __launch_bounds__(512)
     nms_resolve(unsigned long long* __restrict__ kept, unsigned long long* __restrict__ removed,
                 int* __restrict__ kept_before, const unsigned long long* __restrict__ mask,

@@ -7,9 +7,10 @@ namespace cvops {
 // When a box suppresses another.
 struct NmsRule {
   float threshold;
-  int at_least;  // whether an IoU equal to the threshold suppresses; the union must then be positive
+  int at_least;  // whether an IoU equal to the threshold suppresses; the union must then be
+                 // positive
   int by_class;  // whether only boxes of its own class
-  int center;    // whether the boxes came in center format: which side of a NaN an intersection takes
+  int center;  // whether the boxes came in center format: which side of a NaN an intersection takes
 };
 
 CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {

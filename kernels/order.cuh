@@ -1,5 +1,5 @@
-// The order in which non-maximum suppression goes: descending scores, ties by index. Score and index
-// are packed into one key, so that keys are unique and no sort needs to be stable.
+// The order in which non-maximum suppression goes: descending scores, ties by index. Score and
+// index are packed into one key, so that keys are unique and no sort needs to be stable.
 #pragma once
 #include "common.cuh"
 

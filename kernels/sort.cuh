@@ -1,10 +1,10 @@
 // Sorts the keys of order.cuh, each row of a batch by itself, what has no key left out.
 //
-// A merge sort: every block sorts a tile in shared memory, then each pass merges pairs of runs, each
-// block making one tile of the result. Of N keys it takes 1 + log2(N / 2048) launches, whose number
-// depends on N alone; how many keys count is read on the device, and blocks beyond it end at once.
-// A radix sort would read the keys fewer times, but with three launches a digit, or with blocks that
-// wait for one another; here the launches set the pace.
+// A merge sort: every block sorts a tile in shared memory, then each pass merges pairs of runs,
+// each block making one tile of the result. Of N keys it takes 1 + log2(N / 2048) launches, whose
+// number depends on N alone; how many keys count is read on the device, and blocks beyond it end at
+// once. A radix sort would read the keys fewer times, but with three launches a digit, or with
+// blocks that wait for one another; here the launches set the pace.
 #pragma once
 #include "order.cuh"
 
@@ -55,8 +55,8 @@ extern "C" __global__ void __launch_bounds__(256)
   if (t == kCompactTile - 1 && tile == gridDim.y - 1) counts[batch] = position + (key != kNoKey);
 }
 
-// out (B, N): each tile of `tile` keys sorted; tile is a power of two, up to kSortTile. Of a row the
-// first counts[b] count. Grid (B, tiles), tile / 2 threads, at least 32; shared: the tile.
+// out (B, N): each tile of `tile` keys sorted; tile is a power of two, up to kSortTile. Of a row
+// the first counts[b] count. Grid (B, tiles), tile / 2 threads, at least 32; shared: the tile.
 extern "C" __global__ void __launch_bounds__(1024)
     sort_tiles(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int tile) {
@@ -84,8 +84,8 @@ extern "C" __global__ void __launch_bounds__(1024)
   for (int i = t; i < tile && first + i < count; i += blockDim.x) out[i] = sorted[i];
 }
 
-// out (B, N): pairs of neighbouring sorted runs of `run` keys merged; run is a multiple of kSortTile.
-// Grid (B, tiles of kSortTile), kSortTile / kSortItems threads.
+// out (B, N): pairs of neighbouring sorted runs of `run` keys merged; run is a multiple of
+// kSortTile. Grid (B, tiles of kSortTile), kSortTile / kSortItems threads.
 extern "C" __global__ void __launch_bounds__(256)
     sort_merge(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int run) {

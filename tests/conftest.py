@@ -12,8 +12,8 @@ from cvops._op import BACKENDS
 
 backends.register()
 
-#: Every way to run an op. Those that cannot run here are skipped by name, so that a report says what
-#: was not tested.
+#: Every way to run an op. Those that cannot run here are skipped by name, so that a report says
+#: what was not tested.
 PLACES = [
     ("cpu", "numpy"),
     ("cpu", "native"),
@@ -34,9 +34,7 @@ def runner(device, name):
         def enter(x):
             return _to_device(x) if device == "cuda" and isinstance(x, np.ndarray) else x
 
-        out = op(
-            *map(enter, args), **{k: enter(v) for k, v in options.items()}, backend=name
-        )
+        out = op(*map(enter, args), **{k: enter(v) for k, v in options.items()}, backend=name)
         return tuple(map(_to_numpy, out)) if isinstance(out, tuple) else _to_numpy(out)
 
     return run
@@ -76,3 +74,35 @@ def mx():
         return mxnet()
     except ImportError as error:
         pytest.skip(str(error))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """What ran where: each op's passed tests by implementation, and the kernels' registers."""
+    passed = terminalreporter.stats.get("passed", [])
+    names = ["-".join(place) for place in PLACES] + ["emulated-address", "emulated-thread", "mxnet"]
+    counts = {}
+    for report in passed:
+        op = Path(report.fspath).stem[len("test_") :]
+        _, _, rest = report.nodeid.partition("::")
+        # The longest that fits: "cpu-emulated" begins "cpu-emulated-native" too.
+        found = [name for name in names if f"[{name}" in rest or f"-{name}" in rest]
+        name = "mxnet" if "mxnet" in rest.partition("[")[0] else max(found, key=len, default=None)
+        if name and (Path(__file__).parents[1] / "kernels" / f"{op}.cuh").is_file():
+            counts.setdefault(op, dict.fromkeys(names, 0))[name] += 1
+    if counts:
+        terminalreporter.section(
+            "passed tests of each op, by implementation (mxnet: against MXNet's)"
+        )
+        terminalreporter.line(f"{'':20}" + "".join(f"{name:>18}" for name in names))
+        for op, row in sorted(counts.items()):
+            terminalreporter.line(f"{op:20}" + "".join(f"{row[name]:>18}" for name in names))
+    registers = [p for report in passed for p in report.user_properties if "registers" in p[0]]
+    if registers:
+        terminalreporter.section("registers of each kernel")
+        for kernel in sorted({name.partition(",")[0] for name, _ in registers}):
+            of_arch = [
+                f"{name.rpartition(' ')[2]}: {n}"
+                for name, n in registers
+                if name.startswith(f"{kernel},")
+            ]
+            terminalreporter.line(f"{kernel:28}" + ", ".join(of_arch))

@@ -121,19 +121,25 @@ def test_mxnet_is_waited_for(mx):
     x = mx.nd.array(np.tile(A, (400, 1)))
     for _ in range(20):
         x = x * 1.0 + 0.0  # still being computed when the op is called
-    np.testing.assert_array_equal(cvops.box_iou(x[:30], mx.nd.array(B)).asnumpy(), cvops.box_iou(A, B))
+    np.testing.assert_array_equal(
+        cvops.box_iou(x[:30], mx.nd.array(B)).asnumpy(), cvops.box_iou(A, B)
+    )
 
 
 def test_mixed_kinds(mx):
-    with pytest.raises(TypeError, match="lhs is a NumPy array on the CPU and rhs a MXNet NDArray on the CPU"):
+    with pytest.raises(
+        TypeError, match="lhs is a NumPy array on the CPU and rhs a MXNet NDArray on the CPU"
+    ):
         cvops.box_iou(A, mx.nd.array(B))
-    with pytest.raises(TypeError, match="lhs is a MXNet NumPy ndarray .* and rhs a MXNet NDArray"):
+    with pytest.raises(TypeError, match=r"lhs is a MXNet NumPy ndarray .* and rhs a MXNet NDArray"):
         cvops.box_iou(mx.np.array(A), mx.nd.array(B))
 
 
 def test_a_device_that_is_not_ours():
     torch = pytest.importorskip("torch")
-    with pytest.raises(TypeError, match="lhs: expected a tensor on the CPU or a CUDA device, got one on meta"):
+    with pytest.raises(
+        TypeError, match="lhs: expected a tensor on the CPU or a CUDA device, got one on meta"
+    ):
         cvops.box_iou(torch.empty((3, 4), device="meta"), torch.from_numpy(B))
 
 
@@ -146,7 +152,9 @@ def test_dtypes_that_are_not_ours(mx):
 
 
 def test_sparse_arrays(mx):
-    with pytest.raises(TypeError, match="lhs: expected a dense NDArray, got one of storage type 'row_sparse'"):
+    with pytest.raises(
+        TypeError, match="lhs: expected a dense NDArray, got one of storage type 'row_sparse'"
+    ):
         cvops.box_iou(mx.nd.array(A).tostype("row_sparse"), mx.nd.array(B))
 
 

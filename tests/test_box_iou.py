@@ -33,7 +33,17 @@ def random_boxes(rng, num, ties=False, special=0.0):
         (boxes(), boxes((0, 0, 1, 1)), np.zeros((0, 1))),
         (boxes((0, 0, 1, 1)), boxes(), np.zeros((1, 0))),
     ],
-    ids=["overlap", "same", "touching", "no area", "infinite", "NaN left", "NaN right", "none", "to none"],
+    ids=[
+        "overlap",
+        "same",
+        "touching",
+        "no area",
+        "infinite",
+        "NaN left",
+        "NaN right",
+        "none",
+        "to none",
+    ],
 )
 def test_by_hand(run, lhs, rhs, expected):
     np.testing.assert_array_equal(run(box_iou, lhs, rhs), np.float32(expected))
@@ -94,13 +104,23 @@ def test_sanitized(run_sanitized):
 @pytest.mark.parametrize(
     ("lhs", "options", "error", "message"),
     [
-        (np.zeros(4, np.float32), {}, ValueError, r"lhs: expected shape \(\.\.\., N, 4\), got \(4,\)"),
+        (
+            np.zeros(4, np.float32),
+            {},
+            ValueError,
+            r"lhs: expected shape \(\.\.\., N, 4\), got \(4,\)",
+        ),
         (np.zeros((3, 5), np.float32), {}, ValueError, r"lhs: .* got \(3, 5\)"),
         (np.zeros((3, 4)), {}, TypeError, "lhs: expected float32, got float64"),
         (np.zeros((3, 4), ">f4"), {}, TypeError, "lhs: expected float32, got >f4"),
         (boxes(), {"format": "corners"}, ValueError, r"format: expected one of .*, got 'corners'"),
         ([[0, 0, 1, 1]], {}, TypeError, "lhs: expected an array .*, got list"),
-        (np.broadcast_to(np.float32(0), (2**31, 4)), {}, ValueError, "lhs: expected fewer than 2.31 boxes"),
+        (
+            np.broadcast_to(np.float32(0), (2**31, 4)),
+            {},
+            ValueError,
+            "lhs: expected fewer than 2.31 boxes",
+        ),
     ],
     ids=["one axis", "five columns", "float64", "byte order", "format", "list", "too many"],
 )

@@ -173,7 +173,12 @@ SIX = np.zeros((3, 6), np.float32)
         (SIX, dict(overlap_thresh="a"), TypeError, "overlap_thresh: expected a number, got 'a'"),
         (SIX, dict(valid_thresh=np.nan), ValueError, "valid_thresh: expected a number, got nan"),
         (SIX, dict(in_format="xywh"), ValueError, "in_format: .* got 'xywh'"),
-        (np.broadcast_to(SIX[:1], (2**24, 6)), {}, ValueError, "data: expected fewer than 16776960 rows"),
+        (
+            np.broadcast_to(SIX[:1], (2**24, 6)),
+            {},
+            ValueError,
+            "data: expected fewer than 16776960 rows",
+        ),
     ],
 )
 def test_refuses(data, options, error, message):

@@ -13,7 +13,7 @@ from cvops import _kernels
 from cvops._arrays import Buffer
 
 ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
-SOURCES = sorted(f.stem for f in _kernels.KERNELS.glob("*.cuh") if '__global__' in f.read_text())
+SOURCES = sorted(f.stem for f in _kernels.KERNELS.glob("*.cuh") if "__global__" in f.read_text())
 #: So that three blocks of 256 threads have room on every architecture.
 MOST_REGISTERS = 80
 
@@ -26,7 +26,10 @@ def resources(log):
         log,
         re.DOTALL,
     )
-    return {name: (int(stack), int(s) + int(l), int(r)) for name, stack, s, l, r in found}
+    return {
+        name: (int(stack), int(stores) + int(loads), int(registers))
+        for name, stack, stores, loads, registers in found
+    }
 
 
 @pytest.fixture(scope="session")
@@ -39,11 +42,11 @@ def nvrtc():
 
 
 def check(source, arch, log, record_property):
+    """No kernel spills; its registers go into the report."""
     used = resources(log)
     assert set(used) == set(_kernels.signatures(source))
     for kernel, (stack, spills, registers) in sorted(used.items()):
-        print(f"sm_{arch} {kernel}: {registers} registers, {stack} bytes of stack, {spills} spilled")
-        record_property(f"{kernel}, registers for sm_{arch}", registers)
+        record_property(f"{kernel}, registers for {arch}", registers)
         assert (stack, spills) == (0, 0), kernel
         assert registers <= MOST_REGISTERS, kernel
 
@@ -54,7 +57,7 @@ def test_nvrtc_compiles_without_spills(nvrtc, source, arch, record_property):
     cubin, log = _kernels.compile_cubin(nvrtc, source, arch, ("--ptxas-options=-v",))
     assert cubin[:4] == b"\x7fELF"
     assert "warning" not in log, log
-    check(source, arch, log, record_property)
+    check(source, f"sm_{arch}", log, record_property)
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -64,12 +67,14 @@ def test_nvcc_compiles_without_spills(source, record_property, tmp_path):
         pytest.skip("no nvcc")
     code = tmp_path / f"{source}.cu"
     code.write_text(_kernels.source(source))
-    known = subprocess.run([nvcc, "--list-gpu-code"], check=True, capture_output=True, text=True).stdout
+    listing = [nvcc, "--list-gpu-code"]
+    known = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
     for arch in (arch for arch in (90, 100) if f"sm_{arch}\n" in known):
-        flags = [*_kernels.FLAGS, f"-arch=sm_{arch}", "-Xptxas=-v", "-cubin", "-o", tmp_path / "cubin"]
-        run = subprocess.run([nvcc, *flags, code], capture_output=True, text=True)
+        flags = [*_kernels.FLAGS, f"-arch=sm_{arch}", "-Xptxas=-v", "-cubin"]
+        command = [nvcc, *flags, "-o", tmp_path / "cubin", code]
+        run = subprocess.run(command, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
-        check(source, arch, run.stderr, record_property)
+        check(source, f"nvcc-sm_{arch}", run.stderr, record_property)
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +101,8 @@ def sass(nvrtc, tmp_path_factory):
 def test_no_local_memory_and_no_fused_multiply_add(sass, source):
     for kernel, code in sass(source).items():
         assert not re.search(r"\b(LDL|STL)\b", code), kernel
-        # The only FFMA are those of the division and the square root, which round once as they should.
+        # The only FFMA are those of the division and the square root, which round once as they
+        # should.
         if not re.search(r"MUFU\.(RCP|RSQ)", code):
             assert "FFMA" not in code, kernel
 
@@ -143,7 +149,8 @@ def test_arguments_are_cast_and_checked():
 def test_an_error_names_the_true_file(nvrtc, monkeypatch):
     text = _kernels.source("box_iou").replace("float overlap = ", "flaot overlap = ")
     monkeypatch.setattr(_kernels, "source", lambda name: text)
-    with pytest.raises(RuntimeError, match=r"box_iou\.cuh does not compile for sm_90[\s\S]*box_iou\.cuh\(\d+\)"):
+    message = r"box_iou\.cuh does not compile for sm_90[\s\S]*box_iou\.cuh\(\d+\)"
+    with pytest.raises(RuntimeError, match=message):
         _kernels.compile_cubin(nvrtc, "box_iou", 90)
 
 

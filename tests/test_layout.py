@@ -9,7 +9,14 @@ import cvops
 from cvops import _kernels, contrib
 
 ROOT = Path(__file__).parents[1]
-OPS = ["box_iou", "box_nms", "multibox_detection", "multibox_prior", "multibox_target", "roi_pooling"]
+OPS = [
+    "box_iou",
+    "box_nms",
+    "multibox_detection",
+    "multibox_prior",
+    "multibox_target",
+    "roi_pooling",
+]
 CONTRIB = {
     "MultiBoxPrior": "multibox_prior",
     "MultiBoxTarget": "multibox_target",

@@ -12,7 +12,21 @@ extern "C" __global__ void exp_and_log(float* e, float* l, const float* x, int n
   if (i < n) e[i] = cvops::exp_of(x[i]), l[i] = cvops::log_of(x[i]);
 }
 """
-SPECIAL = [0, -0.0, np.inf, -np.inf, np.nan, 1, 1e-45, -1, 88.72283, 88.72284, -103.97, -103.98, 3.4e38]
+SPECIAL = [
+    0,
+    -0.0,
+    np.inf,
+    -np.inf,
+    np.nan,
+    1,
+    1e-45,
+    -1,
+    88.72283,
+    88.72284,
+    -103.97,
+    -103.98,
+    3.4e38,
+]
 
 
 @pytest.fixture(scope="module")
@@ -26,18 +40,20 @@ def values():
 
 def assert_same_bits(a, b):
     np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
-    np.testing.assert_array_equal(np.where(np.isnan(a), 0, a.view(np.int32)), np.where(np.isnan(b), 0, b.view(np.int32)))
+    np.testing.assert_array_equal(
+        np.where(np.isnan(a), 0, a.view(np.int32)), np.where(np.isnan(b), 0, b.view(np.int32))
+    )
 
 
 def test_the_kernels_text_has_the_bits_of_the_oracle(values):
     from emulator.emulator import Module
 
     module = Module(_kernels.source("math") + KERNEL, "math")
-    e, l = np.empty_like(values), np.empty_like(values)
+    exps, logs = np.empty_like(values), np.empty_like(values)
     blocks = -(-len(values) // 256)
-    module.launch("exp_and_log", (blocks,), (256,), (e, l, values, np.int32(len(values))))
-    assert_same_bits(e, _math.exp(values))
-    assert_same_bits(l, _math.log(values))
+    module.launch("exp_and_log", (blocks,), (256,), (exps, logs, values, np.int32(len(values))))
+    assert_same_bits(exps, _math.exp(values))
+    assert_same_bits(logs, _math.log(values))
 
 
 @pytest.mark.parametrize("name", ["exp", "log"])

@@ -34,7 +34,12 @@ def predictions(rng, batch, classes, num, ties=False, special=False):
 
 def test_the_example_of_the_book(run):
     # d2l-zh, 9.4: a dog (class 1) and a cat (class 2), and offsets of 0.
-    boxes = [0.1, 0.08, 0.52, 0.92], [0.08, 0.2, 0.56, 0.95], [0.15, 0.3, 0.62, 0.91], [0.55, 0.2, 0.9, 0.88]
+    boxes = (
+        [0.1, 0.08, 0.52, 0.92],
+        [0.08, 0.2, 0.56, 0.95],
+        [0.15, 0.3, 0.62, 0.91],
+        [0.55, 0.2, 0.9, 0.88],
+    )
     anchor = np.float32([boxes])
     prob = np.float32([[[0] * 4, [0.9, 0.8, 0.7, 0.1], [0.1, 0.2, 0.3, 0.9]]])
     out = run(multibox_detection, prob, np.zeros((1, 16), np.float32), anchor, nms_threshold=0.5)
@@ -64,7 +69,9 @@ def test_an_iou_equal_to_the_threshold_suppresses(run):
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "defaults")
-@pytest.mark.parametrize(("batch", "classes", "num"), [(1, 2, 1), (2, 6, 64), (3, 4, 257), (2, 1, 5)])
+@pytest.mark.parametrize(
+    ("batch", "classes", "num"), [(1, 2, 1), (2, 6, 64), (3, 4, 257), (2, 1, 5)]
+)
 def test_against_the_oracle(run, batch, classes, num, options):
     rng = np.random.default_rng(num)
     for ties, special in ((False, False), (True, False), (True, True)):
@@ -144,12 +151,22 @@ PROB, OFFSETS, ANCHOR = predictions(np.random.default_rng(4), 2, 3, 5)
     ("arrays", "options", "error", "message"),
     [
         ((PROB[0], OFFSETS, ANCHOR), {}, ValueError, r"cls_prob: .*\(B, C, A\), got \(3, 5\)"),
-        ((PROB, OFFSETS, ANCHOR[:, :4]), {}, ValueError, r"anchor: .*with A = 5 as in cls_prob, got"),
+        (
+            (PROB, OFFSETS, ANCHOR[:, :4]),
+            {},
+            ValueError,
+            r"anchor: .*with A = 5 as in cls_prob, got",
+        ),
         ((PROB, OFFSETS, ANCHOR[0]), {}, ValueError, r"anchor: expected shape \(1, A, 4\), got"),
         ((PROB, OFFSETS[:, :8], ANCHOR), {}, ValueError, r"loc_pred: .*\(B, 20\), got \(2, 8\)"),
         ((PROB, OFFSETS[:1], ANCHOR), {}, ValueError, "loc_pred: .*with B = 2 as in cls_prob, got"),
         ((PROB, OFFSETS.astype("f8"), ANCHOR), {}, TypeError, "loc_pred: .*float32, got float64"),
-        ((PROB, OFFSETS, ANCHOR), dict(variances=(1, 2)), ValueError, "variances: expected 4 numbers"),
+        (
+            (PROB, OFFSETS, ANCHOR),
+            dict(variances=(1, 2)),
+            ValueError,
+            "variances: expected 4 numbers",
+        ),
         ((PROB, OFFSETS, ANCHOR), dict(threshold=np.nan), ValueError, "threshold: .*got nan"),
         ((PROB, OFFSETS, ANCHOR), dict(nms_topk="all"), TypeError, "nms_topk: .*got 'all'"),
         ((PROB, OFFSETS, ANCHOR), dict(background_id=None), TypeError, "background_id: .*got None"),

@@ -8,7 +8,10 @@ from cvops import multibox_prior
 SHAPES = [
     ((7, 11), dict(sizes=(0.2, 0.27), ratios=(1, 2, 0.5))),
     ((13, 5), dict(sizes=(0.3,), ratios=(1.7,), clip=True)),
-    ((3, 3), dict(sizes=(0.1, 0.2, 0.3), ratios=(3, 0.333, 1), steps=(0.11, 0.13), offsets=(0.2, 0.9))),
+    (
+        (3, 3),
+        dict(sizes=(0.1, 0.2, 0.3), ratios=(3, 0.333, 1), steps=(0.11, 0.13), offsets=(0.2, 0.9)),
+    ),
     ((1, 1), dict(sizes=0.5, ratios=4)),
     ((4, 6), dict(steps=(0.1, 0), offsets=(0, 1))),
     ((5, 2), dict(sizes=np.linspace(0.1, 0.9, 70), ratios=np.linspace(0.2, 5, 90), clip=True)),
@@ -87,8 +90,18 @@ def test_sanitized(run_sanitized):
 @pytest.mark.parametrize(
     ("data", "options", "error", "message"),
     [
-        (np.zeros((3, 2, 4), np.float32), {}, ValueError, r"data: expected shape .*got \(3, 2, 4\)"),
-        (np.zeros((1, 3, 0, 4), np.float32), {}, ValueError, r"data: .* above 0, got \(1, 3, 0, 4\)"),
+        (
+            np.zeros((3, 2, 4), np.float32),
+            {},
+            ValueError,
+            r"data: expected shape .*got \(3, 2, 4\)",
+        ),
+        (
+            np.zeros((1, 3, 0, 4), np.float32),
+            {},
+            ValueError,
+            r"data: .* above 0, got \(1, 3, 0, 4\)",
+        ),
         ((0, 4), {}, ValueError, r"data: expected an integer in \[1, .*got 0"),
         ((2.5, 4), {}, TypeError, "data: expected an integer, got 2.5"),
         ((1, 2, 3), {}, ValueError, r"data: expected an array or a pair .*got \(1, 2, 3\)"),
@@ -99,7 +112,12 @@ def test_sanitized(run_sanitized):
         ((2, 2), {"ratios": (1, "x")}, TypeError, "ratios: expected a number, got 'x'"),
         ((2, 2), {"steps": (0.1,)}, ValueError, r"steps: expected 2 numbers, got \(0.1,\)"),
         ((2, 2), {"steps": (0.1, -1)}, ValueError, r"steps: expected both positive or neither"),
-        ((2, 2), {"offsets": (0.5, 1.5)}, ValueError, r"offsets: expected a number in \[0, 1\], got 1.5"),
+        (
+            (2, 2),
+            {"offsets": (0.5, 1.5)},
+            ValueError,
+            r"offsets: expected a number in \[0, 1\], got 1.5",
+        ),
         ((2, 2), {"sizes": float("nan")}, ValueError, "sizes: expected a number, got nan"),
         ((2**16, 2**16), {}, ValueError, "data: 65536 x 65536 cells of 1 anchors are 2.31 or more"),
     ],

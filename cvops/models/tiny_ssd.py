@@ -105,10 +105,11 @@ class TinySSD(mx.gluon.Block):  # type: ignore[misc, name-defined]
         joined = nd.concat(*classes, dim=1).reshape((0, -1, len(self.classes) + 1))
         return Prediction(nd.concat(*anchors, dim=1), joined, nd.concat(*offsets, dim=1))
 
-    def detect(self, images: Any, threshold: float = 0.01, nms_threshold: float = 0.5) -> Any:
+    def detect(self, images: Any, threshold: float = 0.01, nms_threshold: float = 0.3) -> Any:
         """Detections (B, A, 6), rows (class, score, x1, y1, x2, y2), best score first.
 
-        Class -1 marks a row that is no detection: suppressed, or under ``threshold``.
+        Class -1 marks a row that is no detection: under ``threshold``, or suppressed by
+        a better one of its class that it overlaps by ``nms_threshold`` or more.
         """
         anchors, classes, offsets = self(images)
         scores = nd.softmax(classes).transpose((0, 2, 1))

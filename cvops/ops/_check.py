@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:

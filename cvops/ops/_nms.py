@@ -25,9 +25,7 @@ def compact(gpu: Gpu, keys: Buffer, tile_counts: Buffer) -> tuple[Buffer, Buffer
     batch, num = keys.shape
     out, counts = gpu.empty(keys.shape, np.uint64), gpu.empty((batch,), np.int32)
     tiles = -(-num // TILE)
-    gpu.launch(
-        "sort", "sort_compact", (batch, tiles), (TILE,), out, counts, keys, tile_counts, num
-    )
+    gpu.launch("sort", "sort_compact", (batch, tiles), (TILE,), out, counts, keys, tile_counts, num)
     return out, counts
 
 
@@ -67,7 +65,7 @@ class SortedBoxes(NamedTuple):
 def suppress(
     gpu: Gpu, boxes: SortedBoxes, counts: Buffer, limit: int, rule: np.ndarray
 ) -> tuple[Buffer, Buffer]:
-    """Which of the sorted boxes are kept: bits (B, ceil(N / 64)), and the numbers before each word."""
+    """The bits (B, ceil(N / 64)) of the sorted boxes that are kept, and the numbers before each."""
     batch, num = boxes.areas.shape
     words = -(-num // 64)
     kept = gpu.empty((batch, words), np.uint64)

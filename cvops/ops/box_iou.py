@@ -16,9 +16,7 @@ Array = TypeVar("Array")
 _OP = Op("box_iou")
 
 
-def box_iou(
-    lhs: Array, rhs: Array, format: str = "corner", *, backend: str | None = None
-) -> Array:
+def box_iou(lhs: Array, rhs: Array, format: str = "corner", *, backend: str | None = None) -> Array:
     """Intersection over union of every box of ``lhs`` with every box of ``rhs``.
 
     As ``mx.nd.contrib.box_iou`` of MXNet 1.9.1 on the CPU, bit for bit.
@@ -89,7 +87,9 @@ def _native(lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
 def _kernels(gpu: _gpu.Gpu, lhs: Buffer, rhs: Buffer, center: bool) -> Buffer:
     out = gpu.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
     blocks = min(-(-out.size // 1024), 1 << 16)
-    gpu.launch("box_iou", "box_iou", (blocks,), (256,), out, lhs, rhs, rhs.size // 4, out.size, center)
+    gpu.launch(
+        "box_iou", "box_iou", (blocks,), (256,), out, lhs, rhs, rhs.size // 4, out.size, center
+    )
     return out
 
 

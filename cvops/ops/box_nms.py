@@ -50,10 +50,10 @@ def box_nms(
     """Greedy non-maximum suppression: of boxes that overlap too much, the best stays.
 
     As ``mx.nd.contrib.box_nms`` of MXNet 1.9.1 on the CPU, bit for bit. Rows whose score is above
-    ``valid_thresh`` go in descending order of it, ties by their order in ``data``; the first ``topk``
-    take part. A row that is kept suppresses each later one of its class whose IoU with it is above
-    ``overlap_thresh`` (equal is not). The areas of inverted boxes count as 0; where a union is 0 or an
-    IoU NaN, nothing is suppressed.
+    ``valid_thresh`` go in descending order of it, ties by their order in ``data``; the first
+    ``topk`` take part. A row that is kept suppresses each later one of its class whose IoU with it
+    is above ``overlap_thresh`` (equal is not). The areas of inverted boxes count as 0; where a
+    union is 0 or an IoU NaN, nothing is suppressed.
 
     Args:
         data: float32 (..., N, K): N rows of K numbers; each leading index is a set of its own.
@@ -66,8 +66,8 @@ def box_nms(
         background_id: rows of this class do not count; with -1, rows whose class is -1.
         force_suppress: suppress across classes too.
         in_format: "corner" for (x1, y1, x2, y2), "center" for (x, y, width, height).
-        out_format: the same for the result. As in MXNet, a box whose first coordinate is negative is
-            not converted.
+        out_format: the same for the result. As in MXNet, a box whose first coordinate is negative
+            is not converted.
         backend: which implementation; by default the best for the array's device.
 
     Returns:
@@ -76,8 +76,8 @@ def box_nms(
 
     Raises:
         TypeError: ``data`` is not a float32 array; an argument is not a number.
-        ValueError: ``data`` has fewer than two axes, K is too small, N is 65535 * 256 or more; a column
-            is out of range or serves twice; a format is unknown; a threshold is NaN.
+        ValueError: ``data`` has fewer than two axes, K is too small, N is 65535 * 256 or more; a
+            column is out of range or serves twice; a format is unknown; a threshold is NaN.
     """
     call = _OP.call(backend, data=data)
     shape = call.shape("data", (..., "N", "K"))
@@ -89,7 +89,9 @@ def box_nms(
         want = "a score, a class and 4" if id_ > 0 else "a score and 4"
         raise ValueError(f"data: expected rows of {want} coordinates or more, got shape {shape}")
     if not 0 <= score < width or coord <= score < coord + 4:
-        raise ValueError(f"score_index: expected a column beside the coordinates, got {score_index}")
+        raise ValueError(
+            f"score_index: expected a column beside the coordinates, got {score_index}"
+        )
     if not 0 <= coord <= width - 4:
         raise ValueError(f"coord_start: expected four columns of {width}, got {coord_start}")
     if id_ >= width or coord <= id_ < coord + 4 or id_ == score:

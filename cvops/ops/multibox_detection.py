@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -45,19 +46,20 @@ def multibox_detection(
 ) -> Array:
     """Detections of a single-shot detector: decoded boxes, the best of those that overlap.
 
-    As ``mx.nd.contrib.MultiBoxDetection`` of MXNet 1.9.1 on the CPU: bit for bit, but for coordinates
-    that pass through exp, which lie within one unit in the last place of exp's result. (A decision of
-    the suppression can differ where an IoU is that near to the threshold.) Ours do not depend on the
-    device.
+    As ``mx.nd.contrib.MultiBoxDetection`` of MXNet 1.9.1 on the CPU: bit for bit, but for
+    coordinates that pass through exp, which lie within one unit in the last place of exp's result.
+    (A decision of the suppression can differ where an IoU is that near to the threshold.) Ours do
+    not depend on the device.
 
-    An anchor's class is the best one after class 0, the first of equals; it counts if its score is not
-    below ``threshold``. Then, in descending order of the scores, ties in the order of the anchors, a box
-    suppresses each later one of its class whose IoU with it is ``nms_threshold`` or more. Boxes whose
-    union is not positive do not suppress each other.
+    An anchor's class is the best one after class 0, the first of equals; it counts if its score is
+    not below ``threshold``. Then, in descending order of the scores, ties in the order of the
+    anchors, a box suppresses each later one of its class whose IoU with it is ``nms_threshold`` or
+    more. Boxes whose union is not positive do not suppress each other.
 
     Args:
         cls_prob: float32 (B, C, A), the probability of each class; class 0 is the background.
-        loc_pred: float32 (B, 4 A), offsets (x, y, w, h) of each anchor's box in units of the variances.
+        loc_pred: float32 (B, 4 A), offsets (x, y, w, h) of each anchor's box in units of the
+            variances.
         anchor: float32 (1, A, 4), corners (x1, y1, x2, y2) relative to the image.
         clip: whether to clip the boxes to [0, 1]; NaN becomes 1.
         threshold: the least score that counts.
@@ -71,20 +73,21 @@ def multibox_detection(
 
     Returns:
         float32 (B, A, 6), rows (class, score, x1, y1, x2, y2); classes count from 0 after the
-        background. First the boxes that take part, sorted, those suppressed with class -1; then, with
-        class -1 and in the order of the anchors, those beyond ``nms_topk``: as in MXNet these are the
-        ones that stood there before the sort, so that a box may come twice and another not at all.
-        Then rows of -1. No gradient, in MXNet too (zeros). On a GPU no value is read back, so that the
-        call can be captured in a CUDA graph.
+        background. First the boxes that take part, sorted, those suppressed with class -1; then,
+        with class -1 and in the order of the anchors, those beyond ``nms_topk``: as in MXNet these
+        are the ones that stood there before the sort, so that a box may come twice and another not
+        at all.
+        Then rows of -1. No gradient, in MXNet too (zeros). On a GPU no value is read back, so that
+        the call can be captured in a CUDA graph.
 
     Raises:
         TypeError: an input is not a float32 array, or they differ in kind or device; an argument is
             not a number.
-        ValueError: shapes do not fit each other; a threshold is NaN; not four variances; 65535 * 256
-            anchors or more.
+        ValueError: shapes do not fit each other; a threshold is NaN; not four variances; 65535 *
+            256 anchors or more.
     """
     call = _OP.call(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
-    batch, _, num = call.shape("cls_prob", ("B", "C", "A"))
+    num = call.shape("cls_prob", ("B", "C", "A"))[2]
     call.shape("anchor", (1, "A", 4))
     if num >= _nms.MOST_ROWS:
         raise ValueError(f"anchor: expected fewer than {_nms.MOST_ROWS} anchors, got {num}")
@@ -235,7 +238,5 @@ def _native_cuda(
     workspace = gpu.empty((gpu.module.multibox_detection_workspace(batch, num),), np.uint8)
     pointers = (x.pointer for x in (out, workspace, cls_prob, loc_pred, anchor))
     arguments = _native_arguments(gpu.module, options)
-    gpu.module.multibox_detection_cuda(
-        *pointers, batch, num_classes, num, *arguments, gpu.stream
-    )
+    gpu.module.multibox_detection_cuda(*pointers, batch, num_classes, num, *arguments, gpu.stream)
     return out

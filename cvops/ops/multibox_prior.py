@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,32 +34,32 @@ def multibox_prior(
 ) -> Any:
     """Anchor boxes of several shapes around every cell of a feature map.
 
-    As ``mx.nd.contrib.MultiBoxPrior`` of MXNet 1.9.1 on the CPU, bit for bit. Each cell gets S + R - 1
-    anchors for S sizes and R ratios: every size with ``ratios[0]``, then ``sizes[0]`` with each other
-    ratio. Cells go row by row. An anchor of size s and ratio r is ``s * H / W * sqrt(r)`` wide and
-    ``s / sqrt(r)`` high, in units of the image's width and height.
+    As ``mx.nd.contrib.MultiBoxPrior`` of MXNet 1.9.1 on the CPU, bit for bit. Each cell gets S + R
+    - 1 anchors for S sizes and R ratios: every size with ``ratios[0]``, then ``sizes[0]`` with each
+    other ratio. Cells go row by row. An anchor of size s and ratio r is ``s * H / W * sqrt(r)``
+    wide and ``s / sqrt(r)`` high, in units of the image's width and height.
 
     Args:
-        data: the feature map, float32 (N, C, H, W, ...), of which only H and W are read; or the pair
-            ``(H, W)`` itself.
+        data: the feature map, float32 (N, C, H, W, ...), of which only H and W are read; or the
+            pair ``(H, W)`` itself.
         sizes: heights of square anchors, relative to the image.
         ratios: ratios of width to height.
         clip: whether to clip the coordinates to [0, 1]; NaN stays.
-        steps: distance (y, x) between the centres of neighbours, relative to the image. If either is
-            not positive, (1 / H, 1 / W).
+        steps: distance (y, x) between the centres of neighbours, relative to the image. If either
+            is not positive, (1 / H, 1 / W).
         offsets: where in its cell a centre lies, (y, x), each in [0, 1].
         like: an array whose kind and device the result has where ``data`` is a pair; NumPy if None.
         backend: which implementation; by default the best for the array's device.
 
     Returns:
-        float32 (1, H * W * (S + R - 1), 4), corners (x1, y1, x2, y2) relative to the image. A ratio that
-        is negative gives NaN, as in MXNet. No gradient, in MXNet too (zeros).
+        float32 (1, H * W * (S + R - 1), 4), corners (x1, y1, x2, y2) relative to the image. A ratio
+        that is negative gives NaN, as in MXNet. No gradient, in MXNet too (zeros).
 
     Raises:
         TypeError: ``data`` is neither a float32 array nor a pair of integers.
-        ValueError: ``data`` has fewer than four axes, or H or W is 0; ``sizes`` or ``ratios`` is empty;
-            ``offsets`` out of [0, 1]; one of ``steps`` positive and the other negative; 2^31 anchors or
-            more.
+        ValueError: ``data`` has fewer than four axes, or H or W is 0; ``sizes`` or ``ratios`` is
+            empty; ``offsets`` out of [0, 1]; one of ``steps`` positive and the other negative; 2^31
+            anchors or more.
     """
     if library_of(data) is None and hasattr(data, "__len__"):
         if len(data) != 2:
@@ -69,9 +70,11 @@ def multibox_prior(
         call = _OP.call(backend, data=data)
         height, width = call.shape("data", ("N", "C", "H", "W", ...))[2:4]
         if height == 0 or width == 0:
-            raise ValueError(f"data: expected a height and a width above 0, got {tuple(data.shape)}")
+            raise ValueError(
+                f"data: expected a height and a width above 0, got {tuple(data.shape)}"
+            )
     sizes, ratios = _check.numbers("sizes", sizes), _check.numbers("ratios", ratios)
-    step_y, step_x = np.float32(_check.numbers("steps", steps, 2))
+    step_y, step_x = np.array(_check.numbers("steps", steps, 2), np.float32)
     if step_y * step_x < 0:
         raise ValueError(f"steps: expected both positive or neither, got {steps!r}")
     if step_y <= 0 or step_x <= 0:
@@ -80,9 +83,11 @@ def multibox_prior(
         _check.number("offsets", offset, 0, 1)
     shapes = [(size, ratios[0]) for size in sizes] + [(sizes[0], ratio) for ratio in ratios[1:]]
     if height * width * len(shapes) >= 2**31:
-        raise ValueError(f"data: {height} x {width} cells of {len(shapes)} anchors are 2^31 or more")
+        raise ValueError(
+            f"data: {height} x {width} cells of {len(shapes)} anchors are 2^31 or more"
+        )
     grid = np.array((height, width, step_y, step_x, offsets), _GRID)
-    return call(grid, np.ascontiguousarray(np.float32(shapes).T), bool(clip))
+    return call(grid, np.ascontiguousarray(np.array(shapes, np.float32).T), bool(clip))
 
 
 @_OP.body("numpy")
@@ -98,7 +103,9 @@ def _numpy(grid: np.ndarray, shapes: np.ndarray, clip: bool) -> np.ndarray:
         half_height = size / root / 2
         corners = x - half_width, y - half_height, x + half_width, y + half_height
         out = np.stack(np.broadcast_arrays(*corners), axis=-1).reshape(1, -1, 4)
-        return np.where(out < 0, np.float32(0), np.where(out > 1, np.float32(1), out)) if clip else out
+        return (
+            np.where(out < 0, np.float32(0), np.where(out > 1, np.float32(1), out)) if clip else out
+        )
 
 
 def _native_grid(module: Any, grid: np.ndarray) -> Any:

@@ -1,7 +1,7 @@
 """The emulator as backends of cvops: "emulated" and "emulated-native".
 
-They run the bodies for a GPU on NumPy arrays: the first the launches that Python makes (those of the
-CuPy backend), the second the launches that C++ makes (those of the native backend on a GPU).
+They run the bodies for a GPU on NumPy arrays: the first the launches that Python makes (those of
+the CuPy backend), the second the launches that C++ makes (those of the native backend on a GPU).
 """
 
 from __future__ import annotations
