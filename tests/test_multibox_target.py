@@ -288,6 +288,16 @@ def test_oracle_with_one_truth_many_times(run_other):
     assert (want[2] > 0).sum(axis=1)[0] == 35
 
 
+@pytest.mark.parametrize("places", [np.arange(650) // 5, np.arange(650) % 130], ids=["near", "far"])
+def test_oracle_with_every_anchor_many_times(run_other, places):
+    # Equal overlaps side by side, and far apart.
+    anchors, label, logits = scene(np.random.default_rng(12), 2, 650, 12)
+    anchors = np.ascontiguousarray(anchors[:, places])
+    for options in OPTIONS:
+        want = cvops.multibox_target(anchors, label, logits, **options, backend="numpy")
+        assert_equal(run_other(cvops.multibox_target, anchors, label, logits, **options), want)
+
+
 def test_oracle_with_nan_infinity_and_inverted_boxes(run_other):
     rng = np.random.default_rng(2)
     anchors, label, logits = scene(rng, 4, 600, 11, steps=8)
