@@ -9,6 +9,7 @@ the caller did not bring.
 from __future__ import annotations
 
 import ctypes
+import functools
 import sys
 from typing import Any, NamedTuple
 
@@ -52,10 +53,12 @@ class Library:
 
     def dtype(self, x: Any) -> str:
         """The name of ``x``'s dtype: NumPy's where NumPy has it."""
-        return str(x.dtype)
+        return _dtype_name(x.dtype)
 
     def to_numpy(self, x: Any) -> np.ndarray:
         """``x`` on the CPU as a C-contiguous, aligned NumPy array; a copy only if it is not."""
+        if type(x) is np.ndarray and x.flags.c_contiguous and x.flags.aligned:
+            return x
         return np.require(x, requirements=("C", "A"))
 
     def from_numpy(self, y: np.ndarray) -> Any:
@@ -80,6 +83,12 @@ class Library:
 
     def finish(self, gpu: Any) -> None:
         """Called after kernels are queued on ``gpu``, for a library that cannot know of them."""
+
+
+@functools.lru_cache(None)
+def _dtype_name(dtype: Any) -> str:
+    """Kept, because NumPy takes longer over it than over the rest of a call."""
+    return str(dtype)
 
 
 class NumPy(Library):
@@ -124,7 +133,7 @@ class Torch(Library):
         return Device(x.device.type, x.device.index or 0)
 
     def dtype(self, x: Any) -> str:
-        return str(x.dtype).rpartition(".")[2]
+        return _dtype_name(x.dtype).rpartition(".")[2]
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return super().to_numpy(x.detach().contiguous().numpy())
@@ -173,7 +182,7 @@ class MXNet(Library):
         return Device("cuda", context.device_id) if kind == "gpu" else Device("cpu")
 
     def dtype(self, x: Any) -> str:
-        return np.dtype(x.dtype).name
+        return _dtype_name(np.dtype(x.dtype))
 
     def _pointer(self, x: Any) -> int:
         base = sys.modules["mxnet"].base
