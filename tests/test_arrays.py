@@ -135,6 +135,13 @@ def test_mixed_kinds(mx):
         cvops.box_iou(mx.np.array(A), mx.nd.array(B))
 
 
+def test_two_devices(monkeypatch):
+    devices = iter([_arrays.Device("cuda", 0), _arrays.Device("cuda", 1)])
+    monkeypatch.setattr(_arrays.NumPy, "device", lambda self, x: next(devices))
+    with pytest.raises(TypeError, match="lhs is a NumPy array on GPU 0 and rhs .* on GPU 1"):
+        cvops.box_iou(A, B)
+
+
 def test_a_device_that_is_not_ours():
     torch = pytest.importorskip("torch")
     with pytest.raises(
