@@ -138,7 +138,7 @@ def test_mixed_kinds(mx):
 def test_two_devices(monkeypatch):
     devices = iter([_arrays.Device("cuda", 0), _arrays.Device("cuda", 1)])
     monkeypatch.setattr(_arrays.NumPy, "device", lambda self, x: next(devices))
-    with pytest.raises(TypeError, match="lhs is a NumPy array on GPU 0 and rhs .* on GPU 1"):
+    with pytest.raises(TypeError, match=r"lhs is a NumPy array on GPU 0 and rhs .* on GPU 1"):
         cvops.box_iou(A, B)
 
 

@@ -1,4 +1,4 @@
-"""On a GPU every op can be captured in a CUDA graph: it waits for nothing and reads nothing back."""
+"""On a GPU each op can be captured in a CUDA graph: it waits for nothing, reads nothing back."""
 
 import numpy as np
 import pytest
