@@ -1,0 +1,70 @@
+"""box_nms: one list of boxes, all of one class, and a batch of lists with classes."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from harness import boxes
+
+import cvops
+
+
+def spread(rng, num):
+    """Boxes all over the image, of which most are kept."""
+    return boxes(rng, num, 0.01, 0.06)
+
+
+def clustered(rng, num):
+    """Boxes in heaps of 25, as a detector gives; of each heap a few are kept."""
+    heaps = boxes(rng, -(-num // 25), 0.05, 0.3)
+    size = np.tile(heaps[:, 2:] - heaps[:, :2], 2)
+    noise = rng.normal(0, 0.08, (25, len(heaps), 4)) * size
+    return (heaps + noise).reshape(-1, 4)[rng.permutation(25 * len(heaps))[:num]].astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("sets", "num", "classes", "where"),
+    [
+        (1, 1000, 1, spread),
+        (32, 5444, 20, clustered),
+        (1, 20000, 1, spread),
+        (1, 20000, 1, clustered),
+    ],
+    ids=["small", "model", "large", "large clustered"],
+)
+def bench_box_nms(race, sets, num, classes, where):
+    rng = np.random.default_rng(0)
+    data = np.empty((sets, num, 6), np.float32)
+    data[..., 0] = rng.integers(0, classes, (sets, num))
+    data[..., 1] = rng.uniform(0.01, 1, (sets, num))
+    for rows in data:
+        rows[:, 2:] = where(rng, num)
+    options = dict(overlap_thresh=0.5, id_index=0)
+
+    def torchvision(tv, tensor):
+        flat = data.reshape(-1, 6)
+        corners, scores = tensor(flat[:, 2:].copy()), tensor(flat[:, 1].copy())
+        if sets * classes == 1:
+            return partial(tv.ops.nms, corners, scores, 0.5)
+        kinds = tensor((np.arange(len(flat)) // num * classes + flat[:, 0]).astype(np.int64))
+        return partial(tv.ops.batched_nms, corners, scores, kinds, 0.5)
+
+    def as_torchvision(ours, theirs):
+        """It gives the places of the kept rows. Other roundings may decide a few otherwise."""
+        kept = np.sort(ours[0][..., 1], axis=None)
+        kept, other = kept[kept > 0], np.sort(data[..., 1].reshape(-1)[theirs[0]])
+        assert len(np.intersect1d(kept, other)) >= 0.999 * len(np.unique(kept))
+        assert abs(len(kept) - len(other)) <= 0.001 * len(kept)
+
+    size = f"{num}" if sets == 1 else f"{sets} x {num}, {classes} classes"
+    race(
+        f"{size}, {where.__name__}",
+        partial(cvops.box_nms, **options),
+        (data,),
+        moved=2 * data.nbytes,
+        work=(sets * num, "boxes"),
+        mxnet=lambda mx, array: partial(mx.nd.contrib.box_nms, array(data), **options),
+        torchvision=torchvision,
+        as_torchvision=as_torchvision,
+        too_slow=["numpy"] if sets > 1 or num > 1000 else [],
+    )

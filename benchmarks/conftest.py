@@ -1,0 +1,124 @@
+"""Runs the benchmarks.
+
+    pytest benchmarks                                all of them; the table stands at the end
+    pytest benchmarks --table FILE                   the table as Markdown, too
+    pytest benchmarks --benchmark-json FILE          all numbers
+    pytest benchmarks -k "box_nms and (native or mxnet)"
+    pytest benchmarks --benchmark-disable            no timing: is every result right?
+
+``-k`` takes an op, a size's id and a contender: mxnet, torchvision, numpy, native, cupy, gpu or
+graph. For each op and size the table gives each contender's median time, its rate, and how many
+times as fast as MXNet and as torchvision it is in this run (the latter on the same kind of device).
+The times are never asserted; that the results are right is.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from harness import CONTENDERS, Absent, Job, Row, gpu_name, reference, table, to_numpy, versions
+
+#: A round of a benchmark is of as many calls as take this many seconds.
+SHORTEST_ROUND = 200e-6
+ROUNDS = 3, 200
+#: Seconds of a first call from which on nothing that it does once counts.
+LONG = 0.3
+
+_rows = pytest.StashKey[list]()
+_notes = pytest.StashKey[dict]()
+
+
+def pytest_addoption(parser):
+    group = parser.getgroup("cvops")
+    group.addoption("--table", metavar="FILE", help="write the table as Markdown")
+    group.addoption(
+        "--seconds", type=float, default=0.5, help="for each benchmark (default: %(default)s)"
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    config.addinivalue_line("python_files", "bench_*.py")
+    config.addinivalue_line("python_functions", "bench")
+    config.option.benchmark_quiet = True  # the table below takes the place of its own
+    config.stash[_rows], config.stash[_notes] = [], {}
+
+
+@pytest.fixture(params=CONTENDERS)
+def race(request):
+    """race(size, op, arrays, ...): check and time one contender at a ``Job``."""
+    config = request.config
+    contender = CONTENDERS[request.param]
+    op = request.node.module.__name__.replace("bench_", "")
+
+    def absent(why, note=None):
+        config.stash[_notes][note or why] = None
+        pytest.skip(why)
+
+    missing = contender.missing()
+    if missing is not None:
+        absent(f"{contender.name}: {missing}")
+
+    def run(size, ours, arrays, *, op=op, **about):
+        job = Job(op, size, ours, arrays, **about)
+        name = f"{op}, {size}"
+        if request.param in job.too_slow:
+            absent("takes too long", f"{contender.name} of {name}: takes too long")
+        try:
+            call = contender.prepare(job)
+        except Absent as error:
+            absent(f"{contender.name}: {error}", f"{contender.name} of {op}: {error}")
+        start = contender.clock()
+        out = call()
+        contender.wait(out)
+        once = contender.clock() - start
+        contender.check(job, to_numpy(out), reference(job))
+        del out
+
+        def done():
+            contender.wait(call())
+
+        # By a marker, since the fixture reads its options from there.
+        request.node.add_marker(pytest.mark.benchmark(group=name, timer=contender.clock))
+        benchmark = request.getfixturevalue("benchmark")
+        benchmark.extra_info.update(op=op, size=size, backend=contender.name, bytes=job.moved)
+        benchmark.extra_info[job.work[1]] = job.work[0]
+        if once < LONG:
+            start = contender.clock()
+            done()
+            once = contender.clock() - start
+        calls = max(1, min(1000, round(SHORTEST_ROUND / once)))
+        rounds = int(config.option.seconds / (once * calls))
+        rounds = max(ROUNDS[0], min(ROUNDS[1], rounds))
+        benchmark.pedantic(done, rounds=rounds, iterations=calls)
+        if benchmark.stats is not None:  # None if they are disabled
+            job = job._replace(arrays=())
+            config.stash[_rows].append(Row(job, contender, benchmark.stats["median"]))
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    rows = config.stash[_rows]
+    if not rows:
+        return
+    text = table(rows, list(config.stash[_notes]))
+    terminalreporter.write_sep("=", "benchmarks")
+    terminalreporter.write(text)
+    if config.option.table:
+        Path(config.option.table).write_text(text, "utf-8")
+
+
+# What names a machine or a folder on it stays out of the JSON.
+
+
+def pytest_benchmark_update_machine_info(config, machine_info):
+    for name in ("node", "release", "python_build"):
+        machine_info.pop(name, None)
+    machine_info.update(gpu=gpu_name(), versions=versions())
+
+
+def pytest_benchmark_update_commit_info(config, commit_info):
+    for name in set(commit_info) - {"id", "time", "dirty"}:
+        del commit_info[name]
