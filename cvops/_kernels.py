@@ -90,10 +90,11 @@ def pack(name: str, kernel: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         if type_ == "*" and isinstance(arg, Buffer):
             packed.append(arg)
         elif type_ in _NUMBERS and not isinstance(arg, (Buffer, np.ndarray)):
-            number = _NUMBERS[type_](arg)
-            if type_ != "float" and number != arg:  # an old NumPy wraps around in silence
+            number = _NUMBERS[type_]
+            # An old NumPy would wrap around in silence.
+            if type_ != "float" and abs(int(arg)) > np.iinfo(number).max:
                 raise OverflowError(f"{kernel}: {arg} does not fit {type_}")
-            packed.append(number)
+            packed.append(number(arg))
         elif type_ not in _NUMBERS and isinstance(arg, np.ndarray) and arg.dtype.names:
             packed.append(arg)
         else:

@@ -93,9 +93,9 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.section(
             "passed tests of each op, by implementation (mxnet: against MXNet's)"
         )
-        terminalreporter.line(f"{'':20}" + "".join(f"{name:>18}" for name in names))
+        terminalreporter.line(f"{'':20}" + "".join(f"{name:>20}" for name in names))
         for op, row in sorted(counts.items()):
-            terminalreporter.line(f"{op:20}" + "".join(f"{row[name]:>18}" for name in names))
+            terminalreporter.line(f"{op:20}" + "".join(f"{row[name]:>20}" for name in names))
     registers = [p for report in passed for p in report.user_properties if "registers" in p[0]]
     if registers:
         terminalreporter.section("registers of each kernel")

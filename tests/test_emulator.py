@@ -599,7 +599,7 @@ def test_an_extension(tmp_path):
         folder = tmp_path / ("kernels" if name.endswith(".cuh") else "bindings")
         folder.mkdir(exist_ok=True)
         (folder / name).write_text(text, "utf-8")
-    native = build_extension(tmp_path / "bindings", tmp_path / "kernels")
+    native = build_extension(tmp_path / "bindings", tmp_path / "kernels", "_native_of_the_test")
 
     out = np.zeros(2 * 64, np.int32)
     address = out.ctypes.data

@@ -24,12 +24,15 @@ NAME = "_native_emulated"
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"(.+)"', re.MULTILINE)
 
 
-def build_extension(bindings_dir: Path | str, kernels_dir: Path | str) -> ModuleType:
+def build_extension(
+    bindings_dir: Path | str, kernels_dir: Path | str, name: str = NAME
+) -> ModuleType:
     """Compile ``bindings_dir`` with CVOPS_CUDA against the emulator, and import it.
 
     As in CMakeLists.txt, ``*.cpp`` is plain C++, and in ``*.cu`` alone kernels are
     compiled. A file is compiled again only when its text changes, or one it includes.
 
+    pybind11 knows a module by its ``name``: of one name, a process gets the first one only.
     The environment variables CVOPS_EMULATOR_SEED and CVOPS_EMULATOR_THREADS are read
     at each launch.
     """
@@ -39,7 +42,7 @@ def build_extension(bindings_dir: Path | str, kernels_dir: Path | str) -> Module
     python = {sysconfig.get_path("include"), sysconfig.get_path("platinclude")}
     flags = [
         *FLAGS,
-        *("-O1", "-DCVOPS_CUDA", "-DCVOPS_EMULATED", f"-DCVOPS_MODULE_NAME={NAME}"),
+        *("-O1", "-DCVOPS_CUDA", "-DCVOPS_EMULATED", f"-DCVOPS_MODULE_NAME={name}"),
         *(f"-I{folder}" for folder in (HERE / "include", *folders)),
         *(f"-isystem{folder}" for folder in (pybind11.get_include(), *sorted(python))),
     ]
@@ -53,12 +56,12 @@ def build_extension(bindings_dir: Path | str, kernels_dir: Path | str) -> Module
     objects = compile_objects(jobs)
     objects += emulator_objects(["block", "grid", "runtime", "shared_memory"])
     library = cached(
-        NAME,
+        name,
         sysconfig.get_config_var("EXT_SUFFIX"),
         [path.name for path in objects],
         lambda made: run_compiler("-shared", "-pthread", *objects, "-o", made),
     )
-    return _import(library)
+    return _import(library, name)
 
 
 def _included(source: Path, folders: list[Path]) -> list[str]:
@@ -74,8 +77,8 @@ def _included(source: Path, folders: list[Path]) -> list[str]:
     return [texts[path] for path in sorted(texts)]
 
 
-def _import(library: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(NAME, library)
+def _import(library: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, library)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
