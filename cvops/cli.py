@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for what it makes")
-    demo.add_argument("--epochs", type=_count, default=4, help="times through the training images")
+    demo.add_argument("--epochs", type=_count, default=3, help="times through the training images")
     demo.add_argument("--train-images", type=_count, default=600, help="number of training images")
     demo.add_argument("--seed", type=int, default=0, help="seed of all that is random")
     demo.set_defaults(run=_demo)

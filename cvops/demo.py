@@ -158,7 +158,7 @@ def picture(net: TinySSD, record: Path, count: int = 8, threshold: float = 0.5) 
 
 def run(
     folder: Path,
-    epochs: int = 4,
+    epochs: int = 3,
     train_images: int = 600,
     test_images: int = 100,
     batch_size: int = 8,
@@ -167,8 +167,9 @@ def run(
 ) -> float:
     """The whole job: data, training, evaluation, timing, drawing.
 
-    Writes ``detections.png``, ``tiny_ssd.params``, ``tiny_ssd.json`` and the data into
-    ``folder``, and prints as it goes. Returns the mean average precision at an IoU of
+    Writes ``detections.png``, ``tiny_ssd.params``, ``tiny_ssd.json``, the data and, to
+    try ``cvops detect`` on, the first test image, ``scene.png``, into ``folder``, and
+    prints as it goes. Returns the mean average precision at an IoU of
     0.5 on the test images, whose photographs are not those of training.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -191,6 +192,7 @@ def run(
     net.save(folder / "tiny_ssd.params")
     precision = evaluate(net, test_batches)
     picture(net, records[1]).save(folder / "detections.png")
+    data.read_record(records[1])[0][0].save(folder / "scene.png")
     print("\n" + ops_share(net, test_batches, {"mx.nd.contrib": mx.nd.contrib, "cvops": contrib}))
 
     print()

@@ -272,6 +272,7 @@ def test_demo(tmp_path, capsys):
     assert len(shares) == 2
     assert all(line.count("%") == 2 for line in shares)
     assert size_of(tmp_path / "detections.png")[0] > 4 * SIDE
+    assert size_of(tmp_path / "scene.png") == (SIDE, SIDE)
     about = json.loads((tmp_path / "tiny_ssd.json").read_text())
     assert about["classes"] == list(data.CLASSES)
 
