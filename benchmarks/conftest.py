@@ -45,6 +45,16 @@ def pytest_configure(config):
     config.stash[_rows], config.stash[_notes] = [], {}
 
 
+def pytest_collection_modifyitems(items):
+    """All contenders at one size, then all at the next."""
+    groups = {}
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        size = item.nodeid.replace(f"[{params.get('race')}-", "[")
+        groups.setdefault(size, []).append(item)
+    items[:] = [item for group in groups.values() for item in group]
+
+
 @pytest.fixture(params=CONTENDERS)
 def race(request):
     """race(size, op, arrays, ...): check and time one contender at a ``Job``."""
@@ -52,23 +62,24 @@ def race(request):
     contender = CONTENDERS[request.param]
     op = request.node.module.__name__.replace("bench_", "")
 
-    def absent(why, note=None):
-        config.stash[_notes][note or why] = None
+    def absent(why, *where):
+        why = f"{contender.name}: {why}"
+        config.stash[_notes].setdefault(why, {}).update(dict.fromkeys(where))
         pytest.skip(why)
 
     missing = contender.missing()
     if missing is not None:
-        absent(f"{contender.name}: {missing}")
+        absent(missing)
 
     def run(size, ours, arrays, *, op=op, **about):
         job = Job(op, size, ours, arrays, **about)
         name = f"{op}, {size}"
         if request.param in job.too_slow:
-            absent("takes too long", f"{contender.name} of {name}: takes too long")
+            absent("takes too long", name)
         try:
             call = contender.prepare(job)
         except Absent as error:
-            absent(f"{contender.name}: {error}", f"{contender.name} of {op}: {error}")
+            absent(str(error), op)
         start = contender.clock()
         out = call()
         contender.wait(out)
@@ -103,14 +114,15 @@ def pytest_terminal_summary(terminalreporter, config):
     rows = config.stash[_rows]
     if not rows:
         return
-    text = table(rows, list(config.stash[_notes]))
+    notes = config.stash[_notes].items()
+    text = table(rows, [why + (f" ({'; '.join(where)})" if where else "") for why, where in notes])
     terminalreporter.write_sep("=", "benchmarks")
     terminalreporter.write(text)
     if config.option.table:
         Path(config.option.table).write_text(text, "utf-8")
 
 
-# What names a machine or a folder on it stays out of the JSON.
+# What names a machine stays out of the JSON, and so do the single rounds.
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
@@ -122,3 +134,8 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 def pytest_benchmark_update_commit_info(config, commit_info):
     for name in set(commit_info) - {"id", "time", "dirty"}:
         del commit_info[name]
+
+
+def pytest_benchmark_update_json(config, benchmarks, output_json):
+    for benchmark in output_json["benchmarks"]:
+        benchmark["stats"].pop("data", None)

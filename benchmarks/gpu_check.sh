@@ -167,6 +167,7 @@ else
     for tool in memcheck racecheck initcheck synccheck; do
       printf '\n===== %s =====\n\n' "$tool"
       cat "$work/$tool.log"
+      grep -q ' passed' "$work/$tool.log" || say "FAILED $tool: no test ran" >&2
     done >"$base-sanitizers.log"
   else
     say "FAILED sanitizers: no compute-sanitizer on PATH"

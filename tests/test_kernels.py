@@ -36,9 +36,11 @@ def resources(log):
 def nvrtc():
     pytest.importorskip("cupy")
     try:
-        return _kernels.load_nvrtc()
-    except ImportError as error:
+        nvrtc = _kernels.load_nvrtc()
+        nvrtc.getVersion()  # CuPy looks for the library as late as this
+    except (ImportError, RuntimeError) as error:
         pytest.skip(f"no NVRTC: {error}")
+    return nvrtc
 
 
 def check(source, arch, log, record_property):
