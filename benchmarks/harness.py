@@ -323,7 +323,10 @@ class Row(NamedTuple):
 
 def table(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
     """The medians as Markdown, with the rates and the ratios that follow from them."""
-    copies = {device: copy_rate(device) for device in {row.contender.device for row in rows}}
+    copies = {}
+    for device in {row.contender.device for row in rows}:
+        with contextlib.suppress(Exception):  # a GPU that an error has left unusable
+            copies[device] = copy_rate(device)
     medians = {(r.job.op, r.job.size, r.contender.name): r.median for r in rows}
 
     def ratio(row: Row, peer: str) -> str:
@@ -348,7 +351,7 @@ def table(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
                     row.contender.name,
                     _scaled(row.median, _SECONDS),
                     _digits(rate),
-                    _percent(rate / copies[row.contender.device]),
+                    _percent(rate / copies.get(row.contender.device, float("inf"))),
                     _scaled(count / row.median, _PREFIXES) + unit,
                     ratio(row, "MXNet"),
                     ratio(row, peer),
