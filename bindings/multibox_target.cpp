@@ -54,12 +54,12 @@ CVOPS_SIMD static void leave_out_given(float* __restrict__ iou, const int* __res
 CVOPS_SIMD static uint64 best_key(const float* iou, int num, int first, uint64 known) {
   int top = 0, at = num;
   for (int i = 0; i < num; ++i) {
-    const int bits = (int)ordered_bits(iou[i]);
+    const int bits = (int)bits_of(iou[i]);
     top = bits > top ? bits : top;
   }
   if ((uint64)top << 32 < known) return known;
   for (int i = 0; i < num; ++i) {
-    const int place = (int)ordered_bits(iou[i]) == top ? i : num;
+    const int place = (int)bits_of(iou[i]) == top ? i : num;
     at = place < at ? place : at;
   }
   return std::max(known, pair_key(iou[at], first + at));
@@ -72,7 +72,7 @@ struct RoughExp {
     scaled = scaled < -125.0f ? -125.0f : scaled;
     const float shifted = scaled + 12582912.0f;  // leaves no bits for a fraction
     const float f = (scaled - (shifted - 12582912.0f)) * 0.6931472f;
-    const uint32 bits = (ordered_bits(shifted) + 127) << 23;
+    const uint32 bits = (bits_of(shifted) + 127) << 23;
     float two_to_n;
     __builtin_memcpy(&two_to_n, &bits, sizeof bits);
     return (1.0f + f * (1.0f + f * (0.5f + f * (0.1666667f + f * 0.04166667f)))) * two_to_n;

@@ -26,6 +26,9 @@ CVOPS_HD Box load_box(const float* boxes, int64 i) {
 #endif
 }
 
+// As it comes: negative where one side is inverted.
+CVOPS_HD float signed_area(Box b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
+
 CVOPS_HD float clamped_area(float width, float height) {
   return width < 0 || height < 0 ? 0.0f : width * height;
 }

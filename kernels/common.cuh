@@ -29,6 +29,17 @@ CVOPS_HD int truncated(float x) {
   return x >= -2147483648.0f && x < 2147483648.0f ? (int)x : -2147483647 - 1;
 }
 
+// The bits of a float. Of floats that are not negative, the greater has the greater bits.
+CVOPS_HD uint32 bits_of(float x) {
+#ifdef __CUDA_ARCH__
+  return __float_as_uint(x);
+#else
+  uint32 bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return bits;
+#endif
+}
+
 CVOPS_HD int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
 
 }  // namespace cvops

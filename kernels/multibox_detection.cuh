@@ -12,9 +12,6 @@ struct Variances {
   float x, y, w, h;
 };
 
-// A box of no special case for NaN and inverted boxes; negative where one side is inverted.
-CVOPS_HD float signed_area(Box b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
-
 // In [0, 1]; NaN gives 1.
 CVOPS_HD float detection_clip(float x) {
   float below_one = x < 1 ? x : 1.0f;

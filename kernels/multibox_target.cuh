@@ -35,19 +35,8 @@ constexpr uint64 kAllCandidates = (uint64)kNoCandidate << 32;
 // The length of a row of `best`, `which` and `scores`: every row begins at 16 bytes.
 CVOPS_HD int64 row_length(int num_anchors) { return ((int64)num_anchors + 3) / 4 * 4; }
 
-// Of a float that is not negative: the greater float has the greater bits.
-CVOPS_HD uint32 ordered_bits(float x) {
-#ifdef __CUDA_ARCH__
-  return __float_as_uint(x);
-#else
-  uint32 bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  return bits;
-#endif
-}
-
 // With the area of an inverted box as it comes: negative, or positive if inverted in both axes.
-CVOPS_HD SizedBox signed_size(Box b) { return {b, (b.x2 - b.x1) * (b.y2 - b.y1)}; }
+CVOPS_HD SizedBox signed_size(Box b) { return {b, signed_area(b)}; }
 
 // Row k of an image's label: class, left, top, right, bottom.
 CVOPS_HD SizedBox truth_at(const float* label, int64 k, int label_width) {
@@ -80,7 +69,7 @@ CVOPS_HD bool may_overlap(Box hull, Box b) {
 // An anchor as a truth sees it. The greater key is the greater IoU, or for the same the lower
 // anchor; 0 is none.
 CVOPS_HD uint64 pair_key(float iou, int anchor) {
-  return iou > kLeastIou ? (uint64)ordered_bits(iou) << 32 | (uint32)~anchor : 0;
+  return iou > kLeastIou ? (uint64)bits_of(iou) << 32 | (uint32)~anchor : 0;
 }
 
 CVOPS_HD int anchor_of(uint64 key) { return (int)~(uint32)key; }
@@ -99,7 +88,7 @@ CVOPS_HD int mining_count(int num_positive, int num_anchors, float ratio) {
 
 // The lower score is the better negative.
 CVOPS_HD uint32 mining_score(float background) {
-  return background == background ? ordered_bits(background) : kUnordered;
+  return background == background ? bits_of(background) : kUnordered;
 }
 
 // Candidates in the order in which they are taken: for the same score by their place.

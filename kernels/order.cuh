@@ -12,13 +12,7 @@ constexpr int kCompactTile = 256;
 
 // Ascending keys are descending scores, and of equal scores (-0 equals 0) ascending indices.
 CVOPS_HD uint64 sort_key(float score, uint32 index) {
-  float positive_zero = score + 0.0f;
-#ifdef __CUDA_ARCH__
-  uint32 bits = __float_as_uint(positive_zero);
-#else
-  uint32 bits;
-  __builtin_memcpy(&bits, &positive_zero, sizeof bits);
-#endif
+  uint32 bits = bits_of(score + 0.0f);  // which turns -0 into 0
   uint32 ascending = bits >> 31 ? ~bits : bits | 0x80000000u;
   return (uint64)~ascending << 32 | index;
 }
