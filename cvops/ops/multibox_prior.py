@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,6 +74,19 @@ def multibox_prior(
             raise ValueError(
                 f"data: expected a height and a width above 0, got {tuple(data.shape)}"
             )
+    grid, shapes = _layout(height, width, *map(_hashable, (sizes, ratios, steps, offsets)))
+    return call(grid, shapes, bool(clip))
+
+
+def _hashable(x: Any) -> Any:
+    return tuple(x) if hasattr(x, "__len__") and not isinstance(x, str) else x
+
+
+@functools.lru_cache(256)
+def _layout(
+    height: int, width: int, sizes: Any, ratios: Any, steps: Any, offsets: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The grid, and the shapes (2, S + R - 1): sizes and ratios. Kept, for a model asks for few."""
     sizes, ratios = _check.numbers("sizes", sizes), _check.numbers("ratios", ratios)
     step_y, step_x = np.array(_check.numbers("steps", steps, 2), np.float32)
     if step_y * step_x < 0:
@@ -87,7 +101,7 @@ def multibox_prior(
             f"data: {height} x {width} cells of {len(shapes)} anchors are 2^31 or more"
         )
     grid = np.array((height, width, step_y, step_x, offsets), _GRID)
-    return call(grid, np.ascontiguousarray(np.array(shapes, np.float32).T), bool(clip))
+    return grid, np.ascontiguousarray(np.array(shapes, np.float32).T)
 
 
 @_OP.body("numpy")
