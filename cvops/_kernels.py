@@ -31,7 +31,7 @@ _SIGNATURE = re.compile(
     r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)'
 )
 #: The types of a kernel's parameters that are numbers. Any other name is a struct.
-_NUMBERS = {"int": np.int32, "long long": np.int64, "float": np.float32}
+_NUMBERS: dict[str, Any] = {"int": np.int32, "long long": np.int64, "float": np.float32}
 
 
 @functools.lru_cache(None)
