@@ -5,9 +5,6 @@
 
 #ifdef __CUDACC__
 #define CVOPS_HD __host__ __device__ __forceinline__
-#ifndef CVOPS_DYNAMIC_SHARED  // the emulator has its own
-#define CVOPS_DYNAMIC_SHARED(type, name) extern __shared__ type name[]
-#endif
 #else
 #include <cmath>
 #define CVOPS_HD inline

@@ -81,8 +81,9 @@ def multibox_target(
     Returns:
         loc_target, float32 (B, 4 A): for each positive (dx / w, dy / h, log(w' / w), log(h' / h)),
         each divided by its variance, where w and h are the anchor's sizes, w' and h' the truth's,
-        and dx and dy lead from its centre to the truth's; 0 for the others. The logarithm is the
-        same on every device, and may differ from MXNet's in its last bit.
+        and dx and dy lead from its centre to the truth's; 0 for the others. The values are the
+        same on every device; those of the logarithms may differ from MXNet's by 2 units in the
+        last place.
 
         loc_mask, float32 (B, 4 A): four times 1 for each positive, 0 for the others.
 
