@@ -2,7 +2,6 @@
 
 #include <vector>
 
-#include "arrays.h"
 #include "box_iou.cuh"
 #include "parallel.h"
 
@@ -41,19 +40,3 @@ void cpu::box_iou(float* out, const float* lhs, const float* rhs, int64 num_lhs,
 }
 
 }  // namespace cvops
-
-void bind_box_iou(py::module_& m) {
-  using namespace cvops;
-  m.def("box_iou", [](Floats out, Floats lhs, Floats rhs, bool center) {
-    float* to = out.mutable_data();
-    py::gil_scoped_release release;
-    cpu::box_iou(to, lhs.data(), rhs.data(), lhs.size() / 4, rhs.size() / 4, center);
-  });
-#ifdef CVOPS_CUDA
-  m.def("box_iou_cuda", [](std::uintptr_t out, std::uintptr_t lhs, std::uintptr_t rhs,
-                           int64 num_lhs, int64 num_rhs, bool center, std::uintptr_t stream) {
-    cuda::box_iou(pointer<float>(out), pointer<float>(lhs), pointer<float>(rhs), num_lhs, num_rhs,
-                  center, pointer<CUstream_st>(stream));
-  });
-#endif
-}

@@ -4,7 +4,6 @@
 #include <limits>
 #include <numeric>
 
-#include "arrays.h"
 #include "parallel.h"
 
 namespace cvops::cpu {
@@ -151,11 +150,3 @@ void suppress(std::vector<SortedBoxes>& batch, NmsRule rule) {
 }
 
 }  // namespace cvops::cpu
-
-void bind_nms(py::module_& m) {
-  using cvops::NmsRule;
-  py::class_<NmsRule>(m, "NmsRule", py::module_local())
-      .def(py::init([](float threshold, bool at_least, bool by_class, bool center) {
-        return NmsRule{threshold, at_least, by_class, center};
-      }));
-}

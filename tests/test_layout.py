@@ -34,6 +34,7 @@ def test_one_op_has_one_name(op):
         f"bindings/{op}.h",
         f"bindings/{op}.cpp",
         f"bindings/{op}.cu",
+        f"bindings/python/{op}.cpp",
         f"cvops/ops/{op}.py",
         f"tests/test_{op}.py",
         f"benchmarks/bench_{op}.py",

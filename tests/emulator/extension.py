@@ -29,8 +29,8 @@ def build_extension(
 ) -> ModuleType:
     """Compile ``bindings_dir`` with CVOPS_CUDA against the emulator, and import it.
 
-    As in CMakeLists.txt, ``*.cpp`` is plain C++, and in ``*.cu`` alone kernels are
-    compiled. A file is compiled again only when its text changes, or one it includes.
+    As in CMakeLists.txt, ``*.cpp`` is plain C++ (``python/*.cpp`` uses pybind11), and in
+    ``*.cu`` alone kernels are compiled. A file is compiled again only when its text changes, or one it includes.
 
     pybind11 knows a module by its ``name``: of one name, a process gets the first one only.
     The environment variables CVOPS_EMULATOR_SEED and CVOPS_EMULATOR_THREADS are read
@@ -50,7 +50,7 @@ def build_extension(
     cuda = [*flags, "-include", "cuda_emulator.h", "-x", "c++"]
     jobs = [
         functools.partial(compile_object, source, own, [*versions, *_included(source, folders)])
-        for pattern, own in (("*.cpp", flags), ("*.cu", cuda))
+        for pattern, own in (("*.cpp", flags), ("python/*.cpp", flags), ("*.cu", cuda))
         for source in sorted(folders[0].glob(pattern))
     ]
     objects = compile_objects(jobs)

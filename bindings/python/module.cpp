@@ -1,0 +1,23 @@
+#include <pybind11/pybind11.h>
+
+#ifndef CVOPS_MODULE_NAME
+#define CVOPS_MODULE_NAME _native
+#endif
+
+#define CVOPS_OPS(X)     \
+  X(device) /* shared */ \
+  X(nms)    /* shared */ \
+  X(box_iou)             \
+  X(box_nms)             \
+  X(multibox_detection)  \
+  X(multibox_prior)      \
+  X(multibox_target)     \
+  X(roi_pooling)
+
+#define DECLARE(op) void bind_##op(pybind11::module_&);
+CVOPS_OPS(DECLARE)
+
+PYBIND11_MODULE(CVOPS_MODULE_NAME, m) {
+#define BIND(op) bind_##op(m);
+  CVOPS_OPS(BIND)
+}
