@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import inspect
 import itertools
 from typing import Any, Callable, NamedTuple
@@ -267,7 +268,7 @@ def register() -> None:
 
 def _tell_amp() -> None:
     """Let MXNet's automatic mixed precision cast the inputs of ours as it casts those of its own."""
-    amp = mx.contrib.amp
+    amp = importlib.import_module("mxnet.contrib.amp")
     single = [operator.full_name for operator in OPERATORS if operator.amp == "float32"]
     widest = [operator.full_name for operator in OPERATORS if operator.amp == "widest"]
     lists = amp.lists.symbol_fp16, amp.lists.symbol_bf16

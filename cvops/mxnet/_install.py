@@ -140,7 +140,8 @@ def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., 
 
     @functools.wraps(theirs)
     def function(*args: Any, **kwargs: Any) -> Any:
-        if is_installed() and all(map(_may_be_float32, (*args, *kwargs.values()))):
+        cast = operator.amp == "float32" and mx.contrib.amp.amp._amp_initialized
+        if is_installed() and (cast or all(map(_may_be_float32, (*args, *kwargs.values())))):
             return ours()(*args, **kwargs)
         return theirs(*args, **kwargs)
 
