@@ -242,11 +242,14 @@ def test_gradients_are_mxnets(mx, operators, op, mode):
         loss.backward()
         return [x.grad.asnumpy() for x in inputs]
 
-    for got, want in zip(gradients(function, "write"), gradients(theirs, "write")):
-        np.testing.assert_array_equal(got, want)
+    want = gradients(theirs, "write")
+    if op == "MultiBoxTarget":  # MXNet's own gives back memory as it finds it
+        want = [np.zeros_like(x) for x in want]
+    for got, expected in zip(gradients(function, "write"), want):
+        np.testing.assert_array_equal(got, expected)
     # MXNet's own is no measure here: its box_nms overwrites what it should add to.
-    for got, written in zip(gradients(function, "add"), gradients(theirs, "write")):
-        np.testing.assert_array_equal(got, written + np.float32(7))
+    for got, expected in zip(gradients(function, "add"), want):
+        np.testing.assert_array_equal(got, expected + np.float32(7))
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -109,7 +109,7 @@ def _handle(operator: Operator) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """A value as MXNet writes it into a graph. Items one by one: NumPy 2 prints a list otherwise."""
+    """A value as MXNet writes it into a graph; item by item, for NumPy 2 prints lists otherwise."""
     return "(" + ", ".join(map(str, value)) + ")" if isinstance(value, (list, tuple)) else value
 
 
@@ -267,7 +267,7 @@ def register() -> None:
 
 
 def _tell_amp() -> None:
-    """Let MXNet's automatic mixed precision cast the inputs of ours as it casts those of its own."""
+    """Let MXNet's automatic mixed precision cast the inputs of ours as those of its own."""
     amp = importlib.import_module("mxnet.contrib.amp")
     single = [operator.full_name for operator in OPERATORS if operator.amp == "float32"]
     widest = [operator.full_name for operator in OPERATORS if operator.amp == "widest"]

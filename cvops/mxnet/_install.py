@@ -89,8 +89,7 @@ def _find() -> list[_Place]:
     places = []
     gpu_graphs_stay = mx.runtime.Features().is_enabled("CUDA") and not _library.library().has_cuda
     for name, module in sorted(sys.modules.items()):
-        root, _, leaf = name.rpartition(".")
-        if name.partition(".")[0] != "mxnet" or leaf.startswith("gen_"):
+        if name.partition(".")[0] != "mxnet" or ".gen_" in name:
             continue
         symbolic = ".symbol" in name
         if symbolic and gpu_graphs_stay:
