@@ -14,6 +14,7 @@ Deep Learning", 9.7:
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from cvops._mxnet import mxnet
@@ -33,9 +34,7 @@ def cross_entropy(F: Any, cls_preds: Any, cls_labels: Any) -> Any:
     return -F.pick(F.log_softmax(cls_preds), cls_labels)
 
 
-def focal(
-    F: Any, cls_preds: Any, cls_labels: Any, alpha: float = 0.25, gamma: float = 2.0
-) -> Any:
+def focal(F: Any, cls_preds: Any, cls_labels: Any, alpha: float = 0.25, gamma: float = 2.0) -> Any:
     """-alpha (1 - p)^gamma log p of each anchor's class, (B, A) (Lin et al., 2017).
 
     Anchors that are classified well already weigh less. ``alpha`` is one factor for
@@ -104,12 +103,12 @@ class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
                 raise ValueError(f"{name} must be above 0, got {number!r}")
         if not gamma >= 0:
             raise ValueError(f"gamma must be 0 or more, got {gamma!r}")
-        self.of_classes = cross_entropy
+        self.of_classes: Any = cross_entropy
         if classes == "focal":
-            self.of_classes = lambda F, *given: focal(F, *given, alpha, gamma)
-        self.of_errors = l1
+            self.of_classes = functools.partial(focal, alpha=alpha, gamma=gamma)
+        self.of_errors: Any = l1
         if boxes == "smooth_l1":
-            self.of_errors = lambda F, errors: smooth_l1(F, errors, scale)
+            self.of_errors = functools.partial(smooth_l1, scale=scale)
         self.per = per
 
     def hybrid_forward(

@@ -101,9 +101,7 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
                     (self.class_heads, len(classes) + 1),
                     (self.offset_heads, 4),
                 ):
-                    heads.add(
-                        nn.Conv2D(per_place * numbers, 3, padding=1, in_channels=channels)
-                    )
+                    heads.add(nn.Conv2D(per_place * numbers, 3, padding=1, in_channels=channels))
 
     def op(self, F: Any, name: str) -> Any:
         """The op that MXNet calls ``name``, for arrays or symbols, ours or MXNet's."""
