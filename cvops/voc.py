@@ -346,16 +346,16 @@ def _figure(name: str, side: int, rng: random.Random) -> Image.Image:
 def _scene(
     photo: Image.Image, rng: random.Random, height: int, width: int
 ) -> tuple[Image.Image, Image.Image]:
-    """One or two figures on a part of ``photo``, and the class of each pixel, as a palette image.
+    """One to three figures on a part of ``photo``, and the class of each pixel, as a palette image.
 
     The outline of a figure, two pixels of it, is void, as VOC's annotators left it.
     """
     image = data._background(photo, max(height, width), rng).crop((0, 0, width, height))
     label = Image.new("P", image.size)
     label.putpalette(VOC_PALETTE.tobytes())
-    for _ in range(rng.randint(1, 2)):
+    for _ in range(rng.randint(1, 3)):
         name = rng.choice(tuple(FIGURES))
-        sprite = _figure(name, round(min(height, width) * rng.uniform(0.4, 0.75)), rng)
+        sprite = _figure(name, round(min(height, width) * rng.uniform(0.45, 0.85)), rng)
         # Some of a figure may lie outside, but not its middle.
         x = rng.randint(0, width) - sprite.width // 2
         y = rng.randint(0, height) - sprite.height // 2
