@@ -1,4 +1,4 @@
-"""box_nms: one list of boxes, all of one class, and a batch of lists with classes."""
+"""box_nms, forward and backward: one list of boxes, all of one class, and a batch with classes."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ def clustered(rng, num):
     return (heaps + noise).reshape(-1, 4)[rng.permutation(25 * len(heaps))[:num]].astype(np.float32)
 
 
-@pytest.mark.parametrize(
+CASES = pytest.mark.parametrize(
     ("sets", "num", "classes", "where"),
     [
         (1, 1000, 1, spread),
@@ -32,14 +32,24 @@ def clustered(rng, num):
     ],
     ids=["small", "model", "large", "large clustered"],
 )
-def bench_box_nms(race, sets, num, classes, where):
+OPTIONS = dict(overlap_thresh=0.5, id_index=0)
+
+
+def scene(sets, num, classes, where):
+    """Rows (class, score, x1, y1, x2, y2), and the size's name."""
     rng = np.random.default_rng(0)
     data = np.empty((sets, num, 6), np.float32)
     data[..., 0] = rng.integers(0, classes, (sets, num))
     data[..., 1] = rng.uniform(0.01, 1, (sets, num))
     for rows in data:
         rows[:, 2:] = where(rng, num)
-    options = dict(overlap_thresh=0.5, id_index=0)
+    size = f"{num}" if sets == 1 else f"{sets} x {num}, {classes} classes"
+    return data, f"{size}, {where.__name__}"
+
+
+@CASES
+def bench_box_nms(race, sets, num, classes, where):
+    data, size = scene(sets, num, classes, where)
 
     def torchvision(tv, tensor):
         flat = data.reshape(-1, 6)
@@ -56,15 +66,43 @@ def bench_box_nms(race, sets, num, classes, where):
         assert len(np.intersect1d(kept, other)) >= 0.999 * len(np.unique(kept))
         assert abs(len(kept) - len(other)) <= 0.001 * len(kept)
 
-    size = f"{num}" if sets == 1 else f"{sets} x {num}, {classes} classes"
     race(
-        f"{size}, {where.__name__}",
-        partial(cvops.box_nms, **options),
+        size,
+        partial(cvops.box_nms, **OPTIONS),
         (data,),
         moved=2 * data.nbytes,
         work=(sets * num, "boxes"),
-        mxnet=lambda mx, array: partial(mx.nd.contrib.box_nms, array(data), **options),
+        mxnet=lambda mx, array: partial(mx.nd.contrib.box_nms, array(data), **OPTIONS),
         torchvision=torchvision,
         as_torchvision=as_torchvision,
         too_slow=["numpy"] if sets > 1 or num > 1000 else [],
+    )
+
+
+@CASES
+def bench_box_nms_backward(race, sets, num, classes, where):
+    data, size = scene(sets, num, classes, where)
+    _, index = cvops.box_nms(data, **OPTIONS, return_index=True)
+    out_grad = np.random.default_rng(1).standard_normal(data.shape, np.float32)
+
+    def mxnet(mx, array):
+        x, grad = array(data), array(out_grad)
+        x.attach_grad()
+        with mx.autograd.record():
+            out = mx.nd.contrib.box_nms(x, **OPTIONS)
+
+        def backward():
+            out.backward(grad, retain_graph=True)
+            return x.grad
+
+        return backward
+
+    race(
+        size,
+        cvops.box_nms_backward,
+        (out_grad, index),
+        op="box_nms_backward",
+        moved=2 * data.nbytes + index.nbytes,
+        work=(sets * num, "boxes"),
+        mxnet=mxnet,
     )

@@ -6,14 +6,24 @@
 
 namespace cvops::cuda {
 
+static dim3 blocks_for(int64 threads) {
+  return dim3((unsigned)std::min<int64>(ceil_div(threads, 256), 1 << 16));
+}
+
 int64 box_nms_workspace(int64 batch, int64 num) {
   Workspace workspace;
-  NmsBuffers(workspace, batch, num);
+  if (batch * num > 0) NmsBuffers(workspace, batch, num);
   return workspace.size();
 }
 
-void box_nms(float* out, void* workspace, const float* data, int64 batch, int64 num,
+void box_nms(float* out, int* index, void* workspace, const float* data, int64 batch, int64 num,
              NmsOptions options, cudaStream_t stream) {
+  if (batch * num == 0) return;
+  if (options.limit == 0) {
+    launch("box_nms_copy", box_nms_copy, blocks_for(batch * num * options.columns.width), 256, 0,
+           stream, out, index, data, batch * num, num, options.columns.width, index != nullptr);
+    return;
+  }
   Workspace carved(workspace);
   NmsBuffers nms(carved, batch, num);
   const dim3 grid(nms.batch, nms.tiles);
@@ -28,8 +38,22 @@ void box_nms(float* out, void* workspace, const float* data, int64 batch, int64 
   nms.suppress(options.limit, options.rule, stream);
   const int64 blocks = std::min<int64>(ceil_div(num * columns.width, 256), 65535);
   launch("box_nms_write", box_nms_write, dim3(nms.batch, (unsigned)blocks), 256, 0, stream, out,
-         data, nms.sorted, nms.kept, nms.kept_before, nms.counts, num, options.limit, columns,
-         options.conversion);
+         index, data, nms.sorted, nms.kept, nms.kept_before, nms.counts, num, options.limit,
+         columns, options.conversion, index != nullptr);
+}
+
+void box_nms_backward(float* grad, const float* out_grad, const int* index, int64 batch, int64 num,
+                      int width, cudaStream_t stream) {
+  const int64 rows = batch * num;
+  if (rows * width == 0) return;
+  const dim3 grid = blocks_for(rows);
+  int* sources = reinterpret_cast<int*>(grad);
+  launch("box_nms_backward_clear", box_nms_backward_clear, grid, 256, 0, stream, sources, rows,
+         width);
+  launch("box_nms_backward_invert", box_nms_backward_invert, grid, 256, 0, stream, sources, index,
+         rows, num, width);
+  launch("box_nms_backward", ::box_nms_backward, grid, 256, 0, stream, grad, out_grad, rows, num,
+         width);
 }
 
 }  // namespace cvops::cuda

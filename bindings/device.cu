@@ -18,4 +18,12 @@ int set_device(int device) {
 
 void synchronize() { check(cudaStreamSynchronize(nullptr), "cudaStreamSynchronize"); }
 
+void set_to_zero(void* memory, int64 bytes, cudaStream_t stream) {
+  check(cudaMemsetAsync(memory, 0, bytes, stream), "cudaMemsetAsync");
+}
+
+void copy(void* to, const void* from, int64 bytes, cudaStream_t stream) {
+  check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "cudaMemcpyAsync");
+}
+
 }  // namespace cvops::cuda

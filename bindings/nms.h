@@ -11,6 +11,9 @@ struct CUstream_st;
 
 namespace cvops {
 
+// The boxes of one image are fewer: a grid has one row of blocks for each tile of them.
+constexpr int64 kMostRows = 65535 * (int64)kCompactTile;
+
 namespace cpu {
 
 // Sorts keys whose indices ascend.

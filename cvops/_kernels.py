@@ -140,7 +140,7 @@ def load_nvrtc() -> Any:
     return nvrtc
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     base = os.environ.get("CVOPS_CACHE_DIR")
     return Path(base) if base else Path.home() / ".cache" / "cvops"
 
@@ -150,7 +150,7 @@ def _cubin_file(name: str, arch: int) -> Path:
     nvrtc = load_nvrtc()
     key = "\0".join((source(name), str(FLAGS), str(arch), str(nvrtc.getVersion())))
     file = (
-        _cache_folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
+        cache_folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
     )
     if not file.exists():
         cubin, _ = compile_cubin(nvrtc, name, arch)

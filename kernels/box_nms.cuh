@@ -1,5 +1,11 @@
 // box_nms: what is its own of the op; sort.cuh and nms.cuh have the rest. In order:
-// box_nms_score -> sort_* -> box_nms_gather -> nms_* -> box_nms_write.
+// box_nms_score -> sort_* -> box_nms_gather -> nms_* -> box_nms_write; box_nms_copy where no row is
+// to take part, which to MXNet means that all stay as they are.
+//
+// Backward: each row of the gradient is that of the result which came from it, if any did. So that
+// every row is written once, by neighbouring threads, the index is inverted first. The inverse
+// needs no memory of its own: until a row is written, its first number's place holds where it comes
+// from.
 #pragma once
 #include "box.cuh"
 #include "order.cuh"
@@ -73,12 +79,13 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // out (B, N, width): the kept rows in the keys' order, then rows of -1. A thread makes one number.
+// index (B, N): the row of data that each came from, or -1; not touched if not `with_index`.
 extern "C" __global__ void __launch_bounds__(256)
-    box_nms_write(float* __restrict__ out, const float* __restrict__ data,
+    box_nms_write(float* __restrict__ out, int* __restrict__ index, const float* __restrict__ data,
                   const unsigned long long* __restrict__ keys,
                   const unsigned long long* __restrict__ kept, const int* __restrict__ kept_before,
                   const int* __restrict__ counts, int num, int limit,
-                  const cvops::NmsColumns columns, int conversion) {
+                  const cvops::NmsColumns columns, int conversion, int with_index) {
   using namespace cvops;
   const int batch = blockIdx.x, words = (int)ceil_div(num, 64);
   const int count = min(counts[batch], limit);
@@ -96,11 +103,68 @@ extern "C" __global__ void __launch_bounds__(256)
                                 : kept_before[words];
     const int to = is_kept ? before : kept_before[words] + i - before;
     float value = -1;
+    int from = -1;
     if (is_kept) {
-      const int64 from = (int64)batch * num + index_of(keys[(int64)batch * num + i]);
-      value = nms_converted(data + from * columns.width, columns, conversion, c);
+      from = (int)index_of(keys[(int64)batch * num + i]);
+      value = nms_converted(data + base + (int64)from * columns.width, columns, conversion, c);
     }
     out[base + (int64)to * columns.width + c] = value;
+    if (with_index && c == 0) index[(int64)batch * num + to] = from;
+  }
+}
+
+// out = data, `rows` of them in sets of `num`.
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_copy(float* __restrict__ out, int* __restrict__ index, const float* __restrict__ data,
+                 long long rows, int num, int width, int with_index) {
+  using namespace cvops;
+  const int64 me = blockIdx.x * (int64)blockDim.x + threadIdx.x;
+  const int64 threads = (int64)gridDim.x * blockDim.x;
+  for (int64 k = me; k < rows * width; k += threads) out[k] = data[k];
+  for (int64 row = me; with_index && row < rows; row += threads) index[row] = (int)(row % num);
+}
+
+// sources (rows, width), of which the first column is used: each row comes from nowhere.
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_backward_clear(int* __restrict__ sources, long long rows, int width) {
+  using namespace cvops;
+  const int64 threads = (int64)gridDim.x * blockDim.x;
+  for (int64 row = blockIdx.x * (int64)blockDim.x + threadIdx.x; row < rows; row += threads) {
+    sources[row * width] = -1;
+  }
+}
+
+// The inverse of index (rows, in sets of `num`): of several that name a row, the last counts.
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_backward_invert(int* __restrict__ sources, const int* __restrict__ index,
+                            long long rows, int num, int width) {
+  using namespace cvops;
+  const int64 threads = (int64)gridDim.x * blockDim.x;
+  for (int64 row = blockIdx.x * (int64)blockDim.x + threadIdx.x; row < rows; row += threads) {
+    const int at = index[row], i = (int)(row % num);
+    if (at >= 0 && at < num) atomicMax(&sources[(row - i + at) * width], i);
+  }
+}
+
+// grad (rows, width), which holds the inverse, from out_grad (rows, width). A block takes as many
+// rows at a time as it has threads.
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_backward(float* __restrict__ grad, const float* __restrict__ out_grad, long long rows,
+                     int num, int width) {
+  using namespace cvops;
+  __shared__ int sources[256];
+  const int me = (int)threadIdx.x, threads = (int)blockDim.x;
+  for (int64 first = blockIdx.x * (int64)threads; first < rows;
+       first += gridDim.x * (int64)threads) {
+    const int count = rows - first < threads ? (int)(rows - first) : threads;
+    if (me < count) sources[me] = (int)bits_of(grad[(first + me) * width]);
+    __syncthreads();
+    for (int64 k = me; k < (int64)count * width; k += threads) {
+      const int i = (int)(k / width), source = sources[i];
+      const int64 row = first + i, from = row - row % num + source;
+      grad[first * width + k] = source < 0 ? 0.0f : out_grad[from * width + (k - (int64)i * width)];
+    }
+    __syncthreads();
   }
 }
 #endif

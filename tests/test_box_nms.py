@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvops import box_iou, box_nms
+from cvops import box_iou, box_nms, box_nms_backward
 
 #: Every option takes part in some row.
 OPTIONS = [
@@ -63,6 +63,39 @@ def test_by_hand(run):
     out = run(box_nms, data, id_index=0, topk=3)
     np.testing.assert_array_equal(out[:2], data[[1, 2]])
     np.testing.assert_array_equal(out[2:], np.full((3, 6), -1))
+    # Where the rows came from.
+    _, index = run(box_nms, data, id_index=0, return_index=True)
+    assert index.tolist() == [1, 2, 4, -1, -1]
+    assert index.dtype == np.int32
+
+
+def test_none_takes_part(run):
+    data = rows(np.random.default_rng(0), 2, 300)
+    out, index = run(box_nms, data, topk=0, out_format="center", return_index=True)
+    np.testing.assert_array_equal(out, data)
+    np.testing.assert_array_equal(index, [np.arange(300)] * 2)
+
+
+def test_gradient_by_hand(run):
+    out_grad = np.arange(1, 16, dtype=np.float32).reshape(3, 5)
+    grad = run(box_nms_backward, out_grad, np.int32([2, 0, -1]))
+    np.testing.assert_array_equal(grad, [[6, 7, 8, 9, 10], [0] * 5, [1, 2, 3, 4, 5]])
+
+
+def test_gradient_of_rows_that_are_not_there(run):
+    out_grad = np.arange(24, dtype=np.float32).reshape(2, 6, 2)
+    index = np.int32([[-1, 6, 1, -(2**31), 2**31 - 1, -6], [7, 0, -2, 12, 5, 6]])
+    expected = np.zeros((2, 6, 2), np.float32)
+    expected[0, 1], expected[1, 0], expected[1, 5] = [4, 5], [14, 15], [20, 21]
+    np.testing.assert_array_equal(run(box_nms_backward, out_grad, index), expected)
+
+
+def test_of_gradients_for_one_row_the_last_counts(run):
+    out_grad = np.arange(600, dtype=np.float32).reshape(600, 1)
+    grad = run(box_nms_backward, out_grad, np.arange(600, dtype=np.int32) % 7)
+    # 600 is 85 * 7 + 5.
+    np.testing.assert_array_equal(grad[:7, 0], [595, 596, 597, 598, 599, 593, 594])
+    assert not grad[7:].any()
 
 
 def test_ties_keep_their_order(run):
@@ -83,8 +116,36 @@ def test_against_the_oracle(run, num, options):
     rng = np.random.default_rng(num)
     for ties, special in ((False, False), (True, False), (True, True)):
         data = as_run(rows(rng, 2, num, ties=ties, special=special), options)
-        expected = box_nms(data, **options, backend="numpy")
+        expected, expected_index = box_nms(data, **options, return_index=True, backend="numpy")
+        out, index = run(box_nms, data, **options, return_index=True)
+        np.testing.assert_array_equal(out, expected)
+        np.testing.assert_array_equal(index, expected_index)
         np.testing.assert_array_equal(run(box_nms, data, **options), expected)
+        out_grad = rng.normal(size=data.shape).astype(np.float32)
+        expected = box_nms_backward(out_grad, index, backend="numpy")
+        np.testing.assert_array_equal(run(box_nms_backward, out_grad, index), expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (257, 3), (3, 300, 7), (2, 2, 511, 1), (1, 20, 300)])
+def test_gradient_against_the_oracle(run, shape):
+    rng = np.random.default_rng(9)
+    out_grad = rng.normal(size=shape).astype(np.float32)
+    index = rng.integers(-3, shape[-2] + 3, shape[:-1]).astype(np.int32)
+    expected = box_nms_backward(out_grad, index, backend="numpy")
+    np.testing.assert_array_equal(run(box_nms_backward, out_grad, index), expected)
+
+
+def test_index_names_the_rows(run):
+    data = rows(np.random.default_rng(10), 2, 3, 200)
+    out, index = run(box_nms, data, id_index=0, return_index=True)
+    kept = index >= 0
+    named = np.take_along_axis(data, index[..., None].astype(int), axis=-2)
+    np.testing.assert_array_equal(out[kept], named[kept])
+    assert (out[~kept] == -1).all()
+    # The gradient of the kept numbers' sum is 1 in each kept row of data.
+    grad = run(box_nms_backward, np.where(kept[..., None], np.ones_like(out), 5), index)
+    assert set(np.unique(grad)) == {0, 1}
+    assert grad.sum() == 6 * kept.sum()
 
 
 @pytest.mark.parametrize("num", [2048, 2049, 4500])
@@ -115,7 +176,16 @@ def test_sets_are_independent(run):
 
 @pytest.mark.parametrize("shape", [(0, 6), (0, 5, 6), (3, 0, 6)])
 def test_empty(run, shape):
-    assert run(box_nms, np.zeros(shape, np.float32)).shape == shape
+    out, index = run(box_nms, np.zeros(shape, np.float32), return_index=True)
+    assert (out.shape, index.shape) == (shape, shape[:-1])
+    assert run(box_nms, out).shape == shape
+    assert run(box_nms, out, topk=0).shape == shape
+    assert run(box_nms_backward, out, index).shape == shape
+
+
+def test_gradient_of_rows_without_numbers(run):
+    out_grad = np.zeros((2, 3, 0), np.float32)
+    assert run(box_nms_backward, out_grad, np.zeros((2, 3), np.int32)).shape == (2, 3, 0)
 
 
 def test_what_it_promises(run):
@@ -143,15 +213,29 @@ def test_what_it_promises(run):
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "defaults")
 def test_equals_mxnet(mx, backend, options, seed, num, ties, special):
     data = as_run(rows(np.random.default_rng(seed), 2, num, ties=ties, special=special), options)
-    theirs = mx.nd.contrib.box_nms(mx.nd.array(data), **options).asnumpy()
-    np.testing.assert_array_equal(box_nms(data, **options, backend=backend), theirs)
+    x = mx.nd.array(data)
+    x.attach_grad()
+    with mx.autograd.record():
+        theirs = mx.nd.contrib.box_nms(x, **options)
+    out_grad = np.random.default_rng(seed).normal(size=data.shape).astype(np.float32)
+    theirs.backward(mx.nd.array(out_grad))
+    out, index = box_nms(data, **options, return_index=True, backend=backend)
+    np.testing.assert_array_equal(out, theirs.asnumpy())
+    grad = box_nms_backward(out_grad, index, backend=backend)
+    np.testing.assert_array_equal(grad, x.grad.asnumpy())
 
 
 def test_sanitized(run_sanitized):
     data = rows(np.random.default_rng(8), 2, 130, ties=True)
-    out = run_sanitized(box_nms, data, id_index=0, out_format="center")
-    expected = box_nms(data, id_index=0, out_format="center", backend="numpy")
-    np.testing.assert_array_equal(out, expected)
+    for topk in (-1, 0):
+        options = dict(id_index=0, out_format="center", topk=topk)
+        out, index = run_sanitized(box_nms, data, **options, return_index=True)
+        np.testing.assert_array_equal(out, box_nms(data, **options, backend="numpy"))
+        grad = run_sanitized(box_nms_backward, data, index)
+        np.testing.assert_array_equal(grad, box_nms_backward(data, index, backend="numpy"))
+    index = np.random.default_rng(9).integers(-9, 139, (2, 130)).astype(np.int32)
+    grad = run_sanitized(box_nms_backward, data, index)
+    np.testing.assert_array_equal(grad, box_nms_backward(data, index, backend="numpy"))
 
 
 SIX = np.zeros((3, 6), np.float32)
@@ -184,3 +268,35 @@ SIX = np.zeros((3, 6), np.float32)
 def test_refuses(data, options, error, message):
     with pytest.raises(error, match=message):
         box_nms(data, **options)
+
+
+INDEX = np.zeros(3, np.int32)
+
+
+@pytest.mark.parametrize(
+    ("out_grad", "index", "error", "message"),
+    [
+        (SIX[0], INDEX, ValueError, r"out_grad: expected shape \(\.\.\., N, K\), got \(6,\)"),
+        (SIX.astype("f8"), INDEX, TypeError, "out_grad: expected float32, got float64"),
+        (SIX, INDEX.astype("i8"), TypeError, "index: expected int32, got int64"),
+        (SIX, INDEX[:2], ValueError, r"index: expected shape \(3,\), got \(2,\)"),
+        (SIX, INDEX[:, None], ValueError, r"index: expected shape \(3,\), got \(3, 1\)"),
+        (SIX[None], INDEX, ValueError, r"index: expected shape \(1, 3\), got \(3,\)"),
+        (SIX, [0, 1, 2], TypeError, "index: expected an array .* got list"),
+        (
+            np.broadcast_to(SIX[:1], (2**24, 6)),
+            INDEX,
+            ValueError,
+            "out_grad: expected fewer than 16776960 rows",
+        ),
+        (
+            np.broadcast_to(SIX[:, :1], (3, 2**31)),
+            INDEX,
+            ValueError,
+            r"of fewer than 2\*\*31 numbers, got shape \(3, 2147483648\)",
+        ),
+    ],
+)
+def test_gradient_refuses(out_grad, index, error, message):
+    with pytest.raises(error, match=message):
+        box_nms_backward(out_grad, index)

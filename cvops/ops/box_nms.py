@@ -1,7 +1,8 @@
-"""Non-maximum suppression of boxes with scores."""
+"""Non-maximum suppression of boxes with scores, and its gradient."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from cvops.ops.box_iou import _intersection, _sized
 
 Array = TypeVar("Array")
 _OP = Op("box_nms")
+_BACKWARD = Op("box_nms_backward")
 _COLUMNS = np.dtype([("width", "i4"), ("score", "i4"), ("coord", "i4"), ("id", "i4")])
 
 
@@ -28,7 +30,7 @@ class _Contest(NamedTuple):
     center: bool
     #: 0 none, 1 to center format, 2 to corner format.
     conversion: int
-    #: How many rows take part at most.
+    #: How many rows take part at most; 0 for a copy of all.
     limit: int
 
 
@@ -45,8 +47,9 @@ def box_nms(
     in_format: str = "corner",
     out_format: str = "corner",
     *,
+    return_index: bool = False,
     backend: str | None = None,
-) -> Array:
+) -> Any:
     """Greedy non-maximum suppression: of boxes that overlap too much, the best stays.
 
     As ``mx.nd.contrib.box_nms`` of MXNet 1.9.1 on the CPU, bit for bit. Rows whose score is above
@@ -68,11 +71,14 @@ def box_nms(
         in_format: "corner" for (x1, y1, x2, y2), "center" for (x, y, width, height).
         out_format: the same for the result. As in MXNet, a box whose first coordinate is negative
             is not converted.
+        return_index: whether to give the second result, which :func:`box_nms_backward` takes.
         backend: which implementation; by default the best for the array's device.
 
     Returns:
-        float32, ``data``'s shape: the kept rows, best first, then rows of -1. On a GPU no value is
-        read back, so that the call can be captured in a CUDA graph.
+        ``out``, float32 of ``data``'s shape: the kept rows, best first, then rows of -1. With
+        ``return_index`` the pair of it and ``index``, int32 (..., N): which of the N rows of its
+        set each row of ``out`` came from, -1 for rows of -1. On a GPU no value is read back, so
+        that the call can be captured in a CUDA graph.
 
     Raises:
         TypeError: ``data`` is not a float32 array; an argument is not a number.
@@ -111,24 +117,67 @@ def box_nms(
         conversion=0 if in_format == out_format else 1 if out_format == "center" else 2,
         limit=shape[-2] if topk < 0 else min(topk, shape[-2]),
     )
-    if topk == 0 or 0 in shape:
-        return call.library.copy(data)
-    return call(call.array("data", (..., "N", "K")), contest)
+    out = call(call.array("data", (..., "N", "K")), contest, bool(return_index))
+    return out if return_index else out[0]
+
+
+def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:
+    """The gradient of :func:`box_nms` with respect to ``data``.
+
+    As the gradient of ``mx.nd.contrib.box_nms`` of MXNet 1.9.1 on the CPU, bit for bit: each row of
+    ``out_grad`` is copied to where its ``index`` points, and all other rows are 0. The rows are
+    copied as they are also where :func:`box_nms` has converted the boxes.
+
+    Args:
+        out_grad: the gradient with respect to ``out``, float32 (..., N, K).
+        index: the second result of :func:`box_nms`, int32 (..., N). What is not in [0, N), as -1,
+            is left out. If a row is named several times, which :func:`box_nms` never does, the last
+            counts.
+        backend: which implementation; by default the best for the arrays' device.
+
+    Returns:
+        float32, ``out_grad``'s shape.
+
+    Raises:
+        TypeError: ``out_grad`` is not a float32 array or ``index`` not an int32 one, or they differ
+            in kind or device.
+        ValueError: ``out_grad`` has fewer than two axes, N is 65535 * 256 or more, K 2**31 or more;
+            ``index`` has not ``out_grad``'s shape but for the last axis.
+    """
+    call = _BACKWARD.call(backend, out_grad=out_grad, index=index)
+    shape = call.shape("out_grad", (..., "N", "K"))
+    if shape[-2] >= _nms.MOST_ROWS or shape[-1] >= 2**31:
+        raise ValueError(
+            f"out_grad: expected fewer than {_nms.MOST_ROWS} rows of fewer than 2**31 numbers, "
+            f"got shape {shape}"
+        )
+    rows = call.array("out_grad", (..., "N", "K"))
+    return call(rows, call.array("index", shape[:-1], ("int32",)))
+
+
+def _sizes(data: Any) -> tuple[int, int, int]:
+    """The number of sets, the rows of each and the numbers of a row."""
+    *leading, num, width = data.shape
+    return math.prod(leading), num, width
 
 
 @_OP.body("numpy")
 def _numpy(
-    data: np.ndarray,
-    contest: _Contest,
-) -> np.ndarray:
+    data: np.ndarray, contest: _Contest, return_index: bool
+) -> tuple[np.ndarray, np.ndarray]:
     _, score, coord, id_ = contest.columns.item()
-    out = np.full_like(data, -1)
-    for rows, result in zip(data.reshape(-1, *data.shape[-2:]), out.reshape(-1, *data.shape[-2:])):
+    sizes = _sizes(data)
+    out, index = np.full(sizes, -1, np.float32), np.full(sizes[:2], -1, np.int32)
+    if contest.limit == 0:
+        index[:] = np.arange(sizes[1])
+        return data.copy(), index.reshape(data.shape[:-1])
+    for rows, result, source in zip(data.reshape(sizes), out, index):
         valid = rows[:, score] > contest.valid_thresh
         if id_ >= 0:
             valid &= rows[:, id_] != contest.background_id
-        rows = rows[valid]
-        rows = rows[np.argsort(-rows[:, score], kind="stable")[: contest.limit]]
+        order = np.flatnonzero(valid)
+        order = order[np.argsort(-rows[order, score], kind="stable")[: contest.limit]]
+        rows = rows[order]
         boxes, areas = _sized(rows[:, coord : coord + 4], contest.center)
         classes = _truncated(rows[:, id_]) if contest.by_class else np.zeros(len(rows))
         alive = np.ones(len(rows), bool)
@@ -142,8 +191,9 @@ def _numpy(
                 iou = overlap / (areas[i] + areas[later] - overlap)
             alive[later[iou > contest.overlap_thresh]] = False
         result[: alive.sum()] = rows[alive]
+        source[: alive.sum()] = order[alive]
     _convert(out[..., coord : coord + 4], contest.conversion)
-    return out
+    return out.reshape(data.shape), index.reshape(data.shape[:-1])
 
 
 def _truncated(x: np.ndarray) -> np.ndarray:
@@ -173,19 +223,31 @@ def _native_arguments(module: Any, contest: _Contest) -> tuple[Any, ...]:
 
 
 @_OP.body("native")
-def _native(data: np.ndarray, contest: _Contest) -> np.ndarray:
+def _native(
+    data: np.ndarray, contest: _Contest, return_index: bool
+) -> tuple[np.ndarray, np.ndarray]:
     out = np.empty_like(data)
+    index = np.empty(data.shape[:-1] if return_index else (0,), np.int32)
     native = _gpu.extension()
-    native.box_nms(out, data, *_native_arguments(native, contest))
-    return out
+    batch, num, _ = _sizes(data)
+    native.box_nms(out, index, data, batch, num, *_native_arguments(native, contest))
+    return out, index
 
 
 @_OP.body("kernels")
-def _kernels(gpu: _gpu.Gpu, data: Buffer, contest: _Contest) -> Buffer:
+def _kernels(
+    gpu: _gpu.Gpu, data: Buffer, contest: _Contest, return_index: bool
+) -> tuple[Buffer, Buffer]:
     out = gpu.empty(data.shape, np.float32)
-    num, width = data.shape[-2:]
-    batch = data.size // (num * width)
+    index = gpu.empty(data.shape[:-1] if return_index else (0,), np.int32)
+    batch, num, width = _sizes(data)
     columns, limit = contest.columns, contest.limit
+    if batch * num == 0:
+        return out, index
+    if limit == 0:
+        args = out, index, data, batch * num, num, width, return_index
+        gpu.launch("box_nms", "box_nms_copy", (_blocks(data.size),), (256,), *args)
+        return out, index
     tiles = -(-num // _nms.TILE)
     keys = gpu.empty((batch, num), np.uint64)
     tile_counts = gpu.empty((batch, tiles), np.int32)
@@ -204,19 +266,63 @@ def _kernels(gpu: _gpu.Gpu, data: Buffer, contest: _Contest) -> Buffer:
     kept, kept_before = _nms.suppress(gpu, boxes, counts, limit, rule)
     blocks = min(-(-num * width // 256), 65535)
     gpu.launch(
-        *("box_nms", "box_nms_write", (batch, blocks), (256,), out, data, keys, kept),
-        *(kept_before, counts, num, limit, columns, contest.conversion),
+        *("box_nms", "box_nms_write", (batch, blocks), (256,), out, index, data, keys, kept),
+        *(kept_before, counts, num, limit, columns, contest.conversion, return_index),
     )
-    return out
+    return out, index
+
+
+def _blocks(threads: int) -> int:
+    return min(-(-threads // 256), 1 << 16)
 
 
 @_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Native, data: Buffer, contest: _Contest) -> Buffer:
+def _native_cuda(
+    gpu: _gpu.Native, data: Buffer, contest: _Contest, return_index: bool
+) -> tuple[Buffer, Buffer]:
     out = gpu.empty(data.shape, np.float32)
-    num, width = data.shape[-2:]
-    batch = data.size // (num * width)
+    index = gpu.empty(data.shape[:-1] if return_index else (0,), np.int32)
+    batch, num, _ = _sizes(data)
     workspace = gpu.empty((gpu.module.box_nms_workspace(batch, num),), np.uint8)
-    pointers = out.pointer, workspace.pointer, data.pointer
+    index_pointer = index.pointer if return_index else 0
+    pointers = out.pointer, index_pointer, workspace.pointer, data.pointer
     arguments = _native_arguments(gpu.module, contest)
     gpu.module.box_nms_cuda(*pointers, batch, num, *arguments, gpu.stream)
-    return out
+    return out, index
+
+
+@_BACKWARD.body("numpy")
+def _backward_numpy(out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
+    batch, num, _ = sizes = _sizes(out_grad)
+    grad = np.zeros(sizes, np.float32)
+    for result, rows, at in zip(grad, out_grad.reshape(sizes), index.reshape(batch, num)):
+        inside = (at >= 0) & (at < num)
+        result[at[inside]] = rows[inside]
+    return grad.reshape(out_grad.shape)
+
+
+@_BACKWARD.body("native")
+def _backward_native(out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
+    grad = np.empty_like(out_grad)
+    _gpu.extension().box_nms_backward(grad, out_grad, index, *_sizes(out_grad))
+    return grad
+
+
+@_BACKWARD.body("kernels")
+def _backward_kernels(gpu: _gpu.Gpu, out_grad: Buffer, index: Buffer) -> Buffer:
+    grad = gpu.empty(out_grad.shape, np.float32)
+    batch, num, width = _sizes(out_grad)
+    rows = batch * num
+    grid, block = (_blocks(rows) if width else 0,), (256,)
+    gpu.launch("box_nms", "box_nms_backward_clear", grid, block, grad, rows, width)
+    gpu.launch("box_nms", "box_nms_backward_invert", grid, block, grad, index, rows, num, width)
+    gpu.launch("box_nms", "box_nms_backward", grid, block, grad, out_grad, rows, num, width)
+    return grad
+
+
+@_BACKWARD.body("native_cuda")
+def _backward_native_cuda(gpu: _gpu.Native, out_grad: Buffer, index: Buffer) -> Buffer:
+    grad = gpu.empty(out_grad.shape, np.float32)
+    pointers = grad.pointer, out_grad.pointer, index.pointer
+    gpu.module.box_nms_backward_cuda(*pointers, *_sizes(out_grad), gpu.stream)
+    return grad

@@ -1,0 +1,156 @@
+#include "box_nms.h"
+
+#include "nms.h"
+#include "operator.h"
+#include "workspace.h"
+
+namespace cvops::external {
+namespace {
+
+struct BoxNms : Operator {
+  static constexpr const char* kName = "box_nms";
+  static const std::vector<const char*> kInputs;
+
+  NmsOptions options;
+  int topk;
+
+  explicit BoxNms(Options& o) : topk(o.integer("topk", -1)) {
+    const int coord = o.integer("coord_start", 2), score = o.integer("score_index", 1),
+              id = o.integer("id_index", -1);
+    const int in_format = o.choice("in_format", {"corner", "center"});
+    const int out_format = o.choice("out_format", {"corner", "center"});
+    const bool by_class = id >= 0 && !o.boolean("force_suppress", false);
+    options = {{0, score, coord, std::max(id, -1)},
+               {o.number("overlap_thresh", 0.5), false, by_class, in_format == 1},
+               o.number("valid_thresh", 0),
+               (float)o.integer("background_id", -1),
+               in_format == out_format ? 0 : out_format == 1 ? 1 : 2,
+               0};
+  }
+
+  Shapes shapes(Inputs in) const {
+    const Shape& data = in[0];
+    const auto [_, score, coord, id] = options.columns;
+    if (data.size() < 2) in.refuse(0, "shape (..., N, K)");
+    const int width = (int)data.back();
+    if (width < 5 + (id > 0)) {
+      in.refuse(0, id > 0 ? "rows of a score, a class and 4 coordinates or more"
+                          : "rows of a score and 4 coordinates or more");
+    }
+    if (data[data.size() - 2] >= kMostRows) {
+      in.refuse(0, "fewer than " + std::to_string(kMostRows) + " rows");
+    }
+    auto refuse_column = [&](const char* name, const char* expected, int got) {
+      throw Refused(std::string(name) + ": expected " + expected + ", got " + std::to_string(got) +
+                    " for rows of " + std::to_string(width));
+    };
+    auto among_coordinates = [&](int column) { return coord <= column && column < coord + 4; };
+    if (score < 0 || score >= width || among_coordinates(score)) {
+      refuse_column("score_index", "a column beside the coordinates", score);
+    }
+    if (coord < 0 || coord > width - 4) refuse_column("coord_start", "four columns", coord);
+    if (id >= width || (id >= 0 && among_coordinates(id)) || id == score) {
+      refuse_column("id_index", "a column of its own or -1", id);
+    }
+    return {data};
+  }
+
+  struct Sizes {
+    int64 batch, num;
+    int width;
+  };
+
+  static Sizes sizes(const mxnet::ext::MXTensor& data) {
+    const auto& shape = data.shape;
+    const int64 num = shape[shape.size() - 2], width = shape.back();
+    return {num && width ? data.size() / (num * width) : 0, num, (int)width};
+  }
+
+  NmsOptions of(Sizes size) const {
+    NmsOptions own = options;
+    own.columns.width = size.width;
+    own.limit = (int)(topk < 0 ? size.num : std::min<int64>(topk, size.num));
+    return own;
+  }
+
+  void forward(const Cpu& cpu, Tensors& in, Tensors& out) const {
+    const Sizes size = sizes(in[0]);
+    if (topk == 0 || size.batch == 0) {
+      copy(cpu, out[0].data_ptr, in[0].data_ptr, bytes(out[0]));
+    } else {
+      cpu::box_nms(out[0].data<float>(), nullptr, in[0].data<float>(), size.batch, size.num,
+                   of(size));
+    }
+  }
+
+  // Which rows were kept is found again: see ROIPooling.
+  void backward(const Cpu& cpu, Tensors& in, Tensors& out) const {
+    auto &out_grad = in[0], &data = in[1];
+    const Sizes size = sizes(data);
+    if (topk == 0 || size.batch == 0) {
+      copy(cpu, out[0].data_ptr, out_grad.data_ptr, bytes(out[0]));
+      return;
+    }
+    std::vector<float> kept(data.size());
+    std::vector<int> index(size.batch * size.num);
+    cpu::box_nms(kept.data(), index.data(), data.data<float>(), size.batch, size.num, of(size));
+    cpu::box_nms_backward(out[0].data<float>(), out_grad.data<float>(), index.data(), size.batch,
+                          size.num, size.width);
+  }
+
+#ifdef CVOPS_CUDA
+  int64 workspace(Tensors& in) const {
+    const Sizes size = sizes(in[0]);
+    return topk == 0 || size.batch == 0 ? 0 : cuda::box_nms_workspace(size.batch, size.num);
+  }
+
+  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
+    const Sizes size = sizes(in[0]);
+    if (topk == 0 || size.batch == 0) {
+      copy(gpu, out[0].data_ptr, in[0].data_ptr, bytes(out[0]));
+    } else {
+      cuda::box_nms(out[0].data<float>(), nullptr, gpu.workspace, in[0].data<float>(), size.batch,
+                    size.num, of(size), gpu.stream);
+    }
+  }
+
+  struct Scratch {
+    char* nms;
+    float* kept;
+    int* index;
+    Scratch(Workspace& workspace, Sizes size)
+        : nms(workspace.take<char>(cuda::box_nms_workspace(size.batch, size.num))),
+          kept(workspace.take<float>(size.batch * size.num * size.width)),
+          index(workspace.take<int>(size.batch * size.num)) {}
+  };
+
+  int64 backward_workspace(Tensors& in) const {
+    const Sizes size = sizes(in[1]);
+    if (topk == 0 || size.batch == 0) return 0;
+    Workspace workspace;
+    Scratch(workspace, size);
+    return workspace.size();
+  }
+
+  void backward(const Gpu& gpu, Tensors& in, Tensors& out) const {
+    auto &out_grad = in[0], &data = in[1];
+    const Sizes size = sizes(data);
+    if (topk == 0 || size.batch == 0) {
+      copy(gpu, out[0].data_ptr, out_grad.data_ptr, bytes(out[0]));
+      return;
+    }
+    Workspace workspace(gpu.workspace);
+    Scratch scratch(workspace, size);
+    cuda::box_nms(scratch.kept, scratch.index, scratch.nms, data.data<float>(), size.batch,
+                  size.num, of(size), gpu.stream);
+    cuda::box_nms_backward(out[0].data<float>(), out_grad.data<float>(), scratch.index, size.batch,
+                           size.num, size.width, gpu.stream);
+  }
+#endif
+};
+
+const std::vector<const char*> BoxNms::kInputs = {"data"};
+Register<BoxNms> registered;
+
+}  // namespace
+}  // namespace cvops::external

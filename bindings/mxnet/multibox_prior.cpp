@@ -1,0 +1,69 @@
+#include "multibox_prior.h"
+
+#include "operator.h"
+
+namespace cvops::external {
+namespace {
+
+struct MultiBoxPrior : Operator {
+  static constexpr const char* kName = "MultiBoxPrior";
+  static const std::vector<const char*> kInputs;
+
+  std::vector<float> size, ratio;  // of the anchors of one cell
+  bool clip;
+  std::vector<float> steps, offsets;
+
+  explicit MultiBoxPrior(Options& options)
+      : clip(options.boolean("clip", false)),
+        steps(options.numbers("steps", {-1, -1}, 2)),
+        offsets(options.numbers("offsets", {0.5, 0.5}, 2)) {
+    const std::vector<float> ratios = options.numbers("ratios", {1});
+    size = options.numbers("sizes", {1});
+    ratio.assign(size.size(), ratios[0]);
+    for (size_t i = 1; i < ratios.size(); ++i) {
+      size.push_back(size[0]);
+      ratio.push_back(ratios[i]);
+    }
+    if (steps[0] * steps[1] < 0) throw Refused("steps: expected both positive or neither");
+    for (float offset : offsets) {
+      if (!(offset >= 0 && offset <= 1)) throw Refused("offsets: expected numbers in [0, 1]");
+    }
+  }
+
+  Shapes shapes(Inputs in) const {
+    if (in[0].size() < 4) in.refuse(0, "shape (N, C, H, W, ...)");
+    const int64 height = in[0][2], width = in[0][3];
+    if (height == 0 || width == 0) in.refuse(0, "a height and a width above 0");
+    const int64 num = height * width * (int64)size.size();
+    if (num >= (int64)1 << 31) in.refuse(0, "fewer than 2^31 anchors");
+    return {{1, (unsigned)num, 4}};
+  }
+
+  PriorGrid grid(const Tensors& in) const {
+    const int height = (int)in[0].shape[2], width = (int)in[0].shape[3];
+    const bool given = steps[0] > 0 && steps[1] > 0;
+    return {height,
+            width,
+            given ? steps[0] : 1.0f / (float)height,
+            given ? steps[1] : 1.0f / (float)width,
+            offsets[0],
+            offsets[1]};
+  }
+
+  cvops::Shapes of_a_cell() const { return {size.data(), ratio.data(), (int)size.size()}; }
+
+  void forward(const Cpu&, Tensors& in, Tensors& out) const {
+    cpu::multibox_prior(out[0].data<float>(), grid(in), of_a_cell(), clip);
+  }
+#ifdef CVOPS_CUDA
+  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
+    cuda::multibox_prior(out[0].data<float>(), grid(in), of_a_cell(), clip, gpu.stream);
+  }
+#endif
+};
+
+const std::vector<const char*> MultiBoxPrior::kInputs = {"data"};
+Register<MultiBoxPrior> registered;
+
+}  // namespace
+}  // namespace cvops::external

@@ -1,0 +1,90 @@
+#include "multibox_target.h"
+
+#include "operator.h"
+
+namespace cvops::external {
+namespace {
+
+struct MultiBoxTarget : Operator {
+  static constexpr const char* kName = "MultiBoxTarget";
+  static const std::vector<const char*> kInputs;
+  static constexpr int kOutputs = 3;
+
+  TargetOptions options;
+
+  explicit MultiBoxTarget(Options& o) {
+    const std::vector<float> variances = o.numbers("variances", {0.1, 0.1, 0.2, 0.2}, 4);
+    options = {o.number("overlap_threshold", 0.5),
+               o.number("ignore_label", -1),
+               o.number("negative_mining_ratio", -1),
+               o.number("negative_mining_thresh", 0.5),
+               variances[0],
+               variances[1],
+               variances[2],
+               variances[3]};
+    o.integer("minimum_negative_samples", 0);  // not used, as in MXNet on the CPU
+    if (options.mining_ratio > 0 && !(options.mining_threshold > 0)) {
+      throw Refused("negative_mining_thresh: expected a positive number");
+    }
+  }
+
+  Shapes shapes(Inputs in) const {
+    in.expect(0, {1, "A", 4});
+    if (in.expect(1, {"B", "G", "W"})[2] < 5) in.refuse(1, "rows of 5 or more");
+    const Shape& predicted = in.expect(2, {"B", "C", "A"});
+    const unsigned batch = predicted[0], num = predicted[2];
+    if (num == 0 || num >= 1u << 30) in.refuse(0, "from 1 to 2^30 - 1 anchors");
+    if (predicted[1] == 0) in.refuse(2, "one class or more");
+    return {{batch, 4 * num}, {batch, 4 * num}, {batch, num}};
+  }
+
+  static TargetShape shape(const Tensors& in) {
+    const auto &label = in[1].shape, &predicted = in[2].shape;
+    return {(int)label[0], (int)predicted[2], (int)label[1], (int)label[2], (int)predicted[1]};
+  }
+
+  static TargetInputs inputs(Tensors& in) {
+    return {in[0].data<float>(), in[1].data<float>(), in[2].data<float>()};
+  }
+
+  static TargetOutputs outputs(Tensors& out) {
+    return {out[0].data<float>(), out[1].data<float>(), out[2].data<float>()};
+  }
+
+  void forward(const Cpu&, Tensors& in, Tensors& out) const {
+    refuse_half_padding(in[1]);
+    cpu::multibox_target(outputs(out), inputs(in), shape(in), options);
+  }
+
+#ifdef CVOPS_CUDA
+  int64 workspace(Tensors& in) const {
+    return cuda::multibox_target_workspace(shape(in), options);
+  }
+  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
+    if (in[1].shape[0] == 0) return;
+    cuda::multibox_target(outputs(out), inputs(in), shape(in), options, gpu.workspace, gpu.stream);
+  }
+#endif
+
+  // A row that ends an image's truths by its class, but has corners.
+  static void refuse_half_padding(mxnet::ext::MXTensor& label) {
+    const int64 images = label.shape[0], rows = label.shape[1], width = label.shape[2];
+    for (int64 image = 0; image < images; ++image) {
+      for (int64 i = 0; i < rows; ++i) {
+        const float* row = label.data<float>() + (image * rows + i) * width;
+        if (row[0] != -1) continue;
+        if (row[1] != -1 || row[2] != -1 || row[3] != -1 || row[4] != -1) {
+          throw Refused("label: expected corners of -1 where the class is -1, got others in image " +
+                        std::to_string(image) + ", row " + std::to_string(i));
+        }
+        break;
+      }
+    }
+  }
+};
+
+const std::vector<const char*> MultiBoxTarget::kInputs = {"anchor", "label", "cls_pred"};
+Register<MultiBoxTarget> registered;
+
+}  // namespace
+}  // namespace cvops::external

@@ -1,0 +1,267 @@
+#include "operator.h"
+
+#include <algorithm>
+#include <locale>
+#include <sstream>
+
+#include "workspace.h"
+
+namespace cvops::external {
+
+std::string text(const Shape& shape) {
+  std::string out = "(";
+  for (size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
+  return out + (shape.size() == 1 ? ",)" : ")");
+}
+
+// --- options --------------------------------------------------------------------------------------
+
+const std::string* Options::find(const char* name) {
+  known_.push_back(name);
+  auto found = given_.find(name);
+  return found == given_.end() ? nullptr : &found->second;
+}
+
+Options& Options::required(const char* name) {
+  if (!given_.count(name)) throw Refused(std::string(name) + ": is required");
+  return *this;
+}
+
+void Options::finish() const {
+  for (const auto& [name, value] : given_) {
+    if (std::find(known_.begin(), known_.end(), name) != known_.end()) continue;
+    if (name.compare(0, 2, "__") == 0) continue;
+    throw Refused(name + ": there is no such argument");
+  }
+}
+
+[[noreturn]] static void refuse(const char* name, const std::string& expected,
+                                const std::string& got) {
+  throw Refused(std::string(name) + ": expected " + expected + ", got " + got);
+}
+
+static std::string trimmed(const std::string& s) {
+  const size_t first = s.find_first_not_of(" \t"), last = s.find_last_not_of(" \t");
+  return first == std::string::npos ? "" : s.substr(first, last - first + 1);
+}
+
+// Whether all of `given` is a number, whatever the process's locale; NaN is not.
+static bool parse(const std::string& given, double* out) {
+  const std::string s = trimmed(given);
+  for (const char* infinity : {"inf", "+inf", "-inf"}) {
+    if (s == infinity) {
+      *out = s[0] == '-' ? -std::numeric_limits<double>::infinity()
+                         : std::numeric_limits<double>::infinity();
+      return true;
+    }
+  }
+  std::istringstream stream(s);
+  stream.imbue(std::locale::classic());
+  return stream >> *out && stream.peek() == std::char_traits<char>::eof();
+}
+
+static std::string number_text(double x) {
+  std::ostringstream stream;
+  stream.imbue(std::locale::classic());
+  stream << x;
+  return stream.str();
+}
+
+float Options::number(const char* name, double fallback, double low, double high) {
+  const std::string* given = find(name);
+  double x = fallback;
+  if (given && (!parse(*given, &x) || x < low || x > high)) {
+    std::string limits = std::max(-low, high) == kInfinity
+                             ? ""
+                             : " in [" + number_text(low) + ", " + number_text(high) + "]";
+    refuse(name, "a number" + limits, *given);
+  }
+  return (float)x;
+}
+
+int Options::integer(const char* name, int fallback, int low) {
+  const std::string* given = find(name);
+  if (!given) return fallback;
+  double x;
+  const bool ok = parse(*given, &x) && x == (double)(int64)x && x >= low &&
+                  x <= std::numeric_limits<int>::max();
+  if (!ok) {
+    refuse(name, low > 0 ? "an integer from " + std::to_string(low) + " on" : "an integer", *given);
+  }
+  return (int)x;
+}
+
+bool Options::boolean(const char* name, bool fallback) {
+  const std::string* given = find(name);
+  if (!given) return fallback;
+  const std::string s = trimmed(*given);
+  if (s == "True" || s == "true" || s == "1") return true;
+  if (s == "False" || s == "false" || s == "0") return false;
+  refuse(name, "True or False", *given);
+}
+
+std::vector<float> Options::numbers(const char* name, std::vector<double> fallback, size_t length) {
+  const std::string* given = find(name);
+  if (!given) return {fallback.begin(), fallback.end()};
+  std::string s = trimmed(*given);
+  if (s.size() >= 2 && ((s.front() == '(' && s.back() == ')') ||
+                        (s.front() == '[' && s.back() == ']'))) {
+    s = trimmed(s.substr(1, s.size() - 2));
+    if (!s.empty() && s.back() == ',') s.pop_back();
+  }
+  std::vector<float> out;
+  std::istringstream items(s);
+  bool ok = true;
+  for (std::string item; ok && std::getline(items, item, ',');) {
+    double x = 0;
+    ok = parse(item, &x);
+    out.push_back((float)x);
+  }
+  if (!ok || out.empty() || (length && out.size() != length)) {
+    refuse(name, length ? std::to_string(length) + " numbers" : "one number or more", *given);
+  }
+  return out;
+}
+
+int Options::choice(const char* name, std::initializer_list<const char*> choices) {
+  const std::string* given = find(name);
+  if (!given) return 0;
+  std::string names;
+  for (const char* const* c = choices.begin(); c != choices.end(); ++c) {
+    if (*given == *c) return (int)(c - choices.begin());
+    names += std::string(names.empty() ? "" : " or ") + "'" + *c + "'";
+  }
+  refuse(name, names, "'" + *given + "'");
+}
+
+// --- inputs ---------------------------------------------------------------------------------------
+
+Inputs::Inputs(const Shapes& shapes, const std::vector<const char*>& names)
+    : shapes_(shapes), names_(names) {
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    const unsigned unknown = (unsigned)-1;
+    if (std::count(shapes[i].begin(), shapes[i].end(), unknown)) {
+      throw Refused(std::string(names[i]) + ": its shape is not known here");
+    }
+  }
+}
+
+void Inputs::refuse(int i, const std::string& expected) const {
+  throw Refused(std::string(names_[i]) + ": expected " + expected + ", got " + text(shapes_[i]));
+}
+
+const Shape& Inputs::expect(int i, std::initializer_list<Axis> axes) {
+  const Shape& shape = shapes_[i];
+  std::string pattern, why;
+  for (const Axis& axis : axes) {
+    pattern += (pattern.empty() ? "" : ", ") + (axis.name ? axis.name : std::to_string(axis.size));
+  }
+  bool ok = shape.size() == axes.size();
+  for (size_t j = 0; ok && j < shape.size(); ++j) {
+    const Axis& axis = axes.begin()[j];
+    if (!axis.name) {
+      ok = shape[j] == (unsigned)axis.size;
+      continue;
+    }
+    auto known = std::find_if(known_.begin(), known_.end(),
+                              [&](const Known& k) { return k.name == axis.name; });
+    if (known == known_.end()) {
+      known_.push_back({axis.name, shape[j], i});
+    } else if (known->size != shape[j]) {
+      ok = false;
+      why = " with " + known->name + " = " + std::to_string(known->size) + " as in " +
+            names_[known->input];
+    }
+  }
+  if (!ok) refuse(i, "shape (" + pattern + (axes.size() == 1 ? ",)" : ")") + why);
+  return shape;
+}
+
+// --- running --------------------------------------------------------------------------------------
+
+int64 Operator::bytes(mxnet::ext::MXTensor& tensor) {
+  int64 item = 4;
+  switch (tensor.dtype) {
+    case mxnet::ext::kUint8:
+    case mxnet::ext::kInt8:
+      item = 1;
+      break;
+    case mxnet::ext::kFloat16:
+      item = 2;
+      break;
+    case mxnet::ext::kFloat64:
+    case mxnet::ext::kInt64:
+      item = 8;
+      break;
+    default:
+      break;
+  }
+  return std::accumulate(tensor.shape.begin(), tensor.shape.end(), item, std::multiplies<int64>());
+}
+
+const char* name_of(int type) {
+  const char* names[] = {"float32", "float64", "float16", "uint8", "int32", "int8", "int64"};
+  return type >= 0 && type < 7 ? names[type] : "another type";
+}
+
+// MXNet appends every message that the library has ever given to each error. One place for all
+// messages keeps each error to its own.
+static void tell(const std::string& message) {
+  static std::mutex mutex;
+  std::lock_guard<std::mutex> lock(mutex);
+  static std::stringstream& place = MX_ERROR_MSG;
+  place.str(message);
+}
+
+MXReturnValue guarded(const char* name, const std::function<void()>& body) {
+  try {
+    body();
+    return mxnet::ext::MX_SUCCESS;
+  } catch (const std::exception& error) {
+    tell(std::string("cvops_") + name + ": " + error.what());
+  } catch (...) {
+    tell(std::string("cvops_") + name + ": failed");
+  }
+  return mxnet::ext::MX_FAIL;
+}
+
+#ifdef CVOPS_CUDA
+Gpu gpu_of(Tensors& in, int64 bytes, const mxnet::ext::OpResource& resource) {
+  const auto stream = (CUstream_st*)resource.get_cuda_stream();
+  std::vector<mxnet::ext::MXTensor*> shifted;
+  for (auto& tensor : in) {
+    if ((std::uintptr_t)tensor.data_ptr % 16) shifted.push_back(&tensor);
+  }
+  Workspace size;
+  size.take<char>(bytes);
+  for (auto* tensor : shifted) size.take<char>(Operator::bytes(*tensor));
+  if (size.size() > std::numeric_limits<int>::max()) {
+    throw std::runtime_error("needs " + std::to_string(size.size()) +
+                             " bytes of workspace, more than MXNet gives");
+  }
+  void* memory = nullptr;
+#ifdef CVOPS_EMULATED
+  if (size.size()) memory = resource.alloc_cpu((int)size.size());
+#else
+  cuda::set_device(in.at(0).ctx.dev_id);
+  if (size.size()) memory = resource.alloc_gpu((int)size.size());
+#endif
+  Workspace workspace(memory);
+  const Gpu gpu = {stream, workspace.take<char>(bytes)};
+  for (auto* tensor : shifted) {
+    void* aligned = workspace.take<char>(Operator::bytes(*tensor));
+    copy(gpu, aligned, tensor->data_ptr, Operator::bytes(*tensor));
+    tensor->data_ptr = aligned;
+  }
+  return gpu;
+}
+#endif
+
+}  // namespace cvops::external
+
+// What MXNet asks first: whether its version will do.
+mxnet::ext::MXReturnValue initialize(int version) {
+  if (version >= 10900 && version < 20000) return mxnet::ext::MX_SUCCESS;
+  cvops::external::tell("cvops needs MXNet 1.9, got version " + std::to_string(version));
+  return mxnet::ext::MX_FAIL;
+}

@@ -1,0 +1,19 @@
+"""The ops as operators of MXNet 1.9.1: in its graph, on its engine, with its gradients.
+
+``import cvops.mxnet`` brings MXNet in (on NumPy 1.22 to 2.x, Python 3.9 to 3.13), builds the
+operators for it once (a C++ compiler is needed; the result is kept in ``CVOPS_CACHE_DIR``), and
+loads them. From then on every op is there under the prefix ``cvops_``, for arrays and for symbols,
+so in hybridized blocks too::
+
+    F.contrib.cvops_MultiBoxTarget(anchor, label, cls_pred)          # F is mx.nd or mx.sym
+    mx.npx.cvops_multibox_target(anchor, label, cls_pred)            # mx.np arrays
+
+:func:`install` gives MXNet's own names to them, so that a model runs on them unchanged.
+"""
+
+from cvops.mxnet._functions import OPERATORS as OPERATORS
+from cvops.mxnet._install import install as install
+from cvops.mxnet._install import installed as installed
+from cvops.mxnet._install import uninstall as uninstall
+from cvops.mxnet._library import library as library
+from cvops.mxnet._symbols import convert_symbol as convert_symbol

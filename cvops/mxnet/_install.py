@@ -1,0 +1,194 @@
+"""MXNet's own names for our operators."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+from cvops.mxnet import _functions, _library, _symbols
+from cvops.mxnet._functions import OPERATORS, Operator, mx
+
+
+class _Place(NamedTuple):
+    """A name in a module of MXNet, and what stands there."""
+
+    module: Any
+    name: str
+    theirs: Any
+    ours: Any
+
+
+_lock = threading.RLock()
+_places: list[_Place] = []
+#: Whether install() was called, and how many installed() are open.
+_wanted, _open = False, 0
+#: While a block is traced: the types of its inputs, by name.
+_tracing = threading.local()
+
+
+def install() -> None:
+    """Let MXNet's names mean our operators, everywhere they are reachable, until uninstall().
+
+    ``mx.nd.contrib``, ``mx.sym.contrib`` and their older homes in ``mx.contrib``, ``ROIPooling`` of
+    ``mx.nd`` and ``mx.sym``, and ``mx.npx``: so ``F.contrib`` and ``F.npx`` in blocks too. Symbols
+    that are loaded meanwhile, as by ``SymbolBlock.imports``, get our operators for MXNet's.
+
+    What we do not have stays MXNet's: arrays that are not float32 or not dense, inputs of a
+    hybridized block of another type than float32, arrays on a GPU where the operators were built
+    without CUDA. Blocks keep the operators that they were first hybridized with. Calling it again
+    changes nothing; all threads see it.
+    """
+    _change(wanted=True)
+
+
+def uninstall() -> None:
+    """Give MXNet's names back to MXNet. Without effect within :func:`installed`."""
+    _change(wanted=False)
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+    """:func:`install` for a block of code; such blocks may overlap, in threads too."""
+    _change(opened=1)
+    try:
+        yield
+    finally:
+        _change(opened=-1)
+
+
+def is_installed() -> bool:
+    """Whether MXNet's names mean our operators now."""
+    return _wanted or _open > 0
+
+
+def _change(wanted: bool | None = None, opened: int = 0) -> None:
+    global _wanted, _open
+    with _lock:
+        before = is_installed()
+        _wanted = _wanted if wanted is None else wanted
+        _open += opened
+        if is_installed() and not before:
+            _places[:] = _find()
+            for place in _places:
+                setattr(place.module, place.name, place.ours)
+        elif before and not is_installed():
+            for place in _places:
+                # What has been put around ours since (AMP does) stays, and ours gives way in it.
+                if getattr(place.module, place.name) is place.ours:
+                    setattr(place.module, place.name, place.theirs)
+
+
+def _find() -> list[_Place]:
+    """Every name in MXNet's modules that stands for an operator that we have."""
+    places = []
+    gpu_graphs_stay = mx.runtime.Features().is_enabled("CUDA") and not _library.library().has_cuda
+    for name, module in sorted(sys.modules.items()):
+        root, _, leaf = name.rpartition(".")
+        if name.partition(".")[0] != "mxnet" or leaf.startswith("gen_"):
+            continue
+        symbolic = ".symbol" in name
+        if symbolic and gpu_graphs_stay:
+            continue  # whether a graph will run on a GPU is not known when it is made
+        make = _for_symbols if symbolic else _for_arrays
+        for operator in OPERATORS:
+            for key in _names(operator):
+                theirs = vars(module).get(key)
+                if callable(theirs):
+                    places.append(_Place(module, key, theirs, make(name, operator, theirs)))
+    for module in (mx.sym, mx.sym.symbol, mx.sym.numpy, mx.sym.numpy._symbol):
+        for key in ("load", "load_json"):
+            theirs = vars(module).get(key)
+            if callable(theirs):
+                places.append(_Place(module, key, theirs, _loading(theirs)))
+    block = mx.gluon.HybridBlock
+    places.append(_Place(block, "_get_graph", block._get_graph, _tracing_types(block._get_graph)))
+    return places
+
+
+def _names(operator: Operator) -> list[str]:
+    names = [name.replace("_contrib_", "") for name in operator.replaces]
+    return [*names, operator.npx_name] if operator.npx_name not in names else names
+
+
+def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
+    ours = functools.partial(_functions.functions_for, module, operator)
+    has_cuda = _library.library().has_cuda
+
+    @functools.wraps(theirs)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if is_installed() and all(map(fits, (*args, *kwargs.values()))):
+            return ours()(*args, **kwargs)
+        return theirs(*args, **kwargs)
+
+    def fits(x: Any) -> bool:
+        if not isinstance(x, mx.nd.NDArray):
+            return True
+        dense = type(x) in (mx.nd.NDArray, mx.np.ndarray)
+        return dense and x.dtype == np.float32 and (has_cuda or x.context.device_type != "gpu")
+
+    return function
+
+
+def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
+    ours = functools.partial(_functions.functions_for, module, operator)
+
+    @functools.wraps(theirs)
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if is_installed() and all(map(_may_be_float32, (*args, *kwargs.values()))):
+            return ours()(*args, **kwargs)
+        return theirs(*args, **kwargs)
+
+    return function
+
+
+def _may_be_float32(x: Any) -> bool:
+    """Whether nothing says that a symbol is of another type; any other argument will do."""
+    if not isinstance(x, mx.sym.Symbol):
+        return True
+    known = getattr(_tracing, "types", {})
+    names = set(x.list_arguments())
+    _, out, _ = x.infer_type_partial(**{k: v for k, v in known.items() if k in names})
+    return all(t in (None, np.float32) for t in out or [])
+
+
+def _tracing_types(theirs: Any) -> Callable[..., Any]:
+    """``HybridBlock._get_graph``, with the types of the arrays that it traces kept at hand."""
+
+    @functools.wraps(theirs)
+    def get_graph(self: Any, *args: Any) -> Any:
+        before = getattr(_tracing, "types", {})
+        arrays = [x for x in _flat(args) if x is not None]
+        names = [f"data{i}" for i in range(len(arrays))] if len(arrays) > 1 else ["data"]
+        types = {name: x.dtype for name, x in zip(names, arrays) if hasattr(x, "dtype")}
+        _tracing.types = types
+        try:
+            return theirs(self, *args)
+        finally:
+            _tracing.types = before
+
+    return get_graph
+
+
+def _flat(args: Any) -> Iterator[Any]:
+    for x in args:
+        if isinstance(x, (list, tuple)):
+            yield from _flat(x)
+        else:
+            yield x
+
+
+def _loading(theirs: Any) -> Callable[..., Any]:
+    """``load`` or ``load_json`` of symbols, with MXNet's operators made ours."""
+
+    @functools.wraps(theirs)
+    def load(*args: Any, **kwargs: Any) -> Any:
+        symbol = theirs(*args, **kwargs)
+        return _symbols.translated(symbol) if is_installed() else symbol
+
+    return load

@@ -1,0 +1,141 @@
+"""Building the operators for the MXNet that is installed, and loading them into it.
+
+MXNet takes operators from a shared library that is compiled against two files of its own wheel. Ours
+is only the border (``bindings/mxnet``): the ops themselves are in ``libcvops.so``, which the Python
+extension has too.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import platform
+import shlex
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from cvops import _gpu, _kernels
+from cvops._mxnet import mxnet
+
+_HERE = Path(__file__).parents[1]
+#: Installed as package data; in a checkout it is the folder next to the package.
+BINDINGS = next(d for d in (_HERE / "bindings", _HERE.parent / "bindings") if d.is_dir())
+_FLAGS = ("-std=c++17", "-O2", "-fPIC", "-pthread")
+
+
+class Library(NamedTuple):
+    """The operators as MXNet has loaded them."""
+
+    path: Path
+    #: Whether they run on MXNet's GPU arrays too.
+    has_cuda: bool
+
+
+def compiler() -> list[str]:
+    """The command of the C++ compiler: that of the environment variable CXX, or g++."""
+    return shlex.split(os.environ.get("CXX", "g++"))
+
+
+def wheel() -> Path:
+    """The folder of the MXNet that is installed; it is not imported."""
+    spec = importlib.util.find_spec("mxnet")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("No module named 'mxnet': pip install cvops[mxnet]")
+    return Path(spec.origin).parent
+
+
+def _run(*command: str | Path) -> str:
+    line = [*compiler(), *map(str, command)]
+    try:
+        done = subprocess.run(line, capture_output=True, text=True)
+    except OSError as error:
+        raise ImportError(
+            f"cvops.mxnet builds its operators for MXNet with a C++ compiler, and "
+            f"{line[0]!r} cannot be run ({error.strerror}): install one (on Debian: apt-get "
+            "install g++) or name it in the environment variable CXX. The functions of cvops and "
+            "cvops.contrib take MXNet's arrays without it"
+        ) from error
+    if done.returncode:
+        head = "\n".join(done.stderr.splitlines()[:40])
+        raise ImportError(f"cvops.mxnet cannot build its operators: {shlex.join(line)}\n{head}")
+    return done.stdout
+
+
+def _core() -> tuple[Path, bool]:
+    """``libcvops.so``, loaded, and whether it has the kernels."""
+    native = _gpu.extension()
+    if native is None:
+        raise ImportError(
+            "cvops.mxnet needs the compiled extension cvops._native, which this installation lacks"
+        )
+    path = Path(native.__file__).with_name("libcvops.so")
+    ctypes.CDLL(str(path))  # where the operators find it: by its name, loaded already
+    return path, native.has_cuda
+
+
+def build() -> Path:
+    """The library for this MXNet and this cvops, compiled if it is not there yet.
+
+    Raises:
+        ImportError: MXNet, the extension or a compiler is missing, or does not work.
+    """
+    core, has_cuda = _core()
+    mx = wheel()
+    headers = [*BINDINGS.glob("*.h"), *BINDINGS.glob("mxnet/*.h"), *_kernels.KERNELS.glob("*.cuh")]
+    border = [mx / "include" / "mxnet" / "lib_api.h", mx / "src" / "lib_api.cc"]
+    for file in border:
+        if not file.is_file():
+            raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
+    sources = [*sorted(BINDINGS.glob("mxnet/*.cpp")), border[1]]
+    flags = [*_FLAGS, f"-isystem{mx / 'include'}", f"-I{BINDINGS}", f"-I{_kernels.KERNELS}"]
+    if has_cuda:
+        flags.append("-DCVOPS_CUDA")
+
+    texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, border[0])]
+    key = [*texts, *_FLAGS, str(has_cuda), platform.machine(), " ".join(compiler())]
+    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
+    path = _kernels.cache_folder() / f"mxnet-operators-{digest}.so"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+
+        def compile_object(source: Path) -> Path:
+            made = Path(folder, f"{source.stem}.o")
+            _run(*flags, "-c", source, "-o", made)
+            return made
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            objects = list(pool.map(compile_object, sources))
+        made = Path(folder, path.name)
+        _run("-shared", *objects, core, "-o", made)
+        os.replace(made, path)  # several processes may build; each gives a whole file
+    return path
+
+
+@functools.cache
+def library() -> Library:
+    """The operators, built where that is needed and loaded into MXNet.
+
+    Raises:
+        ImportError: as :func:`build`.
+    """
+    path = build()
+    load(path)
+    return Library(path, _core()[1])
+
+
+def load(path: Path) -> None:
+    """Let MXNet load a library of operators.
+
+    ``mx.library.load`` would make every function of MXNet anew, and lose what others have put in
+    their places (AMP does).
+    """
+    base = mxnet().base
+    base.check_call(base._LIB.MXLoadLib(str(path).encode(), base.mx_uint(0)))

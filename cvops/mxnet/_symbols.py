@@ -1,0 +1,132 @@
+"""Symbol files (JSON) from MXNet's operators to ours, and back."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from typing import Any
+
+from cvops.mxnet._functions import OPERATORS, Operator, mx
+
+_OURS = {name: operator for operator in OPERATORS for name in operator.replaces}
+_THEIRS = {
+    operator.full_name: operator.replaces[0] for operator in OPERATORS if operator.replaces
+}
+#: The copies that stand before our operators: see ``_functions.apart``.
+_MARK = "__cvops__"
+
+
+def convert_symbol(text: str, to: str = "cvops") -> str:
+    """The JSON of a symbol with MXNet's detection operators replaced by ours, or ours by MXNet's.
+
+    A model that was exported with MXNet's operators runs on ours then, and one that was exported
+    with ours loads in an MXNet without cvops. Parameters stay as they are.
+
+    Args:
+        text: the JSON that ``Symbol.save``, ``Symbol.tojson`` or ``HybridBlock.export`` gives.
+        to: "cvops" or "mxnet".
+
+    Returns:
+        JSON; ``text`` itself if there is nothing to replace.
+
+    Raises:
+        ValueError: ``text`` is not the JSON of a symbol; it has an operator that MXNet does not
+            have; ``to`` is neither.
+    """
+    if to not in ("cvops", "mxnet"):
+        raise ValueError(f"to: expected 'cvops' or 'mxnet', got {to!r}")
+    try:
+        graph = json.loads(text)
+        ops = {node["op"] for node in _all_nodes(graph)}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError("text: expected the JSON of a symbol") from error
+    if to == "mxnet":
+        for name in ops:
+            if name.startswith("_contrib_cvops_") and name not in _THEIRS:
+                raise ValueError(f"text: MXNet has no operator for {name!r}")
+    if not ops & (_OURS if to == "cvops" else _THEIRS).keys():
+        return text
+    _convert(graph, to)
+    return json.dumps(graph, indent=2)
+
+
+def translated(symbol: Any) -> Any:
+    """``symbol`` with our operators for MXNet's; itself if it has none, or is not of float32."""
+    text = symbol.tojson()
+    if not any(f'"{name}"' in text for name in _OURS):
+        return symbol
+    nodes = _all_nodes(json.loads(text))
+    # MXNet's number of float32 is 0. What was saved in another type was made for MXNet's.
+    if any(_attributes(node).get("__dtype__", "0") not in ("0", "-1") for node in nodes):
+        return symbol
+    handle = mx.base.SymbolHandle()
+    json_text = convert_symbol(text).encode()
+    mx.base.check_call(mx.base._LIB.MXSymbolCreateFromJSON(json_text, ctypes.byref(handle)))
+    return type(symbol)(handle)
+
+
+def _all_nodes(graph: dict[str, Any]) -> list[dict[str, Any]]:
+    nodes = []
+    for node in graph["nodes"]:
+        nodes.append(node)
+        for subgraph in node.get("subgraphs", []):
+            nodes += _all_nodes(subgraph)
+    return nodes
+
+
+def _attributes(node: dict[str, Any]) -> dict[str, str]:
+    """The attributes of a node; files of older versions of MXNet call them otherwise."""
+    return next((node[key] for key in ("attrs", "attr", "param") if key in node), {})
+
+
+def _convert(graph: dict[str, Any], to: str) -> None:
+    """Replace the operators of a graph in place."""
+    nodes: list[dict[str, Any]] = []
+    #: For each old node the entry that its outputs have now: a new node, or what it copied.
+    place: list[Any] = []
+
+    def entry(old: list[int]) -> list[int]:
+        number, output, *version = old
+        new = place[number]
+        return [*new, *version] if isinstance(new, list) else [new, output, *version]
+
+    for node in graph["nodes"]:
+        for subgraph in node.get("subgraphs", []):
+            _convert(subgraph, to)
+        inputs = [entry(old) for old in node.get("inputs", [])]
+        if to == "mxnet" and _MARK in _attributes(node):
+            place.append(inputs[0][:2])
+            continue
+        operator = _OURS.get(node["op"])
+        if to == "cvops" and operator is not None:
+            node["op"] = operator.full_name
+            inputs = [_copied(nodes, node, operator, *pair) for pair in enumerate(inputs)]
+        elif to == "mxnet":
+            node["op"] = _THEIRS.get(node["op"], node["op"])
+        place.append(len(nodes))
+        nodes.append({**node, "inputs": inputs})
+    graph["nodes"] = nodes
+    graph["arg_nodes"] = [i for i, node in enumerate(nodes) if node["op"] == "null"]
+    graph["heads"] = [entry(old) for old in graph["heads"]]
+    if "node_row_ptr" in graph:
+        outputs = _counts(graph["node_row_ptr"], place, nodes)
+        graph["node_row_ptr"] = [sum(outputs[:i]) for i in range(len(nodes) + 1)]
+
+
+def _counts(row_ptr: list[int], place: list[Any], nodes: list[Any]) -> list[int]:
+    """The number of outputs of each new node; a copy has one."""
+    counts = [1] * len(nodes)
+    for old, new in enumerate(place):
+        if isinstance(new, int):
+            counts[new] = row_ptr[old + 1] - row_ptr[old]
+    return counts
+
+
+def _copied(
+    nodes: list[dict[str, Any]], node: dict[str, Any], operator: Operator, i: int, source: list[int]
+) -> list[int]:
+    """The entry of a new node that copies input ``i`` for ``node``."""
+    name = f"{node['name']}_{operator.inputs[i]}_copy"
+    op = "_copy" if operator.differentiable else "BlockGrad"
+    nodes.append({"op": op, "name": name, "attrs": {_MARK: name}, "inputs": [source]})
+    return [len(nodes) - 1, 0, 0]
