@@ -98,6 +98,14 @@ OPERATORS = (
         differentiable=True,
         replaces=("ROIPooling",),
     ),
+    Operator(
+        "bilinear_upsample",
+        "bilinear_upsample",
+        ("data",),
+        ("scale",),
+        differentiable=True,
+        amp="float32",
+    ),
 )
 
 
