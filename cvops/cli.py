@@ -76,6 +76,12 @@ def _detect(options: argparse.Namespace) -> None:
             raise Refused(f"{options.output}: cannot be written: {error}") from error
 
 
+def _doctor(options: argparse.Namespace) -> int:
+    from cvops import doctor
+
+    return doctor.run()
+
+
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -113,18 +119,28 @@ def _parser() -> argparse.ArgumentParser:
     detect.add_argument("--output", type=Path, help="draw them into this file")
     detect.add_argument("--threshold", type=_score, default=0.5, help="least score (%(default)s)")
     detect.set_defaults(run=_detect)
+
+    doctor = commands.add_parser(
+        "doctor", help="say what is installed, what is missing and what to type for it"
+    )
+    doctor.set_defaults(run=_doctor)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status: 0, or 2 for what cannot be done as asked."""
+    """Run the command; its exit status: 0, or 2 for what cannot be done as asked.
+
+    Of ``cvops doctor`` it is 1 if the ops do not work on the CPU.
+    """
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except Refused as error:
         print(f"cvops: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         print(f"cvops: {error} (this command needs cvops[demo,mxnet])", file=sys.stderr)
         return 2
-    return 0
+    except ImportError as error:  # something is installed, and cannot be loaded
+        print(f"cvops: {error}", file=sys.stderr)
+        return 2

@@ -24,7 +24,9 @@ struct BoxNms : Operator {
                {o.number("overlap_thresh", 0.5), false, by_class, in_format == 1},
                o.number("valid_thresh", 0),
                (float)o.integer("background_id", -1),
-               in_format == out_format ? 0 : out_format == 1 ? 1 : 2,
+               in_format == out_format ? 0
+               : out_format == 1       ? 1
+                                       : 2,
                0};
   }
 

@@ -50,6 +50,9 @@ class Options {
   // An option without a default.
   Options& required(const char* name);
 
+  // Refuses what was given for an option.
+  [[noreturn]] void refuse(const char* name, const std::string& expected) const;
+
   // Refuses options that nobody asked for. Names like __this__ are MXNet's own.
   void finish() const;
 
@@ -179,8 +182,7 @@ MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<in
 
 template <typename Op>
 MXReturnValue infer_shape(const Attributes& attributes, Shapes* in, Shapes* out) {
-  return guarded(Op::kName,
-                 [&] { *out = make<Op>(attributes).shapes(Inputs(*in, Op::kInputs)); });
+  return guarded(Op::kName, [&] { *out = make<Op>(attributes).shapes(Inputs(*in, Op::kInputs)); });
 }
 
 template <typename Op>

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import inspect
 import itertools
-import sys
 from typing import Any, Callable, NamedTuple
+
+import numpy as np
 
 from cvops._mxnet import mxnet
 from cvops.mxnet import _library
@@ -107,7 +109,7 @@ def _handle(operator: Operator) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """A value as MXNet writes it into a graph. Items one by one: NumPy 2 prints a list otherwise."""
+    """A value as MXNet writes it into a graph; item by item, for NumPy 2 prints lists otherwise."""
     return "(" + ", ".join(map(str, value)) + ")" if isinstance(value, (list, tuple)) else value
 
 
@@ -157,7 +159,7 @@ def _for_arrays(operator: Operator) -> Callable[..., Any]:
 _copies = itertools.count()
 
 
-def apart(operator: Operator, x: Any, mark: str) -> Any:
+def apart(operator: Operator, x: Any, name: str) -> Any:
     """``x`` as an input of an operator whose gradient overwrites what is there.
 
     MXNet does not tell an external operator that it is to add to a gradient (grad_req "add", and
@@ -166,7 +168,7 @@ def apart(operator: Operator, x: Any, mark: str) -> Any:
     keeps them apart. Where the gradient is zero it is cut off, with the operator's own.
     """
     cut = mx.sym.identity if operator.differentiable else mx.sym.BlockGrad
-    return cut(x, attr={"__cvops__": mark})
+    return cut(x, name=f"{name}_copy", attr={"__cvops__": f"{name}/{next(_copies)}"})
 
 
 def _for_symbols(operator: Operator) -> Callable[..., Any]:
@@ -179,12 +181,11 @@ def _for_symbols(operator: Operator) -> Callable[..., Any]:
     ) -> Any:
         inputs, options = split(operator, mx.sym.Symbol, args, kwargs)
         name = _names().get(name, operator.name.lower())
-        inputs = [
-            mx.sym.var(f"{name}_{key}") if x is None else x
-            for key, x in zip(operator.inputs, inputs)
-        ]
-        inputs = [apart(operator, x, f"{name}/{next(_copies)}") for x in inputs]
-        return call(*inputs, name=name, attr=attr, **options)
+        with mx.name.NameManager():  # the name is whole: no block's prefix a second time
+            for i, (key, x) in enumerate(zip(operator.inputs, inputs)):
+                x = mx.sym.var(f"{name}_{key}") if x is None else x
+                inputs[i] = apart(operator, x, f"{name}_{key}")
+            return call(*inputs, name=name, attr=attr, **options)
 
     return function
 
@@ -262,6 +263,26 @@ def register() -> None:
             describe(function, own, operator, modules[0], tail)
             for module in modules:
                 setattr(module, own, function)
+    _tell_amp()
+
+
+def _tell_amp() -> None:
+    """Let MXNet's automatic mixed precision cast the inputs of ours as those of its own."""
+    amp = importlib.import_module("mxnet.contrib.amp")
+    single = [operator.full_name for operator in OPERATORS if operator.amp == "float32"]
+    widest = [operator.full_name for operator in OPERATORS if operator.amp == "widest"]
+    lists = amp.lists.symbol_fp16, amp.lists.symbol_bf16
+    for table in lists:
+        table.FP32_FUNCS += single
+        table.WIDEST_TYPE_CASTS += widest
+    if amp.amp._amp_initialized:  # and all functions that there were have been wrapped
+        own = amp.amp.list_widest_type_cast
+        amp.amp.list_widest_type_cast = lambda dtype: widest
+        try:
+            for module in (mx.sym, mx.nd):
+                amp.amp._wrap_symbol_functions(module, np.dtype("float16"), [], [], single)
+        finally:
+            amp.amp.list_widest_type_cast = own
 
 
 register()

@@ -89,8 +89,7 @@ def _find() -> list[_Place]:
     places = []
     gpu_graphs_stay = mx.runtime.Features().is_enabled("CUDA") and not _library.library().has_cuda
     for name, module in sorted(sys.modules.items()):
-        root, _, leaf = name.rpartition(".")
-        if name.partition(".")[0] != "mxnet" or leaf.startswith("gen_"):
+        if name.partition(".")[0] != "mxnet" or ".gen_" in name:
             continue
         symbolic = ".symbol" in name
         if symbolic and gpu_graphs_stay:
@@ -140,7 +139,8 @@ def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., 
 
     @functools.wraps(theirs)
     def function(*args: Any, **kwargs: Any) -> Any:
-        if is_installed() and all(map(_may_be_float32, (*args, *kwargs.values()))):
+        cast = operator.amp == "float32" and mx.contrib.amp.amp._amp_initialized
+        if is_installed() and (cast or all(map(_may_be_float32, (*args, *kwargs.values())))):
             return ours()(*args, **kwargs)
         return theirs(*args, **kwargs)
 
