@@ -189,6 +189,9 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
                 self.skip_scores.add(score)
                 self.doublings.add(upsampling(2))
             self.upsample = upsampling(stride)
+        # All shapes are known at once: nothing of ``initialize`` waits for the first batch.
+        self.infer_shape(nd.zeros((1, 3, 32, 32)))
+        self._clear_cached_op()
 
     def initialize(self, init: Any = None, ctx: Any = None, **kwargs: Any) -> None:
         """Gluon's, with Xavier's initializer if none is given; ResNet-18 gets its pretrained
@@ -268,7 +271,8 @@ def predict(net: Any, image: Any, tile: tuple[int, int] | None = None) -> np.nda
     wanted = shape[:2] if tile is None else [integer("tile", side, 1) for side in tile]
     height, width = (min(side, whole) for side, whole in zip(wanted, shape))
     pixels = voc.normalize_image(image).transpose(2, 0, 1)
-    ctx = next(iter(net.collect_params().values())).list_ctx()[0]
+    parameters = list(net.collect_params().values())
+    ctx = parameters[0].list_ctx()[0] if parameters else None
     total: Any = None
     for y, x in itertools.product(_starts(shape[0], height), _starts(shape[1], width)):
         part = np.s_[:, y : y + height, x : x + width]

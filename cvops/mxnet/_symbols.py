@@ -9,9 +9,7 @@ from typing import Any
 from cvops.mxnet._functions import OPERATORS, Operator, mx
 
 _OURS = {name: operator for operator in OPERATORS for name in operator.replaces}
-_THEIRS = {
-    operator.full_name: operator.replaces[0] for operator in OPERATORS if operator.replaces
-}
+_THEIRS = {operator.full_name: operator.replaces[0] for operator in OPERATORS if operator.replaces}
 #: The copies that stand before our operators: see ``_functions.apart``.
 _MARK = "__cvops__"
 
