@@ -146,7 +146,9 @@ def _matplotlib(module: str) -> Any:
     try:
         return importlib.import_module(f"matplotlib.{module}")
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("No module named 'matplotlib': pip install cvops[demo]") from error
+        raise ModuleNotFoundError(
+            "No module named 'matplotlib': pip install cvops[demo]"
+        ) from error
 
 
 def _numpy(array: Any) -> np.ndarray:

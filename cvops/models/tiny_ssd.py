@@ -251,6 +251,10 @@ def train_step(
     with mx.autograd.record():
         results = [training(*part) for part in zip(*parts)]
     mx.autograd.backward([loss for loss, *_ in results])
+    if not trainer._kv_initialized:
+        # The first step copies all parameters from the first device to the others. A static
+        # graph writes running means in its backward, and MXNet does not wait for that.
+        mx.nd.waitall()
     trainer.step(len(images))
     return results
 
