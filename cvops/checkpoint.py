@@ -54,7 +54,7 @@ _DAMAGE = (
 
 
 def seed_all(seed: int, epoch: int) -> None:
-    """Seed ``random``, ``numpy.random`` and ``mx.random`` by ``seed``, any integer, and ``epoch``."""
+    """Seed ``random``, ``numpy.random`` and ``mx.random`` for an epoch (0 or more) of ``seed``."""
     numbers = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(3)
     for generator, number in zip((random.seed, np.random.seed, mx.random.seed), numbers):
         generator(int(number) >> 1)  # MXNet takes 31 bits

@@ -339,6 +339,17 @@ def test_mining_leaves_three_negatives_to_a_positive(ops):
     assert (cls_labels.asnumpy() >= 0).all()
 
 
+def test_mining_takes_what_the_network_is_most_wrong_of(ops):
+    net, (images, labels) = make(ops), make_batch()
+    given, (anchors, logits, _) = {"negative_mining_ratio": 3}, net(images)
+    target = mx.nd.contrib.MultiBoxTarget
+    *_, expected = target(anchors, labels, logits.transpose((0, 2, 1)), **given)
+    *_, of_equal_logits = target(anchors, labels, mx.nd.zeros((3, 3, 344)), **given)
+    _, _, cls_labels, *_ = Training(net, **given)(images, labels)
+    np.testing.assert_array_equal(cls_labels.asnumpy(), expected.asnumpy())
+    assert (cls_labels.asnumpy() != of_equal_logits.asnumpy()).any()
+
+
 def test_mined_out_anchors_have_no_slope(ops):
     net, (images, labels) = make(ops), make_batch()
     training = Training(net, negative_mining_ratio=3)
