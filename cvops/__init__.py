@@ -1,6 +1,8 @@
 """Detection primitives: MXNet 1.9.1's operators for any array, with one answer on every device."""
 
 from cvops import contrib as contrib
+from cvops.ops.bilinear_upsample import bilinear_upsample as bilinear_upsample
+from cvops.ops.bilinear_upsample import bilinear_upsample_backward as bilinear_upsample_backward
 from cvops.ops.box_iou import box_iou as box_iou
 from cvops.ops.box_nms import box_nms as box_nms
 from cvops.ops.box_nms import box_nms_backward as box_nms_backward

@@ -170,3 +170,18 @@ def grid(pictures: Sequence[Image.Image], columns: int, gap: int = 8) -> Image.I
     for i, picture in enumerate(pictures):
         sheet.paste(picture, (i % columns * (width + gap), i // columns * (height + gap)))
     return sheet
+
+
+def show_segmentation(
+    image: np.ndarray, prediction: np.ndarray, label: np.ndarray, palette: np.ndarray
+) -> Image.Image:
+    """An image, the predicted class of each pixel and the true one, side by side.
+
+    Args:
+        image: uint8 (height, width, 3), RGB.
+        prediction: whole numbers (height, width), places in ``palette``.
+        label: likewise.
+        palette: uint8 (n, 3), RGB.
+    """
+    parts = (image, palette[prediction], palette[label])
+    return grid([Image.fromarray(part) for part in parts], columns=3, gap=4)

@@ -5,6 +5,10 @@
 
 #ifdef __CUDACC__
 #define CVOPS_HD __host__ __device__ __forceinline__
+// The shared memory whose size the launch gives. The emulator has its own.
+#ifndef CVOPS_DYNAMIC_SHARED
+#define CVOPS_DYNAMIC_SHARED(T, name) extern __shared__ T name[]
+#endif
 #else
 #include <cmath>
 #define CVOPS_HD inline

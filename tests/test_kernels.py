@@ -112,6 +112,7 @@ def test_no_local_memory_and_no_fused_multiply_add(sass, source):
 @pytest.mark.parametrize(
     ("source", "kernel", "instruction"),
     [
+        ("bilinear_upsample", "bilinear_upsample", r"STG\.E\.128"),
         ("box_iou", "box_iou", r"LDG\.E\.128"),
         ("box_iou", "box_iou", r"STG\.E\.128"),
         ("multibox_prior", "multibox_prior", r"STG\.E\.128"),

@@ -10,6 +10,7 @@ from cvops import _kernels, contrib
 
 ROOT = Path(__file__).parents[1]
 OPS = [
+    "bilinear_upsample",
     "box_iou",
     "box_nms",
     "multibox_detection",
@@ -61,6 +62,7 @@ def test_a_docstring_is_a_contract(op):
 
 
 DEFAULTS = {
+    "bilinear_upsample": {},
     "box_iou": {"format": "corner"},
     "multibox_prior": {
         **{"sizes": (1,), "ratios": (1,), "clip": False, "steps": (-1, -1), "offsets": (0.5, 0.5)}

@@ -11,8 +11,7 @@ struct BoxIou : Operator {
 
   bool center;
 
-  explicit BoxIou(Options& options)
-      : center(options.choice("format", {"corner", "center"}) == 1) {}
+  explicit BoxIou(Options& options) : center(options.choice("format", {"corner", "center"}) == 1) {}
 
   Shapes shapes(Inputs in) const {
     Shape out;

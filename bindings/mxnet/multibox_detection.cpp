@@ -37,8 +37,12 @@ struct MultiBoxDetection : Operator {
 
   static Predictions predictions(Tensors& in) {
     const auto& shape = in[0].shape;
-    return {in[0].data<float>(), in[1].data<float>(), in[2].data<float>(),
-            shape[0],            shape[1],            shape[2]};
+    return {in[0].data<float>(),
+            in[1].data<float>(),
+            in[2].data<float>(),
+            shape[0],
+            shape[1],
+            shape[2]};
   }
 
   DetectionOptions of(const Predictions& in) const {

@@ -24,9 +24,9 @@ struct MultiBoxPrior : Operator {
       size.push_back(size[0]);
       ratio.push_back(ratios[i]);
     }
-    if (steps[0] * steps[1] < 0) throw Refused("steps: expected both positive or neither");
+    if (steps[0] * steps[1] < 0) options.refuse("steps", "both positive or neither");
     for (float offset : offsets) {
-      if (!(offset >= 0 && offset <= 1)) throw Refused("offsets: expected numbers in [0, 1]");
+      if (offset < 0 || offset > 1) options.refuse("offsets", "numbers in [0, 1]");
     }
   }
 

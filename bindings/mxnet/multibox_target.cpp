@@ -24,7 +24,7 @@ struct MultiBoxTarget : Operator {
                variances[3]};
     o.integer("minimum_negative_samples", 0);  // not used, as in MXNet on the CPU
     if (options.mining_ratio > 0 && !(options.mining_threshold > 0)) {
-      throw Refused("negative_mining_thresh: expected a positive number");
+      o.refuse("negative_mining_thresh", "a positive number");
     }
   }
 
@@ -57,9 +57,7 @@ struct MultiBoxTarget : Operator {
   }
 
 #ifdef CVOPS_CUDA
-  int64 workspace(Tensors& in) const {
-    return cuda::multibox_target_workspace(shape(in), options);
-  }
+  int64 workspace(Tensors& in) const { return cuda::multibox_target_workspace(shape(in), options); }
   void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
     if (in[1].shape[0] == 0) return;
     cuda::multibox_target(outputs(out), inputs(in), shape(in), options, gpu.workspace, gpu.stream);
@@ -74,8 +72,9 @@ struct MultiBoxTarget : Operator {
         const float* row = label.data<float>() + (image * rows + i) * width;
         if (row[0] != -1) continue;
         if (row[1] != -1 || row[2] != -1 || row[3] != -1 || row[4] != -1) {
-          throw Refused("label: expected corners of -1 where the class is -1, got others in image " +
-                        std::to_string(image) + ", row " + std::to_string(i));
+          throw Refused(
+              "label: expected corners of -1 where the class is -1, got others in image " +
+              std::to_string(image) + ", row " + std::to_string(i));
         }
         break;
       }

@@ -14,7 +14,8 @@ std::string text(const Shape& shape) {
   return out + (shape.size() == 1 ? ",)" : ")");
 }
 
-// --- options --------------------------------------------------------------------------------------
+// --- options
+// --------------------------------------------------------------------------------------
 
 const std::string* Options::find(const char* name) {
   known_.push_back(name);
@@ -35,8 +36,9 @@ void Options::finish() const {
   }
 }
 
-[[noreturn]] static void refuse(const char* name, const std::string& expected,
-                                const std::string& got) {
+void Options::refuse(const char* name, const std::string& expected) const {
+  auto given = given_.find(name);
+  const std::string got = given == given_.end() ? "the default" : given->second;
   throw Refused(std::string(name) + ": expected " + expected + ", got " + got);
 }
 
@@ -74,7 +76,7 @@ float Options::number(const char* name, double fallback, double low, double high
     std::string limits = std::max(-low, high) == kInfinity
                              ? ""
                              : " in [" + number_text(low) + ", " + number_text(high) + "]";
-    refuse(name, "a number" + limits, *given);
+    refuse(name, "a number" + limits);
   }
   return (float)x;
 }
@@ -86,7 +88,7 @@ int Options::integer(const char* name, int fallback, int low) {
   const bool ok = parse(*given, &x) && x == (double)(int64)x && x >= low &&
                   x <= std::numeric_limits<int>::max();
   if (!ok) {
-    refuse(name, low > 0 ? "an integer from " + std::to_string(low) + " on" : "an integer", *given);
+    refuse(name, low > 0 ? "an integer from " + std::to_string(low) + " on" : "an integer");
   }
   return (int)x;
 }
@@ -97,15 +99,15 @@ bool Options::boolean(const char* name, bool fallback) {
   const std::string s = trimmed(*given);
   if (s == "True" || s == "true" || s == "1") return true;
   if (s == "False" || s == "false" || s == "0") return false;
-  refuse(name, "True or False", *given);
+  refuse(name, "True or False");
 }
 
 std::vector<float> Options::numbers(const char* name, std::vector<double> fallback, size_t length) {
   const std::string* given = find(name);
   if (!given) return {fallback.begin(), fallback.end()};
   std::string s = trimmed(*given);
-  if (s.size() >= 2 && ((s.front() == '(' && s.back() == ')') ||
-                        (s.front() == '[' && s.back() == ']'))) {
+  if (s.size() >= 2 &&
+      ((s.front() == '(' && s.back() == ')') || (s.front() == '[' && s.back() == ']'))) {
     s = trimmed(s.substr(1, s.size() - 2));
     if (!s.empty() && s.back() == ',') s.pop_back();
   }
@@ -118,7 +120,7 @@ std::vector<float> Options::numbers(const char* name, std::vector<double> fallba
     out.push_back((float)x);
   }
   if (!ok || out.empty() || (length && out.size() != length)) {
-    refuse(name, length ? std::to_string(length) + " numbers" : "one number or more", *given);
+    refuse(name, length ? std::to_string(length) + " numbers" : "one number or more");
   }
   return out;
 }
@@ -131,10 +133,11 @@ int Options::choice(const char* name, std::initializer_list<const char*> choices
     if (*given == *c) return (int)(c - choices.begin());
     names += std::string(names.empty() ? "" : " or ") + "'" + *c + "'";
   }
-  refuse(name, names, "'" + *given + "'");
+  refuse(name, names);
 }
 
-// --- inputs ---------------------------------------------------------------------------------------
+// --- inputs
+// ---------------------------------------------------------------------------------------
 
 Inputs::Inputs(const Shapes& shapes, const std::vector<const char*>& names)
     : shapes_(shapes), names_(names) {
@@ -177,7 +180,8 @@ const Shape& Inputs::expect(int i, std::initializer_list<Axis> axes) {
   return shape;
 }
 
-// --- running --------------------------------------------------------------------------------------
+// --- running
+// --------------------------------------------------------------------------------------
 
 int64 Operator::bytes(mxnet::ext::MXTensor& tensor) {
   int64 item = 4;
@@ -250,7 +254,7 @@ Gpu gpu_of(Tensors& in, int64 bytes, const mxnet::ext::OpResource& resource) {
   const Gpu gpu = {stream, workspace.take<char>(bytes)};
   for (auto* tensor : shifted) {
     void* aligned = workspace.take<char>(Operator::bytes(*tensor));
-    copy(gpu, aligned, tensor->data_ptr, Operator::bytes(*tensor));
+    cuda::copy(aligned, tensor->data_ptr, Operator::bytes(*tensor), stream);
     tensor->data_ptr = aligned;
   }
   return gpu;

@@ -50,6 +50,9 @@ class Options {
   // An option without a default.
   Options& required(const char* name);
 
+  // Refuses what was given for an option.
+  [[noreturn]] void refuse(const char* name, const std::string& expected) const;
+
   // Refuses options that nobody asked for. Names like __this__ are MXNet's own.
   void finish() const;
 
@@ -101,15 +104,9 @@ struct Gpu {
 inline void set_to_zero(const Cpu&, void* memory, int64 bytes) {
   if (bytes) std::memset(memory, 0, bytes);
 }
-inline void copy(const Cpu&, void* to, const void* from, int64 bytes) {
-  if (bytes) std::memcpy(to, from, bytes);
-}
 #ifdef CVOPS_CUDA
 inline void set_to_zero(const Gpu& gpu, void* memory, int64 bytes) {
   cuda::set_to_zero(memory, bytes, gpu.stream);
-}
-inline void copy(const Gpu& gpu, void* to, const void* from, int64 bytes) {
-  cuda::copy(to, from, bytes, gpu.stream);
 }
 #endif
 
@@ -179,8 +176,7 @@ MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<in
 
 template <typename Op>
 MXReturnValue infer_shape(const Attributes& attributes, Shapes* in, Shapes* out) {
-  return guarded(Op::kName,
-                 [&] { *out = make<Op>(attributes).shapes(Inputs(*in, Op::kInputs)); });
+  return guarded(Op::kName, [&] { *out = make<Op>(attributes).shapes(Inputs(*in, Op::kInputs)); });
 }
 
 template <typename Op>

@@ -17,12 +17,12 @@ struct RoiPoolingOp : Operator {
       : pooled_size(options.required("pooled_size").numbers("pooled_size", {}, 2)),
         scale(options.required("spatial_scale").number("spatial_scale", 0, 0, 1)) {
     for (float size : pooled_size) {
-      if (!(size >= 1 && size == (float)(int)size)) {
-        throw Refused("pooled_size: expected two integers from 1 on");
+      if (!(size >= 1 && size < 1 << 30 && size == (float)(int)size)) {
+        options.refuse("pooled_size", "two integers from 1 on");
       }
     }
     if (pooled_size[0] * pooled_size[1] >= 1 << 30) {
-      throw Refused("pooled_size: expected less than 2^30 bins");
+      options.refuse("pooled_size", "less than 2^30 bins");
     }
   }
 

@@ -7,6 +7,7 @@
 #define CVOPS_OPS(X)     \
   X(device) /* shared */ \
   X(nms)    /* shared */ \
+  X(bilinear_upsample)   \
   X(box_iou)             \
   X(box_nms)             \
   X(multibox_detection)  \

@@ -1,5 +1,6 @@
 """Gluon models built on the ops. Importing this imports MXNet."""
 
+from cvops.models.fcn import FCN as FCN
 from cvops.models.losses import DetectionLoss as DetectionLoss
 from cvops.models.tiny_ssd import Detector as Detector
 from cvops.models.tiny_ssd import TinySSD as TinySSD

@@ -1,0 +1,95 @@
+"""bilinear_upsample, forward and backward: scores of 21 classes enlarged to an image's size.
+
+Beside MXNet's Deconvolution with one group for each channel; that of all channels to all, which the
+book has, does 21 times as much.
+"""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import cvops
+
+CASES = pytest.mark.parametrize(
+    ("shape", "scale"),
+    [((1, 21, 10, 15), 32), ((8, 21, 40, 60), 8), ((32, 21, 10, 15), 32)],
+    ids=["small", "model", "large"],
+)
+
+
+def scene(shape, scale):
+    """The maps, a gradient of the result, and the size's name."""
+    images, channels, height, width = shape
+    rng = np.random.default_rng(0)
+    data = rng.standard_normal(shape, np.float32)
+    large = images, channels, scale * height, scale * width
+    size = f"{images} x {channels} x {height} x {width}, {scale} times"
+    return data, rng.standard_normal(large, np.float32), size
+
+
+def deconvolution(mx, array, data, scale):
+    """MXNet's layer, as a function of the maps."""
+    t = np.arange(2 * scale - scale % 2)
+    along = 1 - abs(t - (len(t) - 1) / 2) / scale
+    channels = data.shape[1]
+    return partial(
+        mx.nd.Deconvolution,
+        weight=array(np.broadcast_to(along[:, None] * along, (channels, 1, len(t), len(t)))),
+        kernel=(len(t), len(t)),
+        stride=(scale, scale),
+        pad=(scale // 2, scale // 2),
+        num_filter=channels,
+        num_group=channels,
+        no_bias=True,
+    )
+
+
+def close(ours, theirs):
+    """A sum of 4 products forward, of up to 64 x 64 backward, in another order."""
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-3)
+
+
+@CASES
+def bench_bilinear_upsample(race, shape, scale):
+    data, out_grad, size = scene(shape, scale)
+    race(
+        size,
+        partial(cvops.bilinear_upsample, scale=scale),
+        (data,),
+        moved=data.nbytes + out_grad.nbytes,
+        work=(out_grad.size, "pixels"),
+        mxnet=lambda mx, array: partial(deconvolution(mx, array, data, scale), array(data)),
+        as_mxnet=close,
+        too_slow=["numpy"] if out_grad.nbytes > 1e8 else [],
+    )
+
+
+@CASES
+def bench_bilinear_upsample_backward(race, shape, scale):
+    data, out_grad, size = scene(shape, scale)
+
+    def mxnet(mx, array):
+        x, grad = array(data), array(out_grad)
+        x.attach_grad()
+        layer = deconvolution(mx, array, data, scale)
+        with mx.autograd.record():
+            out = layer(x)
+
+        def backward():
+            out.backward(grad, retain_graph=True)
+            return x.grad
+
+        return backward
+
+    race(
+        size,
+        partial(cvops.bilinear_upsample_backward, scale=scale),
+        (out_grad,),
+        op="bilinear_upsample_backward",
+        moved=data.nbytes + out_grad.nbytes,
+        work=(out_grad.size, "pixels"),
+        mxnet=mxnet,
+        as_mxnet=close,
+        too_slow=["numpy"] if out_grad.nbytes > 1e8 else [],
+    )

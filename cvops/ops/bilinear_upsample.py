@@ -1,0 +1,225 @@
+"""Bilinear upsampling by a whole number, and its gradient."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+
+from cvops import _gpu
+from cvops._arrays import Buffer
+from cvops._op import Op
+from cvops.ops import _check
+
+Array = TypeVar("Array")
+_OP = Op("bilinear_upsample")
+_BACKWARD = Op("bilinear_upsample_backward")
+#: ``kRowsAtOnce`` of the kernel.
+_ROWS_AT_ONCE = 8
+
+
+def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) -> Array:
+    """Feature maps enlarged ``scale`` times, bilinearly.
+
+    The transposed convolution with the bilinear kernel, channel by channel, that the last layer of
+    a fully convolutional network begins with ("Dive into Deep Learning", ``bilinear_kernel``): as
+    ``mx.nd.Deconvolution`` of MXNet 1.9.1 (gluon's ``Conv2DTranspose``) with ``num_group`` = C,
+    without a bias, and with
+
+    - kernel ``k = 2 * scale - scale % 2``, stride ``scale``, padding ``scale // 2`` in both
+      directions, as ``mx.nd.UpSampling`` has them for "bilinear";
+    - weight ``w[i] * w[j]`` at (i, j), where ``w[t] = 1 - abs(t - (k - 1) / 2) / scale``.
+
+    What is outside of a map is 0, so that the ``scale // 2`` outputs along an edge are dimmer.
+
+    Computed along x, then along y, in float32: an output along an axis is ``near * w[t] + far *
+    w[t + scale]`` with the one or two pixels that it lies between, rounded after each operation and
+    each weight rounded once. Every implementation gives the same bits. MXNet multiplies by the
+    rounded products of two weights and adds in its own order: its results differ by less than 1e-6
+    times what the absolute values would give, and not at all where nothing is rounded (the scale a
+    power of two, the values small whole numbers).
+
+    Args:
+        data: feature maps, float32 (N, C, H, W).
+        scale: how many times as high and as wide, an integer in [1, 1024].
+        backend: which implementation; by default the best for the arrays' device.
+
+    Returns:
+        float32 (N, C, scale * H, scale * W). Empty maps give empty maps. Infinity and NaN stay
+        where the weights carry them.
+
+    Raises:
+        TypeError: ``data`` is not a float32 array, or ``scale`` not an integer.
+        ValueError: ``data`` does not have four axes; ``scale`` is out of range; a map of the result
+            would have 2**30 elements or more, an axis of length 0 being counted as 1.
+    """
+    call = _OP.call(backend, data=data)
+    scale = _check.integer("scale", scale, low=1, high=1024)
+    _, _, height, width = call.shape("data", ("N", "C", "H", "W"))
+    if max(height, 1) * max(width, 1) * scale**2 >= 2**30:
+        raise ValueError(
+            f"data: expected maps that have less than 2**30 elements when enlarged {scale} times, "
+            f"got {height} x {width}"
+        )
+    return call(call.array("data", ("N", "C", "H", "W")), scale)
+
+
+def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | None = None) -> Array:
+    """The gradient of :func:`bilinear_upsample` with respect to ``data``: its exact transpose.
+
+    Each pixel's is the sum of the ``k`` x ``k`` elements of ``out_grad`` that it had a part in,
+    times its weights: as the gradient of ``mx.nd.Deconvolution`` of MXNet 1.9.1.
+
+    Added along y, from the top, then along x, from the left, in float32, rounded after each
+    operation. Every implementation gives the same bits in every run. MXNet adds in its own order:
+    its results differ by less than 1e-5 times what the absolute values would give, and not at all
+    where nothing is rounded.
+
+    Args:
+        out_grad: the gradient with respect to the result, float32 (N, C, scale * H, scale * W).
+        scale: as in :func:`bilinear_upsample`.
+        backend: which implementation; by default the best for the arrays' device.
+
+    Returns:
+        float32 (N, C, H, W).
+
+    Raises:
+        TypeError: ``out_grad`` is not a float32 array, or ``scale`` not an integer.
+        ValueError: ``out_grad`` does not have four axes, or its last two are not multiples of
+            ``scale``, or a map has 2**30 elements or more; ``scale`` is out of range.
+    """
+    call = _BACKWARD.call(backend, out_grad=out_grad)
+    scale = _check.integer("scale", scale, low=1, high=1024)
+    names = "N", "C", "height", "width"
+    _, _, height, width = call.shape("out_grad", names)
+    if height % scale or width % scale:
+        raise ValueError(
+            f"out_grad: expected maps of multiples of scale = {scale}, got {height} x {width}"
+        )
+    if max(height, scale) * max(width, scale) >= 2**30:
+        raise ValueError(
+            f"out_grad: expected maps of less than 2**30 elements, got {height} x {width}"
+        )
+    return call(call.array("out_grad", names), scale)
+
+
+def _weights(scale: int) -> np.ndarray:
+    """Of ``2 * scale`` taps; of an odd scale the last one is 0."""
+    t = np.arange(2 * scale)
+    numerators = 2 * scale - abs(2 * t - (2 * scale - 1 - scale % 2))
+    return numerators.astype(np.float32) / np.float32(2 * scale)
+
+
+def _taps(scale: int) -> int:
+    return 2 * scale - scale % 2
+
+
+def _sizes(small: tuple[int, ...], scale: int) -> tuple[int, int, int, int]:
+    """What C++ takes: planes, height, width, scale."""
+    images, channels, height, width = small
+    return images * channels, height, width, scale
+
+
+def _large(small: tuple[int, ...], scale: int) -> tuple[int, ...]:
+    return *small[:2], small[2] * scale, small[3] * scale
+
+
+def _small(large: tuple[int, ...], scale: int) -> tuple[int, ...]:
+    return *large[:2], large[2] // scale, large[3] // scale
+
+
+@_OP.body("numpy")
+def _numpy(data: np.ndarray, scale: int) -> np.ndarray:
+    along_x = _enlarged(data, scale)
+    return np.ascontiguousarray(_enlarged(along_x.swapaxes(2, 3), scale).swapaxes(2, 3))
+
+
+def _enlarged(data: np.ndarray, scale: int) -> np.ndarray:
+    """Along the last axis."""
+    width = data.shape[-1]
+    near, tap = np.divmod(np.arange(width * scale) + scale // 2, scale)
+    weights = _weights(scale)
+    near_weight, far_weight = weights[tap], weights[tap + scale]
+    # A zero at each end. Where the far weight is 0, it is a zero, too, that is multiplied.
+    padded = np.pad(data, [(0, 0)] * 3 + [(1, 1)])
+    far = padded[..., np.where(far_weight > 0, near, 0)]
+    with np.errstate(all="ignore"):
+        return padded[..., near + 1] * near_weight + far * far_weight
+
+
+@_BACKWARD.body("numpy")
+def _backward_numpy(out_grad: np.ndarray, scale: int) -> np.ndarray:
+    along_y = _gathered(out_grad.swapaxes(2, 3), scale).swapaxes(2, 3)
+    return np.ascontiguousarray(_gathered(along_y, scale))
+
+
+def _gathered(out_grad: np.ndarray, scale: int) -> np.ndarray:
+    """Along the last axis."""
+    width = out_grad.shape[-1] // scale
+    padded = np.pad(out_grad, [(0, 0)] * 3 + [(scale // 2, scale)])
+    grad = np.zeros((*out_grad.shape[:3], width), np.float32)
+    with np.errstate(all="ignore"):
+        for t, weight in enumerate(_weights(scale)[: _taps(scale)]):
+            grad += padded[..., t : t + width * scale : scale] * weight
+    return grad
+
+
+@_OP.body("native")
+def _native(data: np.ndarray, scale: int) -> np.ndarray:
+    out = np.empty(_large(data.shape, scale), np.float32)
+    _gpu.extension().bilinear_upsample(out, data, *_sizes(data.shape, scale))
+    return out
+
+
+@_BACKWARD.body("native")
+def _backward_native(out_grad: np.ndarray, scale: int) -> np.ndarray:
+    grad = np.empty(_small(out_grad.shape, scale), np.float32)
+    _gpu.extension().bilinear_upsample_backward(grad, out_grad, *_sizes(grad.shape, scale))
+    return grad
+
+
+@_OP.body("kernels")
+def _kernels(gpu: _gpu.Gpu, data: Buffer, scale: int) -> Buffer:
+    out = gpu.empty(_large(data.shape, scale), np.float32)
+    if out.size:
+        planes, height, width, _ = sizes = _sizes(data.shape, scale)
+        quads, parts = -(-width * scale // 4), -(-scale // _ROWS_AT_ONCE)
+        blocks = min(-(-planes * (height + 1) * parts * quads // 256), 1 << 20)
+        args = out, data, *sizes
+        gpu.launch("bilinear_upsample", "bilinear_upsample", (blocks,), (256,), *args)
+    return out
+
+
+@_BACKWARD.body("kernels")
+def _backward_kernels(gpu: _gpu.Gpu, out_grad: Buffer, scale: int) -> Buffer:
+    grad = gpu.empty(_small(out_grad.shape, scale), np.float32)
+    if grad.size:
+        planes, height, width, _ = _sizes(grad.shape, scale)
+        # As many pixels as a block has threads, and about as many sums as take 16 KiB.
+        threads, sums = 256, 4096
+        columns = min(width, threads, max(sums // scale - 1, 1))
+        span = (columns + 1) * scale
+        rows = min(planes * height, threads // columns, sums // span + 1)
+        blocks = min(-(-planes * height // rows) * -(-width // columns), 1 << 20)
+        args = grad, out_grad, planes * height, height, width, scale, rows, columns
+        gpu.launch(
+            *("bilinear_upsample", "bilinear_upsample_backward", (blocks,), (threads,), *args),
+            shared=4 * (2 * scale + rows * (span + span // 32)),
+        )
+    return grad
+
+
+@_OP.body("native_cuda")
+def _native_cuda(gpu: _gpu.Native, data: Buffer, scale: int) -> Buffer:
+    out = gpu.empty(_large(data.shape, scale), np.float32)
+    sizes = _sizes(data.shape, scale)
+    gpu.module.bilinear_upsample_cuda(out.pointer, data.pointer, *sizes, gpu.stream)
+    return out
+
+
+@_BACKWARD.body("native_cuda")
+def _backward_native_cuda(gpu: _gpu.Native, out_grad: Buffer, scale: int) -> Buffer:
+    grad = gpu.empty(_small(out_grad.shape, scale), np.float32)
+    sizes = _sizes(grad.shape, scale)
+    gpu.module.bilinear_upsample_backward_cuda(grad.pointer, out_grad.pointer, *sizes, gpu.stream)
+    return grad

@@ -1,0 +1,167 @@
+// bilinear_upsample: feature maps enlarged by a whole number, each output between the four nearest
+// pixels, and the gradient.
+//
+// Along an axis, output x lies between the pixels `near` = (x + scale / 2) / scale and near - 1.
+// The outputs of one `near` are a band; there is one more of them than there are pixels, and those
+// at the edges are cut off at half their length. Pixels outside are 0.
+//
+// Forward: a thread keeps four columns of some rows of a band, so that it interpolates along x once
+// for them all, and then only writes: 16 bytes at a time where rows are so aligned. The writing
+// sets its pace, since `scale` squared outputs come from one pixel.
+//
+// Backward: each pixel gathers its square of gradients. A block sums them along y first, its
+// threads side by side on the columns, into shared memory, and from there along x. A gradient is
+// read by the blocks of two rows of pixels, which run side by side: the second finds it in a cache.
+#pragma once
+#include "common.cuh"
+
+namespace cvops {
+
+// How much tap t of the 2 scale counts, of which an axis of odd scale has no last one: its weight
+// is 0, and what stands there is not looked at. The numerator is exact, so that the weight is
+// rounded once.
+CVOPS_HD float bilinear_weight(int t, int scale) {
+  int off = 2 * t - (2 * scale - 1 - scale % 2);
+  return (float)(2 * scale - (off < 0 ? -off : off)) / (float)(2 * scale);
+}
+
+CVOPS_HD int bilinear_taps(int scale) { return 2 * scale - scale % 2; }
+
+// The weights of an output that is number `of` of its band.
+struct BilinearPair {
+  float near, far;
+};
+
+CVOPS_HD BilinearPair bilinear_pair(int of, int scale) {
+  return {bilinear_weight(of, scale), bilinear_weight(of + scale, scale)};
+}
+
+// The one order of rounding of the forward pass: along x, then the same along y.
+CVOPS_HD float blended(float near, float far, BilinearPair weight) {
+  return near * weight.near + far * weight.far;
+}
+
+// Where a float lies in shared memory in which neighbours of any distance up to 32 are read at
+// once: one in 33 is left out, so that they lie in different banks.
+CVOPS_HD int padded(int i) { return i + i / 32; }
+
+}  // namespace cvops
+
+#ifdef __CUDACC__
+namespace cvops {
+constexpr int kRowsAtOnce = 8;
+
+// One row of pixels, or zeros if there is no such row, at column x of the outputs. (Beyond the last
+// column: what is not stored.)
+__device__ __forceinline__ float along_x(const float* __restrict__ row, bool exists, int x,
+                                         int width, int scale) {
+  const int near = (x + scale / 2) / scale;
+  const BilinearPair weight = bilinear_pair(x + scale / 2 - near * scale, scale);
+  const float right = exists && near < width ? row[near] : 0.0f;
+  const float left = exists && near > 0 && near <= width && weight.far > 0 ? row[near - 1] : 0.0f;
+  return blended(right, left, weight);
+}
+}  // namespace cvops
+
+// out (planes, height * scale, width * scale), data (planes, height, width).
+extern "C" __global__ void __launch_bounds__(256)
+    bilinear_upsample(float* __restrict__ out, const float* __restrict__ data, long long planes,
+                      int height, int width, int scale) {
+  using namespace cvops;
+  const int out_height = height * scale, out_width = width * scale;
+  const int quads = (int)ceil_div(out_width, 4), parts = (int)ceil_div(scale, kRowsAtOnce);
+  const bool wide = out_width % 4 == 0;
+  // Four neighbours, or where they cannot be stored at once, columns as far apart as the threads
+  // make neighbours.
+  const int first = wide ? 4 : 1, step = wide ? 1 : quads;
+  const int64 total = planes * (height + 1) * parts * quads;
+  for (int64 k = blockIdx.x * (int64)blockDim.x + threadIdx.x; k < total;
+       k += (int64)gridDim.x * blockDim.x) {
+    const int64 line = k / quads, band = line / parts, plane = band / (height + 1);
+    const int x = first * (int)(k - line * quads);
+    const int near = (int)(band - plane * (height + 1));
+    const float* row = data + (plane * height + near) * width;
+    float below[4], above[4];
+#pragma unroll
+    for (int n = 0; n < 4; ++n) {
+      below[n] = along_x(row, near < height, x + n * step, width, scale);
+      above[n] = along_x(row - width, near > 0, x + n * step, width, scale);
+    }
+    const int begin = (int)(line - band * parts) * kRowsAtOnce;
+    const int end = begin + kRowsAtOnce < scale ? begin + kRowsAtOnce : scale;
+    for (int of = begin; of < end; ++of) {
+      const int y = near * scale + of - scale / 2;
+      if (y < 0 || y >= out_height) continue;
+      const BilinearPair weight = bilinear_pair(of, scale);
+      float value[4];
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        value[n] = blended(below[n], weight.far > 0 ? above[n] : 0.0f, weight);
+      }
+      float* to = out + (plane * out_height + y) * out_width + x;
+      if (wide) {
+        *reinterpret_cast<float4*>(to) = make_float4(value[0], value[1], value[2], value[3]);
+      } else {
+#pragma unroll
+        for (int n = 0; n < 4; ++n) {
+          if (x + n * step < out_width) to[n * step] = value[n];
+        }
+      }
+    }
+  }
+}
+
+// grad (lines / height, height, width), out_grad (lines / height, height * scale, width * scale).
+// An item of work is some columns of some lines, a thread's pixel each at most. Shared memory: the
+// weights, then for each line its columns of sums, `padded`.
+extern "C" __global__ void __launch_bounds__(256)
+    bilinear_upsample_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
+                               long long lines, int height, int width, int scale, int item_lines,
+                               int item_columns) {
+  using namespace cvops;
+  CVOPS_DYNAMIC_SHARED(float, shared);
+  float* const weights = shared;
+  float* const sums = shared + 2 * scale;
+  const int me = (int)threadIdx.x, threads = (int)blockDim.x;
+  const int taps = bilinear_taps(scale), out_height = height * scale, out_width = width * scale;
+  const int pitch = padded((item_columns + 1) * scale);
+  for (int t = me; t < taps; t += threads) weights[t] = bilinear_weight(t, scale);
+  __syncthreads();
+
+  const int across = (int)ceil_div(width, item_columns);
+  const int64 items = ceil_div(lines, item_lines) * across;
+  for (int64 item = blockIdx.x; item < items; item += gridDim.x) {
+    const int64 first_line = item / across * item_lines;
+    const int first_column = (int)(item % across) * item_columns;
+    const int rows = (int)(lines - first_line < item_lines ? lines - first_line : item_lines);
+    const int columns = width - first_column < item_columns ? width - first_column : item_columns;
+    const int out_columns = (columns - 1) * scale + taps;
+    for (int i = me; i < rows * out_columns; i += threads) {
+      const int row = i / out_columns, column = i - row * out_columns;
+      const int64 plane = (first_line + row) / height;
+      const int top = (int)(first_line + row - plane * height) * scale - scale / 2;
+      const int x = first_column * scale - scale / 2 + column;
+      float sum = 0.0f;
+      if (x >= 0 && x < out_width) {
+        const int begin = top < 0 ? -top : 0;
+        const int end = out_height - top < taps ? out_height - top : taps;
+        const float* from = out_grad + (plane * out_height + top + begin) * out_width + x;
+#pragma unroll 8
+        for (int t = begin; t < end; ++t, from += out_width) sum += *from * weights[t];
+      }
+      sums[row * pitch + padded(column)] = sum;
+    }
+    __syncthreads();
+    if (me < rows * columns) {
+      const int row = me / columns, column = me - row * columns;
+      float sum = 0.0f;
+#pragma unroll 8
+      for (int t = 0; t < taps; ++t) {
+        sum += sums[row * pitch + padded(column * scale + t)] * weights[t];
+      }
+      grad[(first_line + row) * width + first_column + column] = sum;
+    }
+    __syncthreads();
+  }
+}
+#endif
