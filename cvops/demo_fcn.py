@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from pathlib import Path
@@ -94,11 +95,14 @@ def evaluate(net: FCN, dataset: voc.VOCSegDataset) -> tuple[np.ndarray, np.ndarr
 
 
 def picture(net: FCN, dataset: voc.VOCSegDataset, count: int = 6) -> Any:
-    """The first ``count`` images, each with what ``net`` sees in it and with its label."""
-    tiles = []
-    for number in range(min(count, len(dataset))):
-        image, label = dataset.image(number)
-        tiles.append(plot.show_segmentation(image, predict(net, image), label, voc.VOC_PALETTE))
+    """The first ``count`` images of one size, each with what ``net`` sees in it and its label."""
+    samples = (dataset.image(number) for number in range(len(dataset)))
+    first = dataset.image(0)[1].shape
+    alike = ((image, label) for image, label in samples if label.shape == first)
+    tiles = [
+        plot.show_segmentation(image, predict(net, image), label, voc.VOC_PALETTE)
+        for image, label in itertools.islice(alike, count)
+    ]
     return plot.grid(tiles, columns=2)
 
 
