@@ -102,6 +102,22 @@ def _detect(options: argparse.Namespace) -> None:
             raise Refused(f"{options.output}: cannot be written: {error}") from error
 
 
+def _convert_symbol(options: argparse.Namespace) -> None:
+    from cvops import _symbols
+
+    try:
+        text = options.source.read_text("utf-8")
+        converted = _symbols.convert_symbol(text, options.to)
+        options.target.write_text(converted, "utf-8")
+    except FileNotFoundError as error:
+        raise Refused(f"{error.filename}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise Refused(f"{options.source}: {error}") from error
+    ours, mark = "_contrib_cvops_", '"op": "'
+    count = abs(converted.count(mark + ours) - text.count(mark + ours))
+    print(f"{options.target}: {count} operators replaced")
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from cvops import doctor
 
@@ -164,6 +180,15 @@ def _parser() -> argparse.ArgumentParser:
     detect.add_argument("--output", type=Path, help="draw them into this file")
     detect.add_argument("--threshold", type=_score, default=0.5, help="least score (%(default)s)")
     detect.set_defaults(run=_detect)
+
+    convert = commands.add_parser(
+        "convert-symbol",
+        help="replace MXNet's detection operators in a symbol file (JSON) by cvops's, or back",
+    )
+    convert.add_argument("source", type=Path, help="what export or Symbol.save wrote")
+    convert.add_argument("target", type=Path, help="where the result goes")
+    convert.add_argument("--to", choices=("cvops", "mxnet"), default="cvops")
+    convert.set_defaults(run=_convert_symbol)
 
     doctor = commands.add_parser(
         "doctor", help="say what is installed, what is missing and what to type for it"

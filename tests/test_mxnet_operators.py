@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+import cvops
 from cvops import contrib
 
 rng = np.random.default_rng(5)
@@ -48,8 +49,11 @@ CASES = {
         [floats(2, 3, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
         {"pooled_size": (3, 2), "spatial_scale": 0.5},
     ),
+    "bilinear_upsample": ([floats(2, 3, 4, 5)], {"scale": 4}),
 }
 OPS = sorted(CASES)
+#: Those that MXNet has too.
+MXNETS = [op for op in OPS if op != "bilinear_upsample"]
 MODES = {
     "eager": None,
     "hybridized": {},
@@ -71,6 +75,10 @@ def arrays(mx, op):
 
 def function(F, op):
     return getattr(F.contrib, f"cvops_{op}")
+
+
+def on_arrays(op):
+    return getattr(contrib, op, None) or getattr(cvops, op)
 
 
 def theirs(F, op):
@@ -102,13 +110,13 @@ def network(mx, forward, mode):
 def test_what_the_arrays_functions_give(mx, operators, op, mode):
     inputs, options = arrays(mx, op)
     net = network(mx, lambda F, *args: function(F, op)(*args, **options), mode)
-    expected = as_list(getattr(contrib, op)(*inputs, **options))
+    expected = as_list(on_arrays(op)(*inputs, **options))
     for _ in range(2):
         for got, want in zip(as_list(net(*inputs)), expected):
             np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", MXNETS)
 def test_what_mxnet_gives(mx, operators, op):
     inputs, options = arrays(mx, op)
     got = as_list(function(mx.nd, op)(*inputs, **options))
@@ -149,7 +157,7 @@ def test_inputs_by_name_and_options_by_position(mx, operators, op):
 
 
 @pytest.mark.parametrize("F", ["nd", "sym"])
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", MXNETS)
 def test_the_signature_is_mxnets(mx, operators, op, F):
     ours = inspect.signature(function(getattr(mx, F), op)).parameters
     mxnets = inspect.signature(theirs(getattr(mx, F), op)).parameters
@@ -227,7 +235,7 @@ def test_a_tensor_used_many_times(mx, operators, uses, grad_req, mode, direct):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", MXNETS)
 def test_gradients_are_mxnets(mx, operators, op, mode):
     def gradients(call, grad_req):
         inputs, options = arrays(mx, op)
@@ -269,6 +277,22 @@ def test_a_gradient_through_ops_without_one(mx, operators, mode):
             loss = net(*inputs)
         loss.backward()
     assert (cls_pred.grad.asnumpy() == 6).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_gradient_of_bilinear_upsample(mx, operators, mode):
+    inputs, options = arrays(mx, "bilinear_upsample")
+    net = network(mx, lambda F, x: F.contrib.cvops_bilinear_upsample(x, **options), mode)
+    weights = mx.nd.array(floats(2, 3, 16, 20))
+    inputs[0].attach_grad("add")
+    inputs[0].grad[:] = 7
+    with mx.autograd.record():
+        loss = (net(*inputs) * weights).sum()
+    loss.backward()
+    np.testing.assert_array_equal(
+        inputs[0].grad.asnumpy(),
+        cvops.bilinear_upsample_backward(weights.asnumpy(), **options) + np.float32(7),
+    )
 
 
 # --- graphs ---------------------------------------------------------------------------------------

@@ -30,7 +30,8 @@ def build_extension(
     """Compile ``bindings_dir`` with CVOPS_CUDA against the emulator, and import it.
 
     As in CMakeLists.txt, ``*.cpp`` is plain C++ (``python/*.cpp`` uses pybind11), and in
-    ``*.cu`` alone kernels are compiled. A file is compiled again only when its text changes, or one it includes.
+    ``*.cu`` alone kernels are compiled. A file is compiled again only when its text
+    changes, or one it includes.
 
     pybind11 knows a module by its ``name``: of one name, a process gets the first one only.
     The environment variables CVOPS_EMULATOR_SEED and CVOPS_EMULATOR_THREADS are read
