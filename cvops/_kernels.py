@@ -92,7 +92,7 @@ def pack(name: str, kernel: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         elif type_ in _NUMBERS and not isinstance(arg, (Buffer, np.ndarray)):
             number = _NUMBERS[type_]
             # An old NumPy would wrap around in silence.
-            if type_ != "float" and abs(int(arg)) > np.iinfo(number).max:
+            if type_ != "float" and not np.iinfo(number).min <= arg <= np.iinfo(number).max:
                 raise OverflowError(f"{kernel}: {arg} does not fit {type_}")
             packed.append(number(arg))
         elif type_ not in _NUMBERS and isinstance(arg, np.ndarray) and arg.dtype.names:

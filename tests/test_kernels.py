@@ -115,6 +115,7 @@ def test_no_local_memory_and_no_fused_multiply_add(sass, source):
         ("bilinear_upsample", "bilinear_upsample", r"STG\.E\.128"),
         ("box_iou", "box_iou", r"LDG\.E\.128"),
         ("box_iou", "box_iou", r"STG\.E\.128"),
+        ("label_from_color", "label_from_color", r"STG\.E\.128"),
         ("multibox_prior", "multibox_prior", r"STG\.E\.128"),
         ("nms", "nms_mask", r"LDG\.E\.128"),
         ("multibox_detection", "multibox_detection_write", r"STG\.E\.64"),
@@ -145,8 +146,10 @@ def test_arguments_are_cast_and_checked():
         _kernels.pack("box_iou", "box_iou", (buffer,))
     with pytest.raises(TypeError, match=r"box_iou: expected \* for an argument, got 3"):
         _kernels.pack("box_iou", "box_iou", (3, buffer, buffer, 3, 4, True))
-    with pytest.raises(OverflowError):
-        _kernels.pack("box_iou", "box_iou", (buffer, buffer, buffer, 2**31, 4, True))
+    _kernels.pack("box_iou", "box_iou", (buffer, buffer, buffer, -(2**31), 4, True))
+    for beyond in (2**31, -(2**31) - 1):
+        with pytest.raises(OverflowError):
+            _kernels.pack("box_iou", "box_iou", (buffer, buffer, buffer, beyond, 4, True))
 
 
 def test_an_error_names_the_true_file(nvrtc, monkeypatch):

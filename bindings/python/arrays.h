@@ -12,6 +12,7 @@ namespace py = pybind11;
 namespace cvops {
 
 using Floats = py::array_t<float, py::array::c_style>;
+using Bytes = py::array_t<unsigned char, py::array::c_style>;
 using Ints = py::array_t<int32_t, py::array::c_style>;
 
 // Device memory and a stream come as numbers: of CuPy, PyTorch or MXNet, whose types are not known

@@ -1,0 +1,41 @@
+"""label_from_color: segmentation masks of 21 colours, as Pascal VOC has them.
+
+MXNet's are taken from a table of all 2**24 colours, made beforehand, as the book does it.
+"""
+
+import numpy as np
+import pytest
+
+import cvops
+
+
+@pytest.mark.parametrize("images", [1, 32], ids=["small", "model"])
+def bench_label_from_color(race, images):
+    rng = np.random.default_rng(0)
+    colormap = np.uint8(rng.integers(1, 256, (21, 3)))
+    # Areas of one colour, of 16 x 16 pixels.
+    areas = rng.integers(0, 21, (images, 20, 30))
+    image = colormap[areas.repeat(16, axis=1).repeat(16, axis=2)]
+    pixels = image.size // 3
+
+    def mxnet(mx, array):
+        table = np.zeros(256**3, np.int32)
+        red, green, blue = colormap.astype(np.int32).T
+        table[(red * 256 + green) * 256 + blue] = range(21)
+        table, masks = array(table, dtype="int32"), array(image, dtype="uint8")
+
+        def take():
+            x = masks.astype("int32")
+            index = (x[:, :, :, 0] * 256 + x[:, :, :, 1]) * 256 + x[:, :, :, 2]
+            return mx.nd.take(table, index)
+
+        return take
+
+    race(
+        f"{images} x 320 x 480",
+        cvops.label_from_color,
+        (image, colormap),
+        moved=image.nbytes + 4 * pixels,
+        work=(pixels, "pixels"),
+        mxnet=mxnet,
+    )

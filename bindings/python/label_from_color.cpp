@@ -1,0 +1,24 @@
+#include "label_from_color.h"
+
+#include "arrays.h"
+
+void bind_label_from_color(py::module_& m) {
+  using namespace cvops;
+  m.def("label_from_color", [](Ints out, Bytes image, Bytes colormap, int unknown) {
+    int* to = out.mutable_data();
+    int64 pixels = out.size();
+    int num_colors = (int)colormap.size() / 3;
+    py::gil_scoped_release release;
+    cpu::label_from_color(to, image.data(), colormap.data(), pixels, num_colors, unknown);
+  });
+#ifdef CVOPS_CUDA
+  m.def("label_from_color_workspace", &cuda::label_from_color_workspace);
+  m.def("label_from_color_cuda", [](std::uintptr_t out, std::uintptr_t image,
+                                    std::uintptr_t colormap, std::uintptr_t workspace, int64 pixels,
+                                    int num_colors, int unknown, std::uintptr_t stream) {
+    cuda::label_from_color(pointer<int>(out), pointer<unsigned char>(image),
+                           pointer<unsigned char>(colormap), pointer<void>(workspace), pixels,
+                           num_colors, unknown, pointer<CUstream_st>(stream));
+  });
+#endif
+}

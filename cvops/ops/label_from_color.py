@@ -1,0 +1,102 @@
+"""Class indices from an image of colours."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+
+from cvops import _gpu
+from cvops._arrays import Buffer
+from cvops._op import Op
+from cvops.ops import _check
+
+Array = TypeVar("Array")
+_OP = Op("label_from_color")
+#: ``kColorsInShared`` of the kernel.
+_COLORS_IN_SHARED = 1024
+
+
+def label_from_color(
+    image: Array, colormap: Array, unknown: int = 0, *, backend: str | None = None
+) -> Array:
+    """The index in ``colormap`` of each pixel's colour.
+
+    What ``voc_label_indices`` of "Dive into Deep Learning" gives, without its table of all 2**24
+    colours: a hash table of the colormap is made in each call. MXNet 1.9.1 has no such operator.
+
+    Args:
+        image: colours red, green, blue, uint8 (..., W, 3).
+        colormap: the classes' colours, uint8 (K, 3) with K from 1 to 65535.
+        unknown: what a pixel gets whose colour is not in ``colormap``; an int32.
+        backend: which implementation; by default the best for the arrays' device.
+
+    Returns:
+        int32 ``image.shape[:-1]``. Of equal colours in ``colormap`` the lowest index. An empty
+        image gives an empty result.
+
+    Raises:
+        TypeError: an input is not a uint8 array, they differ in kind or device, or ``unknown`` is
+            not an integer.
+        ValueError: ``image`` is not (..., W, 3) or ``colormap`` not (K, 3), or of no colours or too
+            many; ``unknown`` is no int32.
+    """
+    call = _OP.call(backend, image=image, colormap=colormap)
+    num_colors, _ = call.shape("colormap", ("K", 3), ("uint8",))
+    if not 1 <= num_colors <= 65535:
+        raise ValueError(f"colormap: expected 1 to 65535 colours, got {num_colors}")
+    unknown = _check.integer("unknown", unknown)
+    pixels = call.array("image", (..., "W", 3), ("uint8",))
+    return call(pixels, call.array("colormap", ("K", 3), ("uint8",)), unknown)
+
+
+@_OP.body("numpy")
+def _numpy(image: np.ndarray, colormap: np.ndarray, unknown: int) -> np.ndarray:
+    # Sorted; of equal colours the first index.
+    colors, indices = np.unique(_packed(colormap), return_index=True)
+    wanted = _packed(image)
+    at = np.minimum(np.searchsorted(colors, wanted), len(colors) - 1)
+    return np.where(colors[at] == wanted, indices[at], unknown).astype(np.int32)
+
+
+def _packed(colors: np.ndarray) -> np.ndarray:
+    """Each colour as one number."""
+    red, green, blue = np.moveaxis(colors.astype(np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+@_OP.body("native")
+def _native(image: np.ndarray, colormap: np.ndarray, unknown: int) -> np.ndarray:
+    out = np.empty(image.shape[:-1], np.int32)
+    _gpu.extension().label_from_color(out, image, colormap, unknown)
+    return out
+
+
+@_OP.body("kernels")
+def _kernels(gpu: _gpu.Gpu, image: Buffer, colormap: Buffer, unknown: int) -> Buffer:
+    out = gpu.empty(image.shape[:-1], np.int32)
+    if out.size:
+        num_colors = colormap.shape[0]
+        bits = (2 * num_colors - 1).bit_length()
+        slots, in_shared = 1 << bits, num_colors <= _COLORS_IN_SHARED
+        table = gpu.empty((0 if in_shared else 2 * slots,), np.int32)
+        if not in_shared:
+            args: tuple = table, colormap, num_colors, bits
+            gpu.launch("label_from_color", "label_from_color_table", (1,), (1024,), *args)
+        blocks = min(-(-out.size // 2048), 2048)
+        args = out, image, colormap, table, out.size, num_colors, bits, unknown
+        gpu.launch(
+            *("label_from_color", "label_from_color", (blocks,), (256,), *args),
+            shared=8 * slots if in_shared else 0,
+        )
+    return out
+
+
+@_OP.body("native_cuda")
+def _native_cuda(gpu: _gpu.Native, image: Buffer, colormap: Buffer, unknown: int) -> Buffer:
+    out = gpu.empty(image.shape[:-1], np.int32)
+    num_colors = colormap.shape[0]
+    workspace = gpu.empty((gpu.module.label_from_color_workspace(num_colors),), np.uint8)
+    pointers = (x.pointer for x in (out, image, colormap, workspace))
+    gpu.module.label_from_color_cuda(*pointers, out.size, num_colors, unknown, gpu.stream)
+    return out
