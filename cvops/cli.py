@@ -35,6 +35,32 @@ def _demo(options: argparse.Namespace) -> None:
         raise Refused(str(error)) from error
 
 
+def _prepare(options: argparse.Namespace) -> None:
+    """For a command that trains: the environment, and the folders of ``options``."""
+    # MXNet reads these when it loads. Left to itself it uses half of the cores, and
+    # threads that wait spin, which costs most of the time when cores are shared.
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"{options.output}: no folder can be made there") from error
+    if options.checkpoint and not options.checkpoint.parent.is_dir():
+        raise Refused(f"{options.checkpoint.parent}: no such folder")
+
+
+def _demo_fcn(options: argparse.Namespace) -> None:
+    _prepare(options)
+    from cvops import demo_fcn
+    from cvops.checkpoint import CheckpointError
+
+    given = options.output, options.epochs, options.train_images
+    try:
+        demo_fcn.run(*given, stride=options.stride, seed=options.seed, saved=options.checkpoint)
+    except (CheckpointError, OSError) as error:
+        raise Refused(str(error)) from error
+
+
 def _load(params: Path) -> Any:
     from cvops.models import TinySSD
 
@@ -131,6 +157,25 @@ def _parser() -> argparse.ArgumentParser:
         help="written after each epoch; if it is there, training goes on from it",
     )
     demo.set_defaults(run=_demo)
+
+    demo_fcn = commands.add_parser(
+        "demo-fcn",
+        help="train a small network for semantic segmentation, measure it and draw what it sees",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo_fcn.add_argument("--output", type=Path, default=Path("demo-fcn"), help="folder to write")
+    demo_fcn.add_argument("--epochs", type=_count, default=8, help="times through the images")
+    demo_fcn.add_argument("--train-images", type=_count, default=320, help="number of them")
+    demo_fcn.add_argument(
+        "--stride", type=int, choices=(32, 16, 8), default=8, help="FCN-32s, 16s or 8s"
+    )
+    demo_fcn.add_argument("--seed", type=int, default=0, help="seed of all that is random")
+    demo_fcn.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="written after each epoch; if it is there, training goes on from it",
+    )
+    demo_fcn.set_defaults(run=_demo_fcn)
 
     detect = commands.add_parser("detect", help="find objects in an image")
     detect.add_argument("image", type=Path, help="the image")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cvops import confusion_matrix, metrics, plot, voc
+from cvops import checkpoint, confusion_matrix, metrics, plot, voc
 from cvops._mxnet import mxnet
 from cvops.models import FCN
 from cvops.models.fcn import SegmentationLoss, predict
@@ -19,31 +20,66 @@ mx = mxnet()
 
 
 def train(
-    net: FCN, dataset: voc.VOCSegDataset, epochs: int, batch_size: int = 8, rate: float = 1e-3
+    net: FCN,
+    dataset: voc.VOCSegDataset,
+    epochs: int,
+    batch_size: int = 8,
+    rate: float = 1e-3,
+    seed: int = 0,
+    saved: Path | None = None,
 ) -> list[float]:
-    """Train by Adam; the rate falls along half a cosine. The mean loss of each epoch."""
+    """Train by Adam; the rate falls along half a cosine. The mean loss of each epoch.
+
+    Args:
+        net: on the device to train on.
+        dataset: labels of ``voc.VOC_VOID`` do not count.
+        seed: what the order of the images and their crops follow from, by epoch.
+        saved: a file: a checkpoint is written there after each epoch, and if there is one
+            to begin with, training goes on from it, to the same result as in one run.
+
+    Raises:
+        ValueError: the images do not fill a batch.
+        CheckpointError: ``saved`` is no checkpoint, or is one of another training.
+    """
     loader = mx.gluon.data.DataLoader(dataset, batch_size, shuffle=True, last_batch="discard")
+    if not len(loader):
+        raise ValueError(f"{len(dataset)} images do not fill a batch of {batch_size}")
     steps = epochs * len(loader)
     schedule = mx.lr_scheduler.CosineScheduler(
         steps, rate, final_lr=rate / 100, warmup_steps=steps // 20, warmup_begin_lr=rate / 10
     )
     options = {"learning_rate": rate, "wd": 1e-4, "lr_scheduler": schedule}
     trainer = mx.gluon.Trainer(net.collect_params(), "adam", options)
+    settings = {"epochs": epochs, "steps": steps, "batch size": batch_size, "rate": rate}
+    settings |= {"seed": seed, "crop": list(dataset.crop_size)}
+    history: list[float] = []
+    if saved is not None and saved.exists():
+        state = checkpoint.load(saved, net, trainer)
+        if state["settings"] != settings:
+            raise checkpoint.CheckpointError(
+                f"{saved}: of a training with {state['settings']}, not {settings}"
+            )
+        history = state["history"]
+
     loss_of = SegmentationLoss(voc.VOC_VOID)
-    history = []
-    with tqdm(total=steps, unit="batch") as bar:
-        for epoch in range(1, epochs + 1):
+    context = net.score.weight.list_ctx()[0]
+    with tqdm(total=steps, initial=len(history) * len(loader), unit="batch") as bar:
+        for epoch in range(len(history), epochs):
             start, losses = time.perf_counter(), []
+            checkpoint.seed_all(seed, epoch)
             for images, labels in loader:
                 with mx.autograd.record():
-                    loss = loss_of(net(images), labels)
+                    scores = net(images.as_in_context(context))
+                    loss = loss_of(scores, labels.as_in_context(context))
                 loss.backward()
                 trainer.step(batch_size)
                 losses.append(float(loss.mean().asscalar()))
                 bar.update()
             history.append(float(np.mean(losses)))
+            if saved is not None:
+                checkpoint.save(saved, net, trainer, settings=settings, history=history)
             seconds = time.perf_counter() - start
-            bar.write(f"epoch {epoch:2d}: loss {history[-1]:.3f}, {seconds:.1f} s")
+            bar.write(f"epoch {epoch + 1:2d}: loss {history[-1]:.3f}, {seconds:.1f} s")
     return history
 
 
@@ -59,11 +95,14 @@ def evaluate(net: FCN, dataset: voc.VOCSegDataset) -> tuple[np.ndarray, np.ndarr
 
 
 def picture(net: FCN, dataset: voc.VOCSegDataset, count: int = 6) -> Any:
-    """The first ``count`` images, each with what ``net`` sees in it and with its label."""
-    tiles = []
-    for number in range(min(count, len(dataset))):
-        image, label = dataset.image(number)
-        tiles.append(plot.show_segmentation(image, predict(net, image), label, voc.VOC_PALETTE))
+    """The first ``count`` images of one size, each with what ``net`` sees in it and its label."""
+    samples = (dataset.image(number) for number in range(len(dataset)))
+    first = dataset.image(0)[1].shape
+    alike = ((image, label) for image, label in samples if label.shape == first)
+    tiles = [
+        plot.show_segmentation(image, predict(net, image), label, voc.VOC_PALETTE)
+        for image, label in itertools.islice(alike, count)
+    ]
     return plot.grid(tiles, columns=2)
 
 
@@ -76,12 +115,13 @@ def run(
     stride: int = 8,
     batch_size: int = 8,
     seed: int = 0,
+    saved: Path | None = None,
 ) -> float:
     """The whole job: data, training, evaluation, drawing.
 
     Writes ``segmentation.png``, ``fcn.params`` and the data, in the layout of VOC2012,
     into ``folder``, and prints as it goes. Returns the pixel accuracy on the validation
-    images, whose photographs are not those of training.
+    images, whose photographs are not those of training. ``saved`` is as for ``train``.
     """
     for generator in (random.seed, np.random.seed, mx.random.seed):
         generator(seed)
@@ -94,7 +134,7 @@ def run(
     net.initialize()
     net.hybridize(static_alloc=True)
     start = time.perf_counter()
-    train(net, train_set, epochs, batch_size)
+    train(net, train_set, epochs, min(batch_size, len(train_set)), seed=seed, saved=saved)
     print(f"trained in {time.perf_counter() - start:.0f} s")
 
     net.save_parameters(str(folder / "fcn.params"))
