@@ -94,4 +94,5 @@ OPERATORS = (
         differentiable=True,
         amp="float32",
     ),
+    Operator("label_from_color", "label_from_color", ("image", "colormap"), ("unknown",)),
 )

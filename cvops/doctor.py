@@ -7,19 +7,17 @@ import importlib.util
 import os
 import platform
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 import textwrap
 import warnings
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from cvops import _cuda11, _gpu, _kernels
+from cvops import _cuda11, _gpu, _kernels, _mxnet_library
 
 
 class Finding(NamedTuple):
@@ -108,7 +106,7 @@ def _arrays() -> Finding:
 
 
 def _compiler() -> Finding:
-    command = shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    command = _mxnet_library.compiler()
     if shutil.which(command[0]) is None:
         return Finding(
             "missing",
@@ -170,29 +168,24 @@ _DEBIAN = {
 
 
 def _operators() -> Finding:
-    library = _cuda11.libmxnet()
-    if library is None:
+    if _cuda11.libmxnet() is None:
         return Finding("missing", "MXNet's operators (cvops.mxnet): need MXNet, see above")
-    for name in ("include/mxnet/lib_api.h", "src/lib_api.cc"):
-        if not (library.parent / name).is_file():
-            return Finding(
-                "broken",
-                f"MXNet's operators (cvops.mxnet): {library.parent / name} is not there",
-                'pip install --force-reinstall --no-deps "mxnet==1.9.1"',
-            )
-    built = sorted(_kernels.cache_folder().glob("mxnet-operators-*.so"), key=_time)
-    if built:
-        return Finding("ok", f"MXNet's operators (cvops.mxnet): built, {built[-1]}")
+    try:
+        path = _mxnet_library.recipe().path
+    except ImportError as error:
+        return Finding(
+            "broken",
+            f"MXNet's operators (cvops.mxnet): {error}",
+            'pip install --force-reinstall --no-deps "mxnet==1.9.1"',
+        )
+    if path.exists():
+        return Finding("ok", f"MXNet's operators (cvops.mxnet): built, {path}")
     compiler = _compiler()
     return Finding(
         "note" if compiler.status == "ok" else "missing",
         "MXNet's operators (cvops.mxnet): not built yet; `import cvops.mxnet` builds them, once",
         compiler.hint,
     )
-
-
-def _time(file: Path) -> float:
-    return file.stat().st_mtime
 
 
 def _exported() -> Finding:

@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from cvops import _cuda11, _gpu, _kernels, cli, doctor
+from cvops import _cuda11, _gpu, _kernels, _mxnet_library, cli, doctor
 
 NO_DRIVER = "libcuda-that-is-not-there.so.1"
 
@@ -247,9 +247,10 @@ class TestMXNet:
         assert doctor._operators().status == "missing"
         wheel = tmp_path / "mxnet"
         monkeypatch.setattr(_cuda11, "libmxnet", lambda: wheel / "libmxnet.so")
+        monkeypatch.setattr(_mxnet_library, "wheel", lambda: wheel)
         finding = doctor._operators()
         assert finding.status == "broken"
-        assert "lib_api.h is not there" in finding.text
+        assert "needs MXNet 1.9.1, whose wheel has" in finding.text
         for name in ("include/mxnet/lib_api.h", "src/lib_api.cc"):
             (wheel / name).parent.mkdir(parents=True, exist_ok=True)
             (wheel / name).touch()
@@ -262,10 +263,13 @@ class TestMXNet:
         assert finding.status == "note"
         assert "`import cvops.mxnet` builds them" in finding.text
         (tmp_path / "cache").mkdir()
-        (tmp_path / "cache/mxnet-operators-1.so").touch()
+        built = _mxnet_library.recipe().path
+        built.with_name("mxnet-operators-of-another-version.so").touch()
+        assert doctor._operators().status == "note"
+        built.touch()
         finding = doctor._operators()
         assert finding.status == "ok"
-        assert finding.text.endswith("cache/mxnet-operators-1.so")
+        assert finding.text.endswith(str(built))
 
     def test_what_mxnet_says_of_an_operator_that_it_does_not_know(self, mx):
         code = """

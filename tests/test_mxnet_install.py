@@ -7,13 +7,13 @@ import threading
 
 import numpy as np
 import pytest
-from test_mxnet_operators import CASES, MODES, as_list, network, operators, theirs
+from test_mxnet_operators import CASES, MODES, MXNETS, as_list, network, operators, theirs
 
 import cvops
 
 __all__ = ["operators"]
 
-OPS = [op for op in CASES if op != "bilinear_upsample"]
+OPS = MXNETS
 
 
 @pytest.fixture(autouse=True)

@@ -50,10 +50,21 @@ CASES = {
         {"pooled_size": (3, 2), "spatial_scale": 0.5},
     ),
     "bilinear_upsample": ([floats(2, 3, 4, 5)], {"scale": 4}),
+    "label_from_color": (
+        [rng.integers(0, 3, (2, 5, 6, 3), np.uint8), rng.integers(0, 3, (7, 3), np.uint8)],
+        {"unknown": -2},
+    ),
 }
 OPS = sorted(CASES)
 #: Those that MXNet has too.
-MXNETS = [op for op in OPS if op != "bilinear_upsample"]
+MXNETS = [op for op in CASES if op not in ("bilinear_upsample", "label_from_color")]
+    "MultiBoxPrior",
+    "MultiBoxTarget",
+    "MultiBoxDetection",
+    "box_iou",
+    "box_nms",
+    "ROIPooling",
+]
 MODES = {
     "eager": None,
     "hybridized": {},
@@ -70,7 +81,12 @@ def operators(mx):
 
 def arrays(mx, op):
     inputs, options = CASES[op]
-    return [mx.nd.array(x.astype(np.float32)) for x in inputs], options
+    return [array(mx, x) for x in inputs], options
+
+
+def array(mx, x):
+    """As MXNet's, of float32 where it is not of small integers."""
+    return mx.nd.array(x, dtype=x.dtype if x.dtype in (np.uint8, np.int32) else np.float32)
 
 
 def function(F, op):

@@ -10,9 +10,9 @@ from typing import Any, Callable
 
 import numpy as np
 
+from cvops import _mxnet_library
 from cvops._mxnet import mxnet
 from cvops._operators import OPERATORS, Operator
-from cvops.mxnet import _library
 
 mx = mxnet()
 _NULL = mx.base._Null
@@ -165,7 +165,7 @@ def functions_for(module: str, operator: Operator) -> Callable[..., Any]:
 
 def register() -> None:
     """Put the functions where models look for them."""
-    _library.library()
+    _mxnet_library.library()
     array, symbol = ["out", "name"], ["name", "attr", "out"]
     for operator in OPERATORS:
         nd, sym = _for_arrays(operator), _for_symbols(operator)

@@ -12,9 +12,9 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from cvops import _symbols
+from cvops import _mxnet_library, _symbols
 from cvops._operators import OPERATORS, Operator
-from cvops.mxnet import _functions, _library
+from cvops.mxnet import _functions
 from cvops.mxnet._functions import mx
 
 
@@ -90,7 +90,9 @@ def _change(wanted: bool | None = None, opened: int = 0) -> None:
 def _find() -> list[_Place]:
     """Every name in MXNet's modules that stands for an operator that we have."""
     places = []
-    gpu_graphs_stay = mx.runtime.Features().is_enabled("CUDA") and not _library.library().has_cuda
+    gpu_graphs_stay = (
+        mx.runtime.Features().is_enabled("CUDA") and not _mxnet_library.library().has_cuda
+    )
     for name, module in sorted(sys.modules.items()):
         if name.partition(".")[0] != "mxnet" or ".gen_" in name:
             continue
@@ -120,7 +122,7 @@ def _names(operator: Operator) -> list[str]:
 
 def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
     ours = functools.partial(_functions.functions_for, module, operator)
-    has_cuda = _library.library().has_cuda
+    has_cuda = _mxnet_library.library().has_cuda
 
     @functools.wraps(theirs)
     def function(*args: Any, **kwargs: Any) -> Any:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from cvops import _gpu, _kernels
 from cvops._mxnet import mxnet
 
-_HERE = Path(__file__).parents[1]
+_HERE = Path(__file__).parent
 #: Installed as package data; in a checkout it is the folder next to the package.
 BINDINGS = next(d for d in (_HERE / "bindings", _HERE.parent / "bindings") if d.is_dir())
 _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-pthread")
@@ -39,7 +39,7 @@ class Library(NamedTuple):
 
 def compiler() -> list[str]:
     """The command of the C++ compiler: that of the environment variable CXX, or g++."""
-    return shlex.split(os.environ.get("CXX", "g++"))
+    return shlex.split(os.environ.get("CXX", "")) or ["g++"]
 
 
 def wheel() -> Path:
@@ -79,28 +79,46 @@ def _core() -> tuple[Path, bool]:
     return path, native.has_cuda
 
 
+class Recipe(NamedTuple):
+    """How the library for this MXNet and this cvops is made."""
+
+    path: Path
+    sources: list[Path]
+    flags: list[str]
+    core: Path
+
+
+def recipe() -> Recipe:
+    """What :func:`build` would do; nothing is compiled.
+
+    Raises:
+        ImportError: MXNet 1.9.1 or our extension is missing.
+    """
+    core, has_cuda = _core()
+    mx = wheel()
+    border = [mx / "include" / "mxnet" / "lib_api.h", mx / "src" / "lib_api.cc"]
+    for file in border:
+        if not file.is_file():
+            raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
+    headers = [*BINDINGS.glob("*.h"), *BINDINGS.glob("mxnet/*.h"), *_kernels.KERNELS.glob("*.cuh")]
+    sources = [*sorted(BINDINGS.glob("mxnet/*.cpp")), border[1]]
+    flags = [*_FLAGS, f"-isystem{mx / 'include'}", f"-I{BINDINGS}", f"-I{_kernels.KERNELS}"]
+    if has_cuda:
+        flags.append("-DCVOPS_CUDA")
+    texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, border[0])]
+    key = [*texts, *_FLAGS, str(has_cuda), platform.machine(), " ".join(compiler())]
+    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
+    path = _kernels.cache_folder() / f"mxnet-operators-{digest}.so"
+    return Recipe(path, sources, flags, core)
+
+
 def build() -> Path:
     """The library for this MXNet and this cvops, compiled if it is not there yet.
 
     Raises:
         ImportError: MXNet, the extension or a compiler is missing, or does not work.
     """
-    core, has_cuda = _core()
-    mx = wheel()
-    headers = [*BINDINGS.glob("*.h"), *BINDINGS.glob("mxnet/*.h"), *_kernels.KERNELS.glob("*.cuh")]
-    border = [mx / "include" / "mxnet" / "lib_api.h", mx / "src" / "lib_api.cc"]
-    for file in border:
-        if not file.is_file():
-            raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
-    sources = [*sorted(BINDINGS.glob("mxnet/*.cpp")), border[1]]
-    flags = [*_FLAGS, f"-isystem{mx / 'include'}", f"-I{BINDINGS}", f"-I{_kernels.KERNELS}"]
-    if has_cuda:
-        flags.append("-DCVOPS_CUDA")
-
-    texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, border[0])]
-    key = [*texts, *_FLAGS, str(has_cuda), platform.machine(), " ".join(compiler())]
-    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
-    path = _kernels.cache_folder() / f"mxnet-operators-{digest}.so"
+    path, sources, flags, core = recipe()
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,46 @@
+#include "label_from_color.h"
+
+#include "operator.h"
+
+namespace cvops::external {
+namespace {
+
+struct LabelFromColor : Operator {
+  static constexpr const char* kName = "label_from_color";
+  static const std::vector<const char*> kInputs;
+  static mxnet::ext::MXDType input_type(int) { return mxnet::ext::kUint8; }
+  static mxnet::ext::MXDType output_type(int) { return mxnet::ext::kInt32; }
+
+  int unknown;
+
+  explicit LabelFromColor(Options& options) : unknown(options.integer("unknown", 0)) {}
+
+  Shapes shapes(Inputs in) const {
+    const Shape &image = in[0], &colormap = in.expect(1, {"K", 3});
+    if (image.size() < 2 || image.back() != 3) in.refuse(0, "shape (..., W, 3)");
+    if (colormap[0] < 1 || colormap[0] > 65535) in.refuse(1, "1 to 65535 colours");
+    return {{image.begin(), image.end() - 1}};
+  }
+
+  void forward(const Cpu&, Tensors& in, Tensors& out) const {
+    cpu::label_from_color(out[0].data<int>(), in[0].data<unsigned char>(),
+                          in[1].data<unsigned char>(), out[0].size(), (int)in[1].shape[0], unknown);
+  }
+
+#ifdef CVOPS_CUDA
+  int64 workspace(Tensors& in) const {
+    return cuda::label_from_color_workspace((int)in[1].shape[0]);
+  }
+  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
+    cuda::label_from_color(out[0].data<int>(), in[0].data<unsigned char>(),
+                           in[1].data<unsigned char>(), gpu.workspace, out[0].size(),
+                           (int)in[1].shape[0], unknown, gpu.stream);
+  }
+#endif
+};
+
+const std::vector<const char*> LabelFromColor::kInputs = {"image", "colormap"};
+Register<LabelFromColor> registered;
+
+}  // namespace
+}  // namespace cvops::external
