@@ -1,4 +1,5 @@
 # make demo   trains a TinySSD with cvops, evaluates it and draws what it finds
+# make demo-fcn   trains a fully convolutional network and draws what it segments
 # make test   runs the tests
 # make bench  runs the benchmarks
 # Each prepares .venv first, with PYTHON (3.9 or newer) and a C++17 compiler. With nvcc on PATH the
@@ -14,7 +15,7 @@ BIN := .venv/bin
 EXTRAS := bench,cuda$(CUDA),demo,lint,test
 SOURCES := $(wildcard bindings/* kernels/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo test bench lint format clean
+.PHONY: setup demo demo-fcn test bench lint format clean
 
 setup: .venv/ready
 
@@ -34,6 +35,9 @@ setup: .venv/ready
 demo: setup
 	$(BIN)/cvops demo --output demo
 
+demo-fcn: setup
+	$(BIN)/cvops demo-fcn --output demo-fcn
+
 test: setup
 	$(BIN)/python -m pytest tests
 
@@ -52,4 +56,4 @@ format: setup
 	$(BIN)/clang-format -i $$(git ls-files '*.cuh' '*.cu' '*.cpp' '*.h')
 
 clean:
-	rm -rf .venv build demo
+	rm -rf .venv build demo demo-fcn

@@ -149,9 +149,7 @@ def _cubin_file(name: str, arch: int) -> Path:
     """The compiled kernels in the cache, compiled now if they are not there."""
     nvrtc = load_nvrtc()
     key = "\0".join((source(name), str(FLAGS), str(arch), str(nvrtc.getVersion())))
-    file = (
-        cache_folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
-    )
+    file = cache_folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
     if not file.exists():
         cubin, _ = compile_cubin(nvrtc, name, arch)
         file.parent.mkdir(parents=True, exist_ok=True)

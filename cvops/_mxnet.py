@@ -25,6 +25,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from cvops import _cuda11
+
 #: What MXNet reads from NumPy and NumPy no longer has, or will not for long.
 _CONSTANTS = {
     "bool": np.bool_,
@@ -154,14 +156,19 @@ def mxnet() -> Any:
     """The module ``mxnet``, imported when first asked for.
 
     It imports without a warning on Python 3.9 to 3.13 and NumPy 1.22 to 2.x. An
-    MXNet that the caller has already imported is taken as it is.
+    MXNet that the caller has already imported is taken as it is. The GPU wheel
+    (mxnet-cu112) finds the CUDA libraries of the ``nvidia-*-cu11`` packages without
+    an environment variable.
 
     Raises:
         ModuleNotFoundError: MXNet is not installed.
+        ImportError: it is the GPU wheel, and libraries that it needs are missing: which,
+            and the packages that have them.
     """
     if "mxnet" not in sys.modules:
         if importlib.util.find_spec("mxnet") is None:
             raise ModuleNotFoundError("No module named 'mxnet': pip install cvops[mxnet]")
+        _cuda11.preload_for_mxnet()
         sys.meta_path.insert(0, _Finder())
     module = importlib.import_module("mxnet")
     _cure_recordio(module.recordio)

@@ -20,12 +20,45 @@ def _demo(options: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from cvops import demo
+    from cvops.checkpoint import CheckpointError
 
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"{options.output}: no folder can be made there") from error
-    demo.run(options.output, options.epochs, options.train_images, seed=options.seed)
+    if options.checkpoint and not options.checkpoint.parent.is_dir():
+        raise Refused(f"{options.checkpoint.parent}: no such folder")
+    given = options.output, options.epochs, options.train_images
+    try:
+        demo.run(*given, seed=options.seed, saved=options.checkpoint)
+    except (CheckpointError, OSError) as error:
+        raise Refused(str(error)) from error
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    """For a command that trains: the environment, and the folders of ``options``."""
+    # MXNet reads these when it loads. Left to itself it uses half of the cores, and
+    # threads that wait spin, which costs most of the time when cores are shared.
+    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"{options.output}: no folder can be made there") from error
+    if options.checkpoint and not options.checkpoint.parent.is_dir():
+        raise Refused(f"{options.checkpoint.parent}: no such folder")
+
+
+def _demo_fcn(options: argparse.Namespace) -> None:
+    _prepare(options)
+    from cvops import demo_fcn
+    from cvops.checkpoint import CheckpointError
+
+    given = options.output, options.epochs, options.train_images
+    try:
+        demo_fcn.run(*given, stride=options.stride, seed=options.seed, saved=options.checkpoint)
+    except (CheckpointError, OSError) as error:
+        raise Refused(str(error)) from error
 
 
 def _load(params: Path) -> Any:
@@ -50,30 +83,45 @@ def _open(image: Path) -> Any:
 
 
 def _detect(options: argparse.Namespace) -> None:
-    import numpy as np
-
     image = _open(options.image)
     net = _load(options.params)
 
-    from cvops._mxnet import mxnet
+    from cvops.models.tiny_ssd import predict
 
-    square = np.asarray(image.resize((net.side, net.side)))
-    rows = net.detect(mxnet().nd.array(square.transpose(2, 0, 1)[None]), options.threshold)
-    rows = rows[0].asnumpy()
-    rows = rows[rows[:, 0] >= 0]
-
+    rows = predict(net, image, options.threshold)
     print(f"{'class':12} {'score':>5} {'x1':>6} {'y1':>6} {'x2':>6} {'y2':>6}")
     for kind, score, *box in rows:
-        pixels = np.multiply(box, (image.width, image.height) * 2)
-        print(f"{net.classes[int(kind)]:12} {score:5.2f}", *(f"{v:6.1f}" for v in pixels))
+        print(f"{net.classes[int(kind)]:12} {score:5.2f}", *(f"{v:6.1f}" for v in box))
 
     if options.output:
         from cvops import plot
 
         try:
-            plot.show_bboxes(image, rows, net.classes).save(options.output)
+            plot.draw_detections(image, rows, net.classes).save(options.output)
         except (OSError, ValueError) as error:
             raise Refused(f"{options.output}: cannot be written: {error}") from error
+
+
+def _convert_symbol(options: argparse.Namespace) -> None:
+    from cvops import _symbols
+
+    try:
+        text = options.source.read_text("utf-8")
+        converted = _symbols.convert_symbol(text, options.to)
+        options.target.write_text(converted, "utf-8")
+    except FileNotFoundError as error:
+        raise Refused(f"{error.filename}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise Refused(f"{options.source}: {error}") from error
+    ours, mark = "_contrib_cvops_", '"op": "'
+    count = abs(converted.count(mark + ours) - text.count(mark + ours))
+    print(f"{options.target}: {count} operators replaced")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from cvops import doctor
+
+    return doctor.run()
 
 
 def _count(text: str) -> int:
@@ -103,7 +151,31 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=_count, default=3, help="times through the training images")
     demo.add_argument("--train-images", type=_count, default=600, help="number of training images")
     demo.add_argument("--seed", type=int, default=0, help="seed of all that is random")
+    demo.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="written after each epoch; if it is there, training goes on from it",
+    )
     demo.set_defaults(run=_demo)
+
+    demo_fcn = commands.add_parser(
+        "demo-fcn",
+        help="train a small network for semantic segmentation, measure it and draw what it sees",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo_fcn.add_argument("--output", type=Path, default=Path("demo-fcn"), help="folder to write")
+    demo_fcn.add_argument("--epochs", type=_count, default=8, help="times through the images")
+    demo_fcn.add_argument("--train-images", type=_count, default=320, help="number of them")
+    demo_fcn.add_argument(
+        "--stride", type=int, choices=(32, 16, 8), default=8, help="FCN-32s, 16s or 8s"
+    )
+    demo_fcn.add_argument("--seed", type=int, default=0, help="seed of all that is random")
+    demo_fcn.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="written after each epoch; if it is there, training goes on from it",
+    )
+    demo_fcn.set_defaults(run=_demo_fcn)
 
     detect = commands.add_parser("detect", help="find objects in an image")
     detect.add_argument("image", type=Path, help="the image")
@@ -113,18 +185,37 @@ def _parser() -> argparse.ArgumentParser:
     detect.add_argument("--output", type=Path, help="draw them into this file")
     detect.add_argument("--threshold", type=_score, default=0.5, help="least score (%(default)s)")
     detect.set_defaults(run=_detect)
+
+    convert = commands.add_parser(
+        "convert-symbol",
+        help="replace MXNet's detection operators in a symbol file (JSON) by cvops's, or back",
+    )
+    convert.add_argument("source", type=Path, help="what export or Symbol.save wrote")
+    convert.add_argument("target", type=Path, help="where the result goes")
+    convert.add_argument("--to", choices=("cvops", "mxnet"), default="cvops")
+    convert.set_defaults(run=_convert_symbol)
+
+    doctor = commands.add_parser(
+        "doctor", help="say what is installed, what is missing and what to type for it"
+    )
+    doctor.set_defaults(run=_doctor)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status: 0, or 2 for what cannot be done as asked."""
+    """Run the command; its exit status: 0, or 2 for what cannot be done as asked.
+
+    Of ``cvops doctor`` it is 1 if the ops do not work on the CPU.
+    """
     options = _parser().parse_args(arguments)
     try:
-        options.run(options)
+        return options.run(options) or 0
     except Refused as error:
         print(f"cvops: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
         print(f"cvops: {error} (this command needs cvops[demo,mxnet])", file=sys.stderr)
         return 2
-    return 0
+    except ImportError as error:  # something is installed, and cannot be loaded
+        print(f"cvops: {error}", file=sys.stderr)
+        return 2

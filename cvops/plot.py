@@ -1,25 +1,33 @@
-"""Drawing detections. Pictures are Pillow's; boxes are in fractions of the image."""
+"""Drawing boxes and detections. Boxes are (x1, y1, x2, y2), corners, in pixels.
+
+``draw_detections`` and ``grid`` make pictures with Pillow; the others are the helpers of
+"Dive into Deep Learning" and draw with Matplotlib, which is imported when they are called.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from cvops.ops.multibox_prior import multibox_prior
 
 #: Colours of the classes, in turn; each is dark enough for white letters.
 COLOURS = ("#c2410c", "#0f766e", "#6d28d9", "#be123c", "#1d4ed8", "#4d7c0f")
 
 
-def show_bboxes(
+def draw_detections(
     image: Image.Image, rows: np.ndarray, classes: Sequence[str], scale: float = 1
 ) -> Image.Image:
     """A copy of ``image`` with each detection's box, the name of its class and its score.
 
     Args:
         image: RGB.
-        rows: (n, 6), rows (class, score, x1, y1, x2, y2); those of a class under 0
-            are left out, and a better score is drawn over a worse one.
+        rows: (n, 6), rows (class, score, x1, y1, x2, y2) in pixels of ``image``; those of
+            a class under 0 are left out, and a better score is drawn over a worse one.
         classes: names of the classes.
         scale: the copy is this much larger, for finer lines.
     """
@@ -29,7 +37,7 @@ def show_bboxes(
     thick = max(2, min(width, height) // 128)
     font = ImageFont.load_default(max(10, min(width, height) // 20))
     shown = [row for row in rows[np.argsort(rows[:, 1], kind="stable")] if row[0] >= 0]
-    boxes = [np.rint(np.multiply(row[2:6], (width, height) * 2)).tolist() for row in shown]
+    boxes = [np.rint(np.multiply(row[2:6], scale)).tolist() for row in shown]
     for (kind, *_), (x1, y1, x2, y2) in zip(shown, boxes):
         corners = x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
         draw.rectangle(corners, outline=COLOURS[int(kind) % len(COLOURS)], width=thick)
@@ -45,6 +53,114 @@ def show_bboxes(
     return picture
 
 
+def bbox_to_rect(bbox: Any, color: str) -> Any:
+    """The box (x1, y1, x2, y2) as an outline, a ``matplotlib.patches.Rectangle``."""
+    x1, y1, x2, y2 = map(float, _numpy(bbox))
+    return _matplotlib("patches").Rectangle(
+        (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=2
+    )
+
+
+def show_bboxes(axes: Any, bboxes: Any, labels: Any = None, colors: Any = None) -> None:
+    """Draw boxes, (n, 4), on Matplotlib's ``axes``.
+
+    Args:
+        axes: what to draw on, in pixels of the image that it shows.
+        bboxes: (n, 4), any array, or n arrays of (4,).
+        labels: a text, or a list of those: the boxes in order get one each, as far as
+            there are any.
+        colors: of the boxes, in turn, names or a list of names; blue, green, red, magenta
+            and cyan if not given. The letters are white, on white black.
+    """
+    texts = _listed(labels, [])
+    turn = _listed(colors, ["b", "g", "r", "m", "c"])
+    for i, bbox in enumerate(bboxes):
+        color = turn[i % len(turn)]
+        rect = bbox_to_rect(bbox, color)
+        axes.add_patch(rect)
+        if i < len(texts):
+            axes.text(
+                *rect.get_xy(),
+                texts[i],
+                va="center",
+                ha="center",
+                fontsize=9,
+                color="k" if color == "w" else "w",
+                bbox={"facecolor": color, "linewidth": 0},
+            )
+
+
+def show_images(imgs: Any, num_rows: int, num_cols: int, scale: float = 2) -> np.ndarray:
+    """Show the first ``num_rows`` * ``num_cols`` images, row by row.
+
+    Args:
+        imgs: Pillow images or arrays (H, W, 3), RGB.
+        scale: inches on a side of each.
+
+    Returns:
+        Matplotlib's axes, (num_rows, num_cols).
+
+    Raises:
+        ValueError: there are fewer images.
+    """
+    if len(imgs) < num_rows * num_cols:
+        raise ValueError(f"{len(imgs)} images do not fill {num_rows} x {num_cols} places")
+    size = num_cols * scale, num_rows * scale
+    _, axes = _matplotlib("pyplot").subplots(num_rows, num_cols, figsize=size, squeeze=False)
+    for place, image in zip(axes.flat, imgs):
+        place.imshow(_numpy(image))
+        place.axes.get_xaxis().set_visible(False)
+        place.axes.get_yaxis().set_visible(False)
+    return axes
+
+
+def display_anchors(image: Any, fmap_w: int, fmap_h: int, s: Sequence[float]) -> Any:
+    """Show the anchors of a feature map of ``fmap_w`` x ``fmap_h`` places on ``image``.
+
+    Sizes are ``s``, fractions of the image; ratios 1, 2 and 1/2, as in the book. Returns
+    Matplotlib's axes.
+    """
+    pixels = _numpy(image)
+    height, width = pixels.shape[:2]
+    anchors = multibox_prior(np.zeros((1, 1, fmap_h, fmap_w), np.float32), s, (1, 2, 0.5))
+    axes = _matplotlib("pyplot").figure().add_subplot()
+    axes.imshow(pixels)
+    show_bboxes(axes, anchors[0] * (width, height, width, height))
+    return axes
+
+
+def display(image: Any, rows: np.ndarray, threshold: float) -> Any:
+    """Show ``image`` with the boxes of a score of ``threshold`` or more, and their scores.
+
+    ``rows`` are (n, 6), rows (class, score, x1, y1, x2, y2) in pixels, as ``predict`` gives
+    them. Returns Matplotlib's axes.
+    """
+    axes = _matplotlib("pyplot").figure(figsize=(5, 5)).add_subplot()
+    axes.imshow(_numpy(image))
+    shown = [row for row in _numpy(rows) if row[0] >= 0 and row[1] >= threshold]
+    show_bboxes(axes, [row[2:] for row in shown], [f"{row[1]:.2f}" for row in shown], "w")
+    return axes
+
+
+def _matplotlib(module: str) -> Any:
+    try:
+        return importlib.import_module(f"matplotlib.{module}")
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "No module named 'matplotlib': pip install cvops[demo]"
+        ) from error
+
+
+def _numpy(array: Any) -> np.ndarray:
+    return array.asnumpy() if hasattr(array, "asnumpy") else np.asarray(array)
+
+
+def _listed(given: Any, default: list[str]) -> list[str]:
+    if given is None:
+        return default
+    return list(given) if isinstance(given, (list, tuple)) else [given]
+
+
 def grid(pictures: Sequence[Image.Image], columns: int, gap: int = 8) -> Image.Image:
     """``pictures``, all of one size, row by row on white."""
     width, height = pictures[0].size
@@ -54,3 +170,18 @@ def grid(pictures: Sequence[Image.Image], columns: int, gap: int = 8) -> Image.I
     for i, picture in enumerate(pictures):
         sheet.paste(picture, (i % columns * (width + gap), i // columns * (height + gap)))
     return sheet
+
+
+def show_segmentation(
+    image: np.ndarray, prediction: np.ndarray, label: np.ndarray, palette: np.ndarray
+) -> Image.Image:
+    """An image, the predicted class of each pixel and the true one, side by side.
+
+    Args:
+        image: uint8 (height, width, 3), RGB.
+        prediction: whole numbers (height, width), places in ``palette``.
+        label: likewise.
+        palette: uint8 (n, 3), RGB.
+    """
+    parts = (image, palette[prediction], palette[label])
+    return grid([Image.fromarray(part) for part in parts], columns=3, gap=4)

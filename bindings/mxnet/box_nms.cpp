@@ -75,24 +75,16 @@ struct BoxNms : Operator {
     return own;
   }
 
-  void forward(const Cpu& cpu, Tensors& in, Tensors& out) const {
+  void forward(const Cpu&, Tensors& in, Tensors& out) const {
     const Sizes size = sizes(in[0]);
-    if (topk == 0 || size.batch == 0) {
-      copy(cpu, out[0].data_ptr, in[0].data_ptr, bytes(out[0]));
-    } else {
-      cpu::box_nms(out[0].data<float>(), nullptr, in[0].data<float>(), size.batch, size.num,
-                   of(size));
-    }
+    cpu::box_nms(out[0].data<float>(), nullptr, in[0].data<float>(), size.batch, size.num,
+                 of(size));
   }
 
   // Which rows were kept is found again: see ROIPooling.
-  void backward(const Cpu& cpu, Tensors& in, Tensors& out) const {
+  void backward(const Cpu&, Tensors& in, Tensors& out) const {
     auto &out_grad = in[0], &data = in[1];
     const Sizes size = sizes(data);
-    if (topk == 0 || size.batch == 0) {
-      copy(cpu, out[0].data_ptr, out_grad.data_ptr, bytes(out[0]));
-      return;
-    }
     std::vector<float> kept(data.size());
     std::vector<int> index(size.batch * size.num);
     cpu::box_nms(kept.data(), index.data(), data.data<float>(), size.batch, size.num, of(size));
@@ -103,17 +95,13 @@ struct BoxNms : Operator {
 #ifdef CVOPS_CUDA
   int64 workspace(Tensors& in) const {
     const Sizes size = sizes(in[0]);
-    return topk == 0 || size.batch == 0 ? 0 : cuda::box_nms_workspace(size.batch, size.num);
+    return cuda::box_nms_workspace(size.batch, size.num);
   }
 
   void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
     const Sizes size = sizes(in[0]);
-    if (topk == 0 || size.batch == 0) {
-      copy(gpu, out[0].data_ptr, in[0].data_ptr, bytes(out[0]));
-    } else {
-      cuda::box_nms(out[0].data<float>(), nullptr, gpu.workspace, in[0].data<float>(), size.batch,
-                    size.num, of(size), gpu.stream);
-    }
+    cuda::box_nms(out[0].data<float>(), nullptr, gpu.workspace, in[0].data<float>(), size.batch,
+                  size.num, of(size), gpu.stream);
   }
 
   struct Scratch {
@@ -128,7 +116,6 @@ struct BoxNms : Operator {
 
   int64 backward_workspace(Tensors& in) const {
     const Sizes size = sizes(in[1]);
-    if (topk == 0 || size.batch == 0) return 0;
     Workspace workspace;
     Scratch(workspace, size);
     return workspace.size();
@@ -137,10 +124,6 @@ struct BoxNms : Operator {
   void backward(const Gpu& gpu, Tensors& in, Tensors& out) const {
     auto &out_grad = in[0], &data = in[1];
     const Sizes size = sizes(data);
-    if (topk == 0 || size.batch == 0) {
-      copy(gpu, out[0].data_ptr, out_grad.data_ptr, bytes(out[0]));
-      return;
-    }
     Workspace workspace(gpu.workspace);
     Scratch scratch(workspace, size);
     cuda::box_nms(scratch.kept, scratch.index, scratch.nms, data.data<float>(), size.batch,

@@ -254,7 +254,7 @@ Gpu gpu_of(Tensors& in, int64 bytes, const mxnet::ext::OpResource& resource) {
   const Gpu gpu = {stream, workspace.take<char>(bytes)};
   for (auto* tensor : shifted) {
     void* aligned = workspace.take<char>(Operator::bytes(*tensor));
-    copy(gpu, aligned, tensor->data_ptr, Operator::bytes(*tensor));
+    cuda::copy(aligned, tensor->data_ptr, Operator::bytes(*tensor), stream);
     tensor->data_ptr = aligned;
   }
   return gpu;

@@ -104,15 +104,9 @@ struct Gpu {
 inline void set_to_zero(const Cpu&, void* memory, int64 bytes) {
   if (bytes) std::memset(memory, 0, bytes);
 }
-inline void copy(const Cpu&, void* to, const void* from, int64 bytes) {
-  if (bytes) std::memcpy(to, from, bytes);
-}
 #ifdef CVOPS_CUDA
 inline void set_to_zero(const Gpu& gpu, void* memory, int64 bytes) {
   cuda::set_to_zero(memory, bytes, gpu.stream);
-}
-inline void copy(const Gpu& gpu, void* to, const void* from, int64 bytes) {
-  cuda::copy(to, from, bytes, gpu.stream);
 }
 #endif
 

@@ -1,7 +1,14 @@
 """TinySSD, the single shot detector of "Dive into Deep Learning", in Gluon.
 
 B images, A anchors, C classes without the background, which is class 0 of what the
-network predicts. Boxes are (x1, y1, x2, y2), corners, in fractions of the image.
+network predicts. Boxes are (x1, y1, x2, y2), corners, in fractions of the image unless
+pixels are said.
+
+All three blocks hybridize as a whole, the detection ops included:
+
+- ``TinySSD``: images to anchors, classes and offsets
+- ``Training``: images and labels to losses
+- ``Detector``: images to detections; made to be exported
 """
 
 from __future__ import annotations
@@ -9,40 +16,30 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+
+import numpy as np
 
 from cvops._mxnet import mxnet
+from cvops.models.losses import DetectionLoss
 
 mx = mxnet()
-nd, nn = mx.nd, mx.gluon.nn
+nn = mx.gluon.nn
 
 #: Of each of the five feature maps, fine to coarse: sizes (fractions of the image) and ratios.
 SIZES = ((0.2, 0.272), (0.37, 0.447), (0.54, 0.619), (0.71, 0.79), (0.88, 0.961))
 RATIOS = ((1, 2, 0.5),) * 5
 
-
-class Prediction(NamedTuple):
-    """What the network says of a batch."""
-
-    anchors: Any  #: (1, A, 4)
-    classes: Any  #: (B, A, C + 1), before softmax; class 0 is the background
-    offsets: Any  #: (B, A * 4), from each anchor to its box, as MultiBoxTarget encodes them
+#: Channels of the feature maps.
+CHANNELS = (64, 128, 128, 128, 128)
 
 
-class Targets(NamedTuple):
-    """What the network should have said of a batch."""
-
-    classes: Any  #: (B, A), 0 for the background
-    offsets: Any  #: (B, A * 4)
-    mask: Any  #: (B, A * 4), 1 where the anchor has a box to be fitted to
-
-
-def halving(channels: int) -> Any:
+def halving(before: int, channels: int) -> Any:
     """Two 3 x 3 convolutions, then a max pooling that halves height and width."""
     block = nn.HybridSequential()
-    for _ in range(2):
+    for given in (before, channels):
         block.add(
-            nn.Conv2D(channels, kernel_size=3, padding=1),
+            nn.Conv2D(channels, kernel_size=3, padding=1, in_channels=given),
             nn.BatchNorm(in_channels=channels),
             nn.Activation("relu"),
         )
@@ -56,27 +53,40 @@ def stages() -> list[Any]:
     Of an image of 256 x 256 the maps are 32, 16, 8, 4 and 1 on a side.
     """
     first = nn.HybridSequential()
-    first.add(*(halving(channels) for channels in (16, 32, 64)))
-    return [first, halving(128), halving(128), halving(128), nn.GlobalMaxPool2D()]
+    first.add(halving(3, 16), halving(16, 32), halving(32, 64))
+    return [first, halving(64, 128), halving(128, 128), halving(128, 128), nn.GlobalMaxPool2D()]
 
 
-class TinySSD(mx.gluon.Block):  # type: ignore[misc, name-defined]
-    """The network: images (B, 3, H, W), RGB of 0 to 255, to a ``Prediction``.
+class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
+    """The network: images (B, 3, H, W), RGB of 0 to 255, to (anchors, classes, offsets).
+
+    Anchors are (1, A, 4); classes (B, A, C + 1), before softmax, class 0 the background;
+    offsets (B, A * 4), from each anchor to its box, as MultiBoxTarget encodes them.
 
     Args:
         classes: names of the classes, without the background.
-        side: height and width, in pixels, of the images that it is trained on. It takes
-            others too, and sees in them what it knows at this size.
-        ops: where MultiBoxPrior, MultiBoxTarget and MultiBoxDetection are taken from:
-            ``cvops.contrib`` if not given. ``mx.nd.contrib`` has the same.
+        side: height and width, in pixels, of the images that it is trained on: 64 or
+            more. It takes others of 64 or more too, and sees in them what it knows at
+            this size.
+        ops: whose MultiBoxPrior, MultiBoxTarget and MultiBoxDetection it is made of:
+            "cvops" or "mxnet". The names of the parameters do not depend on it.
+
+    Raises:
+        ValueError: ``classes`` are none, or ``side`` or ``ops`` is not as above.
     """
 
     def __init__(
-        self, classes: Sequence[str], side: int = 256, ops: Any = None, **kwargs: Any
+        self, classes: Sequence[str], side: int = 256, ops: str = "cvops", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if ops is None:
-            from cvops import contrib as ops
+        if isinstance(classes, str) or not classes:
+            raise ValueError(f"classes must be one or more names, got {classes!r}")
+        if side < 64:
+            raise ValueError(f"side must be 64 or more, got {side}")
+        if ops not in ("cvops", "mxnet"):
+            raise ValueError(f"ops must be 'cvops' or 'mxnet', got {ops!r}")
+        if ops == "cvops":
+            import cvops.mxnet  # noqa: F401 (registers the ops)
         self.classes = tuple(classes)
         self.side = side
         self.ops = ops
@@ -84,46 +94,37 @@ class TinySSD(mx.gluon.Block):  # type: ignore[misc, name-defined]
             self.stages = nn.HybridSequential()
             self.class_heads = nn.HybridSequential()
             self.offset_heads = nn.HybridSequential()
-            for stage, sizes, ratios in zip(stages(), SIZES, RATIOS):
-                per_place = len(sizes) + len(ratios) - 1
+            for stage, channels, sizes, ratios in zip(stages(), CHANNELS, SIZES, RATIOS):
                 self.stages.add(stage)
-                self.class_heads.add(nn.Conv2D(per_place * (len(classes) + 1), 3, padding=1))
-                self.offset_heads.add(nn.Conv2D(per_place * 4, 3, padding=1))
+                per_place = len(sizes) + len(ratios) - 1
+                for heads, numbers in (
+                    (self.class_heads, len(classes) + 1),
+                    (self.offset_heads, 4),
+                ):
+                    heads.add(nn.Conv2D(per_place * numbers, 3, padding=1, in_channels=channels))
 
-    def forward(self, images: Any) -> Prediction:
+    def op(self, F: Any, name: str) -> Any:
+        """The op that MXNet calls ``name``, for arrays or symbols, ours or MXNet's."""
+        return getattr(F.contrib, f"cvops_{name}" if self.ops == "cvops" else name)
+
+    def hybrid_forward(self, F: Any, images: Any) -> tuple[Any, Any, Any]:
         anchors: list[Any] = []
         classes: list[Any] = []
         offsets: list[Any] = []
         features = images / 255 - 0.5
         for i, stage in enumerate(self.stages):
             features = stage(features)
-            with mx.autograd.pause():  # anchors depend on the shape alone
-                anchors.append(self.ops.MultiBoxPrior(features, sizes=SIZES[i], ratios=RATIOS[i]))
+            shape = F.BlockGrad(features)  # anchors depend on the shape alone
+            anchors.append(self.op(F, "MultiBoxPrior")(shape, sizes=SIZES[i], ratios=RATIOS[i]))
             # Channels last, so that the flat order is (row, column, anchor of the place).
             for heads, flat in ((self.class_heads, classes), (self.offset_heads, offsets)):
                 flat.append(heads[i](features).transpose((0, 2, 3, 1)).flatten())
-        joined = nd.concat(*classes, dim=1).reshape((0, -1, len(self.classes) + 1))
-        return Prediction(nd.concat(*anchors, dim=1), joined, nd.concat(*offsets, dim=1))
+        joined = F.concat(*classes, dim=1).reshape((0, -1, len(self.classes) + 1))
+        return F.concat(*anchors, dim=1), joined, F.concat(*offsets, dim=1)
 
     def detect(self, images: Any, threshold: float = 0.01, nms_threshold: float = 0.3) -> Any:
-        """Detections (B, A, 6), rows (class, score, x1, y1, x2, y2), best score first.
-
-        Class -1 marks a row that is no detection: under ``threshold``, or suppressed by
-        a better one of its class that it overlaps by ``nms_threshold`` or more.
-        """
-        anchors, classes, offsets = self(images)
-        scores = nd.softmax(classes).transpose((0, 2, 1))
-        return self.ops.MultiBoxDetection(
-            scores, offsets, anchors, threshold=threshold, nms_threshold=nms_threshold
-        )
-
-    def assign(self, prediction: Prediction, labels: Any) -> Targets:
-        """Assign labels (B, m, 5), rows (class, x1, y1, x2, y2) or -1, to the anchors."""
-        with mx.autograd.pause():
-            offsets, mask, classes = self.ops.MultiBoxTarget(
-                prediction.anchors, labels, prediction.classes.transpose((0, 2, 1))
-            )
-        return Targets(classes, offsets, mask)
+        """Detections of ``images`` as ``Detector`` gives them, (B, A, 6)."""
+        return Detector(self, threshold, nms_threshold)(images)
 
     def save(self, path: str | Path) -> None:
         """Write the parameters to ``path``, and beside it (``.json``) what else ``load`` needs."""
@@ -133,8 +134,8 @@ class TinySSD(mx.gluon.Block):  # type: ignore[misc, name-defined]
         path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 
     @classmethod
-    def load(cls, path: str | Path, ops: Any = None) -> TinySSD:
-        """The network that ``save`` wrote to ``path``.
+    def load(cls, path: str | Path, ops: str = "cvops") -> TinySSD:
+        """The network that ``save`` wrote to ``path``, on the CPU.
 
         Raises:
             FileNotFoundError: ``path`` or the JSON beside it is missing.
@@ -156,25 +157,143 @@ class TinySSD(mx.gluon.Block):  # type: ignore[misc, name-defined]
         return net
 
 
-def loss(prediction: Prediction, target: Targets) -> Any:
-    """Loss of a batch, (1,): what an anchor with a box costs, on average.
+class Detector(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
+    """Images (B, 3, H, W), RGB of 0 to 255, to detections (B, A, 6).
 
-    The cross entropy of the classes of all anchors, plus the absolute errors of the
-    offsets where they count, divided by the number of anchors with a box. A mean over
-    all anchors, as in the book, says the same of the direction, but few of 5,444
-    anchors have a box, and the offsets would hardly be learnt at first.
+    Rows are (class, score, x1, y1, x2, y2), best score first. Class -1 marks a row that is
+    no detection: under ``threshold``, or suppressed by a better one of its class that it
+    overlaps by ``nms_threshold`` or more.
+
+    Hybridized and run once, it can be exported: ``detector.export(path)`` writes the graph
+    and the parameters, and ``gluon.SymbolBlock.imports`` reads them, after
+    ``import cvops.mxnet`` if ``net.ops`` is "cvops".
     """
-    fitted = nd.maximum(target.mask.sum() / 4, 1)
-    of_classes = -nd.pick(nd.log_softmax(prediction.classes), target.classes).sum()
-    of_offsets = nd.abs((prediction.offsets - target.offsets) * target.mask).sum()
-    return (of_classes + of_offsets) / fitted
+
+    def __init__(
+        self, net: TinySSD, threshold: float = 0.01, nms_threshold: float = 0.3, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.net = net
+        self.options = {"threshold": threshold, "nms_threshold": nms_threshold}
+
+    def hybrid_forward(self, F: Any, images: Any) -> Any:
+        anchors, classes, offsets = self.net(images)
+        scores = F.softmax(classes).transpose((0, 2, 1))
+        return self.net.op(F, "MultiBoxDetection")(scores, offsets, anchors, **self.options)
 
 
-def cls_eval(prediction: Prediction, target: Targets) -> float:
-    """How many anchors of the batch have their class right."""
-    return float((prediction.classes.argmax(axis=-1) == target.classes).sum().asscalar())
+class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
+    """Images and labels to losses, targets included: what is hybridized to train ``net``.
+
+    Takes images (B, 3, H, W) and labels (B, m, 5), rows (class, x1, y1, x2, y2) and then
+    rows of -1. Gives the loss of each image, (B,), and what it was computed from, in the
+    order of ``losses``: cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks.
+
+    Args:
+        net: the network.
+        loss: a block of those five; ``DetectionLoss()`` if not given.
+        negative_mining_ratio: how many anchors without a box count for one with a box,
+            those that the network is most wrong of. -1: all do.
+        negative_mining_thresh: only anchors with an IoU under this are mined.
+    """
+
+    def __init__(
+        self,
+        net: TinySSD,
+        loss: Any = None,
+        negative_mining_ratio: float = -1,
+        negative_mining_thresh: float = 0.5,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.net = net
+        self.loss = DetectionLoss() if loss is None else loss
+        self.options = {
+            "negative_mining_ratio": negative_mining_ratio,
+            "negative_mining_thresh": negative_mining_thresh,
+        }
+
+    def hybrid_forward(self, F: Any, images: Any, labels: Any) -> tuple[Any, ...]:
+        anchors, classes, offsets = self.net(images)
+        target = self.net.op(F, "MultiBoxTarget")
+        given = F.BlockGrad(classes).transpose((0, 2, 1))
+        # MXNet's backward leaves the gradient of its anchors as it finds it: none is asked for.
+        assigned = target(F.BlockGrad(anchors), labels, given, **self.options)
+        bbox_labels, bbox_masks, cls_labels = map(F.BlockGrad, assigned)
+        out = classes, cls_labels, offsets, bbox_labels, bbox_masks
+        return (self.loss(*out), *out)
 
 
-def bbox_eval(prediction: Prediction, target: Targets) -> float:
-    """Sum over the batch of the absolute errors of the masked offsets."""
-    return float(((target.offsets - prediction.offsets) * target.mask).abs().sum().asscalar())
+def train_step(
+    training: Training, trainer: Any, images: Any, labels: Any, devices: Sequence[Any] | None = None
+) -> list[Any]:
+    """One step of training: forward, backward, new weights.
+
+    Args:
+        training: hybridized or not.
+        trainer: a ``gluon.Trainer`` of the network's parameters.
+        images, labels: of a batch of B images, as ``training`` takes them, on any device.
+        devices: MXNet's contexts, over which the batch is split evenly or nearly so; those
+            of the parameters if not given. Gradients are summed over the devices; a batch
+            normalization sees its own device's part alone.
+
+    Returns:
+        What ``training`` gave on each device.
+
+    Raises:
+        ValueError: the batch has fewer images than there are devices.
+    """
+    if devices is None:
+        devices = contexts(training.net)
+    if len(images) < len(devices):
+        raise ValueError(f"{len(images)} images cannot be split over {len(devices)} devices")
+    split = mx.gluon.utils.split_and_load
+    parts = [split(given, list(devices), even_split=False) for given in (images, labels)]
+    with mx.autograd.record():
+        results = [training(*part) for part in zip(*parts)]
+    mx.autograd.backward([loss for loss, *_ in results])
+    if not trainer._kv_initialized:
+        # The first step copies all parameters from the first device to the others. A static
+        # graph writes running means in its backward, and MXNet does not wait for that.
+        mx.nd.waitall()
+    trainer.step(len(images))
+    return results
+
+
+def contexts(net: Any) -> list[Any]:
+    """The devices that the parameters of ``net`` are on."""
+    return next(iter(net.collect_params().values())).list_ctx()
+
+
+def predict(
+    net: TinySSD, image: Any, threshold: float = 0.5, nms_threshold: float = 0.3
+) -> np.ndarray:
+    """What ``net`` sees in one image, best score first.
+
+    Args:
+        image: RGB: a Pillow image, or uint8 (H, W, 3) as NumPy or MXNet array. It is
+            resized to the size that the network was trained on.
+        threshold: the least score.
+        nms_threshold: see ``Detector``.
+
+    Returns:
+        float32 (n, 6), rows (class, score, x1, y1, x2, y2), corners in pixels of ``image``.
+
+    Raises:
+        ValueError: ``image`` is an array of another shape or dtype.
+    """
+    from PIL import Image
+
+    if not isinstance(image, Image.Image):
+        pixels = image.asnumpy() if isinstance(image, mx.nd.NDArray) else np.asarray(image)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise ValueError(
+                f"image must be uint8 (height, width, 3), got {pixels.dtype} {pixels.shape}"
+            )
+        image = Image.fromarray(pixels)
+    square = np.asarray(image.convert("RGB").resize((net.side, net.side)))
+    batch = mx.nd.array(square.transpose(2, 0, 1)[None], ctx=contexts(net)[0])
+    rows = net.detect(batch, threshold, nms_threshold)[0].asnumpy()
+    rows = rows[rows[:, 0] >= 0]
+    rows[:, 2:] *= (image.width, image.height) * 2
+    return rows

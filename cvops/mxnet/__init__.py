@@ -11,9 +11,9 @@ so in hybridized blocks too::
 :func:`install` gives MXNet's own names to them, so that a model runs on them unchanged.
 """
 
-from cvops.mxnet._functions import OPERATORS as OPERATORS
+from cvops._operators import OPERATORS as OPERATORS
+from cvops._symbols import convert_symbol as convert_symbol
 from cvops.mxnet._install import install as install
 from cvops.mxnet._install import installed as installed
 from cvops.mxnet._install import uninstall as uninstall
 from cvops.mxnet._library import library as library
-from cvops.mxnet._symbols import convert_symbol as convert_symbol

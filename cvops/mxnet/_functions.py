@@ -3,101 +3,19 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import inspect
 import itertools
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import numpy as np
 
 from cvops._mxnet import mxnet
+from cvops._operators import OPERATORS, Operator
 from cvops.mxnet import _library
 
 mx = mxnet()
 _NULL = mx.base._Null
-
-
-class Operator(NamedTuple):
-    """One of our operators, and MXNet's of the same signature."""
-
-    #: As in ``F.contrib.cvops_<name>``, and as MXNet's own is called.
-    name: str
-    #: As in ``npx.cvops_<npx_name>``.
-    npx_name: str
-    inputs: tuple[str, ...]
-    options: tuple[str, ...]
-    #: Whether there is a gradient that is not zero.
-    differentiable: bool = False
-    #: The names of MXNet's own, in ``contrib`` or not; none if it has no such operator.
-    replaces: tuple[str, ...] = ()
-    #: How AMP casts MXNet's own: to "float32", to the "widest" of its inputs, or not at all.
-    amp: str = ""
-
-    @property
-    def full_name(self) -> str:
-        """What MXNet's graphs call it."""
-        return f"_contrib_cvops_{self.name}"
-
-
-OPERATORS = (
-    Operator(
-        "MultiBoxPrior",
-        "multibox_prior",
-        ("data",),
-        ("sizes", "ratios", "clip", "steps", "offsets"),
-        replaces=("_contrib_MultiBoxPrior",),
-        amp="float32",
-    ),
-    Operator(
-        "MultiBoxTarget",
-        "multibox_target",
-        ("anchor", "label", "cls_pred"),
-        (
-            *("overlap_threshold", "ignore_label", "negative_mining_ratio"),
-            *("negative_mining_thresh", "minimum_negative_samples", "variances"),
-        ),
-        replaces=("_contrib_MultiBoxTarget",),
-        amp="float32",
-    ),
-    Operator(
-        "MultiBoxDetection",
-        "multibox_detection",
-        ("cls_prob", "loc_pred", "anchor"),
-        (
-            *("clip", "threshold", "background_id", "nms_threshold"),
-            *("force_suppress", "variances", "nms_topk"),
-        ),
-        replaces=("_contrib_MultiBoxDetection",),
-        amp="float32",
-    ),
-    Operator(
-        "box_iou",
-        "box_iou",
-        ("lhs", "rhs"),
-        ("format",),
-        replaces=("_contrib_box_iou",),
-        amp="widest",
-    ),
-    Operator(
-        "box_nms",
-        "box_nms",
-        ("data",),
-        (
-            *("overlap_thresh", "valid_thresh", "topk", "coord_start", "score_index", "id_index"),
-            *("background_id", "force_suppress", "in_format", "out_format"),
-        ),
-        differentiable=True,
-        replaces=("_contrib_box_nms", "_contrib_box_non_maximum_suppression"),
-        amp="widest",
-    ),
-    Operator(
-        "ROIPooling",
-        "roi_pooling",
-        ("data", "rois"),
-        ("pooled_size", "spatial_scale"),
-        differentiable=True,
-        replaces=("ROIPooling",),
-    ),
-)
 
 
 def _handle(operator: Operator) -> Any:
@@ -108,7 +26,7 @@ def _handle(operator: Operator) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """A value as MXNet writes it into a graph. Items one by one: NumPy 2 prints a list otherwise."""
+    """A value as MXNet writes it into a graph; item by item, for NumPy 2 prints lists otherwise."""
     return "(" + ", ".join(map(str, value)) + ")" if isinstance(value, (list, tuple)) else value
 
 
@@ -266,8 +184,8 @@ def register() -> None:
 
 
 def _tell_amp() -> None:
-    """Let MXNet's automatic mixed precision cast the inputs of ours as it casts those of its own."""
-    amp = mx.contrib.amp
+    """Let MXNet's automatic mixed precision cast the inputs of ours as those of its own."""
+    amp = importlib.import_module("mxnet.contrib.amp")
     single = [operator.full_name for operator in OPERATORS if operator.amp == "float32"]
     widest = [operator.full_name for operator in OPERATORS if operator.amp == "widest"]
     lists = amp.lists.symbol_fp16, amp.lists.symbol_bf16

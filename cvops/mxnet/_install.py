@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import sys
 import threading
@@ -11,8 +12,10 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from cvops.mxnet import _functions, _library, _symbols
-from cvops.mxnet._functions import OPERATORS, Operator, mx
+from cvops import _symbols
+from cvops._operators import OPERATORS, Operator
+from cvops.mxnet import _functions, _library
+from cvops.mxnet._functions import mx
 
 
 class _Place(NamedTuple):
@@ -89,8 +92,7 @@ def _find() -> list[_Place]:
     places = []
     gpu_graphs_stay = mx.runtime.Features().is_enabled("CUDA") and not _library.library().has_cuda
     for name, module in sorted(sys.modules.items()):
-        root, _, leaf = name.rpartition(".")
-        if name.partition(".")[0] != "mxnet" or leaf.startswith("gen_"):
+        if name.partition(".")[0] != "mxnet" or ".gen_" in name:
             continue
         symbolic = ".symbol" in name
         if symbolic and gpu_graphs_stay:
@@ -130,7 +132,7 @@ def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., A
         if not isinstance(x, mx.nd.NDArray):
             return True
         dense = type(x) in (mx.nd.NDArray, mx.np.ndarray)
-        return dense and x.dtype == np.float32 and (has_cuda or x.context.device_type != "gpu")
+        return dense and x.dtype == np.float32 and (has_cuda or x.ctx.device_type != "gpu")
 
     return function
 
@@ -140,7 +142,8 @@ def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., 
 
     @functools.wraps(theirs)
     def function(*args: Any, **kwargs: Any) -> Any:
-        if is_installed() and all(map(_may_be_float32, (*args, *kwargs.values()))):
+        cast = operator.amp == "float32" and mx.contrib.amp.amp._amp_initialized
+        if is_installed() and (cast or all(map(_may_be_float32, (*args, *kwargs.values())))):
             return ours()(*args, **kwargs)
         return theirs(*args, **kwargs)
 
@@ -189,6 +192,12 @@ def _loading(theirs: Any) -> Callable[..., Any]:
     @functools.wraps(theirs)
     def load(*args: Any, **kwargs: Any) -> Any:
         symbol = theirs(*args, **kwargs)
-        return _symbols.translated(symbol) if is_installed() else symbol
+        text = symbol.tojson() if is_installed() else ""
+        if not _symbols.suits(text):
+            return symbol
+        handle = mx.base.SymbolHandle()
+        ours = _symbols.convert_symbol(text).encode()
+        mx.base.check_call(mx.base._LIB.MXSymbolCreateFromJSON(ours, ctypes.byref(handle)))
+        return type(symbol)(handle)
 
     return load

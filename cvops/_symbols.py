@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 from typing import Any
 
-from cvops.mxnet._functions import OPERATORS, Operator, mx
+from cvops._operators import OPERATORS, Operator
 
 _OURS = {name: operator for operator in OPERATORS for name in operator.replaces}
-_THEIRS = {
-    operator.full_name: operator.replaces[0] for operator in OPERATORS if operator.replaces
-}
-#: The copies that stand before our operators: see ``_functions.apart``.
+_THEIRS = {operator.full_name: operator.replaces[0] for operator in OPERATORS if operator.replaces}
+#: The copies that stand before our operators: see ``cvops.mxnet._functions.apart``.
 _MARK = "__cvops__"
 
 
@@ -50,22 +47,17 @@ def convert_symbol(text: str, to: str = "cvops") -> str:
     return json.dumps(graph, indent=2)
 
 
-def translated(symbol: Any) -> Any:
-    """``symbol`` with our operators for MXNet's; itself if it has none, or is not of float32."""
-    text = symbol.tojson()
+def suits(text: str) -> bool:
+    """Whether a symbol has operators that ours replace, and is of float32 as far as it says."""
     if not any(f'"{name}"' in text for name in _OURS):
-        return symbol
-    nodes = _all_nodes(json.loads(text))
+        return False
     # MXNet's number of float32 is 0. What was saved in another type was made for MXNet's.
-    if any(_attributes(node).get("__dtype__", "0") not in ("0", "-1") for node in nodes):
-        return symbol
-    handle = mx.base.SymbolHandle()
-    json_text = convert_symbol(text).encode()
-    mx.base.check_call(mx.base._LIB.MXSymbolCreateFromJSON(json_text, ctypes.byref(handle)))
-    return type(symbol)(handle)
+    nodes = _all_nodes(json.loads(text))
+    return all(_attributes(node).get("__dtype__", "0") in ("0", "-1") for node in nodes)
 
 
 def _all_nodes(graph: dict[str, Any]) -> list[dict[str, Any]]:
+    """The nodes of a graph, with those of the graphs inside of them."""
     nodes = []
     for node in graph["nodes"]:
         nodes.append(node)

@@ -1,0 +1,57 @@
+#include "bilinear_upsample.h"
+
+#include <algorithm>
+
+#include "operator.h"
+
+namespace cvops::external {
+namespace {
+
+struct BilinearUpsample : Operator {
+  static constexpr const char* kName = "bilinear_upsample";
+  static const std::vector<const char*> kInputs;
+
+  int scale;
+
+  explicit BilinearUpsample(Options& options)
+      : scale(options.required("scale").integer("scale", 0)) {
+    if (scale < 1 || scale > 1024) options.refuse("scale", "an integer in [1, 1024]");
+  }
+
+  Shapes shapes(Inputs in) const {
+    const Shape& s = in.expect(0, {"N", "C", "H", "W"});
+    const double elements = (double)std::max(s[2], 1u) * std::max(s[3], 1u) * scale * scale;
+    if (elements >= 1 << 30) in.refuse(0, "maps of less than 2^30 elements when enlarged");
+    return {{s[0], s[1], s[2] * scale, s[3] * scale}};
+  }
+
+  static int64 planes(const mxnet::ext::MXTensor& data) { return data.shape[0] * data.shape[1]; }
+  static int height(const mxnet::ext::MXTensor& data) { return (int)data.shape[2]; }
+  static int width(const mxnet::ext::MXTensor& data) { return (int)data.shape[3]; }
+
+  void forward(const Cpu&, Tensors& in, Tensors& out) const {
+    cpu::bilinear_upsample(out[0].data<float>(), in[0].data<float>(), planes(in[0]), height(in[0]),
+                           width(in[0]), scale);
+  }
+  void backward(const Cpu&, Tensors& in, Tensors& out) const {
+    cpu::bilinear_upsample_backward(out[0].data<float>(), in[0].data<float>(), planes(in[1]),
+                                    height(in[1]), width(in[1]), scale);
+  }
+
+#ifdef CVOPS_CUDA
+  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
+    cuda::bilinear_upsample(out[0].data<float>(), in[0].data<float>(), planes(in[0]), height(in[0]),
+                            width(in[0]), scale, gpu.stream);
+  }
+  void backward(const Gpu& gpu, Tensors& in, Tensors& out) const {
+    cuda::bilinear_upsample_backward(out[0].data<float>(), in[0].data<float>(), planes(in[1]),
+                                     height(in[1]), width(in[1]), scale, gpu.stream);
+  }
+#endif
+};
+
+const std::vector<const char*> BilinearUpsample::kInputs = {"data"};
+Register<BilinearUpsample> registered;
+
+}  // namespace
+}  // namespace cvops::external

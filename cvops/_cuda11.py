@@ -1,0 +1,160 @@
+"""The CUDA 11 libraries that MXNet's GPU wheels are linked to and do not bring.
+
+On PyPI they are packages of their own (``nvidia-*-cu11``), which put them into
+``site-packages/nvidia/*/lib``, where the loader does not look. Once they are loaded, it takes them
+from memory for whoever names them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import struct
+import sys
+from pathlib import Path
+
+#: How the names of libraries begin, and the package that has them.
+PACKAGES = {
+    "libcublas": "nvidia-cublas-cu11",
+    "libcudart": "nvidia-cuda-runtime-cu11",
+    "libcudnn": "nvidia-cudnn-cu11<9",
+    "libcufft": "nvidia-cufft-cu11",
+    "libcurand": "nvidia-curand-cu11",
+    "libcusolver": "nvidia-cusolver-cu11",
+    "libnccl": "nvidia-nccl-cu11",
+    "libnvrtc": "nvidia-cuda-nvrtc-cu11",
+    "libnvToolsExt": "nvidia-nvtx-cu11",
+}
+DRIVER = "libcuda.so.1"
+
+_LOADED_SEGMENT, _DYNAMIC_SEGMENT = 1, 2
+_END, _NEEDED, _NAMES = 0, 1, 5
+
+
+def needed(library: Path) -> list[str]:
+    """The names of the libraries that a shared library is linked to (its DT_NEEDED entries).
+
+    None of a file that is not whole, or not 64-bit little-endian ELF, as libraries of Linux on
+    x86-64 and ARM are. Little of the file is read: MXNet's is nearly a gigabyte.
+    """
+    try:
+        return _needed(library)
+    except struct.error:
+        return []
+
+
+def _needed(library: Path) -> list[str]:
+    with library.open("rb") as file:
+
+        def read(offset: int, size: int) -> bytes:
+            file.seek(offset)
+            return file.read(size)
+
+        header = read(0, 64)
+        if header[:6] != b"\x7fELF\x02\x01":
+            return []
+        (table,) = struct.unpack_from("<Q", header, 32)
+        entry, count = struct.unpack_from("<HH", header, 54)
+        # Of each: kind, flags, offset in the file, address in memory, another, size in the file.
+        segments = [struct.unpack("<IIQQQQ", read(table + i * entry, 40)) for i in range(count)]
+        numbers: list[tuple[int, int]] = []
+        for kind, _, offset, _, _, size in segments:
+            if kind == _DYNAMIC_SEGMENT:
+                numbers += struct.iter_unpack("<QQ", read(offset, size // 16 * 16))
+        tags = [tag for tag, _ in numbers]
+        numbers = numbers[: tags.index(_END)] if _END in tags else numbers
+        address = dict(numbers).get(_NAMES)
+        for kind, _, offset, start, _, size in segments:
+            if kind == _LOADED_SEGMENT and address is not None and 0 <= address - start < size:
+                names = offset + address - start
+                found = [read(names + at, 256) for tag, at in numbers if tag == _NEEDED]
+                return [name.partition(b"\0")[0].decode() for name in found]
+        return []
+
+
+def package(soname: str) -> str | None:
+    """What to ``pip install`` for a library of CUDA; None for any other."""
+    return next((name for begin, name in PACKAGES.items() if soname.startswith(begin)), None)
+
+
+def libmxnet() -> Path | None:
+    """The library of the MXNet that is installed, which is not imported; None if there is none."""
+    spec = importlib.util.find_spec("mxnet")
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    files = [os.environ.get("MXNET_LIBRARY_PATH", ""), *(f"{d}/libmxnet.so" for d in folders)]
+    return next((Path(file) for file in files if os.path.isfile(file)), None)
+
+
+def wheel_folders() -> list[Path]:
+    """Where the packages on ``sys.path`` have the libraries."""
+    roots = [Path(entry, "nvidia") for entry in dict.fromkeys(sys.path)]
+    return [folder for root in roots for folder in sorted(root.glob("*/lib"))]
+
+
+def preload(library: Path) -> dict[str, str]:
+    """Load what ``library`` needs of CUDA and the loader does not find by itself.
+
+    Each is loaded after what it needs itself. The result has the libraries that are missing or
+    cannot be loaded, and what to do for each; if it is empty, ``library`` can be loaded.
+    """
+    folders = [library.parent, *wheel_folders()]
+    seen: set[str] = set()
+    failed: set[str] = set()
+    missing: dict[str, str] = {}
+
+    def load_needs(file: Path) -> None:
+        for soname in needed(file):
+            if soname not in seen and (soname == DRIVER or package(soname)):
+                seen.add(soname)
+                load(soname)
+
+    def load(soname: str) -> None:
+        try:
+            ctypes.CDLL(soname, ctypes.RTLD_GLOBAL)
+            return
+        except OSError as error:
+            failed.add(soname)
+            known = package(soname)
+            remedy = f'pip install "{known}"' if known else f"the NVIDIA driver: {error}"
+        file = next((d / soname for d in folders if (d / soname).is_file()), None)
+        if file is None:
+            missing[soname] = remedy
+            return
+        load_needs(file)
+        try:
+            ctypes.CDLL(str(file), ctypes.RTLD_GLOBAL)
+            failed.remove(soname)
+        except OSError as error:
+            if not failed & set(needed(file)):  # else one of these is the reason
+                missing[soname] = str(error)
+
+    load_needs(library)
+    return missing
+
+
+def preload_for_mxnet() -> None:
+    """Make the MXNet that is installed importable, if it is one for GPUs.
+
+    Raises:
+        ImportError: libraries are missing; which, and what to install for them.
+    """
+    library = libmxnet()
+    missing = preload(library) if library else {}
+    if missing:
+        raise ImportError(explain(missing))
+
+
+def explain(missing: dict[str, str]) -> str:
+    """What :func:`preload` has not found, and what to do, as text."""
+    lines = [f"  {soname}: {remedy}" for soname, remedy in missing.items()]
+    text = "the installed MXNet is for GPUs, and these libraries that it needs cannot be loaded:\n"
+    text += "\n".join(lines)
+    if any(package(soname) for soname in missing):
+        text += '\nAll of CUDA: pip install "cvops[mxnet-cu112]"'
+    if DRIVER in missing:
+        text += (
+            "\nWithout the NVIDIA driver the GPU wheel cannot be loaded at all, for the CPU either:"
+            ' pip uninstall mxnet-cu112 and pip install "cvops[mxnet]" there'
+        )
+    return text

@@ -1,0 +1,97 @@
+"""The table of our operators in MXNet: names, arguments, and those of MXNet that they replace."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Operator(NamedTuple):
+    """One of our operators, and MXNet's of the same signature."""
+
+    #: As in ``F.contrib.cvops_<name>``, and as MXNet's own is called.
+    name: str
+    #: As in ``npx.cvops_<npx_name>``.
+    npx_name: str
+    inputs: tuple[str, ...]
+    options: tuple[str, ...]
+    #: Whether there is a gradient that is not zero.
+    differentiable: bool = False
+    #: The names of MXNet's own, in ``contrib`` or not; none if it has no such operator.
+    replaces: tuple[str, ...] = ()
+    #: How AMP casts MXNet's own: to "float32", to the "widest" of its inputs, or not at all.
+    amp: str = ""
+
+    @property
+    def full_name(self) -> str:
+        """What MXNet's graphs call it."""
+        return f"_contrib_cvops_{self.name}"
+
+
+OPERATORS = (
+    Operator(
+        "MultiBoxPrior",
+        "multibox_prior",
+        ("data",),
+        ("sizes", "ratios", "clip", "steps", "offsets"),
+        replaces=("_contrib_MultiBoxPrior",),
+        amp="float32",
+    ),
+    Operator(
+        "MultiBoxTarget",
+        "multibox_target",
+        ("anchor", "label", "cls_pred"),
+        (
+            *("overlap_threshold", "ignore_label", "negative_mining_ratio"),
+            *("negative_mining_thresh", "minimum_negative_samples", "variances"),
+        ),
+        replaces=("_contrib_MultiBoxTarget",),
+        amp="float32",
+    ),
+    Operator(
+        "MultiBoxDetection",
+        "multibox_detection",
+        ("cls_prob", "loc_pred", "anchor"),
+        (
+            *("clip", "threshold", "background_id", "nms_threshold"),
+            *("force_suppress", "variances", "nms_topk"),
+        ),
+        replaces=("_contrib_MultiBoxDetection",),
+        amp="float32",
+    ),
+    Operator(
+        "box_iou",
+        "box_iou",
+        ("lhs", "rhs"),
+        ("format",),
+        replaces=("_contrib_box_iou",),
+        amp="widest",
+    ),
+    Operator(
+        "box_nms",
+        "box_nms",
+        ("data",),
+        (
+            *("overlap_thresh", "valid_thresh", "topk", "coord_start", "score_index", "id_index"),
+            *("background_id", "force_suppress", "in_format", "out_format"),
+        ),
+        differentiable=True,
+        replaces=("_contrib_box_nms", "_contrib_box_non_maximum_suppression"),
+        amp="widest",
+    ),
+    Operator(
+        "ROIPooling",
+        "roi_pooling",
+        ("data", "rois"),
+        ("pooled_size", "spatial_scale"),
+        differentiable=True,
+        replaces=("ROIPooling",),
+    ),
+    Operator(
+        "bilinear_upsample",
+        "bilinear_upsample",
+        ("data",),
+        ("scale",),
+        differentiable=True,
+        amp="float32",
+    ),
+)

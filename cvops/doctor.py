@@ -1,0 +1,363 @@
+"""``cvops doctor``: what is installed, what is missing, and what to type for it."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+from cvops import _cuda11, _gpu, _kernels
+
+
+class Finding(NamedTuple):
+    """What a check has found."""
+
+    #: "ok"; "missing": what it is needed for does not work here; "broken": it is there, and does
+    #: not work; "note".
+    status: str
+    text: str
+    #: What to type, or to know.
+    hint: str = ""
+
+
+class Device(NamedTuple):
+    """A GPU as its driver names it."""
+
+    name: str
+    capability: tuple[int, int]
+
+
+def run() -> int:
+    """Print what each check has found; 0 if the ops work on arrays on the CPU, 1 if not."""
+    for check in CHECKS:
+        status, text, hint = examine(check)
+        _print(f"{status:9}", text)
+        if hint:
+            _print(" " * 9 + "-> ", hint)
+    return 0 if examine(_arrays).status == "ok" else 1
+
+
+def _print(first: str, text: str) -> None:
+    """``text`` after ``first``, its other lines below its beginning."""
+    print(first + textwrap.indent(text, " " * len(first))[len(first) :])
+
+
+def examine(check: Callable[[], Finding]) -> Finding:
+    """What ``check`` finds; if it raises, that."""
+    try:
+        return check()
+    except Exception as error:
+        subject = check.__name__.strip("_").replace("_", " ")
+        return Finding("broken", f"{subject}: {type(error).__name__}: {error}")
+
+
+def _python() -> Finding:
+    text = f"Python {platform.python_version()}, {platform.system()} on {platform.machine()}"
+    if text.endswith("Linux on x86_64"):
+        return Finding("ok", text)
+    return Finding("ok", text, "cvops is tested with MXNet 1.9.1 on Linux on x86_64 only")
+
+
+def _numpy() -> Finding:
+    return Finding("ok", f"NumPy {np.__version__}")
+
+
+def _extension() -> Finding:
+    version = _version("cvops") or "from a checkout"
+    native = _gpu.extension()
+    if native is None:
+        return Finding(
+            "missing",
+            f"cvops {version}, without its compiled extension cvops._native: the CPU has the slow "
+            "implementation in NumPy only",
+            "with a C++ compiler: pip install . in a checkout of cvops",
+        )
+    threads = os.environ.get("CVOPS_NUM_THREADS") or len(os.sched_getaffinity(0))
+    text = f"cvops {version} with its compiled extension, CPU threads: {threads}, "
+    if native.has_cuda:
+        return Finding("ok", f"{text}built with CUDA")
+    return Finding(
+        "ok",
+        f"{text}built without CUDA",
+        "for arrays on a GPU take CuPy, or build it where nvcc is on the PATH",
+    )
+
+
+def _arrays() -> Finding:
+    from cvops import box_iou
+
+    # Two boxes of area 4 that share one of area 1.
+    boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3]], np.float32)
+    iou = box_iou(boxes[:1], boxes[1:])
+    if not np.array_equal(iou, np.array([[1]], np.float32) / np.float32(7)):
+        return Finding("broken", f"ops on NumPy arrays: box_iou gives {iou}, not [[1/7]]")
+    return Finding("ok", "ops on NumPy arrays: box_iou gives what it should")
+
+
+def _compiler() -> Finding:
+    command = shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    if shutil.which(command[0]) is None:
+        return Finding(
+            "missing",
+            f"C++ compiler: no {command[0]!r}; cvops.mxnet builds its operators for MXNet with it",
+            "apt-get install g++, or name another one in the environment variable CXX",
+        )
+    said = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60)
+    return Finding("ok", f"C++ compiler: {said.stdout.splitlines()[0]}")
+
+
+def _mxnet() -> Finding:
+    found = _distributions("mxnet")
+    if not found:
+        return Finding(
+            "missing",
+            "MXNet: not installed; for MXNet's arrays and models, not for other arrays",
+            'pip install "cvops[mxnet]"',
+        )
+    text = ", ".join(f"{name} {version}" for name, version in found.items())
+    if len(found) > 1:
+        return Finding(
+            "broken",
+            f"MXNet: {text} bring one package, and hide or overwrite each other's files",
+            f"pip uninstall {' '.join(found)}; then install one of them",
+        )
+    # In a process of its own, for a library that does not fit may end it.
+    done = subprocess.run(
+        [sys.executable, "-c", _IMPORT],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    if done.returncode == 0:
+        gpus = int(done.stdout.split()[-1])
+        return Finding("ok", f"MXNet: {text}, imports" + (f", sees {gpus} GPUs" if gpus else ""))
+    if done.returncode < 0:
+        return Finding("broken", f"MXNet: {text}; signal {-done.returncode} ends its import")
+    absent = re.search(r"(\S+): cannot open shared object file", done.stderr)
+    debian = _DEBIAN.get(absent[1]) if absent else None
+    hint = f"apt-get install {debian}" if debian else ""
+    return Finding("broken", f"MXNet: {text} does not import: {done.stderr.strip()}", hint)
+
+
+_IMPORT = """
+import sys
+from cvops._mxnet import mxnet
+try:
+    print(mxnet().context.num_gpus())
+except Exception as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+#: Debian's packages with the libraries that MXNet's wheels take from the system.
+_DEBIAN = {
+    "libgomp.so.1": "libgomp1",
+    "libquadmath.so.0": "libquadmath0",
+    "libstdc++.so.6": "libstdc++6",
+}
+
+
+def _operators() -> Finding:
+    library = _cuda11.libmxnet()
+    if library is None:
+        return Finding("missing", "MXNet's operators (cvops.mxnet): need MXNet, see above")
+    for name in ("include/mxnet/lib_api.h", "src/lib_api.cc"):
+        if not (library.parent / name).is_file():
+            return Finding(
+                "broken",
+                f"MXNet's operators (cvops.mxnet): {library.parent / name} is not there",
+                'pip install --force-reinstall --no-deps "mxnet==1.9.1"',
+            )
+    built = sorted(_kernels.cache_folder().glob("mxnet-operators-*.so"), key=_time)
+    if built:
+        return Finding("ok", f"MXNet's operators (cvops.mxnet): built, {built[-1]}")
+    compiler = _compiler()
+    return Finding(
+        "note" if compiler.status == "ok" else "missing",
+        "MXNet's operators (cvops.mxnet): not built yet; `import cvops.mxnet` builds them, once",
+        compiler.hint,
+    )
+
+
+def _time(file: Path) -> float:
+    return file.stat().st_mtime
+
+
+def _exported() -> Finding:
+    return Finding(
+        "note",
+        "a model that was exported with our operators is loaded after `import cvops.mxnet`;\n"
+        'else MXNet says "Operator _contrib_cvops_box_nms is not registered", or which it is',
+        "`cvops convert-symbol` translates its JSON to MXNet's operators, and back",
+    )
+
+
+def _cupy() -> Finding:
+    if importlib.util.find_spec("cupy") is None:
+        return Finding(
+            "missing",
+            "CuPy: not installed; it compiles and launches the kernels for arrays on a GPU",
+            'where there is an NVIDIA GPU: pip install "cvops[cuda12]", or "cvops[cuda13]" if its '
+            "driver is for CUDA 13",
+        )
+    found = _distributions("cupy")
+    cupy = _import_cupy()
+    generation = cupy.cuda.runtime.runtimeGetVersion() // 1000
+    name = " and ".join(found) or "CuPy"
+    text = f"{name} {cupy.__version__}, for CUDA {generation}"
+    if len(found) > 1:
+        return Finding("broken", text, f"pip uninstall {' '.join(found)}; then install one of them")
+    driver = _driver_version()
+    if 0 < driver // 1000 < generation:
+        return Finding(
+            "broken",
+            f"{text}; the driver is for CUDA {_dotted(driver)} at most",
+            f'pip uninstall {name}; pip install "cvops[cuda{driver // 1000}]", or a newer driver',
+        )
+    return Finding("ok", text)
+
+
+def _nvrtc() -> Finding:
+    if importlib.util.find_spec("cupy") is None:
+        return Finding("missing", "NVRTC: is used through CuPy, see above")
+    cupy = _import_cupy()
+    generation = cupy.cuda.runtime.runtimeGetVersion() // 1000
+    try:
+        major, minor = _kernels.load_nvrtc().getVersion()
+    except (ImportError, RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        return Finding(
+            "missing",
+            f"NVRTC, which compiles the kernels for CuPy: {reason}",
+            f'pip install "cvops[cuda{generation}]"',
+        )
+    return Finding("ok", f"NVRTC {major}.{minor}")
+
+
+def _torch() -> Finding:
+    version = _version("torch")
+    if version is None:
+        return Finding("note", "PyTorch: not installed; for PyTorch's arrays, not for other arrays")
+    return Finding("ok", f"PyTorch {version}")
+
+
+def _driver() -> Finding:
+    try:
+        ctypes.CDLL(_cuda11.DRIVER)
+    except OSError as error:
+        return Finding(
+            "missing",
+            f"NVIDIA driver: {error}",
+            "arrays on a GPU need it, and the wheel mxnet-cu112 on any: https://nvidia.com/drivers;\n"
+            "in a container: docker run --gpus all",
+        )
+    version = _driver_version()
+    if not version:
+        return Finding("broken", "NVIDIA driver: does not give its version", "nvidia-smi says more")
+    return Finding("ok", f"NVIDIA driver: for CUDA {_dotted(version)} and older")
+
+
+def _gpus() -> Finding:
+    devices = _devices()
+    if not devices:
+        return Finding("missing", "GPU: none")
+    text = [f"GPU {i}: {d.name}, {_dotted_capability(d)}" for i, d in enumerate(devices)]
+    return Finding("ok", "\n".join(text))
+
+
+def _mxnets_kernels() -> Finding:
+    ours = "Ours can, through CuPy or PyTorch arrays"
+    text = "MXNet's own GPU kernels (sm_50 to sm_86, no PTX) cannot load on Hopper (9.0) or newer"
+    beyond = [d for d in _devices() if d.capability >= (9, 0)]
+    if not beyond:
+        return Finding("note", f"{text}.\n{ours}.")
+    names = ", ".join(f"{d.name} ({_dotted_capability(d)})" for d in beyond)
+    return Finding("note", f"{text}: not on {names}.\n{ours}.", "keep MXNet's arrays on mx.cpu()")
+
+
+#: In the order in which they are printed.
+CHECKS: list[Callable[[], Finding]] = [
+    *(_python, _numpy, _extension, _arrays),
+    *(_compiler, _mxnet, _operators, _exported),
+    *(_cupy, _nvrtc, _torch, _driver, _gpus, _mxnets_kernels),
+]
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _distributions(root: str) -> dict[str, str]:
+    """The installed variants of a package, as mxnet and mxnet-cu112: names and versions."""
+    pattern = re.compile(rf"{root}(-cu(da)?\d+x?)?", re.IGNORECASE)
+    named = [(d.metadata["Name"] or "", d.version) for d in metadata.distributions()]
+    return {name: version for name, version in named if pattern.fullmatch(name)}
+
+
+def _import_cupy() -> Any:
+    with warnings.catch_warnings():  # of several CuPys, which we say ourselves
+        warnings.simplefilter("ignore")
+        import cupy
+    return cupy
+
+
+def _driver_version() -> int:
+    """1000 times the major and 10 times the minor version of CUDA; 0 without a driver."""
+    version = ctypes.c_int()
+    try:
+        code = ctypes.CDLL(_cuda11.DRIVER).cuDriverGetVersion(ctypes.byref(version))
+    except OSError:
+        return 0
+    return 0 if code else version.value
+
+
+def _devices() -> list[Device]:
+    """The GPUs; none without a driver."""
+    try:
+        driver = ctypes.CDLL(_cuda11.DRIVER)
+    except OSError:
+        return []
+
+    def call(function: str, *args: Any) -> int:
+        return int(getattr(driver, function)(*args))
+
+    def attribute(number: int, device: ctypes.c_int) -> int:
+        value = ctypes.c_int()
+        call("cuDeviceGetAttribute", ctypes.byref(value), number, device)
+        return value.value
+
+    count = ctypes.c_int()
+    no_device = 100
+    code = call("cuInit", 0) or call("cuDeviceGetCount", ctypes.byref(count))
+    if code not in (0, no_device):
+        raise RuntimeError(f"the NVIDIA driver gives error {code}; see `nvidia-smi`")
+    devices = []
+    for i in range(count.value):
+        device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+        call("cuDeviceGet", ctypes.byref(device), i)
+        call("cuDeviceGetName", name, len(name), device)
+        devices.append(Device(name.value.decode(), (attribute(75, device), attribute(76, device))))
+    return devices
+
+
+def _dotted(version: int) -> str:
+    return f"{version // 1000}.{version % 1000 // 10}"
+
+
+def _dotted_capability(device: Device) -> str:
+    return "compute capability {}.{}".format(*device.capability)

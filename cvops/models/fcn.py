@@ -1,0 +1,284 @@
+"""Fully convolutional networks for semantic segmentation, in Gluon.
+
+FCN-32s, 16s and 8s of Long, Shelhamer and Darrell (2015) on a ResNet-18, as in "Dive into Deep
+Learning". B images, C classes; pixels are RGB, normalised (``cvops.voc.normalize_image``).
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cvops import voc
+from cvops._mxnet import mxnet
+from cvops.ops._check import choice, integer
+
+mx = mxnet()
+nd, nn = mx.nd, mx.gluon.nn
+
+
+class _Skip(NamedTuple):
+    stride: int  #: of the feature map, in pixels
+    place: int  #: how many layers of ResNet-18 lead to it
+    channels: int
+
+
+_SKIPS = (_Skip(16, 8, 256), _Skip(8, 7, 128))
+
+
+# --- upsampling -----------------------------------------------------------------------------------
+
+
+def _tent(F: Any, size: int) -> Any:
+    """The weights of linear interpolation, (size,), by NumPy or by MXNet."""
+    return 1 - F.abs(F.arange(size) - (size - 1) / 2) / ((size + 1) // 2)
+
+
+def bilinear_kernel(in_channels: int, out_channels: int, kernel_size: int) -> Any:
+    """The weight of a transposed convolution that interpolates each channel bilinearly.
+
+    With a stride of s and a kernel of 2s - s % 2 it enlarges s times.
+
+    Returns:
+        float32 (in_channels, out_channels, kernel_size, kernel_size), as Conv2DTranspose has
+        it: a tent from each channel to itself, 0 from each to the others.
+
+    Raises:
+        ValueError: ``in_channels`` and ``out_channels`` are not equal.
+    """
+    channels = integer("in_channels", in_channels, 1)
+    size = integer("kernel_size", kernel_size, 1)
+    if out_channels != channels:
+        raise ValueError(f"out_channels: expected as many as in, {channels}, got {out_channels!r}")
+    line = _tent(np, size)
+    weight = np.zeros((channels, channels, size, size), np.float32)
+    weight[range(channels), range(channels)] = np.outer(line, line)
+    return nd.array(weight)
+
+
+@mx.init.register
+class BilinearKernel(mx.init.Initializer):  # type: ignore[misc, name-defined]
+    """``bilinear_kernel`` as an initializer.
+
+    MXNet's own ``Bilinear`` has the tent from each channel to every other too, which is
+    for grouped convolutions only.
+    """
+
+    def _init_weight(self, _: str, weight: Any) -> None:
+        weight[:] = bilinear_kernel(*weight.shape[:3])
+
+
+class BilinearUpsample(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
+    """(B, channels, h, w) to (B, channels, h * scale, w * scale), bilinearly; no parameters.
+
+    The same as a transposed convolution by ``bilinear_kernel`` with a kernel of
+    2 ``scale`` - ``scale`` % 2, a stride of ``scale`` and a padding of ``scale`` // 2:
+    beyond the border all is 0.
+    """
+
+    def __init__(self, channels: int, scale: int, ops: str = "cvops", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.channels, self.scale, self.ops = channels, scale, ops
+
+    def hybrid_forward(self, F: Any, x: Any) -> Any:
+        if self.ops == "cvops" and hasattr(F.contrib, "cvops_bilinear_upsample"):
+            return F.contrib.cvops_bilinear_upsample(x, scale=self.scale)
+        size = 2 * self.scale - self.scale % 2
+        line = _tent(F, size)
+        tent = F.broadcast_mul(line.reshape((1, 1, -1, 1)), line.reshape((1, 1, 1, -1)))
+        return F.Deconvolution(
+            x,
+            F.broadcast_axis(tent, axis=0, size=self.channels),
+            kernel=(size, size),
+            stride=(self.scale, self.scale),
+            pad=(self.scale // 2, self.scale // 2),
+            num_filter=self.channels,
+            num_group=self.channels,
+            no_bias=True,
+        )
+
+
+# --- the network ----------------------------------------------------------------------------------
+
+
+def _weights_file(pretrained: bool | str | Path) -> Path:
+    """Where the weights of ResNet-18 lie: as given, or where MXNet keeps those of its model zoo."""
+    if pretrained is True:
+        short = mx.gluon.model_zoo.model_store.short_hash("resnet18_v2")
+        path = Path(mx.base.data_dir()) / "models" / f"resnet18_v2-{short}.params"
+    else:
+        path = Path(pretrained)  # type: ignore[arg-type]
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: no such file; pretrained needs the weights of ResNet-18 there, or its path: "
+            'where there is a network, mx.gluon.model_zoo.model_store.get_model_file("resnet18_v2")'
+            " fetches them"
+        )
+    return path
+
+
+class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
+    """The network: images (B, 3, H, W) of any size to scores (B, num_classes, H, W).
+
+    ResNet-18 without its last two layers, a 1 x 1 convolution to the classes, and
+    upsampling to the size of the images. A size that is no multiple of 32 gets what is
+    over cut off.
+
+    Args:
+        num_classes: classes, the background among them.
+        upsample: "bilinear", which is fixed, or "transposed", transposed convolutions
+            that are trained too, as in the book.
+        stride: 32, 16 or 8: of the finest feature map that is used. A finer one is
+            scored by a 1 x 1 convolution of its own, 0 at first, and added to the
+            coarser scores, doubled.
+        pretrained: weights of ResNet-18 to begin with: True for the model zoo's, from
+            the folder where MXNet keeps them, or the path of such a file. ``initialize``
+            then loads them and initialises the rest. Nothing is downloaded.
+        init: how "transposed" begins: "bilinear" or "xavier".
+        ops: where the fixed upsampling comes from, "cvops" or "mxnet".
+
+    Raises:
+        FileNotFoundError: there are no pretrained weights.
+        ValueError: an argument is not one of those named.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 21,
+        upsample: str = "bilinear",
+        stride: int = 32,
+        pretrained: bool | str | Path = False,
+        init: str = "bilinear",
+        ops: str = "cvops",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_classes = integer("num_classes", num_classes, 1)
+        choice("upsample", upsample, ("bilinear", "transposed"))
+        choice("init", init, ("bilinear", "xavier"))
+        choice("ops", ops, ("cvops", "mxnet"))
+        if stride not in (32, 16, 8):
+            raise ValueError(f"stride: expected 32, 16 or 8, got {stride!r}")
+        self._weights = _weights_file(pretrained) if pretrained else None
+        skips = [skip for skip in _SKIPS if skip.stride >= stride]
+        self._skip_places = [skip.place for skip in skips]
+
+        def upsampling(scale: int) -> Any:
+            if upsample == "bilinear":
+                return BilinearUpsample(num_classes, scale, ops)
+            return nn.Conv2DTranspose(
+                *(num_classes, 2 * scale, scale, scale // 2),
+                in_channels=num_classes,
+                weight_initializer=BilinearKernel() if init == "bilinear" else mx.init.Xavier(),
+            )
+
+        with self.name_scope():
+            backbone = mx.gluon.model_zoo.vision.resnet18_v2()
+            self._load_backbone = backbone.load_parameters
+            self.features = nn.HybridSequential()
+            self.features.add(*list(backbone.features)[:-2])
+            self.score = nn.Conv2D(num_classes, 1, in_channels=512)
+            self.skip_scores, self.doublings = nn.HybridSequential(), nn.HybridSequential()
+            for skip in skips:
+                score = nn.Conv2D(
+                    num_classes, 1, in_channels=skip.channels, weight_initializer="zeros"
+                )
+                self.skip_scores.add(score)
+                self.doublings.add(upsampling(2))
+            self.upsample = upsampling(stride)
+        # All shapes are known at once: nothing of ``initialize`` waits for the first batch.
+        self.infer_shape(nd.zeros((1, 3, 32, 32)))
+        self._clear_cached_op()
+
+    def initialize(self, init: Any = None, ctx: Any = None, **kwargs: Any) -> None:
+        """Gluon's, with Xavier's initializer if none is given; ResNet-18 gets its pretrained
+        weights if there are any."""
+        if init is None:
+            init = mx.init.Xavier()
+        if self._weights is None:
+            super().initialize(init, ctx, **kwargs)
+            return
+        try:
+            self._load_backbone(str(self._weights), ctx=ctx)
+        except (mx.MXNetError, AssertionError, ValueError, KeyError) as error:
+            raise ValueError(f"{self._weights}: not the parameters of resnet18_v2") from error
+        for child in self._children.values():
+            if child is not self.features:
+                child.initialize(init, ctx, **kwargs)
+
+    def hybrid_forward(self, F: Any, images: Any) -> Any:
+        # A layer that halves rounds up, so the maps cover the image, beginning where it does.
+        maps = list(itertools.accumulate(self.features, lambda x, layer: layer(x), initial=images))
+        scores = self.score(maps[-1])
+        for place, score, double in zip(self._skip_places, self.skip_scores, self.doublings):
+            finer = score(maps[place])
+            scores = F.slice_like(double(scores), finer, axes=(2, 3)) + finer
+        return F.slice_like(self.upsample(scores), images, axes=(2, 3))
+
+
+class SegmentationLoss(mx.gluon.loss.SoftmaxCrossEntropyLoss):  # type: ignore[misc, name-defined]
+    """Cross entropy of scores (B, C, H, W) and class indices (B, H, W), (B,).
+
+    The mean over the pixels of an image, where those of ``ignore_label`` count as 0.
+    """
+
+    def __init__(self, ignore_label: int | None = None, **kwargs: Any) -> None:
+        super().__init__(axis=1, **kwargs)
+        self._ignore_label = ignore_label
+
+    def hybrid_forward(self, F: Any, pred: Any, label: Any) -> Any:
+        weight = None
+        if self._ignore_label is not None:
+            weight = F.cast(label != self._ignore_label, "float32").expand_dims(axis=1)
+        return super().hybrid_forward(F, pred, label, weight)
+
+
+# --- prediction -----------------------------------------------------------------------------------
+
+
+def _starts(length: int, tile: int) -> list[int]:
+    """Where tiles begin that cover ``length``: end to end, the last one against the end."""
+    return [*range(0, length - tile, tile), length - tile]
+
+
+def predict(net: Any, image: Any, tile: tuple[int, int] | None = None) -> np.ndarray:
+    """The class of each pixel of an image of any size.
+
+    With ``tile`` the network sees parts of that size, which cover all of the image and
+    overlap where they do not fit into it evenly; an image that is smaller is one part.
+    Where parts overlap their scores are added up. The class is that of the best score,
+    the first of them on a tie.
+
+    Args:
+        net: an ``FCN``, or another block from images to scores of their size.
+        image: RGB of 0 to 255, (H, W, 3): an array of NumPy or MXNet, or a Pillow image.
+        tile: height and width of what the network sees at once; all, if not given.
+
+    Returns:
+        int32 (H, W).
+
+    Raises:
+        ValueError: ``image`` is not (H, W, 3), or ``tile`` not two sizes.
+    """
+    shape = np.shape(image)
+    if len(shape) != 3 or shape[2] != 3 or 0 in shape:
+        raise ValueError(f"image: expected the shape (H, W, 3), got {shape}")
+    if tile is not None and np.shape(tile) != (2,):
+        raise ValueError(f"tile: expected (height, width), got {tile!r}")
+    wanted = shape[:2] if tile is None else [integer("tile", side, 1) for side in tile]
+    height, width = (min(side, whole) for side, whole in zip(wanted, shape))
+    pixels = voc.normalize_image(image).transpose(2, 0, 1)
+    parameters = list(net.collect_params().values())
+    ctx = parameters[0].list_ctx()[0] if parameters else None
+    total: Any = None
+    for y, x in itertools.product(_starts(shape[0], height), _starts(shape[1], width)):
+        part = np.s_[:, y : y + height, x : x + width]
+        with mx.autograd.pause():
+            scores = net(nd.array(pixels[part][None], ctx=ctx))[0].asnumpy()
+        if total is None:
+            total = np.zeros((len(scores), *shape[:2]), np.float32)
+        total[part] += scores
+    return total.argmax(axis=0).astype(np.int32)

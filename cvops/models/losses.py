@@ -1,0 +1,150 @@
+"""Losses of anchor-based detectors, in MXNet arrays and symbols alike.
+
+B images, A anchors, C classes without the background, which is class 0 of what a
+network predicts. The shapes and the order of the arguments are those of "Dive into
+Deep Learning", 9.7:
+
+- ``cls_preds``, (B, A, C + 1): logits
+- ``cls_labels``, (B, A): class of each anchor, 0 for the background; under 0 for an
+  anchor that is in no loss (what MultiBoxTarget leaves out when it mines negatives, and
+  all anchors of an image without objects)
+- ``bbox_preds`` and ``bbox_labels``, (B, A * 4): offsets from each anchor to its box
+- ``bbox_masks``, (B, A * 4): 1 where the anchor has a box, 0 elsewhere
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from cvops._mxnet import mxnet
+
+mx = mxnet()
+
+#: The least 1 - p that a focal loss takes the power of: the slope of a root at 0 is infinite.
+_LEAST = 1e-30
+
+
+def cross_entropy(F: Any, cls_preds: Any, cls_labels: Any) -> Any:
+    """-log p of each anchor's class, (B, A); a class under 0 counts as 0, as in Gluon.
+
+    ``F`` is ``mx.nd`` or ``mx.sym``. From the logits, so no probability is rounded to 0
+    and logarithmed: finite for any finite logits whose differences are.
+    """
+    return -F.pick(F.log_softmax(cls_preds), cls_labels)
+
+
+def focal(F: Any, cls_preds: Any, cls_labels: Any, alpha: float = 0.25, gamma: float = 2.0) -> Any:
+    """-alpha (1 - p)^gamma log p of each anchor's class, (B, A) (Lin et al., 2017).
+
+    Anchors that are classified well already weigh less. ``alpha`` is one factor for
+    all classes, as in the book; gamma 0 and alpha 1 is the cross entropy.
+    """
+    log_p = -cross_entropy(F, cls_preds, cls_labels)
+    if gamma == 0:  # the slope of 0^0 is not a number
+        return -alpha * log_p
+    return -alpha * F.maximum(-F.expm1(log_p), _LEAST) ** gamma * log_p
+
+
+def l1(F: Any, errors: Any) -> Any:
+    """|x| of each error."""
+    return F.abs(errors)
+
+
+def smooth_l1(F: Any, errors: Any, scale: float = 1.0) -> Any:
+    """(scale x)^2 / 2 of each error x with |x| < 1 / scale^2, and |x| - 1 / (2 scale^2) beyond."""
+    return F.smooth_l1(errors, scalar=scale)
+
+
+class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
+    """cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks to a loss of each image, (B,).
+
+    The loss of the classes over the anchors whose label is not under 0, plus that of the
+    offsets where the mask is 1. Its mean over the images is what to minimize:
+    ``loss.backward()``, then ``trainer.step(B)``.
+
+    Args:
+        classes: "cross_entropy" or "focal".
+        boxes: "l1" or "smooth_l1".
+        per: what the sums are divided by. "anchor": by the number of anchors (and the
+            offsets' by four times that), those that count for nothing included: the
+            book's ``calc_loss`` where every anchor has a label. "box": by the number of
+            anchors with a box, the mean over the images of the batch on this device (1
+            if that is less). Both say the same of the direction, but few of thousands of
+            anchors have a box, and the offsets would hardly be learnt at first.
+        alpha, gamma: of the focal loss, see ``focal``.
+        scale: of the smooth L1 loss, see ``smooth_l1``.
+
+    Raises:
+        ValueError: a name is not one of those, alpha or scale is not above 0, or gamma
+            is under 0.
+    """
+
+    def __init__(
+        self,
+        classes: str = "cross_entropy",
+        boxes: str = "l1",
+        per: str = "anchor",
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        scale: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, value, known in (
+            ("classes", classes, ("cross_entropy", "focal")),
+            ("boxes", boxes, ("l1", "smooth_l1")),
+            ("per", per, ("anchor", "box")),
+        ):
+            if value not in known:
+                raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}")
+        for name, number in (("alpha", alpha), ("scale", scale)):
+            if not number > 0:
+                raise ValueError(f"{name} must be above 0, got {number!r}")
+        if not gamma >= 0:
+            raise ValueError(f"gamma must be 0 or more, got {gamma!r}")
+        self.of_classes: Any = cross_entropy
+        if classes == "focal":
+            self.of_classes = functools.partial(focal, alpha=alpha, gamma=gamma)
+        self.of_errors: Any = l1
+        if boxes == "smooth_l1":
+            self.of_errors = functools.partial(smooth_l1, scale=scale)
+        self.per = per
+
+    def hybrid_forward(
+        self,
+        F: Any,
+        cls_preds: Any,
+        cls_labels: Any,
+        bbox_preds: Any,
+        bbox_labels: Any,
+        bbox_masks: Any,
+    ) -> Any:
+        of_classes = self.of_classes(F, cls_preds, cls_labels) * (cls_labels >= 0)
+        errors = self.of_errors(F, (bbox_preds - bbox_labels) * bbox_masks)
+        if self.per == "anchor":
+            return F.mean(of_classes, axis=1) + F.mean(errors, axis=1)
+        fitted = F.maximum(F.mean(F.sum(bbox_masks, axis=1)) / 4, 1)
+        return F.broadcast_div(F.sum(of_classes, axis=1) + F.sum(errors, axis=1), fitted)
+
+
+def calc_loss(
+    cls_preds: Any, cls_labels: Any, bbox_preds: Any, bbox_labels: Any, bbox_masks: Any
+) -> Any:
+    """The book's loss of each image, (B,): means over all anchors of cross entropy and L1.
+
+    As there, a label under 0 counts as background; ``DetectionLoss`` leaves it out.
+    """
+    of_classes = cross_entropy(mx.nd, cls_preds, cls_labels)
+    errors = l1(mx.nd, bbox_preds * bbox_masks - bbox_labels * bbox_masks)
+    return of_classes.mean(axis=1) + errors.mean(axis=1)
+
+
+def cls_eval(cls_preds: Any, cls_labels: Any) -> float:
+    """How many anchors of the batch have their class right."""
+    return float((cls_preds.argmax(axis=-1) == cls_labels).sum().asscalar())
+
+
+def bbox_eval(bbox_preds: Any, bbox_labels: Any, bbox_masks: Any) -> float:
+    """Sum over the batch of the absolute errors of the offsets where the mask is 1."""
+    return float(((bbox_labels - bbox_preds) * bbox_masks).abs().sum().asscalar())

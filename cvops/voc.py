@@ -1,0 +1,412 @@
+"""Semantic segmentation data of Pascal VOC2012, and a small set of its form made on the spot.
+
+The layout is that of the VOC2012 archive, and ``voc_dir`` is the folder that it unpacks to:
+
+    VOCdevkit/VOC2012/
+        ImageSets/Segmentation/{train,val,trainval}.txt   names, one to a line
+        JPEGImages/<name>.jpg
+        SegmentationClass/<name>.png                      the class of each pixel, as a colour
+
+Names of functions are those of "Dive into Deep Learning". Images are (height, width, 3), RGB;
+sizes are (height, width).
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageChops, ImageFilter
+
+from cvops import data
+from cvops._mxnet import mxnet
+from cvops.ops._check import integer
+
+mx = mxnet()
+
+#: Names of the classes; their ids in the labels are the places in this tuple.
+VOC_CLASSES = (
+    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
+    *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "potted plant"),
+    *("sheep", "sofa", "train", "tv/monitor"),
+)
+
+
+def _palette() -> np.ndarray:
+    """VOC's colours, uint8 (256, 3): the bits of an index go in turn to red, green and blue,
+    the lowest of them to the highest bit of the colour."""
+    bits = np.arange(256)[:, None] >> np.arange(8) & 1
+    red, green, blue = bits[:, 0::3], bits[:, 1::3], bits[:, 2::3]
+    columns = red @ (128, 64, 32), green @ (128, 64, 32), blue @ (128, 64)
+    return np.stack(columns, axis=1).astype(np.uint8)
+
+
+#: The colour of every index in VOC's PNGs, uint8 (256, 3).
+VOC_PALETTE = _palette()
+
+#: The colours of the classes, uint8 (21, 3).
+VOC_COLORMAP = VOC_PALETTE[: len(VOC_CLASSES)]
+
+#: Index of the pixels on the boundaries of objects, which VOC does not count: (224, 224, 192).
+VOC_VOID = 255
+
+#: Mean and standard deviation of the channels of ImageNet, which the pretrained networks expect.
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def _missing(path: Path, voc_dir: Path) -> FileNotFoundError:
+    for inside in (voc_dir / "VOC2012", voc_dir / "VOCdevkit" / "VOC2012"):
+        if inside.is_dir():
+            return FileNotFoundError(f"{path}: no such file; voc_dir should be {inside}")
+    return FileNotFoundError(
+        f"{path}: no such file; voc_dir is the folder VOCdevkit/VOC2012 of the archive, with "
+        f"ImageSets/Segmentation/{path.name if path.suffix == '.txt' else 'train.txt'}, "
+        f"JPEGImages/<name>.jpg and SegmentationClass/<name>.png; got {str(voc_dir)!r}"
+    )
+
+
+def _pairs(voc_dir: str | Path, split: str) -> list[tuple[Path, Path]]:
+    """The files of each image of a split and of its label."""
+    voc_dir = Path(voc_dir)
+    names = voc_dir / "ImageSets" / "Segmentation" / f"{split}.txt"
+    if not names.is_file():
+        raise _missing(names, voc_dir)
+    pairs = [
+        (voc_dir / "JPEGImages" / f"{name}.jpg", voc_dir / "SegmentationClass" / f"{name}.png")
+        for name in names.read_text("utf-8").split()
+    ]
+    for pair in pairs:
+        for path in pair:
+            if not path.is_file():
+                raise _missing(path, voc_dir)
+    return pairs
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow has all three for a bad file
+        raise ValueError(f"{path}: not an image that can be read") from error
+
+
+def _size(image: Path, label: Path) -> tuple[int, int]:
+    """Height and width, from the headers alone."""
+    sizes = []
+    for path in (image, label):
+        with _open(path) as opened:
+            sizes.append((opened.height, opened.width))
+    if sizes[0] != sizes[1]:
+        (h, w), (label_h, label_w) = sizes
+        raise ValueError(f"{label}: {label_h} x {label_w}, but the image is {h} x {w}")
+    return sizes[0]
+
+
+def _read(image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Both as RGB, uint8 (height, width, 3)."""
+    arrays = []
+    for path in (image, label):
+        with _open(path) as opened:
+            # An index without its colour would be read as a grey, and all be background.
+            if path is label and opened.mode not in ("P", "RGB", "RGBA"):
+                raise ValueError(
+                    f"{path}: expected a palette or RGB image in the colours of VOC, "
+                    f"got one of mode {opened.mode}"
+                )
+            try:
+                arrays.append(np.array(opened.convert("RGB")))
+            except (OSError, SyntaxError) as error:
+                raise ValueError(f"{path}: not an image that can be read") from error
+    return arrays[0], arrays[1]
+
+
+def read_voc_images(voc_dir: str | Path, is_train: bool = True) -> tuple[list, list]:
+    """All images of train (or val), and their labels as colours, in the order of the list.
+
+    Each is uint8 (height, width, 3). They are all held in memory: 1,464 and 1,449 of
+    the real set, about 1.6 GB for each of the two; ``VOCSegDataset`` reads as it goes.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is not an image, or a label is not in colours.
+    """
+    pairs = [_read(*pair) for pair in _pairs(voc_dir, "train" if is_train else "val")]
+    return [image for image, _ in pairs], [label for _, label in pairs]
+
+
+# --- labels and crops -----------------------------------------------------------------------------
+
+
+def _label_from_color(image: np.ndarray, colormap: np.ndarray, unknown: int = 0) -> np.ndarray:
+    packing = np.array([1 << 16, 1 << 8, 1], np.int32)
+    pixels = image @ packing
+    label = np.full(pixels.shape, unknown, np.int32)
+    for i, colour in enumerate(colormap @ packing):
+        label[pixels == colour] = i
+    return label
+
+
+def voc_label_indices(colormap: Any, *, void: int = 0) -> Any:
+    """The class of each pixel of a label.
+
+    Args:
+        colormap: uint8 (height, width, 3), RGB.
+        void: the index of a pixel of any other colour than those of ``VOC_COLORMAP``,
+            which in VOC's labels is the boundary of objects. 0, the background, is what
+            the book makes of it; ``VOC_VOID`` keeps it apart, for a loss and a metric
+            to ignore.
+
+    Returns:
+        int32 (height, width).
+    """
+    return _label_from_color(colormap, VOC_COLORMAP, unknown=void)
+
+
+def label2image(label: Any) -> np.ndarray:
+    """The colours of class indices: ``voc_label_indices`` backwards.
+
+    Args:
+        label: any shape, whole numbers: a class, or ``VOC_VOID`` for the boundary.
+
+    Returns:
+        uint8 (..., 3), RGB.
+
+    Raises:
+        ValueError: an index has no colour.
+    """
+    index = np.asarray(label.asnumpy() if hasattr(label, "asnumpy") else label)
+    wrong = ~(np.isin(index, np.arange(len(VOC_CLASSES))) | (index == VOC_VOID))
+    if wrong.any():
+        raise ValueError(
+            f"label: expected class indices, 0 to {len(VOC_CLASSES) - 1} or {VOC_VOID}, "
+            f"got {index[wrong][0]}"
+        )
+    return VOC_PALETTE[index.astype(np.uint8)]
+
+
+def voc_rand_crop(feature: Any, label: Any, height: int, width: int) -> tuple[Any, Any]:
+    """The same part, at random, of an image and its label.
+
+    Each place is as likely as another; the numbers are those of ``random``. Arrays are
+    (H, W, ...) and the parts views of them.
+
+    Raises:
+        ValueError: the two are not of one size, or smaller than the part.
+    """
+    size = tuple(feature.shape[:2])
+    if size != tuple(label.shape[:2]):
+        raise ValueError(f"label: expected the image's size {size}, got {tuple(label.shape[:2])}")
+    if not (1 <= height <= size[0] and 1 <= width <= size[1]):
+        raise ValueError(f"a crop of {height} x {width} from an image of {size[0]} x {size[1]}")
+    y, x = random.randint(0, size[0] - height), random.randint(0, size[1] - width)
+    part = slice(y, y + height), slice(x, x + width)
+    return feature[part], label[part]
+
+
+def normalize_image(image: Any) -> np.ndarray:
+    """RGB of 0 to 255, (..., 3), as float32 with ImageNet's mean and deviation taken out."""
+    pixels = image.asnumpy() if hasattr(image, "asnumpy") else image
+    return (np.asarray(pixels, np.float32) / 255 - MEAN) / STD
+
+
+class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
+    """Random crops of the images of VOC2012 with their labels.
+
+    Item i is a new crop each time: the image, float32 (3, height, width), normalised,
+    and its classes, int32 (height, width). Only the names of the files are in memory;
+    an image is read when its item is. Images smaller than a crop are left out, for a
+    label cannot be resized; how many remain is printed, as in the book.
+
+    It works with every kind of worker that ``gluon.data.DataLoader`` has. The crops come
+    from ``random``: seed it to have the same again, which holds for no worker processes,
+    as each begins with a seed of its own.
+
+    Args:
+        is_train: the images of train.txt, or else those of val.txt.
+        crop_size: height and width of the crops.
+        voc_dir: the folder VOCdevkit/VOC2012.
+        void: the label of boundary pixels, see ``voc_label_indices``.
+        split: another list of ImageSets/Segmentation: "trainval".
+
+    Attributes:
+        dropped: how many images are smaller than a crop.
+
+    Raises:
+        FileNotFoundError: a list, an image or a label is missing.
+        ValueError: a file is not an image, a label has not its image's size, or all
+            images are smaller than a crop.
+    """
+
+    normalize_image = staticmethod(normalize_image)
+
+    def __init__(
+        self,
+        is_train: bool,
+        crop_size: Sequence[int],
+        voc_dir: str | Path,
+        *,
+        void: int = 0,
+        split: str | None = None,
+    ) -> None:
+        if np.shape(crop_size) != (2,):
+            raise ValueError(f"crop_size: expected (height, width), got {crop_size!r}")
+        height, width = (integer("crop_size", side, low=1) for side in crop_size)
+        self.crop_size = height, width
+        self.void = integer("void", void, 0, 255)
+        pairs = _pairs(voc_dir, split or ("train" if is_train else "val"))
+        sizes = [_size(*pair) for pair in pairs]
+        self._pairs = [pair for pair, (h, w) in zip(pairs, sizes) if h >= height and w >= width]
+        self.dropped = len(pairs) - len(self._pairs)
+        smaller = f"{self.dropped} smaller than {height} x {width}"
+        if not self._pairs:
+            raise ValueError(f"{voc_dir}: no image is left of {len(pairs)}, {smaller}")
+        print(f"read {len(self._pairs)} examples" + (f", left out {smaller}" * bool(self.dropped)))
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def image(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """All of an image, uint8 (h, w, 3), and of its classes, int32 (h, w)."""
+        image, colours = _read(*self._pairs[index])
+        return image, voc_label_indices(colours, void=self.void)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        image, colours = voc_rand_crop(*_read(*self._pairs[index]), *self.crop_size)
+        pixels = normalize_image(image).transpose(2, 0, 1)
+        return np.ascontiguousarray(pixels), voc_label_indices(colours, void=self.void)
+
+
+# --- a small set, made on the spot ----------------------------------------------------------------
+
+
+def _bird(pen: data._Pen) -> None:
+    pen.stroke((0.45, 0.8), (0.43, 0.97), fill="#d97706", line=0.035)
+    pen.stroke((0.57, 0.8), (0.59, 0.97), fill="#d97706", line=0.035)
+    pen.stroke((0.2, 0.62), (0.03, 0.42), fill="#1e5fae", line=0.13)
+    pen.stroke((0.83, 0.32), (0.98, 0.37), fill="#f59e0b", line=0.08)
+    pen.oval(0.48, 0.6, 0.34, 0.27, "#2f80d8", 0.015)
+    pen.oval(0.7, 0.3, 0.2, 0.19, "#2f80d8")
+    pen.oval(0.6, 0.68, 0.2, 0.14, "#dbeafe")
+    pen.oval(0.38, 0.56, 0.19, 0.12, "#1e5fae")
+    pen.oval(0.75, 0.26, 0.055, 0.055, "#ffffff")
+    pen.oval(0.76, 0.26, 0.03, 0.035, "#20242b")
+
+
+def _cat(pen: data._Pen) -> None:
+    for x, tip in ((0.22, 0.14), (0.78, 0.86)):
+        pen.stroke((x, 0.42), (tip, 0.1), fill="#e08a3c", line=0.2)
+        pen.stroke((x, 0.4), (tip + 0.3 * (x - tip), 0.18), fill="#f4b6a6", line=0.07)
+    pen.oval(0.5, 0.57, 0.43, 0.38, "#e08a3c", 0.015)
+    for x in (0.4, 0.5, 0.6):
+        pen.stroke((x, 0.22), (x, 0.34), fill="#a85a1c", line=0.035)
+    for x in (0.34, 0.66):
+        pen.oval(x, 0.52, 0.085, 0.1, "#d8f3b0", 0.012)
+        pen.oval(x, 0.52, 0.028, 0.085, "#20242b")
+    pen.oval(0.5, 0.73, 0.19, 0.13, "#fbe7d2")
+    pen.oval(0.5, 0.67, 0.045, 0.03, "#d9605a")
+    pen.smile(0.5, 0.7, 0.09, 0.022)
+
+
+def _sheep(pen: data._Pen) -> None:
+    for x in (0.34, 0.68):
+        pen.stroke((x, 0.7), (x, 0.97), fill="#3a3531", line=0.085)
+    for turn in range(9):
+        angle = 2 * math.pi * turn / 9
+        pen.oval(0.5 + 0.3 * math.cos(angle), 0.5 + 0.2 * math.sin(angle), 0.15, 0.15, "#f3efe6")
+    pen.oval(0.5, 0.5, 0.33, 0.24, "#f3efe6")
+    pen.oval(0.2, 0.4, 0.16, 0.2, "#3a3531")
+    pen.oval(0.36, 0.33, 0.09, 0.05, "#3a3531")
+    for x in (0.14, 0.24):
+        pen.oval(x, 0.36, 0.035, 0.045, "#ffffff")
+        pen.oval(x, 0.37, 0.018, 0.025, "#20242b")
+
+
+#: What the scenes of ``make_voc`` show, by class.
+FIGURES = {"bird": _bird, "cat": _cat, "sheep": _sheep}
+
+
+def _figure(name: str, side: int, rng: random.Random) -> Image.Image:
+    """A figure, RGBA, mirrored or not, turned and under another light."""
+    pen = data._Pen(4 * side)
+    FIGURES[name](pen)
+    sprite = pen.image.resize((side, side), Image.Resampling.LANCZOS)
+    if rng.random() < 0.5:
+        sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    sprite = sprite.rotate(rng.uniform(-25, 25), Image.Resampling.BICUBIC, expand=True)
+    return data._lit(sprite.crop(sprite.getbbox()), rng, 0.15)
+
+
+def _scene(
+    photo: Image.Image, rng: random.Random, height: int, width: int
+) -> tuple[Image.Image, Image.Image]:
+    """One to three figures on a part of ``photo``, and the class of each pixel, as a palette image.
+
+    The outline of a figure, two pixels of it, is void, as VOC's annotators left it.
+    """
+    image = data._background(photo, max(height, width), rng).crop((0, 0, width, height))
+    label = Image.new("P", image.size)
+    label.putpalette(VOC_PALETTE.tobytes())
+    for _ in range(rng.randint(1, 3)):
+        name = rng.choice(tuple(FIGURES))
+        sprite = _figure(name, round(min(height, width) * rng.uniform(0.45, 0.85)), rng)
+        # Some of a figure may lie outside, but not its middle.
+        x = rng.randint(0, width) - sprite.width // 2
+        y = rng.randint(0, height) - sprite.height // 2
+        data.paste(image, sprite, x, y)
+        mask = Image.new("L", image.size)
+        mask.paste(sprite.getchannel("A").point(lambda v: 255 * (v > 127)), (x, y))
+        inside, outside = ImageFilter.MinFilter(3), ImageFilter.MaxFilter(3)
+        outline = ImageChops.subtract(mask.filter(outside), mask.filter(inside))
+        label.paste(VOC_CLASSES.index(name), mask=mask)
+        label.paste(VOC_VOID, mask=outline)
+    return image, label
+
+
+def make_voc(
+    folder: str | Path,
+    train: int = 200,
+    val: int = 40,
+    seed: int = 0,
+    size: tuple[int, int] = (150, 200),
+) -> Path:
+    """Make a small set in the layout of VOC2012 and return its ``voc_dir``.
+
+    Drawn birds, cats and sheep on real photographs, those of val not among those of
+    train. Every fourth image stands upright. The same arguments make the same set.
+
+    Args:
+        folder: where VOCdevkit is written to; made if it is not there.
+        train: number of images in train.txt.
+        val: number of images in val.txt.
+        seed: of all that is random.
+        size: height and width of the images, exchanged in the upright ones.
+    """
+    voc_dir = Path(folder) / "VOCdevkit" / "VOC2012"
+    lists = voc_dir / "ImageSets" / "Segmentation"
+    images, labels = voc_dir / "JPEGImages", voc_dir / "SegmentationClass"
+    for path in (lists, images, labels):
+        path.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(seed)
+    names: list[str] = []
+    for split, count, files in (
+        ("train", integer("train", train, 1), data.TRAIN_PHOTOS),
+        ("val", integer("val", val, 1), data.TEST_PHOTOS),
+    ):
+        photos = [data.photograph(file) for file in files]
+        first = len(names)
+        for number in range(count):
+            upright = number % 4 == 3
+            image, label = _scene(photos[number % len(photos)], rng, *size[:: -1 if upright else 1])
+            names.append(f"2012_{len(names):06}")
+            image.save(images / f"{names[-1]}.jpg", quality=92)
+            label.save(labels / f"{names[-1]}.png")
+        (lists / f"{split}.txt").write_text("\n".join(names[first:]) + "\n", "utf-8")
+    (lists / "trainval.txt").write_text("\n".join(names) + "\n", "utf-8")
+    return voc_dir

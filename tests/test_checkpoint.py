@@ -1,0 +1,326 @@
+"""A training that was stopped and resumed has the bits of one that was not."""
+
+import json
+import random
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mxnet")
+
+from cvops import checkpoint
+from cvops._mxnet import mxnet
+
+mx = mxnet()
+CPU = [mx.cpu()]
+
+
+def make(devices=CPU, units=3, optimizer="sgd", **options):
+    """A small network with running means, and its trainer."""
+    net = mx.gluon.nn.HybridSequential()
+    net.add(
+        mx.gluon.nn.Dense(4, in_units=2), mx.gluon.nn.BatchNorm(in_channels=4),
+        mx.gluon.nn.Dropout(0.5), mx.gluon.nn.Dense(units, in_units=4),
+    )  # fmt: skip
+    net.initialize(mx.init.Xavier(), ctx=devices)
+    if optimizer == "sgd":
+        options = {"momentum": 0.9, "wd": 0.01, **options}
+    schedule = mx.lr_scheduler.FactorScheduler(step=1, factor=0.7, base_lr=0.1)
+    options = {"learning_rate": 0.1, "lr_scheduler": schedule, **options}
+    return net, mx.gluon.Trainer(net.collect_params(), optimizer, options)
+
+
+def train(net, trainer, steps, devices=CPU):
+    """A step of each number in ``steps``, on data of all three generators."""
+    losses = []
+    for step in steps:
+        checkpoint.seed_all(7, step)
+        images = np.random.rand(6, 2) + random.random() + mx.nd.random.uniform().asscalar()
+        parts = mx.gluon.utils.split_and_load(images.astype(np.float32), devices)
+        with mx.autograd.record():
+            outs = [(net(part) ** 2).sum() for part in parts]
+        mx.autograd.backward(outs)
+        trainer.step(6)
+        losses.append(sum(out.asscalar() for out in outs))
+    return losses
+
+
+def values(net):
+    """Every copy of every parameter."""
+    parameters = net._collect_params_with_prefix()
+    return {name: [x.asnumpy() for x in p.list_data()] for name, p in parameters.items()}
+
+
+def assert_equal(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, copies in ours.items():
+        np.testing.assert_array_equal(copies, theirs[name], err_msg=name)
+
+
+@pytest.fixture
+def start():
+    mx.random.seed(3)
+
+
+@pytest.mark.parametrize("devices", [CPU, [mx.cpu(0), mx.cpu(1)]], ids=["one", "two"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "nadam", "rmsprop"])
+def test_resumed_is_the_same(tmp_path, start, optimizer, devices):
+    net, trainer = make(devices, optimizer=optimizer)
+    train(net, trainer, (0, 1), devices)
+    checkpoint.save(tmp_path / "two", net, trainer, epoch=2, losses=[0.5])
+    losses = train(net, trainer, (2, 3), devices)
+    generators = random.random(), np.random.rand()
+
+    again, its_trainer = make(devices, optimizer=optimizer)
+    assert checkpoint.load(tmp_path / "two", again, its_trainer) == {"epoch": 2, "losses": [0.5]}
+    assert its_trainer.learning_rate == pytest.approx(0.1 * 0.7)  # of step 2: one factor
+    assert train(again, its_trainer, (2, 3), devices) == losses
+    assert_equal(values(again), values(net))
+    assert (random.random(), np.random.rand()) == generators
+
+
+def test_resumed_in_another_process_is_the_same(tmp_path, start):
+    """There, other blocks were made before: Gluon counts on from those."""
+    net, trainer = make()
+    train(net, trainer, (0, 1))
+    checkpoint.save(tmp_path / "two", net, trainer)
+    train(net, trainer, (2, 3))
+    script = """if True:
+        import sys
+        import test_checkpoint as t
+        for _ in range(11):
+            t.make()
+        net, trainer = t.make()
+        t.checkpoint.load(sys.argv[1], net, trainer)
+        t.train(net, trainer, (2, 3))
+        t.checkpoint.save(sys.argv[2], net, trainer)
+        """
+    arguments = [sys.executable, "-c", script, tmp_path / "two", tmp_path / "four"]
+    subprocess.run(arguments, check=True, cwd=Path(__file__).parent)
+    again, its_trainer = make()
+    checkpoint.load(tmp_path / "four", again, its_trainer)
+    assert_equal(values(again), values(net))
+
+
+def test_load_goes_back_in_the_same_objects(tmp_path, start):
+    devices = [mx.cpu(0), mx.cpu(1)]  # where the trainer's store has copies of its own
+    net, trainer = make(devices)
+    train(net, trainer, (0, 1), devices)
+    checkpoint.save(tmp_path / "two", net, trainer)
+    train(net, trainer, (2, 3), devices)
+    expected = values(net)
+    checkpoint.load(tmp_path / "two", net, trainer)
+    train(net, trainer, (2, 3), devices)
+    assert_equal(values(net), expected)
+
+
+def test_save_before_the_first_step(tmp_path, start):
+    net, trainer = make()
+    checkpoint.save(tmp_path / "none", net, trainer)
+    again, its_trainer = make()
+    checkpoint.load(tmp_path / "none", again, its_trainer)
+    assert train(again, its_trainer, (0, 1)) == train(net, trainer, (0, 1))
+
+
+def test_from_two_devices_to_one(tmp_path, start):
+    """Running means differ between the devices; the one gets their mean."""
+    devices = [mx.cpu(0), mx.cpu(1)]
+    net, trainer = make(devices)
+    train(net, trainer, (0, 1), devices)
+    checkpoint.save(tmp_path / "two", net, trainer)
+    one, its_trainer = make()
+    checkpoint.load(tmp_path / "two", one, its_trainer)
+    ours, theirs = values(one), values(net)
+    first, second = theirs.pop("1.running_mean")
+    assert (first != second).any()
+    np.testing.assert_allclose(ours.pop("1.running_mean")[0], (first + second) / 2, rtol=1e-6)
+    np.testing.assert_array_equal(ours["0.weight"][0], theirs["0.weight"][0])
+    train(one, its_trainer, (2,))
+
+
+def test_state_of_the_generators(tmp_path):
+    net, trainer = make()
+    checkpoint.seed_all(0, 1)
+    np.random.randn()  # leaves a second normal number for the next call
+    checkpoint.save(tmp_path / "saved", net, trainer)
+    expected = random.gauss(0, 1), np.random.randn(), np.random.rand()
+    checkpoint.seed_all(0, 2)
+    checkpoint.load(tmp_path / "saved", net, trainer)
+    assert (random.gauss(0, 1), np.random.randn(), np.random.rand()) == expected
+
+
+def test_every_epoch_has_seeds_of_its_own():
+    seen = set()
+    for seed in (0, 1):
+        for epoch in (0, 1):
+            checkpoint.seed_all(seed, epoch)
+            numbers = random.random(), np.random.rand(), mx.nd.random.uniform().asscalar()
+            seen.update(numbers)
+            checkpoint.seed_all(seed, epoch)
+            assert numbers[0] == random.random()
+            assert numbers[1] == np.random.rand()
+            assert numbers[2] == mx.nd.random.uniform().asscalar()
+    assert len(seen) == 12
+
+
+# --- half-written, damaged, of something else -----------------------------------------------------
+
+
+@pytest.fixture
+def saved(tmp_path, start):
+    """A checkpoint, and the network and trainer that it is of."""
+    net, trainer = make()
+    train(net, trainer, (0, 1))
+    checkpoint.save(tmp_path / "good", net, trainer, epoch=2)
+    return tmp_path / "good", net, trainer
+
+
+@pytest.mark.parametrize("fails", ["write_array", "fsync", "replace"])
+def test_a_writer_that_fails_leaves_the_old_one(saved, monkeypatch, fails):
+    path, net, trainer = saved
+    before = path.read_bytes()
+    calls = []
+
+    def fail(*_, **__):
+        calls.append(fails)
+        raise OSError("no space left")
+
+    if fails == "write_array":  # in the middle: after two arrays
+        write = np.lib.format.write_array
+        several = iter([write, write])
+        monkeypatch.setattr(np.lib.format, fails, lambda *a, **k: next(several, fail)(*a, **k))
+    else:
+        monkeypatch.setattr(checkpoint.os, fails, fail)
+    with pytest.raises(OSError, match="no space left"):
+        checkpoint.save(path, net, trainer, epoch=3)
+    assert calls
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+    monkeypatch.undo()
+    assert checkpoint.load(path, *make())["epoch"] == 2
+
+
+def test_a_writer_that_is_killed_leaves_the_old_one(saved):
+    path, net, trainer = saved
+    script = """if True:
+        import os, signal, sys
+        import test_checkpoint as t
+        t.checkpoint.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+        t.checkpoint.save(sys.argv[1], *t.make(), epoch=3)
+        """
+    done = subprocess.run([sys.executable, "-c", script, path], cwd=Path(__file__).parent)
+    assert done.returncode == -9
+    assert path.with_name("good.part").exists()  # it was at it
+    assert checkpoint.load(path, *make())["epoch"] == 2
+    checkpoint.save(path, net, trainer, epoch=4)
+    assert list(path.parent.iterdir()) == [path]
+    assert checkpoint.load(path, *make())["epoch"] == 4
+
+
+def cut(data):
+    return data[: len(data) // 2]
+
+
+def flip(data):
+    """One bit of a weight."""
+    at = data.index(b"NUMPY") + 150
+    return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [cut, flip, lambda data: b"", lambda data: b"text"], ids=["cut", "flip", "", "text"]
+)
+def test_a_damaged_file_is_refused(saved, damage):
+    path, net, trainer = saved
+    path.write_bytes(damage(path.read_bytes()))
+    before = values(net)
+    with pytest.raises(checkpoint.CheckpointError, match=r"good: damaged, or not a checkpoint: "):
+        checkpoint.load(path, net, trainer)
+    assert_equal(values(net), before)
+
+
+def test_another_zip_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
+        archive.writestr("checkpoint.json", json.dumps({"format": "another"}))
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"other.zip: damaged.*its format is 'another'"
+    ):
+        checkpoint.load(tmp_path / "other.zip", *make())
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="none"):
+        checkpoint.load(tmp_path / "none", *make())
+
+
+def bigger():
+    net, trainer = make(units=5)
+    return net, trainer, "parameter 3.weight is float32 (3, 4), that of the network float32 (5, 4)"
+
+
+def longer():
+    net, _ = make()
+    net.add(mx.gluon.nn.Dense(1, in_units=3))
+    net[4].initialize()
+    message = "the checkpoint has no parameter 4.bias"
+    return net, mx.gluon.Trainer(net.collect_params(), "sgd"), message
+
+
+def shorter():
+    net, _ = make()
+    part = net[:2]
+    message = "the network has no parameter 3.bias"
+    return part, mx.gluon.Trainer(part.collect_params(), "sgd"), message
+
+
+def half():
+    net, trainer = make()
+    net.cast("float16")
+    message = "parameter 0.weight is float32 (4, 2), that of the network float16 (4, 2)"
+    return net, trainer, message
+
+
+def adam():
+    return *make(optimizer="adam"), "the optimizer is SGD, not Adam"
+
+
+def unscheduled():
+    return *make(lr_scheduler=None), "the schedule is FactorScheduler, not NoneType"
+
+
+def partly():
+    net, _ = make()
+    trainer = mx.gluon.Trainer(
+        net[3].collect_params(),
+        "sgd",
+        {"lr_scheduler": mx.lr_scheduler.FactorScheduler(1), "learning_rate": 0.01},
+    )
+    return net, trainer, "the trainer has no parameter 0.bias"
+
+
+@pytest.mark.parametrize("other", [bigger, longer, shorter, half, adam, unscheduled, partly])
+def test_another_network_or_optimizer_is_refused(saved, other):
+    path, _, _ = saved
+    net, trainer, message = other()
+    before = values(net)
+    with pytest.raises(checkpoint.CheckpointError) as refused:
+        checkpoint.load(path, net, trainer)
+    assert str(refused.value) == f"{path}: {message}"
+    assert_equal(values(net), before)
+
+
+def test_a_trainer_of_another_network_is_refused(tmp_path):
+    (net, _), (_, trainer) = make(), make()
+    with pytest.raises(ValueError, match=r"the trainer's parameter \S+ is not of the network"):
+        checkpoint.save(tmp_path / "none", net, trainer)
+
+
+def test_state_that_is_not_json_is_refused(saved):
+    path, net, trainer = saved
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        checkpoint.save(path, net, trainer, epoch=mx.cpu())
+    assert checkpoint.load(path, net, trainer)["epoch"] == 2

@@ -1,0 +1,375 @@
+"""``cvops doctor`` says what is missing by name and what to type, and never fails itself."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from cvops import _cuda11, _gpu, _kernels, cli, doctor
+
+NO_DRIVER = "libcuda-that-is-not-there.so.1"
+
+
+@pytest.fixture
+def no_driver(monkeypatch):
+    monkeypatch.setattr(_cuda11, "DRIVER", NO_DRIVER)
+
+
+@pytest.fixture
+def hide(monkeypatch):
+    """hide(name): as if that module were not installed."""
+    find_spec = importlib.util.find_spec
+
+    def hide(hidden):
+        def without(name, *args):
+            return None if name == hidden else find_spec(name, *args)
+
+        monkeypatch.setattr(importlib.util, "find_spec", without)
+
+    return hide
+
+
+DRIVER = """
+#include <cstring>
+extern "C" {
+int cuInit(unsigned) { return INIT; }
+int cuDriverGetVersion(int* version) { *version = 12080; return 0; }
+int cuDeviceGetCount(int* count) { *count = 2; return 0; }
+int cuDeviceGet(int* device, int number) { *device = number + 70; return 0; }
+int cuDeviceGetName(char* name, int size, int device) {
+  std::strncpy(name, device == 70 ? "NVIDIA A10" : "NVIDIA H200", size);
+  return 0;
+}
+int cuDeviceGetAttribute(int* value, int attribute, int device) {
+  int major = device == 70 ? 8 : 9, minor = device == 70 ? 6 : 0;
+  *value = attribute == 75 ? major : attribute == 76 ? minor : -1;
+  return 0;
+}
+}
+"""
+
+
+@pytest.fixture
+def driver(monkeypatch, tmp_path):
+    """driver(code): one with two GPUs, of which cuInit gives ``code``."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+
+    def driver(code=0):
+        source, library = tmp_path / f"driver{code}.cpp", tmp_path / f"libcuda{code}.so"
+        source.write_text(DRIVER.replace("INIT", str(code)))
+        subprocess.run(["g++", "-shared", "-fPIC", "-o", library, source], check=True)
+        monkeypatch.setattr(_cuda11, "DRIVER", str(library))
+
+    return driver
+
+
+def fake_cupy(monkeypatch, version, runtime, names=("cupy-cuda13x",)):
+    """A CuPy that says these versions."""
+    get = types.SimpleNamespace(runtimeGetVersion=lambda: runtime)
+    fake = types.SimpleNamespace(__version__=version, cuda=types.SimpleNamespace(runtime=get))
+    monkeypatch.setattr(doctor, "_import_cupy", lambda: fake)
+    monkeypatch.setattr(doctor, "_distributions", lambda root: dict.fromkeys(names, version))
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: name == "cupy" or find_spec(name, *a)
+    )
+
+
+class TestAll:
+    def test_each_check_gives_a_line_and_a_status(self, capsys):
+        assert doctor.run() == 0
+        out = capsys.readouterr().out
+        starts = [line[:9].strip() for line in out.splitlines()]
+        assert len([start for start in starts if start]) == len(doctor.CHECKS)
+        assert set(starts) <= {"ok", "missing", "broken", "note", ""}
+        assert f"Python {sys.version_info.major}.{sys.version_info.minor}" in out
+        assert "ok       ops on NumPy arrays" in out
+
+    def test_is_a_command(self, monkeypatch, capsys):
+        monkeypatch.setattr(doctor, "CHECKS", [doctor._numpy])
+        assert cli.main(["doctor"]) == 0
+        assert capsys.readouterr().out == f"ok       NumPy {np.__version__}\n"
+
+    @pytest.mark.parametrize("problem", [RuntimeError("out of order"), None])
+    def test_status_is_1_if_the_ops_do_not_work(self, monkeypatch, capsys, problem):
+        def box_iou(*args):
+            if problem:
+                raise problem
+            return np.zeros((1, 1), np.float32)
+
+        monkeypatch.setattr("cvops.box_iou", box_iou)
+        monkeypatch.setattr(doctor, "CHECKS", [doctor._numpy, doctor._arrays])
+        assert cli.main(["doctor"]) == 1
+        last = capsys.readouterr().out.splitlines()[-1]
+        said = "RuntimeError: out of order" if problem else "box_iou gives [[0.]], not [[1/7]]"
+        assert last.startswith("broken   ")
+        assert said in last
+
+    @pytest.mark.parametrize("check", doctor.CHECKS, ids=lambda check: check.__name__)
+    def test_no_check_raises_where_nothing_can_be_found(self, monkeypatch, check):
+        def nothing(*args, **options):
+            raise OSError("nothing works")
+
+        for target, name in (
+            (doctor.subprocess, "run"),
+            (doctor.ctypes, "CDLL"),
+            (doctor.metadata, "distributions"),
+            (doctor.metadata, "version"),
+            (doctor.importlib.util, "find_spec"),
+            (doctor.platform, "machine"),
+            (doctor._gpu, "extension"),
+            (doctor.shutil, "which"),
+        ):
+            monkeypatch.setattr(target, name, nothing)
+        finding = doctor.examine(check)
+        assert finding.status in ("ok", "missing", "broken", "note")
+        if finding.status == "broken":
+            assert "nothing works" in finding.text
+
+    def test_lines_of_a_text_stand_below_each_other(self, monkeypatch, capsys):
+        def both():
+            return doctor.Finding("note", "one\ntwo", "three\nfour")
+
+        monkeypatch.setattr(doctor, "CHECKS", [both])
+        doctor.run()
+        assert capsys.readouterr().out.splitlines() == [
+            "note     one",
+            "         two",
+            "         -> three",
+            "            four",
+        ]
+
+
+class TestCpu:
+    def test_no_extension(self, monkeypatch):
+        monkeypatch.setattr(_gpu, "extension", lambda: None)
+        status, text, hint = doctor._extension()
+        assert (status, hint) == (
+            "missing",
+            "with a C++ compiler: pip install . in a checkout of cvops",
+        )
+        assert "cvops._native" in text
+        assert doctor._arrays().status == "ok"
+
+    def test_extension(self, monkeypatch):
+        monkeypatch.setenv("CVOPS_NUM_THREADS", "3")
+        for has_cuda, said in ((True, "built with CUDA"), (False, "built without CUDA")):
+            native = types.SimpleNamespace(has_cuda=has_cuda)
+            monkeypatch.setattr(_gpu, "extension", lambda native=native: native)
+            status, text, hint = doctor._extension()
+            assert status == "ok"
+            assert "CPU threads: 3" in text
+            assert said in text
+            assert bool(hint) == (not has_cuda)
+
+    def test_extension_that_does_not_load(self, monkeypatch):
+        def broken():
+            raise ImportError("libcvops.so: cannot open shared object file")
+
+        monkeypatch.setattr(_gpu, "extension", broken)
+        finding = doctor.examine(doctor._extension)
+        assert finding.status == "broken"
+        assert finding.text == (
+            "extension: ImportError: libcvops.so: cannot open shared object file"
+        )
+
+    def test_no_compiler(self, monkeypatch):
+        monkeypatch.setenv("CXX", "no-such-compiler -O2")
+        status, text, hint = doctor._compiler()
+        assert status == "missing"
+        assert "'no-such-compiler'" in text
+        assert "apt-get install g++" in hint
+        assert "CXX" in hint
+
+
+class TestMXNet:
+    def test_not_installed(self, monkeypatch):
+        monkeypatch.setattr(doctor, "_distributions", lambda root: {})
+        status, text, hint = doctor._mxnet()
+        assert (status, hint) == ("missing", 'pip install "cvops[mxnet]"')
+        assert "not installed" in text
+
+    def test_names_of_distributions(self, monkeypatch, tmp_path):
+        for name in ("mxnet_cu112", "mxnet_tools", "cupy_cuda12x", "not_mxnet"):
+            folder = tmp_path / f"{name}-1.9.dist-info"
+            folder.mkdir()
+            text = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: 1.9\n"
+            (folder / "METADATA").write_text(text)
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])
+        assert doctor._distributions("mxnet") == {"mxnet-cu112": "1.9"}
+        assert doctor._distributions("cupy") == {"cupy-cuda12x": "1.9"}
+
+    def test_two(self, monkeypatch):
+        both = {"mxnet": "1.9.1", "mxnet-cu112": "1.9.1"}
+        monkeypatch.setattr(doctor, "_distributions", lambda root: both)
+        status, text, hint = doctor._mxnet()
+        assert status == "broken"
+        assert "mxnet 1.9.1, mxnet-cu112 1.9.1" in text
+        assert hint.startswith("pip uninstall mxnet mxnet-cu112")
+
+    def test_imports(self, mx):
+        finding = doctor._mxnet()
+        assert finding.status == "ok"
+        assert f"{mx.__version__}, imports" in finding.text
+
+    @pytest.mark.parametrize(
+        ("code", "said", "hint"),
+        [
+            ("raise OSError('libfoo.so.1: cannot open shared object file')", "libfoo.so.1", ""),
+            (
+                "raise OSError('libquadmath.so.0: cannot open shared object file: No such file')",
+                "does not import: OSError: libquadmath.so.0",
+                "apt-get install libquadmath0",
+            ),
+            ("import os; os.kill(os.getpid(), 11)", "signal 11 ends its import", ""),
+            ("import no_such_module", "No module named 'no_such_module'", ""),
+        ],
+    )
+    def test_does_not_import(self, monkeypatch, tmp_path, code, said, hint):
+        package = tmp_path / "mxnet"
+        package.mkdir()
+        (package / "__init__.py").write_text(code)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setattr(doctor, "_distributions", lambda root: {"mxnet": "1.9.1"})
+        finding = doctor._mxnet()
+        assert finding.status == "broken"
+        assert finding.text.startswith("MXNet: mxnet 1.9.1")
+        assert said in finding.text
+        assert finding.hint == hint
+
+    def test_operators(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(_cuda11, "libmxnet", lambda: None)
+        assert doctor._operators().status == "missing"
+        wheel = tmp_path / "mxnet"
+        monkeypatch.setattr(_cuda11, "libmxnet", lambda: wheel / "libmxnet.so")
+        finding = doctor._operators()
+        assert finding.status == "broken"
+        assert "lib_api.h is not there" in finding.text
+        for name in ("include/mxnet/lib_api.h", "src/lib_api.cc"):
+            (wheel / name).parent.mkdir(parents=True, exist_ok=True)
+            (wheel / name).touch()
+        monkeypatch.setattr(_kernels, "cache_folder", lambda: tmp_path / "cache")
+        monkeypatch.setenv("CXX", "no-such-compiler")
+        finding = doctor._operators()
+        assert (finding.status, "apt-get install g++" in finding.hint) == ("missing", True)
+        monkeypatch.setenv("CXX", sys.executable)  # which has --version, too
+        finding = doctor._operators()
+        assert finding.status == "note"
+        assert "`import cvops.mxnet` builds them" in finding.text
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache/mxnet-operators-1.so").touch()
+        finding = doctor._operators()
+        assert finding.status == "ok"
+        assert finding.text.endswith("cache/mxnet-operators-1.so")
+
+    def test_what_mxnet_says_of_an_operator_that_it_does_not_know(self, mx):
+        code = """
+from cvops._mxnet import mxnet
+mx = mxnet()
+graph = mx.sym.contrib.box_nms(mx.sym.Variable("rows"), name="nms").tojson()
+try:
+    mx.sym.load_json(graph.replace("_contrib_box_nms", "_contrib_cvops_box_nms"))
+except mx.base.MXNetError as error:
+    print(error)
+"""
+        out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+        said = doctor._exported().text.split('"')[1]
+        assert said == "Operator _contrib_cvops_box_nms is not registered"
+        assert said in out
+
+
+class TestGpu:
+    def test_no_driver(self, no_driver):
+        status, text, hint = doctor._driver()
+        assert status == "missing"
+        assert f"{NO_DRIVER}: cannot open shared object file" in text
+        assert "https://nvidia.com/drivers" in hint
+        assert doctor._gpus() == ("missing", "GPU: none", "")
+
+    def test_driver_and_gpus(self, driver):
+        driver()
+        assert doctor._driver() == ("ok", "NVIDIA driver: for CUDA 12.8 and older", "")
+        assert doctor._gpus().text.splitlines() == [
+            "GPU 0: NVIDIA A10, compute capability 8.6",
+            "GPU 1: NVIDIA H200, compute capability 9.0",
+        ]
+
+    def test_mxnets_kernels(self, driver, monkeypatch):
+        driver()
+        status, text, hint = doctor._mxnets_kernels()
+        assert (status, hint) == ("note", "keep MXNet's arrays on mx.cpu()")
+        assert "sm_50 to sm_86, no PTX" in text
+        assert "NVIDIA H200 (compute capability 9.0)" in text
+        assert "A10" not in text
+        assert "Ours can, through CuPy or PyTorch arrays" in text
+        monkeypatch.setattr(_cuda11, "DRIVER", NO_DRIVER)
+        assert doctor._mxnets_kernels().hint == ""
+
+    @pytest.mark.parametrize(("code", "status"), [(100, "missing"), (999, "broken")])
+    def test_a_driver_that_finds_no_gpu(self, driver, code, status):
+        driver(code)
+        finding = doctor.examine(doctor._gpus)
+        assert finding.status == status
+        assert ("error 999" in finding.text) == (code == 999)
+
+    def test_no_cupy(self, hide):
+        hide("cupy")
+        status, text, hint = doctor._cupy()
+        assert status == "missing"
+        assert "CuPy: not installed" in text
+        assert 'pip install "cvops[cuda12]"' in hint
+        assert doctor._nvrtc().status == "missing"
+
+    def test_cupy(self, monkeypatch, no_driver):
+        fake_cupy(monkeypatch, "13.6.0", 13000)
+        assert doctor._cupy() == ("ok", "cupy-cuda13x 13.6.0, for CUDA 13", "")
+
+    def test_cupy_that_is_newer_than_the_driver(self, monkeypatch, driver):
+        driver()
+        fake_cupy(monkeypatch, "13.6.0", 13000)
+        status, text, hint = doctor._cupy()
+        assert status == "broken"
+        assert text.endswith("the driver is for CUDA 12.8 at most")
+        assert hint.startswith('pip uninstall cupy-cuda13x; pip install "cvops[cuda12]"')
+
+    def test_two_cupys(self, monkeypatch, no_driver):
+        fake_cupy(monkeypatch, "13.6.0", 12090, ["cupy-cuda12x", "cupy-cuda13x"])
+        status, _, hint = doctor._cupy()
+        assert status == "broken"
+        assert hint.startswith("pip uninstall cupy-cuda12x cupy-cuda13x")
+
+    def test_nvrtc(self, monkeypatch):
+        fake_cupy(monkeypatch, "13.6.0", 12090)
+        found = types.SimpleNamespace(getVersion=lambda: (12, 9))
+        monkeypatch.setattr(_kernels, "load_nvrtc", lambda: found)
+        assert doctor._nvrtc() == ("ok", "NVRTC 12.9", "")
+
+    def test_no_nvrtc(self, monkeypatch):
+        def load():
+            raise RuntimeError("CuPy failed to load libnvrtc.so.12\nand more")
+
+        fake_cupy(monkeypatch, "13.6.0", 12090)
+        monkeypatch.setattr(_kernels, "load_nvrtc", load)
+        status, text, hint = doctor._nvrtc()
+        assert (status, hint) == ("missing", 'pip install "cvops[cuda12]"')
+        assert text.endswith("CuPy failed to load libnvrtc.so.12")
+
+    def test_torch(self, monkeypatch):
+        monkeypatch.setattr(doctor, "_version", lambda name: None)
+        assert "not installed" in doctor._torch().text
+        monkeypatch.setattr(doctor, "_version", lambda name: "2.9")
+        assert doctor._torch() == ("ok", "PyTorch 2.9", "")
+
+
+def test_a_command_that_cannot_import_says_so_without_a_traceback(monkeypatch, capsys):
+    def lacking(options):
+        raise ImportError("libcudnn.so.8 is missing")
+
+    monkeypatch.setattr(cli, "_doctor", lacking)
+    assert cli.main(["doctor"]) == 2
+    assert capsys.readouterr().err == "cvops: libcudnn.so.8 is missing\n"

@@ -1,0 +1,318 @@
+"""MXNet's own names, made ours: where, when, and for what."""
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from test_mxnet_operators import CASES, MODES, as_list, network, operators, theirs
+
+import cvops
+
+__all__ = ["operators"]
+
+OPS = [op for op in CASES if op != "bilinear_upsample"]
+
+
+@pytest.fixture(autouse=True)
+def left_as_found(operators):
+    yield
+    operators.uninstall()
+
+
+def graph_of(net):
+    return net._cached_graph[1].tojson()
+
+
+def traced(mx, forward, *args):
+    """The graph of a block that computes ``forward``, as MXNet writes it."""
+    net = network(mx, forward, "hybridized")
+    net(*args)
+    return graph_of(net)
+
+
+# --- where ----------------------------------------------------------------------------------------
+
+PLACES = [
+    *(f"nd.contrib.{op}" for op in OPS if op != "ROIPooling"),
+    *(f"sym.contrib.{op}" for op in OPS if op != "ROIPooling"),
+    *(f"contrib.nd.{op}" for op in OPS if op != "ROIPooling"),
+    *(f"contrib.ndarray.{op}" for op in OPS if op != "ROIPooling"),
+    *(f"contrib.sym.{op}" for op in OPS if op != "ROIPooling"),
+    *(f"contrib.symbol.{op}" for op in OPS if op != "ROIPooling"),
+    *("nd.contrib.box_non_maximum_suppression", "sym.contrib.box_non_maximum_suppression"),
+    *("nd.ROIPooling", "nd.op.ROIPooling", "sym.ROIPooling", "sym.op.ROIPooling"),
+    *(
+        f"{where}.{op}"
+        for where in ("npx", "nd.numpy_extension", "sym.numpy_extension")
+        for op in ("multibox_prior", "multibox_target", "multibox_detection", "roi_pooling")
+    ),
+]
+
+
+def at(mx, place):
+    value = mx
+    for name in place.split("."):
+        value = getattr(value, name)
+    return value
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_name_is_ours_and_given_back(mx, operators, place):
+    before = at(mx, place)
+    operators.install()
+    operators.install()
+    assert at(mx, place) is not before
+    assert at(mx, place).__name__ == before.__name__
+    operators.uninstall()
+    assert at(mx, place) is before
+    operators.uninstall()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("op", OPS)
+def test_a_block_with_mxnets_names(mx, operators, op, mode):
+    inputs, options = CASES[op]
+    inputs = [mx.nd.array(x.astype(np.float32)) for x in inputs]
+    want = as_list(theirs(mx.nd, op)(*inputs, **options))
+    net = network(mx, lambda F, *args: theirs(F, op)(*args, **options), mode)
+    with operators.installed():
+        got = as_list(net(*inputs))
+    for ours, mxnets in zip(got, want):
+        np.testing.assert_allclose(ours, mxnets, rtol=3e-7 if op.startswith("Multi") else 0)
+    if MODES[mode] is not None:
+        assert f'"_contrib_cvops_{op}"' in graph_of(net)
+
+
+def test_a_block_of_mx_np(mx, operators):
+    """As the book's later editions have it."""
+
+    def forward(F, x):
+        return F.npx.multibox_prior(x, sizes=(0.5,), ratios=(1,))
+
+    x = mx.np.zeros((1, 2, 3, 3))
+    want = forward(mx.nd, x)
+    with operators.installed():
+        net = network(mx, forward, "static")
+        got = net(x)
+        assert isinstance(mx.npx.multibox_prior(x), mx.np.ndarray)
+    assert isinstance(got, mx.np.ndarray)
+    np.testing.assert_array_equal(got.asnumpy(), want.asnumpy())
+    assert '"_contrib_cvops_MultiBoxPrior"' in graph_of(net)
+
+
+def test_the_arrays_functions_are_called(mx, operators, monkeypatch):
+    """That it is ours which computes shows where MXNet's own would not: too few candidates."""
+    anchor = mx.nd.array([[[0, 0, 1, 1], [0, 0, 0.5, 0.5]]])
+    label = mx.nd.array([[[0, 0, 0, 1, 1]]])
+    cls_pred = mx.nd.zeros((1, 2, 2))
+    args = {"negative_mining_ratio": 3, "negative_mining_thresh": 0.1}
+    with operators.installed():
+        target = mx.nd.contrib.MultiBoxTarget(anchor, label, cls_pred, **args)
+        assert target[2].asnumpy().tolist() == [[1, -1]]
+    with pytest.raises(mx.MXNetError):
+        mx.nd.contrib.MultiBoxTarget(anchor, label, cls_pred, **args)[2].asnumpy()
+
+
+# --- when -----------------------------------------------------------------------------------------
+
+
+def test_blocks_of_it_nest_and_overlap(mx, operators):
+    before = mx.nd.contrib.box_iou
+    with operators.installed():
+        ours = mx.nd.contrib.box_iou
+        with operators.installed():
+            assert mx.nd.contrib.box_iou is ours
+        assert mx.nd.contrib.box_iou is ours
+        operators.uninstall()
+        assert mx.nd.contrib.box_iou is ours
+    assert mx.nd.contrib.box_iou is before
+    operators.install()
+    with operators.installed():
+        pass
+    assert mx.nd.contrib.box_iou is not before
+
+
+def test_given_back_after_an_error(mx, operators):
+    before = mx.nd.contrib.box_iou
+    with pytest.raises(KeyError), operators.installed():
+        raise KeyError
+    assert mx.nd.contrib.box_iou is before
+
+
+def test_many_threads(mx, operators):
+    before = mx.nd.contrib.box_iou
+    box = mx.nd.array([[0, 0, 1, 1]])
+    failures = []
+
+    def work():
+        for _ in range(50):
+            with operators.installed():
+                if mx.nd.contrib.box_iou is before or mx.nd.contrib.box_iou(box, box) != 1:
+                    failures.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert mx.nd.contrib.box_iou is before
+
+
+def test_what_was_put_around_ours_stays_and_gives_way(mx, operators, monkeypatch):
+    """As AMP wraps functions; a monkey patch of others is not undone."""
+    operators.install()
+    ours = mx.nd.contrib.box_iou
+
+    def around(*args, **kwargs):
+        return ours(*args, **kwargs)
+
+    monkeypatch.setattr(mx.nd.contrib, "box_iou", around)
+    operators.uninstall()
+    assert mx.nd.contrib.box_iou is around
+    with pytest.raises(mx.MXNetError) as error:
+        mx.nd.contrib.box_iou(mx.nd.zeros((2, 3)), mx.nd.zeros((2, 4)))
+    assert "cvops" not in str(error.value)
+    monkeypatch.undo()
+    operators.uninstall()
+
+
+# --- what stays MXNet's ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_other_types_stay_mxnets(mx, operators, dtype, mode):
+    box = mx.nd.array([[0, 0, 1, 1], [0, 0, 1, 3]]).astype(dtype)
+    with operators.installed():
+        net = network(mx, lambda F, x: F.contrib.box_iou(x, x * 2), mode)
+        out = net(box)
+        assert out.dtype == np.dtype(dtype)
+        if MODES[mode] is not None:
+            assert "cvops" not in graph_of(net)
+    np.testing.assert_array_equal(out.asnumpy(), mx.nd.contrib.box_iou(box, box * 2).asnumpy())
+
+
+def test_a_block_cast_to_float64(mx, operators):
+    """The type of what reaches the operator is known from the parameters."""
+
+    class Net(mx.gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.dense = mx.gluon.nn.Dense(4)
+
+        def hybrid_forward(self, F, x):
+            box = self.dense(x)
+            return F.contrib.box_iou(box, box)
+
+    with operators.installed():
+        for dtype, ours in (("float64", False), ("float32", True)):
+            net = Net()
+            net.initialize()
+            net.cast(dtype)
+            net.hybridize()
+            out = net(mx.nd.ones((3, 4), dtype=dtype))
+            assert out.dtype == np.dtype(dtype)
+            assert ("cvops" in graph_of(net)) == ours
+
+
+def test_sparse_arrays_stay_mxnets(mx, operators):
+    box = mx.nd.array([[0, 0, 1, 1]]).tostype("row_sparse")
+    with operators.installed():
+        assert mx.nd.contrib.box_iou(box, box).asscalar() == 1
+
+
+AMP = """
+import sys
+from cvops._mxnet import mxnet
+mx = mxnet()
+from mxnet.contrib import amp
+order = sys.argv[1].split()
+for step in order:
+    if step == "amp":
+        amp.init()
+    elif step == "import":
+        import cvops.mxnet
+    elif step == "install":
+        cvops.mxnet.install()
+
+class Net(mx.gluon.HybridBlock):
+    def hybrid_forward(self, F, x, scores, label, box, rois):
+        anchor = F.contrib.MultiBoxPrior(x, sizes=(0.3,))
+        target = F.contrib.MultiBoxTarget(anchor, label, scores)
+        iou = F.contrib.box_iou(anchor.reshape((-1, 4)), box)
+        kept = F.contrib.box_nms(F.concat(box, box, dim=1), coord_start=4)
+        pooled = F.ROIPooling(x * 1, rois, pooled_size=(2, 2), spatial_scale=1)
+        return anchor, target[0], target[2], iou, kept, pooled
+
+x = mx.nd.arange(2 * 3 * 64).reshape((2, 3, 8, 8)) / 64
+scores = mx.nd.arange(2 * 2 * 64).reshape((2, 2, 64)) / 16
+label = mx.nd.array([[[0, 0.1, 0.1, 0.5, 0.5]], [[1, 0.2, 0.2, 0.9, 0.9]]])
+box = mx.nd.array([[0.1, 0.1, 0.4, 0.5], [0.1, 0.2, 0.4, 0.5]])
+rois = mx.nd.array([[0, 0, 0, 7, 7]])
+net = Net()
+net.hybridize()
+out = net(*(a.astype("float16") for a in (x, scores, label, box, rois)))
+print([(a.dtype.__name__, float(a.astype("float32").sum().asscalar())) for a in out])
+print("cvops" in net._cached_graph[1].tojson())
+"""
+
+
+def amp(order):
+    """What a block gives under mixed precision, and whether it has operators of ours."""
+    # MXNet's MKL-DNN has no casts of float16 on a CPU.
+    done = subprocess.run(
+        [sys.executable, "-c", AMP, order],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MXNET_MKLDNN_ENABLED": "0"},
+    )
+    assert done.returncode == 0, done.stderr
+    *_, out, ours = done.stdout.splitlines()
+    return out, ours == "True"
+
+
+@pytest.mark.parametrize(
+    "order", ["amp import install", "import amp install", "import install amp"]
+)
+def test_under_amp_they_behave_as_mxnets(operators, order):
+    out, ours = amp(order)
+    assert ours
+    assert out == amp("amp")[0]
+
+
+# --- models of others -----------------------------------------------------------------------------
+
+
+def test_a_model_that_was_saved_with_mxnets(mx, operators, tmp_path):
+    inputs, options = CASES["ROIPooling"]
+    inputs = [mx.nd.array(x.astype(np.float32)) for x in inputs]
+    net = network(mx, lambda F, *args: F.ROIPooling(*args, **options), "hybridized")
+    want = net(*inputs)
+    net.export(str(tmp_path / "net"))
+    names = ["data0", "data1"]
+    with operators.installed():
+        loaded = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), names)
+    assert '"_contrib_cvops_ROIPooling"' in graph_of(loaded)
+    np.testing.assert_array_equal(loaded(*inputs).asnumpy(), want.asnumpy())
+    plain = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), names)
+    assert "cvops" not in graph_of(plain)
+
+
+def test_models_of_other_types_are_loaded_as_they_are(mx, operators):
+    box = mx.sym.var("box", dtype="float64")
+    text = mx.sym.contrib.box_iou(box, box).tojson()
+    with operators.installed():
+        assert "cvops" not in mx.sym.load_json(text).tojson()
+
+
+def test_ours_and_only_ours_are_in_the_table(operators):
+    assert {o.name for o in operators.OPERATORS} == {
+        *OPS,
+        *(o.name for o in operators.OPERATORS if not o.replaces),
+    }
+    for operator in operators.OPERATORS:
+        assert hasattr(cvops, operator.npx_name)
