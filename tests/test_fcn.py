@@ -64,11 +64,9 @@ def test_bilinear_kernel_refuses_unequal_channels():
 def transposed(channels, scale):
     """The book's layer."""
     size = 2 * scale - scale % 2
-    weight = fcn.bilinear_kernel(channels, channels, size)
-    layer = nn.Conv2DTranspose(
-        channels, size, scale, scale // 2, weight_initializer=mx.init.Constant(weight)
-    )
+    layer = nn.Conv2DTranspose(channels, size, scale, scale // 2, in_channels=channels)
     layer.initialize()
+    layer.weight.set_data(fcn.bilinear_kernel(channels, channels, size))
     return layer
 
 
