@@ -40,6 +40,11 @@ from cvops._mxnet import mxnet
 
 mx = mxnet()
 
+
+class CheckpointError(ValueError):
+    """A file is damaged, or no checkpoint, or one of something else."""
+
+
 _FORMAT = "cvops checkpoint 1"
 _JSON = "checkpoint.json"
 _DAMAGE = (
@@ -49,8 +54,8 @@ _DAMAGE = (
 
 
 def seed_all(seed: int, epoch: int) -> None:
-    """Seed ``random``, ``numpy.random`` and ``mx.random`` with what (seed, epoch) leads to."""
-    numbers = np.random.SeedSequence((seed, epoch)).generate_state(3)
+    """Seed ``random``, ``numpy.random`` and ``mx.random`` for an epoch (0 or more) of ``seed``."""
+    numbers = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(3)
     for generator, number in zip((random.seed, np.random.seed, mx.random.seed), numbers):
         generator(int(number) >> 1)  # MXNet takes 31 bits
 
@@ -71,6 +76,7 @@ def save(path: str | Path, net: Any, trainer: Any, **state: Any) -> None:
         TypeError: ``state``, or an attribute of the learning-rate schedule, is not JSON.
         OSError: the file cannot be written.
     """
+    mx.nd.waitall()  # for running means: a static graph writes them behind the engine's back
     arrays = {}
     for name, parameter in net._collect_params_with_prefix().items():
         # Running means are each device's own; trained parameters are the same on all.
@@ -115,8 +121,9 @@ def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or no checkpoint, or is one of another network or
-            of another optimizer; the message begins with the path.
+        CheckpointError: the file is damaged or no checkpoint, or is one of another network
+            or of another optimizer; the message begins with the path.
+        ValueError: the trainer has a parameter that ``net`` has not.
     """
     path = Path(path)
     about, arrays = _read(path)
@@ -128,20 +135,23 @@ def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
     saved = {name[len(prefix) :]: x for name, x in arrays.items() if name.startswith(prefix)}
     for name in sorted(parameters.keys() ^ saved.keys()):
         lacks = "the network" if name in saved else "the checkpoint"
-        raise ValueError(f"{path}: {lacks} has no parameter {name}")
+        raise CheckpointError(f"{path}: {lacks} has no parameter {name}")
     for name, parameter in parameters.items():
         theirs, ours = saved[name].shape[1:], parameter.shape
         if not _fits(theirs, ours) or saved[name].dtype != np.dtype(parameter.dtype):
-            raise ValueError(
+            raise CheckpointError(
                 f"{path}: parameter {name} is {saved[name].dtype} {theirs}, "
                 f"that of the network {np.dtype(parameter.dtype)} {ours}"
             )
     for what, owner in (("optimizer", optimizer), ("schedule", optimizer.lr_scheduler)):
         if about[what] != type(owner).__name__:
-            raise ValueError(f"{path}: the {what} is {about[what]}, not {type(owner).__name__}")
+            raise CheckpointError(
+                f"{path}: the {what} is {about[what]}, not {type(owner).__name__}"
+            )
     for name in sorted(about["optimizer counts"].keys() - set(names)):
-        raise ValueError(f"{path}: the trainer has no parameter {name}")
+        raise CheckpointError(f"{path}: the trainer has no parameter {name}")
 
+    mx.nd.waitall()  # as in save
     for name, parameter in parameters.items():
         mean = saved[name].mean(axis=0).astype(saved[name].dtype)
         parameter._load_init(_array(mean), None)
@@ -272,5 +282,5 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
                         array = np.lib.format.read_array(entry, allow_pickle=False)
                         arrays[name[: -len(".npy")]] = array
         except _DAMAGE as error:
-            raise ValueError(f"{path}: damaged, or not a checkpoint: {error}") from error
+            raise CheckpointError(f"{path}: damaged, or not a checkpoint: {error}") from error
     return about, arrays

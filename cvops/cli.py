@@ -20,12 +20,19 @@ def _demo(options: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from cvops import demo
+    from cvops.checkpoint import CheckpointError
 
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"{options.output}: no folder can be made there") from error
-    demo.run(options.output, options.epochs, options.train_images, seed=options.seed)
+    if options.checkpoint and not options.checkpoint.parent.is_dir():
+        raise Refused(f"{options.checkpoint.parent}: no such folder")
+    given = options.output, options.epochs, options.train_images
+    try:
+        demo.run(*given, seed=options.seed, saved=options.checkpoint)
+    except (CheckpointError, OSError) as error:
+        raise Refused(str(error)) from error
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -76,28 +83,21 @@ def _open(image: Path) -> Any:
 
 
 def _detect(options: argparse.Namespace) -> None:
-    import numpy as np
-
     image = _open(options.image)
     net = _load(options.params)
 
-    from cvops._mxnet import mxnet
+    from cvops.models.tiny_ssd import predict
 
-    square = np.asarray(image.resize((net.side, net.side)))
-    rows = net.detect(mxnet().nd.array(square.transpose(2, 0, 1)[None]), options.threshold)
-    rows = rows[0].asnumpy()
-    rows = rows[rows[:, 0] >= 0]
-
+    rows = predict(net, image, options.threshold)
     print(f"{'class':12} {'score':>5} {'x1':>6} {'y1':>6} {'x2':>6} {'y2':>6}")
     for kind, score, *box in rows:
-        pixels = np.multiply(box, (image.width, image.height) * 2)
-        print(f"{net.classes[int(kind)]:12} {score:5.2f}", *(f"{v:6.1f}" for v in pixels))
+        print(f"{net.classes[int(kind)]:12} {score:5.2f}", *(f"{v:6.1f}" for v in box))
 
     if options.output:
         from cvops import plot
 
         try:
-            plot.show_bboxes(image, rows, net.classes).save(options.output)
+            plot.draw_detections(image, rows, net.classes).save(options.output)
         except (OSError, ValueError) as error:
             raise Refused(f"{options.output}: cannot be written: {error}") from error
 
@@ -151,6 +151,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=_count, default=3, help="times through the training images")
     demo.add_argument("--train-images", type=_count, default=600, help="number of training images")
     demo.add_argument("--seed", type=int, default=0, help="seed of all that is random")
+    demo.add_argument(
+        "--checkpoint",
+        type=Path,
+        help="written after each epoch; if it is there, training goes on from it",
+    )
     demo.set_defaults(run=_demo)
 
     demo_fcn = commands.add_parser(

@@ -238,7 +238,7 @@ def test_a_damaged_file_is_refused(saved, damage):
     path, net, trainer = saved
     path.write_bytes(damage(path.read_bytes()))
     before = values(net)
-    with pytest.raises(ValueError, match=r"good: damaged, or not a checkpoint: "):
+    with pytest.raises(checkpoint.CheckpointError, match=r"good: damaged, or not a checkpoint: "):
         checkpoint.load(path, net, trainer)
     assert_equal(values(net), before)
 
@@ -246,7 +246,9 @@ def test_a_damaged_file_is_refused(saved, damage):
 def test_another_zip_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("checkpoint.json", json.dumps({"format": "another"}))
-    with pytest.raises(ValueError, match=r"other.zip: damaged.*its format is 'another'"):
+    with pytest.raises(
+        checkpoint.CheckpointError, match=r"other.zip: damaged.*its format is 'another'"
+    ):
         checkpoint.load(tmp_path / "other.zip", *make())
 
 
@@ -305,7 +307,7 @@ def test_another_network_or_optimizer_is_refused(saved, other):
     path, _, _ = saved
     net, trainer, message = other()
     before = values(net)
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(checkpoint.CheckpointError) as refused:
         checkpoint.load(path, net, trainer)
     assert str(refused.value) == f"{path}: {message}"
     assert_equal(values(net), before)

@@ -1,4 +1,4 @@
-"""The data, the model, the metrics and the commands of the demo, on a small scale."""
+"""The data, the metrics and the commands of the demo, on a small scale."""
 
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
@@ -17,12 +17,20 @@ if MISSING:
 
 from PIL import Image
 
-from cvops import cli, data, demo, metrics, plot
+from cvops import checkpoint, cli, data, demo, metrics
 from cvops._mxnet import mxnet
-from cvops.models import TinySSD, tiny_ssd
 
 mx = mxnet()
 SIDE = 64  # of the images here: a sixteenth of the work
+
+
+@pytest.fixture(scope="module")
+def operators():
+    """Skips where the operators for MXNet cannot be built."""
+    try:
+        import cvops.mxnet  # noqa: F401
+    except ImportError as error:
+        pytest.skip(str(error))
 
 
 # --- data -----------------------------------------------------------------------------------------
@@ -166,87 +174,6 @@ def test_anchor_errors():
     assert errors.box_mae == pytest.approx(8 / 40)
 
 
-# --- model ----------------------------------------------------------------------------------------
-
-
-def make_net(seed=0):
-    mx.random.seed(seed)
-    net = TinySSD(data.CLASSES, SIDE)
-    net.initialize(mx.init.Xavier())
-    return net
-
-
-def test_shapes_of_the_book():
-    """32, 16, 8, 4 and 1 on a side, 4 anchors to a place: (1024 + 256 + 64 + 16 + 1) * 4."""
-    anchors, classes, offsets = make_net()(mx.nd.zeros((2, 3, 256, 256)))
-    assert anchors.shape == (1, 5444, 4)
-    assert classes.shape == (2, 5444, 3)
-    assert offsets.shape == (2, 5444 * 4)
-
-
-def test_loss_by_hand():
-    """Two anchors; the first has a box, and its class is half as likely as the others."""
-    logits = mx.nd.array([[[np.log(2), 0], [0, 0]]])
-    prediction = tiny_ssd.Prediction(None, logits, mx.nd.array([[1, 2, 3, 4, 9, 9, 9, 9]]))
-    target = tiny_ssd.Targets(
-        mx.nd.array([[1, 0]]), mx.nd.zeros((1, 8)), mx.nd.array([[1] * 4 + [0] * 4])
-    )
-    loss = tiny_ssd.loss(prediction, target).asscalar()
-    assert loss == pytest.approx(np.log(3) + np.log(2) + 1 + 2 + 3 + 4)
-    assert tiny_ssd.cls_eval(prediction, target) == 1
-    assert tiny_ssd.bbox_eval(prediction, target) == 10
-
-
-def test_loss_falls(record):
-    net = make_net()
-    (batch,) = data.iterator(record, 5, SIDE)
-    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.05})
-    losses = []
-    for _ in range(12):
-        loss, _, _ = demo.forward(net, batch)
-        loss.backward()
-        trainer.step(1)
-        losses.append(loss.asscalar())
-    assert np.mean(losses[-3:]) < 0.5 * losses[0]
-
-
-def test_both_sets_of_ops_agree(record):
-    from cvops import contrib
-
-    (batch,) = data.iterator(record, 5, SIDE)
-    net = make_net()
-    prediction = net(batch.data[0])
-    results = []
-    for net.ops in (contrib, mx.nd.contrib):
-        results.append([*net.assign(prediction, batch.label[0]), net.detect(batch.data[0])])
-    for ours, theirs in zip(*results):
-        np.testing.assert_allclose(ours.asnumpy(), theirs.asnumpy(), atol=1e-5)
-
-
-def test_save_and_load(tmp_path):
-    net, images = make_net(), mx.nd.random.uniform(0, 255, (1, 3, SIDE, SIDE))
-    expected = net.detect(images).asnumpy()
-    net.save(tmp_path / "net.params")
-    again = TinySSD.load(tmp_path / "net.params")
-    assert again.classes == data.CLASSES
-    assert again.side == SIDE
-    np.testing.assert_array_equal(again.detect(images).asnumpy(), expected)
-
-
-# --- drawing --------------------------------------------------------------------------------------
-
-
-def test_show_bboxes():
-    image = Image.new("RGB", (100, 50), "white")
-    drawn = plot.show_bboxes(
-        image, rows((1, 0.9, 0.1, 0.4, 0.9, 0.8), (-1, 0.9, 0, 0, 1, 1)), ("a", "b"), 2
-    )
-    assert drawn.size == (200, 100)
-    colour = Image.new("RGB", (1, 1), plot.COLOURS[1]).getpixel((0, 0))
-    assert drawn.getpixel((20, 60)) == drawn.getpixel((179, 79)) == colour
-    assert drawn.getpixel((100, 70)) == drawn.getpixel((0, 99)) == (255, 255, 255)
-
-
 # --- the commands ---------------------------------------------------------------------------------
 
 
@@ -256,25 +183,60 @@ def size_of(path):
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(operators, tmp_path_factory):
     """The whole job, far too short to learn much."""
     folder = tmp_path_factory.mktemp("demo")
     demo.run(folder, epochs=1, train_images=8, test_images=4, batch_size=4, side=SIDE)
     return folder
 
 
-def test_demo(tmp_path, capsys):
+def test_demo(operators, tmp_path, capsys):
     value = demo.run(tmp_path, epochs=1, train_images=8, test_images=4, batch_size=4, side=SIDE)
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == f"mAP@0.5: {value:.2f}"
     assert re.match(r"epoch +1: class error \d\.\d\de-\d\d, box MAE \d\.\d\de-\d\d, ", out[0])
-    shares = [line for line in out if re.match(r"(mx\.nd\.contrib|cvops) ", line)]
-    assert len(shares) == 2
-    assert all(line.count("%") == 2 for line in shares)
+    times = [line.split() for line in out if re.match(r"(mxnet|cvops) ", line)]
+    assert [name for name, *_ in times] == ["mxnet", "cvops"]
+    for _, *numbers in times:
+        assert len(numbers) == 5
+        assert all(float(number) > 0 for number in numbers)
     assert size_of(tmp_path / "detections.png")[0] > 4 * SIDE
     assert size_of(tmp_path / "scene.png") == (SIDE, SIDE)
     about = json.loads((tmp_path / "tiny_ssd.json").read_text())
     assert about["classes"] == list(data.CLASSES)
+
+
+TINY = {"epochs": 2, "train_images": 8, "test_images": 4, "batch_size": 4, "side": SIDE}
+
+
+def test_a_demo_that_was_stopped_goes_on(operators, tmp_path, capsys, monkeypatch):
+    demo.run(tmp_path / "straight", **TINY)
+    saved = tmp_path / "saved"
+    seeds = checkpoint.seed_all
+
+    def stop_at_the_second_epoch(seed, epoch):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        seeds(seed, epoch)
+
+    monkeypatch.setattr(checkpoint, "seed_all", stop_at_the_second_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        demo.run(tmp_path / "stopped", **TINY, saved=saved)
+    monkeypatch.undo()
+    capsys.readouterr()
+    demo.run(tmp_path / "stopped", **TINY, saved=saved)
+    assert capsys.readouterr().out.startswith("epoch  2:")
+    straight, stopped = (
+        mx.nd.load(str(tmp_path / name / "tiny_ssd.params")) for name in ("straight", "stopped")
+    )
+    assert straight.keys() == stopped.keys()
+    for name, values in straight.items():
+        np.testing.assert_array_equal(values.asnumpy(), stopped[name].asnumpy(), err_msg=name)
+
+    demo.run(tmp_path / "stopped", **TINY, saved=saved)  # there is nothing left to train
+    assert capsys.readouterr().out.startswith("trained in 0 s")
+    with pytest.raises(checkpoint.CheckpointError, match=r"saved: of a training with .*'seed': 0"):
+        demo.run(tmp_path / "stopped", **TINY, seed=1, saved=saved)
 
 
 @pytest.fixture(scope="module")
@@ -334,10 +296,27 @@ def test_detect_refuses(trained, photo, tmp_path, capsys):
         assert error.count("\n") == 1
 
 
-def test_demo_refuses(tmp_path, capsys):
+def test_demo_refuses(operators, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["demo", "--output", str(tmp_path / "file")]) == 2
     assert capsys.readouterr().err.endswith("file: no folder can be made there\n")
+    given = "demo", "--output", str(tmp_path), "--train-images", "8"
+    assert cli.main([*given, "--checkpoint", str(tmp_path / "none" / "saved")]) == 2
+    assert capsys.readouterr().err.endswith("none: no such folder\n")
+    assert cli.main([*given, "--checkpoint", str(tmp_path / "file")]) == 2
+    assert "file: damaged, or not a checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["demo"], ["detect", "image.png", "--params", "net.params"]])
+def test_a_missing_compiler_is_said(command, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise ImportError("a C++ compiler is needed")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "_open", fail)
+    monkeypatch.setattr(demo, "run", fail)
+    assert cli.main(command) == 2
+    assert capsys.readouterr().err == "cvops: a C++ compiler is needed\n"
 
 
 @pytest.mark.parametrize(

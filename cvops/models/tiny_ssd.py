@@ -162,10 +162,11 @@ class Detector(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
     Rows are (class, score, x1, y1, x2, y2), best score first. Class -1 marks a row that is
     no detection: under ``threshold``, or suppressed by a better one of its class that it
-    overlaps by ``nms_threshold`` or more. Of a batch for which it was hybridized and run
-    once it can be exported: ``detector.export(path)`` writes the graph and the
-    parameters, and ``gluon.SymbolBlock.imports`` reads them, after ``import cvops.mxnet``
-    if ``net.ops`` is "cvops".
+    overlaps by ``nms_threshold`` or more.
+
+    Hybridized and run once, it can be exported: ``detector.export(path)`` writes the graph
+    and the parameters, and ``gluon.SymbolBlock.imports`` reads them, after
+    ``import cvops.mxnet`` if ``net.ops`` is "cvops".
     """
 
     def __init__(
@@ -251,6 +252,10 @@ def train_step(
     with mx.autograd.record():
         results = [training(*part) for part in zip(*parts)]
     mx.autograd.backward([loss for loss, *_ in results])
+    if not trainer._kv_initialized:
+        # The first step copies all parameters from the first device to the others. A static
+        # graph writes running means in its backward, and MXNet does not wait for that.
+        mx.nd.waitall()
     trainer.step(len(images))
     return results
 
