@@ -6,6 +6,7 @@ from cvops.ops.bilinear_upsample import bilinear_upsample_backward as bilinear_u
 from cvops.ops.box_iou import box_iou as box_iou
 from cvops.ops.box_nms import box_nms as box_nms
 from cvops.ops.box_nms import box_nms_backward as box_nms_backward
+from cvops.ops.confusion_matrix import confusion_matrix as confusion_matrix
 from cvops.ops.label_from_color import label_from_color as label_from_color
 from cvops.ops.multibox_detection import multibox_detection as multibox_detection
 from cvops.ops.multibox_prior import multibox_prior as multibox_prior

@@ -207,6 +207,8 @@ class MXNet(Library):
         return mx.nd.from_dlpack(y.__dlpack__())
 
     def to_buffer(self, x: Any) -> Buffer:
+        if self._pointer(x) % ALIGNMENT:  # a part of another
+            x = x.copy()
         return Buffer(self._pointer(x), x.shape, np.dtype(x.dtype), x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:

@@ -1,4 +1,4 @@
-"""How good detections are.
+"""How good detections and segmentations are.
 
 Boxes are (x1, y1, x2, y2), corners, in one unit throughout.
 """
@@ -9,8 +9,11 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from cvops._arrays import library_of
 
 
 def average_precision(
@@ -75,6 +78,57 @@ def average_precision(
     # By (threshold, recall, class, range of areas: the first is all, number of detections).
     precision = run.eval["precision"][0, :, :, 0, -1]
     return np.where((precision > -1).any(axis=0), precision.mean(axis=0), np.nan)
+
+
+def pixel_accuracy(matrix: Any) -> float:
+    """The fraction of the pixels whose class is right.
+
+    Args:
+        matrix: of :func:`cvops.confusion_matrix`, or a sum of them: an array on the CPU, (classes,
+            classes) with a row for each true class.
+
+    Returns:
+        In [0, 1]; nan where there are no pixels.
+
+    Raises:
+        ValueError: ``matrix`` is not square.
+    """
+    counts = _counts(matrix)
+    return float(_ratio(counts.trace(), counts.sum()))
+
+
+def mean_iou(matrix: Any) -> float:
+    """The mean over the classes of intersection over union: of the pixels that are of a class or
+    were predicted to be, the fraction that is both.
+
+    Args:
+        matrix: as in :func:`pixel_accuracy`.
+
+    Returns:
+        In [0, 1]. A class that is neither in the labels nor predicted is left out; nan where all
+        are.
+
+    Raises:
+        ValueError: ``matrix`` is not square.
+    """
+    counts = _counts(matrix)
+    both = counts.diagonal()
+    iou = _ratio(both, counts.sum(axis=0) + counts.sum(axis=1) - both)
+    return float(_ratio(np.nansum(iou), np.count_nonzero(~np.isnan(iou))))
+
+
+def _counts(matrix: Any) -> np.ndarray:
+    library = library_of(matrix)
+    counts = np.asarray(matrix if library is None else library.to_numpy(matrix))
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
+        raise ValueError(f"matrix: expected shape (classes, classes), got {counts.shape}")
+    return counts
+
+
+def _ratio(a: Any, b: Any) -> Any:
+    """nan where ``b`` is 0."""
+    with np.errstate(all="ignore"):
+        return np.true_divide(a, b)
 
 
 @dataclasses.dataclass

@@ -126,6 +126,15 @@ def test_mxnet_is_waited_for(mx):
     )
 
 
+def test_a_part_of_an_mxnet_array_is_aligned_for_the_kernels(mx):
+    library = _arrays.library_of(mx.nd.zeros(1))
+    whole = mx.nd.array(np.arange(6), dtype="uint8").reshape(2, 3)
+    assert library.to_buffer(whole).pointer == library.to_numpy(whole).ctypes.data
+    part = library.to_buffer(whole[1])
+    assert part.pointer % _arrays.ALIGNMENT == 0
+    assert part.owner.asnumpy().tolist() == [3, 4, 5]
+
+
 def test_mixed_kinds(mx):
     with pytest.raises(
         TypeError, match="lhs is a NumPy array on the CPU and rhs a MXNet NDArray on the CPU"

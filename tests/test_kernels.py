@@ -115,6 +115,7 @@ def test_no_local_memory_and_no_fused_multiply_add(sass, source):
         ("bilinear_upsample", "bilinear_upsample", r"STG\.E\.128"),
         ("box_iou", "box_iou", r"LDG\.E\.128"),
         ("box_iou", "box_iou", r"STG\.E\.128"),
+        ("confusion_matrix", "confusion_matrix", r"LDG\.E\.128"),
         ("label_from_color", "label_from_color", r"STG\.E\.128"),
         ("multibox_prior", "multibox_prior", r"STG\.E\.128"),
         ("nms", "nms_mask", r"LDG\.E\.128"),

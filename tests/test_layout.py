@@ -14,6 +14,7 @@ OPS = [
     "bilinear_upsample",
     "box_iou",
     "box_nms",
+    "confusion_matrix",
     "label_from_color",
     "multibox_detection",
     "multibox_prior",
@@ -66,6 +67,7 @@ def test_a_docstring_is_a_contract(op):
 
 DEFAULTS = {
     "bilinear_upsample": {},
+    "confusion_matrix": {"ignore_label": None},
     "label_from_color": {"unknown": 0},
     "box_iou": {"format": "corner"},
     "multibox_prior": {

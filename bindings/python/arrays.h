@@ -14,6 +14,7 @@ namespace cvops {
 using Floats = py::array_t<float, py::array::c_style>;
 using Bytes = py::array_t<unsigned char, py::array::c_style>;
 using Ints = py::array_t<int32_t, py::array::c_style>;
+using Longs = py::array_t<long long, py::array::c_style>;
 
 // Device memory and a stream come as numbers: of CuPy, PyTorch or MXNet, whose types are not known
 // here.

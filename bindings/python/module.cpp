@@ -10,6 +10,7 @@
   X(bilinear_upsample)   \
   X(box_iou)             \
   X(box_nms)             \
+  X(confusion_matrix)    \
   X(label_from_color)    \
   X(multibox_detection)  \
   X(multibox_prior)      \

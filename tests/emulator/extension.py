@@ -29,40 +29,71 @@ def build_extension(
 ) -> ModuleType:
     """Compile ``bindings_dir`` with CVOPS_CUDA against the emulator, and import it.
 
-    As in CMakeLists.txt, ``*.cpp`` is plain C++ (``python/*.cpp`` uses pybind11), and in
-    ``*.cu`` alone kernels are compiled. A file is compiled again only when its text
-    changes, or one it includes.
-
     pybind11 knows a module by its ``name``: of one name, a process gets the first one only.
     The environment variables CVOPS_EMULATOR_SEED and CVOPS_EMULATOR_THREADS are read
     at each launch.
     """
     import pybind11
 
-    folders = [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()]
     python = {sysconfig.get_path("include"), sysconfig.get_path("platinclude")}
     flags = [
-        *FLAGS,
-        *("-O1", "-DCVOPS_CUDA", "-DCVOPS_EMULATED", f"-DCVOPS_MODULE_NAME={name}"),
-        *(f"-I{folder}" for folder in (HERE / "include", *folders)),
+        f"-DCVOPS_MODULE_NAME={name}",
         *(f"-isystem{folder}" for folder in (pybind11.get_include(), *sorted(python))),
     ]
-    versions = [pybind11.__version__, sys.version]
-    cuda = [*flags, "-include", "cuda_emulator.h", "-x", "c++"]
+    library = _link(
+        name,
+        sysconfig.get_config_var("EXT_SUFFIX"),
+        [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()],
+        [("python/*.cpp", flags, [pybind11.__version__, sys.version])],
+    )
+    return _import(library, name)
+
+
+def build_operators(bindings_dir: Path | str, kernels_dir: Path | str, wheel: Path) -> Path:
+    """The operators for MXNet (``mxnet/*.cpp``), their GPU half in the place of that for the CPU.
+
+    ``wheel`` is the folder of the MXNet that is to load the library.
+    """
+    border = wheel / "src" / "lib_api.cc"
+    headers = [(wheel / "include" / "mxnet" / "lib_api.h").read_text("utf-8")]
+    flags = [f"-isystem{wheel / 'include'}", "-fvisibility=default"]
+    return _link(
+        "operators_emulated",
+        ".so",
+        [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()],
+        [("mxnet/*.cpp", flags, headers), (border, flags, headers)],
+    )
+
+
+def _link(
+    name: str,
+    suffix: str,
+    folders: list[Path],
+    more: list[tuple[Path | str, list[str], list[str]]],
+) -> Path:
+    """The ops with ``more``: sources, their flags, and what beside their text they depend on.
+
+    As in CMakeLists.txt, ``*.cpp`` is plain C++, and in ``*.cu`` alone kernels are compiled. A file
+    is compiled again only when its text changes, or one it includes.
+    """
+    flags = [*FLAGS, "-O1", "-DCVOPS_CUDA", "-DCVOPS_EMULATED"]
+    flags += [f"-I{folder}" for folder in (HERE / "include", *folders)]
+    cuda = ["-include", "cuda_emulator.h", "-x", "c++"]
     jobs = [
-        functools.partial(compile_object, source, own, [*versions, *_included(source, folders)])
-        for pattern, own in (("*.cpp", flags), ("python/*.cpp", flags), ("*.cu", cuda))
-        for source in sorted(folders[0].glob(pattern))
+        functools.partial(
+            compile_object, source, [*flags, *own], [*texts, *_included(source, folders)]
+        )
+        for pattern, own, texts in (("*.cpp", [], []), ("*.cu", cuda, []), *more)
+        for source in ([pattern] if isinstance(pattern, Path) else sorted(folders[0].glob(pattern)))
     ]
     objects = compile_objects(jobs)
     objects += emulator_objects(["block", "grid", "runtime", "shared_memory"])
-    library = cached(
+    return cached(
         name,
-        sysconfig.get_config_var("EXT_SUFFIX"),
+        suffix,
         [path.name for path in objects],
         lambda made: run_compiler("-shared", "-pthread", *objects, "-o", made),
     )
-    return _import(library, name)
 
 
 def _included(source: Path, folders: list[Path]) -> list[str]:

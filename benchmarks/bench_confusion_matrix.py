@@ -1,0 +1,42 @@
+"""confusion_matrix of 21 classes, nine of ten pixels right.
+
+MXNet's is its bincount of the pairs' numbers.
+"""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import cvops
+
+CLASSES = 21
+
+
+@pytest.mark.parametrize("images", [1, 32], ids=["small", "model"])
+def bench_confusion_matrix(race, images):
+    rng = np.random.default_rng(0)
+    # Areas of one class, of 16 x 16 pixels.
+    label = np.int32(rng.integers(0, CLASSES, (images, 20, 30)))
+    label = label.repeat(16, axis=1).repeat(16, axis=2)
+    guess = np.int32(rng.integers(0, CLASSES, label.shape))
+    prediction = np.where(rng.random(label.shape) < 0.9, label, guess)
+
+    def mxnet(mx, array):
+        p, t = array(prediction, dtype="int32"), array(label, dtype="int32")
+
+        def count():
+            cells = (t * CLASSES + p).reshape(-1).as_np_ndarray()
+            return mx.np.bincount(cells, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
+
+        return count
+
+    race(
+        f"{images} x 320 x 480",
+        partial(cvops.confusion_matrix, num_classes=CLASSES),
+        (prediction, label),
+        moved=prediction.nbytes + label.nbytes + 8 * CLASSES**2,
+        work=(label.size, "pixels"),
+        mxnet=mxnet,
+        as_mxnet=lambda ours, theirs: np.testing.assert_array_equal(ours[0], theirs[0]),
+    )

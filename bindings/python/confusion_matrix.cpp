@@ -1,0 +1,22 @@
+#include "confusion_matrix.h"
+
+#include "arrays.h"
+
+void bind_confusion_matrix(py::module_& m) {
+  using namespace cvops;
+  m.def("confusion_matrix", [](Longs matrix, Ints prediction, Ints label, int num_classes,
+                               int ignore_label) {
+    int64* to = matrix.mutable_data();
+    int64 total = label.size();
+    py::gil_scoped_release release;
+    cpu::confusion_matrix(to, prediction.data(), label.data(), total, num_classes, ignore_label);
+  });
+#ifdef CVOPS_CUDA
+  m.def("confusion_matrix_cuda", [](std::uintptr_t matrix, std::uintptr_t prediction,
+                                    std::uintptr_t label, int64 total, int num_classes,
+                                    int ignore_label, std::uintptr_t stream) {
+    cuda::confusion_matrix(pointer<int64>(matrix), pointer<int>(prediction), pointer<int>(label),
+                           total, num_classes, ignore_label, pointer<CUstream_st>(stream));
+  });
+#endif
+}

@@ -1,0 +1,103 @@
+"""Counts of true and predicted classes."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+
+from cvops import _gpu
+from cvops._arrays import Buffer
+from cvops._op import Op
+from cvops.ops import _check
+
+Array = TypeVar("Array")
+_OP = Op("confusion_matrix")
+#: ``kCellsInShared`` of the kernel.
+_CELLS_IN_SHARED = 12288
+
+
+def confusion_matrix(
+    prediction: Array,
+    label: Array,
+    num_classes: int,
+    ignore_label: int | None = None,
+    *,
+    backend: str | None = None,
+) -> Array:
+    """How often each pair of a true and a predicted class occurs.
+
+    Matrices of several batches may be added. ``cvops.metrics`` has ``pixel_accuracy`` and
+    ``mean_iou`` of one. MXNet 1.9.1 has no such operator.
+
+    Args:
+        prediction: the predicted class of each pixel, int32 of any shape.
+        label: the true class of each pixel, int32 of the same shape.
+        num_classes: classes are 0 to ``num_classes`` - 1; in [1, 46340].
+        ignore_label: a label whose pixels are left out, as the 255 of Pascal VOC's borders; an
+            int32, or None. Pixels whose label or prediction is none of the classes are left out
+            anyway, on every device.
+        backend: which implementation; by default the best for the arrays' device.
+
+    Returns:
+        int64 (num_classes, num_classes): at (i, j) the number of pixels of label i that were
+        predicted as j. Zeros if there are no pixels. Every implementation gives the same.
+
+    Raises:
+        TypeError: an input is not an int32 array, they differ in kind or device, or
+            ``num_classes`` or ``ignore_label`` is not an integer.
+        ValueError: the shapes differ; ``num_classes`` is out of range; ``ignore_label`` is no
+            int32.
+    """
+    call = _OP.call(backend, prediction=prediction, label=label)
+    shapes = [call.shape(name, (...,), ("int32",)) for name in ("prediction", "label")]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"label: expected the shape {shapes[0]} of prediction, got {shapes[1]}")
+    num_classes = _check.integer("num_classes", num_classes, low=1, high=46340)
+    # None is as good as a label that is none of the classes.
+    ignored = -1 if ignore_label is None else _check.integer("ignore_label", ignore_label)
+    arrays = (call.array(name, (...,), ("int32",)) for name in ("prediction", "label"))
+    return call(*arrays, num_classes, ignored)
+
+
+@_OP.body("numpy")
+def _numpy(prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored: int) -> np.ndarray:
+    counts = (label >= 0) & (label < num_classes) & (label != ignored)
+    counts &= (prediction >= 0) & (prediction < num_classes)
+    cells = label[counts].astype(np.int64) * num_classes + prediction[counts]
+    matrix = np.bincount(cells, minlength=num_classes**2)
+    return matrix.reshape(num_classes, num_classes).astype(np.int64, copy=False)
+
+
+@_OP.body("native")
+def _native(
+    prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored: int
+) -> np.ndarray:
+    matrix = np.empty((num_classes, num_classes), np.int64)
+    _gpu.extension().confusion_matrix(matrix, prediction, label, num_classes, ignored)
+    return matrix
+
+
+@_OP.body("kernels")
+def _kernels(
+    gpu: _gpu.Gpu, prediction: Buffer, label: Buffer, num_classes: int, ignored: int
+) -> Buffer:
+    matrix = gpu.empty((num_classes, num_classes), np.int64)
+    cells, total = matrix.size, label.size
+    blocks = min(-(-cells // 256), 1024)
+    gpu.launch("confusion_matrix", "confusion_matrix_clear", (blocks,), (256,), matrix, cells)
+    blocks = min(-(-total // 4096), 1024)
+    args = matrix, prediction, label, total, num_classes, ignored
+    shared = 4 * cells if cells <= _CELLS_IN_SHARED else 0
+    gpu.launch("confusion_matrix", "confusion_matrix", (blocks,), (256,), *args, shared=shared)
+    return matrix
+
+
+@_OP.body("native_cuda")
+def _native_cuda(
+    gpu: _gpu.Native, prediction: Buffer, label: Buffer, num_classes: int, ignored: int
+) -> Buffer:
+    matrix = gpu.empty((num_classes, num_classes), np.int64)
+    pointers = (x.pointer for x in (matrix, prediction, label))
+    gpu.module.confusion_matrix_cuda(*pointers, label.size, num_classes, ignored, gpu.stream)
+    return matrix

@@ -1,0 +1,98 @@
+// confusion_matrix: how often each pair of a true and a predicted class occurs.
+//
+// A block counts in shared memory where the matrix fits, and adds its counts to the matrix at its
+// end; where it does not, each count goes to the matrix itself. Neighbouring pixels are mostly of
+// one pair, so that a thread counts a run of equal pairs in registers first. All are sums of whole
+// numbers: their order does not matter.
+#pragma once
+#include "common.cuh"
+
+namespace cvops {
+
+// Where the pair is counted in the matrix (num_classes, num_classes); -1 if it is left out.
+CVOPS_HD int cell_of(int prediction, int label, int num_classes, int ignore_label) {
+  bool counts = (uint32)label < (uint32)num_classes && (uint32)prediction < (uint32)num_classes &&
+                label != ignore_label;
+  return counts ? label * num_classes + prediction : -1;
+}
+
+}  // namespace cvops
+
+#ifdef __CUDACC__
+namespace cvops {
+
+constexpr int kCellsInShared = 12288;  // 48 KiB: 110 classes
+
+// Where a block counts: `shared` is null if the matrix is too large for it.
+struct Counts {
+  uint32* shared;
+  uint64* matrix;
+};
+
+struct CellRun {
+  int cell, length;
+};
+
+__device__ __forceinline__ void add(Counts counts, CellRun run) {
+  if (run.cell < 0 || run.length == 0) return;
+  if (counts.shared) {
+    atomicAdd(counts.shared + run.cell, (uint32)run.length);
+  } else {
+    atomicAdd(counts.matrix + run.cell, (uint64)run.length);
+  }
+}
+
+__device__ __forceinline__ void extend(CellRun& run, int cell, Counts counts) {
+  if (cell != run.cell) {
+    add(counts, run);
+    run = {cell, 0};
+  }
+  ++run.length;
+}
+
+}  // namespace cvops
+
+extern "C" __global__ void __launch_bounds__(256)
+    confusion_matrix_clear(unsigned long long* __restrict__ matrix, long long cells) {
+  using namespace cvops;
+  for (int64 k = blockIdx.x * (int64)blockDim.x + threadIdx.x; k < cells;
+       k += (int64)gridDim.x * blockDim.x) {
+    matrix[k] = 0;
+  }
+}
+
+// matrix (num_classes, num_classes), cleared; prediction (total), label (total). Shared memory: a
+// count for each cell if there are kCellsInShared at most. A block takes less than 2^32 pixels.
+extern "C" __global__ void __launch_bounds__(256)
+    confusion_matrix(unsigned long long* __restrict__ matrix, const int* __restrict__ prediction,
+                     const int* __restrict__ label, long long total, int num_classes,
+                     int ignore_label) {
+  using namespace cvops;
+  CVOPS_DYNAMIC_SHARED(uint32, shared);
+  const int cells = num_classes * num_classes, me = (int)threadIdx.x, threads = (int)blockDim.x;
+  const bool in_shared = cells <= kCellsInShared;
+  const Counts counts = {in_shared ? shared : nullptr, matrix};
+  for (int k = me; in_shared && k < cells; k += threads) shared[k] = 0;
+  __syncthreads();
+
+  const int64 thread = blockIdx.x * (int64)threads + me, step = (int64)gridDim.x * threads;
+  CellRun run = {-1, 0};
+  for (int64 k = thread; k < total / 4; k += step) {
+    const int4 p = reinterpret_cast<const int4*>(prediction)[k];
+    const int4 l = reinterpret_cast<const int4*>(label)[k];
+    extend(run, cell_of(p.x, l.x, num_classes, ignore_label), counts);
+    extend(run, cell_of(p.y, l.y, num_classes, ignore_label), counts);
+    extend(run, cell_of(p.z, l.z, num_classes, ignore_label), counts);
+    extend(run, cell_of(p.w, l.w, num_classes, ignore_label), counts);
+  }
+  const int64 last = total / 4 * 4 + thread;
+  if (last < total) {
+    extend(run, cell_of(prediction[last], label[last], num_classes, ignore_label), counts);
+  }
+  add(counts, run);
+  __syncthreads();
+  for (int k = me; in_shared && k < cells; k += threads) {
+    if (shared[k]) atomicAdd(matrix + k, (uint64)shared[k]);
+  }
+}
+#endif
