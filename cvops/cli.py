@@ -7,32 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 
 class Refused(Exception):
     """What the caller gave cannot be used; the message says why, in one line."""
-
-
-def _demo(options: argparse.Namespace) -> None:
-    # MXNet reads these when it loads. Left to itself it uses half of the cores, and
-    # threads that wait spin, which costs most of the time when cores are shared.
-    os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from cvops import demo
-    from cvops.checkpoint import CheckpointError
-
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Refused(f"{options.output}: no folder can be made there") from error
-    if options.checkpoint and not options.checkpoint.parent.is_dir():
-        raise Refused(f"{options.checkpoint.parent}: no such folder")
-    given = options.output, options.epochs, options.train_images
-    try:
-        demo.run(*given, seed=options.seed, saved=options.checkpoint)
-    except (CheckpointError, OSError) as error:
-        raise Refused(str(error)) from error
 
 
 def _prepare(options: argparse.Namespace) -> None:
@@ -49,16 +28,28 @@ def _prepare(options: argparse.Namespace) -> None:
         raise Refused(f"{options.checkpoint.parent}: no such folder")
 
 
-def _demo_fcn(options: argparse.Namespace) -> None:
-    _prepare(options)
-    from cvops import demo_fcn
+def _train(run: Callable[..., float], options: argparse.Namespace, **more: Any) -> None:
     from cvops.checkpoint import CheckpointError
 
     given = options.output, options.epochs, options.train_images
     try:
-        demo_fcn.run(*given, stride=options.stride, seed=options.seed, saved=options.checkpoint)
+        run(*given, seed=options.seed, saved=options.checkpoint, **more)
     except (CheckpointError, OSError) as error:
         raise Refused(str(error)) from error
+
+
+def _demo(options: argparse.Namespace) -> None:
+    _prepare(options)
+    from cvops import demo
+
+    _train(demo.run, options)
+
+
+def _demo_fcn(options: argparse.Namespace) -> None:
+    _prepare(options)
+    from cvops import demo_fcn
+
+    _train(demo_fcn.run, options, stride=options.stride)
 
 
 def _load(params: Path) -> Any:
@@ -150,12 +141,6 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for what it makes")
     demo.add_argument("--epochs", type=_count, default=3, help="times through the training images")
     demo.add_argument("--train-images", type=_count, default=600, help="number of training images")
-    demo.add_argument("--seed", type=int, default=0, help="seed of all that is random")
-    demo.add_argument(
-        "--checkpoint",
-        type=Path,
-        help="written after each epoch; if it is there, training goes on from it",
-    )
     demo.set_defaults(run=_demo)
 
     demo_fcn = commands.add_parser(
@@ -169,12 +154,13 @@ def _parser() -> argparse.ArgumentParser:
     demo_fcn.add_argument(
         "--stride", type=int, choices=(32, 16, 8), default=8, help="FCN-32s, 16s or 8s"
     )
-    demo_fcn.add_argument("--seed", type=int, default=0, help="seed of all that is random")
-    demo_fcn.add_argument(
-        "--checkpoint",
-        type=Path,
-        help="written after each epoch; if it is there, training goes on from it",
-    )
+    for command in (demo, demo_fcn):
+        command.add_argument("--seed", type=int, default=0, help="seed of all that is random")
+        command.add_argument(
+            "--checkpoint",
+            type=Path,
+            help="written after each epoch; if it is there, training goes on from it",
+        )
     demo_fcn.set_defaults(run=_demo_fcn)
 
     detect = commands.add_parser("detect", help="find objects in an image")

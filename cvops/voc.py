@@ -25,6 +25,7 @@ from PIL import Image, ImageChops, ImageFilter
 from cvops import data
 from cvops._mxnet import mxnet
 from cvops.ops._check import integer
+from cvops.ops.label_from_color import label_from_color
 
 mx = mxnet()
 
@@ -144,29 +145,24 @@ def read_voc_images(voc_dir: str | Path, is_train: bool = True) -> tuple[list, l
 # --- labels and crops -----------------------------------------------------------------------------
 
 
-def _label_from_color(image: np.ndarray, colormap: np.ndarray, unknown: int = 0) -> np.ndarray:
-    packing = np.array([1 << 16, 1 << 8, 1], np.int32)
-    pixels = image @ packing
-    label = np.full(pixels.shape, unknown, np.int32)
-    for i, colour in enumerate(colormap @ packing):
-        label[pixels == colour] = i
-    return label
-
-
 def voc_label_indices(colormap: Any, *, void: int = 0) -> Any:
     """The class of each pixel of a label.
 
     Args:
-        colormap: uint8 (height, width, 3), RGB.
+        colormap: uint8 (height, width, 3), RGB, an array of NumPy or MXNet.
         void: the index of a pixel of any other colour than those of ``VOC_COLORMAP``,
             which in VOC's labels is the boundary of objects. 0, the background, is what
             the book makes of it; ``VOC_VOID`` keeps it apart, for a loss and a metric
             to ignore.
 
     Returns:
-        int32 (height, width).
+        int32 (height, width), an array of the same kind. The book's table of all colours
+        is not needed: see ``cvops.label_from_color``.
     """
-    return _label_from_color(colormap, VOC_COLORMAP, unknown=void)
+    colours = VOC_COLORMAP
+    if isinstance(colormap, mx.nd.NDArray):
+        colours = mx.nd.array(colours, ctx=colormap.context, dtype=np.uint8)
+    return label_from_color(colormap, colours, unknown=void)
 
 
 def label2image(label: Any) -> np.ndarray:

@@ -3,6 +3,7 @@
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
 import importlib.util
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ if MISSING:
 
 from PIL import Image
 
-from cvops import voc
+from cvops import checkpoint, cli, demo_fcn, plot, voc
 from cvops._mxnet import mxnet
 from cvops.models import FCN, fcn
 
@@ -64,11 +65,9 @@ def test_bilinear_kernel_refuses_unequal_channels():
 def transposed(channels, scale):
     """The book's layer."""
     size = 2 * scale - scale % 2
-    weight = fcn.bilinear_kernel(channels, channels, size)
-    layer = nn.Conv2DTranspose(
-        channels, size, scale, scale // 2, weight_initializer=mx.init.Constant(weight)
-    )
+    layer = nn.Conv2DTranspose(channels, size, scale, scale // 2, in_channels=channels)
     layer.initialize()
+    layer.weight.set_data(fcn.bilinear_kernel(channels, channels, size))
     return layer
 
 
@@ -383,3 +382,86 @@ def test_prediction_is_the_networks_where_it_fits():
 def test_predict_refuses(shape, tile, message):
     with pytest.raises(ValueError, match=message):
         fcn.predict(Brightest(), np.zeros(shape, np.uint8), tile)
+
+
+# --- drawing, and the demo ------------------------------------------------------------------------
+
+
+def test_show_segmentation():
+    image = np.full((4, 5, 3), 7, np.uint8)
+    label = np.zeros((4, 5), np.int32)
+    picture = plot.show_segmentation(image, label + 1, label, voc.VOC_PALETTE)
+    assert picture.size == (3 * 5 + 2 * 4, 4)
+    parts = [picture.getpixel((x, 3)) for x in (0, 4, 9, 13, 18, 22)]
+    assert parts == [(7, 7, 7)] * 2 + [(128, 0, 0)] * 2 + [(0, 0, 0)] * 2
+    assert picture.getpixel((5, 0)) == picture.getpixel((17, 0)) == (255, 255, 255)
+
+
+def small(folder, epochs=2, **options):
+    return demo_fcn.run(folder, epochs, 8, 3, crop_size=(32, 32), batch_size=4, **options)
+
+
+def test_demo(tmp_path, capsys):
+    accuracy = small(tmp_path)
+    read, _, *lines, pixels, iou = capsys.readouterr().out.splitlines()
+    assert read == "read 8 examples"
+    assert re.match(r"epoch  1: loss \d+\.\d{3}, ", lines[0])
+    assert re.fullmatch(rf"pixel accuracy +{accuracy:.2f} +0\.\d\d", pixels)
+    assert re.fullmatch(r"mean IoU +0\.\d\d +0\.\d\d", iou)
+    with Image.open(tmp_path / "segmentation.png") as picture:
+        # Two images, each of them, its prediction and its label: 200 x 150.
+        assert picture.size == (2 * (3 * 200 + 2 * 4) + 8, 150 + 8 + 150)
+    net = FCN(stride=8)
+    net.load_parameters(str(tmp_path / "fcn.params"))
+
+
+def test_demo_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
+    """Stopped after the first of two epochs, and run again: the same weights as in one run."""
+    small(tmp_path / "whole")
+    saved, save = tmp_path / "saved", checkpoint.save
+
+    def save_and_stop(*args, **state):
+        save(*args, **state)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        small(tmp_path / "parts", saved=saved)
+    monkeypatch.undo()
+    small(tmp_path / "parts", saved=saved)
+    whole, parts = (mx.nd.load(str(tmp_path / of / "fcn.params")) for of in ("whole", "parts"))
+    assert whole.keys() == parts.keys()
+    for name, array in whole.items():
+        np.testing.assert_array_equal(array.asnumpy(), parts[name].asnumpy())
+    with pytest.raises(checkpoint.CheckpointError, match="saved: of a training with"):
+        small(tmp_path / "parts", epochs=3, saved=saved)
+
+
+def test_training_needs_a_batch(tmp_path):
+    dataset = voc.VOCSegDataset(True, (32, 32), voc.make_voc(tmp_path, 3, 1, size=(32, 32)))
+    with pytest.raises(ValueError, match="3 images do not fill a batch of 4"):
+        demo_fcn.train(make_net(), dataset, 1, batch_size=4)
+
+
+def test_command(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(demo_fcn, "run", lambda *args, **options: given.append((args, options)))
+    output, saved = str(tmp_path / "out"), str(tmp_path / "saved")
+    arguments = "--epochs", "3", "--train-images", "5", "--stride", "16", "--checkpoint", saved
+    assert cli.main(["demo-fcn", "--output", output, *arguments]) == 0
+    options = {"seed": 0, "saved": tmp_path / "saved", "stride": 16}
+    assert given == [((tmp_path / "out", 3, 5), options)]
+    assert (tmp_path / "out").is_dir()
+
+
+def test_command_refuses(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for arguments, message in [
+        (["--output", str(tmp_path / "file")], "file: no folder can be made there"),
+        (["--output", str(tmp_path), "--checkpoint", str(tmp_path / "no/saved")], "no such folder"),
+    ]:
+        assert cli.main(["demo-fcn", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["demo-fcn", "--stride", "4"])
+    assert "invalid choice: 4" in capsys.readouterr().err

@@ -67,6 +67,9 @@ def test_label_indices(void):
     label = voc.voc_label_indices(colours, void=void)
     assert label.dtype == np.int32
     np.testing.assert_array_equal(label, [[0, 1], [void, 20]])
+    again = voc.voc_label_indices(mx.nd.array(colours, dtype=np.uint8), void=void)
+    assert again.dtype == np.int32
+    np.testing.assert_array_equal(again.asnumpy(), label)
 
 
 def test_label2image_is_the_way_back():

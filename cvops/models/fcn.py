@@ -81,10 +81,12 @@ class BilinearUpsample(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined
 
     def __init__(self, channels: int, scale: int, ops: str = "cvops", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if ops == "cvops":
+            import cvops.mxnet  # noqa: F401 (registers the op)
         self.channels, self.scale, self.ops = channels, scale, ops
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
-        if self.ops == "cvops" and hasattr(F.contrib, "cvops_bilinear_upsample"):
+        if self.ops == "cvops":
             return F.contrib.cvops_bilinear_upsample(x, scale=self.scale)
         size = 2 * self.scale - self.scale % 2
         line = _tent(F, size)
