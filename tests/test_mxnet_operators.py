@@ -58,13 +58,6 @@ CASES = {
 OPS = sorted(CASES)
 #: Those that MXNet has too.
 MXNETS = [op for op in CASES if op not in ("bilinear_upsample", "label_from_color")]
-    "MultiBoxPrior",
-    "MultiBoxTarget",
-    "MultiBoxDetection",
-    "box_iou",
-    "box_nms",
-    "ROIPooling",
-]
 MODES = {
     "eager": None,
     "hybridized": {},
