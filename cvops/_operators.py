@@ -95,4 +95,10 @@ OPERATORS = (
         amp="float32",
     ),
     Operator("label_from_color", "label_from_color", ("image", "colormap"), ("unknown",)),
+    Operator(
+        "confusion_matrix",
+        "confusion_matrix",
+        ("prediction", "label"),
+        ("num_classes", "ignore_label"),
+    ),
 )

@@ -50,7 +50,7 @@ def split(
         if value is not None and not isinstance(value, kind):
             want = "a Symbol" if kind is mx.sym.Symbol else "an NDArray"
             raise TypeError(f"{name}: {key}: expected {want}, got {type(value).__name__}")
-    return inputs, {key: _text(value) for key, value in given.items() if value is not _NULL}
+    return inputs, {key: _text(x) for key, x in given.items() if x is not _NULL and x is not None}
 
 
 def _for_arrays(operator: Operator) -> Callable[..., Any]:

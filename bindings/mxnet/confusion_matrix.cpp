@@ -1,0 +1,46 @@
+#include "confusion_matrix.h"
+
+#include "operator.h"
+
+namespace cvops::external {
+namespace {
+
+struct ConfusionMatrix : Operator {
+  static constexpr const char* kName = "confusion_matrix";
+  static const std::vector<const char*> kInputs;
+  static mxnet::ext::MXDType input_type(int) { return mxnet::ext::kInt32; }
+  static mxnet::ext::MXDType output_type(int) { return mxnet::ext::kInt64; }
+
+  int num_classes, ignore_label;
+
+  explicit ConfusionMatrix(Options& options)
+      : num_classes(options.required("num_classes").integer("num_classes", 0)),
+        ignore_label(options.integer("ignore_label", -1)) {
+    if (num_classes < 1 || num_classes > 46340) {
+      options.refuse("num_classes", "an integer in [1, 46340]");
+    }
+  }
+
+  Shapes shapes(Inputs in) const {
+    if (in[0] != in[1]) in.refuse(1, "the shape " + text(in[0]) + " of prediction");
+    return {{(unsigned)num_classes, (unsigned)num_classes}};
+  }
+
+  void forward(const Cpu&, Tensors& in, Tensors& out) const {
+    cpu::confusion_matrix((int64*)out[0].data_ptr, in[0].data<int>(), in[1].data<int>(),
+                          in[0].size(), num_classes, ignore_label);
+  }
+
+#ifdef CVOPS_CUDA
+  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
+    cuda::confusion_matrix((int64*)out[0].data_ptr, in[0].data<int>(), in[1].data<int>(),
+                           in[0].size(), num_classes, ignore_label, gpu.stream);
+  }
+#endif
+};
+
+const std::vector<const char*> ConfusionMatrix::kInputs = {"prediction", "label"};
+Register<ConfusionMatrix> registered;
+
+}  // namespace
+}  // namespace cvops::external
