@@ -47,6 +47,18 @@ def convert_symbol(text: str, to: str = "cvops") -> str:
     return json.dumps(graph, indent=2)
 
 
+def for_shapes(text: str) -> str:
+    """A graph whose shapes are those of ``text``, with MXNet's operators for ours."""
+    graph = json.loads(text)
+    _convert(graph, "mxnet")
+    for node in _all_nodes(graph):
+        if node["op"] == "_contrib_cvops_bilinear_upsample":
+            scale = node["attrs"]["scale"]
+            node["op"] = "UpSampling"
+            node["attrs"] = {"scale": scale, "sample_type": "nearest", "num_args": "1"}
+    return json.dumps(graph)
+
+
 def suits(text: str) -> bool:
     """Whether a symbol has operators that ours replace, and is of float32 as far as it says."""
     if not any(f'"{name}"' in text for name in _OURS):

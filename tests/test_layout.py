@@ -8,6 +8,7 @@ import pytest
 
 import cvops
 from cvops import _kernels, contrib
+from cvops._operators import OPERATORS
 
 ROOT = Path(__file__).parents[1]
 OPS = [
@@ -39,6 +40,7 @@ def test_one_op_has_one_name(op):
         f"bindings/{op}.cpp",
         f"bindings/{op}.cu",
         f"bindings/python/{op}.cpp",
+        f"bindings/mxnet/{op}.cpp",
         f"cvops/ops/{op}.py",
         f"tests/test_{op}.py",
         f"benchmarks/bench_{op}.py",
@@ -50,6 +52,14 @@ def test_one_op_has_one_name(op):
 def test_every_op_has_every_body(op):
     module = __import__(f"cvops.ops.{op}", fromlist=["_OP"])
     assert set(module._OP.bodies) == {"numpy", "native", "kernels", "native_cuda"}
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_every_op_is_an_operator_of_mxnet(op):
+    (operator,) = [operator for operator in OPERATORS if operator.npx_name == op]
+    parameters = inspect.signature(getattr(cvops, op)).parameters.values()
+    names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    assert [*operator.inputs, *operator.options] == names
 
 
 @pytest.mark.parametrize(("name", "op"), CONTRIB.items())

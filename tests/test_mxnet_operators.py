@@ -322,6 +322,41 @@ def test_shapes_and_types_are_inferred(mx, operators):
     assert types == [np.float32] * 3
 
 
+@pytest.mark.parametrize("op", MXNETS)
+def test_shapes_that_are_not_known(mx, operators, op):
+    """As with MXNet's own, some of which refuse to say."""
+    inputs, options = arrays(mx, op)
+
+    def shapes(call, known):
+        symbol = call(mx.sym, op)(*(mx.sym.var(f"x{i}") for i in range(len(inputs))), **options)
+        try:
+            return symbol.infer_shape_partial(**known)
+        except mx.MXNetError:
+            return "refused"
+
+    for known in ({}, *({f"x{i}": x.shape} for i, x in enumerate(inputs))):
+        assert shapes(function, known) == shapes(theirs, known)
+
+
+def test_a_shape_that_comes_from_a_layer_not_yet_initialised(mx, operators):
+    class Net(mx.gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            with self.name_scope():
+                self.before = mx.gluon.nn.Conv2D(3, 1)
+                self.after = mx.gluon.nn.Dense(2)
+
+        def hybrid_forward(self, F, x):
+            x = F.contrib.cvops_bilinear_upsample(self.before(x), scale=3)
+            return self.after(F.concat(x.flatten(), F.contrib.cvops_MultiBoxPrior(x).flatten()))
+
+    net = Net()
+    net.initialize()
+    net.hybridize()
+    assert net(mx.nd.ones((1, 2, 2, 2))).shape == (1, 2)
+    assert net.after.weight.shape == (2, 3 * 36 + 36 * 4)
+
+
 def test_an_input_that_is_not_given_is_a_variable(mx, operators):
     out = mx.sym.contrib.cvops_ROIPooling(
         mx.sym.var("x"), pooled_size=(2, 2), spatial_scale=1, name="pool"
