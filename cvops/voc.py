@@ -24,6 +24,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from cvops import data
 from cvops._mxnet import mxnet
+from cvops.models.fcn import normalize_image as normalize_image
 from cvops.ops._check import integer
 from cvops.ops.label_from_color import label_from_color
 
@@ -54,10 +55,6 @@ VOC_COLORMAP = VOC_PALETTE[: len(VOC_CLASSES)]
 
 #: Index of the pixels on the boundaries of objects, which VOC does not count: (224, 224, 192).
 VOC_VOID = 255
-
-#: Mean and standard deviation of the channels of ImageNet, which the pretrained networks expect.
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -204,12 +201,6 @@ def voc_rand_crop(feature: Any, label: Any, height: int, width: int) -> tuple[An
     y, x = random.randint(0, size[0] - height), random.randint(0, size[1] - width)
     part = slice(y, y + height), slice(x, x + width)
     return feature[part], label[part]
-
-
-def normalize_image(image: Any) -> np.ndarray:
-    """RGB of 0 to 255, (..., 3), as float32 with ImageNet's mean and deviation taken out."""
-    pixels = image.asnumpy() if hasattr(image, "asnumpy") else image
-    return (np.asarray(pixels, np.float32) / 255 - MEAN) / STD
 
 
 class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
