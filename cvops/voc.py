@@ -211,9 +211,10 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
     an image is read when its item is. Images smaller than a crop are left out, for a
     label cannot be resized; how many remain is printed, as in the book.
 
-    It works with every kind of worker that ``gluon.data.DataLoader`` has. The crops come
-    from ``random``: seed it to have the same again, which holds for no worker processes,
-    as each begins with a seed of its own.
+    It works with every kind of worker that ``gluon.data.DataLoader`` has; what processes
+    load lies in ``cpu_shared`` memory, from which ``as_in_context`` brings it to where a
+    hybridized network is. The crops come from ``random``: seed it to have the same again,
+    but for worker processes, each of which begins with a seed of its own.
 
     Args:
         is_train: the images of train.txt, or else those of val.txt.
