@@ -50,8 +50,8 @@ def train(
     )
     options = {"learning_rate": rate, "wd": 1e-4, "lr_scheduler": schedule}
     trainer = mx.gluon.Trainer(net.collect_params(), "adam", options)
-    settings = {"epochs": epochs, "steps": steps, "batch size": batch_size, "rate": rate}
-    settings |= {"seed": seed, "crop": list(dataset.crop_size)}
+    settings: dict[str, Any] = {"epochs": epochs, "steps": steps, "batch size": batch_size}
+    settings |= {"rate": rate, "seed": seed, "crop": list(dataset.crop_size)}
     history: list[float] = []
     if saved is not None and saved.exists():
         state = checkpoint.load(saved, net, trainer)

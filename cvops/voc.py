@@ -24,6 +24,7 @@ from PIL import Image, ImageChops, ImageFilter
 
 from cvops import data
 from cvops._mxnet import mxnet
+from cvops.models.fcn import normalize_image as normalize_image
 from cvops.ops._check import integer
 from cvops.ops.label_from_color import label_from_color
 
@@ -54,10 +55,6 @@ VOC_COLORMAP = VOC_PALETTE[: len(VOC_CLASSES)]
 
 #: Index of the pixels on the boundaries of objects, which VOC does not count: (224, 224, 192).
 VOC_VOID = 255
-
-#: Mean and standard deviation of the channels of ImageNet, which the pretrained networks expect.
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -206,12 +203,6 @@ def voc_rand_crop(feature: Any, label: Any, height: int, width: int) -> tuple[An
     return feature[part], label[part]
 
 
-def normalize_image(image: Any) -> np.ndarray:
-    """RGB of 0 to 255, (..., 3), as float32 with ImageNet's mean and deviation taken out."""
-    pixels = image.asnumpy() if hasattr(image, "asnumpy") else image
-    return (np.asarray(pixels, np.float32) / 255 - MEAN) / STD
-
-
 class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
     """Random crops of the images of VOC2012 with their labels.
 
@@ -220,9 +211,10 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
     an image is read when its item is. Images smaller than a crop are left out, for a
     label cannot be resized; how many remain is printed, as in the book.
 
-    It works with every kind of worker that ``gluon.data.DataLoader`` has. The crops come
-    from ``random``: seed it to have the same again, which holds for no worker processes,
-    as each begins with a seed of its own.
+    It works with every kind of worker that ``gluon.data.DataLoader`` has; what processes
+    load lies in ``cpu_shared`` memory, from which ``as_in_context`` brings it to where a
+    hybridized network is. The crops come from ``random``: seed it to have the same again,
+    but for worker processes, each of which begins with a seed of its own.
 
     Args:
         is_train: the images of train.txt, or else those of val.txt.

@@ -16,6 +16,7 @@ from PIL import Image
 
 from cvops import data, voc
 from cvops._mxnet import mxnet
+from cvops.models import fcn
 
 mx = mxnet()
 BIRD, CAT, SHEEP = (voc.VOC_CLASSES.index(name) for name in ("bird", "cat", "sheep"))
@@ -285,7 +286,7 @@ def test_data_loader(tmp_path, workers):
             assert label.shape == (3, 8, 8)
             assert pixels.dtype == np.float32
             assert label.dtype == np.int32
-            red = (pixels.asnumpy()[:, 0] * voc.STD[0] + voc.MEAN[0]) * 255 / 30
+            red = (pixels.asnumpy()[:, 0] * fcn.STD[0] + fcn.MEAN[0]) * 255 / 30
             np.testing.assert_allclose(red, label.asnumpy(), atol=0.1)
             seen.extend(label.asnumpy()[:, 0, 0])
         assert len(seen) == len(set(seen)) == 6

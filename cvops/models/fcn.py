@@ -1,7 +1,7 @@
 """Fully convolutional networks for semantic segmentation, in Gluon.
 
 FCN-32s, 16s and 8s of Long, Shelhamer and Darrell (2015) on a ResNet-18, as in "Dive into Deep
-Learning". B images, C classes; pixels are RGB, normalised (``cvops.voc.normalize_image``).
+Learning". B images, C classes; pixels are RGB, normalised (``normalize_image``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvops import voc
 from cvops._mxnet import mxnet
 from cvops.ops._check import choice, integer
 
@@ -27,6 +26,16 @@ class _Skip(NamedTuple):
 
 
 _SKIPS = (_Skip(16, 8, 256), _Skip(8, 7, 128))
+
+#: Mean and standard deviation of the channels of ImageNet, which the pretrained networks expect.
+MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+STD = np.array([0.229, 0.224, 0.225], np.float32)
+
+
+def normalize_image(image: Any) -> np.ndarray:
+    """RGB of 0 to 255, (..., 3), as float32 with ImageNet's mean and deviation taken out."""
+    pixels = image.asnumpy() if hasattr(image, "asnumpy") else image
+    return (np.asarray(pixels, np.float32) / 255 - MEAN) / STD
 
 
 # --- upsampling -----------------------------------------------------------------------------------
@@ -272,7 +281,7 @@ def predict(net: Any, image: Any, tile: tuple[int, int] | None = None) -> np.nda
         raise ValueError(f"tile: expected (height, width), got {tile!r}")
     wanted = shape[:2] if tile is None else [integer("tile", side, 1) for side in tile]
     height, width = (min(side, whole) for side, whole in zip(wanted, shape))
-    pixels = voc.normalize_image(image).transpose(2, 0, 1)
+    pixels = normalize_image(image).transpose(2, 0, 1)
     parameters = list(net.collect_params().values())
     ctx = parameters[0].list_ctx()[0] if parameters else None
     total: Any = None
