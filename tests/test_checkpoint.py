@@ -1,5 +1,6 @@
 """A training that was stopped and resumed has the bits of one that was not."""
 
+import importlib.util
 import json
 import random
 import subprocess
@@ -10,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("mxnet")
+if importlib.util.find_spec("mxnet") is None:  # not importorskip: it imports without our cure
+    pytest.skip("no mxnet here", allow_module_level=True)
 
 from cvops import checkpoint
 from cvops._mxnet import mxnet

@@ -1,11 +1,13 @@
 """The detector of the book's chapter: its graph, its losses, its steps of training."""
 
+import importlib.util
 import re
 
 import numpy as np
 import pytest
 
-pytest.importorskip("mxnet")
+if importlib.util.find_spec("mxnet") is None:  # not importorskip: it imports without our cure
+    pytest.skip("no mxnet here", allow_module_level=True)
 
 from cvops._mxnet import mxnet
 from cvops.models import DetectionLoss, Detector, TinySSD, Training, losses, tiny_ssd
