@@ -596,8 +596,9 @@ BINDINGS = {
 
 def test_an_extension(tmp_path):
     for name, text in BINDINGS.items():
-        folder = tmp_path / ("kernels" if name.endswith(".cuh") else "bindings")
-        folder.mkdir(exist_ok=True)
+        places = {"module.cpp": "bindings/python"}
+        folder = tmp_path / places.get(name, "kernels" if name.endswith(".cuh") else "bindings")
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, "utf-8")
     native = build_extension(tmp_path / "bindings", tmp_path / "kernels", "_native_of_the_test")
 
