@@ -65,8 +65,9 @@ def _for_arrays(operator: Operator) -> Callable[..., Any]:
                 raise TypeError(f"cvops_{operator.name}() misses the argument {key!r}")
         if mx.autograd.is_recording():
             # An external operator always overwrites the gradients of its inputs, whatever grad_req
-            # they have. A view takes them and gives them on as it should.
-            inputs = [x.reshape(x.shape) if x.ndim else x for x in inputs]
+            # they have. A view takes them and gives them on as it should. Only an array that keeps
+            # its gradient has a grad_req; for the others the view would cost more than the call.
+            inputs = [x if x.grad is None or not x.ndim else x.reshape(x.shape) for x in inputs]
         return call(*inputs, out=out, **options)
 
     return function
