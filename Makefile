@@ -2,6 +2,7 @@
 # make demo-fcn   trains a fully convolutional network and draws what it segments
 # make test   runs the tests
 # make bench  runs the benchmarks
+# make bench-gluon  times whole Gluon models, on MXNet's operators and on cvops's, into RESULTS
 # Each prepares .venv first, with PYTHON (3.9 or newer) and a C++17 compiler. With nvcc on PATH the
 # kernels are compiled into the extension too.
 
@@ -13,9 +14,11 @@ export CUDAARCHS ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv
   2>/dev/null | tr -d . | sort -u | paste -sd ';'),90)
 BIN := .venv/bin
 EXTRAS := bench,cuda$(CUDA),demo,lint,test
+# The table and the numbers of `make bench-gluon`: .md and .json.
+RESULTS ?= benchmarks/results/$(shell date +%F)-gluon-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/* kernels/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-fcn test bench lint format clean
+.PHONY: setup demo demo-fcn test bench bench-gluon lint format clean
 
 setup: .venv/ready
 
@@ -43,6 +46,13 @@ test: setup
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks
+
+# MXNet reads these when it loads: left to itself it uses half of the cores, and threads that wait
+# spin. The demos set the same.
+bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)
+bench-gluon: export OMP_WAIT_POLICY ?= PASSIVE
+bench-gluon: setup
+	$(BIN)/python -m pytest benchmarks/gluon --table $(RESULTS).md --benchmark-json $(RESULTS).json
 
 lint: setup
 	$(BIN)/ruff check .

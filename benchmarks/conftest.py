@@ -19,6 +19,9 @@ from pathlib import Path
 import pytest
 from harness import CONTENDERS, Absent, Job, Row, gpu_name, reference, table, to_numpy, versions
 
+#: Whole models are another matter: see there.
+collect_ignore = ["gluon"]
+
 #: A round of a benchmark is of as many calls as take this many seconds.
 SHORTEST_ROUND = 200e-6
 ROUNDS = 3, 200

@@ -331,12 +331,12 @@ def table(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
 
     def ratio(row: Row, peer: str) -> str:
         other = medians.get((row.job.op, row.job.size, peer))
-        return "" if other is None or row.contender.name == peer else _digits(other / row.median)
+        return "" if other is None or row.contender.name == peer else digits(other / row.median)
 
     text = [about()]
     for device, rate in sorted(copies.items()):
         name = "GPU" if device == "cuda" else "CPU, one thread"
-        text.append(f"A copy of memory ({name}): {_digits(rate)} GB/s, read and written.")
+        text.append(f"A copy of memory ({name}): {digits(rate)} GB/s, read and written.")
     heads = "size | backend | median | GB/s | of a copy | work per second | x MXNet | x torchvision"
     for op in dict.fromkeys(row.job.op for row in rows):
         lines = [heads.split(" | ")]
@@ -349,22 +349,22 @@ def table(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
                 [
                     row.job.size if row.job.size != size else "",
                     row.contender.name,
-                    _scaled(row.median, _SECONDS),
-                    _digits(rate),
+                    scaled(row.median, SECONDS),
+                    digits(rate),
                     _percent(rate / copies.get(row.contender.device, float("inf"))),
-                    _scaled(count / row.median, _PREFIXES) + unit,
+                    scaled(count / row.median, PREFIXES) + unit,
                     ratio(row, "MXNet"),
                     ratio(row, peer),
                 ]
             )
             size = row.job.size
-        text += ["", f"### {op}", "", *_aligned(lines)]
+        text += ["", f"### {op}", "", *aligned(lines)]
     if notes:
         text += ["", "Not measured:", "", *(f"- {note}" for note in notes)]
     return "\n".join(text) + "\n"
 
 
-def _aligned(lines: list[list[str]]) -> list[str]:
+def aligned(lines: list[list[str]]) -> list[str]:
     """A Markdown table; all but the first two columns to the right."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     rule = ["-" * w if i < 2 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
@@ -377,7 +377,7 @@ def _aligned(lines: list[list[str]]) -> list[str]:
     return [f"| {row} |" for row in rows]
 
 
-def _digits(x: float) -> str:
+def digits(x: float) -> str:
     """Three digits, never as a power of ten."""
     places = next((p for p, least in enumerate((100, 10, 1, 0.1)) if x >= least), 4)
     return f"{x:.{places}f}"
@@ -387,14 +387,14 @@ def _percent(x: float) -> str:
     return f"{100 * x:.0f} %" if x >= 0.01 else "< 1 %"
 
 
-def _scaled(x: float, units: dict[float, str]) -> str:
+def scaled(x: float, units: dict[float, str]) -> str:
     """In the largest unit that is not above ``x``, or the last."""
     unit = next((unit for unit in units if x >= unit), min(units))
-    return f"{_digits(x / unit)} {units[unit]}"
+    return f"{digits(x / unit)} {units[unit]}"
 
 
-_SECONDS = {1: "s", 1e-3: "ms", 1e-6: "us"}
-_PREFIXES = {1e12: "T ", 1e9: "G ", 1e6: "M ", 1e3: "k ", 1: ""}
+SECONDS = {1: "s", 1e-3: "ms", 1e-6: "us"}
+PREFIXES = {1e12: "T ", 1e9: "G ", 1e6: "M ", 1e3: "k ", 1: ""}
 
 
 def copy_rate(device: str) -> float:

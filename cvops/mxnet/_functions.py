@@ -30,6 +30,10 @@ def _text(value: Any) -> Any:
     return "(" + ", ".join(map(str, value)) + ")" if isinstance(value, (list, tuple)) else value
 
 
+def _texts(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: _text(x) for key, x in options.items() if x is not _NULL and x is not None}
+
+
 def split(
     operator: Operator, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
@@ -50,23 +54,35 @@ def split(
         if value is not None and not isinstance(value, kind):
             want = "a Symbol" if kind is mx.sym.Symbol else "an NDArray"
             raise TypeError(f"{name}: {key}: expected {want}, got {type(value).__name__}")
-    return inputs, {key: _text(x) for key, x in given.items() if x is not _NULL and x is not None}
+    return inputs, _texts(given)
 
 
 def _for_arrays(operator: Operator) -> Callable[..., Any]:
+    handle = _handle(operator)
     call = mx.nd.register._make_ndarray_function(
-        _handle(operator), operator.full_name, f"cvops_{operator.name}"
+        handle, operator.full_name, f"cvops_{operator.name}"
     )
+    invoke = mx.nd.register._imperative_invoke
+    usual, known = [mx.nd.NDArray] * len(operator.inputs), frozenset(operator.options)
 
     def function(*args: Any, out: Any = None, name: Any = None, **kwargs: Any) -> Any:
-        inputs, options = split(operator, mx.nd.NDArray, args, kwargs)
-        for key, value in zip(operator.inputs, inputs):
-            if value is None:
-                raise TypeError(f"cvops_{operator.name}() misses the argument {key!r}")
+        # Small calls are all overhead. The usual one has its inputs by position and its options by
+        # name: there is nothing in it to sort out or refuse, neither here nor in MXNet's function.
+        plain = out is None and list(map(type, args)) == usual and kwargs.keys() <= known
+        if plain:
+            inputs, options = list(args), _texts(kwargs)
+        else:
+            inputs, options = split(operator, mx.nd.NDArray, args, kwargs)
+            for key, value in zip(operator.inputs, inputs):
+                if value is None:
+                    raise TypeError(f"cvops_{operator.name}() misses the argument {key!r}")
         if mx.autograd.is_recording():
             # An external operator always overwrites the gradients of its inputs, whatever grad_req
-            # they have. A view takes them and gives them on as it should.
-            inputs = [x.reshape(x.shape) if x.ndim else x for x in inputs]
+            # they have. A view takes them and gives them on as it should. Only an array that keeps
+            # its gradient has a grad_req; for the others the view would cost more than the call.
+            inputs = [x if x.grad is None or not x.ndim else x.reshape(x.shape) for x in inputs]
+        if plain:
+            return invoke(handle.value, inputs, list(options), options.values(), None, False, False)
         return call(*inputs, out=out, **options)
 
     return function

@@ -1,0 +1,140 @@
+"""Runs the benchmarks of whole Gluon models: MXNet's own operators beside ours, in one run.
+
+    make bench-gluon                                 all of them; writes the table and all numbers
+    pytest benchmarks/gluon --table FILE             the table as Markdown
+    pytest benchmarks/gluon --benchmark-json FILE    all numbers
+    pytest benchmarks/gluon --benchmark-disable      no timing: do the results agree?
+
+What is compared is timed in turn, round by round, so that a disturbance of the machine hits all
+alike. ``pytest benchmarks`` leaves these out.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+from pathlib import Path
+from typing import Any, Callable, NamedTuple
+
+import pytest
+from harness import SECONDS, about, aligned, digits, scaled
+
+from cvops._mxnet import mxnet
+
+SETTINGS = "OMP_NUM_THREADS", "OMP_WAIT_POLICY"
+
+_rows = pytest.StashKey[list]()
+_done = pytest.StashKey[dict]()
+
+
+class Row(NamedTuple):
+    """A peer's time in a case; ``columns`` are those that only this kind of case has."""
+
+    title: str
+    case: str
+    peer: str
+    median: float
+    columns: dict[str, str]
+
+
+def pytest_configure(config):
+    config.stash[_rows], config.stash[_done] = [], {}
+
+
+def alternate(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """The seconds that each call took, what it left to MXNet's threads included."""
+    mx = mxnet()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            mx.nd.waitall()
+            start = time.perf_counter()
+            call()
+            mx.nd.waitall()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+@pytest.fixture
+def race(request):
+    """race(case, peer, prepare, ...): the time of one of several peers that are timed in turn.
+
+    ``prepare()`` gives the calls by name, checked and warm: one for each peer, and more that only
+    the columns tell of. It is called once for a case; the tests of the other peers find the
+    times. A call may be of ``repeats`` equal steps, of which one is reported. The table says how
+    many times as fast as ``base`` each peer is, and has further columns by ``columns(medians,
+    peer)``.
+    """
+    config, title = request.config, request.node.function.__doc__
+    disabled = config.option.benchmark_disable
+
+    def run(case, peer, prepare, *, base, rounds, repeats=1, columns=lambda medians, peer: {}):
+        done = config.stash[_done]
+        if (title, case) not in done:
+            calls = prepare()
+            done[title, case] = alternate(calls, 0 if disabled else rounds)
+            calls.clear()
+            gc.collect()  # blocks are full of cycles, and their memory is needed for the next case
+        if disabled:
+            return
+        times = {
+            name: [seconds / repeats for seconds in all_]
+            for name, all_ in done[title, case].items()
+        }
+        medians = {name: statistics.median(all_) for name, all_ in times.items()}
+        ratio = "" if peer == base else digits(medians[base] / medians[peer])
+        extra = {f"x {base}": ratio, **columns(medians, peer)}
+        _hand_over(request, f"{title} {case}", times[peer], peer=peer, **extra)
+        config.stash[_rows].append(Row(title, case, peer, medians[peer], extra))
+
+    return run
+
+
+def _hand_over(request, group, times, **info):
+    """Let pytest-benchmark have times that were taken before, by a clock that they move."""
+    now, left = 0.0, iter(times)
+
+    def step():
+        nonlocal now
+        now += next(left)
+
+    request.node.add_marker(pytest.mark.benchmark(group=group, timer=lambda: now))
+    benchmark = request.getfixturevalue("benchmark")
+    benchmark.extra_info.update(info)
+    benchmark.pedantic(step, rounds=len(times))
+
+
+def table(rows):
+    settings = ", ".join(f"{name}={os.environ.get(name, '(not set)')}" for name in SETTINGS)
+    text = [about(), f"{settings}. Medians; peers were timed in turn, round by round."]
+    for title in dict.fromkeys(row.title for row in rows):
+        section = [row for row in rows if row.title == title]
+        lines = [["case", "operators", "median", *section[0].columns]]
+        case = ""
+        for row in section:
+            shown = row.case if row.case != case else ""
+            lines.append([shown, row.peer, scaled(row.median, SECONDS), *row.columns.values()])
+            case = row.case
+        headline, _, rest = title.partition("\n")
+        paragraph = " ".join(rest.split())
+        text += ["", f"### {headline.rstrip('.')}", ""]
+        text += [paragraph, ""] if paragraph else []
+        text += aligned(lines)
+    return "\n".join(text) + "\n"
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    rows = config.stash[_rows]
+    if not rows:
+        return
+    text = table(rows)
+    terminalreporter.write_sep("=", "Gluon models")
+    terminalreporter.write(text)
+    if config.option.table:
+        Path(config.option.table).write_text(text, "utf-8")
+
+
+def pytest_benchmark_update_machine_info(machine_info):
+    machine_info["environment"] = {name: os.environ.get(name) for name in SETTINGS}

@@ -1,0 +1,54 @@
+"""The networks that the benchmarks run, and what they are fed."""
+
+from __future__ import annotations
+
+import numpy as np
+from harness import boxes
+
+from cvops._mxnet import mxnet
+from cvops.models import tiny_ssd
+from cvops.models.tiny_ssd import TinySSD
+
+OPS = "mxnet", "cvops"
+SIDE = 256
+STATIC = {"static_alloc": True, "static_shape": True}
+
+
+def tiny_ssds():
+    """One TinySSD of one class twice: on MXNet's operators and on ours."""
+    mx = mxnet()
+    mx.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 (initializers draw from it)
+    nets = {ops: TinySSD(["thing"], SIDE, ops) for ops in OPS}
+    for net in nets.values():
+        net.initialize(mx.init.Xavier())
+    first, second = (net.collect_params().values() for net in nets.values())
+    for source, target in zip(first, second):
+        target.set_data(source.data())
+    return nets
+
+
+def images(batch):
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, 3, SIDE, SIDE))
+    return mxnet().nd.array(pixels, dtype=np.float32)
+
+
+def labels(batch, objects):
+    corners = boxes(np.random.default_rng(1), batch * objects, 0.05, 0.6)
+    classes = np.zeros((batch, objects, 1))
+    return mxnet().nd.array(np.concatenate([classes, corners.reshape(batch, objects, 4)], axis=-1))
+
+
+def prior(net, given):
+    """A call of MultiBoxPrior for each feature map of these images."""
+    nd = mxnet().nd
+    maps, features = [], given
+    for stage in net.stages:
+        features = stage(features)
+        maps.append(nd.zeros(features.shape))  # all that anchors depend on is the shape
+
+    def call():
+        for places, sizes, ratios in zip(maps, tiny_ssd.SIZES, tiny_ssd.RATIOS):
+            net.op(nd, "MultiBoxPrior")(places, sizes=sizes, ratios=ratios)
+
+    return call
