@@ -16,7 +16,7 @@ BIN := .venv/bin
 EXTRAS := bench,cuda$(CUDA),demo,lint,test
 # The table and the numbers of `make bench-gluon`: .md and .json.
 RESULTS ?= benchmarks/results/$(shell date +%F)-gluon-cpu-$(shell nproc)-cores
-SOURCES := $(wildcard bindings/* kernels/*) CMakeLists.txt pyproject.toml
+SOURCES := $(wildcard bindings/*.* bindings/python/* kernels/*) CMakeLists.txt pyproject.toml
 
 .PHONY: setup demo demo-fcn test bench bench-gluon lint format clean
 
