@@ -79,20 +79,20 @@ def race(request):
             gc.collect()  # blocks are full of cycles, and their memory is needed for the next case
         if disabled:
             return
-        times = {
-            name: [seconds / repeats for seconds in all_]
-            for name, all_ in done[title, case].items()
-        }
-        medians = {name: statistics.median(all_) for name, all_ in times.items()}
+        times = done[title, case]
+        medians = {name: statistics.median(taken) / repeats for name, taken in times.items()}
         ratio = "" if peer == base else digits(medians[base] / medians[peer])
         extra = {f"x {base}": ratio, **columns(medians, peer)}
-        _hand_over(request, f"{title} {case}", times[peer], peer=peer, **extra)
+        headline = title.partition("\n")[0].rstrip(".")
+        info = {"peer": peer, "medians": medians}
+        taken = [seconds / repeats for seconds in times[peer]]
+        _hand_over(request, f"{headline}: {case}", taken, info)
         config.stash[_rows].append(Row(title, case, peer, medians[peer], extra))
 
     return run
 
 
-def _hand_over(request, group, times, **info):
+def _hand_over(request, group, times, info):
     """Let pytest-benchmark have times that were taken before, by a clock that they move."""
     now, left = 0.0, iter(times)
 

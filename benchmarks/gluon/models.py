@@ -18,7 +18,7 @@ def tiny_ssds():
     """One TinySSD of one class twice: on MXNet's operators and on ours."""
     mx = mxnet()
     mx.random.seed(0)
-    np.random.seed(0)  # noqa: NPY002 (initializers draw from it)
+    np.random.seed(0)  # the initializers draw from it
     nets = {ops: TinySSD(["thing"], SIDE, ops) for ops in OPS}
     for net in nets.values():
         net.initialize(mx.init.Xavier())

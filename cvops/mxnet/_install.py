@@ -90,9 +90,7 @@ def _change(wanted: bool | None = None, opened: int = 0) -> None:
 def _find() -> list[_Place]:
     """Every name in MXNet's modules that stands for an operator that we have."""
     places = []
-    gpu_graphs_stay = (
-        mx.runtime.Features().is_enabled("CUDA") and not _mxnet_library.library().has_cuda
-    )
+    gpu_graphs_stay = _only_on_the_cpu()
     for name, module in sorted(sys.modules.items()):
         if name.partition(".")[0] != "mxnet" or ".gen_" in name:
             continue
@@ -122,21 +120,29 @@ def _names(operator: Operator) -> list[str]:
 
 def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
     ours = functools.partial(_functions.functions_for, module, operator)
-    has_cuda = _mxnet_library.library().has_cuda
+    array, dense = mx.nd.NDArray, (mx.nd.NDArray, mx.np.ndarray)
+    everywhere = not _only_on_the_cpu()
 
     @functools.wraps(theirs)
     def function(*args: Any, **kwargs: Any) -> Any:
-        if is_installed() and all(map(fits, (*args, *kwargs.values()))):
-            return ours()(*args, **kwargs)
+        if is_installed():
+            for x in (*args, *kwargs.values()):
+                if isinstance(x, array) and not (
+                    type(x) in dense
+                    and x.dtype is np.float32
+                    and (everywhere or x.ctx.device_type != "gpu")
+                ):
+                    break
+            else:
+                return ours()(*args, **kwargs)
         return theirs(*args, **kwargs)
 
-    def fits(x: Any) -> bool:
-        if not isinstance(x, mx.nd.NDArray):
-            return True
-        dense = type(x) in (mx.nd.NDArray, mx.np.ndarray)
-        return dense and x.dtype == np.float32 and (has_cuda or x.ctx.device_type != "gpu")
-
     return function
+
+
+def _only_on_the_cpu() -> bool:
+    """Whether MXNet has GPU arrays, and our operators do not take them."""
+    return mx.runtime.Features().is_enabled("CUDA") and not _mxnet_library.library().has_cuda
 
 
 def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
