@@ -86,6 +86,19 @@ def test_a_block_with_mxnets_names(mx, operators, op, mode):
         assert f'"_contrib_cvops_{op}"' in graph_of(net)
 
 
+@pytest.mark.parametrize("name", ["npx", "nd.contrib"])
+def test_an_eager_call_is_ours(mx, operators, monkeypatch, name):
+    """Each kind of array: their dtypes are told in two ways."""
+    numpy = name == "npx"
+    calls = []
+    ours = "cvops_multibox_prior" if numpy else "cvops_MultiBoxPrior"
+    monkeypatch.setattr(at(mx, name), ours, lambda x: calls.append(x))
+    x = (mx.np if numpy else mx.nd).zeros((1, 2, 3, 3))
+    with operators.installed():
+        at(mx, f"{name}.{'multibox_prior' if numpy else 'MultiBoxPrior'}")(x)
+    assert len(calls) == 1
+
+
 def test_a_block_of_mx_np(mx, operators):
     """As the book's later editions have it."""
 

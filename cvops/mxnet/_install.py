@@ -129,7 +129,7 @@ def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., A
             for x in (*args, *kwargs.values()):
                 if isinstance(x, array) and not (
                     type(x) in dense
-                    and x.dtype is np.float32
+                    and x.dtype == np.float32
                     and (everywhere or x.ctx.device_type != "gpu")
                 ):
                     break
