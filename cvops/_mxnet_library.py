@@ -101,11 +101,12 @@ def recipe() -> Recipe:
         if not file.is_file():
             raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
     headers = [*BINDINGS.glob("*.h"), *BINDINGS.glob("mxnet/*.h"), *_kernels.KERNELS.glob("*.cuh")]
-    sources = [*sorted(BINDINGS.glob("mxnet/*.cpp")), border[1]]
-    flags = [*_FLAGS, f"-isystem{mx / 'include'}", f"-I{BINDINGS}", f"-I{_kernels.KERNELS}"]
+    sources = sorted(BINDINGS.glob("mxnet/*.cpp"))
+    flags = [*_FLAGS, f"-isystem{mx}", f"-isystem{mx / 'include'}"]
+    flags += [f"-I{BINDINGS}", f"-I{_kernels.KERNELS}"]
     if has_cuda:
         flags.append("-DCVOPS_CUDA")
-    texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, border[0])]
+    texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, *border)]
     key = [*texts, *_FLAGS, str(has_cuda), platform.machine(), " ".join(compiler())]
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
     path = _kernels.cache_folder() / f"mxnet-operators-{digest}.so"

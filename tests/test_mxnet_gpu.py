@@ -21,23 +21,37 @@ from cvops._mxnet import mxnet
 mx = mxnet()
 mx.library.load(sys.argv[1], verbose=False)
 data = np.load(sys.argv[2])
+
+
+def shifted(x):
+    # A slice that begins anywhere, as the kernels do not take it.
+    flat = x.reshape((-1,))
+    return mx.nd.concat(flat[:1], flat, dim=0)[1:].reshape(x.shape)
+
+
 results = {}
 for op, options in json.loads(sys.argv[3]).items():
     arrays = [data[key] for key in sorted(data) if key.startswith(op + "/")]
     inputs = [mx.nd.array(x, dtype=x.dtype) for x in arrays]
-    # A slice that begins anywhere, as the kernels do not take it.
-    inputs = [mx.nd.concat(x.reshape((-1,))[:1], x.reshape((-1,)), dim=0) for x in inputs]
-    inputs = [x[1:].reshape(y.shape) for x, y in zip(inputs, arrays)]
+    inputs = [shifted(x) for x in inputs]
     for x in inputs:
         x.attach_grad()
+    function = getattr(mx.nd.contrib, "cvops_" + op)
     with mx.autograd.record():
-        out = getattr(mx.nd.contrib, "cvops_" + op)(*inputs, **options)
+        out = function(*inputs, **options)
         out = out if isinstance(out, list) else [out]
         weights = [mx.nd.arange(x.size, dtype=x.dtype).reshape(x.shape) for x in out]
         loss = sum((x * w).sum() for x, w in zip(out, weights))
     loss.backward()
     for i, x in enumerate([*out, *(x.grad for x in inputs)]):
         results[f"{op}/{i}"] = x.asnumpy()
+    places = [shifted(x.zeros_like()) for x in out]
+    function(*inputs, out=places if len(places) > 1 else places[0], **options)
+    for i, x in enumerate(places):
+        results[f"{op}/{i}/shifted"] = x.asnumpy()
+    if len(out) == 1 and out[0].shape == inputs[0].shape:
+        function(*inputs, out=inputs[0], **options)
+        results[f"{op}/0/in place"] = inputs[0].asnumpy()
 np.savez(sys.argv[4], **results)
 """
 
@@ -75,6 +89,16 @@ def test_the_same_as_on_the_cpu(mx, operators, results, op):
         loss = sum((x * w).sum() for x, w in zip(out, weights))
     loss.backward()
     expected = as_list([*out, *(x.grad for x in inputs)])
-    assert len([key for key in results if key.startswith(f"{op}/")]) == len(expected)
+    plain = [key for key in results if key.count("/") == 1]
+    assert len([key for key in plain if key.startswith(f"{op}/")]) == len(expected)
     for i, want in enumerate(expected):
         np.testing.assert_array_equal(results[f"{op}/{i}"], want)
+
+
+def test_where_the_output_is_put(results):
+    """At an address that the kernels cannot store 16 bytes to, or over an input."""
+    keys = [key for key in results if key.count("/") == 2]
+    assert {key.partition("/")[0] for key in keys} == CASES.keys()
+    assert "box_nms/0/in place" in keys
+    for key in keys:
+        np.testing.assert_array_equal(results[key], results[key.rpartition("/")[0]], err_msg=key)

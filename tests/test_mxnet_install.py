@@ -4,12 +4,14 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 from test_mxnet_operators import CASES, MODES, MXNETS, as_list, network, operators, theirs
 
 import cvops
+from cvops._mxnet_library import compiler
 
 __all__ = ["operators"]
 
@@ -191,6 +193,42 @@ def test_what_was_put_around_ours_stays_and_gives_way(mx, operators, monkeypatch
     assert "cvops" not in str(error.value)
     monkeypatch.undo()
     operators.uninstall()
+
+
+OTHER_LIBRARY = """
+#include <mxnet/lib_api.h>
+mxnet::ext::MXReturnValue initialize(int) { return mxnet::ext::MX_SUCCESS; }
+"""
+
+
+def test_after_another_library_was_loaded(mx, operators, tmp_path):
+    """MXNet makes all of its functions anew then, those of ours without their gradients' care."""
+    wheel = Path(mx.__file__).parent
+    source, library = tmp_path / "other.cpp", tmp_path / "other.so"
+    source.write_text(OTHER_LIBRARY)
+    sources = [source, wheel / "src" / "lib_api.cc"]
+    flags = ["-std=c++17", "-O0", "-fPIC", "-shared", f"-isystem{wheel / 'include'}"]
+    subprocess.run([*compiler(), *flags, *sources, "-o", library], check=True)
+    code = f"""
+import cvops.mxnet
+from cvops._mxnet import mxnet
+mx = mxnet()
+cvops.mxnet.install()
+mx.library.load({str(library)!r}, verbose=False)
+x, rois = mx.nd.ones((1, 1, 4, 4)), mx.nd.array([[0, 0, 0, 3, 3]])
+x.attach_grad("add")
+for _ in range(2):
+    with mx.autograd.record():
+        y = mx.nd.contrib.cvops_ROIPooling(rois=rois, data=x, pooled_size=(1, 1), spatial_scale=1)
+    y.backward()
+print(x.grad.sum().asscalar())
+box = mx.sym.var("box")
+print("cvops" in mx.sym.contrib.box_iou(box, box).tojson())
+cvops.mxnet.uninstall()
+print("cvops" in mx.sym.contrib.box_iou(box, box).tojson())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "2.0\nTrue\nFalse\n", done.stderr
 
 
 # --- what stays MXNet's ---------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import inspect
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -185,6 +186,32 @@ def test_out_is_written(mx, operators):
     out = mx.nd.zeros((3, 4, 2, 5))
     assert function(mx.nd, "box_iou")(*inputs, out=out, **options) is out
     np.testing.assert_array_equal(out.asnumpy(), contrib.box_iou(*inputs, **options).asnumpy())
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "options"),
+    [
+        ("box_nms", CASES["box_nms"][0], CASES["box_nms"][1]),
+        ("box_iou", [boxes(4), ANCHORS[0, :4]], {}),
+        ("ROIPooling", [floats(1, 2, 8, 8), [[0, 0, 0, 7, 5]]], {"pooled_size": (8, 8)}),
+    ],
+)
+def test_out_may_be_an_input(mx, operators, op, inputs, options):
+    """Which MXNet's own take without a word, and give something else for."""
+    options = {**options, "spatial_scale": 1} if op == "ROIPooling" else options
+    inputs = [mx.nd.array(x) for x in inputs]
+    want = function(mx.nd, op)(*inputs, **options).asnumpy()
+    function(mx.nd, op)(*inputs, out=inputs[0], **options)
+    np.testing.assert_array_equal(inputs[0].asnumpy(), want)
+
+
+@pytest.mark.parametrize("given", ["True", "true", "TRUE", "1", True, 1])
+def test_the_ways_to_say_true(mx, operators, given):
+    inputs, options = arrays(mx, "box_nms")
+    np.testing.assert_array_equal(
+        contrib.box_nms(*inputs, **options, force_suppress=True).asnumpy(),
+        function(mx.nd, "box_nms")(*inputs, **options, force_suppress=given).asnumpy(),
+    )
 
 
 def test_slices_of_arrays(mx, operators):
@@ -421,6 +448,10 @@ REFUSED = [
         {"sizes": "small"},
         "sizes: expected one number or more, got",
     ),
+    *(
+        ("MultiBoxPrior", [(1, 1, 2, 2)], {"sizes": text}, "sizes: expected one number or more")
+        for text in ("", "[]", "(1, 2", "(1,,2)", "(1, 2,,)", ",", "1e400", "1e39", "nan", "0x1")
+    ),
     ("MultiBoxPrior", [(1, 1, 2, 2)], {"clip": 3}, "clip: expected True or False, got 3"),
     (
         "MultiBoxTarget",
@@ -492,6 +523,26 @@ def test_an_error_tells_of_itself_only(mx, operators):
             mx.nd.contrib.cvops_box_iou(mx.nd.zeros((3, rows)), mx.nd.zeros((3, 4)))
         assert str(error.value).count("lhs: expected") == 1
         assert f"got (3, {rows})" in str(error.value)
+
+
+def test_errors_of_threads_are_their_own(mx, operators):
+    wrong = []
+
+    def work(rows):
+        bad, box = mx.nd.zeros((3, rows)), mx.nd.zeros((3, 4))
+        for _ in range(300):
+            try:
+                mx.nd.contrib.cvops_box_iou(bad, box)
+            except mx.MXNetError as error:
+                if str(error).count("cvops_box_iou: ") != 1 or f"got (3, {rows})" not in str(error):
+                    wrong.append(str(error))
+
+    threads = [threading.Thread(target=work, args=(rows,)) for rows in range(5, 13)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
 
 
 def test_half_padding_is_refused(mx, operators):

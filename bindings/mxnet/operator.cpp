@@ -1,6 +1,9 @@
 #include "operator.h"
 
 #include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstdint>
 #include <locale>
 #include <sstream>
 
@@ -47,7 +50,8 @@ static std::string trimmed(const std::string& s) {
   return first == std::string::npos ? "" : s.substr(first, last - first + 1);
 }
 
-// Whether all of `given` is a number, whatever the process's locale; NaN is not.
+// Whether all of `given` is a number that a float can hold, whatever the process's locale; NaN is
+// not.
 static bool parse(const std::string& given, double* out) {
   const std::string s = trimmed(given);
   for (const char* infinity : {"inf", "+inf", "-inf"}) {
@@ -59,7 +63,8 @@ static bool parse(const std::string& given, double* out) {
   }
   std::istringstream stream(s);
   stream.imbue(std::locale::classic());
-  return stream >> *out && stream.peek() == std::char_traits<char>::eof();
+  return stream >> *out && stream.peek() == std::char_traits<char>::eof() &&
+         std::abs(*out) <= std::numeric_limits<float>::max();
 }
 
 static std::string number_text(double x) {
@@ -96,9 +101,10 @@ int Options::integer(const char* name, int fallback, int low) {
 bool Options::boolean(const char* name, bool fallback) {
   const std::string* given = find(name);
   if (!given) return fallback;
-  const std::string s = trimmed(*given);
-  if (s == "True" || s == "true" || s == "1") return true;
-  if (s == "False" || s == "false" || s == "0") return false;
+  std::string s = trimmed(*given);
+  for (char& c : s) c = (char)std::tolower((unsigned char)c);
+  if (s == "true" || s == "1") return true;
+  if (s == "false" || s == "0") return false;
   refuse(name, "True or False");
 }
 
@@ -113,7 +119,7 @@ std::vector<float> Options::numbers(const char* name, std::vector<double> fallba
   }
   std::vector<float> out;
   std::istringstream items(s);
-  bool ok = true;
+  bool ok = s.empty() || s.back() != ',';
   for (std::string item; ok && std::getline(items, item, ',');) {
     double x = 0;
     ok = parse(item, &x);
@@ -208,15 +214,6 @@ const char* name_of(int type) {
   return type >= 0 && type < 7 ? names[type] : "another type";
 }
 
-// MXNet appends every message that the library has ever given to each error. One place for all
-// messages keeps each error to its own.
-static void tell(const std::string& message) {
-  static std::mutex mutex;
-  std::lock_guard<std::mutex> lock(mutex);
-  static std::stringstream& place = MX_ERROR_MSG;
-  place.str(message);
-}
-
 MXReturnValue guarded(const char* name, const std::function<void()>& body) {
   try {
     body();
@@ -229,16 +226,44 @@ MXReturnValue guarded(const char* name, const std::function<void()>& body) {
   return mxnet::ext::MX_FAIL;
 }
 
-#ifdef CVOPS_CUDA
-Gpu gpu_of(Tensors& in, int64 bytes, const mxnet::ext::OpResource& resource) {
-  const auto stream = (CUstream_st*)resource.get_cuda_stream();
-  std::vector<mxnet::ext::MXTensor*> shifted;
+bool overlap(mxnet::ext::MXTensor& a, mxnet::ext::MXTensor& b) {
+  const auto first = (std::uintptr_t)a.data_ptr, second = (std::uintptr_t)b.data_ptr;
+  return first < second + Operator::bytes(b) && second < first + Operator::bytes(a);
+}
+
+static bool overlaps_one_of(mxnet::ext::MXTensor& tensor, Tensors& others) {
+  return std::any_of(others.begin(), others.end(),
+                     [&](auto& other) { return overlap(tensor, other); });
+}
+
+std::vector<std::vector<char>> kept_apart(Tensors& in, Tensors& out) {
+  std::vector<std::vector<char>> copies;
   for (auto& tensor : in) {
-    if ((std::uintptr_t)tensor.data_ptr % 16) shifted.push_back(&tensor);
+    if (!overlaps_one_of(tensor, out)) continue;
+    const char* data = (const char*)tensor.data_ptr;
+    copies.emplace_back(data, data + Operator::bytes(tensor));
+    tensor.data_ptr = copies.back().data();
   }
+  return copies;
+}
+
+#ifdef CVOPS_CUDA
+void on_gpu(Tensors& in, Tensors& out, int64 bytes, const mxnet::ext::OpResource& resource,
+            const std::function<void(const Gpu&)>& body) {
+  const auto stream = (CUstream_st*)resource.get_cuda_stream();
+  auto shifted = [](auto& tensor) { return (std::uintptr_t)tensor.data_ptr % 16 != 0; };
+  std::vector<mxnet::ext::MXTensor*> read, written;
+  for (auto& tensor : in) {
+    if (shifted(tensor) || overlaps_one_of(tensor, out)) read.push_back(&tensor);
+  }
+  for (auto& tensor : out) {
+    if (shifted(tensor)) written.push_back(&tensor);
+  }
+
   Workspace size;
   size.take<char>(bytes);
-  for (auto* tensor : shifted) size.take<char>(Operator::bytes(*tensor));
+  for (auto* tensor : read) size.take<char>(Operator::bytes(*tensor));
+  for (auto* tensor : written) size.take<char>(Operator::bytes(*tensor));
   if (size.size() > std::numeric_limits<int>::max()) {
     throw std::runtime_error("needs " + std::to_string(size.size()) +
                              " bytes of workspace, more than MXNet gives");
@@ -250,14 +275,23 @@ Gpu gpu_of(Tensors& in, int64 bytes, const mxnet::ext::OpResource& resource) {
   cuda::set_device(in.at(0).ctx.dev_id);
   if (size.size()) memory = resource.alloc_gpu((int)size.size());
 #endif
+
   Workspace workspace(memory);
   const Gpu gpu = {stream, workspace.take<char>(bytes)};
-  for (auto* tensor : shifted) {
-    void* aligned = workspace.take<char>(Operator::bytes(*tensor));
-    cuda::copy(aligned, tensor->data_ptr, Operator::bytes(*tensor), stream);
-    tensor->data_ptr = aligned;
+  for (auto* tensor : read) {
+    void* place = workspace.take<char>(Operator::bytes(*tensor));
+    cuda::copy(place, tensor->data_ptr, Operator::bytes(*tensor), stream);
+    tensor->data_ptr = place;
   }
-  return gpu;
+  std::vector<void*> wanted;
+  for (auto* tensor : written) {
+    wanted.push_back(tensor->data_ptr);
+    tensor->data_ptr = workspace.take<char>(Operator::bytes(*tensor));
+  }
+  body(gpu);
+  for (size_t i = 0; i < written.size(); ++i) {
+    cuda::copy(wanted[i], written[i]->data_ptr, Operator::bytes(*written[i]), stream);
+  }
 }
 #endif
 

@@ -10,7 +10,6 @@
 #include <functional>
 #include <initializer_list>
 #include <limits>
-#include <mutex>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -137,6 +136,9 @@ struct Operator {
   static int64 bytes(mxnet::ext::MXTensor& tensor);
 };
 
+// Makes a text the message of the error that this thread is about to give to MXNet.
+void tell(const std::string& text);
+
 // Runs `body`; what it throws becomes MXNet's error.
 MXReturnValue guarded(const char* name, const std::function<void()>& body);
 
@@ -179,30 +181,46 @@ MXReturnValue infer_shape(const Attributes& attributes, Shapes* in, Shapes* out)
   return guarded(Op::kName, [&] { *out = make<Op>(attributes).shapes(Inputs(*in, Op::kInputs)); });
 }
 
+// Whether they share memory, as after `op(x, out=x)`.
+bool overlap(mxnet::ext::MXTensor& a, mxnet::ext::MXTensor& b);
+
+// Puts copies in the place of the inputs that an output shares memory with; they live as long as
+// the result.
+std::vector<std::vector<char>> kept_apart(Tensors& in, Tensors& out);
+
 template <typename Op>
 MXReturnValue forward_cpu(const Attributes& attributes, Tensors* in, Tensors* out,
                           const mxnet::ext::OpResource&) {
-  return guarded(Op::kName, [&] { make<Op>(attributes).forward(Cpu{}, *in, *out); });
+  return guarded(Op::kName, [&] {
+    const auto copies = kept_apart(*in, *out);
+    make<Op>(attributes).forward(Cpu{}, *in, *out);
+  });
 }
 
 template <typename Op>
 MXReturnValue backward_cpu(const Attributes& attributes, Tensors* in, Tensors* out,
                            const mxnet::ext::OpResource&) {
-  return guarded(Op::kName, [&] { make<Op>(attributes).backward(Cpu{}, *in, *out); });
+  return guarded(Op::kName, [&] {
+    const auto copies = kept_apart(*in, *out);
+    make<Op>(attributes).backward(Cpu{}, *in, *out);
+  });
 }
 
 #ifdef CVOPS_CUDA
-// The GPU of the inputs, made current for the engine's thread, with `bytes` of scratch memory. The
-// kernels load 16 bytes at a time; inputs that do not begin at such an address, as slices of an
-// array, are copied to one that does.
-Gpu gpu_of(Tensors& in, int64 bytes, const mxnet::ext::OpResource& resource);
+// Calls `body` for the GPU of the inputs, made current for the engine's thread, with `bytes` of
+// scratch memory. The kernels load and store 16 bytes at a time: tensors that do not begin at such
+// an address, as slices of an array, have places that do meanwhile, and so have inputs that an
+// output shares memory with.
+void on_gpu(Tensors& in, Tensors& out, int64 bytes, const mxnet::ext::OpResource& resource,
+            const std::function<void(const Gpu&)>& body);
 
 template <typename Op>
 MXReturnValue forward_gpu(const Attributes& attributes, Tensors* in, Tensors* out,
                           const mxnet::ext::OpResource& resource) {
   return guarded(Op::kName, [&] {
     const Op op = make<Op>(attributes);
-    op.forward(gpu_of(*in, op.workspace(*in), resource), *in, *out);
+    on_gpu(*in, *out, op.workspace(*in), resource,
+           [&](const Gpu& gpu) { op.forward(gpu, *in, *out); });
   });
 }
 
@@ -211,7 +229,8 @@ MXReturnValue backward_gpu(const Attributes& attributes, Tensors* in, Tensors* o
                            const mxnet::ext::OpResource& resource) {
   return guarded(Op::kName, [&] {
     const Op op = make<Op>(attributes);
-    op.backward(gpu_of(*in, op.backward_workspace(*in), resource), *in, *out);
+    on_gpu(*in, *out, op.backward_workspace(*in), resource,
+           [&](const Gpu& gpu) { op.backward(gpu, *in, *out); });
   });
 }
 #endif

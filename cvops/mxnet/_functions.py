@@ -181,7 +181,6 @@ def functions_for(module: str, operator: Operator) -> Callable[..., Any]:
 
 def register() -> None:
     """Put the functions where models look for them."""
-    _mxnet_library.library()
     array, symbol = ["out", "name"], ["name", "attr", "out"]
     for operator in OPERATORS:
         nd, sym = _for_arrays(operator), _for_symbols(operator)
@@ -196,7 +195,6 @@ def register() -> None:
             describe(function, own, operator, modules[0], tail)
             for module in modules:
                 setattr(module, own, function)
-    _tell_amp()
 
 
 def _tell_amp() -> None:
@@ -218,4 +216,6 @@ def _tell_amp() -> None:
             amp.amp.list_widest_type_cast = own
 
 
+_mxnet_library.library()
 register()
+_tell_amp()

@@ -77,14 +77,39 @@ def _change(wanted: bool | None = None, opened: int = 0) -> None:
         _wanted = _wanted if wanted is None else wanted
         _open += opened
         if is_installed() and not before:
-            _places[:] = _find()
-            for place in _places:
-                setattr(place.module, place.name, place.ours)
+            _put()
         elif before and not is_installed():
-            for place in _places:
-                # What has been put around ours since (AMP does) stays, and ours gives way in it.
-                if getattr(place.module, place.name) is place.ours:
-                    setattr(place.module, place.name, place.theirs)
+            _give_back()
+
+
+def _put() -> None:
+    _places[:] = _find()
+    for place in _places:
+        setattr(place.module, place.name, place.ours)
+
+
+def _give_back() -> None:
+    for place in _places:
+        # What has been put around ours since (AMP does) stays, and ours gives way in it.
+        if getattr(place.module, place.name) is place.ours:
+            setattr(place.module, place.name, place.theirs)
+
+
+def _loading_library(theirs: Any) -> Callable[..., Any]:
+    """``mx.library.load``, which makes the functions of all operators anew, so ours again after."""
+
+    @functools.wraps(theirs)
+    def load(*args: Any, **kwargs: Any) -> None:
+        with _lock:
+            try:
+                theirs(*args, **kwargs)
+            finally:
+                _functions.register()
+                if is_installed():
+                    _give_back()
+                    _put()
+
+    return load
 
 
 def _find() -> list[_Place]:
@@ -209,3 +234,6 @@ def _loading(theirs: Any) -> Callable[..., Any]:
         return type(symbol)(handle)
 
     return load
+
+
+mx.library.load = _loading_library(mx.library.load)

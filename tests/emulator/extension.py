@@ -54,14 +54,13 @@ def build_operators(bindings_dir: Path | str, kernels_dir: Path | str, wheel: Pa
 
     ``wheel`` is the folder of the MXNet that is to load the library.
     """
-    border = wheel / "src" / "lib_api.cc"
-    headers = [(wheel / "include" / "mxnet" / "lib_api.h").read_text("utf-8")]
-    flags = [f"-isystem{wheel / 'include'}", "-fvisibility=default"]
+    border = [wheel / "include" / "mxnet" / "lib_api.h", wheel / "src" / "lib_api.cc"]
+    flags = [f"-isystem{wheel}", f"-isystem{wheel / 'include'}", "-fvisibility=default"]
     return _link(
         "operators_emulated",
         ".so",
         [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()],
-        [("mxnet/*.cpp", flags, headers), (border, flags, headers)],
+        [("mxnet/*.cpp", flags, [path.read_text("utf-8") for path in border])],
     )
 
 
