@@ -2,8 +2,8 @@
 
 MXNet 1.9.1, its last release, was written against NumPy 1.16 and Python 3.8, and
 reads at import names that both have since dropped. Nothing of that needs to touch
-NumPy itself: the modules of MXNet, and they alone, are loaded with an ``import``
-of their own, which hands them NumPy with the old names added.
+NumPy itself: the modules of MXNet, and of GluonCV when it comes after, are loaded
+with an ``import`` of their own, which hands them NumPy with the old names added.
 """
 
 from __future__ import annotations
@@ -27,10 +27,15 @@ import numpy as np
 
 from cvops import _cuda11
 
-#: What MXNet reads from NumPy and NumPy no longer has, or will not for long.
+#: The packages that are imported so: GluonCV is of the same time, and reads the same names.
+_OLD = ("mxnet", "gluoncv")
+
+#: What they read from NumPy and NumPy no longer has, or will not for long.
 _CONSTANTS = {
     "bool": np.bool_,
     "int": int,
+    "float": float,
+    "object": object,
     "Inf": np.inf,
     "PINF": np.inf,
     "NINF": -np.inf,
@@ -54,7 +59,7 @@ _GONE = {"mirr", "msort", "npv", "pmt", "ppmt", "pv", "rate"}
 
 
 class _OldNumPy(types.ModuleType):
-    """NumPy, with the names that MXNet 1.9.1 expects of it."""
+    """NumPy, with the names that code of MXNet's time expects of it."""
 
     def __init__(self) -> None:
         super().__init__("numpy")
@@ -106,7 +111,7 @@ _PROVIDED: dict[str, Any] = {
 def _import(
     name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
 ) -> Any:
-    """``__import__`` as the modules of MXNet see it."""
+    """``__import__`` as those modules see it."""
     if level == 0 and name in _PROVIDED:
         return _PROVIDED[name]
     return builtins.__import__(name, globals, locals, fromlist, level)
@@ -124,7 +129,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        if name.partition(".")[0] != "mxnet":
+        if name.partition(".")[0] not in _OLD:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec and isinstance(spec.loader, importlib.machinery.SourceFileLoader):

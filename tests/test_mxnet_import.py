@@ -60,6 +60,32 @@ mxnet.test_utils.assert_almost_equal(x, x)
     )
 
 
+def test_gluoncv_is_imported_as_mxnet_is(tmp_path):
+    """It writes np.float, and asks distutils for versions."""
+    package = tmp_path / "gluoncv"
+    package.mkdir()
+    (package / "__init__.py").write_text("from . import anchor")
+    (package / "anchor.py").write_text(
+        """
+from distutils.version import LooseVersion
+import numpy as np
+sizes = np.array([1], dtype=np.float)
+new = LooseVersion("1.9.1") >= LooseVersion("1.4.0")
+"""
+    )
+    out = python(
+        f"""
+import sys
+sys.path.insert(0, {str(tmp_path)!r})
+{WITH_MXNET}
+from gluoncv import anchor
+print(anchor.sizes.dtype, anchor.new)
+assert "float" not in set(dir(numpy)) - before
+"""
+    )
+    assert out == "float64 True\n"
+
+
 def test_record_with_an_array_for_a_label():
     python(
         WITH_MXNET

@@ -142,6 +142,27 @@ def test_what_mxnet_gives(mx, operators, op):
         np.testing.assert_allclose(ours, mxnets, rtol=3e-7 if op.startswith("Multi") else 0)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"force_suppress": True},  # without id_index, as in GluonCV's region proposals
+        {"force_suppress": False, "id_index": -1},
+        {"background_id": 0},
+        {"topk": 0},
+        {"overlap_thresh": 2.0},
+        {"valid_thresh": 0.5},
+        {"in_format": "center"},
+        {"out_format": "center"},
+    ],
+    ids=str,
+)
+def test_every_option_alone(mx, operators, option):
+    data = array(mx, CASES["box_nms"][0][0])
+    got = mx.nd.contrib.cvops_box_nms(data, **option)
+    want = mx.nd.contrib.box_nms(data, **option)
+    np.testing.assert_array_equal(got.asnumpy(), want.asnumpy())
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("op", OPS)
 def test_arrays_of_mx_np(mx, operators, op, mode):

@@ -19,7 +19,7 @@ struct BoxNms : Operator {
               id = o.integer("id_index", -1);
     const int in_format = o.choice("in_format", {"corner", "center"});
     const int out_format = o.choice("out_format", {"corner", "center"});
-    const bool by_class = id >= 0 && !o.boolean("force_suppress", false);
+    const bool by_class = !o.boolean("force_suppress", false) && id >= 0;
     options = {{0, score, coord, std::max(id, -1)},
                {o.number("overlap_thresh", 0.5), false, by_class, in_format == 1},
                o.number("valid_thresh", 0),
