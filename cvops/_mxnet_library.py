@@ -39,7 +39,10 @@ class Library(NamedTuple):
 
 def compiler() -> list[str]:
     """The command of the C++ compiler: that of the environment variable CXX, or g++."""
-    return shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    try:
+        return shlex.split(os.environ.get("CXX", "")) or ["g++"]
+    except ValueError as error:
+        raise ImportError(f"CXX={os.environ['CXX']!r} is not a command: {error}") from error
 
 
 def wheel() -> Path:
@@ -122,8 +125,15 @@ def build() -> Path:
     path, sources, flags, core = recipe()
     if path.exists():
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(dir=path.parent)
+    except OSError as error:
+        raise ImportError(
+            f"cvops.mxnet keeps its operators for MXNet in {path.parent}, which cannot be written "
+            f"({error.strerror}): name another folder in the environment variable CVOPS_CACHE_DIR"
+        ) from error
+    with temporary as folder:
 
         def compile_object(source: Path) -> Path:
             made = Path(folder, f"{source.stem}.o")

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -667,6 +668,21 @@ except ImportError as error:
     )
     assert "apt-get install g++" in done.stdout, done.stderr
     assert "take MXNet's arrays without it" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"CXX": 'g++ "'}, "CXX='g++ \"' is not a command: No closing quotation"),
+        ({"CVOPS_CACHE_DIR": "{file}/x"}, "cannot be written .* CVOPS_CACHE_DIR"),
+    ],
+)
+def test_an_environment_it_cannot_build_in(operators, tmp_path, environment, message):
+    file = tmp_path / "file"
+    file.touch()
+    environment = {key: value.format(file=file) for key, value in environment.items()}
+    done = python("import cvops.mxnet", **{"CVOPS_CACHE_DIR": str(tmp_path), **environment})
+    assert re.search(f"ImportError: .*{message}", done.stderr), done.stderr
 
 
 def test_an_exported_model_needs_the_import(mx, operators, tmp_path):
