@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +149,14 @@ def test_blocks_of_it_nest_and_overlap(mx, operators):
     with operators.installed():
         pass
     assert mx.nd.contrib.box_iou is not before
+
+
+def test_functions_of_the_same_name_elsewhere_are_left(mx, operators, monkeypatch):
+    module = types.ModuleType("mxnet.contrib.onnx.translations")
+    module.roi_pooling = lambda attrs, inputs, proto: "a translation"
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with operators.installed():
+        assert module.roi_pooling({}, [], None) == "a translation"
 
 
 def test_given_back_after_an_error(mx, operators):

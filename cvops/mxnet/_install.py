@@ -27,6 +27,13 @@ class _Place(NamedTuple):
     ours: Any
 
 
+#: Where MXNet has its operators' functions. Other modules have functions of the same names: those
+#: of ONNX's operators, for one.
+_HOMES = (
+    *("mxnet.ndarray", "mxnet.symbol", "mxnet.numpy_extension"),
+    *("mxnet.contrib.ndarray", "mxnet.contrib.symbol"),
+)
+
 _lock = threading.RLock()
 _places: list[_Place] = []
 #: Whether install() was called, and how many installed() are open.
@@ -117,7 +124,7 @@ def _find() -> list[_Place]:
     places = []
     gpu_graphs_stay = _only_on_the_cpu()
     for name, module in sorted(sys.modules.items()):
-        if name.partition(".")[0] != "mxnet" or ".gen_" in name:
+        if not name.startswith(_HOMES) or ".gen_" in name:
             continue
         symbolic = ".symbol" in name
         if symbolic and gpu_graphs_stay:
