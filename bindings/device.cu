@@ -1,5 +1,4 @@
 #include "device.h"
-
 #include "launch.h"
 
 namespace cvops::cuda {
