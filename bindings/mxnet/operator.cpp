@@ -1,5 +1,8 @@
 #include "operator.h"
 
+#include <locale.h>
+#include <stdlib.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -51,7 +54,7 @@ static std::string trimmed(const std::string& s) {
 }
 
 // Whether all of `given` is a number that a float can hold, whatever the process's locale; NaN is
-// not.
+// not. MXNet has the options parsed several times in each call, so no streams here.
 static bool parse(const std::string& given, double* out) {
   const std::string s = trimmed(given);
   for (const char* infinity : {"inf", "+inf", "-inf"}) {
@@ -61,10 +64,12 @@ static bool parse(const std::string& given, double* out) {
       return true;
     }
   }
-  std::istringstream stream(s);
-  stream.imbue(std::locale::classic());
-  return stream >> *out && stream.peek() == std::char_traits<char>::eof() &&
-         std::abs(*out) <= std::numeric_limits<float>::max();
+  // strtod would take hexadecimal numbers and names too.
+  if (s.empty() || s.find_first_not_of("0123456789+-.eE") != std::string::npos) return false;
+  static const locale_t classic = newlocale(LC_ALL_MASK, "C", nullptr);
+  char* end = nullptr;
+  *out = strtod_l(s.c_str(), &end, classic);
+  return *end == '\0' && std::abs(*out) <= std::numeric_limits<float>::max();
 }
 
 static std::string number_text(double x) {
@@ -118,11 +123,11 @@ std::vector<float> Options::numbers(const char* name, std::vector<double> fallba
     if (!s.empty() && s.back() == ',') s.pop_back();
   }
   std::vector<float> out;
-  std::istringstream items(s);
-  bool ok = s.empty() || s.back() != ',';
-  for (std::string item; ok && std::getline(items, item, ',');) {
+  bool ok = true;
+  for (size_t begin = 0, end; ok && begin <= s.size(); begin = end + 1) {
+    end = std::min(s.find(',', begin), s.size());
     double x = 0;
-    ok = parse(item, &x);
+    ok = parse(s.substr(begin, end - begin), &x);
     out.push_back((float)x);
   }
   if (!ok || out.empty() || (length && out.size() != length)) {
