@@ -91,15 +91,13 @@ float Options::number(const char* name, double fallback, double low, double high
   return (float)x;
 }
 
-int Options::integer(const char* name, int fallback, int low) {
+int Options::integer(const char* name, int fallback) {
   const std::string* given = find(name);
   if (!given) return fallback;
   double x;
-  const bool ok = parse(*given, &x) && x == (double)(int64)x && x >= low &&
+  const bool ok = parse(*given, &x) && x == std::floor(x) && x >= std::numeric_limits<int>::min() &&
                   x <= std::numeric_limits<int>::max();
-  if (!ok) {
-    refuse(name, low > 0 ? "an integer from " + std::to_string(low) + " on" : "an integer");
-  }
+  if (!ok) refuse(name, "an integer");
   return (int)x;
 }
 

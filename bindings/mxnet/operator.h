@@ -39,7 +39,7 @@ class Options {
   explicit Options(const Attributes& given) : given_(given) {}
 
   float number(const char* name, double fallback, double low = -kInfinity, double high = kInfinity);
-  int integer(const char* name, int fallback, int low = std::numeric_limits<int>::min());
+  int integer(const char* name, int fallback);
   bool boolean(const char* name, bool fallback);
   // One number or more, in brackets or not; exactly `length` if that is not 0.
   std::vector<float> numbers(const char* name, std::vector<double> fallback, size_t length = 0);

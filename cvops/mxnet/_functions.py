@@ -131,6 +131,13 @@ def _names() -> Any:
     return current.value
 
 
+def from_json(text: str, kind: type) -> Any:
+    """A symbol of that kind from its JSON, by no function that :func:`install` replaces."""
+    handle = mx.base.SymbolHandle()
+    mx.base.check_call(mx.base._LIB.MXSymbolCreateFromJSON(text.encode(), ctypes.byref(handle)))
+    return kind(handle)
+
+
 def for_np_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of legacy arrays as one of ``mx.np`` arrays."""
     return _converted(function, mx.np.ndarray, "as_nd_ndarray", "as_np_ndarray")

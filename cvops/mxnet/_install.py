@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import sys
 import threading
@@ -235,10 +234,7 @@ def _loading(theirs: Any) -> Callable[..., Any]:
         text = symbol.tojson() if is_installed() else ""
         if not _symbols.suits(text):
             return symbol
-        handle = mx.base.SymbolHandle()
-        ours = _symbols.convert_symbol(text).encode()
-        mx.base.check_call(mx.base._LIB.MXSymbolCreateFromJSON(ours, ctypes.byref(handle)))
-        return type(symbol)(handle)
+        return _functions.from_json(_symbols.convert_symbol(text), type(symbol))
 
     return load
 

@@ -6,12 +6,11 @@ know those of all its inputs. It never asks ours then: MXNet's operators stand i
 
 from __future__ import annotations
 
-import ctypes
 import functools
 from typing import Any
 
 from cvops import _symbols
-from cvops.mxnet._functions import mx
+from cvops.mxnet._functions import from_json, mx
 
 
 def _stand_in(symbol: Any) -> Any:
@@ -19,10 +18,7 @@ def _stand_in(symbol: Any) -> Any:
     text = symbol.tojson()
     if '"_contrib_cvops_' not in text:
         return symbol
-    handle = mx.base.SymbolHandle()
-    json_text = _symbols.for_shapes(text).encode()
-    mx.base.check_call(mx.base._LIB.MXSymbolCreateFromJSON(json_text, ctypes.byref(handle)))
-    return type(symbol)(handle)
+    return from_json(_symbols.for_shapes(text), type(symbol))
 
 
 def guard() -> None:
