@@ -17,33 +17,35 @@ void cpu::box_nms(float* out, int* index, const float* data, int64 batch, int64 
     for (int64 b = 0; index && b < batch; ++b) std::iota(index + b * num, index + (b + 1) * num, 0);
     return;
   }
-  std::vector<std::vector<uint64>> keys(batch);
-  std::vector<SortedBoxes> sorted(batch);
-  parallel_for(batch, 50.0 * num, [&](int64 b) {
+  for_each_image(batch, 100.0 * num, [&](int64 b, int threads) {
     const float* rows = data + b * num * width;
+    const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
+    int64 count = 0;
     for (int64 i = 0; i < num; ++i) {
       const float* row = rows + i * width;
-      if (nms_is_valid(row, columns, options.valid_thresh, options.background_id)) {
-        keys[b].push_back(sort_key(row[columns.score], (uint32)i));
-      }
+      keys[count] = sort_key(row[columns.score], (uint32)i);
+      count += nms_is_valid(row, columns, options.valid_thresh, options.background_id);
     }
-    sort_keys(keys[b]);
-    keys[b].resize(std::min<size_t>(keys[b].size(), options.limit));
-    for (uint64 key : keys[b]) {
-      const float* row = rows + index_of(key) * width;
-      sorted[b].boxes.push_back(nms_box(row, columns, options.rule.center));
-      sorted[b].classes.push_back(columns.id < 0 ? 0 : truncated(row[columns.id]));
+    const uint64* sorted = sort_keys(keys.get(), other.get(), count, options.limit);
+    count = std::min<int64>(count, options.limit);
+    const auto boxes = scratch<SizedBox>(count);
+    const auto classes = scratch<int>(count);
+    for (int64 i = 0; i < count; ++i) {
+      const float* row = rows + index_of(sorted[i]) * width;
+      boxes[i] = nms_box(row, columns, options.rule.center);
+      classes[i] = columns.id < 0 ? 0 : truncated(row[columns.id]);
     }
-  });
-  suppress(sorted, options.rule);
-  parallel_for(batch, 5.0 * num, [&](int64 b) {
+    const auto kept = scratch<uint8_t>(count);
+    suppress(kept.get(), boxes.get(), classes.get(), (int)count, options.rule, threads);
+
     float* to = out + b * num * width;
     int* at = index ? index + b * num : nullptr;
-    for (size_t i = 0; i < keys[b].size(); ++i) {
-      if (!sorted[b].kept[i]) continue;
-      const int from = (int)index_of(keys[b][i]);
-      const float* row = data + (b * num + from) * width;
-      for (int c = 0; c < width; ++c) *to++ = nms_converted(row, columns, options.conversion, c);
+    for (int64 i = 0; i < count; ++i) {
+      if (!kept[i]) continue;
+      const int from = (int)index_of(sorted[i]);
+      const float* row = rows + from * width;
+      for (int c = 0; c < width; ++c) to[c] = nms_converted(row, columns, options.conversion, c);
+      to += width;
       if (index) *at++ = from;
     }
     std::fill(to, out + (b + 1) * num * width, -1.0f);

@@ -1,10 +1,11 @@
 // What box_nms and multibox_detection share: the order of the boxes, and their suppression.
 #pragma once
 #include <cstdint>
-#include <vector>
+#include <memory>
 
 #include "nms_rule.cuh"
 #include "order.cuh"
+#include "parallel.h"
 #include "workspace.h"
 
 struct CUstream_st;
@@ -16,18 +17,29 @@ constexpr int64 kMostRows = 65535 * (int64)kCompactTile;
 
 namespace cpu {
 
-// Sorts keys whose indices ascend.
-void sort_keys(std::vector<uint64>& keys);
+// Scratch memory, as it comes.
+template <typename T>
+std::unique_ptr<T[]> scratch(int64 num) {
+  return std::unique_ptr<T[]>(new T[num]);
+}
 
-// Boxes in the order of the sort, and which of them are kept.
-struct SortedBoxes {
-  std::vector<SizedBox> boxes;
-  std::vector<int> classes;
-  std::vector<uint8_t> kept;
-};
+// The least `most` of `num` keys, whose indices ascend, in ascending order: in one of the two
+// arrays, both of which are used up.
+const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 most);
 
-// Sets `kept` of each item of a batch.
-void suppress(std::vector<SortedBoxes>& batch, NmsRule rule);
+// Sets which of `num` boxes, in the order of the sort, are kept. `classes` is not read if the rule
+// does not go by them.
+void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,
+              int threads);
+
+// Calls body(b, threads) for each image of a batch; it may use as many threads. `cost` is a guess
+// at the nanoseconds of one. Images that are fewer than the threads come one after the other.
+template <typename Body>
+void for_each_image(int64 batch, double cost, const Body& body) {
+  const int threads = num_threads();
+  if (batch >= threads) return parallel_for(batch, cost, [&](int64 b) { body(b, 1); });
+  for (int64 b = 0; b < batch; ++b) body(b, threads);
+}
 
 }  // namespace cpu
 
