@@ -1,6 +1,7 @@
 #include "multibox_detection.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "nms.h"
 #include "parallel.h"
@@ -9,19 +10,46 @@
 namespace cvops {
 namespace {
 
+// As many anchors are scored by one thread at a time.
 constexpr int kTile = 1024;
 
-// The best class of `count` anchors from `prob` on (that of class 1), the first of equals; -1 where
-// none is above -1.
-void best_classes(float* __restrict__ score, int* __restrict__ id, const float* __restrict__ prob,
-                  int64 classes, int64 num, int count) {
-  std::fill(score, score + count, -1.0f);
-  std::fill(id, id + count, -1);
-  for (int64 c = 1; c < classes; ++c, prob += num) {
-    for (int i = 0; i < count; ++i) {
-      bool better = prob[i] > score[i];
-      score[i] = better ? prob[i] : score[i];
-      id[i] = better ? (int)c - 1 : id[i];
+// As many anchors are scored side by side, as vectors, so that the best scores so far stay in
+// registers. On x86 they have AVX2's width: of wider ones the compiler makes scalars where it
+// cannot have them whole.
+constexpr int kLanes = 32;
+#ifdef __x86_64__
+constexpr int kWidth = 8;
+#else
+constexpr int kWidth = 4;
+#endif
+constexpr int kVectors = kLanes / kWidth;
+typedef float FloatVector __attribute__((vector_size(4 * kWidth)));
+typedef int IntVector __attribute__((vector_size(4 * kWidth)));
+
+// The best class of each of `count` anchors, the first of equals; -1 where none is above -1. The
+// scores of the first class are at `prob`, those of the others `stride` apart.
+void best_classes(float* score, int* id, const float* prob, int classes, int64 stride, int count) {
+  int first = 0;
+  for (; first + kLanes <= count; first += kLanes) {
+    FloatVector best[kVectors];
+    IntVector at[kVectors];
+    for (int v = 0; v < kVectors; ++v) best[v] = FloatVector{} - 1, at[v] = IntVector{} - 1;
+    for (int c = 0; c < classes; ++c) {
+      for (int v = 0; v < kVectors; ++v) {
+        FloatVector p;
+        std::memcpy(&p, prob + c * stride + first + v * kWidth, sizeof p);
+        at[v] = p > best[v] ? IntVector{} + c : at[v];
+        best[v] = p > best[v] ? p : best[v];
+      }
+    }
+    std::memcpy(score + first, best, sizeof best);
+    std::memcpy(id + first, at, sizeof at);
+  }
+  for (; first < count; ++first) {
+    score[first] = -1, id[first] = -1;
+    for (int c = 0; c < classes; ++c) {
+      const float p = prob[c * stride + first];
+      if (p > score[first]) score[first] = p, id[first] = c;
     }
   }
 }
@@ -34,28 +62,27 @@ struct Candidates {
   int64 num = 0;
 };
 
-// Some anchors and offsets as arrays of fields, so that the compiler makes a vector of each.
-struct Block {
+// Some boxes as arrays of fields, so that the compiler makes a vector of each.
+struct Boxes {
   static constexpr int kMost = 256;
-  float x1[kMost], y1[kMost], x2[kMost], y2[kMost], x[kMost], y[kMost], w[kMost], h[kMost];
+  float x1[kMost], y1[kMost], x2[kMost], y2[kMost];
+
+  void set(int i, Box b) { x1[i] = b.x1, y1[i] = b.y1, x2[i] = b.x2, y2[i] = b.y2; }
+  Box operator[](int i) const { return {x1[i], y1[i], x2[i], y2[i]}; }
 };
 
+template <bool kClip>
 void decode(Box* boxes, const int* anchor_of, int64 count, const float* anchors,
-            const float* offsets, Variances variances, bool clip) {
-  Block k;
-  for (; count > 0; boxes += Block::kMost, anchor_of += Block::kMost, count -= Block::kMost) {
-    const int num = (int)std::min<int64>(count, Block::kMost);
+            const float* offsets, Variances variances) {
+  Boxes from, by, to;
+  for (int64 first = 0; first < count; first += Boxes::kMost) {
+    const int num = (int)std::min<int64>(count - first, Boxes::kMost);
     for (int i = 0; i < num; ++i) {
-      const Box a = load_box(anchors, anchor_of[i]), o = load_box(offsets, anchor_of[i]);
-      k.x1[i] = a.x1, k.y1[i] = a.y1, k.x2[i] = a.x2, k.y2[i] = a.y2;
-      k.x[i] = o.x1, k.y[i] = o.y1, k.w[i] = o.x2, k.h[i] = o.y2;
+      from.set(i, load_box(anchors, anchor_of[first + i]));
+      by.set(i, load_box(offsets, anchor_of[first + i]));
     }
-    for (int i = 0; i < num; ++i) {
-      const float four[] = {k.x[i], k.y[i], k.w[i], k.h[i]};
-      const Box b = detection_box({k.x1[i], k.y1[i], k.x2[i], k.y2[i]}, four, variances, clip);
-      k.x1[i] = b.x1, k.y1[i] = b.y1, k.x2[i] = b.x2, k.y2[i] = b.y2;
-    }
-    for (int i = 0; i < num; ++i) boxes[i] = {k.x1[i], k.y1[i], k.x2[i], k.y2[i]};
+    for (int i = 0; i < num; ++i) to.set(i, detection_box(from[i], by[i], variances, kClip));
+    for (int i = 0; i < num; ++i) boxes[first + i] = to[i];
   }
 }
 
@@ -65,7 +92,7 @@ Candidates candidates(Predictions in, int64 image, const DetectionOptions& optio
   auto score_tile = [&](int64 tile) {
     const int64 first = tile * kTile;
     const float* prob = in.cls_prob + (image * in.classes + 1) * in.num + first;
-    simd<best_classes>(&c.score[first], &c.id[first], prob, in.classes, in.num,
+    simd<best_classes>(&c.score[first], &c.id[first], prob, (int)in.classes - 1, in.num,
                        (int)std::min<int64>(kTile, in.num - first));
   };
   const int64 tiles = ceil_div(in.num, kTile);
@@ -81,8 +108,12 @@ Candidates candidates(Predictions in, int64 image, const DetectionOptions& optio
     c.num += id >= 0 && !(score < options.threshold);
   }
   c.box = cpu::scratch<Box>(c.num);
-  simd<decode>(c.box.get(), c.anchor.get(), c.num, in.anchors, in.loc_pred + image * 4 * in.num,
-               options.variances, options.clip);
+  const float* offsets = in.loc_pred + image * 4 * in.num;
+  if (options.clip) {
+    simd<decode<true>>(c.box.get(), c.anchor.get(), c.num, in.anchors, offsets, options.variances);
+  } else {
+    simd<decode<false>>(c.box.get(), c.anchor.get(), c.num, in.anchors, offsets, options.variances);
+  }
   return c;
 }
 

@@ -18,14 +18,14 @@ CVOPS_HD float detection_clip(float x) {
   return below_one > 0 ? below_one : 0.0f;
 }
 
-// The box that `offsets` (four numbers) describe from an anchor. The order of operations is
-// MXNet's.
-CVOPS_HD Box detection_box(Box anchor, const float* offsets, Variances variances, bool clip) {
+// The box that `offsets` describe from an anchor: their four numbers are those of x, y, width and
+// height. The order of operations is MXNet's.
+CVOPS_HD Box detection_box(Box anchor, Box offsets, Variances variances, bool clip) {
   float width = anchor.x2 - anchor.x1, height = anchor.y2 - anchor.y1;
-  float x = offsets[0] * variances.x * width + (anchor.x1 + anchor.x2) / 2;
-  float y = offsets[1] * variances.y * height + (anchor.y1 + anchor.y2) / 2;
-  float half_width = exp_of(offsets[2] * variances.w) * width / 2;
-  float half_height = exp_of(offsets[3] * variances.h) * height / 2;
+  float x = offsets.x1 * variances.x * width + (anchor.x1 + anchor.x2) / 2;
+  float y = offsets.y1 * variances.y * height + (anchor.y1 + anchor.y2) / 2;
+  float half_width = exp_of(offsets.x2 * variances.w) * width / 2;
+  float half_height = exp_of(offsets.y2 * variances.h) * height / 2;
   Box b = {x - half_width, y - half_height, x + half_width, y + half_height};
   if (clip) {
     b = {detection_clip(b.x1), detection_clip(b.y1), detection_clip(b.x2), detection_clip(b.y2)};
@@ -79,8 +79,7 @@ extern "C" __global__ void __launch_bounds__(256)
   const int64 at = (int64)batch * num + i;
   const int anchor = index_of(keys[at]);
   const Box offsets = load_box(loc_pred, (int64)batch * num + anchor);
-  const float four[] = {offsets.x1, offsets.y1, offsets.x2, offsets.y2};
-  const Box b = detection_box(load_box(anchors, anchor), four, variances, clip);
+  const Box b = detection_box(load_box(anchors, anchor), offsets, variances, clip);
   reinterpret_cast<float4*>(boxes)[at] = make_float4(b.x1, b.y1, b.x2, b.y2);
   areas[at] = signed_area(b);
   classes[at] = ids[(int64)batch * num + anchor];
@@ -117,8 +116,7 @@ extern "C" __global__ void __launch_bounds__(256)
       b = load_box(boxes, at);
     } else {
       const Box offsets = load_box(loc_pred, (int64)batch * num + anchor);
-      const float four[] = {offsets.x1, offsets.y1, offsets.x2, offsets.y2};
-      b = detection_box(load_box(anchors, anchor), four, variances, clip);
+      b = detection_box(load_box(anchors, anchor), offsets, variances, clip);
     }
   }
   float2* row = reinterpret_cast<float2*>(out) + 3 * at;  // 24 bytes, aligned to 8
