@@ -72,11 +72,11 @@ namespace {
 
 
 // As many kept boxes are compared with a box at once.
-constexpr int kGroup = 8;
+constexpr int kGroup = 16;
 // A grid has at most a cell for as many boxes.
 constexpr int kBoxesPerCell = 2;
-// Fewer boxes are compared without one.
-constexpr int kLeastForGrid = 64;
+// A grid pays if it spares a box the comparison with as many others.
+constexpr int kLeastSpared = 300;
 // With several threads, as many boxes are settled at a time.
 constexpr int kBlock = 1024;
 // What an overlap must exceed where none will do, and where any will.
@@ -134,38 +134,10 @@ struct Sample {
   double positions[kMost], sides[kMost];
   int num = 0;
 
+  // A side's position is the sum of its two ends: twice its center.
   void add(float low, float high) {
     positions[num] = (double)low + high;
     sides[num++] = (double)high - low;
-  }
-
-};
-
-// The cells of a grid along one axis. Positions are sums of a side's two ends: twice its center. All
-// that lies beyond the first or the last cell counts to it.
-struct Axis {
-  double first = 0, length = 0;  // where most of the boxes lie
-  double cells = 1;
-  double longest_side = 0;
-
-  // The middle three quarters of the positions, and a third more; cells as long as the median
-  // side. Only the time depends on it. It reorders the sample.
-  void divide(Sample& sample) {
-    if (sample.num < 2) return;
-    double* positions = sample.positions;
-    double *low = positions + sample.num / 8, *high = positions + (sample.num - 1 - sample.num / 8);
-    double *end = positions + sample.num, *side = sample.sides + sample.num / 2;
-    std::nth_element(positions, low, end);
-    std::nth_element(low + 1, high, end);
-    std::nth_element(sample.sides, side, sample.sides + sample.num);
-    length = (*high - *low) * 4 / 3;
-    first = *low - length / 8;
-    cells = std::max(1.0, length / (2 * *side));
-  }
-
-  int cell(double position) const {
-    const double at = (position - first) * (cells / length);
-    return at > 0 ? (int)std::min(at, cells - 1) : 0;
   }
 };
 
@@ -173,12 +145,58 @@ struct Range {
   int begin, end;
 };
 
-// The cells of those boxes that may suppress one with that side, or be suppressed by it.
-CVOPS_INLINE Range cells_near(const Axis& axis, float low, float high, double of_side) {
-  const double position = (double)low + high, side = (double)high - low;
-  const double reach = std::min(2 * of_side * side, 1.01 * (side + axis.longest_side));
-  return {axis.cell(position - reach), axis.cell(position + reach) + 1};
-}
+// The cells of a grid along one axis. All that lies beyond the first or the last counts to it.
+struct Axis {
+  int cells = 1;
+  double first = 0, length = 0;  // where most of the boxes lie
+  double side = 0;               // most sides are about as long
+  double longest_side = 0;
+  double cells_per_unit = 0;
+
+  // Only the time that all takes depends on what a sample tells. This reorders it.
+  void find(Sample& sample) {
+    if (sample.num < 2) return;
+    double *low = sample.positions + sample.num / 8, *end = sample.positions + sample.num,
+           *high = end - 1 - sample.num / 8;
+    std::nth_element(sample.positions, low, end);
+    std::nth_element(low + 1, high, end);
+    length = (*high - *low) * 4 / 3;  // they are the middle three quarters
+    first = *low - length / 8;
+    std::nth_element(sample.sides, sample.sides + sample.num / 2, sample.sides + sample.num);
+    side = sample.sides[sample.num / 2];
+    longest_side = *std::max_element(sample.sides, sample.sides + sample.num);
+  }
+
+  // As many cells as there would be if they were as long as most sides.
+  double natural_cells() const { return std::max(1.0, length / (2 * side)); }
+
+  void divide(double into) {
+    cells = (int)into;
+    cells_per_unit = length > 0 ? cells / length : 0;
+  }
+
+  int cell(double position) const {
+    const double at = (position - first) * cells_per_unit;
+    return at > 0 ? (int)std::min(at, cells - 1.0) : 0;
+  }
+
+  // How far from a box's position those may be that suppress it, or that it suppresses. 1.01 stands
+  // for roundings.
+  double reach(double side, double of_side) const {
+    return std::min(2 * of_side * side, 1.01 * (side + longest_side));
+  }
+
+  // The cells where those are.
+  CVOPS_INLINE Range near(float low, float high, double of_side) const {
+    const double position = (double)low + high, far = reach((double)high - low, of_side);
+    return {cell(position - far), cell(position + far) + 1};
+  }
+
+  // The part of all cells that this is for most boxes.
+  double share(double of_side) const {
+    return std::min(1.0, 2 * reach(side, of_side) / length + 1.0 / cells);
+  }
+};
 
 // The suppression of boxes among themselves: all of an image, or those of one class. Kept boxes are
 // filed by where they lie, in the cells of a grid, and a box is compared with those in the cells
@@ -191,7 +209,8 @@ struct Run {
   const Filter filter{rule};
 
   Axis x, y;
-  int cells = 1;
+  int cells = 1;  // that of kEverywhere, and those of the grid
+  double share = 1;  // of the filed boxes, as most others are compared with
   const std::unique_ptr<int[]> integers = scratch<int>(num + 3 * most_cells());
   int* const cell_of = integers.get();
   // Of each cell, where its boxes begin and end in the arrays below, and which of them are new.
@@ -208,30 +227,39 @@ struct Run {
   Run(const SizedBox* boxes, const int* order, int num, NmsRule rule)
       : boxes(boxes), order(order), num(num), rule(rule) {}
 
-  void make_grid() {
-    Sample x_sample, y_sample;
-    const int stride = (int)ceil_div(num, Sample::kMost);
-    for (int i = 0; i < num; ++i) {
-      const SizedBox& b = boxes[order[i]];
-      cell_of[i] = num < kLeastForGrid ? kEverywhere : filter.place_of(b, rule.center);
-      if (cell_of[i] != kSomewhere) continue;
-      x.longest_side = std::max(x.longest_side, (double)b.box.x2 - b.box.x1);
-      y.longest_side = std::max(y.longest_side, (double)b.box.y2 - b.box.y1);
-      if (i % stride == 0) x_sample.add(b.box.x1, b.box.x2), y_sample.add(b.box.y1, b.box.y2);
-    }
-    x.divide(x_sample), y.divide(y_sample);
-    const double most = most_cells() - 1, fewer = std::sqrt(std::max(1.0, x.cells * y.cells / most));
-    x.cells = (int)std::clamp(x.cells / fewer, 1.0, most);
-    y.cells = (int)std::clamp(y.cells / fewer, 1.0, most / x.cells);
-    cells = 1 + (int)(x.cells * y.cells);
+  int place(int i) const { return filter.place_of(boxes[order[i]], rule.center); }
 
+  // Finds a grid; its only cell is that of kEverywhere where more do not pay.
+  void make_grid() {
+    if (num < kLeastSpared || !filter.filters) return;
+    Sample of_x, of_y;
+    for (int i = 0, stride = (int)ceil_div(num, Sample::kMost); i < num; i += stride) {
+      if (place(i) != kSomewhere) continue;
+      const Box& b = boxes[order[i]].box;
+      of_x.add(b.x1, b.x2), of_y.add(b.y1, b.y2);
+    }
+    x.find(of_x), y.find(of_y);
+    const double most = most_cells() - 1, wide = x.natural_cells(), high = y.natural_cells();
+    const double fewer = std::sqrt(std::max(1.0, wide * high / most));
+    x.divide(std::clamp(wide / fewer, 1.0, most));
+    y.divide(std::clamp(high / fewer, 1.0, most / x.cells));
+    share = x.share(filter.of_side) * y.share(filter.of_side);
+    if (num * (1 - share) >= kLeastSpared) cells = 1 + x.cells * y.cells;
+  }
+
+  // Finds each box's cell, and makes room in the cells.
+  void place_all() {
     std::fill(begins, begins + cells, 0);
     for (int i = 0; i < num; ++i) {
-      if (cell_of[i] == kSomewhere) {
-        const Box& b = boxes[order[i]].box;
-        cell_of[i] = 1 + y.cell((double)b.y1 + b.y2) * (int)x.cells + x.cell((double)b.x1 + b.x2);
+      const Box& b = boxes[order[i]].box;
+      int cell = cells == 1 ? kEverywhere : place(i);
+      if (cell == kSomewhere) {
+        cell += y.cell((double)b.y1 + b.y2) * x.cells + x.cell((double)b.x1 + b.x2);
+        x.longest_side = std::max(x.longest_side, (double)b.x2 - b.x1);
+        y.longest_side = std::max(y.longest_side, (double)b.y2 - b.y1);
       }
-      if (cell_of[i] != kNowhere) ++begins[cell_of[i]];
+      cell_of[i] = cell;
+      if (cell != kNowhere) ++begins[cell];
     }
     for (int c = 0, before = 0; c < cells; ++c) before += std::exchange(begins[c], before);
     std::copy_n(begins, cells, news);
@@ -255,15 +283,16 @@ CVOPS_INLINE bool is_suppressed_by(const Run& run, int& at, int end, const Sized
                                    float least) {
   const float *x1 = run.x1, *y1 = run.y1, *x2 = run.x2, *y2 = run.y2, *lo = run.least_overlap;
   for (; at < end; at += kGroup) {
-    int passes = 0;
-    for (int i = at; i < at + kGroup; ++i) {
-      passes |= intersection({x1[i], y1[i], x2[i], y2[i]}, b.box, kCenter) > least + lo[i];
+    int passes[kGroup], any = 0;
+    for (int k = 0; k < kGroup; ++k) {
+      const int i = at + k;
+      passes[k] = intersection({x1[i], y1[i], x2[i], y2[i]}, b.box, kCenter) > least + lo[i];
+      any |= passes[k];
     }
-    if (!passes) continue;
-    for (int i = at; i < at + kGroup; ++i) {
-      const Box kept = {x1[i], y1[i], x2[i], y2[i]};
-      if (intersection(kept, b.box, kCenter) > least + lo[i] &&
-          suppresses({kept, run.area[i]}, b, run.rule)) {
+    if (!any) continue;
+    for (int k = 0; k < kGroup; ++k) {
+      const int i = at + k;
+      if (passes[k] && suppresses({{x1[i], y1[i], x2[i], y2[i]}, run.area[i]}, b, run.rule)) {
         return true;
       }
     }
@@ -281,13 +310,14 @@ CVOPS_INLINE bool is_suppressed(const Run& run, int i, const int* begins, const 
   const float least = run.filter.least_overlap(b.area);
   int at = begins[kEverywhere];
   if (is_suppressed_by<kCenter>(run, at, ends[kEverywhere], b, least)) return true;
-  Range columns = {0, (int)run.x.cells}, rows = {0, (int)run.y.cells};
+  if (run.cells == 1) return false;
+  Range columns = {0, run.x.cells}, rows = {0, run.y.cells};
   if (place != kEverywhere) {
-    columns = cells_near(run.x, b.box.x1, b.box.x2, run.filter.of_side);
-    rows = cells_near(run.y, b.box.y1, b.box.y2, run.filter.of_side);
+    columns = run.x.near(b.box.x1, b.box.x2, run.filter.of_side);
+    rows = run.y.near(b.box.y1, b.box.y2, run.filter.of_side);
   }
   for (int row = rows.begin; row < rows.end; ++row) {
-    const int first = kSomewhere + row * (int)run.x.cells;
+    const int first = kSomewhere + row * run.x.cells;
     at = 0;
     for (int cell = first + columns.begin; cell < first + columns.end; ++cell) {
       at = std::max(at, begins[cell]);
@@ -324,6 +354,7 @@ void suppress_run(uint8_t* kept, const SizedBox* boxes, const int* order, int nu
                   int threads) {
   Run run(boxes, order, num, rule);
   run.make_grid();
+  run.place_all();
   for (int i = 0; i < num; ++i) kept[order[i]] = 1;
   // On one thread all are settled at once; on several, blocks of them are first compared with what
   // is kept of the blocks before.
@@ -332,8 +363,7 @@ void suppress_run(uint8_t* kept, const SizedBox* boxes, const int* order, int nu
     const int end = std::min(num, first + block);
     if (first > 0) {
       constexpr int kPart = 32;
-      const double filed = (double)first / run.cells * 9;  // in about so many cells
-      parallel_for(ceil_div(end - first, kPart), kPart * (50 + 0.3 * filed), [&](int64 p) {
+      parallel_for(ceil_div(end - first, kPart), kPart * (50 + 0.1 * run.share * first), [&](int64 p) {
         const int begin = first + (int)p * kPart;
         simd<compare_with_old<kCenter>>(run, kept, begin, std::min(end, begin + kPart));
       });
