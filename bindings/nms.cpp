@@ -77,8 +77,10 @@ constexpr int kGroup = 16;
 constexpr int kBoxesPerCell = 2;
 // A grid pays if it spares a box the comparison with as many others.
 constexpr int kLeastSpared = 300;
-// With several threads, as many boxes are settled at a time.
+// As many boxes are settled at a time. Several threads compare them with those kept before, if each
+// box is compared with more than so many of those.
 constexpr int kBlock = 1024;
+constexpr int kLeastShared = 1000;
 // What an overlap must exceed where none will do, and where any will.
 constexpr float kInfinite = std::numeric_limits<float>::infinity();
 
@@ -210,10 +212,12 @@ struct Run {
 
   Axis x, y;
   int cells = 1;  // that of kEverywhere, and those of the grid
-  double share = 1;  // of the filed boxes, as most others are compared with
+  double share = 1;  // of the filed boxes: with so many are most others compared
+  int filed = 0;
   const std::unique_ptr<int[]> integers = scratch<int>(num + 3 * most_cells());
   int* const cell_of = integers.get();
-  // Of each cell, where its boxes begin and end in the arrays below, and which of them are new.
+  // Of each cell, where its boxes begin and end in the arrays below, and which of them are not yet
+  // compared with the boxes at hand.
   int *const begins = cell_of + num, *const news = begins + most_cells(),
              *const ends = news + most_cells();
 
@@ -269,6 +273,7 @@ struct Run {
   }
 
   void file(int i) {
+    ++filed;
     const SizedBox& b = boxes[order[i]];
     const int at = ends[cell_of[i]]++;
     x1[at] = b.box.x1, y1[at] = b.box.y1, x2[at] = b.box.x2, y2[at] = b.box.y2;
@@ -327,7 +332,7 @@ CVOPS_INLINE bool is_suppressed(const Run& run, int i, const int* begins, const 
   return false;
 }
 
-// Of boxes [first, end), marks those that one suppresses which was there before them.
+// Marks those of boxes [first, end) that one suppresses which is not new.
 template <bool kCenter>
 void compare_with_old(const Run& run, uint8_t* kept, int first, int end) {
   for (int i = first; i < end; ++i) {
@@ -335,17 +340,14 @@ void compare_with_old(const Run& run, uint8_t* kept, int first, int end) {
   }
 }
 
-// Of those left, marks what one of themselves suppresses, and files the others.
+// Marks those of boxes [first, end) that another one suppresses, and files the others. Of each cell
+// the boxes are looked at from `begins` on: with the others they have been compared.
 template <bool kCenter>
-void settle(Run& run, uint8_t* kept, int first, int end) {
+void settle(Run& run, uint8_t* kept, int first, int end, const int* begins) {
   for (int i = first; i < end; ++i) {
     uint8_t& is_kept = kept[run.order[i]];
-    if (is_kept) is_kept = !is_suppressed<kCenter>(run, i, run.news, run.ends);
+    if (is_kept) is_kept = !is_suppressed<kCenter>(run, i, begins, run.ends);
     if (is_kept && run.cell_of[i] != kNowhere) run.file(i);
-  }
-  for (int i = first; i < end; ++i) {
-    const int cell = run.cell_of[i];
-    if (cell != kNowhere) run.news[cell] = run.ends[cell];
   }
 }
 
@@ -356,19 +358,20 @@ void suppress_run(uint8_t* kept, const SizedBox* boxes, const int* order, int nu
   run.make_grid();
   run.place_all();
   for (int i = 0; i < num; ++i) kept[order[i]] = 1;
-  // On one thread all are settled at once; on several, blocks of them are first compared with what
-  // is kept of the blocks before.
-  const int block = threads < 2 ? num : kBlock;
-  for (int first = 0; first < num; first += block) {
-    const int end = std::min(num, first + block);
-    if (first > 0) {
+  for (int first = 0; first < num; first += kBlock) {
+    const int end = std::min(num, first + kBlock);
+    const double compared = run.share * run.filed;  // with a box, at most
+    const int* from = run.begins;
+    if (threads > 1 && compared > kLeastShared) {
+      from = run.news;
+      std::copy_n(run.ends, run.cells, run.news);
       constexpr int kPart = 32;
-      parallel_for(ceil_div(end - first, kPart), kPart * (50 + 0.1 * run.share * first), [&](int64 p) {
+      parallel_for(ceil_div(end - first, kPart), kPart * 0.1 * compared, [&](int64 p) {
         const int begin = first + (int)p * kPart;
         simd<compare_with_old<kCenter>>(run, kept, begin, std::min(end, begin + kPart));
       });
     }
-    simd<settle<kCenter>>(run, kept, first, end);
+    simd<settle<kCenter>>(run, kept, first, end, from);
   }
 }
 
