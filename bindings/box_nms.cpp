@@ -33,7 +33,7 @@ void cpu::box_nms(float* out, int* index, const float* data, int64 batch, int64 
     for (int64 i = 0; i < count; ++i) {
       const float* row = rows + index_of(sorted[i]) * width;
       boxes[i] = nms_box(row, columns, options.rule.center);
-      classes[i] = columns.id < 0 ? 0 : truncated(row[columns.id]);
+      if (options.rule.by_class) classes[i] = truncated(row[columns.id]);
     }
     const auto kept = scratch<uint8_t>(count);
     suppress(kept.get(), boxes.get(), classes.get(), (int)count, options.rule, threads);
@@ -44,7 +44,11 @@ void cpu::box_nms(float* out, int* index, const float* data, int64 batch, int64 
       if (!kept[i]) continue;
       const int from = (int)index_of(sorted[i]);
       const float* row = rows + from * width;
-      for (int c = 0; c < width; ++c) to[c] = nms_converted(row, columns, options.conversion, c);
+      if (options.conversion == kNmsAsIs) {
+        std::copy_n(row, width, to);
+      } else {
+        for (int c = 0; c < width; ++c) to[c] = nms_converted(row, columns, options.conversion, c);
+      }
       to += width;
       if (index) *at++ = from;
     }
