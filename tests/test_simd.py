@@ -5,11 +5,10 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
 import pytest
-from native import BINDINGS, program, run
+from native import BINDINGS, core, program, run
 from test_layout import OPS
 
 import cvops
@@ -35,10 +34,8 @@ def hashes(text):
 
 
 @pytest.fixture(scope="module")
-def bits(native):
-    folder = Path(native.__file__).parent
-    core = f"-L{folder}", "-l:libcvops.so", f"-Wl,-rpath,{folder}"
-    return hashes(run(program("bits", *core)))
+def bits():
+    return hashes(run(program("bits", *core())))
 
 
 def test_every_op_is_run_in_every_way(bits, native):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
 from emulator.build import cached, run_compiler
+
+from cvops import _gpu
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -28,6 +31,15 @@ def program(name: str, *args: str | Path, compiler: str | None = None) -> Path:
         run_compiler(*FLAGS, source, *args, "-o", path, command=compiler)
 
     return cached(name, "", [*texts, *map(str, args), str(compiler)], make)
+
+
+def core() -> tuple[str, ...]:
+    """Flags for a program upon the ops as they are installed; skips where they are not."""
+    extension = _gpu.extension()
+    if extension is None:
+        pytest.skip("needs the compiled extension cvops._native")
+    folder = Path(extension.__file__).parent
+    return f"-L{folder}", "-l:libcvops.so", f"-Wl,-rpath,{folder}"
 
 
 def run(*command: str | Path) -> str:
