@@ -5,6 +5,7 @@
 
 #include "bilinear_upsample.cuh"
 #include "parallel.h"
+#include "simd.h"
 
 namespace cvops {
 namespace {
@@ -26,9 +27,9 @@ struct Weights {
 // The bands of a row of pixels, at their whole length. With its scale known, the compiler makes
 // vectors of several bands.
 template <int kScale>
-inline void blend_along_x(float* __restrict__ out, const float* __restrict__ row,
-                          const float* __restrict__ near, const float* __restrict__ far, int width,
-                          int any_scale) {
+inline void blend_along_x_by(float* __restrict__ out, const float* __restrict__ row,
+                             const float* __restrict__ near, const float* __restrict__ far,
+                             int width, int any_scale) {
   const int scale = kScale ? kScale : any_scale;
   const int both = scale - scale % 2;  // outputs that lie between two pixels
   for (int64 i = 0; i <= width; ++i) {
@@ -40,30 +41,29 @@ inline void blend_along_x(float* __restrict__ out, const float* __restrict__ row
   }
 }
 
-CVOPS_SIMD void blend_along_x(float* out, const float* row, const Weights& weights, int width,
-                              int scale) {
+void blend_along_x(float* out, const float* row, const Weights& weights, int width, int scale) {
   const float *near = weights.near.data(), *far = weights.far.data();
   switch (scale) {
     case 2:
-      return blend_along_x<2>(out, row, near, far, width, scale);
+      return blend_along_x_by<2>(out, row, near, far, width, scale);
     case 4:
-      return blend_along_x<4>(out, row, near, far, width, scale);
+      return blend_along_x_by<4>(out, row, near, far, width, scale);
     case 8:
-      return blend_along_x<8>(out, row, near, far, width, scale);
+      return blend_along_x_by<8>(out, row, near, far, width, scale);
     default:
-      return blend_along_x<0>(out, row, near, far, width, scale);
+      return blend_along_x_by<0>(out, row, near, far, width, scale);
   }
 }
 
-CVOPS_SIMD void blend(float* __restrict__ out, const float* __restrict__ near,
-                      const float* __restrict__ far, BilinearPair weight, int num) {
+void blend(float* __restrict__ out, const float* __restrict__ near, const float* __restrict__ far,
+           BilinearPair weight, int num) {
   for (int x = 0; x < num; ++x) out[x] = blended(near[x], far[x], weight);
 }
 
 // sums += the rows, times their weights, one row after another. Several at a time, so that the sums
 // stay in registers for them.
-CVOPS_SIMD void add_rows(float* __restrict__ sums, const float* __restrict__ rows,
-                         const float* __restrict__ weights, int count, int num) {
+void add_rows(float* __restrict__ sums, const float* __restrict__ rows,
+              const float* __restrict__ weights, int count, int num) {
   const int64 pitch = num;
   int t = 0;
   for (; t + 4 <= count; t += 4, rows += 4 * pitch) {
@@ -81,8 +81,8 @@ CVOPS_SIMD void add_rows(float* __restrict__ sums, const float* __restrict__ row
 
 // Each pixel's sum along x. Of several pixels at a time, since an addition waits for the one
 // before it.
-CVOPS_SIMD void gather_along_x(float* __restrict__ grad, const float* __restrict__ sums,
-                               const float* __restrict__ weights, int width, int scale, int taps) {
+void gather_along_x(float* __restrict__ grad, const float* __restrict__ sums,
+                    const float* __restrict__ weights, int width, int scale, int taps) {
   constexpr int kPixels = 8;
   int x = 0;
   for (; x + kPixels <= width; x += kPixels) {
@@ -123,7 +123,7 @@ void cpu::bilinear_upsample(float* out, const float* data, int64 planes, int hei
     const float* const zeros = far + pitch + edge;
     auto fill = [&](float* to, int row) {
       if (row < 0 || row == height) return (void)std::fill_n(to, pitch, 0.0f);
-      blend_along_x(to, data + (plane * height + row) * width, weights, width, scale);
+      simd<blend_along_x>(to, data + (plane * height + row) * width, weights, width, scale);
     };
     fill(near, begin - 1);
     for (int band = begin; band < end; ++band) {
@@ -133,8 +133,8 @@ void cpu::bilinear_upsample(float* out, const float* data, int64 planes, int hei
         const int y = band * scale + of - edge;
         if (y < 0 || y >= height * scale) continue;
         const BilinearPair weight = weights.pairs[of];
-        blend(out + (plane * height * scale + y) * out_width, near + edge,
-              weight.far > 0 ? far + edge : zeros, weight, out_width);
+        simd<blend>(out + (plane * height * scale + y) * out_width, near + edge,
+                    weight.far > 0 ? far + edge : zeros, weight, out_width);
       }
     }
   });
@@ -152,10 +152,10 @@ void cpu::bilinear_upsample_backward(float* grad, const float* out_grad, int64 p
       const int top = row * scale - edge;
       const int first = std::max(-top, 0), last = std::min(out_height - top, taps);
       std::fill(sums.begin(), sums.end(), 0.0f);
-      add_rows(&sums[edge], out_grad + (plane * out_height + top + first) * out_width,
-               &weights.tap[first], last - first, out_width);
-      gather_along_x(grad + (plane * height + row) * width, sums.data(), weights.tap.data(), width,
-                     scale, taps);
+      simd<add_rows>(&sums[edge], out_grad + (plane * out_height + top + first) * out_width,
+                     &weights.tap[first], last - first, out_width);
+      simd<gather_along_x>(grad + (plane * height + row) * width, sums.data(), weights.tap.data(),
+                           width, scale, taps);
     }
   });
 }

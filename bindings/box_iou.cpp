@@ -4,15 +4,16 @@
 
 #include "box_iou.cuh"
 #include "parallel.h"
+#include "simd.h"
 
 namespace cvops {
 
 // One row of the matrix. The columns' boxes come as arrays of fields, so that the compiler makes a
 // vector of each.
-CVOPS_SIMD static void iou_row(float* __restrict__ out, SizedBox box, const float* __restrict__ x1,
-                               const float* __restrict__ y1, const float* __restrict__ x2,
-                               const float* __restrict__ y2, const float* __restrict__ area,
-                               int64 num, bool center) {
+static void iou_row(float* __restrict__ out, SizedBox box, const float* __restrict__ x1,
+                    const float* __restrict__ y1, const float* __restrict__ x2,
+                    const float* __restrict__ y2, const float* __restrict__ area, int64 num,
+                    bool center) {
   if (center) {
     for (int64 j = 0; j < num; ++j) {
       out[j] = box_iou_of(box, {{x1[j], y1[j], x2[j], y2[j]}, area[j]}, true);
@@ -35,7 +36,7 @@ void cpu::box_iou(float* out, const float* lhs, const float* rhs, int64 num_lhs,
   }
   parallel_for(num_lhs, 0.3 * num_rhs, [&](int64 i) {
     SizedBox box = sized(load_box(lhs, i), center);
-    iou_row(out + i * num_rhs, box, x1, y1, x2, y2, area, num_rhs, center);
+    simd<iou_row>(out + i * num_rhs, box, x1, y1, x2, y2, area, num_rhs, center);
   });
 }
 

@@ -5,12 +5,12 @@
 
 #include "confusion_matrix.cuh"
 #include "parallel.h"
+#include "simd.h"
 
 namespace cvops {
 
-CVOPS_SIMD static void cells_of(int* __restrict__ cells, const int* __restrict__ prediction,
-                                const int* __restrict__ label, int num, int num_classes,
-                                int ignore_label) {
+static void cells_of(int* __restrict__ cells, const int* __restrict__ prediction,
+                     const int* __restrict__ label, int num, int num_classes, int ignore_label) {
   for (int i = 0; i < num; ++i) {
     cells[i] = cell_of(prediction[i], label[i], num_classes, ignore_label);
   }
@@ -35,7 +35,7 @@ void cpu::confusion_matrix(int64* matrix, const int* prediction, const int* labe
     const int64 end = (part + 1) * total / parts;
     for (int64 begin = part * total / parts; begin < end; begin += kBlock) {
       const int num = (int)std::min<int64>(kBlock, end - begin);
-      cells_of(cell, prediction + begin, label + begin, num, num_classes, ignore_label);
+      simd<cells_of>(cell, prediction + begin, label + begin, num, num_classes, ignore_label);
       for (int i = 0; i < num; ++i) {
         if (cell[i] >= 0) ++to[i % 4][cell[i]];
       }

@@ -4,6 +4,7 @@
 
 #include "nms.h"
 #include "parallel.h"
+#include "simd.h"
 
 namespace cvops {
 namespace {
@@ -12,8 +13,8 @@ constexpr int kTile = 1024;
 
 // The best class of `count` anchors from `prob` on (that of class 1), the first of equals; -1 where
 // none is above -1.
-CVOPS_SIMD void best_classes(float* __restrict__ score, int* __restrict__ id,
-                             const float* __restrict__ prob, int64 classes, int64 num, int count) {
+void best_classes(float* __restrict__ score, int* __restrict__ id, const float* __restrict__ prob,
+                  int64 classes, int64 num, int count) {
   std::fill(score, score + count, -1.0f);
   std::fill(id, id + count, -1);
   for (int64 c = 1; c < classes; ++c, prob += num) {
@@ -31,8 +32,8 @@ struct Row {
   Box box;
 };
 
-CVOPS_SIMD void decode(Row* rows, const int* anchor_of, int64 count, const float* anchors,
-                       const float* offsets, Variances variances, bool clip) {
+void decode(Row* rows, const int* anchor_of, int64 count, const float* anchors,
+            const float* offsets, Variances variances, bool clip) {
   for (int64 i = 0; i < count; ++i) {
     int anchor = anchor_of[i];
     rows[i].box = detection_box(load_box(anchors, anchor), offsets + 4 * anchor, variances, clip);
@@ -47,15 +48,15 @@ std::vector<Row> candidates(Predictions in, int64 image, const DetectionOptions&
   for (int64 first = 0; first < in.num; first += kTile) {
     int count = (int)std::min<int64>(kTile, in.num - first);
     const float* prob = in.cls_prob + (image * in.classes + 1) * in.num + first;
-    best_classes(score, id, prob, in.classes, in.num, count);
+    simd<best_classes>(score, id, prob, in.classes, in.num, count);
     for (int i = 0; i < count; ++i) {
       if (id[i] < 0 || score[i] < options.threshold) continue;
       rows.push_back({(float)id[i], score[i], {}});
       anchor_of.push_back((int)first + i);
     }
   }
-  decode(rows.data(), anchor_of.data(), (int64)rows.size(), in.anchors,
-         in.loc_pred + image * 4 * in.num, options.variances, options.clip);
+  simd<decode>(rows.data(), anchor_of.data(), (int64)rows.size(), in.anchors,
+               in.loc_pred + image * 4 * in.num, options.variances, options.clip);
   return rows;
 }
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "parallel.h"
+#include "simd.h"
 
 namespace cvops {
 
@@ -28,29 +29,28 @@ struct AnchorFields {
 };
 
 // The next four are for up to a block of anchors.
-CVOPS_SIMD static void iou_row(float* __restrict__ iou, const float* __restrict__ x1,
-                               const float* __restrict__ y1, const float* __restrict__ x2,
-                               const float* __restrict__ y2, const float* __restrict__ area,
-                               int num, SizedBox truth) {
+static void iou_row(float* __restrict__ iou, const float* __restrict__ x1,
+                    const float* __restrict__ y1, const float* __restrict__ x2,
+                    const float* __restrict__ y2, const float* __restrict__ area, int num,
+                    SizedBox truth) {
   for (int i = 0; i < num; ++i) iou[i] = target_iou({{x1[i], y1[i], x2[i], y2[i]}, area[i]}, truth);
 }
 
-CVOPS_SIMD static void keep_best(float* __restrict__ best, int* __restrict__ which,
-                                 const float* __restrict__ iou, int num, int truth) {
+static void keep_best(float* __restrict__ best, int* __restrict__ which,
+                      const float* __restrict__ iou, int num, int truth) {
   for (int i = 0; i < num; ++i) {
     which[i] = iou[i] > best[i] ? truth : which[i];
     best[i] = larger(iou[i], best[i]);
   }
 }
 
-CVOPS_SIMD static void leave_out_given(float* __restrict__ iou, const int* __restrict__ which,
-                                       int num) {
+static void leave_out_given(float* __restrict__ iou, const int* __restrict__ which, int num) {
   for (int i = 0; i < num; ++i) iou[i] = which[i] < 0 ? 0.0f : iou[i];
 }
 
 // The best pair_key of anchors that begin at `first`, or `known` if that is better. As integers,
 // which order IoUs as well: with floats the compiler may not take a maximum out of its order.
-CVOPS_SIMD static uint64 best_key(const float* iou, int num, int first, uint64 known) {
+static uint64 best_key(const float* iou, int num, int first, uint64 known) {
   int top = 0, at = num;
   for (int i = 0; i < num; ++i) {
     const int bits = (int)bits_of(iou[i]);
@@ -102,14 +102,14 @@ __attribute__((always_inline)) inline void softmax(AnyExp exp, float* __restrict
   for (int i = 0; i < num; ++i) background[i] /= sum[i];
 }
 
-CVOPS_SIMD static void rough_softmax(float* background, const float* logits, int num_classes,
-                                     int64 stride, int num) {
+static void rough_softmax(float* background, const float* logits, int num_classes, int64 stride,
+                          int num) {
   float top[kTile], sum[kTile];
   softmax(RoughExp(), background, top, sum, logits, num_classes, stride, num);
 }
 
-CVOPS_SIMD static void exact_softmax(float* background, const float* logits, int num_classes,
-                                     int64 stride, int num) {
+static void exact_softmax(float* background, const float* logits, int num_classes, int64 stride,
+                          int num) {
   float top[kTile], sum[kTile];
   softmax(Exp(), background, top, sum, logits, num_classes, stride, num);
 }
@@ -168,8 +168,8 @@ class ImageTarget {
     for (; first < end; first += kBlock) {
       if (!may_overlap(a.hulls[first / kBlock], truth.box)) continue;
       const int num = std::min(kBlock, end - first);
-      iou_row(iou, &a.x1[first], &a.y1[first], &a.x2[first], &a.y2[first], &a.area[first], num,
-              truth);
+      simd<iou_row>(iou, &a.x1[first], &a.y1[first], &a.x2[first], &a.y2[first], &a.area[first],
+                    num, truth);
       body(first, num, iou);
     }
   }
@@ -179,8 +179,8 @@ class ImageTarget {
     uint64* keys = &keys_[(size_t)(begin / kTile) * num_truths];
     for (int k = 0; k < num_truths; ++k) {
       each_block(begin, end_of(begin), truths_[k], [&](int first, int num, const float* iou) {
-        keep_best(&best_[first], &which_[first], iou, num, k);
-        keys[k] = best_key(iou, num, first, keys[k]);
+        simd<keep_best>(&best_[first], &which_[first], iou, num, k);
+        keys[k] = simd<best_key>(iou, num, first, keys[k]);
       });
     }
   }
@@ -206,8 +206,8 @@ class ImageTarget {
   uint64 best_free_anchor(SizedBox truth) const {
     uint64 best = 0;
     each_block(0, num_, truth, [&](int first, int num, float* iou) {
-      leave_out_given(iou, &which_[first], num);
-      best = best_key(iou, num, first, best);
+      simd<leave_out_given>(iou, &which_[first], num);
+      best = simd<best_key>(iou, num, first, best);
     });
     return best;
   }
@@ -221,7 +221,7 @@ class ImageTarget {
   // Only a few anchors are mined, and the exact exponential is slow: a rough one leaves out most.
   void score_roughly(int first) {
     const int num = end_of(first) - first;
-    rough_softmax(&rough_[first], logits_ + first, shape_.num_classes, num_, num);
+    simd<rough_softmax>(&rough_[first], logits_ + first, shape_.num_classes, num_, num);
   }
 
   void mine(int wanted) {
@@ -263,7 +263,7 @@ class ImageTarget {
         const float* row = logits_ + (int64)c * num_;
         for (int i = 0; i < num; ++i) logits[(size_t)c * kBlock + i] = row[anchors[first + i]];
       }
-      exact_softmax(background, logits.data(), shape_.num_classes, kBlock, num);
+      simd<exact_softmax>(background, logits.data(), shape_.num_classes, kBlock, num);
       for (int i = 0; i < num; ++i) scores_[anchors[first + i]] = mining_score(background[i]);
     }
   }

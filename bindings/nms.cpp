@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "parallel.h"
+#include "simd.h"
 
 namespace cvops::cpu {
 
@@ -80,14 +81,12 @@ inline __attribute__((always_inline)) int64 next_group(const float* __restrict__
   return first;
 }
 
-CVOPS_SIMD int64 next_group_of_corners(const KeptBoxes& k, int64 first, SizedBox other,
-                                       float near) {
+int64 next_group_of_corners(const KeptBoxes& k, int64 first, SizedBox other, float near) {
   return next_group<false>(k.field(0), k.field(1), k.field(2), k.field(3), k.field(4), first,
                            k.size(), other, near);
 }
 
-CVOPS_SIMD int64 next_group_of_centers(const KeptBoxes& k, int64 first, SizedBox other,
-                                       float near) {
+int64 next_group_of_centers(const KeptBoxes& k, int64 first, SizedBox other, float near) {
   return next_group<true>(k.field(0), k.field(1), k.field(2), k.field(3), k.field(4), first,
                           k.size(), other, near);
 }
@@ -98,8 +97,8 @@ bool is_suppressed(const KeptBoxes& kept, SizedBox other, NmsRule rule) {
   const float near = 0.9999f * rule.threshold;
   for (int64 first = 0; first < kept.size(); first += kGroup) {
     if (filters) {
-      first = rule.center ? next_group_of_centers(kept, first, other, near)
-                          : next_group_of_corners(kept, first, other, near);
+      first = rule.center ? simd<next_group_of_centers>(kept, first, other, near)
+                          : simd<next_group_of_corners>(kept, first, other, near);
     }
     for (int64 i = first; i < std::min(first + kGroup, kept.size()); ++i) {
       if (suppresses(kept[i], other, rule)) return true;

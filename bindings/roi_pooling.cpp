@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "parallel.h"
+#include "simd.h"
 
 namespace cvops {
 namespace {
@@ -85,8 +86,7 @@ struct alignas(64) IntLanes {
 
 // Some planes, at most kLanes, of data (planes, pixels), side by side. Of the other lanes nothing
 // is used.
-CVOPS_SIMD void interleave(FloatLanes* out, const float* __restrict__ data, int planes,
-                           int pixels) {
+void interleave(FloatLanes* out, const float* __restrict__ data, int planes, int pixels) {
   float* __restrict__ to = reinterpret_cast<float*>(out);
   for (int i = 0; i < pixels; ++i) {
     for (int k = 0; k < planes; ++k) to[(int64)i * kLanes + k] = data[(int64)k * pixels + i];
@@ -129,8 +129,8 @@ CVOPS_INLINE void transpose(T* __restrict__ out, const T* __restrict__ tile, int
 }
 
 template <bool kWithArgmax>
-CVOPS_INLINE void pool_lanes(Output out, const FloatLanes* data, int plane, const Range* rows,
-                             const Range* columns, RoiPooling op) {
+CVOPS_INLINE void pool_lanes_of(Output out, const FloatLanes* data, int plane, const Range* rows,
+                                const Range* columns, RoiPooling op) {
   constexpr int kTile = 64;  // bins
   FloatLanes best[kTile];
   IntLanes at[kTile], planes = {};
@@ -149,12 +149,12 @@ CVOPS_INLINE void pool_lanes(Output out, const FloatLanes* data, int plane, cons
 }
 
 // Pools one roi from interleaved planes; `plane` is the index of the first pixel of the first.
-CVOPS_SIMD void pool_lanes(Output out, const FloatLanes* data, int plane, const Range* rows,
-                           const Range* columns, RoiPooling op) {
+void pool_lanes(Output out, const FloatLanes* data, int plane, const Range* rows,
+                const Range* columns, RoiPooling op) {
   if (out.argmax) {
-    pool_lanes<true>(out, data, plane, rows, columns, op);
+    pool_lanes_of<true>(out, data, plane, rows, columns, op);
   } else {
-    pool_lanes<false>(out, data, plane, rows, columns, op);
+    pool_lanes_of<false>(out, data, plane, rows, columns, op);
   }
 }
 
@@ -236,14 +236,14 @@ void cpu::roi_pooling(float* pooled, int* argmax, const float* data, const float
     const int channels = std::min(kLanes, op.channels - work.channel);
     const int plane = (work.begin->image * op.channels + work.channel) * pixels;
     std::vector<FloatLanes> lanes(work.interleaved ? pixels : 0);
-    if (work.interleaved) interleave(lanes.data(), data + plane, channels, pixels);
+    if (work.interleaved) simd<interleave>(lanes.data(), data + plane, channels, pixels);
     for (const Roi* roi = work.begin; roi < work.end; ++roi) {
       const int64 first = (roi->number * op.channels + work.channel) * bins;
       Output out = {pooled + first, argmax ? argmax + first : nullptr, channels};
       const Range* rows = &rois.rows[roi->number * op.pooled_height];
       const Range* columns = &rois.columns[roi->number * op.pooled_width];
       if (work.interleaved) {
-        pool_lanes(out, lanes.data(), plane, rows, columns, op);
+        simd<pool_lanes>(out, lanes.data(), plane, rows, columns, op);
       } else {
         pool_planes(out, data + plane, plane, rows, columns, op);
       }

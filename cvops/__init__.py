@@ -1,6 +1,9 @@
 """Detection primitives: MXNet 1.9.1's operators for any array, with one answer on every device."""
 
+from cvops import _threads
 from cvops import contrib as contrib
+from cvops._threads import get_num_threads as get_num_threads
+from cvops._threads import set_num_threads as set_num_threads
 from cvops.ops.bilinear_upsample import bilinear_upsample as bilinear_upsample
 from cvops.ops.bilinear_upsample import bilinear_upsample_backward as bilinear_upsample_backward
 from cvops.ops.box_iou import box_iou as box_iou
@@ -13,3 +16,5 @@ from cvops.ops.multibox_prior import multibox_prior as multibox_prior
 from cvops.ops.multibox_target import multibox_target as multibox_target
 from cvops.ops.roi_pooling import roi_pooling as roi_pooling
 from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
+
+_threads.begin()

@@ -83,8 +83,8 @@ def _extension() -> Finding:
             "implementation in NumPy only",
             "with a C++ compiler: pip install . in a checkout of cvops",
         )
-    threads = os.environ.get("CVOPS_NUM_THREADS") or len(os.sched_getaffinity(0))
-    text = f"cvops {version} with its compiled extension, CPU threads: {threads}, "
+    cpu = f"CPU threads: {native.num_threads()}, vectors: {native.simd()}"
+    text = f"cvops {version} with its compiled extension, {cpu}, "
     if native.has_cuda:
         return Finding("ok", f"{text}built with CUDA")
     return Finding(

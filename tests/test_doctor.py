@@ -157,13 +157,14 @@ class TestCpu:
         assert doctor._arrays().status == "ok"
 
     def test_extension(self, monkeypatch):
-        monkeypatch.setenv("CVOPS_NUM_THREADS", "3")
         for has_cuda, said in ((True, "built with CUDA"), (False, "built without CUDA")):
-            native = types.SimpleNamespace(has_cuda=has_cuda)
+            native = types.SimpleNamespace(
+                has_cuda=has_cuda, num_threads=lambda: 3, simd=lambda: "avx2"
+            )
             monkeypatch.setattr(_gpu, "extension", lambda native=native: native)
             status, text, hint = doctor._extension()
             assert status == "ok"
-            assert "CPU threads: 3" in text
+            assert "CPU threads: 3, vectors: avx2" in text
             assert said in text
             assert bool(hint) == (not has_cuda)
 

@@ -4,17 +4,19 @@
 #define CVOPS_MODULE_NAME _native
 #endif
 
-#define CVOPS_OPS(X)     \
-  X(device) /* shared */ \
-  X(nms)    /* shared */ \
-  X(bilinear_upsample)   \
-  X(box_iou)             \
-  X(box_nms)             \
-  X(confusion_matrix)    \
-  X(label_from_color)    \
-  X(multibox_detection)  \
-  X(multibox_prior)      \
-  X(multibox_target)     \
+#define CVOPS_OPS(X)      \
+  X(device)  /* shared */ \
+  X(nms)     /* shared */ \
+  X(simd)    /* shared */ \
+  X(threads) /* shared */ \
+  X(bilinear_upsample)    \
+  X(box_iou)              \
+  X(box_nms)              \
+  X(confusion_matrix)     \
+  X(label_from_color)     \
+  X(multibox_detection)   \
+  X(multibox_prior)       \
+  X(multibox_target)      \
   X(roi_pooling)
 
 #define DECLARE(op) void bind_##op(pybind11::module_&);

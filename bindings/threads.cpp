@@ -1,0 +1,142 @@
+#include "threads.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <cstdio>
+#include <cstdlib>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+#ifdef __unix__
+#include <pthread.h>
+#endif
+#ifdef __linux__
+#include <sched.h>
+#endif
+
+namespace cvops {
+namespace {
+
+class Pool {
+ public:
+  void run(int threads, void (*work)(void*), void* context) {
+    if (busy_.exchange(true, std::memory_order_acquire)) return work(context);
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      make(threads - 1);
+      work_ = work, context_ = context;
+      wanted_ = std::min(threads - 1, made_);
+    }
+    for (int t = 1; t < threads; ++t) wake_.notify_one();
+    work(context);
+    {
+      // Who has not come by now is not waited for.
+      std::unique_lock<std::mutex> lock(mutex_);
+      wanted_ = 0;
+      done_.wait(lock, [&] { return working_ == 0; });
+    }
+    busy_.store(false, std::memory_order_release);
+  }
+
+ private:
+  void make(int threads) {
+    try {
+      for (; made_ < threads; ++made_) std::thread(&Pool::serve, this).detach();
+    } catch (const std::system_error&) {
+      // The system has no more threads: those that there are do.
+    }
+  }
+
+  void serve() {
+    std::unique_lock<std::mutex> lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [&] { return wanted_ > 0; });
+      --wanted_, ++working_;
+      lock.unlock();
+      work_(context_);
+      lock.lock();
+      if (--working_ == 0) done_.notify_one();
+    }
+  }
+
+  std::atomic<bool> busy_{false};
+  std::mutex mutex_;  // of all below
+  std::condition_variable wake_, done_;
+  void (*work_)(void*) = nullptr;
+  void* context_ = nullptr;
+  int made_ = 0, wanted_ = 0, working_ = 0;
+};
+
+int positive_number(const char* text) { return text ? std::max(0, std::atoi(text)) : 0; }
+
+// The cores that the process may run on, and what a container's quota leaves of them.
+int cores() {
+  int count = std::max(1, (int)std::thread::hardware_concurrency());
+#ifdef __linux__
+  cpu_set_t own;
+  if (sched_getaffinity(0, sizeof own, &own) == 0) count = CPU_COUNT(&own);
+  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+    double quota, period;
+    if (std::fscanf(file, "%lf %lf", &quota, &period) == 2 && period > 0) {
+      count = std::min(count, std::max(1, (int)(quota / period + 0.5)));
+    }
+    std::fclose(file);
+  }
+#endif
+  return count;
+}
+
+int default_threads() {
+  for (const char* name : {"CVOPS_NUM_THREADS", "OMP_NUM_THREADS"}) {
+    if (int threads = positive_number(std::getenv(name))) return threads;
+  }
+  return cores();
+}
+
+std::atomic<int> known_threads{0};  // 0: not yet asked for
+std::atomic<Pool*> the_pool{nullptr};
+
+// A fork copies the pool, but none of its threads, and maybe in the middle of something.
+void after_fork() {
+  the_pool = new Pool;
+  known_threads = 1;
+}
+
+// Never destroyed: its threads may outlive everything else.
+Pool& pool() {
+  static const bool made = [] {
+    the_pool = new Pool;
+#ifdef __unix__
+    pthread_atfork(nullptr, nullptr, after_fork);
+#endif
+    return true;
+  }();
+  (void)made;
+  return *the_pool;
+}
+
+}  // namespace
+
+int num_threads() {
+  int threads = known_threads.load(std::memory_order_relaxed);
+  if (threads == 0) {
+    pool();  // from now on a fork is noticed
+    threads = default_threads();
+    known_threads.store(threads, std::memory_order_relaxed);
+  }
+  return threads;
+}
+
+void set_num_threads(int threads) {
+  pool();
+  known_threads = threads;
+}
+
+void run_on_threads(int threads, void (*work)(void*), void* context) {
+  if (threads < 2) return work(context);
+  pool().run(threads, work, context);
+}
+
+}  // namespace cvops
