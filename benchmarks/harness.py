@@ -156,11 +156,6 @@ class Ours(Contender):
 
 
 class OneThread(Ours):
-    def missing(self) -> str | None:
-        if not hasattr(cvops, "set_num_threads"):
-            return "needs cvops.set_num_threads"
-        return super().missing()
-
     @contextlib.contextmanager
     def settings(self) -> Iterator[None]:
         before = cvops.get_num_threads()

@@ -48,18 +48,22 @@ def reading(num: int) -> tuple[Callable[[], Any], int]:
     return lambda _=source: memchr(start, 0, num), num
 
 
-def iou(num: int) -> tuple[Callable[[], Any], int]:
+def overlapping(num: int) -> np.ndarray:
+    """Corners of boxes that all have the middle in common."""
     rng = np.random.default_rng(0)
-    lhs, rhs = np.float32(rng.random((256, 4))), np.float32(rng.random((1024, 4)))
+    return np.float32(rng.uniform([0, 0, 0.6, 0.6], [0.4, 0.4, 1, 1], (num, 4)))
+
+
+def iou(num: int) -> tuple[Callable[[], Any], int]:
+    lhs, rhs = overlapping(256), overlapping(1024)
     return lambda: cvops.box_iou(lhs, rhs, backend="native"), len(lhs) * len(rhs)
 
 
 def nms(num: int) -> tuple[Callable[[], Any], int]:
     """Boxes that all overlap, and are all kept: none is to 99 % another."""
-    rng = np.random.default_rng(0)
     data = np.zeros((1500, 6), np.float32)
-    data[:, 1] = rng.uniform(0.01, 1, len(data))
-    data[:, 2:] = rng.uniform([0, 0, 0.6, 0.6], [0.4, 0.4, 1, 1], (len(data), 4))
+    data[:, 1] = np.linspace(1, 0.01, len(data))
+    data[:, 2:] = overlapping(len(data))
     kept = cvops.box_nms(data, overlap_thresh=0.99)
     assert (kept[:, 1] > 0).all()
     pairs = len(data) * (len(data) - 1) // 2

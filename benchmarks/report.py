@@ -223,8 +223,7 @@ def versions() -> dict[str, str]:
 
 def threads() -> dict[str, str]:
     """How many each of the libraries that were imported computes with."""
-    ours = cvops.get_num_threads() if hasattr(cvops, "get_num_threads") else cores()
-    found = {"cvops": str(ours)}
+    found = {"cvops": str(cvops.get_num_threads())}
     if "mxnet" in sys.modules:
         found["mxnet"] = os.environ.get("OMP_NUM_THREADS", "its default (OMP_NUM_THREADS not set)")
     if "torch" in sys.modules:
