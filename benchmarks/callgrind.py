@@ -18,66 +18,45 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from bench_box_nms import clustered, spread
+from harness import TINY_SSD, job_of
+from report import about, aligned, digits
 
 SIMD = "baseline", "avx2"
 #: Of an op's instructions, from which on a function is in the table.
 SHARE = 0.05
 
 
-def jobs() -> Iterator[Any]:
-    """Small ones, for valgrind is slow."""
-    import bench_bilinear_upsample as bilinear_upsample
-    import bench_box_iou as box_iou
-    import bench_box_nms as box_nms
-    import bench_confusion_matrix as confusion_matrix
-    import bench_label_from_color as label_from_color
-    import bench_multibox_detection as multibox_detection
-    import bench_multibox_prior as multibox_prior
-    import bench_multibox_target as multibox_target
-    import bench_roi_pooling as roi_pooling
-    from harness import TINY_SSD
-
-    maps, upsampled = (1, 64, 50, 68), (1, 21, 10, 15)
-    yield multibox_prior.job(TINY_SSD)
-    yield box_iou.job(5444, 64)
-    yield multibox_target.job(1, TINY_SSD, 8)
-    yield multibox_target.job(1, TINY_SSD, 64)
-    yield multibox_target.job(1, TINY_SSD, 8, 21, mining=True)
-    yield multibox_detection.job(1, TINY_SSD, 21)
-    yield multibox_detection.job(1, TINY_SSD, 21, 400)
-    yield box_nms.job(1, 5000, 1, box_nms.spread)
-    yield box_nms.job(1, 5000, 1, box_nms.clustered)
-    yield box_nms.backward_job(1, 5000, 1, box_nms.spread)
-    yield roi_pooling.job(100, maps)
-    yield roi_pooling.backward_job(100, maps)
-    yield bilinear_upsample.job(upsampled, 32)
-    yield bilinear_upsample.backward_job(upsampled, 32)
-    yield label_from_color.job(1)
-    yield confusion_matrix.job(1)
-
-
-OPS = (
-    "multibox_prior",
-    "box_iou",
-    "multibox_target",
-    "multibox_detection",
-    "box_nms",
-    "box_nms_backward",
-    "roi_pooling",
-    "roi_pooling_backward",
-    "bilinear_upsample",
-    "bilinear_upsample_backward",
-    "label_from_color",
-    "confusion_matrix",
+MAPS, SCORES = (1, 64, 50, 68), (1, 21, 10, 15)
+#: Op and arguments of its job: small ones, for valgrind is slow.
+JOBS = (
+    ("multibox_prior", (TINY_SSD,)),
+    ("box_iou", (5444, 64)),
+    ("multibox_target", (1, TINY_SSD, 8)),
+    ("multibox_target", (1, TINY_SSD, 64)),
+    ("multibox_target", (1, TINY_SSD, 8, 21, True)),
+    ("multibox_detection", (1, TINY_SSD, 21)),
+    ("multibox_detection", (1, TINY_SSD, 21, 400)),
+    ("box_nms", (1, 5000, 1, spread)),
+    ("box_nms", (1, 5000, 1, clustered)),
+    ("box_nms_backward", (1, 5000, 1, spread)),
+    ("roi_pooling", (100, MAPS)),
+    ("roi_pooling_backward", (100, MAPS)),
+    ("bilinear_upsample", (SCORES, 32)),
+    ("bilinear_upsample_backward", (SCORES, 32)),
+    ("label_from_color", (1,)),
+    ("confusion_matrix", (1,)),
 )
 
 
 def work(folder: Path) -> None:
     """Inside of valgrind: tells for each job which of its dumps are the job's."""
-    for job in jobs():
+    for op, arguments in JOBS:
+        job = job_of(op, *arguments)
         pairs = job.inner.pairs(job.expected) if job.inner else None
         job.ours(*job.arrays, backend="native")
         before = set(folder.iterdir())
@@ -96,7 +75,7 @@ def measure(simd: str) -> list[dict[str, Any]]:
     """All jobs with that instruction set, the counts by function."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["valgrind", "--tool=callgrind", "--quiet", f"--callgrind-out-file={folder}/out"]
-        for op in OPS:
+        for op in dict.fromkeys(op for op, _ in JOBS):
             # Of two options with the same pattern valgrind obeys one only.
             command += [
                 f"--toggle-collect=cvops::cpu::{op}(*)",
@@ -151,7 +130,7 @@ def costs(dump: str) -> Counter[str]:
 
 def short(name: str) -> str:
     """A C++ name without namespaces, types and arguments."""
-    name = name.replace("(anonymous namespace)::", "").replace("operator()", "operator")
+    name = name.replace("(anonymous namespace)::", "").replace("::operator()", "")
     while name != (name := re.sub(r"\([^()]*\)", "", name)):
         pass
     if match := re.search(r"as_avx\w+<&([\w:]+)", name):  # of simd.h
@@ -165,8 +144,6 @@ def short(name: str) -> str:
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    from report import about, aligned, digits
-
     counts = {(r["op"], r["size"], r["simd"]): r["instructions"] for r in results}
     lines = [["op", "size", "instructions for each", *SIMD]]
     functions = [["op", "size", "function", "instructions", "of all"]]
@@ -192,11 +169,11 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             "",
             "The pairs of boxes of a suppression are those of the kept boxes with one another.",
             "",
-            *aligned(lines),
+            *aligned(lines, left=3),
             "",
             f"### Functions with {100 * SHARE:.0f} % of the instructions or more, {SIMD[-1]}",
             "",
-            *aligned(functions),
+            *aligned(functions, left=3),
             "",
         ]
     )
@@ -212,15 +189,14 @@ def main() -> None:
         work(args.inside)
         return
     if not shutil.which("valgrind"):
-        sys.exit("instructions: not counted, needs valgrind (on Debian, apt-get install valgrind)")
+        print("Instructions are not counted: needs valgrind (on Debian, apt-get install valgrind).")
+        return
     results = [result for simd in SIMD for result in measure(simd)]
     text = table(results)
     print(text)
     if args.table:
         args.table.write_text(text, "utf-8")
     if args.json:
-        from report import about
-
         args.json.write_text(json.dumps(dict(about=about(), jobs=results), indent=1), "utf-8")
 
 

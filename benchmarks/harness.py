@@ -11,6 +11,7 @@ found there. Everyone runs with the threads that it takes by itself; see ``repor
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import time
 import warnings
@@ -88,6 +89,13 @@ class Job:
     def expected(self) -> list[np.ndarray]:
         """What the best of ours gives on the CPU."""
         return to_numpy(self.ours(*self.arrays, backend=None))
+
+
+def job_of(op: str, *arguments: Any) -> Job:
+    """By the op's benchmark."""
+    forward = op.removesuffix("_backward")
+    module = importlib.import_module(f"bench_{forward}")
+    return (module.job if op == forward else module.backward_job)(*arguments)
 
 
 class Absent(Exception):

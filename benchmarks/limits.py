@@ -15,6 +15,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import lru_cache
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -158,6 +159,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@lru_cache(maxsize=1)
 def gpu_copying() -> float:
     """Bytes a second of a large copy on the GPU, those read and those written."""
     import cupy

@@ -122,7 +122,7 @@ def summary_table(summary: Sequence[dict[str, Any]]) -> list[str]:
             else:
                 cells += ["", ""]
         lines.append(cells)
-    return aligned(lines)
+    return aligned(lines, left=3)
 
 
 def _ratio(row: Row, peer: Row | None) -> str:
@@ -156,13 +156,13 @@ def limit_lines(limits: Limits) -> list[str]:
     ]
 
 
-def aligned(lines: list[list[str]]) -> list[str]:
-    """A Markdown table; all but the first two columns to the right."""
+def aligned(lines: list[list[str]], left: int = 2) -> list[str]:
+    """A Markdown table; all but the ``left`` first columns to the right."""
     widths = [max(map(len, column)) for column in zip(*lines)]
-    rule = ["-" * w if i < 2 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     rows = [
         " | ".join(
-            x.ljust(w) if i < 2 else x.rjust(w) for i, (x, w) in enumerate(zip(line, widths))
+            x.ljust(w) if i < left else x.rjust(w) for i, (x, w) in enumerate(zip(line, widths))
         )
         for line in (lines[0], rule, *lines[1:])
     ]
