@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from harness import CONTENDERS, Absent, to_numpy
 from limits import Floor, Limits, gpu_copying
-from report import Row, Rows, gpu_name, share, table, threads, versions
+from report import Row, Rows, gpu_name, table, threads, versions
 
 #: Whole models are another matter: see there.
 collect_ignore = ["gluon"]
@@ -122,8 +122,10 @@ def race(request):
         config.stash[_rows].append(row)
         benchmark.extra_info.update(
             {"op": job.op, "size": job.size, "backend": contender.name, "bytes": job.moved},
-            **{job.work[1]: job.work[0], "of the limit": share(row)},
+            **{job.work[1]: job.work[0]},
         )
+        if row.floor is not None:
+            benchmark.extra_info.update(limit_seconds=row.floor.seconds, limit=row.floor.what)
 
     def floor(job):
         """None on a GPU that an error has left unusable."""
