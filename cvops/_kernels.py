@@ -79,6 +79,8 @@ def _type(parameter: str) -> str:
 def pack(name: str, kernel: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """``args`` as the types that ``kernel`` declares; a TypeError where they are not of its form.
 
+    None is a null pointer.
+
     Left to itself CuPy would pass 64 bits for an int and a double for a float, and the kernel would
     read other bits than were meant.
     """
@@ -87,8 +89,8 @@ def pack(name: str, kernel: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         raise TypeError(f"{kernel} takes {len(types)} arguments, got {len(args)}")
     packed: list[Any] = []
     for type_, arg in zip(types, args):
-        if type_ == "*" and isinstance(arg, Buffer):
-            packed.append(arg)
+        if type_ == "*" and (arg is None or isinstance(arg, Buffer)):
+            packed.append(np.uintp(0) if arg is None else arg)
         elif type_ in _NUMBERS and not isinstance(arg, (Buffer, np.ndarray)):
             number = _NUMBERS[type_]
             # An old NumPy would wrap around in silence.
