@@ -35,6 +35,9 @@ struct alignas(16) Contestant {
   int of_class;
 };
 
+// Of a box that nothing can suppress any more.
+constexpr float kNoShare = 3e38f;
+
 // iou > t means overlap > t / (1 + t) of both areas. The last factor leaves room for all roundings,
 // and what is taken off for those of numbers near 0. NaN, which every comparison lets pass, where
 // boxes that do not touch may suppress each other.
@@ -51,13 +54,16 @@ __device__ __forceinline__ Contestant contestant(const float* boxes, const float
   return {load_box(boxes, at), area, nms_share(area, rule), rule.by_class ? classes[at] : 0};
 }
 
-// suppresses(), mostly told without a division. What a minimum or a maximum gives for NaN makes the
-// overlap larger than it is, if anything.
-__device__ __forceinline__ bool suppresses(const Contestant& kept, const Contestant& other,
-                                           const NmsRule& rule) {
+// Whether suppresses() has to be asked. What a minimum or a maximum gives for NaN makes the overlap
+// larger than it is, if anything.
+__device__ __forceinline__ bool may_suppress(const Contestant& kept, const Contestant& other) {
   const float width = fminf(kept.box.x2, other.box.x2) - fmaxf(kept.box.x1, other.box.x1);
   const float height = fminf(kept.box.y2, other.box.y2) - fmaxf(kept.box.y1, other.box.y1);
-  if (width * fmaxf(height, 0.0f) < kept.share + other.share) return false;
+  return !(width * fmaxf(height, 0.0f) < kept.share + other.share);
+}
+
+__device__ __forceinline__ bool suppresses(const Contestant& kept, const Contestant& other,
+                                           const NmsRule& rule) {
   return kept.of_class == other.of_class &&
          suppresses(SizedBox{kept.box, kept.area}, SizedBox{other.box, other.area}, rule);
 }
@@ -110,7 +116,8 @@ extern "C" __global__ void __launch_bounds__(256)
   if (most > 0 && before[own + most - 1].of_class >= box.of_class) {
 #pragma unroll 4
     for (int k = 0; k < most; ++k) {
-      if (suppresses(before[own + k], box, rule)) bits |= 1u << k;
+      const Contestant& other = before[own + k];
+      if (may_suppress(other, box) && suppresses(other, box, rule)) bits |= 1u << k;
     }
   }
   mask[((int64)batch * (chunk / 32) + word) * chunk + j] = bits;
@@ -251,6 +258,7 @@ extern "C" __global__ void __launch_bounds__(128)
     const int j = begin + 128 * i + t;
     lives[i] = j < count && !(removed[j / 32] >> (j % 32) & 1);
     if (lives[i]) mine[i] = contestant(boxes, areas, classes, order, j, rule);
+    if (!lives[i]) mine[i].share = kNoShare;
   }
   int lowest = 0;  // class here, if the boxes are in the order of classes
   if (order) lowest = classes[index_of(order[begin])];
@@ -260,11 +268,15 @@ extern "C" __global__ void __launch_bounds__(128)
     if (t < here) kept[t] = contestant(boxes, areas, classes, order, list[k + t], rule);
     __syncthreads();
     if (order && kept[here - 1].of_class < lowest) continue;
+#pragma unroll 2
     for (int n = 0; n < here; ++n) {
-      const Contestant box = kept[n];
+      const Contestant& box = kept[n];
+      if (!may_suppress(box, mine[0]) && !may_suppress(box, mine[1])) continue;
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        if (lives[i] && suppresses(box, mine[i], rule)) lives[i] = false;
+        if (!lives[i] || !suppresses(box, mine[i], rule)) continue;
+        lives[i] = false;
+        mine[i].share = kNoShare;
       }
     }
   }
