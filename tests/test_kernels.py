@@ -109,6 +109,35 @@ def test_no_local_memory_and_no_fused_multiply_add(sass, source):
             assert "FFMA" not in code, kernel
 
 
+#: They take exp or log, which is computed in double: see math.cuh.
+WITH_DOUBLES = {
+    *("multibox_detection_gather", "multibox_detection_write"),
+    *("multibox_target_score", "multibox_target_write"),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_doubles_only_where_they_are_meant(sass, source):
+    for kernel, code in sass(source).items():
+        has = bool(re.search(r"\b(DADD|DMUL|DFMA|DSETP|DMNMX)\b", code))
+        assert has == (kernel in WITH_DOUBLES), kernel
+
+
+def test_a_pair_of_the_suppression_takes_few_instructions(sass):
+    """From the load of a kept box to what tells two boxes that it leaves them alone.
+
+    A pair takes ten: minima and maxima 5, differences and the sum of the shares 3, the product and
+    its comparison. The division, of the pairs that are near the threshold, comes after it.
+    """
+    code = re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("nms")["nms_suppress"])
+    load = next(i for i, text in enumerate(code) if re.match(r"LDS\.128 R\d+, \[UR\d+\]", text))
+    tests = [i for i, text in enumerate(code) if i > load and text.startswith("FSETP.GEU")]
+    pair = code[load : tests[1] + 1]
+    assert sum(text.startswith("FMNMX") for text in pair) == 10
+    assert not any(text.startswith(("MUFU", "CALL")) for text in pair)
+    assert len(pair) <= 28
+
+
 @pytest.mark.parametrize(
     ("source", "kernel", "instruction"),
     [
@@ -119,6 +148,7 @@ def test_no_local_memory_and_no_fused_multiply_add(sass, source):
         ("label_from_color", "label_from_color", r"STG\.E\.128"),
         ("multibox_prior", "multibox_prior", r"STG\.E\.128"),
         ("nms", "nms_mask", r"LDG\.E\.128"),
+        ("nms", "nms_suppress", r"LDS\.128"),
         ("multibox_detection", "multibox_detection_write", r"STG\.E\.64"),
     ],
 )
