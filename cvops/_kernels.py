@@ -147,7 +147,20 @@ def cache_folder() -> Path:
     return Path(base) if base else Path.home() / ".cache" / "cvops"
 
 
-def _cubin_file(name: str, arch: int) -> Path:
+def sources() -> list[str]:
+    """The names of the files in ``kernels/`` that have kernels."""
+    return sorted(file.stem for file in KERNELS.glob("*.cuh") if signatures(file.stem))
+
+
+def architectures() -> list[int]:
+    """Those of the GPUs that CuPy sees: 90 for sm_90."""
+    import cupy
+
+    devices = map(cupy.cuda.Device, range(device_count()))
+    return sorted({int(device.compute_capability) for device in devices})
+
+
+def cubin_file(name: str, arch: int) -> Path:
     """The compiled kernels in the cache, compiled now if they are not there."""
     nvrtc = load_nvrtc()
     key = "\0".join((source(name), str(FLAGS), str(arch), str(nvrtc.getVersion())))
@@ -174,7 +187,7 @@ def function(name: str, kernel: str, device: int) -> Callable[..., None]:
 
         with _compiling:
             arch = int(cupy.cuda.Device(device).compute_capability)
-            module = cupy.RawModule(path=str(_cubin_file(name, arch)))
+            module = cupy.RawModule(path=str(cubin_file(name, arch)))
             _functions[key] = module.get_function(kernel)
     return _functions[key]
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvops import _kernels
+from cvops import _kernels, _mxnet_library, cli
 from cvops._arrays import Buffer
 
 ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
-SOURCES = sorted(f.stem for f in _kernels.KERNELS.glob("*.cuh") if "__global__" in f.read_text())
+SOURCES = _kernels.sources()
 #: So that three blocks of 256 threads have room on every architecture.
 MOST_REGISTERS = 80
 
@@ -193,10 +193,48 @@ def test_an_error_names_the_true_file(nvrtc, monkeypatch):
 
 def test_the_cache_notices_an_edit(nvrtc, monkeypatch, tmp_path):
     monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
-    first = _kernels._cubin_file("box_iou", 90)
+    first = _kernels.cubin_file("box_iou", 90)
     assert first.read_bytes()[:4] == b"\x7fELF"
-    assert _kernels._cubin_file("box_iou", 90) == first
+    assert _kernels.cubin_file("box_iou", 90) == first
     text = _kernels.source("box_iou") + "\n// edited\n"
     monkeypatch.setattr(_kernels, "source", lambda name: text)
-    assert _kernels._cubin_file("box_iou", 90) != first
+    assert _kernels.cubin_file("box_iou", 90) != first
     assert len(list(tmp_path.iterdir())) == 2
+
+
+class TestWarmup:
+    @pytest.fixture(autouse=True)
+    def cache(self, nvrtc, monkeypatch, tmp_path):
+        monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
+        monkeypatch.setattr(_mxnet_library, "build", lambda: tmp_path / "operators")
+        monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)  # MXNet or none
+        self.folder = tmp_path
+
+    def files(self):
+        return sorted(self.folder.iterdir())
+
+    def test_every_kernel_is_compiled_once(self, capsys):
+        assert cli.main(["warmup", "--arch", "80", "90"]) == 0
+        made = self.files()
+        assert len(made) == 2 * len(SOURCES)
+        *kernels, operators = capsys.readouterr().out.splitlines()
+        assert sorted(kernels) == list(map(str, made))
+        assert operators == str(self.folder / "operators")
+        times = [file.stat().st_mtime_ns for file in made]
+        assert cli.main(["warmup", "--arch", "80", "90"]) == 0
+        assert [file.stat().st_mtime_ns for file in self.files()] == times
+
+    def test_the_gpus_that_are_here(self, monkeypatch):
+        monkeypatch.setattr(_kernels, "architectures", lambda: [86])
+        assert cli.main(["warmup"]) == 0
+        assert {file.name.split("-")[1] for file in self.files()} == {"sm86"}
+
+    def test_no_gpu(self, monkeypatch, capsys):
+        monkeypatch.setattr(_kernels, "architectures", lambda: [])
+        assert cli.main(["warmup"]) == 0
+        assert "there is no GPU here; --arch 90" in capsys.readouterr().out
+        assert self.files() == []
+
+    def test_an_architecture_that_is_none(self, capsys):
+        assert cli.main(["warmup", "--arch", "1"]) == 2
+        assert "cvops: the kernels for sm_1: " in capsys.readouterr().err

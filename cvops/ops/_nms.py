@@ -88,7 +88,16 @@ class Contest(NamedTuple):
                 *(num, first, chunk, rule),
             )
             gpu.launch(
-                *("nms", "nms_settle", (batch,), (min(chunk, 1024),), self.kept, kept_before, *found, order),
+                *(
+                    "nms",
+                    "nms_settle",
+                    (batch,),
+                    (min(chunk, 1024),),
+                    self.kept,
+                    kept_before,
+                    *found,
+                    order,
+                ),
                 *(self.removed, mask, self.counts, num, first, chunk, left <= 0),
             )
             gpu.launch(
