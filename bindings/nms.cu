@@ -54,6 +54,7 @@ void NmsBuffers::sort(cudaStream_t stream) {
 
 void NmsBuffers::suppress(int limit, NmsRule rule, cudaStream_t stream) {
   const int most = std::min(num, limit);
+  const int chunk = (int)std::min<int64>(this->chunk, 64 * ceil_div(most, 64));
   const uint64* order = nullptr;
   if (rule.by_class) {
     launch("nms_class_keys", nms_class_keys, dim3(batch, (unsigned)ceil_div(most, 256)), 256, 0,

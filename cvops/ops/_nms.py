@@ -76,7 +76,8 @@ class Contest(NamedTuple):
         most = min(num, limit)
         order = self._order(gpu, most) if rule["by_class"] else None
         boxes = self.boxes, self.areas, self.classes, order
-        chunk = min(_CHUNK, -(-num // 64) * 64)
+        chunk = min(_CHUNK, -(-most // 64) * 64)
+        threads = min(chunk, 1024)
         mask = gpu.empty((batch, chunk // 32, chunk), np.uint32)
         pairs = batch, -(-chunk // 128), chunk // 64
         kept_before = gpu.empty((batch, -(-num // 64) + 1), np.int32)
@@ -88,16 +89,7 @@ class Contest(NamedTuple):
                 *(num, first, chunk, rule),
             )
             gpu.launch(
-                *(
-                    "nms",
-                    "nms_settle",
-                    (batch,),
-                    (min(chunk, 1024),),
-                    self.kept,
-                    kept_before,
-                    *found,
-                    order,
-                ),
+                *("nms", "nms_settle", (batch,), (threads,), self.kept, kept_before, *found, order),
                 *(self.removed, mask, self.counts, num, first, chunk, left <= 0),
             )
             gpu.launch(
