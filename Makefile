@@ -1,8 +1,10 @@
 # make demo   trains a TinySSD with cvops, evaluates it and draws what it finds
 # make demo-fcn   trains a fully convolutional network and draws what it segments
 # make test   runs the tests
-# make bench  runs the benchmarks
-# make bench-gluon  times whole Gluon models, on MXNet's operators and on cvops's, into RESULTS
+# make bench  times each op beside the peers that are installed, and counts its instructions
+# make bench-plots  draws how the times grow with the inputs
+# make bench-gluon  times whole Gluon models, on MXNet's operators and on cvops's
+# Those three write what they print, and all numbers, into the folder RESULTS.
 # Each prepares .venv first, with PYTHON (3.9 or newer) and a C++17 compiler. With nvcc on PATH the
 # kernels are compiled into the extension too.
 
@@ -14,11 +16,12 @@ export CUDAARCHS ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv
   2>/dev/null | tr -d . | sort -u | paste -sd ';'),90)
 BIN := .venv/bin
 EXTRAS := bench,cuda$(CUDA),demo,lint,test
-# The table and the numbers of `make bench-gluon`: .md and .json.
-RESULTS ?= benchmarks/results/$(shell date +%F)-gluon-cpu-$(shell nproc)-cores
+RESULTS ?= benchmarks/results
+# A result's name, without its ending.
+result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/python/* kernels/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-fcn test bench bench-gluon lint format clean
+.PHONY: setup demo demo-fcn test bench bench-instructions bench-plots bench-gluon lint format clean
 
 setup: .venv/ready
 
@@ -44,15 +47,26 @@ demo-fcn: setup
 test: setup
 	$(BIN)/python -m pytest tests
 
-bench: setup
-	$(BIN)/python -m pytest benchmarks
+# MXNet reads it when it loads: left to itself it uses half of the cores.
+bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)
 
-# MXNet reads these when it loads: left to itself it uses half of the cores, and threads that wait
-# spin. The demos set the same.
-bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)
+bench: setup
+	$(BIN)/python -m pytest benchmarks --table $(call result).md --benchmark-json $(call result).json
+	$(MAKE) bench-instructions
+
+bench-instructions: setup
+	$(BIN)/python benchmarks/callgrind.py --table $(call result,-instructions).md \
+	  --json $(call result,-instructions).json
+
+bench-plots: setup
+	$(BIN)/python benchmarks/plots.py --json $(call result,-scaling).json \
+	  --plot $(call result,-scaling).png
+
+# Threads of MXNet that wait would spin, beside ours in the same process. The demos set the same.
 bench-gluon: export OMP_WAIT_POLICY ?= PASSIVE
 bench-gluon: setup
-	$(BIN)/python -m pytest benchmarks/gluon --table $(RESULTS).md --benchmark-json $(RESULTS).json
+	$(BIN)/python -m pytest benchmarks/gluon --table $(call result,-gluon).md \
+	  --benchmark-json $(call result,-gluon).json
 
 lint: setup
 	$(BIN)/ruff check .

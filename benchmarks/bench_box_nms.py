@@ -1,10 +1,10 @@
 """box_nms, forward and backward: one list of boxes, all of one class, and a batch with classes."""
 
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from harness import boxes
+from harness import Inner, Job, Peer, boxes, pairs_of_kept
 
 import cvops
 
@@ -22,16 +22,13 @@ def clustered(rng, num):
     return (heaps + noise).reshape(-1, 4)[rng.permutation(25 * len(heaps))[:num]].astype(np.float32)
 
 
-CASES = pytest.mark.parametrize(
-    ("sets", "num", "classes", "where"),
-    [
-        (1, 1000, 1, spread),
-        (32, 5444, 20, clustered),
-        (1, 20000, 1, spread),
-        (1, 20000, 1, clustered),
-    ],
-    ids=["small", "model", "large", "large clustered"],
-)
+CASES = {
+    "small": (1, 1000, 1, spread),
+    "middle": (1, 5000, 1, spread),
+    "model": (32, 5444, 20, clustered),
+    "large": (1, 20000, 1, spread),
+    "large clustered": (1, 20000, 1, clustered),
+}
 OPTIONS = dict(overlap_thresh=0.5, id_index=0)
 
 
@@ -47,9 +44,16 @@ def scene(sets, num, classes, where):
     return data, f"{size}, {where.__name__}"
 
 
-@CASES
-def bench_box_nms(race, sets, num, classes, where):
+@lru_cache(maxsize=1)
+def job(sets, num, classes, where):
     data, size = scene(sets, num, classes, where)
+
+    def same_boxes(ours, places):
+        """Other libraries give places of kept rows. Other roundings may decide a few otherwise."""
+        kept = np.sort(ours[0][..., 1], axis=None)
+        kept, other = kept[kept > 0], np.sort(data[..., 1].reshape(-1)[places])
+        assert len(np.intersect1d(kept, other)) >= 0.999 * len(np.unique(kept))
+        assert abs(len(kept) - len(other)) <= 0.001 * len(kept)
 
     def torchvision(tv, tensor):
         flat = data.reshape(-1, 6)
@@ -59,28 +63,41 @@ def bench_box_nms(race, sets, num, classes, where):
         kinds = tensor((np.arange(len(flat)) // num * classes + flat[:, 0]).astype(np.int64))
         return partial(tv.ops.batched_nms, corners, scores, kinds, 0.5)
 
-    def as_torchvision(ours, theirs):
-        """It gives the places of the kept rows. Other roundings may decide a few otherwise."""
-        kept = np.sort(ours[0][..., 1], axis=None)
-        kept, other = kept[kept > 0], np.sort(data[..., 1].reshape(-1)[theirs[0]])
-        assert len(np.intersect1d(kept, other)) >= 0.999 * len(np.unique(kept))
-        assert abs(len(kept) - len(other)) <= 0.001 * len(kept)
+    def onnxruntime(onnx, array):
+        """It takes a score of each class, of which a box here has one."""
+        of_class = data[:, None, :, 0] == np.arange(classes)[:, None]
+        inputs = dict(
+            boxes=data[..., 2:].copy(),
+            scores=np.where(of_class, data[:, None, :, 1], np.float32(-1)),
+            most=np.array([num]),
+            overlap=np.array([0.5], np.float32),
+            score=np.array([0], np.float32),
+        )
+        return onnx.call("NonMaxSuppression", inputs, np.int64)
 
-    race(
+    def same_indices(ours, theirs):
+        item, _, row = theirs[0].T
+        same_boxes(ours, item * num + row)
+
+    return Job(
+        "box_nms",
         size,
         partial(cvops.box_nms, **OPTIONS),
         (data,),
-        moved=2 * data.nbytes,
         work=(sets * num, "boxes"),
-        mxnet=lambda mx, array: partial(mx.nd.contrib.box_nms, array(data), **OPTIONS),
-        torchvision=torchvision,
-        as_torchvision=as_torchvision,
+        written=data.nbytes,
+        inner=Inner("NMS", pairs_of_kept),
+        peers=dict(
+            mxnet=Peer(lambda mx, array: partial(mx.nd.contrib.box_nms, array(data), **OPTIONS)),
+            torchvision=Peer(torchvision, lambda ours, theirs: same_boxes(ours, theirs[0])),
+            onnxruntime=Peer(onnxruntime, same_indices),
+        ),
         too_slow=["numpy"] if sets > 1 or num > 1000 else [],
     )
 
 
-@CASES
-def bench_box_nms_backward(race, sets, num, classes, where):
+@lru_cache(maxsize=1)
+def backward_job(sets, num, classes, where):
     data, size = scene(sets, num, classes, where)
     _, index = cvops.box_nms(data, **OPTIONS, return_index=True)
     out_grad = np.random.default_rng(1).standard_normal(data.shape, np.float32)
@@ -97,12 +114,22 @@ def bench_box_nms_backward(race, sets, num, classes, where):
 
         return backward
 
-    race(
+    return Job(
+        "box_nms_backward",
         size,
         cvops.box_nms_backward,
         (out_grad, index),
-        op="box_nms_backward",
-        moved=2 * data.nbytes + index.nbytes,
         work=(sets * num, "boxes"),
-        mxnet=mxnet,
+        written=data.nbytes,
+        peers=dict(mxnet=Peer(mxnet)),
     )
+
+
+@pytest.mark.parametrize("case", CASES)
+def bench_box_nms(race, case):
+    race(job(*CASES[case]))
+
+
+@pytest.mark.parametrize("case", ["small", "model", "large"])
+def bench_box_nms_backward(race, case):
+    race(backward_job(*CASES[case]))

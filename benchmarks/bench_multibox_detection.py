@@ -1,40 +1,52 @@
-"""multibox_detection: what a model predicts for TinySSD's anchors, to boxes."""
+"""multibox_detection: what a model predicts for its anchors, to boxes."""
 
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from harness import TINY_SSD, anchors
+from harness import TINY_SSD, Inner, Job, Peer, anchors, pairs_of_kept
 
 import cvops
 
 
-@pytest.mark.parametrize(
-    ("images", "classes"), [(1, 2), (32, 2), (32, 21)], ids=["small", "model", "large"]
-)
-def bench_multibox_detection(race, images, classes):
+@lru_cache(maxsize=1)
+def job(images, maps, classes, topk=-1):
     rng = np.random.default_rng(0)
-    anchor = anchors(TINY_SSD)
+    anchor = anchors(maps)
     num = anchor.shape[1]
     prob = np.exp(2 * rng.standard_normal((images, classes, num), np.float32))
     prob /= prob.sum(axis=1, keepdims=True)
     loc = rng.standard_normal((images, 4 * num), np.float32)
     arrays = prob, loc, anchor
+    options = dict(nms_topk=topk)
 
-    def as_mxnet(ours, theirs):
+    def close(ours, theirs):
         """exp may differ in its last bit, and then a decision where an IoU is that near to 0.5."""
         ours, theirs = ours[0], theirs[0]
         np.testing.assert_array_equal(ours[..., 1], theirs[..., 1])
         np.testing.assert_allclose(ours[..., 2:], theirs[..., 2:], rtol=0, atol=3e-7)
         assert (ours[..., 0] != theirs[..., 0]).mean() <= 1e-4
 
-    race(
-        f"{images} x {num}, {classes} classes",
-        cvops.multibox_detection,
+    def mxnet(mx, array):
+        return partial(mx.nd.contrib.MultiBoxDetection, *map(array, arrays), **options)
+
+    return Job(
+        "multibox_detection",
+        f"{images} x {num}, {classes} classes" + (f", topk {topk}" if topk >= 0 else ""),
+        partial(cvops.multibox_detection, **options),
         arrays,
-        moved=sum(x.nbytes for x in arrays) + 4 * 6 * images * num,
         work=(images * num, "anchors"),
-        mxnet=lambda mx, array: partial(mx.nd.contrib.MultiBoxDetection, *map(array, arrays)),
-        as_mxnet=as_mxnet,
+        written=4 * 6 * images * num,
+        inner=Inner("NMS", pairs_of_kept),
+        peers=dict(mxnet=Peer(mxnet, close)),
         too_slow=["numpy"] if images > 1 else [],
     )
+
+
+@pytest.mark.parametrize(
+    ("images", "classes", "topk"),
+    [(1, 2, -1), (32, 2, -1), (32, 21, -1), (32, 21, 400)],
+    ids=["small", "model", "large", "large topk"],
+)
+def bench_multibox_detection(race, images, classes, topk):
+    race(job(images, TINY_SSD, classes, topk))

@@ -1,13 +1,14 @@
 """roi_pooling, forward and backward, of feature maps at a sixteenth of the image's size.
 
-MXNet and torchvision write the places of the values too, whether asked or not; ours is not asked.
+MXNet and torchvision write the places of the values too, whether asked or not; ours is not asked,
+and ONNX Runtime has none.
 """
 
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from harness import boxes
+from harness import Job, Peer, boxes
 
 import cvops
 
@@ -31,31 +32,42 @@ def scene(num, shape):
     return data, rois, size, num * channels * BINS[0] * BINS[1]
 
 
-@CASES
-def bench_roi_pooling(race, num, shape):
+@lru_cache(maxsize=1)
+def job(num, shape):
     data, rois, size, bins = scene(num, shape)
 
-    def as_torchvision(ours, theirs):
+    def close(ours, theirs):
         np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)
+
+    def mxnet(mx, array):
+        return partial(mx.nd.ROIPooling, array(data), array(rois), BINS, SCALE)
 
     def torchvision(tv, tensor):
         return partial(tv.ops.roi_pool, tensor(data), tensor(rois), BINS, SCALE)
 
-    race(
+    def onnxruntime(onnx, array):
+        inputs = dict(data=data, rois=rois)
+        options = dict(pooled_shape=BINS, spatial_scale=SCALE)
+        return onnx.call("MaxRoiPool", inputs, np.float32, **options)
+
+    return Job(
+        "roi_pooling",
         size,
         partial(cvops.roi_pooling, pooled_size=BINS, spatial_scale=SCALE),
         (data, rois),
-        moved=data.nbytes + rois.nbytes + 4 * bins,
         work=(bins, "bins"),
-        mxnet=lambda mx, array: partial(mx.nd.ROIPooling, array(data), array(rois), BINS, SCALE),
-        torchvision=torchvision,
-        as_torchvision=as_torchvision,
+        written=4 * bins,
+        peers=dict(
+            mxnet=Peer(mxnet),
+            torchvision=Peer(torchvision, close),
+            onnxruntime=Peer(onnxruntime, close),
+        ),
         too_slow=["numpy"] if num > 100 else [],
     )
 
 
-@CASES
-def bench_roi_pooling_backward(race, num, shape):
+@lru_cache(maxsize=1)
+def backward_job(num, shape):
     data, rois, size, bins = scene(num, shape)
     pooled, argmax = cvops.roi_pooling(data, rois, BINS, SCALE, return_argmax=True)
     out_grad = np.random.default_rng(1).standard_normal(pooled.shape, np.float32)
@@ -79,19 +91,27 @@ def bench_roi_pooling_backward(race, num, shape):
         out = tv.ops.roi_pool(x, tensor(rois), BINS, SCALE)
         return lambda: torch.autograd.grad(out, x, grad, retain_graph=True)[0]
 
-    def as_torchvision(ours, theirs):
+    def close(ours, theirs):
         """On a GPU it adds in no order."""
         np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-4)
 
-    race(
+    return Job(
+        "roi_pooling_backward",
         size,
         partial(cvops.roi_pooling_backward, data_shape=shape),
         (out_grad, argmax),
-        op="roi_pooling_backward",
-        moved=out_grad.nbytes + argmax.nbytes + data.nbytes,
         work=(bins, "bins"),
-        mxnet=mxnet,
-        torchvision=torchvision,
-        as_torchvision=as_torchvision,
+        written=data.nbytes,
+        peers=dict(mxnet=Peer(mxnet), torchvision=Peer(torchvision, close)),
         too_slow=["numpy"] if num == 1000 else [],
     )
+
+
+@CASES
+def bench_roi_pooling(race, num, shape):
+    race(job(num, shape))
+
+
+@CASES
+def bench_roi_pooling_backward(race, num, shape):
+    race(backward_job(num, shape))

@@ -6,18 +6,23 @@
     pytest benchmarks -k "box_nms and (native or mxnet)"
     pytest benchmarks --benchmark-disable            no timing: is every result right?
 
-``-k`` takes an op, a size's id and a contender: mxnet, torchvision, numpy, native, cupy, gpu or
-graph. For each op and size the table gives each contender's median time, its rate, and how many
-times as fast as MXNet and as torchvision it is in this run (the latter on the same kind of device).
-The times are never asserted; that the results are right is.
+``-k`` takes an op, a size's id and a contender: mxnet, torchvision, onnxruntime, numpy, native,
+one-thread, cupy, gpu or graph. For each op and size the table gives each contender's median time,
+its rate, how many times as fast as each peer and as the best of them it is in this run (a peer on
+the same kind of device, if it runs there), and what share of this machine's limit (``limits.py``).
+A summary of ours and the best peers ends it. The times are never asserted; that the results are
+right is.
 """
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
-from harness import CONTENDERS, Absent, Job, Row, gpu_name, reference, table, to_numpy, versions
+from harness import CONTENDERS, Absent, to_numpy
+from limits import Floor, Limits, gpu_copying
+from report import Row, Rows, gpu_name, table, threads, versions
 
 #: Whole models are another matter: see there.
 collect_ignore = ["gluon"]
@@ -30,6 +35,8 @@ LONG = 0.3
 
 _rows = pytest.StashKey[list]()
 _notes = pytest.StashKey[dict]()
+_floors = pytest.StashKey[dict]()
+_limits = pytest.StashKey[Limits]()
 
 
 def pytest_addoption(parser):
@@ -45,7 +52,12 @@ def pytest_configure(config):
     config.addinivalue_line("python_files", "bench_*.py")
     config.addinivalue_line("python_functions", "bench")
     config.option.benchmark_quiet = True  # the table below takes the place of its own
-    config.stash[_rows], config.stash[_notes] = [], {}
+    config.stash[_rows], config.stash[_notes], config.stash[_floors] = [], {}, {}
+    config.stash[_limits] = Limits()
+
+
+def pytest_unconfigure(config):
+    config.stash[_limits].close()
 
 
 def pytest_collection_modifyitems(items):
@@ -60,10 +72,9 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(params=CONTENDERS)
 def race(request):
-    """race(size, op, arrays, ...): check and time one contender at a ``Job``."""
+    """race(job): check and time one contender at a ``Job``."""
     config = request.config
     contender = CONTENDERS[request.param]
-    op = request.node.module.__name__.replace("bench_", "")
 
     def absent(why, *where):
         why = f"{contender.name}: {why}"
@@ -74,41 +85,60 @@ def race(request):
     if missing is not None:
         absent(missing)
 
-    def run(size, ours, arrays, *, op=op, **about):
-        job = Job(op, size, ours, arrays, **about)
-        name = f"{op}, {size}"
+    def run(job):
+        name = f"{job.op}, {job.size}"
         if request.param in job.too_slow:
             absent("takes too long", name)
-        try:
-            call = contender.prepare(job)
-        except Absent as error:
-            absent(str(error), op)
-        start = contender.clock()
-        out = call()
-        contender.wait(out)
-        once = contender.clock() - start
-        contender.check(job, to_numpy(out), reference(job))
-        del out
-
-        def done():
-            contender.wait(call())
-
-        # By a marker, since the fixture reads its options from there.
-        request.node.add_marker(pytest.mark.benchmark(group=name, timer=contender.clock))
-        benchmark = request.getfixturevalue("benchmark")
-        benchmark.extra_info.update(op=op, size=size, backend=contender.name, bytes=job.moved)
-        benchmark.extra_info[job.work[1]] = job.work[0]
-        if once < LONG:
+        with contender.settings():
+            try:
+                call = contender.prepare(job)
+            except Absent as error:
+                absent(str(error), job.op)
             start = contender.clock()
-            done()
+            out = call()
+            contender.wait(out)
             once = contender.clock() - start
-        calls = max(1, min(1000, round(SHORTEST_ROUND / once)))
-        rounds = int(config.option.seconds / (once * calls))
-        rounds = max(ROUNDS[0], min(ROUNDS[1], rounds))
-        benchmark.pedantic(done, rounds=rounds, iterations=calls)
-        if benchmark.stats is not None:  # None if they are disabled
-            job = job._replace(arrays=())
-            config.stash[_rows].append(Row(job, contender, benchmark.stats["median"]))
+            contender.check(job, to_numpy(out))
+            del out
+
+            def done():
+                contender.wait(call())
+
+            # By a marker, since the fixture reads its options from there.
+            request.node.add_marker(pytest.mark.benchmark(group=name, timer=contender.clock))
+            benchmark = request.getfixturevalue("benchmark")
+            if once < LONG:
+                start = contender.clock()
+                done()
+                once = contender.clock() - start
+            calls = max(1, min(1000, round(SHORTEST_ROUND / once)))
+            rounds = int(config.option.seconds / (once * calls))
+            rounds = max(ROUNDS[0], min(ROUNDS[1], rounds))
+            benchmark.pedantic(done, rounds=rounds, iterations=calls)
+        if benchmark.stats is None:  # they are disabled
+            return
+        median = benchmark.stats["median"]
+        row = Row(job.op, job.size, contender, median, job.work, job.moved, floor(job))
+        config.stash[_rows].append(row)
+        benchmark.extra_info.update(
+            {"op": job.op, "size": job.size, "backend": contender.name, "bytes": job.moved},
+            **{job.work[1]: job.work[0]},
+        )
+        if row.floor is not None:
+            benchmark.extra_info.update(limit_seconds=row.floor.seconds, limit=row.floor.what)
+
+    def floor(job):
+        """None on a GPU that an error has left unusable."""
+        floors = config.stash[_floors]
+        key = job.op, job.size, contender.device
+        if key not in floors:
+            floors[key] = None
+            if contender.device == "cpu":
+                floors[key] = config.stash[_limits].floor(job)
+            else:
+                with contextlib.suppress(Exception):
+                    floors[key] = Floor(job.moved / gpu_copying(), "copying")
+        return floors[key]
 
     return run
 
@@ -118,7 +148,8 @@ def pytest_terminal_summary(terminalreporter, config):
     if not rows:
         return
     notes = config.stash[_notes].items()
-    text = table(rows, [why + (f" ({'; '.join(where)})" if where else "") for why, where in notes])
+    notes = [why + (f" ({'; '.join(where)})" if where else "") for why, where in notes]
+    text = table(rows, config.stash[_limits], notes)
     terminalreporter.write_sep("=", "benchmarks")
     terminalreporter.write(text)
     if config.option.table:
@@ -131,7 +162,13 @@ def pytest_terminal_summary(terminalreporter, config):
 def pytest_benchmark_update_machine_info(config, machine_info):
     for name in ("node", "release", "python_build"):
         machine_info.pop(name, None)
-    machine_info.update(gpu=gpu_name(), versions=versions())
+    limits = config.stash[_limits].rates.items()
+    machine_info.update(
+        gpu=gpu_name(),
+        versions=versions(),
+        threads=threads(),
+        limits=[dict(kind=kind, size=size, rate=rate) for (kind, size), rate in limits],
+    )
 
 
 def pytest_benchmark_update_commit_info(config, commit_info):
@@ -142,3 +179,4 @@ def pytest_benchmark_update_commit_info(config, commit_info):
 def pytest_benchmark_update_json(config, benchmarks, output_json):
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)
+    output_json["summary"] = Rows(config.stash[_rows]).summary()

@@ -5,8 +5,8 @@
 #
 # Works from a plain copy of the tree and changes nothing in it; what is built lies in a temporary
 # folder. Needs no network: Python with numpy, pybind11, pytest, pytest-benchmark, hypothesis and
-# CuPy, CMake, nvcc and a C++ compiler are the machine's. MXNet, torch and torchvision are compared
-# with where they are. These say otherwise:
+# CuPy, CMake, nvcc and a C++ compiler are the machine's. MXNet, ONNX Runtime, torch and torchvision
+# are compared with where they are. These say otherwise:
 #
 #     OUT      where the results go (benchmarks/results), named by date and GPU:
 #              .md (the table), .json, -tests.xml, -summary.txt, and a log of each step
@@ -78,7 +78,7 @@ done
 for module in numpy pybind11 pytest pytest_benchmark hypothesis cupy; do
   has_module "$module" || needed+=("Python's $module")
 done
-for module in mxnet torch torchvision; do
+for module in mxnet onnxruntime torch torchvision; do
   has_module "$module" || absent+=("$module")
 done
 if ((${#needed[@]})); then say "FAILED this machine lacks: $(printf '%s; ' "${needed[@]}")"; fi

@@ -1,38 +1,61 @@
-"""What the benchmarks share: who runs, how a result is checked, and the table at the end.
+"""What the benchmarks share: what a job is, who runs it, and how a result is checked.
 
 A benchmark states a job once, and each contender that is here runs it in a test of its own. A
-result is compared with ours on the CPU before it is timed; MXNet's and torchvision's as far as they
-promise the same. All are given arrays of their own kind, and what they give is waited for: on a GPU
-a call is timed with a synchronisation after it. The contenders named "graph" are replays of a
-captured call, many of them in a row, which is the time that the GPU itself takes. Inputs that fit
-into a cache are found there.
+result is compared with ours on the CPU before it is timed; the peers' as far as they promise the
+same. All are given arrays of their own kind, and what they give is waited for: on a GPU a call is
+timed with a synchronisation after it. The contenders named "graph" are replays of a captured call,
+many of them in a row, which is the time that the GPU itself takes. Inputs that fit into a cache are
+found there. Everyone runs with the threads that it takes by itself; see ``report.threads``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
-import os
-import platform
-import sys
 import time
 import warnings
-from collections.abc import Sequence
-from datetime import date
-from functools import partial
-from importlib import metadata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, Callable, NamedTuple, Optional
 
 import numpy as np
+import onnx_ops
 
+import cvops
 from cvops._mxnet import mxnet
 from cvops._op import BACKENDS
 
-#: Makes the function to be timed, without arguments, from what the contender hands to it.
-Prepare = Callable[..., Callable[[], Any]]
+
+def identical(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
+    """Raise unless all bits are the same."""
+    assert len(ours) == len(theirs)
+    for x, y in zip(ours, theirs):
+        assert x.dtype == y.dtype, f"{x.dtype} and {y.dtype}"
+        np.testing.assert_array_equal(x.view(np.uint32), y.view(np.uint32))
 
 
-class Job(NamedTuple):
+class Peer(NamedTuple):
+    """How another library does a job."""
+
+    #: From the module and a function that makes its arrays, the function to be timed.
+    prepare: Callable[[Any, Callable[..., Any]], Callable[[], Any]]
+    #: Raises where its results, the second argument, are not what they should be beside ours.
+    agrees: Callable[[list[np.ndarray], list[np.ndarray]], None] = identical
+
+
+class Inner(NamedTuple):
+    """The innermost loop of a job that may be bound by arithmetic."""
+
+    #: One of ``limits.LOOPS``.
+    loop: str
+    #: From our results, how many pairs of boxes one has to look at who rules out none unseen.
+    pairs: Callable[[list[np.ndarray]], int]
+
+
+@dataclass(eq=False)
+class Job:
     """One op on one input."""
 
     op: str
@@ -40,18 +63,39 @@ class Job(NamedTuple):
     #: ``ours(*arrays, backend=...)``
     ours: Callable[..., Any]
     arrays: Sequence[np.ndarray]
-    #: Bytes that must be read and written: each input and each output once.
-    moved: int
     #: How much work it is, and of what.
     work: tuple[int, str]
-    #: From the module and a function that makes its arrays; None if it has no such op.
-    mxnet: Optional[Prepare] = None
-    torchvision: Optional[Prepare] = None
-    #: Raise where MXNet's results, or torchvision's, are not what they should be beside ours.
-    as_mxnet: Optional[Callable[[list[np.ndarray], list[np.ndarray]], None]] = None
-    as_torchvision: Optional[Callable[[list[np.ndarray], list[np.ndarray]], None]] = None
+    #: Bytes of the results.
+    written: int
+    #: Bytes that must be read, each input once; by default all of the arrays.
+    read: Optional[int] = None
+    inner: Optional[Inner] = None
+    #: By the keys of ``LIBRARIES``.
+    peers: dict[str, Peer] = field(default_factory=dict)
     #: Contenders that would take more than about a second.
     too_slow: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.read is None:
+            self.read = sum(x.nbytes for x in self.arrays)
+
+    @property
+    def moved(self) -> int:
+        """Bytes that must be read or written, each once."""
+        assert self.read is not None
+        return self.read + self.written
+
+    @cached_property
+    def expected(self) -> list[np.ndarray]:
+        """What the best of ours gives on the CPU."""
+        return to_numpy(self.ours(*self.arrays, backend=None))
+
+
+def job_of(op: str, *arguments: Any) -> Job:
+    """By the op's benchmark."""
+    forward = op.removesuffix("_backward")
+    module = importlib.import_module(f"bench_{forward}")
+    return (module.job if op == forward else module.backward_job)(*arguments)
 
 
 class Absent(Exception):
@@ -59,9 +103,12 @@ class Absent(Exception):
 
 
 class Contender:
-    """``name`` is what the table calls it, ``device`` "cpu" or "cuda"."""
+    """``name`` is what the tables call it, ``device`` "cpu" or "cuda"."""
 
-    def __init__(self, name: str, device: str):
+    #: The key of ``Job.peers``; None if it is ours.
+    library: Optional[str] = None
+
+    def __init__(self, name: str, device: str = "cpu"):
         self.name = name
         self.device = device
 
@@ -73,6 +120,10 @@ class Contender:
         """The function to be timed, which gives the results."""
         raise NotImplementedError
 
+    def settings(self) -> contextlib.AbstractContextManager[None]:
+        """What holds while it runs."""
+        return contextlib.nullcontext()
+
     def wait(self, out: Any) -> None:
         """Wait for results."""
 
@@ -80,9 +131,10 @@ class Contender:
         """Seconds."""
         return time.perf_counter()
 
-    def check(self, job: Job, out: list[np.ndarray], ours: list[np.ndarray]) -> None:
+    def check(self, job: Job, out: list[np.ndarray]) -> None:
         """Raise if the results are not what they should be."""
-        identical(ours, out)
+        agrees = job.peers[self.library].agrees if self.library else identical
+        agrees(job.expected, out)
 
 
 class Ours(Contender):
@@ -109,6 +161,17 @@ class Ours(Contender):
             import cupy
 
             cupy.cuda.get_current_stream().synchronize()
+
+
+class OneThread(Ours):
+    @contextlib.contextmanager
+    def settings(self) -> Iterator[None]:
+        before = cvops.get_num_threads()
+        cvops.set_num_threads(1)
+        try:
+            yield
+        finally:
+            cvops.set_num_threads(before)
 
 
 class Captured(Ours):
@@ -162,7 +225,23 @@ class Captured(Ours):
         return time.perf_counter()
 
 
-class MXNet(Contender):
+class Library(Contender):
+    """Somebody else's."""
+
+    def prepare(self, job: Job) -> Callable[[], Any]:
+        assert self.library is not None
+        if self.library not in job.peers:
+            raise Absent("has no such op")
+        return job.peers[self.library].prepare(*self.tools())
+
+    def tools(self) -> tuple[Any, Callable[..., Any]]:
+        """The module, and what makes its arrays of NumPy's."""
+        raise NotImplementedError
+
+
+class MXNet(Library):
+    library = "mxnet"
+
     def missing(self) -> str | None:
         try:
             mxnet()
@@ -170,21 +249,17 @@ class MXNet(Contender):
             return str(error)
         return None
 
-    def prepare(self, job: Job) -> Callable[[], Any]:
-        if job.mxnet is None:
-            raise Absent("has no such op")
-        mx = mxnet()
-        return job.mxnet(mx, mx.nd.array)
+    def tools(self) -> tuple[Any, Callable[..., Any]]:
+        return mxnet(), mxnet().nd.array
 
     def wait(self, out: Any) -> None:
         for x in _flat(out):
             x.wait_to_read()
 
-    def check(self, job: Job, out: list[np.ndarray], ours: list[np.ndarray]) -> None:
-        (job.as_mxnet or identical)(ours, out)
 
+class TorchVision(Library):
+    library = "torchvision"
 
-class TorchVision(Contender):
     def missing(self) -> str | None:
         if not (importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision")):
             return "needs torch and torchvision"
@@ -199,13 +274,11 @@ class TorchVision(Contender):
             return "needs an NVIDIA GPU and a torch built for it"
         return None
 
-    def prepare(self, job: Job) -> Callable[[], Any]:
-        if job.torchvision is None:
-            raise Absent("has no such op")
+    def tools(self) -> tuple[Any, Callable[..., Any]]:
         import torch
         import torchvision
 
-        return job.torchvision(torchvision, lambda x: torch.from_numpy(x).to(self.device))
+        return torchvision, lambda x: torch.from_numpy(x).to(self.device)
 
     def wait(self, out: Any) -> None:
         if self.device == "cuda":
@@ -213,16 +286,36 @@ class TorchVision(Contender):
 
             torch.cuda.synchronize()
 
-    def check(self, job: Job, out: list[np.ndarray], ours: list[np.ndarray]) -> None:
-        assert job.as_torchvision is not None
-        job.as_torchvision(ours, out)
+
+class OnnxRuntime(Library):
+    """Its operators one by one; the "module" that a job gets is ``onnx_ops``."""
+
+    library = "onnxruntime"
+
+    def missing(self) -> str | None:
+        if not importlib.util.find_spec("onnxruntime"):
+            return "needs onnxruntime"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                import onnxruntime  # noqa: F401
+        except ImportError as error:  # one that was built for another NumPy
+            return f"cannot be imported: {error}"
+        return None
+
+    def tools(self) -> tuple[Any, Callable[..., Any]]:
+        return onnx_ops, np.asarray
 
 
+#: By the keys of ``Job.peers``.
+LIBRARIES = {"mxnet": "MXNet", "torchvision": "torchvision", "onnxruntime": "ONNX Runtime"}
 CONTENDERS: dict[str, Contender] = {
-    "mxnet": MXNet("MXNet", "cpu"),
-    "torchvision": TorchVision("torchvision", "cpu"),
+    "mxnet": MXNet(LIBRARIES["mxnet"]),
+    "torchvision": TorchVision(LIBRARIES["torchvision"]),
+    "onnxruntime": OnnxRuntime(LIBRARIES["onnxruntime"]),
     "numpy": Ours("cvops numpy", "cpu", "numpy"),
     "native": Ours("cvops native", "cpu", "native"),
+    "native-one-thread": OneThread("cvops native, one thread", "cpu", "native"),
     "torchvision-gpu": TorchVision("torchvision, GPU", "cuda"),
     "cupy-gpu": Ours("cvops cupy, GPU", "cuda", "cupy"),
     "native-gpu": Ours("cvops native, GPU", "cuda", "native"),
@@ -251,39 +344,32 @@ def to_numpy(out: Any) -> list[np.ndarray]:
     return [one(x) for x in _flat(out)]
 
 
-def identical(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
-    """Raise unless all bits are the same."""
-    assert len(ours) == len(theirs)
-    for x, y in zip(ours, theirs):
-        assert x.dtype == y.dtype, f"{x.dtype} and {y.dtype}"
-        np.testing.assert_array_equal(x.view(np.uint32), y.view(np.uint32))
+def pairs_of_kept(out: list[np.ndarray]) -> int:
+    """Each box that suppression kept has to be held against those kept before it in its class.
 
-
-_reference: tuple[Any, list[np.ndarray]] = ("", [])
-
-
-def reference(job: Job) -> list[np.ndarray]:
-    """What the best of ours gives on the CPU; kept until the next job."""
-    global _reference
-    key = job.op, job.size
-    if _reference[0] != key:
-        _reference = key, to_numpy(job.ours(*job.arrays, backend=None))
-    return _reference[1]
+    ``out`` is what box_nms or multibox_detection gave: rows that begin with the class, and with -1
+    where there is none.
+    """
+    pairs = 0
+    for rows in out[0].reshape(-1, *out[0].shape[-2:]):
+        _, kept = np.unique(rows[rows[:, 0] >= 0, 0], return_counts=True)
+        pairs += int((kept * (kept - 1) // 2).sum())
+    return pairs
 
 
 # --- inputs ---------------------------------------------------------------------------------------
 
 #: Of the feature maps of TinySSD at 256 x 256, 5,444 anchors: side, and sizes; ratios of all.
-TINY_SSD = [
+TINY_SSD = (
     (32, (0.2, 0.272)),
     (16, (0.37, 0.447)),
     (8, (0.54, 0.619)),
     (4, (0.71, 0.79)),
     (1, (0.88, 0.961)),
-]
+)
 TINY_SSD_RATIOS = (1, 2, 0.5)
 #: As many anchors as SSD has at 512 x 512: 24,564.
-SSD_512 = [
+SSD_512 = (
     (64, (0.07, 0.1025)),
     (32, (0.15, 0.2121, 0.18, 0.13)),
     (16, (0.3, 0.3674, 0.33, 0.28)),
@@ -291,15 +377,13 @@ SSD_512 = [
     (4, (0.6, 0.6708, 0.63, 0.57)),
     (2, (0.75, 0.8216)),
     (1, (0.9, 0.9721)),
-]
+)
 
 
 def anchors(maps: Sequence[tuple[int, Sequence[float]]]) -> np.ndarray:
     """The anchors of a model, float32 (1, A, 4)."""
-    from cvops import multibox_prior
-
     return np.concatenate(
-        [multibox_prior((side, side), sizes, TINY_SSD_RATIOS) for side, sizes in maps], axis=1
+        [cvops.multibox_prior((side, side), sizes, TINY_SSD_RATIOS) for side, sizes in maps], axis=1
     )
 
 
@@ -308,151 +392,3 @@ def boxes(rng: Any, num: int, small: float = 0.02, large: float = 0.3) -> np.nda
     center = rng.random((num, 2))
     half = rng.uniform(small, large, (num, 2)) / 2
     return np.concatenate([center - half, center + half], axis=1).astype(np.float32)
-
-
-# --- the table ------------------------------------------------------------------------------------
-
-
-class Row(NamedTuple):
-    """A contender's time for a job."""
-
-    job: Job
-    contender: Contender
-    median: float
-
-
-def table(rows: Sequence[Row], notes: Sequence[str] = ()) -> str:
-    """The medians as Markdown, with the rates and the ratios that follow from them."""
-    copies = {}
-    for device in {row.contender.device for row in rows}:
-        with contextlib.suppress(Exception):  # a GPU that an error has left unusable
-            copies[device] = copy_rate(device)
-    medians = {(r.job.op, r.job.size, r.contender.name): r.median for r in rows}
-
-    def ratio(row: Row, peer: str) -> str:
-        other = medians.get((row.job.op, row.job.size, peer))
-        return "" if other is None or row.contender.name == peer else digits(other / row.median)
-
-    text = [about()]
-    for device, rate in sorted(copies.items()):
-        name = "GPU" if device == "cuda" else "CPU, one thread"
-        text.append(f"A copy of memory ({name}): {digits(rate)} GB/s, read and written.")
-    heads = "size | backend | median | GB/s | of a copy | work per second | x MXNet | x torchvision"
-    for op in dict.fromkeys(row.job.op for row in rows):
-        lines = [heads.split(" | ")]
-        size = ""
-        for row in (row for row in rows if row.job.op == op):
-            rate = row.job.moved / row.median / 1e9
-            count, unit = row.job.work
-            peer = "torchvision" if row.contender.device == "cpu" else "torchvision, GPU"
-            lines.append(
-                [
-                    row.job.size if row.job.size != size else "",
-                    row.contender.name,
-                    scaled(row.median, SECONDS),
-                    digits(rate),
-                    _percent(rate / copies.get(row.contender.device, float("inf"))),
-                    scaled(count / row.median, PREFIXES) + unit,
-                    ratio(row, "MXNet"),
-                    ratio(row, peer),
-                ]
-            )
-            size = row.job.size
-        text += ["", f"### {op}", "", *aligned(lines)]
-    if notes:
-        text += ["", "Not measured:", "", *(f"- {note}" for note in notes)]
-    return "\n".join(text) + "\n"
-
-
-def aligned(lines: list[list[str]]) -> list[str]:
-    """A Markdown table; all but the first two columns to the right."""
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    rule = ["-" * w if i < 2 else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    rows = [
-        " | ".join(
-            x.ljust(w) if i < 2 else x.rjust(w) for i, (x, w) in enumerate(zip(line, widths))
-        )
-        for line in (lines[0], rule, *lines[1:])
-    ]
-    return [f"| {row} |" for row in rows]
-
-
-def digits(x: float) -> str:
-    """Three digits, never as a power of ten."""
-    places = next((p for p, least in enumerate((100, 10, 1, 0.1)) if x >= least), 4)
-    return f"{x:.{places}f}"
-
-
-def _percent(x: float) -> str:
-    return f"{100 * x:.0f} %" if x >= 0.01 else "< 1 %"
-
-
-def scaled(x: float, units: dict[float, str]) -> str:
-    """In the largest unit that is not above ``x``, or the last."""
-    unit = next((unit for unit in units if x >= unit), min(units))
-    return f"{digits(x / unit)} {units[unit]}"
-
-
-SECONDS = {1: "s", 1e-3: "ms", 1e-6: "us"}
-PREFIXES = {1e12: "T ", 1e9: "G ", 1e6: "M ", 1e3: "k ", 1: ""}
-
-
-def copy_rate(device: str) -> float:
-    """GB/s of a large copy, counting what is read and what is written; the best of some."""
-    num = (1 << 30 if device == "cuda" else 1 << 27) // 4
-    if device == "cuda":
-        import cupy as library
-    else:
-        library = np
-    source, target = library.ones(num, np.float32), library.ones(num, np.float32)
-    best = float("inf")
-    for _ in range(8):
-        start = time.perf_counter()
-        library.copyto(target, source)
-        if device == "cuda":
-            library.cuda.Device().synchronize()
-        best = min(best, time.perf_counter() - start)
-    return 2 * source.nbytes / best / 1e9
-
-
-def gpu_name() -> str | None:
-    cupy = sys.modules.get("cupy")
-    if cupy is None or BACKENDS["cuda", "cupy"].missing() is not None:
-        return None
-    return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
-
-
-def cpu_name() -> str:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def os_name() -> str:
-    with contextlib.suppress(OSError), open("/etc/os-release", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("PRETTY_NAME="):
-                return line.partition("=")[2].strip().strip('"')
-    return platform.platform()
-
-
-def versions() -> dict[str, str]:
-    """Of Python, of cvops, and of the libraries that were imported."""
-    try:
-        own = metadata.version("cvops")
-    except metadata.PackageNotFoundError:
-        own = "from a checkout"
-    names = "numpy", "mxnet", "cupy", "torch", "torchvision"
-    modules = {name: sys.modules.get(name) for name in names}
-    found = {n: str(m.__version__) for n, m in modules.items() if hasattr(m, "__version__")}
-    return {"python": platform.python_version(), **found, "cvops": own}
-
-
-def about() -> str:
-    """The machine, its software and the day, in a line."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    machine = f"{cpu_name()}, {cores} cores; {gpu_name() or 'no GPU'}"
-    software = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return f"{machine}; {os_name()}; {software}; {date.today()}."

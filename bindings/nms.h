@@ -47,18 +47,25 @@ namespace cuda {
 
 // The scratch memory of sort and suppression for a batch of `batch` times `num` boxes.
 struct NmsBuffers {
-  uint64 *keys, *compact, *sorted, *other, *removed, *kept, *mask;
-  int *tile_counts, *counts, *classes, *kept_before;
+  uint64 *keys, *compact, *sorted, *other, *kept;
+  uint32 *removed, *mask;
+  int *tile_counts, *counts, *contest_counts, *classes, *kept_before, *list, *list_counts;
   float *boxes, *areas;
-  int batch, num, tiles, words, rows;
+  int batch, num, tiles, chunk;
 
   NmsBuffers(Workspace& workspace, int64 batch, int64 num);
   // keys and tile_counts -> compact and counts.
   void drop_invalid(CUstream_st* stream);
   // compact and counts -> sorted.
   void sort(CUstream_st* stream);
-  // boxes, areas, classes, removed and counts -> kept and kept_before.
+  // boxes, areas, classes, removed, kept and contest_counts -> kept and kept_before. `keys` is
+  // overwritten, `limit` the most boxes that may take part.
   void suppress(int limit, NmsRule rule, CUstream_st* stream);
+
+ private:
+  // The first counts[b] of `from`, in order: in `to`, or in `spare` if that comes back.
+  uint64* sort(uint64* to, uint64* spare, const uint64* from, const int* counts, int most,
+               CUstream_st* stream);
 };
 
 }  // namespace cuda

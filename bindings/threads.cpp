@@ -12,6 +12,9 @@
 #ifdef __unix__
 #include <pthread.h>
 #endif
+#ifdef __linux__
+#include <sched.h>
+#endif
 
 namespace cvops {
 namespace {
@@ -71,6 +74,9 @@ int positive_number(const char* text) { return text ? std::max(0, std::atoi(text
 // The cores that the process may run on, and what a container's quota leaves of them.
 int cores() {
   int count = std::max(1, (int)std::thread::hardware_concurrency());
+#ifdef __linux__
+  cpu_set_t own;
+  if (sched_getaffinity(0, sizeof own, &own) == 0) count = CPU_COUNT(&own);
   if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
     double quota, period;
     if (std::fscanf(file, "%lf %lf", &quota, &period) == 2 && period > 0) {
@@ -78,6 +84,7 @@ int cores() {
     }
     std::fclose(file);
   }
+#endif
   return count;
 }
 

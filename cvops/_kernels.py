@@ -79,6 +79,8 @@ def _type(parameter: str) -> str:
 def pack(name: str, kernel: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
     """``args`` as the types that ``kernel`` declares; a TypeError where they are not of its form.
 
+    None is a null pointer.
+
     Left to itself CuPy would pass 64 bits for an int and a double for a float, and the kernel would
     read other bits than were meant.
     """
@@ -87,8 +89,8 @@ def pack(name: str, kernel: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
         raise TypeError(f"{kernel} takes {len(types)} arguments, got {len(args)}")
     packed: list[Any] = []
     for type_, arg in zip(types, args):
-        if type_ == "*" and isinstance(arg, Buffer):
-            packed.append(arg)
+        if type_ == "*" and (arg is None or isinstance(arg, Buffer)):
+            packed.append(np.uintp(0) if arg is None else arg)
         elif type_ in _NUMBERS and not isinstance(arg, (Buffer, np.ndarray)):
             number = _NUMBERS[type_]
             # An old NumPy would wrap around in silence.
@@ -145,7 +147,20 @@ def cache_folder() -> Path:
     return Path(base) if base else Path.home() / ".cache" / "cvops"
 
 
-def _cubin_file(name: str, arch: int) -> Path:
+def sources() -> list[str]:
+    """The names of the files in ``kernels/`` that have kernels."""
+    return sorted(file.stem for file in KERNELS.glob("*.cuh") if signatures(file.stem))
+
+
+def architectures() -> list[int]:
+    """Those of the GPUs that CuPy sees: 90 for sm_90."""
+    import cupy
+
+    devices = map(cupy.cuda.Device, range(device_count()))
+    return sorted({int(device.compute_capability) for device in devices})
+
+
+def cubin_file(name: str, arch: int) -> Path:
     """The compiled kernels in the cache, compiled now if they are not there."""
     nvrtc = load_nvrtc()
     key = "\0".join((source(name), str(FLAGS), str(arch), str(nvrtc.getVersion())))
@@ -172,7 +187,7 @@ def function(name: str, kernel: str, device: int) -> Callable[..., None]:
 
         with _compiling:
             arch = int(cupy.cuda.Device(device).compute_capability)
-            module = cupy.RawModule(path=str(_cubin_file(name, arch)))
+            module = cupy.RawModule(path=str(cubin_file(name, arch)))
             _functions[key] = module.get_function(kernel)
     return _functions[key]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -109,6 +110,27 @@ def _convert_symbol(options: argparse.Namespace) -> None:
     print(f"{options.target}: {count} operators replaced")
 
 
+def _warmup(options: argparse.Namespace) -> None:
+    from cvops import _kernels, _mxnet_library
+
+    if importlib.util.find_spec("cupy") is not None:
+        arches = options.arch or _kernels.architectures()
+        for arch in arches:
+            try:
+                for source in _kernels.sources():
+                    print(_kernels.cubin_file(source, arch))
+            except (OSError, RuntimeError) as error:
+                raise Refused(f"the kernels for sm_{arch}: {error}") from error
+        if not arches:
+            print("kernels: not compiled, there is no GPU here; --arch 90 compiles them for sm_90")
+    elif options.arch:
+        raise Refused(
+            "to compile kernels it takes CuPy: pip install cvops[cuda12] or cvops[cuda13]"
+        )
+    if importlib.util.find_spec("mxnet") is not None:
+        print(_mxnet_library.build())
+
+
 def _doctor(options: argparse.Namespace) -> int:
     from cvops import doctor
 
@@ -180,6 +202,16 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("target", type=Path, help="where the result goes")
     convert.add_argument("--to", choices=("cvops", "mxnet"), default="cvops")
     convert.set_defaults(run=_convert_symbol)
+
+    warmup = commands.add_parser(
+        "warmup",
+        help="compile ahead what is otherwise compiled at the first use: the kernels for the GPUs "
+        "that are here, and the operators for MXNet",
+    )
+    warmup.add_argument(
+        "--arch", type=_count, nargs="+", help="compile the kernels for these instead: 80 90"
+    )
+    warmup.set_defaults(run=_warmup)
 
     doctor = commands.add_parser(
         "doctor", help="say what is installed, what is missing and what to type for it"

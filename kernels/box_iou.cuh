@@ -19,9 +19,15 @@ extern "C" __global__ void __launch_bounds__(256, 4)
     box_iou(float* __restrict__ out, const float* __restrict__ lhs, const float* __restrict__ rhs,
             int num_rhs, long long total, int center) {
   using namespace cvops;
+  // Divisions of 64 bits are slow: the place of the next four follows from that of these.
   const int64 stride = 4ll * gridDim.x * blockDim.x;
-  for (int64 k = 4ll * (blockIdx.x * (int64)blockDim.x + threadIdx.x); k < total; k += stride) {
-    int i = (int)(k / num_rhs), j = (int)(k - (int64)i * num_rhs);
+  const int rows_ahead = (int)(stride / num_rhs), columns_ahead = (int)(stride % num_rhs);
+  int64 k = 4ll * (blockIdx.x * (int64)blockDim.x + threadIdx.x);
+  int row = (int)(k / num_rhs), column = (int)(k % num_rhs);
+  for (; k < total; k += stride) {
+    int i = row, j = column;
+    const bool wraps = column >= num_rhs - columns_ahead;
+    row += rows_ahead + wraps, column += columns_ahead - (wraps ? num_rhs : 0);
     SizedBox box = sized(load_box(lhs, i), center);
     float iou[4];
 #pragma unroll

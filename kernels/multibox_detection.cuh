@@ -63,19 +63,24 @@ extern "C" __global__ void __launch_bounds__(256)
   if (threadIdx.x == 0) tile_counts[(int64)batch * gridDim.y + blockIdx.y] = count;
 }
 
-// The boxes, areas and classes of the first counts[b] anchors (at most `limit`) in the keys' order,
-// as nms_mask takes them, and its bits at their beginning. Grid (B, tiles).
+// The boxes, areas and classes of the first anchors in the keys' order, contest_counts[b] of
+// counts[b], as nms.cuh takes them, and its bits at their beginning. Grid (B, tiles).
 extern "C" __global__ void __launch_bounds__(256)
     multibox_detection_gather(float* __restrict__ boxes, float* __restrict__ areas,
-                              int* __restrict__ classes, unsigned long long* __restrict__ removed,
+                              int* __restrict__ classes, unsigned int* __restrict__ removed,
+                              unsigned long long* __restrict__ kept,
+                              int* __restrict__ contest_counts,
                               const unsigned long long* __restrict__ keys,
                               const int* __restrict__ counts, const int* __restrict__ ids,
                               const float* __restrict__ loc_pred, const float* __restrict__ anchors,
                               int num, int limit, const cvops::Variances variances, int clip) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
-  if (i < ceil_div(num, 64)) removed[batch * ceil_div(num, 64) + i] = 0;
-  if (i >= min(counts[batch], limit)) return;
+  const int count = min(counts[batch], limit);
+  if (i < ceil_div(num, 32)) removed[batch * ceil_div(num, 32) + i] = 0;
+  if (i < ceil_div(num, 64)) kept[batch * ceil_div(num, 64) + i] = 0;
+  if (i == 0) contest_counts[batch] = count;
+  if (i >= count) return;
   const int64 at = (int64)batch * num + i;
   const int anchor = index_of(keys[at]);
   const Box offsets = load_box(loc_pred, (int64)batch * num + anchor);

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from emulator import backends
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,6 +93,21 @@ def test_equals_mxnet(mx, backend, format, seed, ties, special):
     rhs = random_boxes(rng, rng.integers(1, 40), ties, special)
     theirs = mx.nd.contrib.box_iou(mx.nd.array(lhs), mx.nd.array(rhs), format=format).asnumpy()
     np.testing.assert_array_equal(box_iou(lhs, rhs, format, backend=backend), theirs)
+
+
+@pytest.mark.parametrize("num", [1, 3, 4, 97, 1500])
+@pytest.mark.parametrize("grid", [1, 3])
+def test_the_kernel_is_right_on_any_grid(monkeypatch, grid, num):
+    launch = backends.Emulated._launch
+
+    def on_another_grid(gpu, source, kernel, _, block, args, shared):
+        launch(gpu, source, kernel, (grid,), (32,), args, shared)
+
+    monkeypatch.setattr(backends.Emulated, "_launch", on_another_grid)
+    rng = np.random.default_rng(num)
+    lhs, rhs = random_boxes(rng, 23), random_boxes(rng, num)
+    out = box_iou(lhs, rhs, backend="emulated")
+    np.testing.assert_array_equal(out, box_iou(lhs, rhs, backend="numpy"))
 
 
 def test_sanitized(run_sanitized):

@@ -162,9 +162,11 @@ def test_more_than_a_tile_of_the_sort(run, num):
 def test_several_chunks(run, monkeypatch):
     from cvops.ops import _nms
 
-    monkeypatch.setattr(_nms, "_MASK_BYTES", 1)  # chunks of 64 rows
+    monkeypatch.setattr(_nms, "_CHUNK", 64)
     data = rows(np.random.default_rng(5), 3, 400, ties=True)
-    np.testing.assert_array_equal(run(box_nms, data), box_nms(data, backend="numpy"))
+    for options in ({}, {"id_index": 0}, {"id_index": 0, "topk": 200}):
+        expected = box_nms(data, **options, backend="numpy")
+        np.testing.assert_array_equal(run(box_nms, data, **options), expected)
 
 
 def test_sets_are_independent(run):

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvops import _kernels
+from cvops import _kernels, _mxnet_library, cli
 from cvops._arrays import Buffer
 
 ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
-SOURCES = sorted(f.stem for f in _kernels.KERNELS.glob("*.cuh") if "__global__" in f.read_text())
+SOURCES = _kernels.sources()
 #: So that three blocks of 256 threads have room on every architecture.
 MOST_REGISTERS = 80
 
@@ -109,6 +109,35 @@ def test_no_local_memory_and_no_fused_multiply_add(sass, source):
             assert "FFMA" not in code, kernel
 
 
+#: They take exp or log, which is computed in double: see math.cuh.
+WITH_DOUBLES = {
+    *("multibox_detection_gather", "multibox_detection_write"),
+    *("multibox_target_score", "multibox_target_write"),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_doubles_only_where_they_are_meant(sass, source):
+    for kernel, code in sass(source).items():
+        has = bool(re.search(r"\b(DADD|DMUL|DFMA|DSETP|DMNMX)\b", code))
+        assert has == (kernel in WITH_DOUBLES), kernel
+
+
+def test_a_pair_of_the_suppression_takes_few_instructions(sass):
+    """From the load of a kept box to what tells two boxes that it leaves them alone.
+
+    A pair takes ten: minima and maxima 5, differences and the sum of the shares 3, the product and
+    its comparison. The division, of the pairs that are near the threshold, comes after it.
+    """
+    code = re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("nms")["nms_suppress"])
+    load = next(i for i, text in enumerate(code) if re.match(r"LDS\.128 R\d+, \[UR\d+\]", text))
+    tests = [i for i, text in enumerate(code) if i > load and text.startswith("FSETP.GEU")]
+    pair = code[load : tests[1] + 1]
+    assert sum(text.startswith("FMNMX") for text in pair) == 10
+    assert not any(text.startswith(("MUFU", "CALL")) for text in pair)
+    assert len(pair) <= 28
+
+
 @pytest.mark.parametrize(
     ("source", "kernel", "instruction"),
     [
@@ -119,6 +148,7 @@ def test_no_local_memory_and_no_fused_multiply_add(sass, source):
         ("label_from_color", "label_from_color", r"STG\.E\.128"),
         ("multibox_prior", "multibox_prior", r"STG\.E\.128"),
         ("nms", "nms_mask", r"LDG\.E\.128"),
+        ("nms", "nms_suppress", r"LDS\.128"),
         ("multibox_detection", "multibox_detection_write", r"STG\.E\.64"),
     ],
 )
@@ -163,10 +193,48 @@ def test_an_error_names_the_true_file(nvrtc, monkeypatch):
 
 def test_the_cache_notices_an_edit(nvrtc, monkeypatch, tmp_path):
     monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
-    first = _kernels._cubin_file("box_iou", 90)
+    first = _kernels.cubin_file("box_iou", 90)
     assert first.read_bytes()[:4] == b"\x7fELF"
-    assert _kernels._cubin_file("box_iou", 90) == first
+    assert _kernels.cubin_file("box_iou", 90) == first
     text = _kernels.source("box_iou") + "\n// edited\n"
     monkeypatch.setattr(_kernels, "source", lambda name: text)
-    assert _kernels._cubin_file("box_iou", 90) != first
+    assert _kernels.cubin_file("box_iou", 90) != first
     assert len(list(tmp_path.iterdir())) == 2
+
+
+class TestWarmup:
+    @pytest.fixture(autouse=True)
+    def cache(self, nvrtc, monkeypatch, tmp_path):
+        monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
+        monkeypatch.setattr(_mxnet_library, "build", lambda: tmp_path / "operators")
+        monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)  # MXNet or none
+        self.folder = tmp_path
+
+    def files(self):
+        return sorted(self.folder.iterdir())
+
+    def test_every_kernel_is_compiled_once(self, capsys):
+        assert cli.main(["warmup", "--arch", "80", "90"]) == 0
+        made = self.files()
+        assert len(made) == 2 * len(SOURCES)
+        *kernels, operators = capsys.readouterr().out.splitlines()
+        assert sorted(kernels) == list(map(str, made))
+        assert operators == str(self.folder / "operators")
+        times = [file.stat().st_mtime_ns for file in made]
+        assert cli.main(["warmup", "--arch", "80", "90"]) == 0
+        assert [file.stat().st_mtime_ns for file in self.files()] == times
+
+    def test_the_gpus_that_are_here(self, monkeypatch):
+        monkeypatch.setattr(_kernels, "architectures", lambda: [86])
+        assert cli.main(["warmup"]) == 0
+        assert {file.name.split("-")[1] for file in self.files()} == {"sm86"}
+
+    def test_no_gpu(self, monkeypatch, capsys):
+        monkeypatch.setattr(_kernels, "architectures", lambda: [])
+        assert cli.main(["warmup"]) == 0
+        assert "there is no GPU here; --arch 90" in capsys.readouterr().out
+        assert self.files() == []
+
+    def test_an_architecture_that_is_none(self, capsys):
+        assert cli.main(["warmup", "--arch", "1"]) == 2
+        assert "cvops: the kernels for sm_1: " in capsys.readouterr().err

@@ -9,11 +9,10 @@ import numpy as np
 from cvops._arrays import Buffer
 from cvops._gpu import Gpu
 
-#: ``kCompactTile`` and ``kSortTile`` of the kernels.
+#: ``kCompactTile``, ``kSortTile`` and ``kNmsChunk`` of the kernels.
 TILE = 256
 _SORT_TILE = 2048
-#: The most memory for the bits of one chunk of rows.
-_MASK_BYTES = 64 << 20
+_CHUNK = 2048
 
 #: The rows of a batch item that an op takes at most: a grid has at most 65535 tiles on its y axis.
 MOST_ROWS = 65535 * TILE
@@ -29,57 +28,81 @@ def compact(gpu: Gpu, keys: Buffer, tile_counts: Buffer) -> tuple[Buffer, Buffer
     return out, counts
 
 
-def sort(gpu: Gpu, keys: Buffer, counts: Buffer) -> Buffer:
-    """The first counts[b] keys of each row of ``keys`` (B, N), ascending."""
+def sort(gpu: Gpu, keys: Buffer, counts: Buffer, most: int) -> Buffer:
+    """The first counts[b] keys, ``most`` or fewer, of each row of ``keys`` (B, N), ascending."""
     batch, num = keys.shape
-    tile = min(max(64, 1 << (num - 1).bit_length()), _SORT_TILE)
+    tile = min(max(64, 1 << (most - 1).bit_length()), _SORT_TILE)
     out = gpu.empty(keys.shape, np.uint64)
     args = out, keys, counts, num, tile
-    gpu.launch("sort", "sort_tiles", (batch, -(-num // tile)), (tile // 2,), *args)
+    gpu.launch("sort", "sort_tiles", (batch, -(-most // tile)), (tile // 2,), *args)
     run = _SORT_TILE
-    other = gpu.empty(keys.shape, np.uint64) if run < num else out
-    while run < num:
-        grid = batch, -(-num // _SORT_TILE)
+    other = gpu.empty(keys.shape, np.uint64) if run < most else out
+    while run < most:
+        grid = batch, -(-most // _SORT_TILE)
         gpu.launch("sort", "sort_merge", grid, (256,), other, out, counts, num, run)
         out, other = other, out
         run *= 2
     return out
 
 
-class SortedBoxes(NamedTuple):
-    """Room for boxes (B, N) in the order of the sort, as ``nms_mask`` takes them."""
+class Contest(NamedTuple):
+    """Room for what the contest is about, in the order of the sort, and for how it ends."""
 
+    #: (B, N, 4), (B, N) and (B, N).
     boxes: Buffer
     areas: Buffer
     classes: Buffer
-    #: A bit for each box that is suppressed; none is when the boxes are gathered.
+    #: A bit for each box that is suppressed, and one for each that is kept.
     removed: Buffer
+    kept: Buffer
+    #: (B): how many boxes take part.
+    counts: Buffer
 
     @classmethod
-    def empty(cls, gpu: Gpu, batch: int, num: int) -> SortedBoxes:
+    def empty(cls, gpu: Gpu, batch: int, num: int) -> Contest:
         boxes, areas = gpu.empty((batch, num, 4), np.float32), gpu.empty((batch, num), np.float32)
         classes = gpu.empty((batch, num), np.int32)
-        return cls(boxes, areas, classes, gpu.empty((batch, -(-num // 64)), np.uint64))
+        removed = gpu.empty((batch, -(-num // 32)), np.uint32)
+        kept = gpu.empty((batch, -(-num // 64)), np.uint64)
+        return cls(boxes, areas, classes, removed, kept, gpu.empty((batch,), np.int32))
 
+    def decide(self, gpu: Gpu, limit: int, rule: np.ndarray) -> Buffer:
+        """Set ``kept`` of the boxes, of which ``limit`` take part at most.
 
-def suppress(
-    gpu: Gpu, boxes: SortedBoxes, counts: Buffer, limit: int, rule: np.ndarray
-) -> tuple[Buffer, Buffer]:
-    """The bits (B, ceil(N / 64)) of the sorted boxes that are kept, and the numbers before each."""
-    batch, num = boxes.areas.shape
-    words = -(-num // 64)
-    kept = gpu.empty((batch, words), np.uint64)
-    kept_before = gpu.empty((batch, words + 1), np.int32)
-    most = min(num, limit)
-    rows = min(words, max(1, _MASK_BYTES // (batch * words * 512))) * 64
-    mask = gpu.empty((batch, rows, words), np.uint64)
-    for first in range(0, most, rows):
-        gpu.launch(
-            *("nms", "nms_mask", (batch, -(-words // 4), rows // 64), (256,)),
-            *(mask, *boxes, counts, num, limit, first, rows, rule),
-        )
-        gpu.launch(
-            *("nms", "nms_resolve", (batch,), (512,)),
-            *(kept, boxes.removed, kept_before, mask, counts, num, limit, first, rows),
-        )
-    return kept, kept_before
+        Returns:
+            how many are kept before each word of ``kept``, and in all: (B, ceil(N / 64) + 1).
+        """
+        batch, num = self.areas.shape
+        most = min(num, limit)
+        order = self._order(gpu, most) if rule["by_class"] else None
+        boxes = self.boxes, self.areas, self.classes, order
+        chunk = min(_CHUNK, -(-most // 64) * 64)
+        threads = min(chunk, 1024)
+        mask = gpu.empty((batch, chunk // 32, chunk), np.uint32)
+        pairs = batch, -(-chunk // 128), chunk // 64
+        kept_before = gpu.empty((batch, -(-num // 64) + 1), np.int32)
+        found = gpu.empty((batch, chunk), np.int32), gpu.empty((batch,), np.int32)
+        for first in range(0, most, chunk):
+            left = most - first - chunk
+            gpu.launch(
+                *("nms", "nms_mask", pairs, (256,), mask, *boxes, self.removed, self.counts),
+                *(num, first, chunk, rule),
+            )
+            gpu.launch(
+                *("nms", "nms_settle", (batch,), (threads,), self.kept, kept_before, *found, order),
+                *(self.removed, mask, self.counts, num, first, chunk, left <= 0),
+            )
+            gpu.launch(
+                *("nms", "nms_suppress", (batch, max(0, -(-left // 256))), (128,), self.removed),
+                *(*boxes, *found, self.counts, num, first + chunk, chunk, rule),
+            )
+        return kept_before
+
+    def _order(self, gpu: Gpu, most: int) -> Buffer:
+        """The keys of the boxes in the order of their classes."""
+        batch, num = self.areas.shape
+        keys = gpu.empty((batch, num), np.uint64)
+        grid = batch, -(-most // 256)
+        args = keys, self.classes, self.counts, num
+        gpu.launch("nms", "nms_class_keys", grid, (256,), *args)
+        return sort(gpu, keys, self.counts, most)

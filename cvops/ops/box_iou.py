@@ -86,7 +86,7 @@ def _native(lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
 @_OP.body("kernels")
 def _kernels(gpu: _gpu.Gpu, lhs: Buffer, rhs: Buffer, center: bool) -> Buffer:
     out = gpu.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
-    blocks = min(-(-out.size // 1024), 1 << 16)
+    blocks = min(-(-out.size // 1024), 1 << 12)
     gpu.launch(
         "box_iou", "box_iou", (blocks,), (256,), out, lhs, rhs, rhs.size // 4, out.size, center
     )

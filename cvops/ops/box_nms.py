@@ -256,17 +256,17 @@ def _kernels(
         *(num, columns, contest.valid_thresh, contest.background_id),
     )
     keys, counts = _nms.compact(gpu, keys, tile_counts)
-    keys = _nms.sort(gpu, keys, counts)
-    boxes = _nms.SortedBoxes.empty(gpu, batch, num)
+    keys = _nms.sort(gpu, keys, counts, num)
+    boxes = _nms.Contest.empty(gpu, batch, num)
     gpu.launch(
         *("box_nms", "box_nms_gather", (batch, tiles), (_nms.TILE,), *boxes, data, keys, counts),
         *(num, limit, columns, contest.center),
     )
     rule = np.array((contest.overlap_thresh, False, contest.by_class, contest.center), _nms.RULE)
-    kept, kept_before = _nms.suppress(gpu, boxes, counts, limit, rule)
+    kept_before = boxes.decide(gpu, limit, rule)
     blocks = min(-(-num * width // 256), 65535)
     gpu.launch(
-        *("box_nms", "box_nms_write", (batch, blocks), (256,), out, index, data, keys, kept),
+        *("box_nms", "box_nms_write", (batch, blocks), (256,), out, index, data, keys, boxes.kept),
         *(kept_before, counts, num, limit, columns, contest.conversion, return_index),
     )
     return out, index

@@ -208,15 +208,15 @@ def _kernels(
     limit = options.limit if options.suppresses else 0
     decoding = options.variances, options.clip
     if options.suppresses:
-        order = _nms.sort(gpu, keys, counts)
-        boxes = _nms.SortedBoxes.empty(gpu, batch, num)
+        order = _nms.sort(gpu, keys, counts, num)
+        boxes = _nms.Contest.empty(gpu, batch, num)
         gpu.launch(
             *("multibox_detection", "multibox_detection_gather", grid, block, *boxes, order),
             *(counts, ids, loc_pred, anchor, num, limit, *decoding),
         )
         rule = np.array((options.nms_threshold, True, options.by_class, False), _nms.RULE)
-        kept, _ = _nms.suppress(gpu, boxes, counts, limit, rule)
-        contest = order, kept, boxes.boxes
+        boxes.decide(gpu, limit, rule)
+        contest = order, boxes.kept, boxes.boxes
     else:
         contest = keys, keys, keys  # not read
     gpu.launch(

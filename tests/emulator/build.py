@@ -48,9 +48,9 @@ def compiler() -> list[str]:
     return shlex.split(os.environ.get("CXX", "g++"))
 
 
-def run_compiler(*args: str | Path) -> None:
-    """Run the compiler; what it says on failure is the error."""
-    command = [*compiler(), *map(str, args)]
+def run_compiler(*args: str | Path, command: str | None = None) -> None:
+    """Run the compiler, or another of that name; what it says on failure is the error."""
+    command = [*([command] if command else compiler()), *map(str, args)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
     except OSError as error:

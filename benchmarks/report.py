@@ -1,0 +1,240 @@
+"""Times as tables: the rates and the ratios that follow from them, the machine, the versions."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import date
+from importlib import metadata
+from typing import Any, NamedTuple, Optional
+
+from harness import LIBRARIES, Contender, OneThread, Ours
+from limits import MEMORY, Floor, Limits, cores
+
+import cvops
+from cvops._op import BACKENDS
+
+
+class Row(NamedTuple):
+    """A contender's time for a job."""
+
+    op: str
+    size: str
+    contender: Contender
+    median: float
+    work: tuple[int, str]
+    moved: int
+    #: None where the limit is not known.
+    floor: Optional[Floor] = None
+
+
+class Rows:
+    """All rows of a run, to be compared with one another."""
+
+    def __init__(self, rows: Sequence[Row]):
+        self.rows = list(rows)
+
+    def of(self, op: str) -> list[Row]:
+        return [row for row in self.rows if row.op == op]
+
+    def peers(self, row: Row) -> dict[str, Row]:
+        """By library: on the same kind of device, or on the CPU where it ran there only."""
+        found: dict[str, Row] = {}
+        for other in self.rows:
+            library = other.contender.library
+            if library is None or (other.op, other.size) != (row.op, row.size):
+                continue
+            if other.contender.device == row.contender.device or library not in found:
+                found[library] = other
+        return found
+
+    def best_peer(self, row: Row) -> Row | None:
+        """The fastest; None for a peer's own row."""
+        if row.contender.library is not None:
+            return None
+        return min(self.peers(row).values(), key=lambda peer: peer.median, default=None)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """For each job and kind of device: the best peer, the best of ours, one thread of ours."""
+        lines: dict[tuple[str, str, str], dict[str, Any]] = {}
+        for row in self.rows:
+            peer = self.best_peer(row)
+            if type(row.contender) not in (Ours, OneThread) or peer is None:
+                continue
+            line = lines.setdefault(
+                (row.op, row.size, row.contender.device),
+                dict(op=row.op, size=row.size, peer=peer.contender.name, peer_s=peer.median),
+            )
+            key = "one_thread" if isinstance(row.contender, OneThread) else "ours"
+            if row.median < line.get(f"{key}_s", float("inf")):
+                line[f"{key}_s"] = row.median
+                line[f"{key}_ratio"] = peer.median / row.median
+        return [line for line in lines.values() if "ours_s" in line]
+
+
+def table(measured: Sequence[Row], limits: Limits, notes: Sequence[str] = ()) -> str:
+    """The medians as Markdown, with the rates and the ratios that follow from them."""
+    rows = Rows(measured)
+    counts = ", ".join(f"{name} {count}" for name, count in threads().items())
+    text = [about(), f"Threads: {counts}.", *limit_lines(limits)]
+    for op in dict.fromkeys(row.op for row in measured):
+        section = rows.of(op)
+        libraries = [x for x in LIBRARIES if any(row.contender.library == x for row in section)]
+        heads = ["size", "backend", "median", "GB/s", "work per second"]
+        heads += [f"x {LIBRARIES[x]}" for x in libraries] + ["x best peer", "of the limit"]
+        lines = [heads]
+        size = ""
+        for row in section:
+            peers = rows.peers(row)
+            best = rows.best_peer(row)
+            lines.append(
+                [
+                    row.size if row.size != size else "",
+                    row.contender.name,
+                    scaled(row.median, SECONDS),
+                    digits(row.moved / row.median / 1e9),
+                    scaled(row.work[0] / row.median, PREFIXES) + row.work[1],
+                    *(_ratio(row, peers.get(library)) for library in libraries),
+                    _ratio(row, best),
+                    share(row),
+                ]
+            )
+            size = row.size
+        text += ["", f"### {op}", "", *aligned(lines)]
+    if notes:
+        text += ["", "Not measured:", "", *(f"- {note}" for note in notes)]
+    summary = rows.summary()
+    if summary:
+        text += ["", "### Summary", "", *summary_table(summary)]
+    return "\n".join(text) + "\n"
+
+
+def summary_table(summary: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [["op", "size", "best peer", "its time", "cvops", "ratio", "one thread", "ratio"]]
+    for line in summary:
+        cells = [line["op"], line["size"], line["peer"], scaled(line["peer_s"], SECONDS)]
+        for key in ("ours", "one_thread"):
+            if f"{key}_s" in line:
+                cells += [scaled(line[f"{key}_s"], SECONDS), digits(line[f"{key}_ratio"])]
+            else:
+                cells += ["", ""]
+        lines.append(cells)
+    return aligned(lines, left=3)
+
+
+def _ratio(row: Row, peer: Row | None) -> str:
+    return "" if peer is None or peer is row else digits(peer.median / row.median)
+
+
+def share(row: Row) -> str:
+    """Of the limit, and which: above 100 % if less was done than the limit counts."""
+    if row.floor is None:
+        return ""
+    part = row.floor.seconds / row.median
+    return f"{100 * part:.0f} % {row.floor.what}" if part >= 0.01 else f"< 1 % {row.floor.what}"
+
+
+def limit_lines(limits: Limits) -> list[str]:
+    """What was measured of the machine."""
+    kinds: dict[str, list[str]] = {}
+    for (kind, size), rate in sorted(limits.rates.items()):
+        if kind in MEMORY:
+            text = f"{scaled(rate, PREFIXES)}B/s of {scaled(size, BINARY)}"
+        else:
+            text = f"{scaled(rate, PREFIXES)}pairs/s"
+        kinds.setdefault(kind, []).append(text)
+    if not kinds:
+        return []
+    return [
+        "",
+        f"Limits of this machine, of {limits.processes} processes at once:",
+        "",
+        *(f"- {kind}: {', '.join(texts)}" for kind, texts in kinds.items()),
+    ]
+
+
+def aligned(lines: list[list[str]], left: int = 2) -> list[str]:
+    """A Markdown table; all but the ``left`` first columns to the right."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    rows = [
+        " | ".join(
+            x.ljust(w) if i < left else x.rjust(w) for i, (x, w) in enumerate(zip(line, widths))
+        )
+        for line in (lines[0], rule, *lines[1:])
+    ]
+    return [f"| {row} |" for row in rows]
+
+
+def digits(x: float) -> str:
+    """Three digits, never as a power of ten."""
+    places = next((p for p, least in enumerate((100, 10, 1, 0.1)) if x >= least), 4)
+    return f"{x:.{places}f}"
+
+
+def scaled(x: float, units: dict[float, str]) -> str:
+    """In the largest unit that is not above ``x``, or the last."""
+    unit = next((unit for unit in units if x >= unit), min(units))
+    return f"{digits(x / unit)} {units[unit]}"
+
+
+SECONDS = {1: "s", 1e-3: "ms", 1e-6: "us"}
+PREFIXES = {1e12: "T ", 1e9: "G ", 1e6: "M ", 1e3: "k ", 1: ""}
+BINARY = {1 << 30: "Gi", 1 << 20: "Mi", 1 << 10: "Ki"}
+
+
+def gpu_name() -> str | None:
+    cupy = sys.modules.get("cupy")
+    if cupy is None or BACKENDS["cuda", "cupy"].missing() is not None:
+        return None
+    return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+
+
+def cpu_name() -> str:
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def os_name() -> str:
+    with contextlib.suppress(OSError), open("/etc/os-release", encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("PRETTY_NAME="):
+                return line.partition("=")[2].strip().strip('"')
+    return platform.platform()
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of cvops, and of the libraries that were imported."""
+    try:
+        own = metadata.version("cvops")
+    except metadata.PackageNotFoundError:
+        own = "from a checkout"
+    names = "numpy", "mxnet", "cupy", "torch", "torchvision", "onnxruntime"
+    modules = {name: sys.modules.get(name) for name in names}
+    found = {n: str(m.__version__) for n, m in modules.items() if hasattr(m, "__version__")}
+    return {"python": platform.python_version(), **found, "cvops": own}
+
+
+def threads() -> dict[str, str]:
+    """How many each of the libraries that were imported computes with."""
+    found = {"cvops": str(cvops.get_num_threads())}
+    if "mxnet" in sys.modules:
+        found["mxnet"] = os.environ.get("OMP_NUM_THREADS", "its default (OMP_NUM_THREADS not set)")
+    if "torch" in sys.modules:
+        found["torch"] = str(sys.modules["torch"].get_num_threads())
+    if "onnxruntime" in sys.modules:
+        found["onnxruntime"] = "its default, one for each core"
+    return found
+
+
+def about() -> str:
+    """The machine, its software and the day, in a line."""
+    machine = f"{cpu_name()}, {cores()} cores; {gpu_name() or 'no GPU'}"
+    software = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return f"{machine}; {os_name()}; {software}; {date.today()}."

@@ -1,0 +1,49 @@
+"""Programs in C++ that use the ops, or their threads, without Python."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from emulator.build import cached, run_compiler
+
+from cvops import _gpu
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+BINDINGS = ROOT / "bindings"
+#: As in CMakeLists.txt.
+FLAGS = (
+    *("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+    *(f"-I{BINDINGS}", f"-I{ROOT / 'kernels'}", "-pthread"),
+)
+
+
+def program(name: str, *args: str | Path, compiler: str | None = None) -> Path:
+    """The program of ``<name>.cpp`` with flags and more sources, compiled if a text changed."""
+    source = HERE / f"{name}.cpp"
+    own = [source, *(arg for arg in args if isinstance(arg, Path))]
+    headers = [*BINDINGS.glob("*.h"), *(ROOT / "kernels").glob("*.cuh")]
+    texts = [path.read_text("utf-8") for path in sorted([*own, *headers])]
+
+    def make(path: Path) -> None:
+        run_compiler(*FLAGS, source, *args, "-o", path, command=compiler)
+
+    return cached(name, "", [*texts, *map(str, args), str(compiler)], make)
+
+
+def core() -> tuple[str, ...]:
+    """Flags for a program upon the ops as they are installed; skips where they are not."""
+    extension = _gpu.extension()
+    if extension is None:
+        pytest.skip("needs the compiled extension cvops._native")
+    folder = Path(extension.__file__).parent
+    return f"-L{folder}", "-l:libcvops.so", f"-Wl,-rpath,{folder}"
+
+
+def run(*command: str | Path) -> str:
+    """What a program prints; an error with what it says if it fails."""
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

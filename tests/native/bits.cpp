@@ -1,0 +1,290 @@
+// Runs every op of the CPU on made-up inputs, for each vector width and several numbers of threads,
+// and prints a hash of the results: "op width threads hash". All hashes of an op are to be equal,
+// also between machines.
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "bilinear_upsample.h"
+#include "box_iou.h"
+#include "box_nms.h"
+#include "confusion_matrix.h"
+#include "label_from_color.h"
+#include "multibox_detection.h"
+#include "multibox_prior.h"
+#include "multibox_target.h"
+#include "roi_pooling.h"
+#include "simd.h"
+#include "threads.h"
+
+namespace {
+
+using namespace cvops;
+using Floats = std::vector<float>;
+
+// The same numbers on every machine.
+class Numbers {
+ public:
+  explicit Numbers(uint64 seed) : state_(seed) {}
+
+  uint32 integer() {
+    state_ = state_ * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32)(state_ >> 33);
+  }
+
+  // In [0, 1), of few values, so that there are ties.
+  float real() { return (float)(integer() % 4096) / 4096; }
+
+  // Boxes of sides up to `side`, in a row of `width` numbers from column `first` on. Some are
+  // empty, inverted, or no numbers.
+  void boxes(Floats& rows, int width, int first, float side) {
+    for (size_t i = first; i + 4 <= rows.size(); i += width) {
+      const float x = real(), y = real();
+      const float values[] = {x, y, x + side * real(), y + side * real()};
+      std::copy_n(values, 4, &rows[i]);
+      if (integer() % 50 == 0) rows[i + integer() % 4] = odd();
+    }
+  }
+
+  float odd() {
+    const float infinity = std::numeric_limits<float>::infinity();
+    const float values[] = {std::nanf(""), infinity, -infinity, -0.0f, -1.0f, 1e-42f, 3e38f};
+    return values[integer() % 7];
+  }
+
+  Floats reals(int64 num, bool with_odd = true) {
+    Floats x(num);
+    for (float& value : x) {
+      value = with_odd && integer() % 200 == 0 ? odd() : 4 * real() - 2;
+    }
+    return x;
+  }
+
+ private:
+  uint64 state_;
+};
+
+// Of all bits, but for those of NaN, of which machines make different ones.
+class Hash {
+ public:
+  void add(const Floats& x) {
+    for (float value : x) add(value != value ? 0x7fc00000u : bits_of(value));
+  }
+  template <typename T>
+  void add(const std::vector<T>& x) {
+    for (T value : x) add((uint64)value);
+  }
+  void add(uint64 value) { value_ = (value_ ^ value) * 0x100000001b3ull; }
+  uint64 value() const { return value_; }
+
+ private:
+  uint64 value_ = 0xcbf29ce484222325ull;
+};
+
+Hash run_box_iou() {
+  Hash hash;
+  for (int num : {1, 7, 33, 300}) {
+    Floats lhs(4 * 501), rhs(4 * num), out(501 * num);
+    Numbers numbers(num);
+    numbers.boxes(lhs, 4, 0, 0.5f);
+    numbers.boxes(rhs, 4, 0, 0.5f);
+    for (bool center : {false, true}) {
+      cpu::box_iou(out.data(), lhs.data(), rhs.data(), 501, num, center);
+      hash.add(out);
+    }
+  }
+  return hash;
+}
+
+Hash run_box_nms() {
+  Hash hash;
+  constexpr int kBatch = 2, kWidth = 6;
+  for (int num : {1, 31, 257, 3000}) {
+    for (float threshold : {0.5f, 0.0f, -1.0f}) {
+      for (bool by_class : {false, true}) {
+        Floats data(kBatch * num * kWidth), out(data.size());
+        std::vector<int> index(kBatch * num);
+        Numbers numbers(num);
+        numbers.boxes(data, kWidth, 2, 0.2f);
+        for (size_t i = 0; i < data.size(); i += kWidth) {
+          data[i] = (float)(numbers.integer() % 4) - 1;
+          data[i + 1] = numbers.real() - 0.1f;
+        }
+        NmsOptions options = {
+            {kWidth, 1, 2, 0}, {threshold, false, by_class, by_class}, 0, -1, 0, num};
+        cpu::box_nms(out.data(), index.data(), data.data(), kBatch, num, options);
+        hash.add(out), hash.add(index);
+        Floats grad(data.size());
+        cpu::box_nms_backward(grad.data(), data.data(), index.data(), kBatch, num, kWidth);
+        hash.add(grad);
+      }
+    }
+  }
+  return hash;
+}
+
+Hash run_multibox_prior() {
+  Hash hash;
+  const Floats sizes = {0.2f, 0.3f, 0.5f, 0.7f, 0.1f}, ratios = {1, 1, 1, 2, 0.5f};
+  for (int side : {1, 5, 37}) {
+    for (bool clip : {false, true}) {
+      for (int num : {1, 4, 5}) {
+        Floats out((int64)side * (side + 3) * num * 4);
+        const PriorGrid grid = {side, side + 3, 1.0f / side, 1.0f / (side + 3), 0.5f, 0.4f};
+        cpu::multibox_prior(out.data(), grid, {sizes.data(), ratios.data(), num}, clip);
+        hash.add(out);
+      }
+    }
+  }
+  return hash;
+}
+
+Hash run_multibox_target() {
+  Hash hash;
+  for (int anchors : {1, 130, 2500}) {
+    for (int truths : {1, 9}) {
+      for (float ratio : {-1.0f, 3.0f}) {
+        constexpr int kImages = 3, kClasses = 5, kWidth = 6;
+        Numbers numbers(anchors + truths);
+        Floats anchor(4 * anchors), label(kImages * truths * kWidth);
+        numbers.boxes(anchor, 4, 0, 0.4f);
+        numbers.boxes(label, kWidth, 1, 0.4f);
+        for (size_t i = 0; i < label.size(); i += kWidth) {
+          label[i] = numbers.integer() % 8 == 0 ? -1.0f : (float)(numbers.integer() % kClasses);
+        }
+        const Floats cls_pred = numbers.reals((int64)kImages * kClasses * anchors);
+        Floats loc(kImages * anchors * 4), mask(loc.size()), cls(kImages * anchors);
+        cpu::multibox_target({loc.data(), mask.data(), cls.data()},
+                             {anchor.data(), label.data(), cls_pred.data()},
+                             {kImages, anchors, truths, kWidth, kClasses},
+                             {0.5f, -1, ratio, 0.5f, 0.1f, 0.1f, 0.2f, 0.2f});
+        hash.add(loc), hash.add(mask), hash.add(cls);
+      }
+    }
+  }
+  return hash;
+}
+
+Hash run_multibox_detection() {
+  Hash hash;
+  for (int num : {1, 130, 2500}) {
+    for (int classes : {2, 8}) {
+      for (int limit : {100, num}) {
+        constexpr int kBatch = 3;
+        Numbers numbers(num + classes);
+        Floats anchors(4 * num);
+        numbers.boxes(anchors, 4, 0, 0.4f);
+        const Floats prob = numbers.reals((int64)kBatch * classes * num);
+        const Floats loc = numbers.reals((int64)kBatch * 4 * num);
+        Floats out((int64)kBatch * num * 6);
+        const NmsRule rule = {0.5f, true, classes > 2, false};
+        cpu::multibox_detection(
+            out.data(), {prob.data(), loc.data(), anchors.data(), kBatch, classes, num},
+            {limit < num, 0.01f, {0.1f, 0.1f, 0.2f, 0.2f}, rule, true, std::min(limit, num)});
+        hash.add(out);
+      }
+    }
+  }
+  return hash;
+}
+
+Hash run_roi_pooling() {
+  Hash hash;
+  for (int channels : {1, 5, 40}) {
+    for (int num : {1, 60}) {
+      constexpr int kImages = 2, kHeight = 19, kWidth = 23, kPooled = 5;
+      const RoiPooling op = {kImages, channels, kHeight, kWidth, kPooled, kPooled + 2, 0.5f};
+      Numbers numbers(channels + num);
+      const Floats data = numbers.reals((int64)kImages * channels * kHeight * kWidth);
+      Floats rois(5 * num);
+      for (int n = 0; n < num; ++n) {
+        const float x = 40 * numbers.real(), y = 30 * numbers.real();
+        const float roi[] = {(float)(numbers.integer() % 5) - 1, x, y, x + 30 * numbers.real() - 2,
+                             y + 30 * numbers.real() - 2};
+        std::copy_n(roi, 5, &rois[5 * n]);
+      }
+      const int bins = kPooled * (kPooled + 2);
+      Floats pooled((int64)num * channels * bins), alone(pooled.size()), grad(data.size());
+      std::vector<int> argmax(pooled.size());
+      cpu::roi_pooling(pooled.data(), argmax.data(), data.data(), rois.data(), num, op);
+      cpu::roi_pooling(alone.data(), nullptr, data.data(), rois.data(), num, op);
+      const Floats out_grad = numbers.reals((int64)pooled.size(), false);
+      cpu::roi_pooling_backward(grad.data(), out_grad.data(), argmax.data(),
+                                {num, bins, kImages, channels, kHeight * kWidth});
+      hash.add(pooled), hash.add(alone), hash.add(argmax), hash.add(grad);
+    }
+  }
+  return hash;
+}
+
+Hash run_bilinear_upsample() {
+  Hash hash;
+  for (int scale : {1, 2, 3, 4, 8, 16}) {
+    constexpr int kPlanes = 5, kHeight = 7, kWidth = 18;
+    Numbers numbers(scale);
+    const Floats data = numbers.reals(kPlanes * kHeight * kWidth);
+    const Floats out_grad = numbers.reals((int64)kPlanes * kHeight * kWidth * scale * scale);
+    Floats out(out_grad.size()), grad(data.size());
+    cpu::bilinear_upsample(out.data(), data.data(), kPlanes, kHeight, kWidth, scale);
+    cpu::bilinear_upsample_backward(grad.data(), out_grad.data(), kPlanes, kHeight, kWidth, scale);
+    hash.add(out), hash.add(grad);
+  }
+  return hash;
+}
+
+Hash run_confusion_matrix() {
+  Hash hash;
+  for (int num_classes : {1, 21, 100}) {
+    Numbers numbers(num_classes);
+    std::vector<int> prediction(100000), label(prediction.size());
+    for (int& x : prediction) x = (int)(numbers.integer() % num_classes);
+    for (int& x : label) x = (int)(numbers.integer() % (num_classes + 1)) - 1;
+    std::vector<int64> matrix((int64)num_classes * num_classes);
+    cpu::confusion_matrix(matrix.data(), prediction.data(), label.data(), (int64)prediction.size(),
+                          num_classes, -1);
+    hash.add(matrix);
+  }
+  return hash;
+}
+
+Hash run_label_from_color() {
+  Hash hash;
+  Numbers numbers(1);
+  std::vector<unsigned char> colormap(3 * 21), image(3 * 50001);
+  for (unsigned char& x : colormap) x = (unsigned char)(numbers.integer() % 3 * 64);
+  for (unsigned char& x : image) x = (unsigned char)(numbers.integer() % 3 * 64);
+  std::vector<int> out(image.size() / 3);
+  cpu::label_from_color(out.data(), image.data(), colormap.data(), (int64)out.size(), 21, 255);
+  hash.add(out);
+  return hash;
+}
+
+}  // namespace
+
+int main() {
+  const struct {
+    const char* name;
+    Hash (*run)();
+  } ops[] = {
+      {"bilinear_upsample", run_bilinear_upsample},
+      {"box_iou", run_box_iou},
+      {"box_nms", run_box_nms},
+      {"confusion_matrix", run_confusion_matrix},
+      {"label_from_color", run_label_from_color},
+      {"multibox_detection", run_multibox_detection},
+      {"multibox_prior", run_multibox_prior},
+      {"multibox_target", run_multibox_target},
+      {"roi_pooling", run_roi_pooling},
+  };
+  for (const auto& op : ops) {
+    for (int simd = 0; simd <= (int)widest_simd(); ++simd) {
+      set_simd((Simd)simd);
+      for (int threads : {1, 2, 5}) {
+        set_num_threads(threads);
+        std::printf("%s %s %d %016llx\n", op.name, kSimdNames[simd], threads, op.run().value());
+      }
+    }
+  }
+}

@@ -1,0 +1,170 @@
+// How much memory of its own each op of the CPU takes in a call, and how much of it it leaves
+// behind: "op size bytes-of-its-arrays most-scratch-bytes bytes-left", for rising sizes.
+#include <malloc.h>
+
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <new>
+#include <numeric>
+#include <vector>
+
+#include "bilinear_upsample.h"
+#include "box_iou.h"
+#include "box_nms.h"
+#include "confusion_matrix.h"
+#include "label_from_color.h"
+#include "multibox_detection.h"
+#include "multibox_prior.h"
+#include "multibox_target.h"
+#include "roi_pooling.h"
+#include "threads.h"
+
+static std::atomic<long long> held{0}, most{0};
+
+static void* counted(void* memory) {
+  if (!memory) throw std::bad_alloc();
+  const long long now = held += (long long)malloc_usable_size(memory);
+  for (long long known = most; known < now && !most.compare_exchange_weak(known, now);) {
+  }
+  return memory;
+}
+
+static void dropped(void* memory) {
+  if (memory) held -= (long long)malloc_usable_size(memory);
+  std::free(memory);
+}
+
+void* operator new(size_t size) { return counted(std::malloc(size)); }
+void* operator new(size_t size, std::align_val_t alignment) {
+  const size_t to = (size_t)alignment;
+  return counted(std::aligned_alloc(to, (size + to - 1) / to * to));
+}
+void operator delete(void* memory) noexcept { dropped(memory); }
+void operator delete(void* memory, size_t) noexcept { dropped(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { dropped(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { dropped(memory); }
+
+namespace {
+
+using namespace cvops;
+using Floats = std::vector<float>;
+
+// Boxes of sides of a hundredth, spread over the unit square; no two are alike.
+void spread(Floats& rows, int width, int first) {
+  for (size_t i = 0; i * width < rows.size(); ++i) {
+    float* box = &rows[i * width + first];
+    box[0] = (float)(i * 7919 % 10007) / 10007, box[1] = (float)(i * 104729 % 10009) / 10009;
+    box[2] = box[0] + 0.01f, box[3] = box[1] + 0.01f;
+  }
+}
+
+template <typename... Vectors>
+long long bytes_of(const Vectors&... vectors) {
+  return (0 + ... + (long long)(vectors.size() * sizeof(vectors[0])));
+}
+
+template <typename Call>
+void measure(const char* op, int size, long long bytes, const Call& call) {
+  call();  // the pool of threads is made once
+  const long long before = held;
+  most = before;
+  call();
+  std::printf("%s %d %lld %lld %lld\n", op, size, bytes, most - before, held - before);
+}
+
+void all(int n) {
+  {
+    Floats lhs(4 * 100 * n), rhs(4 * 50), out(100 * n * 50);
+    measure("box_iou", n, bytes_of(lhs, rhs, out),
+            [&] { cpu::box_iou(out.data(), lhs.data(), rhs.data(), 100 * n, 50, false); });
+  }
+  {
+    Floats data(6 * 2000 * n), out(data.size());
+    std::vector<int> index(2000 * n);
+    spread(data, 6, 2);
+    for (int i = 0; i < 2000 * n; ++i) data[6 * i + 1] = (float)(i * 31 % 1009) / 1009;
+    const NmsOptions options = {{6, 1, 2, -1}, {0.5f, false, false, false}, 0, -1, 0, 2000 * n};
+    measure("box_nms", n, bytes_of(data, out, index),
+            [&] { cpu::box_nms(out.data(), index.data(), data.data(), 1, 2000 * n, options); });
+    measure("box_nms_backward", n, bytes_of(data, out, index),
+            [&] { cpu::box_nms_backward(out.data(), data.data(), index.data(), 1, 2000 * n, 6); });
+  }
+  {
+    Floats out(4 * 100 * n * 3);
+    const float sizes[] = {0.2f, 0.3f, 0.3f}, ratios[] = {1, 1, 2};
+    measure("multibox_prior", n, bytes_of(out), [&] {
+      cpu::multibox_prior(out.data(), {10, 10 * n, 0.1f, 0.1f, 0.5f, 0.5f}, {sizes, ratios, 3},
+                          false);
+    });
+  }
+  for (float ratio : {-1.0f, 3.0f}) {
+    constexpr int kImages = 4, kTruths = 64, kClasses = 3;
+    const int num = 1000 * n;
+    Floats anchor(4 * num), label(kImages * kTruths * 5), cls_pred(kImages * kClasses * num);
+    Floats loc(kImages * 4 * num), mask(loc.size()), cls(kImages * num);
+    spread(anchor, 4, 0), spread(label, 5, 1);
+    measure(ratio > 0 ? "multibox_target_mining" : "multibox_target", n,
+            bytes_of(anchor, label, cls_pred, loc, mask, cls), [&] {
+              cpu::multibox_target({loc.data(), mask.data(), cls.data()},
+                                   {anchor.data(), label.data(), cls_pred.data()},
+                                   {kImages, num, kTruths, 5, kClasses},
+                                   {0.5f, -1, ratio, 0.5f, 0.1f, 0.1f, 0.2f, 0.2f});
+            });
+  }
+  {
+    constexpr int kBatch = 4, kClasses = 3;
+    const int num = 1000 * n;
+    Floats anchors(4 * num), prob(kBatch * kClasses * num), loc(kBatch * 4 * num);
+    Floats out(kBatch * num * 6);
+    spread(anchors, 4, 0);
+    for (size_t i = 0; i < prob.size(); ++i) prob[i] = (float)(i * 31 % 1009) / 1009;
+    measure("multibox_detection", n, bytes_of(anchors, prob, loc, out), [&] {
+      cpu::multibox_detection(
+          out.data(), {prob.data(), loc.data(), anchors.data(), kBatch, kClasses, num},
+          {true, 0.01f, {0.1f, 0.1f, 0.2f, 0.2f}, {0.5f, true, true, false}, true, num});
+    });
+  }
+  {
+    const RoiPooling op = {1, 16, 20, 20 * n, 7, 7, 1};
+    const int num = 50 * n;
+    Floats data(16 * 400 * n), rois(5 * num), pooled(num * 16 * 49), grad(data.size());
+    std::vector<int> argmax(pooled.size());
+    for (int i = 0; i < num; ++i) rois[5 * i + 3] = 12, rois[5 * i + 4] = 15;
+    measure("roi_pooling", n, bytes_of(data, rois, pooled, argmax), [&] {
+      cpu::roi_pooling(pooled.data(), argmax.data(), data.data(), rois.data(), num, op);
+    });
+    measure("roi_pooling_backward", n, bytes_of(pooled, argmax, grad), [&] {
+      cpu::roi_pooling_backward(grad.data(), pooled.data(), argmax.data(),
+                                {num, 49, 1, 16, 400 * n});
+    });
+  }
+  {
+    Floats data(5 * 20 * 10 * n), out(data.size() * 64);
+    measure("bilinear_upsample", n, bytes_of(data, out),
+            [&] { cpu::bilinear_upsample(out.data(), data.data(), 5, 20, 10 * n, 8); });
+    measure("bilinear_upsample_backward", n, bytes_of(data, out),
+            [&] { cpu::bilinear_upsample_backward(data.data(), out.data(), 5, 20, 10 * n, 8); });
+  }
+  {
+    std::vector<int> prediction(100000 * n), label(prediction.size());
+    std::vector<int64> matrix(21 * 21);
+    measure("confusion_matrix", n, bytes_of(prediction, label, matrix), [&] {
+      cpu::confusion_matrix(matrix.data(), prediction.data(), label.data(), 100000 * n, 21, -1);
+    });
+  }
+  {
+    std::vector<unsigned char> colormap(3 * 21), image(3 * 100000 * n);
+    std::vector<int> out(100000 * n);
+    measure("label_from_color", n, bytes_of(colormap, image, out), [&] {
+      cpu::label_from_color(out.data(), image.data(), colormap.data(), 100000 * n, 21, 0);
+    });
+  }
+}
+
+}  // namespace
+
+int main() {
+  set_num_threads(2);
+  for (int n : {1, 4, 16}) all(n);
+}
