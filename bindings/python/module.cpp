@@ -6,7 +6,6 @@
 
 #define CVOPS_OPS(X)     \
   X(device) /* shared */ \
-  X(nms)    /* shared */ \
   X(bilinear_upsample)   \
   X(box_iou)             \
   X(box_nms)             \
