@@ -31,6 +31,8 @@ class Device(NamedTuple):
 
 
 CPU = Device("cpu")
+#: Where an array lies, its dtype (for :func:`dtype_name`) and its shape.
+Description = tuple[Device, Any, tuple[int, ...]]
 
 
 class Buffer(NamedTuple):
@@ -52,15 +54,9 @@ class Library:
     #: What an error message calls an array of this library.
     name = "NumPy array"
 
-    def device(self, x: Any) -> Device:
-        return CPU
-
-    def dtype(self, x: Any) -> str:
-        """The name of ``x``'s dtype: NumPy's where NumPy has it."""
-        return _dtype_name(x.dtype)
-
-    def shape(self, x: Any) -> tuple[int, ...]:
-        return x.shape
+    def describe(self, x: Any) -> Description:
+        """What the checks of an op go by, all hashable."""
+        return CPU, x.dtype, x.shape
 
     def to_numpy(self, x: Any) -> np.ndarray:
         """``x`` on the CPU as a C-contiguous, aligned NumPy array; a copy only if it is not."""
@@ -95,8 +91,8 @@ class Library:
 
 
 @functools.lru_cache(None)
-def _dtype_name(dtype: Any) -> str:
-    """``float32`` of NumPy's and of PyTorch's. Kept, because they take long over it."""
+def dtype_name(dtype: Any) -> str:
+    """The name of NumPy's or PyTorch's dtype: "float32"."""
     return str(dtype).rpartition(".")[2]
 
 
@@ -107,8 +103,8 @@ class NumPy(Library):
 class CuPy(Library):
     name = "CuPy array"
 
-    def device(self, x: Any) -> Device:
-        return Device("cuda", x.device.id)
+    def describe(self, x: Any) -> Description:
+        return Device("cuda", x.device.id), x.dtype, x.shape
 
     def to_buffer(self, x: Any) -> Buffer:
         import cupy
@@ -136,11 +132,8 @@ class Torch(Library):
 
     name = "PyTorch tensor"
 
-    def device(self, x: Any) -> Device:
-        return _torch_device(x.device)
-
-    def shape(self, x: Any) -> tuple[int, ...]:
-        return tuple(x.shape)
+    def describe(self, x: Any) -> Description:
+        return _torch_device(x.device), x.dtype, x.shape
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return super().to_numpy((x.detach() if x.requires_grad else x).numpy())
@@ -155,7 +148,7 @@ class Torch(Library):
         x = x.detach().contiguous()
         if x.data_ptr() % ALIGNMENT:
             x = x.clone()
-        return Buffer(x.data_ptr(), tuple(x.shape), np.dtype(self.dtype(x)), x)
+        return Buffer(x.data_ptr(), tuple(x.shape), np.dtype(dtype_name(x.dtype)), x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
         torch = sys.modules["torch"]
@@ -186,32 +179,38 @@ class MXNet(Library):
 
     name = "MXNet NDArray"
 
-    def device(self, x: Any) -> Device:
+    def describe(self, x: Any) -> Description:
+        return self._device(x), self._dtype(x), self._shape(x)
+
+    def _device(self, x: Any) -> Device:
         kind, number = ctypes.c_int(), ctypes.c_int()
         _mxnet("MXNDArrayGetContext", x.handle, ctypes.byref(kind), ctypes.byref(number))
         return Device("cuda", number.value) if kind.value == _MXNET_GPU else CPU
-
-    def dtype(self, x: Any) -> str:
-        return _dtype_name(self._dtype(x))
 
     def _dtype(self, x: Any) -> np.dtype[Any]:
         code = ctypes.c_int()
         _mxnet("MXNDArrayGetDType", x.handle, ctypes.byref(code))
         return _mxnet_dtypes()[code.value]
 
-    def shape(self, x: Any) -> tuple[int, ...]:
+    def _shape(self, x: Any) -> tuple[int, ...]:
         count, axes = ctypes.c_int(), ctypes.POINTER(ctypes.c_int64)()
         _mxnet("MXNDArrayGetShapeEx64", x.handle, ctypes.byref(count), ctypes.byref(axes))
         return tuple(axes[: count.value])
 
-    def _pointer(self, x: Any) -> int:
-        pointer = ctypes.c_void_p()
+    def _wait(self, x: Any) -> None:
         _mxnet("MXNDArrayWaitToRead", x.handle)
+
+    def _pointer(self, x: Any) -> int:
+        """Of what was waited for."""
+        pointer = ctypes.c_void_p()
         _mxnet("MXNDArrayGetData", x.handle, ctypes.byref(pointer))
         return pointer.value or 0
 
     def to_numpy(self, x: Any) -> np.ndarray:
-        shape, dtype = self.shape(x), self._dtype(x)
+        self._wait(x)
+        return self._view(x, self._shape(x), self._dtype(x))
+
+    def _view(self, x: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
         if size == 0:
             return np.empty(shape, dtype)
@@ -220,7 +219,7 @@ class MXNet(Library):
         return np.ndarray(shape, dtype, memory)
 
     def new(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        return self.to_numpy(self._new(shape, dtype, CPU))
+        return self._view(self._new(shape, dtype, CPU), shape, np.dtype(dtype))
 
     def from_numpy(self, y: np.ndarray) -> Any:
         if y.size == 0:
@@ -246,9 +245,11 @@ class MXNet(Library):
         return sys.modules["mxnet"].nd.NDArray(handle)
 
     def to_buffer(self, x: Any) -> Buffer:
+        self._wait(x)
         if self._pointer(x) % ALIGNMENT:  # a part of another
             x = x.copy()
-        return Buffer(self._pointer(x), self.shape(x), self._dtype(x), x)
+            self._wait(x)
+        return Buffer(self._pointer(x), self._shape(x), self._dtype(x), x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
         kinds = {"uint64": "int64", "uint32": "int32"}  # which MXNet does not have
@@ -290,7 +291,7 @@ class MXNetNumPy(MXNet):
 
 
 class SparseMXNet(MXNet):
-    def device(self, x: Any) -> Device:
+    def describe(self, x: Any) -> Description:
         raise TypeError(f"expected a dense NDArray, got one of storage type {x.stype!r}")
 
 

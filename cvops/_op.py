@@ -13,9 +13,9 @@ kind of body    first argument                  arrays
 ``native_cuda`` a ``Gpu`` to allocate on        ``Buffer``; the launches are made in C++
 ==============  ==============================  ============================================
 
-A call of little work takes about as long as what stands in this file, so that what can be known
-before is worked out once: the shapes and dtypes when an op is made, the backend for a device when
-it is first asked for.
+A call of little work takes about as long as what stands in this file, so that what can be kept is:
+the forms of an op's arrays, the backend for a device, and the outcome of the checks for arrays of
+the same kinds and shapes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import functools
 from typing import Any, Callable, NamedTuple, TypeVar, Union
 
 from cvops import _cpu, _gpu
-from cvops._arrays import Device, Library, library_of
+from cvops._arrays import Device, Library, dtype_name, library_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 Place = Union[_cpu.Cpu, _gpu.Gpu]
@@ -85,47 +85,30 @@ class Form:
         self.axes = tuple(int(a) if a.isdigit() else a for a in axes if a != "...")
 
 
-class Call:
-    """One call of an op: where its arrays lie, and the body that will compute it."""
+class Plan:
+    """What follows from where a call's arrays lie, their dtypes and their shapes."""
 
-    __slots__ = ("_arrays", "_op", "backend", "library", "place", "shapes", "sizes")
-
-    def __init__(self, op: Op, backend: str | None, arrays: dict[str, Any]):
-        self._op = op
-        self._arrays = arrays
+    def __init__(self, op: Op, backend: str | None, arrays: tuple[tuple[Any, ...], ...]):
         #: The shapes of the arrays that the op has a form for.
         self.shapes: dict[str, tuple[int, ...]] = {}
         #: The sizes that the names in the forms stand for.
         self.sizes: dict[str, int] = {}
-        first = ""
-        for name, x in arrays.items():
-            library = library_of(x)
-            if library is None:
+        first, self.library, (self.device, _, _) = arrays[0]
+        for name, library, (device, dtype, shape) in arrays:
+            if library is not self.library or device != self.device:
                 raise TypeError(
-                    f"{name}: expected an array (NumPy, CuPy, PyTorch or MXNet), "
-                    f"got {type(x).__name__}"
-                )
-            try:
-                device = library.device(x)
-            except TypeError as error:
-                raise TypeError(f"{name}: {error}") from None
-            if not first:
-                first, self.library, where = name, library, device
-            elif library is not self.library or device != where:
-                raise TypeError(
-                    f"{first} is a {self.library.name} on {where} and {name} a {library.name} on "
-                    f"{device}: the arrays must be of one kind and on one device"
+                    f"{first} is a {self.library.name} on {self.device} and {name} a "
+                    f"{library.name} on {device}: the arrays must be of one kind and on one device"
                 )
             if name in op.forms:
-                self._check(name, x, op.forms[name])
-        self.backend = backend_for(where, backend)
-        self.place = self.backend.place(self.library, where)
+                self._check(op, name, dtype_name(dtype), tuple(shape))
+        self.backend = backend_for(self.device, backend)
+        self.body = op.bodies[self.backend.body]
 
-    def _check(self, name: str, x: Any, form: Form) -> None:
-        dtype = self.library.dtype(x)
+    def _check(self, op: Op, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        form = op.forms[name]
         if dtype != form.dtype:
             raise TypeError(f"{name}: expected {form.dtype}, got {dtype}")
-        shape = self.shapes[name] = self.library.shape(x)
         spare = len(shape) - len(form.axes)
         if spare < 0 or (spare > 0 and not form.open):
             raise ValueError(f"{name}: expected shape {form.shape}, got {shape}")
@@ -134,20 +117,48 @@ class Call:
             if size != known:
                 where = ""
                 if isinstance(want, str):
-                    first = next(
-                        other for other in self.shapes if want in self._op.forms[other].axes
-                    )
+                    first = next(other for other in self.shapes if want in op.forms[other].axes)
                     where = f" with {want} = {known} as in {first}"
                 raise ValueError(f"{name}: expected shape {form.shape}{where}, got {shape}")
+        self.shapes[name] = shape
+
+
+#: Kept, because a program calls an op with few combinations of shapes, or checks are little of what
+#: a call takes.
+_plan = functools.lru_cache(1024)(Plan)
+
+
+class Call:
+    """One call of an op: its arrays, and the body that will compute it."""
+
+    __slots__ = ("_arrays", "_body", "_place", "shapes", "sizes")
+
+    def __init__(self, op: Op, backend: str | None, arrays: dict[str, Any]):
+        kinds = []
+        for name, x in arrays.items():
+            library = library_of(x)
+            if library is None:
+                raise TypeError(
+                    f"{name}: expected an array (NumPy, CuPy, PyTorch or MXNet), "
+                    f"got {type(x).__name__}"
+                )
+            try:
+                kinds.append((name, library, library.describe(x)))
+            except TypeError as error:
+                raise TypeError(f"{name}: {error}") from None
+        plan = _plan(op, backend, tuple(kinds))
+        self.shapes, self.sizes = plan.shapes, plan.sizes
+        self._arrays, self._body = arrays, plan.body
+        self._place = plan.backend.place(plan.library, plan.device)
 
     def array(self, name: str) -> Any:
         """The array of that name as the bodies take it."""
-        return self.place.enter(self._arrays[name])
+        return self._place.enter(self._arrays[name])
 
     def __call__(self, *args: Any) -> Any:
         """Compute, and give the results as the caller's kind of array."""
-        out = self.place.run(self._op.bodies[self.backend.body], args)
-        leave = self.place.leave
+        out = self._place.run(self._body, args)
+        leave = self._place.leave
         return tuple(map(leave, out)) if type(out) is tuple else leave(out)
 
 

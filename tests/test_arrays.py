@@ -153,8 +153,12 @@ def test_mixed_kinds(mx):
 
 
 def test_two_devices(monkeypatch):
-    devices = iter([_arrays.Device("cuda", 0), _arrays.Device("cuda", 1)])
-    monkeypatch.setattr(_arrays.NumPy, "device", lambda self, x: next(devices))
+    numbers = iter([0, 1])
+
+    def describe(self, x):
+        return _arrays.Device("cuda", next(numbers)), x.dtype, x.shape
+
+    monkeypatch.setattr(_arrays.NumPy, "describe", describe)
     with pytest.raises(TypeError, match=r"lhs is a NumPy array on GPU 0 and rhs .* on GPU 1"):
         cvops.box_iou(A, B)
 
