@@ -123,8 +123,7 @@ class Plan:
         self.shapes[name] = shape
 
 
-#: Kept, because a program calls an op with few combinations of shapes, or checks are little of what
-#: a call takes.
+#: Kept, since most programs call an op with the same shapes again and again.
 _plan = functools.lru_cache(1024)(Plan)
 
 

@@ -186,6 +186,30 @@ def test_sparse_arrays(mx):
         cvops.box_iou(mx.nd.array(A).tostype("row_sparse"), mx.nd.array(B))
 
 
+def test_a_call_like_an_earlier_one_is_checked_all_the_same():
+    cvops.box_iou(A, B)
+    for lhs, error, message in (
+        (A.astype(">f4"), TypeError, "lhs: expected float32, got >f4"),
+        (A.view(np.int32), TypeError, "lhs: expected float32, got int32"),
+        (A.reshape(20, 6), ValueError, r"lhs: expected shape \(..., N, 4\), got \(20, 6\)"),
+        (A.tolist(), TypeError, "lhs: expected an array .*, got list"),
+    ):
+        for _ in range(2):
+            with pytest.raises(error, match=message):
+                cvops.box_iou(lhs, B)
+    with pytest.raises(ValueError, match="backend: expected one of"):
+        cvops.box_iou(A, B, backend="numba")
+    assert cvops.box_iou(A, B).shape == (30, 20)
+
+
+def test_mxnet_goes_on_with_a_result(mx):
+    a, b = mx.nd.array(A), mx.nd.array(B)
+    expected = cvops.box_iou(A, B) * np.float32(4)
+    for _ in range(20):
+        out = cvops.box_iou(a, b) * 2  # queued, and the array that it reads is given up
+        np.testing.assert_array_equal((out * 2).asnumpy(), expected)
+
+
 @pytest.mark.parametrize(
     ("backend", "error", "message"),
     [
