@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "common.cuh"
 
@@ -35,10 +36,18 @@ struct FromTuple {
   PYBIND11_TYPE_CASTER(Struct, py::detail::const_name("tuple"));
 
   bool load(py::handle source, bool convert) {
-    py::detail::make_caster<std::tuple<Fields...>> fields;
-    if (!fields.load(source, convert)) return false;
-    value = std::apply([](Fields... field) { return Struct{field...}; },
-                       py::detail::cast_op<std::tuple<Fields...>>(fields));
+    if (!PyTuple_Check(source.ptr()) || PyTuple_GET_SIZE(source.ptr()) != sizeof...(Fields)) {
+      return false;
+    }
+    return load(source.ptr(), convert, std::index_sequence_for<Fields...>());
+  }
+
+ private:
+  template <std::size_t... I>
+  bool load(PyObject* fields, bool convert, std::index_sequence<I...>) {
+    std::tuple<py::detail::make_caster<Fields>...> casters;
+    if (!(std::get<I>(casters).load(PyTuple_GET_ITEM(fields, I), convert) && ...)) return false;
+    value = {py::detail::cast_op<Fields>(std::get<I>(casters))...};
     return true;
   }
 };

@@ -21,14 +21,9 @@ _OP = Op(
 )
 
 
-class _Shape(NamedTuple):
-    """``TargetShape`` of the kernels."""
-
-    images: int
-    anchors: int
-    truths: int
-    label_width: int
-    classes: int
+#: ``TargetShape`` of the kernels: images, anchors, truths, label_width, classes.
+_Shape = tuple[int, int, int, int, int]
+_SHAPE = np.dtype([(name, "i4") for name in ("images", "anchors", "truths", "width", "classes")])
 
 
 class _Options(NamedTuple):
@@ -44,7 +39,6 @@ class _Options(NamedTuple):
     variance_height: float
 
 
-_SHAPE = np.dtype([(name, "i4") for name in _Shape._fields])
 _OPTIONS = np.dtype([(name, "f4") for name in _Options._fields])
 #: In its bipartite stage a truth is given only an anchor that it overlaps by more.
 _LEAST_IOU = np.float32(1e-6)
@@ -131,8 +125,8 @@ def multibox_target(
         )
     _check.integer("minimum_negative_samples", minimum_negative_samples)
     options = _Options(
-        _check.single("overlap_threshold", overlap_threshold),
-        _check.single("ignore_label", ignore_label),
+        _check.number("overlap_threshold", overlap_threshold),
+        _check.number("ignore_label", ignore_label),
         _check.single("negative_mining_ratio", negative_mining_ratio),
         _check.single("negative_mining_thresh", negative_mining_thresh),
         *_check.numbers("variances", variances, 4),
@@ -141,7 +135,7 @@ def multibox_target(
         raise ValueError(
             f"negative_mining_thresh: expected a positive number, got {negative_mining_thresh!r}"
         )
-    shape = _Shape(num_images, num_anchors, num_truths, label_width, num_classes)
+    shape = (num_images, num_anchors, num_truths, label_width, num_classes)
     arrays = call.array("anchor"), call.array("label"), call.array("cls_pred")
     return call(*arrays, shape, options)
 
@@ -173,6 +167,8 @@ def _numpy(
     options: _Options,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     _refuse_half_padding(label, _half_padded_row(label))
+    with np.errstate(over="ignore"):
+        options = _Options(*np.array(options, np.float32))
     num_images, num_anchors = len(label), anchor.shape[1]
     loc_target = np.zeros((num_images, num_anchors, 4), np.float32)
     loc_mask = np.zeros((num_images, num_anchors, 4), np.float32)
@@ -189,10 +185,10 @@ def _numpy(
         positive = given >= 0
         which[positive] = given[positive]
         if options.overlap_threshold > 0:
-            positive |= best > np.float32(options.overlap_threshold)
+            positive |= best > options.overlap_threshold
         if options.mining_ratio > 0:
-            candidates = ~positive & (best < np.float32(options.mining_threshold))
-            count = _mining_count(positive, np.float32(options.mining_ratio))
+            candidates = ~positive & (best < options.mining_threshold)
+            count = _mining_count(positive, options.mining_ratio)
             negative = _mine(cls_pred[image], candidates, count)
         else:
             negative = ~positive
@@ -231,7 +227,7 @@ def _bipartite(iou: np.ndarray) -> np.ndarray:
     return given
 
 
-def _mining_count(positive: np.ndarray, ratio: np.float32) -> int:
+def _mining_count(positive: np.ndarray, ratio: float) -> int:
     num_positive = int(positive.sum())
     with np.errstate(all="ignore"):
         wanted = float(np.float32(num_positive) * ratio)
@@ -265,14 +261,15 @@ def _encode(anchors: np.ndarray, truths: np.ndarray, options: _Options) -> np.nd
         offsets = np.concatenate(
             [(truth_center - center) / size, _math.log(truth_size / size)], axis=1
         )
-        return offsets / np.array(options[4:], np.float32)
+        return offsets / np.array(options[4:])
 
 
 def _outputs(place: Any, shape: _Shape) -> tuple[Any, Any, Any]:
     """Room for the results."""
-    flat = shape.images, 4 * shape.anchors
+    images, anchors, _, _, _ = shape
+    flat = images, 4 * anchors
     loc_target, loc_mask = place.empty(flat, np.float32), place.empty(flat, np.float32)
-    return loc_target, loc_mask, place.empty((shape.images, shape.anchors), np.float32)
+    return loc_target, loc_mask, place.empty((images, anchors), np.float32)
 
 
 @_OP.body("native")
@@ -304,7 +301,9 @@ def _kernels(
     out = _outputs(gpu, shape)
     if images == 0:
         return out
-    sizes, numbers = np.array(shape, _SHAPE), np.array(options, _OPTIONS)
+    sizes = np.array(shape, _SHAPE)
+    with np.errstate(over="ignore"):
+        numbers = np.array(options, _OPTIONS)
     rows = images, -(-anchors // 4) * 4  # each begins at 16 bytes
     best, which = gpu.empty(rows, np.float32), gpu.empty(rows, np.int32)
     num_valid, num_positive = gpu.empty((images,), np.int32), gpu.empty((images,), np.int32)
@@ -341,7 +340,7 @@ def _native_cuda(
     options: _Options,
 ) -> tuple[Buffer, ...]:
     out = _outputs(gpu, shape)
-    if shape.images == 0:
+    if label.shape[0] == 0:
         return out
     workspace = gpu.empty((gpu.module.multibox_target_workspace(shape, options),), np.uint8)
     arrays = (x.pointer for x in (*out, anchor, label, cls_pred))
