@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import sys
 from typing import Any, NamedTuple
 
@@ -29,6 +30,11 @@ class Device(NamedTuple):
         return "the CPU" if self.kind == "cpu" else f"GPU {self.number}"
 
 
+CPU = Device("cpu")
+#: Where an array lies, its dtype (for :func:`dtype_name`) and its shape.
+Description = tuple[Device, Any, tuple[int, ...]]
+
+
 class Buffer(NamedTuple):
     """C-contiguous memory of a GPU. ``owner`` is the library's array that keeps it alive."""
 
@@ -39,7 +45,7 @@ class Buffer(NamedTuple):
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 class Library:
@@ -48,21 +54,20 @@ class Library:
     #: What an error message calls an array of this library.
     name = "NumPy array"
 
-    def device(self, x: Any) -> Device:
-        return Device("cpu")
-
-    def dtype(self, x: Any) -> str:
-        """The name of ``x``'s dtype: NumPy's where NumPy has it."""
-        return _dtype_name(x.dtype)
+    def describe(self, x: Any) -> Description:
+        """What the checks of an op go by, all hashable."""
+        return CPU, x.dtype, x.shape
 
     def to_numpy(self, x: Any) -> np.ndarray:
         """``x`` on the CPU as a C-contiguous, aligned NumPy array; a copy only if it is not."""
-        if type(x) is np.ndarray and x.flags.c_contiguous and x.flags.aligned:
-            return x
-        return np.require(x, requirements=("C", "A"))
+        return x if x.flags.carray else np.require(x, requirements=("C", "A"))
+
+    def new(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """New memory on the CPU, not initialised, for :meth:`from_numpy` to give out."""
+        return np.empty(shape, dtype)
 
     def from_numpy(self, y: np.ndarray) -> Any:
-        """An array of this library with ``y``'s memory."""
+        """An array of this library with ``y``'s memory if :meth:`new` made it, or a copy."""
         return y
 
     def copy(self, x: Any) -> Any:
@@ -86,9 +91,9 @@ class Library:
 
 
 @functools.lru_cache(None)
-def _dtype_name(dtype: Any) -> str:
-    """Kept, because NumPy takes longer over it than over the rest of a call."""
-    return str(dtype)
+def dtype_name(dtype: Any) -> str:
+    """The name of NumPy's or PyTorch's dtype: "float32"."""
+    return str(dtype).rpartition(".")[2]
 
 
 class NumPy(Library):
@@ -98,8 +103,8 @@ class NumPy(Library):
 class CuPy(Library):
     name = "CuPy array"
 
-    def device(self, x: Any) -> Device:
-        return Device("cuda", x.device.id)
+    def describe(self, x: Any) -> Description:
+        return Device("cuda", x.device.id), x.dtype, x.shape
 
     def to_buffer(self, x: Any) -> Buffer:
         import cupy
@@ -127,21 +132,14 @@ class Torch(Library):
 
     name = "PyTorch tensor"
 
-    def device(self, x: Any) -> Device:
-        if x.device.type not in ("cpu", "cuda"):
-            raise TypeError(f"expected a tensor on the CPU or a CUDA device, got one on {x.device}")
-        return Device(x.device.type, x.device.index or 0)
-
-    def dtype(self, x: Any) -> str:
-        return _dtype_name(x.dtype).rpartition(".")[2]
+    def describe(self, x: Any) -> Description:
+        return _torch_device(x.device), x.dtype, x.shape
 
     def to_numpy(self, x: Any) -> np.ndarray:
-        return super().to_numpy(x.detach().contiguous().numpy())
+        return super().to_numpy((x.detach() if x.requires_grad else x).numpy())
 
     def from_numpy(self, y: np.ndarray) -> Any:
-        import torch
-
-        return torch.from_numpy(y)
+        return sys.modules["torch"].from_numpy(y)
 
     def copy(self, x: Any) -> Any:
         return x.detach().clone()
@@ -150,87 +148,151 @@ class Torch(Library):
         x = x.detach().contiguous()
         if x.data_ptr() % ALIGNMENT:
             x = x.clone()
-        return Buffer(x.data_ptr(), tuple(x.shape), np.dtype(self.dtype(x)), x)
+        return Buffer(x.data_ptr(), tuple(x.shape), np.dtype(dtype_name(x.dtype)), x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        import torch
-
+        torch = sys.modules["torch"]
         kind = getattr(torch, np.dtype(dtype).name)
         return self.to_buffer(torch.empty(shape, dtype=kind, device=f"cuda:{device.number}"))
 
     def stream(self, device: Device) -> int:
-        import torch
+        return int(sys.modules["torch"].cuda.current_stream(device.number).cuda_stream)
 
-        return int(torch.cuda.current_stream(device.number).cuda_stream)
+
+@functools.lru_cache(None)
+def _torch_device(device: Any) -> Device:
+    if device.type not in ("cpu", "cuda"):
+        raise TypeError(f"expected a tensor on the CPU or a CUDA device, got one on {device}")
+    return Device(device.type, device.index or 0)
 
 
 class MXNet(Library):
     """``mx.nd.NDArray``, and ``mx.np.ndarray`` in :class:`MXNetNumPy`.
 
-    MXNet computes in the background: an input is waited for before its memory is read. On the GPU
-    MXNet gives its stream to nobody, so that our kernels go to the default stream and are waited
-    for.
+    MXNet computes in the background: an input is waited for before its memory is read. A result is
+    written to memory that MXNet gives, before MXNet knows of anything that would read it. On the
+    GPU MXNet gives its stream to nobody, so that our kernels go to the default stream and are
+    waited for.
+
+    All through MXNet's C functions, since the properties of its arrays take longer.
     """
 
     name = "MXNet NDArray"
 
-    def device(self, x: Any) -> Device:
-        if getattr(x, "stype", "default") != "default":
-            raise TypeError(f"expected a dense NDArray, got one of storage type {x.stype!r}")
-        context = x.ctx
-        kind = context.device_type
-        return Device("cuda", context.device_id) if kind == "gpu" else Device("cpu")
+    def describe(self, x: Any) -> Description:
+        return self._device(x), self._dtype(x), self._shape(x)
 
-    def dtype(self, x: Any) -> str:
-        return _dtype_name(np.dtype(x.dtype))
+    def _device(self, x: Any) -> Device:
+        kind, number = ctypes.c_int(), ctypes.c_int()
+        _mxnet("MXNDArrayGetContext", x.handle, ctypes.byref(kind), ctypes.byref(number))
+        return Device("cuda", number.value) if kind.value == _MXNET_GPU else CPU
+
+    def _dtype(self, x: Any) -> np.dtype[Any]:
+        code = ctypes.c_int()
+        _mxnet("MXNDArrayGetDType", x.handle, ctypes.byref(code))
+        return _mxnet_dtypes()[code.value]
+
+    def _shape(self, x: Any) -> tuple[int, ...]:
+        count, axes = ctypes.c_int(), ctypes.POINTER(ctypes.c_int64)()
+        _mxnet("MXNDArrayGetShapeEx64", x.handle, ctypes.byref(count), ctypes.byref(axes))
+        return tuple(axes[: count.value])
+
+    def _wait(self, x: Any) -> None:
+        _mxnet("MXNDArrayWaitToRead", x.handle)
 
     def _pointer(self, x: Any) -> int:
-        base = sys.modules["mxnet"].base
+        """Of what was waited for."""
         pointer = ctypes.c_void_p()
-        x.wait_to_read()
-        base.check_call(base._LIB.MXNDArrayGetData(x.handle, ctypes.byref(pointer)))
+        _mxnet("MXNDArrayGetData", x.handle, ctypes.byref(pointer))
         return pointer.value or 0
 
     def to_numpy(self, x: Any) -> np.ndarray:
-        dtype = np.dtype(x.dtype)
-        size = int(np.prod(x.shape, dtype=np.int64))
+        self._wait(x)
+        return self._view(x, self._shape(x), self._dtype(x))
+
+    def _view(self, x: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        size = math.prod(shape) * dtype.itemsize
         if size == 0:
-            return np.empty(x.shape, dtype)
-        memory: Any = (ctypes.c_char * (size * dtype.itemsize)).from_address(self._pointer(x))
+            return np.empty(shape, dtype)
+        memory: Any = (ctypes.c_char * size).from_address(self._pointer(x))
         memory.owner = x  # the view keeps `memory` alive, and `memory` the NDArray
-        return np.frombuffer(memory, dtype).reshape(x.shape)
+        return np.ndarray(shape, dtype, memory)
+
+    def new(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        return self._view(self._new(shape, dtype, CPU), shape, np.dtype(dtype))
 
     def from_numpy(self, y: np.ndarray) -> Any:
-        mx = sys.modules["mxnet"]
         if y.size == 0:
-            return mx.nd.empty(y.shape, dtype=y.dtype)
-        return mx.nd.from_dlpack(y.__dlpack__())
+            return self._new(y.shape, y.dtype, CPU)
+        if not isinstance(y.base, ctypes.Array):
+            copy = self.new(y.shape, y.dtype)
+            copy[...] = y
+            y = copy
+        return y.base.owner  # type: ignore[union-attr]
+
+    def _new(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Any:
+        where = _MXNET_CPU if device.kind == "cpu" else _MXNET_GPU
+        axes = (ctypes.c_int64 * len(shape))(*shape)
+        code = _mxnet_codes()[np.dtype(dtype)]
+        handle, at_once = ctypes.c_void_p(), 0
+        _mxnet(
+            *("MXNDArrayCreateEx64", axes, len(shape), where, device.number, at_once, code),
+            ctypes.byref(handle),
+        )
+        return self._array(handle)
+
+    def _array(self, handle: ctypes.c_void_p) -> Any:
+        return sys.modules["mxnet"].nd.NDArray(handle)
 
     def to_buffer(self, x: Any) -> Buffer:
+        self._wait(x)
         if self._pointer(x) % ALIGNMENT:  # a part of another
             x = x.copy()
-        return Buffer(self._pointer(x), x.shape, np.dtype(x.dtype), x)
+            self._wait(x)
+        return Buffer(self._pointer(x), self._shape(x), self._dtype(x), x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        mx = sys.modules["mxnet"]
         kinds = {"uint64": "int64", "uint32": "int32"}  # which MXNet does not have
         name = np.dtype(dtype).name
-        x = mx.nd.empty(shape, ctx=mx.gpu(device.number), dtype=kinds.get(name, name))
-        return self.to_buffer(x)
+        return self.to_buffer(self._new(shape, kinds.get(name, name), device))
 
     def finish(self, gpu: Any) -> None:
         gpu.synchronize()
 
 
+#: MXNet's numbers for kinds of devices.
+_MXNET_CPU, _MXNET_GPU = 1, 2
+
+
+def _mxnet(function: str, *args: Any) -> None:
+    """Call a function of MXNet's C interface."""
+    base = sys.modules["mxnet"].base
+    if getattr(base._LIB, function)(*args):
+        raise base.get_last_ffi_error()
+
+
+@functools.lru_cache(None)
+def _mxnet_dtypes() -> dict[int, np.dtype[Any]]:
+    """Of MXNet's numbers for them."""
+    kinds = sys.modules["mxnet"].ndarray.ndarray._DTYPE_MX_TO_NP
+    return {code: np.dtype(kind) for code, kind in kinds.items() if kind is not None}
+
+
+@functools.lru_cache(None)
+def _mxnet_codes() -> dict[np.dtype[Any], int]:
+    return {dtype: code for code, dtype in _mxnet_dtypes().items()}
+
+
 class MXNetNumPy(MXNet):
     name = "MXNet NumPy ndarray"
 
-    def from_numpy(self, y: np.ndarray) -> Any:
-        return super().from_numpy(y).as_np_ndarray()
+    def _array(self, handle: ctypes.c_void_p) -> Any:
+        return sys.modules["mxnet"].np.ndarray(handle)
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        buffer = super().empty(shape, dtype, device)
-        return buffer._replace(owner=buffer.owner.as_np_ndarray())
+
+class SparseMXNet(MXNet):
+    def describe(self, x: Any) -> Description:
+        raise TypeError(f"expected a dense NDArray, got one of storage type {x.stype!r}")
 
 
 _BY_ROOT: dict[str, Library] = {
@@ -239,19 +301,27 @@ _BY_ROOT: dict[str, Library] = {
     "torch": Torch(),
     "mxnet": MXNet(),
 }
-_MXNET_NUMPY = MXNetNumPy()
+_BY_MODULE: dict[str, Library] = {
+    "mxnet.numpy": MXNetNumPy(),
+    "mxnet.ndarray.sparse": SparseMXNet(),
+}
 _BY_TYPE: dict[type, Library | None] = {}
 
 
 def library_of(x: Any) -> Library | None:
     """The library that ``x`` is an array of; None if it is not an array that we know."""
-    kind = type(x)
-    if kind not in _BY_TYPE:
-        roots = (base.__module__.partition(".")[0] for base in kind.__mro__)
-        root = next((root for root in roots if root in _BY_ROOT), None)
-        known = root is not None and hasattr(x, "shape") and hasattr(x, "dtype")
-        library = _BY_ROOT[root] if root is not None and known else None
-        if root == "mxnet" and kind.__module__.startswith("mxnet.numpy"):
-            library = _MXNET_NUMPY
-        _BY_TYPE[kind] = library
-    return _BY_TYPE[kind]
+    try:
+        return _BY_TYPE[type(x)]
+    except KeyError:
+        library = _BY_TYPE[type(x)] = _find_library(x)
+        return library
+
+
+def _find_library(x: Any) -> Library | None:
+    if not (hasattr(x, "shape") and hasattr(x, "dtype")):
+        return None
+    modules = [base.__module__ for base in type(x).__mro__]
+    found = [_BY_MODULE[module] for module in modules if module in _BY_MODULE]
+    roots = (module.partition(".")[0] for module in modules)
+    found += [_BY_ROOT[root] for root in roots if root in _BY_ROOT]
+    return found[0] if found else None

@@ -1,26 +1,33 @@
 """An op: one public function that holds the contract, and one body for each way to compute it.
 
-The public function lets the arrays in (:meth:`Op.call`, :meth:`Call.array`), checks its other
-arguments, and calls the call with what the bodies take. The bodies stand below it in its file:
+The public function lets the arrays in (:meth:`Op.call`), which are held against what the op says of
+them, checks its other arguments, and calls the call with what the bodies take. The bodies stand
+below it in its file:
 
 ==============  ==============================  ============================================
 kind of body    first argument                  arrays
 ==============  ==============================  ============================================
 ``numpy``                                       NumPy arrays; the oracle
-``native``                                      NumPy arrays, for the C++ in ``bindings/``
+``native``      a ``Cpu`` to allocate on        NumPy arrays, for the C++ in ``bindings/``
 ``kernels``     a ``Gpu`` to launch kernels on  ``Buffer``; the launches are made in Python
 ``native_cuda`` a ``Gpu`` to allocate on        ``Buffer``; the launches are made in C++
 ==============  ==============================  ============================================
+
+A call of little work takes about as long as what stands in this file, so that what can be kept is:
+the forms of an op's arrays, the backend for a device, and the outcome of the checks for arrays of
+the same kinds and shapes.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple, Optional, TypeVar
+import functools
+from typing import Any, Callable, NamedTuple, TypeVar, Union
 
-from cvops import _arrays, _gpu
-from cvops._arrays import Device, Library
+from cvops import _cpu, _gpu
+from cvops._arrays import Device, Library, dtype_name, library_of
 
 F = TypeVar("F", bound=Callable[..., Any])
+Place = Union[_cpu.Cpu, _gpu.Gpu]
 
 
 class Backend(NamedTuple):
@@ -28,21 +35,24 @@ class Backend(NamedTuple):
 
     #: The kind of body that it runs.
     body: str
-    #: Why it cannot run here; None if it can.
-    missing: Callable[[], Optional[str]]
-    #: Makes what a ``kernels`` or ``native_cuda`` body launches on; None for a CPU body.
-    gpu: Optional[Callable[[Library, Device], _gpu.Gpu]] = None
+    #: Why it cannot run here; None if it can. Asked until it can, and then no more.
+    missing: Callable[[], str | None]
+    #: Makes what the body runs on.
+    place: Callable[[Library, Device], Place]
 
 
 #: (kind of device, name of the backend) -> the backend; for each device the best comes first.
 BACKENDS: dict[tuple[str, str], Backend] = {
-    ("cpu", "native"): Backend("native", _gpu.missing_extension),
-    ("cpu", "numpy"): Backend("numpy", lambda: None),
+    ("cpu", "native"): Backend(
+        "native", _gpu.missing_extension, functools.lru_cache(None)(_cpu.Cpu)
+    ),
+    ("cpu", "numpy"): Backend("numpy", lambda: None, functools.lru_cache(None)(_cpu.Oracle)),
     ("cuda", "native"): Backend("native_cuda", _gpu.missing_cuda_extension, _gpu.Native),
     ("cuda", "cupy"): Backend("kernels", _gpu.missing_cupy, _gpu.CuPy),
 }
 
 
+@functools.lru_cache(None)
 def backend_for(device: Device, name: str | None) -> Backend:
     """The backend of that name for ``device``, or the best that can run here."""
     if name is not None and (device.kind, name) not in BACKENDS:
@@ -60,93 +70,103 @@ def backend_for(device: Device, name: str | None) -> Backend:
     raise RuntimeError(f"no backend can run on {device} here: {'; '.join(reasons)}")
 
 
+class Form:
+    """What an op takes for an array, of a text as ``float32 (..., N, 4)``.
+
+    For each axis stands its size or a name for it: the same size wherever the name stands. A
+    ``...`` at the beginning or at the end matches any number of axes.
+    """
+
+    def __init__(self, text: str):
+        self.dtype, _, self.shape = text.partition(" ")
+        axes = [axis.strip() for axis in self.shape[1:-1].split(",") if axis.strip()]
+        #: Whether the named axes are the last ones, and whether there may be others.
+        self.leading, self.open = axes[0] == "...", "..." in axes
+        self.axes = tuple(int(a) if a.isdigit() else a for a in axes if a != "...")
+
+
+class Plan:
+    """What follows from where a call's arrays lie, their dtypes and their shapes."""
+
+    def __init__(self, op: Op, backend: str | None, arrays: tuple[tuple[Any, ...], ...]):
+        #: The shapes of the arrays that the op has a form for.
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        #: The sizes that the names in the forms stand for.
+        self.sizes: dict[str, int] = {}
+        first, self.library, (self.device, _, _) = arrays[0]
+        for name, library, (device, dtype, shape) in arrays:
+            if library is not self.library or device != self.device:
+                raise TypeError(
+                    f"{first} is a {self.library.name} on {self.device} and {name} a "
+                    f"{library.name} on {device}: the arrays must be of one kind and on one device"
+                )
+            if name in op.forms:
+                self._check(op, name, dtype_name(dtype), tuple(shape))
+        self.backend = backend_for(self.device, backend)
+        self.body = op.bodies[self.backend.body]
+
+    def _check(self, op: Op, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        form = op.forms[name]
+        if dtype != form.dtype:
+            raise TypeError(f"{name}: expected {form.dtype}, got {dtype}")
+        spare = len(shape) - len(form.axes)
+        if spare < 0 or (spare > 0 and not form.open):
+            raise ValueError(f"{name}: expected shape {form.shape}, got {shape}")
+        for want, size in zip(form.axes, shape[spare:] if form.leading else shape):
+            known = self.sizes.setdefault(want, size) if isinstance(want, str) else want
+            if size != known:
+                where = ""
+                if isinstance(want, str):
+                    first = next(other for other in self.shapes if want in op.forms[other].axes)
+                    where = f" with {want} = {known} as in {first}"
+                raise ValueError(f"{name}: expected shape {form.shape}{where}, got {shape}")
+        self.shapes[name] = shape
+
+
+#: Kept, since most programs call an op with the same shapes again and again.
+_plan = functools.lru_cache(1024)(Plan)
+
+
 class Call:
-    """One call of an op: where its arrays lie, and the body that will compute it."""
+    """One call of an op: its arrays, and the body that will compute it."""
+
+    __slots__ = ("_arrays", "_body", "_place", "shapes", "sizes")
 
     def __init__(self, op: Op, backend: str | None, arrays: dict[str, Any]):
-        self.op = op
-        self.arrays = arrays
-        #: The sizes that the shapes' names stand for, and the array each was read from.
-        self.sizes: dict[str, tuple[int, str]] = {}
-        self._checked: dict[str, tuple[Any, ...]] = {}
-        first: tuple[Library, Device, str] | None = None
+        kinds = []
         for name, x in arrays.items():
-            library = _arrays.library_of(x)
+            library = library_of(x)
             if library is None:
                 raise TypeError(
                     f"{name}: expected an array (NumPy, CuPy, PyTorch or MXNet), "
                     f"got {type(x).__name__}"
                 )
             try:
-                device = library.device(x)
+                kinds.append((name, library, library.describe(x)))
             except TypeError as error:
                 raise TypeError(f"{name}: {error}") from None
-            if first is None:
-                first = library, device, name
-            elif (library, device) != first[:2]:
-                raise TypeError(
-                    f"{first[2]} is a {first[0].name} on {first[1]} and {name} a {library.name} on "
-                    f"{device}: the arrays must be of one kind and on one device"
-                )
-        assert first is not None
-        self.library, self.device, _ = first
-        self.backend = backend_for(self.device, backend)
-        self.gpu = self.backend.gpu(self.library, self.device) if self.backend.gpu else None
+        plan = _plan(op, backend, tuple(kinds))
+        self.shapes, self.sizes = plan.shapes, plan.sizes
+        self._arrays, self._body = arrays, plan.body
+        self._place = plan.backend.place(plan.library, plan.device)
 
-    def array(
-        self, name: str, shape: tuple[Any, ...], dtypes: tuple[str, ...] = ("float32",)
-    ) -> Any:
-        """The array of that name as the bodies take it, after :meth:`shape`'s checks."""
-        self.shape(name, shape, dtypes)
-        x = self.arrays[name]
-        return self.gpu.enter(x) if self.gpu else self.library.to_numpy(x)
-
-    def shape(
-        self, name: str, shape: tuple[Any, ...], dtypes: tuple[str, ...] = ("float32",)
-    ) -> tuple[int, ...]:
-        """The shape of the array of that name, if it and the dtype are as they should be.
-
-        ``shape`` gives for each axis its size or a name for it, the same size wherever the name
-        stands. A ``...`` at the beginning or at the end matches any number of axes.
-        """
-        x = self.arrays[name]
-        if self._checked.get(name) == shape:
-            return tuple(x.shape)
-        dtype = self.library.dtype(x)
-        if dtype not in dtypes:
-            raise TypeError(f"{name}: expected {' or '.join(dtypes)}, got {dtype}")
-        got = tuple(x.shape)
-        named = [axis for axis in shape if axis is not ...]
-        first = len(got) - len(named) if shape[0] is ... else 0
-        if len(got) < len(named) or (len(got) > len(named) and len(named) == len(shape)):
-            raise ValueError(f"{name}: expected shape {_text(shape)}, got {got}")
-        for want, size in zip(named, got[first:]):
-            known, source = (
-                self.sizes.setdefault(want, (size, name)) if isinstance(want, str) else (want, "")
-            )
-            if size != known:
-                where = f" with {want} = {known} as in {source}" if source else ""
-                raise ValueError(f"{name}: expected shape {_text(shape)}{where}, got {got}")
-        self._checked[name] = shape
-        return got
+    def array(self, name: str) -> Any:
+        """The array of that name as the bodies take it."""
+        return self._place.enter(self._arrays[name])
 
     def __call__(self, *args: Any) -> Any:
-        """Compute, and give the result as the caller's kind of array."""
-        body = self.op.bodies[self.backend.body]
-        if self.gpu is None:
-            out = body(*args)
-            leave: Callable[[Any], Any] = self.library.from_numpy
-        else:
-            out = self.gpu.run(body, args)
-            leave = self.gpu.leave
+        """Compute, and give the results as the caller's kind of array."""
+        out = self._place.run(self._body, args)
+        leave = self._place.leave
         return tuple(map(leave, out)) if type(out) is tuple else leave(out)
 
 
 class Op:
-    """The table of an op's bodies."""
+    """The forms of an op's arrays, and the table of its bodies."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, **forms: str):
         self.name = name
+        self.forms = {array: Form(text) for array, text in forms.items()}
         self.bodies: dict[str, Callable[..., Any]] = {}
 
     def body(self, kind: str) -> Callable[[F], F]:
@@ -159,10 +179,8 @@ class Op:
         return register
 
     def call(self, backend: str | None, **arrays: Any) -> Call:
-        """Begin a call with the caller's arrays, named as its parameters are."""
+        """Begin a call with the caller's arrays, named as its parameters are.
+
+        Each that has a form is held against it. The others only say where the call runs.
+        """
         return Call(self, backend, arrays)
-
-
-def _text(shape: tuple[Any, ...]) -> str:
-    axes = ["..." if axis is ... else str(axis) for axis in shape]
-    return "(" + ", ".join(axes) + ("," if len(axes) == 1 else "") + ")"

@@ -65,10 +65,18 @@ def test_nothing_is_copied_on_the_way(make):
     inside = library.to_numpy(x)
     inside[3, 2] = 42
     assert to_numpy(x)[3, 2] == 42
-    y = np.zeros((2, 3), np.float32)
+    y = library.new((2, 3), np.float32)
     outside = library.from_numpy(y)
     y[1, 2] = 7
     assert to_numpy(outside)[1, 2] == 7
+
+
+def test_numpys_results_are_given_out_too(make):
+    library = _arrays.library_of(make(A))
+    for y in (A, A[:, 1:3], library.new((6, 4), np.float32)[1:3], np.zeros((2, 0), np.float32)):
+        outside = library.from_numpy(y)
+        assert type(outside) is type(make(A))
+        np.testing.assert_array_equal(to_numpy(outside), y)
 
 
 def test_the_result_outlives_everything(make):
@@ -145,8 +153,12 @@ def test_mixed_kinds(mx):
 
 
 def test_two_devices(monkeypatch):
-    devices = iter([_arrays.Device("cuda", 0), _arrays.Device("cuda", 1)])
-    monkeypatch.setattr(_arrays.NumPy, "device", lambda self, x: next(devices))
+    numbers = iter([0, 1])
+
+    def describe(self, x):
+        return _arrays.Device("cuda", next(numbers)), x.dtype, x.shape
+
+    monkeypatch.setattr(_arrays.NumPy, "describe", describe)
     with pytest.raises(TypeError, match=r"lhs is a NumPy array on GPU 0 and rhs .* on GPU 1"):
         cvops.box_iou(A, B)
 
@@ -172,6 +184,30 @@ def test_sparse_arrays(mx):
         TypeError, match="lhs: expected a dense NDArray, got one of storage type 'row_sparse'"
     ):
         cvops.box_iou(mx.nd.array(A).tostype("row_sparse"), mx.nd.array(B))
+
+
+def test_a_call_like_an_earlier_one_is_checked_all_the_same():
+    cvops.box_iou(A, B)
+    for lhs, error, message in (
+        (A.astype(">f4"), TypeError, "lhs: expected float32, got >f4"),
+        (A.view(np.int32), TypeError, "lhs: expected float32, got int32"),
+        (A.reshape(20, 6), ValueError, r"lhs: expected shape \(..., N, 4\), got \(20, 6\)"),
+        (A.tolist(), TypeError, "lhs: expected an array .*, got list"),
+    ):
+        for _ in range(2):
+            with pytest.raises(error, match=message):
+                cvops.box_iou(lhs, B)
+    with pytest.raises(ValueError, match="backend: expected one of"):
+        cvops.box_iou(A, B, backend="numba")
+    assert cvops.box_iou(A, B).shape == (30, 20)
+
+
+def test_mxnet_goes_on_with_a_result(mx):
+    a, b = mx.nd.array(A), mx.nd.array(B)
+    expected = cvops.box_iou(A, B) * np.float32(4)
+    for _ in range(20):
+        out = cvops.box_iou(a, b) * 2  # queued, and the array that it reads is given up
+        np.testing.assert_array_equal((out * 2).asnumpy(), expected)
 
 
 @pytest.mark.parametrize(

@@ -66,18 +66,12 @@ struct MultiBoxTarget : Operator {
 
   // A row that ends an image's truths by its class, but has corners.
   static void refuse_half_padding(mxnet::ext::MXTensor& label) {
-    const int64 images = label.shape[0], rows = label.shape[1], width = label.shape[2];
-    for (int64 image = 0; image < images; ++image) {
-      for (int64 i = 0; i < rows; ++i) {
-        const float* row = label.data<float>() + (image * rows + i) * width;
-        if (row[0] != -1) continue;
-        if (row[1] != -1 || row[2] != -1 || row[3] != -1 || row[4] != -1) {
-          throw Refused(
-              "label: expected corners of -1 where the class is -1, got others in image " +
-              std::to_string(image) + ", row " + std::to_string(i));
-        }
-        break;
-      }
+    const int64 rows = label.shape[1];
+    const int64 row =
+        cpu::half_padded_row(label.data<float>(), label.shape[0], rows, label.shape[2]);
+    if (row >= 0) {
+      throw Refused("label: expected corners of -1 where the class is -1, got others in image " +
+                    std::to_string(row / rows) + ", row " + std::to_string(row % rows));
     }
   }
 };

@@ -4,18 +4,16 @@
 
 void bind_bilinear_upsample(py::module_& m) {
   using namespace cvops;
-  m.def("bilinear_upsample",
-        [](Floats out, Floats data, int64 planes, int height, int width, int scale) {
-          float* to = out.mutable_data();
-          py::gil_scoped_release release;
-          cpu::bilinear_upsample(to, data.data(), planes, height, width, scale);
-        });
-  m.def("bilinear_upsample_backward",
-        [](Floats grad, Floats out_grad, int64 planes, int height, int width, int scale) {
-          float* to = grad.mutable_data();
-          py::gil_scoped_release release;
-          cpu::bilinear_upsample_backward(to, out_grad.data(), planes, height, width, scale);
-        });
+  m.def("bilinear_upsample", [](Array<float> out, Array<const float> data, int64 planes, int height,
+                                int width, int scale) {
+    py::gil_scoped_release release;
+    cpu::bilinear_upsample(out.data, data.data, planes, height, width, scale);
+  });
+  m.def("bilinear_upsample_backward", [](Array<float> grad, Array<const float> out_grad,
+                                         int64 planes, int height, int width, int scale) {
+    py::gil_scoped_release release;
+    cpu::bilinear_upsample_backward(grad.data, out_grad.data, planes, height, width, scale);
+  });
 #ifdef CVOPS_CUDA
   m.def("bilinear_upsample_cuda", [](std::uintptr_t out, std::uintptr_t data, int64 planes,
                                      int height, int width, int scale, std::uintptr_t stream) {

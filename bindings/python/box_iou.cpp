@@ -4,11 +4,11 @@
 
 void bind_box_iou(py::module_& m) {
   using namespace cvops;
-  m.def("box_iou", [](Floats out, Floats lhs, Floats rhs, bool center) {
-    float* to = out.mutable_data();
-    py::gil_scoped_release release;
-    cpu::box_iou(to, lhs.data(), rhs.data(), lhs.size() / 4, rhs.size() / 4, center);
-  });
+  m.def("box_iou",
+        [](Array<float> out, Array<const float> lhs, Array<const float> rhs, bool center) {
+          py::gil_scoped_release release;
+          cpu::box_iou(out.data, lhs.data, rhs.data, lhs.size / 4, rhs.size / 4, center);
+        });
 #ifdef CVOPS_CUDA
   m.def("box_iou_cuda", [](std::uintptr_t out, std::uintptr_t lhs, std::uintptr_t rhs,
                            int64 num_lhs, int64 num_rhs, bool center, std::uintptr_t stream) {

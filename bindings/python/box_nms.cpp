@@ -1,28 +1,25 @@
 #include "box_nms.h"
 
-#include "arrays.h"
+#include "nms_rule.h"
+
+template <>
+struct pybind11::detail::type_caster<cvops::NmsColumns>
+    : cvops::FromTuple<cvops::NmsColumns, int, int, int, int> {};
 
 void bind_box_nms(py::module_& m) {
   using namespace cvops;
-  py::class_<NmsColumns>(m, "NmsColumns", py::module_local())
-      .def(py::init([](int width, int score, int coord, int id) {
-        return NmsColumns{width, score, coord, id};
-      }));
-  m.def("box_nms",
-        [](Floats out, Ints index, Floats data, int64 batch, int64 num, NmsColumns columns,
-           NmsRule rule, float valid_thresh, float background_id, int conversion, int limit) {
-          float* to = out.mutable_data();
-          int* at = index.size() ? index.mutable_data() : nullptr;
-          py::gil_scoped_release release;
-          cpu::box_nms(to, at, data.data(), batch, num,
-                       {columns, rule, valid_thresh, background_id, conversion, limit});
-        });
-  m.def("box_nms_backward",
-        [](Floats grad, Floats out_grad, Ints index, int64 batch, int64 num, int width) {
-          float* to = grad.mutable_data();
-          py::gil_scoped_release release;
-          cpu::box_nms_backward(to, out_grad.data(), index.data(), batch, num, width);
-        });
+  m.def("box_nms", [](Array<float> out, Array<int> index, Array<const float> data, int64 batch,
+                      int64 num, NmsColumns columns, NmsRule rule, float valid_thresh,
+                      float background_id, int conversion, int limit) {
+    py::gil_scoped_release release;
+    cpu::box_nms(out.data, index.data, data.data, batch, num,
+                 {columns, rule, valid_thresh, background_id, conversion, limit});
+  });
+  m.def("box_nms_backward", [](Array<float> grad, Array<const float> out_grad,
+                               Array<const int> index, int64 batch, int64 num, int width) {
+    py::gil_scoped_release release;
+    cpu::box_nms_backward(grad.data, out_grad.data, index.data, batch, num, width);
+  });
 #ifdef CVOPS_CUDA
   m.def("box_nms_workspace", &cuda::box_nms_workspace);
   m.def("box_nms_cuda",

@@ -4,12 +4,11 @@
 
 void bind_confusion_matrix(py::module_& m) {
   using namespace cvops;
-  m.def("confusion_matrix", [](Longs matrix, Ints prediction, Ints label, int num_classes,
-                               int ignore_label) {
-    int64* to = matrix.mutable_data();
-    int64 total = label.size();
+  m.def("confusion_matrix", [](Array<int64> matrix, Array<const int> prediction,
+                               Array<const int> label, int num_classes, int ignore_label) {
     py::gil_scoped_release release;
-    cpu::confusion_matrix(to, prediction.data(), label.data(), total, num_classes, ignore_label);
+    cpu::confusion_matrix(matrix.data, prediction.data, label.data, label.size, num_classes,
+                          ignore_label);
   });
 #ifdef CVOPS_CUDA
   m.def("confusion_matrix_cuda", [](std::uintptr_t matrix, std::uintptr_t prediction,

@@ -4,12 +4,11 @@
 
 void bind_label_from_color(py::module_& m) {
   using namespace cvops;
-  m.def("label_from_color", [](Ints out, Bytes image, Bytes colormap, int unknown) {
-    int* to = out.mutable_data();
-    int64 pixels = out.size();
-    int num_colors = (int)colormap.size() / 3;
+  m.def("label_from_color", [](Array<int> out, Array<const unsigned char> image,
+                               Array<const unsigned char> colormap, int unknown) {
     py::gil_scoped_release release;
-    cpu::label_from_color(to, image.data(), colormap.data(), pixels, num_colors, unknown);
+    cpu::label_from_color(out.data, image.data, colormap.data, out.size, (int)colormap.shape[0],
+                          unknown);
   });
 #ifdef CVOPS_CUDA
   m.def("label_from_color_workspace", &cuda::label_from_color_workspace);

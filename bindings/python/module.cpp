@@ -6,7 +6,6 @@
 
 #define CVOPS_OPS(X)      \
   X(device)  /* shared */ \
-  X(nms)     /* shared */ \
   X(simd)    /* shared */ \
   X(threads) /* shared */ \
   X(bilinear_upsample)    \

@@ -1,20 +1,22 @@
 #include "multibox_detection.h"
 
-#include "arrays.h"
+#include "nms_rule.h"
+
+template <>
+struct pybind11::detail::type_caster<cvops::Variances>
+    : cvops::FromTuple<cvops::Variances, float, float, float, float> {};
 
 void bind_multibox_detection(py::module_& m) {
   using namespace cvops;
-  py::class_<Variances>(m, "Variances", py::module_local())
-      .def(py::init([](float x, float y, float w, float h) { return Variances{x, y, w, h}; }));
-  m.def("multibox_detection",
-        [](Floats out, Floats cls_prob, Floats loc_pred, Floats anchor, bool clip, float threshold,
-           Variances variances, NmsRule rule, bool suppresses, int limit) {
-          float* to = out.mutable_data();
-          Predictions in = {cls_prob.data(),   loc_pred.data(),   anchor.data(),
-                            cls_prob.shape(0), cls_prob.shape(1), cls_prob.shape(2)};
-          py::gil_scoped_release release;
-          cpu::multibox_detection(to, in, {clip, threshold, variances, rule, suppresses, limit});
-        });
+  m.def("multibox_detection", [](Array<float> out, Array<const float> cls_prob,
+                                 Array<const float> loc_pred, Array<const float> anchor, bool clip,
+                                 float threshold, Variances variances, NmsRule rule,
+                                 bool suppresses, int limit) {
+    py::gil_scoped_release release;
+    Predictions in = {cls_prob.data,     loc_pred.data,     anchor.data,
+                      cls_prob.shape[0], cls_prob.shape[1], cls_prob.shape[2]};
+    cpu::multibox_detection(out.data, in, {clip, threshold, variances, rule, suppresses, limit});
+  });
 #ifdef CVOPS_CUDA
   m.def("multibox_detection_workspace", &cuda::multibox_detection_workspace);
   m.def("multibox_detection_cuda",

@@ -2,21 +2,28 @@
 
 #include "arrays.h"
 
+template <>
+struct pybind11::detail::type_caster<cvops::TargetShape>
+    : cvops::FromTuple<cvops::TargetShape, int, int, int, int, int> {};
+
+template <>
+struct pybind11::detail::type_caster<cvops::TargetOptions>
+    : cvops::FromTuple<cvops::TargetOptions, float, float, float, float, float, float, float,
+                       float> {};
+
 void bind_multibox_target(py::module_& m) {
   using namespace cvops;
-  py::class_<TargetShape>(m, "TargetShape", py::module_local())
-      .def(py::init<int, int, int, int, int>());
-  py::class_<TargetOptions>(m, "TargetOptions", py::module_local())
-      .def(py::init<float, float, float, float, float, float, float, float>());
   m.def("multibox_target",
-        [](Floats loc_target, Floats loc_mask, Floats cls_target, Floats anchor, Floats label,
-           Floats cls_pred, TargetShape shape, TargetOptions options) {
-          TargetOutputs out = {loc_target.mutable_data(), loc_mask.mutable_data(),
-                               cls_target.mutable_data()};
-          TargetInputs in = {anchor.data(), label.data(), cls_pred.data()};
+        [](Array<float> loc_target, Array<float> loc_mask, Array<float> cls_target,
+           Array<const float> anchor, Array<const float> label, Array<const float> cls_pred,
+           TargetShape shape, TargetOptions options) {
           py::gil_scoped_release release;
-          cpu::multibox_target(out, in, shape, options);
+          cpu::multibox_target({loc_target.data, loc_mask.data, cls_target.data},
+                               {anchor.data, label.data, cls_pred.data}, shape, options);
         });
+  m.def("half_padded_row", [](Array<const float> label) {
+    return cpu::half_padded_row(label.data, label.shape[0], label.shape[1], label.shape[2]);
+  });
 #ifdef CVOPS_CUDA
   m.def("multibox_target_workspace", &cuda::multibox_target_workspace);
   m.def("multibox_target_cuda",

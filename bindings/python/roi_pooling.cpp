@@ -2,23 +2,25 @@
 
 #include "arrays.h"
 
+template <>
+struct pybind11::detail::type_caster<cvops::RoiPooling>
+    : cvops::FromTuple<cvops::RoiPooling, int, int, int, int, int, int, float> {};
+
+template <>
+struct pybind11::detail::type_caster<cvops::RoiPoolingGrad>
+    : cvops::FromTuple<cvops::RoiPoolingGrad, int64_t, int, int, int, int> {};
+
 void bind_roi_pooling(py::module_& m) {
   using namespace cvops;
-  py::class_<RoiPooling>(m, "RoiPooling", py::module_local())
-      .def(py::init<int, int, int, int, int, int, float>());
-  py::class_<RoiPoolingGrad>(m, "RoiPoolingGrad", py::module_local())
-      .def(py::init<int64, int, int, int, int>());
-  m.def("roi_pooling", [](Floats pooled, Ints argmax, Floats data, Floats rois, RoiPooling op) {
-    float* to = pooled.mutable_data();
-    int* at = argmax.size() ? argmax.mutable_data() : nullptr;
-    int64 num_rois = rois.size() / 5;
+  m.def("roi_pooling", [](Array<float> pooled, Array<int> argmax, Array<const float> data,
+                          Array<const float> rois, RoiPooling op) {
     py::gil_scoped_release release;
-    cpu::roi_pooling(to, at, data.data(), rois.data(), num_rois, op);
+    cpu::roi_pooling(pooled.data, argmax.data, data.data, rois.data, rois.shape[0], op);
   });
-  m.def("roi_pooling_backward", [](Floats grad, Floats out_grad, Ints argmax, RoiPoolingGrad size) {
-    float* to = grad.mutable_data();
+  m.def("roi_pooling_backward", [](Array<float> grad, Array<const float> out_grad,
+                                   Array<const int> argmax, RoiPoolingGrad size) {
     py::gil_scoped_release release;
-    cpu::roi_pooling_backward(to, out_grad.data(), argmax.data(), size);
+    cpu::roi_pooling_backward(grad.data, out_grad.data, argmax.data, size);
   });
 #ifdef CVOPS_CUDA
   m.def("roi_pooling_cuda",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import operator
 from collections.abc import Sequence
@@ -18,6 +19,11 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
         limits = f" in [{low:g}, {high:g}]" if (low, high) != (-math.inf, math.inf) else ""
         raise ValueError(f"{name}: expected a number{limits}, got {value!r}")
     return x
+
+
+def single(name: str, value: Any) -> float:
+    """``value`` as float32 has it: infinite if too large. NaN is refused."""
+    return ctypes.c_float(number(name, value)).value
 
 
 def integer(name: str, value: Any, low: int = -(2**31), high: int = 2**31 - 1) -> int:
@@ -37,7 +43,7 @@ def numbers(name: str, value: Any, length: int | None = None) -> tuple[float, ..
     if isinstance(value, str) or len(items) == 0 or length not in (None, len(items)):
         want = "one number or more" if length is None else f"{length} numbers"
         raise ValueError(f"{name}: expected {want}, got {value!r}")
-    return tuple(number(name, item) for item in items)
+    return tuple([number(name, item) for item in items])
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:

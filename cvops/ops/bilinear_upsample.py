@@ -6,14 +6,14 @@ from typing import TypeVar
 
 import numpy as np
 
-from cvops import _gpu
+from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
 from cvops._op import Op
 from cvops.ops import _check
 
 Array = TypeVar("Array")
-_OP = Op("bilinear_upsample")
-_BACKWARD = Op("bilinear_upsample_backward")
+_OP = Op("bilinear_upsample", data="float32 (N, C, H, W)")
+_BACKWARD = Op("bilinear_upsample_backward", out_grad="float32 (N, C, height, width)")
 #: ``kRowsAtOnce`` of the kernel.
 _ROWS_AT_ONCE = 8
 
@@ -55,13 +55,13 @@ def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) ->
     """
     call = _OP.call(backend, data=data)
     scale = _check.integer("scale", scale, low=1, high=1024)
-    _, _, height, width = call.shape("data", ("N", "C", "H", "W"))
+    height, width = call.sizes["H"], call.sizes["W"]
     if max(height, 1) * max(width, 1) * scale**2 >= 2**30:
         raise ValueError(
             f"data: expected maps that have less than 2**30 elements when enlarged {scale} times, "
             f"got {height} x {width}"
         )
-    return call(call.array("data", ("N", "C", "H", "W")), scale)
+    return call(call.array("data"), scale)
 
 
 def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | None = None) -> Array:
@@ -90,8 +90,7 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
     """
     call = _BACKWARD.call(backend, out_grad=out_grad)
     scale = _check.integer("scale", scale, low=1, high=1024)
-    names = "N", "C", "height", "width"
-    _, _, height, width = call.shape("out_grad", names)
+    height, width = call.sizes["height"], call.sizes["width"]
     if height % scale or width % scale:
         raise ValueError(
             f"out_grad: expected maps of multiples of scale = {scale}, got {height} x {width}"
@@ -100,7 +99,7 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
         raise ValueError(
             f"out_grad: expected maps of less than 2**30 elements, got {height} x {width}"
         )
-    return call(call.array("out_grad", names), scale)
+    return call(call.array("out_grad"), scale)
 
 
 def _weights(scale: int) -> np.ndarray:
@@ -165,16 +164,16 @@ def _gathered(out_grad: np.ndarray, scale: int) -> np.ndarray:
 
 
 @_OP.body("native")
-def _native(data: np.ndarray, scale: int) -> np.ndarray:
-    out = np.empty(_large(data.shape, scale), np.float32)
-    _gpu.extension().bilinear_upsample(out, data, *_sizes(data.shape, scale))
+def _native(cpu: _cpu.Cpu, data: np.ndarray, scale: int) -> np.ndarray:
+    out = cpu.empty(_large(data.shape, scale), np.float32)
+    cpu.module.bilinear_upsample(out, data, *_sizes(data.shape, scale))
     return out
 
 
 @_BACKWARD.body("native")
-def _backward_native(out_grad: np.ndarray, scale: int) -> np.ndarray:
-    grad = np.empty(_small(out_grad.shape, scale), np.float32)
-    _gpu.extension().bilinear_upsample_backward(grad, out_grad, *_sizes(grad.shape, scale))
+def _backward_native(cpu: _cpu.Cpu, out_grad: np.ndarray, scale: int) -> np.ndarray:
+    grad = cpu.empty(_small(out_grad.shape, scale), np.float32)
+    cpu.module.bilinear_upsample_backward(grad, out_grad, *_sizes(grad.shape, scale))
     return grad
 
 

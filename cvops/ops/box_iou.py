@@ -7,13 +7,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from cvops import _gpu
+from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
 from cvops._op import Op
 from cvops.ops import _check
 
 Array = TypeVar("Array")
-_OP = Op("box_iou")
+_OP = Op("box_iou", lhs="float32 (..., N, 4)", rhs="float32 (..., M, 4)")
 
 
 def box_iou(lhs: Array, rhs: Array, format: str = "corner", *, backend: str | None = None) -> Array:
@@ -38,11 +38,11 @@ def box_iou(lhs: Array, rhs: Array, format: str = "corner", *, backend: str | No
     """
     call = _OP.call(backend, lhs=lhs, rhs=rhs)
     center = _check.choice("format", format, ("corner", "center")) == "center"
-    for name, axis in (("lhs", "N"), ("rhs", "M")):
-        rows = math.prod(call.shape(name, (..., axis, 4))[:-1])
+    for name, shape in call.shapes.items():
+        rows = math.prod(shape[:-1])
         if rows >= 2**31:
             raise ValueError(f"{name}: expected fewer than 2^31 boxes, got {rows}")
-    return call(call.array("lhs", (..., "N", 4)), call.array("rhs", (..., "M", 4)), center)
+    return call(call.array("lhs"), call.array("rhs"), center)
 
 
 @_OP.body("numpy")
@@ -77,9 +77,9 @@ def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @_OP.body("native")
-def _native(lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
-    out = np.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
-    _gpu.extension().box_iou(out, lhs, rhs, center)
+def _native(cpu: _cpu.Cpu, lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
+    out = cpu.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
+    cpu.module.box_iou(out, lhs, rhs, center)
     return out
 
 

@@ -7,27 +7,27 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cvops import _gpu
+from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
 from cvops._op import Op
 from cvops.ops import _check, _nms
 from cvops.ops.box_iou import _intersection, _sized
 
 Array = TypeVar("Array")
-_OP = Op("box_nms")
-_BACKWARD = Op("box_nms_backward")
+_OP = Op("box_nms", data="float32 (..., N, K)")
+_BACKWARD = Op("box_nms_backward", out_grad="float32 (..., N, K)", index="int32 (...)")
 _COLUMNS = np.dtype([("width", "i4"), ("score", "i4"), ("coord", "i4"), ("id", "i4")])
 
 
 class _Contest(NamedTuple):
     """What the bodies take beside the data: the arguments, as the kernels see them."""
 
-    columns: np.ndarray
-    overlap_thresh: np.float32
-    valid_thresh: np.float32
-    background_id: np.float32
-    by_class: bool
-    center: bool
+    #: The width of a row, and its columns of score, first coordinate and class: ``NmsColumns``.
+    columns: tuple[int, int, int, int]
+    #: Threshold, whether it suppresses itself, by_class and center: ``NmsRule``.
+    rule: tuple[float, bool, bool, bool]
+    valid_thresh: float
+    background_id: float
     #: 0 none, 1 to center format, 2 to corner format.
     conversion: int
     #: How many rows take part at most; 0 for a copy of all.
@@ -86,8 +86,8 @@ def box_nms(
             column is out of range or serves twice; a format is unknown; a threshold is NaN.
     """
     call = _OP.call(backend, data=data)
-    shape = call.shape("data", (..., "N", "K"))
-    width = shape[-1]
+    shape = call.shapes["data"]
+    num, width = shape[-2:]
     score = _check.integer("score_index", score_index)
     coord = _check.integer("coord_start", coord_start)
     id_ = _check.integer("id_index", id_index)
@@ -102,23 +102,21 @@ def box_nms(
         raise ValueError(f"coord_start: expected four columns of {width}, got {coord_start}")
     if id_ >= width or coord <= id_ < coord + 4 or id_ == score:
         raise ValueError(f"id_index: expected a column of its own or -1, got {id_index}")
-    if shape[-2] >= _nms.MOST_ROWS:
+    if num >= _nms.MOST_ROWS:
         raise ValueError(f"data: expected fewer than {_nms.MOST_ROWS} rows, got shape {shape}")
     _check.choice("in_format", in_format, ("corner", "center"))
     _check.choice("out_format", out_format, ("corner", "center"))
     topk = _check.integer("topk", topk)
+    by_class, center = id_ >= 0 and not force_suppress, in_format == "center"
     contest = _Contest(
-        columns=np.array((width, score, coord, max(id_, -1)), _COLUMNS),
-        overlap_thresh=np.float32(_check.number("overlap_thresh", overlap_thresh)),
-        valid_thresh=np.float32(_check.number("valid_thresh", valid_thresh)),
-        background_id=np.float32(_check.integer("background_id", background_id)),
-        by_class=id_ >= 0 and not force_suppress,
-        center=in_format == "center",
-        conversion=0 if in_format == out_format else 1 if out_format == "center" else 2,
-        limit=shape[-2] if topk < 0 else min(topk, shape[-2]),
+        (width, score, coord, max(id_, -1)),
+        (_check.number("overlap_thresh", overlap_thresh), False, by_class, center),
+        _check.number("valid_thresh", valid_thresh),
+        _check.integer("background_id", background_id),
+        0 if in_format == out_format else 1 if out_format == "center" else 2,
+        num if topk < 0 else min(topk, num),
     )
-    out = call(call.array("data", (..., "N", "K")), contest, bool(return_index))
-    return out if return_index else out[0]
+    return call(call.array("data"), contest, bool(return_index))
 
 
 def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:
@@ -145,14 +143,15 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
             ``index`` has not ``out_grad``'s shape but for the last axis.
     """
     call = _BACKWARD.call(backend, out_grad=out_grad, index=index)
-    shape = call.shape("out_grad", (..., "N", "K"))
+    shape, got = call.shapes.values()
     if shape[-2] >= _nms.MOST_ROWS or shape[-1] >= 2**31:
         raise ValueError(
             f"out_grad: expected fewer than {_nms.MOST_ROWS} rows of fewer than 2**31 numbers, "
             f"got shape {shape}"
         )
-    rows = call.array("out_grad", (..., "N", "K"))
-    return call(rows, call.array("index", shape[:-1], ("int32",)))
+    if got != shape[:-1]:
+        raise ValueError(f"index: expected shape {shape[:-1]}, got {got}")
+    return call(call.array("out_grad"), call.array("index"))
 
 
 def _sizes(data: Any) -> tuple[int, int, int]:
@@ -162,34 +161,41 @@ def _sizes(data: Any) -> tuple[int, int, int]:
 
 
 @_OP.body("numpy")
-def _numpy(
-    data: np.ndarray, contest: _Contest, return_index: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    _, score, coord, id_ = contest.columns.item()
+def _numpy(data: np.ndarray, contest: _Contest, return_index: bool) -> Any:
+    out, index = _kept(data, contest)
+    return (out, index) if return_index else out
+
+
+def _kept(data: np.ndarray, contest: _Contest) -> tuple[np.ndarray, np.ndarray]:
+    _, score, coord, id_ = contest.columns
+    threshold, _, by_class, center = contest.rule
+    overlap_thresh, valid_thresh, background_id = map(
+        np.float32, (threshold, contest.valid_thresh, contest.background_id)
+    )
     sizes = _sizes(data)
     out, index = np.full(sizes, -1, np.float32), np.full(sizes[:2], -1, np.int32)
     if contest.limit == 0:
         index[:] = np.arange(sizes[1])
         return data.copy(), index.reshape(data.shape[:-1])
     for rows, result, source in zip(data.reshape(sizes), out, index):
-        valid = rows[:, score] > contest.valid_thresh
+        valid = rows[:, score] > valid_thresh
         if id_ >= 0:
-            valid &= rows[:, id_] != contest.background_id
+            valid &= rows[:, id_] != background_id
         order = np.flatnonzero(valid)
         order = order[np.argsort(-rows[order, score], kind="stable")[: contest.limit]]
         rows = rows[order]
-        boxes, areas = _sized(rows[:, coord : coord + 4], contest.center)
-        classes = _truncated(rows[:, id_]) if contest.by_class else np.zeros(len(rows))
+        boxes, areas = _sized(rows[:, coord : coord + 4], center)
+        classes = _truncated(rows[:, id_]) if by_class else np.zeros(len(rows))
         alive = np.ones(len(rows), bool)
         for i in range(len(rows)):
             if not alive[i]:
                 continue
             later = i + 1 + np.flatnonzero(alive[i + 1 :] & (classes[i + 1 :] == classes[i]))
             kept, other = boxes[i : i + 1], boxes[later]
-            overlap = _intersection(other, kept) if contest.center else _intersection(kept, other)
+            overlap = _intersection(other, kept) if center else _intersection(kept, other)
             with np.errstate(all="ignore"):
                 iou = overlap / (areas[i] + areas[later] - overlap)
-            alive[later[iou > contest.overlap_thresh]] = False
+            alive[later[iou > overlap_thresh]] = False
         result[: alive.sum()] = rows[alive]
         source[: alive.sum()] = order[alive]
     _convert(out[..., coord : coord + 4], contest.conversion)
@@ -215,39 +221,35 @@ def _convert(boxes: np.ndarray, conversion: int) -> None:
     boxes[...] = np.where(boxes[..., :1] < 0, boxes, converted)
 
 
-def _native_arguments(module: Any, contest: _Contest) -> tuple[Any, ...]:
-    columns = module.NmsColumns(*contest.columns.item())
-    rule = module.NmsRule(contest.overlap_thresh, False, contest.by_class, contest.center)
-    thresholds = contest.valid_thresh, contest.background_id
-    return columns, rule, *thresholds, contest.conversion, contest.limit
-
-
 @_OP.body("native")
-def _native(
-    data: np.ndarray, contest: _Contest, return_index: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    out = np.empty_like(data)
-    index = np.empty(data.shape[:-1] if return_index else (0,), np.int32)
-    native = _gpu.extension()
+def _native(cpu: _cpu.Cpu, data: np.ndarray, contest: _Contest, return_index: bool) -> Any:
+    out = cpu.empty(data.shape, np.float32)
+    index = cpu.empty(data.shape[:-1], np.int32) if return_index else None
     batch, num, _ = _sizes(data)
-    native.box_nms(out, index, data, batch, num, *_native_arguments(native, contest))
-    return out, index
+    cpu.module.box_nms(out, index, data, batch, num, *contest)
+    return (out, index) if return_index else out
 
 
 @_OP.body("kernels")
-def _kernels(
-    gpu: _gpu.Gpu, data: Buffer, contest: _Contest, return_index: bool
-) -> tuple[Buffer, Buffer]:
+def _kernels(gpu: _gpu.Gpu, data: Buffer, contest: _Contest, return_index: bool) -> Any:
     out = gpu.empty(data.shape, np.float32)
     index = gpu.empty(data.shape[:-1] if return_index else (0,), np.int32)
+    _launch(gpu, out, index, data, contest, return_index)
+    return (out, index) if return_index else out
+
+
+def _launch(
+    gpu: _gpu.Gpu, out: Buffer, index: Buffer, data: Buffer, contest: _Contest, return_index: bool
+) -> None:
     batch, num, width = _sizes(data)
-    columns, limit = contest.columns, contest.limit
+    columns, rule = np.array(contest.columns, _COLUMNS), np.array(contest.rule, _nms.RULE)
+    limit = contest.limit
     if batch * num == 0:
-        return out, index
+        return
     if limit == 0:
         args = out, index, data, batch * num, num, width, return_index
         gpu.launch("box_nms", "box_nms_copy", (_blocks(data.size),), (256,), *args)
-        return out, index
+        return
     tiles = -(-num // _nms.TILE)
     keys = gpu.empty((batch, num), np.uint64)
     tile_counts = gpu.empty((batch, tiles), np.int32)
@@ -260,16 +262,14 @@ def _kernels(
     boxes = _nms.Contest.empty(gpu, batch, num)
     gpu.launch(
         *("box_nms", "box_nms_gather", (batch, tiles), (_nms.TILE,), *boxes, data, keys, counts),
-        *(num, limit, columns, contest.center),
+        *(num, limit, columns, contest.rule[3]),
     )
-    rule = np.array((contest.overlap_thresh, False, contest.by_class, contest.center), _nms.RULE)
     kept_before = boxes.decide(gpu, limit, rule)
     blocks = min(-(-num * width // 256), 65535)
     gpu.launch(
         *("box_nms", "box_nms_write", (batch, blocks), (256,), out, index, data, keys, boxes.kept),
         *(kept_before, counts, num, limit, columns, contest.conversion, return_index),
     )
-    return out, index
 
 
 def _blocks(threads: int) -> int:
@@ -277,18 +277,15 @@ def _blocks(threads: int) -> int:
 
 
 @_OP.body("native_cuda")
-def _native_cuda(
-    gpu: _gpu.Native, data: Buffer, contest: _Contest, return_index: bool
-) -> tuple[Buffer, Buffer]:
+def _native_cuda(gpu: _gpu.Native, data: Buffer, contest: _Contest, return_index: bool) -> Any:
     out = gpu.empty(data.shape, np.float32)
-    index = gpu.empty(data.shape[:-1] if return_index else (0,), np.int32)
+    index = gpu.empty(data.shape[:-1], np.int32) if return_index else None
     batch, num, _ = _sizes(data)
     workspace = gpu.empty((gpu.module.box_nms_workspace(batch, num),), np.uint8)
-    index_pointer = index.pointer if return_index else 0
+    index_pointer = index.pointer if index else 0
     pointers = out.pointer, index_pointer, workspace.pointer, data.pointer
-    arguments = _native_arguments(gpu.module, contest)
-    gpu.module.box_nms_cuda(*pointers, batch, num, *arguments, gpu.stream)
-    return out, index
+    gpu.module.box_nms_cuda(*pointers, batch, num, *contest, gpu.stream)
+    return (out, index) if return_index else out
 
 
 @_BACKWARD.body("numpy")
@@ -302,9 +299,9 @@ def _backward_numpy(out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 @_BACKWARD.body("native")
-def _backward_native(out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
-    grad = np.empty_like(out_grad)
-    _gpu.extension().box_nms_backward(grad, out_grad, index, *_sizes(out_grad))
+def _backward_native(cpu: _cpu.Cpu, out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
+    grad = cpu.empty(out_grad.shape, np.float32)
+    cpu.module.box_nms_backward(grad, out_grad, index, *_sizes(out_grad))
     return grad
 
 

@@ -6,13 +6,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from cvops import _gpu
+from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
 from cvops._op import Op
 from cvops.ops import _check
 
 Array = TypeVar("Array")
-_OP = Op("confusion_matrix")
+_OP = Op("confusion_matrix", prediction="int32 (...)", label="int32 (...)")
 #: ``kCellsInShared`` of the kernel.
 _CELLS_IN_SHARED = 12288
 
@@ -50,14 +50,13 @@ def confusion_matrix(
             int32.
     """
     call = _OP.call(backend, prediction=prediction, label=label)
-    shapes = [call.shape(name, (...,), ("int32",)) for name in ("prediction", "label")]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"label: expected the shape {shapes[0]} of prediction, got {shapes[1]}")
+    want, got = call.shapes.values()
+    if got != want:
+        raise ValueError(f"label: expected the shape {want} of prediction, got {got}")
     num_classes = _check.integer("num_classes", num_classes, low=1, high=46340)
     # None is as good as a label that is none of the classes.
     ignored = -1 if ignore_label is None else _check.integer("ignore_label", ignore_label)
-    arrays = (call.array(name, (...,), ("int32",)) for name in ("prediction", "label"))
-    return call(*arrays, num_classes, ignored)
+    return call(call.array("prediction"), call.array("label"), num_classes, ignored)
 
 
 @_OP.body("numpy")
@@ -71,10 +70,10 @@ def _numpy(prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored:
 
 @_OP.body("native")
 def _native(
-    prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored: int
+    cpu: _cpu.Cpu, prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored: int
 ) -> np.ndarray:
-    matrix = np.empty((num_classes, num_classes), np.int64)
-    _gpu.extension().confusion_matrix(matrix, prediction, label, num_classes, ignored)
+    matrix = cpu.empty((num_classes, num_classes), np.int64)
+    cpu.module.confusion_matrix(matrix, prediction, label, num_classes, ignored)
     return matrix
 
 

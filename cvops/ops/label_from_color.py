@@ -6,13 +6,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from cvops import _gpu
+from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
 from cvops._op import Op
 from cvops.ops import _check
 
 Array = TypeVar("Array")
-_OP = Op("label_from_color")
+_OP = Op("label_from_color", image="uint8 (..., W, 3)", colormap="uint8 (K, 3)")
 #: ``kColorsInShared`` of the kernel.
 _COLORS_IN_SHARED = 1024
 
@@ -42,12 +42,11 @@ def label_from_color(
             many; ``unknown`` is no int32.
     """
     call = _OP.call(backend, image=image, colormap=colormap)
-    num_colors, _ = call.shape("colormap", ("K", 3), ("uint8",))
+    num_colors = call.sizes["K"]
     if not 1 <= num_colors <= 65535:
         raise ValueError(f"colormap: expected 1 to 65535 colours, got {num_colors}")
     unknown = _check.integer("unknown", unknown)
-    pixels = call.array("image", (..., "W", 3), ("uint8",))
-    return call(pixels, call.array("colormap", ("K", 3), ("uint8",)), unknown)
+    return call(call.array("image"), call.array("colormap"), unknown)
 
 
 @_OP.body("numpy")
@@ -66,9 +65,9 @@ def _packed(colors: np.ndarray) -> np.ndarray:
 
 
 @_OP.body("native")
-def _native(image: np.ndarray, colormap: np.ndarray, unknown: int) -> np.ndarray:
-    out = np.empty(image.shape[:-1], np.int32)
-    _gpu.extension().label_from_color(out, image, colormap, unknown)
+def _native(cpu: _cpu.Cpu, image: np.ndarray, colormap: np.ndarray, unknown: int) -> np.ndarray:
+    out = cpu.empty(image.shape[:-1], np.int32)
+    cpu.module.label_from_color(out, image, colormap, unknown)
     return out
 
 

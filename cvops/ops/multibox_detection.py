@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from cvops import _gpu
+from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
 from cvops._op import Op
 from cvops.ops import _check, _math, _nms
 
 Array = TypeVar("Array")
-_OP = Op("multibox_detection")
+_OP = Op(
+    "multibox_detection",
+    cls_prob="float32 (B, C, A)",
+    loc_pred="float32 (B, L)",
+    anchor="float32 (1, A, 4)",
+)
 _VARIANCES = np.dtype([("x", "f4"), ("y", "f4"), ("w", "f4"), ("h", "f4")])
 
 
@@ -21,13 +26,13 @@ class _Options(NamedTuple):
     """What the bodies take beside the arrays: the arguments, as the kernels see them."""
 
     clip: bool
-    threshold: np.float32
-    nms_threshold: np.float32
+    threshold: float
+    variances: tuple[float, ...]
+    #: Threshold, whether it suppresses itself, whether by class, center: ``NmsRule``.
+    rule: tuple[float, bool, bool, bool]
     #: Whether there is suppression at all, and how many boxes of an image take part at most.
     suppresses: bool
     limit: int
-    by_class: bool
-    variances: np.ndarray
 
 
 def multibox_detection(
@@ -87,28 +92,24 @@ def multibox_detection(
             256 anchors or more.
     """
     call = _OP.call(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
-    num = call.shape("cls_prob", ("B", "C", "A"))[2]
-    call.shape("anchor", (1, "A", 4))
+    num = call.sizes["A"]
+    if call.sizes["L"] != 4 * num:
+        got = call.shapes["loc_pred"]
+        raise ValueError(f"loc_pred: expected shape (B, {4 * num}), got {got}")
     if num >= _nms.MOST_ROWS:
         raise ValueError(f"anchor: expected fewer than {_nms.MOST_ROWS} anchors, got {num}")
     _check.integer("background_id", background_id)
     topk = _check.integer("nms_topk", nms_topk)
-    nms_threshold = _check.number("nms_threshold", nms_threshold)
-    arrays = (
-        call.array("cls_prob", ("B", "C", "A")),
-        call.array("loc_pred", ("B", 4 * num)),
-        call.array("anchor", (1, "A", 4)),
-    )
+    nms_threshold = _check.single("nms_threshold", nms_threshold)
     options = _Options(
-        clip=bool(clip),
-        threshold=np.float32(_check.number("threshold", threshold)),
-        nms_threshold=np.float32(nms_threshold),
-        suppresses=bool(0 < np.float32(nms_threshold) <= 1),
-        limit=topk if 0 < topk < num else num,
-        by_class=not force_suppress,
-        variances=np.array(_check.numbers("variances", variances, 4), _VARIANCES),
+        bool(clip),
+        _check.number("threshold", threshold),
+        _check.numbers("variances", variances, 4),
+        (nms_threshold, True, not force_suppress, False),
+        0 < nms_threshold <= 1,
+        topk if 0 < topk < num else num,
     )
-    return call(*arrays, options)
+    return call(call.array("cls_prob"), call.array("loc_pred"), call.array("anchor"), options)
 
 
 @_OP.body("numpy")
@@ -122,7 +123,7 @@ def _numpy(
     for prob, offsets, rows in zip(cls_prob[:, 1:], loc_pred.reshape(batch, num, 4), out):
         prob = np.where(prob > -1, prob, np.float32(-1))  # what is not above -1 is never the best
         ids, scores = prob.argmax(axis=0), prob.max(axis=0)
-        valid = np.flatnonzero((scores > -1) & ~(scores < options.threshold))
+        valid = np.flatnonzero((scores > -1) & ~(scores < np.float32(options.threshold)))
         boxes = _decode(anchor[0], offsets, options)
         table = np.column_stack([ids.astype(np.float32), scores, boxes])[valid]
         rows[: len(table)] = table
@@ -137,7 +138,7 @@ def _numpy(
 
 
 def _decode(anchors: np.ndarray, offsets: np.ndarray, options: _Options) -> np.ndarray:
-    variances = np.array(options.variances.item(), np.float32)
+    variances = np.array(options.variances, np.float32)
     with np.errstate(all="ignore"):
         size = anchors[:, 2:] - anchors[:, :2]
         center = offsets[:, :2] * variances[:2] * size + (anchors[:, :2] + anchors[:, 2:]) / 2
@@ -152,13 +153,14 @@ def _decode(anchors: np.ndarray, offsets: np.ndarray, options: _Options) -> np.n
 def _survivors(table: np.ndarray, options: _Options) -> np.ndarray:
     """Which of the sorted rows are not suppressed."""
     boxes, alive = table[:, 2:], np.ones(len(table), bool)
+    threshold, _, by_class, _ = options.rule
     with np.errstate(all="ignore"):
         areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         for i in np.arange(len(table)):
             if not alive[i]:
                 continue
             later = i + 1 + np.flatnonzero(alive[i + 1 :])
-            if options.by_class:
+            if by_class:
                 later = later[table[later, 0] == table[i, 0]]
             low = np.maximum(boxes[i, :2], boxes[later, :2])
             high = np.minimum(boxes[i, 2:], boxes[later, 2:])
@@ -166,25 +168,21 @@ def _survivors(table: np.ndarray, options: _Options) -> np.ndarray:
             overlap = size[:, 0] * size[:, 1]
             union = areas[i] + areas[later] - overlap
             iou = overlap / union
-            alive[later[(union > 0) & (iou >= options.nms_threshold)]] = False
+            alive[later[(union > 0) & (iou >= np.float32(threshold))]] = False
     return alive
-
-
-def _native_arguments(module: Any, options: _Options) -> tuple[Any, ...]:
-    rule = module.NmsRule(options.nms_threshold, True, options.by_class, False)
-    variances = module.Variances(*options.variances.item())
-    head = options.clip, options.threshold, variances
-    return (*head, rule, options.suppresses, options.limit)
 
 
 @_OP.body("native")
 def _native(
-    cls_prob: np.ndarray, loc_pred: np.ndarray, anchor: np.ndarray, options: _Options
+    cpu: _cpu.Cpu,
+    cls_prob: np.ndarray,
+    loc_pred: np.ndarray,
+    anchor: np.ndarray,
+    options: _Options,
 ) -> np.ndarray:
-    out = np.empty((cls_prob.shape[0], cls_prob.shape[2], 6), np.float32)
-    native = _gpu.extension()
-    arguments = _native_arguments(native, options)
-    native.multibox_detection(out, cls_prob, loc_pred, anchor, *arguments)
+    batch, _, num = cls_prob.shape
+    out = cpu.empty((batch, num, 6), np.float32)
+    cpu.module.multibox_detection(out, cls_prob, loc_pred, anchor, *options)
     return out
 
 
@@ -206,7 +204,7 @@ def _kernels(
     )
     keys, counts = _nms.compact(gpu, keys, tile_counts)
     limit = options.limit if options.suppresses else 0
-    decoding = options.variances, options.clip
+    decoding = np.array(options.variances, _VARIANCES), options.clip
     if options.suppresses:
         order = _nms.sort(gpu, keys, counts, num)
         boxes = _nms.Contest.empty(gpu, batch, num)
@@ -214,8 +212,7 @@ def _kernels(
             *("multibox_detection", "multibox_detection_gather", grid, block, *boxes, order),
             *(counts, ids, loc_pred, anchor, num, limit, *decoding),
         )
-        rule = np.array((options.nms_threshold, True, options.by_class, False), _nms.RULE)
-        boxes.decide(gpu, limit, rule)
+        boxes.decide(gpu, limit, np.array(options.rule, _nms.RULE))
         contest = order, boxes.kept, boxes.boxes
     else:
         contest = keys, keys, keys  # not read
@@ -237,6 +234,5 @@ def _native_cuda(
         return out
     workspace = gpu.empty((gpu.module.multibox_detection_workspace(batch, num),), np.uint8)
     pointers = (x.pointer for x in (out, workspace, cls_prob, loc_pred, anchor))
-    arguments = _native_arguments(gpu.module, options)
-    gpu.module.multibox_detection_cuda(*pointers, batch, num_classes, num, *arguments, gpu.stream)
+    gpu.module.multibox_detection_cuda(*pointers, batch, num_classes, num, *options, gpu.stream)
     return out

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvops import _gpu
+from cvops import _cpu, _gpu
 from cvops._arrays import Buffer, library_of
 from cvops._op import Op
 from cvops.ops import _check
 
-_OP = Op("multibox_prior")
+_OP = Op("multibox_prior", data="float32 (N, C, H, W, ...)")
 _GRID = np.dtype(
-    [("height", "i4"), ("width", "i4"), ("step_y", "f4"), ("step_x", "f4"), ("offset", "f4", 2)]
+    [
+        *(("height", "i4"), ("width", "i4"), ("step_y", "f4"), ("step_x", "f4")),
+        *(("offset_y", "f4"), ("offset_x", "f4")),
+    ]
 )
 #: ``kPriorShapes`` of the kernel: the shapes of an anchor that one launch takes.
 _GROUP = 64
 _SHAPES = np.dtype([("size", "f4", _GROUP), ("ratio", "f4", _GROUP)])
+
+
+class _Grid(NamedTuple):
+    """``PriorGrid`` of the kernel."""
+
+    height: int
+    width: int
+    step_y: float
+    step_x: float
+    offset_y: float
+    offset_x: float
 
 
 def multibox_prior(
@@ -69,13 +83,13 @@ def multibox_prior(
         call = _OP.call(backend, like=np.empty(0, np.float32) if like is None else like)
     else:
         call = _OP.call(backend, data=data)
-        height, width = call.shape("data", ("N", "C", "H", "W", ...))[2:4]
+        height, width = call.sizes["H"], call.sizes["W"]
         if height == 0 or width == 0:
             raise ValueError(
-                f"data: expected a height and a width above 0, got {tuple(data.shape)}"
+                f"data: expected a height and a width above 0, got {call.shapes['data']}"
             )
-    grid, shapes = _layout(height, width, *map(_hashable, (sizes, ratios, steps, offsets)))
-    return call(grid, shapes, bool(clip))
+    options = map(_hashable, (sizes, ratios, steps, offsets))
+    return call(*_layout(height, width, *options), bool(clip))
 
 
 def _hashable(x: Any) -> Any:
@@ -85,35 +99,36 @@ def _hashable(x: Any) -> Any:
 @functools.lru_cache(256)
 def _layout(
     height: int, width: int, sizes: Any, ratios: Any, steps: Any, offsets: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """The grid, and the shapes (2, S + R - 1): sizes and ratios. Kept, for a model asks for few."""
+) -> tuple[_Grid, np.ndarray, np.ndarray]:
+    """The grid, and size and ratio of each shape. Kept, for a model asks for few."""
     sizes, ratios = _check.numbers("sizes", sizes), _check.numbers("ratios", ratios)
     step_y, step_x = np.array(_check.numbers("steps", steps, 2), np.float32)
     if step_y * step_x < 0:
         raise ValueError(f"steps: expected both positive or neither, got {steps!r}")
     if step_y <= 0 or step_x <= 0:
         step_y, step_x = np.float32(1) / np.float32(height), np.float32(1) / np.float32(width)
-    for offset in _check.numbers("offsets", offsets, 2):
+    offset_y, offset_x = _check.numbers("offsets", offsets, 2)
+    for offset in (offset_y, offset_x):
         _check.number("offsets", offset, 0, 1)
     shapes = [(size, ratios[0]) for size in sizes] + [(sizes[0], ratio) for ratio in ratios[1:]]
     if height * width * len(shapes) >= 2**31:
         raise ValueError(
             f"data: {height} x {width} cells of {len(shapes)} anchors are 2^31 or more"
         )
-    grid = np.array((height, width, step_y, step_x, offsets), _GRID)
-    return grid, np.ascontiguousarray(np.array(shapes, np.float32).T)
+    grid = _Grid(height, width, float(step_y), float(step_x), offset_y, offset_x)
+    size, ratio = np.array(shapes, np.float32).T.copy()
+    return grid, size, ratio
 
 
 @_OP.body("numpy")
-def _numpy(grid: np.ndarray, shapes: np.ndarray, clip: bool) -> np.ndarray:
-    height, width = grid["height"], grid["width"]
-    y = (np.arange(height, dtype=np.float32) + grid["offset"][0]) * grid["step_y"]
-    x = (np.arange(width, dtype=np.float32) + grid["offset"][1]) * grid["step_x"]
+def _numpy(grid: _Grid, size: np.ndarray, ratio: np.ndarray, clip: bool) -> np.ndarray:
+    height, width, step_y, step_x, offset_y, offset_x = map(np.float32, grid)
+    y = (np.arange(grid.height, dtype=np.float32) + offset_y) * step_y
+    x = (np.arange(grid.width, dtype=np.float32) + offset_x) * step_x
     y, x = y[:, None, None], x[None, :, None]
-    size, ratio = shapes
     with np.errstate(all="ignore"):
         root = np.sqrt(ratio)
-        half_width = size * np.float32(height) / np.float32(width) * root / 2
+        half_width = size * height / width * root / 2
         half_height = size / root / 2
         corners = x - half_width, y - half_height, x + half_width, y + half_height
         out = np.stack(np.broadcast_arrays(*corners), axis=-1).reshape(1, -1, 4)
@@ -122,41 +137,34 @@ def _numpy(grid: np.ndarray, shapes: np.ndarray, clip: bool) -> np.ndarray:
         )
 
 
-def _native_grid(module: Any, grid: np.ndarray) -> Any:
-    height, width, step_y, step_x, (offset_y, offset_x) = grid.item()
-    return module.PriorGrid(height, width, step_y, step_x, offset_y, offset_x)
-
-
 @_OP.body("native")
-def _native(grid: np.ndarray, shapes: np.ndarray, clip: bool) -> np.ndarray:
-    out = np.empty((1, _num_anchors(grid, shapes), 4), np.float32)
-    native = _gpu.extension()
-    native.multibox_prior(out, _native_grid(native, grid), *shapes, clip)
+def _native(
+    cpu: _cpu.Cpu, grid: _Grid, size: np.ndarray, ratio: np.ndarray, clip: bool
+) -> np.ndarray:
+    out = cpu.empty((1, grid.height * grid.width * len(size), 4), np.float32)
+    cpu.module.multibox_prior(out, grid, size, ratio, clip)
     return out
 
 
 @_OP.body("kernels")
-def _kernels(gpu: _gpu.Gpu, grid: np.ndarray, shapes: np.ndarray, clip: bool) -> Buffer:
-    out = gpu.empty((1, _num_anchors(grid, shapes), 4), np.float32)
-    total = shapes.shape[1]
+def _kernels(gpu: _gpu.Gpu, grid: _Grid, size: np.ndarray, ratio: np.ndarray, clip: bool) -> Buffer:
+    cells, total = grid.height * grid.width, len(size)
+    out = gpu.empty((1, cells * total, 4), np.float32)
     for first in range(0, total, _GROUP):
         group = np.zeros((), _SHAPES)
         count = min(total - first, _GROUP)
-        group["size"][:count], group["ratio"][:count] = shapes[:, first : first + count]
-        blocks = min(-(-int(grid["height"]) * int(grid["width"]) * count // 256), 1 << 16)
-        args = out, grid, group, first, count, total, clip
+        group["size"][:count] = size[first : first + count]
+        group["ratio"][:count] = ratio[first : first + count]
+        blocks = min(-(-cells * count // 256), 1 << 16)
+        args = out, np.array(grid, _GRID), group, first, count, total, clip
         gpu.launch("multibox_prior", "multibox_prior", (blocks,), (256,), *args)
     return out
 
 
 @_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Native, grid: np.ndarray, shapes: np.ndarray, clip: bool) -> Buffer:
-    out = gpu.empty((1, _num_anchors(grid, shapes), 4), np.float32)
-    native_grid = _native_grid(gpu.module, grid)
-    args = out.pointer, native_grid, *shapes, clip, gpu.stream
-    gpu.module.multibox_prior_cuda(*args)
+def _native_cuda(
+    gpu: _gpu.Native, grid: _Grid, size: np.ndarray, ratio: np.ndarray, clip: bool
+) -> Buffer:
+    out = gpu.empty((1, grid.height * grid.width * len(size), 4), np.float32)
+    gpu.module.multibox_prior_cuda(out.pointer, grid, size, ratio, clip, gpu.stream)
     return out
-
-
-def _num_anchors(grid: np.ndarray, shapes: np.ndarray) -> int:
-    return int(grid["height"]) * int(grid["width"]) * shapes.shape[1]

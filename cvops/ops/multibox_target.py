@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cvops import _gpu
+from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
 from cvops._op import Op
 from cvops.ops import _check, _math
 
 Array = TypeVar("Array")
-_OP = Op("multibox_target")
-_SHAPE = np.dtype(
-    [(name, "i4") for name in ("images", "anchors", "truths", "label_width", "classes")]
+_OP = Op(
+    "multibox_target",
+    anchor="float32 (1, A, 4)",
+    label="float32 (B, G, W)",
+    cls_pred="float32 (B, C, A)",
 )
-_OPTIONS = np.dtype(
-    [
-        ("overlap_threshold", "f4"),
-        ("ignore_label", "f4"),
-        ("mining_ratio", "f4"),
-        ("mining_threshold", "f4"),
-        ("variance_x", "f4"),
-        ("variance_y", "f4"),
-        ("variance_width", "f4"),
-        ("variance_height", "f4"),
-    ]
-)
+
+
+#: ``TargetShape`` of the kernels: images, anchors, truths, label_width, classes.
+_Shape = tuple[int, int, int, int, int]
+_SHAPE = np.dtype([(name, "i4") for name in ("images", "anchors", "truths", "width", "classes")])
+
+
+class _Options(NamedTuple):
+    """``TargetOptions`` of the kernels, which hold them as float32."""
+
+    overlap_threshold: float
+    ignore_label: float
+    mining_ratio: float
+    mining_threshold: float
+    variance_x: float
+    variance_y: float
+    variance_width: float
+    variance_height: float
+
+
+_OPTIONS = np.dtype([(name, "f4") for name in _Options._fields])
 #: In its bipartite stage a truth is given only an anchor that it overlaps by more.
 _LEAST_IOU = np.float32(1e-6)
 
@@ -102,55 +113,48 @@ def multibox_target(
             truths like any other of class -1.
     """
     call = _OP.call(backend, anchor=anchor, label=label, cls_pred=cls_pred)
-    call.shape("anchor", (1, "A", 4))
-    label_shape = call.shape("label", ("B", "G", "W"))
-    if label_shape[2] < 5:
-        raise ValueError(f"label: expected rows of 5 or more, got shape {label_shape}")
-    cls_shape = call.shape("cls_pred", ("B", "C", "A"))
-    _, num_classes, num_anchors = cls_shape
+    num_images, num_truths, label_width = call.shapes["label"]
+    if label_width < 5:
+        raise ValueError(f"label: expected rows of 5 or more, got shape {call.shapes['label']}")
+    _, num_classes, num_anchors = call.shapes["cls_pred"]
     if not 0 < num_anchors < 2**30:
         raise ValueError(f"anchor: expected from 1 to 2^30 - 1 anchors, got {num_anchors}")
     if num_classes == 0:
-        raise ValueError(f"cls_pred: expected one class or more, got shape {cls_shape}")
-    numbers = {
-        "overlap_threshold": overlap_threshold,
-        "ignore_label": ignore_label,
-        "negative_mining_ratio": negative_mining_ratio,
-        "negative_mining_thresh": negative_mining_thresh,
-    }
-    values = [_check.number(name, value) for name, value in numbers.items()]
-    values += _check.numbers("variances", variances, 4)
+        raise ValueError(
+            f"cls_pred: expected one class or more, got shape {call.shapes['cls_pred']}"
+        )
     _check.integer("minimum_negative_samples", minimum_negative_samples)
-    with np.errstate(over="ignore"):
-        options = np.array(tuple(np.asarray(values, np.float32)), _OPTIONS)
-    if options["mining_ratio"] > 0 and not options["mining_threshold"] > 0:
+    options = _Options(
+        _check.number("overlap_threshold", overlap_threshold),
+        _check.number("ignore_label", ignore_label),
+        _check.single("negative_mining_ratio", negative_mining_ratio),
+        _check.single("negative_mining_thresh", negative_mining_thresh),
+        *_check.numbers("variances", variances, 4),
+    )
+    if options.mining_ratio > 0 and not options.mining_threshold > 0:
         raise ValueError(
             f"negative_mining_thresh: expected a positive number, got {negative_mining_thresh!r}"
         )
-    num_images, num_truths, label_width = label_shape
-    shape = np.array((num_images, num_anchors, num_truths, label_width, num_classes), _SHAPE)
-    return call(
-        call.array("anchor", (1, "A", 4)),
-        call.array("label", ("B", "G", "W")),
-        call.array("cls_pred", ("B", "C", "A")),
-        shape,
-        options,
-    )
+    shape = (num_images, num_anchors, num_truths, label_width, num_classes)
+    arrays = call.array("anchor"), call.array("label"), call.array("cls_pred")
+    return call(*arrays, shape, options)
 
 
-def _refuse_half_padding(label: np.ndarray) -> None:
-    """Refuse a row that ends an image's truths by its class, but has corners."""
-    if label.size == 0:
-        return
+def _half_padded_row(label: np.ndarray) -> int:
+    """The first row of all that ends an image's truths by its class, but has corners; or -1."""
+    rows = label.reshape(-1, label.shape[2])
     ends = label[:, :, 0] == -1
-    row = ends.argmax(axis=1)
-    corners = label[np.arange(len(label)), row, 1:5]
-    wrong = ends.any(axis=1) & (corners != -1).any(axis=1)
-    if wrong.any():
-        image = int(wrong.argmax())
+    first = ends & (ends.cumsum(axis=1) == 1)
+    wrong = np.flatnonzero(first.reshape(-1) & (rows[:, 1:5] != -1).any(axis=1))
+    return int(wrong[0]) if len(wrong) else -1
+
+
+def _refuse_half_padding(label: np.ndarray, row: int) -> None:
+    if row >= 0:
+        image, at = divmod(row, label.shape[1])
         raise ValueError(
             f"label: expected corners of -1 where the class is -1, got "
-            f"{corners[image].tolist()} in image {image}, row {row[image]}"
+            f"{label[image, at, 1:5].tolist()} in image {image}, row {at}"
         )
 
 
@@ -159,14 +163,16 @@ def _numpy(
     anchor: np.ndarray,
     label: np.ndarray,
     cls_pred: np.ndarray,
-    shape: np.ndarray,
-    options: np.ndarray,
+    shape: _Shape,
+    options: _Options,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    _refuse_half_padding(label)
+    _refuse_half_padding(label, _half_padded_row(label))
+    with np.errstate(over="ignore"):
+        options = _Options(*np.array(options, np.float32))
     num_images, num_anchors = len(label), anchor.shape[1]
     loc_target = np.zeros((num_images, num_anchors, 4), np.float32)
     loc_mask = np.zeros((num_images, num_anchors, 4), np.float32)
-    cls_target = np.full((num_images, num_anchors), options["ignore_label"])
+    cls_target = np.full((num_images, num_anchors), options.ignore_label, np.float32)
     for image, rows in enumerate(label):
         ends = np.flatnonzero(rows[:, 0] == -1)
         truths = rows[: ends[0]] if len(ends) else rows
@@ -178,11 +184,11 @@ def _numpy(
         given = _bipartite(iou)
         positive = given >= 0
         which[positive] = given[positive]
-        if options["overlap_threshold"] > 0:
-            positive |= best > options["overlap_threshold"]
-        if options["mining_ratio"] > 0:
-            candidates = ~positive & (best < options["mining_threshold"])
-            count = _mining_count(positive, options["mining_ratio"])
+        if options.overlap_threshold > 0:
+            positive |= best > options.overlap_threshold
+        if options.mining_ratio > 0:
+            candidates = ~positive & (best < options.mining_threshold)
+            count = _mining_count(positive, options.mining_ratio)
             negative = _mine(cls_pred[image], candidates, count)
         else:
             negative = ~positive
@@ -221,7 +227,7 @@ def _bipartite(iou: np.ndarray) -> np.ndarray:
     return given
 
 
-def _mining_count(positive: np.ndarray, ratio: np.ndarray) -> int:
+def _mining_count(positive: np.ndarray, ratio: float) -> int:
     num_positive = int(positive.sum())
     with np.errstate(all="ignore"):
         wanted = float(np.float32(num_positive) * ratio)
@@ -246,7 +252,7 @@ def _mine(logits: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:
     return negative
 
 
-def _encode(anchors: np.ndarray, truths: np.ndarray, options: np.ndarray) -> np.ndarray:
+def _encode(anchors: np.ndarray, truths: np.ndarray, options: _Options) -> np.ndarray:
     with np.errstate(all="ignore"):
         size = anchors[:, 2:] - anchors[:, :2]
         center = (anchors[:, :2] + anchors[:, 2:]) * np.float32(0.5)
@@ -255,30 +261,29 @@ def _encode(anchors: np.ndarray, truths: np.ndarray, options: np.ndarray) -> np.
         offsets = np.concatenate(
             [(truth_center - center) / size, _math.log(truth_size / size)], axis=1
         )
-        return offsets / np.array(options.item()[4:], np.float32)
+        return offsets / np.array(options[4:])
 
 
-def _outputs(shape: np.ndarray) -> list[tuple[int, int]]:
-    images, anchors = int(shape["images"]), int(shape["anchors"])
-    return [(images, 4 * anchors), (images, 4 * anchors), (images, anchors)]
-
-
-def _native_structs(module: Any, shape: np.ndarray, options: np.ndarray) -> tuple[Any, Any]:
-    return module.TargetShape(*shape.item()), module.TargetOptions(*options.item())
+def _outputs(place: Any, shape: _Shape) -> tuple[Any, Any, Any]:
+    """Room for the results."""
+    images, anchors, _, _, _ = shape
+    flat = images, 4 * anchors
+    loc_target, loc_mask = place.empty(flat, np.float32), place.empty(flat, np.float32)
+    return loc_target, loc_mask, place.empty((images, anchors), np.float32)
 
 
 @_OP.body("native")
 def _native(
+    cpu: _cpu.Cpu,
     anchor: np.ndarray,
     label: np.ndarray,
     cls_pred: np.ndarray,
-    shape: np.ndarray,
-    options: np.ndarray,
+    shape: _Shape,
+    options: _Options,
 ) -> tuple[np.ndarray, ...]:
-    _refuse_half_padding(label)
-    out = tuple(np.empty(size, np.float32) for size in _outputs(shape))
-    native = _gpu.extension()
-    native.multibox_target(*out, anchor, label, cls_pred, *_native_structs(native, shape, options))
+    _refuse_half_padding(label, cpu.module.half_padded_row(label))
+    out = _outputs(cpu, shape)
+    cpu.module.multibox_target(*out, anchor, label, cls_pred, shape, options)
     return out
 
 
@@ -288,14 +293,17 @@ def _kernels(
     anchor: Buffer,
     label: Buffer,
     cls_pred: Buffer,
-    shape: np.ndarray,
-    options: np.ndarray,
+    shape: _Shape,
+    options: _Options,
 ) -> tuple[Buffer, ...]:
-    images, anchors, truths = (int(shape[name]) for name in ("images", "anchors", "truths"))
-    mining = bool(options["mining_ratio"] > 0)
-    out = tuple(gpu.empty(size, np.float32) for size in _outputs(shape))
+    images, anchors, truths, _, _ = shape
+    mining = options.mining_ratio > 0
+    out = _outputs(gpu, shape)
     if images == 0:
         return out
+    sizes = np.array(shape, _SHAPE)
+    with np.errstate(over="ignore"):
+        numbers = np.array(options, _OPTIONS)
     rows = images, -(-anchors // 4) * 4  # each begins at 16 bytes
     best, which = gpu.empty(rows, np.float32), gpu.empty(rows, np.int32)
     num_valid, num_positive = gpu.empty((images,), np.int32), gpu.empty((images,), np.int32)
@@ -309,16 +317,16 @@ def _kernels(
         return -(-anchors // per_block), over_images[0]
 
     over_images = (min(images, 65535),)
-    launch("begin", over_images, 128, num_valid, num_positive, keys, label, shape)
-    launch("match", over_anchors(512), 128, best, which, keys, anchor, label, num_valid, shape)
-    launch("assign", over_images, 512, which, keys, anchor, label, num_valid, shape)
+    launch("begin", over_images, 128, num_valid, num_positive, keys, label, sizes)
+    launch("match", over_anchors(512), 128, best, which, keys, anchor, label, num_valid, sizes)
+    launch("assign", over_images, 512, which, keys, anchor, label, num_valid, sizes)
     if mining:
         scores, bounds = gpu.empty(rows, np.uint32), gpu.empty((images,), np.uint64)
-        args = scores, num_positive, best, which, cls_pred, num_valid, shape, options
+        args = scores, num_positive, best, which, cls_pred, num_valid, sizes, numbers
         launch("score", over_anchors(256), 256, *args)
-        launch("select", over_images, 1024, bounds, scores, num_valid, num_positive, shape, options)
+        launch("select", over_images, 1024, bounds, scores, num_valid, num_positive, sizes, numbers)
     matches = best, which, num_valid, scores, bounds
-    launch("write", over_anchors(256), 256, *out, anchor, label, *matches, shape, options)
+    launch("write", over_anchors(256), 256, *out, anchor, label, *matches, sizes, numbers)
     return out
 
 
@@ -328,14 +336,13 @@ def _native_cuda(
     anchor: Buffer,
     label: Buffer,
     cls_pred: Buffer,
-    shape: np.ndarray,
-    options: np.ndarray,
+    shape: _Shape,
+    options: _Options,
 ) -> tuple[Buffer, ...]:
-    out = tuple(gpu.empty(size, np.float32) for size in _outputs(shape))
-    if shape["images"] == 0:
+    out = _outputs(gpu, shape)
+    if label.shape[0] == 0:
         return out
-    structs = _native_structs(gpu.module, shape, options)
-    workspace = gpu.empty((gpu.module.multibox_target_workspace(*structs),), np.uint8)
+    workspace = gpu.empty((gpu.module.multibox_target_workspace(shape, options),), np.uint8)
     arrays = (x.pointer for x in (*out, anchor, label, cls_pred))
-    gpu.module.multibox_target_cuda(*arrays, *structs, workspace.pointer, gpu.stream)
+    gpu.module.multibox_target_cuda(*arrays, shape, options, workspace.pointer, gpu.stream)
     return out

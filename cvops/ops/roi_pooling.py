@@ -8,15 +8,20 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cvops import _gpu
+from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
 from cvops._op import Op
 from cvops.ops import _check
 
 Array = TypeVar("Array")
-_OP = Op("roi_pooling")
-_BACKWARD = Op("roi_pooling_backward")
-#: ``RoiPooling`` of the kernel.
+_OP = Op("roi_pooling", data="float32 (N, C, H, W)", rois="float32 (R, 5)")
+_BACKWARD = Op(
+    "roi_pooling_backward",
+    out_grad="float32 (R, C, height, width)",
+    argmax="int32 (R, C, height, width)",
+)
+#: ``RoiPooling`` of the kernel: the shape of ``data``, the pooled size and the scale.
+_Sizes = tuple[int, int, int, int, int, int, float]
 _SIZES = np.dtype(
     [
         *((name, "i4") for name in ("images", "channels", "height", "width")),
@@ -79,7 +84,7 @@ def roi_pooling(
             as 1.
     """
     call = _OP.call(backend, data=data, rois=rois)
-    shape = call.shape("data", ("N", "C", "H", "W"))
+    shape = call.shapes["data"]
     _check_size("data", shape)
     if not hasattr(pooled_size, "__len__") or len(pooled_size) != 2:
         raise ValueError(f"pooled_size: expected a pair (height, width), got {pooled_size!r}")
@@ -87,9 +92,8 @@ def roi_pooling(
     if height * width >= 2**30:
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
-    sizes = np.array((*shape, height, width, scale), _SIZES)
-    out = call(call.array("data", shape), call.array("rois", ("R", 5)), sizes, bool(return_argmax))
-    return out if return_argmax else out[0]
+    sizes = (*shape, height, width, scale)
+    return call(call.array("data"), call.array("rois"), sizes, bool(return_argmax))
 
 
 def roi_pooling_backward(
@@ -120,8 +124,7 @@ def roi_pooling_backward(
             :func:`roi_pooling`).
     """
     call = _BACKWARD.call(backend, out_grad=out_grad, argmax=argmax)
-    names = "R", "C", "height", "width"
-    _, channels, height, width = call.shape("out_grad", names)
+    _, channels, height, width = call.shapes["out_grad"]
     if height * width >= 2**30:
         raise ValueError(f"out_grad: expected less than 2**30 bins, got {height} x {width}")
     if not hasattr(data_shape, "__len__") or len(data_shape) != 4:
@@ -132,7 +135,7 @@ def roi_pooling_backward(
             f"data_shape: expected (N, C, H, W) with C = {channels} as in out_grad, got {shape}"
         )
     _check_size("data_shape", shape)
-    return call(call.array("out_grad", names), call.array("argmax", names, ("int32",)), shape)
+    return call(call.array("out_grad"), call.array("argmax"), shape)
 
 
 def _check_size(name: str, shape: tuple[int, ...]) -> None:
@@ -141,10 +144,8 @@ def _check_size(name: str, shape: tuple[int, ...]) -> None:
 
 
 @_OP.body("numpy")
-def _numpy(
-    data: np.ndarray, rois: np.ndarray, sizes: np.ndarray, return_argmax: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    images, channels, height, width, pooled_height, pooled_width, scale = sizes.item()
+def _numpy(data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: bool) -> Any:
+    images, channels, height, width, pooled_height, pooled_width, scale = sizes
     pooled = np.zeros(_out_shape(rois, sizes), np.float32)
     argmax = np.full(pooled.shape, -1, np.int32)
     with np.errstate(all="ignore"):
@@ -166,7 +167,7 @@ def _numpy(
                     at = planes + (top + row) * width + left + column
                     pooled[n, :, i, j] = best
                     argmax[n, :, i, j] = np.where(best > _LOWEST, at, -1)
-    return pooled, argmax
+    return (pooled, argmax) if return_argmax else pooled
 
 
 def _rounded(x: np.ndarray) -> np.ndarray:
@@ -195,26 +196,23 @@ def _bins(first: Any, last: Any, bins: int, limit: int) -> list[tuple[int, int]]
     return list(zip(begin.tolist(), end.tolist()))
 
 
-def _out_shape(rois: Any, sizes: np.ndarray) -> tuple[int, int, int, int]:
-    _, channels, _, _, pooled_height, pooled_width, _ = sizes.item()
+def _out_shape(rois: Any, sizes: _Sizes) -> tuple[int, int, int, int]:
+    _, channels, _, _, pooled_height, pooled_width, _ = sizes
     return rois.shape[0], channels, pooled_height, pooled_width
 
 
 @_OP.body("native")
 def _native(
-    data: np.ndarray, rois: np.ndarray, sizes: np.ndarray, return_argmax: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    pooled = np.empty(_out_shape(rois, sizes), np.float32)
-    argmax = np.empty(pooled.shape if return_argmax else 0, np.int32)
-    native = _gpu.extension()
-    native.roi_pooling(pooled, argmax, data, rois, native.RoiPooling(*sizes.item()))
-    return pooled, argmax
+    cpu: _cpu.Cpu, data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: bool
+) -> Any:
+    pooled = cpu.empty(_out_shape(rois, sizes), np.float32)
+    argmax = cpu.empty(pooled.shape, np.int32) if return_argmax else None
+    cpu.module.roi_pooling(pooled, argmax, data, rois, sizes)
+    return (pooled, argmax) if return_argmax else pooled
 
 
 @_OP.body("kernels")
-def _kernels(
-    gpu: _gpu.Gpu, data: Buffer, rois: Buffer, sizes: np.ndarray, return_argmax: bool
-) -> tuple[Buffer, Buffer]:
+def _kernels(gpu: _gpu.Gpu, data: Buffer, rois: Buffer, sizes: _Sizes, return_argmax: bool) -> Any:
     pooled = gpu.empty(_out_shape(rois, sizes), np.float32)
     argmax = gpu.empty(pooled.shape if return_argmax else (0,), np.int32)
     num_rois, channels, height, width = pooled.shape
@@ -223,27 +221,28 @@ def _kernels(
         at_once = _CHANNELS_AT_ONCE * max(256 // (height * width), 1)
         group = -(-channels // -(-channels // (2 * at_once)))
         blocks = min(num_rois * -(-channels // group), 1 << 20)
-        args = pooled, argmax, data, rois, num_rois, sizes, group, return_argmax
+        struct = np.array(sizes, _SIZES)
+        args = pooled, argmax, data, rois, num_rois, struct, group, return_argmax
         gpu.launch("roi_pooling", "roi_pooling", (blocks,), (256,), *args)
-    return pooled, argmax
+    return (pooled, argmax) if return_argmax else pooled
 
 
 @_OP.body("native_cuda")
 def _native_cuda(
-    gpu: _gpu.Native, data: Buffer, rois: Buffer, sizes: np.ndarray, return_argmax: bool
-) -> tuple[Buffer, Buffer]:
+    gpu: _gpu.Native, data: Buffer, rois: Buffer, sizes: _Sizes, return_argmax: bool
+) -> Any:
     pooled = gpu.empty(_out_shape(rois, sizes), np.float32)
-    argmax = gpu.empty(pooled.shape if return_argmax else (0,), np.int32)
+    argmax = gpu.empty(pooled.shape, np.int32) if return_argmax else None
     gpu.module.roi_pooling_cuda(
         pooled.pointer,
-        argmax.pointer if return_argmax else 0,
+        argmax.pointer if argmax else 0,
         data.pointer,
         rois.pointer,
         rois.shape[0],
-        gpu.module.RoiPooling(*sizes.item()),
+        sizes,
         gpu.stream,
     )
-    return pooled, argmax
+    return (pooled, argmax) if return_argmax else pooled
 
 
 @_BACKWARD.body("numpy")
@@ -269,12 +268,10 @@ def _grad_sizes(out_grad: Any, shape: tuple[int, ...]) -> tuple[int, int, int, i
 
 @_BACKWARD.body("native")
 def _backward_native(
-    out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, ...]
+    cpu: _cpu.Cpu, out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    grad = np.empty(shape, np.float32)
-    native = _gpu.extension()
-    sizes = native.RoiPoolingGrad(*_grad_sizes(out_grad, shape))
-    native.roi_pooling_backward(grad, out_grad, argmax, sizes)
+    grad = cpu.empty(shape, np.float32)
+    cpu.module.roi_pooling_backward(grad, out_grad, argmax, _grad_sizes(out_grad, shape))
     return grad
 
 
@@ -299,7 +296,7 @@ def _backward_native_cuda(
     gpu: _gpu.Native, out_grad: Buffer, argmax: Buffer, shape: tuple[int, ...]
 ) -> Buffer:
     grad = gpu.empty(shape, np.float32)
-    sizes = gpu.module.RoiPoolingGrad(*_grad_sizes(out_grad, shape))
+    sizes = _grad_sizes(out_grad, shape)
     args = grad.pointer, out_grad.pointer, argmax.pointer, sizes, gpu.stream
     gpu.module.roi_pooling_backward_cuda(*args)
     return grad

@@ -1,0 +1,291 @@
+"""What a call costs whatever its work is: every op on arrays of a few elements.
+
+``bench_overhead`` times each op beside MXNet's and torchvision's own, waited for. ``bench_layers``
+says where the time of ours goes, and what it is for arrays of other libraries: a table of its own,
+in microseconds, of the quickest of many rounds.
+
+- adapter: from the caller's arrays to the bodies' and back, and memory for the results
+- contract: the checks of the arrays and of the other arguments
+- dispatch: from the checked arguments to the body, and the body's own Python
+- binding: pybind11, measured by the same call of nothing to compute
+- core: C++
+"""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+import pytest
+from harness import aligned, boxes
+
+import cvops
+from cvops import _arrays
+from cvops._op import BACKENDS
+
+RNG = np.random.default_rng(0)
+ROWS = np.column_stack([np.zeros(4), RNG.random(4), boxes(RNG, 4)]).astype(np.float32)
+ANCHORS = boxes(RNG, 4)[None]
+LABEL = np.float32([[[0, 0.1, 0.1, 0.6, 0.7]]])
+SCORES = RNG.random((1, 2, 4), np.float32)
+OFFSETS = RNG.random((1, 16), np.float32)
+MAPS = RNG.random((1, 1, 4, 4), np.float32)
+ROIS = np.float32([[0, 0, 0, 3, 3]])
+BINS = np.float32(np.ones((1, 1, 2, 2)))
+CELLS = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
+CLASSES = np.int32([[0, 1], [2, 1]])
+COLORS = np.uint8([[[0, 0, 0], [128, 0, 0]]])
+SSD = dict(sizes=(0.2, 0.272), ratios=(1, 2, 0.5))
+MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
+
+
+class Tiny(NamedTuple):
+    """An op on little work: ``op(*arrays, *args, **options)``."""
+
+    op: Callable[..., Any]
+    arrays: tuple[np.ndarray, ...]
+    args: tuple[Any, ...] = ()
+    options: dict[str, Any] = {}
+    #: As many arrays with nothing to compute; ``arrays`` if the op has none.
+    nothing: tuple[np.ndarray, ...] = ()
+    empty_args: tuple[Any, ...] = ()
+    #: Of the module and a function that makes its arrays: its own op, ready to be called.
+    mxnet: Any = None
+    torchvision: Any = None
+
+
+def backward_of_roi_pooling(mx, out_grad, argmax):
+    """MXNet has the places of its own forward run, the same ones."""
+    data = mx.nd.array(MAPS)
+    data.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.ROIPooling(data, mx.nd.array(ROIS), (2, 2), 1.0)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return data.grad
+
+    return backward
+
+
+def deconvolution(mx, maps):
+    along = np.float32([0.25, 0.75, 0.75, 0.25])
+    weight = mx.nd.array((along[:, None] * along)[None, None])
+    sizes = dict(kernel=(4, 4), stride=(2, 2), pad=(1, 1))
+    return partial(mx.nd.Deconvolution, maps, weight, **sizes, num_filter=1, no_bias=True)
+
+
+def bincount(mx, prediction, label):
+    prediction, label = prediction.as_np_ndarray().reshape(-1), label.as_np_ndarray().reshape(-1)
+    return lambda: mx.np.bincount(label * 3 + prediction, minlength=9).reshape(3, 3)
+
+
+def contrib(name, **options):
+    """MXNet's op of that name on the same arrays."""
+    return lambda mx, *arrays: partial(getattr(mx.nd.contrib, name), *arrays, **options)
+
+
+CASES = {
+    "box_iou": Tiny(
+        *(cvops.box_iou, (ANCHORS[0], ANCHORS[0])),
+        nothing=(ANCHORS[0][:0], ANCHORS[0][:0]),
+        mxnet=contrib("box_iou"),
+        torchvision=lambda tv, *arrays: partial(tv.ops.box_iou, *arrays),
+    ),
+    "box_nms": Tiny(cvops.box_nms, (ROWS,), nothing=(ROWS[:0],), mxnet=contrib("box_nms")),
+    "box_nms, by class": Tiny(
+        *(cvops.box_nms, (ROWS,), (), dict(id_index=0, topk=400)),
+        nothing=(ROWS[:0],),
+        mxnet=contrib("box_nms", id_index=0, topk=400),
+    ),
+    "multibox_prior": Tiny(cvops.multibox_prior, (MAPS,), mxnet=contrib("MultiBoxPrior")),
+    "multibox_prior, of SSD": Tiny(
+        cvops.multibox_prior, (MAPS,), (), SSD, mxnet=contrib("MultiBoxPrior", **SSD)
+    ),
+    "multibox_target": Tiny(
+        *(cvops.multibox_target, (ANCHORS, LABEL, SCORES)),
+        mxnet=contrib("MultiBoxTarget"),
+        nothing=(ANCHORS, LABEL[:0], SCORES[:0]),
+    ),
+    "multibox_target, mining": Tiny(
+        *(cvops.multibox_target, (ANCHORS, LABEL, SCORES), (), MINING),
+        mxnet=contrib("MultiBoxTarget", **MINING),
+        nothing=(ANCHORS, LABEL[:0], SCORES[:0]),
+    ),
+    "multibox_detection": Tiny(
+        *(cvops.multibox_detection, (SCORES, OFFSETS, ANCHORS)),
+        nothing=(SCORES[:0], OFFSETS[:0], ANCHORS),
+        mxnet=contrib("MultiBoxDetection"),
+    ),
+    "roi_pooling": Tiny(
+        *(cvops.roi_pooling, (MAPS, ROIS), ((2, 2), 1.0)),
+        nothing=(MAPS, ROIS[:0]),
+        empty_args=((2, 2), 1.0),
+        mxnet=lambda mx, *arrays: partial(mx.nd.ROIPooling, *arrays, (2, 2), 1.0),
+        torchvision=lambda tv, *arrays: partial(tv.ops.roi_pool, *arrays, (2, 2), 1.0),
+    ),
+    "roi_pooling_backward": Tiny(
+        *(cvops.roi_pooling_backward, (BINS, CELLS), (MAPS.shape,)),
+        nothing=(BINS[:0], CELLS[:0]),
+        empty_args=((0, 1, 4, 4),),
+        mxnet=backward_of_roi_pooling,
+    ),
+    "bilinear_upsample": Tiny(
+        *(cvops.bilinear_upsample, (MAPS,), (2,)),
+        nothing=(MAPS[:0],),
+        empty_args=(2,),
+        mxnet=deconvolution,
+    ),
+    "confusion_matrix": Tiny(
+        *(cvops.confusion_matrix, (CLASSES, CLASSES), (3,)),
+        nothing=(CLASSES[:0], CLASSES[:0]),
+        mxnet=bincount,
+        empty_args=(3,),
+    ),
+    "label_from_color": Tiny(
+        *(cvops.label_from_color, (COLORS, COLORS[0])), nothing=(COLORS[:0], COLORS[0])
+    ),
+}
+of_each = pytest.mark.parametrize("name", CASES)
+
+
+@of_each
+def bench_overhead(race, name):
+    tiny = CASES[name]
+
+    def theirs(make):
+        return make and (
+            lambda module, array: make(module, *(array(x, dtype=x.dtype) for x in tiny.arrays))
+        )
+
+    race(
+        "overhead" + name.partition(",")[1] + name.partition(",")[2],
+        lambda *arrays, backend: tiny.op(*arrays, *tiny.args, **tiny.options, backend=backend),
+        tiny.arrays,
+        op=name.partition(",")[0],
+        moved=sum(x.nbytes for x in tiny.arrays),
+        work=(1, "calls"),
+        mxnet=theirs(tiny.mxnet),
+        torchvision=tiny.torchvision
+        and (lambda tv, tensor: tiny.torchvision(tv, *map(tensor, tiny.arrays))),
+        as_mxnet=close,
+        as_torchvision=close,
+    )
+
+
+def close(ours, theirs):
+    for x, y in zip(ours, theirs):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+# --- the layers -----------------------------------------------------------------------------------
+
+
+def quickest(call: Callable[..., Any], *args: Any) -> float:
+    """Microseconds."""
+    best, calls = float("inf"), 50
+    for _ in range(200):
+        start = time.perf_counter()
+        for _ in range(calls):
+            call(*args)
+        best = min(best, time.perf_counter() - start)
+    return best / calls * 1e6
+
+
+class Steps:
+    """What a call does in its place on the CPU, written down on the way."""
+
+    def __init__(self, tiny: Tiny, arrays: tuple[np.ndarray, ...], args: tuple[Any, ...]):
+        self.bindings: list[tuple[Any, ...]] = []
+        self.memory: list[tuple[Any, ...]] = []
+        self.body: tuple[Any, ...] = ()
+        place = BACKENDS["cpu", "native"].place(_arrays.library_of(arrays[0]), _arrays.CPU)
+        before = dict(vars(place))
+
+        class Module:
+            def __getattr__(_, name):
+                function = getattr(before["module"], name)
+                return lambda *args: self.bindings.append((function, *args)) or function(*args)
+
+        def run(body, args):
+            self.body = body, place, *args
+            return body(place, *args)
+
+        place.module, place.run = Module(), run
+        place.empty = lambda *args: self.memory.append((np.empty, *args)) or np.empty(*args)
+        try:
+            tiny.op(*arrays, *args, **tiny.options)
+        finally:
+            vars(place).clear()
+            vars(place).update(before)
+
+
+def layers(tiny: Tiny) -> dict[str, float]:
+    steps = Steps(tiny, tiny.arrays, tiny.args)
+    nothing = Steps(tiny, tiny.nothing, tiny.empty_args) if tiny.nothing else None
+    library = _arrays.library_of(tiny.arrays[0])
+    native = sum(quickest(*step) for step in steps.bindings)
+    binding = sum(quickest(*step) for step in nothing.bindings) if nothing else native
+    memory = sum(quickest(*step) for step in steps.memory)
+    adapter = memory + len(steps.memory) * quickest(library.from_numpy, tiny.arrays[0])
+    for x in tiny.arrays:
+        adapter += sum(
+            quickest(f, x) for f in (_arrays.library_of, library.describe, library.to_numpy)
+        )
+    body = quickest(*steps.body)
+    whole = quickest(partial(tiny.op, *tiny.arrays, *tiny.args, **tiny.options))
+    return {
+        "adapter": adapter,
+        "contract": whole - adapter - (body - memory),
+        "dispatch": body - memory - native,
+        "binding": binding,
+        "core": native - binding,
+        "NumPy": whole,
+    }
+
+
+def makers() -> dict[str, Callable[[np.ndarray], Any]]:
+    """What makes the arrays of other libraries, of those that are here."""
+    found: dict[str, Callable[[np.ndarray], Any]] = {}
+    try:
+        import torch
+
+        found["PyTorch"] = torch.from_numpy
+    except ImportError:
+        pass
+    try:
+        from cvops._mxnet import mxnet
+
+        mx = mxnet()
+        found["MXNet"] = lambda x: mx.nd.array(x, dtype=x.dtype)
+    except ImportError:
+        pass
+    return found
+
+
+@pytest.fixture(scope="module")
+def table(request):
+    """Lines of the table of layers, printed when the last one is there."""
+    lines: list[list[str]] = []
+    yield lines
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print("", *(aligned(lines) if lines else ()), sep="\n")
+
+
+@of_each
+def bench_layers(request, table, name):
+    if BACKENDS["cpu", "native"].missing() is not None:
+        pytest.skip("needs the compiled extension")
+    if request.config.option.benchmark_disable:
+        pytest.skip("times")
+    tiny = CASES[name]
+    row = layers(tiny)
+    for library, make in makers().items():
+        arrays = tuple(map(make, tiny.arrays))
+        row[library] = quickest(partial(tiny.op, *arrays, *tiny.args, **tiny.options))
+    if not table:
+        table.append(["us", "", *row])
+    table.append([name, "", *(f"{x:.2f}" for x in row.values())])
