@@ -2,7 +2,7 @@
 
 ``bench_overhead`` times each op beside MXNet's and torchvision's own, waited for. ``bench_layers``
 says where the time of ours goes, and what it is for arrays of other libraries: a table of its own,
-in microseconds, of the quickest of many rounds.
+of the quickest of many rounds.
 
 - adapter: from the caller's arrays to the bodies' and back, and memory for the results
 - contract: the checks of the arrays and of the other arguments
@@ -14,12 +14,12 @@ in microseconds, of the quickest of many rounds.
 from __future__ import annotations
 
 import time
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
 import pytest
-from harness import aligned, boxes
+from harness import Job, Peer, boxes
 
 import cvops
 from cvops import _arrays
@@ -153,25 +153,29 @@ of_each = pytest.mark.parametrize("name", CASES)
 
 @of_each
 def bench_overhead(race, name):
+    race(job(name))
+
+
+@lru_cache(maxsize=1)
+def job(name):
     tiny = CASES[name]
+    op, _, options = name.partition(", ")
 
-    def theirs(make):
-        return make and (
-            lambda module, array: make(module, *(array(x, dtype=x.dtype) for x in tiny.arrays))
-        )
+    def mxnet(mx, array):
+        return tiny.mxnet(mx, *(array(x, dtype=x.dtype) for x in tiny.arrays))
 
-    race(
-        "overhead" + name.partition(",")[1] + name.partition(",")[2],
+    def torchvision(tv, tensor):
+        return tiny.torchvision(tv, *map(tensor, tiny.arrays))
+
+    peers = dict(mxnet=tiny.mxnet and mxnet, torchvision=tiny.torchvision and torchvision)
+    return Job(
+        op,
+        f"a few elements{', ' + options if options else ''}",
         lambda *arrays, backend: tiny.op(*arrays, *tiny.args, **tiny.options, backend=backend),
         tiny.arrays,
-        op=name.partition(",")[0],
-        moved=sum(x.nbytes for x in tiny.arrays),
         work=(1, "calls"),
-        mxnet=theirs(tiny.mxnet),
-        torchvision=tiny.torchvision
-        and (lambda tv, tensor: tiny.torchvision(tv, *map(tensor, tiny.arrays))),
-        as_mxnet=close,
-        as_torchvision=close,
+        written=0,
+        peers={library: Peer(prepare, close) for library, prepare in peers.items() if prepare},
     )
 
 
@@ -266,17 +270,12 @@ def makers() -> dict[str, Callable[[np.ndarray], Any]]:
 
 
 @pytest.fixture(scope="module")
-def table(request):
-    """Lines of the table of layers, printed when the last one is there."""
-    lines: list[list[str]] = []
-    yield lines
-    capture = request.config.pluginmanager.get_plugin("capturemanager")
-    with capture.global_and_fixture_disabled():
-        print("", *(aligned(lines) if lines else ()), sep="\n")
+def appendix(tables):
+    return tables("Layers of a call")
 
 
 @of_each
-def bench_layers(request, table, name):
+def bench_layers(request, appendix, name):
     if BACKENDS["cpu", "native"].missing() is not None:
         pytest.skip("needs the compiled extension")
     if request.config.option.benchmark_disable:
@@ -286,6 +285,6 @@ def bench_layers(request, table, name):
     for library, make in makers().items():
         arrays = tuple(map(make, tiny.arrays))
         row[library] = quickest(partial(tiny.op, *arrays, *tiny.args, **tiny.options))
-    if not table:
-        table.append(["us", "", *row])
-    table.append([name, "", *(f"{x:.2f}" for x in row.values())])
+    if not appendix:
+        appendix.append(["op", *(f"{layer}, us" for layer in row)])
+    appendix.append([name, *(f"{x:.2f}" for x in row.values())])

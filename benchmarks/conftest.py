@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from harness import CONTENDERS, Absent, to_numpy
 from limits import Floor, Limits, gpu_copying
-from report import Row, Rows, gpu_name, table, threads, versions
+from report import Row, Rows, aligned, gpu_name, table, threads, versions
 
 #: Whole models are another matter: see there.
 collect_ignore = ["gluon"]
@@ -37,6 +37,7 @@ _rows = pytest.StashKey[list]()
 _notes = pytest.StashKey[dict]()
 _floors = pytest.StashKey[dict]()
 _limits = pytest.StashKey[Limits]()
+_tables = pytest.StashKey[dict]()
 
 
 def pytest_addoption(parser):
@@ -53,7 +54,7 @@ def pytest_configure(config):
     config.addinivalue_line("python_functions", "bench")
     config.option.benchmark_quiet = True  # the table below takes the place of its own
     config.stash[_rows], config.stash[_notes], config.stash[_floors] = [], {}, {}
-    config.stash[_limits] = Limits()
+    config.stash[_limits], config.stash[_tables] = Limits(), {}
 
 
 def pytest_unconfigure(config):
@@ -143,6 +144,12 @@ def race(request):
     return run
 
 
+@pytest.fixture(scope="session")
+def tables(request):
+    """tables(title): the lines of a table of that name, to be filled; the heads come first."""
+    return lambda title: request.config.stash[_tables].setdefault(title, [])
+
+
 def pytest_terminal_summary(terminalreporter, config):
     rows = config.stash[_rows]
     if not rows:
@@ -150,6 +157,8 @@ def pytest_terminal_summary(terminalreporter, config):
     notes = config.stash[_notes].items()
     notes = [why + (f" ({'; '.join(where)})" if where else "") for why, where in notes]
     text = table(rows, config.stash[_limits], notes)
+    for title, lines in config.stash[_tables].items():
+        text += "\n".join(["", f"### {title}", "", *aligned(lines, left=1), ""])
     terminalreporter.write_sep("=", "benchmarks")
     terminalreporter.write(text)
     if config.option.table:
@@ -180,3 +189,4 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)
     output_json["summary"] = Rows(config.stash[_rows]).summary()
+    output_json["tables"] = config.stash[_tables]
