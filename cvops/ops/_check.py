@@ -43,7 +43,13 @@ def numbers(name: str, value: Any, length: int | None = None) -> tuple[float, ..
     if isinstance(value, str) or len(items) == 0 or length not in (None, len(items)):
         want = "one number or more" if length is None else f"{length} numbers"
         raise ValueError(f"{name}: expected {want}, got {value!r}")
-    return tuple([number(name, item) for item in items])
+    try:
+        together = tuple(map(float, items))
+        if not math.isnan(sum(together)):
+            return together
+    except (TypeError, ValueError):
+        pass
+    return tuple([number(name, item) for item in items])  # which names what is wrong
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
