@@ -151,7 +151,8 @@ void find_phases(float* phase, const float* sums, int64 pitch, int scale) {
 // Calls body(plane, begin, end) for parts of each plane's `rows`: whole planes if they are many.
 template <typename Body>
 void for_parts(int64 planes, int rows, double cost_of_row, const Body& body) {
-  int64 parts = std::min<int64>(rows, ceil_div(4 * num_threads(), planes));
+  const bool small = planes * rows * cost_of_row < 3e4;  // ns
+  const int64 parts = small ? 1 : std::min<int64>(rows, ceil_div(4 * num_threads(), planes));
   parallel_for(planes * parts, cost_of_row * rows / parts, [&](int64 i) {
     int64 part = i % parts;
     body(i / parts, (int)(part * rows / parts), (int)((part + 1) * rows / parts));
