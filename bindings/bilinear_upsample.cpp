@@ -166,7 +166,7 @@ void cpu::bilinear_upsample(float* out, const float* data, int64 planes, int hei
   if (planes * height * width == 0) return;
   const Weights weights(scale);
   const int out_width = width * scale, edge = scale / 2;
-  const bool streams = 4 * planes * height * scale * out_width >= kWorthStreaming;
+  const bool streams = worth_streaming(out, 4 * planes * height * scale * out_width);
   for_parts(planes, height + 1, 0.3 * scale * out_width, [&](int64 plane, int begin, int end) {
     // Rows begin at a line of the cache: what is stored across two, the processor cannot hand on to
     // a load that comes soon after.

@@ -469,8 +469,8 @@ void cpu::roi_pooling(float* pooled, int* argmax, const float* data, const float
                       int64 num_rois, RoiPooling op) {
   if (num_rois == 0 || op.channels == 0) return;
   const int64 bins = (int64)op.pooled_height * op.pooled_width;
-  const int64 bytes = (argmax ? 8 : 4) * num_rois * op.channels * bins;
-  Call call = {pooled, argmax, data, op, {}, bytes >= kWorthStreaming && bins <= kMostStaged};
+  const int64 bytes = 4 * num_rois * op.channels * bins;
+  Call call = {pooled, argmax, data, op, {}, bins <= kMostStaged && worth_streaming(pooled, bytes)};
   Rois& rois = call.rois;
   rois.rows.resize(num_rois * op.pooled_height);
   rois.columns.resize(num_rois * op.pooled_width);

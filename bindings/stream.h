@@ -7,12 +7,27 @@
 #ifdef __SSE2__
 #include <emmintrin.h>
 #endif
+#ifdef __linux__
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
 
 namespace cvops {
 
-// Results of so many bytes or more do not stay in a cache until they are read again: what is stored
-// there first is only read for nothing, and displaces what is needed.
-constexpr int64_t kWorthStreaming = 4 << 20;
+// Whether results of so many bytes are better stored past the caches: those of a few MB and more do
+// not stay there until they are read again, and what lies there first would only be read for
+// nothing, and displace what is needed. Memory that is new to the process comes through the caches
+// anyway, where the system clears it.
+inline bool worth_streaming(const void* to, int64_t bytes) {
+  if (bytes < 4 << 20) return false;
+#ifdef __linux__
+  unsigned char in_memory = 1;
+  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  const uintptr_t middle = (reinterpret_cast<uintptr_t>(to) + bytes / 2) / page * page;
+  if (mincore(reinterpret_cast<void*>(middle), page, &in_memory) == 0) return in_memory & 1;
+#endif
+  return true;
+}
 
 // Copies `count` elements of 4 bytes. Before other threads may read them: streamed().
 template <typename T>
