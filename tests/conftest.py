@@ -65,6 +65,24 @@ def run_sanitized(request):
     return runner("cpu", request.param)
 
 
+@pytest.fixture
+def in_every_way():
+    """in_every_way(call): what call() gives with each instruction set and several threads."""
+    native = pytest.importorskip("cvops._native")
+    simd, threads = native.simd(), native.num_threads()
+
+    def results(call):
+        for name in native.simd_names():
+            native.set_simd(name)
+            for count in (1, 2, 3):
+                native.set_num_threads(count)
+                yield call()
+
+    yield results
+    native.set_simd(simd)
+    native.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def mx():
     """MXNet, whose operators are what ours are held against."""

@@ -130,6 +130,37 @@ def test_large_against_the_oracle(scale, shape):
     np.testing.assert_array_equal(bits(grad), bits(want))
 
 
+@pytest.mark.parametrize("scale", [1, 2, 3, 5, 7, 8, 11, 32])
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (2, 3, 7, 9), (1, 5, 33, 47)])
+def test_the_same_bits_with_any_threads_and_instructions(in_every_way, shape, scale):
+    data = f32(np.random.default_rng(5).normal(size=shape))
+
+    def both(run):
+        out = run(bilinear_upsample, data, scale)
+        return out.tobytes(), run(bilinear_upsample_backward, out, scale).tobytes()
+
+    want = both(runner("cpu", "numpy"))
+    for got in in_every_way(lambda: both(runner("cpu", "native"))):
+        assert got == want
+
+
+@pytest.mark.parametrize("scale", [3, 8])
+def test_results_that_go_past_the_caches(in_every_way, scale):
+    """They do so where there are several MB of them, in memory that was written before."""
+    native = pytest.importorskip("cvops._native")
+    data = f32(np.random.default_rng(6).normal(size=(1, 20, 81, 83)))
+    want = bilinear_upsample(data, scale, backend="numpy")
+    assert want.nbytes >= 2**22
+
+    def into_old_memory():
+        out = np.ones(want.size + 1, np.float32)[1:]
+        native.bilinear_upsample(out, data, 20, 81, 83, scale)
+        return out
+
+    for got in in_every_way(into_old_memory):
+        assert got.tobytes() == want.tobytes()
+
+
 def test_sanitized(run_sanitized):
     rng = np.random.default_rng(2)
     for shape, scale in (((2, 1, 3, 3), 2), ((1, 2, 2, 3), 3), ((1, 1, 2, 2), 12)):

@@ -94,6 +94,19 @@ def test_several_threads(num_classes):
     np.testing.assert_array_equal(got, want)
 
 
+@pytest.mark.parametrize("num_classes", [1, 2, 21, 64, 65, 150])
+@pytest.mark.parametrize("total", [1, 15, 17, 1023, 4099, 200_003])
+@pytest.mark.parametrize("smooth", [1, 40])
+def test_the_same_with_any_threads_and_instructions(in_every_way, num_classes, total, smooth):
+    prediction, label = random_case(6, (total,), num_classes, smooth)
+    if smooth > 1:
+        prediction = label.copy()  # whole groups of equal pixels
+    want = confusion_matrix(prediction, label, num_classes, 0, backend="numpy")
+    run = runner("cpu", "native")
+    for got in in_every_way(lambda: run(confusion_matrix, prediction, label, num_classes, 0)):
+        np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_any_order_of_threads_gives_the_same(monkeypatch, seed):
     monkeypatch.setattr(backends, "SEED", seed)

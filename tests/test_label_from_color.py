@@ -92,6 +92,18 @@ def test_several_threads():
     np.testing.assert_array_equal(runner("cpu", "native")(label_from_color, image, colormap), want)
 
 
+@pytest.mark.parametrize("pixels", [1, 15, 16, 17, 33, 5000, 100_001])
+@pytest.mark.parametrize("smooth", [1, 50])
+@pytest.mark.parametrize("num_colors", [1, 21, 300])
+def test_the_same_with_any_threads_and_instructions(in_every_way, pixels, smooth, num_colors):
+    image, colormap = random_case(6, (-(-pixels // smooth),), num_colors)
+    image = np.ascontiguousarray(image.repeat(smooth, axis=0)[:pixels])
+    want = label_from_color(image, colormap, -1, backend="numpy")
+    run = runner("cpu", "native")
+    for got in in_every_way(lambda: run(label_from_color, image, colormap, -1)):
+        np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("shape", [(0,), (0, 5), (4, 0), (2, 0, 3)])
 def test_empty(run, shape):
     labels = run(label_from_color, np.zeros((*shape, 3), np.uint8), VOC)

@@ -201,6 +201,66 @@ def test_large_against_the_oracle(num):
     check(runner("cpu", "native"), data, rois, (7, 7), scale)
 
 
+WAYS = {
+    "one channel, few rois": ((1, 1, 9, 13), 3, (3, 3)),
+    "channels of no whole quads": ((2, 3, 20, 31), 90, (7, 7)),
+    "a few more than a vector": ((1, 13, 12, 70), 40, (2, 5)),
+    "a few more than a block": ((2, 37, 21, 19), 150, (3, 4)),
+    "more bins than a tile": ((1, 9, 18, 18), 60, (14, 14)),
+    "large": ((2, 70, 25, 33), 400, (7, 7)),
+}
+
+
+@pytest.mark.parametrize("case", WAYS.values(), ids=WAYS)
+@pytest.mark.parametrize("special", [False, True], ids=["usual", "special"])
+def test_the_same_bits_with_any_threads_and_instructions(in_every_way, case, special):
+    shape, num, size = case
+    data, rois, scale = random_case(6, shape, num, special)
+    data[np.random.default_rng(7).random(shape) < 0.1] = -0.0
+    rois = np.concatenate([rois, f32([[0, 0, 0, shape[3] / scale, shape[2] / scale]])])
+    out_grad = f32(np.random.default_rng(8).normal(size=(num + 1, shape[1], *size)))
+
+    def both(run):
+        pooled, argmax = pool(run, data, rois, size, scale)
+        alone = run(roi_pooling, data, rois, size, scale)
+        grad = run(roi_pooling_backward, out_grad, argmax, shape)
+        return [x.tobytes() for x in (pooled, argmax, alone, grad)]
+
+    want = both(runner("cpu", "numpy"))
+    for got in in_every_way(lambda: both(runner("cpu", "native"))):
+        assert got == want
+
+
+def test_results_that_go_past_the_caches(in_every_way):
+    """They do so where there are several MB of them, in memory that was written before."""
+    native = pytest.importorskip("cvops._native")
+    data, rois, scale = random_case(9, (2, 37, 25, 33), 700)
+    want = pool(runner("cpu", "numpy"), data, rois, (7, 7), scale)
+    sizes = native.RoiPooling(*data.shape, 7, 7, scale)
+    for offset in (0, 1, 3):  # floats, from where 16 bytes are aligned
+
+        def into_old_memory(offset=offset):
+            pooled, argmax = (np.ones(x.size + 4, x.dtype)[offset : offset + x.size] for x in want)
+            native.roi_pooling(pooled, argmax, data, rois, sizes)
+            return pooled, argmax
+
+        for got in in_every_way(into_old_memory):
+            for x, y in zip(got, want):
+                assert x.tobytes() == y.tobytes()
+
+
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_the_first_of_two_zeros(run, zero):
+    """By rows, not by columns; for so many rois that squares of pixels would be looked at."""
+    data = np.full((1, 9, 12, 12), -1, np.float32)
+    data[:, :, ::2, 1::2] = -zero
+    data[:, :, 1::2, ::2] = zero
+    rois = f32([[0, 1, 0, 11, 11], [0, 0, 1, 11, 10]]).repeat(20, axis=0)
+    pooled = run(roi_pooling, data, rois, (3, 3), 1.0)
+    want = roi_pooling(data, rois, (3, 3), 1.0, backend="numpy")
+    np.testing.assert_array_equal(pooled.view(np.uint32), want.view(np.uint32))
+
+
 @pytest.mark.parametrize(
     ("shape", "num"),
     [((1, 2, 3, 4), 0), ((0, 2, 3, 4), 2), ((1, 0, 3, 4), 2), ((2, 3, 0, 4), 2), ((1, 2, 3, 0), 1)],

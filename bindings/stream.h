@@ -1,0 +1,55 @@
+// Stores that go past the caches.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+#ifdef __linux__
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+namespace cvops {
+
+// Whether results of so many bytes are better stored past the caches: those of a few MB and more do
+// not stay there until they are read again, and what lies there first would only be read for
+// nothing, and displace what is needed. Memory that is new to the process comes through the caches
+// anyway, where the system clears it.
+inline bool worth_streaming(const void* to, int64_t bytes) {
+  if (bytes < 4 << 20) return false;
+#ifdef __linux__
+  unsigned char in_memory = 1;
+  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  const uintptr_t middle = (reinterpret_cast<uintptr_t>(to) + bytes / 2) / page * page;
+  if (mincore(reinterpret_cast<void*>(middle), page, &in_memory) == 0) return in_memory & 1;
+#endif
+  return true;
+}
+
+// Copies `count` elements of 4 bytes. Before other threads may read them: streamed().
+template <typename T>
+inline void stream(T* to, const T* from, int64_t count) {
+  static_assert(sizeof(T) == 4, "");
+#ifdef __SSE2__
+  int64_t i = std::min<int64_t>(count, -(reinterpret_cast<uintptr_t>(to) / 4) & 3);
+  std::memcpy(to, from, 4 * i);
+  for (; i + 4 <= count; i += 4) {
+    const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), four);
+  }
+  std::memcpy(to + i, from + i, 4 * (count - i));
+#else
+  std::memcpy(to, from, 4 * count);
+#endif
+}
+
+inline void streamed() {
+#ifdef __SSE2__
+  _mm_sfence();
+#endif
+}
+
+}  // namespace cvops
