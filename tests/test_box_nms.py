@@ -285,10 +285,8 @@ def inverted(rng, num):
 
 
 def special(rng, num):
-    boxes = small(rng, num)
-    strange = rng.random(boxes.shape) < 0.05
-    boxes[strange] = rng.choice([np.nan, np.inf, -np.inf, 3e38, -0.0], strange.sum())
-    return boxes
+    """As they come in either format, some numbers are strange."""
+    return small(rng, num)
 
 
 def tiny(rng, num):
@@ -321,6 +319,9 @@ def scene(where, num, classes, center):
         low, high = data[:, 2:4].copy(), data[:, 4:].copy()
         with np.errstate(all="ignore"):
             data[:, 2:4], data[:, 4:] = (low + high) / 2, high - low
+    if where is special:
+        strange = rng.random((num, 4)) < 0.05
+        data[:, 2:][strange] = rng.choice([np.nan, np.inf, -np.inf, 3e38, -0.0], strange.sum())
     with np.errstate(over="ignore"):
         return data.astype(np.float32)
 
@@ -336,6 +337,24 @@ def test_no_shortcut_changes_a_bit(in_every_way, where, center, threshold):
     for out, index in in_every_way(data, **options):
         np.testing.assert_array_equal(index, expected[1])
         np.testing.assert_array_equal(out, expected[0])
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7])
+def test_as_far_apart_as_can_be(in_every_way, threshold):
+    """Boxes of side 1, each with the least part of it that it suppresses at one of its corners."""
+    num = 800
+    rng = np.random.default_rng(0)
+    data = np.zeros((2 * num, 6))
+    low = np.stack(np.divmod(np.arange(num), 28), axis=1) * 1.5 + rng.random((num, 2)) * 0.4
+    # Of sides 1 and threshold: along one axis only, where the centers are furthest apart.
+    side = np.ones((num, 2))
+    side[np.arange(num), rng.integers(0, 2, num)] = threshold + 1e-3
+    at = low + (1 - side) * rng.integers(0, 2, (num, 2))
+    data[:num, 2:], data[num:, 2:] = np.hstack([low, low + 1]), np.hstack([at, at + side])
+    data[:num, 1], data[num:, 1] = 0.9, 0.8
+    for _, index in in_every_way(data.astype(np.float32), overlap_thresh=threshold):
+        np.testing.assert_array_equal(index[:num], np.arange(num))
+        assert (index[num:] == -1).all()
 
 
 @pytest.mark.parametrize("where", [small, heaps, special], ids=lambda where: where.__name__)
