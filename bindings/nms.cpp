@@ -70,7 +70,6 @@ namespace {
 
 #define CVOPS_INLINE inline __attribute__((always_inline))
 
-
 // As many kept boxes are compared with a box at once.
 constexpr int kGroup = 16;
 // A grid has at most a cell for as many boxes.
@@ -124,8 +123,9 @@ struct Filter {
     if (center && (std::isnan(b.box.x1 + b.box.x2) || std::isnan(b.box.y1 + b.box.y2)))
       return kEverywhere;
     if (!(b.box.x1 < b.box.x2 && b.box.y1 < b.box.y2) || b.area == kInfinite) return kNowhere;
-    // Far from 0, the corners of a box that came as center and sides may lie much further apart
-    // than its area tells. Very small areas have lost bits.
+    // In a grid are boxes of finite corners, whose area is that of their corners. Far from 0, the
+    // corners of a box that came as center and sides may lie much further apart than its area
+    // tells. Very small areas have lost bits.
     return b.area >= 1e-30f && b.area >= 0.999f * width * height ? kSomewhere : kEverywhere;
   }
 };
@@ -211,7 +211,7 @@ struct Run {
   const Filter filter{rule};
 
   Axis x, y;
-  int cells = 1;  // that of kEverywhere, and those of the grid
+  int cells = 1;     // that of kEverywhere, and those of the grid
   double share = 1;  // of the filed boxes: with so many are most others compared
   int filed = 0;
   const std::unique_ptr<int[]> integers = scratch<int>(num + 3 * most_cells());

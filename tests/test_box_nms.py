@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvops import box_iou, box_nms, box_nms_backward
+from cvops import _gpu, box_iou, box_nms, box_nms_backward, get_num_threads, set_num_threads
 
 #: Every option takes part in some row.
 OPTIONS = [
@@ -205,6 +205,224 @@ def test_what_it_promises(run):
     best_overlapping = np.where(iou > 0.5, kept[:, 1], 0).max(axis=1)
     is_kept = (data[:, None] == kept).all(axis=2).any(axis=1)
     assert (best_overlapping >= data[:, 1])[~is_kept].all()
+
+
+@pytest.fixture(scope="module")
+def in_every_way():
+    """in_every_way(data, **options): box_nms on one and several threads and all vector widths."""
+    native = _gpu.extension()
+    if native is None:
+        pytest.skip("needs the compiled extension cvops._native")
+
+    def results(data, **options):
+        threads, simd = get_num_threads(), native.simd()
+        try:
+            for name in native.simd_names():
+                native.set_simd(name)
+                for number in (1, 2, 3):
+                    set_num_threads(number)
+                    yield box_nms(data, **options, return_index=True, backend="native")
+        finally:
+            native.set_simd(simd)
+            set_num_threads(threads)
+
+    return results
+
+
+def small(rng, num):
+    low = rng.random((num, 2))
+    return np.hstack([low, low + rng.uniform(0.01, 0.06, (num, 2))])
+
+
+def heaps(rng, num):
+    """25 boxes around each place."""
+    return np.repeat(small(rng, -(-num // 25)), 25, axis=0)[:num] + rng.normal(0, 0.004, (num, 4))
+
+
+def all_equal(rng, num):
+    return np.tile([0.1, 0.2, 0.4, 0.7], (num, 1))
+
+
+def chain(rng, num):
+    """Each of height 1 and moved on by a third: 2/3 of it in the next one, an IoU of 1/2."""
+    left = np.arange(num) / 3
+    return np.stack([left, 0 * left, left + 1, 0 * left + 1], axis=1)
+
+
+def shingles(rng, num):
+    """All over each other, by IoUs around 0.9."""
+    return rng.normal([0, 0, 1, 1], 0.02, (num, 4))
+
+
+def of_all_sizes(rng, num):
+    """Sides of 1e-9 to 1e3, within about their length of the middle."""
+    half = 10.0 ** rng.uniform(-9, 3, (num, 1)) * rng.uniform(0.5, 1, (num, 2))
+    center = half * rng.normal(0, 1, (num, 2))
+    return np.hstack([center - half, center + half])
+
+
+def with_outliers(rng, num):
+    boxes = small(rng, num)
+    boxes[:: num // 20] *= 1e20
+    boxes[1 :: num // 20] += 1e7
+    boxes[2 :: num // 20, 2:] += 1e30
+    return boxes
+
+
+def in_a_point(rng, num):
+    """All of one center, in eight sizes."""
+    half = 2.0 ** rng.integers(-3, 4, (num, 2))
+    return np.hstack([-half, half])
+
+
+def inverted(rng, num):
+    boxes = small(rng, num)
+    for axis in (0, 1):
+        some = rng.random(num) < 0.3
+        boxes[some, axis], boxes[some, axis + 2] = boxes[some, axis + 2], boxes[some, axis]
+    boxes[rng.random(num) < 0.1, 2:] = boxes[rng.random(num) < 0.1, 2:].mean()
+    return boxes
+
+
+def special(rng, num):
+    """As they come in either format, some numbers are strange."""
+    return small(rng, num)
+
+
+def tiny(rng, num):
+    """Areas around the smallest floats, most of which have lost bits."""
+    return small(rng, num) * 10.0 ** rng.integers(-23, -18)
+
+
+def huge(rng, num):
+    """Areas around the largest floats."""
+    return small(rng, num) * 1e21
+
+
+def far_away(rng, num):
+    """Where floats are about as far apart as the boxes' sides are long."""
+    return small(rng, num) * 64 + 2.0**24
+
+
+SCENES = [small, heaps, all_equal, chain, shingles, of_all_sizes, with_outliers, in_a_point]
+SCENES += [inverted, special, tiny, huge, far_away]
+
+
+def scene(where, num, classes, center):
+    """Rows (class, score, box), the boxes from a function of SCENES."""
+    rng = np.random.default_rng(num + classes)
+    data = np.empty((num, 6))
+    data[:, 0] = rng.integers(0, classes, num)
+    data[:, 1] = np.round(rng.random(num) * num) / num + 0.01  # with ties
+    data[:, 2:] = where(rng, num)
+    if center:
+        low, high = data[:, 2:4].copy(), data[:, 4:].copy()
+        with np.errstate(all="ignore"):
+            data[:, 2:4], data[:, 4:] = (low + high) / 2, high - low
+    if where is special:
+        strange = rng.random((num, 4)) < 0.05
+        data[:, 2:][strange] = rng.choice([np.nan, np.inf, -np.inf, 3e38, -0.0], strange.sum())
+    with np.errstate(over="ignore"):
+        return data.astype(np.float32)
+
+
+@pytest.mark.parametrize("threshold", [-0.5, 0, 1e-4, 0.3, 0.5, 0.9, 1, 1e38])
+@pytest.mark.parametrize("center", [False, True], ids=["corner", "center"])
+@pytest.mark.parametrize("where", SCENES, ids=lambda where: where.__name__)
+def test_no_shortcut_changes_a_bit(in_every_way, where, center, threshold):
+    """Boxes that are not compared are those that could not suppress each other."""
+    data = scene(where, 600, 1, center)
+    options = dict(overlap_thresh=threshold, in_format="center" if center else "corner")
+    expected = box_nms(data, **options, return_index=True, backend="numpy")
+    for out, index in in_every_way(data, **options):
+        np.testing.assert_array_equal(index, expected[1])
+        np.testing.assert_array_equal(out, expected[0])
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7])
+def test_as_far_apart_as_can_be(in_every_way, threshold):
+    """Boxes of side 1, each with the least part of it that it suppresses at one of its corners."""
+    num = 800
+    rng = np.random.default_rng(0)
+    data = np.zeros((2 * num, 6))
+    low = np.stack(np.divmod(np.arange(num), 28), axis=1) * 1.5 + rng.random((num, 2)) * 0.4
+    # Of sides 1 and threshold: along one axis only, where the centers are furthest apart.
+    side = np.ones((num, 2))
+    side[np.arange(num), rng.integers(0, 2, num)] = threshold + 1e-3
+    at = low + (1 - side) * rng.integers(0, 2, (num, 2))
+    data[:num, 2:], data[num:, 2:] = np.hstack([low, low + 1]), np.hstack([at, at + side])
+    data[:num, 1], data[num:, 1] = 0.9, 0.8
+    for _, index in in_every_way(data.astype(np.float32), overlap_thresh=threshold):
+        np.testing.assert_array_equal(index[:num], np.arange(num))
+        assert (index[num:] == -1).all()
+
+
+@pytest.mark.parametrize("where", [small, heaps, special], ids=lambda where: where.__name__)
+@pytest.mark.parametrize("classes", [2, 40, 3000])
+def test_classes_are_apart(in_every_way, where, classes):
+    data = scene(where, 1500, classes, False)
+    data[0, 0] = -7  # and the others after it
+    expected = box_nms(data, id_index=0, return_index=True, backend="numpy")
+    for out, index in in_every_way(data, id_index=0):
+        np.testing.assert_array_equal(index, expected[1])
+        np.testing.assert_array_equal(out, expected[0])
+
+
+@pytest.mark.parametrize("num", [1023, 1024, 1025, 4096, 4097])
+def test_many_that_are_compared_with_many(in_every_way, num):
+    """So many that threads share one contest, and about as many as they settle at a time."""
+    data = scene(shingles, num, 1, False)
+    options = dict(overlap_thresh=0.985, return_index=True)
+    expected, expected_index = box_nms(data, **options, backend="numpy")
+    assert num // 3 < (expected_index >= 0).sum() < num
+    for out, index in in_every_way(data, overlap_thresh=0.985):
+        np.testing.assert_array_equal(index, expected_index)
+        np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize("scores", ["equal", "two", "ascending", "descending", "all floats"])
+@pytest.mark.parametrize("num", [63, 64, 65, 2047, 2049, 5000])
+def test_the_order(in_every_way, num, scores):
+    """Boxes apart from each other, of which all come back, sorted, or the best of them."""
+    rng = np.random.default_rng(num)
+    data = np.zeros((num, 6), np.float32)
+    data[:, 2] = np.arange(num)
+    data[:, 4:] = data[:, 2:4] + np.float32(0.5)
+    data[:, 1] = {
+        "equal": np.full(num, 0.3),
+        "two": rng.choice([0.3, np.nextafter(np.float32(0.3), 1)], num),
+        "ascending": np.arange(num),
+        "descending": -np.arange(num),
+        "all floats": rng.integers(0, 2**32, num, np.uint32).view(np.float32),
+    }[scores]
+    counts = data[:, 1] > -np.inf
+    order = np.flatnonzero(counts)
+    order = order[np.argsort(-data[order, 1], kind="stable")]
+    for topk in (-1, 1, num // 3, num - 1):
+        best = order[: topk if topk > 0 else None]
+        for out, index in in_every_way(data, valid_thresh=-np.inf, topk=topk):
+            np.testing.assert_array_equal(index[: len(best)], best)
+            np.testing.assert_array_equal(out[: len(best)], data[best])
+            assert (out[len(best) :] == -1).all()
+            assert (index[len(best) :] == -1).all()
+
+
+def test_boxes_without_number(in_every_way):
+    """100,000 small boxes, which a comparison of all pairs would take seconds for."""
+    data = scene(small, 100_000, 1, False)
+    data[:, 4:] = data[:, 2:4] + np.float32(0.004)
+    first, *others = in_every_way(data)
+    kept = first[0][first[1] >= 0]
+    # No kept box has more than half in common with one of its 400 neighbours by their left sides.
+    by_left = kept[np.argsort(kept[:, 2])]
+    for i in range(0, len(kept), 1000):
+        near = by_left[i : i + 400]
+        iou = box_iou(near[:, 2:], near[:, 2:])
+        np.fill_diagonal(iou, 0)
+        assert iou.max() <= 0.5
+    for out, index in others:
+        np.testing.assert_array_equal(index, first[1])
+        np.testing.assert_array_equal(out, first[0])
 
 
 @settings(max_examples=30, deadline=None)

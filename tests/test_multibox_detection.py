@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvops import multibox_detection
+from cvops import _gpu, get_num_threads, multibox_detection, set_num_threads
 
 OPTIONS = [
     {},
@@ -86,6 +86,56 @@ def test_more_than_a_tile_of_the_sort(run):
     out = run(multibox_detection, *arrays, threshold=0.1, nms_topk=700)
     np.testing.assert_array_equal(out, expected)
     assert (expected[..., 0] >= 0).sum() > 100
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        dict(force_suppress=True, nms_threshold=0.97),
+        dict(nms_topk=400, clip=False),
+        dict(threshold=0.4),
+        dict(nms_threshold=0),
+    ],
+    ids=lambda options: "-".join(options) or "defaults",
+)
+@pytest.mark.parametrize("scale", [0.02, 1])
+def test_every_way_to_run_gives_the_same(batch, options, scale):
+    """One and several threads, all vector widths; boxes in a grid, and all over each other."""
+    native = _gpu.extension()
+    if native is None:
+        pytest.skip("needs the compiled extension cvops._native")
+    prob, offsets, anchor = predictions(np.random.default_rng(batch), batch, 4, 1500, special=True)
+    with np.errstate(invalid="ignore"):
+        anchor[..., 2:] = anchor[..., :2] + scale * (anchor[..., 2:] - anchor[..., :2])
+    expected = multibox_detection(prob, offsets, anchor, **options, backend="numpy")
+    threads, simd = get_num_threads(), native.simd()
+    try:
+        for name in native.simd_names():
+            native.set_simd(name)
+            for number in (1, 2, 3):
+                set_num_threads(number)
+                out = multibox_detection(prob, offsets, anchor, **options, backend="native")
+                np.testing.assert_array_equal(out, expected)
+    finally:
+        native.set_simd(simd)
+        set_num_threads(threads)
+
+
+@pytest.mark.parametrize("num", [31, 32, 33, 255, 257, 1023, 1024, 1025, 2081])
+def test_the_best_class_of_any_number_of_anchors(run, num):
+    """Scores of which many are equal, or none counts."""
+    rng = np.random.default_rng(num)
+    prob = rng.choice(np.float32([-2, -1, 0.25, 0.5, np.nan]), (1, 5, num))
+    offsets, anchor = np.zeros((1, 4 * num), np.float32), np.zeros((1, num, 4), np.float32)
+    out = run(multibox_detection, prob, offsets, anchor, nms_threshold=0)
+    best = np.where(prob[0, 1:] > -1, prob[0, 1:], -1)
+    ids, scores = best.argmax(axis=0), best.max(axis=0)
+    counts = scores >= np.float32(0.01)
+    np.testing.assert_array_equal(out[0, : counts.sum(), 0], ids[counts])
+    np.testing.assert_array_equal(out[0, : counts.sum(), 1], scores[counts])
+    assert (out[0, counts.sum() :] == -1).all()
 
 
 @pytest.mark.parametrize(("batch", "num"), [(0, 5), (2, 0)])
