@@ -46,17 +46,19 @@ struct Memory {
 // The anchors as arrays of fields, so that the compiler makes a vector of each. Those that are not
 // solid are empty here.
 struct Anchors {
-  int num, blocks;
+  int num, full_blocks, blocks;  // the last are without anchors, so that all groups are whole
   float *x1, *y1, *x2, *y2, *area;
   // Of each block: a box around them, and the least and the greatest of their areas.
   float *hull_x1, *hull_y1, *hull_x2, *hull_y2, *least, *most;
 
   explicit Anchors(int num)
-      : num(num), blocks((int)ceil_div(ceil_div(num, kBlock), kGroup) * kGroup) {}
+      : num(num),
+        full_blocks((int)ceil_div(num, kBlock)),
+        blocks((int)ceil_div(full_blocks, kGroup) * kGroup) {}
 
   void take(Workspace& memory) {
     for (float** field : {&x1, &y1, &x2, &y2, &area}) {
-      *field = memory.take<float>(ceil_div(num, kBlock) * kBlock);
+      *field = memory.take<float>((int64)full_blocks * kBlock);
     }
     for (float** field : {&hull_x1, &hull_y1, &hull_x2, &hull_y2, &least, &most}) {
       *field = memory.take<float>(blocks);
@@ -106,7 +108,7 @@ void split_anchors(const Anchors& to, const float* anchor) {
                 4 * (kBlock - rest), kNan);
     split_block(to, whole, last);
   }
-  for (int block = whole + (to.num % kBlock > 0); block < to.blocks; ++block) {
+  for (int block = to.full_blocks; block < to.blocks; ++block) {
     to.hull_x1[block] = to.hull_y1[block] = to.least[block] = kInfinity;
     to.hull_x2[block] = to.hull_y2[block] = -kInfinity;
     to.most[block] = 0;
@@ -169,7 +171,25 @@ struct Range {
   int first, end;
 };
 
-float iou_of(uint64 key) { return float_of((uint32)(key >> 32)); }
+// Of a block's IoUs. As integers, whose order is the same: with floats the compiler may not take a
+// maximum out of its order.
+float greatest(const float* iou) {
+  int top = 0;
+  for (int i = 0; i < kBlock; ++i) {
+    const int bits = (int)bits_of(iou[i]);
+    top = bits > top ? bits : top;
+  }
+  return float_of((uint32)top);
+}
+
+int first_of(const float* iou, float top) {
+  int at = kBlock;
+  for (int i = 0; i < kBlock; ++i) {
+    const int place = iou[i] == top ? i : kBlock;
+    at = place < at ? place : at;
+  }
+  return at;
+}
 
 // The highest pair_key of truth k. Of the anchors that are not given away if `only_free`; else all
 // IoUs that are not below `limit` are told to `matches`.
@@ -197,28 +217,42 @@ uint64 best_key(const Range& range, Matches matches, SizedBox truth, int k, floa
     for (int i = 0; i < kBlock; ++i) {
       iou[i] = target_iou({{x1[i], y1[i], x2[i], y2[i]}, area[i]}, truth);
     }
-    for (int i = 0; i < kBlock; ++i) {
-      if (!(iou[i] > 0 && iou[i] >= rate)) continue;
-      if (only_free && matches.is_given(begin + i)) continue;
-      if (!only_free && iou[i] >= limit) matches.see(begin + i, iou[i], k);
-      key = std::max(key, pair_key(iou[i], begin + i));
+    if (only_free) {
+      for (int i = 0; i < kBlock; ++i) iou[i] = matches.is_given(begin + i) ? 0 : iou[i];
     }
-    if (key) least = iou_of(key);
+    const float top = greatest(iou);
+    if (top >= least) {
+      key = std::max(key, pair_key(top, begin + first_of(iou, top)));
+      least = top;
+    }
+    if (only_free || !(top >= limit)) return;
+    int num = 0, places[kBlock];
+    for (int i = 0; i < kBlock; ++i) {
+      places[num] = i;
+      num += iou[i] >= limit;
+    }
+    for (int i = 0; i < num; ++i) matches.see(begin + places[i], iou[places[i]], k);
   };
   if (!is_solid(truth)) return 0;
   const int top = bound_blocks(range.bounds, a, range.first, range.end, truth);
   visit(top);
-  for (int block = range.first; block < range.end; ++block) {
+  const int end = std::min(range.end, a.full_blocks);
+  for (int block = range.first; block < end; ++block) {
     if (range.bounds[block] >= needed() && block != top) visit(block);
   }
   return key;
 }
 
-// 2^x to a relative error below 1e-4; at most 2^127, which is also what NaN gives, and at least
-// 2^-125.
-float rough_exp2(float x) {
-  x = smaller(x, 127.0f);
-  x = larger(x, -125.0f);
+// Where an exponential ends. Of limits that it does not know, the compiler makes minima and maxima.
+struct Limits {
+  float low, high;
+};
+volatile float kLow = -125, kHigh = 127;
+
+// 2^x to a relative error below 1e-4, of x that is kept within the limits. NaN is taken for high.
+float rough_exp2(float x, Limits limits) {
+  x = smaller(x, limits.high);
+  x = larger(x, limits.low);
   const float shifted = x + 12582912.0f;  // leaves no bits for a fraction
   const float f = x - (shifted - 12582912.0f);
   const float two_to_f = 0.9999281f + f * (0.693261f + f * (0.24261f + f * 0.05517123f));
@@ -229,10 +263,11 @@ float rough_exp2(float x) {
 // `kRows` other classes are beside it.
 template <int kRows>
 void add_rows(float* __restrict__ sums, const float* __restrict__ own,
-              const float* __restrict__ rows, int64 stride, int num) {
+              const float* __restrict__ rows, int64 stride, int num, Limits limits) {
   for (int i = 0; i < num; ++i) {
     float sum = sums[i];
-    for (int c = 0; c < kRows; ++c) sum += rough_exp2((rows[c * stride + i] - own[i]) * 1.442695f);
+    for (int c = 0; c < kRows; ++c)
+      sum += rough_exp2((rows[c * stride + i] - own[i]) * 1.442695f, limits);
     sums[i] = sum;
   }
 }
@@ -244,9 +279,11 @@ constexpr float kSure = 0x1p100f;
 void rough_scores(float* __restrict__ sums, const float* __restrict__ logits, int num_classes,
                   int64 stride, int num) {
   for (int i = 0; i < num; ++i) sums[i] = 1 + (logits[i] - logits[i]);
+  const Limits limits = {kLow, kHigh};
   int c = 1;
-  for (; c + 4 <= num_classes; c += 4) add_rows<4>(sums, logits, logits + c * stride, stride, num);
-  for (; c < num_classes; ++c) add_rows<1>(sums, logits, logits + c * stride, stride, num);
+  for (; c + 4 <= num_classes; c += 4)
+    add_rows<4>(sums, logits, logits + c * stride, stride, num, limits);
+  for (; c < num_classes; ++c) add_rows<1>(sums, logits, logits + c * stride, stride, num, limits);
   for (int i = 0; i < num; ++i) sums[i] = sums[i] < kSure ? sums[i] : kNan;
 }
 
@@ -485,7 +522,7 @@ class Image {
     if (count(low) < wanted) {
       high = kInfinity;
     }
-    while (high != kInfinity && bits_of(high) - bits_of(low) > 1 << 11) {
+    while (high != kInfinity && bits_of(high) - bits_of(low) > 1 << 16) {
       const float middle = float_of((bits_of(low) + bits_of(high)) / 2);
       const int reached = count(middle);
       if (reached >= wanted) low = middle;

@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from emulator import backends
 
+import cvops
 from cvops._op import BACKENDS
 
 backends.register()
@@ -63,6 +64,28 @@ def run(request):
 def run_sanitized(request):
     """The kernels under AddressSanitizer and under ThreadSanitizer: for small inputs."""
     return runner("cpu", request.param)
+
+
+def _cpus():
+    """Threads and instruction sets of the CPU path."""
+    try:
+        from cvops._native import simd_names
+    except ImportError:
+        return [(1, "none")]
+    return [(threads, simd) for simd in simd_names() for threads in (1, 2, 3)]
+
+
+@pytest.fixture(params=_cpus(), ids=lambda cpu: f"{cpu[1]} x {cpu[0]}")
+def any_cpu(request):
+    """The native backend with each number of threads and with each instruction set."""
+    native = pytest.importorskip("cvops._native")
+    threads, simd = request.param
+    before = native.simd()
+    native.set_simd(simd)
+    cvops.set_num_threads(threads)
+    yield
+    native.set_num_threads(0)
+    native.set_simd(before)
 
 
 @pytest.fixture(scope="session")
