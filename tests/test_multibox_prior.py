@@ -45,6 +45,16 @@ def test_against_the_oracle(run, size, options):
     np.testing.assert_array_equal(run(multibox_prior, size, **options), expected)
 
 
+@pytest.mark.parametrize(("size", "options"), [*SHAPES, ((131, 67), dict(sizes=(0.1, 0.2, 0.3)))])
+@pytest.mark.parametrize("clip", [False, True])
+def test_threads_and_vectors_do_not_change_a_bit(any_cpu, size, options, clip):
+    options = {**options, "clip": clip}
+    out = multibox_prior(size, **options, backend="native")
+    expected = multibox_prior(size, **options, backend="numpy")
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(np.signbit(out), np.signbit(expected))
+
+
 def test_ratios_0_shapes_every_size(run):
     wide = run(multibox_prior, (1, 1), sizes=(0.5, 0.25), ratios=(4, 1))[0]
     width, height = wide[:, 2] - wide[:, 0], wide[:, 3] - wide[:, 1]
