@@ -56,6 +56,9 @@ struct Anchors {
         full_blocks((int)ceil_div(num, kBlock)),
         blocks((int)ceil_div(full_blocks, kGroup) * kGroup) {}
 
+  SizedBox at(int64 i) const { return {{x1[i], y1[i], x2[i], y2[i]}, area[i]}; }
+  Box hull(int64 i) const { return {hull_x1[i], hull_y1[i], hull_x2[i], hull_y2[i]}; }
+
   void take(Workspace& memory) {
     for (float** field : {&x1, &y1, &x2, &y2, &area}) {
       *field = memory.take<float>((int64)full_blocks * kBlock);
@@ -85,7 +88,11 @@ float over_block(const float* __restrict__ x, Choose choose) {
 
 void split_block(const Anchors& to, int block, const float* __restrict__ anchor) {
   const int64 first = (int64)block * kBlock;
-  float* __restrict__ x1 = to.x1 + first, * __restrict__ y1 = to.y1 + first, * __restrict__ x2 = to.x2 + first, * __restrict__ y2 = to.y2 + first, * __restrict__ area = to.area + first;
+  float* __restrict__ x1 = to.x1 + first;
+  float* __restrict__ y1 = to.y1 + first;
+  float* __restrict__ x2 = to.x2 + first;
+  float* __restrict__ y2 = to.y2 + first;
+  float* __restrict__ area = to.area + first;
   float least[kBlock];
   for (int i = 0; i < kBlock; ++i) {
     const SizedBox b = signed_size(load_box(anchor, i));
@@ -146,13 +153,12 @@ struct Matches {
 // what the lesser areas leave. The factor is for the roundings of the sums and of the quotient,
 // here and in target_iou.
 int bound_blocks(float* __restrict__ bounds, const Anchors& a, int first, int end, SizedBox truth) {
-  const float* __restrict__ x1 = a.hull_x1, * __restrict__ y1 = a.hull_y1, * __restrict__ x2 = a.hull_x2, * __restrict__ y2 = a.hull_y2, * __restrict__ least = a.least, * __restrict__ most = a.most;
   const int num = (end - first) / kGroup * kGroup;
   int top = 0, at = num;
   for (int i = 0; i < num; ++i) {
     const int b = first + i;
-    const float overlap = smaller(intersection({x1[b], y1[b], x2[b], y2[b]}, truth.box), most[b]);
-    const float all = (larger(least[b], overlap) - overlap) + truth.area;
+    const float overlap = smaller(intersection(a.hull(b), truth.box), a.most[b]);
+    const float all = (larger(a.least[b], overlap) - overlap) + truth.area;
     bounds[b] = overlap / all * 1.000002f;
     const int bits = (int)bits_of(bounds[b]);  // they have the same order
     top = bits > top ? bits : top;
@@ -205,17 +211,16 @@ uint64 best_key(const Range& range, Matches matches, SizedBox truth, int k, floa
   };
   auto visit = [&](int block) {
     const int begin = block * kBlock;
-    const float* __restrict__ x1 = a.x1 + begin, * __restrict__ y1 = a.y1 + begin, * __restrict__ x2 = a.x2 + begin, * __restrict__ y2 = a.y2 + begin, * __restrict__ area = a.area + begin;
     const float rate = needed() * 0.999998f;
     int any = 0;
     for (int i = 0; i < kBlock; ++i) {
-      const Pair pair = pair_of({{x1[i], y1[i], x2[i], y2[i]}, area[i]}, truth);
+      const Pair pair = pair_of(a.at(begin + i), truth);
       any |= pair.overlap > rate * pair.all;
     }
     if (!any) return;
     float iou[kBlock];
     for (int i = 0; i < kBlock; ++i) {
-      iou[i] = target_iou({{x1[i], y1[i], x2[i], y2[i]}, area[i]}, truth);
+      iou[i] = target_iou(a.at(begin + i), truth);
     }
     if (only_free) {
       for (int i = 0; i < kBlock; ++i) iou[i] = matches.is_given(begin + i) ? 0 : iou[i];
@@ -522,7 +527,7 @@ class Image {
     if (count(low) < wanted) {
       high = kInfinity;
     }
-    while (high != kInfinity && bits_of(high) - bits_of(low) > 1 << 16) {
+    while (high != kInfinity && bits_of(high) - bits_of(low) > 1 << 13) {
       const float middle = float_of((bits_of(low) + bits_of(high)) / 2);
       const int reached = count(middle);
       if (reached >= wanted) low = middle;
@@ -595,9 +600,8 @@ class Image {
       const int some = std::min(kBlock, num - first);
       for (int i = 0; i < some; ++i) {
         const int a = places[first + i];
-        const Box box = truths_[truth_of(a)].box;
-        anchor[0][i] = anchors_.x1[a], anchor[1][i] = anchors_.y1[a];
-        anchor[2][i] = anchors_.x2[a], anchor[3][i] = anchors_.y2[a];
+        const Box own = anchors_.at(a).box, box = truths_[truth_of(a)].box;
+        anchor[0][i] = own.x1, anchor[1][i] = own.y1, anchor[2][i] = own.x2, anchor[3][i] = own.y2;
         truth[0][i] = box.x1, truth[1][i] = box.y1, truth[2][i] = box.x2, truth[3][i] = box.y2;
       }
       simd<encode_fields>(rows + 4 * first, anchor, truth, some, options_);
