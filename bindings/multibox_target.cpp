@@ -214,7 +214,7 @@ uint64 best_key(const Range& range, Matches matches, SizedBox truth, int k, floa
     const float rate = needed() * 0.999998f;
     int any = 0;
     for (int i = 0; i < kBlock; ++i) {
-      const Pair pair = pair_of(a.at(begin + i), truth);
+      const TargetPair pair = target_pair(a.at(begin + i), truth);
       any |= pair.overlap > rate * pair.all;
     }
     if (!any) return;
@@ -292,25 +292,29 @@ void rough_scores(float* __restrict__ sums, const float* __restrict__ logits, in
   for (int i = 0; i < num; ++i) sums[i] = sums[i] < kSure ? sums[i] : kNan;
 }
 
+// So that no lane of a vector is left to be computed alone.
+int whole_vectors(int num) { return (num + 7) / 8 * 8; }
+
 // Softmax of class 0 of up to kBlock anchors.
 void exact_scores(float* __restrict__ background, const float* logits, int num_classes,
                   int64 stride, const int* anchors, int num) {
   float x[kBlock] = {}, top[kBlock], sum[kBlock];
+  const int lanes = whole_vectors(num);
   auto take = [&](int c) {
     for (int i = 0; i < num; ++i) x[i] = logits[c * stride + anchors[i]];
   };
   take(0);
-  for (int i = 0; i < kBlock; ++i) background[i] = top[i] = x[i];
+  for (int i = 0; i < lanes; ++i) background[i] = top[i] = x[i];
   for (int c = 1; c < num_classes; ++c) {
     take(c);
-    for (int i = 0; i < kBlock; ++i) top[i] = larger(x[i], top[i]);
+    for (int i = 0; i < lanes; ++i) top[i] = larger(x[i], top[i]);
   }
-  for (int i = 0; i < kBlock; ++i) sum[i] = background[i] = exp_of(background[i] - top[i]);
+  for (int i = 0; i < lanes; ++i) sum[i] = background[i] = exp_of(background[i] - top[i]);
   for (int c = 1; c < num_classes; ++c) {
     take(c);
-    for (int i = 0; i < kBlock; ++i) sum[i] += exp_of(x[i] - top[i]);
+    for (int i = 0; i < lanes; ++i) sum[i] += exp_of(x[i] - top[i]);
   }
-  for (int i = 0; i < kBlock; ++i) background[i] /= sum[i];
+  for (int i = 0; i < lanes; ++i) background[i] /= sum[i];
 }
 
 int count_from(const float* x, int num, float least) {
@@ -322,8 +326,9 @@ int count_from(const float* x, int num, float least) {
 // The offsets (num, 4) of truths to anchors, which come as rows of fields.
 void encode_fields(float* out, const float (&anchor)[4][kBlock], const float (&truth)[4][kBlock],
                    int num, const TargetOptions& options) {
+  const int lanes = whole_vectors(num);
   float x[kBlock], y[kBlock], width[kBlock], height[kBlock];
-  for (int i = 0; i < kBlock; ++i) {
+  for (int i = 0; i < lanes; ++i) {
     const Offsets offsets = encode({anchor[0][i], anchor[1][i], anchor[2][i], anchor[3][i]},
                                    {truth[0][i], truth[1][i], truth[2][i], truth[3][i]}, options);
     x[i] = offsets.x, y[i] = offsets.y, width[i] = offsets.width, height[i] = offsets.height;

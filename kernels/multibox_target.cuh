@@ -45,11 +45,11 @@ CVOPS_HD SizedBox truth_at(const float* label, int64 k, int label_width) {
 }
 
 // What an anchor and a truth share, and what they cover together.
-struct Pair {
+struct TargetPair {
   float overlap, all;
 };
 
-CVOPS_HD Pair pair_of(SizedBox anchor, SizedBox truth) {
+CVOPS_HD TargetPair target_pair(SizedBox anchor, SizedBox truth) {
   float overlap = intersection(anchor.box, truth.box);
   return {overlap, anchor.area + truth.area - overlap};
 }
@@ -57,7 +57,7 @@ CVOPS_HD Pair pair_of(SizedBox anchor, SizedBox truth) {
 // Of what the operator does with an IoU, nothing tells 0 from less than 0 or from NaN: all become
 // 0.
 CVOPS_HD float target_iou(SizedBox anchor, SizedBox truth) {
-  Pair pair = pair_of(anchor, truth);
+  TargetPair pair = target_pair(anchor, truth);
   return pair.overlap > 0 && pair.all > 0 ? pair.overlap / pair.all : 0.0f;
 }
 
