@@ -263,6 +263,18 @@ def _outputs(shape: np.ndarray) -> list[tuple[int, int]]:
     return [(images, 4 * anchors), (images, 4 * anchors), (images, anchors)]
 
 
+def _empty(shapes: list[tuple[int, int]]) -> tuple[np.ndarray, ...]:
+    """Arrays, views of one if that has the 4 MiB from which on NumPy asks for huge pages.
+
+    To touch small pages for the first time would take longer than the op.
+    """
+    sizes = [rows * columns for rows, columns in shapes]
+    if sum(sizes) < 2**20:
+        return tuple(np.empty(shape, np.float32) for shape in shapes)
+    parts = np.split(np.empty(sum(sizes), np.float32), np.cumsum(sizes)[:-1])
+    return tuple(part.reshape(shape) for part, shape in zip(parts, shapes))
+
+
 def _native_structs(module: Any, shape: np.ndarray, options: np.ndarray) -> tuple[Any, Any]:
     return module.TargetShape(*shape.item()), module.TargetOptions(*options.item())
 
@@ -276,7 +288,7 @@ def _native(
     options: np.ndarray,
 ) -> tuple[np.ndarray, ...]:
     _refuse_half_padding(label)
-    out = tuple(np.empty(size, np.float32) for size in _outputs(shape))
+    out = _empty(_outputs(shape))
     native = _gpu.extension()
     native.multibox_target(*out, anchor, label, cls_pred, *_native_structs(native, shape, options))
     return out
