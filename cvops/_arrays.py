@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+#: From as many bytes on NumPy asks for huge pages.
+_HUGE = 1 << 22
 #: What the kernels' 16-byte loads need of a pointer.
 ALIGNMENT = 16
 
@@ -65,6 +67,21 @@ class Library:
     def new(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """New memory on the CPU, not initialised, for :meth:`from_numpy` to give out."""
         return np.empty(shape, dtype)
+
+    def new_all(self, *kinds: tuple[tuple[int, ...], Any]) -> tuple[np.ndarray, ...]:
+        """As :meth:`new` for several results, of shapes and dtypes.
+
+        They may be parts of one array, which then lives as long as any of them: from 4 MiB on NumPy
+        asks the system for huge pages, and to touch small ones for the first time may take longer
+        than an op.
+        """
+        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kinds]
+        if sum(sizes) < _HUGE or min(sizes) >= _HUGE:
+            return tuple([self.new(*kind) for kind in kinds])
+        starts = np.cumsum([0, *(-(-size // 64) * 64 for size in sizes)])
+        memory = self.new((int(starts[-1]),), np.uint8)
+        parts = (memory[start : start + size] for start, size in zip(starts, sizes))
+        return tuple([part.view(kind[1]).reshape(kind[0]) for part, kind in zip(parts, kinds)])
 
     def from_numpy(self, y: np.ndarray) -> Any:
         """An array of this library with ``y``'s memory if :meth:`new` made it, or a copy."""
@@ -220,6 +237,9 @@ class MXNet(Library):
 
     def new(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return self._view(self._new(shape, dtype, CPU), shape, np.dtype(dtype))
+
+    def new_all(self, *kinds: tuple[tuple[int, ...], Any]) -> tuple[np.ndarray, ...]:
+        return tuple([self.new(*kind) for kind in kinds])
 
     def from_numpy(self, y: np.ndarray) -> Any:
         if y.size == 0:

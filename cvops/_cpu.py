@@ -16,6 +16,8 @@ class Cpu:
         self.enter = library.to_numpy
         #: New memory for a result, not initialised, as a NumPy array.
         self.empty = library.new
+        #: The same for several, of shapes and dtypes.
+        self.empty_all = library.new_all
         #: A NumPy array that a body gives, as the caller's kind of array.
         self.leave = library.from_numpy
         self.module = _gpu.extension()

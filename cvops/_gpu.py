@@ -33,6 +33,10 @@ class Gpu:
         """New memory, not initialised."""
         return self.library.empty(shape, dtype, self.device)
 
+    def empty_all(self, *kinds: tuple[tuple[int, ...], Any]) -> tuple[Buffer, ...]:
+        """The same for several, of shapes and dtypes."""
+        return tuple([self.empty(*kind) for kind in kinds])
+
     def launch(
         self,
         source: str,

@@ -41,6 +41,16 @@ CVOPS_HD uint32 bits_of(float x) {
 #endif
 }
 
+CVOPS_HD float float_of(uint32 bits) {
+#ifdef __CUDA_ARCH__
+  return __uint_as_float(bits);
+#else
+  float x;
+  __builtin_memcpy(&x, &bits, sizeof x);
+  return x;
+#endif
+}
+
 CVOPS_HD int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
 
 }  // namespace cvops

@@ -58,17 +58,14 @@ CVOPS_HD float exp_of(float x) {
 }
 
 CVOPS_HD float log_of(float x) {
-  if (!(x > 0))
-    return (float)(x == 0 ? double_of(-0x0010000000000000ll) : double_of(0x7ff8000000000000ll));
-  if (x > 3.402823466e38f) return x;
-  // x = m 2^e with sqrt(1/2) <= m < sqrt(2).
-  int64 bits = bits_of((double)x);  // a float's denormals are normal doubles
-  int64 e = (bits >> 52) - 1023;
-  double m = double_of((bits & 0xfffffffffffffll) | 0x3ff0000000000000ll);
-  if (m >= 1.4142135623730951) {
-    m = m * 0.5;
-    e = e + 1;
-  }
+  // x = m 2^e with sqrt(1/2) <= m < sqrt(2). Without branches, and with e as the low bits of a
+  // double, so that a compiler makes vectors of it.
+  const uint64 bits = (uint64)bits_of((double)x);  // a float's denormals are normal doubles
+  double e = double_of((int64)(bits >> 52 | 0x4330000000000000ull)) - (4503599627370496.0 + 1023);
+  double m = double_of((int64)((bits & 0xfffffffffffffull) | 0x3ff0000000000000ull));
+  const bool high = m >= 1.4142135623730951;
+  m = high ? m * 0.5 : m;
+  e = high ? e + 1 : e;
   // log m = 2 artanh s, by its series.
   double s = (m - 1.0) / (m + 1.0), z = s * s;
   double p = 1.0 / 23;
@@ -83,7 +80,10 @@ CVOPS_HD float log_of(float x) {
   p = p * z + 1.0 / 5;
   p = p * z + 1.0 / 3;
   p = p * z + 1.0;
-  return (float)((double)e * kLn2High + ((double)e * kLn2Low + 2.0 * s * p));
+  const float log = (float)(e * kLn2High + (e * kLn2Low + 2.0 * s * p));
+  const float special =
+      (float)(x == 0 ? double_of(-0x0010000000000000ll) : double_of(0x7ff8000000000000ll));
+  return !(x > 0) ? special : x > 3.402823466e38f ? x : log;
 }
 
 }  // namespace cvops

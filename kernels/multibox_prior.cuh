@@ -31,11 +31,19 @@ CVOPS_HD HalfSize prior_half_size(PriorGrid grid, float size, float ratio) {
   return {size * (float)grid.height / (float)grid.width * root / 2, size / root / 2};
 }
 
+CVOPS_HD float prior_center(int place, float offset, float step) {
+  return ((float)place + offset) * step;
+}
+
+CVOPS_HD Box prior_around(float x, float y, HalfSize half) {
+  return {x - half.width, y - half.height, x + half.width, y + half.height};
+}
+
 // The anchor of that size around the cell (row, column).
 CVOPS_HD Box prior_at(PriorGrid grid, int row, int column, HalfSize half, bool clip) {
-  float y = ((float)row + grid.offset_y) * grid.step_y;
-  float x = ((float)column + grid.offset_x) * grid.step_x;
-  Box b = {x - half.width, y - half.height, x + half.width, y + half.height};
+  float y = prior_center(row, grid.offset_y, grid.step_y);
+  float x = prior_center(column, grid.offset_x, grid.step_x);
+  Box b = prior_around(x, y, half);
   if (clip) {
     b = {clip_to_unit(b.x1), clip_to_unit(b.y1), clip_to_unit(b.x2), clip_to_unit(b.y2)};
   }

@@ -44,12 +44,21 @@ CVOPS_HD SizedBox truth_at(const float* label, int64 k, int label_width) {
   return signed_size({row[1], row[2], row[3], row[4]});
 }
 
+// What an anchor and a truth share, and what they cover together.
+struct TargetPair {
+  float overlap, all;
+};
+
+CVOPS_HD TargetPair target_pair(SizedBox anchor, SizedBox truth) {
+  float overlap = intersection(anchor.box, truth.box);
+  return {overlap, anchor.area + truth.area - overlap};
+}
+
 // Of what the operator does with an IoU, nothing tells 0 from less than 0 or from NaN: all become
 // 0.
 CVOPS_HD float target_iou(SizedBox anchor, SizedBox truth) {
-  float overlap = intersection(anchor.box, truth.box);
-  float all = anchor.area + truth.area - overlap;
-  return overlap > 0 && all > 0 ? overlap / all : 0.0f;
+  TargetPair pair = target_pair(anchor, truth);
+  return pair.overlap > 0 && pair.all > 0 ? pair.overlap / pair.all : 0.0f;
 }
 
 // A box around boxes: with itself and one of theirs. One with NaN, which overlaps nothing, is left

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from emulator import backends
@@ -65,6 +67,18 @@ def test_against_the_oracle(run, num_lhs, num_rhs, format):
         rhs = random_boxes(rng, num_rhs, ties, special)
         expected = box_iou(lhs, rhs, format, backend="numpy")
         np.testing.assert_array_equal(run(box_iou, lhs, rhs, format=format), expected)
+
+
+@pytest.mark.parametrize("format", ["corner", "center"])
+@pytest.mark.parametrize("num_rhs", [1, 2, 7, 8, 9, 63, 65, 1023, 1024, 1025, 2049])
+def test_threads_and_vectors_do_not_change_a_bit(in_every_way, num_rhs, format):
+    # A row's last vector is stored over the next row; rows are shared out by some 16384 pairs.
+    rng = np.random.default_rng(num_rhs)
+    for num_lhs in (1, 5, 33, 16384 // num_rhs + 9):
+        lhs, rhs = (random_boxes(rng, num, special=0.02) for num in (num_lhs, num_rhs))
+        expected = box_iou(lhs, rhs, format, backend="numpy")
+        for out in in_every_way(partial(box_iou, lhs, rhs, format, backend="native")):
+            np.testing.assert_array_equal(out, expected)
 
 
 def test_more_axes(run):

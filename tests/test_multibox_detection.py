@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvops import _gpu, get_num_threads, multibox_detection, set_num_threads
+from cvops import multibox_detection
 
 OPTIONS = [
     {},
@@ -101,26 +101,16 @@ def test_more_than_a_tile_of_the_sort(run):
     ids=lambda options: "-".join(options) or "defaults",
 )
 @pytest.mark.parametrize("scale", [0.02, 1])
-def test_every_way_to_run_gives_the_same(batch, options, scale):
+def test_every_way_to_run_gives_the_same(in_every_way, batch, options, scale):
     """One and several threads, all vector widths; boxes in a grid, and all over each other."""
-    native = _gpu.extension()
-    if native is None:
-        pytest.skip("needs the compiled extension cvops._native")
     prob, offsets, anchor = predictions(np.random.default_rng(batch), batch, 4, 1500, special=True)
     with np.errstate(invalid="ignore"):
         anchor[..., 2:] = anchor[..., :2] + scale * (anchor[..., 2:] - anchor[..., :2])
     expected = multibox_detection(prob, offsets, anchor, **options, backend="numpy")
-    threads, simd = get_num_threads(), native.simd()
-    try:
-        for name in native.simd_names():
-            native.set_simd(name)
-            for number in (1, 2, 3):
-                set_num_threads(number)
-                out = multibox_detection(prob, offsets, anchor, **options, backend="native")
-                np.testing.assert_array_equal(out, expected)
-    finally:
-        native.set_simd(simd)
-        set_num_threads(threads)
+    for out in in_every_way(
+        lambda: multibox_detection(prob, offsets, anchor, **options, backend="native")
+    ):
+        np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize("num", [31, 32, 33, 255, 257, 1023, 1024, 1025, 2081])

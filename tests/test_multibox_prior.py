@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -43,6 +45,16 @@ def test_the_example_of_the_book(run):
 def test_against_the_oracle(run, size, options):
     expected = multibox_prior(size, **options, backend="numpy")
     np.testing.assert_array_equal(run(multibox_prior, size, **options), expected)
+
+
+@pytest.mark.parametrize(("size", "options"), [*SHAPES, ((131, 67), dict(sizes=(0.1, 0.2, 0.3)))])
+@pytest.mark.parametrize("clip", [False, True])
+def test_threads_and_vectors_do_not_change_a_bit(in_every_way, size, options, clip):
+    options = {**options, "clip": clip}
+    expected = multibox_prior(size, **options, backend="numpy")
+    for out in in_every_way(partial(multibox_prior, size, **options, backend="native")):
+        np.testing.assert_array_equal(out, expected)
+        np.testing.assert_array_equal(np.signbit(out), np.signbit(expected))
 
 
 def test_ratios_0_shapes_every_size(run):

@@ -337,6 +337,108 @@ def test_oracle_where_scores_crowd_and_where_they_vanish(run_other, scale):
         assert_equal(run_other(cvops.multibox_target, *inputs, **options), want)
 
 
+def assert_all_equal_the_oracle(in_every_way, inputs, **options):
+    want = cvops.multibox_target(*inputs, **options, backend="numpy")
+    for got in in_every_way(lambda: cvops.multibox_target(*inputs, **options, backend="native")):
+        assert_equal(got, want)
+
+
+@pytest.mark.parametrize("num_images", [1, 4])
+@pytest.mark.parametrize("num_anchors", [1, 31, 32, 33, 255, 257, 1023, 1025, 2049])
+def test_threads_and_vectors_do_not_change_a_bit(in_every_way, num_anchors, num_images):
+    inputs = scene(np.random.default_rng(num_anchors), num_images, num_anchors, 6, 16, 7)
+    for options in OPTIONS:
+        assert_all_equal_the_oracle(in_every_way, inputs, **options)
+
+
+def test_threads_that_share_an_image_do_not_change_a_bit(in_every_way):
+    inputs = scene(np.random.default_rng(13), 1, 20000, 9, 32, 21)
+    for options in (OPTIONS[0], OPTIONS[3]):
+        assert_all_equal_the_oracle(in_every_way, inputs, **options)
+
+
+def test_outputs_beyond_the_caches():
+    # 36 bytes of outputs for each of 120 x 4100 anchors are more than 2^24; a third of them is not.
+    anchors, label, logits = scene(np.random.default_rng(14), 120, 4100, 5)
+    options = dict(negative_mining_ratio=3)
+    whole = cvops.multibox_target(anchors, label, logits, **options)
+    for first in range(0, 120, 40):
+        some = slice(first, first + 40)
+        part = cvops.multibox_target(anchors, label[some], logits[some], **options)
+        assert_equal([x[some] for x in whole], part)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("steps", [3, 10, 40])
+def test_bounds_of_blocks_leave_nothing_out(in_every_way, seed, steps):
+    # Anchors of a map, of few sizes, so that a block of them lies close together.
+    rng = np.random.default_rng(seed)
+    side = int(rng.integers(2, 24))
+    anchors = cvops.multibox_prior((side, side), rng.uniform(0.05, 0.9, 2).tolist(), (1, 2, 0.5))
+    anchors = np.round(anchors * F(steps)) / F(steps) if seed % 2 else anchors
+    _, label, logits = scene(rng, 3, anchors.shape[1], 12, steps)
+    for options in OPTIONS:
+        assert_all_equal_the_oracle(in_every_way, (anchors, label, logits), **options)
+
+
+@pytest.mark.parametrize("scale", [1e-22, 3e-20, 1e-15, 1e17, 1e19, 2e19])
+def test_areas_near_the_ends_of_the_floats(in_every_way, scale):
+    # Squared, these scales give areas from denormal to infinite.
+    rng = np.random.default_rng(15)
+    anchors, label, logits = scene(rng, 3, 900, 9)
+    anchors[0, ::3] *= F(scale)
+    anchors[0, 1::3] *= F(scale) * rng.random((300, 1)).astype(F)
+    label[..., 1:] *= np.where(label[..., :1] == -1, F(1), F(scale))
+    for threshold in (0.5, 1e-3, 1e-7, 1e-30):
+        assert_all_equal_the_oracle(
+            in_every_way, (anchors, label, logits), overlap_threshold=threshold
+        )
+        assert_all_equal_the_oracle(
+            in_every_way,
+            (anchors, label, logits),
+            overlap_threshold=threshold,
+            negative_mining_ratio=2,
+            negative_mining_thresh=1e-6,
+        )
+
+
+LOGITS_OF = {
+    "equal": lambda rng, shape: np.zeros(shape),
+    "a last bit apart": lambda rng, shape: 1 + rng.integers(0, 4, shape) * 2.0**-23,
+    "close": lambda rng, shape: rng.normal(size=shape) * 1e-4,
+    "far apart": lambda rng, shape: rng.normal(size=shape) * 60,
+    "as far apart as the rough ones are sure": lambda rng, shape: rng.choice(
+        [0, 69, 69.3, 69.4, 70, 87, 88, 89, 104], shape
+    ),
+    "of every size": lambda rng, shape: rng.normal(size=shape) * 10.0 ** rng.uniform(-8, 38, shape),
+    "mostly NaN": lambda rng, shape: np.where(rng.random(shape) < 0.7, NAN, rng.normal(size=shape)),
+    "NaN": lambda rng, shape: np.full(shape, NAN),
+    "some infinite": lambda rng, shape: np.where(
+        rng.random(shape) < 0.1, rng.choice([np.inf, -np.inf], shape), rng.normal(size=shape)
+    ),
+    "mostly -inf": lambda rng, shape: np.where(rng.random(shape) < 0.8, -np.inf, 1.0),
+    "one NaN first": lambda rng, shape: np.where(np.arange(shape[-1]), np.zeros(shape), NAN),
+    "two sizes": lambda rng, shape: rng.choice([0.0, 1e-7, 5.0], shape),
+}
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 5, 12])
+@pytest.mark.parametrize("logits", LOGITS_OF.values(), ids=LOGITS_OF)
+def test_adversarial_logits(in_every_way, logits, num_classes):
+    rng = np.random.default_rng(16)
+    anchors, label, _ = scene(rng, 2, 1300, 10)
+    with np.errstate(over="ignore"):
+        cls_pred = logits(rng, (2, num_classes, 1300)).astype(F)
+    for ratio in (0.02, 1, 7, 1e3):
+        for threshold in (0.5, 0.05):
+            assert_all_equal_the_oracle(
+                in_every_way,
+                (anchors, label, cls_pred),
+                negative_mining_ratio=ratio,
+                negative_mining_thresh=threshold,
+            )
+
+
 @pytest.mark.parametrize("grid", [(1, 1), (2, 3)])
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_kernels_are_right_on_any_grid_and_in_any_order(monkeypatch, grid, seed):

@@ -264,12 +264,11 @@ def _encode(anchors: np.ndarray, truths: np.ndarray, options: _Options) -> np.nd
         return offsets / np.array(options[4:])
 
 
-def _outputs(place: Any, shape: _Shape) -> tuple[Any, Any, Any]:
+def _outputs(place: Any, shape: _Shape) -> tuple[Any, ...]:
     """Room for the results."""
     images, anchors, _, _, _ = shape
-    flat = images, 4 * anchors
-    loc_target, loc_mask = place.empty(flat, np.float32), place.empty(flat, np.float32)
-    return loc_target, loc_mask, place.empty((images, anchors), np.float32)
+    shapes = (images, 4 * anchors), (images, 4 * anchors), (images, anchors)
+    return place.empty_all(*((shape, np.float32) for shape in shapes))
 
 
 @_OP.body("native")
