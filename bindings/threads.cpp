@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
@@ -19,6 +20,25 @@
 namespace cvops {
 namespace {
 
+// To sleep and to be woken takes tens of microseconds. Whoever waits looks for as long first.
+constexpr std::chrono::microseconds kAwake(50);
+
+// Whether the condition came true meanwhile.
+template <typename Condition>
+bool look_for(const Condition& holds, bool yields) {
+  const auto end = std::chrono::steady_clock::now() + kAwake;
+  while (!holds()) {
+    for (int i = 0; i < 16; ++i) {
+#ifdef __x86_64__
+      __builtin_ia32_pause();
+#endif
+    }
+    if (yields) std::this_thread::yield();
+    if (std::chrono::steady_clock::now() > end) return false;
+  }
+  return true;
+}
+
 class Pool {
  public:
   void run(int threads, void (*work)(void*), void* context) {
@@ -33,9 +53,13 @@ class Pool {
     work(context);
     {
       // Who has not come by now is not waited for.
-      std::unique_lock<std::mutex> lock(mutex_);
+      std::lock_guard<std::mutex> lock(mutex_);
       wanted_ = 0;
-      done_.wait(lock, [&] { return working_ == 0; });
+    }
+    const auto all_done = [&] { return working_ == 0; };
+    if (!look_for(all_done, true)) {  // one that still works may be on this core
+      std::unique_lock<std::mutex> lock(mutex_);
+      done_.wait(lock, all_done);
     }
     busy_.store(false, std::memory_order_release);
   }
@@ -50,9 +74,14 @@ class Pool {
   }
 
   void serve() {
-    std::unique_lock<std::mutex> lock(mutex_);
+    const auto is_wanted = [&] { return wanted_ > 0; };
     for (;;) {
-      wake_.wait(lock, [&] { return wanted_ > 0; });
+      // Woken on its caller's core, it gives that back. If it yielded again and again, the system
+      // would see no reason to move it to another one.
+      std::this_thread::yield();
+      look_for(is_wanted, false);
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, is_wanted);
       --wanted_, ++working_;
       lock.unlock();
       work_(context_);
@@ -62,11 +91,12 @@ class Pool {
   }
 
   std::atomic<bool> busy_{false};
-  std::mutex mutex_;  // of all below
+  std::mutex mutex_;  // for whoever changes what stands below
   std::condition_variable wake_, done_;
   void (*work_)(void*) = nullptr;
   void* context_ = nullptr;
-  int made_ = 0, wanted_ = 0, working_ = 0;
+  int made_ = 0;
+  std::atomic<int> wanted_{0}, working_{0};
 };
 
 int positive_number(const char* text) { return text ? std::max(0, std::atoi(text)) : 0; }

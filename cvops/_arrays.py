@@ -75,6 +75,8 @@ class Library:
         asks the system for huge pages, and to touch small ones for the first time may take longer
         than an op.
         """
+        if sum([math.prod(shape) for shape, _ in kinds]) < _HUGE // 8:  # of whatever dtypes
+            return tuple([self.new(*kind) for kind in kinds])
         sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kinds]
         if sum(sizes) < _HUGE or min(sizes) >= _HUGE:
             return tuple([self.new(*kind) for kind in kinds])

@@ -267,8 +267,8 @@ def _encode(anchors: np.ndarray, truths: np.ndarray, options: _Options) -> np.nd
 def _outputs(place: Any, shape: _Shape) -> tuple[Any, ...]:
     """Room for the results."""
     images, anchors, _, _, _ = shape
-    shapes = (images, 4 * anchors), (images, 4 * anchors), (images, anchors)
-    return place.empty_all(*((shape, np.float32) for shape in shapes))
+    offsets, classes = ((images, 4 * anchors), np.float32), ((images, anchors), np.float32)
+    return place.empty_all(offsets, offsets, classes)
 
 
 @_OP.body("native")
