@@ -47,8 +47,10 @@ demo-fcn: setup
 test: setup
 	$(BIN)/python -m pytest tests
 
-# MXNet reads it when it loads: left to itself it uses half of the cores.
+# MXNet reads them when it loads: left to itself it uses half of the cores, and its threads that wait
+# spin, beside those of others in the same process. The demos set the same.
 bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)
+bench bench-plots bench-gluon: export OMP_WAIT_POLICY ?= PASSIVE
 
 bench: setup
 	$(BIN)/python -m pytest benchmarks --table $(call result).md --benchmark-json $(call result).json
@@ -62,8 +64,6 @@ bench-plots: setup
 	$(BIN)/python benchmarks/plots.py --json $(call result,-scaling).json \
 	  --plot $(call result,-scaling).png
 
-# Threads of MXNet that wait would spin, beside ours in the same process. The demos set the same.
-bench-gluon: export OMP_WAIT_POLICY ?= PASSIVE
 bench-gluon: setup
 	$(BIN)/python -m pytest benchmarks/gluon --table $(call result,-gluon).md \
 	  --benchmark-json $(call result,-gluon).json
