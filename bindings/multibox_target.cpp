@@ -8,11 +8,8 @@
 
 #include "parallel.h"
 #include "simd.h"
+#include "stream.h"
 #include "workspace.h"
-
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 namespace cvops {
 namespace {
@@ -338,31 +335,22 @@ void encode_fields(float* out, const float (&anchor)[4][kBlock], const float (&t
   }
 }
 
-// Writes `end - first` rows of 4, those at `places` from `rows`, the others 0. Where `streamed`,
+// Writes `end - first` rows of 4, those at `places` from `rows`, the others 0. Where it `streams`,
 // past the caches: an ordinary store would read the memory that it is about to replace.
 void write_rows(float* out, int first, int end, const int* places, const float* rows, int num,
-                bool streamed) {
-#ifdef __SSE2__
-  if (streamed) {
+                bool streams) {
+  if (streams) {
+    const float zeros[4] = {};
     for (int i = 0, row = first; row < end; ++row) {
       for (const int until = i < num ? places[i] : end; row < until; ++row) {
-        _mm_stream_ps(out + 4 * (int64)row, _mm_setzero_ps());
+        stream_four(out + 4 * (int64)row, zeros);
       }
-      if (i < num) _mm_stream_ps(out + 4 * (int64)row, _mm_loadu_ps(rows + 4 * i++));
+      if (i < num) stream_four(out + 4 * (int64)row, rows + 4 * i++);
     }
     return;
   }
-#endif
-  (void)streamed;
   std::fill(out + 4 * (int64)first, out + 4 * (int64)end, 0.0f);
   for (int i = 0; i < num; ++i) std::copy_n(rows + 4 * i, 4, out + 4 * (int64)places[i]);
-}
-
-// Before other threads may read what was streamed.
-void end_stream() {
-#ifdef __SSE2__
-  _mm_sfence();
-#endif
 }
 
 // One image at a time. The steps are those of the kernels, and so are the names.
@@ -384,7 +372,7 @@ class Image {
         memory_(*this) {
     const int64 bytes = 9 * (int64)sizeof(float) * shape.num_images * num_;
     const auto places = (std::uintptr_t)out.loc_target | (std::uintptr_t)out.loc_mask;
-    streamed_ = bytes >= kStreamed && places % 16 == 0;
+    streams_ = bytes >= kStreamed && places % 16 == 0;
   }
 
   void take(Workspace& memory) {
@@ -589,10 +577,10 @@ class Image {
       }
     });
     encode_rows(rows, places, num);
-    write_rows(out_.loc_target + 4 * begin, first, end, places, rows, num, streamed_);
+    write_rows(out_.loc_target + 4 * begin, first, end, places, rows, num, streams_);
     std::fill_n(rows, 4 * num, 1.0f);
-    write_rows(out_.loc_mask + 4 * begin, first, end, places, rows, num, streamed_);
-    if (streamed_) end_stream();
+    write_rows(out_.loc_mask + 4 * begin, first, end, places, rows, num, streams_);
+    if (streams_) streamed();
   }
 
   int truth_of(int a) const {
@@ -623,7 +611,7 @@ class Image {
   const float limit_;  // of the IoUs with which an anchor is positive, or no candidate
   const int num_ranges_;
   const bool parallel_;
-  bool streamed_;
+  bool streams_;
   Matches matches_;
   float *bounds_, *scores_;
   SizedBox* truths_;

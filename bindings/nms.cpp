@@ -68,8 +68,6 @@ const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 most) {
 
 namespace {
 
-#define CVOPS_INLINE inline __attribute__((always_inline))
-
 // As many kept boxes are compared with a box at once.
 constexpr int kGroup = 16;
 // A grid has at most a cell for as many boxes.

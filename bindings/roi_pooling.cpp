@@ -46,8 +46,6 @@ typedef int IntQuad __attribute__((vector_size(16)));
 #define CVOPS_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, IntQuad{__VA_ARGS__})
 #endif
 
-#define CVOPS_INLINE inline __attribute__((always_inline))
-
 template <typename T>
 CVOPS_INLINE Quad load(const T* from) {
   Quad quad;

@@ -2,6 +2,9 @@
 // Results do not depend on it: every operation is rounded alike, and none are contracted.
 #pragma once
 
+// Of a piece of an inner loop, which is slow as a function of its own.
+#define CVOPS_INLINE inline __attribute__((always_inline))
+
 namespace cvops {
 
 // In rising order. Baseline is what the compiler takes for granted: SSE2 on x86-64, NEON on ARM.

@@ -46,6 +46,15 @@ inline void stream(T* to, const T* from, int64_t count) {
 #endif
 }
 
+// The same for four numbers, to a multiple of 16 bytes.
+inline void stream_four(float* to, const float* from) {
+#ifdef __SSE2__
+  _mm_stream_ps(to, _mm_loadu_ps(from));
+#else
+  std::memcpy(to, from, 16);
+#endif
+}
+
 inline void streamed() {
 #ifdef __SSE2__
   _mm_sfence();

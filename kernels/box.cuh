@@ -41,11 +41,20 @@ CVOPS_HD SizedBox sized(Box b, bool center) {
   return {corners, clamped_area(b.x2, b.y2)};
 }
 
+// 0 for what is less, and for NaN.
+CVOPS_HD float positive_part(float x) {
+#ifdef __CUDA_ARCH__
+  return fmaxf(x, 0.0f);  // one instruction; of 0 and -0 it takes 0
+#else
+  return x > 0 ? x : 0.0f;
+#endif
+}
+
 // Area of the intersection, 0 when there is none. Where a comparison meets a NaN, b's side is used.
 CVOPS_HD float intersection(Box a, Box b) {
   float width = smaller(a.x2, b.x2) - larger(a.x1, b.x1);
   float height = smaller(a.y2, b.y2) - larger(a.y1, b.y1);
-  return (width > 0 ? width : 0.0f) * (height > 0 ? height : 0.0f);
+  return positive_part(width) * positive_part(height);
 }
 
 // The same with MXNet's choice of the side for each format: rhs for corners, lhs for centers.

@@ -1,6 +1,8 @@
 // box_iou: out[i, j] = intersection over union of lhs[i] and rhs[j].
-// A thread makes four neighbours of out, so that it stores 16 bytes at once: the op writes far more
-// than it reads (the boxes stay in the caches), and the stores set its pace.
+// A thread keeps four columns in registers and goes down the rows with them: the op writes far more
+// than it reads, and what a pair takes beside its store sets the pace. Four neighbours are stored
+// at once, 16 bytes, where rows begin at as many; else a thread's columns lie apart, so that those
+// of a warp are neighbours.
 #pragma once
 #include "box.cuh"
 
@@ -14,38 +16,55 @@ CVOPS_HD float box_iou_of(SizedBox lhs, SizedBox rhs, bool center) {
 }  // namespace cvops
 
 #ifdef __CUDACC__
-// out (M, N), lhs (M, 4), rhs (N, 4); total = M N.
-extern "C" __global__ void __launch_bounds__(256, 4)
-    box_iou(float* __restrict__ out, const float* __restrict__ lhs, const float* __restrict__ rhs,
-            int num_rhs, long long total, int center) {
-  using namespace cvops;
-  // Divisions of 64 bits are slow: the place of the next four follows from that of these.
-  const int64 stride = 4ll * gridDim.x * blockDim.x;
-  const int rows_ahead = (int)(stride / num_rhs), columns_ahead = (int)(stride % num_rhs);
-  int64 k = 4ll * (blockIdx.x * (int64)blockDim.x + threadIdx.x);
-  int row = (int)(k / num_rhs), column = (int)(k % num_rhs);
-  for (; k < total; k += stride) {
-    int i = row, j = column;
-    const bool wraps = column >= num_rhs - columns_ahead;
-    row += rows_ahead + wraps, column += columns_ahead - (wraps ? num_rhs : 0);
-    SizedBox box = sized(load_box(lhs, i), center);
-    float iou[4];
+namespace cvops {
+
+// The threads of a block take as many columns as they can, four each, and with those that are left
+// more rows. `kWhole`: a thread's columns are neighbours.
+template <bool kWhole>
+__device__ __forceinline__ void iou_tile(float* out, const float* lhs, const float* rhs,
+                                         int num_lhs, int num_rhs, int center) {
+  const int quads = (num_rhs - 1) / 4 + 1, threads = blockDim.x;
+  const int across = quads < threads ? quads : threads, rows = threads / across;
+  const int me = threadIdx.x % across, down = threadIdx.x / across;
+  const int64 stride = 4ll * gridDim.y * across;
+  for (int64 first = 4ll * blockIdx.y * across; first < num_rhs; first += stride) {
+    const int64 begin = first + (kWhole ? 4 * me : me);
+    const int step = kWhole ? 1 : across;
+    if (down >= rows || begin >= num_rhs) continue;
+    SizedBox columns[4];
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
-      if (k + n < total) iou[n] = box_iou_of(box, sized(load_box(rhs, j), center), center);
-      if (++j == num_rhs && k + n + 1 < total) {
-        j = 0;
-        box = sized(load_box(lhs, ++i), center);
+      const bool exists = begin + n * step < num_rhs;
+      columns[n] = exists ? sized(load_box(rhs, begin + n * step), center) : SizedBox{};
+    }
+    for (int64 i = (int64)blockIdx.x * rows + down; i < num_lhs; i += (int64)gridDim.x * rows) {
+      const SizedBox row = sized(load_box(lhs, i), center);
+      float iou[4];
+#pragma unroll
+      for (int n = 0; n < 4; ++n) iou[n] = box_iou_of(row, columns[n], center);
+      float* to = out + i * num_rhs + begin;
+      if (kWhole) {
+        __stcs(reinterpret_cast<float4*>(to), make_float4(iou[0], iou[1], iou[2], iou[3]));
+        continue;
+      }
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        if (begin + n * step < num_rhs) __stcs(to + n * step, iou[n]);
       }
     }
-    if (k + 4 <= total) {
-      *reinterpret_cast<float4*>(out + k) = make_float4(iou[0], iou[1], iou[2], iou[3]);
-    } else {
-#pragma unroll  // so that iou stays in registers
-      for (int n = 0; n < 3; ++n) {
-        if (k + n < total) out[k + n] = iou[n];
-      }
-    }
+  }
+}
+
+}  // namespace cvops
+
+// out (M, N), lhs (M, 4), rhs (N, 4). Grid (row tiles, column tiles).
+extern "C" __global__ void __launch_bounds__(256)
+    box_iou(float* __restrict__ out, const float* __restrict__ lhs, const float* __restrict__ rhs,
+            int num_lhs, int num_rhs, int center) {
+  if (num_rhs % 4 == 0) {
+    cvops::iou_tile<true>(out, lhs, rhs, num_lhs, num_rhs, center);
+  } else {
+    cvops::iou_tile<false>(out, lhs, rhs, num_lhs, num_rhs, center);
   }
 }
 #endif

@@ -143,7 +143,7 @@ def test_a_pair_of_the_suppression_takes_few_instructions(sass):
     [
         ("bilinear_upsample", "bilinear_upsample", r"STG\.E\.128"),
         ("box_iou", "box_iou", r"LDG\.E\.128"),
-        ("box_iou", "box_iou", r"STG\.E\.128"),
+        ("box_iou", "box_iou", r"STG\.E\.EF\.128"),
         ("confusion_matrix", "confusion_matrix", r"LDG\.E\.128"),
         ("label_from_color", "label_from_color", r"STG\.E\.128"),
         ("multibox_prior", "multibox_prior", r"STG\.E\.128"),
@@ -165,14 +165,17 @@ def test_a_header_that_is_included_twice_stands_once():
 
 def test_signatures():
     types = _kernels.signatures("box_iou")["box_iou"]
-    assert types == ("*", "*", "*", "int", "long long", "int")
+    assert types == ("*", "*", "*", "int", "int", "int")
+    assert _kernels.signatures("box_nms")["box_nms_backward_clear"] == ("*", "long long", "int")
     assert _kernels.signatures("multibox_prior")["multibox_prior"][1] == "PriorGrid"
 
 
 def test_arguments_are_cast_and_checked():
     buffer = Buffer(1024, (4,), np.dtype("f4"), None)
     packed = _kernels.pack("box_iou", "box_iou", (buffer, buffer, buffer, 3, 4, True))
-    assert [type(x) for x in packed[3:]] == [np.int32, np.int64, np.int32]
+    assert [type(x) for x in packed[3:]] == [np.int32, np.int32, np.int32]
+    packed = _kernels.pack("box_nms", "box_nms_backward_clear", (None, 3, 4))
+    assert [type(x) for x in packed] == [np.uintp, np.int64, np.int32]
     with pytest.raises(TypeError, match="box_iou takes 6 arguments, got 1"):
         _kernels.pack("box_iou", "box_iou", (buffer,))
     with pytest.raises(TypeError, match=r"box_iou: expected \* for an argument, got 3"):

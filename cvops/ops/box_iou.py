@@ -13,6 +13,8 @@ from cvops._op import Op
 from cvops.ops import _check
 
 Array = TypeVar("Array")
+#: Of a block of the kernel.
+_THREADS = 256
 _OP = Op("box_iou", lhs="float32 (..., N, 4)", rhs="float32 (..., M, 4)")
 
 
@@ -86,10 +88,13 @@ def _native(cpu: _cpu.Cpu, lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np
 @_OP.body("kernels")
 def _kernels(gpu: _gpu.Gpu, lhs: Buffer, rhs: Buffer, center: bool) -> Buffer:
     out = gpu.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
-    blocks = min(-(-out.size // 1024), 1 << 12)
-    gpu.launch(
-        "box_iou", "box_iou", (blocks,), (256,), out, lhs, rhs, rhs.size // 4, out.size, center
-    )
+    num_lhs, num_rhs = lhs.size // 4, rhs.size // 4
+    if out.size:
+        across = min(-(-num_rhs // 4), _THREADS)
+        column_tiles = min(-(-num_rhs // (4 * across)), 65535)
+        row_tiles = min(-(-num_lhs // (_THREADS // across)), -(-4096 // column_tiles))
+        args = out, lhs, rhs, num_lhs, num_rhs, center
+        gpu.launch("box_iou", "box_iou", (row_tiles, column_tiles), (_THREADS,), *args)
     return out
 
 

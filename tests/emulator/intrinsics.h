@@ -52,6 +52,12 @@ inline float __int_as_float(int x) { return emulator::bit_cast<float>(x); }
 inline long long __double_as_longlong(double x) { return emulator::bit_cast<long long>(x); }
 inline double __longlong_as_double(long long x) { return emulator::bit_cast<double>(x); }
 
+// A store that is not kept in the caches.
+template <typename T>
+void __stcs(T* address, T value) {
+  *address = value;
+}
+
 inline int __float2int_rn(float x) { return emulator::to_int(rintf(x)); }
 inline int __float2int_rz(float x) { return emulator::to_int(truncf(x)); }
 inline int __float2int_rd(float x) { return emulator::to_int(floorf(x)); }
