@@ -171,6 +171,18 @@ def test_several_chunks(run, monkeypatch):
         np.testing.assert_array_equal(run(box_nms, data, **options), expected)
 
 
+def test_a_chain(run):
+    """Each suppresses the next one, if it is kept itself: every second one is."""
+    num = 150
+    left = np.arange(num, dtype=np.float32) * np.float32(0.5)  # an IoU of 0.5 / 1.5 with the next
+    score = np.linspace(1, 0.5, num, dtype=np.float32)
+    zeros, ones = np.zeros(num, np.float32), np.ones(num, np.float32)
+    data = np.stack([zeros, score, left, zeros, left + 1, ones], axis=1)
+    out = run(box_nms, data, overlap_thresh=0.3)
+    np.testing.assert_array_equal(out[: num // 2], data[::2])
+    assert (out[num // 2 :] == -1).all()
+
+
 def test_sets_are_independent(run):
     data = rows(np.random.default_rng(6), 2, 3, 50)
     out = run(box_nms, data, id_index=0)
