@@ -58,6 +58,12 @@ CVOPS_HD float exp_of(float x) {
 }
 
 CVOPS_HD float log_of(float x) {
+  const float special =
+      (float)(x == 0 ? double_of(-0x0010000000000000ll) : double_of(0x7ff8000000000000ll));
+#ifdef __CUDA_ARCH__
+  // A branch, which leaves a kernel more registers.
+  if (!(x > 0)) return special;
+#endif
   // x = m 2^e with sqrt(1/2) <= m < sqrt(2). Without branches, and with e as the low bits of a
   // double, so that a compiler makes vectors of it.
   const uint64 bits = (uint64)bits_of((double)x);  // a float's denormals are normal doubles
@@ -81,8 +87,6 @@ CVOPS_HD float log_of(float x) {
   p = p * z + 1.0 / 3;
   p = p * z + 1.0;
   const float log = (float)(e * kLn2High + (e * kLn2Low + 2.0 * s * p));
-  const float special =
-      (float)(x == 0 ? double_of(-0x0010000000000000ll) : double_of(0x7ff8000000000000ll));
   return !(x > 0) ? special : x > 3.402823466e38f ? x : log;
 }
 
