@@ -69,14 +69,14 @@ class Library:
         return np.empty(shape, dtype)
 
     def new_all(self, *kinds: tuple[tuple[int, ...], Any]) -> tuple[np.ndarray, ...]:
-        """As :meth:`new` for several results, of shapes and dtypes.
+        """As :meth:`new` for several results, of shapes and dtypes, the first the largest.
 
         They may be parts of one array, which then lives as long as any of them: from 4 MiB on NumPy
         asks the system for huge pages, and to touch small ones for the first time may take longer
         than an op.
         """
-        if sum([math.prod(shape) for shape, _ in kinds]) < _HUGE // 8:  # of whatever dtypes
-            return tuple([self.new(*kind) for kind in kinds])
+        if math.prod(kinds[0][0]) < _HUGE // 32:  # whatever the dtypes are
+            return tuple([np.empty(*kind) for kind in kinds])
         sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kinds]
         if sum(sizes) < _HUGE or min(sizes) >= _HUGE:
             return tuple([self.new(*kind) for kind in kinds])

@@ -39,7 +39,7 @@ def integer(name: str, value: Any, low: int = -(2**31), high: int = 2**31 - 1) -
 
 def numbers(name: str, value: Any, length: int | None = None) -> tuple[float, ...]:
     """``value``, a number or a sequence of them, as a tuple of ``length`` floats (not empty)."""
-    items: Sequence[Any] = [value] if not hasattr(value, "__len__") else value
+    items: Sequence[Any] = value if hasattr(value, "__len__") else [value]
     if isinstance(value, str) or len(items) == 0 or length not in (None, len(items)):
         want = "one number or more" if length is None else f"{length} numbers"
         raise ValueError(f"{name}: expected {want}, got {value!r}")
