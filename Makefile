@@ -47,13 +47,15 @@ demo-fcn: setup
 test: setup
 	$(BIN)/python -m pytest tests
 
-# MXNet reads them when it loads: left to itself it uses half of the cores, and its threads that wait
-# spin, beside those of others in the same process. The demos set the same.
+# MXNet reads it when it loads: left to itself it uses half of the cores.
 bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)
-bench bench-plots bench-gluon: export OMP_WAIT_POLICY ?= PASSIVE
 
+# MXNet apart from the other peers: in one process their threads would wait for one another's cores.
 bench: setup
-	$(BIN)/python -m pytest benchmarks --table $(call result).md --benchmark-json $(call result).json
+	$(BIN)/python -m pytest benchmarks -k "not torchvision and not onnxruntime" \
+	  --table $(call result).md --benchmark-json $(call result).json
+	$(BIN)/python -m pytest benchmarks -k "not mxnet" \
+	  --table $(call result,-others).md --benchmark-json $(call result,-others).json
 	$(MAKE) bench-instructions
 
 bench-instructions: setup
@@ -64,6 +66,8 @@ bench-plots: setup
 	$(BIN)/python benchmarks/plots.py --json $(call result,-scaling).json \
 	  --plot $(call result,-scaling).png
 
+# Threads of MXNet that wait would spin, beside ours in the same process. The demos set the same.
+bench-gluon: export OMP_WAIT_POLICY ?= PASSIVE
 bench-gluon: setup
 	$(BIN)/python -m pytest benchmarks/gluon --table $(call result,-gluon).md \
 	  --benchmark-json $(call result,-gluon).json

@@ -131,10 +131,11 @@ def costs(dump: str) -> Counter[str]:
 def short(name: str) -> str:
     """A C++ name without namespaces, types and arguments."""
     name = name.replace("(anonymous namespace)::", "").replace("::operator()", "")
+    # Of simd.h; a template's name comes with its type.
+    if match := re.search(r"as_avx\w+<&\(*(?:[\w:]+ )*([\w:]+)(?:<[^<>]*>)?[(,>]", name):
+        name = match[1]
     while name != (name := re.sub(r"\([^()]*\)", "", name)):
         pass
-    if match := re.search(r"as_avx\w+<&([\w:]+)", name):  # of simd.h
-        name = match[1]
     if "std::" in name:
         while name != (name := re.sub(r"<[^<>]*>", "", name)):
             pass

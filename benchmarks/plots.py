@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,28 +114,39 @@ def seconds(contender: Contender, job: Job) -> float:
         return min(times)
 
 
-def measure() -> dict[str, Any]:
-    racers = [CONTENDERS[name] for name in RACERS]
-    racers = [contender for contender in racers if contender.missing() is None]
-    panels = []
+def race(contender: Contender) -> dict[str, Any]:
+    """What it is, and its sizes and seconds for each panel; None where it has no such op."""
+    series: list[dict[str, list[float]] | None] = []
     for panel in PANELS:
-        series: dict[str, dict[str, list[float]]] = {}
-        running = list(racers)
+        points: dict[str, list[float]] = dict(sizes=[], seconds=[])
         for size, arguments in panel.jobs.items():
-            job = job_of(panel.op, *arguments)
-            for contender in list(running):
-                try:
-                    taken = seconds(contender, job)
-                except Absent:
-                    running.remove(contender)
-                    continue
-                points = series.setdefault(contender.name, dict(sizes=[], seconds=[]))
-                points["sizes"].append(size)
-                points["seconds"].append(taken)
-                if taken >= LONGEST and contender.library is not None:
-                    running.remove(contender)
+            try:
+                taken = seconds(contender, job_of(panel.op, *arguments))
+            except Absent:
+                break
+            points["sizes"].append(size)
+            points["seconds"].append(taken)
+            if taken >= LONGEST and contender.library is not None:
+                break
+        series.append(points if points["sizes"] else None)
+    return dict(about=about(), threads=threads(), series=series)
+
+
+def measure() -> dict[str, Any]:
+    """Each in a process of its own: their threads would wait for one another's cores."""
+    races = {}
+    for name in RACERS:
+        if CONTENDERS[name].missing() is None:
+            command = [sys.executable, __file__, "--race", name]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            races[CONTENDERS[name].name] = json.loads(done.stdout)
+    panels = []
+    for i, panel in enumerate(PANELS):
+        series = {name: race["series"][i] for name, race in races.items() if race["series"][i]}
         panels.append(dict(op=panel.op, along=panel.along, rest=panel.rest, series=series))
-    return dict(about=about(), threads=threads(), panels=panels)
+    abouts = {name: race["about"] for name, race in races.items()}
+    counts = {key: value for race in races.values() for key, value in race["threads"].items()}
+    return dict(about=abouts, threads=counts, panels=panels)
 
 
 def exponent(sizes: Sequence[float], times: Sequence[float]) -> float | None:
@@ -159,7 +172,8 @@ def table(results: dict[str, Any]) -> str:
             text = "" if slope is None else f"{slope:.2f}"
             lines.append([panel["op"], panel["along"], panel["rest"], name, sizes, text])
     counts = ", ".join(f"{name} {count}" for name, count in results["threads"].items())
-    return "\n".join([results["about"], f"Threads: {counts}.", "", *aligned(lines, left=5)])
+    abouts = [f"{name}: {text}" for name, text in results["about"].items()]
+    return "\n".join([*abouts, f"Threads: {counts}.", "", *aligned(lines, left=5)])
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
@@ -204,10 +218,16 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="all times")
-    parser.add_argument("--plot", type=Path, required=True, metavar="FILE", help="a PNG of them")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="all times")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of them")
     parser.add_argument("--draw", action="store_true", help="of the JSON, without measuring")
+    parser.add_argument("--race", choices=RACERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.race:
+        print(json.dumps(race(CONTENDERS[args.race])))
+        return
+    if not args.json or not args.plot:
+        parser.error("--json and --plot are needed")
     if not args.draw:
         args.json.write_text(json.dumps(measure(), indent=1), "utf-8")
     results = json.loads(args.json.read_text("utf-8"))

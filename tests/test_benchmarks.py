@@ -200,6 +200,11 @@ fn=(1)
             ("cvops::(anonymous namespace)::decode(int) [clone .isra.0]", "decode"),
             ("auto cvops::as_avx2<&cvops::iou_row, float*&>(float*&) [clone .isra.0]", "iou_row"),
             (
+                "auto cvops::as_avx2<&(unsigned long long cvops::(anonymous namespace)::best_key"
+                "<false>(cvops::Range const&)), cvops::Range&>(cvops::Range&) [clone .isra.0]",
+                "best_key",
+            ),
+            (
                 "cvops::Run::write(int)::{lambda(int)#1}::operator()(int) const",
                 "Run::write::{lambda#1}",
             ),
@@ -223,7 +228,7 @@ class TestPlots:
         pytest.importorskip("matplotlib")
         series = {"cvops native": dict(sizes=[1, 2, 4], seconds=[1, 2, 4])}
         panel = dict(op="box_nms", along="boxes", rest="spread", series=series)
-        results = dict(about="a machine", threads=dict(cvops="2"), panels=[panel])
+        results = dict(about={"cvops native": "a machine"}, threads=dict(cvops="2"), panels=[panel])
         plots.draw(results, tmp_path / "plot.png")
         assert (tmp_path / "plot.png").read_bytes()[1:4] == b"PNG"
         assert plots.table(results).splitlines()[-1].split(" | ")[-1] == "    1.00 |"
