@@ -12,6 +12,7 @@ import ctypes
 import functools
 import math
 import sys
+from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +77,7 @@ class Library:
         than an op.
         """
         if math.prod(kinds[0][0]) < _HUGE // 32:  # whatever the dtypes are
-            return tuple([np.empty(*kind) for kind in kinds])
+            return tuple(starmap(np.empty, kinds))
         sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kinds]
         if sum(sizes) < _HUGE or min(sizes) >= _HUGE:
             return tuple([self.new(*kind) for kind in kinds])

@@ -45,7 +45,8 @@ def numbers(name: str, value: Any, length: int | None = None) -> tuple[float, ..
         raise ValueError(f"{name}: expected {want}, got {value!r}")
     try:
         together = tuple(map(float, items))
-        if not math.isnan(sum(together)):
+        total = sum(together)
+        if total == total:  # NaN is not
             return together
     except (TypeError, ValueError):
         pass
