@@ -12,7 +12,6 @@ import ctypes
 import functools
 import math
 import sys
-from itertools import starmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,14 +69,12 @@ class Library:
         return np.empty(shape, dtype)
 
     def new_all(self, *kinds: tuple[tuple[int, ...], Any]) -> tuple[np.ndarray, ...]:
-        """As :meth:`new` for several results, of shapes and dtypes, the first the largest.
+        """As :meth:`new` for several results, of shapes and dtypes.
 
         They may be parts of one array, which then lives as long as any of them: from 4 MiB on NumPy
         asks the system for huge pages, and to touch small ones for the first time may take longer
         than an op.
         """
-        if math.prod(kinds[0][0]) < _HUGE // 32:  # whatever the dtypes are
-            return tuple(starmap(np.empty, kinds))
         sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kinds]
         if sum(sizes) < _HUGE or min(sizes) >= _HUGE:
             return tuple([self.new(*kind) for kind in kinds])

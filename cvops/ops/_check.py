@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import operator
+import struct
 from collections.abc import Sequence
 from typing import Any
+
+_SINGLE = struct.Struct("f")
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
@@ -23,7 +25,11 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 def single(name: str, value: Any) -> float:
     """``value`` as float32 has it: infinite if too large. NaN is refused."""
-    return ctypes.c_float(number(name, value)).value
+    x = number(name, value)
+    try:
+        return float(_SINGLE.unpack(_SINGLE.pack(x))[0])
+    except OverflowError:
+        return math.copysign(math.inf, x)
 
 
 def integer(name: str, value: Any, low: int = -(2**31), high: int = 2**31 - 1) -> int:

@@ -40,6 +40,8 @@ class _Options(NamedTuple):
 
 
 _OPTIONS = np.dtype([(name, "f4") for name in _Options._fields])
+#: Anchors of a batch up to which the results are so small that it is not worth to think about them.
+_FEW = 1 << 15
 #: In its bipartite stage a truth is given only an anchor that it overlaps by more.
 _LEAST_IOU = np.float32(1e-6)
 
@@ -267,8 +269,10 @@ def _encode(anchors: np.ndarray, truths: np.ndarray, options: _Options) -> np.nd
 def _outputs(place: Any, shape: _Shape) -> tuple[Any, ...]:
     """Room for the results."""
     images, anchors, _, _, _ = shape
-    offsets, classes = ((images, 4 * anchors), np.float32), ((images, anchors), np.float32)
-    return place.empty_all(offsets, offsets, classes)
+    offsets, classes = (images, 4 * anchors), (images, anchors)
+    if images * anchors < _FEW:
+        return tuple([place.empty(shape, np.float32) for shape in (offsets, offsets, classes)])
+    return place.empty_all((offsets, np.float32), (offsets, np.float32), (classes, np.float32))
 
 
 @_OP.body("native")
