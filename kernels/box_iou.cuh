@@ -43,13 +43,13 @@ __device__ __forceinline__ void iou_tile(float* out, const float* lhs, const flo
 #pragma unroll
       for (int n = 0; n < 4; ++n) iou[n] = box_iou_of(row, columns[n], center);
       float* to = out + i * num_rhs + begin;
-      if (kWhole) {
+      if constexpr (kWhole) {
         __stcs(reinterpret_cast<float4*>(to), make_float4(iou[0], iou[1], iou[2], iou[3]));
-        continue;
-      }
+      } else {
 #pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        if (begin + n * step < num_rhs) __stcs(to + n * step, iou[n]);
+        for (int n = 0; n < 4; ++n) {
+          if (begin + n * step < num_rhs) __stcs(to + n * step, iou[n]);
+        }
       }
     }
   }
@@ -58,7 +58,7 @@ __device__ __forceinline__ void iou_tile(float* out, const float* lhs, const flo
 }  // namespace cvops
 
 // out (M, N), lhs (M, 4), rhs (N, 4). Grid (row tiles, column tiles).
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     box_iou(float* __restrict__ out, const float* __restrict__ lhs, const float* __restrict__ rhs,
             int num_lhs, int num_rhs, int center) {
   if (num_rhs % 4 == 0) {
