@@ -42,6 +42,7 @@ class _Options(NamedTuple):
 _OPTIONS = np.dtype([(name, "f4") for name in _Options._fields])
 #: Anchors of a batch up to which the results are so small that it is not worth to think about them.
 _FEW = 1 << 15
+_VARIANCES = (0.1, 0.1, 0.2, 0.2)
 #: In its bipartite stage a truth is given only an anchor that it overlaps by more.
 _LEAST_IOU = np.float32(1e-6)
 
@@ -55,7 +56,7 @@ def multibox_target(
     negative_mining_ratio: float = -1.0,
     negative_mining_thresh: float = 0.5,
     minimum_negative_samples: int = 0,
-    variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+    variances: Sequence[float] = _VARIANCES,
     *,
     backend: str | None = None,
 ) -> tuple[Array, Array, Array]:
@@ -131,7 +132,7 @@ def multibox_target(
         _check.number("ignore_label", ignore_label),
         _check.single("negative_mining_ratio", negative_mining_ratio),
         _check.single("negative_mining_thresh", negative_mining_thresh),
-        *_check.numbers("variances", variances, 4),
+        *(_VARIANCES if variances is _VARIANCES else _check.numbers("variances", variances, 4)),
     )
     if options.mining_ratio > 0 and not options.mining_threshold > 0:
         raise ValueError(
