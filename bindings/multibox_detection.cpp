@@ -13,18 +13,8 @@ namespace {
 // As many anchors are scored by one thread at a time.
 constexpr int kTile = 1024;
 
-// As many anchors are scored side by side, as vectors, so that the best scores so far stay in
-// registers. On x86 they have AVX2's width: of wider ones the compiler makes scalars where it
-// cannot have them whole.
-constexpr int kLanes = 32;
-#ifdef __x86_64__
-constexpr int kWidth = 8;
-#else
-constexpr int kWidth = 4;
-#endif
-constexpr int kVectors = kLanes / kWidth;
-typedef float FloatVector __attribute__((vector_size(4 * kWidth)));
-typedef int IntVector __attribute__((vector_size(4 * kWidth)));
+// As many anchors are scored side by side, so that the best scores so far stay in registers.
+constexpr int kLanes = 32, kVectors = kLanes / kWidth;
 
 // The best class of each of `count` anchors, the first of equals; -1 where none is above -1. The
 // scores of the first class are at `prob`, those of the others `stride` apart.

@@ -12,18 +12,8 @@
 namespace cvops {
 namespace {
 
-// Vectors, for the channels that are pooled side by side in their lanes. On x86 they have AVX2's
-// width: of wider ones the compiler makes scalars where it cannot have them whole.
-#ifdef __x86_64__
-constexpr int kWidth = 8;
-#else
-constexpr int kWidth = 4;
-#endif
-typedef float FloatVector __attribute__((vector_size(4 * kWidth)));
-typedef int IntVector __attribute__((vector_size(4 * kWidth)));
-
-// One pixel of kVectors * kWidth channels. A roi is pooled in registers: the running maxima of so
-// many channels stay there.
+// One pixel of kVectors * kWidth channels, which are pooled side by side: their running maxima stay
+// in registers.
 template <int kVectors>
 struct Pixel {
   FloatVector of[kVectors];
@@ -289,9 +279,9 @@ void pool(const Call& call, int64 to, const Roi& roi, const Planes<kVectors>& pl
   const int height = call.op.pooled_height, width = call.op.pooled_width, bins = height * width;
   const Range* const rows = &call.rois.rows[roi.number * height];
   const Range* const columns = &call.rois.columns[roi.number * width];
-  int* const staged_argmax = reinterpret_cast<int*>(staged + kPitch * bins);
   float* const pooled = staged ? staged : call.pooled + to;
-  int* const argmax = staged ? staged_argmax : call.argmax + to;
+  int* argmax = nullptr;
+  if (kWithArgmax) argmax = staged ? (int*)(staged + kPitch * bins) : call.argmax + to;
   int i = 0, j = 0;
   for (int begin = 0; begin < bins; begin += kTile) {
     const int num = std::min(kTile, bins - begin);
@@ -312,7 +302,7 @@ void pool(const Call& call, int64 to, const Roi& roi, const Planes<kVectors>& pl
   }
   if (staged) {
     stream(call.pooled + to, staged, (int64)channels * bins);
-    if (kWithArgmax) stream(call.argmax + to, staged_argmax, (int64)channels * bins);
+    if (kWithArgmax) stream(call.argmax + to, argmax, (int64)channels * bins);
   }
 }
 

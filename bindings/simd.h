@@ -5,7 +5,20 @@
 // Of a piece of an inner loop, which is slow as a function of its own.
 #define CVOPS_INLINE inline __attribute__((always_inline))
 
+// Some loops take two small numbers, or the bytes of a colour, as one large one.
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "");
+
 namespace cvops {
+
+// Vectors, for what is to stay in registers side by side. On x86 they have AVX2's width: of wider
+// ones the compiler makes scalars where it cannot have them whole.
+#ifdef __x86_64__
+constexpr int kWidth = 8;
+#else
+constexpr int kWidth = 4;
+#endif
+typedef float FloatVector __attribute__((vector_size(4 * kWidth)));
+typedef int IntVector __attribute__((vector_size(4 * kWidth)));
 
 // In rising order. Baseline is what the compiler takes for granted: SSE2 on x86-64, NEON on ARM.
 enum class Simd { baseline, avx2, avx512 };

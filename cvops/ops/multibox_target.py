@@ -104,6 +104,8 @@ def multibox_target(
         cls_target, float32 (B, A): 1 + the truth's class for a positive, 0 for a negative,
         ``ignore_label`` for the others. In an image without truths all are ``ignore_label``.
 
+        On the CPU the three may be parts of one array, which lives as long as any of them.
+
         No gradient, in MXNet too (zeros). The exponential of the softmax, like the logarithm, may
         differ from MXNet's in its last bit, and then of two candidates whose scores are as close
         another may be taken.
