@@ -20,7 +20,7 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from harness import CONTENDERS, Absent, to_numpy
+from harness import CONTENDERS, Absent
 from limits import Floor, Limits, gpu_copying
 from report import Row, Rows, aligned, gpu_name, table, threads, versions
 
@@ -92,15 +92,9 @@ def race(request):
             absent("takes too long", name)
         with contender.settings():
             try:
-                call = contender.prepare(job)
+                call, once = contender.begin(job)
             except Absent as error:
                 absent(str(error), job.op)
-            start = contender.clock()
-            out = call()
-            contender.wait(out)
-            once = contender.clock() - start
-            contender.check(job, to_numpy(out))
-            del out
 
             def done():
                 contender.wait(call())

@@ -120,6 +120,16 @@ class Contender:
         """The function to be timed, which gives the results."""
         raise NotImplementedError
 
+    def begin(self, job: Job) -> tuple[Callable[[], Any], float]:
+        """That function, after a first call, whose results are checked, and its seconds."""
+        call = self.prepare(job)
+        start = self.clock()
+        out = call()
+        self.wait(out)
+        once = self.clock() - start
+        self.check(job, to_numpy(out))
+        return call, once
+
     def settings(self) -> contextlib.AbstractContextManager[None]:
         """What holds while it runs."""
         return contextlib.nullcontext()

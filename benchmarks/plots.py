@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from bench_box_nms import clustered, spread
-from harness import CONTENDERS, TINY_SSD, Absent, Contender, Job, job_of, to_numpy
+from harness import CONTENDERS, TINY_SSD, Absent, Contender, Job, job_of
 from report import about, aligned, threads
 
 RACERS = "native", "mxnet", "torchvision", "onnxruntime"
@@ -99,13 +99,7 @@ PANELS = (
 def seconds(contender: Contender, job: Job) -> float:
     """Of the fastest of some calls, after one whose results are checked."""
     with contender.settings():
-        call = contender.prepare(job)
-        start = contender.clock()
-        out = call()
-        contender.wait(out)
-        once = contender.clock() - start
-        contender.check(job, to_numpy(out))
-        del out
+        call, once = contender.begin(job)
         times = []
         for _ in range(max(CALLS[0], min(CALLS[1], int(SECONDS / once)))):
             start = contender.clock()
