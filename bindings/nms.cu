@@ -6,6 +6,15 @@
 #include "sort.cuh"
 
 namespace cvops::cuda {
+namespace {
+
+// Up to as many, putting the boxes in order takes longer than it saves.
+constexpr int kChunksWithoutOrder = 3;
+// What a tile is compared with is shared out until there are as many blocks: two for each
+// processor of a large GPU.
+constexpr int kBlocks = 264, kMostParts = 16;
+
+}  // namespace
 
 NmsBuffers::NmsBuffers(Workspace& workspace, int64 batch, int64 num)
     : batch((int)batch),
@@ -18,6 +27,7 @@ NmsBuffers::NmsBuffers(Workspace& workspace, int64 batch, int64 num)
   kept = workspace.take<uint64>(batch * words);
   removed = workspace.take<uint32>(batch * ceil_div(num, 32));
   mask = workspace.take<uint32>(batch * chunk * (chunk / 32));
+  mask_words = workspace.take<unsigned char>(batch * chunk * 8);
   tile_counts = workspace.take<int>(batch * tiles);
   counts = workspace.take<int>(batch);
   contest_counts = workspace.take<int>(batch);
@@ -40,9 +50,9 @@ uint64* NmsBuffers::sort(uint64* to, uint64* spare, const uint64* from, const in
   while (tile < std::min(most, kSortTile)) tile *= 2;
   launch("sort_tiles", sort_tiles, dim3(batch, (unsigned)ceil_div(most, tile)), tile / 2, 0, stream,
          to, from, counts, num, tile);
-  for (int64 run = kSortTile; run < most; run *= 2) {
-    launch("sort_merge", sort_merge, dim3(batch, (unsigned)ceil_div(most, kSortTile)),
-           kSortTile / kSortItems, 0, stream, spare, to, counts, num, run);
+  for (int64 run = kSortTile; run < most; run *= kSortWays) {
+    launch("sort_merge", sort_merge, dim3(batch, (unsigned)ceil_div(most, 256)), 256, 0, stream,
+           spare, to, counts, num, run);
     std::swap(to, spare);
   }
   return to;
@@ -56,22 +66,18 @@ void NmsBuffers::suppress(int limit, NmsRule rule, cudaStream_t stream) {
   const int most = std::min(num, limit);
   const int chunk = (int)std::min<int64>(this->chunk, 64 * ceil_div(most, 64));
   const uint64* order = nullptr;
-  if (rule.by_class) {
-    launch("nms_class_keys", nms_class_keys, dim3(batch, (unsigned)ceil_div(most, 256)), 256, 0,
-           stream, other, classes, contest_counts, num);
+  if (most > chunk * (rule.by_class ? 1 : kChunksWithoutOrder)) {
+    launch("nms_places", nms_places, dim3(batch, (unsigned)ceil_div(most, 256)), 256, 0, stream,
+           other, boxes, classes, contest_counts, num, rule.by_class);
     order = sort(keys, other, other, contest_counts, most, stream);
   }
-  const dim3 pairs(batch, (unsigned)ceil_div(chunk, 128), (unsigned)ceil_div(chunk, 64));
   for (int first = 0; first < most; first += chunk) {
-    const int left = most - first - chunk;
-    launch("nms_mask", nms_mask, pairs, 256, 0, stream, mask, boxes, areas, classes, order, removed,
-           contest_counts, num, first, chunk, rule);
-    launch("nms_settle", nms_settle, batch, std::min(chunk, 1024), 0, stream, kept, kept_before,
-           list, list_counts, order, removed, mask, contest_counts, num, first, chunk, left <= 0);
-    if (left <= 0) break;
-    launch("nms_suppress", nms_suppress, dim3(batch, (unsigned)ceil_div(left, 256)), 128, 0, stream,
-           removed, boxes, areas, classes, order, list, list_counts, contest_counts, num,
-           first + chunk, chunk, rule);
+    const int64 tiles = first ? ceil_div(most - (order ? 0 : first), kNmsTile) : 0;
+    const int64 parts = tiles ? std::clamp<int64>(kBlocks / (batch * tiles), 1, kMostParts) : 1;
+    const dim3 grid(batch, (unsigned)(nms_pair_blocks(chunk) + tiles * parts));
+    launch("nms_chunk", nms_chunk, grid, kNmsThreads, 0, stream, removed, kept, kept_before, list,
+           list_counts, mask, mask_words, boxes, areas, classes, order, contest_counts, num, first,
+           chunk, parts, rule);
   }
 }
 

@@ -49,6 +49,7 @@ namespace cuda {
 struct NmsBuffers {
   uint64 *keys, *compact, *sorted, *other, *kept;
   uint32 *removed, *mask;
+  unsigned char* mask_words;
   int *tile_counts, *counts, *contest_counts, *classes, *kept_before, *list, *list_counts;
   float *boxes, *areas;
   int batch, num, tiles, chunk;
@@ -58,8 +59,8 @@ struct NmsBuffers {
   void drop_invalid(CUstream_st* stream);
   // compact and counts -> sorted.
   void sort(CUstream_st* stream);
-  // boxes, areas, classes, removed, kept and contest_counts -> kept and kept_before. `keys` is
-  // overwritten, `limit` the most boxes that may take part.
+  // boxes, areas, classes, removed, kept and contest_counts -> kept and kept_before. `keys` and
+  // `other` are overwritten, `limit` is the most boxes that may take part.
   void suppress(int limit, NmsRule rule, CUstream_st* stream);
 
  private:

@@ -2,25 +2,33 @@
 // every later one of its class that it overlaps too much. Of each row of a batch the first
 // counts[b] boxes take part.
 //
-// Where classes count, the boxes are sorted once more, by class: those that can suppress each other
-// are then neighbours, and what lies between classes is passed over whole. The order of the classes
-// among themselves does not matter. `order` holds that sort's keys, whose indices are places among
-// the sorted boxes; it is null where all are of one class.
+// By chunks of boxes, one launch each. Some of its blocks find which boxes of the chunk would
+// suppress each other, a bit for each pair; others compare what is kept of the chunk before with
+// all boxes that are still open. The block that ends last decides the chunk at once, in rounds: a
+// box whose suppressors are all gone is kept, and one that a kept box suppresses is gone; most are
+// decided in a few rounds, and in every round the first open one is. So memory is for the bits of
+// one chunk whatever N is, only what is kept costs pairs with later boxes, and no matrix of all
+// pairs is read or written. Nothing depends on a schedule, and no block and no host waits.
 //
-// By chunks of boxes, three launches each. nms_mask finds which boxes of the chunk would suppress
-// each other, a bit for each pair. nms_settle, one block for each row of the batch, decides the
-// whole chunk at once, in rounds: a box whose suppressors are all gone is kept, and one that a kept
-// box suppresses is gone; most are decided in a few rounds, and in every round the first open one
-// is. nms_suppress compares the kept ones with every later box. So memory is for the bits of one
-// chunk whatever N is, only what is kept costs pairs with later boxes, and no matrix of all pairs
-// is read or written. Nothing depends on a schedule, and the host waits for nothing.
+// Where there are many boxes, those that a block compares with kept ones are neighbours, of one
+// class if classes count: `order` has a place for each, by class and cell, and most of what is kept
+// is passed over with one look at the block's hull. `order` may be null: then they are as they come.
 #pragma once
 #include "nms_rule.cuh"
 #include "order.cuh"
 
 namespace cvops {
 
-constexpr int kNmsChunk = 2048;  // boxes at most
+constexpr int kNmsChunk = 2048;  // boxes at most, a multiple of 256
+constexpr int kNmsTile = 256;    // boxes that a block compares with kept ones
+constexpr int kNmsThreads = 512;
+
+// The blocks that find the pairs of a chunk, for each row of the batch: each 256 boxes by 64 later
+// ones.
+CVOPS_HD int nms_pair_blocks(int chunk) {
+  int groups = (chunk + 255) / 256;
+  return 2 * groups * (groups + 1);
+}
 
 }  // namespace cvops
 
@@ -38,21 +46,32 @@ struct alignas(16) Contestant {
 // Of a box that nothing can suppress any more.
 constexpr float kNoShare = 3e38f;
 
+// Whether boxes that do not touch leave each other alone.
+__device__ __forceinline__ bool nms_needs_overlap(const NmsRule& rule) {
+  return rule.threshold > 1e-30f;
+}
+
 // iou > t means overlap > t / (1 + t) of both areas. The last factor leaves room for all roundings,
 // and what is taken off for those of numbers near 0. NaN, which every comparison lets pass, where
 // boxes that do not touch may suppress each other.
 __device__ __forceinline__ float nms_share(float area, const NmsRule& rule) {
   const float t = rule.threshold;
-  return t > 1e-30f ? t / (1 + t) * 0.9999f * area - 1e-36f : __uint_as_float(0x7fffffff);
+  return nms_needs_overlap(rule) ? t / (1 + t) * 0.9999f * area - 1e-36f
+                                 : __uint_as_float(0x7fffffff);
 }
 
-__device__ __forceinline__ Contestant contestant(const float* boxes, const float* areas,
-                                                 const int* classes, const uint64* order, int i,
-                                                 const NmsRule& rule) {
-  const int at = order ? (int)index_of(order[i]) : i;
-  const float area = areas[at];
-  return {load_box(boxes, at), area, nms_share(area, rule), rule.by_class ? classes[at] : 0};
-}
+// One row of the batch.
+struct NmsRow {
+  const float *boxes, *areas;
+  const int* classes;
+  const uint64* order;
+  int count;
+
+  __device__ __forceinline__ Contestant contestant(int i, const NmsRule& rule) const {
+    const float area = areas[i];
+    return {load_box(boxes, i), area, nms_share(area, rule), rule.by_class ? classes[i] : 0};
+  }
+};
 
 // Whether suppresses() has to be asked. What a minimum or a maximum gives for NaN makes the overlap
 // larger than it is, if anything.
@@ -68,107 +87,247 @@ __device__ __forceinline__ bool suppresses(const Contestant& kept, const Contest
          suppresses(SizedBox{kept.box, kept.area}, SizedBox{other.box, other.area}, rule);
 }
 
-}  // namespace cvops
-
-// What a sort by class goes by: keys (B, N), of which the first counts[b] count, from classes (B,
-// N). Grid (B, tiles of 256).
-extern "C" __global__ void __launch_bounds__(256)
-    nms_class_keys(unsigned long long* __restrict__ keys, const int* __restrict__ classes,
-                   const int* __restrict__ counts, int num) {
-  using namespace cvops;
-  const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
-  if (i >= counts[batch]) return;
-  const int64 at = (int64)batch * num + i;
-  keys[at] = (uint64)((uint32)classes[at] ^ 0x80000000u) << 32 | (uint32)i;
+// Others may be setting bits: if one is missed, nothing is lost but time.
+__device__ __forceinline__ bool nms_is_removed(const uint32* removed, int i) {
+  return __ldcv(removed + i / 32) >> (i % 32) & 1;
 }
 
-// mask (B, chunk / 32, chunk): bit k of mask[b, w, j] tells whether box 32 w + k of the chunk,
-// which begins at `first`, comes before box j and would suppress it. Written where box j is not
-// removed and w is not beyond its own word. boxes (B, N, 4), areas and classes (B, N), removed (B,
-// ceil(N / 32)). Grid (B, ceil(chunk / 128), ceil(chunk / 64)), 256 threads: 4 words by 64 boxes.
-extern "C" __global__ void __launch_bounds__(256)
-    nms_mask(unsigned int* __restrict__ mask, const float* __restrict__ boxes,
-             const float* __restrict__ areas, const int* __restrict__ classes,
-             const unsigned long long* __restrict__ order, const unsigned int* __restrict__ removed,
-             const int* __restrict__ counts, int num, int first, int chunk,
-             const cvops::NmsRule rule) {
-  using namespace cvops;
-  __shared__ Contestant before[128];
-  const int batch = blockIdx.x, t = threadIdx.x, count = min(counts[batch] - first, chunk);
-  const int first_before = blockIdx.y * 128, first_box = blockIdx.z * 64;
-  if (first_box >= count || first_before >= first_box + 64) return;
-  boxes += 4ll * batch * num;
-  areas += (int64)batch * num;
-  classes += (int64)batch * num;
-  if (order) order += (int64)batch * num;
-  removed += batch * ceil_div(num, 32);
-  if (t < 128 && first_before + t < count) {
-    before[t] = contestant(boxes, areas, classes, order, first + first_before + t, rule);
+// The 20 lowest bits of x, each followed by a 0.
+__device__ __forceinline__ uint64 spaced(uint32 x) {
+  uint64 y = x & 0xfffff;
+  y = (y | y << 16) & 0x0000ffff0000ffff;
+  y = (y | y << 8) & 0x00ff00ff00ff00ff;
+  y = (y | y << 4) & 0x0f0f0f0f0f0f0f0f;
+  y = (y | y << 2) & 0x3333333333333333;
+  return (y | y << 1) & 0x5555555555555555;
+}
+
+// In the order of numbers.
+__device__ __forceinline__ uint32 ascending_bits(float x) {
+  const uint32 bits = bits_of(x);
+  return bits >> 31 ? ~bits : bits | 0x80000000u;
+}
+
+constexpr int kPlaceBits = 24;  // of an index: kMostRows is less
+
+__device__ __forceinline__ int place_of(uint64 order) {
+  return (int)(order & ((1u << kPlaceBits) - 1));
+}
+
+// What a block knows of its boxes: where they all are, and their classes. It may be too large.
+struct Hull {
+  Box box;
+  int lowest, highest;  // classes
+};
+
+__device__ __forceinline__ float nms_far() { return __uint_as_float(0x7f800000); }  // infinity
+
+__device__ __forceinline__ Hull empty_hull() {
+  const float far = nms_far();
+  return {{far, far, -far, -far}, 0x7fffffff, -0x7fffffff - 1};
+}
+
+// With one box more. One with NaN may overlap anything, and so may any where boxes need not touch.
+__device__ __forceinline__ Hull hull_with(const Hull& hull, const Contestant& c,
+                                          const NmsRule& rule) {
+  const Box b = c.box;
+  const bool ordered = b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2;
+  const bool near = ordered && nms_needs_overlap(rule);
+  const float far = nms_far();
+  return {{near ? fminf(hull.box.x1, b.x1) : -far, near ? fminf(hull.box.y1, b.y1) : -far,
+           near ? fmaxf(hull.box.x2, b.x2) : far, near ? fmaxf(hull.box.y2, b.y2) : far},
+          min(hull.lowest, c.of_class),
+          max(hull.highest, c.of_class)};
+}
+
+// Whether a kept box may suppress one within the hull. Comparisons with NaN let it pass.
+__device__ __forceinline__ bool may_reach(const Contestant& kept, const Hull& hull) {
+  const Box b = kept.box;
+  return !(b.x1 > hull.box.x2 || b.x2 < hull.box.x1 || b.y1 > hull.box.y2 || b.y2 < hull.box.y1) &&
+         kept.of_class >= hull.lowest && kept.of_class <= hull.highest;
+}
+
+// The hull of all threads' hulls. `shared` has room for one of each warp.
+__device__ __forceinline__ Hull hull_of_block(Hull hull, Hull* shared) {
+  for (int d = 16; d > 0; d /= 2) {
+    hull.box.x1 = fminf(hull.box.x1, __shfl_xor_sync(~0u, hull.box.x1, d));
+    hull.box.y1 = fminf(hull.box.y1, __shfl_xor_sync(~0u, hull.box.y1, d));
+    hull.box.x2 = fmaxf(hull.box.x2, __shfl_xor_sync(~0u, hull.box.x2, d));
+    hull.box.y2 = fmaxf(hull.box.y2, __shfl_xor_sync(~0u, hull.box.y2, d));
+    hull.lowest = min(hull.lowest, __shfl_xor_sync(~0u, hull.lowest, d));
+    hull.highest = max(hull.highest, __shfl_xor_sync(~0u, hull.highest, d));
   }
+  if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = hull;
   __syncthreads();
-  const int j = first_box + t % 64, own = t / 64 * 32, word = first_before / 32 + t / 64;
-  if (j >= count || word > j / 32) return;
-  if (removed[(first + j) / 32] >> ((first + j) % 32) & 1) return;
-  const Contestant box = contestant(boxes, areas, classes, order, first + j, rule);
-  const int most = min(32, j - 32 * word);
-  unsigned bits = 0;
-  // In the order of classes the last of a word has the highest: if it is too low, all are.
-  if (most > 0 && before[own + most - 1].of_class >= box.of_class) {
+  for (int w = 0; w < (int)blockDim.x / 32; ++w) {
+    const Hull& other = shared[w];
+    hull.box = {fminf(hull.box.x1, other.box.x1), fminf(hull.box.y1, other.box.y1),
+                fmaxf(hull.box.x2, other.box.x2), fmaxf(hull.box.y2, other.box.y2)};
+    hull.lowest = min(hull.lowest, other.lowest);
+    hull.highest = max(hull.highest, other.highest);
+  }
+  return hull;
+}
+
+// What of the chunk that begins at `first` suppresses what of it. mask (chunk / 32, chunk): bit k
+// of mask[w, j] tells whether box 32 w + k of the chunk, which comes before box j, would suppress
+// it; written where it is not 0. words (chunk, 8): bit w % 8 of words[j, w / 8] tells whether it is
+// not 0. Written up to box j's own word, where box j is not removed. `index` is the block's number
+// among nms_pair_blocks().
+__device__ __forceinline__ void nms_find_pairs(uint32* mask, unsigned char* words,
+                                               const NmsRow& row, const uint32* removed, int first,
+                                               int chunk, int index, const NmsRule& rule) {
+  __shared__ Contestant before[256];
+  __shared__ int4 classes[64];
+  __shared__ uint32 found[64];
+  int column = 0;  // of 256 boxes
+  while (index >= 2 * (column + 1) * (column + 2)) ++column;
+  index -= 2 * column * (column + 1);
+  const int t = threadIdx.x, group = index / 4;
+  const int first_box = 256 * column + 64 * (index % 4), first_before = 256 * group;
+  const int count = min(row.count - first, chunk);
+  if (first_box >= count) return;
+  if (t < 256 && first_before + t < count) {
+    before[t] = row.contestant(first + first_before + t, rule);
+    reinterpret_cast<int*>(classes)[t] = before[t].of_class;
+  }
+  if (t < 64) found[t] = 0;
+  __syncthreads();
+  const int j = first_box + t % 64, own = t / 64 * 32, word = 8 * group + t / 64;
+  const int most = min(32, j - 32 * word);  // boxes of the word that come before box j
+  const bool takes_part =
+      j < count && most > 0 && !nms_is_removed(removed, first + j);
+  if (takes_part) {
+    const Contestant box = row.contestant(first + j, rule);
+    uint32 bits = 0;
+    if (rule.by_class) {
+      uint32 same = 0;
+#pragma unroll
+      for (int k = 0; k < 8; ++k) {
+        const int4 four = classes[own / 4 + k];
+        same |= ((uint32)(four.x == box.of_class) | (uint32)(four.y == box.of_class) << 1 |
+                 (uint32)(four.z == box.of_class) << 2 | (uint32)(four.w == box.of_class) << 3)
+                << 4 * k;
+      }
+      same &= ~0u >> (32 - most);
+      for (; same; same &= same - 1) {
+        const int k = __ffs(same) - 1;
+        const Contestant& other = before[own + k];
+        if (may_suppress(other, box) && suppresses(other, box, rule)) bits |= 1u << k;
+      }
+    } else {
 #pragma unroll 4
-    for (int k = 0; k < most; ++k) {
-      const Contestant& other = before[own + k];
-      if (may_suppress(other, box) && suppresses(other, box, rule)) bits |= 1u << k;
+      for (int k = 0; k < most; ++k) {
+        const Contestant& other = before[own + k];
+        if (may_suppress(other, box) && suppresses(other, box, rule)) bits |= 1u << k;
+      }
+    }
+    if (bits) {
+      mask[word * chunk + j] = bits;
+      atomicOr(&found[t % 64], 1u << (t / 64));
     }
   }
-  mask[((int64)batch * (chunk / 32) + word) * chunk + j] = bits;
+  __syncthreads();
+  if (t < 64 && first_box + t < count) words[8 * (first_box + t) + group] = found[t];
 }
 
-// Decides the chunk that begins at `first`. kept (B, ceil(N / 64)): a bit for each sorted box that
-// is kept, all 0 before the first chunk; list (B, chunk) and list_counts (B): those of the chunk,
-// in their order. After the `last` chunk, kept_before (B, ceil(N / 64) + 1): how many are kept
-// before each word, and at its end in all. Grid (B), min(chunk, 1024) threads.
-extern "C" __global__ void __launch_bounds__(1024)
-    nms_settle(unsigned long long* __restrict__ kept, int* __restrict__ kept_before,
-               int* __restrict__ list, int* __restrict__ list_counts,
-               const unsigned long long* __restrict__ order,
-               const unsigned int* __restrict__ removed, const unsigned int* __restrict__ mask,
-               const int* __restrict__ counts, int num, int first, int chunk, int last) {
-  using namespace cvops;
-  constexpr int kWords = kNmsChunk / 32, kMine = kNmsChunk / 1024;  // of a thread, at most
-  __shared__ unsigned open[kWords], taken[kWords];
-  __shared__ int taken_before[kWords];
-  const int batch = blockIdx.x, t = threadIdx.x, threads = blockDim.x, lane = t % 32;
-  const int count = min(counts[batch] - first, chunk), words = (int)ceil_div(num, 64);
-  kept += (int64)batch * words;
-  kept_before += (int64)batch * (words + 1);
-  if (order) order += (int64)batch * num;
-  removed += batch * ceil_div(num, 32);
-  mask += (int64)batch * (chunk / 32) * chunk;
-  for (int w = t; w < kWords; w += threads) {
+// Compares every `parts`-th box of `list`, which holds num_kept boxes, with the boxes from `first`
+// on that are in a tile, and sets the bits in `removed` of those that are suppressed.
+__device__ __forceinline__ void nms_suppress(uint32* removed, const NmsRow& row, const int* list,
+                                             int num_kept, int first, int tile, int part, int parts,
+                                             const NmsRule& rule) {
+  __shared__ Contestant kept[kNmsThreads];
+  __shared__ Hull hulls[kNmsThreads / 32];
+  __shared__ int num_near;
+  // Two threads for each box, which share out the kept ones.
+  const int t = threadIdx.x, half = t / kNmsTile;
+  const int i = tile * kNmsTile + t % kNmsTile + (row.order ? 0 : first);
+  if (tile * kNmsTile + (row.order ? 0 : first) >= row.count) return;
+  const int j = i < row.count ? row.order ? place_of(row.order[i]) : i : 0;
+  const bool is_open = i < row.count && j >= first && !nms_is_removed(removed, j);
+  Contestant mine = {};
+  Hull hull = empty_hull();
+  if (is_open) {
+    mine = row.contestant(j, rule);
+    hull = hull_with(hull, mine, rule);
+  } else {
+    mine.share = kNoShare;
+  }
+  hull = hull_of_block(hull, hulls);
+  bool lives = is_open;
+  const int each = (int)ceil_div(num_kept, parts), end = min(num_kept, (part + 1) * each);
+  for (int begin = part * each; begin < end; begin += kNmsThreads) {
+    if (!__syncthreads_or(lives)) break;
+    if (t == 0) num_near = 0;
+    __syncthreads();
+    Contestant box = {};
+    bool is_near = begin + t < end;
+    if (is_near) {
+      box = row.contestant(list[begin + t], rule);
+      is_near = may_reach(box, hull);
+    }
+    const uint32 near = __ballot_sync(~0u, is_near);
+    int at = 0;
+    if (t % 32 == 0 && near) at = atomicAdd(&num_near, __popc(near));
+    at = __shfl_sync(~0u, at, 0) + __popc(near & ((1u << (t % 32)) - 1));
+    if (is_near) kept[at] = box;
+    __syncthreads();
+    const int num = num_near;
+#pragma unroll 2
+    for (int n = half; n < num; n += 2) {
+      if (!may_suppress(kept[n], mine) || !lives || !suppresses(kept[n], mine, rule)) continue;
+      lives = false;
+      mine.share = kNoShare;
+    }
+  }
+  if (is_open && !lives) atomicOr(&removed[j / 32], 1u << (j % 32));
+}
+
+// Decides the chunk that begins at `first`; one block.
+__device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* list,
+                                           int* list_count, const uint32* removed,
+                                           const uint32* mask, const unsigned char* words,
+                                           int count, int num, int first, int chunk) {
+  constexpr int kWords = kNmsChunk / 32, kWarps = kNmsThreads / 32, kMine = kWords / kWarps;
+  __shared__ uint32 open[kWords], taken[kWords];
+  __shared__ int taken_before[kWords + 1];
+  const int t = threadIdx.x, lane = t % 32, warp = t / 32;
+  count = min(count - first, chunk);
+  // What other blocks have written in this launch is not in the cache of this one's processor.
+  for (int w = t; w < kWords; w += kNmsThreads) {
     const int here = 32 * w < count ? min(32, count - 32 * w) : 0;
-    open[w] = here ? ~removed[first / 32 + w] & ~0u >> (32 - here) : 0;
+    open[w] = here ? ~__ldcg(removed + first / 32 + w) & ~0u >> (32 - here) : 0;
     taken[w] = 0;
   }
+  uint64 left[kMine];  // words that may hold suppressors which are not gone
+#pragma unroll
+  for (int i = 0; i < kMine; ++i) {
+    const int j = 32 * (warp + kWarps * i) + lane;
+    left[i] = 0;
+    if (j < count) {
+      left[i] = __ldcg(reinterpret_cast<const uint64*>(words) + j) & ~0ull >> (56 - j / 256 * 8);
+    }
+  }
   __syncthreads();
-  int from[kMine] = {};  // the words before it hold nothing open that would suppress the box
   bool waits = true;
   while (__syncthreads_or(waits)) {
     bool is_gone[kMine], is_kept[kMine];
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
-      const int j = t + threads * i;
+      const int word = warp + kWarps * i, j = 32 * word + lane;
       is_gone[i] = false;
-      is_kept[i] = open[j / 32] >> lane & 1;
-      if (!is_kept[i]) continue;
-      for (int w = from[i]; w <= j / 32; ++w) {
-        const unsigned suppressors = mask[w * chunk + j];
+      is_kept[i] = open[word] >> lane & 1;
+      for (uint64 rest = is_kept[i] || is_gone[i] ? left[i] : 0; rest; rest &= rest - 1) {
+        const int w = __ffsll(rest) - 1;
+        const uint32 suppressors = __ldcg(mask + w * chunk + j);
         if (suppressors & taken[w]) {
           is_gone[i] = true;
           break;
         }
-        if (is_kept[i] && suppressors & open[w]) {
+        if (suppressors & open[w]) {
           is_kept[i] = false;
-          from[i] = w;
+        } else {
+          left[i] &= ~(1ull << w);
         }
       }
       is_kept[i] = is_kept[i] && !is_gone[i];
@@ -177,114 +336,123 @@ extern "C" __global__ void __launch_bounds__(1024)
     waits = false;
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
-      const int w = (t + threads * i) / 32;
-      const unsigned now_kept = __ballot_sync(~0u, is_kept[i]);
-      const unsigned now_gone = __ballot_sync(~0u, is_gone[i]);
-      const unsigned left = open[w] & ~(now_kept | now_gone);
+      const int word = warp + kWarps * i;
+      const uint32 now_kept = __ballot_sync(~0u, is_kept[i]);
+      const uint32 now_gone = __ballot_sync(~0u, is_gone[i]);
+      const uint32 still = open[word] & ~(now_kept | now_gone);
       __syncwarp();
       if (lane == 0) {
-        open[w] = left;
-        taken[w] |= now_kept;
+        open[word] = still;
+        taken[word] |= now_kept;
       }
-      waits = waits || left;
+      waits = waits || still;
     }
   }
-  if (t < chunk / 32) {
-    int before = 0;
-    for (int w = 0; w < t; ++w) before += __popc(taken[w]);
-    taken_before[t] = before;
-    if (t == chunk / 32 - 1) list_counts[batch] = before + __popc(taken[t]);
-  }
-  if (!order && t < chunk / 64 && first / 64 + t < words) {
-    kept[first / 64 + t] = (uint64)taken[2 * t + 1] << 32 | taken[2 * t];
+  if (warp == 0) {
+    int sum = 0;
+    for (int w = lane; w < kWords; w += 32) {
+      const int own = __popc(taken[w]);
+      int up_to = own;
+      for (int d = 1; d < 32; d *= 2) {
+        const int other = __shfl_up_sync(~0u, up_to, d);
+        if (lane >= d) up_to += other;
+      }
+      taken_before[w] = sum + up_to - own;
+      sum += __shfl_sync(~0u, up_to, 31);
+    }
+    if (lane == 0) taken_before[kWords] = sum;
   }
   __syncthreads();
-#pragma unroll
-  for (int i = 0; i < kMine; ++i) {
-    const int j = t + threads * i;
-    if (!(taken[j / 32] >> lane & 1)) continue;
-    const int rank = taken_before[j / 32] + __popc(taken[j / 32] & ((1u << lane) - 1));
-    list[(int64)batch * chunk + rank] = first + j;
-    if (order) {
-      const int at = (int)index_of(order[first + j]);
-      atomicOr(&kept[at / 64], 1ull << (at % 64));
+  const int begin = first / 64, end = (int)ceil_div(num, 64), total = taken_before[kWords];
+  const int before = first ? kept_before[begin] : 0;
+  __syncthreads();  // all have read
+  for (int w = t; w <= chunk / 64 && begin + w < end; w += kNmsThreads) {
+    kept_before[begin + w] = before + taken_before[2 * w];
+    if (w < chunk / 64) {
+      atomicExch(&kept[begin + w], (uint64)taken[2 * w + 1] << 32 | taken[2 * w]);
     }
   }
-  if (!last) return;
-  __syncthreads();
-  // Each warp has a part of the words, and sums it twice: for those after it, and its own places.
-  const int part = (int)ceil_div(words, threads / 32), begin = min(t / 32 * part, words);
-  const int end = min(begin + part, words);
-  int before = 0;
-  for (int w = lane; w < begin; w += 32) before += __popcll(kept[w]);
-  for (int d = 16; d > 0; d /= 2) before += __shfl_xor_sync(~0u, before, d);
-  for (int w = begin; w < end; w += 32) {
-    const int own = w + lane < end ? __popcll(kept[w + lane]) : 0;
-    int sum = own;
-    for (int d = 1; d < 32; d *= 2) {
-      const int other = __shfl_up_sync(~0u, sum, d);
-      if (lane >= d) sum += other;
-    }
-    if (w + lane < end) kept_before[w + lane] = before + sum - own;
-    before += __shfl_sync(~0u, sum, 31);
+  if (t == 0) {
+    kept_before[end] = before + total;
+    *list_count = total;
   }
-  if (t == threads - 1) kept_before[words] = before;
+  for (int word = warp; word < kWords; word += kWarps) {
+    if (taken[word] >> lane & 1) {
+      list[taken_before[word] + __popc(taken[word] & ((1u << lane) - 1))] =
+          first + 32 * word + lane;
+    }
+  }
 }
 
-// Compares what is kept of the chunk before `first` with the boxes from there on. removed (B,
-// ceil(N / 32)): a bit for each that is suppressed. Grid (B, tiles of 256), 128 threads, two boxes
-// each.
-extern "C" __global__ void __launch_bounds__(128)
-    nms_suppress(unsigned int* __restrict__ removed, const float* __restrict__ boxes,
-                 const float* __restrict__ areas, const int* __restrict__ classes,
-                 const unsigned long long* __restrict__ order, const int* __restrict__ list,
-                 const int* __restrict__ list_counts, const int* __restrict__ counts, int num,
-                 int first, int chunk, const cvops::NmsRule rule) {
+}  // namespace cvops
+
+// What the boxes are put in order by: keys (B, N), of which the first counts[b] count: the class,
+// if classes count, and the cell of the centre in a grid that is twice as fine where coordinates
+// are half as large, neighbouring cells near each other; and the place. boxes (B, N, 4), classes
+// (B, N). Grid (B, tiles of 256).
+extern "C" __global__ void __launch_bounds__(256)
+    nms_places(unsigned long long* __restrict__ keys, const float* __restrict__ boxes,
+               const int* __restrict__ classes, const int* __restrict__ counts, int num,
+               int by_class) {
   using namespace cvops;
-  __shared__ Contestant kept[128];
-  const int batch = blockIdx.x, t = threadIdx.x, count = counts[batch];
-  const int begin = first + blockIdx.y * 256, num_kept = list_counts[batch];
-  if (begin >= count) return;
-  boxes += 4ll * batch * num;
-  areas += (int64)batch * num;
-  classes += (int64)batch * num;
-  if (order) order += (int64)batch * num;
+  const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
+  if (i >= counts[batch]) return;
+  const int64 at = (int64)batch * num + i;
+  const Box b = load_box(boxes, at);
+  const uint32 x = ascending_bits(b.x1 + b.x2) >> 12, y = ascending_bits(b.y1 + b.y2) >> 12;
+  uint64 cell = spaced(x) << 1 | spaced(y);  // 40 bits
+  if (by_class) cell = (uint64)(classes[at] & 0xfff) << 28 | cell >> 12;
+  keys[at] = cell << kPlaceBits | i;
+}
+
+// One chunk of the contest, which begins at `first`. boxes (B, N, 4), areas and classes (B, N), the
+// best first; order (B, N), from nms_places, or null; counts (B).
+//
+// removed (B, ceil(N / 32)): a bit for each box that is suppressed, all 0 before the first chunk;
+// what a chunk leaves out of its own boxes stays 0. kept (B, ceil(N / 64)): a bit for each that is
+// kept, all 0 before; until a chunk is decided, the first of its words counts the blocks that are
+// through. kept_before (B, ceil(N / 64) + 1): how many are kept before each word, as far as boxes
+// take part, and at its end in all. list (B, chunk) and list_counts (B): those of the chunk, in
+// their order; mask (B, chunk / 32, chunk) and words (B, chunk, 8): see nms_find_pairs.
+//
+// Grid (B, blocks): nms_pair_blocks(chunk), and `parts` for each tile of kNmsTile boxes, in the
+// first chunk none: of all boxes, or without an order of those from `first` on. kNmsThreads
+// threads.
+extern "C" __global__ void __launch_bounds__(512)
+    nms_chunk(unsigned int* __restrict__ removed, unsigned long long* __restrict__ kept,
+              int* __restrict__ kept_before, int* __restrict__ list, int* __restrict__ list_counts,
+              unsigned int* __restrict__ mask, unsigned char* __restrict__ words,
+              const float* __restrict__ boxes, const float* __restrict__ areas,
+              const int* __restrict__ classes, const unsigned long long* __restrict__ order,
+              const int* __restrict__ counts, int num, int first, int chunk, int parts,
+              const cvops::NmsRule rule) {
+  using namespace cvops;
+  __shared__ bool is_last;
+  const int batch = blockIdx.x;
+  const int64 at = (int64)batch * num;
+  const NmsRow row = {boxes + 4 * at, areas + at, classes + at, order ? order + at : nullptr,
+                      counts[batch]};
+  if (first > 0 && first >= row.count) return;
   removed += batch * ceil_div(num, 32);
+  kept += batch * ceil_div(num, 64);
+  kept_before += batch * (ceil_div(num, 64) + 1);
   list += (int64)batch * chunk;
-  Contestant mine[2] = {};
-  bool lives[2];
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int j = begin + 128 * i + t;
-    lives[i] = j < count && !(removed[j / 32] >> (j % 32) & 1);
-    if (lives[i]) mine[i] = contestant(boxes, areas, classes, order, j, rule);
-    if (!lives[i]) mine[i].share = kNoShare;
+  mask += (int64)batch * (chunk / 32) * chunk;
+  words += (int64)batch * chunk * 8;
+  const int index = blockIdx.y, pairs = nms_pair_blocks(chunk);
+  if (index < pairs) {
+    nms_find_pairs(mask, words, row, removed, first, chunk, index, rule);
+  } else {
+    nms_suppress(removed, row, list, list_counts[batch], first, (index - pairs) / parts,
+                 (index - pairs) % parts, parts, rule);
   }
-  int lowest = 0;  // class here, if the boxes are in the order of classes
-  if (order) lowest = classes[index_of(order[begin])];
-  for (int k = 0; k < num_kept; k += 128) {
-    if (!__syncthreads_or(lives[0] || lives[1])) break;
-    const int here = min(128, num_kept - k);
-    if (t < here) kept[t] = contestant(boxes, areas, classes, order, list[k + t], rule);
-    __syncthreads();
-    if (order && kept[here - 1].of_class < lowest) continue;
-#pragma unroll 2
-    for (int n = 0; n < here; ++n) {
-      const Contestant& box = kept[n];
-      if (!may_suppress(box, mine[0]) && !may_suppress(box, mine[1])) continue;
-#pragma unroll
-      for (int i = 0; i < 2; ++i) {
-        if (!lives[i] || !suppresses(box, mine[i], rule)) continue;
-        lives[i] = false;
-        mine[i].share = kNoShare;
-      }
-    }
-  }
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const int j = begin + 128 * i + t;
-    const unsigned gone = __ballot_sync(~0u, !lives[i]);
-    if (j % 32 == 0 && j < count) removed[j / 32] = gone;
-  }
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) is_last = atomicAdd(&kept[first / 64], 1ull) == gridDim.y - 1;
+  __syncthreads();
+  if (!is_last) return;
+  __threadfence();
+  nms_settle(kept, kept_before, list, list_counts + batch, removed, mask, words, row.count, num,
+             first, chunk);
 }
 #endif

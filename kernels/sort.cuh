@@ -1,10 +1,11 @@
 // Sorts the keys of order.cuh, each row of a batch by itself, what has no key left out.
 //
-// A merge sort: every block sorts a tile in shared memory, then each pass merges pairs of runs,
-// each block making one tile of the result. Of N keys it takes 1 + log2(N / 2048) launches, whose
-// number depends on N alone; how many keys count is read on the device, and blocks beyond it end at
-// once. A radix sort would read the keys fewer times, but with three launches a digit, or with
-// blocks that wait for one another; here the launches set the pace.
+// Every block sorts a tile in shared memory; then each pass merges sixteen runs to one: a key's
+// place is the number of lower keys in all of them, which it finds by as many binary searches at
+// once. So 2048 keys take one launch, 32768 two and 524288 three; the number depends on N alone.
+// How many keys count is read on the device, and blocks beyond it end at once. A radix sort would
+// read the keys fewer times, but with three launches a digit, or with blocks that wait for one
+// another; here the launches set the pace.
 #pragma once
 #include "order.cuh"
 
@@ -12,22 +13,7 @@
 namespace cvops {
 
 constexpr int kSortTile = 2048;
-constexpr int kSortItems = 8;  // of a thread when merging
-
-// The number of a's first elements among the first `rank` of a and b merged.
-__device__ __forceinline__ int merge_split(const uint64* a, int num_a, const uint64* b, int num_b,
-                                           int rank) {
-  int low = rank > num_b ? rank - num_b : 0, high = rank < num_a ? rank : num_a;
-  while (low < high) {
-    int middle = (low + high) / 2;
-    if (a[middle] <= b[rank - 1 - middle]) {
-      low = middle + 1;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
+constexpr int kSortWays = 16;  // runs that a pass makes one of
 
 }  // namespace cvops
 
@@ -84,46 +70,32 @@ extern "C" __global__ void __launch_bounds__(1024)
   for (int i = t; i < tile && first + i < count; i += blockDim.x) out[i] = sorted[i];
 }
 
-// out (B, N): pairs of neighbouring sorted runs of `run` keys merged; run is a multiple of
-// kSortTile. Grid (B, tiles of kSortTile), kSortTile / kSortItems threads.
+// out (B, N): of every kSortWays neighbouring sorted runs of `run` keys one; run is a power of two.
+// Grid (B, tiles of 256).
 extern "C" __global__ void __launch_bounds__(256)
     sort_merge(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int run) {
   using namespace cvops;
-  __shared__ uint64 tile[kSortTile];
-  __shared__ int splits[2];
-  const int batch = blockIdx.x, t = threadIdx.x, count = counts[batch];
-  const int first = blockIdx.y * kSortTile;
-  if (first >= count) return;
-  keys += (int64)batch * num;
-  out += (int64)batch * num;
-  // Runs a and b, and the ranks among both that this block makes.
-  const int begin = (int)(first / (2ll * run) * (2ll * run));
-  const uint64 *a = keys + begin, *b = a + run;
-  const int num_a = min(run, count - begin), num_b = max(0, min(run, count - begin - run));
-  const int rank = first - begin, size = min(kSortTile, num_a + num_b - rank);
-  if (t < 2) splits[t] = merge_split(a, num_a, b, num_b, rank + t * size);
-  __syncthreads();
-  const int begin_a = splits[0], size_a = splits[1] - begin_a, begin_b = rank - begin_a;
-  for (int i = t; i < size; i += blockDim.x) {
-    tile[i] = i < size_a ? a[begin_a + i] : b[begin_b + i - size_a];
-  }
-  __syncthreads();
-  uint64 merged[kSortItems];
-  const int mine = min(t * kSortItems, size);
-  int i = merge_split(tile, size_a, tile + size_a, size - size_a, mine), j = size_a + mine - i;
+  const int i = blockIdx.y * blockDim.x + threadIdx.x, count = counts[blockIdx.x];
+  if (i >= count) return;
+  keys += (int64)blockIdx.x * num;
+  out += (int64)blockIdx.x * num;
+  const uint64 key = keys[i];
+  const int own = i / run, begin = own / kSortWays * kSortWays * run;
+  const int left = count - begin;  // in the runs that are merged with this one
+  int lower[kSortWays] = {};       // of each run, as far as is known
+  for (int step = run; step > 0; step /= 2) {
 #pragma unroll
-  for (int k = 0; k < kSortItems; ++k) {
-    bool take_a = j >= size || (i < size_a && tile[i] <= tile[j]);
-    merged[k] = mine + k < size ? tile[take_a ? i : j] : kNoKey;
-    take_a ? ++i : ++j;
+    for (int w = 0; w < kSortWays; ++w) {
+      const int next = lower[w] + step;
+      if (next <= min(run, left - w * run) && keys[begin + w * run + next - 1] < key) {
+        lower[w] = next;
+      }
+    }
   }
-  __syncthreads();
+  int to = begin;
 #pragma unroll
-  for (int k = 0; k < kSortItems; ++k) {
-    if (mine + k < size) tile[mine + k] = merged[k];
-  }
-  __syncthreads();
-  for (int k = t; k < size; k += blockDim.x) out[first + k] = tile[k];
+  for (int w = 0; w < kSortWays; ++w) to += lower[w];
+  out[to] = key;
 }
 #endif

@@ -161,13 +161,53 @@ def test_more_than_a_tile_of_the_sort(run, num):
     np.testing.assert_array_equal(out, expected)
 
 
-def test_several_chunks(run, monkeypatch):
+@pytest.mark.parametrize("size", [1, 40], ids=["dense", "sparse"])
+def test_several_chunks(run, monkeypatch, size):
     from cvops.ops import _nms
 
     monkeypatch.setattr(_nms, "_CHUNK", 64)
     data = rows(np.random.default_rng(5), 3, 400, ties=True)
-    for options in ({}, {"id_index": 0}, {"id_index": 0, "topk": 200}):
+    data[..., 2:] *= size
+    for options in (
+        {},
+        {"topk": 150},  # boxes are not put in order for so few chunks
+        {"id_index": 0},
+        {"id_index": 0, "topk": 200},
+        {"overlap_thresh": 0},
+        {"overlap_thresh": -1, "id_index": 0},  # touching or not
+        {"in_format": "center"},
+    ):
         expected = box_nms(data, **options, backend="numpy")
+        np.testing.assert_array_equal(run(box_nms, data, **options), expected)
+
+
+def test_several_chunks_of_odd_boxes(run, monkeypatch):
+    """Of NaN, infinite, inverted, empty and negative ones."""
+    from cvops.ops import _nms
+
+    monkeypatch.setattr(_nms, "_CHUNK", 64)
+    rng = np.random.default_rng(11)
+    data = rows(rng, 600)
+    data[:, 2:] *= rng.choice([-20, 1, 20, 1e-30, 1e30], (600, 1))
+    odd = rng.random((600, 4)) < 0.05
+    data[:, 2:][odd] = rng.choice([np.nan, np.inf, -np.inf, 0], odd.sum())
+    data[:, 2:] = np.where(rng.random((600, 1)) < 0.1, data[:, [4, 5, 2, 3]], data[:, 2:])
+    for options in ({}, {"id_index": 0}, {"overlap_thresh": 1e-3}, {"in_format": "center"}):
+        expected = box_nms(data, **options, backend="native")
+        np.testing.assert_array_equal(run(box_nms, data, **options), expected)
+
+
+def test_many_boxes(run, request):
+    """Which the kernels put in order of their places, and sort in two passes."""
+    if "numpy" in request.node.name:
+        pytest.skip("takes long")
+    data = rows(np.random.default_rng(12), 35000)
+    data[:, 4:] -= data[:, 2:4]
+    data[:, 2:4] *= 60
+    data[:, 4:] += data[:, 2:4]
+    for options in ({}, {"id_index": 0}):
+        expected = box_nms(data, **options, backend="native")
+        assert (expected[:, 1] > 0).sum() > 7000
         np.testing.assert_array_equal(run(box_nms, data, **options), expected)
 
 

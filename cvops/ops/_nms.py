@@ -9,10 +9,14 @@ import numpy as np
 from cvops._arrays import Buffer
 from cvops._gpu import Gpu
 
-#: ``kCompactTile``, ``kSortTile`` and ``kNmsChunk`` of the kernels.
+#: ``kCompactTile``, ``kSortTile``, ``kSortWays``, ``kNmsChunk``, ``kNmsTile`` and ``kNmsThreads`` of
+#: the kernels.
 TILE = 256
-_SORT_TILE = 2048
-_CHUNK = 2048
+_SORT_TILE, _SORT_WAYS = 2048, 16
+_CHUNK, _CHUNK_TILE, _CHUNK_THREADS = 2048, 256, 512
+#: As in ``bindings/nms.cu``.
+_CHUNKS_WITHOUT_ORDER = 3
+_BLOCKS, _MOST_PARTS = 264, 16
 
 #: The rows of a batch item that an op takes at most: a grid has at most 65535 tiles on its y axis.
 MOST_ROWS = 65535 * TILE
@@ -38,10 +42,10 @@ def sort(gpu: Gpu, keys: Buffer, counts: Buffer, most: int) -> Buffer:
     run = _SORT_TILE
     other = gpu.empty(keys.shape, np.uint64) if run < most else out
     while run < most:
-        grid = batch, -(-most // _SORT_TILE)
+        grid = batch, -(-most // 256)
         gpu.launch("sort", "sort_merge", grid, (256,), other, out, counts, num, run)
         out, other = other, out
-        run *= 2
+        run *= _SORT_WAYS
     return out
 
 
@@ -74,35 +78,37 @@ class Contest(NamedTuple):
         """
         batch, num = self.areas.shape
         most = min(num, limit)
-        order = self._order(gpu, most) if rule["by_class"] else None
-        boxes = self.boxes, self.areas, self.classes, order
         chunk = min(_CHUNK, -(-most // 64) * 64)
-        threads = min(chunk, 1024)
-        mask = gpu.empty((batch, chunk // 32, chunk), np.uint32)
-        pairs = batch, -(-chunk // 128), chunk // 64
+        by_class = bool(rule["by_class"])
+        order = None
+        if most > chunk * (1 if by_class else _CHUNKS_WITHOUT_ORDER):
+            order = self._order(gpu, most, by_class)
         kept_before = gpu.empty((batch, -(-num // 64) + 1), np.int32)
         found = gpu.empty((batch, chunk), np.int32), gpu.empty((batch,), np.int32)
+        mask = gpu.empty((batch, chunk // 32, chunk), np.uint32)
+        words = gpu.empty((batch, chunk, 8), np.uint8)
         for first in range(0, most, chunk):
-            left = most - first - chunk
+            tiles = -(-(most if order else most - first) // _CHUNK_TILE) if first else 0
+            parts = min(max(1, _BLOCKS // (batch * tiles)), _MOST_PARTS) if tiles else 1
+            grid = batch, _pair_blocks(chunk) + tiles * parts
             gpu.launch(
-                *("nms", "nms_mask", pairs, (256,), mask, *boxes, self.removed, self.counts),
-                *(num, first, chunk, rule),
-            )
-            gpu.launch(
-                *("nms", "nms_settle", (batch,), (threads,), self.kept, kept_before, *found, order),
-                *(self.removed, mask, self.counts, num, first, chunk, left <= 0),
-            )
-            gpu.launch(
-                *("nms", "nms_suppress", (batch, max(0, -(-left // 256))), (128,), self.removed),
-                *(*boxes, *found, self.counts, num, first + chunk, chunk, rule),
+                *("nms", "nms_chunk", grid, (_CHUNK_THREADS,), self.removed, self.kept),
+                *(kept_before, *found, mask, words, self.boxes, self.areas, self.classes, order),
+                *(self.counts, num, first, chunk, parts, rule),
             )
         return kept_before
 
-    def _order(self, gpu: Gpu, most: int) -> Buffer:
-        """The keys of the boxes in the order of their classes."""
+    def _order(self, gpu: Gpu, most: int, by_class: bool) -> Buffer:
+        """Keys whose places put boxes beside those of their class, if that counts, and near by."""
         batch, num = self.areas.shape
         keys = gpu.empty((batch, num), np.uint64)
         grid = batch, -(-most // 256)
-        args = keys, self.classes, self.counts, num
-        gpu.launch("nms", "nms_class_keys", grid, (256,), *args)
+        args = keys, self.boxes, self.classes, self.counts, num, by_class
+        gpu.launch("nms", "nms_places", grid, (256,), *args)
         return sort(gpu, keys, self.counts, most)
+
+
+def _pair_blocks(chunk: int) -> int:
+    """``nms_pair_blocks`` of the kernels."""
+    groups = -(-chunk // 256)
+    return 2 * groups * (groups + 1)

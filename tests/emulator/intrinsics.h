@@ -98,6 +98,14 @@ EMULATOR_STORE(__stcs)
 #undef EMULATOR_LOAD
 #undef EMULATOR_STORE
 
+// Reads anew what another thread may be writing by an atomic function.
+template <typename T>
+T __ldcv(const T* address) {
+  T value;
+  __atomic_load(address, &value, __ATOMIC_RELAXED);
+  return value;
+}
+
 namespace emulator {
 
 // The type of CUDA's min and max: that of a + b. nvcc finds an integer with a float ambiguous.
