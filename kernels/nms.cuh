@@ -43,9 +43,6 @@ struct alignas(16) Contestant {
   int of_class;
 };
 
-// Of a box that nothing can suppress any more.
-constexpr float kNoShare = 3e38f;
-
 // Whether boxes that do not touch leave each other alone.
 __device__ __forceinline__ bool nms_needs_overlap(const NmsRule& rule) {
   return rule.threshold > 1e-30f;
@@ -79,6 +76,15 @@ __device__ __forceinline__ bool may_suppress(const Contestant& kept, const Conte
   const float width = fminf(kept.box.x2, other.box.x2) - fmaxf(kept.box.x1, other.box.x1);
   const float height = fminf(kept.box.y2, other.box.y2) - fmaxf(kept.box.y1, other.box.y1);
   return !(width * fmaxf(height, 0.0f) < kept.share + other.share);
+}
+
+// The same of four kept boxes, kStep places from each other, with one branch.
+template <int kStep>
+__device__ __forceinline__ bool any_may_suppress(const Contestant* kept, const Contestant& other) {
+  bool any = false;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) any |= may_suppress(kept[kStep * k], other);
+  return any;
 }
 
 __device__ __forceinline__ bool suppresses(const Contestant& kept, const Contestant& other,
@@ -147,8 +153,9 @@ __device__ __forceinline__ bool may_reach(const Contestant& kept, const Hull& hu
          kept.of_class >= hull.lowest && kept.of_class <= hull.highest;
 }
 
-// The hull of all threads' hulls. `shared` has room for one of each warp.
-__device__ __forceinline__ Hull hull_of_block(Hull hull, Hull* shared) {
+// The hull of the hulls of the first kNmsTile threads, for all. `shared` has room for one of each
+// warp.
+__device__ __forceinline__ Hull hull_of_tile(Hull hull, Hull* shared) {
   for (int d = 16; d > 0; d /= 2) {
     hull.box.x1 = fminf(hull.box.x1, __shfl_xor_sync(~0u, hull.box.x1, d));
     hull.box.y1 = fminf(hull.box.y1, __shfl_xor_sync(~0u, hull.box.y1, d));
@@ -159,7 +166,7 @@ __device__ __forceinline__ Hull hull_of_block(Hull hull, Hull* shared) {
   }
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = hull;
   __syncthreads();
-  for (int w = 0; w < (int)blockDim.x / 32; ++w) {
+  for (int w = 0; w < kNmsTile / 32; ++w) {
     const Hull& other = shared[w];
     hull.box = {fminf(hull.box.x1, other.box.x1), fminf(hull.box.y1, other.box.y1),
                 fmaxf(hull.box.x2, other.box.x2), fmaxf(hull.box.y2, other.box.y2)};
@@ -216,10 +223,12 @@ __device__ __forceinline__ void nms_find_pairs(uint32* mask, unsigned char* word
         if (may_suppress(other, box) && suppresses(other, box, rule)) bits |= 1u << k;
       }
     } else {
-#pragma unroll 4
-      for (int k = 0; k < most; ++k) {
-        const Contestant& other = before[own + k];
-        if (may_suppress(other, box) && suppresses(other, box, rule)) bits |= 1u << k;
+      for (int k = 0; k < most; k += 4) {
+        if (!any_may_suppress<1>(before + own + k, box)) continue;
+#pragma unroll 1
+        for (int i = k; i < min(k + 4, most); ++i) {
+          if (suppresses(before[own + i], box, rule)) bits |= 1u << i;
+        }
       }
     }
     if (bits) {
@@ -236,7 +245,7 @@ __device__ __forceinline__ void nms_find_pairs(uint32* mask, unsigned char* word
 __device__ __forceinline__ void nms_suppress(uint32* removed, const NmsRow& row, const int* list,
                                              int num_kept, int first, int tile, int part, int parts,
                                              const NmsRule& rule) {
-  __shared__ Contestant kept[kNmsThreads];
+  __shared__ Contestant kept[kNmsThreads + 8];  // a group of four may reach beyond the last
   __shared__ Hull hulls[kNmsThreads / 32];
   __shared__ int num_near;
   // Two threads for each box, which share out the kept ones.
@@ -250,10 +259,8 @@ __device__ __forceinline__ void nms_suppress(uint32* removed, const NmsRow& row,
   if (is_open) {
     mine = row.contestant(j, rule);
     hull = hull_with(hull, mine, rule);
-  } else {
-    mine.share = kNoShare;
   }
-  hull = hull_of_block(hull, hulls);
+  hull = hull_of_tile(hull, hulls);
   bool lives = is_open;
   const int each = (int)ceil_div(num_kept, parts), end = min(num_kept, (part + 1) * each);
   for (int begin = part * each; begin < end; begin += kNmsThreads) {
@@ -273,11 +280,10 @@ __device__ __forceinline__ void nms_suppress(uint32* removed, const NmsRow& row,
     if (is_near) kept[at] = box;
     __syncthreads();
     const int num = num_near;
-#pragma unroll 2
-    for (int n = half; n < num; n += 2) {
-      if (!may_suppress(kept[n], mine) || !lives || !suppresses(kept[n], mine, rule)) continue;
-      lives = false;
-      mine.share = kNoShare;
+    for (int n = half; lives && n < num; n += 8) {
+      if (!any_may_suppress<2>(kept + n, mine)) continue;
+#pragma unroll 1
+      for (int i = n; lives && i < min(n + 8, num); i += 2) lives = !suppresses(kept[i], mine, rule);
     }
   }
   if (is_open && !lives) atomicOr(&removed[j / 32], 1u << (j % 32));

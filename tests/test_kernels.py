@@ -124,18 +124,20 @@ def test_doubles_only_where_they_are_meant(sass, source):
 
 
 def test_a_pair_of_the_suppression_takes_few_instructions(sass):
-    """From the load of a kept box to what tells two boxes that it leaves them alone.
+    """From the load of four kept boxes to what tells a box whether any may suppress it.
 
     A pair takes ten: minima and maxima 5, differences and the sum of the shares 3, the product and
     its comparison. The division, of the pairs that are near the threshold, comes after it.
     """
-    code = re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("nms")["nms_suppress"])
-    load = next(i for i, text in enumerate(code) if re.match(r"LDS\.128 R\d+, \[UR\d+\]", text))
-    tests = [i for i, text in enumerate(code) if i > load and text.startswith("FSETP.GEU")]
-    pair = code[load : tests[1] + 1]
-    assert sum(text.startswith("FMNMX") for text in pair) == 10
-    assert not any(text.startswith(("MUFU", "CALL")) for text in pair)
-    assert len(pair) <= 28
+    parts = re.split(r"^\.L_\w+:|BRA ", sass("nms")["nms_chunk"], flags=re.MULTILINE)
+    parts = [re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", part) for part in parts]
+    loops = [part for part in parts if sum("FSETP.GEU" in text for text in part) == 4]
+    assert len(loops) == 2  # within a chunk, and of the chunk before with later boxes
+    for code in loops:
+        load = next(i for i, text in enumerate(code) if text.startswith("LDS.128"))
+        assert sum(text.startswith("FMNMX") for text in code) == 20
+        assert not any(text.startswith(("MUFU", "CALL")) for text in code)
+        assert len(code[load:]) <= 4 * 14
 
 
 @pytest.mark.parametrize(
@@ -147,8 +149,8 @@ def test_a_pair_of_the_suppression_takes_few_instructions(sass):
         ("confusion_matrix", "confusion_matrix", r"LDG\.E\.128"),
         ("label_from_color", "label_from_color", r"STG\.E\.128"),
         ("multibox_prior", "multibox_prior", r"STG\.E\.128"),
-        ("nms", "nms_mask", r"LDG\.E\.128"),
-        ("nms", "nms_suppress", r"LDS\.128"),
+        ("nms", "nms_chunk", r"LDG\.E\.128"),
+        ("nms", "nms_chunk", r"LDS\.128"),
         ("multibox_detection", "multibox_detection_write", r"STG\.E\.64"),
     ],
 )
