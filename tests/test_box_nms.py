@@ -197,18 +197,30 @@ def test_several_chunks_of_odd_boxes(run, monkeypatch):
         np.testing.assert_array_equal(run(box_nms, data, **options), expected)
 
 
-def test_many_boxes(run, request):
+@pytest.mark.parametrize(
+    ("options", "least"),
+    [
+        ({"id_index": 0}, 15000),
+        ({"in_format": "center"}, 5000),
+        ({"id_index": 0, "overlap_thresh": -1}, 5),
+    ],
+    ids=["classes", "center", "touching or not"],
+)
+def test_many_boxes(run, request, options, least):
     """Which the kernels put in order of their places, and sort in two passes."""
     if "numpy" in request.node.name:
         pytest.skip("takes long")
     data = rows(np.random.default_rng(12), 35000)
-    data[:, 4:] -= data[:, 2:4]
+    sizes = data[:, 4:] - data[:, 2:4]
     data[:, 2:4] *= 60
-    data[:, 4:] += data[:, 2:4]
-    for options in ({}, {"id_index": 0}):
-        expected = box_nms(data, **options, backend="native")
-        assert (expected[:, 1] > 0).sum() > 7000
-        np.testing.assert_array_equal(run(box_nms, data, **options), expected)
+    if "in_format" in options:
+        data[:, 4:] = sizes
+        data[::50, 2] = np.nan  # as MXNet compares, that overlaps boxes wherever they are
+    else:
+        data[:, 4:] = data[:, 2:4] + sizes
+    expected = box_nms(data, **options, backend="native")
+    assert (expected[:, 1] > 0).sum() >= least
+    np.testing.assert_array_equal(run(box_nms, data, **options), expected)
 
 
 def test_a_chain(run):
@@ -482,6 +494,17 @@ def test_equals_mxnet(mx, backend, options, seed, num, ties, special):
     np.testing.assert_array_equal(out, theirs.asnumpy())
     grad = box_nms_backward(out_grad, index, backend=backend)
     np.testing.assert_array_equal(grad, x.grad.asnumpy())
+
+
+def test_several_chunks_sanitized(run_sanitized, monkeypatch):
+    from cvops.ops import _nms
+
+    monkeypatch.setattr(_nms, "_CHUNK", 64)
+    data = rows(np.random.default_rng(8), 2, 130, ties=True)
+    data[..., 2:] *= 10
+    for options in ({}, {"id_index": 0}):
+        expected = box_nms(data, **options, backend="numpy")
+        np.testing.assert_array_equal(run_sanitized(box_nms, data, **options), expected)
 
 
 def test_sanitized(run_sanitized):
