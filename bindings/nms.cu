@@ -72,9 +72,10 @@ void NmsBuffers::suppress(int limit, NmsRule rule, cudaStream_t stream) {
     order = sort(keys, other, other, contest_counts, most, stream);
   }
   for (int first = 0; first < most; first += chunk) {
-    const int64 tiles = first ? ceil_div(most - (order ? 0 : first), kNmsTile) : 0;
+    const int pairs = nms_pair_blocks(chunk), others = order ? most : most - first;
+    const int64 tiles = first ? std::min<int64>(ceil_div(others, kNmsTile), 65535 - pairs) : 0;
     const int64 parts = tiles ? std::clamp<int64>(kBlocks / (batch * tiles), 1, kMostParts) : 1;
-    const dim3 grid(batch, (unsigned)(nms_pair_blocks(chunk) + tiles * parts));
+    const dim3 grid(batch, (unsigned)(pairs + tiles * parts));
     launch("nms_chunk", nms_chunk, grid, kNmsThreads, 0, stream, removed, kept, kept_before, list,
            list_counts, mask, mask_words, boxes, areas, classes, order, contest_counts, num, first,
            chunk, parts, rule);

@@ -12,7 +12,8 @@
 //
 // Where there are many boxes, those that a block compares with kept ones are neighbours, of one
 // class if classes count: `order` has a place for each, by class and cell, and most of what is kept
-// is passed over with one look at the block's hull. `order` may be null: then they are as they come.
+// is passed over with one look at the block's hull. `order` may be null: then they are as they
+// come.
 #pragma once
 #include "nms_rule.cuh"
 #include "order.cuh"
@@ -202,8 +203,7 @@ __device__ __forceinline__ void nms_find_pairs(uint32* mask, unsigned char* word
   __syncthreads();
   const int j = first_box + t % 64, own = t / 64 * 32, word = 8 * group + t / 64;
   const int most = min(32, j - 32 * word);  // boxes of the word that come before box j
-  const bool takes_part =
-      j < count && most > 0 && !nms_is_removed(removed, first + j);
+  const bool takes_part = j < count && most > 0 && !nms_is_removed(removed, first + j);
   if (takes_part) {
     const Contestant box = row.contestant(first + j, rule);
     uint32 bits = 0;
@@ -240,18 +240,18 @@ __device__ __forceinline__ void nms_find_pairs(uint32* mask, unsigned char* word
   if (t < 64 && first_box + t < count) words[8 * (first_box + t) + group] = found[t];
 }
 
-// Compares every `parts`-th box of `list`, which holds num_kept boxes, with the boxes from `first`
-// on that are in a tile, and sets the bits in `removed` of those that are suppressed.
+// Compares one of `parts` of `list`, which holds num_kept boxes, with the tile of boxes that begins
+// at `begin`, as far as they are not before `first`, and sets the bits in `removed` of those that
+// are suppressed.
 __device__ __forceinline__ void nms_suppress(uint32* removed, const NmsRow& row, const int* list,
-                                             int num_kept, int first, int tile, int part, int parts,
-                                             const NmsRule& rule) {
+                                             int num_kept, int first, int begin, int part,
+                                             int parts, const NmsRule& rule) {
   __shared__ Contestant kept[kNmsThreads + 8];  // a group of four may reach beyond the last
   __shared__ Hull hulls[kNmsThreads / 32];
   __shared__ int num_near;
   // Two threads for each box, which share out the kept ones.
   const int t = threadIdx.x, half = t / kNmsTile;
-  const int i = tile * kNmsTile + t % kNmsTile + (row.order ? 0 : first);
-  if (tile * kNmsTile + (row.order ? 0 : first) >= row.count) return;
+  const int i = begin + t % kNmsTile;
   const int j = i < row.count ? row.order ? place_of(row.order[i]) : i : 0;
   const bool is_open = i < row.count && j >= first && !nms_is_removed(removed, j);
   Contestant mine = {};
@@ -263,14 +263,14 @@ __device__ __forceinline__ void nms_suppress(uint32* removed, const NmsRow& row,
   hull = hull_of_tile(hull, hulls);
   bool lives = is_open;
   const int each = (int)ceil_div(num_kept, parts), end = min(num_kept, (part + 1) * each);
-  for (int begin = part * each; begin < end; begin += kNmsThreads) {
+  for (int k = part * each; k < end; k += kNmsThreads) {
     if (!__syncthreads_or(lives)) break;
     if (t == 0) num_near = 0;
     __syncthreads();
     Contestant box = {};
-    bool is_near = begin + t < end;
+    bool is_near = k + t < end;
     if (is_near) {
-      box = row.contestant(list[begin + t], rule);
+      box = row.contestant(list[k + t], rule);
       is_near = may_reach(box, hull);
     }
     const uint32 near = __ballot_sync(~0u, is_near);
@@ -283,7 +283,8 @@ __device__ __forceinline__ void nms_suppress(uint32* removed, const NmsRow& row,
     for (int n = half; lives && n < num; n += 8) {
       if (!any_may_suppress<2>(kept + n, mine)) continue;
 #pragma unroll 1
-      for (int i = n; lives && i < min(n + 8, num); i += 2) lives = !suppresses(kept[i], mine, rule);
+      for (int i = n; lives && i < min(n + 8, num); i += 2)
+        lives = !suppresses(kept[i], mine, rule);
     }
   }
   if (is_open && !lives) atomicOr(&removed[j / 32], 1u << (j % 32));
@@ -421,10 +422,10 @@ extern "C" __global__ void __launch_bounds__(256)
 // take part, and at its end in all. list (B, chunk) and list_counts (B): those of the chunk, in
 // their order; mask (B, chunk / 32, chunk) and words (B, chunk, 8): see nms_find_pairs.
 //
-// Grid (B, blocks): nms_pair_blocks(chunk), and `parts` for each tile of kNmsTile boxes, in the
-// first chunk none: of all boxes, or without an order of those from `first` on. kNmsThreads
-// threads.
-extern "C" __global__ void __launch_bounds__(512)
+// Grid (B, blocks): nms_pair_blocks(chunk), and in all but the first chunk `parts` for each tile of
+// kNmsTile boxes: of all, or without an order of those from `first` on; with fewer blocks each
+// takes several tiles. kNmsThreads threads.
+extern "C" __global__ void __launch_bounds__(512, 2)
     nms_chunk(unsigned int* __restrict__ removed, unsigned long long* __restrict__ kept,
               int* __restrict__ kept_before, int* __restrict__ list, int* __restrict__ list_counts,
               unsigned int* __restrict__ mask, unsigned char* __restrict__ words,
@@ -449,8 +450,12 @@ extern "C" __global__ void __launch_bounds__(512)
   if (index < pairs) {
     nms_find_pairs(mask, words, row, removed, first, chunk, index, rule);
   } else {
-    nms_suppress(removed, row, list, list_counts[batch], first, (index - pairs) / parts,
-                 (index - pairs) % parts, parts, rule);
+    const int begin = row.order ? 0 : first, tiles = (gridDim.y - pairs) / parts;
+    for (int tile = (index - pairs) / parts; tile * kNmsTile < row.count - begin; tile += tiles) {
+      nms_suppress(removed, row, list, list_counts[batch], first, begin + tile * kNmsTile,
+                   (index - pairs) % parts, parts, rule);
+      __syncthreads();
+    }
   }
   __threadfence();
   __syncthreads();

@@ -500,7 +500,7 @@ def test_several_chunks_sanitized(run_sanitized, monkeypatch):
     from cvops.ops import _nms
 
     monkeypatch.setattr(_nms, "_CHUNK", 64)
-    data = rows(np.random.default_rng(8), 2, 130, ties=True)
+    data = rows(np.random.default_rng(8), 130, ties=True)
     data[..., 2:] *= 10
     for options in ({}, {"id_index": 0}):
         expected = box_nms(data, **options, backend="numpy")

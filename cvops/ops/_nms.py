@@ -87,10 +87,12 @@ class Contest(NamedTuple):
         found = gpu.empty((batch, chunk), np.int32), gpu.empty((batch,), np.int32)
         mask = gpu.empty((batch, chunk // 32, chunk), np.uint32)
         words = gpu.empty((batch, chunk, 8), np.uint8)
+        pairs = _pair_blocks(chunk)
         for first in range(0, most, chunk):
-            tiles = -(-(most if order else most - first) // _CHUNK_TILE) if first else 0
+            others = most if order else most - first
+            tiles = min(-(-others // _CHUNK_TILE), 65535 - pairs) if first else 0
             parts = min(max(1, _BLOCKS // (batch * tiles)), _MOST_PARTS) if tiles else 1
-            grid = batch, _pair_blocks(chunk) + tiles * parts
+            grid = batch, pairs + tiles * parts
             gpu.launch(
                 *("nms", "nms_chunk", grid, (_CHUNK_THREADS,), self.removed, self.kept),
                 *(kept_before, *found, mask, words, self.boxes, self.areas, self.classes, order),
