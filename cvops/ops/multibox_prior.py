@@ -185,7 +185,7 @@ def _of_each(name: str, option: Any, num: int) -> tuple[Any, ...]:
 class _Layout:
     """Maps, and half the width and height of each shape of their anchors."""
 
-    def __init__(self, maps: list[tuple[float, ...]], half: list[np.ndarray]):
+    def __init__(self, maps: list[tuple[Any, ...]], half: list[np.ndarray]):
         self.maps = np.array(maps, _MAP)
         self.half = np.concatenate(half)
         #: Of the result.
