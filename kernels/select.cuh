@@ -13,8 +13,8 @@
 
 namespace cvops {
 
-constexpr int kSamples = 4096;       // a power of two
-constexpr int kCollectTile = 4096;   // scores of a block
+constexpr int kSamples = 4096;           // a power of two
+constexpr int kCollectTile = 4096;       // scores of a block
 constexpr uint64 kAllKeys = kNoKey - 1;  // a bound that leaves out none
 
 // Which scores of a row count: those above the threshold that are not in [skip, skip_end).
@@ -57,23 +57,38 @@ struct Selection {
   uint64 low, high;
 };
 
+// Calls use(key) for key_at(0), ..., key_at(num - 1), and for kNoKey where there are none left: as
+// often in each thread. Loads do not wait for what is done with those before.
+template <typename KeyAt, typename Use>
+__device__ __forceinline__ void for_each_key(const KeyAt& key_at, int num, const Use& use) {
+  constexpr int kAtOnce = 4;
+  for (int64 begin = threadIdx.x; begin - threadIdx.x < num; begin += kAtOnce * kSelectThreads) {
+    uint64 keys[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const int64 i = begin + k * kSelectThreads;
+      keys[k] = i < num ? key_at((int)i) : kNoKey;
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) use(keys[k]);
+  }
+}
+
 // A bound up to which `rank` keys lie of key_at(0), ..., key_at(num - 1); kAllKeys if there are no
 // more. By all threads of a block of kSelectThreads.
 //
-// Each round counts the keys between low and high by the digit below the bits that all have in
-// common, and goes on with the digit where the bound lies.
+// Each round counts the keys between low and high by the first digit in which they differ, and goes
+// on with the digit where the bound lies.
 template <typename KeyAt>
 __device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int rank, Selection& s) {
   const int t = threadIdx.x, lane = t % 32, warp = t / 32;
   if (t == 0) s.count = 0, s.rank = rank, s.low = kNoKey, s.high = 0;
   uint64 least = kNoKey, greatest = 0;
   int count = 0;
-#pragma unroll 4
-  for (int64 i = t; i < num; i += kSelectThreads) {
-    const uint64 key = key_at((int)i);
-    if (key == kNoKey) continue;
+  for_each_key(key_at, num, [&](uint64 key) {
+    if (key == kNoKey) return;
     least = min(least, key), greatest = max(greatest, key), ++count;
-  }
+  });
   for (int d = 16; d > 0; d /= 2) {
     least = min(least, __shfl_xor_sync(~0u, least, d));
     greatest = max(greatest, __shfl_xor_sync(~0u, greatest, d));
@@ -83,16 +98,14 @@ __device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int ran
   if (lane == 0) atomicMin(&s.low, least), atomicMax(&s.high, greatest), atomicAdd(&s.count, count);
   __syncthreads();
   if (s.count <= rank) return kAllKeys;
-  while (true) {
+  do {
     const uint64 low = s.low, high = s.high;
-    const int left = s.rank, shift = max(0, 53 - __clzll(high - low));  // 11 bits of 64 remain
+    const int left = s.rank, shift = max(0, 53 - __clzll(high - low));  // a digit has 11 bits
     s.bins[2 * t] = s.bins[2 * t + 1] = 0;
     __syncthreads();
-#pragma unroll 4
-    for (int64 i = t; i < num; i += kSelectThreads) {
-      const uint64 key = key_at((int)i);
+    for_each_key(key_at, num, [&](uint64 key) {
       if (key >= low && key <= high) atomicAdd(&s.bins[(key - low) >> shift], 1);
-    }
+    });
     __syncthreads();
     const int first = s.bins[2 * t], second = s.bins[2 * t + 1];
     int before = first + second;  // will be how many there are before the thread's two bins
@@ -106,36 +119,34 @@ __device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int ran
     for (int w = 0; w < warp; ++w) before += s.warp_sums[w];
     if (before < left && left <= before + first + second) {
       const bool in_second = left > before + first;
-      const int here = in_second ? second : first, bin = 2 * t + in_second;
-      s.low = low + ((uint64)bin << shift);
+      s.low = low + ((2ull * t + in_second) << shift);
       s.high = min(high, s.low + ((1ull << shift) - 1));
       s.rank = left - before - (in_second ? first : 0);
-      s.count = here;
+      s.count = in_second ? second : first;
     }
     __syncthreads();
-    if (s.rank == s.count) return s.high;
-  }
+  } while (s.rank < s.count);
+  return s.high;
 }
 
 // Puts the best `most` of the keys anywhere in `out`, and how many they are in `count`.
 template <typename KeyAt>
 __device__ __forceinline__ void take_best(uint64* out, int* count, const KeyAt& key_at, int num,
                                           int most, Selection& s) {
-  __shared__ int taken;
   const uint64 bound = bound_of(key_at, num, most, s);
   const int t = threadIdx.x, lane = t % 32;
-  if (t == 0) taken = 0;
   __syncthreads();
-  for (int64 begin = 0; begin < num; begin += kSelectThreads) {
-    const uint64 key = begin + t < num ? key_at((int)(begin + t)) : kNoKey;
-    const unsigned takes = __ballot_sync(~0u, key <= bound);
-    if (!takes) continue;
-    int at = lane == 0 ? atomicAdd(&taken, __popc(takes)) : 0;
-    at = __shfl_sync(~0u, at, 0) + __popc(takes & ((1u << lane) - 1));
+  if (t == 0) s.count = 0;
+  __syncthreads();
+  for_each_key(key_at, num, [&](uint64 key) {
+    const unsigned taken = __ballot_sync(~0u, key <= bound);
+    if (!taken) return;
+    int at = lane == 0 ? atomicAdd(&s.count, __popc(taken)) : 0;
+    at = __shfl_sync(~0u, at, 0) + __popc(taken & ((1u << lane) - 1));
     if (key <= bound) out[at] = key;
-  }
+  });
   __syncthreads();
-  if (t == 0) *count = taken;
+  if (t == 0) *count = s.count;
 }
 
 }  // namespace cvops
@@ -166,29 +177,29 @@ extern "C" __global__ void __launch_bounds__(1024)
 // kCollectTile), 256 threads, which take sixteen scores each.
 extern "C" __global__ void __launch_bounds__(256)
     select_collect(unsigned long long* __restrict__ list, int* __restrict__ found,
-                   const unsigned long long* __restrict__ bounds,
-                   const float* __restrict__ scores, long long total, int num, int tiles, int room,
-                   const cvops::Candidates which) {
+                   const unsigned long long* __restrict__ bounds, const float* __restrict__ scores,
+                   long long total, int num, int tiles, int room, const cvops::Candidates which) {
   using namespace cvops;
   const int batch = blockIdx.x / tiles, t = threadIdx.x, lane = t % 32;
   const int64 row = (int64)batch * num;
   // Tiles begin where 16 bytes can be loaded: up to three scores before the row.
   const int64 begin = (row & ~3ll) + (int64)(blockIdx.x % tiles) * kCollectTile + 4 * t;
-  const uint64 bound = bounds[batch];
-  const float cut = bound == kAllKeys ? which.threshold : score_of(bound);
   float4 loaded[4];
+  if (begin - 4 * t + kCollectTile <= total) {
 #pragma unroll
-  for (int k = 0; k < 4; ++k) {
-    const int64 at = begin + 1024 * k;
-    loaded[k] = make_float4(0, 0, 0, 0);
-    if (at + 4 <= total) {
-      loaded[k] = *reinterpret_cast<const float4*>(scores + at);
-    } else if (at < total) {  // the array's last one to three
-      loaded[k].x = scores[at];
-      if (at + 1 < total) loaded[k].y = scores[at + 1];
-      if (at + 2 < total) loaded[k].z = scores[at + 2];
+    for (int k = 0; k < 4; ++k) {
+      loaded[k] = *reinterpret_cast<const float4*>(scores + begin + 1024 * k);
+    }
+  } else {  // the array's last
+    const auto at = [&](int64 i) { return i < total ? scores[i] : 0.0f; };
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const int64 i = begin + 1024 * k;
+      loaded[k] = make_float4(at(i), at(i + 1), at(i + 2), at(i + 3));
     }
   }
+  const uint64 bound = bounds[batch];
+  const float cut = bound == kAllKeys ? which.threshold : score_of(bound);
   unsigned mine = 0;  // a bit for each score that may be listed
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
@@ -215,13 +226,14 @@ extern "C" __global__ void __launch_bounds__(256)
   for (unsigned rest = mine; rest; rest &= rest - 1, ++position) {
     const int bit = __ffs(rest) - 1;
     const int i = (int)(first + 1024 * (bit / 4) + bit % 4);
-    if (position < room) list[(int64)batch * room + position] = candidate_key(scores + row, i, which);
+    if (position < room)
+      list[(int64)batch * room + position] = candidate_key(scores + row, i, which);
   }
 }
 
 // out (B, most): the best keys of each row of scores (B, N), anywhere; counts (B): how many. list,
 // found and bounds are those of select_collect. Grid (B), 1024 threads.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
     select_best(unsigned long long* __restrict__ out, int* __restrict__ counts,
                 const unsigned long long* __restrict__ list, const int* __restrict__ found,
                 const unsigned long long* __restrict__ bounds, const float* __restrict__ scores,
@@ -232,11 +244,8 @@ extern "C" __global__ void __launch_bounds__(1024)
   out += (int64)batch * most;
   list += (int64)batch * room;
   scores += (int64)batch * num;
-  if (listed <= room && (listed >= most || bounds[batch] == kAllKeys)) {
-    take_best(out, &counts[batch], [&](int i) { return list[i]; }, listed, most, selection);
-  } else {
-    const auto key_at = [&](int i) { return candidate_key(scores, i, which); };
-    take_best(out, &counts[batch], key_at, num, most, selection);
-  }
+  const bool complete = listed <= room && (listed >= most || bounds[batch] == kAllKeys);
+  const auto key_at = [&](int i) { return complete ? list[i] : candidate_key(scores, i, which); };
+  take_best(out, &counts[batch], key_at, complete ? listed : num, most, selection);
 }
 #endif
