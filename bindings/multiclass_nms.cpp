@@ -13,37 +13,49 @@ namespace {
 // As many scores are compared at once.
 constexpr int kGroup = 32;
 
-// The first place from `first` on, by steps of kGroup, whose group has a score above the cut; or
-// where less than a group is left before `end`.
-int64 next_group(const float* scores, int64 first, int64 end, float cut) {
-  for (; first + kGroup <= end; first += kGroup) {
-    int any = 0;
-    for (int k = 0; k < kGroup; ++k) any |= scores[first + k] > cut;
-    if (any) break;
+// Of fewer scores no sample is taken.
+constexpr int64 kLeastSampled = 1 << 16;
+
+// Appends the keys of scores[first] up to scores[end] that are above the cut, until there is no
+// room for those of a group more. Sets `first` to the first score that it has not looked at.
+int64 collect(uint64* keys, int64 num, int64 room, const float* scores, int64& first, int64 end,
+              float cut) {
+  int64 at = first;
+  for (; at + kGroup <= end; at += kGroup) {
+    uint32 bits = 0;
+    for (int k = 0; k < kGroup; ++k) bits |= (uint32)(scores[at + k] > cut) << k;
+    if (!bits) continue;
+    if (num + kGroup > room) break;
+    for (; bits; bits &= bits - 1) {
+      const int64 i = at + __builtin_ctz(bits);
+      keys[num++] = sort_key(scores[i], (uint32)i);
+    }
   }
-  return first;
+  if (at + kGroup > end && num + kGroup <= room) {
+    for (; at < end; ++at) {
+      if (scores[at] > cut) keys[num++] = sort_key(scores[at], (uint32)at);
+    }
+  }
+  first = at;
+  return num;
 }
 
 // The keys of the best `most` candidates among `num` scores or fewer that it is shown, in the order
 // of their indices, and of some more.
 class Best {
  public:
-  Best(int64 num, int most, float threshold)
+  Best(int64 num, int most, float cut)
       : most_(most),
         room_(std::min<int64>(num, 2ll * most + 4096) + kGroup),
         keys_(cpu::scratch<uint64>(room_)),
         other_(cpu::scratch<uint64>(room_)),
-        cut_(threshold) {}
+        cut_(cut) {}
 
   // Scores [first, end) of an image's.
   void show(const float* scores, int64 first, int64 end) {
     while (first < end) {
-      first = simd<next_group>(scores, first, end, cut_);
       if (num_ + kGroup > room_) leave_best();
-      for (const int64 stop = std::min(end, first + kGroup); first < stop; ++first) {
-        keys_[num_] = sort_key(scores[first], (uint32)first);
-        num_ += scores[first] > cut_;
-      }
+      num_ = simd<collect>(keys_.get(), num_, room_, scores, first, end, cut_);
     }
   }
 
@@ -79,22 +91,44 @@ class Best {
   float cut_;
 };
 
-// The best candidates of an image's `num` scores.
-Best best_of(const float* scores, int64 num, const MulticlassOptions& options, int threads) {
-  const auto [threshold, skip, skip_end] = options.candidates;
-  const int64 parts = std::clamp<int64>(num / 50000, 1, threads);
+// A score that those of the best candidates are above, if a sample of them does not deceive: see
+// select.cuh.
+float sampled_cut(const float* scores, int num, const MulticlassOptions& options) {
+  const int rank = num < kLeastSampled ? 0 : Sampling(num, options.most).rank;
+  if (rank == 0) return options.candidates.threshold;
+  uint64 sample[kSamples], *end = sample;
+  for (int j = 0; j < kSamples; ++j) {
+    *end = candidate_key(scores, sample_place(j, num), options.candidates);
+    end += *end != kNoKey;
+  }
+  if (end - sample <= rank) return options.candidates.threshold;
+  std::nth_element(sample, sample + rank - 1, end);
+  return score_of(sample[rank - 1]);
+}
+
+// The best candidates of an image's `num` scores, as far as they are above the cut.
+Best best_above(float cut, const float* scores, int64 num, const MulticlassOptions& options,
+                int threads) {
+  const int64 skip = options.candidates.skip, skip_end = options.candidates.skip_end;
+  const int64 parts = std::clamp<int64>(num / kLeastSampled, 1, threads);
   std::vector<Best> found;
   for (int64 p = 0; p < parts; ++p) {
-    found.emplace_back(p == 0 ? num : ceil_div(num, parts), options.most, threshold);
+    found.emplace_back(p == 0 ? num : ceil_div(num, parts), options.most, cut);
   }
-  const auto look = [&, skip = skip, skip_end = skip_end](int64 p) {
+  parallel_for(parts, 0.2 * num / parts, [&](int64 p) {
     const int64 first = p * num / parts, end = (p + 1) * num / parts;
-    found[p].show(scores, first, std::min<int64>(end, skip));
-    found[p].show(scores, std::max<int64>(first, skip_end), end);
-  };
-  parallel_for(parts, 0.2 * num / parts, look);
+    found[p].show(scores, first, std::min(end, skip));
+    found[p].show(scores, std::max(first, skip_end), end);
+  });
   for (int64 p = 1; p < parts; ++p) found[0].add(found[p]);
   return std::move(found[0]);
+}
+
+Best best_of(const float* scores, int64 num, const MulticlassOptions& options, int threads) {
+  const float cut = sampled_cut(scores, (int)num, options);
+  Best best = best_above(cut, scores, num, options, threads);
+  if (best.count() == options.most || cut == options.candidates.threshold) return best;
+  return best_above(options.candidates.threshold, scores, num, options, threads);
 }
 
 // A row of the output.

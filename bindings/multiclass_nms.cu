@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 
 #include "launch.h"
 #include "multiclass_nms.cuh"
@@ -8,20 +7,6 @@
 
 namespace cvops::cuda {
 namespace {
-
-// Which of the best of a sample bounds those that are listed, and room for them: see _sampling in
-// multiclass_nms.py.
-struct Sampling {
-  int rank, room;
-
-  Sampling(int64 num, int most) : rank(0), room((int)num) {
-    if (num <= kSamples) return;
-    const double expected = (double)most * kSamples / (double)num;
-    const double wanted = std::ceil(expected + 6 * std::sqrt(expected) + 8);
-    const double fits = std::ceil((wanted + 6 * std::sqrt(wanted) + 8) * (double)num / kSamples);
-    if (fits < (double)num) rank = (int)wanted, room = (int)fits;
-  }
-};
 
 // The scratch memory.
 struct Buffers {

@@ -1,4 +1,6 @@
 #pragma once
+#include <cmath>
+
 #include "nms_rule.cuh"
 #include "select.cuh"
 
@@ -18,6 +20,21 @@ struct MulticlassOptions {
   Candidates candidates;
   NmsRule rule;
   int most, rows;
+};
+
+// Which of the best of a sample of `num` keys is the bound, and room for those within it: the best
+// `most` of all should be, and what is should fit. Each is six standard deviations away. A rank of
+// 0 means that there is no bound.
+struct Sampling {
+  int rank, room;
+
+  Sampling(int64 num, int most) : rank(0), room((int)num) {
+    if (num <= kSamples) return;
+    const double expected = (double)most * kSamples / (double)num;
+    const double wanted = std::ceil(expected + 6 * std::sqrt(expected) + 8);
+    const double fits = std::ceil((wanted + 6 * std::sqrt(wanted) + 8) * (double)num / kSamples);
+    if (fits < (double)num) rank = (int)wanted, room = (int)fits;
+  }
 };
 
 // out (batch, rows, 6) and counts (batch).
