@@ -31,7 +31,8 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // out (B, rows, 6): the first kept candidates in the keys' order, then rows of -1; out_counts (B):
-// how many those are. A thread makes a row. Grid (B, tiles of the `most` candidates, at least 1).
+// how many those are. Without rows, what comes from the contest is not read. A thread makes a row.
+// Grid (B, tiles of the `most` candidates, at least 1).
 extern "C" __global__ void __launch_bounds__(256)
     multiclass_nms_write(float* __restrict__ out, int* __restrict__ out_counts,
                          const float* __restrict__ boxes_in, const float* __restrict__ scores,
@@ -41,12 +42,16 @@ extern "C" __global__ void __launch_bounds__(256)
                          int num_classes, int num_boxes, int most, int rows) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x, word = i / 64;
+  if (rows == 0) {
+    if (i == 0) out_counts[batch] = 0;
+    return;
+  }
   const int words = (int)ceil_div(most, 64);
   kept += (int64)batch * words;
   kept_before += (int64)batch * (words + 1);
-  const int all_kept = rows > 0 ? kept_before[words] : 0;
+  const int all_kept = kept_before[words];
   if (i == 0) out_counts[batch] = min(all_kept, rows);
-  if (rows == 0 || i >= most) return;
+  if (i >= most) return;
   // How many candidates before this one are kept; the others go behind all the kept ones.
   const bool contests = i < counts[batch];
   const uint64 bits = contests ? kept[word] : 0;

@@ -20,7 +20,10 @@ OPTIONS = [
     dict(valid_thresh=np.inf),
     dict(valid_thresh=-np.inf, background_id=7),
 ]
-name_of = lambda options: "-".join(options) or "defaults"  # noqa: E731
+
+
+def name_of(options):
+    return "-".join(options) or "defaults"
 
 
 def scene(seed, batch, classes, num, ties=False, special=False):
@@ -244,7 +247,7 @@ def test_no_rows_wanted(run):
 
 
 def test_what_it_promises(run):
-    """No two kept of a class overlap too much; each other one is overlapped by a better kept one."""
+    """No two kept overlap too much, and each other one is overlapped by a better kept one."""
     boxes, scores = scene(2, 1, 2, 200)
     out, counts = run(multiclass_nms, boxes, scores, valid_thresh=-1)
     rows = out[0, : counts[0]]
@@ -271,9 +274,7 @@ def test_every_way_to_run_gives_the_same(in_every_way, batch, rising):
         scores = np.sort(scores, axis=None).reshape(scores.shape)
     options = dict(topk=700, background_id=20)
     expected = multiclass_nms(boxes, scores, **options, backend="numpy")
-    for results in in_every_way(
-        lambda: multiclass_nms(boxes, scores, **options, backend="native")
-    ):
+    for results in in_every_way(lambda: multiclass_nms(boxes, scores, **options, backend="native")):
         assert_same(results, expected)
 
 

@@ -138,18 +138,16 @@ def _native(
     cpu: _cpu.Cpu, boxes: np.ndarray, scores: np.ndarray, options: _Options
 ) -> tuple[np.ndarray, np.ndarray]:
     batch = len(scores)
-    out, counts = cpu.empty_all(
-        ((batch, options.rows, 6), np.float32), ((batch,), np.int32)
-    )
+    out, counts = cpu.empty_all(((batch, options.rows, 6), np.float32), ((batch,), np.int32))
     cpu.module.multiclass_nms(out, counts, boxes, scores, *options)
     return out, counts
 
 
 def _sampling(num: int, most: int) -> tuple[int, int]:
-    """Which of the best of a sample of ``num`` keys bounds those that are listed, and room for them.
+    """Which of the best of a sample of ``num`` keys is the bound, and room for those within it.
 
-    The best ``most`` of all should be within the bound, and what is within it should fit. Each is
-    six standard deviations away. A rank of 0 means that all are listed.
+    The best ``most`` of all should be, and what is should fit. Each is six standard deviations
+    away. A rank of 0 means that there is no bound.
     """
     expected = most * _SAMPLES / num
     rank = math.ceil(expected + 6 * math.sqrt(expected) + 8)
