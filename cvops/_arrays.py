@@ -12,7 +12,7 @@ import ctypes
 import functools
 import math
 import sys
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -117,31 +117,34 @@ class NumPy(Library):
     pass
 
 
+@functools.lru_cache(None)
+def _gpu(number: int) -> Device:
+    return Device("cuda", number)
+
+
 class CuPy(Library):
     name = "CuPy array"
 
     def describe(self, x: Any) -> Description:
-        return Device("cuda", x.device.id), x.dtype, x.shape
+        return _gpu(x.device.id), x.dtype, x.shape
 
     def to_buffer(self, x: Any) -> Buffer:
-        import cupy
-
-        x = cupy.ascontiguousarray(x)
+        x = sys.modules["cupy"].ascontiguousarray(x)
         if x.data.ptr % ALIGNMENT:
             x = x.copy()
         return Buffer(x.data.ptr, x.shape, x.dtype, x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        import cupy
-
-        with cupy.cuda.Device(device.number):
-            return self.to_buffer(cupy.empty(shape, dtype))
+        cupy = sys.modules["cupy"]
+        if cupy.cuda.runtime.getDevice() == device.number:
+            x = cupy.empty(shape, dtype)
+        else:
+            with cupy.cuda.Device(device.number):
+                x = cupy.empty(shape, dtype)
+        return Buffer(x.data.ptr, shape, x.dtype, x)
 
     def stream(self, device: Device) -> int:
-        import cupy
-
-        with cupy.cuda.Device(device.number):
-            return int(cupy.cuda.get_current_stream().ptr)
+        return int(sys.modules["cupy"].cuda.get_current_stream(device.number).ptr)
 
 
 class Torch(Library):
@@ -162,18 +165,19 @@ class Torch(Library):
         return x.detach().clone()
 
     def to_buffer(self, x: Any) -> Buffer:
-        x = x.detach().contiguous()
+        x = (x.detach() if x.requires_grad else x).contiguous()
         if x.data_ptr() % ALIGNMENT:
             x = x.clone()
-        return Buffer(x.data_ptr(), tuple(x.shape), np.dtype(dtype_name(x.dtype)), x)
+        return Buffer(x.data_ptr(), tuple(x.shape), _numpy_dtype(x.dtype), x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        torch = sys.modules["torch"]
-        kind = getattr(torch, np.dtype(dtype).name)
-        return self.to_buffer(torch.empty(shape, dtype=kind, device=f"cuda:{device.number}"))
+        dtype = np.dtype(dtype)
+        kind, where = _torch_dtype(dtype), _torch_gpu(device.number)
+        x = sys.modules["torch"].empty(shape, dtype=kind, device=where)
+        return Buffer(x.data_ptr(), shape, dtype, x)
 
     def stream(self, device: Device) -> int:
-        return int(sys.modules["torch"].cuda.current_stream(device.number).cuda_stream)
+        return int(_torch_stream()(device.number))
 
 
 @functools.lru_cache(None)
@@ -181,6 +185,33 @@ def _torch_device(device: Any) -> Device:
     if device.type not in ("cpu", "cuda"):
         raise TypeError(f"expected a tensor on the CPU or a CUDA device, got one on {device}")
     return Device(device.type, device.index or 0)
+
+
+@functools.lru_cache(None)
+def _torch_gpu(number: int) -> Any:
+    return sys.modules["torch"].device("cuda", number)
+
+
+@functools.lru_cache(None)
+def _torch_dtype(dtype: np.dtype[Any]) -> Any:
+    return getattr(sys.modules["torch"], dtype.name)
+
+
+@functools.lru_cache(None)
+def _numpy_dtype(dtype: Any) -> np.dtype[Any]:
+    return np.dtype(dtype_name(dtype))
+
+
+@functools.lru_cache(None)
+def _torch_stream() -> Callable[[int], int]:
+    """What gives the current stream of a GPU."""
+    torch = sys.modules["torch"]
+    try:
+        # Without the object that the public function makes: what PyTorch's own compiled code asks.
+        found: Callable[[int], int] = torch._C._cuda_getCurrentRawStream
+        return found
+    except AttributeError:
+        return lambda number: torch.cuda.current_stream(number).cuda_stream
 
 
 class MXNet(Library):

@@ -18,6 +18,7 @@ from emulator.emulator import Module, build_extension
 
 #: How the warps and lanes of a block take turns; tests may set it.
 SEED = 0
+_NULL = np.uintp(0)
 _BINDINGS = Path(__file__).parents[2] / "bindings"
 
 
@@ -56,9 +57,13 @@ class Emulated(_gpu.Gpu):
     def empty(self, shape, dtype):
         return _buffer(_aligned(shape, dtype))
 
+    def scratch(self, *kinds):
+        return self.empty_all(*kinds)  # apart, so that a sanitizer sees where each ends
+
     def _launch(self, source, kernel, grid, block, args, shared):
         module = _module(source, self.sanitizer)
-        args = tuple(x.owner if isinstance(x, Buffer) else x for x in args)
+        args = _kernels.parameters(source, kernel).typed(args)
+        args = tuple(x.owner if isinstance(x, Buffer) else _NULL if x is None else x for x in args)
         module.launch(kernel, grid, block, args, shared, seed=SEED)
 
     def run(self, body, args):
