@@ -37,13 +37,19 @@ CPU = Device("cpu")
 Description = tuple[Device, Any, tuple[int, ...]]
 
 
-class Buffer(NamedTuple):
-    """C-contiguous memory of a GPU. ``owner`` is the library's array that keeps it alive."""
+class Buffer:
+    """C-contiguous memory of a GPU. ``owner`` is the library's array that keeps it alive.
 
-    pointer: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    owner: Any
+    Not a NamedTuple, which takes longer to make and to ask: a call has dozens.
+    """
+
+    __slots__ = ("dtype", "owner", "pointer", "shape")
+
+    def __init__(self, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any], owner: Any):
+        self.pointer, self.shape, self.dtype, self.owner = pointer, shape, dtype, owner
+
+    def __repr__(self) -> str:
+        return f"Buffer({self.pointer:#x}, {self.shape}, {self.dtype})"
 
     @property
     def size(self) -> int:
@@ -99,6 +105,10 @@ class Library:
         """New memory on a GPU, from the library's own allocator on its current stream."""
         raise TypeError(f"a {self.name} does not lie on a GPU")
 
+    def workspace(self, size: int, device: Device) -> Buffer:
+        """That many bytes on a GPU, which need not be an array of the library."""
+        return self.empty((size,), np.uint8, device)
+
     def stream(self, device: Device) -> int:
         """The ``cudaStream_t`` that the library's work on ``device`` is queued on."""
         return 0
@@ -117,6 +127,18 @@ class NumPy(Library):
     pass
 
 
+_BYTE = np.dtype(np.uint8)
+
+
+def _on(device: Device, make: Callable[..., Any], *args: Any) -> Any:
+    """What ``make(*args)`` of CuPy gives with ``device`` as the current one."""
+    cuda = sys.modules["cupy"].cuda
+    if cuda.runtime.getDevice() == device.number:
+        return make(*args)
+    with cuda.Device(device.number):
+        return make(*args)
+
+
 @functools.lru_cache(None)
 def _gpu(number: int) -> Device:
     return Device("cuda", number)
@@ -130,18 +152,20 @@ class CuPy(Library):
 
     def to_buffer(self, x: Any) -> Buffer:
         x = sys.modules["cupy"].ascontiguousarray(x)
-        if x.data.ptr % ALIGNMENT:
+        pointer = x.data.ptr
+        if pointer % ALIGNMENT:
             x = x.copy()
-        return Buffer(x.data.ptr, x.shape, x.dtype, x)
+            pointer = x.data.ptr
+        return Buffer(pointer, x.shape, x.dtype, x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
         cupy = sys.modules["cupy"]
-        if cupy.cuda.runtime.getDevice() == device.number:
-            x = cupy.empty(shape, dtype)
-        else:
-            with cupy.cuda.Device(device.number):
-                x = cupy.empty(shape, dtype)
+        x = _on(device, cupy.ndarray, shape, dtype)
         return Buffer(x.data.ptr, shape, x.dtype, x)
+
+    def workspace(self, size: int, device: Device) -> Buffer:
+        memory = _on(device, sys.modules["cupy"].cuda.alloc, size)
+        return Buffer(memory.ptr, (size,), _BYTE, memory)
 
     def stream(self, device: Device) -> int:
         return int(sys.modules["cupy"].cuda.get_current_stream(device.number).ptr)

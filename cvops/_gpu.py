@@ -41,10 +41,14 @@ class Gpu:
         """The same for several."""
         return tuple([self.empty(*kind) for kind in kinds])
 
+    def workspace(self, size: int) -> Buffer:
+        """That many bytes which no one sees after the call."""
+        return self.library.workspace(size, self.device)
+
     def scratch(self, *kinds: Kind) -> tuple[Buffer, ...]:
-        """Memory for several arrays that no one sees after the call: parts of one piece."""
+        """Arrays that no one sees after the call, of shapes and dtypes: parts of one workspace."""
         parts, size = _layout(kinds)
-        memory = self.empty((size,), np.uint8)
+        memory = self.workspace(size)
         first, owner = memory.pointer, memory.owner
         return tuple([Buffer(first + at, shape, dtype, owner) for at, shape, dtype in parts])
 

@@ -156,39 +156,40 @@ def test_threads_that_launch_at_a_time_have_each_its_block():
 
 
 class TestLaunch:
-    """A loaded kernel, with a function that writes down what it is called with for the driver's."""
+    """Of a loaded kernel, with a function of ours for the driver's."""
 
-    @pytest.fixture(autouse=True)
-    def kernel(self):
-        self.calls = []
-        self.error = None
+    def kernel(self, start):
+        self.parameters = Parameters("k", ("int",))
+        return _kernels.Kernel("k", self.parameters, start)
 
-        def start(*args):
-            self.calls.append(args)
-            if self.error:
-                raise self.error
+    @pytest.mark.parametrize(
+        ("grid", "block", "want"),
+        [
+            ((5,), (256,), (5, 1, 1, 256, 1, 1)),
+            ((5, 6), (32, 4), (5, 6, 1, 32, 4, 1)),
+            ((5, 6, 7), (1, 2, 3), (5, 6, 7, 1, 2, 3)),
+        ],
+    )
+    def test_what_the_driver_is_told(self, grid, block, want):
+        calls = []
+        self.kernel(lambda *args: calls.append(args)).launch(grid, block, (1,), 48, 7)
+        [(*sizes, shared, stream, _, extra)] = calls
+        assert (*sizes, shared, stream, extra) == (*want, 48, 7, 0)
 
-        self.kernel = _kernels.Kernel("k", Parameters("k", ("int",)), start)
+    def test_a_launch_during_a_launch_has_a_block_of_its_own(self):
+        seen = []
 
-    def test_sizes_are_three(self):
-        self.kernel.launch((5,), (256,), (1,), 48, 7)
-        self.kernel.launch((5, 6), (32, 4), (1,), 0, 0)
-        self.kernel.launch((5, 6, 7), (1, 2, 3), (1,), 0, 0)
-        first, second, third = self.calls
-        assert first[:8] == (5, 1, 1, 256, 1, 1, 48, 7)
-        assert second[:6] == (5, 6, 1, 32, 4, 1)
-        assert third[:6] == (5, 6, 7, 1, 2, 3)
-
-    def test_a_block_is_used_again_after_the_launch_only(self):
         def during(*args):
-            self.kernel.parameters.pack((2,))  # by a finalizer, say
-            self.calls.append(taken(SimpleNamespace(address=args[8]), ("int",)))
+            self.parameters.pack((2,))  # by a finalizer, say
+            seen.append(taken(SimpleNamespace(address=args[8]), ("int",)))
 
-        self.kernel = self.kernel._replace(start=during)
-        self.kernel.launch((1,), (1,), (1,), 0, 0)
-        assert self.calls == [[1]]
+        self.kernel(during).launch((1,), (1,), (1,), 0, 0)
+        assert seen == [[1]]
 
     def test_what_the_driver_refuses_names_the_launch(self):
-        self.error = RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+        def refuse(*args):
+            raise RuntimeError("CUDA_ERROR_INVALID_VALUE: invalid argument")
+
+        kernel = self.kernel(refuse)
         with pytest.raises(RuntimeError, match=r"k<<<\(5,\), \(2048,\), 16>>>: CUDA_ERROR_INVALID"):
-            self.kernel.launch((5,), (2048,), (1,), 16, 0)
+            kernel.launch((5,), (2048,), (1,), 16, 0)

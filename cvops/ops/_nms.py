@@ -22,7 +22,7 @@ RULE = np.dtype([("threshold", "f4"), ("at_least", "i4"), ("by_class", "i4"), ("
 def compact(gpu: Gpu, keys: Buffer, tile_counts: Buffer) -> tuple[Buffer, Buffer]:
     """The keys (B, N) without those that are none, in their order, and their numbers (B)."""
     batch, num = keys.shape
-    out, counts = gpu.empty(keys.shape, np.uint64), gpu.empty((batch,), np.int32)
+    out, counts = gpu.scratch((keys.shape, np.uint64), ((batch,), np.int32))
     tiles = -(-num // TILE)
     gpu.launch("sort", "sort_compact", (batch, tiles), (TILE,), out, counts, keys, tile_counts, num)
     return out, counts
@@ -60,11 +60,11 @@ class Contest(NamedTuple):
 
     @classmethod
     def empty(cls, gpu: Gpu, batch: int, num: int) -> Contest:
-        boxes, areas = gpu.empty((batch, num, 4), np.float32), gpu.empty((batch, num), np.float32)
-        classes = gpu.empty((batch, num), np.int32)
-        removed = gpu.empty((batch, -(-num // 32)), np.uint32)
-        kept = gpu.empty((batch, -(-num // 64)), np.uint64)
-        return cls(boxes, areas, classes, removed, kept, gpu.empty((batch,), np.int32))
+        rows = batch, num
+        boxes, areas, classes = ((*rows, 4), np.float32), (rows, np.float32), (rows, np.int32)
+        removed = (batch, -(-num // 32)), np.uint32
+        kept = (batch, -(-num // 64)), np.uint64
+        return cls(*gpu.scratch(boxes, areas, classes, removed, kept, ((batch,), np.int32)))
 
     def decide(self, gpu: Gpu, limit: int, rule: np.ndarray) -> Buffer:
         """Set ``kept`` of the boxes, of which ``limit`` take part at most.
@@ -78,10 +78,13 @@ class Contest(NamedTuple):
         boxes = self.boxes, self.areas, self.classes, order
         chunk = min(_CHUNK, -(-most // 64) * 64)
         threads = min(chunk, 1024)
-        mask = gpu.empty((batch, chunk // 32, chunk), np.uint32)
+        mask, kept_before, places, count = gpu.scratch(
+            ((batch, chunk // 32, chunk), np.uint32),
+            ((batch, -(-num // 64) + 1), np.int32),
+            *(((batch, chunk), np.int32), ((batch,), np.int32)),
+        )
+        found = places, count
         pairs = batch, -(-chunk // 128), chunk // 64
-        kept_before = gpu.empty((batch, -(-num // 64) + 1), np.int32)
-        found = gpu.empty((batch, chunk), np.int32), gpu.empty((batch,), np.int32)
         for first in range(0, most, chunk):
             left = most - first - chunk
             gpu.launch(

@@ -58,6 +58,9 @@ class Emulated(_gpu.Gpu):
     def empty(self, shape, dtype):
         return _buffer(_aligned(shape, dtype))
 
+    def workspace(self, size):
+        return self.empty((size,), np.uint8)
+
     def scratch(self, *kinds):
         return self.empty_all(*kinds)  # apart, so that a sanitizer sees where each ends
 
@@ -117,8 +120,10 @@ def _kernel(name: str) -> driver.Emulated | None:
 
 
 def _launch(source, kernel, pointers, grid, block, parameters, shared):
-    args = [np.uintp(int.from_bytes(x, "little")) if i in pointers else np.void(x)
-            for i, x in enumerate(parameters)]
+    args = [
+        np.uintp(int.from_bytes(x, "little")) if i in pointers else np.void(x)
+        for i, x in enumerate(parameters)
+    ]
     _module(source, None).launch(kernel, grid, block, args, shared, seed=SEED)
 
 
