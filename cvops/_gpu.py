@@ -128,9 +128,9 @@ class CuPy(Gpu):
 class Native(Gpu):
     """Kernels compiled by nvcc, launched by the extension."""
 
-    def __init__(self, library: Library, device: Device):
-        super().__init__(library, device)
-        self.module = extension()
+    @property
+    def module(self) -> Any:
+        return extension()
 
     def _set_device(self, number: int) -> int:
         before: int = self.module.set_device(number)
