@@ -190,14 +190,15 @@ class Torch(Library):
 
     def to_buffer(self, x: Any) -> Buffer:
         x = (x.detach() if x.requires_grad else x).contiguous()
-        if x.data_ptr() % ALIGNMENT:
+        pointer = x.data_ptr()
+        if pointer % ALIGNMENT:
             x = x.clone()
-        return Buffer(x.data_ptr(), tuple(x.shape), _numpy_dtype(x.dtype), x)
+            pointer = x.data_ptr()
+        return Buffer(pointer, tuple(x.shape), _numpy_dtype(x.dtype), x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        dtype = np.dtype(dtype)
-        kind, where = _torch_dtype(dtype), _torch_gpu(device.number)
-        x = sys.modules["torch"].empty(shape, dtype=kind, device=where)
+        dtype, kind = _torch_dtype(dtype)
+        x = sys.modules["torch"].empty(shape, dtype=kind, device=_torch_gpu(device.number))
         return Buffer(x.data_ptr(), shape, dtype, x)
 
     def stream(self, device: Device) -> int:
@@ -217,8 +218,10 @@ def _torch_gpu(number: int) -> Any:
 
 
 @functools.lru_cache(None)
-def _torch_dtype(dtype: np.dtype[Any]) -> Any:
-    return getattr(sys.modules["torch"], dtype.name)
+def _torch_dtype(dtype: Any) -> tuple[np.dtype[Any], Any]:
+    """A dtype as NumPy has it and as PyTorch has it."""
+    dtype = np.dtype(dtype)
+    return dtype, getattr(sys.modules["torch"], dtype.name)
 
 
 @functools.lru_cache(None)
