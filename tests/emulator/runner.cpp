@@ -63,8 +63,9 @@ int main(int argc, char** argv) {
     sizes.push_back(read<std::uint64_t>(in));
     memory.push_back(read_bytes(in, sizes[i]));
     addresses[i] = memory[i].get();
-    const bool is_value = kinds[i] == emulator::Kind::value;
-    args.push_back(is_value ? addresses[i] : &addresses[i]);
+    const bool is_array =
+        kinds[i] == emulator::Kind::array || kinds[i] == emulator::Kind::read_only_array;
+    args.push_back(is_array ? &addresses[i] : addresses[i]);
   }
   if (!in) {
     std::cerr << "cannot read " << argv[1] << "\n";

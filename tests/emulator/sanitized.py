@@ -38,8 +38,8 @@ def launch(runner: Path, request: Request) -> None:
             file.write(struct.pack("<6I2Q", *sizes, request.shared, request.seed))
             file.write(struct.pack("<I", len(request.args)))
             for arg in request.args:
-                # An address of this process means nothing there: it is but a number.
-                kind = VALUE if arg.kind == ADDRESS else arg.kind
+                # An address of this process means nothing there, unless it is null: but a number.
+                kind = VALUE if arg.kind == ADDRESS and arg.array else arg.kind
                 file.write(struct.pack("<BQ", kind, arg.array.nbytes) + arg.array.tobytes())
         _run([str(runner), str(launch), str(results)])
         with results.open("rb") as file:
