@@ -25,6 +25,7 @@ from .build import EmulatorError
 
 #: Of two architectures, so that a kernel for the other one is noticed.
 CAPABILITIES = ((9, 0), (8, 0))
+NAME = b"Emulated GPU"
 _TOTAL_MEMORY = 1 << 34
 #: What cudaMalloc aligns to.
 _ALIGNMENT = 512
@@ -107,6 +108,8 @@ functions: dict[str, Any] = {}
 #: Gives what stands for the kernel of a name.
 emulated_kernel: Callable[[str], Emulated | None] = lambda name: None
 
+installed = False
+
 _memory: dict[int, Memory] = {}
 _objects: dict[int, Any] = {}
 _handles = itertools.count(0x1000, 16)
@@ -115,13 +118,16 @@ _thread = threading.local()
 
 def install(find: Callable[[str], Emulated | None]) -> None:
     """Be the driver of this process, before CuPy is imported. ``find`` knows kernels by name."""
-    global emulated_kernel
-    emulated_kernel = find
+    global emulated_kernel, installed
+    emulated_kernel, installed = find, True
     interpose.replace_in_cupy(interpose.load_library(functions), functions)
 
 
-def cuda(*types: Any) -> Callable[[Callable[..., None]], None]:
-    """Offer a Python function as the C function of its name, which takes these types."""
+def cuda(*types: Any, also: str | None = None) -> Callable[[Callable[..., None]], None]:
+    """Offer a Python function as the C function of its name, which takes these types.
+
+    ``also``: another name of it.
+    """
 
     def offer(function: Callable[..., None]) -> None:
         def call(*args: Any) -> int:
@@ -137,7 +143,8 @@ def cuda(*types: Any) -> Callable[[Callable[..., None]], None]:
                 return _UNKNOWN
             return 0
 
-        functions[function.__name__] = ctypes.CFUNCTYPE(c_int, *types)(call)
+        for name in filter(None, (function.__name__, also)):
+            functions[name] = ctypes.CFUNCTYPE(c_int, *types)(call)
 
     return offer
 
@@ -189,7 +196,7 @@ def cuGetErrorString(error, text):
 
 
 def _capturing() -> list[Stream]:
-    streams = (x for x in _objects.values() if isinstance(x, Stream))
+    streams = [x for x in list(_objects.values()) if isinstance(x, Stream)]
     return [stream for stream in streams if stream.graph is not None]
 
 
@@ -223,6 +230,11 @@ def _queue(work: Callable[[], None], handle: int | None, kernel: str | None = No
         stream.graph.append(work)
     else:
         work()
+
+
+@cuda(OUT)
+def cudaStreamCreate(stream):
+    stream[0] = _new(Stream(_device(), blocking=True))
 
 
 @cuda(OUT, c_uint)
@@ -325,14 +337,40 @@ def _same_device(kernel: str, *devices: int) -> None:
 # --- devices ------------------------------------------------------------------------------------
 
 
-@cuda(POINTER(c_int))
+@cuda(c_uint)
+def cuInit(flags):
+    pass
+
+
+@cuda(OUT, c_void_p)
+def cuGetExportTable(table, number):
+    raise Refused(_NOT_FOUND)  # NVRTC asks, and does without
+
+
+@cuda(POINTER(c_int), also="cuDriverGetVersion")
 def cudaDriverGetVersion(version):
     version[0] = 13000
 
 
-@cuda(POINTER(c_int))
+@cuda(POINTER(c_int), also="cuDeviceGetCount")
 def cudaGetDeviceCount(count):
     count[0] = len(CAPABILITIES)
+
+
+@cuda(POINTER(c_int), c_int)
+def cuDeviceGet(device, number):
+    device[0] = _existing_device(number)
+
+
+@cuda(c_void_p, c_int, c_int)
+def cuDeviceGetName(name, size, device):
+    ctypes.memmove(name, NAME, len(NAME) + 1)
+
+
+@cuda(c_void_p, c_int)
+def cudaGetDeviceProperties(properties, device):
+    # With the name they begin; nobody asked for more.
+    ctypes.memmove(properties, NAME, len(NAME) + 1)
 
 
 @cuda(POINTER(c_int))
@@ -345,7 +383,7 @@ def cudaSetDevice(device):
     _thread.device = _existing_device(device)
 
 
-@cuda(POINTER(c_int), c_int, c_int)
+@cuda(POINTER(c_int), c_int, c_int, also="cuDeviceGetAttribute")
 def cudaDeviceGetAttribute(value, attribute, device):
     major, minor = CAPABILITIES[_existing_device(device)]
     value[0] = {**_ATTRIBUTES, _MAJOR: major, _MINOR: minor}.get(attribute, 0)
@@ -389,12 +427,12 @@ def cudaFree(memory):
 
 @cuda(POINTER(c_size_t), POINTER(c_size_t))
 def cudaMemGetInfo(free, total):
-    used = sum(memory.size for memory in _memory.values() if memory.device == _device())
+    used = sum(x.size for x in list(_memory.values()) if x.device == _device())
     free[0], total[0] = _TOTAL_MEMORY - used, _TOTAL_MEMORY
 
 
 def _memory_at(address: int) -> Memory | None:
-    for memory in _memory.values():
+    for memory in list(_memory.values()):  # which another thread may change
         if memory.start <= address <= memory.start + memory.size:
             return memory
     return None
