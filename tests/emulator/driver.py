@@ -25,7 +25,6 @@ from .build import EmulatorError
 
 #: Of two architectures, so that a kernel for the other one is noticed.
 CAPABILITIES = ((9, 0), (8, 0))
-NAME = b"Emulated GPU"
 _TOTAL_MEMORY = 1 << 34
 #: What cudaMalloc aligns to.
 _ALIGNMENT = 512
@@ -123,11 +122,8 @@ def install(find: Callable[[str], Emulated | None]) -> None:
     interpose.replace_in_cupy(interpose.load_library(functions), functions)
 
 
-def cuda(*types: Any, also: str | None = None) -> Callable[[Callable[..., None]], None]:
-    """Offer a Python function as the C function of its name, which takes these types.
-
-    ``also``: another name of it.
-    """
+def cuda(*types: Any) -> Callable[[Callable[..., None]], None]:
+    """Offer a Python function as the C function of its name, which takes these types."""
 
     def offer(function: Callable[..., None]) -> None:
         def call(*args: Any) -> int:
@@ -143,8 +139,7 @@ def cuda(*types: Any, also: str | None = None) -> Callable[[Callable[..., None]]
                 return _UNKNOWN
             return 0
 
-        for name in filter(None, (function.__name__, also)):
-            functions[name] = ctypes.CFUNCTYPE(c_int, *types)(call)
+        functions[function.__name__] = ctypes.CFUNCTYPE(c_int, *types)(call)
 
     return offer
 
@@ -337,40 +332,14 @@ def _same_device(kernel: str, *devices: int) -> None:
 # --- devices ------------------------------------------------------------------------------------
 
 
-@cuda(c_uint)
-def cuInit(flags):
-    pass
-
-
-@cuda(OUT, c_void_p)
-def cuGetExportTable(table, number):
-    raise Refused(_NOT_FOUND)  # NVRTC asks, and does without
-
-
-@cuda(POINTER(c_int), also="cuDriverGetVersion")
+@cuda(POINTER(c_int))
 def cudaDriverGetVersion(version):
     version[0] = 13000
 
 
-@cuda(POINTER(c_int), also="cuDeviceGetCount")
+@cuda(POINTER(c_int))
 def cudaGetDeviceCount(count):
     count[0] = len(CAPABILITIES)
-
-
-@cuda(POINTER(c_int), c_int)
-def cuDeviceGet(device, number):
-    device[0] = _existing_device(number)
-
-
-@cuda(c_void_p, c_int, c_int)
-def cuDeviceGetName(name, size, device):
-    ctypes.memmove(name, NAME, len(NAME) + 1)
-
-
-@cuda(c_void_p, c_int)
-def cudaGetDeviceProperties(properties, device):
-    # With the name they begin; nobody asked for more.
-    ctypes.memmove(properties, NAME, len(NAME) + 1)
 
 
 @cuda(POINTER(c_int))
@@ -383,7 +352,7 @@ def cudaSetDevice(device):
     _thread.device = _existing_device(device)
 
 
-@cuda(POINTER(c_int), c_int, c_int, also="cuDeviceGetAttribute")
+@cuda(POINTER(c_int), c_int, c_int)
 def cudaDeviceGetAttribute(value, attribute, device):
     major, minor = CAPABILITIES[_existing_device(device)]
     value[0] = {**_ATTRIBUTES, _MAJOR: major, _MINOR: minor}.get(attribute, 0)
@@ -439,14 +408,13 @@ def _memory_at(address: int) -> Memory | None:
 
 
 class PointerAttributes(ctypes.Structure):
-    """``struct cudaPointerAttributes``."""
+    """``struct cudaPointerAttributes``, without what CUDA 13 reserves behind it."""
 
     _fields_ = (
         ("kind", c_int),
         ("device", c_int),
         ("on_device", c_void_p),
         ("on_host", c_void_p),
-        ("reserved", ctypes.c_long * 8),
     )
 
 
