@@ -54,7 +54,7 @@ def cupys_kernels(cupy):
     try:
         cupy.zeros(2, np.float32)[::-1].copy()
     except cupy.cuda.compiler.CompileException:
-        pytest.skip("CuPy lacks CUDA's headers: pip install nvidia-cuda-runtime")
+        pytest.skip("CuPy lacks CUDA's headers: pip install cvops[cuda12] or [cuda13]")
 
 
 @pytest.fixture(params=["cupy", "native"])
