@@ -151,9 +151,11 @@ class CuPy(Library):
         return _gpu(x.device.id), x.dtype, x.shape
 
     def to_buffer(self, x: Any) -> Buffer:
-        x = sys.modules["cupy"].ascontiguousarray(x)
         pointer = x.data.ptr
-        if pointer % ALIGNMENT:
+        if pointer % ALIGNMENT or not x.flags.c_contiguous:
+            from cvops._kernels import load_nvrtc
+
+            load_nvrtc()  # CuPy copies by a kernel of its own
             x = x.copy()
             pointer = x.data.ptr
         return Buffer(pointer, x.shape, x.dtype, x)
