@@ -231,18 +231,17 @@ class TestDriver:
     def test_a_stream_of_another_device(self, cupy, calls, two, capfd):
         with cupy.cuda.Device(1):
             stream = cupy.cuda.Stream()
-        kernel = _kernels.function("box_iou", "box_iou", 0)
-        with pytest.raises(cupy.cuda.driver.CUDADriverError, match="400"):
-            kernel((1,), (1,), (np.uint64(0),) * 7, stream=stream)
+        kernel = _kernels.load("box_iou", "box_iou", 0)
+        with pytest.raises(RuntimeError, match=r"box_iou<<<\(1,\), \(1,\), 0>>>: 400"):
+            kernel.launch((1,), (1,), (None, None, None, 0, 0, 0), 0, stream.ptr)
         assert "box_iou: of GPUs (0, 1) where 0 is current" in capfd.readouterr().err
 
     def test_memory_of_another_device(self, cupy, calls, two, capfd):
         (x, y), _, _ = on_device(cupy, 1, "box_iou")
-        device = _arrays.Device("cuda", 0)
+        library, body = _arrays.library_of(x), box_iou._OP.bodies["kernels"]
+        buffers = map(library.to_buffer, (x, y))
         with pytest.raises(RuntimeError, match=r"box_iou<<<.*>>>: 700"):
-            _gpu.CuPy(_arrays.library_of(x), device).run(
-                box_iou._OP.bodies["kernels"], (*map(_arrays.library_of(x).to_buffer, (x, y)), 0.0)
-            )
+            _gpu.CuPy(library, _arrays.Device("cuda", 0)).run(body, (*buffers, False))
         assert "is not on GPU 0" in capfd.readouterr().err
 
     def test_a_cubin_for_another_gpu(self, cupy, calls, two, capfd):

@@ -20,7 +20,7 @@ from cvops import _kernels
 HERE = Path(__file__).parent
 #: The files, which of their tests, and fewer than how many would be too few.
 RUNS = {
-    "arrays": (["test_cupy", "test_graph"], "", 80),
+    "arrays": (["test_cupy", "test_graph", "test_gpu_launch"], "", 80),
     "ops by CuPy": ([f"test_{op}" for op in OPS], "cuda-cupy", 300),
     "ops by C++": ([f"test_{op}" for op in OPS], "cuda-native", 300),
 }

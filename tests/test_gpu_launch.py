@@ -1,4 +1,4 @@
-"""Where and when the kernels of CuPy's backend run: streams, devices, threads, graphs."""
+"""Launches of CuPy's backend: what graphs keep of them, refusals, threads, scratch memory."""
 
 import threading
 
@@ -36,33 +36,23 @@ def gpu():
     return _gpu.CuPy(_arrays.CuPy(), _arrays.Device("cuda", 0))
 
 
-@pytest.fixture
-def second():
-    if cupy.cuda.runtime.getDeviceCount() < 2:
-        pytest.skip("needs two GPUs")
-    return cupy.cuda.Device(1)
-
-
-def test_the_callers_stream_is_the_one(boxes):
-    """A capture sees what is queued on its stream, and fails if anything waits for it."""
+def test_a_graph_keeps_the_arguments(boxes):
     x, y = boxes(5), boxes(7)
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
         lhs, rhs = cupy.asarray(x), cupy.asarray(y)
-        out = cvops.box_iou(lhs, rhs, backend="cupy")  # loads the kernel, and fills the pool
-        out.fill(-1)
-        del out
+        cvops.box_iou(lhs, rhs, backend="cupy")  # loads the kernel, and fills the pool
         stream.begin_capture()
         out = cvops.box_iou(lhs, rhs, backend="cupy")
         graph = stream.end_capture()
         # The memory that the arguments stood in is used again before the graph runs.
         cvops.box_iou(lhs[:1], rhs[:1], backend="cupy")
-        out.fill(-1)
+        out.data.memset_async(7, out.nbytes)
         graph.launch(stream)
         np.testing.assert_array_equal(out.get(), cvops.box_iou(x, y))
 
 
-def test_many_launches_in_one_graph(rng):
+def test_a_graph_of_many_launches_reads_new_data(rng):
     rows = rng.random((3, 100, 6), np.float32)
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
@@ -75,46 +65,6 @@ def test_many_launches_in_one_graph(rng):
         data.set(rows)
         graph.launch(stream)
         np.testing.assert_array_equal(out.get(), cvops.box_nms(rows, id_index=0))
-
-
-def test_the_arrays_say_which_device(boxes, second):
-    x, y = boxes(5), boxes(7)
-    with second:
-        lhs, rhs = cupy.asarray(x), cupy.asarray(y)
-    assert cupy.cuda.runtime.getDevice() == 0
-    out = cvops.box_iou(lhs, rhs, backend="cupy")
-    assert cupy.cuda.runtime.getDevice() == 0
-    assert out.device == second
-    np.testing.assert_array_equal(out.get(), cvops.box_iou(x, y))
-
-
-def test_the_stream_is_that_of_the_arrays_device(boxes, second):
-    x = boxes(5)
-    with second:
-        stream = cupy.cuda.Stream(non_blocking=True)
-        with stream:
-            lhs = cupy.asarray(x)
-            cvops.box_iou(lhs, lhs, backend="cupy")
-            stream.begin_capture()
-            with cupy.cuda.Device(0):
-                out = cvops.box_iou(lhs, lhs, backend="cupy")
-            graph = stream.end_capture()
-            graph.launch(stream)
-        np.testing.assert_array_equal(out.get(), cvops.box_iou(x, x))
-
-
-def test_an_error_leaves_the_current_device(boxes, second, monkeypatch):
-    with second:
-        lhs = cupy.asarray(boxes(5))
-
-    def fail(*args):
-        assert cupy.cuda.runtime.getDevice() == 1
-        raise RuntimeError("no such luck")
-
-    monkeypatch.setattr(_gpu.CuPy, "_launch", fail)
-    with pytest.raises(RuntimeError, match="no such luck"):
-        cvops.box_iou(lhs, lhs, backend="cupy")
-    assert cupy.cuda.runtime.getDevice() == 0
 
 
 def test_a_refused_launch_is_named_and_the_next_one_is_not_hurt(boxes, gpu):
