@@ -97,7 +97,7 @@ def _module(source: str, sanitizer: str | None) -> Module:
 
 @functools.lru_cache(None)
 def _extension():
-    return build_extension(_BINDINGS, _kernels.KERNELS, driver=driver.installed)
+    return build_extension(_BINDINGS, _kernels.KERNELS, driver=driver.find_kernel is not None)
 
 
 def install_driver() -> None:
@@ -121,8 +121,10 @@ def _kernel(name: str) -> driver.Emulated | None:
 
 
 def _launch(source, kernel, pointers, grid, block, parameters, shared):
-    args = [np.uintp(int.from_bytes(x, "little")) if i in pointers else np.void(x)
-            for i, x in enumerate(parameters)]
+    args = [
+        np.uintp(int.from_bytes(x, "little")) if i in pointers else np.void(x)
+        for i, x in enumerate(parameters)
+    ]
     _module(source, None).launch(kernel, grid, block, args, shared, seed=SEED)
 
 

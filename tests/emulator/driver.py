@@ -16,7 +16,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from ctypes import POINTER, c_char_p, c_int, c_size_t, c_uint, c_void_p
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,17 +31,14 @@ _ALIGNMENT = 512
 
 # cudaError_t.
 _INVALID_VALUE, _INVALID_DEVICE, _NO_BINARY = 1, 101, 209
-_INVALID_HANDLE, _NOT_FOUND, _LAUNCH_FAILURE = 400, 500, 719
-_ILLEGAL_ADDRESS, _PEER_ALREADY_ENABLED = 700, 704
+_INVALID_HANDLE, _NOT_FOUND, _ILLEGAL_ADDRESS, _LAUNCH_FAILURE = 400, 500, 700, 719
 _CAPTURE_UNSUPPORTED, _CAPTURE_INVALIDATED, _CAPTURE_IMPLICIT = 900, 901, 906
 _UNKNOWN = 999
-# cudaDeviceAttr; those that are not here are 0.
-_ATTRIBUTES = {10: 32, 16: 4, 39: 2048, 81: 233472, 97: 232448}
-_MAJOR, _MINOR = 75, 76
+# cudaDeviceAttr; others are 0.
+_MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76
 _DEVICE_MEMORY, _HOST_MEMORY = 2, 0
 _NON_BLOCKING, _RELAXED = 1, 2
 _LEGACY_STREAMS = (None, 0, 1)
-
 
 #: Where a function writes a handle or an address.
 OUT = POINTER(c_void_p)
@@ -104,10 +101,8 @@ class Function(NamedTuple):
 calls: list[Call] = []
 #: CUDA's functions by name, for interpose.
 functions: dict[str, Any] = {}
-#: Gives what stands for the kernel of a name.
-emulated_kernel: Callable[[str], Emulated | None] = lambda name: None
-
-installed = False
+#: Gives what stands for the kernel of a name; None where this is not the driver.
+find_kernel: Callable[[str], Emulated | None] | None = None
 
 _memory: dict[int, Memory] = {}
 _objects: dict[int, Any] = {}
@@ -117,8 +112,8 @@ _thread = threading.local()
 
 def install(find: Callable[[str], Emulated | None]) -> None:
     """Be the driver of this process, before CuPy is imported. ``find`` knows kernels by name."""
-    global emulated_kernel, installed
-    emulated_kernel, installed = find, True
+    global find_kernel
+    find_kernel = find
     interpose.replace_in_cupy(interpose.load_library(functions), functions)
 
 
@@ -355,7 +350,8 @@ def cudaSetDevice(device):
 @cuda(POINTER(c_int), c_int, c_int)
 def cudaDeviceGetAttribute(value, attribute, device):
     major, minor = CAPABILITIES[_existing_device(device)]
-    value[0] = {**_ATTRIBUTES, _MAJOR: major, _MINOR: minor}.get(attribute, 0)
+    # Few multiprocessors, so that a grid as wide as the device is soon done.
+    value[0] = {_MULTIPROCESSORS: 4, _MAJOR: major, _MINOR: minor}.get(attribute, 0)
 
 
 @cuda(POINTER(c_int), c_int, c_int)
@@ -526,7 +522,7 @@ def cuModuleUnload(module):
 def cuModuleGetFunction(function, module, name):
     found = _get(module, Module)
     text = name.decode()
-    emulated = emulated_kernel(text)
+    emulated = find_kernel(text)
     if text not in found.kernels or emulated is None:
         raise Refused(_NOT_FOUND, text)
     function[0] = _new(Function(text, found.device, found.kernels[text], emulated))
@@ -541,7 +537,9 @@ def _check_pointer(function: Function, address: int) -> None:
 
 
 @cuda(c_void_p, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_void_p, OUT, c_void_p)
-def cuLaunchKernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, arguments, extra):
+def cuLaunchKernel(
+    function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, arguments, extra
+):
     found = _get(function, Function)
     _same_device(found.name, found.device, _stream(stream).device)
     grid, block = (grid_x, grid_y, grid_z), (block_x, block_y, block_z)
