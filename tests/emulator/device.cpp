@@ -1,5 +1,5 @@
 // One device, every call to which has done its work when it returns. Where the tests emulate a
-// whole driver (driver.py), its functions are in the place of these.
+// whole driver (driver/), its functions are in the place of these.
 #include <cstdlib>
 #include <cstring>
 

@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from emulator.build import cached, run_compiler
+
 from . import elf
-from .build import cached, run_compiler
 
 #: jmp *(%rip), then the address.
 _JUMP = b"\xff\x25\0\0\0\0"
