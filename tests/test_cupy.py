@@ -41,7 +41,7 @@ def two(cupy):
 @pytest.fixture
 def calls(cupy):
     """What is called of CUDA."""
-    if not driver.installed:
+    if not driver.installed():
         pytest.skip("needs the emulated driver, which writes down what is called")
     driver.calls.clear()
     return driver.calls
@@ -132,7 +132,7 @@ def test_a_stream_that_cupy_does_not_know(cupy, two, backend, number, monkeypatc
     driver.calls.clear()
     out = cvops.box_iou(x, y, backend=backend)
     assert cupy.cuda.get_current_stream() == before
-    if driver.installed:
+    if driver.installed():
         assert {x.stream for x in driver.calls if x.function in QUEUED} == {foreign}
     cupy.cuda.runtime.streamSynchronize(foreign)
     np.testing.assert_array_equal(out.get(), expected)

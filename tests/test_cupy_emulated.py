@@ -1,7 +1,7 @@
 """The tests for GPUs on two that are emulated, with the real CuPy: in processes of their own.
 
-``CVOPS_EMULATED_GPUS=1 pytest tests/test_graph.py`` does so by hand. emulator/driver.py says what is
-emulated.
+``CVOPS_EMULATED_GPUS=1 pytest tests/test_graph.py`` does so by hand. What is emulated:
+emulator/driver.
 """
 
 import importlib.util

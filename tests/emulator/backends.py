@@ -14,7 +14,8 @@ import numpy as np
 from cvops import _gpu, _kernels
 from cvops._arrays import ALIGNMENT, Buffer
 from cvops._op import BACKENDS, Backend
-from emulator import cupy_kernels, driver
+from emulator import driver
+from emulator.driver import cupy_kernels
 from emulator.emulator import Module, build_extension
 
 #: How the warps and lanes of a block take turns; tests may set it.
@@ -91,7 +92,7 @@ class EmulatedNative(Emulated):
 
 
 class NativeOnDriver(_gpu.Native):
-    """The native backend on the GPUs of driver.py."""
+    """The native backend on the emulated GPUs."""
 
     @property
     def module(self):
@@ -105,7 +106,7 @@ def _module(source: str, sanitizer: str | None) -> Module:
 
 @functools.lru_cache(None)
 def _extension():
-    return build_extension(_BINDINGS, _kernels.KERNELS, driver=driver.installed)
+    return build_extension(_BINDINGS, _kernels.KERNELS, driver=driver.installed())
 
 
 def install_driver() -> None:
