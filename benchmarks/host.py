@@ -41,7 +41,7 @@ int cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsi
 
 def idle_cuda() -> ctypes.CDLL:
     """What this process has in the place of CUDA from now on."""
-    from emulator import interpose
+    from emulator.driver import interpose
     from emulator.build import run_compiler
 
     with tempfile.TemporaryDirectory() as folder:
