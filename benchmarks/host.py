@@ -41,8 +41,8 @@ int cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsi
 
 def idle_cuda() -> ctypes.CDLL:
     """What this process has in the place of CUDA from now on."""
-    from emulator.driver import interpose
     from emulator.build import run_compiler
+    from emulator.driver import interpose
 
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "cuda.cpp"), Path(folder, "cuda.so")
