@@ -9,6 +9,9 @@ of the quickest of many rounds.
 - dispatch: from the checked arguments to the body, and the body's own Python
 - binding: pybind11, measured by the same call of nothing to compute
 - core: C++
+
+``bench_host`` says, where there is a GPU, after what time a call on it returns, its kernels only
+queued. ``host.py`` says it for Python's and CuPy's share, where there is none.
 """
 
 from __future__ import annotations
@@ -190,10 +193,13 @@ def close(ours, theirs):
 # --- the layers -----------------------------------------------------------------------------------
 
 
-def quickest(call: Callable[..., Any], *args: Any) -> float:
-    """Microseconds."""
-    best, calls = float("inf"), 50
+def quickest(
+    call: Callable[..., Any], *args: Any, calls: int = 50, between: Callable[[], Any] = int
+) -> float:
+    """Microseconds of a call, of many rounds. ``between`` is called between them."""
+    best = float("inf")
     for _ in range(200):
+        between()
         start = time.perf_counter()
         for _ in range(calls):
             call(*args)
@@ -291,3 +297,49 @@ def bench_layers(request, appendix, name):
     if not appendix:
         appendix.append(["op", *(f"{layer}, us" for layer in row)])
     appendix.append([name, *(f"{x:.2f}" for x in row.values())])
+
+
+# --- a GPU's host ---------------------------------------------------------------------------------
+
+
+def gpu_libraries() -> dict[str, tuple[Callable[[np.ndarray], Any], Callable[[], Any]]]:
+    """Of each that sees a GPU: what makes its arrays there, and what waits for the GPU."""
+    found: dict[str, tuple[Callable[[np.ndarray], Any], Callable[[], Any]]] = {}
+    if BACKENDS["cuda", "cupy"].missing() is None:
+        import cupy
+
+        found["CuPy"] = cupy.asarray, cupy.cuda.runtime.deviceSynchronize
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            found["PyTorch"] = lambda x: torch.from_numpy(x).cuda(), torch.cuda.synchronize
+    except ImportError:
+        pass
+    return found
+
+
+@pytest.fixture(scope="module")
+def host_appendix(tables):
+    return tables("Host time of a call on a GPU, arrays and backend")
+
+
+@of_each
+def bench_host(request, host_appendix, name):
+    if request.config.option.benchmark_disable:
+        pytest.skip("times")
+    tiny = CASES[name]
+    backends = [b for b in ("cupy", "native") if BACKENDS["cuda", b].missing() is None]
+    row = {}
+    for library, (make, wait) in gpu_libraries().items():
+        arrays = tuple(map(make, tiny.arrays))
+        for backend in backends:
+            call = partial(tiny.op, *arrays, *tiny.args, **tiny.options, backend=backend)
+            call()
+            # So few that the queue of launches never is full.
+            row[f"{library}, {backend}"] = quickest(call, calls=10, between=wait)
+    if not row:
+        pytest.skip("needs a GPU")
+    if not host_appendix:
+        host_appendix.append(["op", *(f"{column}, us" for column in row)])
+    host_appendix.append([name, *(f"{x:.2f}" for x in row.values())])

@@ -12,7 +12,7 @@ import ctypes
 import functools
 import math
 import sys
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -37,13 +37,19 @@ CPU = Device("cpu")
 Description = tuple[Device, Any, tuple[int, ...]]
 
 
-class Buffer(NamedTuple):
-    """C-contiguous memory of a GPU. ``owner`` is the library's array that keeps it alive."""
+class Buffer:
+    """C-contiguous memory of a GPU. ``owner`` is the library's array that keeps it alive.
 
-    pointer: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    owner: Any
+    Not a NamedTuple, which takes longer to make and to ask: a call has dozens.
+    """
+
+    __slots__ = ("dtype", "owner", "pointer", "shape")
+
+    def __init__(self, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any], owner: Any):
+        self.pointer, self.shape, self.dtype, self.owner = pointer, shape, dtype, owner
+
+    def __repr__(self) -> str:
+        return f"Buffer({self.pointer:#x}, {self.shape}, {self.dtype})"
 
     @property
     def size(self) -> int:
@@ -99,6 +105,10 @@ class Library:
         """New memory on a GPU, from the library's own allocator on its current stream."""
         raise TypeError(f"a {self.name} does not lie on a GPU")
 
+    def workspace(self, size: int, device: Device) -> Buffer:
+        """That many bytes on a GPU, which need not be an array of the library."""
+        return self.empty((size,), np.uint8, device)
+
     def stream(self, device: Device) -> int:
         """The ``cudaStream_t`` that the library's work on ``device`` is queued on."""
         return 0
@@ -117,31 +127,50 @@ class NumPy(Library):
     pass
 
 
+_BYTE = np.dtype(np.uint8)
+
+
+def _on(device: Device, make: Callable[..., Any], *args: Any) -> Any:
+    """What ``make(*args)`` of CuPy gives with ``device`` as the current one."""
+    cuda = sys.modules["cupy"].cuda
+    if cuda.runtime.getDevice() == device.number:
+        return make(*args)
+    with cuda.Device(device.number):
+        return make(*args)
+
+
+@functools.lru_cache(None)
+def _gpu(number: int) -> Device:
+    return Device("cuda", number)
+
+
 class CuPy(Library):
     name = "CuPy array"
 
     def describe(self, x: Any) -> Description:
-        return Device("cuda", x.device.id), x.dtype, x.shape
+        return _gpu(x.device.id), x.dtype, x.shape
 
     def to_buffer(self, x: Any) -> Buffer:
-        import cupy
+        pointer = x.data.ptr
+        if pointer % ALIGNMENT or not x.flags.c_contiguous:
+            from cvops._kernels import load_nvrtc
 
-        x = cupy.ascontiguousarray(x)
-        if x.data.ptr % ALIGNMENT:
+            load_nvrtc()  # CuPy copies by a kernel of its own
             x = x.copy()
-        return Buffer(x.data.ptr, x.shape, x.dtype, x)
+            pointer = x.data.ptr
+        return Buffer(pointer, x.shape, x.dtype, x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        import cupy
+        cupy = sys.modules["cupy"]
+        x = _on(device, cupy.ndarray, shape, dtype)
+        return Buffer(x.data.ptr, shape, x.dtype, x)
 
-        with cupy.cuda.Device(device.number):
-            return self.to_buffer(cupy.empty(shape, dtype))
+    def workspace(self, size: int, device: Device) -> Buffer:
+        memory = _on(device, sys.modules["cupy"].cuda.alloc, size)
+        return Buffer(memory.ptr, (size,), _BYTE, memory)
 
     def stream(self, device: Device) -> int:
-        import cupy
-
-        with cupy.cuda.Device(device.number):
-            return int(cupy.cuda.get_current_stream().ptr)
+        return int(sys.modules["cupy"].cuda.get_current_stream(device.number).ptr)
 
 
 class Torch(Library):
@@ -162,18 +191,20 @@ class Torch(Library):
         return x.detach().clone()
 
     def to_buffer(self, x: Any) -> Buffer:
-        x = x.detach().contiguous()
-        if x.data_ptr() % ALIGNMENT:
+        x = (x.detach() if x.requires_grad else x).contiguous()
+        pointer = x.data_ptr()
+        if pointer % ALIGNMENT:
             x = x.clone()
-        return Buffer(x.data_ptr(), tuple(x.shape), np.dtype(dtype_name(x.dtype)), x)
+            pointer = x.data_ptr()
+        return Buffer(pointer, tuple(x.shape), _numpy_dtype(x.dtype), x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        torch = sys.modules["torch"]
-        kind = getattr(torch, np.dtype(dtype).name)
-        return self.to_buffer(torch.empty(shape, dtype=kind, device=f"cuda:{device.number}"))
+        dtype, kind = _torch_dtype(dtype)
+        x = sys.modules["torch"].empty(shape, dtype=kind, device=_torch_gpu(device.number))
+        return Buffer(x.data_ptr(), shape, dtype, x)
 
     def stream(self, device: Device) -> int:
-        return int(sys.modules["torch"].cuda.current_stream(device.number).cuda_stream)
+        return int(_torch_stream()(device.number))
 
 
 @functools.lru_cache(None)
@@ -181,6 +212,35 @@ def _torch_device(device: Any) -> Device:
     if device.type not in ("cpu", "cuda"):
         raise TypeError(f"expected a tensor on the CPU or a CUDA device, got one on {device}")
     return Device(device.type, device.index or 0)
+
+
+@functools.lru_cache(None)
+def _torch_gpu(number: int) -> Any:
+    return sys.modules["torch"].device("cuda", number)
+
+
+@functools.lru_cache(None)
+def _torch_dtype(dtype: Any) -> tuple[np.dtype[Any], Any]:
+    """A dtype as NumPy has it and as PyTorch has it."""
+    dtype = np.dtype(dtype)
+    return dtype, getattr(sys.modules["torch"], dtype.name)
+
+
+@functools.lru_cache(None)
+def _numpy_dtype(dtype: Any) -> np.dtype[Any]:
+    return np.dtype(dtype_name(dtype))
+
+
+@functools.lru_cache(None)
+def _torch_stream() -> Callable[[int], int]:
+    """What gives the current stream of a GPU."""
+    torch = sys.modules["torch"]
+    try:
+        # Without the object that the public function makes: what PyTorch's own compiled code asks.
+        found: Callable[[int], int] = torch._C._cuda_getCurrentRawStream
+        return found
+    except AttributeError:
+        return lambda number: torch.cuda.current_stream(number).cuda_stream
 
 
 class MXNet(Library):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import math
 from typing import Any, Callable
 
 import numpy as np
 
 from cvops import _kernels
 from cvops._arrays import Buffer, Device, Library
+
+#: The shape and the dtype of an array.
+Kind = tuple[tuple[int, ...], Any]
 
 
 class Gpu:
@@ -33,9 +37,20 @@ class Gpu:
         """New memory, not initialised."""
         return self.library.empty(shape, dtype, self.device)
 
-    def empty_all(self, *kinds: tuple[tuple[int, ...], Any]) -> tuple[Buffer, ...]:
-        """The same for several, of shapes and dtypes."""
+    def empty_all(self, *kinds: Kind) -> tuple[Buffer, ...]:
+        """The same for several."""
         return tuple([self.empty(*kind) for kind in kinds])
+
+    def workspace(self, size: int) -> Buffer:
+        """That many bytes which no one sees after the call."""
+        return self.library.workspace(size, self.device)
+
+    def scratch(self, *kinds: Kind) -> tuple[Buffer, ...]:
+        """Arrays that no one sees after the call, of shapes and dtypes: parts of one workspace."""
+        parts, size = _layout(kinds)
+        memory = self.workspace(size)
+        first, owner = memory.pointer, memory.owner
+        return tuple([Buffer(first + at, shape, dtype, owner) for at, shape, dtype in parts])
 
     def launch(
         self,
@@ -48,16 +63,12 @@ class Gpu:
     ) -> None:
         """Queue ``kernel`` of ``kernels/<source>.cuh``. Nothing to do if a grid's size is 0.
 
-        ``args`` are buffers, numbers (cast to the types that the kernel declares) and structs
-        (0-d structured NumPy arrays, passed by value). ``shared`` is in bytes.
+        ``args`` are buffers (None is a null pointer), numbers (cast to the types that the kernel
+        declares) and structs (0-d structured NumPy arrays, passed by value). ``shared`` is in
+        bytes.
         """
-        if 0 in grid:
-            return
-        packed = _kernels.pack(source, kernel, args)
-        try:
-            self._launch(source, kernel, grid, block, packed, shared)
-        except Exception as error:
-            raise RuntimeError(f"{kernel}<<<{grid}, {block}, {shared}>>>: {error}") from error
+        if 0 not in grid:
+            self._launch(source, kernel, grid, block, args, shared)
 
     def _launch(
         self,
@@ -72,6 +83,17 @@ class Gpu:
 
     def run(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         """Call ``body`` with this device made current."""
+        before = self._set_device(self.device.number)
+        try:
+            out = body(self, *args)
+            self.library.finish(self)
+        finally:
+            if before != self.device.number:
+                self._set_device(before)
+        return out
+
+    def _set_device(self, number: int) -> int:
+        """Make a GPU the current one of this thread; the number of the one that was."""
         raise NotImplementedError
 
     def synchronize(self) -> None:
@@ -79,18 +101,25 @@ class Gpu:
         raise NotImplementedError
 
 
+@functools.lru_cache(256)
+def _layout(kinds: tuple[Kind, ...]) -> tuple[list[tuple[int, tuple[int, ...], Any]], int]:
+    """Where each begins, with its shape and dtype, and the size of all, in bytes."""
+    parts, size = [], 0
+    for shape, dtype in kinds:
+        parts.append((size, shape, np.dtype(dtype)))
+        size += -(-math.prod(shape) * parts[-1][2].itemsize // 256) * 256
+    return parts, size
+
+
 class CuPy(Gpu):
-    """Kernels compiled by NVRTC, loaded and launched by CuPy."""
+    """Kernels compiled by NVRTC, loaded and launched by the driver as CuPy binds it."""
 
     def _launch(self, source, kernel, grid, block, args, shared):  # type: ignore[no-untyped-def]
-        args = tuple(np.uint64(x.pointer) if isinstance(x, Buffer) else x for x in args)
-        _kernels.function(source, kernel, self.device.number)(grid, block, args, shared_mem=shared)
+        loaded = _kernels.load(source, kernel, self.device.number)
+        loaded.launch(grid, block, args, shared, self.stream)
 
-    def run(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        with _kernels.current(self.device.number, self.stream):
-            out = body(self, *args)
-            self.library.finish(self)
-        return out
+    def _set_device(self, number: int) -> int:
+        return _kernels.set_device(number)
 
     def synchronize(self) -> None:
         _kernels.synchronize()
@@ -103,14 +132,9 @@ class Native(Gpu):
     def module(self) -> Any:
         return extension()
 
-    def run(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        before = self.module.set_device(self.device.number)
-        try:
-            out = body(self, *args)
-            self.library.finish(self)
-        finally:
-            self.module.set_device(before)
-        return out
+    def _set_device(self, number: int) -> int:
+        before: int = self.module.set_device(number)
+        return before
 
     def synchronize(self) -> None:
         self.module.synchronize()

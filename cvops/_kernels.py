@@ -12,13 +12,10 @@ import re
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
-import numpy as np
-
-from cvops._arrays import Buffer
+from cvops._parameters import Parameters
 
 _HERE = Path(__file__).parent
 #: Installed as package data; in a checkout it is the folder next to the package.
@@ -30,8 +27,6 @@ FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqr
 _SIGNATURE = re.compile(
     r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(([^)]*)\)'
 )
-#: The types of a kernel's parameters that are numbers. Any other name is a struct.
-_NUMBERS: dict[str, Any] = {"int": np.int32, "long long": np.int64, "float": np.float32}
 
 
 @functools.lru_cache(None)
@@ -76,32 +71,9 @@ def _type(parameter: str) -> str:
     return " ".join(words).rpartition("::")[2]
 
 
-def pack(name: str, kernel: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """``args`` as the types that ``kernel`` declares; a TypeError where they are not of its form.
-
-    None is a null pointer.
-
-    Left to itself CuPy would pass 64 bits for an int and a double for a float, and the kernel would
-    read other bits than were meant.
-    """
-    types = signatures(name)[kernel]
-    if len(types) != len(args):
-        raise TypeError(f"{kernel} takes {len(types)} arguments, got {len(args)}")
-    packed: list[Any] = []
-    for type_, arg in zip(types, args):
-        if type_ == "*" and (arg is None or isinstance(arg, Buffer)):
-            packed.append(np.uintp(0) if arg is None else arg)
-        elif type_ in _NUMBERS and not isinstance(arg, (Buffer, np.ndarray)):
-            number = _NUMBERS[type_]
-            # An old NumPy would wrap around in silence.
-            if type_ != "float" and not np.iinfo(number).min <= arg <= np.iinfo(number).max:
-                raise OverflowError(f"{kernel}: {arg} does not fit {type_}")
-            packed.append(number(arg))
-        elif type_ not in _NUMBERS and isinstance(arg, np.ndarray) and arg.dtype.names:
-            packed.append(arg)
-        else:
-            raise TypeError(f"{kernel}: expected {type_} for an argument, got {arg!r}")
-    return tuple(packed)
+@functools.lru_cache(None)
+def parameters(name: str, kernel: str) -> Parameters:
+    return Parameters(kernel, signatures(name)[kernel])
 
 
 def compile_cubin(
@@ -124,6 +96,7 @@ def compile_cubin(
         nvrtc.destroyProgram(program)
 
 
+@functools.lru_cache(None)
 def load_nvrtc() -> Any:
     """``cupy.cuda.nvrtc``, after its library is loaded from the nvidia wheels if it lies there.
 
@@ -175,62 +148,100 @@ def cubin_file(name: str, arch: int) -> Path:
     return file
 
 
-_functions: dict[tuple[str, str, int], Any] = {}
-_compiling = threading.Lock()
+#: The sizes of a grid or block that are not given.
+_ONES = (1, 1, 1)
 
 
-def function(name: str, kernel: str, device: int) -> Callable[..., None]:
+class Kernel:
+    """A kernel that is loaded on a GPU."""
+
+    __slots__ = ("_name", "_parameters", "_start")
+
+    def __init__(self, name: str, parameters: Parameters, start: Callable[..., None]):
+        """``start`` is ``cuLaunchKernel`` without its first argument."""
+        self._name, self._parameters, self._start = name, parameters, start
+
+    def launch(
+        self,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: tuple[Any, ...],
+        shared: int,
+        stream: int,
+    ) -> None:
+        """Queue it on a stream of its GPU, which is the current one."""
+        packed = self._parameters.pack(args)
+        sizes = *grid, *_ONES[len(grid) :], *block, *_ONES[len(block) :]
+        try:
+            self._start(*sizes, shared, stream, packed.address, 0)
+        except Exception as error:
+            launch = f"{self._name}<<<{grid}, {block}, {shared}>>>"
+            raise RuntimeError(f"{launch}: {error}") from error
+        self._parameters.release(packed)
+
+
+_kernels: dict[tuple[str, str, int], Kernel] = {}
+_modules: dict[tuple[str, int], int] = {}
+_loading = threading.Lock()
+
+
+def load(name: str, kernel: str, device: int) -> Kernel:
     """The kernel, ready to launch on ``device``, which is the current one."""
-    key = name, kernel, device
-    if key not in _functions:
-        import cupy
-
-        with _compiling:
-            arch = int(cupy.cuda.Device(device).compute_capability)
-            module = cupy.RawModule(path=str(cubin_file(name, arch)))
-            _functions[key] = module.get_function(kernel)
-    return _functions[key]
-
-
-@contextlib.contextmanager
-def current(device: int, stream: int) -> Iterator[None]:
-    """Make CuPy launch on that stream of that device."""
+    try:
+        return _kernels[name, kernel, device]
+    except KeyError:
+        pass
     import cupy
 
-    with cupy.cuda.Device(device):
-        if stream == cupy.cuda.get_current_stream().ptr:
-            yield
-        else:
-            with _external_stream(stream, device):
-                yield
+    driver = cupy.cuda.driver
+    with _loading:
+        if (name, device) not in _modules:
+            arch = int(cupy.cuda.Device(device).compute_capability)
+            _modules[name, device] = driver.moduleLoad(str(cubin_file(name, arch)))
+        function = driver.moduleGetFunction(_modules[name, device], kernel)
+    start = functools.partial(driver.launchKernel, function)
+    loaded = Kernel(kernel, parameters(name, kernel), start)
+    return _kernels.setdefault((name, kernel, device), loaded)
 
 
-def _external_stream(stream: int, device: int) -> Any:
-    from cupy.cuda import ExternalStream, Stream
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        #: On which it may launch.
+        self.devices: set[int] = set()
 
-    if not hasattr(Stream, "from_external"):  # CuPy 13
-        return ExternalStream(stream, device)
 
-    class Foreign:
-        def __cuda_stream__(self) -> tuple[int, int]:
-            return 0, stream
+_thread = _Thread()
 
-    return Stream.from_external(Foreign())
+
+def set_device(device: int) -> int:
+    """Make it the current one of this thread, which may launch there then; the one that was."""
+    runtime = _runtime()
+    before: int = runtime.getDevice()
+    if device != before:
+        runtime.setDevice(device)
+    if device not in _thread.devices:
+        # The driver wants a context, which a thread gets when it first asks the runtime for work.
+        runtime.memGetInfo()
+        _thread.devices.add(device)
+    return before
 
 
 def synchronize() -> None:
     """Wait for the default stream of the current device."""
+    _runtime().streamSynchronize(0)
+
+
+@functools.lru_cache(None)
+def _runtime() -> Any:
     import cupy
 
-    cupy.cuda.Stream.null.synchronize()
+    return cupy.cuda.runtime
 
 
 @functools.lru_cache(None)
 def device_count() -> int:
     """The number of GPUs that CuPy sees; 0 where there is no driver."""
-    import cupy
-
     try:
-        return int(cupy.cuda.runtime.getDeviceCount())
-    except cupy.cuda.runtime.CUDARuntimeError:
+        return int(_runtime().getDeviceCount())
+    except _runtime().CUDARuntimeError:
         return 0

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -141,6 +142,62 @@ def test_a_part_of_an_mxnet_array_is_aligned_for_the_kernels(mx):
     part = library.to_buffer(whole[1])
     assert part.pointer % _arrays.ALIGNMENT == 0
     assert part.owner.asnumpy().tolist() == [3, 4, 5]
+
+
+class TestTensorsOnAGpu:
+    """As far as tensors on the CPU can stand for them."""
+
+    @pytest.fixture(autouse=True)
+    def torch(self):
+        self.torch = pytest.importorskip("torch")
+        self.library = _arrays.library_of(self.torch.empty(0))
+        _arrays._torch_stream.cache_clear()
+        yield
+        _arrays._torch_stream.cache_clear()
+
+    def test_a_tensor_is_not_copied(self):
+        x = self.torch.zeros(3, 4, requires_grad=True)
+        buffer = self.library.to_buffer(x)
+        assert buffer.pointer == x.data_ptr()
+        assert (buffer.shape, buffer.dtype, buffer.size) == ((3, 4), np.float32, 12)
+        assert not buffer.owner.requires_grad
+
+    def test_a_part_is_aligned(self):
+        part = self.torch.arange(8.0)[1:]
+        buffer = self.library.to_buffer(part)
+        assert buffer.pointer % _arrays.ALIGNMENT == 0
+        assert self.torch.equal(buffer.owner, part)
+
+    @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.int64, np.uint8])
+    def test_new_memory(self, monkeypatch, dtype):
+        empty, gpus = self.torch.empty, []
+
+        def on_the_cpu(*args, device, **options):
+            gpus.append(device)
+            return empty(*args, **options)
+
+        monkeypatch.setattr(self.torch, "empty", on_the_cpu)
+        buffer = self.library.empty((3, 4), dtype, _arrays.Device("cuda", 1))
+        assert gpus == [self.torch.device("cuda:1")]
+        assert (buffer.shape, buffer.dtype) == ((3, 4), np.dtype(dtype))
+        assert buffer.owner.numpy().dtype == dtype
+        assert buffer.pointer == buffer.owner.data_ptr()
+
+    @pytest.mark.parametrize("has_shortcut", [True, False])
+    def test_the_current_stream(self, monkeypatch, has_shortcut):
+        def streams(number):
+            return 1000 + number
+
+        def current_stream(number):
+            return SimpleNamespace(cuda_stream=streams(number))
+
+        shortcut = "_cuda_getCurrentRawStream"
+        monkeypatch.delattr(self.torch._C, shortcut, raising=False)
+        if has_shortcut:
+            monkeypatch.setattr(self.torch._C, shortcut, streams, raising=False)
+        else:
+            monkeypatch.setattr(self.torch.cuda, "current_stream", current_stream)
+        assert self.library.stream(_arrays.Device("cuda", 2)) == 1002
 
 
 def test_mixed_kinds(mx):

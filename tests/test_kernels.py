@@ -6,11 +6,9 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from cvops import _kernels, _mxnet_library, cli
-from cvops._arrays import Buffer
 
 ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
 SOURCES = _kernels.sources()
@@ -192,22 +190,6 @@ def test_signatures():
     assert types == ("*", "*", "*", "int", "int", "int")
     assert _kernels.signatures("box_nms")["box_nms_backward_clear"] == ("*", "long long", "int")
     assert _kernels.signatures("multibox_prior")["multibox_prior"][1] == "PriorWork"
-
-
-def test_arguments_are_cast_and_checked():
-    buffer = Buffer(1024, (4,), np.dtype("f4"), None)
-    packed = _kernels.pack("box_iou", "box_iou", (buffer, buffer, buffer, 3, 4, True))
-    assert [type(x) for x in packed[3:]] == [np.int32, np.int32, np.int32]
-    packed = _kernels.pack("box_nms", "box_nms_backward_clear", (None, 3, 4))
-    assert [type(x) for x in packed] == [np.uintp, np.int64, np.int32]
-    with pytest.raises(TypeError, match="box_iou takes 6 arguments, got 1"):
-        _kernels.pack("box_iou", "box_iou", (buffer,))
-    with pytest.raises(TypeError, match=r"box_iou: expected \* for an argument, got 3"):
-        _kernels.pack("box_iou", "box_iou", (3, buffer, buffer, 3, 4, True))
-    _kernels.pack("box_iou", "box_iou", (buffer, buffer, buffer, -(2**31), 4, True))
-    for beyond in (2**31, -(2**31) - 1):
-        with pytest.raises(OverflowError):
-            _kernels.pack("box_iou", "box_iou", (buffer, buffer, buffer, beyond, 4, True))
 
 
 def test_an_error_names_the_true_file(nvrtc, monkeypatch):

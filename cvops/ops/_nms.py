@@ -26,7 +26,7 @@ RULE = np.dtype([("threshold", "f4"), ("at_least", "i4"), ("by_class", "i4"), ("
 def compact(gpu: Gpu, keys: Buffer, tile_counts: Buffer) -> tuple[Buffer, Buffer]:
     """The keys (B, N) without those that are none, in their order, and their numbers (B)."""
     batch, num = keys.shape
-    out, counts = gpu.empty(keys.shape, np.uint64), gpu.empty((batch,), np.int32)
+    out, counts = gpu.scratch((keys.shape, np.uint64), ((batch,), np.int32))
     tiles = -(-num // TILE)
     gpu.launch("sort", "sort_compact", (batch, tiles), (TILE,), out, counts, keys, tile_counts, num)
     return out, counts
@@ -36,11 +36,10 @@ def sort(gpu: Gpu, keys: Buffer, counts: Buffer, most: int) -> Buffer:
     """The first counts[b] keys, ``most`` or fewer, of each row of ``keys`` (B, N), ascending."""
     batch, num = keys.shape
     tile = min(max(64, 1 << (most - 1).bit_length()), _SORT_TILE)
-    out = gpu.empty(keys.shape, np.uint64)
+    out, *others = gpu.scratch(*[(keys.shape, np.uint64)] * (2 if most > _SORT_TILE else 1))
     args = out, keys, counts, num, tile
     gpu.launch("sort", "sort_tiles", (batch, -(-most // tile)), (tile // 2,), *args)
-    run = _SORT_TILE
-    other = gpu.empty(keys.shape, np.uint64) if run < most else out
+    run, other = _SORT_TILE, others[-1] if others else out
     while run < most:
         grid = batch, -(-most // 256)
         gpu.launch("sort", "sort_merge", grid, (256,), other, out, counts, num, run)
@@ -64,11 +63,11 @@ class Contest(NamedTuple):
 
     @classmethod
     def empty(cls, gpu: Gpu, batch: int, num: int) -> Contest:
-        boxes, areas = gpu.empty((batch, num, 4), np.float32), gpu.empty((batch, num), np.float32)
-        classes = gpu.empty((batch, num), np.int32)
-        removed = gpu.empty((batch, -(-num // 32)), np.uint32)
-        kept = gpu.empty((batch, -(-num // 64)), np.uint64)
-        return cls(boxes, areas, classes, removed, kept, gpu.empty((batch,), np.int32))
+        rows = batch, num
+        boxes, areas, classes = ((*rows, 4), np.float32), (rows, np.float32), (rows, np.int32)
+        removed = (batch, -(-num // 32)), np.uint32
+        kept = (batch, -(-num // 64)), np.uint64
+        return cls(*gpu.scratch(boxes, areas, classes, removed, kept, ((batch,), np.int32)))
 
     def decide(self, gpu: Gpu, limit: int, rule: np.ndarray) -> Buffer:
         """Set ``kept`` of the boxes, of which ``limit`` take part at most.
@@ -83,10 +82,11 @@ class Contest(NamedTuple):
         order = None
         if most > chunk * (1 if by_class else _CHUNKS_WITHOUT_ORDER):
             order = self._order(gpu, most, by_class)
-        kept_before = gpu.empty((batch, -(-num // 64) + 1), np.int32)
-        found = gpu.empty((batch, chunk), np.int32), gpu.empty((batch,), np.int32)
-        mask = gpu.empty((batch, chunk // 32, chunk), np.uint32)
-        words = gpu.empty((batch, chunk, 8), np.uint8)
+        kept_before, *found = gpu.scratch(
+            ((batch, -(-num // 64) + 1), np.int32),
+            *(((batch, chunk), np.int32), ((batch,), np.int32)),
+            *(((batch, chunk // 32, chunk), np.uint32), ((batch, chunk, 8), np.uint8)),
+        )
         pairs = _pair_blocks(chunk)
         for first in range(0, most, chunk):
             others = most if order else most - first
@@ -95,7 +95,7 @@ class Contest(NamedTuple):
             grid = batch, pairs + tiles * parts
             gpu.launch(
                 *("nms", "nms_chunk", grid, (_CHUNK_THREADS,), self.removed, self.kept),
-                *(kept_before, *found, mask, words, self.boxes, self.areas, self.classes, order),
+                *(kept_before, *found, self.boxes, self.areas, self.classes, order),
                 *(self.counts, num, first, chunk, parts, rule),
             )
         return kept_before

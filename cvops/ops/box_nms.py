@@ -233,13 +233,18 @@ def _native(cpu: _cpu.Cpu, data: np.ndarray, contest: _Contest, return_index: bo
 @_OP.body("kernels")
 def _kernels(gpu: _gpu.Gpu, data: Buffer, contest: _Contest, return_index: bool) -> Any:
     out = gpu.empty(data.shape, np.float32)
-    index = gpu.empty(data.shape[:-1] if return_index else (0,), np.int32)
+    index = gpu.empty(data.shape[:-1], np.int32) if return_index else None
     _launch(gpu, out, index, data, contest, return_index)
     return (out, index) if return_index else out
 
 
 def _launch(
-    gpu: _gpu.Gpu, out: Buffer, index: Buffer, data: Buffer, contest: _Contest, return_index: bool
+    gpu: _gpu.Gpu,
+    out: Buffer,
+    index: Buffer | None,
+    data: Buffer,
+    contest: _Contest,
+    return_index: bool,
 ) -> None:
     batch, num, width = _sizes(data)
     columns, rule = np.array(contest.columns, _COLUMNS), np.array(contest.rule, _nms.RULE)
@@ -251,8 +256,7 @@ def _launch(
         gpu.launch("box_nms", "box_nms_copy", (_blocks(data.size),), (256,), *args)
         return
     tiles = -(-num // _nms.TILE)
-    keys = gpu.empty((batch, num), np.uint64)
-    tile_counts = gpu.empty((batch, tiles), np.int32)
+    keys, tile_counts = gpu.scratch(((batch, num), np.uint64), ((batch, tiles), np.int32))
     gpu.launch(
         *("box_nms", "box_nms_score", (batch, tiles), (_nms.TILE,), keys, tile_counts, data),
         *(num, columns, contest.valid_thresh, contest.background_id),
@@ -281,7 +285,7 @@ def _native_cuda(gpu: _gpu.Native, data: Buffer, contest: _Contest, return_index
     out = gpu.empty(data.shape, np.float32)
     index = gpu.empty(data.shape[:-1], np.int32) if return_index else None
     batch, num, _ = _sizes(data)
-    workspace = gpu.empty((gpu.module.box_nms_workspace(batch, num),), np.uint8)
+    workspace = gpu.workspace(gpu.module.box_nms_workspace(batch, num))
     index_pointer = index.pointer if index else 0
     pointers = out.pointer, index_pointer, workspace.pointer, data.pointer
     gpu.module.box_nms_cuda(*pointers, batch, num, *contest, gpu.stream)

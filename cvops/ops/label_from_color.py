@@ -78,7 +78,7 @@ def _kernels(gpu: _gpu.Gpu, image: Buffer, colormap: Buffer, unknown: int) -> Bu
         num_colors = colormap.shape[0]
         bits = (2 * num_colors - 1).bit_length()
         slots, in_shared = 1 << bits, num_colors <= _COLORS_IN_SHARED
-        table = gpu.empty((0 if in_shared else 2 * slots,), np.int32)
+        table = None if in_shared else gpu.workspace(8 * slots)
         if not in_shared:
             args: tuple = table, colormap, num_colors, bits
             gpu.launch("label_from_color", "label_from_color_table", (1,), (1024,), *args)
@@ -95,7 +95,7 @@ def _kernels(gpu: _gpu.Gpu, image: Buffer, colormap: Buffer, unknown: int) -> Bu
 def _native_cuda(gpu: _gpu.Native, image: Buffer, colormap: Buffer, unknown: int) -> Buffer:
     out = gpu.empty(image.shape[:-1], np.int32)
     num_colors = colormap.shape[0]
-    workspace = gpu.empty((gpu.module.label_from_color_workspace(num_colors),), np.uint8)
+    workspace = gpu.workspace(gpu.module.label_from_color_workspace(num_colors))
     pointers = (x.pointer for x in (out, image, colormap, workspace))
     gpu.module.label_from_color_cuda(*pointers, out.size, num_colors, unknown, gpu.stream)
     return out

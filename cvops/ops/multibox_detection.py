@@ -196,8 +196,9 @@ def _kernels(
         return out
     tiles = -(-num // _nms.TILE)
     grid, block = (batch, tiles), (_nms.TILE,)
-    keys, ids = gpu.empty((batch, num), np.uint64), gpu.empty((batch, num), np.int32)
-    tile_counts = gpu.empty((batch, tiles), np.int32)
+    keys, ids, tile_counts = gpu.scratch(
+        ((batch, num), np.uint64), ((batch, num), np.int32), ((batch, tiles), np.int32)
+    )
     gpu.launch(
         *("multibox_detection", "multibox_detection_score", grid, block, keys, ids, tile_counts),
         *(cls_prob, num_classes, num, options.threshold),
@@ -232,7 +233,7 @@ def _native_cuda(
     out = gpu.empty((batch, num, 6), np.float32)
     if out.size == 0:
         return out
-    workspace = gpu.empty((gpu.module.multibox_detection_workspace(batch, num),), np.uint8)
+    workspace = gpu.workspace(gpu.module.multibox_detection_workspace(batch, num))
     pointers = (x.pointer for x in (out, workspace, cls_prob, loc_pred, anchor))
     gpu.module.multibox_detection_cuda(*pointers, batch, num_classes, num, *options, gpu.stream)
     return out

@@ -348,7 +348,7 @@ def _native_cuda(
     out = _outputs(gpu, shape)
     if label.shape[0] == 0:
         return out
-    workspace = gpu.empty((gpu.module.multibox_target_workspace(shape, options),), np.uint8)
+    workspace = gpu.workspace(gpu.module.multibox_target_workspace(shape, options))
     arrays = (x.pointer for x in (*out, anchor, label, cls_pred))
     gpu.module.multibox_target_cuda(*arrays, shape, options, workspace.pointer, gpu.stream)
     return out

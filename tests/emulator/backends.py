@@ -14,11 +14,13 @@ import numpy as np
 from cvops import _gpu, _kernels
 from cvops._arrays import ALIGNMENT, Buffer
 from cvops._op import BACKENDS, Backend
-from emulator import cupy_kernels, driver
+from emulator import driver
+from emulator.driver import cupy_kernels
 from emulator.emulator import Module, build_extension
 
 #: How the warps and lanes of a block take turns; tests may set it.
 SEED = 0
+_NULL = np.uintp(0)
 _BINDINGS = Path(__file__).parents[2] / "bindings"
 
 
@@ -57,9 +59,16 @@ class Emulated(_gpu.Gpu):
     def empty(self, shape, dtype):
         return _buffer(_aligned(shape, dtype))
 
+    def workspace(self, size):
+        return self.empty((size,), np.uint8)
+
+    def scratch(self, *kinds):
+        return self.empty_all(*kinds)  # apart, so that a sanitizer sees where each ends
+
     def _launch(self, source, kernel, grid, block, args, shared):
         module = _module(source, self.sanitizer)
-        args = tuple(x.owner if isinstance(x, Buffer) else x for x in args)
+        args = _kernels.parameters(source, kernel).typed(args)
+        args = tuple(x.owner if isinstance(x, Buffer) else _NULL if x is None else x for x in args)
         module.launch(kernel, grid, block, args, shared, seed=SEED)
 
     def run(self, body, args):
@@ -82,6 +91,14 @@ class EmulatedNative(Emulated):
         return _extension()
 
 
+class NativeOnDriver(_gpu.Native):
+    """The native backend on the emulated GPUs."""
+
+    @property
+    def module(self):
+        return _extension()
+
+
 @functools.lru_cache(None)
 def _module(source: str, sanitizer: str | None) -> Module:
     return Module(_kernels.source(source), source, sanitizer)
@@ -89,12 +106,13 @@ def _module(source: str, sanitizer: str | None) -> Module:
 
 @functools.lru_cache(None)
 def _extension():
-    return build_extension(_BINDINGS, _kernels.KERNELS)
+    return build_extension(_BINDINGS, _kernels.KERNELS, driver=driver.installed())
 
 
 def install_driver() -> None:
     """Let this process have GPUs that run the kernels in the emulator."""
     driver.install(_kernel)
+    BACKENDS["cuda", "native"] = Backend("native_cuda", lambda: None, NativeOnDriver)
 
 
 def _kernel(name: str) -> driver.Emulated | None:
@@ -112,8 +130,10 @@ def _kernel(name: str) -> driver.Emulated | None:
 
 
 def _launch(source, kernel, pointers, grid, block, parameters, shared):
-    args = [np.uintp(int.from_bytes(x, "little")) if i in pointers else np.void(x)
-            for i, x in enumerate(parameters)]
+    args = [
+        np.uintp(int.from_bytes(x, "little")) if i in pointers else np.void(x)
+        for i, x in enumerate(parameters)
+    ]
     _module(source, None).launch(kernel, grid, block, args, shared, seed=SEED)
 
 

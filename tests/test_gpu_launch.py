@@ -1,0 +1,116 @@
+"""Launches of CuPy's backend: what graphs keep of them, refusals, threads, scratch memory."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import cvops
+from cvops import _arrays, _gpu
+from cvops._op import BACKENDS
+
+missing = BACKENDS["cuda", "cupy"].missing()
+if missing is not None:
+    pytest.skip(f"cupy on cuda {missing}", allow_module_level=True)
+
+cupy = pytest.importorskip("cupy")
+
+
+@pytest.fixture
+def boxes(rng):
+    def boxes(num):
+        low, size = rng.random((2, num, 2), np.float32)
+        return np.concatenate([low, low + size], axis=1)
+
+    return boxes
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def gpu():
+    """As a call would have it for arrays on GPU 0."""
+    return _gpu.CuPy(_arrays.CuPy(), _arrays.Device("cuda", 0))
+
+
+def test_a_graph_keeps_the_arguments(boxes):
+    x, y = boxes(5), boxes(7)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        lhs, rhs = cupy.asarray(x), cupy.asarray(y)
+        cvops.box_iou(lhs, rhs, backend="cupy")  # loads the kernel, and fills the pool
+        stream.begin_capture()
+        out = cvops.box_iou(lhs, rhs, backend="cupy")
+        graph = stream.end_capture()
+        # The memory that the arguments stood in is used again before the graph runs.
+        cvops.box_iou(lhs[:1], rhs[:1], backend="cupy")
+        out.data.memset_async(7, out.nbytes)
+        graph.launch(stream)
+        np.testing.assert_array_equal(out.get(), cvops.box_iou(x, y))
+
+
+def test_a_graph_of_many_launches_reads_new_data(rng):
+    rows = rng.random((3, 100, 6), np.float32)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        data = cupy.asarray(rows)
+        cvops.box_nms(data, id_index=0, backend="cupy")
+        stream.begin_capture()
+        out = cvops.box_nms(data, id_index=0, backend="cupy")
+        graph = stream.end_capture()
+        rows = rows[::-1].copy()
+        data.set(rows)
+        graph.launch(stream)
+        np.testing.assert_array_equal(out.get(), cvops.box_nms(rows, id_index=0))
+
+
+def test_a_refused_launch_is_named_and_the_next_one_is_not_hurt(boxes, gpu):
+    x = boxes(5)
+    lhs = cupy.asarray(x)
+    args = gpu.enter(cupy.empty((5, 5), np.float32)), gpu.enter(lhs), gpu.enter(lhs), 5, 5, False
+
+    def body(gpu):
+        gpu.launch("box_iou", "box_iou", (1, 1), (2048,), *args)
+
+    with pytest.raises(RuntimeError, match=r"box_iou<<<\(1, 1\), \(2048,\), 0>>>: "):
+        gpu.run(body, ())
+    out = cvops.box_iou(lhs, lhs, backend="cupy")
+    np.testing.assert_array_equal(out.get(), cvops.box_iou(x, x))
+
+
+def test_threads_at_a_time(boxes):
+    """Each a new one, which has not spoken to the GPU before, and with work of its own."""
+    inputs = [(boxes(n), boxes(9 - n)) for n in range(1, 9)]
+    arrays = [[cupy.asarray(x) for x in pair] for pair in inputs]
+    cupy.cuda.runtime.deviceSynchronize()
+    wrong, together = [], threading.Barrier(len(inputs))
+
+    def work(i):
+        try:
+            want = cvops.box_iou(*inputs[i])
+            together.wait(60)
+            for _ in range(20):
+                np.testing.assert_array_equal(cvops.box_iou(*arrays[i], backend="cupy").get(), want)
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_scratch_is_aligned_and_does_not_overlap(gpu):
+    kinds = ((3, 5), np.uint8), ((), np.uint64), ((0, 4), np.float32), ((2,), np.dtype(np.int32))
+    parts = gpu.scratch(*kinds)
+    assert [(part.shape, part.dtype) for part in parts] == [(s, np.dtype(t)) for s, t in kinds]
+    assert all(part.pointer % 256 == 0 for part in parts)
+    ends = [part.pointer + part.size * part.dtype.itemsize for part in parts]
+    assert all(end <= part.pointer for end, part in zip(ends, parts[1:]))
+    memory = parts[0].owner
+    assert ends[-1] <= memory.ptr + memory.mem.size
