@@ -37,6 +37,16 @@ class Gpu:
         """The same for several, of shapes and dtypes."""
         return tuple([self.empty(*kind) for kind in kinds])
 
+    @property
+    def multiprocessors(self) -> int:
+        """How many the device has."""
+        raise NotImplementedError
+
+    @property
+    def most_shared(self) -> int:
+        """The most bytes of shared memory that a block may have."""
+        raise NotImplementedError
+
     def launch(
         self,
         source: str,
@@ -82,9 +92,20 @@ class Gpu:
 class CuPy(Gpu):
     """Kernels compiled by NVRTC, loaded and launched by CuPy."""
 
+    @property
+    def multiprocessors(self) -> int:
+        return _kernels.attribute("MultiProcessorCount", self.device.number)
+
+    @property
+    def most_shared(self) -> int:
+        return _kernels.attribute("MaxSharedMemoryPerBlockOptin", self.device.number)
+
     def _launch(self, source, kernel, grid, block, args, shared):  # type: ignore[no-untyped-def]
         args = tuple(np.uint64(x.pointer) if isinstance(x, Buffer) else x for x in args)
-        _kernels.function(source, kernel, self.device.number)(grid, block, args, shared_mem=shared)
+        function = _kernels.function(source, kernel, self.device.number)
+        if shared > 48 << 10:  # more than a kernel may have unless it says so
+            function.max_dynamic_shared_size_bytes = shared
+        function(grid, block, args, shared_mem=shared)
 
     def run(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         with _kernels.current(self.device.number, self.stream):

@@ -179,7 +179,7 @@ _functions: dict[tuple[str, str, int], Any] = {}
 _compiling = threading.Lock()
 
 
-def function(name: str, kernel: str, device: int) -> Callable[..., None]:
+def function(name: str, kernel: str, device: int) -> Any:
     """The kernel, ready to launch on ``device``, which is the current one."""
     key = name, kernel, device
     if key not in _functions:
@@ -223,6 +223,14 @@ def synchronize() -> None:
     import cupy
 
     cupy.cuda.Stream.null.synchronize()
+
+
+@functools.lru_cache(None)
+def attribute(name: str, device: int) -> int:
+    """One of a GPU's attributes, by the name that CuPy has for it."""
+    import cupy
+
+    return int(cupy.cuda.Device(device).attributes[name])
 
 
 @functools.lru_cache(None)
