@@ -6,7 +6,7 @@
 namespace cvops::cuda {
 namespace {
 
-constexpr int kThreads = 1024, kBackwardThreads = 512;
+constexpr int kThreads = 1024;
 
 // How roi_pooling_staged is launched: `at_once` is 0 if it is not.
 struct Staging {
@@ -64,10 +64,10 @@ void roi_pooling_backward(float* grad, const float* out_grad, const int* argmax,
   const int64 group = ceil_div(size.images, groups);
   // Two blocks on a multiprocessor.
   const int64 most = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) / 2;
-  const int64 table = 4 * (kSlots + kBackwardThreads), sums = 4 * group * size.pixels;
+  const int64 table = 4 * (kSlots + kRanks * kMostThreads), sums = 4 * group * size.pixels;
   const bool in_shared = table + sums <= most;
   dim3 grid((unsigned)std::min<int64>(size.channels * ceil_div(size.images, group), 1 << 20));
-  launch("roi_pooling_backward", ::roi_pooling_backward, grid, kBackwardThreads,
+  launch("roi_pooling_backward", ::roi_pooling_backward, grid, kMostThreads,
          (size_t)(table + (in_shared ? sums : 0)), stream, grad, out_grad, argmax, size.rois,
          size.bins, size.images, size.channels, size.pixels, group, in_shared);
 }

@@ -113,7 +113,12 @@ CVOPS_HD bool lies_in(ChannelPlanes own, int at, int& plane) {
 namespace cvops {
 
 constexpr int kChannelsAtOnce = 4;
-constexpr int kSlots = 4096;  // a power of two
+
+// Of the backward kernel: threads of a block at most, slots of its table (a power of two), and how
+// many lanes with one target add without a detour.
+constexpr int kMostThreads = 512;
+constexpr int kSlots = 4096;
+constexpr int kRanks = 4;
 
 // A number for each of kChannelsAtOnce channels.
 struct __align__(16) Values {
@@ -385,79 +390,98 @@ extern "C" __global__ void __launch_bounds__(256)
 
 namespace cvops {
 
-// The outputs of one channel, in order, of which a thread takes every `threads`-th.
+// The outputs of one channel, in order, of which a thread takes every blockDim.x-th.
 struct Outputs {
   const float* __restrict__ out_grad;
   const int* __restrict__ argmax;
-  int channels, bins, threads;
-  int64 from, left;  // where the next one stands, and how many there are from it on
-  int bin;
+  int bins, left;      // how many there are for this thread
+  int64 from;          // where the next one stands,
+  int bin;             // which bin that is,
+  int64 step, to_roi;  // how far it is to the one after it, and then to that channel's bins,
+  int bin_step;        // if it is of the next roi
 
-  // The next one; -1 after the last.
+  __device__ __forceinline__ Outputs(const float* __restrict__ out_grad,
+                                     const int* __restrict__ argmax, int64 rois, int bins,
+                                     int channels, int channel)
+      : out_grad(out_grad), argmax(argmax), bins(bins) {
+    const int me = (int)threadIdx.x, threads = (int)blockDim.x;
+    left = (int)((rois * bins - me + threads - 1) / threads);
+    bin = me % bins;
+    from = ((int64)(me / bins) * channels + channel) * bins + bin;
+    bin_step = threads % bins;
+    step = (int64)(threads / bins) * channels * bins + bin_step;
+    to_roi = (int64)(channels - 1) * bins;
+  }
+
+  // The next one, -1 after the last.
   __device__ __forceinline__ int take(float& value) {
     const int at = left > 0 ? argmax[from] : -1;
     value = left > 0 ? out_grad[from] : 0.0f;
-    left -= threads;
-    bin += threads % bins;
-    from += (int64)(threads / bins) * channels * bins + threads % bins;
+    --left;
+    from += step;
+    bin += bin_step;
     if (bin >= bins) {
       bin -= bins;
-      from += (int64)(channels - 1) * bins;
+      from += to_roi;
     }
     return at;
   }
 };
 
-// Adds all `outputs` that point into `own` planes, whose sums lie in shared memory, one plane after
-// the other, or in grad. `waiting` has kSlots words, `values` one for each thread.
+// Adds the outputs that point into `own` planes to sums: in shared memory one plane after the
+// other, or grad. `waiting` has kSlots words, which are 0 before and after, and `values` kRanks *
+// kMostThreads.
 template <bool kInShared>
 __device__ __forceinline__ void add_outputs(float* __restrict__ sums, uint32* waiting,
-                                            float* values, Outputs outputs, int64 total,
+                                            float* values, Outputs outputs, int rounds,
                                             ChannelPlanes own) {
-  const int me = (int)threadIdx.x, lane = me % 32, warp = me / 32, first_lane = me - lane;
+  const int me = (int)threadIdx.x, lane = me % 32, warp = me / 32;
+  const uint32 lanes_below = (1u << lane) - 1, warps_below = (1u << warp) - 1;
+  float* const late_values = values + (kRanks - 1) * kMostThreads;
   int plane = (own.first * own.channels + own.channel) * own.pixels;
   int shift = kInShared ? -plane : 0;  // from an index into data to one into sums
   // Two more outputs are on their way while one waits for its turn.
   float value, next_value, later_value;
   int at = outputs.take(value), next_at = outputs.take(next_value);
-  for (int64 round = 0; round < total; round += outputs.threads) {
+  for (; rounds > 0; --rounds) {
     const int later_at = outputs.take(later_value);
     const int before = plane;
     const bool mine = lies_in(own, at, plane);
     if (kInShared && plane != before) {
       shift = (plane / own.pixels / own.channels - own.first) * own.pixels - plane;
     }
-    // The lanes with my target, and without those before the second, third and fourth.
+    // The first lane of a target finds the next ones' values by its own number and their rank, and
+    // those of higher ranks by theirs.
     const uint32 peers = __match_any_sync(~0u, mine ? at : ~lane);
-    const uint32 second = peers & (peers - 1), third = second & (second - 1);
-    const uint32 fourth = third & (third - 1);
-    bool waits = mine && peers << (31 - lane) == 1u << 31;  // for all of them
+    const int rank = __popc(peers & lanes_below), first = me - lane + __ffs(peers) - 1;
+    if (rank > 0)
+      *(rank < kRanks ? &values[(rank - 1) * kMostThreads + first] : &late_values[me]) = value;
+    const bool adds = mine && rank == 0;
     uint32* const slot = &waiting[at & (kSlots - 1)];
-    values[me] = value;
-    if (waits) atomicOr(slot, 1u << warp);
+    if (adds) atomicOr(slot, 1u << warp);
     __syncthreads();
-    const uint32 warps = waits ? *slot : 0;
-    const int turn = __popc(warps & ((1u << warp) - 1));
-    auto value_of_first = [&](uint32 lanes) {
-      return values[first_lane + (__ffs(lanes) - 1 & 31)];
-    };
-    const float second_value = value_of_first(second), third_value = value_of_first(third);
-    const float fourth_value = value_of_first(fourth);
+    const uint32 warps = *slot;
+    const int turn = adds ? __popc(warps & warps_below) : -1, num = __popc(peers);
+    float next_values[kRanks - 1];
+#pragma unroll
+    for (int k = 0; k < kRanks - 1; ++k) next_values[k] = values[k * kMostThreads + me];
     __syncwarp();  // all have read their slots
     for (int t = 0;; ++t) {
-      if (waits && t == turn) {
+      if (t == turn) {
         float sum = sums[at + shift] + value;
-        if (second) sum += second_value;
-        if (third) sum += third_value;
-        if (fourth) sum += fourth_value;
-        for (uint32 more = fourth & (fourth - 1); more; more &= more - 1) {
-          sum += value_of_first(more);
+#pragma unroll
+        for (int k = 0; k < kRanks - 1; ++k) {
+          if (num > k + 1) sum += next_values[k];
+        }
+        if (num > kRanks) {
+          uint32 late = peers;
+          for (int k = 0; k < kRanks; ++k) late &= late - 1;
+          for (; late; late &= late - 1) sum += late_values[me - lane + __ffs(late) - 1];
         }
         sums[at + shift] = sum;
-        if (warps >> warp == 1) atomicExch(slot, 0u);  // the last one's turn
-        waits = false;
+        if (warps >> warp == 1) atomicExch(slot, 0u);  // the last of them
       }
-      if (!__syncthreads_or(waits)) break;
+      if (!__syncthreads_or(turn > t)) break;
     }
     at = next_at;
     value = next_value;
@@ -469,7 +493,7 @@ __device__ __forceinline__ void add_outputs(float* __restrict__ sums, uint32* wa
 }  // namespace cvops
 
 // grad (images, channels, pixels); out_grad and argmax (num_rois, channels, bins). An item of work
-// is a channel of `group` images. Shared memory: kSlots words, one for each thread and, if
+// is a channel of `group` images. Shared memory: kSlots words, kRanks * kMostThreads and, if
 // `in_shared`, one for each pixel of a group. A block is of whole warps.
 extern "C" __global__ void __launch_bounds__(512)
     roi_pooling_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
@@ -478,8 +502,9 @@ extern "C" __global__ void __launch_bounds__(512)
   using namespace cvops;
   CVOPS_DYNAMIC_SHARED(uint32, waiting);
   float* const values = (float*)(waiting + kSlots);
+  float* const own_sums = values + kRanks * kMostThreads;
   const int me = (int)threadIdx.x, threads = (int)blockDim.x;
-  float* const own_sums = values + threads;
+  const int rounds = (int)((num_rois * bins + threads - 1) / threads);
   for (int i = me; i < kSlots; i += threads) waiting[i] = 0;
   __syncthreads();
   const int groups = (images - 1) / group + 1;
@@ -492,17 +517,12 @@ extern "C" __global__ void __launch_bounds__(512)
                                   : grad + (image * channels + channel) * pixels;
       for (int64 i = me; i < pixels; i += threads) to[i] = 0.0f;
     }
-    // My first output is output `me` of the channel, and the next one `threads` further.
-    const int64 total = num_rois * bins;
-    const Outputs outputs = {
-        out_grad,   argmax,   channels,
-        bins,       threads,  ((int64)(me / bins) * channels + channel) * bins + me % bins,
-        total - me, me % bins};
+    const Outputs outputs(out_grad, argmax, num_rois, bins, channels, channel);
     if (!in_shared) {
-      add_outputs<false>(grad, waiting, values, outputs, total, own);
+      add_outputs<false>(grad, waiting, values, outputs, rounds, own);
       continue;
     }
-    add_outputs<true>(own_sums, waiting, values, outputs, total, own);
+    add_outputs<true>(own_sums, waiting, values, outputs, rounds, own);
     for (int image = first; image < last; ++image) {
       float* const to = grad + (image * channels + channel) * pixels;
       for (int i = me; i < pixels; i += threads) to[i] = own_sums[(image - first) * pixels + i];

@@ -29,11 +29,11 @@ _SIZES = np.dtype(
         ("scale", "f4"),
     ]
 )
-#: ``kChannelsAtOnce`` and ``kSlots`` of the kernels.
+#: ``kChannelsAtOnce``, and of the backward kernel ``kMostThreads``, ``kSlots`` and ``kRanks``.
 _CHANNELS_AT_ONCE = 4
-_SLOTS = 4096
-#: Of a block of ``roi_pooling_staged`` and of ``roi_pooling_backward``.
-_THREADS, _BACKWARD_THREADS = 1024, 512
+_MOST_THREADS, _SLOTS, _RANKS = 512, 4096, 4
+#: Of a block of ``roi_pooling_staged``.
+_THREADS = 1024
 _LOWEST = np.finfo(np.float32).min
 
 
@@ -315,13 +315,13 @@ def _backward_kernels(
         group = -(-images // min(images, -(-256 // channels)))
         blocks = min(channels * -(-images // group), 1 << 20)
         # Two blocks on a multiprocessor.
-        table, sums = 4 * (_SLOTS + _BACKWARD_THREADS), 4 * group * pixels
+        table, sums = 4 * (_SLOTS + _RANKS * _MOST_THREADS), 4 * group * pixels
         in_shared = table + sums <= gpu.most_shared // 2
         gpu.launch(
             "roi_pooling",
             "roi_pooling_backward",
             (blocks,),
-            (_BACKWARD_THREADS,),
+            (_MOST_THREADS,),
             *(grad, out_grad, argmax, *sizes, group, in_shared),
             shared=table + sums * in_shared,
         )
