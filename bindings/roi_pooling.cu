@@ -62,13 +62,12 @@ void roi_pooling_backward(float* grad, const float* out_grad, const int* argmax,
   // channel only where there are too few channels to fill a GPU.
   const int64 groups = std::min<int64>(size.images, ceil_div(256, size.channels));
   const int64 group = ceil_div(size.images, groups);
-  // Two blocks on a multiprocessor.
-  const int64 most = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) / 2;
-  const int64 table = 4 * (kSlots + kRanks * kMostThreads), sums = 4 * group * size.pixels;
-  const bool in_shared = table + sums <= most;
+  const int64 sums = 4 * group * size.pixels;
+  const bool in_shared =
+      (int64)sizeof(Shelf) + sums <= device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   dim3 grid((unsigned)std::min<int64>(size.channels * ceil_div(size.images, group), 1 << 20));
-  launch("roi_pooling_backward", ::roi_pooling_backward, grid, kMostThreads,
-         (size_t)(table + (in_shared ? sums : 0)), stream, grad, out_grad, argmax, size.rois,
+  launch("roi_pooling_backward", ::roi_pooling_backward, grid, kOwners,
+         sizeof(Shelf) + (in_shared ? sums : 0), stream, grad, out_grad, argmax, size.rois,
          size.bins, size.images, size.channels, size.pixels, group, in_shared);
 }
 

@@ -12,13 +12,12 @@
 //   group with them from global memory.
 //
 // Backward: floats are added at the argmax in MXNet's order: roi after roi, bin after bin. A block
-// owns one channel of some images, keeps its sums in shared memory if they fit there, and takes as
-// many outputs at a time as it has threads, in that order. Of the lanes of a warp that have the
-// same target the first adds for all. Warps with the same target take turns, the lowest first: each
-// sets its bit in the target's slot of a table, and counts the lower bits there. Targets whose
-// slots collide only wait for each other. So the order is MXNet's without an atomic on floats, and
-// all whose targets differ add at once; a warp that walked a plane's outputs alone would give the
-// same sums, but wait for memory many times as often.
+// has one channel of some images, keeps its sums in shared memory if they fit there, and goes
+// through the outputs in order, some for each thread at a time. Each pixel has an owner, a thread
+// that alone adds there: so the order is MXNet's without an atomic on floats. What an owner finds
+// is marked by those who read the outputs: which lanes of a warp have something for it, one of
+// these writes down, and its warp sets a bit for the owner, who goes through the bits from the
+// lowest.
 #pragma once
 #include "common.cuh"
 
@@ -98,12 +97,11 @@ struct ChannelPlanes {
 // pixel of the plane that was found last: mostly `at` lies there, and nothing needs to be divided.
 CVOPS_HD bool lies_in(ChannelPlanes own, int at, int& plane) {
   if ((uint32)at - (uint32)plane < (uint32)own.pixels) return true;
-  if (at < 0) return false;
-  int number = at / own.pixels, image = number / own.channels;
-  if (number - image * own.channels != own.channel || image < own.first || image >= own.last) {
-    return false;
-  }
-  plane = number * own.pixels;
+  int image = at < 0 ? -1 : at / (own.channels * own.pixels);
+  if (image < own.first || image >= own.last) return false;
+  int first = (image * own.channels + own.channel) * own.pixels;
+  if ((uint32)at - (uint32)first >= (uint32)own.pixels) return false;
+  plane = first;
   return true;
 }
 
@@ -114,11 +112,10 @@ namespace cvops {
 
 constexpr int kChannelsAtOnce = 4;
 
-// Of the backward kernel: threads of a block at most, slots of its table (a power of two), and how
-// many lanes with one target add without a detour.
-constexpr int kMostThreads = 512;
-constexpr int kSlots = 4096;
-constexpr int kRanks = 4;
+// Of the backward kernel: owners of pixels (a power of two), which are as many as a block's threads
+// may be, and outputs that a thread takes at a time; 32 warps' at most are on the shelf.
+constexpr int kOwners = 256;
+constexpr int kRounds = 4;
 
 // A number for each of kChannelsAtOnce channels.
 struct __align__(16) Values {
@@ -307,12 +304,12 @@ extern "C" __global__ void __launch_bounds__(1024)
   int* const found = (int*)(stage.second + kChannelsAtOnce * pixels);
   const int groups = (op.channels - 1) / kChannelsAtOnce + 1;
   for (int64 item = blockIdx.x; item < (int64)op.images * groups * parts; item += gridDim.x) {
-    const int own_image = (int)(item / parts / groups);
-    const int channel = (int)(item / parts % groups) * kChannelsAtOnce;
+    const int planes = (int)item / parts, own_image = planes / groups;
+    const int channel = (planes - own_image * groups) * kChannelsAtOnce;
     const int channels = min(op.channels - channel, kChannelsAtOnce);
     const int plane = (own_image * op.channels + channel) * pixels;
     stage_planes(stage, data + plane, channels, pixels);
-    for (int64 begin = item % parts; begin < num_rois; begin += (int64)at_once * parts) {
+    for (int64 begin = (int)item % parts; begin < num_rois; begin += (int64)at_once * parts) {
       if (threadIdx.x == 0) *found = 0;
       __syncthreads();
       for (int n = (int)threadIdx.x; n < at_once; n += (int)blockDim.x) {
@@ -394,6 +391,7 @@ namespace cvops {
 struct Outputs {
   const float* __restrict__ out_grad;
   const int* __restrict__ argmax;
+  int64 total;         // for all threads
   int bins, left;      // how many there are for this thread
   int64 from;          // where the next one stands,
   int bin;             // which bin that is,
@@ -403,9 +401,9 @@ struct Outputs {
   __device__ __forceinline__ Outputs(const float* __restrict__ out_grad,
                                      const int* __restrict__ argmax, int64 rois, int bins,
                                      int channels, int channel)
-      : out_grad(out_grad), argmax(argmax), bins(bins) {
+      : out_grad(out_grad), argmax(argmax), total(rois * bins), bins(bins) {
     const int me = (int)threadIdx.x, threads = (int)blockDim.x;
-    left = (int)((rois * bins - me + threads - 1) / threads);
+    left = (int)((total - me + threads - 1) / threads);
     bin = me % bins;
     from = ((int64)(me / bins) * channels + channel) * bins + bin;
     bin_step = threads % bins;
@@ -428,88 +426,90 @@ struct Outputs {
   }
 };
 
+// A pixel, as an index into sums, and what is to be added there.
+struct __align__(8) Addend {
+  int at;
+  float value;
+};
+
+// Where a block puts some outputs in order, kRounds for each of its threads, for the owners of the
+// pixels to take.
+struct Shelf {
+  Addend addends[kRounds * kOwners];  // in groups of one warp's
+  uint32 lanes[32][kOwners];          // of a group, whose addends are an owner's
+  uint32 groups[kOwners];             // that have some; of others `lanes` is not known
+};
+
 // Adds the outputs that point into `own` planes to sums: in shared memory one plane after the
-// other, or grad. `waiting` has kSlots words, which are 0 before and after, and `values` kRanks *
-// kMostThreads.
+// other, or grad. `shelf.groups` is 0 before and after.
 template <bool kInShared>
-__device__ __forceinline__ void add_outputs(float* __restrict__ sums, uint32* waiting,
-                                            float* values, Outputs outputs, int rounds,
+__device__ __forceinline__ void add_outputs(float* __restrict__ sums, Shelf& shelf, Outputs outputs,
                                             ChannelPlanes own) {
-  const int me = (int)threadIdx.x, lane = me % 32, warp = me / 32;
-  const uint32 lanes_below = (1u << lane) - 1, warps_below = (1u << warp) - 1;
-  float* const late_values = values + (kRanks - 1) * kMostThreads;
+  const int me = (int)threadIdx.x, threads = (int)blockDim.x, lane = me % 32;
   int plane = (own.first * own.channels + own.channel) * own.pixels;
   int shift = kInShared ? -plane : 0;  // from an index into data to one into sums
-  // Two more outputs are on their way while one waits for its turn.
-  float value, next_value, later_value;
-  int at = outputs.take(value), next_at = outputs.take(next_value);
-  for (; rounds > 0; --rounds) {
-    const int later_at = outputs.take(later_value);
-    const int before = plane;
-    const bool mine = lies_in(own, at, plane);
-    if (kInShared && plane != before) {
-      shift = (plane / own.pixels / own.channels - own.first) * own.pixels - plane;
-    }
-    // The first lane of a target finds the next ones' values by its own number and their rank, and
-    // those of higher ranks by theirs.
-    const uint32 peers = __match_any_sync(~0u, mine ? at : ~lane);
-    const int rank = __popc(peers & lanes_below), first = me - lane + __ffs(peers) - 1;
-    if (rank > 0)
-      *(rank < kRanks ? &values[(rank - 1) * kMostThreads + first] : &late_values[me]) = value;
-    const bool adds = mine && rank == 0;
-    uint32* const slot = &waiting[at & (kSlots - 1)];
-    if (adds) atomicOr(slot, 1u << warp);
-    __syncthreads();
-    const uint32 warps = *slot;
-    const int turn = adds ? __popc(warps & warps_below) : -1, num = __popc(peers);
-    float next_values[kRanks - 1];
+  int at[kRounds];
+  float value[kRounds];
 #pragma unroll
-    for (int k = 0; k < kRanks - 1; ++k) next_values[k] = values[k * kMostThreads + me];
-    __syncwarp();  // all have read their slots
-    for (int t = 0;; ++t) {
-      if (t == turn) {
-        float sum = sums[at + shift] + value;
+  for (int k = 0; k < kRounds; ++k) at[k] = outputs.take(value[k]);
+  for (int64 begin = 0; begin < outputs.total; begin += kRounds * threads) {
 #pragma unroll
-        for (int k = 0; k < kRanks - 1; ++k) {
-          if (num > k + 1) sum += next_values[k];
-        }
-        if (num > kRanks) {
-          uint32 late = peers;
-          for (int k = 0; k < kRanks; ++k) late &= late - 1;
-          for (; late; late &= late - 1) sum += late_values[me - lane + __ffs(late) - 1];
-        }
-        sums[at + shift] = sum;
-        if (warps >> warp == 1) atomicExch(slot, 0u);  // the last of them
+    for (int k = 0; k < kRounds; ++k) {
+      const int before = plane;
+      const bool mine = lies_in(own, at[k], plane);
+      if (kInShared && plane != before) {
+        shift = (plane / (own.channels * own.pixels) - own.first) * own.pixels - plane;
       }
-      if (!__syncthreads_or(turn > t)) break;
+      const int to = at[k] + shift, owner = to & (kOwners - 1), place = k * threads + me;
+      const uint32 peers = __match_any_sync(~0u, mine ? owner : ~lane);
+      shelf.addends[place] = {to, value[k]};
+      if (mine && __ffs(peers) - 1 == lane) {
+        shelf.lanes[place / 32][owner] = peers;
+        atomicOr(&shelf.groups[owner], 1u << place / 32);
+      }
     }
-    at = next_at;
-    value = next_value;
-    next_at = later_at;
-    next_value = later_value;
+    __syncthreads();
+    // The next outputs are on their way while these are added.
+#pragma unroll
+    for (int k = 0; k < kRounds; ++k) at[k] = outputs.take(value[k]);
+    for (int owner = me; owner < kOwners; owner += threads) {
+      uint32 groups = shelf.groups[owner], lanes = 0;
+      const Addend* group = nullptr;
+      shelf.groups[owner] = 0;
+      while (groups | lanes) {
+        if (lanes == 0) {
+          const int first = __ffs(groups) - 1;
+          group = shelf.addends + 32 * first;
+          lanes = shelf.lanes[first][owner];
+          groups &= groups - 1;
+        }
+        const Addend addend = group[__ffs(lanes) - 1];
+        lanes &= lanes - 1;
+        sums[addend.at] += addend.value;
+      }
+    }
+    __syncthreads();
   }
 }
 
 }  // namespace cvops
 
 // grad (images, channels, pixels); out_grad and argmax (num_rois, channels, bins). An item of work
-// is a channel of `group` images. Shared memory: kSlots words, kRanks * kMostThreads and, if
-// `in_shared`, one for each pixel of a group. A block is of whole warps.
-extern "C" __global__ void __launch_bounds__(512)
+// is a channel of `group` images. Shared memory: a Shelf and, if `in_shared`, a float for each
+// pixel of a group. A block is of whole warps.
+extern "C" __global__ void __launch_bounds__(256)
     roi_pooling_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                          const int* __restrict__ argmax, long long num_rois, int bins, int images,
                          int channels, int pixels, int group, int in_shared) {
   using namespace cvops;
-  CVOPS_DYNAMIC_SHARED(uint32, waiting);
-  float* const values = (float*)(waiting + kSlots);
-  float* const own_sums = values + kRanks * kMostThreads;
+  CVOPS_DYNAMIC_SHARED(Shelf, shelf);
+  float* const own_sums = (float*)(shelf + 1);
   const int me = (int)threadIdx.x, threads = (int)blockDim.x;
-  const int rounds = (int)((num_rois * bins + threads - 1) / threads);
-  for (int i = me; i < kSlots; i += threads) waiting[i] = 0;
+  for (int i = me; i < kOwners; i += threads) shelf->groups[i] = 0;
   __syncthreads();
   const int groups = (images - 1) / group + 1;
   for (int64 item = blockIdx.x; item < (int64)channels * groups; item += gridDim.x) {
-    const int channel = (int)(item % channels), first = (int)(item / channels) * group;
+    const int channel = (int)item % channels, first = (int)item / channels * group;
     const int last = images - first < group ? images : first + group;
     const ChannelPlanes own = {channels, pixels, channel, first, last};
     for (int image = first; image < last; ++image) {
@@ -519,14 +519,16 @@ extern "C" __global__ void __launch_bounds__(512)
     }
     const Outputs outputs(out_grad, argmax, num_rois, bins, channels, channel);
     if (!in_shared) {
-      add_outputs<false>(grad, waiting, values, outputs, rounds, own);
+      add_outputs<false>(grad, *shelf, outputs, own);
       continue;
     }
-    add_outputs<true>(own_sums, waiting, values, outputs, rounds, own);
+    add_outputs<true>(own_sums, *shelf, outputs, own);
+    __syncthreads();
     for (int image = first; image < last; ++image) {
       float* const to = grad + (image * channels + channel) * pixels;
       for (int i = me; i < pixels; i += threads) to[i] = own_sums[(image - first) * pixels + i];
     }
+    __syncthreads();
   }
 }
 #endif

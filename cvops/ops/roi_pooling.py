@@ -29,9 +29,9 @@ _SIZES = np.dtype(
         ("scale", "f4"),
     ]
 )
-#: ``kChannelsAtOnce``, and of the backward kernel ``kMostThreads``, ``kSlots`` and ``kRanks``.
+#: ``kChannelsAtOnce``, and of the backward kernel ``kOwners`` and the bytes of a ``Shelf``.
 _CHANNELS_AT_ONCE = 4
-_MOST_THREADS, _SLOTS, _RANKS = 512, 4096, 4
+_OWNERS, _SHELF = 256, 41984
 #: Of a block of ``roi_pooling_staged``.
 _THREADS = 1024
 _LOWEST = np.finfo(np.float32).min
@@ -314,16 +314,15 @@ def _backward_kernels(
         # channel only where there are too few channels to fill a GPU.
         group = -(-images // min(images, -(-256 // channels)))
         blocks = min(channels * -(-images // group), 1 << 20)
-        # Two blocks on a multiprocessor.
-        table, sums = 4 * (_SLOTS + _RANKS * _MOST_THREADS), 4 * group * pixels
-        in_shared = table + sums <= gpu.most_shared // 2
+        sums = 4 * group * pixels
+        in_shared = _SHELF + sums <= gpu.most_shared
         gpu.launch(
             "roi_pooling",
             "roi_pooling_backward",
             (blocks,),
-            (_MOST_THREADS,),
+            (_OWNERS,),
             *(grad, out_grad, argmax, *sizes, group, in_shared),
-            shared=table + sums * in_shared,
+            shared=_SHELF + sums * in_shared,
         )
     return grad
 
