@@ -497,7 +497,7 @@ __device__ __forceinline__ void add_outputs(float* __restrict__ sums, Shelf& she
 // grad (images, channels, pixels); out_grad and argmax (num_rois, channels, bins). An item of work
 // is a channel of `group` images. Shared memory: a Shelf and, if `in_shared`, a float for each
 // pixel of a group. A block is of whole warps.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
     roi_pooling_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                          const int* __restrict__ argmax, long long num_rois, int bins, int images,
                          int channels, int pixels, int group, int in_shared) {
@@ -508,7 +508,7 @@ extern "C" __global__ void __launch_bounds__(256)
   for (int i = me; i < kOwners; i += threads) shelf->groups[i] = 0;
   __syncthreads();
   const int groups = (images - 1) / group + 1;
-  for (int64 item = blockIdx.x; item < (int64)channels * groups; item += gridDim.x) {
+  for (uint32 item = blockIdx.x; item < (uint32)(channels * groups); item += gridDim.x) {
     const int channel = (int)item % channels, first = (int)item / channels * group;
     const int last = images - first < group ? images : first + group;
     const ChannelPlanes own = {channels, pixels, channel, first, last};
