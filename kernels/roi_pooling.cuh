@@ -387,7 +387,8 @@ extern "C" __global__ void __launch_bounds__(256)
 
 namespace cvops {
 
-// The outputs of one channel, in order, of which a thread takes every blockDim.x-th.
+// The outputs of one channel, in order, of which a thread takes every blockDim.x-th, from number
+// `me` on.
 struct Outputs {
   const float* __restrict__ out_grad;
   const int* __restrict__ argmax;
@@ -400,9 +401,9 @@ struct Outputs {
 
   __device__ __forceinline__ Outputs(const float* __restrict__ out_grad,
                                      const int* __restrict__ argmax, int64 rois, int bins,
-                                     int channels, int channel)
+                                     int channels, int channel, int me)
       : out_grad(out_grad), argmax(argmax), total(rois * bins), bins(bins) {
-    const int me = (int)threadIdx.x, threads = (int)blockDim.x;
+    const int threads = (int)blockDim.x;
     left = (int)((total - me + threads - 1) / threads);
     bin = me % bins;
     from = ((int64)(me / bins) * channels + channel) * bins + bin;
@@ -433,19 +434,26 @@ struct __align__(8) Addend {
 };
 
 // Where a block puts some outputs in order, kRounds for each of its threads, for the owners of the
-// pixels to take.
+// pixels to take. Of a word's bits the highest is the first's: it is found faster than the lowest.
 struct Shelf {
-  Addend addends[kRounds * kOwners];  // in groups of one warp's
-  uint32 lanes[32][kOwners];          // of a group, whose addends are an owner's
-  uint32 groups[kOwners];             // that have some; of others `lanes` is not known
+  Addend addends[kRounds * kOwners];  // in groups of 32
+  uint32 in_group[32][kOwners];       // which ones of a group an owner has
+  uint32 groups[kOwners];             // that have some for it; of others `in_group` is not known
 };
+
+constexpr uint32 kFirst = 1u << 31;
 
 // Adds the outputs that point into `own` planes to sums: in shared memory one plane after the
 // other, or grad. `shelf.groups` is 0 before and after.
 template <bool kInShared>
-__device__ __forceinline__ void add_outputs(float* __restrict__ sums, Shelf& shelf, Outputs outputs,
-                                            ChannelPlanes own) {
-  const int me = (int)threadIdx.x, threads = (int)blockDim.x, lane = me % 32;
+__device__ __forceinline__ void add_outputs(float* __restrict__ sums, Shelf& shelf,
+                                            const float* __restrict__ out_grad,
+                                            const int* __restrict__ argmax, int64 num_rois,
+                                            int bins, ChannelPlanes own) {
+  // A warp's last lane has the first of a group.
+  const int threads = (int)blockDim.x, lane = (int)threadIdx.x % 32;
+  const int me = (int)threadIdx.x - lane + (31 - lane);
+  Outputs outputs(out_grad, argmax, num_rois, bins, own.channels, own.channel, me);
   int plane = (own.first * own.channels + own.channel) * own.pixels;
   int shift = kInShared ? -plane : 0;  // from an index into data to one into sums
   int at[kRounds];
@@ -463,28 +471,29 @@ __device__ __forceinline__ void add_outputs(float* __restrict__ sums, Shelf& she
       const int to = at[k] + shift, owner = to & (kOwners - 1), place = k * threads + me;
       const uint32 peers = __match_any_sync(~0u, mine ? owner : ~lane);
       shelf.addends[place] = {to, value[k]};
-      if (mine && __ffs(peers) - 1 == lane) {
-        shelf.lanes[place / 32][owner] = peers;
-        atomicOr(&shelf.groups[owner], 1u << place / 32);
+      if (mine && peers >> lane == 1) {
+        shelf.in_group[place / 32][owner] = peers;
+        atomicOr(&shelf.groups[owner], kFirst >> place / 32);
       }
     }
     __syncthreads();
     // The next outputs are on their way while these are added.
 #pragma unroll
     for (int k = 0; k < kRounds; ++k) at[k] = outputs.take(value[k]);
-    for (int owner = me; owner < kOwners; owner += threads) {
-      uint32 groups = shelf.groups[owner], lanes = 0;
+    for (int owner = (int)threadIdx.x; owner < kOwners; owner += threads) {
+      uint32 groups = shelf.groups[owner], in_group = 0;
       const Addend* group = nullptr;
       shelf.groups[owner] = 0;
-      while (groups | lanes) {
-        if (lanes == 0) {
-          const int first = __ffs(groups) - 1;
+      while (groups | in_group) {
+        if (in_group == 0) {
+          const int first = __clz((int)groups);
           group = shelf.addends + 32 * first;
-          lanes = shelf.lanes[first][owner];
-          groups &= groups - 1;
+          in_group = shelf.in_group[first][owner];
+          groups &= ~(kFirst >> first);
         }
-        const Addend addend = group[__ffs(lanes) - 1];
-        lanes &= lanes - 1;
+        const int first = __clz((int)in_group);
+        const Addend addend = group[first];
+        in_group &= ~(kFirst >> first);
         sums[addend.at] += addend.value;
       }
     }
@@ -517,12 +526,11 @@ extern "C" __global__ void __launch_bounds__(256, 4)
                                   : grad + (image * channels + channel) * pixels;
       for (int64 i = me; i < pixels; i += threads) to[i] = 0.0f;
     }
-    const Outputs outputs(out_grad, argmax, num_rois, bins, channels, channel);
     if (!in_shared) {
-      add_outputs<false>(grad, *shelf, outputs, own);
+      add_outputs<false>(grad, *shelf, out_grad, argmax, num_rois, bins, own);
       continue;
     }
-    add_outputs<true>(own_sums, *shelf, outputs, own);
+    add_outputs<true>(own_sums, *shelf, out_grad, argmax, num_rois, bins, own);
     __syncthreads();
     for (int image = first; image < last; ++image) {
       float* const to = grad + (image * channels + channel) * pixels;
