@@ -441,6 +441,8 @@ struct Shelf {
   uint32 groups[kOwners];             // that have some for it; of others `in_group` is not known
 };
 
+static_assert(sizeof(Shelf) == 41984, "as in cvops/ops/roi_pooling.py");
+
 constexpr uint32 kFirst = 1u << 31;
 
 // Adds the outputs that point into `own` planes to sums: in shared memory one plane after the
