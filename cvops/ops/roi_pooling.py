@@ -243,8 +243,14 @@ def _kernels(gpu: _gpu.Gpu, data: Buffer, rois: Buffer, sizes: _Sizes, return_ar
     if staging:
         blocks, parts, at_once, shared = staging
         grid = (min(blocks, 1 << 20),)
-        args = pooled, argmax, data, rois, num_rois, struct, parts, at_once, return_argmax
-        gpu.launch("roi_pooling", "roi_pooling_staged", grid, (_THREADS,), *args, shared=shared)
+        gpu.launch(
+            "roi_pooling",
+            "roi_pooling_staged",
+            grid,
+            (_THREADS,),
+            *(pooled, argmax, data, rois, num_rois, struct, parts, at_once, return_argmax),
+            shared=shared,
+        )
     elif channels:
         # A thread goes through its bin's channels twice, some at a time.
         at_once = _CHANNELS_AT_ONCE * max(256 // (height * width), 1)
