@@ -15,9 +15,9 @@
 // has one channel of some images, keeps its sums in shared memory if they fit there, and goes
 // through the outputs in order, some for each thread at a time. Each pixel has an owner, a thread
 // that alone adds there: so the order is MXNet's without an atomic on floats. What an owner finds
-// is marked by those who read the outputs: which lanes of a warp have something for it, one of
-// these writes down, and its warp sets a bit for the owner, who goes through the bits from the
-// lowest.
+// is marked by those who read the outputs: of the lanes of a warp that have something for it one
+// writes down which they are, and sets the warp's bit in a word of the owner's. The owner goes
+// through these bits, and through those lanes, in order.
 #pragma once
 #include "common.cuh"
 
@@ -255,7 +255,7 @@ __device__ __forceinline__ void pool(const Stage& stage, int num, float* __restr
     Values best = {};
     int at[kChannelsAtOnce];
 #pragma unroll
-    for (int k = 0; k < kChannelsAtOnce; ++k) at[k] = -1 - plane - k * pixels;
+    for (int k = 0; k < kChannelsAtOnce; ++k) at[k] = wrapping_subtract(-1 - plane, k * pixels);
     if (rows.begin < rows.end && columns.begin < columns.end) {
       max_of_bin<kWithArgmax>(stage, rows, columns, op.width, best, at);
     }
@@ -287,8 +287,8 @@ __device__ __forceinline__ void pool(const Stage& stage, int num, float* __restr
 // pooled (num_rois, channels, pooled_height, pooled_width), argmax the same or, if not
 // `with_argmax`, not touched; data, rois (num_rois, 5). An item of work is kChannelsAtOnce channels
 // of an image and every `parts`-th roi, of which `at_once` are looked at together. A plane has one
-// pixel at least, and less than 2^16. Shared memory: 36 bytes for each of its pixels, and for each
-// of `at_once` rois words_of_roi().
+// pixel at least, and less than 2^16. Shared memory: 36 bytes for each of its pixels, a word, and
+// for each of `at_once` rois words_of_roi().
 extern "C" __global__ void __launch_bounds__(1024)
     roi_pooling_staged(float* __restrict__ pooled, int* __restrict__ argmax,
                        const float* __restrict__ data, const float* __restrict__ rois,
@@ -470,7 +470,8 @@ __device__ __forceinline__ void add_outputs(float* __restrict__ sums, Shelf& she
       if (kInShared && plane != before) {
         shift = (plane / (own.channels * own.pixels) - own.first) * own.pixels - plane;
       }
-      const int to = at[k] + shift, owner = to & (kOwners - 1), place = k * threads + me;
+      const int to = wrapping_add(at[k], shift), owner = to & (kOwners - 1);
+      const int place = k * threads + me;
       const uint32 peers = __match_any_sync(~0u, mine ? owner : ~lane);
       shelf.addends[place] = {to, value[k]};
       if (mine && peers >> lane == 1) {
@@ -533,12 +534,10 @@ extern "C" __global__ void __launch_bounds__(256, 4)
       continue;
     }
     add_outputs<true>(own_sums, *shelf, out_grad, argmax, num_rois, bins, own);
-    __syncthreads();
     for (int image = first; image < last; ++image) {
       float* const to = grad + (image * channels + channel) * pixels;
       for (int i = me; i < pixels; i += threads) to[i] = own_sums[(image - first) * pixels + i];
     }
-    __syncthreads();
   }
 }
 #endif

@@ -294,6 +294,15 @@ def test_gradient_is_that_of_the_values(run):
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_any_order_of_threads_gives_the_same_values(monkeypatch, seed):
+    monkeypatch.setattr(backends, "SEED", seed)
+    data, rois, scale = random_case(20, (2, 5, 9, 8), 60)
+    got = pool(runner("cpu", "emulated"), data, rois, (3, 3), scale)
+    for x, y in zip(got, pool(runner("cpu", "numpy"), data, rois, (3, 3), scale)):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_any_order_of_threads_gives_the_same_gradient(monkeypatch, seed):
     monkeypatch.setattr(backends, "SEED", seed)
     rng = np.random.default_rng(4)
@@ -309,6 +318,10 @@ def test_sanitized(run_sanitized, monkeypatch, most_shared):
     monkeypatch.setattr(backends.Emulated, "most_shared", most_shared)
     data, rois, scale = random_case(5, (2, 3, 5, 4), 7)
     check(run_sanitized, data, rois, (3, 2), scale)
+    argmax = np.int32([-(2**31), 2**31 - 1, -1, 0, 119, 120]).reshape(6, 1, 1, 1).repeat(3, axis=1)
+    args = count_up(*argmax.shape), argmax, data.shape
+    want = roi_pooling_backward(*args, backend="numpy")
+    np.testing.assert_array_equal(run_sanitized(roi_pooling_backward, *args), want)
 
 
 class TestSharedMemory:
