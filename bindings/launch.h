@@ -34,9 +34,11 @@ void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, 
   config.blockDim = block;
   config.dynamicSmemBytes = shared;
   config.stream = stream;
-  const int dynamic = (int)shared;
-  if (shared > 48 << 10) {  // more than a kernel may have unless it says so
-    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, dynamic), name);
+  // A kernel may have more only if that is said before. It is said of the most that there is, so
+  // that threads which launch it at once agree.
+  if (shared > 48 << 10) {
+    const int most = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), name);
   }
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...),
         std::string(name) + "<<<" + text(grid) + ", " + text(block) + ", " +

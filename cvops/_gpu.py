@@ -103,8 +103,10 @@ class CuPy(Gpu):
     def _launch(self, source, kernel, grid, block, args, shared):  # type: ignore[no-untyped-def]
         args = tuple(np.uint64(x.pointer) if isinstance(x, Buffer) else x for x in args)
         function = _kernels.function(source, kernel, self.device.number)
-        if shared > 48 << 10:  # more than a kernel may have unless it says so
-            function.max_dynamic_shared_size_bytes = shared
+        # A kernel may have more only if that is said before. It is said of the most that there is,
+        # so that threads which launch it at once agree.
+        if shared > 48 << 10:
+            function.max_dynamic_shared_size_bytes = self.most_shared
         function(grid, block, args, shared_mem=shared)
 
     def run(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
