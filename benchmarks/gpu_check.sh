@@ -139,7 +139,7 @@ sanitized="cuda and (test_center_format or test_more_axes or test_first_cell_by_
 or test_ties_keep_their_order or test_sets_are_independent or test_more_than_a_tile_of_the_sort \
 or test_decodes_by_hand or test_images_are_independent or test_the_example_of_the_book \
 or test_the_book or test_images_do_not_touch_one_another or test_mined_negatives \
-or test_two_rois or test_gradient_is_that_of_the_values)"
+or test_two_rois or test_tiny_and_huge_rois or test_gradient_is_that_of_the_values)"
 
 if [[ -z $gpu ]]; then
   for step in tests benchmarks sanitizers; do

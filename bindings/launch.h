@@ -16,6 +16,14 @@ inline std::string text(dim3 d) {
   return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")";
 }
 
+// Of the current device.
+inline int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+  return value;
+}
+
 // Queues kernel<<<grid, block, shared, stream>>>(args...). Nothing to do if a grid's size is 0.
 template <typename... Params, typename... Args>
 void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared,
@@ -26,6 +34,12 @@ void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, 
   config.blockDim = block;
   config.dynamicSmemBytes = shared;
   config.stream = stream;
+  // A kernel may have more only if that is said before. It is said of the most that there is, so
+  // that threads which launch it at once agree.
+  if (shared > 48 << 10) {
+    const int most = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), name);
+  }
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...),
         std::string(name) + "<<<" + text(grid) + ", " + text(block) + ", " +
             std::to_string(shared) + ">>>");

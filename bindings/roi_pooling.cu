@@ -3,9 +3,48 @@
 #include "launch.h"
 #include "roi_pooling.h"
 
-void cvops::cuda::roi_pooling(float* pooled, int* argmax, const float* data, const float* rois,
-                              int64 num_rois, RoiPooling op, cudaStream_t stream) {
+namespace cvops::cuda {
+namespace {
+
+constexpr int kThreads = 1024;
+
+// How roi_pooling_staged is launched: `at_once` is 0 if it is not.
+struct Staging {
+  int64 blocks;
+  int parts, at_once;
+  size_t shared;
+};
+
+Staging staging(int64 num_rois, const RoiPooling& op) {
+  const int64 pixels = (int64)op.height * op.width,
+              bins = (int64)op.pooled_height * op.pooled_width;
+  const int64 groups = op.images * ceil_div(op.channels, kChannelsAtOnce);
+  // Worth it where each pixel has a bin's result to give.
+  if (groups * pixels == 0 || num_rois * bins < op.images * pixels) return {};
+  // One block fills a multiprocessor.
+  const int64 idle = device_attribute(cudaDevAttrMultiProcessorCount) / groups;
+  const int64 parts = std::clamp<int64>(idle, 1, ceil_div(num_rois * bins, kThreads));
+  const int64 rois = ceil_div(num_rois, parts);
+  const int64 planes = 36 * pixels + 4, roi = 4 * words_of_roi(op.pooled_height, op.pooled_width);
+  const int64 room = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - planes;
+  const int64 at_once = std::min({rois, room / roi, 32768 / roi});
+  if (at_once < std::min<int64>(rois, 32)) return {};
+  return {groups * parts, (int)parts, (int)at_once, (size_t)(planes + at_once * roi)};
+}
+
+}  // namespace
+
+void roi_pooling(float* pooled, int* argmax, const float* data, const float* rois, int64 num_rois,
+                 RoiPooling op, cudaStream_t stream) {
   if (op.channels == 0) return;
+  const Staging staged = staging(num_rois, op);
+  if (staged.at_once) {
+    dim3 grid((unsigned)std::min<int64>(staged.blocks, 1 << 20));
+    launch("roi_pooling_staged", ::roi_pooling_staged, grid, kThreads, staged.shared, stream,
+           pooled, argmax, data, rois, num_rois, op, staged.parts, staged.at_once,
+           argmax != nullptr);
+    return;
+  }
   // A thread goes through its bin's channels twice, kChannelsAtOnce at a time.
   constexpr int threads = 256;
   int64 bins = (int64)op.pooled_height * op.pooled_width;
@@ -16,14 +55,20 @@ void cvops::cuda::roi_pooling(float* pooled, int* argmax, const float* data, con
          num_rois, op, group, argmax != nullptr);
 }
 
-void cvops::cuda::roi_pooling_backward(float* grad, const float* out_grad, const int* argmax,
-                                       RoiPoolingGrad size, cudaStream_t stream) {
+void roi_pooling_backward(float* grad, const float* out_grad, const int* argmax,
+                          RoiPoolingGrad size, cudaStream_t stream) {
   if ((int64)size.images * size.channels * size.pixels == 0) return;
   // One block goes through all outputs of its channel, whatever their image: several share a
   // channel only where there are too few channels to fill a GPU.
-  int64 groups = std::min<int64>(size.images, ceil_div(256, size.channels));
-  int64 group = ceil_div(size.images, groups);
+  const int64 groups = std::min<int64>(size.images, ceil_div(256, size.channels));
+  const int64 group = ceil_div(size.images, groups);
+  const int64 sums = 4 * group * size.pixels;
+  const bool in_shared =
+      (int64)sizeof(Shelf) + sums <= device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
   dim3 grid((unsigned)std::min<int64>(size.channels * ceil_div(size.images, group), 1 << 20));
-  launch("roi_pooling_backward", ::roi_pooling_backward, grid, 512, 0, stream, grad, out_grad,
-         argmax, size.rois, size.bins, size.images, size.channels, size.pixels, group);
+  launch("roi_pooling_backward", ::roi_pooling_backward, grid, kOwners,
+         sizeof(Shelf) + (in_shared ? sums : 0), stream, grad, out_grad, argmax, size.rois,
+         size.bins, size.images, size.channels, size.pixels, group, in_shared);
 }
+
+}  // namespace cvops::cuda

@@ -52,6 +52,16 @@ class Gpu:
         first, owner = memory.pointer, memory.owner
         return tuple([Buffer(first + at, shape, dtype, owner) for at, shape, dtype in parts])
 
+    @property
+    def multiprocessors(self) -> int:
+        """How many the device has."""
+        raise NotImplementedError
+
+    @property
+    def most_shared(self) -> int:
+        """The most bytes of shared memory that a block may have."""
+        raise NotImplementedError
+
     def launch(
         self,
         source: str,
@@ -113,6 +123,14 @@ def _layout(kinds: tuple[Kind, ...]) -> tuple[list[tuple[int, tuple[int, ...], A
 
 class CuPy(Gpu):
     """Kernels compiled by NVRTC, loaded and launched by the driver as CuPy binds it."""
+
+    @property
+    def multiprocessors(self) -> int:
+        return _kernels.attribute("MultiProcessorCount", self.device.number)
+
+    @property
+    def most_shared(self) -> int:
+        return _kernels.attribute("MaxSharedMemoryPerBlockOptin", self.device.number)
 
     def _launch(self, source, kernel, grid, block, args, shared):  # type: ignore[no-untyped-def]
         loaded = _kernels.load(source, kernel, self.device.number)

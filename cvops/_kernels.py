@@ -13,7 +13,7 @@ import sysconfig
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from cvops._parameters import Parameters
 
@@ -150,16 +150,29 @@ def cubin_file(name: str, arch: int) -> Path:
 
 #: The sizes of a grid or block that are not given.
 _ONES = (1, 1, 1)
+#: The bytes of shared memory that a kernel may have without asking.
+_SHARED = 48 << 10
 
 
 class Kernel:
     """A kernel that is loaded on a GPU."""
 
-    __slots__ = ("_name", "_parameters", "_start")
+    __slots__ = ("_allow_shared", "_name", "_parameters", "_start")
 
-    def __init__(self, name: str, parameters: Parameters, start: Callable[..., None]):
-        """``start`` is ``cuLaunchKernel`` without its first argument."""
-        self._name, self._parameters, self._start = name, parameters, start
+    def __init__(
+        self,
+        name: str,
+        parameters: Parameters,
+        start: Callable[..., None],
+        allow_shared: Callable[[], None],
+    ):
+        """``start`` is ``cuLaunchKernel`` without its first argument.
+
+        ``allow_shared`` lets the kernel have all the shared memory that there is. It does not say
+        how much a launch takes, so that threads which launch at once agree.
+        """
+        self._name, self._parameters = name, parameters
+        self._start, self._allow_shared = start, allow_shared
 
     def launch(
         self,
@@ -173,6 +186,8 @@ class Kernel:
         packed = self._parameters.pack(args)
         sizes = *grid, *_ONES[len(grid) :], *block, *_ONES[len(block) :]
         try:
+            if shared > _SHARED:
+                self._allow_shared()
             self._start(*sizes, shared, stream, packed.address, 0)
         except Exception as error:
             launch = f"{self._name}<<<{grid}, {block}, {shared}>>>"
@@ -200,8 +215,18 @@ def load(name: str, kernel: str, device: int) -> Kernel:
             _modules[name, device] = driver.moduleLoad(str(cubin_file(name, arch)))
         function = driver.moduleGetFunction(_modules[name, device], kernel)
     start = functools.partial(driver.launchKernel, function)
-    loaded = Kernel(kernel, parameters(name, kernel), start)
+    loaded = Kernel(
+        kernel, parameters(name, kernel), start, functools.partial(_allow_shared, function, device)
+    )
     return _kernels.setdefault((name, kernel, device), loaded)
+
+
+def _allow_shared(function: int, device: int) -> None:
+    import cupy
+
+    driver = cupy.cuda.driver
+    most = attribute("MaxSharedMemoryPerBlockOptin", device)
+    driver.funcSetAttribute(function, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most)
 
 
 class _Thread(threading.local):
@@ -236,6 +261,14 @@ def _runtime() -> Any:
     import cupy
 
     return cupy.cuda.runtime
+
+
+@functools.lru_cache(None)
+def attribute(name: str, device: int) -> int:
+    """One of a GPU's attributes, by the name that CuPy has for it."""
+    import cupy
+
+    return int(cupy.cuda.Device(device).attributes[name])
 
 
 @functools.lru_cache(None)

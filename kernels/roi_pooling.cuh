@@ -1,17 +1,23 @@
 // roi_pooling: the largest value in each bin of each region of interest, and the gradient.
 //
-// Forward: a thread keeps one bin of a roi and goes through channels with it, so that it finds the
-// bin's edges once, for all of them, in registers; neighbouring threads have neighbouring bins, so
-// that stores are coalesced. It pools kChannelsAtOnce channels at a time: their loads are in flight
-// together and share their addresses' arithmetic.
+// Forward: a thread keeps one bin of a roi and pools kChannelsAtOnce channels of it at a time;
+// neighbouring threads have neighbouring bins, so that stores are coalesced.
+//
+// - roi_pooling_staged, where planes fit into shared memory and are looked at often: a block has
+//   kChannelsAtOnce planes of an image there, one beside the other, so that a load gets a pixel of
+//   all of them; and for each pixel the larger one of it and its right neighbour, so that a bin
+//   takes half as many loads. It goes through all rois of its image, or through a part of them.
+//   Their bins' edges are found once for all threads.
+// - roi_pooling, for any sizes: a thread finds the edges of its bin, and takes the channels of a
+//   group with them from global memory.
 //
 // Backward: floats are added at the argmax in MXNet's order: roi after roi, bin after bin. A block
-// owns one channel of some images and takes as many outputs at a time as it has threads, in that
-// order. Threads with the same target take turns, the lowest first: each bids its number for the
-// target's slot of a table in shared memory, the lowest bid adds and leaves, the others bid again.
-// Targets whose slots collide only wait for each other. So the order is MXNet's without an atomic
-// on floats, and all threads whose targets differ add at once; a warp that walked a plane's outputs
-// alone would give the same sums, but wait for memory 32 times as often.
+// has one channel of some images, keeps its sums in shared memory if they fit there, and goes
+// through the outputs in order, some for each thread at a time. Each pixel has an owner, a thread
+// that alone adds there: so the order is MXNet's without an atomic on floats. What an owner finds
+// is marked by those who read the outputs: of the lanes of a warp that have something for it one
+// writes down which they are, and sets the warp's bit in a word of the owner's. The owner goes
+// through these bits, and through those lanes, in order.
 #pragma once
 #include "common.cuh"
 
@@ -91,12 +97,11 @@ struct ChannelPlanes {
 // pixel of the plane that was found last: mostly `at` lies there, and nothing needs to be divided.
 CVOPS_HD bool lies_in(ChannelPlanes own, int at, int& plane) {
   if ((uint32)at - (uint32)plane < (uint32)own.pixels) return true;
-  if (at < 0) return false;
-  int number = at / own.pixels, image = number / own.channels;
-  if (number - image * own.channels != own.channel || image < own.first || image >= own.last) {
-    return false;
-  }
-  plane = number * own.pixels;
+  int image = at < 0 ? -1 : at / (own.channels * own.pixels);
+  if (image < own.first || image >= own.last) return false;
+  int first = (image * own.channels + own.channel) * own.pixels;
+  if ((uint32)at - (uint32)first >= (uint32)own.pixels) return false;
+  plane = first;
   return true;
 }
 
@@ -104,10 +109,231 @@ CVOPS_HD bool lies_in(ChannelPlanes own, int at, int& plane) {
 
 #ifdef __CUDACC__
 namespace cvops {
+
 constexpr int kChannelsAtOnce = 4;
-constexpr int kSlots = 4096;      // a power of two
-constexpr int kNobody = 1 << 30;  // above every thread's number
+
+// Of the backward kernel: owners of pixels (a power of two), which are as many as a block's threads
+// may be, and outputs that a thread takes at a time; 32 warps' at most are on the shelf.
+constexpr int kOwners = 256;
+constexpr int kRounds = 4;
+
+// A number for each of kChannelsAtOnce channels.
+struct __align__(16) Values {
+  float of[kChannelsAtOnce];
+};
+
+// best = value and at = i, where value is larger. `at` has the bits of an int that is no NaN's. A
+// GPU selects at half the rate at which it adds, and to add -0.0 changes no bit.
+__device__ __forceinline__ void keep_larger(float& best, float& at, float value, float i) {
+#ifdef __CUDA_ARCH__
+  asm("{\n"
+      "  .reg .pred larger;\n"
+      "  setp.gt.f32 larger, %2, %0;\n"
+      "  @larger add.f32 %0, %2, 0f80000000;\n"
+      "  @larger add.f32 %1, %3, 0f80000000;\n"
+      "}"
+      : "+f"(best), "+f"(at)
+      : "f"(value), "f"(i));
+#else
+  if (value > best) {
+    best = value;
+    at = i;
+  }
+#endif
+}
+
+// What a block keeps in shared memory: the planes of kChannelsAtOnce channels, and rois.
+struct Stage {
+  Values* pixels;  // what is not above kLowestFloat, as NaN, is kLowestFloat
+  Values* pairs;   // the larger one of a pixel and the next one
+  // A roi is where in `pooled` its bins of channel 0 begin, an int64, and then the edges of its
+  // rows and columns of bins.
+  uint32* rois;
+  int roi_words;
+  unsigned char* second;  // for each pixel and channel: whether the next one is larger
+};
+
+// The words of a roi in a Stage: an even number, since there is an int64.
+CVOPS_HD int words_of_roi(int pooled_height, int pooled_width) {
+  return 2 + (pooled_height + pooled_width + 1) / 2 * 2;
+}
+
+__device__ __forceinline__ uint32 packed(Range range) {
+  return (uint32)range.begin | (uint32)range.end << 16;
+}
+
+__device__ __forceinline__ Range unpacked(uint32 range) {
+  return {(int)(range & 0xffff), (int)(range >> 16)};
+}
+
+// Fills `stage` with `channels` planes that begin at `first`.
+__device__ __forceinline__ void stage_planes(const Stage& stage, const float* __restrict__ first,
+                                             int channels, int pixels) {
+  for (int i = (int)threadIdx.x; i < pixels; i += (int)blockDim.x) {
+    const int next = i + 1 < pixels ? i + 1 : i;
+    Values pixel, pair;
+    uint32 second = 0;
+#pragma unroll
+    for (int k = 0; k < kChannelsAtOnce; ++k) {
+      const float* plane = first + (k < channels ? k : 0) * pixels;
+      pixel.of[k] = larger(plane[i], kLowestFloat);
+      pair.of[k] = larger(plane[next], pixel.of[k]);
+      second |= (uint32)(pair.of[k] > pixel.of[k]) << 8 * k;
+    }
+    stage.pixels[i] = pixel;
+    stage.pairs[i] = pair;
+    ((uint32*)stage.second)[i] = second;
+  }
+}
+
+// The edges of a roi's rows and columns of bins; no rows if its image is not known.
+__device__ __forceinline__ void find_edges(uint32* edges, const float* __restrict__ roi, bool known,
+                                           const RoiPooling& op) {
+  const RoiAxis y = roi_axis(roi[2], roi[4], op.scale, op.pooled_height);
+  const RoiAxis x = roi_axis(roi[1], roi[3], op.scale, op.pooled_width);
+#pragma unroll 1
+  for (int i = 0; i < op.pooled_height; ++i) {
+    *edges++ = known ? packed(bin_range(y, i, op.height)) : 0;
+  }
+#pragma unroll 1
+  for (int j = 0; j < op.pooled_width; ++j) *edges++ = packed(bin_range(x, j, op.width));
+}
+
+// The largest values in a bin that is not empty, and the bits of where in the planes; `at` stays
+// where nothing is above kLowestFloat.
+template <bool kWithArgmax>
+__device__ __forceinline__ void max_of_bin(const Stage& stage, Range rows, Range columns, int width,
+                                           Values& best, int (&at)[kChannelsAtOnce]) {
+  const int step = min(columns.end - columns.begin, 2);
+  const bool paired = step == 2;
+  const Values* const from = paired ? stage.pairs : stage.pixels;
+  float where[kChannelsAtOnce];
+#pragma unroll
+  for (int k = 0; k < kChannelsAtOnce; ++k) {
+    best.of[k] = kLowestFloat;
+    where[k] = __int_as_float(at[k]);
+  }
+  auto look_at = [&](int i) {
+    const Values value = from[i];
+#pragma unroll
+    for (int k = 0; k < kChannelsAtOnce; ++k) {
+      keep_larger(best.of[k], where[k], value.of[k], __int_as_float(i));
+    }
+  };
+  for (int row = rows.begin; row < rows.end; ++row) {
+    const int last = row * width + columns.end - step;
+#pragma unroll 1
+    for (int i = row * width + columns.begin; i < last; i += step) look_at(i);
+    look_at(last);  // a pair that may share a pixel with the one before, which is no larger
+  }
+#pragma unroll
+  for (int k = 0; k < kChannelsAtOnce && kWithArgmax; ++k) {
+    at[k] = __float_as_int(where[k]);
+    if (paired && at[k] >= 0) at[k] += stage.second[kChannelsAtOnce * at[k] + k];
+  }
+}
+
+// Pools all rois of `stage`, `num` of them. `pooled` and `argmax` begin with the first of
+// `channels` channels, whose plane begins at `plane` in data.
+template <bool kWithArgmax>
+__device__ __forceinline__ void pool(const Stage& stage, int num, float* __restrict__ pooled,
+                                     int* __restrict__ argmax, const RoiPooling& op, int plane,
+                                     int channels) {
+  const int width = op.pooled_width, bins = op.pooled_height * width;
+  const int pixels = op.height * op.width, threads = (int)blockDim.x, me = (int)threadIdx.x;
+  // My bin, and the way to the next one.
+  const uint32* roi = stage.rois + me / bins * stage.roi_words;
+  int row = me % bins / width, column = me % bins % width;
+  const int next_roi = threads / bins * stage.roi_words;
+  const int next_row = threads % bins / width, next_column = threads % bins % width;
+  while (roi < stage.rois + num * stage.roi_words) {
+    const Range rows = unpacked(roi[2 + row]);
+    const Range columns = unpacked(roi[2 + op.pooled_height + column]);
+    const int64 to = *(const int64*)roi + row * width + column;
+    float* to_pooled = pooled + to;
+    int* to_argmax = kWithArgmax ? argmax + to : nullptr;
+    Values best = {};
+    int at[kChannelsAtOnce];
+#pragma unroll
+    for (int k = 0; k < kChannelsAtOnce; ++k) at[k] = wrapping_subtract(-1 - plane, k * pixels);
+    if (rows.begin < rows.end && columns.begin < columns.end) {
+      max_of_bin<kWithArgmax>(stage, rows, columns, op.width, best, at);
+    }
+#pragma unroll
+    for (int k = 0; k < kChannelsAtOnce; ++k) {
+      if (k >= channels) break;
+      *to_pooled = best.of[k];
+      to_pooled += bins;
+      if (!kWithArgmax) continue;
+      *to_argmax = plane + k * pixels + at[k];
+      to_argmax += bins;
+    }
+    roi += next_roi;
+    row += next_row;
+    column += next_column;
+    if (column >= width) {
+      column -= width;
+      ++row;
+    }
+    if (row >= op.pooled_height) {
+      row -= op.pooled_height;
+      roi += stage.roi_words;
+    }
+  }
+}
+
 }  // namespace cvops
+
+// pooled (num_rois, channels, pooled_height, pooled_width), argmax the same or, if not
+// `with_argmax`, not touched; data, rois (num_rois, 5). An item of work is kChannelsAtOnce channels
+// of an image and every `parts`-th roi, of which `at_once` are looked at together. A plane has one
+// pixel at least, and less than 2^16. Shared memory: 36 bytes for each of its pixels, a word, and
+// for each of `at_once` rois words_of_roi().
+extern "C" __global__ void __launch_bounds__(1024)
+    roi_pooling_staged(float* __restrict__ pooled, int* __restrict__ argmax,
+                       const float* __restrict__ data, const float* __restrict__ rois,
+                       long long num_rois, const cvops::RoiPooling op, int parts, int at_once,
+                       int with_argmax) {
+  using namespace cvops;
+  CVOPS_DYNAMIC_SHARED(Values, memory);
+  const int pixels = op.height * op.width, bins = op.pooled_height * op.pooled_width;
+  const int roi_words = words_of_roi(op.pooled_height, op.pooled_width);
+  uint32* const table = (uint32*)(memory + 2 * pixels);
+  const Stage stage = {memory, memory + pixels, table, roi_words,
+                       (unsigned char*)(table + at_once * roi_words)};
+  int* const found = (int*)(stage.second + kChannelsAtOnce * pixels);
+  const int groups = (op.channels - 1) / kChannelsAtOnce + 1;
+  for (int64 item = blockIdx.x; item < (int64)op.images * groups * parts; item += gridDim.x) {
+    const int planes = (int)item / parts, own_image = planes / groups;
+    const int channel = (planes - own_image * groups) * kChannelsAtOnce;
+    const int channels = min(op.channels - channel, kChannelsAtOnce);
+    const int plane = (own_image * op.channels + channel) * pixels;
+    stage_planes(stage, data + plane, channels, pixels);
+    for (int64 begin = (int)item % parts; begin < num_rois; begin += (int64)at_once * parts) {
+      if (threadIdx.x == 0) *found = 0;
+      __syncthreads();
+      for (int n = (int)threadIdx.x; n < at_once; n += (int)blockDim.x) {
+        const int64 roi = begin + (int64)n * parts;
+        if (roi >= num_rois) break;
+        const int image = truncated(rois[5 * roi]);
+        const bool known = image >= 0 && image < op.images;
+        // Those of no image are image 0's, and have no rows.
+        if ((known ? image : 0) != own_image) continue;
+        uint32* const mine = stage.rois + atomicAdd(found, 1) * roi_words;
+        *(int64*)mine = roi * op.channels * bins;
+        find_edges(mine + 2, rois + 5 * roi, known, op);
+      }
+      __syncthreads();
+      float* const to = pooled + (int64)channel * bins;
+      if (with_argmax) {
+        pool<true>(stage, *found, to, argmax + (int64)channel * bins, op, plane, channels);
+      } else {
+        pool<false>(stage, *found, to, nullptr, op, plane, channels);
+      }
+      __syncthreads();
+    }
+  }
+}
 
 // pooled (num_rois, channels, pooled_height, pooled_width), argmax the same or, if not
 // `with_argmax`, not touched; data, rois (num_rois, 5). An item of work is a roi with `group`
@@ -159,55 +385,158 @@ extern "C" __global__ void __launch_bounds__(256)
   }
 }
 
+namespace cvops {
+
+// The outputs of one channel, in order, of which a thread takes every blockDim.x-th, from number
+// `me` on.
+struct Outputs {
+  const float* __restrict__ out_grad;
+  const int* __restrict__ argmax;
+  int64 total;         // for all threads
+  int bins, left;      // how many there are for this thread
+  int64 from;          // where the next one stands,
+  int bin;             // which bin that is,
+  int64 step, to_roi;  // how far it is to the one after it, and then to that channel's bins,
+  int bin_step;        // if it is of the next roi
+
+  __device__ __forceinline__ Outputs(const float* __restrict__ out_grad,
+                                     const int* __restrict__ argmax, int64 rois, int bins,
+                                     int channels, int channel, int me)
+      : out_grad(out_grad), argmax(argmax), total(rois * bins), bins(bins) {
+    const int threads = (int)blockDim.x;
+    left = (int)((total - me + threads - 1) / threads);
+    bin = me % bins;
+    from = ((int64)(me / bins) * channels + channel) * bins + bin;
+    bin_step = threads % bins;
+    step = (int64)(threads / bins) * channels * bins + bin_step;
+    to_roi = (int64)(channels - 1) * bins;
+  }
+
+  // The next one, -1 after the last.
+  __device__ __forceinline__ int take(float& value) {
+    const int at = left > 0 ? argmax[from] : -1;
+    value = left > 0 ? out_grad[from] : 0.0f;
+    --left;
+    from += step;
+    bin += bin_step;
+    if (bin >= bins) {
+      bin -= bins;
+      from += to_roi;
+    }
+    return at;
+  }
+};
+
+// A pixel, as an index into sums, and what is to be added there.
+struct __align__(8) Addend {
+  int at;
+  float value;
+};
+
+// Where a block puts some outputs in order, kRounds for each of its threads, for the owners of the
+// pixels to take. Of a word's bits the highest is the first's: it is found faster than the lowest.
+struct Shelf {
+  Addend addends[kRounds * kOwners];  // in groups of 32
+  uint32 in_group[32][kOwners];       // which ones of a group an owner has
+  uint32 groups[kOwners];             // that have some for it; of others `in_group` is not known
+};
+
+static_assert(sizeof(Shelf) == 41984, "as in cvops/ops/roi_pooling.py");
+
+constexpr uint32 kFirst = 1u << 31;
+
+// Adds the outputs that point into `own` planes to sums: in shared memory one plane after the
+// other, or grad. `shelf.groups` is 0 before and after.
+template <bool kInShared>
+__device__ __forceinline__ void add_outputs(float* __restrict__ sums, Shelf& shelf,
+                                            const float* __restrict__ out_grad,
+                                            const int* __restrict__ argmax, int64 num_rois,
+                                            int bins, ChannelPlanes own) {
+  // A warp's last lane has the first of a group.
+  const int threads = (int)blockDim.x, lane = (int)threadIdx.x % 32;
+  const int me = (int)threadIdx.x - lane + (31 - lane);
+  Outputs outputs(out_grad, argmax, num_rois, bins, own.channels, own.channel, me);
+  int plane = (own.first * own.channels + own.channel) * own.pixels;
+  int shift = kInShared ? -plane : 0;  // from an index into data to one into sums
+  int at[kRounds];
+  float value[kRounds];
+#pragma unroll
+  for (int k = 0; k < kRounds; ++k) at[k] = outputs.take(value[k]);
+  for (int64 begin = 0; begin < outputs.total; begin += kRounds * threads) {
+#pragma unroll
+    for (int k = 0; k < kRounds; ++k) {
+      const int before = plane;
+      const bool mine = lies_in(own, at[k], plane);
+      if (kInShared && plane != before) {
+        shift = (plane / (own.channels * own.pixels) - own.first) * own.pixels - plane;
+      }
+      const int to = wrapping_add(at[k], shift), owner = to & (kOwners - 1);
+      const int place = k * threads + me;
+      const uint32 peers = __match_any_sync(~0u, mine ? owner : ~lane);
+      shelf.addends[place] = {to, value[k]};
+      if (mine && peers >> lane == 1) {
+        shelf.in_group[place / 32][owner] = peers;
+        atomicOr(&shelf.groups[owner], kFirst >> place / 32);
+      }
+    }
+    __syncthreads();
+    // The next outputs are on their way while these are added.
+#pragma unroll
+    for (int k = 0; k < kRounds; ++k) at[k] = outputs.take(value[k]);
+    for (int owner = (int)threadIdx.x; owner < kOwners; owner += threads) {
+      uint32 groups = shelf.groups[owner], in_group = 0;
+      const Addend* group = nullptr;
+      shelf.groups[owner] = 0;
+      while (groups | in_group) {
+        if (in_group == 0) {
+          const int first = __clz((int)groups);
+          group = shelf.addends + 32 * first;
+          in_group = shelf.in_group[first][owner];
+          groups &= ~(kFirst >> first);
+        }
+        const int first = __clz((int)in_group);
+        const Addend addend = group[first];
+        in_group &= ~(kFirst >> first);
+        sums[addend.at] += addend.value;
+      }
+    }
+    __syncthreads();
+  }
+}
+
+}  // namespace cvops
+
 // grad (images, channels, pixels); out_grad and argmax (num_rois, channels, bins). An item of work
-// is a channel of `group` images.
-extern "C" __global__ void __launch_bounds__(512)
+// is a channel of `group` images. Shared memory: a Shelf and, if `in_shared`, a float for each
+// pixel of a group. A block is of whole warps.
+extern "C" __global__ void __launch_bounds__(256, 4)
     roi_pooling_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                          const int* __restrict__ argmax, long long num_rois, int bins, int images,
-                         int channels, int pixels, int group) {
+                         int channels, int pixels, int group, int in_shared) {
   using namespace cvops;
-  __shared__ int lowest_bid[kSlots];
+  CVOPS_DYNAMIC_SHARED(Shelf, shelf);
+  float* const own_sums = (float*)(shelf + 1);
   const int me = (int)threadIdx.x, threads = (int)blockDim.x;
-  for (int i = me; i < kSlots; i += threads) lowest_bid[i] = kNobody;
+  for (int i = me; i < kOwners; i += threads) shelf->groups[i] = 0;
+  __syncthreads();
   const int groups = (images - 1) / group + 1;
-  for (int64 item = blockIdx.x; item < (int64)channels * groups; item += gridDim.x) {
-    const int channel = (int)(item % channels), first = (int)(item / channels) * group;
+  for (uint32 item = blockIdx.x; item < (uint32)(channels * groups); item += gridDim.x) {
+    const int channel = (int)item % channels, first = (int)item / channels * group;
     const int last = images - first < group ? images : first + group;
     const ChannelPlanes own = {channels, pixels, channel, first, last};
-    int plane = (first * channels + channel) * pixels;
     for (int image = first; image < last; ++image) {
-      float* zeros = grad + (image * channels + channel) * pixels;
-      for (int64 i = me; i < pixels; i += threads) zeros[i] = 0.0f;
+      float* const to = in_shared ? own_sums + (image - first) * pixels
+                                  : grad + (image * channels + channel) * pixels;
+      for (int64 i = me; i < pixels; i += threads) to[i] = 0.0f;
     }
-    // My first output is output `me` of the channel, and the next one `threads` further.
-    int bin = me % bins;
-    int64 from = ((int64)(me / bins) * channels + channel) * bins + bin;
-    int64 left = num_rois * bins - me;
-    int at = left > 0 ? argmax[from] : -1;
-    float value = left > 0 ? out_grad[from] : 0.0f;
-    for (; left + me > 0; left -= threads) {
-      bin += threads % bins;
-      from += (int64)(threads / bins) * channels * bins + threads % bins;
-      if (bin >= bins) {
-        bin -= bins;
-        from += (int64)(channels - 1) * bins;
-      }
-      // The next output is on its way while this one waits for its turn.
-      const int next_at = left > threads ? argmax[from] : -1;
-      const float next_value = left > threads ? out_grad[from] : 0.0f;
-
-      bool waits = lies_in(own, at, plane);
-      int* bid = &lowest_bid[at & (kSlots - 1)];
-      while (__syncthreads_or(waits)) {
-        if (waits) atomicMin(bid, me);
-        __syncthreads();
-        if (waits && atomicCAS(bid, me, kNobody) == me) {
-          grad[at] += value;
-          waits = false;
-        }
-      }
-      at = next_at;
-      value = next_value;
+    if (!in_shared) {
+      add_outputs<false>(grad, *shelf, out_grad, argmax, num_rois, bins, own);
+      continue;
+    }
+    add_outputs<true>(own_sums, *shelf, out_grad, argmax, num_rois, bins, own);
+    for (int image = first; image < last; ++image) {
+      float* const to = grad + (image * channels + channel) * pixels;
+      for (int i = me; i < pixels; i += threads) to[i] = own_sums[(image - first) * pixels + i];
     }
   }
 }

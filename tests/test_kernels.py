@@ -151,6 +151,20 @@ def test_an_anchor_takes_few_instructions_and_no_division(sass, arch):
     assert lengths[1] <= 52
 
 
+def test_a_pixel_of_the_pooling_takes_few_instructions(sass):
+    """From the load of four channels' values on: for each a comparison and two selections.
+
+    Of a value and of its place, the former by an addition, of which a GPU does twice as many.
+    """
+    code = re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("roi_pooling")["roi_pooling_staged"])
+    load = next(i for i, text in enumerate(code) if text.startswith("LDS.128"))
+    size = next(i for i, text in enumerate(code[load:]) if "BRA" in text)
+    pixel = code[load : load + size]
+    assert sum(text.startswith("FSETP.GT") for text in pixel) == 4
+    assert sum(bool(re.match(r"@!?P\d FADD", text)) for text in pixel) == 4
+    assert size <= 20
+
+
 @pytest.mark.parametrize(
     ("source", "kernel", "instruction"),
     [
@@ -162,6 +176,7 @@ def test_an_anchor_takes_few_instructions_and_no_division(sass, arch):
         ("multibox_prior", "multibox_prior", r"STG\.E\.128"),
         ("nms", "nms_chunk", r"LDG\.E\.128"),
         ("nms", "nms_chunk", r"LDS\.128"),
+        ("roi_pooling", "roi_pooling_staged", r"LDS\.128"),
         ("multibox_detection", "multibox_detection_write", r"STG\.E\.64"),
         ("multiclass_nms", "multiclass_nms_write", r"STG\.E\.64"),
     ],

@@ -158,9 +158,9 @@ def test_threads_that_launch_at_a_time_have_each_its_block():
 class TestLaunch:
     """Of a loaded kernel, with a function of ours for the driver's."""
 
-    def kernel(self, start):
+    def kernel(self, start, allow_shared=lambda: None):
         self.parameters = Parameters("k", ("int",))
-        return _kernels.Kernel("k", self.parameters, start)
+        return _kernels.Kernel("k", self.parameters, start, allow_shared)
 
     @pytest.mark.parametrize(
         ("grid", "block", "want"),
@@ -175,6 +175,13 @@ class TestLaunch:
         self.kernel(lambda *args: calls.append(args)).launch(grid, block, (1,), 48, 7)
         [(*sizes, shared, stream, _, extra)] = calls
         assert (*sizes, shared, stream, extra) == (*want, 48, 7, 0)
+
+    @pytest.mark.parametrize(("shared", "want"), [(48 << 10, "s"), ((48 << 10) + 1, "as")])
+    def test_much_shared_memory_is_allowed_first(self, shared, want):
+        calls = []
+        kernel = self.kernel(lambda *args: calls.append("s"), lambda: calls.append("a"))
+        kernel.launch((1,), (1,), (1,), shared, 0)
+        assert "".join(calls) == want
 
     def test_a_launch_during_a_launch_has_a_block_of_its_own(self):
         seen = []

@@ -183,6 +183,9 @@ CASES = {
     "more bins than threads": ((1, 3, 9, 8), 2, (1, 300)),
     "more outputs than threads": ((2, 1, 5, 4), 90, (3, 4)),
     "few images' channels": ((5, 2, 4, 4), 20, (2, 2)),
+    "a channel beside four": ((2, 5, 8, 6), 30, (3, 3)),
+    "planes that just fit into shared memory": ((1, 1, 10, 641), 81, (9, 9)),
+    "planes that just do not": ((1, 1, 3, 2137), 81, (9, 9)),
 }
 
 
@@ -291,6 +294,15 @@ def test_gradient_is_that_of_the_values(run):
 
 
 @pytest.mark.parametrize("seed", range(3))
+def test_any_order_of_threads_gives_the_same_values(monkeypatch, seed):
+    monkeypatch.setattr(backends, "SEED", seed)
+    data, rois, scale = random_case(20, (2, 5, 9, 8), 60)
+    got = pool(runner("cpu", "emulated"), data, rois, (3, 3), scale)
+    for x, y in zip(got, pool(runner("cpu", "numpy"), data, rois, (3, 3), scale)):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("seed", range(3))
 def test_any_order_of_threads_gives_the_same_gradient(monkeypatch, seed):
     monkeypatch.setattr(backends, "SEED", seed)
     rng = np.random.default_rng(4)
@@ -301,9 +313,133 @@ def test_any_order_of_threads_gives_the_same_gradient(monkeypatch, seed):
     np.testing.assert_array_equal(got, want)
 
 
-def test_sanitized(run_sanitized):
+@pytest.mark.parametrize("most_shared", [0, 227 << 10])
+def test_sanitized(run_sanitized, monkeypatch, most_shared):
+    monkeypatch.setattr(backends.Emulated, "most_shared", most_shared)
     data, rois, scale = random_case(5, (2, 3, 5, 4), 7)
     check(run_sanitized, data, rois, (3, 2), scale)
+    argmax = np.int32([-(2**31), 2**31 - 1, -1, 0, 119, 120]).reshape(6, 1, 1, 1).repeat(3, axis=1)
+    args = count_up(*argmax.shape), argmax, data.shape
+    want = roi_pooling_backward(*args, backend="numpy")
+    np.testing.assert_array_equal(run_sanitized(roi_pooling_backward, *args), want)
+
+
+class TestSharedMemory:
+    """On a GPU planes are kept in shared memory if there is enough of it."""
+
+    STAGED, PLAIN = "roi_pooling_staged", "roi_pooling"
+
+    @pytest.fixture
+    def launches(self, monkeypatch):
+        """The kernels that were launched, and the bytes of shared memory that they asked for."""
+        found = []
+        launch = backends.Emulated._launch
+
+        def remember(gpu, source, kernel, grid, block, args, shared):
+            found.append((kernel, shared))
+            launch(gpu, source, kernel, grid, block, args, shared)
+
+        monkeypatch.setattr(backends.Emulated, "_launch", remember)
+        return found
+
+    # 36 bytes for each of 10 x 12 pixels and a word, 4324 bytes, and for each roi an int64 and 6
+    # edges, 32 bytes. It is worth it for 32 rois at a time.
+    @pytest.mark.parametrize(
+        ("most_shared", "kernel", "shared"),
+        [
+            (4324 + 32 * 40, STAGED, 4324 + 32 * 40),
+            (4324 + 32 * 32, STAGED, 4324 + 32 * 32),
+            (4324 + 32 * 32 - 1, PLAIN, 0),
+            (0, PLAIN, 0),
+        ],
+    )
+    def test_forward(self, monkeypatch, launches, most_shared, kernel, shared):
+        monkeypatch.setattr(backends.Emulated, "most_shared", most_shared)
+        data, rois, scale = random_case(10, (1, 3, 10, 12), 40)
+        run = runner("cpu", "emulated")
+        got = pool(run, data, rois, (3, 3), scale)
+        assert launches == [(kernel, shared)]
+        for x, y in zip(got, pool(runner("cpu", "numpy"), data, rois, (3, 3), scale)):
+            np.testing.assert_array_equal(x, y)
+
+    def test_forward_of_some_rois_at_a_time(self, monkeypatch, launches):
+        # 100 in each of 2 parts; there is room for 32 of them.
+        monkeypatch.setattr(backends.Emulated, "most_shared", 4324 + 32 * 32)
+        data, rois, scale = random_case(11, (1, 3, 10, 12), 200)
+        check(runner("cpu", "emulated"), data, rois, (3, 3), scale)
+        assert launches[0] == (self.STAGED, 4324 + 32 * 32)
+
+    def test_few_rois_are_not_worth_it(self, launches):
+        data, rois, scale = random_case(12, (1, 3, 10, 12), 13)  # 117 bins, 120 pixels
+        check(runner("cpu", "emulated"), data, rois, (3, 3), scale)
+        assert launches[0] == (self.PLAIN, 0)
+
+    # 200 channels are so few that each image has its own blocks: a float for each of 30 pixels.
+    @pytest.mark.parametrize(
+        ("most_shared", "shared"), [(41984 + 120, 41984 + 120), (41984 + 119, 41984)]
+    )
+    def test_backward(self, monkeypatch, launches, most_shared, shared):
+        monkeypatch.setattr(backends.Emulated, "most_shared", most_shared)
+        rng = np.random.default_rng(13)
+        argmax = np.int32(rng.integers(-20, 2 * 200 * 30, size=(10, 200, 3, 3)))
+        out_grad = f32(rng.normal(size=argmax.shape))
+        args = out_grad, argmax, (2, 200, 5, 6)
+        got = runner("cpu", "emulated")(roi_pooling_backward, *args)
+        assert launches == [("roi_pooling_backward", shared)]
+        np.testing.assert_array_equal(got, roi_pooling_backward(*args, backend="numpy"))
+
+
+@pytest.mark.parametrize("backend", ["emulated", "emulated-native"])
+def test_more_rois_than_the_table_of_a_block_has_room_for(backend):
+    """A roi takes 816 bytes of 32 kB, and each of 4 parts has 45."""
+    data, rois, scale = random_case(14, (1, 2, 6, 9), 180)
+    want = pool(runner("cpu", "native"), data, rois, (1, 200), scale)
+    for x, y in zip(pool(runner("cpu", backend), data, rois, (1, 200), scale), want):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_tiny_and_huge_rois(run):
+    data = random_case(15, (2, 6, 9, 14), 1)[0]
+    corners = [[3, 4, 3, 4], [0, 0, 13, 8], [-50, -50, 90, 90], [2, 0, 2, 8], [0, 5, 13, 5]]
+    rois = [[image, *corner] for corner in corners for image in (1, 0, 2)] * 3
+    check(run, data, f32(rois), (4, 4), 1.0)
+
+
+class TestCollisions:
+    """Many outputs for one pixel: their sums are in order."""
+
+    def compare(self, run, argmax, shape):
+        out_grad = f32(np.random.default_rng(16).normal(size=argmax.shape)) * 1e6
+        got = run(roi_pooling_backward, out_grad, argmax, shape)
+        want = roi_pooling_backward(out_grad, argmax, shape, backend="numpy")
+        np.testing.assert_array_equal(got, want)
+
+    def test_all_at_one_pixel(self, run):
+        argmax = np.full((50, 2, 7, 7), 3, np.int32)
+        argmax[:, 1] += 12
+        self.compare(run, argmax, (1, 2, 3, 4))
+
+    def test_pixels_of_one_owner(self, run):
+        rng = np.random.default_rng(17)
+        self.compare(run, np.int32(256 * rng.integers(5, size=(60, 1, 7, 7))), (1, 1, 1, 1025))
+
+    def test_of_several_images_in_any_order(self, run):
+        rng = np.random.default_rng(18)
+        argmax = np.int32(rng.integers(-5, 3 * 3 * 20 + 5, size=(300, 3, 2, 3)))
+        self.compare(run, argmax, (3, 3, 4, 5))
+
+    def test_large_planes(self, run):
+        """The one plane fits into shared memory, just so, the other one does not."""
+        rng = np.random.default_rng(19)
+        for pixels in (47616, 47617):
+            argmax = np.int32(rng.choice([0, 1, pixels - 1, pixels, 77], size=(300, 1, 2, 3)))
+            self.compare(run, argmax, (1, 1, 1, pixels))
+
+    def test_nan_and_infinity(self, run):
+        out_grad = f32([1, NAN, 2, INF, 1, -INF, INF, -0.0]).reshape(8, 1, 1, 1)
+        argmax = np.int32([0, 1, 1, 2, 2, 3, 3, 4]).reshape(8, 1, 1, 1)
+        grad = run(roi_pooling_backward, out_grad, argmax, (1, 1, 1, 6))
+        np.testing.assert_array_equal(grad.reshape(-1), f32([1, NAN, INF, NAN, 0, 0]))
 
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])

@@ -29,8 +29,11 @@ _SIZES = np.dtype(
         ("scale", "f4"),
     ]
 )
-#: ``kChannelsAtOnce`` of the kernel.
+#: ``kChannelsAtOnce``, and of the backward kernel ``kOwners`` and the bytes of a ``Shelf``.
 _CHANNELS_AT_ONCE = 4
+_OWNERS, _SHELF = 256, 41984
+#: Of a block of ``roi_pooling_staged``.
+_THREADS = 1024
 _LOWEST = np.finfo(np.float32).min
 
 
@@ -211,17 +214,48 @@ def _native(
     return (pooled, argmax) if return_argmax else pooled
 
 
+def _staging(gpu: _gpu.Gpu, num_rois: int, sizes: _Sizes) -> tuple[int, int, int, int] | None:
+    """How ``roi_pooling_staged`` is launched: blocks, parts, at_once and shared; None if not."""
+    images, channels, height, width, pooled_height, pooled_width, _ = sizes
+    pixels, bins = height * width, pooled_height * pooled_width
+    groups = images * -(-channels // _CHANNELS_AT_ONCE)
+    # Worth it where each pixel has a bin's result to give.
+    if groups * pixels == 0 or num_rois * bins < images * pixels:
+        return None
+    # One block fills a multiprocessor.
+    parts = max(1, min(gpu.multiprocessors // groups, -(-num_rois * bins // _THREADS)))
+    rois = -(-num_rois // parts)
+    planes = 36 * pixels + 4
+    roi = 4 * (2 + (pooled_height + pooled_width + 1) // 2 * 2)
+    at_once = min(rois, (gpu.most_shared - planes) // roi, 32768 // roi)
+    if at_once < min(rois, 32):
+        return None
+    return groups * parts, parts, at_once, planes + at_once * roi
+
+
 @_OP.body("kernels")
 def _kernels(gpu: _gpu.Gpu, data: Buffer, rois: Buffer, sizes: _Sizes, return_argmax: bool) -> Any:
     pooled = gpu.empty(_out_shape(rois, sizes), np.float32)
-    argmax = gpu.empty(pooled.shape if return_argmax else (0,), np.int32)
+    argmax = gpu.empty(pooled.shape, np.int32) if return_argmax else None
     num_rois, channels, height, width = pooled.shape
-    if channels:
+    staging = _staging(gpu, num_rois, sizes)
+    struct = np.array(sizes, _SIZES)
+    if staging:
+        blocks, parts, at_once, shared = staging
+        grid = (min(blocks, 1 << 20),)
+        gpu.launch(
+            "roi_pooling",
+            "roi_pooling_staged",
+            grid,
+            (_THREADS,),
+            *(pooled, argmax, data, rois, num_rois, struct, parts, at_once, return_argmax),
+            shared=shared,
+        )
+    elif channels:
         # A thread goes through its bin's channels twice, some at a time.
         at_once = _CHANNELS_AT_ONCE * max(256 // (height * width), 1)
         group = -(-channels // -(-channels // (2 * at_once)))
         blocks = min(num_rois * -(-channels // group), 1 << 20)
-        struct = np.array(sizes, _SIZES)
         args = pooled, argmax, data, rois, num_rois, struct, group, return_argmax
         gpu.launch("roi_pooling", "roi_pooling", (blocks,), (256,), *args)
     return (pooled, argmax) if return_argmax else pooled
@@ -281,13 +315,21 @@ def _backward_kernels(
 ) -> Buffer:
     grad = gpu.empty(shape, np.float32)
     if grad.size:
-        _, _, images, channels, _ = sizes = _grad_sizes(out_grad, shape)
+        _, _, images, channels, pixels = sizes = _grad_sizes(out_grad, shape)
         # One block goes through all outputs of its channel, whatever their image: several share a
         # channel only where there are too few channels to fill a GPU.
         group = -(-images // min(images, -(-256 // channels)))
         blocks = min(channels * -(-images // group), 1 << 20)
-        args = grad, out_grad, argmax, *sizes, group
-        gpu.launch("roi_pooling", "roi_pooling_backward", (blocks,), (512,), *args)
+        sums = 4 * group * pixels
+        in_shared = _SHELF + sums <= gpu.most_shared
+        gpu.launch(
+            "roi_pooling",
+            "roi_pooling_backward",
+            (blocks,),
+            (_OWNERS,),
+            *(grad, out_grad, argmax, *sizes, group, in_shared),
+            shared=_SHELF + sums * in_shared,
+        )
     return grad
 
 

@@ -41,6 +41,8 @@ class Emulated(_gpu.Gpu):
     """Kernels launched from Python."""
 
     sanitizer: str | None = None
+    multiprocessors = 4
+    most_shared = 227 << 10
 
     def __init__(self, library, device):
         self.library, self.device, self.stream = library, device, 0

@@ -43,9 +43,12 @@ cudaError_t cudaGetDevice(int* device) {
 
 cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
 
-// Few multiprocessors, so that a grid as wide as the device is soon done.
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = 4;
+// A block may have what a launch may. Few multiprocessors, so that a grid as wide as the device is
+// soon done.
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  *value = attribute == cudaDevAttrMultiProcessorCount
+               ? 4
+               : static_cast<int>(emulator::kMaxDynamicShared);
   return cudaSuccess;
 }
 

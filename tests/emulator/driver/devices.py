@@ -24,11 +24,13 @@ from .streams import queue, unsafe
 
 #: Of two architectures, so that a kernel for the other one is noticed.
 CAPABILITIES = ((9, 0), (8, 0))
+#: The bytes of shared memory of a block that asked for them.
+MOST_SHARED = 227 << 10
 _TOTAL_MEMORY = 1 << 34
 #: What cudaMalloc aligns to.
 _ALIGNMENT = 512
 # cudaDeviceAttr; others are 0.
-_MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76
+_MULTIPROCESSORS, _MAJOR, _MINOR, _MOST_SHARED = 16, 75, 76, 97
 # cudaMemoryType.
 _HOST_MEMORY, _DEVICE_MEMORY = 0, 2
 
@@ -80,7 +82,8 @@ def cudaSetDevice(number):
 def cudaDeviceGetAttribute(value, attribute, number):
     major, minor = CAPABILITIES[existing(number)]
     # Few multiprocessors, so that a grid as wide as the device is soon done.
-    value[0] = {_MULTIPROCESSORS: 4, _MAJOR: major, _MINOR: minor}.get(attribute, 0)
+    known = {_MULTIPROCESSORS: 4, _MAJOR: major, _MINOR: minor, _MOST_SHARED: MOST_SHARED}
+    value[0] = known.get(attribute, 0)
 
 
 @cuda(POINTER(c_int), c_int, c_int)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from ctypes import c_char_p, c_uint, c_void_p
+from ctypes import c_char_p, c_int, c_uint, c_void_p
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from .api import (
     get,
     new,
 )
-from .devices import CAPABILITIES, memory_at
+from .devices import CAPABILITIES, MOST_SHARED, memory_at
 from .streams import queue, same_device, stream_of, unsafe
 
 
@@ -50,6 +50,10 @@ class Function(NamedTuple):
     emulated: Emulated
 
 
+#: CUfunction_attribute.
+_MOST_DYNAMIC_SHARED = 8
+#: The most bytes of shared memory that a launch may take, of functions for which that was set.
+_shared: dict[int, int] = {}
 #: Gives what stands for the kernel of a name; None where this is not the driver.
 find: Callable[[str], Emulated | None] | None = None
 
@@ -87,6 +91,14 @@ def cuModuleGetFunction(function, module, name):
     function[0] = new(Function(text, found.device, found.kernels[text], emulated))
 
 
+@cuda(c_void_p, c_int, c_int)
+def cuFuncSetAttribute(function, attribute, value):
+    found = get(function, Function)
+    if attribute != _MOST_DYNAMIC_SHARED or not 0 <= value <= MOST_SHARED:
+        raise Refused(INVALID_VALUE, f"{found.name}: attribute {attribute} of {value}")
+    _shared[function] = value
+
+
 def _check_pointer(function: Function, address: int) -> None:
     memory = memory_at(address)
     if address and (memory is None or memory.device != function.device):
@@ -104,6 +116,8 @@ def cuLaunchKernel(
     grid, block = (grid_x, grid_y, grid_z), (block_x, block_y, block_z)
     if min(grid + block) < 1 or block_x * block_y * block_z > found.kernel.max_threads:
         raise Refused(INVALID_VALUE, f"{found.name}: grid {grid}, block {block}")
+    if shared > _shared.get(function, 48 << 10):
+        raise Refused(INVALID_VALUE, f"{found.name}: {shared} bytes of shared memory")
     # Copied now: the caller's memory for them is his again.
     copies = [ctypes.string_at(arguments[i], size) for i, size in enumerate(found.kernel.sizes)]
 
