@@ -43,8 +43,9 @@ class GpuTimes(NamedTuple):
 def _scrubber() -> tuple[Any, float]:
     """The buffer, and the seconds that it takes to write it."""
     import cupy
+    from cupy.cuda import runtime
 
-    cache = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["l2CacheSize"]
+    cache = runtime.deviceGetAttribute(runtime.cudaDevAttrL2CacheSize, cupy.cuda.Device().id)
     buffer = cupy.empty(max(2 * cache, 1 << 20) // 4, cupy.float32)
     stream = cupy.cuda.get_current_stream()
     _write(buffer, 3)
@@ -76,7 +77,9 @@ def occupy(stream: Any, seconds: float) -> None:
         _write(buffer, max(1, min(MOST_WRITES, math.ceil(AHEAD * seconds / once))))
 
 
-def measure(call: Callable[[], Any], stream: Any, memory: Optional[int], seconds: float) -> GpuTimes:
+def measure(
+    call: Callable[[], Any], stream: Any, memory: Optional[int], seconds: float
+) -> GpuTimes:
     """Times of ``call``, which has been called before; about ``seconds`` for each of the three."""
     import cupy
 

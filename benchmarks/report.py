@@ -11,8 +11,10 @@ from datetime import date
 from importlib import metadata
 from typing import Any, NamedTuple, Optional
 
+from gpu_times import GpuTimes
 from harness import LIBRARIES, Contender, OneThread, Ours
 from limits import MEMORY, Floor, Limits, cores
+from model import predicted
 
 import cvops
 from cvops._op import BACKENDS
@@ -29,6 +31,8 @@ class Row(NamedTuple):
     moved: int
     #: None where the limit is not known.
     floor: Optional[Floor] = None
+    #: None on a CPU.
+    gpu: Optional[GpuTimes] = None
 
 
 class Rows:
@@ -74,6 +78,21 @@ class Rows:
                 line[f"{key}_ratio"] = peer.median / row.median
         return [line for line in lines.values() if "ours_s" in line]
 
+    def gpu(self) -> list[dict[str, Any]]:
+        """What was measured by the GPU's clock, beside the best peer, the floor and the model."""
+        lines = []
+        for row in self.rows:
+            if row.gpu is None:
+                continue
+            line = dict(op=row.op, size=row.size, backend=row.contender.name, **row.gpu._asdict())
+            if row.contender.library is not None:
+                line["library"] = row.contender.library
+            else:
+                line["predicted"] = predicted(row.op, row.size)
+            line["floor"] = row.floor and row.floor.seconds
+            lines.append(line)
+        return lines
+
 
 def table(measured: Sequence[Row], limits: Limits, notes: Sequence[str] = ()) -> str:
     """The medians as Markdown, with the rates and the ratios that follow from them."""
@@ -109,6 +128,10 @@ def table(measured: Sequence[Row], limits: Limits, notes: Sequence[str] = ()) ->
     summary = rows.summary()
     if summary:
         text += ["", "### Summary", "", *summary_table(summary)]
+    gpu = rows.gpu()
+    if gpu:
+        text += ["", "### By the GPU's clock", "", *gpu_table(gpu)]
+        text += ["", GPU_SUMMARY, "", *gpu_summary_table(gpu)]
     return "\n".join(text) + "\n"
 
 
@@ -122,6 +145,62 @@ def summary_table(summary: Sequence[dict[str, Any]]) -> list[str]:
             else:
                 cells += ["", ""]
         lines.append(cells)
+    return aligned(lines, left=3)
+
+
+def _of_job(gpu: Sequence[dict[str, Any]], line: dict[str, Any]) -> list[dict[str, Any]]:
+    return [x for x in gpu if (x["op"], x["size"]) == (line["op"], line["size"])]
+
+
+def best_of(lines: Sequence[dict[str, Any]], kind: str, peers: bool) -> dict[str, Any] | None:
+    """The fastest line of peers, or of ours; ``kind`` is "warm" or "cold"."""
+    return min((x for x in lines if ("library" in x) == peers), key=lambda x: x[kind], default=None)
+
+
+def gpu_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
+    heads = ["op", "size", "backend", "warm", "cold", "host", "memory beside", "predicted"]
+    lines = [[*heads, "x best peer", "x cold", "of the floor"]]
+    for line in gpu:
+        ratios = []
+        for kind in ("warm", "cold"):
+            peer = best_of(_of_job(gpu, line), kind, True)
+            alone = peer is None or "library" in line
+            ratios.append("" if alone else digits(peer[kind] / line[kind]))
+        floor = line["floor"]
+        lines.append(
+            [
+                *(line["op"], line["size"], line["backend"]),
+                *(scaled(line[kind], SECONDS) for kind in ("warm", "cold", "host")),
+                "" if line["memory"] is None else scaled(line["memory"], BINARY) + "B",
+                scaled(line["predicted"], SECONDS) if line.get("predicted") else "",
+                *ratios,
+                f"{100 * floor / line['cold']:.0f} %" if floor else "",
+            ]
+        )
+    return aligned(lines, left=3)
+
+
+#: Heads the table that ``gpu_check.sh`` prints.
+GPU_SUMMARY = "### The GPU in short"
+
+
+def gpu_summary_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
+    """For each job the best peer and the best of ours, each by its cold time."""
+    heads = ["op", "size", "best peer", "warm", "cold", "cvops", "warm", "cold", "x warm", "x cold"]
+    lines = [[*heads, "predicted"]]
+    for op, size in dict.fromkeys((line["op"], line["size"]) for line in gpu):
+        of_job = _of_job(gpu, dict(op=op, size=size))
+        ours, peer = (best_of(of_job, "cold", peers) for peers in (False, True))
+        if ours is None:
+            continue
+        cells = [op, size]
+        for line in (peer, ours):
+            name = line["backend"].removeprefix("cvops ").replace(", GPU", "") if line else ""
+            times = (scaled(line[k], SECONDS) if line else "" for k in ("warm", "cold"))
+            cells += [name, *times]
+        cells += [digits(peer[k] / ours[k]) if peer else "" for k in ("warm", "cold")]
+        model = ours["predicted"]
+        lines.append([*cells, scaled(model, SECONDS) if model else ""])
     return aligned(lines, left=3)
 
 
@@ -183,7 +262,7 @@ def scaled(x: float, units: dict[float, str]) -> str:
 
 SECONDS = {1: "s", 1e-3: "ms", 1e-6: "us"}
 PREFIXES = {1e12: "T ", 1e9: "G ", 1e6: "M ", 1e3: "k ", 1: ""}
-BINARY = {1 << 30: "Gi", 1 << 20: "Mi", 1 << 10: "Ki"}
+BINARY = {1 << 30: "Gi", 1 << 20: "Mi", 1 << 10: "Ki", 1: ""}
 
 
 def gpu_name() -> str | None:

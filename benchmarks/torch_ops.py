@@ -11,7 +11,7 @@ Not the same as our ops, whose rules are MXNet's:
 - ``book_multibox_detection`` suppresses across classes, and has no ``topk``.
 - ``multibox_detection`` suppresses above an IoU of the threshold, not from it on.
 - Of equal scores or IoUs any may come first; sums and products may be contracted on a GPU.
-- torchvision's ``batched_nms`` may move the boxes of each class (and image) apart before it compares
+- torchvision's ``batched_nms`` may move the boxes of each class and image apart before it compares
   them, and then some bits of their corners are lost.
 """
 
