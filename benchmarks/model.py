@@ -17,11 +17,14 @@ def predictions(text: str) -> dict[tuple[str, frozenset[str]], float]:
     found = {}
     column = None
     for line in text.splitlines():
+        if not line.startswith("|"):
+            column = None  # the table has ended
+            continue
         cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if "predicted" in cells:
             column = cells.index("predicted")
         row = re.fullmatch(r"`(\w+)`, (.+)", cells[0])
-        if not line.startswith("|") or column is None or row is None:
+        if column is None or row is None:
             continue
         time = re.fullmatch(r"([\d.]+) (us|ms|s)", cells[column])
         if time:
