@@ -1,3 +1,4 @@
+import os
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from emulator import backends
 from cvops._op import BACKENDS
 
 backends.register()
+if os.environ.get("CVOPS_EMULATED_GPUS"):
+    backends.install_driver()
 
 #: Every way to run an op. Those that cannot run here are skipped by name, so that a report says
 #: what was not tested.

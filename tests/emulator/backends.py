@@ -14,6 +14,7 @@ import numpy as np
 from cvops import _gpu, _kernels
 from cvops._arrays import ALIGNMENT, Buffer
 from cvops._op import BACKENDS, Backend
+from emulator import cupy_kernels, driver
 from emulator.emulator import Module, build_extension
 
 #: How the warps and lanes of a block take turns; tests may set it.
@@ -89,6 +90,31 @@ def _module(source: str, sanitizer: str | None) -> Module:
 @functools.lru_cache(None)
 def _extension():
     return build_extension(_BINDINGS, _kernels.KERNELS)
+
+
+def install_driver() -> None:
+    """Let this process have GPUs that run the kernels in the emulator."""
+    driver.install(_kernel)
+
+
+def _kernel(name: str) -> driver.Emulated | None:
+    """What stands for a kernel of ours or of CuPy's."""
+    if name.startswith("cupy_copy__"):
+        return driver.Emulated(cupy_kernels.copy(name))
+    if name == "cupy_fill":
+        return driver.Emulated(cupy_kernels.fill)
+    for source in _kernels.sources():
+        types = _kernels.signatures(source).get(name)
+        if types:
+            pointers = tuple(i for i, type_ in enumerate(types) if type_ == "*")
+            return driver.Emulated(functools.partial(_launch, source, name, pointers), pointers)
+    return None
+
+
+def _launch(source, kernel, pointers, grid, block, parameters, shared):
+    args = [np.uintp(int.from_bytes(x, "little")) if i in pointers else np.void(x)
+            for i, x in enumerate(parameters)]
+    _module(source, None).launch(kernel, grid, block, args, shared, seed=SEED)
 
 
 def register() -> None:

@@ -1,0 +1,96 @@
+"""Puts functions of ours where CuPy and others look for CUDA's.
+
+CuPy finds the driver by its name, ``libcuda.so.1``. The CUDA runtime is linked into CuPy's extension
+modules: there each function that we have begins with a jump to ours. On the disk nothing changes.
+"""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import importlib.util
+import mmap
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from . import elf
+from .build import cached, run_compiler
+
+#: jmp *(%rip), then the address.
+_JUMP = b"\xff\x25\0\0\0\0"
+#: Each function jumps to where a table says, which is filled at run time.
+_LIBRARY = """\
+extern "C" {{
+void* cuda_table[{count}];
+int cuda_is_gone() {{ return 0; }}
+{functions}
+}}
+"""
+_FUNCTION = (
+    'asm(".text\\n.globl {name}\\n.type {name}, @function\\n{name}: jmp *cuda_table + {at}(%rip)");'
+)
+
+
+def load_library(functions: Mapping[str, Any]) -> ctypes.CDLL:
+    """Make a ``libcuda.so.1`` of ctypes functions, which this process finds from now on.
+
+    What is loaded later and lacks functions of these names finds them there, too.
+    """
+    lines = [_FUNCTION.format(name=name, at=8 * i) for i, name in enumerate(functions)]
+    text = _LIBRARY.format(count=len(functions), functions="\n".join(lines))
+
+    def make(path: Path) -> None:
+        source = path.with_suffix(".cpp")
+        source.write_text(text, "utf-8")
+        run_compiler("-shared", "-Wl,-soname,libcuda.so.1,-Bsymbolic", source, "-o", path)
+
+    library = ctypes.CDLL(str(cached("libcuda", ".so", [text], make)), ctypes.RTLD_GLOBAL)
+    table = (ctypes.c_void_p * len(functions)).in_dll(library, "cuda_table")
+    table[:] = [_address(function) for function in functions.values()]
+    # CuPy frees memory when Python is no more.
+    gone = [_address(library.cuda_is_gone)] * len(functions)
+    atexit.register(table.__setitem__, slice(None), gone)
+    return library
+
+
+def _address(function: Any) -> int:
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
+
+
+def replace_in_cupy(library: ctypes.CDLL, names: Iterable[str]) -> None:
+    """Let functions of the CUDA runtime that is linked into CuPy be those of ``library``.
+
+    The others find a driver that is too old for them, and say so.
+    """
+    package = importlib.util.find_spec("cupy_backends")
+    assert package is not None
+    for folder in package.submodule_search_locations or ():
+        for file in Path(folder, "cuda", "api").glob("runtime.*.so"):
+            _replace(file, {name: _address(library[name]) for name in names})
+
+
+def _replace(file: Path, addresses: Mapping[str, int]) -> None:
+    ctypes.CDLL(str(file))  # Python's import will find it loaded
+    base = _base(file)
+    for name, at in elf.functions(file.read_bytes()).items():
+        if name in addresses:
+            code = _JUMP + struct.pack("<Q", addresses[name])
+            _make_writable(base + at, len(code))
+            ctypes.memmove(base + at, code, len(code))
+
+
+def _base(file: Path) -> int:
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        if line.endswith(str(file.resolve())):
+            return int(line.partition("-")[0], 16)
+    raise RuntimeError(f"{file} is not loaded")
+
+
+def _make_writable(start: int, size: int) -> None:
+    first = start // mmap.PAGESIZE * mmap.PAGESIZE
+    length = start + size - first
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mprotect(ctypes.c_void_p(first), ctypes.c_size_t(length), 7):  # read, write, execute
+        raise OSError(ctypes.get_errno(), "mprotect")
