@@ -54,7 +54,10 @@ def scene(sets, num, classes, where, topk=-1):
 @lru_cache(maxsize=1)
 def job(sets, num, classes, where, topk=-1):
     data, size = scene(sets, num, classes, where, topk)
-    options = dict(OPTIONS, topk=topk) if topk >= 0 else OPTIONS
+    # Boxes of one class are compared as if they had none, as by torchvision's nms.
+    options = OPTIONS if classes > 1 else dict(overlap_thresh=0.5)
+    if topk >= 0:
+        options = dict(options, topk=topk)
 
     def same_boxes(ours, places):
         """Other libraries give places of kept rows.

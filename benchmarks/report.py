@@ -152,9 +152,9 @@ def _of_job(gpu: Sequence[dict[str, Any]], line: dict[str, Any]) -> list[dict[st
     return [x for x in gpu if (x["op"], x["size"]) == (line["op"], line["size"])]
 
 
-def best_of(lines: Sequence[dict[str, Any]], kind: str, peers: bool) -> dict[str, Any] | None:
-    """The fastest line of peers, or of ours; ``kind`` is "warm" or "cold"."""
-    return min((x for x in lines if ("library" in x) == peers), key=lambda x: x[kind], default=None)
+def best_of(lines: Sequence[dict[str, Any]], kind: str) -> dict[str, Any] | None:
+    """The fastest; ``kind`` is "warm" or "cold"."""
+    return min(lines, key=lambda line: line[kind], default=None)
 
 
 def gpu_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
@@ -163,16 +163,16 @@ def gpu_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
     for line in gpu:
         ratios = []
         for kind in ("warm", "cold"):
-            peer = best_of(_of_job(gpu, line), kind, True)
+            peer = best_of([x for x in _of_job(gpu, line) if "library" in x], kind)
             alone = peer is None or "library" in line
             ratios.append("" if alone else digits(peer[kind] / line[kind]))
-        floor = line["floor"]
+        memory, model, floor = line["memory"], line.get("predicted"), line["floor"]
         lines.append(
             [
                 *(line["op"], line["size"], line["backend"]),
                 *(scaled(line[kind], SECONDS) for kind in ("warm", "cold", "host")),
-                "" if line["memory"] is None else scaled(line["memory"], BINARY) + "B",
-                scaled(line["predicted"], SECONDS) if line.get("predicted") else "",
+                scaled(memory, BINARY) + "B" if memory else "" if memory is None else "none",
+                scaled(model, SECONDS) if model else "",
                 *ratios,
                 f"{100 * floor / line['cold']:.0f} %" if floor else "",
             ]
@@ -185,21 +185,23 @@ GPU_SUMMARY = "### The GPU in short"
 
 
 def gpu_summary_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
-    """For each job the best peer and the best of ours, each by its cold time."""
-    heads = ["op", "size", "best peer", "warm", "cold", "cvops", "warm", "cold", "x warm", "x cold"]
-    lines = [[*heads, "predicted"]]
+    """For each job the best peer, the best call of ours and the best graph, by their cold times."""
+    groups = {
+        "best peer": lambda line: "library" in line,
+        "cvops": lambda line: "library" not in line and "graph" not in line["backend"],
+        "graph": lambda line: "library" not in line and "graph" in line["backend"],
+    }
+    heads = [head for group in groups for head in (group, "cold")]
+    lines = [["op", "size", "peer", *heads, "x cvops", "x graph", "predicted"]]
     for op, size in dict.fromkeys((line["op"], line["size"]) for line in gpu):
         of_job = _of_job(gpu, dict(op=op, size=size))
-        ours, peer = (best_of(of_job, "cold", peers) for peers in (False, True))
-        if ours is None:
+        peer, *ours = best = [best_of(list(filter(x, of_job)), "cold") for x in groups.values()]
+        if not any(ours):
             continue
-        cells = [op, size]
-        for line in (peer, ours):
-            name = line["backend"].removeprefix("cvops ").replace(", GPU", "") if line else ""
-            times = (scaled(line[k], SECONDS) if line else "" for k in ("warm", "cold"))
-            cells += [name, *times]
-        cells += [digits(peer[k] / ours[k]) if peer else "" for k in ("warm", "cold")]
-        model = ours["predicted"]
+        cells = [op, size, peer["backend"].replace(", GPU", "") if peer else ""]
+        cells += [scaled(x[kind], SECONDS) if x else "" for x in best for kind in ("warm", "cold")]
+        cells += [digits(peer["cold"] / x["cold"]) if peer and x else "" for x in ours]
+        model = next(line["predicted"] for line in ours if line)
         lines.append([*cells, scaled(model, SECONDS) if model else ""])
     return aligned(lines, left=3)
 
@@ -269,7 +271,9 @@ def gpu_name() -> str | None:
     cupy = sys.modules.get("cupy")
     if cupy is None or BACKENDS["cuda", "cupy"].missing() is not None:
         return None
-    return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    with contextlib.suppress(Exception):  # an error has left it unusable
+        return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    return "a GPU"
 
 
 def cpu_name() -> str:

@@ -272,13 +272,13 @@ class Machine:
                 machine.synchronize()
 
         class Buffer:
-            def fill(self, value):
+            def __init__(self, size):
+                self.mem = SimpleNamespace(size=size)
+
+            def memset_async(self, value, size):
                 machine.queue(2e-6, machine.WRITE)
                 machine.cached = False
-
-        def empty(num, dtype):
-            self.written = num * np.dtype(dtype).itemsize
-            return Buffer()
+                machine.written = size
 
         runtime = SimpleNamespace(
             cudaDevAttrL2CacheSize=38,
@@ -286,9 +286,9 @@ class Machine:
         )
         self.stream = Stream()
         self.cupy = ModuleType("cupy")
-        self.cupy.empty, self.cupy.float32 = empty, np.float32
         self.cupy.cuda = ModuleType("cupy.cuda")
         vars(self.cupy.cuda).update(
+            alloc=Buffer,
             Device=lambda: SimpleNamespace(id=0, synchronize=self.synchronize),
             Event=Event,
             get_current_stream=lambda: self.stream,
@@ -412,7 +412,7 @@ class TestGpuTables:
         (line,) = gpu_summary_table(Rows(self.GPU).gpu())[2:]
         assert self.cells(line) == [
             *("nms", "1000", "torchvision", "4.00 ms", "5.00 ms"),
-            *("native graph", "10.0 us", "20.0 us", "400", "250", ""),
+            *("20.0 us", "40.0 us", "10.0 us", "20.0 us", "125", "250", ""),
         ]
 
 
