@@ -51,7 +51,7 @@ def test_captured(op, backend):
         out = call()
         graph = stream.end_capture()
         for x in out:
-            x.fill(7)
+            x.data.memset_async(7, x.nbytes)
         graph.launch(stream)
         stream.synchronize()
     expected = getattr(cvops, op)(*arrays, **options, backend="numpy")

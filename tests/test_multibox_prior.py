@@ -16,7 +16,7 @@ SHAPES = [
     ),
     ((1, 1), dict(sizes=0.5, ratios=4)),
     ((4, 6), dict(steps=(0.1, 0), offsets=(0, 1))),
-    ((5, 2), dict(sizes=np.linspace(0.1, 0.9, 70), ratios=np.linspace(0.2, 5, 90), clip=True)),
+    ((5, 2), dict(sizes=tuple(np.linspace(0.1, 0.9, 70)), ratios=tuple(np.linspace(0.2, 5, 90)), clip=True)),
     ((2, 3), dict(sizes=(0.5, -0.5), ratios=(1, -1, 0), clip=True)),
     ((40, 33), {}),
 ]

@@ -16,6 +16,7 @@ from cvops._arrays import ALIGNMENT, Buffer
 from cvops._op import BACKENDS, Backend
 from emulator import cupy_kernels, driver
 from emulator.emulator import Module, build_extension
+from emulator.extension import NAME
 
 #: How the warps and lanes of a block take turns; tests may set it.
 SEED = 0
@@ -82,19 +83,29 @@ class EmulatedNative(Emulated):
         return _extension()
 
 
+class NativeOnDriver(_gpu.Native):
+    """The native backend on the GPUs of driver.py."""
+
+    @property
+    def module(self):
+        return _extension(driver=True)
+
+
 @functools.lru_cache(None)
 def _module(source: str, sanitizer: str | None) -> Module:
     return Module(_kernels.source(source), source, sanitizer)
 
 
 @functools.lru_cache(None)
-def _extension():
-    return build_extension(_BINDINGS, _kernels.KERNELS)
+def _extension(driver: bool = False):
+    name = "_native_on_driver" if driver else NAME
+    return build_extension(_BINDINGS, _kernels.KERNELS, name, driver)
 
 
 def install_driver() -> None:
     """Let this process have GPUs that run the kernels in the emulator."""
     driver.install(_kernel)
+    BACKENDS["cuda", "native"] = Backend("native_cuda", lambda: None, NativeOnDriver)
 
 
 def _kernel(name: str) -> driver.Emulated | None:

@@ -45,6 +45,7 @@ _LEGACY_STREAMS = (None, 0, 1)
 
 #: Where a function writes a handle or an address.
 OUT = POINTER(c_void_p)
+HOST_FUNCTION = ctypes.CFUNCTYPE(None, c_void_p)
 
 
 class Call(NamedTuple):
@@ -229,6 +230,11 @@ def cudaStreamCreateWithFlags(stream, flags):
     stream[0] = _new(Stream(_device(), blocking=flags != _NON_BLOCKING))
 
 
+@cuda(OUT, c_uint, c_int)
+def cudaStreamCreateWithPriority(stream, flags, priority):
+    stream[0] = _new(Stream(_device(), blocking=flags != _NON_BLOCKING))
+
+
 @cuda(c_void_p)
 def cudaStreamDestroy(stream):
     _get(stream, Stream)
@@ -277,6 +283,13 @@ def cudaStreamEndCapture(stream, graph):
     graph[0] = _new(work)
 
 
+@cuda(c_void_p, HOST_FUNCTION, c_void_p)
+def cudaLaunchHostFunc(stream, function, data):
+    # By which our extension launches kernels (runtime.h): as strict as for them.
+    _same_device("a kernel of the extension", _stream(stream).device)
+    _queue(lambda: function(data), stream)
+
+
 @cuda(OUT, c_void_p, c_void_p, c_void_p, c_size_t)
 def cudaGraphInstantiate(executable, graph, node, log, size):
     executable[0] = _new(list(_get(graph, list)))
@@ -301,6 +314,12 @@ def cudaGraphDestroy(graph):
 def cudaGraphExecDestroy(executable):
     _get(executable, list)
     del _objects[executable]
+
+
+def _same_device(kernel: str, *devices: int) -> None:
+    """A launch needs a kernel and a stream of the current device."""
+    if {*devices} != {_device()}:
+        raise Refused(_INVALID_HANDLE, f"{kernel}: of GPUs {devices} where {_device()} is current")
 
 
 # --- devices ------------------------------------------------------------------------------------
@@ -518,8 +537,7 @@ def _check_pointer(function: Function, address: int) -> None:
 @cuda(c_void_p, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_void_p, OUT, c_void_p)
 def cuLaunchKernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, arguments, extra):
     found = _get(function, Function)
-    if not found.device == _stream(stream).device == _device():
-        raise Refused(_INVALID_HANDLE, f"{found.name}: kernel, stream and device do not match")
+    _same_device(found.name, found.device, _stream(stream).device)
     grid, block = (grid_x, grid_y, grid_z), (block_x, block_y, block_z)
     if min(grid + block) < 1 or block_x * block_y * block_z > found.kernel.max_threads:
         raise Refused(_INVALID_VALUE, f"{found.name}: grid {grid}, block {block}")

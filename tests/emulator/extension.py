@@ -25,9 +25,11 @@ _INCLUDE = re.compile(r'^\s*#\s*include\s+"(.+)"', re.MULTILINE)
 
 
 def build_extension(
-    bindings_dir: Path | str, kernels_dir: Path | str, name: str = NAME
+    bindings_dir: Path | str, kernels_dir: Path | str, name: str = NAME, driver: bool = False
 ) -> ModuleType:
     """Compile ``bindings_dir`` with CVOPS_CUDA against the emulator, and import it.
+
+    It has a device of its own, or with ``driver`` those of the driver that driver.install made.
 
     pybind11 knows a module by its ``name``: of one name, a process gets the first one only.
     The environment variables CVOPS_EMULATOR_SEED and CVOPS_EMULATOR_THREADS are read
@@ -45,6 +47,7 @@ def build_extension(
         sysconfig.get_config_var("EXT_SUFFIX"),
         [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()],
         [("python/*.cpp", flags, [pybind11.__version__, sys.version])],
+        [] if driver else ["device"],
     )
     return _import(library, name)
 
@@ -61,6 +64,7 @@ def build_operators(bindings_dir: Path | str, kernels_dir: Path | str, wheel: Pa
         ".so",
         [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()],
         [("mxnet/*.cpp", flags, [path.read_text("utf-8") for path in border])],
+        ["device"],
     )
 
 
@@ -69,8 +73,11 @@ def _link(
     suffix: str,
     folders: list[Path],
     more: list[tuple[Path | str, list[str], list[str]]],
+    device: list[str],
 ) -> Path:
     """The ops with ``more``: sources, their flags, and what beside their text they depend on.
+
+    ``device`` names the emulator's sources of the functions that a driver would have, if any.
 
     As in CMakeLists.txt, ``*.cpp`` is plain C++, and in ``*.cu`` alone kernels are compiled. A file
     is compiled again only when its text changes, or one it includes.
@@ -88,7 +95,7 @@ def _link(
         for source in ([pattern] if isinstance(pattern, Path) else sorted(folders[0].glob(pattern)))
     ]
     objects = compile_objects(jobs)
-    objects += emulator_objects(["block", "grid", "runtime", "shared_memory"])
+    objects += emulator_objects(["block", "grid", "runtime", "shared_memory", *device])
     return cached(
         name,
         suffix,

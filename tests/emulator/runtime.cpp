@@ -1,8 +1,9 @@
 #include "runtime.h"
 
 #include <cstdlib>
-#include <cstring>
+#include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
@@ -27,6 +28,16 @@ std::size_t dynamic_shared_limit(const void* kernel) {
   return found == allowed_dynamic_shared.end() ? 48 << 10 : found->second;
 }
 
+struct Work {
+  emulator::Launch launch;
+  std::function<void()> body;
+};
+
+void do_work(void* data) {
+  const auto* work = static_cast<const Work*>(data);
+  last_launch_error = run(work->launch, work->body);
+}
+
 unsigned from_environment(const char* name) {
   const char* value = std::getenv(name);
   return value ? static_cast<unsigned>(std::strtoul(value, nullptr, 10)) : 0;
@@ -42,7 +53,13 @@ cudaError_t emulator::launch(const cudaLaunchConfig_t& config, const void* kerne
   if (launch.shared > dynamic_shared_limit(kernel)) return remember(cudaErrorInvalidValue);
   last_launch_error = invalid_configuration(launch);
   if (!last_launch_error.empty()) return remember(cudaErrorInvalidConfiguration);
-  last_launch_error = run(launch, body);
+  auto work = std::make_unique<Work>(Work{launch, body});
+  cudaStreamCaptureStatus capture = {};
+  cudaError_t error = cudaStreamIsCapturing(config.stream, &capture);
+  if (error == cudaSuccess) error = cudaLaunchHostFunc(config.stream, do_work, work.get());
+  if (error != cudaSuccess) return remember(error);
+  // A graph may be launched at any time.
+  if (capture != cudaStreamCaptureStatusNone) work.release();
   return last_launch_error.empty() ? cudaSuccess : remember(cudaErrorLaunchFailure);
 }
 
@@ -54,6 +71,8 @@ cudaError_t emulator::allow_dynamic_shared(const void* kernel, int bytes) {
   allowed_dynamic_shared[kernel] = bytes;
   return cudaSuccess;
 }
+
+extern "C" {
 
 cudaError_t cudaPeekAtLastError() { return last_error; }
 cudaError_t cudaGetLastError() { return std::exchange(last_error, cudaSuccess); }
@@ -68,6 +87,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "out of memory";
     case cudaErrorInvalidDevice:
       return "invalid device ordinal";
+    case cudaErrorInvalidResourceHandle:
+      return "invalid resource handle";
     case cudaErrorInvalidConfiguration:
     case cudaErrorLaunchFailure:
       return last_launch_error.c_str();
@@ -75,46 +96,4 @@ const char* cudaGetErrorString(cudaError_t error) {
   return "unrecognized error code";
 }
 
-cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
-  if (bytes) std::memset(to, value, bytes);
-  return cudaSuccess;
-}
-
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind,
-                            cudaStream_t) {
-  if (bytes) std::memcpy(to, from, bytes);
-  return cudaSuccess;
-}
-
-cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t) {
-  *memory = std::malloc(bytes);
-  return *memory || !bytes ? cudaSuccess : remember(cudaErrorMemoryAllocation);
-}
-
-cudaError_t cudaFreeAsync(void* memory, cudaStream_t) {
-  std::free(memory);
-  return cudaSuccess;
-}
-
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaDeviceSynchronize() { return cudaSuccess; }
-
-cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
-  return cudaSuccess;
-}
-
-cudaError_t cudaGetDevice(int* device) {
-  *device = 0;
-  return cudaSuccess;
-}
-
-cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : remember(cudaErrorInvalidDevice);
-}
-
-// Few multiprocessors, so that a grid as wide as the device is soon done.
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-  *value = 4;
-  return cudaSuccess;
-}
+}  // extern "C"

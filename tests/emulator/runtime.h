@@ -1,5 +1,4 @@
-// The part of the CUDA runtime that bindings/ call. One device; every call has done its work when
-// it returns.
+// The part of the CUDA runtime that bindings/ call.
 #pragma once
 
 #include <cstddef>
@@ -17,6 +16,7 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInvalidDevice = 101,
+  cudaErrorInvalidResourceHandle = 400,
   cudaErrorLaunchFailure = 719,
 };
 
@@ -28,6 +28,7 @@ enum cudaMemcpyKind {
   cudaMemcpyDefault,
 };
 
+enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone = 0 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount = 16 };
 
@@ -40,6 +41,8 @@ struct cudaLaunchConfig_t {
   cudaLaunchAttribute* attrs;
   unsigned numAttrs;
 };
+
+extern "C" {
 
 cudaError_t cudaGetLastError();
 cudaError_t cudaPeekAtLastError();
@@ -58,6 +61,12 @@ cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaSetDevice(int device);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device);
 
+// Calls a function in the order of a stream. Here all kernels are launched by it.
+cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*function)(void*), void* data);
+cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* status);
+
+}  // extern "C"
+
 namespace emulator {
 
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
@@ -71,7 +80,7 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
                                Args&&... args) {
   const std::tuple<Params...> values(static_cast<Params>(std::forward<Args>(args))...);
   return emulator::launch(*config, reinterpret_cast<const void*>(kernel),
-                          [&] { std::apply(kernel, values); });
+                          [=] { std::apply(kernel, values); });
 }
 
 template <typename... Params>
