@@ -464,8 +464,9 @@ SSD_512 = (
 
 def anchors(maps: Sequence[tuple[int, Sequence[float]]]) -> np.ndarray:
     """The anchors of a model, float32 (1, A, 4)."""
-    return np.concatenate(
-        [cvops.multibox_prior((side, side), sizes, TINY_SSD_RATIOS) for side, sizes in maps], axis=1
+    sides, sizes = zip(*maps)
+    return cvops.multibox_priors(
+        [(side, side) for side in sides], sizes, [TINY_SSD_RATIOS] * len(maps)
     )
 
 

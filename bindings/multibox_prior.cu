@@ -3,15 +3,75 @@
 #include "launch.h"
 #include "multibox_prior.h"
 
-void cvops::cuda::multibox_prior(float* out, PriorGrid grid, Shapes shapes, bool clip,
-                                 cudaStream_t stream) {
-  for (int first = 0; first < shapes.num; first += kPriorShapes) {
-    int count = std::min(shapes.num - first, kPriorShapes);
-    PriorShapes group = {};
-    std::copy_n(shapes.size + first, count, group.size);
-    std::copy_n(shapes.ratio + first, count, group.ratio);
-    int64 blocks = ceil_div((int64)grid.height * grid.width * count, 256);
-    launch("multibox_prior", ::multibox_prior, dim3((unsigned)std::min<int64>(blocks, 1 << 16)),
-           256, 0, stream, out, grid, group, first, count, shapes.num, clip);
-  }
+namespace cvops {
+namespace {
+
+Divisor divisor(uint32 number) {
+  uint32 shift = 0;
+  while ((uint64)1 << shift < number) ++shift;
+  return {(uint32)(((((uint64)1 << shift) - number) << 32) / number) + 1, shift};
 }
+
+// The launch that is being filled.
+class Work {
+ public:
+  Work(float* out, bool clip, cudaStream_t stream) : out_(out), clip_(clip), stream_(stream) {}
+
+  // Around each cell of `map`, whose anchors are the result's from `first_anchor` on, `count`
+  // shapes from `first` on.
+  void add(const PriorMap& map, uint32 first_anchor, const HalfSize* half, int first, int count) {
+    if (parts_ == kPriorParts || shapes_ + count > kPriorShapes) launch();
+    const auto anchors = (uint32)((int64)map.height * map.width * count);
+    work_.part[parts_] = {map.step_y,
+                          map.step_x,
+                          map.offset_y,
+                          map.offset_x,
+                          (uint32)map.width,
+                          (uint32)count,
+                          divisor((uint32)map.width),
+                          divisor((uint32)count),
+                          (uint32)shapes_,
+                          first_anchor + (uint32)first,
+                          (uint32)map.shapes,
+                          anchors,
+                          tiles_};
+    std::copy_n(half + first, count, work_.half + shapes_);
+    shapes_ += count;
+    tiles_ += (uint32)ceil_div(anchors, kPriorTile);
+    std::fill(work_.end + parts_++, work_.end + kPriorParts, tiles_);
+  }
+
+  void launch() {
+    constexpr uint32 blocks = 1024;  // that a large GPU runs at a time
+    cuda::launch("multibox_prior", ::multibox_prior, dim3(std::min(tiles_, blocks)), kPriorTile, 0,
+                 stream_, out_, work_, clip_);
+    parts_ = shapes_ = 0, tiles_ = 0;
+  }
+
+ private:
+  float* out_;
+  bool clip_;
+  cudaStream_t stream_;
+  PriorWork work_ = {};
+  int parts_ = 0, shapes_ = 0;
+  uint32 tiles_ = 0;
+};
+
+}  // namespace
+
+void cuda::multibox_prior(float* out, Priors priors, bool clip, cudaStream_t stream) {
+  Work work(out, clip, stream);
+  int64 anchor = 0;
+  const HalfSize* half = priors.half;
+  for (int m = 0; m < priors.num; ++m) {
+    const PriorMap& map = priors.maps[m];
+    for (int first = 0; first < map.shapes; first += kPriorShapes) {
+      work.add(map, (uint32)anchor, half, first, std::min(map.shapes - first, kPriorShapes));
+    }
+    anchor += map.anchors();
+    half += map.shapes;
+  }
+  work.launch();
+}
+
+}  // namespace cvops

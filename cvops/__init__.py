@@ -13,6 +13,7 @@ from cvops.ops.confusion_matrix import confusion_matrix as confusion_matrix
 from cvops.ops.label_from_color import label_from_color as label_from_color
 from cvops.ops.multibox_detection import multibox_detection as multibox_detection
 from cvops.ops.multibox_prior import multibox_prior as multibox_prior
+from cvops.ops.multibox_prior import multibox_priors as multibox_priors
 from cvops.ops.multibox_target import multibox_target as multibox_target
 from cvops.ops.roi_pooling import roi_pooling as roi_pooling
 from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward

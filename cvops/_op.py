@@ -100,20 +100,22 @@ class Plan:
                     f"{first} is a {self.library.name} on {self.device} and {name} a "
                     f"{library.name} on {device}: the arrays must be of one kind and on one device"
                 )
-            if name in op.forms:
+            if name.partition("[")[0] in op.forms:
                 self._check(op, name, dtype_name(dtype), tuple(shape))
         self.backend = backend_for(self.device, backend)
         self.body = op.bodies[self.backend.body]
 
     def _check(self, op: Op, name: str, dtype: str, shape: tuple[int, ...]) -> None:
-        form = op.forms[name]
+        listed, bracket, _ = name.partition("[")
+        form = op.forms[listed]
+        sizes: dict[str, int] = {} if bracket else self.sizes
         if dtype != form.dtype:
             raise TypeError(f"{name}: expected {form.dtype}, got {dtype}")
         spare = len(shape) - len(form.axes)
         if spare < 0 or (spare > 0 and not form.open):
             raise ValueError(f"{name}: expected shape {form.shape}, got {shape}")
         for want, size in zip(form.axes, shape[spare:] if form.leading else shape):
-            known = self.sizes.setdefault(want, size) if isinstance(want, str) else want
+            known = sizes.setdefault(want, size) if isinstance(want, str) else want
             if size != known:
                 where = ""
                 if isinstance(want, str):
@@ -181,6 +183,8 @@ class Op:
     def call(self, backend: str | None, **arrays: Any) -> Call:
         """Begin a call with the caller's arrays, named as its parameters are.
 
-        Each that has a form is held against it. The others only say where the call runs.
+        Each that has a form is held against it. The others only say where the call runs. The arrays
+        of a list are named ``maps[0]``, ``maps[1]``, ...: their form is that of ``maps``, and each
+        has its own sizes.
         """
         return Call(self, backend, arrays)

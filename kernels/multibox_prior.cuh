@@ -1,36 +1,19 @@
-// multibox_prior: anchors around every cell of a feature map. One thread makes one anchor, which it
-// stores as 16 bytes; nothing is read but the parameters.
+// multibox_prior: anchors around the cells of feature maps, those of all maps in one launch. A
+// thread makes one anchor and stores it as 16 bytes; neighbours store neighbours. Nothing is read
+// but the parameters, and nothing is divided: in the time of a store there is room for about a
+// hundred instructions, of which divisions would take most.
 #pragma once
 #include "box.cuh"
 
 namespace cvops {
 
-// How the cells lie: sizes of the map, and the distance and the offset between centres.
-struct PriorGrid {
-  int height, width;
-  float step_y, step_x, offset_y, offset_x;
-};
-
-// A group of an anchor's shapes. A kernel's parameters hold 4 KiB, so that a call with more shapes
-// takes several launches.
-constexpr int kPriorShapes = 64;
-struct PriorShapes {
-  float size[kPriorShapes], ratio[kPriorShapes];
-};
-
-CVOPS_HD float clip_to_unit(float x) { return x < 0 ? 0.0f : x > 1 ? 1.0f : x; }
-
+// Half of an anchor's width and height.
 struct HalfSize {
   float width, height;
 };
 
 // The order of the operations, here and below, is MXNet's: each is rounded, and another order gives
 // other last bits.
-CVOPS_HD HalfSize prior_half_size(PriorGrid grid, float size, float ratio) {
-  float root = sqrtf(ratio);
-  return {size * (float)grid.height / (float)grid.width * root / 2, size / root / 2};
-}
-
 CVOPS_HD float prior_center(int place, float offset, float step) {
   return ((float)place + offset) * step;
 }
@@ -39,35 +22,71 @@ CVOPS_HD Box prior_around(float x, float y, HalfSize half) {
   return {x - half.width, y - half.height, x + half.width, y + half.height};
 }
 
-// The anchor of that size around the cell (row, column).
-CVOPS_HD Box prior_at(PriorGrid grid, int row, int column, HalfSize half, bool clip) {
-  float y = prior_center(row, grid.offset_y, grid.step_y);
-  float x = prior_center(column, grid.offset_x, grid.step_x);
-  Box b = prior_around(x, y, half);
-  if (clip) {
-    b = {clip_to_unit(b.x1), clip_to_unit(b.y1), clip_to_unit(b.x2), clip_to_unit(b.y2)};
-  }
-  return b;
+CVOPS_HD float clip_to_unit(float x) { return x < 0 ? 0.0f : x > 1 ? 1.0f : x; }
+
+// What divides each n below 2^31 by a number that the host knows: the quotient is
+// (n + n * factor / 2^32) >> shift, rounded down at each step.
+struct Divisor {
+  uint32 factor, shift;
+};
+
+CVOPS_HD uint32 quotient(uint32 n, Divisor by) {
+  return (n + (uint32)((uint64)n * by.factor >> 32)) >> by.shift;
 }
+
+// Anchors of one launch: those of some shapes around every cell of a map.
+struct PriorPart {
+  float step_y, step_x, offset_y, offset_x;  // of the centres
+  uint32 width, shapes;                      // of the map, and how many
+  Divisor by_width, by_shapes;
+  uint32 first_shape;   // in the launch's table
+  uint32 first_anchor;  // in the result
+  uint32 of_cell;       // of all shapes, around each cell
+  uint32 anchors;       // in all
+  uint32 first_tile;
+};
+
+// A block makes a tile of anchors at a time, all of one part.
+constexpr int kPriorTile = 256, kPriorParts = 8, kPriorShapes = 128;
+
+// What a launch takes by value. A kernel's parameters hold 4 KiB, so that a call with more takes
+// several launches.
+struct PriorWork {
+  uint32 end[kPriorParts];  // of each part's tiles; where there is no part, of all
+  PriorPart part[kPriorParts];
+  HalfSize half[kPriorShapes];
+};
 
 }  // namespace cvops
 
 #ifdef __CUDACC__
-// out (H, W, total, 4): the anchors `first` to `first + count` of the `total` of each cell.
+// out (anchors, 4): those of all maps, one after another.
 extern "C" __global__ void __launch_bounds__(256)
-    multibox_prior(float* __restrict__ out, const cvops::PriorGrid grid,
-                   const cvops::PriorShapes shapes, int first, int count, int total, int clip) {
+    multibox_prior(float* __restrict__ out, const cvops::PriorWork work, int clip) {
   using namespace cvops;
-  const int64 num = (int64)grid.height * grid.width * count;
-  for (int64 k = blockIdx.x * (int64)blockDim.x + threadIdx.x; k < num;
-       k += (int64)gridDim.x * blockDim.x) {
-    int64 cell = k / count;
-    int shape = (int)(k - cell * count);
-    int row = (int)(cell / grid.width), column = (int)(cell - (int64)row * grid.width);
-    HalfSize half = prior_half_size(grid, shapes.size[shape], shapes.ratio[shape]);
-    Box b = prior_at(grid, row, column, half, clip);
-    reinterpret_cast<float4*>(out)[cell * total + first + shape] =
-        make_float4(b.x1, b.y1, b.x2, b.y2);
+  uint32 tile = blockIdx.x;
+  while (tile < work.end[kPriorParts - 1]) {
+    int p = 0;
+#pragma unroll
+    for (int i = 0; i + 1 < kPriorParts; ++i) p += tile >= work.end[i];
+    const PriorPart part = work.part[p];
+    for (; tile < work.end[p]; tile += gridDim.x) {
+      const uint32 first = (tile - part.first_tile) * kPriorTile;
+      for (uint32 i = threadIdx.x; i < kPriorTile; i += blockDim.x) {
+        const uint32 k = first + i;
+        if (k >= part.anchors) break;
+        const uint32 cell = quotient(k, part.by_shapes), shape = k - cell * part.shapes;
+        const uint32 row = quotient(cell, part.by_width), column = cell - row * part.width;
+        Box b = prior_around(prior_center((int)column, part.offset_x, part.step_x),
+                             prior_center((int)row, part.offset_y, part.step_y),
+                             work.half[part.first_shape + shape]);
+        if (clip) {
+          b = {clip_to_unit(b.x1), clip_to_unit(b.y1), clip_to_unit(b.x2), clip_to_unit(b.y2)};
+        }
+        reinterpret_cast<float4*>(out)[part.first_anchor + cell * part.of_cell + shape] =
+            make_float4(b.x1, b.y1, b.x2, b.y2);
+      }
+    }
   }
 }
 #endif

@@ -81,15 +81,15 @@ def test_nvcc_compiles_without_spills(source, record_property, tmp_path):
 
 @pytest.fixture(scope="session")
 def sass(nvrtc, tmp_path_factory):
-    """sass(source): the machine code for sm_90, per kernel."""
+    """sass(source, arch=90): the machine code, per kernel."""
     wheels = Path(sysconfig.get_paths()["purelib"], "nvidia").glob("*/bin/nvdisasm")
     tool = shutil.which("nvdisasm") or next(map(str, wheels), None)
     if tool is None:
         pytest.skip("no nvdisasm")
 
-    def disassemble(source):
+    def disassemble(source, arch=90):
         file = tmp_path_factory.mktemp("sass") / f"{source}.cubin"
-        file.write_bytes(_kernels.compile_cubin(nvrtc, source, 90)[0])
+        file.write_bytes(_kernels.compile_cubin(nvrtc, source, arch)[0])
         text = subprocess.run([tool, "-c", file], check=True, capture_output=True, text=True).stdout
         parts = re.split(r"^\.text\.(\w+):$", text, flags=re.MULTILINE)[1:]
         code = dict(zip(parts[::2], parts[1::2]))
@@ -138,6 +138,19 @@ def test_a_pair_of_the_suppression_takes_few_instructions(sass):
     assert len(pair) <= 28
 
 
+@pytest.mark.parametrize("arch", [80, 90])
+def test_an_anchor_takes_few_instructions_and_no_division(sass, arch):
+    """The loop that ends with a store of 16 bytes, with clipping and without it."""
+    code = sass("multibox_prior", arch)["multibox_prior"]
+    assert not re.search(r"\b(MUFU|CALL|F2I|I2F\.U32\.RP)\b", code)
+    loops = re.split(r"^\.L_x_\d+:$", code, flags=re.MULTILINE)
+    anchors = [re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", loop) for loop in loops]
+    lengths = sorted(len(anchor) for anchor in anchors if any("STG" in x for x in anchor))
+    assert len(re.findall(r"\bSTG\.E\.128\b", code)) == len(re.findall(r"\bSTG\b", code)) == 2
+    assert lengths[0] <= 40
+    assert lengths[1] <= 52
+
+
 @pytest.mark.parametrize(
     ("source", "kernel", "instruction"),
     [
@@ -167,7 +180,7 @@ def test_signatures():
     types = _kernels.signatures("box_iou")["box_iou"]
     assert types == ("*", "*", "*", "int", "int", "int")
     assert _kernels.signatures("box_nms")["box_nms_backward_clear"] == ("*", "long long", "int")
-    assert _kernels.signatures("multibox_prior")["multibox_prior"][1] == "PriorGrid"
+    assert _kernels.signatures("multibox_prior")["multibox_prior"][1] == "PriorWork"
 
 
 def test_arguments_are_cast_and_checked():

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvops import multibox_prior
+from cvops import _gpu, multibox_prior, multibox_priors
+from cvops.ops import multibox_prior as op
 
 SHAPES = [
     ((7, 11), dict(sizes=(0.2, 0.27), ratios=(1, 2, 0.5))),
@@ -16,10 +17,56 @@ SHAPES = [
     ),
     ((1, 1), dict(sizes=0.5, ratios=4)),
     ((4, 6), dict(steps=(0.1, 0), offsets=(0, 1))),
-    ((5, 2), dict(sizes=tuple(np.linspace(0.1, 0.9, 70)), ratios=tuple(np.linspace(0.2, 5, 90)), clip=True)),
+    (
+        (5, 2),
+        dict(
+            sizes=np.linspace(0.1, 0.9, 70).tolist(),
+            ratios=np.linspace(0.2, 5, 90).tolist(),
+            clip=True,
+        ),
+    ),
     ((2, 3), dict(sizes=(0.5, -0.5), ratios=(1, -1, 0), clip=True)),
     ((40, 33), {}),
 ]
+
+
+#: Of several maps: their sizes, and the options of all.
+MAPS = [
+    (
+        [(7, 11), (3, 4), (1, 1)],
+        dict(sizes=[(0.2, 0.27), 0.37, (0.5, 0.6, 0.7)], ratios=[(1, 2, 0.5), 1, (2, 3)]),
+    ),
+    (
+        [(13, 5), (40, 33)],
+        dict(
+            **dict(sizes=[0.3, (1.5, -0.5)], ratios=[1.7, (1, -1, 0)], clip=True),
+            **dict(steps=[(0.11, 0.13), (-1, -1)], offsets=[(0.2, 0.9), (0, 1)]),
+        ),
+    ),
+    ([(5, 2)], dict(sizes=[np.linspace(0.1, 0.9, 70)], ratios=[np.linspace(0.2, 5, 90)])),
+    # More maps, and more shapes, than one launch takes.
+    ([(i + 1, 2 * i + 1) for i in range(19)], dict(sizes=[(0.1, 0.2)] * 19, ratios=[(1, 2)] * 19)),
+    (
+        [(2, 3), (17, 16), (2, 2)],
+        dict(
+            sizes=[np.linspace(0.1, 0.9, num) for num in (100, 100, 300)],
+            ratios=[1, (1, 2), 0.5],
+        ),
+    ),
+]
+#: Of SSD at 512 x 512; 24,564 anchors.
+SSD = dict(
+    maps=[(side, side) for side in (64, 32, 16, 8, 4, 2, 1)],
+    sizes=[(0.07, 0.1), *[(0.3, 0.37, 0.33, 0.28)] * 4, (0.75, 0.82), (0.9, 0.97)],
+    ratios=[(1, 2, 0.5)] * 7,
+)
+
+
+def one_by_one(maps, clip=False, **options):
+    """What multibox_priors is to give, by the oracle for one map."""
+    rows = [dict(zip(options, row)) for row in zip(*options.values())]
+    each = [multibox_prior(x, **row, clip=clip, backend="numpy") for x, row in zip(maps, rows)]
+    return np.concatenate(each, axis=1)
 
 
 def test_first_cell_by_hand(run):
@@ -99,6 +146,129 @@ def test_sanitized(run_sanitized):
     )
 
 
+def test_two_maps_by_hand(run):
+    # 1 x 2 cells with their centres at (1/4, 1/2) and (3/4, 1/2), and an anchor of 1/2 x 1/2, that
+    # is 1/2 * 1/2 wide; then one cell with anchors of sizes 1/2 and 1.
+    out = run(multibox_priors, [(1, 2), (1, 1)], sizes=[0.5, (0.5, 1)], ratios=[1, 1])
+    left, right = [0.125, 0.25, 0.375, 0.75], [0.625, 0.25, 0.875, 0.75]
+    alone = [0.25, 0.25, 0.75, 0.75], [0, 0, 1, 1]
+    np.testing.assert_array_equal(out, np.float32([[left, right, *alone]]))
+
+
+@pytest.mark.parametrize(("maps", "options"), MAPS)
+def test_maps_come_one_after_another(run, maps, options):
+    expected = one_by_one(maps, **options)
+    np.testing.assert_array_equal(run(multibox_priors, maps, **options), expected)
+
+
+@pytest.mark.parametrize(("maps", "options"), MAPS)
+@pytest.mark.parametrize("clip", [False, True])
+def test_of_several_maps_no_bit_changes_either(in_every_way, maps, options, clip):
+    options = {**options, "clip": clip}
+    expected = one_by_one(maps, **options)
+    for out in in_every_way(partial(multibox_priors, maps, **options, backend="native")):
+        np.testing.assert_array_equal(out, expected)
+        np.testing.assert_array_equal(np.signbit(out), np.signbit(expected))
+
+
+def test_the_maps_of_ssd(run):
+    out = run(multibox_priors, **SSD)
+    assert out.shape == (1, 24564, 4)
+    np.testing.assert_array_equal(out, one_by_one(**SSD))
+
+
+def test_feature_maps_and_pairs_are_the_same(run):
+    def of_arrays(*maps, **options):
+        return multibox_priors(maps, **options)
+
+    arrays = np.zeros((2, 3, 4, 5), np.float32), np.zeros((1, 6, 2, 1, 7), np.float32)
+    options = dict(sizes=[0.2, 0.5], ratios=[1, (1, 2)])
+    expected = one_by_one([(4, 5), (2, 1)], **options)
+    np.testing.assert_array_equal(run(of_arrays, *arrays, **options), expected)
+
+
+def test_like_for_several_maps(mx):
+    out = multibox_priors([(2, 3), (1, 1)], [0.2, 0.4], [1, 1], like=mx.nd.zeros(1))
+    assert type(out) is mx.nd.NDArray
+    np.testing.assert_array_equal(
+        out.asnumpy(), multibox_priors([(2, 3), (1, 1)], [0.2, 0.4], [1, 1])
+    )
+
+
+def test_sanitized_maps(run_sanitized):
+    maps, options = [(5, 3), (9, 16), (1, 1)], dict(sizes=[(0.2, 0.3), 0.5, 0.7], ratios=[1, 2, 3])
+    np.testing.assert_array_equal(
+        run_sanitized(multibox_priors, maps, **options), one_by_one(maps, **options)
+    )
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """The names and grids of the kernels that Python launches."""
+    seen = []
+    launch = _gpu.Gpu.launch
+
+    def spy(gpu, source, kernel, grid, block, *args, **options):
+        seen.append((kernel, grid))
+        launch(gpu, source, kernel, grid, block, *args, **options)
+
+    monkeypatch.setattr(_gpu.Gpu, "launch", spy)
+    return seen
+
+
+def test_all_maps_of_a_model_take_one_launch(launches):
+    multibox_priors(**SSD, backend="emulated")
+    # 16384, 6144, 1536, 384, 96, 16 and 4 anchors, in tiles of 256 of one map.
+    assert launches == [("multibox_prior", (64 + 24 + 6 + 2 + 1 + 1 + 1,))]
+
+
+@pytest.mark.parametrize(
+    ("shapes", "count"),
+    [
+        ([1] * 8, 1),
+        ([1] * 9, 2),
+        ([64, 64], 1),
+        ([64, 65], 2),
+        ([128], 1),
+        ([129], 2),
+        ([1, 300, 1], 4),
+    ],
+)
+def test_more_than_a_launch_takes_take_several(launches, shapes, count):
+    sizes = [np.linspace(0.1, 0.9, num) for num in shapes]
+    multibox_priors([(2, 2)] * len(shapes), sizes, [1] * len(shapes), backend="emulated")
+    assert len(launches) == count
+
+
+@pytest.mark.parametrize(("grid", "block"), [(1, 256), (3, 64), (50, 31)])
+def test_any_grid_and_block(monkeypatch, grid, block):
+    launch = _gpu.Gpu.launch
+
+    def other(gpu, source, kernel, _, __, *args):
+        launch(gpu, source, kernel, (grid,), (block,), *args)
+
+    monkeypatch.setattr(_gpu.Gpu, "launch", other)
+    maps, options = MAPS[0]
+    out = multibox_priors(maps, **options, backend="emulated")
+    np.testing.assert_array_equal(out, one_by_one(maps, **options))
+
+
+@settings(max_examples=200, deadline=None)
+@given(n=st.integers(0, 2**31 - 1), number=st.integers(1, 2**31 - 1))
+def test_the_kernels_division(n, number):
+    for n_near in {n, n // number * number, max(n // number * number - 1, 0), 2**31 - 1}:
+        factor, shift = op._divisor(number)
+        assert factor < 2**32
+        assert n_near + (n_near * factor >> 32) < 2**32
+        assert (n_near + (n_near * factor >> 32)) >> shift == n_near // number
+
+
+def test_the_kernels_parameters_fit_every_gpu():
+    # A pointer, the struct and an int, of which no compiler pads any.
+    assert 8 + op._WORK.itemsize + 4 <= 4096
+    assert op._WORK.itemsize == 4 * 8 + 8 * (4 * 4 + 11 * 4) + 128 * 8
+
+
 @pytest.mark.parametrize(
     ("data", "options", "error", "message"),
     [
@@ -137,3 +307,84 @@ def test_sanitized(run_sanitized):
 def test_refuses(data, options, error, message):
     with pytest.raises(error, match=message):
         multibox_prior(data, **options)
+
+
+TWO = [(2, 2), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("maps", "options", "error", "message"),
+    [
+        ([], {}, ValueError, r"maps: expected one feature map or more, got \[\]"),
+        (3, {}, ValueError, "maps: expected one feature map or more, got 3"),
+        (
+            [np.zeros((1, 1, 2, 2), np.float32), np.zeros((2, 4), np.float32)],
+            {},
+            ValueError,
+            r"maps\[1\]: expected shape \(N, C, H, W, \.\.\.\), got \(2, 4\)",
+        ),
+        (
+            [np.zeros((1, 1, 2, 2), np.float32), np.zeros((1, 1, 2, 2))],
+            {},
+            TypeError,
+            r"maps\[1\]: expected float32, got float64",
+        ),
+        (
+            [np.zeros((1, 1, 2, 2), np.float32), np.zeros((1, 1, 2, 0), np.float32)],
+            {},
+            ValueError,
+            r"maps\[1\]: expected a height and a width above 0, got \(1, 1, 2, 0\)",
+        ),
+        (
+            [np.zeros((1, 1, 2, 2), np.float32), (2, 2)],
+            {},
+            TypeError,
+            r"maps\[1\]: expected an array .*got tuple",
+        ),
+        (
+            [(2, 2), np.zeros((1, 1, 2, 2), np.float32)],
+            {},
+            TypeError,
+            r"maps\[1\]: expected a pair \(height, width\) as before, got a NumPy array",
+        ),
+        ([(2, 2), (0, 4)], {}, ValueError, r"maps\[1\]: expected an integer in \[1, .*got 0"),
+        ([(2, 2), (1,)], {}, ValueError, r"maps\[1\]: expected an array or a pair .*got \(1,\)"),
+        (TWO, {"sizes": 0.5}, ValueError, "sizes: expected one for each of 2 maps, got 0.5"),
+        (TWO, {"ratios": [1]}, ValueError, r"ratios: expected one for each of 2 maps, got \[1\]"),
+        (TWO, {"steps": (0.1, 0.1, 1)}, ValueError, "steps: expected one for each of 2 maps, got"),
+        (TWO, {"offsets": [None]}, ValueError, "offsets: expected one for each of 2 maps, got"),
+        (TWO, {"sizes": [1, ()]}, ValueError, r"sizes\[1\]: expected one number or more, got \(\)"),
+        (TWO, {"sizes": [1, "x"]}, ValueError, r"sizes\[1\]: expected one number .* got 'x'"),
+        (TWO, {"ratios": [1, (1, None)]}, TypeError, r"ratios\[1\]: expected a number, got None"),
+        (TWO, {"steps": [(1, 1), 1]}, ValueError, r"steps\[1\]: expected 2 numbers, got 1"),
+        (
+            TWO,
+            {"steps": [(1, 1), (1, -1)]},
+            ValueError,
+            r"steps\[1\]: expected both positive or neither, got \(1, -1\)",
+        ),
+        (
+            TWO,
+            {"offsets": [(0.5, 2), (0.5, 0.5)]},
+            ValueError,
+            r"offsets\[0\]: expected a number in \[0, 1\], got 2",
+        ),
+        (
+            [(2**15, 2**15), (2**15, 2**15)],
+            {},
+            ValueError,
+            r"maps\[1\]: 32768 x 32768 cells of 1 anchors, with those before, are 2.31 or more",
+        ),
+    ],
+)
+def test_of_several_maps_refuses(maps, options, error, message):
+    with pytest.raises(error, match=message):
+        multibox_priors(maps, **{"sizes": [1, 1], "ratios": [1, 1], **options})
+
+
+def test_maps_of_several_kinds_are_refused():
+    torch = pytest.importorskip("torch")
+    maps = [np.zeros((1, 1, 2, 2), np.float32), torch.zeros(1, 1, 2, 2)]
+    message = r"maps\[0\] is a NumPy array on the CPU and maps\[1\] a PyTorch tensor on the CPU"
+    with pytest.raises(TypeError, match=message):
+        multibox_priors(maps, [1, 1], [1, 1])

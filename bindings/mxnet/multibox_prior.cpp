@@ -39,25 +39,30 @@ struct MultiBoxPrior : Operator {
     return {{1, (unsigned)num, 4}};
   }
 
-  PriorGrid grid(const Tensors& in) const {
+  template <typename Run>
+  void run(const Tensors& in, const Run& run) const {
     const int height = (int)in[0].shape[2], width = (int)in[0].shape[3];
     const bool given = steps[0] > 0 && steps[1] > 0;
-    return {height,
-            width,
-            given ? steps[0] : 1.0f / (float)height,
-            given ? steps[1] : 1.0f / (float)width,
-            offsets[0],
-            offsets[1]};
+    const PriorMap map = {height,
+                          width,
+                          (int)size.size(),
+                          given ? steps[0] : 1.0f / (float)height,
+                          given ? steps[1] : 1.0f / (float)width,
+                          offsets[0],
+                          offsets[1]};
+    std::vector<HalfSize> half;
+    for (int s = 0; s < map.shapes; ++s) half.push_back(prior_half_size(map, size[s], ratio[s]));
+    run({&map, 1, half.data()});
   }
 
-  cvops::Shapes of_a_cell() const { return {size.data(), ratio.data(), (int)size.size()}; }
-
   void forward(const Cpu&, Tensors& in, Tensors& out) const {
-    cpu::multibox_prior(out[0].data<float>(), grid(in), of_a_cell(), clip);
+    run(in, [&](Priors priors) { cpu::multibox_prior(out[0].data<float>(), priors, clip); });
   }
 #ifdef CVOPS_CUDA
   void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    cuda::multibox_prior(out[0].data<float>(), grid(in), of_a_cell(), clip, gpu.stream);
+    run(in, [&](Priors priors) {
+      cuda::multibox_prior(out[0].data<float>(), priors, clip, gpu.stream);
+    });
   }
 #endif
 };

@@ -1,39 +1,41 @@
-"""Anchor boxes around every cell of a feature map."""
+"""Anchor boxes around every cell of feature maps."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer, library_of
-from cvops._op import Op
+from cvops._op import Call, Op
 from cvops.ops import _check
 
-_OP = Op("multibox_prior", data="float32 (N, C, H, W, ...)")
-_GRID = np.dtype(
+_FEATURES = "float32 (N, C, H, W, ...)"
+_OP = Op("multibox_prior", data=_FEATURES, maps=_FEATURES)
+
+#: ``PriorMap`` of the bindings.
+_MAP = np.dtype(
     [
-        *(("height", "i4"), ("width", "i4"), ("step_y", "f4"), ("step_x", "f4")),
+        *(("height", "i4"), ("width", "i4"), ("shapes", "i4"), ("step_y", "f4"), ("step_x", "f4")),
         *(("offset_y", "f4"), ("offset_x", "f4")),
     ]
 )
-#: ``kPriorShapes`` of the kernel: the shapes of an anchor that one launch takes.
-_GROUP = 64
-_SHAPES = np.dtype([("size", "f4", _GROUP), ("ratio", "f4", _GROUP)])
-
-
-class _Grid(NamedTuple):
-    """``PriorGrid`` of the kernel."""
-
-    height: int
-    width: int
-    step_y: float
-    step_x: float
-    offset_y: float
-    offset_x: float
+#: ``kPriorTile``, ``kPriorParts`` and ``kPriorShapes`` of the kernel, and its structs.
+_TILE, _PARTS, _SHAPES = 256, 8, 128
+_PART = np.dtype(
+    [
+        *(("step_y", "f4"), ("step_x", "f4"), ("offset_y", "f4"), ("offset_x", "f4")),
+        *(("width", "u4"), ("shapes", "u4"), ("by_width", "u4", 2), ("by_shapes", "u4", 2)),
+        *(("first_shape", "u4"), ("first_anchor", "u4"), ("of_cell", "u4"), ("anchors", "u4")),
+        ("first_tile", "u4"),
+    ]
+)
+_WORK = np.dtype([("end", "u4", _PARTS), ("part", _PART, _PARTS), ("half", "f4", (_SHAPES, 2))])
+#: As many as a large GPU runs at a time.
+_BLOCKS = 1024
 
 
 def multibox_prior(
@@ -76,95 +78,238 @@ def multibox_prior(
             empty; ``offsets`` out of [0, 1]; one of ``steps`` positive and the other negative; 2^31
             anchors or more.
     """
-    if library_of(data) is None and hasattr(data, "__len__"):
-        if len(data) != 2:
-            raise ValueError(f"data: expected an array or a pair (height, width), got {data!r}")
-        height, width = (_check.integer("data", size, low=1) for size in data)
-        call = _OP.call(backend, like=np.empty(0, np.float32) if like is None else like)
+    if _is_pair(data):
+        call, place = _on_kind_of(like, backend), _pair("data", data)
     else:
         call = _OP.call(backend, data=data)
-        height, width = call.sizes["H"], call.sizes["W"]
-        if height == 0 or width == 0:
-            raise ValueError(
-                f"data: expected a height and a width above 0, got {call.shapes['data']}"
-            )
-    options = map(_hashable, (sizes, ratios, steps, offsets))
-    return call(*_layout(height, width, *options), bool(clip))
+        place = call.shapes["data"]
+    options = [(_hashable(option),) for option in (sizes, ratios, steps, offsets)]
+    return call(_layout(False, (place,), *options), bool(clip))
+
+
+def multibox_priors(
+    maps: Sequence[Any],
+    sizes: Sequence[float | Sequence[float]],
+    ratios: Sequence[float | Sequence[float]],
+    clip: bool = False,
+    steps: Sequence[Sequence[float]] | None = None,
+    offsets: Sequence[Sequence[float]] | None = None,
+    *,
+    like: Any = None,
+    backend: str | None = None,
+) -> Any:
+    """The anchor boxes of all feature maps of a detector, on a GPU by one launch.
+
+    As what :func:`multibox_prior`, and so MXNet 1.9.1, gives for each map, one after another, bit
+    for bit. (On a GPU eight maps or 128 shapes, of all maps together, take a launch.)
+
+    Args:
+        maps: the feature maps, float32 (N, C, H, W, ...), of which only H and W are read, all of
+            one kind and on one device; or the pair ``(H, W)`` of each.
+        sizes: for each map what :func:`multibox_prior` takes, as all that follow but ``clip``: a
+            number or a sequence of them.
+        ratios: for each map a number or a sequence of them.
+        clip: whether to clip the coordinates to [0, 1]; NaN stays.
+        steps: for each map the distance (y, x) between the centres of neighbours; if None, or not
+            positive, (1 / H, 1 / W).
+        offsets: for each map where in its cell a centre lies, (y, x); if None, (0.5, 0.5).
+        like: an array whose kind and device the result has where ``maps`` are pairs; NumPy if None.
+        backend: which implementation; by default the best for the arrays' device.
+
+    Returns:
+        float32 (1, A, 4), corners (x1, y1, x2, y2) relative to the image: first the anchors of
+        ``maps[0]``, H * W * (S + R - 1) for S sizes and R ratios, then those of ``maps[1]``, ...
+
+    Raises:
+        TypeError: one of ``maps`` is neither a float32 array nor a pair of integers; they are of
+            several kinds or on several devices.
+        ValueError: ``maps`` is empty; another argument has not one element for each map; what
+            :func:`multibox_prior` refuses of one map; 2^31 anchors or more in all. The message
+            names argument and map: ``sizes[2]``.
+    """
+    if not hasattr(maps, "__len__") or len(maps) == 0:
+        raise ValueError(f"maps: expected one feature map or more, got {maps!r}")
+    num = len(maps)
+    if _is_pair(next(iter(maps))):
+        call, places = _on_kind_of(like, backend), tuple(map(_pair, _names(num), maps))
+    else:
+        call = _OP.call(backend, **dict(zip(_names(num), maps)))
+        places = tuple(call.shapes.values())
+    options = (
+        _of_each("sizes", sizes, num),
+        _of_each("ratios", ratios, num),
+        ((-1.0, -1.0),) * num if steps is None else _of_each("steps", steps, num),
+        ((0.5, 0.5),) * num if offsets is None else _of_each("offsets", offsets, num),
+    )
+    return call(_layout(True, places, *options), bool(clip))
+
+
+def _is_pair(x: Any) -> bool:
+    return library_of(x) is None and hasattr(x, "__len__")
+
+
+def _on_kind_of(like: Any, backend: str | None) -> Call:
+    return _OP.call(backend, like=np.empty(0, np.float32) if like is None else like)
+
+
+def _pair(name: str, x: Any) -> tuple[int, ...]:
+    library = library_of(x)
+    if library is not None:
+        raise TypeError(f"{name}: expected a pair (height, width) as before, got a {library.name}")
+    if not hasattr(x, "__len__") or len(x) != 2:
+        raise ValueError(f"{name}: expected an array or a pair (height, width), got {x!r}")
+    return tuple([_check.integer(name, size, low=1) for size in x])
+
+
+@functools.lru_cache(None)
+def _names(num: int) -> list[str]:
+    return [f"maps[{i}]" for i in range(num)]
 
 
 def _hashable(x: Any) -> Any:
+    if type(x) is tuple:
+        return x
     return tuple(x) if hasattr(x, "__len__") and not isinstance(x, str) else x
+
+
+def _of_each(name: str, option: Any, num: int) -> tuple[Any, ...]:
+    """The option of each map, hashable."""
+    if not hasattr(option, "__len__") or len(option) != num:
+        raise ValueError(f"{name}: expected one for each of {num} maps, got {option!r}")
+    try:
+        return tuple(map(tuple, option))
+    except TypeError:  # there are numbers among them
+        return tuple(map(_hashable, option))
+
+
+class _Layout:
+    """Maps, and half the width and height of each shape of their anchors."""
+
+    def __init__(self, maps: list[tuple[Any, ...]], half: list[np.ndarray]):
+        self.maps = np.array(maps, _MAP)
+        self.half = np.concatenate(half)
+        #: Of the result.
+        self.shape = 1, sum(height * width * shapes for height, width, shapes, *_ in maps), 4
+        #: What the extension takes.
+        self.fields = self.maps.view(np.int32).reshape(len(maps), -1), self.half
+
+    @functools.cached_property
+    def launches(self) -> list[tuple[int, np.ndarray]]:
+        """Of the kernel: the blocks and the ``PriorWork`` of each."""
+        works: list[np.ndarray] = []
+        parts = used = tiles = anchor = shape = 0
+        for height, width, shapes, *centers in self.maps.tolist():
+            for first in range(0, shapes, _SHAPES):
+                count = min(shapes - first, _SHAPES)
+                if not works or parts == _PARTS or used + count > _SHAPES:
+                    works.append(np.zeros((), _WORK))
+                    parts = used = tiles = 0
+                work, anchors = works[-1], height * width * count
+                work["part"][parts] = (
+                    *(*centers, width, count, _divisor(width), _divisor(count)),
+                    *(used, anchor + first, shapes, anchors, tiles),
+                )
+                work["half"][used : used + count] = self.half[shape + first :][:count]
+                used, tiles = used + count, tiles - -anchors // _TILE
+                work["end"][parts:] = tiles
+                parts += 1
+            anchor, shape = anchor + height * width * shapes, shape + shapes
+        return [(min(int(work["end"][-1]), _BLOCKS), work) for work in works]
+
+
+def _divisor(number: int) -> tuple[int, int]:
+    """``Divisor`` of the kernel."""
+    shift = (number - 1).bit_length()
+    return (((1 << shift) - number) << 32) // number + 1, shift
 
 
 @functools.lru_cache(256)
 def _layout(
-    height: int, width: int, sizes: Any, ratios: Any, steps: Any, offsets: Any
-) -> tuple[_Grid, np.ndarray, np.ndarray]:
-    """The grid, and size and ratio of each shape. Kept, for a model asks for few."""
-    sizes, ratios = _check.numbers("sizes", sizes), _check.numbers("ratios", ratios)
-    step_y, step_x = np.array(_check.numbers("steps", steps, 2), np.float32)
+    listed: bool, places: tuple[tuple[int, ...], ...], *options: tuple[Any, ...]
+) -> _Layout:
+    """Of sizes, ratios, steps and offsets of each map, not yet checked.
+
+    A place is a map's shape, or the pair of its height and width. Kept, for a model asks for few.
+    An error names the argument, and if they are ``listed`` the map.
+    """
+    maps: list[tuple[Any, ...]] = []
+    halves, total = [], 0
+    for i, (place, *of_map) in enumerate(zip(places, *options)):
+        name, at = (f"maps[{i}]", f"[{i}]") if listed else ("data", "")
+        height, width = place if len(place) == 2 else place[2:4]
+        if height == 0 or width == 0:
+            raise ValueError(f"{name}: expected a height and a width above 0, got {place}")
+        size, ratio, centers = _checked(at, height, width, *of_map)
+        total += height * width * len(size)
+        if total >= 2**31:
+            with_others = ", with those before," if i else ""
+            raise ValueError(
+                f"{name}: {height} x {width} cells of {len(size)} anchors{with_others} are 2^31 or "
+                "more"
+            )
+        maps.append((height, width, len(size), *centers))
+        halves.append(_half_sizes(height, width, size, ratio))
+    return _Layout(maps, halves)
+
+
+def _checked(
+    at: str, height: int, width: int, sizes: Any, ratios: Any, steps: Any, offsets: Any
+) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
+    """Size and ratio of each shape of a map, and its steps and offsets (y, x)."""
+    sizes, ratios = _check.numbers(f"sizes{at}", sizes), _check.numbers(f"ratios{at}", ratios)
+    step_y, step_x = np.array(_check.numbers(f"steps{at}", steps, 2), np.float32)
     if step_y * step_x < 0:
-        raise ValueError(f"steps: expected both positive or neither, got {steps!r}")
+        raise ValueError(f"steps{at}: expected both positive or neither, got {steps!r}")
     if step_y <= 0 or step_x <= 0:
         step_y, step_x = np.float32(1) / np.float32(height), np.float32(1) / np.float32(width)
-    offset_y, offset_x = _check.numbers("offsets", offsets, 2)
+    offset_y, offset_x = _check.numbers(f"offsets{at}", offsets, 2)
     for offset in (offset_y, offset_x):
-        _check.number("offsets", offset, 0, 1)
+        _check.number(f"offsets{at}", offset, 0, 1)
     shapes = [(size, ratios[0]) for size in sizes] + [(sizes[0], ratio) for ratio in ratios[1:]]
-    if height * width * len(shapes) >= 2**31:
-        raise ValueError(
-            f"data: {height} x {width} cells of {len(shapes)} anchors are 2^31 or more"
-        )
-    grid = _Grid(height, width, float(step_y), float(step_x), offset_y, offset_x)
-    size, ratio = np.array(shapes, np.float32).T.copy()
-    return grid, size, ratio
+    size, ratio = np.array(shapes, np.float32).T
+    return size, ratio, (step_y, step_x, offset_y, offset_x)
+
+
+def _half_sizes(height: int, width: int, size: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """In MXNet's order of operations. A ratio that is negative gives NaN."""
+    with np.errstate(all="ignore"):
+        root = np.sqrt(ratio)
+        half_width = size * np.float32(height) / np.float32(width) * root / 2
+        return np.stack([half_width, size / root / 2], axis=1)
 
 
 @_OP.body("numpy")
-def _numpy(grid: _Grid, size: np.ndarray, ratio: np.ndarray, clip: bool) -> np.ndarray:
-    height, width, step_y, step_x, offset_y, offset_x = map(np.float32, grid)
-    y = (np.arange(grid.height, dtype=np.float32) + offset_y) * step_y
-    x = (np.arange(grid.width, dtype=np.float32) + offset_x) * step_x
-    y, x = y[:, None, None], x[None, :, None]
-    with np.errstate(all="ignore"):
-        root = np.sqrt(ratio)
-        half_width = size * height / width * root / 2
-        half_height = size / root / 2
-        corners = x - half_width, y - half_height, x + half_width, y + half_height
-        out = np.stack(np.broadcast_arrays(*corners), axis=-1).reshape(1, -1, 4)
-        return (
-            np.where(out < 0, np.float32(0), np.where(out > 1, np.float32(1), out)) if clip else out
-        )
+def _numpy(layout: _Layout, clip: bool) -> np.ndarray:
+    boxes, shape = [], 0
+    for height, width, shapes, step_y, step_x, offset_y, offset_x in layout.maps:
+        y = ((np.arange(height, dtype=np.float32) + offset_y) * step_y)[:, None, None]
+        x = ((np.arange(width, dtype=np.float32) + offset_x) * step_x)[None, :, None]
+        half_width, half_height = layout.half[shape : shape + shapes].T
+        with np.errstate(all="ignore"):
+            corners = x - half_width, y - half_height, x + half_width, y + half_height
+        boxes.append(np.stack(np.broadcast_arrays(*corners), axis=-1).reshape(1, -1, 4))
+        shape += shapes
+    out = np.concatenate(boxes, axis=1)
+    return np.where(out < 0, np.float32(0), np.where(out > 1, np.float32(1), out)) if clip else out
 
 
 @_OP.body("native")
-def _native(
-    cpu: _cpu.Cpu, grid: _Grid, size: np.ndarray, ratio: np.ndarray, clip: bool
-) -> np.ndarray:
-    out = cpu.empty((1, grid.height * grid.width * len(size), 4), np.float32)
-    cpu.module.multibox_prior(out, grid, size, ratio, clip)
+def _native(cpu: _cpu.Cpu, layout: _Layout, clip: bool) -> np.ndarray:
+    out = cpu.empty(layout.shape, np.float32)
+    cpu.module.multibox_prior(out, *layout.fields, clip)
     return out
 
 
 @_OP.body("kernels")
-def _kernels(gpu: _gpu.Gpu, grid: _Grid, size: np.ndarray, ratio: np.ndarray, clip: bool) -> Buffer:
-    cells, total = grid.height * grid.width, len(size)
-    out = gpu.empty((1, cells * total, 4), np.float32)
-    for first in range(0, total, _GROUP):
-        group = np.zeros((), _SHAPES)
-        count = min(total - first, _GROUP)
-        group["size"][:count] = size[first : first + count]
-        group["ratio"][:count] = ratio[first : first + count]
-        blocks = min(-(-cells * count // 256), 1 << 16)
-        args = out, np.array(grid, _GRID), group, first, count, total, clip
-        gpu.launch("multibox_prior", "multibox_prior", (blocks,), (256,), *args)
+def _kernels(gpu: _gpu.Gpu, layout: _Layout, clip: bool) -> Buffer:
+    out = gpu.empty(layout.shape, np.float32)
+    for blocks, work in layout.launches:
+        gpu.launch("multibox_prior", "multibox_prior", (blocks,), (_TILE,), out, work, clip)
     return out
 
 
 @_OP.body("native_cuda")
-def _native_cuda(
-    gpu: _gpu.Native, grid: _Grid, size: np.ndarray, ratio: np.ndarray, clip: bool
-) -> Buffer:
-    out = gpu.empty((1, grid.height * grid.width * len(size), 4), np.float32)
-    gpu.module.multibox_prior_cuda(out.pointer, grid, size, ratio, clip, gpu.stream)
+def _native_cuda(gpu: _gpu.Native, layout: _Layout, clip: bool) -> Buffer:
+    out = gpu.empty(layout.shape, np.float32)
+    gpu.module.multibox_prior_cuda(out.pointer, *layout.fields, clip, gpu.stream)
     return out

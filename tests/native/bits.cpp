@@ -127,16 +127,23 @@ Hash run_box_nms() {
 
 Hash run_multibox_prior() {
   Hash hash;
-  const Floats sizes = {0.2f, 0.3f, 0.5f, 0.7f, 0.1f}, ratios = {1, 1, 1, 2, 0.5f};
-  for (int side : {1, 5, 37}) {
-    for (bool clip : {false, true}) {
+  const float sizes[] = {0.2f, 0.3f, 0.5f, 0.7f, 0.1f}, ratios[] = {1, 1, 1, 2, 0.5f};
+  for (bool clip : {false, true}) {
+    std::vector<PriorMap> maps;
+    std::vector<HalfSize> half;
+    int64 anchors = 0;
+    for (int side : {1, 5, 37}) {
       for (int num : {1, 4, 5}) {
-        Floats out((int64)side * (side + 3) * num * 4);
-        const PriorGrid grid = {side, side + 3, 1.0f / side, 1.0f / (side + 3), 0.5f, 0.4f};
-        cpu::multibox_prior(out.data(), grid, {sizes.data(), ratios.data(), num}, clip);
-        hash.add(out);
+        maps.push_back({side, side + 3, num, 1.0f / side, 1.0f / (side + 3), 0.5f, 0.4f});
+        anchors += maps.back().anchors();
+        for (int s = 0; s < num; ++s) {
+          half.push_back(prior_half_size(maps.back(), sizes[s], ratios[s]));
+        }
       }
     }
+    Floats out(4 * anchors);
+    cpu::multibox_prior(out.data(), {maps.data(), (int)maps.size(), half.data()}, clip);
+    hash.add(out);
   }
   return hash;
 }

@@ -92,11 +92,10 @@ void all(int n) {
   }
   {
     Floats out(4 * 100 * n * 3);
-    const float sizes[] = {0.2f, 0.3f, 0.3f}, ratios[] = {1, 1, 2};
-    measure("multibox_prior", n, bytes_of(out), [&] {
-      cpu::multibox_prior(out.data(), {10, 10 * n, 0.1f, 0.1f, 0.5f, 0.5f}, {sizes, ratios, 3},
-                          false);
-    });
+    const HalfSize half[] = {{0.1f, 0.1f}, {0.15f, 0.15f}, {0.2f, 0.1f}};
+    const PriorMap map = {10, 10 * n, 3, 0.1f, 0.1f, 0.5f, 0.5f};
+    measure("multibox_prior", n, bytes_of(out),
+            [&] { cpu::multibox_prior(out.data(), {&map, 1, half}, false); });
   }
   for (float ratio : {-1.0f, 3.0f}) {
     constexpr int kImages = 4, kTruths = 64, kClasses = 3;
