@@ -119,6 +119,9 @@ CASES = {
         nothing=(SCORES[:0], OFFSETS[:0], ANCHORS),
         mxnet=contrib("MultiBoxDetection"),
     ),
+    "multiclass_nms": Tiny(
+        *(cvops.multiclass_nms, (ANCHORS, SCORES)), nothing=(ANCHORS[:0], SCORES[:0])
+    ),
     "roi_pooling": Tiny(
         *(cvops.roi_pooling, (MAPS, ROIS), ((2, 2), 1.0)),
         nothing=(MAPS, ROIS[:0]),

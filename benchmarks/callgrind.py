@@ -41,6 +41,7 @@ JOBS = (
     ("multibox_target", (1, TINY_SSD, 8, 21, True)),
     ("multibox_detection", (1, TINY_SSD, 21)),
     ("multibox_detection", (1, TINY_SSD, 21, 400)),
+    ("multiclass_nms", (1,)),
     ("box_nms", (1, 5000, 1, spread)),
     ("box_nms", (1, 5000, 1, clustered)),
     ("box_nms_backward", (1, 5000, 1, spread)),

@@ -15,6 +15,7 @@ from cvops.ops.multibox_detection import multibox_detection as multibox_detectio
 from cvops.ops.multibox_prior import multibox_prior as multibox_prior
 from cvops.ops.multibox_prior import multibox_priors as multibox_priors
 from cvops.ops.multibox_target import multibox_target as multibox_target
+from cvops.ops.multiclass_nms import multiclass_nms as multiclass_nms
 from cvops.ops.roi_pooling import roi_pooling as roi_pooling
 from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
 

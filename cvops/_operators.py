@@ -94,6 +94,16 @@ OPERATORS = (
         differentiable=True,
         amp="float32",
     ),
+    Operator(
+        "multiclass_nms",
+        "multiclass_nms",
+        ("boxes", "scores"),
+        (
+            *("overlap_thresh", "valid_thresh", "topk", "post_nms", "background_id"),
+            *("force_suppress", "in_format"),
+        ),
+        amp="float32",
+    ),
     Operator("label_from_color", "label_from_color", ("image", "colormap"), ("unknown",)),
     Operator(
         "confusion_matrix",

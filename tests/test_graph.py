@@ -25,6 +25,7 @@ CALLS = {
     "multibox_detection": ((PROB, OFFSETS, BOXES[None]), {}),
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
+    "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
     "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
 }
 

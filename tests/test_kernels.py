@@ -163,10 +163,19 @@ def test_an_anchor_takes_few_instructions_and_no_division(sass, arch):
         ("nms", "nms_mask", r"LDG\.E\.128"),
         ("nms", "nms_suppress", r"LDS\.128"),
         ("multibox_detection", "multibox_detection_write", r"STG\.E\.64"),
+        ("multiclass_nms", "multiclass_nms_write", r"STG\.E\.64"),
     ],
 )
 def test_wide_loads_and_stores(sass, source, kernel, instruction):
     assert re.search(instruction, sass(source)[kernel])
+
+
+def test_scores_are_loaded_before_any_is_looked_at(sass):
+    """So that each thread of the pass over all scores has 64 bytes under way."""
+    code = re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("select")["select_collect"])
+    loads = [i for i, text in enumerate(code) if text.startswith("LDG.E.128")]
+    assert len(loads) == 4
+    assert loads[3] - loads[0] <= 6
 
 
 def test_a_header_that_is_included_twice_stands_once():

@@ -20,6 +20,7 @@ OPS = [
     "multibox_detection",
     "multibox_prior",
     "multibox_target",
+    "multiclass_nms",
     "roi_pooling",
 ]
 CONTRIB = {
@@ -96,6 +97,10 @@ DEFAULTS = {
         **{"overlap_thresh": 0.5, "valid_thresh": 0, "topk": -1, "coord_start": 2},
         **{"score_index": 1, "id_index": -1, "background_id": -1, "force_suppress": False},
         **{"in_format": "corner", "out_format": "corner"},
+    },
+    "multiclass_nms": {
+        **{"overlap_thresh": 0.5, "valid_thresh": 0.01, "topk": 1000, "post_nms": -1},
+        **{"background_id": -1, "force_suppress": False, "in_format": "corner"},
     },
     "roi_pooling": {},
 }

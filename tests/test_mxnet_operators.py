@@ -52,6 +52,10 @@ CASES = {
         {"pooled_size": (3, 2), "spatial_scale": 0.5},
     ),
     "bilinear_upsample": ([floats(2, 3, 4, 5)], {"scale": 4}),
+    "multiclass_nms": (
+        [boxes(2, 30), floats(2, 4, 30)],
+        {"topk": 50, "background_id": 1, "overlap_thresh": 0.3},
+    ),
     "label_from_color": (
         [rng.integers(0, 3, (2, 5, 6, 3), np.uint8), rng.integers(0, 3, (7, 3), np.uint8)],
         {"unknown": -2},

@@ -16,6 +16,7 @@
   X(multibox_detection)   \
   X(multibox_prior)       \
   X(multibox_target)      \
+  X(multiclass_nms)       \
   X(roi_pooling)
 
 #define DECLARE(op) void bind_##op(pybind11::module_&);

@@ -15,6 +15,7 @@
 #include "multibox_detection.h"
 #include "multibox_prior.h"
 #include "multibox_target.h"
+#include "multiclass_nms.h"
 #include "roi_pooling.h"
 #include "simd.h"
 #include "threads.h"
@@ -197,6 +198,29 @@ Hash run_multibox_detection() {
   return hash;
 }
 
+Hash run_multiclass_nms() {
+  Hash hash;
+  for (int num : {1, 130, 25000}) {
+    for (int most : {1, 40, 900}) {
+      for (bool by_class : {false, true}) {
+        constexpr int kBatch = 2, kClasses = 5;
+        Numbers numbers(num + most);
+        Floats boxes(kBatch * num * 4);
+        numbers.boxes(boxes, 4, 0, 0.3f);
+        const Floats scores = numbers.reals((int64)kBatch * kClasses * num);
+        const int limit = std::min(most, kClasses * num);
+        Floats out((int64)kBatch * limit * 6);
+        std::vector<int> counts(kBatch);
+        cpu::multiclass_nms(
+            out.data(), counts.data(), {boxes.data(), scores.data(), kBatch, kClasses, num},
+            {{0.2f, num, 2 * num}, {0.5f, false, by_class, by_class}, limit, limit});
+        hash.add(out), hash.add(counts);
+      }
+    }
+  }
+  return hash;
+}
+
 Hash run_roi_pooling() {
   Hash hash;
   for (int channels : {1, 5, 40}) {
@@ -283,6 +307,7 @@ int main() {
       {"multibox_detection", run_multibox_detection},
       {"multibox_prior", run_multibox_prior},
       {"multibox_target", run_multibox_target},
+      {"multiclass_nms", run_multiclass_nms},
       {"roi_pooling", run_roi_pooling},
   };
   for (const auto& op : ops) {

@@ -17,6 +17,7 @@
 #include "multibox_detection.h"
 #include "multibox_prior.h"
 #include "multibox_target.h"
+#include "multiclass_nms.h"
 #include "roi_pooling.h"
 #include "threads.h"
 
@@ -122,6 +123,19 @@ void all(int n) {
       cpu::multibox_detection(
           out.data(), {prob.data(), loc.data(), anchors.data(), kBatch, kClasses, num},
           {true, 0.01f, {0.1f, 0.1f, 0.2f, 0.2f}, {0.5f, true, true, false}, true, num});
+    });
+  }
+  {
+    constexpr int kBatch = 2, kClasses = 20, kMost = 1000;
+    const int num = 1000 * n;
+    Floats boxes(kBatch * 4 * num), scores(kBatch * kClasses * num), out(kBatch * 6 * kMost);
+    std::vector<int> counts(kBatch);
+    spread(boxes, 4, 0);
+    for (size_t i = 0; i < scores.size(); ++i) scores[i] = (float)(i * 31 % 1009) / 1009;
+    measure("multiclass_nms", n, bytes_of(boxes, scores, out, counts), [&] {
+      cpu::multiclass_nms(out.data(), counts.data(),
+                          {boxes.data(), scores.data(), kBatch, kClasses, num},
+                          {{0.01f, 0, 0}, {0.5f, false, true, false}, kMost, kMost});
     });
   }
   {

@@ -1,0 +1,90 @@
+"""multiclass_nms: 80 classes of 8400 boxes, a fifth of the scores above the threshold.
+
+No peer does it in one call. torchvision's is nonzero, topk and batched_nms, image by image. MXNet's
+is box_nms of all candidates as rows, which are made before the clock runs. ONNX Runtime's operator
+has no topk: it is told the score that has to be exceeded, for one image.
+"""
+
+from functools import lru_cache, partial
+
+import numpy as np
+import pytest
+from bench_box_nms import clustered
+from harness import Inner, Job, Peer, pairs_of_kept
+
+import cvops
+
+CLASSES, BOXES, TOPK, VALID = 80, 8400, 1000, 0.01
+
+
+@lru_cache(maxsize=1)
+def job(images):
+    rng = np.random.default_rng(0)
+    boxes = np.stack([clustered(rng, BOXES) for _ in range(images)])
+    scores = rng.random((images, CLASSES, BOXES), np.float32) ** 20
+
+    def torchvision(tv, tensor):
+        import torch
+
+        def one(corners, table):
+            flat = table.reshape(-1)
+            valid = torch.nonzero(flat > VALID)[:, 0]
+            best = flat[valid].topk(min(TOPK, len(valid)))
+            places = valid[best.indices]
+            kinds = places // BOXES
+            kept = tv.ops.batched_nms(corners[places % BOXES], best.values, kinds, 0.5)
+            return best.values[kept]
+
+        arrays = tensor(boxes), tensor(scores)
+        return lambda: [one(*image) for image in zip(*arrays)]
+
+    def mxnet(mx, array):
+        rows = np.empty((CLASSES, BOXES, 6), np.float32)
+        rows[..., 0] = np.arange(CLASSES)[:, None]
+        rows[..., 1], rows[..., 2:] = scores[0], boxes[0]
+        options = dict(valid_thresh=VALID, topk=TOPK, id_index=0)
+        return partial(mx.nd.contrib.box_nms, array(rows.reshape(-1, 6)), **options)
+
+    def onnxruntime(onnx, array):
+        inputs = dict(
+            boxes=boxes,
+            scores=scores,
+            most=np.array([TOPK]),
+            overlap=np.array([0.5], np.float32),
+            score=np.partition(scores, -TOPK - 1, axis=None)[-TOPK - 1 : -TOPK],
+        )
+        return onnx.call("NonMaxSuppression", inputs, np.int64)
+
+    def same_scores(ours, theirs):
+        """Other roundings may decide a few otherwise."""
+        for rows, other in zip(ours[0], theirs):
+            kept = rows[rows[:, 0] >= 0, 1]
+            assert len(np.intersect1d(kept, other)) >= 0.99 * len(np.unique(kept))
+            assert abs(len(kept) - len(other)) <= 0.01 * len(kept)
+
+    peers = dict(torchvision=Peer(torchvision, same_scores))
+    if images == 1:
+        peers["mxnet"] = Peer(
+            mxnet,
+            lambda ours, theirs: np.testing.assert_array_equal(ours[0][0], theirs[0][:TOPK]),
+        )
+        peers["onnxruntime"] = Peer(
+            onnxruntime,
+            lambda ours, theirs: same_scores(ours, [scores[tuple(theirs[0].T)]]),
+        )
+    return Job(
+        "multiclass_nms",
+        f"{images} x {CLASSES} classes x {BOXES}",
+        cvops.multiclass_nms,
+        (boxes, scores),
+        work=(scores.size, "scores"),
+        written=images * (TOPK * 6 * 4 + 4),
+        inner=Inner("NMS", pairs_of_kept),
+        peers=peers,
+        too_slow=["numpy"] if images > 1 else [],
+    )
+
+
+@pytest.mark.parametrize("images", [1, 32], ids=["small", "model"])
+def bench_multiclass_nms(race, images):
+    race(job(images))

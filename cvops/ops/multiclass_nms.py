@@ -1,0 +1,218 @@
+"""Non-maximum suppression of boxes that have a score for each class."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from cvops import _cpu, _gpu
+from cvops._arrays import Buffer
+from cvops._op import Op
+from cvops.ops import _check, _nms, box_nms
+
+Array = TypeVar("Array")
+_OP = Op("multiclass_nms", boxes="float32 (B, N, 4)", scores="float32 (B, C, N)")
+_CANDIDATES = np.dtype([("threshold", "f4"), ("skip", "i4"), ("skip_end", "i4")])
+#: ``kSamples`` and ``kCollectTile`` of the kernels.
+_SAMPLES = 4096
+_COLLECT_TILE = 4096
+#: float32 has all integers up to it, and so all classes of the result.
+_MOST_CLASSES = 2**24
+
+
+class _Options(NamedTuple):
+    """What the bodies take beside the arrays: the arguments, as the kernels see them."""
+
+    #: The score to be exceeded, and the candidates of the background, begin and end.
+    candidates: tuple[float, int, int]
+    #: Threshold, whether it suppresses itself, by_class and center: ``NmsRule``.
+    rule: tuple[float, bool, bool, bool]
+    #: How many candidates of an image take part at most, and how many rows it has in the result.
+    most: int
+    rows: int
+
+
+def multiclass_nms(
+    boxes: Array,
+    scores: Array,
+    overlap_thresh: float = 0.5,
+    valid_thresh: float = 0.01,
+    topk: int = 1000,
+    post_nms: int = -1,
+    background_id: int = -1,
+    force_suppress: bool = False,
+    in_format: str = "corner",
+    *,
+    backend: str | None = None,
+) -> tuple[Array, Array]:
+    """Non-maximum suppression of boxes with a score for each class, for a whole batch.
+
+    Each pair of a class and a box whose score is above ``valid_thresh`` is a candidate. Those of an
+    image go in descending order of their scores, ties by class and then by box; the first ``topk``,
+    of all classes together, take part. One that is kept suppresses each later one of its class
+    whose IoU with it is above ``overlap_thresh`` (equal is not).
+
+    The result is that of :func:`box_nms`, and so of ``mx.nd.contrib.box_nms`` of MXNet 1.9.1 on the
+    CPU, bit for bit, given C * N rows (class, score, box) in the order of ``scores`` and
+    ``id_index=0``; but those rows are never made. There is no gradient.
+
+    Args:
+        boxes: float32 (B, N, 4), in any unit, corners (x1, y1, x2, y2) or what ``in_format`` says.
+        scores: float32 (B, C, N), of each class for each box; 0 equals -0.
+        overlap_thresh: the IoU above which a candidate is suppressed.
+        valid_thresh: candidates are those whose score is above it; a NaN score is not.
+        topk: how many candidates of an image take part at most.
+        post_nms: how many rows of an image are given at most; all if negative.
+        background_id: the class that has no candidates; none if there is no such class.
+        force_suppress: suppress across classes too.
+        in_format: "corner", or "center": (x, y, width, height).
+        backend: which implementation; by default the best for the arrays' device.
+
+    Returns:
+        ``out``, float32 (B, K, 6), and ``counts``, int32 (B). K is the least of ``topk``, C * N,
+        and ``post_nms`` if that is not negative. The first counts[b] rows of an image are its kept
+        candidates (class, score, x1, y1, x2, y2), the best first, with the four numbers of the box
+        as they came in; the others are -1. On a GPU no value is read back, so that the call can be
+        captured in a CUDA graph.
+
+    Raises:
+        TypeError: an input is not a float32 array, or they differ in kind or device; an argument is
+            not a number.
+        ValueError: shapes do not fit each other; C is above 2**24 or C * N 2**31 or more; a
+            threshold is NaN; ``topk`` is not positive, or 65535 * 256 or more where C * N is, too;
+            ``in_format`` is neither word.
+    """
+    call = _OP.call(backend, boxes=boxes, scores=scores)
+    _, classes, num = shape = call.shapes["scores"]
+    if classes > _MOST_CLASSES or classes * num >= 2**31:
+        raise ValueError(
+            "scores: expected at most 2**24 classes, and fewer than 2**31 scores of an image, "
+            f"got shape {shape}"
+        )
+    most = min(_check.integer("topk", topk, 1), classes * num)
+    if most >= _nms.MOST_ROWS:
+        raise ValueError(
+            f"topk: expected fewer than {_nms.MOST_ROWS} of {classes * num} candidates, got {topk}"
+        )
+    post_nms = _check.integer("post_nms", post_nms)
+    background_id = _check.integer("background_id", background_id)
+    _check.choice("in_format", in_format, ("corner", "center"))
+    first = background_id * num if 0 <= background_id < classes else 0
+    options = _Options(
+        (
+            _check.single("valid_thresh", valid_thresh),
+            *(first, first + num if 0 <= background_id < classes else 0),
+        ),
+        (
+            _check.single("overlap_thresh", overlap_thresh),
+            *(False, not force_suppress, in_format == "center"),
+        ),
+        most,
+        most if post_nms < 0 else min(post_nms, most),
+    )
+    return call(call.array("boxes"), call.array("scores"), options)
+
+
+@_OP.body("numpy")
+def _numpy(
+    boxes: np.ndarray, scores: np.ndarray, options: _Options
+) -> tuple[np.ndarray, np.ndarray]:
+    batch, classes, num = scores.shape
+    threshold, first, end = options.candidates
+    data = np.empty((batch, classes, num, 6), np.float32)
+    data[..., 0] = np.arange(classes)[:, None]
+    data[..., 1] = scores
+    data[..., 2:] = boxes[:, None]
+    data = data.reshape(batch, classes * num, 6)
+    data[:, first:end, 1] = -np.inf  # which is above no threshold
+    contest = box_nms._Contest((6, 1, 2, 0), options.rule, threshold, -1, 0, options.most)
+    out, index = box_nms._kept(data, contest)
+    counts = np.minimum((index >= 0).sum(axis=1), options.rows).astype(np.int32)
+    return out[:, : options.rows].copy(), counts
+
+
+@_OP.body("native")
+def _native(
+    cpu: _cpu.Cpu, boxes: np.ndarray, scores: np.ndarray, options: _Options
+) -> tuple[np.ndarray, np.ndarray]:
+    batch = len(scores)
+    out, counts = cpu.empty_all(((batch, options.rows, 6), np.float32), ((batch,), np.int32))
+    cpu.module.multiclass_nms(out, counts, boxes, scores, *options)
+    return out, counts
+
+
+def _sampling(num: int, most: int) -> tuple[int, int]:
+    """Which of the best of a sample of ``num`` keys is the bound, and room for those within it.
+
+    The best ``most`` of all should be, and what is should fit. Each is six standard deviations
+    away. A rank of 0 means that there is no bound.
+    """
+    expected = most * _SAMPLES / num
+    rank = math.ceil(expected + 6 * math.sqrt(expected) + 8)
+    room = math.ceil((rank + 6 * math.sqrt(rank) + 8) * num / _SAMPLES)
+    return (0, num) if num <= _SAMPLES or room >= num else (rank, room)
+
+
+def _best(gpu: _gpu.Gpu, scores: Buffer, options: _Options) -> tuple[Buffer, Buffer]:
+    """The keys of the first ``most`` candidates (B, most), sorted, and their numbers (B)."""
+    batch, classes, boxes = scores.shape
+    num, most = classes * boxes, options.most
+    candidates = np.array(options.candidates, _CANDIDATES)
+    rank, room = _sampling(num, most)
+    bounds, found = gpu.empty_all(((batch,), np.uint64), ((batch,), np.int32))
+    listed, keys = gpu.empty((batch, room), np.uint64), gpu.empty((batch, most), np.uint64)
+    counts = gpu.empty((batch,), np.int32)
+    tiles = -(-(num + 3) // _COLLECT_TILE)
+    gpu.launch(
+        *("select", "select_sample", (batch,), (1024,), bounds, found, scores, num, rank),
+        candidates,
+    )
+    gpu.launch(
+        *("select", "select_collect", (batch * tiles,), (256,), listed, found, bounds, scores),
+        *(scores.size, num, tiles, room, candidates),
+    )
+    gpu.launch(
+        *("select", "select_best", (batch,), (1024,), keys, counts, listed, found, bounds, scores),
+        *(num, room, most, candidates),
+    )
+    return _nms.sort(gpu, keys, counts, most), counts
+
+
+@_OP.body("kernels")
+def _kernels(
+    gpu: _gpu.Gpu, boxes: Buffer, scores: Buffer, options: _Options
+) -> tuple[Buffer, Buffer]:
+    batch, classes, num = scores.shape
+    most, rows = options.most, options.rows
+    out, out_counts = gpu.empty_all(((batch, rows, 6), np.float32), ((batch,), np.int32))
+    tiles = -(-most // _nms.TILE)
+    contest: tuple[Buffer | None, ...] = (None,) * 4
+    if rows > 0:
+        keys, counts = _best(gpu, scores, options)
+        room = _nms.Contest.empty(gpu, batch, most)
+        gpu.launch(
+            *("multiclass_nms", "multiclass_nms_gather", (batch, tiles), (_nms.TILE,), *room),
+            *(boxes, keys, counts, num, most, options.rule[3]),
+        )
+        kept_before = room.decide(gpu, most, np.array(options.rule, _nms.RULE))
+        contest = keys, room.kept, kept_before, counts
+    gpu.launch(
+        *("multiclass_nms", "multiclass_nms_write", (batch, max(1, tiles)), (_nms.TILE,), out),
+        *(out_counts, boxes, scores, *contest, classes, num, most, rows),
+    )
+    return out, out_counts
+
+
+@_OP.body("native_cuda")
+def _native_cuda(
+    gpu: _gpu.Native, boxes: Buffer, scores: Buffer, options: _Options
+) -> tuple[Buffer, Buffer]:
+    batch, classes, num = scores.shape
+    out, counts = gpu.empty_all(((batch, options.rows, 6), np.float32), ((batch,), np.int32))
+    size = gpu.module.multiclass_nms_workspace(batch, classes, num, options.most)
+    workspace = gpu.empty((size,), np.uint8)
+    pointers = (x.pointer for x in (out, counts, workspace, boxes, scores))
+    gpu.module.multiclass_nms_cuda(*pointers, batch, classes, num, *options, gpu.stream)
+    return out, counts

@@ -1,0 +1,74 @@
+// multiclass_nms: what is its own of the op; select.cuh, sort.cuh and nms.cuh have the rest. In
+// order: select_* -> sort_* -> multiclass_nms_gather -> nms_* -> multiclass_nms_write. A candidate,
+// a class and a box, has the index class * N + box.
+#pragma once
+#include "box.cuh"
+#include "order.cuh"
+
+#ifdef __CUDACC__
+// The boxes, areas and classes of the candidates in the keys' order, counts[b] of `most`, as
+// nms.cuh takes them, and its bits at their beginning. boxes_in (B, num_boxes, 4). Grid (B, tiles).
+extern "C" __global__ void __launch_bounds__(256)
+    multiclass_nms_gather(float* __restrict__ boxes, float* __restrict__ areas,
+                          int* __restrict__ classes, unsigned int* __restrict__ removed,
+                          unsigned long long* __restrict__ kept, int* __restrict__ contest_counts,
+                          const float* __restrict__ boxes_in,
+                          const unsigned long long* __restrict__ keys,
+                          const int* __restrict__ counts, int num_boxes, int most, int center) {
+  using namespace cvops;
+  const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x, count = counts[batch];
+  if (i < ceil_div(most, 32)) removed[batch * ceil_div(most, 32) + i] = 0;
+  if (i < ceil_div(most, 64)) kept[batch * ceil_div(most, 64) + i] = 0;
+  if (i == 0) contest_counts[batch] = count;
+  if (i >= count) return;
+  const int64 at = (int64)batch * most + i;
+  const int index = (int)index_of(keys[at]), of_class = index / num_boxes;
+  const int64 from = (int64)batch * num_boxes + index - of_class * num_boxes;
+  const SizedBox b = sized(load_box(boxes_in, from), center);
+  reinterpret_cast<float4*>(boxes)[at] = make_float4(b.box.x1, b.box.y1, b.box.x2, b.box.y2);
+  areas[at] = b.area;
+  classes[at] = of_class;
+}
+
+// out (B, rows, 6): the first kept candidates in the keys' order, then rows of -1; out_counts (B):
+// how many those are. Without rows, what comes from the contest is not read. A thread makes a row.
+// Grid (B, tiles of the `most` candidates, at least 1).
+extern "C" __global__ void __launch_bounds__(256)
+    multiclass_nms_write(float* __restrict__ out, int* __restrict__ out_counts,
+                         const float* __restrict__ boxes_in, const float* __restrict__ scores,
+                         const unsigned long long* __restrict__ keys,
+                         const unsigned long long* __restrict__ kept,
+                         const int* __restrict__ kept_before, const int* __restrict__ counts,
+                         int num_classes, int num_boxes, int most, int rows) {
+  using namespace cvops;
+  const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x, word = i / 64;
+  if (rows == 0) {
+    if (i == 0) out_counts[batch] = 0;
+    return;
+  }
+  const int words = (int)ceil_div(most, 64);
+  kept += (int64)batch * words;
+  kept_before += (int64)batch * (words + 1);
+  const int all_kept = kept_before[words];
+  if (i == 0) out_counts[batch] = min(all_kept, rows);
+  if (i >= most) return;
+  // How many candidates before this one are kept; the others go behind all the kept ones.
+  const bool contests = i < counts[batch];
+  const uint64 bits = contests ? kept[word] : 0;
+  const bool is_kept = bits >> (i % 64) & 1;
+  const int before =
+      contests ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
+  const int to = is_kept ? before : all_kept + i - before;
+  if (to >= rows) return;
+  float2 row[3] = {make_float2(-1, -1), make_float2(-1, -1), make_float2(-1, -1)};
+  if (is_kept) {
+    const int index = (int)index_of(keys[(int64)batch * most + i]), of_class = index / num_boxes;
+    const Box b = load_box(boxes_in, (int64)batch * num_boxes + index - of_class * num_boxes);
+    const float score = scores[(int64)batch * num_classes * num_boxes + index];
+    row[0] = make_float2((float)of_class, score);
+    row[1] = make_float2(b.x1, b.y1), row[2] = make_float2(b.x2, b.y2);
+  }
+  float2* at = reinterpret_cast<float2*>(out) + 3 * ((int64)batch * rows + to);
+  for (int k = 0; k < 3; ++k) at[k] = row[k];
+}
+#endif

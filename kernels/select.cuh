@@ -1,0 +1,251 @@
+// The best `most` of each row of scores, not sorted, in the order of order.cuh, and the scores are
+// read once.
+//
+// select_sample looks at a few thousand scores of a row, one at a made-up place of each stretch,
+// and takes one of the best as the bound, so far down that about five times as many as are wanted
+// should lie within it. select_collect reads all scores, and lists those within the bound.
+// select_best, one block for each row, finds the last key that is wanted and takes those up to it.
+// Keys are unique, so that ties make no list longer. Where the sample deceived, and the list is too
+// short or does not fit the room for it, select_best takes the scores in the list's place: slower,
+// with the same result. All is as it would be after a sort, but for the order of what comes.
+#pragma once
+#include "order.cuh"
+
+namespace cvops {
+
+constexpr int kSamples = 4096;           // a power of two
+constexpr int kCollectTile = 4096;       // scores of a block
+constexpr uint64 kAllKeys = kNoKey - 1;  // a bound that leaves out none
+
+// Which scores of a row count: those above the threshold that are not in [skip, skip_end).
+struct Candidates {
+  float threshold;
+  int skip, skip_end;
+};
+
+CVOPS_HD uint64 candidate_key(const float* scores, int i, Candidates which) {
+  const float score = scores[i];
+  const bool counts = score > which.threshold && (i < which.skip || i >= which.skip_end);
+  return counts ? sort_key(score, (uint32)i) : kNoKey;
+}
+
+// The score of a key, or between two keys one between theirs.
+CVOPS_HD float score_of(uint64 key) {
+  const uint32 ascending = ~(uint32)(key >> 32);
+  return float_of(ascending >> 31 ? ascending & 0x7fffffffu : ~ascending);
+}
+
+// The place that sample j of a row of `num` scores, more than kSamples, looks at: anywhere in its
+// stretch, or else a period in the scores could deceive it.
+CVOPS_HD int sample_place(int j, int num) {
+  const int64 begin = (int64)j * num / kSamples, end = (j + 1ll) * num / kSamples;
+  const uint32 mixed = (uint32)j * 2654435761u;
+  return (int)(begin + (mixed ^ mixed >> 15) % (uint32)(end - begin));
+}
+
+}  // namespace cvops
+
+#ifdef __CUDACC__
+namespace cvops {
+
+constexpr int kSelectThreads = 1024;
+
+// What the threads of a block share while they look for a key.
+struct Selection {
+  int bins[2 * kSelectThreads], warp_sums[kSelectThreads / 32];
+  int count, rank;
+  uint64 low, high;
+};
+
+// Calls use(key) for key_at(0), ..., key_at(num - 1), and for kNoKey where there are none left: as
+// often in each thread. Loads do not wait for what is done with those before.
+template <typename KeyAt, typename Use>
+__device__ __forceinline__ void for_each_key(const KeyAt& key_at, int num, const Use& use) {
+  constexpr int kAtOnce = 4;
+  for (int64 begin = threadIdx.x; begin - threadIdx.x < num; begin += kAtOnce * kSelectThreads) {
+    uint64 keys[kAtOnce];
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) {
+      const int64 i = begin + k * kSelectThreads;
+      keys[k] = i < num ? key_at((int)i) : kNoKey;
+    }
+#pragma unroll
+    for (int k = 0; k < kAtOnce; ++k) use(keys[k]);
+  }
+}
+
+// A bound up to which `rank` keys lie of key_at(0), ..., key_at(num - 1); kAllKeys if there are no
+// more. By all threads of a block of kSelectThreads.
+//
+// Each round counts the keys between low and high by the first digit in which they differ, and goes
+// on with the digit where the bound lies.
+template <typename KeyAt>
+__device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int rank, Selection& s) {
+  const int t = threadIdx.x, lane = t % 32, warp = t / 32;
+  if (t == 0) s.count = 0, s.rank = rank, s.low = kNoKey, s.high = 0;
+  uint64 least = kNoKey, greatest = 0;
+  int count = 0;
+  for_each_key(key_at, num, [&](uint64 key) {
+    if (key == kNoKey) return;
+    least = min(least, key), greatest = max(greatest, key), ++count;
+  });
+  for (int d = 16; d > 0; d /= 2) {
+    least = min(least, __shfl_xor_sync(~0u, least, d));
+    greatest = max(greatest, __shfl_xor_sync(~0u, greatest, d));
+    count += __shfl_xor_sync(~0u, count, d);
+  }
+  __syncthreads();
+  if (lane == 0) atomicMin(&s.low, least), atomicMax(&s.high, greatest), atomicAdd(&s.count, count);
+  __syncthreads();
+  if (s.count <= rank) return kAllKeys;
+  do {
+    const uint64 low = s.low, high = s.high;
+    const int left = s.rank, shift = max(0, 53 - __clzll(high - low));  // a digit has 11 bits
+    s.bins[2 * t] = s.bins[2 * t + 1] = 0;
+    __syncthreads();
+    for_each_key(key_at, num, [&](uint64 key) {
+      if (key >= low && key <= high) atomicAdd(&s.bins[(key - low) >> shift], 1);
+    });
+    __syncthreads();
+    const int first = s.bins[2 * t], second = s.bins[2 * t + 1];
+    int before = first + second;  // will be how many there are before the thread's two bins
+    for (int d = 1; d < 32; d *= 2) {
+      const int other = __shfl_up_sync(~0u, before, d);
+      if (lane >= d) before += other;
+    }
+    if (lane == 31) s.warp_sums[warp] = before;
+    __syncthreads();
+    before -= first + second;
+    for (int w = 0; w < warp; ++w) before += s.warp_sums[w];
+    if (before < left && left <= before + first + second) {
+      const bool in_second = left > before + first;
+      s.low = low + ((2ull * t + in_second) << shift);
+      s.high = min(high, s.low + ((1ull << shift) - 1));
+      s.rank = left - before - (in_second ? first : 0);
+      s.count = in_second ? second : first;
+    }
+    __syncthreads();
+  } while (s.rank < s.count);
+  return s.high;
+}
+
+// Puts the best `most` of the keys anywhere in `out`, and how many they are in `count`.
+template <typename KeyAt>
+__device__ __forceinline__ void take_best(uint64* out, int* count, const KeyAt& key_at, int num,
+                                          int most, Selection& s) {
+  const uint64 bound = bound_of(key_at, num, most, s);
+  const int t = threadIdx.x, lane = t % 32;
+  __syncthreads();
+  if (t == 0) s.count = 0;
+  __syncthreads();
+  for_each_key(key_at, num, [&](uint64 key) {
+    const unsigned taken = __ballot_sync(~0u, key <= bound);
+    if (!taken) return;
+    int at = lane == 0 ? atomicAdd(&s.count, __popc(taken)) : 0;
+    at = __shfl_sync(~0u, at, 0) + __popc(taken & ((1u << lane) - 1));
+    if (key <= bound) out[at] = key;
+  });
+  __syncthreads();
+  if (t == 0) *count = s.count;
+}
+
+}  // namespace cvops
+
+// bounds (B): what lies up to it is to be listed of each row of scores (B, N): the keys up to the
+// sample's best `rank`, or all if rank is 0. found (B): 0. Grid (B), 1024 threads.
+extern "C" __global__ void __launch_bounds__(1024)
+    select_sample(unsigned long long* __restrict__ bounds, int* __restrict__ found,
+                  const float* __restrict__ scores, int num, int rank,
+                  const cvops::Candidates which) {
+  using namespace cvops;
+  __shared__ uint64 sample[kSamples];
+  __shared__ Selection selection;
+  const int batch = blockIdx.x, t = threadIdx.x;
+  scores += (int64)batch * num;
+  uint64 bound = kAllKeys;
+  if (rank > 0) {
+    for (int j = t; j < kSamples; j += kSelectThreads) {
+      sample[j] = candidate_key(scores, sample_place(j, num), which);
+    }
+    bound = bound_of([&](int j) { return sample[j]; }, kSamples, rank, selection);
+  }
+  if (t == 0) bounds[batch] = bound, found[batch] = 0;
+}
+
+// list (B, room): the keys of scores (B, N) up to bounds (B), anywhere, as far as there is room;
+// found (B), which is 0 before: how many they are. Grid (B * tiles), tiles = ceil((N + 3) /
+// kCollectTile), 256 threads, which take sixteen scores each.
+extern "C" __global__ void __launch_bounds__(256)
+    select_collect(unsigned long long* __restrict__ list, int* __restrict__ found,
+                   const unsigned long long* __restrict__ bounds, const float* __restrict__ scores,
+                   long long total, int num, int tiles, int room, const cvops::Candidates which) {
+  using namespace cvops;
+  const int batch = blockIdx.x / tiles, t = threadIdx.x, lane = t % 32;
+  const int64 row = (int64)batch * num;
+  // Tiles begin where 16 bytes can be loaded: up to three scores before the row.
+  const int64 begin = (row & ~3ll) + (int64)(blockIdx.x % tiles) * kCollectTile + 4 * t;
+  float4 loaded[4];
+  if (begin - 4 * t + kCollectTile <= total) {
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      loaded[k] = *reinterpret_cast<const float4*>(scores + begin + 1024 * k);
+    }
+  } else {  // the array's last
+    const auto at = [&](int64 i) { return i < total ? scores[i] : 0.0f; };
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const int64 i = begin + 1024 * k;
+      loaded[k] = make_float4(at(i), at(i + 1), at(i + 2), at(i + 3));
+    }
+  }
+  const uint64 bound = bounds[batch];
+  const float cut = bound == kAllKeys ? which.threshold : score_of(bound);
+  unsigned mine = 0;  // a bit for each score that may be listed
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    mine |= (loaded[k].x >= cut) << (4 * k) | (loaded[k].y >= cut) << (4 * k + 1) |
+            (loaded[k].z >= cut) << (4 * k + 2) | (loaded[k].w >= cut) << (4 * k + 3);
+  }
+  if (!__any_sync(~0u, mine)) return;
+  // They are few: loaded again, so that those above need no memory to be found in.
+  const int64 first = begin - row;
+  for (unsigned rest = mine; rest; rest &= rest - 1) {
+    const int bit = __ffs(rest) - 1;
+    const int64 i = first + 1024 * (bit / 4) + bit % 4;
+    const bool listed = i >= 0 && i < num && candidate_key(scores + row, (int)i, which) <= bound;
+    if (!listed) mine &= ~(1u << bit);
+  }
+  int position = __popc(mine);
+  for (int d = 1; d < 32; d *= 2) {
+    const int other = __shfl_up_sync(~0u, position, d);
+    if (lane >= d) position += other;
+  }
+  int before = lane == 31 && position ? atomicAdd(&found[batch], position) : 0;
+  before = __shfl_sync(~0u, before, 31);
+  position += before - __popc(mine);
+  for (unsigned rest = mine; rest; rest &= rest - 1, ++position) {
+    const int bit = __ffs(rest) - 1;
+    const int i = (int)(first + 1024 * (bit / 4) + bit % 4);
+    if (position < room)
+      list[(int64)batch * room + position] = candidate_key(scores + row, i, which);
+  }
+}
+
+// out (B, most): the best keys of each row of scores (B, N), anywhere; counts (B): how many. list,
+// found and bounds are those of select_collect. Grid (B), 1024 threads.
+extern "C" __global__ void __launch_bounds__(1024, 1)
+    select_best(unsigned long long* __restrict__ out, int* __restrict__ counts,
+                const unsigned long long* __restrict__ list, const int* __restrict__ found,
+                const unsigned long long* __restrict__ bounds, const float* __restrict__ scores,
+                int num, int room, int most, const cvops::Candidates which) {
+  using namespace cvops;
+  __shared__ Selection selection;
+  const int batch = blockIdx.x, listed = found[batch];
+  out += (int64)batch * most;
+  list += (int64)batch * room;
+  scores += (int64)batch * num;
+  const bool complete = listed <= room && (listed >= most || bounds[batch] == kAllKeys);
+  const auto key_at = [&](int i) { return complete ? list[i] : candidate_key(scores, i, which); };
+  take_best(out, &counts[batch], key_at, complete ? listed : num, most, selection);
+}
+#endif
