@@ -24,6 +24,7 @@ from typing import Any, Callable, NamedTuple
 
 import gpu_times
 from bench_box_nms import CASES, spread
+from bench_multibox_prior import CASES as PRIORS
 from harness import SSD_512, TINY_SSD, Job, job_of
 from report import SECONDS, aligned, scaled
 
@@ -33,6 +34,7 @@ MAPS = (1, 256, 50, 68)
 #: The op and the arguments of its job.
 JOBS: tuple[tuple[Any, ...], ...] = (
     ("multibox_prior", TINY_SSD),
+    ("multibox_prior", PRIORS["large"]),
     ("box_iou", 24564, 100),
     ("box_iou", 100_000, 1000),
     ("multibox_target", 32, TINY_SSD, 64),
@@ -44,6 +46,7 @@ JOBS: tuple[tuple[Any, ...], ...] = (
     ("box_nms", *CASES["large classes"]),
     ("box_nms", *CASES["batch"]),
     ("box_nms", *CASES["huge"]),
+    ("multiclass_nms", 32),
     ("roi_pooling", 1000, MAPS),
     ("roi_pooling_backward", 1000, MAPS),
 )

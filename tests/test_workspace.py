@@ -20,7 +20,7 @@ from cvops._op import BACKENDS, Backend
 MODEL = Path(__file__).parents[1] / "benchmarks" / "MODEL.md"
 #: What may be taken for each image beside ``SHARE`` of the arrays: of a suppression the bits and
 #: the list of a chunk, whose size is fixed.
-OF_AN_IMAGE = {"box_nms": 600_000, "multibox_detection": 600_000}
+OF_AN_IMAGE = dict.fromkeys(("box_nms", "multibox_detection", "multiclass_nms"), 600_000)
 SHARE = 1.5
 
 
@@ -102,6 +102,10 @@ def nms(sets, num, **options):
     return call(cvops.box_nms, zeros(sets, num, 6), **options)
 
 
+def nms_of_classes(images, num, classes):
+    return call(cvops.multiclass_nms, zeros(images, num, 4), zeros(images, classes, num))
+
+
 def iou(rows, columns):
     return call(cvops.box_iou, zeros(rows, 4), zeros(columns, 4))
 
@@ -154,6 +158,7 @@ CALLS = {
     "multibox_prior": lambda n: anchors(16 * n, 16),
     "multibox_target": lambda n: target(2, 1000 * n, 20 * n),
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
+    "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
     "roi_pooling_backward": lambda n: pooling_backward(30 * n, 8),
 }
@@ -173,6 +178,7 @@ STATED = {
     "`box_nms`, 20,000 in 80 classes": lambda: nms(1, 20_000, id_index=0),
     "`box_nms`, 100,000": lambda: nms(1, 100_000),
     "`box_nms`, 32 x 8400, 80 classes, topk 1000": lambda: nms(32, 8400, id_index=0, topk=1000),
+    "`multiclass_nms`, 32 x 80 classes x 8400, topk 1000": lambda: nms_of_classes(32, 8400, 80),
     "`roi_pooling`, 1000 rois of 256 x 50 x 68": lambda: pooling(1000),
     "its backward": lambda: pooling_backward(1000),
 }
