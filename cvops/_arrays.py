@@ -124,10 +124,10 @@ class CuPy(Library):
         return Device("cuda", x.device.id), x.dtype, x.shape
 
     def to_buffer(self, x: Any) -> Buffer:
-        import cupy
+        if not x.flags.c_contiguous or x.data.ptr % ALIGNMENT:
+            from cvops._kernels import load_nvrtc
 
-        x = cupy.ascontiguousarray(x)
-        if x.data.ptr % ALIGNMENT:
+            load_nvrtc()  # CuPy copies by a kernel of its own
             x = x.copy()
         return Buffer(x.data.ptr, x.shape, x.dtype, x)
 

@@ -124,6 +124,7 @@ def compile_cubin(
         nvrtc.destroyProgram(program)
 
 
+@functools.lru_cache(None)
 def load_nvrtc() -> Any:
     """``cupy.cuda.nvrtc``, after its library is loaded from the nvidia wheels if it lies there.
 

@@ -16,7 +16,6 @@ from cvops._arrays import ALIGNMENT, Buffer
 from cvops._op import BACKENDS, Backend
 from emulator import cupy_kernels, driver
 from emulator.emulator import Module, build_extension
-from emulator.extension import NAME
 
 #: How the warps and lanes of a block take turns; tests may set it.
 SEED = 0
@@ -88,7 +87,7 @@ class NativeOnDriver(_gpu.Native):
 
     @property
     def module(self):
-        return _extension(driver=True)
+        return _extension()
 
 
 @functools.lru_cache(None)
@@ -97,9 +96,8 @@ def _module(source: str, sanitizer: str | None) -> Module:
 
 
 @functools.lru_cache(None)
-def _extension(driver: bool = False):
-    name = "_native_on_driver" if driver else NAME
-    return build_extension(_BINDINGS, _kernels.KERNELS, name, driver)
+def _extension():
+    return build_extension(_BINDINGS, _kernels.KERNELS, driver=driver.installed)
 
 
 def install_driver() -> None:

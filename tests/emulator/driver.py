@@ -107,6 +107,8 @@ functions: dict[str, Any] = {}
 #: Gives what stands for the kernel of a name.
 emulated_kernel: Callable[[str], Emulated | None] = lambda name: None
 
+installed = False
+
 _memory: dict[int, Memory] = {}
 _objects: dict[int, Any] = {}
 _handles = itertools.count(0x1000, 16)
@@ -115,8 +117,8 @@ _thread = threading.local()
 
 def install(find: Callable[[str], Emulated | None]) -> None:
     """Be the driver of this process, before CuPy is imported. ``find`` knows kernels by name."""
-    global emulated_kernel
-    emulated_kernel = find
+    global emulated_kernel, installed
+    emulated_kernel, installed = find, True
     interpose.replace_in_cupy(interpose.load_library(functions), functions)
 
 
@@ -189,7 +191,7 @@ def cuGetErrorString(error, text):
 
 
 def _capturing() -> list[Stream]:
-    streams = (x for x in _objects.values() if isinstance(x, Stream))
+    streams = [x for x in list(_objects.values()) if isinstance(x, Stream)]
     return [stream for stream in streams if stream.graph is not None]
 
 
@@ -223,6 +225,11 @@ def _queue(work: Callable[[], None], handle: int | None, kernel: str | None = No
         stream.graph.append(work)
     else:
         work()
+
+
+@cuda(OUT)
+def cudaStreamCreate(stream):
+    stream[0] = _new(Stream(_device(), blocking=True))
 
 
 @cuda(OUT, c_uint)
@@ -389,26 +396,25 @@ def cudaFree(memory):
 
 @cuda(POINTER(c_size_t), POINTER(c_size_t))
 def cudaMemGetInfo(free, total):
-    used = sum(memory.size for memory in _memory.values() if memory.device == _device())
+    used = sum(x.size for x in list(_memory.values()) if x.device == _device())
     free[0], total[0] = _TOTAL_MEMORY - used, _TOTAL_MEMORY
 
 
 def _memory_at(address: int) -> Memory | None:
-    for memory in _memory.values():
+    for memory in list(_memory.values()):  # which another thread may change
         if memory.start <= address <= memory.start + memory.size:
             return memory
     return None
 
 
 class PointerAttributes(ctypes.Structure):
-    """``struct cudaPointerAttributes``."""
+    """``struct cudaPointerAttributes``, without what CUDA 13 reserves behind it."""
 
     _fields_ = (
         ("kind", c_int),
         ("device", c_int),
         ("on_device", c_void_p),
         ("on_host", c_void_p),
-        ("reserved", ctypes.c_long * 8),
     )
 
 

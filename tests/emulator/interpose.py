@@ -62,7 +62,7 @@ def _address(function: Any) -> int:
 def replace_in_cupy(library: ctypes.CDLL, names: Iterable[str]) -> None:
     """Let functions of the CUDA runtime that is linked into CuPy be those of ``library``.
 
-    The others find a driver that is too old for them, and say so.
+    The others give an error, since they do not find NVIDIA's driver.
     """
     package = importlib.util.find_spec("cupy_backends")
     assert package is not None

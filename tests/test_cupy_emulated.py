@@ -1,0 +1,53 @@
+"""The tests for GPUs on two that are emulated, with the real CuPy: in processes of their own.
+
+``CVOPS_EMULATED_GPUS=1 pytest tests/test_graph.py`` does so by hand. emulator/driver.py says what is
+emulated.
+"""
+
+import importlib.util
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_layout import OPS
+
+from cvops import _kernels
+
+HERE = Path(__file__).parent
+#: The files, which of their tests, and fewer than how many would be too few.
+RUNS = {
+    "arrays": (["test_cupy", "test_graph"], "", 80),
+    "ops by CuPy": ([f"test_{op}" for op in OPS], "cuda-cupy", 300),
+    "ops by C++": ([f"test_{op}" for op in OPS], "cuda-native", 300),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def possible():
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip("the emulated driver is for Linux on x86-64")
+    if importlib.util.find_spec("cupy_backends") is None:
+        pytest.skip("needs CuPy: pip install cvops[cuda12] or cvops[cuda13]")
+    try:
+        _kernels.load_nvrtc().getVersion()
+    except RuntimeError as error:
+        pytest.skip(f"needs NVRTC: {error}")
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_on_emulated_gpus(run):
+    files, which, enough = RUNS[run]
+    command = ["pytest", "-q", "-rs", "-p", "no:cacheprovider", "-k", which]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *(HERE / f"{file}.py" for file in files)],
+        env={**os.environ, "CVOPS_EMULATED_GPUS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= enough, done.stdout
+    assert "NVIDIA" not in done.stdout  # skipped for want of a GPU
