@@ -150,12 +150,13 @@ def measure() -> dict[str, Any]:
     jobs: list[dict[str, str]] = []
     lines: list[dict[str, Any]] = []
     for number, arguments in enumerate(JOBS):
-        job = job_of(*arguments)
-        jobs.append(dict(op=job.op, size=job.size))
+        jobs.append(dict(op=arguments[0], size=""))
         try:
+            job = job_of(*arguments)
+            jobs[-1]["size"] = job.size
             lines += by_kernel(number, timed(prepared(job)))
         except Exception as error:
-            jobs[-1]["error"] = str(error)
+            jobs[-1]["error"] = f"{type(error).__name__}: {error}"
     return dict(jobs=jobs, kernels=lines, slowest=slowest(lines))
 
 

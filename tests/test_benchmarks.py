@@ -1,5 +1,7 @@
 """The arithmetic of the benchmarks' reports, and the peers that they set up themselves."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -36,7 +38,7 @@ from report import (
 )
 
 import kernels
-from cvops import _gpu
+from cvops import _gpu, _kernels
 
 #: Few anchors.
 MAPS = ((8, (0.2, 0.4)), (4, (0.5, 0.7)))
@@ -516,6 +518,85 @@ class TestKernels:
         rows = [[x.strip() for x in line.strip("|").split("|")] for line in kernels.table(results)]
         assert rows[2] == ["box_nms", "5", "nms_mask", "10", "300 us", "75 %"]
         assert rows[4][2] == "FAILED: no memory"
+
+
+EMULATED = """
+import json, sys
+sys.path[:0] = sys.argv[1:]
+from emulator import clock
+clock.install()
+import kernels, plots
+from bench_box_nms import clustered
+from harness import CONTENDERS
+from report import Row, Rows, gpu_table
+
+kernels.JOBS = ("box_iou", 20, 30), ("box_nms", 1, 60, 2, clustered), ("box_iou", "no number", 1)
+kernels.ROUNDS = 2
+kernels.slowest = lambda lines: [line for line in lines if line["kernel"] == "nms_mask"]
+plots.PANELS = (plots.Panel("box_iou", "rows", "", {n: (n, 20) for n in (10, 20)}),)
+plots.SECONDS = 0.01
+
+rows = []
+for arguments in kernels.JOBS[:2]:
+    job = kernels.job_of(*arguments)
+    for name in ("cupy-gpu", "cupy-graph"):
+        contender = CONTENDERS[name]
+        call, once = contender.begin(job)
+        gpu = contender.gpu_times(call, 0.01)
+        rows.append(Row(job.op, job.size, contender, once, job.work, job.moved, None, gpu))
+results = kernels.measure()
+kernels.profile(results)
+print(json.dumps(dict(
+    gpu=Rows(rows).gpu(), kernels=results["kernels"], profiled=clock.profiled, jobs=results["jobs"],
+    series=plots.race([CONTENDERS["cupy-gpu"], CONTENDERS["cupy-graph"]])["series"],
+)))
+"""
+
+
+@pytest.fixture(scope="module")
+def emulated():
+    """What ``EMULATED`` prints."""
+    pytest.importorskip("cupy")
+    try:
+        _kernels.load_nvrtc().getVersion()
+    except RuntimeError:
+        pytest.skip("needs NVRTC")
+    root = Path(__file__).parents[1]
+    folders = [str(root / x) for x in ("tests", "benchmarks", "")]
+    done = subprocess.run(
+        [sys.executable, "-c", EMULATED, *folders], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+class TestEmulatedGpu:
+    """The harness upon the real CuPy, in a process whose GPU is emulated: does all of it run?"""
+
+    def test_calls_and_replays_are_timed(self, emulated):
+        assert len(emulated["gpu"]) == 4
+        for line in emulated["gpu"]:
+            assert min(line["warm"], line["cold"], line["host"]) > 0
+
+    def test_memory_beside_inputs_and_results(self, emulated):
+        iou, _, nms, _ = (line["memory"] for line in emulated["gpu"])
+        # Of 60 boxes each buffer is a piece of 512 bytes or a few.
+        assert iou == 0
+        assert 512 <= nms <= 64 * 512
+        assert nms % 512 == 0
+
+    def test_kernels_are_timed_where_they_run(self, emulated):
+        assert [job.get("error") is None for job in emulated["jobs"]] == [True, True, False]
+        names = [line["kernel"] for line in emulated["kernels"]]
+        assert names[0] == "box_iou"
+        assert "nms_mask" in names
+
+    def test_the_profiler_is_on_for_one_launch(self, emulated):
+        assert emulated["profiled"] == ["start", "stop"]
+
+    def test_plots_have_their_points(self, emulated):
+        (series,) = emulated["series"]
+        assert [x["sizes"] for x in series.values()] == [[10, 20]] * 2
 
 
 class TestInstructions:
