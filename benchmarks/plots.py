@@ -13,6 +13,7 @@ compute there, and a time is the GPU's own with a warm cache: see ``gpu_times.py
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -119,48 +120,59 @@ def seconds(contender: Contender, job: Job) -> float:
 
 
 def race(contenders: Sequence[Contender]) -> dict[str, Any]:
-    """What they are, and by their names the sizes and seconds for each panel that has any."""
-    series: list[dict[str, dict[str, list[float]]]] = []
-    for panel in PANELS:
-        points: dict[str, dict[str, list[float]]] = {}
-        running = list(contenders)
-        for size, arguments in panel.jobs.items():
-            for contender in list(running):
-                try:
-                    taken = seconds(contender, job_of(panel.op, *arguments))
-                except Absent:
-                    running.remove(contender)
-                    continue
-                except Exception as error:
-                    if contender.device == "cpu":
-                        raise
-                    print(f"{contender.name}, {panel.op} of {size}: {error}", file=sys.stderr)
-                    running.remove(contender)
-                    continue
-                of_it = points.setdefault(contender.name, dict(sizes=[], seconds=[]))
-                of_it["sizes"].append(size)
-                of_it["seconds"].append(taken)
-                if taken >= LONGEST[contender.device] and contender.library is not None:
-                    running.remove(contender)
-        series.append(points)
+    """What they are, and by their names the sizes and seconds for each panel that has any.
+
+    Interrupted, as by one who has waited long enough, it gives what there is.
+    """
+    series: list[dict[str, dict[str, list[float]]]] = [{} for _ in PANELS]
+    with contextlib.suppress(KeyboardInterrupt):
+        for panel, points in zip(PANELS, series):
+            _race(panel, list(contenders), points)
     return dict(about=about(), threads=threads(), series=series)
 
 
+def _race(
+    panel: Panel, running: list[Contender], points: dict[str, dict[str, list[float]]]
+) -> None:
+    for size, arguments in panel.jobs.items():
+        for contender in list(running):
+            try:
+                taken = seconds(contender, job_of(panel.op, *arguments))
+            except Absent:
+                running.remove(contender)
+                continue
+            except Exception as error:
+                if contender.device == "cpu":
+                    raise
+                print(f"{contender.name}, {panel.op} of {size}: {error}", file=sys.stderr)
+                running.remove(contender)
+                continue
+            of_it = points.setdefault(contender.name, dict(sizes=[], seconds=[]))
+            of_it["sizes"].append(size)
+            of_it["seconds"].append(taken)
+            if taken >= LONGEST[contender.device] and contender.library is not None:
+                running.remove(contender)
+
+
 def measure(device: str) -> dict[str, Any]:
-    """Each process of racers on its own."""
+    """Each group of racers in a process of its own, if there are several."""
+    groups = [[x for x in group if CONTENDERS[x].missing() is None] for group in RACERS[device]]
+    groups = [group for group in groups if group]
     races = {}
-    for group in RACERS[device]:
-        names = [name for name in group if CONTENDERS[name].missing() is None]
-        if names:
-            command = [sys.executable, __file__, "--race", *names]
+    for group in groups:
+        if len(groups) == 1:
+            found = race([CONTENDERS[name] for name in group])
+        else:
+            command = [sys.executable, __file__, "--race", *group]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            races[", ".join(CONTENDERS[name].name for name in names)] = json.loads(done.stdout)
+            found = json.loads(done.stdout)
+        races[", ".join(CONTENDERS[name].name for name in group)] = found
     panels = []
     for i, panel in enumerate(PANELS):
-        series = {name: x for race in races.values() for name, x in race["series"][i].items()}
+        series = {name: x for found in races.values() for name, x in found["series"][i].items()}
         panels.append(dict(op=panel.op, along=panel.along, rest=panel.rest, series=series))
-    abouts = {name: race["about"] for name, race in races.items()}
-    counts = {key: value for race in races.values() for key, value in race["threads"].items()}
+    abouts = {name: found["about"] for name, found in races.items()}
+    counts = {key: value for found in races.values() for key, value in found["threads"].items()}
     return dict(about=abouts, threads=counts, panels=panels)
 
 

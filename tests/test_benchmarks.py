@@ -653,7 +653,7 @@ class TestPlots:
         def race(times):
             def seconds(contender, job):
                 taken = times[contender.name][job]
-                if isinstance(taken, Exception):
+                if isinstance(taken, BaseException):
                     raise taken
                 return taken
 
@@ -678,6 +678,13 @@ class TestPlots:
         assert found["torchvision, GPU"]["sizes"] == [1]
         assert found["cvops native, GPU"]["sizes"] == [1, 2, 4]
         assert "torchvision, GPU, box_nms of 2: too much" in capsys.readouterr().err
+
+    def test_what_there_is_when_interrupted(self, race):
+        found = race({"MXNet": [0.5, KeyboardInterrupt(), 0.5], "cvops native": [0.5] * 3})
+        assert {name: points["sizes"] for name, points in found.items()} == {
+            "MXNet": [1],
+            "cvops native": [1],
+        }
 
     def test_on_a_cpu_an_error_is_one(self, race):
         with pytest.raises(AssertionError, match="wrong"):
