@@ -132,7 +132,8 @@ build() {
     step "install $2" 20 build.log cmake --install "$work/$2" --prefix "$site"
 }
 
-cp -R "$repo/cvops" "$site/"
+# With what it takes from beside it: should the build fail, the kernels still run by CuPy.
+cp -R "$repo/cvops" "$repo/kernels" "$repo/bindings" "$site/"
 rm -f "$site"/cvops/*.so
 build ON with-cuda || build OFF without-cuda
 # Away from the repository, whose cvops has no extension.
