@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from emulator import backends
 
+from cvops import _kernels
 from cvops._op import BACKENDS
 
 backends.register()
@@ -52,6 +53,7 @@ def _to_device(x):
         import torch
 
         return torch.from_numpy(x).cuda()
+    _kernels.load_nvrtc()  # by a kernel of its own CuPy makes an array without axes
     return cupy.asarray(x)
 
 
