@@ -20,7 +20,7 @@ from cvops import _kernels
 HERE = Path(__file__).parent
 #: The files, which of their tests, and fewer than how many would be too few.
 RUNS = {
-    "arrays": (["test_cupy", "test_graph"], "", 80),
+    "arrays": (["test_cupy", "test_graph"], "", 75),
     "ops by CuPy": ([f"test_{op}" for op in OPS], "cuda-cupy", 300),
     # Against the oracle the same C++ runs as "cpu-emulated-native".
     "ops by C++": ([f"test_{op}" for op in OPS], "cuda-native and not oracle", 150),
