@@ -1,7 +1,7 @@
 """The tests for GPUs on two that are emulated, with the real CuPy: in processes of their own.
 
-``CVOPS_EMULATED_GPUS=1 pytest tests/test_graph.py`` does so by hand. emulator/driver.py says what is
-emulated.
+``CVOPS_EMULATED_GPUS=1 pytest tests/test_graph.py`` does so by hand. What is emulated:
+emulator/driver.
 """
 
 import importlib.util
@@ -20,9 +20,10 @@ from cvops import _kernels
 HERE = Path(__file__).parent
 #: The files, which of their tests, and fewer than how many would be too few.
 RUNS = {
-    "arrays": (["test_cupy", "test_graph"], "", 80),
+    "arrays": (["test_cupy", "test_graph"], "", 75),
     "ops by CuPy": ([f"test_{op}" for op in OPS], "cuda-cupy", 300),
-    "ops by C++": ([f"test_{op}" for op in OPS], "cuda-native", 300),
+    # Against the oracle the same C++ runs as "cpu-emulated-native".
+    "ops by C++": ([f"test_{op}" for op in OPS], "cuda-native and not oracle", 150),
 }
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from cvops import _gpu, _kernels
 from cvops._arrays import ALIGNMENT, Buffer
 from cvops._op import BACKENDS, Backend
-from emulator import cupy_kernels, driver
+from emulator import driver
+from emulator.driver import cupy_kernels
 from emulator.emulator import Module, build_extension
 
 #: How the warps and lanes of a block take turns; tests may set it.
@@ -83,7 +84,7 @@ class EmulatedNative(Emulated):
 
 
 class NativeOnDriver(_gpu.Native):
-    """The native backend on the GPUs of driver.py."""
+    """The native backend on the emulated GPUs."""
 
     @property
     def module(self):
@@ -97,7 +98,7 @@ def _module(source: str, sanitizer: str | None) -> Module:
 
 @functools.lru_cache(None)
 def _extension():
-    return build_extension(_BINDINGS, _kernels.KERNELS, driver=driver.installed)
+    return build_extension(_BINDINGS, _kernels.KERNELS, driver=driver.installed())
 
 
 def install_driver() -> None:
@@ -121,8 +122,10 @@ def _kernel(name: str) -> driver.Emulated | None:
 
 
 def _launch(source, kernel, pointers, grid, block, parameters, shared):
-    args = [np.uintp(int.from_bytes(x, "little")) if i in pointers else np.void(x)
-            for i, x in enumerate(parameters)]
+    args = [
+        np.uintp(int.from_bytes(x, "little")) if i in pointers else np.void(x)
+        for i, x in enumerate(parameters)
+    ]
     _module(source, None).launch(kernel, grid, block, args, shared, seed=SEED)
 
 

@@ -8,10 +8,8 @@ from __future__ import annotations
 import time
 from ctypes import POINTER, c_float, c_void_p
 
-from . import backends, driver
-
-#: cudaDevAttrL2CacheSize.
-_L2_CACHE = 38
+from . import backends
+from .driver.api import Refused, cuda, functions
 
 _recorded: dict[int, float] = {}
 #: "start" and "stop", as the profiler was told.
@@ -20,27 +18,26 @@ profiled: list[str] = []
 
 def install() -> None:
     """As :func:`backends.install_driver`, before CuPy is imported."""
-    record = driver.functions["cudaEventRecord"]
+    record = functions["cudaEventRecord"]
 
-    @driver.cuda(c_void_p, c_void_p)
+    @cuda(c_void_p, c_void_p)
     def cudaEventRecord(event, stream):
         _recorded[event] = time.perf_counter()
         code = record(event, stream)
         if code:
-            raise driver.Refused(code)
+            raise Refused(code)
 
-    @driver.cuda(POINTER(c_float), c_void_p, c_void_p)
+    @cuda(POINTER(c_float), c_void_p, c_void_p)
     def cudaEventElapsedTime(milliseconds, start, end):
         milliseconds[0] = 1e3 * (_recorded[end] - _recorded[start])
 
-    @driver.cuda()
+    @cuda()
     def cudaProfilerStart():
         profiled.append("start")
 
-    @driver.cuda()
+    @cuda()
     def cudaProfilerStop():
         profiled.append("stop")
 
-    driver._ATTRIBUTES[_L2_CACHE] = 1 << 16
     backends.register()
     backends.install_driver()

@@ -1,5 +1,5 @@
-// One device, every call to which has done its work when it returns. Where the tests emulate a whole
-// driver (driver.py), its functions are in the place of these.
+// One device, every call to which has done its work when it returns. Where the tests emulate a
+// whole driver (driver/), its functions are in the place of these.
 #include <cstdlib>
 #include <cstring>
 
@@ -41,9 +41,7 @@ cudaError_t cudaGetDevice(int* device) {
   return cudaSuccess;
 }
 
-cudaError_t cudaSetDevice(int device) {
-  return device == 0 ? cudaSuccess : cudaErrorInvalidDevice;
-}
+cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaErrorInvalidDevice; }
 
 // Few multiprocessors, so that a grid as wide as the device is soon done.
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {

@@ -29,7 +29,7 @@ def build_extension(
 ) -> ModuleType:
     """Compile ``bindings_dir`` with CVOPS_CUDA against the emulator, and import it.
 
-    It has a device of its own, or with ``driver`` those of driver.py.
+    It has a device of its own, or with ``driver`` those of the emulated driver.
 
     pybind11 knows a module by its ``name``: of one name, a process gets the first one only.
     The environment variables CVOPS_EMULATOR_SEED and CVOPS_EMULATOR_THREADS are read

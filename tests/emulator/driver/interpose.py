@@ -1,7 +1,7 @@
 """Puts functions of ours where CuPy and others look for CUDA's.
 
-CuPy finds the driver by its name, ``libcuda.so.1``. The CUDA runtime is linked into CuPy's extension
-modules: there each function that we have begins with a jump to ours. On the disk nothing changes.
+CuPy finds the driver by its name, ``libcuda.so.1``. The CUDA runtime is linked into a module of
+CuPy's: there each function that we have begins with a jump to ours. On the disk nothing changes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from emulator.build import cached, run_compiler
+
 from . import elf
-from .build import cached, run_compiler
 
 #: jmp *(%rip), then the address.
 _JUMP = b"\xff\x25\0\0\0\0"

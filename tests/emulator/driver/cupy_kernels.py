@@ -11,7 +11,7 @@ import numpy as np
 
 def _view(array: bytes, dtype: np.dtype) -> np.ndarray:
     """The memory that a CArray (cupy/carray.cuh) tells of."""
-    pointer, size, *rest = struct.unpack(f"<{len(array) // 8}q", array)
+    pointer, _, *rest = struct.unpack(f"<{len(array) // 8}q", array)
     shape, strides = rest[: len(rest) // 2], rest[len(rest) // 2 :]
     reach = dtype.itemsize + sum((n - 1) * step for n, step in zip(shape, strides) if step > 0)
     start = sum((n - 1) * step for n, step in zip(shape, strides) if step < 0)

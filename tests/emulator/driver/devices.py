@@ -1,0 +1,170 @@
+"""The devices and their memory."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import POINTER, c_int, c_size_t, c_uint, c_void_p
+from typing import NamedTuple
+
+import numpy as np
+
+from .api import (
+    INVALID_DEVICE,
+    INVALID_VALUE,
+    OUT,
+    Refused,
+    cuda,
+    device,
+    drop,
+    note,
+    objects,
+    thread,
+)
+from .streams import queue, unsafe
+
+#: Of two architectures, so that a kernel for the other one is noticed.
+CAPABILITIES = ((9, 0), (8, 0))
+_TOTAL_MEMORY = 1 << 34
+#: What cudaMalloc aligns to.
+_ALIGNMENT = 512
+# cudaDeviceAttr; others are 0.
+_MULTIPROCESSORS, _MAJOR, _MINOR = 16, 75, 76
+# cudaMemoryType.
+_HOST_MEMORY, _DEVICE_MEMORY = 0, 2
+
+
+class Memory(NamedTuple):
+    array: np.ndarray
+    start: int
+    size: int
+    device: int
+
+
+_memory: dict[int, Memory] = {}
+
+
+def existing(number: int) -> int:
+    if not 0 <= number < len(CAPABILITIES):
+        raise Refused(INVALID_DEVICE)
+    return number
+
+
+def memory_at(address: int) -> Memory | None:
+    for memory in list(_memory.values()):  # which another thread may change
+        if memory.start <= address <= memory.start + memory.size:
+            return memory
+    return None
+
+
+@cuda(POINTER(c_int))
+def cudaDriverGetVersion(version):
+    version[0] = 13000
+
+
+@cuda(POINTER(c_int))
+def cudaGetDeviceCount(count):
+    count[0] = len(CAPABILITIES)
+
+
+@cuda(POINTER(c_int))
+def cudaGetDevice(number):
+    number[0] = device()
+
+
+@cuda(c_int)
+def cudaSetDevice(number):
+    thread.device = existing(number)
+
+
+@cuda(POINTER(c_int), c_int, c_int)
+def cudaDeviceGetAttribute(value, attribute, number):
+    major, minor = CAPABILITIES[existing(number)]
+    # Few multiprocessors, so that a grid as wide as the device is soon done.
+    value[0] = {_MULTIPROCESSORS: 4, _MAJOR: major, _MINOR: minor}.get(attribute, 0)
+
+
+@cuda(POINTER(c_int), c_int, c_int)
+def cudaDeviceCanAccessPeer(can, number, peer):
+    can[0] = int(existing(number) != existing(peer))
+
+
+@cuda(c_int, c_uint)
+def cudaDeviceEnablePeerAccess(peer, flags):
+    """Copies go between the devices anyway; kernels stay in the memory of their own."""
+
+
+@cuda(OUT, c_size_t)
+def cudaMalloc(memory, size):
+    note()
+    unsafe()
+    array = np.full(size + _ALIGNMENT, 0xCD, np.uint8)
+    start = array.ctypes.data + -array.ctypes.data % _ALIGNMENT
+    _memory[start] = Memory(array, start, size, device())
+    memory[0] = start
+
+
+@cuda(c_void_p)
+def cudaFree(memory):
+    note()
+    unsafe()
+    if memory is not None and _memory.pop(memory, None) is None:
+        raise Refused(INVALID_VALUE, f"{memory:#x} was not allocated")
+
+
+@cuda(POINTER(c_size_t), POINTER(c_size_t))
+def cudaMemGetInfo(free, total):
+    used = sum(x.size for x in list(_memory.values()) if x.device == device())
+    free[0], total[0] = _TOTAL_MEMORY - used, _TOTAL_MEMORY
+
+
+class PointerAttributes(ctypes.Structure):
+    """``struct cudaPointerAttributes``, without what CUDA 13 reserves behind it."""
+
+    _fields_ = (
+        ("kind", c_int),
+        ("device", c_int),
+        ("on_device", c_void_p),
+        ("on_host", c_void_p),
+    )
+
+
+@cuda(POINTER(PointerAttributes), c_void_p)
+def cudaPointerGetAttributes(attributes, pointer):
+    memory = memory_at(pointer or 0)
+    if memory is None:
+        attributes[0] = PointerAttributes(_HOST_MEMORY, -2, None, pointer)
+    else:
+        attributes[0] = PointerAttributes(_DEVICE_MEMORY, memory.device, pointer, None)
+
+
+def _copy(to: int, from_: int, size: int, stream: int | None) -> None:
+    host = memory_at(to) is None or memory_at(from_) is None
+    queue(lambda: ctypes.memmove(to, from_, size), stream, host=host)
+
+
+@cuda(c_void_p, c_void_p, c_size_t, c_int)
+def cudaMemcpy(to, from_, size, kind):
+    unsafe()
+    _copy(to, from_, size, None)
+
+
+@cuda(c_void_p, c_void_p, c_size_t, c_int, c_void_p)
+def cudaMemcpyAsync(to, from_, size, kind, stream):
+    _copy(to, from_, size, stream)
+
+
+@cuda(c_void_p, c_int, c_size_t, c_void_p)
+def cudaMemsetAsync(to, value, size, stream):
+    queue(lambda: ctypes.memset(to, value, size), stream)
+
+
+@cuda(OUT, c_size_t, c_uint)
+def cudaHostAlloc(memory, size, flags):
+    array = np.empty(size, np.uint8)
+    objects[array.ctypes.data] = array
+    memory[0] = array.ctypes.data
+
+
+@cuda(c_void_p)
+def cudaFreeHost(memory):
+    drop(memory, np.ndarray)
