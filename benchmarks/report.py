@@ -185,14 +185,14 @@ GPU_SUMMARY = "### The GPU in short"
 
 
 def gpu_summary_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
-    """For each job the best peer, the best call of ours and the best graph, by their cold times."""
+    """For each job the best peer, call of ours and graph, by their cold times, and the ratios."""
     groups = {
-        "best peer": lambda line: "library" in line,
-        "cvops": lambda line: "library" not in line and "graph" not in line["backend"],
+        "peer": lambda line: "library" in line,
+        "call": lambda line: "library" not in line and "graph" not in line["backend"],
         "graph": lambda line: "library" not in line and "graph" in line["backend"],
     }
-    heads = [head for group in groups for head in (group, "cold")]
-    lines = [["op", "size", "peer", *heads, "x cvops", "x graph", "predicted"]]
+    heads = [f"{group} {kind}" for group in groups for kind in ("warm", "cold")]
+    lines = [["op", "size", "best peer", *heads, "x call", "x graph", "predicted"]]
     for op, size in dict.fromkeys((line["op"], line["size"]) for line in gpu):
         of_job = _of_job(gpu, dict(op=op, size=size))
         peer, *ours = best = [best_of(list(filter(x, of_job)), "cold") for x in groups.values()]
