@@ -52,7 +52,7 @@ bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)
 
 # MXNet apart from the other peers: in one process their threads would wait for one another's cores.
 bench: setup
-	$(BIN)/python -m pytest benchmarks -k "not torchvision and not onnxruntime" \
+	$(BIN)/python -m pytest benchmarks -k "not torch and not book and not onnxruntime" \
 	  --table $(call result).md --benchmark-json $(call result).json
 	$(BIN)/python -m pytest benchmarks -k "not mxnet" \
 	  --table $(call result,-others).md --benchmark-json $(call result,-others).json
@@ -64,7 +64,7 @@ bench-instructions: setup
 
 bench-plots: setup
 	$(BIN)/python benchmarks/plots.py --json $(call result,-scaling).json \
-	  --plot $(call result,-scaling).png
+	  --plot $(call result,-scaling).png --device cpu
 
 # Threads of MXNet that wait would spin, beside ours in the same process. The demos set the same.
 bench-gluon: export OMP_WAIT_POLICY ?= PASSIVE

@@ -4,7 +4,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from harness import Inner, Job, Peer, boxes
+from harness import PEERS_ON_CPU, Inner, Job, Peer, boxes
 
 import cvops
 
@@ -31,14 +31,16 @@ def job(rows, columns):
                 lambda tv, tensor: partial(tv.ops.box_iou, tensor(lhs), tensor(rhs)), close
             ),
         ),
-        too_slow=["numpy"] if rows * columns > 1e6 else [],
+        too_slow=["numpy", *(PEERS_ON_CPU if rows * columns >= 1e8 else ())]
+        if rows * columns > 1e6
+        else [],
     )
 
 
 @pytest.mark.parametrize(
     ("rows", "columns"),
-    [(100, 100), (5444, 64), (24564, 100), (24564, 1000)],
-    ids=["small", "model", "wide", "large"],
+    [(100, 100), (5444, 64), (24564, 100), (24564, 1000), (100_000, 1000)],
+    ids=["small", "model", "wide", "large", "huge"],
 )
 def bench_box_iou(race, rows, columns):
     race(job(rows, columns))

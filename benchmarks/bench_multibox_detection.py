@@ -4,7 +4,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from harness import TINY_SSD, Inner, Job, Peer, anchors, pairs_of_kept
+from harness import TINY_SSD, Inner, Job, Peer, anchors, pairs_of_kept, same_scores
 
 import cvops
 
@@ -30,6 +30,24 @@ def job(images, maps, classes, topk=-1):
     def mxnet(mx, array):
         return partial(mx.nd.contrib.MultiBoxDetection, *map(array, arrays), **options)
 
+    def torchvision(tv, tensor):
+        import torch_ops
+
+        return partial(torch_ops.multibox_detection, tv, *map(tensor, arrays), **options)
+
+    def same_boxes(ours, theirs):
+        """torchvision moves the boxes of each class apart, which costs bits of their corners."""
+        same_scores(*(x[0][..., 1][x[0][..., 0] >= 0] for x in (ours, theirs)), 0.99)
+
+    def book(ops, tensor):
+        return partial(ops.book_multibox_detection, *map(tensor, arrays))
+
+    def same_boxes_of_any_class(ours, theirs):
+        same_boxes([cvops.multibox_detection(*arrays, force_suppress=True)], theirs)
+
+    peers = dict(mxnet=Peer(mxnet, close), torchvision=Peer(torchvision, same_boxes))
+    if topk < 0:
+        peers["book"] = Peer(book, same_boxes_of_any_class)
     return Job(
         "multibox_detection",
         f"{images} x {num}, {classes} classes" + (f", topk {topk}" if topk >= 0 else ""),
@@ -38,8 +56,8 @@ def job(images, maps, classes, topk=-1):
         work=(images * num, "anchors"),
         written=4 * 6 * images * num,
         inner=Inner("NMS", pairs_of_kept),
-        peers=dict(mxnet=Peer(mxnet, close)),
-        too_slow=["numpy"] if images > 1 else [],
+        peers=peers,
+        too_slow=["numpy", "book", "book-gpu"] if images > 1 else [],
     )
 
 

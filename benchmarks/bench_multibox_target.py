@@ -35,6 +35,26 @@ def job(images, maps, truths, classes=2, mining=False):
     def mxnet(mx, array):
         return partial(mx.nd.contrib.MultiBoxTarget, *map(array, arrays), **options)
 
+    def torch(ops, tensor):
+        return partial(ops.multibox_target, *map(tensor, arrays), **options)
+
+    def book(ops, tensor):
+        return partial(ops.book_multibox_target, *map(tensor, arrays[:2]))
+
+    def mostly(ours, theirs):
+        """Other roundings may decide a few otherwise, and the mining picks others then."""
+        same = ours[2] == theirs[2]
+        assert same.mean() >= 0.999
+        both = np.repeat(same & (theirs[2] > 0), 4, axis=1)
+        np.testing.assert_array_equal(ours[1][both], theirs[1][both])
+        np.testing.assert_allclose(ours[0][both], theirs[0][both], rtol=1e-4, atol=1e-4)
+
+    peers = dict(mxnet=Peer(mxnet, close), torch=Peer(torch, mostly))
+    if not mining:
+        peers["book"] = Peer(book, mostly)
+    too_slow = ["numpy"] if images > 1 else []
+    if images * num * truths > 1e7:
+        too_slow += ["torch", "book"]
     return Job(
         "multibox_target",
         f"{images} x {num} x {truths}" + (f", {classes} classes, mining" if mining else ""),
@@ -44,8 +64,8 @@ def job(images, maps, truths, classes=2, mining=False):
         written=4 * 9 * images * num,
         read=sum(x.nbytes for x in (arrays if mining else arrays[:2])),
         inner=Inner("IoU", lambda out: images * num * truths),
-        peers=dict(mxnet=Peer(mxnet, close)),
-        too_slow=["numpy"] if images > 1 else [],
+        peers=peers,
+        too_slow=too_slow,
     )
 
 

@@ -74,7 +74,7 @@ def job(images):
         )
     return Job(
         "multiclass_nms",
-        f"{images} x {CLASSES} classes x {BOXES}",
+        f"{images} x {CLASSES} classes x {BOXES}, topk {TOPK}",
         cvops.multiclass_nms,
         (boxes, scores),
         work=(scores.size, "scores"),

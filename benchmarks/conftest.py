@@ -6,12 +6,13 @@
     pytest benchmarks -k "box_nms and (native or mxnet)"
     pytest benchmarks --benchmark-disable            no timing: is every result right?
 
-``-k`` takes an op, a size's id and a contender: mxnet, torchvision, onnxruntime, numpy, native,
+``-k`` takes an op, a size's id and a contender: mxnet, torchvision, onnxruntime, torch (dense
+PyTorch; torchvision's name has it too), book (the same as the book has it), numpy, native,
 one-thread, cupy, gpu or graph. For each op and size the table gives each contender's median time,
 its rate, how many times as fast as each peer and as the best of them it is in this run (a peer on
 the same kind of device, if it runs there), and what share of this machine's limit (``limits.py``).
-A summary of ours and the best peers ends it. The times are never asserted; that the results are
-right is.
+A summary of ours and the best peers follows. On a GPU its own clock's times stand in a table at the
+end: see ``gpu_times.py``. The times are never asserted; that the results are right is.
 """
 
 from __future__ import annotations
@@ -113,7 +114,8 @@ def race(request):
         if benchmark.stats is None:  # they are disabled
             return
         median = benchmark.stats["median"]
-        row = Row(job.op, job.size, contender, median, job.work, job.moved, floor(job))
+        gpu = contender.gpu_times(call, config.option.seconds)
+        row = Row(job.op, job.size, contender, median, job.work, job.moved, floor(job), gpu)
         config.stash[_rows].append(row)
         benchmark.extra_info.update(
             {"op": job.op, "size": job.size, "backend": contender.name, "bytes": job.moved},
@@ -121,6 +123,8 @@ def race(request):
         )
         if row.floor is not None:
             benchmark.extra_info.update(limit_seconds=row.floor.seconds, limit=row.floor.what)
+        if gpu is not None:
+            benchmark.extra_info.update(gpu=gpu._asdict())
 
     def floor(job):
         """None on a GPU that an error has left unusable."""
@@ -183,4 +187,5 @@ def pytest_benchmark_update_json(config, benchmarks, output_json):
     for benchmark in output_json["benchmarks"]:
         benchmark["stats"].pop("data", None)
     output_json["summary"] = Rows(config.stash[_rows]).summary()
+    output_json["gpu"] = Rows(config.stash[_rows]).gpu()
     output_json["tables"] = config.stash[_tables]

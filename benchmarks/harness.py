@@ -4,8 +4,9 @@ A benchmark states a job once, and each contender that is here runs it in a test
 result is compared with ours on the CPU before it is timed; the peers' as far as they promise the
 same. All are given arrays of their own kind, and what they give is waited for: on a GPU a call is
 timed with a synchronisation after it. The contenders named "graph" are replays of a captured call,
-many of them in a row, which is the time that the GPU itself takes. Inputs that fit into a cache are
-found there. Everyone runs with the threads that it takes by itself; see ``report.threads``.
+many of them in a row. What the GPU itself takes, by its own clock, is measured beside
+(``gpu_times``). Inputs that fit into a cache are found there, but where that says otherwise.
+Everyone runs with the threads that it takes by itself; see ``report.threads``.
 """
 
 from __future__ import annotations
@@ -20,8 +21,10 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Callable, NamedTuple, Optional
 
+import gpu_times
 import numpy as np
 import onnx_ops
+from gpu_times import GpuTimes
 
 import cvops
 from cvops._mxnet import mxnet
@@ -141,6 +144,10 @@ class Contender:
         """Seconds."""
         return time.perf_counter()
 
+    def gpu_times(self, call: Callable[[], Any], seconds: float) -> GpuTimes | None:
+        """Of a call that :meth:`begin` gave; None on a CPU."""
+        return None
+
     def check(self, job: Job, out: list[np.ndarray]) -> None:
         """Raise if the results are not what they should be."""
         agrees = job.peers[self.library].agrees if self.library else identical
@@ -172,6 +179,14 @@ class Ours(Contender):
 
             cupy.cuda.get_current_stream().synchronize()
 
+    def gpu_times(self, call: Callable[[], Any], seconds: float) -> GpuTimes | None:
+        if self.device == "cpu":
+            return None
+        import cupy
+
+        memory = gpu_times.cupy_memory(call)
+        return gpu_times.measure(call, cupy.cuda.get_current_stream(), memory, seconds)
+
 
 class OneThread(Ours):
     @contextlib.contextmanager
@@ -184,6 +199,18 @@ class OneThread(Ours):
             cvops.set_num_threads(before)
 
 
+class Replay(NamedTuple):
+    """A captured call, to be called again: it writes to the same results."""
+
+    graph: Any
+    stream: Any
+    out: Any
+
+    def __call__(self) -> Any:
+        self.graph.launch(self.stream)
+        return self.out
+
+
 class Captured(Ours):
     """Replays of a call that was captured in a CUDA graph."""
 
@@ -194,7 +221,7 @@ class Captured(Ours):
         except Exception as error:  # of CUDA, of CuPy or of ours: each means the same here
             raise Absent(f"not captured: {error}") from error
 
-    def _capture(self, call: Callable[[], Any]) -> Callable[[], Any]:
+    def _capture(self, call: Callable[[], Any]) -> Replay:
         import cupy
 
         stream = cupy.cuda.Stream(non_blocking=True)
@@ -215,15 +242,10 @@ class Captured(Ours):
             graph = stream.end_capture()
             # The results are to be those of a replay.
             for x in _flat(out):
-                x.fill(-77)
+                x.data.memset_async(0xB3, x.nbytes)
             graph.launch(stream)
             stream.synchronize()
-
-        def replay() -> Any:
-            graph.launch(stream)
-            return out
-
-        return replay
+        return Replay(graph, stream, out)
 
     def wait(self, out: Any) -> None:
         """Only the clock waits, so that replays follow one another."""
@@ -233,6 +255,9 @@ class Captured(Ours):
 
         cupy.cuda.Device().synchronize()
         return time.perf_counter()
+
+    def gpu_times(self, call: Any, seconds: float) -> GpuTimes:
+        return gpu_times.measure(call, call.stream, None, seconds)
 
 
 class Library(Contender):
@@ -267,34 +292,58 @@ class MXNet(Library):
             x.wait_to_read()
 
 
-class TorchVision(Library):
-    library = "torchvision"
+class Torch(Library):
+    """PyTorch without kernels of others; the "module" that a job gets is ``torch_ops``."""
+
+    #: What it needs, and what a job gets.
+    modules: tuple[str, ...] = ("torch",)
+    module = "torch_ops"
+
+    def __init__(self, library: str, name: str, device: str = "cpu"):
+        super().__init__(name, device)
+        self.library = library
 
     def missing(self) -> str | None:
-        if not (importlib.util.find_spec("torch") and importlib.util.find_spec("torchvision")):
-            return "needs torch and torchvision"
+        if not all(map(importlib.util.find_spec, self.modules)):
+            return f"needs {' and '.join(self.modules)}"
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                import torch
-                import torchvision  # noqa: F401
+                for module in self.modules:
+                    importlib.import_module(module)
         except (ImportError, RuntimeError) as error:  # two that were not built for each other
             return f"cannot be imported: {error}"
-        if self.device == "cuda" and not torch.cuda.is_available():
+        if self.device == "cuda" and not importlib.import_module("torch").cuda.is_available():
             return "needs an NVIDIA GPU and a torch built for it"
         return None
 
     def tools(self) -> tuple[Any, Callable[..., Any]]:
         import torch
-        import torchvision
 
-        return torchvision, lambda x: torch.from_numpy(x).to(self.device)
+        module = importlib.import_module(self.module)
+        return module, lambda x: torch.from_numpy(x).to(self.device)
 
     def wait(self, out: Any) -> None:
         if self.device == "cuda":
             import torch
 
             torch.cuda.synchronize()
+
+    def gpu_times(self, call: Callable[[], Any], seconds: float) -> GpuTimes | None:
+        """By CuPy's clock: the current stream of both is the default one."""
+        if self.device == "cpu" or not importlib.util.find_spec("cupy"):
+            return None
+        import cupy
+
+        memory = gpu_times.torch_memory(call)
+        return gpu_times.measure(call, cupy.cuda.Stream.null, memory, seconds)
+
+
+class TorchVision(Torch):
+    """The module that a job gets is its own."""
+
+    modules = "torch", "torchvision"
+    module = "torchvision"
 
 
 class OnnxRuntime(Library):
@@ -318,20 +367,34 @@ class OnnxRuntime(Library):
 
 
 #: By the keys of ``Job.peers``.
-LIBRARIES = {"mxnet": "MXNet", "torchvision": "torchvision", "onnxruntime": "ONNX Runtime"}
+LIBRARIES = {
+    "mxnet": "MXNet",
+    "torchvision": "torchvision",
+    "onnxruntime": "ONNX Runtime",
+    "torch": "PyTorch",
+    "book": "the book's PyTorch",
+}
 CONTENDERS: dict[str, Contender] = {
     "mxnet": MXNet(LIBRARIES["mxnet"]),
-    "torchvision": TorchVision(LIBRARIES["torchvision"]),
+    "torchvision": TorchVision("torchvision", LIBRARIES["torchvision"]),
     "onnxruntime": OnnxRuntime(LIBRARIES["onnxruntime"]),
+    "torch": Torch("torch", LIBRARIES["torch"]),
+    "book": Torch("book", LIBRARIES["book"]),
     "numpy": Ours("cvops numpy", "cpu", "numpy"),
     "native": Ours("cvops native", "cpu", "native"),
     "native-one-thread": OneThread("cvops native, one thread", "cpu", "native"),
-    "torchvision-gpu": TorchVision("torchvision, GPU", "cuda"),
+    "torchvision-gpu": TorchVision("torchvision", "torchvision, GPU", "cuda"),
+    "torch-gpu": Torch("torch", "PyTorch, GPU", "cuda"),
+    "book-gpu": Torch("book", "the book's PyTorch, GPU", "cuda"),
     "cupy-gpu": Ours("cvops cupy, GPU", "cuda", "cupy"),
     "native-gpu": Ours("cvops native, GPU", "cuda", "native"),
     "cupy-graph": Captured("cvops cupy, GPU graph", "cuda", "cupy"),
     "native-graph": Captured("cvops native, GPU graph", "cuda", "native"),
 }
+#: Of a job for a GPU: they are too slow for it.
+PEERS_ON_CPU = tuple(
+    name for name, x in CONTENDERS.items() if x.library is not None and x.device == "cpu"
+)
 
 
 # --- results --------------------------------------------------------------------------------------
@@ -352,6 +415,15 @@ def to_numpy(out: Any) -> list[np.ndarray]:
         return x.get() if hasattr(x, "get") else x.detach().cpu().numpy()
 
     return [one(x) for x in _flat(out)]
+
+
+def same_scores(ours: np.ndarray, theirs: np.ndarray, share: float = 0.999) -> None:
+    """Raise unless that share of the scores of kept boxes is the same.
+
+    Scores name boxes. Other roundings may decide a few otherwise.
+    """
+    assert len(np.intersect1d(ours, theirs)) >= share * len(np.unique(ours))
+    assert abs(len(ours) - len(theirs)) <= (1 - share) * len(ours)
 
 
 def pairs_of_kept(out: list[np.ndarray]) -> int:

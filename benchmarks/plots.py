@@ -2,15 +2,18 @@
 
     python benchmarks/plots.py --json FILE --plot FILE           measures, writes both
     python benchmarks/plots.py --json FILE --plot FILE --draw    draws what FILE has
+    python benchmarks/plots.py --json FILE                       measures only: needs no Matplotlib
 
 The numbers printed, and at the ends of the lines, are the exponents of the growth where inputs are
 large: 1 if the time grows as the input, 2 if as its square. A time is that of the fastest of some
-calls.
+calls. Where our ops can run on a GPU (or with ``--device cuda``) the race is among those that
+compute there, and a time is the GPU's own with a warm cache: see ``gpu_times.py``.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import subprocess
 import sys
@@ -23,9 +26,14 @@ from bench_box_nms import clustered, spread
 from harness import CONTENDERS, TINY_SSD, Absent, Contender, Job, job_of
 from report import about, aligned, threads
 
-RACERS = "native", "mxnet", "torchvision", "onnxruntime"
+#: By their device: processes, and who races in each. On a CPU the threads of one would wait for
+#: another's cores.
+RACERS = {
+    "cpu": (("native",), ("mxnet",), ("torchvision",), ("onnxruntime",)),
+    "cuda": (("native-gpu", "native-graph", "torchvision-gpu", "torch-gpu", "book-gpu"),),
+}
 #: The sizes of a peer end with the first call that takes as long as this.
-LONGEST = 1.0
+LONGEST = {"cpu": 1.0, "cuda": 0.1}
 #: Seconds for each point, and calls.
 SECONDS, CALLS = 0.3, (2, 100)
 
@@ -97,9 +105,12 @@ PANELS = (
 
 
 def seconds(contender: Contender, job: Job) -> float:
-    """Of the fastest of some calls, after one whose results are checked."""
+    """Of the fastest of some calls, or by a GPU's clock, after one whose results are checked."""
     with contender.settings():
         call, once = contender.begin(job)
+        gpu = contender.gpu_times(call, SECONDS)
+        if gpu is not None:
+            return gpu.warm
         times = []
         for _ in range(max(CALLS[0], min(CALLS[1], int(SECONDS / once)))):
             start = contender.clock()
@@ -108,38 +119,60 @@ def seconds(contender: Contender, job: Job) -> float:
         return min(times)
 
 
-def race(contender: Contender) -> dict[str, Any]:
-    """What it is, and its sizes and seconds for each panel; None where it has no such op."""
-    series: list[dict[str, list[float]] | None] = []
-    for panel in PANELS:
-        points: dict[str, list[float]] = dict(sizes=[], seconds=[])
-        for size, arguments in panel.jobs.items():
-            try:
-                taken = seconds(contender, job_of(panel.op, *arguments))
-            except Absent:
-                break
-            points["sizes"].append(size)
-            points["seconds"].append(taken)
-            if taken >= LONGEST and contender.library is not None:
-                break
-        series.append(points if points["sizes"] else None)
+def race(contenders: Sequence[Contender]) -> dict[str, Any]:
+    """What they are, and by their names the sizes and seconds for each panel that has any.
+
+    Interrupted, as by one who has waited long enough, it gives what there is.
+    """
+    series: list[dict[str, dict[str, list[float]]]] = [{} for _ in PANELS]
+    with contextlib.suppress(KeyboardInterrupt):
+        for panel, points in zip(PANELS, series):
+            _race(panel, list(contenders), points)
     return dict(about=about(), threads=threads(), series=series)
 
 
-def measure() -> dict[str, Any]:
-    """Each in a process of its own: their threads would wait for one another's cores."""
+def _race(
+    panel: Panel, running: list[Contender], points: dict[str, dict[str, list[float]]]
+) -> None:
+    for size, arguments in panel.jobs.items():
+        for contender in list(running):
+            try:
+                taken = seconds(contender, job_of(panel.op, *arguments))
+            except Absent:
+                running.remove(contender)
+                continue
+            except Exception as error:
+                if contender.device == "cpu":
+                    raise
+                print(f"{contender.name}, {panel.op} of {size}: {error}", file=sys.stderr)
+                running.remove(contender)
+                continue
+            of_it = points.setdefault(contender.name, dict(sizes=[], seconds=[]))
+            of_it["sizes"].append(size)
+            of_it["seconds"].append(taken)
+            if taken >= LONGEST[contender.device] and contender.library is not None:
+                running.remove(contender)
+
+
+def measure(device: str) -> dict[str, Any]:
+    """Each group of racers in a process of its own, if there are several."""
+    groups = [[x for x in group if CONTENDERS[x].missing() is None] for group in RACERS[device]]
+    groups = [group for group in groups if group]
     races = {}
-    for name in RACERS:
-        if CONTENDERS[name].missing() is None:
-            command = [sys.executable, __file__, "--race", name]
+    for group in groups:
+        if len(groups) == 1:
+            found = race([CONTENDERS[name] for name in group])
+        else:
+            command = [sys.executable, __file__, "--race", *group]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            races[CONTENDERS[name].name] = json.loads(done.stdout)
+            found = json.loads(done.stdout)
+        races[", ".join(CONTENDERS[name].name for name in group)] = found
     panels = []
     for i, panel in enumerate(PANELS):
-        series = {name: race["series"][i] for name, race in races.items() if race["series"][i]}
+        series = {name: x for found in races.values() for name, x in found["series"][i].items()}
         panels.append(dict(op=panel.op, along=panel.along, rest=panel.rest, series=series))
-    abouts = {name: race["about"] for name, race in races.items()}
-    counts = {key: value for race in races.values() for key, value in race["threads"].items()}
+    abouts = {name: found["about"] for name, found in races.items()}
+    counts = {key: value for found in races.values() for key, value in found["threads"].items()}
     return dict(about=abouts, threads=counts, panels=panels)
 
 
@@ -177,7 +210,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     names = list(dict.fromkeys(name for panel in results["panels"] for name in panel["series"]))
-    styles = dict(zip(names, zip(("C3", "C0", "C2", "C4"), "osD^")))
+    styles = dict(zip(names, zip(("C3", "C0", "C2", "C4", "C1"), "osD^v")))
     columns = 4
     rows = -(-len(results["panels"]) // columns)
     figure, grid = pyplot.subplots(
@@ -215,17 +248,21 @@ def main() -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="all times")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of them")
     parser.add_argument("--draw", action="store_true", help="of the JSON, without measuring")
-    parser.add_argument("--race", choices=RACERS, help=argparse.SUPPRESS)
+    parser.add_argument("--device", choices=RACERS, help="cuda where ours can run there")
+    parser.add_argument("--race", nargs="+", choices=CONTENDERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.race:
-        print(json.dumps(race(CONTENDERS[args.race])))
+        print(json.dumps(race([CONTENDERS[name] for name in args.race])))
         return
-    if not args.json or not args.plot:
-        parser.error("--json and --plot are needed")
+    if not args.json or (args.draw and not args.plot):
+        parser.error("--json is needed, and --plot to draw")
     if not args.draw:
-        args.json.write_text(json.dumps(measure(), indent=1), "utf-8")
+        ours_there = CONTENDERS["native-gpu"].missing() is None
+        device = args.device or ("cuda" if ours_there else "cpu")
+        args.json.write_text(json.dumps(measure(device), indent=1), "utf-8")
     results = json.loads(args.json.read_text("utf-8"))
-    draw(results, args.plot)
+    if args.plot:
+        draw(results, args.plot)
     print(table(results))
 
 

@@ -11,8 +11,10 @@ from datetime import date
 from importlib import metadata
 from typing import Any, NamedTuple, Optional
 
+from gpu_times import GpuTimes
 from harness import LIBRARIES, Contender, OneThread, Ours
 from limits import MEMORY, Floor, Limits, cores
+from model import predicted
 
 import cvops
 from cvops._op import BACKENDS
@@ -29,6 +31,8 @@ class Row(NamedTuple):
     moved: int
     #: None where the limit is not known.
     floor: Optional[Floor] = None
+    #: None on a CPU.
+    gpu: Optional[GpuTimes] = None
 
 
 class Rows:
@@ -74,6 +78,21 @@ class Rows:
                 line[f"{key}_ratio"] = peer.median / row.median
         return [line for line in lines.values() if "ours_s" in line]
 
+    def gpu(self) -> list[dict[str, Any]]:
+        """What was measured by the GPU's clock, beside the best peer, the floor and the model."""
+        lines = []
+        for row in self.rows:
+            if row.gpu is None:
+                continue
+            line = dict(op=row.op, size=row.size, backend=row.contender.name, **row.gpu._asdict())
+            if row.contender.library is not None:
+                line["library"] = row.contender.library
+            else:
+                line["predicted"] = predicted(row.op, row.size)
+            line["floor"] = row.floor and row.floor.seconds
+            lines.append(line)
+        return lines
+
 
 def table(measured: Sequence[Row], limits: Limits, notes: Sequence[str] = ()) -> str:
     """The medians as Markdown, with the rates and the ratios that follow from them."""
@@ -109,6 +128,10 @@ def table(measured: Sequence[Row], limits: Limits, notes: Sequence[str] = ()) ->
     summary = rows.summary()
     if summary:
         text += ["", "### Summary", "", *summary_table(summary)]
+    gpu = rows.gpu()
+    if gpu:
+        text += ["", "### By the GPU's clock", "", *gpu_table(gpu)]
+        text += ["", GPU_SUMMARY, "", *gpu_summary_table(gpu)]
     return "\n".join(text) + "\n"
 
 
@@ -122,6 +145,64 @@ def summary_table(summary: Sequence[dict[str, Any]]) -> list[str]:
             else:
                 cells += ["", ""]
         lines.append(cells)
+    return aligned(lines, left=3)
+
+
+def _of_job(gpu: Sequence[dict[str, Any]], line: dict[str, Any]) -> list[dict[str, Any]]:
+    return [x for x in gpu if (x["op"], x["size"]) == (line["op"], line["size"])]
+
+
+def best_of(lines: Sequence[dict[str, Any]], kind: str) -> dict[str, Any] | None:
+    """The fastest; ``kind`` is "warm" or "cold"."""
+    return min(lines, key=lambda line: line[kind], default=None)
+
+
+def gpu_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
+    heads = ["op", "size", "backend", "warm", "cold", "host", "memory beside", "predicted"]
+    lines = [[*heads, "x best peer", "x cold", "of the floor"]]
+    for line in gpu:
+        ratios = []
+        for kind in ("warm", "cold"):
+            peer = best_of([x for x in _of_job(gpu, line) if "library" in x], kind)
+            alone = peer is None or "library" in line
+            ratios.append("" if alone else digits(peer[kind] / line[kind]))
+        memory, model, floor = line["memory"], line.get("predicted"), line["floor"]
+        lines.append(
+            [
+                *(line["op"], line["size"], line["backend"]),
+                *(scaled(line[kind], SECONDS) for kind in ("warm", "cold", "host")),
+                scaled(memory, BINARY) + "B" if memory else "" if memory is None else "none",
+                scaled(model, SECONDS) if model else "",
+                *ratios,
+                f"{100 * floor / line['cold']:.0f} %" if floor else "",
+            ]
+        )
+    return aligned(lines, left=3)
+
+
+#: Heads the table that ``gpu_check.sh`` prints.
+GPU_SUMMARY = "### The GPU in short"
+
+
+def gpu_summary_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
+    """For each job the best peer, call of ours and graph, by their cold times, and the ratios."""
+    groups = {
+        "peer": lambda line: "library" in line,
+        "call": lambda line: "library" not in line and "graph" not in line["backend"],
+        "graph": lambda line: "library" not in line and "graph" in line["backend"],
+    }
+    heads = [f"{group} {kind}" for group in groups for kind in ("warm", "cold")]
+    lines = [["op", "size", "best peer", *heads, "x call", "x graph", "predicted"]]
+    for op, size in dict.fromkeys((line["op"], line["size"]) for line in gpu):
+        of_job = _of_job(gpu, dict(op=op, size=size))
+        peer, *ours = best = [best_of(list(filter(x, of_job)), "cold") for x in groups.values()]
+        if not any(ours):
+            continue
+        cells = [op, size, peer["backend"].replace(", GPU", "") if peer else ""]
+        cells += [scaled(x[kind], SECONDS) if x else "" for x in best for kind in ("warm", "cold")]
+        cells += [digits(peer["cold"] / x["cold"]) if peer and x else "" for x in ours]
+        model = next(line["predicted"] for line in ours if line)
+        lines.append([*cells, scaled(model, SECONDS) if model else ""])
     return aligned(lines, left=3)
 
 
@@ -183,14 +264,16 @@ def scaled(x: float, units: dict[float, str]) -> str:
 
 SECONDS = {1: "s", 1e-3: "ms", 1e-6: "us"}
 PREFIXES = {1e12: "T ", 1e9: "G ", 1e6: "M ", 1e3: "k ", 1: ""}
-BINARY = {1 << 30: "Gi", 1 << 20: "Mi", 1 << 10: "Ki"}
+BINARY = {1 << 30: "Gi", 1 << 20: "Mi", 1 << 10: "Ki", 1: ""}
 
 
 def gpu_name() -> str | None:
     cupy = sys.modules.get("cupy")
     if cupy is None or BACKENDS["cuda", "cupy"].missing() is not None:
         return None
-    return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    with contextlib.suppress(Exception):  # an error has left it unusable
+        return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    return "a GPU"
 
 
 def cpu_name() -> str:

@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from emulator import backends
 
+from cvops import _kernels
 from cvops._op import BACKENDS
 
 backends.register()
@@ -37,7 +38,8 @@ def runner(device, name):
         def enter(x):
             return _to_device(x) if device == "cuda" and isinstance(x, np.ndarray) else x
 
-        if device == "cuda" and not isinstance(args[0], np.ndarray):
+        arrays = [x for x in (*args, *options.values()) if isinstance(x, np.ndarray)]
+        if device == "cuda" and not arrays:
             options["like"] = np.zeros(0, np.float32)  # of an op that needs no array but a place
         out = op(*map(enter, args), **{k: enter(v) for k, v in options.items()}, backend=name)
         return tuple(map(_to_numpy, out)) if isinstance(out, tuple) else _to_numpy(out)
@@ -52,6 +54,7 @@ def _to_device(x):
         import torch
 
         return torch.from_numpy(x).cuda()
+    _kernels.load_nvrtc()  # by a kernel of its own CuPy makes an array without axes
     return cupy.asarray(x)
 
 

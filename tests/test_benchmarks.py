@@ -1,7 +1,10 @@
 """The arithmetic of the benchmarks' reports, and the peers that they set up themselves."""
 
+import json
+import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,13 +14,34 @@ pytest.importorskip("pytest_benchmark")
 sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 
 import bench_box_nms
+import bench_multibox_detection
+import bench_multibox_target
 import bench_roi_pooling
 import callgrind
+import gpu_times
 import limits
+import model
 import onnx_ops
 import plots
-from harness import CONTENDERS, Inner, Job, pairs_of_kept, to_numpy
-from report import Row, Rows, aligned, digits, scaled, share, summary_table
+from gpu_times import GpuTimes
+from harness import CONTENDERS, Inner, Job, Replay, pairs_of_kept, same_scores, to_numpy
+from report import (
+    Row,
+    Rows,
+    aligned,
+    digits,
+    gpu_summary_table,
+    gpu_table,
+    scaled,
+    share,
+    summary_table,
+)
+
+import kernels
+from cvops import _gpu, _kernels
+
+#: Few anchors.
+MAPS = ((8, (0.2, 0.4)), (4, (0.5, 0.7)))
 
 
 def row(contender, median, size="N", **about):
@@ -173,6 +197,408 @@ class TestOnnx:
         contender.check(job, to_numpy(contender.prepare(job)()))
 
 
+class TestTorch:
+    """The peers in PyTorch give what ours do, as far as their rules are the same."""
+
+    @pytest.mark.parametrize(
+        ("contender", "job"),
+        [
+            ("torch", lambda: bench_multibox_target.job(2, MAPS, 5)),
+            ("book", lambda: bench_multibox_target.job(2, MAPS, 5)),
+            ("torch", lambda: bench_multibox_target.job(3, MAPS, 4, 5, True)),
+            ("book", lambda: bench_multibox_detection.job(2, MAPS, 4)),
+            ("torchvision", lambda: bench_multibox_detection.job(2, MAPS, 4)),
+            ("torchvision", lambda: bench_multibox_detection.job(2, MAPS, 4, 50)),
+            ("torchvision", lambda: bench_box_nms.job(1, 300, 5, bench_box_nms.clustered)),
+            ("torchvision", lambda: bench_box_nms.job(2, 300, 5, bench_box_nms.clustered, 40)),
+        ],
+        ids=[
+            *("target", "target of the book", "target with mining", "detection of the book"),
+            *("detection", "detection of the best", "nms of classes", "nms of the best"),
+        ],
+    )
+    def test_agrees_with_ours(self, contender, job):
+        contender, job = CONTENDERS[contender], job()
+        if contender.missing():
+            pytest.skip(f"{contender.name} {contender.missing()}")
+        contender.check(job, to_numpy(contender.prepare(job)()))
+
+    def test_anchors_of_the_book(self):
+        torch = pytest.importorskip("torch")
+        import torch_ops
+
+        # Of a map of 1 x 2 cells, in whose first cell the middle is (1/4, 1/2). The sizes, with a
+        # ratio of 4, are 0.2 * 2 * 1/2 = 0.2 wide and 0.2 / 2 = 0.1 high, and twice that; then a
+        # ratio of 1: 0.1 and 0.2.
+        anchors = torch_ops.book_multibox_prior(torch.zeros(1, 3, 1, 2), (0.2, 0.4), (4, 1))
+        assert anchors.shape == (1, 6, 4)
+        np.testing.assert_allclose(
+            anchors[0, :3],
+            [[0.15, 0.45, 0.35, 0.55], [0.05, 0.4, 0.45, 0.6], [0.2, 0.4, 0.3, 0.6]],
+            rtol=1e-6,
+        )
+
+    def test_a_wrong_box_is_noticed(self):
+        ours, theirs = np.arange(1000.0), np.arange(3, 1003.0)
+        with pytest.raises(AssertionError):
+            same_scores(ours, theirs)
+        same_scores(ours, theirs, 0.99)
+
+
+class Machine:
+    """A GPU in the place of CuPy's: a host and a device, each with a clock, in seconds.
+
+    What is queued starts when the device is free, but not before the host has queued it.
+    """
+
+    WRITE = 30e-6
+
+    def __init__(self):
+        self.host = self.device = 0.0
+        self.cached = False
+        machine = self
+
+        class Stream:
+            def __enter__(self):
+                return self
+
+            def __exit__(self, *error):
+                pass
+
+        class Event:
+            def record(self, stream):
+                machine.queue(0, 0)
+                self.time = machine.device
+
+            def synchronize(self):
+                machine.synchronize()
+
+        class Buffer:
+            def __init__(self, size):
+                self.mem = SimpleNamespace(size=size)
+
+            def memset_async(self, value, size):
+                machine.queue(2e-6, machine.WRITE)
+                machine.cached = False
+                machine.written = size
+
+        runtime = SimpleNamespace(
+            cudaDevAttrL2CacheSize=38,
+            deviceGetAttribute=lambda attribute, device: {(38, 0): 50 << 20}[attribute, device],
+        )
+        self.stream = Stream()
+        self.cupy = ModuleType("cupy")
+        self.cupy.cuda = ModuleType("cupy.cuda")
+        vars(self.cupy.cuda).update(
+            alloc=Buffer,
+            Device=lambda: SimpleNamespace(id=0, synchronize=self.synchronize),
+            Event=Event,
+            get_current_stream=lambda: self.stream,
+            get_elapsed_time=lambda start, end: (end.time - start.time) * 1e3,
+            runtime=runtime,
+        )
+
+    def queue(self, host, device):
+        self.host += host
+        self.device = max(self.device, self.host) + device
+
+    def synchronize(self):
+        self.host = max(self.host, self.device)
+
+    def call(self, host, warm, cold):
+        """A call that takes the host so long, and the device so long by its cache."""
+
+        def call():
+            self.queue(host, warm if self.cached else cold)
+            self.cached = True
+
+        return call
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    machine = Machine()
+    monkeypatch.setitem(sys.modules, "cupy", machine.cupy)
+    monkeypatch.setitem(sys.modules, "cupy.cuda", machine.cupy.cuda)
+    clock = SimpleNamespace(perf_counter=lambda: machine.host)
+    monkeypatch.setattr(gpu_times, "time", clock)
+    gpu_times._scrubber.cache_clear()
+    yield machine
+    gpu_times._scrubber.cache_clear()
+
+
+class TestGpuTimes:
+    @pytest.mark.parametrize("host", [5e-6, 50e-6, 400e-6])
+    def test_the_devices_time_is_without_the_hosts(self, machine, host):
+        call = machine.call(host, warm=10e-6, cold=17e-6)
+        times = gpu_times.measure(call, machine.stream, 1024, 0.1)
+        assert times == pytest.approx((10e-6, 17e-6, host, 1024))
+
+    def test_waiting_inside_of_a_call_counts(self, machine):
+        def call():
+            machine.queue(20e-6, 10e-6)
+            machine.synchronize()
+            machine.queue(20e-6, 10e-6)
+
+        times = gpu_times.measure(call, machine.stream, None, 0.1)
+        # The second half waits for the first, and for 20 us of the host after it.
+        assert times.cold == pytest.approx(10e-6 + 20e-6 + 10e-6)
+        assert times.host == pytest.approx(20e-6 + 10e-6 + 20e-6)
+
+    def test_a_long_call_is_made_few_times(self, machine):
+        calls = []
+
+        def call():
+            calls.append(1)
+            machine.queue(1e-3, 1.0)
+
+        assert gpu_times.measure(call, machine.stream, None, 0.1).warm == pytest.approx(1.0)
+        assert len(calls) <= 7
+
+    def test_twice_the_cache_is_written(self, machine):
+        gpu_times.occupy(machine.stream, 0)
+        assert machine.written == 2 * (50 << 20)
+
+    def test_most_memory_at_a_time(self):
+        hooks = pytest.importorskip("cupy.cuda.memory_hook")
+
+        def tell(name, size):
+            for hook in hooks.get_memory_hooks().values():
+                getattr(hook, name)(device_id=0, mem_size=size, mem_ptr=0, pmem_id=0)
+
+        def call():
+            tell("malloc_postprocess", 1000)  # the result, which stays
+            tell("malloc_postprocess", 64)
+            tell("free_postprocess", 64)
+            tell("malloc_postprocess", 48)
+            tell("malloc_postprocess", 32)
+            tell("free_postprocess", 80)
+
+        assert gpu_times.cupy_memory(call) == 80
+        assert not hooks.get_memory_hooks()
+
+    def test_a_contender_is_timed_on_its_stream(self, machine):
+        call = machine.call(3e-6, 8e-6, 9e-6)
+        graph = SimpleNamespace(launch=lambda stream: call())
+        times = CONTENDERS["native-graph"].gpu_times(Replay(graph, machine.stream, None), 0.1)
+        assert times[:3] == pytest.approx((8e-6, 9e-6, 3e-6))
+        assert times.memory is None
+
+
+class TestGpuTables:
+    GPU = [
+        row("torchvision-gpu", 1.0, "1000", gpu=GpuTimes(4e-3, 5e-3, 1e-4, 2048)),
+        row("native-gpu", 1.0, "1000", gpu=GpuTimes(2e-5, 4e-5, 1e-5, 1024)),
+        row(
+            *("native-graph", 1.0, "1000"),
+            gpu=GpuTimes(1e-5, 2e-5, 4e-6, None),
+            floor=limits.Floor(5e-6, "copying"),
+        ),
+        row("native", 1.0, "1000"),
+    ]
+
+    def cells(self, line):
+        return [cell.strip() for cell in line.strip("|").split("|")]
+
+    def test_the_jobs_on_a_cpu_are_left_out(self):
+        names = [line["backend"] for line in Rows(self.GPU).gpu()]
+        assert names == ["torchvision, GPU", "cvops native, GPU", "cvops native, GPU graph"]
+
+    def test_ratios_and_shares(self):
+        lines = gpu_table(Rows(self.GPU).gpu())
+        assert self.cells(lines[2])[3:7] == ["4.00 ms", "5.00 ms", "100 us", "2.00 KiB"]
+        # 4 ms / 10 us, 5 ms / 20 us, and a floor of 5 us of 20.
+        assert self.cells(lines[4])[6:] == ["", "", "400", "250", "25 %"]
+
+    def test_in_short(self):
+        (line,) = gpu_summary_table(Rows(self.GPU).gpu())[2:]
+        assert self.cells(line) == [
+            *("nms", "1000", "torchvision", "4.00 ms", "5.00 ms"),
+            *("20.0 us", "40.0 us", "10.0 us", "20.0 us", "125", "250", ""),
+        ]
+
+
+class TestModel:
+    TEXT = """
+| op, workload | launches | predicted | what bounds it |
+|---|---:|---:|---|
+| `box_nms`, 20,000 | 38 | 220 us | pairs |
+| `box_nms`, 20,000 in 80 classes | 44 | 1.5 ms | launches |
+| `box_nms`, 5 | 44 | unknown | launches |
+
+| op, workload | memory |
+|---|---:|
+| `box_nms`, 7 | 3 s |
+"""
+
+    def test_a_row_is_an_op_and_its_size(self):
+        found = model.predictions(self.TEXT)
+        assert found == {
+            ("box_nms", frozenset(["20000"])): pytest.approx(220e-6),
+            ("box_nms", frozenset(["20000 in 80 classes"])): pytest.approx(1.5e-3),
+        }
+
+    def test_a_job_finds_its_row(self, monkeypatch):
+        monkeypatch.setattr(model, "_predictions", lambda: model.predictions(self.TEXT))
+        assert model.predicted("box_nms", "20000, spread") == pytest.approx(220e-6)
+        assert model.predicted("box_nms", "20000 in 80 classes, spread") == pytest.approx(1.5e-3)
+        assert model.predicted("box_nms", "20000, clustered") is None
+        assert model.predicted("box_iou", "20000") is None
+
+    def test_every_prediction_of_box_nms_is_of_a_job_that_is_timed(self):
+        sizes = [
+            model._words(bench_box_nms.scene(*case)[1]) for case in bench_box_nms.CASES.values()
+        ]
+        rows = [row for op, row in model._predictions() if op == "box_nms"]
+        assert rows
+        for row in rows:
+            assert any(row <= size <= row | model.IMPLIED for size in sizes), sorted(row)
+
+
+class TestKernels:
+    @pytest.fixture
+    def body(self, machine, monkeypatch):
+        """A call of three launches, 7, 40 and 5 us long, without a GPU."""
+
+        def _launch(self, source, kernel, seconds):
+            machine.queue(3e-6, seconds)
+
+        monkeypatch.setattr(_gpu.CuPy, "_launch", _launch)
+        gpu = object.__new__(_gpu.CuPy)
+        machine.stream.synchronize = machine.synchronize
+
+        def call():
+            for kernel, seconds in (("sort", 7e-6), ("mask", 40e-6), ("sort", 5e-6)):
+                gpu._launch("nms", kernel, seconds)
+
+        return call
+
+    def test_each_launch_is_timed(self, body):
+        before = _gpu.CuPy._launch
+        found = kernels.timed(body)
+        assert [(x.kernel, x.number) for x in found] == [("sort", 0), ("mask", 1), ("sort", 2)]
+        assert [x.seconds for x in found] == pytest.approx([7e-6, 40e-6, 5e-6])
+        assert _gpu.CuPy._launch is before
+
+    def test_a_kernels_launches_together(self, body):
+        sort, mask = kernels.by_kernel(3, kernels.timed(body))
+        assert (sort["job"], sort["kernel"], sort["launches"]) == (3, "sort", 2)
+        assert (sort["seconds"], sort["longest_seconds"]) == pytest.approx((12e-6, 7e-6))
+        assert (sort["longest"], mask["longest"]) == (0, 1)
+
+    def test_the_slowest_stand_once_where_they_take_longest(self):
+        lines = [
+            dict(kernel=kernel, job=job, seconds=seconds)
+            for kernel, job, seconds in [("a", 0, 3), ("a", 1, 9), ("b", 0, 5), ("c", 0, 1)]
+        ]
+        assert [(x["kernel"], x["job"]) for x in kernels.slowest(lines, 2)] == [("a", 1), ("b", 0)]
+
+    def test_only_the_launches_wanted_are_profiled(self, body, machine, monkeypatch):
+        log = []
+        runtime = machine.cupy.cuda.runtime
+        runtime.profilerStart = lambda: log.append("start")
+        runtime.profilerStop = lambda: log.append("stop")
+        monkeypatch.setattr(kernels, "prepared", lambda job: body)
+        before = _gpu.CuPy._launch
+
+        def _launch(self, source, kernel, seconds):
+            log.append(kernel)
+            before(self, source, kernel, seconds)
+
+        monkeypatch.setattr(_gpu.CuPy, "_launch", _launch)
+        kernels.profile(dict(slowest=[dict(job=0, kernel="mask", longest=1)]))
+        assert log == ["sort", "start", "mask", "stop", "sort"]
+
+    def test_as_a_table(self):
+        line = dict(job=0, kernel="nms_mask", launches=10, seconds=3e-4)
+        results = dict(
+            jobs=[dict(op="box_nms", size="5"), dict(op="box_iou", size="6", error="no memory")],
+            kernels=[line, dict(line, kernel="sort", seconds=1e-4)],
+        )
+        rows = [[x.strip() for x in line.strip("|").split("|")] for line in kernels.table(results)]
+        assert rows[2] == ["box_nms", "5", "nms_mask", "10", "300 us", "75 %"]
+        assert rows[4][2] == "FAILED: no memory"
+
+
+EMULATED = """
+import json, sys
+sys.path[:0] = sys.argv[1:]
+from emulator import clock
+clock.install()
+import kernels, plots
+from bench_box_nms import clustered
+from harness import CONTENDERS
+from report import Row, Rows, gpu_table
+
+kernels.JOBS = ("box_iou", 20, 30), ("box_nms", 1, 60, 2, clustered), ("box_iou", "no number", 1)
+kernels.ROUNDS = 2
+kernels.slowest = lambda lines: [line for line in lines if line["kernel"] == "nms_mask"]
+plots.PANELS = (plots.Panel("box_iou", "rows", "", {n: (n, 20) for n in (10, 20)}),)
+plots.SECONDS = 0.01
+
+rows = []
+for arguments in kernels.JOBS[:2]:
+    job = kernels.job_of(*arguments)
+    for name in ("cupy-gpu", "cupy-graph"):
+        contender = CONTENDERS[name]
+        call, once = contender.begin(job)
+        gpu = contender.gpu_times(call, 0.01)
+        rows.append(Row(job.op, job.size, contender, once, job.work, job.moved, None, gpu))
+results = kernels.measure()
+kernels.profile(results)
+print(json.dumps(dict(
+    gpu=Rows(rows).gpu(), kernels=results["kernels"], profiled=clock.profiled, jobs=results["jobs"],
+    series=plots.race([CONTENDERS["cupy-gpu"], CONTENDERS["cupy-graph"]])["series"],
+)))
+"""
+
+
+@pytest.fixture(scope="module")
+def emulated():
+    """What ``EMULATED`` prints."""
+    pytest.importorskip("cupy")
+    try:
+        _kernels.load_nvrtc().getVersion()
+    except RuntimeError:
+        pytest.skip("needs NVRTC")
+    root = Path(__file__).parents[1]
+    folders = [str(root / x) for x in ("tests", "benchmarks", "")]
+    done = subprocess.run(
+        [sys.executable, "-c", EMULATED, *folders], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+class TestEmulatedGpu:
+    """The harness upon the real CuPy, in a process whose GPU is emulated: does all of it run?"""
+
+    def test_calls_and_replays_are_timed(self, emulated):
+        assert len(emulated["gpu"]) == 4
+        for line in emulated["gpu"]:
+            assert min(line["warm"], line["cold"], line["host"]) > 0
+
+    def test_memory_beside_inputs_and_results(self, emulated):
+        iou, _, nms, _ = (line["memory"] for line in emulated["gpu"])
+        # Of 60 boxes each buffer is a piece of 512 bytes or a few.
+        assert iou == 0
+        assert 512 <= nms <= 64 * 512
+        assert nms % 512 == 0
+
+    def test_kernels_are_timed_where_they_run(self, emulated):
+        assert [job.get("error") is None for job in emulated["jobs"]] == [True, True, False]
+        names = [line["kernel"] for line in emulated["kernels"]]
+        assert names[0] == "box_iou"
+        assert "nms_mask" in names
+
+    def test_the_profiler_is_on_for_one_launch(self, emulated):
+        assert emulated["profiled"] == ["start", "stop"]
+
+    def test_plots_have_their_points(self, emulated):
+        (series,) = emulated["series"]
+        assert [x["sizes"] for x in series.values()] == [[10, 20]] * 2
+
+
 class TestInstructions:
     def test_own_costs_of_functions(self):
         dump = """
@@ -216,6 +642,54 @@ fn=(1)
 
 
 class TestPlots:
+    PANEL = plots.Panel("box_nms", "boxes", "", {1: ("a",), 2: ("b",), 4: ("c",)})
+
+    @pytest.fixture
+    def race(self, monkeypatch):
+        """race(times): of contenders whose times are those, or errors, one for each size."""
+        monkeypatch.setattr(plots, "PANELS", (self.PANEL,))
+        monkeypatch.setattr(plots, "job_of", lambda op, size: "abc".index(size))
+
+        def race(times):
+            def seconds(contender, job):
+                taken = times[contender.name][job]
+                if isinstance(taken, BaseException):
+                    raise taken
+                return taken
+
+            monkeypatch.setattr(plots, "seconds", seconds)
+            contenders = [x for x in CONTENDERS.values() if x.name in times]
+            return plots.race(contenders)["series"][0]
+
+        return race
+
+    def test_a_slow_peer_stops_and_ours_goes_on(self, race):
+        found = race({"MXNet": [0.5, 2.0, 3.0], "cvops native": [0.5, 2.0, 3.0]})
+        assert found["MXNet"] == dict(sizes=[1, 2], seconds=[0.5, 2.0])
+        assert found["cvops native"] == dict(sizes=[1, 2, 4], seconds=[0.5, 2.0, 3.0])
+
+    def test_who_has_no_such_op_has_no_series(self, race):
+        found = race({"MXNet": [plots.Absent("no")], "cvops native": [1.0, 1.0, 1.0]})
+        assert list(found) == ["cvops native"]
+
+    def test_on_a_gpu_an_error_ends_a_series_alone(self, race, capsys):
+        out_of_memory = [1e-3, MemoryError("too much")]
+        found = race({"torchvision, GPU": out_of_memory, "cvops native, GPU": [1e-3] * 3})
+        assert found["torchvision, GPU"]["sizes"] == [1]
+        assert found["cvops native, GPU"]["sizes"] == [1, 2, 4]
+        assert "torchvision, GPU, box_nms of 2: too much" in capsys.readouterr().err
+
+    def test_what_there_is_when_interrupted(self, race):
+        found = race({"MXNet": [0.5, KeyboardInterrupt(), 0.5], "cvops native": [0.5] * 3})
+        assert {name: points["sizes"] for name, points in found.items()} == {
+            "MXNet": [1],
+            "cvops native": [1],
+        }
+
+    def test_on_a_cpu_an_error_is_one(self, race):
+        with pytest.raises(AssertionError, match="wrong"):
+            race({"MXNet": [AssertionError("wrong")]})
+
     def test_exponent_of_what_is_large(self):
         sizes = [1, 10, 100, 200, 400]
         times = [5, 5, 100.0**2, 200.0**2, 400.0**2]

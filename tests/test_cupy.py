@@ -105,6 +105,7 @@ def test_a_call_queues_and_does_nothing_else(cupy, calls, backend, op):
     assert all(isinstance(x, cupy.ndarray) for x in out)
     assert {x.function for x in queued} <= QUEUED, Counter(x.function for x in queued)
     assert {x.stream for x in queued} == {stream.ptr}
+    assert not any(x.host for x in queued)
     assert {x.function for x in queued} & {"cuLaunchKernel", "cudaLaunchHostFunc"}
 
 

@@ -29,6 +29,8 @@ class Call(NamedTuple):
     #: The handle of the stream for what is queued; 0 for the legacy stream.
     stream: int | None = None
     kernel: str | None = None
+    #: Whether the host's memory is copied from or to.
+    host: bool = False
     #: Whether it only became a part of a graph.
     captured: bool = False
 

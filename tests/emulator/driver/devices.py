@@ -140,15 +140,20 @@ def cudaPointerGetAttributes(attributes, pointer):
         attributes[0] = PointerAttributes(_DEVICE_MEMORY, memory.device, pointer, None)
 
 
+def _copy(to: int, from_: int, size: int, stream: int | None) -> None:
+    host = memory_at(to) is None or memory_at(from_) is None
+    queue(lambda: ctypes.memmove(to, from_, size), stream, host=host)
+
+
 @cuda(c_void_p, c_void_p, c_size_t, c_int)
 def cudaMemcpy(to, from_, size, kind):
     unsafe()
-    queue(lambda: ctypes.memmove(to, from_, size), None)
+    _copy(to, from_, size, None)
 
 
 @cuda(c_void_p, c_void_p, c_size_t, c_int, c_void_p)
 def cudaMemcpyAsync(to, from_, size, kind, stream):
-    queue(lambda: ctypes.memmove(to, from_, size), stream)
+    _copy(to, from_, size, stream)
 
 
 @cuda(c_void_p, c_int, c_size_t, c_void_p)

@@ -129,4 +129,4 @@ def cuLaunchKernel(
         except EmulatorError as error:
             raise Refused(LAUNCH_FAILURE, str(error)) from error
 
-    queue(work, stream, found.name)
+    queue(work, stream, kernel=found.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from ctypes import POINTER, c_int, c_size_t, c_uint, c_void_p
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from .api import (
     CAPTURE_IMPLICIT,
@@ -70,15 +70,18 @@ def _no_capture_that_waits_for_the_legacy_stream() -> None:
     _not_while(streams, CAPTURE_IMPLICIT)
 
 
-def queue(work: Callable[[], None], handle: int | None, kernel: str | None = None) -> None:
-    """Do it now, or each time that the graph is launched if the stream is captured."""
+def queue(work: Callable[[], None], handle: int | None, **more: Any) -> None:
+    """Do it now, or each time that the graph is launched if the stream is captured.
+
+    ``more`` is for the list of calls.
+    """
     stream = stream_of(handle)
     if stream.invalid:
         raise Refused(CAPTURE_INVALIDATED)
     if handle in _LEGACY_STREAMS:
         _no_capture_that_waits_for_the_legacy_stream()
     captured = stream.graph is not None
-    note(stream=handle or 0, kernel=kernel, captured=captured)
+    note(stream=handle or 0, captured=captured, **more)
     if stream.graph is not None:
         stream.graph.append(work)
     else:

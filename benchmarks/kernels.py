@@ -1,0 +1,221 @@
+"""Which kernels the time on a GPU goes to: each launch between two events, or in a profiler.
+
+    python benchmarks/kernels.py --json FILE            times the launches of the largest jobs
+    python benchmarks/kernels.py --profile FILE         launches the slowest kernels of that again
+
+The launches are those of the "cupy" backend; the C++ makes the same. The first prints a table, and
+takes the longest launch of each of the slowest kernels into the file too. The second is to be run
+in ``ncu --profile-from-start off``: the profiler is on for those launches alone.
+
+An event takes a microsecond or two of its own, so that short kernels look longer than they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any, Callable, NamedTuple
+
+import gpu_times
+from bench_box_nms import CASES, spread
+from bench_multibox_prior import CASES as PRIORS
+from harness import SSD_512, TINY_SSD, Job, job_of
+from report import SECONDS, aligned, scaled
+
+from cvops import _gpu
+
+MAPS = (1, 256, 50, 68)
+#: The op and the arguments of its job.
+JOBS: tuple[tuple[Any, ...], ...] = (
+    ("multibox_prior", TINY_SSD),
+    ("multibox_prior", PRIORS["large"]),
+    ("box_iou", 24564, 100),
+    ("box_iou", 100_000, 1000),
+    ("multibox_target", 32, TINY_SSD, 64),
+    ("multibox_target", 64, SSD_512, 8, 21, True),
+    ("multibox_detection", 32, TINY_SSD, 21, 400),
+    ("box_nms", 1, 1000, 1, spread),
+    ("box_nms", 1, 5000, 1, spread),
+    ("box_nms", 1, 20000, 1, spread),
+    ("box_nms", *CASES["large classes"]),
+    ("box_nms", *CASES["batch"]),
+    ("box_nms", *CASES["huge"]),
+    ("multiclass_nms", 32),
+    ("roi_pooling", 1000, MAPS),
+    ("roi_pooling_backward", 1000, MAPS),
+)
+ROUNDS = 10
+SLOWEST = 5
+
+#: Does one launch: ``around(kernel, launch)``.
+Around = Callable[[str, Callable[[], None]], None]
+
+
+@contextlib.contextmanager
+def launches(around: Around) -> Iterator[None]:
+    """Let ``around`` do the launches of the "cupy" backend."""
+    before = _gpu.CuPy._launch
+
+    def _launch(self: Any, source: str, kernel: str, *args: Any) -> None:
+        around(kernel, partial(before, self, source, kernel, *args))
+
+    _gpu.CuPy._launch = _launch  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        _gpu.CuPy._launch = before  # type: ignore[method-assign]
+
+
+class Launch(NamedTuple):
+    kernel: str
+    #: The first is number 0.
+    number: int
+    seconds: float
+
+
+def prepared(job: Job) -> Callable[[], Any]:
+    """A call of it, its kernels loaded."""
+    import cupy
+
+    call = partial(job.ours, *map(cupy.asarray, job.arrays), backend="cupy")
+    call()
+    return call
+
+
+def timed(call: Callable[[], Any]) -> list[Launch]:
+    """The launches of a call in their order, medians of some calls with a cold cache each."""
+    import cupy
+
+    stream = cupy.cuda.get_current_stream()
+    rounds: list[list[tuple[str, Any, Any]]] = []
+
+    def around(kernel: str, launch: Callable[[], None]) -> None:
+        start, end = cupy.cuda.Event(), cupy.cuda.Event()
+        start.record(stream)
+        launch()
+        end.record(stream)
+        rounds[-1].append((kernel, start, end))
+
+    with launches(around):
+        for _ in range(ROUNDS):
+            # A launch takes the host some 20 us, its events included.
+            gpu_times.occupy(stream, 20e-6 * (len(rounds[-1]) if rounds else 100))
+            rounds.append([])
+            call()
+            stream.synchronize()
+    return [
+        Launch(
+            of_rounds[0][0],
+            number,
+            median(cupy.cuda.get_elapsed_time(start, end) / 1e3 for _, start, end in of_rounds),
+        )
+        for number, of_rounds in enumerate(zip(*rounds))
+    ]
+
+
+def by_kernel(job: int, found: list[Launch]) -> list[dict[str, Any]]:
+    """Each kernel of a job: how often, how long in all, and its longest launch."""
+    lines = []
+    for kernel in dict.fromkeys(launch.kernel for launch in found):
+        of_kernel = [launch for launch in found if launch.kernel == kernel]
+        longest = max(of_kernel, key=lambda launch: launch.seconds)
+        lines.append(
+            dict(
+                job=job,
+                kernel=kernel,
+                launches=len(of_kernel),
+                seconds=sum(launch.seconds for launch in of_kernel),
+                longest=longest.number,
+                longest_seconds=longest.seconds,
+            )
+        )
+    return lines
+
+
+def slowest(lines: list[dict[str, Any]], num: int = SLOWEST) -> list[dict[str, Any]]:
+    """The kernels that take longest in a job, each in the job where it takes longest."""
+    lines = sorted(lines, key=lambda line: -line["seconds"])
+    first = {line["kernel"]: line for line in reversed(lines)}
+    return sorted(first.values(), key=lambda line: -line["seconds"])[:num]
+
+
+def measure() -> dict[str, Any]:
+    """One that cannot run does not keep the others from it: its error stands in its place."""
+    jobs: list[dict[str, str]] = []
+    lines: list[dict[str, Any]] = []
+    for number, arguments in enumerate(JOBS):
+        jobs.append(dict(op=arguments[0], size=""))
+        try:
+            job = job_of(*arguments)
+            jobs[-1]["size"] = job.size
+            lines += by_kernel(number, timed(prepared(job)))
+        except Exception as error:
+            jobs[-1]["error"] = f"{type(error).__name__}: {error}"
+    return dict(jobs=jobs, kernels=lines, slowest=slowest(lines))
+
+
+def table(results: dict[str, Any]) -> list[str]:
+    rows = [["op", "size", "kernel", "launches", "in all", "of the op"]]
+    for number, job in enumerate(results["jobs"]):
+        if "error" in job:
+            rows.append([job["op"], job["size"], f"FAILED: {job['error']}", "", "", ""])
+        lines = [line for line in results["kernels"] if line["job"] == number]
+        whole = sum(line["seconds"] for line in lines)
+        for line in lines:
+            times = scaled(line["seconds"], SECONDS), f"{100 * line['seconds'] / whole:.0f} %"
+            rows.append([job["op"], job["size"], line["kernel"], str(line["launches"]), *times])
+    return aligned(rows, left=3)
+
+
+def profile(results: dict[str, Any]) -> None:
+    """Launch each of the slowest once more, with the profiler on."""
+    from cupy.cuda import Device, runtime
+
+    for line in results["slowest"]:
+        call = prepared(job_of(*JOBS[line["job"]]))
+        count = 0
+
+        def around(kernel: str, launch: Callable[[], None], wanted: int = line["longest"]) -> None:
+            nonlocal count
+            count += 1
+            if count != wanted + 1:
+                launch()
+                return
+            Device().synchronize()
+            runtime.profilerStart()
+            launch()
+            Device().synchronize()
+            runtime.profilerStop()
+
+        with launches(around):
+            call()
+        print(f"{line['kernel']}: launch {line['longest']} of {count}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="times the launches")
+    parser.add_argument(
+        "--profile", type=Path, metavar="FILE", help="launches those to be profiled"
+    )
+    args = parser.parse_args()
+    if args.profile:
+        profile(json.loads(args.profile.read_text("utf-8")))
+    elif args.json:
+        results = measure()
+        args.json.write_text(json.dumps(results, indent=1), "utf-8")
+        print("\n".join(table(results)))
+        if any("error" in job for job in results["jobs"]):
+            sys.exit(1)
+    else:
+        parser.error("--json or --profile is needed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""The ops as PyTorch does them without kernels of its own: dense tensors, on a CPU or a GPU.
+
+Those named ``book_`` go the way of "Dive into Deep Learning" (14.4, anchor boxes): one image after
+another, and loops of Python over truths and over boxes. The others take the whole batch at once,
+with all IoUs (B, A, G) in memory, and never wait for the device but where torchvision does.
+
+Not the same as our ops, whose rules are MXNet's:
+
+- ``book_multibox_target`` takes a truth for an anchor from an IoU of the threshold on, not above
+  it; gives every truth an anchor, even one that it does not touch; and does no mining.
+- ``book_multibox_detection`` suppresses across classes, and has no ``topk``.
+- ``multibox_detection`` suppresses above an IoU of the threshold, not from it on.
+- Of equal scores or IoUs any may come first; sums and products may be contracted on a GPU.
+- torchvision's ``batched_nms`` may move the boxes of each class and image apart before it compares
+  them, and then some bits of their corners are lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CENTER_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
+#: Up to here scores count for background.
+LEAST_SCORE = 0.01
+
+
+def book_multibox_prior(data: Tensor, sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """The anchors (1, A, 4) of a feature map (..., H, W)."""
+    height, width = data.shape[-2:]
+    size = torch.tensor(sizes, device=data.device)
+    root = torch.tensor(ratios, device=data.device).sqrt()
+    y = (torch.arange(height, device=data.device) + 0.5) / height
+    x = (torch.arange(width, device=data.device) + 0.5) / width
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    center = torch.stack([x, y], dim=-1).reshape(-1, 1, 2)
+    wide = torch.cat([size * root[0], size[0] * root[1:]]) * (height / width)
+    high = torch.cat([size / root[0], size[0] / root[1:]])
+    half = torch.stack([wide, high], dim=-1) / 2
+    return torch.cat([center - half, center + half], dim=-1).reshape(1, -1, 4)
+
+
+def box_iou(lhs: Tensor, rhs: Tensor) -> Tensor:
+    """(..., N, 4) and (..., M, 4) to (..., N, M)."""
+    low = torch.maximum(lhs[..., :, None, :2], rhs[..., None, :, :2])
+    high = torch.minimum(lhs[..., :, None, 2:], rhs[..., None, :, 2:])
+    overlap = (high - low).clamp(min=0).prod(dim=-1)
+    areas = (x[..., 2:] - x[..., :2] for x in (lhs, rhs))
+    left, right = (area.prod(dim=-1) for area in areas)
+    return overlap / (left[..., :, None] + right[..., None, :] - overlap)
+
+
+def _centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Centres and sizes."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return (low + high) / 2, high - low
+
+
+def encode(anchors: Tensor, boxes: Tensor) -> Tensor:
+    """What leads from anchors to boxes, (..., 4)."""
+    (center, size), (to, to_size) = _centers(anchors), _centers(boxes)
+    move = (to - center) / size / CENTER_VARIANCE
+    return torch.cat([move, (to_size / size).log() / SIZE_VARIANCE], dim=-1)
+
+
+def decode(anchors: Tensor, offsets: Tensor) -> Tensor:
+    """The boxes (..., 4), inside of the image."""
+    center, size = _centers(anchors)
+    center = center + offsets[..., :2] * CENTER_VARIANCE * size
+    half = (offsets[..., 2:] * SIZE_VARIANCE).exp() * size / 2
+    return torch.cat([center - half, center + half], dim=-1).clamp(0, 1)
+
+
+# --- targets --------------------------------------------------------------------------------------
+
+
+def _targets(
+    anchors: Tensor, label: Tensor, found: Tensor, negative: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Offsets, their mask and classes, from the truth of each anchor (B, A), -1 for none."""
+    positive = found >= 0
+    mine = label.gather(1, found.clamp(min=0)[..., None].expand(-1, -1, label.shape[-1]))
+    mask = positive[..., None].expand(-1, -1, 4)
+    loc = torch.where(mask, encode(anchors, mine[..., 1:5]), 0.0)
+    background = torch.where(negative, 0.0, -1.0)
+    classes = torch.where(positive, mine[..., 0] + 1, background)
+    return loc.flatten(1), mask.to(loc.dtype).flatten(1), classes
+
+
+def _book_assign(truths: Tensor, anchors: Tensor, threshold: float) -> Tensor:
+    """The truth of each anchor, -1 for none."""
+    iou = box_iou(anchors, truths)
+    best, of = iou.max(dim=1)
+    found = torch.full_like(of, -1)
+    good = best >= threshold
+    found[good] = of[good]
+    for _ in range(len(truths)):
+        place = iou.argmax()
+        anchor, truth = place // len(truths), place % len(truths)
+        found[anchor] = truth
+        iou[anchor, :] = -1
+        iou[:, truth] = -1
+    return found
+
+
+def book_multibox_target(
+    anchor: Tensor, label: Tensor, threshold: float = 0.5
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Anchors (1, A, 4) and truths (B, G, 5), none of them padding, to what is to be learnt."""
+    images = []
+    for rows in label:
+        found = _book_assign(rows[:, 1:], anchor[0], threshold)[None]
+        images.append(_targets(anchor, rows[None], found, found < 0))
+    loc, mask, classes = (torch.cat(x) for x in zip(*images))
+    return loc, mask, classes
+
+
+def multibox_target(
+    anchor: Tensor,
+    label: Tensor,
+    cls_pred: Tensor,
+    overlap_threshold: float = 0.5,
+    negative_mining_ratio: float = -1,
+    negative_mining_thresh: float = 0.5,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As ``cvops.multibox_target``, of truths without padding."""
+    images, truths = label.shape[:2]
+    iou = box_iou(anchor, label[..., 1:5])
+    best, of = iou.max(dim=2)
+    found = torch.where(best > overlap_threshold, of, -1)
+    image = torch.arange(images, device=label.device)
+    for _ in range(truths):
+        most, place = iou.flatten(1).max(dim=1)
+        at, truth = place // truths, place % truths
+        found[image, at] = torch.where(most > 1e-6, truth, found[image, at])
+        iou[image, at] = -1
+        iou[image, :, truth] = -1
+    negative = found < 0
+    if negative_mining_ratio > 0:
+        wanted = (~negative).sum(dim=1, keepdim=True) * negative_mining_ratio
+        score = cls_pred[:, 0] - cls_pred.logsumexp(dim=1)
+        negative &= best < negative_mining_thresh
+        order = score.masked_fill(~negative, math.inf).argsort(dim=1, stable=True)
+        places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        rank = torch.empty_like(order).scatter_(1, order, places)
+        negative &= rank < wanted.to(torch.int64)
+    return _targets(anchor, label, found, negative)
+
+
+# --- detections -----------------------------------------------------------------------------------
+
+
+def _book_nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+    """The places of the kept boxes."""
+    order, kept = scores.argsort(descending=True), []
+    while order.numel() > 0:
+        kept.append(order[0])
+        rest = order[1:]
+        order = rest[box_iou(boxes[order[:1]], boxes[rest])[0] <= threshold]
+    return torch.stack(kept)
+
+
+def book_multibox_detection(
+    cls_prob: Tensor, loc_pred: Tensor, anchor: Tensor, nms_threshold: float = 0.5
+) -> Tensor:
+    """(B, A, 6): class, score and corners; the kept ones first, then the others, of class -1."""
+    images = []
+    for prob, offsets in zip(cls_prob, loc_pred):
+        score, kind = prob[1:].max(dim=0)
+        boxes = decode(anchor[0], offsets.view(-1, 4))
+        kept = _book_nms(boxes, score, nms_threshold)
+        alone = torch.ones_like(score, dtype=torch.bool)
+        alone[kept] = False
+        order = torch.cat([kept, alone.nonzero()[:, 0]])
+        kind = torch.where(alone | (score < LEAST_SCORE), -1, kind)
+        rows = torch.cat([kind[:, None].to(boxes.dtype), score[:, None], boxes], dim=1)
+        images.append(rows[order])
+    return torch.stack(images)
+
+
+def multibox_detection(
+    torchvision: Any, cls_prob: Tensor, loc_pred: Tensor, anchor: Tensor, nms_topk: int = -1
+) -> Tensor:
+    """(B, K, 6), with class -1 where suppressed; K is ``nms_topk`` or A."""
+    images, classes, num = cls_prob.shape
+    score, kind = cls_prob[:, 1:].max(dim=1)
+    boxes = decode(anchor, loc_pred.view(images, num, 4))
+    if 0 <= nms_topk < num:
+        score, place = score.topk(nms_topk, dim=1)
+        kind = kind.gather(1, place)
+        boxes = boxes.gather(1, place[..., None].expand(-1, -1, 4))
+    image = torch.arange(images, device=kind.device)[:, None]
+    valid = (score >= LEAST_SCORE).nonzero()
+    rows = valid[:, 0], valid[:, 1]
+    groups = (image * classes + kind)[rows]
+    kept = torchvision.ops.batched_nms(boxes[rows], score[rows], groups, 0.5)
+    result = torch.full_like(score, -1)
+    kept_rows = rows[0][kept], rows[1][kept]
+    result[kept_rows] = kind[kept_rows].to(result.dtype)
+    return torch.cat([result[..., None], score[..., None], boxes], dim=-1)
+
+
+def topk_nms(
+    torchvision: Any, boxes: Tensor, scores: Tensor, kinds: Tensor, threshold: float, topk: int
+) -> Tensor:
+    """The places, among all of ``boxes`` (B, N, 4), of the kept ones of the ``topk`` best of each.
+
+    ``scores`` and ``kinds`` are (B, N); boxes of different kinds do not meet.
+    """
+    images, num = scores.shape
+    score, place = scores.topk(topk, dim=1)
+    place = (place + num * torch.arange(images, device=place.device)[:, None]).flatten()
+    kept = torchvision.ops.batched_nms(
+        boxes.view(-1, 4)[place], score.flatten(), kinds.flatten()[place], threshold
+    )
+    return place[kept]
