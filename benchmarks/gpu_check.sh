@@ -179,7 +179,7 @@ sanitized="cuda and (test_center_format or test_more_axes or test_first_cell_by_
 or test_ties_keep_their_order or test_sets_are_independent or test_more_than_a_tile_of_the_sort \
 or test_decodes_by_hand or test_images_are_independent or test_the_example_of_the_book \
 or test_the_book or test_images_do_not_touch_one_another or test_mined_negatives \
-or test_two_rois or test_gradient_is_that_of_the_values or test_by_hand or test_more_than_a_sample \
+or test_two_rois or test_tiny_and_huge_rois or test_several_chunks or test_gradient_is_that_of_the_values or test_by_hand or test_more_than_a_sample \
 or test_two_maps_by_hand or test_the_gradient_is_the_transpose \
 or test_against_the_oracle and (confusion_matrix or label_from_color or bilinear_upsample))"
 op_tests=()
