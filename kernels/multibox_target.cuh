@@ -2,15 +2,17 @@
 // truths, is never stored: the one pass over all pairs keeps the best of each row and of each
 // column.
 //
-//   multibox_target_begin    counts each image's truths, and clears what the others add to
-//   multibox_target_match    all pairs: each anchor's best truth, and each truth's best anchor
+//   multibox_target_match    all pairs: what each anchor is, and each truth's best anchor
 //   multibox_target_assign   gives every truth an anchor of its own, the best pair first
-//   multibox_target_score    with mining only: how sure each candidate is to be background
-//   multibox_target_select   with mining only: where the least sure of them end
+//   multibox_target_score    with mining only: about how sure each candidate is to be background
+//   multibox_target_refine   with mining only: exactly how sure, of those for which it matters,
+//                            and where the least sure end
 //   multibox_target_write    the outputs
 //
-// Between them, a row of `best` and of `which` is one image: each anchor's best IoU and the truth
-// that it is with; ~truth, which is negative, where the anchor was given to that truth.
+// Between them, a row of `states` is one image, a number for each anchor: the truth that it is with
+// if it overlaps that enough to be positive; else kScored + its mining score; ~truth, which is
+// negative, where the anchor was given to that truth. With mining this takes 8 bytes an anchor and
+// image, without it 4.
 #pragma once
 #include "box.cuh"
 #include "math.cuh"
@@ -28,11 +30,14 @@ struct TargetOptions {
 
 // A truth is given only an anchor that it overlaps by more.
 constexpr float kLeastIou = 1e-6f;
-// The score of what is no candidate, and of a candidate whose probability is NaN.
-constexpr uint32 kNoCandidate = 0x80000000, kUnordered = 0x7fffffff;
-constexpr uint64 kAllCandidates = (uint64)kNoCandidate << 32;
+// The score of what is no candidate, of a candidate that has none yet, and of one whose probability
+// is NaN. The other scores are the bits of a probability.
+constexpr uint32 kNoCandidate = 0x3fffffff, kUnscored = kNoCandidate - 1;
+constexpr uint32 kUnordered = kNoCandidate - 2;
+// What a score begins at in `states`. There are fewer truths.
+constexpr int kScored = kNoCandidate + 1;
 
-// The length of a row of `best`, `which` and `scores`: every row begins at 16 bytes.
+// The length of a row of `states` and `scores`: every row begins at 16 bytes.
 CVOPS_HD int64 row_length(int num_anchors) { return ((int64)num_anchors + 3) / 4 * 4; }
 
 // With the area of an inverted box as it comes: negative, or positive if inverted in both axes.
@@ -87,6 +92,13 @@ CVOPS_HD bool is_positive(float best, int which, const TargetOptions& options) {
   return which < 0 || (options.overlap_threshold > 0 && best > options.overlap_threshold);
 }
 
+// From this IoU on an anchor is positive, or no candidate, or both.
+CVOPS_HD float least_that_matters(const TargetOptions& options) {
+  const float never = float_of(0x7f800000);
+  const float overlap = options.overlap_threshold > 0 ? options.overlap_threshold : never;
+  return options.mining_ratio > 0 ? smaller(options.mining_threshold, overlap) : overlap;
+}
+
 // How many negatives to mine.
 CVOPS_HD int mining_count(int num_positive, int num_anchors, float ratio) {
   float wanted = (float)num_positive * ratio;
@@ -129,13 +141,36 @@ constexpr unsigned kWarp = 0xffffffff;
 constexpr int kTargetThreads = 128;  // of a block of multibox_target_match
 constexpr int kTruthChunk = 128;     // the truths that it holds in shared memory at once
 constexpr int kSharedKeys = 512;  // multibox_target_assign holds the keys there if they are so few
-constexpr int kDigitBins = 2048;  // of multibox_target_select
+constexpr int kScoreThreads = 256;   // of a block of multibox_target_score
+constexpr int kRefineThreads = 512;  // of a block of multibox_target_refine
+constexpr int kDigitBins = 2048;
+
+// A rough score is how far the bits of 1 / (the probability of class 0) lie below those of kSure,
+// so that the lower is the better negative here too; 0 for what is not below kSure, or is NaN. Its
+// highest digit is 1 or more then: the bin of digit 0 is for what is not sure.
+constexpr int kRoughShift = 18, kFineShift = 7;
+constexpr float kSure = 0x1p63f;
+constexpr uint32 kRoughTop = 0x5f000000 + (1u << kRoughShift);
+// With more candidates beside the last negative, it pays to look at the next digit too.
+constexpr uint32 kFew = 256;
 
 __device__ __forceinline__ int lane_id() { return threadIdx.x % 32; }
 
 __device__ __forceinline__ float warp_max(float x) {
   for (int step = 16; step; step /= 2) x = larger(x, __shfl_xor_sync(kWarp, x, step));
   return x;
+}
+
+__device__ __forceinline__ uint32 warp_max(uint32 x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  return __reduce_max_sync(kWarp, x);
+#else
+  for (int step = 16; step; step /= 2) {
+    const uint32 other = __shfl_xor_sync(kWarp, x, step);
+    if (other > x) x = other;
+  }
+  return x;
+#endif
 }
 
 __device__ __forceinline__ uint64 warp_max(uint64 x) {
@@ -151,6 +186,11 @@ __device__ __forceinline__ uint32 warp_sum(uint32 x) {
   return x;
 }
 
+// A box around those of a whole warp.
+__device__ __forceinline__ Box warp_hull(Box b) {
+  return {-warp_max(-b.x1), -warp_max(-b.y1), warp_max(b.x2), warp_max(b.y2)};
+}
+
 // Whether a better pair has the anchor that truth k wants. For equal pairs the lower truth is
 // better.
 __device__ __forceinline__ bool is_beaten(const uint64* keys, int num, int k) {
@@ -162,22 +202,52 @@ __device__ __forceinline__ bool is_beaten(const uint64* keys, int num, int k) {
   return false;
 }
 
-// The key of the best anchor that is not given away, by one warp.
-__device__ __forceinline__ uint64 best_free_anchor(const float* anchor, const int* which,
-                                                   int num_anchors, SizedBox truth) {
+// The key of the best anchor that is not given away, of every `parts`-th 32 anchors, by one warp.
+__device__ __forceinline__ uint64 best_free_anchor(const float* anchor, const int* states,
+                                                   int num_anchors, SizedBox truth, int part,
+                                                   int parts) {
   uint64 best = 0;
-  for (int a = lane_id(); a < num_anchors; a += 32) {
-    float iou = which[a] < 0 ? 0.0f : target_iou(signed_size(load_box(anchor, a)), truth);
-    uint64 key = pair_key(iou, a);
-    if (key > best) best = key;
+#pragma unroll 4
+  for (int64 a = 32 * part + lane_id(); a < num_anchors; a += 32 * parts) {
+    const float iou = target_iou(signed_size(load_box(anchor, a)), truth);
+    const uint64 key = pair_key(iou, (int)a);
+    if (key > best && states[a] >= 0) best = key;
   }
   return warp_max(best);
 }
 
+// 2^x to a relative error of 2^-22, and 0 for what is below 2^-126. What a CPU gives in the tests
+// has all of that error, so that they see what it may do.
+__device__ __forceinline__ float rough_exp2(float x) {
+#ifdef __CUDA_ARCH__
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  const float y = exp2f(x);
+  return y < 0x1p-126f ? 0.0f : y * (bits_of(x) & 1 ? 1 + 0x1p-22f : 1 - 0x1p-22f);
+#endif
+}
+
+// Of the rough 1 / p, times the exact p, less 1. The parts for each class are the roundings of both
+// sums, 2^-24 of each addition. For the exponentials: where the sum is below kSure, none of the
+// differences of logits that count for it is above 64 ln 2, nor is the rounding of one, or of its
+// product with 1 / ln 2, above 2^-18; that is 2^-16 for the four of them in each. It is twice that,
+// and more, for what is left out here: 2^-22 of the exponentials and 2^-24 of each other rounding.
+__device__ __forceinline__ float rough_error(int num_classes) {
+  return 0x1p-13f + 0x1p-21f * (float)num_classes;
+}
+
+__device__ __forceinline__ uint32 rough_score(float sum) {
+  return sum < kSure ? kRoughTop - bits_of(sum) : 0;
+}
+
+__device__ __forceinline__ float sum_of(uint32 rough) { return float_of(kRoughTop - rough); }
+
 // Softmax of class 0 of an anchor whose logits lie `stride` apart. The order is MXNet's.
 __device__ __forceinline__ float background_of(const float* logits, int num_classes, int64 stride) {
   float top = logits[0];
-#pragma unroll 4
+#pragma unroll 8
   for (int c = 1; c < num_classes; ++c) top = larger(logits[c * stride], top);
   const float background = exp_of(logits[0] - top);
   float sum = background;
@@ -201,6 +271,10 @@ __device__ __forceinline__ void count_digit(uint32* bins, uint32 digit, bool cou
   }
 }
 
+__device__ __forceinline__ void clear_bins(uint32* bins) {
+  for (int i = threadIdx.x; i < kDigitBins; i += blockDim.x) bins[i] = 0;
+}
+
 // The first i with counts[0] + ... + counts[i] >= rank, by one warp; what comes before i is taken
 // off `rank`. -1 if all do not reach it. `num` is a multiple of 32.
 __device__ __forceinline__ int find_rank(const uint32* counts, int num, uint32& rank) {
@@ -222,103 +296,242 @@ __device__ __forceinline__ int find_rank(const uint32* counts, int num, uint32& 
   return -1;
 }
 
-}  // namespace cvops
+// The bin in which a rank lies, the rank within it, and how many there are in it.
+struct Digit {
+  int bin;  // -1 if there are fewer in all bins
+  uint32 rank, count;
+};
 
-// One block takes one image. A row of class -1 ends an image's truths.
-extern "C" __global__ void __launch_bounds__(128)
-    multibox_target_begin(int* __restrict__ num_valid, int* __restrict__ num_positive,
-                          unsigned long long* __restrict__ keys, const float* __restrict__ label,
-                          const cvops::TargetShape shape) {
-  using namespace cvops;
-  __shared__ int end;
-  for (int64 image = blockIdx.x; image < shape.num_images; image += gridDim.x) {
-    if (threadIdx.x == 0) end = shape.num_truths;
-    __syncthreads();
-    for (int k = threadIdx.x; k < shape.num_truths; k += blockDim.x) {
-      const int64 truth = image * shape.num_truths + k;
-      keys[truth] = 0;
-      if (label[truth * shape.label_width] == -1) atomicMin(&end, k);
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      num_valid[image] = end;
-      num_positive[image] = 0;
-    }
+// By the whole block, of bins in shared memory that it has added to.
+__device__ __forceinline__ Digit find_digit(const uint32* bins, uint32 rank) {
+  __shared__ uint32 sums[kDigitBins / 32];
+  __shared__ Digit found;
+  __syncthreads();
+  for (int i = threadIdx.x / 32; i < kDigitBins / 32; i += blockDim.x / 32) {
+    const uint32 sum = warp_sum(bins[32 * i + lane_id()]);
+    if (lane_id() == 0) sums[i] = sum;
   }
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    const int group = find_rank(sums, kDigitBins / 32, rank);
+    const int bin = group < 0 ? -1 : 32 * group + find_rank(bins + 32 * group, 32, rank);
+    if (lane_id() == 0) found = {bin, rank, bin < 0 ? 0 : bins[bin]};
+  }
+  __syncthreads();
+  const Digit digit = found;
+  __syncthreads();  // then the bins may be cleared
+  return digit;
 }
 
-// A thread takes four neighbouring anchors, so that in a warp the lower lane has the lower anchors.
-extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
-    multibox_target_match(float* __restrict__ best, int* __restrict__ which,
-                          unsigned long long* __restrict__ keys, const float* __restrict__ anchor,
-                          const float* __restrict__ label, const int* __restrict__ num_valid,
-                          const cvops::TargetShape shape) {
-  using namespace cvops;
-  __shared__ float4 boxes[kTruthChunk];
-  __shared__ float areas[kTruthChunk];
-  __shared__ uint64 tops[kTruthChunk];
-  const int64 row = row_length(shape.num_anchors);
-  for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
-    const int num = num_valid[image];
-    const float* truths = label + image * shape.num_truths * shape.label_width;
-    for (int64 tile = blockIdx.x; 4 * tile * blockDim.x < row; tile += gridDim.x) {
-      const int64 first = 4 * (tile * blockDim.x + threadIdx.x);
-      SizedBox mine[4];
-      Box hull = kEmptyHull;  // of the whole warp's anchors, most of which lie side by side
-      float most[4] = {0, 0, 0, 0};
-      int with[4] = {0, 0, 0, 0};
+// What the rough scores leave open. Candidates with one below `first` are negatives for sure. Those
+// from `first` to `last`, and those with 0, which are not sure, have to be looked at; their exact
+// scores, and no others, lie above `lowest` and not above `highest`. All others are none.
+struct Band {
+  uint32 first, last, lowest, highest;
+
+  __device__ bool is_sure(uint32 score) const { return score && score < first; }
+};
+
+// `rank`, 1 or more, is that of the last negative; `bins` is room, and `counts` are those of the
+// highest digits of the rough scores.
+__device__ __forceinline__ Band find_band(uint32* bins, const uint32* counts, const uint32* scores,
+                                          int num_anchors, int num_classes, uint32 rank) {
+  for (int i = threadIdx.x; i < kDigitBins; i += blockDim.x) bins[i] = i ? counts[i] : 0;
+  const bool all_sure = counts[0] == 0;
+  Digit digit = find_digit(bins, rank);
+  Band band = {0, kNoCandidate - 1, 0, kUnordered};
+  const float error = 3 * rough_error(num_classes);  // of two, and of what is computed with it
+  if (digit.bin < 0 || error > 0.3f) return band;
+  uint32 low = (uint32)digit.bin << kRoughShift, width = 1u << kRoughShift;
+  if (digit.count > kFew) {
+    clear_bins(bins);
+    __syncthreads();
+    for (int64 begin = 0; begin < num_anchors; begin += 4ll * blockDim.x) {
+      const int64 at = begin + 4 * threadIdx.x;
+      uint4 four = make_uint4(kNoCandidate, kNoCandidate, kNoCandidate, kNoCandidate);
+      if (at < num_anchors) four = *reinterpret_cast<const uint4*>(scores + at);
+      const uint32 score[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const bool exists = first + i < shape.num_anchors;
-        mine[i] = exists ? signed_size(load_box(anchor, first + i)) : SizedBox{};
-        if (exists) hull = hull_with(hull, mine[i].box);
+        const bool counted = at + i < num_anchors && score[i] - low < width;
+        count_digit(bins, (score[i] - low) >> kFineShift, counted);
       }
-      hull = {-warp_max(-hull.x1), -warp_max(-hull.y1), warp_max(hull.x2), warp_max(hull.y2)};
-      for (int begin = 0; begin < num; begin += kTruthChunk) {
-        const int count = num - begin < kTruthChunk ? num - begin : kTruthChunk;
-        for (int k = threadIdx.x; k < count; k += blockDim.x) {
-          SizedBox truth = truth_at(truths, begin + k, shape.label_width);
-          boxes[k] = make_float4(truth.box.x1, truth.box.y1, truth.box.x2, truth.box.y2);
-          areas[k] = truth.area;
-          tops[k] = 0;
-        }
-        __syncthreads();
-        for (int k = 0; k < count; ++k) {
-          const float4 b = boxes[k];
-          const SizedBox truth = {{b.x, b.y, b.z, b.w}, areas[k]};
-          if (!may_overlap(hull, truth.box)) continue;  // of the whole warp
-          float top = kLeastIou;
-          int at = 0;
+    }
+    low += (uint32)find_digit(bins, digit.rank).bin << kFineShift;
+    width = 1u << kFineShift;
+  }
+  band.last = rough_score(sum_of(low + width - 1) * (1 - error));
+  if (all_sure) band.first = rough_score(sum_of(low) * (1 + error));
+  if (band.first) {
+    band.lowest = bits_of((1 - error) / sum_of(band.first));
+    band.highest = bits_of((1 + error) / sum_of(band.last));
+  }
+  return band;
+}
+
+// The mining_key below which there are `rank` of the keys of those whose scores lie from `lowest`
+// to `highest`. Digit by digit from the highest; each takes one pass over the anchors, and most
+// often the first is enough. By the whole block.
+__device__ __forceinline__ uint64 find_bound(uint32* bins, const int* states, int num_anchors,
+                                             uint32 lowest, uint32 highest, uint32 rank) {
+  const int place_bits = 32 - __clz(num_anchors);
+  uint64 prefix = 0;
+  int above = 32 - __clz((int)(highest - lowest)) + place_bits, digits;
+  for (bool found = false; !found; above -= digits) {
+    digits = above < 11 ? above : 11;
+    clear_bins(bins);
+    __syncthreads();
+    for (int64 begin = 0; begin < num_anchors; begin += 4ll * blockDim.x) {
+      const int64 first = begin + 4 * threadIdx.x;
+      int4 four = make_int4(0, 0, 0, 0);
+      if (first < num_anchors) four = __ldcg(reinterpret_cast<const int4*>(states + first));
+      const int state[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const float iou = target_iou(mine[i], truth);
-            if (iou > most[i]) {
-              most[i] = iou;
-              with[i] = begin + k;
-            }
-            if (iou > top) {
-              top = iou;
-              at = i;
-            }
-          }
-          if (__any_sync(kWarp, top > kLeastIou)) {
-            const float most_of_warp = warp_max(top);
-            const unsigned lanes = __ballot_sync(kWarp, top == most_of_warp);
-            if (lane_id() == __ffs(lanes) - 1) {
-              atomicMax(&tops[k], pair_key(top, (int)first + at));
-            }
-          }
+      for (int i = 0; i < 4; ++i) {
+        const uint32 score = (uint32)state[i] - kScored - lowest;
+        const uint64 key = (uint64)score << place_bits | (uint64)(first + i);
+        const bool counted =
+            first + i < num_anchors && score <= highest - lowest && key >> above == prefix;
+        count_digit(bins, (uint32)(key >> (above - digits)) & ((1u << digits) - 1), counted);
+      }
+    }
+    const Digit digit = find_digit(bins, rank);
+    prefix = prefix << digits | (uint32)digit.bin;
+    rank = digit.rank;
+    found = rank == digit.count;
+  }
+  const uint64 end = (prefix + 1) << above;
+  return mining_key(lowest + (uint32)(end >> place_bits), (int)(end & ((1ull << place_bits) - 1)));
+}
+
+}  // namespace cvops
+
+// A thread takes four neighbouring anchors, so that in a warp the lower lane has the lower anchors.
+// The tiles of an image are dealt out to `num_slots` slots; each has a key for each truth and
+// counts positive anchors (x) and candidates for mining (y). A row of class -1 ends an image's
+// truths: num_valid are left.
+extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
+    multibox_target_match(int* __restrict__ states, unsigned long long* __restrict__ keys,
+                          int2* __restrict__ counts, int* __restrict__ num_valid,
+                          const float* __restrict__ anchor, const float* __restrict__ label,
+                          const cvops::TargetShape shape, const cvops::TargetOptions options,
+                          const int num_slots) {
+  using namespace cvops;
+  constexpr int kWarps = kTargetThreads / 32;
+  __shared__ float4 boxes[kTruthChunk];
+  __shared__ float areas[kTruthChunk];
+  __shared__ uint64 tops[kWarps][kTruthChunk];
+  __shared__ uint32 positives[kWarps], candidates[kWarps];
+  __shared__ int end;
+  const int64 row = row_length(shape.num_anchors);
+  const int warp = threadIdx.x / 32;
+  const float least = least_that_matters(options);
+  for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
+    const float* truths = label + image * shape.num_truths * shape.label_width;
+    for (int slot = blockIdx.x; slot < num_slots; slot += gridDim.x) {
+      uint64* top_keys = keys + (image * num_slots + slot) * shape.num_truths;
+      uint32 num_positive = 0, num_candidates = 0;
+      for (int64 tile = slot; tile * 4 * kTargetThreads < row; tile += num_slots) {
+        const int64 first = 4 * (tile * kTargetThreads + threadIdx.x);
+        SizedBox mine[4];
+        Box hull = kEmptyHull;  // of the whole warp's anchors, most of which lie side by side
+        float most[4];
+        int with[4] = {0, 0, 0, 0};
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const bool exists = first + i < shape.num_anchors;
+          mine[i] = exists ? signed_size(load_box(anchor, first + i)) : SizedBox{};
+          if (exists) hull = hull_with(hull, mine[i].box);
+          most[i] = float_of(bits_of(least) - 1);  // the next below it
         }
-        __syncthreads();
-        for (int k = threadIdx.x; k < count; k += blockDim.x) {
-          if (tops[k]) atomicMax(&keys[image * shape.num_truths + begin + k], tops[k]);
+        hull = warp_hull(hull);
+        int begin = 0, count;
+        do {
+          count = min(shape.num_truths - begin, kTruthChunk);
+          __syncthreads();
+          if (threadIdx.x == 0) end = count;
+          __syncthreads();
+          for (int k = threadIdx.x; k < count; k += kTargetThreads) {
+            const SizedBox truth = truth_at(truths, begin + k, shape.label_width);
+            boxes[k] = make_float4(truth.box.x1, truth.box.y1, truth.box.x2, truth.box.y2);
+            areas[k] = truth.area;
+            if (truths[(int64)(begin + k) * shape.label_width] == -1) atomicMin(&end, k);
+            for (int w = 0; w < kWarps; ++w) tops[w][k] = 0;
+          }
+          __syncthreads();
+          count = end;
+          for (int group = 0; group < count; group += 32) {
+            const int own = group + lane_id();
+            bool near = false;
+            if (own < count) {
+              const float4 b = boxes[own];
+              near = may_overlap(hull, {b.x, b.y, b.z, b.w});
+            }
+            for (unsigned rest = __ballot_sync(kWarp, near); rest; rest &= rest - 1) {
+              const int k = group + __ffs(rest) - 1;
+              const float4 b = boxes[k];
+              const SizedBox truth = {{b.x, b.y, b.z, b.w}, areas[k]};
+              float top = kLeastIou;
+              int at = 0;
+#pragma unroll
+              for (int i = 0; i < 4; ++i) {
+                const float iou = target_iou(mine[i], truth);
+                if (iou > most[i]) {
+                  most[i] = iou;
+                  with[i] = begin + k;
+                }
+                if (iou > top) {
+                  top = iou;
+                  at = i;
+                }
+              }
+              const uint32 top_of_warp = warp_max(bits_of(top));
+              const unsigned lanes = __ballot_sync(kWarp, bits_of(top) == top_of_warp);
+              if (lane_id() == __ffs(lanes) - 1) {
+                tops[warp][k] = pair_key(top, (int)first + at);
+              }
+            }
+          }
+          __syncthreads();
+          for (int k = threadIdx.x; k < count; k += kTargetThreads) {
+            uint64 key = tile == slot ? 0 : top_keys[begin + k];
+            for (int w = 0; w < kWarps; ++w) {
+              if (tops[w][k] > key) key = tops[w][k];
+            }
+            top_keys[begin + k] = key;
+          }
+          begin += count;
+        } while (count == kTruthChunk && begin < shape.num_truths);
+        if (tile == 0 && threadIdx.x == 0) num_valid[image] = begin;
+        int state[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const bool exists = first + i < shape.num_anchors;
+          const bool positive = is_positive(most[i], 0, options);
+          const bool candidate = exists && !positive && most[i] < options.mining_threshold;
+          state[i] = positive ? with[i] : kScored + (int)(candidate ? kUnscored : kNoCandidate);
+          num_positive += positive;
+          num_candidates += candidate;
+        }
+        if (first < row) {
+          *reinterpret_cast<int4*>(states + image * row + first) =
+              make_int4(state[0], state[1], state[2], state[3]);
         }
       }
-      if (first < row) {
-        *reinterpret_cast<float4*>(best + image * row + first) =
-            make_float4(most[0], most[1], most[2], most[3]);
-        *reinterpret_cast<int4*>(which + image * row + first) =
-            make_int4(with[0], with[1], with[2], with[3]);
+      num_positive = warp_sum(num_positive);
+      num_candidates = warp_sum(num_candidates);
+      if (lane_id() == 0) {
+        positives[warp] = num_positive;
+        candidates[warp] = num_candidates;
+      }
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        int2 sum = make_int2(0, 0);
+        for (int w = 0; w < kWarps; ++w) {
+          sum.x += (int)positives[w];
+          sum.y += (int)candidates[w];
+        }
+        counts[image * num_slots + slot] = sum;
       }
     }
   }
@@ -328,157 +541,299 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
 // and again, until none is left. Here a round picks at once all those that MXNet would pick before
 // it comes to a truth whose best anchor was taken by a better pair; then those truths look for
 // another anchor. There are few such truths, and few rounds, unless many truths are the same.
-extern "C" __global__ void __launch_bounds__(512, 1)
-    multibox_target_assign(int* __restrict__ which, unsigned long long* __restrict__ keys,
-                           const float* __restrict__ anchor, const float* __restrict__ label,
-                           const int* __restrict__ num_valid, const cvops::TargetShape shape) {
+//
+// With mining it tells too how many are to be mined, `wanted`, or in `bounds` that all are or none,
+// and clears what the next steps count in.
+extern "C" __global__ void __launch_bounds__(1024, 1)
+    multibox_target_assign(int* __restrict__ states, unsigned long long* __restrict__ keys,
+                           int* __restrict__ wanted, unsigned long long* __restrict__ bounds,
+                           unsigned int* __restrict__ bins, unsigned int* __restrict__ tickets,
+                           const int2* __restrict__ counts, const float* __restrict__ anchor,
+                           const float* __restrict__ label, const int* __restrict__ num_valid,
+                           const cvops::TargetShape shape, const cvops::TargetOptions options,
+                           const int num_slots) {
   using namespace cvops;
   __shared__ uint64 shared_keys[kSharedKeys];
+  __shared__ int searching[kSharedKeys];
   __shared__ uint64 best_beaten;
+  __shared__ int num_searching, num_positive, num_candidates;
+  const int warp = threadIdx.x / 32, warps = blockDim.x / 32;
   for (int64 image = blockIdx.x; image < shape.num_images; image += gridDim.x) {
     const int num = num_valid[image];
     const float* truths = label + image * shape.num_truths * shape.label_width;
-    int* given = which + image * row_length(shape.num_anchors);
-    uint64* wanted = keys + image * shape.num_truths;
-    bool open = false;
-    for (int k = threadIdx.x; k < num; k += blockDim.x) {
-      if (num <= kSharedKeys) shared_keys[k] = wanted[k];
-      open |= wanted[k] != 0;
+    int* given = states + image * row_length(shape.num_anchors);
+    uint64* of_slots = keys + image * num_slots * shape.num_truths;
+    uint64* tops = num <= kSharedKeys ? shared_keys : of_slots;
+    __syncthreads();
+    if (num <= kSharedKeys) {
+      for (int k = threadIdx.x; k < num; k += blockDim.x) tops[k] = of_slots[k];
     }
-    if (num <= kSharedKeys) wanted = shared_keys;
-    if (threadIdx.x == 0) best_beaten = 0;
+    if (threadIdx.x == 0) {
+      best_beaten = 0;
+      num_positive = num_candidates = 0;
+    }
+    __syncthreads();
+    for (int64 i = num + threadIdx.x; i < (int64)num_slots * num; i += blockDim.x) {
+      const uint64 key = of_slots[i / num * shape.num_truths + i % num];
+      if (key) atomicMax(&tops[i % num], key);
+    }
+    if (options.mining_ratio > 0) {
+      for (int i = threadIdx.x; i < num_slots; i += blockDim.x) {
+        const int2 count = counts[image * num_slots + i];
+        if (count.x) atomicAdd(&num_positive, count.x);
+        if (count.y) atomicAdd(&num_candidates, count.y);
+      }
+      clear_bins(bins + image * kDigitBins);
+    }
+    __syncthreads();
+    bool open = false;
+    for (int k = threadIdx.x; k < num; k += blockDim.x) open |= tops[k] != 0;
     while (__syncthreads_or(open)) {
       for (int k = threadIdx.x; k < num; k += blockDim.x) {
-        if (wanted[k] && is_beaten(wanted, num, k)) atomicMax(&best_beaten, wanted[k]);
+        if (tops[k] && is_beaten(tops, num, k)) atomicMax(&best_beaten, tops[k]);
       }
       __syncthreads();
       for (int k = threadIdx.x; k < num; k += blockDim.x) {
-        const uint64 key = wanted[k];
-        if (key && key >= best_beaten && !is_beaten(wanted, num, k)) given[anchor_of(key)] = ~k;
+        const uint64 key = tops[k];
+        if (key && key >= best_beaten && !is_beaten(tops, num, k)) {
+          const int state = given[anchor_of(key)];
+          if (state >= kScored) atomicAdd(&num_positive, 1);
+          if (state == kScored + (int)kUnscored) atomicAdd(&num_candidates, -1);
+          given[anchor_of(key)] = ~k;
+        }
       }
       __syncthreads();
       if (threadIdx.x == 0) best_beaten = 0;
       open = false;
-      for (int k = threadIdx.x / 32; k < num; k += blockDim.x / 32) {
-        uint64 key = wanted[k];
-        if (key == 0) continue;
-        const int owner = given[anchor_of(key)];
-        if (owner < 0) {
-          key = owner == ~k ? 0
-                            : best_free_anchor(anchor, given, shape.num_anchors,
-                                               truth_at(truths, k, shape.label_width));
-          __syncwarp();
-          if (lane_id() == 0) wanted[k] = key;
+      for (int begin = 0; begin < num; begin += kSharedKeys) {
+        if (threadIdx.x == 0) num_searching = 0;
+        __syncthreads();
+        for (int k = begin + threadIdx.x; k < min(num, begin + kSharedKeys); k += blockDim.x) {
+          const int owner = tops[k] ? given[anchor_of(tops[k])] : ~k;
+          if (owner < 0) {
+            tops[k] = 0;
+            if (owner != ~k) searching[atomicAdd(&num_searching, 1)] = k;
+          } else {
+            open = true;
+          }
         }
-        open |= key != 0;
+        __syncthreads();
+        // Each truth has as many warps as there are.
+        const int parts = max(1, warps / max(1, num_searching));
+        for (int task = warp; task < parts * num_searching; task += warps) {
+          const int k = searching[task / parts];
+          const uint64 key =
+              best_free_anchor(anchor, given, shape.num_anchors,
+                               truth_at(truths, k, shape.label_width), task % parts, parts);
+          if (lane_id() == 0 && key) atomicMax(&tops[k], key);
+          open |= key != 0;
+        }
+        __syncthreads();
       }
+    }
+    if (options.mining_ratio > 0 && threadIdx.x == 0) {
+      const int count = mining_count(num_positive, shape.num_anchors, options.mining_ratio);
+      const bool some = count > 0 && count < num_candidates;
+      wanted[image] = some ? count : 0;
+      bounds[image] = count > 0 ? mining_key(kNoCandidate, 0) : 0;
+      tickets[image] = 0;
     }
   }
 }
+
+namespace cvops {
+
+// Four anchors for each thread. Where rows are `wide`, neighbours that begin at 16 bytes; else 32
+// apart, so that a warp's lie side by side.
+template <bool wide>
+struct FourAnchors {
+  int64 first;
+  int num;
+
+  __device__ FourAnchors(int64 begin, int num)
+      : first(begin + (wide ? 4 * threadIdx.x : threadIdx.x / 32 * 128 + lane_id())), num(num) {}
+
+  __device__ int64 at(int i) const { return first + (wide ? i : 32 * i); }
+  __device__ bool has(int i) const { return at(i) < num; }
+
+  // What is read once, past the caches.
+  __device__ void load(float (&x)[4], const float* row) const {
+    if (wide) {
+      float4 four = make_float4(0, 0, 0, 0);
+      if (first < num) four = __ldcs(reinterpret_cast<const float4*>(row + first));
+      x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+    } else {
+      for (int i = 0; i < 4; ++i) x[i] = has(i) ? __ldcs(row + at(i)) : 0.0f;
+    }
+  }
+
+  __device__ void load(int (&x)[4], const int* row) const {
+    if (wide) {
+      int4 four = make_int4(0, 0, 0, 0);
+      if (first < num) four = *reinterpret_cast<const int4*>(row + first);
+      x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+    } else {
+      for (int i = 0; i < 4; ++i) x[i] = has(i) ? row[at(i)] : 0;
+    }
+  }
+
+  __device__ void store(uint32* row, const uint32 (&x)[4]) const {
+    if (wide) {
+      if (first < num) {
+        *reinterpret_cast<uint4*>(row + first) = make_uint4(x[0], x[1], x[2], x[3]);
+      }
+    } else {
+      for (int i = 0; i < 4; ++i) {
+        if (has(i)) row[at(i)] = x[i];
+      }
+    }
+  }
+};
+
+// The rough scores of four anchors for each thread, and the bins of their highest digits.
+template <bool wide>
+__device__ __forceinline__ void score_tile(uint32* scores, uint32* bins, const int* states,
+                                           const float* logits, int num_classes,
+                                           FourAnchors<wide> anchors) {
+  int state[4];
+  float own[4], sum[4];
+  uint32 score[4];
+  anchors.load(state, states);
+  anchors.load(own, logits);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) sum[i] = 1 + (own[i] - own[i]);  // NaN where it is infinite
+#pragma unroll 5
+  for (int c = 1; c < num_classes; ++c) {
+    float x[4];
+    anchors.load(x, logits + (int64)c * anchors.num);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sum[i] += rough_exp2((x[i] - own[i]) * 1.44269504f);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const bool candidate = anchors.has(i) && state[i] == kScored + (int)kUnscored;
+    score[i] = candidate ? rough_score(sum[i]) : kNoCandidate;
+    count_digit(bins, score[i] >> kRoughShift, candidate);
+  }
+  anchors.store(scores, score);
+}
+
+}  // namespace cvops
 
 // cls_pred (images, classes, anchors).
-extern "C" __global__ void __launch_bounds__(256)
-    multibox_target_score(unsigned int* __restrict__ scores, int* __restrict__ num_positive,
-                          const float* __restrict__ best, const int* __restrict__ which,
-                          const float* __restrict__ cls_pred, const int* __restrict__ num_valid,
-                          const cvops::TargetShape shape, const cvops::TargetOptions options) {
+extern "C" __global__ void __launch_bounds__(cvops::kScoreThreads)
+    multibox_target_score(unsigned int* __restrict__ scores, unsigned int* __restrict__ bins,
+                          const int* __restrict__ states, const float* __restrict__ cls_pred,
+                          const int* __restrict__ wanted, const cvops::TargetShape shape) {
   using namespace cvops;
+  __shared__ uint32 own_bins[kDigitBins];
   const int num = shape.num_anchors;
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
-    if (num_valid[image] == 0) continue;
+    if (wanted[image] == 0) continue;
     const int64 row = image * row_length(num);
     const float* logits = cls_pred + image * shape.num_classes * num;
-    for (int64 begin = (int64)blockIdx.x * blockDim.x; begin < num;
-         begin += (int64)gridDim.x * blockDim.x) {
-      const int64 a = begin + threadIdx.x;
-      bool positive = false;
-      if (a < num) {
-        uint32 score = kNoCandidate;
-        positive = is_positive(best[row + a], which[row + a], options);
-        if (!positive && best[row + a] < options.mining_threshold) {
-          score = mining_score(background_of(logits + a, shape.num_classes, num));
-        }
-        scores[row + a] = score;
+    clear_bins(own_bins);
+    __syncthreads();
+    for (int64 begin = (int64)blockIdx.x * 4 * blockDim.x; begin < num;
+         begin += (int64)gridDim.x * 4 * blockDim.x) {
+      if (num % 4 == 0) {
+        score_tile(scores + row, own_bins, states + row, logits, shape.num_classes,
+                   FourAnchors<true>(begin, num));
+      } else {
+        score_tile(scores + row, own_bins, states + row, logits, shape.num_classes,
+                   FourAnchors<false>(begin, num));
       }
-      const int count = __syncthreads_count(positive);
-      if (threadIdx.x == 0 && count) atomicAdd(&num_positive[image], count);
     }
+    __syncthreads();
+    for (int i = threadIdx.x; i < kDigitBins; i += blockDim.x) {
+      if (own_bins[i]) atomicAdd(&bins[image * kDigitBins + i], own_bins[i]);
+    }
+    __syncthreads();
   }
 }
 
-// One block takes one image. bounds[image]: the candidates with a lower mining_key are negatives.
-// The bound is found digit by digit from the highest; each takes one pass over the candidates, and
-// most often the digits of the score are enough.
-extern "C" __global__ void __launch_bounds__(1024)
-    multibox_target_select(unsigned long long* __restrict__ bounds,
+// Each image has `parts` parts. For each its band is found anew, which is quicker than one block
+// that does it for others; the last block to come finds the bound: the candidates with a lower
+// mining_key are negatives.
+extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads, 2)
+    multibox_target_refine(unsigned long long* __restrict__ bounds, int* __restrict__ states,
+                           unsigned int* __restrict__ tickets,
                            const unsigned int* __restrict__ scores,
-                           const int* __restrict__ num_valid, const int* __restrict__ num_positive,
-                           const cvops::TargetShape shape, const cvops::TargetOptions options) {
+                           const unsigned int* __restrict__ bins, const int* __restrict__ wanted,
+                           const float* __restrict__ cls_pred, const cvops::TargetShape shape,
+                           const int parts) {
   using namespace cvops;
-  __shared__ uint32 bins[kDigitBins];
-  __shared__ uint32 sums[kDigitBins / 32];
-  __shared__ int found_digit;
-  __shared__ uint32 found_rank;
-  __shared__ bool found_end;
-  const int num = shape.num_anchors, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  for (int64 image = blockIdx.x; image < shape.num_images; image += gridDim.x) {
-    const uint32* row = scores + image * row_length(num);
-    uint32 rank =
-        num_valid[image] ? mining_count(num_positive[image], num, options.mining_ratio) : 0;
-    uint64 bound = rank ? kAllCandidates : 0, prefix = 0;
-    for (int above = 64, digits; rank && above; above -= digits) {
-      digits = above == 42 || above == 10 ? 10 : 11;  // 11 + 11 + 10 of the score, and of the place
-      for (int i = threadIdx.x; i < kDigitBins; i += blockDim.x) bins[i] = 0;
+  constexpr int kTile = 4 * kRefineThreads;
+  __shared__ uint32 own_bins[kDigitBins];
+  __shared__ int listed[2 * kTile];
+  __shared__ int num_listed;
+  __shared__ bool is_last;
+  const int num = shape.num_anchors;
+  for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
+    if (wanted[image] == 0) continue;
+    const int64 row = image * row_length(num), per_part = ceil_div(ceil_div(num, 4), parts) * 4;
+    const float* logits = cls_pred + image * shape.num_classes * num;
+    const Band band = find_band(own_bins, bins + image * kDigitBins, scores + row, num,
+                                shape.num_classes, (uint32)wanted[image]);
+    for (int part = blockIdx.x; part < parts; part += gridDim.x) {
+      if (threadIdx.x == 0) num_listed = 0;
       __syncthreads();
-      for (int64 begin = 0; begin < num; begin += 4ll * blockDim.x) {
+      const int64 end = (part + 1) * per_part < num ? (part + 1) * per_part : num;
+      for (int64 begin = part * per_part; begin < end; begin += kTile) {
         const int64 first = begin + 4 * threadIdx.x;
-        uint4 four = make_uint4(0, 0, 0, 0);
-        if (first < num) four = *reinterpret_cast<const uint4*>(row + first);
+        uint4 four = make_uint4(kNoCandidate, kNoCandidate, kNoCandidate, kNoCandidate);
+        if (first < end) four = *reinterpret_cast<const uint4*>(scores + row + first);
         const uint32 score[4] = {four.x, four.y, four.z, four.w};
+        int count = 0, place = 0;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const uint64 key = mining_key(score[i], (int)first + i);
-          const bool counted =
-              first + i < num && score[i] != kNoCandidate && key >> 1 >> (above - 1) == prefix;
-          count_digit(bins, (uint32)(key >> (above - digits)) & ((1u << digits) - 1), counted);
+          if (first + i >= end) continue;
+          if (band.is_sure(score[i])) {
+            states[row + first + i] = kScored + (int)band.lowest;
+          } else {
+            count += score[i] <= band.last;
+          }
+        }
+        if (count) {
+          place = atomicAdd(&num_listed, count);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            if (first + i < end && !band.is_sure(score[i]) && score[i] <= band.last) {
+              listed[place++] = (int)first + i;
+            }
+          }
+        }
+        if (__syncthreads_or(place > kTile || begin + kTile >= end)) {
+          for (int i = threadIdx.x; i < num_listed; i += blockDim.x) {
+            const int a = listed[i];
+            const float background = background_of(logits + a, shape.num_classes, num);
+            states[row + a] = kScored + (int)mining_score(background);
+          }
+          __syncthreads();
+          if (threadIdx.x == 0) num_listed = 0;
+          __syncthreads();
         }
       }
+      __threadfence();
       __syncthreads();
-      for (int i = warp; i < kDigitBins / 32; i += warps) {
-        const uint32 sum = warp_sum(bins[32 * i + lane_id()]);
-        if (lane_id() == 0) sums[i] = sum;
-      }
+      if (threadIdx.x == 0) is_last = atomicAdd(&tickets[image], 1u) == (unsigned)parts - 1;
       __syncthreads();
-      if (warp == 0) {
-        const int group = find_rank(sums, kDigitBins / 32, rank);
-        const int digit = group < 0 ? -1 : 32 * group + find_rank(bins + 32 * group, 32, rank);
-        if (lane_id() == 0) {
-          found_digit = digit;
-          found_rank = rank;
-          found_end = digit >= 0 && bins[digit] == rank;
-        }
-      }
-      __syncthreads();
-      if (found_digit < 0) break;  // there are fewer candidates than wanted
-      rank = found_rank;
-      prefix = prefix << digits | found_digit;
-      if (found_end) {
-        bound = (prefix + 1) << (above - digits);
-        break;
-      }
+      if (!is_last) continue;
+      __threadfence();
+      const uint64 bound = find_bound(own_bins, states + row, num, band.lowest, band.highest,
+                                      (uint32)wanted[image]);
+      if (threadIdx.x == 0) bounds[image] = bound;
     }
-    if (threadIdx.x == 0) bounds[image] = bound;
   }
 }
 
-// loc_target and loc_mask (images, anchors, 4), cls_target (images, anchors). `scores` and `bounds`
-// are read with mining only.
+// loc_target and loc_mask (images, anchors, 4), cls_target (images, anchors). `bounds` are read
+// with mining only.
 extern "C" __global__ void __launch_bounds__(256)
     multibox_target_write(float* __restrict__ loc_target, float* __restrict__ loc_mask,
                           float* __restrict__ cls_target, const float* __restrict__ anchor,
-                          const float* __restrict__ label, const float* __restrict__ best,
-                          const int* __restrict__ which, const int* __restrict__ num_valid,
-                          const unsigned int* __restrict__ scores,
+                          const float* __restrict__ label, const int* __restrict__ states,
+                          const int* __restrict__ num_valid,
                           const unsigned long long* __restrict__ bounds,
                           const cvops::TargetShape shape, const cvops::TargetOptions options) {
   using namespace cvops;
@@ -487,19 +842,20 @@ extern "C" __global__ void __launch_bounds__(256)
     const int64 row = image * row_length(num);
     const float* truths = label + image * shape.num_truths * shape.label_width;
     const bool any = num_valid[image] > 0;
+    const uint64 bound = options.mining_ratio > 0 ? bounds[image] : ~0ull;
     for (int64 a = blockIdx.x * (int64)blockDim.x + threadIdx.x; a < num;
          a += (int64)gridDim.x * blockDim.x) {
       float4 target = make_float4(0, 0, 0, 0), mask = target;
       float cls = options.ignore_label;
-      if (any && is_positive(best[row + a], which[row + a], options)) {
-        const int truth = which[row + a] < 0 ? ~which[row + a] : which[row + a];
+      const int state = states[row + a];
+      if (any && state < kScored) {
+        const int truth = state < 0 ? ~state : state;
         const Offsets offsets =
             encode(load_box(anchor, a), truth_at(truths, truth, shape.label_width).box, options);
         target = make_float4(offsets.x, offsets.y, offsets.width, offsets.height);
         mask = make_float4(1, 1, 1, 1);
         cls = truths[(int64)truth * shape.label_width] + 1;
-      } else if (any && (!(options.mining_ratio > 0) ||
-                         mining_key(scores[row + a], (int)a) < bounds[image])) {
+      } else if (any && mining_key((uint32)(state - kScored), (int)a) < bound) {
         cls = 0;
       }
       reinterpret_cast<float4*>(loc_target)[image * num + a] = target;
