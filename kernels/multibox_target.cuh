@@ -139,7 +139,7 @@ namespace cvops {
 
 constexpr unsigned kWarp = 0xffffffff;
 constexpr int kTargetThreads = 128;  // of a block of multibox_target_match
-constexpr int kTruthChunk = 128;     // the truths that it holds in shared memory at once
+constexpr int kTruthChunk = kTargetThreads;  // the truths that it looks at at once
 constexpr int kSharedKeys = 512;  // multibox_target_assign holds the keys there if they are so few
 constexpr int kScoreThreads = 256;   // of a block of multibox_target_score
 constexpr int kRefineThreads = 512;  // of a block of multibox_target_refine
@@ -189,6 +189,17 @@ __device__ __forceinline__ uint32 warp_sum(uint32 x) {
 // A box around those of a whole warp.
 __device__ __forceinline__ Box warp_hull(Box b) {
   return {-warp_max(-b.x1), -warp_max(-b.y1), warp_max(b.x2), warp_max(b.y2)};
+}
+
+// target_iou in few instructions where the boxes do not touch. Where a coordinate is NaN a minimum
+// here may be another, but then the area is NaN, and so both give 0.
+__device__ __forceinline__ float quick_iou(SizedBox anchor, SizedBox truth) {
+  const Box a = anchor.box, b = truth.box;
+  const float width = fminf(a.x2, b.x2) - fmaxf(a.x1, b.x1);
+  const float height = fminf(a.y2, b.y2) - fmaxf(a.y1, b.y1);
+  if (!(width > 0 && height > 0)) return 0;
+  const float overlap = width * height, all = anchor.area + truth.area - overlap;
+  return all > 0 ? overlap / all : 0.0f;
 }
 
 // Whether a better pair has the anchor that truth k wants. For equal pairs the lower truth is
@@ -346,8 +357,8 @@ __device__ __forceinline__ Band find_band(uint32* bins, const uint32* counts, co
   if (digit.count > kFew) {
     clear_bins(bins);
     __syncthreads();
-    for (int64 begin = 0; begin < num_anchors; begin += 4ll * blockDim.x) {
-      const int64 at = begin + 4 * threadIdx.x;
+    for (int begin = 0; begin < num_anchors; begin += 4 * blockDim.x) {
+      const int at = begin + 4 * (int)threadIdx.x;
       uint4 four = make_uint4(kNoCandidate, kNoCandidate, kNoCandidate, kNoCandidate);
       if (at < num_anchors) four = *reinterpret_cast<const uint4*>(scores + at);
       const uint32 score[4] = {four.x, four.y, four.z, four.w};
@@ -381,15 +392,15 @@ __device__ __forceinline__ uint64 find_bound(uint32* bins, const int* states, in
     digits = above < 11 ? above : 11;
     clear_bins(bins);
     __syncthreads();
-    for (int64 begin = 0; begin < num_anchors; begin += 4ll * blockDim.x) {
-      const int64 first = begin + 4 * threadIdx.x;
+    for (int begin = 0; begin < num_anchors; begin += 4 * blockDim.x) {
+      const int first = begin + 4 * (int)threadIdx.x;
       int4 four = make_int4(0, 0, 0, 0);
       if (first < num_anchors) four = __ldcg(reinterpret_cast<const int4*>(states + first));
       const int state[4] = {four.x, four.y, four.z, four.w};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const uint32 score = (uint32)state[i] - kScored - lowest;
-        const uint64 key = (uint64)score << place_bits | (uint64)(first + i);
+        const uint64 key = (uint64)score << place_bits | (uint32)(first + i);
         const bool counted =
             first + i < num_anchors && score <= highest - lowest && key >> above == prefix;
         count_digit(bins, (uint32)(key >> (above - digits)) & ((1u << digits) - 1), counted);
@@ -451,7 +462,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
           __syncthreads();
           if (threadIdx.x == 0) end = count;
           __syncthreads();
-          for (int k = threadIdx.x; k < count; k += kTargetThreads) {
+          if (const int k = threadIdx.x; k < count) {
             const SizedBox truth = truth_at(truths, begin + k, shape.label_width);
             boxes[k] = make_float4(truth.box.x1, truth.box.y1, truth.box.x2, truth.box.y2);
             areas[k] = truth.area;
@@ -471,29 +482,28 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
               const int k = group + __ffs(rest) - 1;
               const float4 b = boxes[k];
               const SizedBox truth = {{b.x, b.y, b.z, b.w}, areas[k]};
-              float top = kLeastIou;
-              int at = 0;
+              float iou[4];
 #pragma unroll
-              for (int i = 0; i < 4; ++i) {
-                const float iou = target_iou(mine[i], truth);
-                if (iou > most[i]) {
-                  most[i] = iou;
-                  with[i] = begin + k;
-                }
-                if (iou > top) {
-                  top = iou;
-                  at = i;
+              for (int i = 0; i < 4; ++i) iou[i] = quick_iou(mine[i], truth);
+              const float top = fmaxf(fmaxf(iou[0], iou[1]), fmaxf(iou[2], iou[3]));
+              if (top >= least) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                  with[i] = iou[i] > most[i] ? begin + k : with[i];
+                  most[i] = fmaxf(iou[i], most[i]);
                 }
               }
               const uint32 top_of_warp = warp_max(bits_of(top));
+              if (top_of_warp <= bits_of(kLeastIou)) continue;
               const unsigned lanes = __ballot_sync(kWarp, bits_of(top) == top_of_warp);
               if (lane_id() == __ffs(lanes) - 1) {
+                const int at = iou[0] == top ? 0 : iou[1] == top ? 1 : iou[2] == top ? 2 : 3;
                 tops[warp][k] = pair_key(top, (int)first + at);
               }
             }
           }
           __syncthreads();
-          for (int k = threadIdx.x; k < count; k += kTargetThreads) {
+          if (const int k = threadIdx.x; k < count) {
             uint64 key = tile == slot ? 0 : top_keys[begin + k];
             for (int w = 0; w < kWarps; ++w) {
               if (tops[w][k] > key) key = tops[w][k];
@@ -514,8 +524,9 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
           num_candidates += candidate;
         }
         if (first < row) {
-          *reinterpret_cast<int4*>(states + image * row + first) =
-              make_int4(state[0], state[1], state[2], state[3]);
+          // A plain store would be taken apart.
+          __stcg(reinterpret_cast<int4*>(states + image * row + first),
+                 make_int4(state[0], state[1], state[2], state[3]));
         }
       }
       num_positive = warp_sum(num_positive);
@@ -680,7 +691,7 @@ struct FourAnchors {
   __device__ void store(uint32* row, const uint32 (&x)[4]) const {
     if (wide) {
       if (first < num) {
-        *reinterpret_cast<uint4*>(row + first) = make_uint4(x[0], x[1], x[2], x[3]);
+        __stcg(reinterpret_cast<uint4*>(row + first), make_uint4(x[0], x[1], x[2], x[3]));
       }
     } else {
       for (int i = 0; i < 4; ++i) {
@@ -755,7 +766,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kScoreThreads)
 // Each image has `parts` parts. For each its band is found anew, which is quicker than one block
 // that does it for others; the last block to come finds the bound: the candidates with a lower
 // mining_key are negatives.
-extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads, 2)
+extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
     multibox_target_refine(unsigned long long* __restrict__ bounds, int* __restrict__ states,
                            unsigned int* __restrict__ tickets,
                            const unsigned int* __restrict__ scores,
@@ -768,19 +779,21 @@ extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads, 2)
   __shared__ int listed[2 * kTile];
   __shared__ int num_listed;
   __shared__ bool is_last;
-  const int num = shape.num_anchors;
+  __shared__ Band band;  // which leaves more registers
+  const int num = shape.num_anchors, per_part = ((num - 1) / (4 * parts) + 1) * 4;
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
     if (wanted[image] == 0) continue;
-    const int64 row = image * row_length(num), per_part = ceil_div(ceil_div(num, 4), parts) * 4;
+    const int64 row = image * row_length(num);
     const float* logits = cls_pred + image * shape.num_classes * num;
-    const Band band = find_band(own_bins, bins + image * kDigitBins, scores + row, num,
-                                shape.num_classes, (uint32)wanted[image]);
+    const Band found = find_band(own_bins, bins + image * kDigitBins, scores + row, num,
+                                 shape.num_classes, (uint32)wanted[image]);
+    if (threadIdx.x == 0) band = found;
     for (int part = blockIdx.x; part < parts; part += gridDim.x) {
       if (threadIdx.x == 0) num_listed = 0;
       __syncthreads();
-      const int64 end = (part + 1) * per_part < num ? (part + 1) * per_part : num;
-      for (int64 begin = part * per_part; begin < end; begin += kTile) {
-        const int64 first = begin + 4 * threadIdx.x;
+      const int end = min((part + 1) * per_part, num);
+      for (int begin = part * per_part; begin < end; begin += kTile) {
+        const int first = begin + 4 * (int)threadIdx.x;
         uint4 four = make_uint4(kNoCandidate, kNoCandidate, kNoCandidate, kNoCandidate);
         if (first < end) four = *reinterpret_cast<const uint4*>(scores + row + first);
         const uint32 score[4] = {four.x, four.y, four.z, four.w};
@@ -799,7 +812,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads, 2)
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             if (first + i < end && !band.is_sure(score[i]) && score[i] <= band.last) {
-              listed[place++] = (int)first + i;
+              listed[place++] = first + i;
             }
           }
         }
@@ -839,23 +852,25 @@ extern "C" __global__ void __launch_bounds__(256)
   using namespace cvops;
   const int num = shape.num_anchors;
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
-    const int64 row = image * row_length(num);
+    const int* row = states + image * row_length(num);
     const float* truths = label + image * shape.num_truths * shape.label_width;
-    const bool any = num_valid[image] > 0;
-    const uint64 bound = options.mining_ratio > 0 ? bounds[image] : ~0ull;
-    for (int64 a = blockIdx.x * (int64)blockDim.x + threadIdx.x; a < num;
-         a += (int64)gridDim.x * blockDim.x) {
+    for (int64 begin = blockIdx.x * (int64)blockDim.x; begin < num;
+         begin += (int64)gridDim.x * blockDim.x) {
+      const int a = (int)begin + (int)threadIdx.x;
+      if (a >= num) break;
       float4 target = make_float4(0, 0, 0, 0), mask = target;
       float cls = options.ignore_label;
-      const int state = states[row + a];
-      if (any && state < kScored) {
-        const int truth = state < 0 ? ~state : state;
+      const int state = row[a];
+      if (num_valid[image] == 0) {
+      } else if (state < kScored) {
+        const int64 truth = state < 0 ? ~state : state;
         const Offsets offsets =
             encode(load_box(anchor, a), truth_at(truths, truth, shape.label_width).box, options);
         target = make_float4(offsets.x, offsets.y, offsets.width, offsets.height);
         mask = make_float4(1, 1, 1, 1);
-        cls = truths[(int64)truth * shape.label_width] + 1;
-      } else if (any && mining_key((uint32)(state - kScored), (int)a) < bound) {
+        cls = truths[truth * shape.label_width] + 1;
+      } else if (!(options.mining_ratio > 0) ||
+                 mining_key((uint32)(state - kScored), (int)a) < bounds[image]) {
         cls = 0;
       }
       reinterpret_cast<float4*>(loc_target)[image * num + a] = target;

@@ -318,7 +318,7 @@ def _kernels(
     states, num_valid = gpu.empty(rows, np.int32), gpu.empty((images,), np.int32)
     counts = gpu.empty((images, slots, 2), np.int32)
     keys = gpu.empty((images, slots, max(truths, 1)), np.uint64)
-    wanted = bounds = scores = bins = tickets = None
+    wanted = tickets = bounds = bins = out[0]  # not used without mining
     if mining:
         wanted, tickets = gpu.empty((images,), np.int32), gpu.empty((images,), np.uint32)
         bounds = gpu.empty((images,), np.uint64)
@@ -331,17 +331,16 @@ def _kernels(
         return -(-anchors // per_block), over_images[0]
 
     over_images = (min(images, 65535),)
-    matches = states, keys, counts, num_valid
-    launch("match", (slots, *over_images), 128, *matches, anchor, label, sizes, numbers, slots)
-    mined = wanted, bounds, bins, tickets
-    given = counts, anchor, label, num_valid
-    launch("assign", over_images, 1024, states, keys, *mined, *given, sizes, numbers, slots)
+    args: tuple[Any, ...] = states, keys, counts, num_valid, anchor, label, sizes, numbers, slots
+    launch("match", (slots, *over_images), 128, *args)
+    args = states, keys, wanted, bounds, bins, tickets, counts, anchor, label, num_valid
+    launch("assign", over_images, 1024, *args, sizes, numbers, slots)
     if mining:
         launch("score", over_anchors(2048), 256, scores, bins, states, cls_pred, wanted, sizes)
-        args = bounds, states, tickets, scores, bins, wanted, cls_pred
-        launch("refine", (parts, *over_images), 512, *args, sizes, parts)
-    args = anchor, label, states, num_valid, bounds
-    launch("write", over_anchors(256), 256, *out, *args, sizes, numbers)
+        args = bounds, states, tickets, scores, bins, wanted, cls_pred, sizes, parts
+        launch("refine", (parts, *over_images), 512, *args)
+    args = *out, anchor, label, states, num_valid, bounds if mining else keys, sizes, numbers
+    launch("write", over_anchors(256), 256, *args)
     return out
 
 
