@@ -138,7 +138,7 @@ CVOPS_HD Offsets encode(Box anchor, Box truth, const TargetOptions& options) {
 namespace cvops {
 
 constexpr unsigned kWarp = 0xffffffff;
-constexpr int kTargetThreads = 128;  // of a block of multibox_target_match
+constexpr int kTargetThreads = 128;          // of a block of multibox_target_match
 constexpr int kTruthChunk = kTargetThreads;  // the truths that it looks at at once
 constexpr int kSharedKeys = 512;  // multibox_target_assign holds the keys there if they are so few
 constexpr int kScoreThreads = 256;   // of a block of multibox_target_score
@@ -217,12 +217,21 @@ __device__ __forceinline__ bool is_beaten(const uint64* keys, int num, int k) {
 __device__ __forceinline__ uint64 best_free_anchor(const float* anchor, const int* states,
                                                    int num_anchors, SizedBox truth, int part,
                                                    int parts) {
+  constexpr int kAtOnce = 4;  // so that their loads do not wait for one another
   uint64 best = 0;
-#pragma unroll 4
-  for (int64 a = 32 * part + lane_id(); a < num_anchors; a += 32 * parts) {
-    const float iou = target_iou(signed_size(load_box(anchor, a)), truth);
-    const uint64 key = pair_key(iou, (int)a);
-    if (key > best && states[a] >= 0) best = key;
+  for (int64 begin = 32 * part + lane_id(); begin < num_anchors; begin += 32 * kAtOnce * parts) {
+    Box boxes[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64 a = begin + 32 * i * parts;
+      boxes[i] = load_box(anchor, a < num_anchors ? a : begin);
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64 a = begin + 32 * i * parts;
+      const uint64 key = pair_key(quick_iou(signed_size(boxes[i]), truth), (int)a);
+      if (key > best && a < num_anchors && states[a] >= 0) best = key;
+    }
   }
   return warp_max(best);
 }
@@ -388,7 +397,7 @@ __device__ __forceinline__ uint64 find_bound(uint32* bins, const int* states, in
   const int place_bits = 32 - __clz(num_anchors);
   uint64 prefix = 0;
   int above = 32 - __clz((int)(highest - lowest)) + place_bits, digits;
-  for (bool found = false; !found; above -= digits) {
+  for (bool found = false; !found && above; above -= digits) {
     digits = above < 11 ? above : 11;
     clear_bins(bins);
     __syncthreads();
@@ -584,9 +593,11 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
       num_positive = num_candidates = 0;
     }
     __syncthreads();
-    for (int64 i = num + threadIdx.x; i < (int64)num_slots * num; i += blockDim.x) {
-      const uint64 key = of_slots[i / num * shape.num_truths + i % num];
-      if (key) atomicMax(&tops[i % num], key);
+    for (int slot = 1 + warp; slot < num_slots; slot += warps) {
+      for (int k = lane_id(); k < num; k += 32) {
+        const uint64 key = of_slots[(int64)slot * shape.num_truths + k];
+        if (key) atomicMax(&tops[k], key);
+      }
     }
     if (options.mining_ratio > 0) {
       for (int i = threadIdx.x; i < num_slots; i += blockDim.x) {
@@ -667,11 +678,10 @@ struct FourAnchors {
   __device__ int64 at(int i) const { return first + (wide ? i : 32 * i); }
   __device__ bool has(int i) const { return at(i) < num; }
 
-  // What is read once, past the caches.
+  // Junk where there is no anchor. What is read once goes past the caches.
   __device__ void load(float (&x)[4], const float* row) const {
     if (wide) {
-      float4 four = make_float4(0, 0, 0, 0);
-      if (first < num) four = __ldcs(reinterpret_cast<const float4*>(row + first));
+      const float4 four = __ldcs(reinterpret_cast<const float4*>(row + (has(0) ? first : 0)));
       x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
     } else {
       for (int i = 0; i < 4; ++i) x[i] = has(i) ? __ldcs(row + at(i)) : 0.0f;
@@ -680,8 +690,7 @@ struct FourAnchors {
 
   __device__ void load(int (&x)[4], const int* row) const {
     if (wide) {
-      int4 four = make_int4(0, 0, 0, 0);
-      if (first < num) four = *reinterpret_cast<const int4*>(row + first);
+      const int4 four = *reinterpret_cast<const int4*>(row + (has(0) ? first : 0));
       x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
     } else {
       for (int i = 0; i < 4; ++i) x[i] = has(i) ? row[at(i)] : 0;
@@ -690,9 +699,7 @@ struct FourAnchors {
 
   __device__ void store(uint32* row, const uint32 (&x)[4]) const {
     if (wide) {
-      if (first < num) {
-        __stcg(reinterpret_cast<uint4*>(row + first), make_uint4(x[0], x[1], x[2], x[3]));
-      }
+      if (has(0)) __stcg(reinterpret_cast<uint4*>(row + first), make_uint4(x[0], x[1], x[2], x[3]));
     } else {
       for (int i = 0; i < 4; ++i) {
         if (has(i)) row[at(i)] = x[i];
@@ -833,8 +840,8 @@ extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
       __syncthreads();
       if (!is_last) continue;
       __threadfence();
-      const uint64 bound = find_bound(own_bins, states + row, num, band.lowest, band.highest,
-                                      (uint32)wanted[image]);
+      const uint64 bound =
+          find_bound(own_bins, states + row, num, band.lowest, band.highest, (uint32)wanted[image]);
       if (threadIdx.x == 0) bounds[image] = bound;
     }
   }
