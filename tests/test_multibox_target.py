@@ -202,6 +202,16 @@ def test_scores(run, background, want):
     np.testing.assert_array_equal(cls, [want])
 
 
+def test_what_a_truth_is_given_is_no_candidate_any_more(run):
+    # The first three anchors are given to the truths, the first two with overlaps of 1/4 only. The
+    # fourth has 1/2 of the third truth. So 3 are wanted, of 2: those that overlap nothing.
+    anchors = a([[[0, 0, 1, 1], [4, 0, 5, 1], [8, 0, 10, 2], [8, 0, 10, 1], *[[0, 8, 1, 9]] * 2]])
+    label = a([[[0, 0, 0, 2, 2], [1, 4, 0, 6, 2], [2, 8, 0, 10, 2]]])
+    options = dict(overlap_threshold=0, negative_mining_ratio=1)
+    _, _, cls = run(cvops.multibox_target, anchors, label, np.zeros((1, 2, 6), F), **options)
+    np.testing.assert_array_equal(cls, [[1, 2, 3, -1, 0, 0]])
+
+
 def test_images_without_truths_and_without_positives(run):
     # The second image has a truth that no anchor overlaps: all is background, with mining nothing.
     label = a([[PADDING, PADDING], [(3, 2, 2, 3, 3), PADDING], [SAME, PADDING]])
@@ -465,6 +475,17 @@ def test_oracle_with_adversarial_logits(run_other, logits, num_classes):
         assert_equal(run_other(cvops.multibox_target, anchors, label, cls_pred, **options), want)
 
 
+def test_oracle_where_a_block_has_more_to_look_at_than_it_lists(run_other):
+    # Of 128 images each has two parts of 4500 anchors. Most have no truth, and cost nothing.
+    anchors, label, logits = scene(np.random.default_rng(21), 128, 9000, 12, num_classes=2)
+    label[1:-1] = -1
+    logits[0] = 0
+    logits[-1] = 1 + np.random.default_rng(22).integers(0, 4, (2, 9000)) * F(2**-23)
+    options = dict(negative_mining_ratio=7)
+    want = cvops.multibox_target(anchors, label, logits, **options, backend="numpy")
+    assert_equal(run_other(cvops.multibox_target, anchors, label, logits, **options), want)
+
+
 def test_oracle_with_more_tiles_than_slots(run_other):
     inputs = scene(np.random.default_rng(18), 1, 512 * 512 + 1111, 3, num_classes=2)
     want = cvops.multibox_target(*inputs, negative_mining_ratio=3, backend="numpy")
@@ -561,6 +582,16 @@ def test_sanitized(run_sanitized, options):
     inputs[1][0, 3:7] = inputs[1][0, 3]  # some look for another anchor
     want = cvops.multibox_target(*inputs, **options, backend="numpy")
     assert_equal(run_sanitized(cvops.multibox_target, *inputs, **options), want)
+
+
+@pytest.mark.parametrize("name", ["a last bit apart", "some infinite"])
+def test_sanitized_with_adversarial_logits(run_sanitized, name):
+    rng = np.random.default_rng(23)
+    anchors, label, _ = scene(rng, 2, 602, 4)
+    cls_pred = LOGITS_OF[name](rng, (2, 3, 602)).astype(F)
+    options = dict(negative_mining_ratio=2)
+    want = cvops.multibox_target(anchors, label, cls_pred, **options, backend="numpy")
+    assert_equal(run_sanitized(cvops.multibox_target, anchors, label, cls_pred, **options), want)
 
 
 # Properties.
