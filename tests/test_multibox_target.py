@@ -475,21 +475,44 @@ def test_oracle_with_adversarial_logits(run_other, logits, num_classes):
         assert_equal(run_other(cvops.multibox_target, anchors, label, cls_pred, **options), want)
 
 
-def test_oracle_where_a_block_has_more_to_look_at_than_it_lists(run_other):
-    # Of 128 images each has two parts of 4500 anchors. Most have no truth, and cost nothing.
-    anchors, label, logits = scene(np.random.default_rng(21), 128, 9000, 12, num_classes=2)
-    label[1:-1] = -1
-    logits[0] = 0
-    logits[-1] = 1 + np.random.default_rng(22).integers(0, 4, (2, 9000)) * F(2**-23)
-    options = dict(negative_mining_ratio=7)
-    want = cvops.multibox_target(anchors, label, logits, **options, backend="numpy")
-    assert_equal(run_other(cvops.multibox_target, anchors, label, logits, **options), want)
+@pytest.mark.parametrize("sanitizer", [None, "address"])
+def test_a_block_that_has_more_to_look_at_than_it_lists(sanitizer):
+    num, half = 9001, 0x3F000000  # the bits of 0.5
+    rough = 0x5F040000 - 0x40000000  # of 1 / 0.5
+    states, tickets = np.full(num + 3, 0x7FFFFFFE, np.int32), np.zeros(1, np.uint32)
+    bins, bounds = np.zeros(2048, np.uint32), np.zeros(1, np.uint64)
+    bins[rough >> 18] = num
+    scores, logits = np.full(num + 3, rough, np.uint32), np.zeros((2, num), F)
+    wanted, parts = np.full(1, 7, np.int32), np.int32(1)
+    shape = np.array((1, num, 1, 5, 2), multibox_target._SHAPE)
+    backends._module("multibox_target", sanitizer).launch(
+        "multibox_target_refine",
+        (1, 1, 1),
+        (512, 1, 1),
+        (
+            bounds,
+            states,
+            tickets,
+            scores,
+            bins,
+            np.full(1, 7, np.int32),
+            logits,
+            shape,
+            np.int32(1),
+        ),
+    )
+    np.testing.assert_array_equal(states[:num], 0x40000000 + half)
+    assert int(bounds[0]) == half << 32 | 7  # anchors 0 to 6
 
 
 def test_oracle_with_more_tiles_than_slots(run_other):
-    inputs = scene(np.random.default_rng(18), 1, 512 * 512 + 1111, 3, num_classes=2)
-    want = cvops.multibox_target(*inputs, negative_mining_ratio=3, backend="numpy")
-    assert_equal(run_other(cvops.multibox_target, *inputs, negative_mining_ratio=3), want)
+    # Each truth is an anchor among the first 512 of a slot, which looks at others after them.
+    anchors, label, logits = scene(np.random.default_rng(18), 1, 512 * 512 + 1111, 3, 0, 2)
+    anchors[0, [1100, 600, 5]] = label[0, :, 1:]
+    options = dict(overlap_threshold=0, negative_mining_ratio=3)
+    want = cvops.multibox_target(anchors, label, logits, **options, backend="numpy")
+    assert (want[2][0, [1100, 600, 5]] > 0).all()
+    assert_equal(run_other(cvops.multibox_target, anchors, label, logits, **options), want)
 
 
 @pytest.mark.parametrize("num_classes", [1, 2, 3, 21, 81, 1000])
