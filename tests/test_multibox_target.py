@@ -489,17 +489,7 @@ def test_a_block_that_has_more_to_look_at_than_it_lists(sanitizer):
         "multibox_target_refine",
         (1, 1, 1),
         (512, 1, 1),
-        (
-            bounds,
-            states,
-            tickets,
-            scores,
-            bins,
-            np.full(1, 7, np.int32),
-            logits,
-            shape,
-            np.int32(1),
-        ),
+        (bounds, states, tickets, scores, bins, wanted, logits, shape, parts),
     )
     np.testing.assert_array_equal(states[:num], 0x40000000 + half)
     assert int(bounds[0]) == half << 32 | 7  # anchors 0 to 6
