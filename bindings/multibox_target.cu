@@ -7,22 +7,37 @@
 namespace cvops::cuda {
 namespace {
 
+// Slots of an image: as many as its tiles, but where there are so many that they would only take
+// memory.
+int num_slots(TargetShape shape) {
+  return (int)std::min<int64>(ceil_div(shape.num_anchors, 4 * kTargetThreads), 512);
+}
+
+// What is as much as runs at once on a large GPU, in parts that are worth a block.
+int num_parts(TargetShape shape) {
+  return (int)std::min<int64>(ceil_div(shape.num_anchors, kRefineThreads),
+                              std::max(256 / shape.num_images, 1));
+}
+
 struct Buffers {
-  float* best;
-  int *which, *num_valid, *num_positive;
+  int *states, *num_valid, *wanted = nullptr;
+  int2* counts;
   uint64 *keys, *bounds = nullptr;
-  uint32* scores = nullptr;
+  uint32 *scores = nullptr, *bins = nullptr, *tickets = nullptr;
 
   Buffers(Workspace& workspace, TargetShape shape, bool mining) {
     const int64 images = shape.num_images, rows = images * row_length(shape.num_anchors);
-    best = workspace.take<float>(rows);
-    which = workspace.take<int>(rows);
+    const int64 slots = images * num_slots(shape);
+    states = workspace.take<int>(rows);
     num_valid = workspace.take<int>(images);
-    num_positive = workspace.take<int>(images);
-    keys = workspace.take<uint64>(images * shape.num_truths);
+    counts = workspace.take<int2>(slots);
+    keys = workspace.take<uint64>(slots * shape.num_truths);
     if (mining) {
-      scores = workspace.take<uint32>(rows);
+      wanted = workspace.take<int>(images);
       bounds = workspace.take<uint64>(images);
+      scores = workspace.take<uint32>(rows);
+      bins = workspace.take<uint32>(images * kDigitBins);
+      tickets = workspace.take<uint32>(images);
     }
   }
 };
@@ -44,22 +59,23 @@ void multibox_target(TargetOutputs out, TargetInputs in, TargetShape shape, Targ
   auto anchors = [&](int per_block) {
     return dim3((unsigned)ceil_div(shape.num_anchors, per_block), images);
   };
-  launch("multibox_target_begin", ::multibox_target_begin, images, 128, 0, stream, w.num_valid,
-         w.num_positive, w.keys, in.label, shape);
-  launch("multibox_target_match", ::multibox_target_match, anchors(4 * kTargetThreads),
-         kTargetThreads, 0, stream, w.best, w.which, w.keys, in.anchor, in.label, w.num_valid,
-         shape);
-  launch("multibox_target_assign", ::multibox_target_assign, images, 512, 0, stream, w.which,
-         w.keys, in.anchor, in.label, w.num_valid, shape);
+  const int slots = num_slots(shape), parts = num_parts(shape);
+  launch("multibox_target_match", ::multibox_target_match, dim3((unsigned)slots, images),
+         kTargetThreads, 0, stream, w.states, w.keys, w.counts, w.num_valid, in.anchor, in.label,
+         shape, options, slots);
+  launch("multibox_target_assign", ::multibox_target_assign, images, 1024, 0, stream, w.states,
+         w.keys, w.wanted, w.bounds, w.bins, w.tickets, w.counts, in.anchor, in.label, w.num_valid,
+         shape, options, slots);
   if (mining) {
-    launch("multibox_target_score", ::multibox_target_score, anchors(256), 256, 0, stream, w.scores,
-           w.num_positive, w.best, w.which, in.cls_pred, w.num_valid, shape, options);
-    launch("multibox_target_select", ::multibox_target_select, images, 1024, 0, stream, w.bounds,
-           w.scores, w.num_valid, w.num_positive, shape, options);
+    launch("multibox_target_score", ::multibox_target_score, anchors(8 * kScoreThreads),
+           kScoreThreads, 0, stream, w.scores, w.bins, w.states, in.cls_pred, w.wanted, shape);
+    launch("multibox_target_refine", ::multibox_target_refine, dim3((unsigned)parts, images),
+           kRefineThreads, 0, stream, w.bounds, w.states, w.tickets, w.scores, w.bins, w.wanted,
+           in.cls_pred, shape, parts);
   }
   launch("multibox_target_write", ::multibox_target_write, anchors(256), 256, 0, stream,
-         out.loc_target, out.loc_mask, out.cls_target, in.anchor, in.label, w.best, w.which,
-         w.num_valid, w.scores, w.bounds, shape, options);
+         out.loc_target, out.loc_mask, out.cls_target, in.anchor, in.label, w.states, w.num_valid,
+         w.bounds, shape, options);
 }
 
 }  // namespace cvops::cuda

@@ -2,18 +2,20 @@
 // truths, is never stored: the one pass over all pairs keeps the best of each row and of each
 // column.
 //
-//   multibox_target_begin    counts each image's truths, and clears what the others add to
-//   multibox_target_match    all pairs: each anchor's best truth, and each truth's best anchor
+//   multibox_target_match    all pairs: what each anchor is, and each truth's best anchor
 //   multibox_target_assign   gives every truth an anchor of its own, the best pair first
-//   multibox_target_score    with mining only: how sure each candidate is to be background
-//   multibox_target_select   with mining only: where the least sure of them end
+//   multibox_target_score    with mining only: about how sure each candidate is to be background
+//   multibox_target_refine   with mining only: exactly how sure, of those for which it matters,
+//                            and where the least sure end
 //   multibox_target_write    the outputs
 //
-// Between them, a row of `best` and of `which` is one image: each anchor's best IoU and the truth
-// that it is with; ~truth, which is negative, where the anchor was given to that truth.
+// Between them, a row of `states` is one image, a number for each anchor: the truth that it is with
+// if it overlaps that enough to be positive; else kScored + its mining score; ~truth, which is
+// negative, where the anchor was given to that truth. With mining this takes 8 bytes an anchor and
+// image, without it 4.
 #pragma once
 #include "box.cuh"
-#include "math.cuh"
+#include "mining.cuh"
 
 namespace cvops {
 
@@ -28,11 +30,8 @@ struct TargetOptions {
 
 // A truth is given only an anchor that it overlaps by more.
 constexpr float kLeastIou = 1e-6f;
-// The score of what is no candidate, and of a candidate whose probability is NaN.
-constexpr uint32 kNoCandidate = 0x80000000, kUnordered = 0x7fffffff;
-constexpr uint64 kAllCandidates = (uint64)kNoCandidate << 32;
 
-// The length of a row of `best`, `which` and `scores`: every row begins at 16 bytes.
+// The length of a row of `states` and `scores`: every row begins at 16 bytes.
 CVOPS_HD int64 row_length(int num_anchors) { return ((int64)num_anchors + 3) / 4 * 4; }
 
 // With the area of an inverted box as it comes: negative, or positive if inverted in both axes.
@@ -87,22 +86,11 @@ CVOPS_HD bool is_positive(float best, int which, const TargetOptions& options) {
   return which < 0 || (options.overlap_threshold > 0 && best > options.overlap_threshold);
 }
 
-// How many negatives to mine.
-CVOPS_HD int mining_count(int num_positive, int num_anchors, float ratio) {
-  float wanted = (float)num_positive * ratio;
-  int limit = num_anchors - num_positive;
-  if (!(wanted >= 1)) return 0;
-  return wanted < 2147483648.0f && (int)wanted < limit ? (int)wanted : limit;
-}
-
-// The lower score is the better negative.
-CVOPS_HD uint32 mining_score(float background) {
-  return background == background ? bits_of(background) : kUnordered;
-}
-
-// Candidates in the order in which they are taken: for the same score by their place.
-CVOPS_HD uint64 mining_key(uint32 score, int anchor) {
-  return (uint64)score << 32 | (uint32)anchor;
+// From this IoU on an anchor is positive, or no candidate, or both.
+CVOPS_HD float least_that_matters(const TargetOptions& options) {
+  const float never = float_of(0x7f800000);
+  const float overlap = options.overlap_threshold > 0 ? options.overlap_threshold : never;
+  return options.mining_ratio > 0 ? smaller(options.mining_threshold, overlap) : overlap;
 }
 
 // The four numbers that a detector learns: x, y, width and height of a truth as an anchor sees it.
@@ -125,30 +113,26 @@ CVOPS_HD Offsets encode(Box anchor, Box truth, const TargetOptions& options) {
 #ifdef __CUDACC__
 namespace cvops {
 
-constexpr unsigned kWarp = 0xffffffff;
-constexpr int kTargetThreads = 128;  // of a block of multibox_target_match
-constexpr int kTruthChunk = 128;     // the truths that it holds in shared memory at once
+constexpr int kTargetThreads = 128;          // of a block of multibox_target_match
+constexpr int kTruthChunk = kTargetThreads;  // the truths that it looks at at once
 constexpr int kSharedKeys = 512;  // multibox_target_assign holds the keys there if they are so few
-constexpr int kDigitBins = 2048;  // of multibox_target_select
+constexpr int kScoreThreads = 256;   // of a block of multibox_target_score
+constexpr int kRefineThreads = 512;  // of a block of multibox_target_refine
 
-__device__ __forceinline__ int lane_id() { return threadIdx.x % 32; }
-
-__device__ __forceinline__ float warp_max(float x) {
-  for (int step = 16; step; step /= 2) x = larger(x, __shfl_xor_sync(kWarp, x, step));
-  return x;
+// A box around those of a whole warp.
+__device__ __forceinline__ Box warp_hull(Box b) {
+  return {-warp_max(-b.x1), -warp_max(-b.y1), warp_max(b.x2), warp_max(b.y2)};
 }
 
-__device__ __forceinline__ uint64 warp_max(uint64 x) {
-  for (int step = 16; step; step /= 2) {
-    uint64 other = __shfl_xor_sync(kWarp, x, step);
-    if (other > x) x = other;
-  }
-  return x;
-}
-
-__device__ __forceinline__ uint32 warp_sum(uint32 x) {
-  for (int step = 16; step; step /= 2) x += __shfl_xor_sync(kWarp, x, step);
-  return x;
+// target_iou in few instructions where the boxes do not touch. Where a coordinate is NaN a minimum
+// here may be another, but then the area is NaN, and so both give 0.
+__device__ __forceinline__ float quick_iou(SizedBox anchor, SizedBox truth) {
+  const Box a = anchor.box, b = truth.box;
+  const float width = fminf(a.x2, b.x2) - fmaxf(a.x1, b.x1);
+  const float height = fminf(a.y2, b.y2) - fmaxf(a.y1, b.y1);
+  if (!(width > 0 && height > 0)) return 0;
+  const float overlap = width * height, all = anchor.area + truth.area - overlap;
+  return all > 0 ? overlap / all : 0.0f;
 }
 
 // Whether a better pair has the anchor that truth k wants. For equal pairs the lower truth is
@@ -162,163 +146,157 @@ __device__ __forceinline__ bool is_beaten(const uint64* keys, int num, int k) {
   return false;
 }
 
-// The key of the best anchor that is not given away, by one warp.
-__device__ __forceinline__ uint64 best_free_anchor(const float* anchor, const int* which,
-                                                   int num_anchors, SizedBox truth) {
+// The key of the best anchor that is not given away, of every `parts`-th 32 anchors, by one warp.
+__device__ __forceinline__ uint64 best_free_anchor(const float* anchor, const int* states,
+                                                   int num_anchors, SizedBox truth, int part,
+                                                   int parts) {
+  constexpr int kAtOnce = 4;  // so that their loads do not wait for one another
   uint64 best = 0;
-  for (int a = lane_id(); a < num_anchors; a += 32) {
-    float iou = which[a] < 0 ? 0.0f : target_iou(signed_size(load_box(anchor, a)), truth);
-    uint64 key = pair_key(iou, a);
-    if (key > best) best = key;
+  for (int64 begin = 32 * part + lane_id(); begin < num_anchors; begin += 32 * kAtOnce * parts) {
+    Box boxes[kAtOnce];
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64 a = begin + 32 * i * parts;
+      boxes[i] = load_box(anchor, a < num_anchors ? a : begin);
+    }
+#pragma unroll
+    for (int i = 0; i < kAtOnce; ++i) {
+      const int64 a = begin + 32 * i * parts;
+      const uint64 key = pair_key(quick_iou(signed_size(boxes[i]), truth), (int)a);
+      if (key > best && a < num_anchors && states[a] >= 0) best = key;
+    }
   }
   return warp_max(best);
 }
 
-// Softmax of class 0 of an anchor whose logits lie `stride` apart. The order is MXNet's.
-__device__ __forceinline__ float background_of(const float* logits, int num_classes, int64 stride) {
-  float top = logits[0];
-#pragma unroll 4
-  for (int c = 1; c < num_classes; ++c) top = larger(logits[c * stride], top);
-  const float background = exp_of(logits[0] - top);
-  float sum = background;
-#pragma unroll 2
-  for (int c = 1; c < num_classes; ++c) sum += exp_of(logits[c * stride] - top);
-  return background / sum;
-}
-
-// Adds to the bins of a whole warp's digits. Most scores share a few leading digits, so that the
-// lanes that share the first one's bin add to it once.
-__device__ __forceinline__ void count_digit(uint32* bins, uint32 digit, bool counted) {
-  const unsigned lanes = __ballot_sync(kWarp, counted);
-  if (lanes == 0) return;
-  const int leader = __ffs(lanes) - 1;
-  const uint32 leaders = __shfl_sync(kWarp, digit, leader);
-  const unsigned same = __ballot_sync(kWarp, counted && digit == leaders);
-  if (lane_id() == leader) {
-    atomicAdd(&bins[digit], (uint32)__popc(same));
-  } else if (counted && digit != leaders) {
-    atomicAdd(&bins[digit], 1u);
-  }
-}
-
-// The first i with counts[0] + ... + counts[i] >= rank, by one warp; what comes before i is taken
-// off `rank`. -1 if all do not reach it. `num` is a multiple of 32.
-__device__ __forceinline__ int find_rank(const uint32* counts, int num, uint32& rank) {
-  for (int first = 0; first < num; first += 32) {
-    const uint32 own = counts[first + lane_id()];
-    uint32 sum = own;
-    for (int step = 1; step < 32; step *= 2) {
-      const uint32 before = __shfl_up_sync(kWarp, sum, step);
-      if (lane_id() >= step) sum += before;
-    }
-    const unsigned reached = __ballot_sync(kWarp, sum >= rank);
-    if (reached) {
-      const int at = __ffs(reached) - 1;
-      rank -= __shfl_sync(kWarp, sum - own, at);
-      return first + at;
-    }
-    rank -= __shfl_sync(kWarp, sum, 31);
-  }
-  return -1;
-}
-
 }  // namespace cvops
 
-// One block takes one image. A row of class -1 ends an image's truths.
-extern "C" __global__ void __launch_bounds__(128)
-    multibox_target_begin(int* __restrict__ num_valid, int* __restrict__ num_positive,
-                          unsigned long long* __restrict__ keys, const float* __restrict__ label,
-                          const cvops::TargetShape shape) {
-  using namespace cvops;
-  __shared__ int end;
-  for (int64 image = blockIdx.x; image < shape.num_images; image += gridDim.x) {
-    if (threadIdx.x == 0) end = shape.num_truths;
-    __syncthreads();
-    for (int k = threadIdx.x; k < shape.num_truths; k += blockDim.x) {
-      const int64 truth = image * shape.num_truths + k;
-      keys[truth] = 0;
-      if (label[truth * shape.label_width] == -1) atomicMin(&end, k);
-    }
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      num_valid[image] = end;
-      num_positive[image] = 0;
-    }
-  }
-}
-
 // A thread takes four neighbouring anchors, so that in a warp the lower lane has the lower anchors.
+// The tiles of an image are dealt out to `num_slots` slots; each has a key for each truth and
+// counts positive anchors (x) and candidates for mining (y). A row of class -1 ends an image's
+// truths: num_valid are left.
 extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
-    multibox_target_match(float* __restrict__ best, int* __restrict__ which,
-                          unsigned long long* __restrict__ keys, const float* __restrict__ anchor,
-                          const float* __restrict__ label, const int* __restrict__ num_valid,
-                          const cvops::TargetShape shape) {
+    multibox_target_match(int* __restrict__ states, unsigned long long* __restrict__ keys,
+                          int2* __restrict__ counts, int* __restrict__ num_valid,
+                          const float* __restrict__ anchor, const float* __restrict__ label,
+                          const cvops::TargetShape shape, const cvops::TargetOptions options,
+                          const int num_slots) {
   using namespace cvops;
+  constexpr int kWarps = kTargetThreads / 32;
   __shared__ float4 boxes[kTruthChunk];
   __shared__ float areas[kTruthChunk];
-  __shared__ uint64 tops[kTruthChunk];
+  __shared__ uint64 tops[kWarps][kTruthChunk];
+  __shared__ uint32 positives[kWarps], candidates[kWarps];
+  __shared__ int end;
   const int64 row = row_length(shape.num_anchors);
+  const int warp = threadIdx.x / 32;
+  const float least = least_that_matters(options);
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
-    const int num = num_valid[image];
     const float* truths = label + image * shape.num_truths * shape.label_width;
-    for (int64 tile = blockIdx.x; 4 * tile * blockDim.x < row; tile += gridDim.x) {
-      const int64 first = 4 * (tile * blockDim.x + threadIdx.x);
-      SizedBox mine[4];
-      Box hull = kEmptyHull;  // of the whole warp's anchors, most of which lie side by side
-      float most[4] = {0, 0, 0, 0};
-      int with[4] = {0, 0, 0, 0};
+    for (int slot = blockIdx.x; slot < num_slots; slot += gridDim.x) {
+      uint64* top_keys = keys + (image * num_slots + slot) * shape.num_truths;
+      uint32 num_positive = 0, num_candidates = 0;
+      for (int64 tile = slot; tile * 4 * kTargetThreads < row; tile += num_slots) {
+        const int64 first = 4 * (tile * kTargetThreads + threadIdx.x);
+        SizedBox mine[4];
+        Box hull = kEmptyHull;  // of the whole warp's anchors, most of which lie side by side
+        float most[4];
+        int with[4] = {0, 0, 0, 0};
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const bool exists = first + i < shape.num_anchors;
-        mine[i] = exists ? signed_size(load_box(anchor, first + i)) : SizedBox{};
-        if (exists) hull = hull_with(hull, mine[i].box);
-      }
-      hull = {-warp_max(-hull.x1), -warp_max(-hull.y1), warp_max(hull.x2), warp_max(hull.y2)};
-      for (int begin = 0; begin < num; begin += kTruthChunk) {
-        const int count = num - begin < kTruthChunk ? num - begin : kTruthChunk;
-        for (int k = threadIdx.x; k < count; k += blockDim.x) {
-          SizedBox truth = truth_at(truths, begin + k, shape.label_width);
-          boxes[k] = make_float4(truth.box.x1, truth.box.y1, truth.box.x2, truth.box.y2);
-          areas[k] = truth.area;
-          tops[k] = 0;
+        for (int i = 0; i < 4; ++i) {
+          const bool exists = first + i < shape.num_anchors;
+          mine[i] = exists ? signed_size(load_box(anchor, first + i)) : SizedBox{};
+          if (exists) hull = hull_with(hull, mine[i].box);
+          most[i] = float_of(bits_of(least) - 1);  // the next below it
         }
-        __syncthreads();
-        for (int k = 0; k < count; ++k) {
-          const float4 b = boxes[k];
-          const SizedBox truth = {{b.x, b.y, b.z, b.w}, areas[k]};
-          if (!may_overlap(hull, truth.box)) continue;  // of the whole warp
-          float top = kLeastIou;
-          int at = 0;
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const float iou = target_iou(mine[i], truth);
-            if (iou > most[i]) {
-              most[i] = iou;
-              with[i] = begin + k;
+        hull = warp_hull(hull);
+        int begin = 0, count;
+        do {
+          count = min(shape.num_truths - begin, kTruthChunk);
+          __syncthreads();
+          if (threadIdx.x == 0) end = count;
+          __syncthreads();
+          if (const int k = threadIdx.x; k < count) {
+            const SizedBox truth = truth_at(truths, begin + k, shape.label_width);
+            boxes[k] = make_float4(truth.box.x1, truth.box.y1, truth.box.x2, truth.box.y2);
+            areas[k] = truth.area;
+            if (truths[(int64)(begin + k) * shape.label_width] == -1) atomicMin(&end, k);
+            for (int w = 0; w < kWarps; ++w) tops[w][k] = 0;
+          }
+          __syncthreads();
+          count = end;
+          for (int group = 0; group < count; group += 32) {
+            const int own = group + lane_id();
+            bool near = false;
+            if (own < count) {
+              const float4 b = boxes[own];
+              near = may_overlap(hull, {b.x, b.y, b.z, b.w});
             }
-            if (iou > top) {
-              top = iou;
-              at = i;
+            for (unsigned rest = __ballot_sync(kWarp, near); rest; rest &= rest - 1) {
+              const int k = group + __ffs(rest) - 1;
+              const float4 b = boxes[k];
+              const SizedBox truth = {{b.x, b.y, b.z, b.w}, areas[k]};
+              float iou[4];
+#pragma unroll
+              for (int i = 0; i < 4; ++i) iou[i] = quick_iou(mine[i], truth);
+              const float top = fmaxf(fmaxf(iou[0], iou[1]), fmaxf(iou[2], iou[3]));
+              if (top >= least) {
+#pragma unroll
+                for (int i = 0; i < 4; ++i) {
+                  with[i] = iou[i] > most[i] ? begin + k : with[i];
+                  most[i] = fmaxf(iou[i], most[i]);
+                }
+              }
+              const uint32 top_of_warp = warp_max(bits_of(top));
+              if (top_of_warp <= bits_of(kLeastIou)) continue;
+              const unsigned lanes = __ballot_sync(kWarp, bits_of(top) == top_of_warp);
+              if (lane_id() == __ffs(lanes) - 1) {
+                const int at = iou[0] == top ? 0 : iou[1] == top ? 1 : iou[2] == top ? 2 : 3;
+                tops[warp][k] = pair_key(top, (int)first + at);
+              }
             }
           }
-          if (__any_sync(kWarp, top > kLeastIou)) {
-            const float most_of_warp = warp_max(top);
-            const unsigned lanes = __ballot_sync(kWarp, top == most_of_warp);
-            if (lane_id() == __ffs(lanes) - 1) {
-              atomicMax(&tops[k], pair_key(top, (int)first + at));
+          __syncthreads();
+          if (const int k = threadIdx.x; k < count) {
+            uint64 key = tile == slot ? 0 : top_keys[begin + k];
+            for (int w = 0; w < kWarps; ++w) {
+              if (tops[w][k] > key) key = tops[w][k];
             }
+            top_keys[begin + k] = key;
           }
+          begin += count;
+        } while (count == kTruthChunk && begin < shape.num_truths);
+        if (tile == 0 && threadIdx.x == 0) num_valid[image] = begin;
+        int state[4];
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          const bool exists = first + i < shape.num_anchors;
+          const bool positive = is_positive(most[i], 0, options);
+          const bool candidate = exists && !positive && most[i] < options.mining_threshold;
+          state[i] = positive ? with[i] : kScored + (int)(candidate ? kUnscored : kNoCandidate);
+          num_positive += positive;
+          num_candidates += candidate;
         }
-        __syncthreads();
-        for (int k = threadIdx.x; k < count; k += blockDim.x) {
-          if (tops[k]) atomicMax(&keys[image * shape.num_truths + begin + k], tops[k]);
+        if (first < row) {
+          // A plain store would be taken apart.
+          __stcg(reinterpret_cast<int4*>(states + image * row + first),
+                 make_int4(state[0], state[1], state[2], state[3]));
         }
       }
-      if (first < row) {
-        *reinterpret_cast<float4*>(best + image * row + first) =
-            make_float4(most[0], most[1], most[2], most[3]);
-        *reinterpret_cast<int4*>(which + image * row + first) =
-            make_int4(with[0], with[1], with[2], with[3]);
+      num_positive = warp_sum(num_positive);
+      num_candidates = warp_sum(num_candidates);
+      if (lane_id() == 0) {
+        positives[warp] = num_positive;
+        candidates[warp] = num_candidates;
+      }
+      __syncthreads();
+      if (threadIdx.x == 0) {
+        int2 sum = make_int2(0, 0);
+        for (int w = 0; w < kWarps; ++w) {
+          sum.x += (int)positives[w];
+          sum.y += (int)candidates[w];
+        }
+        counts[image * num_slots + slot] = sum;
       }
     }
   }
@@ -328,178 +306,248 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
 // and again, until none is left. Here a round picks at once all those that MXNet would pick before
 // it comes to a truth whose best anchor was taken by a better pair; then those truths look for
 // another anchor. There are few such truths, and few rounds, unless many truths are the same.
-extern "C" __global__ void __launch_bounds__(512, 1)
-    multibox_target_assign(int* __restrict__ which, unsigned long long* __restrict__ keys,
-                           const float* __restrict__ anchor, const float* __restrict__ label,
-                           const int* __restrict__ num_valid, const cvops::TargetShape shape) {
+//
+// With mining it tells too how many are to be mined, `wanted`, or in `bounds` that all are or none,
+// and clears what the next steps count in.
+extern "C" __global__ void __launch_bounds__(1024, 1)
+    multibox_target_assign(int* __restrict__ states, unsigned long long* __restrict__ keys,
+                           int* __restrict__ wanted, unsigned long long* __restrict__ bounds,
+                           unsigned int* __restrict__ bins, unsigned int* __restrict__ tickets,
+                           const int2* __restrict__ counts, const float* __restrict__ anchor,
+                           const float* __restrict__ label, const int* __restrict__ num_valid,
+                           const cvops::TargetShape shape, const cvops::TargetOptions options,
+                           const int num_slots) {
   using namespace cvops;
   __shared__ uint64 shared_keys[kSharedKeys];
+  __shared__ int searching[kSharedKeys];
   __shared__ uint64 best_beaten;
+  __shared__ int num_searching, num_positive, num_candidates;
+  const int warp = threadIdx.x / 32, warps = blockDim.x / 32;
   for (int64 image = blockIdx.x; image < shape.num_images; image += gridDim.x) {
     const int num = num_valid[image];
     const float* truths = label + image * shape.num_truths * shape.label_width;
-    int* given = which + image * row_length(shape.num_anchors);
-    uint64* wanted = keys + image * shape.num_truths;
-    bool open = false;
-    for (int k = threadIdx.x; k < num; k += blockDim.x) {
-      if (num <= kSharedKeys) shared_keys[k] = wanted[k];
-      open |= wanted[k] != 0;
+    int* given = states + image * row_length(shape.num_anchors);
+    uint64* of_slots = keys + image * num_slots * shape.num_truths;
+    uint64* tops = num <= kSharedKeys ? shared_keys : of_slots;
+    __syncthreads();
+    if (num <= kSharedKeys) {
+      for (int k = threadIdx.x; k < num; k += blockDim.x) tops[k] = of_slots[k];
     }
-    if (num <= kSharedKeys) wanted = shared_keys;
-    if (threadIdx.x == 0) best_beaten = 0;
+    if (threadIdx.x == 0) {
+      best_beaten = 0;
+      num_positive = num_candidates = 0;
+    }
+    __syncthreads();
+    for (int slot = 1 + warp; slot < num_slots; slot += warps) {
+      for (int k = lane_id(); k < num; k += 32) {
+        const uint64 key = of_slots[(int64)slot * shape.num_truths + k];
+        if (key) atomicMax(&tops[k], key);
+      }
+    }
+    if (options.mining_ratio > 0) {
+      for (int i = threadIdx.x; i < num_slots; i += blockDim.x) {
+        const int2 count = counts[image * num_slots + i];
+        if (count.x) atomicAdd(&num_positive, count.x);
+        if (count.y) atomicAdd(&num_candidates, count.y);
+      }
+      clear_bins(bins + image * kDigitBins);
+    }
+    __syncthreads();
+    bool open = false;
+    for (int k = threadIdx.x; k < num; k += blockDim.x) open |= tops[k] != 0;
     while (__syncthreads_or(open)) {
       for (int k = threadIdx.x; k < num; k += blockDim.x) {
-        if (wanted[k] && is_beaten(wanted, num, k)) atomicMax(&best_beaten, wanted[k]);
+        if (tops[k] && is_beaten(tops, num, k)) atomicMax(&best_beaten, tops[k]);
       }
       __syncthreads();
       for (int k = threadIdx.x; k < num; k += blockDim.x) {
-        const uint64 key = wanted[k];
-        if (key && key >= best_beaten && !is_beaten(wanted, num, k)) given[anchor_of(key)] = ~k;
+        const uint64 key = tops[k];
+        if (key && key >= best_beaten && !is_beaten(tops, num, k)) {
+          const int state = given[anchor_of(key)];
+          if (state >= kScored) atomicAdd(&num_positive, 1);
+          if (state == kScored + (int)kUnscored) atomicAdd(&num_candidates, -1);
+          given[anchor_of(key)] = ~k;
+        }
       }
       __syncthreads();
       if (threadIdx.x == 0) best_beaten = 0;
       open = false;
-      for (int k = threadIdx.x / 32; k < num; k += blockDim.x / 32) {
-        uint64 key = wanted[k];
-        if (key == 0) continue;
-        const int owner = given[anchor_of(key)];
-        if (owner < 0) {
-          key = owner == ~k ? 0
-                            : best_free_anchor(anchor, given, shape.num_anchors,
-                                               truth_at(truths, k, shape.label_width));
-          __syncwarp();
-          if (lane_id() == 0) wanted[k] = key;
+      for (int begin = 0; begin < num; begin += kSharedKeys) {
+        if (threadIdx.x == 0) num_searching = 0;
+        __syncthreads();
+        for (int k = begin + threadIdx.x; k < min(num, begin + kSharedKeys); k += blockDim.x) {
+          const int owner = tops[k] ? given[anchor_of(tops[k])] : ~k;
+          if (owner < 0) {
+            tops[k] = 0;
+            if (owner != ~k) searching[atomicAdd(&num_searching, 1)] = k;
+          } else {
+            open = true;
+          }
         }
-        open |= key != 0;
+        __syncthreads();
+        // Each truth has as many warps as there are.
+        const int parts = max(1, warps / max(1, num_searching));
+        for (int task = warp; task < parts * num_searching; task += warps) {
+          const int k = searching[task / parts];
+          const uint64 key =
+              best_free_anchor(anchor, given, shape.num_anchors,
+                               truth_at(truths, k, shape.label_width), task % parts, parts);
+          if (lane_id() == 0 && key) atomicMax(&tops[k], key);
+          open |= key != 0;
+        }
+        __syncthreads();
       }
+    }
+    if (options.mining_ratio > 0 && threadIdx.x == 0) {
+      const int count = mining_count(num_positive, shape.num_anchors, options.mining_ratio);
+      const bool some = count > 0 && count < num_candidates;
+      wanted[image] = some ? count : 0;
+      bounds[image] = count > 0 ? mining_key(kNoCandidate, 0) : 0;
+      tickets[image] = 0;
     }
   }
 }
 
 // cls_pred (images, classes, anchors).
-extern "C" __global__ void __launch_bounds__(256)
-    multibox_target_score(unsigned int* __restrict__ scores, int* __restrict__ num_positive,
-                          const float* __restrict__ best, const int* __restrict__ which,
-                          const float* __restrict__ cls_pred, const int* __restrict__ num_valid,
-                          const cvops::TargetShape shape, const cvops::TargetOptions options) {
+extern "C" __global__ void __launch_bounds__(cvops::kScoreThreads)
+    multibox_target_score(unsigned int* __restrict__ scores, unsigned int* __restrict__ bins,
+                          const int* __restrict__ states, const float* __restrict__ cls_pred,
+                          const int* __restrict__ wanted, const cvops::TargetShape shape) {
   using namespace cvops;
+  __shared__ uint32 own_bins[kDigitBins];
   const int num = shape.num_anchors;
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
-    if (num_valid[image] == 0) continue;
+    if (wanted[image] == 0) continue;
     const int64 row = image * row_length(num);
     const float* logits = cls_pred + image * shape.num_classes * num;
-    for (int64 begin = (int64)blockIdx.x * blockDim.x; begin < num;
-         begin += (int64)gridDim.x * blockDim.x) {
-      const int64 a = begin + threadIdx.x;
-      bool positive = false;
-      if (a < num) {
-        uint32 score = kNoCandidate;
-        positive = is_positive(best[row + a], which[row + a], options);
-        if (!positive && best[row + a] < options.mining_threshold) {
-          score = mining_score(background_of(logits + a, shape.num_classes, num));
-        }
-        scores[row + a] = score;
+    clear_bins(own_bins);
+    __syncthreads();
+    for (int64 begin = (int64)blockIdx.x * 4 * blockDim.x; begin < num;
+         begin += (int64)gridDim.x * 4 * blockDim.x) {
+      if (num % 4 == 0) {
+        score_tile(scores + row, own_bins, states + row, logits, shape.num_classes,
+                   FourAnchors<true>(begin, num));
+      } else {
+        score_tile(scores + row, own_bins, states + row, logits, shape.num_classes,
+                   FourAnchors<false>(begin, num));
       }
-      const int count = __syncthreads_count(positive);
-      if (threadIdx.x == 0 && count) atomicAdd(&num_positive[image], count);
     }
+    __syncthreads();
+    for (int i = threadIdx.x; i < kDigitBins; i += blockDim.x) {
+      if (own_bins[i]) atomicAdd(&bins[image * kDigitBins + i], own_bins[i]);
+    }
+    __syncthreads();
   }
 }
 
-// One block takes one image. bounds[image]: the candidates with a lower mining_key are negatives.
-// The bound is found digit by digit from the highest; each takes one pass over the candidates, and
-// most often the digits of the score are enough.
-extern "C" __global__ void __launch_bounds__(1024)
-    multibox_target_select(unsigned long long* __restrict__ bounds,
+// Each image has `parts` parts. For each its band is found anew, which is quicker than one block
+// that does it for others; the last block to come finds the bound: the candidates with a lower
+// mining_key are negatives.
+extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
+    multibox_target_refine(unsigned long long* __restrict__ bounds, int* __restrict__ states,
+                           unsigned int* __restrict__ tickets,
                            const unsigned int* __restrict__ scores,
-                           const int* __restrict__ num_valid, const int* __restrict__ num_positive,
-                           const cvops::TargetShape shape, const cvops::TargetOptions options) {
+                           const unsigned int* __restrict__ bins, const int* __restrict__ wanted,
+                           const float* __restrict__ cls_pred, const cvops::TargetShape shape,
+                           const int parts) {
   using namespace cvops;
-  __shared__ uint32 bins[kDigitBins];
-  __shared__ uint32 sums[kDigitBins / 32];
-  __shared__ int found_digit;
-  __shared__ uint32 found_rank;
-  __shared__ bool found_end;
-  const int num = shape.num_anchors, warp = threadIdx.x / 32, warps = blockDim.x / 32;
-  for (int64 image = blockIdx.x; image < shape.num_images; image += gridDim.x) {
-    const uint32* row = scores + image * row_length(num);
-    uint32 rank =
-        num_valid[image] ? mining_count(num_positive[image], num, options.mining_ratio) : 0;
-    uint64 bound = rank ? kAllCandidates : 0, prefix = 0;
-    for (int above = 64, digits; rank && above; above -= digits) {
-      digits = above == 42 || above == 10 ? 10 : 11;  // 11 + 11 + 10 of the score, and of the place
-      for (int i = threadIdx.x; i < kDigitBins; i += blockDim.x) bins[i] = 0;
+  constexpr int kTile = 4 * kRefineThreads;
+  __shared__ uint32 own_bins[kDigitBins];
+  __shared__ int listed[2 * kTile];
+  __shared__ int num_listed;
+  __shared__ bool is_last;
+  __shared__ Band band;  // which leaves more registers
+  const int num = shape.num_anchors, per_part = ((num - 1) / (4 * parts) + 1) * 4;
+  for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
+    if (wanted[image] == 0) continue;
+    const int64 row = image * row_length(num);
+    const float* logits = cls_pred + image * shape.num_classes * num;
+    const Band found = find_band(own_bins, bins + image * kDigitBins, scores + row, num,
+                                 shape.num_classes, (uint32)wanted[image]);
+    if (threadIdx.x == 0) band = found;
+    for (int part = blockIdx.x; part < parts; part += gridDim.x) {
+      if (threadIdx.x == 0) num_listed = 0;
       __syncthreads();
-      for (int64 begin = 0; begin < num; begin += 4ll * blockDim.x) {
-        const int64 first = begin + 4 * threadIdx.x;
-        uint4 four = make_uint4(0, 0, 0, 0);
-        if (first < num) four = *reinterpret_cast<const uint4*>(row + first);
+      const int end = min((part + 1) * per_part, num);
+      for (int begin = part * per_part; begin < end; begin += kTile) {
+        const int first = begin + 4 * (int)threadIdx.x;
+        uint4 four = make_uint4(kNoCandidate, kNoCandidate, kNoCandidate, kNoCandidate);
+        if (first < end) four = *reinterpret_cast<const uint4*>(scores + row + first);
         const uint32 score[4] = {four.x, four.y, four.z, four.w};
+        int count = 0, place = 0;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          const uint64 key = mining_key(score[i], (int)first + i);
-          const bool counted =
-              first + i < num && score[i] != kNoCandidate && key >> 1 >> (above - 1) == prefix;
-          count_digit(bins, (uint32)(key >> (above - digits)) & ((1u << digits) - 1), counted);
+          if (first + i >= end) continue;
+          if (band.is_sure(score[i])) {
+            states[row + first + i] = kScored + (int)band.lowest;
+          } else {
+            count += score[i] <= band.last;
+          }
+        }
+        if (count) {
+          place = atomicAdd(&num_listed, count);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            if (first + i < end && !band.is_sure(score[i]) && score[i] <= band.last) {
+              listed[place++] = first + i;
+            }
+          }
+        }
+        if (__syncthreads_or(place > kTile || begin + kTile >= end)) {
+          for (int i = threadIdx.x; i < num_listed; i += blockDim.x) {
+            const int a = listed[i];
+            const float background = background_of(logits + a, shape.num_classes, num);
+            states[row + a] = kScored + (int)mining_score(background);
+          }
+          __syncthreads();
+          if (threadIdx.x == 0) num_listed = 0;
+          __syncthreads();
         }
       }
+      __threadfence();
       __syncthreads();
-      for (int i = warp; i < kDigitBins / 32; i += warps) {
-        const uint32 sum = warp_sum(bins[32 * i + lane_id()]);
-        if (lane_id() == 0) sums[i] = sum;
-      }
+      if (threadIdx.x == 0) is_last = atomicAdd(&tickets[image], 1u) == (unsigned)parts - 1;
       __syncthreads();
-      if (warp == 0) {
-        const int group = find_rank(sums, kDigitBins / 32, rank);
-        const int digit = group < 0 ? -1 : 32 * group + find_rank(bins + 32 * group, 32, rank);
-        if (lane_id() == 0) {
-          found_digit = digit;
-          found_rank = rank;
-          found_end = digit >= 0 && bins[digit] == rank;
-        }
-      }
-      __syncthreads();
-      if (found_digit < 0) break;  // there are fewer candidates than wanted
-      rank = found_rank;
-      prefix = prefix << digits | found_digit;
-      if (found_end) {
-        bound = (prefix + 1) << (above - digits);
-        break;
-      }
+      if (!is_last) continue;
+      __threadfence();
+      const uint64 bound =
+          find_bound(own_bins, states + row, num, band.lowest, band.highest, (uint32)wanted[image]);
+      if (threadIdx.x == 0) bounds[image] = bound;
     }
-    if (threadIdx.x == 0) bounds[image] = bound;
   }
 }
 
-// loc_target and loc_mask (images, anchors, 4), cls_target (images, anchors). `scores` and `bounds`
-// are read with mining only.
+// loc_target and loc_mask (images, anchors, 4), cls_target (images, anchors). `bounds` are read
+// with mining only.
 extern "C" __global__ void __launch_bounds__(256)
     multibox_target_write(float* __restrict__ loc_target, float* __restrict__ loc_mask,
                           float* __restrict__ cls_target, const float* __restrict__ anchor,
-                          const float* __restrict__ label, const float* __restrict__ best,
-                          const int* __restrict__ which, const int* __restrict__ num_valid,
-                          const unsigned int* __restrict__ scores,
+                          const float* __restrict__ label, const int* __restrict__ states,
+                          const int* __restrict__ num_valid,
                           const unsigned long long* __restrict__ bounds,
                           const cvops::TargetShape shape, const cvops::TargetOptions options) {
   using namespace cvops;
   const int num = shape.num_anchors;
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
-    const int64 row = image * row_length(num);
+    const int* row = states + image * row_length(num);
     const float* truths = label + image * shape.num_truths * shape.label_width;
-    const bool any = num_valid[image] > 0;
-    for (int64 a = blockIdx.x * (int64)blockDim.x + threadIdx.x; a < num;
-         a += (int64)gridDim.x * blockDim.x) {
+    for (int64 begin = blockIdx.x * (int64)blockDim.x; begin < num;
+         begin += (int64)gridDim.x * blockDim.x) {
+      const int a = (int)begin + (int)threadIdx.x;
+      if (a >= num) break;
       float4 target = make_float4(0, 0, 0, 0), mask = target;
       float cls = options.ignore_label;
-      if (any && is_positive(best[row + a], which[row + a], options)) {
-        const int truth = which[row + a] < 0 ? ~which[row + a] : which[row + a];
+      const int state = row[a];
+      if (num_valid[image] == 0) {
+      } else if (state < kScored) {
+        const int64 truth = state < 0 ? ~state : state;
         const Offsets offsets =
             encode(load_box(anchor, a), truth_at(truths, truth, shape.label_width).box, options);
         target = make_float4(offsets.x, offsets.y, offsets.width, offsets.height);
         mask = make_float4(1, 1, 1, 1);
-        cls = truths[(int64)truth * shape.label_width] + 1;
-      } else if (any && (!(options.mining_ratio > 0) ||
-                         mining_key(scores[row + a], (int)a) < bounds[image])) {
+        cls = truths[truth * shape.label_width] + 1;
+      } else if (!(options.mining_ratio > 0) ||
+                 mining_key((uint32)(state - kScored), (int)a) < bounds[image]) {
         cls = 0;
       }
       reinterpret_cast<float4*>(loc_target)[image * num + a] = target;

@@ -110,7 +110,7 @@ def test_no_local_memory_and_no_fused_multiply_add(sass, source):
 #: They take exp or log, which is computed in double: see math.cuh.
 WITH_DOUBLES = {
     *("multibox_detection_gather", "multibox_detection_write"),
-    *("multibox_target_score", "multibox_target_write"),
+    *("multibox_target_refine", "multibox_target_write"),
 }
 
 
@@ -165,6 +165,36 @@ def test_a_pixel_of_the_pooling_takes_few_instructions(sass):
     assert size <= 20
 
 
+@pytest.mark.parametrize("arch", [80, 90])
+def test_four_pairs_of_the_assignment_take_few_instructions(sass, arch):
+    """From the load of a truth to what tells the greatest of four IoUs in a warp.
+
+    A pair that does not touch takes 8 of them: minima and maxima 4, differences 2, comparisons 2;
+    one that does 12 more, most for the division.
+    """
+    code = re.findall(
+        r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("multibox_target", arch)["multibox_target_match"]
+    )
+    end = next(i for i, text in enumerate(code) if re.match(r"REDUX\.MAX(\.U32)? ", text))
+    load = max(i for i in range(end) if code[i].startswith("LDS.128"))
+    pairs = code[load:end]
+    assert sum(text.startswith("MUFU.RCP") for text in pairs) == 4
+    assert sum("FMNMX" in text for text in pairs) == 4 * 4 + 3 + 4
+    assert not any(re.search(r"\b(D[A-Z]+|FSEL)\b", text) for text in pairs)
+    assert len(pairs) <= 155
+
+
+@pytest.mark.parametrize("arch", [80, 90])
+def test_a_rough_exponential_takes_few_instructions(sass, arch):
+    """The difference, its product, the exponential and the sum; the loads and their addresses."""
+    code = sass("multibox_target", arch)["multibox_target_score"]
+    exponentials = len(re.findall(r"MUFU\.EX2", code))
+    assert len(re.findall(r"FMUL", code)) == exponentials
+    assert len(re.findall(r"FADD", code)) <= 2 * exponentials + 16
+    # In fives, then one by one, of rows that begin at 16 bytes and of others.
+    assert exponentials >= 2 * 4 * 6
+
+
 @pytest.mark.parametrize(
     ("source", "kernel", "instruction"),
     [
@@ -177,6 +207,13 @@ def test_a_pixel_of_the_pooling_takes_few_instructions(sass):
         ("nms", "nms_chunk", r"LDG\.E\.128"),
         ("nms", "nms_chunk", r"LDS\.128"),
         ("roi_pooling", "roi_pooling_staged", r"LDS\.128"),
+        ("multibox_target", "multibox_target_match", r"LDG\.E\.128"),
+        ("multibox_target", "multibox_target_match", r"LDS\.128"),
+        ("multibox_target", "multibox_target_match", r"STG\.E\.128"),
+        ("multibox_target", "multibox_target_score", r"LDG\.E\.EF\.128"),
+        ("multibox_target", "multibox_target_score", r"STG\.E\.128"),
+        ("multibox_target", "multibox_target_refine", r"LDG\.E\.128"),
+        ("multibox_target", "multibox_target_write", r"STG\.E\.128"),
         ("multibox_detection", "multibox_detection_write", r"STG\.E\.64"),
         ("multiclass_nms", "multiclass_nms_write", r"STG\.E\.64"),
     ],

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cvops
+from cvops.ops import _math, multibox_target
 
 F = np.float32
 
@@ -199,6 +200,16 @@ def test_scores(run, background, want):
     logits = np.stack([a([background]), np.zeros((1, 6), F)], axis=1)
     _, _, cls = run(cvops.multibox_target, anchors, WHOLE, logits, negative_mining_ratio=2)
     np.testing.assert_array_equal(cls, [want])
+
+
+def test_what_a_truth_is_given_is_no_candidate_any_more(run):
+    # The first three anchors are given to the truths, the first two with overlaps of 1/4 only. The
+    # fourth has 1/2 of the third truth. So 3 are wanted, of 2: those that overlap nothing.
+    anchors = a([[[0, 0, 1, 1], [4, 0, 5, 1], [8, 0, 10, 2], [8, 0, 10, 1], *[[0, 8, 1, 9]] * 2]])
+    label = a([[[0, 0, 0, 2, 2], [1, 4, 0, 6, 2], [2, 8, 0, 10, 2]]])
+    options = dict(overlap_threshold=0, negative_mining_ratio=1)
+    _, _, cls = run(cvops.multibox_target, anchors, label, np.zeros((1, 2, 6), F), **options)
+    np.testing.assert_array_equal(cls, [[1, 2, 3, -1, 0, 0]])
 
 
 def test_images_without_truths_and_without_positives(run):
@@ -419,6 +430,18 @@ LOGITS_OF = {
     "mostly -inf": lambda rng, shape: np.where(rng.random(shape) < 0.8, -np.inf, 1.0),
     "one NaN first": lambda rng, shape: np.where(np.arange(shape[-1]), np.zeros(shape), NAN),
     "two sizes": lambda rng, shape: rng.choice([0.0, 1e-7, 5.0], shape),
+    # The kernels are sure up to 2^63: 63 ln 2 = 43.668.
+    "as far apart as the kernels are sure": lambda rng, shape: rng.choice(
+        [0, 1, 42, 43.6, 43.668, 43.6683, 43.7, 44, 60], shape
+    ),
+    # One softmax, but for the roundings of its sum.
+    "the same in another order": lambda rng, shape: rng.permuted(
+        np.broadcast_to(np.linspace(-2, 2, shape[1])[:, None], shape), axis=1
+    ),
+    "denormal": lambda rng, shape: rng.normal(size=shape) * 1e-40,
+    "a crowd and a few": lambda rng, shape: np.where(
+        rng.random(shape) < 0.01, rng.normal(size=shape) * 5, rng.normal(size=shape) * 1e-5
+    ),
 }
 
 
@@ -437,6 +460,116 @@ def test_adversarial_logits(in_every_way, logits, num_classes):
                 negative_mining_ratio=ratio,
                 negative_mining_thresh=threshold,
             )
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 21, 81])
+@pytest.mark.parametrize("logits", LOGITS_OF.values(), ids=LOGITS_OF)
+def test_oracle_with_adversarial_logits(run_other, logits, num_classes):
+    rng = np.random.default_rng(17)
+    anchors, label, _ = scene(rng, 2, 900, 10)
+    with np.errstate(over="ignore"):
+        cls_pred = logits(rng, (2, num_classes, 900)).astype(F)
+    for ratio in (0.02, 1, 7):
+        options = dict(negative_mining_ratio=ratio)
+        want = cvops.multibox_target(anchors, label, cls_pred, **options, backend="numpy")
+        assert_equal(run_other(cvops.multibox_target, anchors, label, cls_pred, **options), want)
+
+
+@pytest.mark.parametrize("sanitizer", [None, "address"])
+def test_a_block_that_has_more_to_look_at_than_it_lists(sanitizer):
+    num, half = 9001, 0x3F000000  # the bits of 0.5
+    rough = 0x5F040000 - 0x40000000  # of 1 / 0.5
+    states, tickets = np.full(num + 3, 0x7FFFFFFE, np.int32), np.zeros(1, np.uint32)
+    bins, bounds = np.zeros(2048, np.uint32), np.zeros(1, np.uint64)
+    bins[rough >> 18] = num
+    scores, logits = np.full(num + 3, rough, np.uint32), np.zeros((2, num), F)
+    wanted, parts = np.full(1, 7, np.int32), np.int32(1)
+    shape = np.array((1, num, 1, 5, 2), multibox_target._SHAPE)
+    backends._module("multibox_target", sanitizer).launch(
+        "multibox_target_refine",
+        (1, 1, 1),
+        (512, 1, 1),
+        (bounds, states, tickets, scores, bins, wanted, logits, shape, parts),
+    )
+    np.testing.assert_array_equal(states[:num], 0x40000000 + half)
+    assert int(bounds[0]) == half << 32 | 7  # anchors 0 to 6
+
+
+def test_oracle_with_more_tiles_than_slots(run_other):
+    # Each truth is an anchor among the first 512 of a slot, which looks at others after them.
+    anchors, label, logits = scene(np.random.default_rng(18), 1, 512 * 512 + 1111, 3, 0, 2)
+    anchors[0, [1100, 600, 5]] = label[0, :, 1:]
+    options = dict(overlap_threshold=0, negative_mining_ratio=3)
+    want = cvops.multibox_target(anchors, label, logits, **options, backend="numpy")
+    assert (want[2][0, [1100, 600, 5]] > 0).all()
+    assert_equal(run_other(cvops.multibox_target, anchors, label, logits, **options), want)
+
+
+@pytest.mark.parametrize("num_classes", [1, 2, 3, 21, 81, 1000])
+@pytest.mark.parametrize("scale", [1e-30, 1e-4, 0.3, 1, 4, 12, 30, 1e3, 1e30])
+def test_a_rough_score_is_as_near_as_the_kernels_take_for_granted(scale, num_classes):
+    """What rough_error of the kernels bounds, here with a quarter of it to be left."""
+    rng = np.random.default_rng(num_classes)
+    num = 400_000 // (10 + num_classes) * 4
+    logits = (rng.normal(size=(num_classes, num)) * scale).astype(F)
+    logits[:, ::7] = np.round(logits[:, ::7])
+    logits[0, 1::3] += F(rng.choice([-40, -20, 20, 40]))  # most sums are large, or 1
+    logits[:, 2::50] = rng.choice(a([NAN, np.inf, -np.inf, 0, 3e38]), logits[:, 2::50].shape)
+    scores, bins = np.empty(num, np.uint32), np.zeros(2048, np.uint32)
+    states = np.full(num, 0x7FFFFFFE, np.int32)  # candidates without a score
+    shape = np.array((1, num, 1, 5, num_classes), multibox_target._SHAPE)
+    backends._module("multibox_target", None).launch(
+        "multibox_target_score",
+        (-(-num // 2048), 1, 1),
+        (256, 1, 1),
+        (scores, bins, states, logits, np.ones(1, np.int32), shape),
+    )
+    np.testing.assert_array_equal(bins, np.bincount(scores >> 18, minlength=2048))
+    rough = (np.uint32(0x5F040000) - scores).view(F).astype(np.float64)
+    exact = softmax_of_class_0(logits)
+    sure = scores > 0
+    error = 2.0**-13 + num_classes * 2.0**-21
+    assert np.abs(rough[sure] * exact[sure] - 1).max(initial=0) <= 0.75 * error
+    assert not (exact[~sure] > 1.001 * 2.0**-63).any()
+    assert sure.any() or scale > 100
+
+
+def softmax_of_class_0(logits):
+    """As the kernels compute it, in float64 from there."""
+    top = np.fmax.reduce(logits[1:], initial=-np.inf)
+    top = np.where(top > logits[0], top, logits[0])
+    with np.errstate(all="ignore"):
+        exp = _math.exp(logits - top)
+        total = np.zeros_like(top)
+        for row in exp:
+            total += row
+        return (exp[0] / total).astype(np.float64)
+
+
+def test_the_launches_depend_on_shapes_alone(monkeypatch):
+    launches = []
+    launch = backends.Emulated._launch
+
+    def note(self, source, kernel, grid, block, args, shared):
+        launches.append((kernel, grid, block, shared))
+        launch(self, source, kernel, grid, block, args, shared)
+
+    monkeypatch.setattr(backends.Emulated, "_launch", note)
+    anchors, label, _ = scene(np.random.default_rng(19), 2, 900, 10)
+    seen = set()
+    for labels in (label, np.full_like(label, -1)):
+        for logits in LOGITS_OF.values():
+            with np.errstate(over="ignore"):
+                cls_pred = logits(np.random.default_rng(20), (2, 3, 900)).astype(F)
+            cvops.multibox_target(
+                anchors, labels, cls_pred, negative_mining_ratio=3, backend="emulated"
+            )
+            seen.add(tuple(launches))
+            launches.clear()
+    assert len(seen) == 1
+    assert [kernel.rpartition("_")[2] for kernel, *_ in seen.pop()] == [
+        *("match", "assign", "score", "refine", "write")
+    ]
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (2, 3)])
@@ -462,6 +595,16 @@ def test_sanitized(run_sanitized, options):
     inputs[1][0, 3:7] = inputs[1][0, 3]  # some look for another anchor
     want = cvops.multibox_target(*inputs, **options, backend="numpy")
     assert_equal(run_sanitized(cvops.multibox_target, *inputs, **options), want)
+
+
+@pytest.mark.parametrize("name", ["a last bit apart", "some infinite"])
+def test_sanitized_with_adversarial_logits(run_sanitized, name):
+    rng = np.random.default_rng(23)
+    anchors, label, _ = scene(rng, 2, 602, 4)
+    cls_pred = LOGITS_OF[name](rng, (2, 3, 602)).astype(F)
+    options = dict(negative_mining_ratio=2)
+    want = cvops.multibox_target(anchors, label, cls_pred, **options, backend="numpy")
+    assert_equal(run_sanitized(cvops.multibox_target, anchors, label, cls_pred, **options), want)
 
 
 # Properties.
@@ -685,6 +828,12 @@ HALF[1] = SAME, SAME, (-1, -1, 0.5, -1, -1)
             {},
             ValueError,
             r"cls_pred: .* A = 5 as in anchor, got",
+        ),
+        (
+            (ANCHORS, np.zeros((0, 2**30, 5), F), SCORES[:0]),
+            {},
+            ValueError,
+            "label: expected fewer than 2\\^30 truths an image, got 1073741824",
         ),
         (
             (ANCHORS, LABEL, SCORES[:, :0]),

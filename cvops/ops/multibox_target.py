@@ -112,7 +112,7 @@ def multibox_target(
 
     Raises:
         TypeError: an input is not a float32 array, or they differ in kind or device.
-        ValueError: shapes do not agree; A or C is 0, or A is 2^30 or more; mining with a
+        ValueError: shapes do not agree; A or C is 0, or A or G is 2^30 or more; mining with a
             ``negative_mining_thresh`` that is not positive; on the CPU, a row of class -1 whose
             corners are not all -1. On a GPU, where looking would mean to wait, such a row ends the
             truths like any other of class -1.
@@ -121,6 +121,8 @@ def multibox_target(
     num_images, num_truths, label_width = call.shapes["label"]
     if label_width < 5:
         raise ValueError(f"label: expected rows of 5 or more, got shape {call.shapes['label']}")
+    if num_truths >= 2**30:
+        raise ValueError(f"label: expected fewer than 2^30 truths an image, got {num_truths}")
     _, num_classes, num_anchors = call.shapes["cls_pred"]
     if not 0 < num_anchors < 2**30:
         raise ValueError(f"anchor: expected from 1 to 2^30 - 1 anchors, got {num_anchors}")
@@ -311,10 +313,16 @@ def _kernels(
     with np.errstate(over="ignore"):
         numbers = np.array(options, _OPTIONS)
     rows = images, -(-anchors // 4) * 4  # each begins at 16 bytes
-    best, which = gpu.empty(rows, np.float32), gpu.empty(rows, np.int32)
-    num_valid, num_positive = gpu.empty((images,), np.int32), gpu.empty((images,), np.int32)
-    keys = gpu.empty((images, max(truths, 1)), np.uint64)
-    scores, bounds = which, keys  # which are not read without mining
+    slots = min(-(-anchors // 512), 512)
+    parts = min(-(-anchors // 512), max(256 // images, 1))
+    states, num_valid = gpu.empty(rows, np.int32), gpu.empty((images,), np.int32)
+    counts = gpu.empty((images, slots, 2), np.int32)
+    keys = gpu.empty((images, slots, max(truths, 1)), np.uint64)
+    wanted = tickets = bounds = bins = out[0]  # not used without mining
+    if mining:
+        wanted, tickets = gpu.empty((images,), np.int32), gpu.empty((images,), np.uint32)
+        bounds = gpu.empty((images,), np.uint64)
+        scores, bins = gpu.empty(rows, np.uint32), gpu.empty((images, 2048), np.uint32)
 
     def launch(step: str, grid: tuple[int, ...], threads: int, *args: Any) -> None:
         gpu.launch("multibox_target", f"multibox_target_{step}", grid, (threads,), *args)
@@ -323,16 +331,16 @@ def _kernels(
         return -(-anchors // per_block), over_images[0]
 
     over_images = (min(images, 65535),)
-    launch("begin", over_images, 128, num_valid, num_positive, keys, label, sizes)
-    launch("match", over_anchors(512), 128, best, which, keys, anchor, label, num_valid, sizes)
-    launch("assign", over_images, 512, which, keys, anchor, label, num_valid, sizes)
+    args: tuple[Any, ...] = states, keys, counts, num_valid, anchor, label, sizes, numbers, slots
+    launch("match", (slots, *over_images), 128, *args)
+    args = states, keys, wanted, bounds, bins, tickets, counts, anchor, label, num_valid
+    launch("assign", over_images, 1024, *args, sizes, numbers, slots)
     if mining:
-        scores, bounds = gpu.empty(rows, np.uint32), gpu.empty((images,), np.uint64)
-        args = scores, num_positive, best, which, cls_pred, num_valid, sizes, numbers
-        launch("score", over_anchors(256), 256, *args)
-        launch("select", over_images, 1024, bounds, scores, num_valid, num_positive, sizes, numbers)
-    matches = best, which, num_valid, scores, bounds
-    launch("write", over_anchors(256), 256, *out, anchor, label, *matches, sizes, numbers)
+        launch("score", over_anchors(2048), 256, scores, bins, states, cls_pred, wanted, sizes)
+        args = bounds, states, tickets, scores, bins, wanted, cls_pred, sizes, parts
+        launch("refine", (parts, *over_images), 512, *args)
+    args = *out, anchor, label, states, num_valid, bounds if mining else keys, sizes, numbers
+    launch("write", over_anchors(256), 256, *args)
     return out
 
 

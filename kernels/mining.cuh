@@ -1,0 +1,316 @@
+// Hard negatives: of an image's candidates those whose probability of class 0, a softmax, is
+// lowest.
+//
+// An exact exponential is slow, so that a rough one comes first. It tells for most candidates on
+// which side of the last negative they are; the exact one tells it of the others, and no rounding
+// of the rough one can be seen in what is chosen.
+#pragma once
+#include "math.cuh"
+#include "warp.cuh"
+
+namespace cvops {
+
+// The score of what is no candidate, of a candidate that has none yet, and of one whose probability
+// is NaN. The other scores are the bits of a probability.
+constexpr uint32 kNoCandidate = 0x3fffffff, kUnscored = kNoCandidate - 1;
+constexpr uint32 kUnordered = kNoCandidate - 2;
+// What a score begins at among the states of anchors.
+constexpr int kScored = kNoCandidate + 1;
+
+// How many negatives to mine.
+CVOPS_HD int mining_count(int num_positive, int num_anchors, float ratio) {
+  float wanted = (float)num_positive * ratio;
+  int limit = num_anchors - num_positive;
+  if (!(wanted >= 1)) return 0;
+  return wanted < 2147483648.0f && (int)wanted < limit ? (int)wanted : limit;
+}
+
+// The lower score is the better negative.
+CVOPS_HD uint32 mining_score(float background) {
+  return background == background ? bits_of(background) : kUnordered;
+}
+
+// Candidates in the order in which they are taken: for the same score by their place.
+CVOPS_HD uint64 mining_key(uint32 score, int anchor) {
+  return (uint64)score << 32 | (uint32)anchor;
+}
+
+}  // namespace cvops
+
+#ifdef __CUDACC__
+namespace cvops {
+
+constexpr int kDigitBins = 2048;
+
+// A rough score is how far the bits of 1 / (the probability of class 0) lie below those of kSure,
+// so that the lower is the better negative here too; 0 for what is not below kSure, or is NaN. Its
+// highest digit is 1 or more then: the bin of digit 0 is for what is not sure.
+constexpr int kRoughShift = 18, kFineShift = 7;
+constexpr float kSure = 0x1p63f;
+constexpr uint32 kRoughTop = 0x5f000000 + (1u << kRoughShift);
+// With more candidates beside the last negative, it pays to look at the next digit too.
+constexpr uint32 kFew = 256;
+
+// 2^x to a relative error of 2^-22, and 0 for what is below 2^-126. What a CPU gives in the tests
+// has all of that error, so that they see what it may do.
+__device__ __forceinline__ float rough_exp2(float x) {
+#ifdef __CUDA_ARCH__
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+#else
+  const float y = exp2f(x);
+  return y < 0x1p-126f ? 0.0f : y * (bits_of(x) & 1 ? 1 + 0x1p-22f : 1 - 0x1p-22f);
+#endif
+}
+
+// A bound of how far the rough 1 / p, times the exact p, is from 1. The part for each class is that
+// of both sums, which round by 2^-24 at each addition. For the rest: where a sum is below kSure no
+// difference of logits that counts in it is above 64 ln 2. Rounding one changes its exponential by
+// 2^-18 ln 2 at most. So do the roundings of ln 2's inverse and of the product with it; with the
+// differences, one in the rough exponent and two in the exact ones, they are less than 2^-16
+// together. The bound has room for eight times that, beside which the 2^-22 of rough_exp2 and
+// the single roundings are nothing.
+__device__ __forceinline__ float rough_error(int num_classes) {
+  return 0x1p-13f + 0x1p-21f * (float)num_classes;
+}
+
+__device__ __forceinline__ uint32 rough_score(float sum) {
+  return sum < kSure ? kRoughTop - bits_of(sum) : 0;
+}
+
+__device__ __forceinline__ float sum_of(uint32 rough) { return float_of(kRoughTop - rough); }
+
+// Softmax of class 0 of an anchor whose logits lie `stride` apart. The order is MXNet's.
+__device__ __forceinline__ float background_of(const float* logits, int num_classes, int64 stride) {
+  float top = logits[0];
+#pragma unroll 8
+  for (int c = 1; c < num_classes; ++c) top = larger(logits[c * stride], top);
+  const float background = exp_of(logits[0] - top);
+  float sum = background;
+#pragma unroll 2
+  for (int c = 1; c < num_classes; ++c) sum += exp_of(logits[c * stride] - top);
+  return background / sum;
+}
+
+// Adds to the bins of a whole warp's digits. Most scores share a few leading digits, so that the
+// lanes that share the first one's bin add to it once.
+__device__ __forceinline__ void count_digit(uint32* bins, uint32 digit, bool counted) {
+  const unsigned lanes = __ballot_sync(kWarp, counted);
+  if (lanes == 0) return;
+  const int leader = __ffs(lanes) - 1;
+  const uint32 leaders = __shfl_sync(kWarp, digit, leader);
+  const unsigned same = __ballot_sync(kWarp, counted && digit == leaders);
+  if (lane_id() == leader) {
+    atomicAdd(&bins[digit], (uint32)__popc(same));
+  } else if (counted && digit != leaders) {
+    atomicAdd(&bins[digit], 1u);
+  }
+}
+
+__device__ __forceinline__ void clear_bins(uint32* bins) {
+  for (int i = threadIdx.x; i < kDigitBins; i += blockDim.x) bins[i] = 0;
+}
+
+// The first i with counts[0] + ... + counts[i] >= rank, by one warp; what comes before i is taken
+// off `rank`. -1 if all do not reach it. `num` is a multiple of 32.
+__device__ __forceinline__ int find_rank(const uint32* counts, int num, uint32& rank) {
+  for (int first = 0; first < num; first += 32) {
+    const uint32 own = counts[first + lane_id()];
+    uint32 sum = own;
+    for (int step = 1; step < 32; step *= 2) {
+      const uint32 before = __shfl_up_sync(kWarp, sum, step);
+      if (lane_id() >= step) sum += before;
+    }
+    const unsigned reached = __ballot_sync(kWarp, sum >= rank);
+    if (reached) {
+      const int at = __ffs(reached) - 1;
+      rank -= __shfl_sync(kWarp, sum - own, at);
+      return first + at;
+    }
+    rank -= __shfl_sync(kWarp, sum, 31);
+  }
+  return -1;
+}
+
+// The bin in which a rank lies, the rank within it, and how many there are in it.
+struct Digit {
+  int bin;  // -1 if there are fewer in all bins
+  uint32 rank, count;
+};
+
+// By the whole block, of bins in shared memory that it has added to.
+__device__ __forceinline__ Digit find_digit(const uint32* bins, uint32 rank) {
+  __shared__ uint32 sums[kDigitBins / 32];
+  __shared__ Digit found;
+  __syncthreads();
+  for (int i = threadIdx.x / 32; i < kDigitBins / 32; i += blockDim.x / 32) {
+    const uint32 sum = warp_sum(bins[32 * i + lane_id()]);
+    if (lane_id() == 0) sums[i] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    const int group = find_rank(sums, kDigitBins / 32, rank);
+    const int bin = group < 0 ? -1 : 32 * group + find_rank(bins + 32 * group, 32, rank);
+    if (lane_id() == 0) found = {bin, rank, bin < 0 ? 0 : bins[bin]};
+  }
+  __syncthreads();
+  const Digit digit = found;
+  __syncthreads();  // then the bins may be cleared
+  return digit;
+}
+
+// What the rough scores leave open. Candidates with one below `first` are negatives for sure. Those
+// from `first` to `last`, and those with 0, which are not sure, have to be looked at; their exact
+// scores, and no others, lie above `lowest` and not above `highest`. All others are none.
+struct Band {
+  uint32 first, last, lowest, highest;
+
+  __device__ bool is_sure(uint32 score) const { return score && score < first; }
+};
+
+// `rank`, 1 or more, is that of the last negative; `bins` is room, and `counts` are those of the
+// highest digits of the rough scores.
+__device__ __forceinline__ Band find_band(uint32* bins, const uint32* counts, const uint32* scores,
+                                          int num_anchors, int num_classes, uint32 rank) {
+  for (int i = threadIdx.x; i < kDigitBins; i += blockDim.x) bins[i] = i ? counts[i] : 0;
+  const bool all_sure = counts[0] == 0;
+  Digit digit = find_digit(bins, rank);
+  Band band = {0, kNoCandidate - 1, 0, kUnordered};
+  const float error = 3 * rough_error(num_classes);  // of two, and of what is computed with it
+  if (digit.bin < 0 || error > 0.3f) return band;
+  uint32 low = (uint32)digit.bin << kRoughShift, width = 1u << kRoughShift;
+  if (digit.count > kFew) {
+    clear_bins(bins);
+    __syncthreads();
+    for (int begin = 0; begin < num_anchors; begin += 4 * blockDim.x) {
+      const int at = begin + 4 * (int)threadIdx.x;
+      uint4 four = make_uint4(kNoCandidate, kNoCandidate, kNoCandidate, kNoCandidate);
+      if (at < num_anchors) four = *reinterpret_cast<const uint4*>(scores + at);
+      const uint32 score[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const bool counted = at + i < num_anchors && score[i] - low < width;
+        count_digit(bins, (score[i] - low) >> kFineShift, counted);
+      }
+    }
+    low += (uint32)find_digit(bins, digit.rank).bin << kFineShift;
+    width = 1u << kFineShift;
+  }
+  band.last = rough_score(sum_of(low + width - 1) * (1 - error));
+  if (all_sure) band.first = rough_score(sum_of(low) * (1 + error));
+  if (band.first) {
+    band.lowest = bits_of((1 - error) / sum_of(band.first));
+    band.highest = bits_of((1 + error) / sum_of(band.last));
+  }
+  return band;
+}
+
+// The mining_key below which there are `rank` of the keys of those whose scores lie from `lowest`
+// to `highest`. Digit by digit from the highest; each takes one pass over the anchors, and most
+// often the first is enough. By the whole block.
+__device__ __forceinline__ uint64 find_bound(uint32* bins, const int* states, int num_anchors,
+                                             uint32 lowest, uint32 highest, uint32 rank) {
+  const int place_bits = 32 - __clz(num_anchors);
+  uint64 prefix = 0;
+  int above = 32 - __clz((int)(highest - lowest)) + place_bits, digits;
+  for (bool found = false; !found && above; above -= digits) {
+    digits = above < 11 ? above : 11;
+    clear_bins(bins);
+    __syncthreads();
+    for (int begin = 0; begin < num_anchors; begin += 4 * blockDim.x) {
+      const int first = begin + 4 * (int)threadIdx.x;
+      int4 four = make_int4(0, 0, 0, 0);
+      if (first < num_anchors) four = __ldcg(reinterpret_cast<const int4*>(states + first));
+      const int state[4] = {four.x, four.y, four.z, four.w};
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const uint32 score = (uint32)state[i] - kScored - lowest;
+        const uint64 key = (uint64)score << place_bits | (uint32)(first + i);
+        const bool counted =
+            first + i < num_anchors && score <= highest - lowest && key >> above == prefix;
+        count_digit(bins, (uint32)(key >> (above - digits)) & ((1u << digits) - 1), counted);
+      }
+    }
+    const Digit digit = find_digit(bins, rank);
+    prefix = prefix << digits | (uint32)digit.bin;
+    rank = digit.rank;
+    found = rank == digit.count;
+  }
+  const uint64 end = (prefix + 1) << above;
+  return mining_key(lowest + (uint32)(end >> place_bits), (int)(end & ((1ull << place_bits) - 1)));
+}
+
+// Four anchors for each thread. Where rows are `wide`, neighbours that begin at 16 bytes; else 32
+// apart, so that a warp's lie side by side.
+template <bool wide>
+struct FourAnchors {
+  int64 first;
+  int num;
+
+  __device__ FourAnchors(int64 begin, int num)
+      : first(begin + (wide ? 4 * threadIdx.x : threadIdx.x / 32 * 128 + lane_id())), num(num) {}
+
+  __device__ int64 at(int i) const { return first + (wide ? i : 32 * i); }
+  __device__ bool has(int i) const { return at(i) < num; }
+
+  // Junk where there is no anchor. What is read once goes past the caches.
+  __device__ void load(float (&x)[4], const float* row) const {
+    if (wide) {
+      const float4 four = __ldcs(reinterpret_cast<const float4*>(row + (has(0) ? first : 0)));
+      x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+    } else {
+      for (int i = 0; i < 4; ++i) x[i] = has(i) ? __ldcs(row + at(i)) : 0.0f;
+    }
+  }
+
+  __device__ void load(int (&x)[4], const int* row) const {
+    if (wide) {
+      const int4 four = *reinterpret_cast<const int4*>(row + (has(0) ? first : 0));
+      x[0] = four.x, x[1] = four.y, x[2] = four.z, x[3] = four.w;
+    } else {
+      for (int i = 0; i < 4; ++i) x[i] = has(i) ? row[at(i)] : 0;
+    }
+  }
+
+  __device__ void store(uint32* row, const uint32 (&x)[4]) const {
+    if (wide) {
+      if (has(0)) __stcg(reinterpret_cast<uint4*>(row + first), make_uint4(x[0], x[1], x[2], x[3]));
+    } else {
+      for (int i = 0; i < 4; ++i) {
+        if (has(i)) row[at(i)] = x[i];
+      }
+    }
+  }
+};
+
+// The rough scores of four anchors for each thread, and the bins of their highest digits.
+template <bool wide>
+__device__ __forceinline__ void score_tile(uint32* scores, uint32* bins, const int* states,
+                                           const float* logits, int num_classes,
+                                           FourAnchors<wide> anchors) {
+  int state[4];
+  float own[4], sum[4];
+  uint32 score[4];
+  anchors.load(state, states);
+  anchors.load(own, logits);
+#pragma unroll
+  for (int i = 0; i < 4; ++i) sum[i] = 1 + (own[i] - own[i]);  // NaN where it is infinite
+#pragma unroll 5
+  for (int c = 1; c < num_classes; ++c) {
+    float x[4];
+    anchors.load(x, logits + (int64)c * anchors.num);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) sum[i] += rough_exp2((x[i] - own[i]) * 1.44269504f);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    const bool candidate = anchors.has(i) && state[i] == kScored + (int)kUnscored;
+    score[i] = candidate ? rough_score(sum[i]) : kNoCandidate;
+    count_digit(bins, score[i] >> kRoughShift, candidate);
+  }
+  anchors.store(scores, score);
+}
+
+}  // namespace cvops
+#endif
