@@ -127,8 +127,9 @@ class CuPy(Library):
         if not x.flags.c_contiguous or x.data.ptr % ALIGNMENT:
             from cvops._kernels import load_nvrtc
 
-            load_nvrtc()  # CuPy copies by a kernel of its own
-            x = x.copy()
+            load_nvrtc()  # CuPy copies by a kernel of its own, to the current device
+            with x.device:
+                x = x.copy()
         return Buffer(x.data.ptr, x.shape, x.dtype, x)
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
