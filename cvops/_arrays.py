@@ -155,8 +155,9 @@ class CuPy(Library):
         if pointer % ALIGNMENT or not x.flags.c_contiguous:
             from cvops._kernels import load_nvrtc
 
-            load_nvrtc()  # CuPy copies by a kernel of its own
-            x = x.copy()
+            load_nvrtc()  # CuPy copies by a kernel of its own, to the current device
+            with x.device:
+                x = x.copy()
             pointer = x.data.ptr
         return Buffer(pointer, x.shape, x.dtype, x)
 

@@ -160,17 +160,23 @@ def test_arrays_of_two_devices(cupy, two):
         cvops.box_iou(x, y)
 
 
-def test_memory_that_is_not_aligned(cupy, cupys_kernels, backend):
-    memory = cupy.asarray(np.r_[np.float32(0), BOXES.ravel()])
-    shifted = memory[1:].reshape(-1, 4)
-    assert shifted.data.ptr % _arrays.ALIGNMENT == 4
-    np.testing.assert_array_equal(cvops.box_iou(shifted, shifted, backend=backend).get(), IOU)
+@pytest.fixture(params=["not aligned", "not contiguous"])
+def view(request, cupy, two, cupys_kernels):
+    """Boxes on device 1 in memory that the kernels cannot read as it is."""
+    with cupy.cuda.Device(1):
+        if request.param == "not aligned":
+            view = cupy.asarray(np.r_[np.float32(0), BOXES.ravel()])[1:].reshape(-1, 4)
+            assert view.data.ptr % _arrays.ALIGNMENT == 4
+        else:
+            view = cupy.asarray(BOXES[:, ::-1].copy())[:, ::-1]
+            assert not view.flags.c_contiguous
+    return view
 
 
-def test_views_that_are_not_contiguous(cupy, cupys_kernels, backend):
-    view = cupy.asarray(BOXES[:, ::-1].copy())[:, ::-1]
-    assert not view.flags.c_contiguous
-    np.testing.assert_array_equal(cvops.box_iou(view, view, backend=backend).get(), IOU)
+def test_an_input_is_copied_on_its_device(cupy, backend, view):
+    out = cvops.box_iou(view, view, backend=backend)
+    assert (out.device.id, cupy.cuda.Device().id) == (1, 0)
+    np.testing.assert_array_equal(out.get(), IOU)
 
 
 def test_nothing(cupy, backend):

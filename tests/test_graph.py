@@ -14,12 +14,15 @@ LABEL = np.c_[np.zeros(5), BOXES[:5]].astype(np.float32)[None].repeat(2, axis=0)
 DATA = RNG.random((1, 4, 20, 24), np.float32)
 ROIS = np.c_[np.zeros(9), BOXES[:9] * 20].astype(np.float32)
 COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
+INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
+ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
 MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
 CALLS = {
     "bilinear_upsample": ((DATA, 4), {}),
     "bilinear_upsample_backward": ((DATA, 4), {}),
     "box_iou": ((BOXES, BOXES), {}),
     "box_nms": ((ROWS,), {"id_index": 0}),
+    "box_nms_backward": ((ROWS, INDEX), {}),
     "confusion_matrix": ((MASK[::-1].copy(), MASK, 21), {"ignore_label": 20}),
     "label_from_color": ((COLORS[MASK], COLORS), {}),
     "multibox_detection": ((PROB, OFFSETS, BOXES[None]), {}),
@@ -27,6 +30,7 @@ CALLS = {
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
     "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
+    "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
 }
 
 

@@ -46,13 +46,22 @@ unsigned from_environment(const char* name) {
 }  // namespace
 
 cudaError_t emulator::launch(const cudaLaunchConfig_t& config, const void* kernel,
-                             const std::function<void()>& body) {
+                             const std::function<void()>& body,
+                             std::initializer_list<const void*> pointers) {
   Launch launch{config.gridDim, config.blockDim, config.dynamicSmemBytes};
   launch.seed = from_environment("CVOPS_EMULATOR_SEED");
   launch.os_threads = from_environment("CVOPS_EMULATOR_THREADS");
   if (launch.shared > dynamic_shared_limit(kernel)) return remember(cudaErrorInvalidValue);
   last_launch_error = invalid_configuration(launch);
   if (!last_launch_error.empty()) return remember(cudaErrorInvalidConfiguration);
+  for (const void* pointer : pointers) {
+    int device = 0;
+    cudaPointerAttributes attributes = {};
+    if (!pointer) continue;
+    cudaGetDevice(&device);
+    cudaPointerGetAttributes(&attributes, pointer);
+    if (attributes.device != device) return remember(cudaErrorIllegalAddress);
+  }
   auto work = std::make_unique<Work>(Work{launch, body});
   cudaStreamCaptureStatus capture = {};
   cudaError_t error = cudaStreamIsCapturing(config.stream, &capture);
@@ -89,6 +98,8 @@ const char* cudaGetErrorString(cudaError_t error) {
       return "invalid device ordinal";
     case cudaErrorInvalidResourceHandle:
       return "invalid resource handle";
+    case cudaErrorIllegalAddress:
+      return "an illegal memory access was encountered";
     case cudaErrorInvalidConfiguration:
     case cudaErrorLaunchFailure:
       return last_launch_error.c_str();

@@ -3,8 +3,9 @@
 
 #include <cstddef>
 #include <functional>
+#include <initializer_list>
 #include <tuple>
-#include <utility>
+#include <type_traits>
 
 #include "grid.h"
 
@@ -17,6 +18,7 @@ enum cudaError_t {
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInvalidDevice = 101,
   cudaErrorInvalidResourceHandle = 400,
+  cudaErrorIllegalAddress = 700,
   cudaErrorLaunchFailure = 719,
 };
 
@@ -33,6 +35,12 @@ enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaDeviceAttr {
   cudaDevAttrMultiProcessorCount = 16,
   cudaDevAttrMaxSharedMemoryPerBlockOptin = 97,
+};
+
+// Without what CUDA 13 reserves behind it.
+struct cudaPointerAttributes {
+  int type, device;
+  void *devicePointer, *hostPointer;
 };
 
 struct cudaLaunchAttribute {};
@@ -59,6 +67,8 @@ cudaError_t cudaFreeAsync(void* memory, cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaDeviceSynchronize();
 
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, const void* pointer);
+
 cudaError_t cudaGetDeviceCount(int* count);
 cudaError_t cudaGetDevice(int* device);
 cudaError_t cudaSetDevice(int device);
@@ -72,18 +82,26 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
 
 namespace emulator {
 
+// `pointers` are the arguments that are pointers, which have to point to the device's memory.
 cudaError_t launch(const cudaLaunchConfig_t& config, const void* kernel,
-                   const std::function<void()>& body);
+                   const std::function<void()>& body, std::initializer_list<const void*> pointers);
 cudaError_t allow_dynamic_shared(const void* kernel, int bytes);
+
+template <typename Param>
+const void* pointer_or_null(Param value) {
+  if constexpr (std::is_pointer_v<Param>) return value;
+  return nullptr;
+}
 
 }  // namespace emulator
 
 template <typename... Params, typename... Args>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Params...),
-                               Args&&... args) {
-  const std::tuple<Params...> values(static_cast<Params>(std::forward<Args>(args))...);
+                               const Args&... args) {
+  const std::tuple<Params...> values(static_cast<Params>(args)...);
   return emulator::launch(*config, reinterpret_cast<const void*>(kernel),
-                          [=] { std::apply(kernel, values); });
+                          [=] { std::apply(kernel, values); },
+                          {emulator::pointer_or_null(static_cast<Params>(args))...});
 }
 
 template <typename... Params>
