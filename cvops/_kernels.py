@@ -13,7 +13,7 @@ import sysconfig
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from cvops._parameters import Parameters
 

@@ -9,8 +9,8 @@ import numpy as np
 from cvops._arrays import Buffer
 from cvops._gpu import Gpu
 
-#: ``kCompactTile``, ``kSortTile``, ``kSortWays``, ``kNmsChunk``, ``kNmsTile`` and ``kNmsThreads`` of
-#: the kernels.
+#: Of the kernels: ``kCompactTile``, ``kSortTile``, ``kSortWays``, ``kNmsChunk``, ``kNmsTile`` and
+#: ``kNmsThreads``.
 TILE = 256
 _SORT_TILE, _SORT_WAYS = 2048, 16
 _CHUNK, _CHUNK_TILE, _CHUNK_THREADS = 2048, 256, 512
