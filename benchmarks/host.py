@@ -26,13 +26,16 @@ static char* next = reinterpret_cast<char*>(1ull << 40);
 int cudaGetDeviceCount(int* count) { return *count = 1, 0; }
 int cudaGetDevice(int* device) { return *device = current, 0; }
 int cudaSetDevice(int device) { return current = device, 0; }
-int cudaDeviceGetAttribute(int* value, int which, int) { return *value = which == 75 ? 9 : 0, 0; }
+int cudaDeviceGetAttribute(int* value, int which, int) {  // those of an H200
+  return *value = which == 75 ? 9 : which == 16 ? 132 : which == 97 ? 232448 : 0, 0;
+}
 int cudaMemGetInfo(size_t* free, size_t* all) { return *free = *all = 1ull << 36, 0; }
 int cudaMalloc(void** to, size_t size) { return *to = next, next += (size / 512 + 1) * 512, 0; }
 int cudaFree(void*) { return 0; }
 int cudaStreamSynchronize(void*) { return 0; }
 int cuModuleLoad(void** module, const char*) { return *module = next, 0; }
 int cuModuleGetFunction(void** function, void*, const char*) { return *function = next, 0; }
+int cuFuncSetAttribute(void*, int, int) { return 0; }
 int cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                    void*, void**, void**) { return ++launches, 0; }
 }
