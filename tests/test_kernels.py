@@ -1,5 +1,6 @@
 """The kernels as CUDA's compilers see them, which need no GPU."""
 
+import functools
 import re
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import pytest
 from cvops import _kernels, _mxnet_library, cli
 
 ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
+#: Those whose machine code is looked at.
+DISASSEMBLED = [80, 90]
 SOURCES = _kernels.sources()
 #: So that three blocks of 256 threads have room on every architecture.
 MOST_REGISTERS = 80
@@ -79,13 +82,14 @@ def test_nvcc_compiles_without_spills(source, record_property, tmp_path):
 
 @pytest.fixture(scope="session")
 def sass(nvrtc, tmp_path_factory):
-    """sass(source, arch=90): the machine code, per kernel."""
+    """sass(source, arch): the machine code, per kernel."""
     wheels = Path(sysconfig.get_paths()["purelib"], "nvidia").glob("*/bin/nvdisasm")
     tool = shutil.which("nvdisasm") or next(map(str, wheels), None)
     if tool is None:
         pytest.skip("no nvdisasm")
 
-    def disassemble(source, arch=90):
+    @functools.lru_cache(None)
+    def disassemble(source, arch):
         file = tmp_path_factory.mktemp("sass") / f"{source}.cubin"
         file.write_bytes(_kernels.compile_cubin(nvrtc, source, arch)[0])
         text = subprocess.run([tool, "-c", file], check=True, capture_output=True, text=True).stdout
@@ -97,9 +101,10 @@ def sass(nvrtc, tmp_path_factory):
     return disassemble
 
 
+@pytest.mark.parametrize("arch", DISASSEMBLED)
 @pytest.mark.parametrize("source", SOURCES)
-def test_no_local_memory_and_no_fused_multiply_add(sass, source):
-    for kernel, code in sass(source).items():
+def test_no_local_memory_and_no_fused_multiply_add(sass, source, arch):
+    for kernel, code in sass(source, arch).items():
         assert not re.search(r"\b(LDL|STL)\b", code), kernel
         # The only FFMA are those of the division and the square root, which round once as they
         # should.
@@ -114,20 +119,22 @@ WITH_DOUBLES = {
 }
 
 
+@pytest.mark.parametrize("arch", DISASSEMBLED)
 @pytest.mark.parametrize("source", SOURCES)
-def test_doubles_only_where_they_are_meant(sass, source):
-    for kernel, code in sass(source).items():
+def test_doubles_only_where_they_are_meant(sass, source, arch):
+    for kernel, code in sass(source, arch).items():
         has = bool(re.search(r"\b(DADD|DMUL|DFMA|DSETP|DMNMX)\b", code))
         assert has == (kernel in WITH_DOUBLES), kernel
 
 
-def test_a_pair_of_the_suppression_takes_few_instructions(sass):
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_a_pair_of_the_suppression_takes_few_instructions(sass, arch):
     """From the load of four kept boxes to what tells a box whether any may suppress it.
 
     A pair takes ten: minima and maxima 5, differences and the sum of the shares 3, the product and
     its comparison. The division, of the pairs that are near the threshold, comes after it.
     """
-    parts = re.split(r"^\.L_\w+:|BRA ", sass("nms")["nms_chunk"], flags=re.MULTILINE)
+    parts = re.split(r"^\.L_\w+:|BRA ", sass("nms", arch)["nms_chunk"], flags=re.MULTILINE)
     parts = [re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", part) for part in parts]
     loops = [part for part in parts if sum("FSETP.GEU" in text for text in part) == 4]
     assert len(loops) == 2  # within a chunk, and of the chunk before with later boxes
@@ -138,7 +145,7 @@ def test_a_pair_of_the_suppression_takes_few_instructions(sass):
         assert len(code[load:]) <= 4 * 14
 
 
-@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("arch", DISASSEMBLED)
 def test_an_anchor_takes_few_instructions_and_no_division(sass, arch):
     """The loop that ends with a store of 16 bytes, with clipping and without it."""
     code = sass("multibox_prior", arch)["multibox_prior"]
@@ -151,12 +158,15 @@ def test_an_anchor_takes_few_instructions_and_no_division(sass, arch):
     assert lengths[1] <= 52
 
 
-def test_a_pixel_of_the_pooling_takes_few_instructions(sass):
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_a_pixel_of_the_pooling_takes_few_instructions(sass, arch):
     """From the load of four channels' values on: for each a comparison and two selections.
 
     Of a value and of its place, the former by an addition, of which a GPU does twice as many.
     """
-    code = re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("roi_pooling")["roi_pooling_staged"])
+    code = re.findall(
+        r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("roi_pooling", arch)["roi_pooling_staged"]
+    )
     load = next(i for i, text in enumerate(code) if text.startswith("LDS.128"))
     size = next(i for i, text in enumerate(code[load:]) if "BRA" in text)
     pixel = code[load : load + size]
@@ -165,7 +175,7 @@ def test_a_pixel_of_the_pooling_takes_few_instructions(sass):
     assert size <= 20
 
 
-@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("arch", DISASSEMBLED)
 def test_four_pairs_of_the_assignment_take_few_instructions(sass, arch):
     """From the load of a truth to what tells the greatest of four IoUs in a warp.
 
@@ -184,7 +194,7 @@ def test_four_pairs_of_the_assignment_take_few_instructions(sass, arch):
     assert len(pairs) <= 155
 
 
-@pytest.mark.parametrize("arch", [80, 90])
+@pytest.mark.parametrize("arch", DISASSEMBLED)
 def test_a_rough_exponential_takes_few_instructions(sass, arch):
     """The difference, its product, the exponential and the sum; the loads and their addresses."""
     code = sass("multibox_target", arch)["multibox_target_score"]
@@ -195,6 +205,7 @@ def test_a_rough_exponential_takes_few_instructions(sass, arch):
     assert exponentials >= 2 * 4 * 6
 
 
+@pytest.mark.parametrize("arch", DISASSEMBLED)
 @pytest.mark.parametrize(
     ("source", "kernel", "instruction"),
     [
@@ -218,13 +229,14 @@ def test_a_rough_exponential_takes_few_instructions(sass, arch):
         ("multiclass_nms", "multiclass_nms_write", r"STG\.E\.64"),
     ],
 )
-def test_wide_loads_and_stores(sass, source, kernel, instruction):
-    assert re.search(instruction, sass(source)[kernel])
+def test_wide_loads_and_stores(sass, source, kernel, instruction, arch):
+    assert re.search(instruction, sass(source, arch)[kernel])
 
 
-def test_scores_are_loaded_before_any_is_looked_at(sass):
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_scores_are_loaded_before_any_is_looked_at(sass, arch):
     """So that each thread of the pass over all scores has 64 bytes under way."""
-    code = re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("select")["select_collect"])
+    code = re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("select", arch)["select_collect"])
     loads = [i for i, text in enumerate(code) if text.startswith("LDG.E.128")]
     assert len(loads) == 4
     assert loads[3] - loads[0] <= 6
