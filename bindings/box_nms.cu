@@ -10,9 +10,9 @@ static dim3 blocks_for(int64 threads) {
   return dim3((unsigned)std::min<int64>(ceil_div(threads, 256), 1 << 16));
 }
 
-int64 box_nms_workspace(int64 batch, int64 num) {
+int64 box_nms_workspace(int64 batch, int64 num, int limit) {
   Workspace workspace;
-  if (batch * num > 0) NmsBuffers(workspace, batch, num);
+  if (batch * num > 0) NmsBuffers(workspace, batch, num, limit);
   return workspace.size();
 }
 
@@ -25,7 +25,7 @@ void box_nms(float* out, int* index, void* workspace, const float* data, int64 b
     return;
   }
   Workspace carved(workspace);
-  NmsBuffers nms(carved, batch, num);
+  NmsBuffers nms(carved, batch, num, options.limit);
   const dim3 grid(nms.batch, nms.tiles);
   const NmsColumns columns = options.columns;
   launch("box_nms_score", box_nms_score, grid, kCompactTile, 0, stream, nms.keys, nms.tile_counts,
@@ -35,7 +35,7 @@ void box_nms(float* out, int* index, void* workspace, const float* data, int64 b
   launch("box_nms_gather", box_nms_gather, grid, kCompactTile, 0, stream, nms.boxes, nms.areas,
          nms.classes, nms.removed, nms.kept, nms.contest_counts, data, nms.sorted, nms.counts, num,
          options.limit, columns, options.rule.center);
-  nms.suppress(options.limit, options.rule, stream);
+  nms.suppress(options.rule, stream);
   const int64 blocks = std::min<int64>(ceil_div(num * columns.width, 256), 65535);
   launch("box_nms_write", box_nms_write, dim3(nms.batch, (unsigned)blocks), 256, 0, stream, out,
          index, data, nms.sorted, nms.kept, nms.kept_before, nms.counts, num, options.limit,

@@ -24,7 +24,7 @@ void box_nms_backward(float* grad, const float* out_grad, const int* index, int6
 }  // namespace cpu
 
 namespace cuda {
-int64 box_nms_workspace(int64 batch, int64 num);
+int64 box_nms_workspace(int64 batch, int64 num, int limit);
 void box_nms(float* out, int* index, void* workspace, const float* data, int64 batch, int64 num,
              NmsOptions options, CUstream_st* stream);
 void box_nms_backward(float* grad, const float* out_grad, const int* index, int64 batch, int64 num,

@@ -4,9 +4,9 @@
 
 namespace cvops::cuda {
 
-int64 multibox_detection_workspace(int64 batch, int64 num) {
+int64 multibox_detection_workspace(int64 batch, int64 num, int limit) {
   Workspace workspace;
-  NmsBuffers(workspace, batch, num);
+  NmsBuffers(workspace, batch, num, limit);
   workspace.take<int>(batch * num);
   return workspace.size();
 }
@@ -14,7 +14,7 @@ int64 multibox_detection_workspace(int64 batch, int64 num) {
 void multibox_detection(float* out, void* workspace, Predictions in, DetectionOptions options,
                         cudaStream_t stream) {
   Workspace carved(workspace);
-  NmsBuffers nms(carved, in.batch, in.num);
+  NmsBuffers nms(carved, in.batch, in.num, options.limit);
   int* ids = carved.take<int>(in.batch * in.num);
   const dim3 grid(nms.batch, nms.tiles);
   const int limit = options.suppresses ? options.limit : 0;
@@ -27,7 +27,7 @@ void multibox_detection(float* out, void* workspace, Predictions in, DetectionOp
            nms.boxes, nms.areas, nms.classes, nms.removed, nms.kept, nms.contest_counts, nms.sorted,
            nms.counts, ids, in.loc_pred, in.anchors, in.num, limit, options.variances,
            options.clip);
-    nms.suppress(limit, options.rule, stream);
+    nms.suppress(options.rule, stream);
   }
   launch("multibox_detection_write", multibox_detection_write, grid, kCompactTile, 0, stream, out,
          nms.compact, nms.sorted, nms.kept, nms.boxes, nms.counts, ids, in.cls_prob, in.loc_pred,

@@ -28,7 +28,7 @@ void multibox_detection(float* out, Predictions in, DetectionOptions options);
 }
 
 namespace cuda {
-int64 multibox_detection_workspace(int64 batch, int64 num);
+int64 multibox_detection_workspace(int64 batch, int64 num, int limit);
 void multibox_detection(float* out, void* workspace, Predictions in, DetectionOptions options,
                         CUstream_st* stream);
 }  // namespace cuda

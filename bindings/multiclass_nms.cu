@@ -16,7 +16,7 @@ struct Buffers {
   int* found;
 
   Buffers(Workspace& workspace, int64 batch, int64 num, int most)
-      : nms(workspace, batch, most),
+      : nms(workspace, batch, most, most),
         sampling(num, most),
         list(workspace.take<uint64>(batch * sampling.room)),
         bounds(workspace.take<uint64>(batch)),
@@ -56,7 +56,7 @@ void multiclass_nms(float* out, int* counts, void* workspace, ClassScores in,
   launch("multiclass_nms_gather", multiclass_nms_gather, grid, 256, 0, stream, nms.boxes, nms.areas,
          nms.classes, nms.removed, nms.kept, nms.contest_counts, in.boxes, nms.sorted, nms.counts,
          in.num, most, options.rule.center);
-  nms.suppress(most, options.rule, stream);
+  nms.suppress(options.rule, stream);
   launch("multiclass_nms_write", multiclass_nms_write, grid, 256, 0, stream, out, counts, in.boxes,
          in.scores, nms.sorted, nms.kept, nms.kept_before, nms.counts, in.classes, in.num, most,
          options.rows);

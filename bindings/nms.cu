@@ -16,11 +16,12 @@ constexpr int kBlocks = 264, kMostParts = 16;
 
 }  // namespace
 
-NmsBuffers::NmsBuffers(Workspace& workspace, int64 batch, int64 num)
+NmsBuffers::NmsBuffers(Workspace& workspace, int64 batch, int64 num, int64 limit)
     : batch((int)batch),
       num((int)num),
+      most((int)std::min(num, limit)),
       tiles((int)ceil_div(num, kCompactTile)),
-      chunk((int)std::min<int64>(kNmsChunk, 64 * ceil_div(num, 64))) {
+      chunk((int)std::min<int64>(kNmsChunk, 64 * ceil_div(most, 64))) {
   const int64 all = batch * num, words = ceil_div(num, 64);
   for (uint64** keys : {&this->keys, &compact, &sorted, &other})
     *keys = workspace.take<uint64>(all);
@@ -62,9 +63,7 @@ void NmsBuffers::sort(cudaStream_t stream) {
   if (sort(sorted, other, compact, counts, num, stream) == other) std::swap(sorted, other);
 }
 
-void NmsBuffers::suppress(int limit, NmsRule rule, cudaStream_t stream) {
-  const int most = std::min(num, limit);
-  const int chunk = (int)std::min<int64>(this->chunk, 64 * ceil_div(most, 64));
+void NmsBuffers::suppress(NmsRule rule, cudaStream_t stream) {
   const uint64* order = nullptr;
   if (most > chunk * (rule.by_class ? 1 : kChunksWithoutOrder)) {
     launch("nms_places", nms_places, dim3(batch, (unsigned)ceil_div(most, 256)), 256, 0, stream,

@@ -45,23 +45,24 @@ void for_each_image(int64 batch, double cost, const Body& body) {
 
 namespace cuda {
 
-// The scratch memory of sort and suppression for a batch of `batch` times `num` boxes.
+// The scratch memory of sort and suppression for a batch of `batch` times `num` boxes, of each of
+// which `limit` take part at most.
 struct NmsBuffers {
   uint64 *keys, *compact, *sorted, *other, *kept;
   uint32 *removed, *mask;
   unsigned char* mask_words;
   int *tile_counts, *counts, *contest_counts, *classes, *kept_before, *list, *list_counts;
   float *boxes, *areas;
-  int batch, num, tiles, chunk;
+  int batch, num, most, tiles, chunk;
 
-  NmsBuffers(Workspace& workspace, int64 batch, int64 num);
+  NmsBuffers(Workspace& workspace, int64 batch, int64 num, int64 limit);
   // keys and tile_counts -> compact and counts.
   void drop_invalid(CUstream_st* stream);
   // compact and counts -> sorted.
   void sort(CUstream_st* stream);
   // boxes, areas, classes, removed, kept and contest_counts -> kept and kept_before. `keys` and
-  // `other` are overwritten, `limit` is the most boxes that may take part.
-  void suppress(int limit, NmsRule rule, CUstream_st* stream);
+  // `other` are overwritten.
+  void suppress(NmsRule rule, CUstream_st* stream);
 
  private:
   // The first counts[b] of `from`, in order: in `to`, or in `spare` if that comes back.

@@ -39,6 +39,8 @@ class Memory:
 
 
 class Recorded(_gpu.Gpu):
+    multiprocessors, most_shared = 132, 227 << 10
+
     def __init__(self, library, device):
         self.library, self.device, self.stream = library, device, 0
 
@@ -51,6 +53,9 @@ class Recorded(_gpu.Gpu):
     def empty(self, shape, dtype):
         dtype = np.dtype(dtype)
         return Buffer(16, shape, dtype, Memory(math.prod(shape) * dtype.itemsize))
+
+    def workspace(self, size):
+        return self.empty((size,), np.uint8)
 
     def _launch(self, source, kernel, grid, block, args, shared):
         pass

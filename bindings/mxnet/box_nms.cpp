@@ -95,7 +95,7 @@ struct BoxNms : Operator {
 #ifdef CVOPS_CUDA
   int64 workspace(Tensors& in) const {
     const Sizes size = sizes(in[0]);
-    return cuda::box_nms_workspace(size.batch, size.num);
+    return cuda::box_nms_workspace(size.batch, size.num, of(size).limit);
   }
 
   void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
@@ -108,8 +108,8 @@ struct BoxNms : Operator {
     char* nms;
     float* kept;
     int* index;
-    Scratch(Workspace& workspace, Sizes size)
-        : nms(workspace.take<char>(cuda::box_nms_workspace(size.batch, size.num))),
+    Scratch(Workspace& workspace, Sizes size, int limit)
+        : nms(workspace.take<char>(cuda::box_nms_workspace(size.batch, size.num, limit))),
           kept(workspace.take<float>(size.batch * size.num * size.width)),
           index(workspace.take<int>(size.batch * size.num)) {}
   };
@@ -117,7 +117,7 @@ struct BoxNms : Operator {
   int64 backward_workspace(Tensors& in) const {
     const Sizes size = sizes(in[1]);
     Workspace workspace;
-    Scratch(workspace, size);
+    Scratch(workspace, size, of(size).limit);
     return workspace.size();
   }
 
@@ -125,7 +125,7 @@ struct BoxNms : Operator {
     auto &out_grad = in[0], &data = in[1];
     const Sizes size = sizes(data);
     Workspace workspace(gpu.workspace);
-    Scratch scratch(workspace, size);
+    Scratch scratch(workspace, size, of(size).limit);
     cuda::box_nms(scratch.kept, scratch.index, scratch.nms, data.data<float>(), size.batch,
                   size.num, of(size), gpu.stream);
     cuda::box_nms_backward(out[0].data<float>(), out_grad.data<float>(), scratch.index, size.batch,

@@ -58,7 +58,8 @@ struct MultiBoxDetection : Operator {
 
 #ifdef CVOPS_CUDA
   int64 workspace(Tensors& in) const {
-    return cuda::multibox_detection_workspace(in[0].shape[0], in[0].shape[2]);
+    const Predictions p = predictions(in);
+    return cuda::multibox_detection_workspace(p.batch, p.num, of(p).limit);
   }
   void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
     const Predictions p = predictions(in);

@@ -32,18 +32,25 @@ def compact(gpu: Gpu, keys: Buffer, tile_counts: Buffer) -> tuple[Buffer, Buffer
     return out, counts
 
 
-def sort(gpu: Gpu, keys: Buffer, counts: Buffer, most: int) -> Buffer:
-    """The first counts[b] keys, ``most`` or fewer, of each row of ``keys`` (B, N), ascending."""
+def sort(gpu: Gpu, keys: Buffer, counts: Buffer, most: int, spare: Buffer | None = None) -> Buffer:
+    """The first counts[b] keys, ``most`` or fewer, of each row of ``keys`` (B, N), ascending.
+
+    ``spare`` is memory of that size which is overwritten; it may be ``keys``.
+    """
     batch, num = keys.shape
     tile = min(max(64, 1 << (most - 1).bit_length()), _SORT_TILE)
-    out, *others = gpu.scratch(*[(keys.shape, np.uint64)] * (2 if most > _SORT_TILE else 1))
+    [out] = gpu.scratch((keys.shape, np.uint64))
     args = out, keys, counts, num, tile
     gpu.launch("sort", "sort_tiles", (batch, -(-most // tile)), (tile // 2,), *args)
-    run, other = _SORT_TILE, others[-1] if others else out
+    run = _SORT_TILE
+    if run >= most:
+        return out
+    if spare is None:
+        [spare] = gpu.scratch((keys.shape, np.uint64))
     while run < most:
         grid = batch, -(-most // 256)
-        gpu.launch("sort", "sort_merge", grid, (256,), other, out, counts, num, run)
-        out, other = other, out
+        gpu.launch("sort", "sort_merge", grid, (256,), spare, out, counts, num, run)
+        out, spare = spare, out
         run *= _SORT_WAYS
     return out
 
@@ -103,11 +110,11 @@ class Contest(NamedTuple):
     def _order(self, gpu: Gpu, most: int, by_class: bool) -> Buffer:
         """Keys whose places put boxes beside those of their class, if that counts, and near by."""
         batch, num = self.areas.shape
-        keys = gpu.empty((batch, num), np.uint64)
+        [keys] = gpu.scratch(((batch, num), np.uint64))
         grid = batch, -(-most // 256)
         args = keys, self.boxes, self.classes, self.counts, num, by_class
         gpu.launch("nms", "nms_places", grid, (256,), *args)
-        return sort(gpu, keys, self.counts, most)
+        return sort(gpu, keys, self.counts, most, spare=keys)
 
 
 def _pair_blocks(chunk: int) -> int:

@@ -262,7 +262,7 @@ def _launch(
         *(num, columns, contest.valid_thresh, contest.background_id),
     )
     keys, counts = _nms.compact(gpu, keys, tile_counts)
-    keys = _nms.sort(gpu, keys, counts, num)
+    keys = _nms.sort(gpu, keys, counts, num, spare=keys)
     boxes = _nms.Contest.empty(gpu, batch, num)
     gpu.launch(
         *("box_nms", "box_nms_gather", (batch, tiles), (_nms.TILE,), *boxes, data, keys, counts),
@@ -285,7 +285,7 @@ def _native_cuda(gpu: _gpu.Native, data: Buffer, contest: _Contest, return_index
     out = gpu.empty(data.shape, np.float32)
     index = gpu.empty(data.shape[:-1], np.int32) if return_index else None
     batch, num, _ = _sizes(data)
-    workspace = gpu.workspace(gpu.module.box_nms_workspace(batch, num))
+    workspace = gpu.workspace(gpu.module.box_nms_workspace(batch, num, contest.limit))
     index_pointer = index.pointer if index else 0
     pointers = out.pointer, index_pointer, workspace.pointer, data.pointer
     gpu.module.box_nms_cuda(*pointers, batch, num, *contest, gpu.stream)

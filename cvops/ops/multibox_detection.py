@@ -233,7 +233,7 @@ def _native_cuda(
     out = gpu.empty((batch, num, 6), np.float32)
     if out.size == 0:
         return out
-    workspace = gpu.workspace(gpu.module.multibox_detection_workspace(batch, num))
+    workspace = gpu.workspace(gpu.module.multibox_detection_workspace(batch, num, options.limit))
     pointers = (x.pointer for x in (out, workspace, cls_prob, loc_pred, anchor))
     gpu.module.multibox_detection_cuda(*pointers, batch, num_classes, num, *options, gpu.stream)
     return out
