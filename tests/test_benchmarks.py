@@ -510,13 +510,13 @@ class TestKernels:
         assert log == ["sort", "start", "mask", "stop", "sort"]
 
     def test_as_a_table(self):
-        line = dict(job=0, kernel="nms_mask", launches=10, seconds=3e-4)
+        line = dict(job=0, kernel="nms_chunk", launches=10, seconds=3e-4)
         results = dict(
             jobs=[dict(op="box_nms", size="5"), dict(op="box_iou", size="6", error="no memory")],
             kernels=[line, dict(line, kernel="sort", seconds=1e-4)],
         )
         rows = [[x.strip() for x in line.strip("|").split("|")] for line in kernels.table(results)]
-        assert rows[2] == ["box_nms", "5", "nms_mask", "10", "300 us", "75 %"]
+        assert rows[2] == ["box_nms", "5", "nms_chunk", "10", "300 us", "75 %"]
         assert rows[4][2] == "FAILED: no memory"
 
 
@@ -532,7 +532,7 @@ from report import Row, Rows, gpu_table
 
 kernels.JOBS = ("box_iou", 20, 30), ("box_nms", 1, 60, 2, clustered), ("box_iou", "no number", 1)
 kernels.ROUNDS = 2
-kernels.slowest = lambda lines: [line for line in lines if line["kernel"] == "nms_mask"]
+kernels.slowest = lambda lines: [line for line in lines if line["kernel"] == "nms_chunk"]
 plots.PANELS = (plots.Panel("box_iou", "rows", "", {n: (n, 20) for n in (10, 20)}),)
 plots.SECONDS = 0.01
 
@@ -589,7 +589,7 @@ class TestEmulatedGpu:
         assert [job.get("error") is None for job in emulated["jobs"]] == [True, True, False]
         names = [line["kernel"] for line in emulated["kernels"]]
         assert names[0] == "box_iou"
-        assert "nms_mask" in names
+        assert "nms_chunk" in names
 
     def test_the_profiler_is_on_for_one_launch(self, emulated):
         assert emulated["profiled"] == ["start", "stop"]
