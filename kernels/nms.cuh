@@ -180,8 +180,8 @@ __device__ __forceinline__ Hull hull_of_tile(Hull hull, Hull* shared) {
 // What of the chunk that begins at `first` suppresses what of it. mask (chunk / 32, chunk): bit k
 // of mask[w, j] tells whether box 32 w + k of the chunk, which comes before box j, would suppress
 // it; written where it is not 0. words (chunk, 8): bit w % 8 of words[j, w / 8] tells whether it is
-// not 0. Written up to box j's own word, where box j is not removed. `index` is the block's number
-// among nms_pair_blocks().
+// not 0; of a removed box j some may be missing. `index` is the block's number among
+// nms_pair_blocks().
 __device__ __forceinline__ void nms_find_pairs(uint32* mask, unsigned char* words,
                                                const NmsRow& row, const uint32* removed, int first,
                                                int chunk, int index, const NmsRule& rule) {
@@ -237,7 +237,12 @@ __device__ __forceinline__ void nms_find_pairs(uint32* mask, unsigned char* word
     }
   }
   __syncthreads();
-  if (t < 64 && first_box + t < count) words[8 * (first_box + t) + group] = found[t];
+  if (t < 64 && first_box + t < count) {
+    unsigned char* own_words = words + 8 * (first_box + t);
+    own_words[group] = found[t];
+    // The eight are read at once: one block of those with these boxes writes the rest.
+    for (int later = column + 1; group == 0 && later < 8; ++later) own_words[later] = 0;
+  }
 }
 
 // Compares one of `parts` of `list`, which holds num_kept boxes, with the tile of boxes that begins
@@ -310,10 +315,7 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
 #pragma unroll
   for (int i = 0; i < kMine; ++i) {
     const int j = 32 * (warp + kWarps * i) + lane;
-    left[i] = 0;
-    if (j < count) {
-      left[i] = __ldcg(reinterpret_cast<const uint64*>(words) + j) & ~0ull >> (56 - j / 256 * 8);
-    }
+    left[i] = j < count ? __ldcg(reinterpret_cast<const uint64*>(words) + j) : 0;
   }
   __syncthreads();
   bool waits = true;

@@ -315,14 +315,16 @@ def _kernels(
     rows = images, -(-anchors // 4) * 4  # each begins at 16 bytes
     slots = min(-(-anchors // 512), 512)
     parts = min(-(-anchors // 512), max(256 // images, 1))
-    states, num_valid = gpu.empty(rows, np.int32), gpu.empty((images,), np.int32)
-    counts = gpu.empty((images, slots, 2), np.int32)
-    keys = gpu.empty((images, slots, max(truths, 1)), np.uint64)
-    wanted = tickets = bounds = bins = out[0]  # not used without mining
+    one = (images,)  # for each image
+    scratch: list[_gpu.Kind] = [
+        *((rows, np.int32), (one, np.int32), ((images, slots, 2), np.int32)),
+        ((images, slots, max(truths, 1)), np.uint64),
+    ]
     if mining:
-        wanted, tickets = gpu.empty((images,), np.int32), gpu.empty((images,), np.uint32)
-        bounds = gpu.empty((images,), np.uint64)
-        scores, bins = gpu.empty(rows, np.uint32), gpu.empty((images, 2048), np.uint32)
+        scratch += (one, np.int32), (one, np.uint32), (one, np.uint64)
+        scratch += (rows, np.uint32), ((images, 2048), np.uint32)
+    states, num_valid, counts, keys, *of_mining = gpu.scratch(*scratch)
+    wanted, tickets, bounds, scores, bins = of_mining or (None,) * 5
 
     def launch(step: str, grid: tuple[int, ...], threads: int, *args: Any) -> None:
         gpu.launch("multibox_target", f"multibox_target_{step}", grid, (threads,), *args)
@@ -339,7 +341,7 @@ def _kernels(
         launch("score", over_anchors(2048), 256, scores, bins, states, cls_pred, wanted, sizes)
         args = bounds, states, tickets, scores, bins, wanted, cls_pred, sizes, parts
         launch("refine", (parts, *over_images), 512, *args)
-    args = *out, anchor, label, states, num_valid, bounds if mining else keys, sizes, numbers
+    args = *out, anchor, label, states, num_valid, bounds, sizes, numbers
     launch("write", over_anchors(256), 256, *args)
     return out
 

@@ -161,9 +161,11 @@ def _best(gpu: _gpu.Gpu, scores: Buffer, options: _Options) -> tuple[Buffer, Buf
     num, most = classes * boxes, options.most
     candidates = np.array(options.candidates, _CANDIDATES)
     rank, room = _sampling(num, most)
-    bounds, found = gpu.empty_all(((batch,), np.uint64), ((batch,), np.int32))
-    listed, keys = gpu.empty((batch, room), np.uint64), gpu.empty((batch, most), np.uint64)
-    counts = gpu.empty((batch,), np.int32)
+    bounds, found, listed = gpu.scratch(
+        ((batch,), np.uint64), ((batch,), np.int32), ((batch, room), np.uint64)
+    )
+    (keys,) = gpu.scratch(((batch, most), np.uint64))
+    (counts,) = gpu.scratch(((batch,), np.int32))
     tiles = -(-(num + 3) // _COLLECT_TILE)
     gpu.launch(
         *("select", "select_sample", (batch,), (1024,), bounds, found, scores, num, rank),
