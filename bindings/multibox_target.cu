@@ -16,7 +16,7 @@ int num_slots(TargetShape shape) {
 // What is as much as runs at once on a large GPU, in parts that are worth a block.
 int num_parts(TargetShape shape) {
   return (int)std::min<int64>(ceil_div(shape.num_anchors, kRefineThreads),
-                              std::max(256 / shape.num_images, 1));
+                              std::max(256 / std::max(shape.num_images, 1), 1));
 }
 
 struct Buffers {

@@ -25,7 +25,8 @@ Staging staging(int64 num_rois, const RoiPooling& op) {
   const int64 idle = device_attribute(cudaDevAttrMultiProcessorCount) / groups;
   const int64 parts = std::clamp<int64>(idle, 1, ceil_div(num_rois * bins, kThreads));
   const int64 rois = ceil_div(num_rois, parts);
-  const int64 planes = 36 * pixels + 4, roi = 4 * words_of_roi(op.pooled_height, op.pooled_width);
+  const int64 planes = 36 * pixels + 4,
+              roi = (int64)4 * words_of_roi(op.pooled_height, op.pooled_width);
   const int64 room = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - planes;
   const int64 at_once = std::min({rois, room / roi, 32768 / roi});
   if (at_once < std::min<int64>(rois, 32)) return {};

@@ -277,8 +277,9 @@ struct FourAnchors {
     if (wide) {
       if (has(0)) __stcg(reinterpret_cast<uint4*>(row + first), make_uint4(x[0], x[1], x[2], x[3]));
     } else {
+      // To the row's end, beyond the anchors: it is read 16 bytes at a time.
       for (int i = 0; i < 4; ++i) {
-        if (has(i)) row[at(i)] = x[i];
+        if (at(i) < (num + 3) / 4 * 4) row[at(i)] = x[i];
       }
     }
   }

@@ -229,7 +229,7 @@ __device__ __forceinline__ void max_of_bin(const Stage& stage, Range rows, Range
 #pragma unroll
   for (int k = 0; k < kChannelsAtOnce && kWithArgmax; ++k) {
     at[k] = __float_as_int(where[k]);
-    if (paired && at[k] >= 0) at[k] += stage.second[kChannelsAtOnce * at[k] + k];
+    if (paired && (uint32)at[k] < 1u << 16) at[k] += stage.second[kChannelsAtOnce * at[k] + k];
   }
 }
 
