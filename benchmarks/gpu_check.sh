@@ -7,8 +7,8 @@
 # Works from a plain copy of the tree and changes nothing in it; what is built lies in a temporary
 # folder. Needs no network: Python with numpy, pybind11, pytest, pytest-benchmark, hypothesis and
 # CuPy, CMake, nvcc and a C++ compiler are the machine's. What else there is is used: torch and
-# torchvision to compare with, pytest-xdist, matplotlib, compute-sanitizer, ncu. The GPU's settings
-# stay as they are. These say otherwise:
+# torchvision to compare with, pytest-xdist and pytest-timeout, matplotlib, compute-sanitizer, ncu.
+# The GPU's settings stay as they are. These say otherwise:
 #
 #     OUT      where the results go (benchmarks/results), named by date and GPU: see "results" below
 #     PYTHON   the interpreter (python3)
@@ -107,7 +107,7 @@ done
 for module in numpy pybind11 pytest pytest_benchmark hypothesis cupy; do
   has_module "$module" || needed+=("Python's $module")
 done
-for module in mxnet onnxruntime torch torchvision matplotlib xdist; do
+for module in mxnet onnxruntime torch torchvision matplotlib xdist pytest_timeout; do
   has_module "$module" || absent+=("$module")
 done
 for command in compute-sanitizer ncu; do
@@ -154,6 +154,13 @@ assert native.has_cuda, 'built without CUDA'
 pytest=("$python" -m pytest -p no:cacheprovider -W default --rootdir "$repo" -c "$repo/pyproject.toml")
 parallel=()
 if has_module xdist; then parallel=(-n "$(($(nproc) / 2 + 1))"); fi
+# Of the GPU's: an illegal access, or a kernel that never ends, takes with it what its process has
+# yet to do, so that each op's file is left to one that no other's is.
+apart=()
+if has_module xdist; then
+  apart=(-n 16 --dist loadfile --max-worker-restart 2)
+  if has_module pytest_timeout; then apart+=(--timeout 40 --timeout-method thread); fi
+fi
 
 # What ran on the GPU, from JUnit's XML, and that something did.
 count_tests() {
@@ -198,7 +205,7 @@ if [[ -z $gpu ]]; then
 fi
 
 if wanted tests; then
-  step tests 150 tests.log "${pytest[@]}" "$repo/tests" -k "$tests" \
+  step tests 150 tests.log "${pytest[@]}" "${apart[@]}" "$repo/tests" -k "$tests" \
     --continue-on-collection-errors --junit-xml "$logs/tests.xml"
   if [[ -s $logs/tests.xml ]]; then
     while IFS= read -r line; do say "$line"; done < <(count_tests "$logs/tests.xml")
