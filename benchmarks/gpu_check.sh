@@ -241,9 +241,11 @@ if wanted sanitizers; then
   if command -v compute-sanitizer >/dev/null; then
     # Each array in memory of its own, so that what lies beyond it, or was not written, is noticed.
     echo 'import cupy; cupy.cuda.set_allocator(None)' >"$site/without_pool.py"
+    port=50000
     for tool in memcheck racecheck initcheck synccheck; do
+      ((port += 20)) # each has ten of its own
       step "$tool" 120 "$tool.log" compute-sanitizer --tool "$tool" --target-processes all \
-        --require-cuda-init no --error-exitcode 9 \
+        --port "$port" --require-cuda-init no --error-exitcode 9 \
         "${pytest[@]}" -p without_pool -q "${op_tests[@]}" -k "$sanitized" \
         --continue-on-collection-errors &
     done
