@@ -16,7 +16,7 @@
 #     BUDGET   seconds for everything (570)
 #     ONLY     some of the steps (tests,benchmarks,kernels,sanitizers,ncu,plots), separated by commas;
 #              after a first run that lacked time, say. "cpu", only if named: the benchmarks on the CPU
-#     TESTS    which tests the first step runs, as pytest's -k ("cuda or captured")
+#     TESTS    which tests the first step runs, as pytest's -k (all that need a GPU)
 #
 # Steps, by their worth: the build; the tests of the GPU's backends; the benchmarks of ours and of
 # PyTorch on the GPU; each launch of the largest jobs between events ("kernels"); compute-sanitizer,
@@ -32,7 +32,7 @@ cd "$(dirname "$0")/.." || exit
 repo=$PWD
 python=${PYTHON:-python3}
 budget=${BUDGET:-570}
-tests=${TESTS:-cuda or captured}
+tests="${TESTS:-(cuda or captured or test_cupy or test_gpu) and not emulat}"
 only=,${ONLY:-tests,benchmarks,kernels,sanitizers,ncu,plots},
 mkdir -p "${OUT:=$repo/benchmarks/results}" && out=$(cd "$OUT" && pwd) || exit
 work=$(mktemp -d) || exit
