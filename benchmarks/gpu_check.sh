@@ -7,8 +7,8 @@
 # Works from a plain copy of the tree and changes nothing in it; what is built lies in a temporary
 # folder. Needs no network: Python with numpy, pybind11, pytest, pytest-benchmark, hypothesis and
 # CuPy, CMake, nvcc and a C++ compiler are the machine's. What else there is is used: torch and
-# torchvision to compare with, pytest-xdist, matplotlib, compute-sanitizer, ncu. The GPU's settings
-# stay as they are. These say otherwise:
+# torchvision to compare with, pytest-xdist and pytest-timeout, matplotlib, compute-sanitizer, ncu.
+# The GPU's settings stay as they are. These say otherwise:
 #
 #     OUT      where the results go (benchmarks/results), named by date and GPU: see "results" below
 #     PYTHON   the interpreter (python3)
@@ -16,7 +16,7 @@
 #     BUDGET   seconds for everything (570)
 #     ONLY     some of the steps (tests,benchmarks,kernels,sanitizers,ncu,plots), separated by commas;
 #              after a first run that lacked time, say. "cpu", only if named: the benchmarks on the CPU
-#     TESTS    which tests the first step runs, as pytest's -k ("cuda or captured")
+#     TESTS    which tests the first step runs, as pytest's -k (all that need a GPU)
 #
 # Steps, by their worth: the build; the tests of the GPU's backends; the benchmarks of ours and of
 # PyTorch on the GPU; each launch of the largest jobs between events ("kernels"); compute-sanitizer,
@@ -32,7 +32,7 @@ cd "$(dirname "$0")/.." || exit
 repo=$PWD
 python=${PYTHON:-python3}
 budget=${BUDGET:-570}
-tests=${TESTS:-cuda or captured}
+tests="${TESTS:-(cuda or captured or test_cupy or test_gpu) and not emulat}"
 only=,${ONLY:-tests,benchmarks,kernels,sanitizers,ncu,plots},
 mkdir -p "${OUT:=$repo/benchmarks/results}" && out=$(cd "$OUT" && pwd) || exit
 work=$(mktemp -d) || exit
@@ -107,7 +107,7 @@ done
 for module in numpy pybind11 pytest pytest_benchmark hypothesis cupy; do
   has_module "$module" || needed+=("Python's $module")
 done
-for module in mxnet onnxruntime torch torchvision matplotlib xdist; do
+for module in mxnet onnxruntime torch torchvision matplotlib xdist pytest_timeout; do
   has_module "$module" || absent+=("$module")
 done
 for command in compute-sanitizer ncu; do
@@ -154,6 +154,13 @@ assert native.has_cuda, 'built without CUDA'
 pytest=("$python" -m pytest -p no:cacheprovider -W default --rootdir "$repo" -c "$repo/pyproject.toml")
 parallel=()
 if has_module xdist; then parallel=(-n "$(($(nproc) / 2 + 1))"); fi
+# Of the GPU's: an illegal access, or a kernel that never ends, takes with it what its process has
+# yet to do, so that each op's file is left to one that no other's is.
+apart=()
+if has_module xdist; then
+  apart=(-n 16 --dist loadfile --max-worker-restart 2)
+  if has_module pytest_timeout; then apart+=(--timeout 40 --timeout-method thread); fi
+fi
 
 # What ran on the GPU, from JUnit's XML, and that something did.
 count_tests() {
@@ -198,7 +205,7 @@ if [[ -z $gpu ]]; then
 fi
 
 if wanted tests; then
-  step tests 150 tests.log "${pytest[@]}" "$repo/tests" -k "$tests" \
+  step tests 150 tests.log "${pytest[@]}" "${apart[@]}" "$repo/tests" -k "$tests" \
     --continue-on-collection-errors --junit-xml "$logs/tests.xml"
   if [[ -s $logs/tests.xml ]]; then
     while IFS= read -r line; do say "$line"; done < <(count_tests "$logs/tests.xml")
@@ -234,9 +241,11 @@ if wanted sanitizers; then
   if command -v compute-sanitizer >/dev/null; then
     # Each array in memory of its own, so that what lies beyond it, or was not written, is noticed.
     echo 'import cupy; cupy.cuda.set_allocator(None)' >"$site/without_pool.py"
+    port=50000
     for tool in memcheck racecheck initcheck synccheck; do
+      ((port += 20)) # each has ten of its own
       step "$tool" 120 "$tool.log" compute-sanitizer --tool "$tool" --target-processes all \
-        --require-cuda-init no --error-exitcode 9 \
+        --port "$port" --require-cuda-init no --error-exitcode 9 \
         "${pytest[@]}" -p without_pool -q "${op_tests[@]}" -k "$sanitized" \
         --continue-on-collection-errors &
     done

@@ -205,6 +205,8 @@ class Replay(NamedTuple):
     graph: Any
     stream: Any
     out: Any
+    #: What was captured: it holds the inputs, which each replay reads.
+    call: Any = None
 
     def __call__(self) -> Any:
         self.graph.launch(self.stream)
@@ -245,7 +247,7 @@ class Captured(Ours):
                 x.data.memset_async(0xB3, x.nbytes)
             graph.launch(stream)
             stream.synchronize()
-        return Replay(graph, stream, out)
+        return Replay(graph, stream, out, call)
 
     def wait(self, out: Any) -> None:
         """Only the clock waits, so that replays follow one another."""

@@ -224,7 +224,8 @@ def _torch_gpu(number: int) -> Any:
 def _torch_dtype(dtype: Any) -> tuple[np.dtype[Any], Any]:
     """A dtype as NumPy has it and as PyTorch has it."""
     dtype = np.dtype(dtype)
-    return dtype, getattr(sys.modules["torch"], dtype.name)
+    kinds = {"uint64": "int64", "uint32": "int32"}  # which PyTorch has from 2.3 on only
+    return dtype, getattr(sys.modules["torch"], kinds.get(dtype.name, dtype.name))
 
 
 @functools.lru_cache(None)

@@ -265,10 +265,11 @@ def _runtime() -> Any:
 
 @functools.lru_cache(None)
 def attribute(name: str, device: int) -> int:
-    """One of a GPU's attributes, by the name that CuPy has for it."""
-    import cupy
-
-    return int(cupy.cuda.Device(device).attributes[name])
+    """One of a GPU's attributes, by the name that CUDA has for it after "cudaDevAttr"."""
+    runtime = _runtime()
+    # Not of all that CuPy's Device.attributes asks for: those that CUDA does not know any more are
+    # errors to compute-sanitizer.
+    return int(runtime.deviceGetAttribute(getattr(runtime, f"cudaDevAttr{name}"), device))
 
 
 @functools.lru_cache(None)
