@@ -221,9 +221,35 @@ for file in "$repo"/benchmarks/bench_*.py; do
   if [[ " ${benchmarks[*]} " != *" $file "* ]]; then benchmarks+=("$file"); fi
 done
 
+# A process for each, so that a kernel that fails or hangs takes no other op's results with it.
 if wanted benchmarks; then
-  step benchmarks 200 benchmarks.log "${pytest[@]}" "${benchmarks[@]}" -k "gpu or graph" \
-    --seconds 0.1 --table "$base.md" --benchmark-json "$base.json"
+  results=()
+  rm -f "$base.md"
+  end=$((SECONDS + 200))
+  for file in "${benchmarks[@]}"; do
+    op=$(basename "$file" .py)
+    op=${op#bench_}
+    left=$((end - SECONDS))
+    step "benchmarks of $op" $((left < 60 ? left : 60)) benchmarks.log "${pytest[@]}" "$file" \
+      -k "gpu or graph" --seconds 0.1 --table "$logs/$op.md" --benchmark-json "$logs/$op.json"
+    if [[ -s $logs/$op.md ]]; then cat "$logs/$op.md" >>"$base.md"; fi
+    if [[ -s $logs/$op.json ]]; then results+=("$logs/$op.json"); fi
+  done
+  if ((${#results[@]})); then
+    "$python" - "$base.json" "${results[@]}" <<'PYTHON'
+import json
+import sys
+
+target, *files = sys.argv[1:]
+first, *others = [json.load(open(file)) for file in files]
+for other in others:
+    for key in ("benchmarks", "summary", "gpu"):
+        first[key] += other[key]
+    for title, (head, *lines) in other["tables"].items():
+        first["tables"].setdefault(title, [head]).extend(lines)
+json.dump(first, open(target, "w"), indent=1)
+PYTHON
+  fi
 fi
 
 if wanted kernels || wanted ncu; then
@@ -297,7 +323,7 @@ fi
 bundle
 echo
 echo "===== $SECONDS s; results in $out ====="
-sed -n '/^### The GPU in short/,$p' "$base.md" 2>/dev/null
+awk '/^###/ {short = /^### The GPU in short/} short' "$base.md" 2>/dev/null
 grep -hE '^  [a-z0-9_]+ \(|Duration  |Memory Throughput  .*%|Compute \(SM\) Throughput|Achieved Occupancy' \
   "$logs/ncu.log" 2>/dev/null
 cat "$summary"

@@ -212,7 +212,14 @@ def load(name: str, kernel: str, device: int) -> Kernel:
     with _loading:
         if (name, device) not in _modules:
             arch = int(cupy.cuda.Device(device).compute_capability)
-            _modules[name, device] = driver.moduleLoad(str(cubin_file(name, arch)))
+            file = str(cubin_file(name, arch))
+            try:
+                _modules[name, device] = driver.moduleLoad(file)
+            except Exception as error:
+                raise RuntimeError(
+                    f"{file} cannot be loaded: {error}. While a CUDA graph is captured nothing can; "
+                    "call the op once before"
+                ) from error
         function = driver.moduleGetFunction(_modules[name, device], kernel)
     start = functools.partial(driver.launchKernel, function)
     loaded = Kernel(

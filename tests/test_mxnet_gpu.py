@@ -41,7 +41,7 @@ for op, options in json.loads(sys.argv[3]).items():
         out = function(*inputs, **options)
         out = out if isinstance(out, list) else [out]
         weights = [mx.nd.arange(x.size, dtype=x.dtype).reshape(x.shape) for x in out]
-        loss = sum((x * w).sum() for x, w in zip(out, weights))
+        loss = sum((x * w).sum().astype("float32") for x, w in zip(out, weights))
     loss.backward()
     for i, x in enumerate([*out, *(x.grad for x in inputs)]):
         results[f"{op}/{i}"] = x.asnumpy()
@@ -86,7 +86,7 @@ def test_the_same_as_on_the_cpu(mx, operators, results, op):
         out = function(mx.nd, op)(*inputs, **CASES[op][1])
         out = out if isinstance(out, list) else [out]
         weights = [mx.nd.arange(x.size, dtype=x.dtype).reshape(x.shape) for x in out]
-        loss = sum((x * w).sum() for x, w in zip(out, weights))
+        loss = sum((x * w).sum().astype("float32") for x, w in zip(out, weights))
     loss.backward()
     expected = as_list([*out, *(x.grad for x in inputs)])
     plain = [key for key in results if key.count("/") == 1]

@@ -22,20 +22,24 @@ void bind_box_nms(py::module_& m) {
   });
 #ifdef CVOPS_CUDA
   m.def("box_nms_workspace", &cuda::box_nms_workspace);
-  m.def("box_nms_cuda",
-        [](std::uintptr_t out, std::uintptr_t index, std::uintptr_t workspace, std::uintptr_t data,
-           int64 batch, int64 num, NmsColumns columns, NmsRule rule, float valid_thresh,
-           float background_id, int conversion, int limit, std::uintptr_t stream) {
-          cuda::box_nms(pointer<float>(out), pointer<int>(index), pointer<void>(workspace),
-                        pointer<float>(data), batch, num,
-                        {columns, rule, valid_thresh, background_id, conversion, limit},
-                        pointer<CUstream_st>(stream));
-        });
-  m.def("box_nms_backward_cuda", [](std::uintptr_t grad, std::uintptr_t out_grad,
-                                    std::uintptr_t index, int64 batch, int64 num, int width,
-                                    std::uintptr_t stream) {
-    cuda::box_nms_backward(pointer<float>(grad), pointer<float>(out_grad), pointer<int>(index),
-                           batch, num, width, pointer<CUstream_st>(stream));
-  });
+  m.def(
+      "box_nms_cuda",
+      [](std::uintptr_t out, std::uintptr_t index, std::uintptr_t workspace, std::uintptr_t data,
+         int64 batch, int64 num, NmsColumns columns, NmsRule rule, float valid_thresh,
+         float background_id, int conversion, int limit, std::uintptr_t stream) {
+        cuda::box_nms(pointer<float>(out), pointer<int>(index), pointer<void>(workspace),
+                      pointer<float>(data), batch, num,
+                      {columns, rule, valid_thresh, background_id, conversion, limit},
+                      pointer<CUstream_st>(stream));
+      },
+      py::call_guard<py::gil_scoped_release>());
+  m.def(
+      "box_nms_backward_cuda",
+      [](std::uintptr_t grad, std::uintptr_t out_grad, std::uintptr_t index, int64 batch, int64 num,
+         int width, std::uintptr_t stream) {
+        cuda::box_nms_backward(pointer<float>(grad), pointer<float>(out_grad), pointer<int>(index),
+                               batch, num, width, pointer<CUstream_st>(stream));
+      },
+      py::call_guard<py::gil_scoped_release>());
 #endif
 }

@@ -19,20 +19,22 @@ void bind_multibox_detection(py::module_& m) {
   });
 #ifdef CVOPS_CUDA
   m.def("multibox_detection_workspace", &cuda::multibox_detection_workspace);
-  m.def("multibox_detection_cuda",
-        [](std::uintptr_t out, std::uintptr_t workspace, std::uintptr_t cls_prob,
-           std::uintptr_t loc_pred, std::uintptr_t anchor, int64 batch, int64 classes, int64 num,
-           bool clip, float threshold, Variances variances, NmsRule rule, bool suppresses,
-           int limit, std::uintptr_t stream) {
-          Predictions in = {pointer<float>(cls_prob),
-                            pointer<float>(loc_pred),
-                            pointer<float>(anchor),
-                            batch,
-                            classes,
-                            num};
-          cuda::multibox_detection(pointer<float>(out), pointer<void>(workspace), in,
-                                   {clip, threshold, variances, rule, suppresses, limit},
-                                   pointer<CUstream_st>(stream));
-        });
+  m.def(
+      "multibox_detection_cuda",
+      [](std::uintptr_t out, std::uintptr_t workspace, std::uintptr_t cls_prob,
+         std::uintptr_t loc_pred, std::uintptr_t anchor, int64 batch, int64 classes, int64 num,
+         bool clip, float threshold, Variances variances, NmsRule rule, bool suppresses, int limit,
+         std::uintptr_t stream) {
+        Predictions in = {pointer<float>(cls_prob),
+                          pointer<float>(loc_pred),
+                          pointer<float>(anchor),
+                          batch,
+                          classes,
+                          num};
+        cuda::multibox_detection(pointer<float>(out), pointer<void>(workspace), in,
+                                 {clip, threshold, variances, rule, suppresses, limit},
+                                 pointer<CUstream_st>(stream));
+      },
+      py::call_guard<py::gil_scoped_release>());
 #endif
 }

@@ -24,10 +24,12 @@ void bind_multibox_prior(py::module_& m) {
     cpu::multibox_prior(out.data, priors(maps, half), clip);
   });
 #ifdef CVOPS_CUDA
-  m.def("multibox_prior_cuda",
-        [](std::uintptr_t out, Maps maps, Halves half, bool clip, std::uintptr_t stream) {
-          cuda::multibox_prior(pointer<float>(out), priors(maps, half), clip,
-                               pointer<CUstream_st>(stream));
-        });
+  m.def(
+      "multibox_prior_cuda",
+      [](std::uintptr_t out, Maps maps, Halves half, bool clip, std::uintptr_t stream) {
+        cuda::multibox_prior(pointer<float>(out), priors(maps, half), clip,
+                             pointer<CUstream_st>(stream));
+      },
+      py::call_guard<py::gil_scoped_release>());
 #endif
 }

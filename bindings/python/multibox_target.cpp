@@ -26,16 +26,17 @@ void bind_multibox_target(py::module_& m) {
   });
 #ifdef CVOPS_CUDA
   m.def("multibox_target_workspace", &cuda::multibox_target_workspace);
-  m.def("multibox_target_cuda",
-        [](std::uintptr_t loc_target, std::uintptr_t loc_mask, std::uintptr_t cls_target,
-           std::uintptr_t anchor, std::uintptr_t label, std::uintptr_t cls_pred, TargetShape shape,
-           TargetOptions options, std::uintptr_t workspace, std::uintptr_t stream) {
-          TargetOutputs out = {pointer<float>(loc_target), pointer<float>(loc_mask),
-                               pointer<float>(cls_target)};
-          TargetInputs in = {pointer<float>(anchor), pointer<float>(label),
-                             pointer<float>(cls_pred)};
-          cuda::multibox_target(out, in, shape, options, pointer<void>(workspace),
-                                pointer<CUstream_st>(stream));
-        });
+  m.def(
+      "multibox_target_cuda",
+      [](std::uintptr_t loc_target, std::uintptr_t loc_mask, std::uintptr_t cls_target,
+         std::uintptr_t anchor, std::uintptr_t label, std::uintptr_t cls_pred, TargetShape shape,
+         TargetOptions options, std::uintptr_t workspace, std::uintptr_t stream) {
+        TargetOutputs out = {pointer<float>(loc_target), pointer<float>(loc_mask),
+                             pointer<float>(cls_target)};
+        TargetInputs in = {pointer<float>(anchor), pointer<float>(label), pointer<float>(cls_pred)};
+        cuda::multibox_target(out, in, shape, options, pointer<void>(workspace),
+                              pointer<CUstream_st>(stream));
+      },
+      py::call_guard<py::gil_scoped_release>());
 #endif
 }
