@@ -217,7 +217,7 @@ def load(name: str, kernel: str, device: int) -> Kernel:
                 _modules[name, device] = driver.moduleLoad(file)
             except Exception as error:
                 raise RuntimeError(
-                    f"{file} cannot be loaded: {error}. While a CUDA graph is captured nothing can; "
+                    f"{file} cannot be loaded: {error}. While a graph is captured nothing can; "
                     "call the op once before"
                 ) from error
         function = driver.moduleGetFunction(_modules[name, device], kernel)
