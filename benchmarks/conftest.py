@@ -156,6 +156,8 @@ def pytest_terminal_summary(terminalreporter, config):
     notes = [why + (f" ({'; '.join(where)})" if where else "") for why, where in notes]
     text = table(rows, config.stash[_limits], notes)
     for title, lines in config.stash[_tables].items():
+        if not lines:  # all that would fill it was skipped
+            continue
         text += "\n".join(["", f"### {title}", "", *aligned(lines, left=1), ""])
     terminalreporter.write_sep("=", "benchmarks")
     terminalreporter.write(text)

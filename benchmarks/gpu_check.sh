@@ -245,8 +245,9 @@ first, *others = [json.load(open(file)) for file in files]
 for other in others:
     for key in ("benchmarks", "summary", "gpu"):
         first[key] += other[key]
-    for title, (head, *lines) in other["tables"].items():
-        first["tables"].setdefault(title, [head]).extend(lines)
+    for title, lines in other["tables"].items():
+        known = first["tables"].setdefault(title, [])
+        known += lines[1:] if known else lines  # the heads stand once
 json.dump(first, open(target, "w"), indent=1)
 PYTHON
   fi
