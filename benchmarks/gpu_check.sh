@@ -232,7 +232,11 @@ if wanted benchmarks; then
     left=$((end - SECONDS))
     step "benchmarks of $op" $((left < 60 ? left : 60)) benchmarks.log "${pytest[@]}" "$file" \
       -k "gpu or graph" --seconds 0.1 --table "$logs/$op.md" --benchmark-json "$logs/$op.json"
-    if [[ -s $logs/$op.md ]]; then cat "$logs/$op.md" >>"$base.md"; fi
+    if [[ -s $logs/$op.md ]]; then
+      cat "$logs/$op.md" >>"$base.md"
+    else
+      say "FAILED benchmarks of $op: nothing was timed"
+    fi
     if [[ -s $logs/$op.json ]]; then results+=("$logs/$op.json"); fi
   done
   if ((${#results[@]})); then
