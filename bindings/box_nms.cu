@@ -33,8 +33,8 @@ void box_nms(float* out, int* index, void* workspace, const float* data, int64 b
   nms.drop_invalid(stream);
   nms.sort(stream);
   launch("box_nms_gather", box_nms_gather, grid, kCompactTile, 0, stream, nms.boxes, nms.areas,
-         nms.classes, nms.removed, nms.kept, nms.contest_counts, data, nms.sorted, nms.counts, num,
-         options.limit, columns, options.rule.center);
+         nms.classes, nms.removed, nms.kept, nms.contest_counts, nms.progress, data, nms.sorted,
+         nms.counts, num, options.limit, columns, options.rule.center);
   nms.suppress(options.rule, stream);
   const int64 blocks = std::min<int64>(ceil_div(num * columns.width, 256), 65535);
   launch("box_nms_write", box_nms_write, dim3(nms.batch, (unsigned)blocks), 256, 0, stream, out,

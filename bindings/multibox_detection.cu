@@ -24,9 +24,9 @@ void multibox_detection(float* out, void* workspace, Predictions in, DetectionOp
   if (options.suppresses) {
     nms.sort(stream);
     launch("multibox_detection_gather", multibox_detection_gather, grid, kCompactTile, 0, stream,
-           nms.boxes, nms.areas, nms.classes, nms.removed, nms.kept, nms.contest_counts, nms.sorted,
-           nms.counts, ids, in.loc_pred, in.anchors, in.num, limit, options.variances,
-           options.clip);
+           nms.boxes, nms.areas, nms.classes, nms.removed, nms.kept, nms.contest_counts,
+           nms.progress, nms.sorted, nms.counts, ids, in.loc_pred, in.anchors, in.num, limit,
+           options.variances, options.clip);
     nms.suppress(options.rule, stream);
   }
   launch("multibox_detection_write", multibox_detection_write, grid, kCompactTile, 0, stream, out,

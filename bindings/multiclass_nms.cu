@@ -54,8 +54,8 @@ void multiclass_nms(float* out, int* counts, void* workspace, ClassScores in,
          b.found, b.bounds, in.scores, num, room, most, options.candidates);
   nms.sort(stream);
   launch("multiclass_nms_gather", multiclass_nms_gather, grid, 256, 0, stream, nms.boxes, nms.areas,
-         nms.classes, nms.removed, nms.kept, nms.contest_counts, in.boxes, nms.sorted, nms.counts,
-         in.num, most, options.rule.center);
+         nms.classes, nms.removed, nms.kept, nms.contest_counts, nms.progress, in.boxes, nms.sorted,
+         nms.counts, in.num, most, options.rule.center);
   nms.suppress(options.rule, stream);
   launch("multiclass_nms_write", multiclass_nms_write, grid, 256, 0, stream, out, counts, in.boxes,
          in.scores, nms.sorted, nms.kept, nms.kept_before, nms.counts, in.classes, in.num, most,

@@ -32,6 +32,7 @@ NmsBuffers::NmsBuffers(Workspace& workspace, int64 batch, int64 num, int64 limit
   tile_counts = workspace.take<int>(batch * tiles);
   counts = workspace.take<int>(batch);
   contest_counts = workspace.take<int>(batch);
+  progress = workspace.take<int>(2 * batch);
   classes = workspace.take<int>(all);
   kept_before = workspace.take<int>(batch * (words + 1));
   list = workspace.take<int>(batch * chunk);
@@ -65,19 +66,24 @@ void NmsBuffers::sort(cudaStream_t stream) {
 
 void NmsBuffers::suppress(NmsRule rule, cudaStream_t stream) {
   const uint64* order = nullptr;
-  if (most > chunk * (rule.by_class ? 1 : kChunksWithoutOrder)) {
-    launch("nms_places", nms_places, dim3(batch, (unsigned)ceil_div(most, 256)), 256, 0, stream,
-           other, boxes, classes, contest_counts, num, rule.by_class);
+  if (most > chunk * kChunksWithoutOrder) {
+    const dim3 grid(batch, (unsigned)ceil_div(most, kNmsTile));
+    launch("nms_places", nms_places, grid, kNmsTile, 0, stream, other, boxes, classes,
+           contest_counts, num, rule.by_class);
     order = sort(keys, other, other, contest_counts, most, stream);
+    if (rule.by_class) {
+      launch("nms_classes", nms_classes, grid, kNmsThreads, 0, stream, removed, kept, kept_before,
+             progress, boxes, areas, classes, order, contest_counts, num, rule);
+    }
   }
   for (int first = 0; first < most; first += chunk) {
     const int pairs = nms_pair_blocks(chunk), others = order ? most : most - first;
     const int64 tiles = first ? std::min<int64>(ceil_div(others, kNmsTile), 65535 - pairs) : 0;
     const int64 parts = tiles ? std::clamp<int64>(kBlocks / (batch * tiles), 1, kMostParts) : 1;
     const dim3 grid(batch, (unsigned)(pairs + tiles * parts));
-    launch("nms_chunk", nms_chunk, grid, kNmsThreads, 0, stream, removed, kept, kept_before, list,
-           list_counts, mask, mask_words, boxes, areas, classes, order, contest_counts, num, first,
-           chunk, parts, rule);
+    launch("nms_chunk", nms_chunk, grid, kNmsThreads, 0, stream, removed, kept, kept_before,
+           progress, list, list_counts, mask, mask_words, boxes, areas, classes, order,
+           contest_counts, num, first, chunk, parts, rule);
   }
 }
 

@@ -51,7 +51,8 @@ struct NmsBuffers {
   uint64 *keys, *compact, *sorted, *other, *kept;
   uint32 *removed, *mask;
   unsigned char* mask_words;
-  int *tile_counts, *counts, *contest_counts, *classes, *kept_before, *list, *list_counts;
+  int *tile_counts, *counts, *contest_counts, *progress, *classes, *kept_before, *list,
+      *list_counts;
   float *boxes, *areas;
   int batch, num, most, tiles, chunk;
 

@@ -8,6 +8,7 @@
 // from.
 #pragma once
 #include "box.cuh"
+#include "nms_rule.cuh"
 #include "order.cuh"
 
 namespace cvops {
@@ -64,15 +65,14 @@ extern "C" __global__ void __launch_bounds__(256)
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_gather(float* __restrict__ boxes, float* __restrict__ areas, int* __restrict__ classes,
                    unsigned int* __restrict__ removed, unsigned long long* __restrict__ kept,
-                   int* __restrict__ contest_counts, const float* __restrict__ data,
-                   const unsigned long long* __restrict__ keys, const int* __restrict__ counts,
-                   int num, int limit, const cvops::NmsColumns columns, int center) {
+                   int* __restrict__ contest_counts, int* __restrict__ progress,
+                   const float* __restrict__ data, const unsigned long long* __restrict__ keys,
+                   const int* __restrict__ counts, int num, int limit,
+                   const cvops::NmsColumns columns, int center) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   const int count = min(counts[batch], limit);
-  if (i < ceil_div(num, 32)) removed[batch * ceil_div(num, 32) + i] = 0;
-  if (i < ceil_div(num, 64)) kept[batch * ceil_div(num, 64) + i] = 0;
-  if (i == 0) contest_counts[batch] = count;
+  nms_begin(removed, kept, contest_counts, progress, batch, num, i, count);
   if (i >= count) return;
   const int64 at = (int64)batch * num + i;
   const float* row = data + ((int64)batch * num + index_of(keys[at])) * columns.width;

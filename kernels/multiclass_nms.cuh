@@ -3,6 +3,7 @@
 // a class and a box, has the index class * N + box.
 #pragma once
 #include "box.cuh"
+#include "nms_rule.cuh"
 #include "order.cuh"
 
 #ifdef __CUDACC__
@@ -12,14 +13,12 @@ extern "C" __global__ void __launch_bounds__(256)
     multiclass_nms_gather(float* __restrict__ boxes, float* __restrict__ areas,
                           int* __restrict__ classes, unsigned int* __restrict__ removed,
                           unsigned long long* __restrict__ kept, int* __restrict__ contest_counts,
-                          const float* __restrict__ boxes_in,
+                          int* __restrict__ progress, const float* __restrict__ boxes_in,
                           const unsigned long long* __restrict__ keys,
                           const int* __restrict__ counts, int num_boxes, int most, int center) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x, count = counts[batch];
-  if (i < ceil_div(most, 32)) removed[batch * ceil_div(most, 32) + i] = 0;
-  if (i < ceil_div(most, 64)) kept[batch * ceil_div(most, 64) + i] = 0;
-  if (i == 0) contest_counts[batch] = count;
+  nms_begin(removed, kept, contest_counts, progress, batch, most, i, count);
   if (i >= count) return;
   const int64 at = (int64)batch * most + i;
   const int index = (int)index_of(keys[at]), of_class = index / num_boxes;

@@ -13,10 +13,12 @@
 // Where there are many boxes, those that a block compares with kept ones are neighbours, of one
 // class if classes count: `order` has a place for each, by class and cell, and most of what is kept
 // is passed over with one look at the block's hull. `order` may be null: then they are as they
-// come.
+// come. In that order the boxes of a class stand together, so that of small classes one launch
+// decides all, each by one block; the chunks, which wait for one another, have what is left.
 #pragma once
 #include "nms_rule.cuh"
 #include "order.cuh"
+#include "warp.cuh"
 
 namespace cvops {
 
@@ -116,9 +118,15 @@ __device__ __forceinline__ uint32 ascending_bits(float x) {
 }
 
 constexpr int kPlaceBits = 24;  // of an index: kMostRows is less
+constexpr int kGroupBits = 12;  // of a class
 
 __device__ __forceinline__ int place_of(uint64 order) {
   return (int)(order & ((1u << kPlaceBits) - 1));
+}
+
+// The same for all boxes of a class, and maybe for those of some others.
+__device__ __forceinline__ uint32 group_of(uint64 order) {
+  return (uint32)(order >> (64 - kGroupBits));
 }
 
 // What a block knows of its boxes: where they all are, and their classes. It may be too large.
@@ -158,12 +166,12 @@ __device__ __forceinline__ bool may_reach(const Contestant& kept, const Hull& hu
 // warp.
 __device__ __forceinline__ Hull hull_of_tile(Hull hull, Hull* shared) {
   for (int d = 16; d > 0; d /= 2) {
-    hull.box.x1 = fminf(hull.box.x1, __shfl_xor_sync(~0u, hull.box.x1, d));
-    hull.box.y1 = fminf(hull.box.y1, __shfl_xor_sync(~0u, hull.box.y1, d));
-    hull.box.x2 = fmaxf(hull.box.x2, __shfl_xor_sync(~0u, hull.box.x2, d));
-    hull.box.y2 = fmaxf(hull.box.y2, __shfl_xor_sync(~0u, hull.box.y2, d));
-    hull.lowest = min(hull.lowest, __shfl_xor_sync(~0u, hull.lowest, d));
-    hull.highest = max(hull.highest, __shfl_xor_sync(~0u, hull.highest, d));
+    hull.box.x1 = fminf(hull.box.x1, __shfl_xor_sync(kWarp, hull.box.x1, d));
+    hull.box.y1 = fminf(hull.box.y1, __shfl_xor_sync(kWarp, hull.box.y1, d));
+    hull.box.x2 = fmaxf(hull.box.x2, __shfl_xor_sync(kWarp, hull.box.x2, d));
+    hull.box.y2 = fmaxf(hull.box.y2, __shfl_xor_sync(kWarp, hull.box.y2, d));
+    hull.lowest = min(hull.lowest, __shfl_xor_sync(kWarp, hull.lowest, d));
+    hull.highest = max(hull.highest, __shfl_xor_sync(kWarp, hull.highest, d));
   }
   if (threadIdx.x % 32 == 0) shared[threadIdx.x / 32] = hull;
   __syncthreads();
@@ -278,10 +286,7 @@ __device__ __forceinline__ void nms_suppress(uint32* removed, const NmsRow& row,
       box = row.contestant(list[k + t], rule);
       is_near = may_reach(box, hull);
     }
-    const uint32 near = __ballot_sync(~0u, is_near);
-    int at = 0;
-    if (t % 32 == 0 && near) at = atomicAdd(&num_near, __popc(near));
-    at = __shfl_sync(~0u, at, 0) + __popc(near & ((1u << (t % 32)) - 1));
+    const int at = warp_append(&num_near, is_near);
     if (is_near) kept[at] = box;
     __syncthreads();
     const int num = num_near;
@@ -295,6 +300,46 @@ __device__ __forceinline__ void nms_suppress(uint32* removed, const NmsRow& row,
   if (is_open && !lives) atomicOr(&removed[j / 32], 1u << (j % 32));
 }
 
+// How many bits are set before each of `num` words, and as many more as before the first, in
+// before (num + 1), of which the last is for the end, and comes back; one block. word_at(w) gives a
+// word.
+template <typename WordAt>
+__device__ __forceinline__ int nms_count(int* before, int num, int sum, const WordAt& word_at) {
+  constexpr int kWarps = kNmsThreads / 32;
+  __shared__ int warp_sums[kWarps];
+  const int t = threadIdx.x, warp = t / 32;
+  for (int first = 0; first < num; first += kNmsThreads) {
+    const int w = first + t, own = w < num ? __popcll(word_at(w)) : 0;
+    const int up_to = warp_prefix_sum(own);
+    if (lane_id() == 31) warp_sums[warp] = up_to;
+    __syncthreads();
+    int mine = sum + up_to - own;
+    for (int other = 0; other < kWarps; ++other) {
+      if (other < warp) mine += warp_sums[other];
+      sum += warp_sums[other];
+    }
+    if (w < num) before[w] = mine;
+    __syncthreads();  // all have read
+  }
+  if (threadIdx.x == 0) before[num] = sum;
+  return sum;
+}
+
+// Whether this block is the last of `blocks` that gets here; it sees what the others have written.
+// `*through` is 0 before, and after.
+__device__ __forceinline__ bool nms_ends_last(int* through, int blocks) {
+  __shared__ bool is_last;
+  __threadfence();
+  __syncthreads();
+  if (threadIdx.x == 0) {
+    is_last = atomicAdd(through, 1) == blocks - 1;
+    if (is_last) *through = 0;
+  }
+  __syncthreads();
+  __threadfence();
+  return is_last;
+}
+
 // Decides the chunk that begins at `first`; one block.
 __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* list,
                                            int* list_count, const uint32* removed,
@@ -302,9 +347,10 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
                                            int count, int num, int first, int chunk) {
   constexpr int kWords = kNmsChunk / 32, kWarps = kNmsThreads / 32, kMine = kWords / kWarps;
   __shared__ uint32 open[kWords], taken[kWords];
-  __shared__ int taken_before[kWords + 1];
-  const int t = threadIdx.x, lane = t % 32, warp = t / 32;
+  __shared__ int num_taken;
+  const int t = threadIdx.x, lane = lane_id(), warp = t / 32;
   count = min(count - first, chunk);
+  if (t == 0) num_taken = 0;
   // What other blocks have written in this launch is not in the cache of this one's processor.
   for (int w = t; w < kWords; w += kNmsThreads) {
     const int here = 32 * w < count ? min(32, count - 32 * w) : 0;
@@ -346,8 +392,8 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
       const int word = warp + kWarps * i;
-      const uint32 now_kept = __ballot_sync(~0u, is_kept[i]);
-      const uint32 now_gone = __ballot_sync(~0u, is_gone[i]);
+      const uint32 now_kept = __ballot_sync(kWarp, is_kept[i]);
+      const uint32 now_gone = __ballot_sync(kWarp, is_gone[i]);
       const uint32 still = open[word] & ~(now_kept | now_gone);
       __syncwarp();
       if (lane == 0) {
@@ -357,40 +403,75 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
       waits = waits || still;
     }
   }
-  if (warp == 0) {
-    int sum = 0;
-    for (int w = lane; w < kWords; w += 32) {
-      const int own = __popc(taken[w]);
-      int up_to = own;
-      for (int d = 1; d < 32; d *= 2) {
-        const int other = __shfl_up_sync(~0u, up_to, d);
-        if (lane >= d) up_to += other;
-      }
-      taken_before[w] = sum + up_to - own;
-      sum += __shfl_sync(~0u, up_to, 31);
-    }
-    if (lane == 0) taken_before[kWords] = sum;
+  for (int word = warp; word < kWords; word += kWarps) {
+    const bool is_taken = taken[word] >> lane & 1;
+    const int at = warp_append(&num_taken, is_taken);
+    if (is_taken) list[at] = first + 32 * word + lane;
+  }
+  const int begin = first / 64, end = (int)ceil_div(num, 64), here = min(chunk / 64, end - begin);
+  const int before = first ? kept_before[begin] : 0;
+  for (int w = t; w < here; w += kNmsThreads) {
+    kept[begin + w] |= (uint64)taken[2 * w + 1] << 32 | taken[2 * w];
   }
   __syncthreads();
-  const int begin = first / 64, end = (int)ceil_div(num, 64), total = taken_before[kWords];
-  const int before = first ? kept_before[begin] : 0;
-  __syncthreads();  // all have read
-  for (int w = t; w <= chunk / 64 && begin + w < end; w += kNmsThreads) {
-    kept_before[begin + w] = before + taken_before[2 * w];
-    if (w < chunk / 64) {
-      atomicExch(&kept[begin + w], (uint64)taken[2 * w + 1] << 32 | taken[2 * w]);
+  if (t == 0) *list_count = num_taken;
+  const int all =
+      nms_count(kept_before + begin, here, before, [&](int w) { return kept[begin + w]; });
+  if (t == 0) kept_before[end] = all;
+}
+
+// Decides `size` boxes, kNmsThreads at most, whose places are those of `order` from `begin` on, and
+// which are all of their groups; one block. A thread has a box, and bit k of suppressors[w] tells
+// whether box 32 w + k would suppress it.
+__device__ __forceinline__ void nms_decide(uint32* removed, uint64* kept, const NmsRow& row,
+                                           int begin, int size, const NmsRule& rule) {
+  constexpr int kWords = kNmsThreads / 32;
+  __shared__ Contestant boxes[kNmsThreads];
+  __shared__ int places[kNmsThreads];
+  __shared__ uint32 open[kWords], taken[kWords];
+  const int t = threadIdx.x, warp = t / 32;
+  bool is_open = t < size, is_kept = false;
+  const int place = is_open ? place_of(row.order[begin + t]) : 0x7fffffff;
+  Contestant mine = {};
+  if (is_open) mine = row.contestant(place, rule);
+  boxes[t] = mine;
+  places[t] = place;
+  const uint32 here = __ballot_sync(kWarp, is_open);
+  if (lane_id() == 0) open[warp] = here, taken[warp] = 0;
+  __syncthreads();
+  uint32 suppressors[kWords] = {};
+#pragma unroll 1
+  for (int w = 0; 32 * w < size; ++w) {
+    uint32 bits = 0;
+    for (int k = 32 * w; is_open && k < min(32 * w + 32, size); k += 4) {
+      if (!any_may_suppress<1>(boxes + k, mine)) continue;
+#pragma unroll 1
+      for (int i = k; i < k + 4; ++i) {
+        if (places[i] < place && suppresses(boxes[i], mine, rule)) bits |= 1u << (i % 32);
+      }
+    }
+#pragma unroll
+    for (int v = 0; v < kWords; ++v) {  // so that they stay in registers
+      if (v == w) suppressors[v] = bits;
     }
   }
-  if (t == 0) {
-    kept_before[end] = before + total;
-    *list_count = total;
-  }
-  for (int word = warp; word < kWords; word += kWarps) {
-    if (taken[word] >> lane & 1) {
-      list[taken_before[word] + __popc(taken[word] & ((1u << lane) - 1))] =
-          first + 32 * word + lane;
+  while (__syncthreads_or(is_open)) {
+    uint32 by_taken = 0, by_open = 0;
+#pragma unroll
+    for (int w = 0; w < kWords; ++w) {
+      by_taken |= suppressors[w] & taken[w];
+      by_open |= suppressors[w] & open[w];
     }
+    __syncthreads();  // all have read
+    const bool now_kept = is_open && !by_taken && !by_open;
+    is_kept |= now_kept;
+    is_open = is_open && !by_taken && by_open;
+    const uint32 kept_here = __ballot_sync(kWarp, now_kept);
+    const uint32 open_here = __ballot_sync(kWarp, is_open);
+    if (lane_id() == 0) taken[warp] |= kept_here, open[warp] = open_here;
   }
+  if (t < size) atomicOr(&removed[place / 32], 1u << (place % 32));
+  if (is_kept) atomicOr(&kept[place / 64], 1ull << (place % 64));
 }
 
 }  // namespace cvops
@@ -414,34 +495,90 @@ extern "C" __global__ void __launch_bounds__(256)
   keys[at] = cell << kPlaceBits | i;
 }
 
+// Decides the boxes of classes that have kNmsThreads at most; of a group of classes, to be exact.
+// Rules by class only. boxes (B, N, 4), areas and classes (B, N), the best first; order (B, N),
+// from nms_places, sorted; counts (B).
+//
+// removed (B, ceil(N / 32)), all 0 before: a bit for each box that is decided. kept (B, ceil(N /
+// 64)), all 0 before: a bit for each that is kept. progress (B, 2): how many blocks are through, 0
+// before and after; and how many boxes are not decided, all before. kept_before (B, ceil(N / 64) +
+// 1): how many are kept before each word of `kept`, and in all; only if all are decided.
+//
+// Grid (B, tiles of kNmsTile), kNmsThreads threads. A block has the groups that begin in its tile:
+// those before the last at once, which all end in it, too, and then the last.
+extern "C" __global__ void __launch_bounds__(512, 2)
+    nms_classes(unsigned int* __restrict__ removed, unsigned long long* __restrict__ kept,
+                int* __restrict__ kept_before, int* __restrict__ progress,
+                const float* __restrict__ boxes, const float* __restrict__ areas,
+                const int* __restrict__ classes, const unsigned long long* __restrict__ order,
+                const int* __restrict__ counts, int num, const cvops::NmsRule rule) {
+  using namespace cvops;
+  const int batch = blockIdx.x, t = threadIdx.x, begin = blockIdx.y * kNmsTile;
+  const int64 at = (int64)batch * num;
+  const NmsRow row = {boxes + 4 * at, areas + at, classes + at, order + at, counts[batch]};
+  const int tiles = max(1, (int)ceil_div(row.count, kNmsTile));
+  if (blockIdx.y >= tiles) return;
+  removed += batch * ceil_div(num, 32);
+  kept += batch * ceil_div(num, 64);
+  kept_before += batch * (ceil_div(num, 64) + 1);
+  progress += 2 * batch;
+  const int end = min(begin + kNmsTile, row.count), i = begin + t;
+  int decided = 0;
+  if (begin < end) {
+    const bool in_tile = i < end;
+    const uint32 own = in_tile ? group_of(row.order[i]) : 0;
+    // Of the group that began before, and of the tile's last.
+    const bool continues = begin > 0 && in_tile && own == group_of(row.order[begin - 1]);
+    const int first = begin + __syncthreads_count(continues);
+    const uint32 last_group = group_of(row.order[end - 1]);
+    const int last = end - __syncthreads_count(in_tile && own == last_group);
+    const int next = last + 1 + t;
+    const bool belongs = next < row.count && group_of(row.order[next]) == last_group;
+    const int size = 1 + __syncthreads_count(belongs);  // of the last, if it begins here
+#pragma unroll 1
+    for (int run = first; run < end;) {
+      const int num_boxes = run < last ? last - run : size;
+      if (num_boxes <= kNmsThreads) {
+        nms_decide(removed, kept, row, run, num_boxes, rule);
+        decided += num_boxes;
+      }
+      run = run < last ? last : end;
+    }
+  }
+  if (t == 0 && decided) atomicAdd(&progress[1], -decided);
+  if (!nms_ends_last(&progress[0], tiles) || __ldcg(&progress[1])) return;
+  nms_count(kept_before, (int)ceil_div(num, 64), 0, [&](int w) { return __ldcg(kept + w); });
+}
+
 // One chunk of the contest, which begins at `first`. boxes (B, N, 4), areas and classes (B, N), the
 // best first; order (B, N), from nms_places, or null; counts (B).
 //
-// removed (B, ceil(N / 32)): a bit for each box that is suppressed, all 0 before the first chunk;
-// what a chunk leaves out of its own boxes stays 0. kept (B, ceil(N / 64)): a bit for each that is
-// kept, all 0 before; until a chunk is decided, the first of its words counts the blocks that are
-// through. kept_before (B, ceil(N / 64) + 1): how many are kept before each word, as far as boxes
-// take part, and at its end in all. list (B, chunk) and list_counts (B): those of the chunk, in
-// their order; mask (B, chunk / 32, chunk) and words (B, chunk, 8): see nms_find_pairs.
+// removed (B, ceil(N / 32)): a bit for each box that is suppressed, or decided by nms_classes; all
+// 0 before the first of both. What a chunk leaves out of its own boxes stays 0. kept (B, ceil(N /
+// 64)): a bit for each that is kept, likewise. kept_before (B, ceil(N / 64) + 1): how many are kept
+// before each word, as far as boxes take part, and at its end in all. progress (B, 2): how many
+// blocks are through, 0 before and after; and how many boxes the chunks are to decide: if none,
+// nothing is left to do. list (B, chunk) and list_counts (B): those kept of the chunk; mask (B,
+// chunk / 32, chunk) and words (B, chunk, 8): see nms_find_pairs.
 //
 // Grid (B, blocks): nms_pair_blocks(chunk), and in all but the first chunk `parts` for each tile of
 // kNmsTile boxes: of all, or without an order of those from `first` on; with fewer blocks each
 // takes several tiles. kNmsThreads threads.
 extern "C" __global__ void __launch_bounds__(512, 2)
     nms_chunk(unsigned int* __restrict__ removed, unsigned long long* __restrict__ kept,
-              int* __restrict__ kept_before, int* __restrict__ list, int* __restrict__ list_counts,
-              unsigned int* __restrict__ mask, unsigned char* __restrict__ words,
-              const float* __restrict__ boxes, const float* __restrict__ areas,
-              const int* __restrict__ classes, const unsigned long long* __restrict__ order,
-              const int* __restrict__ counts, int num, int first, int chunk, int parts,
-              const cvops::NmsRule rule) {
+              int* __restrict__ kept_before, int* __restrict__ progress, int* __restrict__ list,
+              int* __restrict__ list_counts, unsigned int* __restrict__ mask,
+              unsigned char* __restrict__ words, const float* __restrict__ boxes,
+              const float* __restrict__ areas, const int* __restrict__ classes,
+              const unsigned long long* __restrict__ order, const int* __restrict__ counts, int num,
+              int first, int chunk, int parts, const cvops::NmsRule rule) {
   using namespace cvops;
-  __shared__ bool is_last;
   const int batch = blockIdx.x;
   const int64 at = (int64)batch * num;
   const NmsRow row = {boxes + 4 * at, areas + at, classes + at, order ? order + at : nullptr,
                       counts[batch]};
-  if (first > 0 && first >= row.count) return;
+  progress += 2 * batch;
+  if (row.count > 0 ? first >= row.count || progress[1] == 0 : first > 0) return;
   removed += batch * ceil_div(num, 32);
   kept += batch * ceil_div(num, 64);
   kept_before += batch * (ceil_div(num, 64) + 1);
@@ -459,12 +596,7 @@ extern "C" __global__ void __launch_bounds__(512, 2)
       __syncthreads();
     }
   }
-  __threadfence();
-  __syncthreads();
-  if (threadIdx.x == 0) is_last = atomicAdd(&kept[first / 64], 1ull) == gridDim.y - 1;
-  __syncthreads();
-  if (!is_last) return;
-  __threadfence();
+  if (!nms_ends_last(&progress[0], gridDim.y)) return;
   nms_settle(kept, kept_before, list, list_counts + batch, removed, mask, words, row.count, num,
              first, chunk);
 }

@@ -1,4 +1,5 @@
-// When a box suppresses another: the rules of box_nms and multibox_detection.
+// When a box suppresses another, and how a contest of boxes begins: what box_nms,
+// multibox_detection and multiclass_nms share beside nms.cuh.
 #pragma once
 #include "box.cuh"
 
@@ -21,3 +22,18 @@ CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {
 }
 
 }  // namespace cvops
+
+#ifdef __CUDACC__
+namespace cvops {
+
+// Thread i of all of row `batch`, of `num` boxes: `count` take part, none of them decided. See
+// nms.cuh.
+__device__ __forceinline__ void nms_begin(uint32* removed, uint64* kept, int* counts, int* progress,
+                                          int batch, int num, int i, int count) {
+  if (i < ceil_div(num, 32)) removed[batch * ceil_div(num, 32) + i] = 0;
+  if (i < ceil_div(num, 64)) kept[batch * ceil_div(num, 64) + i] = 0;
+  if (i == 0) counts[batch] = count, progress[2 * batch] = 0, progress[2 * batch + 1] = count;
+}
+
+}  // namespace cvops
+#endif

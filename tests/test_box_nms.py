@@ -197,6 +197,37 @@ def test_several_chunks_of_odd_boxes(run, monkeypatch):
         np.testing.assert_array_equal(run(box_nms, data, **options), expected)
 
 
+#: How many boxes each class has. Classes that are 4096 apart may be of one group.
+CLASSES = {
+    "small ones": dict.fromkeys(range(40), 25),
+    "one box each": dict.fromkeys(range(-300, 300), 1),
+    "up to a block's threads": {0: 255, 1: 256, 2: 257, 3: 512},
+    "some beyond": {0: 5, 1: 513, 2: 3, 3: 512, 4: 600, 5: 1},
+    "in groups": {7: 300, 7 + 4096: 300, 8: 200, 8 - 4096: 200, 8 + 3 * 4096: 100, 9: 10},
+}
+
+
+@pytest.mark.parametrize("sizes", CLASSES.values(), ids=CLASSES)
+def test_classes_of_many_sizes(run, monkeypatch, sizes):
+    """Those of small classes are decided at once, the others in chunks."""
+    from cvops.ops import _nms
+
+    monkeypatch.setattr(_nms, "_CHUNK", 64)
+    rng = np.random.default_rng(13)
+    data = rows(rng, 2, sum(sizes.values()))
+    data[..., 2:] *= 3
+    data[..., 1] += 0.5  # all scores are above 0
+    data[0, :, 0] = rng.permutation(np.repeat(*map(list, (sizes, sizes.values()))))
+    data[1, :, 1] *= -1  # none takes part
+    expected = box_nms(data, id_index=0, topk=-1, backend="numpy", background_id=5000)
+    assert (expected[0, :, 1] > 0).sum() > 0
+    assert (expected[0, -1, 1] < 0) == (max(sizes.values()) > 1)  # where any could be suppressed
+    out = run(box_nms, data, id_index=0, background_id=5000)
+    np.testing.assert_array_equal(out, expected)
+    limited = box_nms(data, id_index=0, topk=333, backend="numpy")
+    np.testing.assert_array_equal(run(box_nms, data, id_index=0, topk=333), limited)
+
+
 @pytest.mark.parametrize(
     ("options", "least"),
     [
@@ -210,7 +241,9 @@ def test_many_boxes(run, request, options, least):
     """Which the kernels put in order of their places, and sort in two passes."""
     if "numpy" in request.node.name:
         pytest.skip("takes long")
-    data = rows(np.random.default_rng(12), 35000)
+    rng = np.random.default_rng(12)
+    data = rows(rng, 35000)
+    data[::3, 0] = rng.integers(4, 100, len(data[::3]))  # smaller classes, which end sooner
     sizes = data[:, 4:] - data[:, 2:4]
     data[:, 2:4] *= 60
     if "in_format" in options:
@@ -500,6 +533,7 @@ def test_several_chunks_sanitized(run_sanitized, monkeypatch):
     from cvops.ops import _nms
 
     monkeypatch.setattr(_nms, "_CHUNK", 64)
+    monkeypatch.setattr(_nms, "_CHUNKS_WITHOUT_ORDER", 1)
     data = rows(np.random.default_rng(8), 130, ties=True)
     data[..., 2:] *= 10
     for options in ({}, {"id_index": 0}):

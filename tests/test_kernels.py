@@ -128,16 +128,20 @@ def test_doubles_only_where_they_are_meant(sass, source, arch):
 
 
 @pytest.mark.parametrize("arch", DISASSEMBLED)
-def test_a_pair_of_the_suppression_takes_few_instructions(sass, arch):
+@pytest.mark.parametrize(
+    ("kernel", "num"),
+    [("nms_chunk", 2), ("nms_classes", 1)],  # a chunk's, and those before's with later boxes
+)
+def test_a_pair_of_the_suppression_takes_few_instructions(sass, kernel, num, arch):
     """From the load of four kept boxes to what tells a box whether any may suppress it.
 
     A pair takes ten: minima and maxima 5, differences and the sum of the shares 3, the product and
     its comparison. The division, of the pairs that are near the threshold, comes after it.
     """
-    parts = re.split(r"^\.L_\w+:|BRA ", sass("nms", arch)["nms_chunk"], flags=re.MULTILINE)
+    parts = re.split(r"^\.L_\w+:|BRA ", sass("nms", arch)[kernel], flags=re.MULTILINE)
     parts = [re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", part) for part in parts]
     loops = [part for part in parts if sum("FSETP.GEU" in text for text in part) == 4]
-    assert len(loops) == 2  # within a chunk, and of the chunk before with later boxes
+    assert len(loops) == num
     for code in loops:
         load = next(i for i, text in enumerate(code) if text.startswith("LDS.128"))
         assert sum(text.startswith("FMNMX") for text in code) == 20

@@ -13,7 +13,7 @@ from cvops._gpu import Gpu
 #: ``kNmsThreads``.
 TILE = 256
 _SORT_TILE, _SORT_WAYS = 2048, 16
-_CHUNK, _CHUNK_TILE, _CHUNK_THREADS = 2048, 256, 512
+_CHUNK, _TILE, _THREADS = 2048, 256, 512
 #: As in ``bindings/nms.cu``.
 _CHUNKS_WITHOUT_ORDER = 3
 _BLOCKS, _MOST_PARTS = 264, 16
@@ -67,6 +67,8 @@ class Contest(NamedTuple):
     kept: Buffer
     #: (B): how many boxes take part.
     counts: Buffer
+    #: (B, 2): how far the contest is.
+    progress: Buffer
 
     @classmethod
     def empty(cls, gpu: Gpu, batch: int, num: int) -> Contest:
@@ -74,7 +76,8 @@ class Contest(NamedTuple):
         boxes, areas, classes = ((*rows, 4), np.float32), (rows, np.float32), (rows, np.int32)
         removed = (batch, -(-num // 32)), np.uint32
         kept = (batch, -(-num // 64)), np.uint64
-        return cls(*gpu.scratch(boxes, areas, classes, removed, kept, ((batch,), np.int32)))
+        counts, progress = ((batch,), np.int32), ((batch, 2), np.int32)
+        return cls(*gpu.scratch(boxes, areas, classes, removed, kept, counts, progress))
 
     def decide(self, gpu: Gpu, limit: int, rule: np.ndarray) -> Buffer:
         """Set ``kept`` of the boxes, of which ``limit`` take part at most.
@@ -87,22 +90,28 @@ class Contest(NamedTuple):
         chunk = min(_CHUNK, -(-most // 64) * 64)
         by_class = bool(rule["by_class"])
         order = None
-        if most > chunk * (1 if by_class else _CHUNKS_WITHOUT_ORDER):
+        if most > chunk * _CHUNKS_WITHOUT_ORDER:
             order = self._order(gpu, most, by_class)
         kept_before, *found = gpu.scratch(
             ((batch, -(-num // 64) + 1), np.int32),
             *(((batch, chunk), np.int32), ((batch,), np.int32)),
             *(((batch, chunk // 32, chunk), np.uint32), ((batch, chunk, 8), np.uint8)),
         )
+        ends = self.removed, self.kept, kept_before, self.progress
+        if order and by_class:
+            gpu.launch(
+                *("nms", "nms_classes", (batch, -(-most // _TILE)), (_THREADS,), *ends),
+                *(self.boxes, self.areas, self.classes, order, self.counts, num, rule),
+            )
         pairs = _pair_blocks(chunk)
         for first in range(0, most, chunk):
             others = most if order else most - first
-            tiles = min(-(-others // _CHUNK_TILE), 65535 - pairs) if first else 0
+            tiles = min(-(-others // _TILE), 65535 - pairs) if first else 0
             parts = min(max(1, _BLOCKS // (batch * tiles)), _MOST_PARTS) if tiles else 1
             grid = batch, pairs + tiles * parts
             gpu.launch(
-                *("nms", "nms_chunk", grid, (_CHUNK_THREADS,), self.removed, self.kept),
-                *(kept_before, *found, self.boxes, self.areas, self.classes, order),
+                *("nms", "nms_chunk", grid, (_THREADS,), *ends, *found),
+                *(self.boxes, self.areas, self.classes, order),
                 *(self.counts, num, first, chunk, parts, rule),
             )
         return kept_before
@@ -111,9 +120,9 @@ class Contest(NamedTuple):
         """Keys whose places put boxes beside those of their class, if that counts, and near by."""
         batch, num = self.areas.shape
         [keys] = gpu.scratch(((batch, num), np.uint64))
-        grid = batch, -(-most // 256)
+        grid = batch, -(-most // _TILE)
         args = keys, self.boxes, self.classes, self.counts, num, by_class
-        gpu.launch("nms", "nms_places", grid, (256,), *args)
+        gpu.launch("nms", "nms_places", grid, (_TILE,), *args)
         return sort(gpu, keys, self.counts, most, spare=keys)
 
 
