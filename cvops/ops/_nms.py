@@ -99,10 +99,9 @@ class Contest(NamedTuple):
         )
         ends = self.removed, self.kept, kept_before, self.progress
         if order and by_class:
-            gpu.launch(
-                *("nms", "nms_classes", (batch, -(-most // _TILE)), (_THREADS,), *ends),
-                *(self.boxes, self.areas, self.classes, order, self.counts, num, rule),
-            )
+            args = self.boxes, self.areas, self.classes, order, self.counts, num, rule
+            grid = batch, -(-most // _TILE)
+            gpu.launch("nms", "nms_classes", grid, (_THREADS,), *ends, *args)
         pairs = _pair_blocks(chunk)
         for first in range(0, most, chunk):
             others = most if order else most - first
