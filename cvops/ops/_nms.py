@@ -109,8 +109,8 @@ class Contest(NamedTuple):
             parts = min(max(1, _BLOCKS // (batch * tiles)), _MOST_PARTS) if tiles else 1
             grid = batch, pairs + tiles * parts
             gpu.launch(
-                *("nms", "nms_chunk", grid, (_THREADS,), *ends, *found),
-                *(self.boxes, self.areas, self.classes, order),
+                *("nms", "nms_chunk", grid, (_THREADS,), *ends),
+                *(*found, self.boxes, self.areas, self.classes, order),
                 *(self.counts, num, first, chunk, parts, rule),
             )
         return kept_before
