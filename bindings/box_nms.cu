@@ -28,13 +28,20 @@ void box_nms(float* out, int* index, void* workspace, const float* data, int64 b
   NmsBuffers nms(carved, batch, num, options.limit);
   const dim3 grid(nms.batch, nms.tiles);
   const NmsColumns columns = options.columns;
-  launch("box_nms_score", box_nms_score, grid, kCompactTile, 0, stream, nms.keys, nms.tile_counts,
-         data, num, columns, options.valid_thresh, options.background_id);
-  nms.drop_invalid(stream);
-  nms.sort(stream);
-  launch("box_nms_gather", box_nms_gather, grid, kCompactTile, 0, stream, nms.boxes, nms.areas,
-         nms.classes, nms.removed, nms.kept, nms.contest_counts, nms.progress, data, nms.sorted,
-         nms.counts, num, options.limit, columns, options.rule.center);
+  if (nms_are_few(batch, num)) {
+    launch("box_nms_rank", box_nms_rank, dim3(nms.batch, (unsigned)ceil_div(num, 32)), 1024, 0,
+           stream, nms.sorted, nms.counts, nms.boxes, nms.areas, nms.classes, nms.removed, nms.kept,
+           nms.contest_counts, nms.progress, data, num, options.limit, columns,
+           options.valid_thresh, options.background_id, options.rule.center);
+  } else {
+    launch("box_nms_score", box_nms_score, grid, kCompactTile, 0, stream, nms.keys, nms.tile_counts,
+           data, num, columns, options.valid_thresh, options.background_id);
+    nms.drop_invalid(stream);
+    nms.sort(stream);
+    launch("box_nms_gather", box_nms_gather, grid, kCompactTile, 0, stream, nms.boxes, nms.areas,
+           nms.classes, nms.removed, nms.kept, nms.contest_counts, nms.progress, data, nms.sorted,
+           nms.counts, num, options.limit, columns, options.rule.center);
+  }
   nms.suppress(options.rule, stream);
   const int64 blocks = std::min<int64>(ceil_div(num * columns.width, 256), 65535);
   launch("box_nms_write", box_nms_write, dim3(nms.batch, (unsigned)blocks), 256, 0, stream, out,

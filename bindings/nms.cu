@@ -48,10 +48,9 @@ void NmsBuffers::drop_invalid(cudaStream_t stream) {
 
 uint64* NmsBuffers::sort(uint64* to, uint64* spare, const uint64* from, const int* counts, int most,
                          cudaStream_t stream) {
-  int tile = 64;
-  while (tile < std::min(most, kSortTile)) tile *= 2;
-  launch("sort_tiles", sort_tiles, dim3(batch, (unsigned)ceil_div(most, tile)), tile / 2, 0, stream,
-         to, from, counts, num, tile);
+  const int tile = sort_tile_of(most);
+  launch("sort_tiles", sort_tiles, dim3(batch, (unsigned)ceil_div(most, tile)), tile / kSortEach, 0,
+         stream, to, from, counts, num, tile);
   for (int64 run = kSortTile; run < most; run *= kSortWays) {
     launch("sort_merge", sort_merge, dim3(batch, (unsigned)ceil_div(most, 256)), 256, 0, stream,
            spare, to, counts, num, run);

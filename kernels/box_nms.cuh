@@ -1,6 +1,7 @@
 // box_nms: what is its own of the op; sort.cuh and nms.cuh have the rest. In order:
-// box_nms_score -> sort_* -> box_nms_gather -> nms_* -> box_nms_write; box_nms_copy where no row is
-// to take part, which to MXNet means that all stay as they are.
+// box_nms_score -> sort_* -> box_nms_gather -> nms_* -> box_nms_write; for few rows
+// box_nms_rank -> nms_* -> box_nms_write; box_nms_copy where no row is to take part, which to
+// MXNet means that all stay as they are.
 //
 // Backward: each row of the gradient is that of the result which came from it, if any did. So that
 // every row is written once, by neighbouring threads, the index is inverted first. The inverse
@@ -10,8 +11,18 @@
 #include "box.cuh"
 #include "nms_rule.cuh"
 #include "order.cuh"
+#include "warp.cuh"
 
 namespace cvops {
+
+// The rows, in a set and in all, up to which a row's place is found by comparing it with all others
+// of its set: as many comparisons as a GPU makes while it would begin another launch or two.
+constexpr int kNmsFew = 5120;
+constexpr int64 kNmsFewPairs = 1 << 25;
+
+CVOPS_HD bool nms_are_few(int64 batch, int64 num) {
+  return num <= kNmsFew && batch * num * num <= kNmsFewPairs;
+}
 
 // Where a row of `width` numbers has its score, its corners and its class (-1: it has none).
 struct NmsColumns {
@@ -46,6 +57,15 @@ CVOPS_HD float nms_converted(const float* row, NmsColumns columns, int conversio
 }  // namespace cvops
 
 #ifdef __CUDACC__
+namespace cvops {
+
+__device__ __forceinline__ void box_nms_enter(const NmsContest& contest, int64 at, const float* row,
+                                              NmsColumns columns, bool center) {
+  contest.enter(at, nms_box(row, columns, center), columns.id < 0 ? 0 : truncated(row[columns.id]));
+}
+
+}  // namespace cvops
+
 // keys (B, N) of the valid rows of data (B, N, width), and how many each tile has. Grid (B, tiles).
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_score(unsigned long long* __restrict__ keys, int* __restrict__ tile_counts,
@@ -72,14 +92,60 @@ extern "C" __global__ void __launch_bounds__(256)
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   const int count = min(counts[batch], limit);
-  nms_begin(removed, kept, contest_counts, progress, batch, num, i, count);
+  const NmsContest contest = {boxes, areas, classes, removed, kept, contest_counts, progress};
+  contest.begin(batch, num, i, count);
   if (i >= count) return;
-  const int64 at = (int64)batch * num + i;
-  const float* row = data + ((int64)batch * num + index_of(keys[at])) * columns.width;
-  const SizedBox b = nms_box(row, columns, center);
-  reinterpret_cast<float4*>(boxes)[at] = make_float4(b.box.x1, b.box.y1, b.box.x2, b.box.y2);
-  areas[at] = b.area;
-  classes[at] = columns.id < 0 ? 0 : truncated(row[columns.id]);
+  const int64 first = (int64)batch * num;
+  box_nms_enter(contest, first + i, data + (first + index_of(keys[first + i])) * columns.width,
+                columns, center);
+}
+
+// All up to here in one launch, for few rows: a row's place in the order is the number of keys that
+// are lower, which are counted. keys (B, N): those of the valid rows in their order; counts (B):
+// how many they are; and the rest as of box_nms_gather. num is kNmsFew at most. Grid (B, tiles of
+// 32 rows), 1024 threads: a lane has a row, and a warp a part of those that it is compared with.
+extern "C" __global__ void __launch_bounds__(1024)
+    box_nms_rank(unsigned long long* __restrict__ keys, int* __restrict__ counts,
+                 float* __restrict__ boxes, float* __restrict__ areas, int* __restrict__ classes,
+                 unsigned int* __restrict__ removed, unsigned long long* __restrict__ kept,
+                 int* __restrict__ contest_counts, int* __restrict__ progress,
+                 const float* __restrict__ data, int num, int limit,
+                 const cvops::NmsColumns columns, float valid_thresh, float background_id,
+                 int center) {
+  using namespace cvops;
+  __shared__ uint64 all[kNmsFew];
+  __shared__ int places[32], num_valid;
+  const int batch = blockIdx.x, t = threadIdx.x, lane = lane_id(), warp = t / 32;
+  const int64 first = (int64)batch * num;
+  data += first * columns.width;
+  if (t < 32) places[t] = 0;
+  if (t == 0) num_valid = 0;
+  int valid = 0;
+  for (int i = t; i < num; i += blockDim.x) {
+    const float* row = data + (int64)i * columns.width;
+    const bool is_valid = nms_is_valid(row, columns, valid_thresh, background_id);
+    all[i] = is_valid ? sort_key(row[columns.score], i) : kNoKey;
+    valid += is_valid;
+  }
+  __syncthreads();
+  valid = (int)warp_sum((uint32)valid);
+  if (lane == 0) atomicAdd(&num_valid, valid);
+  const int i = 32 * blockIdx.y + lane, each = (int)ceil_div(num, 32);
+  const uint64 key = i < num ? all[i] : kNoKey;
+  int lower = 0;
+#pragma unroll 4
+  for (int k = warp * each; k < min(num, (warp + 1) * each); ++k) lower += all[k] < key;
+  atomicAdd(&places[lane], lower);
+  __syncthreads();
+  const int count = min(num_valid, limit), place = places[lane];
+  const NmsContest contest = {boxes, areas, classes, removed, kept, contest_counts, progress};
+  contest.begin(batch, num, blockIdx.y * blockDim.x + t, count);
+  if (blockIdx.y == 0 && t == 0) counts[batch] = num_valid;
+  if (warp > 0 || key == kNoKey) return;
+  keys[first + place] = key;
+  if (place < count) {
+    box_nms_enter(contest, first + place, data + (int64)i * columns.width, columns, center);
+  }
 }
 
 // out (B, N, width): the kept rows in the keys' order, then rows of -1. A thread makes one number.

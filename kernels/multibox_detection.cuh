@@ -78,15 +78,14 @@ extern "C" __global__ void __launch_bounds__(256)
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   const int count = min(counts[batch], limit);
-  nms_begin(removed, kept, contest_counts, progress, batch, num, i, count);
+  const NmsContest contest = {boxes, areas, classes, removed, kept, contest_counts, progress};
+  contest.begin(batch, num, i, count);
   if (i >= count) return;
   const int64 at = (int64)batch * num + i;
   const int anchor = index_of(keys[at]);
   const Box offsets = load_box(loc_pred, (int64)batch * num + anchor);
   const Box b = detection_box(load_box(anchors, anchor), offsets, variances, clip);
-  reinterpret_cast<float4*>(boxes)[at] = make_float4(b.x1, b.y1, b.x2, b.y2);
-  areas[at] = signed_area(b);
-  classes[at] = ids[(int64)batch * num + anchor];
+  contest.enter(at, {b, signed_area(b)}, ids[(int64)batch * num + anchor]);
 }
 
 // out (B, A, 6). Of the counts[b] anchors of an image the first `limit` come in the keys' order,

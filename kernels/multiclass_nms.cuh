@@ -18,15 +18,13 @@ extern "C" __global__ void __launch_bounds__(256)
                           const int* __restrict__ counts, int num_boxes, int most, int center) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x, count = counts[batch];
-  nms_begin(removed, kept, contest_counts, progress, batch, most, i, count);
+  const NmsContest contest = {boxes, areas, classes, removed, kept, contest_counts, progress};
+  contest.begin(batch, most, i, count);
   if (i >= count) return;
   const int64 at = (int64)batch * most + i;
   const int index = (int)index_of(keys[at]), of_class = index / num_boxes;
   const int64 from = (int64)batch * num_boxes + index - of_class * num_boxes;
-  const SizedBox b = sized(load_box(boxes_in, from), center);
-  reinterpret_cast<float4*>(boxes)[at] = make_float4(b.box.x1, b.box.y1, b.box.x2, b.box.y2);
-  areas[at] = b.area;
-  classes[at] = of_class;
+  contest.enter(at, sized(load_box(boxes_in, from), center), of_class);
 }
 
 // out (B, rows, 6): the first kept candidates in the keys' order, then rows of -1; out_counts (B):

@@ -26,14 +26,28 @@ CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {
 #ifdef __CUDACC__
 namespace cvops {
 
-// Thread i of all of row `batch`, of `num` boxes: `count` take part, none of them decided. See
-// nms.cuh.
-__device__ __forceinline__ void nms_begin(uint32* removed, uint64* kept, int* counts, int* progress,
-                                          int batch, int num, int i, int count) {
-  if (i < ceil_div(num, 32)) removed[batch * ceil_div(num, 32) + i] = 0;
-  if (i < ceil_div(num, 64)) kept[batch * ceil_div(num, 64) + i] = 0;
-  if (i == 0) counts[batch] = count, progress[2 * batch] = 0, progress[2 * batch + 1] = count;
-}
+// A contest, as nms.cuh takes it: for each row of the batch num boxes, the best first, with their
+// areas and classes; what becomes of them; how many take part; and how far it is.
+struct NmsContest {
+  float *boxes, *areas;
+  int* classes;
+  uint32* removed;
+  uint64* kept;
+  int *counts, *progress;
+
+  // `count` boxes take part, and none is decided: thread i of all of row `batch`.
+  __device__ __forceinline__ void begin(int batch, int num, int i, int count) const {
+    if (i < ceil_div(num, 32)) removed[batch * ceil_div(num, 32) + i] = 0;
+    if (i < ceil_div(num, 64)) kept[batch * ceil_div(num, 64) + i] = 0;
+    if (i == 0) counts[batch] = count, progress[2 * batch] = 0, progress[2 * batch + 1] = count;
+  }
+
+  __device__ __forceinline__ void enter(int64 at, const SizedBox& b, int of_class) const {
+    reinterpret_cast<float4*>(boxes)[at] = make_float4(b.box.x1, b.box.y1, b.box.x2, b.box.y2);
+    areas[at] = b.area;
+    classes[at] = of_class;
+  }
+};
 
 }  // namespace cvops
 #endif

@@ -1,6 +1,7 @@
 // Sorts the keys of order.cuh, each row of a batch by itself, what has no key left out.
 //
-// Every block sorts a tile in shared memory; then each pass merges sixteen runs to one: a key's
+// Every block sorts a tile, whose keys stay in registers and go from thread to thread by shuffles,
+// or where they go far through shared memory; then each pass merges sixteen runs to one: a key's
 // place is the number of lower keys in all of them, which it finds by as many binary searches at
 // once. So 2048 keys take one launch, 32768 two and 524288 three; the number depends on N alone.
 // How many keys count is read on the device, and blocks beyond it end at once. A radix sort would
@@ -8,12 +9,34 @@
 // another; here the launches set the pace.
 #pragma once
 #include "order.cuh"
+#include "warp.cuh"
+
+namespace cvops {
+
+// Keys that a block sorts at most, and those of a thread.
+constexpr int kSortTile = 2048, kSortEach = 4;
+constexpr int kSortWays = 16;  // runs that a pass makes one of
+
+// How many keys a block sorts where there are `most`: a power of two, kSortEach for each of at
+// least 32 threads.
+CVOPS_HD int sort_tile_of(int most) {
+  int tile = 32 * kSortEach;
+  while (tile < most && tile < kSortTile) tile *= 2;
+  return tile;
+}
+
+}  // namespace cvops
 
 #ifdef __CUDACC__
 namespace cvops {
 
-constexpr int kSortTile = 2048;
-constexpr int kSortWays = 16;  // runs that a pass makes one of
+// Exchanges two keys of a thread if they are not in order.
+__device__ __forceinline__ void order_keys(uint64& a, uint64& b, bool ascending) {
+  const uint64 first = a, second = b;
+  const bool swap = (first > second) == ascending;
+  a = swap ? second : first;
+  b = swap ? first : second;
+}
 
 }  // namespace cvops
 
@@ -29,45 +52,80 @@ extern "C" __global__ void __launch_bounds__(256)
   tile_counts += (int64)batch * gridDim.y;
   int before = 0;  // how many there are in the tiles before this one
   for (int i = t; i < tile; i += kCompactTile) before += tile_counts[i];
-  for (int d = 16; d > 0; d /= 2) before += __shfl_xor_sync(~0u, before, d);
+  before = (int)warp_sum((uint32)before);
   int i = tile * kCompactTile + t;
   uint64 key = i < num ? keys[(int64)batch * num + i] : kNoKey;
-  unsigned kept = __ballot_sync(~0u, key != kNoKey);
+  unsigned kept = __ballot_sync(kWarp, key != kNoKey);
   if (lane == 0) warp_sums[warp] = before, warp_kept[warp] = __popc(kept);
   __syncthreads();
-  int position = __popc(kept & ((1u << lane) - 1));
+  int position = lanes_before(kept);
   for (int w = 0; w < 8; ++w) position += warp_sums[w] + (w < warp ? warp_kept[w] : 0);
   if (key != kNoKey) out[(int64)batch * num + position] = key;
   if (t == kCompactTile - 1 && tile == gridDim.y - 1) counts[batch] = position + (key != kNoKey);
 }
 
-// out (B, N): each tile of `tile` keys sorted; tile is a power of two, up to kSortTile. Of a row
-// the first counts[b] count. Grid (B, tiles), tile / 2 threads, at least 32; shared: the tile.
-extern "C" __global__ void __launch_bounds__(1024)
+// out (B, N): each tile of `tile` keys, a power of two as of sort_tile_of(), sorted. Of a row the
+// first counts[b] count. Grid (B, tiles), tile / kSortEach threads.
+//
+// Bitonic: runs of `run` keys, ascending and descending in turn, become runs of twice the length by
+// comparing each key with the one at `distance`, which is halved until it is 1. Thread t has the
+// keys 4 t to 4 t + 3 of the tile.
+extern "C" __global__ void __launch_bounds__(512)
     sort_tiles(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int tile) {
   using namespace cvops;
-  __shared__ uint64 sorted[kSortTile];
-  const int batch = blockIdx.x, t = threadIdx.x, count = counts[batch];
+  __shared__ uint64 exchanged[2][kSortTile];
+  const int batch = blockIdx.x, t = threadIdx.x, threads = blockDim.x, count = counts[batch];
   const int first = blockIdx.y * tile;
   if (first >= count) return;
   keys += (int64)batch * num + first;
   out += (int64)batch * num + first;
-  for (int i = t; i < tile; i += blockDim.x) sorted[i] = first + i < count ? keys[i] : kNoKey;
-  __syncthreads();
-  // Bitonic: runs of `run` keys, ascending and descending in turn, become runs of twice the length.
-  for (int run = 1; run < tile; run *= 2) {
-    for (int distance = run; distance > 0; distance /= 2) {
-      for (int pair = t; pair < tile / 2; pair += blockDim.x) {
-        int i = pair / distance * 2 * distance + pair % distance, j = i + distance;
-        bool ascending = (i & (2 * run)) == 0 || 2 * run == tile;
-        uint64 a = sorted[i], b = sorted[j];
-        if ((a > b) == ascending) sorted[i] = b, sorted[j] = a;
-      }
-      __syncthreads();
-    }
+  uint64 own[kSortEach];  // where they begin does not matter
+#pragma unroll
+  for (int e = 0; e < kSortEach; ++e) {
+    const int i = e * threads + t;
+    own[e] = first + i < count ? keys[i] : kNoKey;
   }
-  for (int i = t; i < tile && first + i < count; i += blockDim.x) out[i] = sorted[i];
+  // Pairs, the second of which descends, become fours.
+  order_keys(own[0], own[1], true);
+  order_keys(own[2], own[3], false);
+  int side = 0;  // of what is exchanged: others may still read the other
+#pragma unroll 1
+  for (int run = 2; run < tile; run *= 2) {
+    const bool ascending = (kSortEach * t & 2 * run) == 0 || 2 * run == tile;
+#pragma unroll 1
+    for (int distance = run; distance >= kSortEach; distance /= 2) {
+      const int apart = distance / kSortEach;  // threads
+      const bool takes_lower = ((t & apart) == 0) == ascending;
+      uint64 other[kSortEach];
+      if (apart < 32) {
+#pragma unroll
+        for (int e = 0; e < kSortEach; ++e) other[e] = __shfl_xor_sync(kWarp, own[e], apart);
+      } else {
+#pragma unroll
+        for (int e = 0; e < kSortEach; ++e) exchanged[side][e * threads + t] = own[e];
+        __syncthreads();
+#pragma unroll
+        for (int e = 0; e < kSortEach; ++e) {
+          other[e] = exchanged[side][e * threads + (t ^ apart)];
+        }
+        side ^= 1;
+      }
+#pragma unroll
+      for (int e = 0; e < kSortEach; ++e) {
+        own[e] = (other[e] < own[e]) == takes_lower ? other[e] : own[e];
+      }
+    }
+    order_keys(own[0], own[2], ascending);
+    order_keys(own[1], own[3], ascending);
+    order_keys(own[0], own[1], ascending);
+    order_keys(own[2], own[3], ascending);
+  }
+#pragma unroll
+  for (int e = 0; e < kSortEach; ++e) {
+    const int i = kSortEach * t + e;
+    if (first + i < count) out[i] = own[e];
+  }
 }
 
 // out (B, N): of every kSortWays neighbouring sorted runs of `run` keys one; run is a power of two.

@@ -150,8 +150,23 @@ def test_index_names_the_rows(run):
     assert grad.sum() == 6 * kept.sum()
 
 
+@pytest.mark.parametrize("num", [1, 128, 129, 300])
+def test_few_rows_sorted_as_many_are(run, monkeypatch, num):
+    from cvops.ops import box_nms as module
+
+    monkeypatch.setattr(module, "_FEW", 0)
+    data = rows(np.random.default_rng(num), 2, num, ties=True, special=True)
+    for options in ({}, {"id_index": 0, "topk": 30}, {"valid_thresh": 0.2, "in_format": "center"}):
+        expected = box_nms(data, **options, backend="numpy")
+        np.testing.assert_array_equal(run(box_nms, data, **options), expected)
+
+
 @pytest.mark.parametrize("num", [2048, 2049, 4500])
-def test_more_than_a_tile_of_the_sort(run, num):
+@pytest.mark.parametrize("few", [0, 1 << 20], ids=["sorted", "ranked"])
+def test_more_than_a_tile_of_the_sort(run, monkeypatch, num, few):
+    from cvops.ops import box_nms as module
+
+    monkeypatch.setattr(module, "_FEW", min(few, module._FEW))
     rng = np.random.default_rng(num)
     data = rows(rng, num)
     data[:, 2:] *= 10  # so that many are kept
@@ -199,7 +214,7 @@ def test_several_chunks_of_odd_boxes(run, monkeypatch):
 
 #: How many boxes each class has. Classes that are 4096 apart may be of one group.
 CLASSES = {
-    "small ones": dict.fromkeys(range(40), 25),
+    "small ones": dict.fromkeys(range(40), 60),
     "one box each": dict.fromkeys(range(-300, 300), 1),
     "up to a block's threads": {0: 255, 1: 256, 2: 257, 3: 512},
     "some beyond": {0: 5, 1: 513, 2: 3, 3: 512, 4: 600, 5: 1},
@@ -531,7 +546,9 @@ def test_equals_mxnet(mx, backend, options, seed, num, ties, special):
 
 def test_several_chunks_sanitized(run_sanitized, monkeypatch):
     from cvops.ops import _nms
+    from cvops.ops import box_nms as module
 
+    monkeypatch.setattr(module, "_FEW", 0)
     monkeypatch.setattr(_nms, "_CHUNK", 64)
     monkeypatch.setattr(_nms, "_CHUNKS_WITHOUT_ORDER", 1)
     data = rows(np.random.default_rng(8), 130, ties=True)

@@ -150,6 +150,30 @@ def test_a_pair_of_the_suppression_takes_few_instructions(sass, kernel, num, arc
 
 
 @pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_a_step_of_the_sort_takes_few_instructions(sass, arch):
+    """Four keys of 8 bytes each get to know another one's, by shuffles, and the better stays."""
+    code = sass("sort", arch)["sort_tiles"]
+    assert not re.search(r"\b(I2F|MUFU|CALL)\b", code)  # a division
+    code = re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", code)
+    shuffles = [i for i, text in enumerate(code) if text.startswith("SHFL.BFLY")]
+    assert len(shuffles) == 8
+    end = next(i for i, text in enumerate(code) if i > shuffles[0] and "BRA" in text)
+    assert end - shuffles[0] <= 8 + 8 + 8 + 12  # to shuffle, to compare, to select, all else
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_a_comparison_of_the_order_takes_few_instructions(sass, arch):
+    """Of a key with four others, of which those that are lower are counted."""
+    code = sass("box_nms", arch)["box_nms_rank"]
+    assert not re.search(r"\b(I2F|MUFU|CALL)\b", code)
+    loops = re.split(r"^\.L_\w+:|BRA ", code, flags=re.MULTILINE)
+    loops = [re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", loop) for loop in loops]
+    fours = [x for x in loops if sum(text.startswith("LDS") for text in x) == 4]
+    assert fours
+    assert min(len(x) for x in fours) <= 4 * 6
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
 def test_an_anchor_takes_few_instructions_and_no_division(sass, arch):
     """The loop that ends with a store of 16 bytes, with clipping and without it."""
     code = sass("multibox_prior", arch)["multibox_prior"]

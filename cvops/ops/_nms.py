@@ -9,10 +9,10 @@ import numpy as np
 from cvops._arrays import Buffer
 from cvops._gpu import Gpu
 
-#: Of the kernels: ``kCompactTile``, ``kSortTile``, ``kSortWays``, ``kNmsChunk``, ``kNmsTile`` and
-#: ``kNmsThreads``.
+#: Of the kernels: ``kCompactTile``, ``kSortTile``, ``kSortEach``, ``kSortWays``, ``kNmsChunk``,
+#: ``kNmsTile`` and ``kNmsThreads``.
 TILE = 256
-_SORT_TILE, _SORT_WAYS = 2048, 16
+_SORT_TILE, _SORT_EACH, _SORT_WAYS = 2048, 4, 16
 _CHUNK, _TILE, _THREADS = 2048, 256, 512
 #: As in ``bindings/nms.cu``.
 _CHUNKS_WITHOUT_ORDER = 3
@@ -38,10 +38,10 @@ def sort(gpu: Gpu, keys: Buffer, counts: Buffer, most: int, spare: Buffer | None
     ``spare`` is memory of that size which is overwritten; it may be ``keys``.
     """
     batch, num = keys.shape
-    tile = min(max(64, 1 << (most - 1).bit_length()), _SORT_TILE)
+    tile = min(max(32 * _SORT_EACH, 1 << (most - 1).bit_length()), _SORT_TILE)
     [out] = gpu.scratch((keys.shape, np.uint64))
     args = out, keys, counts, num, tile
-    gpu.launch("sort", "sort_tiles", (batch, -(-most // tile)), (tile // 2,), *args)
+    gpu.launch("sort", "sort_tiles", (batch, -(-most // tile)), (tile // _SORT_EACH,), *args)
     run = _SORT_TILE
     if run >= most:
         return out

@@ -16,6 +16,8 @@ from cvops.ops.box_iou import _intersection, _sized
 Array = TypeVar("Array")
 _OP = Op("box_nms", data="float32 (..., N, K)")
 _BACKWARD = Op("box_nms_backward", out_grad="float32 (..., N, K)", index="int32 (...)")
+#: Of the kernels: ``kNmsFew`` and ``kNmsFewPairs``.
+_FEW, _FEW_PAIRS = 5120, 1 << 25
 _COLUMNS = np.dtype([("width", "i4"), ("score", "i4"), ("coord", "i4"), ("id", "i4")])
 
 
@@ -256,18 +258,27 @@ def _launch(
         gpu.launch("box_nms", "box_nms_copy", (_blocks(data.size),), (256,), *args)
         return
     tiles = -(-num // _nms.TILE)
-    keys, tile_counts = gpu.scratch(((batch, num), np.uint64), ((batch, tiles), np.int32))
-    gpu.launch(
-        *("box_nms", "box_nms_score", (batch, tiles), (_nms.TILE,), keys, tile_counts, data),
-        *(num, columns, contest.valid_thresh, contest.background_id),
-    )
-    keys, counts = _nms.compact(gpu, keys, tile_counts)
-    keys = _nms.sort(gpu, keys, counts, num, spare=keys)
-    boxes = _nms.Contest.empty(gpu, batch, num)
-    gpu.launch(
-        *("box_nms", "box_nms_gather", (batch, tiles), (_nms.TILE,), *boxes, data, keys, counts),
-        *(num, limit, columns, contest.rule[3]),
-    )
+    if num <= _FEW and batch * num * num <= _FEW_PAIRS:
+        keys, counts = gpu.scratch(((batch, num), np.uint64), ((batch,), np.int32))
+        boxes = _nms.Contest.empty(gpu, batch, num)
+        gpu.launch(
+            *("box_nms", "box_nms_rank", (batch, -(-num // 32)), (1024,), keys, counts, *boxes),
+            *(data, num, limit, columns, contest.valid_thresh, contest.background_id),
+            contest.rule[3],
+        )
+    else:
+        keys, tile_counts = gpu.scratch(((batch, num), np.uint64), ((batch, tiles), np.int32))
+        gpu.launch(
+            *("box_nms", "box_nms_score", (batch, tiles), (_nms.TILE,), keys, tile_counts, data),
+            *(num, columns, contest.valid_thresh, contest.background_id),
+        )
+        keys, counts = _nms.compact(gpu, keys, tile_counts)
+        keys = _nms.sort(gpu, keys, counts, num, spare=keys)
+        boxes = _nms.Contest.empty(gpu, batch, num)
+        gpu.launch(
+            *("box_nms", "box_nms_gather", (batch, tiles), (_nms.TILE,), *boxes, data, keys),
+            *(counts, num, limit, columns, contest.rule[3]),
+        )
     kept_before = boxes.decide(gpu, limit, rule)
     blocks = min(-(-num * width // 256), 65535)
     gpu.launch(
