@@ -145,19 +145,37 @@ def slowest(lines: list[dict[str, Any]], num: int = SLOWEST) -> list[dict[str, A
     return sorted(first.values(), key=lambda line: -line["seconds"])[:num]
 
 
-def measure() -> dict[str, Any]:
-    """One that cannot run does not keep the others from it: its error stands in its place."""
+def measured() -> Iterator[dict[str, Any]]:
+    """What is known after each job.
+
+    One that cannot run does not keep the others from it: its error stands in its place.
+    """
     jobs: list[dict[str, str]] = []
     lines: list[dict[str, Any]] = []
     for number, arguments in enumerate(JOBS):
-        jobs.append(dict(op=arguments[0], size=""))
+        about = dict(op=arguments[0], size="")
         try:
             job = job_of(*arguments)
-            jobs[-1]["size"] = job.size
+            about["size"] = job.size
             lines += by_kernel(number, timed(prepared(job)))
         except Exception as error:
-            jobs[-1]["error"] = f"{type(error).__name__}: {error}"
-    return dict(jobs=jobs, kernels=lines, slowest=slowest(lines))
+            about["error"] = f"{type(error).__name__}: {error}"
+        jobs.append(about)
+        yield dict(jobs=jobs, kernels=lines, slowest=slowest(lines))
+
+
+def measure(file: Path) -> None:
+    """Fill the file, and print the table: of the jobs before a time limit where one ends it."""
+    results: dict[str, Any] = dict(jobs=[], kernels=[])
+    part = file.with_suffix(".part")
+    try:
+        for results in measured():
+            part.write_text(json.dumps(results, indent=1), "utf-8")
+            part.replace(file)  # so that who is killed leaves a whole one
+    finally:
+        print("\n".join(table(results)))
+    if any("error" in job for job in results["jobs"]):
+        sys.exit(1)
 
 
 def table(results: dict[str, Any]) -> list[str]:
@@ -208,11 +226,7 @@ def main() -> None:
     if args.profile:
         profile(json.loads(args.profile.read_text("utf-8")))
     elif args.json:
-        results = measure()
-        args.json.write_text(json.dumps(results, indent=1), "utf-8")
-        print("\n".join(table(results)))
-        if any("error" in job for job in results["jobs"]):
-            sys.exit(1)
+        measure(args.json)
     else:
         parser.error("--json or --profile is needed")
 

@@ -116,12 +116,7 @@ __device__ __forceinline__ void clear_bins(uint32* bins) {
 // off `rank`. -1 if all do not reach it. `num` is a multiple of 32.
 __device__ __forceinline__ int find_rank(const uint32* counts, int num, uint32& rank) {
   for (int first = 0; first < num; first += 32) {
-    const uint32 own = counts[first + lane_id()];
-    uint32 sum = own;
-    for (int step = 1; step < 32; step *= 2) {
-      const uint32 before = __shfl_up_sync(kWarp, sum, step);
-      if (lane_id() >= step) sum += before;
-    }
+    const uint32 own = counts[first + lane_id()], sum = warp_prefix_sum(own);
     const unsigned reached = __ballot_sync(kWarp, sum >= rank);
     if (reached) {
       const int at = __ffs(reached) - 1;

@@ -10,6 +10,7 @@
 // with the same result. All is as it would be after a sort, but for the order of what comes.
 #pragma once
 #include "order.cuh"
+#include "warp.cuh"
 
 namespace cvops {
 
@@ -89,11 +90,7 @@ __device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int ran
     if (key == kNoKey) return;
     least = min(least, key), greatest = max(greatest, key), ++count;
   });
-  for (int d = 16; d > 0; d /= 2) {
-    least = min(least, __shfl_xor_sync(~0u, least, d));
-    greatest = max(greatest, __shfl_xor_sync(~0u, greatest, d));
-    count += __shfl_xor_sync(~0u, count, d);
-  }
+  least = warp_min(least), greatest = warp_max(greatest), count = warp_sum(count);
   __syncthreads();
   if (lane == 0) atomicMin(&s.low, least), atomicMax(&s.high, greatest), atomicAdd(&s.count, count);
   __syncthreads();
@@ -108,14 +105,10 @@ __device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int ran
     });
     __syncthreads();
     const int first = s.bins[2 * t], second = s.bins[2 * t + 1];
-    int before = first + second;  // will be how many there are before the thread's two bins
-    for (int d = 1; d < 32; d *= 2) {
-      const int other = __shfl_up_sync(~0u, before, d);
-      if (lane >= d) before += other;
-    }
-    if (lane == 31) s.warp_sums[warp] = before;
+    const int up_to = warp_prefix_sum(first + second);
+    if (lane == 31) s.warp_sums[warp] = up_to;
     __syncthreads();
-    before -= first + second;
+    int before = up_to - first - second;  // how many there are before the thread's two bins
     for (int w = 0; w < warp; ++w) before += s.warp_sums[w];
     if (before < left && left <= before + first + second) {
       const bool in_second = left > before + first;
@@ -134,19 +127,15 @@ template <typename KeyAt>
 __device__ __forceinline__ void take_best(uint64* out, int* count, const KeyAt& key_at, int num,
                                           int most, Selection& s) {
   const uint64 bound = bound_of(key_at, num, most, s);
-  const int t = threadIdx.x, lane = t % 32;
   __syncthreads();
-  if (t == 0) s.count = 0;
+  if (threadIdx.x == 0) s.count = 0;
   __syncthreads();
   for_each_key(key_at, num, [&](uint64 key) {
-    const unsigned taken = __ballot_sync(~0u, key <= bound);
-    if (!taken) return;
-    int at = lane == 0 ? atomicAdd(&s.count, __popc(taken)) : 0;
-    at = __shfl_sync(~0u, at, 0) + __popc(taken & ((1u << lane) - 1));
+    const int at = warp_append(&s.count, key <= bound);
     if (key <= bound) out[at] = key;
   });
   __syncthreads();
-  if (t == 0) *count = s.count;
+  if (threadIdx.x == 0) *count = s.count;
 }
 
 }  // namespace cvops
@@ -180,7 +169,7 @@ extern "C" __global__ void __launch_bounds__(256)
                    const unsigned long long* __restrict__ bounds, const float* __restrict__ scores,
                    long long total, int num, int tiles, int room, const cvops::Candidates which) {
   using namespace cvops;
-  const int batch = blockIdx.x / tiles, t = threadIdx.x, lane = t % 32;
+  const int batch = blockIdx.x / tiles, t = threadIdx.x;
   const int64 row = (int64)batch * num;
   // Tiles begin where 16 bytes can be loaded: up to three scores before the row.
   const int64 begin = (row & ~3ll) + (int64)(blockIdx.x % tiles) * kCollectTile + 4 * t;
@@ -206,7 +195,7 @@ extern "C" __global__ void __launch_bounds__(256)
     mine |= (loaded[k].x >= cut) << (4 * k) | (loaded[k].y >= cut) << (4 * k + 1) |
             (loaded[k].z >= cut) << (4 * k + 2) | (loaded[k].w >= cut) << (4 * k + 3);
   }
-  if (!__any_sync(~0u, mine)) return;
+  if (!__any_sync(kWarp, mine)) return;
   // They are few: loaded again, so that those above need no memory to be found in.
   const int64 first = begin - row;
   for (unsigned rest = mine; rest; rest &= rest - 1) {
@@ -215,14 +204,9 @@ extern "C" __global__ void __launch_bounds__(256)
     const bool listed = i >= 0 && i < num && candidate_key(scores + row, (int)i, which) <= bound;
     if (!listed) mine &= ~(1u << bit);
   }
-  int position = __popc(mine);
-  for (int d = 1; d < 32; d *= 2) {
-    const int other = __shfl_up_sync(~0u, position, d);
-    if (lane >= d) position += other;
-  }
-  int before = lane == 31 && position ? atomicAdd(&found[batch], position) : 0;
-  before = __shfl_sync(~0u, before, 31);
-  position += before - __popc(mine);
+  const int own = __popc(mine), up_to = warp_prefix_sum(own);
+  const int before = lane_id() == 31 && up_to ? atomicAdd(&found[batch], up_to) : 0;
+  int position = __shfl_sync(kWarp, before, 31) + up_to - own;
   for (unsigned rest = mine; rest; rest &= rest - 1, ++position) {
     const int bit = __ffs(rest) - 1;
     const int i = (int)(first + 1024 * (bit / 4) + bit % 4);

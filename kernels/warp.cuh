@@ -34,7 +34,9 @@ __device__ __forceinline__ uint64 warp_max(uint64 x) {
 
 __device__ __forceinline__ uint64 warp_min(uint64 x) { return ~warp_max(~x); }
 
-__device__ __forceinline__ uint32 warp_sum(uint32 x) {
+// Of 32-bit numbers.
+template <typename T>
+__device__ __forceinline__ T warp_sum(T x) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
   return __reduce_add_sync(kWarp, x);
 #else
@@ -53,17 +55,21 @@ __device__ __forceinline__ T warp_prefix_sum(T x) {
   return x;
 }
 
-// How many of these lanes come before one's own.
-__device__ __forceinline__ int lanes_before(uint32 lanes) {
-  return __popc(lanes & ((1u << lane_id()) - 1));
+// How many of `lanes`, a bit for each, come before `lane`.
+__device__ __forceinline__ int lanes_before(uint32 lanes, int lane) {
+  return __popc(lanes & ((1u << lane) - 1));
 }
 
 // A place for each lane that wants one, in their order, behind the `count` that are taken, which
-// grows by them. One atomic operation for a warp.
+// grows by them: one atomic operation for a warp.
 __device__ __forceinline__ int warp_append(int* count, bool wants) {
+  // Not lane_id(): of an unsigned remainder compilers do not see that it is 0 in one lane, and have
+  // the warp sum up once more what it adds.
+  const int lane = (int)threadIdx.x % 32;
   const uint32 lanes = __ballot_sync(kWarp, wants);
-  const int first = lane_id() == 0 ? atomicAdd(count, __popc(lanes)) : 0;
-  return __shfl_sync(kWarp, first, 0) + lanes_before(lanes);
+  if (lanes == 0) return 0;
+  const int first = lane == 0 ? atomicAdd(count, __popc(lanes)) : 0;
+  return __shfl_sync(kWarp, first, 0) + lanes_before(lanes, lane);
 }
 
 }  // namespace cvops

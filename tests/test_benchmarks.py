@@ -509,6 +509,44 @@ class TestKernels:
         kernels.profile(dict(slowest=[dict(job=0, kernel="mask", longest=1)]))
         assert log == ["sort", "start", "mask", "stop", "sort"]
 
+    def test_what_ran_before_a_time_limit_is_kept(self, body, monkeypatch, tmp_path, capsys):
+        file = tmp_path / "kernels.json"
+
+        def prepared(job):
+            if job.size == "second":
+                assert json.loads(file.read_text())["jobs"] == [dict(op="nms", size="first")]
+                raise KeyboardInterrupt
+            return body
+
+        monkeypatch.setattr(kernels, "JOBS", [("nms", "first"), ("nms", "second")])
+        monkeypatch.setattr(kernels, "job_of", lambda op, size: SimpleNamespace(size=size))
+        monkeypatch.setattr(kernels, "prepared", prepared)
+        monkeypatch.setattr(sys, "argv", ["kernels.py", "--json", str(file)])
+        with pytest.raises(KeyboardInterrupt):
+            kernels.main()
+        slowest = json.loads(file.read_text())["slowest"]
+        assert [line["kernel"] for line in slowest] == ["mask", "sort"]
+        assert [row.split()[1:6:2] for row in capsys.readouterr().out.splitlines()[2:]] == [
+            ["nms", "first", "sort"],
+            ["nms", "first", "mask"],
+        ]
+
+    def test_one_that_cannot_run_makes_the_exit_code(self, body, monkeypatch, tmp_path):
+        def job_of(op):
+            if op == "nms":
+                raise MemoryError("too much")
+            return SimpleNamespace(size="5")
+
+        monkeypatch.setattr(kernels, "JOBS", [("nms",), ("iou",)])
+        monkeypatch.setattr(kernels, "job_of", job_of)
+        monkeypatch.setattr(kernels, "prepared", lambda job: body)
+        with pytest.raises(SystemExit, match="1"):
+            kernels.measure(tmp_path / "kernels.json")
+        assert json.loads((tmp_path / "kernels.json").read_text())["jobs"] == [
+            dict(op="nms", size="", error="MemoryError: too much"),
+            dict(op="iou", size="5"),
+        ]
+
     def test_as_a_table(self):
         line = dict(job=0, kernel="nms_chunk", launches=10, seconds=3e-4)
         results = dict(
@@ -544,7 +582,7 @@ for arguments in kernels.JOBS[:2]:
         call, once = contender.begin(job)
         gpu = contender.gpu_times(call, 0.01)
         rows.append(Row(job.op, job.size, contender, once, job.work, job.moved, None, gpu))
-results = kernels.measure()
+*_, results = kernels.measured()
 kernels.profile(results)
 print(json.dumps(dict(
     gpu=Rows(rows).gpu(), kernels=results["kernels"], profiled=clock.profiled, jobs=results["jobs"],

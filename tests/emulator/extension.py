@@ -37,16 +37,23 @@ def build_extension(
     """
     import pybind11
 
+    folders = [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()]
     python = {sysconfig.get_path("include"), sysconfig.get_path("platinclude")}
     flags = [
         f"-DCVOPS_MODULE_NAME={name}",
         *(f"-isystem{folder}" for folder in (pybind11.get_include(), *sorted(python))),
     ]
+    texts = [pybind11.__version__, sys.version]
+    # All in one unit: most of the time goes into pybind11's templates.
+    source, *others = sorted(folders[0].glob("python/*.cpp"))
+    for other in others:
+        flags += ["-include", f"python/{other.name}"]
+        texts += _included(other, folders)
     library = _link(
         name,
         sysconfig.get_config_var("EXT_SUFFIX"),
-        [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()],
-        [("python/*.cpp", flags, [pybind11.__version__, sys.version])],
+        folders,
+        [(f"python/{source.name}", flags, texts)],
         [] if driver else ["device"],
     )
     return _import(library, name)
@@ -72,7 +79,7 @@ def _link(
     name: str,
     suffix: str,
     folders: list[Path],
-    more: list[tuple[Path | str, list[str], list[str]]],
+    more: list[tuple[str, list[str], list[str]]],
     device: list[str],
 ) -> Path:
     """The ops with ``more``: sources, their flags, and what beside their text they depend on.
@@ -91,8 +98,8 @@ def _link(
         functools.partial(
             compile_object, source, [*flags, *own], [*texts, *_included(source, folders)]
         )
-        for pattern, own, texts in (("*.cpp", [], []), ("*.cu", cuda, []), *more)
-        for source in ([pattern] if isinstance(pattern, Path) else sorted(folders[0].glob(pattern)))
+        for pattern, own, texts in (*more, ("*.cpp", [], []), ("*.cu", cuda, []))
+        for source in sorted(folders[0].glob(pattern))
     ]
     objects = compile_objects(jobs)
     objects += emulator_objects(["block", "grid", "runtime", "shared_memory", *device])

@@ -1,0 +1,76 @@
+"""What the threads of a warp know together, of ``kernels/warp.cuh``, against NumPy."""
+
+import shutil
+
+import numpy as np
+import pytest
+from emulator.build import compiler
+from emulator.emulator import Module
+
+from cvops import _kernels
+
+pytestmark = pytest.mark.skipif(shutil.which(compiler()[0]) is None, reason="no C++ compiler")
+
+KERNELS = """
+using namespace cvops;
+
+extern "C" __global__ void sums(uint32* sum, int* prefix, const int* x) {
+  const int t = threadIdx.x;
+  sum[t] = warp_sum((uint32)x[t]);
+  prefix[t] = warp_prefix_sum(x[t]);
+}
+
+extern "C" __global__ void extremes(uint64* most, uint64* least, float* most_float, const uint64* x,
+                                    const float* f) {
+  const int t = threadIdx.x;
+  most[t] = warp_max(x[t]);
+  least[t] = warp_min(x[t]);
+  most_float[t] = warp_max(f[t]);
+}
+
+extern "C" __global__ void append(int* out, int* count, const int* wants) {
+  const int t = threadIdx.x, at = warp_append(count, wants[t]);
+  if (wants[t]) out[at] = t;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def launch():
+    module = Module(_kernels.source("warp") + KERNELS, "warp")
+    return lambda kernel, threads, *args: module.launch(kernel, (1,), (threads,), args)
+
+
+def test_sums(launch):
+    x = np.random.default_rng(0).integers(-1000, 1000, (2, 32), dtype=np.int32)
+    sums, prefix = np.empty_like(x, np.uint32), np.empty_like(x)
+    launch("sums", 64, sums, prefix, x)
+    np.testing.assert_array_equal(sums.view(np.int32), np.repeat(x.sum(1, keepdims=True), 32, 1))
+    np.testing.assert_array_equal(prefix, x.cumsum(1))
+
+
+@pytest.mark.parametrize("bits", [1, 32, 33, 64])
+def test_extremes(launch, bits):
+    """Of 64-bit numbers with both halves equal, with one, and with none."""
+    rng = np.random.default_rng(bits)
+    x = rng.integers(0, 2**bits - 1, 32, dtype=np.uint64, endpoint=True)
+    x = np.concatenate([x, ~x])
+    f = rng.normal(size=64).astype(np.float32)
+    most, least, most_float = np.empty_like(x), np.empty_like(x), np.empty_like(f)
+    launch("extremes", 64, most, least, most_float, x, f)
+    np.testing.assert_array_equal(most, np.repeat(x.reshape(2, 32).max(1), 32))
+    np.testing.assert_array_equal(least, np.repeat(x.reshape(2, 32).min(1), 32))
+    np.testing.assert_array_equal(most_float, np.repeat(f.reshape(2, 32).max(1), 32))
+
+
+@pytest.mark.parametrize("wanting", [[], [31], [0, 5, 31], range(32), range(0, 64, 3), range(64)])
+def test_append(launch, wanting):
+    """Behind what was there; each warp's side by side and in order."""
+    wants, out, count = np.zeros(64, np.int32), np.full(71, -1, np.int32), np.int32([7])
+    wants[list(wanting)] = 1
+    launch("append", 64, out, count, wants)
+    assert count == 7 + len(wanting)
+    assert (out[:7] == -1).all()
+    assert (out[count[0] :] == -1).all()
+    parts = [[t for t in wanting if t // 32 == warp] for warp in range(2)]
+    assert out[7 : count[0]].tolist() in ([*parts[0], *parts[1]], [*parts[1], *parts[0]])
