@@ -115,7 +115,7 @@ extern "C" __global__ void __launch_bounds__(1024)
   using namespace cvops;
   __shared__ uint64 all[kNmsFew];
   __shared__ int places[32], num_valid;
-  const int batch = blockIdx.x, t = threadIdx.x, lane = lane_id(), warp = t / 32;
+  const int batch = blockIdx.x, t = threadIdx.x, lane = t % 32, warp = t / 32;
   const int64 first = (int64)batch * num;
   data += first * columns.width;
   if (t < 32) places[t] = 0;
@@ -128,7 +128,7 @@ extern "C" __global__ void __launch_bounds__(1024)
     valid += is_valid;
   }
   __syncthreads();
-  valid = (int)warp_sum((uint32)valid);
+  valid = warp_sum(valid);
   if (lane == 0) atomicAdd(&num_valid, valid);
   const int i = 32 * blockIdx.y + lane, each = (int)ceil_div(num, 32);
   const uint64 key = i < num ? all[i] : kNoKey;

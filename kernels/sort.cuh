@@ -52,13 +52,13 @@ extern "C" __global__ void __launch_bounds__(256)
   tile_counts += (int64)batch * gridDim.y;
   int before = 0;  // how many there are in the tiles before this one
   for (int i = t; i < tile; i += kCompactTile) before += tile_counts[i];
-  before = (int)warp_sum((uint32)before);
+  before = warp_sum(before);
   int i = tile * kCompactTile + t;
   uint64 key = i < num ? keys[(int64)batch * num + i] : kNoKey;
   unsigned kept = __ballot_sync(kWarp, key != kNoKey);
   if (lane == 0) warp_sums[warp] = before, warp_kept[warp] = __popc(kept);
   __syncthreads();
-  int position = lanes_before(kept);
+  int position = lanes_before(kept, lane);
   for (int w = 0; w < 8; ++w) position += warp_sums[w] + (w < warp ? warp_kept[w] : 0);
   if (key != kNoKey) out[(int64)batch * num + position] = key;
   if (t == kCompactTile - 1 && tile == gridDim.y - 1) counts[batch] = position + (key != kNoKey);
