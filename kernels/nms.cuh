@@ -366,34 +366,51 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
   __syncthreads();
   bool waits = true;
   while (__syncthreads_or(waits)) {
-    bool is_gone[kMine], is_kept[kMine];
+    uint32 is_gone = 0, is_kept = 0;  // a bit for each of the thread's boxes
+    uint64 rest[kMine];               // words to look at
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
-      const int word = warp + kWarps * i, j = 32 * word + lane;
-      is_gone[i] = false;
-      is_kept[i] = open[word] >> lane & 1;
-      for (uint64 rest = is_kept[i] || is_gone[i] ? left[i] : 0; rest; rest &= rest - 1) {
-        const int w = __ffsll(rest) - 1;
-        const uint32 suppressors = __ldcg(mask + w * chunk + j);
-        if (suppressors & taken[w]) {
-          is_gone[i] = true;
-          break;
-        }
-        if (suppressors & open[w]) {
-          is_kept[i] = false;
-        } else {
-          left[i] &= ~(1ull << w);
-        }
+      const uint32 is_open = open[warp + kWarps * i] >> lane & 1;
+      is_kept |= is_open << i;
+      rest[i] = is_open ? left[i] : 0;
+    }
+    // Two of each box at a time, so that many loads are under way.
+    for (bool more = true; more;) {
+      uint32 suppressors[kMine][2];
+#pragma unroll
+      for (int i = 0; i < kMine; ++i) {
+        const int j = 32 * (warp + kWarps * i) + lane;
+        const uint64 next = rest[i] & (rest[i] - 1);
+        suppressors[i][0] = rest[i] ? __ldcg(mask + (__ffsll(rest[i]) - 1) * chunk + j) : 0;
+        suppressors[i][1] = next ? __ldcg(mask + (__ffsll(next) - 1) * chunk + j) : 0;
       }
-      is_kept[i] = is_kept[i] && !is_gone[i];
+      more = false;
+#pragma unroll
+      for (int i = 0; i < kMine; ++i) {
+#pragma unroll
+        for (int k = 0; k < 2; ++k) {
+          if (rest[i] == 0) continue;
+          const int w = __ffsll(rest[i]) - 1;
+          rest[i] &= rest[i] - 1;
+          if (suppressors[i][k] & taken[w]) {
+            is_gone |= 1u << i;
+            rest[i] = 0;
+          } else if (suppressors[i][k] & open[w]) {
+            is_kept &= ~(1u << i);
+          } else {
+            left[i] &= ~(1ull << w);
+          }
+        }
+        more = more || rest[i];
+      }
     }
     __syncthreads();  // all have read
     waits = false;
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
       const int word = warp + kWarps * i;
-      const uint32 now_kept = __ballot_sync(kWarp, is_kept[i]);
-      const uint32 now_gone = __ballot_sync(kWarp, is_gone[i]);
+      const uint32 now_kept = __ballot_sync(kWarp, (is_kept & ~is_gone) >> i & 1);
+      const uint32 now_gone = __ballot_sync(kWarp, is_gone >> i & 1);
       const uint32 still = open[word] & ~(now_kept | now_gone);
       __syncwarp();
       if (lane == 0) {
