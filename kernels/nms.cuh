@@ -203,17 +203,21 @@ __device__ __forceinline__ void nms_find_pairs(uint32* mask, unsigned char* word
   const int first_box = 256 * column + 64 * (index % 4), first_before = 256 * group;
   const int count = min(row.count - first, chunk);
   if (first_box >= count) return;
+  const int j = first_box + t % 64, own = t / 64 * 32, word = 8 * group + t / 64;
+  const int most = min(32, j - 32 * word);  // boxes of the word that come before box j
+  Contestant box = {};
+  bool takes_part = j < count && most > 0;
+  if (takes_part) {  // all is loaded at once
+    box = row.contestant(first + j, rule);
+    takes_part = !nms_is_removed(removed, first + j);
+  }
   if (t < 256 && first_before + t < count) {
     before[t] = row.contestant(first + first_before + t, rule);
     reinterpret_cast<int*>(classes)[t] = before[t].of_class;
   }
   if (t < 64) found[t] = 0;
   __syncthreads();
-  const int j = first_box + t % 64, own = t / 64 * 32, word = 8 * group + t / 64;
-  const int most = min(32, j - 32 * word);  // boxes of the word that come before box j
-  const bool takes_part = j < count && most > 0 && !nms_is_removed(removed, first + j);
   if (takes_part) {
-    const Contestant box = row.contestant(first + j, rule);
     uint32 bits = 0;
     if (rule.by_class) {
       uint32 same = 0;
@@ -329,14 +333,14 @@ __device__ __forceinline__ int nms_count(int* before, int num, int sum, const Wo
 // `*through` is 0 before, and after.
 __device__ __forceinline__ bool nms_ends_last(int* through, int blocks) {
   __shared__ bool is_last;
-  __threadfence();
   __syncthreads();
-  if (threadIdx.x == 0) {
+  if (threadIdx.x == 0) {  // its fences are for the whole block, because of the barriers
+    __threadfence();
     is_last = atomicAdd(through, 1) == blocks - 1;
     if (is_last) *through = 0;
+    __threadfence();
   }
   __syncthreads();
-  __threadfence();
   return is_last;
 }
 
