@@ -41,6 +41,7 @@ int cudaFree(void*) { return 0; }
 int cudaMemcpyAsync(void*, const void*, size_t, int, void*) { return 0; }
 int cudaMemsetAsync(void*, int, size_t, void*) { return 0; }
 int cudaStreamSynchronize(void*) { return 0; }
+int cuCtxGetCurrent(void** context) { return *context = next, 0; }
 int cuModuleLoad(void** module, const char*) { return *module = next, 0; }
 int cuModuleGetFunction(void** function, void*, const char*) { return *function = next, 0; }
 int cuFuncSetAttribute(void*, int, int) { return 0; }

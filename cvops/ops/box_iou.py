@@ -44,7 +44,7 @@ def box_iou(lhs: Array, rhs: Array, format: str = "corner", *, backend: str | No
         rows = math.prod(shape[:-1])
         if rows >= 2**31:
             raise ValueError(f"{name}: expected fewer than 2^31 boxes, got {rows}")
-    return call(call.array("lhs"), call.array("rhs"), center)
+    return call(center)
 
 
 @_OP.body("numpy")
@@ -99,7 +99,7 @@ def _kernels(gpu: _gpu.Gpu, lhs: Buffer, rhs: Buffer, center: bool) -> Buffer:
 
 
 @_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Native, lhs: Buffer, rhs: Buffer, center: bool) -> Buffer:
+def _native_cuda(gpu: _gpu.Gpu, lhs: Buffer, rhs: Buffer, center: bool) -> Buffer:
     out = gpu.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
     gpu.module.box_iou_cuda(
         out.pointer, lhs.pointer, rhs.pointer, lhs.size // 4, rhs.size // 4, center, gpu.stream

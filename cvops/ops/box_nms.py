@@ -116,7 +116,7 @@ def box_nms(
         0 if in_format == out_format else 1 if out_format == "center" else 2,
         num if topk < 0 else min(topk, num),
     )
-    return call(call.array("data"), contest, bool(return_index))
+    return call(contest, bool(return_index))
 
 
 def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:
@@ -151,7 +151,7 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
         )
     if got != shape[:-1]:
         raise ValueError(f"index: expected shape {shape[:-1]}, got {got}")
-    return call(call.array("out_grad"), call.array("index"))
+    return call()
 
 
 def _sizes(data: Any) -> tuple[int, int, int]:
@@ -281,7 +281,7 @@ def _blocks(threads: int) -> int:
 
 
 @_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Native, data: Buffer, contest: _Contest, return_index: bool) -> Any:
+def _native_cuda(gpu: _gpu.Gpu, data: Buffer, contest: _Contest, return_index: bool) -> Any:
     out = gpu.empty(data.shape, np.float32)
     index = gpu.empty(data.shape[:-1], np.int32) if return_index else None
     batch, num, _ = _sizes(data)
@@ -322,7 +322,7 @@ def _backward_kernels(gpu: _gpu.Gpu, out_grad: Buffer, index: Buffer) -> Buffer:
 
 
 @_BACKWARD.body("native_cuda")
-def _backward_native_cuda(gpu: _gpu.Native, out_grad: Buffer, index: Buffer) -> Buffer:
+def _backward_native_cuda(gpu: _gpu.Gpu, out_grad: Buffer, index: Buffer) -> Buffer:
     grad = gpu.empty(out_grad.shape, np.float32)
     pointers = grad.pointer, out_grad.pointer, index.pointer
     gpu.module.box_nms_backward_cuda(*pointers, *_sizes(out_grad), gpu.stream)

@@ -56,7 +56,7 @@ def confusion_matrix(
     num_classes = _check.integer("num_classes", num_classes, low=1, high=46340)
     # None is as good as a label that is none of the classes.
     ignored = -1 if ignore_label is None else _check.integer("ignore_label", ignore_label)
-    return call(call.array("prediction"), call.array("label"), num_classes, ignored)
+    return call(num_classes, ignored)
 
 
 @_OP.body("numpy")
@@ -94,7 +94,7 @@ def _kernels(
 
 @_OP.body("native_cuda")
 def _native_cuda(
-    gpu: _gpu.Native, prediction: Buffer, label: Buffer, num_classes: int, ignored: int
+    gpu: _gpu.Gpu, prediction: Buffer, label: Buffer, num_classes: int, ignored: int
 ) -> Buffer:
     matrix = gpu.empty((num_classes, num_classes), np.int64)
     pointers = (x.pointer for x in (matrix, prediction, label))

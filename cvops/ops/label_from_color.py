@@ -46,7 +46,7 @@ def label_from_color(
     if not 1 <= num_colors <= 65535:
         raise ValueError(f"colormap: expected 1 to 65535 colours, got {num_colors}")
     unknown = _check.integer("unknown", unknown)
-    return call(call.array("image"), call.array("colormap"), unknown)
+    return call(unknown)
 
 
 @_OP.body("numpy")
@@ -92,7 +92,7 @@ def _kernels(gpu: _gpu.Gpu, image: Buffer, colormap: Buffer, unknown: int) -> Bu
 
 
 @_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Native, image: Buffer, colormap: Buffer, unknown: int) -> Buffer:
+def _native_cuda(gpu: _gpu.Gpu, image: Buffer, colormap: Buffer, unknown: int) -> Buffer:
     out = gpu.empty(image.shape[:-1], np.int32)
     num_colors = colormap.shape[0]
     workspace = gpu.workspace(gpu.module.label_from_color_workspace(num_colors))

@@ -109,7 +109,7 @@ def multibox_detection(
         0 < nms_threshold <= 1,
         topk if 0 < topk < num else num,
     )
-    return call(call.array("cls_prob"), call.array("loc_pred"), call.array("anchor"), options)
+    return call(options)
 
 
 @_OP.body("numpy")
@@ -227,7 +227,7 @@ def _kernels(
 
 @_OP.body("native_cuda")
 def _native_cuda(
-    gpu: _gpu.Native, cls_prob: Buffer, loc_pred: Buffer, anchor: Buffer, options: _Options
+    gpu: _gpu.Gpu, cls_prob: Buffer, loc_pred: Buffer, anchor: Buffer, options: _Options
 ) -> Buffer:
     batch, num_classes, num = cls_prob.shape
     out = gpu.empty((batch, num, 6), np.float32)

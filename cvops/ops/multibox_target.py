@@ -143,8 +143,7 @@ def multibox_target(
             f"negative_mining_thresh: expected a positive number, got {negative_mining_thresh!r}"
         )
     shape = (num_images, num_anchors, num_truths, label_width, num_classes)
-    arrays = call.array("anchor"), call.array("label"), call.array("cls_pred")
-    return call(*arrays, shape, options)
+    return call(shape, options)
 
 
 def _half_padded_row(label: np.ndarray) -> int:
@@ -348,7 +347,7 @@ def _kernels(
 
 @_OP.body("native_cuda")
 def _native_cuda(
-    gpu: _gpu.Native,
+    gpu: _gpu.Gpu,
     anchor: Buffer,
     label: Buffer,
     cls_pred: Buffer,

@@ -112,7 +112,7 @@ def multiclass_nms(
         most,
         most if post_nms < 0 else min(post_nms, most),
     )
-    return call(call.array("boxes"), call.array("scores"), options)
+    return call(options)
 
 
 @_OP.body("numpy")
@@ -209,7 +209,7 @@ def _kernels(
 
 @_OP.body("native_cuda")
 def _native_cuda(
-    gpu: _gpu.Native, boxes: Buffer, scores: Buffer, options: _Options
+    gpu: _gpu.Gpu, boxes: Buffer, scores: Buffer, options: _Options
 ) -> tuple[Buffer, Buffer]:
     batch, classes, num = scores.shape
     out, counts = gpu.empty_all(((batch, options.rows, 6), np.float32), ((batch,), np.int32))

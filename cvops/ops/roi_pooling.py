@@ -96,7 +96,7 @@ def roi_pooling(
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
     sizes = (*shape, height, width, scale)
-    return call(call.array("data"), call.array("rois"), sizes, bool(return_argmax))
+    return call(sizes, bool(return_argmax))
 
 
 def roi_pooling_backward(
@@ -138,7 +138,7 @@ def roi_pooling_backward(
             f"data_shape: expected (N, C, H, W) with C = {channels} as in out_grad, got {shape}"
         )
     _check_size("data_shape", shape)
-    return call(call.array("out_grad"), call.array("argmax"), shape)
+    return call(shape)
 
 
 def _check_size(name: str, shape: tuple[int, ...]) -> None:
@@ -263,7 +263,7 @@ def _kernels(gpu: _gpu.Gpu, data: Buffer, rois: Buffer, sizes: _Sizes, return_ar
 
 @_OP.body("native_cuda")
 def _native_cuda(
-    gpu: _gpu.Native, data: Buffer, rois: Buffer, sizes: _Sizes, return_argmax: bool
+    gpu: _gpu.Gpu, data: Buffer, rois: Buffer, sizes: _Sizes, return_argmax: bool
 ) -> Any:
     pooled = gpu.empty(_out_shape(rois, sizes), np.float32)
     argmax = gpu.empty(pooled.shape, np.int32) if return_argmax else None
@@ -335,7 +335,7 @@ def _backward_kernels(
 
 @_BACKWARD.body("native_cuda")
 def _backward_native_cuda(
-    gpu: _gpu.Native, out_grad: Buffer, argmax: Buffer, shape: tuple[int, ...]
+    gpu: _gpu.Gpu, out_grad: Buffer, argmax: Buffer, shape: tuple[int, ...]
 ) -> Buffer:
     grad = gpu.empty(shape, np.float32)
     sizes = _grad_sizes(out_grad, shape)

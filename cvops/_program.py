@@ -1,0 +1,275 @@
+"""What a body does on a GPU, written down once, to be done in each call with other memory.
+
+What a body asks for, memory and launches, follows from the shapes of its arrays and from its
+options. So it runs once for them, on a :class:`Recorder`, where arrays have no memory yet but only
+an :class:`Address`. What comes of it is a :class:`Program`: a call takes the memory, puts its
+addresses in their places, and launches.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import math
+import operator
+import struct
+from collections.abc import Sequence
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+from cvops import _kernels
+from cvops._arrays import Buffer, Device
+from cvops._gpu import Gpu, Kind
+
+#: Where scratch memory of the GPU begins: at multiples of it.
+_ROOM = 256
+
+
+class Address(NamedTuple):
+    """What stands for an address that differs by call."""
+
+    #: 0 for an array of the caller, 1 for a result, 2 for scratch memory, 3 for the stream.
+    kind: int
+    #: Which of its kind.
+    number: int
+
+
+class Program(NamedTuple):
+    """What a body does."""
+
+    #: Of the results.
+    kinds: list[Kind]
+    #: How many bytes of scratch memory it takes, and where its parts begin there.
+    size: int
+    parts: list[int]
+    #: Queues the work, given the addresses of arrays, results and parts, and the stream.
+    queue: Callable[[Sequence[int], int], None]
+    #: What the body gives, of a list of the results.
+    give: Callable[[list[Any]], Any]
+
+
+class Recorder(Gpu):
+    """Writes down what a body does with arrays of some shapes and dtypes."""
+
+    def __init__(self, device: Device, arrays: Sequence[Kind]):
+        self.device = device
+        self.stream = Address(3, 0)
+        self._arrays = [
+            Buffer(Address(0, i), shape, np.dtype(dtype)) for i, (shape, dtype) in enumerate(arrays)
+        ]
+        self._kinds: list[Kind] = []
+        self._parts: list[int] = []
+        #: The first and the last byte of the scratch memory that the body holds, and how much it
+        #: has held.
+        self._held: set[tuple[int, int]] = set()
+        self._size = 0
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
+        self._kinds.append((shape, np.dtype(dtype)))
+        return Buffer(Address(1, len(self._kinds) - 1), *self._kinds[-1])
+
+    def scratch(self, *kinds: Kind) -> tuple[Buffer, ...]:
+        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kinds]
+        *starts, size = itertools.accumulate((-(-x // _ROOM) * _ROOM for x in sizes), initial=0)
+        room = _Room(self._held, size)
+        self._size = max(self._size, room.first + size)
+        first = len(self._parts)
+        self._parts += [room.first + start for start in starts]
+        return tuple(
+            Buffer(Address(2, number), shape, np.dtype(dtype), room)
+            for number, (shape, dtype) in enumerate(kinds, first)
+        )
+
+    def record(self, body: Callable[..., Any], options: tuple[Any, ...]) -> Program:
+        out = body(self, *self._arrays, *options)
+        ends = (len(self._arrays), len(self._kinds), len(self._parts))
+        starts = list(itertools.accumulate(ends, initial=0))
+
+        def place(address: Address) -> int:
+            """In the order in which the addresses come, and then the stream."""
+            return starts[address.kind] + address.number
+
+        queue = self._queue(place, starts[-1])
+        if type(out) is tuple:
+            numbers = [x.pointer.number for x in out]
+            return Program(
+                *(self._kinds, self._size, self._parts, queue),
+                lambda results: tuple([results[i] for i in numbers]),
+            )
+        give = operator.itemgetter(out.pointer.number)
+        return Program(self._kinds, self._size, self._parts, queue, give)
+
+    def _queue(
+        self, place: Callable[[Address], int], count: int
+    ) -> Callable[[Sequence[int], int], None]:
+        """:attr:`Program.queue`, for ``count`` addresses and the stream."""
+        raise NotImplementedError
+
+
+class _Room:
+    """Scratch memory that a body holds as long as there is one of these.
+
+    What a body lets go of, what comes later may have: the work is done in this order.
+    """
+
+    def __init__(self, held: set[tuple[int, int]], size: int):
+        self.first = 0
+        for first, end in sorted(held):
+            if first - self.first >= size:
+                break
+            self.first = end
+        self._held, self._range = held, (self.first, self.first + size)
+        if size:
+            held.add(self._range)
+
+    def __del__(self) -> None:
+        self._held.discard(self._range)
+
+
+class LaunchRecorder(Recorder):
+    """Of a body that launches kernels itself: they go to the driver as CuPy binds it."""
+
+    def __init__(self, device: Device, arrays: Sequence[Kind]):
+        super().__init__(device, arrays)
+        self._launches: list[tuple[Launch, tuple[Any, ...]]] = []
+
+    @property
+    def multiprocessors(self) -> int:
+        return _kernels.attribute("MultiProcessorCount", self.device.number)
+
+    @property
+    def most_shared(self) -> int:
+        return _kernels.attribute("MaxSharedMemoryPerBlockOptin", self.device.number)
+
+    def _launch(self, source, kernel, grid, block, args, shared):  # type: ignore[no-untyped-def]
+        number = self.device.number
+        packed = _kernels.parameters(source, kernel).packed(args)
+        function = _kernels.load(source, kernel, number)
+        start = _kernels.start(function, grid, block, shared, number)
+        self._launches.append((Launch(kernel, grid, block, shared, start), packed))
+
+    def _queue(self, place: Callable[[Address], int], count: int) -> Launches:
+        launches = [
+            (launch, [place(x) if isinstance(x, Address) else x for x in packed])
+            for launch, packed in self._launches
+        ]
+        return Launches(launches, count)
+
+
+class Launch(NamedTuple):
+    kernel: str
+    grid: tuple[int, ...]
+    block: tuple[int, ...]
+    #: In bytes.
+    shared: int
+    start: _kernels.Start
+
+    def __str__(self) -> str:
+        return f"{self.kernel}<<<{self.grid}, {self.block}, {self.shared}>>>"
+
+
+class Launches:
+    """Launches of kernels one after another, whose arguments but for addresses stay the same.
+
+    An argument of a launch is the bytes of a value, or the place of an address among those that a
+    call has.
+    """
+
+    def __init__(self, launches: Sequence[tuple[Launch, Sequence[int | bytes]]], count: int):
+        self._layout = struct.Struct(f"{count}Q")
+        values = b"".join(_padded(x) for _, args in launches for x in args if isinstance(x, bytes))
+        self._values = (ctypes.c_uint64 * (len(values) // 8)).from_buffer_copy(values)
+        self._launches = launches
+        #: Of no call now. Threads that call at a time have each its own.
+        self._frames: list[Frame] = []
+
+    def __call__(self, addresses: Sequence[int], stream: int) -> None:
+        frame = self.frame(addresses)
+        for launch, arguments in frame.launches:
+            try:
+                launch.start(stream, arguments, 0)
+            except Exception as error:
+                raise RuntimeError(f"{launch}: {error}") from error
+        self._frames.append(frame)  # CUDA has copied what stands there
+
+    def frame(self, addresses: Sequence[int]) -> Frame:
+        """One with these addresses, the caller's."""
+        try:
+            frame = self._frames.pop()
+        except IndexError:
+            frame = self._new_frame()
+        frame.write(*addresses)
+        return frame
+
+    def _new_frame(self) -> Frame:
+        count = self._layout.size // 8
+        memory = (ctypes.c_uint64 * (count + sum(len(args) for _, args in self._launches)))()
+        first, value, at = ctypes.addressof(memory), ctypes.addressof(self._values), count
+        launches = []
+        for launch, args in self._launches:
+            launches.append((launch, first + 8 * at))
+            for x in args:
+                if isinstance(x, bytes):
+                    memory[at], value = value, value + len(_padded(x))
+                else:
+                    memory[at] = first + 8 * x
+                at += 1
+        return Frame(functools.partial(self._layout.pack_into, memory, 0), launches)
+
+
+class Frame(NamedTuple):
+    """Memory for the arguments of a call's launches."""
+
+    #: Writes the addresses.
+    write: Callable[..., None]
+    #: Each with where the addresses of its arguments stand.
+    launches: list[tuple[Launch, int]]
+
+
+def _padded(value: bytes) -> bytes:
+    """To a multiple of 8 bytes, so that the next one is aligned."""
+    return value + bytes(-len(value) % 8)
+
+
+class CallRecorder(Recorder):
+    """Of a body that calls the extension. What takes an address there is put off."""
+
+    def __init__(self, device: Device, arrays: Sequence[Kind], extension: Any):
+        super().__init__(device, arrays)
+        self.module = _Module(extension)
+
+    def _queue(
+        self, place: Callable[[Address], int], count: int
+    ) -> Callable[[Sequence[int], int], None]:
+        calls = []
+        for function, args in self.module.calls:
+            values = [x for x in args if not isinstance(x, Address)]
+            of_values = itertools.count(count + 1)
+            places = [place(x) if isinstance(x, Address) else next(of_values) for x in args]
+            calls.append((function, operator.itemgetter(*places), values))
+
+        def queue(addresses: Sequence[int], stream: int) -> None:
+            for function, pick, values in calls:
+                function(*pick((*addresses, stream, *values)))
+
+        return queue
+
+
+class _Module:
+    """The extension as far as it answers, and the calls that were put off."""
+
+    def __init__(self, extension: Any):
+        self._extension = extension
+        self.calls: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function: Callable[..., Any] = getattr(self._extension, name)
+
+        def call(*args: Any) -> Any:
+            if not any(isinstance(x, Address) for x in args):
+                return function(*args)
+            self.calls.append((function, args))
+
+        return call
