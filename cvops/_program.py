@@ -14,7 +14,7 @@ import itertools
 import math
 import operator
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from cvops import _kernels
 from cvops._arrays import Buffer, Device
 from cvops._gpu import Gpu, Kind
 
-#: Where scratch memory of the GPU begins: at multiples of it.
+#: Of how many bytes a part of the scratch memory is a multiple, and where it begins.
 _ROOM = 256
 
 
@@ -60,27 +60,21 @@ class Recorder(Gpu):
             Buffer(Address(0, i), shape, np.dtype(dtype)) for i, (shape, dtype) in enumerate(arrays)
         ]
         self._kinds: list[Kind] = []
-        self._parts: list[int] = []
-        #: The first and the last byte of the scratch memory that the body holds, and how much it
-        #: has held.
-        self._held: set[tuple[int, int]] = set()
-        self._size = 0
+        self._parts: list[Part] = []
+        self._clock = itertools.count()
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
         self._kinds.append((shape, np.dtype(dtype)))
         return Buffer(Address(1, len(self._kinds) - 1), *self._kinds[-1])
 
     def scratch(self, *kinds: Kind) -> tuple[Buffer, ...]:
-        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kinds]
-        *starts, size = itertools.accumulate((-(-x // _ROOM) * _ROOM for x in sizes), initial=0)
-        room = _Room(self._held, size)
-        self._size = max(self._size, room.first + size)
-        first = len(self._parts)
-        self._parts += [room.first + start for start in starts]
-        return tuple(
-            Buffer(Address(2, number), shape, np.dtype(dtype), room)
-            for number, (shape, dtype) in enumerate(kinds, first)
-        )
+        return tuple([self._scratch(shape, np.dtype(dtype)) for shape, dtype in kinds])
+
+    def _scratch(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Buffer:
+        part = Part(math.prod(shape) * dtype.itemsize, next(self._clock))
+        self._parts.append(part)
+        held = _Held(part, self._clock)
+        return Buffer(Address(2, len(self._parts) - 1), shape, dtype, held)
 
     def record(self, body: Callable[..., Any], options: tuple[Any, ...]) -> Program:
         out = body(self, *self._arrays, *options)
@@ -92,14 +86,14 @@ class Recorder(Gpu):
             return starts[address.kind] + address.number
 
         queue = self._queue(place, starts[-1])
+        size, parts = layout(self._parts), [part.first for part in self._parts]
         if type(out) is tuple:
             numbers = [x.pointer.number for x in out]
             return Program(
-                *(self._kinds, self._size, self._parts, queue),
-                lambda results: tuple([results[i] for i in numbers]),
+                self._kinds, size, parts, queue, lambda all_: tuple([all_[i] for i in numbers])
             )
         give = operator.itemgetter(out.pointer.number)
-        return Program(self._kinds, self._size, self._parts, queue, give)
+        return Program(self._kinds, size, parts, queue, give)
 
     def _queue(
         self, place: Callable[[Address], int], count: int
@@ -108,24 +102,40 @@ class Recorder(Gpu):
         raise NotImplementedError
 
 
-class _Room:
-    """Scratch memory that a body holds as long as there is one of these.
+class Part:
+    """A part of the scratch memory: of ``size`` bytes, held from ``begin`` to ``end``."""
 
-    What a body lets go of, what comes later may have: the work is done in this order.
-    """
-
-    def __init__(self, held: set[tuple[int, int]], size: int):
+    def __init__(self, size: int, begin: int, end: float = math.inf):
+        self.size, self.begin, self.end = -(-size // _ROOM) * _ROOM, begin, end
+        #: Where it begins.
         self.first = 0
-        for first, end in sorted(held):
-            if first - self.first >= size:
-                break
-            self.first = end
-        self._held, self._range = held, (self.first, self.first + size)
-        if size:
-            held.add(self._range)
+
+
+class _Held:
+    """A part that a body holds, as long as it does."""
+
+    def __init__(self, part: Part, clock: Iterator[int]):
+        self._part, self._clock = part, clock
 
     def __del__(self) -> None:
-        self._held.discard(self._range)
+        self._part.end = next(self._clock)
+
+
+def layout(parts: Sequence[Part]) -> int:
+    """Give each part its place; the size of all.
+
+    Those that are not held at a time may have the same memory, since the work is done in order. The
+    largest first: each has the first room between those placed before that it fits.
+    """
+    placed: list[Part] = []
+    for part in sorted(parts, key=lambda part: -part.size):
+        at_a_time = [x for x in placed if x.begin < part.end and part.begin < x.end]
+        for other in sorted(at_a_time, key=lambda other: other.first):
+            if other.first - part.first >= part.size:
+                break
+            part.first = max(part.first, other.first + other.size)
+        placed.append(part)
+    return max((part.first + part.size for part in parts), default=0)
 
 
 class LaunchRecorder(Recorder):

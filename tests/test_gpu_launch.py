@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import cvops
-from cvops import _arrays, _gpu
-from cvops._op import BACKENDS
+from cvops._op import BACKENDS, Op
 
 missing = BACKENDS["cuda", "cupy"].missing()
 if missing is not None:
@@ -28,12 +27,6 @@ def boxes(rng):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
-
-
-@pytest.fixture
-def gpu():
-    """As a call would have it for arrays on GPU 0."""
-    return _gpu.CuPy(_arrays.CuPy(), _arrays.Device("cuda", 0))
 
 
 def test_a_graph_keeps_the_arguments(boxes):
@@ -67,16 +60,20 @@ def test_a_graph_of_many_launches_reads_new_data(rng):
         np.testing.assert_array_equal(out.get(), cvops.box_nms(rows, id_index=0))
 
 
-def test_a_refused_launch_is_named_and_the_next_one_is_not_hurt(boxes, gpu):
+def test_a_refused_launch_is_named_and_the_next_one_is_not_hurt(boxes):
     x = boxes(5)
     lhs = cupy.asarray(x)
-    args = gpu.enter(cupy.empty((5, 5), np.float32)), gpu.enter(lhs), gpu.enter(lhs), 5, 5, False
+    op = Op("too many threads", boxes="float32 (N, 4)")
 
-    def body(gpu):
-        gpu.launch("box_iou", "box_iou", (1, 1), (2048,), *args)
+    @op.body("kernels")
+    def body(gpu, boxes):
+        out = gpu.empty((5, 5), np.float32)
+        gpu.launch("box_iou", "box_iou", (1, 1), (2048,), out, boxes, boxes, 5, 5, False)
+        return out
 
-    with pytest.raises(RuntimeError, match=r"box_iou<<<\(1, 1\), \(2048,\), 0>>>: "):
-        gpu.run(body, ())
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match=r"box_iou<<<\(1, 1\), \(2048,\), 0>>>: "):
+            op.call("cupy", boxes=lhs)()
     out = cvops.box_iou(lhs, lhs, backend="cupy")
     np.testing.assert_array_equal(out.get(), cvops.box_iou(x, x))
 
@@ -103,14 +100,3 @@ def test_threads_at_a_time(boxes):
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-def test_scratch_is_aligned_and_does_not_overlap(gpu):
-    kinds = ((3, 5), np.uint8), ((), np.uint64), ((0, 4), np.float32), ((2,), np.dtype(np.int32))
-    parts = gpu.scratch(*kinds)
-    assert [(part.shape, part.dtype) for part in parts] == [(s, np.dtype(t)) for s, t in kinds]
-    assert all(part.pointer % 256 == 0 for part in parts)
-    ends = [part.pointer + part.size * part.dtype.itemsize for part in parts]
-    assert all(end <= part.pointer for end, part in zip(ends, parts[1:]))
-    memory = parts[0].owner
-    assert ends[-1] <= memory.ptr + memory.mem.size

@@ -214,7 +214,7 @@ def _native_cuda(
     batch, classes, num = scores.shape
     out, counts = gpu.empty_all(((batch, options.rows, 6), np.float32), ((batch,), np.int32))
     size = gpu.module.multiclass_nms_workspace(batch, classes, num, options.most)
-    workspace = gpu.empty((size,), np.uint8)
+    workspace = gpu.workspace(size)
     pointers = (x.pointer for x in (out, counts, workspace, boxes, scores))
     gpu.module.multiclass_nms_cuda(*pointers, batch, classes, num, *options, gpu.stream)
     return out, counts
