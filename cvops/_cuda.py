@@ -29,7 +29,7 @@ class Cuda:
             addresses = [address for address, _ in (*memory, *results)]
             if program.parts:
                 size = program.size
-                first, workspace = library.workspace(size, device) if size else (0, None)
+                first, _workspace = library.workspace(size, device) if size else (0, None)
                 addresses += [first + at for at in program.parts]
             program.queue(addresses, library.stream(device))
             library.finish(self)

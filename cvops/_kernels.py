@@ -228,9 +228,7 @@ class _Current(NamedTuple):
 def _current() -> _Current:
     from cupy.cuda import driver, runtime
 
-    return _Current(
-        runtime.getDevice, runtime.setDevice, driver.ctxGetCurrent, runtime.memGetInfo
-    )
+    return _Current(runtime.getDevice, runtime.setDevice, driver.ctxGetCurrent, runtime.memGetInfo)
 
 
 def synchronize() -> None:

@@ -41,20 +41,18 @@ def launch(start, name="k"):
 
 class TestLaunches:
     def test_each_argument_lies_where_its_address_says(self):
-        first = ctypes.c_void_p, ctypes.c_int, Rule, ctypes.c_float, ctypes.c_void_p
-        second = ctypes.c_longlong, ctypes.c_void_p, ctypes.c_void_p
         seen = []
+
+        def start(*types):
+            return lambda stream, at, extra: seen.append((stream, taken(at, types), extra))
+
+        first = start(ctypes.c_void_p, ctypes.c_int, Rule, ctypes.c_float, ctypes.c_void_p)
+        values = np.int32(-(2**31)), RULE, np.float32(0.1), np.uint64(0)
+        second = start(ctypes.c_longlong, ctypes.c_void_p, ctypes.c_void_p)
         launches = Launches(
             [
-                (
-                    launch(lambda stream, at, extra: seen.append((stream, taken(at, first), extra))),
-                    [1, np.int32(-(2**31)).tobytes(), RULE.tobytes(), FLOATS.type(0.1).tobytes()]
-                    + [bytes(8)],
-                ),
-                (
-                    launch(lambda stream, at, extra: seen.append((stream, taken(at, second), extra))),
-                    [np.int64(2**63 - 1).tobytes(), 0, 1],
-                ),
+                (launch(first), [1, *(x.tobytes() for x in values)]),
+                (launch(second), [np.int64(2**63 - 1).tobytes(), 0, 1]),
             ],
             2,
         )
@@ -184,12 +182,12 @@ class TestScratch:
             del first
             fourth, fifth = gpu.workspace(256), gpu.workspace(0)
             del second, third, fourth, fifth
-            sixth = gpu.workspace(900)
+            gpu.workspace(900)
             return gpu.empty((), np.uint8)
 
         # 1024 of the second and the sixth, 256 of the first and the fourth, 256 of the third.
         program = self.program(gpu, body)
-        first, second, third, fourth, fifth, sixth = program.parts
+        first, second, third, fourth, _, sixth = program.parts
         assert (program.size, second, sixth, first, fourth) == (1536, 0, 0, 1024, 1024)
         assert third == 1280
 
