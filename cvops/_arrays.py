@@ -131,7 +131,9 @@ class _Functions(NamedTuple):
 
     ndarray: Callable[..., Any]
     alloc: Callable[[int], Any]
+    #: The current device, and what makes another one current.
     device: Callable[[], int]
+    on: Callable[[int], Any]
     stream: Callable[[int], Any]
     is_contiguous: Callable[[Any], bool]
 
@@ -142,17 +144,9 @@ def _cupy() -> _Functions:
     # Without the object that ``flags`` makes.
     contiguous = "_c_contiguous" if hasattr(cupy.ndarray, "_c_contiguous") else "flags.c_contiguous"
     return _Functions(
-        *(cupy.ndarray, cupy.cuda.alloc, cupy.cuda.runtime.getDevice),
+        *(cupy.ndarray, cupy.cuda.alloc, cupy.cuda.runtime.getDevice, cupy.cuda.Device),
         *(cupy.cuda.get_current_stream, operator.attrgetter(contiguous)),
     )
-
-
-def _on(device: Device, make: Callable[..., Any], *args: Any) -> Any:
-    """What ``make(*args)`` of CuPy gives with ``device`` as the current one."""
-    if _cupy().device() == device.number:
-        return make(*args)
-    with sys.modules["cupy"].cuda.Device(device.number):
-        return make(*args)
 
 
 @functools.lru_cache(None)
@@ -178,15 +172,26 @@ class CuPy(Library):
         return pointer, x
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
-        x = _on(device, _cupy().ndarray, shape, dtype)
+        cupy = _cupy()
+        if cupy.device() == device.number:
+            x = cupy.ndarray(shape, dtype)
+        else:
+            with cupy.on(device.number):
+                x = cupy.ndarray(shape, dtype)
         return x.data.ptr, x
 
     def workspace(self, size: int, device: Device) -> Memory:
-        memory = _on(device, _cupy().alloc, size)
+        cupy = _cupy()
+        if cupy.device() == device.number:
+            memory = cupy.alloc(size)
+        else:
+            with cupy.on(device.number):
+                memory = cupy.alloc(size)
         return memory.ptr, memory
 
     def stream(self, device: Device) -> int:
-        return int(_cupy().stream(device.number).ptr)
+        pointer: int = _cupy().stream(device.number).ptr
+        return pointer
 
 
 class Torch(Library):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Callable
 
 from cvops import _gpu, _kernels
 from cvops._arrays import Device, Library
@@ -20,35 +20,38 @@ class Cuda:
     def run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
         """What the plan's body gives for the caller's arrays, as his kind of array."""
         library, device = self.library, self.device
-        # With what keeps it alive: a copy, say.
-        memory = [library.memory(x) for x in arrays]
+        addresses, held, results = [], [], []
+        for x in arrays:
+            address, owner = library.memory(x)
+            addresses.append(address)
+            held.append(owner)
         before = self._set_device(device.number)
         try:
             program = _program(plan, options)
-            results = [library.empty(shape, dtype, device) for shape, dtype in program.kinds]
-            addresses = [address for address, _ in (*memory, *results)]
+            for shape, dtype in program.kinds:
+                address, owner = library.empty(shape, dtype, device)
+                addresses.append(address)
+                results.append(owner)
             if program.parts:
                 size = program.size
-                first, _workspace = library.workspace(size, device) if size else (0, None)
+                first, owner = library.workspace(size, device) if size else (0, None)
+                held.append(owner)
                 addresses += [first + at for at in program.parts]
             program.queue(addresses, library.stream(device))
             library.finish(self)
         finally:
             if before != device.number:
                 self._set_device(before)
-        return program.give([x for _, x in results])
+        return program.give(results)
 
     def recorder(self, arrays: Any) -> Recorder:
         """For a body and arrays of these shapes and dtypes."""
         raise NotImplementedError
 
-    def _set_device(self, number: int) -> int:
-        """Make a GPU the current one of this thread; the number of the one that was."""
-        raise NotImplementedError
-
-    def synchronize(self) -> None:
-        """Wait for the default stream."""
-        raise NotImplementedError
+    #: Makes a GPU the current one of this thread, and gives the number of the one that was.
+    _set_device: Callable[[int], int]
+    #: Waits for the default stream.
+    synchronize: Callable[[], None]
 
 
 #: Kept as plans are, since most programs call an op with the same options, too.
@@ -61,29 +64,23 @@ def _program(plan: Any, options: tuple[Any, ...]) -> Program:
 class CuPy(Cuda):
     """Kernels compiled by NVRTC, loaded and launched by the driver as CuPy binds it."""
 
+    _set_device = staticmethod(_kernels.set_device)
+    synchronize = staticmethod(_kernels.synchronize)
+
     def recorder(self, arrays: Any) -> Recorder:
         return LaunchRecorder(self.device, arrays)
-
-    def _set_device(self, number: int) -> int:
-        return _kernels.set_device(number)
-
-    def synchronize(self) -> None:
-        _kernels.synchronize()
 
 
 class Native(Cuda):
     """Kernels compiled by nvcc, launched by the extension."""
 
-    def recorder(self, arrays: Any) -> Recorder:
-        return CallRecorder(self.device, arrays, self.module)
+    def __init__(self, library: Library, device: Device):
+        super().__init__(library, device)
+        self._extension = extension = self.extension()
+        self._set_device, self.synchronize = extension.set_device, extension.synchronize
 
-    @functools.cached_property
-    def module(self) -> Any:
+    def extension(self) -> Any:
         return _gpu.extension()
 
-    def _set_device(self, number: int) -> int:
-        before: int = self.module.set_device(number)
-        return before
-
-    def synchronize(self) -> None:
-        self.module.synchronize()
+    def recorder(self, arrays: Any) -> Recorder:
+        return CallRecorder(self.device, arrays, self._extension)

@@ -168,8 +168,8 @@ class Call:
 
         The body gets the arrays in their order, and then the options, which have to be hashable.
         """
-        plan, arrays = self._plan, self._arrays
-        return plan.place.run(plan, [arrays[name] for name in plan.read], options)
+        plan = self._plan
+        return plan.place.run(plan, map(self._arrays.__getitem__, plan.read), options)
 
 
 class Op:

@@ -260,6 +260,10 @@ class CallRecorder(Recorder):
             places = [place(x) if isinstance(x, Address) else next(of_values) for x in args]
             calls.append((function, operator.itemgetter(*places), values))
 
+        if len(calls) == 1:
+            [(only, pick_all, all_values)] = calls
+            return lambda addresses, stream: only(*pick_all((*addresses, stream, *all_values)))
+
         def queue(addresses: Sequence[int], stream: int) -> None:
             for function, pick, values in calls:
                 function(*pick((*addresses, stream, *values)))

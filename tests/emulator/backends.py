@@ -97,8 +97,7 @@ class EmulatedNative(Emulated):
 class NativeOnDriver(_cuda.Native):
     """The native backend on the emulated GPUs."""
 
-    @property
-    def module(self):
+    def extension(self):
         return _extension()
 
 
