@@ -126,29 +126,6 @@ class NumPy(Library):
     pass
 
 
-class _Functions(NamedTuple):
-    """Those of CuPy that each call needs."""
-
-    ndarray: Callable[..., Any]
-    alloc: Callable[[int], Any]
-    #: The current device, and what makes another one current.
-    device: Callable[[], int]
-    on: Callable[[int], Any]
-    stream: Callable[[int], Any]
-    is_contiguous: Callable[[Any], bool]
-
-
-@functools.lru_cache(None)
-def _cupy() -> _Functions:
-    cupy = sys.modules["cupy"]
-    # Without the object that ``flags`` makes.
-    contiguous = "_c_contiguous" if hasattr(cupy.ndarray, "_c_contiguous") else "flags.c_contiguous"
-    return _Functions(
-        *(cupy.ndarray, cupy.cuda.alloc, cupy.cuda.runtime.getDevice, cupy.cuda.Device),
-        *(cupy.cuda.get_current_stream, operator.attrgetter(contiguous)),
-    )
-
-
 @functools.lru_cache(None)
 def _gpu(number: int) -> Device:
     return Device("cuda", number)
@@ -157,12 +134,36 @@ def _gpu(number: int) -> Device:
 class CuPy(Library):
     name = "CuPy array"
 
+    # What each call needs of CuPy, found once.
+
+    @functools.cached_property
+    def _new(self) -> Callable[..., Any]:
+        return sys.modules["cupy"].ndarray
+
+    @functools.cached_property
+    def _alloc(self) -> Callable[[int], Any]:
+        return sys.modules["cupy"].cuda.alloc
+
+    @functools.cached_property
+    def _current(self) -> Callable[[], int]:
+        return sys.modules["cupy"].cuda.runtime.getDevice
+
+    @functools.cached_property
+    def _stream(self) -> Callable[[int], Any]:
+        return sys.modules["cupy"].cuda.get_current_stream
+
+    @functools.cached_property
+    def _is_contiguous(self) -> Callable[[Any], bool]:
+        # Without the object that ``flags`` makes, where there is a way.
+        short = hasattr(self._new, "_c_contiguous")
+        return operator.attrgetter("_c_contiguous" if short else "flags.c_contiguous")
+
     def describe(self, x: Any) -> Description:
         return _gpu(x.data.device_id), x.dtype, x.shape
 
     def memory(self, x: Any) -> Memory:
         pointer = x.data.ptr
-        if pointer % ALIGNMENT or not _cupy().is_contiguous(x):
+        if pointer % ALIGNMENT or not self._is_contiguous(x):
             from cvops._kernels import load_nvrtc
 
             load_nvrtc()  # CuPy copies by a kernel of its own, to the current device
@@ -172,25 +173,23 @@ class CuPy(Library):
         return pointer, x
 
     def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
-        cupy = _cupy()
-        if cupy.device() == device.number:
-            x = cupy.ndarray(shape, dtype)
+        if self._current() == device.number:
+            x = self._new(shape, dtype)
         else:
-            with cupy.on(device.number):
-                x = cupy.ndarray(shape, dtype)
+            with sys.modules["cupy"].cuda.Device(device.number):
+                x = self._new(shape, dtype)
         return x.data.ptr, x
 
     def workspace(self, size: int, device: Device) -> Memory:
-        cupy = _cupy()
-        if cupy.device() == device.number:
-            memory = cupy.alloc(size)
+        if self._current() == device.number:
+            memory = self._alloc(size)
         else:
-            with cupy.on(device.number):
-                memory = cupy.alloc(size)
+            with sys.modules["cupy"].cuda.Device(device.number):
+                memory = self._alloc(size)
         return memory.ptr, memory
 
     def stream(self, device: Device) -> int:
-        pointer: int = _cupy().stream(device.number).ptr
+        pointer: int = self._stream(device.number).ptr
         return pointer
 
 

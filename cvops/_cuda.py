@@ -15,7 +15,7 @@ class Cuda:
     """A GPU, for arrays of one library."""
 
     def __init__(self, library: Library, device: Device):
-        self.library, self.device = library, device
+        self.library, self.device, self._number = library, device, device.number
 
     def run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
         """What the plan's body gives for the caller's arrays, as his kind of array."""
@@ -25,7 +25,7 @@ class Cuda:
             address, owner = library.memory(x)
             addresses.append(address)
             held.append(owner)
-        before = self._set_device(device.number)
+        before = self._set_device(self._number)
         try:
             program = _program(plan, options)
             for shape, dtype in program.kinds:
@@ -40,7 +40,7 @@ class Cuda:
             program.queue(addresses, library.stream(device))
             library.finish(self)
         finally:
-            if before != device.number:
+            if before != self._number:
                 self._set_device(before)
         return program.give(results)
 

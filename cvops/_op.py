@@ -77,8 +77,8 @@ class Form:
     """What an op takes for an array, of a text as ``float32 (..., N, 4)``.
 
     For each axis stands its size or a name for it: the same size wherever the name stands. A
-    ``...`` at the beginning or at the end matches any number of axes. Of a ``shape of float32
-    (...)`` the bodies do not get the array.
+    ``...`` at the beginning or at the end matches any number of axes. The bodies do not get arrays
+    of which there is but the ``shape of float32 (...)`` to be known.
     """
 
     def __init__(self, text: str):
@@ -99,8 +99,7 @@ class Plan:
         self.shapes: dict[str, tuple[int, ...]] = {}
         #: The sizes that the names in the forms stand for.
         self.sizes: dict[str, int] = {}
-        #: The names of the arrays that the bodies get, and their shapes and dtypes.
-        self.read: list[str] = []
+        #: The shapes and dtypes of the arrays that the bodies get: of all, or of none.
         self.kinds: list[_gpu.Kind] = []
         first, self.library, (self.device, _, _) = arrays[0]
         for name, library, (device, dtype, shape) in arrays:
@@ -113,6 +112,7 @@ class Plan:
                 self._check(op, name, dtype_name(dtype), tuple(shape))
         found = backend_for(self.device, backend)
         self.body, self.place = op.bodies[found.body], found.place(self.library, self.device)
+        op.check(self)
 
     def _check(self, op: Op, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         listed, bracket, _ = name.partition("[")
@@ -133,7 +133,6 @@ class Plan:
                 raise ValueError(f"{name}: expected shape {form.shape}{where}, got {shape}")
         self.shapes[name] = shape
         if form.read:
-            self.read.append(name)
             self.kinds.append((shape, np.dtype(form.dtype)))
 
 
@@ -169,7 +168,11 @@ class Call:
         The body gets the arrays in their order, and then the options, which have to be hashable.
         """
         plan = self._plan
-        return plan.place.run(plan, map(self._arrays.__getitem__, plan.read), options)
+        return plan.place.run(plan, self._arrays.values() if plan.kinds else (), options)
+
+
+def _nothing(plan: Plan) -> None:
+    pass
 
 
 class Op:
@@ -179,6 +182,13 @@ class Op:
         self.name = name
         self.forms = {array: Form(text) for array, text in forms.items()}
         self.bodies: dict[str, Callable[..., Any]] = {}
+        #: Refuses shapes that have the forms, but do not go together.
+        self.check: Callable[[Plan], None] = _nothing
+
+    def shapes(self, check: Callable[[Plan], None]) -> Callable[[Plan], None]:
+        """Register the decorated function as :attr:`check`."""
+        self.check = check
+        return check
 
     def body(self, kind: str) -> Callable[[F], F]:
         """Register the decorated function as the body of that kind."""

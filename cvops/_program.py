@@ -262,11 +262,11 @@ class CallRecorder(Recorder):
 
         if len(calls) == 1:
             [(only, pick_all, all_values)] = calls
-            return lambda addresses, stream: only(*pick_all((*addresses, stream, *all_values)))
+            return lambda addresses, stream: only(*pick_all([*addresses, stream, *all_values]))
 
         def queue(addresses: Sequence[int], stream: int) -> None:
             for function, pick, values in calls:
-                function(*pick((*addresses, stream, *values)))
+                function(*pick([*addresses, stream, *values]))
 
         return queue
 

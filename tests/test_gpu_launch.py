@@ -4,6 +4,8 @@ import threading
 
 import numpy as np
 import pytest
+from conftest import runner
+from emulator import driver
 
 import cvops
 from cvops._op import BACKENDS, Op
@@ -76,6 +78,39 @@ def test_a_refused_launch_is_named_and_the_next_one_is_not_hurt(boxes):
             op.call("cupy", boxes=lhs)()
     out = cvops.box_iou(lhs, lhs, backend="cupy")
     np.testing.assert_array_equal(out.get(), cvops.box_iou(x, x))
+
+
+def test_options_that_differ_give_each_its_result(rng):
+    """A call is repeated as it was for these options before."""
+    rows = cupy.asarray(rng.random((100, 6), np.float32))
+    for _ in range(2):
+        for options in (dict(topk=50), dict(topk=20), dict(topk=50, id_index=0)):
+            out = cvops.box_nms(rows, **options, backend="cupy").get()
+            np.testing.assert_array_equal(out, cvops.box_nms(rows.get(), **options))
+
+
+@pytest.mark.parametrize("backend", ["cupy", "native"])
+def test_zeros_of_two_signs_are_two_options(boxes, backend):
+    runner("cuda", backend)  # skips where it cannot run
+    anchor, label = cupy.asarray(boxes(5)[None]), cupy.asarray(np.full((1, 1, 5), -1, np.float32))
+    scores = cupy.asarray(np.zeros((1, 2, 5), np.float32))
+    for zero in (0.0, -0.0, 0.0):
+        *_, classes = cvops.multibox_target(
+            anchor, label, scores, ignore_label=zero, backend=backend
+        )
+        assert np.signbit(classes.get()).tolist() == [[str(zero) == "-0.0"] * 5]
+
+
+def test_a_thread_whose_context_was_taken_from_it(boxes):
+    """By other code that uses the driver: cuCtxPopCurrent."""
+    if not driver.installed():
+        pytest.skip("needs the emulated driver")
+    x = boxes(5)
+    lhs, want = cupy.asarray(x), cvops.box_iou(x, x)
+    for _ in range(2):
+        driver.api.thread.context = False
+        out = cvops.box_iou(lhs, lhs, backend="cupy")
+        np.testing.assert_array_equal(out.get(), want)
 
 
 def test_threads_at_a_time(boxes):

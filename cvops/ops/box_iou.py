@@ -9,7 +9,7 @@ import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Op, Plan
 from cvops.ops import _check
 
 Array = TypeVar("Array")
@@ -39,12 +39,15 @@ def box_iou(lhs: Array, rhs: Array, format: str = "corner", *, backend: str | No
         ValueError: an input's last axis is not 4 or it has one axis only; ``format`` is unknown.
     """
     call = _OP.call(backend, lhs=lhs, rhs=rhs)
-    center = _check.choice("format", format, ("corner", "center")) == "center"
-    for name, shape in call.shapes.items():
+    return call(_check.choice("format", format, ("corner", "center")) == "center")
+
+
+@_OP.shapes
+def _shapes(arrays: Plan) -> None:
+    for name, shape in arrays.shapes.items():
         rows = math.prod(shape[:-1])
         if rows >= 2**31:
             raise ValueError(f"{name}: expected fewer than 2^31 boxes, got {rows}")
-    return call(center)
 
 
 @_OP.body("numpy")

@@ -9,7 +9,7 @@ import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Op, Plan
 from cvops.ops import _check, _nms
 from cvops.ops.box_iou import _intersection, _sized
 
@@ -142,8 +142,12 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
         ValueError: ``out_grad`` has fewer than two axes, N is 65535 * 256 or more, K 2**31 or more;
             ``index`` has not ``out_grad``'s shape but for the last axis.
     """
-    call = _BACKWARD.call(backend, out_grad=out_grad, index=index)
-    shape, got = call.shapes.values()
+    return _BACKWARD.call(backend, out_grad=out_grad, index=index)()
+
+
+@_BACKWARD.shapes
+def _backward_shapes(arrays: Plan) -> None:
+    shape, got = arrays.shapes.values()
     if shape[-2] >= _nms.MOST_ROWS or shape[-1] >= 2**31:
         raise ValueError(
             f"out_grad: expected fewer than {_nms.MOST_ROWS} rows of fewer than 2**31 numbers, "
@@ -151,7 +155,6 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
         )
     if got != shape[:-1]:
         raise ValueError(f"index: expected shape {shape[:-1]}, got {got}")
-    return call()
 
 
 def _sizes(data: Any) -> tuple[int, int, int]:

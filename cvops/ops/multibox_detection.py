@@ -9,7 +9,7 @@ import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Op, Plan
 from cvops.ops import _check, _math, _nms
 
 Array = TypeVar("Array")
@@ -93,11 +93,6 @@ def multibox_detection(
     """
     call = _OP.call(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
     num = call.sizes["A"]
-    if call.sizes["L"] != 4 * num:
-        got = call.shapes["loc_pred"]
-        raise ValueError(f"loc_pred: expected shape (B, {4 * num}), got {got}")
-    if num >= _nms.MOST_ROWS:
-        raise ValueError(f"anchor: expected fewer than {_nms.MOST_ROWS} anchors, got {num}")
     _check.integer("background_id", background_id)
     topk = _check.integer("nms_topk", nms_topk)
     nms_threshold = _check.single("nms_threshold", nms_threshold)
@@ -110,6 +105,16 @@ def multibox_detection(
         topk if 0 < topk < num else num,
     )
     return call(options)
+
+
+@_OP.shapes
+def _shapes(arrays: Plan) -> None:
+    num = arrays.sizes["A"]
+    if arrays.sizes["L"] != 4 * num:
+        got = arrays.shapes["loc_pred"]
+        raise ValueError(f"loc_pred: expected shape (B, {4 * num}), got {got}")
+    if num >= _nms.MOST_ROWS:
+        raise ValueError(f"anchor: expected fewer than {_nms.MOST_ROWS} anchors, got {num}")
 
 
 @_OP.body("numpy")

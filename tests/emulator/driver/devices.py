@@ -84,12 +84,6 @@ def cuCtxGetCurrent(context):
     context[0] = 1 + device() if has_context() else None
 
 
-@cuda(OUT)
-def cuCtxPopCurrent(context):
-    context[0] = 1 + device()
-    thread.context = False
-
-
 @cuda(POINTER(c_int), c_int, c_int)
 def cudaDeviceGetAttribute(value, attribute, number):
     major, minor = CAPABILITIES[existing(number)]
