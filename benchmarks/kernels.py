@@ -28,7 +28,7 @@ from bench_multibox_prior import CASES as PRIORS
 from harness import SSD_512, TINY_SSD, Job, job_of
 from report import SECONDS, aligned, scaled
 
-from cvops._program import Launches
+from cvops._launches import Launches
 
 MAPS = (1, 256, 50, 68)
 #: The op and the arguments of its job.

@@ -8,12 +8,9 @@ addresses in their places, and launches.
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import itertools
 import math
 import operator
-import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, Callable, NamedTuple
 
@@ -22,15 +19,17 @@ import numpy as np
 from cvops import _kernels
 from cvops._arrays import Buffer, Device
 from cvops._gpu import Gpu, Kind
+from cvops._launches import Launch, Launches
 
+#: Kinds of what differs by call: the caller's arrays, results, scratch memory, and the stream.
+_ARRAY, _RESULT, _SCRATCH, _STREAM = range(4)
 #: Of how many bytes a part of the scratch memory is a multiple, and where it begins.
 _ROOM = 256
 
 
 class Address(NamedTuple):
-    """What stands for an address that differs by call."""
+    """What stands for an address, or the stream, of a call that is to come."""
 
-    #: 0 for an array of the caller, 1 for a result, 2 for scratch memory, 3 for the stream.
     kind: int
     #: Which of its kind.
     number: int
@@ -55,9 +54,10 @@ class Recorder(Gpu):
 
     def __init__(self, device: Device, arrays: Sequence[Kind]):
         self.device = device
-        self.stream = Address(3, 0)
+        self.stream = Address(_STREAM, 0)
         self._arrays = [
-            Buffer(Address(0, i), shape, np.dtype(dtype)) for i, (shape, dtype) in enumerate(arrays)
+            Buffer(Address(_ARRAY, i), shape, np.dtype(dtype))
+            for i, (shape, dtype) in enumerate(arrays)
         ]
         self._kinds: list[Kind] = []
         self._parts: list[Part] = []
@@ -65,7 +65,7 @@ class Recorder(Gpu):
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
         self._kinds.append((shape, np.dtype(dtype)))
-        return Buffer(Address(1, len(self._kinds) - 1), *self._kinds[-1])
+        return Buffer(Address(_RESULT, len(self._kinds) - 1), *self._kinds[-1])
 
     def scratch(self, *kinds: Kind) -> tuple[Buffer, ...]:
         return tuple([self._scratch(shape, np.dtype(dtype)) for shape, dtype in kinds])
@@ -74,7 +74,7 @@ class Recorder(Gpu):
         part = Part(math.prod(shape) * dtype.itemsize, next(self._clock))
         self._parts.append(part)
         held = _Held(part, self._clock)
-        return Buffer(Address(2, len(self._parts) - 1), shape, dtype, held)
+        return Buffer(Address(_SCRATCH, len(self._parts) - 1), shape, dtype, held)
 
     def record(self, body: Callable[..., Any], options: tuple[Any, ...]) -> Program:
         out = body(self, *self._arrays, *options)
@@ -85,15 +85,11 @@ class Recorder(Gpu):
             """In the order in which the addresses come, and then the stream."""
             return starts[address.kind] + address.number
 
-        queue = self._queue(place, starts[-1])
-        size, parts = layout(self._parts), [part.first for part in self._parts]
-        if type(out) is tuple:
-            numbers = [x.pointer.number for x in out]
-            return Program(
-                self._kinds, size, parts, queue, lambda all_: tuple([all_[i] for i in numbers])
-            )
-        give = operator.itemgetter(out.pointer.number)
-        return Program(self._kinds, size, parts, queue, give)
+        size = layout(self._parts)
+        parts, queue = [part.first for part in self._parts], self._queue(place, starts[-1])
+        several = type(out) is tuple
+        numbers = [x.pointer.number for x in (out if several else (out,))]
+        return Program(self._kinds, size, parts, queue, operator.itemgetter(*numbers))
 
     def _queue(
         self, place: Callable[[Address], int], count: int
@@ -166,81 +162,6 @@ class LaunchRecorder(Recorder):
             for launch, packed in self._launches
         ]
         return Launches(launches, count)
-
-
-class Launch(NamedTuple):
-    kernel: str
-    grid: tuple[int, ...]
-    block: tuple[int, ...]
-    #: In bytes.
-    shared: int
-    start: _kernels.Start
-
-    def __str__(self) -> str:
-        return f"{self.kernel}<<<{self.grid}, {self.block}, {self.shared}>>>"
-
-
-class Launches:
-    """Launches of kernels one after another, whose arguments but for addresses stay the same.
-
-    An argument of a launch is the bytes of a value, or the place of an address among those that a
-    call has.
-    """
-
-    def __init__(self, launches: Sequence[tuple[Launch, Sequence[int | bytes]]], count: int):
-        self._layout = struct.Struct(f"{count}Q")
-        values = b"".join(_padded(x) for _, args in launches for x in args if isinstance(x, bytes))
-        self._values = (ctypes.c_uint64 * (len(values) // 8)).from_buffer_copy(values)
-        self._launches = launches
-        #: Of no call now. Threads that call at a time have each its own.
-        self._frames: list[Frame] = []
-
-    def __call__(self, addresses: Sequence[int], stream: int) -> None:
-        frame = self.frame(addresses)
-        for launch, arguments in frame.launches:
-            try:
-                launch.start(stream, arguments, 0)
-            except Exception as error:
-                raise RuntimeError(f"{launch}: {error}") from error
-        self._frames.append(frame)  # CUDA has copied what stands there
-
-    def frame(self, addresses: Sequence[int]) -> Frame:
-        """One with these addresses, the caller's."""
-        try:
-            frame = self._frames.pop()
-        except IndexError:
-            frame = self._new_frame()
-        frame.write(*addresses)
-        return frame
-
-    def _new_frame(self) -> Frame:
-        count = self._layout.size // 8
-        memory = (ctypes.c_uint64 * (count + sum(len(args) for _, args in self._launches)))()
-        first, value, at = ctypes.addressof(memory), ctypes.addressof(self._values), count
-        launches = []
-        for launch, args in self._launches:
-            launches.append((launch, first + 8 * at))
-            for x in args:
-                if isinstance(x, bytes):
-                    memory[at], value = value, value + len(_padded(x))
-                else:
-                    memory[at] = first + 8 * x
-                at += 1
-        return Frame(functools.partial(self._layout.pack_into, memory, 0), launches)
-
-
-class Frame(NamedTuple):
-    """Memory for the arguments of a call's launches."""
-
-    #: Writes the addresses.
-    write: Callable[..., None]
-    #: Each with where the addresses of its arguments stand.
-    launches: list[tuple[Launch, int]]
-
-
-def _padded(value: bytes) -> bytes:
-    """To a multiple of 8 bytes, so that the next one is aligned."""
-    return value + bytes(-len(value) % 8)
 
 
 class CallRecorder(Recorder):

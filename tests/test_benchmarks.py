@@ -40,7 +40,7 @@ from report import (
 
 import kernels
 from cvops import _kernels
-from cvops._program import Launch, Launches
+from cvops._launches import Launch, Launches
 
 #: Few anchors.
 MAPS = ((8, (0.2, 0.4)), (4, (0.5, 0.7)))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from cvops import _cuda, _kernels
 from cvops._arrays import Device, Library
-from cvops._program import Launch, Launches, Part, Recorder, layout
+from cvops._launches import Launch, Launches
+from cvops._program import Part, Recorder, layout
 from cvops.ops import _check
 
 FLOATS = np.dtype("f4")
