@@ -63,7 +63,8 @@ def launches(around: Around) -> Iterator[None]:
     before = Launches.__call__
 
     def each(self: Launches, addresses: Sequence[int], stream: int) -> None:
-        for launch, arguments in self.frame(addresses).launches:
+        frame = self.frame(addresses)  # which owns the memory of the arguments
+        for launch, arguments in frame.launches:
             around(launch.kernel, partial(launch.start, stream, arguments, 0))
 
     Launches.__call__ = each  # type: ignore[method-assign]

@@ -75,7 +75,7 @@ class Launches:
 class Frame(NamedTuple):
     """Memory for the arguments of a call's launches."""
 
-    #: Writes the addresses.
+    #: Writes the addresses; it owns the memory.
     write: Callable[..., None]
     #: Each with where the addresses of its arguments stand.
     launches: list[tuple[Launch, int]]
