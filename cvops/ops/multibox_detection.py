@@ -19,6 +19,7 @@ _OP = Op(
     loc_pred="float32 (B, L)",
     anchor="float32 (1, A, 4)",
 )
+_USUAL = (0.1, 0.1, 0.2, 0.2)
 _VARIANCES = np.dtype([("x", "f4"), ("y", "f4"), ("w", "f4"), ("h", "f4")])
 
 
@@ -44,7 +45,7 @@ def multibox_detection(
     background_id: int = 0,
     nms_threshold: float = 0.5,
     force_suppress: bool = False,
-    variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+    variances: Sequence[float] = _USUAL,
     nms_topk: int = -1,
     *,
     backend: str | None = None,
@@ -99,7 +100,7 @@ def multibox_detection(
     options = _Options(
         bool(clip),
         _check.number("threshold", threshold),
-        _check.numbers("variances", variances, 4),
+        _USUAL if variances is _USUAL else _check.numbers("variances", variances, 4),
         (nms_threshold, True, not force_suppress, False),
         0 < nms_threshold <= 1,
         topk if 0 < topk < num else num,
