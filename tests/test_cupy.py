@@ -248,6 +248,13 @@ class TestDriver:
             start(stream.ptr, 0, 0)
         assert "box_iou: of GPUs (0, 1) where 0 is current" in capfd.readouterr().err
 
+    def test_a_thread_without_a_context(self, cupy, calls, capfd):
+        start = _kernels.start(_kernels.load("box_iou", "box_iou", 0), (1,), (1,), 0, 0)
+        driver.api.thread.context = False
+        with pytest.raises(cupy.cuda.driver.CUDADriverError, match="201"):
+            start(0, 0, 0)
+        assert "box_iou: the thread has no context" in capfd.readouterr().err
+
     def test_memory_of_another_device(self, cupy, calls, two, capfd, monkeypatch):
         (x, y), _, _ = on_device(cupy, 1, "box_iou")
         zero = _arrays.Device("cuda", 0)
