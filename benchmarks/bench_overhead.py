@@ -11,7 +11,7 @@ of the quickest of many rounds.
 - core: C++
 
 ``bench_host`` says, where there is a GPU, after what time a call on it returns, its kernels only
-queued. ``host.py`` says it for Python's and CuPy's share, where there is none.
+queued. ``host.py`` says it without the driver's share, where there is none.
 """
 
 from __future__ import annotations
@@ -222,9 +222,9 @@ class Steps:
                 function = getattr(before["module"], name)
                 return lambda *args: self.bindings.append((function, *args)) or function(*args)
 
-        def run(body, args):
-            self.body = body, place, *args
-            return body(place, *args)
+        def run(plan, arrays, options):
+            self.body = plan.body, place, *map(place.enter, arrays), *options
+            return type(place).run(place, plan, arrays, options)
 
         place.module, place.run = Module(), run
         place.empty = lambda *args: self.memory.append((np.empty, *args)) or np.empty(*args)

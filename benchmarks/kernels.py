@@ -16,7 +16,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -28,7 +28,7 @@ from bench_multibox_prior import CASES as PRIORS
 from harness import SSD_512, TINY_SSD, Job, job_of
 from report import SECONDS, aligned, scaled
 
-from cvops import _gpu
+from cvops._launches import Launches
 
 MAPS = (1, 256, 50, 68)
 #: The op and the arguments of its job.
@@ -60,16 +60,18 @@ Around = Callable[[str, Callable[[], None]], None]
 @contextlib.contextmanager
 def launches(around: Around) -> Iterator[None]:
     """Let ``around`` do the launches of the "cupy" backend."""
-    before = _gpu.CuPy._launch
+    before = Launches.__call__
 
-    def _launch(self: Any, source: str, kernel: str, *args: Any) -> None:
-        around(kernel, partial(before, self, source, kernel, *args))
+    def each(self: Launches, addresses: Sequence[int], stream: int) -> None:
+        frame = self.frame(addresses)  # which owns the memory of the arguments
+        for launch, arguments in frame.launches:
+            around(launch.kernel, partial(launch.start, stream, arguments, 0))
 
-    _gpu.CuPy._launch = _launch  # type: ignore[method-assign]
+    Launches.__call__ = each  # type: ignore[method-assign]
     try:
         yield
     finally:
-        _gpu.CuPy._launch = before  # type: ignore[method-assign]
+        Launches.__call__ = before  # type: ignore[method-assign]
 
 
 class Launch(NamedTuple):

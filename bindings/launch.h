@@ -5,11 +5,14 @@
 
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace cvops::cuda {
 
-inline void check(cudaError_t error, const std::string& what) {
-  if (error != cudaSuccess) throw std::runtime_error(what + ": " + cudaGetErrorString(error));
+inline void check(cudaError_t error, std::string_view what) {
+  if (error != cudaSuccess) {
+    throw std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error));
+  }
 }
 
 inline std::string text(dim3 d) {
@@ -40,9 +43,11 @@ void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, 
     const int most = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), name);
   }
-  check(cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...),
-        std::string(name) + "<<<" + text(grid) + ", " + text(block) + ", " +
-            std::to_string(shared) + ">>>");
+  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);
+  if (error != cudaSuccess) {  // or the text would take longer than the launch
+    check(error, std::string(name) + "<<<" + text(grid) + ", " + text(block) + ", " +
+                     std::to_string(shared) + ">>>");
+  }
 }
 
 }  // namespace cvops::cuda

@@ -1,7 +1,7 @@
 """The one place that knows which array libraries exist.
 
 An op gets arrays of the caller's library and gives arrays of that library back. In between, an
-array is a NumPy array (on the CPU) or a :class:`Buffer` (on a GPU), which share the caller's
+array is a NumPy array (on the CPU) or memory of a GPU at an address, which share the caller's
 memory. A library is found by the root module of its arrays' type, so that nothing is imported that
 the caller did not bring.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import math
+import operator
 import sys
 from typing import Any, Callable, NamedTuple
 
@@ -35,21 +36,19 @@ class Device(NamedTuple):
 CPU = Device("cpu")
 #: Where an array lies, its dtype (for :func:`dtype_name`) and its shape.
 Description = tuple[Device, Any, tuple[int, ...]]
+#: An address on a GPU, and the array or the like that keeps alive what lies there.
+Memory = tuple[int, Any]
 
 
-class Buffer:
-    """C-contiguous memory of a GPU. ``owner`` is the library's array that keeps it alive.
+class Buffer(NamedTuple):
+    """C-contiguous memory of a GPU, as the bodies for one see it."""
 
-    Not a NamedTuple, which takes longer to make and to ask: a call has dozens.
-    """
-
-    __slots__ = ("dtype", "owner", "pointer", "shape")
-
-    def __init__(self, pointer: int, shape: tuple[int, ...], dtype: np.dtype[Any], owner: Any):
-        self.pointer, self.shape, self.dtype, self.owner = pointer, shape, dtype, owner
-
-    def __repr__(self) -> str:
-        return f"Buffer({self.pointer:#x}, {self.shape}, {self.dtype})"
+    #: What stands for its address while a body is recorded.
+    pointer: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    #: What keeps it alive.
+    owner: Any = None
 
     @property
     def size(self) -> int:
@@ -97,15 +96,15 @@ class Library:
         """A new array with the values of ``x``."""
         return x.copy()
 
-    def to_buffer(self, x: Any) -> Buffer:
+    def memory(self, x: Any) -> Memory:
         """``x`` on a GPU as C-contiguous aligned memory, without a copy where it is that."""
         raise TypeError(f"a {self.name} does not lie on a GPU")
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        """New memory on a GPU, from the library's own allocator on its current stream."""
+    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
+        """A new array on a GPU, from the library's own allocator on its current stream."""
         raise TypeError(f"a {self.name} does not lie on a GPU")
 
-    def workspace(self, size: int, device: Device) -> Buffer:
+    def workspace(self, size: int, device: Device) -> Memory:
         """That many bytes on a GPU, which need not be an array of the library."""
         return self.empty((size,), np.uint8, device)
 
@@ -127,18 +126,6 @@ class NumPy(Library):
     pass
 
 
-_BYTE = np.dtype(np.uint8)
-
-
-def _on(device: Device, make: Callable[..., Any], *args: Any) -> Any:
-    """What ``make(*args)`` of CuPy gives with ``device`` as the current one."""
-    cuda = sys.modules["cupy"].cuda
-    if cuda.runtime.getDevice() == device.number:
-        return make(*args)
-    with cuda.Device(device.number):
-        return make(*args)
-
-
 @functools.lru_cache(None)
 def _gpu(number: int) -> Device:
     return Device("cuda", number)
@@ -147,31 +134,63 @@ def _gpu(number: int) -> Device:
 class CuPy(Library):
     name = "CuPy array"
 
-    def describe(self, x: Any) -> Description:
-        return _gpu(x.device.id), x.dtype, x.shape
+    # What each call needs of CuPy, found once.
 
-    def to_buffer(self, x: Any) -> Buffer:
+    @functools.cached_property
+    def _new(self) -> Callable[..., Any]:
+        return sys.modules["cupy"].ndarray
+
+    @functools.cached_property
+    def _alloc(self) -> Callable[[int], Any]:
+        return sys.modules["cupy"].cuda.alloc
+
+    @functools.cached_property
+    def _current(self) -> Callable[[], int]:
+        return sys.modules["cupy"].cuda.runtime.getDevice
+
+    @functools.cached_property
+    def _stream(self) -> Callable[[int], Any]:
+        return sys.modules["cupy"].cuda.get_current_stream
+
+    @functools.cached_property
+    def _is_contiguous(self) -> Callable[[Any], bool]:
+        # Without the object that ``flags`` makes, where there is a way.
+        short = hasattr(self._new, "_c_contiguous")
+        return operator.attrgetter("_c_contiguous" if short else "flags.c_contiguous")
+
+    def describe(self, x: Any) -> Description:
+        return _gpu(x.data.device_id), x.dtype, x.shape
+
+    def memory(self, x: Any) -> Memory:
         pointer = x.data.ptr
-        if pointer % ALIGNMENT or not x.flags.c_contiguous:
+        if pointer % ALIGNMENT or not self._is_contiguous(x):
             from cvops._kernels import load_nvrtc
 
             load_nvrtc()  # CuPy copies by a kernel of its own, to the current device
             with x.device:
                 x = x.copy()
             pointer = x.data.ptr
-        return Buffer(pointer, x.shape, x.dtype, x)
+        return pointer, x
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        cupy = sys.modules["cupy"]
-        x = _on(device, cupy.ndarray, shape, dtype)
-        return Buffer(x.data.ptr, shape, x.dtype, x)
+    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
+        if self._current() == device.number:
+            x = self._new(shape, dtype)
+        else:
+            with sys.modules["cupy"].cuda.Device(device.number):
+                x = self._new(shape, dtype)
+        return x.data.ptr, x
 
-    def workspace(self, size: int, device: Device) -> Buffer:
-        memory = _on(device, sys.modules["cupy"].cuda.alloc, size)
-        return Buffer(memory.ptr, (size,), _BYTE, memory)
+    def workspace(self, size: int, device: Device) -> Memory:
+        if self._current() == device.number:
+            memory = self._alloc(size)
+        else:
+            with sys.modules["cupy"].cuda.Device(device.number):
+                memory = self._alloc(size)
+        return memory.ptr, memory
 
     def stream(self, device: Device) -> int:
-        return int(sys.modules["cupy"].cuda.get_current_stream(device.number).ptr)
+        pointer: int = self._stream(device.number).ptr
+        return pointer
 
 
 class Torch(Library):
@@ -191,18 +210,18 @@ class Torch(Library):
     def copy(self, x: Any) -> Any:
         return x.detach().clone()
 
-    def to_buffer(self, x: Any) -> Buffer:
+    def memory(self, x: Any) -> Memory:
         x = (x.detach() if x.requires_grad else x).contiguous()
         pointer = x.data_ptr()
         if pointer % ALIGNMENT:
             x = x.clone()
             pointer = x.data_ptr()
-        return Buffer(pointer, tuple(x.shape), _numpy_dtype(x.dtype), x)
+        return pointer, x
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        dtype, kind = _torch_dtype(dtype)
-        x = sys.modules["torch"].empty(shape, dtype=kind, device=_torch_gpu(device.number))
-        return Buffer(x.data_ptr(), shape, dtype, x)
+    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
+        kind, where = _torch_dtype(dtype), _torch_gpu(device.number)
+        x = sys.modules["torch"].empty(shape, dtype=kind, device=where)
+        return x.data_ptr(), x
 
     def stream(self, device: Device) -> int:
         return int(_torch_stream()(device.number))
@@ -221,16 +240,9 @@ def _torch_gpu(number: int) -> Any:
 
 
 @functools.lru_cache(None)
-def _torch_dtype(dtype: Any) -> tuple[np.dtype[Any], Any]:
-    """A dtype as NumPy has it and as PyTorch has it."""
-    dtype = np.dtype(dtype)
-    kinds = {"uint64": "int64", "uint32": "int32"}  # which PyTorch has from 2.3 on only
-    return dtype, getattr(sys.modules["torch"], kinds.get(dtype.name, dtype.name))
-
-
-@functools.lru_cache(None)
-def _numpy_dtype(dtype: Any) -> np.dtype[Any]:
-    return np.dtype(dtype_name(dtype))
+def _torch_dtype(dtype: Any) -> Any:
+    """NumPy's as PyTorch has it."""
+    return getattr(sys.modules["torch"], np.dtype(dtype).name)
 
 
 @functools.lru_cache(None)
@@ -326,17 +338,15 @@ class MXNet(Library):
     def _array(self, handle: ctypes.c_void_p) -> Any:
         return sys.modules["mxnet"].nd.NDArray(handle)
 
-    def to_buffer(self, x: Any) -> Buffer:
+    def memory(self, x: Any) -> Memory:
         self._wait(x)
         if self._pointer(x) % ALIGNMENT:  # a part of another
             x = x.copy()
             self._wait(x)
-        return Buffer(self._pointer(x), self._shape(x), self._dtype(x), x)
+        return self._pointer(x), x
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Buffer:
-        kinds = {"uint64": "int64", "uint32": "int32"}  # which MXNet does not have
-        name = np.dtype(dtype).name
-        return self.to_buffer(self._new(shape, kinds.get(name, name), device))
+    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
+        return self.memory(self._new(shape, dtype, device))
 
     def finish(self, gpu: Any) -> None:
         gpu.synchronize()

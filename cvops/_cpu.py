@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Iterable
+from typing import Any
 
 from cvops import _gpu
 from cvops._arrays import Device, Library
@@ -22,12 +23,16 @@ class Cpu:
         self.leave = library.from_numpy
         self.module = _gpu.extension()
 
-    def run(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return body(self, *args)
+    def run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
+        """What the plan's body gives for the caller's arrays, as his kind of array."""
+        out = plan.body(self, *map(self.enter, arrays), *options)
+        leave = self.leave
+        return tuple(map(leave, out)) if type(out) is tuple else leave(out)
 
 
 class Oracle(Cpu):
     """For bodies that make their results by NumPy alone."""
 
-    def run(self, body: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        return body(*args)
+    def run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
+        out = plan.body(*map(self.enter, arrays), *options)
+        return tuple(map(self.leave, out)) if type(out) is tuple else self.leave(out)

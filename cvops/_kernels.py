@@ -13,7 +13,7 @@ import sysconfig
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
 from cvops._parameters import Parameters
 
@@ -148,64 +148,19 @@ def cubin_file(name: str, arch: int) -> Path:
     return file
 
 
-#: The sizes of a grid or block that are not given.
-_ONES = (1, 1, 1)
 #: The bytes of shared memory that a kernel may have without asking.
 _SHARED = 48 << 10
+#: ``cuLaunchKernel`` for a kernel, its grid, its block and its shared memory. It takes the stream,
+#: where the addresses of the arguments stand, and 0.
+Start = Callable[[int, int, int], None]
 
-
-class Kernel:
-    """A kernel that is loaded on a GPU."""
-
-    __slots__ = ("_allow_shared", "_name", "_parameters", "_start")
-
-    def __init__(
-        self,
-        name: str,
-        parameters: Parameters,
-        start: Callable[..., None],
-        allow_shared: Callable[[], None],
-    ):
-        """``start`` is ``cuLaunchKernel`` without its first argument.
-
-        ``allow_shared`` lets the kernel have all the shared memory that there is. It does not say
-        how much a launch takes, so that threads which launch at once agree.
-        """
-        self._name, self._parameters = name, parameters
-        self._start, self._allow_shared = start, allow_shared
-
-    def launch(
-        self,
-        grid: tuple[int, ...],
-        block: tuple[int, ...],
-        args: tuple[Any, ...],
-        shared: int,
-        stream: int,
-    ) -> None:
-        """Queue it on a stream of its GPU, which is the current one."""
-        packed = self._parameters.pack(args)
-        sizes = *grid, *_ONES[len(grid) :], *block, *_ONES[len(block) :]
-        try:
-            if shared > _SHARED:
-                self._allow_shared()
-            self._start(*sizes, shared, stream, packed.address, 0)
-        except Exception as error:
-            launch = f"{self._name}<<<{grid}, {block}, {shared}>>>"
-            raise RuntimeError(f"{launch}: {error}") from error
-        self._parameters.release(packed)
-
-
-_kernels: dict[tuple[str, str, int], Kernel] = {}
 _modules: dict[tuple[str, int], int] = {}
 _loading = threading.Lock()
 
 
-def load(name: str, kernel: str, device: int) -> Kernel:
-    """The kernel, ready to launch on ``device``, which is the current one."""
-    try:
-        return _kernels[name, kernel, device]
-    except KeyError:
-        pass
+@functools.lru_cache(None)
+def load(name: str, kernel: str, device: int) -> int:
+    """The driver's handle of a kernel for ``device``, which is the current one."""
     import cupy
 
     driver = cupy.cuda.driver
@@ -220,15 +175,27 @@ def load(name: str, kernel: str, device: int) -> Kernel:
                     f"{file} cannot be loaded: {error}. While a graph is captured nothing can; "
                     "call the op once before"
                 ) from error
-        function = driver.moduleGetFunction(_modules[name, device], kernel)
-    start = functools.partial(driver.launchKernel, function)
-    loaded = Kernel(
-        kernel, parameters(name, kernel), start, functools.partial(_allow_shared, function, device)
-    )
-    return _kernels.setdefault((name, kernel, device), loaded)
+        return int(driver.moduleGetFunction(_modules[name, device], kernel))
 
 
+def start(
+    function: int, grid: tuple[int, ...], block: tuple[int, ...], shared: int, device: int
+) -> Start:
+    """What launches the kernel of a handle on ``device``, as often as it is called."""
+    import cupy
+
+    if shared > _SHARED:
+        _allow_shared(function, device)
+    sizes = (*grid, 1, 1)[:3] + (*block, 1, 1)[:3]
+    return functools.partial(cupy.cuda.driver.launchKernel, function, *sizes, shared)
+
+
+@functools.lru_cache(None)
 def _allow_shared(function: int, device: int) -> None:
+    """Let the kernel have all the shared memory that there is.
+
+    It is not said how much a launch takes, so that threads which launch at once agree.
+    """
     import cupy
 
     driver = cupy.cuda.driver
@@ -236,26 +203,32 @@ def _allow_shared(function: int, device: int) -> None:
     driver.funcSetAttribute(function, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most)
 
 
-class _Thread(threading.local):
-    def __init__(self) -> None:
-        #: On which it may launch.
-        self.devices: set[int] = set()
-
-
-_thread = _Thread()
-
-
 def set_device(device: int) -> int:
     """Make it the current one of this thread, which may launch there then; the one that was."""
-    runtime = _runtime()
-    before: int = runtime.getDevice()
+    current = _current()
+    before: int = current.device()
     if device != before:
-        runtime.setDevice(device)
-    if device not in _thread.devices:
-        # The driver wants a context, which a thread gets when it first asks the runtime for work.
-        runtime.memGetInfo()
-        _thread.devices.add(device)
+        current.set_device(device)
+    if not current.context():
+        # The driver wants a context, which a thread gets when it asks the runtime for work.
+        current.work()
     return before
+
+
+class _Current(NamedTuple):
+    """What CuPy has for the device and the context of a thread."""
+
+    device: Callable[[], int]
+    set_device: Callable[[int], None]
+    context: Callable[[], int]
+    work: Callable[[], Any]
+
+
+@functools.lru_cache(None)
+def _current() -> _Current:
+    from cupy.cuda import driver, runtime
+
+    return _Current(runtime.getDevice, runtime.setDevice, driver.ctxGetCurrent, runtime.memGetInfo)
 
 
 def synchronize() -> None:

@@ -1,8 +1,8 @@
 """An op: one public function that holds the contract, and one body for each way to compute it.
 
-The public function lets the arrays in (:meth:`Op.call`), which are held against what the op says of
-them, checks its other arguments, and calls the call with what the bodies take. The bodies stand
-below it in its file:
+The public function begins a call with the caller's arrays (:meth:`Op.call`), which are held against
+what the op says of them, checks its other arguments, and calls the call with what the bodies take
+beside the arrays. The bodies stand below it in its file:
 
 ==============  ==============================  ============================================
 kind of body    first argument                  arrays
@@ -14,8 +14,9 @@ kind of body    first argument                  arrays
 ==============  ==============================  ============================================
 
 A call of little work takes about as long as what stands in this file, so that what can be kept is:
-the forms of an op's arrays, the backend for a device, and the outcome of the checks for arrays of
-the same kinds and shapes.
+the forms of an op's arrays, the backend for a device, the outcome of the checks for arrays of the
+same kinds and shapes, and on a GPU what the body does for them and for the same options
+(:mod:`cvops._program`): there it must depend on nothing else.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ from __future__ import annotations
 import functools
 from typing import Any, Callable, NamedTuple, TypeVar, Union
 
-from cvops import _cpu, _gpu
+import numpy as np
+
+from cvops import _cpu, _cuda, _gpu
 from cvops._arrays import Device, Library, dtype_name, library_of
 
 F = TypeVar("F", bound=Callable[..., Any])
-Place = Union[_cpu.Cpu, _gpu.Gpu]
+Place = Union[_cpu.Cpu, _cuda.Cuda]
 
 
 class Backend(NamedTuple):
@@ -37,7 +40,7 @@ class Backend(NamedTuple):
     body: str
     #: Why it cannot run here; None if it can. Asked until it can, and then no more.
     missing: Callable[[], str | None]
-    #: Makes what the body runs on.
+    #: Makes what runs the body.
     place: Callable[[Library, Device], Place]
 
 
@@ -47,8 +50,8 @@ BACKENDS: dict[tuple[str, str], Backend] = {
         "native", _gpu.missing_extension, functools.lru_cache(None)(_cpu.Cpu)
     ),
     ("cpu", "numpy"): Backend("numpy", lambda: None, functools.lru_cache(None)(_cpu.Oracle)),
-    ("cuda", "native"): Backend("native_cuda", _gpu.missing_cuda_extension, _gpu.Native),
-    ("cuda", "cupy"): Backend("kernels", _gpu.missing_cupy, _gpu.CuPy),
+    ("cuda", "native"): Backend("native_cuda", _gpu.missing_cuda_extension, _cuda.Native),
+    ("cuda", "cupy"): Backend("kernels", _gpu.missing_cupy, _cuda.CuPy),
 }
 
 
@@ -74,11 +77,14 @@ class Form:
     """What an op takes for an array, of a text as ``float32 (..., N, 4)``.
 
     For each axis stands its size or a name for it: the same size wherever the name stands. A
-    ``...`` at the beginning or at the end matches any number of axes.
+    ``...`` at the beginning or at the end matches any number of axes. The bodies do not get arrays
+    of which there is but the ``shape of float32 (...)`` to be known.
     """
 
     def __init__(self, text: str):
-        self.dtype, _, self.shape = text.partition(" ")
+        #: Whether the bodies get the array.
+        self.read = not text.startswith("shape of ")
+        self.dtype, _, self.shape = text.replace("shape of ", "").partition(" ")
         axes = [axis.strip() for axis in self.shape[1:-1].split(",") if axis.strip()]
         #: Whether the named axes are the last ones, and whether there may be others.
         self.leading, self.open = axes[0] == "...", "..." in axes
@@ -93,6 +99,8 @@ class Plan:
         self.shapes: dict[str, tuple[int, ...]] = {}
         #: The sizes that the names in the forms stand for.
         self.sizes: dict[str, int] = {}
+        #: The shapes and dtypes of the arrays that the bodies get: of all, or of none.
+        self.kinds: list[_gpu.Kind] = []
         first, self.library, (self.device, _, _) = arrays[0]
         for name, library, (device, dtype, shape) in arrays:
             if library is not self.library or device != self.device:
@@ -102,8 +110,9 @@ class Plan:
                 )
             if name.partition("[")[0] in op.forms:
                 self._check(op, name, dtype_name(dtype), tuple(shape))
-        self.backend = backend_for(self.device, backend)
-        self.body = op.bodies[self.backend.body]
+        found = backend_for(self.device, backend)
+        self.body, self.place = op.bodies[found.body], found.place(self.library, self.device)
+        op.check(self)
 
     def _check(self, op: Op, name: str, dtype: str, shape: tuple[int, ...]) -> None:
         listed, bracket, _ = name.partition("[")
@@ -123,6 +132,8 @@ class Plan:
                     where = f" with {want} = {known} as in {first}"
                 raise ValueError(f"{name}: expected shape {form.shape}{where}, got {shape}")
         self.shapes[name] = shape
+        if form.read:
+            self.kinds.append((shape, np.dtype(form.dtype)))
 
 
 #: Kept, since most programs call an op with the same shapes again and again.
@@ -130,9 +141,9 @@ _plan = functools.lru_cache(1024)(Plan)
 
 
 class Call:
-    """One call of an op: its arrays, and the body that will compute it."""
+    """One call of an op: its arrays, and the plan for it."""
 
-    __slots__ = ("_arrays", "_body", "_place", "shapes", "sizes")
+    __slots__ = ("_arrays", "_plan", "shapes", "sizes")
 
     def __init__(self, op: Op, backend: str | None, arrays: dict[str, Any]):
         kinds = []
@@ -148,19 +159,20 @@ class Call:
             except TypeError as error:
                 raise TypeError(f"{name}: {error}") from None
         plan = _plan(op, backend, tuple(kinds))
+        self._arrays, self._plan = arrays, plan
         self.shapes, self.sizes = plan.shapes, plan.sizes
-        self._arrays, self._body = arrays, plan.body
-        self._place = plan.backend.place(plan.library, plan.device)
 
-    def array(self, name: str) -> Any:
-        """The array of that name as the bodies take it."""
-        return self._place.enter(self._arrays[name])
+    def __call__(self, *options: Any) -> Any:
+        """Compute, and give the results as the caller's kind of array.
 
-    def __call__(self, *args: Any) -> Any:
-        """Compute, and give the results as the caller's kind of array."""
-        out = self._place.run(self._body, args)
-        leave = self._place.leave
-        return tuple(map(leave, out)) if type(out) is tuple else leave(out)
+        The body gets the arrays in their order, and then the options, which have to be hashable.
+        """
+        plan = self._plan
+        return plan.place.run(plan, self._arrays.values() if plan.kinds else (), options)
+
+
+def _nothing(plan: Plan) -> None:
+    pass
 
 
 class Op:
@@ -170,6 +182,13 @@ class Op:
         self.name = name
         self.forms = {array: Form(text) for array, text in forms.items()}
         self.bodies: dict[str, Callable[..., Any]] = {}
+        #: Refuses shapes that have the forms, but do not go together.
+        self.check: Callable[[Plan], None] = _nothing
+
+    def shapes(self, check: Callable[[Plan], None]) -> Callable[[Plan], None]:
+        """Register the decorated function as :attr:`check`."""
+        self.check = check
+        return check
 
     def body(self, kind: str) -> Callable[[F], F]:
         """Register the decorated function as the body of that kind."""

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -38,7 +39,8 @@ from report import (
 )
 
 import kernels
-from cvops import _gpu, _kernels
+from cvops import _kernels
+from cvops._launches import Launch, Launches
 
 #: Few anchors.
 MAPS = ((8, (0.2, 0.4)), (4, (0.5, 0.7)))
@@ -457,28 +459,27 @@ class TestModel:
 
 class TestKernels:
     @pytest.fixture
-    def body(self, machine, monkeypatch):
+    def body(self, machine):
         """A call of three launches, 7, 40 and 5 us long, without a GPU."""
+        self.log = []
 
-        def _launch(self, source, kernel, seconds):
-            machine.queue(3e-6, seconds)
+        def launch(kernel, seconds):
+            def start(*args):
+                self.log.append(kernel)
+                machine.queue(3e-6, seconds)
 
-        monkeypatch.setattr(_gpu.CuPy, "_launch", _launch)
-        gpu = object.__new__(_gpu.CuPy)
+            return Launch(kernel, (1,), (1,), 0, start), []
+
+        launches = [launch("sort", 7e-6), launch("mask", 40e-6), launch("sort", 5e-6)]
         machine.stream.synchronize = machine.synchronize
-
-        def call():
-            for kernel, seconds in (("sort", 7e-6), ("mask", 40e-6), ("sort", 5e-6)):
-                gpu._launch("nms", kernel, seconds)
-
-        return call
+        return partial(Launches(launches, 0), (), 0)
 
     def test_each_launch_is_timed(self, body):
-        before = _gpu.CuPy._launch
+        before = Launches.__call__
         found = kernels.timed(body)
         assert [(x.kernel, x.number) for x in found] == [("sort", 0), ("mask", 1), ("sort", 2)]
         assert [x.seconds for x in found] == pytest.approx([7e-6, 40e-6, 5e-6])
-        assert _gpu.CuPy._launch is before
+        assert Launches.__call__ is before
 
     def test_a_kernels_launches_together(self, body):
         sort, mask = kernels.by_kernel(3, kernels.timed(body))
@@ -494,20 +495,12 @@ class TestKernels:
         assert [(x["kernel"], x["job"]) for x in kernels.slowest(lines, 2)] == [("a", 1), ("b", 0)]
 
     def test_only_the_launches_wanted_are_profiled(self, body, machine, monkeypatch):
-        log = []
         runtime = machine.cupy.cuda.runtime
-        runtime.profilerStart = lambda: log.append("start")
-        runtime.profilerStop = lambda: log.append("stop")
+        runtime.profilerStart = lambda: self.log.append("start")
+        runtime.profilerStop = lambda: self.log.append("stop")
         monkeypatch.setattr(kernels, "prepared", lambda job: body)
-        before = _gpu.CuPy._launch
-
-        def _launch(self, source, kernel, seconds):
-            log.append(kernel)
-            before(self, source, kernel, seconds)
-
-        monkeypatch.setattr(_gpu.CuPy, "_launch", _launch)
         kernels.profile(dict(slowest=[dict(job=0, kernel="mask", longest=1)]))
-        assert log == ["sort", "start", "mask", "stop", "sort"]
+        assert self.log == ["sort", "start", "mask", "stop", "sort"]
 
     def test_what_ran_before_a_time_limit_is_kept(self, body, monkeypatch, tmp_path, capsys):
         file = tmp_path / "kernels.json"

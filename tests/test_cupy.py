@@ -14,7 +14,7 @@ from test_graph import CALLS
 
 import cvops
 from cvops import _arrays, _gpu, _kernels
-from cvops.ops import box_iou
+from cvops._op import Op
 
 #: What a call may do on a device: queue.
 QUEUED = {"cuLaunchKernel", "cudaLaunchHostFunc", "cudaMemsetAsync", "cudaMemcpyAsync"}
@@ -220,12 +220,17 @@ def test_each_kind_of_argument_arrives(cupy, tmp_path, monkeypatch):
     (tmp_path / "echo.cuh").write_text(ECHO)
     monkeypatch.setattr(_kernels, "KERNELS", tmp_path)
     monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
-    device = _arrays.Device("cuda", 0)
-    gpu = _gpu.CuPy(_arrays.library_of(cupy.zeros(1)), device)
-    out = gpu.empty((6,), np.float32)
-    pair = np.array((7, (8, 9)), [("first", "i4"), ("second", "f4", 2)])
-    gpu.launch("echo", "echo", (1,), (1,), out, None, -(2**31), 2**40 + 1, 0.1, pair)
-    np.testing.assert_array_equal(out.owner.get(), np.float32([1, 1, 1, 0.1, 7, 9]))
+    op = Op("echo")
+
+    @op.body("kernels")
+    def body(gpu):
+        out = gpu.empty((6,), np.float32)
+        pair = np.array((7, (8, 9)), [("first", "i4"), ("second", "f4", 2)])
+        gpu.launch("echo", "echo", (1,), (1,), out, None, -(2**31), 2**40 + 1, 0.1, pair)
+        return out
+
+    out = op.call("cupy", like=cupy.zeros(1))()
+    np.testing.assert_array_equal(out.get(), np.float32([1, 1, 1, 0.1, 7, 9]))
 
 
 def test_kernels_are_compiled_for_every_gpu(calls):
@@ -238,17 +243,24 @@ class TestDriver:
     def test_a_stream_of_another_device(self, cupy, calls, two, capfd):
         with cupy.cuda.Device(1):
             stream = cupy.cuda.Stream()
-        kernel = _kernels.load("box_iou", "box_iou", 0)
-        with pytest.raises(RuntimeError, match=r"box_iou<<<\(1,\), \(1,\), 0>>>: 400"):
-            kernel.launch((1,), (1,), (None, None, None, 0, 0, 0), 0, stream.ptr)
+        start = _kernels.start(_kernels.load("box_iou", "box_iou", 0), (1,), (1,), 0, 0)
+        with pytest.raises(cupy.cuda.driver.CUDADriverError, match="400"):
+            start(stream.ptr, 0, 0)
         assert "box_iou: of GPUs (0, 1) where 0 is current" in capfd.readouterr().err
 
-    def test_memory_of_another_device(self, cupy, calls, two, capfd):
+    def test_a_thread_without_a_context(self, cupy, calls, capfd):
+        start = _kernels.start(_kernels.load("box_iou", "box_iou", 0), (1,), (1,), 0, 0)
+        driver.api.thread.context = False
+        with pytest.raises(cupy.cuda.driver.CUDADriverError, match="201"):
+            start(0, 0, 0)
+        assert "box_iou: the thread has no context" in capfd.readouterr().err
+
+    def test_memory_of_another_device(self, cupy, calls, two, capfd, monkeypatch):
         (x, y), _, _ = on_device(cupy, 1, "box_iou")
-        library, body = _arrays.library_of(x), box_iou._OP.bodies["kernels"]
-        buffers = map(library.to_buffer, (x, y))
+        zero = _arrays.Device("cuda", 0)
+        monkeypatch.setattr(_arrays.CuPy, "describe", lambda self, x: (zero, x.dtype, x.shape))
         with pytest.raises(RuntimeError, match=r"box_iou<<<.*>>>: 700"):
-            _gpu.CuPy(library, _arrays.Device("cuda", 0)).run(body, (*buffers, False))
+            cvops.box_iou(x, y, backend="cupy")
         assert "is not on GPU 0" in capfd.readouterr().err
 
     def test_a_cubin_for_another_gpu(self, cupy, calls, two, capfd):

@@ -1,7 +1,7 @@
 """What memory the launches on a GPU take beside inputs and results: told by shapes, without a GPU.
 
-The bodies run as on a GPU, but nothing is launched and no memory is touched, so that inputs may be
-large. What counts is the most that a call holds at a time, its results left out.
+The bodies are recorded as for a GPU, but nothing is launched and no memory is touched, so that
+inputs may be large.
 """
 
 import math
@@ -13,9 +13,9 @@ from emulator.backends import _extension
 from test_layout import OPS
 
 import cvops
-from cvops import _gpu
-from cvops._arrays import Buffer
+from cvops import _cuda
 from cvops._op import BACKENDS, Backend
+from cvops._program import CallRecorder, LaunchRecorder
 
 MODEL = Path(__file__).parents[1] / "benchmarks" / "MODEL.md"
 #: What may be taken for each image beside ``SHARE`` of the arrays: of a suppression the bits and
@@ -24,54 +24,28 @@ OF_AN_IMAGE = dict.fromkeys(("box_nms", "multibox_detection", "multiclass_nms"),
 SHARE = 1.5
 
 
-class Memory:
-    """Some bytes, until nobody knows of them any more."""
-
-    held = most = 0
-
-    def __init__(self, size):
-        self.size = size
-        Memory.held += size
-        Memory.most = max(Memory.most, Memory.held)
-
-    def __del__(self):
-        Memory.held -= self.size
-
-
-class Recorded(_gpu.Gpu):
+class Launches(LaunchRecorder):
     multiprocessors, most_shared = 132, 227 << 10
-
-    def __init__(self, library, device):
-        self.library, self.device, self.stream = library, device, 0
-
-    def enter(self, x):
-        return Buffer(16, x.shape, x.dtype, x)
-
-    def leave(self, buffer):
-        return buffer
-
-    def empty(self, shape, dtype):
-        dtype = np.dtype(dtype)
-        return Buffer(16, shape, dtype, Memory(math.prod(shape) * dtype.itemsize))
-
-    def workspace(self, size):
-        return self.empty((size,), np.uint8)
 
     def _launch(self, source, kernel, grid, block, args, shared):
         pass
 
-    def run(self, body, args):
-        return body(self, *args)
+
+class Recorded(_cuda.Cuda):
+    """Gives the bytes of a call's results, and those beside them."""
+
+    def recorder(self, arrays):
+        return Launches(self.device, arrays)
+
+    def run(self, plan, arrays, options):
+        program = self.recorder(plan.kinds).record(plan.body, options)
+        results = sum(math.prod(shape) * dtype.itemsize for shape, dtype in program.kinds)
+        return results, program.size
 
 
 class RecordedNative(Recorded):
-    class module:
-        """The extension: it says what workspace it needs, and computes nothing."""
-
-        def __getattr__(self, name):
-            return getattr(_extension(), name) if name.endswith("_workspace") else lambda *_: None
-
-    module = module()
+    def recorder(self, arrays):
+        return CallRecorder(self.device, arrays, _extension())
 
 
 PLACES = {"Python": Recorded, "C++": RecordedNative}
@@ -192,12 +166,8 @@ STATED = {
 def measured(call, place):
     """Bytes of inputs and results, and bytes beside them."""
     op, arrays, args, options = call
-    assert Memory.held == 0
-    Memory.most = 0
-    out = op(*arrays, *args, **options, backend=place)
-    results = Memory.held
-    del out
-    return sum(x.nbytes for x in arrays) + results, Memory.most - results
+    results, beside = op(*arrays, *args, **options, backend=place)
+    return sum(x.nbytes for x in arrays) + results, beside
 
 
 def test_every_op_is_measured():

@@ -20,14 +20,31 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     if not low <= x <= high:
         limits = f" in [{low:g}, {high:g}]" if (low, high) != (-math.inf, math.inf) else ""
         raise ValueError(f"{name}: expected a number{limits}, got {value!r}")
-    return x
+    return x or _zero(x)
+
+
+class _MinusZero(float):
+    """-0.0 as an option: options that are equal are taken for the same, and 0.0 is not."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is _MinusZero
+
+    def __hash__(self) -> int:
+        return hash(_MinusZero)
+
+
+def _zero(x: float) -> float:
+    return _MinusZero(x) if math.copysign(1, x) < 0 else x
 
 
 def single(name: str, value: Any) -> float:
     """``value`` as float32 has it: infinite if too large. NaN is refused."""
     x = number(name, value)
     try:
-        return float(_SINGLE.unpack(_SINGLE.pack(x))[0])
+        y: float = _SINGLE.unpack(_SINGLE.pack(x))[0]
+        return y or _zero(y)
     except OverflowError:
         return math.copysign(math.inf, x)
 
@@ -52,7 +69,7 @@ def numbers(name: str, value: Any, length: int | None = None) -> tuple[float, ..
     try:
         together = tuple(map(float, items))
         total = sum(together)
-        if total == total:  # NaN is not
+        if total == total and 0 not in together:  # NaN is not
             return together
     except (TypeError, ValueError):
         pass

@@ -61,7 +61,7 @@ def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) ->
             f"data: expected maps that have less than 2**30 elements when enlarged {scale} times, "
             f"got {height} x {width}"
         )
-    return call(call.array("data"), scale)
+    return call(scale)
 
 
 def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | None = None) -> Array:
@@ -99,7 +99,7 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
         raise ValueError(
             f"out_grad: expected maps of less than 2**30 elements, got {height} x {width}"
         )
-    return call(call.array("out_grad"), scale)
+    return call(scale)
 
 
 def _weights(scale: int) -> np.ndarray:
@@ -209,7 +209,7 @@ def _backward_kernels(gpu: _gpu.Gpu, out_grad: Buffer, scale: int) -> Buffer:
 
 
 @_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Native, data: Buffer, scale: int) -> Buffer:
+def _native_cuda(gpu: _gpu.Gpu, data: Buffer, scale: int) -> Buffer:
     out = gpu.empty(_large(data.shape, scale), np.float32)
     sizes = _sizes(data.shape, scale)
     gpu.module.bilinear_upsample_cuda(out.pointer, data.pointer, *sizes, gpu.stream)
@@ -217,7 +217,7 @@ def _native_cuda(gpu: _gpu.Native, data: Buffer, scale: int) -> Buffer:
 
 
 @_BACKWARD.body("native_cuda")
-def _backward_native_cuda(gpu: _gpu.Native, out_grad: Buffer, scale: int) -> Buffer:
+def _backward_native_cuda(gpu: _gpu.Gpu, out_grad: Buffer, scale: int) -> Buffer:
     grad = gpu.empty(_small(out_grad.shape, scale), np.float32)
     sizes = _sizes(grad.shape, scale)
     gpu.module.bilinear_upsample_backward_cuda(grad.pointer, out_grad.pointer, *sizes, gpu.stream)

@@ -9,7 +9,7 @@ import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Op, Plan
 from cvops.ops import _check
 
 Array = TypeVar("Array")
@@ -39,12 +39,15 @@ def box_iou(lhs: Array, rhs: Array, format: str = "corner", *, backend: str | No
         ValueError: an input's last axis is not 4 or it has one axis only; ``format`` is unknown.
     """
     call = _OP.call(backend, lhs=lhs, rhs=rhs)
-    center = _check.choice("format", format, ("corner", "center")) == "center"
-    for name, shape in call.shapes.items():
+    return call(_check.choice("format", format, ("corner", "center")) == "center")
+
+
+@_OP.shapes
+def _shapes(arrays: Plan) -> None:
+    for name, shape in arrays.shapes.items():
         rows = math.prod(shape[:-1])
         if rows >= 2**31:
             raise ValueError(f"{name}: expected fewer than 2^31 boxes, got {rows}")
-    return call(call.array("lhs"), call.array("rhs"), center)
 
 
 @_OP.body("numpy")
@@ -99,7 +102,7 @@ def _kernels(gpu: _gpu.Gpu, lhs: Buffer, rhs: Buffer, center: bool) -> Buffer:
 
 
 @_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Native, lhs: Buffer, rhs: Buffer, center: bool) -> Buffer:
+def _native_cuda(gpu: _gpu.Gpu, lhs: Buffer, rhs: Buffer, center: bool) -> Buffer:
     out = gpu.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
     gpu.module.box_iou_cuda(
         out.pointer, lhs.pointer, rhs.pointer, lhs.size // 4, rhs.size // 4, center, gpu.stream

@@ -9,7 +9,7 @@ import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Op, Plan
 from cvops.ops import _check, _nms
 from cvops.ops.box_iou import _intersection, _sized
 
@@ -118,7 +118,7 @@ def box_nms(
         0 if in_format == out_format else 1 if out_format == "center" else 2,
         num if topk < 0 else min(topk, num),
     )
-    return call(call.array("data"), contest, bool(return_index))
+    return call(contest, bool(return_index))
 
 
 def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:
@@ -144,8 +144,12 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
         ValueError: ``out_grad`` has fewer than two axes, N is 65535 * 256 or more, K 2**31 or more;
             ``index`` has not ``out_grad``'s shape but for the last axis.
     """
-    call = _BACKWARD.call(backend, out_grad=out_grad, index=index)
-    shape, got = call.shapes.values()
+    return _BACKWARD.call(backend, out_grad=out_grad, index=index)()
+
+
+@_BACKWARD.shapes
+def _backward_shapes(arrays: Plan) -> None:
+    shape, got = arrays.shapes.values()
     if shape[-2] >= _nms.MOST_ROWS or shape[-1] >= 2**31:
         raise ValueError(
             f"out_grad: expected fewer than {_nms.MOST_ROWS} rows of fewer than 2**31 numbers, "
@@ -153,7 +157,6 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
         )
     if got != shape[:-1]:
         raise ValueError(f"index: expected shape {shape[:-1]}, got {got}")
-    return call(call.array("out_grad"), call.array("index"))
 
 
 def _sizes(data: Any) -> tuple[int, int, int]:
@@ -257,7 +260,6 @@ def _launch(
         args = out, index, data, batch * num, num, width, return_index
         gpu.launch("box_nms", "box_nms_copy", (_blocks(data.size),), (256,), *args)
         return
-    tiles = -(-num // _nms.TILE)
     if num <= _FEW and batch * num * num <= _FEW_PAIRS:
         keys, counts = gpu.scratch(((batch, num), np.uint64), ((batch,), np.int32))
         boxes = _nms.Contest.empty(gpu, batch, num)
@@ -267,6 +269,7 @@ def _launch(
             contest.rule[3],
         )
     else:
+        tiles = -(-num // _nms.TILE)
         keys, tile_counts = gpu.scratch(((batch, num), np.uint64), ((batch, tiles), np.int32))
         gpu.launch(
             *("box_nms", "box_nms_score", (batch, tiles), (_nms.TILE,), keys, tile_counts, data),
@@ -292,7 +295,7 @@ def _blocks(threads: int) -> int:
 
 
 @_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Native, data: Buffer, contest: _Contest, return_index: bool) -> Any:
+def _native_cuda(gpu: _gpu.Gpu, data: Buffer, contest: _Contest, return_index: bool) -> Any:
     out = gpu.empty(data.shape, np.float32)
     index = gpu.empty(data.shape[:-1], np.int32) if return_index else None
     batch, num, _ = _sizes(data)
@@ -333,7 +336,7 @@ def _backward_kernels(gpu: _gpu.Gpu, out_grad: Buffer, index: Buffer) -> Buffer:
 
 
 @_BACKWARD.body("native_cuda")
-def _backward_native_cuda(gpu: _gpu.Native, out_grad: Buffer, index: Buffer) -> Buffer:
+def _backward_native_cuda(gpu: _gpu.Gpu, out_grad: Buffer, index: Buffer) -> Buffer:
     grad = gpu.empty(out_grad.shape, np.float32)
     pointers = grad.pointer, out_grad.pointer, index.pointer
     gpu.module.box_nms_backward_cuda(*pointers, *_sizes(out_grad), gpu.stream)

@@ -8,7 +8,7 @@ import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Op, Plan
 from cvops.ops import _check
 
 Array = TypeVar("Array")
@@ -50,13 +50,17 @@ def confusion_matrix(
             int32.
     """
     call = _OP.call(backend, prediction=prediction, label=label)
-    want, got = call.shapes.values()
-    if got != want:
-        raise ValueError(f"label: expected the shape {want} of prediction, got {got}")
     num_classes = _check.integer("num_classes", num_classes, low=1, high=46340)
     # None is as good as a label that is none of the classes.
     ignored = -1 if ignore_label is None else _check.integer("ignore_label", ignore_label)
-    return call(call.array("prediction"), call.array("label"), num_classes, ignored)
+    return call(num_classes, ignored)
+
+
+@_OP.shapes
+def _shapes(arrays: Plan) -> None:
+    want, got = arrays.shapes.values()
+    if got != want:
+        raise ValueError(f"label: expected the shape {want} of prediction, got {got}")
 
 
 @_OP.body("numpy")
@@ -94,7 +98,7 @@ def _kernels(
 
 @_OP.body("native_cuda")
 def _native_cuda(
-    gpu: _gpu.Native, prediction: Buffer, label: Buffer, num_classes: int, ignored: int
+    gpu: _gpu.Gpu, prediction: Buffer, label: Buffer, num_classes: int, ignored: int
 ) -> Buffer:
     matrix = gpu.empty((num_classes, num_classes), np.int64)
     pointers = (x.pointer for x in (matrix, prediction, label))

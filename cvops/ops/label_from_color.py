@@ -8,7 +8,7 @@ import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Op, Plan
 from cvops.ops import _check
 
 Array = TypeVar("Array")
@@ -42,11 +42,14 @@ def label_from_color(
             many; ``unknown`` is no int32.
     """
     call = _OP.call(backend, image=image, colormap=colormap)
-    num_colors = call.sizes["K"]
+    return call(_check.integer("unknown", unknown))
+
+
+@_OP.shapes
+def _shapes(arrays: Plan) -> None:
+    num_colors = arrays.sizes["K"]
     if not 1 <= num_colors <= 65535:
         raise ValueError(f"colormap: expected 1 to 65535 colours, got {num_colors}")
-    unknown = _check.integer("unknown", unknown)
-    return call(call.array("image"), call.array("colormap"), unknown)
 
 
 @_OP.body("numpy")
@@ -92,7 +95,7 @@ def _kernels(gpu: _gpu.Gpu, image: Buffer, colormap: Buffer, unknown: int) -> Bu
 
 
 @_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Native, image: Buffer, colormap: Buffer, unknown: int) -> Buffer:
+def _native_cuda(gpu: _gpu.Gpu, image: Buffer, colormap: Buffer, unknown: int) -> Buffer:
     out = gpu.empty(image.shape[:-1], np.int32)
     num_colors = colormap.shape[0]
     workspace = gpu.workspace(gpu.module.label_from_color_workspace(num_colors))

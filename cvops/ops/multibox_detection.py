@@ -9,7 +9,7 @@ import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Op, Plan
 from cvops.ops import _check, _math, _nms
 
 Array = TypeVar("Array")
@@ -19,6 +19,7 @@ _OP = Op(
     loc_pred="float32 (B, L)",
     anchor="float32 (1, A, 4)",
 )
+_USUAL = (0.1, 0.1, 0.2, 0.2)
 _VARIANCES = np.dtype([("x", "f4"), ("y", "f4"), ("w", "f4"), ("h", "f4")])
 
 
@@ -44,7 +45,7 @@ def multibox_detection(
     background_id: int = 0,
     nms_threshold: float = 0.5,
     force_suppress: bool = False,
-    variances: Sequence[float] = (0.1, 0.1, 0.2, 0.2),
+    variances: Sequence[float] = _USUAL,
     nms_topk: int = -1,
     *,
     backend: str | None = None,
@@ -93,23 +94,28 @@ def multibox_detection(
     """
     call = _OP.call(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
     num = call.sizes["A"]
-    if call.sizes["L"] != 4 * num:
-        got = call.shapes["loc_pred"]
-        raise ValueError(f"loc_pred: expected shape (B, {4 * num}), got {got}")
-    if num >= _nms.MOST_ROWS:
-        raise ValueError(f"anchor: expected fewer than {_nms.MOST_ROWS} anchors, got {num}")
     _check.integer("background_id", background_id)
     topk = _check.integer("nms_topk", nms_topk)
     nms_threshold = _check.single("nms_threshold", nms_threshold)
     options = _Options(
         bool(clip),
         _check.number("threshold", threshold),
-        _check.numbers("variances", variances, 4),
+        _USUAL if variances is _USUAL else _check.numbers("variances", variances, 4),
         (nms_threshold, True, not force_suppress, False),
         0 < nms_threshold <= 1,
         topk if 0 < topk < num else num,
     )
-    return call(call.array("cls_prob"), call.array("loc_pred"), call.array("anchor"), options)
+    return call(options)
+
+
+@_OP.shapes
+def _shapes(arrays: Plan) -> None:
+    num = arrays.sizes["A"]
+    if arrays.sizes["L"] != 4 * num:
+        got = arrays.shapes["loc_pred"]
+        raise ValueError(f"loc_pred: expected shape (B, {4 * num}), got {got}")
+    if num >= _nms.MOST_ROWS:
+        raise ValueError(f"anchor: expected fewer than {_nms.MOST_ROWS} anchors, got {num}")
 
 
 @_OP.body("numpy")
@@ -227,7 +233,7 @@ def _kernels(
 
 @_OP.body("native_cuda")
 def _native_cuda(
-    gpu: _gpu.Native, cls_prob: Buffer, loc_pred: Buffer, anchor: Buffer, options: _Options
+    gpu: _gpu.Gpu, cls_prob: Buffer, loc_pred: Buffer, anchor: Buffer, options: _Options
 ) -> Buffer:
     batch, num_classes, num = cls_prob.shape
     out = gpu.empty((batch, num, 6), np.float32)

@@ -13,7 +13,7 @@ from cvops._arrays import Buffer, library_of
 from cvops._op import Call, Op
 from cvops.ops import _check
 
-_FEATURES = "float32 (N, C, H, W, ...)"
+_FEATURES = "shape of float32 (N, C, H, W, ...)"
 _OP = Op("multibox_prior", data=_FEATURES, maps=_FEATURES)
 
 #: ``PriorMap`` of the bindings.
@@ -309,7 +309,7 @@ def _kernels(gpu: _gpu.Gpu, layout: _Layout, clip: bool) -> Buffer:
 
 
 @_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Native, layout: _Layout, clip: bool) -> Buffer:
+def _native_cuda(gpu: _gpu.Gpu, layout: _Layout, clip: bool) -> Buffer:
     out = gpu.empty(layout.shape, np.float32)
     gpu.module.multibox_prior_cuda(out.pointer, *layout.fields, clip, gpu.stream)
     return out

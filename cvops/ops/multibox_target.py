@@ -9,7 +9,7 @@ import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Op, Plan
 from cvops.ops import _check, _math
 
 Array = TypeVar("Array")
@@ -118,18 +118,6 @@ def multibox_target(
             truths like any other of class -1.
     """
     call = _OP.call(backend, anchor=anchor, label=label, cls_pred=cls_pred)
-    num_images, num_truths, label_width = call.shapes["label"]
-    if label_width < 5:
-        raise ValueError(f"label: expected rows of 5 or more, got shape {call.shapes['label']}")
-    if num_truths >= 2**30:
-        raise ValueError(f"label: expected fewer than 2^30 truths an image, got {num_truths}")
-    _, num_classes, num_anchors = call.shapes["cls_pred"]
-    if not 0 < num_anchors < 2**30:
-        raise ValueError(f"anchor: expected from 1 to 2^30 - 1 anchors, got {num_anchors}")
-    if num_classes == 0:
-        raise ValueError(
-            f"cls_pred: expected one class or more, got shape {call.shapes['cls_pred']}"
-        )
     _check.integer("minimum_negative_samples", minimum_negative_samples)
     options = _Options(
         _check.number("overlap_threshold", overlap_threshold),
@@ -142,9 +130,24 @@ def multibox_target(
         raise ValueError(
             f"negative_mining_thresh: expected a positive number, got {negative_mining_thresh!r}"
         )
-    shape = (num_images, num_anchors, num_truths, label_width, num_classes)
-    arrays = call.array("anchor"), call.array("label"), call.array("cls_pred")
-    return call(*arrays, shape, options)
+    images, truths, label_width = call.shapes["label"]
+    shape = (images, call.sizes["A"], truths, label_width, call.sizes["C"])
+    return call(shape, options)
+
+
+@_OP.shapes
+def _shapes(arrays: Plan) -> None:
+    num_anchors, num_truths = arrays.sizes["A"], arrays.sizes["G"]
+    if arrays.sizes["W"] < 5:
+        raise ValueError(f"label: expected rows of 5 or more, got shape {arrays.shapes['label']}")
+    if num_truths >= 2**30:
+        raise ValueError(f"label: expected fewer than 2^30 truths an image, got {num_truths}")
+    if not 0 < num_anchors < 2**30:
+        raise ValueError(f"anchor: expected from 1 to 2^30 - 1 anchors, got {num_anchors}")
+    if arrays.sizes["C"] == 0:
+        raise ValueError(
+            f"cls_pred: expected one class or more, got shape {arrays.shapes['cls_pred']}"
+        )
 
 
 def _half_padded_row(label: np.ndarray) -> int:
@@ -348,7 +351,7 @@ def _kernels(
 
 @_OP.body("native_cuda")
 def _native_cuda(
-    gpu: _gpu.Native,
+    gpu: _gpu.Gpu,
     anchor: Buffer,
     label: Buffer,
     cls_pred: Buffer,

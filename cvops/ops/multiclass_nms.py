@@ -9,7 +9,7 @@ import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Op, Plan
 from cvops.ops import _check, _nms, box_nms
 
 Array = TypeVar("Array")
@@ -85,12 +85,7 @@ def multiclass_nms(
             ``in_format`` is neither word.
     """
     call = _OP.call(backend, boxes=boxes, scores=scores)
-    _, classes, num = shape = call.shapes["scores"]
-    if classes > _MOST_CLASSES or classes * num >= 2**31:
-        raise ValueError(
-            "scores: expected at most 2**24 classes, and fewer than 2**31 scores of an image, "
-            f"got shape {shape}"
-        )
+    _, classes, num = call.shapes["scores"]
     most = min(_check.integer("topk", topk, 1), classes * num)
     if most >= _nms.MOST_ROWS:
         raise ValueError(
@@ -112,7 +107,17 @@ def multiclass_nms(
         most,
         most if post_nms < 0 else min(post_nms, most),
     )
-    return call(call.array("boxes"), call.array("scores"), options)
+    return call(options)
+
+
+@_OP.shapes
+def _shapes(arrays: Plan) -> None:
+    _, classes, num = shape = arrays.shapes["scores"]
+    if classes > _MOST_CLASSES or classes * num >= 2**31:
+        raise ValueError(
+            "scores: expected at most 2**24 classes, and fewer than 2**31 scores of an image, "
+            f"got shape {shape}"
+        )
 
 
 @_OP.body("numpy")
@@ -209,12 +214,12 @@ def _kernels(
 
 @_OP.body("native_cuda")
 def _native_cuda(
-    gpu: _gpu.Native, boxes: Buffer, scores: Buffer, options: _Options
+    gpu: _gpu.Gpu, boxes: Buffer, scores: Buffer, options: _Options
 ) -> tuple[Buffer, Buffer]:
     batch, classes, num = scores.shape
     out, counts = gpu.empty_all(((batch, options.rows, 6), np.float32), ((batch,), np.int32))
     size = gpu.module.multiclass_nms_workspace(batch, classes, num, options.most)
-    workspace = gpu.empty((size,), np.uint8)
+    workspace = gpu.workspace(size)
     pointers = (x.pointer for x in (out, counts, workspace, boxes, scores))
     gpu.module.multiclass_nms_cuda(*pointers, batch, classes, num, *options, gpu.stream)
     return out, counts

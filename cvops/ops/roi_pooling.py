@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ import numpy as np
 
 from cvops import _cpu, _gpu
 from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Op, Plan
 from cvops.ops import _check
 
 Array = TypeVar("Array")
@@ -87,16 +88,19 @@ def roi_pooling(
             as 1.
     """
     call = _OP.call(backend, data=data, rois=rois)
-    shape = call.shapes["data"]
-    _check_size("data", shape)
     if not hasattr(pooled_size, "__len__") or len(pooled_size) != 2:
         raise ValueError(f"pooled_size: expected a pair (height, width), got {pooled_size!r}")
-    height, width = (_check.integer("pooled_size", size, low=1) for size in pooled_size)
+    height, width = [_check.integer("pooled_size", size, low=1) for size in pooled_size]
     if height * width >= 2**30:
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
-    sizes = (*shape, height, width, scale)
-    return call(call.array("data"), call.array("rois"), sizes, bool(return_argmax))
+    sizes = (*call.shapes["data"], height, width, scale)
+    return call(sizes, bool(return_argmax))
+
+
+@_OP.shapes
+def _shapes(arrays: Plan) -> None:
+    _check_size("data", arrays.shapes["data"])
 
 
 def roi_pooling_backward(
@@ -127,20 +131,26 @@ def roi_pooling_backward(
             :func:`roi_pooling`).
     """
     call = _BACKWARD.call(backend, out_grad=out_grad, argmax=argmax)
-    _, channels, height, width = call.shapes["out_grad"]
-    if height * width >= 2**30:
-        raise ValueError(f"out_grad: expected less than 2**30 bins, got {height} x {width}")
+    channels = call.sizes["C"]
     if not hasattr(data_shape, "__len__") or len(data_shape) != 4:
         raise ValueError(f"data_shape: expected (N, C, H, W), got {data_shape!r}")
-    shape = tuple(_check.integer("data_shape", size, low=0) for size in data_shape)
+    shape = tuple([_check.integer("data_shape", size, low=0) for size in data_shape])
     if shape[1] != channels:
         raise ValueError(
             f"data_shape: expected (N, C, H, W) with C = {channels} as in out_grad, got {shape}"
         )
     _check_size("data_shape", shape)
-    return call(call.array("out_grad"), call.array("argmax"), shape)
+    return call(shape)
 
 
+@_BACKWARD.shapes
+def _backward_shapes(arrays: Plan) -> None:
+    height, width = arrays.sizes["height"], arrays.sizes["width"]
+    if height * width >= 2**30:
+        raise ValueError(f"out_grad: expected less than 2**30 bins, got {height} x {width}")
+
+
+@functools.lru_cache(256)
 def _check_size(name: str, shape: tuple[int, ...]) -> None:
     if math.prod(max(size, 1) for size in shape) >= 2**31:
         raise ValueError(f"{name}: expected less than 2**31 elements, got shape {tuple(shape)}")
@@ -263,7 +273,7 @@ def _kernels(gpu: _gpu.Gpu, data: Buffer, rois: Buffer, sizes: _Sizes, return_ar
 
 @_OP.body("native_cuda")
 def _native_cuda(
-    gpu: _gpu.Native, data: Buffer, rois: Buffer, sizes: _Sizes, return_argmax: bool
+    gpu: _gpu.Gpu, data: Buffer, rois: Buffer, sizes: _Sizes, return_argmax: bool
 ) -> Any:
     pooled = gpu.empty(_out_shape(rois, sizes), np.float32)
     argmax = gpu.empty(pooled.shape, np.int32) if return_argmax else None
@@ -335,7 +345,7 @@ def _backward_kernels(
 
 @_BACKWARD.body("native_cuda")
 def _backward_native_cuda(
-    gpu: _gpu.Native, out_grad: Buffer, argmax: Buffer, shape: tuple[int, ...]
+    gpu: _gpu.Gpu, out_grad: Buffer, argmax: Buffer, shape: tuple[int, ...]
 ) -> Buffer:
     grad = gpu.empty(shape, np.float32)
     sizes = _grad_sizes(out_grad, shape)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvops import _gpu, _kernels
+from cvops import _cuda, _gpu, _kernels
 from cvops._arrays import ALIGNMENT, Buffer
 from cvops._op import BACKENDS, Backend
 from emulator import driver
@@ -45,7 +45,7 @@ class Emulated(_gpu.Gpu):
     most_shared = 227 << 10
 
     def __init__(self, library, device):
-        self.library, self.device, self.stream = library, device, 0
+        self.library, self.stream = library, 0
 
     def enter(self, x):
         x = self.library.to_numpy(x)
@@ -73,8 +73,9 @@ class Emulated(_gpu.Gpu):
         args = tuple(x.owner if isinstance(x, Buffer) else _NULL if x is None else x for x in args)
         module.launch(kernel, grid, block, args, shared, seed=SEED)
 
-    def run(self, body, args):
-        return body(self, *args)
+    def run(self, plan, arrays, options):
+        out = plan.body(self, *map(self.enter, arrays), *options)
+        return tuple(map(self.leave, out)) if type(out) is tuple else self.leave(out)
 
 
 class EmulatedAddress(Emulated):
@@ -93,11 +94,10 @@ class EmulatedNative(Emulated):
         return _extension()
 
 
-class NativeOnDriver(_gpu.Native):
+class NativeOnDriver(_cuda.Native):
     """The native backend on the emulated GPUs."""
 
-    @property
-    def module(self):
+    def extension(self):
         return _extension()
 
 

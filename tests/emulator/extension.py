@@ -25,11 +25,17 @@ _INCLUDE = re.compile(r'^\s*#\s*include\s+"(.+)"', re.MULTILINE)
 
 
 def build_extension(
-    bindings_dir: Path | str, kernels_dir: Path | str, name: str = NAME, driver: bool = False
+    bindings_dir: Path | str,
+    kernels_dir: Path | str,
+    name: str = NAME,
+    driver: bool = False,
+    launch: Path | None = None,
 ) -> ModuleType:
     """Compile ``bindings_dir`` with CVOPS_CUDA against the emulator, and import it.
 
-    It has a device of its own, or with ``driver`` those of the emulated driver.
+    It has a device of its own, or with ``driver`` those of the emulated driver. With ``launch``, a
+    source that defines ``emulator::launch``, it is compiled for speed, and launches do what that
+    does; all else of CUDA is then to be found in the process.
 
     pybind11 knows a module by its ``name``: of one name, a process gets the first one only.
     The environment variables CVOPS_EMULATOR_SEED and CVOPS_EMULATOR_THREADS are read
@@ -54,7 +60,8 @@ def build_extension(
         sysconfig.get_config_var("EXT_SUFFIX"),
         folders,
         [(f"python/{source.name}", flags, texts)],
-        [] if driver else ["device"],
+        ["runtime"] if driver else ["runtime", "device"],
+        launch,
     )
     return _import(library, name)
 
@@ -71,7 +78,7 @@ def build_operators(bindings_dir: Path | str, kernels_dir: Path | str, wheel: Pa
         ".so",
         [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()],
         [("mxnet/*.cpp", flags, [path.read_text("utf-8") for path in border])],
-        ["device"],
+        ["runtime", "device"],
     )
 
 
@@ -80,18 +87,20 @@ def _link(
     suffix: str,
     folders: list[Path],
     more: list[tuple[str, list[str], list[str]]],
-    device: list[str],
+    runtime: list[str],
+    launch: Path | None = None,
 ) -> Path:
     """The ops with ``more``: sources, their flags, and what beside their text they depend on.
 
-    ``device`` names the emulator's sources of the functions that a driver would have, if any.
+    ``runtime`` names the emulator's sources of CUDA's functions; ``launch`` is in their place.
 
     As in CMakeLists.txt, ``*.cpp`` is plain C++, and in ``*.cu`` alone kernels are compiled. A file
     is compiled again only when its text changes, or one it includes.
     """
-    flags = [*FLAGS, "-O1", "-DCVOPS_CUDA", "-DCVOPS_EMULATED"]
+    flags = [*FLAGS, "-DCVOPS_CUDA", "-DCVOPS_EMULATED"]
     # A GPU stops at a float4 that is not aligned; a CPU would not.
-    flags += ["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]
+    checks = ["-O1", "-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]
+    flags += ["-O2"] if launch else checks
     flags += [f"-I{folder}" for folder in (HERE / "include", *folders)]
     cuda = ["-include", "cuda_emulator.h", "-x", "c++"]
     jobs = [
@@ -102,7 +111,8 @@ def _link(
         for source in sorted(folders[0].glob(pattern))
     ]
     objects = compile_objects(jobs)
-    objects += emulator_objects(["block", "grid", "runtime", "shared_memory", *device])
+    objects += emulator_objects(["block", "grid", "shared_memory"])
+    objects += [compile_object(launch, flags)] if launch else emulator_objects(runtime)
     return cached(
         name,
         suffix,

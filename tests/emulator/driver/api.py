@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 # cudaError_t.
 INVALID_VALUE, INVALID_DEVICE, NO_BINARY = 1, 101, 209
-INVALID_HANDLE, NOT_FOUND, ILLEGAL_ADDRESS, LAUNCH_FAILURE = 400, 500, 700, 719
+INVALID_CONTEXT, INVALID_HANDLE, NOT_FOUND = 201, 400, 500
+ILLEGAL_ADDRESS, LAUNCH_FAILURE = 700, 719
 CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED, CAPTURE_IMPLICIT = 900, 901, 906
 UNKNOWN = 999
 
@@ -49,8 +50,10 @@ calls: list[Call] = []
 functions: dict[str, Any] = {}
 #: What the handles stand for that were given out.
 objects: dict[int, Any] = {}
-#: The current device, and the function that runs.
+#: The current device, whether it has a context, and the function that runs.
 thread = threading.local()
+#: What the runtime tells without making a context.
+_WITHOUT_CONTEXT = {"cudaDriverGetVersion", "cudaGetDevice", "cudaGetDeviceCount"}
 
 _handles = itertools.count(0x1000, 16)
 
@@ -61,6 +64,8 @@ def cuda(*types: Any) -> Callable[[Callable[..., None]], None]:
     def offer(function: Callable[..., None]) -> None:
         def call(*args: Any) -> int:
             thread.function = function.__name__
+            if thread.function.startswith("cuda") and thread.function not in _WITHOUT_CONTEXT:
+                thread.context = True
             try:
                 function(*args)
             except Refused as error:
@@ -85,6 +90,11 @@ def note(**more: Any) -> None:
 def device() -> int:
     """The current one."""
     return getattr(thread, "device", 0)
+
+
+def has_context() -> bool:
+    """Whether this thread has one, of the current device."""
+    return getattr(thread, "context", False)
 
 
 def new(thing: Any) -> int:

@@ -16,6 +16,7 @@ from .api import (
     cuda,
     device,
     drop,
+    has_context,
     note,
     objects,
     thread,
@@ -76,6 +77,11 @@ def cudaGetDevice(number):
 @cuda(c_int)
 def cudaSetDevice(number):
     thread.device = existing(number)
+
+
+@cuda(OUT)
+def cuCtxGetCurrent(context):
+    context[0] = 1 + device() if has_context() else None
 
 
 @cuda(POINTER(c_int), c_int, c_int)
