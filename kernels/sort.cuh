@@ -15,7 +15,8 @@ namespace cvops {
 
 // Keys that a block sorts at most, and those of a thread.
 constexpr int kSortTile = 2048, kSortEach = 4;
-constexpr int kSortWays = 16;  // runs that a pass makes one of
+constexpr int kSortWays = 16;   // runs that a pass makes one of
+constexpr int kMergeWarps = 4;  // of a block of sort_merge
 
 // How many keys a block sorts where there are `most`: a power of two, kSortEach for each of at
 // least 32 threads.
@@ -36,6 +37,41 @@ __device__ __forceinline__ void order_keys(uint64& a, uint64& b, bool ascending)
   const bool swap = (first > second) == ascending;
   a = swap ? second : first;
   b = swap ? first : second;
+}
+
+// Sorted runs of `run` keys in keys[begin], ..., keys[count - 1]; one of them begins at `own`.
+struct Runs {
+  const uint64* keys;
+  int begin, own, run, count;
+};
+
+// How many keys are lower than `key` in every kMergeWarps-th run but the own one, from the
+// `which`-th on; in kEach of them, as far as there are so many. A search waits for what it read
+// before, so that all go on at once.
+template <int kEach>
+__device__ __forceinline__ int lower_keys(const Runs& runs, uint64 key, int which) {
+  int last[kEach], end[kEach], sum = 0;  // the last key that is known to be lower, and the run's
+#pragma unroll
+  for (int k = 0; k < kEach; ++k) {
+    int from = runs.begin + (which + k * kMergeWarps) * runs.run;
+    if (from >= runs.own) from += runs.run;
+    last[k] = min(from, runs.count) - 1, end[k] = min(from + runs.run, runs.count) - 1;
+    sum -= last[k];
+  }
+  for (int step = runs.run; step > 0; step /= 2) {
+    int next[kEach];
+    uint64 found[kEach];
+#pragma unroll
+    for (int k = 0; k < kEach; ++k) {
+      next[k] = min(last[k] + step, end[k]);
+      found[k] = runs.keys[next[k]];
+    }
+#pragma unroll
+    for (int k = 0; k < kEach; ++k) last[k] = found[k] < key ? next[k] : last[k];
+  }
+#pragma unroll
+  for (int k = 0; k < kEach; ++k) sum += last[k];
+  return sum;
 }
 
 }  // namespace cvops
@@ -128,32 +164,38 @@ extern "C" __global__ void __launch_bounds__(512)
   }
 }
 
-// out (B, N): of every kSortWays neighbouring sorted runs of `run` keys one; run is a power of two.
-// Grid (B, tiles of 256).
-extern "C" __global__ void __launch_bounds__(256)
+// out (B, N): of every kSortWays neighbouring sorted runs of `run` keys one; run is a power of two,
+// 32 or more. Grid (B, blocks), each for every gridDim.y-th 32 keys: a lane has a key, and the
+// warps share out the other runs.
+extern "C" __global__ void __launch_bounds__(32 * cvops::kMergeWarps, 8)
     sort_merge(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int run) {
   using namespace cvops;
-  const int i = blockIdx.y * blockDim.x + threadIdx.x, count = counts[blockIdx.x];
-  if (i >= count) return;
+  static_assert(kSortWays == 4 * kMergeWarps, "a warp takes four runs at most");
+  __shared__ int lower_by[kMergeWarps][32];
+  const int count = counts[blockIdx.x], lane = lane_id(), warp = threadIdx.x / 32;
   keys += (int64)blockIdx.x * num;
   out += (int64)blockIdx.x * num;
-  const uint64 key = keys[i];
-  const int own = i / run, begin = own / kSortWays * kSortWays * run;
-  const int left = count - begin;  // in the runs that are merged with this one
-  int lower[kSortWays] = {};       // of each run, as far as is known
-  for (int step = run; step > 0; step /= 2) {
-#pragma unroll
-    for (int w = 0; w < kSortWays; ++w) {
-      const int next = lower[w] + step;
-      if (next <= min(run, left - w * run) && keys[begin + w * run + next - 1] < key) {
-        lower[w] = next;
-      }
+  for (int first = 32 * blockIdx.y; first < count; first += 32 * gridDim.y) {
+    const int i = first + lane, begin = first & -(kSortWays * run), own = first & -run;
+    const uint64 key = i < count ? keys[i] : 0;
+    const Runs runs = {keys, begin, own, run, count};
+    int lower;
+    if (count - begin <= (1 + kMergeWarps) * run) {
+      lower = lower_keys<1>(runs, key, warp);
+    } else if (count - begin <= (1 + 2 * kMergeWarps) * run) {
+      lower = lower_keys<2>(runs, key, warp);
+    } else {
+      lower = lower_keys<4>(runs, key, warp);
     }
+    lower_by[warp][lane] = lower;
+    __syncthreads();
+    if (warp == 0 && i < count) {
+      int to = begin + i - own;
+      for (int w = 0; w < kMergeWarps; ++w) to += lower_by[w][lane];
+      out[to] = key;
+    }
+    __syncthreads();
   }
-  int to = begin;
-#pragma unroll
-  for (int w = 0; w < kSortWays; ++w) to += lower[w];
-  out[to] = key;
 }
 #endif

@@ -162,6 +162,19 @@ def test_a_step_of_the_sort_takes_few_instructions(sass, arch):
 
 
 @pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_the_searches_of_a_merge_wait_together(sass, arch):
+    """Of one, two or four runs: all loads of a step are under way before one is looked at."""
+    code = sass("sort", arch)["sort_merge"]
+    assert not re.search(r"\b(I2F|MUFU|CALL)\b", code)
+    steps = re.split(r"^\.L_\w+:|BRA ", code, flags=re.MULTILINE)
+    steps = [re.findall(r"LDG|ISETP\.\w+\.U32", step) for step in steps]
+    loads = sorted(step.count("LDG") for step in steps if step.count("LDG") and len(step) > 1)
+    assert loads == [1, 2, 4]
+    for step in steps:
+        assert "LDG" not in step[step.count("LDG") :]
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
 def test_a_comparison_of_the_order_takes_few_instructions(sass, arch):
     """Of a key with four others, of which those that are lower are counted."""
     code = sass("box_nms", arch)["box_nms_rank"]
