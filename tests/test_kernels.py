@@ -283,6 +283,13 @@ def test_scores_are_loaded_before_any_is_looked_at(sass, arch):
     assert loads[3] - loads[0] <= 6
 
 
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+@pytest.mark.parametrize("kernel", ["select_sample", "select_best"])
+def test_a_selection_divides_nothing_and_repeats_no_atomic(sass, kernel, arch):
+    """Which shared memory has for 32 bits only."""
+    assert not re.search(r"\b(I2F|MUFU)\b|\bATOMS\.CAS", sass("select", arch)[kernel])
+
+
 def test_a_header_that_is_included_twice_stands_once():
     text = _kernels.source("multibox_detection")
     assert text.count("struct SizedBox {") == 1
