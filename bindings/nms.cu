@@ -51,10 +51,9 @@ uint64* NmsBuffers::sort(uint64* to, uint64* spare, const uint64* from, const in
   const int tile = sort_tile_of(most);
   launch("sort_tiles", sort_tiles, dim3(batch, (unsigned)ceil_div(most, tile)), tile / kSortEach, 0,
          stream, to, from, counts, num, tile);
-  const dim3 grid(batch, (unsigned)std::min<int64>(ceil_div(most, 32), 65535));
   for (int64 run = kSortTile; run < most; run *= kSortWays) {
-    launch("sort_merge", sort_merge, grid, 32 * kMergeWarps, 0, stream, spare, to, counts, num,
-           run);
+    launch("sort_merge", sort_merge, dim3(batch, (unsigned)merge_blocks(most, run)),
+           32 * kMergeWarps, 0, stream, spare, to, counts, num, run);
     std::swap(to, spare);
   }
   return to;

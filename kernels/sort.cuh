@@ -17,6 +17,7 @@ namespace cvops {
 constexpr int kSortTile = 2048, kSortEach = 4;
 constexpr int kSortWays = 16;   // runs that a pass makes one of
 constexpr int kMergeWarps = 4;  // of a block of sort_merge
+constexpr int kMergeFew = 5;    // runs that one thread searches
 
 // How many keys a block sorts where there are `most`: a power of two, kSortEach for each of at
 // least 32 threads.
@@ -24,6 +25,12 @@ CVOPS_HD int sort_tile_of(int most) {
   int tile = 32 * kSortEach;
   while (tile < most && tile < kSortTile) tile *= 2;
   return tile;
+}
+
+// The blocks of sort_merge for each row of `most` keys in runs of `run`.
+CVOPS_HD int merge_blocks(int64 most, int64 run) {
+  const int64 blocks = ceil_div(most, most <= kMergeFew * run ? 32 * kMergeWarps : 32);
+  return blocks < 65535 ? (int)blocks : 65535;
 }
 
 }  // namespace cvops
@@ -45,15 +52,15 @@ struct Runs {
   int begin, own, run, count;
 };
 
-// How many keys are lower than `key` in every kMergeWarps-th run but the own one, from the
-// `which`-th on; in kEach of them, as far as there are so many. A search waits for what it read
-// before, so that all go on at once.
+// How many keys are lower than `key` in kEach of the runs but the own one, as far as there are so
+// many: every `apart`-th from the `which`-th on. A search waits for what it read before, so that
+// all go on at once.
 template <int kEach>
-__device__ __forceinline__ int lower_keys(const Runs& runs, uint64 key, int which) {
+__device__ __forceinline__ int lower_keys(const Runs& runs, uint64 key, int which, int apart) {
   int last[kEach], end[kEach], sum = 0;  // the last key that is known to be lower, and the run's
 #pragma unroll
   for (int k = 0; k < kEach; ++k) {
-    int from = runs.begin + (which + k * kMergeWarps) * runs.run;
+    int from = runs.begin + (which + k * apart) * runs.run;
     if (from >= runs.own) from += runs.run;
     last[k] = min(from, runs.count) - 1, end[k] = min(from + runs.run, runs.count) - 1;
     sum -= last[k];
@@ -164,38 +171,36 @@ extern "C" __global__ void __launch_bounds__(512)
   }
 }
 
-// out (B, N): of every kSortWays neighbouring sorted runs of `run` keys one; run is a power of two,
-// 32 or more. Grid (B, blocks), each for every gridDim.y-th 32 keys: a lane has a key, and the
-// warps share out the other runs.
+// out (B, N): of every kSortWays neighbouring sorted runs of `run` keys one; run is a power of two.
+// Grid (B, blocks). With few runs a thread searches all for its key; else a lane has a key, and the
+// block's warps share out the runs. See merge_blocks().
 extern "C" __global__ void __launch_bounds__(32 * cvops::kMergeWarps, 8)
     sort_merge(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int run) {
   using namespace cvops;
   static_assert(kSortWays == 4 * kMergeWarps, "a warp takes four runs at most");
   __shared__ int lower_by[kMergeWarps][32];
-  const int count = counts[blockIdx.x], lane = lane_id(), warp = threadIdx.x / 32;
+  const int t = threadIdx.x, lane = t % 32, warp = t / 32, count = counts[blockIdx.x];
+  const bool few = count <= kMergeFew * run;
+  const int each = few ? 32 * kMergeWarps : 32;
   keys += (int64)blockIdx.x * num;
   out += (int64)blockIdx.x * num;
-  for (int first = 32 * blockIdx.y; first < count; first += 32 * gridDim.y) {
-    const int i = first + lane, begin = first & -(kSortWays * run), own = first & -run;
+  for (int first = each * blockIdx.y; first < count; first += each * gridDim.y) {
+    const int i = first + (few ? t : lane), begin = i & -(kSortWays * run), own = i & -run;
     const uint64 key = i < count ? keys[i] : 0;
     const Runs runs = {keys, begin, own, run, count};
-    int lower;
-    if (count - begin <= (1 + kMergeWarps) * run) {
-      lower = lower_keys<1>(runs, key, warp);
-    } else if (count - begin <= (1 + 2 * kMergeWarps) * run) {
-      lower = lower_keys<2>(runs, key, warp);
+    int lower = 0;
+    if (few) {
+      lower = lower_keys<kMergeFew - 1>(runs, key, 0, 1);
     } else {
-      lower = lower_keys<4>(runs, key, warp);
+      const bool half = count - begin <= (1 + 2 * kMergeWarps) * run;
+      lower_by[warp][lane] = half ? lower_keys<2>(runs, key, warp, kMergeWarps)
+                                  : lower_keys<4>(runs, key, warp, kMergeWarps);
+      __syncthreads();
+      for (int w = 0; w < kMergeWarps; ++w) lower += lower_by[w][lane];
+      __syncthreads();
     }
-    lower_by[warp][lane] = lower;
-    __syncthreads();
-    if (warp == 0 && i < count) {
-      int to = begin + i - own;
-      for (int w = 0; w < kMergeWarps; ++w) to += lower_by[w][lane];
-      out[to] = key;
-    }
-    __syncthreads();
+    if (i < count && (few || warp == 0)) out[begin + i - own + lower] = key;
   }
 }
 #endif

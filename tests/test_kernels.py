@@ -163,13 +163,13 @@ def test_a_step_of_the_sort_takes_few_instructions(sass, arch):
 
 @pytest.mark.parametrize("arch", DISASSEMBLED)
 def test_the_searches_of_a_merge_wait_together(sass, arch):
-    """Of one, two or four runs: all loads of a step are under way before one is looked at."""
+    """Of two runs, and twice of four: a step's loads are all under way before one is looked at."""
     code = sass("sort", arch)["sort_merge"]
-    assert not re.search(r"\b(I2F|MUFU|CALL)\b", code)
+    assert not re.search(r"\b(I2F|MUFU)\b", code)
     steps = re.split(r"^\.L_\w+:|BRA ", code, flags=re.MULTILINE)
     steps = [re.findall(r"LDG|ISETP\.\w+\.U32", step) for step in steps]
     loads = sorted(step.count("LDG") for step in steps if step.count("LDG") and len(step) > 1)
-    assert loads == [1, 2, 4]
+    assert loads == [2, 4, 4]
     for step in steps:
         assert "LDG" not in step[step.count("LDG") :]
 
