@@ -43,10 +43,9 @@ void box_nms(float* out, int* index, void* workspace, const float* data, int64 b
            nms.counts, num, options.limit, columns, options.rule.center);
   }
   nms.suppress(options.rule, stream);
-  const int64 blocks = std::min<int64>(ceil_div(num * columns.width, 256), 65535);
-  launch("box_nms_write", box_nms_write, dim3(nms.batch, (unsigned)blocks), 256, 0, stream, out,
-         index, data, nms.sorted, nms.kept, nms.kept_before, nms.counts, num, options.limit,
-         columns, options.conversion, index != nullptr);
+  launch("box_nms_write", box_nms_write, grid, 256, 0, stream, out, index, data, nms.sorted,
+         nms.kept, nms.kept_before, nms.counts, num, options.limit, columns, options.conversion,
+         index != nullptr);
 }
 
 void box_nms_backward(float* grad, const float* out_grad, const int* index, int64 batch, int64 num,

@@ -52,8 +52,8 @@ uint64* NmsBuffers::sort(uint64* to, uint64* spare, const uint64* from, const in
   launch("sort_tiles", sort_tiles, dim3(batch, (unsigned)ceil_div(most, tile)), tile / kSortEach, 0,
          stream, to, from, counts, num, tile);
   for (int64 run = kSortTile; run < most; run *= kSortWays) {
-    launch("sort_merge", sort_merge, dim3(batch, (unsigned)ceil_div(most, 256)), 256, 0, stream,
-           spare, to, counts, num, run);
+    launch("sort_merge", sort_merge, dim3(batch, (unsigned)merge_blocks(most, run)),
+           32 * kMergeWarps, 0, stream, spare, to, counts, num, run);
     std::swap(to, spare);
   }
   return to;

@@ -148,38 +148,67 @@ extern "C" __global__ void __launch_bounds__(1024)
   }
 }
 
-// out (B, N, width): the kept rows in the keys' order, then rows of -1. A thread makes one number.
-// index (B, N): the row of data that each came from, or -1; not touched if not `with_index`.
-extern "C" __global__ void __launch_bounds__(256)
+// out (B, N, width): the kept rows in the keys' order, then rows of -1. index (B, N): the row of
+// data that each came from, or -1; not touched if not `with_index`. Grid (B, tiles): a block has as
+// many rows at a time as threads, each of which finds where a row goes; then they write numbers.
+extern "C" __global__ void __launch_bounds__(256, 4)
     box_nms_write(float* __restrict__ out, int* __restrict__ index, const float* __restrict__ data,
                   const unsigned long long* __restrict__ keys,
                   const unsigned long long* __restrict__ kept, const int* __restrict__ kept_before,
                   const int* __restrict__ counts, int num, int limit,
                   const cvops::NmsColumns columns, int conversion, int with_index) {
   using namespace cvops;
-  const int batch = blockIdx.x, words = (int)ceil_div(num, 64);
+  constexpr int kAtOnce =
+      4;  // numbers of a thread, so that their loads do not wait for one another
+  __shared__ const float* comes_from[256];  // null: a row of -1
+  __shared__ float* goes_to[256];
+  const int batch = blockIdx.x, words = (int)ceil_div(num, 64), width = columns.width;
+  const int t = (int)threadIdx.x, threads = (int)blockDim.x;
   const int count = min(counts[batch], limit);
   kept += (int64)batch * words;
   kept_before += (int64)batch * (words + 1);
-  const int64 numbers = (int64)num * columns.width, base = batch * numbers;
-  for (int64 k = blockIdx.y * (int64)blockDim.x + threadIdx.x; k < numbers;
-       k += (int64)gridDim.y * blockDim.x) {
-    const int i = (int)(k / columns.width), c = (int)(k - (int64)i * columns.width), word = i / 64;
-    // How many rows before this one are kept; the others go behind all the kept ones.
-    const bool contests = i < count;
-    const uint64 bits = contests ? kept[word] : 0;
-    const bool is_kept = bits >> (i % 64) & 1;
-    const int before = contests ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1))
-                                : kept_before[words];
-    const int to = is_kept ? before : kept_before[words] + i - before;
-    float value = -1;
-    int from = -1;
-    if (is_kept) {
-      from = (int)index_of(keys[(int64)batch * num + i]);
-      value = nms_converted(data + base + (int64)from * columns.width, columns, conversion, c);
+  keys += (int64)batch * num;
+  data += (int64)batch * num * width;
+  out += (int64)batch * num * width;
+  const int rows = threads / width, rest = threads % width;
+  for (int first = blockIdx.y * threads; first < num; first += gridDim.y * threads) {
+    const int i = first + t, word = i / 64;
+    if (i < num) {
+      // How many rows before this one are kept; the others go behind all the kept ones.
+      const bool contests = i < count;
+      const uint64 bits = contests ? kept[word] : 0;
+      const bool is_kept = bits >> (i % 64) & 1;
+      const int all_kept = kept_before[words];
+      const int before =
+          contests ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
+      const int to = is_kept ? before : all_kept + i - before;
+      const int from = is_kept ? (int)index_of(keys[i]) : -1;
+      comes_from[t] = is_kept ? data + (int64)from * width : nullptr;
+      goes_to[t] = out + (int64)to * width;
+      if (with_index) index[(int64)batch * num + to] = from;
     }
-    out[base + (int64)to * columns.width + c] = value;
-    if (with_index && c == 0) index[(int64)batch * num + to] = from;
+    __syncthreads();
+    const int here = min(num - first, threads);
+    for (int row = t / width, c = t % width; row < here;) {
+      float* to[kAtOnce];
+      float value[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        to[k] = nullptr, value[k] = -1;
+        if (row < here) {
+          to[k] = goes_to[row] + c;
+          const float* from = comes_from[row];
+          if (from) value[k] = nms_converted(from, columns, conversion, c);
+        }
+        row += rows, c += rest;
+        if (c >= width) c -= width, ++row;
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        if (to[k]) *to[k] = value[k];
+      }
+    }
+    __syncthreads();
   }
 }
 

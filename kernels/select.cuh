@@ -39,9 +39,11 @@ CVOPS_HD float score_of(uint64 key) {
 // The place that sample j of a row of `num` scores, more than kSamples, looks at: anywhere in its
 // stretch, or else a period in the scores could deceive it.
 CVOPS_HD int sample_place(int j, int num) {
-  const int64 begin = (int64)j * num / kSamples, end = (j + 1ll) * num / kSamples;
-  const uint32 mixed = (uint32)j * 2654435761u;
-  return (int)(begin + (mixed ^ mixed >> 15) % (uint32)(end - begin));
+  const uint64 before = (uint64)(uint32)j * (uint32)num;
+  const uint32 begin = (uint32)(before / kSamples), end = (uint32)((before + num) / kSamples);
+  uint32 mixed = (uint32)j * 2654435761u;
+  mixed = (mixed ^ mixed >> 15) * 2246822519u;
+  return (int)(begin + (uint32)((uint64)mixed * (end - begin) >> 32));
 }
 
 }  // namespace cvops
@@ -55,6 +57,7 @@ constexpr int kSelectThreads = 1024;
 struct Selection {
   int bins[2 * kSelectThreads], warp_sums[kSelectThreads / 32];
   int count, rank;
+  uint32 least, greatest;  // the upper halves of all keys
   uint64 low, high;
 };
 
@@ -83,18 +86,23 @@ __device__ __forceinline__ void for_each_key(const KeyAt& key_at, int num, const
 template <typename KeyAt>
 __device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int rank, Selection& s) {
   const int t = threadIdx.x, lane = t % 32, warp = t / 32;
-  if (t == 0) s.count = 0, s.rank = rank, s.low = kNoKey, s.high = 0;
-  uint64 least = kNoKey, greatest = 0;
+  if (t == 0) s.count = 0, s.rank = rank, s.least = ~0u, s.greatest = 0;
+  uint32 least = ~0u, greatest = 0;
   int count = 0;
   for_each_key(key_at, num, [&](uint64 key) {
     if (key == kNoKey) return;
-    least = min(least, key), greatest = max(greatest, key), ++count;
+    const uint32 upper = (uint32)(key >> 32);
+    least = min(least, upper), greatest = max(greatest, upper), ++count;
   });
   least = warp_min(least), greatest = warp_max(greatest), count = warp_sum(count);
   __syncthreads();
-  if (lane == 0) atomicMin(&s.low, least), atomicMax(&s.high, greatest), atomicAdd(&s.count, count);
+  if (lane == 0) {
+    atomicMin(&s.least, least), atomicMax(&s.greatest, greatest), atomicAdd(&s.count, count);
+  }
   __syncthreads();
   if (s.count <= rank) return kAllKeys;
+  if (t == 0) s.low = (uint64)s.least << 32, s.high = (uint64)s.greatest << 32 | ~0u;
+  __syncthreads();
   do {
     const uint64 low = s.low, high = s.high;
     const int left = s.rank, shift = max(0, 53 - __clzll(high - low));  // a digit has 11 bits
@@ -108,8 +116,8 @@ __device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int ran
     const int up_to = warp_prefix_sum(first + second);
     if (lane == 31) s.warp_sums[warp] = up_to;
     __syncthreads();
-    int before = up_to - first - second;  // how many there are before the thread's two bins
-    for (int w = 0; w < warp; ++w) before += s.warp_sums[w];
+    // How many there are before the thread's two bins.
+    const int before = warp_sum(lane < warp ? s.warp_sums[lane] : 0) + up_to - first - second;
     if (before < left && left <= before + first + second) {
       const bool in_second = left > before + first;
       s.low = low + ((2ull * t + in_second) << shift);
@@ -169,6 +177,7 @@ extern "C" __global__ void __launch_bounds__(256)
                    const unsigned long long* __restrict__ bounds, const float* __restrict__ scores,
                    long long total, int num, int tiles, int room, const cvops::Candidates which) {
   using namespace cvops;
+  __shared__ int num_listed, begin_of_block;
   const int batch = blockIdx.x / tiles, t = threadIdx.x;
   const int64 row = (int64)batch * num;
   // Tiles begin where 16 bytes can be loaded: up to three scores before the row.
@@ -195,7 +204,8 @@ extern "C" __global__ void __launch_bounds__(256)
     mine |= (loaded[k].x >= cut) << (4 * k) | (loaded[k].y >= cut) << (4 * k + 1) |
             (loaded[k].z >= cut) << (4 * k + 2) | (loaded[k].w >= cut) << (4 * k + 3);
   }
-  if (!__any_sync(kWarp, mine)) return;
+  if (t == 0) num_listed = 0;
+  __syncthreads();
   // They are few: loaded again, so that those above need no memory to be found in.
   const int64 first = begin - row;
   for (unsigned rest = mine; rest; rest &= rest - 1) {
@@ -205,8 +215,13 @@ extern "C" __global__ void __launch_bounds__(256)
     if (!listed) mine &= ~(1u << bit);
   }
   const int own = __popc(mine), up_to = warp_prefix_sum(own);
-  const int before = lane_id() == 31 && up_to ? atomicAdd(&found[batch], up_to) : 0;
-  int position = __shfl_sync(kWarp, before, 31) + up_to - own;
+  // All rows' numbers lie side by side, where a GPU adds to one after another: once for a block.
+  int before = lane_id() == 31 && up_to ? atomicAdd(&num_listed, up_to) : 0;
+  before = __shfl_sync(kWarp, before, 31);
+  __syncthreads();
+  if (t == 0 && num_listed) begin_of_block = atomicAdd(&found[batch], num_listed);
+  __syncthreads();
+  int position = begin_of_block + before + up_to - own;
   for (unsigned rest = mine; rest; rest &= rest - 1, ++position) {
     const int bit = __ffs(rest) - 1;
     const int i = (int)(first + 1024 * (bit / 4) + bit % 4);

@@ -15,7 +15,9 @@ namespace cvops {
 
 // Keys that a block sorts at most, and those of a thread.
 constexpr int kSortTile = 2048, kSortEach = 4;
-constexpr int kSortWays = 16;  // runs that a pass makes one of
+constexpr int kSortWays = 16;   // runs that a pass makes one of
+constexpr int kMergeWarps = 4;  // of a block of sort_merge
+constexpr int kMergeFew = 5;    // runs that one thread searches
 
 // How many keys a block sorts where there are `most`: a power of two, kSortEach for each of at
 // least 32 threads.
@@ -23,6 +25,12 @@ CVOPS_HD int sort_tile_of(int most) {
   int tile = 32 * kSortEach;
   while (tile < most && tile < kSortTile) tile *= 2;
   return tile;
+}
+
+// The blocks of sort_merge for each row of `most` keys in runs of `run`.
+CVOPS_HD int merge_blocks(int64 most, int64 run) {
+  const int64 blocks = ceil_div(most, most <= kMergeFew * run ? 32 * kMergeWarps : 32);
+  return blocks < 65535 ? (int)blocks : 65535;
 }
 
 }  // namespace cvops
@@ -36,6 +44,41 @@ __device__ __forceinline__ void order_keys(uint64& a, uint64& b, bool ascending)
   const bool swap = (first > second) == ascending;
   a = swap ? second : first;
   b = swap ? first : second;
+}
+
+// Sorted runs of `run` keys in keys[begin], ..., keys[count - 1]; one of them begins at `own`.
+struct Runs {
+  const uint64* keys;
+  int begin, own, run, count;
+};
+
+// How many keys are lower than `key` in kEach of the runs but the own one, as far as there are so
+// many: every `apart`-th from the `which`-th on. A search waits for what it read before, so that
+// all go on at once.
+template <int kEach>
+__device__ __forceinline__ int lower_keys(const Runs& runs, uint64 key, int which, int apart) {
+  int last[kEach], end[kEach], sum = 0;  // the last key that is known to be lower, and the run's
+#pragma unroll
+  for (int k = 0; k < kEach; ++k) {
+    int from = runs.begin + (which + k * apart) * runs.run;
+    if (from >= runs.own) from += runs.run;
+    last[k] = min(from, runs.count) - 1, end[k] = min(from + runs.run, runs.count) - 1;
+    sum -= last[k];
+  }
+  for (int step = runs.run; step > 0; step /= 2) {
+    int next[kEach];
+    uint64 found[kEach];
+#pragma unroll
+    for (int k = 0; k < kEach; ++k) {
+      next[k] = min(last[k] + step, end[k]);
+      found[k] = runs.keys[next[k]];
+    }
+#pragma unroll
+    for (int k = 0; k < kEach; ++k) last[k] = found[k] < key ? next[k] : last[k];
+  }
+#pragma unroll
+  for (int k = 0; k < kEach; ++k) sum += last[k];
+  return sum;
 }
 
 }  // namespace cvops
@@ -129,31 +172,35 @@ extern "C" __global__ void __launch_bounds__(512)
 }
 
 // out (B, N): of every kSortWays neighbouring sorted runs of `run` keys one; run is a power of two.
-// Grid (B, tiles of 256).
-extern "C" __global__ void __launch_bounds__(256)
+// Grid (B, blocks). With few runs a thread searches all for its key; else a lane has a key, and the
+// block's warps share out the runs. See merge_blocks().
+extern "C" __global__ void __launch_bounds__(32 * cvops::kMergeWarps, 8)
     sort_merge(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int run) {
   using namespace cvops;
-  const int i = blockIdx.y * blockDim.x + threadIdx.x, count = counts[blockIdx.x];
-  if (i >= count) return;
+  static_assert(kSortWays == 4 * kMergeWarps, "a warp takes four runs at most");
+  __shared__ int lower_by[kMergeWarps][32];
+  const int t = threadIdx.x, lane = t % 32, warp = t / 32, count = counts[blockIdx.x];
+  const bool few = count <= kMergeFew * run;
+  const int each = few ? 32 * kMergeWarps : 32;
   keys += (int64)blockIdx.x * num;
   out += (int64)blockIdx.x * num;
-  const uint64 key = keys[i];
-  const int own = i / run, begin = own / kSortWays * kSortWays * run;
-  const int left = count - begin;  // in the runs that are merged with this one
-  int lower[kSortWays] = {};       // of each run, as far as is known
-  for (int step = run; step > 0; step /= 2) {
-#pragma unroll
-    for (int w = 0; w < kSortWays; ++w) {
-      const int next = lower[w] + step;
-      if (next <= min(run, left - w * run) && keys[begin + w * run + next - 1] < key) {
-        lower[w] = next;
-      }
+  for (int first = each * blockIdx.y; first < count; first += each * gridDim.y) {
+    const int i = first + (few ? t : lane), begin = i & -(kSortWays * run), own = i & -run;
+    const uint64 key = i < count ? keys[i] : 0;
+    const Runs runs = {keys, begin, own, run, count};
+    int lower = 0;
+    if (few) {
+      lower = lower_keys<kMergeFew - 1>(runs, key, 0, 1);
+    } else {
+      const bool half = count - begin <= (1 + 2 * kMergeWarps) * run;
+      lower_by[warp][lane] = half ? lower_keys<2>(runs, key, warp, kMergeWarps)
+                                  : lower_keys<4>(runs, key, warp, kMergeWarps);
+      __syncthreads();
+      for (int w = 0; w < kMergeWarps; ++w) lower += lower_by[w][lane];
+      __syncthreads();
     }
+    if (i < count && (few || warp == 0)) out[begin + i - own + lower] = key;
   }
-  int to = begin;
-#pragma unroll
-  for (int w = 0; w < kSortWays; ++w) to += lower[w];
-  out[to] = key;
 }
 #endif

@@ -32,7 +32,7 @@ __device__ __forceinline__ uint64 warp_max(uint64 x) {
   return (uint64)most << 32 | warp_max(upper == most ? (uint32)x : 0u);
 }
 
-__device__ __forceinline__ uint64 warp_min(uint64 x) { return ~warp_max(~x); }
+__device__ __forceinline__ uint32 warp_min(uint32 x) { return ~warp_max(~x); }
 
 // Of 32-bit numbers.
 template <typename T>

@@ -162,6 +162,19 @@ def test_a_step_of_the_sort_takes_few_instructions(sass, arch):
 
 
 @pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_the_searches_of_a_merge_wait_together(sass, arch):
+    """Of two runs, and twice of four: a step's loads are all under way before one is looked at."""
+    code = sass("sort", arch)["sort_merge"]
+    assert not re.search(r"\b(I2F|MUFU)\b", code)
+    steps = re.split(r"^\.L_\w+:|BRA ", code, flags=re.MULTILINE)
+    steps = [re.findall(r"LDG|ISETP\.\w+\.U32", step) for step in steps]
+    loads = sorted(step.count("LDG") for step in steps if step.count("LDG") and len(step) > 1)
+    assert loads == [2, 4, 4]
+    for step in steps:
+        assert "LDG" not in step[step.count("LDG") :]
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
 def test_a_comparison_of_the_order_takes_few_instructions(sass, arch):
     """Of a key with four others, of which those that are lower are counted."""
     code = sass("box_nms", arch)["box_nms_rank"]
@@ -268,6 +281,13 @@ def test_scores_are_loaded_before_any_is_looked_at(sass, arch):
     loads = [i for i, text in enumerate(code) if text.startswith("LDG.E.128")]
     assert len(loads) == 4
     assert loads[3] - loads[0] <= 6
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+@pytest.mark.parametrize("kernel", ["select_sample", "select_best"])
+def test_a_selection_divides_nothing_and_repeats_no_atomic(sass, kernel, arch):
+    """Which shared memory has for 32 bits only."""
+    assert not re.search(r"\b(I2F|MUFU)\b|\bATOMS\.CAS", sass("select", arch)[kernel])
 
 
 def test_a_header_that_is_included_twice_stands_once():

@@ -187,8 +187,9 @@ def sampled(num):
     """The places that the sample looks at: sample_place of select.cuh."""
     j = np.arange(4096)
     begin, end = j * num // 4096, (j + 1) * num // 4096
-    mixed = (j * 2654435761 % 2**32).astype(np.uint32)
-    return begin + (mixed ^ mixed >> np.uint32(15)) % (end - begin)
+    mixed = j * 2654435761 % 2**32
+    mixed = ((mixed ^ mixed >> 15) * 2246822519).astype(np.uint64) % 2**32
+    return begin + (mixed.astype(np.int64) * (end - begin) >> 32)
 
 
 def deceptive(higher, num=14001):

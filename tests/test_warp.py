@@ -20,11 +20,11 @@ extern "C" __global__ void sums(uint32* sum, int* prefix, const int* x) {
   prefix[t] = warp_prefix_sum(x[t]);
 }
 
-extern "C" __global__ void extremes(uint64* most, uint64* least, float* most_float, const uint64* x,
+extern "C" __global__ void extremes(uint64* most, uint32* least, float* most_float, const uint64* x,
                                     const float* f) {
   const int t = threadIdx.x;
   most[t] = warp_max(x[t]);
-  least[t] = warp_min(x[t]);
+  least[t] = warp_min((uint32)x[t]);
   most_float[t] = warp_max(f[t]);
 }
 
@@ -56,10 +56,11 @@ def test_extremes(launch, bits):
     x = rng.integers(0, 2**bits - 1, 32, dtype=np.uint64, endpoint=True)
     x = np.concatenate([x, ~x])
     f = rng.normal(size=64).astype(np.float32)
-    most, least, most_float = np.empty_like(x), np.empty_like(x), np.empty_like(f)
+    most, least, most_float = np.empty_like(x), np.empty_like(x, np.uint32), np.empty_like(f)
     launch("extremes", 64, most, least, most_float, x, f)
     np.testing.assert_array_equal(most, np.repeat(x.reshape(2, 32).max(1), 32))
-    np.testing.assert_array_equal(least, np.repeat(x.reshape(2, 32).min(1), 32))
+    lower = x.astype(np.uint32).reshape(2, 32)
+    np.testing.assert_array_equal(least, np.repeat(lower.min(1), 32))
     np.testing.assert_array_equal(most_float, np.repeat(f.reshape(2, 32).max(1), 32))
 
 

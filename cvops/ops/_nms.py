@@ -48,8 +48,8 @@ def sort(gpu: Gpu, keys: Buffer, counts: Buffer, most: int, spare: Buffer | None
     if spare is None:
         [spare] = gpu.scratch((keys.shape, np.uint64))
     while run < most:
-        grid = batch, -(-most // 256)
-        gpu.launch("sort", "sort_merge", grid, (256,), spare, out, counts, num, run)
+        grid = batch, min(-(-most // (128 if most <= 5 * run else 32)), 65535)  # merge_blocks
+        gpu.launch("sort", "sort_merge", grid, (128,), spare, out, counts, num, run)
         out, spare = spare, out
         run *= _SORT_WAYS
     return out

@@ -283,10 +283,9 @@ def _launch(
             *(counts, num, limit, columns, contest.rule[3]),
         )
     kept_before = boxes.decide(gpu, limit, rule)
-    blocks = min(-(-num * width // 256), 65535)
     gpu.launch(
-        *("box_nms", "box_nms_write", (batch, blocks), (256,), out, index, data, keys, boxes.kept),
-        *(kept_before, counts, num, limit, columns, contest.conversion, return_index),
+        *("box_nms", "box_nms_write", (batch, tiles), (_nms.TILE,), out, index, data, keys),
+        *(boxes.kept, kept_before, counts, num, limit, columns, contest.conversion, return_index),
     )
 
 
