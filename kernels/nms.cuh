@@ -361,51 +361,38 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
     open[w] = here ? ~__ldcg(removed + first / 32 + w) & ~0u >> (32 - here) : 0;
     taken[w] = 0;
   }
-  uint64 left[kMine];  // words that may hold suppressors which are not gone
+  // A box waits for one word of suppressors at a time: as long as one of them is open, those of
+  // lower scores do not matter.
+  uint64 rest[kMine];       // words that were not looked at yet
+  uint32 waits_for[kMine];  // suppressors in the word `at`
+  int at[kMine];
 #pragma unroll
   for (int i = 0; i < kMine; ++i) {
     const int j = 32 * (warp + kWarps * i) + lane;
-    left[i] = j < count ? __ldcg(reinterpret_cast<const uint64*>(words) + j) : 0;
+    rest[i] = j < count ? __ldcg(reinterpret_cast<const uint64*>(words) + j) : 0;
+    waits_for[i] = at[i] = 0;
   }
   __syncthreads();
   bool waits = true;
   while (__syncthreads_or(waits)) {
-    uint32 is_gone = 0, is_kept = 0;  // a bit for each of the thread's boxes
-    uint64 rest[kMine];               // words to look at
+    uint32 is_open = 0, is_gone = 0;  // a bit for each of the thread's boxes
 #pragma unroll
-    for (int i = 0; i < kMine; ++i) {
-      const uint32 is_open = open[warp + kWarps * i] >> lane & 1;
-      is_kept |= is_open << i;
-      rest[i] = is_open ? left[i] : 0;
-    }
-    // Two of each box at a time, so that many loads are under way.
+    for (int i = 0; i < kMine; ++i) is_open |= (open[warp + kWarps * i] >> lane & 1) << i;
     for (bool more = true; more;) {
-      uint32 suppressors[kMine][2];
-#pragma unroll
-      for (int i = 0; i < kMine; ++i) {
-        const int j = 32 * (warp + kWarps * i) + lane;
-        const uint64 next = rest[i] & (rest[i] - 1);
-        suppressors[i][0] = rest[i] ? __ldcg(mask + (__ffsll(rest[i]) - 1) * chunk + j) : 0;
-        suppressors[i][1] = next ? __ldcg(mask + (__ffsll(next) - 1) * chunk + j) : 0;
-      }
       more = false;
 #pragma unroll
       for (int i = 0; i < kMine; ++i) {
-#pragma unroll
-        for (int k = 0; k < 2; ++k) {
-          if (rest[i] == 0) continue;
-          const int w = __ffsll(rest[i]) - 1;
-          rest[i] &= rest[i] - 1;
-          if (suppressors[i][k] & taken[w]) {
-            is_gone |= 1u << i;
-            rest[i] = 0;
-          } else if (suppressors[i][k] & open[w]) {
-            is_kept &= ~(1u << i);
-          } else {
-            left[i] &= ~(1ull << w);
-          }
+        if (!((is_open & ~is_gone) >> i & 1)) continue;
+        if (waits_for[i] & taken[at[i]]) {
+          is_gone |= 1u << i;
+          continue;
         }
-        more = more || rest[i];
+        waits_for[i] &= open[at[i]];
+        if (waits_for[i] || !rest[i]) continue;
+        at[i] = __ffsll(rest[i]) - 1;
+        rest[i] &= rest[i] - 1;
+        waits_for[i] = __ldcg(mask + at[i] * chunk + 32 * (warp + kWarps * i) + lane);
+        more = true;
       }
     }
     __syncthreads();  // all have read
@@ -413,7 +400,8 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
       const int word = warp + kWarps * i;
-      const uint32 now_kept = __ballot_sync(kWarp, (is_kept & ~is_gone) >> i & 1);
+      const bool is_kept = (is_open & ~is_gone) >> i & 1 && !waits_for[i];
+      const uint32 now_kept = __ballot_sync(kWarp, is_kept);
       const uint32 now_gone = __ballot_sync(kWarp, is_gone >> i & 1);
       const uint32 still = open[word] & ~(now_kept | now_gone);
       __syncwarp();

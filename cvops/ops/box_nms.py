@@ -260,6 +260,7 @@ def _launch(
         args = out, index, data, batch * num, num, width, return_index
         gpu.launch("box_nms", "box_nms_copy", (_blocks(data.size),), (256,), *args)
         return
+    tiles = -(-num // _nms.TILE)
     if num <= _FEW and batch * num * num <= _FEW_PAIRS:
         keys, counts = gpu.scratch(((batch, num), np.uint64), ((batch,), np.int32))
         boxes = _nms.Contest.empty(gpu, batch, num)
@@ -269,7 +270,6 @@ def _launch(
             contest.rule[3],
         )
     else:
-        tiles = -(-num // _nms.TILE)
         keys, tile_counts = gpu.scratch(((batch, num), np.uint64), ((batch, tiles), np.int32))
         gpu.launch(
             *("box_nms", "box_nms_score", (batch, tiles), (_nms.TILE,), keys, tile_counts, data),
