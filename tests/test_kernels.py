@@ -1,6 +1,7 @@
 """The kernels as CUDA's compilers see them, which need no GPU."""
 
 import functools
+import pickle
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from emulator.build import cached
 
 from cvops import _kernels, _mxnet_library, cli
 
@@ -48,9 +50,17 @@ def nvrtc():
 def compiled(nvrtc):
     """compiled(source, arch): the machine code and ptxas's report, compiled once for all tests."""
     compile_cubin = _kernels.compile_cubin  # not what a test may put in its place
-    return functools.lru_cache(None)(
-        lambda source, arch: compile_cubin(nvrtc, source, arch, ("--ptxas-options=-v",))
-    )
+
+    @functools.lru_cache(None)
+    def compiled(source, arch):
+        def make(path):
+            made = compile_cubin(nvrtc, source, arch, ("--ptxas-options=-v",))
+            path.write_bytes(pickle.dumps(made))
+
+        key = _kernels.source(source), *_kernels.FLAGS, str(nvrtc.getVersion())
+        return pickle.loads(cached(f"{source}-sm{arch}", ".pickle", key, make).read_bytes())
+
+    return compiled
 
 
 def check(source, arch, log, record_property):
