@@ -44,8 +44,9 @@ demo: setup
 demo-fcn: setup
 	$(BIN)/cvops demo-fcn --output demo-fcn
 
+# The tests of a file stay together for the most part, and with them what is compiled for a file.
 test: setup
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n auto --maxprocesses 8 --dist worksteal
 
 # MXNet reads it when it loads: left to itself it uses half of the cores.
 bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)

@@ -1,11 +1,12 @@
 """The emulator itself: what it computes, what it refuses, and that it catches planted bugs."""
 
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from emulator.build import compiler
+from emulator.build import cached, compiler
 from emulator.emulator import EmulatorError, Module, build_extension
 
 pytestmark = pytest.mark.skipif(shutil.which(compiler()[0]) is None, reason="no C++ compiler")
@@ -592,6 +593,22 @@ BINDINGS = {
         }
     """,
 }
+
+
+def test_who_wants_the_same_file_waits_for_the_one_that_makes_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("CVOPS_EMULATOR_CACHE", str(tmp_path))
+    made = []
+
+    def make(path):
+        made.append(path)
+        time.sleep(0.1)
+        path.write_text("made")
+
+    with ThreadPoolExecutor(4) as pool:
+        files = list(pool.map(lambda _: cached("a", ".txt", ["key"], make), range(4)))
+    assert len(made) == len(set(files)) == 1
+    assert files[0].read_text() == "made"
+    assert cached("a", ".txt", ["another key"], make) != files[0]
 
 
 def test_an_extension(tmp_path):

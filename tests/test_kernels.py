@@ -1,6 +1,7 @@
 """The kernels as CUDA's compilers see them, which need no GPU."""
 
 import functools
+import pickle
 import re
 import shutil
 import subprocess
@@ -8,6 +9,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from emulator.build import cached
 
 from cvops import _kernels, _mxnet_library, cli
 
@@ -44,6 +46,23 @@ def nvrtc():
     return nvrtc
 
 
+@pytest.fixture(scope="session")
+def compiled(nvrtc):
+    """compiled(source, arch): the machine code and ptxas's report, compiled once for all tests."""
+    compile_cubin = _kernels.compile_cubin  # not what a test may put in its place
+
+    @functools.lru_cache(None)
+    def compiled(source, arch):
+        def make(path):
+            made = compile_cubin(nvrtc, source, arch, ("--ptxas-options=-v",))
+            path.write_bytes(pickle.dumps(made))
+
+        key = _kernels.source(source), *_kernels.FLAGS, str(nvrtc.getVersion())
+        return pickle.loads(cached(f"{source}-sm{arch}", ".pickle", key, make).read_bytes())
+
+    return compiled
+
+
 def check(source, arch, log, record_property):
     """No kernel spills; its registers go into the report."""
     used = resources(log)
@@ -56,8 +75,8 @@ def check(source, arch, log, record_property):
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("source", SOURCES)
-def test_nvrtc_compiles_without_spills(nvrtc, source, arch, record_property):
-    cubin, log = _kernels.compile_cubin(nvrtc, source, arch, ("--ptxas-options=-v",))
+def test_nvrtc_compiles_without_spills(compiled, source, arch, record_property):
+    cubin, log = compiled(source, arch)
     assert cubin[:4] == b"\x7fELF"
     assert "warning" not in log, log
     check(source, f"sm_{arch}", log, record_property)
@@ -81,7 +100,7 @@ def test_nvcc_compiles_without_spills(source, record_property, tmp_path):
 
 
 @pytest.fixture(scope="session")
-def sass(nvrtc, tmp_path_factory):
+def sass(compiled, tmp_path_factory):
     """sass(source, arch): the machine code, per kernel."""
     wheels = Path(sysconfig.get_paths()["purelib"], "nvidia").glob("*/bin/nvdisasm")
     tool = shutil.which("nvdisasm") or next(map(str, wheels), None)
@@ -91,7 +110,7 @@ def sass(nvrtc, tmp_path_factory):
     @functools.lru_cache(None)
     def disassemble(source, arch):
         file = tmp_path_factory.mktemp("sass") / f"{source}.cubin"
-        file.write_bytes(_kernels.compile_cubin(nvrtc, source, arch)[0])
+        file.write_bytes(compiled(source, arch)[0])
         text = subprocess.run([tool, "-c", file], check=True, capture_output=True, text=True).stdout
         parts = re.split(r"^\.text\.(\w+):$", text, flags=re.MULTILINE)[1:]
         code = dict(zip(parts[::2], parts[1::2]))
@@ -325,8 +344,9 @@ def test_the_cache_notices_an_edit(nvrtc, monkeypatch, tmp_path):
 
 class TestWarmup:
     @pytest.fixture(autouse=True)
-    def cache(self, nvrtc, monkeypatch, tmp_path):
+    def cache(self, compiled, monkeypatch, tmp_path):
         monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
+        monkeypatch.setattr(_kernels, "compile_cubin", lambda _, *what: compiled(*what))
         monkeypatch.setattr(_mxnet_library, "build", lambda: tmp_path / "operators")
         monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)  # MXNet or none
         self.folder = tmp_path

@@ -153,8 +153,7 @@ def test_a_worker_begins_with_one_thread(boxes, method):
     assert cvops.get_num_threads() == 2
 
 
-def test_a_fork_amid_a_call_of_another_thread(boxes):
-    """The child finds a pool that works: it must neither wait for it nor use it."""
+def fork_amid_calls(boxes):
     cvops.set_num_threads(2)
     done = threading.Event()
 
@@ -175,6 +174,15 @@ def test_a_fork_amid_a_call_of_another_thread(boxes):
     finally:
         done.set()
         caller.join()
+
+
+def test_a_fork_amid_a_call_of_another_thread(boxes):
+    """The child finds a pool that works: it must neither wait for it nor use it."""
+    # By a process that has little to copy.
+    worker = multiprocessing.get_context("spawn").Process(target=fork_amid_calls, args=(boxes,))
+    worker.start()
+    worker.join()
+    assert worker.exitcode == 0
 
 
 def threads_of_a_worker(_):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -9,8 +10,6 @@ import platform
 import shlex
 import subprocess
 import tempfile
-import threading
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -35,8 +34,6 @@ SANITIZERS = {
     ),
     "thread": ("-O1", "-g", "-fsanitize=thread", "-DEMULATOR_ONE_OS_THREAD"),
 }
-
-_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 class EmulatorError(RuntimeError):
@@ -82,13 +79,16 @@ def _cache_folder() -> Path:
 def cached(name: str, suffix: str, key: Iterable[str], make: Callable[[Path], None]) -> Path:
     """The file that ``make(path)`` writes, made anew only when a text of ``key`` changes.
 
-    The compiler and the emulator's headers are part of every key. Threads wait for
-    one another; processes may both compile, and the last to finish is kept.
+    The compiler and the emulator's headers are part of every key. Threads and processes that
+    want the same file wait for the one that makes it.
     """
     texts = [_version(tuple(compiler())), _headers(), *key]
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:24]
     path = _cache_folder() / f"{name}-{digest}{suffix}"
-    with _locks[path.name]:
+    if path.exists():
+        return path
+    with path.with_name(f"{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed, or the process ends
         if not path.exists():
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 made = Path(folder, path.name)
