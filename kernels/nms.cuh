@@ -391,7 +391,8 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
         if (waits_for[i] || !rest[i]) continue;
         at[i] = __ffsll(rest[i]) - 1;
         rest[i] &= rest[i] - 1;
-        waits_for[i] = __ldcg(mask + at[i] * chunk + 32 * (warp + kWarps * i) + lane);
+        const int j = 32 * (warp + kWarps * i) + lane;
+        waits_for[i] = __ldcg(mask + (at[i] * chunk + j));
         more = true;
       }
     }
