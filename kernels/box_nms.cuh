@@ -158,8 +158,8 @@ extern "C" __global__ void __launch_bounds__(256, 4)
                   const int* __restrict__ counts, int num, int limit,
                   const cvops::NmsColumns columns, int conversion, int with_index) {
   using namespace cvops;
-  constexpr int kAtOnce =
-      4;  // numbers of a thread, so that their loads do not wait for one another
+  // Numbers of a thread, so that their loads do not wait for one another.
+  constexpr int kAtOnce = 4;
   __shared__ const float* comes_from[256];  // null: a row of -1
   __shared__ float* goes_to[256];
   const int batch = blockIdx.x, words = (int)ceil_div(num, 64), width = columns.width;
@@ -200,8 +200,12 @@ extern "C" __global__ void __launch_bounds__(256, 4)
           const float* from = comes_from[row];
           if (from) value[k] = nms_converted(from, columns, conversion, c);
         }
-        row += rows, c += rest;
-        if (c >= width) c -= width, ++row;
+        row += rows, c += rest - width;
+        if (c < 0) {
+          c += width;
+        } else {
+          ++row;
+        }
       }
 #pragma unroll
       for (int k = 0; k < kAtOnce; ++k) {

@@ -128,6 +128,19 @@ def test_against_the_oracle(run, num, options):
         np.testing.assert_array_equal(run(box_nms_backward, out_grad, index), expected)
 
 
+@pytest.mark.parametrize("width", [7, 128, 255, 256, 257, 700])
+def test_rows_of_many_numbers(run, width):
+    rng = np.random.default_rng(width)
+    data = rng.random((2, 90, width)).astype(np.float32)
+    data[..., -6:] = rows(rng, 2, 90)
+    columns = dict(id_index=width - 6, score_index=width - 5, coord_start=width - 4)
+    for out_format in ("corner", "center"):
+        options = dict(columns, out_format=out_format)
+        expected = box_nms(data, **options, return_index=True, backend="numpy")
+        for got, want in zip(run(box_nms, data, **options, return_index=True), expected):
+            np.testing.assert_array_equal(got, want)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (257, 3), (3, 300, 7), (2, 2, 511, 1), (1, 20, 300)])
 def test_gradient_against_the_oracle(run, shape):
     rng = np.random.default_rng(9)
@@ -595,6 +608,12 @@ SIX = np.zeros((3, 6), np.float32)
             {},
             ValueError,
             "data: expected fewer than 16776960 rows",
+        ),
+        (
+            np.broadcast_to(SIX[:, :1], (3, 2**31)),
+            {},
+            ValueError,
+            r"data: .* of fewer than 2\*\*31 numbers, got shape \(3, 2147483648\)",
         ),
     ],
 )

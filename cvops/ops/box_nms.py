@@ -84,8 +84,9 @@ def box_nms(
 
     Raises:
         TypeError: ``data`` is not a float32 array; an argument is not a number.
-        ValueError: ``data`` has fewer than two axes, K is too small, N is 65535 * 256 or more; a
-            column is out of range or serves twice; a format is unknown; a threshold is NaN.
+        ValueError: ``data`` has fewer than two axes, K is too small or 2**31 or more, N is 65535 *
+            256 or more; a column is out of range or serves twice; a format is unknown; a threshold
+            is NaN.
     """
     call = _OP.call(backend, data=data)
     shape = call.shapes["data"]
@@ -104,8 +105,11 @@ def box_nms(
         raise ValueError(f"coord_start: expected four columns of {width}, got {coord_start}")
     if id_ >= width or coord <= id_ < coord + 4 or id_ == score:
         raise ValueError(f"id_index: expected a column of its own or -1, got {id_index}")
-    if num >= _nms.MOST_ROWS:
-        raise ValueError(f"data: expected fewer than {_nms.MOST_ROWS} rows, got shape {shape}")
+    if num >= _nms.MOST_ROWS or width >= 2**31:
+        raise ValueError(
+            f"data: expected fewer than {_nms.MOST_ROWS} rows of fewer than 2**31 numbers, "
+            f"got shape {shape}"
+        )
     _check.choice("in_format", in_format, ("corner", "center"))
     _check.choice("out_format", out_format, ("corner", "center"))
     topk = _check.integer("topk", topk)
