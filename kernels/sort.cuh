@@ -135,7 +135,7 @@ extern "C" __global__ void __launch_bounds__(512)
   int side = 0;  // of what is exchanged: others may still read the other
 #pragma unroll 1
   for (int run = 2; run < tile; run *= 2) {
-    const bool ascending = (kSortEach * t & 2 * run) == 0 || 2 * run == tile;
+    const bool ascending = (kSortEach * t & 2 * run) == 0;
 #pragma unroll 1
     for (int distance = run; distance >= kSortEach; distance /= 2) {
       const int apart = distance / kSortEach;  // threads
