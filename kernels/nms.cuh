@@ -372,7 +372,6 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
     rest[i] = j < count ? __ldcg(reinterpret_cast<const uint64*>(words) + j) : 0;
     waits_for[i] = at[i] = 0;
   }
-  __syncthreads();
   bool waits = true;
   while (__syncthreads_or(waits)) {
     uint32 is_open = 0, is_gone = 0;  // a bit for each of the thread's boxes
