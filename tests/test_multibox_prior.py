@@ -111,6 +111,23 @@ def test_ratios_0_shapes_every_size(run):
     np.testing.assert_array_equal(height, np.float32([0.25, 0.125, 0.5]))
 
 
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda zero: multibox_prior((1, 1), ratios=zero),
+        lambda zero: multibox_prior((1, 1), ratios=np.float32([zero])),
+        lambda zero: multibox_priors([(1, 1)], [1], [(zero,)]),
+        lambda zero: multibox_priors([(1, 1)], [1], [zero]),
+    ],
+    ids=["a number", "an array", "tuples", "numbers"],
+)
+def test_ratios_of_0_of_two_signs(ask):
+    """What is kept for the one is not given for the other: 1 / -0 is a negative height."""
+    for zero in (0.0, -0.0, 0.0):
+        _, low, _, high = ask(zero)[0, 0]
+        assert (low < high) == (str(zero) == "0.0")
+
+
 def test_clips(run):
     out = run(multibox_prior, (2, 2), sizes=(3,), ratios=(1, -1), clip=True)[0]
     np.testing.assert_array_equal(out[::2], np.tile(np.float32([0, 0, 1, 1]), (4, 1)))

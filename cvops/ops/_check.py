@@ -6,6 +6,7 @@ import math
 import operator
 import struct
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 _SINGLE = struct.Struct("f")
@@ -37,6 +38,11 @@ class _MinusZero(float):
 
 def _zero(x: float) -> float:
     return _MinusZero(x) if math.copysign(1, x) < 0 else x
+
+
+def option(x: Any) -> Any:
+    """``x``, of which nothing is known yet, or what stands for -0.0."""
+    return _zero(float(x)) if isinstance(x, Real) and x == 0 else x
 
 
 def single(name: str, value: Any) -> float:

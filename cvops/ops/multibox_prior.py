@@ -167,9 +167,12 @@ def _names(num: int) -> list[str]:
 
 
 def _hashable(x: Any) -> Any:
-    if type(x) is tuple:
-        return x
-    return tuple(x) if hasattr(x, "__len__") and not isinstance(x, str) else x
+    """As what is kept is found by: the signs of zeros count."""
+    if type(x) is not tuple:
+        if not hasattr(x, "__len__") or isinstance(x, str):
+            return _check.option(x)
+        x = tuple(x)
+    return tuple(map(_check.option, x)) if 0 in x else x
 
 
 def _of_each(name: str, option: Any, num: int) -> tuple[Any, ...]:
@@ -177,9 +180,12 @@ def _of_each(name: str, option: Any, num: int) -> tuple[Any, ...]:
     if not hasattr(option, "__len__") or len(option) != num:
         raise ValueError(f"{name}: expected one for each of {num} maps, got {option!r}")
     try:
-        return tuple(map(tuple, option))
+        of_each = tuple(map(tuple, option))
+        if not any(0 in x for x in of_each):
+            return of_each
     except TypeError:  # there are numbers among them
-        return tuple(map(_hashable, option))
+        pass
+    return tuple(map(_hashable, option))
 
 
 class _Layout:
