@@ -54,8 +54,9 @@ class Cuda:
     synchronize: Callable[[], None]
 
 
-#: Kept as plans are, since most programs call an op with the same options, too.
-@functools.lru_cache(1024)
+#: Kept as plans are, since most programs call an op with the same options, too. Fewer of them: one
+#: takes about 2 kB a launch.
+@functools.lru_cache(256)
 def _program(plan: Any, options: tuple[Any, ...]) -> Program:
     recorder: Recorder = plan.place.recorder(plan.kinds)
     return recorder.record(plan.body, options)
