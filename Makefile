@@ -19,7 +19,7 @@ EXTRAS := bench,cuda$(CUDA),demo,lint,test
 RESULTS ?= benchmarks/results
 # A result's name, without its ending.
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
-SOURCES := $(wildcard bindings/*.* bindings/python/* kernels/*) CMakeLists.txt pyproject.toml
+SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*) CMakeLists.txt pyproject.toml
 
 .PHONY: setup demo demo-fcn test bench bench-instructions bench-plots bench-gluon lint format clean
 

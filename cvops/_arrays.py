@@ -41,10 +41,10 @@ Memory = tuple[int, Any]
 
 
 class Buffer(NamedTuple):
-    """C-contiguous memory of a GPU, as the bodies for one see it."""
+    """C-contiguous memory of a GPU."""
 
-    #: What stands for its address while a body is recorded.
-    pointer: Any
+    #: Its address.
+    pointer: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     #: What keeps it alive.

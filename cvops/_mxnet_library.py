@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from cvops import _gpu, _kernels
+from cvops import _cuda, _gpu, _kernels
 from cvops._mxnet import mxnet
 
 _HERE = Path(__file__).parent
@@ -33,8 +33,8 @@ class Library(NamedTuple):
     """The operators as MXNet has loaded them."""
 
     path: Path
-    #: Whether they run on MXNet's GPU arrays too.
-    has_cuda: bool
+    #: Whether there are kernels for MXNet's GPU arrays.
+    has_kernels: bool
 
 
 def compiler() -> list[str]:
@@ -70,8 +70,8 @@ def _run(*command: str | Path) -> str:
     return done.stdout
 
 
-def _core() -> tuple[Path, bool]:
-    """``libcvops.so``, loaded, and whether it has the kernels."""
+def _core() -> Path:
+    """``libcvops.so``, loaded."""
     native = _gpu.extension()
     if native is None:
         raise ImportError(
@@ -79,7 +79,7 @@ def _core() -> tuple[Path, bool]:
         )
     path = Path(native.__file__).with_name("libcvops.so")
     ctypes.CDLL(str(path))  # where the operators find it: by its name, loaded already
-    return path, native.has_cuda
+    return path
 
 
 class Recipe(NamedTuple):
@@ -97,20 +97,19 @@ def recipe() -> Recipe:
     Raises:
         ImportError: MXNet 1.9.1 or our extension is missing.
     """
-    core, has_cuda = _core()
+    core = _core()
     mx = wheel()
     border = [mx / "include" / "mxnet" / "lib_api.h", mx / "src" / "lib_api.cc"]
     for file in border:
         if not file.is_file():
             raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
-    headers = [*BINDINGS.glob("*.h"), *BINDINGS.glob("mxnet/*.h"), *_kernels.KERNELS.glob("*.cuh")]
+    folders = [BINDINGS, BINDINGS / "runtime", _kernels.KERNELS]
+    headers = [x for folder in (*folders, BINDINGS / "mxnet") for x in folder.glob("*.*h")]
     sources = sorted(BINDINGS.glob("mxnet/*.cpp"))
     flags = [*_FLAGS, f"-isystem{mx}", f"-isystem{mx / 'include'}"]
-    flags += [f"-I{BINDINGS}", f"-I{_kernels.KERNELS}"]
-    if has_cuda:
-        flags.append("-DCVOPS_CUDA")
+    flags += [f"-I{folder}" for folder in folders]
     texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, *border)]
-    key = [*texts, *_FLAGS, str(has_cuda), platform.machine(), " ".join(compiler())]
+    key = [*texts, *_FLAGS, platform.machine(), " ".join(compiler())]
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
     path = _kernels.cache_folder() / f"mxnet-operators-{digest}.so"
     return Recipe(path, sources, flags, core)
@@ -157,7 +156,21 @@ def library() -> Library:
     """
     path = build()
     load(path)
-    return Library(path, _core()[1])
+    return Library(path, _use_kernels())
+
+
+def _use_kernels() -> bool:
+    """Give the operators their kernels for GPUs: nvcc's, or those that NVRTC compiles now."""
+    if not (mxnet().runtime.Features().is_enabled("CUDA") and _gpu.has_gpu()):
+        return False
+    if _gpu.machine_code():
+        functions = _cuda.native_functions()
+    elif _gpu.missing_cupy() is None:
+        functions = _cuda.nvrtc_functions()
+    else:
+        return False
+    _gpu.extension().set_default_functions(functions)
+    return True
 
 
 def load(path: Path) -> None:

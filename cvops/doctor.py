@@ -85,7 +85,7 @@ def _extension() -> Finding:
         )
     cpu = f"CPU threads: {native.num_threads()}, vectors: {native.simd()}"
     text = f"cvops {version} with its compiled extension, {cpu}, "
-    if native.has_cuda:
+    if _gpu.machine_code():
         return Finding("ok", f"{text}built with CUDA")
     return Finding(
         "ok",

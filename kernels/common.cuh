@@ -9,9 +9,12 @@
 #ifndef CVOPS_DYNAMIC_SHARED
 #define CVOPS_DYNAMIC_SHARED(T, name) extern __shared__ T name[]
 #endif
+#define CVOPS_KERNEL extern "C" __global__ void
 #else
 #include <cmath>
 #define CVOPS_HD inline
+// The prototype of a kernel: the types by which bindings/cuda/ launch it.
+#define CVOPS_KERNEL extern "C" void
 #endif
 
 namespace cvops {

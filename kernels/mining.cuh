@@ -35,12 +35,12 @@ CVOPS_HD uint64 mining_key(uint32 score, int anchor) {
   return (uint64)score << 32 | (uint32)anchor;
 }
 
+constexpr int kDigitBins = 2048;
+
 }  // namespace cvops
 
 #ifdef __CUDACC__
 namespace cvops {
-
-constexpr int kDigitBins = 2048;
 
 // A rough score is how far the bits of 1 / (the probability of class 0) lie below those of kSure,
 // so that the lower is the better negative here too; 0 for what is not below kSure, or is NaN. Its

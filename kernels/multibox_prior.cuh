@@ -59,6 +59,8 @@ struct PriorWork {
 
 }  // namespace cvops
 
+CVOPS_KERNEL multibox_prior(float* out, cvops::PriorWork work, int clip);
+
 #ifdef __CUDACC__
 // out (anchors, 4): those of all maps, one after another.
 extern "C" __global__ void __launch_bounds__(256)

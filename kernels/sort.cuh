@@ -1,4 +1,4 @@
-// Sorts the keys of order.cuh, each row of a batch by itself, what has no key left out.
+// Sorts the keys of sort_key.cuh, each row of a batch by itself, what has no key left out.
 //
 // Every block sorts a tile, whose keys stay in registers and go from thread to thread by shuffles,
 // or where they go far through shared memory; then each pass merges sixteen runs to one: a key's
@@ -8,7 +8,7 @@
 // read the keys fewer times, but with three launches a digit, or with blocks that wait for one
 // another; here the launches set the pace.
 #pragma once
-#include "order.cuh"
+#include "sort_key.cuh"
 #include "warp.cuh"
 
 namespace cvops {
@@ -34,6 +34,13 @@ CVOPS_HD int merge_blocks(int64 most, int64 run) {
 }
 
 }  // namespace cvops
+
+CVOPS_KERNEL sort_compact(cvops::uint64* out, int* counts, const cvops::uint64* keys,
+                          const int* tile_counts, int num);
+CVOPS_KERNEL sort_tiles(cvops::uint64* out, const cvops::uint64* keys, const int* counts, int num,
+                        int tile);
+CVOPS_KERNEL sort_merge(cvops::uint64* out, const cvops::uint64* keys, const int* counts, int num,
+                        int run);
 
 #ifdef __CUDACC__
 namespace cvops {

@@ -26,17 +26,11 @@ struct ConfusionMatrix : Operator {
     return {{(unsigned)num_classes, (unsigned)num_classes}};
   }
 
-  void forward(const Cpu&, Tensors& in, Tensors& out) const {
-    cpu::confusion_matrix((int64*)out[0].data_ptr, in[0].data<int>(), in[1].data<int>(),
-                          in[0].size(), num_classes, ignore_label);
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
+    cvops::confusion_matrix(device, (int64*)out[0].data_ptr, in[0].data<int>(), in[1].data<int>(),
+                            in[0].size(), num_classes, ignore_label);
   }
-
-#ifdef CVOPS_CUDA
-  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    cuda::confusion_matrix((int64*)out[0].data_ptr, in[0].data<int>(), in[1].data<int>(),
-                           in[0].size(), num_classes, ignore_label, gpu.stream);
-  }
-#endif
 };
 
 const std::vector<const char*> ConfusionMatrix::kInputs = {"prediction", "label"};

@@ -10,7 +10,7 @@
 #include <locale>
 #include <sstream>
 
-#include "workspace.h"
+#include "device.h"
 
 namespace cvops::external {
 
@@ -250,53 +250,46 @@ std::vector<std::vector<char>> kept_apart(Tensors& in, Tensors& out) {
   return copies;
 }
 
-#ifdef CVOPS_CUDA
-void on_gpu(Tensors& in, Tensors& out, int64 bytes, const mxnet::ext::OpResource& resource,
-            const std::function<void(const Gpu&)>& body) {
-  const auto stream = (CUstream_st*)resource.get_cuda_stream();
-  auto shifted = [](auto& tensor) { return (std::uintptr_t)tensor.data_ptr % 16 != 0; };
-  std::vector<mxnet::ext::MXTensor*> read, written;
-  for (auto& tensor : in) {
-    if (shifted(tensor) || overlaps_one_of(tensor, out)) read.push_back(&tensor);
-  }
-  for (auto& tensor : out) {
-    if (shifted(tensor)) written.push_back(&tensor);
-  }
-
-  Workspace size;
-  size.take<char>(bytes);
-  for (auto* tensor : read) size.take<char>(Operator::bytes(*tensor));
-  for (auto* tensor : written) size.take<char>(Operator::bytes(*tensor));
-  if (size.size() > std::numeric_limits<int>::max()) {
-    throw std::runtime_error("needs " + std::to_string(size.size()) +
-                             " bytes of workspace, more than MXNet gives");
-  }
-  void* memory = nullptr;
+void on_gpu(Tensors& in, Tensors& out, const mxnet::ext::OpResource& resource,
+            const std::function<void(Gpu&, Tensors& in, Tensors& out)>& body) {
+  auto allocate = [&](int64 bytes) {
+    if (bytes > std::numeric_limits<int>::max()) {
+      throw std::runtime_error("needs " + std::to_string(bytes) +
+                               " bytes of scratch memory, more than MXNet gives");
+    }
 #ifdef CVOPS_EMULATED
-  if (size.size()) memory = resource.alloc_cpu((int)size.size());
+    return resource.alloc_cpu((int)bytes);
 #else
-  cuda::set_device(in.at(0).ctx.dev_id);
-  if (size.size()) memory = resource.alloc_gpu((int)size.size());
+    return resource.alloc_gpu((int)bytes);
 #endif
-
-  Workspace workspace(memory);
-  const Gpu gpu = {stream, workspace.take<char>(bytes)};
-  for (auto* tensor : read) {
-    void* place = workspace.take<char>(Operator::bytes(*tensor));
-    cuda::copy(place, tensor->data_ptr, Operator::bytes(*tensor), stream);
-    tensor->data_ptr = place;
-  }
-  std::vector<void*> wanted;
-  for (auto* tensor : written) {
-    wanted.push_back(tensor->data_ptr);
-    tensor->data_ptr = workspace.take<char>(Operator::bytes(*tensor));
-  }
-  body(gpu);
-  for (size_t i = 0; i < written.size(); ++i) {
-    cuda::copy(wanted[i], written[i]->data_ptr, Operator::bytes(*written[i]), stream);
-  }
+  };
+  auto shifted = [](auto& tensor) { return (std::uintptr_t)tensor.data_ptr % 16 != 0; };
+  auto run = [&](Gpu& gpu) {
+    Tensors inputs = in, outputs = out;
+    for (size_t i = 0; i < in.size(); ++i) {
+      if (!shifted(in[i]) && !overlaps_one_of(in[i], out)) continue;
+      inputs[i].data_ptr = gpu.scratch<char>(Operator::bytes(in[i]));
+      gpu.copy(inputs[i].data_ptr, in[i].data_ptr, Operator::bytes(in[i]));
+    }
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (shifted(out[i])) outputs[i].data_ptr = gpu.scratch<char>(Operator::bytes(out[i]));
+    }
+    {
+      Gpu::Scope scope(gpu);
+      body(gpu, inputs, outputs);
+    }
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (shifted(out[i])) {
+        gpu.copy(out[i].data_ptr, outputs[i].data_ptr, Operator::bytes(out[i]));
+      }
+    }
+  };
+  Device& device = cuda::default_device(in.at(0).ctx.dev_id);
+  device.with_current([&] {
+    Gpu gpu(device, resource.get_cuda_stream(), allocate);
+    gpu.run([&] { run(gpu); });
+  });
 }
-#endif
 
 }  // namespace cvops::external
 

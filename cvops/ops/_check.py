@@ -10,6 +10,8 @@ from numbers import Real
 from typing import Any
 
 _SINGLE = struct.Struct("f")
+#: The boxes of one suppression are fewer: a grid has at most 65535 tiles of 256 on its y axis.
+MAX_BOXES = 65535 * 256
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:

@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cvops import _cpu, _gpu
-from cvops._arrays import Buffer, library_of
-from cvops._op import Call, Op
+from cvops._arrays import library_of
+from cvops._op import Call, Executor, Op
 from cvops.ops import _check
 
 _FEATURES = "shape of float32 (N, C, H, W, ...)"
@@ -23,19 +22,6 @@ _MAP = np.dtype(
         *(("offset_y", "f4"), ("offset_x", "f4")),
     ]
 )
-#: ``kPriorTile``, ``kPriorParts`` and ``kPriorShapes`` of the kernel, and its structs.
-_TILE, _PARTS, _SHAPES = 256, 8, 128
-_PART = np.dtype(
-    [
-        *(("step_y", "f4"), ("step_x", "f4"), ("offset_y", "f4"), ("offset_x", "f4")),
-        *(("width", "u4"), ("shapes", "u4"), ("by_width", "u4", 2), ("by_shapes", "u4", 2)),
-        *(("first_shape", "u4"), ("first_anchor", "u4"), ("of_cell", "u4"), ("anchors", "u4")),
-        ("first_tile", "u4"),
-    ]
-)
-_WORK = np.dtype([("end", "u4", _PARTS), ("part", _PART, _PARTS), ("half", "f4", (_SHAPES, 2))])
-#: As many as a large GPU runs at a time.
-_BLOCKS = 1024
 
 
 def multibox_prior(
@@ -199,35 +185,6 @@ class _Layout:
         #: What the extension takes.
         self.fields = self.maps.view(np.int32).reshape(len(maps), -1), self.half
 
-    @functools.cached_property
-    def launches(self) -> list[tuple[int, np.ndarray]]:
-        """Of the kernel: the blocks and the ``PriorWork`` of each."""
-        works: list[np.ndarray] = []
-        parts = used = tiles = anchor = shape = 0
-        for height, width, shapes, *centers in self.maps.tolist():
-            for first in range(0, shapes, _SHAPES):
-                count = min(shapes - first, _SHAPES)
-                if not works or parts == _PARTS or used + count > _SHAPES:
-                    works.append(np.zeros((), _WORK))
-                    parts = used = tiles = 0
-                work, anchors = works[-1], height * width * count
-                work["part"][parts] = (
-                    *(*centers, width, count, _divisor(width), _divisor(count)),
-                    *(used, anchor + first, shapes, anchors, tiles),
-                )
-                work["half"][used : used + count] = self.half[shape + first :][:count]
-                used, tiles = used + count, tiles - -anchors // _TILE
-                work["end"][parts:] = tiles
-                parts += 1
-            anchor, shape = anchor + height * width * shapes, shape + shapes
-        return [(min(int(work["end"][-1]), _BLOCKS), work) for work in works]
-
-
-def _divisor(number: int) -> tuple[int, int]:
-    """``Divisor`` of the kernel."""
-    shift = (number - 1).bit_length()
-    return (((1 << shift) - number) << 32) // number + 1, shift
-
 
 @functools.lru_cache(256)
 def _layout(
@@ -300,22 +257,7 @@ def _numpy(layout: _Layout, clip: bool) -> np.ndarray:
 
 
 @_OP.body("native")
-def _native(cpu: _cpu.Cpu, layout: _Layout, clip: bool) -> np.ndarray:
-    out = cpu.empty(layout.shape, np.float32)
-    cpu.module.multibox_prior(out, *layout.fields, clip)
-    return out
-
-
-@_OP.body("kernels")
-def _kernels(gpu: _gpu.Gpu, layout: _Layout, clip: bool) -> Buffer:
-    out = gpu.empty(layout.shape, np.float32)
-    for blocks, work in layout.launches:
-        gpu.launch("multibox_prior", "multibox_prior", (blocks,), (_TILE,), out, work, clip)
-    return out
-
-
-@_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Gpu, layout: _Layout, clip: bool) -> Buffer:
-    out = gpu.empty(layout.shape, np.float32)
-    gpu.module.multibox_prior_cuda(out.pointer, *layout.fields, clip, gpu.stream)
+def _native(device: Executor, layout: _Layout, clip: bool) -> np.ndarray:
+    out = device.empty(layout.shape, np.float32)
+    device.ops.multibox_prior(out, *layout.fields, clip)
     return out

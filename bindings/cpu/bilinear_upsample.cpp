@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "bilinear_upsample.cuh"
+#include "nontemporal.h"
 #include "parallel.h"
 #include "simd.h"
-#include "stream.h"
 
 namespace cvops {
 namespace {
@@ -161,8 +161,8 @@ void for_parts(int64 planes, int rows, double cost_of_row, const Body& body) {
 
 }  // namespace
 
-void cpu::bilinear_upsample(float* out, const float* data, int64 planes, int height, int width,
-                            int scale) {
+void bilinear_upsample(const Cpu&, float* out, const float* data, int64 planes, int height,
+                       int width, int scale) {
   if (planes * height * width == 0) return;
   const Weights weights(scale);
   const int out_width = width * scale, edge = scale / 2;
@@ -200,8 +200,8 @@ void cpu::bilinear_upsample(float* out, const float* data, int64 planes, int hei
   });
 }
 
-void cpu::bilinear_upsample_backward(float* grad, const float* out_grad, int64 planes, int height,
-                                     int width, int scale) {
+void bilinear_upsample_backward(const Cpu&, float* grad, const float* out_grad, int64 planes,
+                                int height, int width, int scale) {
   if (planes * height * width == 0) return;
   const Weights weights(scale);
   const int out_height = height * scale, out_width = width * scale, edge = scale / 2;

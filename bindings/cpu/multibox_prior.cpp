@@ -29,7 +29,7 @@ void shifted_row(float* __restrict__ out, const float* __restrict__ at_zero, int
 
 }  // namespace
 
-void cpu::multibox_prior(float* out, Priors priors, bool clip) {
+void multibox_prior(const Cpu&, float* out, Priors priors, bool clip) {
   constexpr int64 few = 256, at_once = 1 << 12;
   const PriorMap* const end = priors.maps + priors.num;
   auto of_row = [](const PriorMap& map) { return (int64)map.width * map.shapes; };

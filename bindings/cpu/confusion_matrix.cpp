@@ -59,8 +59,8 @@ void count(uint32* counts, int64 pitch, const Pixels& pixels, int num_classes, i
 
 }  // namespace
 
-void cpu::confusion_matrix(int64* matrix, const int* prediction, const int* label, int64 total,
-                           int num_classes, int ignore_label) {
+void confusion_matrix(const Cpu&, int64* matrix, const int* prediction, const int* label,
+                      int64 total, int num_classes, int ignore_label) {
   const int64 cells = (int64)num_classes * num_classes;
   std::fill_n(matrix, cells, 0);
   // Several matrices per part of the pixels are worth their sum if there are many more pixels.

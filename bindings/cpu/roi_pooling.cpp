@@ -5,9 +5,9 @@
 #include <memory>
 #include <vector>
 
+#include "nontemporal.h"
 #include "parallel.h"
 #include "simd.h"
-#include "stream.h"
 
 namespace cvops {
 namespace {
@@ -453,8 +453,8 @@ void add_gradients(float* grad, const float* out_grad, const int* argmax, int fi
 
 }  // namespace
 
-void cpu::roi_pooling(float* pooled, int* argmax, const float* data, const float* boxes,
-                      int64 num_rois, RoiPooling op) {
+void roi_pooling(const Cpu&, float* pooled, int* argmax, const float* data, const float* boxes,
+                 int64 num_rois, RoiPooling op) {
   if (num_rois == 0 || op.channels == 0) return;
   const int64 bins = (int64)op.pooled_height * op.pooled_width;
   const int64 bytes = 4 * num_rois * op.channels * bins;
@@ -489,8 +489,8 @@ void cpu::roi_pooling(float* pooled, int* argmax, const float* data, const float
   });
 }
 
-void cpu::roi_pooling_backward(float* grad, const float* out_grad, const int* argmax,
-                               RoiPoolingGrad size) {
+void roi_pooling_backward(const Cpu&, float* grad, const float* out_grad, const int* argmax,
+                          RoiPoolingGrad size) {
   if ((int64)size.images * size.channels * size.pixels == 0) return;
   // Several channels at a time: their outputs for one roi lie side by side. As many as leave their
   // planes in a near cache, and work for all threads.

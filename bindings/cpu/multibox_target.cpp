@@ -3,12 +3,16 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <iomanip>
 #include <limits>
+#include <locale>
 #include <memory>
+#include <sstream>
+#include <stdexcept>
 
+#include "nontemporal.h"
 #include "parallel.h"
 #include "simd.h"
-#include "stream.h"
 #include "workspace.h"
 
 namespace cvops {
@@ -625,10 +629,30 @@ class Image {
   float rest_;  // the class of those that nothing else is said of
 };
 
+// Refuses a row of label (images, rows, width) that ends an image's truths by its class, -1, but
+// has corners.
+void refuse_half_padding(const float* label, int64 images, int64 rows, int64 width) {
+  for (int64 image = 0; image < images; ++image) {
+    for (int64 i = 0; i < rows; ++i) {
+      const float* row = label + (image * rows + i) * width;
+      if (row[0] != -1) continue;
+      if (row[1] == -1 && row[2] == -1 && row[3] == -1 && row[4] == -1) break;
+      std::ostringstream message;
+      message.imbue(std::locale::classic());
+      message << std::setprecision(9)
+              << "label: expected corners of -1 where the class is -1, got [" << row[1] << ", "
+              << row[2] << ", " << row[3] << ", " << row[4] << "] in image " << image << ", row "
+              << i;
+      throw std::invalid_argument(message.str());
+    }
+  }
+}
+
 }  // namespace
 
-void cpu::multibox_target(TargetOutputs out, TargetInputs in, TargetShape shape,
-                          TargetOptions options) {
+void multibox_target(const Cpu&, TargetOutputs out, TargetInputs in, TargetShape shape,
+                     TargetOptions options) {
+  refuse_half_padding(in.label, shape.num_images, shape.num_truths, shape.label_width);
   Anchors anchors(shape.num_anchors);
   const Memory memory(anchors);
   simd<split_anchors>(anchors, in.anchor);

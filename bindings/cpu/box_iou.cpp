@@ -50,8 +50,8 @@ void iou_rows(float* out, const float* end, const float* lhs, int64 num_lhs, Col
 
 }  // namespace
 
-void cpu::box_iou(float* out, const float* lhs, const float* rhs, int64 num_lhs, int64 num_rhs,
-                  bool center) {
+void box_iou(const Cpu&, float* out, const float* lhs, const float* rhs, int64 num_lhs,
+             int64 num_rhs, bool center) {
   if (num_lhs == 0 || num_rhs == 0) return;
   constexpr int64 few = 64, pairs = 1 << 14;
   const int64 padded = ceil_div(num_rhs, kVector) * kVector;

@@ -1,7 +1,6 @@
-#include <algorithm>
-
-#include "launch.h"
 #include "multibox_prior.h"
+
+#include <algorithm>
 
 namespace cvops {
 namespace {
@@ -15,7 +14,7 @@ Divisor divisor(uint32 number) {
 // The launch that is being filled.
 class Work {
  public:
-  Work(float* out, bool clip, cudaStream_t stream) : out_(out), clip_(clip), stream_(stream) {}
+  Work(Gpu& gpu, float* out, bool clip) : gpu_(gpu), out_(out), clip_(clip) {}
 
   // Around each cell of `map`, whose anchors are the result's from `first_anchor` on, `count`
   // shapes from `first` on.
@@ -42,16 +41,16 @@ class Work {
   }
 
   void launch() {
-    constexpr uint32 blocks = 1024;  // that a large GPU runs at a time
-    cuda::launch("multibox_prior", ::multibox_prior, dim3(std::min(tiles_, blocks)), kPriorTile, 0,
-                 stream_, out_, work_, clip_);
+    constexpr uint32 blocks = 1024;  // the most that a large GPU runs at once
+    gpu_.launch(KERNEL(multibox_prior), std::min(tiles_, blocks), kPriorTile, 0, out_, work_,
+                clip_);
     parts_ = shapes_ = 0, tiles_ = 0;
   }
 
  private:
+  Gpu& gpu_;
   float* out_;
   bool clip_;
-  cudaStream_t stream_;
   PriorWork work_ = {};
   int parts_ = 0, shapes_ = 0;
   uint32 tiles_ = 0;
@@ -59,8 +58,8 @@ class Work {
 
 }  // namespace
 
-void cuda::multibox_prior(float* out, Priors priors, bool clip, cudaStream_t stream) {
-  Work work(out, clip, stream);
+void multibox_prior(Gpu& gpu, float* out, Priors priors, bool clip) {
+  Work work(gpu, out, clip);
   int64 anchor = 0;
   const HalfSize* half = priors.half;
   for (int m = 0; m < priors.num; ++m) {

@@ -45,8 +45,8 @@ void find_labels(int* out, const unsigned char* image, int64 pixels, const Color
 
 }  // namespace
 
-void cpu::label_from_color(int* out, const unsigned char* image, const unsigned char* colormap,
-                           int64 pixels, int num_colors, int unknown) {
+void label_from_color(const Cpu&, int* out, const unsigned char* image,
+                      const unsigned char* colormap, int64 pixels, int num_colors, int unknown) {
   // So much room for a usual colormap that nearly every search ends where it begins.
   const bool roomy = num_colors <= 256 && pixels >= 1 << 12;
   const int bits = color_table_bits(roomy ? 16 * num_colors : num_colors);

@@ -8,8 +8,10 @@
 
 namespace cvops {
 
-void cpu::box_nms(float* out, int* index, const float* data, int64 batch, int64 num,
-                  NmsOptions options) {
+using namespace cpu;
+
+void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch, int64 num,
+             NmsOptions options) {
   const NmsColumns columns = options.columns;
   const int64 width = columns.width;
   if (options.limit == 0) {
@@ -57,8 +59,8 @@ void cpu::box_nms(float* out, int* index, const float* data, int64 batch, int64 
   });
 }
 
-void cpu::box_nms_backward(float* grad, const float* out_grad, const int* index, int64 batch,
-                           int64 num, int width) {
+void box_nms_backward(const Cpu&, float* grad, const float* out_grad, const int* index, int64 batch,
+                      int64 num, int width) {
   parallel_for(batch, 1.0 * num * width, [&](int64 b) {
     float* rows = grad + b * num * width;
     std::fill_n(rows, num * width, 0.0f);

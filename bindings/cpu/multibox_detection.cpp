@@ -8,6 +8,9 @@
 #include "simd.h"
 
 namespace cvops {
+
+using namespace cpu;
+
 namespace {
 
 // As many anchors are scored by one thread at a time.
@@ -77,7 +80,7 @@ void decode(Box* boxes, const int* anchor_of, int64 count, const float* anchors,
 }
 
 Candidates candidates(Predictions in, int64 image, const DetectionOptions& options, int threads) {
-  Candidates c = {cpu::scratch<float>(in.num), cpu::scratch<int>(in.num), cpu::scratch<int>(in.num),
+  Candidates c = {scratch<float>(in.num), scratch<int>(in.num), scratch<int>(in.num),
                   nullptr};
   auto score_tile = [&](int64 tile) {
     const int64 first = tile * kTile;
@@ -97,7 +100,7 @@ Candidates candidates(Predictions in, int64 image, const DetectionOptions& optio
     c.score[c.num] = score, c.id[c.num] = id, c.anchor[c.num] = (int)i;
     c.num += id >= 0 && !(score < options.threshold);
   }
-  c.box = cpu::scratch<Box>(c.num);
+  c.box = scratch<Box>(c.num);
   const float* offsets = in.loc_pred + image * 4 * in.num;
   if (options.clip) {
     simd<decode<true>>(c.box.get(), c.anchor.get(), c.num, in.anchors, offsets, options.variances);
@@ -115,7 +118,7 @@ struct Row {
 
 }  // namespace
 
-void cpu::multibox_detection(float* out, Predictions in, DetectionOptions options) {
+void multibox_detection(const Cpu&, float* out, Predictions in, DetectionOptions options) {
   for_each_image(in.batch, (100.0 + in.classes) * in.num, [&](int64 b, int threads) {
     const Candidates c = candidates(in, b, options, threads);
     Row* to = reinterpret_cast<Row*>(out) + b * in.num;

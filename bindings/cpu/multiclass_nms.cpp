@@ -8,6 +8,9 @@
 #include "simd.h"
 
 namespace cvops {
+
+using namespace cpu;
+
 namespace {
 
 // As many scores are compared at once.
@@ -47,8 +50,8 @@ class Best {
   Best(int64 num, int most, float cut)
       : most_(most),
         room_(std::min<int64>(num, 2ll * most + 4096) + kGroup),
-        keys_(cpu::scratch<uint64>(room_)),
-        other_(cpu::scratch<uint64>(room_)),
+        keys_(scratch<uint64>(room_)),
+        other_(scratch<uint64>(room_)),
         cut_(cut) {}
 
   // Scores [first, end) of an image's.
@@ -67,7 +70,7 @@ class Best {
   }
 
   // The best `most` or fewer, sorted. Uses up the others.
-  const uint64* sorted() { return cpu::sort_keys(keys_.get(), other_.get(), num_, most_); }
+  const uint64* sorted() { return sort_keys(keys_.get(), other_.get(), num_, most_); }
   int64 count() const { return std::min(num_, most_); }
 
  private:
@@ -139,7 +142,8 @@ struct Row {
 
 }  // namespace
 
-void cpu::multiclass_nms(float* out, int* counts, ClassScores in, MulticlassOptions options) {
+void multiclass_nms(const Cpu&, float* out, int* counts, ClassScores in,
+                    MulticlassOptions options) {
   if (options.rows == 0) {
     std::fill_n(counts, in.batch, 0);
     return;
