@@ -12,8 +12,13 @@ py::tuple sizes(Dim3 d) { return py::make_tuple(d.x, d.y, d.z); }
 // A device whose launches Python gets: the emulator of the tests, or a list.
 class CallbackDevice : public Device {
  public:
-  CallbackDevice(py::function launch, int multiprocessors, int64 max_shared)
-      : launch_(std::move(launch)), multiprocessors_(multiprocessors), max_shared_(max_shared) {}
+  CallbackDevice(py::function launch, int multiprocessors, int64 max_shared, int64 scratch_gap,
+                 py::object on_scratch)
+      : launch_(std::move(launch)),
+        on_scratch_(std::move(on_scratch)),
+        multiprocessors_(multiprocessors),
+        max_shared_(max_shared),
+        scratch_gap_(scratch_gap) {}
 
   // Calls launch(kernel, grid, block, shared, arguments, pointers, stream): the bytes of each
   // argument, and whether it is a pointer.
@@ -36,11 +41,17 @@ class CallbackDevice : public Device {
   }
   int multiprocessors() override { return multiprocessors_; }
   int64 max_shared(const Kernel&) override { return max_shared_; }
+  int64 scratch_gap() override { return scratch_gap_; }
+  void on_scratch(void* memory, int64 bytes) override {
+    py::gil_scoped_acquire acquire;
+    if (!on_scratch_.is_none()) on_scratch_(reinterpret_cast<std::uintptr_t>(memory), bytes);
+  }
 
  private:
   py::function launch_;
+  py::object on_scratch_;
   int multiprocessors_;
-  int64 max_shared_;
+  int64 max_shared_, scratch_gap_;
 };
 
 Gpu make_gpu(Device& device, std::uintptr_t stream, py::function allocate) {
@@ -86,8 +97,9 @@ void bind_gpu(cvops::Ops& ops) {
       .def(py::init<int, std::shared_ptr<cuda::Functions>>(), py::arg("number"),
            py::arg("functions"));
   py::class_<CallbackDevice, Device>(m, "CallbackDevice")
-      .def(py::init<py::function, int, int64>(), py::arg("launch"), py::arg("multiprocessors"),
-           py::arg("max_shared"));
+      .def(py::init<py::function, int, int64, int64, py::object>(), py::arg("launch"),
+           py::arg("multiprocessors"), py::arg("max_shared"), py::arg("scratch_gap") = 0,
+           py::arg("on_scratch") = py::none());
   m.def("set_default_functions",
         [](std::shared_ptr<cuda::Functions> functions) { cuda::set_default(functions); });
   m.def(

@@ -92,6 +92,9 @@ class Device {
   virtual int multiprocessors() = 0;
   // The bytes of dynamic shared memory that a block of the kernel may have.
   virtual int64 max_shared(const Kernel& kernel) = 0;
+  // The bytes between two pieces of scratch memory, and what is told of each: for tests.
+  virtual int64 scratch_gap() { return 0; }
+  virtual void on_scratch(void*, int64) {}
   // Calls `body` with the device current for this thread.
   virtual void with_current(const std::function<void()>& body) { body(); }
 };
@@ -103,7 +106,10 @@ class Gpu {
   static constexpr int64 kAlignment = 256;
 
   Gpu(Device& device, void* stream, Allocate allocate)
-      : device_(device), stream_(stream), allocate_(std::move(allocate)) {}
+      : device_(device),
+        stream_(stream),
+        allocate_(std::move(allocate)),
+        gap_(device.scratch_gap()) {}
 
   // Runs an op: body() calls it with this Gpu.
   template <typename Body>
@@ -121,9 +127,11 @@ class Gpu {
   // Scratch memory for `num` elements, not initialized, until the end of the Scope.
   template <typename T>
   T* scratch(int64 num) {
+    const int64 bytes = num * (int64)sizeof(T);
     char* here = memory_ ? memory_ + used_ : nullptr;
-    used_ += ceil_div(num * (int64)sizeof(T), kAlignment) * kAlignment;
+    used_ += ceil_div(bytes, kAlignment) * kAlignment + gap_;
     if (used_ > most_) most_ = used_;
+    if (!counting_) device_.on_scratch(here, bytes);
     return reinterpret_cast<T*>(here);
   }
 
@@ -171,6 +179,7 @@ class Gpu {
   Device& device_;
   void* stream_;
   Allocate allocate_;
+  int64 gap_;
   char* memory_ = nullptr;
   int64 used_ = 0, most_ = 0;
   bool counting_ = false;
