@@ -6,8 +6,10 @@
 
 namespace cvops::cuda {
 
+static constexpr int64 kMostBlocks = CVOPS_STEP(1 << 16, 3);
+
 static dim3 blocks_for(int64 threads) {
-  return dim3((unsigned)std::min<int64>(ceil_div(threads, 256), 1 << 16));
+  return dim3((unsigned)std::min(ceil_div(threads, 256), kMostBlocks));
 }
 
 int64 box_nms_workspace(int64 batch, int64 num, int limit) {

@@ -6,6 +6,8 @@
 
 namespace cvops::cuda {
 
+static constexpr int64 kMostBlocks = CVOPS_STEP(2048, 3);
+
 static int64 table_size(int num_colors) {
   return 2 * sizeof(uint32) * (1ll << color_table_bits(num_colors));
 }
@@ -25,7 +27,7 @@ void label_from_color(int* out, const unsigned char* image, const unsigned char*
     launch("label_from_color_table", ::label_from_color_table, 1, 1024, 0, stream, table, colormap,
            num_colors, bits);
   }
-  dim3 grid((unsigned)std::min<int64>(ceil_div(pixels, 2048), 2048));
+  dim3 grid((unsigned)std::min(ceil_div(pixels, 2048), kMostBlocks));
   launch("label_from_color", ::label_from_color, grid, 256, in_shared ? table_size(num_colors) : 0,
          stream, out, image, colormap, table, pixels, num_colors, bits, unknown);
 }

@@ -12,6 +12,8 @@ Divisor divisor(uint32 number) {
   return {(uint32)(((((uint64)1 << shift) - number) << 32) / number) + 1, shift};
 }
 
+constexpr uint32 kMostBlocks = CVOPS_STEP(1024, 3);  // that a large GPU runs at a time
+
 // The launch that is being filled.
 class Work {
  public:
@@ -42,8 +44,7 @@ class Work {
   }
 
   void launch() {
-    constexpr uint32 blocks = 1024;  // that a large GPU runs at a time
-    cuda::launch("multibox_prior", ::multibox_prior, dim3(std::min(tiles_, blocks)), kPriorTile, 0,
+    cuda::launch("multibox_prior", ::multibox_prior, dim3(std::min(tiles_, kMostBlocks)), kPriorTile, 0,
                  stream_, out_, work_, clip_);
     parts_ = shapes_ = 0, tiles_ = 0;
   }

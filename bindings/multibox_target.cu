@@ -7,16 +7,20 @@
 namespace cvops::cuda {
 namespace {
 
-// Slots of an image: as many as its tiles, but where there are so many that they would only take
-// memory.
+// More slots of an image would only take memory.
+constexpr int64 kMostSlots = CVOPS_STEP(512, 3);
+// The blocks that run at once on a large GPU.
+constexpr int kBlocks = CVOPS_STEP(256, 5);
+
+// The slots of an image: one for each of its tiles, up to kMostSlots.
 int num_slots(TargetShape shape) {
-  return (int)std::min<int64>(ceil_div(shape.num_anchors, 4 * kTargetThreads), 512);
+  return (int)std::min(ceil_div(shape.num_anchors, 4 * kTargetThreads), kMostSlots);
 }
 
-// What is as much as runs at once on a large GPU, in parts that are worth a block.
+// The parts of an image: kBlocks for all images together, as long as each is worth a block.
 int num_parts(TargetShape shape) {
   return (int)std::min<int64>(ceil_div(shape.num_anchors, kRefineThreads),
-                              std::max(256 / std::max(shape.num_images, 1), 1));
+                              std::max(kBlocks / std::max(shape.num_images, 1), 1));
 }
 
 struct Buffers {
@@ -55,7 +59,7 @@ void multibox_target(TargetOutputs out, TargetInputs in, TargetShape shape, Targ
   Workspace workspace(memory);
   const bool mining = options.mining_ratio > 0;
   Buffers w(workspace, shape, mining);
-  const unsigned images = std::min(shape.num_images, 65535);
+  const unsigned images = std::min(shape.num_images, kMostGridRows);
   auto anchors = [&](int per_block) {
     return dim3((unsigned)ceil_div(shape.num_anchors, per_block), images);
   };

@@ -8,11 +8,16 @@
 namespace cvops::cuda {
 namespace {
 
-// Up to as many, putting the boxes in order takes longer than it saves.
-constexpr int kChunksWithoutOrder = 3;
-// What a tile is compared with is shared out until there are as many blocks: two for each
-// processor of a large GPU.
-constexpr int kBlocks = 264, kMostParts = 16;
+// Boxes of a chunk.
+constexpr int kChunk = CVOPS_STEP(kNmsChunk, 64);
+static_assert(kChunk <= kNmsChunk && kChunk % 64 == 0, "see nms_chunk");
+// Up to so many chunks, an order of the boxes takes longer than it saves.
+constexpr int kChunksWithoutOrder = CVOPS_STEP(3, 2);
+// Blocks share the kept boxes of a tile until there are so many blocks: two for each processor of
+// a large GPU.
+constexpr int kBlocks = CVOPS_STEP(264, 8), kMostParts = CVOPS_STEP(16, 3);
+
+static_assert(kMostRows <= 1ll << kPlaceBits, "see nms_places");
 
 }  // namespace
 
@@ -21,7 +26,7 @@ NmsBuffers::NmsBuffers(Workspace& workspace, int64 batch, int64 num, int64 limit
       num((int)num),
       most((int)std::min(num, limit)),
       tiles((int)ceil_div(num, kCompactTile)),
-      chunk((int)std::min<int64>(kNmsChunk, 64 * ceil_div(most, 64))) {
+      chunk((int)std::min<int64>(kChunk, 64 * ceil_div(most, 64))) {
   const int64 all = batch * num, words = ceil_div(num, 64);
   for (uint64** keys : {&this->keys, &compact, &sorted, &other})
     *keys = workspace.take<uint64>(all);
@@ -77,7 +82,7 @@ void NmsBuffers::suppress(NmsRule rule, cudaStream_t stream) {
   }
   for (int first = 0; first < most; first += chunk) {
     const int pairs = nms_pair_blocks(chunk), others = order ? most : most - first;
-    const int64 tiles = first ? std::min<int64>(ceil_div(others, kNmsTile), 65535 - pairs) : 0;
+    const int64 tiles = first ? std::min<int64>(ceil_div(others, kNmsTile), kMostGridRows - pairs) : 0;
     const int64 parts = tiles ? std::clamp<int64>(kBlocks / (batch * tiles), 1, kMostParts) : 1;
     const dim3 grid(batch, (unsigned)(pairs + tiles * parts));
     launch("nms_chunk", nms_chunk, grid, kNmsThreads, 0, stream, removed, kept, kept_before,

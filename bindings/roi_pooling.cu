@@ -6,7 +6,11 @@
 namespace cvops::cuda {
 namespace {
 
-constexpr int kThreads = 1024;
+constexpr int kThreads = CVOPS_STEP(1024, 64);
+constexpr int64 kMostBlocks = CVOPS_STEP(1 << 20, 3);
+// The bytes of the rois that a block looks at together at most, and the rois that it should have.
+constexpr int64 kMostBytes = CVOPS_STEP(32768, 256), kWorthwhile = CVOPS_STEP(32, 3);
+constexpr int64 kBackwardBlocks = CVOPS_STEP(256, 4);  // that fill a GPU
 
 // How roi_pooling_staged is launched: `at_once` is 0 if it is not.
 struct Staging {
@@ -28,8 +32,8 @@ Staging staging(int64 num_rois, const RoiPooling& op) {
   const int64 planes = 36 * pixels + 4,
               roi = (int64)4 * words_of_roi(op.pooled_height, op.pooled_width);
   const int64 room = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - planes;
-  const int64 at_once = std::min({rois, room / roi, 32768 / roi});
-  if (at_once < std::min<int64>(rois, 32)) return {};
+  const int64 at_once = std::min({rois, room / roi, kMostBytes / roi});
+  if (at_once < std::min(rois, kWorthwhile)) return {};
   return {groups * parts, (int)parts, (int)at_once, (size_t)(planes + at_once * roi)};
 }
 
@@ -40,18 +44,18 @@ void roi_pooling(float* pooled, int* argmax, const float* data, const float* roi
   if (op.channels == 0) return;
   const Staging staged = staging(num_rois, op);
   if (staged.at_once) {
-    dim3 grid((unsigned)std::min<int64>(staged.blocks, 1 << 20));
+    dim3 grid((unsigned)std::min(staged.blocks, kMostBlocks));
     launch("roi_pooling_staged", ::roi_pooling_staged, grid, kThreads, staged.shared, stream,
            pooled, argmax, data, rois, num_rois, op, staged.parts, staged.at_once,
            argmax != nullptr);
     return;
   }
   // A thread goes through its bin's channels twice, kChannelsAtOnce at a time.
-  constexpr int threads = 256;
+  constexpr int threads = CVOPS_STEP(256, 32);
   int64 bins = (int64)op.pooled_height * op.pooled_width;
   int64 at_once = kChannelsAtOnce * std::max<int64>(threads / bins, 1);
   int64 groups = ceil_div(op.channels, 2 * at_once), group = ceil_div(op.channels, groups);
-  dim3 grid((unsigned)std::min<int64>(num_rois * ceil_div(op.channels, group), 1 << 20));
+  dim3 grid((unsigned)std::min(num_rois * ceil_div(op.channels, group), kMostBlocks));
   launch("roi_pooling", ::roi_pooling, grid, threads, 0, stream, pooled, argmax, data, rois,
          num_rois, op, group, argmax != nullptr);
 }
@@ -61,12 +65,12 @@ void roi_pooling_backward(float* grad, const float* out_grad, const int* argmax,
   if ((int64)size.images * size.channels * size.pixels == 0) return;
   // One block goes through all outputs of its channel, whatever their image: several share a
   // channel only where there are too few channels to fill a GPU.
-  const int64 groups = std::min<int64>(size.images, ceil_div(256, size.channels));
+  const int64 groups = std::min<int64>(size.images, ceil_div(kBackwardBlocks, size.channels));
   const int64 group = ceil_div(size.images, groups);
   const int64 sums = 4 * group * size.pixels;
   const bool in_shared =
       (int64)sizeof(Shelf) + sums <= device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
-  dim3 grid((unsigned)std::min<int64>(size.channels * ceil_div(size.images, group), 1 << 20));
+  dim3 grid((unsigned)std::min(size.channels * ceil_div(size.images, group), kMostBlocks));
   launch("roi_pooling_backward", ::roi_pooling_backward, grid, kOwners,
          sizeof(Shelf) + (in_shared ? sums : 0), stream, grad, out_grad, argmax, size.rois,
          size.bins, size.images, size.channels, size.pixels, group, in_shared);

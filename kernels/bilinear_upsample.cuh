@@ -49,7 +49,7 @@ CVOPS_HD int padded(int i) { return i + i / 32; }
 
 #ifdef __CUDACC__
 namespace cvops {
-constexpr int kRowsAtOnce = 8;
+constexpr int kRowsAtOnce = CVOPS_STEP(8, 2);
 
 // One row of pixels, or zeros if there is no such row, at column x of the outputs. (Beyond the last
 // column: what is not stored.)

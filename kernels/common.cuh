@@ -14,6 +14,14 @@
 #define CVOPS_HD inline
 #endif
 
+// A size at which a kernel or a launch goes another way, or one step further. CVOPS_SMALL_STEPS
+// gives all of them their second value: the tests reach both sides of each with small inputs then.
+#ifdef CVOPS_SMALL_STEPS
+#define CVOPS_STEP(size, small) small
+#else
+#define CVOPS_STEP(size, small) size
+#endif
+
 namespace cvops {
 
 using int64 = long long;
@@ -52,5 +60,8 @@ CVOPS_HD float float_of(uint32 bits) {
 }
 
 CVOPS_HD int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
+
+// The most blocks of a grid along y. A kernel that needs more goes through them in a loop.
+constexpr int kMostGridRows = CVOPS_STEP(65535, 7);
 
 }  // namespace cvops

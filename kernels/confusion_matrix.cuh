@@ -21,7 +21,7 @@ CVOPS_HD int cell_of(int prediction, int label, int num_classes, int ignore_labe
 #ifdef __CUDACC__
 namespace cvops {
 
-constexpr int kCellsInShared = 12288;  // 48 KiB: 110 classes
+constexpr int kCellsInShared = CVOPS_STEP(12288, 100);  // 48 KiB: 110 classes
 
 // Where a block counts: `shared` is null if the matrix is too large for it.
 struct Counts {

@@ -48,7 +48,7 @@ CVOPS_HD int index_of(uint32 color, ColorTable table, int unknown) {
 
 #ifdef __CUDACC__
 namespace cvops {
-constexpr int kColorsInShared = 1024;
+constexpr int kColorsInShared = CVOPS_STEP(1024, 5);
 
 // By all threads of a block.
 __device__ __forceinline__ void fill(ColorTable table, const unsigned char* __restrict__ colormap,

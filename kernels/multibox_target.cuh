@@ -113,11 +113,12 @@ CVOPS_HD Offsets encode(Box anchor, Box truth, const TargetOptions& options) {
 #ifdef __CUDACC__
 namespace cvops {
 
-constexpr int kTargetThreads = 128;          // of a block of multibox_target_match
+constexpr int kTargetThreads = CVOPS_STEP(128, 32);  // of a block of multibox_target_match
 constexpr int kTruthChunk = kTargetThreads;  // the truths that it looks at at once
-constexpr int kSharedKeys = 512;  // multibox_target_assign holds the keys there if they are so few
-constexpr int kScoreThreads = 256;   // of a block of multibox_target_score
-constexpr int kRefineThreads = 512;  // of a block of multibox_target_refine
+// multibox_target_assign keeps so few keys in shared memory.
+constexpr int kSharedKeys = CVOPS_STEP(512, 8);
+constexpr int kScoreThreads = CVOPS_STEP(256, 64);   // of a block of multibox_target_score
+constexpr int kRefineThreads = CVOPS_STEP(512, 64);  // of a block of multibox_target_refine
 
 // A box around those of a whole warp.
 __device__ __forceinline__ Box warp_hull(Box b) {

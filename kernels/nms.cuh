@@ -117,7 +117,7 @@ __device__ __forceinline__ uint32 ascending_bits(float x) {
   return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
 
-constexpr int kPlaceBits = 24;  // of an index: kMostRows is less
+constexpr int kPlaceBits = 24;  // of an index, which is less than kMostRows
 constexpr int kGroupBits = 12;  // of a class
 
 __device__ __forceinline__ int place_of(uint64 order) {

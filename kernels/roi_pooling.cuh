@@ -114,7 +114,7 @@ constexpr int kChannelsAtOnce = 4;
 
 // Of the backward kernel: owners of pixels (a power of two), which are as many as a block's threads
 // may be, and outputs that a thread takes at a time; 32 warps' at most are on the shelf.
-constexpr int kOwners = 256;
+constexpr int kOwners = CVOPS_STEP(256, 64);
 constexpr int kRounds = 4;
 
 // A number for each of kChannelsAtOnce channels.
@@ -441,7 +441,8 @@ struct Shelf {
   uint32 groups[kOwners];             // that have some for it; of others `in_group` is not known
 };
 
-static_assert(sizeof(Shelf) == 41984, "as in cvops/ops/roi_pooling.py");
+static_assert(kRounds * kOwners <= 32 * 32, "a bit of Shelf::groups for each group");
+static_assert(kOwners != 256 || sizeof(Shelf) == 41984, "as in cvops/ops/roi_pooling.py");
 
 constexpr uint32 kFirst = 1u << 31;
 

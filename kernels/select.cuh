@@ -14,7 +14,7 @@
 
 namespace cvops {
 
-constexpr int kSamples = 4096;           // a power of two
+constexpr int kSamples = CVOPS_STEP(4096, 128);  // a power of two
 constexpr int kCollectTile = 4096;       // scores of a block
 constexpr uint64 kAllKeys = kNoKey - 1;  // a bound that leaves out none
 

@@ -1,7 +1,9 @@
-"""The emulator as backends of cvops: "emulated" and "emulated-native".
+"""The emulator as backends of cvops, which run the bodies for a GPU on NumPy arrays.
 
-They run the bodies for a GPU on NumPy arrays: the first the launches that Python makes (those of
-the CuPy backend), the second the launches that C++ makes (those of the native backend on a GPU).
+- "emulated": the launches that Python makes, those of the CuPy backend
+- "emulated-native": the launches that C++ makes, those of the native backend on a GPU
+- "emulated-small": the same C++ with the second values of CVOPS_STEP, for tests of sizes
+- "emulated-address", "emulated-thread": the launches that Python makes, under a sanitizer
 """
 
 from __future__ import annotations
@@ -94,6 +96,14 @@ class EmulatedNative(Emulated):
         return _extension()
 
 
+class EmulatedSmall(Emulated):
+    """Kernels launched from C++ that was compiled with the second values of CVOPS_STEP."""
+
+    @property
+    def module(self):
+        return _small_extension()
+
+
 class NativeOnDriver(_cuda.Native):
     """The native backend on the emulated GPUs."""
 
@@ -109,6 +119,13 @@ def _module(source: str, sanitizer: str | None) -> Module:
 @functools.lru_cache(None)
 def _extension():
     return build_extension(_BINDINGS, _kernels.KERNELS, driver=driver.installed())
+
+
+@functools.lru_cache(None)
+def _small_extension():
+    return build_extension(
+        _BINDINGS, _kernels.KERNELS, "_native_small", macros=["CVOPS_SMALL_STEPS"]
+    )
 
 
 def install_driver() -> None:
@@ -143,6 +160,7 @@ def register() -> None:
     here = {
         "emulated": Backend("kernels", lambda: None, Emulated),
         "emulated-native": Backend("native_cuda", lambda: None, EmulatedNative),
+        "emulated-small": Backend("native_cuda", lambda: None, EmulatedSmall),
         "emulated-address": Backend("kernels", lambda: None, EmulatedAddress),
         "emulated-thread": Backend("kernels", lambda: None, EmulatedThread),
     }

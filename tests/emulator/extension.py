@@ -7,6 +7,7 @@ import importlib.util
 import re
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -30,12 +31,15 @@ def build_extension(
     name: str = NAME,
     driver: bool = False,
     launch: Path | None = None,
+    macros: Sequence[str] = (),
 ) -> ModuleType:
     """Compile ``bindings_dir`` with CVOPS_CUDA against the emulator, and import it.
 
     It has a device of its own, or with ``driver`` those of the emulated driver. With ``launch``, a
     source that defines ``emulator::launch``, it is compiled for speed, and launches do what that
     does; all else of CUDA is then to be found in the process.
+
+    ``macros`` are defined in all sources.
 
     pybind11 knows a module by its ``name``: of one name, a process gets the first one only.
     The environment variables CVOPS_EMULATOR_SEED and CVOPS_EMULATOR_THREADS are read
@@ -62,6 +66,7 @@ def build_extension(
         [(f"python/{source.name}", flags, texts)],
         ["runtime"] if driver else ["runtime", "device"],
         launch,
+        macros,
     )
     return _import(library, name)
 
@@ -89,6 +94,7 @@ def _link(
     more: list[tuple[str, list[str], list[str]]],
     runtime: list[str],
     launch: Path | None = None,
+    macros: Sequence[str] = (),
 ) -> Path:
     """The ops with ``more``: sources, their flags, and what beside their text they depend on.
 
@@ -97,7 +103,7 @@ def _link(
     As in CMakeLists.txt, ``*.cpp`` is plain C++, and in ``*.cu`` alone kernels are compiled. A file
     is compiled again only when its text changes, or one it includes.
     """
-    flags = [*FLAGS, "-DCVOPS_CUDA", "-DCVOPS_EMULATED"]
+    flags = [*FLAGS, *(f"-D{macro}" for macro in ("CVOPS_CUDA", "CVOPS_EMULATED", *macros))]
     # A GPU stops at a float4 that is not aligned; a CPU would not.
     checks = ["-O1", "-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]
     flags += ["-O2"] if launch else checks
