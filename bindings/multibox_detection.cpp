@@ -116,6 +116,7 @@ struct Row {
 }  // namespace
 
 void cpu::multibox_detection(float* out, Predictions in, DetectionOptions options) {
+  if (in.batch * in.num == 0) return;
   for_each_image(in.batch, (100.0 + in.classes) * in.num, [&](int64 b, int threads) {
     const Candidates c = candidates(in, b, options, threads);
     Row* to = reinterpret_cast<Row*>(out) + b * in.num;

@@ -13,6 +13,7 @@ int64 multibox_detection_workspace(int64 batch, int64 num, int limit) {
 
 void multibox_detection(float* out, void* workspace, Predictions in, DetectionOptions options,
                         cudaStream_t stream) {
+  if (in.batch * in.num == 0) return;
   Workspace carved(workspace);
   NmsBuffers nms(carved, in.batch, in.num, options.limit);
   int* ids = carved.take<int>(in.batch * in.num);

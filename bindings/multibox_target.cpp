@@ -629,6 +629,7 @@ class Image {
 
 void cpu::multibox_target(TargetOutputs out, TargetInputs in, TargetShape shape,
                           TargetOptions options) {
+  if (shape.num_images == 0) return;
   Anchors anchors(shape.num_anchors);
   const Memory memory(anchors);
   simd<split_anchors>(anchors, in.anchor);

@@ -56,6 +56,7 @@ int64 multibox_target_workspace(TargetShape shape, TargetOptions options) {
 
 void multibox_target(TargetOutputs out, TargetInputs in, TargetShape shape, TargetOptions options,
                      void* memory, cudaStream_t stream) {
+  if (shape.num_images == 0) return;
   Workspace workspace(memory);
   const bool mining = options.mining_ratio > 0;
   Buffers w(workspace, shape, mining);

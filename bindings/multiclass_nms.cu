@@ -34,12 +34,12 @@ int64 multiclass_nms_workspace(int64 batch, int64 classes, int64 num, int most) 
 void multiclass_nms(float* out, int* counts, void* workspace, ClassScores in,
                     MulticlassOptions options, cudaStream_t stream) {
   const int most = options.most, num = (int)(in.classes * in.num), batch = (int)in.batch;
-  const dim3 grid(batch, (unsigned)std::max<int64>(1, ceil_div(most, 256)));
-  if (options.rows == 0) {
-    launch("multiclass_nms_write", multiclass_nms_write, grid, 256, 0, stream, out, counts,
-           in.boxes, in.scores, nullptr, nullptr, nullptr, nullptr, in.classes, in.num, most, 0);
+  if (batch == 0 || options.rows == 0) {
+    launch("multiclass_nms_clear", multiclass_nms_clear, dim3((unsigned)ceil_div(batch, 256)), 256,
+           0, stream, counts, batch);
     return;
   }
+  const dim3 grid(batch, (unsigned)ceil_div(most, 256));
   Workspace carved(workspace);
   Buffers b(carved, batch, num, most);
   NmsBuffers& nms = b.nms;

@@ -63,7 +63,6 @@ struct MultiBoxDetection : Operator {
   }
   void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
     const Predictions p = predictions(in);
-    if (p.batch * p.num == 0) return;
     cuda::multibox_detection(out[0].data<float>(), gpu.workspace, p, of(p), gpu.stream);
   }
 #endif

@@ -59,7 +59,6 @@ struct MultiBoxTarget : Operator {
 #ifdef CVOPS_CUDA
   int64 workspace(Tensors& in) const { return cuda::multibox_target_workspace(shape(in), options); }
   void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    if (in[1].shape[0] == 0) return;
     cuda::multibox_target(outputs(out), inputs(in), shape(in), options, gpu.workspace, gpu.stream);
   }
 #endif

@@ -80,7 +80,7 @@ def multiclass_nms(
     Raises:
         TypeError: an input is not a float32 array, or they differ in kind or device; an argument is
             not a number.
-        ValueError: shapes do not fit each other; C is above 2**24 or C * N 2**31 or more; a
+        ValueError: shapes do not fit each other; C is above 2**24, or B or C * N 2**31 or more; a
             threshold is NaN; ``topk`` is not positive, or 65535 * 256 or more where C * N is, too;
             ``in_format`` is neither word.
     """
@@ -113,6 +113,7 @@ def multiclass_nms(
 @_OP.shapes
 def _shapes(arrays: Plan) -> None:
     _, classes, num = shape = arrays.shapes["scores"]
+    _check.sizes_fit("scores", shape, *shape)
     if classes > _MOST_CLASSES or classes * num >= 2**31:
         raise ValueError(
             "scores: expected at most 2**24 classes, and fewer than 2**31 scores of an image, "
@@ -126,6 +127,8 @@ def _numpy(
 ) -> tuple[np.ndarray, np.ndarray]:
     batch, classes, num = scores.shape
     threshold, first, end = options.candidates
+    if options.rows == 0:
+        return np.empty((batch, 0, 6), np.float32), np.zeros(batch, np.int32)
     data = np.empty((batch, classes, num, 6), np.float32)
     data[..., 0] = np.arange(classes)[:, None]
     data[..., 1] = scores
@@ -195,19 +198,21 @@ def _kernels(
     most, rows = options.most, options.rows
     out, out_counts = gpu.empty_all(((batch, rows, 6), np.float32), ((batch,), np.int32))
     tiles = -(-most // _nms.TILE)
-    contest: tuple[Buffer | None, ...] = (None,) * 4
-    if rows > 0:
-        keys, counts = _best(gpu, scores, options)
-        room = _nms.Contest.empty(gpu, batch, most)
-        gpu.launch(
-            *("multiclass_nms", "multiclass_nms_gather", (batch, tiles), (_nms.TILE,), *room),
-            *(boxes, keys, counts, num, most, options.rule[3]),
-        )
-        kept_before = room.decide(gpu, most, np.array(options.rule, _nms.RULE))
-        contest = keys, room.kept, kept_before, counts
+    if batch == 0 or rows == 0:
+        grid = (-(-batch // 256),)
+        gpu.launch("multiclass_nms", "multiclass_nms_clear", grid, (256,), out_counts, batch)
+        return out, out_counts
+    keys, counts = _best(gpu, scores, options)
+    room = _nms.Contest.empty(gpu, batch, most)
     gpu.launch(
-        *("multiclass_nms", "multiclass_nms_write", (batch, max(1, tiles)), (_nms.TILE,), out),
-        *(out_counts, boxes, scores, *contest, classes, num, most, rows),
+        *("multiclass_nms", "multiclass_nms_gather", (batch, tiles), (_nms.TILE,), *room),
+        *(boxes, keys, counts, num, most, options.rule[3]),
+    )
+    kept_before = room.decide(gpu, most, np.array(options.rule, _nms.RULE))
+    gpu.launch(
+        *("multiclass_nms", "multiclass_nms_write", (batch, tiles), (_nms.TILE,), out),
+        *(out_counts, boxes, scores, keys, room.kept, kept_before, counts),
+        *(classes, num, most, rows),
     )
     return out, out_counts
 
