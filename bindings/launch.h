@@ -27,6 +27,15 @@ inline int device_attribute(cudaDeviceAttr attribute) {
   return value;
 }
 
+// The bytes of dynamic shared memory that a block of the kernel may have at most, which is what its
+// static shared memory leaves.
+template <typename... Params>
+int most_dynamic_shared(void (*kernel)(Params...)) {
+  cudaFuncAttributes own = {};
+  check(cudaFuncGetAttributes(&own, kernel), "cudaFuncGetAttributes");
+  return device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - (int)own.sharedSizeBytes;
+}
+
 // Queues kernel<<<grid, block, shared, stream>>>(args...). Nothing to do if a grid's size is 0.
 template <typename... Params, typename... Args>
 void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, size_t shared,
@@ -37,10 +46,10 @@ void launch(const char* name, void (*kernel)(Params...), dim3 grid, dim3 block, 
   config.blockDim = block;
   config.dynamicSmemBytes = shared;
   config.stream = stream;
-  // A kernel may have more only if that is said before. It is said of the most that there is, so
-  // that threads which launch it at once agree.
+  // CUDA allows more only after this call. It always asks for the maximum, so that threads which
+  // launch the kernel at once agree.
   if (shared > 48 << 10) {
-    const int most = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    const int most = most_dynamic_shared(kernel);
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, most), name);
   }
   const cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<Params>(args)...);

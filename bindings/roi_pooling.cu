@@ -31,7 +31,7 @@ Staging staging(int64 num_rois, const RoiPooling& op) {
   const int64 rois = ceil_div(num_rois, parts);
   const int64 planes = 36 * pixels + 4,
               roi = (int64)4 * words_of_roi(op.pooled_height, op.pooled_width);
-  const int64 room = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin) - planes;
+  const int64 room = most_dynamic_shared(::roi_pooling_staged) - planes;
   const int64 at_once = std::min({rois, room / roi, kMostBytes / roi});
   if (at_once < std::min(rois, kWorthwhile)) return {};
   return {groups * parts, (int)parts, (int)at_once, (size_t)(planes + at_once * roi)};
@@ -68,8 +68,7 @@ void roi_pooling_backward(float* grad, const float* out_grad, const int* argmax,
   const int64 groups = std::min<int64>(size.images, ceil_div(kBackwardBlocks, size.channels));
   const int64 group = ceil_div(size.images, groups);
   const int64 sums = 4 * group * size.pixels;
-  const bool in_shared =
-      (int64)sizeof(Shelf) + sums <= device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  const bool in_shared = (int64)sizeof(Shelf) + sums <= most_dynamic_shared(::roi_pooling_backward);
   dim3 grid((unsigned)std::min(size.channels * ceil_div(size.images, group), kMostBlocks));
   launch("roi_pooling_backward", ::roi_pooling_backward, grid, kOwners,
          sizeof(Shelf) + (in_shared ? sums : 0), stream, grad, out_grad, argmax, size.rois,

@@ -192,14 +192,15 @@ def start(
 
 @functools.lru_cache(None)
 def _allow_shared(function: int, device: int) -> None:
-    """Let the kernel have all the shared memory that there is.
+    """Let the kernel have all shared memory that its static shared memory leaves.
 
-    It is not said how much a launch takes, so that threads which launch at once agree.
+    The amount does not depend on the launch, so that threads which launch at once agree.
     """
     import cupy
 
     driver = cupy.cuda.driver
-    most = attribute("MaxSharedMemoryPerBlockOptin", device)
+    static = driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function)
+    most = attribute("MaxSharedMemoryPerBlockOptin", device) - static
     driver.funcSetAttribute(function, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, most)
 
 

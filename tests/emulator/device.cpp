@@ -48,7 +48,7 @@ cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : cudaE
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   *value = attribute == cudaDevAttrMultiProcessorCount
                ? 4
-               : static_cast<int>(emulator::kMaxDynamicShared);
+               : static_cast<int>(emulator::kMaxShared);
   return cudaSuccess;
 }
 

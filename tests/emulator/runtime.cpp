@@ -25,7 +25,8 @@ std::map<const void*, std::size_t> allowed_dynamic_shared;
 std::size_t dynamic_shared_limit(const void* kernel) {
   const std::lock_guard<std::mutex> lock(allowed_mutex);
   const auto found = allowed_dynamic_shared.find(kernel);
-  return found == allowed_dynamic_shared.end() ? 48 << 10 : found->second;
+  if (found != allowed_dynamic_shared.end()) return found->second;
+  return (48 << 10) - emulator::static_shared(kernel);
 }
 
 struct Work {
@@ -51,7 +52,9 @@ cudaError_t emulator::launch(const cudaLaunchConfig_t& config, const void* kerne
   Launch launch{config.gridDim, config.blockDim, config.dynamicSmemBytes};
   launch.seed = from_environment("CVOPS_EMULATOR_SEED");
   launch.os_threads = from_environment("CVOPS_EMULATOR_THREADS");
-  if (launch.shared > dynamic_shared_limit(kernel)) return remember(cudaErrorInvalidValue);
+  if (launch.shared) launch.static_shared = static_shared(kernel);
+  if (launch.shared && launch.shared > dynamic_shared_limit(kernel))
+    return remember(cudaErrorInvalidValue);
   last_launch_error = invalid_configuration(launch);
   if (!last_launch_error.empty()) return remember(cudaErrorInvalidConfiguration);
   for (const void* pointer : pointers) {
@@ -73,7 +76,7 @@ cudaError_t emulator::launch(const cudaLaunchConfig_t& config, const void* kerne
 }
 
 cudaError_t emulator::allow_dynamic_shared(const void* kernel, int bytes) {
-  if (bytes < 0 || static_cast<std::size_t>(bytes) > kMaxDynamicShared) {
+  if (bytes < 0 || static_cast<std::size_t>(bytes) + static_shared(kernel) > kMaxShared) {
     return remember(cudaErrorInvalidValue);
   }
   const std::lock_guard<std::mutex> lock(allowed_mutex);

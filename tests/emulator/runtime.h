@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "grid.h"
+#include "shared_memory.h"
 
 using cudaStream_t = struct CUstream_st*;
 
@@ -41,6 +42,11 @@ enum cudaDeviceAttr {
 struct cudaPointerAttributes {
   int type, device;
   void *devicePointer, *hostPointer;
+};
+
+// As far as bindings/ look at it.
+struct cudaFuncAttributes {
+  std::size_t sharedSizeBytes;
 };
 
 struct cudaLaunchAttribute {};
@@ -102,6 +108,12 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
   return emulator::launch(*config, reinterpret_cast<const void*>(kernel),
                           [=] { std::apply(kernel, values); },
                           {emulator::pointer_or_null(static_cast<Params>(args))...});
+}
+
+template <typename... Params>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*kernel)(Params...)) {
+  attributes->sharedSizeBytes = emulator::static_shared(reinterpret_cast<const void*>(kernel));
+  return cudaSuccess;
 }
 
 template <typename... Params>
