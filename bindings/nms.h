@@ -12,6 +12,7 @@ namespace cvops {
 
 // A row of a batch has fewer boxes: a grid has at most 65535 tiles on its y axis.
 constexpr int64 kMostRows = 65535 * (int64)kCompactTile;
+static_assert(kMostRows <= 1ll << kPlaceBits, "see nms_places");
 
 namespace cpu {
 

@@ -45,7 +45,7 @@ CVOPS_HD float blended(float near, float far, BilinearPair weight) {
 // once: one in 33 is left out, so that they lie in different banks.
 CVOPS_HD int padded(int i) { return i + i / 32; }
 
-constexpr int kRowsAtOnce = 8;
+constexpr int kRowsAtOnce = CVOPS_STEP(8, 2);
 
 }  // namespace cvops
 

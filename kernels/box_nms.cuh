@@ -17,8 +17,8 @@ namespace cvops {
 
 // The rows, in a set and in all, up to which a row's place is found by comparing it with all others
 // of its set: as many comparisons as a GPU makes while it would begin another launch or two.
-constexpr int kNmsFew = 5120;
-constexpr int64 kNmsFewPairs = 1 << 25;
+constexpr int kNmsFew = CVOPS_STEP(5120, 96);
+constexpr int64 kNmsFewPairs = CVOPS_STEP(1 << 25, 1 << 14);
 
 CVOPS_HD bool nms_are_few(int64 batch, int64 num) {
   return num <= kNmsFew && batch * num * num <= kNmsFewPairs;

@@ -16,7 +16,7 @@ CVOPS_HD int cell_of(int prediction, int label, int num_classes, int ignore_labe
   return counts ? label * num_classes + prediction : -1;
 }
 
-constexpr int kCellsInShared = 12288;  // 48 KiB: 110 classes
+constexpr int kCellsInShared = CVOPS_STEP(12288, 100);  // 48 KiB: 110 classes
 
 }  // namespace cvops
 

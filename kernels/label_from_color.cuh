@@ -44,7 +44,7 @@ CVOPS_HD int index_of(uint32 color, ColorTable table, int unknown) {
   }
 }
 
-constexpr int kColorsInShared = 1024;
+constexpr int kColorsInShared = CVOPS_STEP(1024, 5);
 
 }  // namespace cvops
 

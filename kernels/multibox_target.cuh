@@ -28,11 +28,12 @@ struct TargetOptions {
   float variance_x, variance_y, variance_width, variance_height;
 };
 
-constexpr int kTargetThreads = 128;          // of a block of multibox_target_match
-constexpr int kTruthChunk = kTargetThreads;  // the truths that it looks at at once
-constexpr int kSharedKeys = 512;  // multibox_target_assign holds the keys there if they are so few
-constexpr int kScoreThreads = 256;   // of a block of multibox_target_score
-constexpr int kRefineThreads = 512;  // of a block of multibox_target_refine
+constexpr int kTargetThreads = CVOPS_STEP(128, 32);  // of a block of multibox_target_match
+constexpr int kTruthChunk = kTargetThreads;          // the truths in its shared memory
+// Up to this number of truths, multibox_target_assign has their keys in shared memory.
+constexpr int kSharedKeys = CVOPS_STEP(512, 8);
+constexpr int kScoreThreads = CVOPS_STEP(256, 64);   // of a block of multibox_target_score
+constexpr int kRefineThreads = CVOPS_STEP(512, 64);  // of a block of multibox_target_refine
 
 // The anchors that are positive, and those that are candidates for mining.
 struct alignas(8) AnchorCounts {

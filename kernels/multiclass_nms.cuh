@@ -15,6 +15,8 @@ CVOPS_KERNEL multiclass_nms_write(float* out, int* out_counts, const float* boxe
                                   const int* counts, int num_classes, int num_boxes, int most,
                                   int rows);
 
+CVOPS_KERNEL multiclass_nms_clear(int* out_counts, int batch);
+
 #ifdef __CUDACC__
 // The boxes, areas and classes of the candidates in the keys' order, counts[b] of `most`, as
 // nms.cuh takes them, and its bits at their beginning. boxes_in (B, num_boxes, 4). Grid (B, tiles).
@@ -44,10 +46,6 @@ extern "C" __global__ void __launch_bounds__(256)
                          int num_classes, int num_boxes, int most, int rows) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x, word = i / 64;
-  if (rows == 0) {
-    if (i == 0) out_counts[batch] = 0;
-    return;
-  }
   const int words = (int)ceil_div(most, 64);
   kept += (int64)batch * words;
   kept_before += (int64)batch * (words + 1);
@@ -72,5 +70,12 @@ extern "C" __global__ void __launch_bounds__(256)
   }
   float2* at = reinterpret_cast<float2*>(out) + 3 * ((int64)batch * rows + to);
   for (int k = 0; k < 3; ++k) at[k] = row[k];
+}
+
+// out_counts (B) of a result without rows.
+extern "C" __global__ void __launch_bounds__(256)
+    multiclass_nms_clear(int* __restrict__ out_counts, int batch) {
+  const cvops::int64 i = blockIdx.x * (cvops::int64)blockDim.x + threadIdx.x;
+  if (i < batch) out_counts[i] = 0;
 }
 #endif

@@ -25,6 +25,8 @@ namespace cvops {
 constexpr int kNmsChunk = 2048;  // boxes at most, a multiple of 256
 constexpr int kNmsTile = 256;    // boxes that a block compares with kept ones
 constexpr int kNmsThreads = 512;
+// The bits of an index and of a class in the keys of the spatial order.
+constexpr int kPlaceBits = 24, kGroupBits = 12;
 
 // The buffers of one chunk of boxes. See nms_chunk.
 struct NmsChunk {
@@ -130,9 +132,6 @@ __device__ __forceinline__ uint32 ascending_bits(float x) {
   const uint32 bits = bits_of(x);
   return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
-
-constexpr int kPlaceBits = 24;  // of an index: kMostRows is less
-constexpr int kGroupBits = 12;  // of a class
 
 __device__ __forceinline__ int place_of(uint64 order) {
   return (int)(order & ((1u << kPlaceBits) - 1));

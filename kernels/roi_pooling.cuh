@@ -108,8 +108,9 @@ CVOPS_HD bool lies_in(ChannelPlanes own, int at, int& plane) {
 constexpr int kChannelsAtOnce = 4;
 // Of the backward kernel: owners of pixels (a power of two), which are as many as a block's threads
 // may be, and outputs that a thread takes at a time; 32 warps' at most are on the shelf.
-constexpr int kOwners = 256;
+constexpr int kOwners = CVOPS_STEP(256, 64);
 constexpr int kRounds = 4;
+static_assert(kRounds * kOwners <= 32 * 32, "a bit of Shelf::groups for each group");
 
 // A pixel, as an index into sums, and what is to be added there.
 struct alignas(8) Addend {

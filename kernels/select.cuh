@@ -1,5 +1,5 @@
-// The best `most` of each row of scores, not sorted, in the order of sort_key.cuh, and the scores are
-// read once.
+// The best `most` of each row of scores, not sorted, in the order of sort_key.cuh, and the scores
+// are read once.
 //
 // select_sample looks at a few thousand scores of a row, one at a made-up place of each stretch,
 // and takes one of the best as the bound, so far down that about five times as many as are wanted
@@ -14,9 +14,9 @@
 
 namespace cvops {
 
-constexpr int kSamples = 4096;           // a power of two
-constexpr int kCollectTile = 4096;       // scores of a block
-constexpr uint64 kAllKeys = kNoKey - 1;  // a bound that leaves out none
+constexpr int kSamples = CVOPS_STEP(4096, 128);  // a power of two
+constexpr int kCollectTile = 4096;               // scores of a block
+constexpr uint64 kAllKeys = kNoKey - 1;          // a bound that leaves out none
 
 // Which scores of a row count: those above the threshold that are not in [skip, skip_end).
 struct Candidates {

@@ -14,6 +14,7 @@ void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch,
              NmsOptions options) {
   const NmsColumns columns = options.columns;
   const int64 width = columns.width;
+  if (batch * num == 0) return;
   if (options.limit == 0) {
     std::copy_n(data, batch * num * width, out);
     for (int64 b = 0; index && b < batch; ++b) std::iota(index + b * num, index + (b + 1) * num, 0);
@@ -61,6 +62,7 @@ void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch,
 
 void box_nms_backward(const Cpu&, float* grad, const float* out_grad, const int* index, int64 batch,
                       int64 num, int width) {
+  if (width == 0 || batch * num == 0) return;
   parallel_for(batch, 1.0 * num * width, [&](int64 b) {
     float* rows = grad + b * num * width;
     std::fill_n(rows, num * width, 0.0f);

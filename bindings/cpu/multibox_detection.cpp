@@ -80,8 +80,7 @@ void decode(Box* boxes, const int* anchor_of, int64 count, const float* anchors,
 }
 
 Candidates candidates(Predictions in, int64 image, const DetectionOptions& options, int threads) {
-  Candidates c = {scratch<float>(in.num), scratch<int>(in.num), scratch<int>(in.num),
-                  nullptr};
+  Candidates c = {scratch<float>(in.num), scratch<int>(in.num), scratch<int>(in.num), nullptr};
   auto score_tile = [&](int64 tile) {
     const int64 first = tile * kTile;
     const float* prob = in.cls_prob + (image * in.classes + 1) * in.num + first;
@@ -119,6 +118,7 @@ struct Row {
 }  // namespace
 
 void multibox_detection(const Cpu&, float* out, Predictions in, DetectionOptions options) {
+  if (in.batch * in.num == 0) return;
   for_each_image(in.batch, (100.0 + in.classes) * in.num, [&](int64 b, int threads) {
     const Candidates c = candidates(in, b, options, threads);
     Row* to = reinterpret_cast<Row*>(out) + b * in.num;

@@ -652,6 +652,7 @@ void refuse_half_padding(const float* label, int64 images, int64 rows, int64 wid
 
 void multibox_target(const Cpu&, TargetOutputs out, TargetInputs in, TargetShape shape,
                      TargetOptions options) {
+  if (shape.num_images == 0) return;
   refuse_half_padding(in.label, shape.num_images, shape.num_truths, shape.label_width);
   Anchors anchors(shape.num_anchors);
   const Memory memory(anchors);

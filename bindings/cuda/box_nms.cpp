@@ -6,7 +6,10 @@
 
 namespace cvops {
 
-static Dim3 blocks_for(int64 threads) { return std::min<int64>(ceil_div(threads, 256), 1 << 16); }
+static Dim3 blocks_for(int64 threads) {
+  constexpr int64 max_blocks = CVOPS_STEP(1 << 16, 3);
+  return std::min(ceil_div(threads, 256), max_blocks);
+}
 
 void box_nms(Gpu& gpu, float* out, int* index, const float* data, int64 batch, int64 num,
              NmsOptions options) {

@@ -11,6 +11,8 @@ Divisor divisor(uint32 number) {
   return {(uint32)(((((uint64)1 << shift) - number) << 32) / number) + 1, shift};
 }
 
+constexpr uint32 kMaxBlocks = CVOPS_STEP(1024, 3);  // the most that a large GPU runs at once
+
 // The launch that is being filled.
 class Work {
  public:
@@ -41,8 +43,7 @@ class Work {
   }
 
   void launch() {
-    constexpr uint32 blocks = 1024;  // the most that a large GPU runs at once
-    gpu_.launch(KERNEL(multibox_prior), std::min(tiles_, blocks), kPriorTile, 0, out_, work_,
+    gpu_.launch(KERNEL(multibox_prior), std::min(tiles_, kMaxBlocks), kPriorTile, 0, out_, work_,
                 clip_);
     parts_ = shapes_ = 0, tiles_ = 0;
   }

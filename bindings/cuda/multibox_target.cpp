@@ -5,11 +5,15 @@
 namespace cvops {
 namespace {
 
+// More slots of an image would only take memory.
+constexpr int64 kMaxSlots = CVOPS_STEP(512, 3);
+// The blocks that run at once on a large GPU.
+constexpr int kBlocks = CVOPS_STEP(256, 5);
+
 TargetBuffers buffers_of(Gpu& gpu, TargetShape shape, bool mining) {
   const int64 images = shape.num_images, row = row_length(shape.num_anchors);
   TargetBuffers b = {};
-  // A slot for each tile, but at most 512: more would only take memory.
-  b.num_slots = (int)std::min<int64>(ceil_div(shape.num_anchors, 4 * kTargetThreads), 512);
+  b.num_slots = (int)std::min(ceil_div(shape.num_anchors, 4 * kTargetThreads), kMaxSlots);
   b.states = gpu.scratch<int>(images * row);
   b.keys = gpu.scratch<uint64>(images * b.num_slots * shape.num_truths);
   b.counts = gpu.scratch<AnchorCounts>(images * b.num_slots);
@@ -31,7 +35,7 @@ void multibox_target(Gpu& gpu, TargetOutputs out, TargetInputs in, TargetShape s
   if (shape.num_images == 0) return;
   const bool mining = options.mining_ratio > 0;
   const TargetBuffers b = buffers_of(gpu, shape, mining);
-  const int images = std::min(shape.num_images, 65535);
+  const int images = std::min(shape.num_images, kMaxGridY);
   auto over_anchors = [&](int per_block) {
     return Dim3(ceil_div(shape.num_anchors, per_block), images);
   };
@@ -42,9 +46,9 @@ void multibox_target(Gpu& gpu, TargetOutputs out, TargetInputs in, TargetShape s
   if (mining) {
     gpu.launch(KERNEL(multibox_target_score), over_anchors(8 * kScoreThreads), kScoreThreads, 0,
                b.scores, b.bins, b.states, in.cls_pred, b.wanted, shape);
-    // 256 blocks fill a large GPU; a part with fewer anchors than threads is not worth a block.
+    // A part with fewer anchors than threads is not worth a block.
     const int64 parts = std::min<int64>(ceil_div(shape.num_anchors, kRefineThreads),
-                                        std::max(256 / shape.num_images, 1));
+                                        std::max(kBlocks / shape.num_images, 1));
     gpu.launch(KERNEL(multibox_target_refine), {parts, images}, kRefineThreads, 0, b, in.cls_pred,
                shape, parts);
   }

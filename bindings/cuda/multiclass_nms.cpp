@@ -10,12 +10,11 @@ namespace cvops {
 void multiclass_nms(Gpu& gpu, float* out, int* counts, ClassScores in, MulticlassOptions options) {
   const int64 num = in.classes * in.num;
   const int most = options.most;
-  const Dim3 grid = {in.batch, std::max<int64>(1, ceil_div(most, 256))};
-  if (options.rows == 0) {
-    gpu.launch(KERNEL(multiclass_nms_write), grid, 256, 0, out, counts, in.boxes, in.scores,
-               nullptr, nullptr, nullptr, nullptr, in.classes, in.num, most, 0);
+  if (in.batch == 0 || options.rows == 0) {
+    gpu.launch(KERNEL(multiclass_nms_clear), ceil_div(in.batch, 256), 256, 0, counts, in.batch);
     return;
   }
+  const Dim3 grid = {in.batch, ceil_div(most, 256)};
   cuda::Nms nms(gpu, in.batch, most, most);
   {
     Gpu::Scope scope(gpu);

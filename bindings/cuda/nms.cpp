@@ -8,10 +8,12 @@
 namespace cvops::cuda {
 namespace {
 
-// With fewer chunks, the spatial order takes longer than it saves.
-constexpr int kChunksWithoutOrder = 3;
+constexpr int kChunk = CVOPS_STEP(kNmsChunk, 64);
+static_assert(kChunk <= kNmsChunk && kChunk % 64 == 0, "see nms_chunk");
+// Up to this number of chunks, the spatial order takes longer than it saves.
+constexpr int kChunksWithoutOrder = CVOPS_STEP(3, 2);
 // The blocks that compare a tile with kept boxes: two for each multiprocessor of a large GPU.
-constexpr int kBlocks = 264, kMaxParts = 16;
+constexpr int kBlocks = CVOPS_STEP(264, 8), kMaxParts = CVOPS_STEP(16, 3);
 
 bool merges_oddly(int most) {
   bool odd = false;
@@ -74,7 +76,7 @@ const uint64* Nms::spatial_order(bool by_class) {
 
 void Nms::suppress(NmsRule rule) {
   Gpu::Scope scope(gpu_);
-  const int chunk = (int)std::min<int64>(kNmsChunk, 64 * ceil_div(most, 64));
+  const int chunk = (int)std::min<int64>(kChunk, 64 * ceil_div(most, 64));
   const uint64* order = nullptr;
   if (most > chunk * kChunksWithoutOrder) {
     order = spatial_order(rule.by_class);
@@ -90,7 +92,7 @@ void Nms::suppress(NmsRule rule) {
   of_chunk.words = gpu_.scratch<unsigned char>((int64)batch * chunk * 8);
   for (int first = 0; first < most; first += chunk) {
     const int pairs = nms_pair_blocks(chunk), others = order ? most : most - first;
-    const int64 tiles = first ? std::min<int64>(ceil_div(others, kNmsTile), 65535 - pairs) : 0;
+    const int64 tiles = first ? std::min<int64>(ceil_div(others, kNmsTile), kMaxGridY - pairs) : 0;
     const int64 parts = tiles ? std::clamp<int64>(kBlocks / (batch * tiles), 1, kMaxParts) : 1;
     gpu_.launch(KERNEL(nms_chunk), {batch, pairs + tiles * parts}, kNmsThreads, 0, buffers,
                 of_chunk, order, num, first, chunk, parts, rule);

@@ -84,6 +84,12 @@ def numbers(name: str, value: Any, length: int | None = None) -> tuple[float, ..
     return tuple([number(name, item) for item in items])  # which names what is wrong
 
 
+def sizes_fit(name: str, shape: tuple[int, ...], *sizes: int) -> None:
+    """Refuse sizes that no int32 holds, unless an axis of length 0 leaves nothing to compute."""
+    if 0 not in shape and max(sizes) >= 2**31:
+        raise ValueError(f"{name}: expected sizes below 2**31, got shape {shape}")
+
+
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise ValueError(f"{name}: expected one of {list(choices)}, got {value!r}")

@@ -125,6 +125,8 @@ def _small(large: tuple[int, ...], scale: int) -> tuple[int, ...]:
 
 @_OP.body("numpy")
 def _numpy(data: np.ndarray, scale: int) -> np.ndarray:
+    if data.size == 0:
+        return np.empty(_large(data.shape, scale), np.float32)
     along_x = _enlarged(data, scale)
     return np.ascontiguousarray(_enlarged(along_x.swapaxes(2, 3), scale).swapaxes(2, 3))
 
@@ -144,6 +146,8 @@ def _enlarged(data: np.ndarray, scale: int) -> np.ndarray:
 
 @_BACKWARD.body("numpy")
 def _backward_numpy(out_grad: np.ndarray, scale: int) -> np.ndarray:
+    if out_grad.size == 0:
+        return np.empty(_small(out_grad.shape, scale), np.float32)
     along_y = _gathered(out_grad.swapaxes(2, 3), scale).swapaxes(2, 3)
     return np.ascontiguousarray(_gathered(along_y, scale))
 

@@ -80,8 +80,8 @@ def box_nms(
     Raises:
         TypeError: ``data`` is not a float32 array; an argument is not a number.
         ValueError: ``data`` has fewer than two axes, K is too small or 2**31 or more, N is 65535 *
-            256 or more; a column is out of range or serves twice; a format is unknown; a threshold
-            is NaN.
+            256 or more, or there are 2**31 sets or more that are not empty; a column is out of
+            range or serves twice; a format is unknown; a threshold is NaN.
     """
     call = _OP.call(backend, data=data)
     shape = call.shapes["data"]
@@ -140,15 +140,22 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
     Raises:
         TypeError: ``out_grad`` is not a float32 array or ``index`` not an int32 one, or they differ
             in kind or device.
-        ValueError: ``out_grad`` has fewer than two axes, N is 65535 * 256 or more, K 2**31 or more;
-            ``index`` has not ``out_grad``'s shape but for the last axis.
+        ValueError: ``out_grad`` has fewer than two axes, N is 65535 * 256 or more, K 2**31 or more,
+            or there are 2**31 sets or more that are not empty; ``index`` has not ``out_grad``'s
+            shape but for the last axis.
     """
     return _BACKWARD.call(backend, out_grad=out_grad, index=index)()
+
+
+@_OP.shapes
+def _shapes(arrays: Plan) -> None:
+    _check.sizes_fit("data", arrays.shapes["data"], math.prod(arrays.shapes["data"][:-2]))
 
 
 @_BACKWARD.shapes
 def _backward_shapes(arrays: Plan) -> None:
     shape, got = arrays.shapes.values()
+    _check.sizes_fit("out_grad", shape, math.prod(shape[:-2]))
     if shape[-2] >= _check.MAX_BOXES or shape[-1] >= 2**31:
         raise ValueError(
             f"out_grad: expected fewer than {_check.MAX_BOXES} rows of fewer than 2**31 numbers, "
@@ -238,6 +245,8 @@ def _native(device: Executor, data: np.ndarray, contest: _Contest, return_index:
 def _backward_numpy(out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
     batch, num, _ = sizes = _sizes(out_grad)
     grad = np.zeros(sizes, np.float32)
+    if grad.size == 0:
+        return grad.reshape(out_grad.shape)
     for result, rows, at in zip(grad, out_grad.reshape(sizes), index.reshape(batch, num)):
         inside = (at >= 0) & (at < num)
         result[at[inside]] = rows[inside]

@@ -87,7 +87,7 @@ def multibox_detection(
         TypeError: an input is not a float32 array, or they differ in kind or device; an argument is
             not a number.
         ValueError: shapes do not fit each other; a threshold is NaN; not four variances; 65535 *
-            256 anchors or more.
+            256 anchors or more; 2**31 images or classes or more.
     """
     call = _OP.call(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
     num = call.sizes["A"]
@@ -108,6 +108,7 @@ def multibox_detection(
 @_OP.shapes
 def _shapes(arrays: Plan) -> None:
     num = arrays.sizes["A"]
+    _check.sizes_fit("cls_prob", arrays.shapes["cls_prob"], *arrays.shapes["cls_prob"])
     if arrays.sizes["L"] != 4 * num:
         got = arrays.shapes["loc_pred"]
         raise ValueError(f"loc_pred: expected shape (B, {4 * num}), got {got}")
@@ -121,7 +122,7 @@ def _numpy(
 ) -> np.ndarray:
     batch, num_classes, num = cls_prob.shape
     out = np.full((batch, num, 6), -1, np.float32)
-    if num_classes < 2:
+    if num_classes < 2 or out.size == 0:
         return out
     for prob, offsets, rows in zip(cls_prob[:, 1:], loc_pred.reshape(batch, num, 4), out):
         prob = np.where(prob > -1, prob, np.float32(-1))  # what is not above -1 is never the best

@@ -108,7 +108,8 @@ def multibox_target(
 
     Raises:
         TypeError: an input is not a float32 array, or they differ in kind or device.
-        ValueError: shapes do not agree; A or C is 0, or A or G is 2^30 or more; mining with a
+        ValueError: shapes do not agree; A or C is 0, A or G is 2^30 or more, or another axis 2^31
+            or more; mining with a
             ``negative_mining_thresh`` that is not positive; on the CPU, a row of class -1 whose
             corners are not all -1. On a GPU, where looking would mean to wait, such a row ends the
             truths like any other of class -1.
@@ -134,6 +135,11 @@ def multibox_target(
 @_OP.shapes
 def _shapes(arrays: Plan) -> None:
     num_anchors, num_truths = arrays.sizes["A"], arrays.sizes["G"]
+    _check.sizes_fit("cls_pred", arrays.shapes["cls_pred"], *arrays.shapes["cls_pred"])
+    if arrays.sizes["B"] > 0 and arrays.sizes["W"] >= 2**31:
+        raise ValueError(
+            f"label: expected rows of less than 2^31, got shape {arrays.shapes['label']}"
+        )
     if arrays.sizes["W"] < 5:
         raise ValueError(f"label: expected rows of 5 or more, got shape {arrays.shapes['label']}")
     if num_truths >= 2**30:

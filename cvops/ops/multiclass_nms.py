@@ -73,7 +73,7 @@ def multiclass_nms(
     Raises:
         TypeError: an input is not a float32 array, or they differ in kind or device; an argument is
             not a number.
-        ValueError: shapes do not fit each other; C is above 2**24 or C * N 2**31 or more; a
+        ValueError: shapes do not fit each other; C is above 2**24, or B or C * N 2**31 or more; a
             threshold is NaN; ``topk`` is not positive, or 65535 * 256 or more where C * N is, too;
             ``in_format`` is neither word.
     """
@@ -107,6 +107,7 @@ def multiclass_nms(
 @_OP.shapes
 def _shapes(arrays: Plan) -> None:
     _, classes, num = shape = arrays.shapes["scores"]
+    _check.sizes_fit("scores", shape, *shape)
     if classes > _MOST_CLASSES or classes * num >= 2**31:
         raise ValueError(
             "scores: expected at most 2**24 classes, and fewer than 2**31 scores of an image, "
@@ -120,6 +121,8 @@ def _numpy(
 ) -> tuple[np.ndarray, np.ndarray]:
     batch, classes, num = scores.shape
     threshold, first, end = options.candidates
+    if options.rows == 0:
+        return np.empty((batch, 0, 6), np.float32), np.zeros(batch, np.int32)
     data = np.empty((batch, classes, num, 6), np.float32)
     data[..., 0] = np.arange(classes)[:, None]
     data[..., 1] = scores

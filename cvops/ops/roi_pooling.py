@@ -147,6 +147,8 @@ def _numpy(data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: boo
     images, channels, height, width, pooled_height, pooled_width, scale = sizes
     pooled = np.zeros(_out_shape(rois, sizes), np.float32)
     argmax = np.full(pooled.shape, -1, np.int32)
+    if pooled.size == 0:
+        return (pooled, argmax) if return_argmax else pooled
     with np.errstate(all="ignore"):
         pixels = _truncated(_rounded(rois[:, 1:] * np.float32(scale)))
     for n, image in enumerate(_truncated(rois[:, 0])):
@@ -225,10 +227,14 @@ def _backward_numpy(out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, 
 
 
 def _grad_sizes(out_grad: Any, shape: tuple[int, ...]) -> tuple[int, int, int, int, int]:
-    """The fields of ``RoiPoolingGrad``: rois, bins, images, channels, pixels."""
+    """The fields of ``RoiPoolingGrad``: rois, bins, images, channels, pixels.
+
+    Rois without bins are as good as none: the number of bins is a divisor.
+    """
     rois, _, pooled_height, pooled_width = out_grad.shape
     images, channels, height, width = shape
-    return rois, pooled_height * pooled_width, images, channels, height * width
+    bins = pooled_height * pooled_width
+    return rois if bins else 0, max(bins, 1), images, channels, height * width
 
 
 @_BACKWARD.body("native")

@@ -39,7 +39,9 @@ class Arena:
         fixed = 0x100000  # MAP_FIXED_NOREPLACE
         self.base = next(_bases)
         flags = mmap.MAP_SHARED | fixed
-        got = _libc.mmap(self.base, _CAPACITY, mmap.PROT_READ | mmap.PROT_WRITE, flags, self._file, 0)
+        got = _libc.mmap(
+            self.base, _CAPACITY, mmap.PROT_READ | mmap.PROT_WRITE, flags, self._file, 0
+        )
         assert got == self.base, f"the memory at {self.base:#x} is taken"
         self.regions: list[Region] = []
         self.used = 0

@@ -1,7 +1,8 @@
 """The emulator as backends of cvops for NumPy arrays.
 
-"emulated" runs the launches of the extension, each kernel in the emulator. "emulated-address" and
-"emulated-thread" run each launch under a sanitizer, in a process of its own.
+- "emulated": the launches of the extension, each kernel in the emulator
+- "emulated-small": the same with the second values of CVOPS_STEP, for tests of sizes
+- "emulated-address", "emulated-thread": each launch under a sanitizer, in a process of its own
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from emulator import driver
 from emulator.arena import GAP, Arena, Region
 from emulator.driver import cupy_kernels
 from emulator.emulator import Module, pointer_parameters
+from emulator.extension import build_extension
 
 #: How the warps and lanes of a block take turns; tests may set it.
 SEED = 0
@@ -44,15 +46,19 @@ def _launch(kernel, grid, block, shared, arguments, pointers, stream, **more):
         np.uintp(int.from_bytes(x, "little")) if is_pointer else np.void(x)
         for x, is_pointer in zip(arguments, pointers)
     ]
-    sanitizer = more.pop("sanitizer", None)
-    module(_kernels.source_of(kernel), sanitizer).launch(
+    kind = more.pop("kind", None)
+    module(_kernels.source_of(kernel), kind).launch(
         kernel, grid, block, args, shared, seed=SEED, **more
     )
 
 
 @functools.lru_cache(None)
-def module(source: str, sanitizer: str | None = None) -> Module:
-    return Module(_kernels.source(source), source, sanitizer)
+def module(source: str, kind: str | None = None) -> Module:
+    """The kernels of a source; ``kind`` is a sanitizer, "small" or None."""
+    text = _kernels.source(source)
+    if kind == "small":
+        return Module(f"#define CVOPS_SMALL_STEPS\n{text}", f"{source}_small")
+    return Module(text, source, kind)
 
 
 class Call:
@@ -100,6 +106,19 @@ class Emulated:
         return self.library.from_numpy(buffer.owner)
 
 
+class EmulatedSmall(Emulated):
+    """The same with the second values of CVOPS_STEP, in kernels and launches."""
+
+    @staticmethod
+    @functools.lru_cache(None)
+    def extension():
+        flags = ["-DCVOPS_SMALL_STEPS"]
+        return build_extension(BINDINGS, _kernels.KERNELS, "_native_small", flags)
+
+    def call(self):
+        return Call(self.extension(), functools.partial(_launch, kind="small")), aligned
+
+
 class Sanitized(Emulated):
     """The same with each array of the call in an arena, with poisoned memory around it."""
 
@@ -109,7 +128,7 @@ class Sanitized(Emulated):
         arena = Arena()
 
         def launch(*launch):
-            _launch(*launch, sanitizer=self.sanitizer, arena=arena)
+            _launch(*launch, kind=self.sanitizer, arena=arena)
 
         def take(address, size):
             arena.replace(Region(address, size))
@@ -173,9 +192,9 @@ def _run(source, kernel, pointers, grid, block, parameters, shared):
 def register() -> None:
     here = {
         "emulated": Emulated,
+        "emulated-small": EmulatedSmall,
         "emulated-address": EmulatedAddress,
         "emulated-thread": EmulatedThread,
     }
     for name, executor in here.items():
         BACKENDS["cpu", name] = Backend("native", _gpu.missing_extension, executor)
-

@@ -23,6 +23,8 @@ def build_extension(
 ) -> ModuleType:
     """Compile the extension with more flags, and import it.
 
+    ``macros`` are defined in all sources.
+
     pybind11 knows a module by its ``name``: of one name, a process gets the first one only.
     """
     import pybind11
