@@ -9,13 +9,13 @@ namespace cvops::cuda {
 namespace {
 
 // Boxes of a chunk.
-constexpr int kChunk = CVOPS_STEP(kNmsChunk, 64);
+constexpr int kChunk = CVOPS_STEP(kNmsChunk, 128);
 static_assert(kChunk <= kNmsChunk && kChunk % 64 == 0, "see nms_chunk");
 // Up to so many chunks, an order of the boxes takes longer than it saves.
 constexpr int kChunksWithoutOrder = CVOPS_STEP(3, 2);
 // Blocks share the kept boxes of a tile until there are so many blocks: two for each processor of
 // a large GPU.
-constexpr int kBlocks = CVOPS_STEP(264, 8), kMostParts = CVOPS_STEP(16, 3);
+constexpr int kBlocks = CVOPS_STEP(264, 3), kMostParts = CVOPS_STEP(16, 2);
 
 static_assert(kMostRows <= 1ll << kPlaceBits, "see nms_places");
 
