@@ -332,6 +332,26 @@ def large_multiclass(num):
     return partial(cvops.multiclass_nms, boxes, scores, topk=num, force_suppress=True)
 
 
+def large_target(num):
+    rng = rng_of(num)
+    label = np.concatenate([np.float32([[[0], [1], [2]]]), boxes_of(rng, 1, 3)], axis=-1)
+    logits = rng.normal(size=(1, 2, num)).astype(np.float32)
+    anchors = boxes_of(rng, 1, num)
+    return partial(cvops.multibox_target, anchors, label, logits, negative_mining_ratio=3)
+
+
+def large_roi(rois):
+    rng = rng_of(rois)
+    data = rng.normal(size=(1, 2, 6, 9)).astype(np.float32)
+    boxes = np.concatenate([np.zeros((rois, 1), np.float32), boxes_of(rng, rois, room=6)], axis=1)
+    return partial(cvops.roi_pooling, data, boxes, (99, 100), 1, return_argmax=True)
+
+
+def large_labels(pixels):
+    image, colormap = rng_of(1).integers(0, 2, (2, pixels, 3), np.uint8) * np.uint8(255)
+    return partial(cvops.label_from_color, image, colormap[:1025])
+
+
 def large_detection(num):
     rng = rng_of(num)
     scores = rng.permutation(num).reshape(1, 1, num).astype(np.float32) / num
@@ -353,15 +373,38 @@ LARGE = {
     ),
     "multibox_detection": lambda: large_detection(33_000),
     "multiclass_nms": lambda: large_multiclass(33_000),
-    # More columns than a tile, and more rows than 4096 blocks.
+    # More columns than a tile, 1024, and more rows than 4096 blocks.
     "box_iou": lambda: partial(
         cvops.box_iou, boxes_of(rng_of(2), 4099, room=9), boxes_of(rng_of(3), 1030, room=9)
     ),
+    # More tiles than 1024 blocks.
+    "multibox_priors": lambda: partial(cvops.multibox_priors, [(600, 450)], [[0.1]], [[1]]),
+    # More tiles than 512 slots.
+    "multibox_target": lambda: large_target(263_000),
+    # A roi takes 816 bytes of 32 kB, and each of 4 parts has 45.
+    "roi_pooling": lambda: large_roi(180),
+    "bilinear_upsample": lambda: partial(
+        cvops.bilinear_upsample, rng_of(4).normal(size=(2, 3, 50, 70)).astype(np.float32), 9
+    ),
+    # More pixels than 1024 blocks have, and more classes than a block counts in shared memory.
+    "confusion_matrix": lambda: partial(
+        cvops.confusion_matrix, *rng_of(5).integers(-1, 112, (2, 4_200_000), np.int32), 111
+    ),
+    # More pixels than 2048 blocks have, and more colors than fit in shared memory.
+    "label_from_color": lambda: large_labels(4_200_000),
 }
 
 
-@pytest.mark.parametrize("backend", ["emulated", "emulated-native"])
-@pytest.mark.parametrize("op", LARGE)
+#: Each suppression of multiclass_nms takes long, and "emulated" has the same kernels.
+RUNS = [
+    (op, backend)
+    for op in LARGE
+    for backend in ("emulated", "emulated-native")
+    if (op, backend) != ("multiclass_nms", "emulated")
+]
+
+
+@pytest.mark.parametrize(("op", "backend"), RUNS)
 def test_large_size(op, backend):
     call = LARGE[op]()
     got, want = call(backend=backend), call(backend="native")
