@@ -63,15 +63,12 @@ def _load(params: Path) -> Any:
 
 
 def _open(image: Path) -> Any:
-    from PIL import Image
+    from cvops.images import read_image
 
     try:
-        with Image.open(image) as opened:
-            return opened.convert("RGB")
-    except FileNotFoundError as error:
-        raise Refused(f"{image}: no such file") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow has all three for a bad file
-        raise Refused(f"{image}: not an image that can be read") from error
+        return read_image(image)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
 
 
 def _detect(options: argparse.Namespace) -> None:

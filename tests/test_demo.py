@@ -281,7 +281,7 @@ def test_detect_refuses(trained, photo, tmp_path, capsys):
         path.with_suffix(".json").write_bytes(params.with_suffix(".json").read_bytes())
     for arguments, message in [
         ((tmp_path / "none.png", params), "none.png: no such file"),
-        ((tmp_path, params), ": not an image"),
+        ((tmp_path, params), ": a folder, not an image file"),
         ((text, params), "text.png: not an image that can be read"),
         ((photo, tmp_path / "none.params"), "none.params: no such file"),
         ((photo, lonely), "lonely.json: no such file"),

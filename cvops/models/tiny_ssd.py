@@ -271,29 +271,32 @@ def predict(
     """What ``net`` sees in one image, best score first.
 
     Args:
-        image: RGB: a Pillow image, or uint8 (H, W, 3) as NumPy or MXNet array. It is
-            resized to the size that the network was trained on.
+        image: a Pillow image, read by the rules of ``cvops.images``, or RGB, uint8 (H, W, 3), as
+            NumPy or MXNet array. It is resized to the size that the network was trained on.
         threshold: the least score.
         nms_threshold: see ``Detector``.
 
     Returns:
-        float32 (n, 6), rows (class, score, x1, y1, x2, y2), corners in pixels of ``image``.
+        float32 (n, 6), rows (class, score, x1, y1, x2, y2), corners in pixels of ``image``;
+        of a Pillow image with an EXIF orientation, in those of the upright image.
 
     Raises:
-        ValueError: ``image`` is an array of another shape or dtype.
+        ValueError: ``image`` is an array of another shape or dtype, or a Pillow image whose pixels
+            have no rule.
     """
     from PIL import Image
 
-    if not isinstance(image, Image.Image):
-        pixels = image.asnumpy() if isinstance(image, mx.nd.NDArray) else np.asarray(image)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-            raise ValueError(
-                f"image must be uint8 (height, width, 3), got {pixels.dtype} {pixels.shape}"
-            )
-        image = Image.fromarray(pixels)
-    square = np.asarray(image.convert("RGB").resize((net.side, net.side)))
+    from cvops.images import as_numpy
+
+    pixels = as_numpy(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(
+            f"image: expected uint8 (height, width, 3), got {pixels.dtype} {pixels.shape}"
+        )
+    height, width = pixels.shape[:2]
+    square = np.asarray(Image.fromarray(pixels).resize((net.side, net.side)))
     batch = mx.nd.array(square.transpose(2, 0, 1)[None], ctx=contexts(net)[0])
     rows = net.detect(batch, threshold, nms_threshold)[0].asnumpy()
     rows = rows[rows[:, 0] >= 0]
-    rows[:, 2:] *= (image.width, image.height) * 2
+    rows[:, 2:] *= (width, height) * 2
     return rows
