@@ -263,19 +263,23 @@ def read_record(path: str | Path) -> list[tuple[Image.Image, np.ndarray]]:
     return scenes
 
 
+#: What MXNet raises when a record cannot be unpacked; its unpack gets None past the end.
+_DAMAGES = (mx.MXNetError, struct.error, TypeError, ValueError)
+
+
 def _records(path: Path) -> Iterator[tuple[str, Any, bytes]]:
     """A name for messages, the header and the image file of each record."""
     index = path.with_suffix(".idx")
-    record = _open_record(path, index if index.is_file() else None)
-    keys = iter(record.keys) if index.is_file() else itertools.count()
-    for key in keys:
+    indexed = index.is_file()
+    record = _open_record(path, index if indexed else None)
+    for key in record.keys if indexed else itertools.count():
         name = f"{path}: record {key}"
         try:
-            content = record.read_idx(key) if index.is_file() else record.read()
-            if content is None:
+            content = record.read_idx(key) if indexed else record.read()
+            if content is None and not indexed:  # the end of the file
                 break
             header, encoded = mx.recordio.unpack(content)
-        except (mx.MXNetError, KeyError, TypeError, ValueError, struct.error) as error:
+        except _DAMAGES as error:
             raise ValueError(f"{name}: damaged, or not a record") from error
         yield name, header, encoded
     record.close()
@@ -347,7 +351,7 @@ class _Iterator(mx.image.ImageDetIter):  # type: ignore[misc, name-defined]
     def next_sample(self) -> tuple[Any, bytes]:
         try:
             return super().next_sample()
-        except (mx.MXNetError, struct.error, TypeError, ValueError) as error:
+        except _DAMAGES as error:
             raise ValueError(f"{self._name}: damaged, or not a record") from error
 
     def imdecode(self, s: bytes) -> Any:

@@ -3,6 +3,7 @@
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
 import importlib.util
+import io
 import json
 import random
 import re
@@ -107,6 +108,162 @@ def test_iterator_reads_the_record(record):
     for rows, (_, expected) in zip(labels, data.read_record(record)):
         np.testing.assert_array_equal(rows[: len(expected)], expected)
         assert (rows[len(expected) :] == -1).all()
+
+
+def write_records(path, labels, encoded=None, index=True):
+    """A record file of these labels as they are, on gray images or on ``encoded``."""
+    if encoded is None:
+        content = io.BytesIO()
+        Image.new("RGB", (SIDE, SIDE), "gray").save(content, "PNG")
+        encoded = content.getvalue()
+    record = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "w")
+    for number, label in enumerate(labels):
+        header = mx.recordio.IRHeader(0, label, number, 0)
+        record.write_idx(number, mx.recordio.pack(header, encoded))
+    record.close()
+    if not index:
+        path.with_suffix(".idx").unlink()
+    return path
+
+
+BEE, FROG = (0, 0.1, 0.2, 0.5, 0.6), (1, 0.25, 0.25, 1, 0.75)
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ([2, 5, *BEE, *FROG], [BEE, FROG]),
+        ([2, 6, *BEE, 1, *FROG, 0], [(*BEE, 1), (*FROG, 0)]),  # VOC's: the last is "difficult"
+        ([4, 5, 640, 480, *BEE], [BEE]),  # GluonCV's header has the width and height too
+        ([2, 5, *BEE, -1, -1, -1, -1, -1], [BEE]),
+        ([2, 5, 1, 0.5, 0.5, 0.5, 0.6, *BEE], [BEE]),  # an empty box
+    ],
+    ids=["two numbers", "difficult", "four numbers", "rows of -1", "empty box"],
+)
+def test_headers_of_records_are_read(tmp_path, label, expected):
+    path = write_records(tmp_path / "some.rec", [label])
+    ((image, objects),) = data.read_record(path)
+    assert image.size == (SIDE, SIDE)
+    np.testing.assert_array_equal(objects, np.array(expected, np.float32))
+    (batch,) = data.iterator(path, batch_size=1, side=SIDE)
+    np.testing.assert_array_equal(batch.label[0].asnumpy()[0], objects)
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (3.0, r"expected a detection label .*, got \[3.0\]; im2rec writes it with --pack-label"),
+        ([2, 5, *BEE[:4]], "expected a header of .*, got 6 numbers for header width 2, object wid"),
+        ([2, 4, *BEE[:4]], "expected a header of .* width 2, object width 4"),
+        ([1, 5, *BEE], "expected a header of .* width 1, object width 5"),
+        ([2, 0, *BEE], "expected a header of .* width 2, object width 0"),
+        ([2.5, 5, *BEE], "expected a header of .* width 2.5, object width 5"),
+        ([float("nan"), 5, *BEE], "expected a header of .* width nan, object width 5"),
+        ([*BEE], "expected a header of .* width 0, object width 0.1"),
+        ([2, 5, 0.5, *BEE[1:]], "expected whole classes and finite boxes, got "),
+        ([2, 5, *BEE[:4], float("nan")], "expected whole classes and finite boxes, got "),
+        ([2, 5, 0, 10, 20, 50, 60], r"expected boxes in fractions .*, got \[10.0, 20.0, 50.0, 60.0"),
+    ],
+    ids=[
+        *("one number", "part of an object", "object width 4", "header width 1", "object width 0"),
+        *("header width 2.5", "header width nan", "no header", "class 0.5", "nan", "pixels"),
+    ],
+)
+def test_labels_that_are_not_of_detection_are_refused(tmp_path, label, message):
+    path = write_records(tmp_path / "some.rec", [[2, 5, *BEE], label])
+    with pytest.raises(ValueError, match=f"some.rec: record 1: {message}"):
+        data.read_record(path)
+    with pytest.raises(ValueError, match=f"some.rec: record 1: {message}"):
+        data.iterator(path, batch_size=1, side=SIDE)
+
+
+def test_objects_of_two_widths_are_refused_in_batches(tmp_path):
+    path = write_records(tmp_path / "some.rec", [[2, 5, *BEE], [2, 6, *BEE, 0]])
+    assert [objects.shape for _, objects in data.read_record(path)] == [(1, 5), (1, 6)]
+    with pytest.raises(ValueError, match=r"record 1: expected objects of one width, got {5, 6}"):
+        data.iterator(path, batch_size=2, side=SIDE)
+
+
+@pytest.mark.parametrize("augment", [False, True], ids=["plain", "augmented"])
+def test_images_without_objects_come_in_batches(tmp_path, augment):
+    random.seed(0)
+    path = write_records(tmp_path / "some.rec", [[2, 5, *BEE, *FROG], [2, 5], [2, 5, *FROG]])
+    assert [len(objects) for _, objects in data.read_record(path)] == [2, 0, 1]
+    batches = data.iterator(path, batch_size=3, side=SIDE, augment=augment)
+    for _ in range(4):  # mirrored or not
+        batches.reset()
+        (batch,) = batches
+        assert batch.pad == 0
+        labels = batch.label[0].asnumpy()
+        assert labels.shape == (3, 2, 5)
+        assert sorted((rows[:, 0] >= 0).sum() for rows in labels) == [0, 1, 2]
+        assert (labels[labels[:, :, 0] < 0] == -1).all()
+
+
+def test_a_record_of_images_without_objects_alone(tmp_path):
+    path = write_records(tmp_path / "some.rec", [[2, 5]] * 3)
+    (batch,) = data.iterator(path, batch_size=3, side=SIDE)
+    assert batch.label[0].shape == (3, 1, 5)
+    assert (batch.label[0].asnumpy() == -1).all()
+
+
+def test_images_of_records_are_read_by_the_rules(tmp_path):
+    """A photograph on its side: the left half of the scene is white."""
+    scene = Image.new("RGB", (SIDE, SIDE))
+    scene.paste("white", (0, 0, SIDE // 2, SIDE))
+    exif, encoded = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    scene.transpose(Image.Transpose.ROTATE_90).save(encoded, "PNG", exif=exif)
+    path = write_records(tmp_path / "some.rec", [[2, 5, *BEE]], encoded.getvalue())
+    ((image, _),) = data.read_record(path)
+    np.testing.assert_array_equal(image, scene)
+    (batch,) = data.iterator(path, batch_size=1, side=SIDE)
+    np.testing.assert_array_equal(batch.data[0].asnumpy()[0].transpose(1, 2, 0), scene)
+
+
+def test_damaged_images_of_records_are_refused(tmp_path, record):
+    label = [2, 5, *BEE]
+    for encoded, message in ((b"", "an empty file"), (b"text", "not an image that can be read")):
+        path = write_records(tmp_path / "some.rec", [label], encoded)
+        with pytest.raises(ValueError, match=f"some.rec: record 0: {message}"):
+            data.read_record(path)
+        with pytest.raises(ValueError, match=f"some.rec: record 0: {message}"):
+            next(data.iterator(path, batch_size=1, side=SIDE))
+
+
+def test_damaged_record_files_are_refused(tmp_path, record):
+    path = tmp_path / "some.rec"
+    readers = data.read_record, lambda path: data.iterator(path, batch_size=1, side=SIDE)
+    for read in readers:
+        with pytest.raises(FileNotFoundError, match=r"some.rec: no such file"):
+            read(path)
+    index = path.with_suffix(".idx")
+    index.write_bytes(record.with_suffix(".idx").read_bytes())
+    for content in (b"", b"text", b"no record file " * 100, record.read_bytes()[:30]):
+        path.write_bytes(content)
+        for read in readers:
+            with pytest.raises(ValueError, match=r"some.rec: record 0: damaged, or not a record"):
+                read(path)
+    path.write_bytes(record.read_bytes())
+    for content in ("a b", "0"):
+        index.write_text(content)
+        for read in readers:
+            with pytest.raises(ValueError, match=r"some.idx: not the index of a record file"):
+                read(path)
+
+
+def test_records_without_an_index(tmp_path):
+    path = write_records(tmp_path / "some.rec", [[2, 5, *BEE], [2, 5]], index=False)
+    assert [len(objects) for _, objects in data.read_record(path)] == [1, 0]
+    with pytest.raises(FileNotFoundError, match=r"some.idx: no such file"):
+        data.iterator(path, batch_size=1, side=SIDE)
+
+
+def test_an_empty_record_file_is_refused_in_batches(tmp_path):
+    path = write_records(tmp_path / "some.rec", [])
+    assert data.read_record(path) == []
+    with pytest.raises(ValueError, match=r"some.rec: expected one record or more, got none"):
+        data.iterator(path, batch_size=1, side=SIDE)
 
 
 def test_augmented_iterator_is_seeded(record):

@@ -1,7 +1,5 @@
 """The one reader of images, and all that use it: the rule for each kind of file."""
 
-# ruff: noqa: E402 (imports below the skip, which is for what they need)
-
 import io
 import struct
 import zlib
@@ -208,7 +206,7 @@ def test_truncated_files_are_refused_by_name(tmp_path, suffix):
 def test_files_that_are_no_images_are_refused_by_name(tmp_path):
     path = tmp_path / "photo.jpg"
     for read in (images.read_image, images.image_size, images.read_label):
-        with pytest.raises(FileNotFoundError, match="photo.jpg: no such file"):
+        with pytest.raises(FileNotFoundError, match=r"photo.jpg: no such file"):
             read(path)
         with pytest.raises(
             IsADirectoryError, match=f"{tmp_path.name}: a folder, not an image file"

@@ -236,7 +236,7 @@ def test_table_of_other_colors_decides(tmp_path):
     with pytest.raises(ValueError, match="void: expected 0 with colormap2label, got 255"):
         voc.VOCSegDataset(True, (1, 4), tmp_path, own, void=255)
     Image.new("L", (4, 1)).save(tmp_path / "SegmentationClass" / "0.png")
-    with pytest.raises(ValueError, match="0.png: expected colors, for colormap2label; got class"):
+    with pytest.raises(ValueError, match=r"0.png: expected colors, for colormap2label; got class"):
         dataset[0]
 
 
