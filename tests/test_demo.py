@@ -162,7 +162,10 @@ def test_headers_of_records_are_read(tmp_path, label, expected):
         ([*BEE], "expected a header of .* width 0, object width 0.1"),
         ([2, 5, 0.5, *BEE[1:]], "expected whole classes and finite boxes, got "),
         ([2, 5, *BEE[:4], float("nan")], "expected whole classes and finite boxes, got "),
-        ([2, 5, 0, 10, 20, 50, 60], r"expected boxes in fractions .*, got \[10.0, 20.0, 50.0, 60.0"),
+        (
+            [2, 5, 0, 10, 20, 50, 60],
+            r"expected boxes in fractions .*, got \[10.0, 20.0, 50.0",
+        ),
     ],
     ids=[
         *("one number", "part of an object", "object width 4", "header width 1", "object width 0"),

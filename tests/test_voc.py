@@ -352,6 +352,10 @@ def test_normalize_image_by_hand():
     np.testing.assert_allclose(
         pixels[0], [(-2.117904, -2.035714, -1.804444), (2.248908, 2.428571, 2.64)], rtol=1e-6
     )
+    image = mx.nd.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
+    normalized = voc.normalize_image(image)
+    assert isinstance(normalized, mx.nd.NDArray)
+    np.testing.assert_array_equal(normalized.asnumpy(), pixels)
 
 
 # --- the data set ---------------------------------------------------------------------------------

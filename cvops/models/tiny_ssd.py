@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from cvops._mxnet import mxnet
-from cvops.models.losses import DetectionLoss
+from cvops.models.losses import DetectionLoss, label_background
 
 mx = mxnet()
 nn = mx.gluon.nn
@@ -185,15 +185,17 @@ class Detector(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     """Images and labels to losses, targets included: what is hybridized to train ``net``.
 
-    Takes images (B, 3, H, W) and labels (B, m, 5), rows (class, x1, y1, x2, y2) and then
-    rows of -1. Gives the loss of each image, (B,), and what it was computed from, in the
+    Takes images (B, 3, H, W) and labels (B, m, 5 or more), rows (class, x1, y1, x2, y2, ...) and
+    then rows of -1; an image without objects has rows of -1 only, and teaches the background.
+    Gives the loss of each image, (B,), and what it was computed from, in the
     order of ``losses``: cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks.
 
     Args:
         net: the network.
         loss: a block of those five; ``DetectionLoss()`` if not given.
-        negative_mining_ratio: how many anchors without a box count for one with a box,
-            those that the network is most wrong of. -1: all do.
+        negative_mining_ratio: number of anchors without a box that count for one with a box;
+            the classes of these anchors have the largest errors. -1: all count. An image without
+            objects has as many as an image with one box, 1 to 100.
         negative_mining_thresh: only anchors with an IoU under this are mined.
     """
 
@@ -220,6 +222,9 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         # MXNet's backward leaves the gradient of its anchors as it finds it: none is asked for.
         assigned = target(F.BlockGrad(anchors), labels, given, **self.options)
         bbox_labels, bbox_masks, cls_labels = map(F.BlockGrad, assigned)
+        ratio = self.options["negative_mining_ratio"]
+        count = int(min(max(ratio, 1), 100)) if ratio > 0 else 0
+        cls_labels = label_background(F, cls_labels, count, classes)
         out = classes, cls_labels, offsets, bbox_labels, bbox_masks
         return (self.loss(*out), *out)
 
