@@ -321,6 +321,93 @@ def test_average_precision_of_each_class():
     np.testing.assert_allclose(value, [1, 0, np.nan], rtol=1e-12)
 
 
+METHODS = ("coco", "area", "11-point")
+
+
+@pytest.mark.parametrize(
+    ("detections", "labels", "area", "eleven"),
+    [
+        ([rows((0, 0.9, *BOX))], [rows((0, *BOX))], 1, 1),
+        ([rows((0, 0.9, *FAR))], [rows((0, *BOX))], 0, 0),
+        ([rows().reshape(0, 6)], [rows((0, *BOX))], 0, 0),
+        # Found once and missed once: recalls 0 to 0.5 are reached, 6 of 11.
+        ([rows((0, 0.9, *BOX))], [rows((0, *BOX), (0, *FAR))], 1 / 2, 6 / 11),
+        # Right, wrong, right: precision is 1 up to a recall of a half, then 2/3.
+        (
+            [rows((0, 0.9, *BOX)), rows((0, 0.8, *FAR), (0, 0.7, *BOX))],
+            [rows((0, *BOX)), rows((0, *BOX))],
+            (1 + 2 / 3) / 2,
+            (6 + 5 * 2 / 3) / 11,
+        ),
+        # 3 of 10 found: the recall 0.3 is reached.
+        (
+            [rows((0, 0.9, *BOX))] * 3 + [rows().reshape(0, 6)] * 7,
+            [rows((0, *BOX))] * 10,
+            3 / 10,
+            4 / 11,
+        ),
+        # The second detection of a box is wrong, though another box of IoU 0.8 is free.
+        (
+            [rows((0, 0.9, *BOX), (0, 0.8, *BOX))],
+            [rows((0, *BOX), (0, 0, 0, 0.4, 0.5))],
+            1 / 2,
+            6 / 11,
+        ),
+    ],
+    ids=["hit", "miss", "none", "half", "two thirds", "3 of 10", "best box"],
+)
+def test_average_precision_of_voc_by_hand(detections, labels, area, eleven):
+    for method, expected in (("area", area), ("11-point", eleven)):
+        value = metrics.average_precision(detections, labels, 2, method=method)
+        np.testing.assert_allclose(value, [expected, np.nan], rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("first", [0.9, 0.1], ids=["best scores", "last scores"])
+def test_difficult_objects_do_not_count(method, first):
+    """Both detections of a difficult object are neither right nor wrong. Class 1 has no other."""
+    plain = [rows((0, 0.5, *BOX)), rows((0, 0.4, *FAR), (0, 0.3, *BOX))]
+    truths = [rows((0, *BOX, 0)), rows((0, *BOX, 0))]
+    expected = metrics.average_precision(plain, [t[:, :5] for t in truths], 1, method=method)
+    found = [
+        np.concatenate([plain[0], rows((0, first, *FAR), (0, first, 0.6, 0.6, 1, 0.9))]),
+        np.concatenate([plain[1], rows((1, first, *BOX))]),
+    ]
+    labels = [
+        np.concatenate([truths[0], rows((0, *FAR, 1))]),
+        np.concatenate([truths[1], rows((1, *FAR, 1), (-1,) * 6)]),
+    ]
+    value = metrics.average_precision(found, labels, 2, method=method)
+    np.testing.assert_allclose(value, [*expected, np.nan], rtol=1e-12)
+    found[0][-1, 2:] = np.nan  # a box without place is wrong
+    assert metrics.average_precision(found, labels, 2, method=method)[0] <= expected[0]
+    # Too far from the difficult object: wrong.
+    found[0] = np.concatenate([plain[0], rows((0, 0.9, 0.8, 0.6, 1, 0.75))])
+    value = metrics.average_precision(found, labels, 2, method=method)
+    assert value[0] < expected[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_of_average_precision_agree_roughly(method):
+    """On one random set the three differ by less than 0.05, as their recalls are 0.1 apart."""
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 0.5, (40, 6, 2))
+    truths = np.concatenate([np.zeros((40, 6, 1)), corners, corners + 0.3], axis=2)
+    moved = truths[:, :, 1:] + rng.normal(0, 0.04, (40, 6, 4))
+    found = np.concatenate([np.zeros((40, 6, 1)), rng.random((40, 6, 1)), moved], axis=2)
+    coco, value = (
+        metrics.average_precision(list(found), list(truths), 1, method=m)[0]
+        for m in ("coco", method)
+    )
+    assert 0.3 < value < 0.99
+    assert abs(value - coco) < 0.05
+
+
+def test_average_precision_refuses_other_methods():
+    with pytest.raises(ValueError, match=r"method: expected one of \['coco', 'area', '11-point'\]"):
+        metrics.average_precision([], [], 1, method="voc")
+
+
 def test_average_precision_refuses_unequal_lengths():
     with pytest.raises(ValueError, match="2 images with detections, 1 with labels"):
         metrics.average_precision([rows((0, 0.9, *BOX))] * 2, [rows((0, *BOX))], 1)
