@@ -379,12 +379,16 @@ def test_difficult_objects_do_not_count(method, first):
     ]
     value = metrics.average_precision(found, labels, 2, method=method)
     np.testing.assert_allclose(value, [*expected, np.nan], rtol=1e-12)
-    found[0][-1, 2:] = np.nan  # a box without place is wrong
-    assert metrics.average_precision(found, labels, 2, method=method)[0] <= expected[0]
     # Too far from the difficult object: wrong.
     found[0] = np.concatenate([plain[0], rows((0, 0.9, 0.8, 0.6, 1, 0.75))])
     value = metrics.average_precision(found, labels, 2, method=method)
     assert value[0] < expected[0]
+
+
+@pytest.mark.parametrize("method", ["area", "11-point"])
+def test_a_box_of_nan_is_wrong(method):
+    found, labels = rows((0, 0.9, *(np.nan,) * 4)), rows((0, *FAR, 1), (0, *BOX, 0))
+    assert metrics.average_precision([found], [labels], 1, method=method) == [0]
 
 
 @pytest.mark.parametrize("method", METHODS)
