@@ -518,10 +518,30 @@ def test_detect(trained, photo, tmp_path, capsys):
     assert size_of(output) == (120, 80)
 
 
+def test_detect_reads_images_by_the_rules(trained, photo, tmp_path, capsys):
+    """The same photograph, on its side by EXIF: the same detections, drawn upright."""
+    side, output = tmp_path / "side.png", tmp_path / "out.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(photo) as image:
+        image.transpose(Image.Transpose.ROTATE_90).save(side, exif=exif)
+    given = "--params", str(trained / "tiny_ssd.params"), "--threshold", "0"
+    printed = []
+    for path in (photo, side):
+        assert cli.main(["detect", str(path), *given, "--output", str(output)]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert size_of(output) == (120, 80)
+
+
 def test_detect_refuses(trained, photo, tmp_path, capsys):
     params = trained / "tiny_ssd.params"
     text = tmp_path / "text.png"
     text.write_text("not an image")
+    empty, odd, cut = (tmp_path / name for name in ("empty.jpg", "odd.tiff", "cut.png"))
+    empty.write_bytes(b"")
+    cut.write_bytes(photo.read_bytes()[:1000])
+    Image.fromarray(np.full((8, 8), 7, np.float32)).save(odd)
     lonely = tmp_path / "lonely.params"
     lonely.write_bytes(params.read_bytes())
     wrong = tmp_path / "wrong.params"
@@ -534,6 +554,9 @@ def test_detect_refuses(trained, photo, tmp_path, capsys):
         ((tmp_path / "none.png", params), "none.png: no such file"),
         ((tmp_path, params), ": a folder, not an image file"),
         ((text, params), "text.png: not an image that can be read"),
+        ((empty, params), "empty.jpg: an empty file"),
+        ((cut, params), "cut.png: not an image that can be read"),
+        ((odd, params), "odd.tiff: expected float pixels of 0 to 1, got 7.0 to 7.0"),
         ((photo, tmp_path / "none.params"), "none.params: no such file"),
         ((photo, lonely), "lonely.json: no such file"),
         ((photo, wrong), "wrong.params: not the parameters of a TinySSD"),

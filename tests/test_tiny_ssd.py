@@ -79,15 +79,18 @@ def test_anchors_of_the_book():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((),), "classes must be one or more names, got ()"),
-        (("bee",), "classes must be one or more names, got 'bee'"),
-        ((("bee",), 63), "side must be 64 or more, got 63"),
-        ((("bee",), 64, "torch"), "ops must be 'cvops' or 'mxnet', got 'torch'"),
+        (((),), "classes: expected one or more names, got ()"),
+        (("bee",), "classes: expected one or more names, got 'bee'"),
+        (((1, 2),), "classes: expected one or more names, got (1, 2)"),
+        ((2,), "classes: expected one or more names, got 2"),
+        ((("bee",), 63), "side: expected an integer in [64, 2147483647], got 63"),
+        ((("bee",), 64.5), "side: expected an integer, got 64.5"),
+        ((("bee",), 64, "torch"), "ops: expected one of ['cvops', 'mxnet'], got 'torch'"),
     ],
-    ids=["none", "a string", "63", "torch"],
+    ids=["none", "a string", "numbers", "a number", "63", "64.5", "torch"],
 )
 def test_network_refuses(arguments, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         TinySSD(*arguments)
 
 
@@ -116,6 +119,10 @@ def test_load_refuses(tmp_path):
     path.with_suffix(".json").write_text(about.replace("bee", "bee, wasp").replace("64", "1"))
     with pytest.raises(ValueError, match=r"net\.json: does not describe a TinySSD"):
         TinySSD.load(path, "mxnet")
+    for text in ("", "[]", "[" * 100000, about.replace("64", "64.5")):
+        path.with_suffix(".json").write_text(text)
+        with pytest.raises(ValueError, match=r"net\.json: does not describe a TinySSD"):
+            TinySSD.load(path, "mxnet")
     path.with_suffix(".json").write_text(about.replace('"bee",', ""))
     with pytest.raises(ValueError, match=r"net\.params: not the parameters of a TinySSD"):
         TinySSD.load(path, "mxnet")

@@ -14,7 +14,7 @@ All three blocks hybridize as a whole, the detection ops included:
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 
 from cvops._mxnet import mxnet
 from cvops.models.losses import DetectionLoss, label_background
+from cvops.ops._check import choice, integer
 
 mx = mxnet()
 nn = mx.gluon.nn
@@ -72,23 +73,23 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             "cvops" or "mxnet". The names of the parameters do not depend on it.
 
     Raises:
-        ValueError: ``classes`` are none, or ``side`` or ``ops`` is not as above.
+        TypeError: ``side`` is not an integer.
+        ValueError: ``classes`` are not names, or ``side`` or ``ops`` is not as above.
     """
 
     def __init__(
         self, classes: Sequence[str], side: int = 256, ops: str = "cvops", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(classes, str) or not classes:
-            raise ValueError(f"classes must be one or more names, got {classes!r}")
-        if side < 64:
-            raise ValueError(f"side must be 64 or more, got {side}")
-        if ops not in ("cvops", "mxnet"):
-            raise ValueError(f"ops must be 'cvops' or 'mxnet', got {ops!r}")
+        listed = isinstance(classes, Iterable) and not isinstance(classes, str)
+        names = tuple(classes) if listed else ()
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"classes: expected one or more names, got {classes!r}")
+        choice("ops", ops, ("cvops", "mxnet"))
         if ops == "cvops":
             import cvops.mxnet  # noqa: F401 (registers the ops)
-        self.classes = tuple(classes)
-        self.side = side
+        self.classes = names
+        self.side = integer("side", side, 64)
         self.ops = ops
         with self.name_scope():
             self.stages = nn.HybridSequential()
@@ -148,7 +149,7 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         try:
             about = json.loads(path.with_suffix(".json").read_text("utf-8"))
             net = cls(about["classes"], about["side"], ops)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{path.with_suffix('.json')}: does not describe a TinySSD") from error
         try:
             net.load_parameters(str(path))
