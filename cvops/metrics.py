@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cvops._arrays import library_of
+from cvops.ops._check import choice
 
 
 def average_precision(
@@ -21,40 +23,128 @@ def average_precision(
     labels: Sequence[np.ndarray],
     num_classes: int,
     iou: float = 0.5,
+    method: str = "coco",
 ) -> np.ndarray:
-    """Average precision of each class by the COCO protocol, computed by pycocotools.
+    """Average precision of each class.
 
-    The mean of the precision at 101 recalls; of each image the 100 best detections
-    of a class count.
+    Precision at a recall is the maximum at that recall or a larger one. The methods:
+
+    - "coco": its mean at the 101 recalls 0, 0.01, ..., 1, computed by pycocotools. A detection
+      takes the free box with the largest IoU. The 100 best detections of a class and image count.
+    - "area": the area under it, as in VOC from 2010 on.
+    - "11-point": its mean at the 11 recalls 0, 0.1, ..., 1, as in VOC until 2009.
+
+    In both of VOC's, a detection belongs to the box with the largest IoU, and is wrong if a better
+    detection has that box. Of equal scores the first one is the better, by image, then by row.
 
     Args:
         detections: of each image (n, 6), rows (class, score, x1, y1, x2, y2). Rows of
             a class under 0 are not detections.
-        labels: of each image (m, 5), rows (class, x1, y1, x2, y2). Rows of a class
-            under 0 fill up.
+        labels: of each image (m, 5), rows (class, x1, y1, x2, y2), or (m, 6), with VOC's flag
+            "difficult" at the end. Rows of a class under 0 fill up. Difficult objects need not be
+            found. A detection is neither right nor wrong if its box with the largest IoU, of
+            ``iou`` or more, is difficult.
         num_classes: classes are 0 to ``num_classes`` - 1.
         iou: a detection is right if it overlaps a box of its class, not yet taken by
             a better one, by this much or more.
+        method: "coco", "area" or "11-point".
 
     Returns:
         float64 (num_classes,), in [0, 1]; nan for a class without labels. Their mean
         is ``np.nanmean``.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
+    choice("method", method, ("coco", "area", "11-point"))
     if len(detections) != len(labels):
         raise ValueError(f"{len(detections)} images with detections, {len(labels)} with labels")
+    pairs = [_without_difficult(*pair, iou) for pair in zip(detections, labels)]
+    if method == "coco":
+        return _coco(pairs, num_classes, iou)
+    return np.array([_voc(pairs, kind, iou, method) for kind in range(num_classes)])
+
+
+def _overlaps(boxes: np.ndarray, truths: np.ndarray) -> np.ndarray:
+    """IoU, float64 (n, m), of boxes (n, 4) and (m, 4)."""
+    from pycocotools import mask
+
+    if not len(boxes) or not len(truths):
+        return np.zeros((len(boxes), len(truths)))
+    pair = [np.array(x, np.float64) for x in (boxes, truths)]
+    for x in pair:
+        x[:, 2:] -= x[:, :2]  # pycocotools takes (x, y, width, height)
+    overlaps = np.asarray(mask.iou(*pair, [0] * len(truths)))
+    overlaps[~np.isfinite(pair[0]).all(axis=1)] = 0  # pycocotools may give any number
+    return overlaps
+
+
+def _without_difficult(
+    detections: np.ndarray, labels: np.ndarray, iou: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """One image's detections (n, 6) and labels (m, 5) that count."""
+    detections, labels = np.asarray(detections), np.asarray(labels)
+    if labels.ndim != 2 or labels.shape[1] < 6:
+        return detections, labels
+    difficult = labels[:, 5] > 0
+    counts = np.ones(len(detections), bool)
+    for kind in np.unique(labels[difficult, 0]):
+        mine, theirs = np.flatnonzero(detections[:, 0] == kind), labels[:, 0] == kind
+        overlaps = _overlaps(detections[mine, 2:6], labels[theirs, 1:5])
+        found = (overlaps >= iou).any(axis=1)
+        counts[mine[found & difficult[theirs][overlaps.argmax(axis=1)]]] = False
+    return detections[counts], labels[~difficult, :5]
+
+
+def _voc(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], kind: int, iou: float, method: str
+) -> float:
+    """VOC's average precision of one class."""
+    scores: list[float] = []
+    hits: list[bool] = []
+    total = 0
+    for detections, labels in pairs:
+        truths = labels[labels[:, 0] == kind, 1:5]
+        found = detections[detections[:, 0] == kind]
+        found = found[np.argsort(-found[:, 1], kind="stable")]
+        total += len(truths)
+        free = np.ones(len(truths), bool)
+        for score, overlaps in zip(found[:, 1], _overlaps(found[:, 2:6], truths)):
+            hit = bool((overlaps >= iou).any()) and bool(free[overlaps.argmax()])
+            if hit:
+                free[overlaps.argmax()] = False
+            scores.append(score)
+            hits.append(hit)
+    if not total:
+        return math.nan
+    right = np.array(hits, bool)[np.argsort(-np.array(scores), kind="stable")]
+    count = right.cumsum()
+    precision = count / np.arange(1, len(right) + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or a larger one
+    if method == "area":
+        return float(best[right].sum() / total)
+    # In integers: a recall of 3 in 10 is 0.3.
+    reached = [best[10 * count >= tenth * total] for tenth in range(11)]
+    return float(np.mean([at[0] if len(at) else 0.0 for at in reached]))
+
+
+def _coco(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], num_classes: int, iou: float
+) -> np.ndarray:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
     def entry(image: int, kind: float, box: np.ndarray) -> dict:
         x, y, right, bottom = map(float, box)
         place = {"bbox": [x, y, right - x, bottom - y], "area": (right - x) * (bottom - y)}
         return {"image_id": image, "category_id": int(kind), "iscrowd": 0, **place}
 
-    truths = [entry(i, r[0], r[1:5]) for i, rows in enumerate(labels) for r in rows if r[0] >= 0]
+    truths = [
+        entry(i, row[0], row[1:5])
+        for i, (_, rows) in enumerate(pairs)
+        for row in rows
+        if row[0] >= 0
+    ]
     found = [
         {**entry(i, row[0], row[2:6]), "score": float(row[1])}
-        for i, rows in enumerate(detections)
+        for i, (rows, _) in enumerate(pairs)
         for row in rows
         if row[0] >= 0
     ]
@@ -63,7 +153,7 @@ def average_precision(
             row["id"] = number  # from 1: to pycocotools an id of 0 is "not matched"
 
     frame = {
-        "images": [{"id": i} for i in range(len(labels))],
+        "images": [{"id": i} for i in range(len(pairs))],
         "categories": [{"id": kind} for kind in range(num_classes)],
     }
     truth, result = COCO(), COCO()

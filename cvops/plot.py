@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cvops.images import as_numpy, to_rgb
 from cvops.ops.multibox_prior import multibox_prior
 
 #: Colours of the classes, in turn; each is dark enough for white letters.
@@ -25,14 +26,15 @@ def draw_detections(
     """A copy of ``image`` with each detection's box, the name of its class and its score.
 
     Args:
-        image: RGB.
+        image: a Pillow image, read by the rules of ``cvops.images``.
         rows: (n, 6), rows (class, score, x1, y1, x2, y2) in pixels of ``image``; those of
             a class under 0 are left out, and a better score is drawn over a worse one.
         classes: names of the classes.
         scale: the copy is this much larger, for finer lines.
     """
+    image = to_rgb(image)
     width, height = round(image.width * scale), round(image.height * scale)
-    picture = image.resize((width, height), Image.Resampling.BICUBIC).convert("RGB")
+    picture = image.resize((width, height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     thick = max(2, min(width, height) // 128)
     font = ImageFont.load_default(max(10, min(width, height) // 20))
@@ -55,7 +57,7 @@ def draw_detections(
 
 def bbox_to_rect(bbox: Any, color: str) -> Any:
     """The box (x1, y1, x2, y2) as an outline, a ``matplotlib.patches.Rectangle``."""
-    x1, y1, x2, y2 = map(float, _numpy(bbox))
+    x1, y1, x2, y2 = map(float, as_numpy(bbox))
     return _matplotlib("patches").Rectangle(
         (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=2
     )
@@ -108,7 +110,7 @@ def show_images(imgs: Any, num_rows: int, num_cols: int, scale: float = 2) -> np
     size = num_cols * scale, num_rows * scale
     _, axes = _matplotlib("pyplot").subplots(num_rows, num_cols, figsize=size, squeeze=False)
     for place, image in zip(axes.flat, imgs):
-        place.imshow(_numpy(image))
+        place.imshow(as_numpy(image))
         place.axes.get_xaxis().set_visible(False)
         place.axes.get_yaxis().set_visible(False)
     return axes
@@ -120,7 +122,7 @@ def display_anchors(image: Any, fmap_w: int, fmap_h: int, s: Sequence[float]) ->
     Sizes are ``s``, fractions of the image; ratios 1, 2 and 1/2, as in the book. Returns
     Matplotlib's axes.
     """
-    pixels = _numpy(image)
+    pixels = as_numpy(image)
     height, width = pixels.shape[:2]
     anchors = multibox_prior(np.zeros((1, 1, fmap_h, fmap_w), np.float32), s, (1, 2, 0.5))
     axes = _matplotlib("pyplot").figure().add_subplot()
@@ -136,8 +138,8 @@ def display(image: Any, rows: np.ndarray, threshold: float) -> Any:
     them. Returns Matplotlib's axes.
     """
     axes = _matplotlib("pyplot").figure(figsize=(5, 5)).add_subplot()
-    axes.imshow(_numpy(image))
-    shown = [row for row in _numpy(rows) if row[0] >= 0 and row[1] >= threshold]
+    axes.imshow(as_numpy(image))
+    shown = [row for row in as_numpy(rows) if row[0] >= 0 and row[1] >= threshold]
     show_bboxes(axes, [row[2:] for row in shown], [f"{row[1]:.2f}" for row in shown], "w")
     return axes
 
@@ -149,10 +151,6 @@ def _matplotlib(module: str) -> Any:
         raise ModuleNotFoundError(
             "No module named 'matplotlib': pip install cvops[demo]"
         ) from error
-
-
-def _numpy(array: Any) -> np.ndarray:
-    return array.asnumpy() if hasattr(array, "asnumpy") else np.asarray(array)
 
 
 def _listed(given: Any, default: list[str]) -> list[str]:

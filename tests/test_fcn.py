@@ -369,6 +369,17 @@ def test_prediction_is_the_networks_where_it_fits():
     np.testing.assert_array_equal(fcn.predict(net, image, (50, 40))[:, :30], left[:, :30])
 
 
+def test_prediction_reads_pillow_images_by_the_rules():
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    on_its_side = Image.fromarray(image).transpose(Image.Transpose.ROTATE_90)
+    on_its_side.getexif()[0x0112] = 6
+    deep = Image.fromarray(image[:, :, 0] * np.uint16(256))
+    gray = np.repeat(image[:, :, :1], 3, axis=2)
+    net = make_net(stride=8)
+    for given, upright in ((on_its_side, image), (deep, gray)):
+        np.testing.assert_array_equal(fcn.predict(net, given), fcn.predict(net, upright))
+
+
 @pytest.mark.parametrize(
     ("shape", "tile", "message"),
     [

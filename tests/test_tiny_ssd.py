@@ -79,15 +79,18 @@ def test_anchors_of_the_book():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((),), "classes must be one or more names, got ()"),
-        (("bee",), "classes must be one or more names, got 'bee'"),
-        ((("bee",), 63), "side must be 64 or more, got 63"),
-        ((("bee",), 64, "torch"), "ops must be 'cvops' or 'mxnet', got 'torch'"),
+        (((),), "classes: expected one or more names, got ()"),
+        (("bee",), "classes: expected one or more names, got 'bee'"),
+        (((1, 2),), "classes: expected one or more names, got (1, 2)"),
+        ((2,), "classes: expected one or more names, got 2"),
+        ((("bee",), 63), "side: expected an integer in [64, 2147483647], got 63"),
+        ((("bee",), 64.5), "side: expected an integer, got 64.5"),
+        ((("bee",), 64, "torch"), "ops: expected one of ['cvops', 'mxnet'], got 'torch'"),
     ],
-    ids=["none", "a string", "63", "torch"],
+    ids=["none", "a string", "numbers", "a number", "63", "64.5", "torch"],
 )
 def test_network_refuses(arguments, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         TinySSD(*arguments)
 
 
@@ -116,6 +119,10 @@ def test_load_refuses(tmp_path):
     path.with_suffix(".json").write_text(about.replace("bee", "bee, wasp").replace("64", "1"))
     with pytest.raises(ValueError, match=r"net\.json: does not describe a TinySSD"):
         TinySSD.load(path, "mxnet")
+    for text in ("", "[]", "[" * 100000, about.replace("64", "64.5")):
+        path.with_suffix(".json").write_text(text)
+        with pytest.raises(ValueError, match=r"net\.json: does not describe a TinySSD"):
+            TinySSD.load(path, "mxnet")
     path.with_suffix(".json").write_text(about.replace('"bee",', ""))
     with pytest.raises(ValueError, match=r"net\.params: not the parameters of a TinySSD"):
         TinySSD.load(path, "mxnet")
@@ -364,12 +371,51 @@ def test_mined_out_anchors_have_no_slope(ops):
     np.testing.assert_array_equal(slopes > 0, cls_labels.asnumpy() >= 0)
 
 
-def test_an_image_without_objects_costs_nothing(ops):
+@pytest.mark.parametrize("hybrid", [False, True], ids=["plain", "hybridized"])
+@pytest.mark.parametrize("per", ["anchor", "box"])
+@pytest.mark.parametrize(("mining", "count"), [(-1, 344), (3, 3), (0.5, 1), (1e9, 100)])
+def test_images_without_objects_teach_the_background(ops, hybrid, per, mining, count):
+    """Image 1 has no objects. Its loss is that of class 0 of the anchors that count."""
+    images, labels = make_batch()
+    labels[1] = -1
+    training = Training(make(ops), DetectionLoss(per=per), negative_mining_ratio=mining)
+    if hybrid:
+        training.hybridize(**STATIC)
+    with mx.autograd.record():
+        loss, logits, cls_labels, _, _, masks = training(images, labels)
+    loss.backward()
+    cls_labels = cls_labels.asnumpy()
+    assert (cls_labels[[0, 2]] > 0).any(axis=1).all()
+    errors = -log_softmax(logits.asnumpy()[1])[:, 0]
+    counted = cls_labels[1] == 0
+    assert counted.sum() == count
+    assert (cls_labels[1][~counted] == -1).all()
+    assert errors[counted].min() >= errors[~counted].max(initial=0)
+    divisor = 344 if per == "anchor" else masks.asnumpy().sum() / 3 / 4
+    assert loss.asnumpy()[1] == pytest.approx(errors[counted].sum() / divisor, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", LOSSES, ids=lambda o: " ".join(map(str, o.values())))
+def test_loss_of_an_image_without_objects(options):
+    """MultiBoxTarget labels all of its anchors -1: the loss is that of labels of 0."""
+    given = predictions()
+    given[1][1], given[3][1], given[4][1] = -1, 0, 0
+    value = DetectionLoss(**options)(*map(mx.nd.array, given)).asnumpy()
+    given[1][1] = 0
+    np.testing.assert_allclose(value, text_of_the_loss(given, **options), rtol=1e-5)
+    assert value[1] > 0
+
+
+def test_training_on_images_without_objects_learns_the_background(ops):
     images, labels = make_batch()
     labels[:] = -1
-    loss, _, cls_labels, *_ = Training(make(ops))(images, labels)
-    assert (cls_labels.asnumpy() == -1).all()
-    assert (loss.asnumpy() == 0).all()
+    net = make(ops)
+    training, trainer = Training(net), make_trainer(net)
+    losses_of_steps = [
+        tiny_ssd.train_step(training, trainer, images, labels)[0][0].asnumpy() for _ in range(8)
+    ]
+    assert (losses_of_steps[-1] < 0.7 * losses_of_steps[0]).all()
+    assert (losses_of_steps[0] > 0.1).all()
 
 
 @pytest.mark.parametrize("hybrid", [False, True], ids=["plain", "hybridized"])
@@ -461,11 +507,30 @@ def test_predict_is_detect_in_pixels(ops):
     assert tiny_ssd.predict(net, image, threshold=1).shape == (0, 6)
 
 
+def test_predict_reads_pillow_images_by_the_rules(ops):
+    """On its side by EXIF, of 16 bits, transparent: as the upright RGB image."""
+    Image = pytest.importorskip("PIL.Image")
+    net = make(ops)
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 100, 3), np.uint8)
+    on_its_side = Image.fromarray(pixels).transpose(Image.Transpose.ROTATE_90)
+    on_its_side.getexif()[0x0112] = 6
+    deep = Image.fromarray(pixels[:, :, 0] * np.uint16(256))
+    gray = np.repeat(pixels[:, :, :1], 3, axis=2)
+    clear = Image.new("RGBA", (100, 50), (0, 0, 0, 0))
+    white = np.full((50, 100, 3), 255, np.uint8)
+    for image, upright in ((on_its_side, pixels), (deep, gray), (clear, white)):
+        expected = tiny_ssd.predict(net, upright, threshold=0.35)
+        np.testing.assert_array_equal(tiny_ssd.predict(net, image, threshold=0.35), expected)
+    odd = Image.fromarray(np.full((50, 100), 2, np.float32))
+    with pytest.raises(ValueError, match="image: expected float pixels of 0 to 1"):
+        tiny_ssd.predict(net, odd)
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((3, 50, 100), np.uint8), ((50, 100), np.uint8), ((5, 5, 3), np.float32)]
 )
 def test_predict_refuses(shape, dtype):
     pytest.importorskip("PIL")
-    message = f"image must be uint8 (height, width, 3), got {np.dtype(dtype)} {shape}"
+    message = f"image: expected uint8 (height, width, 3), got {np.dtype(dtype)} {shape}"
     with pytest.raises(ValueError, match=re.escape(message)):
         tiny_ssd.predict(make(), np.zeros(shape, dtype))

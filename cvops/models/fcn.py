@@ -32,10 +32,14 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
-def normalize_image(image: Any) -> np.ndarray:
-    """RGB of 0 to 255, (..., 3), as float32 with ImageNet's mean and deviation taken out."""
-    pixels = image.asnumpy() if hasattr(image, "asnumpy") else image
-    return (np.asarray(pixels, np.float32) / 255 - MEAN) / STD
+def normalize_image(image: Any) -> Any:
+    """RGB of 0 to 255, (..., 3), as float32 minus ImageNet's mean, divided by its deviation.
+
+    The result of an MXNet array is an MXNet array on its device, that of another one is NumPy's.
+    """
+    if isinstance(image, nd.NDArray):
+        return nd.array(normalize_image(image.asnumpy()), ctx=image.context)
+    return (np.asarray(image, np.float32) / 255 - MEAN) / STD
 
 
 # --- upsampling -----------------------------------------------------------------------------------
@@ -265,7 +269,8 @@ def predict(net: Any, image: Any, tile: tuple[int, int] | None = None) -> np.nda
 
     Args:
         net: an ``FCN``, or another block from images to scores of their size.
-        image: RGB of 0 to 255, (H, W, 3): an array of NumPy or MXNet, or a Pillow image.
+        image: RGB of 0 to 255, (H, W, 3): an array of NumPy or MXNet; or a Pillow image, which is
+            read by the rules of ``cvops.images``: H and W are those of the upright image.
         tile: height and width of what the network sees at once; all, if not given.
 
     Returns:
@@ -274,7 +279,11 @@ def predict(net: Any, image: Any, tile: tuple[int, int] | None = None) -> np.nda
     Raises:
         ValueError: ``image`` is not (H, W, 3), or ``tile`` not two sizes.
     """
-    shape = np.shape(image)
+    if not isinstance(image, np.ndarray):
+        from cvops.images import as_numpy  # needs Pillow
+
+        image = as_numpy(image)
+    shape = image.shape
     if len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise ValueError(f"image: expected the shape (H, W, 3), got {shape}")
     if tile is not None and np.shape(tile) != (2,):

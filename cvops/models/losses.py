@@ -5,9 +5,9 @@ network predicts. The shapes and the order of the arguments are those of "Dive i
 Deep Learning", 9.7:
 
 - ``cls_preds``, (B, A, C + 1): logits
-- ``cls_labels``, (B, A): class of each anchor, 0 for the background; under 0 for an
-  anchor that is in no loss (what MultiBoxTarget leaves out when it mines negatives, and
-  all anchors of an image without objects)
+- ``cls_labels``, (B, A): class of each anchor, 0 for the background; below 0 for an
+  anchor in no loss. MultiBoxTarget gives such labels to the anchors that mining leaves out,
+  and to all anchors of an image without objects: see ``label_background``.
 - ``bbox_preds`` and ``bbox_labels``, (B, A * 4): offsets from each anchor to its box
 - ``bbox_masks``, (B, A * 4): 1 where the anchor has a box, 0 elsewhere
 """
@@ -56,11 +56,29 @@ def smooth_l1(F: Any, errors: Any, scale: float = 1.0) -> Any:
     return F.smooth_l1(errors, scalar=scale)
 
 
+def label_background(F: Any, cls_labels: Any, count: int = 0, cls_preds: Any = None) -> Any:
+    """``cls_labels`` with anchors of class 0 in each image without objects.
+
+    An image without objects is one whose labels are all below 0. It teaches the background.
+
+    Args:
+        count: how many anchors of such an image become background, those with the largest cross
+            entropy for ``cls_preds``. 0: all of them.
+    """
+    empty = F.max(cls_labels, axis=1, keepdims=True) < 0
+    background = F.zeros_like(cls_labels)
+    if count:
+        errors = F.BlockGrad(cross_entropy(F, cls_preds, background))
+        background = F.topk(errors, axis=1, k=count, ret_typ="mask") - 1
+    return F.where(F.broadcast_like(empty, cls_labels), background, cls_labels)
+
+
 class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     """cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks to a loss of each image, (B,).
 
-    The loss of the classes over the anchors whose label is not under 0, plus that of the
-    offsets where the mask is 1. Its mean over the images is what to minimize:
+    The loss of the classes over the anchors whose label is not below 0, plus that of the
+    offsets where the mask is 1. All anchors of an image without objects are background: see
+    ``label_background``. Its mean over the images is what to minimize:
     ``loss.backward()``, then ``trainer.step(B)``.
 
     Args:
@@ -120,6 +138,7 @@ class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         bbox_labels: Any,
         bbox_masks: Any,
     ) -> Any:
+        cls_labels = label_background(F, cls_labels)
         of_classes = self.of_classes(F, cls_preds, cls_labels) * (cls_labels >= 0)
         errors = self.of_errors(F, (bbox_preds - bbox_labels) * bbox_masks)
         if self.per == "anchor":

@@ -14,14 +14,15 @@ All three blocks hybridize as a whole, the detection ops included:
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cvops._mxnet import mxnet
-from cvops.models.losses import DetectionLoss
+from cvops.models.losses import DetectionLoss, label_background
+from cvops.ops._check import choice, integer
 
 mx = mxnet()
 nn = mx.gluon.nn
@@ -72,23 +73,23 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             "cvops" or "mxnet". The names of the parameters do not depend on it.
 
     Raises:
-        ValueError: ``classes`` are none, or ``side`` or ``ops`` is not as above.
+        TypeError: ``side`` is not an integer.
+        ValueError: ``classes`` are not names, or ``side`` or ``ops`` is not as above.
     """
 
     def __init__(
         self, classes: Sequence[str], side: int = 256, ops: str = "cvops", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(classes, str) or not classes:
-            raise ValueError(f"classes must be one or more names, got {classes!r}")
-        if side < 64:
-            raise ValueError(f"side must be 64 or more, got {side}")
-        if ops not in ("cvops", "mxnet"):
-            raise ValueError(f"ops must be 'cvops' or 'mxnet', got {ops!r}")
+        listed = isinstance(classes, Iterable) and not isinstance(classes, str)
+        names = tuple(classes) if listed else ()
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"classes: expected one or more names, got {classes!r}")
+        choice("ops", ops, ("cvops", "mxnet"))
         if ops == "cvops":
             import cvops.mxnet  # noqa: F401 (registers the ops)
-        self.classes = tuple(classes)
-        self.side = side
+        self.classes = names
+        self.side = integer("side", side, 64)
         self.ops = ops
         with self.name_scope():
             self.stages = nn.HybridSequential()
@@ -148,7 +149,7 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         try:
             about = json.loads(path.with_suffix(".json").read_text("utf-8"))
             net = cls(about["classes"], about["side"], ops)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{path.with_suffix('.json')}: does not describe a TinySSD") from error
         try:
             net.load_parameters(str(path))
@@ -185,15 +186,17 @@ class Detector(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     """Images and labels to losses, targets included: what is hybridized to train ``net``.
 
-    Takes images (B, 3, H, W) and labels (B, m, 5), rows (class, x1, y1, x2, y2) and then
-    rows of -1. Gives the loss of each image, (B,), and what it was computed from, in the
+    Takes images (B, 3, H, W) and labels (B, m, 5 or more), rows (class, x1, y1, x2, y2, ...) and
+    then rows of -1; an image without objects has rows of -1 only, and teaches the background.
+    Gives the loss of each image, (B,), and what it was computed from, in the
     order of ``losses``: cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks.
 
     Args:
         net: the network.
         loss: a block of those five; ``DetectionLoss()`` if not given.
-        negative_mining_ratio: how many anchors without a box count for one with a box,
-            those that the network is most wrong of. -1: all do.
+        negative_mining_ratio: number of anchors without a box that count for one with a box;
+            the classes of these anchors have the largest errors. -1: all count. An image without
+            objects has as many as an image with one box, 1 to 100.
         negative_mining_thresh: only anchors with an IoU under this are mined.
     """
 
@@ -220,6 +223,9 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         # MXNet's backward leaves the gradient of its anchors as it finds it: none is asked for.
         assigned = target(F.BlockGrad(anchors), labels, given, **self.options)
         bbox_labels, bbox_masks, cls_labels = map(F.BlockGrad, assigned)
+        ratio = self.options["negative_mining_ratio"]
+        count = int(min(max(ratio, 1), 100)) if ratio > 0 else 0
+        cls_labels = label_background(F, cls_labels, count, classes)
         out = classes, cls_labels, offsets, bbox_labels, bbox_masks
         return (self.loss(*out), *out)
 
@@ -271,29 +277,32 @@ def predict(
     """What ``net`` sees in one image, best score first.
 
     Args:
-        image: RGB: a Pillow image, or uint8 (H, W, 3) as NumPy or MXNet array. It is
-            resized to the size that the network was trained on.
+        image: a Pillow image, read by the rules of ``cvops.images``, or RGB, uint8 (H, W, 3), as
+            NumPy or MXNet array. It is resized to the size that the network was trained on.
         threshold: the least score.
         nms_threshold: see ``Detector``.
 
     Returns:
-        float32 (n, 6), rows (class, score, x1, y1, x2, y2), corners in pixels of ``image``.
+        float32 (n, 6), rows (class, score, x1, y1, x2, y2), corners in pixels of ``image``;
+        of a Pillow image with an EXIF orientation, in those of the upright image.
 
     Raises:
-        ValueError: ``image`` is an array of another shape or dtype.
+        ValueError: ``image`` is an array of another shape or dtype, or a Pillow image whose pixels
+            have no rule.
     """
     from PIL import Image
 
-    if not isinstance(image, Image.Image):
-        pixels = image.asnumpy() if isinstance(image, mx.nd.NDArray) else np.asarray(image)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-            raise ValueError(
-                f"image must be uint8 (height, width, 3), got {pixels.dtype} {pixels.shape}"
-            )
-        image = Image.fromarray(pixels)
-    square = np.asarray(image.convert("RGB").resize((net.side, net.side)))
+    from cvops.images import as_numpy
+
+    pixels = as_numpy(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(
+            f"image: expected uint8 (height, width, 3), got {pixels.dtype} {pixels.shape}"
+        )
+    height, width = pixels.shape[:2]
+    square = np.asarray(Image.fromarray(pixels).resize((net.side, net.side)))
     batch = mx.nd.array(square.transpose(2, 0, 1)[None], ctx=contexts(net)[0])
     rows = net.detect(batch, threshold, nms_threshold)[0].asnumpy()
     rows = rows[rows[:, 0] >= 0]
-    rows[:, 2:] *= (image.width, image.height) * 2
+    rows[:, 2:] *= (width, height) * 2
     return rows
