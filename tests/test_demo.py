@@ -5,6 +5,7 @@
 import importlib.util
 import io
 import json
+import math
 import random
 import re
 
@@ -415,6 +416,169 @@ def test_average_precision_refuses_other_methods():
 def test_average_precision_refuses_unequal_lengths():
     with pytest.raises(ValueError, match="2 images with detections, 1 with labels"):
         metrics.average_precision([rows((0, 0.9, *BOX))] * 2, [rows((0, *BOX))], 1)
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "box",
+    [
+        *((NAN, 0, 0.5, 0.5), (NAN,) * 4, (0, 0, INF, INF), (-INF, -INF, INF, INF)),
+        *((0.5, 0.5, 0, 0), (-1e200, -1e200, 1e200, 1e200)),
+    ],
+)
+def test_a_box_without_a_finite_area_never_matches(box, method):
+    for iou in (1e-9, 0.5, 1):
+        found, truth = [(0, 0.9, *box)], rows((0, *BOX))
+        assert metrics.average_precision([found], [truth], 1, iou, method) == [0]
+    # It is wrong, and comes before the right one.
+    found += [(0, 0.8, *BOX)]
+    value = metrics.average_precision([found], [truth], 1, 1, method)
+    assert value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_rows_without_a_class_may_have_any_numbers(method):
+    found = rows((0, 0.9, *BOX), (-1, *(NAN,) * 5), (-0.5, *(INF,) * 5))
+    labels = rows((0, *BOX), (-1, NAN, INF, 0, 0), (-1,) * 5)
+    value = metrics.average_precision([found], [labels], 1, method=method)
+    assert value == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "kind", ["lists", "float16", "float64", "int32", "torch", "mxnet", "mx.np"]
+)
+def test_arrays_of_every_library(kind):
+    found, labels = [[[1, 9, 0, 0, 4, 4]], []], [[[1, 0, 0, 4, 4]], [[0, 0, 0, 4, 4]]]
+    matrix = [[3, 1], [0, 4]]
+    if kind != "lists":
+        torch = pytest.importorskip("torch")
+        enter = {
+            "torch": lambda x: torch.tensor(x, dtype=torch.bfloat16, requires_grad=True).float(),
+            "mxnet": mx.nd.array,
+            "mx.np": mx.np.array,
+        }.get(kind, lambda x: np.array(x, kind))
+        found, labels = [enter(found[0]), []], [enter(x) for x in labels]
+        matrix = enter(matrix)
+    np.testing.assert_allclose(metrics.average_precision(found, labels, 2), [0, 1], rtol=1e-12)
+    assert metrics.pixel_accuracy(matrix) == 7 / 8
+    assert metrics.mean_iou(matrix) == (3 / 4 + 4 / 5) / 2
+
+
+def test_a_batch_of_images_is_a_sequence():
+    found, labels = mx.nd.array([[[0, 0.9, *BOX]]]), mx.nd.array([[[0, *BOX], [-1] * 5]])
+    assert metrics.average_precision(found, labels, 1) == pytest.approx(1)
+
+
+GOOD = {"detections": [rows((0, 0.9, *BOX))], "labels": [rows((0, *BOX))], "num_classes": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"iou": NAN}, r"iou: expected a number in \[0, 1\], got nan"),
+        ({"iou": 1.5}, r"iou: expected a number in \[0, 1\], got 1.5"),
+        ({"iou": -1}, r"iou: expected a number in \[0, 1\], got -1"),
+        ({"iou": 0}, "iou: expected a number above 0, got 0"),
+        ({"iou": True}, "iou: expected a number, got True"),
+        ({"iou": [0.5]}, r"iou: expected a number, got \[0.5\]"),
+        ({"num_classes": 0}, "num_classes: expected an integer in .*, got 0"),
+        ({"num_classes": 2.0}, "num_classes: expected an integer, got 2.0"),
+        ({"num_classes": True}, "num_classes: expected an integer, got True"),
+        ({"method": "COCO"}, "method: expected one of .*, got 'COCO'"),
+        ({"method": None}, "method: expected one of .*, got None"),
+        ({"detections": None}, "detections: expected one array .* for each image, got None"),
+        ({"detections": "x"}, "detections: expected one array .* for each image, got 'x'"),
+        ({"labels": 3}, "labels: expected one array .* for each image, got 3"),
+        ({"labels": []}, "expected equal lengths, got 1 images with detections, 0 with labels"),
+        (
+            {"detections": rows((0, 0.9, *BOX))},
+            r"detections\[0\]: expected shape \(n, 6\), got \(6,\)",
+        ),
+        ({"detections": [rows((0, *BOX))]}, r"detections\[0\]: expected shape .*, got \(1, 5\)"),
+        ({"detections": [np.zeros((0, 4))]}, r"detections\[0\]: expected shape .*, got \(0, 4\)"),
+        ({"labels": [rows((0, 1, 1, 1))]}, r"labels\[0\]: expected shape .* or .*, got \(1, 4\)"),
+        ({"labels": [np.zeros((1, 7))]}, r"labels\[0\]: expected shape .*, got \(1, 7\)"),
+        ({"labels": [[[0, 1], [0]]]}, r"labels\[0\]: expected an array of numbers, got \[\[0"),
+        ({"labels": [[["0"] * 5]]}, r"labels\[0\]: expected an array of numbers, got"),
+        ({"labels": [None]}, r"labels\[0\]: expected an array of numbers, got object None"),
+        (
+            {"labels": [np.ones((1, 5), bool)]},
+            r"labels\[0\]: expected an array of numbers, got bool",
+        ),
+        ({"labels": [np.ones((1, 5), complex)]}, r"labels\[0\]: .* numbers, got complex128"),
+        (
+            {"labels": [rows((0, *BOX), (2, *BOX))]},
+            r"labels\[0\]: .* classes below 2, got \[2.0.* 1",
+        ),
+        ({"labels": [rows((0.7, *BOX))]}, r"labels\[0\]: expected whole classes .*, got \[0.69"),
+        ({"labels": [rows((NAN, *BOX))]}, r"labels\[0\]: expected whole classes .*, got \[nan"),
+        ({"labels": [rows((INF, *BOX))]}, r"labels\[0\]: expected whole classes .*, got \[inf"),
+        ({"labels": [rows((0, NAN, 0, 1, 1))]}, r"labels\[0\]: expected finite corners, .*, got"),
+        ({"labels": [rows((0, 0, 0, INF, 1))]}, r"labels\[0\]: expected finite corners, .*, got"),
+        ({"labels": [rows((0, 1, 1, 0, 0))]}, r"labels\[0\]: .* x1 <= x2, y1 <= y2, got"),
+        ({"labels": [rows((0, *BOX, 2))]}, r"labels\[0\]: expected difficult flags of 0 or 1, got"),
+        (
+            {"labels": [rows((0, *BOX, NAN))]},
+            r"labels\[0\]: expected difficult flags of 0 or 1, got",
+        ),
+        ({"detections": [rows((2, 0.9, *BOX))]}, r"detections\[0\]: .* classes below 2, got \[2.0"),
+        ({"detections": [rows((0.7, 0.9, *BOX))]}, r"detections\[0\]: expected whole classes"),
+        ({"detections": [rows((NAN, 0.9, *BOX))]}, r"detections\[0\]: expected whole classes"),
+        (
+            {"detections": [rows((0, NAN, *BOX))]},
+            r"detections\[0\]: expected scores, got \[0.0, nan",
+        ),
+    ],
+)
+def test_average_precision_refuses(arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        metrics.average_precision(**{**GOOD, **arguments})
+
+
+@pytest.mark.parametrize("metric", [metrics.pixel_accuracy, metrics.mean_iou])
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        ([[1, 2, 3]], r"matrix: expected shape \(classes, classes\), got \(1, 3\)"),
+        ([[1, 2], [3]], "matrix: expected an array of numbers, got"),
+        ("12", "matrix: expected an array of numbers, got"),
+        (None, "matrix: expected an array of numbers, got"),
+        (np.eye(2, dtype=bool), "matrix: expected an array of numbers, got bool"),
+        ([[1, NAN], [0, 1]], r"matrix: expected counts of 0 or more, got nan at \(0, 1\)"),
+        ([[1, 0], [INF, 1]], r"matrix: expected counts of 0 or more, got inf at \(1, 0\)"),
+        ([[1, 0], [0, -1]], r"matrix: expected counts of 0 or more, got -1 at \(1, 1\)"),
+    ],
+)
+def test_measures_of_a_matrix_refuse(metric, matrix, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        metric(matrix)
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ((-1, 0, 0), "anchors: expected an integer in .*, got -1"),
+        ((4.0, 0, 0), "anchors: expected an integer, got 4.0"),
+        ((4, 5, 0), r"right: expected a number in \[0, 4\], got 5"),
+        ((4, NAN, 0), r"right: expected a number in \[0, 4\], got nan"),
+        ((4, 4, -1), "offset_error: expected a number in .*, got -1"),
+        ((4, 4, NAN), "offset_error: expected a number in .*, got nan"),
+        ((4, 4, None), "offset_error: expected a number, got None"),
+    ],
+)
+def test_anchor_errors_refuse(batch, message):
+    for add in (metrics.AnchorErrors, metrics.AnchorErrors().add):
+        with pytest.raises((TypeError, ValueError), match=message):
+            add(*batch)
+
+
+def test_errors_of_no_anchors():
+    errors = metrics.AnchorErrors()
+    assert math.isnan(errors.class_error)
+    assert math.isnan(errors.box_mae)
 
 
 def test_anchor_errors():
