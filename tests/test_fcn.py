@@ -3,6 +3,7 @@
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
 import importlib.util
+import math
 import re
 
 import numpy as np
@@ -299,6 +300,34 @@ def test_loss_by_hand(dtype):
     assert loss(scores, label).asscalar() == pytest.approx(cost / 4, rel=1e-6)
     loss = fcn.SegmentationLoss()
     assert loss(scores[:, :, :, :3], label[:, :, :3]).asscalar() == pytest.approx(cost / 3, 1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+@pytest.mark.parametrize("ignore", [None, 255, -1])
+@pytest.mark.parametrize("wrong", [3, 21, -1, 255, 1.5, math.nan])
+def test_labels_that_are_no_class(dtype, ignore, wrong):
+    if wrong == ignore or (dtype == "int32" and wrong not in (3, 21, -1, 255)):
+        return
+    scores = mx.nd.array(np.random.default_rng(0).random((2, 3, 4, 5)))
+    label = mx.nd.array(np.arange(40).reshape(2, 4, 5) % 3, dtype=dtype)
+    if ignore is not None:
+        label[0, 0] = ignore
+    eager, graph = (fcn.SegmentationLoss(ignore) for _ in range(2))
+    graph.hybridize()
+    right = eager(scores, label).asnumpy()
+    np.testing.assert_array_equal(graph(scores, label).asnumpy(), right)
+    label[1, 2, 3] = wrong
+    known = "" if ignore is None else f" or {ignore}"
+    want = f"label: expected classes 0 to 2{known}, got {wrong:g} at (1, 2, 3)"
+    with pytest.raises(ValueError, match=f"^{re.escape(want)}$"):
+        eager(scores, label)
+    scores.attach_grad()
+    with mx.autograd.record():
+        loss = graph(scores, label)
+    loss.backward()
+    np.testing.assert_array_equal(loss.asnumpy(), [right[0], np.nan])
+    assert np.isnan(scores.grad[1].asnumpy()).any()
+    assert np.isfinite(scores.grad[0].asnumpy()).all()
 
 
 def test_ignored_pixels_have_no_gradient():

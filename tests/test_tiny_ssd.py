@@ -272,12 +272,12 @@ def test_evals_by_hand():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": "hinge"}, "classes must be 'cross_entropy' or 'focal', got 'hinge'"),
-        ({"boxes": "l2"}, "boxes must be 'l1' or 'smooth_l1', got 'l2'"),
-        ({"per": "image"}, "per must be 'anchor' or 'box', got 'image'"),
-        ({"alpha": 0}, "alpha must be above 0, got 0"),
-        ({"scale": float("nan")}, "scale must be above 0, got nan"),
-        ({"gamma": -1}, "gamma must be 0 or more, got -1"),
+        ({"classes": "hinge"}, "classes: expected one of ['cross_entropy', 'focal'], got 'hinge'"),
+        ({"boxes": "l2"}, "boxes: expected one of ['l1', 'smooth_l1'], got 'l2'"),
+        ({"per": "image"}, "per: expected one of ['anchor', 'box'], got 'image'"),
+        ({"alpha": 0}, "alpha: expected a number above 0, got 0"),
+        ({"scale": float("nan")}, "scale: expected a number in [0, inf], got nan"),
+        ({"gamma": -1}, "gamma: expected a number in [0, inf], got -1"),
     ],
     ids=str,
 )
@@ -438,6 +438,105 @@ def test_two_devices_train_as_one(ops, hybrid):
         first, second = (x.asnumpy() for x in theirs.list_data())
         np.testing.assert_array_equal(first, second)
         np.testing.assert_allclose(first, mine.data().asnumpy(), rtol=1e-4, atol=1e-5)
+
+
+WRONG = [
+    (2, (0.1, 0.1, 0.5, 0.5), "expected classes 0 to 1, or -1 for padding, got [2.0, "),
+    (255, (0.1, 0.1, 0.5, 0.5), "expected classes 0 to 1, or -1 for padding, got [255.0, "),
+    (1.5, (0.1, 0.1, 0.5, 0.5), "expected classes 0 to 1, or -1 for padding, got [1.5, "),
+    (-2, (0.1, 0.1, 0.5, 0.5), "expected classes 0 to 1, or -1 for padding, got [-2.0, "),
+    (np.nan, (0.1, 0.1, 0.5, 0.5), "expected classes 0 to 1, or -1 for padding, got [nan, "),
+    (1, (10, 20, 50, 60), "expected corners in fractions of the image, got [1.0, 10.0, 20.0"),
+    (1, (0, 0, np.nan, 0.5), "expected corners in fractions of the image, got [1.0, 0.0"),
+    (1, (0, 0, np.inf, 0.5), "expected corners in fractions of the image, got [1.0, 0.0"),
+    (1, (0.5, 0.5, 0.1, 0.1), "expected x1 <= x2 and y1 <= y2, got [1.0, 0.5"),
+]
+
+
+@pytest.mark.parametrize(("kind", "box", "message"), WRONG)
+def test_labels_that_cannot_be_learnt_are_refused(cvops_ops, kind, box, message):
+    net = make("cvops")
+    images, labels = make_batch()
+    labels[1, 1] = mx.nd.array([kind, *box])
+    want = re.escape(f"labels: {message}") + ".* in image 1, row 1"
+    training = Training(net)
+    with pytest.raises(ValueError, match=want):
+        training(images, labels)
+    training.hybridize(**STATIC)
+    before = net.class_heads[0].weight.data().asnumpy()
+    with pytest.raises(ValueError, match=want):
+        tiny_ssd.train_step(training, make_trainer(net), images, labels)
+    np.testing.assert_array_equal(net.class_heads[0].weight.data().asnumpy(), before)
+
+
+@pytest.mark.parametrize("options", [{}, STATIC], ids=["hybridized", "static"])
+@pytest.mark.parametrize(("kind", "box", "message"), WRONG)
+def test_labels_that_cannot_be_learnt_give_a_loss_of_nan_in_a_graph(
+    cvops_ops, kind, box, message, options
+):
+    net = make("cvops")
+    training = Training(net)
+    training.hybridize(**options)
+    images, labels = make_batch()
+    labels[1, 1] = mx.nd.array([kind, *box])
+    with mx.autograd.record():
+        loss = training(images, labels)[0]
+    loss.backward()
+    np.testing.assert_array_equal(np.isnan(loss.asnumpy()), [False, True, False])
+    assert np.isnan(net.class_heads[0].weight.grad().asnumpy()).any()
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_labels_at_the_limits_are_learnt(cvops_ops, hybrid):
+    training = Training(make("cvops"))
+    if hybrid:
+        training.hybridize()
+    images, labels = make_batch()
+    labels[0, 0] = mx.nd.array([1, -2, -2, 2, 2])
+    labels[1, 0] = mx.nd.array([0, 0.5, 0.5, 0.5, 0.5])
+    labels[2] = -1
+    assert np.isfinite(training(images, labels)[0].asnumpy()).all()
+
+
+def test_the_shape_of_labels():
+    images, labels = make_batch()
+    training, trainer = Training(make()), make_trainer(make())
+    with pytest.raises(
+        ValueError, match=r"labels: expected shape \(B, m, 5 or more\), got \(3, 2, 4"
+    ):
+        tiny_ssd.train_step(training, trainer, images, labels[:, :, :4])
+    with pytest.raises(ValueError, match="labels: expected those of 3 images, got 2"):
+        tiny_ssd.train_step(training, trainer, images, labels[:2])
+
+
+@pytest.mark.parametrize("wrong", [3, 255, 0.5, np.nan, np.inf])
+@pytest.mark.parametrize(
+    "options", [{}, {"classes": "focal"}, {"classes": "focal", "gamma": 0}, {"per": "box"}], ids=str
+)
+def test_classes_of_anchors_that_do_not_exist(options, wrong):
+    """Three classes with the background: 0 to 2, and below 0 for no loss."""
+    loss = DetectionLoss(**options)
+    rng = np.random.default_rng(0)
+    preds, offsets = mx.nd.array(rng.random((3, 4, 3))), mx.nd.array(rng.random((3, 16)))
+    labels = mx.nd.array([[0, 1, 2, -1], [0, 2, 1, -1], [-1, -1, -1, -2]])
+    arguments = offsets, offsets * 0, offsets * 0 + 1
+    right = loss(preds, labels, *arguments).asnumpy()
+    assert np.isfinite(right).all()
+    for image, place in ((1, 2), (2, 3)):
+        bad = labels.copy()
+        bad[image, place] = wrong
+        with pytest.raises(
+            ValueError, match=rf"cls_labels: .* 0 to 2, or below 0, got .* at \({image}, "
+        ):
+            DetectionLoss(**options)(preds, bad, *arguments)
+        graph = DetectionLoss(**options)
+        graph.hybridize()
+        got = graph(preds, bad, *arguments).asnumpy()
+        others = [i for i in range(3) if i != image]
+        assert np.isnan(got[image])
+        np.testing.assert_array_equal(got[others], right[others])
+    with pytest.raises(ValueError, match="cls_labels: expected classes 0 to 2"):
+        losses.calc_loss(preds, bad, *arguments)
 
 
 def test_an_odd_batch_is_split(ops):

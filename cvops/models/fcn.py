@@ -7,12 +7,14 @@ Learning". B images, C classes; pixels are RGB, normalised (``normalize_image``)
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cvops._mxnet import mxnet
+from cvops.models.losses import check_classes, nan_if_unknown, on_cpu
 from cvops.ops._check import choice, integer
 
 mx = mxnet()
@@ -175,6 +177,7 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         choice("upsample", upsample, ("bilinear", "transposed"))
         choice("init", init, ("bilinear", "xavier"))
         choice("ops", ops, ("cvops", "mxnet"))
+        stride = integer("stride", stride)
         if stride not in (32, 16, 8):
             raise ValueError(f"stride: expected 32, 16 or 8, got {stride!r}")
         self._weights = _weights_file(pretrained) if pretrained else None
@@ -237,17 +240,28 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 class SegmentationLoss(mx.gluon.loss.SoftmaxCrossEntropyLoss):  # type: ignore[misc, name-defined]
     """Cross entropy of scores (B, C, H, W) and class indices (B, H, W), (B,).
 
-    The mean over the pixels of an image, where those of ``ignore_label`` count as 0.
+    The mean over the pixels of an image, where those of ``ignore_label`` count as 0. Other labels
+    are 0 to C - 1. On the CPU a label that is none of these raises a ValueError, which names it and
+    its place (image, row, column). In a graph (hybridized) and on a GPU its image's loss is NaN.
     """
 
     def __init__(self, ignore_label: int | None = None, **kwargs: Any) -> None:
         super().__init__(axis=1, **kwargs)
+        if ignore_label is not None:
+            ignore_label = integer("ignore_label", ignore_label)
         self._ignore_label = ignore_label
 
+    def _is_ignored(self, label: Any) -> Any:
+        # No label equals NaN, which stands for the absence of a label to ignore.
+        return label == (math.nan if self._ignore_label is None else self._ignore_label)
+
     def hybrid_forward(self, F: Any, pred: Any, label: Any) -> Any:
-        weight = None
+        ignored = "" if self._ignore_label is None else f" or {self._ignore_label}"
+        if on_cpu(label):
+            check_classes("label", label, pred.shape[1], ignored, self._is_ignored)
+        weight = nan_if_unknown(F, label, pred, 1, 3, self._is_ignored).expand_dims(axis=1)
         if self._ignore_label is not None:
-            weight = F.cast(label != self._ignore_label, "float32").expand_dims(axis=1)
+            weight = weight * F.cast(label != self._ignore_label, "float32").expand_dims(axis=1)
         return super().hybrid_forward(F, pred, label, weight)
 
 

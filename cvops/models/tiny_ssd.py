@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from cvops._mxnet import mxnet
-from cvops.models.losses import DetectionLoss, label_background
+from cvops.models.losses import DetectionLoss, label_background, on_cpu
 from cvops.ops._check import choice, integer
 
 mx = mxnet()
@@ -30,6 +30,9 @@ nn = mx.gluon.nn
 #: Of each of the five feature maps, fine to coarse: sizes (fractions of the image) and ratios.
 SIZES = ((0.2, 0.272), (0.37, 0.447), (0.54, 0.619), (0.71, 0.79), (0.88, 0.961))
 RATIOS = ((1, 2, 0.5),) * 5
+
+#: The largest corner that a label may have. Boxes reach over the image, but not by its size.
+MOST = 2
 
 #: Channels of the feature maps.
 CHANNELS = (64, 128, 128, 128, 128)
@@ -188,6 +191,9 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
     Takes images (B, 3, H, W) and labels (B, m, 5 or more), rows (class, x1, y1, x2, y2, ...) and
     then rows of -1; an image without objects has rows of -1 only, and teaches the background.
+    ``check_labels`` has the rules for classes and boxes; pixels, which match no anchor, are no
+    fractions. Other labels raise its ValueError on the CPU. In a graph (hybridized) and on a GPU
+    the loss of their image is NaN.
     Gives the loss of each image, (B,), and what it was computed from, in the
     order of ``losses``: cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks.
 
@@ -216,7 +222,19 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             "negative_mining_thresh": negative_mining_thresh,
         }
 
+    def _nan_if_unknown(self, F: Any, labels: Any) -> Any:
+        """1 for each image whose labels ``check_labels`` takes, NaN for the others, (B,)."""
+        kinds = F.slice_axis(labels, axis=2, begin=0, end=1)
+        low, high = (F.slice_axis(labels, axis=2, begin=i, end=i + 2) for i in (1, 3))
+        ordered = F.min((low <= high) * (F.abs(low) <= MOST) * (F.abs(high) <= MOST), axis=2)
+        known = (kinds >= 0) * (kinds < len(self.net.classes)) * (kinds == F.floor(kinds))
+        known = known.reshape((0, 0)) * ordered + (kinds == -1).reshape((0, 0))
+        known = F.min(known, axis=1)
+        return F.BlockGrad(known / known)
+
     def hybrid_forward(self, F: Any, images: Any, labels: Any) -> tuple[Any, ...]:
+        if on_cpu(labels):
+            check_labels(labels, len(self.net.classes))
         anchors, classes, offsets = self.net(images)
         target = self.net.op(F, "MultiBoxTarget")
         given = F.BlockGrad(classes).transpose((0, 2, 1))
@@ -227,7 +245,36 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         count = int(min(max(ratio, 1), 100)) if ratio > 0 else 0
         cls_labels = label_background(F, cls_labels, count, classes)
         out = classes, cls_labels, offsets, bbox_labels, bbox_masks
-        return (self.loss(*out), *out)
+        return (F.broadcast_mul(self.loss(*out), self._nan_if_unknown(F, labels)), *out)
+
+
+def check_labels(labels: Any, num_classes: int) -> None:
+    """Refuse labels that a network cannot learn.
+
+    Args:
+        labels: an array on the CPU, as ``Training`` takes them.
+        num_classes: the number of classes, without the background.
+
+    Raises:
+        ValueError: the shape is not (B, m, 5 or more); a class is not a whole number of 0 to
+            ``num_classes`` - 1, or -1; a box is not finite, inverted, or not in fractions of the
+            image. The message names the image and the row.
+    """
+    shape = tuple(labels.shape)
+    if len(shape) != 3 or shape[2] < 5:
+        raise ValueError(f"labels: expected shape (B, m, 5 or more), got {shape}")
+    values = labels.asnumpy()
+    kinds, boxes = values[:, :, 0], values[:, :, 1:5]
+    for want, right in (
+        (f"classes 0 to {num_classes - 1}, or -1 for padding", np.isin(kinds, range(num_classes))),
+        ("corners in fractions of the image", (abs(boxes) <= MOST).all(axis=2)),
+        ("x1 <= x2 and y1 <= y2", (boxes[:, :, :2] <= boxes[:, :, 2:]).all(axis=2)),
+    ):
+        wrong = ~right & (kinds != -1)
+        if wrong.any():
+            image, row = map(int, np.argwhere(wrong)[0])
+            got = values[image, row, :5].tolist()
+            raise ValueError(f"labels: expected {want}, got {got} in image {image}, row {row}")
 
 
 def train_step(
@@ -247,10 +294,15 @@ def train_step(
         What ``training`` gave on each device.
 
     Raises:
-        ValueError: the batch has fewer images than there are devices.
+        ValueError: the batch has fewer images than there are devices, or another number of labels;
+            ``labels`` are on the CPU and ``check_labels`` refuses them.
     """
     if devices is None:
         devices = contexts(training.net)
+    if len(images) != len(labels):
+        raise ValueError(f"labels: expected those of {len(images)} images, got {len(labels)}")
+    if on_cpu(labels):
+        check_labels(labels, len(training.net.classes))
     if len(images) < len(devices):
         raise ValueError(f"{len(images)} images cannot be split over {len(devices)} devices")
     split = mx.gluon.utils.split_and_load
