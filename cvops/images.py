@@ -22,8 +22,6 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-_ORIENTATION = 0x0112  # the EXIF tag
-
 #: One channel of integers, 16 bits in the file.
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -56,10 +54,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         image = _opened(file, str(path))
         if image.format == "TIFF":  # versions of Pillow turn it when its pixels are read, or before
             image = _upright(image, str(path))
-        try:
-            on_its_side = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-        except Exception:  # damaged EXIF data: the image is taken as it is
-            on_its_side = False
+        on_its_side = _orientation(image) >= 5
         return image.size if on_its_side else (image.height, image.width)
 
 
@@ -143,13 +138,19 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
     """The image with its pixels read, turned as its EXIF orientation says."""
     try:
         image.load()
+        # Some formats store EXIF data after the pixels: they are known only now.
+        return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
     except Exception as error:  # as in _opened
         raise ValueError(f"{name}: not an image that can be read: {error}") from error
-    # Some formats store EXIF data after the pixels: they are known only now.
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, upright, if there is none."""
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data say nothing about the pixels
-        return image
+        orientation: Any = image.getexif().get(0x0112)
+    except Exception:  # damaged EXIF data: the image is taken as it is
+        return 1
+    return int(orientation) if orientation in range(2, 9) else 1
 
 
 def _high_byte(image: Image.Image, name: str) -> np.ndarray:
