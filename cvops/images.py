@@ -100,7 +100,12 @@ def read_label(path: str | Path) -> tuple[Image.Image, bool]:
     """
     name = str(path)
     with _file(path) as file:
-        image = _upright(_opened(file, name), name)
+        image = _opened(file, name)
+        # Pillow scales gray of 2 and 4 bits to 0 to 255: an index would become another one.
+        packed = [tile[3] for tile in getattr(image, "tile", ()) if tile[3] in ("L;2", "L;4")]
+        if packed:
+            raise ValueError(f"{name}: expected a label of 8 or 16 bits, got {packed[0]}")
+        image = _upright(image, name)
     if image.mode in ("L", *_WIDE_MODES) and "transparency" not in image.info:
         return Image.fromarray(np.asarray(image).astype(np.int32)), True
     if image.mode not in ("P", "RGB", "RGBA"):
