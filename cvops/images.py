@@ -22,8 +22,6 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-_ORIENTATION = 0x0112  # the EXIF tag
-
 #: One channel of integers, 16 bits in the file.
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -56,10 +54,7 @@ def image_size(path: str | Path) -> tuple[int, int]:
         image = _opened(file, str(path))
         if image.format == "TIFF":  # versions of Pillow turn it when its pixels are read, or before
             image = _upright(image, str(path))
-        try:
-            on_its_side = image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-        except Exception:  # damaged EXIF data: the image is taken as it is
-            on_its_side = False
+        on_its_side = _orientation(image) >= 5
         return image.size if on_its_side else (image.height, image.width)
 
 
@@ -105,7 +100,12 @@ def read_label(path: str | Path) -> tuple[Image.Image, bool]:
     """
     name = str(path)
     with _file(path) as file:
-        image = _upright(_opened(file, name), name)
+        image = _opened(file, name)
+        # Pillow scales gray of 2 and 4 bits to 0 to 255: an index would become another one.
+        packed = [tile[3] for tile in getattr(image, "tile", ()) if tile[3] in ("L;2", "L;4")]
+        if packed:
+            raise ValueError(f"{name}: expected a label of 8 or 16 bits, got {packed[0]}")
+        image = _upright(image, name)
     if image.mode in ("L", *_WIDE_MODES) and "transparency" not in image.info:
         return Image.fromarray(np.asarray(image).astype(np.int32)), True
     if image.mode not in ("P", "RGB", "RGBA"):
@@ -143,13 +143,19 @@ def _upright(image: Image.Image, name: str) -> Image.Image:
     """The image with its pixels read, turned as its EXIF orientation says."""
     try:
         image.load()
+        # Some formats store EXIF data after the pixels: they are known only now.
+        return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
     except Exception as error:  # as in _opened
         raise ValueError(f"{name}: not an image that can be read: {error}") from error
-    # Some formats store EXIF data after the pixels: they are known only now.
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, upright, if there is none."""
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data say nothing about the pixels
-        return image
+        orientation: Any = image.getexif().get(0x0112)
+    except Exception:  # damaged EXIF data: the image is taken as it is
+        return 1
+    return int(orientation) if orientation in range(2, 9) else 1
 
 
 def _high_byte(image: Image.Image, name: str) -> np.ndarray:

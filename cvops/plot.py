@@ -176,10 +176,10 @@ def show_segmentation(
     """An image, the predicted class of each pixel and the true one, side by side.
 
     Args:
-        image: uint8 (height, width, 3), RGB.
+        image: RGB, uint8 (height, width, 3), or a Pillow image.
         prediction: whole numbers (height, width), places in ``palette``.
         label: likewise.
         palette: uint8 (n, 3), RGB.
     """
-    parts = (image, palette[prediction], palette[label])
+    parts = (as_numpy(image), palette[prediction], palette[label])
     return grid([Image.fromarray(part) for part in parts], columns=3, gap=4)

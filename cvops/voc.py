@@ -88,9 +88,13 @@ def _pairs(voc_dir: str | Path, split: str) -> list[tuple[Path, Path]]:
     names = voc_dir / "ImageSets" / "Segmentation" / f"{split}.txt"
     if not names.is_file():
         raise _missing(names, voc_dir)
+    try:
+        listed = names.read_text("utf-8-sig").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{names}: not a list of names in UTF-8") from error
     pairs = [
         (voc_dir / "JPEGImages" / f"{name}.jpg", voc_dir / "SegmentationClass" / f"{name}.png")
-        for name in names.read_text("utf-8-sig").split()
+        for name in listed
     ]
     for pair in pairs:
         for path in pair:

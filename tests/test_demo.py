@@ -654,6 +654,21 @@ def test_a_demo_that_was_stopped_goes_on(operators, tmp_path, capsys, monkeypatc
         demo.run(tmp_path / "stopped", **TINY, seed=1, saved=saved)
 
 
+def test_training_with_images_without_objects(operators, tmp_path, capsys):
+    """Two of four images have none; objects have VOC's flag; the last object is difficult."""
+    labels = [[2, 6, *BEE, 0], [2, 6], [2, 6, *FROG, 1], [2, 6]]
+    batches = data.iterator(write_records(tmp_path / "some.rec", labels), 2, SIDE)
+    net = demo.TinySSD(data.CLASSES, SIDE)
+    net.initialize(mx.init.Xavier())
+    errors = demo.train(net, batches, epochs=3)
+    assert errors[0].anchors == 4 * 344
+    # The last layers' biases alone tell most anchors from the background.
+    assert errors[-1].class_error < errors[0].class_error
+    precision = demo.evaluate(net, batches)
+    assert 0 <= precision[0] <= 1
+    assert np.isnan(precision[1])
+
+
 @pytest.fixture(scope="module")
 def photo(trained):
     """A photograph that is not square."""

@@ -139,25 +139,36 @@ def test_modes(tmp_path, image, suffix, expected):
         assert rgb(read) == [list(map(list, expected))]
 
 
-def test_16_bit_color_is_the_high_byte(tmp_path):
-    """Pillow writes no such file: one pixel, 1000, 32768, 65535."""
+def write_png(path, width, bits, color_type, row):
+    """Write one row of pixels, as Pillow writes none."""
 
     def chunk(kind, content):
-        return (
-            struct.pack(">I", len(content))
-            + kind
-            + content
-            + struct.pack(">I", zlib.crc32(kind + content))
-        )
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
-    path = tmp_path / "deep.png"
     path.write_bytes(
         b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 16, 2, 0, 0, 0))
-        + chunk(b"IDAT", zlib.compress(b"\0" + struct.pack(">HHH", 1000, 32768, 65535)))
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, color_type, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b"\0" + row))
         + chunk(b"IEND", b"")
     )
+    return path
+
+
+def test_16_bit_color_is_the_high_byte(tmp_path):
+    path = write_png(tmp_path / "deep.png", 1, 16, 2, struct.pack(">HHH", 1000, 32768, 65535))
     assert rgb(images.read_image(path)) == [[[3, 128, 255]]]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_gray_of_2_and_4_bits(tmp_path, bits):
+    """The pixels 1 and 0: an image has the color 255 / (2**bits - 1); a label is refused."""
+    path = write_png(tmp_path / "gray.png", 2, bits, 0, bytes([1 << (8 - bits)]))
+    assert rgb(images.read_image(path)) == [[[255 // (2**bits - 1)] * 3, [0] * 3]]
+    with pytest.raises(
+        ValueError, match=f"gray.png: expected a label of 8 or 16 bits, got L;{bits}"
+    ):
+        images.read_label(path)
 
 
 def test_the_first_of_several_frames_is_read(tmp_path):

@@ -287,6 +287,12 @@ def test_bad_files_are_refused(tmp_path):
     palette_image(np.zeros((4, 5))).save(label)
     with pytest.raises(ValueError, match=r"0.png: 4 x 5, but the image is 4 x 4"):
         voc.VOCSegDataset(True, (4, 4), voc_dir)
+    names = tmp_path / "ImageSets" / "Segmentation" / "val.txt"
+    names.write_bytes(b"\xff\xfe0\0")
+    with pytest.raises(ValueError, match=r"val.txt: not a list of names in UTF-8"):
+        voc.VOCSegDataset(False, (4, 4), voc_dir)
+    names.write_bytes(b"\xef\xbb\xbf0\r\n")  # as editors on Windows write it
+    assert len(voc.VOCSegDataset(False, (4, 4), write_tree(tmp_path, [plain(4, 4)]))) == 1
     for content, message in ((b"not an image", "not an image that"), (b"", "an empty file")):
         label.write_bytes(content)
         with pytest.raises(ValueError, match=f"0.png: {message}"):
