@@ -432,7 +432,7 @@ def _find_library(x: Any) -> Library | None:
     return found[0] if found else None
 
 
-def as_numpy(name: str, x: Any) -> np.ndarray:
+def as_numbers(name: str, x: Any) -> np.ndarray:
     """An array of numbers as NumPy's: of any library, on any device, or nested lists.
 
     Raises:
@@ -446,3 +446,19 @@ def as_numpy(name: str, x: Any) -> np.ndarray:
     if y.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected an array of numbers, got {y.dtype} {x!r}")
     return y
+
+
+def as_rows(name: str, x: Any, *widths: int) -> np.ndarray:
+    """Rows of numbers, (n, W), W one of ``widths``, as :func:`as_numbers`; of an empty list n = 0.
+
+    Raises:
+        TypeError: ``x`` is not of numbers.
+        ValueError: ``x`` has another shape.
+    """
+    rows = as_numbers(name, x)
+    if rows.shape == (0,):
+        rows = rows.reshape(0, widths[0])
+    if rows.ndim != 2 or rows.shape[1] not in widths:
+        want = " or ".join(f"(n, {width})" for width in widths)
+        raise ValueError(f"{name}: expected shape {want}, got {rows.shape}")
+    return rows

@@ -24,6 +24,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
 
 from cvops._mxnet import mxnet
 from cvops.images import decode_image
+from cvops.ops._check import choice, flag, integer
 
 mx = mxnet()
 
@@ -131,7 +132,8 @@ _DRAWINGS = {"bee": _bee, "frog": _frog}
 
 def draw(name: str, side: int) -> Image.Image:
     """The creature ``name`` (see ``CLASSES``), RGBA on a clear square of ``side`` pixels."""
-    pen = _Pen(4 * side)
+    choice("name", name, CLASSES)
+    pen = _Pen(4 * integer("side", side, 1))
     _DRAWINGS[name](pen)
     return pen.image.resize((side, side), Image.Resampling.LANCZOS)
 
@@ -193,6 +195,7 @@ def scene(
     Returns the RGB image, ``side`` x ``side``, and its labels, float32 (n, 5), of
     rows (class id, x1, y1, x2, y2).
     """
+    side, most = integer("side", side, 32), integer("most", most, 1)
     image = _background(photo, side, rng)
     labels: list[tuple[float, ...]] = []
     for _ in range(rng.randint(1, most)):
@@ -227,7 +230,10 @@ def write_record(
     arguments write the same scenes.
     """
     path = Path(path)
-    rng = random.Random(seed)
+    count, side = integer("count", count, 0), integer("side", side, 32)
+    rng = random.Random(integer("seed", seed))
+    if isinstance(photos, str) or not photos:
+        raise ValueError(f"photos: expected one name or more, got {photos!r}")
     images = [photograph(name) for name in photos]
     record = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "w")
     for number in range(count):
@@ -400,7 +406,8 @@ def iterator(path: str | Path, batch_size: int, side: int = SIDE, augment: bool 
         ValueError: as :func:`read_record`; or objects of two records differ in W.
     """
     more: dict[str, Any] = {}
-    if augment:
+    batch_size, side = integer("batch_size", batch_size, 1), integer("side", side, 1)
+    if flag("augment", augment):
         more = {"shuffle": True, "rand_crop": 0.5, "rand_mirror": True}
         more |= {"min_object_covered": 0.95, "min_eject_coverage": 0.9}
         more |= {"area_range": (0.5, 1.0), "max_attempts": 50}

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cvops._arrays import as_numpy
+from cvops._arrays import as_numbers, as_rows
 from cvops.ops._check import choice, integer, number
 
 
@@ -96,17 +96,12 @@ def average_precision(
 
 def _images(name: str, images: Any, widths: tuple[int, ...], num_classes: int) -> list[np.ndarray]:
     """For each image its rows, float64 (n, W), W one of ``widths``, with valid classes."""
-    want = " or ".join(f"(n, {width})" for width in widths)
     if isinstance(images, (str, bytes, dict)) or not hasattr(images, "__len__"):
-        raise TypeError(f"{name}: expected one array {want} for each image, got {images!r}")
+        raise TypeError(f"{name}: expected one array of rows for each image, got {images!r}")
     arrays = []
     for image in range(len(images)):
         at = f"{name}[{image}]"
-        rows = np.array(as_numpy(at, images[image]), np.float64)  # a copy, to be changed
-        if rows.shape == (0,):
-            rows = rows.reshape(0, widths[0])
-        if rows.ndim != 2 or rows.shape[1] not in widths:
-            raise ValueError(f"{at}: expected shape {want}, got {rows.shape}")
+        rows = np.array(as_rows(at, images[image], *widths), np.float64)  # a copy, to be changed
         kinds = rows[:, 0]
         right = (kinds < num_classes) & (kinds == np.floor(kinds))
         _check_values(at, f"whole classes below {num_classes}", rows, right)
@@ -269,7 +264,7 @@ def mean_iou(matrix: Any) -> float:
 
 
 def _counts(matrix: Any) -> np.ndarray:
-    counts = as_numpy("matrix", matrix)
+    counts = as_numbers("matrix", matrix)
     counts = counts.astype(np.int64 if counts.dtype.kind in "iu" else np.float64)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
         raise ValueError(f"matrix: expected shape (classes, classes), got {counts.shape}")

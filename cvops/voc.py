@@ -29,7 +29,7 @@ from PIL import Image, ImageChops, ImageFilter
 from cvops import data, images
 from cvops._mxnet import mxnet
 from cvops.models.fcn import normalize_image as normalize_image
-from cvops.ops._check import integer
+from cvops.ops._check import flag, integer, integers
 from cvops.ops.label_from_color import label_from_color
 
 mx = mxnet()
@@ -172,7 +172,9 @@ def read_voc_images(
         ValueError: a file is not an image, a label has other colors than VOC's or not its image's
             size.
     """
-    files = _pairs(voc_dir if root is None else root, "train" if is_train else "val")
+    files = _pairs(
+        voc_dir if root is None else root, "train" if flag("is_train", is_train) else "val"
+    )
     pairs = [_read(*pair) for pair in files]
     features = [mx.nd.array(image, dtype=np.uint8) for image, _ in pairs]
     return features, [mx.nd.array(label2image(label), dtype=np.uint8) for _, label in pairs]
@@ -201,6 +203,7 @@ def voc_label_indices(colormap: Any, colormap2label: Any = None, *, void: int = 
         ValueError: the shape or the values of an array are not as above, or ``void`` is not 0 with
             a table.
     """
+    void = integer("void", void)
     if colormap2label is not None:
         if void:
             raise ValueError(f"void: expected 0 with colormap2label, got {void!r}")
@@ -270,6 +273,7 @@ def voc_rand_crop(feature: Any, label: Any, height: int, width: int) -> tuple[An
     Raises:
         ValueError: the two are not of one size, or smaller than the part.
     """
+    height, width = integer("height", height), integer("width", width)
     size = tuple(feature.shape[:2])
     if size != tuple(label.shape[:2]):
         raise ValueError(f"label: expected the image's size {size}, got {tuple(label.shape[:2])}")
@@ -323,9 +327,7 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
         void: int = 0,
         split: str | None = None,
     ) -> None:
-        if np.shape(crop_size) != (2,):
-            raise ValueError(f"crop_size: expected (height, width), got {crop_size!r}")
-        height, width = (integer("crop_size", side, low=1) for side in crop_size)
+        height, width = integers("crop_size", crop_size, "(height, width)", low=1)
         self.crop_size = height, width
         self.void = integer("void", void, 0, 255)
         self._table = None if colormap2label is None else _table(colormap2label)
@@ -333,7 +335,8 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
             self._table = None
         if self._table is not None and self.void:
             raise ValueError(f"void: expected 0 with colormap2label, got {void!r}")
-        pairs = _pairs(voc_dir, split or ("train" if is_train else "val"))
+        listed = "train" if flag("is_train", is_train) else "val"
+        pairs = _pairs(voc_dir, listed if split is None else split)
         sizes = [_size(*pair) for pair in pairs]
         self._pairs = [pair for pair, (h, w) in zip(pairs, sizes) if h >= height and w >= width]
         self.dropped = len(pairs) - len(self._pairs)
@@ -466,16 +469,18 @@ def make_voc(
         seed: of all that is random.
         size: height and width of the images, exchanged in the upright ones.
     """
+    size = integers("size", size, "(height, width)", 16)  # type: ignore[assignment]
+    train, val = integer("train", train, 1), integer("val", val, 1)
+    rng = random.Random(integer("seed", seed))
     voc_dir = Path(folder) / "VOCdevkit" / "VOC2012"
     lists = voc_dir / "ImageSets" / "Segmentation"
     image_dir, label_dir = voc_dir / "JPEGImages", voc_dir / "SegmentationClass"
     for path in (lists, image_dir, label_dir):
         path.mkdir(parents=True, exist_ok=True)
-    rng = random.Random(seed)
     names: list[str] = []
     for split, count, files in (
-        ("train", integer("train", train, 1), data.TRAIN_PHOTOS),
-        ("val", integer("val", val, 1), data.TEST_PHOTOS),
+        ("train", train, data.TRAIN_PHOTOS),
+        ("val", val, data.TEST_PHOTOS),
     ):
         photos = [data.photograph(file) for file in files]
         first = len(names)

@@ -489,9 +489,9 @@ GOOD = {"detections": [rows((0, 0.9, *BOX))], "labels": [rows((0, *BOX))], "num_
         ({"num_classes": True}, "num_classes: expected an integer, got True"),
         ({"method": "COCO"}, "method: expected one of .*, got 'COCO'"),
         ({"method": None}, "method: expected one of .*, got None"),
-        ({"detections": None}, "detections: expected one array .* for each image, got None"),
-        ({"detections": "x"}, "detections: expected one array .* for each image, got 'x'"),
-        ({"labels": 3}, "labels: expected one array .* for each image, got 3"),
+        ({"detections": None}, "detections: expected one array of rows for each image, got None"),
+        ({"detections": "x"}, "detections: expected one array of rows for each image, got 'x'"),
+        ({"labels": 3}, "labels: expected one array of rows for each image, got 3"),
         ({"labels": []}, "expected equal lengths, got 1 images with detections, 0 with labels"),
         (
             {"detections": rows((0, 0.9, *BOX))},

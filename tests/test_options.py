@@ -272,3 +272,134 @@ def test_true_and_one_are_two_values_also_where_results_are_kept():
         cvops.multibox_prior((2, 2), sizes=right)
         with pytest.raises(TypeError, match="sizes: expected a number, got"):
             cvops.multibox_prior((2, 2), sizes=wrong)
+
+
+# --- options of the models, the data sets and the pictures ----------------------------------------
+
+#: Per function of the package: what calls it, and for each option values that are refused.
+NOT_INTEGERS = [1.0, True, None, "x", math.nan, [1], np.ones(2)]
+NOT_NUMBERS = [True, None, "x", math.nan, [1], np.ones(2)]
+NOT_FLAGS = ["yes", 2, 0.5, None, [], np.ones(2)]
+
+
+@pytest.fixture(scope="module")
+def calls(mx, tmp_path_factory):
+    """(function, option) -> the function, with arguments that need no training."""
+    pytest.importorskip("PIL")
+    pytest.importorskip("skimage")
+    import random
+
+    from PIL import Image
+
+    from cvops import checkpoint, data, plot, voc
+    from cvops.models import FCN, DetectionLoss, Detector, TinySSD, Training, fcn
+
+    folder = tmp_path_factory.mktemp("options")
+    image = Image.new("RGB", (64, 64))
+    row = [[0, 0.5, 1, 1, 20, 20]]
+    net, pixels = TinySSD(["a"]), np.zeros((4, 4, 3), np.uint8)
+    record = folder / "some.rec"
+    data.write_record(record, data.TEST_PHOTOS[:1], 1, 0, 64)
+    voc_dir = voc.make_voc(folder, 1, 1, size=(32, 32))
+    place = np.zeros((2, 2), np.int32)
+    return {
+        ("integer", "side"): [
+            lambda x: TinySSD(["a"], side=x),
+            lambda x: data.draw("bee", x),
+            lambda x: data.scene(image, random.Random(0), side=x),
+            lambda x: data.write_record(folder / "a.rec", data.TEST_PHOTOS, 1, 0, side=x),
+            lambda x: data.iterator(record, 1, side=x),
+        ],
+        ("integer", "num_classes"): [lambda x: FCN(num_classes=x)],
+        ("integer", "stride"): [lambda x: FCN(stride=x)],
+        ("integer", "channels"): [lambda x: fcn.BilinearUpsample(x, 2)],
+        ("integer", "scale"): [lambda x: fcn.BilinearUpsample(1, x)],
+        ("integer", "kernel_size"): [lambda x: fcn.bilinear_kernel(1, 1, x)],
+        ("integer", "most"): [lambda x: data.scene(image, random.Random(0), most=x)],
+        ("integer", "batch_size"): [lambda x: data.iterator(record, x)],
+        ("integer", "count"): [
+            lambda x: data.write_record(folder / "a.rec", data.TEST_PHOTOS, x, 0)
+        ],
+        ("integer", "seed"): [
+            lambda x: checkpoint.seed_all(x, 0),
+            lambda x: voc.make_voc(folder / "b", seed=x),
+            lambda x: data.write_record(folder / "a.rec", data.TEST_PHOTOS, 1, x),
+        ],
+        ("integer", "epoch"): [lambda x: checkpoint.seed_all(0, x)],
+        ("integer", "void"): [
+            lambda x: voc.voc_label_indices(pixels, void=x),
+            lambda x: voc.VOCSegDataset(True, (16, 16), voc_dir, void=x),
+        ],
+        ("integer", "height"): [lambda x: voc.voc_rand_crop(pixels, pixels, x, 1)],
+        ("integer", "columns"): [lambda x: plot.grid([image], x)],
+        ("integer", "num_rows"): [lambda x: plot.show_images([pixels], x, 1)],
+        ("integer", "fmap_w"): [lambda x: plot.display_anchors(pixels, x, 1, [0.5])],
+        ("number", "threshold"): [
+            lambda x: Detector(net, threshold=x),
+            lambda x: plot.display(image, row, x),
+        ],
+        ("number", "nms_threshold"): [lambda x: Detector(net, nms_threshold=x)],
+        ("number", "negative_mining_ratio"): [lambda x: Training(net, negative_mining_ratio=x)],
+        ("number", "negative_mining_thresh"): [lambda x: Training(net, negative_mining_thresh=x)],
+        ("number", "alpha"): [lambda x: DetectionLoss(alpha=x)],
+        ("number", "gamma"): [lambda x: DetectionLoss(gamma=x)],
+        ("number", "scale"): [lambda x: plot.draw_detections(image, row, ["a"], scale=x)],
+        ("flag", "is_train"): [
+            lambda x: voc.read_voc_images(voc_dir, x),
+            lambda x: voc.VOCSegDataset(x, (16, 16), voc_dir),
+        ],
+        ("flag", "augment"): [lambda x: data.iterator(record, 1, 64, x)],
+        ("flag", "pretrained"): [lambda x: FCN(pretrained=x)],
+        ("rows", "rows"): [
+            lambda x: plot.draw_detections(image, x, ["a"]),
+            lambda x: plot.display(image, x, 0.5),
+        ],
+        ("classes", "rows"): [lambda x: plot.draw_detections(image, x, ["a"])],
+        ("pair", "crop_size"): [lambda x: voc.VOCSegDataset(True, x, voc_dir)],
+        ("pair", "size"): [lambda x: voc.make_voc(folder / "b", size=x)],
+        ("pair", "tile"): [lambda x: fcn.predict(mx.gluon.nn.Sequential(), pixels, x)],
+        ("place", "prediction"): [
+            lambda x: plot.show_segmentation(pixels[:2, :2], x, place, voc.VOC_PALETTE[:21])
+        ],
+        ("place", "label"): [
+            lambda x: plot.show_segmentation(pixels[:2, :2], place, x, voc.VOC_PALETTE[:21])
+        ],
+    }
+
+
+WRONG = {
+    "integer": NOT_INTEGERS,
+    "number": NOT_NUMBERS,
+    "flag": NOT_FLAGS,
+    "rows": [
+        [[0, 0.5, 1, 1]],
+        [0, 0.5, 1, 1, 2, 2],
+        "x",
+        None,
+        [[0, 1], [2]],
+        np.ones((1, 6), bool),
+    ],
+    "classes": [[[1, 0.5, 1, 1, 2, 2]], [[0.5] * 6], [[math.nan] * 6], [[0, 1, 1, 1, math.inf, 2]]],
+    "pair": [(16,), (16, 16, 16), 16, "16", (16.0, 16), (0, 16), (True, 16), None, (math.nan, 16)],
+    "place": [np.full((2, 2), x) for x in (21, -1, 255, 0.5, math.nan)] + [None, "x"],
+}
+
+
+#: A tile of None is the whole image; pretrained weights may be the path of a file.
+LEGAL = [("tile", None), ("pretrained", "yes")]
+
+
+def test_options_of_the_models_the_data_sets_and_the_pictures_are_refused_by_name(calls):
+    for (kind, option), functions in calls.items():
+        for function in functions:
+            for value in WRONG[kind]:
+                if any(option == key and value is x for key, x in LEGAL):
+                    continue
+                with pytest.raises((TypeError, ValueError), match=rf"^{option}: expected"):
+                    function(value)
+
+
+def test_flags_of_the_data_sets_as_text(calls):
+    _, dataset = calls["flag", "is_train"]
+    assert dataset("False")._pairs == dataset(False)._pairs == dataset(0)._pairs
+    assert dataset("1")._pairs == dataset(np.True_)._pairs != dataset("0")._pairs

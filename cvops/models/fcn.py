@@ -15,7 +15,7 @@ import numpy as np
 
 from cvops._mxnet import mxnet
 from cvops.models.losses import check_classes, nan_if_unknown, on_cpu
-from cvops.ops._check import choice, integer
+from cvops.ops._check import choice, flag, integer, integers
 
 mx = mxnet()
 nd, nn = mx.nd, mx.gluon.nn
@@ -66,7 +66,7 @@ def bilinear_kernel(in_channels: int, out_channels: int, kernel_size: int) -> An
     """
     channels = integer("in_channels", in_channels, 1)
     size = integer("kernel_size", kernel_size, 1)
-    if out_channels != channels:
+    if integer("out_channels", out_channels) != channels:
         raise ValueError(f"out_channels: expected as many as in, {channels}, got {out_channels!r}")
     line = _tent(np, size)
     weight = np.zeros((channels, channels, size, size), np.float32)
@@ -96,9 +96,11 @@ class BilinearUpsample(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined
 
     def __init__(self, channels: int, scale: int, ops: str = "cvops", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.channels = integer("channels", channels, 1)
+        self.scale = integer("scale", scale, 1, 1024)
+        self.ops = choice("ops", ops, ("cvops", "mxnet"))
         if ops == "cvops":
             import cvops.mxnet  # noqa: F401 (registers the op)
-        self.channels, self.scale, self.ops = channels, scale, ops
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         if self.ops == "cvops":
@@ -173,14 +175,16 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_classes = integer("num_classes", num_classes, 1)
+        self.num_classes = num_classes = integer("num_classes", num_classes, 1)
         choice("upsample", upsample, ("bilinear", "transposed"))
         choice("init", init, ("bilinear", "xavier"))
         choice("ops", ops, ("cvops", "mxnet"))
         stride = integer("stride", stride)
         if stride not in (32, 16, 8):
             raise ValueError(f"stride: expected 32, 16 or 8, got {stride!r}")
-        self._weights = _weights_file(pretrained) if pretrained else None
+        by_path = isinstance(pretrained, (str, Path))
+        wanted = by_path or flag("pretrained", pretrained)
+        self._weights = _weights_file(pretrained if by_path else True) if wanted else None
         skips = [skip for skip in _SKIPS if skip.stride >= stride]
         self._skip_places = [skip.place for skip in skips]
 
@@ -300,9 +304,7 @@ def predict(net: Any, image: Any, tile: tuple[int, int] | None = None) -> np.nda
     shape = image.shape
     if len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise ValueError(f"image: expected the shape (H, W, 3), got {shape}")
-    if tile is not None and np.shape(tile) != (2,):
-        raise ValueError(f"tile: expected (height, width), got {tile!r}")
-    wanted = shape[:2] if tile is None else [integer("tile", side, 1) for side in tile]
+    wanted = shape[:2] if tile is None else integers("tile", tile, "(height, width)", 1)
     height, width = (min(side, whole) for side, whole in zip(wanted, shape))
     pixels = normalize_image(image).transpose(2, 0, 1)
     parameters = list(net.collect_params().values())

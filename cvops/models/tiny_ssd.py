@@ -22,7 +22,7 @@ import numpy as np
 
 from cvops._mxnet import mxnet
 from cvops.models.losses import DetectionLoss, label_background, on_cpu
-from cvops.ops._check import choice, integer
+from cvops.ops._check import choice, integer, number
 
 mx = mxnet()
 nn = mx.gluon.nn
@@ -178,7 +178,10 @@ class Detector(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     ) -> None:
         super().__init__(**kwargs)
         self.net = net
-        self.options = {"threshold": threshold, "nms_threshold": nms_threshold}
+        self.options = {
+            "threshold": number("threshold", threshold),
+            "nms_threshold": number("nms_threshold", nms_threshold),
+        }
 
     def hybrid_forward(self, F: Any, images: Any) -> Any:
         anchors, classes, offsets = self.net(images)
@@ -218,8 +221,8 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         self.net = net
         self.loss = DetectionLoss() if loss is None else loss
         self.options = {
-            "negative_mining_ratio": negative_mining_ratio,
-            "negative_mining_thresh": negative_mining_thresh,
+            "negative_mining_ratio": number("negative_mining_ratio", negative_mining_ratio),
+            "negative_mining_thresh": number("negative_mining_thresh", negative_mining_thresh),
         }
 
     def _nan_if_unknown(self, F: Any, labels: Any) -> Any:
