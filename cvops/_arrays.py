@@ -69,6 +69,10 @@ class Library:
         """``x`` on the CPU as a C-contiguous, aligned NumPy array; a copy only if it is not."""
         return x if x.flags.carray else np.require(x, requirements=("C", "A"))
 
+    def fetch(self, x: Any) -> np.ndarray:
+        """``x`` of any dtype as a NumPy array, from any device."""
+        return np.asarray(x)
+
     def new(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """New memory on the CPU, not initialised, for :meth:`from_numpy` to give out."""
         return np.empty(shape, dtype)
@@ -161,6 +165,9 @@ class CuPy(Library):
     def describe(self, x: Any) -> Description:
         return _gpu(x.data.device_id), x.dtype, x.shape
 
+    def fetch(self, x: Any) -> np.ndarray:
+        return np.asarray(x.get())
+
     def memory(self, x: Any) -> Memory:
         pointer = x.data.ptr
         if pointer % ALIGNMENT or not self._is_contiguous(x):
@@ -203,6 +210,9 @@ class Torch(Library):
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return super().to_numpy((x.detach() if x.requires_grad else x).numpy())
+
+    def fetch(self, x: Any) -> np.ndarray:
+        return np.asarray(x.detach().cpu().numpy())
 
     def from_numpy(self, y: np.ndarray) -> Any:
         return sys.modules["torch"].from_numpy(y)
@@ -300,6 +310,9 @@ class MXNet(Library):
     def to_numpy(self, x: Any) -> np.ndarray:
         self._wait(x)
         return self._view(x, self._shape(x), self._dtype(x))
+
+    def fetch(self, x: Any) -> np.ndarray:
+        return np.asarray(x.asnumpy())
 
     def _view(self, x: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
@@ -417,3 +430,35 @@ def _find_library(x: Any) -> Library | None:
     roots = (module.partition(".")[0] for module in modules)
     found += [_BY_ROOT[root] for root in roots if root in _BY_ROOT]
     return found[0] if found else None
+
+
+def as_numbers(name: str, x: Any) -> np.ndarray:
+    """An array of numbers as NumPy's: of any library, on any device, or nested lists.
+
+    Raises:
+        TypeError: ``x`` is not of numbers; flags and text are none.
+    """
+    library = library_of(x)
+    try:
+        y = np.asarray(x if library is None else library.fetch(x))
+    except (TypeError, ValueError) as error:  # ragged lists, dtypes that NumPy does not have
+        raise TypeError(f"{name}: expected an array of numbers, got {x!r}") from error
+    if y.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected an array of numbers, got {y.dtype} {x!r}")
+    return y
+
+
+def as_rows(name: str, x: Any, *widths: int) -> np.ndarray:
+    """Rows of numbers, (n, W), W one of ``widths``, as :func:`as_numbers`; of an empty list n = 0.
+
+    Raises:
+        TypeError: ``x`` is not of numbers.
+        ValueError: ``x`` has another shape.
+    """
+    rows = as_numbers(name, x)
+    if rows.shape == (0,):
+        rows = rows.reshape(0, widths[0])
+    if rows.ndim != 2 or rows.shape[1] not in widths:
+        want = " or ".join(f"(n, {width})" for width in widths)
+        raise ValueError(f"{name}: expected shape {want}, got {rows.shape}")
+    return rows

@@ -156,6 +156,8 @@ class Call:
     __slots__ = ("_arrays", "_plan", "shapes", "sizes")
 
     def __init__(self, op: Op, backend: str | None, arrays: dict[str, Any]):
+        if backend is not None and not isinstance(backend, str):
+            raise TypeError(f"backend: expected a name or None, got {backend!r}")
         kinds = []
         for name, x in arrays.items():
             library = library_of(x)

@@ -63,15 +63,12 @@ def _load(params: Path) -> Any:
 
 
 def _open(image: Path) -> Any:
-    from PIL import Image
+    from cvops.images import read_image
 
     try:
-        with Image.open(image) as opened:
-            return opened.convert("RGB")
-    except FileNotFoundError as error:
-        raise Refused(f"{image}: no such file") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow has all three for a bad file
-        raise Refused(f"{image}: not an image that can be read") from error
+        return read_image(image)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
 
 
 def _detect(options: argparse.Namespace) -> None:
@@ -100,11 +97,16 @@ def _convert_symbol(options: argparse.Namespace) -> None:
     try:
         text = options.source.read_text("utf-8")
         converted = _symbols.convert_symbol(text, options.to)
-        options.target.write_text(converted, "utf-8")
     except FileNotFoundError as error:
-        raise Refused(f"{error.filename}: no such file") from error
-    except (OSError, ValueError) as error:
+        raise Refused(f"{options.source}: no such file") from error
+    except OSError as error:
+        raise Refused(f"{options.source}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise Refused(f"{options.source}: {error}") from error
+    try:
+        options.target.write_text(converted, "utf-8")
+    except OSError as error:
+        raise Refused(f"{options.target}: cannot be written: {error.strerror}") from error
     ours, mark = "_contrib_cvops_", '"op": "'
     count = abs(converted.count(mark + ours) - text.count(mark + ours))
     print(f"{options.target}: {count} operators replaced")

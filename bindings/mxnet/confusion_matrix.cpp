@@ -15,7 +15,7 @@ struct ConfusionMatrix : Operator {
 
   explicit ConfusionMatrix(Options& options)
       : num_classes(options.required("num_classes").integer("num_classes", 0)),
-        ignore_label(options.integer("ignore_label", -1)) {
+        ignore_label(options.integer_or_none("ignore_label", -1)) {
     if (num_classes < 1 || num_classes > 46340) {
       options.refuse("num_classes", "an integer in [1, 46340]");
     }

@@ -6,6 +6,7 @@
 #pragma once
 #include <mxnet/lib_api.h>
 
+#include <array>
 #include <cstring>
 #include <functional>
 #include <initializer_list>
@@ -41,9 +42,13 @@ class Options {
 
   float number(const char* name, double fallback, double low = -kInfinity, double high = kInfinity);
   int integer(const char* name, int fallback);
+  // None is the fallback.
+  int integer_or_none(const char* name, int fallback);
   bool boolean(const char* name, bool fallback);
-  // One number or more, in brackets or not; exactly `length` if that is not 0.
+  // One number, or one or more in brackets; exactly `length` if that is not 0.
   std::vector<float> numbers(const char* name, std::vector<double> fallback, size_t length = 0);
+  // Two integers in brackets, each in [low, high].
+  std::array<int, 2> pair(const char* name, int low, int high);
   // The place in `choices` of the word given; the first is the default.
   int choice(const char* name, std::initializer_list<const char*> choices);
 

@@ -9,18 +9,13 @@ struct RoiPoolingOp : Operator {
   static constexpr const char* kName = "ROIPooling";
   static const std::vector<const char*> kInputs;
 
-  std::vector<float> pooled_size;
+  std::array<int, 2> pooled_size;
   float scale;
 
   explicit RoiPoolingOp(Options& options)
-      : pooled_size(options.required("pooled_size").numbers("pooled_size", {}, 2)),
+      : pooled_size(options.required("pooled_size").pair("pooled_size", 1, 1 << 30)),
         scale(options.required("spatial_scale").number("spatial_scale", 0, 0, 1)) {
-    for (float size : pooled_size) {
-      if (!(size >= 1 && size < 1 << 30 && size == (float)(int)size)) {
-        options.refuse("pooled_size", "two integers from 1 on");
-      }
-    }
-    if (pooled_size[0] * pooled_size[1] >= 1 << 30) {
+    if ((int64)pooled_size[0] * pooled_size[1] >= 1 << 30) {
       options.refuse("pooled_size", "less than 2^30 bins");
     }
   }
@@ -36,8 +31,7 @@ struct RoiPoolingOp : Operator {
 
   RoiPooling op(const mxnet::ext::MXTensor& data) const {
     const auto& s = data.shape;
-    return {(int)s[0],           (int)s[1],           (int)s[2], (int)s[3],
-            (int)pooled_size[0], (int)pooled_size[1], scale};
+    return {(int)s[0], (int)s[1], (int)s[2], (int)s[3], pooled_size[0], pooled_size[1], scale};
   }
 
   RoiPoolingGrad grad(const mxnet::ext::MXTensor& data, const mxnet::ext::MXTensor& rois) const {

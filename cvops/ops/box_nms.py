@@ -108,7 +108,8 @@ def box_nms(
     _check.choice("in_format", in_format, ("corner", "center"))
     _check.choice("out_format", out_format, ("corner", "center"))
     topk = _check.integer("topk", topk)
-    by_class, center = id_ >= 0 and not force_suppress, in_format == "center"
+    across = _check.flag("force_suppress", force_suppress)
+    by_class, center = id_ >= 0 and not across, in_format == "center"
     contest = _Contest(
         (width, score, coord, max(id_, -1)),
         (_check.number("overlap_thresh", overlap_thresh), False, by_class, center),
@@ -117,7 +118,7 @@ def box_nms(
         0 if in_format == out_format else 1 if out_format == "center" else 2,
         num if topk < 0 else min(topk, num),
     )
-    return call(contest, bool(return_index))
+    return call(contest, _check.flag("return_index", return_index))
 
 
 def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:

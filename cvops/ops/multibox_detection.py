@@ -95,10 +95,10 @@ def multibox_detection(
     topk = _check.integer("nms_topk", nms_topk)
     nms_threshold = _check.single("nms_threshold", nms_threshold)
     options = _Options(
-        bool(clip),
+        _check.flag("clip", clip),
         _check.number("threshold", threshold),
         _USUAL if variances is _USUAL else _check.numbers("variances", variances, 4),
-        (nms_threshold, True, not force_suppress, False),
+        (nms_threshold, True, not _check.flag("force_suppress", force_suppress), False),
         0 < nms_threshold <= 1,
         topk if 0 < topk < num else num,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ _MAP = np.dtype(
         *(("offset_y", "f4"), ("offset_x", "f4")),
     ]
 )
+_TUPLES = frozenset([tuple])
+_STEPS, _OFFSETS = (-1.0, -1.0), (0.5, 0.5)
 
 
 def multibox_prior(
@@ -29,8 +32,8 @@ def multibox_prior(
     sizes: float | Sequence[float] = (1.0,),
     ratios: float | Sequence[float] = (1.0,),
     clip: bool = False,
-    steps: Sequence[float] = (-1.0, -1.0),
-    offsets: Sequence[float] = (0.5, 0.5),
+    steps: Sequence[float] = _STEPS,
+    offsets: Sequence[float] = _OFFSETS,
     *,
     like: Any = None,
     backend: str | None = None,
@@ -69,8 +72,13 @@ def multibox_prior(
     else:
         call = _OP.call(backend, data=data)
         place = call.shapes["data"]
-    options = [(_hashable(option),) for option in (sizes, ratios, steps, offsets)]
-    return call(_layout(False, (place,), *options), bool(clip))
+    options = (
+        (_hashable("sizes", sizes),),
+        (_hashable("ratios", ratios),),
+        (steps if steps is _STEPS else _hashable("steps", steps, 2),),
+        (offsets if offsets is _OFFSETS else _hashable("offsets", offsets, 2),),
+    )
+    return call(_layout(False, (place,), *options), _check.flag("clip", clip))
 
 
 def multibox_priors(
@@ -124,10 +132,10 @@ def multibox_priors(
     options = (
         _of_each("sizes", sizes, num),
         _of_each("ratios", ratios, num),
-        ((-1.0, -1.0),) * num if steps is None else _of_each("steps", steps, num),
-        ((0.5, 0.5),) * num if offsets is None else _of_each("offsets", offsets, num),
+        (_STEPS,) * num if steps is None else _of_each("steps", steps, num, 2),
+        (_OFFSETS,) * num if offsets is None else _of_each("offsets", offsets, num, 2),
     )
-    return call(_layout(True, places, *options), bool(clip))
+    return call(_layout(True, places, *options), _check.flag("clip", clip))
 
 
 def _is_pair(x: Any) -> bool:
@@ -142,9 +150,7 @@ def _pair(name: str, x: Any) -> tuple[int, ...]:
     library = library_of(x)
     if library is not None:
         raise TypeError(f"{name}: expected a pair (height, width) as before, got a {library.name}")
-    if not hasattr(x, "__len__") or len(x) != 2:
-        raise ValueError(f"{name}: expected an array or a pair (height, width), got {x!r}")
-    return tuple([_check.integer(name, size, low=1) for size in x])
+    return _check.integers(name, x, "an array or a pair (height, width)", low=1)
 
 
 @functools.lru_cache(None)
@@ -152,26 +158,24 @@ def _names(num: int) -> list[str]:
     return [f"maps[{i}]" for i in range(num)]
 
 
-def _hashable(x: Any) -> Any:
-    """As what is kept is found by: the signs of zeros count."""
-    if type(x) is not tuple:
-        if not hasattr(x, "__len__") or isinstance(x, str):
-            return _check.option(x)
-        x = tuple(x)
-    return tuple(map(_check.option, x)) if 0 in x else x
+def _is_key(x: tuple[Any, ...]) -> bool:
+    """True if equal elements mean the same, unlike 1 and True, or 0.0 and -0.0."""
+    return 0 not in x and _check.PLAIN.issuperset(map(type, x))
 
 
-def _of_each(name: str, option: Any, num: int) -> tuple[Any, ...]:
+def _hashable(name: str, x: Any, length: int | None = None) -> tuple[float, ...]:
+    """``x`` as a part of the key of :func:`_layout`, which checks a tuple of numbers itself."""
+    return x if type(x) is tuple and _is_key(x) else _check.numbers(name, x, length)
+
+
+def _of_each(name: str, option: Any, num: int, length: int | None = None) -> tuple[Any, ...]:
     """The option of each map, hashable."""
-    if not hasattr(option, "__len__") or len(option) != num:
+    items = _check.elements(option)
+    if items is not option or len(items) != num:
         raise ValueError(f"{name}: expected one for each of {num} maps, got {option!r}")
-    try:
-        of_each = tuple(map(tuple, option))
-        if not any(0 in x for x in of_each):
-            return of_each
-    except TypeError:  # there are numbers among them
-        pass
-    return tuple(map(_hashable, option))
+    if _TUPLES.issuperset(map(type, items)) and _is_key(tuple(itertools.chain(*items))):
+        return tuple(items)
+    return tuple([_hashable(f"{name}[{i}]", x, length) for i, x in enumerate(items)])
 
 
 class _Layout:

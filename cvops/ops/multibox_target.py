@@ -77,7 +77,8 @@ def multibox_target(
         anchor: float32 (1, A, 4), corners (x1, y1, x2, y2) in any unit.
         label: float32 (B, G, 5 or more), rows of class, x1, y1, x2, y2 in the anchors' unit; more
             columns are not read. Images with fewer than G truths are padded with -1. A truth with a
-            NaN corner matches nothing.
+            NaN corner matches nothing. As in MXNet no class is checked: ``cls_target`` may be C or
+            more, or a fraction. ``cvops.models`` refuses such labels.
         cls_pred: logits, float32 (B, C, A), class 0 the background; read with mining only.
         overlap_threshold: what an IoU must be above in the second stage, which is left out if this
             is not positive.

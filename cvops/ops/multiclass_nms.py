@@ -96,7 +96,9 @@ def multiclass_nms(
         ),
         (
             _check.single("overlap_thresh", overlap_thresh),
-            *(False, not force_suppress, in_format == "center"),
+            False,
+            not _check.flag("force_suppress", force_suppress),
+            in_format == "center",
         ),
         most,
         most if post_nms < 0 else min(post_nms, most),

@@ -74,14 +74,12 @@ def roi_pooling(
             as 1.
     """
     call = _OP.call(backend, data=data, rois=rois)
-    if not hasattr(pooled_size, "__len__") or len(pooled_size) != 2:
-        raise ValueError(f"pooled_size: expected a pair (height, width), got {pooled_size!r}")
-    height, width = [_check.integer("pooled_size", size, low=1) for size in pooled_size]
+    height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)
     if height * width >= 2**30:
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
     sizes = (*call.shapes["data"], height, width, scale)
-    return call(sizes, bool(return_argmax))
+    return call(sizes, _check.flag("return_argmax", return_argmax))
 
 
 @_OP.shapes
@@ -118,9 +116,7 @@ def roi_pooling_backward(
     """
     call = _BACKWARD.call(backend, out_grad=out_grad, argmax=argmax)
     channels = call.sizes["C"]
-    if not hasattr(data_shape, "__len__") or len(data_shape) != 4:
-        raise ValueError(f"data_shape: expected (N, C, H, W), got {data_shape!r}")
-    shape = tuple([_check.integer("data_shape", size, low=0) for size in data_shape])
+    shape = _check.integers("data_shape", data_shape, "(N, C, H, W)", low=0)
     if shape[1] != channels:
         raise ValueError(
             f"data_shape: expected (N, C, H, W) with C = {channels} as in out_grad, got {shape}"
