@@ -102,6 +102,11 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
     return call(scale)
 
 
+@_OP.backward()
+def _gradient(out_grad: Array, scale: int, backend: str | None) -> Array:
+    return bilinear_upsample_backward(out_grad, scale, backend=backend)
+
+
 def _weights(scale: int) -> np.ndarray:
     """Of ``2 * scale`` taps; of an odd scale the last one is 0."""
     t = np.arange(2 * scale)

@@ -151,6 +151,11 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
     return _BACKWARD.call(backend, out_grad=out_grad, index=index)()
 
 
+@_OP.backward(residual=True)
+def _gradient(out_grad: Any, index: Any, _: _Contest, __: bool, backend: str | None) -> Any:
+    return box_nms_backward(out_grad, index, backend=backend)
+
+
 @_BACKWARD.shapes
 def _backward_shapes(arrays: Plan) -> None:
     shape, got = arrays.shapes.values()

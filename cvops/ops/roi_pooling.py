@@ -143,6 +143,11 @@ def roi_pooling_backward(
     return call(shape)
 
 
+@_OP.backward(residual=True)
+def _gradient(out_grad: Any, argmax: Any, sizes: _Sizes, _: bool, backend: str | None) -> Any:
+    return roi_pooling_backward(out_grad, argmax, sizes[:4], backend=backend)
+
+
 @_BACKWARD.shapes
 def _backward_shapes(arrays: Plan) -> None:
     height, width = arrays.sizes["height"], arrays.sizes["width"]
