@@ -1,4 +1,4 @@
-"""Actions that wait for the import of a package that the caller may bring later."""
+"""Packages that the caller may have: their import, and the libraries in NVIDIA's wheels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable
 
@@ -49,3 +50,15 @@ class _Watch(MetaPathFinder):
 
         loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
+
+
+def wheel_folders(package: str) -> list[Path]:
+    """The folders of NVIDIA's wheels with libraries, in the order of ``sys.path``.
+
+    The user's folder of packages is there, and those of the environments below a layered one.
+
+    Args:
+        package: a folder below ``nvidia``, such as "cuda_nvrtc", or a pattern.
+    """
+    roots = [Path(entry, "nvidia") for entry in dict.fromkeys(sys.path)]
+    return [folder for root in roots for folder in sorted(root.glob(f"{package}/lib"))]

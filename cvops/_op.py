@@ -143,6 +143,14 @@ class Plan:
 _plan = functools.lru_cache(1024)(Plan)
 
 
+def _conversion(op: Op, name: str, x: Any) -> str:
+    """The rest of an error message: the call that makes an array of a list or the like."""
+    form = op.forms.get(name)
+    if form is None or not form.read or not hasattr(x, "__len__") or isinstance(x, (str, bytes)):
+        return ""
+    return f': convert it by numpy.array({name}, "{form.dtype}")'
+
+
 class Call:
     """One call of an op: its arrays, and the plan for it."""
 
@@ -155,7 +163,7 @@ class Call:
             if library is None:
                 raise TypeError(
                     f"{name}: expected an array (NumPy, CuPy, PyTorch or MXNet), "
-                    f"got {type(x).__name__}"
+                    f"got {type(x).__name__}{_conversion(op, name, x)}"
                 )
             try:
                 kinds.append((name, library, library.describe(x)))

@@ -61,7 +61,9 @@ def refused_type(kind: type) -> Exception:
     name = kind.__name__
     expected = f"expected a tensor with values in memory, got a {name}"
     if name in _REMEDIES:
-        return NotImplementedError(f"{expected}, which cvops does not support yet: {_REMEDIES[name]}")
+        return NotImplementedError(
+            f"{expected}, which cvops does not support yet: {_REMEDIES[name]}"
+        )
     return TypeError(expected)
 
 
@@ -95,7 +97,9 @@ def run(plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
     _check_modes(plan.op.name)
     if plan.op.gradient is not None:
         dual = torch.autograd.forward_ad
-        if dual._current_level >= 0 and any(dual.unpack_dual(x).tangent is not None for x in arrays):
+        if dual._current_level >= 0 and any(
+            dual.unpack_dual(x).tangent is not None for x in arrays
+        ):
             raise NotImplementedError(f"{plan.op.name}: {refusal('forward-mode AD')}")
         if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
             if torch._C._functorch.peek_interpreter_stack() is not None:

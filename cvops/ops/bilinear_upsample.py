@@ -46,7 +46,8 @@ def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) ->
 
     Returns:
         float32 (N, C, scale * H, scale * W). Empty maps give empty maps. Infinity and NaN stay
-        where the weights carry them.
+        where the weights carry them. A PyTorch tensor has the gradient of
+        :func:`bilinear_upsample_backward`, which has no gradient itself.
 
     Raises:
         TypeError: ``data`` is not a float32 array, or ``scale`` not an integer.
