@@ -46,7 +46,8 @@ def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) ->
 
     Returns:
         float32 (N, C, scale * H, scale * W). Empty maps give empty maps. Infinity and NaN stay
-        where the weights carry them.
+        where the weights carry them. A PyTorch tensor has the gradient of
+        :func:`bilinear_upsample_backward`, which has no gradient itself.
 
     Raises:
         TypeError: ``data`` is not a float32 array, or ``scale`` not an integer.
@@ -100,6 +101,11 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
             f"out_grad: expected maps of less than 2**30 elements, got {height} x {width}"
         )
     return call(scale)
+
+
+@_OP.backward()
+def _gradient(out_grad: Array, scale: int, backend: str | None) -> Array:
+    return bilinear_upsample_backward(out_grad, scale, backend=backend)
 
 
 def _weights(scale: int) -> np.ndarray:

@@ -80,7 +80,8 @@ def box_nms(
         ``out``, float32 of ``data``'s shape: the kept rows, best first, then rows of -1. With
         ``return_index`` the pair of it and ``index``, int32 (..., N): which of the N rows of its
         set each row of ``out`` came from, -1 for rows of -1. On a GPU no value is read back, so
-        that the call can be captured in a CUDA graph.
+        that the call can be captured in a CUDA graph. ``out`` as a PyTorch tensor has the gradient
+        of :func:`box_nms_backward`, which has no gradient itself.
 
     Raises:
         TypeError: ``data`` is not a float32 array; an argument is not a number.
@@ -149,6 +150,11 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
             ``index`` has not ``out_grad``'s shape but for the last axis.
     """
     return _BACKWARD.call(backend, out_grad=out_grad, index=index)()
+
+
+@_OP.backward(residual=True)
+def _gradient(out_grad: Any, index: Any, _: _Contest, __: bool, backend: str | None) -> Any:
+    return box_nms_backward(out_grad, index, backend=backend)
 
 
 @_BACKWARD.shapes
