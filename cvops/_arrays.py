@@ -63,6 +63,8 @@ class Library:
 
     #: What an error message calls an array of this library.
     name = "NumPy array"
+    #: True if :meth:`runner` takes the arrays of which an op reads the shape alone.
+    takes_unread = False
 
     def describe(self, x: Any) -> Description:
         """What the checks of an op go by, all hashable."""
@@ -343,6 +345,19 @@ class MXNet(Library):
     """
 
     name = "MXNet NDArray"
+    takes_unread = True
+
+    def runner(self, place: Any) -> Callable[[Any, Iterable[Any], tuple[Any, ...]], Any]:
+        return self._run
+
+    def _run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
+        recording = ctypes.c_bool()
+        _mxnet("MXAutogradIsRecording", ctypes.byref(recording))
+        if recording.value:
+            from cvops import _recording
+
+            return _recording.run(plan, tuple(arrays), options)
+        return plan.place.run(plan, arrays if plan.kinds else (), options)
 
     def describe(self, x: Any) -> Description:
         return self._device(x), self._dtype(x), self._shape(x)

@@ -114,6 +114,7 @@ class Plan:
         self.body, self.place = op.bodies[found.body], found.place(self.library, self.device)
         self.op, self.backend = op, backend
         self.run = self.library.runner(self.place)
+        self.takes_arrays = bool(self.kinds) or self.library.takes_unread
         op.check(self)
 
     def _check(self, op: Op, name: str, dtype: str, shape: tuple[int, ...]) -> None:
@@ -179,7 +180,7 @@ class Call:
         The body gets the arrays in their order, and then the options, which have to be hashable.
         """
         plan = self._plan
-        return plan.run(plan, self._arrays.values() if plan.kinds else (), options)
+        return plan.run(plan, self._arrays.values() if plan.takes_arrays else (), options)
 
 
 def _nothing(plan: Plan) -> None:
@@ -209,6 +210,8 @@ class Op:
         self.check: Callable[[Plan], None] = _nothing
         #: None for an op without a gradient.
         self.gradient: Gradient | None = None
+        #: The operator of MXNet for an op with a gradient, and its attributes, from the options.
+        self.operator: Callable[..., tuple[str, dict[str, Any]]] | None = None
 
     def shapes(self, check: Callable[[Plan], None]) -> Callable[[Plan], None]:
         """Register the decorated function as :attr:`check`."""
@@ -223,6 +226,11 @@ class Op:
             return function
 
         return register
+
+    def mxnet(self, operator: F) -> F:
+        """Register the decorated function as :attr:`operator`."""
+        self.operator = operator
+        return operator
 
     def body(self, kind: str) -> Callable[[F], F]:
         """Register the decorated function as the body of that kind."""

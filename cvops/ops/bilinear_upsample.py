@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -106,6 +106,11 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
 @_OP.backward()
 def _gradient(out_grad: Array, scale: int, backend: str | None) -> Array:
     return bilinear_upsample_backward(out_grad, scale, backend=backend)
+
+
+@_OP.mxnet
+def _operator(scale: int) -> tuple[str, dict[str, Any]]:
+    return "bilinear_upsample", {"scale": scale}
 
 
 def _weights(scale: int) -> np.ndarray:

@@ -157,6 +157,25 @@ def _gradient(out_grad: Any, index: Any, _: _Contest, __: bool, backend: str | N
     return box_nms_backward(out_grad, index, backend=backend)
 
 
+@_OP.mxnet
+def _operator(contest: _Contest, _: bool) -> tuple[str, dict[str, Any]]:
+    _, score, coord, id_ = contest.columns
+    threshold, _, by_class, center = contest.rule
+    formats = "corner", "center"
+    return "box_nms", {
+        "overlap_thresh": _check.single("overlap_thresh", threshold),
+        "valid_thresh": _check.single("valid_thresh", contest.valid_thresh),
+        "topk": contest.limit,
+        "coord_start": coord,
+        "score_index": score,
+        "id_index": id_,
+        "background_id": contest.background_id,
+        "force_suppress": not by_class,
+        "in_format": formats[center],
+        "out_format": formats[(contest.conversion == 1) if contest.conversion else center],
+    }
+
+
 @_BACKWARD.shapes
 def _backward_shapes(arrays: Plan) -> None:
     shape, got = arrays.shapes.values()

@@ -151,6 +151,11 @@ def _gradient(out_grad: Any, argmax: Any, sizes: _Sizes, _: bool, backend: str |
     return roi_pooling_backward(out_grad, argmax, sizes[:4], backend=backend)
 
 
+@_OP.mxnet
+def _operator(sizes: _Sizes, _: bool) -> tuple[str, dict[str, Any]]:
+    return "ROIPooling", {"pooled_size": sizes[4:6], "spatial_scale": float(sizes[6])}
+
+
 @_BACKWARD.shapes
 def _backward_shapes(arrays: Plan) -> None:
     height, width = arrays.sizes["height"], arrays.sizes["width"]
