@@ -168,6 +168,7 @@ def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
     if not trainer._kv_initialized:
         trainer._init_kvstore()
     trainer._init_params()
+    mx.nd.waitall()  # a distributed store keeps the first gradients where it has these values
     for name, parameter in parameters.items():
         if len(saved[name]) == len(parameter.list_data()):
             for own, array in zip(parameter.list_data(), saved[name]):

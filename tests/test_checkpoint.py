@@ -347,7 +347,16 @@ def make(**options):
     net.initialize(mx.init.Xavier())
     schedule = mx.lr_scheduler.FactorScheduler(step=1, factor=0.7, base_lr=0.1)
     about = {"learning_rate": 0.1, "momentum": 0.9, "lr_scheduler": schedule}
-    return net, mx.gluon.Trainer(net.collect_params(), "sgd", about, kvstore=kvstore, **options)
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", about, kvstore=kvstore, **options)
+    return net, trainer
+
+
+def begin(trainer):
+    # The store has the first gradients where it has the first weights, and a worker may fetch
+    # either: it waits for its weights.
+    trainer._init_kvstore()
+    trainer._init_params()
+    mx.nd.waitall()
 
 
 def train(net, trainer, steps):
@@ -361,6 +370,7 @@ def train(net, trainer, steps):
 
 if sys.argv[2] == "save":
     net, trainer = make(update_on_kvstore=False)
+    begin(trainer)
     train(net, trainer, (1, 2))
     checkpoint.save(path, net, trainer, epoch=2)
     print(train(net, trainer, (3, 4)).tolist())
