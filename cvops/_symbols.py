@@ -70,10 +70,16 @@ def as_written(text: str) -> str:
     return json.dumps(graph, indent=2)
 
 
-def for_shapes(text: str) -> str:
-    """A graph whose shapes are those of ``text``, with MXNet's operators for ours."""
+def with_mxnets(text: str) -> str:
+    """A graph with MXNet's operators for all of ours that replace one."""
     graph = json.loads(text)
     _convert(graph, "mxnet")
+    return json.dumps(graph)
+
+
+def for_shapes(text: str) -> str:
+    """A graph whose shapes are those of ``text``, with MXNet's operators for ours."""
+    graph = json.loads(with_mxnets(text))
     for node in _all_nodes(graph):
         if node["op"] == "_contrib_cvops_bilinear_upsample":
             scale = node["attrs"]["scale"]

@@ -264,8 +264,9 @@ def _fitting(symbol: Any, types: dict[str, Any]) -> Any:
     written = _symbols.as_written(text)
     if written is text:
         return symbol
+    names = set(symbol.list_inputs())
     try:
-        symbol.infer_type_partial(**{k: v for k, v in types.items() if v is not None})
+        _infer_type(symbol, True, **{k: v for k, v in types.items() if k in names})
     except mx.MXNetError:
         return _functions.from_json(written, type(symbol))
     return symbol
@@ -279,12 +280,57 @@ def _binding(theirs: Any) -> Callable[..., Any]:
         data, out = self._cached_graph
         types = {x.name: a.dtype for x, a in zip(data, _flat(args)) if hasattr(a, "dtype")}
         types.update({name: p.dtype for name, p in self.params.items()})
-        self._cached_graph = data, _fitting(out, {k: types.get(k) for k in out.list_inputs()})
+        self._cached_graph = data, _fitting(out, types)
         theirs(self, *args)
 
     return build_cache
 
 
+def _inferring_types(theirs: Any) -> Callable[..., Any]:
+    """``Symbol._infer_type_impl``, for types that MXNet's operators take and ours do not."""
+
+    @functools.wraps(theirs)
+    def infer_type(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return theirs(self, *args, **kwargs)
+        except mx.MXNetError:
+            text = self.tojson(remove_amp_cast=False)
+            written = _symbols.as_written(text)
+            if written is text:
+                raise
+            return theirs(_functions.from_json(written, type(self)), *args, **kwargs)
+
+    return infer_type
+
+
+def _executing(theirs: Any) -> Callable[..., Any]:
+    """``Symbol.bind``, for arrays of any type."""
+
+    @functools.wraps(theirs)
+    def bind(self: Any, ctx: Any, args: Any, *others: Any, **kwargs: Any) -> Any:
+        given = args if isinstance(args, dict) else dict(zip(self.list_arguments(), args or ()))
+        types = {name: x.dtype for name, x in given.items() if hasattr(x, "dtype")}
+        return theirs(_fitting(self, types), ctx, args, *others, **kwargs)
+
+    return bind
+
+
+def _allocating(theirs: Any) -> Callable[..., Any]:
+    """``Symbol.simple_bind``, for any types."""
+
+    @functools.wraps(theirs)
+    def simple_bind(
+        self: Any, ctx: Any, grad_req: Any = "write", type_dict: Any = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        return theirs(_fitting(self, type_dict or {}), ctx, grad_req, type_dict, *args, **kwargs)
+
+    return simple_bind
+
+
 mx.library.load = _loading_library(mx.library.load)
 mx.sym.Symbol.save = _saving(mx.sym.Symbol.save)
+_infer_type = mx.sym.Symbol._infer_type_impl
+mx.sym.Symbol._infer_type_impl = _inferring_types(_infer_type)
+mx.sym.Symbol.bind = _executing(mx.sym.Symbol.bind)
+mx.sym.Symbol.simple_bind = _allocating(mx.sym.Symbol.simple_bind)
 mx.gluon.SymbolBlock._build_cache = _binding(mx.gluon.SymbolBlock._build_cache)
