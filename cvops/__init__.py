@@ -1,6 +1,6 @@
 """Detection primitives: MXNet 1.9.1's operators for any array, with one answer on every device."""
 
-from cvops import _threads
+from cvops import _mxnet, _threads, _torch
 from cvops import contrib as contrib
 from cvops._threads import get_num_threads as get_num_threads
 from cvops._threads import set_num_threads as set_num_threads
@@ -19,4 +19,6 @@ from cvops.ops.multiclass_nms import multiclass_nms as multiclass_nms
 from cvops.ops.roi_pooling import roi_pooling as roi_pooling
 from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
 
+_mxnet.find_old_packages()
 _threads.begin()
+_torch.exclude_from_dynamo()

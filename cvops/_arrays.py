@@ -12,11 +12,14 @@ import ctypes
 import functools
 import math
 import operator
+import re
 import sys
+from collections.abc import Iterable
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
+_ndarray = np.ndarray
 #: From as many bytes on NumPy asks for huge pages.
 _HUGE = 1 << 22
 #: What the kernels' 16-byte loads need of a pointer.
@@ -60,6 +63,8 @@ class Library:
 
     #: What an error message calls an array of this library.
     name = "NumPy array"
+    #: True if :meth:`runner` takes the arrays of which an op reads the shape alone.
+    takes_unread = False
 
     def describe(self, x: Any) -> Description:
         """What the checks of an op go by, all hashable."""
@@ -67,7 +72,10 @@ class Library:
 
     def to_numpy(self, x: Any) -> np.ndarray:
         """``x`` on the CPU as a C-contiguous, aligned NumPy array; a copy only if it is not."""
-        return x if x.flags.carray else np.require(x, requirements=("C", "A"))
+        if type(x) is _ndarray and x.flags.carray:
+            return x
+        # The operators of a subclass, such as numpy.matrix, may differ from an array's.
+        return np.require(np.asarray(x), requirements=("C", "A"))
 
     def fetch(self, x: Any) -> np.ndarray:
         """``x`` of any dtype as a NumPy array, from any device."""
@@ -118,6 +126,24 @@ class Library:
 
     def finish(self, gpu: Any) -> None:
         """Called after kernels are queued on ``gpu``, for a library that cannot know of them."""
+
+    def runner(self, place: Any) -> Callable[[Any, Iterable[Any], tuple[Any, ...]], Any]:
+        """The function that computes a call: of a plan, the caller's arrays and the options.
+
+        A library with gradients puts a function of its own before the executor's.
+        """
+        return place.run  # type: ignore[no-any-return]
+
+    def cast(self, before: str, dtype: str) -> str:
+        """The rest of an error message: the method call that converts an array to ``dtype``.
+
+        Empty where a conversion would lose a part of the values, as of complex numbers.
+        """
+        plain = re.fullmatch(r"[<>=|]?(bool|b?float\d*|u?int\d*|[biufO]\d*|object)", before)
+        return f": convert it by {self._cast(before, dtype)}" if plain else ""
+
+    def _cast(self, before: str, dtype: str) -> str:
+        return f'.astype("{dtype}")'
 
 
 @functools.lru_cache(None)
@@ -201,15 +227,63 @@ class CuPy(Library):
 
 
 class Torch(Library):
-    """PyTorch tensors. Results do not require a gradient."""
+    """PyTorch tensors. :mod:`cvops._torch` has their gradients, and what is refused."""
 
     name = "PyTorch tensor"
 
+    # The functions of PyTorch that each call needs, found once.
+
+    @functools.cached_property
+    def _is_tracing(self) -> Callable[[], bool]:
+        return sys.modules["torch"]._C._is_tracing  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _count_modes(self) -> Callable[[], int]:
+        return sys.modules["torch"]._C._len_torch_dispatch_stack  # type: ignore[no-any-return]
+
+    @functools.cached_property
+    def _forward_ad(self) -> Any:
+        return sys.modules["torch"].autograd.forward_ad
+
     def describe(self, x: Any) -> Description:
-        return _torch_device(x.device), x.dtype, x.shape
+        if self._is_tracing():
+            from cvops import _torch
+
+            raise _torch.refusal("torch.jit.trace")
+        try:
+            return CPU if x.is_cpu else _torch_device(x.device), x.dtype, x.shape
+        except RuntimeError as error:  # a nested tensor has no shape
+            raise TypeError(f"expected a tensor with a shape, got {type(x)}: {error}") from None
+
+    def runner(self, place: Any) -> Callable[[Any, Iterable[Any], tuple[Any, ...]], Any]:
+        return self._run
+
+    def _run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
+        if not self._count_modes() and self._forward_ad._current_level < 0:
+            for x in arrays:
+                if x.requires_grad:
+                    break
+            else:
+                try:
+                    return plan.place.run(plan, arrays, options)
+                except (RuntimeError, TypeError):
+                    from cvops import _torch
+
+                    _torch.check(plan, arrays)
+                    raise
+        from cvops import _torch
+
+        return _torch.run(plan, arrays, options)
 
     def to_numpy(self, x: Any) -> np.ndarray:
-        return super().to_numpy((x.detach() if x.requires_grad else x).numpy())
+        try:
+            y = x.numpy()
+        except RuntimeError:  # it requires a gradient, or its negative bit is set
+            y = x.numpy(force=True)
+        return y if y.flags.carray else np.require(y, requirements=("C", "A"))
+
+    def _cast(self, before: str, dtype: str) -> str:
+        return f".to(torch.{dtype})"
 
     def fetch(self, x: Any) -> np.ndarray:
         return np.asarray(x.detach().cpu().numpy())
@@ -222,6 +296,8 @@ class Torch(Library):
 
     def memory(self, x: Any) -> Memory:
         x = (x.detach() if x.requires_grad else x).contiguous()
+        if x.is_neg():
+            x = x.resolve_neg()
         pointer = x.data_ptr()
         if pointer % ALIGNMENT:
             x = x.clone()
@@ -279,6 +355,19 @@ class MXNet(Library):
     """
 
     name = "MXNet NDArray"
+    takes_unread = True
+
+    def runner(self, place: Any) -> Callable[[Any, Iterable[Any], tuple[Any, ...]], Any]:
+        return self._run
+
+    def _run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
+        recording = ctypes.c_bool()
+        _mxnet("MXAutogradIsRecording", ctypes.byref(recording))
+        if recording.value:
+            from cvops import _recording
+
+            return _recording.run(plan, tuple(arrays), options)
+        return plan.place.run(plan, arrays if plan.kinds else (), options)
 
     def describe(self, x: Any) -> Description:
         return self._device(x), self._dtype(x), self._shape(x)
@@ -397,7 +486,27 @@ class MXNetNumPy(MXNet):
 
 class SparseMXNet(MXNet):
     def describe(self, x: Any) -> Description:
-        raise TypeError(f"expected a dense NDArray, got one of storage type {x.stype!r}")
+        raise TypeError(
+            f"expected a dense NDArray, got one of storage type {x.stype!r}: "
+            'convert it by .tostype("default")'
+        )
+
+
+class MaskedNumPy(NumPy):
+    def describe(self, x: Any) -> Description:
+        raise TypeError(
+            "expected an array without a mask, got a numpy.ma.MaskedArray: "
+            "replace the masked elements first, for example by .filled(-1)"
+        )
+
+
+class WrappedTorch(Torch):
+    """Subclasses of a tensor that have no memory of their own, and the like."""
+
+    def describe(self, x: Any) -> Description:
+        from cvops import _torch
+
+        raise _torch.refused_type(type(x))
 
 
 _BY_ROOT: dict[str, Library] = {
@@ -409,7 +518,10 @@ _BY_ROOT: dict[str, Library] = {
 _BY_MODULE: dict[str, Library] = {
     "mxnet.numpy": MXNetNumPy(),
     "mxnet.ndarray.sparse": SparseMXNet(),
+    "numpy.ma": MaskedNumPy(),
+    "numpy.ma.core": MaskedNumPy(),
 }
+_WRAPPED_TORCH = WrappedTorch()
 _BY_TYPE: dict[type, Library | None] = {}
 
 
@@ -429,7 +541,16 @@ def _find_library(x: Any) -> Library | None:
     found = [_BY_MODULE[module] for module in modules if module in _BY_MODULE]
     roots = (module.partition(".")[0] for module in modules)
     found += [_BY_ROOT[root] for root in roots if root in _BY_ROOT]
-    return found[0] if found else None
+    if not found:
+        return None
+    library = found[0]
+    return _WRAPPED_TORCH if isinstance(library, Torch) and not _has_memory(type(x)) else library
+
+
+def _has_memory(kind: type) -> bool:
+    """Report if objects of a class of PyTorch are tensors that have their values in memory."""
+    tensor = sys.modules["torch"].Tensor
+    return issubclass(kind, tensor) and kind.__torch_dispatch__ is tensor.__torch_dispatch__
 
 
 def as_numbers(name: str, x: Any) -> np.ndarray:

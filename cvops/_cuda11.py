@@ -11,8 +11,9 @@ import ctypes
 import importlib.util
 import os
 import struct
-import sys
 from pathlib import Path
+
+from cvops._imports import wheel_folders
 
 #: How the names of libraries begin, and the package that has them.
 PACKAGES = {
@@ -86,19 +87,13 @@ def libmxnet() -> Path | None:
     return next((Path(file) for file in files if os.path.isfile(file)), None)
 
 
-def wheel_folders() -> list[Path]:
-    """Where the packages on ``sys.path`` have the libraries."""
-    roots = [Path(entry, "nvidia") for entry in dict.fromkeys(sys.path)]
-    return [folder for root in roots for folder in sorted(root.glob("*/lib"))]
-
-
 def preload(library: Path) -> dict[str, str]:
     """Load what ``library`` needs of CUDA and the loader does not find by itself.
 
     Each is loaded after what it needs itself. The result has the libraries that are missing or
     cannot be loaded, and what to do for each; if it is empty, ``library`` can be loaded.
     """
-    folders = [library.parent, *wheel_folders()]
+    folders = [library.parent, *wheel_folders("*")]
     seen: set[str] = set()
     failed: set[str] = set()
     missing: dict[str, str] = {}

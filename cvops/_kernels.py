@@ -5,17 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
-import glob
 import hashlib
 import os
 import re
-import sysconfig
 import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
 from cvops import _gpu
+from cvops._imports import wheel_folders
 
 _HERE = Path(__file__).parent
 #: Installed as package data; in a checkout it is the folder next to the package.
@@ -95,16 +94,16 @@ def compile_cubin(
 def load_nvrtc() -> Any:
     """``cupy.cuda.nvrtc``, after its library is loaded from the nvidia wheels if it lies there.
 
-    CuPy 13 looks for it on the system only.
+    CuPy 13 looks for it on the system only. Of several wheels the first on ``sys.path`` counts.
     """
-    folders = [sysconfig.get_paths()["purelib"], sysconfig.get_paths()["platlib"]]
-    for folder in dict.fromkeys(folders):
-        found = glob.glob(f"{folder}/nvidia/cuda_nvrtc/lib/libnvrtc*.so*")
-        found += glob.glob(f"{folder}/nvidia/cu13/lib/libnvrtc*.so*")
-        for file in sorted(found, key=lambda f: "builtins" not in f):
-            if ".alt." not in file:
+    folders = [*wheel_folders("cuda_nvrtc"), *wheel_folders("cu13")]
+    for folder in folders:
+        # The compiler is the last, since it loads the built-in headers by their bare name.
+        found = sorted(folder.glob("libnvrtc*.so*"), key=lambda file: "builtins" not in file.name)
+        for file in found:
+            if ".alt." not in file.name:
                 with contextlib.suppress(OSError):
-                    ctypes.CDLL(file, ctypes.RTLD_GLOBAL)
+                    ctypes.CDLL(str(file), ctypes.RTLD_GLOBAL)
     from cupy.cuda import nvrtc
 
     return nvrtc

@@ -1,9 +1,12 @@
-"""The one place that imports MXNet.
+"""The import of MXNet, here and in the caller's code.
 
 MXNet 1.9.1, its last release, was written against NumPy 1.16 and Python 3.8, and
 reads at import names that both have since dropped. Nothing of that needs to touch
 NumPy itself: the modules of MXNet, and of GluonCV when it comes after, are loaded
 with an ``import`` of their own, which hands them NumPy with the old names added.
+
+``import cvops`` adds a finder for these two packages to ``sys.meta_path``. It costs
+nothing until one of them is imported, and leaves all other packages alone.
 """
 
 from __future__ import annotations
@@ -119,6 +122,16 @@ def _import(
 
 class _Loader(importlib.machinery.SourceFileLoader):
     def exec_module(self, module: types.ModuleType) -> None:
+        if module.__name__ == "mxnet":
+            # Submodules may remain from an import that failed before this loader was there.
+            for name in [name for name in sys.modules if name.startswith("mxnet.")]:
+                del sys.modules[name]
+            _cuda11.preload_for_mxnet()
+        self._execute(module)
+        if module.__name__ == "mxnet":
+            _cure(module)
+
+    def _execute(self, module: types.ModuleType) -> None:
         vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
         with warnings.catch_warnings():  # of invalid escapes in its source, among others
             warnings.simplefilter("ignore")
@@ -131,10 +144,23 @@ class _Finder(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if name.partition(".")[0] not in _OLD:
             return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+        others = [finder for finder in sys.meta_path if finder is not self]
+        specs = (finder.find_spec(name, path, target) for finder in others)
+        spec = next(filter(None, specs), None)
         if spec and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
             spec.loader = _Loader(spec.loader.name, spec.loader.path)
         return spec
+
+
+def find_old_packages() -> None:
+    """Let the packages of MXNet's time import from now on, whoever imports them."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())
+
+
+def _cure(mxnet: Any) -> None:
+    _cure_recordio(mxnet.recordio)
+    _cure_sparse(mxnet.ndarray.sparse, mxnet.ndarray.utils)
 
 
 def _cure_recordio(recordio: types.ModuleType) -> None:
@@ -161,7 +187,7 @@ def mxnet() -> Any:
     """The module ``mxnet``, imported when first asked for.
 
     It imports without a warning on Python 3.9 to 3.13 and NumPy 1.22 to 2.x. An
-    MXNet that the caller has already imported is taken as it is. The GPU wheel
+    MXNet that was imported before cvops is taken as it is. The GPU wheel
     (mxnet-cu112) finds the CUDA libraries of the ``nvidia-*-cu11`` packages without
     an environment variable.
 
@@ -173,9 +199,8 @@ def mxnet() -> Any:
     if "mxnet" not in sys.modules:
         if importlib.util.find_spec("mxnet") is None:
             raise ModuleNotFoundError("No module named 'mxnet': pip install cvops[mxnet]")
-        _cuda11.preload_for_mxnet()
-        sys.meta_path.insert(0, _Finder())
+        find_old_packages()
     module = importlib.import_module("mxnet")
-    _cure_recordio(module.recordio)
-    _cure_sparse(module.ndarray.sparse, module.ndarray.utils)
+    if not isinstance(module.__loader__, _Loader):
+        _cure(module)
     return module

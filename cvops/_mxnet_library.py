@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from cvops import _cuda, _gpu, _kernels
 from cvops._mxnet import mxnet
+from cvops._operators import OPERATORS
 
 _HERE = Path(__file__).parent
 #: Installed as package data; in a checkout it is the folder next to the package.
@@ -142,7 +143,7 @@ def build() -> Path:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             objects = list(pool.map(compile_object, sources))
         made = Path(folder, path.name)
-        _run("-shared", *objects, core, "-o", made)
+        _run("-shared", *objects, core, wheel() / "libmxnet.so", "-o", made)
         os.replace(made, path)  # several processes may build; each gives a whole file
     return path
 
@@ -156,6 +157,7 @@ def library() -> Library:
     """
     path = build()
     load(path)
+    _check_shapes(path)
     return Library(path, _use_kernels())
 
 
@@ -171,6 +173,16 @@ def _use_kernels() -> bool:
         return False
     _gpu.extension().set_default_functions(functions)
     return True
+
+
+def _check_shapes(path: Path) -> None:
+    """Put our check of the shapes before MXNet's own code: see ``infer_shape.cpp``."""
+    check = ctypes.CDLL(str(path)).cvops_check_shapes
+    for operator in OPERATORS:
+        inputs = [name.encode() for name in operator.inputs]
+        names = (ctypes.c_char_p * len(inputs))(*inputs)
+        if check(operator.full_name.encode(), names, len(inputs)):
+            raise ImportError(f"cvops.mxnet cannot check the shapes of {operator.full_name}")
 
 
 def load(path: Path) -> None:

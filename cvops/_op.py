@@ -122,6 +122,9 @@ class Plan:
                 self._check(op, name, dtype_name(dtype), tuple(shape))
         found = backend_for(self.device, backend)
         self.body, self.place = op.bodies[found.body], found.place(self.library, self.device)
+        self.op, self.backend = op, backend
+        self.run = self.library.runner(self.place)
+        self.takes_arrays = bool(self.kinds) or self.library.takes_unread
         op.check(self)
 
     def _check(self, op: Op, name: str, dtype: str, shape: tuple[int, ...]) -> None:
@@ -129,7 +132,8 @@ class Plan:
         form = op.forms[listed]
         sizes: dict[str, int] = {} if bracket else self.sizes
         if dtype != form.dtype:
-            raise TypeError(f"{name}: expected {form.dtype}, got {dtype}")
+            remedy = self.library.cast(dtype, form.dtype)
+            raise TypeError(f"{name}: expected {form.dtype}, got {dtype}{remedy}")
         spare = len(shape) - len(form.axes)
         if spare < 0 or (spare > 0 and not form.open):
             raise ValueError(f"{name}: expected shape {form.shape}, got {shape}")
@@ -150,6 +154,14 @@ class Plan:
 _plan = functools.lru_cache(1024)(Plan)
 
 
+def _conversion(op: Op, name: str, x: Any) -> str:
+    """The rest of an error message: the call that makes an array of a list or the like."""
+    form = op.forms.get(name)
+    if form is None or not form.read or not hasattr(x, "__len__") or isinstance(x, (str, bytes)):
+        return ""
+    return f': convert it by numpy.array({name}, "{form.dtype}")'
+
+
 class Call:
     """One call of an op: its arrays, and the plan for it."""
 
@@ -164,12 +176,12 @@ class Call:
             if library is None:
                 raise TypeError(
                     f"{name}: expected an array (NumPy, CuPy, PyTorch or MXNet), "
-                    f"got {type(x).__name__}"
+                    f"got {type(x).__name__}{_conversion(op, name, x)}"
                 )
             try:
                 kinds.append((name, library, library.describe(x)))
-            except TypeError as error:
-                raise TypeError(f"{name}: {error}") from None
+            except (TypeError, NotImplementedError) as error:
+                raise type(error)(f"{name}: {error}") from None
         plan = _plan(op, backend, tuple(kinds))
         self._arrays, self._plan = arrays, plan
         self.shapes, self.sizes = plan.shapes, plan.sizes
@@ -180,11 +192,23 @@ class Call:
         The body gets the arrays in their order, and then the options.
         """
         plan = self._plan
-        return plan.place.run(plan, self._arrays.values() if plan.kinds else (), options)
+        return plan.run(plan, self._arrays.values() if plan.takes_arrays else (), options)
 
 
 def _nothing(plan: Plan) -> None:
     pass
+
+
+class Gradient(NamedTuple):
+    """The path of a gradient from an op's first result to its first array.
+
+    The gradient with respect to the other arrays is 0.
+    """
+
+    #: Of the gradient of the result, the residual if there is one, the options and the backend.
+    backward: Callable[..., Any]
+    #: True if the last option asks for a second result, and ``backward`` takes that.
+    residual: bool
 
 
 class Op:
@@ -196,11 +220,29 @@ class Op:
         self.bodies: dict[str, Callable[..., Any]] = {}
         #: Refuses shapes that have the forms, but do not go together.
         self.check: Callable[[Plan], None] = _nothing
+        #: None for an op without a gradient.
+        self.gradient: Gradient | None = None
+        #: The operator of MXNet for an op with a gradient, and its attributes, from the options.
+        self.operator: Callable[..., tuple[str, dict[str, Any]]] | None = None
 
     def shapes(self, check: Callable[[Plan], None]) -> Callable[[Plan], None]:
         """Register the decorated function as :attr:`check`."""
         self.check = check
         return check
+
+    def backward(self, residual: bool = False) -> Callable[[F], F]:
+        """Register the decorated function as :attr:`Gradient.backward`."""
+
+        def register(function: F) -> F:
+            self.gradient = Gradient(function, residual)
+            return function
+
+        return register
+
+    def mxnet(self, operator: F) -> F:
+        """Register the decorated function as :attr:`operator`."""
+        self.operator = operator
+        return operator
 
     def body(self, kind: str) -> Callable[[F], F]:
         """Register the decorated function as the body of that kind."""

@@ -11,6 +11,13 @@ _OURS = {name: operator for operator in OPERATORS for name in operator.replaces}
 _THEIRS = {operator.full_name: operator.replaces[0] for operator in OPERATORS if operator.replaces}
 #: The copies that stand before our operators: see ``cvops.mxnet._functions.apart``.
 _MARK = "__cvops__"
+#: An attribute of an operator of ours in the place of one of MXNet's: the name of that.
+PLACE = "__cvops_for__"
+
+
+def full_name(operator: Operator, name: str) -> str:
+    """The name in a graph of MXNet's operator that is ``name`` in a module."""
+    return next((full for full in operator.replaces if full.endswith(name)), operator.replaces[0])
 
 
 def convert_symbol(text: str, to: str = "cvops") -> str:
@@ -47,10 +54,32 @@ def convert_symbol(text: str, to: str = "cvops") -> str:
     return json.dumps(graph, indent=2)
 
 
-def for_shapes(text: str) -> str:
-    """A graph whose shapes are those of ``text``, with MXNet's operators for ours."""
+def as_loaded(text: str) -> str:
+    """A symbol from a file, with ours in the places of MXNet's operators."""
+    graph = json.loads(text)
+    _convert(graph, "cvops", places=True)
+    return json.dumps(graph)
+
+
+def as_written(text: str) -> str:
+    """A symbol for a file: MXNet's operators again where ours took their places."""
+    if f'"{PLACE}"' not in text:
+        return text
+    graph = json.loads(text)
+    _convert(graph, "mxnet", places=True)
+    return json.dumps(graph, indent=2)
+
+
+def with_mxnets(text: str) -> str:
+    """A graph with MXNet's operators for all of ours that replace one."""
     graph = json.loads(text)
     _convert(graph, "mxnet")
+    return json.dumps(graph)
+
+
+def for_shapes(text: str) -> str:
+    """A graph whose shapes are those of ``text``, with MXNet's operators for ours."""
+    graph = json.loads(with_mxnets(text))
     for node in _all_nodes(graph):
         if node["op"] == "_contrib_cvops_bilinear_upsample":
             scale = node["attrs"]["scale"]
@@ -83,8 +112,13 @@ def _attributes(node: dict[str, Any]) -> dict[str, str]:
     return next((node[key] for key in ("attrs", "attr", "param") if key in node), {})
 
 
-def _convert(graph: dict[str, Any], to: str) -> None:
-    """Replace the operators of a graph in place."""
+def _set_attribute(node: dict[str, Any], name: str, value: str) -> None:
+    key = next((key for key in ("attrs", "attr", "param") if key in node), "attrs")
+    node.setdefault(key, {})[name] = value
+
+
+def _convert(graph: dict[str, Any], to: str, places: bool = False) -> None:
+    """Replace the operators of a graph; with ``places`` to write PLACE, and to follow it back."""
     nodes: list[dict[str, Any]] = []
     #: For each old node the entry that its outputs have now: a new node, or what it copied.
     place: list[Any] = []
@@ -94,19 +128,30 @@ def _convert(graph: dict[str, Any], to: str) -> None:
         new = place[number]
         return [*new, *version] if isinstance(new, list) else [new, output, *version]
 
-    for node in graph["nodes"]:
+    def replaced(node: dict[str, Any]) -> bool:
+        return node["op"] in _THEIRS and (not places or PLACE in _attributes(node))
+
+    copies = {
+        number for node in graph["nodes"] if replaced(node) for number, *_ in node["inputs"]
+    } if to == "mxnet" else set()  # fmt: skip
+    for i, node in enumerate(graph["nodes"]):
         for subgraph in node.get("subgraphs", []):
-            _convert(subgraph, to)
+            _convert(subgraph, to, places)
         inputs = [entry(old) for old in node.get("inputs", [])]
-        if to == "mxnet" and _MARK in _attributes(node):
+        if i in copies and _MARK in _attributes(node):
             place.append(inputs[0][:2])
             continue
         operator = _OURS.get(node["op"])
         if to == "cvops" and operator is not None:
+            if places:
+                _set_attribute(node, PLACE, node["op"])
             node["op"] = operator.full_name
             inputs = [_copied(nodes, node, operator, *pair) for pair in enumerate(inputs)]
-        elif to == "mxnet":
-            node["op"] = _THEIRS.get(node["op"], node["op"])
+        elif to == "mxnet" and replaced(node):
+            node["op"] = _attributes(node).pop(PLACE, _THEIRS[node["op"]])
+            for key in ("attrs", "attr", "param"):
+                if node.get(key) == {}:  # as MXNet writes a node without attributes
+                    del node[key]
         place.append(len(nodes))
         nodes.append({**node, "inputs": inputs})
     graph["nodes"] = nodes

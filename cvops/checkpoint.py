@@ -21,6 +21,10 @@ is. So checkpoints belong between epochs, and each epoch begins with ``seed_all`
         checkpoint.save(path, net, trainer, epoch=epoch + 1)
 
 Then a run that was stopped and resumed has the same bits as one that was not.
+
+In a training of several processes (``kvstore="dist_sync"``) each process saves and loads a file of
+its own. The trainer must update there, by ``update_on_kvstore=False``: MXNet's default has the
+optimizer's states on the servers, which do not give them back.
 """
 
 from __future__ import annotations
@@ -74,10 +78,12 @@ def save(path: str | Path, net: Any, trainer: Any, **state: Any) -> None:
         state: what else to keep, as JSON has it: numbers, strings, lists, dicts.
 
     Raises:
-        ValueError: the trainer has a parameter that ``net`` has not.
+        ValueError: the trainer has a parameter that ``net`` has not, or its optimizer's states are
+            on the servers of a distributed kvstore.
         TypeError: ``state``, or an attribute of the learning-rate schedule, is not JSON.
         OSError: the file cannot be written.
     """
+    _refuse_servers(trainer)
     mx.nd.waitall()  # for running means: a static graph writes them behind the engine's back
     arrays = {}
     for name, parameter in net._collect_params_with_prefix().items():
@@ -125,8 +131,10 @@ def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         CheckpointError: the file is damaged or no checkpoint, or is one of another network
             or of another optimizer; the message begins with the path.
-        ValueError: the trainer has a parameter that ``net`` has not.
+        ValueError: the trainer has a parameter that ``net`` has not, or its optimizer's states are
+            on the servers of a distributed kvstore.
     """
+    _refuse_servers(trainer)
     path = Path(path)
     about, arrays = _read(path)
     parameters = net._collect_params_with_prefix()
@@ -162,6 +170,7 @@ def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
     if not trainer._kv_initialized:
         trainer._init_kvstore()
     trainer._init_params()
+    mx.nd.waitall()  # a distributed store keeps the first gradients where it has these values
     for name, parameter in parameters.items():
         if len(saved[name]) == len(parameter.list_data()):
             for own, array in zip(parameter.list_data(), saved[name]):
@@ -199,6 +208,24 @@ def _trained(net: Any, trainer: Any) -> list[str]:
         if parameter not in names:
             raise ValueError(f"the trainer's parameter {parameter.name} is not of the network")
     return [names[parameter] for parameter in trainer._params]
+
+
+def _refuse_servers(trainer: Any) -> None:
+    """Refuse a trainer whose optimizer runs in other processes."""
+    if trainer._kv_initialized:
+        store, on_store = trainer._kvstore, trainer._update_on_kvstore
+    else:
+        store, on_store = (trainer._kvstore_params[k] for k in ("kvstore", "update_on_kvstore"))
+        if on_store is None:
+            on_store = os.environ.get("MXNET_UPDATE_ON_KVSTORE", "1") != "0"
+    kind = store if isinstance(store, str) else getattr(store, "type", "")
+    if on_store and "dist" in kind:
+        raise ValueError(
+            "trainer: expected one that updates in its own process, got one of the kvstore "
+            f"{kind!r}, whose servers keep the states and the counts of the optimizer "
+            f"{type(trainer._optimizer).__name__}: make it by gluon.Trainer(..., "
+            "update_on_kvstore=False)"
+        )
 
 
 def _updaters(trainer: Any) -> list[Any]:

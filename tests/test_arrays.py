@@ -242,6 +242,65 @@ def test_sparse_arrays(mx):
         cvops.box_iou(mx.nd.array(A).tostype("row_sparse"), mx.nd.array(B))
 
 
+def test_a_masked_array_is_refused():
+    for mask in (False, A < 0.5):
+        with pytest.raises(
+            TypeError, match=r"rhs: expected an array without a mask, got a numpy.ma.MaskedArray"
+        ):
+            cvops.box_iou(A, np.ma.array(A, mask=mask))
+    filled = np.ma.array(A, mask=A < 0).filled(-1)
+    np.testing.assert_array_equal(cvops.box_iou(A, filled), cvops.box_iou(A, A))
+
+
+@pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
+@pytest.mark.parametrize("backend", [None, "numpy"])
+def test_subclasses_of_an_array_count_as_arrays(backend, tmp_path):
+    stored = np.memmap(tmp_path / "boxes", np.float32, "w+", shape=A.shape)
+    stored[...] = A
+    expected = cvops.box_iou(A, A, backend="numpy")
+    for x in (np.matrix(A), stored, A.view(np.recarray)):
+        out = cvops.box_iou(x, A, backend=backend)
+        assert type(out) is np.ndarray
+        np.testing.assert_array_equal(out, expected)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "remedy"),
+    [
+        (np.float64, r': convert it by \.astype\("float32"\)$'),
+        (np.float16, r': convert it by \.astype\("float32"\)$'),
+        (np.int64, r': convert it by \.astype\("float32"\)$'),
+        (np.bool_, r': convert it by \.astype\("float32"\)$'),
+        (object, r': convert it by \.astype\("float32"\)$'),
+        (">f4", r': convert it by \.astype\("float32"\)$'),
+        (np.complex64, "$"),
+        ([("x", "f4")], "$"),
+        ("U3", "$"),
+        ("M8[s]", "$"),
+    ],
+)
+def test_an_error_about_a_dtype_says_how_to_convert(dtype, remedy):
+    with pytest.raises(TypeError, match=f"rhs: expected float32, got .*{remedy}"):
+        cvops.box_iou(A, np.zeros((3, 4), dtype))
+
+
+def test_an_error_about_a_dtype_names_the_one_that_is_expected(mx):
+    message = r'image: expected uint8, got int32: convert it by \.astype\("uint8"\)'
+    for make in (numpy_array, mxnet_ndarray, mxnet_numpy):
+        image, colors = make(mx, np.zeros((2, 2, 3), np.int32)), make(mx, np.eye(3, dtype=np.uint8))
+        with pytest.raises(TypeError, match=message):
+            cvops.label_from_color(image, colors)
+
+
+def test_a_list_is_refused_with_its_conversion():
+    message = r'lhs: expected an array .*, got list: convert it by numpy.array\(lhs, "float32"\)'
+    with pytest.raises(TypeError, match=message):
+        cvops.box_iou(A.tolist(), B)
+    message = r"maps\[1\]: expected .* got"
+    with pytest.raises((TypeError, ValueError), match=message):
+        cvops.multibox_priors([np.zeros((1, 1, 2, 2), "f"), "x"], [1, 1], [1, 1])
+
+
 def test_a_call_like_an_earlier_one_is_checked_all_the_same():
     cvops.box_iou(A, B)
     for lhs, error, message in (

@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import os
 import random
+import socket
 import subprocess
 import sys
 import zipfile
@@ -326,3 +328,113 @@ def test_state_that_is_not_json_is_refused(saved):
     with pytest.raises(TypeError, match="not JSON serializable"):
         checkpoint.save(path, net, trainer, epoch=mx.cpu())
     assert checkpoint.load(path, net, trainer)["epoch"] == 2
+
+
+WORKER = """
+import sys
+import cvops
+import mxnet as mx
+import numpy as np
+from cvops import checkpoint
+
+kvstore = mx.kv.create("dist_sync")
+path = f"{sys.argv[1]}/{kvstore.rank}"
+
+
+def make(**options):
+    mx.random.seed(3)
+    net = mx.gluon.nn.Dense(3, in_units=4)
+    net.initialize(mx.init.Xavier())
+    schedule = mx.lr_scheduler.FactorScheduler(step=1, factor=0.7, base_lr=0.1)
+    about = {"learning_rate": 0.1, "momentum": 0.9, "lr_scheduler": schedule}
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", about, kvstore=kvstore, **options)
+    return net, trainer
+
+
+def begin(trainer):
+    # The store has the first gradients where it has the first weights, and a worker may fetch
+    # either: it waits for its weights.
+    trainer._init_kvstore()
+    trainer._init_params()
+    mx.nd.waitall()
+
+
+def train(net, trainer, steps):
+    for step in steps:
+        with mx.autograd.record():
+            loss = (net(mx.nd.ones((2, 4)) * (kvstore.rank + step)) ** 2).sum()
+        loss.backward()
+        trainer.step(4)
+    return net.weight.data().asnumpy()
+
+
+if sys.argv[2] == "save":
+    net, trainer = make(update_on_kvstore=False)
+    begin(trainer)
+    train(net, trainer, (1, 2))
+    checkpoint.save(path, net, trainer, epoch=2)
+    print(train(net, trainer, (3, 4)).tolist())
+elif sys.argv[2] == "load":
+    net, trainer = make(update_on_kvstore=False)
+    assert checkpoint.load(path, net, trainer) == {"epoch": 2}
+    print(train(net, trainer, (3, 4)).tolist())
+else:
+    net, trainer = make()
+    for stepped in (False, True):
+        for call in (checkpoint.save, checkpoint.load):
+            try:
+                call(path, net, trainer)
+            except ValueError as error:
+                print(stepped, error)
+        train(net, trainer, (1,))
+"""
+
+
+def in_two_processes(folder, work):
+    """The output of the two workers beside a scheduler and a server, all on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    about = {
+        **{"DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": str(port)},
+        **{"DMLC_NODE_HOST": "127.0.0.1", "DMLC_INTERFACE": "lo"},
+        **{"DMLC_NUM_SERVER": "1", "DMLC_NUM_WORKER": "2"},
+    }
+    processes = {}
+    try:
+        for name in ("scheduler", "server", "worker 0", "worker 1"):
+            role, *worker = name.split()
+            processes[name] = subprocess.Popen(
+                [sys.executable, "-c", WORKER if worker else "import cvops, mxnet", folder, work],
+                env={**os.environ, **about, "DMLC_ROLE": role},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        outs = []
+        for name in ("worker 0", "worker 1", "server", "scheduler"):
+            out, err = processes[name].communicate(timeout=240)
+            assert processes[name].returncode == 0, f"{name}: {err}"
+            outs.append(out)
+        return outs[:2]
+    finally:
+        for process in processes.values():
+            process.kill()
+
+
+def test_several_processes(tmp_path):
+    want = in_two_processes(str(tmp_path), "save")
+    assert want[0].startswith("[[")
+    assert in_two_processes(str(tmp_path), "load") == want
+
+
+def test_states_on_servers_are_refused(tmp_path):
+    for out in in_two_processes(str(tmp_path), "refuse"):
+        lines = out.splitlines()
+        assert [line.split()[0] for line in lines] == ["False", "False", "True", "True"]
+        for line in lines:
+            assert "trainer: expected one that updates in its own process" in line
+            assert "'dist_sync'" in line
+            assert "SGD" in line
+            assert line.endswith("update_on_kvstore=False)")
+    assert not list(tmp_path.iterdir())

@@ -241,3 +241,51 @@ def test_the_extra_has_all_packages():
     (extra,) = re.findall(r"^mxnet-cu112 = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     listed = set(re.findall(r'"(nvidia-[\w-]+)', extra))
     assert listed == {name.partition("<")[0] for name in _cuda11.PACKAGES.values()}
+
+
+NVRTC = """
+import ctypes, sys
+from cvops import _kernels
+_kernels.load_nvrtc()
+print(ctypes.CDLL("libnvrtc.so.test").layer(), ctypes.CDLL("libnvrtc-builtins.so.test").layer())
+"""
+
+
+@pytest.mark.parametrize("package", ["cuda_nvrtc", "cu13"])
+@pytest.mark.parametrize("entry", ["PYTHONPATH", "user", "pth"])
+def test_nvrtc_is_found_wherever_packages_are(tmp_path, package, entry):
+    """Layers of packages that do not belong to the interpreter; the first of them counts."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    layers = [tmp_path / "empty", tmp_path / "first", tmp_path / "second"]
+    for number, layer in enumerate(layers):
+        libraries = layer / "nvidia" / package / "lib"
+        libraries.mkdir(parents=True)
+        for name in ("libnvrtc", "libnvrtc-builtins") if number else ():
+            source = tmp_path / "layer.cpp"
+            source.write_text(f'extern "C" int layer() {{ return {number}; }}\n')
+            command = "g++", "-shared", "-fPIC", "-nostdlib", f"-Wl,-soname,{name}.so.test"
+            subprocess.run(
+                [*command, "-o", libraries / f"{name}.so.test", source],
+                check=True,
+            )
+    cupy = layers[0] / "cupy" / "cuda"
+    cupy.mkdir(parents=True)
+    for file in (cupy / "__init__.py", cupy / "nvrtc.py", cupy.parent / "__init__.py"):
+        file.touch()
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(layers[0])}
+    prepare = ""
+    if entry == "PYTHONPATH":
+        environment["PYTHONPATH"] = ":".join(map(str, layers))
+    elif entry == "user":  # as the interpreter does at its start, where a user has packages
+        prepare = f"import site; [site.addsitedir(p) for p in {list(map(str, layers[1:]))}]\n"
+    else:
+        (layers[0] / "layers.pth").write_text("".join(f"{layer}\n" for layer in layers[1:]))
+        prepare = f"import site; site.addsitedir({str(layers[0])!r})\n"
+    done = subprocess.run(
+        [sys.executable, "-c", prepare + NVRTC],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout.split(), done.stderr) == (["1", "1"], "")

@@ -46,6 +46,58 @@ assert mx.nd.array([[1, 2], [3, 4]]).sum().asscalar() == 10
     )
 
 
+def test_the_callers_own_import():
+    """After ``import cvops``, in each way to write it; NumPy and other packages stay unchanged."""
+    for line in ("from mxnet import nd", "import mxnet.ndarray as nd", "from cvops import contrib"):
+        python(
+            f"""
+import sys
+import numpy
+before = set(dir(numpy))
+import cvops
+assert "mxnet" not in sys.modules
+{line}
+import mxnet as mx
+from mxnet import nd
+from cvops._mxnet import mxnet, find_old_packages
+assert mxnet() is mx
+finders = list(sys.meta_path)
+find_old_packages()
+assert sys.meta_path == finders
+assert not (set(dir(numpy)) - before) & {{"bool", "PZERO", "alltrue", "in1d", "mirr"}}
+assert nd.array([[1, 2], [3, 4]]).sum().asscalar() == 10
+assert cvops.contrib.box_iou(nd.ones((1, 4)), nd.ones((1, 4))).shape == (1, 1)
+mx.recordio.pack(mx.recordio.IRHeader(0, [1.0], 0, 0), b"")
+import json, email.message
+assert "cvops" not in type(json.__loader__).__module__
+"""
+        )
+
+
+def test_another_try_after_mxnets_own_import_has_failed():
+    """As in a notebook: the submodules of the failed import are not used."""
+    python(
+        """
+import sys
+import warnings
+import numpy
+finders = list(sys.meta_path)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    try:
+        import mxnet
+    except (AttributeError, ImportError):
+        pass
+    else:  # this NumPy and this Python have all that MXNet reads
+        raise SystemExit
+import cvops
+import mxnet as mx
+assert mx.np.ones((2,), dtype=bool).dtype == bool
+assert mx.nd.ones((2, 3)).sum().asscalar() == 6
+"""
+    )
+
+
 def test_names_that_numpy_dropped_work_inside_mxnet():
     python(
         WITH_MXNET

@@ -17,6 +17,7 @@ from cvops._mxnet_library import compiler
 __all__ = ["operators"]
 
 OPS = MXNETS
+rng = np.random.default_rng(11)
 
 
 @pytest.fixture(autouse=True)
@@ -374,6 +375,134 @@ def test_models_of_other_types_are_loaded_as_they_are(mx, operators):
     text = mx.sym.contrib.box_iou(box, box).tojson()
     with operators.installed():
         assert "cvops" not in mx.sym.load_json(text).tojson()
+
+
+def _two_ops(F, x, rois):
+    pooled = F.ROIPooling(x, rois, pooled_size=(2, 2), spatial_scale=1)
+    boxes = F.slice_axis(rois, axis=1, begin=1, end=5)
+    kept = F.contrib.box_non_maximum_suppression(F.concat(rois, rois, dim=1))
+    return pooled, F.contrib.box_iou(boxes, boxes), kept
+
+
+@pytest.fixture
+def two_ops(mx):
+    inputs = mx.nd.array(rng.random((1, 3, 8, 8))), mx.nd.array([[0, 0, 0, 7, 7], [0, 2, 2, 5, 5]])
+    return network(mx, _two_ops, "hybridized"), inputs
+
+
+def test_a_model_saved_under_install_has_mxnets_operators(mx, operators, two_ops, tmp_path):
+    """Whether it was made or loaded there, and still after uninstall()."""
+    net, inputs = two_ops
+    with operators.installed():
+        want = net(*inputs)
+        assert '"_contrib_cvops_box_iou"' in graph_of(net)
+    net.export(str(tmp_path / "made"))
+    with operators.installed():
+        loaded = mx.gluon.SymbolBlock.imports(
+            str(tmp_path / "made-symbol.json"), ["data0", "data1"]
+        )
+        loaded(*inputs)
+        assert '"_contrib_cvops_ROIPooling"' in graph_of(loaded)
+        loaded.export(str(tmp_path / "loaded"))
+        mx.sym.load(str(tmp_path / "made-symbol.json")).save(str(tmp_path / "saved-symbol.json"))
+    texts = [(tmp_path / f"{name}-symbol.json").read_text() for name in ("made", "loaded", "saved")]
+    assert "cvops" not in texts[0]
+    assert texts[0] == texts[1] == texts[2]
+    plain = mx.gluon.SymbolBlock.imports(str(tmp_path / "made-symbol.json"), ["data0", "data1"])
+    for a, b in zip(plain(*inputs), want):
+        np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+
+
+def test_what_was_named_ours_is_saved_as_ours(mx, operators, tmp_path):
+    box = mx.sym.var("box")
+    with operators.installed():
+        both = mx.sym.Group([mx.sym.contrib.cvops_box_iou(box, box), mx.sym.contrib.box_iou(box, box)])
+        both.save(str(tmp_path / "both.json"))
+    text = (tmp_path / "both.json").read_text()
+    assert text.count('"_contrib_cvops_box_iou"') == 1
+    assert text.count('"_contrib_box_iou"') == 1
+    mx.sym.load_json(text).bind(mx.cpu(), {"box": mx.nd.ones((1, 4))}).forward()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_a_model_without_types_runs_in_another(mx, operators, two_ops, tmp_path, dtype):
+    """A file that does not name its types is ours, until arrays of another type come."""
+    net, inputs = two_ops
+    net(*inputs)
+    net.export(str(tmp_path / "net"))
+    file, names = str(tmp_path / "net-symbol.json"), ["data0", "data1"]
+    inputs = [x.astype(dtype) for x in inputs]
+    want = mx.gluon.SymbolBlock.imports(file, names)(*inputs)
+    types = dict(zip(names, (dtype, dtype)))
+    with operators.installed():
+        block = mx.gluon.SymbolBlock.imports(file, names)
+        got = [block(*inputs)]
+        assert "cvops" not in graph_of(block)
+        symbol = mx.sym.load(file)
+        assert "cvops" in symbol.tojson()
+        assert symbol.infer_type(**types)[1] == [np.dtype(dtype).type] * 3
+        got.append(symbol.bind(mx.cpu(), inputs).forward())
+        got.append(symbol.bind(mx.cpu(), dict(zip(names, inputs))).forward())
+        shapes = {name: x.shape for name, x in zip(names, inputs)}
+        executor = symbol.simple_bind(mx.cpu(), type_dict=types, **shapes)
+        got.append(executor.forward(**dict(zip(names, inputs))))
+    for outs in got:
+        for a, b in zip(outs, want):
+            assert a.dtype == np.dtype(dtype)
+            np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+
+
+def test_sparse_symbols_stay_mxnets(mx, operators):
+    box = mx.sym.var("box", stype="row_sparse")
+    with operators.installed():
+        assert "cvops" not in mx.sym.contrib.box_iou(box, box).tojson()
+
+
+ONNX = """
+import sys
+import cvops
+import mxnet as mx
+import numpy as np
+import mxnet.onnx
+import onnx
+
+if sys.argv[1] == "installed":
+    import cvops.mxnet
+    cvops.mxnet.install()
+if sys.argv[1] == "ours":
+    import cvops.mxnet
+    nms, pooling = mx.sym.contrib.cvops_box_nms, mx.sym.contrib.cvops_ROIPooling
+else:
+    nms, pooling = mx.sym.contrib.box_nms, mx.sym.ROIPooling
+x, rois = mx.sym.var("x"), mx.sym.var("rois")
+for symbol, shapes in (
+    (pooling(x, rois, pooled_size=(2, 3), spatial_scale=0.5, name="pool"), [(1, 2, 8, 8), (3, 5)]),
+    (nms(x, overlap_thresh=0.5, coord_start=2, score_index=1, topk=9, force_suppress=True,
+         name="nms"), [(1, 10, 6)]),
+):
+    for way in ("symbol", "file"):
+        file = f"{sys.argv[2]}/model-symbol.json"
+        symbol.save(file)
+        mx.nd.save(f"{sys.argv[2]}/model-0000.params", {"arg:unused": mx.nd.ones((1,))})
+        given = (symbol, {}) if way == "symbol" else (file, f"{sys.argv[2]}/model-0000.params")
+        out = f"{sys.argv[2]}/model.onnx"
+        mxnet.onnx.export_model(*given, shapes, [np.float32] * len(shapes), out)
+        print(onnx.load(out).graph)
+"""
+
+
+def test_mxnets_onnx_export(operators, tmp_path):
+    """It gives the same graphs with ours, by MXNet's names and by our own."""
+    pytest.importorskip("onnx")
+    graphs = {}
+    for which in ("plain", "installed", "ours"):
+        line = [sys.executable, "-c", ONNX, which, str(tmp_path)]
+        done = subprocess.run(line, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        graphs[which] = done.stdout
+    assert "MaxRoiPool" in graphs["plain"]
+    assert "NonMaxSuppression" in graphs["plain"]
+    assert graphs["installed"] == graphs["ours"] == graphs["plain"]
 
 
 def test_ours_and_only_ours_are_in_the_table(operators):

@@ -34,8 +34,11 @@ struct MultiBoxPrior : Operator {
     if (in[0].size() < 4) in.refuse(0, "shape (N, C, H, W, ...)");
     const int64 height = in[0][2], width = in[0][3];
     if (height == 0 || width == 0) in.refuse(0, "a height and a width above 0");
+    // The number of anchors of axes up to 2^31 may exceed 64 bits.
+    if ((double)height * (double)width * (double)size.size() >= 2147483648.0) {
+      in.refuse(0, "fewer than 2^31 anchors");
+    }
     const int64 num = height * width * (int64)size.size();
-    if (num >= (int64)1 << 31) in.refuse(0, "fewer than 2^31 anchors");
     return {{1, (unsigned)num, 4}};
   }
 

@@ -182,8 +182,16 @@ int Options::choice(const char* name, std::initializer_list<const char*> choices
 // --- inputs
 // ---------------------------------------------------------------------------------------
 
+void check_count(size_t got, const std::vector<const char*>& names) {
+  if (got == names.size()) return;
+  std::string wanted;
+  for (const char* name : names) wanted += (wanted.empty() ? "" : ", ") + std::string(name);
+  throw Refused("expected the inputs " + wanted + ", got " + std::to_string(got) + " inputs");
+}
+
 Inputs::Inputs(const Shapes& shapes, const std::vector<const char*>& names)
     : shapes_(shapes), names_(names) {
+  check_count(shapes.size(), names);
   for (size_t i = 0; i < shapes.size(); ++i) {
     const unsigned unknown = (unsigned)-1;
     if (std::count(shapes[i].begin(), shapes[i].end(), unknown)) {

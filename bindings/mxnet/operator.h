@@ -180,9 +180,13 @@ MXReturnValue parse_attributes(const Attributes& attributes, int* num_inputs, in
 
 const char* name_of(int type);
 
+// Refuses another number of inputs than an operator has, as an edited graph may give.
+void check_count(size_t got, const std::vector<const char*>& names);
+
 template <typename Op>
 MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
   return guarded(Op::kName, [&] {
+    check_count(in->size(), Op::kInputs);
     for (size_t i = 0; i < in->size(); ++i) {
       const int wanted = Op::input_type((int)i), got = in->at(i);
       if (got >= 0 && got != wanted) {

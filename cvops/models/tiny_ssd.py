@@ -317,6 +317,11 @@ def train_step(
         # The first step copies all parameters from the first device to the others. A static
         # graph writes running means in its backward, and MXNet does not wait for that.
         mx.nd.waitall()
+        trainer._init_kvstore()
+        trainer._init_params()
+        # A distributed store keeps the first gradients where it has the weights: MXNet may fetch
+        # them for the weights.
+        mx.nd.waitall()
     trainer.step(len(images))
     return results
 

@@ -14,6 +14,7 @@ so in hybridized blocks too::
 from cvops._mxnet_library import library as library
 from cvops._operators import OPERATORS as OPERATORS
 from cvops._symbols import convert_symbol as convert_symbol
+from cvops.mxnet import _onnx as _onnx
 from cvops.mxnet import _shapes as _shapes
 from cvops.mxnet._install import install as install
 from cvops.mxnet._install import installed as installed

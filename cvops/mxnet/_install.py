@@ -178,11 +178,13 @@ def _only_on_the_cpu() -> bool:
 
 def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
     ours = functools.partial(_functions.functions_for, module, operator)
+    place = {_symbols.PLACE: _symbols.full_name(operator, theirs.__name__)}
 
     @functools.wraps(theirs)
     def function(*args: Any, **kwargs: Any) -> Any:
         cast = operator.amp == "float32" and mx.contrib.amp.amp._amp_initialized
         if is_installed() and (cast or all(map(_may_be_float32, (*args, *kwargs.values())))):
+            kwargs["attr"] = {**(kwargs.get("attr") or {}), **place}
             return ours()(*args, **kwargs)
         return theirs(*args, **kwargs)
 
@@ -190,9 +192,13 @@ def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., 
 
 
 def _may_be_float32(x: Any) -> bool:
-    """Whether nothing says that a symbol is of another type; any other argument will do."""
+    """Whether nothing says that a symbol is sparse or of another type; any other argument will do."""
     if not isinstance(x, mx.sym.Symbol):
         return True
+    if any(
+        about.get("__storage_type__", "0") not in ("0", "-1") for about in x.attr_dict().values()
+    ):
+        return False
     known = getattr(_tracing, "types", {})
     names = set(x.list_arguments())
     _, out, _ = x.infer_type_partial(**{k: v for k, v in known.items() if k in names})
@@ -234,9 +240,103 @@ def _loading(theirs: Any) -> Callable[..., Any]:
         text = symbol.tojson() if is_installed() else ""
         if not _symbols.suits(text):
             return symbol
-        return _functions.from_json(_symbols.convert_symbol(text), type(symbol))
+        return _functions.from_json(_symbols.as_loaded(text), type(symbol))
 
     return load
 
 
+def _saving(theirs: Any) -> Callable[..., Any]:
+    """``Symbol.save``: a file has MXNet's operators where ours took their places."""
+
+    @functools.wraps(theirs)
+    def save(self: Any, fname: Any, remove_amp_cast: bool = True) -> None:
+        text = self.tojson(remove_amp_cast=False)
+        written = _symbols.as_written(text)
+        if written is not text:
+            self = _functions.from_json(written, type(self))
+        theirs(self, fname, remove_amp_cast)
+
+    return save
+
+
+def _fitting(symbol: Any, types: dict[str, Any]) -> Any:
+    """A symbol of ours, or of MXNet's operators where the types of its inputs ask for those."""
+    text = symbol.tojson(remove_amp_cast=False)
+    written = _symbols.as_written(text)
+    if written is text:
+        return symbol
+    names = set(symbol.list_inputs())
+    try:
+        _infer_type(symbol, True, **{k: v for k, v in types.items() if k in names})
+    except mx.MXNetError:
+        return _functions.from_json(written, type(symbol))
+    return symbol
+
+
+def _binding(theirs: Any) -> Callable[..., Any]:
+    """``SymbolBlock._build_cache``, for arrays of any type."""
+
+    @functools.wraps(theirs)
+    def build_cache(self: Any, *args: Any) -> None:
+        data, out = self._cached_graph
+        types = {x.name: a.dtype for x, a in zip(data, _flat(args)) if hasattr(a, "dtype")}
+        types.update({name: p.dtype for name, p in self.params.items()})
+        self._cached_graph = data, _fitting(out, types)
+        theirs(self, *args)
+
+    return build_cache
+
+
+def _inferring_types(theirs: Any) -> Callable[..., Any]:
+    """``Symbol._infer_type_impl``, for types that MXNet's operators take and ours do not."""
+
+    @functools.wraps(theirs)
+    def infer_type(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return theirs(self, *args, **kwargs)
+        except mx.MXNetError:
+            text = self.tojson(remove_amp_cast=False)
+            written = _symbols.as_written(text)
+            if written is text:
+                raise
+            return theirs(_functions.from_json(written, type(self)), *args, **kwargs)
+
+    return infer_type
+
+
+def _executing(theirs: Any) -> Callable[..., Any]:
+    """``Symbol.bind``, for arrays of any type."""
+
+    @functools.wraps(theirs)
+    def bind(self: Any, ctx: Any, args: Any, *others: Any, **kwargs: Any) -> Any:
+        given = args if isinstance(args, dict) else dict(zip(self.list_arguments(), args or ()))
+        types = {name: x.dtype for name, x in given.items() if hasattr(x, "dtype")}
+        return theirs(_fitting(self, types), ctx, args, *others, **kwargs)
+
+    return bind
+
+
+def _allocating(theirs: Any) -> Callable[..., Any]:
+    """``Symbol.simple_bind``, for any types."""
+
+    @functools.wraps(theirs)
+    def simple_bind(
+        self: Any,
+        ctx: Any,
+        grad_req: Any = "write",
+        type_dict: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> Any:
+        return theirs(_fitting(self, type_dict or {}), ctx, grad_req, type_dict, *args, **kwargs)
+
+    return simple_bind
+
+
 mx.library.load = _loading_library(mx.library.load)
+mx.sym.Symbol.save = _saving(mx.sym.Symbol.save)
+_infer_type = mx.sym.Symbol._infer_type_impl
+mx.sym.Symbol._infer_type_impl = _inferring_types(_infer_type)
+mx.sym.Symbol.bind = _executing(mx.sym.Symbol.bind)
+mx.sym.Symbol.simple_bind = _allocating(mx.sym.Symbol.simple_bind)
+mx.gluon.SymbolBlock._build_cache = _binding(mx.gluon.SymbolBlock._build_cache)

@@ -1,7 +1,7 @@
 """Inference of shapes where not all of them are known.
 
-MXNet 1.9.1 writes beyond its own memory when it asks an external operator for shapes and does not
-know those of all its inputs. It never asks ours then: MXNet's operators stand in for them.
+An external operator cannot infer shapes from a part of its inputs: MXNet's operators stand in for
+ours then.
 """
 
 from __future__ import annotations
@@ -21,6 +21,13 @@ def _stand_in(symbol: Any) -> Any:
     return from_json(_symbols.for_shapes(text), type(symbol))
 
 
+def _is_known(shape: Any) -> bool:
+    """Whether a shape is complete; 0 and () are unknown outside of MXNet's NumPy shapes."""
+    if shape is None or mx.util.is_np_shape():
+        return shape is not None and all(size is not None and size >= 0 for size in shape)
+    return len(shape) > 0 and all(shape)
+
+
 def guard() -> None:
     """Put it before MXNet's inference of shapes."""
     theirs = mx.sym.Symbol._infer_shape_impl
@@ -28,8 +35,8 @@ def guard() -> None:
     @functools.wraps(theirs)
     def infer_shape(self: Any, partial: bool, *args: Any, **kwargs: Any) -> Any:
         arguments = self.list_arguments()
-        known = [*filter(None, args), *(k for k in kwargs if k in arguments)]
-        if len(known) < len(arguments):
+        given = [*args, *(shape for name, shape in kwargs.items() if name in arguments)]
+        if sum(map(_is_known, given)) < len(arguments):
             self = _stand_in(self)
         return theirs(self, partial, *args, **kwargs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -42,7 +42,8 @@ def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) ->
 
     Returns:
         float32 (N, C, scale * H, scale * W). Empty maps give empty maps. Infinity and NaN stay
-        where the weights carry them.
+        where the weights carry them. A PyTorch tensor has the gradient of
+        :func:`bilinear_upsample_backward`, which has no gradient itself.
 
     Raises:
         TypeError: ``data`` is not a float32 array, or ``scale`` not an integer.
@@ -96,6 +97,16 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
             f"out_grad: expected maps of less than 2**30 elements, got {height} x {width}"
         )
     return call(scale)
+
+
+@_OP.backward()
+def _gradient(out_grad: Array, scale: int, backend: str | None) -> Array:
+    return bilinear_upsample_backward(out_grad, scale, backend=backend)
+
+
+@_OP.mxnet
+def _operator(scale: int) -> tuple[str, dict[str, Any]]:
+    return "bilinear_upsample", {"scale": scale}
 
 
 def _weights(scale: int) -> np.ndarray:

@@ -28,7 +28,8 @@ def box_iou(lhs: Array, rhs: Array, format: str = "corner", *, backend: str | No
     Returns:
         float32 ``lhs.shape[:-1] + rhs.shape[:-1]``. 0 where the boxes do not overlap, also for two
         equal boxes of no area; the area of an inverted box counts as 0. Empty inputs give an empty
-        result. Not clipped to 1: an inverted box may give more. No gradient, in MXNet too (zeros).
+        result. Not clipped to 1: an inverted box may give more. No gradient, in MXNet too (zeros):
+        a PyTorch tensor that comes out does not require one.
 
     Raises:
         TypeError: an input is not a float32 array, or they differ in kind or device.

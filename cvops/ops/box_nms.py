@@ -75,7 +75,8 @@ def box_nms(
         ``out``, float32 of ``data``'s shape: the kept rows, best first, then rows of -1. With
         ``return_index`` the pair of it and ``index``, int32 (..., N): which of the N rows of its
         set each row of ``out`` came from, -1 for rows of -1. On a GPU no value is read back, so
-        that the call can be captured in a CUDA graph.
+        that the call can be captured in a CUDA graph. ``out`` as a PyTorch tensor has the gradient
+        of :func:`box_nms_backward`, which has no gradient itself.
 
     Raises:
         TypeError: ``data`` is not a float32 array; an argument is not a number.
@@ -151,6 +152,30 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
 @_OP.shapes
 def _shapes(arrays: Plan) -> None:
     _check.sizes_fit("data", arrays.shapes["data"], math.prod(arrays.shapes["data"][:-2]))
+
+
+@_OP.backward(residual=True)
+def _gradient(out_grad: Any, index: Any, _: _Contest, __: bool, backend: str | None) -> Any:
+    return box_nms_backward(out_grad, index, backend=backend)
+
+
+@_OP.mxnet
+def _operator(contest: _Contest, _: bool) -> tuple[str, dict[str, Any]]:
+    _, score, coord, id_ = contest.columns
+    threshold, _, by_class, center = contest.rule
+    formats = "corner", "center"
+    return "box_nms", {
+        "overlap_thresh": _check.single("overlap_thresh", threshold),
+        "valid_thresh": _check.single("valid_thresh", contest.valid_thresh),
+        "topk": contest.limit,
+        "coord_start": coord,
+        "score_index": score,
+        "id_index": id_,
+        "background_id": contest.background_id,
+        "force_suppress": not by_class,
+        "in_format": formats[center],
+        "out_format": formats[(contest.conversion == 1) if contest.conversion else center],
+    }
 
 
 @_BACKWARD.shapes

@@ -38,6 +38,7 @@ def confusion_matrix(
     Returns:
         int64 (num_classes, num_classes): at (i, j) the number of pixels of label i that were
         predicted as j. Zeros if there are no pixels. Every implementation gives the same.
+        No gradient.
 
     Raises:
         TypeError: an input is not an int32 array, they differ in kind or device, or

@@ -29,7 +29,7 @@ def label_from_color(
 
     Returns:
         int32 ``image.shape[:-1]``. Of equal colours in ``colormap`` the lowest index. An empty
-        image gives an empty result.
+        image gives an empty result. No gradient.
 
     Raises:
         TypeError: an input is not a uint8 array, they differ in kind or device, or ``unknown`` is

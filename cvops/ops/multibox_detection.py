@@ -80,8 +80,9 @@ def multibox_detection(
         with class -1 and in the order of the anchors, those beyond ``nms_topk``: as in MXNet these
         are the ones that stood there before the sort, so that a box may come twice and another not
         at all.
-        Then rows of -1. No gradient, in MXNet too (zeros). On a GPU no value is read back, so that
-        the call can be captured in a CUDA graph.
+        Then rows of -1. No gradient, in MXNet too (zeros): a PyTorch tensor that comes out does
+        not require one. On a GPU no value is read back, so that the call can be captured in a CUDA
+        graph.
 
     Raises:
         TypeError: an input is not a float32 array, or they differ in kind or device; an argument is

@@ -59,7 +59,8 @@ def multibox_prior(
 
     Returns:
         float32 (1, H * W * (S + R - 1), 4), corners (x1, y1, x2, y2) relative to the image. A ratio
-        that is negative gives NaN, as in MXNet. No gradient, in MXNet too (zeros).
+        that is negative gives NaN, as in MXNet. No gradient, in MXNet too (zeros): a PyTorch tensor
+        that comes out does not require one.
 
     Raises:
         TypeError: ``data`` is neither a float32 array nor a pair of integers.
@@ -113,6 +114,7 @@ def multibox_priors(
     Returns:
         float32 (1, A, 4), corners (x1, y1, x2, y2) relative to the image: first the anchors of
         ``maps[0]``, H * W * (S + R - 1) for S sizes and R ratios, then those of ``maps[1]``, ...
+        No gradient, as of :func:`multibox_prior`.
 
     Raises:
         TypeError: one of ``maps`` is neither a float32 array nor a pair of integers; they are of

@@ -67,8 +67,9 @@ def multiclass_nms(
         ``out``, float32 (B, K, 6), and ``counts``, int32 (B). K is the least of ``topk``, C * N,
         and ``post_nms`` if that is not negative. The first counts[b] rows of an image are its kept
         candidates (class, score, x1, y1, x2, y2), the best first, with the four numbers of the box
-        as they came in; the others are -1. On a GPU no value is read back, so that the call can be
-        captured in a CUDA graph.
+        as they came in; the others are -1. No gradient: a PyTorch tensor that comes out does not
+        require one. On a GPU no value is read back, so that the call can be captured in a CUDA
+        graph.
 
     Raises:
         TypeError: an input is not a float32 array, or they differ in kind or device; an argument is

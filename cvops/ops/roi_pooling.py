@@ -60,6 +60,9 @@ def roi_pooling(
         nothing is above -FLT_MAX, the lowest finite float32, gives -FLT_MAX and -1. Empty inputs
         give an empty result, or zeros where only the feature maps are empty.
 
+        ``pooled`` as a PyTorch tensor has the gradient of :func:`roi_pooling_backward`, which has
+        no gradient itself. The gradient with respect to ``rois`` is 0.
+
         Of a number, an image's index or a rounded product, that int32 cannot hold (it is too
         large, infinite or NaN) int32's lowest, -2**31, is used, and sums of int32 wrap around: so
         does MXNet on x86. A roi that ends at infinity is one pixel long, and one that begins there
@@ -123,6 +126,16 @@ def roi_pooling_backward(
         )
     _check_size("data_shape", shape)
     return call(shape)
+
+
+@_OP.backward(residual=True)
+def _gradient(out_grad: Any, argmax: Any, sizes: _Sizes, _: bool, backend: str | None) -> Any:
+    return roi_pooling_backward(out_grad, argmax, sizes[:4], backend=backend)
+
+
+@_OP.mxnet
+def _operator(sizes: _Sizes, _: bool) -> tuple[str, dict[str, Any]]:
+    return "ROIPooling", {"pooled_size": sizes[4:6], "spatial_scale": float(sizes[6])}
 
 
 @_BACKWARD.shapes

@@ -1,0 +1,35 @@
+"""ONNX export of graphs with our operators, by MXNet's converters for its own."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from cvops import _symbols
+from cvops._imports import when_imported
+from cvops._operators import OPERATORS
+from cvops.mxnet._functions import from_json
+
+
+def _register(mx2onnx: Any) -> None:
+    graph = mx2onnx._export_onnx.MXNetGraph
+    for converters in graph.registry_.values():  # of each opset
+        for operator in OPERATORS:
+            found = [converters[name] for name in operator.replaces if name in converters]
+            if found:
+                converters.setdefault(operator.full_name, found[0])
+    theirs = graph.create_onnx_graph_proto
+
+    @functools.wraps(theirs)
+    def create(self: Any, sym: Any, *args: Any, **kwargs: Any) -> Any:
+        # The exporter takes the names of a graph's outputs from the number of outputs, also hidden
+        # ones, of the operators: it gets MXNet's.
+        text = sym.tojson(remove_amp_cast=False)
+        if '"_contrib_cvops_' in text:
+            sym = from_json(_symbols.with_mxnets(text), type(sym))
+        return theirs(self, sym, *args, **kwargs)
+
+    graph.create_onnx_graph_proto = create
+
+
+when_imported("mxnet.onnx.mx2onnx", _register)
