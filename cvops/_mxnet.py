@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cvops import _cuda11
+from cvops._imports import pip_command
 
 #: The packages that are imported so: GluonCV is of the same time, and reads the same names.
 _OLD = ("mxnet", "gluoncv")
@@ -172,7 +173,7 @@ def mxnet() -> Any:
     """
     if "mxnet" not in sys.modules:
         if importlib.util.find_spec("mxnet") is None:
-            raise ModuleNotFoundError("No module named 'mxnet': pip install cvops[mxnet]")
+            raise ModuleNotFoundError(f"No module named 'mxnet': {pip_command('mxnet')}")
         _cuda11.preload_for_mxnet()
         sys.meta_path.insert(0, _Finder())
     module = importlib.import_module("mxnet")
