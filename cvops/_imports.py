@@ -40,7 +40,7 @@ class _Watch(MetaPathFinder):
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            del loader.exec_module  # type: ignore[union-attr]
+            del loader.exec_module
             try:
                 execute(module)
             except BaseException:

@@ -79,8 +79,8 @@ def _extension() -> Finding:
     if native is None:
         return Finding(
             "missing",
-            f"cvops {__version__}, without its compiled extension cvops._native: the CPU has the slow "
-            "implementation in NumPy only",
+            f"cvops {__version__}, without its compiled extension cvops._native: the CPU has the "
+            "slow implementation in NumPy only",
             "with a C++ compiler: pip install . in a checkout of cvops",
         )
     cpu = f"CPU threads: {native.num_threads()}, vectors: {native.simd()}"

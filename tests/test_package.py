@@ -26,7 +26,7 @@ def test_the_version(capsys):
 
 
 def test_each_module_in_the_package_is_one_of_python():
-    """A library that lies beside the modules would look like one, and end a tool that imports it."""
+    """A library next to the modules would look like one, and end a tool that imports it."""
     folders = list(cvops.__path__)
     if _gpu.extension() is not None:
         folders.append(str(Path(_gpu.extension().__file__).parent))
