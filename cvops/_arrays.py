@@ -242,7 +242,7 @@ class Torch(Library):
 
             raise _torch.refusal("torch.jit.trace")
         try:
-            return CPU if x.is_cpu else _torch_device(x.device), x.dtype, x.shape
+            return _torch_device(x.device), x.dtype, x.shape
         except RuntimeError as error:  # a nested tensor has no shape
             raise TypeError(f"expected a tensor with a shape, got {type(x)}: {error}") from None
 
