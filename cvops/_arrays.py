@@ -132,7 +132,7 @@ class Library:
 
         A library with gradients puts a function of its own before the executor's.
         """
-        return place.run  # type: ignore[no-any-return]
+        return place.run
 
     def cast(self, before: str, dtype: str) -> str:
         """The rest of an error message: the method call that converts an array to ``dtype``.
@@ -235,11 +235,11 @@ class Torch(Library):
 
     @functools.cached_property
     def _is_tracing(self) -> Callable[[], bool]:
-        return sys.modules["torch"]._C._is_tracing  # type: ignore[no-any-return]
+        return sys.modules["torch"]._C._is_tracing
 
     @functools.cached_property
     def _count_modes(self) -> Callable[[], int]:
-        return sys.modules["torch"]._C._len_torch_dispatch_stack  # type: ignore[no-any-return]
+        return sys.modules["torch"]._C._len_torch_dispatch_stack
 
     @functools.cached_property
     def _forward_ad(self) -> Any:
@@ -251,7 +251,7 @@ class Torch(Library):
 
             raise _torch.refusal("torch.jit.trace")
         try:
-            return CPU if x.is_cpu else _torch_device(x.device), x.dtype, x.shape
+            return _torch_device(x.device), x.dtype, x.shape
         except RuntimeError as error:  # a nested tensor has no shape
             raise TypeError(f"expected a tensor with a shape, got {type(x)}: {error}") from None
 
@@ -547,7 +547,7 @@ def _find_library(x: Any) -> Library | None:
     return _WRAPPED_TORCH if isinstance(library, Torch) and not _has_memory(type(x)) else library
 
 
-def _has_memory(kind: type) -> bool:
+def _has_memory(kind: Any) -> bool:
     """Report if objects of a class of PyTorch are tensors that have their values in memory."""
     tensor = sys.modules["torch"].Tensor
     return issubclass(kind, tensor) and kind.__torch_dispatch__ is tensor.__torch_dispatch__

@@ -6,14 +6,13 @@ import contextlib
 import ctypes
 import functools
 import hashlib
-import os
 import re
 import tempfile
 import threading
 from pathlib import Path
 from typing import Any
 
-from cvops import _gpu
+from cvops import _cache, _gpu
 from cvops._imports import wheel_folders
 
 _HERE = Path(__file__).parent
@@ -109,11 +108,6 @@ def load_nvrtc() -> Any:
     return nvrtc
 
 
-def cache_folder() -> Path:
-    base = os.environ.get("CVOPS_CACHE_DIR")
-    return Path(base) if base else Path.home() / ".cache" / "cvops"
-
-
 def architectures() -> list[int]:
     """The architectures of the GPUs of this machine: 90 for sm_90."""
     native = _gpu.extension()
@@ -130,14 +124,17 @@ def cubin_file(name: str, arch: int) -> Path:
     """The compiled kernels in the cache, compiled now if they are not there."""
     nvrtc = load_nvrtc()
     key = "\0".join((source(name), str(FLAGS), str(arch), str(nvrtc.getVersion())))
-    file = cache_folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
-    if not file.exists():
+    file = (
+        _cache.folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
+    )
+    if not _cache.has(file):
         cubin, _ = compile_cubin(nvrtc, name, arch)
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside it and moved, so that another process never sees half of it.
-        with tempfile.NamedTemporaryFile(dir=file.parent, delete=False) as temporary:
+        with tempfile.NamedTemporaryFile(
+            dir=file.parent, prefix=_cache.TEMPORARY, delete=False
+        ) as temporary:
             temporary.write(cubin)
-        os.replace(temporary.name, file)
+        _cache.put(Path(temporary.name), file)
     return file
 
 

@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from cvops import _cuda, _gpu, _kernels
+from cvops import _cache, _cuda, _gpu, _kernels
+from cvops._imports import pip_command
 from cvops._mxnet import mxnet
 from cvops._operators import OPERATORS
 
@@ -50,7 +51,7 @@ def wheel() -> Path:
     """The folder of the MXNet that is installed; it is not imported."""
     spec = importlib.util.find_spec("mxnet")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("No module named 'mxnet': pip install cvops[mxnet]")
+        raise ModuleNotFoundError(f"No module named 'mxnet': {pip_command('mxnet')}")
     return Path(spec.origin).parent
 
 
@@ -78,7 +79,7 @@ def _core() -> Path:
         raise ImportError(
             "cvops.mxnet needs the compiled extension cvops._native, which this installation lacks"
         )
-    path = Path(native.__file__).with_name("libcvops.so")
+    path = Path(native.__file__).parent / "lib" / "libcvops.so"
     ctypes.CDLL(str(path))  # where the operators find it: by its name, loaded already
     return path
 
@@ -112,7 +113,7 @@ def recipe() -> Recipe:
     texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, *border)]
     key = [*texts, *_FLAGS, platform.machine(), " ".join(compiler())]
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
-    path = _kernels.cache_folder() / f"mxnet-operators-{digest}.so"
+    path = _cache.folder() / f"mxnet-operators-{digest}.so"
     return Recipe(path, sources, flags, core)
 
 
@@ -123,11 +124,11 @@ def build() -> Path:
         ImportError: MXNet, the extension or a compiler is missing, or does not work.
     """
     path, sources, flags, core = recipe()
-    if path.exists():
+    if _cache.has(path):
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=path.parent)
+        temporary = tempfile.TemporaryDirectory(dir=path.parent, prefix=_cache.TEMPORARY)
     except OSError as error:
         raise ImportError(
             f"cvops.mxnet keeps its operators for MXNet in {path.parent}, which cannot be written "
@@ -144,7 +145,7 @@ def build() -> Path:
             objects = list(pool.map(compile_object, sources))
         made = Path(folder, path.name)
         _run("-shared", *objects, core, wheel() / "libmxnet.so", "-o", made)
-        os.replace(made, path)  # several processes may build; each gives a whole file
+        _cache.put(made, path)
     return path
 
 

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
+from cvops import __version__
+from cvops._imports import pip_command
+
 
 class Refused(Exception):
     """What the caller gave cannot be used; the message says why, in one line."""
@@ -127,7 +130,7 @@ def _warmup(options: argparse.Namespace) -> None:
             print("kernels: not compiled, there is no GPU here; --arch 90 compiles them for sm_90")
     elif options.arch:
         raise Refused(
-            "to compile kernels it takes CuPy: pip install cvops[cuda12] or cvops[cuda13]"
+            'to compile kernels it takes CuPy: pip install "cvops[cuda12]" or "cvops[cuda13]"'
         )
     if importlib.util.find_spec("mxnet") is not None:
         print(_mxnet_library.build())
@@ -155,6 +158,7 @@ def _score(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cvops", description="Detection with the ops of cvops.")
+    parser.add_argument("--version", action="version", version=f"cvops {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     demo = commands.add_parser(
@@ -234,7 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cvops: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        print(f"cvops: {error} (this command needs cvops[demo,mxnet])", file=sys.stderr)
+        needs = pip_command("demo", "mxnet")
+        print(f"cvops: {error} (for this command: {needs})", file=sys.stderr)
         return 2
     except ImportError as error:  # something is installed, and cannot be loaded
         print(f"cvops: {error}", file=sys.stderr)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from cvops import checkpoint, data, metrics, plot
 from cvops._mxnet import mxnet

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from cvops import checkpoint, confusion_matrix, metrics, plot, voc
 from cvops._mxnet import mxnet
