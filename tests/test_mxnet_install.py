@@ -416,7 +416,9 @@ def test_a_model_saved_under_install_has_mxnets_operators(mx, operators, two_ops
 def test_what_was_named_ours_is_saved_as_ours(mx, operators, tmp_path):
     box = mx.sym.var("box")
     with operators.installed():
-        both = mx.sym.Group([mx.sym.contrib.cvops_box_iou(box, box), mx.sym.contrib.box_iou(box, box)])
+        both = mx.sym.Group(
+            [mx.sym.contrib.cvops_box_iou(box, box), mx.sym.contrib.box_iou(box, box)]
+        )
         both.save(str(tmp_path / "both.json"))
     text = (tmp_path / "both.json").read_text()
     assert text.count('"_contrib_cvops_box_iou"') == 1

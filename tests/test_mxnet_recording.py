@@ -123,7 +123,11 @@ def test_a_second_result_and_a_backend(mx, operators, kind, backend):
 
 
 OPTIONS = [
-    *({"in_format": a, "out_format": b} for a in ("corner", "center") for b in ("corner", "center")),
+    *(
+        {"in_format": a, "out_format": b}
+        for a in ("corner", "center")
+        for b in ("corner", "center")
+    ),
     *({"id_index": 0, "force_suppress": flag, "background_id": 1} for flag in (True, False)),
     *({"topk": 0}, {"topk": 3}, {"valid_thresh": 0.3}, {"valid_thresh": 1e39}),
     *({"overlap_thresh": -0.0}, {"overlap_thresh": 0.1}, {"coord_start": 1, "score_index": 5}),

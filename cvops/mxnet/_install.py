@@ -192,11 +192,12 @@ def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., 
 
 
 def _may_be_float32(x: Any) -> bool:
-    """Whether nothing says that a symbol is sparse or of another type; any other argument will do.
-    """
+    """Whether nothing says that a symbol is sparse or of another type; any other argument will do."""
     if not isinstance(x, mx.sym.Symbol):
         return True
-    if any(about.get("__storage_type__", "0") not in ("0", "-1") for about in x.attr_dict().values()):
+    if any(
+        about.get("__storage_type__", "0") not in ("0", "-1") for about in x.attr_dict().values()
+    ):
         return False
     known = getattr(_tracing, "types", {})
     names = set(x.list_arguments())
@@ -320,7 +321,12 @@ def _allocating(theirs: Any) -> Callable[..., Any]:
 
     @functools.wraps(theirs)
     def simple_bind(
-        self: Any, ctx: Any, grad_req: Any = "write", type_dict: Any = None, *args: Any, **kwargs: Any
+        self: Any,
+        ctx: Any,
+        grad_req: Any = "write",
+        type_dict: Any = None,
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
         return theirs(_fitting(self, type_dict or {}), ctx, grad_req, type_dict, *args, **kwargs)
 
