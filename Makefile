@@ -19,7 +19,7 @@ EXTRAS := bench,cuda$(CUDA),demo,lint,test
 RESULTS ?= benchmarks/results
 # A result's name, without its ending.
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
-SOURCES := $(wildcard bindings/*.* bindings/python/* kernels/*) CMakeLists.txt pyproject.toml
+SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*) CMakeLists.txt pyproject.toml
 
 .PHONY: setup demo demo-fcn test bench bench-instructions bench-plots bench-gluon lint format clean
 
@@ -29,13 +29,10 @@ setup: .venv/ready
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 	  { echo "$(PYTHON) cannot make a virtual environment: on Debian, apt-get install python3-venv"; exit 1; }
 	$(BIN)/pip install --quiet --upgrade "pip>=23"
-# MXNet's metadata asks for a NumPy before 2, which Python 3.13 does not have; it runs on 2 all the same.
-	if $(BIN)/python -c "import sys; sys.exit(sys.version_info >= (3, 13))"; then \
-	  $(BIN)/pip install --quiet --editable ".[$(EXTRAS),mxnet]"; \
-	else \
-	  $(BIN)/pip install --quiet --editable ".[$(EXTRAS)]" graphviz requests && \
-	  $(BIN)/pip install --quiet --no-deps mxnet==1.9.1; \
-	fi
+# MXNet's metadata asks for a NumPy before 2, which has no wheels for Python 3.13. MXNet runs on NumPy 2.
+	$(BIN)/pip install --quiet --editable ".[$(EXTRAS),mxnet]"
+	$(BIN)/python -c "import sys; sys.exit(sys.version_info >= (3, 13))" || \
+	  $(BIN)/pip install --quiet --no-deps mxnet==1.9.1
 	touch .venv/ready
 
 demo: setup

@@ -1,18 +1,12 @@
 #pragma once
 #include "common.cuh"
-
-struct CUstream_st;
+#include "gpu.h"
 
 namespace cvops {
 
-namespace cpu {
-void box_iou(float* out, const float* lhs, const float* rhs, int64 num_lhs, int64 num_rhs,
+void box_iou(const Cpu&, float* out, const float* lhs, const float* rhs, int64 num_lhs,
+             int64 num_rhs, bool center);
+void box_iou(Gpu&, float* out, const float* lhs, const float* rhs, int64 num_lhs, int64 num_rhs,
              bool center);
-}
-
-namespace cuda {
-void box_iou(float* out, const float* lhs, const float* rhs, int64 num_lhs, int64 num_rhs,
-             bool center, CUstream_st* stream);
-}
 
 }  // namespace cvops

@@ -1,8 +1,7 @@
 #pragma once
+#include "gpu.h"
 #include "multibox_detection.cuh"
 #include "nms_rule.cuh"
-
-struct CUstream_st;
 
 namespace cvops {
 
@@ -23,14 +22,7 @@ struct DetectionOptions {
   int limit;
 };
 
-namespace cpu {
-void multibox_detection(float* out, Predictions in, DetectionOptions options);
-}
-
-namespace cuda {
-int64 multibox_detection_workspace(int64 batch, int64 num, int limit);
-void multibox_detection(float* out, void* workspace, Predictions in, DetectionOptions options,
-                        CUstream_st* stream);
-}  // namespace cuda
+void multibox_detection(const Cpu&, float* out, Predictions in, DetectionOptions options);
+void multibox_detection(Gpu&, float* out, Predictions in, DetectionOptions options);
 
 }  // namespace cvops

@@ -1,9 +1,8 @@
 #pragma once
 #include <cmath>
 
+#include "gpu.h"
 #include "multibox_prior.cuh"
-
-struct CUstream_st;
 
 namespace cvops {
 
@@ -29,12 +28,7 @@ inline HalfSize prior_half_size(const PriorMap& map, float size, float ratio) {
   return {size * (float)map.height / (float)map.width * root / 2, size / root / 2};
 }
 
-namespace cpu {
-void multibox_prior(float* out, Priors priors, bool clip);
-}
-
-namespace cuda {
-void multibox_prior(float* out, Priors priors, bool clip, CUstream_st* stream);
-}
+void multibox_prior(const Cpu&, float* out, Priors priors, bool clip);
+void multibox_prior(Gpu&, float* out, Priors priors, bool clip);
 
 }  // namespace cvops

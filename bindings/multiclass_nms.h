@@ -1,10 +1,9 @@
 #pragma once
 #include <cmath>
 
+#include "gpu.h"
 #include "nms_rule.cuh"
 #include "select.cuh"
-
-struct CUstream_st;
 
 namespace cvops {
 
@@ -38,14 +37,7 @@ struct Sampling {
 };
 
 // out (batch, rows, 6) and counts (batch).
-namespace cpu {
-void multiclass_nms(float* out, int* counts, ClassScores in, MulticlassOptions options);
-}
-
-namespace cuda {
-int64 multiclass_nms_workspace(int64 batch, int64 classes, int64 num, int most);
-void multiclass_nms(float* out, int* counts, void* workspace, ClassScores in,
-                    MulticlassOptions options, CUstream_st* stream);
-}  // namespace cuda
+void multiclass_nms(const Cpu&, float* out, int* counts, ClassScores in, MulticlassOptions options);
+void multiclass_nms(Gpu&, float* out, int* counts, ClassScores in, MulticlassOptions options);
 
 }  // namespace cvops

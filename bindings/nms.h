@@ -1,39 +1,38 @@
-// What box_nms and multibox_detection share: the order of the boxes, and their suppression.
+// The order and the suppression of boxes that box_nms, multibox_detection and multiclass_nms share.
 #pragma once
 #include <cstdint>
 #include <memory>
 
-#include "nms_rule.cuh"
-#include "order.cuh"
+#include "gpu.h"
+#include "nms.cuh"
 #include "parallel.h"
-#include "workspace.h"
-
-struct CUstream_st;
+#include "sort_key.cuh"
 
 namespace cvops {
 
-// The boxes of one image are fewer: a grid has one row of blocks for each tile of them.
+// A row of a batch has fewer boxes: a grid has at most 65535 tiles on its y axis.
 constexpr int64 kMostRows = 65535 * (int64)kCompactTile;
+static_assert(kMostRows <= 1ll << kPlaceBits, "see nms_places");
 
 namespace cpu {
 
-// Scratch memory, as it comes.
+// Scratch memory, not initialized.
 template <typename T>
 std::unique_ptr<T[]> scratch(int64 num) {
   return std::unique_ptr<T[]>(new T[num]);
 }
 
-// The least `most` of `num` keys, whose indices ascend, in ascending order: in one of the two
-// arrays, both of which are used up.
+// The lowest `most` of `num` keys, whose indices ascend, in ascending order: in one of the two
+// arrays. Both are overwritten.
 const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 most);
 
-// Sets which of `num` boxes, in the order of the sort, are kept. `classes` is not read if the rule
-// does not go by them.
+// Sets which of `num` boxes, in score order, are kept. `classes` is read only if the rule is by
+// class.
 void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,
               int threads);
 
-// Calls body(b, threads) for each image of a batch; it may use as many threads. `cost` is a guess
-// at the nanoseconds of one. Images that are fewer than the threads come one after the other.
+// Calls body(b, threads) for each image of a batch; the body may use that many threads. `cost`
+// estimates the nanoseconds of one image. With fewer images than threads, images run one by one.
 template <typename Body>
 void for_each_image(int64 batch, double cost, const Body& body) {
   const int threads = num_threads();
@@ -45,30 +44,34 @@ void for_each_image(int64 batch, double cost, const Body& body) {
 
 namespace cuda {
 
-// The scratch memory of sort and suppression for a batch of `batch` times `num` boxes, of each of
-// which `limit` take part at most.
-struct NmsBuffers {
-  uint64 *keys, *compact, *sorted, *other, *kept;
-  uint32 *removed, *mask;
-  unsigned char* mask_words;
-  int *tile_counts, *counts, *contest_counts, *progress, *classes, *kept_before, *list,
-      *list_counts;
-  float *boxes, *areas;
-  int batch, num, most, tiles, chunk;
+// The launches of one sort and suppression: `batch` rows of `num` boxes, of each of which at most
+// `limit` take part.
+class Nms {
+ public:
+  Nms(Gpu& gpu, int64 batch, int64 num, int64 limit);
 
-  NmsBuffers(Workspace& workspace, int64 batch, int64 num, int64 limit);
-  // keys and tile_counts -> compact and counts.
-  void drop_invalid(CUstream_st* stream);
-  // compact and counts -> sorted.
-  void sort(CUstream_st* stream);
-  // boxes, areas, classes, removed, kept and contest_counts -> kept and kept_before. `keys` and
-  // `other` are overwritten.
-  void suppress(NmsRule rule, CUstream_st* stream);
+  // keys (B, N) and tile_counts (B, tiles) -> compact (B, N), without kNoKey, and counts.
+  void compact(const uint64* keys, const int* tile_counts, uint64* compact);
+  // compact (B, N) and counts -> sorted; `spare` (B, N) is overwritten.
+  void sort(const uint64* compact, uint64* spare);
+  // Takes scratch memory for `buffers`.
+  void take_buffers();
+  // Decides which boxes of `buffers` are kept.
+  void suppress(NmsRule rule);
+
+  const int batch, num, most, tiles;
+  uint64* const sorted;  // (B, N)
+  int* const counts;     // (B)
+  NmsBuffers buffers = {};
 
  private:
-  // The first counts[b] of `from`, in order: in `to`, or in `spare` if that comes back.
-  uint64* sort(uint64* to, uint64* spare, const uint64* from, const int* counts, int most,
-               CUstream_st* stream);
+  // The first counts[b] keys of each row, at most `most`, in ascending order. `from` is `spare`, or
+  // `to` if an odd number of passes merges, or neither.
+  void sort(uint64* to, uint64* spare, const uint64* from, const int* counts, int most);
+  // Keys that put boxes of one class and one region side by side.
+  const uint64* spatial_order(bool by_class);
+
+  Gpu& gpu_;
 };
 
 }  // namespace cuda

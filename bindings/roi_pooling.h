@@ -1,7 +1,6 @@
 #pragma once
+#include "gpu.h"
 #include "roi_pooling.cuh"
-
-struct CUstream_st;
 
 namespace cvops {
 
@@ -12,18 +11,13 @@ struct RoiPoolingGrad {
 };
 
 // argmax may be null in roi_pooling: it is not written then.
-namespace cpu {
-void roi_pooling(float* pooled, int* argmax, const float* data, const float* rois, int64 num_rois,
-                 RoiPooling op);
-void roi_pooling_backward(float* grad, const float* out_grad, const int* argmax,
+void roi_pooling(const Cpu&, float* pooled, int* argmax, const float* data, const float* rois,
+                 int64 num_rois, RoiPooling op);
+void roi_pooling(Gpu&, float* pooled, int* argmax, const float* data, const float* rois,
+                 int64 num_rois, RoiPooling op);
+void roi_pooling_backward(const Cpu&, float* grad, const float* out_grad, const int* argmax,
                           RoiPoolingGrad size);
-}  // namespace cpu
-
-namespace cuda {
-void roi_pooling(float* pooled, int* argmax, const float* data, const float* rois, int64 num_rois,
-                 RoiPooling op, CUstream_st* stream);
-void roi_pooling_backward(float* grad, const float* out_grad, const int* argmax,
-                          RoiPoolingGrad size, CUstream_st* stream);
-}  // namespace cuda
+void roi_pooling_backward(Gpu&, float* grad, const float* out_grad, const int* argmax,
+                          RoiPoolingGrad size);
 
 }  // namespace cvops

@@ -19,6 +19,8 @@ from cvops.ops.multiclass_nms import multiclass_nms as multiclass_nms
 from cvops.ops.roi_pooling import roi_pooling as roi_pooling
 from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
 
+__version__ = "0.1.0"
+
 _mxnet.find_old_packages()
 _threads.begin()
 _torch.exclude_from_dynamo()

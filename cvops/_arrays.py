@@ -44,10 +44,10 @@ Memory = tuple[int, Any]
 
 
 class Buffer(NamedTuple):
-    """C-contiguous memory of a GPU, as the bodies for one see it."""
+    """C-contiguous memory of a GPU."""
 
-    #: What stands for its address while a body is recorded.
-    pointer: Any
+    #: Its address.
+    pointer: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     #: What keeps it alive.
@@ -76,6 +76,10 @@ class Library:
             return x
         # The operators of a subclass, such as numpy.matrix, may differ from an array's.
         return np.require(np.asarray(x), requirements=("C", "A"))
+
+    def fetch(self, x: Any) -> np.ndarray:
+        """``x`` of any dtype as a NumPy array, from any device."""
+        return np.asarray(x)
 
     def new(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         """New memory on the CPU, not initialised, for :meth:`from_numpy` to give out."""
@@ -128,7 +132,7 @@ class Library:
 
         A library with gradients puts a function of its own before the executor's.
         """
-        return place.run  # type: ignore[no-any-return]
+        return place.run
 
     def cast(self, before: str, dtype: str) -> str:
         """The rest of an error message: the method call that converts an array to ``dtype``.
@@ -187,6 +191,9 @@ class CuPy(Library):
     def describe(self, x: Any) -> Description:
         return _gpu(x.data.device_id), x.dtype, x.shape
 
+    def fetch(self, x: Any) -> np.ndarray:
+        return np.asarray(x.get())
+
     def memory(self, x: Any) -> Memory:
         pointer = x.data.ptr
         if pointer % ALIGNMENT or not self._is_contiguous(x):
@@ -228,11 +235,11 @@ class Torch(Library):
 
     @functools.cached_property
     def _is_tracing(self) -> Callable[[], bool]:
-        return sys.modules["torch"]._C._is_tracing  # type: ignore[no-any-return]
+        return sys.modules["torch"]._C._is_tracing
 
     @functools.cached_property
     def _count_modes(self) -> Callable[[], int]:
-        return sys.modules["torch"]._C._len_torch_dispatch_stack  # type: ignore[no-any-return]
+        return sys.modules["torch"]._C._len_torch_dispatch_stack
 
     @functools.cached_property
     def _forward_ad(self) -> Any:
@@ -244,7 +251,7 @@ class Torch(Library):
 
             raise _torch.refusal("torch.jit.trace")
         try:
-            return CPU if x.is_cpu else _torch_device(x.device), x.dtype, x.shape
+            return _torch_device(x.device), x.dtype, x.shape
         except RuntimeError as error:  # a nested tensor has no shape
             raise TypeError(f"expected a tensor with a shape, got {type(x)}: {error}") from None
 
@@ -277,6 +284,9 @@ class Torch(Library):
 
     def _cast(self, before: str, dtype: str) -> str:
         return f".to(torch.{dtype})"
+
+    def fetch(self, x: Any) -> np.ndarray:
+        return np.asarray(x.detach().cpu().numpy())
 
     def from_numpy(self, y: np.ndarray) -> Any:
         return sys.modules["torch"].from_numpy(y)
@@ -389,6 +399,9 @@ class MXNet(Library):
     def to_numpy(self, x: Any) -> np.ndarray:
         self._wait(x)
         return self._view(x, self._shape(x), self._dtype(x))
+
+    def fetch(self, x: Any) -> np.ndarray:
+        return np.asarray(x.asnumpy())
 
     def _view(self, x: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         size = math.prod(shape) * dtype.itemsize
@@ -534,7 +547,39 @@ def _find_library(x: Any) -> Library | None:
     return _WRAPPED_TORCH if isinstance(library, Torch) and not _has_memory(type(x)) else library
 
 
-def _has_memory(kind: type) -> bool:
+def _has_memory(kind: Any) -> bool:
     """Report if objects of a class of PyTorch are tensors that have their values in memory."""
     tensor = sys.modules["torch"].Tensor
     return issubclass(kind, tensor) and kind.__torch_dispatch__ is tensor.__torch_dispatch__
+
+
+def as_numbers(name: str, x: Any) -> np.ndarray:
+    """An array of numbers as NumPy's: of any library, on any device, or nested lists.
+
+    Raises:
+        TypeError: ``x`` is not of numbers; flags and text are none.
+    """
+    library = library_of(x)
+    try:
+        y = np.asarray(x if library is None else library.fetch(x))
+    except (TypeError, ValueError) as error:  # ragged lists, dtypes that NumPy does not have
+        raise TypeError(f"{name}: expected an array of numbers, got {x!r}") from error
+    if y.dtype.kind not in "iuf":
+        raise TypeError(f"{name}: expected an array of numbers, got {y.dtype} {x!r}")
+    return y
+
+
+def as_rows(name: str, x: Any, *widths: int) -> np.ndarray:
+    """Rows of numbers, (n, W), W one of ``widths``, as :func:`as_numbers`; of an empty list n = 0.
+
+    Raises:
+        TypeError: ``x`` is not of numbers.
+        ValueError: ``x`` has another shape.
+    """
+    rows = as_numbers(name, x)
+    if rows.shape == (0,):
+        rows = rows.reshape(0, widths[0])
+    if rows.ndim != 2 or rows.shape[1] not in widths:
+        want = " or ".join(f"(n, {width})" for width in widths)
+        raise ValueError(f"{name}: expected shape {want}, got {rows.shape}")
+    return rows

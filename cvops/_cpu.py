@@ -1,4 +1,4 @@
-"""Where the bodies for the CPU run: memory from the caller's library."""
+"""The executors of ops on the CPU: memory from the caller's library."""
 
 from __future__ import annotations
 
@@ -10,29 +10,28 @@ from cvops._arrays import Device, Library
 
 
 class Cpu:
-    """The CPU, for arrays of one library. What it does is the library's, without a step between."""
+    """The CPU, for arrays of one library; an implementation gets it as its first argument."""
 
     def __init__(self, library: Library, device: Device):
-        #: The caller's array as a body takes it.
-        self.enter = library.to_numpy
-        #: New memory for a result, not initialised, as a NumPy array.
+        # The library's own methods, since a call in between would take longer than they do.
+        self.to_numpy, self.from_numpy = library.to_numpy, library.from_numpy
+        #: New memory for a result, not initialized, as a NumPy array.
         self.empty = library.new
-        #: The same for several, of shapes and dtypes.
+        #: The same for several results, of shapes and dtypes.
         self.empty_all = library.new_all
-        #: A NumPy array that a body gives, as the caller's kind of array.
-        self.leave = library.from_numpy
-        self.module = _gpu.extension()
+        #: The ops of the extension.
+        self.ops = _gpu.extension()
 
     def run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
-        """What the plan's body gives for the caller's arrays, as his kind of array."""
-        out = plan.body(self, *map(self.enter, arrays), *options)
-        leave = self.leave
-        return tuple(map(leave, out)) if type(out) is tuple else leave(out)
+        """Run the plan's implementation; return arrays of the caller's library."""
+        out = plan.body(self, *map(self.to_numpy, arrays), *options)
+        from_numpy = self.from_numpy
+        return tuple(map(from_numpy, out)) if type(out) is tuple else from_numpy(out)
 
 
 class Oracle(Cpu):
-    """For bodies that make their results by NumPy alone."""
+    """The CPU for the reference implementations, which use NumPy alone."""
 
     def run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
-        out = plan.body(*map(self.enter, arrays), *options)
-        return tuple(map(self.leave, out)) if type(out) is tuple else self.leave(out)
+        out = plan.body(*map(self.to_numpy, arrays), *options)
+        return tuple(map(self.from_numpy, out)) if type(out) is tuple else self.from_numpy(out)

@@ -1,87 +1,111 @@
-"""Where bodies for a GPU run: memory from the caller's library, kernels by CuPy or by C++."""
+"""The executors of ops on a GPU: memory from the caller's library, launches by the extension."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
-from typing import Any, Callable
+from typing import Any
 
 from cvops import _gpu, _kernels
-from cvops._arrays import Device, Library
-from cvops._program import CallRecorder, LaunchRecorder, Program, Recorder
+from cvops._arrays import Buffer, Device, Library
+from cvops._gpu import Kind
+
+
+class Call:
+    """One call of an op on a GPU, as its implementation sees it."""
+
+    __slots__ = ("_device", "_held", "_library", "ops")
+
+    def __init__(self, library: Library, device: Device, native_device: Any):
+        self._library, self._device = library, device
+        self._held = held = []  # type: list[Any]
+
+        def allocate(size: int) -> int:
+            address, owner = library.workspace(size, device)
+            held.append(owner)
+            return address
+
+        #: The ops of the extension, on the library's current stream.
+        self.ops = _gpu.extension().Gpu(native_device, library.stream(device), allocate)
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
+        """A new array for a result, not initialized."""
+        address, owner = self._library.empty(shape, dtype, self._device)
+        return Buffer(address, shape, dtype, owner)
+
+    def empty_all(self, *kinds: Kind) -> tuple[Buffer, ...]:
+        """As :meth:`empty` for several results, of shapes and dtypes."""
+        return tuple([self.empty(*kind) for kind in kinds])
 
 
 class Cuda:
-    """A GPU, for arrays of one library."""
+    """A GPU, for arrays of one library. The subclasses differ in who compiles the kernels."""
 
     def __init__(self, library: Library, device: Device):
-        self.library, self.device, self._number = library, device, device.number
+        self.library, self.device = library, device
+        native = _gpu.extension()
+        self._native_device = native.DriverDevice(device.number, self.functions())
+        self._enter, self._set_context = native.enter_device, native.set_context
+        #: Waits for the default stream.
+        self.synchronize = native.synchronize
 
-    def run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
-        """What the plan's body gives for the caller's arrays, as his kind of array."""
-        library, device = self.library, self.device
-        addresses, held, results = [], [], []
-        for x in arrays:
-            address, owner = library.memory(x)
-            addresses.append(address)
-            held.append(owner)
-        before = self._set_device(self._number)
-        try:
-            program = _program(plan, options)
-            for shape, dtype in program.kinds:
-                address, owner = library.empty(shape, dtype, device)
-                addresses.append(address)
-                results.append(owner)
-            if program.parts:
-                size = program.size
-                first, owner = library.workspace(size, device) if size else (0, None)
-                held.append(owner)
-                addresses += [first + at for at in program.parts]
-            program.queue(addresses, library.stream(device))
-            library.finish(self)
-        finally:
-            if before != self._number:
-                self._set_device(before)
-        return program.give(results)
-
-    def recorder(self, arrays: Any) -> Recorder:
-        """For a body and arrays of these shapes and dtypes."""
+    def functions(self) -> Any:
+        """The functions of the compiled kernels."""
         raise NotImplementedError
 
-    #: Makes a GPU the current one of this thread, and gives the number of the one that was.
-    _set_device: Callable[[int], int]
-    #: Waits for the default stream.
-    synchronize: Callable[[], None]
-
-
-#: Kept as plans are, since most programs call an op with the same options, too. Fewer of them: one
-#: takes about 2 kB a launch.
-@functools.lru_cache(256)
-def _program(plan: Any, options: tuple[Any, ...]) -> Program:
-    recorder: Recorder = plan.place.recorder(plan.kinds)
-    return recorder.record(plan.body, options)
+    def run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
+        """Run the plan's implementation; return arrays of the caller's library."""
+        library, device = self.library, self.device
+        buffers = []
+        for kind, x in zip(plan.kinds, arrays):
+            address, owner = library.memory(x)
+            buffers.append(Buffer(address, *kind, owner))
+        before = self._enter(device.number)
+        try:
+            call = Call(library, device, self._native_device)
+            out = plan.body(call, *buffers, *options)
+            library.finish(self)
+        finally:
+            if before is not None:
+                self._set_context(before)
+        return tuple([x.owner for x in out]) if type(out) is tuple else out.owner
 
 
 class CuPy(Cuda):
-    """Kernels compiled by NVRTC, loaded and launched by the driver as CuPy binds it."""
+    """Kernels that NVRTC compiles and CuPy loads."""
 
-    _set_device = staticmethod(_kernels.set_device)
-    synchronize = staticmethod(_kernels.synchronize)
-
-    def recorder(self, arrays: Any) -> Recorder:
-        return LaunchRecorder(self.device, arrays)
+    def functions(self) -> Any:
+        return cupy_functions()
 
 
 class Native(Cuda):
-    """Kernels compiled by nvcc, launched by the extension."""
+    """Kernels that nvcc compiled when the extension was built."""
 
-    def __init__(self, library: Library, device: Device):
-        super().__init__(library, device)
-        self._extension = extension = self.extension()
-        self._set_device, self.synchronize = extension.set_device, extension.synchronize
+    def functions(self) -> Any:
+        return native_functions()
 
-    def extension(self) -> Any:
-        return _gpu.extension()
 
-    def recorder(self, arrays: Any) -> Recorder:
-        return CallRecorder(self.device, arrays, self._extension)
+@functools.lru_cache(None)
+def cupy_functions() -> Any:
+    return _gpu.extension().Functions(find=_kernels.load)
+
+
+@functools.lru_cache(None)
+def native_functions() -> Any:
+    native = _gpu.extension()
+    modules = native.Modules()
+    for file in _gpu.machine_code():
+        modules.add(str(file), list(_kernels.kernels(file.stem)), arch=0)
+    return native.Functions(modules=modules)
+
+
+@functools.lru_cache(None)
+def nvrtc_functions() -> Any:
+    """Kernels that NVRTC compiles now for the GPUs of this machine, loaded without Python."""
+    native = _gpu.extension()
+    modules = native.Modules()
+    for arch in _kernels.architectures():
+        for source in _kernels.sources():
+            file = _kernels.cubin_file(source, arch)
+            modules.add(str(file), list(_kernels.kernels(source)), arch)
+    return native.Functions(modules=modules)

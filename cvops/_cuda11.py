@@ -13,7 +13,7 @@ import os
 import struct
 from pathlib import Path
 
-from cvops._imports import wheel_folders
+from cvops._imports import pip_command, wheel_folders
 
 #: How the names of libraries begin, and the package that has them.
 PACKAGES = {
@@ -146,10 +146,10 @@ def explain(missing: dict[str, str]) -> str:
     text = "the installed MXNet is for GPUs, and these libraries that it needs cannot be loaded:\n"
     text += "\n".join(lines)
     if any(package(soname) for soname in missing):
-        text += '\nAll of CUDA: pip install "cvops[mxnet-cu112]"'
+        text += f"\nAll of CUDA: {pip_command('mxnet-cu112')}"
     if DRIVER in missing:
         text += (
             "\nWithout the NVIDIA driver the GPU wheel cannot be loaded at all, for the CPU either:"
-            ' pip uninstall mxnet-cu112 and pip install "cvops[mxnet]" there'
+            f" pip uninstall mxnet-cu112 && {pip_command('mxnet')}"
         )
     return text

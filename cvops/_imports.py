@@ -40,7 +40,7 @@ class _Watch(MetaPathFinder):
         execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            del loader.exec_module  # type: ignore[union-attr]
+            del loader.exec_module
             try:
                 execute(module)
             except BaseException:
@@ -50,6 +50,20 @@ class _Watch(MetaPathFinder):
 
         loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
+
+
+def pip_command(*extras: str) -> str:
+    """The shell command that installs extras of cvops for the running Python.
+
+    MXNet's metadata asks for a NumPy before 2, which has no wheels for Python 3.13. There the extra
+    has MXNet's other requirements, and MXNet itself is installed without its requirements.
+    """
+    command = f'pip install "cvops[{",".join(extras)}]"'
+    if sys.version_info >= (3, 13):
+        for extra in extras:
+            if extra.startswith("mxnet"):
+                command += f" && pip install --no-deps {extra}==1.9.1"
+    return command
 
 
 def wheel_folders(package: str) -> list[Path]:

@@ -29,6 +29,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from cvops import _cuda11
+from cvops._imports import pip_command
 
 #: The packages that are imported so: GluonCV is of the same time, and reads the same names.
 _OLD = ("mxnet", "gluoncv")
@@ -198,7 +199,7 @@ def mxnet() -> Any:
     """
     if "mxnet" not in sys.modules:
         if importlib.util.find_spec("mxnet") is None:
-            raise ModuleNotFoundError("No module named 'mxnet': pip install cvops[mxnet]")
+            raise ModuleNotFoundError(f"No module named 'mxnet': {pip_command('mxnet')}")
         find_old_packages()
     module = importlib.import_module("mxnet")
     if not isinstance(module.__loader__, _Loader):

@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from cvops import _gpu, _kernels
+from cvops import _cache, _cuda, _gpu, _kernels
+from cvops._imports import pip_command
 from cvops._mxnet import mxnet
 from cvops._operators import OPERATORS
 
@@ -34,8 +35,8 @@ class Library(NamedTuple):
     """The operators as MXNet has loaded them."""
 
     path: Path
-    #: Whether they run on MXNet's GPU arrays too.
-    has_cuda: bool
+    #: Whether there are kernels for MXNet's GPU arrays.
+    has_kernels: bool
 
 
 def compiler() -> list[str]:
@@ -50,7 +51,7 @@ def wheel() -> Path:
     """The folder of the MXNet that is installed; it is not imported."""
     spec = importlib.util.find_spec("mxnet")
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError("No module named 'mxnet': pip install cvops[mxnet]")
+        raise ModuleNotFoundError(f"No module named 'mxnet': {pip_command('mxnet')}")
     return Path(spec.origin).parent
 
 
@@ -71,16 +72,16 @@ def _run(*command: str | Path) -> str:
     return done.stdout
 
 
-def _core() -> tuple[Path, bool]:
-    """``libcvops.so``, loaded, and whether it has the kernels."""
+def _core() -> Path:
+    """``libcvops.so``, loaded."""
     native = _gpu.extension()
     if native is None:
         raise ImportError(
             "cvops.mxnet needs the compiled extension cvops._native, which this installation lacks"
         )
-    path = Path(native.__file__).with_name("libcvops.so")
+    path = Path(native.__file__).parent / "lib" / "libcvops.so"
     ctypes.CDLL(str(path))  # where the operators find it: by its name, loaded already
-    return path, native.has_cuda
+    return path
 
 
 class Recipe(NamedTuple):
@@ -98,22 +99,21 @@ def recipe() -> Recipe:
     Raises:
         ImportError: MXNet 1.9.1 or our extension is missing.
     """
-    core, has_cuda = _core()
+    core = _core()
     mx = wheel()
     border = [mx / "include" / "mxnet" / "lib_api.h", mx / "src" / "lib_api.cc"]
     for file in border:
         if not file.is_file():
             raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
-    headers = [*BINDINGS.glob("*.h"), *BINDINGS.glob("mxnet/*.h"), *_kernels.KERNELS.glob("*.cuh")]
+    folders = [BINDINGS, BINDINGS / "runtime", _kernels.KERNELS]
+    headers = [x for folder in (*folders, BINDINGS / "mxnet") for x in folder.glob("*.*h")]
     sources = sorted(BINDINGS.glob("mxnet/*.cpp"))
     flags = [*_FLAGS, f"-isystem{mx}", f"-isystem{mx / 'include'}"]
-    flags += [f"-I{BINDINGS}", f"-I{_kernels.KERNELS}"]
-    if has_cuda:
-        flags.append("-DCVOPS_CUDA")
+    flags += [f"-I{folder}" for folder in folders]
     texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, *border)]
-    key = [*texts, *_FLAGS, str(has_cuda), platform.machine(), " ".join(compiler())]
+    key = [*texts, *_FLAGS, platform.machine(), " ".join(compiler())]
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
-    path = _kernels.cache_folder() / f"mxnet-operators-{digest}.so"
+    path = _cache.folder() / f"mxnet-operators-{digest}.so"
     return Recipe(path, sources, flags, core)
 
 
@@ -124,11 +124,11 @@ def build() -> Path:
         ImportError: MXNet, the extension or a compiler is missing, or does not work.
     """
     path, sources, flags, core = recipe()
-    if path.exists():
+    if _cache.has(path):
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=path.parent)
+        temporary = tempfile.TemporaryDirectory(dir=path.parent, prefix=_cache.TEMPORARY)
     except OSError as error:
         raise ImportError(
             f"cvops.mxnet keeps its operators for MXNet in {path.parent}, which cannot be written "
@@ -145,7 +145,7 @@ def build() -> Path:
             objects = list(pool.map(compile_object, sources))
         made = Path(folder, path.name)
         _run("-shared", *objects, core, wheel() / "libmxnet.so", "-o", made)
-        os.replace(made, path)  # several processes may build; each gives a whole file
+        _cache.put(made, path)
     return path
 
 
@@ -159,7 +159,21 @@ def library() -> Library:
     path = build()
     load(path)
     _check_shapes(path)
-    return Library(path, _core()[1])
+    return Library(path, _use_kernels())
+
+
+def _use_kernels() -> bool:
+    """Give the operators their kernels for GPUs: nvcc's, or those that NVRTC compiles now."""
+    if not (mxnet().runtime.Features().is_enabled("CUDA") and _gpu.has_gpu()):
+        return False
+    if _gpu.machine_code():
+        functions = _cuda.native_functions()
+    elif _gpu.missing_cupy() is None:
+        functions = _cuda.nvrtc_functions()
+    else:
+        return False
+    _gpu.extension().set_default_functions(functions)
+    return True
 
 
 def _check_shapes(path: Path) -> None:

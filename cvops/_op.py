@@ -7,22 +7,20 @@ beside the arrays. The bodies stand below it in its file:
 ==============  ==============================  ============================================
 kind of body    first argument                  arrays
 ==============  ==============================  ============================================
-``numpy``                                       NumPy arrays; the oracle
-``native``      a ``Cpu`` to allocate on        NumPy arrays, for the C++ in ``bindings/``
-``kernels``     a ``Gpu`` to launch kernels on  ``Buffer``; the launches are made in Python
-``native_cuda`` a ``Gpu`` to allocate on        ``Buffer``; the launches are made in C++
+``numpy``                                       NumPy arrays; the reference implementation
+``native``      a ``Cpu`` or a ``Call``         NumPy arrays or ``Buffer``, for the C++ in
+                                                ``bindings/``
 ==============  ==============================  ============================================
 
 A call of little work takes about as long as what stands in this file, so that what can be kept is:
 the forms of an op's arrays, the backend for a device, the outcome of the checks for arrays of the
-same kinds and shapes, and on a GPU what the body does for them and for the same options
-(:mod:`cvops._program`): there it must depend on nothing else.
+same kinds and shapes.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, NamedTuple, TypeVar, Union
+from typing import Any, Callable, NamedTuple, Protocol, TypeVar, Union
 
 import numpy as np
 
@@ -31,6 +29,16 @@ from cvops._arrays import Device, Library, dtype_name, library_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 Place = Union[_cpu.Cpu, _cuda.Cuda]
+
+
+class Executor(Protocol):
+    """The first argument of a ``native`` implementation: the ops of the extension, and memory."""
+
+    ops: Any
+    #: Makes an array for a result, of a shape and a dtype, not initialized.
+    empty: Callable[..., Any]
+    #: Makes several such arrays.
+    empty_all: Callable[..., Any]
 
 
 class Backend(NamedTuple):
@@ -50,8 +58,10 @@ BACKENDS: dict[tuple[str, str], Backend] = {
         "native", _gpu.missing_extension, functools.lru_cache(None)(_cpu.Cpu)
     ),
     ("cpu", "numpy"): Backend("numpy", lambda: None, functools.lru_cache(None)(_cpu.Oracle)),
-    ("cuda", "native"): Backend("native_cuda", _gpu.missing_cuda_extension, _cuda.Native),
-    ("cuda", "cupy"): Backend("kernels", _gpu.missing_cupy, _cuda.CuPy),
+    ("cuda", "native"): Backend(
+        "native", _gpu.missing_cuda_extension, functools.lru_cache(None)(_cuda.Native)
+    ),
+    ("cuda", "cupy"): Backend("native", _gpu.missing_cupy, functools.lru_cache(None)(_cuda.CuPy)),
 }
 
 
@@ -158,6 +168,8 @@ class Call:
     __slots__ = ("_arrays", "_plan", "shapes", "sizes")
 
     def __init__(self, op: Op, backend: str | None, arrays: dict[str, Any]):
+        if backend is not None and not isinstance(backend, str):
+            raise TypeError(f"backend: expected a name or None, got {backend!r}")
         kinds = []
         for name, x in arrays.items():
             library = library_of(x)
@@ -177,7 +189,7 @@ class Call:
     def __call__(self, *options: Any) -> Any:
         """Compute, and give the results as the caller's kind of array.
 
-        The body gets the arrays in their order, and then the options, which have to be hashable.
+        The body gets the arrays in their order, and then the options.
         """
         plan = self._plan
         return plan.run(plan, self._arrays.values() if plan.takes_arrays else (), options)

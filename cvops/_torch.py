@@ -126,7 +126,7 @@ def _functions() -> tuple[Any, Any]:
     """The ``autograd.Function`` of all ops, and the one that refuses a second derivative."""
     torch = sys.modules["torch"]
 
-    class Cvops(torch.autograd.Function):  # type: ignore[misc]
+    class Cvops(torch.autograd.Function):  # type: ignore[misc, name-defined]
         @staticmethod
         def forward(ctx: Any, plan: Any, options: tuple[Any, ...], *arrays: Any) -> Any:
             gradient = plan.op.gradient
@@ -154,7 +154,7 @@ def _functions() -> tuple[Any, Any]:
                     grads[0] = Once.apply(plan.op.name, grads[0], out_grad)
             return None, None, *grads
 
-    class Once(torch.autograd.Function):  # type: ignore[misc]
+    class Once(torch.autograd.Function):  # type: ignore[misc, name-defined]
         @staticmethod
         def forward(ctx: Any, op: str, grad: Any, out_grad: Any) -> Any:
             ctx.op = op

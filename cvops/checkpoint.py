@@ -41,6 +41,7 @@ from typing import Any
 import numpy as np
 
 from cvops._mxnet import mxnet
+from cvops.ops._check import integer
 
 mx = mxnet()
 
@@ -59,6 +60,7 @@ _DAMAGE = (
 
 def seed_all(seed: int, epoch: int) -> None:
     """Seed ``random``, ``numpy.random`` and ``mx.random`` for an epoch (0 or more) of ``seed``."""
+    seed, epoch = integer("seed", seed, -(2**63), 2**64), integer("epoch", epoch, 0)
     numbers = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(3)
     for generator, number in zip((random.seed, np.random.seed, mx.random.seed), numbers):
         generator(int(number) >> 1)  # MXNet takes 31 bits

@@ -10,6 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Callable
 
+from cvops import __version__
+from cvops._imports import pip_command
+
 
 class Refused(Exception):
     """What the caller gave cannot be used; the message says why, in one line."""
@@ -63,15 +66,12 @@ def _load(params: Path) -> Any:
 
 
 def _open(image: Path) -> Any:
-    from PIL import Image
+    from cvops.images import read_image
 
     try:
-        with Image.open(image) as opened:
-            return opened.convert("RGB")
-    except FileNotFoundError as error:
-        raise Refused(f"{image}: no such file") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow has all three for a bad file
-        raise Refused(f"{image}: not an image that can be read") from error
+        return read_image(image)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
 
 
 def _detect(options: argparse.Namespace) -> None:
@@ -100,11 +100,16 @@ def _convert_symbol(options: argparse.Namespace) -> None:
     try:
         text = options.source.read_text("utf-8")
         converted = _symbols.convert_symbol(text, options.to)
-        options.target.write_text(converted, "utf-8")
     except FileNotFoundError as error:
-        raise Refused(f"{error.filename}: no such file") from error
-    except (OSError, ValueError) as error:
+        raise Refused(f"{options.source}: no such file") from error
+    except OSError as error:
+        raise Refused(f"{options.source}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
         raise Refused(f"{options.source}: {error}") from error
+    try:
+        options.target.write_text(converted, "utf-8")
+    except OSError as error:
+        raise Refused(f"{options.target}: cannot be written: {error.strerror}") from error
     ours, mark = "_contrib_cvops_", '"op": "'
     count = abs(converted.count(mark + ours) - text.count(mark + ours))
     print(f"{options.target}: {count} operators replaced")
@@ -125,7 +130,7 @@ def _warmup(options: argparse.Namespace) -> None:
             print("kernels: not compiled, there is no GPU here; --arch 90 compiles them for sm_90")
     elif options.arch:
         raise Refused(
-            "to compile kernels it takes CuPy: pip install cvops[cuda12] or cvops[cuda13]"
+            'to compile kernels it takes CuPy: pip install "cvops[cuda12]" or "cvops[cuda13]"'
         )
     if importlib.util.find_spec("mxnet") is not None:
         print(_mxnet_library.build())
@@ -153,6 +158,7 @@ def _score(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cvops", description="Detection with the ops of cvops.")
+    parser.add_argument("--version", action="version", version=f"cvops {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     demo = commands.add_parser(
@@ -232,7 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cvops: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        print(f"cvops: {error} (this command needs cvops[demo,mxnet])", file=sys.stderr)
+        needs = pip_command("demo", "mxnet")
+        print(f"cvops: {error} (for this command: {needs})", file=sys.stderr)
         return 2
     except ImportError as error:  # something is installed, and cannot be loaded
         print(f"cvops: {error}", file=sys.stderr)

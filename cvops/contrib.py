@@ -1,4 +1,13 @@
-"""The ops under the names that they have in ``mx.nd.contrib``: ``from cvops import contrib``."""
+"""The ops under MXNet's names: ``from cvops import contrib``.
+
+The module stands for ``mxnet.nd.contrib`` and for ``mxnet.contrib``: ``contrib.MultiBoxPrior``,
+``contrib.nd.MultiBoxPrior`` and ``contrib.ndarray.MultiBoxPrior`` are one function, for any array.
+``contrib.sym`` and ``contrib.symbol`` have the operators for MXNet's symbols, of ``cvops.mxnet``.
+"""
+
+import sys
+from types import ModuleType
+from typing import Any
 
 from cvops.ops.box_iou import box_iou
 from cvops.ops.box_nms import box_nms
@@ -15,3 +24,24 @@ __all__ = [
     "box_iou",
     "box_nms",
 ]
+
+
+class _Symbols(ModuleType):
+    """The operators for symbols. The first use builds and registers them."""
+
+    __all__ = __all__
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        import cvops.mxnet  # noqa: F401 (registers the operators)
+        from cvops._mxnet import mxnet
+
+        return getattr(mxnet().sym.contrib, f"cvops_{name}")
+
+
+nd = ndarray = sys.modules[__name__]
+sym = symbol = _Symbols(f"{__name__}.symbol")
+# The import statement finds them too: ``from cvops.contrib.ndarray import MultiBoxPrior``.
+for _name in ("nd", "ndarray", "sym", "symbol"):
+    sys.modules[f"{__name__}.{_name}"] = globals()[_name]

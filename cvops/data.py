@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import importlib.resources
 import io
+import itertools
 import math
 import random
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,10 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
 
 from cvops._mxnet import mxnet
+from cvops.images import decode_image
+from cvops.ops._check import choice, flag, integer
+
+mx = mxnet()
 
 #: Names of the classes; their ids in the labels are the places in this tuple.
 CLASSES = ("bee", "frog")
@@ -51,9 +57,7 @@ TEST_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "gravel.png")
 
 def photograph(name: str) -> Image.Image:
     """A photograph of the scikit-image wheel, as RGB."""
-    file = importlib.resources.files("skimage.data").joinpath(name)
-    with file.open("rb") as stream:
-        return Image.open(stream).convert("RGB")
+    return decode_image(importlib.resources.files("skimage.data").joinpath(name).read_bytes(), name)
 
 
 # --- the creatures, drawn on a square of side 1 ---------------------------------------------------
@@ -128,7 +132,8 @@ _DRAWINGS = {"bee": _bee, "frog": _frog}
 
 def draw(name: str, side: int) -> Image.Image:
     """The creature ``name`` (see ``CLASSES``), RGBA on a clear square of ``side`` pixels."""
-    pen = _Pen(4 * side)
+    choice("name", name, CLASSES)
+    pen = _Pen(4 * integer("side", side, 1))
     _DRAWINGS[name](pen)
     return pen.image.resize((side, side), Image.Resampling.LANCZOS)
 
@@ -190,6 +195,7 @@ def scene(
     Returns the RGB image, ``side`` x ``side``, and its labels, float32 (n, 5), of
     rows (class id, x1, y1, x2, y2).
     """
+    side, most = integer("side", side, 32), integer("most", most, 1)
     image = _background(photo, side, rng)
     labels: list[tuple[float, ...]] = []
     for _ in range(rng.randint(1, most)):
@@ -223,9 +229,11 @@ def write_record(
     5 (numbers of an object), then (class, x1, y1, x2, y2) of each object. The same
     arguments write the same scenes.
     """
-    mx = mxnet()
     path = Path(path)
-    rng = random.Random(seed)
+    count, side = integer("count", count, 0), integer("side", side, 32)
+    rng = random.Random(integer("seed", seed))
+    if isinstance(photos, str) or not photos:
+        raise ValueError(f"photos: expected one name or more, got {photos!r}")
     images = [photograph(name) for name in photos]
     record = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "w")
     for number in range(count):
@@ -238,37 +246,169 @@ def write_record(
 
 
 def read_record(path: str | Path) -> list[tuple[Image.Image, np.ndarray]]:
-    """All images of a record file, RGB, each with its labels (n, 5) as ``scene`` returns them."""
-    mx = mxnet()
-    path = Path(path)
-    record = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "r")
+    """All images of a detection record file, RGB, each with its objects.
+
+    Args:
+        path: a record file, as ``write_record`` or MXNet's im2rec (``--pack-label``) writes it.
+            With an index file beside it (``.idx``) the records come in the index's order.
+
+    Returns:
+        Of each record the image and its objects, float32 (n, 5) as ``scene`` returns them, or
+        (n, W) where an object has W numbers: VOC's records have (class, x1, y1, x2, y2, difficult).
+        Images without objects have n = 0. Objects with an empty box or a class below 0 are left
+        out, as by ``ImageDetIter``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a record is damaged, its label is not a detection label, its boxes are not
+            fractions, or its image cannot be read. The message names the file and the record.
+    """
     scenes = []
-    for key in record.keys:
-        header, encoded = mx.recordio.unpack(record.read_idx(key))
-        image = Image.open(io.BytesIO(encoded)).convert("RGB")
-        scenes.append((image, header.label[2:].reshape(-1, 5)))
-    record.close()
+    for name, header, encoded in _records(Path(path)):
+        scenes.append((decode_image(encoded, name), _objects(header.label, name)))
     return scenes
 
 
-def iterator(path: str | Path, batch_size: int, side: int = SIDE, augment: bool = False) -> Any:
-    """An ``ImageDetIter`` over a record file.
+#: What MXNet raises when a record cannot be unpacked; its unpack gets None past the end.
+_DAMAGES = (mx.MXNetError, struct.error, TypeError, ValueError)
 
-    A batch has data (B, 3, side, side), RGB of 0 to 255, and label (B, m, 5), where
-    m is the most objects of any image and rows of -1 fill up. With ``augment`` the
-    order is shuffled and images are cropped and mirrored at random: seed ``random``
-    to have the same again.
+
+def _records(path: Path) -> Iterator[tuple[str, Any, bytes]]:
+    """A name for messages, the header and the image file of each record."""
+    index = path.with_suffix(".idx")
+    indexed = index.is_file()
+    record = _open_record(path, index if indexed else None)
+    for key in record.keys if indexed else itertools.count():
+        name = f"{path}: record {key}"
+        try:
+            content = record.read_idx(key) if indexed else record.read()
+            if content is None and not indexed:  # the end of the file
+                break
+            header, encoded = mx.recordio.unpack(content)
+        except _DAMAGES as error:
+            raise ValueError(f"{name}: damaged, or not a record") from error
+        yield name, header, encoded
+    record.close()
+
+
+def _open_record(path: Path, index: Path | None) -> Any:
+    for file in (path, index):
+        if file is not None and not file.is_file():
+            raise FileNotFoundError(f"{file}: no such file")
+    if index is None:
+        return mx.recordio.MXRecordIO(str(path), "r")
+    try:
+        return mx.recordio.MXIndexedRecordIO(str(index), str(path), "r")
+    except (IndexError, ValueError) as error:
+        raise ValueError(f"{index}: not the index of a record file") from error
+
+
+def _objects(label: Any, name: str) -> np.ndarray:
+    """The objects in a record's label, float32 (n, W): A, W, more header, then n times W numbers.
+
+    A counts the numbers before the first object.
     """
-    mx = mxnet()
+    numbers = np.ravel(np.asarray(label, np.float32))
+    if numbers.size < 2:
+        raise ValueError(
+            f"{name}: expected a detection label (header width, object width, ..., objects), got "
+            f"{numbers.tolist()}; im2rec writes it with --pack-label"
+        )
+    before, width = numbers[:2].tolist()
+    if not (
+        2 <= before <= numbers.size
+        and width >= 5
+        and before % 1 == width % 1 == 0
+        and (numbers.size - before) % width == 0
+    ):
+        raise ValueError(
+            f"{name}: expected a header of 2 numbers or more and objects of 5 or more, got "
+            f"{numbers.size} numbers for header width {before:g}, object width {width:g}"
+        )
+    objects = numbers[int(before) :].reshape(-1, int(width))
+    kinds, boxes = objects[:, 0], objects[:, 1:5]
+    if not (np.isfinite(objects[:, :5]).all() and (kinds % 1 == 0).all()):
+        raise ValueError(f"{name}: expected whole classes and finite boxes, got {objects.tolist()}")
+    outside = (abs(boxes) > 2).any(axis=1)
+    if outside.any():
+        box = boxes[outside][0].tolist()
+        raise ValueError(f"{name}: expected boxes in fractions of the image, got {box}")
+    x1, y1, x2, y2 = boxes.T
+    return objects[(kinds >= 0) & (x2 > x1) & (y2 > y1)]
+
+
+class _Iterator(mx.image.ImageDetIter):  # type: ignore[misc, name-defined]
+    """``ImageDetIter`` that keeps images without objects and reads images as ``cvops.images``.
+
+    MXNet's refuses a record whose label has no object, and logs damaged ones below its level.
+    """
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        index = path.with_suffix(".idx")
+        _open_record(path, index).close()
+        self._path = path
+        super().__init__(path_imgrec=str(path), path_imgidx=str(index), **options)
+
+    @property
+    def _name(self) -> str:
+        """The last record that was read, for messages."""
+        return f"{self._path}: record {self.seq[self.cur - 1]}"
+
+    def next_sample(self) -> tuple[Any, bytes]:
+        try:
+            return super().next_sample()
+        except _DAMAGES as error:
+            raise ValueError(f"{self._name}: damaged, or not a record") from error
+
+    def imdecode(self, s: bytes) -> Any:
+        pixels = mx.nd.array(np.asarray(decode_image(s, self._name)), dtype=np.uint8)
+        return pixels.as_np_ndarray() if mx.util.is_np_array() else pixels
+
+    def _estimate_label_shape(self) -> tuple[int, int]:
+        if not self.seq:
+            raise ValueError(f"{self._path}: expected one record or more, got none")
+        self.reset()
+        most, widths = 1, set()
+        for _ in self.seq:
+            count, width = self._parse_label(self.next_sample()[0]).shape
+            most = max(most, count)
+            widths.add(width)
+            if len(widths) > 1:
+                raise ValueError(f"{self._name}: expected objects of one width, got {widths}")
+        self.reset()
+        return most, widths.pop()
+
+    def _parse_label(self, label: Any) -> np.ndarray:
+        """The objects, (n, W); for an image without objects one row of -1."""
+        objects = _objects(label, self._name)
+        return objects if len(objects) else np.full((1, objects.shape[1]), -1, np.float32)
+
+    def augmentation_transform(self, data: Any, label: np.ndarray) -> tuple[Any, np.ndarray]:
+        data, label = super().augmentation_transform(data, label)
+        label[label[:, 0] < 0] = -1  # a mirrored row of -1 has other numbers
+        return data, label
+
+    def _check_valid_label(self, label: np.ndarray) -> None:
+        """Every label of ``_parse_label`` is valid, also one without objects."""
+
+
+def iterator(path: str | Path, batch_size: int, side: int = SIDE, augment: bool = False) -> Any:
+    """An ``ImageDetIter`` over a record file, with its index beside it (``.idx``).
+
+    A batch has data (B, 3, side, side), RGB of 0 to 255, and label (B, m, W): W numbers of an
+    object as :func:`read_record` gives them, m the maximum number of objects of an image (1 or
+    more), and rows of -1 at the end. An image without objects has rows of -1 only. With
+    ``augment`` the order is shuffled, and images are cropped and mirrored at random; seed
+    ``random`` to repeat them.
+
+    Raises:
+        FileNotFoundError: the record file or its index is missing.
+        ValueError: as :func:`read_record`; or objects of two records differ in W.
+    """
     more: dict[str, Any] = {}
-    if augment:
+    batch_size, side = integer("batch_size", batch_size, 1), integer("side", side, 1)
+    if flag("augment", augment):
         more = {"shuffle": True, "rand_crop": 0.5, "rand_mirror": True}
         more |= {"min_object_covered": 0.95, "min_eject_coverage": 0.9}
         more |= {"area_range": (0.5, 1.0), "max_attempts": 50}
-    return mx.image.ImageDetIter(
-        batch_size=batch_size,
-        data_shape=(3, side, side),
-        path_imgrec=str(path),
-        path_imgidx=str(Path(path).with_suffix(".idx")),
-        **more,
-    )
+    return _Iterator(Path(path), batch_size=batch_size, data_shape=(3, side, side), **more)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from cvops import checkpoint, data, metrics, plot
 from cvops._mxnet import mxnet
 from cvops.models import losses, tiny_ssd
 from cvops.models.tiny_ssd import Detector, TinySSD, Training
+from cvops.ops import _check
 
 mx = mxnet()
 
@@ -50,6 +51,7 @@ def train(
     Raises:
         CheckpointError: ``saved`` is no checkpoint, or is one of another training.
     """
+    epochs, rate = _check.integer("epochs", epochs, 1), _check.number("rate", rate, 0)
     steps = epochs * math.ceil(len(batches.seq) / batches.batch_size)
     schedule = mx.lr_scheduler.CosineScheduler(
         steps, rate, final_lr=rate / 100, warmup_steps=steps // 20, warmup_begin_lr=rate / 10
@@ -105,7 +107,7 @@ def evaluate(net: TinySSD, batches: Any) -> np.ndarray:
     for batch in batches:
         count = batches.batch_size - batch.pad  # the last batch may be filled up
         detections.extend(detector(batch.data[0]).asnumpy()[:count])
-        labels.extend(batch.label[0].asnumpy()[:count])
+        labels.extend(batch.label[0].asnumpy()[:count, :, :6])
     return metrics.average_precision(detections, labels, len(net.classes))
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from cvops import checkpoint, confusion_matrix, metrics, plot, voc
 from cvops._mxnet import mxnet
 from cvops.models import FCN
 from cvops.models.fcn import SegmentationLoss, predict
+from cvops.ops import _check
 
 mx = mxnet()
 
@@ -41,6 +42,11 @@ def train(
         ValueError: the images do not fill a batch.
         CheckpointError: ``saved`` is no checkpoint, or is one of another training.
     """
+    epochs, batch_size = (
+        _check.integer("epochs", epochs, 1),
+        _check.integer("batch_size", batch_size, 1),
+    )
+    rate = _check.number("rate", rate, 0)
     loader = mx.gluon.data.DataLoader(dataset, batch_size, shuffle=True, last_batch="discard")
     if not len(loader):
         raise ValueError(f"{len(dataset)} images do not fill a batch of {batch_size}")

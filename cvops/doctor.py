@@ -17,7 +17,8 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from cvops import _cuda11, _gpu, _kernels, _mxnet_library
+from cvops import __version__, _cuda11, _gpu, _kernels, _mxnet_library
+from cvops._imports import pip_command
 
 
 class Finding(NamedTuple):
@@ -74,18 +75,17 @@ def _numpy() -> Finding:
 
 
 def _extension() -> Finding:
-    version = _version("cvops") or "from a checkout"
     native = _gpu.extension()
     if native is None:
         return Finding(
             "missing",
-            f"cvops {version}, without its compiled extension cvops._native: the CPU has the slow "
-            "implementation in NumPy only",
+            f"cvops {__version__}, without its compiled extension cvops._native: the CPU has the "
+            "slow implementation in NumPy only",
             "with a C++ compiler: pip install . in a checkout of cvops",
         )
     cpu = f"CPU threads: {native.num_threads()}, vectors: {native.simd()}"
-    text = f"cvops {version} with its compiled extension, {cpu}, "
-    if native.has_cuda:
+    text = f"cvops {__version__} with its compiled extension, {cpu}, "
+    if _gpu.machine_code():
         return Finding("ok", f"{text}built with CUDA")
     return Finding(
         "ok",
@@ -123,7 +123,7 @@ def _mxnet() -> Finding:
         return Finding(
             "missing",
             "MXNet: not installed; for MXNet's arrays and models, not for other arrays",
-            'pip install "cvops[mxnet]"',
+            pip_command("mxnet"),
         )
     text = ", ".join(f"{name} {version}" for name, version in found.items())
     if len(found) > 1:

@@ -8,62 +8,205 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cvops._arrays import library_of
+from cvops._arrays import as_numbers, as_rows
+from cvops.ops._check import choice, integer, number
 
 
 def average_precision(
-    detections: Sequence[np.ndarray],
-    labels: Sequence[np.ndarray],
+    detections: Sequence[Any],
+    labels: Sequence[Any],
     num_classes: int,
     iou: float = 0.5,
+    method: str = "coco",
 ) -> np.ndarray:
-    """Average precision of each class by the COCO protocol, computed by pycocotools.
+    """Average precision of each class.
 
-    The mean of the precision at 101 recalls; of each image the 100 best detections
-    of a class count.
+    Precision at a recall is the maximum at that recall or a larger one. The methods:
+
+    - "coco": its mean at the 101 recalls 0, 0.01, ..., 1, computed by pycocotools. A detection
+      takes the free box with the largest IoU. The 100 best detections of a class and image count.
+    - "area": the area under it, as in VOC from 2010 on.
+    - "11-point": its mean at the 11 recalls 0, 0.1, ..., 1, as in VOC until 2009.
+
+    In both of VOC's, a detection belongs to the box with the largest IoU, and is wrong if a better
+    detection has that box. Of equal scores the first one is the better, by image, then by row.
 
     Args:
-        detections: of each image (n, 6), rows (class, score, x1, y1, x2, y2). Rows of
-            a class under 0 are not detections.
-        labels: of each image (m, 5), rows (class, x1, y1, x2, y2). Rows of a class
-            under 0 fill up.
+        detections: for each image an array of numbers (n, 6), rows (class, score, x1, y1, x2, y2).
+            Rows of a class below 0 are not detections. A box that is NaN, infinite or inverted
+            matches no object.
+        labels: for each image an array of numbers (m, 5), rows (class, x1, y1, x2, y2), or (m, 6),
+            with VOC's flag "difficult", 0 or 1, at the end. Rows of a class below 0 are padding.
+            Difficult objects need not be found. A detection is neither right nor wrong if its box
+            with the largest IoU, of ``iou`` or more, is difficult.
         num_classes: classes are 0 to ``num_classes`` - 1.
-        iou: a detection is right if it overlaps a box of its class, not yet taken by
-            a better one, by this much or more.
+        iou: the smallest IoU of a right detection with a box of its class, in (0, 1]. No better
+            detection may have that box.
+        method: "coco", "area" or "11-point".
+
+    The arrays may be of any library, on any device, or lists. An image without rows may be an empty
+    list.
 
     Returns:
         float64 (num_classes,), in [0, 1]; nan for a class without labels. Their mean
         is ``np.nanmean``.
+
+    Raises:
+        TypeError: an argument is not of the type above.
+        ValueError: an argument is out of range; a class is not a whole number below
+            ``num_classes``; a score is NaN; a label's box is not finite or is inverted;
+            ``detections`` and ``labels`` differ in length. The message names the image and row.
     """
+    num_classes = integer("num_classes", num_classes, 1)
+    iou = number("iou", iou, 0, 1)
+    if iou == 0:
+        raise ValueError(f"iou: expected a number above 0, got {iou!r}")
+    choice("method", method, ("coco", "area", "11-point"))
+    found = _images("detections", detections, (6,), num_classes)
+    truths = _images("labels", labels, (5, 6), num_classes)
+    if len(found) != len(truths):
+        raise ValueError(
+            "detections, labels: expected equal lengths, got "
+            f"{len(found)} images with detections, {len(truths)} with labels"
+        )
+    for image, (rows, objects) in enumerate(zip(found, truths)):
+        _check_values(f"detections[{image}]", "scores", rows, ~np.isnan(rows[:, 1]))
+        _check_values(
+            f"labels[{image}]",
+            "finite corners, x1 <= x2, y1 <= y2",
+            objects,
+            _is_box(objects[:, 1:5]),
+        )
+        if objects.shape[1] == 6:
+            flags = np.isin(objects[:, 5], (0, 1))
+            _check_values(f"labels[{image}]", "difficult flags of 0 or 1", objects, flags)
+        rows[~_is_box(rows[:, 2:6]), 2:6] = 0  # without area, so that the IoU is always 0
+    found, truths = ([rows[rows[:, 0] >= 0] for rows in images] for images in (found, truths))
+    pairs = [_without_difficult(*pair, iou) for pair in zip(found, truths)]
+    if method == "coco":
+        return _coco(pairs, num_classes, iou)
+    return np.array([_voc(pairs, kind, iou, method) for kind in range(num_classes)])
+
+
+def _images(name: str, images: Any, widths: tuple[int, ...], num_classes: int) -> list[np.ndarray]:
+    """For each image its rows, float64 (n, W), W one of ``widths``, with valid classes."""
+    if isinstance(images, (str, bytes, dict)) or not hasattr(images, "__len__"):
+        raise TypeError(f"{name}: expected one array of rows for each image, got {images!r}")
+    arrays = []
+    for image in range(len(images)):
+        at = f"{name}[{image}]"
+        rows = np.array(as_rows(at, images[image], *widths), np.float64)  # a copy, to be changed
+        kinds = rows[:, 0]
+        right = (kinds < num_classes) & (kinds == np.floor(kinds))
+        _check_values(at, f"whole classes below {num_classes}", rows, right)
+        arrays.append(rows)
+    return arrays
+
+
+def _check_values(name: str, want: str, rows: np.ndarray, right: np.ndarray) -> None:
+    """Refuses the first row of a class that is not ``right``."""
+    right = right | (rows[:, 0] < 0)
+    if not right.all():
+        row = int(right.argmin())
+        raise ValueError(f"{name}: expected {want}, got {rows[row].tolist()} in row {row}")
+
+
+def _is_box(boxes: np.ndarray) -> np.ndarray:
+    """True for each of (n, 4) boxes with finite corners and a finite area of 0 or more."""
+    with np.errstate(all="ignore"):
+        size = boxes[:, 2:] - boxes[:, :2]
+        return np.asarray((size >= 0).all(axis=1) & np.isfinite(size.prod(axis=1)))
+
+
+def _overlaps(boxes: np.ndarray, truths: np.ndarray) -> np.ndarray:
+    """IoU, float64 (n, m), of boxes (n, 4) and (m, 4)."""
+    from pycocotools import mask
+
+    if not len(boxes) or not len(truths):
+        return np.zeros((len(boxes), len(truths)))
+    pair = [np.array(x, np.float64) for x in (boxes, truths)]
+    for x in pair:
+        x[:, 2:] -= x[:, :2]  # pycocotools takes (x, y, width, height)
+    return np.asarray(mask.iou(*pair, [0] * len(truths)))
+
+
+def _without_difficult(
+    detections: np.ndarray, labels: np.ndarray, iou: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """One image's detections (n, 6) and labels (m, 5) that count."""
+    if labels.shape[1] == 5:
+        return detections, labels
+    difficult = labels[:, 5] > 0
+    counts = np.ones(len(detections), bool)
+    for kind in np.unique(labels[difficult, 0]):
+        mine, theirs = np.flatnonzero(detections[:, 0] == kind), labels[:, 0] == kind
+        overlaps = _overlaps(detections[mine, 2:6], labels[theirs, 1:5])
+        found = (overlaps >= iou).any(axis=1)
+        counts[mine[found & difficult[theirs][overlaps.argmax(axis=1)]]] = False
+    return detections[counts], labels[~difficult, :5]
+
+
+def _voc(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], kind: int, iou: float, method: str
+) -> float:
+    """VOC's average precision of one class."""
+    scores: list[float] = []
+    hits: list[bool] = []
+    total = 0
+    for detections, labels in pairs:
+        truths = labels[labels[:, 0] == kind, 1:5]
+        found = detections[detections[:, 0] == kind]
+        found = found[np.argsort(-found[:, 1], kind="stable")]
+        total += len(truths)
+        free = np.ones(len(truths), bool)
+        for score, overlaps in zip(found[:, 1], _overlaps(found[:, 2:6], truths)):
+            hit = bool((overlaps >= iou).any()) and bool(free[overlaps.argmax()])
+            if hit:
+                free[overlaps.argmax()] = False
+            scores.append(score)
+            hits.append(hit)
+    if not total:
+        return math.nan
+    right = np.array(hits, bool)[np.argsort(-np.array(scores), kind="stable")]
+    count = right.cumsum()
+    precision = count / np.arange(1, len(right) + 1)
+    best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or a larger one
+    if method == "area":
+        return float(best[right].sum() / total)
+    # In integers: a recall of 3 in 10 is 0.3.
+    reached = [best[10 * count >= tenth * total] for tenth in range(11)]
+    return float(np.mean([at[0] if len(at) else 0.0 for at in reached]))
+
+
+def _coco(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], num_classes: int, iou: float
+) -> np.ndarray:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
-
-    if len(detections) != len(labels):
-        raise ValueError(f"{len(detections)} images with detections, {len(labels)} with labels")
 
     def entry(image: int, kind: float, box: np.ndarray) -> dict:
         x, y, right, bottom = map(float, box)
         place = {"bbox": [x, y, right - x, bottom - y], "area": (right - x) * (bottom - y)}
         return {"image_id": image, "category_id": int(kind), "iscrowd": 0, **place}
 
-    truths = [entry(i, r[0], r[1:5]) for i, rows in enumerate(labels) for r in rows if r[0] >= 0]
+    truths = [entry(i, row[0], row[1:5]) for i, (_, rows) in enumerate(pairs) for row in rows]
     found = [
         {**entry(i, row[0], row[2:6]), "score": float(row[1])}
-        for i, rows in enumerate(detections)
+        for i, (rows, _) in enumerate(pairs)
         for row in rows
-        if row[0] >= 0
     ]
     for rows in (truths, found):
-        for number, row in enumerate(rows, 1):
-            row["id"] = number  # from 1: to pycocotools an id of 0 is "not matched"
+        for place, row in enumerate(rows, 1):
+            row["id"] = place  # from 1: to pycocotools an id of 0 is "not matched"
 
     frame = {
-        "images": [{"id": i} for i in range(len(labels))],
+        "images": [{"id": i} for i in range(len(pairs))],
         "categories": [{"id": kind} for kind in range(num_classes)],
     }
     truth, result = COCO(), COCO()
@@ -84,14 +227,16 @@ def pixel_accuracy(matrix: Any) -> float:
     """The fraction of the pixels whose class is right.
 
     Args:
-        matrix: of :func:`cvops.confusion_matrix`, or a sum of them: an array on the CPU, (classes,
-            classes) with a row for each true class.
+        matrix: counts (classes, classes) with a row for each true class, as
+            :func:`cvops.confusion_matrix` gives them, or a sum of them: an array of any library, on
+            any device, or lists.
 
     Returns:
         In [0, 1]; nan where there are no pixels.
 
     Raises:
-        ValueError: ``matrix`` is not square.
+        TypeError: ``matrix`` is not an array of numbers.
+        ValueError: ``matrix`` is not square, or has NaN, infinity or negative numbers.
     """
     counts = _counts(matrix)
     return float(_ratio(counts.trace(), counts.sum()))
@@ -109,7 +254,8 @@ def mean_iou(matrix: Any) -> float:
         are.
 
     Raises:
-        ValueError: ``matrix`` is not square.
+        TypeError: ``matrix`` is not an array of numbers.
+        ValueError: ``matrix`` is not square, or has NaN, infinity or negative numbers.
     """
     counts = _counts(matrix)
     both = counts.diagonal()
@@ -118,10 +264,16 @@ def mean_iou(matrix: Any) -> float:
 
 
 def _counts(matrix: Any) -> np.ndarray:
-    library = library_of(matrix)
-    counts = np.asarray(matrix if library is None else library.to_numpy(matrix))
+    counts = as_numbers("matrix", matrix)
+    counts = counts.astype(np.int64 if counts.dtype.kind in "iu" else np.float64)
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1]:
         raise ValueError(f"matrix: expected shape (classes, classes), got {counts.shape}")
+    wrong = ~(np.isfinite(counts) & (counts >= 0))
+    if wrong.any():
+        row, column = map(int, np.argwhere(wrong)[0])
+        raise ValueError(
+            f"matrix: expected counts of 0 or more, got {counts[row, column]} at ({row}, {column})"
+        )
     return counts
 
 
@@ -139,19 +291,35 @@ class AnchorErrors:
     right: float = 0.0
     offset_error: float = 0.0
 
+    def __post_init__(self) -> None:
+        self.anchors = integer("anchors", self.anchors, 0, 2**63)
+        self.right = number("right", self.right, 0, self.anchors)
+        self.offset_error = number("offset_error", self.offset_error, 0)
+
     def add(self, anchors: int, right: float, offset_error: float) -> None:
-        """A batch's number of anchors, those with their class right, and the sum of the
-        absolute errors of their offsets, four to an anchor and 0 where masked."""
-        self.anchors += anchors
-        self.right += right
-        self.offset_error += offset_error
+        """Add a batch.
+
+        Args:
+            anchors: the number of its anchors.
+            right: the number of its anchors whose class is right.
+            offset_error: the sum of the absolute errors of their offsets, four for an anchor, 0
+                where masked.
+
+        Raises:
+            TypeError: an argument is not a number.
+            ValueError: an argument is negative or NaN, or ``right`` is above ``anchors``.
+        """
+        batch = AnchorErrors(anchors, right, offset_error)
+        self.anchors += batch.anchors
+        self.right += batch.right
+        self.offset_error += batch.offset_error
 
     @property
     def class_error(self) -> float:
-        """Fraction of the anchors whose class is wrong."""
-        return 1 - self.right / self.anchors
+        """Fraction of the anchors whose class is wrong; nan if there are no anchors."""
+        return float(1 - _ratio(self.right, self.anchors))
 
     @property
     def box_mae(self) -> float:
-        """Mean absolute error of the offsets, masked ones included."""
-        return self.offset_error / (4 * self.anchors)
+        """Mean absolute error of the offsets, masked ones included; nan if there are none."""
+        return float(_ratio(self.offset_error, 4 * self.anchors))

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cvops._arrays import as_numbers, as_rows
+from cvops.images import as_numpy, to_rgb
+from cvops.ops._check import integer, number, numbers
 from cvops.ops.multibox_prior import multibox_prior
 
 #: Colours of the classes, in turn; each is dark enough for white letters.
@@ -25,18 +28,33 @@ def draw_detections(
     """A copy of ``image`` with each detection's box, the name of its class and its score.
 
     Args:
-        image: RGB.
+        image: a Pillow image, read by the rules of ``cvops.images``.
         rows: (n, 6), rows (class, score, x1, y1, x2, y2) in pixels of ``image``; those of
             a class under 0 are left out, and a better score is drawn over a worse one.
         classes: names of the classes.
         scale: the copy is this much larger, for finer lines.
+
+    Raises:
+        TypeError: ``rows`` is not an array of numbers, or ``scale`` not a number.
+        ValueError: ``rows`` is not (n, 6), a class has no name, a score or a box is not finite, or
+            ``scale`` is not above 0.
     """
+    image, rows = to_rgb(image), as_rows("rows", rows, 6)
+    if not number("scale", scale, 0) > 0:
+        raise ValueError(f"scale: expected a number above 0, got {scale!r}")
+    rows = rows[~(rows[:, 0] < 0)]
+    wrong = ~(np.isin(rows[:, 0], range(len(classes))) & np.isfinite(rows).all(axis=1))
+    if wrong.any():
+        raise ValueError(
+            f"rows: expected classes 0 to {len(classes) - 1} and finite numbers, "
+            f"got {rows[wrong][0].tolist()}"
+        )
     width, height = round(image.width * scale), round(image.height * scale)
-    picture = image.resize((width, height), Image.Resampling.BICUBIC).convert("RGB")
+    picture = image.resize((width, height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
     thick = max(2, min(width, height) // 128)
     font = ImageFont.load_default(max(10, min(width, height) // 20))
-    shown = [row for row in rows[np.argsort(rows[:, 1], kind="stable")] if row[0] >= 0]
+    shown = rows[np.argsort(rows[:, 1], kind="stable")]
     boxes = [np.rint(np.multiply(row[2:6], scale)).tolist() for row in shown]
     for (kind, *_), (x1, y1, x2, y2) in zip(shown, boxes):
         corners = x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
@@ -55,7 +73,7 @@ def draw_detections(
 
 def bbox_to_rect(bbox: Any, color: str) -> Any:
     """The box (x1, y1, x2, y2) as an outline, a ``matplotlib.patches.Rectangle``."""
-    x1, y1, x2, y2 = map(float, _numpy(bbox))
+    x1, y1, x2, y2 = as_rows("bbox", [as_numpy(bbox)], 4)[0].tolist()
     return _matplotlib("patches").Rectangle(
         (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=2
     )
@@ -103,12 +121,14 @@ def show_images(imgs: Any, num_rows: int, num_cols: int, scale: float = 2) -> np
     Raises:
         ValueError: there are fewer images.
     """
+    num_rows, num_cols = integer("num_rows", num_rows, 1), integer("num_cols", num_cols, 1)
+    scale = number("scale", scale)
     if len(imgs) < num_rows * num_cols:
         raise ValueError(f"{len(imgs)} images do not fill {num_rows} x {num_cols} places")
     size = num_cols * scale, num_rows * scale
     _, axes = _matplotlib("pyplot").subplots(num_rows, num_cols, figsize=size, squeeze=False)
     for place, image in zip(axes.flat, imgs):
-        place.imshow(_numpy(image))
+        place.imshow(as_numpy(image))
         place.axes.get_xaxis().set_visible(False)
         place.axes.get_yaxis().set_visible(False)
     return axes
@@ -120,9 +140,10 @@ def display_anchors(image: Any, fmap_w: int, fmap_h: int, s: Sequence[float]) ->
     Sizes are ``s``, fractions of the image; ratios 1, 2 and 1/2, as in the book. Returns
     Matplotlib's axes.
     """
-    pixels = _numpy(image)
+    fmap_w, fmap_h = integer("fmap_w", fmap_w, 1), integer("fmap_h", fmap_h, 1)
+    pixels = as_numpy(image)
     height, width = pixels.shape[:2]
-    anchors = multibox_prior(np.zeros((1, 1, fmap_h, fmap_w), np.float32), s, (1, 2, 0.5))
+    anchors = multibox_prior((fmap_h, fmap_w), numbers("s", s), (1, 2, 0.5))
     axes = _matplotlib("pyplot").figure().add_subplot()
     axes.imshow(pixels)
     show_bboxes(axes, anchors[0] * (width, height, width, height))
@@ -135,9 +156,10 @@ def display(image: Any, rows: np.ndarray, threshold: float) -> Any:
     ``rows`` are (n, 6), rows (class, score, x1, y1, x2, y2) in pixels, as ``predict`` gives
     them. Returns Matplotlib's axes.
     """
+    rows, threshold = as_rows("rows", rows, 6), number("threshold", threshold)
     axes = _matplotlib("pyplot").figure(figsize=(5, 5)).add_subplot()
-    axes.imshow(_numpy(image))
-    shown = [row for row in _numpy(rows) if row[0] >= 0 and row[1] >= threshold]
+    axes.imshow(as_numpy(image))
+    shown = [row for row in rows if row[0] >= 0 and row[1] >= threshold]
     show_bboxes(axes, [row[2:] for row in shown], [f"{row[1]:.2f}" for row in shown], "w")
     return axes
 
@@ -151,10 +173,6 @@ def _matplotlib(module: str) -> Any:
         ) from error
 
 
-def _numpy(array: Any) -> np.ndarray:
-    return array.asnumpy() if hasattr(array, "asnumpy") else np.asarray(array)
-
-
 def _listed(given: Any, default: list[str]) -> list[str]:
     if given is None:
         return default
@@ -163,6 +181,9 @@ def _listed(given: Any, default: list[str]) -> list[str]:
 
 def grid(pictures: Sequence[Image.Image], columns: int, gap: int = 8) -> Image.Image:
     """``pictures``, all of one size, row by row on white."""
+    columns, gap = integer("columns", columns, 1), integer("gap", gap, 0)
+    if not pictures:
+        raise ValueError("pictures: expected one picture or more, got none")
     width, height = pictures[0].size
     rows = -(-len(pictures) // columns)
     size = columns * (width + gap) - gap, rows * (height + gap) - gap
@@ -178,10 +199,26 @@ def show_segmentation(
     """An image, the predicted class of each pixel and the true one, side by side.
 
     Args:
-        image: uint8 (height, width, 3), RGB.
+        image: RGB, uint8 (height, width, 3), or a Pillow image.
         prediction: whole numbers (height, width), places in ``palette``.
         label: likewise.
         palette: uint8 (n, 3), RGB.
+
+    Raises:
+        TypeError: ``prediction`` or ``label`` is not an array of numbers.
+        ValueError: a place is not in ``palette``.
     """
-    parts = (image, palette[prediction], palette[label])
+    seen, truth = _colored("prediction", prediction, palette), _colored("label", label, palette)
+    parts = (as_numpy(image), seen, truth)
     return grid([Image.fromarray(part) for part in parts], columns=3, gap=4)
+
+
+def _colored(name: str, places: Any, palette: np.ndarray) -> np.ndarray:
+    places = as_numbers(name, places)
+    wrong = ~np.isin(places, range(len(palette)))
+    if wrong.any():
+        raise ValueError(
+            f"{name}: expected places 0 to {len(palette) - 1} of the palette, "
+            f"got {places[wrong][0]}"
+        )
+    return palette[places.astype(np.intp)]

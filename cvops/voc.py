@@ -5,10 +5,14 @@ The layout is that of the VOC2012 archive, and ``voc_dir`` is the folder that it
     VOCdevkit/VOC2012/
         ImageSets/Segmentation/{train,val,trainval}.txt   names, one to a line
         JPEGImages/<name>.jpg
-        SegmentationClass/<name>.png                      the class of each pixel, as a colour
+        SegmentationClass/<name>.png                      the class of each pixel, as a color
 
-Names of functions are those of "Dive into Deep Learning". Images are (height, width, 3), RGB;
-sizes are (height, width).
+Names of functions are those of "Dive into Deep Learning". Images are (height, width, 3), RGB,
+read by the rules of ``cvops.images``; sizes are (height, width).
+
+Label files hold either colors (a palette or RGB), which must be VOC's, or class indices (one
+channel of 8 or 16 bits without a palette), which must be 0 to 20 or 255. The file's palette order
+does not matter: its colors decide. Every other label is refused by name.
 """
 
 from __future__ import annotations
@@ -22,10 +26,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from cvops import data
+from cvops import data, images
 from cvops._mxnet import mxnet
 from cvops.models.fcn import normalize_image as normalize_image
-from cvops.ops._check import integer
+from cvops.ops._check import flag, integer, integers
 from cvops.ops.label_from_color import label_from_color
 
 mx = mxnet()
@@ -39,22 +43,29 @@ VOC_CLASSES = (
 
 
 def _palette() -> np.ndarray:
-    """VOC's colours, uint8 (256, 3): the bits of an index go in turn to red, green and blue,
-    the lowest of them to the highest bit of the colour."""
+    """VOC's colors, uint8 (256, 3). The bits of an index go in turn to red, green and blue; the
+    lowest bit goes to the highest bit of the color."""
     bits = np.arange(256)[:, None] >> np.arange(8) & 1
     red, green, blue = bits[:, 0::3], bits[:, 1::3], bits[:, 2::3]
     columns = red @ (128, 64, 32), green @ (128, 64, 32), blue @ (128, 64)
     return np.stack(columns, axis=1).astype(np.uint8)
 
 
-#: The colour of every index in VOC's PNGs, uint8 (256, 3).
+#: The color of every index in VOC's PNGs, uint8 (256, 3).
 VOC_PALETTE = _palette()
 
-#: The colours of the classes, uint8 (21, 3).
-VOC_COLORMAP = VOC_PALETTE[: len(VOC_CLASSES)]
+#: The colors of the classes, int64 (21, 3): wide enough for the book's index into all 2**24 colors.
+VOC_COLORMAP = VOC_PALETTE[: len(VOC_CLASSES)].astype(np.int64)
 
 #: Index of the pixels on the boundaries of objects, which VOC does not count: (224, 224, 192).
 VOC_VOID = 255
+
+#: All indices that a label may have, and their colors.
+_INDICES = np.array([*range(len(VOC_CLASSES)), VOC_VOID])
+_COLORS = VOC_PALETTE[_INDICES]
+
+#: Where the book unpacks the archive.
+_BOOK_DIR = "../data/VOCdevkit/VOC2012"
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -77,9 +88,13 @@ def _pairs(voc_dir: str | Path, split: str) -> list[tuple[Path, Path]]:
     names = voc_dir / "ImageSets" / "Segmentation" / f"{split}.txt"
     if not names.is_file():
         raise _missing(names, voc_dir)
+    try:
+        listed = names.read_text("utf-8-sig").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{names}: not a list of names in UTF-8") from error
     pairs = [
         (voc_dir / "JPEGImages" / f"{name}.jpg", voc_dir / "SegmentationClass" / f"{name}.png")
-        for name in names.read_text("utf-8").split()
+        for name in listed
     ]
     for pair in pairs:
         for path in pair:
@@ -88,82 +103,147 @@ def _pairs(voc_dir: str | Path, split: str) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _open(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow has all three for a bad file
-        raise ValueError(f"{path}: not an image that can be read") from error
+def _check_size(label: Path, size: tuple[int, ...], image_size: tuple[int, ...]) -> None:
+    if size != image_size:
+        (h, w), (label_h, label_w) = image_size, size
+        raise ValueError(f"{label}: {label_h} x {label_w}, but the image is {h} x {w}")
 
 
 def _size(image: Path, label: Path) -> tuple[int, int]:
     """Height and width, from the headers alone."""
-    sizes = []
-    for path in (image, label):
-        with _open(path) as opened:
-            sizes.append((opened.height, opened.width))
-    if sizes[0] != sizes[1]:
-        (h, w), (label_h, label_w) = sizes
-        raise ValueError(f"{label}: {label_h} x {label_w}, but the image is {h} x {w}")
-    return sizes[0]
+    size = images.image_size(image)
+    _check_size(label, images.image_size(label), size)
+    return size
+
+
+def _read_label(path: Path) -> np.ndarray:
+    """The class of each pixel, int32 (height, width): 0 to 20, or ``VOC_VOID``."""
+    opened, is_index = images.read_label(path)
+    pixels = np.asarray(opened)
+    if is_index:
+        wrong = ~np.isin(pixels, _INDICES)
+        if wrong.any():
+            raise ValueError(
+                f"{path}: expected VOC's class indices, 0 to {len(VOC_CLASSES) - 1} or {VOC_VOID}, "
+                f"got {pixels[wrong][0]} in {np.count_nonzero(wrong)} pixels"
+            )
+        return pixels
+    places = label_from_color(pixels, _COLORS, unknown=-1)
+    wrong = places < 0
+    if wrong.any():
+        color = tuple(pixels[wrong][0].tolist())
+        raise ValueError(
+            f"{path}: expected VOC's colors, got {color} in {np.count_nonzero(wrong)} pixels"
+        )
+    return _INDICES[places].astype(np.int32)
+
+
+def _read_colors(path: Path) -> np.ndarray:
+    """The color of each pixel of a label, uint8 (height, width, 3)."""
+    opened, is_index = images.read_label(path)
+    if is_index:
+        raise ValueError(f"{path}: expected colors, for colormap2label; got class indices")
+    return np.asarray(opened)
 
 
 def _read(image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Both as RGB, uint8 (height, width, 3)."""
-    arrays = []
-    for path in (image, label):
-        with _open(path) as opened:
-            # An index without its colour would be read as a grey, and all be background.
-            if path is label and opened.mode not in ("P", "RGB", "RGBA"):
-                raise ValueError(
-                    f"{path}: expected a palette or RGB image in the colours of VOC, "
-                    f"got one of mode {opened.mode}"
-                )
-            try:
-                arrays.append(np.array(opened.convert("RGB")))
-            except (OSError, SyntaxError) as error:
-                raise ValueError(f"{path}: not an image that can be read") from error
-    return arrays[0], arrays[1]
+    """An image, uint8 (height, width, 3), and the classes of its label, int32 (height, width)."""
+    pixels, classes = np.asarray(images.read_image(image)), _read_label(label)
+    _check_size(label, classes.shape, pixels.shape[:2])
+    return pixels, classes
 
 
-def read_voc_images(voc_dir: str | Path, is_train: bool = True) -> tuple[list, list]:
-    """All images of train (or val), and their labels as colours, in the order of the list.
+def read_voc_images(
+    voc_dir: str | Path = _BOOK_DIR, is_train: bool = True, *, root: str | Path | None = None
+) -> tuple[list, list]:
+    """All images of train (or val), and their labels as colors, in the order of the list.
 
-    Each is uint8 (height, width, 3). They are all held in memory: 1,464 and 1,449 of
-    the real set, about 1.6 GB for each of the two; ``VOCSegDataset`` reads as it goes.
+    Each is an MXNet array on the CPU, uint8 (height, width, 3). All are held in memory: 1,464 and
+    1,449 of the real set, about 1.6 GB for each of the two. ``VOCSegDataset`` reads an image when
+    its item is used.
+
+    Args:
+        voc_dir: the folder VOCdevkit/VOC2012.
+        is_train: the images of train.txt, or else those of val.txt.
+        root: another name of ``voc_dir``, that of the book's first edition.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is not an image, or a label is not in colours.
+        ValueError: a file is not an image, a label has other colors than VOC's or not its image's
+            size.
     """
-    pairs = [_read(*pair) for pair in _pairs(voc_dir, "train" if is_train else "val")]
-    return [image for image, _ in pairs], [label for _, label in pairs]
+    files = _pairs(
+        voc_dir if root is None else root, "train" if flag("is_train", is_train) else "val"
+    )
+    pairs = [_read(*pair) for pair in files]
+    features = [mx.nd.array(image, dtype=np.uint8) for image, _ in pairs]
+    return features, [mx.nd.array(label2image(label), dtype=np.uint8) for _, label in pairs]
 
 
 # --- labels and crops -----------------------------------------------------------------------------
 
 
-def voc_label_indices(colormap: Any, *, void: int = 0) -> Any:
+def voc_label_indices(colormap: Any, colormap2label: Any = None, *, void: int = 0) -> Any:
     """The class of each pixel of a label.
 
     Args:
-        colormap: uint8 (height, width, 3), RGB, an array of NumPy or MXNet.
-        void: the index of a pixel of any other colour than those of ``VOC_COLORMAP``,
-            which in VOC's labels is the boundary of objects. 0, the background, is what
-            the book makes of it; ``VOC_VOID`` keeps it apart, for a loss and a metric
-            to ignore.
+        colormap: whole numbers 0 to 255 (height, width, 3), RGB, an array of NumPy or MXNet.
+        colormap2label: the book's table, (2**24,): the class of the color (r, g, b) at
+            (r * 256 + g) * 256 + b, an array of NumPy or MXNet. Without it the colors are those
+            of ``VOC_COLORMAP``, and no table is needed: see ``cvops.label_from_color``.
+        void: the index of a pixel of any other color than those of ``VOC_COLORMAP``,
+            which in VOC's labels is the boundary of objects. The default is the book's, 0,
+            the background; a loss and a metric can ignore ``VOC_VOID``. A table leaves
+            nothing to ``void``: it must be 0 then.
 
     Returns:
-        int32 (height, width), an array of the same kind. The book's table of all colours
-        is not needed: see ``cvops.label_from_color``.
+        int32 (height, width), an array of the same library.
+
+    Raises:
+        ValueError: the shape or the values of an array are not as above, or ``void`` is not 0 with
+            a table.
     """
-    colours = VOC_COLORMAP
+    void = integer("void", void)
+    if colormap2label is not None:
+        if void:
+            raise ValueError(f"void: expected 0 with colormap2label, got {void!r}")
+        label = _by_table(colormap, _table(colormap2label))
+        if isinstance(colormap, mx.nd.NDArray):
+            return mx.nd.array(label, ctx=colormap.context, dtype=np.int32)
+        return label
+    colors = VOC_COLORMAP.astype(np.uint8)
     if isinstance(colormap, mx.nd.NDArray):
-        colours = mx.nd.array(colours, ctx=colormap.context, dtype=np.uint8)
-    return label_from_color(colormap, colours, unknown=void)
+        colors = mx.nd.array(colors, ctx=colormap.context, dtype=np.uint8)
+    return label_from_color(colormap, colors, unknown=void)
+
+
+def _table(colormap2label: Any) -> np.ndarray:
+    table = images.as_numpy(colormap2label)
+    if table.shape != (256**3,):
+        raise ValueError(f"colormap2label: expected shape ({256**3},), got {table.shape}")
+    return table
+
+
+def _by_table(colormap: Any, table: np.ndarray) -> np.ndarray:
+    colors = images.as_numpy(colormap)
+    if colors.ndim != 3 or colors.shape[2] != 3:
+        raise ValueError(f"colormap: expected shape (height, width, 3), got {colors.shape}")
+    if colors.size and not (colors.min() >= 0 and colors.max() <= 255):
+        raise ValueError(f"colormap: expected 0 to 255, got {colors.min()} to {colors.max()}")
+    red, green, blue = np.moveaxis(colors.astype(np.int32), -1, 0)
+    return table[(red * 256 + green) * 256 + blue].astype(np.int32)
+
+
+def _is_vocs(table: np.ndarray) -> bool:
+    """Is this the book's table of ``VOC_COLORMAP``?"""
+    red, green, blue = VOC_COLORMAP.T
+    classes = table[(red * 256 + green) * 256 + blue]
+    others = np.count_nonzero(table) - np.count_nonzero(classes)
+    return others == 0 and np.array_equal(classes, range(len(VOC_CLASSES)))
 
 
 def label2image(label: Any) -> np.ndarray:
-    """The colours of class indices: ``voc_label_indices`` backwards.
+    """The colors of class indices, the inverse of ``voc_label_indices``.
 
     Args:
         label: any shape, whole numbers: a class, or ``VOC_VOID`` for the boundary.
@@ -172,10 +252,10 @@ def label2image(label: Any) -> np.ndarray:
         uint8 (..., 3), RGB.
 
     Raises:
-        ValueError: an index has no colour.
+        ValueError: an index has no color.
     """
-    index = np.asarray(label.asnumpy() if hasattr(label, "asnumpy") else label)
-    wrong = ~(np.isin(index, np.arange(len(VOC_CLASSES))) | (index == VOC_VOID))
+    index = images.as_numpy(label)
+    wrong = ~np.isin(index, _INDICES)
     if wrong.any():
         raise ValueError(
             f"label: expected class indices, 0 to {len(VOC_CLASSES) - 1} or {VOC_VOID}, "
@@ -193,6 +273,7 @@ def voc_rand_crop(feature: Any, label: Any, height: int, width: int) -> tuple[An
     Raises:
         ValueError: the two are not of one size, or smaller than the part.
     """
+    height, width = integer("height", height), integer("width", width)
     size = tuple(feature.shape[:2])
     if size != tuple(label.shape[:2]):
         raise ValueError(f"label: expected the image's size {size}, got {tuple(label.shape[:2])}")
@@ -206,20 +287,22 @@ def voc_rand_crop(feature: Any, label: Any, height: int, width: int) -> tuple[An
 class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
     """Random crops of the images of VOC2012 with their labels.
 
-    Item i is a new crop each time: the image, float32 (3, height, width), normalised,
+    Each access to item i makes a new crop: the image, float32 (3, height, width), normalized,
     and its classes, int32 (height, width). Only the names of the files are in memory;
-    an image is read when its item is. Images smaller than a crop are left out, for a
-    label cannot be resized; how many remain is printed, as in the book.
+    an image is read when its item is used. Images smaller than a crop are left out, because a
+    label cannot be resized. The number of the others is printed, as in the book.
 
-    It works with every kind of worker that ``gluon.data.DataLoader`` has; what processes
-    load lies in ``cpu_shared`` memory, from which ``as_in_context`` brings it to where a
-    hybridized network is. The crops come from ``random``: seed it to have the same again,
-    but for worker processes, each of which begins with a seed of its own.
+    It works with every kind of worker of ``gluon.data.DataLoader``. Worker processes load
+    into ``cpu_shared`` memory; ``as_in_context`` copies a batch to the device of a hybridized
+    network. The crops use the generator of ``random``, whose seed repeats them. Each worker
+    process has a seed of its own.
 
     Args:
         is_train: the images of train.txt, or else those of val.txt.
         crop_size: height and width of the crops.
         voc_dir: the folder VOCdevkit/VOC2012.
+        colormap2label: the book's table, see ``voc_label_indices``. It is only needed for
+            labels of other colors than VOC's; such labels must be in colors.
         void: the label of boundary pixels, see ``voc_label_indices``.
         split: another list of ImageSets/Segmentation: "trainval".
 
@@ -228,8 +311,8 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
 
     Raises:
         FileNotFoundError: a list, an image or a label is missing.
-        ValueError: a file is not an image, a label has not its image's size, or all
-            images are smaller than a crop.
+        ValueError: a file is not an image, a label has not its image's size or VOC's colors, or
+            all images are smaller than a crop.
     """
 
     normalize_image = staticmethod(normalize_image)
@@ -239,16 +322,21 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
         is_train: bool,
         crop_size: Sequence[int],
         voc_dir: str | Path,
+        colormap2label: Any = None,
         *,
         void: int = 0,
         split: str | None = None,
     ) -> None:
-        if np.shape(crop_size) != (2,):
-            raise ValueError(f"crop_size: expected (height, width), got {crop_size!r}")
-        height, width = (integer("crop_size", side, low=1) for side in crop_size)
+        height, width = integers("crop_size", crop_size, "(height, width)", low=1)
         self.crop_size = height, width
         self.void = integer("void", void, 0, 255)
-        pairs = _pairs(voc_dir, split or ("train" if is_train else "val"))
+        self._table = None if colormap2label is None else _table(colormap2label)
+        if self._table is not None and _is_vocs(self._table):
+            self._table = None
+        if self._table is not None and self.void:
+            raise ValueError(f"void: expected 0 with colormap2label, got {void!r}")
+        listed = "train" if flag("is_train", is_train) else "val"
+        pairs = _pairs(voc_dir, listed if split is None else split)
         sizes = [_size(*pair) for pair in pairs]
         self._pairs = [pair for pair, (h, w) in zip(pairs, sizes) if h >= height and w >= width]
         self.dropped = len(pairs) - len(self._pairs)
@@ -261,14 +349,19 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
         return len(self._pairs)
 
     def image(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """All of an image, uint8 (h, w, 3), and of its classes, int32 (h, w)."""
-        image, colours = _read(*self._pairs[index])
-        return image, voc_label_indices(colours, void=self.void)
+        """A whole image, uint8 (h, w, 3), and its classes, int32 (h, w)."""
+        image, label = self._pairs[index]
+        if self._table is not None:
+            pixels, colors = np.asarray(images.read_image(image)), _read_colors(label)
+            _check_size(label, colors.shape[:2], pixels.shape[:2])
+            return pixels, _by_table(colors, self._table)
+        pixels, classes = _read(image, label)
+        return pixels, np.where(classes == VOC_VOID, self.void, classes).astype(np.int32)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        image, colours = voc_rand_crop(*_read(*self._pairs[index]), *self.crop_size)
+        image, label = voc_rand_crop(*self.image(index), *self.crop_size)
         pixels = normalize_image(image).transpose(2, 0, 1)
-        return np.ascontiguousarray(pixels), voc_label_indices(colours, void=self.void)
+        return np.ascontiguousarray(pixels), label
 
 
 # --- a small set, made on the spot ----------------------------------------------------------------
@@ -376,16 +469,18 @@ def make_voc(
         seed: of all that is random.
         size: height and width of the images, exchanged in the upright ones.
     """
+    size = integers("size", size, "(height, width)", 16)  # type: ignore[assignment]
+    train, val = integer("train", train, 1), integer("val", val, 1)
+    rng = random.Random(integer("seed", seed))
     voc_dir = Path(folder) / "VOCdevkit" / "VOC2012"
     lists = voc_dir / "ImageSets" / "Segmentation"
-    images, labels = voc_dir / "JPEGImages", voc_dir / "SegmentationClass"
-    for path in (lists, images, labels):
+    image_dir, label_dir = voc_dir / "JPEGImages", voc_dir / "SegmentationClass"
+    for path in (lists, image_dir, label_dir):
         path.mkdir(parents=True, exist_ok=True)
-    rng = random.Random(seed)
     names: list[str] = []
     for split, count, files in (
-        ("train", integer("train", train, 1), data.TRAIN_PHOTOS),
-        ("val", integer("val", val, 1), data.TEST_PHOTOS),
+        ("train", train, data.TRAIN_PHOTOS),
+        ("val", val, data.TEST_PHOTOS),
     ):
         photos = [data.photograph(file) for file in files]
         first = len(names)
@@ -393,8 +488,8 @@ def make_voc(
             upright = number % 4 == 3
             image, label = _scene(photos[number % len(photos)], rng, *size[:: -1 if upright else 1])
             names.append(f"2012_{len(names):06}")
-            image.save(images / f"{names[-1]}.jpg", quality=92)
-            label.save(labels / f"{names[-1]}.png")
+            image.save(image_dir / f"{names[-1]}.jpg", quality=92)
+            label.save(label_dir / f"{names[-1]}.png")
         (lists / f"{split}.txt").write_text("\n".join(names[first:]) + "\n", "utf-8")
     (lists / "trainval.txt").write_text("\n".join(names) + "\n", "utf-8")
     return voc_dir

@@ -45,11 +45,18 @@ CVOPS_HD float blended(float near, float far, BilinearPair weight) {
 // once: one in 33 is left out, so that they lie in different banks.
 CVOPS_HD int padded(int i) { return i + i / 32; }
 
+constexpr int kRowsAtOnce = CVOPS_STEP(8, 2);
+
 }  // namespace cvops
+
+CVOPS_KERNEL bilinear_upsample(float* out, const float* data, cvops::int64 planes, int height,
+                               int width, int scale);
+CVOPS_KERNEL bilinear_upsample_backward(float* grad, const float* out_grad, cvops::int64 lines,
+                                        int height, int width, int scale, int item_lines,
+                                        int item_columns);
 
 #ifdef __CUDACC__
 namespace cvops {
-constexpr int kRowsAtOnce = 8;
 
 // One row of pixels, or zeros if there is no such row, at column x of the outputs. (Beyond the last
 // column: what is not stored.)

@@ -15,6 +15,9 @@ CVOPS_HD float box_iou_of(SizedBox lhs, SizedBox rhs, bool center) {
 
 }  // namespace cvops
 
+CVOPS_KERNEL box_iou(float* out, const float* lhs, const float* rhs, int num_lhs, int num_rhs,
+                     int center);
+
 #ifdef __CUDACC__
 namespace cvops {
 

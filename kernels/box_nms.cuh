@@ -10,15 +10,15 @@
 #pragma once
 #include "box.cuh"
 #include "nms_rule.cuh"
-#include "order.cuh"
+#include "sort_key.cuh"
 #include "warp.cuh"
 
 namespace cvops {
 
 // The rows, in a set and in all, up to which a row's place is found by comparing it with all others
 // of its set: as many comparisons as a GPU makes while it would begin another launch or two.
-constexpr int kNmsFew = 5120;
-constexpr int64 kNmsFewPairs = 1 << 25;
+constexpr int kNmsFew = CVOPS_STEP(5120, 96);
+constexpr int64 kNmsFewPairs = CVOPS_STEP(1 << 25, 1 << 14);
 
 CVOPS_HD bool nms_are_few(int64 batch, int64 num) {
   return num <= kNmsFew && batch * num * num <= kNmsFewPairs;
@@ -56,12 +56,32 @@ CVOPS_HD float nms_converted(const float* row, NmsColumns columns, int conversio
 
 }  // namespace cvops
 
+CVOPS_KERNEL box_nms_score(cvops::uint64* keys, int* tile_counts, const float* data, int num,
+                           cvops::NmsColumns columns, float valid_thresh, float background_id);
+CVOPS_KERNEL box_nms_gather(cvops::NmsBuffers nms, const float* data, const cvops::uint64* keys,
+                            const int* counts, int num, int limit, cvops::NmsColumns columns,
+                            int center);
+CVOPS_KERNEL box_nms_rank(cvops::uint64* keys, int* counts, cvops::NmsBuffers nms,
+                          const float* data, int num, int limit, cvops::NmsColumns columns,
+                          float valid_thresh, float background_id, int center);
+CVOPS_KERNEL box_nms_write(float* out, int* index, const float* data, const cvops::uint64* keys,
+                           const cvops::uint64* kept, const int* kept_before, const int* counts,
+                           int num, int limit, cvops::NmsColumns columns, int conversion,
+                           int with_index);
+CVOPS_KERNEL box_nms_copy(float* out, int* index, const float* data, cvops::int64 rows, int num,
+                          int width, int with_index);
+CVOPS_KERNEL box_nms_backward_clear(int* sources, cvops::int64 rows, int width);
+CVOPS_KERNEL box_nms_backward_invert(int* sources, const int* index, cvops::int64 rows, int num,
+                                     int width);
+CVOPS_KERNEL box_nms_backward(float* grad, const float* out_grad, cvops::int64 rows, int num,
+                              int width);
+
 #ifdef __CUDACC__
 namespace cvops {
 
-__device__ __forceinline__ void box_nms_enter(const NmsContest& contest, int64 at, const float* row,
+__device__ __forceinline__ void box_nms_store(const NmsBuffers& nms, int64 at, const float* row,
                                               NmsColumns columns, bool center) {
-  contest.enter(at, nms_box(row, columns, center), columns.id < 0 ? 0 : truncated(row[columns.id]));
+  nms.store(at, nms_box(row, columns, center), columns.id < 0 ? 0 : truncated(row[columns.id]));
 }
 
 }  // namespace cvops
@@ -80,24 +100,20 @@ extern "C" __global__ void __launch_bounds__(256)
   if (threadIdx.x == 0) tile_counts[(int64)batch * gridDim.y + blockIdx.y] = count;
 }
 
-// The boxes, areas and classes of the first rows in the keys' order, contest_counts[b] of
+// The boxes, areas and classes of the first rows in the keys' order, nms.counts[b] of
 // counts[b], as nms.cuh takes them, and its bits at their beginning. Grid (B, tiles).
 extern "C" __global__ void __launch_bounds__(256)
-    box_nms_gather(float* __restrict__ boxes, float* __restrict__ areas, int* __restrict__ classes,
-                   unsigned int* __restrict__ removed, unsigned long long* __restrict__ kept,
-                   int* __restrict__ contest_counts, int* __restrict__ progress,
-                   const float* __restrict__ data, const unsigned long long* __restrict__ keys,
-                   const int* __restrict__ counts, int num, int limit,
-                   const cvops::NmsColumns columns, int center) {
+    box_nms_gather(const cvops::NmsBuffers nms, const float* __restrict__ data,
+                   const unsigned long long* __restrict__ keys, const int* __restrict__ counts,
+                   int num, int limit, const cvops::NmsColumns columns, int center) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   const int count = min(counts[batch], limit);
-  const NmsContest contest = {boxes, areas, classes, removed, kept, contest_counts, progress};
-  contest.begin(batch, num, i, count);
+  nms.begin(batch, num, i, count);
   if (i >= count) return;
   const int64 first = (int64)batch * num;
-  box_nms_enter(contest, first + i, data + (first + index_of(keys[first + i])) * columns.width,
-                columns, center);
+  box_nms_store(nms, first + i, data + (first + index_of(keys[first + i])) * columns.width, columns,
+                center);
 }
 
 // All up to here in one launch, for few rows: a row's place in the order is the number of keys that
@@ -106,10 +122,7 @@ extern "C" __global__ void __launch_bounds__(256)
 // 32 rows), 1024 threads: a lane has a row, and a warp a part of those that it is compared with.
 extern "C" __global__ void __launch_bounds__(1024)
     box_nms_rank(unsigned long long* __restrict__ keys, int* __restrict__ counts,
-                 float* __restrict__ boxes, float* __restrict__ areas, int* __restrict__ classes,
-                 unsigned int* __restrict__ removed, unsigned long long* __restrict__ kept,
-                 int* __restrict__ contest_counts, int* __restrict__ progress,
-                 const float* __restrict__ data, int num, int limit,
+                 const cvops::NmsBuffers nms, const float* __restrict__ data, int num, int limit,
                  const cvops::NmsColumns columns, float valid_thresh, float background_id,
                  int center) {
   using namespace cvops;
@@ -138,13 +151,12 @@ extern "C" __global__ void __launch_bounds__(1024)
   atomicAdd(&places[lane], lower);
   __syncthreads();
   const int count = min(num_valid, limit), place = places[lane];
-  const NmsContest contest = {boxes, areas, classes, removed, kept, contest_counts, progress};
-  contest.begin(batch, num, blockIdx.y * blockDim.x + t, count);
+  nms.begin(batch, num, blockIdx.y * blockDim.x + t, count);
   if (blockIdx.y == 0 && t == 0) counts[batch] = num_valid;
   if (warp > 0 || key == kNoKey) return;
   keys[first + place] = key;
   if (place < count) {
-    box_nms_enter(contest, first + place, data + (int64)i * columns.width, columns, center);
+    box_nms_store(nms, first + place, data + (int64)i * columns.width, columns, center);
   }
 }
 
@@ -175,12 +187,12 @@ extern "C" __global__ void __launch_bounds__(256, 4)
     const int i = first + t, word = i / 64;
     if (i < num) {
       // How many rows before this one are kept; the others go behind all the kept ones.
-      const bool contests = i < count;
-      const uint64 bits = contests ? kept[word] : 0;
+      const bool takes_part = i < count;
+      const uint64 bits = takes_part ? kept[word] : 0;
       const bool is_kept = bits >> (i % 64) & 1;
       const int all_kept = kept_before[words];
       const int before =
-          contests ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
+          takes_part ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
       const int to = is_kept ? before : all_kept + i - before;
       const int from = is_kept ? (int)index_of(keys[i]) : -1;
       comes_from[t] = is_kept ? data + (int64)from * width : nullptr;

@@ -9,9 +9,20 @@
 #ifndef CVOPS_DYNAMIC_SHARED
 #define CVOPS_DYNAMIC_SHARED(T, name) extern __shared__ T name[]
 #endif
+#define CVOPS_KERNEL extern "C" __global__ void
 #else
 #include <cmath>
 #define CVOPS_HD inline
+// The prototype of a kernel: the types by which bindings/cuda/ launch it.
+#define CVOPS_KERNEL extern "C" void
+#endif
+
+// A size at which a kernel or a launch goes another way, or one step further. CVOPS_SMALL_STEPS
+// gives all of them their second value: the tests reach both sides of each with small inputs then.
+#ifdef CVOPS_SMALL_STEPS
+#define CVOPS_STEP(size, small) small
+#else
+#define CVOPS_STEP(size, small) size
 #endif
 
 namespace cvops {
@@ -52,5 +63,8 @@ CVOPS_HD float float_of(uint32 bits) {
 }
 
 CVOPS_HD int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
+
+// The most blocks of a grid along y. A kernel that needs more goes through them in a loop.
+constexpr int kMaxGridY = CVOPS_STEP(65535, 7);
 
 }  // namespace cvops

@@ -16,12 +16,16 @@ CVOPS_HD int cell_of(int prediction, int label, int num_classes, int ignore_labe
   return counts ? label * num_classes + prediction : -1;
 }
 
+constexpr int kCellsInShared = CVOPS_STEP(12288, 100);  // 48 KiB: 110 classes
+
 }  // namespace cvops
+
+CVOPS_KERNEL confusion_matrix_clear(cvops::uint64* matrix, cvops::int64 cells);
+CVOPS_KERNEL confusion_matrix(cvops::uint64* matrix, const int* prediction, const int* label,
+                              cvops::int64 total, int num_classes, int ignore_label);
 
 #ifdef __CUDACC__
 namespace cvops {
-
-constexpr int kCellsInShared = 12288;  // 48 KiB: 110 classes
 
 // Where a block counts: `shared` is null if the matrix is too large for it.
 struct Counts {

@@ -44,11 +44,18 @@ CVOPS_HD int index_of(uint32 color, ColorTable table, int unknown) {
   }
 }
 
+constexpr int kColorsInShared = CVOPS_STEP(1024, 5);
+
 }  // namespace cvops
+
+CVOPS_KERNEL label_from_color_table(cvops::uint32* table, const unsigned char* colormap,
+                                    int num_colors, int bits);
+CVOPS_KERNEL label_from_color(int* out, const unsigned char* image, const unsigned char* colormap,
+                              cvops::uint32* table, cvops::int64 pixels, int num_colors, int bits,
+                              int unknown);
 
 #ifdef __CUDACC__
 namespace cvops {
-constexpr int kColorsInShared = 1024;
 
 // By all threads of a block.
 __device__ __forceinline__ void fill(ColorTable table, const unsigned char* __restrict__ colormap,

@@ -35,12 +35,12 @@ CVOPS_HD uint64 mining_key(uint32 score, int anchor) {
   return (uint64)score << 32 | (uint32)anchor;
 }
 
+constexpr int kDigitBins = 2048;
+
 }  // namespace cvops
 
 #ifdef __CUDACC__
 namespace cvops {
-
-constexpr int kDigitBins = 2048;
 
 // A rough score is how far the bits of 1 / (the probability of class 0) lie below those of kSure,
 // so that the lower is the better negative here too; 0 for what is not below kSure, or is NaN. Its
@@ -49,7 +49,7 @@ constexpr int kRoughShift = 18, kFineShift = 7;
 constexpr float kSure = 0x1p63f;
 constexpr uint32 kRoughTop = 0x5f000000 + (1u << kRoughShift);
 // With more candidates beside the last negative, it pays to look at the next digit too.
-constexpr uint32 kFew = 256;
+constexpr uint32 kFew = CVOPS_STEP(256, 4);
 
 // 2^x to a relative error of 2^-22, and 0 for what is below 2^-126. What a CPU gives in the tests
 // has all of that error, so that they see what it may do.

@@ -5,7 +5,7 @@
 #include "box.cuh"
 #include "math.cuh"
 #include "nms_rule.cuh"
-#include "order.cuh"
+#include "sort_key.cuh"
 
 namespace cvops {
 
@@ -36,6 +36,20 @@ CVOPS_HD Box detection_box(Box anchor, Box offsets, Variances variances, bool cl
 
 }  // namespace cvops
 
+CVOPS_KERNEL multibox_detection_score(cvops::uint64* keys, int* ids, int* tile_counts,
+                                      const float* cls_prob, int num_classes, int num,
+                                      float threshold);
+CVOPS_KERNEL multibox_detection_gather(cvops::NmsBuffers nms, const cvops::uint64* keys,
+                                       const int* counts, const int* ids, const float* loc_pred,
+                                       const float* anchors, int num, int limit,
+                                       cvops::Variances variances, int clip);
+CVOPS_KERNEL multibox_detection_write(float* out, const cvops::uint64* keys,
+                                      const cvops::uint64* sorted, const cvops::uint64* kept,
+                                      const float* boxes, const int* counts, const int* ids,
+                                      const float* cls_prob, const float* loc_pred,
+                                      const float* anchors, int num_classes, int num, int limit,
+                                      int cuts, cvops::Variances variances, int clip);
+
 #ifdef __CUDACC__
 // The best class of each anchor: ids (B, A), 0 the first after the background; keys (B, A) of those
 // whose score counts, and how many each tile has. cls_prob (B, C, A). Grid (B, tiles).
@@ -64,13 +78,10 @@ extern "C" __global__ void __launch_bounds__(256)
   if (threadIdx.x == 0) tile_counts[(int64)batch * gridDim.y + blockIdx.y] = count;
 }
 
-// The boxes, areas and classes of the first anchors in the keys' order, contest_counts[b] of
+// The boxes, areas and classes of the first anchors in the keys' order, nms.counts[b] of
 // counts[b], as nms.cuh takes them, and its bits at their beginning. Grid (B, tiles).
 extern "C" __global__ void __launch_bounds__(256)
-    multibox_detection_gather(float* __restrict__ boxes, float* __restrict__ areas,
-                              int* __restrict__ classes, unsigned int* __restrict__ removed,
-                              unsigned long long* __restrict__ kept,
-                              int* __restrict__ contest_counts, int* __restrict__ progress,
+    multibox_detection_gather(const cvops::NmsBuffers nms,
                               const unsigned long long* __restrict__ keys,
                               const int* __restrict__ counts, const int* __restrict__ ids,
                               const float* __restrict__ loc_pred, const float* __restrict__ anchors,
@@ -78,14 +89,13 @@ extern "C" __global__ void __launch_bounds__(256)
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   const int count = min(counts[batch], limit);
-  const NmsContest contest = {boxes, areas, classes, removed, kept, contest_counts, progress};
-  contest.begin(batch, num, i, count);
+  nms.begin(batch, num, i, count);
   if (i >= count) return;
   const int64 at = (int64)batch * num + i;
   const int anchor = index_of(keys[at]);
   const Box offsets = load_box(loc_pred, (int64)batch * num + anchor);
   const Box b = detection_box(load_box(anchors, anchor), offsets, variances, clip);
-  contest.enter(at, {b, signed_area(b)}, ids[(int64)batch * num + anchor]);
+  nms.store(at, {b, signed_area(b)}, ids[(int64)batch * num + anchor]);
 }
 
 // out (B, A, 6). Of the counts[b] anchors of an image the first `limit` come in the keys' order,

@@ -47,7 +47,8 @@ struct PriorPart {
 };
 
 // A block makes a tile of anchors at a time, all of one part.
-constexpr int kPriorTile = 256, kPriorParts = 8, kPriorShapes = 128;
+constexpr int kPriorTile = CVOPS_STEP(256, 32);
+constexpr int kPriorParts = CVOPS_STEP(8, 2), kPriorShapes = CVOPS_STEP(128, 3);
 
 // What a launch takes by value. A kernel's parameters hold 4 KiB, so that a call with more takes
 // several launches.
@@ -58,6 +59,8 @@ struct PriorWork {
 };
 
 }  // namespace cvops
+
+CVOPS_KERNEL multibox_prior(float* out, cvops::PriorWork work, int clip);
 
 #ifdef __CUDACC__
 // out (anchors, 4): those of all maps, one after another.

@@ -28,6 +28,32 @@ struct TargetOptions {
   float variance_x, variance_y, variance_width, variance_height;
 };
 
+constexpr int kTargetThreads = CVOPS_STEP(128, 32);  // of a block of multibox_target_match
+constexpr int kTruthChunk = kTargetThreads;          // the truths in its shared memory
+// Up to this number of truths, multibox_target_assign has their keys in shared memory.
+constexpr int kSharedKeys = CVOPS_STEP(512, 8);
+constexpr int kScoreThreads = CVOPS_STEP(256, 64);   // of a block of multibox_target_score
+constexpr int kRefineThreads = CVOPS_STEP(512, 64);  // of a block of multibox_target_refine
+
+// The anchors that are positive, and those that are candidates for mining.
+struct alignas(8) AnchorCounts {
+  int positive, candidates;
+};
+
+// The scratch memory of the kernels. An image has `num_slots` slots: parts of its anchors.
+struct TargetBuffers {
+  int* states;           // (B, row_length): see the top of this file
+  uint64* keys;          // (B, num_slots, G): the best pair_key of each truth in each slot
+  AnchorCounts* counts;  // (B, num_slots)
+  int* num_valid;        // (B): truths before the first row of class -1
+  int num_slots;
+  // With mining only:
+  int* wanted;             // (B): negatives to mine; 0 if none or all candidates are
+  uint64* bounds;          // (B): a candidate with a lower mining_key is a negative
+  uint32* scores;          // (B, row_length)
+  uint32 *bins, *tickets;  // (B, kDigitBins), (B): the blocks of refine that are done
+};
+
 // A truth is given only an anchor that it overlaps by more.
 constexpr float kLeastIou = 1e-6f;
 
@@ -110,14 +136,24 @@ CVOPS_HD Offsets encode(Box anchor, Box truth, const TargetOptions& options) {
 
 }  // namespace cvops
 
+CVOPS_KERNEL multibox_target_match(cvops::TargetBuffers buffers, const float* anchor,
+                                   const float* label, cvops::TargetShape shape,
+                                   cvops::TargetOptions options);
+CVOPS_KERNEL multibox_target_assign(cvops::TargetBuffers buffers, const float* anchor,
+                                    const float* label, cvops::TargetShape shape,
+                                    cvops::TargetOptions options);
+CVOPS_KERNEL multibox_target_score(cvops::uint32* scores, cvops::uint32* bins, const int* states,
+                                   const float* cls_pred, const int* wanted,
+                                   cvops::TargetShape shape);
+CVOPS_KERNEL multibox_target_refine(cvops::TargetBuffers buffers, const float* cls_pred,
+                                    cvops::TargetShape shape, int parts);
+CVOPS_KERNEL multibox_target_write(float* loc_target, float* loc_mask, float* cls_target,
+                                   const float* anchor, const float* label,
+                                   cvops::TargetBuffers buffers, cvops::TargetShape shape,
+                                   cvops::TargetOptions options);
+
 #ifdef __CUDACC__
 namespace cvops {
-
-constexpr int kTargetThreads = 128;          // of a block of multibox_target_match
-constexpr int kTruthChunk = kTargetThreads;  // the truths that it looks at at once
-constexpr int kSharedKeys = 512;  // multibox_target_assign holds the keys there if they are so few
-constexpr int kScoreThreads = 256;   // of a block of multibox_target_score
-constexpr int kRefineThreads = 512;  // of a block of multibox_target_refine
 
 // A box around those of a whole warp.
 __device__ __forceinline__ Box warp_hull(Box b) {
@@ -176,12 +212,12 @@ __device__ __forceinline__ uint64 best_free_anchor(const float* anchor, const in
 // counts positive anchors (x) and candidates for mining (y). A row of class -1 ends an image's
 // truths: num_valid are left.
 extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
-    multibox_target_match(int* __restrict__ states, unsigned long long* __restrict__ keys,
-                          int2* __restrict__ counts, int* __restrict__ num_valid,
-                          const float* __restrict__ anchor, const float* __restrict__ label,
-                          const cvops::TargetShape shape, const cvops::TargetOptions options,
-                          const int num_slots) {
+    multibox_target_match(const cvops::TargetBuffers buffers, const float* __restrict__ anchor,
+                          const float* __restrict__ label, const cvops::TargetShape shape,
+                          const cvops::TargetOptions options) {
   using namespace cvops;
+  int* const states = buffers.states;
+  const int num_slots = buffers.num_slots;
   constexpr int kWarps = kTargetThreads / 32;
   __shared__ float4 boxes[kTruthChunk];
   __shared__ float areas[kTruthChunk];
@@ -194,7 +230,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
     const float* truths = label + image * shape.num_truths * shape.label_width;
     for (int slot = blockIdx.x; slot < num_slots; slot += gridDim.x) {
-      uint64* top_keys = keys + (image * num_slots + slot) * shape.num_truths;
+      uint64* top_keys = buffers.keys + (image * num_slots + slot) * shape.num_truths;
       uint32 num_positive = 0, num_candidates = 0;
       for (int64 tile = slot; tile * 4 * kTargetThreads < row; tile += num_slots) {
         const int64 first = 4 * (tile * kTargetThreads + threadIdx.x);
@@ -266,7 +302,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
           }
           begin += count;
         } while (count == kTruthChunk && begin < shape.num_truths);
-        if (tile == 0 && threadIdx.x == 0) num_valid[image] = begin;
+        if (tile == 0 && threadIdx.x == 0) buffers.num_valid[image] = begin;
         int state[4];
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
@@ -291,12 +327,12 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
       }
       __syncthreads();
       if (threadIdx.x == 0) {
-        int2 sum = make_int2(0, 0);
+        AnchorCounts sum = {0, 0};
         for (int w = 0; w < kWarps; ++w) {
-          sum.x += (int)positives[w];
-          sum.y += (int)candidates[w];
+          sum.positive += (int)positives[w];
+          sum.candidates += (int)candidates[w];
         }
-        counts[image * num_slots + slot] = sum;
+        buffers.counts[image * num_slots + slot] = sum;
       }
     }
   }
@@ -310,24 +346,22 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
 // With mining it tells too how many are to be mined, `wanted`, or in `bounds` that all are or none,
 // and clears what the next steps count in.
 extern "C" __global__ void __launch_bounds__(1024, 1)
-    multibox_target_assign(int* __restrict__ states, unsigned long long* __restrict__ keys,
-                           int* __restrict__ wanted, unsigned long long* __restrict__ bounds,
-                           unsigned int* __restrict__ bins, unsigned int* __restrict__ tickets,
-                           const int2* __restrict__ counts, const float* __restrict__ anchor,
-                           const float* __restrict__ label, const int* __restrict__ num_valid,
-                           const cvops::TargetShape shape, const cvops::TargetOptions options,
-                           const int num_slots) {
+    multibox_target_assign(const cvops::TargetBuffers buffers, const float* __restrict__ anchor,
+                           const float* __restrict__ label, const cvops::TargetShape shape,
+                           const cvops::TargetOptions options) {
   using namespace cvops;
+  int* const states = buffers.states;
+  const int num_slots = buffers.num_slots;
   __shared__ uint64 shared_keys[kSharedKeys];
   __shared__ int searching[kSharedKeys];
   __shared__ uint64 best_beaten;
   __shared__ int num_searching, num_positive, num_candidates;
   const int warp = threadIdx.x / 32, warps = blockDim.x / 32;
   for (int64 image = blockIdx.x; image < shape.num_images; image += gridDim.x) {
-    const int num = num_valid[image];
+    const int num = buffers.num_valid[image];
     const float* truths = label + image * shape.num_truths * shape.label_width;
     int* given = states + image * row_length(shape.num_anchors);
-    uint64* of_slots = keys + image * num_slots * shape.num_truths;
+    uint64* of_slots = buffers.keys + image * num_slots * shape.num_truths;
     uint64* tops = num <= kSharedKeys ? shared_keys : of_slots;
     __syncthreads();
     if (num <= kSharedKeys) {
@@ -346,11 +380,11 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
     }
     if (options.mining_ratio > 0) {
       for (int i = threadIdx.x; i < num_slots; i += blockDim.x) {
-        const int2 count = counts[image * num_slots + i];
-        if (count.x) atomicAdd(&num_positive, count.x);
-        if (count.y) atomicAdd(&num_candidates, count.y);
+        const AnchorCounts count = buffers.counts[image * num_slots + i];
+        if (count.positive) atomicAdd(&num_positive, count.positive);
+        if (count.candidates) atomicAdd(&num_candidates, count.candidates);
       }
-      clear_bins(bins + image * kDigitBins);
+      clear_bins(buffers.bins + image * kDigitBins);
     }
     __syncthreads();
     bool open = false;
@@ -401,9 +435,9 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
     if (options.mining_ratio > 0 && threadIdx.x == 0) {
       const int count = mining_count(num_positive, shape.num_anchors, options.mining_ratio);
       const bool some = count > 0 && count < num_candidates;
-      wanted[image] = some ? count : 0;
-      bounds[image] = count > 0 ? mining_key(kNoCandidate, 0) : 0;
-      tickets[image] = 0;
+      buffers.wanted[image] = some ? count : 0;
+      buffers.bounds[image] = count > 0 ? mining_key(kNoCandidate, 0) : 0;
+      buffers.tickets[image] = 0;
     }
   }
 }
@@ -444,13 +478,12 @@ extern "C" __global__ void __launch_bounds__(cvops::kScoreThreads)
 // that does it for others; the last block to come finds the bound: the candidates with a lower
 // mining_key are negatives.
 extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
-    multibox_target_refine(unsigned long long* __restrict__ bounds, int* __restrict__ states,
-                           unsigned int* __restrict__ tickets,
-                           const unsigned int* __restrict__ scores,
-                           const unsigned int* __restrict__ bins, const int* __restrict__ wanted,
-                           const float* __restrict__ cls_pred, const cvops::TargetShape shape,
-                           const int parts) {
+    multibox_target_refine(const cvops::TargetBuffers buffers, const float* __restrict__ cls_pred,
+                           const cvops::TargetShape shape, const int parts) {
   using namespace cvops;
+  int* const states = buffers.states;
+  const int* const wanted = buffers.wanted;
+  const uint32* const scores = buffers.scores;
   constexpr int kTile = 4 * kRefineThreads;
   __shared__ uint32 own_bins[kDigitBins];
   __shared__ int listed[2 * kTile];
@@ -462,7 +495,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
     if (wanted[image] == 0) continue;
     const int64 row = image * row_length(num);
     const float* logits = cls_pred + image * shape.num_classes * num;
-    const Band found = find_band(own_bins, bins + image * kDigitBins, scores + row, num,
+    const Band found = find_band(own_bins, buffers.bins + image * kDigitBins, scores + row, num,
                                  shape.num_classes, (uint32)wanted[image]);
     if (threadIdx.x == 0) band = found;
     for (int part = blockIdx.x; part < parts; part += gridDim.x) {
@@ -506,13 +539,13 @@ extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
       }
       __threadfence();
       __syncthreads();
-      if (threadIdx.x == 0) is_last = atomicAdd(&tickets[image], 1u) == (unsigned)parts - 1;
+      if (threadIdx.x == 0) is_last = atomicAdd(&buffers.tickets[image], 1u) == (unsigned)parts - 1;
       __syncthreads();
       if (!is_last) continue;
       __threadfence();
       const uint64 bound =
           find_bound(own_bins, states + row, num, band.lowest, band.highest, (uint32)wanted[image]);
-      if (threadIdx.x == 0) bounds[image] = bound;
+      if (threadIdx.x == 0) buffers.bounds[image] = bound;
     }
   }
 }
@@ -522,14 +555,12 @@ extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
 extern "C" __global__ void __launch_bounds__(256)
     multibox_target_write(float* __restrict__ loc_target, float* __restrict__ loc_mask,
                           float* __restrict__ cls_target, const float* __restrict__ anchor,
-                          const float* __restrict__ label, const int* __restrict__ states,
-                          const int* __restrict__ num_valid,
-                          const unsigned long long* __restrict__ bounds,
+                          const float* __restrict__ label, const cvops::TargetBuffers buffers,
                           const cvops::TargetShape shape, const cvops::TargetOptions options) {
   using namespace cvops;
   const int num = shape.num_anchors;
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
-    const int* row = states + image * row_length(num);
+    const int* row = buffers.states + image * row_length(num);
     const float* truths = label + image * shape.num_truths * shape.label_width;
     for (int64 begin = blockIdx.x * (int64)blockDim.x; begin < num;
          begin += (int64)gridDim.x * blockDim.x) {
@@ -538,7 +569,7 @@ extern "C" __global__ void __launch_bounds__(256)
       float4 target = make_float4(0, 0, 0, 0), mask = target;
       float cls = options.ignore_label;
       const int state = row[a];
-      if (num_valid[image] == 0) {
+      if (buffers.num_valid[image] == 0) {
       } else if (state < kScored) {
         const int64 truth = state < 0 ? ~state : state;
         const Offsets offsets =
@@ -547,7 +578,7 @@ extern "C" __global__ void __launch_bounds__(256)
         mask = make_float4(1, 1, 1, 1);
         cls = truths[truth * shape.label_width] + 1;
       } else if (!(options.mining_ratio > 0) ||
-                 mining_key((uint32)(state - kScored), (int)a) < bounds[image]) {
+                 mining_key((uint32)(state - kScored), (int)a) < buffers.bounds[image]) {
         cls = 0;
       }
       reinterpret_cast<float4*>(loc_target)[image * num + a] = target;

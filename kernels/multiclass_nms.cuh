@@ -4,27 +4,34 @@
 #pragma once
 #include "box.cuh"
 #include "nms_rule.cuh"
-#include "order.cuh"
+#include "sort_key.cuh"
+
+CVOPS_KERNEL multiclass_nms_gather(cvops::NmsBuffers nms, const float* boxes_in,
+                                   const cvops::uint64* keys, const int* counts, int num_boxes,
+                                   int most, int center);
+CVOPS_KERNEL multiclass_nms_write(float* out, int* out_counts, const float* boxes_in,
+                                  const float* scores, const cvops::uint64* keys,
+                                  const cvops::uint64* kept, const int* kept_before,
+                                  const int* counts, int num_classes, int num_boxes, int most,
+                                  int rows);
+
+CVOPS_KERNEL multiclass_nms_clear(int* out_counts, int batch);
 
 #ifdef __CUDACC__
 // The boxes, areas and classes of the candidates in the keys' order, counts[b] of `most`, as
 // nms.cuh takes them, and its bits at their beginning. boxes_in (B, num_boxes, 4). Grid (B, tiles).
 extern "C" __global__ void __launch_bounds__(256)
-    multiclass_nms_gather(float* __restrict__ boxes, float* __restrict__ areas,
-                          int* __restrict__ classes, unsigned int* __restrict__ removed,
-                          unsigned long long* __restrict__ kept, int* __restrict__ contest_counts,
-                          int* __restrict__ progress, const float* __restrict__ boxes_in,
+    multiclass_nms_gather(const cvops::NmsBuffers nms, const float* __restrict__ boxes_in,
                           const unsigned long long* __restrict__ keys,
                           const int* __restrict__ counts, int num_boxes, int most, int center) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x, count = counts[batch];
-  const NmsContest contest = {boxes, areas, classes, removed, kept, contest_counts, progress};
-  contest.begin(batch, most, i, count);
+  nms.begin(batch, most, i, count);
   if (i >= count) return;
   const int64 at = (int64)batch * most + i;
   const int index = (int)index_of(keys[at]), of_class = index / num_boxes;
   const int64 from = (int64)batch * num_boxes + index - of_class * num_boxes;
-  contest.enter(at, sized(load_box(boxes_in, from), center), of_class);
+  nms.store(at, sized(load_box(boxes_in, from), center), of_class);
 }
 
 // out (B, rows, 6): the first kept candidates in the keys' order, then rows of -1; out_counts (B):
@@ -39,10 +46,6 @@ extern "C" __global__ void __launch_bounds__(256)
                          int num_classes, int num_boxes, int most, int rows) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x, word = i / 64;
-  if (rows == 0) {
-    if (i == 0) out_counts[batch] = 0;
-    return;
-  }
   const int words = (int)ceil_div(most, 64);
   kept += (int64)batch * words;
   kept_before += (int64)batch * (words + 1);
@@ -50,11 +53,11 @@ extern "C" __global__ void __launch_bounds__(256)
   if (i == 0) out_counts[batch] = min(all_kept, rows);
   if (i >= most) return;
   // How many candidates before this one are kept; the others go behind all the kept ones.
-  const bool contests = i < counts[batch];
-  const uint64 bits = contests ? kept[word] : 0;
+  const bool takes_part = i < counts[batch];
+  const uint64 bits = takes_part ? kept[word] : 0;
   const bool is_kept = bits >> (i % 64) & 1;
   const int before =
-      contests ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
+      takes_part ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
   const int to = is_kept ? before : all_kept + i - before;
   if (to >= rows) return;
   float2 row[3] = {make_float2(-1, -1), make_float2(-1, -1), make_float2(-1, -1)};
@@ -67,5 +70,12 @@ extern "C" __global__ void __launch_bounds__(256)
   }
   float2* at = reinterpret_cast<float2*>(out) + 3 * ((int64)batch * rows + to);
   for (int k = 0; k < 3; ++k) at[k] = row[k];
+}
+
+// out_counts (B) of a result without rows.
+extern "C" __global__ void __launch_bounds__(256)
+    multiclass_nms_clear(int* __restrict__ out_counts, int batch) {
+  const cvops::int64 i = blockIdx.x * (cvops::int64)blockDim.x + threadIdx.x;
+  if (i < batch) out_counts[i] = 0;
 }
 #endif

@@ -17,7 +17,7 @@
 // decides all, each by one block; the chunks, which wait for one another, have what is left.
 #pragma once
 #include "nms_rule.cuh"
-#include "order.cuh"
+#include "sort_key.cuh"
 #include "warp.cuh"
 
 namespace cvops {
@@ -25,6 +25,15 @@ namespace cvops {
 constexpr int kNmsChunk = 2048;  // boxes at most, a multiple of 256
 constexpr int kNmsTile = 256;    // boxes that a block compares with kept ones
 constexpr int kNmsThreads = 512;
+// The bits of an index and of a class in the keys of the spatial order.
+constexpr int kPlaceBits = 24, kGroupBits = 12;
+
+// The buffers of one chunk of boxes. See nms_chunk.
+struct NmsChunk {
+  int *list, *list_counts;  // (B, chunk), (B): the boxes of the chunk that are kept
+  uint32* mask;             // (B, chunk / 32, chunk): the suppressors of each box, a bit each
+  unsigned char* words;     // (B, chunk, 8): the words of the mask that are not 0, a bit each
+};
 
 // The blocks that find the pairs of a chunk, for each row of the batch: each 256 boxes by 64 later
 // ones.
@@ -34,6 +43,13 @@ CVOPS_HD int nms_pair_blocks(int chunk) {
 }
 
 }  // namespace cvops
+
+CVOPS_KERNEL nms_places(cvops::uint64* keys, const float* boxes, const int* classes,
+                        const int* counts, int num, int by_class);
+CVOPS_KERNEL nms_classes(cvops::NmsBuffers nms, const cvops::uint64* order, int num,
+                         cvops::NmsRule rule);
+CVOPS_KERNEL nms_chunk(cvops::NmsBuffers nms, cvops::NmsChunk buffers, const cvops::uint64* order,
+                       int num, int first, int chunk, int parts, cvops::NmsRule rule);
 
 #ifdef __CUDACC__
 namespace cvops {
@@ -116,9 +132,6 @@ __device__ __forceinline__ uint32 ascending_bits(float x) {
   const uint32 bits = bits_of(x);
   return bits >> 31 ? ~bits : bits | 0x80000000u;
 }
-
-constexpr int kPlaceBits = 24;  // of an index: kMostRows is less
-constexpr int kGroupBits = 12;  // of a class
 
 __device__ __forceinline__ int place_of(uint64 order) {
   return (int)(order & ((1u << kPlaceBits) - 1));
@@ -516,21 +529,19 @@ extern "C" __global__ void __launch_bounds__(256)
 // Grid (B, tiles of kNmsTile), kNmsThreads threads. A block has the groups that begin in its tile:
 // those before the last at once, which all end in it, too, and then the last.
 extern "C" __global__ void __launch_bounds__(512, 2)
-    nms_classes(unsigned int* __restrict__ removed, unsigned long long* __restrict__ kept,
-                int* __restrict__ kept_before, int* __restrict__ progress,
-                const float* __restrict__ boxes, const float* __restrict__ areas,
-                const int* __restrict__ classes, const unsigned long long* __restrict__ order,
-                const int* __restrict__ counts, int num, const cvops::NmsRule rule) {
+    nms_classes(const cvops::NmsBuffers nms, const unsigned long long* __restrict__ order, int num,
+                const cvops::NmsRule rule) {
   using namespace cvops;
   const int batch = blockIdx.x, t = threadIdx.x, begin = blockIdx.y * kNmsTile;
   const int64 at = (int64)batch * num;
-  const NmsRow row = {boxes + 4 * at, areas + at, classes + at, order + at, counts[batch]};
+  const NmsRow row = {nms.boxes + 4 * at, nms.areas + at, nms.classes + at, order + at,
+                      nms.counts[batch]};
   const int tiles = max(1, (int)ceil_div(row.count, kNmsTile));
   if (blockIdx.y >= tiles) return;
-  removed += batch * ceil_div(num, 32);
-  kept += batch * ceil_div(num, 64);
-  kept_before += batch * (ceil_div(num, 64) + 1);
-  progress += 2 * batch;
+  uint32* const removed = nms.removed + batch * ceil_div(num, 32);
+  uint64* const kept = nms.kept + batch * ceil_div(num, 64);
+  int* const kept_before = nms.kept_before + batch * (ceil_div(num, 64) + 1);
+  int* const progress = nms.progress + 2 * batch;
   const int end = min(begin + kNmsTile, row.count), i = begin + t;
   int decided = 0;
   if (begin < end) {
@@ -574,39 +585,36 @@ extern "C" __global__ void __launch_bounds__(512, 2)
 // kNmsTile boxes: of all, or without an order of those from `first` on; with fewer blocks each
 // takes several tiles. kNmsThreads threads.
 extern "C" __global__ void __launch_bounds__(512, 2)
-    nms_chunk(unsigned int* __restrict__ removed, unsigned long long* __restrict__ kept,
-              int* __restrict__ kept_before, int* __restrict__ progress, int* __restrict__ list,
-              int* __restrict__ list_counts, unsigned int* __restrict__ mask,
-              unsigned char* __restrict__ words, const float* __restrict__ boxes,
-              const float* __restrict__ areas, const int* __restrict__ classes,
-              const unsigned long long* __restrict__ order, const int* __restrict__ counts, int num,
-              int first, int chunk, int parts, const cvops::NmsRule rule) {
+    nms_chunk(const cvops::NmsBuffers nms, const cvops::NmsChunk buffers,
+              const unsigned long long* __restrict__ order, int num, int first, int chunk,
+              int parts, const cvops::NmsRule rule) {
   using namespace cvops;
   const int batch = blockIdx.x;
   const int64 at = (int64)batch * num;
-  const NmsRow row = {boxes + 4 * at, areas + at, classes + at, order ? order + at : nullptr,
-                      counts[batch]};
-  progress += 2 * batch;
+  const NmsRow row = {nms.boxes + 4 * at, nms.areas + at, nms.classes + at,
+                      order ? order + at : nullptr, nms.counts[batch]};
+  int* const progress = nms.progress + 2 * batch;
   if (row.count > 0 ? first >= row.count || progress[1] == 0 : first > 0) return;
-  removed += batch * ceil_div(num, 32);
-  kept += batch * ceil_div(num, 64);
-  kept_before += batch * (ceil_div(num, 64) + 1);
-  list += (int64)batch * chunk;
-  mask += (int64)batch * (chunk / 32) * chunk;
-  words += (int64)batch * chunk * 8;
+  uint32* const removed = nms.removed + batch * ceil_div(num, 32);
+  uint64* const kept = nms.kept + batch * ceil_div(num, 64);
+  int* const kept_before = nms.kept_before + batch * (ceil_div(num, 64) + 1);
+  int *const list = buffers.list + (int64)batch * chunk, *const list_count =
+                                                             buffers.list_counts + batch;
+  uint32* const mask = buffers.mask + (int64)batch * (chunk / 32) * chunk;
+  unsigned char* const words = buffers.words + (int64)batch * chunk * 8;
   const int index = blockIdx.y, pairs = nms_pair_blocks(chunk);
   if (index < pairs) {
     nms_find_pairs(mask, words, row, removed, first, chunk, index, rule);
   } else {
     const int begin = row.order ? 0 : first, tiles = (gridDim.y - pairs) / parts;
     for (int tile = (index - pairs) / parts; tile * kNmsTile < row.count - begin; tile += tiles) {
-      nms_suppress(removed, row, list, list_counts[batch], first, begin + tile * kNmsTile,
+      nms_suppress(removed, row, list, *list_count, first, begin + tile * kNmsTile,
                    (index - pairs) % parts, parts, rule);
       __syncthreads();
     }
   }
   if (!nms_ends_last(&progress[0], gridDim.y)) return;
-  nms_settle(kept, kept_before, list, list_counts + batch, removed, mask, words, row.count, num,
-             first, chunk);
+  nms_settle(kept, kept_before, list, list_count, removed, mask, words, row.count, num, first,
+             chunk);
 }
 #endif

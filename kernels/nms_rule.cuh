@@ -21,33 +21,30 @@ CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {
   return rule.at_least ? all > 0 && iou >= rule.threshold : iou > rule.threshold;
 }
 
-}  // namespace cvops
+// The buffers of one suppression: for each row of the batch `num` boxes in score order.
+struct NmsBuffers {
+  float *boxes, *areas;  // (B, N, 4), (B, N)
+  int* classes;          // (B, N)
+  uint32* removed;       // (B, ceil(N / 32)): a bit for each box that is suppressed
+  uint64* kept;          // (B, ceil(N / 64)): a bit for each box that is kept
+  int* kept_before;      // (B, ceil(N / 64) + 1): the boxes kept before each word of `kept`
+  int* counts;           // (B): the boxes that take part
+  int* progress;         // (B, 2): the blocks that are done, and the boxes that are undecided
 
 #ifdef __CUDACC__
-namespace cvops {
-
-// A contest, as nms.cuh takes it: for each row of the batch num boxes, the best first, with their
-// areas and classes; what becomes of them; how many take part; and how far it is.
-struct NmsContest {
-  float *boxes, *areas;
-  int* classes;
-  uint32* removed;
-  uint64* kept;
-  int *counts, *progress;
-
-  // `count` boxes take part, and none is decided: thread i of all of row `batch`.
+  // Starts with `count` undecided boxes in row `batch`; thread i of at least num / 32.
   __device__ __forceinline__ void begin(int batch, int num, int i, int count) const {
     if (i < ceil_div(num, 32)) removed[batch * ceil_div(num, 32) + i] = 0;
     if (i < ceil_div(num, 64)) kept[batch * ceil_div(num, 64) + i] = 0;
     if (i == 0) counts[batch] = count, progress[2 * batch] = 0, progress[2 * batch + 1] = count;
   }
 
-  __device__ __forceinline__ void enter(int64 at, const SizedBox& b, int of_class) const {
+  __device__ __forceinline__ void store(int64 at, const SizedBox& b, int of_class) const {
     reinterpret_cast<float4*>(boxes)[at] = make_float4(b.box.x1, b.box.y1, b.box.x2, b.box.y2);
     areas[at] = b.area;
     classes[at] = of_class;
   }
+#endif
 };
 
 }  // namespace cvops
-#endif

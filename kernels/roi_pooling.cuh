@@ -105,17 +105,45 @@ CVOPS_HD bool lies_in(ChannelPlanes own, int at, int& plane) {
   return true;
 }
 
+constexpr int kChannelsAtOnce = 4;
+// Of the backward kernel: owners of pixels (a power of two), which are as many as a block's threads
+// may be, and outputs that a thread takes at a time; 32 warps' at most are on the shelf.
+constexpr int kOwners = CVOPS_STEP(256, 64);
+constexpr int kRounds = 4;
+static_assert(kRounds * kOwners <= 32 * 32, "a bit of Shelf::groups for each group");
+
+// A pixel, as an index into sums, and what is to be added there.
+struct alignas(8) Addend {
+  int at;
+  float value;
+};
+
+// Where a block puts some outputs in order, kRounds for each of its threads, for the owners of the
+// pixels to take. Of a word's bits the highest is the first's: it is found faster than the lowest.
+struct Shelf {
+  Addend addends[kRounds * kOwners];  // in groups of 32
+  uint32 in_group[32][kOwners];       // which ones of a group an owner has
+  uint32 groups[kOwners];             // that have some for it; of others `in_group` is not known
+};
+
+// The words of a roi in a Stage: an even number, since there is an int64.
+CVOPS_HD int words_of_roi(int pooled_height, int pooled_width) {
+  return 2 + (pooled_height + pooled_width + 1) / 2 * 2;
+}
+
 }  // namespace cvops
+
+CVOPS_KERNEL roi_pooling_staged(float* pooled, int* argmax, const float* data, const float* rois,
+                                cvops::int64 num_rois, cvops::RoiPooling op, int parts, int at_once,
+                                int with_argmax);
+CVOPS_KERNEL roi_pooling(float* pooled, int* argmax, const float* data, const float* rois,
+                         cvops::int64 num_rois, cvops::RoiPooling op, int group, int with_argmax);
+CVOPS_KERNEL roi_pooling_backward(float* grad, const float* out_grad, const int* argmax,
+                                  cvops::int64 num_rois, int bins, int images, int channels,
+                                  int pixels, int group, int in_shared);
 
 #ifdef __CUDACC__
 namespace cvops {
-
-constexpr int kChannelsAtOnce = 4;
-
-// Of the backward kernel: owners of pixels (a power of two), which are as many as a block's threads
-// may be, and outputs that a thread takes at a time; 32 warps' at most are on the shelf.
-constexpr int kOwners = 256;
-constexpr int kRounds = 4;
 
 // A number for each of kChannelsAtOnce channels.
 struct __align__(16) Values {
@@ -152,11 +180,6 @@ struct Stage {
   int roi_words;
   unsigned char* second;  // for each pixel and channel: whether the next one is larger
 };
-
-// The words of a roi in a Stage: an even number, since there is an int64.
-CVOPS_HD int words_of_roi(int pooled_height, int pooled_width) {
-  return 2 + (pooled_height + pooled_width + 1) / 2 * 2;
-}
 
 __device__ __forceinline__ uint32 packed(Range range) {
   return (uint32)range.begin | (uint32)range.end << 16;
@@ -426,22 +449,6 @@ struct Outputs {
     return at;
   }
 };
-
-// A pixel, as an index into sums, and what is to be added there.
-struct __align__(8) Addend {
-  int at;
-  float value;
-};
-
-// Where a block puts some outputs in order, kRounds for each of its threads, for the owners of the
-// pixels to take. Of a word's bits the highest is the first's: it is found faster than the lowest.
-struct Shelf {
-  Addend addends[kRounds * kOwners];  // in groups of 32
-  uint32 in_group[32][kOwners];       // which ones of a group an owner has
-  uint32 groups[kOwners];             // that have some for it; of others `in_group` is not known
-};
-
-static_assert(sizeof(Shelf) == 41984, "as in cvops/ops/roi_pooling.py");
 
 constexpr uint32 kFirst = 1u << 31;
 

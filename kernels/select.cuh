@@ -1,5 +1,5 @@
-// The best `most` of each row of scores, not sorted, in the order of order.cuh, and the scores are
-// read once.
+// The best `most` of each row of scores, not sorted, in the order of sort_key.cuh, and the scores
+// are read once.
 //
 // select_sample looks at a few thousand scores of a row, one at a made-up place of each stretch,
 // and takes one of the best as the bound, so far down that about five times as many as are wanted
@@ -9,14 +9,14 @@
 // short or does not fit the room for it, select_best takes the scores in the list's place: slower,
 // with the same result. All is as it would be after a sort, but for the order of what comes.
 #pragma once
-#include "order.cuh"
+#include "sort_key.cuh"
 #include "warp.cuh"
 
 namespace cvops {
 
-constexpr int kSamples = 4096;           // a power of two
-constexpr int kCollectTile = 4096;       // scores of a block
-constexpr uint64 kAllKeys = kNoKey - 1;  // a bound that leaves out none
+constexpr int kSamples = CVOPS_STEP(4096, 128);  // a power of two
+constexpr int kCollectTile = 4096;               // scores of a block
+constexpr uint64 kAllKeys = kNoKey - 1;          // a bound that leaves out none
 
 // Which scores of a row count: those above the threshold that are not in [skip, skip_end).
 struct Candidates {
@@ -47,6 +47,15 @@ CVOPS_HD int sample_place(int j, int num) {
 }
 
 }  // namespace cvops
+
+CVOPS_KERNEL select_sample(cvops::uint64* bounds, int* found, const float* scores, int num,
+                           int rank, cvops::Candidates which);
+CVOPS_KERNEL select_collect(cvops::uint64* list, int* found, const cvops::uint64* bounds,
+                            const float* scores, cvops::int64 total, int num, int tiles, int room,
+                            cvops::Candidates which);
+CVOPS_KERNEL select_best(cvops::uint64* out, int* counts, const cvops::uint64* list,
+                         const int* found, const cvops::uint64* bounds, const float* scores,
+                         int num, int room, int most, cvops::Candidates which);
 
 #ifdef __CUDACC__
 namespace cvops {

@@ -1,4 +1,4 @@
-// Sorts the keys of order.cuh, each row of a batch by itself, what has no key left out.
+// Sorts the keys of sort_key.cuh, each row of a batch by itself, what has no key left out.
 //
 // Every block sorts a tile, whose keys stay in registers and go from thread to thread by shuffles,
 // or where they go far through shared memory; then each pass merges sixteen runs to one: a key's
@@ -8,16 +8,16 @@
 // read the keys fewer times, but with three launches a digit, or with blocks that wait for one
 // another; here the launches set the pace.
 #pragma once
-#include "order.cuh"
+#include "sort_key.cuh"
 #include "warp.cuh"
 
 namespace cvops {
 
 // Keys that a block sorts at most, and those of a thread.
-constexpr int kSortTile = 2048, kSortEach = 4;
-constexpr int kSortWays = 16;   // runs that a pass makes one of
-constexpr int kMergeWarps = 4;  // of a block of sort_merge
-constexpr int kMergeFew = 5;    // runs that one thread searches
+constexpr int kSortTile = CVOPS_STEP(2048, 128), kSortEach = 4;
+constexpr int kSortWays = CVOPS_STEP(16, 4);   // runs that a pass makes one of
+constexpr int kMergeWarps = CVOPS_STEP(4, 1);  // of a block of sort_merge
+constexpr int kMergeFew = CVOPS_STEP(5, 2);    // runs that one thread searches
 
 // How many keys a block sorts where there are `most`: a power of two, kSortEach for each of at
 // least 32 threads.
@@ -30,10 +30,17 @@ CVOPS_HD int sort_tile_of(int most) {
 // The blocks of sort_merge for each row of `most` keys in runs of `run`.
 CVOPS_HD int merge_blocks(int64 most, int64 run) {
   const int64 blocks = ceil_div(most, most <= kMergeFew * run ? 32 * kMergeWarps : 32);
-  return blocks < 65535 ? (int)blocks : 65535;
+  return blocks < kMaxGridY ? (int)blocks : kMaxGridY;
 }
 
 }  // namespace cvops
+
+CVOPS_KERNEL sort_compact(cvops::uint64* out, int* counts, const cvops::uint64* keys,
+                          const int* tile_counts, int num);
+CVOPS_KERNEL sort_tiles(cvops::uint64* out, const cvops::uint64* keys, const int* counts, int num,
+                        int tile);
+CVOPS_KERNEL sort_merge(cvops::uint64* out, const cvops::uint64* keys, const int* counts, int num,
+                        int run);
 
 #ifdef __CUDACC__
 namespace cvops {
@@ -46,15 +53,15 @@ __device__ __forceinline__ void order_keys(uint64& a, uint64& b, bool ascending)
   b = swap ? first : second;
 }
 
-// Sorted runs of `run` keys in keys[begin], ..., keys[count - 1]; one of them begins at `own`.
+// Sorted runs of `run` keys each in keys[begin], ..., keys[end - 1]. One of them begins at `own`.
 struct Runs {
   const uint64* keys;
-  int begin, own, run, count;
+  int begin, own, run, end;
 };
 
-// How many keys are lower than `key` in kEach of the runs but the own one, as far as there are so
-// many: every `apart`-th from the `which`-th on. A search waits for what it read before, so that
-// all go on at once.
+// The number of keys lower than `key` in kEach of the runs except the own one: every `apart`-th
+// from the `which`-th on. A run beyond the last one is empty. Each load of a search depends on the
+// load before it, so that all searches go on at once.
 template <int kEach>
 __device__ __forceinline__ int lower_keys(const Runs& runs, uint64 key, int which, int apart) {
   int last[kEach], end[kEach], sum = 0;  // the last key that is known to be lower, and the run's
@@ -62,7 +69,7 @@ __device__ __forceinline__ int lower_keys(const Runs& runs, uint64 key, int whic
   for (int k = 0; k < kEach; ++k) {
     int from = runs.begin + (which + k * apart) * runs.run;
     if (from >= runs.own) from += runs.run;
-    last[k] = min(from, runs.count) - 1, end[k] = min(from + runs.run, runs.count) - 1;
+    last[k] = min(from, runs.end) - 1, end[k] = min(from + runs.run, runs.end) - 1;
     sum -= last[k];
   }
   for (int step = runs.run; step > 0; step /= 2) {
@@ -188,7 +195,9 @@ extern "C" __global__ void __launch_bounds__(32 * cvops::kMergeWarps, 8)
   for (int first = each * blockIdx.y; first < count; first += each * gridDim.y) {
     const int i = first + (few ? t : lane), begin = i & -(kSortWays * run), own = i & -run;
     const uint64 key = i < count ? keys[i] : 0;
-    const Runs runs = {keys, begin, own, run, count};
+    // The warps search one run more than there are beside the own one: it must not be the next
+    // group's.
+    const Runs runs = {keys, begin, own, run, min(begin + kSortWays * run, count)};
     int lower = 0;
     if (few) {
       lower = lower_keys<kMergeFew - 1>(runs, key, 0, 1);

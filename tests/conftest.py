@@ -22,7 +22,6 @@ PLACES = [
     ("cpu", "numpy"),
     ("cpu", "native"),
     ("cpu", "emulated"),
-    ("cpu", "emulated-native"),
     ("cuda", "cupy"),
     ("cuda", "native"),
 ]
@@ -110,7 +109,7 @@ def pytest_terminal_summary(terminalreporter):
     for report in passed:
         op = Path(report.fspath).stem[len("test_") :]
         _, _, rest = report.nodeid.partition("::")
-        # The longest that fits: "cpu-emulated" begins "cpu-emulated-native" too.
+        # The longest that fits: "cpu-emulated" begins "cpu-emulated-..." too.
         found = [name for name in names if f"[{name}" in rest or f"-{name}" in rest]
         name = "mxnet" if "mxnet" in rest.partition("[")[0] else max(found, key=len, default=None)
         if name and (Path(__file__).parents[1] / "kernels" / f"{op}.cuh").is_file():

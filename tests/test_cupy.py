@@ -263,6 +263,21 @@ class TestDriver:
             cvops.box_iou(x, y, backend="cupy")
         assert "is not on GPU 0" in capfd.readouterr().err
 
+    def test_dynamic_shared_memory_beside_static(self, cupy, calls, capfd):
+        driver, most = cupy.cuda.driver, 227 << 10
+        function = _kernels.load("box_nms", "box_nms_rank", 0)
+        static = driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function)
+        assert static > 5120 * 8  # a key for each row
+        limit = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        with pytest.raises(driver.CUDADriverError, match=r"^1: "):
+            driver.funcSetAttribute(function, limit, most - static + 1)
+        with pytest.raises(driver.CUDADriverError, match=r"^1: "):
+            driver.launchKernel(function, 1, 1, 1, 1, 1, 1, (48 << 10) - static + 1, 0, 0, 0)
+        _kernels.start(function, (1,), (1,), most - static, 0)
+        with pytest.raises(driver.CUDADriverError, match=r"^1: "):
+            driver.launchKernel(function, 1, 1, 1, 1, 1, 1, most - static + 1, 0, 0, 0)
+        assert "bytes of shared memory" in capfd.readouterr().err
+
     def test_a_cubin_for_another_gpu(self, cupy, calls, two, capfd):
         module = cupy.RawModule(path=str(_kernels.cubin_file("box_iou", 80)))
         with pytest.raises(cupy.cuda.driver.CUDADriverError, match="209"):

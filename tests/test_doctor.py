@@ -9,7 +9,7 @@ import types
 import numpy as np
 import pytest
 
-from cvops import _cuda11, _gpu, _kernels, _mxnet_library, cli, doctor
+from cvops import _cache, _cuda11, _gpu, _imports, _kernels, _mxnet_library, cli, doctor
 
 NO_DRIVER = "libcuda-that-is-not-there.so.1"
 
@@ -192,7 +192,7 @@ class TestMXNet:
     def test_not_installed(self, monkeypatch):
         monkeypatch.setattr(doctor, "_distributions", lambda root: {})
         status, text, hint = doctor._mxnet()
-        assert (status, hint) == ("missing", 'pip install "cvops[mxnet]"')
+        assert (status, hint) == ("missing", _imports.pip_command("mxnet"))
         assert "not installed" in text
 
     def test_names_of_distributions(self, monkeypatch, tmp_path):
@@ -255,7 +255,7 @@ class TestMXNet:
         for name in ("include/mxnet/lib_api.h", "src/lib_api.cc"):
             (wheel / name).parent.mkdir(parents=True, exist_ok=True)
             (wheel / name).touch()
-        monkeypatch.setattr(_kernels, "cache_folder", lambda: tmp_path / "cache")
+        monkeypatch.setattr(_cache, "folder", lambda: tmp_path / "cache")
         monkeypatch.setenv("CXX", "no-such-compiler")
         finding = doctor._operators()
         assert (finding.status, "apt-get install g++" in finding.hint) == ("missing", True)

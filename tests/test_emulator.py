@@ -3,6 +3,7 @@
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -418,14 +419,16 @@ def test_broken_rules(kernels, kernel, threads, message, seed):
         ("nothing", (1, 1, 65536), (1,), 0, "at most 2147483647 x 65535 x 65535 blocks"),
         ("nothing", (0,), (1,), 0, r"grid \(0, 1, 1\) is empty"),
         ("nothing", (1,), (0,), 0, r"block \(0, 1, 1\) is empty"),
-        ("nothing", (1,), (1,), 227 * 1024 + 1, "at most 232448 bytes of dynamic shared memory"),
+        ("nothing", (1,), (1,), 227 * 1024 + 1, "at most 232448 bytes of shared memory"),
+        ("uninitialized", (1,), (1,), 227 * 1024 - 7, "not 8 static and 232441 dynamic ones"),
         ("reverse", (1,), (65,), 0, "__launch_bounds__ allows blocks of 64 threads"),
         ("absent", (1,), (1,), 0, "no such kernel"),
     ],
 )
 def test_refused_launches(kernels, kernel, grid, block, shared, message):
+    args = (np.zeros(2, np.int32),) if kernel == "uninitialized" else ()
     with pytest.raises(EmulatorError, match=message):
-        kernels.launch(kernel, grid, block, (), shared)
+        kernels.launch(kernel, grid, block, args, shared)
 
 
 def test_the_limits_themselves(kernels):
@@ -631,3 +634,67 @@ def test_an_extension(tmp_path):
     assert native.allow(227 * 1024 + 1) == 1
     assert native.allow(64 * 1024) == 0
     assert native.fill(address, 7, 1, 64, 64 * 1024) == "no error"
+
+
+BINDINGS_OF_STATIC = {
+    "module.cpp": """
+        #include <pybind11/pybind11.h>
+        #include "ends.h"
+
+        PYBIND11_MODULE(CVOPS_MODULE_NAME, m) {
+          m.def("allow", &allow);
+          m.def("most", &most);
+          m.def("ends", [](std::uintptr_t out, size_t shared) { ends((int*)out, shared); });
+        }
+    """,
+    "ends.h": """
+        #include <cstddef>
+        int allow(int shared);
+        int most();
+        void ends(int* out, size_t shared);
+    """,
+    "ends.cu": """
+        #include "ends.cuh"
+        #include "ends.h"
+        #include "launch.h"
+
+        int allow(int shared) {
+          cudaFuncSetAttribute(::ends_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
+          return cudaGetLastError();
+        }
+        int most() { return cvops::cuda::most_dynamic_shared(::ends_kernel); }
+        void ends(int* out, size_t shared) {
+          cvops::cuda::launch("ends", ::ends_kernel, 1, 1, shared, nullptr, out, (int)shared / 4);
+        }
+    """,
+    "ends.cuh": """
+        extern "C" __global__ void ends_kernel(int* out, int count) {
+          __shared__ int tile[250];
+          CVOPS_DYNAMIC_SHARED(int, dynamic_tile);
+          tile[249] = 3, dynamic_tile[count - 1] = 4;
+          __syncthreads();
+          out[0] = tile[249], out[1] = dynamic_tile[count - 1];
+        }
+    """,
+}
+
+
+def test_static_shared_memory_leaves_less_for_dynamic(tmp_path):
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "bindings" / "python").mkdir(parents=True)
+    places = {"module.cpp": "bindings/python", "ends.cuh": "kernels"}
+    for name, text in BINDINGS_OF_STATIC.items():
+        (tmp_path / places.get(name, "bindings") / name).write_text(text, "utf-8")
+    launch = Path(__file__).parents[1] / "bindings" / "launch.h"
+    shutil.copy(launch, tmp_path / "bindings")
+    native = build_extension(tmp_path / "bindings", tmp_path / "kernels", "_native_with_statics")
+
+    most = 227 * 1024 - 1000
+    assert native.allow(227 * 1024) == native.allow(most + 1) == 1
+    assert native.allow(most) == 0
+    assert native.most() == most
+    out = np.zeros(2, np.int32)
+    native.ends(out.ctypes.data, most)
+    assert out.tolist() == [3, 4]
+    with pytest.raises(RuntimeError, match="invalid argument"):
+        native.ends(out.ctypes.data, most + 4)

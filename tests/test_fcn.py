@@ -3,6 +3,7 @@
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
 import importlib.util
+import math
 import re
 
 import numpy as np
@@ -301,6 +302,34 @@ def test_loss_by_hand(dtype):
     assert loss(scores[:, :, :, :3], label[:, :, :3]).asscalar() == pytest.approx(cost / 3, 1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+@pytest.mark.parametrize("ignore", [None, 255, -1])
+@pytest.mark.parametrize("wrong", [3, 21, -1, 255, 1.5, math.nan])
+def test_labels_that_are_no_class(dtype, ignore, wrong):
+    if wrong == ignore or (dtype == "int32" and wrong not in (3, 21, -1, 255)):
+        return
+    scores = mx.nd.array(np.random.default_rng(0).random((2, 3, 4, 5)))
+    label = mx.nd.array(np.arange(40).reshape(2, 4, 5) % 3, dtype=dtype)
+    if ignore is not None:
+        label[0, 0] = ignore
+    eager, graph = (fcn.SegmentationLoss(ignore) for _ in range(2))
+    graph.hybridize()
+    right = eager(scores, label).asnumpy()
+    np.testing.assert_array_equal(graph(scores, label).asnumpy(), right)
+    label[1, 2, 3] = wrong
+    known = "" if ignore is None else f" or {ignore}"
+    want = f"label: expected classes 0 to 2{known}, got {wrong:g} at (1, 2, 3)"
+    with pytest.raises(ValueError, match=f"^{re.escape(want)}$"):
+        eager(scores, label)
+    scores.attach_grad()
+    with mx.autograd.record():
+        loss = graph(scores, label)
+    loss.backward()
+    np.testing.assert_array_equal(loss.asnumpy(), [right[0], np.nan])
+    assert np.isnan(scores.grad[1].asnumpy()).any()
+    assert np.isfinite(scores.grad[0].asnumpy()).all()
+
+
 def test_ignored_pixels_have_no_gradient():
     scores = random_array(2, 3, 4, 4)
     label = mx.nd.zeros((2, 4, 4), dtype=np.int32)
@@ -367,6 +396,17 @@ def test_prediction_is_the_networks_where_it_fits():
         np.testing.assert_array_equal(fcn.predict(net, kind, tile=(64, 70)), expected)
     left = net(x[:, :, :, :40])[0].asnumpy().argmax(axis=0)
     np.testing.assert_array_equal(fcn.predict(net, image, (50, 40))[:, :30], left[:, :30])
+
+
+def test_prediction_reads_pillow_images_by_the_rules():
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    on_its_side = Image.fromarray(image).transpose(Image.Transpose.ROTATE_90)
+    on_its_side.getexif()[0x0112] = 6
+    deep = Image.fromarray(image[:, :, 0] * np.uint16(256))
+    gray = np.repeat(image[:, :, :1], 3, axis=2)
+    net = make_net(stride=8)
+    for given, upright in ((on_its_side, image), (deep, gray)):
+        np.testing.assert_array_equal(fcn.predict(net, given), fcn.predict(net, upright))
 
 
 @pytest.mark.parametrize(

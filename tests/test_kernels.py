@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from emulator.build import cached
+from emulator.driver import elf
 
 from cvops import _kernels, _mxnet_library, cli
 
@@ -129,6 +130,22 @@ def test_no_local_memory_and_no_fused_multiply_add(sass, source, arch):
         # should.
         if not re.search(r"MUFU\.(RCP|RSQ)", code):
             assert "FFMA" not in code, kernel
+
+
+@pytest.mark.parametrize("arch", DISASSEMBLED)
+def test_kernels_with_dynamic_shared_memory_have_no_static(compiled, arch):
+    """So that a launch of up to 48 KiB of dynamic shared memory needs no permission."""
+    dynamic = []
+    for source in SOURCES:
+        text = _kernels.source(source)
+        kernels = elf.kernels(compiled(source, arch)[0])
+        for part in re.split(r'^extern "C" __global__', text, flags=re.MULTILINE)[1:]:
+            name = re.search(r"(\w+)\(\w", part.partition("__launch_bounds__")[2])[1]
+            if "CVOPS_DYNAMIC_SHARED" in part:
+                assert kernels[name].static_shared == 0, name
+                dynamic.append(name)
+    assert "roi_pooling_staged" in dynamic
+    assert elf.kernels(compiled("sort", arch)[0])["sort_tiles"].static_shared == 2 * 2048 * 8
 
 
 #: They take exp or log, which is computed in double: see math.cuh.

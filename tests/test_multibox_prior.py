@@ -307,7 +307,7 @@ def test_the_kernels_parameters_fit_every_gpu():
         (np.zeros((1, 1, 2, 2)), {}, TypeError, "data: expected float32, got float64"),
         (None, {}, TypeError, "data: expected an array .*got NoneType"),
         ((2, 2), {"sizes": ()}, ValueError, r"sizes: expected one number or more, got \(\)"),
-        ((2, 2), {"ratios": "1"}, ValueError, "ratios: expected one number or more, got '1'"),
+        ((2, 2), {"ratios": "x"}, ValueError, "ratios: expected one number or more, got 'x'"),
         ((2, 2), {"ratios": (1, "x")}, TypeError, "ratios: expected a number, got 'x'"),
         ((2, 2), {"steps": (0.1,)}, ValueError, r"steps: expected 2 numbers, got \(0.1,\)"),
         ((2, 2), {"steps": (0.1, -1)}, ValueError, r"steps: expected both positive or neither"),

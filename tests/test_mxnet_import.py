@@ -184,4 +184,4 @@ except ImportError as error:
     print(error)
 """
     )
-    assert "pip install cvops[mxnet]" in out
+    assert 'pip install "cvops[mxnet]"' in out

@@ -122,3 +122,15 @@ def test_the_command(mx, operators, model, tmp_path, capsys):
     assert mx.sym.load(str(ours)).tojson() == symbol.tojson()
     assert cli.main(["convert-symbol", str(tmp_path / "none.json"), str(ours)]) == 2
     assert "none.json: no such file" in capsys.readouterr().err
+    text = tmp_path / "text.json"
+    text.write_bytes(b"\xff\xfe")
+    for given, message in [
+        ((tmp_path, ours), f"{tmp_path}: cannot be read: Is a directory"),
+        ((text, ours), f"{text}: 'utf-8' codec can't decode"),
+        ((theirs, tmp_path), f"{tmp_path}: cannot be written: Is a directory"),
+        ((theirs, tmp_path / "none" / "x.json"), "x.json: cannot be written: No such file"),
+    ]:
+        assert cli.main(["convert-symbol", *map(str, given)]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

@@ -79,15 +79,18 @@ def test_anchors_of_the_book():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (((),), "classes must be one or more names, got ()"),
-        (("bee",), "classes must be one or more names, got 'bee'"),
-        ((("bee",), 63), "side must be 64 or more, got 63"),
-        ((("bee",), 64, "torch"), "ops must be 'cvops' or 'mxnet', got 'torch'"),
+        (((),), "classes: expected one or more names, got ()"),
+        (("bee",), "classes: expected one or more names, got 'bee'"),
+        (((1, 2),), "classes: expected one or more names, got (1, 2)"),
+        ((2,), "classes: expected one or more names, got 2"),
+        ((("bee",), 63), "side: expected an integer in [64, 2147483647], got 63"),
+        ((("bee",), 64.5), "side: expected an integer, got 64.5"),
+        ((("bee",), 64, "torch"), "ops: expected one of ['cvops', 'mxnet'], got 'torch'"),
     ],
-    ids=["none", "a string", "63", "torch"],
+    ids=["none", "a string", "numbers", "a number", "63", "64.5", "torch"],
 )
 def test_network_refuses(arguments, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises((TypeError, ValueError), match=re.escape(message)):
         TinySSD(*arguments)
 
 
@@ -116,6 +119,10 @@ def test_load_refuses(tmp_path):
     path.with_suffix(".json").write_text(about.replace("bee", "bee, wasp").replace("64", "1"))
     with pytest.raises(ValueError, match=r"net\.json: does not describe a TinySSD"):
         TinySSD.load(path, "mxnet")
+    for text in ("", "[]", "[" * 100000, about.replace("64", "64.5")):
+        path.with_suffix(".json").write_text(text)
+        with pytest.raises(ValueError, match=r"net\.json: does not describe a TinySSD"):
+            TinySSD.load(path, "mxnet")
     path.with_suffix(".json").write_text(about.replace('"bee",', ""))
     with pytest.raises(ValueError, match=r"net\.params: not the parameters of a TinySSD"):
         TinySSD.load(path, "mxnet")
@@ -265,12 +272,12 @@ def test_evals_by_hand():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"classes": "hinge"}, "classes must be 'cross_entropy' or 'focal', got 'hinge'"),
-        ({"boxes": "l2"}, "boxes must be 'l1' or 'smooth_l1', got 'l2'"),
-        ({"per": "image"}, "per must be 'anchor' or 'box', got 'image'"),
-        ({"alpha": 0}, "alpha must be above 0, got 0"),
-        ({"scale": float("nan")}, "scale must be above 0, got nan"),
-        ({"gamma": -1}, "gamma must be 0 or more, got -1"),
+        ({"classes": "hinge"}, "classes: expected one of ['cross_entropy', 'focal'], got 'hinge'"),
+        ({"boxes": "l2"}, "boxes: expected one of ['l1', 'smooth_l1'], got 'l2'"),
+        ({"per": "image"}, "per: expected one of ['anchor', 'box'], got 'image'"),
+        ({"alpha": 0}, "alpha: expected a number above 0, got 0"),
+        ({"scale": float("nan")}, "scale: expected a number in [0, inf], got nan"),
+        ({"gamma": -1}, "gamma: expected a number in [0, inf], got -1"),
     ],
     ids=str,
 )
@@ -364,12 +371,51 @@ def test_mined_out_anchors_have_no_slope(ops):
     np.testing.assert_array_equal(slopes > 0, cls_labels.asnumpy() >= 0)
 
 
-def test_an_image_without_objects_costs_nothing(ops):
+@pytest.mark.parametrize("hybrid", [False, True], ids=["plain", "hybridized"])
+@pytest.mark.parametrize("per", ["anchor", "box"])
+@pytest.mark.parametrize(("mining", "count"), [(-1, 344), (3, 3), (0.5, 1), (1e9, 100)])
+def test_images_without_objects_teach_the_background(ops, hybrid, per, mining, count):
+    """Image 1 has no objects. Its loss is that of class 0 of the anchors that count."""
+    images, labels = make_batch()
+    labels[1] = -1
+    training = Training(make(ops), DetectionLoss(per=per), negative_mining_ratio=mining)
+    if hybrid:
+        training.hybridize(**STATIC)
+    with mx.autograd.record():
+        loss, logits, cls_labels, _, _, masks = training(images, labels)
+    loss.backward()
+    cls_labels = cls_labels.asnumpy()
+    assert (cls_labels[[0, 2]] > 0).any(axis=1).all()
+    errors = -log_softmax(logits.asnumpy()[1])[:, 0]
+    counted = cls_labels[1] == 0
+    assert counted.sum() == count
+    assert (cls_labels[1][~counted] == -1).all()
+    assert errors[counted].min() >= errors[~counted].max(initial=0)
+    divisor = 344 if per == "anchor" else masks.asnumpy().sum() / 3 / 4
+    assert loss.asnumpy()[1] == pytest.approx(errors[counted].sum() / divisor, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", LOSSES, ids=lambda o: " ".join(map(str, o.values())))
+def test_loss_of_an_image_without_objects(options):
+    """MultiBoxTarget labels all of its anchors -1: the loss is that of labels of 0."""
+    given = predictions()
+    given[1][1], given[3][1], given[4][1] = -1, 0, 0
+    value = DetectionLoss(**options)(*map(mx.nd.array, given)).asnumpy()
+    given[1][1] = 0
+    np.testing.assert_allclose(value, text_of_the_loss(given, **options), rtol=1e-5)
+    assert value[1] > 0
+
+
+def test_training_on_images_without_objects_learns_the_background(ops):
     images, labels = make_batch()
     labels[:] = -1
-    loss, _, cls_labels, *_ = Training(make(ops))(images, labels)
-    assert (cls_labels.asnumpy() == -1).all()
-    assert (loss.asnumpy() == 0).all()
+    net = make(ops)
+    training, trainer = Training(net), make_trainer(net)
+    losses_of_steps = [
+        tiny_ssd.train_step(training, trainer, images, labels)[0][0].asnumpy() for _ in range(8)
+    ]
+    assert (losses_of_steps[-1] < 0.7 * losses_of_steps[0]).all()
+    assert (losses_of_steps[0] > 0.1).all()
 
 
 @pytest.mark.parametrize("hybrid", [False, True], ids=["plain", "hybridized"])
@@ -392,6 +438,105 @@ def test_two_devices_train_as_one(ops, hybrid):
         first, second = (x.asnumpy() for x in theirs.list_data())
         np.testing.assert_array_equal(first, second)
         np.testing.assert_allclose(first, mine.data().asnumpy(), rtol=1e-4, atol=1e-5)
+
+
+WRONG = [
+    (2, (0.1, 0.1, 0.5, 0.5), "expected classes 0 to 1, or -1 for padding, got [2.0, "),
+    (255, (0.1, 0.1, 0.5, 0.5), "expected classes 0 to 1, or -1 for padding, got [255.0, "),
+    (1.5, (0.1, 0.1, 0.5, 0.5), "expected classes 0 to 1, or -1 for padding, got [1.5, "),
+    (-2, (0.1, 0.1, 0.5, 0.5), "expected classes 0 to 1, or -1 for padding, got [-2.0, "),
+    (np.nan, (0.1, 0.1, 0.5, 0.5), "expected classes 0 to 1, or -1 for padding, got [nan, "),
+    (1, (10, 20, 50, 60), "expected corners in fractions of the image, got [1.0, 10.0, 20.0"),
+    (1, (0, 0, np.nan, 0.5), "expected corners in fractions of the image, got [1.0, 0.0"),
+    (1, (0, 0, np.inf, 0.5), "expected corners in fractions of the image, got [1.0, 0.0"),
+    (1, (0.5, 0.5, 0.1, 0.1), "expected x1 <= x2 and y1 <= y2, got [1.0, 0.5"),
+]
+
+
+@pytest.mark.parametrize(("kind", "box", "message"), WRONG)
+def test_labels_that_cannot_be_learnt_are_refused(cvops_ops, kind, box, message):
+    net = make("cvops")
+    images, labels = make_batch()
+    labels[1, 1] = mx.nd.array([kind, *box])
+    want = re.escape(f"labels: {message}") + ".* in image 1, row 1"
+    training = Training(net)
+    with pytest.raises(ValueError, match=want):
+        training(images, labels)
+    training.hybridize(**STATIC)
+    before = net.class_heads[0].weight.data().asnumpy()
+    with pytest.raises(ValueError, match=want):
+        tiny_ssd.train_step(training, make_trainer(net), images, labels)
+    np.testing.assert_array_equal(net.class_heads[0].weight.data().asnumpy(), before)
+
+
+@pytest.mark.parametrize("options", [{}, STATIC], ids=["hybridized", "static"])
+@pytest.mark.parametrize(("kind", "box", "message"), WRONG)
+def test_labels_that_cannot_be_learnt_give_a_loss_of_nan_in_a_graph(
+    cvops_ops, kind, box, message, options
+):
+    net = make("cvops")
+    training = Training(net)
+    training.hybridize(**options)
+    images, labels = make_batch()
+    labels[1, 1] = mx.nd.array([kind, *box])
+    with mx.autograd.record():
+        loss = training(images, labels)[0]
+    loss.backward()
+    np.testing.assert_array_equal(np.isnan(loss.asnumpy()), [False, True, False])
+    assert np.isnan(net.class_heads[0].weight.grad().asnumpy()).any()
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_labels_at_the_limits_are_learnt(cvops_ops, hybrid):
+    training = Training(make("cvops"))
+    if hybrid:
+        training.hybridize()
+    images, labels = make_batch()
+    labels[0, 0] = mx.nd.array([1, -2, -2, 2, 2])
+    labels[1, 0] = mx.nd.array([0, 0.5, 0.5, 0.5, 0.5])
+    labels[2] = -1
+    assert np.isfinite(training(images, labels)[0].asnumpy()).all()
+
+
+def test_the_shape_of_labels():
+    images, labels = make_batch()
+    training, trainer = Training(make()), make_trainer(make())
+    with pytest.raises(
+        ValueError, match=r"labels: expected shape \(B, m, 5 or more\), got \(3, 2, 4"
+    ):
+        tiny_ssd.train_step(training, trainer, images, labels[:, :, :4])
+    with pytest.raises(ValueError, match="labels: expected those of 3 images, got 2"):
+        tiny_ssd.train_step(training, trainer, images, labels[:2])
+
+
+@pytest.mark.parametrize("wrong", [3, 255, 0.5, np.nan, np.inf])
+@pytest.mark.parametrize(
+    "options", [{}, {"classes": "focal"}, {"classes": "focal", "gamma": 0}, {"per": "box"}], ids=str
+)
+def test_classes_of_anchors_that_do_not_exist(options, wrong):
+    """Three classes with the background: 0 to 2, and below 0 for no loss."""
+    loss = DetectionLoss(**options)
+    rng = np.random.default_rng(0)
+    preds, offsets = mx.nd.array(rng.random((3, 4, 3))), mx.nd.array(rng.random((3, 16)))
+    labels = mx.nd.array([[0, 1, 2, -1], [0, 2, 1, -1], [-1, -1, -1, -2]])
+    arguments = offsets, offsets * 0, offsets * 0 + 1
+    right = loss(preds, labels, *arguments).asnumpy()
+    assert np.isfinite(right).all()
+    for image, place in ((1, 2), (2, 3)):
+        bad = labels.copy()
+        bad[image, place] = wrong
+        with pytest.raises(
+            ValueError, match=rf"cls_labels: .* 0 to 2, or below 0, got .* at \({image}, "
+        ):
+            DetectionLoss(**options)(preds, bad, *arguments)
+        graph = DetectionLoss(**options)
+        graph.hybridize()
+        got = graph(preds, bad, *arguments).asnumpy()
+        others = [i for i in range(3) if i != image]
+        assert np.isnan(got[image])
+        np.testing.assert_array_equal(got[others], right[others])
+    with pytest.raises(ValueError, match="cls_labels: expected classes 0 to 2"):
+        losses.calc_loss(preds, bad, *arguments)
 
 
 def test_an_odd_batch_is_split(ops):
@@ -461,11 +606,30 @@ def test_predict_is_detect_in_pixels(ops):
     assert tiny_ssd.predict(net, image, threshold=1).shape == (0, 6)
 
 
+def test_predict_reads_pillow_images_by_the_rules(ops):
+    """On its side by EXIF, of 16 bits, transparent: as the upright RGB image."""
+    Image = pytest.importorskip("PIL.Image")
+    net = make(ops)
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 100, 3), np.uint8)
+    on_its_side = Image.fromarray(pixels).transpose(Image.Transpose.ROTATE_90)
+    on_its_side.getexif()[0x0112] = 6
+    deep = Image.fromarray(pixels[:, :, 0] * np.uint16(256))
+    gray = np.repeat(pixels[:, :, :1], 3, axis=2)
+    clear = Image.new("RGBA", (100, 50), (0, 0, 0, 0))
+    white = np.full((50, 100, 3), 255, np.uint8)
+    for image, upright in ((on_its_side, pixels), (deep, gray), (clear, white)):
+        expected = tiny_ssd.predict(net, upright, threshold=0.35)
+        np.testing.assert_array_equal(tiny_ssd.predict(net, image, threshold=0.35), expected)
+    odd = Image.fromarray(np.full((50, 100), 2, np.float32))
+    with pytest.raises(ValueError, match="image: expected float pixels of 0 to 1"):
+        tiny_ssd.predict(net, odd)
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype"), [((3, 50, 100), np.uint8), ((50, 100), np.uint8), ((5, 5, 3), np.float32)]
 )
 def test_predict_refuses(shape, dtype):
     pytest.importorskip("PIL")
-    message = f"image must be uint8 (height, width, 3), got {np.dtype(dtype)} {shape}"
+    message = f"image: expected uint8 (height, width, 3), got {np.dtype(dtype)} {shape}"
     with pytest.raises(ValueError, match=re.escape(message)):
         tiny_ssd.predict(make(), np.zeros(shape, dtype))

@@ -349,14 +349,14 @@ class TestTransformations:
 
     def test_do_not_see_a_tensor_that_requires_a_gradient(self):
         x = whole(2, 3, 6, 6).requires_grad_()
-        with pytest.raises(NotImplementedError, match="roi_pooling: expected .*torch.func.grad"):
+        with pytest.raises(NotImplementedError, match=r"roi_pooling: expected .*torch.func.grad"):
             torch.func.grad(lambda y: (y * pool(x)).sum())(torch.ones(()))
 
     def test_forward_mode(self):
         ad = torch.autograd.forward_ad
         x = whole(2, 3, 6, 6)
         with ad.dual_level():
-            with pytest.raises(NotImplementedError, match="roi_pooling: .*forward-mode AD"):
+            with pytest.raises(NotImplementedError, match=r"roi_pooling: .*forward-mode AD"):
                 pool(ad.make_dual(x, torch.ones_like(x)))
             assert torch.equal(pool(x), pool_plainly(x))
 
@@ -418,13 +418,13 @@ class TestTensors:
     def test_nested_tensors_are_refused(self):
         x = [boxes(5), boxes(6)]
         for layout in (torch.strided, torch.jagged):
-            with pytest.raises(TypeError, match="lhs: expected a tensor with .*, got"):
+            with pytest.raises(TypeError, match=r"lhs: expected a tensor with .*, got"):
                 cvops.box_iou(torch.nested.nested_tensor(x, layout=layout), boxes(5))
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors")
     def test_a_masked_tensor_is_refused(self):
         x = torch.masked.masked_tensor(boxes(5), torch.ones(5, 4, dtype=torch.bool))
-        with pytest.raises(TypeError, match="lhs: expected a tensor .*, got a MaskedTensor"):
+        with pytest.raises(TypeError, match=r"lhs: expected a tensor .*, got a MaskedTensor"):
             cvops.box_iou(x, boxes(5))
 
 

@@ -90,23 +90,176 @@ def test_label2image_refuses(index):
 # --- reading --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["P", "RGB", "RGBA"])
-def test_labels_are_read_from_palettes_and_from_colours(tmp_path, mode):
+def every_class():
     index = np.arange(22).reshape(2, 11)
     index[1, 10] = voc.VOC_VOID
-    label = palette_image(index)
-    write_tree(tmp_path, [(np.zeros((2, 11, 3), np.uint8), label.convert(mode))])
-    (image,), (colours,) = voc.read_voc_images(tmp_path)
-    assert image.shape == colours.shape == (2, 11, 3)
-    assert image.dtype == colours.dtype == np.uint8
-    np.testing.assert_array_equal(voc.label2image(index), colours)
+    return index
+
+
+def reordered_palette(index):
+    """Indices in the order of their first use, as image optimizers write them."""
+    colors = Image.fromarray(voc.label2image(index))
+    return colors.quantize(22, dither=Image.Dither.NONE)
+
+
+LABELS = {
+    "palette": palette_image,
+    "reordered palette": reordered_palette,
+    "rgb": lambda index: Image.fromarray(voc.label2image(index)),
+    "rgba": lambda index: Image.fromarray(voc.label2image(index)).convert("RGBA"),
+    "8-bit index": lambda index: Image.fromarray(index.astype(np.uint8)),
+    "16-bit index": lambda index: Image.fromarray(index.astype(np.uint16)),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_are_read_from_colors_and_from_indices(tmp_path, kind):
+    index = every_class()
+    write_tree(tmp_path, [(np.zeros((2, 11, 3), np.uint8), LABELS[kind](index))])
+    (image,), (colors,) = voc.read_voc_images(tmp_path)
+    assert image.shape == colors.shape == (2, 11, 3)
+    assert image.dtype == colors.dtype == np.uint8
+    np.testing.assert_array_equal(voc.label2image(index), colors.asnumpy())
+    dataset = voc.VOCSegDataset(True, (2, 11), tmp_path, void=voc.VOC_VOID)
+    np.testing.assert_array_equal(dataset[0][1], index)
+
+
+def other_palette():
+    image = Image.fromarray(np.array([[0, 1, 2, 3]], np.uint8)).convert("L")
+    image.putpalette([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3])
+    return image
+
+
+def transparent():
+    return Image.new("RGBA", (4, 1), (0, 0, 0, 0))
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (other_palette, r"expected VOC's colors, got \(1, 1, 1\) in 3 pixels"),
+        # Linear interpolation between background and person.
+        (
+            lambda: Image.fromarray(
+                np.array([[(0, 0, 0), (96, 64, 64), (192, 128, 128), (0, 0, 0)]], np.uint8)
+            ),
+            r"expected VOC's colors, got \(96, 64, 64\) in 1 pixels",
+        ),
+        (
+            lambda: Image.fromarray(np.array([[0, 20, 255, 21]], np.uint8)),
+            "expected VOC's class indices, 0 to 20 or 255, got 21 in 1 pixels",
+        ),
+        (
+            lambda: Image.fromarray(np.array([[0, 300, 0, 0]], np.uint16)),
+            "expected VOC's class indices, 0 to 20 or 255, got 300 in 1 pixels",
+        ),
+        (transparent, r"expected VOC's colors, got \(255, 255, 255\) in 4 pixels"),
+        (lambda: Image.new("1", (4, 1)), "expected a label of .*, got mode 1"),
+        (lambda: Image.new("LA", (4, 1)), "expected a label of .*, got mode LA"),
+    ],
+    ids=["palette", "antialiased", "index 21", "index 300", "transparent", "1-bit", "LA"],
+)
+def test_labels_without_vocs_colors_are_refused(tmp_path, label, message):
+    write_tree(tmp_path, [(np.zeros((1, 4, 3), np.uint8), label())])
+    dataset = voc.VOCSegDataset(True, (1, 4), tmp_path)
+    for read in (
+        lambda: dataset[0],
+        lambda: dataset.image(0),
+        lambda: voc.read_voc_images(tmp_path),
+    ):
+        with pytest.raises(ValueError, match=f"0.png: {message}"):
+            read()
+
+
+def write_on_its_side(path, image):
+    """Write ``image`` with its pixels turned and the EXIF orientation that turns them back."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.transpose(Image.Transpose.ROTATE_90).save(path, exif=exif, quality=100)
+
+
+def test_exif_orientation_of_images_is_honored(tmp_path):
+    image = np.zeros((16, 32, 3), np.uint8)
+    image[:, 16:] = 255
+    index = np.zeros((16, 32), int)
+    index[:, 16:] = CAT
+    write_tree(tmp_path, [(image, palette_image(index))])
+    write_on_its_side(tmp_path / "JPEGImages" / "0.jpg", Image.fromarray(image))
+    dataset = voc.VOCSegDataset(True, (16, 32), tmp_path)
+    pixels, label = dataset.image(0)
+    np.testing.assert_array_equal(pixels[:, :, 0] > 127, label == CAT)
+    np.testing.assert_array_equal(pixels, voc.read_voc_images(tmp_path)[0][0].asnumpy())
+    palette_image(index.T).save(tmp_path / "SegmentationClass" / "0.png")
+    with pytest.raises(ValueError, match=r"0.png: 32 x 16, but the image is 16 x 32"):
+        voc.VOCSegDataset(True, (16, 16), tmp_path)
+    with pytest.raises(ValueError, match=r"0.png: 32 x 16, but the image is 16 x 32"):
+        voc.read_voc_images(tmp_path)
+
+
+# --- the book's table -----------------------------------------------------------------------------
+
+
+def table(colormap):
+    """The book's, as NumPy array: the class of each of 2**24 colors."""
+    colormap2label = np.zeros(256**3)
+    for i, color in enumerate(colormap):
+        colormap2label[(color[0] * 256 + color[1]) * 256 + color[2]] = i
+    return colormap2label
+
+
+def test_table_of_vocs_colors_gives_the_same_labels(tmp_path):
+    index = every_class()
+    colors, book = voc.label2image(index), table(voc.VOC_COLORMAP)
+    expected = np.where(index == voc.VOC_VOID, 0, index)
+    for given in (colors, colors.astype(np.int32)):
+        np.testing.assert_array_equal(voc.voc_label_indices(given, book), expected)
+    label = voc.voc_label_indices(mx.nd.array(colors, dtype=np.uint8), mx.nd.array(book))
+    assert isinstance(label, mx.nd.NDArray)
+    assert label.dtype == np.int32
+    np.testing.assert_array_equal(label.asnumpy(), expected)
+    write_tree(tmp_path, [(colors, palette_image(index))])
+    for void in (0, voc.VOC_VOID):
+        dataset = voc.VOCSegDataset(True, (2, 11), tmp_path, mx.nd.array(book), void=void)
+        plain_set = voc.VOCSegDataset(True, (2, 11), tmp_path, void=void)
+        np.testing.assert_array_equal(dataset[0][1], plain_set[0][1])
+    other_palette().resize((11, 2)).save(tmp_path / "SegmentationClass" / "0.png")
+    with pytest.raises(ValueError, match=r"0.png: expected VOC's colors, got \(1, 1, 1\)"):
+        dataset[0]
+
+
+def test_table_of_other_colors_decides(tmp_path):
+    colors = np.array([[(255, 255, 255), (9, 8, 7), (0, 0, 1), (3, 3, 3)]], np.uint8)
+    own = table(colors[0, :3])
+    write_tree(tmp_path, [(colors, Image.fromarray(colors))])
+    dataset = voc.VOCSegDataset(True, (1, 4), tmp_path, own)
+    np.testing.assert_array_equal(dataset[0][1], [[0, 1, 2, 0]])
+    with pytest.raises(ValueError, match="void: expected 0 with colormap2label, got 255"):
+        voc.VOCSegDataset(True, (1, 4), tmp_path, own, void=255)
+    Image.new("L", (4, 1)).save(tmp_path / "SegmentationClass" / "0.png")
+    with pytest.raises(ValueError, match=r"0.png: expected colors, for colormap2label; got class"):
+        dataset[0]
+
+
+def test_bad_tables_are_refused(tmp_path):
+    colors = np.zeros((2, 2, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"colormap2label: expected shape \(16777216,\), got \(21"):
+        voc.voc_label_indices(colors, voc.VOC_COLORMAP)
+    with pytest.raises(ValueError, match="void: expected 0 with colormap2label, got 255"):
+        voc.voc_label_indices(colors, table(voc.VOC_COLORMAP), void=255)
+    with pytest.raises(ValueError, match="colormap: expected 0 to 255, got 0 to 256"):
+        voc.voc_label_indices(np.full((1, 1, 3), (0, 0, 256)), table(voc.VOC_COLORMAP))
+    with pytest.raises(ValueError, match=r"colormap: expected shape \(height, width, 3\), got \(2"):
+        voc.voc_label_indices(colors[:, :, :2], table(voc.VOC_COLORMAP))
 
 
 def test_read_voc_images_takes_train_or_val_in_order(tmp_path):
     write_tree(tmp_path, [plain(4, 4, grey) for grey in (10, 60, 200)])
     (tmp_path / "ImageSets/Segmentation/val.txt").write_text("2\n0\n")
-    assert [image[0, 0, 0] for image in voc.read_voc_images(tmp_path)[0]] == [10, 60, 200]
-    assert [image[0, 0, 0] for image in voc.read_voc_images(tmp_path, False)[0]] == [200, 10]
+    train, val = (voc.read_voc_images(tmp_path, is_train)[0] for is_train in (True, False))
+    assert [int(image[0, 0, 0].asscalar()) for image in train] == [10, 60, 200]
+    assert [int(image[0, 0, 0].asscalar()) for image in val] == [200, 10]
+    again = voc.read_voc_images(root=tmp_path)[0]  # the name in the book's first edition
+    assert [int(image[0, 0, 0].asscalar()) for image in again] == [10, 60, 200]
 
 
 @pytest.mark.parametrize(
@@ -131,15 +284,19 @@ def test_a_folder_above_is_told_where_to_go(tmp_path, inside):
 def test_bad_files_are_refused(tmp_path):
     voc_dir = write_tree(tmp_path, [plain(4, 4)])
     label = tmp_path / "SegmentationClass" / "0.png"
-    Image.new("L", (4, 4)).save(label)
-    with pytest.raises(ValueError, match=r"0.png: expected a palette or RGB image.* mode L"):
-        voc.VOCSegDataset(True, (4, 4), voc_dir)[0]
     palette_image(np.zeros((4, 5))).save(label)
     with pytest.raises(ValueError, match=r"0.png: 4 x 5, but the image is 4 x 4"):
         voc.VOCSegDataset(True, (4, 4), voc_dir)
-    label.write_text("not an image")
-    with pytest.raises(ValueError, match=r"0.png: not an image that can be read"):
-        voc.VOCSegDataset(True, (4, 4), voc_dir)
+    names = tmp_path / "ImageSets" / "Segmentation" / "val.txt"
+    names.write_bytes(b"\xff\xfe0\0")
+    with pytest.raises(ValueError, match=r"val.txt: not a list of names in UTF-8"):
+        voc.VOCSegDataset(False, (4, 4), voc_dir)
+    names.write_bytes(b"\xef\xbb\xbf0\r\n")  # as editors on Windows write it
+    assert len(voc.VOCSegDataset(False, (4, 4), write_tree(tmp_path, [plain(4, 4)]))) == 1
+    for content, message in ((b"not an image", "not an image that"), (b"", "an empty file")):
+        label.write_bytes(content)
+        with pytest.raises(ValueError, match=f"0.png: {message}"):
+            voc.VOCSegDataset(True, (4, 4), voc_dir)
 
 
 def test_images_are_read_when_they_are_asked_for(tmp_path):
@@ -201,6 +358,10 @@ def test_normalize_image_by_hand():
     np.testing.assert_allclose(
         pixels[0], [(-2.117904, -2.035714, -1.804444), (2.248908, 2.428571, 2.64)], rtol=1e-6
     )
+    image = mx.nd.array([[[0, 0, 0], [255, 255, 255]]], dtype=np.uint8)
+    normalized = voc.normalize_image(image)
+    assert isinstance(normalized, mx.nd.NDArray)
+    np.testing.assert_array_equal(normalized.asnumpy(), pixels)
 
 
 # --- the data set ---------------------------------------------------------------------------------

@@ -29,25 +29,16 @@ struct BilinearUpsample : Operator {
   static int height(const mxnet::ext::MXTensor& data) { return (int)data.shape[2]; }
   static int width(const mxnet::ext::MXTensor& data) { return (int)data.shape[3]; }
 
-  void forward(const Cpu&, Tensors& in, Tensors& out) const {
-    cpu::bilinear_upsample(out[0].data<float>(), in[0].data<float>(), planes(in[0]), height(in[0]),
-                           width(in[0]), scale);
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
+    cvops::bilinear_upsample(device, out[0].data<float>(), in[0].data<float>(), planes(in[0]),
+                             height(in[0]), width(in[0]), scale);
   }
-  void backward(const Cpu&, Tensors& in, Tensors& out) const {
-    cpu::bilinear_upsample_backward(out[0].data<float>(), in[0].data<float>(), planes(in[1]),
-                                    height(in[1]), width(in[1]), scale);
+  template <typename Device>
+  void backward(Device& device, Tensors& in, Tensors& out) const {
+    cvops::bilinear_upsample_backward(device, out[0].data<float>(), in[0].data<float>(),
+                                      planes(in[1]), height(in[1]), width(in[1]), scale);
   }
-
-#ifdef CVOPS_CUDA
-  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    cuda::bilinear_upsample(out[0].data<float>(), in[0].data<float>(), planes(in[0]), height(in[0]),
-                            width(in[0]), scale, gpu.stream);
-  }
-  void backward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    cuda::bilinear_upsample_backward(out[0].data<float>(), in[0].data<float>(), planes(in[1]),
-                                     height(in[1]), width(in[1]), scale, gpu.stream);
-  }
-#endif
 };
 
 const std::vector<const char*> BilinearUpsample::kInputs = {"data"};

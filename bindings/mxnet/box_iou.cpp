@@ -22,16 +22,11 @@ struct BoxIou : Operator {
     return {out};
   }
 
-  void forward(const Cpu&, Tensors& in, Tensors& out) const {
-    cpu::box_iou(out[0].data<float>(), in[0].data<float>(), in[1].data<float>(), in[0].size() / 4,
-                 in[1].size() / 4, center);
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
+    cvops::box_iou(device, out[0].data<float>(), in[0].data<float>(), in[1].data<float>(),
+                   in[0].size() / 4, in[1].size() / 4, center);
   }
-#ifdef CVOPS_CUDA
-  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    cuda::box_iou(out[0].data<float>(), in[0].data<float>(), in[1].data<float>(), in[0].size() / 4,
-                  in[1].size() / 4, center, gpu.stream);
-  }
-#endif
 };
 
 const std::vector<const char*> BoxIou::kInputs = {"lhs", "rhs"};

@@ -2,7 +2,6 @@
 
 #include "nms.h"
 #include "operator.h"
-#include "workspace.h"
 
 namespace cvops::external {
 namespace {
@@ -75,63 +74,25 @@ struct BoxNms : Operator {
     return own;
   }
 
-  void forward(const Cpu&, Tensors& in, Tensors& out) const {
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
     const Sizes size = sizes(in[0]);
-    cpu::box_nms(out[0].data<float>(), nullptr, in[0].data<float>(), size.batch, size.num,
-                 of(size));
+    cvops::box_nms(device, out[0].data<float>(), nullptr, in[0].data<float>(), size.batch, size.num,
+                   of(size));
   }
 
-  // Which rows were kept is found again: see ROIPooling.
-  void backward(const Cpu&, Tensors& in, Tensors& out) const {
+  // Finds again which rows were kept: see ROIPooling.
+  template <typename Device>
+  void backward(Device& device, Tensors& in, Tensors& out) const {
     auto &out_grad = in[0], &data = in[1];
     const Sizes size = sizes(data);
-    std::vector<float> kept(data.size());
-    std::vector<int> index(size.batch * size.num);
-    cpu::box_nms(kept.data(), index.data(), data.data<float>(), size.batch, size.num, of(size));
-    cpu::box_nms_backward(out[0].data<float>(), out_grad.data<float>(), index.data(), size.batch,
-                          size.num, size.width);
+    Scratch<Device> scratch(device);
+    float* kept = scratch.template take<float>(data.size());
+    int* index = scratch.template take<int>(size.batch * size.num);
+    cvops::box_nms(device, kept, index, data.data<float>(), size.batch, size.num, of(size));
+    cvops::box_nms_backward(device, out[0].data<float>(), out_grad.data<float>(), index, size.batch,
+                            size.num, size.width);
   }
-
-#ifdef CVOPS_CUDA
-  int64 workspace(Tensors& in) const {
-    const Sizes size = sizes(in[0]);
-    return cuda::box_nms_workspace(size.batch, size.num, of(size).limit);
-  }
-
-  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    const Sizes size = sizes(in[0]);
-    cuda::box_nms(out[0].data<float>(), nullptr, gpu.workspace, in[0].data<float>(), size.batch,
-                  size.num, of(size), gpu.stream);
-  }
-
-  struct Scratch {
-    char* nms;
-    float* kept;
-    int* index;
-    Scratch(Workspace& workspace, Sizes size, int limit)
-        : nms(workspace.take<char>(cuda::box_nms_workspace(size.batch, size.num, limit))),
-          kept(workspace.take<float>(size.batch * size.num * size.width)),
-          index(workspace.take<int>(size.batch * size.num)) {}
-  };
-
-  int64 backward_workspace(Tensors& in) const {
-    const Sizes size = sizes(in[1]);
-    Workspace workspace;
-    Scratch(workspace, size, of(size).limit);
-    return workspace.size();
-  }
-
-  void backward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    auto &out_grad = in[0], &data = in[1];
-    const Sizes size = sizes(data);
-    Workspace workspace(gpu.workspace);
-    Scratch scratch(workspace, size, of(size).limit);
-    cuda::box_nms(scratch.kept, scratch.index, scratch.nms, data.data<float>(), size.batch,
-                  size.num, of(size), gpu.stream);
-    cuda::box_nms_backward(out[0].data<float>(), out_grad.data<float>(), scratch.index, size.batch,
-                           size.num, size.width, gpu.stream);
-  }
-#endif
 };
 
 const std::vector<const char*> BoxNms::kInputs = {"data"};

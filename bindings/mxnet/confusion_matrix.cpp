@@ -15,7 +15,7 @@ struct ConfusionMatrix : Operator {
 
   explicit ConfusionMatrix(Options& options)
       : num_classes(options.required("num_classes").integer("num_classes", 0)),
-        ignore_label(options.integer("ignore_label", -1)) {
+        ignore_label(options.integer_or_none("ignore_label", -1)) {
     if (num_classes < 1 || num_classes > 46340) {
       options.refuse("num_classes", "an integer in [1, 46340]");
     }
@@ -26,17 +26,11 @@ struct ConfusionMatrix : Operator {
     return {{(unsigned)num_classes, (unsigned)num_classes}};
   }
 
-  void forward(const Cpu&, Tensors& in, Tensors& out) const {
-    cpu::confusion_matrix((int64*)out[0].data_ptr, in[0].data<int>(), in[1].data<int>(),
-                          in[0].size(), num_classes, ignore_label);
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
+    cvops::confusion_matrix(device, (int64*)out[0].data_ptr, in[0].data<int>(), in[1].data<int>(),
+                            in[0].size(), num_classes, ignore_label);
   }
-
-#ifdef CVOPS_CUDA
-  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    cuda::confusion_matrix((int64*)out[0].data_ptr, in[0].data<int>(), in[1].data<int>(),
-                           in[0].size(), num_classes, ignore_label, gpu.stream);
-  }
-#endif
 };
 
 const std::vector<const char*> ConfusionMatrix::kInputs = {"prediction", "label"};

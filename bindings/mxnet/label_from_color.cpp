@@ -22,21 +22,12 @@ struct LabelFromColor : Operator {
     return {{image.begin(), image.end() - 1}};
   }
 
-  void forward(const Cpu&, Tensors& in, Tensors& out) const {
-    cpu::label_from_color(out[0].data<int>(), in[0].data<unsigned char>(),
-                          in[1].data<unsigned char>(), out[0].size(), (int)in[1].shape[0], unknown);
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
+    cvops::label_from_color(device, out[0].data<int>(), in[0].data<unsigned char>(),
+                            in[1].data<unsigned char>(), out[0].size(), (int)in[1].shape[0],
+                            unknown);
   }
-
-#ifdef CVOPS_CUDA
-  int64 workspace(Tensors& in) const {
-    return cuda::label_from_color_workspace((int)in[1].shape[0]);
-  }
-  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    cuda::label_from_color(out[0].data<int>(), in[0].data<unsigned char>(),
-                           in[1].data<unsigned char>(), gpu.workspace, out[0].size(),
-                           (int)in[1].shape[0], unknown, gpu.stream);
-  }
-#endif
 };
 
 const std::vector<const char*> LabelFromColor::kInputs = {"image", "colormap"};

@@ -51,22 +51,11 @@ struct MultiBoxDetection : Operator {
     return own;
   }
 
-  void forward(const Cpu&, Tensors& in, Tensors& out) const {
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
     const Predictions p = predictions(in);
-    cpu::multibox_detection(out[0].data<float>(), p, of(p));
+    cvops::multibox_detection(device, out[0].data<float>(), p, of(p));
   }
-
-#ifdef CVOPS_CUDA
-  int64 workspace(Tensors& in) const {
-    const Predictions p = predictions(in);
-    return cuda::multibox_detection_workspace(p.batch, p.num, of(p).limit);
-  }
-  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    const Predictions p = predictions(in);
-    if (p.batch * p.num == 0) return;
-    cuda::multibox_detection(out[0].data<float>(), gpu.workspace, p, of(p), gpu.stream);
-  }
-#endif
 };
 
 const std::vector<const char*> MultiBoxDetection::kInputs = {"cls_prob", "loc_pred", "anchor"};

@@ -58,16 +58,11 @@ struct MultiBoxPrior : Operator {
     run({&map, 1, half.data()});
   }
 
-  void forward(const Cpu&, Tensors& in, Tensors& out) const {
-    run(in, [&](Priors priors) { cpu::multibox_prior(out[0].data<float>(), priors, clip); });
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
+    run(in,
+        [&](Priors priors) { cvops::multibox_prior(device, out[0].data<float>(), priors, clip); });
   }
-#ifdef CVOPS_CUDA
-  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    run(in, [&](Priors priors) {
-      cuda::multibox_prior(out[0].data<float>(), priors, clip, gpu.stream);
-    });
-  }
-#endif
 };
 
 const std::vector<const char*> MultiBoxPrior::kInputs = {"data"};

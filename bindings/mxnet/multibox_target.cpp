@@ -51,28 +51,9 @@ struct MultiBoxTarget : Operator {
     return {out[0].data<float>(), out[1].data<float>(), out[2].data<float>()};
   }
 
-  void forward(const Cpu&, Tensors& in, Tensors& out) const {
-    refuse_half_padding(in[1]);
-    cpu::multibox_target(outputs(out), inputs(in), shape(in), options);
-  }
-
-#ifdef CVOPS_CUDA
-  int64 workspace(Tensors& in) const { return cuda::multibox_target_workspace(shape(in), options); }
-  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    if (in[1].shape[0] == 0) return;
-    cuda::multibox_target(outputs(out), inputs(in), shape(in), options, gpu.workspace, gpu.stream);
-  }
-#endif
-
-  // A row that ends an image's truths by its class, but has corners.
-  static void refuse_half_padding(mxnet::ext::MXTensor& label) {
-    const int64 rows = label.shape[1];
-    const int64 row =
-        cpu::half_padded_row(label.data<float>(), label.shape[0], rows, label.shape[2]);
-    if (row >= 0) {
-      throw Refused("label: expected corners of -1 where the class is -1, got others in image " +
-                    std::to_string(row / rows) + ", row " + std::to_string(row % rows));
-    }
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
+    cvops::multibox_target(device, outputs(out), inputs(in), shape(in), options);
   }
 };
 

@@ -58,22 +58,12 @@ struct MulticlassNms : Operator {
     return {in[0].data<float>(), in[1].data<float>(), shape[0], shape[1], shape[2]};
   }
 
-  void forward(const Cpu&, Tensors& in, Tensors& out) const {
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
     const ClassScores s = scores(in);
-    cpu::multiclass_nms(out[0].data<float>(), out[1].data<int>(), s, of(s.classes, s.num));
+    cvops::multiclass_nms(device, out[0].data<float>(), out[1].data<int>(), s,
+                          of(s.classes, s.num));
   }
-
-#ifdef CVOPS_CUDA
-  int64 workspace(Tensors& in) const {
-    const ClassScores s = scores(in);
-    return cuda::multiclass_nms_workspace(s.batch, s.classes, s.num, of(s.classes, s.num).most);
-  }
-  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    const ClassScores s = scores(in);
-    cuda::multiclass_nms(out[0].data<float>(), out[1].data<int>(), gpu.workspace, s,
-                         of(s.classes, s.num), gpu.stream);
-  }
-#endif
 };
 
 const std::vector<const char*> MulticlassNms::kInputs = {"boxes", "scores"};

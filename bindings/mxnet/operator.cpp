@@ -10,7 +10,7 @@
 #include <locale>
 #include <sstream>
 
-#include "workspace.h"
+#include "device.h"
 
 namespace cvops::external {
 
@@ -48,24 +48,32 @@ void Options::refuse(const char* name, const std::string& expected) const {
   throw Refused(std::string(name) + ": expected " + expected + ", got " + got);
 }
 
+static const char* const kSpaces = " \t\n\v\f\r";
+
 static std::string trimmed(const std::string& s) {
-  const size_t first = s.find_first_not_of(" \t"), last = s.find_last_not_of(" \t");
+  const size_t first = s.find_first_not_of(kSpaces), last = s.find_last_not_of(kSpaces);
   return first == std::string::npos ? "" : s.substr(first, last - first + 1);
+}
+
+static std::string lower(std::string s) {
+  for (char& c : s) c = (char)std::tolower((unsigned char)c);
+  return s;
 }
 
 // Whether all of `given` is a number that a float can hold, whatever the process's locale; NaN is
 // not. MXNet has the options parsed several times in each call, so no streams here.
 static bool parse(const std::string& given, double* out) {
-  const std::string s = trimmed(given);
-  for (const char* infinity : {"inf", "+inf", "-inf"}) {
+  std::string s = lower(trimmed(given));
+  for (const char* infinity : {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}) {
     if (s == infinity) {
       *out = s[0] == '-' ? -std::numeric_limits<double>::infinity()
                          : std::numeric_limits<double>::infinity();
       return true;
     }
   }
+  if (s.size() > 1 && s.back() == 'f') s.pop_back();  // as in C: 0.5f
   // strtod would take hexadecimal numbers and names too.
-  if (s.empty() || s.find_first_not_of("0123456789+-.eE") != std::string::npos) return false;
+  if (s.empty() || s.find_first_not_of("0123456789+-.e") != std::string::npos) return false;
   static const locale_t classic = newlocale(LC_ALL_MASK, "C", nullptr);
   char* end = nullptr;
   *out = strtod_l(s.c_str(), &end, classic);
@@ -91,47 +99,73 @@ float Options::number(const char* name, double fallback, double low, double high
   return (float)x;
 }
 
+// Whether all of `given` is an integer that an int can hold: digits, and the L of old Pythons.
+static bool parse(const std::string& given, int* out) {
+  std::string s = trimmed(given);
+  if (s.size() > 1 && s.back() == 'L') s.pop_back();
+  double x;
+  if (s.find_first_not_of("0123456789+-") != std::string::npos || !parse(s, &x)) return false;
+  if (x < std::numeric_limits<int>::min() || x > std::numeric_limits<int>::max()) return false;
+  *out = (int)x;
+  return true;
+}
+
 int Options::integer(const char* name, int fallback) {
   const std::string* given = find(name);
-  if (!given) return fallback;
-  double x;
-  const bool ok = parse(*given, &x) && x == std::floor(x) && x >= std::numeric_limits<int>::min() &&
-                  x <= std::numeric_limits<int>::max();
-  if (!ok) refuse(name, "an integer");
-  return (int)x;
+  if (given && !parse(*given, &fallback)) refuse(name, "an integer");
+  return fallback;
+}
+
+int Options::integer_or_none(const char* name, int fallback) {
+  const std::string* given = find(name);
+  return given && *given == "None" ? fallback : integer(name, fallback);
 }
 
 bool Options::boolean(const char* name, bool fallback) {
   const std::string* given = find(name);
   if (!given) return fallback;
-  std::string s = trimmed(*given);
-  for (char& c : s) c = (char)std::tolower((unsigned char)c);
+  const std::string s = lower(*given);
   if (s == "true" || s == "1") return true;
   if (s == "false" || s == "0") return false;
   refuse(name, "True or False");
 }
 
-std::vector<float> Options::numbers(const char* name, std::vector<double> fallback, size_t length) {
-  const std::string* given = find(name);
-  if (!given) return {fallback.begin(), fallback.end()};
-  std::string s = trimmed(*given);
-  if (s.size() >= 2 &&
-      ((s.front() == '(' && s.back() == ')') || (s.front() == '[' && s.back() == ']'))) {
+// Whether `given` is one T, or some in brackets; MXNet does not ask for brackets of one kind.
+template <typename T>
+static bool parse(const std::string& given, std::vector<T>* out) {
+  std::string s = trimmed(given);
+  const bool brackets =
+      s.size() >= 2 && std::strchr("([", s.front()) && std::strchr(")]", s.back());
+  if (brackets) {
     s = trimmed(s.substr(1, s.size() - 2));
     if (!s.empty() && s.back() == ',') s.pop_back();
   }
-  std::vector<float> out;
-  bool ok = true;
-  for (size_t begin = 0, end; ok && begin <= s.size(); begin = end + 1) {
-    end = std::min(s.find(',', begin), s.size());
-    double x = 0;
-    ok = parse(s.substr(begin, end - begin), &x);
-    out.push_back((float)x);
+  for (size_t begin = 0, end; begin <= s.size(); begin = end + 1) {
+    end = brackets ? std::min(s.find(',', begin), s.size()) : s.size();
+    out->emplace_back();
+    if (!parse(s.substr(begin, end - begin), &out->back())) return false;
   }
-  if (!ok || out.empty() || (length && out.size() != length)) {
+  return true;
+}
+
+std::vector<float> Options::numbers(const char* name, std::vector<double> fallback, size_t length) {
+  const std::string* given = find(name);
+  std::vector<double> x;
+  if (!given) {
+    x = fallback;
+  } else if (!parse(*given, &x) || (length && x.size() != length)) {
     refuse(name, length ? std::to_string(length) + " numbers" : "one number or more");
   }
-  return out;
+  return {x.begin(), x.end()};
+}
+
+std::array<int, 2> Options::pair(const char* name, int low, int high) {
+  const std::string* given = find(name);
+  std::vector<int> x;
+  const bool ok = given && parse(*given, &x) && x.size() == 2 && std::min(x[0], x[1]) >= low &&
+                  std::max(x[0], x[1]) <= high;
+  if (!ok) refuse(name, "two integers from " + std::to_string(low) + " on");
+  return {x[0], x[1]};
 }
 
 int Options::choice(const char* name, std::initializer_list<const char*> choices) {
@@ -258,53 +292,46 @@ std::vector<std::vector<char>> kept_apart(Tensors& in, Tensors& out) {
   return copies;
 }
 
-#ifdef CVOPS_CUDA
-void on_gpu(Tensors& in, Tensors& out, int64 bytes, const mxnet::ext::OpResource& resource,
-            const std::function<void(const Gpu&)>& body) {
-  const auto stream = (CUstream_st*)resource.get_cuda_stream();
-  auto shifted = [](auto& tensor) { return (std::uintptr_t)tensor.data_ptr % 16 != 0; };
-  std::vector<mxnet::ext::MXTensor*> read, written;
-  for (auto& tensor : in) {
-    if (shifted(tensor) || overlaps_one_of(tensor, out)) read.push_back(&tensor);
-  }
-  for (auto& tensor : out) {
-    if (shifted(tensor)) written.push_back(&tensor);
-  }
-
-  Workspace size;
-  size.take<char>(bytes);
-  for (auto* tensor : read) size.take<char>(Operator::bytes(*tensor));
-  for (auto* tensor : written) size.take<char>(Operator::bytes(*tensor));
-  if (size.size() > std::numeric_limits<int>::max()) {
-    throw std::runtime_error("needs " + std::to_string(size.size()) +
-                             " bytes of workspace, more than MXNet gives");
-  }
-  void* memory = nullptr;
+void on_gpu(Tensors& in, Tensors& out, const mxnet::ext::OpResource& resource,
+            const std::function<void(Gpu&, Tensors& in, Tensors& out)>& body) {
+  auto allocate = [&](int64 bytes) {
+    if (bytes > std::numeric_limits<int>::max()) {
+      throw std::runtime_error("needs " + std::to_string(bytes) +
+                               " bytes of scratch memory, more than MXNet gives");
+    }
 #ifdef CVOPS_EMULATED
-  if (size.size()) memory = resource.alloc_cpu((int)size.size());
+    return resource.alloc_cpu((int)bytes);
 #else
-  cuda::set_device(in.at(0).ctx.dev_id);
-  if (size.size()) memory = resource.alloc_gpu((int)size.size());
+    return resource.alloc_gpu((int)bytes);
 #endif
-
-  Workspace workspace(memory);
-  const Gpu gpu = {stream, workspace.take<char>(bytes)};
-  for (auto* tensor : read) {
-    void* place = workspace.take<char>(Operator::bytes(*tensor));
-    cuda::copy(place, tensor->data_ptr, Operator::bytes(*tensor), stream);
-    tensor->data_ptr = place;
-  }
-  std::vector<void*> wanted;
-  for (auto* tensor : written) {
-    wanted.push_back(tensor->data_ptr);
-    tensor->data_ptr = workspace.take<char>(Operator::bytes(*tensor));
-  }
-  body(gpu);
-  for (size_t i = 0; i < written.size(); ++i) {
-    cuda::copy(wanted[i], written[i]->data_ptr, Operator::bytes(*written[i]), stream);
-  }
+  };
+  auto shifted = [](auto& tensor) { return (std::uintptr_t)tensor.data_ptr % 16 != 0; };
+  auto run = [&](Gpu& gpu) {
+    Tensors inputs = in, outputs = out;
+    for (size_t i = 0; i < in.size(); ++i) {
+      if (!shifted(in[i]) && !overlaps_one_of(in[i], out)) continue;
+      inputs[i].data_ptr = gpu.scratch<char>(Operator::bytes(in[i]));
+      gpu.copy(inputs[i].data_ptr, in[i].data_ptr, Operator::bytes(in[i]));
+    }
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (shifted(out[i])) outputs[i].data_ptr = gpu.scratch<char>(Operator::bytes(out[i]));
+    }
+    {
+      Gpu::Scope scope(gpu);
+      body(gpu, inputs, outputs);
+    }
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (shifted(out[i])) {
+        gpu.copy(out[i].data_ptr, outputs[i].data_ptr, Operator::bytes(out[i]));
+      }
+    }
+  };
+  Device& device = cuda::default_device(in.at(0).ctx.dev_id);
+  device.with_current([&] {
+    Gpu gpu(device, resource.get_cuda_stream(), allocate);
+    gpu.run([&] { run(gpu); });
+  });
 }
-#endif
 
 }  // namespace cvops::external
 

@@ -6,16 +6,18 @@
 #pragma once
 #include <mxnet/lib_api.h>
 
+#include <array>
 #include <cstring>
 #include <functional>
 #include <initializer_list>
 #include <limits>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "device.h"
+#include "gpu.h"
 
 namespace cvops::external {
 
@@ -40,9 +42,13 @@ class Options {
 
   float number(const char* name, double fallback, double low = -kInfinity, double high = kInfinity);
   int integer(const char* name, int fallback);
+  // None is the fallback.
+  int integer_or_none(const char* name, int fallback);
   bool boolean(const char* name, bool fallback);
-  // One number or more, in brackets or not; exactly `length` if that is not 0.
+  // One number, or one or more in brackets; exactly `length` if that is not 0.
   std::vector<float> numbers(const char* name, std::vector<double> fallback, size_t length = 0);
+  // Two integers in brackets, each in [low, high].
+  std::array<int, 2> pair(const char* name, int low, int high);
   // The place in `choices` of the word given; the first is the default.
   int choice(const char* name, std::initializer_list<const char*> choices);
 
@@ -93,35 +99,16 @@ class Inputs {
   std::vector<Known> known_;
 };
 
-// Where an operator computes.
-struct Cpu {};
-struct Gpu {
-  CUstream_st* stream;
-  void* workspace;  // as many bytes as the operator asked for
-};
-
-inline void set_to_zero(const Cpu&, void* memory, int64 bytes) {
-  if (bytes) std::memset(memory, 0, bytes);
-}
-#ifdef CVOPS_CUDA
-inline void set_to_zero(const Gpu& gpu, void* memory, int64 bytes) {
-  cuda::set_to_zero(memory, bytes, gpu.stream);
-}
-#endif
-
 // What an operator is derived from. It has beside
 //     static constexpr const char* kName;
 //     static const std::vector<const char*> kInputs;
 //     explicit Op(Options&);
 //     Shapes shapes(Inputs) const;                                 // of the outputs
-//     void forward(const Cpu&, Tensors& in, Tensors& out) const;   // and for const Gpu&
+//     template <typename Device>                                   // const Cpu or Gpu
+//     void forward(Device&, Tensors& in, Tensors& out) const;
 // and what is other than here.
 struct Operator {
   static constexpr int kOutputs = 1;
-
-  // The bytes of scratch memory that forward and backward take on a GPU.
-  int64 workspace(Tensors&) const { return 0; }
-  int64 backward_workspace(Tensors&) const { return 0; }
 
   static mxnet::ext::MXDType input_type(int) { return mxnet::ext::kFloat32; }
   static mxnet::ext::MXDType output_type(int) { return mxnet::ext::kFloat32; }
@@ -129,11 +116,43 @@ struct Operator {
   // in: gradients of the outputs, inputs, outputs; out: gradients of the inputs. Here zeros: MXNet
   // does not let an operator without a gradient into a hybridized block.
   template <typename Device>
-  void backward(const Device& device, Tensors&, Tensors& out) const {
+  void backward(Device& device, Tensors&, Tensors& out) const {
     for (auto& grad : out) set_to_zero(device, grad.data_ptr, bytes(grad));
   }
 
   static int64 bytes(mxnet::ext::MXTensor& tensor);
+};
+
+// Scratch memory of a backward pass, not initialized.
+template <typename Device>
+class Scratch;
+
+template <>
+class Scratch<const Cpu> {
+ public:
+  explicit Scratch(const Cpu&) {}
+  template <typename T>
+  T* take(int64 num) {
+    pieces_.emplace_back(new char[num * sizeof(T)]);
+    return reinterpret_cast<T*>(pieces_.back().get());
+  }
+
+ private:
+  std::vector<std::unique_ptr<char[]>> pieces_;
+};
+
+template <>
+class Scratch<Gpu> {
+ public:
+  explicit Scratch(Gpu& gpu) : gpu_(gpu), scope_(gpu) {}
+  template <typename T>
+  T* take(int64 num) {
+    return gpu_.scratch<T>(num);
+  }
+
+ private:
+  Gpu& gpu_;
+  Gpu::Scope scope_;
 };
 
 // Makes a text the message of the error that this thread is about to give to MXNet.
@@ -197,7 +216,8 @@ MXReturnValue forward_cpu(const Attributes& attributes, Tensors* in, Tensors* ou
                           const mxnet::ext::OpResource&) {
   return guarded(Op::kName, [&] {
     const auto copies = kept_apart(*in, *out);
-    make<Op>(attributes).forward(Cpu{}, *in, *out);
+    const Cpu cpu;
+    make<Op>(attributes).forward(cpu, *in, *out);
   });
 }
 
@@ -206,25 +226,24 @@ MXReturnValue backward_cpu(const Attributes& attributes, Tensors* in, Tensors* o
                            const mxnet::ext::OpResource&) {
   return guarded(Op::kName, [&] {
     const auto copies = kept_apart(*in, *out);
-    make<Op>(attributes).backward(Cpu{}, *in, *out);
+    const Cpu cpu;
+    make<Op>(attributes).backward(cpu, *in, *out);
   });
 }
 
-#ifdef CVOPS_CUDA
-// Calls `body` for the GPU of the inputs, made current for the engine's thread, with `bytes` of
-// scratch memory. The kernels load and store 16 bytes at a time: tensors that do not begin at such
-// an address, as slices of an array, have places that do meanwhile, and so have inputs that an
-// output shares memory with.
-void on_gpu(Tensors& in, Tensors& out, int64 bytes, const mxnet::ext::OpResource& resource,
-            const std::function<void(const Gpu&)>& body);
+// Calls `body` for the GPU of the inputs, made current for the engine's thread. The kernels load
+// and store 16 bytes at a time: tensors at another address, as slices of an array, are copied to
+// scratch memory meanwhile, and so are inputs that an output shares memory with.
+void on_gpu(Tensors& in, Tensors& out, const mxnet::ext::OpResource& resource,
+            const std::function<void(Gpu&, Tensors& in, Tensors& out)>& body);
 
 template <typename Op>
 MXReturnValue forward_gpu(const Attributes& attributes, Tensors* in, Tensors* out,
                           const mxnet::ext::OpResource& resource) {
   return guarded(Op::kName, [&] {
     const Op op = make<Op>(attributes);
-    on_gpu(*in, *out, op.workspace(*in), resource,
-           [&](const Gpu& gpu) { op.forward(gpu, *in, *out); });
+    on_gpu(*in, *out, resource,
+           [&](Gpu& gpu, Tensors& in, Tensors& out) { op.forward(gpu, in, out); });
   });
 }
 
@@ -233,11 +252,10 @@ MXReturnValue backward_gpu(const Attributes& attributes, Tensors* in, Tensors* o
                            const mxnet::ext::OpResource& resource) {
   return guarded(Op::kName, [&] {
     const Op op = make<Op>(attributes);
-    on_gpu(*in, *out, op.backward_workspace(*in), resource,
-           [&](const Gpu& gpu) { op.backward(gpu, *in, *out); });
+    on_gpu(*in, *out, resource,
+           [&](Gpu& gpu, Tensors& in, Tensors& out) { op.backward(gpu, in, out); });
   });
 }
-#endif
 
 // Makes an operator known to MXNet, as _contrib_cvops_<name>.
 template <typename Op>
@@ -253,9 +271,7 @@ struct Register {
     op.setForward(forward_gpu<Op>, "cpu").setBackward(backward_gpu<Op>, "cpu");
 #else
     op.setForward(forward_cpu<Op>, "cpu").setBackward(backward_cpu<Op>, "cpu");
-#ifdef CVOPS_CUDA
     op.setForward(forward_gpu<Op>, "gpu").setBackward(backward_gpu<Op>, "gpu");
-#endif
 #endif
   }
 };

@@ -1,7 +1,6 @@
 #include "roi_pooling.h"
 
 #include "operator.h"
-#include "workspace.h"
 
 namespace cvops::external {
 namespace {
@@ -10,18 +9,13 @@ struct RoiPoolingOp : Operator {
   static constexpr const char* kName = "ROIPooling";
   static const std::vector<const char*> kInputs;
 
-  std::vector<float> pooled_size;
+  std::array<int, 2> pooled_size;
   float scale;
 
   explicit RoiPoolingOp(Options& options)
-      : pooled_size(options.required("pooled_size").numbers("pooled_size", {}, 2)),
+      : pooled_size(options.required("pooled_size").pair("pooled_size", 1, 1 << 30)),
         scale(options.required("spatial_scale").number("spatial_scale", 0, 0, 1)) {
-    for (float size : pooled_size) {
-      if (!(size >= 1 && size < 1 << 30 && size == (float)(int)size)) {
-        options.refuse("pooled_size", "two integers from 1 on");
-      }
-    }
-    if (pooled_size[0] * pooled_size[1] >= 1 << 30) {
+    if ((int64)pooled_size[0] * pooled_size[1] >= 1 << 30) {
       options.refuse("pooled_size", "less than 2^30 bins");
     }
   }
@@ -37,8 +31,7 @@ struct RoiPoolingOp : Operator {
 
   RoiPooling op(const mxnet::ext::MXTensor& data) const {
     const auto& s = data.shape;
-    return {(int)s[0],           (int)s[1],           (int)s[2], (int)s[3],
-            (int)pooled_size[0], (int)pooled_size[1], scale};
+    return {(int)s[0], (int)s[1], (int)s[2], (int)s[3], pooled_size[0], pooled_size[1], scale};
   }
 
   RoiPoolingGrad grad(const mxnet::ext::MXTensor& data, const mxnet::ext::MXTensor& rois) const {
@@ -47,55 +40,27 @@ struct RoiPoolingOp : Operator {
             o.height * o.width};
   }
 
-  void forward(const Cpu&, Tensors& in, Tensors& out) const {
-    cpu::roi_pooling(out[0].data<float>(), nullptr, in[0].data<float>(), in[1].data<float>(),
-                     in[1].shape[0], op(in[0]));
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
+    cvops::roi_pooling(device, out[0].data<float>(), nullptr, in[0].data<float>(),
+                       in[1].data<float>(), in[1].shape[0], op(in[0]));
   }
 
-  // Where the largest values stand is found again: an output that holds it would be seen by the
-  // graph's users, and be written in inference too.
-  void backward(const Cpu& cpu, Tensors& in, Tensors& out) const {
+  // Finds the places of the maxima again: users of the graph would see an output that holds them,
+  // and inference would write it too.
+  template <typename Device>
+  void backward(Device& device, Tensors& in, Tensors& out) const {
     auto &out_grad = in[0], &data = in[1], &rois = in[2];
     const int64 num = out_grad.size();
-    std::vector<float> pooled(num);
-    std::vector<int> argmax(num);
-    cpu::roi_pooling(pooled.data(), argmax.data(), data.data<float>(), rois.data<float>(),
-                     rois.shape[0], op(data));
-    cpu::roi_pooling_backward(out[0].data<float>(), out_grad.data<float>(), argmax.data(),
-                              grad(data, rois));
-    set_to_zero(cpu, out[1].data_ptr, bytes(out[1]));
+    Scratch<Device> scratch(device);
+    float* pooled = scratch.template take<float>(num);
+    int* argmax = scratch.template take<int>(num);
+    cvops::roi_pooling(device, pooled, argmax, data.data<float>(), rois.data<float>(),
+                       rois.shape[0], op(data));
+    cvops::roi_pooling_backward(device, out[0].data<float>(), out_grad.data<float>(), argmax,
+                                grad(data, rois));
+    set_to_zero(device, out[1].data_ptr, bytes(out[1]));
   }
-
-#ifdef CVOPS_CUDA
-  void forward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    cuda::roi_pooling(out[0].data<float>(), nullptr, in[0].data<float>(), in[1].data<float>(),
-                      in[1].shape[0], op(in[0]), gpu.stream);
-  }
-
-  struct Scratch {
-    float* pooled;
-    int* argmax;
-    Scratch(Workspace& workspace, int64 num)
-        : pooled(workspace.take<float>(num)), argmax(workspace.take<int>(num)) {}
-  };
-
-  int64 backward_workspace(Tensors& in) const {
-    Workspace workspace;
-    Scratch(workspace, in[0].size());
-    return workspace.size();
-  }
-
-  void backward(const Gpu& gpu, Tensors& in, Tensors& out) const {
-    auto &out_grad = in[0], &data = in[1], &rois = in[2];
-    Workspace workspace(gpu.workspace);
-    Scratch scratch(workspace, out_grad.size());
-    cuda::roi_pooling(scratch.pooled, scratch.argmax, data.data<float>(), rois.data<float>(),
-                      rois.shape[0], op(data), gpu.stream);
-    cuda::roi_pooling_backward(out[0].data<float>(), out_grad.data<float>(), scratch.argmax,
-                               grad(data, rois), gpu.stream);
-    set_to_zero(gpu, out[1].data_ptr, bytes(out[1]));
-  }
-#endif
 };
 
 const std::vector<const char*> RoiPoolingOp::kInputs = {"data", "rois"};

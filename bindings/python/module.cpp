@@ -1,11 +1,11 @@
-#include <pybind11/pybind11.h>
+#include "ops.h"
 
 #ifndef CVOPS_MODULE_NAME
 #define CVOPS_MODULE_NAME _native
 #endif
 
 #define CVOPS_OPS(X)      \
-  X(device)  /* shared */ \
+  X(gpu)     /* shared */ \
   X(simd)    /* shared */ \
   X(threads) /* shared */ \
   X(bilinear_upsample)    \
@@ -19,10 +19,11 @@
   X(multiclass_nms)       \
   X(roi_pooling)
 
-#define DECLARE(op) void bind_##op(pybind11::module_&);
+#define DECLARE(op) void bind_##op(cvops::Ops&);
 CVOPS_OPS(DECLARE)
 
 PYBIND11_MODULE(CVOPS_MODULE_NAME, m) {
-#define BIND(op) bind_##op(m);
+  cvops::Ops ops(m);
+#define BIND(op) bind_##op(ops);
   CVOPS_OPS(BIND)
 }

@@ -1,6 +1,6 @@
 #pragma once
-#include "arrays.h"
 #include "nms_rule.cuh"
+#include "ops.h"
 
 template <>
 struct pybind11::detail::type_caster<cvops::NmsRule>

@@ -1,12 +1,14 @@
 #include "simd.h"
 
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <string>
 #include <vector>
 
-void bind_simd(pybind11::module_& m) {
+#include "ops.h"
+
+void bind_simd(cvops::Ops& ops) {
+  py::module_& m = ops.module;
   using namespace cvops;
   // Those that this machine can run, in rising order.
   m.def("simd_names",
@@ -16,6 +18,6 @@ void bind_simd(pybind11::module_& m) {
     for (int i = 0; i <= (int)widest_simd(); ++i) {
       if (name == kSimdNames[i]) return set_simd((Simd)i);
     }
-    throw pybind11::value_error("simd: this machine cannot run '" + name + "'");
+    throw py::value_error("simd: this machine cannot run '" + name + "'");
   });
 }

@@ -1,8 +1,9 @@
 #include "threads.h"
 
-#include <pybind11/pybind11.h>
+#include "ops.h"
 
-void bind_threads(pybind11::module_& m) {
+void bind_threads(cvops::Ops& ops) {
+  py::module_& m = ops.module;
   m.def("num_threads", &cvops::num_threads);
   m.def("set_num_threads", &cvops::set_num_threads);
 }

@@ -7,13 +7,15 @@ Learning". B images, C classes; pixels are RGB, normalised (``normalize_image``)
 from __future__ import annotations
 
 import itertools
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cvops._mxnet import mxnet
-from cvops.ops._check import choice, integer
+from cvops.models.losses import check_classes, nan_if_unknown, on_cpu
+from cvops.ops._check import choice, flag, integer, integers
 
 mx = mxnet()
 nd, nn = mx.nd, mx.gluon.nn
@@ -32,10 +34,14 @@ MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
-def normalize_image(image: Any) -> np.ndarray:
-    """RGB of 0 to 255, (..., 3), as float32 with ImageNet's mean and deviation taken out."""
-    pixels = image.asnumpy() if hasattr(image, "asnumpy") else image
-    return (np.asarray(pixels, np.float32) / 255 - MEAN) / STD
+def normalize_image(image: Any) -> Any:
+    """RGB of 0 to 255, (..., 3), as float32 minus ImageNet's mean, divided by its deviation.
+
+    The result of an MXNet array is an MXNet array on its device, that of another one is NumPy's.
+    """
+    if isinstance(image, nd.NDArray):
+        return nd.array(normalize_image(image.asnumpy()), ctx=image.context)
+    return (np.asarray(image, np.float32) / 255 - MEAN) / STD
 
 
 # --- upsampling -----------------------------------------------------------------------------------
@@ -60,7 +66,7 @@ def bilinear_kernel(in_channels: int, out_channels: int, kernel_size: int) -> An
     """
     channels = integer("in_channels", in_channels, 1)
     size = integer("kernel_size", kernel_size, 1)
-    if out_channels != channels:
+    if integer("out_channels", out_channels) != channels:
         raise ValueError(f"out_channels: expected as many as in, {channels}, got {out_channels!r}")
     line = _tent(np, size)
     weight = np.zeros((channels, channels, size, size), np.float32)
@@ -90,9 +96,11 @@ class BilinearUpsample(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined
 
     def __init__(self, channels: int, scale: int, ops: str = "cvops", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.channels = integer("channels", channels, 1)
+        self.scale = integer("scale", scale, 1, 1024)
+        self.ops = choice("ops", ops, ("cvops", "mxnet"))
         if ops == "cvops":
             import cvops.mxnet  # noqa: F401 (registers the op)
-        self.channels, self.scale, self.ops = channels, scale, ops
 
     def hybrid_forward(self, F: Any, x: Any) -> Any:
         if self.ops == "cvops":
@@ -167,13 +175,16 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.num_classes = integer("num_classes", num_classes, 1)
+        self.num_classes = num_classes = integer("num_classes", num_classes, 1)
         choice("upsample", upsample, ("bilinear", "transposed"))
         choice("init", init, ("bilinear", "xavier"))
         choice("ops", ops, ("cvops", "mxnet"))
+        stride = integer("stride", stride)
         if stride not in (32, 16, 8):
             raise ValueError(f"stride: expected 32, 16 or 8, got {stride!r}")
-        self._weights = _weights_file(pretrained) if pretrained else None
+        by_path = isinstance(pretrained, (str, Path))
+        wanted = by_path or flag("pretrained", pretrained)
+        self._weights = _weights_file(pretrained if by_path else True) if wanted else None
         skips = [skip for skip in _SKIPS if skip.stride >= stride]
         self._skip_places = [skip.place for skip in skips]
 
@@ -233,17 +244,28 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 class SegmentationLoss(mx.gluon.loss.SoftmaxCrossEntropyLoss):  # type: ignore[misc, name-defined]
     """Cross entropy of scores (B, C, H, W) and class indices (B, H, W), (B,).
 
-    The mean over the pixels of an image, where those of ``ignore_label`` count as 0.
+    The mean over the pixels of an image, where those of ``ignore_label`` count as 0. Other labels
+    are 0 to C - 1. On the CPU a label that is none of these raises a ValueError, which names it and
+    its place (image, row, column). In a graph (hybridized) and on a GPU its image's loss is NaN.
     """
 
     def __init__(self, ignore_label: int | None = None, **kwargs: Any) -> None:
         super().__init__(axis=1, **kwargs)
+        if ignore_label is not None:
+            ignore_label = integer("ignore_label", ignore_label)
         self._ignore_label = ignore_label
 
+    def _is_ignored(self, label: Any) -> Any:
+        # No label equals NaN, which stands for the absence of a label to ignore.
+        return label == (math.nan if self._ignore_label is None else self._ignore_label)
+
     def hybrid_forward(self, F: Any, pred: Any, label: Any) -> Any:
-        weight = None
+        ignored = "" if self._ignore_label is None else f" or {self._ignore_label}"
+        if on_cpu(label):
+            check_classes("label", label, pred.shape[1], ignored, self._is_ignored)
+        weight = nan_if_unknown(F, label, pred, 1, 3, self._is_ignored).expand_dims(axis=1)
         if self._ignore_label is not None:
-            weight = F.cast(label != self._ignore_label, "float32").expand_dims(axis=1)
+            weight = weight * F.cast(label != self._ignore_label, "float32").expand_dims(axis=1)
         return super().hybrid_forward(F, pred, label, weight)
 
 
@@ -265,7 +287,8 @@ def predict(net: Any, image: Any, tile: tuple[int, int] | None = None) -> np.nda
 
     Args:
         net: an ``FCN``, or another block from images to scores of their size.
-        image: RGB of 0 to 255, (H, W, 3): an array of NumPy or MXNet, or a Pillow image.
+        image: RGB of 0 to 255, (H, W, 3): an array of NumPy or MXNet; or a Pillow image, which is
+            read by the rules of ``cvops.images``: H and W are those of the upright image.
         tile: height and width of what the network sees at once; all, if not given.
 
     Returns:
@@ -274,12 +297,14 @@ def predict(net: Any, image: Any, tile: tuple[int, int] | None = None) -> np.nda
     Raises:
         ValueError: ``image`` is not (H, W, 3), or ``tile`` not two sizes.
     """
-    shape = np.shape(image)
+    if not isinstance(image, np.ndarray):
+        from cvops.images import as_numpy  # needs Pillow
+
+        image = as_numpy(image)
+    shape = image.shape
     if len(shape) != 3 or shape[2] != 3 or 0 in shape:
         raise ValueError(f"image: expected the shape (H, W, 3), got {shape}")
-    if tile is not None and np.shape(tile) != (2,):
-        raise ValueError(f"tile: expected (height, width), got {tile!r}")
-    wanted = shape[:2] if tile is None else [integer("tile", side, 1) for side in tile]
+    wanted = shape[:2] if tile is None else integers("tile", tile, "(height, width)", 1)
     height, width = (min(side, whole) for side, whole in zip(wanted, shape))
     pixels = normalize_image(image).transpose(2, 0, 1)
     parameters = list(net.collect_params().values())

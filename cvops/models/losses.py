@@ -5,11 +5,14 @@ network predicts. The shapes and the order of the arguments are those of "Dive i
 Deep Learning", 9.7:
 
 - ``cls_preds``, (B, A, C + 1): logits
-- ``cls_labels``, (B, A): class of each anchor, 0 for the background; under 0 for an
-  anchor that is in no loss (what MultiBoxTarget leaves out when it mines negatives, and
-  all anchors of an image without objects)
+- ``cls_labels``, (B, A): class of each anchor, 0 to C, 0 for the background; below 0 for an
+  anchor in no loss. MultiBoxTarget gives such labels to the anchors that mining leaves out,
+  and to all anchors of an image without objects: see ``label_background``.
 - ``bbox_preds`` and ``bbox_labels``, (B, A * 4): offsets from each anchor to its box
 - ``bbox_masks``, (B, A * 4): 1 where the anchor has a box, 0 elsewhere
+
+A label that is no class (C + 1, 0.5, NaN) raises a ValueError on the CPU, which names the label and
+its place. In a graph (hybridized) and on a GPU the loss of its image is NaN.
 """
 
 from __future__ import annotations
@@ -17,7 +20,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import numpy as np
+
 from cvops._mxnet import mxnet
+from cvops.ops._check import choice, number
 
 mx = mxnet()
 
@@ -25,13 +31,60 @@ mx = mxnet()
 _LEAST = 1e-30
 
 
-def cross_entropy(F: Any, cls_preds: Any, cls_labels: Any) -> Any:
-    """-log p of each anchor's class, (B, A); a class under 0 counts as 0, as in Gluon.
+def on_cpu(x: Any) -> bool:
+    """True if the values of ``x`` can be looked at: for no symbol, and for no array on a GPU."""
+    return isinstance(x, mx.nd.NDArray) and x.context.device_type != "gpu"
 
-    ``F`` is ``mx.nd`` or ``mx.sym``. From the logits, so no probability is rounded to 0
-    and logarithmed: finite for any finite logits whose differences are.
+
+def _is_below_0(labels: Any) -> Any:
+    return labels < 0
+
+
+def check_classes(name: str, labels: Any, classes: int, spared: str, is_spared: Any) -> None:
+    """Refuse the first label that is neither one of 0 to ``classes`` - 1 nor spared.
+
+    Args:
+        labels: an array on the CPU.
+        spared: the text of the error for other labels that are allowed.
+        is_spared: from an array of labels to the places of such others.
     """
-    return -F.pick(F.log_softmax(cls_preds), cls_labels)
+    values = labels.asnumpy()
+    known = (values >= 0) & (values < classes) & (values == np.floor(values))
+    wrong = ~(known | is_spared(values))
+    if wrong.any():
+        at = tuple(map(int, np.argwhere(wrong)[0]))
+        raise ValueError(
+            f"{name}: expected classes 0 to {classes - 1}{spared}, got {values[at]:g} at {at}"
+        )
+
+
+def nan_if_unknown(F: Any, labels: Any, preds: Any, axis: int, rank: int, is_spared: Any) -> Any:
+    """1 for each label that is a class of ``preds`` or spared, and NaN for the others.
+
+    Works in graphs, where shapes are not known: ``axis`` is that of the classes in ``preds``,
+    ``rank`` the number of axes of ``labels``.
+    """
+    labels = F.BlockGrad(F.cast(labels, "float32"))
+    shape = F.cast(F.shape_array(preds), "float32")
+    classes = F.slice_axis(shape, axis=0, begin=axis, end=axis + 1).reshape((1,) * rank)
+    known = F.broadcast_lesser(labels, classes) * (labels >= 0) * (labels == F.floor(labels))
+    known = (known + is_spared(labels)) > 0
+    return F.BlockGrad(known / known)
+
+
+def cross_entropy(F: Any, cls_preds: Any, cls_labels: Any) -> Any:
+    """-log p of each anchor's class, (B, A); a class below 0 counts as 0, as in Gluon.
+
+    ``F`` is ``mx.nd`` or ``mx.sym``. The logits are used, not the probabilities, which could be
+    rounded to 0: finite for all finite logits whose differences are finite.
+
+    Raises:
+        ValueError: a label on the CPU is no class; in a graph the result is NaN.
+    """
+    if on_cpu(cls_labels):
+        check_classes("cls_labels", cls_labels, cls_preds.shape[-1], ", or below 0", _is_below_0)
+    known = nan_if_unknown(F, cls_labels, cls_preds, 2, 2, _is_below_0)
+    return -F.pick(F.log_softmax(cls_preds), cls_labels) * known
 
 
 def focal(F: Any, cls_preds: Any, cls_labels: Any, alpha: float = 0.25, gamma: float = 2.0) -> Any:
@@ -56,11 +109,29 @@ def smooth_l1(F: Any, errors: Any, scale: float = 1.0) -> Any:
     return F.smooth_l1(errors, scalar=scale)
 
 
+def label_background(F: Any, cls_labels: Any, count: int = 0, cls_preds: Any = None) -> Any:
+    """``cls_labels`` with anchors of class 0 in each image without objects.
+
+    An image without objects is one whose labels are all below 0. It teaches the background.
+
+    Args:
+        count: how many anchors of such an image become background, those with the largest cross
+            entropy for ``cls_preds``. 0: all of them.
+    """
+    empty = F.max(cls_labels, axis=1, keepdims=True) < 0
+    background = F.zeros_like(cls_labels)
+    if count:
+        errors = F.BlockGrad(cross_entropy(F, cls_preds, background))
+        background = F.topk(errors, axis=1, k=count, ret_typ="mask") - 1
+    return F.where(F.broadcast_like(empty, cls_labels), background, cls_labels)
+
+
 class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     """cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks to a loss of each image, (B,).
 
-    The loss of the classes over the anchors whose label is not under 0, plus that of the
-    offsets where the mask is 1. Its mean over the images is what to minimize:
+    The loss of the classes over the anchors whose label is not below 0, plus that of the
+    offsets where the mask is 1. All anchors of an image without objects are background: see
+    ``label_background``. Its mean over the images is what to minimize:
     ``loss.backward()``, then ``trainer.step(B)``.
 
     Args:
@@ -76,8 +147,9 @@ class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         scale: of the smooth L1 loss, see ``smooth_l1``.
 
     Raises:
+        TypeError: alpha, gamma or scale is not a number.
         ValueError: a name is not one of those, alpha or scale is not above 0, or gamma
-            is under 0.
+            is below 0; when called, see the module on labels.
     """
 
     def __init__(
@@ -91,18 +163,14 @@ class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, value, known in (
-            ("classes", classes, ("cross_entropy", "focal")),
-            ("boxes", boxes, ("l1", "smooth_l1")),
-            ("per", per, ("anchor", "box")),
-        ):
-            if value not in known:
-                raise ValueError(f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}")
-        for name, number in (("alpha", alpha), ("scale", scale)):
-            if not number > 0:
-                raise ValueError(f"{name} must be above 0, got {number!r}")
-        if not gamma >= 0:
-            raise ValueError(f"gamma must be 0 or more, got {gamma!r}")
+        choice("classes", classes, ("cross_entropy", "focal"))
+        choice("boxes", boxes, ("l1", "smooth_l1"))
+        choice("per", per, ("anchor", "box"))
+        alpha, scale = number("alpha", alpha, 0), number("scale", scale, 0)
+        for name, value in (("alpha", alpha), ("scale", scale)):
+            if value == 0:
+                raise ValueError(f"{name}: expected a number above 0, got {value!r}")
+        gamma = number("gamma", gamma, 0)
         self.of_classes: Any = cross_entropy
         if classes == "focal":
             self.of_classes = functools.partial(focal, alpha=alpha, gamma=gamma)
@@ -120,6 +188,7 @@ class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         bbox_labels: Any,
         bbox_masks: Any,
     ) -> Any:
+        cls_labels = label_background(F, cls_labels)
         of_classes = self.of_classes(F, cls_preds, cls_labels) * (cls_labels >= 0)
         errors = self.of_errors(F, (bbox_preds - bbox_labels) * bbox_masks)
         if self.per == "anchor":

@@ -14,14 +14,15 @@ All three blocks hybridize as a whole, the detection ops included:
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cvops._mxnet import mxnet
-from cvops.models.losses import DetectionLoss
+from cvops.models.losses import DetectionLoss, label_background, on_cpu
+from cvops.ops._check import choice, integer, number
 
 mx = mxnet()
 nn = mx.gluon.nn
@@ -29,6 +30,9 @@ nn = mx.gluon.nn
 #: Of each of the five feature maps, fine to coarse: sizes (fractions of the image) and ratios.
 SIZES = ((0.2, 0.272), (0.37, 0.447), (0.54, 0.619), (0.71, 0.79), (0.88, 0.961))
 RATIOS = ((1, 2, 0.5),) * 5
+
+#: The largest corner that a label may have. Boxes reach over the image, but not by its size.
+MOST = 2
 
 #: Channels of the feature maps.
 CHANNELS = (64, 128, 128, 128, 128)
@@ -72,23 +76,23 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             "cvops" or "mxnet". The names of the parameters do not depend on it.
 
     Raises:
-        ValueError: ``classes`` are none, or ``side`` or ``ops`` is not as above.
+        TypeError: ``side`` is not an integer.
+        ValueError: ``classes`` are not names, or ``side`` or ``ops`` is not as above.
     """
 
     def __init__(
         self, classes: Sequence[str], side: int = 256, ops: str = "cvops", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        if isinstance(classes, str) or not classes:
-            raise ValueError(f"classes must be one or more names, got {classes!r}")
-        if side < 64:
-            raise ValueError(f"side must be 64 or more, got {side}")
-        if ops not in ("cvops", "mxnet"):
-            raise ValueError(f"ops must be 'cvops' or 'mxnet', got {ops!r}")
+        listed = isinstance(classes, Iterable) and not isinstance(classes, str)
+        names = tuple(classes) if listed else ()
+        if not names or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"classes: expected one or more names, got {classes!r}")
+        choice("ops", ops, ("cvops", "mxnet"))
         if ops == "cvops":
             import cvops.mxnet  # noqa: F401 (registers the ops)
-        self.classes = tuple(classes)
-        self.side = side
+        self.classes = names
+        self.side = integer("side", side, 64)
         self.ops = ops
         with self.name_scope():
             self.stages = nn.HybridSequential()
@@ -148,7 +152,7 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         try:
             about = json.loads(path.with_suffix(".json").read_text("utf-8"))
             net = cls(about["classes"], about["side"], ops)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{path.with_suffix('.json')}: does not describe a TinySSD") from error
         try:
             net.load_parameters(str(path))
@@ -174,7 +178,10 @@ class Detector(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     ) -> None:
         super().__init__(**kwargs)
         self.net = net
-        self.options = {"threshold": threshold, "nms_threshold": nms_threshold}
+        self.options = {
+            "threshold": number("threshold", threshold),
+            "nms_threshold": number("nms_threshold", nms_threshold),
+        }
 
     def hybrid_forward(self, F: Any, images: Any) -> Any:
         anchors, classes, offsets = self.net(images)
@@ -185,15 +192,20 @@ class Detector(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     """Images and labels to losses, targets included: what is hybridized to train ``net``.
 
-    Takes images (B, 3, H, W) and labels (B, m, 5), rows (class, x1, y1, x2, y2) and then
-    rows of -1. Gives the loss of each image, (B,), and what it was computed from, in the
+    Takes images (B, 3, H, W) and labels (B, m, 5 or more), rows (class, x1, y1, x2, y2, ...) and
+    then rows of -1; an image without objects has rows of -1 only, and teaches the background.
+    ``check_labels`` has the rules for classes and boxes; pixels, which match no anchor, are no
+    fractions. Other labels raise its ValueError on the CPU. In a graph (hybridized) and on a GPU
+    the loss of their image is NaN.
+    Gives the loss of each image, (B,), and what it was computed from, in the
     order of ``losses``: cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks.
 
     Args:
         net: the network.
         loss: a block of those five; ``DetectionLoss()`` if not given.
-        negative_mining_ratio: how many anchors without a box count for one with a box,
-            those that the network is most wrong of. -1: all do.
+        negative_mining_ratio: number of anchors without a box that count for one with a box;
+            the classes of these anchors have the largest errors. -1: all count. An image without
+            objects has as many as an image with one box, 1 to 100.
         negative_mining_thresh: only anchors with an IoU under this are mined.
     """
 
@@ -209,19 +221,63 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         self.net = net
         self.loss = DetectionLoss() if loss is None else loss
         self.options = {
-            "negative_mining_ratio": negative_mining_ratio,
-            "negative_mining_thresh": negative_mining_thresh,
+            "negative_mining_ratio": number("negative_mining_ratio", negative_mining_ratio),
+            "negative_mining_thresh": number("negative_mining_thresh", negative_mining_thresh),
         }
 
+    def _nan_if_unknown(self, F: Any, labels: Any) -> Any:
+        """1 for each image whose labels ``check_labels`` takes, NaN for the others, (B,)."""
+        kinds = F.slice_axis(labels, axis=2, begin=0, end=1)
+        low, high = (F.slice_axis(labels, axis=2, begin=i, end=i + 2) for i in (1, 3))
+        ordered = F.min((low <= high) * (F.abs(low) <= MOST) * (F.abs(high) <= MOST), axis=2)
+        known = (kinds >= 0) * (kinds < len(self.net.classes)) * (kinds == F.floor(kinds))
+        known = known.reshape((0, 0)) * ordered + (kinds == -1).reshape((0, 0))
+        known = F.min(known, axis=1)
+        return F.BlockGrad(known / known)
+
     def hybrid_forward(self, F: Any, images: Any, labels: Any) -> tuple[Any, ...]:
+        if on_cpu(labels):
+            check_labels(labels, len(self.net.classes))
         anchors, classes, offsets = self.net(images)
         target = self.net.op(F, "MultiBoxTarget")
         given = F.BlockGrad(classes).transpose((0, 2, 1))
         # MXNet's backward leaves the gradient of its anchors as it finds it: none is asked for.
         assigned = target(F.BlockGrad(anchors), labels, given, **self.options)
         bbox_labels, bbox_masks, cls_labels = map(F.BlockGrad, assigned)
+        ratio = self.options["negative_mining_ratio"]
+        count = int(min(max(ratio, 1), 100)) if ratio > 0 else 0
+        cls_labels = label_background(F, cls_labels, count, classes)
         out = classes, cls_labels, offsets, bbox_labels, bbox_masks
-        return (self.loss(*out), *out)
+        return (F.broadcast_mul(self.loss(*out), self._nan_if_unknown(F, labels)), *out)
+
+
+def check_labels(labels: Any, num_classes: int) -> None:
+    """Refuse labels that a network cannot learn.
+
+    Args:
+        labels: an array on the CPU, as ``Training`` takes them.
+        num_classes: the number of classes, without the background.
+
+    Raises:
+        ValueError: the shape is not (B, m, 5 or more); a class is not a whole number of 0 to
+            ``num_classes`` - 1, or -1; a box is not finite, inverted, or not in fractions of the
+            image. The message names the image and the row.
+    """
+    shape = tuple(labels.shape)
+    if len(shape) != 3 or shape[2] < 5:
+        raise ValueError(f"labels: expected shape (B, m, 5 or more), got {shape}")
+    values = labels.asnumpy()
+    kinds, boxes = values[:, :, 0], values[:, :, 1:5]
+    for want, right in (
+        (f"classes 0 to {num_classes - 1}, or -1 for padding", np.isin(kinds, range(num_classes))),
+        ("corners in fractions of the image", (abs(boxes) <= MOST).all(axis=2)),
+        ("x1 <= x2 and y1 <= y2", (boxes[:, :, :2] <= boxes[:, :, 2:]).all(axis=2)),
+    ):
+        wrong = ~right & (kinds != -1)
+        if wrong.any():
+            image, row = map(int, np.argwhere(wrong)[0])
+            got = values[image, row, :5].tolist()
+            raise ValueError(f"labels: expected {want}, got {got} in image {image}, row {row}")
 
 
 def train_step(
@@ -241,10 +297,15 @@ def train_step(
         What ``training`` gave on each device.
 
     Raises:
-        ValueError: the batch has fewer images than there are devices.
+        ValueError: the batch has fewer images than there are devices, or another number of labels;
+            ``labels`` are on the CPU and ``check_labels`` refuses them.
     """
     if devices is None:
         devices = contexts(training.net)
+    if len(images) != len(labels):
+        raise ValueError(f"labels: expected those of {len(images)} images, got {len(labels)}")
+    if on_cpu(labels):
+        check_labels(labels, len(training.net.classes))
     if len(images) < len(devices):
         raise ValueError(f"{len(images)} images cannot be split over {len(devices)} devices")
     split = mx.gluon.utils.split_and_load
@@ -276,29 +337,32 @@ def predict(
     """What ``net`` sees in one image, best score first.
 
     Args:
-        image: RGB: a Pillow image, or uint8 (H, W, 3) as NumPy or MXNet array. It is
-            resized to the size that the network was trained on.
+        image: a Pillow image, read by the rules of ``cvops.images``, or RGB, uint8 (H, W, 3), as
+            NumPy or MXNet array. It is resized to the size that the network was trained on.
         threshold: the least score.
         nms_threshold: see ``Detector``.
 
     Returns:
-        float32 (n, 6), rows (class, score, x1, y1, x2, y2), corners in pixels of ``image``.
+        float32 (n, 6), rows (class, score, x1, y1, x2, y2), corners in pixels of ``image``;
+        of a Pillow image with an EXIF orientation, in those of the upright image.
 
     Raises:
-        ValueError: ``image`` is an array of another shape or dtype.
+        ValueError: ``image`` is an array of another shape or dtype, or a Pillow image whose pixels
+            have no rule.
     """
     from PIL import Image
 
-    if not isinstance(image, Image.Image):
-        pixels = image.asnumpy() if isinstance(image, mx.nd.NDArray) else np.asarray(image)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
-            raise ValueError(
-                f"image must be uint8 (height, width, 3), got {pixels.dtype} {pixels.shape}"
-            )
-        image = Image.fromarray(pixels)
-    square = np.asarray(image.convert("RGB").resize((net.side, net.side)))
+    from cvops.images import as_numpy
+
+    pixels = as_numpy(image)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ValueError(
+            f"image: expected uint8 (height, width, 3), got {pixels.dtype} {pixels.shape}"
+        )
+    height, width = pixels.shape[:2]
+    square = np.asarray(Image.fromarray(pixels).resize((net.side, net.side)))
     batch = mx.nd.array(square.transpose(2, 0, 1)[None], ctx=contexts(net)[0])
     rows = net.detect(batch, threshold, nms_threshold)[0].asnumpy()
     rows = rows[rows[:, 0] >= 0]
-    rows[:, 2:] *= (image.width, image.height) * 2
+    rows[:, 2:] *= (width, height) * 2
     return rows

@@ -26,12 +26,13 @@ def _handle(operator: Operator) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """A value as MXNet writes it into a graph; item by item, for NumPy 2 prints lists otherwise."""
-    return "(" + ", ".join(map(str, value)) + ")" if isinstance(value, (list, tuple)) else value
+    """A value as MXNet writes it into a graph; item by item: NumPy 2 prints its own otherwise."""
+    listed = isinstance(value, (list, tuple, range)) or getattr(value, "ndim", 0) == 1
+    return "(" + ", ".join(map(str, value)) + ")" if listed else value
 
 
 def _texts(options: dict[str, Any]) -> dict[str, Any]:
-    return {key: _text(x) for key, x in options.items() if x is not _NULL and x is not None}
+    return {key: _text(x) for key, x in options.items() if x is not _NULL}
 
 
 def split(

@@ -173,7 +173,7 @@ def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., A
 
 def _only_on_the_cpu() -> bool:
     """Whether MXNet has GPU arrays, and our operators do not take them."""
-    return mx.runtime.Features().is_enabled("CUDA") and not _mxnet_library.library().has_cuda
+    return mx.runtime.Features().is_enabled("CUDA") and not _mxnet_library.library().has_kernels
 
 
 def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:

@@ -1,22 +1,68 @@
-"""Checks of arguments that are not arrays. Each names the argument and the value that it got."""
+"""Checks of arguments that are not arrays. Each error names the argument and the value got.
+
+Each kind of option has one converter here. The converters take the values that MXNet 1.9.1 takes,
+text included: ``"True"``, ``"1"``, ``"0.5"``, ``"(0.5, 1)"``. ``Options`` of
+``bindings/mxnet/operator.cpp`` has the same rules for the operators inside MXNet.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
+import re
 import struct
-from collections.abc import Sequence
-from numbers import Real
+from collections.abc import Mapping, Set
 from typing import Any
 
 _SINGLE = struct.Struct("f")
+#: The boxes of one suppression are fewer: a grid has at most 65535 tiles of 256 on its y axis.
+MAX_BOXES = 65535 * 256
+_LARGEST = float.fromhex("0x1.fffffep+127")  # of float32
+#: The texts that MXNet reads as a flag, in lower case.
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+#: The types of numbers that need no conversion.
+PLAIN = frozenset((int, float))
+_DECIMAL = re.compile(
+    r"\s*([+-]?(?:(\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|inf(?:inity)?|nan))(?(2)f?)\s*",
+    re.IGNORECASE | re.ASCII,
+)
+_INTEGER = re.compile(r"\s*([+-]?\d+)L?\s*", re.ASCII)
+_TUPLE = re.compile(r"\s*[(\[](.*?),?\s*[)\]]\s*", re.DOTALL)
+
+
+def flag(name: str, value: Any) -> bool:
+    """``value`` as a bool: True, False, 1 or 0, or the text of one of these in any case."""
+    if value is True or value is False:
+        return bool(value)
+    known = _FLAGS.get(str(value).lower())
+    if known is None:
+        raise ValueError(f"{name}: expected True or False, got {value!r}")
+    return known
+
+
+def _scalar(value: Any) -> Any:
+    """``value`` itself; None for a flag, bytes, or an array that has axes: these are no numbers."""
+    kind = str(getattr(value, "dtype", type(value).__name__))
+    if kind.endswith(("bool", "bytes", "bytearray")) or tuple(getattr(value, "shape", ())):
+        return None
+    return value
+
+
+def _decimal(text: str) -> Any:
+    """The float that ``text`` holds; None if there is none, or float32 cannot hold it."""
+    match = _DECIMAL.fullmatch(text)
+    x = float(match[1]) if match else None
+    return None if x is None or (match[2] and abs(x) > _LARGEST) else x  # type: ignore[index]
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
     """``value`` as a float in [low, high]. NaN is refused."""
     try:
-        x = float(value)
-    except (TypeError, ValueError):
+        if type(value) in PLAIN:
+            x = float(value)
+        else:
+            x = float(_decimal(value) if isinstance(value, str) else _scalar(value))
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(f"{name}: expected a number, got {value!r}") from None
     if not low <= x <= high:
         limits = f" in [{low:g}, {high:g}]" if (low, high) != (-math.inf, math.inf) else ""
@@ -40,11 +86,6 @@ def _zero(x: float) -> float:
     return _MinusZero(x) if math.copysign(1, x) < 0 else x
 
 
-def option(x: Any) -> Any:
-    """``x``, of which nothing is known yet, or what stands for -0.0."""
-    return _zero(float(x)) if isinstance(x, Real) and x == 0 else x
-
-
 def single(name: str, value: Any) -> float:
     """``value`` as float32 has it: infinite if too large. NaN is refused."""
     x = number(name, value)
@@ -56,33 +97,68 @@ def single(name: str, value: Any) -> float:
 
 
 def integer(name: str, value: Any, low: int = -(2**31), high: int = 2**31 - 1) -> int:
-    """``value`` as an int in [low, high]."""
-    try:
-        x = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {value!r}") from None
+    """``value`` as an int in [low, high]. A float is refused, also a whole one, as in MXNet."""
+    x = value
+    if type(value) is not int:
+        try:
+            if isinstance(value, str):
+                match = _INTEGER.fullmatch(value)
+                x = int(match[1]) if match else None
+            x = operator.index(_scalar(x))
+        except TypeError:
+            raise TypeError(f"{name}: expected an integer, got {value!r}") from None
     if not low <= x <= high:
         raise ValueError(f"{name}: expected an integer in [{low}, {high}], got {value!r}")
     return x
 
 
+def elements(value: Any) -> Any:
+    """The elements of a sequence, an array, or the text of a tuple; else [value]."""
+    if type(value) in (tuple, list):
+        return value
+    if isinstance(value, str):
+        match = _TUPLE.fullmatch(value)
+        return (match[1].split(",") if match[1].strip() else []) if match else [value]
+    sized = hasattr(value, "__len__") and getattr(value, "shape", None) != ()
+    return value if sized and not isinstance(value, (Set, Mapping, bytes, bytearray)) else [value]
+
+
+def integers(name: str, value: Any, form: str, low: int = -(2**31)) -> tuple[int, ...]:
+    """``value`` as a tuple of ints, each ``low`` or more, with the axes of ``form``: "(H, W)"."""
+    items = elements(value)
+    if len(items) != form.count(",") + 1:
+        raise ValueError(f"{name}: expected {form}, got {value!r}")
+    return tuple([integer(name, item, low) for item in items])
+
+
 def numbers(name: str, value: Any, length: int | None = None) -> tuple[float, ...]:
     """``value``, a number or a sequence of them, as a tuple of ``length`` floats (not empty)."""
-    items: Sequence[Any] = value if hasattr(value, "__len__") else [value]
-    if isinstance(value, str) or len(items) == 0 or length not in (None, len(items)):
+    items = elements(value)
+    if isinstance(value, str):
+        items = [_decimal(item) for item in items]
+        items = [] if None in items else items
+    if len(items) == 0 or length not in (None, len(items)):
         want = "one number or more" if length is None else f"{length} numbers"
         raise ValueError(f"{name}: expected {want}, got {value!r}")
-    try:
-        together = tuple(map(float, items))
-        total = sum(together)
-        if total == total and 0 not in together:  # NaN is not
-            return together
-    except (TypeError, ValueError):
-        pass
+    if PLAIN.issuperset(map(type, items)) and 0 not in items:
+        try:
+            together = tuple(map(float, items))
+            total = sum(together)
+            if total == total:  # NaN is not
+                return together
+        except OverflowError:
+            pass
     return tuple([number(name, item) for item in items])  # which names what is wrong
 
 
+def sizes_fit(name: str, shape: tuple[int, ...], *sizes: int) -> None:
+    """Refuse sizes that no int32 holds, unless an axis of length 0 leaves nothing to compute."""
+    if 0 not in shape and max(sizes) >= 2**31:
+        raise ValueError(f"{name}: expected sizes below 2**31, got shape {shape}")
+
+
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
+    """``value``, one of the words in ``choices``."""
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: expected one of {list(choices)}, got {value!r}")
     return str(value)

@@ -6,16 +6,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cvops import _cpu, _gpu
-from cvops._arrays import Buffer
-from cvops._op import Op
+from cvops._op import Executor, Op
 from cvops.ops import _check
 
 Array = TypeVar("Array")
 _OP = Op("bilinear_upsample", data="float32 (N, C, H, W)")
 _BACKWARD = Op("bilinear_upsample_backward", out_grad="float32 (N, C, height, width)")
-#: ``kRowsAtOnce`` of the kernel.
-_ROWS_AT_ONCE = 8
 
 
 def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) -> Array:
@@ -140,6 +136,8 @@ def _small(large: tuple[int, ...], scale: int) -> tuple[int, ...]:
 
 @_OP.body("numpy")
 def _numpy(data: np.ndarray, scale: int) -> np.ndarray:
+    if data.size == 0:
+        return np.empty(_large(data.shape, scale), np.float32)
     along_x = _enlarged(data, scale)
     return np.ascontiguousarray(_enlarged(along_x.swapaxes(2, 3), scale).swapaxes(2, 3))
 
@@ -159,6 +157,8 @@ def _enlarged(data: np.ndarray, scale: int) -> np.ndarray:
 
 @_BACKWARD.body("numpy")
 def _backward_numpy(out_grad: np.ndarray, scale: int) -> np.ndarray:
+    if out_grad.size == 0:
+        return np.empty(_small(out_grad.shape, scale), np.float32)
     along_y = _gathered(out_grad.swapaxes(2, 3), scale).swapaxes(2, 3)
     return np.ascontiguousarray(_gathered(along_y, scale))
 
@@ -175,61 +175,14 @@ def _gathered(out_grad: np.ndarray, scale: int) -> np.ndarray:
 
 
 @_OP.body("native")
-def _native(cpu: _cpu.Cpu, data: np.ndarray, scale: int) -> np.ndarray:
-    out = cpu.empty(_large(data.shape, scale), np.float32)
-    cpu.module.bilinear_upsample(out, data, *_sizes(data.shape, scale))
+def _native(device: Executor, data: np.ndarray, scale: int) -> np.ndarray:
+    out = device.empty(_large(data.shape, scale), np.float32)
+    device.ops.bilinear_upsample(out, data, *_sizes(data.shape, scale))
     return out
 
 
 @_BACKWARD.body("native")
-def _backward_native(cpu: _cpu.Cpu, out_grad: np.ndarray, scale: int) -> np.ndarray:
-    grad = cpu.empty(_small(out_grad.shape, scale), np.float32)
-    cpu.module.bilinear_upsample_backward(grad, out_grad, *_sizes(grad.shape, scale))
-    return grad
-
-
-@_OP.body("kernels")
-def _kernels(gpu: _gpu.Gpu, data: Buffer, scale: int) -> Buffer:
-    out = gpu.empty(_large(data.shape, scale), np.float32)
-    if out.size:
-        planes, height, width, _ = sizes = _sizes(data.shape, scale)
-        quads, parts = -(-width * scale // 4), -(-scale // _ROWS_AT_ONCE)
-        blocks = min(-(-planes * (height + 1) * parts * quads // 256), 1 << 20)
-        args = out, data, *sizes
-        gpu.launch("bilinear_upsample", "bilinear_upsample", (blocks,), (256,), *args)
-    return out
-
-
-@_BACKWARD.body("kernels")
-def _backward_kernels(gpu: _gpu.Gpu, out_grad: Buffer, scale: int) -> Buffer:
-    grad = gpu.empty(_small(out_grad.shape, scale), np.float32)
-    if grad.size:
-        planes, height, width, _ = _sizes(grad.shape, scale)
-        # As many pixels as a block has threads, and about as many sums as take 16 KiB.
-        threads, sums = 256, 4096
-        columns = min(width, threads, max(sums // scale - 1, 1))
-        span = (columns + 1) * scale
-        rows = min(planes * height, threads // columns, sums // span + 1)
-        blocks = min(-(-planes * height // rows) * -(-width // columns), 1 << 20)
-        args = grad, out_grad, planes * height, height, width, scale, rows, columns
-        gpu.launch(
-            *("bilinear_upsample", "bilinear_upsample_backward", (blocks,), (threads,), *args),
-            shared=4 * (2 * scale + rows * (span + span // 32)),
-        )
-    return grad
-
-
-@_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Gpu, data: Buffer, scale: int) -> Buffer:
-    out = gpu.empty(_large(data.shape, scale), np.float32)
-    sizes = _sizes(data.shape, scale)
-    gpu.module.bilinear_upsample_cuda(out.pointer, data.pointer, *sizes, gpu.stream)
-    return out
-
-
-@_BACKWARD.body("native_cuda")
-def _backward_native_cuda(gpu: _gpu.Gpu, out_grad: Buffer, scale: int) -> Buffer:
-    grad = gpu.empty(_small(out_grad.shape, scale), np.float32)
-    sizes = _sizes(grad.shape, scale)
-    gpu.module.bilinear_upsample_backward_cuda(grad.pointer, out_grad.pointer, *sizes, gpu.stream)
+def _backward_native(device: Executor, out_grad: np.ndarray, scale: int) -> np.ndarray:
+    grad = device.empty(_small(out_grad.shape, scale), np.float32)
+    device.ops.bilinear_upsample_backward(grad, out_grad, *_sizes(grad.shape, scale))
     return grad

@@ -7,14 +7,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from cvops import _cpu, _gpu
-from cvops._arrays import Buffer
-from cvops._op import Op, Plan
+from cvops._op import Executor, Op, Plan
 from cvops.ops import _check
 
 Array = TypeVar("Array")
-#: Of a block of the kernel.
-_THREADS = 256
 _OP = Op("box_iou", lhs="float32 (..., N, 4)", rhs="float32 (..., M, 4)")
 
 
@@ -83,29 +79,7 @@ def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @_OP.body("native")
-def _native(cpu: _cpu.Cpu, lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
-    out = cpu.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
-    cpu.module.box_iou(out, lhs, rhs, center)
-    return out
-
-
-@_OP.body("kernels")
-def _kernels(gpu: _gpu.Gpu, lhs: Buffer, rhs: Buffer, center: bool) -> Buffer:
-    out = gpu.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
-    num_lhs, num_rhs = lhs.size // 4, rhs.size // 4
-    if out.size:
-        across = min(-(-num_rhs // 4), _THREADS)
-        column_tiles = min(-(-num_rhs // (4 * across)), 65535)
-        row_tiles = min(-(-num_lhs // (_THREADS // across)), -(-4096 // column_tiles))
-        args = out, lhs, rhs, num_lhs, num_rhs, center
-        gpu.launch("box_iou", "box_iou", (row_tiles, column_tiles), (_THREADS,), *args)
-    return out
-
-
-@_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Gpu, lhs: Buffer, rhs: Buffer, center: bool) -> Buffer:
-    out = gpu.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
-    gpu.module.box_iou_cuda(
-        out.pointer, lhs.pointer, rhs.pointer, lhs.size // 4, rhs.size // 4, center, gpu.stream
-    )
+def _native(device: Executor, lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
+    out = device.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
+    device.ops.box_iou(out, lhs, rhs, center)
     return out

@@ -7,18 +7,13 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cvops import _cpu, _gpu
-from cvops._arrays import Buffer
-from cvops._op import Op, Plan
-from cvops.ops import _check, _nms
+from cvops._op import Executor, Op, Plan
+from cvops.ops import _check
 from cvops.ops.box_iou import _intersection, _sized
 
 Array = TypeVar("Array")
 _OP = Op("box_nms", data="float32 (..., N, K)")
 _BACKWARD = Op("box_nms_backward", out_grad="float32 (..., N, K)", index="int32 (...)")
-#: Of the kernels: ``kNmsFew`` and ``kNmsFewPairs``.
-_FEW, _FEW_PAIRS = 5120, 1 << 25
-_COLUMNS = np.dtype([("width", "i4"), ("score", "i4"), ("coord", "i4"), ("id", "i4")])
 
 
 class _Contest(NamedTuple):
@@ -86,8 +81,8 @@ def box_nms(
     Raises:
         TypeError: ``data`` is not a float32 array; an argument is not a number.
         ValueError: ``data`` has fewer than two axes, K is too small or 2**31 or more, N is 65535 *
-            256 or more; a column is out of range or serves twice; a format is unknown; a threshold
-            is NaN.
+            256 or more, or there are 2**31 sets or more that are not empty; a column is out of
+            range or serves twice; a format is unknown; a threshold is NaN.
     """
     call = _OP.call(backend, data=data)
     shape = call.shapes["data"]
@@ -106,15 +101,16 @@ def box_nms(
         raise ValueError(f"coord_start: expected four columns of {width}, got {coord_start}")
     if id_ >= width or coord <= id_ < coord + 4 or id_ == score:
         raise ValueError(f"id_index: expected a column of its own or -1, got {id_index}")
-    if num >= _nms.MOST_ROWS or width >= 2**31:
+    if num >= _check.MAX_BOXES or width >= 2**31:
         raise ValueError(
-            f"data: expected fewer than {_nms.MOST_ROWS} rows of fewer than 2**31 numbers, "
+            f"data: expected fewer than {_check.MAX_BOXES} rows of fewer than 2**31 numbers, "
             f"got shape {shape}"
         )
     _check.choice("in_format", in_format, ("corner", "center"))
     _check.choice("out_format", out_format, ("corner", "center"))
     topk = _check.integer("topk", topk)
-    by_class, center = id_ >= 0 and not force_suppress, in_format == "center"
+    across = _check.flag("force_suppress", force_suppress)
+    by_class, center = id_ >= 0 and not across, in_format == "center"
     contest = _Contest(
         (width, score, coord, max(id_, -1)),
         (_check.number("overlap_thresh", overlap_thresh), False, by_class, center),
@@ -123,7 +119,7 @@ def box_nms(
         0 if in_format == out_format else 1 if out_format == "center" else 2,
         num if topk < 0 else min(topk, num),
     )
-    return call(contest, bool(return_index))
+    return call(contest, _check.flag("return_index", return_index))
 
 
 def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:
@@ -146,10 +142,16 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
     Raises:
         TypeError: ``out_grad`` is not a float32 array or ``index`` not an int32 one, or they differ
             in kind or device.
-        ValueError: ``out_grad`` has fewer than two axes, N is 65535 * 256 or more, K 2**31 or more;
-            ``index`` has not ``out_grad``'s shape but for the last axis.
+        ValueError: ``out_grad`` has fewer than two axes, N is 65535 * 256 or more, K 2**31 or more,
+            or there are 2**31 sets or more that are not empty; ``index`` has not ``out_grad``'s
+            shape but for the last axis.
     """
     return _BACKWARD.call(backend, out_grad=out_grad, index=index)()
+
+
+@_OP.shapes
+def _shapes(arrays: Plan) -> None:
+    _check.sizes_fit("data", arrays.shapes["data"], math.prod(arrays.shapes["data"][:-2]))
 
 
 @_OP.backward(residual=True)
@@ -179,9 +181,10 @@ def _operator(contest: _Contest, _: bool) -> tuple[str, dict[str, Any]]:
 @_BACKWARD.shapes
 def _backward_shapes(arrays: Plan) -> None:
     shape, got = arrays.shapes.values()
-    if shape[-2] >= _nms.MOST_ROWS or shape[-1] >= 2**31:
+    _check.sizes_fit("out_grad", shape, math.prod(shape[:-2]))
+    if shape[-2] >= _check.MAX_BOXES or shape[-1] >= 2**31:
         raise ValueError(
-            f"out_grad: expected fewer than {_nms.MOST_ROWS} rows of fewer than 2**31 numbers, "
+            f"out_grad: expected fewer than {_check.MAX_BOXES} rows of fewer than 2**31 numbers, "
             f"got shape {shape}"
         )
     if got != shape[:-1]:
@@ -256,81 +259,11 @@ def _convert(boxes: np.ndarray, conversion: int) -> None:
 
 
 @_OP.body("native")
-def _native(cpu: _cpu.Cpu, data: np.ndarray, contest: _Contest, return_index: bool) -> Any:
-    out = cpu.empty(data.shape, np.float32)
-    index = cpu.empty(data.shape[:-1], np.int32) if return_index else None
+def _native(device: Executor, data: np.ndarray, contest: _Contest, return_index: bool) -> Any:
+    out = device.empty(data.shape, np.float32)
+    index = device.empty(data.shape[:-1], np.int32) if return_index else None
     batch, num, _ = _sizes(data)
-    cpu.module.box_nms(out, index, data, batch, num, *contest)
-    return (out, index) if return_index else out
-
-
-@_OP.body("kernels")
-def _kernels(gpu: _gpu.Gpu, data: Buffer, contest: _Contest, return_index: bool) -> Any:
-    out = gpu.empty(data.shape, np.float32)
-    index = gpu.empty(data.shape[:-1], np.int32) if return_index else None
-    _launch(gpu, out, index, data, contest, return_index)
-    return (out, index) if return_index else out
-
-
-def _launch(
-    gpu: _gpu.Gpu,
-    out: Buffer,
-    index: Buffer | None,
-    data: Buffer,
-    contest: _Contest,
-    return_index: bool,
-) -> None:
-    batch, num, width = _sizes(data)
-    columns, rule = np.array(contest.columns, _COLUMNS), np.array(contest.rule, _nms.RULE)
-    limit = contest.limit
-    if batch * num == 0:
-        return
-    if limit == 0:
-        args = out, index, data, batch * num, num, width, return_index
-        gpu.launch("box_nms", "box_nms_copy", (_blocks(data.size),), (256,), *args)
-        return
-    tiles = -(-num // _nms.TILE)
-    if num <= _FEW and batch * num * num <= _FEW_PAIRS:
-        keys, counts = gpu.scratch(((batch, num), np.uint64), ((batch,), np.int32))
-        boxes = _nms.Contest.empty(gpu, batch, num)
-        gpu.launch(
-            *("box_nms", "box_nms_rank", (batch, -(-num // 32)), (1024,), keys, counts, *boxes),
-            *(data, num, limit, columns, contest.valid_thresh, contest.background_id),
-            contest.rule[3],
-        )
-    else:
-        keys, tile_counts = gpu.scratch(((batch, num), np.uint64), ((batch, tiles), np.int32))
-        gpu.launch(
-            *("box_nms", "box_nms_score", (batch, tiles), (_nms.TILE,), keys, tile_counts, data),
-            *(num, columns, contest.valid_thresh, contest.background_id),
-        )
-        keys, counts = _nms.compact(gpu, keys, tile_counts)
-        keys = _nms.sort(gpu, keys, counts, num, spare=keys)
-        boxes = _nms.Contest.empty(gpu, batch, num)
-        gpu.launch(
-            *("box_nms", "box_nms_gather", (batch, tiles), (_nms.TILE,), *boxes, data, keys),
-            *(counts, num, limit, columns, contest.rule[3]),
-        )
-    kept_before = boxes.decide(gpu, limit, rule)
-    gpu.launch(
-        *("box_nms", "box_nms_write", (batch, tiles), (_nms.TILE,), out, index, data, keys),
-        *(boxes.kept, kept_before, counts, num, limit, columns, contest.conversion, return_index),
-    )
-
-
-def _blocks(threads: int) -> int:
-    return min(-(-threads // 256), 1 << 16)
-
-
-@_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Gpu, data: Buffer, contest: _Contest, return_index: bool) -> Any:
-    out = gpu.empty(data.shape, np.float32)
-    index = gpu.empty(data.shape[:-1], np.int32) if return_index else None
-    batch, num, _ = _sizes(data)
-    workspace = gpu.workspace(gpu.module.box_nms_workspace(batch, num, contest.limit))
-    index_pointer = index.pointer if index else 0
-    pointers = out.pointer, index_pointer, workspace.pointer, data.pointer
-    gpu.module.box_nms_cuda(*pointers, batch, num, *contest, gpu.stream)
+    device.ops.box_nms(out, index, data, batch, num, *contest)
     return (out, index) if return_index else out
 
 
@@ -338,6 +271,8 @@ def _native_cuda(gpu: _gpu.Gpu, data: Buffer, contest: _Contest, return_index: b
 def _backward_numpy(out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
     batch, num, _ = sizes = _sizes(out_grad)
     grad = np.zeros(sizes, np.float32)
+    if grad.size == 0:
+        return grad.reshape(out_grad.shape)
     for result, rows, at in zip(grad, out_grad.reshape(sizes), index.reshape(batch, num)):
         inside = (at >= 0) & (at < num)
         result[at[inside]] = rows[inside]
@@ -345,27 +280,7 @@ def _backward_numpy(out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 @_BACKWARD.body("native")
-def _backward_native(cpu: _cpu.Cpu, out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
-    grad = cpu.empty(out_grad.shape, np.float32)
-    cpu.module.box_nms_backward(grad, out_grad, index, *_sizes(out_grad))
-    return grad
-
-
-@_BACKWARD.body("kernels")
-def _backward_kernels(gpu: _gpu.Gpu, out_grad: Buffer, index: Buffer) -> Buffer:
-    grad = gpu.empty(out_grad.shape, np.float32)
-    batch, num, width = _sizes(out_grad)
-    rows = batch * num
-    grid, block = (_blocks(rows) if width else 0,), (256,)
-    gpu.launch("box_nms", "box_nms_backward_clear", grid, block, grad, rows, width)
-    gpu.launch("box_nms", "box_nms_backward_invert", grid, block, grad, index, rows, num, width)
-    gpu.launch("box_nms", "box_nms_backward", grid, block, grad, out_grad, rows, num, width)
-    return grad
-
-
-@_BACKWARD.body("native_cuda")
-def _backward_native_cuda(gpu: _gpu.Gpu, out_grad: Buffer, index: Buffer) -> Buffer:
-    grad = gpu.empty(out_grad.shape, np.float32)
-    pointers = grad.pointer, out_grad.pointer, index.pointer
-    gpu.module.box_nms_backward_cuda(*pointers, *_sizes(out_grad), gpu.stream)
+def _backward_native(device: Executor, out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
+    grad = device.empty(out_grad.shape, np.float32)
+    device.ops.box_nms_backward(grad, out_grad, index, *_sizes(out_grad))
     return grad

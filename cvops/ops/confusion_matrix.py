@@ -6,15 +6,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from cvops import _cpu, _gpu
-from cvops._arrays import Buffer
-from cvops._op import Op, Plan
+from cvops._op import Executor, Op, Plan
 from cvops.ops import _check
 
 Array = TypeVar("Array")
 _OP = Op("confusion_matrix", prediction="int32 (...)", label="int32 (...)")
-#: ``kCellsInShared`` of the kernel.
-_CELLS_IN_SHARED = 12288
 
 
 def confusion_matrix(
@@ -75,33 +71,8 @@ def _numpy(prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored:
 
 @_OP.body("native")
 def _native(
-    cpu: _cpu.Cpu, prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored: int
+    device: Executor, prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored: int
 ) -> np.ndarray:
-    matrix = cpu.empty((num_classes, num_classes), np.int64)
-    cpu.module.confusion_matrix(matrix, prediction, label, num_classes, ignored)
-    return matrix
-
-
-@_OP.body("kernels")
-def _kernels(
-    gpu: _gpu.Gpu, prediction: Buffer, label: Buffer, num_classes: int, ignored: int
-) -> Buffer:
-    matrix = gpu.empty((num_classes, num_classes), np.int64)
-    cells, total = matrix.size, label.size
-    blocks = min(-(-cells // 256), 1024)
-    gpu.launch("confusion_matrix", "confusion_matrix_clear", (blocks,), (256,), matrix, cells)
-    blocks = min(-(-total // 4096), 1024)
-    args = matrix, prediction, label, total, num_classes, ignored
-    shared = 4 * cells if cells <= _CELLS_IN_SHARED else 0
-    gpu.launch("confusion_matrix", "confusion_matrix", (blocks,), (256,), *args, shared=shared)
-    return matrix
-
-
-@_OP.body("native_cuda")
-def _native_cuda(
-    gpu: _gpu.Gpu, prediction: Buffer, label: Buffer, num_classes: int, ignored: int
-) -> Buffer:
-    matrix = gpu.empty((num_classes, num_classes), np.int64)
-    pointers = (x.pointer for x in (matrix, prediction, label))
-    gpu.module.confusion_matrix_cuda(*pointers, label.size, num_classes, ignored, gpu.stream)
+    matrix = device.empty((num_classes, num_classes), np.int64)
+    device.ops.confusion_matrix(matrix, prediction, label, num_classes, ignored)
     return matrix

@@ -6,15 +6,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from cvops import _cpu, _gpu
-from cvops._arrays import Buffer
-from cvops._op import Op, Plan
+from cvops._op import Executor, Op, Plan
 from cvops.ops import _check
 
 Array = TypeVar("Array")
 _OP = Op("label_from_color", image="uint8 (..., W, 3)", colormap="uint8 (K, 3)")
-#: ``kColorsInShared`` of the kernel.
-_COLORS_IN_SHARED = 1024
 
 
 def label_from_color(
@@ -68,37 +64,7 @@ def _packed(colors: np.ndarray) -> np.ndarray:
 
 
 @_OP.body("native")
-def _native(cpu: _cpu.Cpu, image: np.ndarray, colormap: np.ndarray, unknown: int) -> np.ndarray:
-    out = cpu.empty(image.shape[:-1], np.int32)
-    cpu.module.label_from_color(out, image, colormap, unknown)
-    return out
-
-
-@_OP.body("kernels")
-def _kernels(gpu: _gpu.Gpu, image: Buffer, colormap: Buffer, unknown: int) -> Buffer:
-    out = gpu.empty(image.shape[:-1], np.int32)
-    if out.size:
-        num_colors = colormap.shape[0]
-        bits = (2 * num_colors - 1).bit_length()
-        slots, in_shared = 1 << bits, num_colors <= _COLORS_IN_SHARED
-        table = None if in_shared else gpu.workspace(8 * slots)
-        if not in_shared:
-            args: tuple = table, colormap, num_colors, bits
-            gpu.launch("label_from_color", "label_from_color_table", (1,), (1024,), *args)
-        blocks = min(-(-out.size // 2048), 2048)
-        args = out, image, colormap, table, out.size, num_colors, bits, unknown
-        gpu.launch(
-            *("label_from_color", "label_from_color", (blocks,), (256,), *args),
-            shared=8 * slots if in_shared else 0,
-        )
-    return out
-
-
-@_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Gpu, image: Buffer, colormap: Buffer, unknown: int) -> Buffer:
-    out = gpu.empty(image.shape[:-1], np.int32)
-    num_colors = colormap.shape[0]
-    workspace = gpu.workspace(gpu.module.label_from_color_workspace(num_colors))
-    pointers = (x.pointer for x in (out, image, colormap, workspace))
-    gpu.module.label_from_color_cuda(*pointers, out.size, num_colors, unknown, gpu.stream)
+def _native(device: Executor, image: np.ndarray, colormap: np.ndarray, unknown: int) -> np.ndarray:
+    out = device.empty(image.shape[:-1], np.int32)
+    device.ops.label_from_color(out, image, colormap, unknown)
     return out

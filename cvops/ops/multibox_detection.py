@@ -7,10 +7,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from cvops import _cpu, _gpu
-from cvops._arrays import Buffer
-from cvops._op import Op, Plan
-from cvops.ops import _check, _math, _nms
+from cvops._op import Executor, Op, Plan
+from cvops.ops import _check, _math
 
 Array = TypeVar("Array")
 _OP = Op(
@@ -20,7 +18,6 @@ _OP = Op(
     anchor="float32 (1, A, 4)",
 )
 _USUAL = (0.1, 0.1, 0.2, 0.2)
-_VARIANCES = np.dtype([("x", "f4"), ("y", "f4"), ("w", "f4"), ("h", "f4")])
 
 
 class _Options(NamedTuple):
@@ -91,7 +88,7 @@ def multibox_detection(
         TypeError: an input is not a float32 array, or they differ in kind or device; an argument is
             not a number.
         ValueError: shapes do not fit each other; a threshold is NaN; not four variances; 65535 *
-            256 anchors or more.
+            256 anchors or more; 2**31 images or classes or more.
     """
     call = _OP.call(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
     num = call.sizes["A"]
@@ -99,10 +96,10 @@ def multibox_detection(
     topk = _check.integer("nms_topk", nms_topk)
     nms_threshold = _check.single("nms_threshold", nms_threshold)
     options = _Options(
-        bool(clip),
+        _check.flag("clip", clip),
         _check.number("threshold", threshold),
         _USUAL if variances is _USUAL else _check.numbers("variances", variances, 4),
-        (nms_threshold, True, not force_suppress, False),
+        (nms_threshold, True, not _check.flag("force_suppress", force_suppress), False),
         0 < nms_threshold <= 1,
         topk if 0 < topk < num else num,
     )
@@ -112,11 +109,12 @@ def multibox_detection(
 @_OP.shapes
 def _shapes(arrays: Plan) -> None:
     num = arrays.sizes["A"]
+    _check.sizes_fit("cls_prob", arrays.shapes["cls_prob"], *arrays.shapes["cls_prob"])
     if arrays.sizes["L"] != 4 * num:
         got = arrays.shapes["loc_pred"]
         raise ValueError(f"loc_pred: expected shape (B, {4 * num}), got {got}")
-    if num >= _nms.MOST_ROWS:
-        raise ValueError(f"anchor: expected fewer than {_nms.MOST_ROWS} anchors, got {num}")
+    if num >= _check.MAX_BOXES:
+        raise ValueError(f"anchor: expected fewer than {_check.MAX_BOXES} anchors, got {num}")
 
 
 @_OP.body("numpy")
@@ -125,7 +123,7 @@ def _numpy(
 ) -> np.ndarray:
     batch, num_classes, num = cls_prob.shape
     out = np.full((batch, num, 6), -1, np.float32)
-    if num_classes < 2:
+    if num_classes < 2 or out.size == 0:
         return out
     for prob, offsets, rows in zip(cls_prob[:, 1:], loc_pred.reshape(batch, num, 4), out):
         prob = np.where(prob > -1, prob, np.float32(-1))  # what is not above -1 is never the best
@@ -181,66 +179,13 @@ def _survivors(table: np.ndarray, options: _Options) -> np.ndarray:
 
 @_OP.body("native")
 def _native(
-    cpu: _cpu.Cpu,
+    device: Executor,
     cls_prob: np.ndarray,
     loc_pred: np.ndarray,
     anchor: np.ndarray,
     options: _Options,
 ) -> np.ndarray:
     batch, _, num = cls_prob.shape
-    out = cpu.empty((batch, num, 6), np.float32)
-    cpu.module.multibox_detection(out, cls_prob, loc_pred, anchor, *options)
-    return out
-
-
-@_OP.body("kernels")
-def _kernels(
-    gpu: _gpu.Gpu, cls_prob: Buffer, loc_pred: Buffer, anchor: Buffer, options: _Options
-) -> Buffer:
-    batch, num_classes, num = cls_prob.shape
-    out = gpu.empty((batch, num, 6), np.float32)
-    if out.size == 0:
-        return out
-    tiles = -(-num // _nms.TILE)
-    grid, block = (batch, tiles), (_nms.TILE,)
-    keys, ids, tile_counts = gpu.scratch(
-        ((batch, num), np.uint64), ((batch, num), np.int32), ((batch, tiles), np.int32)
-    )
-    gpu.launch(
-        *("multibox_detection", "multibox_detection_score", grid, block, keys, ids, tile_counts),
-        *(cls_prob, num_classes, num, options.threshold),
-    )
-    keys, counts = _nms.compact(gpu, keys, tile_counts)
-    limit = options.limit if options.suppresses else 0
-    decoding = np.array(options.variances, _VARIANCES), options.clip
-    if options.suppresses:
-        order = _nms.sort(gpu, keys, counts, num)
-        boxes = _nms.Contest.empty(gpu, batch, num)
-        gpu.launch(
-            *("multibox_detection", "multibox_detection_gather", grid, block, *boxes, order),
-            *(counts, ids, loc_pred, anchor, num, limit, *decoding),
-        )
-        boxes.decide(gpu, limit, np.array(options.rule, _nms.RULE))
-        contest = order, boxes.kept, boxes.boxes
-    else:
-        contest = keys, keys, keys  # not read
-    gpu.launch(
-        *("multibox_detection", "multibox_detection_write", grid, block, out, keys, *contest),
-        *(counts, ids, cls_prob, loc_pred, anchor, num_classes, num, limit),
-        *(options.suppresses, *decoding),
-    )
-    return out
-
-
-@_OP.body("native_cuda")
-def _native_cuda(
-    gpu: _gpu.Gpu, cls_prob: Buffer, loc_pred: Buffer, anchor: Buffer, options: _Options
-) -> Buffer:
-    batch, num_classes, num = cls_prob.shape
-    out = gpu.empty((batch, num, 6), np.float32)
-    if out.size == 0:
-        return out
-    workspace = gpu.workspace(gpu.module.multibox_detection_workspace(batch, num, options.limit))
-    pointers = (x.pointer for x in (out, workspace, cls_prob, loc_pred, anchor))
-    gpu.module.multibox_detection_cuda(*pointers, batch, num_classes, num, *options, gpu.stream)
+    out = device.empty((batch, num, 6), np.float32)
+    device.ops.multibox_detection(out, cls_prob, loc_pred, anchor, *options)
     return out

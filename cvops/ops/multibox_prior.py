@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cvops import _cpu, _gpu
-from cvops._arrays import Buffer, library_of
-from cvops._op import Call, Op
+from cvops._arrays import library_of
+from cvops._op import Call, Executor, Op
 from cvops.ops import _check
 
 _FEATURES = "shape of float32 (N, C, H, W, ...)"
@@ -23,19 +23,8 @@ _MAP = np.dtype(
         *(("offset_y", "f4"), ("offset_x", "f4")),
     ]
 )
-#: ``kPriorTile``, ``kPriorParts`` and ``kPriorShapes`` of the kernel, and its structs.
-_TILE, _PARTS, _SHAPES = 256, 8, 128
-_PART = np.dtype(
-    [
-        *(("step_y", "f4"), ("step_x", "f4"), ("offset_y", "f4"), ("offset_x", "f4")),
-        *(("width", "u4"), ("shapes", "u4"), ("by_width", "u4", 2), ("by_shapes", "u4", 2)),
-        *(("first_shape", "u4"), ("first_anchor", "u4"), ("of_cell", "u4"), ("anchors", "u4")),
-        ("first_tile", "u4"),
-    ]
-)
-_WORK = np.dtype([("end", "u4", _PARTS), ("part", _PART, _PARTS), ("half", "f4", (_SHAPES, 2))])
-#: As many as a large GPU runs at a time.
-_BLOCKS = 1024
+_TUPLES = frozenset([tuple])
+_STEPS, _OFFSETS = (-1.0, -1.0), (0.5, 0.5)
 
 
 def multibox_prior(
@@ -43,8 +32,8 @@ def multibox_prior(
     sizes: float | Sequence[float] = (1.0,),
     ratios: float | Sequence[float] = (1.0,),
     clip: bool = False,
-    steps: Sequence[float] = (-1.0, -1.0),
-    offsets: Sequence[float] = (0.5, 0.5),
+    steps: Sequence[float] = _STEPS,
+    offsets: Sequence[float] = _OFFSETS,
     *,
     like: Any = None,
     backend: str | None = None,
@@ -84,8 +73,13 @@ def multibox_prior(
     else:
         call = _OP.call(backend, data=data)
         place = call.shapes["data"]
-    options = [(_hashable(option),) for option in (sizes, ratios, steps, offsets)]
-    return call(_layout(False, (place,), *options), bool(clip))
+    options = (
+        (_hashable("sizes", sizes),),
+        (_hashable("ratios", ratios),),
+        (steps if steps is _STEPS else _hashable("steps", steps, 2),),
+        (offsets if offsets is _OFFSETS else _hashable("offsets", offsets, 2),),
+    )
+    return call(_layout(False, (place,), *options), _check.flag("clip", clip))
 
 
 def multibox_priors(
@@ -140,10 +134,10 @@ def multibox_priors(
     options = (
         _of_each("sizes", sizes, num),
         _of_each("ratios", ratios, num),
-        ((-1.0, -1.0),) * num if steps is None else _of_each("steps", steps, num),
-        ((0.5, 0.5),) * num if offsets is None else _of_each("offsets", offsets, num),
+        (_STEPS,) * num if steps is None else _of_each("steps", steps, num, 2),
+        (_OFFSETS,) * num if offsets is None else _of_each("offsets", offsets, num, 2),
     )
-    return call(_layout(True, places, *options), bool(clip))
+    return call(_layout(True, places, *options), _check.flag("clip", clip))
 
 
 def _is_pair(x: Any) -> bool:
@@ -158,9 +152,7 @@ def _pair(name: str, x: Any) -> tuple[int, ...]:
     library = library_of(x)
     if library is not None:
         raise TypeError(f"{name}: expected a pair (height, width) as before, got a {library.name}")
-    if not hasattr(x, "__len__") or len(x) != 2:
-        raise ValueError(f"{name}: expected an array or a pair (height, width), got {x!r}")
-    return tuple([_check.integer(name, size, low=1) for size in x])
+    return _check.integers(name, x, "an array or a pair (height, width)", low=1)
 
 
 @functools.lru_cache(None)
@@ -168,26 +160,24 @@ def _names(num: int) -> list[str]:
     return [f"maps[{i}]" for i in range(num)]
 
 
-def _hashable(x: Any) -> Any:
-    """As what is kept is found by: the signs of zeros count."""
-    if type(x) is not tuple:
-        if not hasattr(x, "__len__") or isinstance(x, str):
-            return _check.option(x)
-        x = tuple(x)
-    return tuple(map(_check.option, x)) if 0 in x else x
+def _is_key(x: tuple[Any, ...]) -> bool:
+    """True if equal elements mean the same, unlike 1 and True, or 0.0 and -0.0."""
+    return 0 not in x and _check.PLAIN.issuperset(map(type, x))
 
 
-def _of_each(name: str, option: Any, num: int) -> tuple[Any, ...]:
+def _hashable(name: str, x: Any, length: int | None = None) -> tuple[float, ...]:
+    """``x`` as a part of the key of :func:`_layout`, which checks a tuple of numbers itself."""
+    return x if type(x) is tuple and _is_key(x) else _check.numbers(name, x, length)
+
+
+def _of_each(name: str, option: Any, num: int, length: int | None = None) -> tuple[Any, ...]:
     """The option of each map, hashable."""
-    if not hasattr(option, "__len__") or len(option) != num:
+    items = _check.elements(option)
+    if items is not option or len(items) != num:
         raise ValueError(f"{name}: expected one for each of {num} maps, got {option!r}")
-    try:
-        of_each = tuple(map(tuple, option))
-        if not any(0 in x for x in of_each):
-            return of_each
-    except TypeError:  # there are numbers among them
-        pass
-    return tuple(map(_hashable, option))
+    if _TUPLES.issuperset(map(type, items)) and _is_key(tuple(itertools.chain(*items))):
+        return tuple(items)
+    return tuple([_hashable(f"{name}[{i}]", x, length) for i, x in enumerate(items)])
 
 
 class _Layout:
@@ -200,35 +190,6 @@ class _Layout:
         self.shape = 1, sum(height * width * shapes for height, width, shapes, *_ in maps), 4
         #: What the extension takes.
         self.fields = self.maps.view(np.int32).reshape(len(maps), -1), self.half
-
-    @functools.cached_property
-    def launches(self) -> list[tuple[int, np.ndarray]]:
-        """Of the kernel: the blocks and the ``PriorWork`` of each."""
-        works: list[np.ndarray] = []
-        parts = used = tiles = anchor = shape = 0
-        for height, width, shapes, *centers in self.maps.tolist():
-            for first in range(0, shapes, _SHAPES):
-                count = min(shapes - first, _SHAPES)
-                if not works or parts == _PARTS or used + count > _SHAPES:
-                    works.append(np.zeros((), _WORK))
-                    parts = used = tiles = 0
-                work, anchors = works[-1], height * width * count
-                work["part"][parts] = (
-                    *(*centers, width, count, _divisor(width), _divisor(count)),
-                    *(used, anchor + first, shapes, anchors, tiles),
-                )
-                work["half"][used : used + count] = self.half[shape + first :][:count]
-                used, tiles = used + count, tiles - -anchors // _TILE
-                work["end"][parts:] = tiles
-                parts += 1
-            anchor, shape = anchor + height * width * shapes, shape + shapes
-        return [(min(int(work["end"][-1]), _BLOCKS), work) for work in works]
-
-
-def _divisor(number: int) -> tuple[int, int]:
-    """``Divisor`` of the kernel."""
-    shift = (number - 1).bit_length()
-    return (((1 << shift) - number) << 32) // number + 1, shift
 
 
 @functools.lru_cache(256)
@@ -302,22 +263,7 @@ def _numpy(layout: _Layout, clip: bool) -> np.ndarray:
 
 
 @_OP.body("native")
-def _native(cpu: _cpu.Cpu, layout: _Layout, clip: bool) -> np.ndarray:
-    out = cpu.empty(layout.shape, np.float32)
-    cpu.module.multibox_prior(out, *layout.fields, clip)
-    return out
-
-
-@_OP.body("kernels")
-def _kernels(gpu: _gpu.Gpu, layout: _Layout, clip: bool) -> Buffer:
-    out = gpu.empty(layout.shape, np.float32)
-    for blocks, work in layout.launches:
-        gpu.launch("multibox_prior", "multibox_prior", (blocks,), (_TILE,), out, work, clip)
-    return out
-
-
-@_OP.body("native_cuda")
-def _native_cuda(gpu: _gpu.Gpu, layout: _Layout, clip: bool) -> Buffer:
-    out = gpu.empty(layout.shape, np.float32)
-    gpu.module.multibox_prior_cuda(out.pointer, *layout.fields, clip, gpu.stream)
+def _native(device: Executor, layout: _Layout, clip: bool) -> np.ndarray:
+    out = device.empty(layout.shape, np.float32)
+    device.ops.multibox_prior(out, *layout.fields, clip)
     return out

@@ -7,9 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cvops import _cpu, _gpu
-from cvops._arrays import Buffer
-from cvops._op import Op, Plan
+from cvops._op import Executor, Op, Plan
 from cvops.ops import _check, _math
 
 Array = TypeVar("Array")
@@ -23,7 +21,6 @@ _OP = Op(
 
 #: ``TargetShape`` of the kernels: images, anchors, truths, label_width, classes.
 _Shape = tuple[int, int, int, int, int]
-_SHAPE = np.dtype([(name, "i4") for name in ("images", "anchors", "truths", "width", "classes")])
 
 
 class _Options(NamedTuple):
@@ -39,7 +36,6 @@ class _Options(NamedTuple):
     variance_height: float
 
 
-_OPTIONS = np.dtype([(name, "f4") for name in _Options._fields])
 #: Anchors of a batch up to which the results are so small that it is not worth to think about them.
 _FEW = 1 << 15
 _VARIANCES = (0.1, 0.1, 0.2, 0.2)
@@ -81,7 +77,8 @@ def multibox_target(
         anchor: float32 (1, A, 4), corners (x1, y1, x2, y2) in any unit.
         label: float32 (B, G, 5 or more), rows of class, x1, y1, x2, y2 in the anchors' unit; more
             columns are not read. Images with fewer than G truths are padded with -1. A truth with a
-            NaN corner matches nothing.
+            NaN corner matches nothing. As in MXNet no class is checked: ``cls_target`` may be C or
+            more, or a fraction. ``cvops.models`` refuses such labels.
         cls_pred: logits, float32 (B, C, A), class 0 the background; read with mining only.
         overlap_threshold: what an IoU must be above in the second stage, which is left out if this
             is not positive.
@@ -112,7 +109,8 @@ def multibox_target(
 
     Raises:
         TypeError: an input is not a float32 array, or they differ in kind or device.
-        ValueError: shapes do not agree; A or C is 0, or A or G is 2^30 or more; mining with a
+        ValueError: shapes do not agree; A or C is 0, A or G is 2^30 or more, or another axis 2^31
+            or more; mining with a
             ``negative_mining_thresh`` that is not positive; on the CPU, a row of class -1 whose
             corners are not all -1. On a GPU, where looking would mean to wait, such a row ends the
             truths like any other of class -1.
@@ -138,6 +136,11 @@ def multibox_target(
 @_OP.shapes
 def _shapes(arrays: Plan) -> None:
     num_anchors, num_truths = arrays.sizes["A"], arrays.sizes["G"]
+    _check.sizes_fit("cls_pred", arrays.shapes["cls_pred"], *arrays.shapes["cls_pred"])
+    if arrays.sizes["B"] > 0 and arrays.sizes["W"] >= 2**31:
+        raise ValueError(
+            f"label: expected rows of less than 2^31, got shape {arrays.shapes['label']}"
+        )
     if arrays.sizes["W"] < 5:
         raise ValueError(f"label: expected rows of 5 or more, got shape {arrays.shapes['label']}")
     if num_truths >= 2**30:
@@ -150,21 +153,18 @@ def _shapes(arrays: Plan) -> None:
         )
 
 
-def _half_padded_row(label: np.ndarray) -> int:
-    """The first row of all that ends an image's truths by its class, but has corners; or -1."""
+def _refuse_half_padding(label: np.ndarray) -> None:
+    """Refuse a row that ends an image's truths by its class, -1, but has corners."""
     rows = label.reshape(-1, label.shape[2])
     ends = label[:, :, 0] == -1
     first = ends & (ends.cumsum(axis=1) == 1)
     wrong = np.flatnonzero(first.reshape(-1) & (rows[:, 1:5] != -1).any(axis=1))
-    return int(wrong[0]) if len(wrong) else -1
-
-
-def _refuse_half_padding(label: np.ndarray, row: int) -> None:
-    if row >= 0:
-        image, at = divmod(row, label.shape[1])
+    if len(wrong):
+        image, at = divmod(int(wrong[0]), label.shape[1])
+        corners = ", ".join(f"{x:.9g}" for x in label[image, at, 1:5])
         raise ValueError(
             f"label: expected corners of -1 where the class is -1, got "
-            f"{label[image, at, 1:5].tolist()} in image {image}, row {at}"
+            f"[{corners}] in image {image}, row {at}"
         )
 
 
@@ -176,7 +176,7 @@ def _numpy(
     shape: _Shape,
     options: _Options,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    _refuse_half_padding(label, _half_padded_row(label))
+    _refuse_half_padding(label)
     with np.errstate(over="ignore"):
         options = _Options(*np.array(options, np.float32))
     num_images, num_anchors = len(label), anchor.shape[1]
@@ -285,83 +285,13 @@ def _outputs(place: Any, shape: _Shape) -> tuple[Any, ...]:
 
 @_OP.body("native")
 def _native(
-    cpu: _cpu.Cpu,
+    device: Executor,
     anchor: np.ndarray,
     label: np.ndarray,
     cls_pred: np.ndarray,
     shape: _Shape,
     options: _Options,
 ) -> tuple[np.ndarray, ...]:
-    _refuse_half_padding(label, cpu.module.half_padded_row(label))
-    out = _outputs(cpu, shape)
-    cpu.module.multibox_target(*out, anchor, label, cls_pred, shape, options)
-    return out
-
-
-@_OP.body("kernels")
-def _kernels(
-    gpu: _gpu.Gpu,
-    anchor: Buffer,
-    label: Buffer,
-    cls_pred: Buffer,
-    shape: _Shape,
-    options: _Options,
-) -> tuple[Buffer, ...]:
-    images, anchors, truths, _, _ = shape
-    mining = options.mining_ratio > 0
-    out = _outputs(gpu, shape)
-    if images == 0:
-        return out
-    sizes = np.array(shape, _SHAPE)
-    with np.errstate(over="ignore"):
-        numbers = np.array(options, _OPTIONS)
-    rows = images, -(-anchors // 4) * 4  # each begins at 16 bytes
-    slots = min(-(-anchors // 512), 512)
-    parts = min(-(-anchors // 512), max(256 // images, 1))
-    one = (images,)  # for each image
-    scratch: list[_gpu.Kind] = [
-        *((rows, np.int32), (one, np.int32), ((images, slots, 2), np.int32)),
-        ((images, slots, max(truths, 1)), np.uint64),
-    ]
-    if mining:
-        scratch += (one, np.int32), (one, np.uint32), (one, np.uint64)
-        scratch += (rows, np.uint32), ((images, 2048), np.uint32)
-    states, num_valid, counts, keys, *of_mining = gpu.scratch(*scratch)
-    wanted, tickets, bounds, scores, bins = of_mining or (None,) * 5
-
-    def launch(step: str, grid: tuple[int, ...], threads: int, *args: Any) -> None:
-        gpu.launch("multibox_target", f"multibox_target_{step}", grid, (threads,), *args)
-
-    def over_anchors(per_block: int) -> tuple[int, int]:
-        return -(-anchors // per_block), over_images[0]
-
-    over_images = (min(images, 65535),)
-    args: tuple[Any, ...] = states, keys, counts, num_valid, anchor, label, sizes, numbers, slots
-    launch("match", (slots, *over_images), 128, *args)
-    args = states, keys, wanted, bounds, bins, tickets, counts, anchor, label, num_valid
-    launch("assign", over_images, 1024, *args, sizes, numbers, slots)
-    if mining:
-        launch("score", over_anchors(2048), 256, scores, bins, states, cls_pred, wanted, sizes)
-        args = bounds, states, tickets, scores, bins, wanted, cls_pred, sizes, parts
-        launch("refine", (parts, *over_images), 512, *args)
-    args = *out, anchor, label, states, num_valid, bounds, sizes, numbers
-    launch("write", over_anchors(256), 256, *args)
-    return out
-
-
-@_OP.body("native_cuda")
-def _native_cuda(
-    gpu: _gpu.Gpu,
-    anchor: Buffer,
-    label: Buffer,
-    cls_pred: Buffer,
-    shape: _Shape,
-    options: _Options,
-) -> tuple[Buffer, ...]:
-    out = _outputs(gpu, shape)
-    if label.shape[0] == 0:
-        return out
-    workspace = gpu.workspace(gpu.module.multibox_target_workspace(shape, options))
-    arrays = (x.pointer for x in (*out, anchor, label, cls_pred))
-    gpu.module.multibox_target_cuda(*arrays, shape, options, workspace.pointer, gpu.stream)
+    out = _outputs(device, shape)
+    device.ops.multibox_target(*out, anchor, label, cls_pred, shape, options)
     return out

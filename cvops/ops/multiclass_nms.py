@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from cvops import _cpu, _gpu
-from cvops._arrays import Buffer
-from cvops._op import Op, Plan
-from cvops.ops import _check, _nms, box_nms
+from cvops._op import Executor, Op, Plan
+from cvops.ops import _check, box_nms
 
 Array = TypeVar("Array")
 _OP = Op("multiclass_nms", boxes="float32 (B, N, 4)", scores="float32 (B, C, N)")
-_CANDIDATES = np.dtype([("threshold", "f4"), ("skip", "i4"), ("skip_end", "i4")])
-#: ``kSamples`` and ``kCollectTile`` of the kernels.
-_SAMPLES = 4096
-_COLLECT_TILE = 4096
 #: float32 has all integers up to it, and so all classes of the result.
 _MOST_CLASSES = 2**24
 
@@ -81,16 +74,17 @@ def multiclass_nms(
     Raises:
         TypeError: an input is not a float32 array, or they differ in kind or device; an argument is
             not a number.
-        ValueError: shapes do not fit each other; C is above 2**24 or C * N 2**31 or more; a
+        ValueError: shapes do not fit each other; C is above 2**24, or B or C * N 2**31 or more; a
             threshold is NaN; ``topk`` is not positive, or 65535 * 256 or more where C * N is, too;
             ``in_format`` is neither word.
     """
     call = _OP.call(backend, boxes=boxes, scores=scores)
     _, classes, num = call.shapes["scores"]
     most = min(_check.integer("topk", topk, 1), classes * num)
-    if most >= _nms.MOST_ROWS:
+    if most >= _check.MAX_BOXES:
         raise ValueError(
-            f"topk: expected fewer than {_nms.MOST_ROWS} of {classes * num} candidates, got {topk}"
+            f"topk: expected fewer than {_check.MAX_BOXES} of {classes * num} candidates, "
+            f"got {topk}"
         )
     post_nms = _check.integer("post_nms", post_nms)
     background_id = _check.integer("background_id", background_id)
@@ -103,7 +97,9 @@ def multiclass_nms(
         ),
         (
             _check.single("overlap_thresh", overlap_thresh),
-            *(False, not force_suppress, in_format == "center"),
+            False,
+            not _check.flag("force_suppress", force_suppress),
+            in_format == "center",
         ),
         most,
         most if post_nms < 0 else min(post_nms, most),
@@ -114,6 +110,7 @@ def multiclass_nms(
 @_OP.shapes
 def _shapes(arrays: Plan) -> None:
     _, classes, num = shape = arrays.shapes["scores"]
+    _check.sizes_fit("scores", shape, *shape)
     if classes > _MOST_CLASSES or classes * num >= 2**31:
         raise ValueError(
             "scores: expected at most 2**24 classes, and fewer than 2**31 scores of an image, "
@@ -127,6 +124,8 @@ def _numpy(
 ) -> tuple[np.ndarray, np.ndarray]:
     batch, classes, num = scores.shape
     threshold, first, end = options.candidates
+    if options.rows == 0:
+        return np.empty((batch, 0, 6), np.float32), np.zeros(batch, np.int32)
     data = np.empty((batch, classes, num, 6), np.float32)
     data[..., 0] = np.arange(classes)[:, None]
     data[..., 1] = scores
@@ -141,86 +140,9 @@ def _numpy(
 
 @_OP.body("native")
 def _native(
-    cpu: _cpu.Cpu, boxes: np.ndarray, scores: np.ndarray, options: _Options
+    device: Executor, boxes: np.ndarray, scores: np.ndarray, options: _Options
 ) -> tuple[np.ndarray, np.ndarray]:
-    batch = len(scores)
-    out, counts = cpu.empty_all(((batch, options.rows, 6), np.float32), ((batch,), np.int32))
-    cpu.module.multiclass_nms(out, counts, boxes, scores, *options)
-    return out, counts
-
-
-def _sampling(num: int, most: int) -> tuple[int, int]:
-    """Which of the best of a sample of ``num`` keys is the bound, and room for those within it.
-
-    The best ``most`` of all should be, and what is should fit. Each is six standard deviations
-    away. A rank of 0 means that there is no bound.
-    """
-    expected = most * _SAMPLES / num
-    rank = math.ceil(expected + 6 * math.sqrt(expected) + 8)
-    room = math.ceil((rank + 6 * math.sqrt(rank) + 8) * num / _SAMPLES)
-    return (0, num) if num <= _SAMPLES or room >= num else (rank, room)
-
-
-def _best(gpu: _gpu.Gpu, scores: Buffer, options: _Options) -> tuple[Buffer, Buffer]:
-    """The keys of the first ``most`` candidates (B, most), sorted, and their numbers (B)."""
-    batch, classes, boxes = scores.shape
-    num, most = classes * boxes, options.most
-    candidates = np.array(options.candidates, _CANDIDATES)
-    rank, room = _sampling(num, most)
-    bounds, found, listed = gpu.scratch(
-        ((batch,), np.uint64), ((batch,), np.int32), ((batch, room), np.uint64)
-    )
-    (keys,) = gpu.scratch(((batch, most), np.uint64))
-    (counts,) = gpu.scratch(((batch,), np.int32))
-    tiles = -(-(num + 3) // _COLLECT_TILE)
-    gpu.launch(
-        *("select", "select_sample", (batch,), (1024,), bounds, found, scores, num, rank),
-        candidates,
-    )
-    gpu.launch(
-        *("select", "select_collect", (batch * tiles,), (256,), listed, found, bounds, scores),
-        *(scores.size, num, tiles, room, candidates),
-    )
-    gpu.launch(
-        *("select", "select_best", (batch,), (1024,), keys, counts, listed, found, bounds, scores),
-        *(num, room, most, candidates),
-    )
-    return _nms.sort(gpu, keys, counts, most), counts
-
-
-@_OP.body("kernels")
-def _kernels(
-    gpu: _gpu.Gpu, boxes: Buffer, scores: Buffer, options: _Options
-) -> tuple[Buffer, Buffer]:
-    batch, classes, num = scores.shape
-    most, rows = options.most, options.rows
-    out, out_counts = gpu.empty_all(((batch, rows, 6), np.float32), ((batch,), np.int32))
-    tiles = -(-most // _nms.TILE)
-    contest: tuple[Buffer | None, ...] = (None,) * 4
-    if rows > 0:
-        keys, counts = _best(gpu, scores, options)
-        room = _nms.Contest.empty(gpu, batch, most)
-        gpu.launch(
-            *("multiclass_nms", "multiclass_nms_gather", (batch, tiles), (_nms.TILE,), *room),
-            *(boxes, keys, counts, num, most, options.rule[3]),
-        )
-        kept_before = room.decide(gpu, most, np.array(options.rule, _nms.RULE))
-        contest = keys, room.kept, kept_before, counts
-    gpu.launch(
-        *("multiclass_nms", "multiclass_nms_write", (batch, max(1, tiles)), (_nms.TILE,), out),
-        *(out_counts, boxes, scores, *contest, classes, num, most, rows),
-    )
-    return out, out_counts
-
-
-@_OP.body("native_cuda")
-def _native_cuda(
-    gpu: _gpu.Gpu, boxes: Buffer, scores: Buffer, options: _Options
-) -> tuple[Buffer, Buffer]:
-    batch, classes, num = scores.shape
-    out, counts = gpu.empty_all(((batch, options.rows, 6), np.float32), ((batch,), np.int32))
-    size = gpu.module.multiclass_nms_workspace(batch, classes, num, options.most)
-    workspace = gpu.workspace(size)
-    pointers = (x.pointer for x in (out, counts, workspace, boxes, scores))
-    gpu.module.multiclass_nms_cuda(*pointers, batch, classes, num, *options, gpu.stream)
+    batch = scores.shape[0]
+    out, counts = device.empty_all(((batch, options.rows, 6), np.float32), ((batch,), np.int32))
+    device.ops.multiclass_nms(out, counts, boxes, scores, *options)
     return out, counts

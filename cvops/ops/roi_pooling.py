@@ -9,9 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cvops import _cpu, _gpu
-from cvops._arrays import Buffer
-from cvops._op import Op, Plan
+from cvops._op import Executor, Op, Plan
 from cvops.ops import _check
 
 Array = TypeVar("Array")
@@ -23,18 +21,6 @@ _BACKWARD = Op(
 )
 #: ``RoiPooling`` of the kernel: the shape of ``data``, the pooled size and the scale.
 _Sizes = tuple[int, int, int, int, int, int, float]
-_SIZES = np.dtype(
-    [
-        *((name, "i4") for name in ("images", "channels", "height", "width")),
-        *((name, "i4") for name in ("pooled_height", "pooled_width")),
-        ("scale", "f4"),
-    ]
-)
-#: ``kChannelsAtOnce``, and of the backward kernel ``kOwners`` and the bytes of a ``Shelf``.
-_CHANNELS_AT_ONCE = 4
-_OWNERS, _SHELF = 256, 41984
-#: Of a block of ``roi_pooling_staged``.
-_THREADS = 1024
 _LOWEST = np.finfo(np.float32).min
 
 
@@ -91,14 +77,12 @@ def roi_pooling(
             as 1.
     """
     call = _OP.call(backend, data=data, rois=rois)
-    if not hasattr(pooled_size, "__len__") or len(pooled_size) != 2:
-        raise ValueError(f"pooled_size: expected a pair (height, width), got {pooled_size!r}")
-    height, width = [_check.integer("pooled_size", size, low=1) for size in pooled_size]
+    height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)
     if height * width >= 2**30:
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
     sizes = (*call.shapes["data"], height, width, scale)
-    return call(sizes, bool(return_argmax))
+    return call(sizes, _check.flag("return_argmax", return_argmax))
 
 
 @_OP.shapes
@@ -135,9 +119,7 @@ def roi_pooling_backward(
     """
     call = _BACKWARD.call(backend, out_grad=out_grad, argmax=argmax)
     channels = call.sizes["C"]
-    if not hasattr(data_shape, "__len__") or len(data_shape) != 4:
-        raise ValueError(f"data_shape: expected (N, C, H, W), got {data_shape!r}")
-    shape = tuple([_check.integer("data_shape", size, low=0) for size in data_shape])
+    shape = _check.integers("data_shape", data_shape, "(N, C, H, W)", low=0)
     if shape[1] != channels:
         raise ValueError(
             f"data_shape: expected (N, C, H, W) with C = {channels} as in out_grad, got {shape}"
@@ -174,6 +156,8 @@ def _numpy(data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: boo
     images, channels, height, width, pooled_height, pooled_width, scale = sizes
     pooled = np.zeros(_out_shape(rois, sizes), np.float32)
     argmax = np.full(pooled.shape, -1, np.int32)
+    if pooled.size == 0:
+        return (pooled, argmax) if return_argmax else pooled
     with np.errstate(all="ignore"):
         pixels = _truncated(_rounded(rois[:, 1:] * np.float32(scale)))
     for n, image in enumerate(_truncated(rois[:, 0])):
@@ -229,76 +213,11 @@ def _out_shape(rois: Any, sizes: _Sizes) -> tuple[int, int, int, int]:
 
 @_OP.body("native")
 def _native(
-    cpu: _cpu.Cpu, data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: bool
+    device: Executor, data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: bool
 ) -> Any:
-    pooled = cpu.empty(_out_shape(rois, sizes), np.float32)
-    argmax = cpu.empty(pooled.shape, np.int32) if return_argmax else None
-    cpu.module.roi_pooling(pooled, argmax, data, rois, sizes)
-    return (pooled, argmax) if return_argmax else pooled
-
-
-def _staging(gpu: _gpu.Gpu, num_rois: int, sizes: _Sizes) -> tuple[int, int, int, int] | None:
-    """How ``roi_pooling_staged`` is launched: blocks, parts, at_once and shared; None if not."""
-    images, channels, height, width, pooled_height, pooled_width, _ = sizes
-    pixels, bins = height * width, pooled_height * pooled_width
-    groups = images * -(-channels // _CHANNELS_AT_ONCE)
-    # Worth it where each pixel has a bin's result to give.
-    if groups * pixels == 0 or num_rois * bins < images * pixels:
-        return None
-    # One block fills a multiprocessor.
-    parts = max(1, min(gpu.multiprocessors // groups, -(-num_rois * bins // _THREADS)))
-    rois = -(-num_rois // parts)
-    planes = 36 * pixels + 4
-    roi = 4 * (2 + (pooled_height + pooled_width + 1) // 2 * 2)
-    at_once = min(rois, (gpu.most_shared - planes) // roi, 32768 // roi)
-    if at_once < min(rois, 32):
-        return None
-    return groups * parts, parts, at_once, planes + at_once * roi
-
-
-@_OP.body("kernels")
-def _kernels(gpu: _gpu.Gpu, data: Buffer, rois: Buffer, sizes: _Sizes, return_argmax: bool) -> Any:
-    pooled = gpu.empty(_out_shape(rois, sizes), np.float32)
-    argmax = gpu.empty(pooled.shape, np.int32) if return_argmax else None
-    num_rois, channels, height, width = pooled.shape
-    staging = _staging(gpu, num_rois, sizes)
-    struct = np.array(sizes, _SIZES)
-    if staging:
-        blocks, parts, at_once, shared = staging
-        grid = (min(blocks, 1 << 20),)
-        gpu.launch(
-            "roi_pooling",
-            "roi_pooling_staged",
-            grid,
-            (_THREADS,),
-            *(pooled, argmax, data, rois, num_rois, struct, parts, at_once, return_argmax),
-            shared=shared,
-        )
-    elif channels:
-        # A thread goes through its bin's channels twice, some at a time.
-        at_once = _CHANNELS_AT_ONCE * max(256 // (height * width), 1)
-        group = -(-channels // -(-channels // (2 * at_once)))
-        blocks = min(num_rois * -(-channels // group), 1 << 20)
-        args = pooled, argmax, data, rois, num_rois, struct, group, return_argmax
-        gpu.launch("roi_pooling", "roi_pooling", (blocks,), (256,), *args)
-    return (pooled, argmax) if return_argmax else pooled
-
-
-@_OP.body("native_cuda")
-def _native_cuda(
-    gpu: _gpu.Gpu, data: Buffer, rois: Buffer, sizes: _Sizes, return_argmax: bool
-) -> Any:
-    pooled = gpu.empty(_out_shape(rois, sizes), np.float32)
-    argmax = gpu.empty(pooled.shape, np.int32) if return_argmax else None
-    gpu.module.roi_pooling_cuda(
-        pooled.pointer,
-        argmax.pointer if argmax else 0,
-        data.pointer,
-        rois.pointer,
-        rois.shape[0],
-        sizes,
-        gpu.stream,
-    )
+    pooled = device.empty(_out_shape(rois, sizes), np.float32)
+    argmax = device.empty(pooled.shape, np.int32) if return_argmax else None
+    device.ops.roi_pooling(pooled, argmax, data, rois, sizes)
     return (pooled, argmax) if return_argmax else pooled
 
 
@@ -317,51 +236,20 @@ def _backward_numpy(out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, 
 
 
 def _grad_sizes(out_grad: Any, shape: tuple[int, ...]) -> tuple[int, int, int, int, int]:
-    """The fields of ``RoiPoolingGrad``: rois, bins, images, channels, pixels."""
+    """The fields of ``RoiPoolingGrad``: rois, bins, images, channels, pixels.
+
+    Rois without bins are as good as none: the number of bins is a divisor.
+    """
     rois, _, pooled_height, pooled_width = out_grad.shape
     images, channels, height, width = shape
-    return rois, pooled_height * pooled_width, images, channels, height * width
+    bins = pooled_height * pooled_width
+    return rois if bins else 0, max(bins, 1), images, channels, height * width
 
 
 @_BACKWARD.body("native")
 def _backward_native(
-    cpu: _cpu.Cpu, out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, ...]
+    device: Executor, out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    grad = cpu.empty(shape, np.float32)
-    cpu.module.roi_pooling_backward(grad, out_grad, argmax, _grad_sizes(out_grad, shape))
-    return grad
-
-
-@_BACKWARD.body("kernels")
-def _backward_kernels(
-    gpu: _gpu.Gpu, out_grad: Buffer, argmax: Buffer, shape: tuple[int, ...]
-) -> Buffer:
-    grad = gpu.empty(shape, np.float32)
-    if grad.size:
-        _, _, images, channels, pixels = sizes = _grad_sizes(out_grad, shape)
-        # One block goes through all outputs of its channel, whatever their image: several share a
-        # channel only where there are too few channels to fill a GPU.
-        group = -(-images // min(images, -(-256 // channels)))
-        blocks = min(channels * -(-images // group), 1 << 20)
-        sums = 4 * group * pixels
-        in_shared = _SHELF + sums <= gpu.most_shared
-        gpu.launch(
-            "roi_pooling",
-            "roi_pooling_backward",
-            (blocks,),
-            (_OWNERS,),
-            *(grad, out_grad, argmax, *sizes, group, in_shared),
-            shared=_SHELF + sums * in_shared,
-        )
-    return grad
-
-
-@_BACKWARD.body("native_cuda")
-def _backward_native_cuda(
-    gpu: _gpu.Gpu, out_grad: Buffer, argmax: Buffer, shape: tuple[int, ...]
-) -> Buffer:
-    grad = gpu.empty(shape, np.float32)
-    sizes = _grad_sizes(out_grad, shape)
-    args = grad.pointer, out_grad.pointer, argmax.pointer, sizes, gpu.stream
-    gpu.module.roi_pooling_backward_cuda(*args)
+    grad = device.empty(shape, np.float32)
+    device.ops.roi_pooling_backward(grad, out_grad, argmax, _grad_sizes(out_grad, shape))
     return grad

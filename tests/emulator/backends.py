@@ -1,7 +1,8 @@
-"""The emulator as backends of cvops: "emulated" and "emulated-native".
+"""The emulator as backends of cvops for NumPy arrays.
 
-They run the bodies for a GPU on NumPy arrays: the first the launches that Python makes (those of
-the CuPy backend), the second the launches that C++ makes (those of the native backend on a GPU).
+- "emulated": the launches of the extension, each kernel in the emulator
+- "emulated-small": the same with the second values of CVOPS_STEP, for tests of sizes
+- "emulated-address", "emulated-thread": each launch under a sanitizer, in a process of its own
 """
 
 from __future__ import annotations
@@ -12,24 +13,27 @@ from pathlib import Path
 import numpy as np
 
 from cvops import _cuda, _gpu, _kernels
-from cvops._arrays import ALIGNMENT, Buffer
+from cvops._arrays import Buffer
 from cvops._op import BACKENDS, Backend
 from emulator import driver
+from emulator.arena import GAP, Arena, Region
 from emulator.driver import cupy_kernels
-from emulator.emulator import Module, build_extension
+from emulator.emulator import Module, pointer_parameters
+from emulator.extension import build_extension
 
 #: How the warps and lanes of a block take turns; tests may set it.
 SEED = 0
-_NULL = np.uintp(0)
-_BINDINGS = Path(__file__).parents[2] / "bindings"
+#: What the device has. Few multiprocessors, so that a grid as wide as the device is soon done.
+MULTIPROCESSORS, MAX_SHARED = 4, 227 << 10
+BINDINGS = Path(__file__).parents[2] / "bindings"
 
 
-def _aligned(shape: tuple[int, ...], dtype: object) -> np.ndarray:
+def aligned(shape: tuple[int, ...], dtype: object) -> np.ndarray:
     """New memory as a GPU's allocator gives it: aligned, and with junk in it."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    memory = np.full(size + ALIGNMENT, 0xCD, np.uint8)
-    first = -memory.ctypes.data % ALIGNMENT
+    memory = np.full(size + GAP, 0xCD, np.uint8)
+    first = -memory.ctypes.data % GAP
     return memory[first : first + size].view(dtype).reshape(shape)
 
 
@@ -37,84 +41,131 @@ def _buffer(x: np.ndarray) -> Buffer:
     return Buffer(x.ctypes.data, x.shape, x.dtype, x)
 
 
-class Emulated(_gpu.Gpu):
-    """Kernels launched from Python."""
+def _launch(kernel, grid, block, shared, arguments, pointers, stream, **more):
+    args = [
+        np.uintp(int.from_bytes(x, "little")) if is_pointer else np.void(x)
+        for x, is_pointer in zip(arguments, pointers)
+    ]
+    kind = more.pop("kind", None)
+    module(_kernels.source_of(kernel), kind).launch(
+        kernel, grid, block, args, shared, seed=SEED, **more
+    )
 
-    sanitizer: str | None = None
-    multiprocessors = 4
-    most_shared = 227 << 10
+
+@functools.lru_cache(None)
+def module(source: str, kind: str | None = None) -> Module:
+    """The kernels of a source; ``kind`` is a sanitizer, "small" or None."""
+    text = _kernels.source(source)
+    if kind == "small":
+        return Module(f"#define CVOPS_SMALL_STEPS\n{text}", f"{source}_small")
+    return Module(text, source, kind)
+
+
+class Call:
+    """One call of an op: see :class:`cvops._cuda.Call`."""
+
+    def __init__(self, extension, launch=_launch, array=aligned, **more):
+        self._array, self._held = array, []
+        device = extension.CallbackDevice(launch, MULTIPROCESSORS, MAX_SHARED, **more)
+        self.ops = extension.Gpu(device, 0, self._allocate)
+
+    def _allocate(self, size):
+        self._held.append(self._array((size,), np.uint8))
+        return self._held[-1].ctypes.data
+
+    def empty(self, shape, dtype):
+        return _buffer(self._array(shape, dtype))
+
+    def empty_all(self, *kinds):
+        return tuple([self.empty(*kind) for kind in kinds])
+
+
+class Emulated:
+    """Runs the implementation for GPUs on NumPy arrays."""
 
     def __init__(self, library, device):
-        self.library, self.stream = library, 0
+        self.library = library
 
-    def enter(self, x):
-        x = self.library.to_numpy(x)
-        if x.ctypes.data % ALIGNMENT:
-            copy = _aligned(x.shape, x.dtype)
+    extension = staticmethod(_gpu.extension)
+
+    def call(self):
+        return Call(self.extension()), aligned
+
+    def run(self, plan, arrays, options):
+        call, array = self.call()
+        buffers = []
+        for x in map(self.library.to_numpy, arrays):
+            copy = array(x.shape, x.dtype)
             copy[...] = x
-            x = copy
-        return _buffer(x)
+            buffers.append(_buffer(copy))
+        out = plan.body(call, *buffers, *options)
+        leave = self.leave
+        return tuple(map(leave, out)) if type(out) is tuple else leave(out)
 
     def leave(self, buffer):
         return self.library.from_numpy(buffer.owner)
 
-    def empty(self, shape, dtype):
-        return _buffer(_aligned(shape, dtype))
 
-    def workspace(self, size):
-        return self.empty((size,), np.uint8)
+class EmulatedSmall(Emulated):
+    """The same with the second values of CVOPS_STEP, in kernels and launches."""
 
-    def scratch(self, *kinds):
-        return self.empty_all(*kinds)  # apart, so that a sanitizer sees where each ends
+    @staticmethod
+    @functools.lru_cache(None)
+    def extension():
+        flags = ["-DCVOPS_SMALL_STEPS"]
+        return build_extension(BINDINGS, _kernels.KERNELS, "_native_small", flags)
 
-    def _launch(self, source, kernel, grid, block, args, shared):
-        module = _module(source, self.sanitizer)
-        args = _kernels.parameters(source, kernel).typed(args)
-        args = tuple(x.owner if isinstance(x, Buffer) else _NULL if x is None else x for x in args)
-        module.launch(kernel, grid, block, args, shared, seed=SEED)
-
-    def run(self, plan, arrays, options):
-        out = plan.body(self, *map(self.enter, arrays), *options)
-        return tuple(map(self.leave, out)) if type(out) is tuple else self.leave(out)
+    def call(self):
+        return Call(self.extension(), functools.partial(_launch, kind="small")), aligned
 
 
-class EmulatedAddress(Emulated):
+class Sanitized(Emulated):
+    """The same with each array of the call in an arena, with poisoned memory around it."""
+
+    sanitizer: str
+
+    def call(self):
+        arena = Arena()
+
+        def launch(*launch):
+            _launch(*launch, kind=self.sanitizer, arena=arena)
+
+        def take(address, size):
+            arena.replace(Region(address, size))
+
+        more = dict(scratch_gap=GAP, on_scratch=take)
+        return Call(self.extension(), launch, arena.array, **more), arena.array
+
+    def leave(self, buffer):
+        return self.library.from_numpy(buffer.owner.copy())
+
+
+class EmulatedAddress(Sanitized):
     sanitizer = "address"
 
 
-class EmulatedThread(Emulated):
+class EmulatedThread(Sanitized):
     sanitizer = "thread"
 
 
-class EmulatedNative(Emulated):
-    """Kernels launched from C++."""
-
-    @property
-    def module(self):
-        return _extension()
+def use_for_mxnet() -> None:
+    """Let the operators for MXNet that run on GPUs run here, on MXNet's arrays on the CPU."""
+    native = _gpu.extension()
+    native.set_default_device(native.CallbackDevice(_launch, MULTIPROCESSORS, MAX_SHARED, 0))
 
 
-class NativeOnDriver(_cuda.Native):
-    """The native backend on the emulated GPUs."""
+class NativeOnDriver(_cuda.Cuda):
+    """The native backend on the emulated GPUs, where NVRTC compiles in the place of nvcc."""
 
-    def extension(self):
-        return _extension()
-
-
-@functools.lru_cache(None)
-def _module(source: str, sanitizer: str | None) -> Module:
-    return Module(_kernels.source(source), source, sanitizer)
-
-
-@functools.lru_cache(None)
-def _extension():
-    return build_extension(_BINDINGS, _kernels.KERNELS, driver=driver.installed())
+    def functions(self):
+        return _cuda.nvrtc_functions()
 
 
 def install_driver() -> None:
     """Let this process have GPUs that run the kernels in the emulator."""
     driver.install(_kernel)
-    BACKENDS["cuda", "native"] = Backend("native_cuda", lambda: None, NativeOnDriver)
+    native = functools.lru_cache(None)(NativeOnDriver)
+    BACKENDS["cuda", "native"] = Backend("native", lambda: None, native)
 
 
 def _kernel(name: str) -> driver.Emulated | None:
@@ -124,26 +175,26 @@ def _kernel(name: str) -> driver.Emulated | None:
     if name == "cupy_fill":
         return driver.Emulated(cupy_kernels.fill)
     for source in _kernels.sources():
-        types = _kernels.signatures(source).get(name)
-        if types:
-            pointers = tuple(i for i, type_ in enumerate(types) if type_ == "*")
-            return driver.Emulated(functools.partial(_launch, source, name, pointers), pointers)
+        if name in _kernels.kernels(source):
+            pointers = pointer_parameters(_kernels.source(source), name)
+            return driver.Emulated(functools.partial(_run, source, name, pointers), pointers)
     return None
 
 
-def _launch(source, kernel, pointers, grid, block, parameters, shared):
+def _run(source, kernel, pointers, grid, block, parameters, shared):
     args = [
         np.uintp(int.from_bytes(x, "little")) if i in pointers else np.void(x)
         for i, x in enumerate(parameters)
     ]
-    _module(source, None).launch(kernel, grid, block, args, shared, seed=SEED)
+    module(source).launch(kernel, grid, block, args, shared, seed=SEED)
 
 
 def register() -> None:
     here = {
-        "emulated": Backend("kernels", lambda: None, Emulated),
-        "emulated-native": Backend("native_cuda", lambda: None, EmulatedNative),
-        "emulated-address": Backend("kernels", lambda: None, EmulatedAddress),
-        "emulated-thread": Backend("kernels", lambda: None, EmulatedThread),
+        "emulated": Emulated,
+        "emulated-small": EmulatedSmall,
+        "emulated-address": EmulatedAddress,
+        "emulated-thread": EmulatedThread,
     }
-    BACKENDS.update({("cpu", name): backend for name, backend in here.items()})
+    for name, executor in here.items():
+        BACKENDS["cpu", name] = Backend("native", _gpu.missing_extension, executor)

@@ -23,9 +23,10 @@ namespace emulator {
 
 struct Launch {
   dim3 grid, block;
-  std::size_t shared = 0;   // bytes of dynamic shared memory
-  std::uint64_t seed = 0;   // see Schedule
-  unsigned os_threads = 0;  // 0: one for each core
+  std::size_t shared = 0;         // bytes of dynamic shared memory
+  std::size_t static_shared = 0;  // of its static shared memory, as far as it is known
+  std::uint64_t seed = 0;         // see Schedule
+  unsigned os_threads = 0;        // 0: one for each core
   // Whether static shared memory gets junk, too: where nothing else in the library is thread_local.
   bool junk_statics = false;
 };

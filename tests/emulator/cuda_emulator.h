@@ -12,7 +12,6 @@
 //   block.h            one block: its threads, and the scheduler
 //   grid.h             a launch: its blocks, over OS threads
 //   warp.h, atomics.h, intrinsics.h, vector_types.h    the functions and types of kernels
-//   runtime.h          the functions of the host, for bindings/
 //   packed.h           launches from Python, where arguments come as untyped memory
 //
 // It cannot show time, coalescing or bank conflicts, nor weak memory, nor a race between blocks.
@@ -48,6 +47,5 @@
 #include "block.h"
 #include "grid.h"
 #include "intrinsics.h"
-#include "runtime.h"
 #include "vector_types.h"
 #include "warp.h"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from . import sanitized
+from .arena import Arena
 from .build import (
     FLAGS,
     SANITIZERS,
@@ -18,10 +19,9 @@ from .build import (
     run_compiler,
     without_folders,
 )
-from .extension import build_extension
 from .request import ADDRESS, VALUE, Request, arguments, three
 
-__all__ = ["EmulatorError", "Module", "build_extension"]
+__all__ = ["EmulatorError", "Module", "pointer_parameters"]
 
 _BOUNDS = r"(?:__launch_bounds__\s*\(((?:[^()]|\([^()]*\))*)\)\s*)?"
 _KERNEL = re.compile(rf'extern\s+"C"\s+__global__\s+{_BOUNDS}void\s+{_BOUNDS}(\w+)\s*\(')
@@ -59,6 +59,14 @@ class _Request(ctypes.Structure):
     )
 
 
+def pointer_parameters(source: str, kernel: str) -> tuple[int, ...]:
+    """The numbers of a kernel's parameters that are pointers."""
+    text = _COMMENT.sub(" ", source)
+    end = next(x.end() for x in _KERNEL.finditer(text) if x[3] == kernel)
+    parameters = text[end : text.index(")", end)].split(",")
+    return tuple(i for i, parameter in enumerate(parameters) if "*" in parameter)
+
+
 class Module:
     """The kernels of one source text, compiled for the CPU.
 
@@ -68,8 +76,8 @@ class Module:
     name: what compiler messages and the cache call it.
 
     sanitizer: None, "address" (which finds undefined behaviour, too) or "thread". A
-    sanitized module takes arrays and values but no addresses, and runs each launch in a
-    process of its own.
+    sanitized module runs each launch in a process of its own; it takes addresses only
+    in an :class:`Arena`.
 
     The attribute ``os_threads`` is how many OS threads share the blocks of a launch; 0,
     as at first, is one for each core.
@@ -103,6 +111,7 @@ class Module:
         args: Sequence[Any],
         shared: int = 0,
         seed: int = 0,
+        arena: Arena | None = None,
     ) -> None:
         """Run a kernel to its end. Several Python threads may do so at once.
 
@@ -115,6 +124,8 @@ class Module:
         seed: the order in which warps and lanes run: 0 forward, 1 backward, any other
         shuffled. A right kernel gives one answer under all.
 
+        arena: the memory that addresses point into, if the module is sanitized.
+
         Raises EmulatorError when the launch is refused or the kernel breaks a rule.
         """
         request = Request(
@@ -122,7 +133,7 @@ class Module:
         )
         try:
             if self._library is None:
-                sanitized.launch(self._file, request)
+                sanitized.launch(self._file, request, arena)
             else:
                 _launch(self._library, request, self.os_threads)
         except EmulatorError as error:

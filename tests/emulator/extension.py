@@ -1,4 +1,4 @@
-"""The C++ extension of bindings/, its CUDA half included, built upon the emulator."""
+"""Further builds of bindings/: the extension with other constants, and the operators for MXNet."""
 
 from __future__ import annotations
 
@@ -7,117 +7,87 @@ import importlib.util
 import re
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from .build import (
-    FLAGS,
-    HERE,
-    cached,
-    compile_object,
-    compile_objects,
-    emulator_objects,
-    run_compiler,
-)
+from .build import FLAGS, cached, compile_object, compile_objects, run_compiler
 
-NAME = "_native_emulated"
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"(.+)"', re.MULTILINE)
+#: The folders of bindings/ that make up libcvops.so.
+_CORE = ("cpu", "cuda", "runtime")
 
 
 def build_extension(
-    bindings_dir: Path | str,
-    kernels_dir: Path | str,
-    name: str = NAME,
-    driver: bool = False,
-    launch: Path | None = None,
+    bindings: Path, kernels: Path, name: str, flags: Sequence[str] = ()
 ) -> ModuleType:
-    """Compile ``bindings_dir`` with CVOPS_CUDA against the emulator, and import it.
+    """Compile the extension with more flags, and import it.
 
-    It has a device of its own, or with ``driver`` those of the emulated driver. With ``launch``, a
-    source that defines ``emulator::launch``, it is compiled for speed, and launches do what that
-    does; all else of CUDA is then to be found in the process.
+    ``macros`` are defined in all sources.
 
     pybind11 knows a module by its ``name``: of one name, a process gets the first one only.
-    The environment variables CVOPS_EMULATOR_SEED and CVOPS_EMULATOR_THREADS are read
-    at each launch.
     """
     import pybind11
 
-    folders = [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()]
     python = {sysconfig.get_path("include"), sysconfig.get_path("platinclude")}
-    flags = [
+    own = [
         f"-DCVOPS_MODULE_NAME={name}",
         *(f"-isystem{folder}" for folder in (pybind11.get_include(), *sorted(python))),
     ]
     texts = [pybind11.__version__, sys.version]
     # All in one unit: most of the time goes into pybind11's templates.
-    source, *others = sorted(folders[0].glob("python/*.cpp"))
+    source, *others = sorted(bindings.glob("python/*.cpp"))
+    folders = _folders(bindings, kernels)
     for other in others:
-        flags += ["-include", f"python/{other.name}"]
+        own += ["-include", f"python/{other.name}"]
         texts += _included(other, folders)
-    library = _link(
-        name,
-        sysconfig.get_config_var("EXT_SUFFIX"),
-        folders,
-        [(f"python/{source.name}", flags, texts)],
-        ["runtime"] if driver else ["runtime", "device"],
-        launch,
-    )
-    return _import(library, name)
+    jobs = [(source, own, texts)]
+    jobs += [(x, [], []) for folder in _CORE for x in sorted(bindings.glob(f"{folder}/*.cpp"))]
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    return _import(_link(name, suffix, folders, flags, jobs), name)
 
 
-def build_operators(bindings_dir: Path | str, kernels_dir: Path | str, wheel: Path) -> Path:
-    """The operators for MXNet (``mxnet/*.cpp``), their GPU half in the place of that for the CPU.
+def build_operators(bindings: Path, kernels: Path, wheel: Path, core: Path) -> Path:
+    """The operators for MXNet, their implementation for GPUs in the place of that for the CPU.
 
-    ``wheel`` is the folder of the MXNet that is to load the library.
+    ``wheel`` is the folder of the MXNet that is to load the library, ``core`` libcvops.so.
     """
-    border = [wheel / "include" / "mxnet" / "lib_api.h", wheel / "src" / "lib_api.cc"]
-    flags = [f"-isystem{wheel}", f"-isystem{wheel / 'include'}", "-fvisibility=default"]
-    return _link(
-        "operators_emulated",
-        ".so",
-        [Path(bindings_dir).resolve(), Path(kernels_dir).resolve()],
-        [("mxnet/*.cpp", flags, [path.read_text("utf-8") for path in border])],
-        ["runtime", "device"],
-    )
+    abi = [wheel / "include" / "mxnet" / "lib_api.h", wheel / "src" / "lib_api.cc"]
+    own = [f"-isystem{wheel}", f"-isystem{wheel / 'include'}", "-fvisibility=default"]
+    texts = [path.read_text("utf-8") for path in abi]
+    jobs = [(source, own, texts) for source in sorted(bindings.glob("mxnet/*.cpp"))]
+    folders = _folders(bindings, kernels)
+    return _link("operators_emulated", ".so", folders, ["-DCVOPS_EMULATED"], jobs, core)
+
+
+def _folders(bindings: Path, kernels: Path) -> list[Path]:
+    return [x.resolve() for x in (bindings, bindings / "runtime", kernels)]
 
 
 def _link(
     name: str,
     suffix: str,
     folders: list[Path],
-    more: list[tuple[str, list[str], list[str]]],
-    runtime: list[str],
-    launch: Path | None = None,
+    flags: Sequence[str],
+    jobs: list[tuple[Path, list[str], list[str]]],
+    *libraries: Path,
 ) -> Path:
-    """The ops with ``more``: sources, their flags, and what beside their text they depend on.
+    """A shared library of sources, each with its own flags and the texts that it depends on.
 
-    ``runtime`` names the emulator's sources of CUDA's functions; ``launch`` is in their place.
-
-    As in CMakeLists.txt, ``*.cpp`` is plain C++, and in ``*.cu`` alone kernels are compiled. A file
-    is compiled again only when its text changes, or one it includes.
+    A file is compiled again only when its text changes, or one it includes.
     """
-    flags = [*FLAGS, "-DCVOPS_CUDA", "-DCVOPS_EMULATED"]
-    # A GPU stops at a float4 that is not aligned; a CPU would not.
-    checks = ["-O1", "-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"]
-    flags += ["-O2"] if launch else checks
-    flags += [f"-I{folder}" for folder in (HERE / "include", *folders)]
-    cuda = ["-include", "cuda_emulator.h", "-x", "c++"]
-    jobs = [
+    flags = [*FLAGS, "-O2", *flags, *(f"-I{folder}" for folder in folders)]
+    objects = compile_objects(
         functools.partial(
             compile_object, source, [*flags, *own], [*texts, *_included(source, folders)]
         )
-        for pattern, own, texts in (*more, ("*.cpp", [], []), ("*.cu", cuda, []))
-        for source in sorted(folders[0].glob(pattern))
-    ]
-    objects = compile_objects(jobs)
-    objects += emulator_objects(["block", "grid", "shared_memory"])
-    objects += [compile_object(launch, flags)] if launch else emulator_objects(runtime)
+        for source, own, texts in jobs
+    )
     return cached(
         name,
         suffix,
         [path.name for path in objects],
-        lambda made: run_compiler("-shared", "-pthread", *objects, "-o", made),
+        lambda made: run_compiler("-shared", "-pthread", *objects, *libraries, "-ldl", "-o", made),
     )
 
 

@@ -26,9 +26,10 @@ std::string invalid_configuration(const Launch& launch) {
   if (std::uint64_t{grid.x} * grid.y * grid.z == 0)
     return "the grid " + name_of(grid) + " is empty";
   if (threads == 0) return "the block " + name_of(block) + " is empty";
-  if (launch.shared > kMaxDynamicShared) {
-    return "a block has at most " + std::to_string(kMaxDynamicShared) +
-           " bytes of dynamic shared memory, not " + std::to_string(launch.shared);
+  if (launch.shared + launch.static_shared > kMaxShared) {
+    return "a block has at most " + std::to_string(kMaxShared) + " bytes of shared memory, not " +
+           std::to_string(launch.static_shared) + " static and " + std::to_string(launch.shared) +
+           " dynamic ones";
   }
   return "";
 }

@@ -10,7 +10,8 @@
 
 namespace emulator {
 
-constexpr std::size_t kMaxDynamicShared = 227 << 10;  // compute capability 9.0
+// Bytes of a block, static ones included, for compute capability 9.0.
+constexpr std::size_t kMaxShared = 227 << 10;
 
 // What a GPU would refuse to start; empty when it would not.
 std::string invalid_configuration(const Launch& launch);

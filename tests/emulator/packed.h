@@ -11,6 +11,7 @@
 
 #include "grid.h"
 #include "request.h"
+#include "shared_memory.h"
 
 namespace emulator {
 
@@ -70,6 +71,9 @@ std::string launch_packed(void (*kernel)(Params...), const Request& request,
   const auto &grid = request.grid, &block = request.block;
   Launch launch{{grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}};
   launch.shared = request.shared;
+  if (launch.shared) {
+    launch.static_shared = static_shared(reinterpret_cast<const void*>(kernel));
+  }
   launch.seed = request.seed;
   launch.os_threads = request.os_threads;
   launch.junk_statics = true;

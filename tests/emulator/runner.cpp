@@ -2,7 +2,13 @@
 //
 // LAUNCH is written by emulator.py. Each array gets an allocation of its own and of its exact size,
 // so that AddressSanitizer sees the first byte outside it. RESULTS gets the writable arrays' bytes,
-// in order. Exit status 3 is the emulator's own error, on stderr; the sanitizers have others.
+// in order. Addresses point into an arena (arena.py): memory that both processes map. Exit status 3 is the emulator's own error, on stderr; the sanitizers have others.
+#include <fcntl.h>
+#include <sys/mman.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
@@ -33,6 +39,26 @@ T read(std::istream& in) {
   T value{};
   in.read(reinterpret_cast<char*>(&value), sizeof value);
   return value;
+}
+
+// Maps the arena at its address; all of it is poisoned.
+void map_arena(const std::string& path, std::uint64_t base, std::uint64_t used) {
+  const int file = open(path.c_str(), O_RDWR);
+  void* const address = reinterpret_cast<void*>(base);
+  const int flags = MAP_SHARED | MAP_FIXED;
+  if (file < 0 || mmap(address, used, PROT_READ | PROT_WRITE, flags, file, 0) != address) {
+    std::cerr << "cannot map " << path << "\n";
+    std::exit(2);
+  }
+#ifdef __SANITIZE_ADDRESS__
+  __asan_poison_memory_region(address, used);
+#endif
+}
+
+void unpoison([[maybe_unused]] std::uint64_t start, [[maybe_unused]] std::uint64_t size) {
+#ifdef __SANITIZE_ADDRESS__
+  __asan_unpoison_memory_region(reinterpret_cast<void*>(start), size);
+#endif
 }
 
 }  // namespace
@@ -66,6 +92,14 @@ int main(int argc, char** argv) {
     const bool is_array =
         kinds[i] == emulator::Kind::array || kinds[i] == emulator::Kind::read_only_array;
     args.push_back(is_array ? &addresses[i] : addresses[i]);
+  }
+  std::string arena(read<std::uint32_t>(in), '\0');
+  in.read(arena.data(), static_cast<std::streamsize>(arena.size()));
+  const auto base = read<std::uint64_t>(in), used = read<std::uint64_t>(in);
+  if (!arena.empty()) map_arena(arena, base, used);
+  for (auto count = read<std::uint64_t>(in); count > 0; --count) {
+    const auto start = read<std::uint64_t>(in), size = read<std::uint64_t>(in);
+    unpoison(start, size);
   }
   if (!in) {
     std::cerr << "cannot read " << argv[1] << "\n";

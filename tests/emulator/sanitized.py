@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .arena import Arena
 from .build import EmulatorError
 from .request import ADDRESS, ARRAY, VALUE, Request
 
@@ -27,7 +28,7 @@ _OPTIONS = {
 }
 
 
-def launch(runner: Path, request: Request) -> None:
+def launch(runner: Path, request: Request, arena: Arena | None = None) -> None:
     """Run one launch and copy the writable arrays back. runner.cpp reads and writes the files."""
     with tempfile.TemporaryDirectory() as folder:
         launch, results = Path(folder, "launch"), Path(folder, "results")
@@ -38,9 +39,17 @@ def launch(runner: Path, request: Request) -> None:
             file.write(struct.pack("<6I2Q", *sizes, request.shared, request.seed))
             file.write(struct.pack("<I", len(request.args)))
             for arg in request.args:
-                # An address of this process, unless it is null, is but a number there.
-                kind = VALUE if arg.kind == ADDRESS and arg.array else arg.kind
+                # Without an arena, an address of this process is a number there, unless it is null.
+                stray = arg.kind == ADDRESS and arg.array and arena is None
+                kind = VALUE if stray else arg.kind
                 file.write(struct.pack("<BQ", kind, arg.array.nbytes) + arg.array.tobytes())
+            regions = arena.regions if arena else []
+            path = arena.path.encode() if arena else b""
+            where = (arena.base, arena.used) if arena else (0, 0)
+            file.write(struct.pack("<I", len(path)) + path)
+            file.write(struct.pack("<3Q", *where, len(regions)))
+            for region in regions:
+                file.write(struct.pack("<2Q", *region))
         _run([str(runner), str(launch), str(results)])
         with results.open("rb") as file:
             for arg in request.args:

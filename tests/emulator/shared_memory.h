@@ -20,6 +20,10 @@ class DynamicShared {
   void* data_;
 };
 
+// The bytes of the `__shared__` variables that a kernel's own text declares. Those of the device
+// functions that it calls are not counted.
+std::size_t static_shared(const void* kernel);
+
 // The thread-local storage of one library for one OS thread. In a module that is its `__shared__`
 // variables, and a few of the emulator's.
 struct ThreadLocals {

@@ -38,7 +38,7 @@ def core() -> tuple[str, ...]:
     extension = _gpu.extension()
     if extension is None:
         pytest.skip("needs the compiled extension cvops._native")
-    folder = Path(extension.__file__).parent
+    folder = Path(extension.__file__).parent / "lib"
     return f"-L{folder}", "-l:libcvops.so", f"-Wl,-rpath,{folder}"
 
 

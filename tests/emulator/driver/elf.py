@@ -12,6 +12,9 @@ _KPARAM_INFO, _MAX_THREADS = 0x17, 0x05
 _HAS_BYTES = 4
 #: The size of a file's header.
 HEADER = 64
+#: The bytes that a cubin for sm_90 or later adds to a kernel's shared memory for the driver. They
+#: are not part of what a block may have.
+_RESERVED = 1024
 
 
 class Section(NamedTuple):
@@ -20,6 +23,8 @@ class Section(NamedTuple):
     content: bytes
     #: The number of the section that holds the names of a table of symbols.
     link: int
+    #: In bytes, also where the file has no content.
+    size: int
 
 
 class Kernel(NamedTuple):
@@ -29,6 +34,8 @@ class Kernel(NamedTuple):
     sizes: tuple[int, ...]
     #: What __launch_bounds__ allows in a block.
     max_threads: int
+    #: The bytes of its static shared memory.
+    static_shared: int
 
 
 def sections(file: bytes) -> list[Section]:
@@ -38,7 +45,7 @@ def sections(file: bytes) -> list[Section]:
     headers = [struct.unpack_from("<IIQQQQIIQQ", file, start + 64 * i) for i in range(count)]
     contents = [file[at : at + size] for _, _, _, _, at, size, *_ in headers]
     return [
-        Section(_name(contents[of_names], header[0]), header[1], content, header[6])
+        Section(_name(contents[of_names], header[0]), header[1], content, header[6], header[5])
         for header, content in zip(headers, contents)
     ]
 
@@ -80,15 +87,21 @@ def kernels(cubin: bytes) -> dict[str, Kernel]:
     """The kernels of a cubin."""
     prefix = ".nv.info."
     found = {}
-    for section in sections(cubin):
+    all_sections = sections(cubin)
+    reserved = _RESERVED if architecture(cubin) >= 90 else 0
+    sizes_of = {section.name: section.size for section in all_sections}
+    for section in all_sections:
         if section.name.startswith(prefix):
             attributes = list(_attributes(section.content))
             parameters = [struct.unpack("<IHHI", x) for a, x in attributes if a == _KPARAM_INFO]
             sizes = {ordinal: flags >> 18 for _, ordinal, _, flags in parameters}
             bounds = [struct.unpack("<III", x) for a, x in attributes if a == _MAX_THREADS]
             most = min([x * y * z for x, y, z in bounds], default=1024)
-            found[section.name[len(prefix) :]] = Kernel(
-                tuple(sizes[i] for i in range(len(sizes))), most
+            name = section.name[len(prefix) :]
+            found[name] = Kernel(
+                tuple(sizes[i] for i in range(len(sizes))),
+                most,
+                max(0, sizes_of.get(f".nv.shared.{name}", 0) - reserved),
             )
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from ctypes import c_char_p, c_int, c_uint, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_uint, c_void_p
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,8 +53,8 @@ class Function(NamedTuple):
 
 
 #: CUfunction_attribute.
-_MOST_DYNAMIC_SHARED = 8
-#: The most bytes of shared memory that a launch may take, of functions for which that was set.
+_STATIC_SHARED, _MOST_DYNAMIC_SHARED = 1, 8
+#: The most bytes of dynamic shared memory of a launch, for functions for which that was set.
 _shared: dict[int, int] = {}
 #: Gives what stands for the kernel of a name; None where this is not the driver.
 find: Callable[[str], Emulated | None] | None = None
@@ -96,9 +96,18 @@ def cuModuleGetFunction(function, module, name):
 @cuda(c_void_p, c_int, c_int)
 def cuFuncSetAttribute(function, attribute, value):
     found = get(function, Function)
-    if attribute != _MOST_DYNAMIC_SHARED or not 0 <= value <= MOST_SHARED:
+    most = MOST_SHARED - found.kernel.static_shared
+    if attribute != _MOST_DYNAMIC_SHARED or not 0 <= value <= most:
         raise Refused(INVALID_VALUE, f"{found.name}: attribute {attribute} of {value}")
     _shared[function] = value
+
+
+@cuda(POINTER(c_int), c_int, c_void_p)
+def cuFuncGetAttribute(value, attribute, function):
+    found = get(function, Function)
+    if attribute != _STATIC_SHARED:
+        raise Refused(INVALID_VALUE, f"{found.name}: attribute {attribute}")
+    value[0] = found.kernel.static_shared
 
 
 def _check_pointer(function: Function, address: int) -> None:
@@ -120,7 +129,7 @@ def cuLaunchKernel(
     grid, block = (grid_x, grid_y, grid_z), (block_x, block_y, block_z)
     if min(grid + block) < 1 or block_x * block_y * block_z > found.kernel.max_threads:
         raise Refused(INVALID_VALUE, f"{found.name}: grid {grid}, block {block}")
-    if shared > _shared.get(function, 48 << 10):
+    if shared > _shared.get(function, (48 << 10) - found.kernel.static_shared):
         raise Refused(INVALID_VALUE, f"{found.name}: {shared} bytes of shared memory")
     # Copied now: the caller's memory for them is his again.
     copies = [ctypes.string_at(arguments[i], size) for i, size in enumerate(found.kernel.sizes)]

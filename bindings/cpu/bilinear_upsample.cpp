@@ -1,0 +1,228 @@
+#include "bilinear_upsample.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "bilinear_upsample.cuh"
+#include "nontemporal.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace cvops {
+namespace {
+
+struct Weights {
+  std::vector<BilinearPair> pairs;    // of the outputs of a band
+  std::vector<float> near, far, tap;  // the same one by one, and all taps in a row
+
+  explicit Weights(int scale) {
+    pairs.reserve(scale);
+    for (auto* weights : {&near, &far, &tap}) weights->reserve(2 * scale);
+    for (int of = 0; of < scale; ++of) {
+      pairs.push_back(bilinear_pair(of, scale));
+      near.push_back(pairs[of].near);
+      far.push_back(pairs[of].far);
+    }
+    for (int t = 0; t < bilinear_taps(scale); ++t) tap.push_back(bilinear_weight(t, scale));
+  }
+};
+
+// The bands of a row of pixels, at their whole length. With its scale known, the compiler makes
+// vectors of several bands.
+template <int kScale>
+inline void blend_along_x_by(float* __restrict__ out, const float* __restrict__ row,
+                             const float* __restrict__ near, const float* __restrict__ far,
+                             int width, int any_scale) {
+  const int scale = kScale ? kScale : any_scale;
+  const int both = scale - scale % 2;  // outputs that lie between two pixels
+  for (int64 i = 0; i <= width; ++i) {
+    const float right = i < width ? row[i] : 0.0f, left = i > 0 ? row[i - 1] : 0.0f;
+    for (int of = 0; of < both; ++of) {
+      out[i * scale + of] = blended(right, left, {near[of], far[of]});
+    }
+    if (both < scale) out[i * scale + both] = blended(right, 0.0f, {near[both], far[both]});
+  }
+}
+
+void blend_along_x(float* out, const float* row, const Weights& weights, int width, int scale) {
+  const float *near = weights.near.data(), *far = weights.far.data();
+  switch (scale) {
+    case 2:
+      return blend_along_x_by<2>(out, row, near, far, width, scale);
+    case 3:
+      return blend_along_x_by<3>(out, row, near, far, width, scale);
+    case 4:
+      return blend_along_x_by<4>(out, row, near, far, width, scale);
+    case 5:
+      return blend_along_x_by<5>(out, row, near, far, width, scale);
+    case 6:
+      return blend_along_x_by<6>(out, row, near, far, width, scale);
+    case 7:
+      return blend_along_x_by<7>(out, row, near, far, width, scale);
+    case 8:
+      return blend_along_x_by<8>(out, row, near, far, width, scale);
+    default:
+      return blend_along_x_by<0>(out, row, near, far, width, scale);
+  }
+}
+
+void blend(float* __restrict__ out, const float* __restrict__ near, const float* __restrict__ far,
+           BilinearPair weight, int num) {
+  for (int x = 0; x < num; ++x) out[x] = blended(near[x], far[x], weight);
+}
+
+// Rows of a sum: row t begins at row(t).
+struct RowsOfMap {
+  const float* begin;
+  int64 pitch;
+  const float* operator()(int t) const { return begin + t * pitch; }
+};
+
+// Of each phase of a row of sums: every scale-th, `pitch` of them.
+struct RowsOfPhases {
+  const float* begin;
+  int64 pitch;
+  int scale;
+  const float* operator()(int t) const { return begin + t % scale * pitch + t / scale; }
+};
+
+template <bool kFirst, int kRows, typename Rows>
+inline void add_some(float* __restrict__ sums, const Rows& rows, const float* weights, int t,
+                     int num) {
+  const float* row[kRows];
+  float weight[kRows];
+  for (int n = 0; n < kRows; ++n) row[n] = rows(t + n), weight[n] = weights[t + n];
+#pragma GCC ivdep
+  for (int64 x = 0; x < num; ++x) {
+    float sum = kFirst ? 0.0f : sums[x];
+    for (int n = 0; n < kRows; ++n) sum += row[n][x] * weight[n];
+    sums[x] = sum;
+  }
+}
+
+// The rows' sums, times their weights, from 0 on and one row after another. Several at a time, so
+// that the sums stay in registers for them.
+template <typename Rows>
+void add_rows(float* sums, const Rows& rows, const float* weights, int count, int num) {
+  constexpr int kAtOnce = 4;
+  int t = 0;
+  if (count >= kAtOnce) {
+    add_some<true, kAtOnce>(sums, rows, weights, 0, num);
+    for (t = kAtOnce; t + kAtOnce <= count; t += kAtOnce) {
+      add_some<false, kAtOnce>(sums, rows, weights, t, num);
+    }
+  } else {
+    add_some<true, 1>(sums, rows, weights, t++, num);
+  }
+  for (; t < count; ++t) add_some<false, 1>(sums, rows, weights, t, num);
+}
+
+// phase[r, x] = sums[x * scale + r], rows of `phase` being `pitch` apart.
+template <int kScale>
+inline void find_phases_by(float* __restrict__ phase, const float* __restrict__ sums, int64 pitch,
+                           int any_scale) {
+  const int64 scale = kScale ? kScale : any_scale;
+  for (int64 x = 0; x < pitch; ++x) {
+    for (int64 r = 0; r < scale; ++r) phase[r * pitch + x] = sums[x * scale + r];
+  }
+}
+
+void find_phases(float* phase, const float* sums, int64 pitch, int scale) {
+  switch (scale) {
+    case 2:
+      return find_phases_by<2>(phase, sums, pitch, scale);
+    case 3:
+      return find_phases_by<3>(phase, sums, pitch, scale);
+    case 4:
+      return find_phases_by<4>(phase, sums, pitch, scale);
+    case 5:
+      return find_phases_by<5>(phase, sums, pitch, scale);
+    case 6:
+      return find_phases_by<6>(phase, sums, pitch, scale);
+    case 7:
+      return find_phases_by<7>(phase, sums, pitch, scale);
+    case 8:
+      return find_phases_by<8>(phase, sums, pitch, scale);
+    default:
+      return find_phases_by<0>(phase, sums, pitch, scale);
+  }
+}
+
+// Calls body(plane, begin, end) for parts of each plane's `rows`: whole planes if they are many.
+template <typename Body>
+void for_parts(int64 planes, int rows, double cost_of_row, const Body& body) {
+  const bool small = planes * rows * cost_of_row < 3e4;  // ns
+  const int64 parts = small ? 1 : std::min<int64>(rows, ceil_div(4 * num_threads(), planes));
+  parallel_for(planes * parts, cost_of_row * rows / parts, [&](int64 i) {
+    int64 part = i % parts;
+    body(i / parts, (int)(part * rows / parts), (int)((part + 1) * rows / parts));
+  });
+}
+
+}  // namespace
+
+void bilinear_upsample(const Cpu&, float* out, const float* data, int64 planes, int height,
+                       int width, int scale) {
+  if (planes * height * width == 0) return;
+  const Weights weights(scale);
+  const int out_width = width * scale, edge = scale / 2;
+  const bool streams = worth_streaming(out, 4 * planes * height * scale * out_width);
+  for_parts(planes, height + 1, 0.3 * scale * out_width, [&](int64 plane, int begin, int end) {
+    // Rows begin at a line of the cache: what is stored across two, the processor cannot hand on to
+    // a load that comes soon after.
+    struct alignas(64) Line {
+      float of[16];
+    };
+    const int64 lines = ceil_div(out_width + scale, 16), pitch = 16 * lines;
+    std::vector<Line> memory(4 * lines);
+    float *near = memory[0].of, *far = near + pitch;
+    const float* const zeros = far + pitch + edge;
+    float* const staged = far + 2 * pitch;
+    auto fill = [&](float* to, int row) {
+      if (row < 0 || row == height) return (void)std::fill_n(to, pitch, 0.0f);
+      simd<blend_along_x>(to, data + (plane * height + row) * width, weights, width, scale);
+    };
+    fill(near, begin - 1);
+    for (int band = begin; band < end; ++band) {
+      std::swap(near, far);
+      fill(near, band);
+      for (int of = 0; of < scale; ++of) {
+        const int y = band * scale + of - edge;
+        if (y < 0 || y >= height * scale) continue;
+        const BilinearPair weight = weights.pairs[of];
+        float* const to = out + (plane * height * scale + y) * out_width;
+        simd<blend>(streams ? staged : to, near + edge, weight.far > 0 ? far + edge : zeros, weight,
+                    out_width);
+        if (streams) stream(to, staged, out_width);
+      }
+    }
+    if (streams) streamed();
+  });
+}
+
+void bilinear_upsample_backward(const Cpu&, float* grad, const float* out_grad, int64 planes,
+                                int height, int width, int scale) {
+  if (planes * height * width == 0) return;
+  const Weights weights(scale);
+  const int out_height = height * scale, out_width = width * scale, edge = scale / 2;
+  const int taps = bilinear_taps(scale);
+  for_parts(planes, height, 0.3 * taps * out_width, [&](int64 plane, int begin, int end) {
+    // The sums begin and end with zeros, where there are no outputs.
+    const int64 pitch = width + 1;
+    std::vector<float> memory(2 * scale * pitch);
+    float *const sums = memory.data(), *const phases = sums + scale * pitch;
+    for (int row = begin; row < end; ++row) {
+      const int top = row * scale - edge;
+      const int first = std::max(-top, 0), last = std::min(out_height - top, taps);
+      const float* const rows = out_grad + (plane * out_height + top + first) * out_width;
+      simd<add_rows<RowsOfMap>>(sums + edge, RowsOfMap{rows, out_width}, &weights.tap[first],
+                                last - first, out_width);
+      simd<find_phases>(phases, sums, pitch, scale);
+      simd<add_rows<RowsOfPhases>>(grad + (plane * height + row) * width,
+                                   RowsOfPhases{phases, pitch, scale}, weights.tap.data(), taps,
+                                   width);
+    }
+  });
+}
+
+}  // namespace cvops

@@ -1,0 +1,83 @@
+#include "box_iou.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "box_iou.cuh"
+#include "parallel.h"
+#include "simd.h"
+
+namespace cvops {
+namespace {
+
+// Columns are taken in blocks that stay in the nearest cache, and in whole vectors.
+constexpr int64 kBlock = 1024, kVector = 8;
+
+// The columns' boxes as arrays of fields, so that the compiler makes a vector of each.
+struct Columns {
+  const float *x1, *y1, *x2, *y2, *area;
+};
+
+template <bool kCenter>
+void iou_row(float* __restrict__ out, SizedBox box, Columns columns, int64 vectors) {
+  const float *__restrict__ x1 = columns.x1, *__restrict__ y1 = columns.y1,
+                           *__restrict__ x2 = columns.x2, *__restrict__ y2 = columns.y2,
+                           *__restrict__ area = columns.area;
+  for (int64 j = 0; j < vectors * kVector; ++j) {
+    out[j] = box_iou_of(box, {{x1[j], y1[j], x2[j], y2[j]}, area[j]}, kCenter);
+  }
+}
+
+// Rows of the matrix, which lie `stride` apart: of each, `num` columns. The last vector of a row
+// may be wider, and is then stored over the beginning of the next if that is yet to come, before
+// `end`.
+template <bool kCenter>
+void iou_rows(float* out, const float* end, const float* lhs, int64 num_lhs, Columns columns,
+              int64 num, int64 stride) {
+  const int64 vectors = ceil_div(num, kVector);
+  float row[kBlock];
+  for (int64 i = 0; i < num_lhs; ++i, out += stride) {
+    const SizedBox box = sized(load_box(lhs, i), kCenter);
+    const float* room = num < stride ? out + num : end;
+    if (out + vectors * kVector <= room) {
+      iou_row<kCenter>(out, box, columns, vectors);
+    } else {
+      iou_row<kCenter>(row, box, columns, vectors);
+      std::copy_n(row, num, out);
+    }
+  }
+}
+
+}  // namespace
+
+void box_iou(const Cpu&, float* out, const float* lhs, const float* rhs, int64 num_lhs,
+             int64 num_rhs, bool center) {
+  if (num_lhs == 0 || num_rhs == 0) return;
+  constexpr int64 few = 64, pairs = 1 << 14;
+  const int64 padded = ceil_div(num_rhs, kVector) * kVector;
+  float on_stack[5 * few];
+  std::unique_ptr<float[]> on_heap(padded > few ? new float[5 * padded] : nullptr);
+  float* x1 = on_heap ? on_heap.get() : on_stack;
+  float *y1 = x1 + padded, *x2 = y1 + padded, *y2 = x2 + padded, *area = y2 + padded;
+  for (int64 j = 0; j < padded; ++j) {
+    const SizedBox b = sized(load_box(rhs, std::min(j, num_rhs - 1)), center);
+    x1[j] = b.box.x1, y1[j] = b.box.y1, x2[j] = b.box.x2, y2[j] = b.box.y2, area[j] = b.area;
+  }
+  const int64 rows = std::max<int64>(ceil_div(pairs, num_rhs), 8);
+  parallel_for(ceil_div(num_lhs, rows), 0.25 * rows * num_rhs, [&](int64 part) {
+    const int64 first = part * rows, num = std::min(rows, num_lhs - first);
+    const float* end = out + (first + num) * num_rhs;
+    for (int64 j = 0; j < num_rhs; j += kBlock) {
+      const Columns columns = {x1 + j, y1 + j, x2 + j, y2 + j, area + j};
+      float* to = out + first * num_rhs + j;
+      const int64 of_row = std::min(kBlock, num_rhs - j);
+      if (center) {
+        simd<iou_rows<true>>(to, end, lhs + 4 * first, num, columns, of_row, num_rhs);
+      } else {
+        simd<iou_rows<false>>(to, end, lhs + 4 * first, num, columns, of_row, num_rhs);
+      }
+    }
+  });
+}
+
+}  // namespace cvops

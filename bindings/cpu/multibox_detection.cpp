@@ -1,0 +1,153 @@
+#include "multibox_detection.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "nms.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace cvops {
+
+using namespace cpu;
+
+namespace {
+
+// As many anchors are scored by one thread at a time.
+constexpr int kTile = 1024;
+
+// As many anchors are scored side by side, so that the best scores so far stay in registers.
+constexpr int kLanes = 32, kVectors = kLanes / kWidth;
+
+// The best class of each of `count` anchors, the first of equals; -1 where none is above -1. The
+// scores of the first class are at `prob`, those of the others `stride` apart.
+void best_classes(float* score, int* id, const float* prob, int classes, int64 stride, int count) {
+  int first = 0;
+  for (; first + kLanes <= count; first += kLanes) {
+    FloatVector best[kVectors];
+    IntVector at[kVectors];
+    for (int v = 0; v < kVectors; ++v) best[v] = FloatVector{} - 1, at[v] = IntVector{} - 1;
+    for (int c = 0; c < classes; ++c) {
+      for (int v = 0; v < kVectors; ++v) {
+        FloatVector p;
+        std::memcpy(&p, prob + c * stride + first + v * kWidth, sizeof p);
+        at[v] = p > best[v] ? IntVector{} + c : at[v];
+        best[v] = p > best[v] ? p : best[v];
+      }
+    }
+    std::memcpy(score + first, best, sizeof best);
+    std::memcpy(id + first, at, sizeof at);
+  }
+  for (; first < count; ++first) {
+    score[first] = -1, id[first] = -1;
+    for (int c = 0; c < classes; ++c) {
+      const float p = prob[c * stride + first];
+      if (p > score[first]) score[first] = p, id[first] = c;
+    }
+  }
+}
+
+// The anchors of an image whose score counts, in their order.
+struct Candidates {
+  std::unique_ptr<float[]> score;
+  std::unique_ptr<int[]> id, anchor;
+  std::unique_ptr<Box[]> box;
+  int64 num = 0;
+};
+
+// Some boxes as arrays of fields, so that the compiler makes a vector of each.
+struct Boxes {
+  static constexpr int kMost = 256;
+  float x1[kMost], y1[kMost], x2[kMost], y2[kMost];
+
+  void set(int i, Box b) { x1[i] = b.x1, y1[i] = b.y1, x2[i] = b.x2, y2[i] = b.y2; }
+  Box operator[](int i) const { return {x1[i], y1[i], x2[i], y2[i]}; }
+};
+
+template <bool kClip>
+void decode(Box* boxes, const int* anchor_of, int64 count, const float* anchors,
+            const float* offsets, Variances variances) {
+  Boxes from, by, to;
+  for (int64 first = 0; first < count; first += Boxes::kMost) {
+    const int num = (int)std::min<int64>(count - first, Boxes::kMost);
+    for (int i = 0; i < num; ++i) {
+      from.set(i, load_box(anchors, anchor_of[first + i]));
+      by.set(i, load_box(offsets, anchor_of[first + i]));
+    }
+    for (int i = 0; i < num; ++i) to.set(i, detection_box(from[i], by[i], variances, kClip));
+    for (int i = 0; i < num; ++i) boxes[first + i] = to[i];
+  }
+}
+
+Candidates candidates(Predictions in, int64 image, const DetectionOptions& options, int threads) {
+  Candidates c = {scratch<float>(in.num), scratch<int>(in.num), scratch<int>(in.num), nullptr};
+  auto score_tile = [&](int64 tile) {
+    const int64 first = tile * kTile;
+    const float* prob = in.cls_prob + (image * in.classes + 1) * in.num + first;
+    simd<best_classes>(&c.score[first], &c.id[first], prob, (int)in.classes - 1, in.num,
+                       (int)std::min<int64>(kTile, in.num - first));
+  };
+  const int64 tiles = ceil_div(in.num, kTile);
+  if (threads > 1) {
+    parallel_for(tiles, 0.3 * kTile * in.classes, score_tile);
+  } else {
+    for (int64 tile = 0; tile < tiles; ++tile) score_tile(tile);
+  }
+  for (int64 i = 0; i < in.num; ++i) {
+    const float score = c.score[i];
+    const int id = c.id[i];
+    c.score[c.num] = score, c.id[c.num] = id, c.anchor[c.num] = (int)i;
+    c.num += id >= 0 && !(score < options.threshold);
+  }
+  c.box = scratch<Box>(c.num);
+  const float* offsets = in.loc_pred + image * 4 * in.num;
+  if (options.clip) {
+    simd<decode<true>>(c.box.get(), c.anchor.get(), c.num, in.anchors, offsets, options.variances);
+  } else {
+    simd<decode<false>>(c.box.get(), c.anchor.get(), c.num, in.anchors, offsets, options.variances);
+  }
+  return c;
+}
+
+// A row of the output.
+struct Row {
+  float id, score;
+  Box box;
+};
+
+}  // namespace
+
+void multibox_detection(const Cpu&, float* out, Predictions in, DetectionOptions options) {
+  if (in.batch * in.num == 0) return;
+  for_each_image(in.batch, (100.0 + in.classes) * in.num, [&](int64 b, int threads) {
+    const Candidates c = candidates(in, b, options, threads);
+    Row* to = reinterpret_cast<Row*>(out) + b * in.num;
+    int64 sorted_num = 0;
+    if (options.suppresses) {
+      const auto keys = scratch<uint64>(c.num), other = scratch<uint64>(c.num);
+      for (int64 i = 0; i < c.num; ++i) keys[i] = sort_key(c.score[i], (uint32)i);
+      const uint64* sorted = sort_keys(keys.get(), other.get(), c.num, options.limit);
+      sorted_num = std::min<int64>(c.num, options.limit);
+      const auto boxes = scratch<SizedBox>(sorted_num);
+      const auto classes = scratch<int>(sorted_num);
+      const auto kept = scratch<uint8_t>(sorted_num);
+      for (int64 i = 0; i < sorted_num; ++i) {
+        const uint32 at = index_of(sorted[i]);
+        boxes[i] = {c.box[at], signed_area(c.box[at])};
+        classes[i] = c.id[at];
+      }
+      suppress(kept.get(), boxes.get(), classes.get(), (int)sorted_num, options.rule, threads);
+      for (int64 i = 0; i < sorted_num; ++i) {
+        const uint32 at = index_of(sorted[i]);
+        to[i] = {kept[i] ? (float)classes[i] : -1.0f, c.score[at], boxes[i].box};
+      }
+    }
+    // What stood there before the sort.
+    for (int64 i = sorted_num; i < c.num; ++i) {
+      to[i] = {options.suppresses ? -1.0f : (float)c.id[i], c.score[i], c.box[i]};
+    }
+    std::fill(out + (b * in.num + c.num) * 6, out + (b + 1) * in.num * 6, -1.0f);
+  });
+}
+
+}  // namespace cvops

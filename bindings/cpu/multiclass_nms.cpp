@@ -1,0 +1,179 @@
+#include "multiclass_nms.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "nms.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace cvops {
+
+using namespace cpu;
+
+namespace {
+
+// As many scores are compared at once.
+constexpr int kGroup = 32;
+
+// Of fewer scores no sample is taken.
+constexpr int64 kLeastSampled = 1 << 16;
+
+// Appends the keys of scores[first] up to scores[end] that are above the cut, until there is no
+// room for those of a group more. Sets `first` to the first score that it has not looked at.
+int64 collect(uint64* keys, int64 num, int64 room, const float* scores, int64& first, int64 end,
+              float cut) {
+  int64 at = first;
+  for (; at + kGroup <= end; at += kGroup) {
+    uint32 bits = 0;
+    for (int k = 0; k < kGroup; ++k) bits |= (uint32)(scores[at + k] > cut) << k;
+    if (!bits) continue;
+    if (num + kGroup > room) break;
+    for (; bits; bits &= bits - 1) {
+      const int64 i = at + __builtin_ctz(bits);
+      keys[num++] = sort_key(scores[i], (uint32)i);
+    }
+  }
+  if (at + kGroup > end && num + kGroup <= room) {
+    for (; at < end; ++at) {
+      if (scores[at] > cut) keys[num++] = sort_key(scores[at], (uint32)at);
+    }
+  }
+  first = at;
+  return num;
+}
+
+// The keys of the best `most` candidates among `num` scores or fewer that it is shown, in the order
+// of their indices, and of some more.
+class Best {
+ public:
+  Best(int64 num, int most, float cut)
+      : most_(most),
+        room_(std::min<int64>(num, 2ll * most + 4096) + kGroup),
+        keys_(scratch<uint64>(room_)),
+        other_(scratch<uint64>(room_)),
+        cut_(cut) {}
+
+  // Scores [first, end) of an image's.
+  void show(const float* scores, int64 first, int64 end) {
+    while (first < end) {
+      if (num_ + kGroup > room_) leave_best();
+      num_ = simd<collect>(keys_.get(), num_, room_, scores, first, end, cut_);
+    }
+  }
+
+  // What another one found in later scores, all of them together no more than `num`.
+  void add(Best& later) {
+    leave_best(), later.leave_best();
+    std::copy_n(later.keys_.get(), later.num_, keys_.get() + num_);
+    num_ += later.num_;
+  }
+
+  // The best `most` or fewer, sorted. Uses up the others.
+  const uint64* sorted() { return sort_keys(keys_.get(), other_.get(), num_, most_); }
+  int64 count() const { return std::min(num_, most_); }
+
+ private:
+  // What is found later has to be better than the last of the best: of equals the earlier counts.
+  void leave_best() {
+    if (num_ <= most_) return;
+    std::copy_n(keys_.get(), num_, other_.get());
+    std::nth_element(other_.get(), other_.get() + most_ - 1, other_.get() + num_);
+    const uint64 last = other_[most_ - 1];
+    int64 left = 0;
+    for (int64 i = 0; i < num_; ++i) {
+      keys_[left] = keys_[i];
+      left += keys_[i] <= last;
+    }
+    num_ = left;
+    cut_ = score_of(last);
+  }
+
+  int64 most_, room_, num_ = 0;
+  std::unique_ptr<uint64[]> keys_, other_;
+  float cut_;
+};
+
+// A score that those of the best candidates are above, if a sample of them does not deceive: see
+// select.cuh.
+float sampled_cut(const float* scores, int num, const MulticlassOptions& options) {
+  const int rank = num < kLeastSampled ? 0 : Sampling(num, options.most).rank;
+  if (rank == 0) return options.candidates.threshold;
+  uint64 sample[kSamples], *end = sample;
+  for (int j = 0; j < kSamples; ++j) {
+    *end = candidate_key(scores, sample_place(j, num), options.candidates);
+    end += *end != kNoKey;
+  }
+  if (end - sample <= rank) return options.candidates.threshold;
+  std::nth_element(sample, sample + rank - 1, end);
+  return score_of(sample[rank - 1]);
+}
+
+// The best candidates of an image's `num` scores, as far as they are above the cut.
+Best best_above(float cut, const float* scores, int64 num, const MulticlassOptions& options,
+                int threads) {
+  const int64 skip = options.candidates.skip, skip_end = options.candidates.skip_end;
+  const int64 parts = std::clamp<int64>(num / kLeastSampled, 1, threads);
+  std::vector<Best> found;
+  for (int64 p = 0; p < parts; ++p) {
+    found.emplace_back(p == 0 ? num : ceil_div(num, parts), options.most, cut);
+  }
+  parallel_for(parts, 0.2 * num / parts, [&](int64 p) {
+    const int64 first = p * num / parts, end = (p + 1) * num / parts;
+    found[p].show(scores, first, std::min(end, skip));
+    found[p].show(scores, std::max(first, skip_end), end);
+  });
+  for (int64 p = 1; p < parts; ++p) found[0].add(found[p]);
+  return std::move(found[0]);
+}
+
+Best best_of(const float* scores, int64 num, const MulticlassOptions& options, int threads) {
+  const float cut = sampled_cut(scores, (int)num, options);
+  Best best = best_above(cut, scores, num, options, threads);
+  if (best.count() == options.most || cut == options.candidates.threshold) return best;
+  return best_above(options.candidates.threshold, scores, num, options, threads);
+}
+
+// A row of the output.
+struct Row {
+  float id, score;
+  Box box;
+};
+
+}  // namespace
+
+void multiclass_nms(const Cpu&, float* out, int* counts, ClassScores in,
+                    MulticlassOptions options) {
+  if (options.rows == 0) {
+    std::fill_n(counts, in.batch, 0);
+    return;
+  }
+  const int64 num = in.classes * in.num;
+  for_each_image(in.batch, 0.2 * num + 100.0 * options.most, [&](int64 b, int threads) {
+    const float *image = in.boxes + 4 * b * in.num, *scores = in.scores + b * num;
+    Best best = best_of(scores, num, options, threads);
+    const uint64* sorted = best.sorted();
+    const int64 count = best.count();
+    const auto boxes = scratch<SizedBox>(count);
+    const auto classes = scratch<int>(count);
+    for (int64 i = 0; i < count; ++i) {
+      const int64 index = index_of(sorted[i]), id = index / in.num;
+      boxes[i] = sized(load_box(image, index - id * in.num), options.rule.center);
+      classes[i] = (int)id;
+    }
+    const auto kept = scratch<uint8_t>(count);
+    suppress(kept.get(), boxes.get(), classes.get(), (int)count, options.rule, threads);
+
+    Row *row = reinterpret_cast<Row*>(out) + b * options.rows, *end = row + options.rows;
+    Row* const first = row;
+    for (int64 i = 0; i < count && row < end; ++i) {
+      if (!kept[i]) continue;
+      const int64 index = index_of(sorted[i]);
+      *row++ = {(float)classes[i], scores[index], load_box(image, index - classes[i] * in.num)};
+    }
+    counts[b] = (int)(row - first);
+    std::fill(reinterpret_cast<float*>(row), reinterpret_cast<float*>(end), -1.0f);
+  });
+}
+
+}  // namespace cvops

@@ -1,0 +1,510 @@
+#include "roi_pooling.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+#include "nontemporal.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace cvops {
+namespace {
+
+// One pixel of kVectors * kWidth channels, which are pooled side by side: their running maxima stay
+// in registers.
+template <int kVectors>
+struct Pixel {
+  FloatVector of[kVectors];
+};
+template <int kVectors>
+struct Indices {
+  IntVector of[kVectors];
+};
+constexpr int kMostVectors = 4, kLanes = kMostVectors * kWidth;
+
+// Results of more bins than that do not fit into a near cache, from which they could be streamed.
+constexpr int kMostStaged = 256;
+
+// Transposes, of four by four.
+typedef float Quad __attribute__((vector_size(16)));
+typedef int IntQuad __attribute__((vector_size(16)));
+#ifdef __clang__
+#define CVOPS_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define CVOPS_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, IntQuad{__VA_ARGS__})
+#endif
+
+template <typename T>
+CVOPS_INLINE Quad load(const T* from) {
+  Quad quad;
+  std::memcpy(&quad, from, sizeof quad);
+  return quad;
+}
+
+template <typename T>
+CVOPS_INLINE void store(T* to, Quad quad) {
+  std::memcpy(to, &quad, sizeof quad);
+}
+
+CVOPS_INLINE void transpose(Quad (&rows)[4]) {
+  const Quad low01 = CVOPS_SHUFFLE(rows[0], rows[1], 0, 4, 1, 5);
+  const Quad low23 = CVOPS_SHUFFLE(rows[2], rows[3], 0, 4, 1, 5);
+  const Quad high01 = CVOPS_SHUFFLE(rows[0], rows[1], 2, 6, 3, 7);
+  const Quad high23 = CVOPS_SHUFFLE(rows[2], rows[3], 2, 6, 3, 7);
+  rows[0] = CVOPS_SHUFFLE(low01, low23, 0, 1, 4, 5);
+  rows[1] = CVOPS_SHUFFLE(low01, low23, 2, 3, 6, 7);
+  rows[2] = CVOPS_SHUFFLE(high01, high23, 0, 1, 4, 5);
+  rows[3] = CVOPS_SHUFFLE(high01, high23, 2, 3, 6, 7);
+}
+
+// to[i, k] = change(from[k, i]) for k < rows and i < columns, of 4 bytes each; a row of them begins
+// `pitch` after the one before.
+template <typename T, typename Change>
+CVOPS_INLINE void transpose(T* __restrict__ to, int64 to_pitch, const T* __restrict__ from,
+                            int64 from_pitch, int rows, int columns, const Change& change) {
+  if (rows < 4 || columns < 4) {
+    for (int k = 0; k < rows; ++k) {
+      for (int i = 0; i < columns; ++i) {
+        Quad one = {};
+        std::memcpy(&one, from + k * from_pitch + i, sizeof(T));
+        one = change(one);
+        std::memcpy(to + i * to_pitch + k, &one, sizeof(T));
+      }
+    }
+    return;
+  }
+  // Where four do not divide the number, some of the last four are done once more.
+  for (int next_k = 0; next_k < rows; next_k += 4) {
+    const int k = std::min(next_k, rows - 4);
+    for (int next_i = 0; next_i < columns; next_i += 4) {
+      const int i = std::min(next_i, columns - 4);
+      Quad quad[4];
+      for (int n = 0; n < 4; ++n) quad[n] = change(load(from + (k + n) * from_pitch + i));
+      transpose(quad);
+      for (int n = 0; n < 4; ++n) store(to + (i + n) * to_pitch + k, quad[n]);
+    }
+  }
+}
+
+// The pixels that have a part in some rois.
+struct Window {
+  Range rows, columns;
+
+  int64 pixels() const { return (int64)(rows.end - rows.begin) * (columns.end - columns.begin); }
+  int64 index(int row, int column) const {
+    return (int64)(row - rows.begin) * (columns.end - columns.begin) + (column - columns.begin);
+  }
+};
+
+// The smallest range that has both.
+Range hull(Range a, Range b) {
+  if (a.begin >= a.end) return b;
+  if (b.begin >= b.end) return a;
+  return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
+}
+
+Window hull(const Window& a, const Window& b) {
+  return {hull(a.rows, b.rows), hull(a.columns, b.columns)};
+}
+
+struct Roi {
+  int64 number;
+  int image;
+  double visits;  // of pixels by bins, in each channel
+  Window window;
+};
+
+// All rois, with the edges of their bins, found once for all channels.
+struct Rois {
+  std::vector<Range> rows, columns;  // (num_rois, pooled_height), (num_rois, pooled_width)
+  std::vector<Roi> known;            // ordered by image
+  std::vector<int64> refused;        // whose image does not exist
+};
+
+// Adds the bins of an axis to `out`; gives their lengths' sum.
+CVOPS_INLINE double find_bins(Range* out, Range& all, RoiAxis axis, int bins, int limit) {
+  double length = 0;
+  for (int i = 0; i < bins; ++i) {
+    out[i] = bin_range(axis, i, limit);
+    all = hull(all, out[i]);
+    length += std::max(out[i].end - out[i].begin, 0);
+  }
+  return length;
+}
+
+void find_rois(Rois& out, const float* rois, int64 num_rois, const RoiPooling& op) {
+  for (int64 n = 0; n < num_rois; ++n) {
+    const float* r = rois + 5 * n;
+    const int image = truncated(r[0]);
+    if (image < 0 || image >= op.images) {
+      out.refused.push_back(n);
+      continue;
+    }
+    Roi roi = {n, image, 0, {}};
+    const double height =
+        find_bins(&out.rows[n * op.pooled_height], roi.window.rows,
+                  roi_axis(r[2], r[4], op.scale, op.pooled_height), op.pooled_height, op.height);
+    const double width =
+        find_bins(&out.columns[n * op.pooled_width], roi.window.columns,
+                  roi_axis(r[1], r[3], op.scale, op.pooled_width), op.pooled_width, op.width);
+    roi.visits = height * width;
+    if (roi.visits == 0) roi.window = {};
+    out.known.push_back(roi);
+  }
+}
+
+// Fills a window with `channels` planes of data, side by side, NaN and what is below kLowestFloat
+// being replaced by that. Of the other lanes nothing is used. Whether there is a -0.0.
+template <int kVectors>
+bool interleave(Pixel<kVectors>* out, const float* data, Window window, int channels,
+                const RoiPooling& op) {
+  constexpr int kAtOnce = 64;  // pixels, so that they stay in the nearest cache
+  const int64 plane = (int64)op.height * op.width;
+  IntQuad zeros = {};
+  auto change = [&](Quad value) __attribute__((always_inline)) {
+    zeros |= (IntQuad)value == (IntQuad{} - 2147483647 - 1);
+    return value > kLowestFloat ? value : Quad{} + kLowestFloat;
+  };
+  for (int row = window.rows.begin; row < window.rows.end; ++row) {
+    for (int begin = window.columns.begin; begin < window.columns.end; begin += kAtOnce) {
+      const int num = std::min(kAtOnce, window.columns.end - begin);
+      float* const to = reinterpret_cast<float*>(out + window.index(row, begin));
+      transpose(to, kVectors * kWidth, data + (int64)row * op.width + begin, plane, channels, num,
+                change);
+    }
+  }
+  return (zeros[0] | zeros[1] | zeros[2] | zeros[3]) != 0;
+}
+
+template <int kVectors>
+CVOPS_INLINE void keep_larger(Pixel<kVectors>& a, const Pixel<kVectors>& b) {
+  for (int v = 0; v < kVectors; ++v) a.of[v] = b.of[v] > a.of[v] ? b.of[v] : a.of[v];
+}
+
+// The largest of data[y : y + 2, x : x + 2] at [y, x]; not set in the last row and column.
+template <int kVectors>
+void find_squares(Pixel<kVectors>* __restrict__ out, const Pixel<kVectors>* __restrict__ data,
+                  const Window& window) {
+  const int height = window.rows.end - window.rows.begin;
+  const int width = window.columns.end - window.columns.begin;
+  for (int row = 0; row + 1 < height; ++row, out += width, data += width) {
+    Pixel<kVectors> left = data[0];
+    keep_larger(left, data[width]);
+    for (int x = 0; x + 1 < width; ++x) {
+      Pixel<kVectors> right = data[x + 1];
+      keep_larger(right, data[width + x + 1]);
+      keep_larger(left, right);
+      out[x] = left;
+      left = right;
+    }
+  }
+}
+
+// The planes of some channels in a window.
+template <int kVectors>
+struct Planes {
+  Window window;
+  const Pixel<kVectors>* pixels;
+  const Pixel<kVectors>* squares;  // or null
+  Indices<kVectors> first;         // of each plane's pixels, in data
+};
+
+// max_of_bin of all lanes, of a bin that has pixels.
+template <int kVectors>
+CVOPS_INLINE void max_of_bin(Pixel<kVectors>& best_out, const Planes<kVectors>& planes, Range rows,
+                             Range columns) {
+  const int height = rows.end - rows.begin, width = columns.end - columns.begin;
+  const int step = planes.squares && height > 1 && width > 1 ? 2 : 1;
+  const Pixel<kVectors>* const from = step == 2 ? planes.squares : planes.pixels;
+  Pixel<kVectors> best;
+  for (int v = 0; v < kVectors; ++v) best.of[v] = FloatVector{} + kLowestFloat;
+  // The last squares overlap those before, where they would reach beyond the bin.
+  const int last_row = rows.end - step, last = width - step;
+  for (int row = rows.begin;; row = std::min(row + step, last_row)) {
+    const Pixel<kVectors>* const value = from + planes.window.index(row, columns.begin);
+    for (int i = 0; i < last; i += step) keep_larger(best, value[i]);
+    keep_larger(best, value[last]);
+    if (row == last_row) break;
+  }
+  best_out = best;
+}
+
+// The same, and where.
+template <int kVectors>
+CVOPS_INLINE void max_of_bin(Pixel<kVectors>& best_out, Indices<kVectors>& at_out,
+                             const Planes<kVectors>& planes, Range rows, Range columns,
+                             int image_width) {
+  Pixel<kVectors> best;
+  Indices<kVectors> at;  // in the plane, 1 being the first pixel
+  for (int v = 0; v < kVectors; ++v) {
+    best.of[v] = FloatVector{} + kLowestFloat;
+    at.of[v] = IntVector{};
+  }
+  for (int row = rows.begin; row < rows.end; ++row) {
+    const Pixel<kVectors>* const value = planes.pixels + planes.window.index(row, columns.begin);
+    IntVector index = IntVector{} + (row * image_width + columns.begin + 1);
+    for (int i = 0; i < columns.end - columns.begin; ++i, index += 1) {
+      for (int v = 0; v < kVectors; ++v) {
+        const IntVector here = (value[i].of[v] > best.of[v]) & index;  // above all before, or 0
+        at.of[v] = here > at.of[v] ? here : at.of[v];
+        best.of[v] = value[i].of[v] > best.of[v] ? value[i].of[v] : best.of[v];
+      }
+    }
+  }
+  best_out = best;
+  for (int v = 0; v < kVectors; ++v) {
+    at_out.of[v] = at.of[v] > 0 ? at.of[v] - 1 + planes.first.of[v] : IntVector{} - 1;
+  }
+}
+
+struct Call {
+  float* pooled;
+  int* argmax;  // may be null
+  const float* data;
+  RoiPooling op;
+  Rois rois;
+  bool streams;
+};
+
+// Pools a roi; its results begin at `to`. `staged` is room for them, or null if they are stored at
+// once.
+template <bool kWithArgmax, int kVectors>
+void pool(const Call& call, int64 to, const Roi& roi, const Planes<kVectors>& planes, int channels,
+          float* staged) {
+  constexpr int kTile = 64, kPitch = kVectors * kWidth;
+  Pixel<kVectors> best[kTile];
+  Indices<kVectors> at[kTile];
+  const int height = call.op.pooled_height, width = call.op.pooled_width, bins = height * width;
+  const Range* const rows = &call.rois.rows[roi.number * height];
+  const Range* const columns = &call.rois.columns[roi.number * width];
+  float* const pooled = staged ? staged : call.pooled + to;
+  int* argmax = nullptr;
+  if (kWithArgmax) argmax = staged ? (int*)(staged + kPitch * bins) : call.argmax + to;
+  int i = 0, j = 0;
+  for (int begin = 0; begin < bins; begin += kTile) {
+    const int num = std::min(kTile, bins - begin);
+    for (int b = 0; b < num; ++b) {
+      if (rows[i].begin >= rows[i].end || columns[j].begin >= columns[j].end) {
+        best[b] = {};
+        for (int v = 0; v < kVectors; ++v) at[b].of[v] = IntVector{} - 1;
+      } else if (kWithArgmax) {
+        max_of_bin(best[b], at[b], planes, rows[i], columns[j], call.op.width);
+      } else {
+        max_of_bin(best[b], planes, rows[i], columns[j]);
+      }
+      if (++j == width) j = 0, ++i;
+    }
+    auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
+    transpose(pooled + begin, bins, (const float*)best, kPitch, num, channels, same);
+    if (kWithArgmax) transpose(argmax + begin, bins, (const int*)at, kPitch, num, channels, same);
+  }
+  if (staged) {
+    stream(call.pooled + to, staged, (int64)channels * bins);
+    if (kWithArgmax) stream(call.argmax + to, argmax, (int64)channels * bins);
+  }
+}
+
+// For one thread: some rois of one image, and kLanes channels, or those that remain.
+struct Work {
+  const Roi *begin, *end;
+  int channel;
+};
+
+template <int kVectors>
+void do_work(const Call& call, Work work) {
+  const RoiPooling& op = call.op;
+  const int channels = std::min(kVectors * kWidth, op.channels - work.channel);
+  const int64 bins = (int64)op.pooled_height * op.pooled_width;
+  const int plane = op.height * op.width;
+  const int first = (work.begin->image * op.channels + work.channel) * plane;
+  Planes<kVectors> planes = {};
+  double visits = 0;
+  for (const Roi* roi = work.begin; roi < work.end; ++roi) {
+    planes.window = hull(planes.window, roi->window);
+    visits += roi->visits;
+  }
+  for (int k = 0; k < channels; ++k) planes.first.of[k / kWidth][k % kWidth] = first + k * plane;
+
+  // It takes time to find squares, too. They do not know which of 0.0 and -0.0 comes first.
+  const int64 area = planes.window.pixels();
+  const bool many = !call.argmax && visits > 4.0 * area;
+  const int64 staged = call.streams ? (call.argmax ? 2 : 1) * bins : 0;  // pixels' room
+  const std::unique_ptr<Pixel<kVectors>[]> memory(
+      new Pixel<kVectors>[(many ? 2 : 1) * area + staged]);
+  planes.pixels = memory.get();
+  const bool negative_zero =
+      simd<interleave<kVectors>>(memory.get(), call.data + first, planes.window, channels, op);
+  if (many && !negative_zero) {
+    planes.squares = memory.get() + area;
+    simd<find_squares<kVectors>>(memory.get() + area, memory.get(), planes.window);
+  }
+  float* const room = staged ? (float*)(memory.get() + (many ? 2 : 1) * area) : nullptr;
+  for (const Roi* roi = work.begin; roi < work.end; ++roi) {
+    const int64 to = (roi->number * op.channels + work.channel) * bins;
+    if (call.argmax) {
+      simd<pool<true, kVectors>>(call, to, *roi, planes, channels, room);
+    } else {
+      simd<pool<false, kVectors>>(call, to, *roi, planes, channels, room);
+    }
+  }
+  if (call.streams) streamed();
+}
+
+// Divides the rois of one image; their cost in nanoseconds.
+double divide(std::vector<Work>& works, const Roi* begin, const Roi* end, const RoiPooling& op) {
+  const int64 blocks = ceil_div(op.channels, kLanes);
+  Window all = {};
+  double visits = 0, apart = 0;
+  for (const Roi* roi = begin; roi < end; ++roi) {
+    visits += roi->visits;
+    apart += roi->window.pixels();
+    all = hull(all, roi->window);
+  }
+  const double together = all.pixels();
+  double interleaving = 0.2 * kLanes * together;
+  double pooling =
+      kLanes * (0.05 * visits + 0.2 * op.pooled_height * op.pooled_width * (end - begin));
+  int64 parts = end - begin;
+  if (apart > together) {
+    // Each part interleaves for itself, so that there are no more of them than keep the threads
+    // busy.
+    double worth = std::min(4.0 * num_threads() / blocks, pooling / (4 * interleaving));
+    parts = std::clamp<int64>((int64)worth, 1, parts);
+    interleaving *= parts;
+  } else {
+    interleaving = 0.2 * kLanes * apart;
+  }
+  for (int channel = 0; channel < op.channels; channel += kLanes) {
+    for (int64 p = 0; p < parts; ++p) {
+      works.push_back(
+          {begin + (end - begin) * p / parts, begin + (end - begin) * (p + 1) / parts, channel});
+    }
+  }
+  return blocks * (interleaving + pooling);
+}
+
+// Whether all of `count` indices lie in the plane that begins at `plane`.
+CVOPS_INLINE bool all_lie_in(const int* argmax, int count, int plane, int pixels) {
+  int outside = 0;
+  for (int i = 0; i < count; ++i) {
+    outside |= (uint32)argmax[i] - (uint32)plane >= (uint32)pixels;
+  }
+  return !outside;
+}
+
+// Adds the outputs of kChannels channels, `bins` each, to pixels that are there. A sum waits for
+// the one before it if they are of one pixel, as those of neighbouring bins often are; those of
+// other channels never. Two indices are read at once, since loads and stores set the pace.
+template <int kChannels>
+CVOPS_INLINE void add_all(float* grad, const float* value, const int* at, int64 bins) {
+  int64 i = 0;
+  for (; i + 2 <= bins; i += 2) {
+    uint64 pair[kChannels];
+    for (int k = 0; k < kChannels; ++k) std::memcpy(pair + k, at + k * bins + i, sizeof(uint64));
+    for (int k = 0; k < kChannels; ++k) grad[pair[k] & 0xffffffff] += value[k * bins + i];
+    for (int k = 0; k < kChannels; ++k) grad[pair[k] >> 32] += value[k * bins + i + 1];
+  }
+  for (int k = 0; k < kChannels && i < bins; ++k) grad[at[k * bins + i]] += value[k * bins + i];
+}
+
+// Adds all outputs of the channels from `first` to `last` to their pixels, roi after roi.
+void add_gradients(float* grad, const float* out_grad, const int* argmax, int first, int last,
+                   const RoiPoolingGrad& size) {
+  constexpr int kAhead = 2;  // rois; the processor does not see what is so far off
+  constexpr int kAtOnce = 2;
+  const int64 of_roi = (int64)size.channels * size.bins;
+  int image = 0;  // where the channel before was found
+  for (int64 roi = 0; roi < size.rois; ++roi) {
+    const int64 ahead = std::min<int64>(kAhead, size.rois - 1 - roi) * of_roi;
+    for (int channel = first, next; channel < last; channel = next) {
+      next = channel + kAtOnce <= last ? channel + kAtOnce : channel + 1;
+      const int64 from = roi * of_roi + (int64)channel * size.bins;
+      const int* const at = argmax + from;
+      const float* const value = out_grad + from;
+      for (int64 i = 0; i < (int64)(next - channel) * size.bins; i += 16) {
+        __builtin_prefetch(at + ahead + i);
+        __builtin_prefetch(value + ahead + i);
+      }
+      bool inside = true;
+      for (int k = channel; k < next; ++k) {
+        const int64 begin = (int64)(k - channel) * size.bins;
+        int plane = (image * size.channels + k) * size.pixels;
+        inside = inside && all_lie_in(at + begin, size.bins, plane, size.pixels);
+      }
+      if (inside) {
+        next > channel + 1 ? add_all<kAtOnce>(grad, value, at, size.bins)
+                           : add_all<1>(grad, value, at, size.bins);
+        continue;
+      }
+      for (int k = channel; k < next; ++k) {
+        const ChannelPlanes own = {size.channels, size.pixels, k, 0, size.images};
+        int plane = (image * size.channels + k) * size.pixels;
+        const int64 begin = (int64)(k - channel) * size.bins;
+        for (int64 i = begin; i < begin + size.bins; ++i) {
+          if (lies_in(own, at[i], plane)) grad[at[i]] += value[i];
+        }
+        image = plane / size.pixels / size.channels;
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void roi_pooling(const Cpu&, float* pooled, int* argmax, const float* data, const float* boxes,
+                 int64 num_rois, RoiPooling op) {
+  if (num_rois == 0 || op.channels == 0) return;
+  const int64 bins = (int64)op.pooled_height * op.pooled_width;
+  const int64 bytes = 4 * num_rois * op.channels * bins;
+  Call call = {pooled, argmax, data, op, {}, bins <= kMostStaged && worth_streaming(pooled, bytes)};
+  Rois& rois = call.rois;
+  rois.rows.resize(num_rois * op.pooled_height);
+  rois.columns.resize(num_rois * op.pooled_width);
+  rois.known.reserve(num_rois);
+  simd<find_rois>(rois, boxes, num_rois, op);
+  auto before = [](const Roi& a, const Roi& b) { return a.image < b.image; };
+  if (!std::is_sorted(rois.known.begin(), rois.known.end(), before)) {
+    std::stable_sort(rois.known.begin(), rois.known.end(), before);
+  }
+  for (int64 n : rois.refused) {
+    std::fill_n(pooled + n * op.channels * bins, op.channels * bins, 0.0f);
+    if (argmax) std::fill_n(argmax + n * op.channels * bins, op.channels * bins, -1);
+  }
+
+  std::vector<Work> works;
+  double cost = 0;
+  const Roi* const last = rois.known.data() + rois.known.size();
+  for (const Roi *begin = rois.known.data(), *end = begin; begin < last; begin = end) {
+    while (end < last && end->image == begin->image) ++end;
+    cost += divide(works, begin, end, op);
+  }
+  if (works.empty()) return;
+  parallel_for((int64)works.size(), cost / (double)works.size(), [&](int64 w) {
+    const int64 vectors = ceil_div(op.channels - works[w].channel, kWidth);
+    if (vectors > 2) return do_work<4>(call, works[w]);
+    if (vectors > 1) return do_work<2>(call, works[w]);
+    do_work<1>(call, works[w]);
+  });
+}
+
+void roi_pooling_backward(const Cpu&, float* grad, const float* out_grad, const int* argmax,
+                          RoiPoolingGrad size) {
+  if ((int64)size.images * size.channels * size.pixels == 0) return;
+  // Several channels at a time: their outputs for one roi lie side by side. As many as leave their
+  // planes in a near cache, and work for all threads.
+  const int64 most = std::min<int64>(32, ceil_div(size.channels, 2 * num_threads()));
+  const int group = (int)std::clamp<int64>(16384 / size.pixels, 1, most);
+  const double cost = group * (0.8 * size.rois * size.bins + 0.1 * size.images * size.pixels);
+  parallel_for(ceil_div(size.channels, group), cost, [&](int64 part) {
+    const int first = (int)part * group, last = std::min(size.channels, first + group);
+    for (int image = 0; image < size.images; ++image) {
+      std::fill_n(grad + ((int64)image * size.channels + first) * size.pixels,
+                  (int64)(last - first) * size.pixels, 0.0f);
+    }
+    simd<add_gradients>(grad, out_grad, argmax, first, last, size);
+  });
+}
+
+}  // namespace cvops

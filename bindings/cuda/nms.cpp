@@ -1,0 +1,102 @@
+#include "nms.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "sort.cuh"
+
+namespace cvops::cuda {
+namespace {
+
+constexpr int kChunk = CVOPS_STEP(kNmsChunk, 128);
+static_assert(kChunk <= kNmsChunk && kChunk % 64 == 0, "see nms_chunk");
+// Up to this number of chunks, the spatial order takes longer than it saves.
+constexpr int kChunksWithoutOrder = CVOPS_STEP(3, 2);
+// The blocks that compare a tile with kept boxes: two for each multiprocessor of a large GPU.
+constexpr int kBlocks = CVOPS_STEP(264, 3), kMaxParts = CVOPS_STEP(16, 2);
+
+bool merges_oddly(int most) {
+  bool odd = false;
+  for (int64 run = kSortTile; run < most; run *= kSortWays) odd = !odd;
+  return odd;
+}
+
+}  // namespace
+
+Nms::Nms(Gpu& gpu, int64 batch, int64 num, int64 limit)
+    : batch((int)batch),
+      num((int)num),
+      most((int)std::min(num, limit)),
+      tiles((int)ceil_div(num, kCompactTile)),
+      sorted(gpu.scratch<uint64>(batch * num)),
+      counts(gpu.scratch<int>(batch)),
+      gpu_(gpu) {}
+
+void Nms::compact(const uint64* keys, const int* tile_counts, uint64* compact) {
+  gpu_.launch(KERNEL(sort_compact), {batch, tiles}, kCompactTile, 0, compact, counts, keys,
+              tile_counts, num);
+}
+
+void Nms::sort(const uint64* compact, uint64* spare) { sort(sorted, spare, compact, counts, num); }
+
+void Nms::sort(uint64* to, uint64* spare, const uint64* from, const int* counts, int most) {
+  if (merges_oddly(most)) std::swap(to, spare);
+  const int tile = sort_tile_of(most);
+  gpu_.launch(KERNEL(sort_tiles), {batch, ceil_div(most, tile)}, tile / kSortEach, 0, to, from,
+              counts, num, tile);
+  for (int64 run = kSortTile; run < most; run *= kSortWays) {
+    gpu_.launch(KERNEL(sort_merge), {batch, merge_blocks(most, run)}, 32 * kMergeWarps, 0, spare,
+                to, counts, num, run);
+    std::swap(to, spare);
+  }
+}
+
+void Nms::take_buffers() {
+  const int64 all = (int64)batch * num, words = ceil_div(num, 64);
+  buffers.boxes = gpu_.scratch<float>(4 * all);
+  buffers.areas = gpu_.scratch<float>(all);
+  buffers.classes = gpu_.scratch<int>(all);
+  buffers.removed = gpu_.scratch<uint32>(batch * ceil_div(num, 32));
+  buffers.kept = gpu_.scratch<uint64>(batch * words);
+  buffers.kept_before = gpu_.scratch<int>(batch * (words + 1));
+  buffers.counts = gpu_.scratch<int>(batch);
+  buffers.progress = gpu_.scratch<int>(2 * batch);
+}
+
+const uint64* Nms::spatial_order(bool by_class) {
+  uint64* const order = gpu_.scratch<uint64>((int64)batch * num);
+  Gpu::Scope scope(gpu_);
+  uint64* const spare = gpu_.scratch<uint64>((int64)batch * num);
+  uint64* const keys = merges_oddly(most) ? order : spare;
+  gpu_.launch(KERNEL(nms_places), {batch, ceil_div(most, kNmsTile)}, kNmsTile, 0, keys,
+              buffers.boxes, buffers.classes, buffers.counts, num, by_class);
+  sort(order, spare, keys, buffers.counts, most);
+  return order;
+}
+
+void Nms::suppress(NmsRule rule) {
+  Gpu::Scope scope(gpu_);
+  const int chunk = (int)std::min<int64>(kChunk, 64 * ceil_div(most, 64));
+  const uint64* order = nullptr;
+  if (most > chunk * kChunksWithoutOrder) {
+    order = spatial_order(rule.by_class);
+    if (rule.by_class) {
+      gpu_.launch(KERNEL(nms_classes), {batch, ceil_div(most, kNmsTile)}, kNmsThreads, 0, buffers,
+                  order, num, rule);
+    }
+  }
+  NmsChunk of_chunk;
+  of_chunk.list = gpu_.scratch<int>((int64)batch * chunk);
+  of_chunk.list_counts = gpu_.scratch<int>(batch);
+  of_chunk.mask = gpu_.scratch<uint32>((int64)batch * chunk * (chunk / 32));
+  of_chunk.words = gpu_.scratch<unsigned char>((int64)batch * chunk * 8);
+  for (int first = 0; first < most; first += chunk) {
+    const int pairs = nms_pair_blocks(chunk), others = order ? most : most - first;
+    const int64 tiles = first ? std::min<int64>(ceil_div(others, kNmsTile), kMaxGridY - pairs) : 0;
+    const int64 parts = tiles ? std::clamp<int64>(kBlocks / (batch * tiles), 1, kMaxParts) : 1;
+    gpu_.launch(KERNEL(nms_chunk), {batch, pairs + tiles * parts}, kNmsThreads, 0, buffers,
+                of_chunk, order, num, first, chunk, parts, rule);
+  }
+}
+
+}  // namespace cvops::cuda

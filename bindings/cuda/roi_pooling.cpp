@@ -1,0 +1,75 @@
+#include "roi_pooling.h"
+
+#include <algorithm>
+
+namespace cvops {
+namespace {
+
+constexpr int kThreads = CVOPS_STEP(1024, 64);
+constexpr int64 kMaxBlocks = CVOPS_STEP(1 << 20, 3);
+// The most bytes for the rois that a block has at once, and the rois that are worth a block.
+constexpr int64 kMaxBytes = CVOPS_STEP(32768, 256), kWorthwhile = CVOPS_STEP(32, 3);
+constexpr int64 kBackwardBlocks = CVOPS_STEP(256, 4);  // fill a GPU
+
+// The launch of roi_pooling_staged; no rois at once where it does not pay.
+struct Staging {
+  int64 blocks, parts, at_once, shared;
+};
+
+Staging staging(const Gpu& gpu, int64 num_rois, const RoiPooling& op) {
+  const int64 pixels = (int64)op.height * op.width,
+              bins = (int64)op.pooled_height * op.pooled_width;
+  const int64 groups = op.images * ceil_div(op.channels, kChannelsAtOnce);
+  // It pays where each pixel is read for at least one bin.
+  if (groups * pixels == 0 || num_rois * bins < op.images * pixels) return {};
+  // One block fills a multiprocessor.
+  const int64 parts =
+      std::clamp<int64>(gpu.multiprocessors() / groups, 1, ceil_div(num_rois * bins, kThreads));
+  const int64 rois = ceil_div(num_rois, parts);
+  const int64 planes = 36 * pixels + 4,
+              roi = (int64)4 * words_of_roi(op.pooled_height, op.pooled_width);
+  const int64 capacity = gpu.max_shared(KERNEL(roi_pooling_staged)) - planes;
+  const int64 at_once = std::min({rois, capacity / roi, kMaxBytes / roi});
+  if (at_once < std::min(rois, kWorthwhile)) return {};
+  return {groups * parts, parts, at_once, planes + at_once * roi};
+}
+
+}  // namespace
+
+void roi_pooling(Gpu& gpu, float* pooled, int* argmax, const float* data, const float* rois,
+                 int64 num_rois, RoiPooling op) {
+  if (op.channels == 0) return;
+  const bool with_argmax = argmax != nullptr;
+  const Staging staged = staging(gpu, num_rois, op);
+  if (staged.at_once) {
+    gpu.launch(KERNEL(roi_pooling_staged), std::min(staged.blocks, kMaxBlocks), kThreads,
+               staged.shared, pooled, argmax, data, rois, num_rois, op, staged.parts,
+               staged.at_once, with_argmax);
+    return;
+  }
+  // A thread goes through its bin's channels twice, kChannelsAtOnce at a time.
+  constexpr int threads = CVOPS_STEP(256, 32);
+  const int64 bins = (int64)op.pooled_height * op.pooled_width;
+  const int64 at_once = kChannelsAtOnce * std::max<int64>(threads / bins, 1);
+  const int64 groups = ceil_div(op.channels, 2 * at_once), group = ceil_div(op.channels, groups);
+  gpu.launch(KERNEL(roi_pooling), std::min(num_rois * ceil_div(op.channels, group), kMaxBlocks),
+             threads, 0, pooled, argmax, data, rois, num_rois, op, group, with_argmax);
+}
+
+void roi_pooling_backward(Gpu& gpu, float* grad, const float* out_grad, const int* argmax,
+                          RoiPoolingGrad size) {
+  if ((int64)size.images * size.channels * size.pixels == 0) return;
+  // A block takes all outputs of its channel, of several images: images share a block unless there
+  // are too few channels to fill a GPU.
+  const int64 groups = std::min<int64>(size.images, ceil_div(kBackwardBlocks, size.channels));
+  const int64 group = ceil_div(size.images, groups);
+  const int64 sums = 4 * group * size.pixels;
+  const bool in_shared =
+      (int64)sizeof(Shelf) + sums <= gpu.max_shared(KERNEL(roi_pooling_backward));
+  gpu.launch(KERNEL(roi_pooling_backward),
+             std::min(size.channels * ceil_div(size.images, group), kMaxBlocks), kOwners,
+             (int64)sizeof(Shelf) + (in_shared ? sums : 0), grad, out_grad, argmax, size.rois,
+             size.bins, size.images, size.channels, size.pixels, group, in_shared);
+}
+
+}  // namespace cvops

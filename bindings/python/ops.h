@@ -1,0 +1,148 @@
+// How an op becomes a function of the Python module, for arrays of the CPU, and a method of its
+// class Gpu. Python has checked shapes, dtypes and alignment.
+#pragma once
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <array>
+#include <cstdint>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "gpu.h"
+
+namespace py = pybind11;
+
+namespace cvops {
+
+// The memory of a C-contiguous NumPy array of T, or that of a GPU as a cvops Buffer; no memory for
+// None. Any other object is refused, and so is a read-only array where T is not const.
+template <typename T>
+struct Array {
+  T* data = nullptr;
+  int64 size = 0;
+  std::array<int64, 3> shape = {};  // the first axes
+  bool on_cpu = true, on_gpu = true;
+};
+
+// A NumPy array also where the op runs on a GPU.
+template <typename T>
+struct HostArray : Array<T> {};
+
+// A struct, which comes as the tuple of its fields: the base of its type_caster.
+template <typename Struct, typename... Fields>
+struct FromTuple {
+  PYBIND11_TYPE_CASTER(Struct, py::detail::const_name("tuple"));
+
+  bool load(py::handle source, bool convert) {
+    if (!PyTuple_Check(source.ptr()) || PyTuple_GET_SIZE(source.ptr()) != sizeof...(Fields)) {
+      return false;
+    }
+    return load(source.ptr(), convert, std::index_sequence_for<Fields...>());
+  }
+
+ private:
+  template <std::size_t... I>
+  bool load(PyObject* fields, bool convert, std::index_sequence<I...>) {
+    std::tuple<py::detail::make_caster<Fields>...> casters;
+    if (!(std::get<I>(casters).load(PyTuple_GET_ITEM(fields, I), convert) && ...)) return false;
+    value = {py::detail::cast_op<Fields>(std::get<I>(casters))...};
+    return true;
+  }
+};
+
+template <typename T>
+void expect_on(const Cpu&, const Array<T>& x) {
+  if (!x.on_cpu) throw py::type_error("expected arrays on the CPU");
+}
+template <typename T>
+void expect_on(const Gpu&, const Array<T>& x) {
+  if (!x.on_gpu) throw py::type_error("expected arrays on a GPU");
+}
+template <typename T>
+void expect_on(const Gpu&, const HostArray<T>&) {}
+template <typename Device, typename T>
+void expect_on(const Device&, const T&) {}
+
+class Ops {
+ public:
+  explicit Ops(py::module_& module) : module(module), gpu(module, "Gpu") {}
+
+  // `f` takes the arguments and gives the work, which takes the device: a const Cpu& or a Gpu&.
+  template <typename F>
+  void def(const char* name, F f) {
+    def(name, f, &F::operator());
+  }
+
+  py::module_& module;
+  py::class_<Gpu> gpu;
+
+ private:
+  template <typename F, typename Work, typename... Args>
+  void def(const char* name, F f, Work (F::*)(Args...) const) {
+    module.def(name, [f](Args... args) {
+      const Cpu cpu;
+      (expect_on(cpu, args), ...);
+      const auto work = f(args...);
+      py::gil_scoped_release release;
+      work(cpu);
+    });
+    gpu.def(name, [f](Gpu& gpu, Args... args) {
+      (expect_on(gpu, args), ...);
+      const auto work = f(args...);
+      py::gil_scoped_release release;
+      gpu.run([&] { work(gpu); });
+    });
+  }
+};
+
+}  // namespace cvops
+
+// In place of py::array_t, which asks NumPy to convert each array, as if it were another.
+template <typename T>
+struct pybind11::detail::type_caster<cvops::Array<T>> {
+  PYBIND11_TYPE_CASTER(cvops::Array<T>, const_name("numpy.ndarray"));
+
+  bool load(handle source, bool) {
+    if (source.is_none()) return true;
+    if (PyTuple_Check(source.ptr())) return load_buffer(source.ptr());
+    if (!isinstance<array>(source)) return false;
+    const auto x = reinterpret_borrow<array>(source);
+    const char kind = std::is_floating_point_v<T> ? 'f' : std::is_signed_v<T> ? 'i' : 'u';
+    if (x.dtype().kind() != kind || x.itemsize() != sizeof(T)) return false;
+    if (!(x.flags() & array::c_style) || (!std::is_const_v<T> && !x.writeable())) return false;
+    value = {static_cast<T*>(const_cast<void*>(x.data())), x.size(), {}, true, false};
+    for (py::ssize_t i = 0; i < x.ndim() && i < 3; ++i) value.shape[i] = x.shape(i);
+    return true;
+  }
+
+ private:
+  // (address, shape, ...)
+  bool load_buffer(PyObject* buffer) {
+    if (PyTuple_GET_SIZE(buffer) < 2) return false;
+    PyObject* shape = PyTuple_GET_ITEM(buffer, 1);
+    if (!PyTuple_Check(shape)) return false;
+    value = {static_cast<T*>(PyLong_AsVoidPtr(PyTuple_GET_ITEM(buffer, 0))), 1, {}, false, true};
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(shape); ++i) {
+      const cvops::int64 size = PyLong_AsLongLong(PyTuple_GET_ITEM(shape, i));
+      if (i < 3) value.shape[i] = size;
+      value.size *= size;
+    }
+    if (!PyErr_Occurred()) return true;
+    PyErr_Clear();
+    return false;
+  }
+};
+
+template <typename T>
+struct pybind11::detail::type_caster<cvops::HostArray<T>> {
+  PYBIND11_TYPE_CASTER(cvops::HostArray<T>, const_name("numpy.ndarray"));
+
+  bool load(handle source, bool convert) {
+    make_caster<cvops::Array<T>> caster;
+    if (!caster.load(source, convert)) return false;
+    static_cast<cvops::Array<T>&>(value) = cast_op<cvops::Array<T>>(caster);
+    return value.on_cpu;
+  }
+};

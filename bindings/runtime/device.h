@@ -1,0 +1,84 @@
+// GPUs behind NVIDIA's driver, and where the functions of their kernels come from.
+#pragma once
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "gpu.h"
+
+namespace cvops::cuda {
+
+// The driver's functions of kernels, each looked up once for a device. Thread-safe.
+class Functions {
+ public:
+  struct Function {
+    void* handle;
+    int64 max_dynamic;  // bytes of shared memory
+  };
+  // Gives the CUfunction of a kernel for the current device.
+  using Find = std::function<void*(const char* kernel, int device)>;
+
+  explicit Functions(Find find) : find_(std::move(find)) {}
+  ~Functions();
+
+  const Function& get(const Kernel& kernel, int device);
+
+ private:
+  static constexpr int kMaxKernels = 256, kMaxDevices = 64;
+  struct Row {
+    std::atomic<const Function*> of[kMaxKernels] = {};
+  };
+
+  const Function& look_up(const Kernel& kernel, int device);
+
+  Find find_;
+  std::mutex mutex_;
+  std::atomic<Row*> rows_[kMaxDevices] = {};
+};
+
+// Finds kernels in files of machine code: `add` says which.
+class Modules {
+ public:
+  // `file` has those kernels, for sm_<arch>; 0 for a file of several architectures.
+  void add(const std::string& file, const std::vector<std::string>& kernels, int arch);
+  void* find(const char* kernel, int device);
+
+ private:
+  struct Loaded {
+    std::string file;
+    int device;
+    void* module;
+  };
+  std::mutex mutex_;
+  std::unordered_map<std::string, std::vector<std::pair<int, std::string>>> files_;
+  std::vector<Loaded> loaded_;
+};
+
+class DriverDevice : public Device {
+ public:
+  DriverDevice(int number, std::shared_ptr<Functions> functions);
+
+  void launch(const Launch& launch, void* stream) override;
+  void copy(void* to, const void* from, int64 bytes, void* stream) override;
+  void set_to_zero(void* memory, int64 bytes, void* stream) override;
+  int multiprocessors() override { return multiprocessors_; }
+  int64 max_shared(const Kernel& kernel) override;
+  void with_current(const std::function<void()>& body) override;
+
+ private:
+  const int number_;
+  const std::shared_ptr<Functions> functions_;
+  const int multiprocessors_;
+};
+
+// The GPU of that number for callers without Python, as MXNet's engine.
+Device& default_device(int number);
+// Lets default_device() use these functions, or one device for all numbers.
+void set_default(std::shared_ptr<Functions> functions);
+void set_default(Device* device);
+
+}  // namespace cvops::cuda

@@ -1,0 +1,55 @@
+// The functions of NVIDIA's driver, looked up at run time: nothing links against CUDA.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace cvops::cuda {
+
+using Result = int;  // CUresult
+
+// CUdevice_attribute and CUfunction_attribute.
+constexpr int kMultiprocessors = 16, kMajor = 75, kMinor = 76, kSharedOptin = 97;
+constexpr int kStaticShared = 1, kMaxDynamicShared = 8;
+
+struct Driver {
+  Result (*init)(unsigned);
+  Result (*device_count)(int*);
+  Result (*device_attribute)(int*, int attribute, int device);
+  Result (*primary_context)(void** context, int device);
+  Result (*current_context)(void** context);
+  Result (*set_context)(void* context);
+  Result (*load_module)(void** module, const char* file);
+  Result (*get_function)(void** function, void* module, const char* name);
+  Result (*function_attribute)(int*, int attribute, void* function);
+  Result (*set_function_attribute)(void* function, int attribute, int value);
+  Result (*launch)(void* function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
+                   unsigned shared, void* stream, void** arguments, void** extra);
+  Result (*copy)(unsigned long long to, unsigned long long from, std::size_t bytes, void* stream);
+  Result (*fill)(unsigned long long to, unsigned char value, std::size_t bytes, void* stream);
+  Result (*synchronize)(void* stream);
+  Result (*error_text)(Result, const char** text);
+};
+
+// Throws where there is no driver.
+const Driver& driver();
+
+// Throws a std::runtime_error of `what` and the driver's text unless the result is a success.
+void check(Result result, const char* what);
+std::string text_of(Result result);
+
+// The number of GPUs; 0 where there is no driver.
+int device_count();
+
+int device_attribute(int device, int attribute);
+
+// Makes the primary context of a GPU current for this thread. Gives the context that was current,
+// to be given to set_context(), or nothing if it is the same.
+std::optional<std::uintptr_t> enter_device(int device);
+void set_context(std::uintptr_t context);
+
+// Waits for the default stream.
+void synchronize();
+
+}  // namespace cvops::cuda

@@ -1,0 +1,178 @@
+"""Image files and Pillow images as upright 8-bit RGB. All of cvops reads images here.
+
+The rules, for a file, its bytes and an open Pillow image alike:
+
+- EXIF orientation: honored. The image is turned upright; sizes and boxes are those of the upright
+  image.
+- 1 bit, gray, palette, YCbCr, HSV: their RGB color.
+- CMYK: red = (255 - C) (255 - K) / 255, likewise green and blue. Color profiles are not used.
+- Transparent pixels: over white.
+- 16 bits per channel: the high byte, as in MXNet and OpenCV; 65535 becomes 255.
+- Float: 0 to 1 become 0 to 255, rounded. Other values are refused.
+- Several frames: the first one.
+- More than twice ``PIL.Image.MAX_IMAGE_PIXELS`` (178,956,970 pixels): refused.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+#: One channel of integers, 16 bits in the file.
+_WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """The image in a file, upright RGB by the rules of this module.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        OSError: the path is a folder, or the file cannot be opened.
+        ValueError: the file is empty, damaged, too large or not an image, or has values without
+            a rule. Each message begins with the path.
+    """
+    with _file(path) as file:
+        return to_rgb(_opened(file, str(path)), str(path))
+
+
+def decode_image(encoded: bytes, name: str = "image") -> Image.Image:
+    """The image in the bytes of a file, as :func:`read_image`; messages begin with ``name``."""
+    return to_rgb(_opened(io.BytesIO(encoded), name), name)
+
+
+def image_size(path: str | Path) -> tuple[int, int]:
+    """Height and width of the upright image in a file, from its header alone if it is no TIFF.
+
+    Raises:
+        As :func:`read_image`, but for damaged pixels, which are not read.
+    """
+    with _file(path) as file:
+        image = _opened(file, str(path))
+        if image.format == "TIFF":  # versions of Pillow turn it when its pixels are read, or before
+            image = _upright(image, str(path))
+        on_its_side = _orientation(image) >= 5
+        return image.size if on_its_side else (image.height, image.width)
+
+
+def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
+    """A Pillow image, upright RGB by the rules of this module.
+
+    Raises:
+        ValueError: the pixels are damaged, or have values without a rule. The message begins with
+            ``name``.
+    """
+    image = _upright(image, name)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode in _WIDE_MODES:
+        return Image.fromarray(_high_byte(image, name)).convert("RGB")
+    if image.mode == "F":
+        return Image.fromarray(_from_unit(image, name)).convert("RGB")
+    try:
+        if image.has_transparency_data:
+            over = Image.new("RGBA", image.size, "white")
+            over.alpha_composite(image.convert("RGBA"))
+            image = over
+        return image.convert("RGB")
+    except ValueError as error:
+        raise ValueError(f"{name}: mode {image.mode} has no conversion to RGB") from error
+
+
+def as_numpy(image: Any) -> np.ndarray:
+    """A Pillow image as :func:`to_rgb`, (height, width, 3); an array of any library as it is."""
+    if isinstance(image, Image.Image):
+        image = to_rgb(image)
+    return np.asarray(image.asnumpy() if hasattr(image, "asnumpy") else image)
+
+
+def read_label(path: str | Path) -> tuple[Image.Image, bool]:
+    """A label image, upright, and whether its pixels are class indices.
+
+    One channel of 8 or 16 bits without a palette holds class indices: the image has mode "I".
+    Palettes and RGB hold colors: the image has mode "RGB".
+
+    Raises:
+        As :func:`read_image`; and ValueError for an image of another mode.
+    """
+    name = str(path)
+    with _file(path) as file:
+        image = _opened(file, name)
+        # Pillow scales gray of 2 and 4 bits to 0 to 255: an index would become another one.
+        packed = [tile[3] for tile in getattr(image, "tile", ()) if tile[3] in ("L;2", "L;4")]
+        if packed:
+            raise ValueError(f"{name}: expected a label of 8 or 16 bits, got {packed[0]}")
+        image = _upright(image, name)
+    if image.mode in ("L", *_WIDE_MODES) and "transparency" not in image.info:
+        return Image.fromarray(np.asarray(image).astype(np.int32)), True
+    if image.mode not in ("P", "RGB", "RGBA"):
+        raise ValueError(
+            f"{name}: expected a label of palette, RGB or index pixels, got mode {image.mode}"
+        )
+    return to_rgb(image, name), False
+
+
+def _file(path: str | Path) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise IsADirectoryError(f"{path}: a folder, not an image file") from error
+    except OSError as error:
+        raise OSError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _opened(file: BinaryIO, name: str) -> Image.Image:
+    """The image with its header read."""
+    if not file.read(1):
+        raise ValueError(f"{name}: an empty file, not an image")
+    file.seek(0)
+    try:
+        return Image.open(file)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"{name}: {error}; PIL.Image.MAX_IMAGE_PIXELS sets the limit") from error
+    except Exception as error:  # Pillow's readers raise many types for bad bytes
+        raise ValueError(f"{name}: not an image that can be read") from error
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    """The image with its pixels read, turned as its EXIF orientation says."""
+    try:
+        image.load()
+        # Some formats store EXIF data after the pixels: they are known only now.
+        return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
+    except Exception as error:  # as in _opened
+        raise ValueError(f"{name}: not an image that can be read: {error}") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1, upright, if there is none."""
+    try:
+        orientation: Any = image.getexif().get(0x0112)
+    except Exception:  # damaged EXIF data: the image is taken as it is
+        return 1
+    return int(orientation) if orientation in range(2, 9) else 1
+
+
+def _high_byte(image: Image.Image, name: str) -> np.ndarray:
+    pixels = np.asarray(image)
+    if "transparency" in image.info:
+        pixels = np.where(pixels == image.info["transparency"], 65535, pixels)
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise ValueError(
+            f"{name}: expected integer pixels of 0 to 65535, got {pixels.min()} to {pixels.max()}"
+        )
+    return (pixels >> 8).astype(np.uint8)
+
+
+def _from_unit(image: Image.Image, name: str) -> np.ndarray:
+    pixels = np.asarray(image)
+    if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN is refused too
+        raise ValueError(
+            f"{name}: expected float pixels of 0 to 1, got {pixels.min()} to {pixels.max()}"
+        )
+    return np.rint(pixels * 255).astype(np.uint8)

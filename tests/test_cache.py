@@ -1,0 +1,99 @@
+"""The cache folder: its place, and the files that are removed from it."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from cvops import _cache
+
+DAY = 24 * 60 * 60
+
+
+@pytest.mark.parametrize(
+    ("own", "base", "expected"),
+    [
+        ("/own", "/base", "/own"),
+        (None, "/base", "/base/cvops"),
+        ("", "/base", "/base/cvops"),
+        (None, "", "/home/reader/.cache/cvops"),
+        (None, "relative/base", "/home/reader/.cache/cvops"),
+        (None, None, "/home/reader/.cache/cvops"),
+    ],
+)
+def test_its_place(monkeypatch, own, base, expected):
+    monkeypatch.setenv("HOME", "/home/reader")
+    for name, value in (("CVOPS_CACHE_DIR", own), ("XDG_CACHE_HOME", base)):
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
+    assert _cache.folder() == Path(expected)
+
+
+def make(file, days):
+    """A file that was last used some days ago."""
+    file.write_text("content")
+    os.utime(file, (time.time() - days * DAY,) * 2)
+    return file
+
+
+def test_what_is_unused_for_long_is_removed_when_a_file_is_put(tmp_path):
+    old = [
+        make(tmp_path / "box_nms-sm90-0123456789.cubin", 91),
+        make(tmp_path / "mxnet-operators-0123456789.so", 91),
+        make(tmp_path / "cvops-temporary-abc", 2),
+    ]
+    folder = tmp_path / "cvops-temporary-folder"
+    folder.mkdir()
+    make(folder / "box_nms.o", 2)
+    os.utime(folder, (time.time() - 2 * DAY,) * 2)
+    kept = [
+        make(tmp_path / "box_iou-sm90-0123456789.cubin", 89),
+        make(tmp_path / "mxnet-operators-9876543210.so", 89),
+        make(tmp_path / "cvops-temporary-def", 0),
+        make(tmp_path / "thesis.txt", 900),  # the folder may have files of others
+        make(tmp_path / "libother.so", 900),
+    ]
+    file = tmp_path / "box_iou-sm80-0123456789.cubin"
+    _cache.put(make(tmp_path / "made", 0), file)
+    assert set(tmp_path.iterdir()) == {*kept, file}
+    assert not any(path.exists() for path in [*old, folder])
+
+
+def test_a_use_keeps_a_file(tmp_path):
+    file = make(tmp_path / "box_nms-sm90-0123456789.cubin", 91)
+    assert _cache.has(file)
+    _cache.put(make(tmp_path / "made", 0), tmp_path / "other")
+    assert file.exists()
+    assert not _cache.has(tmp_path / "absent.cubin")
+
+
+def test_a_use_within_a_day_writes_nothing(tmp_path):
+    file = make(tmp_path / "box_nms-sm90-0123456789.cubin", 0.5)
+    before = file.stat().st_mtime
+    assert _cache.has(file)
+    assert file.stat().st_mtime == before
+
+
+def test_a_folder_that_is_read_only_can_be_used(tmp_path, monkeypatch):
+    def refuse(*args):
+        raise PermissionError(13, "Permission denied")
+
+    file = make(tmp_path / "box_nms-sm90-0123456789.cubin", 91)
+    monkeypatch.setattr(os, "utime", refuse)
+    assert _cache.has(file)
+
+
+def test_a_file_that_another_process_removes_first_is_no_error(tmp_path, monkeypatch):
+    make(tmp_path / "box_nms-sm90-0123456789.cubin", 91)
+    unlink = Path.unlink
+
+    def removed_before(path, missing_ok=False):
+        unlink(path)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", removed_before)
+    _cache.put(make(tmp_path / "made", 0), tmp_path / "other")
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]

@@ -1,0 +1,253 @@
+"""The one reader of images, and all that use it: the rule for each kind of file."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+
+pytest.importorskip("PIL")
+
+from PIL import Image
+
+from cvops import images
+
+#: Six pixels of different colors: every turn of them is another image.
+PIXELS = np.array(
+    [
+        [(250, 10, 20), (30, 240, 40), (50, 60, 230)],
+        [(240, 230, 10), (10, 220, 210), (220, 30, 200)],
+    ],
+    np.uint8,
+)
+
+
+def save(path, image, **options):
+    image.save(path, **options)
+    return path
+
+
+def rgb(image):
+    return np.asarray(image).tolist()
+
+
+# --- EXIF orientation -----------------------------------------------------------------------------
+
+#: Each orientation: where the first row and the first column of the file are in the scene.
+STORED = {
+    1: PIXELS,
+    2: PIXELS[:, ::-1],
+    3: PIXELS[::-1, ::-1],
+    4: PIXELS[::-1],
+    5: PIXELS.transpose(1, 0, 2),
+    6: np.rot90(PIXELS),
+    7: PIXELS.transpose(1, 0, 2)[::-1, ::-1],
+    8: np.rot90(PIXELS, -1),
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation_is_honored(tmp_path, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if suffix == "webp" else {}
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation]))
+    path = save(tmp_path / f"photo.{suffix}", stored, exif=exif, **options)
+    image = images.read_image(path)
+    assert rgb(image) == PIXELS.tolist()
+    assert rgb(images.to_rgb(image)) == PIXELS.tolist()  # it is turned once
+    assert images.image_size(path) == (2, 3)
+    assert rgb(images.decode_image(path.read_bytes())) == PIXELS.tolist()
+    with Image.open(path) as opened:
+        assert rgb(images.to_rgb(opened)) == PIXELS.tolist()
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_exif_orientations_that_do_not_exist_are_ignored(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "photo.png", Image.fromarray(PIXELS), exif=exif)
+    assert rgb(images.read_image(path)) == PIXELS.tolist()
+    assert images.image_size(path) == (2, 3)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize(
+    "damage", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0rubbish"]
+)
+def test_damaged_exif_data_are_ignored(tmp_path, damage):
+    path = save(tmp_path / "photo.jpg", Image.fromarray(PIXELS), exif=damage, quality=100)
+    plain = save(tmp_path / "plain.jpg", Image.fromarray(PIXELS), quality=100)
+    assert rgb(images.read_image(path)) == rgb(images.read_image(plain))
+    assert images.image_size(path) == (2, 3)
+
+
+# --- modes ----------------------------------------------------------------------------------------
+
+
+def palette(transparent=None):
+    image = Image.fromarray(np.array([[0, 1]], np.uint8)).convert("L")
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    if transparent is not None:
+        image.info["transparency"] = transparent
+    return image
+
+
+def array(values, dtype):
+    return Image.fromarray(np.array([values], dtype))
+
+
+@pytest.mark.parametrize(
+    ("image", "suffix", "expected"),
+    [
+        (array([7, 200], np.uint8), "png", [(7,) * 3, (200,) * 3]),
+        (array([0, 255], np.uint8).convert("1"), "png", [(0,) * 3, (255,) * 3]),
+        (palette(), "png", [(10, 20, 30), (200, 100, 50)]),
+        (palette(), "gif", [(10, 20, 30), (200, 100, 50)]),
+        # (255 - 55) (255 - 51) / 255 = 160; (255 - 0) (255 - 51) / 255 = 204.
+        (array([(55, 0, 255, 51)] * 2, np.uint8), "cmyk", [(160, 204, 0)] * 2),
+        # Over white: 0.2 of 50 and 0.8 of 255 = 214.
+        (array([(50, 0, 255, 51), (9, 9, 9, 0)], np.uint8), "png", [(214, 204, 255), (255,) * 3]),
+        (array([(8, 255), (8, 0)], np.uint8), "la", [(8,) * 3, (255,) * 3]),
+        (palette(transparent=1), "png", [(10, 20, 30), (255,) * 3]),
+        # The high byte: 256 -> 1, 511 -> 1, 65535 -> 255.
+        (array([255, 256, 511, 65535], np.uint16), "png", [(v,) * 3 for v in (0, 1, 1, 255)]),
+        (array([0, 32768, 65535], np.uint16), "tiff", [(v,) * 3 for v in (0, 128, 255)]),
+        (array([0, 32768, 65535], np.int32), "tiff", [(v,) * 3 for v in (0, 128, 255)]),
+        # 0.5 * 255 = 127.5, rounded to even.
+        (array([0, 0.5, 0.2, 1], np.float32), "tiff", [(v,) * 3 for v in (0, 128, 51, 255)]),
+    ],
+    ids=[
+        *("gray", "1 bit", "palette", "gif", "cmyk", "rgba", "gray alpha", "clear palette entry"),
+        *("16-bit png", "16-bit tiff", "32-bit tiff", "float"),
+    ],
+)
+def test_modes(tmp_path, image, suffix, expected):
+    if suffix == "cmyk":
+        image, suffix = Image.frombytes("CMYK", image.size, image.tobytes()), "tiff"
+    if suffix == "la":
+        image, suffix = Image.frombytes("LA", (2, 1), image.tobytes()), "png"
+    path = save(tmp_path / f"image.{suffix}", image)
+    for read in (
+        images.read_image(path),
+        images.decode_image(path.read_bytes()),
+        images.to_rgb(image),
+    ):
+        assert read.mode == "RGB"
+        assert rgb(read) == [list(map(list, expected))]
+
+
+def write_png(path, width, bits, color_type, row):
+    """Write one row of pixels, as Pillow writes none."""
+
+    def chunk(kind, content):
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, color_type, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b"\0" + row))
+        + chunk(b"IEND", b"")
+    )
+    return path
+
+
+def test_16_bit_color_is_the_high_byte(tmp_path):
+    path = write_png(tmp_path / "deep.png", 1, 16, 2, struct.pack(">HHH", 1000, 32768, 65535))
+    assert rgb(images.read_image(path)) == [[[3, 128, 255]]]
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_gray_of_2_and_4_bits(tmp_path, bits):
+    """The pixels 1 and 0: an image has the color 255 / (2**bits - 1); a label is refused."""
+    path = write_png(tmp_path / "gray.png", 2, bits, 0, bytes([1 << (8 - bits)]))
+    assert rgb(images.read_image(path)) == [[[255 // (2**bits - 1)] * 3, [0] * 3]]
+    with pytest.raises(
+        ValueError, match=f"gray.png: expected a label of 8 or 16 bits, got L;{bits}"
+    ):
+        images.read_label(path)
+
+
+def test_the_first_of_several_frames_is_read(tmp_path):
+    frames = [Image.new("RGB", (2, 1), color) for color in ("red", "blue")]
+    path = save(tmp_path / "two.tiff", frames[0], save_all=True, append_images=frames[1:])
+    assert rgb(images.read_image(path)) == [[[255, 0, 0]] * 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "message"),
+    [
+        ([0, 255], np.float32, "expected float pixels of 0 to 1, got 0.0 to 255.0"),
+        ([-0.5, 1], np.float32, "expected float pixels of 0 to 1, got -0.5 to 1.0"),
+        ([np.nan, 1], np.float32, "expected float pixels of 0 to 1, got nan to nan"),
+        ([0, 65536], np.int32, "expected integer pixels of 0 to 65535, got 0 to 65536"),
+        ([-1, 5], np.int32, "expected integer pixels of 0 to 65535, got -1 to 5"),
+    ],
+)
+def test_values_without_a_rule_are_refused(tmp_path, values, dtype, message):
+    path = save(tmp_path / "odd.tiff", array(values, dtype))
+    with pytest.raises(ValueError, match=f"odd.tiff: {message}"):
+        images.read_image(path)
+    with pytest.raises(ValueError, match=f"image: {message}"):
+        images.to_rgb(array(values, dtype))
+
+
+def test_a_mode_without_conversion_is_refused():
+    with pytest.raises(ValueError, match="image: mode La has no conversion to RGB"):
+        images.to_rgb(Image.new("La", (2, 2)))
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tiff", "webp", "bmp"])
+def test_truncated_files_are_refused_by_name(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    path = save(tmp_path / f"image.{suffix}", Image.fromarray(noise))
+    whole = path.read_bytes()
+    for length in (1, 10, 40, len(whole) // 2):
+        path.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match=rf"image.{suffix}: not an image that can be read"):
+            images.read_image(path)
+
+
+def test_files_that_are_no_images_are_refused_by_name(tmp_path):
+    path = tmp_path / "photo.jpg"
+    for read in (images.read_image, images.image_size, images.read_label):
+        with pytest.raises(FileNotFoundError, match=r"photo.jpg: no such file"):
+            read(path)
+        with pytest.raises(
+            IsADirectoryError, match=f"{tmp_path.name}: a folder, not an image file"
+        ):
+            read(tmp_path)
+    for content, message in ((b"", "an empty file"), (b"%PDF-1.4 text", "not an image that can")):
+        path.write_bytes(content)
+        for read in (images.read_image, images.image_size, images.read_label):
+            with pytest.raises(ValueError, match=f"photo.jpg: {message}"):
+                read(path)
+        with pytest.raises(ValueError, match=f"record 3: {message}"):
+            images.decode_image(content, "record 3")
+
+
+def test_images_past_the_limit_are_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    path = save(tmp_path / "large.png", Image.new("1", (10, 11)))
+    for read in (images.read_image, images.image_size):
+        with pytest.raises(ValueError, match=r"large.png: .*110 pixels.*MAX_IMAGE_PIXELS sets the"):
+            read(path)
+
+
+def test_large_images_are_refused_in_one_line(tmp_path):
+    """14000 x 14000 pixels: the header alone."""
+    path = tmp_path / "large.png"
+    encoded = io.BytesIO()
+    Image.new("1", (8, 8)).save(encoded, "PNG")
+    content = encoded.getvalue()
+    header = b"IHDR" + struct.pack(">II", 14000, 14000) + content[24:29]
+    path.write_bytes(content[:12] + header + struct.pack(">I", zlib.crc32(header)) + content[33:])
+    with pytest.raises(ValueError, match=r"large.png: .*196000000 pixels") as refused:
+        images.read_image(path)
+    assert "\n" not in str(refused.value)

@@ -1,0 +1,405 @@
+"""Options of the ops, as values and as text: what MXNet's own operators take, ours take."""
+
+import math
+
+import numpy as np
+import pytest
+
+import cvops
+from cvops import contrib
+from cvops.ops import _check
+
+rng = np.random.default_rng(11)
+
+
+def boxes(*shape):
+    return np.sort(rng.random((*shape, 2, 2), np.float32), axis=-2).reshape(*shape, 4)
+
+
+ANCHORS = boxes(1, 12)
+ROWS = np.concatenate([rng.integers(0, 3, (1, 12, 1)), rng.random((1, 12, 1)), ANCHORS], axis=-1)
+LABEL = np.array([[[1, 0.1, 0.1, 0.5, 0.5], [0, 0.4, 0.4, 0.9, 0.9]]])
+INPUTS = {
+    "MultiBoxPrior": [np.zeros((1, 3, 2, 3))],
+    "MultiBoxTarget": [ANCHORS, LABEL, rng.random((1, 3, 12))],
+    "MultiBoxDetection": [rng.random((1, 3, 12)), rng.random((1, 48)), ANCHORS],
+    "box_iou": [ANCHORS[0], ANCHORS[0]],
+    "box_nms": [ROWS],
+    "ROIPooling": [rng.random((1, 2, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
+}
+#: Given where the option of the test is another.
+OTHERS = {
+    "ROIPooling": {"pooled_size": (2, 2), "spatial_scale": 1.0},
+    "box_nms": {"id_index": 0},
+}
+OPTIONS = {
+    "flag": [
+        *(("MultiBoxPrior", "clip"), ("MultiBoxDetection", "clip")),
+        *(("MultiBoxDetection", "force_suppress"), ("box_nms", "force_suppress")),
+    ],
+    "number": [
+        *(("MultiBoxTarget", "overlap_threshold"), ("MultiBoxTarget", "ignore_label")),
+        *(
+            ("MultiBoxTarget", "negative_mining_ratio"),
+            ("MultiBoxTarget", "negative_mining_thresh"),
+        ),
+        *(("MultiBoxDetection", "threshold"), ("MultiBoxDetection", "nms_threshold")),
+        *(("box_nms", "overlap_thresh"), ("box_nms", "valid_thresh")),
+        ("ROIPooling", "spatial_scale"),
+    ],
+    "integer": [
+        *(("MultiBoxTarget", "minimum_negative_samples"), ("MultiBoxDetection", "nms_topk")),
+        *(("MultiBoxDetection", "background_id"), ("box_nms", "topk")),
+        ("box_nms", "background_id"),
+    ],
+    "numbers": [("MultiBoxPrior", "sizes"), ("MultiBoxPrior", "ratios")],
+    "pair": [("MultiBoxPrior", "steps"), ("MultiBoxPrior", "offsets")],
+    "four": [("MultiBoxTarget", "variances"), ("MultiBoxDetection", "variances")],
+    "integers": [("ROIPooling", "pooled_size")],
+    "word": [("box_iou", "format"), ("box_nms", "in_format"), ("box_nms", "out_format")],
+    # MXNet reads beyond its arrays for many other columns.
+    "coord_start": [("box_nms", "coord_start")],
+    "score_index": [("box_nms", "score_index")],
+    "id_index": [("box_nms", "id_index")],
+}
+SCALARS = [
+    *("True", "true", "TRUE", "tRue", "False", "false", True, False, np.True_, np.array(True)),
+    *("1", "0", 1, 0, 2, -1, np.int64(1), np.array(1), "01", "+1", " 1", "--1", "- 1", "1 2", "1,"),
+    *("yes", "no", "", " True", "True ", None, "None", b"1", 1 + 2j, "1_0", "0x1", "\t1\n"),
+    *(1.0, 0.0, 0.5, "1.0", "5.", "1e0", "1e-1", np.float32(0.5), np.array(0.5), "-0.0", "abc"),
+    *(2**31, 2**31 - 1, -(2**31), -(2**31) - 1, np.array([1]), np.array([True]), (1,), [1], (0.5,)),
+]
+TUPLES = [
+    *("(1)", "[1]", "(1,)", "(1,2)", "[0.5, 0.25]", "(0.5,0.25]", "( 0.5 , 0.25 )", "(0.5,0.25,)"),
+    *("(0.5 0.25)", "(0.5,,0.25)", "(,0.5)", "()", "[]", (), [], "(0.5,0.25", "0.5,0.25", "0.5 1"),
+    *(
+        " (0.5,0.25)",
+        "(0.5,0.25) ",
+        "(0.5,0.25)x",
+        "((0.5,0.25))",
+        "(True,1)",
+        (True, 1),
+        (None, 1),
+    ),
+    *((1, 1.5), (0.5, 0.25), (1, 1), [1, 1], (1.0, 1.0), (2, 2), "(2,2)", "[2,2]", (2, 2, 2)),
+    *("(.1,.1,.2,.2)", (0.1, 0.1, 0.2, 0.2), [0.1, 0.1, 0.2, 0.2], (0.1, 0.1, 0.2), (0, 1)),
+    *((np.float32(0.5), np.float64(0.25)), (np.int64(2), np.int64(2)), (1, (1,)), "(0x1,1)"),
+    *("(1 ,1)", "(+1,1)", "(1e-1,1e0)", (-1, -1)),
+]
+WORDS = ["corner", "center", "Corner", " corner", "abc", np.str_("center"), b"corner", ["corner"]]
+COLUMNS = [True, "1", 1, "2", 2, 1.0, "1.0", None, "x"]
+#: What MXNet takes and we refuse: NaN, and the number without an exponent, which it reads as 1.
+REFUSED = ["nan", "NaN", math.nan, "1e"]
+#: What we take and MXNet refuses: limits, tiny numbers, spaces after a number, sequences as such.
+TAKEN = [
+    *("inf", "infinity", math.inf, "(inf,1)", (math.inf, 1), 1e-50, "1e-45", "1e-400", "1 "),
+    *(".5", "0.5f", "+1", "\t1\n", "1L", "(1L,2L)", ("2", "2"), range(1, 3), np.array([1.0, 1.0])),
+    np.array([2, 2]),
+]
+
+
+def same(a, b):
+    return type(a) is type(b) and repr(a) == repr(b)
+
+
+def outcome(function, op, option, value, inputs):
+    """The results, or the text of the error."""
+    options = {**OTHERS.get(op, {}), option: value}
+    if option == "negative_mining_thresh":
+        options["negative_mining_ratio"] = 1
+    try:
+        out = function(*inputs, **options)
+        return [x.asnumpy() for x in (out if isinstance(out, (list, tuple)) else [out])]
+    except Exception as error:  # of MXNet, which has a class of its own
+        return str(error)
+
+
+@pytest.fixture(scope="module")
+def ways(mx):
+    """What calls an op: as the arrays' function, as our operator, and in a hybridized block."""
+    import cvops.mxnet
+
+    def inside(op):
+        class Block(mx.gluon.HybridBlock):
+            def hybrid_forward(self, F, *args):
+                return getattr(F.contrib, f"cvops_{op}")(*args, **self.options)
+
+        def call(*args, **options):
+            block = Block()
+            block.options = options
+            block.hybridize()
+            return block(*args)
+
+        return call
+
+    def installed(op):
+        def call(*args, **options):
+            with cvops.mxnet.installed():
+                return theirs(mx, op)(*args, **options)
+
+        return call
+
+    return {
+        "contrib": lambda op: getattr(contrib, op),
+        "operator": lambda op: getattr(mx.nd.contrib, f"cvops_{op}"),
+        "symbol": inside,
+        "installed": installed,
+    }
+
+
+def theirs(mx, op):
+    return getattr(mx.nd.contrib, op, None) or getattr(mx.nd, op)
+
+
+def values(kind):
+    if kind in ("coord_start", "score_index", "id_index"):
+        return COLUMNS
+    return WORDS if kind == "word" else [*SCALARS, *TUPLES]
+
+
+@pytest.mark.parametrize("way", ["contrib", "operator", "symbol", "installed"])
+@pytest.mark.parametrize(
+    ("kind", "op", "option"), [(kind, *pair) for kind, pairs in OPTIONS.items() for pair in pairs]
+)
+def test_the_values_that_mxnet_takes(mx, ways, kind, op, option, way):
+    inputs = [mx.nd.array(x) for x in INPUTS[op]]
+    for value in values(kind):
+        want = outcome(theirs(mx, op), op, option, value, inputs)
+        got = outcome(ways[way](op), op, option, value, inputs)
+        if isinstance(got, str) or isinstance(want, str):
+            wider = any(same(value, x) for x in TAKEN)
+            assert isinstance(got, str) == isinstance(want, str) or wider, (value, got, want)
+            # A column may be refused by the name of the one that it meets.
+            name = "" if kind == option else option
+            assert not isinstance(got, str) or f"{name}: expected" in got, (value, got)
+            continue
+        if option == "negative_mining_ratio" and value in (2**31, 2**31 - 1):
+            continue  # The product with the number of positives overflows in MXNet.
+        for a, b in zip(got, want):
+            np.testing.assert_allclose(a, b, rtol=1e-6, err_msg=repr(value))
+
+
+@pytest.mark.parametrize("way", ["contrib", "operator"])
+@pytest.mark.parametrize("value", REFUSED, ids=repr)
+def test_the_numbers_that_mxnet_takes_and_we_refuse(mx, ways, value, way):
+    for op, option in OPTIONS["number"]:
+        inputs = [mx.nd.array(x) for x in INPUTS[op]]
+        got = outcome(ways[way](op), op, option, value, inputs)
+        assert f"{option}: expected a number" in got
+
+
+@pytest.mark.parametrize("value", TAKEN, ids=repr)
+def test_the_values_that_we_take_beyond_mxnets(mx, ways, value):
+    """The array functions and the operators have the same rule."""
+    for op, option in [pair for kind, pairs in OPTIONS.items() if kind != "word" for pair in pairs]:
+        if option in ("coord_start", "score_index", "id_index"):
+            continue
+        inputs = [mx.nd.array(x) for x in INPUTS[op]]
+        a, b = (
+            outcome(ways[way](op), op, option, value, inputs) for way in ("contrib", "operator")
+        )
+        assert isinstance(a, str) == isinstance(b, str), (op, option, a, b)
+        if not isinstance(a, str):
+            for x, y in zip(a, b):
+                np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda x: cvops.box_nms(ROWS.astype("f"), return_index=x), "return_index"),
+        (
+            lambda x: cvops.roi_pooling(
+                np.zeros((1, 1, 2, 2), "f"), np.zeros((1, 5), "f"), (1, 1), 1, return_argmax=x
+            ),
+            "return_argmax",
+        ),
+        (
+            lambda x: cvops.multiclass_nms(
+                np.zeros((1, 2, 4), "f"), np.zeros((1, 1, 2), "f"), force_suppress=x
+            ),
+            "force_suppress",
+        ),
+        (lambda x: cvops.multibox_priors([(2, 2)], [1], [1], clip=x), "clip"),
+    ],
+)
+def test_flags_that_are_our_own(call, name):
+    flat = lambda out: [np.asarray(y) for y in (out if isinstance(out, tuple) else (out,))]  # noqa: E731
+    for text, value in (("False", False), ("0", False), ("true", True), (1, True)):
+        for a, b in zip(flat(call(text)), flat(call(value)), strict=True):
+            np.testing.assert_array_equal(a, b)
+    for wrong in ("yes", 2, 0.0, None, [], np.ones(2)):
+        with pytest.raises(ValueError, match=f"{name}: expected True or False, got"):
+            call(wrong)
+
+
+@pytest.mark.parametrize(
+    "value", [True, np.True_, np.array(True), b"1", np.array([1.0]), [1], "1_0", "one", None, {1}]
+)
+def test_values_that_are_not_numbers(value):
+    for check in (_check.number, _check.integer, _check.single):
+        with pytest.raises(TypeError, match="x: expected a"):
+            check("x", value)
+
+
+@pytest.mark.parametrize("value", [1.0, np.float32(1), np.array(1.0), "1.0", "1e0"])
+def test_floats_are_not_integers(value):
+    with pytest.raises(TypeError, match="x: expected an integer, got"):
+        _check.integer("x", value)
+
+
+def test_numbers_of_every_kind():
+    torch = pytest.importorskip("torch")
+    for value in (2, np.int8(2), np.array(2), torch.tensor(2), "2", " 2 ", "+2"):
+        assert _check.integer("x", value) == _check.number("x", value) == 2
+    for value in (0.5, np.float16(0.5), np.array(0.5), torch.tensor(0.5), "0.5", ".5", "5e-1"):
+        assert _check.number("x", value) == 0.5
+    for value in ((1, 2), [1, 2], np.array([1, 2]), torch.tensor([1, 2]), "(1, 2)", range(1, 3)):
+        assert _check.numbers("x", value) == _check.integers("x", value, "(H, W)") == (1, 2)
+    for wrong in (10**400, "1e39", (10**400,)):
+        with pytest.raises((TypeError, ValueError), match="x: expected"):
+            _check.numbers("x", wrong)
+
+
+@pytest.mark.parametrize("backend", [["native"], 1, True, {}])
+def test_a_backend_that_is_no_text(backend):
+    with pytest.raises(TypeError, match="backend: expected a name or None, got"):
+        cvops.box_iou(ANCHORS[0], ANCHORS[0], backend=backend)
+
+
+def test_true_and_one_are_two_values_also_where_results_are_kept():
+    for wrong, right in (((True,), (1,)), (True, 1), ([np.True_], [1.0])):
+        cvops.multibox_prior((2, 2), sizes=right)
+        with pytest.raises(TypeError, match="sizes: expected a number, got"):
+            cvops.multibox_prior((2, 2), sizes=wrong)
+
+
+# --- options of the models, the data sets and the pictures ----------------------------------------
+
+#: Per function of the package: what calls it, and for each option values that are refused.
+NOT_INTEGERS = [1.0, True, None, "x", math.nan, [1], np.ones(2)]
+NOT_NUMBERS = [True, None, "x", math.nan, [1], np.ones(2)]
+NOT_FLAGS = ["yes", 2, 0.5, None, [], np.ones(2)]
+
+
+@pytest.fixture(scope="module")
+def calls(mx, tmp_path_factory):
+    """(function, option) -> the function, with arguments that need no training."""
+    pytest.importorskip("PIL")
+    pytest.importorskip("skimage")
+    import random
+
+    from PIL import Image
+
+    from cvops import checkpoint, data, plot, voc
+    from cvops.models import FCN, DetectionLoss, Detector, TinySSD, Training, fcn
+
+    folder = tmp_path_factory.mktemp("options")
+    image = Image.new("RGB", (64, 64))
+    row = [[0, 0.5, 1, 1, 20, 20]]
+    net, pixels = TinySSD(["a"]), np.zeros((4, 4, 3), np.uint8)
+    record = folder / "some.rec"
+    data.write_record(record, data.TEST_PHOTOS[:1], 1, 0, 64)
+    voc_dir = voc.make_voc(folder, 1, 1, size=(32, 32))
+    place = np.zeros((2, 2), np.int32)
+    return {
+        ("integer", "side"): [
+            lambda x: TinySSD(["a"], side=x),
+            lambda x: data.draw("bee", x),
+            lambda x: data.scene(image, random.Random(0), side=x),
+            lambda x: data.write_record(folder / "a.rec", data.TEST_PHOTOS, 1, 0, side=x),
+            lambda x: data.iterator(record, 1, side=x),
+        ],
+        ("integer", "num_classes"): [lambda x: FCN(num_classes=x)],
+        ("integer", "stride"): [lambda x: FCN(stride=x)],
+        ("integer", "channels"): [lambda x: fcn.BilinearUpsample(x, 2)],
+        ("integer", "scale"): [lambda x: fcn.BilinearUpsample(1, x)],
+        ("integer", "kernel_size"): [lambda x: fcn.bilinear_kernel(1, 1, x)],
+        ("integer", "most"): [lambda x: data.scene(image, random.Random(0), most=x)],
+        ("integer", "batch_size"): [lambda x: data.iterator(record, x)],
+        ("integer", "count"): [
+            lambda x: data.write_record(folder / "a.rec", data.TEST_PHOTOS, x, 0)
+        ],
+        ("integer", "seed"): [
+            lambda x: checkpoint.seed_all(x, 0),
+            lambda x: voc.make_voc(folder / "b", seed=x),
+            lambda x: data.write_record(folder / "a.rec", data.TEST_PHOTOS, 1, x),
+        ],
+        ("integer", "epoch"): [lambda x: checkpoint.seed_all(0, x)],
+        ("integer", "void"): [
+            lambda x: voc.voc_label_indices(pixels, void=x),
+            lambda x: voc.VOCSegDataset(True, (16, 16), voc_dir, void=x),
+        ],
+        ("integer", "height"): [lambda x: voc.voc_rand_crop(pixels, pixels, x, 1)],
+        ("integer", "columns"): [lambda x: plot.grid([image], x)],
+        ("integer", "num_rows"): [lambda x: plot.show_images([pixels], x, 1)],
+        ("integer", "fmap_w"): [lambda x: plot.display_anchors(pixels, x, 1, [0.5])],
+        ("number", "threshold"): [
+            lambda x: Detector(net, threshold=x),
+            lambda x: plot.display(image, row, x),
+        ],
+        ("number", "nms_threshold"): [lambda x: Detector(net, nms_threshold=x)],
+        ("number", "negative_mining_ratio"): [lambda x: Training(net, negative_mining_ratio=x)],
+        ("number", "negative_mining_thresh"): [lambda x: Training(net, negative_mining_thresh=x)],
+        ("number", "alpha"): [lambda x: DetectionLoss(alpha=x)],
+        ("number", "gamma"): [lambda x: DetectionLoss(gamma=x)],
+        ("number", "scale"): [lambda x: plot.draw_detections(image, row, ["a"], scale=x)],
+        ("flag", "is_train"): [
+            lambda x: voc.read_voc_images(voc_dir, x),
+            lambda x: voc.VOCSegDataset(x, (16, 16), voc_dir),
+        ],
+        ("flag", "augment"): [lambda x: data.iterator(record, 1, 64, x)],
+        ("flag", "pretrained"): [lambda x: FCN(pretrained=x)],
+        ("rows", "rows"): [
+            lambda x: plot.draw_detections(image, x, ["a"]),
+            lambda x: plot.display(image, x, 0.5),
+        ],
+        ("classes", "rows"): [lambda x: plot.draw_detections(image, x, ["a"])],
+        ("pair", "crop_size"): [lambda x: voc.VOCSegDataset(True, x, voc_dir)],
+        ("pair", "size"): [lambda x: voc.make_voc(folder / "b", size=x)],
+        ("pair", "tile"): [lambda x: fcn.predict(mx.gluon.nn.Sequential(), pixels, x)],
+        ("place", "prediction"): [
+            lambda x: plot.show_segmentation(pixels[:2, :2], x, place, voc.VOC_PALETTE[:21])
+        ],
+        ("place", "label"): [
+            lambda x: plot.show_segmentation(pixels[:2, :2], place, x, voc.VOC_PALETTE[:21])
+        ],
+    }
+
+
+WRONG = {
+    "integer": NOT_INTEGERS,
+    "number": NOT_NUMBERS,
+    "flag": NOT_FLAGS,
+    "rows": [
+        [[0, 0.5, 1, 1]],
+        [0, 0.5, 1, 1, 2, 2],
+        "x",
+        None,
+        [[0, 1], [2]],
+        np.ones((1, 6), bool),
+    ],
+    "classes": [[[1, 0.5, 1, 1, 2, 2]], [[0.5] * 6], [[math.nan] * 6], [[0, 1, 1, 1, math.inf, 2]]],
+    "pair": [(16,), (16, 16, 16), 16, "16", (16.0, 16), (0, 16), (True, 16), None, (math.nan, 16)],
+    "place": [np.full((2, 2), x) for x in (21, -1, 255, 0.5, math.nan)] + [None, "x"],
+}
+
+
+#: A tile of None is the whole image; pretrained weights may be the path of a file.
+LEGAL = [("tile", None), ("pretrained", "yes")]
+
+
+def test_options_of_the_models_the_data_sets_and_the_pictures_are_refused_by_name(calls):
+    for (kind, option), functions in calls.items():
+        for function in functions:
+            for value in WRONG[kind]:
+                if any(option == key and value is x for key, x in LEGAL):
+                    continue
+                with pytest.raises((TypeError, ValueError), match=rf"^{option}: expected"):
+                    function(value)
+
+
+def test_flags_of_the_data_sets_as_text(calls):
+    _, dataset = calls["flag", "is_train"]
+    assert dataset("False")._pairs == dataset(False)._pairs == dataset(0)._pairs
+    assert dataset("1")._pairs == dataset(np.True_)._pairs != dataset("0")._pairs
