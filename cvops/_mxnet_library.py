@@ -64,7 +64,7 @@ def _run(*command: str | Path) -> str:
             f"cvops.mxnet builds its operators for MXNet with a C++ compiler, and "
             f"{line[0]!r} cannot be run ({error.strerror}): install one (on Debian: apt-get "
             "install g++) or name it in the environment variable CXX. The functions of cvops and "
-            "cvops.contrib take MXNet's arrays without it"
+            "cvops.contrib take MXNet's arrays without it, but not for a gradient"
         ) from error
     if done.returncode:
         head = "\n".join(done.stderr.splitlines()[:40])

@@ -71,8 +71,8 @@ bool infer_shape(const void* function, const nnvm::NodeAttrs& attrs, void* in, v
     if (!mxnet::shape_is_known(shape)) {
       // In a graph another node may tell the shape later. An eager call has no name.
       if (!attrs.name.empty()) return false;
-      refuse(*attrs.op, op.inputs[i] + ": expected a shape with axes of size 1 or more, got " +
-                            text(shape));
+      refuse(*attrs.op,
+             op.inputs[i] + ": expected a shape with axes of size 1 or more, got " + text(shape));
     }
     for (int axis = 0; axis < shape.ndim(); ++axis) {
       if (shape[axis] <= std::numeric_limits<int>::max()) continue;
@@ -92,7 +92,8 @@ extern "C" int cvops_check_shapes(const char* operator_name, const char* const* 
     // A function of MXNet that has a Graph by value for its argument.
     const char* by_value =
         "_ZNSt17_Function_handlerIFN4nnvm5GraphES1_EPFS1_OS1_EE9_M_invokeERKSt9_Any_dataS1_";
-    pointers_by_reference = dlsym(dlopen("libmxnet.so", RTLD_LAZY | RTLD_NOLOAD), by_value) == nullptr;
+    pointers_by_reference =
+        dlsym(dlopen("libmxnet.so", RTLD_LAZY | RTLD_NOLOAD), by_value) == nullptr;
     const nnvm::Op* op = nnvm::Op::Get(operator_name);
     const auto& theirs = nnvm::Op::GetAttr<mxnet::FInferShape>("FInferShape")[op];
     auto& function = *(Function*)&theirs;
