@@ -102,7 +102,7 @@ def on_tensors() -> Callable[[np.ndarray], Any] | None:
         return None
     from cvops import _arrays
 
-    _arrays._torch_device = lru_cache(None)(lambda device: _arrays.Device("cuda", 0))
+    _arrays.CPU = _arrays.Device("cuda", 0)
     _arrays._torch_gpu = lru_cache(None)(lambda number: torch.device("cpu"))
     _arrays._torch_stream = lru_cache(None)(lambda: int)
     return lambda x: torch.empty(x.shape, dtype=getattr(torch, x.dtype.name))

@@ -251,7 +251,7 @@ class Torch(Library):
 
             raise _torch.refusal("torch.jit.trace")
         try:
-            return _torch_device(x.device), x.dtype, x.shape
+            return CPU if x.is_cpu else _torch_device(x.device), x.dtype, x.shape
         except RuntimeError as error:  # a nested tensor has no shape
             raise TypeError(f"expected a tensor with a shape, got {type(x)}: {error}") from None
 
@@ -295,9 +295,10 @@ class Torch(Library):
         return x.detach().clone()
 
     def memory(self, x: Any) -> Memory:
-        x = (x.detach() if x.requires_grad else x).contiguous()
-        if x.is_neg():
-            x = x.resolve_neg()
+        if x.requires_grad:
+            x = x.detach()
+        if x.is_neg() or not x.is_contiguous():
+            x = x.resolve_neg().contiguous()
         pointer = x.data_ptr()
         if pointer % ALIGNMENT:
             x = x.clone()
