@@ -76,10 +76,10 @@ def test_results_and_gradients_are_the_operators(mx, operators, op, kind, grad_r
 def test_both_parts_of_a_loss(mx, operators):
     x = mx.nd.ones((1, 1, 4, 4))
     rois = mx.nd.array([[0, 0, 0, 3, 3]])
-    for function in (cvops.roi_pooling, contrib.ROIPooling):
+    for pooling in (cvops.roi_pooling, contrib.ROIPooling):
         x.attach_grad()
         with mx.autograd.record():
-            loss = function(x, rois, (1, 1), 1.0).sum() + x.sum()
+            loss = pooling(x, rois, (1, 1), 1.0).sum() + x.sum()
         loss.backward()
         assert x.grad.sum().asscalar() == 17
 

@@ -70,7 +70,8 @@ for i in range(len(arrays)):
     with mx.autograd.record():
         call(lambda: function(mx.nd, op)(*inputs, **options))
     if op not in ("label_from_color", "confusion_matrix"):
-        call(lambda: getattr(mx.npx, 'cvops_' + spec.npx_name)(*(x.as_np_ndarray() for x in inputs), **options))
+        on_numpy = getattr(mx.npx, "cvops_" + spec.npx_name)
+        call(lambda: on_numpy(*(x.as_np_ndarray() for x in inputs), **options))
     with mx.util.np_shape(True):
         empty = mx.nd.zeros((2**32 + 1, 0, 4), dtype=dtype)
     call(lambda: function(mx.nd, op)(*with_input(i, empty), **options))
@@ -101,7 +102,8 @@ def test_by_mxnets_names_too(operators):
         MXNETS,
         """
 cvops.mxnet.install()
-call(lambda: theirs(mx.nd, op)(scalar("float32"), *(mx.nd.ones((4,)) for _ in arrays[1:]), **options))
+others = [mx.nd.ones((4,)) for _ in arrays[1:]]
+call(lambda: theirs(mx.nd, op)(scalar("float32"), *others, **options))
 """,
     )
     for op in MXNETS:

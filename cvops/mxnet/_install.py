@@ -192,7 +192,7 @@ def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., 
 
 
 def _may_be_float32(x: Any) -> bool:
-    """Whether nothing says that a symbol is sparse or of another type; any other argument will do."""
+    """Report if a symbol may be dense and of float32; any other argument may."""
     if not isinstance(x, mx.sym.Symbol):
         return True
     if any(

@@ -160,7 +160,7 @@ def _gradient(out_grad: Any, index: Any, _: _Contest, __: bool, backend: str | N
 
 
 @_OP.mxnet
-def _operator(contest: _Contest, _: bool) -> tuple[str, dict[str, Any]]:
+def _operator(contest: _Contest, _return_index: bool) -> tuple[str, dict[str, Any]]:
     _, score, coord, id_ = contest.columns
     threshold, _, by_class, center = contest.rule
     formats = "corner", "center"
