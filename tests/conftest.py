@@ -66,10 +66,35 @@ def run(request):
     return runner(*request.param)
 
 
+@pytest.fixture(params=[*PLACES, ("cpu", "emulated-small")], ids="-".join)
+def run_any_steps(request):
+    """As ``run``, and the kernels and launches with the second values of CVOPS_STEP."""
+    return runner(*request.param)
+
+
 @pytest.fixture(params=["emulated-address", "emulated-thread"])
 def run_sanitized(request):
     """The kernels under AddressSanitizer and under ThreadSanitizer: for small inputs."""
     return runner("cpu", request.param)
+
+
+@pytest.fixture(params=["emulated-small-address", "emulated-small-thread"])
+def run_sanitized_small(request):
+    """The same with the second values of CVOPS_STEP."""
+    return runner("cpu", request.param)
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    """The launches of the emulated backends, in order."""
+    seen = []
+
+    def see(launch):
+        seen.append(launch)
+        return launch
+
+    monkeypatch.setattr(backends, "on_launch", see)
+    return seen
 
 
 @pytest.fixture
@@ -104,7 +129,8 @@ def mx():
 def pytest_terminal_summary(terminalreporter):
     """What ran where: each op's passed tests by implementation, and the kernels' registers."""
     passed = terminalreporter.stats.get("passed", [])
-    names = ["-".join(place) for place in PLACES] + ["emulated-address", "emulated-thread", "mxnet"]
+    names = ["-".join(place) for place in PLACES]
+    names += ["emulated-small", "emulated-address", "emulated-thread", "mxnet"]
     counts = {}
     for report in passed:
         op = Path(report.fspath).stem[len("test_") :]

@@ -163,42 +163,34 @@ def test_index_names_the_rows(run):
     assert grad.sum() == 6 * kept.sum()
 
 
-@pytest.mark.parametrize("num", [1, 128, 129, 300])
-def test_few_rows_sorted_as_many_are(run, monkeypatch, num):
-    from cvops.ops import box_nms as module
-
-    monkeypatch.setattr(module, "_FEW", 0)
+@pytest.mark.parametrize("num", [1, 97, 128, 129, 300])
+def test_numbers_of_rows(run_any_steps, num):
+    """With small steps, 96 rows are ranked, more are sorted in tiles of 128."""
     data = rows(np.random.default_rng(num), 2, num, ties=True, special=True)
     for options in ({}, {"id_index": 0, "topk": 30}, {"valid_thresh": 0.2, "in_format": "center"}):
         expected = box_nms(data, **options, backend="numpy")
-        np.testing.assert_array_equal(run(box_nms, data, **options), expected)
+        np.testing.assert_array_equal(run_any_steps(box_nms, data, **options), expected)
 
 
 @pytest.mark.parametrize("num", [2048, 2049, 4500])
-@pytest.mark.parametrize("few", [0, 1 << 20], ids=["sorted", "ranked"])
-def test_more_than_a_tile_of_the_sort(run, monkeypatch, num, few):
-    from cvops.ops import box_nms as module
-
-    monkeypatch.setattr(module, "_FEW", min(few, module._FEW))
+def test_more_than_a_tile_of_the_sort(run_any_steps, num):
+    """The GPU ranks these rows; with small steps it sorts them, in three passes for 2048."""
     rng = np.random.default_rng(num)
     data = rows(rng, num)
     data[:, 2:] *= 10  # so that many are kept
     data[: num // 2, 1] = data[num // 2 :, 1][: num // 2]
     expected = box_nms(data, valid_thresh=-1, id_index=0, topk=num - 5, backend="native")
-    out = run(box_nms, data, valid_thresh=-1, id_index=0, topk=num - 5)
+    out = run_any_steps(box_nms, data, valid_thresh=-1, id_index=0, topk=num - 5)
     np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize("size", [1, 40], ids=["dense", "sparse"])
-def test_several_chunks(run, monkeypatch, size):
-    from cvops.ops import _nms
-
-    monkeypatch.setattr(_nms, "_CHUNK", 64)
+def test_several_chunks(run_any_steps, size):
     data = rows(np.random.default_rng(5), 3, 400, ties=True)
     data[..., 2:] *= size
     for options in (
         {},
-        {"topk": 150},  # boxes are not put in order for so few chunks
+        {"topk": 200},  # boxes are not put in order for two chunks
         {"id_index": 0},
         {"id_index": 0, "topk": 200},
         {"overlap_thresh": 0},
@@ -206,14 +198,11 @@ def test_several_chunks(run, monkeypatch, size):
         {"in_format": "center"},
     ):
         expected = box_nms(data, **options, backend="numpy")
-        np.testing.assert_array_equal(run(box_nms, data, **options), expected)
+        np.testing.assert_array_equal(run_any_steps(box_nms, data, **options), expected)
 
 
-def test_several_chunks_of_odd_boxes(run, monkeypatch):
-    """Of NaN, infinite, inverted, empty and negative ones."""
-    from cvops.ops import _nms
-
-    monkeypatch.setattr(_nms, "_CHUNK", 64)
+def test_several_chunks_of_odd_boxes(run_any_steps):
+    """NaN, infinite, inverted, empty and negative boxes."""
     rng = np.random.default_rng(11)
     data = rows(rng, 600)
     data[:, 2:] *= rng.choice([-20, 1, 20, 1e-30, 1e30], (600, 1))
@@ -222,7 +211,7 @@ def test_several_chunks_of_odd_boxes(run, monkeypatch):
     data[:, 2:] = np.where(rng.random((600, 1)) < 0.1, data[:, [4, 5, 2, 3]], data[:, 2:])
     for options in ({}, {"id_index": 0}, {"overlap_thresh": 1e-3}, {"in_format": "center"}):
         expected = box_nms(data, **options, backend="native")
-        np.testing.assert_array_equal(run(box_nms, data, **options), expected)
+        np.testing.assert_array_equal(run_any_steps(box_nms, data, **options), expected)
 
 
 #: How many boxes each class has. Classes that are 4096 apart may be of one group.
@@ -236,11 +225,8 @@ CLASSES = {
 
 
 @pytest.mark.parametrize("sizes", CLASSES.values(), ids=CLASSES)
-def test_classes_of_many_sizes(run, monkeypatch, sizes):
-    """Those of small classes are decided at once, the others in chunks."""
-    from cvops.ops import _nms
-
-    monkeypatch.setattr(_nms, "_CHUNK", 64)
+def test_classes_of_many_sizes(run_any_steps, sizes):
+    """One launch decides the boxes of small classes, chunks decide the others."""
     rng = np.random.default_rng(13)
     data = rows(rng, 2, sum(sizes.values()))
     data[..., 2:] *= 3
@@ -250,10 +236,10 @@ def test_classes_of_many_sizes(run, monkeypatch, sizes):
     expected = box_nms(data, id_index=0, topk=-1, backend="numpy", background_id=5000)
     assert (expected[0, :, 1] > 0).sum() > 0
     assert (expected[0, -1, 1] < 0) == (max(sizes.values()) > 1)  # where any could be suppressed
-    out = run(box_nms, data, id_index=0, background_id=5000)
+    out = run_any_steps(box_nms, data, id_index=0, background_id=5000)
     np.testing.assert_array_equal(out, expected)
     limited = box_nms(data, id_index=0, topk=333, backend="numpy")
-    np.testing.assert_array_equal(run(box_nms, data, id_index=0, topk=333), limited)
+    np.testing.assert_array_equal(run_any_steps(box_nms, data, id_index=0, topk=333), limited)
 
 
 @pytest.mark.parametrize(
@@ -559,18 +545,15 @@ def test_equals_mxnet(mx, backend, options, seed, num, ties, special):
     np.testing.assert_array_equal(grad, x.grad.asnumpy())
 
 
-def test_several_chunks_sanitized(run_sanitized, monkeypatch):
-    from cvops.ops import _nms
-    from cvops.ops import box_nms as module
-
-    monkeypatch.setattr(module, "_FEW", 0)
-    monkeypatch.setattr(_nms, "_CHUNK", 64)
-    monkeypatch.setattr(_nms, "_CHUNKS_WITHOUT_ORDER", 1)
-    data = rows(np.random.default_rng(8), 130, ties=True)
+def test_several_chunks_sanitized(run_sanitized_small, launches):
+    data = rows(np.random.default_rng(8), 300, ties=True)
     data[..., 2:] *= 10
     for options in ({}, {"id_index": 0}):
         expected = box_nms(data, **options, backend="numpy")
-        np.testing.assert_array_equal(run_sanitized(box_nms, data, **options), expected)
+        np.testing.assert_array_equal(run_sanitized_small(box_nms, data, **options), expected)
+    kernels = [launch.kernel for launch in launches]
+    assert kernels.count("nms_chunk") == 6  # three chunks of 128
+    assert {"sort_merge", "nms_places", "nms_classes"} <= set(kernels)
 
 
 def test_sanitized(run_sanitized):

@@ -1,61 +1,24 @@
-"""What memory the launches on a GPU take beside inputs and results: told by shapes, without a GPU.
+"""The scratch memory of each call on a GPU. It follows from the shapes, so no GPU is needed."""
 
-The bodies are recorded as for a GPU, but nothing is launched and no memory is touched, so that
-inputs may be large.
-"""
-
-import math
 from pathlib import Path
 
 import numpy as np
 import pytest
-from emulator.backends import _extension
+from emulator import backends
 from test_layout import OPS
 
 import cvops
-from cvops import _cuda
-from cvops._op import BACKENDS, Backend
-from cvops._program import CallRecorder, LaunchRecorder
 
 MODEL = Path(__file__).parents[1] / "benchmarks" / "MODEL.md"
-#: What may be taken for each image beside ``SHARE`` of the arrays: of a suppression the bits and
-#: the list of a chunk, whose size is fixed.
+#: The most scratch memory: ``SHARE`` of the arrays, and these bytes for each image: a suppression
+#: has the bits and the list of a chunk, whose size is fixed.
 OF_AN_IMAGE = dict.fromkeys(("box_nms", "multibox_detection", "multiclass_nms"), 600_000)
 SHARE = 1.5
 
 
-class Launches(LaunchRecorder):
-    multiprocessors, most_shared = 132, 227 << 10
-
-    def _launch(self, source, kernel, grid, block, args, shared):
-        pass
-
-
-class Recorded(_cuda.Cuda):
-    """Gives the bytes of a call's results, and those beside them."""
-
-    def recorder(self, arrays):
-        return Launches(self.device, arrays)
-
-    def run(self, plan, arrays, options):
-        program = self.recorder(plan.kinds).record(plan.body, options)
-        results = sum(math.prod(shape) * dtype.itemsize for shape, dtype in program.kinds)
-        return results, program.size
-
-
-class RecordedNative(Recorded):
-    def recorder(self, arrays):
-        return CallRecorder(self.device, arrays, _extension())
-
-
-PLACES = {"Python": Recorded, "C++": RecordedNative}
-
-
-@pytest.fixture
-def places(monkeypatch):
-    kinds = {"Python": "kernels", "C++": "native_cuda"}
-    for name, place in PLACES.items():
-        monkeypatch.setitem(BACKENDS, ("cpu", name), Backend(kinds[name], lambda: None, place))
+@pytest.fixture(autouse=True)
+def h200(monkeypatch):
+    monkeypatch.setattr(backends, "MULTIPROCESSORS", 132)
 
 
 def zeros(*shape, dtype=np.float32):
@@ -141,7 +104,7 @@ CALLS = {
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
     "roi_pooling_backward": lambda n: pooling_backward(30 * n, 8),
 }
-#: Those whose memory MODEL.md states, by its names.
+#: The calls whose memory MODEL.md states, by its names.
 STATED = {
     "`multibox_prior`, 1,000,000 anchors": lambda: anchors(500, 500),
     "`box_iou`, 100,000 x 1000": lambda: iou(100_000, 1000),
@@ -163,11 +126,11 @@ STATED = {
 }
 
 
-def measured(call, place):
-    """Bytes of inputs and results, and bytes beside them."""
+def measured(call):
+    """The bytes of inputs and results, and the bytes of scratch memory."""
     op, arrays, args, options = call
-    results, beside = op(*arrays, *args, **options, backend=place)
-    return sum(x.nbytes for x in arrays) + results, beside
+    results, scratch = op(*arrays, *args, **options, backend="listed")
+    return sum(x.nbytes for x in arrays) + results, scratch
 
 
 def test_every_op_is_measured():
@@ -175,14 +138,13 @@ def test_every_op_is_measured():
     assert sorted(CALLS) == sorted([*OPS, *backward, "multibox_target with mining"])
 
 
-@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", CALLS)
-def test_grows_no_faster_than_the_arrays(places, name, place):
+def test_scratch_grows_no_faster_than_the_arrays(name):
     """A matrix of pairs would grow with the square: 100 times the boxes, 10,000 times the bytes."""
     images = 2 if name.startswith("multibox_") else 1
     for size in (1, 10, 100):
-        arrays, beside = measured(CALLS[name](size), place)
-        assert beside <= SHARE * arrays + images * OF_AN_IMAGE.get(name, 1000)
+        arrays, scratch = measured(CALLS[name](size))
+        assert scratch <= SHARE * arrays + images * OF_AN_IMAGE.get(name, 1000)
 
 
 def amount(number):
@@ -193,11 +155,9 @@ def amount(number):
     return f"{number} B" if number else "none"
 
 
-def test_the_model_states_the_memory_of_large_calls(places):
-    lines = []
-    for name, make in STATED.items():
-        arrays, python = measured(make(), "Python")
-        _, native = measured(make(), "C++")
-        lines.append(f"| {' | '.join([name, *map(amount, (arrays, python, native))])} |")
+def test_the_model_states_the_memory_of_large_calls():
+    lines = [
+        f"| {' | '.join([name, *map(amount, measured(make()))])} |" for name, make in STATED.items()
+    ]
     stated = [line for line in MODEL.read_text("utf-8").splitlines() if line in lines]
     assert stated == lines, "MODEL.md should have these lines:\n" + "\n".join(lines)

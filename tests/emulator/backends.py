@@ -3,12 +3,17 @@
 - "emulated": the launches of the extension, each kernel in the emulator
 - "emulated-small": the same with the second values of CVOPS_STEP, for tests of sizes
 - "emulated-address", "emulated-thread": each launch under a sanitizer, in a process of its own
+- "emulated-small-address", "emulated-small-thread": both
+- "listed": no launch runs and no memory is touched; a call returns numbers of bytes
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from pathlib import Path
+from types import ModuleType
+from typing import Callable, NamedTuple
 
 import numpy as np
 
@@ -28,6 +33,22 @@ MULTIPROCESSORS, MAX_SHARED = 4, 227 << 10
 BINDINGS = Path(__file__).parents[2] / "bindings"
 
 
+class Launch(NamedTuple):
+    """A launch that the extension asks for."""
+
+    kernel: str
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+    #: The bytes of dynamic shared memory.
+    shared: int
+    #: The bytes of each argument.
+    arguments: list[bytes]
+
+
+#: Receives each launch before it runs, and returns the launch to run; tests may set it.
+on_launch: Callable[[Launch], Launch] = lambda launch: launch
+
+
 def aligned(shape: tuple[int, ...], dtype: object) -> np.ndarray:
     """New memory as a GPU's allocator gives it: aligned, and with junk in it."""
     dtype = np.dtype(dtype)
@@ -41,30 +62,39 @@ def _buffer(x: np.ndarray) -> Buffer:
     return Buffer(x.ctypes.data, x.shape, x.dtype, x)
 
 
-def _launch(kernel, grid, block, shared, arguments, pointers, stream, **more):
+def _launch(kernel, grid, block, shared, arguments, pointers, stream, *, build=(), arena=None):
+    launch = on_launch(Launch(kernel, grid, block, shared, arguments))
     args = [
         np.uintp(int.from_bytes(x, "little")) if is_pointer else np.void(x)
-        for x, is_pointer in zip(arguments, pointers)
+        for x, is_pointer in zip(launch.arguments, pointers)
     ]
-    kind = more.pop("kind", None)
-    module(_kernels.source_of(kernel), kind).launch(
-        kernel, grid, block, args, shared, seed=SEED, **more
+    module(_kernels.source_of(kernel), *build).launch(
+        kernel, launch.grid, launch.block, args, launch.shared, seed=SEED, arena=arena
     )
 
 
 @functools.lru_cache(None)
-def module(source: str, kind: str | None = None) -> Module:
-    """The kernels of a source; ``kind`` is a sanitizer, "small" or None."""
+def module(source: str, sanitizer: str | None = None, small: bool = False) -> Module:
+    """The kernels of a source, also with a sanitizer or with the second values of CVOPS_STEP."""
     text = _kernels.source(source)
-    if kind == "small":
-        return Module(f"#define CVOPS_SMALL_STEPS\n{text}", f"{source}_small")
-    return Module(text, source, kind)
+    if small:
+        return Module(f"#define CVOPS_SMALL_STEPS\n{text}", f"{source}_small", sanitizer)
+    return Module(text, source, sanitizer)
+
+
+@functools.lru_cache(None)
+def extension(small: bool) -> ModuleType:
+    if not small:
+        return _gpu.extension()
+    return build_extension(
+        BINDINGS, _kernels.KERNELS, "_native_small", ["-DCVOPS_SMALL_STEPS"]
+    )
 
 
 class Call:
     """One call of an op: see :class:`cvops._cuda.Call`."""
 
-    def __init__(self, extension, launch=_launch, array=aligned, **more):
+    def __init__(self, extension, launch, array, **more):
         self._array, self._held = array, []
         device = extension.CallbackDevice(launch, MULTIPROCESSORS, MAX_SHARED, **more)
         self.ops = extension.Gpu(device, 0, self._allocate)
@@ -86,10 +116,12 @@ class Emulated:
     def __init__(self, library, device):
         self.library = library
 
-    extension = staticmethod(_gpu.extension)
+    #: Whether constants have the second values of CVOPS_STEP.
+    small = False
 
     def call(self):
-        return Call(self.extension()), aligned
+        launch = functools.partial(_launch, build=(None, self.small))
+        return Call(extension(self.small), launch, aligned), aligned
 
     def run(self, plan, arrays, options):
         call, array = self.call()
@@ -109,14 +141,7 @@ class Emulated:
 class EmulatedSmall(Emulated):
     """The same with the second values of CVOPS_STEP, in kernels and launches."""
 
-    @staticmethod
-    @functools.lru_cache(None)
-    def extension():
-        flags = ["-DCVOPS_SMALL_STEPS"]
-        return build_extension(BINDINGS, _kernels.KERNELS, "_native_small", flags)
-
-    def call(self):
-        return Call(self.extension(), functools.partial(_launch, kind="small")), aligned
+    small = True
 
 
 class Sanitized(Emulated):
@@ -126,15 +151,13 @@ class Sanitized(Emulated):
 
     def call(self):
         arena = Arena()
-
-        def launch(*launch):
-            _launch(*launch, kind=self.sanitizer, arena=arena)
+        launch = functools.partial(_launch, build=(self.sanitizer, self.small), arena=arena)
 
         def take(address, size):
             arena.replace(Region(address, size))
 
         more = dict(scratch_gap=GAP, on_scratch=take)
-        return Call(self.extension(), launch, arena.array, **more), arena.array
+        return Call(extension(self.small), launch, arena.array, **more), arena.array
 
     def leave(self, buffer):
         return self.library.from_numpy(buffer.owner.copy())
@@ -146,6 +169,46 @@ class EmulatedAddress(Sanitized):
 
 class EmulatedThread(Sanitized):
     sanitizer = "thread"
+
+
+class EmulatedSmallAddress(EmulatedAddress):
+    small = True
+
+
+class EmulatedSmallThread(EmulatedThread):
+    small = True
+
+
+class ListedCall:
+    """One call of an op whose launches only go to ``on_launch``."""
+
+    def __init__(self):
+        self.results = 0
+
+        def launch(kernel, grid, block, shared, arguments, pointers, stream):
+            on_launch(Launch(kernel, grid, block, shared, arguments))
+
+        device = _gpu.extension().CallbackDevice(launch, MULTIPROCESSORS, MAX_SHARED)
+        self.ops = _gpu.extension().Gpu(device, 0, lambda size: GAP)
+
+    def empty(self, shape, dtype):
+        self.results += math.prod(shape) * np.dtype(dtype).itemsize
+        return Buffer(GAP, shape, np.dtype(dtype), None)
+
+    def empty_all(self, *kinds):
+        return tuple([self.empty(*kind) for kind in kinds])
+
+
+class Listed:
+    """Runs no launch; a call returns the bytes of its results and of its scratch memory."""
+
+    def __init__(self, library, device):
+        pass
+
+    def run(self, plan, arrays, options):
+        call = ListedCall()
+        plan.body(call, *[Buffer(GAP, *kind, None) for kind in plan.kinds], *options)
+        return call.results, call.ops.scratch_bytes
 
 
 def use_for_mxnet() -> None:
@@ -195,6 +258,9 @@ def register() -> None:
         "emulated-small": EmulatedSmall,
         "emulated-address": EmulatedAddress,
         "emulated-thread": EmulatedThread,
+        "emulated-small-address": EmulatedSmallAddress,
+        "emulated-small-thread": EmulatedSmallThread,
+        "listed": Listed,
     }
     for name, executor in here.items():
         BACKENDS["cpu", name] = Backend("native", _gpu.missing_extension, executor)

@@ -22,9 +22,9 @@ FLAGS = (
     *("-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing"),
     *("-fPIC", "-fvisibility=hidden", "-pthread", f"-I{HERE}"),
 )
-#: What each sanitizer adds to that. AddressSanitizer puts redzones around plain statics only, which
-#: needs one OS thread; to ThreadSanitizer the CUDA threads are threads enough. The check of object
-#: sizes finds what AddressSanitizer finds, and says less about it.
+#: The further flags for each sanitizer. AddressSanitizer puts redzones around plain statics only,
+#: which needs one OS thread. ThreadSanitizer gets its threads from the CUDA threads.
+#: AddressSanitizer also finds the errors of the check of object sizes, and its message says more.
 SANITIZERS = {
     None: ("-O2",),
     "address": (
@@ -34,6 +34,9 @@ SANITIZERS = {
     ),
     "thread": ("-O1", "-g", "-fsanitize=thread", "-DEMULATOR_ONE_OS_THREAD"),
 }
+#: The further flags for kernels without a sanitizer: alignment.cpp handles a misaligned address.
+#: The link is without them, or the compiler's runtime library would be a part of the process.
+ALIGNMENT = ("-fsanitize=alignment", "-fno-sanitize-recover=alignment")
 
 
 class EmulatorError(RuntimeError):

@@ -11,6 +11,7 @@ from typing import Any
 from . import sanitized
 from .arena import Arena
 from .build import (
+    ALIGNMENT,
     FLAGS,
     SANITIZERS,
     EmulatorError,
@@ -75,9 +76,9 @@ class Module:
 
     name: what compiler messages and the cache call it.
 
-    sanitizer: None, "address" (which finds undefined behaviour, too) or "thread". A
+    sanitizer: None, "address" (which finds undefined behavior, too) or "thread". A
     sanitized module runs each launch in a process of its own; it takes addresses only
-    in an :class:`Arena`.
+    in an :class:`Arena`. A module without a sanitizer finds misaligned addresses.
 
     The attribute ``os_threads`` is how many OS threads share the blocks of a launch; 0,
     as at first, is one for each core.
@@ -169,14 +170,16 @@ def _launch(library: ctypes.CDLL, request: Request, os_threads: int) -> None:
 def _build(unit: str, name: str, sanitizer: str | None) -> Path:
     """The shared library of a translation unit; a program, if sanitized."""
     flags = [*FLAGS, *SANITIZERS[sanitizer]]
-    sources = ["block", "grid", "shared_memory", *(["runner"] if sanitizer else [])]
+    sources = ["block", "grid", "shared_memory", "runner" if sanitizer else "alignment"]
     objects = emulator_objects(sources, sanitizer)
     output = "-pie" if sanitizer else "-shared"
+    checks = () if sanitizer else ALIGNMENT
 
     def make(path: Path) -> None:
-        source = path.with_suffix(".cpp")
+        source, kernels = path.with_suffix(".cpp"), path.with_suffix(".o")
         source.write_text(unit, "utf-8")
-        run_compiler(*flags, output, source, *objects, "-o", path)
+        run_compiler(*flags, *checks, "-c", source, "-o", kernels)
+        run_compiler(*flags, output, kernels, *objects, "-o", path)
 
-    key = [unit, *without_folders(flags), *(path.name for path in objects)]
+    key = [unit, *without_folders([*flags, *checks]), *(path.name for path in objects)]
     return cached(name, ".run" if sanitizer else ".so", key, make)
