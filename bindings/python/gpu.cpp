@@ -92,19 +92,18 @@ void bind_gpu(cvops::Ops& ops) {
   py::class_<cuda::Modules, std::shared_ptr<cuda::Modules>>(m, "Modules")
       .def(py::init<>())
       .def("add", &cuda::Modules::add, py::arg("file"), py::arg("kernels"), py::arg("arch"));
-  py::class_<Device>(m, "Device");
-  py::class_<cuda::DriverDevice, Device>(m, "DriverDevice")
+  py::class_<Device, std::shared_ptr<Device>>(m, "Device");
+  py::class_<cuda::DriverDevice, Device, std::shared_ptr<cuda::DriverDevice>>(m, "DriverDevice")
       .def(py::init<int, std::shared_ptr<cuda::Functions>>(), py::arg("number"),
            py::arg("functions"));
-  py::class_<CallbackDevice, Device>(m, "CallbackDevice")
+  py::class_<CallbackDevice, Device, std::shared_ptr<CallbackDevice>>(m, "CallbackDevice")
       .def(py::init<py::function, int, int64, int64, py::object>(), py::arg("launch"),
            py::arg("multiprocessors"), py::arg("max_shared"), py::arg("scratch_gap") = 0,
            py::arg("on_scratch") = py::none());
   m.def("set_default_functions",
         [](std::shared_ptr<cuda::Functions> functions) { cuda::set_default(functions); });
-  m.def(
-      "set_default_device", [](Device* device) { cuda::set_default(device); },
-      py::keep_alive<0, 1>());
+  m.def("set_default_device",
+        [](std::shared_ptr<Device> device) { cuda::set_default(std::move(device)); });
 
   ops.gpu
       .def(py::init(&make_gpu), py::arg("device"), py::arg("stream"), py::arg("allocate"),

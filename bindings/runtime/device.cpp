@@ -83,29 +83,46 @@ void Modules::add(const std::string& file, const std::vector<std::string>& kerne
 
 void* Modules::find(const char* kernel, int device) {
   const int arch = 10 * device_attribute(device, kMajor) + device_attribute(device, kMinor);
-  const std::lock_guard lock(mutex_);
-  for (const auto& [built_for, file] : files_[kernel]) {
-    if (built_for != 0 && built_for != arch) continue;
-    auto found = std::find_if(loaded_.begin(), loaded_.end(), [&, &file = file](const Loaded& x) {
-      return x.device == device && x.file == file;
-    });
-    if (found == loaded_.end()) {
-      void* module = nullptr;
-      const Result result = driver().load_module(&module, file.c_str());
-      if (result != 0) {
-        throw std::runtime_error("cannot load " + file + ": " + text_of(result) +
-                                 ". Kernels cannot be loaded during graph capture: call the op "
-                                 "once before capturing");
-      }
-      found = loaded_.insert(loaded_.end(), {file, device, module});
+  std::string file;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [built_for, name] : files_[kernel]) {
+      if (file.empty() && (built_for == 0 || built_for == arch)) file = name;
     }
-    void* function = nullptr;
-    check(driver().get_function(&function, found->module, kernel), kernel);
-    return function;
   }
-  throw std::runtime_error(std::string(kernel) + ": there is no machine code for sm_" +
-                           std::to_string(arch) +
-                           ": run 'cvops warmup' on this machine, and begin again");
+  if (file.empty()) {
+    throw std::runtime_error(std::string(kernel) + ": there is no machine code for sm_" +
+                             std::to_string(arch) +
+                             ": run 'cvops warmup' on this machine, and begin again");
+  }
+  void* function = nullptr;
+  check(driver().get_function(&function, load(file, device), kernel), kernel);
+  return function;
+}
+
+void* Modules::load(const std::string& file, int device) {
+  // Null if the file is not loaded for the device.
+  auto find_module = [&]() -> void* {
+    for (const Loaded& x : loaded_) {
+      if (x.device == device && x.file == file) return x.module;
+    }
+    return nullptr;
+  };
+  {
+    const std::lock_guard lock(mutex_);
+    if (void* module = find_module()) return module;
+  }
+  void* module = nullptr;
+  const Result result = driver().load_module(&module, file.c_str());
+  if (result != 0) {
+    throw std::runtime_error("cannot load " + file + ": " + text_of(result) +
+                             ". Kernels cannot be loaded during graph capture: call the op once "
+                             "before capturing");
+  }
+  const std::lock_guard lock(mutex_);
+  // A second module of another thread stays loaded: each of its functions works.
+  if (!find_module()) loaded_.push_back({file, device, module});
+  return find_module();
 }
 
 DriverDevice::DriverDevice(int number, std::shared_ptr<Functions> functions)
@@ -145,33 +162,53 @@ void DriverDevice::with_current(const std::function<void()>& body) {
 
 namespace {
 
-std::mutex defaults_mutex;
-std::shared_ptr<Functions> default_functions;
-Device* the_default = nullptr;
-std::unordered_map<int, std::unique_ptr<DriverDevice>> default_devices;
+// Never destroyed: at the end of the process an engine may still run, and Python may be gone.
+struct Defaults {
+  std::mutex mutex;
+  std::shared_ptr<Functions> functions;
+  std::shared_ptr<Device> device;
+  std::unordered_map<int, DriverDevice*> devices;
+};
+
+Defaults& defaults() {
+  static auto* const defaults = new Defaults;
+  return *defaults;
+}
 
 }  // namespace
 
 Device& default_device(int number) {
-  const std::lock_guard lock(defaults_mutex);
-  if (the_default) return *the_default;
-  if (!default_functions) throw std::runtime_error("no kernels are loaded for GPUs");
-  auto& device = default_devices[number];
-  if (!device) device = std::make_unique<DriverDevice>(number, default_functions);
-  return *device;
+  Defaults& d = defaults();
+  std::shared_ptr<Functions> functions;
+  {
+    const std::lock_guard lock(d.mutex);
+    if (d.device) return *d.device;
+    if (!d.functions) throw std::runtime_error("no kernels are loaded for GPUs");
+    if (auto found = d.devices.find(number); found != d.devices.end()) return *found->second;
+    functions = d.functions;
+  }
+  auto made = std::make_unique<DriverDevice>(number, functions);  // asks the driver
+  const std::lock_guard lock(d.mutex);
+  const auto [place, is_new] = d.devices.try_emplace(number, made.get());
+  if (is_new) made.release();
+  return *place->second;
 }
 
 void set_default(std::shared_ptr<Functions> functions) {
-  const std::lock_guard lock(defaults_mutex);
-  if (functions == default_functions) return;
-  default_functions = std::move(functions);
-  for (auto& [number, device] : default_devices) device.release();  // an engine may still use it
-  default_devices.clear();
+  Defaults& d = defaults();
+  const std::lock_guard lock(d.mutex);
+  if (functions == d.functions) return;
+  // The devices before keep their functions: an engine may still use them.
+  d.functions = std::move(functions);
+  d.devices.clear();
 }
 
-void set_default(Device* device) {
-  const std::lock_guard lock(defaults_mutex);
-  the_default = device;
+void set_default(std::shared_ptr<Device> device) {
+  Defaults& d = defaults();
+  const std::lock_guard lock(d.mutex);
+  static auto* const before = new std::vector<std::shared_ptr<Device>>;
+  if (d.device) before->push_back(d.device);
+  d.device = std::move(device);
 }
 
 }  // namespace cuda

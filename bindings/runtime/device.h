@@ -8,6 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "driver.h"
 #include "gpu.h"
 
 namespace cvops::cuda {
@@ -28,7 +29,7 @@ class Functions {
   const Function& get(const Kernel& kernel, int device);
 
  private:
-  static constexpr int kMaxKernels = 256, kMaxDevices = 64;
+  static constexpr int kMaxKernels = 256;
   struct Row {
     std::atomic<const Function*> of[kMaxKernels] = {};
   };
@@ -53,6 +54,9 @@ class Modules {
     int device;
     void* module;
   };
+  void* load(const std::string& file, int device);
+
+  // Not held in a call of the driver: see find_driver().
   std::mutex mutex_;
   std::unordered_map<std::string, std::vector<std::pair<int, std::string>>> files_;
   std::vector<Loaded> loaded_;
@@ -77,8 +81,9 @@ class DriverDevice : public Device {
 
 // The GPU of that number for callers without Python, as MXNet's engine.
 Device& default_device(int number);
-// Lets default_device() use these functions, or one device for all numbers.
+// Lets default_device() use these functions, or one device for all numbers; both live on to the end
+// of the process, as the threads of an engine do.
 void set_default(std::shared_ptr<Functions> functions);
-void set_default(Device* device);
+void set_default(std::shared_ptr<Device> device);
 
 }  // namespace cvops::cuda

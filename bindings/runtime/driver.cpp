@@ -2,15 +2,15 @@
 
 #include <dlfcn.h>
 
+#include <atomic>
 #include <mutex>
 #include <stdexcept>
-#include <unordered_map>
 
 namespace cvops::cuda {
 namespace {
 
-// Null where there is no driver; a later call may find one.
-const Driver* find_driver() {
+// The functions by their names; null if there is no driver.
+const Driver* load_driver() {
   static std::mutex mutex;
   static Driver functions;
   static bool found = false;
@@ -33,15 +33,25 @@ const Driver* find_driver() {
           look_up(f.set_function_attribute, "cuFuncSetAttribute") &&
           look_up(f.launch, "cuLaunchKernel") && look_up(f.copy, "cuMemcpyDtoDAsync_v2") &&
           look_up(f.fill, "cuMemsetD8Async") && look_up(f.synchronize, "cuStreamSynchronize") &&
-          look_up(f.error_text, "cuGetErrorString") && f.init(0) == 0;
+          look_up(f.error_text, "cuGetErrorString");
   return found ? &functions : nullptr;
+}
+
+// Null where no driver works; a later call may find one. No lock is held in a call of the driver:
+// the tests' driver needs Python's lock, which the caller may hold.
+const Driver* find_driver() {
+  static std::atomic<const Driver*> ready{nullptr};
+  if (const Driver* found = ready.load(std::memory_order_acquire)) return found;
+  const Driver* loaded = load_driver();
+  if (!loaded || loaded->init(0) != 0) return nullptr;
+  ready.store(loaded, std::memory_order_release);
+  return loaded;
 }
 
 }  // namespace
 
 const Driver& driver() {
-  static const Driver* found = nullptr;  // a race writes the same value
-  if (!found) found = find_driver();
+  const Driver* found = find_driver();
   if (!found) throw std::runtime_error("there is no NVIDIA driver (libcuda.so.1) that works");
   return *found;
 }
@@ -69,14 +79,15 @@ int device_attribute(int device, int attribute) {
 }
 
 std::optional<std::uintptr_t> enter_device(int device) {
-  static std::mutex mutex;
-  static std::unordered_map<int, void*> contexts;  // retained until the process ends
-  void *context = nullptr, *before = nullptr;
-  {
-    const std::lock_guard lock(mutex);
-    void*& kept = contexts[device];
-    if (!kept) check(driver().primary_context(&kept, device), "cuDevicePrimaryCtxRetain");
-    context = kept;
+  static std::atomic<void*> contexts[kMaxDevices];  // retained until the process ends
+  if (device < 0 || device >= kMaxDevices) {
+    throw std::runtime_error("there is no GPU " + std::to_string(device));
+  }
+  void *context = contexts[device].load(std::memory_order_acquire), *before = nullptr;
+  if (!context) {
+    // Two threads may do so at once: the driver gives both the same.
+    check(driver().primary_context(&context, device), "cuDevicePrimaryCtxRetain");
+    contexts[device].store(context, std::memory_order_release);
   }
   check(driver().current_context(&before), "cuCtxGetCurrent");
   if (before == context) return {};

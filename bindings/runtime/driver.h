@@ -9,6 +9,8 @@ namespace cvops::cuda {
 
 using Result = int;  // CUresult
 
+constexpr int kMaxDevices = 64;
+
 // CUdevice_attribute and CUfunction_attribute.
 constexpr int kMultiprocessors = 16, kMajor = 75, kMinor = 76, kSharedOptin = 97;
 constexpr int kStaticShared = 1, kMaxDynamicShared = 8;

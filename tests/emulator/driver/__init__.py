@@ -16,19 +16,23 @@ a graph is captured. What is called is written down in ``calls``.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 
-from . import devices, interpose, kernels, streams
+from . import api, devices, interpose, kernels, streams
 from .api import calls, functions
 from .kernels import Emulated
 
-__all__ = ["Emulated", "calls", "devices", "install", "installed", "streams"]
+__all__ = ["Emulated", "api", "calls", "devices", "install", "installed", "streams"]
 
 
 def install(find: Callable[[str], Emulated | None]) -> None:
     """Be the driver of this process, before CuPy is imported. ``find`` knows kernels by name."""
     kernels.find = find
-    interpose.replace_in_cupy(interpose.load_library(functions), functions)
+    library = interpose.load_library(functions)
+    library.cuda_thread.restype = ctypes.POINTER(ctypes.c_int)
+    api.thread.numbers = library.cuda_thread
+    interpose.replace_in_cupy(library, functions)
 
 
 def installed() -> bool:

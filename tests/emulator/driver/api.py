@@ -8,11 +8,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from ctypes import POINTER, c_char_p, c_int, c_void_p
+from ctypes import POINTER, c_char_p, c_int, c_uint, c_void_p
 from typing import Any, NamedTuple
 
-# cudaError_t.
-INVALID_VALUE, INVALID_DEVICE, NO_BINARY = 1, 101, 209
+# cudaError_t and CUresult.
+INVALID_VALUE, NOT_INITIALIZED, INVALID_DEVICE, NO_BINARY = 1, 3, 101, 209
 INVALID_CONTEXT, INVALID_HANDLE, NOT_FOUND = 201, 400, 500
 ILLEGAL_ADDRESS, LAUNCH_FAILURE = 700, 719
 CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED, CAPTURE_IMPLICIT = 900, 901, 906
@@ -50,10 +50,52 @@ calls: list[Call] = []
 functions: dict[str, Any] = {}
 #: What the handles stand for that were given out.
 objects: dict[int, Any] = {}
-#: The current device, whether it has a context, and the function that runs.
-thread = threading.local()
+
+
+class Thread:
+    """What CUDA knows of the thread that calls.
+
+    C has the numbers: a thread that Python did not start has no data of Python's.
+    """
+
+    #: The address of the thread's two numbers; both are 0 at first.
+    numbers: Callable[[], Any]
+    #: The function that runs.
+    running = threading.local()
+
+    @property
+    def context(self) -> int | None:
+        """The device of the current context; None if the thread has no context."""
+        return self.numbers()[0] - 1 if self.numbers()[0] else None
+
+    @context.setter
+    def context(self, device: int | None) -> None:
+        self.numbers()[0] = 0 if device is None else device + 1
+
+    @property
+    def device(self) -> int:
+        """The device of which the runtime makes a context when it needs one."""
+        return self.numbers()[1]
+
+    @device.setter
+    def device(self, device: int) -> None:
+        self.numbers()[1] = device
+
+
+thread = Thread()
 #: What the runtime tells without making a context.
 _WITHOUT_CONTEXT = {"cudaDriverGetVersion", "cudaGetDevice", "cudaGetDeviceCount"}
+#: What the driver does before cuInit.
+_WITHOUT_INIT = {"cuInit", "cuGetExportTable", "cuGetErrorName", "cuGetErrorString"}
+#: What the driver does for a thread that has no context.
+_OF_NO_CONTEXT = {
+    *_WITHOUT_INIT,
+    *("cuDeviceGetCount", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain"),
+    *("cuCtxGetCurrent", "cuCtxSetCurrent", "cuModuleGetFunction", "cuModuleUnload"),
+    *("cuFuncGetAttribute", "cuFuncSetAttribute"),
+}
+#: Whether cuInit was called, by the runtime or by the process.
+_state = {"initialized": False}
 
 _handles = itertools.count(0x1000, 16)
 
@@ -63,10 +105,9 @@ def cuda(*types: Any) -> Callable[[Callable[..., None]], None]:
 
     def offer(function: Callable[..., None]) -> None:
         def call(*args: Any) -> int:
-            thread.function = function.__name__
-            if thread.function.startswith("cuda") and thread.function not in _WITHOUT_CONTEXT:
-                thread.context = True
+            thread.running.function = function.__name__
             try:
+                _enter(function.__name__)
                 function(*args)
             except Refused as error:
                 if str(error):
@@ -82,19 +123,26 @@ def cuda(*types: Any) -> Callable[[Callable[..., None]], None]:
     return offer
 
 
+def _enter(name: str) -> None:
+    """The runtime makes the context that a function needs; the driver refuses."""
+    if name.startswith("cuda") or name == "cuInit":
+        _state["initialized"] = True
+        if name not in {*_WITHOUT_CONTEXT, "cuInit"} and thread.context is None:
+            thread.context = thread.device
+    elif name not in _WITHOUT_INIT and not _state["initialized"]:
+        raise Refused(NOT_INITIALIZED, "cuInit was not called")
+    elif name not in _OF_NO_CONTEXT and thread.context is None:
+        raise Refused(INVALID_CONTEXT, "the thread has no context")
+
+
 def note(**more: Any) -> None:
     """Write down the call that runs."""
-    calls.append(Call(thread.function, device(), **more))
+    calls.append(Call(thread.running.function, device(), **more))
 
 
 def device() -> int:
     """The current one."""
-    return getattr(thread, "device", 0)
-
-
-def has_context() -> bool:
-    """Whether this thread has one, of the current device."""
-    return getattr(thread, "context", False)
+    return thread.device if thread.context is None else thread.context
 
 
 def new(thing: Any) -> int:
@@ -122,9 +170,25 @@ def cudaGetLastError():
     """None is kept: each call has given its own."""
 
 
+@cuda(c_uint)
+def cuInit(flags):
+    if flags:
+        raise Refused(INVALID_VALUE, f"flags {flags}")
+
+
+@cuda(OUT, c_void_p)
+def cuGetExportTable(table, number):
+    """NVRTC asks for functions that have no names, and does without them."""
+    raise Refused(NOT_FOUND)
+
+
+#: The caller may keep the address of a text.
+_names: dict[int, bytes] = {}
+
+
 @cuda(c_int, POINTER(c_char_p))
 def cuGetErrorName(error, text):
-    text[0] = str(error).encode()
+    text[0] = _names.setdefault(error, str(error).encode())
 
 
 @cuda(c_int, POINTER(c_char_p))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_int, c_size_t, c_uint, c_void_p
+from ctypes import POINTER, c_int, c_size_t, c_ubyte, c_uint, c_uint64, c_void_p
 from typing import NamedTuple
 
 import numpy as np
 
 from .api import (
+    INVALID_CONTEXT,
     INVALID_DEVICE,
     INVALID_VALUE,
     OUT,
@@ -16,12 +17,11 @@ from .api import (
     cuda,
     device,
     drop,
-    has_context,
     note,
     objects,
     thread,
 )
-from .streams import queue, unsafe
+from .streams import queue, same_device, stream_of, unsafe
 
 #: Of two architectures, so that a kernel for the other one is noticed.
 CAPABILITIES = ((9, 0), (8, 0))
@@ -30,7 +30,7 @@ MOST_SHARED = 227 << 10
 _TOTAL_MEMORY = 1 << 34
 #: What cudaMalloc aligns to.
 _ALIGNMENT = 512
-# cudaDeviceAttr; others are 0.
+# cudaDeviceAttr and CUdevice_attribute; others of the former are 0.
 _MULTIPROCESSORS, _MAJOR, _MINOR, _MOST_SHARED = 16, 75, 76, 97
 # cudaMemoryType.
 _HOST_MEMORY, _DEVICE_MEMORY = 0, 2
@@ -76,20 +76,47 @@ def cudaGetDevice(number):
 
 @cuda(c_int)
 def cudaSetDevice(number):
-    thread.device = existing(number)
+    thread.device = thread.context = existing(number)
+
+
+@cuda(POINTER(c_int))
+def cuDeviceGetCount(count):
+    count[0] = len(CAPABILITIES)
+
+
+@cuda(OUT, c_int)
+def cuDevicePrimaryCtxRetain(context, number):
+    context[0] = 1 + existing(number)
 
 
 @cuda(OUT)
 def cuCtxGetCurrent(context):
-    context[0] = 1 + device() if has_context() else None
+    context[0] = None if thread.context is None else 1 + thread.context
+
+
+@cuda(c_void_p)
+def cuCtxSetCurrent(context):
+    if context is not None and not 1 <= context <= len(CAPABILITIES):
+        raise Refused(INVALID_CONTEXT, f"{context:#x} is no context")
+    thread.context = None if context is None else context - 1
+
+
+def _attributes(number: int) -> dict[int, int]:
+    major, minor = CAPABILITIES[existing(number)]
+    # Few multiprocessors, so that a grid as wide as the device is soon done.
+    return {_MULTIPROCESSORS: 4, _MAJOR: major, _MINOR: minor, _MOST_SHARED: MOST_SHARED}
 
 
 @cuda(POINTER(c_int), c_int, c_int)
 def cudaDeviceGetAttribute(value, attribute, number):
-    major, minor = CAPABILITIES[existing(number)]
-    # Few multiprocessors, so that a grid as wide as the device is soon done.
-    known = {_MULTIPROCESSORS: 4, _MAJOR: major, _MINOR: minor, _MOST_SHARED: MOST_SHARED}
-    value[0] = known.get(attribute, 0)
+    value[0] = _attributes(number).get(attribute, 0)
+
+
+@cuda(POINTER(c_int), c_int, c_int)
+def cuDeviceGetAttribute(value, attribute, number):
+    if attribute not in _attributes(number):
+        raise Refused(INVALID_VALUE, f"attribute {attribute}")
+    value[0] = _attributes(number)[attribute]
 
 
 @cuda(POINTER(c_int), c_int, c_int)
@@ -164,6 +191,26 @@ def cudaMemcpyAsync(to, from_, size, kind, stream):
 
 @cuda(c_void_p, c_int, c_size_t, c_void_p)
 def cudaMemsetAsync(to, value, size, stream):
+    queue(lambda: ctypes.memset(to, value, size), stream)
+
+
+def _inside(start: int, size: int) -> int:
+    """The device that has the memory of that size."""
+    memory = memory_at(start)
+    if memory is None or start + size > memory.start + memory.size:
+        raise Refused(INVALID_VALUE, f"{size} bytes at {start:#x} are not in memory of a GPU")
+    return memory.device
+
+
+@cuda(c_uint64, c_uint64, c_size_t, c_void_p)
+def cuMemcpyDtoDAsync_v2(to, from_, size, stream):
+    _inside(to, size), _inside(from_, size)
+    queue(lambda: ctypes.memmove(to, from_, size), stream)
+
+
+@cuda(c_uint64, c_ubyte, c_size_t, c_void_p)
+def cuMemsetD8Async(to, value, size, stream):
+    same_device("a fill", stream_of(stream).device, _inside(to, size))
     queue(lambda: ctypes.memset(to, value, size), stream)
 
 

@@ -26,6 +26,10 @@ _LIBRARY = """\
 extern "C" {{
 void* cuda_table[{count}];
 int cuda_is_gone() {{ return 0; }}
+int* cuda_thread() {{
+  static thread_local int numbers[2];
+  return numbers;
+}}
 {functions}
 }}
 """
@@ -45,7 +49,7 @@ def load_library(functions: Mapping[str, Any]) -> ctypes.CDLL:
     def make(path: Path) -> None:
         source = path.with_suffix(".cpp")
         source.write_text(text, "utf-8")
-        run_compiler("-shared", "-Wl,-soname,libcuda.so.1,-Bsymbolic", source, "-o", path)
+        run_compiler("-shared", "-fPIC", "-Wl,-soname,libcuda.so.1,-Bsymbolic", source, "-o", path)
 
     library = ctypes.CDLL(str(cached("libcuda", ".so", [text], make)), ctypes.RTLD_GLOBAL)
     table = (ctypes.c_void_p * len(functions)).in_dll(library, "cuda_table")

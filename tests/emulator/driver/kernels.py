@@ -13,7 +13,6 @@ from emulator.build import EmulatorError
 from . import elf
 from .api import (
     ILLEGAL_ADDRESS,
-    INVALID_CONTEXT,
     INVALID_VALUE,
     LAUNCH_FAILURE,
     NO_BINARY,
@@ -24,7 +23,6 @@ from .api import (
     device,
     drop,
     get,
-    has_context,
     new,
 )
 from .devices import CAPABILITIES, MOST_SHARED, memory_at
@@ -123,8 +121,6 @@ def cuLaunchKernel(
     function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, arguments, extra
 ):
     found = get(function, Function)
-    if not has_context():
-        raise Refused(INVALID_CONTEXT, f"{found.name}: the thread has no context")
     same_device(found.name, found.device, stream_of(stream).device)
     grid, block = (grid_x, grid_y, grid_z), (block_x, block_y, block_z)
     if min(grid + block) < 1 or block_x * block_y * block_z > found.kernel.max_threads:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from ctypes import POINTER, c_int, c_size_t, c_uint, c_void_p
 from typing import Any, NamedTuple
@@ -26,7 +25,6 @@ from .api import (
 
 _NON_BLOCKING, _RELAXED = 1, 2
 _LEGACY_STREAMS = (None, 0, 1)
-_HOST_FUNCTION = ctypes.CFUNCTYPE(None, c_void_p)
 
 
 class Stream:
@@ -114,12 +112,21 @@ def cudaStreamDestroy(stream):
     drop(stream, Stream)
 
 
-@cuda(c_void_p)
-def cudaStreamSynchronize(stream):
+def _synchronize(stream: int | None) -> None:
     note()
     _not_while([x for x in [stream_of(stream)] if x.graph is not None], CAPTURE_UNSUPPORTED)
     if stream in _LEGACY_STREAMS:
         _no_capture_that_waits_for_the_legacy_stream()
+
+
+@cuda(c_void_p)
+def cudaStreamSynchronize(stream):
+    _synchronize(stream)
+
+
+@cuda(c_void_p)
+def cuStreamSynchronize(stream):
+    _synchronize(stream)
 
 
 @cuda()
@@ -154,13 +161,6 @@ def cudaStreamEndCapture(stream, graph):
         found.invalid = False
         raise Refused(CAPTURE_INVALIDATED)
     graph[0] = new(work)
-
-
-@cuda(c_void_p, _HOST_FUNCTION, c_void_p)
-def cudaLaunchHostFunc(stream, function, data):
-    # By which our extension launches kernels (runtime.h): as strict as for them.
-    same_device("a kernel of the extension", stream_of(stream).device)
-    queue(lambda: function(data), stream)
 
 
 @cuda(OUT, c_void_p, c_void_p, c_void_p, c_size_t)
