@@ -25,8 +25,8 @@ import pytest
 from harness import Job, Peer, boxes
 
 import cvops
-from cvops import _arrays
-from cvops._op import BACKENDS
+from cvops import arrays
+from cvops.ops._op import BACKENDS
 
 RNG = np.random.default_rng(0)
 ROWS = np.column_stack([np.zeros(4), RNG.random(4), boxes(RNG, 4)]).astype(np.float32)
@@ -214,7 +214,7 @@ class Steps:
         self.bindings: list[tuple[Any, ...]] = []
         self.memory: list[tuple[Any, ...]] = []
         self.body: tuple[Any, ...] = ()
-        place = BACKENDS["cpu", "native"].place(_arrays.library_of(arrays[0]), _arrays.CPU)
+        place = BACKENDS["cpu", "native"].place(arrays.library_of(arrays[0]), arrays.CPU)
         before = dict(vars(place))
 
         class Module:
@@ -238,14 +238,14 @@ class Steps:
 def layers(tiny: Tiny) -> dict[str, float]:
     steps = Steps(tiny, tiny.arrays, tiny.args)
     nothing = Steps(tiny, tiny.nothing, tiny.empty_args) if tiny.nothing else None
-    library = _arrays.library_of(tiny.arrays[0])
+    library = arrays.library_of(tiny.arrays[0])
     native = sum(quickest(*step) for step in steps.bindings)
     binding = sum(quickest(*step) for step in nothing.bindings) if nothing else native
     memory = sum(quickest(*step) for step in steps.memory)
     adapter = memory + len(steps.memory) * quickest(library.from_numpy, tiny.arrays[0])
     for x in tiny.arrays:
         adapter += sum(
-            quickest(f, x) for f in (_arrays.library_of, library.describe, library.to_numpy)
+            quickest(f, x) for f in (arrays.library_of, library.describe, library.to_numpy)
         )
     body = quickest(*steps.body)
     whole = quickest(partial(tiny.op, *tiny.arrays, *tiny.args, **tiny.options))

@@ -28,7 +28,7 @@ from gpu_times import GpuTimes
 
 import cvops
 from cvops._mxnet import mxnet
-from cvops._op import BACKENDS
+from cvops.ops._op import BACKENDS
 
 
 def identical(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:

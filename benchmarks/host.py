@@ -85,13 +85,13 @@ def idle_extension() -> Any:
     """The extension with its half for GPUs, upon those functions."""
     from emulator.extension import build_extension
 
-    from cvops import _kernels
+    from cvops.backends import nvrtc
 
     with tempfile.TemporaryDirectory() as folder:
         launch = Path(folder, "launch.cpp")
         launch.write_text(LAUNCH)
         bindings = HERE.parent / "bindings"
-        return build_extension(bindings, _kernels.KERNELS, "_native_idle", launch=launch)
+        return build_extension(bindings, nvrtc.KERNELS, "_native_idle", launch=launch)
 
 
 def on_tensors() -> Callable[[np.ndarray], Any] | None:
@@ -100,11 +100,11 @@ def on_tensors() -> Callable[[np.ndarray], Any] | None:
         import torch
     except ImportError:
         return None
-    from cvops import _arrays
+    from cvops import arrays
 
-    _arrays.CPU = _arrays.Device("cuda", 0)
-    _arrays._torch_gpu = lru_cache(None)(lambda number: torch.device("cpu"))
-    _arrays._torch_stream = lru_cache(None)(lambda: int)
+    arrays.CPU = arrays.Device("cuda", 0)
+    arrays._torch_gpu = lru_cache(None)(lambda number: torch.device("cpu"))
+    arrays._torch_stream = lru_cache(None)(lambda: int)
     return lambda x: torch.empty(x.shape, dtype=getattr(torch, x.dtype.name))
 
 
@@ -113,11 +113,11 @@ def main() -> None:
     import cupy
     from bench_overhead import CASES, quickest
 
-    from cvops import _gpu, _kernels
+    from cvops.backends import extension, nvrtc
 
-    _kernels.cubin_file = lambda name, arch: Path(name)  # type: ignore[assignment]
+    nvrtc.cubin_file = lambda name, arch: Path(name)  # type: ignore[assignment]
     extension = idle_extension()
-    _gpu.extension = lambda: extension  # type: ignore[assignment]
+    extension.native = lambda: extension  # type: ignore[assignment]
     tensor = on_tensors()
     columns: dict[str, tuple[Callable[[np.ndarray], Any], str]] = {
         "CuPy, cupy": (lambda x: cupy.empty(x.shape, x.dtype), "cupy"),

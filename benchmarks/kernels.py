@@ -25,10 +25,9 @@ from typing import Any, Callable, NamedTuple
 import gpu_times
 from bench_box_nms import CASES, spread
 from bench_multibox_prior import CASES as PRIORS
+from cvops._launches import Launches
 from harness import SSD_512, TINY_SSD, Job, job_of
 from report import SECONDS, aligned, scaled
-
-from cvops._launches import Launches
 
 MAPS = (1, 256, 50, 68)
 #: The op and the arguments of its job.

@@ -17,7 +17,7 @@ from limits import MEMORY, Floor, Limits, cores
 from model import predicted
 
 import cvops
-from cvops._op import BACKENDS
+from cvops.ops._op import BACKENDS
 
 
 class Row(NamedTuple):

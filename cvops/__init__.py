@@ -1,9 +1,12 @@
 """Detection primitives: MXNet 1.9.1's operators for any array, with one answer on every device."""
 
-from cvops import _mxnet, _threads, _torch
 from cvops import contrib as contrib
-from cvops._threads import get_num_threads as get_num_threads
-from cvops._threads import set_num_threads as set_num_threads
+from cvops._mxnet import find_old_packages, recording
+from cvops.arrays import torch_autograd
+from cvops.arrays.mxnet import MXNet
+from cvops.backends import threads
+from cvops.backends.threads import get_num_threads as get_num_threads
+from cvops.backends.threads import set_num_threads as set_num_threads
 from cvops.ops.bilinear_upsample import bilinear_upsample as bilinear_upsample
 from cvops.ops.bilinear_upsample import bilinear_upsample_backward as bilinear_upsample_backward
 from cvops.ops.box_iou import box_iou as box_iou
@@ -21,6 +24,7 @@ from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
 
 __version__ = "0.1.0"
 
-_mxnet.find_old_packages()
-_threads.begin()
-_torch.exclude_from_dynamo()
+MXNet.run_recording = staticmethod(recording.run)
+find_old_packages()
+threads.begin()
+torch_autograd.exclude_from_dynamo()

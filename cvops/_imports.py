@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import functools
 import importlib.util
 import sys
 from collections.abc import Sequence
@@ -76,3 +79,22 @@ def wheel_folders(package: str) -> list[Path]:
     """
     roots = [Path(entry, "nvidia") for entry in dict.fromkeys(sys.path)]
     return [folder for root in roots for folder in sorted(root.glob(f"{package}/lib"))]
+
+
+@functools.lru_cache(None)
+def load_nvrtc() -> Any:
+    """``cupy.cuda.nvrtc``, after its library is loaded from the nvidia wheels if it lies there.
+
+    CuPy 13 looks for it on the system only. Of several wheels the first on ``sys.path`` counts.
+    """
+    folders = [*wheel_folders("cuda_nvrtc"), *wheel_folders("cu13")]
+    for folder in folders:
+        # The compiler is the last, since it loads the built-in headers by their bare name.
+        found = sorted(folder.glob("libnvrtc*.so*"), key=lambda file: "builtins" not in file.name)
+        for file in found:
+            if ".alt." not in file.name:
+                with contextlib.suppress(OSError):
+                    ctypes.CDLL(str(file), ctypes.RTLD_GLOBAL)
+    from cupy.cuda import nvrtc
+
+    return nvrtc

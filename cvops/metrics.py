@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from cvops._arrays import as_numbers, as_rows
+from cvops.arrays import as_numbers, as_rows
 from cvops.ops._check import choice, integer, number
 
 

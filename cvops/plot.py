@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cvops._arrays import as_numbers, as_rows
+from cvops.arrays import as_numbers, as_rows
 from cvops.images import as_numpy, to_rgb
 from cvops.ops._check import integer, number, numbers
 from cvops.ops.multibox_prior import multibox_prior

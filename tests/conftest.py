@@ -9,8 +9,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from emulator import backends
 
-from cvops import _kernels
-from cvops._op import BACKENDS
+from cvops import _imports
+from cvops.ops._op import BACKENDS
 
 backends.register()
 if os.environ.get("CVOPS_EMULATED_GPUS"):
@@ -53,7 +53,7 @@ def _to_device(x):
         import torch
 
         return torch.from_numpy(x).cuda()
-    _kernels.load_nvrtc()  # by a kernel of its own CuPy makes an array without axes
+    _imports.load_nvrtc()  # by a kernel of its own CuPy makes an array without axes
     return cupy.asarray(x)
 
 

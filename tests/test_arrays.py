@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import cvops
-from cvops import _arrays
+from cvops import arrays
 
 RNG = np.random.default_rng(0)
 A, B = (np.sort(RNG.random((n, 2, 2), np.float32), axis=1).reshape(n, 4) for n in (30, 20))
@@ -62,7 +62,7 @@ def test_several_results(make):
 
 def test_nothing_is_copied_on_the_way(make):
     x = make(A)
-    library = _arrays.library_of(x)
+    library = arrays.library_of(x)
     inside = library.to_numpy(x)
     inside[3, 2] = 42
     assert to_numpy(x)[3, 2] == 42
@@ -73,7 +73,7 @@ def test_nothing_is_copied_on_the_way(make):
 
 
 def test_numpys_results_are_given_out_too(make):
-    library = _arrays.library_of(make(A))
+    library = arrays.library_of(make(A))
     for y in (A, A[:, 1:3], library.new((6, 4), np.float32)[1:3], np.zeros((2, 0), np.float32)):
         outside = library.from_numpy(y)
         assert type(outside) is type(make(A))
@@ -136,11 +136,11 @@ def test_mxnet_is_waited_for(mx):
 
 
 def test_a_part_of_an_mxnet_array_is_aligned_for_the_kernels(mx):
-    library = _arrays.library_of(mx.nd.zeros(1))
+    library = arrays.library_of(mx.nd.zeros(1))
     whole = mx.nd.array(np.arange(6), dtype="uint8").reshape(2, 3)
     assert library.memory(whole) == (library.to_numpy(whole).ctypes.data, whole)
     address, part = library.memory(whole[1])
-    assert address % _arrays.ALIGNMENT == 0
+    assert address % arrays.ALIGNMENT == 0
     assert part.asnumpy().tolist() == [3, 4, 5]
 
 
@@ -150,10 +150,10 @@ class TestTensorsOnAGpu:
     @pytest.fixture(autouse=True)
     def torch(self):
         self.torch = pytest.importorskip("torch")
-        self.library = _arrays.library_of(self.torch.empty(0))
-        _arrays._torch_stream.cache_clear()
+        self.library = arrays.library_of(self.torch.empty(0))
+        arrays._torch_stream.cache_clear()
         yield
-        _arrays._torch_stream.cache_clear()
+        arrays._torch_stream.cache_clear()
 
     def test_a_tensor_is_not_copied(self):
         x = self.torch.zeros(3, 4, requires_grad=True)
@@ -165,7 +165,7 @@ class TestTensorsOnAGpu:
         part = self.torch.arange(8.0)[1:]
         address, copy = self.library.memory(part)
         assert address == copy.data_ptr()
-        assert address % _arrays.ALIGNMENT == 0
+        assert address % arrays.ALIGNMENT == 0
         assert self.torch.equal(copy, part)
 
     @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.int64, np.uint8])
@@ -177,7 +177,7 @@ class TestTensorsOnAGpu:
             return empty(*args, **options)
 
         monkeypatch.setattr(self.torch, "empty", on_the_cpu)
-        address, tensor = self.library.empty((3, 4), dtype, _arrays.Device("cuda", 1))
+        address, tensor = self.library.empty((3, 4), dtype, arrays.Device("cuda", 1))
         assert gpus == [self.torch.device("cuda:1")]
         assert (tensor.shape, tensor.numpy().dtype) == ((3, 4), dtype)
         assert address == tensor.data_ptr()
@@ -196,7 +196,7 @@ class TestTensorsOnAGpu:
             monkeypatch.setattr(self.torch._C, shortcut, streams, raising=False)
         else:
             monkeypatch.setattr(self.torch.cuda, "current_stream", current_stream)
-        assert self.library.stream(_arrays.Device("cuda", 2)) == 1002
+        assert self.library.stream(arrays.Device("cuda", 2)) == 1002
 
 
 def test_mixed_kinds(mx):
@@ -212,9 +212,9 @@ def test_two_devices(monkeypatch):
     numbers = iter([0, 1])
 
     def describe(self, x):
-        return _arrays.Device("cuda", next(numbers)), x.dtype, x.shape
+        return arrays.Device("cuda", next(numbers)), x.dtype, x.shape
 
-    monkeypatch.setattr(_arrays.NumPy, "describe", describe)
+    monkeypatch.setattr(arrays.NumPy, "describe", describe)
     with pytest.raises(TypeError, match=r"lhs is a NumPy array on GPU 0 and rhs .* on GPU 1"):
         cvops.box_iou(A, B)
 

@@ -24,6 +24,7 @@ import limits
 import model
 import onnx_ops
 import plots
+from cvops._launches import Launch, Launches
 from gpu_times import GpuTimes
 from harness import CONTENDERS, Inner, Job, Replay, pairs_of_kept, same_scores, to_numpy
 from report import (
@@ -39,8 +40,7 @@ from report import (
 )
 
 import kernels
-from cvops import _kernels
-from cvops._launches import Launch, Launches
+from cvops import _imports
 
 #: Few anchors.
 MAPS = ((8, (0.2, 0.4)), (4, (0.5, 0.7)))
@@ -589,7 +589,7 @@ def emulated():
     """What ``EMULATED`` prints."""
     pytest.importorskip("cupy")
     try:
-        _kernels.load_nvrtc().getVersion()
+        _imports.load_nvrtc().getVersion()
     except RuntimeError:
         pytest.skip("needs NVRTC")
     root = Path(__file__).parents[1]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cvops import _cache
+from cvops.backends import cache
 
 DAY = 24 * 60 * 60
 
@@ -29,7 +29,7 @@ def test_its_place(monkeypatch, own, base, expected):
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    assert _cache.folder() == Path(expected)
+    assert cache.folder() == Path(expected)
 
 
 def make(file, days):
@@ -57,23 +57,23 @@ def test_what_is_unused_for_long_is_removed_when_a_file_is_put(tmp_path):
         make(tmp_path / "libother.so", 900),
     ]
     file = tmp_path / "box_iou-sm80-0123456789.cubin"
-    _cache.put(make(tmp_path / "made", 0), file)
+    cache.put(make(tmp_path / "made", 0), file)
     assert set(tmp_path.iterdir()) == {*kept, file}
     assert not any(path.exists() for path in [*old, folder])
 
 
 def test_a_use_keeps_a_file(tmp_path):
     file = make(tmp_path / "box_nms-sm90-0123456789.cubin", 91)
-    assert _cache.has(file)
-    _cache.put(make(tmp_path / "made", 0), tmp_path / "other")
+    assert cache.has(file)
+    cache.put(make(tmp_path / "made", 0), tmp_path / "other")
     assert file.exists()
-    assert not _cache.has(tmp_path / "absent.cubin")
+    assert not cache.has(tmp_path / "absent.cubin")
 
 
 def test_a_use_within_a_day_writes_nothing(tmp_path):
     file = make(tmp_path / "box_nms-sm90-0123456789.cubin", 0.5)
     before = file.stat().st_mtime
-    assert _cache.has(file)
+    assert cache.has(file)
     assert file.stat().st_mtime == before
 
 
@@ -83,7 +83,7 @@ def test_a_folder_that_is_read_only_can_be_used(tmp_path, monkeypatch):
 
     file = make(tmp_path / "box_nms-sm90-0123456789.cubin", 91)
     monkeypatch.setattr(os, "utime", refuse)
-    assert _cache.has(file)
+    assert cache.has(file)
 
 
 def test_a_file_that_another_process_removes_first_is_no_error(tmp_path, monkeypatch):
@@ -95,5 +95,5 @@ def test_a_file_that_another_process_removes_first_is_no_error(tmp_path, monkeyp
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", removed_before)
-    _cache.put(make(tmp_path / "made", 0), tmp_path / "other")
+    cache.put(make(tmp_path / "made", 0), tmp_path / "other")
     assert [path.name for path in tmp_path.iterdir()] == ["other"]

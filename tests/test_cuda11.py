@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cvops import _cuda11
+from cvops._mxnet import cuda11
 
 ROOT = Path(__file__).parents[1]
 
@@ -83,9 +83,9 @@ def in_new_process(folder, code, loader_path="driver"):
     code = f"""
 import ctypes, json, sys
 sys.path[:0] = [{str(folder / "site")!r}, {str(ROOT)!r}]
-from cvops import _cuda11
-_cuda11.DRIVER = "libcuda.so.test"
-library = _cuda11.libmxnet()
+from cvops._mxnet import cuda11
+cuda11.DRIVER = "libcuda.so.test"
+library = cuda11.libmxnet()
 {code}
 """
     environment = {"LD_LIBRARY_PATH": str(folder / loader_path), "PATH": "/usr/bin:/bin"}
@@ -96,7 +96,7 @@ library = _cuda11.libmxnet()
     return done.stdout
 
 
-PRELOAD = "print(json.dumps(_cuda11.preload(library)))"
+PRELOAD = "print(json.dumps(cuda11.preload(library)))"
 LOAD = "print(ctypes.CDLL(str(library)).from_libmxnet())"
 
 
@@ -107,25 +107,25 @@ def preload(folder, **options):
 @pytest.mark.parametrize("soname", LIBRARIES)
 def test_needed(built, soname):
     where, needs = LIBRARIES[soname]
-    assert _cuda11.needed(built / where / soname) == needs
+    assert cuda11.needed(built / where / soname) == needs
 
 
 def test_needed_as_readelf_says(built):
     if shutil.which("readelf") is None:
         pytest.skip("needs readelf")
-    files = [_cuda11.libmxnet(), *(ROOT / "cvops").glob("*.so"), *built.rglob("libmxnet.so")]
+    files = [cuda11.libmxnet(), *(ROOT / "cvops").glob("*.so"), *built.rglob("libmxnet.so")]
     for file in filter(None, files):
         text = subprocess.run(["readelf", "-d", file], capture_output=True, text=True).stdout
-        assert _cuda11.needed(file) == re.findall(r"\(NEEDED\).*\[(.*)\]", text)
+        assert cuda11.needed(file) == re.findall(r"\(NEEDED\).*\[(.*)\]", text)
 
 
 @pytest.mark.parametrize("length", [0, 10, 64, 100, 1000])
 def test_nothing_is_needed_by_what_is_not_a_whole_library(built, tmp_path, length):
     cut = tmp_path / "cut.so"
     cut.write_bytes((built / "site/mxnet/libmxnet.so").read_bytes()[:length])
-    assert _cuda11.needed(cut) == []
+    assert cuda11.needed(cut) == []
     cut.write_bytes(b"a text " * 100)
-    assert _cuda11.needed(cut) == []
+    assert cuda11.needed(cut) == []
 
 
 def test_without_it_mxnet_does_not_load(folder):
@@ -212,13 +212,13 @@ except ImportError as error:
 def test_the_library_that_the_environment_names(monkeypatch, built):
     file = str(built / "driver/libcuda.so.test")
     monkeypatch.setenv("MXNET_LIBRARY_PATH", file)
-    assert _cuda11.libmxnet() == Path(file)
+    assert cuda11.libmxnet() == Path(file)
 
 
 def test_the_wheel_without_gpus_needs_nothing_of_cuda(mx):
     if mx.runtime.Features().is_enabled("CUDA"):
         pytest.skip("MXNet is for GPUs here")
-    assert _cuda11.preload(_cuda11.libmxnet()) == {}
+    assert cuda11.preload(cuda11.libmxnet()) == {}
 
 
 @pytest.mark.parametrize(
@@ -233,20 +233,21 @@ def test_the_wheel_without_gpus_needs_nothing_of_cuda(mx):
     ],
 )
 def test_package(soname, package):
-    assert _cuda11.package(soname) == package
+    assert cuda11.package(soname) == package
 
 
 def test_the_extra_has_all_packages():
     text = (ROOT / "pyproject.toml").read_text()
     (extra,) = re.findall(r"^mxnet-cu112 = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     listed = set(re.findall(r'"(nvidia-[\w-]+)', extra))
-    assert listed == {name.partition("<")[0] for name in _cuda11.PACKAGES.values()}
+    assert listed == {name.partition("<")[0] for name in cuda11.PACKAGES.values()}
 
 
 NVRTC = """
 import ctypes, sys
-from cvops import _kernels
-_kernels.load_nvrtc()
+from cvops import _imports
+from cvops.backends import nvrtc
+_imports.load_nvrtc()
 print(ctypes.CDLL("libnvrtc.so.test").layer(), ctypes.CDLL("libnvrtc-builtins.so.test").layer())
 """
 

@@ -13,8 +13,9 @@ from emulator import driver
 from test_graph import CALLS
 
 import cvops
-from cvops import _arrays, _gpu, _kernels
-from cvops._op import Op
+from cvops import _imports, arrays
+from cvops.backends import extension, nvrtc
+from cvops.ops._op import Op
 
 #: What a call may do on a device: queue.
 QUEUED = {"cuLaunchKernel", "cuMemcpyDtoDAsync_v2", "cuMemsetD8Async"}
@@ -24,7 +25,7 @@ IOU = cvops.box_iou(BOXES, BOXES, backend="numpy")
 
 @pytest.fixture
 def cupy():
-    missing = _gpu.missing_cupy()
+    missing = extension.missing_cupy()
     if missing is not None:
         pytest.skip(f"cupy on cuda {missing}")
     import cupy
@@ -34,7 +35,7 @@ def cupy():
 
 @pytest.fixture
 def two(cupy):
-    if _gpu.extension().device_count() < 2:
+    if extension.native().device_count() < 2:
         pytest.skip("needs two GPUs")
 
 
@@ -50,7 +51,7 @@ def calls(cupy):
 @pytest.fixture
 def cupys_kernels(cupy):
     """That CuPy can compile kernels of its own, by which it copies."""
-    _kernels.load_nvrtc()
+    _imports.load_nvrtc()
     try:
         cupy.zeros(2, np.float32)[::-1].copy()
     except cupy.cuda.compiler.CompileException:
@@ -128,7 +129,7 @@ def test_a_stream_that_cupy_does_not_know(cupy, two, backend, number, monkeypatc
     (x, y), _, (expected,) = on_device(cupy, number, "box_iou")
     with cupy.cuda.Device(number):
         foreign = cupy.cuda.runtime.streamCreateWithFlags(cupy.cuda.runtime.streamNonBlocking)
-    monkeypatch.setattr(_arrays.CuPy, "stream", lambda self, device: foreign)
+    monkeypatch.setattr(arrays.CuPy, "stream", lambda self, device: foreign)
     before = cupy.cuda.get_current_stream()
     driver.calls.clear()
     out = cvops.box_iou(x, y, backend=backend)
@@ -144,7 +145,7 @@ def test_an_error_leaves_device_and_stream_as_they_were(cupy, two, backend, monk
         raise RuntimeError("in the body")
 
     (x, y), _, _ = on_device(cupy, 1, "box_iou")
-    monkeypatch.setattr(_arrays.CuPy, "empty", fail)
+    monkeypatch.setattr(arrays.CuPy, "empty", fail)
     with cupy.cuda.Stream(non_blocking=True) as stream:
         with pytest.raises(RuntimeError, match="in the body"):
             cvops.box_iou(x, y, backend=backend)
@@ -166,7 +167,7 @@ def view(request, cupy, two, cupys_kernels):
     with cupy.cuda.Device(1):
         if request.param == "not aligned":
             view = cupy.asarray(np.r_[np.float32(0), BOXES.ravel()])[1:].reshape(-1, 4)
-            assert view.data.ptr % _arrays.ALIGNMENT == 4
+            assert view.data.ptr % arrays.ALIGNMENT == 4
         else:
             view = cupy.asarray(BOXES[:, ::-1].copy())[:, ::-1]
             assert not view.flags.c_contiguous
@@ -218,7 +219,7 @@ extern "C" __global__ void echo(float* out, const float* missing, int i, long lo
 
 def test_each_kind_of_argument_arrives(cupy, tmp_path, monkeypatch):
     (tmp_path / "echo.cuh").write_text(ECHO)
-    monkeypatch.setattr(_kernels, "KERNELS", tmp_path)
+    monkeypatch.setattr(nvrtc, "KERNELS", tmp_path)
     monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
     op = Op("echo")
 
@@ -234,7 +235,7 @@ def test_each_kind_of_argument_arrives(cupy, tmp_path, monkeypatch):
 
 
 def test_kernels_are_compiled_for_every_gpu(calls):
-    assert _kernels.architectures() == [80, 90]
+    assert nvrtc.architectures() == [80, 90]
 
 
 class TestDriver:
@@ -243,13 +244,13 @@ class TestDriver:
     def test_a_stream_of_another_device(self, cupy, calls, two, capfd):
         with cupy.cuda.Device(1):
             stream = cupy.cuda.Stream()
-        start = _kernels.start(_kernels.load("box_iou", "box_iou", 0), (1,), (1,), 0, 0)
+        start = nvrtc.start(nvrtc.load("box_iou", "box_iou", 0), (1,), (1,), 0, 0)
         with pytest.raises(cupy.cuda.driver.CUDADriverError, match="400"):
             start(stream.ptr, 0, 0)
         assert "box_iou: of GPUs (0, 1) where 0 is current" in capfd.readouterr().err
 
     def test_a_thread_without_a_context(self, cupy, calls, capfd):
-        start = _kernels.start(_kernels.load("box_iou", "box_iou", 0), (1,), (1,), 0, 0)
+        start = nvrtc.start(nvrtc.load("box_iou", "box_iou", 0), (1,), (1,), 0, 0)
         driver.api.thread.context = False
         with pytest.raises(cupy.cuda.driver.CUDADriverError, match="201"):
             start(0, 0, 0)
@@ -257,15 +258,15 @@ class TestDriver:
 
     def test_memory_of_another_device(self, cupy, calls, two, capfd, monkeypatch):
         (x, y), _, _ = on_device(cupy, 1, "box_iou")
-        zero = _arrays.Device("cuda", 0)
-        monkeypatch.setattr(_arrays.CuPy, "describe", lambda self, x: (zero, x.dtype, x.shape))
+        zero = arrays.Device("cuda", 0)
+        monkeypatch.setattr(arrays.CuPy, "describe", lambda self, x: (zero, x.dtype, x.shape))
         with pytest.raises(RuntimeError, match=r"box_iou<<<.*>>>: 700"):
             cvops.box_iou(x, y, backend="cupy")
         assert "is not on GPU 0" in capfd.readouterr().err
 
     def test_dynamic_shared_memory_beside_static(self, cupy, calls, capfd):
         driver, most = cupy.cuda.driver, 227 << 10
-        function = _kernels.load("box_nms", "box_nms_rank", 0)
+        function = nvrtc.load("box_nms", "box_nms_rank", 0)
         static = driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function)
         assert static > 5120 * 8  # a key for each row
         limit = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -273,13 +274,13 @@ class TestDriver:
             driver.funcSetAttribute(function, limit, most - static + 1)
         with pytest.raises(driver.CUDADriverError, match=r"^1: "):
             driver.launchKernel(function, 1, 1, 1, 1, 1, 1, (48 << 10) - static + 1, 0, 0, 0)
-        _kernels.start(function, (1,), (1,), most - static, 0)
+        nvrtc.start(function, (1,), (1,), most - static, 0)
         with pytest.raises(driver.CUDADriverError, match=r"^1: "):
             driver.launchKernel(function, 1, 1, 1, 1, 1, 1, most - static + 1, 0, 0, 0)
         assert "bytes of shared memory" in capfd.readouterr().err
 
     def test_a_cubin_for_another_gpu(self, cupy, calls, two, capfd):
-        module = cupy.RawModule(path=str(_kernels.cubin_file("box_iou", 80)))
+        module = cupy.RawModule(path=str(nvrtc.cubin_file("box_iou", 80)))
         with pytest.raises(cupy.cuda.driver.CUDADriverError, match="209"):
             module.get_function("box_iou")
         assert "a cubin for sm_80" in capfd.readouterr().err

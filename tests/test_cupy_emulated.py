@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from test_layout import OPS
 
-from cvops import _kernels
+from cvops import _imports
 
 HERE = Path(__file__).parent
 #: What takes longest, and launches what "cpu-emulated" and "cpu-emulated-native" launch too.
@@ -40,7 +40,7 @@ def possible():
     if importlib.util.find_spec("cupy_backends") is None:
         pytest.skip("needs CuPy: pip install cvops[cuda12] or cvops[cuda13]")
     try:
-        _kernels.load_nvrtc().getVersion()
+        _imports.load_nvrtc().getVersion()
     except RuntimeError as error:
         pytest.skip(f"needs NVRTC: {error}")
 

@@ -9,14 +9,17 @@ import types
 import numpy as np
 import pytest
 
-from cvops import _cache, _cuda11, _gpu, _imports, _kernels, _mxnet_library, cli, doctor
+from cvops import _imports, cli
+from cvops._mxnet import build, cuda11
+from cvops.backends import cache, extension
+from cvops.cli import doctor
 
 NO_DRIVER = "libcuda-that-is-not-there.so.1"
 
 
 @pytest.fixture
 def no_driver(monkeypatch):
-    monkeypatch.setattr(_cuda11, "DRIVER", NO_DRIVER)
+    monkeypatch.setattr(cuda11, "DRIVER", NO_DRIVER)
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def driver(monkeypatch, tmp_path):
         source, library = tmp_path / f"driver{code}.cpp", tmp_path / f"libcuda{code}.so"
         source.write_text(DRIVER.replace("INIT", str(code)))
         subprocess.run(["g++", "-shared", "-fPIC", "-o", library, source], check=True)
-        monkeypatch.setattr(_cuda11, "DRIVER", str(library))
+        monkeypatch.setattr(cuda11, "DRIVER", str(library))
 
     return driver
 
@@ -147,7 +150,7 @@ class TestAll:
 
 class TestCpu:
     def test_no_extension(self, monkeypatch):
-        monkeypatch.setattr(_gpu, "extension", lambda: None)
+        monkeypatch.setattr(extension, "native", lambda: None)
         status, text, hint = doctor._extension()
         assert (status, hint) == (
             "missing",
@@ -161,7 +164,7 @@ class TestCpu:
             native = types.SimpleNamespace(
                 has_cuda=has_cuda, num_threads=lambda: 3, simd=lambda: "avx2"
             )
-            monkeypatch.setattr(_gpu, "extension", lambda native=native: native)
+            monkeypatch.setattr(extension, "native", lambda native=native: native)
             status, text, hint = doctor._extension()
             assert status == "ok"
             assert "CPU threads: 3, vectors: avx2" in text
@@ -172,7 +175,7 @@ class TestCpu:
         def broken():
             raise ImportError("libcvops.so: cannot open shared object file")
 
-        monkeypatch.setattr(_gpu, "extension", broken)
+        monkeypatch.setattr(extension, "native", broken)
         finding = doctor.examine(doctor._extension)
         assert finding.status == "broken"
         assert finding.text == (
@@ -244,18 +247,18 @@ class TestMXNet:
         assert finding.hint == hint
 
     def test_operators(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(_cuda11, "libmxnet", lambda: None)
+        monkeypatch.setattr(cuda11, "libmxnet", lambda: None)
         assert doctor._operators().status == "missing"
         wheel = tmp_path / "mxnet"
-        monkeypatch.setattr(_cuda11, "libmxnet", lambda: wheel / "libmxnet.so")
-        monkeypatch.setattr(_mxnet_library, "wheel", lambda: wheel)
+        monkeypatch.setattr(cuda11, "libmxnet", lambda: wheel / "libmxnet.so")
+        monkeypatch.setattr(build, "wheel", lambda: wheel)
         finding = doctor._operators()
         assert finding.status == "broken"
         assert "needs MXNet 1.9.1, whose wheel has" in finding.text
         for name in ("include/mxnet/lib_api.h", "src/lib_api.cc"):
             (wheel / name).parent.mkdir(parents=True, exist_ok=True)
             (wheel / name).touch()
-        monkeypatch.setattr(_cache, "folder", lambda: tmp_path / "cache")
+        monkeypatch.setattr(cache, "folder", lambda: tmp_path / "cache")
         monkeypatch.setenv("CXX", "no-such-compiler")
         finding = doctor._operators()
         assert (finding.status, "apt-get install g++" in finding.hint) == ("missing", True)
@@ -264,7 +267,7 @@ class TestMXNet:
         assert finding.status == "note"
         assert "`import cvops.mxnet` builds them" in finding.text
         (tmp_path / "cache").mkdir()
-        built = _mxnet_library.recipe().path
+        built = build.recipe().path
         built.with_name("mxnet-operators-of-another-version.so").touch()
         assert doctor._operators().status == "note"
         built.touch()
@@ -312,7 +315,7 @@ class TestGpu:
         assert "NVIDIA H200 (compute capability 9.0)" in text
         assert "A10" not in text
         assert "Ours can, through CuPy or PyTorch arrays" in text
-        monkeypatch.setattr(_cuda11, "DRIVER", NO_DRIVER)
+        monkeypatch.setattr(cuda11, "DRIVER", NO_DRIVER)
         assert doctor._mxnets_kernels().hint == ""
 
     @pytest.mark.parametrize(("code", "status"), [(100, "missing"), (999, "broken")])
@@ -351,7 +354,7 @@ class TestGpu:
     def test_nvrtc(self, monkeypatch):
         fake_cupy(monkeypatch, "13.6.0", 12090)
         found = types.SimpleNamespace(getVersion=lambda: (12, 9))
-        monkeypatch.setattr(_kernels, "load_nvrtc", lambda: found)
+        monkeypatch.setattr(doctor, "load_nvrtc", lambda: found)
         assert doctor._nvrtc() == ("ok", "NVRTC 12.9", "")
 
     def test_no_nvrtc(self, monkeypatch):
@@ -359,7 +362,7 @@ class TestGpu:
             raise RuntimeError("CuPy failed to load libnvrtc.so.12\nand more")
 
         fake_cupy(monkeypatch, "13.6.0", 12090)
-        monkeypatch.setattr(_kernels, "load_nvrtc", load)
+        monkeypatch.setattr(doctor, "load_nvrtc", load)
         status, text, hint = doctor._nvrtc()
         assert (status, hint) == ("missing", 'pip install "cvops[cuda12]"')
         assert text.endswith("CuPy failed to load libnvrtc.so.12")

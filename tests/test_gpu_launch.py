@@ -8,7 +8,7 @@ from conftest import runner
 from emulator import driver
 
 import cvops
-from cvops._op import BACKENDS, Op
+from cvops.ops._op import BACKENDS, Op
 
 missing = BACKENDS["cuda", "cupy"].missing()
 if missing is not None:

@@ -12,12 +12,14 @@ import pytest
 from emulator.build import cached
 from emulator.driver import elf
 
-from cvops import _kernels, _mxnet_library, cli
+from cvops import _imports, cli
+from cvops._mxnet import build
+from cvops.backends import nvrtc
 
 ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
 #: Those whose machine code is looked at.
 DISASSEMBLED = [80, 90]
-SOURCES = _kernels.sources()
+SOURCES = nvrtc.sources()
 #: So that three blocks of 256 threads have room on every architecture.
 MOST_REGISTERS = 80
 
@@ -40,7 +42,7 @@ def resources(log):
 def nvrtc():
     pytest.importorskip("cupy")
     try:
-        nvrtc = _kernels.load_nvrtc()
+        nvrtc = _imports.load_nvrtc()
         nvrtc.getVersion()  # CuPy looks for the library as late as this
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"no NVRTC: {error}")
@@ -50,7 +52,7 @@ def nvrtc():
 @pytest.fixture(scope="session")
 def compiled(nvrtc):
     """compiled(source, arch): the machine code and ptxas's report, compiled once for all tests."""
-    compile_cubin = _kernels.compile_cubin  # not what a test may put in its place
+    compile_cubin = nvrtc.compile_cubin  # not what a test may put in its place
 
     @functools.lru_cache(None)
     def compiled(source, arch):
@@ -58,7 +60,7 @@ def compiled(nvrtc):
             made = compile_cubin(nvrtc, source, arch, ("--ptxas-options=-v",))
             path.write_bytes(pickle.dumps(made))
 
-        key = _kernels.source(source), *_kernels.FLAGS, str(nvrtc.getVersion())
+        key = nvrtc.source(source), *nvrtc.FLAGS, str(nvrtc.getVersion())
         return pickle.loads(cached(f"{source}-sm{arch}", ".pickle", key, make).read_bytes())
 
     return compiled
@@ -67,7 +69,7 @@ def compiled(nvrtc):
 def check(source, arch, log, record_property):
     """No kernel spills; its registers go into the report."""
     used = resources(log)
-    assert set(used) == set(_kernels.signatures(source))
+    assert set(used) == set(nvrtc.signatures(source))
     for kernel, (stack, spills, registers) in sorted(used.items()):
         record_property(f"{kernel}, registers for {arch}", registers)
         assert (stack, spills) == (0, 0), kernel
@@ -89,11 +91,11 @@ def test_nvcc_compiles_without_spills(source, record_property, tmp_path):
     if nvcc is None:
         pytest.skip("no nvcc")
     code = tmp_path / f"{source}.cu"
-    code.write_text(_kernels.source(source))
+    code.write_text(nvrtc.source(source))
     listing = [nvcc, "--list-gpu-code"]
     known = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
     for arch in (arch for arch in (90, 100) if f"sm_{arch}\n" in known):
-        flags = [*_kernels.FLAGS, f"-arch=sm_{arch}", "-Xptxas=-v", "-cubin"]
+        flags = [*nvrtc.FLAGS, f"-arch=sm_{arch}", "-Xptxas=-v", "-cubin"]
         command = [nvcc, *flags, "-o", tmp_path / "cubin", code]
         run = subprocess.run(command, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr
@@ -115,7 +117,7 @@ def sass(compiled, tmp_path_factory):
         text = subprocess.run([tool, "-c", file], check=True, capture_output=True, text=True).stdout
         parts = re.split(r"^\.text\.(\w+):$", text, flags=re.MULTILINE)[1:]
         code = dict(zip(parts[::2], parts[1::2]))
-        assert set(code) == set(_kernels.signatures(source))
+        assert set(code) == set(nvrtc.signatures(source))
         return code
 
     return disassemble
@@ -137,7 +139,7 @@ def test_kernels_with_dynamic_shared_memory_have_no_static(compiled, arch):
     """So that a launch of up to 48 KiB of dynamic shared memory needs no permission."""
     dynamic = []
     for source in SOURCES:
-        text = _kernels.source(source)
+        text = nvrtc.source(source)
         kernels = elf.kernels(compiled(source, arch)[0])
         for part in re.split(r'^extern "C" __global__', text, flags=re.MULTILINE)[1:]:
             name = re.search(r"(\w+)\(\w", part.partition("__launch_bounds__")[2])[1]
@@ -327,35 +329,35 @@ def test_a_selection_divides_nothing_and_repeats_no_atomic(sass, kernel, arch):
 
 
 def test_a_header_that_is_included_twice_stands_once():
-    text = _kernels.source("multibox_detection")
+    text = nvrtc.source("multibox_detection")
     assert text.count("struct SizedBox {") == 1
     assert "#include" not in text.replace("#include <cmath>", "")
     assert '#line 1 "math.cuh"' in text
 
 
 def test_signatures():
-    types = _kernels.signatures("box_iou")["box_iou"]
+    types = nvrtc.signatures("box_iou")["box_iou"]
     assert types == ("*", "*", "*", "int", "int", "int")
-    assert _kernels.signatures("box_nms")["box_nms_backward_clear"] == ("*", "long long", "int")
-    assert _kernels.signatures("multibox_prior")["multibox_prior"][1] == "PriorWork"
+    assert nvrtc.signatures("box_nms")["box_nms_backward_clear"] == ("*", "long long", "int")
+    assert nvrtc.signatures("multibox_prior")["multibox_prior"][1] == "PriorWork"
 
 
 def test_an_error_names_the_true_file(nvrtc, monkeypatch):
-    text = _kernels.source("box_iou").replace("float overlap = ", "flaot overlap = ")
-    monkeypatch.setattr(_kernels, "source", lambda name: text)
+    text = nvrtc.source("box_iou").replace("float overlap = ", "flaot overlap = ")
+    monkeypatch.setattr(nvrtc, "source", lambda name: text)
     message = r"box_iou\.cuh does not compile for sm_90[\s\S]*box_iou\.cuh\(\d+\)"
     with pytest.raises(RuntimeError, match=message):
-        _kernels.compile_cubin(nvrtc, "box_iou", 90)
+        nvrtc.compile_cubin(nvrtc, "box_iou", 90)
 
 
 def test_the_cache_notices_an_edit(nvrtc, monkeypatch, tmp_path):
     monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
-    first = _kernels.cubin_file("box_iou", 90)
+    first = nvrtc.cubin_file("box_iou", 90)
     assert first.read_bytes()[:4] == b"\x7fELF"
-    assert _kernels.cubin_file("box_iou", 90) == first
-    text = _kernels.source("box_iou") + "\n// edited\n"
-    monkeypatch.setattr(_kernels, "source", lambda name: text)
-    assert _kernels.cubin_file("box_iou", 90) != first
+    assert nvrtc.cubin_file("box_iou", 90) == first
+    text = nvrtc.source("box_iou") + "\n// edited\n"
+    monkeypatch.setattr(nvrtc, "source", lambda name: text)
+    assert nvrtc.cubin_file("box_iou", 90) != first
     assert len(list(tmp_path.iterdir())) == 2
 
 
@@ -363,8 +365,8 @@ class TestWarmup:
     @pytest.fixture(autouse=True)
     def cache(self, compiled, monkeypatch, tmp_path):
         monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
-        monkeypatch.setattr(_kernels, "compile_cubin", lambda _, *what: compiled(*what))
-        monkeypatch.setattr(_mxnet_library, "build", lambda: tmp_path / "operators")
+        monkeypatch.setattr(nvrtc, "compile_cubin", lambda _, *what: compiled(*what))
+        monkeypatch.setattr(build, "build", lambda: tmp_path / "operators")
         monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)  # MXNet or none
         self.folder = tmp_path
 
@@ -383,12 +385,12 @@ class TestWarmup:
         assert [file.stat().st_mtime_ns for file in self.files()] == times
 
     def test_the_gpus_that_are_here(self, monkeypatch):
-        monkeypatch.setattr(_kernels, "architectures", lambda: [86])
+        monkeypatch.setattr(nvrtc, "architectures", lambda: [86])
         assert cli.main(["warmup"]) == 0
         assert {file.name.split("-")[1] for file in self.files()} == {"sm86"}
 
     def test_no_gpu(self, monkeypatch, capsys):
-        monkeypatch.setattr(_kernels, "architectures", lambda: [])
+        monkeypatch.setattr(nvrtc, "architectures", lambda: [])
         assert cli.main(["warmup"]) == 0
         assert "there is no GPU here; --arch 90" in capsys.readouterr().out
         assert self.files() == []

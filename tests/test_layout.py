@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import cvops
-from cvops import _kernels, contrib
-from cvops._operators import OPERATORS
+from cvops import contrib
+from cvops._mxnet.operators import OPERATORS
+from cvops.backends import nvrtc
 
 ROOT = Path(__file__).parents[1]
 OPS = [
@@ -126,7 +127,7 @@ def test_parameters_come_in_mxnets_order(mx, name):
 
 
 def test_the_kernels_include_no_standard_header():
-    for file in _kernels.KERNELS.glob("*.cuh"):
+    for file in nvrtc.KERNELS.glob("*.cuh"):
         lines = file.read_text().splitlines()
         includes = [line for line in lines if line.startswith("#include")]
         allowed = "#include <cmath>" if file.stem == "common" else None

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvops import _gpu, multibox_prior, multibox_priors
+from cvops import multibox_prior, multibox_priors
+from cvops.backends import extension
 from cvops.ops import multibox_prior as op
 
 SHAPES = [
@@ -223,13 +224,13 @@ def test_sanitized_maps(run_sanitized):
 def launches(monkeypatch):
     """The names and grids of the kernels that Python launches."""
     seen = []
-    launch = _gpu.Gpu.launch
+    launch = extension.Gpu.launch
 
     def spy(gpu, source, kernel, grid, block, *args, **options):
         seen.append((kernel, grid))
         launch(gpu, source, kernel, grid, block, *args, **options)
 
-    monkeypatch.setattr(_gpu.Gpu, "launch", spy)
+    monkeypatch.setattr(extension.Gpu, "launch", spy)
     return seen
 
 
@@ -259,12 +260,12 @@ def test_more_than_a_launch_takes_take_several(launches, shapes, count):
 
 @pytest.mark.parametrize(("grid", "block"), [(1, 256), (3, 64), (50, 31)])
 def test_any_grid_and_block(monkeypatch, grid, block):
-    launch = _gpu.Gpu.launch
+    launch = extension.Gpu.launch
 
     def other(gpu, source, kernel, _, __, *args):
         launch(gpu, source, kernel, (grid,), (block,), *args)
 
-    monkeypatch.setattr(_gpu.Gpu, "launch", other)
+    monkeypatch.setattr(extension.Gpu, "launch", other)
     maps, options = MAPS[0]
     out = multibox_priors(maps, **options, backend="emulated")
     np.testing.assert_array_equal(out, one_by_one(maps, **options))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cvops
-from cvops.ops import _math, multibox_target
+from cvops.ops import _exp_log
 
 F = np.float32
 
@@ -539,7 +539,7 @@ def softmax_of_class_0(logits):
     top = np.fmax.reduce(logits[1:], initial=-np.inf)
     top = np.where(top > logits[0], top, logits[0])
     with np.errstate(all="ignore"):
-        exp = _math.exp(logits - top)
+        exp = _exp_log.exp(logits - top)
         total = np.zeros_like(top)
         for row in exp:
             total += row

@@ -10,7 +10,7 @@ import pytest
 from emulator.extension import build_operators
 from test_mxnet_operators import CASES, array, as_list, function, operators
 
-from cvops import _kernels
+from cvops.backends import nvrtc
 
 __all__ = ["operators"]
 
@@ -61,7 +61,7 @@ def results(mx, tmp_path_factory):
     """Outputs and gradients of every operator, by a process that has loaded the emulated ones."""
     wheel = Path(mx.__file__).parent
     bindings = Path(__file__).parents[1] / "bindings"
-    library = build_operators(bindings, _kernels.KERNELS, wheel)
+    library = build_operators(bindings, nvrtc.KERNELS, wheel)
     folder = tmp_path_factory.mktemp("operators")
     inputs = {
         f"{op}/{i}": array(mx, x).asnumpy() for op in CASES for i, x in enumerate(CASES[op][0])

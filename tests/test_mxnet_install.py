@@ -12,7 +12,7 @@ import pytest
 from test_mxnet_operators import CASES, MODES, MXNETS, as_list, network, operators, theirs
 
 import cvops
-from cvops._mxnet_library import compiler
+from cvops._mxnet.build import compiler
 
 __all__ = ["operators"]
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import cvops
-from cvops import _gpu, _imports, cli
+from cvops import _imports, cli
+from cvops.backends import extension
 
 ROOT = Path(__file__).parents[1]
 
@@ -28,14 +29,14 @@ def test_the_version(capsys):
 def test_each_module_in_the_package_is_one_of_python():
     """A library next to the modules would look like one, and end a tool that imports it."""
     folders = list(cvops.__path__)
-    if _gpu.extension() is not None:
-        folders.append(str(Path(_gpu.extension().__file__).parent))
+    if extension.native() is not None:
+        folders.append(str(Path(extension.native().__file__).parent))
     found = {module.name for module in pkgutil.iter_modules(folders)}
     assert {"ops", "_op"} <= found
     assert not {name for name in found if name.startswith("lib")}
-    if _gpu.extension() is not None:
+    if extension.native() is not None:
         assert "_native" in found
-        assert (Path(_gpu.extension().__file__).parent / "lib" / "libcvops.so").is_file()
+        assert (Path(extension.native().__file__).parent / "lib" / "libcvops.so").is_file()
 
 
 def test_the_source_archive_has_the_pictures_of_the_readme():

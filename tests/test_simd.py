@@ -12,16 +12,16 @@ from native import BINDINGS, core, program, run
 from test_layout import OPS
 
 import cvops
-from cvops import _gpu
+from cvops.backends import extension
 
 CROSS_COMPILER, ARM = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 
 @pytest.fixture(scope="module")
 def native():
-    if _gpu.extension() is None:
+    if extension.native() is None:
         pytest.skip("needs the compiled extension cvops._native")
-    return _gpu.extension()
+    return extension.native()
 
 
 def hashes(text):
@@ -71,7 +71,7 @@ class TestChoice:
 
     @pytest.mark.parametrize(("wanted", "chosen"), [("baseline", 0), ("", -1), ("sse9", -1)])
     def test_the_environment_chooses(self, native, wanted, chosen):
-        code = "from cvops import _gpu; print(_gpu.extension().simd())"
+        code = "from cvops import _gpu; print(extension.native().simd())"
         env = {**os.environ, "CVOPS_SIMD": wanted}
         out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
         assert out.stdout.strip() == native.simd_names()[chosen], out.stderr

@@ -12,17 +12,17 @@ import pytest
 from native import BINDINGS, program, run
 
 import cvops
-from cvops import _gpu, _threads
+from cvops.backends import extension, threads
 
 pytestmark = pytest.mark.skipif(
-    _gpu.extension() is None, reason="needs the compiled extension cvops._native"
+    extension.native() is None, reason="needs the compiled extension cvops._native"
 )
 
 
 @pytest.fixture(autouse=True)
 def _restored():
     yield
-    _gpu.extension().set_num_threads(0)
+    extension.native().set_num_threads(0)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ class TestNumber:
         assert in_a_new_python(SHOW, OMP_NUM_THREADS="many") == in_a_new_python(SHOW)
 
     def test_without_the_extension(self, monkeypatch):
-        monkeypatch.setattr(_gpu, "extension", lambda: None)
+        monkeypatch.setattr(extension, "native", lambda: None)
         cvops.set_num_threads(3)
         assert cvops.get_num_threads() == 1
         monkeypatch.undo()
@@ -215,7 +215,7 @@ def test_a_pool_of_processes():
 
 
 def test_the_main_process_is_no_worker():
-    _threads.begin()
+    threads.begin()
     assert cvops.get_num_threads() == int(in_a_new_python(SHOW, **only_threads(os.environ)))
 
 

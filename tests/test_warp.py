@@ -7,7 +7,7 @@ import pytest
 from emulator.build import compiler
 from emulator.emulator import Module
 
-from cvops import _kernels
+from cvops.backends import nvrtc
 
 pytestmark = pytest.mark.skipif(shutil.which(compiler()[0]) is None, reason="no C++ compiler")
 
@@ -37,7 +37,7 @@ extern "C" __global__ void append(int* out, int* count, const int* wants) {
 
 @pytest.fixture(scope="module")
 def launch():
-    module = Module(_kernels.source("warp") + KERNELS, "warp")
+    module = Module(nvrtc.source("warp") + KERNELS, "warp")
     return lambda kernel, threads, *args: module.launch(kernel, (1,), (threads,), args)
 
 

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cvops._op import Executor, Op
 from cvops.ops import _check
+from cvops.ops._op import Executor, Op
 
 Array = TypeVar("Array")
 _OP = Op("bilinear_upsample", data="float32 (N, C, H, W)")

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from cvops._op import Executor, Op, Plan
 from cvops.ops import _check
+from cvops.ops._op import Executor, Op, Plan
 
 Array = TypeVar("Array")
 _OP = Op("box_iou", lhs="float32 (..., N, 4)", rhs="float32 (..., M, 4)")

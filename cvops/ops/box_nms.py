@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cvops._op import Executor, Op, Plan
 from cvops.ops import _check
+from cvops.ops._op import Executor, Op, Plan
 from cvops.ops.box_iou import _intersection, _sized
 
 Array = TypeVar("Array")

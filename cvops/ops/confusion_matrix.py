@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from cvops._op import Executor, Op, Plan
 from cvops.ops import _check
+from cvops.ops._op import Executor, Op, Plan
 
 Array = TypeVar("Array")
 _OP = Op("confusion_matrix", prediction="int32 (...)", label="int32 (...)")

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from cvops._op import Executor, Op, Plan
 from cvops.ops import _check
+from cvops.ops._op import Executor, Op, Plan
 
 Array = TypeVar("Array")
 _OP = Op("label_from_color", image="uint8 (..., W, 3)", colormap="uint8 (K, 3)")

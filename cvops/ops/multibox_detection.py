@@ -7,8 +7,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from cvops._op import Executor, Op, Plan
-from cvops.ops import _check, _math
+from cvops.ops import _check, _exp_log
+from cvops.ops._op import Executor, Op, Plan
 
 Array = TypeVar("Array")
 _OP = Op(
@@ -147,7 +147,7 @@ def _decode(anchors: np.ndarray, offsets: np.ndarray, options: _Options) -> np.n
     with np.errstate(all="ignore"):
         size = anchors[:, 2:] - anchors[:, :2]
         center = offsets[:, :2] * variances[:2] * size + (anchors[:, :2] + anchors[:, 2:]) / 2
-        half = _math.exp(offsets[:, 2:] * variances[2:]) * size / 2
+        half = _exp_log.exp(offsets[:, 2:] * variances[2:]) * size / 2
         boxes = np.concatenate([center - half, center + half], axis=1)
         if options.clip:
             boxes = np.where(boxes < 1, boxes, np.float32(1))

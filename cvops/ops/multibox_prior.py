@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cvops._arrays import library_of
-from cvops._op import Call, Executor, Op
+from cvops.arrays import library_of
 from cvops.ops import _check
+from cvops.ops._op import Call, Executor, Op
 
 _FEATURES = "shape of float32 (N, C, H, W, ...)"
 _OP = Op("multibox_prior", data=_FEATURES, maps=_FEATURES)

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from cvops._op import Executor, Op, Plan
-from cvops.ops import _check, _math
+from cvops.ops import _check, _exp_log
+from cvops.ops._op import Executor, Op, Plan
 
 Array = TypeVar("Array")
 _OP = Op(
@@ -252,7 +252,7 @@ def _mine(logits: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:
     for row in logits[1:]:
         top = np.where(row > top, row, top)
     with np.errstate(all="ignore"):
-        exp = _math.exp(logits - top)
+        exp = _exp_log.exp(logits - top)
         total = np.zeros_like(top)
         for row in exp:
             total = total + row
@@ -269,7 +269,7 @@ def _encode(anchors: np.ndarray, truths: np.ndarray, options: _Options) -> np.nd
         truth_size = truths[:, 2:] - truths[:, :2]
         truth_center = (truths[:, :2] + truths[:, 2:]) * np.float32(0.5)
         offsets = np.concatenate(
-            [(truth_center - center) / size, _math.log(truth_size / size)], axis=1
+            [(truth_center - center) / size, _exp_log.log(truth_size / size)], axis=1
         )
         return offsets / np.array(options[4:])
 

@@ -6,8 +6,8 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from cvops._op import Executor, Op, Plan
 from cvops.ops import _check, box_nms
+from cvops.ops._op import Executor, Op, Plan
 
 Array = TypeVar("Array")
 _OP = Op("multiclass_nms", boxes="float32 (B, N, 4)", scores="float32 (B, C, N)")

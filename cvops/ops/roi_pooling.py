@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cvops._op import Executor, Op, Plan
 from cvops.ops import _check
+from cvops.ops._op import Executor, Op, Plan
 
 Array = TypeVar("Array")
 _OP = Op("roi_pooling", data="float32 (N, C, H, W)", rois="float32 (R, 5)")

@@ -17,9 +17,9 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
-from cvops import _cuda, _gpu, _kernels
-from cvops._arrays import Buffer
-from cvops._op import BACKENDS, Backend
+from cvops.backends import cuda, extension, nvrtc
+from cvops.backends.cuda import Buffer
+from cvops.ops._op import BACKENDS, Backend
 from emulator import driver
 from emulator.arena import GAP, Arena, Region
 from emulator.driver import cupy_kernels
@@ -68,7 +68,7 @@ def _launch(kernel, grid, block, shared, arguments, pointers, stream, *, build=(
         np.uintp(int.from_bytes(x, "little")) if is_pointer else np.void(x)
         for x, is_pointer in zip(launch.arguments, pointers)
     ]
-    module(_kernels.source_of(kernel), *build).launch(
+    module(nvrtc.source_of(kernel), *build).launch(
         kernel, launch.grid, launch.block, args, launch.shared, seed=SEED, arena=arena
     )
 
@@ -76,23 +76,21 @@ def _launch(kernel, grid, block, shared, arguments, pointers, stream, *, build=(
 @functools.lru_cache(None)
 def module(source: str, sanitizer: str | None = None, small: bool = False) -> Module:
     """The kernels of a source, also with a sanitizer or with the second values of CVOPS_STEP."""
-    text = _kernels.source(source)
+    text = nvrtc.source(source)
     if small:
         return Module(f"#define CVOPS_SMALL_STEPS\n{text}", f"{source}_small", sanitizer)
     return Module(text, source, sanitizer)
 
 
 @functools.lru_cache(None)
-def extension(small: bool) -> ModuleType:
+def native_module(small: bool) -> ModuleType:
     if not small:
-        return _gpu.extension()
-    return build_extension(
-        BINDINGS, _kernels.KERNELS, "_native_small", ["-DCVOPS_SMALL_STEPS"]
-    )
+        return extension.native()
+    return build_extension(BINDINGS, nvrtc.KERNELS, "_native_small", ["-DCVOPS_SMALL_STEPS"])
 
 
 class Call:
-    """One call of an op: see :class:`cvops._cuda.Call`."""
+    """One call of an op: see :class:`cvops.backends.cuda.Call`."""
 
     def __init__(self, extension, launch, array, **more):
         self._array, self._held = array, []
@@ -121,7 +119,7 @@ class Emulated:
 
     def call(self):
         launch = functools.partial(_launch, build=(None, self.small))
-        return Call(extension(self.small), launch, aligned), aligned
+        return Call(native_module(self.small), launch, aligned), aligned
 
     def run(self, plan, arrays, options):
         call, array = self.call()
@@ -157,7 +155,7 @@ class Sanitized(Emulated):
             arena.replace(Region(address, size))
 
         more = dict(scratch_gap=GAP, on_scratch=take)
-        return Call(extension(self.small), launch, arena.array, **more), arena.array
+        return Call(native_module(self.small), launch, arena.array, **more), arena.array
 
     def leave(self, buffer):
         return self.library.from_numpy(buffer.owner.copy())
@@ -188,8 +186,8 @@ class ListedCall:
         def launch(kernel, grid, block, shared, arguments, pointers, stream):
             on_launch(Launch(kernel, grid, block, shared, arguments))
 
-        device = _gpu.extension().CallbackDevice(launch, MULTIPROCESSORS, MAX_SHARED)
-        self.ops = _gpu.extension().Gpu(device, 0, lambda size: GAP)
+        device = extension.native().CallbackDevice(launch, MULTIPROCESSORS, MAX_SHARED)
+        self.ops = extension.native().Gpu(device, 0, lambda size: GAP)
 
     def empty(self, shape, dtype):
         self.results += math.prod(shape) * np.dtype(dtype).itemsize
@@ -213,15 +211,15 @@ class Listed:
 
 def use_for_mxnet() -> None:
     """Let the operators for MXNet that run on GPUs run here, on MXNet's arrays on the CPU."""
-    native = _gpu.extension()
+    native = extension.native()
     native.set_default_device(native.CallbackDevice(_launch, MULTIPROCESSORS, MAX_SHARED, 0))
 
 
-class NativeOnDriver(_cuda.Cuda):
+class NativeOnDriver(cuda.Cuda):
     """The native backend on the emulated GPUs, where NVRTC compiles in the place of nvcc."""
 
     def functions(self):
-        return _cuda.nvrtc_functions()
+        return cuda.nvrtc_functions()
 
 
 def install_driver() -> None:
@@ -237,9 +235,9 @@ def _kernel(name: str) -> driver.Emulated | None:
         return driver.Emulated(cupy_kernels.copy(name))
     if name == "cupy_fill":
         return driver.Emulated(cupy_kernels.fill)
-    for source in _kernels.sources():
-        if name in _kernels.kernels(source):
-            pointers = pointer_parameters(_kernels.source(source), name)
+    for source in nvrtc.sources():
+        if name in nvrtc.kernels(source):
+            pointers = pointer_parameters(nvrtc.source(source), name)
             return driver.Emulated(functools.partial(_run, source, name, pointers), pointers)
     return None
 
@@ -263,4 +261,4 @@ def register() -> None:
         "listed": Listed,
     }
     for name, executor in here.items():
-        BACKENDS["cpu", name] = Backend("native", _gpu.missing_extension, executor)
+        BACKENDS["cpu", name] = Backend("native", extension.missing_native, executor)

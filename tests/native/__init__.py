@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from emulator.build import cached, run_compiler
 
-from cvops import _gpu
+from cvops.backends import extension
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -35,10 +35,10 @@ def program(name: str, *args: str | Path, compiler: str | None = None) -> Path:
 
 def core() -> tuple[str, ...]:
     """Flags for a program upon the ops as they are installed; skips where they are not."""
-    extension = _gpu.extension()
-    if extension is None:
+    native = extension.native()
+    if native is None:
         pytest.skip("needs the compiled extension cvops._native")
-    folder = Path(extension.__file__).parent / "lib"
+    folder = Path(native.__file__).parent / "lib"
     return f"-L{folder}", "-l:libcvops.so", f"-Wl,-rpath,{folder}"
 
 

@@ -10,9 +10,8 @@ from typing import Any, Callable
 
 import numpy as np
 
-from cvops import _mxnet_library
-from cvops._mxnet import mxnet
-from cvops._operators import OPERATORS, Operator
+from cvops._mxnet import build, mxnet
+from cvops._mxnet.operators import OPERATORS, Operator
 
 mx = mxnet()
 _NULL = mx.base._Null
@@ -224,6 +223,6 @@ def _tell_amp() -> None:
             amp.amp.list_widest_type_cast = own
 
 
-_mxnet_library.library()
+build.library()
 register()
 _tell_amp()

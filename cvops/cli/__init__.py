@@ -95,11 +95,11 @@ def _detect(options: argparse.Namespace) -> None:
 
 
 def _convert_symbol(options: argparse.Namespace) -> None:
-    from cvops import _symbols
+    from cvops._mxnet import symbols
 
     try:
         text = options.source.read_text("utf-8")
-        converted = _symbols.convert_symbol(text, options.to)
+        converted = symbols.convert_symbol(text, options.to)
     except FileNotFoundError as error:
         raise Refused(f"{options.source}: no such file") from error
     except OSError as error:
@@ -116,14 +116,15 @@ def _convert_symbol(options: argparse.Namespace) -> None:
 
 
 def _warmup(options: argparse.Namespace) -> None:
-    from cvops import _kernels, _mxnet_library
+    from cvops._mxnet import build
+    from cvops.backends import nvrtc
 
     if importlib.util.find_spec("cupy") is not None:
-        arches = options.arch or _kernels.architectures()
+        arches = options.arch or nvrtc.architectures()
         for arch in arches:
             try:
-                for source in _kernels.sources():
-                    print(_kernels.cubin_file(source, arch))
+                for source in nvrtc.sources():
+                    print(nvrtc.cubin_file(source, arch))
             except (OSError, RuntimeError) as error:
                 raise Refused(f"the kernels for sm_{arch}: {error}") from error
         if not arches:
@@ -133,11 +134,11 @@ def _warmup(options: argparse.Namespace) -> None:
             'to compile kernels it takes CuPy: pip install "cvops[cuda12]" or "cvops[cuda13]"'
         )
     if importlib.util.find_spec("mxnet") is not None:
-        print(_mxnet_library.build())
+        print(build.build())
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from cvops import doctor
+    from cvops.cli import doctor
 
     return doctor.run()
 

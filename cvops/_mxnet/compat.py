@@ -28,8 +28,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from cvops import _cuda11
 from cvops._imports import pip_command
+from cvops._mxnet import cuda11
 
 #: The packages that are imported so: GluonCV is of the same time, and reads the same names.
 _OLD = ("mxnet", "gluoncv")
@@ -127,7 +127,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
             # Submodules may remain from an import that failed before this loader was there.
             for name in [name for name in sys.modules if name.startswith("mxnet.")]:
                 del sys.modules[name]
-            _cuda11.preload_for_mxnet()
+            cuda11.preload_for_mxnet()
         self._execute(module)
         if module.__name__ == "mxnet":
             _cure(module)

@@ -11,11 +11,11 @@ so in hybridized blocks too::
 :func:`install` gives MXNet's own names to them, so that a model runs on them unchanged.
 """
 
-from cvops._mxnet_library import library as library
-from cvops._operators import OPERATORS as OPERATORS
-from cvops._symbols import convert_symbol as convert_symbol
-from cvops.mxnet import _onnx as _onnx
-from cvops.mxnet import _shapes as _shapes
-from cvops.mxnet._install import install as install
-from cvops.mxnet._install import installed as installed
-from cvops.mxnet._install import uninstall as uninstall
+from cvops._mxnet import infer_shape as infer_shape
+from cvops._mxnet import onnx as onnx
+from cvops._mxnet.build import library as library
+from cvops._mxnet.install import install as install
+from cvops._mxnet.install import installed as installed
+from cvops._mxnet.install import uninstall as uninstall
+from cvops._mxnet.operators import OPERATORS as OPERATORS
+from cvops._mxnet.symbols import convert_symbol as convert_symbol

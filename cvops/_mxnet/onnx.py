@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from cvops import _symbols
 from cvops._imports import when_imported
-from cvops._operators import OPERATORS
-from cvops.mxnet._functions import from_json
+from cvops._mxnet import symbols
+from cvops._mxnet.operators import OPERATORS
+from cvops._mxnet.register import from_json
 
 
 def _register(mx2onnx: Any) -> None:
@@ -26,7 +26,7 @@ def _register(mx2onnx: Any) -> None:
         # ones, of the operators: it gets MXNet's.
         text = sym.tojson(remove_amp_cast=False)
         if '"_contrib_cvops_' in text:
-            sym = from_json(_symbols.with_mxnets(text), type(sym))
+            sym = from_json(symbols.with_mxnets(text), type(sym))
         return theirs(self, sym, *args, **kwargs)
 
     graph.create_onnx_graph_proto = create

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NamedTuple
 
-from cvops import _gpu, _kernels
-from cvops._arrays import Buffer, Device, Library
-from cvops._gpu import Kind
+import numpy as np
+
+from cvops.arrays import Device, Library
+from cvops.backends import extension, nvrtc
+from cvops.backends.extension import Kind
+
+
+class Buffer(NamedTuple):
+    """C-contiguous memory of a GPU."""
+
+    #: Its address.
+    pointer: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    #: What keeps it alive.
+    owner: Any = None
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
 
 
 class Call:
@@ -26,7 +44,7 @@ class Call:
             return address
 
         #: The ops of the extension, on the library's current stream.
-        self.ops = _gpu.extension().Gpu(native_device, library.stream(device), allocate)
+        self.ops = extension.native().Gpu(native_device, library.stream(device), allocate)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
         """A new array for a result, not initialized."""
@@ -43,7 +61,7 @@ class Cuda:
 
     def __init__(self, library: Library, device: Device):
         self.library, self.device = library, device
-        native = _gpu.extension()
+        native = extension.native()
         self._native_device = native.DriverDevice(device.number, self.functions())
         self._enter, self._set_context = native.enter_device, native.set_context
         #: Waits for the default stream.
@@ -57,9 +75,9 @@ class Cuda:
         """Run the plan's implementation; return arrays of the caller's library."""
         library, device = self.library, self.device
         buffers = []
-        for kind, x in zip(plan.kinds, arrays):
+        for (shape, dtype), x in zip(plan.kinds, arrays):
             address, owner = library.memory(x)
-            buffers.append(Buffer(address, *kind, owner))
+            buffers.append(Buffer(address, shape, dtype, owner))
         before = self._enter(device.number)
         try:
             call = Call(library, device, self._native_device)
@@ -87,25 +105,25 @@ class Native(Cuda):
 
 @functools.lru_cache(None)
 def cupy_functions() -> Any:
-    return _gpu.extension().Functions(find=_kernels.load)
+    return extension.native().Functions(find=nvrtc.load)
 
 
 @functools.lru_cache(None)
 def native_functions() -> Any:
-    native = _gpu.extension()
+    native = extension.native()
     modules = native.Modules()
-    for file in _gpu.machine_code():
-        modules.add(str(file), list(_kernels.kernels(file.stem)), arch=0)
+    for file in extension.machine_code():
+        modules.add(str(file), list(nvrtc.kernels(file.stem)), arch=0)
     return native.Functions(modules=modules)
 
 
 @functools.lru_cache(None)
 def nvrtc_functions() -> Any:
     """Kernels that NVRTC compiles now for the GPUs of this machine, loaded without Python."""
-    native = _gpu.extension()
+    native = extension.native()
     modules = native.Modules()
-    for arch in _kernels.architectures():
-        for source in _kernels.sources():
-            file = _kernels.cubin_file(source, arch)
-            modules.add(str(file), list(_kernels.kernels(source)), arch)
+    for arch in nvrtc.architectures():
+        for source in nvrtc.sources():
+            file = nvrtc.cubin_file(source, arch)
+            modules.add(str(file), list(nvrtc.kernels(source)), arch)
     return native.Functions(modules=modules)

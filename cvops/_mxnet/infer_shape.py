@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from cvops import _symbols
-from cvops.mxnet._functions import from_json, mx
+from cvops._mxnet import symbols
+from cvops._mxnet.register import from_json, mx
 
 
 def _stand_in(symbol: Any) -> Any:
@@ -18,7 +18,7 @@ def _stand_in(symbol: Any) -> Any:
     text = symbol.tojson()
     if '"_contrib_cvops_' not in text:
         return symbol
-    return from_json(_symbols.for_shapes(text), type(symbol))
+    return from_json(symbols.for_shapes(text), type(symbol))
 
 
 def _is_known(shape: Any) -> bool:

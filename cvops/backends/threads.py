@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import sys
 
-from cvops import _gpu
+from cvops.backends import extension
 
 
 def get_num_threads() -> int:
@@ -22,7 +22,7 @@ def get_num_threads() -> int:
     Returns:
         1 or more; 1 where the compiled extension is missing.
     """
-    native = _gpu.extension()
+    native = extension.native()
     return 1 if native is None else int(native.num_threads())
 
 
@@ -43,7 +43,7 @@ def set_num_threads(num_threads: int) -> None:
         raise TypeError(f"num_threads: expected an integer, got {kind}") from None
     if not 1 <= number <= 1024:
         raise ValueError(f"num_threads: expected 1 to 1024, got {number}")
-    native = _gpu.extension()
+    native = extension.native()
     if native is not None:
         native.set_num_threads(number)
 

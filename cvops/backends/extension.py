@@ -13,7 +13,7 @@ Kind = tuple[tuple[int, ...], Any]
 
 
 @functools.lru_cache(None)
-def extension() -> Any:
+def native() -> Any:
     """The compiled extension; None where it was not built."""
     if importlib.util.find_spec("cvops._native") is None:
         return None
@@ -23,33 +23,33 @@ def extension() -> Any:
 @functools.lru_cache(None)
 def machine_code() -> tuple[Path, ...]:
     """The files that nvcc compiled with the extension, one for each file of kernels."""
-    native = extension()
-    folder = Path(native.__file__).parent / "fatbin" if native else Path()
+    found = native()
+    folder = Path(found.__file__).parent / "fatbin" if found else Path()
     return tuple(sorted(folder.glob("*.fatbin")))
 
 
 @functools.lru_cache(None)
 def has_gpu() -> bool:
     """Whether there is an NVIDIA GPU with its driver."""
-    return bool(extension().device_count())
+    return bool(native().device_count())
 
 
 _NO_GPU = "needs an NVIDIA GPU and its driver"
 
 
-def missing_extension() -> str | None:
-    return None if extension() is not None else "needs the compiled extension cvops._native"
+def missing_native() -> str | None:
+    return None if native() is not None else "needs the compiled extension cvops._native"
 
 
-def missing_cuda_extension() -> str | None:
+def missing_machine_code() -> str | None:
     if not machine_code():
         return "needs cvops._native built with a CUDA toolkit"
     return None if has_gpu() else _NO_GPU
 
 
 def missing_cupy() -> str | None:
-    if extension() is None:
-        return missing_extension()
+    if native() is None:
+        return missing_native()
     if importlib.util.find_spec("cupy") is None:
         return "needs CuPy: pip install cvops[cuda12] or cvops[cuda13]"
     return None if has_gpu() else _NO_GPU

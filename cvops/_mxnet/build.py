@@ -20,14 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from cvops import _cache, _cuda, _gpu, _kernels
 from cvops._imports import pip_command
 from cvops._mxnet import mxnet
-from cvops._operators import OPERATORS
+from cvops._mxnet.operators import OPERATORS
+from cvops.backends import cache, cuda, extension, nvrtc
 
-_HERE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 #: Installed as package data; in a checkout it is the folder next to the package.
-BINDINGS = next(d for d in (_HERE / "bindings", _HERE.parent / "bindings") if d.is_dir())
+BINDINGS = next(d for d in (_PACKAGE / "bindings", _PACKAGE.parent / "bindings") if d.is_dir())
 _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-pthread")
 
 
@@ -74,7 +74,7 @@ def _run(*command: str | Path) -> str:
 
 def _core() -> Path:
     """``libcvops.so``, loaded."""
-    native = _gpu.extension()
+    native = extension.native()
     if native is None:
         raise ImportError(
             "cvops.mxnet needs the compiled extension cvops._native, which this installation lacks"
@@ -105,7 +105,7 @@ def recipe() -> Recipe:
     for file in border:
         if not file.is_file():
             raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
-    folders = [BINDINGS, BINDINGS / "runtime", _kernels.KERNELS]
+    folders = [BINDINGS, BINDINGS / "runtime", nvrtc.KERNELS]
     headers = [x for folder in (*folders, BINDINGS / "mxnet") for x in folder.glob("*.*h")]
     sources = sorted(BINDINGS.glob("mxnet/*.cpp"))
     flags = [*_FLAGS, f"-isystem{mx}", f"-isystem{mx / 'include'}"]
@@ -113,7 +113,7 @@ def recipe() -> Recipe:
     texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, *border)]
     key = [*texts, *_FLAGS, platform.machine(), " ".join(compiler())]
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
-    path = _cache.folder() / f"mxnet-operators-{digest}.so"
+    path = cache.folder() / f"mxnet-operators-{digest}.so"
     return Recipe(path, sources, flags, core)
 
 
@@ -124,11 +124,11 @@ def build() -> Path:
         ImportError: MXNet, the extension or a compiler is missing, or does not work.
     """
     path, sources, flags, core = recipe()
-    if _cache.has(path):
+    if cache.has(path):
         return path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=path.parent, prefix=_cache.TEMPORARY)
+        temporary = tempfile.TemporaryDirectory(dir=path.parent, prefix=cache.TEMPORARY)
     except OSError as error:
         raise ImportError(
             f"cvops.mxnet keeps its operators for MXNet in {path.parent}, which cannot be written "
@@ -145,7 +145,7 @@ def build() -> Path:
             objects = list(pool.map(compile_object, sources))
         made = Path(folder, path.name)
         _run("-shared", *objects, core, wheel() / "libmxnet.so", "-o", made)
-        _cache.put(made, path)
+        cache.put(made, path)
     return path
 
 
@@ -164,15 +164,15 @@ def library() -> Library:
 
 def _use_kernels() -> bool:
     """Give the operators their kernels for GPUs: nvcc's, or those that NVRTC compiles now."""
-    if not (mxnet().runtime.Features().is_enabled("CUDA") and _gpu.has_gpu()):
+    if not (mxnet().runtime.Features().is_enabled("CUDA") and extension.has_gpu()):
         return False
-    if _gpu.machine_code():
-        functions = _cuda.native_functions()
-    elif _gpu.missing_cupy() is None:
-        functions = _cuda.nvrtc_functions()
+    if extension.machine_code():
+        functions = cuda.native_functions()
+    elif extension.missing_cupy() is None:
+        functions = cuda.nvrtc_functions()
     else:
         return False
-    _gpu.extension().set_default_functions(functions)
+    extension.native().set_default_functions(functions)
     return True
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cvops._operators import OPERATORS, Operator
+from cvops._mxnet.operators import OPERATORS, Operator
 
 _OURS = {name: operator for operator in OPERATORS for name in operator.replaces}
 _THEIRS = {operator.full_name: operator.replaces[0] for operator in OPERATORS if operator.replaces}
-#: The copies that stand before our operators: see ``cvops.mxnet._functions.apart``.
+#: The copies that stand before our operators: see ``cvops._mxnet.register.apart``.
 _MARK = "__cvops__"
 #: An attribute of an operator of ours in the place of one of MXNet's: the name of that.
 PLACE = "__cvops_for__"

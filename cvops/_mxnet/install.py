@@ -11,10 +11,9 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from cvops import _mxnet_library, _symbols
-from cvops._operators import OPERATORS, Operator
-from cvops.mxnet import _functions
-from cvops.mxnet._functions import mx
+from cvops._mxnet import build, register, symbols
+from cvops._mxnet.operators import OPERATORS, Operator
+from cvops._mxnet.register import mx
 
 
 class _Place(NamedTuple):
@@ -110,7 +109,7 @@ def _loading_library(theirs: Any) -> Callable[..., Any]:
             try:
                 theirs(*args, **kwargs)
             finally:
-                _functions.register()
+                register.register()
                 if is_installed():
                     _give_back()
                     _put()
@@ -150,7 +149,7 @@ def _names(operator: Operator) -> list[str]:
 
 
 def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
-    ours = functools.partial(_functions.functions_for, module, operator)
+    ours = functools.partial(register.functions_for, module, operator)
     array, dense = mx.nd.NDArray, (mx.nd.NDArray, mx.np.ndarray)
     everywhere = not _only_on_the_cpu()
 
@@ -173,12 +172,12 @@ def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., A
 
 def _only_on_the_cpu() -> bool:
     """Whether MXNet has GPU arrays, and our operators do not take them."""
-    return mx.runtime.Features().is_enabled("CUDA") and not _mxnet_library.library().has_kernels
+    return mx.runtime.Features().is_enabled("CUDA") and not build.library().has_kernels
 
 
 def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
-    ours = functools.partial(_functions.functions_for, module, operator)
-    place = {_symbols.PLACE: _symbols.full_name(operator, theirs.__name__)}
+    ours = functools.partial(register.functions_for, module, operator)
+    place = {symbols.PLACE: symbols.full_name(operator, theirs.__name__)}
 
     @functools.wraps(theirs)
     def function(*args: Any, **kwargs: Any) -> Any:
@@ -238,9 +237,9 @@ def _loading(theirs: Any) -> Callable[..., Any]:
     def load(*args: Any, **kwargs: Any) -> Any:
         symbol = theirs(*args, **kwargs)
         text = symbol.tojson() if is_installed() else ""
-        if not _symbols.suits(text):
+        if not symbols.suits(text):
             return symbol
-        return _functions.from_json(_symbols.as_loaded(text), type(symbol))
+        return register.from_json(symbols.as_loaded(text), type(symbol))
 
     return load
 
@@ -251,9 +250,9 @@ def _saving(theirs: Any) -> Callable[..., Any]:
     @functools.wraps(theirs)
     def save(self: Any, fname: Any, remove_amp_cast: bool = True) -> None:
         text = self.tojson(remove_amp_cast=False)
-        written = _symbols.as_written(text)
+        written = symbols.as_written(text)
         if written is not text:
-            self = _functions.from_json(written, type(self))
+            self = register.from_json(written, type(self))
         theirs(self, fname, remove_amp_cast)
 
     return save
@@ -262,14 +261,14 @@ def _saving(theirs: Any) -> Callable[..., Any]:
 def _fitting(symbol: Any, types: dict[str, Any]) -> Any:
     """A symbol of ours, or of MXNet's operators where the types of its inputs ask for those."""
     text = symbol.tojson(remove_amp_cast=False)
-    written = _symbols.as_written(text)
+    written = symbols.as_written(text)
     if written is text:
         return symbol
     names = set(symbol.list_inputs())
     try:
         _infer_type(symbol, True, **{k: v for k, v in types.items() if k in names})
     except mx.MXNetError:
-        return _functions.from_json(written, type(symbol))
+        return register.from_json(written, type(symbol))
     return symbol
 
 
@@ -296,10 +295,10 @@ def _inferring_types(theirs: Any) -> Callable[..., Any]:
             return theirs(self, *args, **kwargs)
         except mx.MXNetError:
             text = self.tojson(remove_amp_cast=False)
-            written = _symbols.as_written(text)
+            written = symbols.as_written(text)
             if written is text:
                 raise
-            return theirs(_functions.from_json(written, type(self)), *args, **kwargs)
+            return theirs(register.from_json(written, type(self)), *args, **kwargs)
 
     return infer_type
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import functools
 import hashlib
 import re
@@ -12,12 +10,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from cvops import _cache, _gpu
-from cvops._imports import wheel_folders
+from cvops._imports import load_nvrtc
+from cvops.backends import cache, extension
 
-_HERE = Path(__file__).parent
+_PACKAGE = Path(__file__).parents[1]
 #: Installed as package data; in a checkout it is the folder next to the package.
-KERNELS = next(d for d in (_HERE / "kernels", _HERE.parent / "kernels") if d.is_dir())
+KERNELS = next(d for d in (_PACKAGE / "kernels", _PACKAGE.parent / "kernels") if d.is_dir())
 #: One rounding for each operation and no flushed denormals, as CMakeLists.txt tells nvcc: the GPU
 #: gives the bits that the CPU gives.
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
@@ -89,28 +87,9 @@ def compile_cubin(
         nvrtc.destroyProgram(program)
 
 
-@functools.lru_cache(None)
-def load_nvrtc() -> Any:
-    """``cupy.cuda.nvrtc``, after its library is loaded from the nvidia wheels if it lies there.
-
-    CuPy 13 looks for it on the system only. Of several wheels the first on ``sys.path`` counts.
-    """
-    folders = [*wheel_folders("cuda_nvrtc"), *wheel_folders("cu13")]
-    for folder in folders:
-        # The compiler is the last, since it loads the built-in headers by their bare name.
-        found = sorted(folder.glob("libnvrtc*.so*"), key=lambda file: "builtins" not in file.name)
-        for file in found:
-            if ".alt." not in file.name:
-                with contextlib.suppress(OSError):
-                    ctypes.CDLL(str(file), ctypes.RTLD_GLOBAL)
-    from cupy.cuda import nvrtc
-
-    return nvrtc
-
-
 def architectures() -> list[int]:
     """The architectures of the GPUs of this machine: 90 for sm_90."""
-    native = _gpu.extension()
+    native = extension.native()
     major, minor = 75, 76  # CUdevice_attribute
     return sorted(
         {
@@ -124,17 +103,15 @@ def cubin_file(name: str, arch: int) -> Path:
     """The compiled kernels in the cache, compiled now if they are not there."""
     nvrtc = load_nvrtc()
     key = "\0".join((source(name), str(FLAGS), str(arch), str(nvrtc.getVersion())))
-    file = (
-        _cache.folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
-    )
-    if not _cache.has(file):
+    file = cache.folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
+    if not cache.has(file):
         cubin, _ = compile_cubin(nvrtc, name, arch)
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(
-            dir=file.parent, prefix=_cache.TEMPORARY, delete=False
+            dir=file.parent, prefix=cache.TEMPORARY, delete=False
         ) as temporary:
             temporary.write(cubin)
-        _cache.put(Path(temporary.name), file)
+        cache.put(Path(temporary.name), file)
     return file
 
 

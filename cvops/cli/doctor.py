@@ -17,8 +17,10 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from cvops import __version__, _cuda11, _gpu, _kernels, _mxnet_library
-from cvops._imports import pip_command
+from cvops import __version__
+from cvops._imports import load_nvrtc, pip_command
+from cvops._mxnet import build, cuda11
+from cvops.backends import extension
 
 
 class Finding(NamedTuple):
@@ -75,7 +77,7 @@ def _numpy() -> Finding:
 
 
 def _extension() -> Finding:
-    native = _gpu.extension()
+    native = extension.native()
     if native is None:
         return Finding(
             "missing",
@@ -85,7 +87,7 @@ def _extension() -> Finding:
         )
     cpu = f"CPU threads: {native.num_threads()}, vectors: {native.simd()}"
     text = f"cvops {__version__} with its compiled extension, {cpu}, "
-    if _gpu.machine_code():
+    if extension.machine_code():
         return Finding("ok", f"{text}built with CUDA")
     return Finding(
         "ok",
@@ -106,7 +108,7 @@ def _arrays() -> Finding:
 
 
 def _compiler() -> Finding:
-    command = _mxnet_library.compiler()
+    command = build.compiler()
     if shutil.which(command[0]) is None:
         return Finding(
             "missing",
@@ -168,10 +170,10 @@ _DEBIAN = {
 
 
 def _operators() -> Finding:
-    if _cuda11.libmxnet() is None:
+    if cuda11.libmxnet() is None:
         return Finding("missing", "MXNet's operators (cvops.mxnet): need MXNet, see above")
     try:
-        path = _mxnet_library.recipe().path
+        path = build.recipe().path
     except ImportError as error:
         return Finding(
             "broken",
@@ -228,7 +230,7 @@ def _nvrtc() -> Finding:
     cupy = _import_cupy()
     generation = cupy.cuda.runtime.runtimeGetVersion() // 1000
     try:
-        major, minor = _kernels.load_nvrtc().getVersion()
+        major, minor = load_nvrtc().getVersion()
     except (ImportError, RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         return Finding(
@@ -248,7 +250,7 @@ def _torch() -> Finding:
 
 def _driver() -> Finding:
     try:
-        ctypes.CDLL(_cuda11.DRIVER)
+        ctypes.CDLL(cuda11.DRIVER)
     except OSError as error:
         return Finding(
             "missing",
@@ -313,7 +315,7 @@ def _driver_version() -> int:
     """1000 times the major and 10 times the minor version of CUDA; 0 without a driver."""
     version = ctypes.c_int()
     try:
-        code = ctypes.CDLL(_cuda11.DRIVER).cuDriverGetVersion(ctypes.byref(version))
+        code = ctypes.CDLL(cuda11.DRIVER).cuDriverGetVersion(ctypes.byref(version))
     except OSError:
         return 0
     return 0 if code else version.value
@@ -322,7 +324,7 @@ def _driver_version() -> int:
 def _devices() -> list[Device]:
     """The GPUs; none without a driver."""
     try:
-        driver = ctypes.CDLL(_cuda11.DRIVER)
+        driver = ctypes.CDLL(cuda11.DRIVER)
     except OSError:
         return []
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from cvops import _gpu
-from cvops._arrays import Device, Library
+from cvops.arrays import Device, Library
+from cvops.backends import extension
 
 
 class Cpu:
@@ -20,7 +20,7 @@ class Cpu:
         #: The same for several results, of shapes and dtypes.
         self.empty_all = library.new_all
         #: The ops of the extension.
-        self.ops = _gpu.extension()
+        self.ops = extension.native()
 
     def run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
         """Run the plan's implementation; return arrays of the caller's library."""

@@ -24,11 +24,11 @@ from typing import Any, Callable, NamedTuple, Protocol, TypeVar, Union
 
 import numpy as np
 
-from cvops import _cpu, _cuda, _gpu
-from cvops._arrays import Device, Library, dtype_name, library_of
+from cvops.arrays import Device, Library, dtype_name, library_of
+from cvops.backends import cpu, cuda, extension
 
 F = TypeVar("F", bound=Callable[..., Any])
-Place = Union[_cpu.Cpu, _cuda.Cuda]
+Place = Union[cpu.Cpu, cuda.Cuda]
 
 
 class Executor(Protocol):
@@ -55,13 +55,15 @@ class Backend(NamedTuple):
 #: (kind of device, name of the backend) -> the backend; for each device the best comes first.
 BACKENDS: dict[tuple[str, str], Backend] = {
     ("cpu", "native"): Backend(
-        "native", _gpu.missing_extension, functools.lru_cache(None)(_cpu.Cpu)
+        "native", extension.missing_native, functools.lru_cache(None)(cpu.Cpu)
     ),
-    ("cpu", "numpy"): Backend("numpy", lambda: None, functools.lru_cache(None)(_cpu.Oracle)),
+    ("cpu", "numpy"): Backend("numpy", lambda: None, functools.lru_cache(None)(cpu.Oracle)),
     ("cuda", "native"): Backend(
-        "native", _gpu.missing_cuda_extension, functools.lru_cache(None)(_cuda.Native)
+        "native", extension.missing_machine_code, functools.lru_cache(None)(cuda.Native)
     ),
-    ("cuda", "cupy"): Backend("native", _gpu.missing_cupy, functools.lru_cache(None)(_cuda.CuPy)),
+    ("cuda", "cupy"): Backend(
+        "native", extension.missing_cupy, functools.lru_cache(None)(cuda.CuPy)
+    ),
 }
 
 
@@ -110,7 +112,7 @@ class Plan:
         #: The sizes that the names in the forms stand for.
         self.sizes: dict[str, int] = {}
         #: The shapes and dtypes of the arrays that the bodies get: of all, or of none.
-        self.kinds: list[_gpu.Kind] = []
+        self.kinds: list[extension.Kind] = []
         first, self.library, (self.device, _, _) = arrays[0]
         for name, library, (device, dtype, shape) in arrays:
             if library is not self.library or device != self.device:
