@@ -1,5 +1,6 @@
-"""What the README promises of the repository's shape."""
+"""The shape of the repository: one name for each op, and folders that are layers."""
 
+import ast
 import inspect
 import re
 from pathlib import Path
@@ -39,8 +40,8 @@ def test_one_op_has_one_name(op):
     for file in (
         f"kernels/{op}.cuh",
         f"bindings/{op}.h",
-        f"bindings/{op}.cpp",
-        f"bindings/{op}.cu",
+        f"bindings/cpu/{op}.cpp",
+        f"bindings/cuda/{op}.cpp",
         f"bindings/python/{op}.cpp",
         f"bindings/mxnet/{op}.cpp",
         f"cvops/ops/{op}.py",
@@ -51,9 +52,9 @@ def test_one_op_has_one_name(op):
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_every_op_has_every_body(op):
+def test_every_op_has_a_reference_and_a_native_implementation(op):
     module = __import__(f"cvops.ops.{op}", fromlist=["_OP"])
-    assert set(module._OP.bodies) == {"numpy", "native", "kernels", "native_cuda"}
+    assert set(module._OP.bodies) == {"numpy", "native"}
 
 
 @pytest.mark.parametrize("op", OPS)
@@ -132,3 +133,48 @@ def test_the_kernels_include_no_standard_header():
         includes = [line for line in lines if line.startswith("#include")]
         allowed = "#include <cmath>" if file.stem == "common" else None
         assert all('"' in line or line == allowed for line in includes), file
+
+
+#: The packages and modules from the lowest layer up. Those of a row do not import each other.
+LAYERS = [
+    {"_imports", "images"},
+    {"arrays"},
+    {"backends"},
+    {"ops", "_mxnet"},
+    {"checkpoint", "data", "metrics", "mxnet", "plot"},
+    {"contrib", "models"},
+    {"voc"},
+    {"demo", "demo_fcn"},
+    {"cli"},
+    {"__main__"},
+]
+
+
+def imported(file):
+    """The modules of cvops that a file imports, also inside of functions."""
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_imports_go_down_only():
+    package = ROOT / "cvops"
+    layers = {name: number for number, row in enumerate(LAYERS) for name in row}
+    for file in package.rglob("*.py"):
+        name = file.relative_to(package).with_suffix("").parts[0]
+        if name == "__init__":
+            continue
+        for module in imported(file):
+            root, _, rest = module.partition(".")
+            other = rest.partition(".")[0]
+            if root == "cvops" and other in layers and other != name:
+                assert layers[other] < layers[name], f"{file} imports {module}"
+
+
+def test_every_module_has_a_layer():
+    package = ROOT / "cvops"
+    found = {path.stem for path in package.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert found - {"__init__", "__pycache__", "lib"} == set().union(*LAYERS)
