@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
 
 import numpy as np
 
@@ -31,6 +31,57 @@ class _Contest(NamedTuple):
     limit: int
 
 
+@overload
+def box_nms(
+    data: Array,
+    overlap_thresh: float = 0.5,
+    valid_thresh: float = 0.0,
+    topk: int = -1,
+    coord_start: int = 2,
+    score_index: int = 1,
+    id_index: int = -1,
+    background_id: int = -1,
+    force_suppress: bool = False,
+    in_format: str = "corner",
+    out_format: str = "corner",
+    *,
+    return_index: Literal[False] = False,
+    backend: str | None = None,
+) -> Array: ...
+@overload
+def box_nms(
+    data: Array,
+    overlap_thresh: float = 0.5,
+    valid_thresh: float = 0.0,
+    topk: int = -1,
+    coord_start: int = 2,
+    score_index: int = 1,
+    id_index: int = -1,
+    background_id: int = -1,
+    force_suppress: bool = False,
+    in_format: str = "corner",
+    out_format: str = "corner",
+    *,
+    return_index: Literal[True],
+    backend: str | None = None,
+) -> tuple[Array, Array]: ...
+@overload
+def box_nms(
+    data: Array,
+    overlap_thresh: float = 0.5,
+    valid_thresh: float = 0.0,
+    topk: int = -1,
+    coord_start: int = 2,
+    score_index: int = 1,
+    id_index: int = -1,
+    background_id: int = -1,
+    force_suppress: bool = False,
+    in_format: str = "corner",
+    out_format: str = "corner",
+    *,
+    return_index: bool,
+    backend: str | None = None,
+) -> Union[Array, tuple[Array, Array]]: ...
 def box_nms(
     data: Array,
     overlap_thresh: float = 0.5,

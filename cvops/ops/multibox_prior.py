@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from cvops.arrays import library_of
 from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Inputs, Op
 
+Array = TypeVar("Array")
 _FEATURES = "shape of float32 (N, C, H, W, ...)"
 _OP = Op("multibox_prior", data=_FEATURES, maps=_FEATURES)
 
@@ -27,6 +28,42 @@ _TUPLES = frozenset([tuple])
 _STEPS, _OFFSETS = (-1.0, -1.0), (0.5, 0.5)
 
 
+@overload
+def multibox_prior(
+    data: Sequence[int],
+    sizes: float | Sequence[float] = (1.0,),
+    ratios: float | Sequence[float] = (1.0,),
+    clip: bool = False,
+    steps: Sequence[float] = _STEPS,
+    offsets: Sequence[float] = _OFFSETS,
+    *,
+    like: None = None,
+    backend: str | None = None,
+) -> np.ndarray: ...
+@overload
+def multibox_prior(
+    data: Sequence[int],
+    sizes: float | Sequence[float] = (1.0,),
+    ratios: float | Sequence[float] = (1.0,),
+    clip: bool = False,
+    steps: Sequence[float] = _STEPS,
+    offsets: Sequence[float] = _OFFSETS,
+    *,
+    like: Array,
+    backend: str | None = None,
+) -> Array: ...
+@overload
+def multibox_prior(
+    data: Array,
+    sizes: float | Sequence[float] = (1.0,),
+    ratios: float | Sequence[float] = (1.0,),
+    clip: bool = False,
+    steps: Sequence[float] = _STEPS,
+    offsets: Sequence[float] = _OFFSETS,
+    *,
+    like: Any = None,
+    backend: str | None = None,
+) -> Array: ...
 def multibox_prior(
     data: Any,
     sizes: float | Sequence[float] = (1.0,),
@@ -82,6 +119,42 @@ def multibox_prior(
     return inputs.run(_layout(False, (place,), *options), _check.flag("clip", clip))
 
 
+@overload
+def multibox_priors(
+    maps: Sequence[Sequence[int]],
+    sizes: Sequence[float | Sequence[float]],
+    ratios: Sequence[float | Sequence[float]],
+    clip: bool = False,
+    steps: Sequence[Sequence[float]] | None = None,
+    offsets: Sequence[Sequence[float]] | None = None,
+    *,
+    like: None = None,
+    backend: str | None = None,
+) -> np.ndarray: ...
+@overload
+def multibox_priors(
+    maps: Sequence[Sequence[int]],
+    sizes: Sequence[float | Sequence[float]],
+    ratios: Sequence[float | Sequence[float]],
+    clip: bool = False,
+    steps: Sequence[Sequence[float]] | None = None,
+    offsets: Sequence[Sequence[float]] | None = None,
+    *,
+    like: Array,
+    backend: str | None = None,
+) -> Array: ...
+@overload
+def multibox_priors(
+    maps: Sequence[Array],
+    sizes: Sequence[float | Sequence[float]],
+    ratios: Sequence[float | Sequence[float]],
+    clip: bool = False,
+    steps: Sequence[Sequence[float]] | None = None,
+    offsets: Sequence[Sequence[float]] | None = None,
+    *,
+    like: Any = None,
+    backend: str | None = None,
+) -> Array: ...
 def multibox_priors(
     maps: Sequence[Any],
     sizes: Sequence[float | Sequence[float]],

@@ -36,8 +36,8 @@ class _Options(NamedTuple):
     variance_height: float
 
 
-#: Anchors of a batch up to which the results are so small that it is not worth to think about them.
-_FEW = 1 << 15
+#: Below this number of anchors in a batch, the three results are allocated separately.
+_FEW_ANCHORS = 1 << 15
 _VARIANCES = (0.1, 0.1, 0.2, 0.2)
 #: In its bipartite stage a truth is given only an anchor that it overlaps by more.
 _LEAST_IOU = np.float32(1e-6)
@@ -273,13 +273,14 @@ def _encode(anchors: np.ndarray, truths: np.ndarray, options: _Options) -> np.nd
         return offsets / np.array(options[4:])
 
 
-def _outputs(place: Any, shape: _Shape) -> tuple[Any, ...]:
-    """Room for the results."""
+def _empty_results(device: DeviceOps, shape: _Shape) -> tuple[Any, Any, Any]:
     images, anchors, _, _, _ = shape
     offsets, classes = (images, 4 * anchors), (images, anchors)
-    if images * anchors < _FEW:
-        return tuple([place.empty(shape, np.float32) for shape in (offsets, offsets, classes)])
-    return place.empty_all((offsets, np.float32), (offsets, np.float32), (classes, np.float32))
+    if images * anchors < _FEW_ANCHORS:
+        loc_target = device.empty(offsets, np.float32)
+        loc_mask = device.empty(offsets, np.float32)
+        return loc_target, loc_mask, device.empty(classes, np.float32)
+    return device.empty_all((offsets, np.float32), (offsets, np.float32), (classes, np.float32))
 
 
 @_OP.implementation("native")
@@ -291,6 +292,8 @@ def _native(
     shape: _Shape,
     options: _Options,
 ) -> tuple[np.ndarray, ...]:
-    out = _outputs(device, shape)
-    device.ops.multibox_target(*out, anchor, label, cls_pred, shape, options)
-    return out
+    loc_target, loc_mask, cls_target = _empty_results(device, shape)
+    device.ops.multibox_target(
+        loc_target, loc_mask, cls_target, anchor, label, cls_pred, shape, options
+    )
+    return loc_target, loc_mask, cls_target

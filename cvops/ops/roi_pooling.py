@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Union, overload
 
 import numpy as np
 
@@ -24,6 +24,36 @@ _Sizes = tuple[int, int, int, int, int, int, float]
 _LOWEST = np.finfo(np.float32).min
 
 
+@overload
+def roi_pooling(
+    data: Array,
+    rois: Array,
+    pooled_size: Sequence[int],
+    spatial_scale: float,
+    *,
+    return_argmax: Literal[False] = False,
+    backend: str | None = None,
+) -> Array: ...
+@overload
+def roi_pooling(
+    data: Array,
+    rois: Array,
+    pooled_size: Sequence[int],
+    spatial_scale: float,
+    *,
+    return_argmax: Literal[True],
+    backend: str | None = None,
+) -> tuple[Array, Array]: ...
+@overload
+def roi_pooling(
+    data: Array,
+    rois: Array,
+    pooled_size: Sequence[int],
+    spatial_scale: float,
+    *,
+    return_argmax: bool,
+    backend: str | None = None,
+) -> Union[Array, tuple[Array, Array]]: ...
 def roi_pooling(
     data: Array,
     rois: Array,
