@@ -9,7 +9,7 @@ namespace {
 
 py::tuple sizes(Dim3 d) { return py::make_tuple(d.x, d.y, d.z); }
 
-// A device whose launches Python gets: the emulator of the tests, or a list.
+// Device that passes its launches to Python: to the emulator of the tests, or to a list.
 class CallbackDevice : public Device {
  public:
   CallbackDevice(py::function launch, int multiprocessors, int64 max_shared, int64 scratch_gap,
@@ -20,8 +20,8 @@ class CallbackDevice : public Device {
         max_shared_(max_shared),
         scratch_gap_(scratch_gap) {}
 
-  // Calls launch(kernel, grid, block, shared, arguments, pointers, stream): the bytes of each
-  // argument, and whether it is a pointer.
+  // Calls launch(kernel, grid, block, shared, arguments, pointers, stream). `arguments` has the
+  // bytes of each argument; `pointers` is true for those that are pointers.
   void launch(const Launch& l, void* stream) override {
     py::gil_scoped_acquire acquire;
     py::list arguments, pointers;
@@ -80,7 +80,7 @@ void bind_gpu(cvops::Ops& ops) {
   using namespace cvops;
   py::module_& m = ops.module;
   m.def("device_count", &cuda::device_count);
-  // The context that was current, to be given to set_context; None if nothing changed.
+  // Returns the previous context, for set_context; None if nothing changed.
   m.def("enter_device", &cuda::enter_device);
   m.def("set_context", &cuda::set_context);
   m.def("synchronize", &cuda::synchronize, py::call_guard<py::gil_scoped_release>());
