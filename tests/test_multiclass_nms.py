@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvops import box_iou, box_nms, multiclass_nms
-from cvops.ops import multiclass_nms as op
 
 #: Every option takes part in some.
 OPTIONS = [

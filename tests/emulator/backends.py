@@ -13,7 +13,7 @@ import functools
 import math
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,8 +45,9 @@ class Launch(NamedTuple):
     arguments: list[bytes]
 
 
-#: Receives each launch before it runs, and returns the launch to run; tests may set it.
-on_launch: Callable[[Launch], Launch] = lambda launch: launch
+def on_launch(launch: Launch) -> Launch:
+    """Receive each launch before it runs, and return the launch to run; tests may replace it."""
+    return launch
 
 
 def aligned(shape: tuple[int, ...], dtype: object) -> np.ndarray:
@@ -86,9 +87,7 @@ def module(source: str, sanitizer: str | None = None, small: bool = False) -> Mo
 def extension(small: bool) -> ModuleType:
     if not small:
         return _gpu.extension()
-    return build_extension(
-        BINDINGS, _kernels.KERNELS, "_native_small", ["-DCVOPS_SMALL_STEPS"]
-    )
+    return build_extension(BINDINGS, _kernels.KERNELS, "_native_small", ["-DCVOPS_SMALL_STEPS"])
 
 
 class Call:
