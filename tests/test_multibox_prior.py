@@ -94,6 +94,13 @@ def test_against_the_oracle(run, size, options):
     np.testing.assert_array_equal(run(multibox_prior, size, **options), expected)
 
 
+def test_ratios_of_two_zeros(run):
+    """1 / sqrt(-0.0) is -inf, and the layout of 0.0 is in the cache."""
+    for ratio in (0.0, -0.0, 0.0):
+        [[[_, top, _, bottom]]] = run(multibox_prior, (1, 1), sizes=0.5, ratios=ratio)
+        assert (top, bottom) == ((np.inf, -np.inf) if str(ratio) == "-0.0" else (-np.inf, np.inf))
+
+
 @pytest.mark.parametrize(("size", "options"), [*SHAPES, ((131, 67), dict(sizes=(0.1, 0.2, 0.3)))])
 @pytest.mark.parametrize("clip", [False, True])
 def test_threads_and_vectors_do_not_change_a_bit(in_every_way, size, options, clip):

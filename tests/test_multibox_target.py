@@ -583,6 +583,14 @@ def test_kernels_are_right_on_any_grid_and_in_any_order(monkeypatch, grid, seed)
         assert_equal(cvops.multibox_target(*inputs, **options, backend="emulated"), want)
 
 
+def test_zeros_of_two_signs_as_an_option(run):
+    for zero in (0.0, -0.0, 0.0):
+        label = np.full_like(LABEL, -1)
+        *_, cls = run(cvops.multibox_target, ANCHORS, label, SCORES, ignore_label=zero)
+        assert (np.signbit(cls) == (str(zero) == "-0.0")).all()
+        assert (cls == 0).all()
+
+
 @pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[3]], ids=str)
 def test_sanitized(run_sanitized, options):
     inputs = scene(np.random.default_rng(6), 2, 150, 9, 8)
