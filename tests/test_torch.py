@@ -14,7 +14,7 @@ import cvops
 torch = pytest.importorskip("torch")
 
 RNG = np.random.default_rng(0)
-BACKENDS = [None, "numpy", "native", "emulated", "emulated-native"]
+BACKENDS = [None, "numpy", "native", "emulated"]
 ROIS = torch.tensor([[0.0, 0, 0, 3, 3], [1, 2, 1, 5, 4], [0, 1, 1, 9, 9]])
 
 
