@@ -86,17 +86,19 @@ void bind_gpu(cvops::Ops& ops) {
   m.def("synchronize", &cuda::synchronize, py::call_guard<py::gil_scoped_release>());
   m.def("device_attribute", &cuda::device_attribute);
 
-  py::class_<cuda::Functions, std::shared_ptr<cuda::Functions>>(m, "Functions")
+  py::class_<cuda::Functions, std::shared_ptr<cuda::Functions>>(m, "Functions", py::module_local())
       .def(py::init(&functions_of), py::arg("find"))
       .def(py::init(&functions_of_modules), py::arg("modules"));
-  py::class_<cuda::Modules, std::shared_ptr<cuda::Modules>>(m, "Modules")
+  py::class_<cuda::Modules, std::shared_ptr<cuda::Modules>>(m, "Modules", py::module_local())
       .def(py::init<>())
       .def("add", &cuda::Modules::add, py::arg("file"), py::arg("kernels"), py::arg("arch"));
-  py::class_<Device, std::shared_ptr<Device>>(m, "Device");
-  py::class_<cuda::DriverDevice, Device, std::shared_ptr<cuda::DriverDevice>>(m, "DriverDevice")
+  py::class_<Device, std::shared_ptr<Device>>(m, "Device", py::module_local());
+  py::class_<cuda::DriverDevice, Device, std::shared_ptr<cuda::DriverDevice>>(m, "DriverDevice",
+                                                                              py::module_local())
       .def(py::init<int, std::shared_ptr<cuda::Functions>>(), py::arg("number"),
            py::arg("functions"));
-  py::class_<CallbackDevice, Device, std::shared_ptr<CallbackDevice>>(m, "CallbackDevice")
+  py::class_<CallbackDevice, Device, std::shared_ptr<CallbackDevice>>(m, "CallbackDevice",
+                                                                      py::module_local())
       .def(py::init<py::function, int, int64, int64, py::object>(), py::arg("launch"),
            py::arg("multiprocessors"), py::arg("max_shared"), py::arg("scratch_gap") = 0,
            py::arg("on_scratch") = py::none());

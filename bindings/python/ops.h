@@ -67,7 +67,8 @@ void expect_on(const Device&, const T&) {}
 
 class Ops {
  public:
-  explicit Ops(py::module_& module) : module(module), gpu(module, "Gpu") {}
+  // Classes are local to the module: a process may have several builds of it.
+  explicit Ops(py::module_& module) : module(module), gpu(module, "Gpu", py::module_local()) {}
 
   // `f` takes the arguments and returns the work, a function of the device: const Cpu& or Gpu&.
   template <typename F>

@@ -13,12 +13,12 @@ import functools
 import math
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from cvops.arrays import Buffer
 from cvops.backends import cuda, extension, nvrtc
-from cvops.backends.cuda import Buffer
 from cvops.ops._op import BACKENDS, Backend
 from emulator import driver
 from emulator.arena import GAP, Arena, Region
@@ -45,8 +45,9 @@ class Launch(NamedTuple):
     arguments: list[bytes]
 
 
-#: Receives each launch before it runs, and returns the launch to run; tests may set it.
-on_launch: Callable[[Launch], Launch] = lambda launch: launch
+def on_launch(launch: Launch) -> Launch:
+    """Receive each launch before it runs, and return the launch to run; tests may replace it."""
+    return launch
 
 
 def aligned(shape: tuple[int, ...], dtype: object) -> np.ndarray:
