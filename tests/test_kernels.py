@@ -67,7 +67,7 @@ def compiled(nvrtc):
 def check(source, arch, log, record_property):
     """No kernel spills; its registers go into the report."""
     used = resources(log)
-    assert set(used) == set(_kernels.signatures(source))
+    assert set(used) == set(_kernels.kernels(source))
     for kernel, (stack, spills, registers) in sorted(used.items()):
         record_property(f"{kernel}, registers for {arch}", registers)
         assert (stack, spills) == (0, 0), kernel
@@ -115,7 +115,7 @@ def sass(compiled, tmp_path_factory):
         text = subprocess.run([tool, "-c", file], check=True, capture_output=True, text=True).stdout
         parts = re.split(r"^\.text\.(\w+):$", text, flags=re.MULTILINE)[1:]
         code = dict(zip(parts[::2], parts[1::2]))
-        assert set(code) == set(_kernels.signatures(source))
+        assert set(code) == set(_kernels.kernels(source))
         return code
 
     return disassemble
@@ -333,11 +333,12 @@ def test_a_header_that_is_included_twice_stands_once():
     assert '#line 1 "math.cuh"' in text
 
 
-def test_signatures():
-    types = _kernels.signatures("box_iou")["box_iou"]
-    assert types == ("*", "*", "*", "int", "int", "int")
-    assert _kernels.signatures("box_nms")["box_nms_backward_clear"] == ("*", "long long", "int")
-    assert _kernels.signatures("multibox_prior")["multibox_prior"][1] == "PriorWork"
+def test_the_kernels_of_a_file_are_its_own():
+    assert _kernels.kernels("box_iou") == ("box_iou",)
+    assert "nms_chunk" not in _kernels.kernels("multiclass_nms")
+    assert _kernels.source_of("nms_chunk") == "nms"
+    names = [kernel for source in SOURCES for kernel in _kernels.kernels(source)]
+    assert len(names) == len(set(names))
 
 
 def test_an_error_names_the_true_file(nvrtc, monkeypatch):
