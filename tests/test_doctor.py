@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,10 +162,10 @@ class TestCpu:
 
     def test_extension(self, monkeypatch):
         for has_cuda, said in ((True, "built with CUDA"), (False, "built without CUDA")):
-            native = types.SimpleNamespace(
-                has_cuda=has_cuda, num_threads=lambda: 3, simd=lambda: "avx2"
-            )
+            native = types.SimpleNamespace(num_threads=lambda: 3, simd=lambda: "avx2")
             monkeypatch.setattr(extension, "native", lambda native=native: native)
+            files = (Path("box_iou.fatbin"),) if has_cuda else ()
+            monkeypatch.setattr(extension, "machine_code", lambda files=files: files)
             status, text, hint = doctor._extension()
             assert status == "ok"
             assert "CPU threads: 3, vectors: avx2" in text

@@ -54,6 +54,34 @@ class CallbackDevice : public Device {
   int64 max_shared_, scratch_gap_;
 };
 
+// Another device, each of whose launches Python does: the benchmarks time them one by one.
+class AroundDevice : public Device {
+ public:
+  AroundDevice(std::shared_ptr<Device> device, py::function around)
+      : device_(std::move(device)), around_(std::move(around)) {}
+
+  // Calls around(kernel, launch), which is to call launch().
+  void launch(const Launch& l, void* stream) override {
+    py::gil_scoped_acquire acquire;
+    around_(l.kernel.name, py::cpp_function([&] {
+              py::gil_scoped_release release;
+              device_->launch(l, stream);
+            }));
+  }
+  void copy(void* to, const void* from, int64 bytes, void* stream) override {
+    device_->copy(to, from, bytes, stream);
+  }
+  void set_to_zero(void* memory, int64 bytes, void* stream) override {
+    device_->set_to_zero(memory, bytes, stream);
+  }
+  int multiprocessors() override { return device_->multiprocessors(); }
+  int64 max_shared(const Kernel& kernel) override { return device_->max_shared(kernel); }
+
+ private:
+  std::shared_ptr<Device> device_;
+  py::function around_;
+};
+
 Gpu make_gpu(Device& device, std::uintptr_t stream, py::function allocate) {
   return Gpu(device, reinterpret_cast<void*>(stream), [allocate](int64 bytes) {
     py::gil_scoped_acquire acquire;
@@ -102,6 +130,8 @@ void bind_gpu(cvops::Ops& ops) {
       .def(py::init<py::function, int, int64, int64, py::object>(), py::arg("launch"),
            py::arg("multiprocessors"), py::arg("max_shared"), py::arg("scratch_gap") = 0,
            py::arg("on_scratch") = py::none());
+  py::class_<AroundDevice, Device, std::shared_ptr<AroundDevice>>(m, "AroundDevice")
+      .def(py::init<std::shared_ptr<Device>, py::function>(), py::arg("device"), py::arg("around"));
   m.def("set_default_functions",
         [](std::shared_ptr<cuda::Functions> functions) { cuda::set_default(functions); });
   m.def("set_default_device",

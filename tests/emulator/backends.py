@@ -216,6 +216,13 @@ def use_for_mxnet() -> None:
     native.set_default_device(native.CallbackDevice(_launch, MULTIPROCESSORS, MAX_SHARED, 0))
 
 
+def use_driver_for_mxnet() -> None:
+    """The same through the driver, which loads the cubins that NVRTC compiles."""
+    install_driver()
+    driver.devices.unified = 0
+    extension.native().set_default_functions(cuda.nvrtc_functions())
+
+
 class NativeOnDriver(cuda.Cuda):
     """The native backend on the emulated GPUs, where NVRTC compiles in the place of nvcc."""
 
