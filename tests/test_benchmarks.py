@@ -422,40 +422,20 @@ class TestGpuTables:
 
 
 class TestModel:
-    TEXT = """
-| op, workload | launches | predicted | what bounds it |
-|---|---:|---:|---|
-| `box_nms`, 20,000 | 38 | 220 us | pairs |
-| `box_nms`, 20,000 in 80 classes | 44 | 1.5 ms | launches |
-| `box_nms`, 5 | 44 | unknown | launches |
-
-| op, workload | memory |
-|---|---:|
-| `box_nms`, 7 | 3 s |
-"""
-
-    def test_a_row_is_an_op_and_its_size(self):
-        found = model.predictions(self.TEXT)
-        assert found == {
-            ("box_nms", frozenset(["20000"])): pytest.approx(220e-6),
-            ("box_nms", frozenset(["20000 in 80 classes"])): pytest.approx(1.5e-3),
-        }
-
-    def test_a_job_finds_its_row(self, monkeypatch):
-        monkeypatch.setattr(model, "_predictions", lambda: model.predictions(self.TEXT))
-        assert model.predicted("box_nms", "20000, spread") == pytest.approx(220e-6)
-        assert model.predicted("box_nms", "20000 in 80 classes, spread") == pytest.approx(1.5e-3)
+    def test_a_prediction_is_found_by_op_and_workload(self):
+        assert model.predicted("box_nms", "20000, spread") == pytest.approx(108e-6)
         assert model.predicted("box_nms", "20000, clustered") is None
-        assert model.predicted("box_iou", "20000") is None
+        assert model.predicted("box_iou", "20000, spread") is None
 
-    def test_every_prediction_of_box_nms_is_of_a_job_that_is_timed(self):
-        sizes = [
-            model._words(bench_box_nms.scene(*case)[1]) for case in bench_box_nms.CASES.values()
-        ]
-        rows = [row for op, row in model._predictions() if op == "box_nms"]
-        assert rows
-        for row in rows:
-            assert any(row <= size <= row | model.IMPLIED for size in sizes), sorted(row)
+    def test_the_tables_have_each_workload(self):
+        assert "| `box_iou`, 24564 x 100 | 1 | 9.8 MB: 2.3 us |" in model.tables()
+        assert "| `box_iou`, 100000 x 1000 | 402 MB | none |" in model.tables()
+
+    def test_box_nms_is_timed_for_each_prediction(self):
+        timed = {bench_box_nms.scene(*case)[1] for case in bench_box_nms.CASES.values()}
+        predicted = {workload for op, workload in model.workloads() if op == "box_nms"}
+        assert predicted
+        assert predicted <= timed
 
 
 class TestKernels:
