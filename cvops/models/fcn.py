@@ -16,6 +16,7 @@ import numpy as np
 from cvops._mxnet import mxnet
 from cvops.models.losses import check_classes, nan_if_unknown, on_cpu
 from cvops.ops._check import choice, flag, integer, integers
+from cvops.transforms import normalize_image as normalize_image
 
 mx = mxnet()
 nd, nn = mx.nd, mx.gluon.nn
@@ -28,21 +29,6 @@ class _Skip(NamedTuple):
 
 
 _SKIPS = (_Skip(16, 8, 256), _Skip(8, 7, 128))
-
-#: Mean and standard deviation of the channels of ImageNet, which the pretrained networks expect.
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
-
-
-def normalize_image(image: Any) -> Any:
-    """RGB of 0 to 255, (..., 3), as float32 minus ImageNet's mean, divided by its deviation.
-
-    The result of an MXNet array is an MXNet array on its device, that of another one is NumPy's.
-    """
-    if isinstance(image, nd.NDArray):
-        return nd.array(normalize_image(image.asnumpy()), ctx=image.context)
-    return (np.asarray(image, np.float32) / 255 - MEAN) / STD
-
 
 # --- upsampling -----------------------------------------------------------------------------------
 
