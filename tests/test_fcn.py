@@ -59,7 +59,7 @@ def test_bilinear_kernel_by_hand(size, line):
 
 
 def test_bilinear_kernel_refuses_unequal_channels():
-    with pytest.raises(ValueError, match="out_channels: expected as many as in, 3, got 2"):
+    with pytest.raises(ValueError, match="out_channels: expected in_channels, 3, got 2"):
         fcn.bilinear_kernel(3, 2, 4)
 
 
@@ -412,9 +412,9 @@ def test_prediction_reads_pillow_images_by_the_rules():
 @pytest.mark.parametrize(
     ("shape", "tile", "message"),
     [
-        ((8, 8), None, r"image: expected the shape \(H, W, 3\), got \(8, 8\)"),
-        ((3, 8, 8), None, r"image: expected the shape \(H, W, 3\), got \(3, 8, 8\)"),
-        ((0, 8, 3), None, r"image: expected the shape \(H, W, 3\), got \(0, 8, 3\)"),
+        ((8, 8), None, r"image: expected shape \(H, W, 3\), got \(8, 8\)"),
+        ((3, 8, 8), None, r"image: expected shape \(H, W, 3\), got \(3, 8, 8\)"),
+        ((0, 8, 3), None, r"image: expected shape \(H, W, 3\), got \(0, 8, 3\)"),
         ((8, 8, 3), 8, r"tile: expected \(height, width\), got 8"),
         ((8, 8, 3), (8, 0), "tile: expected an integer in .*, got 0"),
     ],
