@@ -650,7 +650,8 @@ def test_a_demo_that_was_stopped_goes_on(operators, tmp_path, capsys, monkeypatc
 
     demo.run(tmp_path / "stopped", **TINY, saved=saved)  # there is nothing left to train
     assert capsys.readouterr().out.startswith("trained in ")
-    with pytest.raises(checkpoint.CheckpointError, match=r"saved: of a training with .*'seed': 0"):
+    message = r"saved: expected a training with .*'seed': 1.*, got .*'seed': 0"
+    with pytest.raises(checkpoint.CheckpointError, match=message):
         demo.run(tmp_path / "stopped", **TINY, seed=1, saved=saved)
 
 
