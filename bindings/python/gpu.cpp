@@ -130,7 +130,8 @@ void bind_gpu(cvops::Ops& ops) {
       .def(py::init<py::function, int, int64, int64, py::object>(), py::arg("launch"),
            py::arg("multiprocessors"), py::arg("max_shared"), py::arg("scratch_gap") = 0,
            py::arg("on_scratch") = py::none());
-  py::class_<AroundDevice, Device, std::shared_ptr<AroundDevice>>(m, "AroundDevice")
+  py::class_<AroundDevice, Device, std::shared_ptr<AroundDevice>>(m, "AroundDevice",
+                                                                  py::module_local())
       .def(py::init<std::shared_ptr<Device>, py::function>(), py::arg("device"), py::arg("around"));
   m.def("set_default_functions",
         [](std::shared_ptr<cuda::Functions> functions) { cuda::set_default(functions); });
