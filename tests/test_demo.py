@@ -753,7 +753,7 @@ def test_detect_refuses(trained, photo, tmp_path, capsys):
 def test_demo_refuses(operators, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["demo", "--output", str(tmp_path / "file")]) == 2
-    assert capsys.readouterr().err.endswith("file: no folder can be made there\n")
+    assert capsys.readouterr().err.endswith("file: cannot make this folder: File exists\n")
     given = "demo", "--output", str(tmp_path), "--train-images", "8"
     assert cli.main([*given, "--checkpoint", str(tmp_path / "none" / "saved")]) == 2
     assert capsys.readouterr().err.endswith("none: no such folder\n")

@@ -498,7 +498,7 @@ def test_command(tmp_path, monkeypatch):
 def test_command_refuses(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for arguments, message in [
-        (["--output", str(tmp_path / "file")], "file: no folder can be made there"),
+        (["--output", str(tmp_path / "file")], "file: cannot make this folder: File exists"),
         (["--output", str(tmp_path), "--checkpoint", str(tmp_path / "no/saved")], "no such folder"),
     ]:
         assert cli.main(["demo-fcn", *arguments]) == 2

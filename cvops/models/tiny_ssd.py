@@ -69,7 +69,7 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     Args:
         classes: names of the classes, without the background.
         side: height and width of the training images in pixels, 64 or more. The network accepts
-            other sizes of 64 or more, but detects best objects of the size in training images.
+            other sizes of 64 or more. It detects objects best at their size in training images.
         ops: library of MultiBoxPrior, MultiBoxTarget and MultiBoxDetection: "cvops" or "mxnet". The
             names of the parameters do not depend on it.
 
