@@ -1,9 +1,8 @@
 """Detection primitives: MXNet 1.9.1's operators for any array, with one answer on every device."""
 
 from cvops import contrib as contrib
-from cvops._mxnet import find_old_packages, recording
+from cvops._mxnet import find_old_packages
 from cvops.arrays import torch_autograd
-from cvops.arrays.mxnet import MXNet
 from cvops.backends import threads
 from cvops.backends.threads import get_num_threads as get_num_threads
 from cvops.backends.threads import set_num_threads as set_num_threads
@@ -24,7 +23,6 @@ from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
 
 __version__ = "0.1.0"
 
-MXNet.run_recording = staticmethod(recording.run)
 find_old_packages()
 threads.begin()
 torch_autograd.exclude_from_dynamo()

@@ -66,7 +66,7 @@ def test_nothing_is_copied_on_the_way(make):
     inside = library.to_numpy(x)
     inside[3, 2] = 42
     assert to_numpy(x)[3, 2] == 42
-    y = library.new((2, 3), np.float32)
+    y = library.empty_cpu((2, 3), np.float32)
     outside = library.from_numpy(y)
     y[1, 2] = 7
     assert to_numpy(outside)[1, 2] == 7
@@ -74,7 +74,12 @@ def test_nothing_is_copied_on_the_way(make):
 
 def test_numpys_results_are_given_out_too(make):
     library = arrays.library_of(make(A))
-    for y in (A, A[:, 1:3], library.new((6, 4), np.float32)[1:3], np.zeros((2, 0), np.float32)):
+    for y in (
+        A,
+        A[:, 1:3],
+        library.empty_cpu((6, 4), np.float32)[1:3],
+        np.zeros((2, 0), np.float32),
+    ):
         outside = library.from_numpy(y)
         assert type(outside) is type(make(A))
         np.testing.assert_array_equal(to_numpy(outside), y)

@@ -54,7 +54,7 @@ def test_one_op_has_one_name(op):
 @pytest.mark.parametrize("op", OPS)
 def test_every_op_has_a_reference_and_a_native_implementation(op):
     module = __import__(f"cvops.ops.{op}", fromlist=["_OP"])
-    assert set(module._OP.bodies) == {"numpy", "native"}
+    assert set(module._OP.implementations) == {"numpy", "native"}
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -1,9 +1,8 @@
-"""The one place that knows which array libraries exist.
+"""The array libraries: NumPy, CuPy, PyTorch and MXNet.
 
-An op gets arrays of the caller's library and gives arrays of that library back. In between, an
-array is a NumPy array (on the CPU) or memory of a GPU at an address, which share the caller's
-memory. A library is found by the root module of its arrays' type, so that nothing is imported that
-the caller did not bring.
+An op accepts arrays of the caller's library and returns arrays of that library. An executor sees a
+NumPy array on the CPU, or an address on a GPU, which share the caller's memory. The root module of
+an array's type selects the library, so that cvops imports no library by itself.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import numpy as np
 
 from cvops.arrays.base import ALIGNMENT as ALIGNMENT
 from cvops.arrays.base import CPU as CPU
+from cvops.arrays.base import ArrayType as ArrayType
 from cvops.arrays.base import Description as Description
 from cvops.arrays.base import Device as Device
 from cvops.arrays.base import Library as Library
@@ -41,7 +41,7 @@ _BY_TYPE: dict[type, Library | None] = {}
 
 
 def library_of(x: Any) -> Library | None:
-    """The library that ``x`` is an array of; None if it is not an array that we know."""
+    """Return the library of an array; None if ``x`` is not an array of a known library."""
     try:
         return _BY_TYPE[type(x)]
     except KeyError:
@@ -63,15 +63,15 @@ def _find_library(x: Any) -> Library | None:
 
 
 def as_numbers(name: str, x: Any) -> np.ndarray:
-    """An array of numbers as NumPy's: of any library, on any device, or nested lists.
+    """Convert an array of numbers, of any library on any device, or nested lists, to NumPy.
 
     Raises:
-        TypeError: ``x`` is not of numbers; flags and text are none.
+        TypeError: ``x`` is not of numbers; flags and text are not numbers.
     """
     library = library_of(x)
     try:
         y = np.asarray(x if library is None else library.fetch(x))
-    except (TypeError, ValueError) as error:  # ragged lists, dtypes that NumPy does not have
+    except (TypeError, ValueError) as error:  # ragged lists; dtypes that NumPy lacks
         raise TypeError(f"{name}: expected an array of numbers, got {x!r}") from error
     if y.dtype.kind not in "iuf":
         raise TypeError(f"{name}: expected an array of numbers, got {y.dtype} {x!r}")
@@ -79,7 +79,7 @@ def as_numbers(name: str, x: Any) -> np.ndarray:
 
 
 def as_rows(name: str, x: Any, *widths: int) -> np.ndarray:
-    """Rows of numbers, (n, W), W one of ``widths``, as :func:`as_numbers`; of an empty list n = 0.
+    """Convert rows of numbers, (n, W) with W in ``widths``, to NumPy; an empty list has n = 0.
 
     Raises:
         TypeError: ``x`` is not of numbers.

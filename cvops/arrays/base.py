@@ -11,14 +11,14 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 _ndarray = np.ndarray
-#: From as many bytes on NumPy asks for huge pages.
+#: NumPy asks for huge pages from this number of bytes on.
 _HUGE = 1 << 22
-#: What the kernels' 16-byte loads need of a pointer.
+#: The alignment in bytes that the kernels' 16-byte loads need.
 ALIGNMENT = 16
 
 
 class Device(NamedTuple):
-    """Where an array lies: ``kind`` is "cpu" or "cuda"."""
+    """The device of an array: ``kind`` is "cpu" or "cuda"."""
 
     kind: str
     number: int = 0
@@ -28,92 +28,96 @@ class Device(NamedTuple):
 
 
 CPU = Device("cpu")
-#: Where an array lies, its dtype (for :func:`dtype_name`) and its shape.
+#: The shape and the dtype of an array.
+ArrayType = tuple[tuple[int, ...], Any]
+#: The device of an array, its dtype (for :func:`dtype_name`) and its shape.
 Description = tuple[Device, Any, tuple[int, ...]]
-#: An address on a GPU, and the array or the like that keeps alive what lies there.
+#: An address on a GPU, and the array or the like that keeps the memory alive.
 Memory = tuple[int, Any]
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Return a / b, rounded up."""
+    return -(-a // b)
 
 
 class Library:
     """An array library. ``x`` is an array of it throughout."""
 
-    #: What an error message calls an array of this library.
+    #: The name of an array of this library in an error message.
     name = "NumPy array"
-    #: True if :meth:`runner` takes the arrays of which an op reads the shape alone.
-    takes_unread = False
+    #: False if the library's work runs on a stream that :meth:`stream` does not return.
+    exposes_stream = True
+    #: Runs a call that the library may record for a gradient, of a ``Signature``, the arrays and
+    #: the options; its ``execute`` computes without recording. None: no gradients.
+    autograd: Callable[[Any, Iterable[Any], tuple[Any, ...]], Any] | None = None
 
     def describe(self, x: Any) -> Description:
-        """What the checks of an op go by, all hashable."""
+        """Return the hashable facts that the checks of an op need."""
         return CPU, x.dtype, x.shape
 
     def to_numpy(self, x: Any) -> np.ndarray:
-        """``x`` on the CPU as a C-contiguous, aligned NumPy array; a copy only if it is not."""
+        """Return ``x`` on the CPU as a C-contiguous, aligned NumPy array, without a copy if it can.
+
+        The result shares the memory of an ``x`` that is contiguous and aligned.
+        """
         if type(x) is _ndarray and x.flags.carray:
             return x
         # The operators of a subclass, such as numpy.matrix, may differ from an array's.
         return np.require(np.asarray(x), requirements=("C", "A"))
 
     def fetch(self, x: Any) -> np.ndarray:
-        """``x`` of any dtype as a NumPy array, from any device."""
+        """Return ``x``, of any dtype on any device, as a NumPy array."""
         return np.asarray(x)
 
-    def new(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """New memory on the CPU, not initialised, for :meth:`from_numpy` to give out."""
+    def empty_cpu(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+        """Allocate an uninitialized array on the CPU, which :meth:`from_numpy` can return."""
         return np.empty(shape, dtype)
 
-    def new_all(self, *kinds: tuple[tuple[int, ...], Any]) -> tuple[np.ndarray, ...]:
-        """As :meth:`new` for several results, of shapes and dtypes.
+    def empty_all_cpu(self, *types: ArrayType) -> tuple[np.ndarray, ...]:
+        """Allocate several arrays, each as by :meth:`empty_cpu`.
 
-        They may be parts of one array, which then lives as long as any of them: from 4 MiB on NumPy
-        asks the system for huge pages, and to touch small ones for the first time may take longer
-        than an op.
+        They may be parts of one array, which then lives until the last of them dies. One array of
+        4 MiB or more gets huge pages; the first write to small pages may take longer than an op.
         """
-        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in kinds]
+        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in types]
         if sum(sizes) < _HUGE or min(sizes) >= _HUGE:
-            return tuple([self.new(*kind) for kind in kinds])
-        starts = np.cumsum([0, *(-(-size // 64) * 64 for size in sizes)])
-        memory = self.new((int(starts[-1]),), np.uint8)
+            return tuple([self.empty_cpu(shape, dtype) for shape, dtype in types])
+        starts = np.cumsum([0, *(ceil_div(size, 64) * 64 for size in sizes)])
+        memory = self.empty_cpu((int(starts[-1]),), np.uint8)
         parts = (memory[start : start + size] for start, size in zip(starts, sizes))
-        return tuple([part.view(kind[1]).reshape(kind[0]) for part, kind in zip(parts, kinds)])
+        return tuple(
+            [part.view(dtype).reshape(shape) for part, (shape, dtype) in zip(parts, types)]
+        )
 
     def from_numpy(self, y: np.ndarray) -> Any:
-        """An array of this library with ``y``'s memory if :meth:`new` made it, or a copy."""
+        """Return ``y`` as an array of this library; a copy if :meth:`empty_cpu` did not make it."""
         return y
 
     def copy(self, x: Any) -> Any:
-        """A new array with the values of ``x``."""
+        """Return a new array with the values of ``x``."""
         return x.copy()
 
     def memory(self, x: Any) -> Memory:
-        """``x`` on a GPU as C-contiguous aligned memory, without a copy where it is that."""
-        raise TypeError(f"a {self.name} does not lie on a GPU")
+        """Return the memory of ``x`` on a GPU; of a copy if it is not contiguous and aligned."""
+        raise TypeError(f"a {self.name} is not on a GPU")
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
-        """A new array on a GPU, from the library's own allocator on its current stream."""
-        raise TypeError(f"a {self.name} does not lie on a GPU")
+    def empty_cuda(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
+        """Allocate an uninitialized array on a GPU, by the library, on its current stream."""
+        raise TypeError(f"a {self.name} is not on a GPU")
 
     def workspace(self, size: int, device: Device) -> Memory:
-        """That many bytes on a GPU, which need not be an array of the library."""
-        return self.empty((size,), np.uint8, device)
+        """Allocate ``size`` bytes on a GPU, which need not be an array of the library."""
+        return self.empty_cuda((size,), np.uint8, device)
 
     def stream(self, device: Device) -> int:
-        """The ``cudaStream_t`` that the library's work on ``device`` is queued on."""
+        """Return the ``cudaStream_t`` of the library's work on ``device``."""
         return 0
 
-    def finish(self, gpu: Any) -> None:
-        """Called after kernels are queued on ``gpu``, for a library that cannot know of them."""
-
-    def runner(self, place: Any) -> Callable[[Any, Iterable[Any], tuple[Any, ...]], Any]:
-        """The function that computes a call: of a plan, the caller's arrays and the options.
-
-        A library with gradients puts a function of its own before the executor's.
-        """
-        return place.run
-
     def cast(self, before: str, dtype: str) -> str:
-        """The rest of an error message: the method call that converts an array to ``dtype``.
+        """Return the rest of an error message: the method call that converts to ``dtype``.
 
-        Empty where a conversion would lose a part of the values, as of complex numbers.
+        It is empty where a conversion loses a part of the values, as for complex numbers.
         """
         plain = re.fullmatch(r"[<>=|]?(bool|b?float\d*|u?int\d*|[biufO]\d*|object)", before)
         return f": convert it by {self._cast(before, dtype)}" if plain else ""
@@ -124,7 +128,7 @@ class Library:
 
 @functools.lru_cache(None)
 def dtype_name(dtype: Any) -> str:
-    """The name of NumPy's or PyTorch's dtype: "float32"."""
+    """Return the name of a dtype of NumPy or PyTorch: "float32"."""
     return str(dtype).rpartition(".")[2]
 
 

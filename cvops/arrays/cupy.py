@@ -21,7 +21,7 @@ def _gpu(number: int) -> Device:
 class CuPy(Library):
     name = "CuPy array"
 
-    # What each call needs of CuPy, found once.
+    # The parts of CuPy that each call needs, looked up once.
 
     @functools.cached_property
     def _new(self) -> Callable[..., Any]:
@@ -41,7 +41,7 @@ class CuPy(Library):
 
     @functools.cached_property
     def _is_contiguous(self) -> Callable[[Any], bool]:
-        # Without the object that ``flags`` makes, where there is a way.
+        # ``flags`` makes an object; not all versions have the short way.
         short = hasattr(self._new, "_c_contiguous")
         return operator.attrgetter("_c_contiguous" if short else "flags.c_contiguous")
 
@@ -54,13 +54,13 @@ class CuPy(Library):
     def memory(self, x: Any) -> Memory:
         pointer = x.data.ptr
         if pointer % ALIGNMENT or not self._is_contiguous(x):
-            load_nvrtc()  # CuPy copies by a kernel of its own, to the current device
+            load_nvrtc()  # CuPy compiles a kernel for the copy, which runs on the current device
             with x.device:
                 x = x.copy()
             pointer = x.data.ptr
         return pointer, x
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
+    def empty_cuda(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
         if self._current() == device.number:
             x = self._new(shape, dtype)
         else:

@@ -1,4 +1,4 @@
-"""MXNet's arrays, by MXNet's C functions."""
+"""MXNet's arrays, through the C API of MXNet."""
 
 from __future__ import annotations
 
@@ -7,38 +7,33 @@ import functools
 import math
 import sys
 from collections.abc import Iterable
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
-from cvops.arrays.base import ALIGNMENT, CPU, Description, Device, Library, Memory
+from cvops.arrays import mxnet_autograd
+from cvops.arrays.base import ALIGNMENT, CPU, ArrayType, Description, Device, Library, Memory
 
 
 class MXNet(Library):
     """``mx.nd.NDArray``, and ``mx.np.ndarray`` in :class:`MXNetNumPy`.
 
-    MXNet computes in the background: an input is waited for before its memory is read. A result is
-    written to memory that MXNet gives, before MXNet knows of anything that would read it. On the
-    GPU MXNet gives its stream to nobody, so that our kernels go to the default stream and are
-    waited for.
+    MXNet computes asynchronously: the memory of an input is read after a wait for the input. The
+    memory of a result is written before any work of MXNet can read it. On a GPU, MXNet does not
+    expose its stream: the kernels run on the default stream, and the executor waits for them.
 
-    All through MXNet's C functions, since the properties of its arrays take longer.
+    The C functions of MXNet are faster than the properties of its arrays.
     """
 
     name = "MXNet NDArray"
-    takes_unread = True
-    #: Computes a call while MXNet records; :mod:`cvops` sets it.
-    run_recording: Callable[[Any, tuple[Any, ...], tuple[Any, ...]], Any]
+    exposes_stream = False
 
-    def runner(self, place: Any) -> Callable[[Any, Iterable[Any], tuple[Any, ...]], Any]:
-        return self._run
-
-    def _run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
+    def autograd(self, signature: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
         recording = ctypes.c_bool()
         _call("MXAutogradIsRecording", ctypes.byref(recording))
         if recording.value:
-            return self.run_recording(plan, tuple(arrays), options)
-        return plan.place.run(plan, arrays if plan.kinds else (), options)
+            return mxnet_autograd.run(signature, tuple(arrays), options)
+        return signature.execute(arrays if signature.types else (), options)
 
     def describe(self, x: Any) -> Description:
         return self._device(x), self._dtype(x), self._shape(x)
@@ -62,7 +57,7 @@ class MXNet(Library):
         _call("MXNDArrayWaitToRead", x.handle)
 
     def _pointer(self, x: Any) -> int:
-        """Of what was waited for."""
+        """Return the address of an array whose computation is complete."""
         pointer = ctypes.c_void_p()
         _call("MXNDArrayGetData", x.handle, ctypes.byref(pointer))
         return pointer.value or 0
@@ -82,17 +77,17 @@ class MXNet(Library):
         memory.owner = x  # the view keeps `memory` alive, and `memory` the NDArray
         return np.ndarray(shape, dtype, memory)
 
-    def new(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    def empty_cpu(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return self._view(self._new(shape, dtype, CPU), shape, np.dtype(dtype))
 
-    def new_all(self, *kinds: tuple[tuple[int, ...], Any]) -> tuple[np.ndarray, ...]:
-        return tuple([self.new(*kind) for kind in kinds])
+    def empty_all_cpu(self, *types: ArrayType) -> tuple[np.ndarray, ...]:
+        return tuple([self.empty_cpu(shape, dtype) for shape, dtype in types])
 
     def from_numpy(self, y: np.ndarray) -> Any:
         if y.size == 0:
             return self._new(y.shape, y.dtype, CPU)
         if not isinstance(y.base, ctypes.Array):
-            copy = self.new(y.shape, y.dtype)
+            copy = self.empty_cpu(y.shape, y.dtype)
             copy[...] = y
             y = copy
         return y.base.owner  # type: ignore[union-attr]
@@ -101,9 +96,15 @@ class MXNet(Library):
         where = _CPU if device.kind == "cpu" else _GPU
         axes = (ctypes.c_int64 * len(shape))(*shape)
         code = _codes()[np.dtype(dtype)]
-        handle, at_once = ctypes.c_void_p(), 0
+        handle, delayed = ctypes.c_void_p(), 0
         _call(
-            *("MXNDArrayCreateEx64", axes, len(shape), where, device.number, at_once, code),
+            "MXNDArrayCreateEx64",
+            axes,
+            len(shape),
+            where,
+            device.number,
+            delayed,
+            code,
             ctypes.byref(handle),
         )
         return self._array(handle)
@@ -113,24 +114,21 @@ class MXNet(Library):
 
     def memory(self, x: Any) -> Memory:
         self._wait(x)
-        if self._pointer(x) % ALIGNMENT:  # a part of another
+        if self._pointer(x) % ALIGNMENT:  # a slice of another array
             x = x.copy()
             self._wait(x)
         return self._pointer(x), x
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
+    def empty_cuda(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
         return self.memory(self._new(shape, dtype, device))
 
-    def finish(self, gpu: Any) -> None:
-        gpu.synchronize()
 
-
-#: MXNet's numbers for kinds of devices.
+#: MXNet's codes of the kinds of devices.
 _CPU, _GPU = 1, 2
 
 
 def _call(function: str, *args: Any) -> None:
-    """Call a function of MXNet's C interface."""
+    """Call a function of MXNet's C API."""
     base = sys.modules["mxnet"].base
     if getattr(base._LIB, function)(*args):
         raise base.get_last_ffi_error()
@@ -138,7 +136,7 @@ def _call(function: str, *args: Any) -> None:
 
 @functools.lru_cache(None)
 def _dtypes() -> dict[int, np.dtype[Any]]:
-    """Of MXNet's numbers for them."""
+    """Map MXNet's codes of dtypes to the dtypes."""
     kinds = sys.modules["mxnet"].ndarray.ndarray._DTYPE_MX_TO_NP
     return {code: np.dtype(kind) for code, kind in kinds.items() if kind is not None}
 

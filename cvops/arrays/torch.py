@@ -18,7 +18,7 @@ class Torch(Library):
 
     name = "PyTorch tensor"
 
-    # The functions of PyTorch that each call needs, found once.
+    # The parts of PyTorch that each call needs, looked up once.
 
     @functools.cached_property
     def _is_tracing(self) -> Callable[[], bool]:
@@ -40,21 +40,20 @@ class Torch(Library):
         except RuntimeError as error:  # a nested tensor has no shape
             raise TypeError(f"expected a tensor with a shape, got {type(x)}: {error}") from None
 
-    def runner(self, place: Any) -> Callable[[Any, Iterable[Any], tuple[Any, ...]], Any]:
-        return self._run
-
-    def _run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
+    def autograd(self, signature: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
+        if not signature.types:
+            arrays = ()
         if not self._count_modes() and self._forward_ad._current_level < 0:
             for x in arrays:
                 if x.requires_grad:
                     break
             else:
                 try:
-                    return plan.place.run(plan, arrays, options)
+                    return signature.execute(arrays, options)
                 except (RuntimeError, TypeError):
-                    torch_autograd.check(plan, arrays)
+                    torch_autograd.check(signature, arrays)
                     raise
-        return torch_autograd.run(plan, arrays, options)
+        return torch_autograd.run(signature, arrays, options)
 
     def to_numpy(self, x: Any) -> np.ndarray:
         try:
@@ -86,7 +85,7 @@ class Torch(Library):
             pointer = x.data_ptr()
         return pointer, x
 
-    def empty(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
+    def empty_cuda(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
         kind, where = _dtype(dtype), _gpu(device.number)
         x = sys.modules["torch"].empty(shape, dtype=kind, device=where)
         return x.data_ptr(), x
@@ -109,16 +108,16 @@ def _gpu(number: int) -> Any:
 
 @functools.lru_cache(None)
 def _dtype(dtype: Any) -> Any:
-    """NumPy's as PyTorch has it."""
+    """Convert a dtype of NumPy to one of PyTorch."""
     return getattr(sys.modules["torch"], np.dtype(dtype).name)
 
 
 @functools.lru_cache(None)
 def _current_stream() -> Callable[[int], int]:
-    """What gives the current stream of a GPU."""
+    """Return the function that returns the current stream of a GPU."""
     torch = sys.modules["torch"]
     try:
-        # Without the object that the public function makes: what PyTorch's own compiled code asks.
+        # PyTorch's compiled code calls this function; the public one makes an object.
         found: Callable[[int], int] = torch._C._cuda_getCurrentRawStream
         return found
     except AttributeError:
@@ -126,7 +125,7 @@ def _current_stream() -> Callable[[int], int]:
 
 
 class WrappedTorch(Torch):
-    """Subclasses of a tensor that have no memory of their own, and the like."""
+    """Subclasses of a tensor that have no memory of their own, and similar classes."""
 
     def describe(self, x: Any) -> Description:
         raise torch_autograd.refused_type(type(x))

@@ -67,7 +67,7 @@ def refused_type(kind: type) -> Exception:
     return TypeError(expected)
 
 
-def check(plan: Any, arrays: Iterable[Any]) -> None:
+def check(signature: Any, arrays: Iterable[Any]) -> None:
     """Refuse, by its name, a tensor that an op cannot read.
 
     Raises:
@@ -75,7 +75,7 @@ def check(plan: Any, arrays: Iterable[Any]) -> None:
         NotImplementedError: a transformation of PyTorch holds the tensor.
     """
     torch = sys.modules["torch"]
-    for name, x in zip(plan.shapes, arrays):
+    for name, x in zip(signature.shapes, arrays):
         if torch._C._functorch.is_functorch_wrapped_tensor(x):
             batched = torch._C._functorch.is_batchedtensor(x)
             subject = "torch.func.vmap" if batched else "torch.func.grad, vjp or jvp"
@@ -86,27 +86,27 @@ def check(plan: Any, arrays: Iterable[Any]) -> None:
             )
 
 
-def run(plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
+def run(signature: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
     """Compute a call that PyTorch may watch: a gradient is wanted, or a mode is active.
 
     The results of an op without a gradient do not require one.
     """
     torch = sys.modules["torch"]
     arrays = tuple(arrays)
-    check(plan, arrays)
-    _check_modes(plan.op.name)
-    if plan.op.gradient is not None:
+    check(signature, arrays)
+    _check_modes(signature.op.name)
+    if signature.op.gradient is not None:
         dual = torch.autograd.forward_ad
         if dual._current_level >= 0 and any(
             dual.unpack_dual(x).tangent is not None for x in arrays
         ):
-            raise NotImplementedError(f"{plan.op.name}: {refusal('forward-mode AD')}")
+            raise NotImplementedError(f"{signature.op.name}: {refusal('forward-mode AD')}")
         if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
             if torch._C._functorch.peek_interpreter_stack() is not None:
                 subject = "torch.func.grad, vjp or jvp"
-                raise NotImplementedError(f"{plan.op.name}: {refusal(subject)}")
-            return _functions()[0].apply(plan, options, *arrays)
-    return plan.place.run(plan, [x.detach() for x in arrays], options)
+                raise NotImplementedError(f"{signature.op.name}: {refusal(subject)}")
+            return _functions()[0].apply(signature, options, *arrays)
+    return signature.execute([x.detach() for x in arrays], options)
 
 
 def _check_modes(op: str) -> None:
@@ -128,30 +128,30 @@ def _functions() -> tuple[Any, Any]:
 
     class Cvops(torch.autograd.Function):  # type: ignore[misc, name-defined]
         @staticmethod
-        def forward(ctx: Any, plan: Any, options: tuple[Any, ...], *arrays: Any) -> Any:
-            gradient = plan.op.gradient
-            ctx.plan, ctx.options = plan, options
+        def forward(ctx: Any, signature: Any, options: tuple[Any, ...], *arrays: Any) -> Any:
+            gradient = signature.op.gradient
+            ctx.signature, ctx.options = signature, options
             detached = [x.detach() for x in arrays]
             if not gradient.residual:
-                return plan.place.run(plan, detached, options)
-            out, residual = plan.place.run(plan, detached, (*options[:-1], True))
+                return signature.execute(detached, options)
+            out, residual = signature.execute(detached, (*options[:-1], True))
             ctx.save_for_backward(residual)
             ctx.mark_non_differentiable(residual)
             return (out, residual) if options[-1] else out
 
         @staticmethod
         def backward(ctx: Any, out_grad: Any, *_: Any) -> Any:
-            plan, needed = ctx.plan, ctx.needs_input_grad[2:]
+            signature, needed = ctx.signature, ctx.needs_input_grad[2:]
             grads = [
                 torch.zeros(shape, device=out_grad.device) if need else None
-                for need, (shape, _) in zip(needed, plan.kinds)
+                for need, (shape, _) in zip(needed, signature.types)
             ]
             if needed[0]:
                 residuals = [x.detach() for x in ctx.saved_tensors]
-                args = (*residuals, *ctx.options, plan.backend)
-                grads[0] = plan.op.gradient.backward(out_grad.detach(), *args)
+                args = (*residuals, *ctx.options, signature.backend)
+                grads[0] = signature.op.gradient.backward(out_grad.detach(), *args)
                 if torch.is_grad_enabled() and out_grad.requires_grad:
-                    grads[0] = Once.apply(plan.op.name, grads[0], out_grad)
+                    grads[0] = Once.apply(signature.op.name, grads[0], out_grad)
             return None, None, *grads
 
     class Once(torch.autograd.Function):  # type: ignore[misc, name-defined]

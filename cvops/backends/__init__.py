@@ -1,1 +1,1 @@
-"""Backends: the threads and the compiled extension on the CPU, NVRTC and launches on GPUs."""
+"""Executors, which run the implementations of ops on a CPU or a GPU, and their compiled code."""

@@ -1,27 +1,25 @@
-"""The executors of ops on a GPU: memory from the caller's library, launches by the extension."""
+"""Executors of ops on a GPU, with memory from the caller's library and launches in C++."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from cvops.arrays import Device, Library
+from cvops.arrays import ArrayType, Device, Library
 from cvops.backends import extension, nvrtc
-from cvops.backends.extension import Kind
 
 
 class Buffer(NamedTuple):
-    """C-contiguous memory of a GPU."""
+    """C-contiguous memory of a GPU. The extension reads the first two fields."""
 
-    #: Its address.
     pointer: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    #: What keeps it alive.
+    #: The array or the like that keeps the memory alive.
     owner: Any = None
 
     @property
@@ -30,59 +28,65 @@ class Buffer(NamedTuple):
 
 
 class Call:
-    """One call of an op on a GPU, as its implementation sees it."""
+    """One call of an op on a GPU. A ``native`` implementation gets it as ``DeviceOps``."""
 
-    __slots__ = ("_device", "_held", "_library", "ops")
+    __slots__ = ("_device", "_library", "_scratch", "ops")
 
     def __init__(self, library: Library, device: Device, native_device: Any):
         self._library, self._device = library, device
-        self._held = held = []  # type: list[Any]
+        self._scratch = scratch = []  # type: list[Any]
 
         def allocate(size: int) -> int:
             address, owner = library.workspace(size, device)
-            held.append(owner)
+            scratch.append(owner)
             return address
 
         #: The ops of the extension, on the library's current stream.
         self.ops = extension.native().Gpu(native_device, library.stream(device), allocate)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
-        """A new array for a result, not initialized."""
-        address, owner = self._library.empty(shape, dtype, self._device)
+        """Make an uninitialized array for a result."""
+        address, owner = self._library.empty_cuda(shape, dtype, self._device)
         return Buffer(address, shape, dtype, owner)
 
-    def empty_all(self, *kinds: Kind) -> tuple[Buffer, ...]:
-        """As :meth:`empty` for several results, of shapes and dtypes."""
-        return tuple([self.empty(*kind) for kind in kinds])
+    def empty_all(self, *types: ArrayType) -> tuple[Buffer, ...]:
+        """Make an uninitialized array for each of several results."""
+        return tuple([self.empty(shape, dtype) for shape, dtype in types])
 
 
 class Cuda:
-    """A GPU, for arrays of one library. The subclasses differ in who compiles the kernels."""
+    """A GPU, for arrays of one library. The subclasses differ in the compiler of the kernels."""
 
     def __init__(self, library: Library, device: Device):
         self.library, self.device = library, device
         native = extension.native()
         self._native_device = native.DriverDevice(device.number, self.functions())
         self._enter, self._set_context = native.enter_device, native.set_context
-        #: Waits for the default stream.
-        self.synchronize = native.synchronize
+        self._synchronize = native.synchronize
 
     def functions(self) -> Any:
-        """The functions of the compiled kernels."""
+        """Return the functions of the compiled kernels."""
         raise NotImplementedError
 
-    def run(self, plan: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
-        """Run the plan's implementation; return arrays of the caller's library."""
+    def run(
+        self,
+        implementation: Callable[..., Any],
+        types: list[ArrayType],
+        arrays: Iterable[Any],
+        options: tuple[Any, ...],
+    ) -> Any:
+        """Run an implementation on buffers; return arrays of the caller's library."""
         library, device = self.library, self.device
         buffers = []
-        for (shape, dtype), x in zip(plan.kinds, arrays):
+        for (shape, dtype), x in zip(types, arrays):
             address, owner = library.memory(x)
             buffers.append(Buffer(address, shape, dtype, owner))
         before = self._enter(device.number)
         try:
             call = Call(library, device, self._native_device)
-            out = plan.body(call, *buffers, *options)
-            library.finish(self)
+            out = implementation(call, *buffers, *options)
+            if not library.exposes_stream:
+                self._synchronize()
         finally:
             if before is not None:
                 self._set_context(before)
@@ -105,11 +109,13 @@ class Native(Cuda):
 
 @functools.lru_cache(None)
 def cupy_functions() -> Any:
+    """Return the functions that NVRTC compiles and CuPy loads, each on first use."""
     return extension.native().Functions(find=nvrtc.load)
 
 
 @functools.lru_cache(None)
 def native_functions() -> Any:
+    """Return the functions in the files of nvcc."""
     native = extension.native()
     modules = native.Modules()
     for file in extension.machine_code():
@@ -119,7 +125,7 @@ def native_functions() -> Any:
 
 @functools.lru_cache(None)
 def nvrtc_functions() -> Any:
-    """Kernels that NVRTC compiles now for the GPUs of this machine, loaded without Python."""
+    """Compile all kernels with NVRTC for the GPUs here; C++ loads them without Python."""
     native = extension.native()
     modules = native.Modules()
     for arch in nvrtc.architectures():

@@ -8,13 +8,10 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-#: The shape and the dtype of an array.
-Kind = tuple[tuple[int, ...], Any]
-
 
 @functools.lru_cache(None)
 def native() -> Any:
-    """The compiled extension; None where it was not built."""
+    """Return the compiled extension ``cvops._native``; None where it was not built."""
     if importlib.util.find_spec("cvops._native") is None:
         return None
     return importlib.import_module("cvops._native")
@@ -22,7 +19,7 @@ def native() -> Any:
 
 @functools.lru_cache(None)
 def machine_code() -> tuple[Path, ...]:
-    """The files that nvcc compiled with the extension, one for each file of kernels."""
+    """List the files that nvcc compiled with the extension, one for each file of kernels."""
     found = native()
     folder = Path(found.__file__).parent / "fatbin" if found else Path()
     return tuple(sorted(folder.glob("*.fatbin")))
@@ -30,7 +27,7 @@ def machine_code() -> tuple[Path, ...]:
 
 @functools.lru_cache(None)
 def has_gpu() -> bool:
-    """Whether there is an NVIDIA GPU with its driver."""
+    """Report if this machine has an NVIDIA GPU and its driver."""
     return bool(native().device_count())
 
 

@@ -1,55 +1,79 @@
-"""An op: one public function that holds the contract, and one body for each way to compute it.
+"""An op: one public function, which has the contract, and the implementations of it.
 
-The public function begins a call with the caller's arrays (:meth:`Op.call`), which are held against
-what the op says of them, checks its other arguments, and calls the call with what the bodies take
-beside the arrays. The bodies stand below it in its file:
+A call passes through these files:
 
-==============  ==============================  ============================================
-kind of body    first argument                  arrays
-==============  ==============================  ============================================
-``numpy``                                       NumPy arrays; the reference implementation
-``native``      a ``Cpu`` or a ``Call``         NumPy arrays or ``Buffer``, for the C++ in
-                                                ``bindings/``
-==============  ==============================  ============================================
+1. ``ops/<op>.py``. The public function passes the caller's arrays to :meth:`Op.inputs`, checks the
+   options, and passes them to :meth:`Inputs.run`. The implementations are below it.
+2. This file. It checks the arrays against the op's specs, and selects an implementation and the
+   executor that runs it.
+3. ``backends/cpu.py`` or ``backends/cuda.py``. The executor converts the arrays and calls the
+   implementation.
+4. ``bindings/``. The implementation ``native`` calls the C++ function of the op's name.
 
-A call of little work takes about as long as what stands in this file, so that what can be kept is:
-the forms of an op's arrays, the backend for a device, the outcome of the checks for arrays of the
-same kinds and shapes.
+==============  ==================  ==============================================
+implementation  first argument      arrays
+==============  ==================  ==============================================
+``numpy``                           NumPy arrays; the reference implementation
+``native``      :class:`DeviceOps`  NumPy arrays on the CPU; ``Buffer`` on a GPU
+==============  ==================  ==============================================
+
+PyTorch and MXNet record calls for gradients: :attr:`cvops.arrays.Library.autograd` then comes
+before the executor.
+
+The code in this file dominates a small call. It therefore caches the specs of an op, the backend
+of a device, and the checks of arrays of the same types.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable, NamedTuple, Protocol, TypeVar, Union
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from cvops.arrays import Device, Library, dtype_name, library_of
+from cvops.arrays import ArrayType, Device, Library, dtype_name, library_of
 from cvops.backends import cpu, cuda, extension
 
+if TYPE_CHECKING:
+    from cvops._native import Gpu
+
 F = TypeVar("F", bound=Callable[..., Any])
-Place = Union[cpu.Cpu, cuda.Cuda]
+
+
+class DeviceOps(Protocol):
+    """The first argument of a ``native`` implementation: the ops of a device, and memory there."""
+
+    #: The ops of the extension. The module itself has the same functions for the CPU.
+    ops: Gpu
+    #: Makes an uninitialized array for a result, of a shape and a dtype.
+    empty: Callable[..., Any]
+    #: Makes an uninitialized array for each of several results, of shapes and dtypes.
+    empty_all: Callable[..., Any]
 
 
 class Executor(Protocol):
-    """The first argument of a ``native`` implementation: the ops of the extension, and memory."""
+    """Runs implementations on one device, for arrays of one library."""
 
-    ops: Any
-    #: Makes an array for a result, of a shape and a dtype, not initialized.
-    empty: Callable[..., Any]
-    #: Makes several such arrays.
-    empty_all: Callable[..., Any]
+    def run(
+        self,
+        implementation: Callable[..., Any],
+        types: list[ArrayType],
+        arrays: Iterable[Any],
+        options: tuple[Any, ...],
+    ) -> Any:
+        """Run an implementation on the caller's arrays; return arrays of the caller's library."""
 
 
 class Backend(NamedTuple):
     """A way to run ops on a kind of device."""
 
-    #: The kind of body that it runs.
-    body: str
-    #: Why it cannot run here; None if it can. Asked until it can, and then no more.
+    #: The implementation that it runs: "native" or "numpy".
+    implementation: str
+    #: Returns the reason why it cannot run here; None if it can.
     missing: Callable[[], str | None]
-    #: Makes what runs the body.
-    place: Callable[[Library, Device], Place]
+    #: Makes the executor for a library and a device.
+    executor: Callable[[Library, Device], Executor]
 
 
 #: (kind of device, name of the backend) -> the backend; for each device the best comes first.
@@ -57,7 +81,7 @@ BACKENDS: dict[tuple[str, str], Backend] = {
     ("cpu", "native"): Backend(
         "native", extension.missing_native, functools.lru_cache(None)(cpu.Cpu)
     ),
-    ("cpu", "numpy"): Backend("numpy", lambda: None, functools.lru_cache(None)(cpu.Oracle)),
+    ("cpu", "numpy"): Backend("numpy", lambda: None, functools.lru_cache(None)(cpu.Reference)),
     ("cuda", "native"): Backend(
         "native", extension.missing_machine_code, functools.lru_cache(None)(cuda.Native)
     ),
@@ -69,7 +93,7 @@ BACKENDS: dict[tuple[str, str], Backend] = {
 
 @functools.lru_cache(None)
 def backend_for(device: Device, name: str | None) -> Backend:
-    """The backend of that name for ``device``, or the best that can run here."""
+    """Return the backend of that name for ``device``, or the best that can run here."""
     if name is not None and (device.kind, name) not in BACKENDS:
         names = sorted({name for _, name in BACKENDS})
         if name not in names:
@@ -85,94 +109,97 @@ def backend_for(device: Device, name: str | None) -> Backend:
     raise RuntimeError(f"no backend can run on {device} here: {'; '.join(reasons)}")
 
 
-class Form:
-    """What an op takes for an array, of a text as ``float32 (..., N, 4)``.
+class ArraySpec:
+    """The dtype and the shape of one argument, from text such as ``float32 (..., N, 4)``.
 
-    For each axis stands its size or a name for it: the same size wherever the name stands. A
-    ``...`` at the beginning or at the end matches any number of axes. The bodies do not get arrays
-    of which there is but the ``shape of float32 (...)`` to be known.
+    An axis is a size or a name. A name is the same size in all arrays of a call. ``...`` at the
+    beginning or at the end matches any number of axes. The implementations do not get an array of
+    ``shape of float32 (...)``: the op uses its shape only.
     """
 
     def __init__(self, text: str):
-        #: Whether the bodies get the array.
+        #: True if the implementations get the array.
         self.read = not text.startswith("shape of ")
         self.dtype, _, self.shape = text.replace("shape of ", "").partition(" ")
         axes = [axis.strip() for axis in self.shape[1:-1].split(",") if axis.strip()]
-        #: Whether the named axes are the last ones, and whether there may be others.
+        #: True if other axes may come before the named ones; true if there may be others at all.
         self.leading, self.open = axes[0] == "...", "..." in axes
         self.axes = tuple(int(a) if a.isdigit() else a for a in axes if a != "...")
 
 
-class Plan:
-    """What follows from where a call's arrays lie, their dtypes and their shapes."""
+class Signature:
+    """The library, device, dtypes and shapes of a call's arrays, and their consequences."""
 
     def __init__(self, op: Op, backend: str | None, arrays: tuple[tuple[Any, ...], ...]):
-        #: The shapes of the arrays that the op has a form for.
-        self.shapes: dict[str, tuple[int, ...]] = {}
-        #: The sizes that the names in the forms stand for.
-        self.sizes: dict[str, int] = {}
-        #: The shapes and dtypes of the arrays that the bodies get: of all, or of none.
-        self.kinds: list[extension.Kind] = []
-        first, self.library, (self.device, _, _) = arrays[0]
-        for name, library, (device, dtype, shape) in arrays:
-            if library is not self.library or device != self.device:
-                raise TypeError(
-                    f"{first} is a {self.library.name} on {self.device} and {name} a "
-                    f"{library.name} on {device}: the arrays must be of one kind and on one device"
-                )
-            if name.partition("[")[0] in op.forms:
-                self._check(op, name, dtype_name(dtype), tuple(shape))
-        found = backend_for(self.device, backend)
-        self.body, self.place = op.bodies[found.body], found.place(self.library, self.device)
         self.op, self.backend = op, backend
-        self.run = self.library.runner(self.place)
-        self.takes_arrays = bool(self.kinds) or self.library.takes_unread
-        op.check(self)
+        #: The shapes of the arrays that have a spec.
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        #: The sizes of the axes that the specs name.
+        self.sizes: dict[str, int] = {}
+        #: The types of the arrays that the implementations get: of all arrays, or of none.
+        self.types: list[ArrayType] = []
+        first, library, (device, _, _) = arrays[0]
+        for name, other, (where, dtype, shape) in arrays:
+            if other is not library or where != device:
+                raise TypeError(
+                    f"{first} is a {library.name} on {device} and {name} a {other.name} on "
+                    f"{where}: the arrays must be of one kind and on one device"
+                )
+            if name.partition("[")[0] in op.specs:
+                self._check(library, name, dtype_name(dtype), tuple(shape))
+        found = backend_for(device, backend)
+        executor = found.executor(library, device)
+        #: Runs the implementation on arrays, with options.
+        self.execute = functools.partial(
+            executor.run, op.implementations[found.implementation], self.types
+        )
+        self.autograd = library.autograd
+        op.check_shapes(self)
 
-    def _check(self, op: Op, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    def _check(self, library: Library, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+        specs = self.op.specs
         listed, bracket, _ = name.partition("[")
-        form = op.forms[listed]
+        spec = specs[listed]
         sizes: dict[str, int] = {} if bracket else self.sizes
-        if dtype != form.dtype:
-            remedy = self.library.cast(dtype, form.dtype)
-            raise TypeError(f"{name}: expected {form.dtype}, got {dtype}{remedy}")
-        spare = len(shape) - len(form.axes)
-        if spare < 0 or (spare > 0 and not form.open):
-            raise ValueError(f"{name}: expected shape {form.shape}, got {shape}")
-        for want, size in zip(form.axes, shape[spare:] if form.leading else shape):
+        if dtype != spec.dtype:
+            remedy = library.cast(dtype, spec.dtype)
+            raise TypeError(f"{name}: expected {spec.dtype}, got {dtype}{remedy}")
+        spare = len(shape) - len(spec.axes)
+        if spare < 0 or (spare > 0 and not spec.open):
+            raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
+        for want, size in zip(spec.axes, shape[spare:] if spec.leading else shape):
             known = sizes.setdefault(want, size) if isinstance(want, str) else want
             if size != known:
                 where = ""
                 if isinstance(want, str):
-                    first = next(other for other in self.shapes if want in op.forms[other].axes)
+                    first = next(other for other in self.shapes if want in specs[other].axes)
                     where = f" with {want} = {known} as in {first}"
-                raise ValueError(f"{name}: expected shape {form.shape}{where}, got {shape}")
+                raise ValueError(f"{name}: expected shape {spec.shape}{where}, got {shape}")
         self.shapes[name] = shape
-        if form.read:
-            self.kinds.append((shape, np.dtype(form.dtype)))
+        if spec.read:
+            self.types.append((shape, np.dtype(spec.dtype)))
 
 
-#: Kept, since most programs call an op with the same shapes again and again.
-_plan = functools.lru_cache(1024)(Plan)
+_signature = functools.lru_cache(1024)(Signature)
 
 
 def _conversion(op: Op, name: str, x: Any) -> str:
-    """The rest of an error message: the call that makes an array of a list or the like."""
-    form = op.forms.get(name)
-    if form is None or not form.read or not hasattr(x, "__len__") or isinstance(x, (str, bytes)):
+    """Return the rest of an error message: the call that makes an array of a list or the like."""
+    spec = op.specs.get(name)
+    if spec is None or not spec.read or not hasattr(x, "__len__") or isinstance(x, (str, bytes)):
         return ""
-    return f': convert it by numpy.array({name}, "{form.dtype}")'
+    return f': convert it by numpy.array({name}, "{spec.dtype}")'
 
 
-class Call:
-    """One call of an op: its arrays, and the plan for it."""
+class Inputs:
+    """The checked arrays of one call."""
 
-    __slots__ = ("_arrays", "_plan", "shapes", "sizes")
+    __slots__ = ("_arrays", "_signature", "shapes", "sizes")
 
     def __init__(self, op: Op, backend: str | None, arrays: dict[str, Any]):
         if backend is not None and not isinstance(backend, str):
             raise TypeError(f"backend: expected a name or None, got {backend!r}")
-        kinds = []
+        described = []
         for name, x in arrays.items():
             library = library_of(x)
             if library is None:
@@ -181,23 +208,22 @@ class Call:
                     f"got {type(x).__name__}{_conversion(op, name, x)}"
                 )
             try:
-                kinds.append((name, library, library.describe(x)))
+                described.append((name, library, library.describe(x)))
             except (TypeError, NotImplementedError) as error:
                 raise type(error)(f"{name}: {error}") from None
-        plan = _plan(op, backend, tuple(kinds))
-        self._arrays, self._plan = arrays, plan
-        self.shapes, self.sizes = plan.shapes, plan.sizes
+        signature = _signature(op, backend, tuple(described))
+        self._arrays, self._signature = arrays.values(), signature
+        self.shapes, self.sizes = signature.shapes, signature.sizes
 
-    def __call__(self, *options: Any) -> Any:
-        """Compute, and give the results as the caller's kind of array.
+    def run(self, *options: Any) -> Any:
+        """Run the implementation; return arrays of the caller's library."""
+        signature = self._signature
+        if signature.autograd is not None:
+            return signature.autograd(signature, self._arrays, options)
+        return signature.execute(self._arrays if signature.types else (), options)
 
-        The body gets the arrays in their order, and then the options.
-        """
-        plan = self._plan
-        return plan.run(plan, self._arrays.values() if plan.takes_arrays else (), options)
 
-
-def _nothing(plan: Plan) -> None:
+def _accept(signature: Signature) -> None:
     pass
 
 
@@ -207,30 +233,30 @@ class Gradient(NamedTuple):
     The gradient with respect to the other arrays is 0.
     """
 
-    #: Of the gradient of the result, the residual if there is one, the options and the backend.
+    #: Takes the gradient of the result, the residual if there is one, the options, the backend.
     backward: Callable[..., Any]
     #: True if the last option asks for a second result, and ``backward`` takes that.
     residual: bool
 
 
 class Op:
-    """The forms of an op's arrays, and the table of its bodies."""
+    """The specs of an op's arrays, and the table of its implementations."""
 
-    def __init__(self, name: str, **forms: str):
+    def __init__(self, name: str, **specs: str):
         self.name = name
-        self.forms = {array: Form(text) for array, text in forms.items()}
-        self.bodies: dict[str, Callable[..., Any]] = {}
-        #: Refuses shapes that have the forms, but do not go together.
-        self.check: Callable[[Plan], None] = _nothing
+        self.specs = {array: ArraySpec(text) for array, text in specs.items()}
+        self.implementations: dict[str, Callable[..., Any]] = {}
+        #: Refuses shapes that match the specs but not each other, or that are too large.
+        self.check_shapes: Callable[[Signature], None] = _accept
         #: None for an op without a gradient.
         self.gradient: Gradient | None = None
-        #: The operator of MXNet for an op with a gradient, and its attributes, from the options.
+        #: Returns the name and the attributes of MXNet's operator, from the options.
         self.operator: Callable[..., tuple[str, dict[str, Any]]] | None = None
 
-    def shapes(self, check: Callable[[Plan], None]) -> Callable[[Plan], None]:
-        """Register the decorated function as :attr:`check`."""
-        self.check = check
-        return check
+    def check(self, function: Callable[[Signature], None]) -> Callable[[Signature], None]:
+        """Register the decorated function as :attr:`check_shapes`."""
+        self.check_shapes = function
+        return function
 
     def backward(self, residual: bool = False) -> Callable[[F], F]:
         """Register the decorated function as :attr:`Gradient.backward`."""
@@ -242,24 +268,23 @@ class Op:
         return register
 
     def mxnet(self, operator: F) -> F:
-        """Register the decorated function as :attr:`operator`."""
+        """Register the decorated function as :attr:`operator`, for an op with a gradient."""
         self.operator = operator
         return operator
 
-    def body(self, kind: str) -> Callable[[F], F]:
-        """Register the decorated function as the body of that kind."""
+    def implementation(self, name: str) -> Callable[[F], F]:
+        """Register the decorated function as the implementation "numpy" or "native"."""
 
         def register(function: F) -> F:
-            self.bodies[kind] = function
+            self.implementations[name] = function
             return function
 
         return register
 
-    def call(self, backend: str | None, **arrays: Any) -> Call:
-        """Begin a call with the caller's arrays, named as its parameters are.
+    def inputs(self, backend: str | None, **arrays: Any) -> Inputs:
+        """Check the caller's arrays, which have the names of the op's parameters.
 
-        Each that has a form is held against it. The others only say where the call runs. The arrays
-        of a list are named ``maps[0]``, ``maps[1]``, ...: their form is that of ``maps``, and each
-        has its own sizes.
+        An array without a spec only selects the library and the device. Arrays ``maps[0]``,
+        ``maps[1]``, ... have the spec of ``maps``, and each has its own sizes.
         """
-        return Call(self, backend, arrays)
+        return Inputs(self, backend, arrays)

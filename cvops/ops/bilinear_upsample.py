@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from cvops.ops import _check
-from cvops.ops._op import Executor, Op
+from cvops.ops._op import DeviceOps, Op
 
 Array = TypeVar("Array")
 _OP = Op("bilinear_upsample", data="float32 (N, C, H, W)")
@@ -50,15 +50,15 @@ def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) ->
         ValueError: ``data`` does not have four axes; ``scale`` is out of range; a map of the result
             would have 2**30 elements or more, an axis of length 0 being counted as 1.
     """
-    call = _OP.call(backend, data=data)
+    inputs = _OP.inputs(backend, data=data)
     scale = _check.integer("scale", scale, low=1, high=1024)
-    height, width = call.sizes["H"], call.sizes["W"]
+    height, width = inputs.sizes["H"], inputs.sizes["W"]
     if max(height, 1) * max(width, 1) * scale**2 >= 2**30:
         raise ValueError(
             f"data: expected maps that have less than 2**30 elements when enlarged {scale} times, "
             f"got {height} x {width}"
         )
-    return call(scale)
+    return inputs.run(scale)
 
 
 def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | None = None) -> Array:
@@ -85,9 +85,9 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
         ValueError: ``out_grad`` does not have four axes, or its last two are not multiples of
             ``scale``, or a map has 2**30 elements or more; ``scale`` is out of range.
     """
-    call = _BACKWARD.call(backend, out_grad=out_grad)
+    inputs = _BACKWARD.inputs(backend, out_grad=out_grad)
     scale = _check.integer("scale", scale, low=1, high=1024)
-    height, width = call.sizes["height"], call.sizes["width"]
+    height, width = inputs.sizes["height"], inputs.sizes["width"]
     if height % scale or width % scale:
         raise ValueError(
             f"out_grad: expected maps of multiples of scale = {scale}, got {height} x {width}"
@@ -96,7 +96,7 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
         raise ValueError(
             f"out_grad: expected maps of less than 2**30 elements, got {height} x {width}"
         )
-    return call(scale)
+    return inputs.run(scale)
 
 
 @_OP.backward()
@@ -134,7 +134,7 @@ def _small(large: tuple[int, ...], scale: int) -> tuple[int, ...]:
     return *large[:2], large[2] // scale, large[3] // scale
 
 
-@_OP.body("numpy")
+@_OP.implementation("numpy")
 def _numpy(data: np.ndarray, scale: int) -> np.ndarray:
     if data.size == 0:
         return np.empty(_large(data.shape, scale), np.float32)
@@ -155,7 +155,7 @@ def _enlarged(data: np.ndarray, scale: int) -> np.ndarray:
         return padded[..., near + 1] * near_weight + far * far_weight
 
 
-@_BACKWARD.body("numpy")
+@_BACKWARD.implementation("numpy")
 def _backward_numpy(out_grad: np.ndarray, scale: int) -> np.ndarray:
     if out_grad.size == 0:
         return np.empty(_small(out_grad.shape, scale), np.float32)
@@ -174,15 +174,15 @@ def _gathered(out_grad: np.ndarray, scale: int) -> np.ndarray:
     return grad
 
 
-@_OP.body("native")
-def _native(device: Executor, data: np.ndarray, scale: int) -> np.ndarray:
+@_OP.implementation("native")
+def _native(device: DeviceOps, data: np.ndarray, scale: int) -> np.ndarray:
     out = device.empty(_large(data.shape, scale), np.float32)
     device.ops.bilinear_upsample(out, data, *_sizes(data.shape, scale))
     return out
 
 
-@_BACKWARD.body("native")
-def _backward_native(device: Executor, out_grad: np.ndarray, scale: int) -> np.ndarray:
+@_BACKWARD.implementation("native")
+def _backward_native(device: DeviceOps, out_grad: np.ndarray, scale: int) -> np.ndarray:
     grad = device.empty(_small(out_grad.shape, scale), np.float32)
     device.ops.bilinear_upsample_backward(grad, out_grad, *_sizes(grad.shape, scale))
     return grad

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from cvops.ops import _check
-from cvops.ops._op import Executor, Op, Plan
+from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
 _OP = Op("box_iou", lhs="float32 (..., N, 4)", rhs="float32 (..., M, 4)")
@@ -35,19 +35,19 @@ def box_iou(lhs: Array, rhs: Array, format: str = "corner", *, backend: str | No
         TypeError: an input is not a float32 array, or they differ in kind or device.
         ValueError: an input's last axis is not 4 or it has one axis only; ``format`` is unknown.
     """
-    call = _OP.call(backend, lhs=lhs, rhs=rhs)
-    return call(_check.choice("format", format, ("corner", "center")) == "center")
+    inputs = _OP.inputs(backend, lhs=lhs, rhs=rhs)
+    return inputs.run(_check.choice("format", format, ("corner", "center")) == "center")
 
 
-@_OP.shapes
-def _shapes(arrays: Plan) -> None:
-    for name, shape in arrays.shapes.items():
+@_OP.check
+def _check_shapes(signature: Signature) -> None:
+    for name, shape in signature.shapes.items():
         rows = math.prod(shape[:-1])
         if rows >= 2**31:
             raise ValueError(f"{name}: expected fewer than 2^31 boxes, got {rows}")
 
 
-@_OP.body("numpy")
+@_OP.implementation("numpy")
 def _numpy(lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
     out_shape = lhs.shape[:-1] + rhs.shape[:-1]
     lhs, area_lhs = _sized(lhs.reshape(-1, 1, 4), center)
@@ -78,8 +78,8 @@ def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return size[..., 0] * size[..., 1]
 
 
-@_OP.body("native")
-def _native(device: Executor, lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
+@_OP.implementation("native")
+def _native(device: DeviceOps, lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
     out = device.empty(lhs.shape[:-1] + rhs.shape[:-1], np.float32)
     device.ops.box_iou(out, lhs, rhs, center)
     return out

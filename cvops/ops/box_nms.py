@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
 
 import numpy as np
 
 from cvops.ops import _check
-from cvops.ops._op import Executor, Op, Plan
+from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.box_iou import _intersection, _sized
 
 Array = TypeVar("Array")
@@ -31,6 +31,57 @@ class _Contest(NamedTuple):
     limit: int
 
 
+@overload
+def box_nms(
+    data: Array,
+    overlap_thresh: float = 0.5,
+    valid_thresh: float = 0.0,
+    topk: int = -1,
+    coord_start: int = 2,
+    score_index: int = 1,
+    id_index: int = -1,
+    background_id: int = -1,
+    force_suppress: bool = False,
+    in_format: str = "corner",
+    out_format: str = "corner",
+    *,
+    return_index: Literal[False] = False,
+    backend: str | None = None,
+) -> Array: ...
+@overload
+def box_nms(
+    data: Array,
+    overlap_thresh: float = 0.5,
+    valid_thresh: float = 0.0,
+    topk: int = -1,
+    coord_start: int = 2,
+    score_index: int = 1,
+    id_index: int = -1,
+    background_id: int = -1,
+    force_suppress: bool = False,
+    in_format: str = "corner",
+    out_format: str = "corner",
+    *,
+    return_index: Literal[True],
+    backend: str | None = None,
+) -> tuple[Array, Array]: ...
+@overload
+def box_nms(
+    data: Array,
+    overlap_thresh: float = 0.5,
+    valid_thresh: float = 0.0,
+    topk: int = -1,
+    coord_start: int = 2,
+    score_index: int = 1,
+    id_index: int = -1,
+    background_id: int = -1,
+    force_suppress: bool = False,
+    in_format: str = "corner",
+    out_format: str = "corner",
+    *,
+    return_index: bool,
+    backend: str | None = None,
+) -> Union[Array, tuple[Array, Array]]: ...
 def box_nms(
     data: Array,
     overlap_thresh: float = 0.5,
@@ -84,8 +135,8 @@ def box_nms(
             256 or more, or there are 2**31 sets or more that are not empty; a column is out of
             range or serves twice; a format is unknown; a threshold is NaN.
     """
-    call = _OP.call(backend, data=data)
-    shape = call.shapes["data"]
+    inputs = _OP.inputs(backend, data=data)
+    shape = inputs.shapes["data"]
     num, width = shape[-2:]
     score = _check.integer("score_index", score_index)
     coord = _check.integer("coord_start", coord_start)
@@ -119,7 +170,7 @@ def box_nms(
         0 if in_format == out_format else 1 if out_format == "center" else 2,
         num if topk < 0 else min(topk, num),
     )
-    return call(contest, _check.flag("return_index", return_index))
+    return inputs.run(contest, _check.flag("return_index", return_index))
 
 
 def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:
@@ -146,12 +197,12 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
             or there are 2**31 sets or more that are not empty; ``index`` has not ``out_grad``'s
             shape but for the last axis.
     """
-    return _BACKWARD.call(backend, out_grad=out_grad, index=index)()
+    return _BACKWARD.inputs(backend, out_grad=out_grad, index=index).run()
 
 
-@_OP.shapes
-def _shapes(arrays: Plan) -> None:
-    _check.sizes_fit("data", arrays.shapes["data"], math.prod(arrays.shapes["data"][:-2]))
+@_OP.check
+def _check_shapes(signature: Signature) -> None:
+    _check.sizes_fit("data", signature.shapes["data"], math.prod(signature.shapes["data"][:-2]))
 
 
 @_OP.backward(residual=True)
@@ -178,9 +229,9 @@ def _operator(contest: _Contest, _return_index: bool) -> tuple[str, dict[str, An
     }
 
 
-@_BACKWARD.shapes
-def _backward_shapes(arrays: Plan) -> None:
-    shape, got = arrays.shapes.values()
+@_BACKWARD.check
+def _check_backward_shapes(signature: Signature) -> None:
+    shape, got = signature.shapes.values()
     _check.sizes_fit("out_grad", shape, math.prod(shape[:-2]))
     if shape[-2] >= _check.MAX_BOXES or shape[-1] >= 2**31:
         raise ValueError(
@@ -197,7 +248,7 @@ def _sizes(data: Any) -> tuple[int, int, int]:
     return math.prod(leading), num, width
 
 
-@_OP.body("numpy")
+@_OP.implementation("numpy")
 def _numpy(data: np.ndarray, contest: _Contest, return_index: bool) -> Any:
     out, index = _kept(data, contest)
     return (out, index) if return_index else out
@@ -258,8 +309,8 @@ def _convert(boxes: np.ndarray, conversion: int) -> None:
     boxes[...] = np.where(boxes[..., :1] < 0, boxes, converted)
 
 
-@_OP.body("native")
-def _native(device: Executor, data: np.ndarray, contest: _Contest, return_index: bool) -> Any:
+@_OP.implementation("native")
+def _native(device: DeviceOps, data: np.ndarray, contest: _Contest, return_index: bool) -> Any:
     out = device.empty(data.shape, np.float32)
     index = device.empty(data.shape[:-1], np.int32) if return_index else None
     batch, num, _ = _sizes(data)
@@ -267,7 +318,7 @@ def _native(device: Executor, data: np.ndarray, contest: _Contest, return_index:
     return (out, index) if return_index else out
 
 
-@_BACKWARD.body("numpy")
+@_BACKWARD.implementation("numpy")
 def _backward_numpy(out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
     batch, num, _ = sizes = _sizes(out_grad)
     grad = np.zeros(sizes, np.float32)
@@ -279,8 +330,8 @@ def _backward_numpy(out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
     return grad.reshape(out_grad.shape)
 
 
-@_BACKWARD.body("native")
-def _backward_native(device: Executor, out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
+@_BACKWARD.implementation("native")
+def _backward_native(device: DeviceOps, out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
     grad = device.empty(out_grad.shape, np.float32)
     device.ops.box_nms_backward(grad, out_grad, index, *_sizes(out_grad))
     return grad

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from cvops.ops import _check
-from cvops.ops._op import Executor, Op, Plan
+from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
 _OP = Op("confusion_matrix", prediction="int32 (...)", label="int32 (...)")
@@ -46,21 +46,21 @@ def confusion_matrix(
         ValueError: the shapes differ; ``num_classes`` is out of range; ``ignore_label`` is no
             int32.
     """
-    call = _OP.call(backend, prediction=prediction, label=label)
+    inputs = _OP.inputs(backend, prediction=prediction, label=label)
     num_classes = _check.integer("num_classes", num_classes, low=1, high=46340)
     # None is as good as a label that is none of the classes.
     ignored = -1 if ignore_label is None else _check.integer("ignore_label", ignore_label)
-    return call(num_classes, ignored)
+    return inputs.run(num_classes, ignored)
 
 
-@_OP.shapes
-def _shapes(arrays: Plan) -> None:
-    want, got = arrays.shapes.values()
+@_OP.check
+def _check_shapes(signature: Signature) -> None:
+    want, got = signature.shapes.values()
     if got != want:
         raise ValueError(f"label: expected the shape {want} of prediction, got {got}")
 
 
-@_OP.body("numpy")
+@_OP.implementation("numpy")
 def _numpy(prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored: int) -> np.ndarray:
     counts = (label >= 0) & (label < num_classes) & (label != ignored)
     counts &= (prediction >= 0) & (prediction < num_classes)
@@ -69,9 +69,9 @@ def _numpy(prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored:
     return matrix.reshape(num_classes, num_classes).astype(np.int64, copy=False)
 
 
-@_OP.body("native")
+@_OP.implementation("native")
 def _native(
-    device: Executor, prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored: int
+    device: DeviceOps, prediction: np.ndarray, label: np.ndarray, num_classes: int, ignored: int
 ) -> np.ndarray:
     matrix = device.empty((num_classes, num_classes), np.int64)
     device.ops.confusion_matrix(matrix, prediction, label, num_classes, ignored)

@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from cvops.ops import _check
-from cvops.ops._op import Executor, Op, Plan
+from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
 _OP = Op("label_from_color", image="uint8 (..., W, 3)", colormap="uint8 (K, 3)")
@@ -37,18 +37,18 @@ def label_from_color(
         ValueError: ``image`` is not (..., W, 3) or ``colormap`` not (K, 3), or of no colours or too
             many; ``unknown`` is no int32.
     """
-    call = _OP.call(backend, image=image, colormap=colormap)
-    return call(_check.integer("unknown", unknown))
+    inputs = _OP.inputs(backend, image=image, colormap=colormap)
+    return inputs.run(_check.integer("unknown", unknown))
 
 
-@_OP.shapes
-def _shapes(arrays: Plan) -> None:
-    num_colors = arrays.sizes["K"]
+@_OP.check
+def _check_shapes(signature: Signature) -> None:
+    num_colors = signature.sizes["K"]
     if not 1 <= num_colors <= 65535:
         raise ValueError(f"colormap: expected 1 to 65535 colours, got {num_colors}")
 
 
-@_OP.body("numpy")
+@_OP.implementation("numpy")
 def _numpy(image: np.ndarray, colormap: np.ndarray, unknown: int) -> np.ndarray:
     # Sorted; of equal colours the first index.
     colors, indices = np.unique(_packed(colormap), return_index=True)
@@ -63,8 +63,8 @@ def _packed(colors: np.ndarray) -> np.ndarray:
     return red << 16 | green << 8 | blue
 
 
-@_OP.body("native")
-def _native(device: Executor, image: np.ndarray, colormap: np.ndarray, unknown: int) -> np.ndarray:
+@_OP.implementation("native")
+def _native(device: DeviceOps, image: np.ndarray, colormap: np.ndarray, unknown: int) -> np.ndarray:
     out = device.empty(image.shape[:-1], np.int32)
     device.ops.label_from_color(out, image, colormap, unknown)
     return out

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from cvops.ops import _check, _exp_log
-from cvops.ops._op import Executor, Op, Plan
+from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
 _OP = Op(
@@ -90,8 +90,8 @@ def multibox_detection(
         ValueError: shapes do not fit each other; a threshold is NaN; not four variances; 65535 *
             256 anchors or more; 2**31 images or classes or more.
     """
-    call = _OP.call(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
-    num = call.sizes["A"]
+    inputs = _OP.inputs(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
+    num = inputs.sizes["A"]
     _check.integer("background_id", background_id)
     topk = _check.integer("nms_topk", nms_topk)
     nms_threshold = _check.single("nms_threshold", nms_threshold)
@@ -103,21 +103,21 @@ def multibox_detection(
         0 < nms_threshold <= 1,
         topk if 0 < topk < num else num,
     )
-    return call(options)
+    return inputs.run(options)
 
 
-@_OP.shapes
-def _shapes(arrays: Plan) -> None:
-    num = arrays.sizes["A"]
-    _check.sizes_fit("cls_prob", arrays.shapes["cls_prob"], *arrays.shapes["cls_prob"])
-    if arrays.sizes["L"] != 4 * num:
-        got = arrays.shapes["loc_pred"]
+@_OP.check
+def _check_shapes(signature: Signature) -> None:
+    num = signature.sizes["A"]
+    _check.sizes_fit("cls_prob", signature.shapes["cls_prob"], *signature.shapes["cls_prob"])
+    if signature.sizes["L"] != 4 * num:
+        got = signature.shapes["loc_pred"]
         raise ValueError(f"loc_pred: expected shape (B, {4 * num}), got {got}")
     if num >= _check.MAX_BOXES:
         raise ValueError(f"anchor: expected fewer than {_check.MAX_BOXES} anchors, got {num}")
 
 
-@_OP.body("numpy")
+@_OP.implementation("numpy")
 def _numpy(
     cls_prob: np.ndarray, loc_pred: np.ndarray, anchor: np.ndarray, options: _Options
 ) -> np.ndarray:
@@ -177,9 +177,9 @@ def _survivors(table: np.ndarray, options: _Options) -> np.ndarray:
     return alive
 
 
-@_OP.body("native")
+@_OP.implementation("native")
 def _native(
-    device: Executor,
+    device: DeviceOps,
     cls_prob: np.ndarray,
     loc_pred: np.ndarray,
     anchor: np.ndarray,

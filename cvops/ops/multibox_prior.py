@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
 from cvops.arrays import library_of
 from cvops.ops import _check
-from cvops.ops._op import Call, Executor, Op
+from cvops.ops._op import DeviceOps, Inputs, Op
 
+Array = TypeVar("Array")
 _FEATURES = "shape of float32 (N, C, H, W, ...)"
 _OP = Op("multibox_prior", data=_FEATURES, maps=_FEATURES)
 
@@ -27,6 +28,42 @@ _TUPLES = frozenset([tuple])
 _STEPS, _OFFSETS = (-1.0, -1.0), (0.5, 0.5)
 
 
+@overload
+def multibox_prior(
+    data: Sequence[int],
+    sizes: float | Sequence[float] = (1.0,),
+    ratios: float | Sequence[float] = (1.0,),
+    clip: bool = False,
+    steps: Sequence[float] = _STEPS,
+    offsets: Sequence[float] = _OFFSETS,
+    *,
+    like: None = None,
+    backend: str | None = None,
+) -> np.ndarray: ...
+@overload
+def multibox_prior(
+    data: Sequence[int],
+    sizes: float | Sequence[float] = (1.0,),
+    ratios: float | Sequence[float] = (1.0,),
+    clip: bool = False,
+    steps: Sequence[float] = _STEPS,
+    offsets: Sequence[float] = _OFFSETS,
+    *,
+    like: Array,
+    backend: str | None = None,
+) -> Array: ...
+@overload
+def multibox_prior(
+    data: Array,
+    sizes: float | Sequence[float] = (1.0,),
+    ratios: float | Sequence[float] = (1.0,),
+    clip: bool = False,
+    steps: Sequence[float] = _STEPS,
+    offsets: Sequence[float] = _OFFSETS,
+    *,
+    like: Any = None,
+    backend: str | None = None,
+) -> Array: ...
 def multibox_prior(
     data: Any,
     sizes: float | Sequence[float] = (1.0,),
@@ -69,19 +106,55 @@ def multibox_prior(
             anchors or more.
     """
     if _is_pair(data):
-        call, place = _on_kind_of(like, backend), _pair("data", data)
+        inputs, place = _on_kind_of(like, backend), _pair("data", data)
     else:
-        call = _OP.call(backend, data=data)
-        place = call.shapes["data"]
+        inputs = _OP.inputs(backend, data=data)
+        place = inputs.shapes["data"]
     options = (
         (_hashable("sizes", sizes),),
         (_hashable("ratios", ratios),),
         (steps if steps is _STEPS else _hashable("steps", steps, 2),),
         (offsets if offsets is _OFFSETS else _hashable("offsets", offsets, 2),),
     )
-    return call(_layout(False, (place,), *options), _check.flag("clip", clip))
+    return inputs.run(_layout(False, (place,), *options), _check.flag("clip", clip))
 
 
+@overload
+def multibox_priors(
+    maps: Sequence[Sequence[int]],
+    sizes: Sequence[float | Sequence[float]],
+    ratios: Sequence[float | Sequence[float]],
+    clip: bool = False,
+    steps: Sequence[Sequence[float]] | None = None,
+    offsets: Sequence[Sequence[float]] | None = None,
+    *,
+    like: None = None,
+    backend: str | None = None,
+) -> np.ndarray: ...
+@overload
+def multibox_priors(
+    maps: Sequence[Sequence[int]],
+    sizes: Sequence[float | Sequence[float]],
+    ratios: Sequence[float | Sequence[float]],
+    clip: bool = False,
+    steps: Sequence[Sequence[float]] | None = None,
+    offsets: Sequence[Sequence[float]] | None = None,
+    *,
+    like: Array,
+    backend: str | None = None,
+) -> Array: ...
+@overload
+def multibox_priors(
+    maps: Sequence[Array],
+    sizes: Sequence[float | Sequence[float]],
+    ratios: Sequence[float | Sequence[float]],
+    clip: bool = False,
+    steps: Sequence[Sequence[float]] | None = None,
+    offsets: Sequence[Sequence[float]] | None = None,
+    *,
+    like: Any = None,
+    backend: str | None = None,
+) -> Array: ...
 def multibox_priors(
     maps: Sequence[Any],
     sizes: Sequence[float | Sequence[float]],
@@ -127,25 +200,25 @@ def multibox_priors(
         raise ValueError(f"maps: expected one feature map or more, got {maps!r}")
     num = len(maps)
     if _is_pair(next(iter(maps))):
-        call, places = _on_kind_of(like, backend), tuple(map(_pair, _names(num), maps))
+        inputs, places = _on_kind_of(like, backend), tuple(map(_pair, _names(num), maps))
     else:
-        call = _OP.call(backend, **dict(zip(_names(num), maps)))
-        places = tuple(call.shapes.values())
+        inputs = _OP.inputs(backend, **dict(zip(_names(num), maps)))
+        places = tuple(inputs.shapes.values())
     options = (
         _of_each("sizes", sizes, num),
         _of_each("ratios", ratios, num),
         (_STEPS,) * num if steps is None else _of_each("steps", steps, num, 2),
         (_OFFSETS,) * num if offsets is None else _of_each("offsets", offsets, num, 2),
     )
-    return call(_layout(True, places, *options), _check.flag("clip", clip))
+    return inputs.run(_layout(True, places, *options), _check.flag("clip", clip))
 
 
 def _is_pair(x: Any) -> bool:
     return library_of(x) is None and hasattr(x, "__len__")
 
 
-def _on_kind_of(like: Any, backend: str | None) -> Call:
-    return _OP.call(backend, like=np.empty(0, np.float32) if like is None else like)
+def _on_kind_of(like: Any, backend: str | None) -> Inputs:
+    return _OP.inputs(backend, like=np.empty(0, np.float32) if like is None else like)
 
 
 def _pair(name: str, x: Any) -> tuple[int, ...]:
@@ -247,7 +320,7 @@ def _half_sizes(height: int, width: int, size: np.ndarray, ratio: np.ndarray) ->
         return np.stack([half_width, size / root / 2], axis=1)
 
 
-@_OP.body("numpy")
+@_OP.implementation("numpy")
 def _numpy(layout: _Layout, clip: bool) -> np.ndarray:
     boxes, shape = [], 0
     for height, width, shapes, step_y, step_x, offset_y, offset_x in layout.maps:
@@ -262,8 +335,8 @@ def _numpy(layout: _Layout, clip: bool) -> np.ndarray:
     return np.where(out < 0, np.float32(0), np.where(out > 1, np.float32(1), out)) if clip else out
 
 
-@_OP.body("native")
-def _native(device: Executor, layout: _Layout, clip: bool) -> np.ndarray:
+@_OP.implementation("native")
+def _native(device: DeviceOps, layout: _Layout, clip: bool) -> np.ndarray:
     out = device.empty(layout.shape, np.float32)
     device.ops.multibox_prior(out, *layout.fields, clip)
     return out

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cvops.ops import _check, _exp_log
-from cvops.ops._op import Executor, Op, Plan
+from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
 _OP = Op(
@@ -36,8 +36,8 @@ class _Options(NamedTuple):
     variance_height: float
 
 
-#: Anchors of a batch up to which the results are so small that it is not worth to think about them.
-_FEW = 1 << 15
+#: Below this number of anchors in a batch, the three results are allocated separately.
+_FEW_ANCHORS = 1 << 15
 _VARIANCES = (0.1, 0.1, 0.2, 0.2)
 #: In its bipartite stage a truth is given only an anchor that it overlaps by more.
 _LEAST_IOU = np.float32(1e-6)
@@ -115,7 +115,7 @@ def multibox_target(
             corners are not all -1. On a GPU, where looking would mean to wait, such a row ends the
             truths like any other of class -1.
     """
-    call = _OP.call(backend, anchor=anchor, label=label, cls_pred=cls_pred)
+    inputs = _OP.inputs(backend, anchor=anchor, label=label, cls_pred=cls_pred)
     _check.integer("minimum_negative_samples", minimum_negative_samples)
     options = _Options(
         _check.number("overlap_threshold", overlap_threshold),
@@ -128,28 +128,27 @@ def multibox_target(
         raise ValueError(
             f"negative_mining_thresh: expected a positive number, got {negative_mining_thresh!r}"
         )
-    images, truths, label_width = call.shapes["label"]
-    shape = (images, call.sizes["A"], truths, label_width, call.sizes["C"])
-    return call(shape, options)
+    images, truths, label_width = inputs.shapes["label"]
+    shape = (images, inputs.sizes["A"], truths, label_width, inputs.sizes["C"])
+    return inputs.run(shape, options)
 
 
-@_OP.shapes
-def _shapes(arrays: Plan) -> None:
-    num_anchors, num_truths = arrays.sizes["A"], arrays.sizes["G"]
-    _check.sizes_fit("cls_pred", arrays.shapes["cls_pred"], *arrays.shapes["cls_pred"])
-    if arrays.sizes["B"] > 0 and arrays.sizes["W"] >= 2**31:
-        raise ValueError(
-            f"label: expected rows of less than 2^31, got shape {arrays.shapes['label']}"
-        )
-    if arrays.sizes["W"] < 5:
-        raise ValueError(f"label: expected rows of 5 or more, got shape {arrays.shapes['label']}")
+@_OP.check
+def _check_shapes(signature: Signature) -> None:
+    num_anchors, num_truths = signature.sizes["A"], signature.sizes["G"]
+    label = signature.shapes["label"]
+    _check.sizes_fit("cls_pred", signature.shapes["cls_pred"], *signature.shapes["cls_pred"])
+    if signature.sizes["B"] > 0 and signature.sizes["W"] >= 2**31:
+        raise ValueError(f"label: expected rows of less than 2^31, got shape {label}")
+    if signature.sizes["W"] < 5:
+        raise ValueError(f"label: expected rows of 5 or more, got shape {label}")
     if num_truths >= 2**30:
         raise ValueError(f"label: expected fewer than 2^30 truths an image, got {num_truths}")
     if not 0 < num_anchors < 2**30:
         raise ValueError(f"anchor: expected from 1 to 2^30 - 1 anchors, got {num_anchors}")
-    if arrays.sizes["C"] == 0:
+    if signature.sizes["C"] == 0:
         raise ValueError(
-            f"cls_pred: expected one class or more, got shape {arrays.shapes['cls_pred']}"
+            f"cls_pred: expected one class or more, got shape {signature.shapes['cls_pred']}"
         )
 
 
@@ -168,7 +167,7 @@ def _refuse_half_padding(label: np.ndarray) -> None:
         )
 
 
-@_OP.body("numpy")
+@_OP.implementation("numpy")
 def _numpy(
     anchor: np.ndarray,
     label: np.ndarray,
@@ -274,24 +273,27 @@ def _encode(anchors: np.ndarray, truths: np.ndarray, options: _Options) -> np.nd
         return offsets / np.array(options[4:])
 
 
-def _outputs(place: Any, shape: _Shape) -> tuple[Any, ...]:
-    """Room for the results."""
+def _empty_results(device: DeviceOps, shape: _Shape) -> tuple[Any, Any, Any]:
     images, anchors, _, _, _ = shape
     offsets, classes = (images, 4 * anchors), (images, anchors)
-    if images * anchors < _FEW:
-        return tuple([place.empty(shape, np.float32) for shape in (offsets, offsets, classes)])
-    return place.empty_all((offsets, np.float32), (offsets, np.float32), (classes, np.float32))
+    if images * anchors < _FEW_ANCHORS:
+        loc_target = device.empty(offsets, np.float32)
+        loc_mask = device.empty(offsets, np.float32)
+        return loc_target, loc_mask, device.empty(classes, np.float32)
+    return device.empty_all((offsets, np.float32), (offsets, np.float32), (classes, np.float32))
 
 
-@_OP.body("native")
+@_OP.implementation("native")
 def _native(
-    device: Executor,
+    device: DeviceOps,
     anchor: np.ndarray,
     label: np.ndarray,
     cls_pred: np.ndarray,
     shape: _Shape,
     options: _Options,
 ) -> tuple[np.ndarray, ...]:
-    out = _outputs(device, shape)
-    device.ops.multibox_target(*out, anchor, label, cls_pred, shape, options)
-    return out
+    loc_target, loc_mask, cls_target = _empty_results(device, shape)
+    device.ops.multibox_target(
+        loc_target, loc_mask, cls_target, anchor, label, cls_pred, shape, options
+    )
+    return loc_target, loc_mask, cls_target

@@ -7,7 +7,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from cvops.ops import _check, box_nms
-from cvops.ops._op import Executor, Op, Plan
+from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
 _OP = Op("multiclass_nms", boxes="float32 (B, N, 4)", scores="float32 (B, C, N)")
@@ -78,8 +78,8 @@ def multiclass_nms(
             threshold is NaN; ``topk`` is not positive, or 65535 * 256 or more where C * N is, too;
             ``in_format`` is neither word.
     """
-    call = _OP.call(backend, boxes=boxes, scores=scores)
-    _, classes, num = call.shapes["scores"]
+    inputs = _OP.inputs(backend, boxes=boxes, scores=scores)
+    _, classes, num = inputs.shapes["scores"]
     most = min(_check.integer("topk", topk, 1), classes * num)
     if most >= _check.MAX_BOXES:
         raise ValueError(
@@ -104,12 +104,12 @@ def multiclass_nms(
         most,
         most if post_nms < 0 else min(post_nms, most),
     )
-    return call(options)
+    return inputs.run(options)
 
 
-@_OP.shapes
-def _shapes(arrays: Plan) -> None:
-    _, classes, num = shape = arrays.shapes["scores"]
+@_OP.check
+def _check_shapes(signature: Signature) -> None:
+    _, classes, num = shape = signature.shapes["scores"]
     _check.sizes_fit("scores", shape, *shape)
     if classes > _MOST_CLASSES or classes * num >= 2**31:
         raise ValueError(
@@ -118,7 +118,7 @@ def _shapes(arrays: Plan) -> None:
         )
 
 
-@_OP.body("numpy")
+@_OP.implementation("numpy")
 def _numpy(
     boxes: np.ndarray, scores: np.ndarray, options: _Options
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -138,9 +138,9 @@ def _numpy(
     return out[:, : options.rows].copy(), counts
 
 
-@_OP.body("native")
+@_OP.implementation("native")
 def _native(
-    device: Executor, boxes: np.ndarray, scores: np.ndarray, options: _Options
+    device: DeviceOps, boxes: np.ndarray, scores: np.ndarray, options: _Options
 ) -> tuple[np.ndarray, np.ndarray]:
     batch = scores.shape[0]
     out, counts = device.empty_all(((batch, options.rows, 6), np.float32), ((batch,), np.int32))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, Union, overload
 
 import numpy as np
 
 from cvops.ops import _check
-from cvops.ops._op import Executor, Op, Plan
+from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
 _OP = Op("roi_pooling", data="float32 (N, C, H, W)", rois="float32 (R, 5)")
@@ -24,6 +24,36 @@ _Sizes = tuple[int, int, int, int, int, int, float]
 _LOWEST = np.finfo(np.float32).min
 
 
+@overload
+def roi_pooling(
+    data: Array,
+    rois: Array,
+    pooled_size: Sequence[int],
+    spatial_scale: float,
+    *,
+    return_argmax: Literal[False] = False,
+    backend: str | None = None,
+) -> Array: ...
+@overload
+def roi_pooling(
+    data: Array,
+    rois: Array,
+    pooled_size: Sequence[int],
+    spatial_scale: float,
+    *,
+    return_argmax: Literal[True],
+    backend: str | None = None,
+) -> tuple[Array, Array]: ...
+@overload
+def roi_pooling(
+    data: Array,
+    rois: Array,
+    pooled_size: Sequence[int],
+    spatial_scale: float,
+    *,
+    return_argmax: bool,
+    backend: str | None = None,
+) -> Union[Array, tuple[Array, Array]]: ...
 def roi_pooling(
     data: Array,
     rois: Array,
@@ -76,18 +106,18 @@ def roi_pooling(
             [0, 1] or NaN; ``data`` has 2**31 elements or more, an axis of length 0 being counted
             as 1.
     """
-    call = _OP.call(backend, data=data, rois=rois)
+    inputs = _OP.inputs(backend, data=data, rois=rois)
     height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)
     if height * width >= 2**30:
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
-    sizes = (*call.shapes["data"], height, width, scale)
-    return call(sizes, _check.flag("return_argmax", return_argmax))
+    sizes = (*inputs.shapes["data"], height, width, scale)
+    return inputs.run(sizes, _check.flag("return_argmax", return_argmax))
 
 
-@_OP.shapes
-def _shapes(arrays: Plan) -> None:
-    _check_size("data", arrays.shapes["data"])
+@_OP.check
+def _check_shapes(signature: Signature) -> None:
+    _check_size("data", signature.shapes["data"])
 
 
 def roi_pooling_backward(
@@ -117,15 +147,15 @@ def roi_pooling_backward(
             more, has not its number of channels, or is of 2**31 elements or more (as in
             :func:`roi_pooling`).
     """
-    call = _BACKWARD.call(backend, out_grad=out_grad, argmax=argmax)
-    channels = call.sizes["C"]
+    inputs = _BACKWARD.inputs(backend, out_grad=out_grad, argmax=argmax)
+    channels = inputs.sizes["C"]
     shape = _check.integers("data_shape", data_shape, "(N, C, H, W)", low=0)
     if shape[1] != channels:
         raise ValueError(
             f"data_shape: expected (N, C, H, W) with C = {channels} as in out_grad, got {shape}"
         )
     _check_size("data_shape", shape)
-    return call(shape)
+    return inputs.run(shape)
 
 
 @_OP.backward(residual=True)
@@ -138,9 +168,9 @@ def _operator(sizes: _Sizes, _: bool) -> tuple[str, dict[str, Any]]:
     return "ROIPooling", {"pooled_size": sizes[4:6], "spatial_scale": float(sizes[6])}
 
 
-@_BACKWARD.shapes
-def _backward_shapes(arrays: Plan) -> None:
-    height, width = arrays.sizes["height"], arrays.sizes["width"]
+@_BACKWARD.check
+def _check_backward_shapes(signature: Signature) -> None:
+    height, width = signature.sizes["height"], signature.sizes["width"]
     if height * width >= 2**30:
         raise ValueError(f"out_grad: expected less than 2**30 bins, got {height} x {width}")
 
@@ -151,7 +181,7 @@ def _check_size(name: str, shape: tuple[int, ...]) -> None:
         raise ValueError(f"{name}: expected less than 2**31 elements, got shape {tuple(shape)}")
 
 
-@_OP.body("numpy")
+@_OP.implementation("numpy")
 def _numpy(data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: bool) -> Any:
     images, channels, height, width, pooled_height, pooled_width, scale = sizes
     pooled = np.zeros(_out_shape(rois, sizes), np.float32)
@@ -211,9 +241,9 @@ def _out_shape(rois: Any, sizes: _Sizes) -> tuple[int, int, int, int]:
     return rois.shape[0], channels, pooled_height, pooled_width
 
 
-@_OP.body("native")
+@_OP.implementation("native")
 def _native(
-    device: Executor, data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: bool
+    device: DeviceOps, data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: bool
 ) -> Any:
     pooled = device.empty(_out_shape(rois, sizes), np.float32)
     argmax = device.empty(pooled.shape, np.int32) if return_argmax else None
@@ -221,7 +251,7 @@ def _native(
     return (pooled, argmax) if return_argmax else pooled
 
 
-@_BACKWARD.body("numpy")
+@_BACKWARD.implementation("numpy")
 def _backward_numpy(out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     grad = np.zeros(shape, np.float32)
     _, channels, height, width = shape
@@ -246,9 +276,9 @@ def _grad_sizes(out_grad: Any, shape: tuple[int, ...]) -> tuple[int, int, int, i
     return rois if bins else 0, max(bins, 1), images, channels, height * width
 
 
-@_BACKWARD.body("native")
+@_BACKWARD.implementation("native")
 def _backward_native(
-    device: Executor, out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, ...]
+    device: DeviceOps, out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
     grad = device.empty(shape, np.float32)
     device.ops.roi_pooling_backward(grad, out_grad, argmax, _grad_sizes(out_grad, shape))

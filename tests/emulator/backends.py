@@ -105,8 +105,8 @@ class Call:
     def empty(self, shape, dtype):
         return _buffer(self._array(shape, dtype))
 
-    def empty_all(self, *kinds):
-        return tuple([self.empty(*kind) for kind in kinds])
+    def empty_all(self, *types):
+        return tuple([self.empty(*type_) for type_ in types])
 
 
 class Emulated:
@@ -122,14 +122,14 @@ class Emulated:
         launch = functools.partial(_launch, build=(None, self.small))
         return Call(native_module(self.small), launch, aligned), aligned
 
-    def run(self, plan, arrays, options):
+    def run(self, implementation, types, arrays, options):
         call, array = self.call()
         buffers = []
         for x in map(self.library.to_numpy, arrays):
             copy = array(x.shape, x.dtype)
             copy[...] = x
             buffers.append(_buffer(copy))
-        out = plan.body(call, *buffers, *options)
+        out = implementation(call, *buffers, *options)
         leave = self.leave
         return tuple(map(leave, out)) if type(out) is tuple else leave(out)
 
@@ -194,8 +194,8 @@ class ListedCall:
         self.results += math.prod(shape) * np.dtype(dtype).itemsize
         return Buffer(GAP, shape, np.dtype(dtype), None)
 
-    def empty_all(self, *kinds):
-        return tuple([self.empty(*kind) for kind in kinds])
+    def empty_all(self, *types):
+        return tuple([self.empty(*type_) for type_ in types])
 
 
 class Listed:
@@ -204,9 +204,9 @@ class Listed:
     def __init__(self, library, device):
         pass
 
-    def run(self, plan, arrays, options):
+    def run(self, implementation, types, arrays, options):
         call = ListedCall()
-        plan.body(call, *[Buffer(GAP, *kind, None) for kind in plan.kinds], *options)
+        implementation(call, *[Buffer(GAP, *type_) for type_ in types], *options)
         return call.results, call.ops.scratch_bytes
 
 

@@ -1,0 +1,284 @@
+"""Types of the compiled extension, which ``bindings/python`` defines.
+
+An op is a function of the module, for NumPy arrays, and a method of :class:`Gpu`, for buffers. The
+arrays are contiguous and aligned, and of the dtypes of the op's contract; the caller checks them.
+Results come first: the op writes them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Optional, Union, overload
+
+import numpy as np
+
+from cvops.backends.cuda import Buffer
+
+_Array = Union[np.ndarray, Buffer]
+#: The fields of the C++ structs of these names.
+_NmsColumns = tuple[int, int, int, int]
+_NmsRule = tuple[float, bool, bool, bool]
+_Candidates = tuple[float, int, int]
+_Variances = tuple[float, ...]
+_TargetShape = tuple[int, int, int, int, int]
+_TargetOptions = tuple[float, float, float, float, float, float, float, float]
+_RoiPooling = tuple[int, int, int, int, int, int, float]
+_RoiPoolingGrad = tuple[int, int, int, int, int]
+
+def bilinear_upsample(
+    out: _Array, data: _Array, planes: int, height: int, width: int, scale: int, /
+) -> None: ...
+def bilinear_upsample_backward(
+    grad: _Array, out_grad: _Array, planes: int, height: int, width: int, scale: int, /
+) -> None: ...
+def box_iou(out: _Array, lhs: _Array, rhs: _Array, center: bool, /) -> None: ...
+def box_nms(
+    out: _Array,
+    index: Optional[_Array],
+    data: _Array,
+    batch: int,
+    num: int,
+    columns: _NmsColumns,
+    rule: _NmsRule,
+    valid_thresh: float,
+    background_id: float,
+    conversion: int,
+    limit: int,
+    /,
+) -> None: ...
+def box_nms_backward(
+    grad: _Array, out_grad: _Array, index: _Array, batch: int, num: int, width: int, /
+) -> None: ...
+def confusion_matrix(
+    matrix: _Array, prediction: _Array, label: _Array, num_classes: int, ignore_label: int, /
+) -> None: ...
+def label_from_color(out: _Array, image: _Array, colormap: _Array, unknown: int, /) -> None: ...
+def multibox_detection(
+    out: _Array,
+    cls_prob: _Array,
+    loc_pred: _Array,
+    anchor: _Array,
+    clip: bool,
+    threshold: float,
+    variances: _Variances,
+    rule: _NmsRule,
+    suppresses: bool,
+    limit: int,
+    /,
+) -> None: ...
+def multibox_prior(out: _Array, maps: np.ndarray, half: np.ndarray, clip: bool, /) -> None: ...
+def multibox_target(
+    loc_target: _Array,
+    loc_mask: _Array,
+    cls_target: _Array,
+    anchor: _Array,
+    label: _Array,
+    cls_pred: _Array,
+    shape: _TargetShape,
+    options: _TargetOptions,
+    /,
+) -> None: ...
+def multiclass_nms(
+    out: _Array,
+    counts: _Array,
+    boxes: _Array,
+    scores: _Array,
+    candidates: _Candidates,
+    rule: _NmsRule,
+    most: int,
+    rows: int,
+    /,
+) -> None: ...
+def roi_pooling(
+    pooled: _Array, argmax: Optional[_Array], data: _Array, rois: _Array, op: _RoiPooling, /
+) -> None: ...
+def roi_pooling_backward(
+    grad: _Array, out_grad: _Array, argmax: _Array, size: _RoiPoolingGrad, /
+) -> None: ...
+
+class Device:
+    """A GPU, or a replacement for tests."""
+
+class DriverDevice(Device):
+    """A GPU of NVIDIA's driver."""
+
+    def __init__(self, number: int, functions: Functions) -> None: ...
+
+class CallbackDevice(Device):
+    """A device whose kernels a Python function runs, on memory of the CPU.
+
+    ``launch`` gets the kernel's name, grid, block, bytes of shared memory, the bytes of each
+    argument, whether each argument is a pointer, and the stream. ``scratch_gap`` bytes separate the
+    parts of scratch memory. ``on_scratch`` gets the address and the bytes of each part.
+    """
+
+    def __init__(
+        self,
+        launch: Callable[
+            [
+                str,
+                tuple[int, int, int],
+                tuple[int, int, int],
+                int,
+                list[bytes],
+                list[bool],
+                int,
+            ],
+            object,
+        ],
+        multiprocessors: int,
+        max_shared: int,
+        scratch_gap: int = 0,
+        on_scratch: Optional[Callable[[int, int], object]] = None,
+    ) -> None: ...
+
+class Modules:
+    """Files of machine code, loaded into the driver on first use."""
+
+    def __init__(self) -> None: ...
+    def add(self, file: str, kernels: Sequence[str], arch: int) -> None:
+        """Add a file with some kernels; ``arch`` is 90 for sm_90, 0 for a file of several."""
+
+class Functions:
+    """The driver's handles of kernels, for each device."""
+
+    @overload
+    def __init__(self, find: Callable[[str, int], int]) -> None: ...
+    @overload
+    def __init__(self, modules: Modules) -> None: ...
+
+class Gpu:
+    """One call on a device: the ops, on a stream, with scratch memory from ``allocate(bytes)``."""
+
+    def __init__(self, device: Device, stream: int, allocate: Callable[[int], int]) -> None: ...
+    @property
+    def scratch_bytes(self) -> int:
+        """The bytes of scratch memory of the last op."""
+    def bilinear_upsample(
+        self, out: _Array, data: _Array, planes: int, height: int, width: int, scale: int, /
+    ) -> None: ...
+    def bilinear_upsample_backward(
+        self, grad: _Array, out_grad: _Array, planes: int, height: int, width: int, scale: int, /
+    ) -> None: ...
+    def box_iou(self, out: _Array, lhs: _Array, rhs: _Array, center: bool, /) -> None: ...
+    def box_nms(
+        self,
+        out: _Array,
+        index: Optional[_Array],
+        data: _Array,
+        batch: int,
+        num: int,
+        columns: _NmsColumns,
+        rule: _NmsRule,
+        valid_thresh: float,
+        background_id: float,
+        conversion: int,
+        limit: int,
+        /,
+    ) -> None: ...
+    def box_nms_backward(
+        self, grad: _Array, out_grad: _Array, index: _Array, batch: int, num: int, width: int, /
+    ) -> None: ...
+    def confusion_matrix(
+        self,
+        matrix: _Array,
+        prediction: _Array,
+        label: _Array,
+        num_classes: int,
+        ignore_label: int,
+        /,
+    ) -> None: ...
+    def label_from_color(
+        self, out: _Array, image: _Array, colormap: _Array, unknown: int, /
+    ) -> None: ...
+    def multibox_detection(
+        self,
+        out: _Array,
+        cls_prob: _Array,
+        loc_pred: _Array,
+        anchor: _Array,
+        clip: bool,
+        threshold: float,
+        variances: _Variances,
+        rule: _NmsRule,
+        suppresses: bool,
+        limit: int,
+        /,
+    ) -> None: ...
+    def multibox_prior(
+        self, out: _Array, maps: np.ndarray, half: np.ndarray, clip: bool, /
+    ) -> None: ...
+    def multibox_target(
+        self,
+        loc_target: _Array,
+        loc_mask: _Array,
+        cls_target: _Array,
+        anchor: _Array,
+        label: _Array,
+        cls_pred: _Array,
+        shape: _TargetShape,
+        options: _TargetOptions,
+        /,
+    ) -> None: ...
+    def multiclass_nms(
+        self,
+        out: _Array,
+        counts: _Array,
+        boxes: _Array,
+        scores: _Array,
+        candidates: _Candidates,
+        rule: _NmsRule,
+        most: int,
+        rows: int,
+        /,
+    ) -> None: ...
+    def roi_pooling(
+        self,
+        pooled: _Array,
+        argmax: Optional[_Array],
+        data: _Array,
+        rois: _Array,
+        op: _RoiPooling,
+        /,
+    ) -> None: ...
+    def roi_pooling_backward(
+        self, grad: _Array, out_grad: _Array, argmax: _Array, size: _RoiPoolingGrad, /
+    ) -> None: ...
+
+def device_count() -> int:
+    """Return the number of GPUs; 0 without a driver."""
+
+def device_attribute(device: int, attribute: int, /) -> int:
+    """Return an attribute of a GPU, by its number in ``CUdevice_attribute``."""
+
+def enter_device(device: int, /) -> Optional[int]:
+    """Make the primary context of a GPU current.
+
+    Returns:
+        The context that was current, for :func:`set_context`; None if it was that of the GPU.
+    """
+
+def set_context(context: int, /) -> None:
+    """Make a context current."""
+
+def synchronize() -> None:
+    """Wait for the default stream of the current GPU."""
+
+def set_default_device(device: Device, /) -> None:
+    """Set the device of MXNet's operators."""
+
+def set_default_functions(functions: Functions, /) -> None:
+    """Set the kernels of MXNet's operators."""
+
+def num_threads() -> int:
+    """Return the most threads of an op on the CPU."""
+
+def set_num_threads(num_threads: int, /) -> None:
+    """Set the most threads of an op on the CPU."""
+
+def simd() -> str:
+    """Return the name of the vector instructions in use."""
+
+def simd_names() -> list[str]:
+    """List the vector instructions of this CPU, in rising order."""
+
+def set_simd(name: str, /) -> None:
+    """Select vector instructions by their name."""
