@@ -3,7 +3,7 @@
     python benchmarks/callgrind.py --table FILE --json FILE
 
 Unlike times they do not vary with what else the machine does. Counted is what the C++ of an op
-executes, from its entry in ``cvops::cpu`` on, of a call that follows one like it; Python's share is
+executes, from its entry for the CPU on, of a call that follows one like it; Python's share is
 not. valgrind has no AVX-512, so the counts are those of the baseline and of AVX2.
 """
 
@@ -79,8 +79,8 @@ def measure(simd: str) -> list[dict[str, Any]]:
         for op in dict.fromkeys(op for op, _ in JOBS):
             # Of two options with the same pattern valgrind obeys one only.
             command += [
-                f"--toggle-collect=cvops::cpu::{op}(*)",
-                f"--dump-after=?vops::cpu::{op}(*)",
+                f"--toggle-collect=cvops::{op}(cvops::Cpu const&*)",
+                f"--dump-after=?vops::{op}(cvops::Cpu const&*)",
             ]
         command += [sys.executable, __file__, "--inside", folder]
         environment = {
@@ -141,7 +141,7 @@ def short(name: str) -> str:
         while name != (name := re.sub(r"<[^<>]*>", "", name)):
             pass
         name = name.split()[-1]
-    name = re.sub(r"\b(?:cvops|cpu)::| const$| \[clone [^]]*\]|'\d+$", "", name)
+    name = re.sub(r"\bcvops::| const$| \[clone [^]]*\]|'\d+$", "", name)
     return name.removeprefix("void ")
 
 

@@ -143,9 +143,10 @@ build ON with-cuda || build OFF without-cuda
 cd "$work" || exit
 step import 60 build.log "$python" -c "
 import cvops, cvops._native as native
+from cvops import _gpu
 print(cvops.__file__, native.__file__)
 assert cvops.__file__.startswith('$site'), 'another cvops comes first'
-assert native.has_cuda, 'built without CUDA'
+assert _gpu.machine_code(), 'built without CUDA'
 "
 
 # --- tests and benchmarks -------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -25,9 +25,10 @@ from typing import Any, Callable, NamedTuple
 import gpu_times
 from bench_box_nms import CASES, spread
 from bench_multibox_prior import CASES as PRIORS
-from cvops._launches import Launches
 from harness import SSD_512, TINY_SSD, Job, job_of
 from report import SECONDS, aligned, scaled
+
+from cvops.backends import cuda, extension
 
 MAPS = (1, 256, 50, 68)
 #: The op and the arguments of its job.
@@ -59,18 +60,16 @@ Around = Callable[[str, Callable[[], None]], None]
 @contextlib.contextmanager
 def launches(around: Around) -> Iterator[None]:
     """Let ``around`` do the launches of the "cupy" backend."""
-    before = Launches.__call__
+    before, native = cuda.Call, extension.native()
 
-    def each(self: Launches, addresses: Sequence[int], stream: int) -> None:
-        frame = self.frame(addresses)  # which owns the memory of the arguments
-        for launch, arguments in frame.launches:
-            around(launch.kernel, partial(launch.start, stream, arguments, 0))
+    def call(library: Any, device: Any, native_device: Any) -> cuda.Call:
+        return before(library, device, native.AroundDevice(native_device, around))
 
-    Launches.__call__ = each  # type: ignore[method-assign]
+    cuda.Call = call  # type: ignore[assignment, misc]
     try:
         yield
     finally:
-        Launches.__call__ = before  # type: ignore[method-assign]
+        cuda.Call = before  # type: ignore[misc]
 
 
 class Launch(NamedTuple):

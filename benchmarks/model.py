@@ -1,50 +1,54 @@
-"""What MODEL.md predicts, for the tables: a row of it begins with an op and words of its size."""
+"""Predictions for an H200: ``python benchmarks/model.py`` prints predictions.json as tables.
+
+MODEL.md has the reasons for the numbers. Launches, and bytes of arrays and scratch memory, follow
+from the shapes: tests/test_workspace.py counts them.
+"""
 
 from __future__ import annotations
 
-import re
+import json
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-FILE = Path(__file__).with_name("MODEL.md")
-UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
-#: What a size may say beside the words of its row: the inputs that the model is about.
-IMPLIED = {"spread"}
+FILE = Path(__file__).with_name("predictions.json")
 
 
-def predictions(text: str) -> dict[tuple[str, frozenset[str]], float]:
-    """From the op and the words of the size to seconds."""
-    found = {}
-    column = None
-    for line in text.splitlines():
-        if not line.startswith("|"):
-            column = None  # the table has ended
-            continue
-        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
-        if "predicted" in cells:
-            column = cells.index("predicted")
-        row = re.fullmatch(r"`(\w+)`, (.+)", cells[0])
-        if column is None or row is None:
-            continue
-        time = re.fullmatch(r"([\d.]+) (us|ms|s)", cells[column])
-        if time:
-            found[row[1], _words(row[2])] = float(time[1]) * UNITS[time[2]]
-    return found
+@lru_cache(None)
+def workloads() -> dict[tuple[str, str], dict[str, Any]]:
+    """The entries by op and workload; a workload has the name that the benchmarks give it."""
+    return {(x["op"], x["workload"]): x for x in json.loads(FILE.read_text("utf-8"))}
 
 
-def predicted(op: str, size: str) -> float | None:
-    """Seconds; None where the model says nothing."""
-    words = _words(size)
-    for (name, row), seconds in _predictions().items():
-        if name == op and row <= words <= row | IMPLIED:
-            return seconds
-    return None
+def predicted(op: str, workload: str) -> float | None:
+    """Seconds; None for a workload without a prediction."""
+    found = workloads().get((op, workload))
+    return found and found["predicted_us"] * 1e-6
 
 
-@lru_cache(maxsize=1)
-def _predictions() -> dict[tuple[str, frozenset[str]], float]:
-    return predictions(FILE.read_text("utf-8"))
+def amount(num_bytes: int) -> str:
+    for unit, scale in (("MB", 1e6), ("kB", 1e3)):
+        if num_bytes >= scale:
+            return f"{num_bytes / scale:.3g} {unit}"
+    return f"{num_bytes} B" if num_bytes else "none"
 
 
-def _words(size: str) -> frozenset[str]:
-    return frozenset(re.sub(r"(?<=\d),(?=\d{3})", "", size).split(", "))
+def tables() -> str:
+    """The predictions and the memory as Markdown."""
+    times = [["op, workload", "launches", "bytes", "operations", "predicted", "bound"]]
+    memory = [["op, workload", "inputs and outputs", "scratch memory"]]
+    for x in workloads().values():
+        name = f"`{x['op']}`, {x['workload']}"
+        time = f"{x['predicted_us']:g} us"
+        times.append([name, str(x["launches"]), x["bytes"], x["operations"], time, x["bound"]])
+        memory.append([name, amount(x["array_bytes"]), amount(x["scratch_bytes"])])
+    return f"{_markdown(times)}\n\n{_markdown(memory)}"
+
+
+def _markdown(rows: list[list[str]]) -> str:
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    print(tables())

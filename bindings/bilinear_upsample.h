@@ -2,8 +2,8 @@
 #include "common.cuh"
 #include "gpu.h"
 
-// Sizes are those of the small maps, (planes, height, width); of the large ones, a plane is
-// (height * scale, width * scale). scale is in [1, 1024].
+// Sizes of the small maps: (planes, height, width). A plane of the large maps has the shape (height
+// * scale, width * scale). scale is in [1, 1024].
 namespace cvops {
 
 void bilinear_upsample(const Cpu&, float* out, const float* data, int64 planes, int height,

@@ -5,7 +5,7 @@
 
 namespace cvops {
 
-// The arguments of the op as its kernels take them.
+// Arguments of the op in the form that its kernels take.
 struct NmsOptions {
   NmsColumns columns;
   NmsRule rule;
@@ -13,9 +13,9 @@ struct NmsOptions {
   int conversion, limit;
 };
 
-// Of data (batch, num, width). A limit of 0 gives a copy of it. index (batch, num) has the row of
-// data, of its set, that each row of out came from, or -1; it may be null in box_nms: it is not
-// written then. What of index is no row is left out of the gradient; of equal ones the last counts.
+// data (batch, num, width). A limit of 0 copies it. index (batch, num): the row of data, within its
+// set, of each row of out, or -1. It may be null in box_nms, which then does not write it. The
+// backward pass ignores an index that is no row. Of equal indices the last one counts.
 void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch, int64 num,
              NmsOptions options);
 void box_nms(Gpu&, float* out, int* index, const float* data, int64 batch, int64 num,

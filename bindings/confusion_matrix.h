@@ -2,8 +2,8 @@
 #include "common.cuh"
 #include "gpu.h"
 
-// matrix (num_classes, num_classes): a row for each label, a column for each prediction;
-// prediction (total), label (total). num_classes is in [1, 46340].
+// matrix (num_classes, num_classes): one row per label, one column per prediction; prediction
+// (total), label (total). num_classes is in [1, 46340].
 namespace cvops {
 
 void confusion_matrix(const Cpu&, int64* matrix, const int* prediction, const int* label,

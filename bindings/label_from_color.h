@@ -2,7 +2,7 @@
 #include "common.cuh"
 #include "gpu.h"
 
-// out (pixels), image (pixels, 3), colormap (num_colors, 3), of 1 to 65535 colors.
+// out (pixels), image (pixels, 3), colormap (num_colors, 3) with 1 to 65535 colors.
 namespace cvops {
 
 void label_from_color(const Cpu&, int* out, const unsigned char* image,

@@ -5,14 +5,14 @@
 
 namespace cvops {
 
-// The predictions for `batch` images: cls_prob (batch, classes, num), loc_pred (batch, 4 num) and
+// Predictions for `batch` images: cls_prob (batch, classes, num), loc_pred (batch, 4 num) and
 // anchors (num, 4).
 struct Predictions {
   const float *cls_prob, *loc_pred, *anchors;
   int64 batch, classes, num;
 };
 
-// The arguments of the op as its kernels take them.
+// Arguments of the op in the form that its kernels take.
 struct DetectionOptions {
   bool clip;
   float threshold;

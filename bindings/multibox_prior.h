@@ -6,8 +6,8 @@
 
 namespace cvops {
 
-// A feature map: its cells, the number of shapes of an anchor around each, and how far apart and
-// where in their cells the centres lie.
+// A feature map: its cells, the number of anchor shapes around each cell, and the distance and
+// offset of the centers.
 struct PriorMap {
   int height, width, shapes;
   float step_y, step_x, offset_y, offset_x;
@@ -15,14 +15,14 @@ struct PriorMap {
   int64 anchors() const { return (int64)height * width * shapes; }
 };
 
-// Maps, and the shapes of the anchors of each, one after another. Fewer than 2^31 anchors.
+// Feature maps, and the anchor shapes of each map, one map after another. Fewer than 2^31 anchors.
 struct Priors {
   const PriorMap* maps;
   int num;
   const HalfSize* half;
 };
 
-// In MXNet's order of operations. A ratio that is negative gives NaN.
+// The order of operations is MXNet's. A negative ratio gives NaN.
 inline HalfSize prior_half_size(const PriorMap& map, float size, float ratio) {
   const float root = std::sqrt(ratio);
   return {size * (float)map.height / (float)map.width * root / 2, size / root / 2};

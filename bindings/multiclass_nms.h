@@ -13,17 +13,17 @@ struct ClassScores {
   int64 batch, classes, num;
 };
 
-// The arguments of the op as its kernels take them: at most `most` candidates of an image take
-// part, and the result has `rows` of each.
+// Arguments of the op in the form that its kernels take. At most `most` candidates of an image take
+// part. The result has `rows` rows per image.
 struct MulticlassOptions {
   Candidates candidates;
   NmsRule rule;
   int most, rows;
 };
 
-// Which of the best of a sample of `num` keys is the bound, and room for those within it: the best
-// `most` of all should be, and what is should fit. Each is six standard deviations away. A rank of
-// 0 means that there is no bound.
+// Rank of the sample that becomes the bound, and capacity of the list of keys within the bound. The
+// bound should include the best `most` of `num` keys, and the list should hold all keys within it.
+// Both margins are six standard deviations. Rank 0 means no bound.
 struct Sampling {
   int rank, room;
 

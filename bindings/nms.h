@@ -1,4 +1,4 @@
-// The order and the suppression of boxes that box_nms, multibox_detection and multiclass_nms share.
+// Sort and suppression of boxes, shared by box_nms, multibox_detection and multiclass_nms.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -10,29 +10,29 @@
 
 namespace cvops {
 
-// A row of a batch has fewer boxes: a grid has at most 65535 tiles on its y axis.
+// Upper bound of the rows of a batch entry: a grid has at most 65535 tiles along the y axis.
 constexpr int64 kMostRows = 65535 * (int64)kCompactTile;
 static_assert(kMostRows <= 1ll << kPlaceBits, "see nms_places");
 
 namespace cpu {
 
-// Scratch memory, not initialized.
+// Uninitialized scratch memory.
 template <typename T>
 std::unique_ptr<T[]> scratch(int64 num) {
   return std::unique_ptr<T[]>(new T[num]);
 }
 
-// The lowest `most` of `num` keys, whose indices ascend, in ascending order: in one of the two
-// arrays. Both are overwritten.
+// Sorts the `most` lowest of `num` keys, whose indices ascend. Both arrays are overwritten; the
+// result is in one of them.
 const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 most);
 
-// Sets which of `num` boxes, in score order, are kept. `classes` is read only if the rule is by
-// class.
+// Sets kept[i] for each of `num` boxes in score order. `classes` is read only with rule.by_class.
 void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,
               int threads);
 
-// Calls body(b, threads) for each image of a batch; the body may use that many threads. `cost`
-// estimates the nanoseconds of one image. With fewer images than threads, images run one by one.
+// Calls body(b, threads) for each image of a batch; the body may use that number of threads. `cost`
+// is an estimate of the time of one image in ns. With fewer images than threads, images run one by
+// one.
 template <typename Body>
 void for_each_image(int64 batch, double cost, const Body& body) {
   const int threads = num_threads();
@@ -44,8 +44,8 @@ void for_each_image(int64 batch, double cost, const Body& body) {
 
 namespace cuda {
 
-// The launches of one sort and suppression: `batch` rows of `num` boxes, of each of which at most
-// `limit` take part.
+// Launches of one sort and one suppression: `batch` rows of `num` boxes. At most `limit` boxes of
+// each row take part.
 class Nms {
  public:
   Nms(Gpu& gpu, int64 batch, int64 num, int64 limit);
@@ -54,9 +54,9 @@ class Nms {
   void compact(const uint64* keys, const int* tile_counts, uint64* compact);
   // compact (B, N) and counts -> sorted; `spare` (B, N) is overwritten.
   void sort(const uint64* compact, uint64* spare);
-  // Takes scratch memory for `buffers`.
+  // Allocates scratch memory for `buffers`.
   void take_buffers();
-  // Decides which boxes of `buffers` are kept.
+  // Computes which boxes of `buffers` are kept.
   void suppress(NmsRule rule);
 
   const int batch, num, most, tiles;
@@ -65,10 +65,10 @@ class Nms {
   NmsBuffers buffers = {};
 
  private:
-  // The first counts[b] keys of each row, at most `most`, in ascending order. `from` is `spare`, or
-  // `to` if an odd number of passes merges, or neither.
+  // Sorts the first counts[b] keys, at most `most`, of each row. `from` may be `spare`, or `to` if
+  // the number of merge passes is odd.
   void sort(uint64* to, uint64* spare, const uint64* from, const int* counts, int most);
-  // Keys that put boxes of one class and one region side by side.
+  // Keys that sort boxes by class and Morton code.
   const uint64* spatial_order(bool by_class);
 
   Gpu& gpu_;

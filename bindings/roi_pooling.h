@@ -4,13 +4,13 @@
 
 namespace cvops {
 
-// The sizes of out_grad (rois, channels, bins) and of grad (images, channels, pixels).
+// Sizes of out_grad (rois, channels, bins) and grad (images, channels, pixels).
 struct RoiPoolingGrad {
   int64 rois;
   int bins, images, channels, pixels;
 };
 
-// argmax may be null in roi_pooling: it is not written then.
+// argmax may be null in roi_pooling, which then does not write it.
 void roi_pooling(const Cpu&, float* pooled, int* argmax, const float* data, const float* rois,
                  int64 num_rois, RoiPooling op);
 void roi_pooling(Gpu&, float* pooled, int* argmax, const float* data, const float* rois,

@@ -1,4 +1,4 @@
-"""``python -m cvops`` is ``cvops``."""
+"""Run the command ``cvops`` by ``python -m cvops``."""
 
 from cvops.cli import main
 

@@ -1,18 +1,17 @@
-"""Checkpoints: stop a training in Gluon, and go on as if it had never stopped.
+"""Checkpoints: stop a training in Gluon and resume it with the same result.
 
-A checkpoint is one file, a zip of plain arrays (``.npy``) and ``checkpoint.json``: it
-holds no pickle, so reading one runs no code of whoever wrote it. In it are
+A checkpoint is one file, a zip of plain arrays (``.npy``) and ``checkpoint.json``. It has no
+pickle, so reading one never runs code from the file. It contains
 
-- all parameters, running means included, by their structural names (as
-  ``save_parameters`` names them), so that it does not matter how Gluon numbered the
-  blocks of the process;
-- the optimizer: its arrays (momenta and such), its count of updates, its numbers (the
-  learning rate among them), and its learning-rate schedule, wherever that is;
+- all parameters, including running means, by their structural names (those of
+  ``save_parameters``), which do not depend on Gluon's block numbers in a process;
+- the optimizer: its arrays (for example momenta), its update counts, its numbers (including the
+  learning rate) and the position of its learning-rate schedule;
 - the states of ``random`` and ``numpy.random``;
-- what the caller adds: counters of epochs and steps, losses so far.
+- the caller's state: counters of epochs and steps, losses.
 
-The state of ``mx.random`` cannot be read back from MXNet, and no iterator says where it
-is. So checkpoints belong between epochs, and each epoch begins with ``seed_all``:
+MXNet does not return the state of ``mx.random``, and iterators do not return their positions.
+Therefore save checkpoints between epochs, and begin each epoch with ``seed_all``:
 
     first = checkpoint.load(path, net, trainer)["epoch"] if path.exists() else 0
     for epoch in range(first, epochs):
@@ -20,11 +19,11 @@ is. So checkpoints belong between epochs, and each epoch begins with ``seed_all`
         ...
         checkpoint.save(path, net, trainer, epoch=epoch + 1)
 
-Then a run that was stopped and resumed has the same bits as one that was not.
+Then a resumed run has the same bits as an uninterrupted run.
 
-In a training of several processes (``kvstore="dist_sync"``) each process saves and loads a file of
-its own. The trainer must update there, by ``update_on_kvstore=False``: MXNet's default has the
-optimizer's states on the servers, which do not give them back.
+In a training of several processes (``kvstore="dist_sync"``) each process saves and loads its own
+file. Its trainer needs ``update_on_kvstore=False``. MXNet's default keeps the optimizer's states on
+the servers, which do not return them.
 """
 
 from __future__ import annotations
@@ -47,57 +46,66 @@ mx = mxnet()
 
 
 class CheckpointError(ValueError):
-    """A file is damaged, or no checkpoint, or one of something else."""
+    """A file is damaged, is not a checkpoint, or does not fit the network or the trainer."""
 
 
 _FORMAT = "cvops checkpoint 1"
 _JSON = "checkpoint.json"
+#: Exceptions of the readers of zip, JSON and ``.npy`` for damaged files.
 _DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, OSError),
-    *(RuntimeError, TypeError, ValueError),
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
 )
 
 
 def seed_all(seed: int, epoch: int) -> None:
-    """Seed ``random``, ``numpy.random`` and ``mx.random`` for an epoch (0 or more) of ``seed``."""
+    """Seed ``random``, ``numpy.random`` and ``mx.random`` by ``seed`` and ``epoch`` (0 or more)."""
     seed, epoch = integer("seed", seed, -(2**63), 2**64), integer("epoch", epoch, 0)
     numbers = np.random.SeedSequence((seed % 2**64, epoch)).generate_state(3)
     for generator, number in zip((random.seed, np.random.seed, mx.random.seed), numbers):
-        generator(int(number) >> 1)  # MXNet takes 31 bits
+        generator(int(number) >> 1)  # MXNet accepts 31 bits
 
 
 def save(path: str | Path, net: Any, trainer: Any, **state: Any) -> None:
-    """Write a checkpoint to the file ``path``, in one motion.
+    """Write a checkpoint to the file ``path`` atomically.
 
-    It is written beside, to ``path`` + ".part", flushed to the disk, and renamed: whenever
-    the process or the machine stops, ``path`` is the checkpoint before or this one, whole.
+    The file is written as ``path`` + ".part", flushed to the disk and renamed. If the process or
+    the machine stops at any time, ``path`` is either the previous checkpoint or the new one.
 
     Args:
-        net: a Gluon block whose parameters are initialized, of known shapes.
+        path: file to write.
+        net: a Gluon block with initialized parameters of known shapes.
         trainer: the ``gluon.Trainer`` of parameters of ``net``.
-        state: what else to keep, as JSON has it: numbers, strings, lists, dicts.
+        state: the caller's state, as JSON has it: numbers, strings, lists, dicts.
 
     Raises:
-        ValueError: the trainer has a parameter that ``net`` has not, or its optimizer's states are
+        ValueError: a parameter of the trainer is not in ``net``, or the states of its optimizer are
             on the servers of a distributed kvstore.
         TypeError: ``state``, or an attribute of the learning-rate schedule, is not JSON.
         OSError: the file cannot be written.
     """
-    _refuse_servers(trainer)
-    mx.nd.waitall()  # for running means: a static graph writes them behind the engine's back
+    _check_local(trainer)
+    mx.nd.waitall()  # a static graph writes running means without the engine's dependencies
     arrays = {}
     for name, parameter in net._collect_params_with_prefix().items():
-        # Running means are each device's own; trained parameters are the same on all.
+        # Each device has its own running means. Trained parameters are equal on all devices.
         copies = parameter.list_data()[: None if parameter.grad_req == "null" else 1]
         arrays[f"parameters/{name}"] = np.stack([copy.asnumpy() for copy in copies])
 
     names = _trained(net, trainer)
     optimizer = trainer._optimizer
     states = {names[i]: value for i, value in _updaters(trainer)[0].states.items()}
-    # Of several devices each has counts of its own, all alike.
+    # Each device has its own counts; they are equal.
     counts = max(optimizer._all_index_update_counts.values(), key=len)
     algorithm, arrays["numpy.random"], *rest = np.random.get_state()
-    about = {
+    content = {
         "format": _FORMAT,
         "state": state,
         "optimizer": type(optimizer).__name__,
@@ -109,34 +117,34 @@ def save(path: str | Path, net: Any, trainer: Any, **state: Any) -> None:
         "random": random.getstate(),
         "numpy.random": [algorithm, *rest],
     }
-    _write(Path(path), json.dumps(about), arrays)
+    _write(Path(path), json.dumps(content), arrays)
 
 
 def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
-    """Put ``net``, ``trainer`` and the generators where they were when ``path`` was saved.
+    """Restore ``net``, ``trainer`` and the random generators from the checkpoint ``path``.
 
-    Nothing is changed if the checkpoint cannot be read or does not fit.
+    If the checkpoint cannot be read or does not fit, nothing changes.
 
     Args:
-        path: what ``save`` wrote.
-        net: the same network as then, initialized, on any devices. (Running means that
-            differed between devices are averaged for another number of them.)
-        trainer: of the same parameters, with the same optimizer and kind of schedule. The
-            numbers of both, the learning rate among them, become the checkpoint's.
+        path: a file of ``save``.
+        net: the same network, initialized, on any devices. Running means that differ between
+            devices are averaged if the number of devices is another one.
+        trainer: a trainer of the same parameters, with the same optimizer and type of schedule.
+            Their numbers, including the learning rate, become those of the checkpoint.
 
     Returns:
-        The ``state`` given to ``save``.
+        The ``state`` of ``save``.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged or no checkpoint, or is one of another network
-            or of another optimizer; the message begins with the path.
-        ValueError: the trainer has a parameter that ``net`` has not, or its optimizer's states are
+        CheckpointError: the file is damaged, is not a checkpoint, or is one of another network or
+            optimizer. The message begins with the path.
+        ValueError: a parameter of the trainer is not in ``net``, or the states of its optimizer are
             on the servers of a distributed kvstore.
     """
-    _refuse_servers(trainer)
+    _check_local(trainer)
     path = Path(path)
-    about, arrays = _read(path)
+    content, arrays = _read(path)
     parameters = net._collect_params_with_prefix()
     names = _trained(net, trainer)
     optimizer = trainer._optimizer
@@ -150,27 +158,27 @@ def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
         theirs, ours = saved[name].shape[1:], parameter.shape
         if not _fits(theirs, ours) or saved[name].dtype != np.dtype(parameter.dtype):
             raise CheckpointError(
-                f"{path}: parameter {name} is {saved[name].dtype} {theirs}, "
-                f"that of the network {np.dtype(parameter.dtype)} {ours}"
+                f"{path}: parameter {name}: expected {np.dtype(parameter.dtype)} {ours}, "
+                f"got {saved[name].dtype} {theirs}"
             )
-    for what, owner in (("optimizer", optimizer), ("schedule", optimizer.lr_scheduler)):
-        if about[what] != type(owner).__name__:
+    for part, owner in (("optimizer", optimizer), ("schedule", optimizer.lr_scheduler)):
+        if content[part] != type(owner).__name__:
             raise CheckpointError(
-                f"{path}: the {what} is {about[what]}, not {type(owner).__name__}"
+                f"{path}: {part}: expected {type(owner).__name__}, got {content[part]}"
             )
-    for name in sorted(about["optimizer counts"].keys() - set(names)):
+    for name in sorted(content["optimizer counts"].keys() - set(names)):
         raise CheckpointError(f"{path}: the trainer has no parameter {name}")
 
     mx.nd.waitall()  # as in save
     for name, parameter in parameters.items():
         mean = saved[name].mean(axis=0).astype(saved[name].dtype)
         parameter._load_init(_array(mean), None)
-    # As a first step would: then it is known who updates, and each device has the values
-    # of the first, over which its own are written here.
+    # Initialize the trainer as its first step does. This copies the values of the first device to
+    # the others, so their own values are written below.
     if not trainer._kv_initialized:
         trainer._init_kvstore()
     trainer._init_params()
-    mx.nd.waitall()  # a distributed store keeps the first gradients where it has these values
+    mx.nd.waitall()  # a distributed store keeps the first gradients under the same keys
     for name, parameter in parameters.items():
         if len(saved[name]) == len(parameter.list_data()):
             for own, array in zip(parameter.list_data(), saved[name]):
@@ -178,40 +186,42 @@ def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
 
     index = {name: i for i, name in enumerate(names)}
     for updater in _updaters(trainer):
-        states = _with_arrays(about["optimizer states"], arrays)
+        states = _with_arrays(content["optimizer states"], arrays)
         updater.states = {index[name]: value for name, value in states.items()}
-        updater.states_synced = dict.fromkeys(updater.states, False)  # it moves them itself
-    vars(optimizer).update(about["optimizer numbers"])
-    counts = {index[name]: count for name, count in about["optimizer counts"].items()}
+        updater.states_synced = dict.fromkeys(
+            updater.states, False
+        )  # the updater moves them to its device
+    vars(optimizer).update(content["optimizer numbers"])
+    counts = {index[name]: count for name, count in content["optimizer counts"].items()}
     devices = {0, *(context.device_id for context in trainer._contexts)}
     optimizer._all_index_update_counts = {device: dict(counts) for device in devices}
     optimizer._set_current_context(0)
     if optimizer.lr_scheduler is not None:
-        vars(optimizer.lr_scheduler).update(about["schedule state"])
+        vars(optimizer.lr_scheduler).update(content["schedule state"])
 
-    version, internal, gauss = about["random"]
+    version, internal, gauss = content["random"]
     random.setstate((version, tuple(internal), gauss))
-    algorithm, *rest = about["numpy.random"]
+    algorithm, *rest = content["numpy.random"]
     np.random.set_state((algorithm, arrays["numpy.random"], *rest))
-    return about["state"]
+    return content["state"]
 
 
-# --- what is in them ------------------------------------------------------------------------------
+# --- content --------------------------------------------------------------------------------------
 
 
 def _trained(net: Any, trainer: Any) -> list[str]:
-    """Of each parameter of the trainer, in order, its structural name."""
+    """Return the structural names of the trainer's parameters, in order."""
     names: dict[Any, str] = {}
     for name, parameter in net._collect_params_with_prefix().items():
-        names.setdefault(parameter, name)  # of a shared one the first
+        names.setdefault(parameter, name)  # a shared parameter has its first name
     for parameter in trainer._params:
         if parameter not in names:
-            raise ValueError(f"the trainer's parameter {parameter.name} is not of the network")
+            raise ValueError(f"trainer: expected parameters of the network, got {parameter.name}")
     return [names[parameter] for parameter in trainer._params]
 
 
-def _refuse_servers(trainer: Any) -> None:
-    """Refuse a trainer whose optimizer runs in other processes."""
+def _check_local(trainer: Any) -> None:
+    """Raise a ValueError for a trainer whose optimizer runs in other processes."""
     if trainer._kv_initialized:
         store, on_store = trainer._kvstore, trainer._update_on_kvstore
     else:
@@ -222,14 +232,13 @@ def _refuse_servers(trainer: Any) -> None:
     if on_store and "dist" in kind:
         raise ValueError(
             "trainer: expected one that updates in its own process, got one of the kvstore "
-            f"{kind!r}, whose servers keep the states and the counts of the optimizer "
-            f"{type(trainer._optimizer).__name__}: make it by gluon.Trainer(..., "
-            "update_on_kvstore=False)"
+            f"{kind!r}, whose servers keep the states and counts of the optimizer "
+            f"{type(trainer._optimizer).__name__}. Use gluon.Trainer(..., update_on_kvstore=False)"
         )
 
 
 def _updaters(trainer: Any) -> list[Any]:
-    """Who holds the optimizer's states: one for each device, or one for all."""
+    """Return the owners of the optimizer's states: one per device, or one for all devices."""
     return [trainer._kvstore._updater] if trainer._update_on_kvstore else trainer._updaters
 
 
@@ -242,7 +251,7 @@ def _numbers(optimizer: Any) -> dict[str, float | None]:
 
 
 def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
-    """``value`` with the arrays anywhere in it moved to ``arrays``, and their names instead."""
+    """Return ``value`` with its arrays moved to ``arrays`` and replaced by their names."""
     if value is None:
         return None
     if isinstance(value, dict):
@@ -254,7 +263,7 @@ def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any
 
 
 def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """What ``_without_arrays`` was given."""
+    """Return the argument of ``_without_arrays``."""
     if value is None:
         return None
     if isinstance(value, dict):
@@ -269,19 +278,19 @@ def _array(array: np.ndarray) -> Any:
 
 
 def _fits(shape: tuple[int, ...], known: tuple[int, ...]) -> bool:
-    """Whether ``shape`` may be one of which ``known`` is known; 0 or -1 is not yet known."""
+    """Compare ``shape`` with a partly known one, whose unknown sizes are 0 or -1."""
     return len(shape) == len(known) and all(k in (n, 0, -1) for n, k in zip(shape, known))
 
 
 # --- the file -------------------------------------------------------------------------------------
 
 
-def _write(path: Path, about: str, arrays: dict[str, np.ndarray]) -> None:
+def _write(path: Path, content: str, arrays: dict[str, np.ndarray]) -> None:
     part = path.with_name(path.name + ".part")
     try:
         with open(part, "wb") as file:
             with zipfile.ZipFile(file, "w") as archive:
-                archive.writestr(_JSON, about)
+                archive.writestr(_JSON, content)
                 for name, array in arrays.items():
                     with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                         np.lib.format.write_array(entry, array, allow_pickle=False)
@@ -292,7 +301,7 @@ def _write(path: Path, about: str, arrays: dict[str, np.ndarray]) -> None:
         part.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)  # the new name too
+        os.fsync(folder)  # so that the new name is on the disk
     finally:
         os.close(folder)
 
@@ -301,15 +310,15 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     with open(path, "rb") as file:
         try:
             with zipfile.ZipFile(file) as archive:
-                about = json.loads(archive.read(_JSON))
-                if about["format"] != _FORMAT:
-                    raise ValueError(f"its format is {about['format']!r}")
+                content = json.loads(archive.read(_JSON))
+                if content["format"] != _FORMAT:
+                    raise ValueError(f"format: expected {_FORMAT!r}, got {content['format']!r}")
                 arrays = {}
                 for name in archive.namelist():
-                    if name != _JSON:  # read whole, so that its checksum is compared
+                    if name != _JSON:  # a complete read compares the checksum
                         entry = io.BytesIO(archive.read(name))
                         array = np.lib.format.read_array(entry, allow_pickle=False)
                         arrays[name[: -len(".npy")]] = array
         except _DAMAGE as error:
             raise CheckpointError(f"{path}: damaged, or not a checkpoint: {error}") from error
-    return about, arrays
+    return content, arrays

@@ -1,15 +1,14 @@
-"""A small detection data set, made on the spot: drawn creatures on real photographs.
+"""A small detection data set, made by cvops: drawn creatures on real photographs.
 
-It has the form of the Pikachu set of "Dive into Deep Learning": record files that
-``mx.image.ImageDetIter`` reads. The photographs are those inside the scikit-image
-wheel, so nothing is downloaded, and training and test share none of them.
+It has the form of the Pikachu set of "Dive into Deep Learning": record files for
+``mx.image.ImageDetIter``. The photographs are files of the scikit-image wheel, so nothing is
+downloaded. Training and test images have different photographs.
 
 Boxes are (x1, y1, x2, y2), corners, in fractions of the image's width and height.
 """
 
 from __future__ import annotations
 
-import importlib.resources
 import io
 import itertools
 import math
@@ -20,71 +19,29 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter
+from PIL import Image, ImageChops, ImageDraw
 
+from cvops import drawing
 from cvops._mxnet import mxnet
+from cvops.drawing import TEST_PHOTOS as TEST_PHOTOS
+from cvops.drawing import TRAIN_PHOTOS as TRAIN_PHOTOS
+from cvops.drawing import paste as paste
+from cvops.drawing import photograph as photograph
 from cvops.images import decode_image
 from cvops.ops._check import choice, flag, integer
 
 mx = mxnet()
 
-#: Names of the classes; their ids in the labels are the places in this tuple.
+#: Names of the classes. A class id in a label is an index into this tuple.
 CLASSES = ("bee", "frog")
 
-#: Images of the set are squares of this many pixels.
+#: Side of an image in pixels.
 SIDE = 256
 
-#: Files of ``skimage/data``. The two halves of the motorcycle pair show one scene.
-TRAIN_PHOTOS = (
-    "rocket.jpg",
-    "motorcycle_left.png",
-    "motorcycle_right.png",
-    "hubble_deep_field.jpg",
-    "retina.jpg",
-    "ihc.png",
-    "color.png",
-    "camera.png",
-    "coins.png",
-    "brick.png",
-    "grass.png",
-    "moon.png",
-    "page.png",
-    "cell.png",
-    "clock_motion.png",
-)
-TEST_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "gravel.png")
+# --- creatures ------------------------------------------------------------------------------------
 
 
-def photograph(name: str) -> Image.Image:
-    """A photograph of the scikit-image wheel, as RGB."""
-    return decode_image(importlib.resources.files("skimage.data").joinpath(name).read_bytes(), name)
-
-
-# --- the creatures, drawn on a square of side 1 ---------------------------------------------------
-
-
-class _Pen:
-    """Shapes on a square of side 1, x to the right and y down."""
-
-    def __init__(self, side: int) -> None:
-        self.side = side
-        self.image = Image.new("RGBA", (side, side))
-        self._draw = ImageDraw.Draw(self.image)
-
-    def oval(self, x: float, y: float, rx: float, ry: float, fill: str, line: float = 0.0) -> None:
-        box = [self.side * v for v in (x - rx, y - ry, x + rx, y + ry)]
-        self._draw.ellipse(box, fill, "#20242b", round(self.side * line))
-
-    def smile(self, x: float, y: float, r: float, line: float) -> None:
-        box = [self.side * v for v in (x - r, y - r, x + r, y + r)]
-        self._draw.arc(box, 25, 155, "#20242b", round(self.side * line))
-
-    def stroke(self, *points: tuple[float, float], fill: str, line: float) -> None:
-        scaled = [(self.side * x, self.side * y) for x, y in points]
-        self._draw.line(scaled, fill, round(self.side * line), "curve")
-
-
-def _bee(pen: _Pen) -> None:
+def _bee(pen: drawing.Pen) -> None:
     for x, y in ((0.36, 0.2), (0.6, 0.19)):
         pen.oval(x, y, 0.13, 0.18, "#d9f0fb", 0.015)
     pen.stroke((0.9, 0.58), (0.99, 0.61), fill="#20242b", line=0.04)
@@ -92,7 +49,7 @@ def _bee(pen: _Pen) -> None:
     body = pen.image.copy()
     for x in (0.5, 0.67, 0.84):
         pen.stroke((x, 0.2), (x + 0.03, 0.95), fill="#2b2622", line=0.075)
-    # The stripes stop at the outline: where the body was clear, it is again.
+    # Clip the stripes at the outline of the body.
     inside = Image.new("L", pen.image.size)
     box = [pen.side * v for v in (0.12, 0.29, 0.94, 0.85)]
     ImageDraw.Draw(inside).ellipse(box, 255)
@@ -108,7 +65,7 @@ def _bee(pen: _Pen) -> None:
     pen.oval(0.4, 0.66, 0.04, 0.028, "#ff8f5e")
 
 
-def _frog(pen: _Pen) -> None:
+def _frog(pen: drawing.Pen) -> None:
     for x in (0.16, 0.84):
         pen.oval(x, 0.84, 0.15, 0.09, "#3f9b46", 0.02)
     for x in (0.27, 0.73):
@@ -131,52 +88,19 @@ _DRAWINGS = {"bee": _bee, "frog": _frog}
 
 
 def draw(name: str, side: int) -> Image.Image:
-    """The creature ``name`` (see ``CLASSES``), RGBA on a clear square of ``side`` pixels."""
+    """Draw the creature ``name``, one of ``CLASSES``.
+
+    The result is RGBA, on a transparent square of ``side`` pixels.
+    """
     choice("name", name, CLASSES)
-    pen = _Pen(4 * integer("side", side, 1))
-    _DRAWINGS[name](pen)
-    return pen.image.resize((side, side), Image.Resampling.LANCZOS)
+    return drawing.render(_DRAWINGS[name], integer("side", side, 1))
 
 
 # --- scenes ---------------------------------------------------------------------------------------
 
 
-def _lit(image: Image.Image, rng: random.Random, tint: float) -> Image.Image:
-    """``image`` under another light: brightness, contrast, and each channel by up to ``tint``."""
-    image = ImageEnhance.Brightness(image).enhance(rng.uniform(0.7, 1.2))
-    image = ImageEnhance.Contrast(image).enhance(rng.uniform(0.8, 1.2))
-    gains = [rng.uniform(1 - tint, 1 + tint) for _ in range(3)] + [1.0]
-    bands = [band.point(lambda v, g=g: v * g) for band, g in zip(image.split(), gains)]
-    return Image.merge(image.mode, bands)
-
-
-def _background(photo: Image.Image, side: int, rng: random.Random) -> Image.Image:
-    """A square part of ``photo``, at least half of its shorter side, mirrored or not."""
-    part = int(min(photo.size) * rng.uniform(0.5, 1.0))
-    x, y = (rng.randint(0, size - part) for size in photo.size)
-    image = photo.resize((side, side), Image.Resampling.BILINEAR, (x, y, x + part, y + part))
-    if rng.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    return _lit(image, rng, 0.1)
-
-
-def paste(image: Image.Image, sprite: Image.Image, x: int, y: int) -> tuple[int, int, int, int]:
-    """Paste ``sprite`` (RGBA) with a soft shadow into ``image``, at (x, y), in place.
-
-    Returns its box there in pixels, x2 and y2 exclusive, tight around what is more
-    than half opaque.
-    """
-    alpha = sprite.getchannel("A")
-    blur = max(1, sprite.width // 20)
-    shadow = alpha.filter(ImageFilter.GaussianBlur(blur)).point(lambda v: v * 0.4)
-    image.paste((0, 0, 0), (x + blur, y + blur), shadow)
-    image.paste(sprite, (x, y), alpha)
-    left, top, right, bottom = alpha.point(lambda v: 255 * (v > 127)).getbbox() or (0, 0, 0, 0)
-    return x + left, y + top, x + right, y + bottom
-
-
-def _apart(box: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
-    """Whether ``box`` covers, and is covered, by less than a tenth with each of ``others``."""
+def _is_free(box: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    """Check the overlap with each of ``others``: at most a tenth of the smaller box."""
     for other in others:
         width = min(box[2], other[2]) - max(box[0], other[0])
         height = min(box[3], other[3]) - max(box[1], other[1])
@@ -190,27 +114,30 @@ def _apart(box: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
 def scene(
     photo: Image.Image, rng: random.Random, side: int = SIDE, most: int = 4
 ) -> tuple[Image.Image, np.ndarray]:
-    """One to ``most`` creatures on a part of ``photo``.
+    """Draw one to ``most`` creatures on a part of ``photo``.
 
-    Returns the RGB image, ``side`` x ``side``, and its labels, float32 (n, 5), of
-    rows (class id, x1, y1, x2, y2).
+    Args:
+        photo: RGB image.
+        rng: generator of all random numbers.
+        side: side of the result in pixels, 32 or more.
+        most: the maximum number of creatures, 1 or more.
+
+    Returns:
+        The RGB image, ``side`` x ``side``, and its labels, float32 (n, 5), rows
+        (class, x1, y1, x2, y2).
     """
     side, most = integer("side", side, 32), integer("most", most, 1)
-    image = _background(photo, side, rng)
+    image = drawing.random_background(photo, side, rng)
     labels: list[tuple[float, ...]] = []
     for _ in range(rng.randint(1, most)):
         name = rng.choice(CLASSES)
-        # Small ones are as many as large ones on a logarithmic scale.
+        # Sizes are uniform on a logarithmic scale.
         size = round(side * math.exp(rng.uniform(math.log(0.18), math.log(0.5))))
-        sprite = draw(name, size)
-        if rng.random() < 0.5:
-            sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        sprite = sprite.rotate(rng.uniform(-35, 35), Image.Resampling.BICUBIC, expand=True)
-        sprite = _lit(sprite.crop(sprite.getbbox()), rng, 0.25)
-        for _ in range(20):  # a place that is free, if there is one
+        sprite = drawing.vary(draw(name, size), rng, 35, 0.25)
+        for _ in range(20):  # attempts to find a free position
             x, y = rng.randint(0, side - sprite.width), rng.randint(0, side - sprite.height)
             box = (x, y, x + sprite.width, y + sprite.height)
-            if _apart([v / side for v in box], [label[1:] for label in labels]):
+            if _is_free([v / side for v in box], [label[1:] for label in labels]):
                 box = paste(image, sprite, x, y)
                 labels.append((CLASSES.index(name), *(v / side for v in box)))
                 break
@@ -223,11 +150,16 @@ def scene(
 def write_record(
     path: str | Path, photos: Sequence[str], count: int, seed: int, side: int = SIDE
 ) -> None:
-    """Write ``count`` scenes to the record file ``path``, and its index beside it (``.idx``).
+    """Write ``count`` scenes to the record file ``path``, and its index next to it (``.idx``).
 
-    A label is laid out as ``ImageDetIter`` reads it: 2 (numbers in this header),
-    5 (numbers of an object), then (class, x1, y1, x2, y2) of each object. The same
-    arguments write the same scenes.
+    The layout of a label is that of ``ImageDetIter``: 2 (the length of this header), 5 (the numbers
+    per object), then (class, x1, y1, x2, y2) of each object. Equal arguments write equal scenes.
+
+    Args:
+        photos: names of photographs, one or more.
+        count: number of scenes, 0 or more.
+        seed: seed of all random numbers.
+        side: side of the images in pixels, 32 or more.
     """
     path = Path(path)
     count, side = integer("count", count, 0), integer("side", side, 32)
@@ -246,17 +178,17 @@ def write_record(
 
 
 def read_record(path: str | Path) -> list[tuple[Image.Image, np.ndarray]]:
-    """All images of a detection record file, RGB, each with its objects.
+    """Read all images of a detection record file, RGB, with their objects.
 
     Args:
-        path: a record file, as ``write_record`` or MXNet's im2rec (``--pack-label``) writes it.
-            With an index file beside it (``.idx``) the records come in the index's order.
+        path: record file from ``write_record`` or from MXNet's im2rec (``--pack-label``). If its
+            index is next to it (``.idx``), the records come in the order of the index.
 
     Returns:
-        Of each record the image and its objects, float32 (n, 5) as ``scene`` returns them, or
-        (n, W) where an object has W numbers: VOC's records have (class, x1, y1, x2, y2, difficult).
-        Images without objects have n = 0. Objects with an empty box or a class below 0 are left
-        out, as by ``ImageDetIter``.
+        For each record the image and its objects, float32 (n, 5) as from ``scene``. Objects of W
+        numbers are (n, W): VOC's records have (class, x1, y1, x2, y2, difficult). An image without
+        objects has n = 0. Objects with an empty box or a class below 0 are omitted, as by
+        ``ImageDetIter``.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -269,12 +201,12 @@ def read_record(path: str | Path) -> list[tuple[Image.Image, np.ndarray]]:
     return scenes
 
 
-#: What MXNet raises when a record cannot be unpacked; its unpack gets None past the end.
+#: Exceptions of MXNet for a record that it cannot unpack. Past the end of a file it unpacks None.
 _DAMAGES = (mx.MXNetError, struct.error, TypeError, ValueError)
 
 
 def _records(path: Path) -> Iterator[tuple[str, Any, bytes]]:
-    """A name for messages, the header and the image file of each record."""
+    """Yield the name (for messages), the header and the encoded image of each record."""
     index = path.with_suffix(".idx")
     indexed = index.is_file()
     record = _open_record(path, index if indexed else None)
@@ -304,9 +236,10 @@ def _open_record(path: Path, index: Path | None) -> Any:
 
 
 def _objects(label: Any, name: str) -> np.ndarray:
-    """The objects in a record's label, float32 (n, W): A, W, more header, then n times W numbers.
+    """Return the objects of a record's label, float32 (n, W).
 
-    A counts the numbers before the first object.
+    The label is A, W, the rest of the header, then n times W numbers. A is the number of values
+    before the first object.
     """
     numbers = np.ravel(np.asarray(label, np.float32))
     if numbers.size < 2:
@@ -338,9 +271,10 @@ def _objects(label: Any, name: str) -> np.ndarray:
 
 
 class _Iterator(mx.image.ImageDetIter):  # type: ignore[misc, name-defined]
-    """``ImageDetIter`` that keeps images without objects and reads images as ``cvops.images``.
+    """``ImageDetIter`` that keeps images without objects and reads images by ``cvops.images``.
 
-    MXNet's refuses a record whose label has no object, and logs damaged ones below its level.
+    MXNet's class rejects a label without objects. It logs damaged records at a level that is not
+    shown.
     """
 
     def __init__(self, path: Path, **options: Any) -> None:
@@ -351,7 +285,7 @@ class _Iterator(mx.image.ImageDetIter):  # type: ignore[misc, name-defined]
 
     @property
     def _name(self) -> str:
-        """The last record that was read, for messages."""
+        """Name of the last record, for messages."""
         return f"{self._path}: record {self.seq[self.cur - 1]}"
 
     def next_sample(self) -> tuple[Any, bytes]:
@@ -379,36 +313,40 @@ class _Iterator(mx.image.ImageDetIter):  # type: ignore[misc, name-defined]
         return most, widths.pop()
 
     def _parse_label(self, label: Any) -> np.ndarray:
-        """The objects, (n, W); for an image without objects one row of -1."""
+        """Return the objects, (n, W), or one row of -1 for an image without objects."""
         objects = _objects(label, self._name)
         return objects if len(objects) else np.full((1, objects.shape[1]), -1, np.float32)
 
     def augmentation_transform(self, data: Any, label: np.ndarray) -> tuple[Any, np.ndarray]:
         data, label = super().augmentation_transform(data, label)
-        label[label[:, 0] < 0] = -1  # a mirrored row of -1 has other numbers
+        label[label[:, 0] < 0] = -1  # mirroring changed the rows of -1
         return data, label
 
     def _check_valid_label(self, label: np.ndarray) -> None:
-        """Every label of ``_parse_label`` is valid, also one without objects."""
+        """Accept every label of ``_parse_label``, also one without objects."""
 
 
 def iterator(path: str | Path, batch_size: int, side: int = SIDE, augment: bool = False) -> Any:
-    """An ``ImageDetIter`` over a record file, with its index beside it (``.idx``).
+    """Return an ``ImageDetIter`` over a record file with its index next to it (``.idx``).
 
-    A batch has data (B, 3, side, side), RGB of 0 to 255, and label (B, m, W): W numbers of an
-    object as :func:`read_record` gives them, m the maximum number of objects of an image (1 or
-    more), and rows of -1 at the end. An image without objects has rows of -1 only. With
-    ``augment`` the order is shuffled, and images are cropped and mirrored at random; seed
-    ``random`` to repeat them.
+    A batch has data (B, 3, side, side), RGB of 0 to 255, and label (B, m, W). An object has W
+    numbers, as from :func:`read_record`. m is the maximum number of objects of an image, at least
+    1. The other rows are -1, which includes all rows of an image without objects.
+
+    Args:
+        batch_size: images per batch, 1 or more.
+        side: height and width of the images in pixels.
+        augment: shuffle the order, and crop and mirror images at random. The random numbers are
+            those of ``random``, whose seed repeats them.
 
     Raises:
         FileNotFoundError: the record file or its index is missing.
-        ValueError: as :func:`read_record`; or objects of two records differ in W.
+        ValueError: as :func:`read_record`; or the objects of two records differ in W.
     """
-    more: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     batch_size, side = integer("batch_size", batch_size, 1), integer("side", side, 1)
     if flag("augment", augment):
-        more = {"shuffle": True, "rand_crop": 0.5, "rand_mirror": True}
-        more |= {"min_object_covered": 0.95, "min_eject_coverage": 0.9}
-        more |= {"area_range": (0.5, 1.0), "max_attempts": 50}
-    return _Iterator(Path(path), batch_size=batch_size, data_shape=(3, side, side), **more)
+        options = {"shuffle": True, "rand_crop": 0.5, "rand_mirror": True}
+        options |= {"min_object_covered": 0.95, "min_eject_coverage": 0.9}
+        options |= {"area_range": (0.5, 1.0), "max_attempts": 50}
+    return _Iterator(Path(path), batch_size=batch_size, data_shape=(3, side, side), **options)

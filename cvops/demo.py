@@ -1,4 +1,4 @@
-"""Train a TinySSD on the ops, measure it, and draw what it sees: ``cvops demo``."""
+"""Train, evaluate and time a TinySSD, and draw its detections: ``cvops demo``."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from cvops import checkpoint, data, metrics, plot
+from cvops import data, metrics, plot
 from cvops._mxnet import mxnet
 from cvops.models import losses, tiny_ssd
 from cvops.models.tiny_ssd import Detector, TinySSD, Training
 from cvops.ops import _check
+from cvops.training import run_epochs
 
 mx = mxnet()
 
 
 def make_training(net: TinySSD) -> Training:
-    """The graph that is trained: a loss per box, which learns the offsets from the start."""
+    """Return the hybridized training graph, whose loss is per box: it learns the offsets sooner."""
     training = Training(net, losses.DetectionLoss(per="box"))
     training.hybridize(static_alloc=True, static_shape=True)
     return training
@@ -39,80 +39,62 @@ def train(
     seed: int = 0,
     saved: Path | None = None,
 ) -> list[metrics.AnchorErrors]:
-    """Train by SGD with momentum; the rate falls along half a cosine. The errors of each epoch.
+    """Train by SGD with momentum and return the errors of each epoch.
+
+    The learning rate falls along half a cosine.
 
     Args:
-        net: on the devices to train on.
+        net: network on the devices to train on.
         batches: an ``ImageDetIter``.
-        seed: what the order of the images and their augmentation follow from, by epoch.
-        saved: a file: a checkpoint is written there after each epoch, and if there is one
-            to begin with, training goes on from it, to the same result as in one run.
+        epochs: number of epochs, 1 or more.
+        rate: the maximum learning rate, 0 or more.
+        seed: seed of the order of the images and of their augmentation in each epoch.
+        saved: checkpoint file, written after each epoch. If it exists, training continues from it,
+            with the same result as one uninterrupted run.
 
     Raises:
-        CheckpointError: ``saved`` is no checkpoint, or is one of another training.
+        CheckpointError: ``saved`` is not a checkpoint, or is one of another training.
     """
     epochs, rate = _check.integer("epochs", epochs, 1), _check.number("rate", rate, 0)
-    steps = epochs * math.ceil(len(batches.seq) / batches.batch_size)
-    schedule = mx.lr_scheduler.CosineScheduler(
-        steps, rate, final_lr=rate / 100, warmup_steps=steps // 20, warmup_begin_lr=rate / 10
-    )
-    trainer = mx.gluon.Trainer(
-        net.collect_params(),
-        "sgd",
-        {"learning_rate": rate, "momentum": 0.9, "wd": 5e-4, "lr_scheduler": schedule},
-    )
     training = make_training(net)
-    settings = {"epochs": epochs, "steps": steps, "rate": rate, "seed": seed, "side": net.side}
-    history: list[metrics.AnchorErrors] = []
-    if saved is not None and saved.exists():
-        state = checkpoint.load(saved, net, trainer)
-        if state["settings"] != settings:
-            raise checkpoint.CheckpointError(
-                f"{saved}: of a training with {state['settings']}, not {settings}"
-            )
-        history = [metrics.AnchorErrors(**past) for past in state["history"]]
 
-    done = len(history) * steps // epochs
-    with tqdm(total=steps, initial=done, unit="batch") as bar:
-        for epoch in range(len(history), epochs):
-            start, errors = time.perf_counter(), metrics.AnchorErrors()
-            checkpoint.seed_all(seed, epoch)
-            batches.seq.sort()  # in an order that does not depend on the epochs before
-            batches.reset()
-            for batch in batches:
-                results = tiny_ssd.train_step(training, trainer, batch.data[0], batch.label[0])
-                for _, classes, class_labels, *boxes in results:
-                    right = losses.cls_eval(classes, class_labels)
-                    errors.add(class_labels.size, right, losses.bbox_eval(*boxes))
-                bar.set_postfix_str(f"class error {errors.class_error:.2e}", refresh=False)
-                bar.update()
-            history.append(errors)
-            if saved is not None:
-                past = list(map(dataclasses.asdict, history))
-                checkpoint.save(saved, net, trainer, settings=settings, history=past)
-            bar.write(
-                f"epoch {epoch + 1:2d}: class error {errors.class_error:.2e}, "
-                f"box MAE {errors.box_mae:.2e}, {time.perf_counter() - start:.1f} s"
-            )
-    return history
+    def train_epoch(trainer: Any, bar: Any) -> tuple[dict[str, Any], str]:
+        errors = metrics.AnchorErrors()
+        batches.seq.sort()  # the order must not depend on earlier epochs
+        batches.reset()
+        for batch in batches:
+            results = tiny_ssd.train_step(training, trainer, batch.data[0], batch.label[0])
+            for _, classes, class_labels, *boxes in results:
+                right = losses.cls_eval(classes, class_labels)
+                errors.add(class_labels.size, right, losses.bbox_eval(*boxes))
+            bar.set_postfix_str(f"class error {errors.class_error:.2e}", refresh=False)
+            bar.update()
+        text = f"class error {errors.class_error:.2e}, box MAE {errors.box_mae:.2e}"
+        return dataclasses.asdict(errors), text
+
+    options = {"momentum": 0.9, "wd": 5e-4}
+    steps = math.ceil(len(batches.seq) / batches.batch_size)
+    settings = {"epochs": epochs, "rate": rate, "seed": seed, "side": net.side}
+    history = run_epochs(train_epoch, net, "sgd", options, steps, settings, saved)
+    return [metrics.AnchorErrors(**errors) for errors in history]
 
 
 def evaluate(net: TinySSD, batches: Any) -> np.ndarray:
-    """Average precision of each class at an IoU of 0.5."""
+    """Return the average precision of each class at an IoU of 0.5, float64 (classes,)."""
     detections: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     detector = Detector(net)
     detector.hybridize(static_alloc=True, static_shape=True)
     batches.reset()
     for batch in batches:
-        count = batches.batch_size - batch.pad  # the last batch may be filled up
+        count = batches.batch_size - batch.pad  # without the padding of the last batch
         detections.extend(detector(batch.data[0]).asnumpy()[:count])
         labels.extend(batch.label[0].asnumpy()[:count, :, :6])
     return metrics.average_precision(detections, labels, len(net.classes))
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """What ``work`` takes, its computation behind the caller's back included."""
+    """Return the time of ``work`` in seconds, including its asynchronous computation."""
     mx.nd.waitall()
     start = time.perf_counter()
     work()
@@ -121,7 +103,7 @@ def seconds(work: Callable[[], Any]) -> float:
 
 
 class Steps:
-    """What is timed of a network: whole steps as they are run, and the ops of them alone."""
+    """The parts of a network to time: whole hybridized steps, and their ops alone."""
 
     def __init__(self, net: TinySSD) -> None:
         self.net = net
@@ -130,9 +112,9 @@ class Steps:
         self.detector.hybridize(static_alloc=True, static_shape=True)
 
     def work(self, images: Any, labels: Any) -> dict[str, Callable[[], Any]]:
-        """Each thing to be timed, on this batch."""
+        """Return a function for each part to time, on this batch."""
         net, nd = self.net, mx.nd
-        maps = [images]  # the right shapes, which is all that anchors depend on
+        maps = [images]  # anchors depend only on the shapes
         for stage in net.stages:
             maps.append(stage(maps[-1]))
         anchors, classes, offsets = net(images)
@@ -140,8 +122,8 @@ class Steps:
         scores = nd.softmax(logits, axis=1)
 
         def prior() -> None:
-            for places, sizes, ratios in zip(maps[1:], tiny_ssd.SIZES, tiny_ssd.RATIOS):
-                net.op(nd, "MultiBoxPrior")(places, sizes=sizes, ratios=ratios)
+            for features, sizes, ratios in zip(maps[1:], tiny_ssd.SIZES, tiny_ssd.RATIOS):
+                net.op(nd, "MultiBoxPrior")(features, sizes=sizes, ratios=ratios)
 
         def step() -> None:
             with mx.autograd.record():
@@ -158,30 +140,30 @@ class Steps:
 
 
 def times_of_ops(nets: Sequence[TinySSD], batches: Any, count: int = 5) -> str:
-    """Time of the ops alone, and of whole steps, for networks that differ in their ``ops``.
+    """Return a table of the times of ops alone and of whole steps, for networks with other ``ops``.
 
-    A table of medians over the same ``count`` batches, in turn. Whole steps are hybridized, a
-    training step is forward, targets, loss and backward: no weight changes, but the
-    running means of the batch normalisation do. The ops alone get what they get in the
-    step; they are called one by one, since nothing can be timed inside of a graph.
+    Each time is the median over the same ``count`` batches; the networks alternate. Whole steps are
+    hybridized. A training step is forward, targets, loss and backward: weights do not change, but
+    the running means of the batch normalization do. The ops alone get the same inputs as in a step.
+    They run eagerly, because no op can be timed inside a graph.
     """
-    peers = {net.ops: Steps(net) for net in nets}
-    times: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in peers}
+    steps_of = {net.ops: Steps(net) for net in nets}
+    times: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in steps_of}
     batches.reset()
     first, *rest = itertools.islice(batches, count)
     for number, batch in enumerate([first, first, *rest]):
-        for name, steps in peers.items():
+        for name, steps in steps_of.items():
             for part, work in steps.work(batch.data[0], batch.label[0]).items():
-                taken = seconds(work)
-                if number:  # the first batch warms up
-                    times[name][part].append(taken)
+                duration = seconds(work)
+                if number:  # the first batch is the warm-up
+                    times[name][part].append(duration)
     lines = [
         "                    the ops alone                 whole steps",
         "ms per batch     prior   target detection    training detecting",
     ]
     for name, row in times.items():
         prior, target, detection, training, detecting = (
-            1e3 * statistics.median(taken) for taken in row.values()
+            1e3 * statistics.median(durations) for durations in row.values()
         )
         lines.append(
             f"{name:13} {prior:8.2f} {target:8.2f} {detection:9.2f} "
@@ -191,7 +173,7 @@ def times_of_ops(nets: Sequence[TinySSD], batches: Any, count: int = 5) -> str:
 
 
 def picture(net: TinySSD, record: Path, count: int = 8, threshold: float = 0.5) -> Any:
-    """The first ``count`` images of a record file, with what ``net`` detects in them."""
+    """Draw the detections of ``net`` in the first ``count`` images of a record file."""
     tiles = []
     for image, _ in data.read_record(record)[:count]:
         rows = tiny_ssd.predict(net, image, threshold)
@@ -209,13 +191,14 @@ def run(
     side: int = data.SIDE,
     saved: Path | None = None,
 ) -> float:
-    """The whole job: data, training, evaluation, timing, drawing.
+    """Make the data, train, evaluate and time a TinySSD, and draw its detections.
 
-    Writes ``detections.png``, ``tiny_ssd.params``, ``tiny_ssd.json``, the data and, to
-    try ``cvops detect`` on, the first test image, ``scene.png``, into ``folder``, and
-    prints as it goes. Returns the mean average precision at an IoU of
-    0.5 on the test images, whose photographs are not those of training. ``saved`` is a
-    checkpoint: see ``train``.
+    Writes the data, ``detections.png``, ``tiny_ssd.params``, ``tiny_ssd.json`` and ``scene.png``
+    into ``folder``. ``scene.png`` is the first test image, an input for ``cvops detect``. Prints
+    its progress. Training and test images have different photographs. For ``saved``, see ``train``.
+
+    Returns:
+        The mean average precision on the test images, at an IoU of 0.5.
     """
     folder.mkdir(parents=True, exist_ok=True)
     records = folder / "train.rec", folder / "test.rec"

@@ -1,4 +1,4 @@
-"""Train an FCN, measure it, and draw what it sees: ``cvops demo-fcn``."""
+"""Train and evaluate an FCN, and draw its segmentations: ``cvops demo-fcn``."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from cvops import checkpoint, confusion_matrix, metrics, plot, voc
+from cvops import metrics, plot, voc
 from cvops._mxnet import mxnet
 from cvops.models import FCN
 from cvops.models.fcn import SegmentationLoss, predict
 from cvops.ops import _check
+from cvops.ops.confusion_matrix import confusion_matrix
+from cvops.training import run_epochs
 
 mx = mxnet()
 
@@ -29,82 +30,76 @@ def train(
     seed: int = 0,
     saved: Path | None = None,
 ) -> list[float]:
-    """Train by Adam; the rate falls along half a cosine. The mean loss of each epoch.
+    """Train by Adam and return the mean loss of each epoch.
+
+    The learning rate falls along half a cosine.
 
     Args:
-        net: on the device to train on.
-        dataset: labels of ``voc.VOC_VOID`` do not count.
-        seed: what the order of the images and their crops follow from, by epoch.
-        saved: a file: a checkpoint is written there after each epoch, and if there is one
-            to begin with, training goes on from it, to the same result as in one run.
+        net: network on the device to train on.
+        dataset: data set whose labels of ``voc.VOC_VOID`` are ignored.
+        epochs: number of epochs, 1 or more.
+        batch_size: images per step, 1 or more. The images left over in an epoch are not used.
+        rate: the maximum learning rate, 0 or more.
+        seed: seed of the order of the images and of their crops in each epoch.
+        saved: checkpoint file, written after each epoch. If it exists, training continues from it,
+            with the same result as one uninterrupted run.
 
     Raises:
-        ValueError: the images do not fill a batch.
-        CheckpointError: ``saved`` is no checkpoint, or is one of another training.
+        ValueError: ``dataset`` has fewer images than ``batch_size``.
+        CheckpointError: ``saved`` is not a checkpoint, or is one of another training.
     """
-    epochs, batch_size = (
-        _check.integer("epochs", epochs, 1),
-        _check.integer("batch_size", batch_size, 1),
-    )
-    rate = _check.number("rate", rate, 0)
+    epochs, rate = _check.integer("epochs", epochs, 1), _check.number("rate", rate, 0)
+    batch_size = _check.integer("batch_size", batch_size, 1)
     loader = mx.gluon.data.DataLoader(dataset, batch_size, shuffle=True, last_batch="discard")
     if not len(loader):
-        raise ValueError(f"{len(dataset)} images do not fill a batch of {batch_size}")
-    steps = epochs * len(loader)
-    schedule = mx.lr_scheduler.CosineScheduler(
-        steps, rate, final_lr=rate / 100, warmup_steps=steps // 20, warmup_begin_lr=rate / 10
-    )
-    options = {"learning_rate": rate, "wd": 1e-4, "lr_scheduler": schedule}
-    trainer = mx.gluon.Trainer(net.collect_params(), "adam", options)
-    settings: dict[str, Any] = {"epochs": epochs, "steps": steps, "batch size": batch_size}
-    settings |= {"rate": rate, "seed": seed, "crop": list(dataset.crop_size)}
-    history: list[float] = []
-    if saved is not None and saved.exists():
-        state = checkpoint.load(saved, net, trainer)
-        if state["settings"] != settings:
-            raise checkpoint.CheckpointError(
-                f"{saved}: of a training with {state['settings']}, not {settings}"
-            )
-        history = state["history"]
-
+        raise ValueError(
+            f"dataset: expected {batch_size} images or more, a batch, got {len(dataset)}"
+        )
     loss_of = SegmentationLoss(voc.VOC_VOID)
     context = net.score.weight.list_ctx()[0]
-    with tqdm(total=steps, initial=len(history) * len(loader), unit="batch") as bar:
-        for epoch in range(len(history), epochs):
-            start, losses = time.perf_counter(), []
-            checkpoint.seed_all(seed, epoch)
-            for images, labels in loader:
-                with mx.autograd.record():
-                    scores = net(images.as_in_context(context))
-                    loss = loss_of(scores, labels.as_in_context(context))
-                loss.backward()
-                trainer.step(batch_size)
-                losses.append(float(loss.mean().asscalar()))
-                bar.update()
-            history.append(float(np.mean(losses)))
-            if saved is not None:
-                checkpoint.save(saved, net, trainer, settings=settings, history=history)
-            seconds = time.perf_counter() - start
-            bar.write(f"epoch {epoch + 1:2d}: loss {history[-1]:.3f}, {seconds:.1f} s")
-    return history
+
+    def train_epoch(trainer: Any, bar: Any) -> tuple[float, str]:
+        losses = []
+        for images, labels in loader:
+            with mx.autograd.record():
+                scores = net(images.as_in_context(context))
+                loss = loss_of(scores, labels.as_in_context(context))
+            loss.backward()
+            trainer.step(batch_size)
+            losses.append(float(loss.mean().asscalar()))
+            bar.update()
+        mean = float(np.mean(losses))
+        return mean, f"loss {mean:.3f}"
+
+    settings: dict[str, Any] = {"epochs": epochs, "rate": rate, "seed": seed}
+    settings |= {"batch size": batch_size, "crop": list(dataset.crop_size)}
+    return run_epochs(train_epoch, net, "adam", {"wd": 1e-4}, len(loader), settings, saved)
 
 
 def evaluate(net: FCN, dataset: voc.VOCSegDataset) -> tuple[np.ndarray, np.ndarray]:
-    """The confusion matrices, summed over all whole images, of ``net`` and of one who sees
-    nothing but background. Void pixels do not count."""
+    """Sum the confusion matrices over all whole images.
+
+    Void pixels are ignored.
+
+    Returns:
+        The matrix of ``net`` and that of a constant background prediction, int64 (C, C) each.
+    """
     matrices = np.zeros((2, net.num_classes, net.num_classes), np.int64)
     for number in range(len(dataset)):
         image, label = dataset.image(number)
-        for matrix, seen in zip(matrices, (predict(net, image), np.zeros_like(label))):
-            matrix += confusion_matrix(seen, label, net.num_classes, voc.VOC_VOID)
+        for matrix, classes in zip(matrices, (predict(net, image), np.zeros_like(label))):
+            matrix += confusion_matrix(classes, label, net.num_classes, voc.VOC_VOID)
     return matrices[0], matrices[1]
 
 
 def picture(net: FCN, dataset: voc.VOCSegDataset, count: int = 6) -> Any:
-    """The first ``count`` images of one size, each with what ``net`` sees in it and its label."""
+    """Draw ``count`` images, each with its predicted classes and its label.
+
+    The images are the first ones that have the size of the first image.
+    """
     samples = (dataset.image(number) for number in range(len(dataset)))
-    first = dataset.image(0)[1].shape
-    alike = ((image, label) for image, label in samples if label.shape == first)
+    size = dataset.image(0)[1].shape
+    alike = ((image, label) for image, label in samples if label.shape == size)
     tiles = [
         plot.show_segmentation(image, predict(net, image), label, voc.VOC_PALETTE)
         for image, label in itertools.islice(alike, count)
@@ -123,11 +118,14 @@ def run(
     seed: int = 0,
     saved: Path | None = None,
 ) -> float:
-    """The whole job: data, training, evaluation, drawing.
+    """Make the data, train and evaluate an FCN, and draw its segmentations.
 
-    Writes ``segmentation.png``, ``fcn.params`` and the data, in the layout of VOC2012,
-    into ``folder``, and prints as it goes. Returns the pixel accuracy on the validation
-    images, whose photographs are not those of training. ``saved`` is as for ``train``.
+    Writes the data, in the layout of VOC2012, ``segmentation.png`` and ``fcn.params`` into
+    ``folder``. Prints its progress. Training and validation images have different photographs. For
+    ``saved``, see ``train``.
+
+    Returns:
+        The pixel accuracy on the validation images.
     """
     for generator in (random.seed, np.random.seed, mx.random.seed):
         generator(seed)

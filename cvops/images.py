@@ -1,16 +1,15 @@
-"""Image files and Pillow images as upright 8-bit RGB. All of cvops reads images here.
+"""Image files and Pillow images as upright 8-bit RGB. All of cvops reads images with this module.
 
-The rules, for a file, its bytes and an open Pillow image alike:
+The rules are the same for a file, its bytes and an open Pillow image:
 
-- EXIF orientation: honored. The image is turned upright; sizes and boxes are those of the upright
-  image.
-- 1 bit, gray, palette, YCbCr, HSV: their RGB color.
-- CMYK: red = (255 - C) (255 - K) / 255, likewise green and blue. Color profiles are not used.
-- Transparent pixels: over white.
+- EXIF orientation: the image is turned upright. Sizes and boxes are those of the upright image.
+- 1 bit, gray, palette, YCbCr, HSV: converted to RGB.
+- CMYK: red = (255 - C) (255 - K) / 255, and likewise green and blue. Color profiles are ignored.
+- Transparent pixels: blended over white.
 - 16 bits per channel: the high byte, as in MXNet and OpenCV; 65535 becomes 255.
-- Float: 0 to 1 become 0 to 255, rounded. Other values are refused.
-- Several frames: the first one.
-- More than twice ``PIL.Image.MAX_IMAGE_PIXELS`` (178,956,970 pixels): refused.
+- Float: 0 to 1 become 0 to 255, rounded. Other values raise an error.
+- Several frames: the first frame.
+- More than twice ``PIL.Image.MAX_IMAGE_PIXELS`` (178,956,970 pixels): an error.
 """
 
 from __future__ import annotations
@@ -22,12 +21,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-#: One channel of integers, 16 bits in the file.
+#: Pillow modes with one channel of 16-bit integers in the file.
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """The image in a file, upright RGB by the rules of this module.
+    """Read the image in a file, upright RGB by the rules of this module.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -40,26 +39,28 @@ def read_image(path: str | Path) -> Image.Image:
 
 
 def decode_image(encoded: bytes, name: str = "image") -> Image.Image:
-    """The image in the bytes of a file, as :func:`read_image`; messages begin with ``name``."""
+    """Decode the bytes of an image file, as :func:`read_image`; messages begin with ``name``."""
     return to_rgb(_opened(io.BytesIO(encoded), name), name)
 
 
 def image_size(path: str | Path) -> tuple[int, int]:
-    """Height and width of the upright image in a file, from its header alone if it is no TIFF.
+    """Return height and width of the upright image in a file.
+
+    Only the header is read, except for TIFF.
 
     Raises:
-        As :func:`read_image`, but for damaged pixels, which are not read.
+        As :func:`read_image`, except for damaged pixels, which are not read.
     """
     with _file(path) as file:
         image = _opened(file, str(path))
-        if image.format == "TIFF":  # versions of Pillow turn it when its pixels are read, or before
+        if image.format == "TIFF":  # some versions of Pillow turn a TIFF when they load its pixels
             image = _upright(image, str(path))
         on_its_side = _orientation(image) >= 5
         return image.size if on_its_side else (image.height, image.width)
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
-    """A Pillow image, upright RGB by the rules of this module.
+    """Convert a Pillow image to upright RGB by the rules of this module.
 
     Raises:
         ValueError: the pixels are damaged, or have values without a rule. The message begins with
@@ -83,17 +84,17 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
 
 
 def as_numpy(image: Any) -> np.ndarray:
-    """A Pillow image as :func:`to_rgb`, (height, width, 3); an array of any library as it is."""
+    """Return a Pillow image as :func:`to_rgb`, (height, width, 3), or any array unchanged."""
     if isinstance(image, Image.Image):
         image = to_rgb(image)
     return np.asarray(image.asnumpy() if hasattr(image, "asnumpy") else image)
 
 
 def read_label(path: str | Path) -> tuple[Image.Image, bool]:
-    """A label image, upright, and whether its pixels are class indices.
+    """Read a label image, upright, and return it with True if its pixels are class indices.
 
-    One channel of 8 or 16 bits without a palette holds class indices: the image has mode "I".
-    Palettes and RGB hold colors: the image has mode "RGB".
+    One channel of 8 or 16 bits without a palette has class indices: the result has mode "I".
+    Palettes and RGB have colors: the result has mode "RGB".
 
     Raises:
         As :func:`read_image`; and ValueError for an image of another mode.
@@ -101,7 +102,7 @@ def read_label(path: str | Path) -> tuple[Image.Image, bool]:
     name = str(path)
     with _file(path) as file:
         image = _opened(file, name)
-        # Pillow scales gray of 2 and 4 bits to 0 to 255: an index would become another one.
+        # Pillow scales gray of 2 and 4 bits to 0 to 255, which changes the indices.
         packed = [tile[3] for tile in getattr(image, "tile", ()) if tile[3] in ("L;2", "L;4")]
         if packed:
             raise ValueError(f"{name}: expected a label of 8 or 16 bits, got {packed[0]}")
@@ -127,7 +128,7 @@ def _file(path: str | Path) -> BinaryIO:
 
 
 def _opened(file: BinaryIO, name: str) -> Image.Image:
-    """The image with its header read."""
+    """Open an image file; only the header is read."""
     if not file.read(1):
         raise ValueError(f"{name}: an empty file, not an image")
     file.seek(0)
@@ -135,25 +136,25 @@ def _opened(file: BinaryIO, name: str) -> Image.Image:
         return Image.open(file)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"{name}: {error}; PIL.Image.MAX_IMAGE_PIXELS sets the limit") from error
-    except Exception as error:  # Pillow's readers raise many types for bad bytes
+    except Exception as error:  # Pillow's readers raise many types for damaged files
         raise ValueError(f"{name}: not an image that can be read") from error
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:
-    """The image with its pixels read, turned as its EXIF orientation says."""
+    """Load the pixels and turn the image upright by its EXIF orientation."""
     try:
         image.load()
-        # Some formats store EXIF data after the pixels: they are known only now.
+        # Some formats store EXIF data after the pixels: load the pixels first.
         return image if _orientation(image) == 1 else ImageOps.exif_transpose(image)
     except Exception as error:  # as in _opened
         raise ValueError(f"{name}: not an image that can be read: {error}") from error
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1, upright, if there is none."""
+    """Return the EXIF orientation, 1 to 8; 1 (upright) by default."""
     try:
         orientation: Any = image.getexif().get(0x0112)
-    except Exception:  # damaged EXIF data: the image is taken as it is
+    except Exception:  # damaged EXIF data is ignored
         return 1
     return int(orientation) if orientation in range(2, 9) else 1
 
@@ -171,7 +172,7 @@ def _high_byte(image: Image.Image, name: str) -> np.ndarray:
 
 def _from_unit(image: Image.Image, name: str) -> np.ndarray:
     pixels = np.asarray(image)
-    if not (pixels.min() >= 0 and pixels.max() <= 1):  # NaN is refused too
+    if not (pixels.min() >= 0 and pixels.max() <= 1):  # false for NaN
         raise ValueError(
             f"{name}: expected float pixels of 0 to 1, got {pixels.min()} to {pixels.max()}"
         )

@@ -1,6 +1,6 @@
-"""How good detections and segmentations are.
+"""Metrics of detections and segmentations.
 
-Boxes are (x1, y1, x2, y2), corners, in one unit throughout.
+Boxes are (x1, y1, x2, y2), corners, all in the same unit.
 """
 
 from __future__ import annotations
@@ -25,43 +25,44 @@ def average_precision(
     iou: float = 0.5,
     method: str = "coco",
 ) -> np.ndarray:
-    """Average precision of each class.
+    """Return the average precision of each class.
 
-    Precision at a recall is the maximum at that recall or a larger one. The methods:
+    The precision at a recall is the maximum at that recall or a larger one. Methods:
 
-    - "coco": its mean at the 101 recalls 0, 0.01, ..., 1, computed by pycocotools. A detection
-      takes the free box with the largest IoU. The 100 best detections of a class and image count.
-    - "area": the area under it, as in VOC from 2010 on.
-    - "11-point": its mean at the 11 recalls 0, 0.1, ..., 1, as in VOC until 2009.
+    - "coco": mean precision at the 101 recalls 0, 0.01, ..., 1, from pycocotools. A detection
+      matches the free box with the largest IoU. The 100 best detections per class and image count.
+    - "area": area under the precision-recall curve, as in VOC from 2010 on.
+    - "11-point": mean precision at the 11 recalls 0, 0.1, ..., 1, as in VOC until 2009.
 
-    In both of VOC's, a detection belongs to the box with the largest IoU, and is wrong if a better
-    detection has that box. Of equal scores the first one is the better, by image, then by row.
+    In both VOC methods a detection matches the box with the largest IoU. It is wrong if a better
+    detection already matches this box. Of equal scores the first one is better, by image, then by
+    row.
 
     Args:
         detections: for each image an array of numbers (n, 6), rows (class, score, x1, y1, x2, y2).
             Rows of a class below 0 are not detections. A box that is NaN, infinite or inverted
             matches no object.
-        labels: for each image an array of numbers (m, 5), rows (class, x1, y1, x2, y2), or (m, 6),
-            with VOC's flag "difficult", 0 or 1, at the end. Rows of a class below 0 are padding.
-            Difficult objects need not be found. A detection is neither right nor wrong if its box
-            with the largest IoU, of ``iou`` or more, is difficult.
+        labels: for each image an array of numbers (m, 5), rows (class, x1, y1, x2, y2), or (m, 6)
+            with VOC's flag "difficult", 0 or 1, as the last column. Rows of a class below 0 are
+            padding. Difficult objects need no detection. A detection is ignored if its box with the
+            largest IoU, of ``iou`` or more, is difficult.
         num_classes: classes are 0 to ``num_classes`` - 1.
-        iou: the smallest IoU of a right detection with a box of its class, in (0, 1]. No better
-            detection may have that box.
+        iou: minimum IoU, in (0, 1], of a right detection with a box of its class. No better
+            detection may match this box.
         method: "coco", "area" or "11-point".
 
-    The arrays may be of any library, on any device, or lists. An image without rows may be an empty
+    The arrays can be of any library, on any device, or lists. An image without rows can be an empty
     list.
 
     Returns:
-        float64 (num_classes,), in [0, 1]; nan for a class without labels. Their mean
-        is ``np.nanmean``.
+        float64 (num_classes,), in [0, 1]; NaN for a class without labels. Their mean is
+        ``np.nanmean``.
 
     Raises:
         TypeError: an argument is not of the type above.
-        ValueError: an argument is out of range; a class is not a whole number below
-            ``num_classes``; a score is NaN; a label's box is not finite or is inverted;
-            ``detections`` and ``labels`` differ in length. The message names the image and row.
+        ValueError: an argument is out of range; a class is not an integer below ``num_classes``; a
+            score is NaN; a label's box is not finite or is inverted; ``detections`` and ``labels``
+            differ in length. The message names the image and row.
     """
     num_classes = integer("num_classes", num_classes, 1)
     iou = number("iou", iou, 0, 1)
@@ -86,7 +87,7 @@ def average_precision(
         if objects.shape[1] == 6:
             flags = np.isin(objects[:, 5], (0, 1))
             _check_values(f"labels[{image}]", "difficult flags of 0 or 1", objects, flags)
-        rows[~_is_box(rows[:, 2:6]), 2:6] = 0  # without area, so that the IoU is always 0
+        rows[~_is_box(rows[:, 2:6]), 2:6] = 0  # the IoU of an empty box is 0
     found, truths = ([rows[rows[:, 0] >= 0] for rows in images] for images in (found, truths))
     pairs = [_without_difficult(*pair, iou) for pair in zip(found, truths)]
     if method == "coco":
@@ -95,13 +96,15 @@ def average_precision(
 
 
 def _images(name: str, images: Any, widths: tuple[int, ...], num_classes: int) -> list[np.ndarray]:
-    """For each image its rows, float64 (n, W), W one of ``widths``, with valid classes."""
+    """Return the rows of each image, float64 (n, W) with W in ``widths``; check their classes."""
     if isinstance(images, (str, bytes, dict)) or not hasattr(images, "__len__"):
         raise TypeError(f"{name}: expected one array of rows for each image, got {images!r}")
     arrays = []
     for image in range(len(images)):
         at = f"{name}[{image}]"
-        rows = np.array(as_rows(at, images[image], *widths), np.float64)  # a copy, to be changed
+        rows = np.array(
+            as_rows(at, images[image], *widths), np.float64
+        )  # a copy: the caller changes it
         kinds = rows[:, 0]
         right = (kinds < num_classes) & (kinds == np.floor(kinds))
         _check_values(at, f"whole classes below {num_classes}", rows, right)
@@ -110,7 +113,7 @@ def _images(name: str, images: Any, widths: tuple[int, ...], num_classes: int) -
 
 
 def _check_values(name: str, want: str, rows: np.ndarray, right: np.ndarray) -> None:
-    """Refuses the first row of a class that is not ``right``."""
+    """Raise a ValueError for the first row of class 0 or more that is not ``right``."""
     right = right | (rows[:, 0] < 0)
     if not right.all():
         row = int(right.argmin())
@@ -118,28 +121,28 @@ def _check_values(name: str, want: str, rows: np.ndarray, right: np.ndarray) -> 
 
 
 def _is_box(boxes: np.ndarray) -> np.ndarray:
-    """True for each of (n, 4) boxes with finite corners and a finite area of 0 or more."""
+    """Return True for each box of (n, 4) with finite corners and a finite area of 0 or more."""
     with np.errstate(all="ignore"):
         size = boxes[:, 2:] - boxes[:, :2]
         return np.asarray((size >= 0).all(axis=1) & np.isfinite(size.prod(axis=1)))
 
 
 def _overlaps(boxes: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """IoU, float64 (n, m), of boxes (n, 4) and (m, 4)."""
+    """Return the IoU, float64 (n, m), of boxes (n, 4) and (m, 4)."""
     from pycocotools import mask
 
     if not len(boxes) or not len(truths):
         return np.zeros((len(boxes), len(truths)))
     pair = [np.array(x, np.float64) for x in (boxes, truths)]
     for x in pair:
-        x[:, 2:] -= x[:, :2]  # pycocotools takes (x, y, width, height)
+        x[:, 2:] -= x[:, :2]  # pycocotools expects (x, y, width, height)
     return np.asarray(mask.iou(*pair, [0] * len(truths)))
 
 
 def _without_difficult(
     detections: np.ndarray, labels: np.ndarray, iou: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One image's detections (n, 6) and labels (m, 5) that count."""
+    """Return the detections (n, 6) and labels (m, 5) of an image that are not ignored."""
     if labels.shape[1] == 5:
         return detections, labels
     difficult = labels[:, 5] > 0
@@ -155,7 +158,7 @@ def _without_difficult(
 def _voc(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], kind: int, iou: float, method: str
 ) -> float:
-    """VOC's average precision of one class."""
+    """Return VOC's average precision of one class."""
     scores: list[float] = []
     hits: list[bool] = []
     total = 0
@@ -179,7 +182,7 @@ def _voc(
     best = np.maximum.accumulate(precision[::-1])[::-1]  # at this recall or a larger one
     if method == "area":
         return float(best[right].sum() / total)
-    # In integers: a recall of 3 in 10 is 0.3.
+    # Integer arithmetic: a recall of 3 / 10 reaches 0.3 exactly.
     reached = [best[10 * count >= tenth * total] for tenth in range(11)]
     return float(np.mean([at[0] if len(at) else 0.0 for at in reached]))
 
@@ -192,8 +195,8 @@ def _coco(
 
     def entry(image: int, kind: float, box: np.ndarray) -> dict:
         x, y, right, bottom = map(float, box)
-        place = {"bbox": [x, y, right - x, bottom - y], "area": (right - x) * (bottom - y)}
-        return {"image_id": image, "category_id": int(kind), "iscrowd": 0, **place}
+        shape = {"bbox": [x, y, right - x, bottom - y], "area": (right - x) * (bottom - y)}
+        return {"image_id": image, "category_id": int(kind), "iscrowd": 0, **shape}
 
     truths = [entry(i, row[0], row[1:5]) for i, (_, rows) in enumerate(pairs) for row in rows]
     found = [
@@ -202,8 +205,8 @@ def _coco(
         for row in rows
     ]
     for rows in (truths, found):
-        for place, row in enumerate(rows, 1):
-            row["id"] = place  # from 1: to pycocotools an id of 0 is "not matched"
+        for key, row in enumerate(rows, 1):
+            row["id"] = key  # from 1 on: for pycocotools an id of 0 means "no match"
 
     frame = {
         "images": [{"id": i} for i in range(len(pairs))],
@@ -218,21 +221,21 @@ def _coco(
         run.params.iouThrs = np.array([iou])
         run.evaluate()
         run.accumulate()
-    # By (threshold, recall, class, range of areas: the first is all, number of detections).
+    # Axes: IoU threshold, recall, class, range of areas (0: all), maximum number of detections.
     precision = run.eval["precision"][0, :, :, 0, -1]
     return np.where((precision > -1).any(axis=0), precision.mean(axis=0), np.nan)
 
 
 def pixel_accuracy(matrix: Any) -> float:
-    """The fraction of the pixels whose class is right.
+    """Return the fraction of pixels whose class is right.
 
     Args:
-        matrix: counts (classes, classes) with a row for each true class, as
-            :func:`cvops.confusion_matrix` gives them, or a sum of them: an array of any library, on
-            any device, or lists.
+        matrix: counts (classes, classes), one row per true class, from
+            :func:`cvops.confusion_matrix`, or a sum of them: an array of any library, on any
+            device, or lists.
 
     Returns:
-        In [0, 1]; nan where there are no pixels.
+        A number in [0, 1]; NaN without pixels.
 
     Raises:
         TypeError: ``matrix`` is not an array of numbers.
@@ -243,15 +246,16 @@ def pixel_accuracy(matrix: Any) -> float:
 
 
 def mean_iou(matrix: Any) -> float:
-    """The mean over the classes of intersection over union: of the pixels that are of a class or
-    were predicted to be, the fraction that is both.
+    """Return the mean intersection over union (IoU) of the classes.
+
+    The IoU of a class is a ratio of pixels: both labeled and predicted as this class, divided by
+    labeled or predicted as this class.
 
     Args:
         matrix: as in :func:`pixel_accuracy`.
 
     Returns:
-        In [0, 1]. A class that is neither in the labels nor predicted is left out; nan where all
-        are.
+        A number in [0, 1]. Classes without labels and predictions are omitted; NaN if all are.
 
     Raises:
         TypeError: ``matrix`` is not an array of numbers.
@@ -278,14 +282,20 @@ def _counts(matrix: Any) -> np.ndarray:
 
 
 def _ratio(a: Any, b: Any) -> Any:
-    """nan where ``b`` is 0."""
+    """Return a / b; 0 / 0 is NaN."""
     with np.errstate(all="ignore"):
         return np.true_divide(a, b)
 
 
 @dataclasses.dataclass
 class AnchorErrors:
-    """Class error and box error over the anchors of the batches added so far."""
+    """Class error and box error of anchors, summed over batches.
+
+    Attributes:
+        anchors: the number of anchors.
+        right: the number of anchors whose class is right.
+        offset_error: the sum of the absolute errors of the offsets.
+    """
 
     anchors: int = 0
     right: float = 0.0
@@ -300,10 +310,10 @@ class AnchorErrors:
         """Add a batch.
 
         Args:
-            anchors: the number of its anchors.
-            right: the number of its anchors whose class is right.
-            offset_error: the sum of the absolute errors of their offsets, four for an anchor, 0
-                where masked.
+            anchors: number of anchors in the batch.
+            right: number of anchors in the batch whose class is right.
+            offset_error: sum of the absolute errors of the offsets, four per anchor; masked offsets
+                have an error of 0.
 
         Raises:
             TypeError: an argument is not a number.
@@ -316,10 +326,10 @@ class AnchorErrors:
 
     @property
     def class_error(self) -> float:
-        """Fraction of the anchors whose class is wrong; nan if there are no anchors."""
+        """Fraction of anchors whose class is wrong; NaN without anchors."""
         return float(1 - _ratio(self.right, self.anchors))
 
     @property
     def box_mae(self) -> float:
-        """Mean absolute error of the offsets, masked ones included; nan if there are none."""
+        """Mean absolute error of the offsets, including masked ones; NaN without anchors."""
         return float(_ratio(self.offset_error, 4 * self.anchors))

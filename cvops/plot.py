@@ -1,12 +1,13 @@
-"""Drawing boxes and detections. Boxes are (x1, y1, x2, y2), corners, in pixels.
+"""Drawings of boxes, detections and segmentations. Boxes are (x1, y1, x2, y2), corners, in pixels.
 
-``draw_detections`` and ``grid`` make pictures with Pillow; the others are the helpers of
-"Dive into Deep Learning" and draw with Matplotlib, which is imported when they are called.
+``draw_detections``, ``grid`` and ``show_segmentation`` make pictures with Pillow. The others are
+helpers of "Dive into Deep Learning" for Matplotlib, which is imported at the first call.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,24 +19,24 @@ from cvops.images import as_numpy, to_rgb
 from cvops.ops._check import integer, number, numbers
 from cvops.ops.multibox_prior import multibox_prior
 
-#: Colours of the classes, in turn; each is dark enough for white letters.
+#: Colors of the classes in turn, dark enough for white text.
 COLOURS = ("#c2410c", "#0f766e", "#6d28d9", "#be123c", "#1d4ed8", "#4d7c0f")
 
 
 def draw_detections(
     image: Image.Image, rows: np.ndarray, classes: Sequence[str], scale: float = 1
 ) -> Image.Image:
-    """A copy of ``image`` with each detection's box, the name of its class and its score.
+    """Return a copy of ``image`` with each detection's box, class name and score.
 
     Args:
         image: a Pillow image, read by the rules of ``cvops.images``.
-        rows: (n, 6), rows (class, score, x1, y1, x2, y2) in pixels of ``image``; those of
-            a class under 0 are left out, and a better score is drawn over a worse one.
+        rows: (n, 6), rows (class, score, x1, y1, x2, y2) in pixels of ``image``. Rows of a class
+            below 0 are omitted. A better score is drawn over a worse one.
         classes: names of the classes.
-        scale: the copy is this much larger, for finer lines.
+        scale: ratio of the sizes of the copy and ``image``; above 1 for finer lines.
 
     Raises:
-        TypeError: ``rows`` is not an array of numbers, or ``scale`` not a number.
+        TypeError: ``rows`` is not an array of numbers, or ``scale`` is not a number.
         ValueError: ``rows`` is not (n, 6), a class has no name, a score or a box is not finite, or
             ``scale`` is not above 0.
     """
@@ -52,27 +53,27 @@ def draw_detections(
     width, height = round(image.width * scale), round(image.height * scale)
     picture = image.resize((width, height), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(picture)
-    thick = max(2, min(width, height) // 128)
+    line = max(2, min(width, height) // 128)
     font = ImageFont.load_default(max(10, min(width, height) // 20))
     shown = rows[np.argsort(rows[:, 1], kind="stable")]
     boxes = [np.rint(np.multiply(row[2:6], scale)).tolist() for row in shown]
     for (kind, *_), (x1, y1, x2, y2) in zip(shown, boxes):
         corners = x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
-        draw.rectangle(corners, outline=COLOURS[int(kind) % len(COLOURS)], width=thick)
+        draw.rectangle(corners, outline=COLOURS[int(kind) % len(COLOURS)], width=line)
     for (kind, score, *_), (x1, y1, _, _) in zip(shown, boxes):
         text = f"{classes[int(kind)]} {score:.2f}"
         _, _, right, bottom = draw.textbbox((0, 0), text, font)
-        tag_width, tag_height = right + 4 * thick, bottom + 2 * thick
+        tag_width, tag_height = right + 4 * line, bottom + 2 * line
         x = max(0, min(x1, width - tag_width))
-        y = y1 - tag_height if y1 >= tag_height else y1  # above the box, where there is room
-        colour = COLOURS[int(kind) % len(COLOURS)]
-        draw.rectangle((x, y, x + tag_width, y + tag_height), fill=colour)
-        draw.text((x + 2 * thick, y + thick), text, "white", font)
+        y = y1 - tag_height if y1 >= tag_height else y1  # above the box if it fits
+        color = COLOURS[int(kind) % len(COLOURS)]
+        draw.rectangle((x, y, x + tag_width, y + tag_height), fill=color)
+        draw.text((x + 2 * line, y + line), text, "white", font)
     return picture
 
 
 def bbox_to_rect(bbox: Any, color: str) -> Any:
-    """The box (x1, y1, x2, y2) as an outline, a ``matplotlib.patches.Rectangle``."""
+    """Return the outline of the box (x1, y1, x2, y2), a ``matplotlib.patches.Rectangle``."""
     x1, y1, x2, y2 = as_rows("bbox", [as_numpy(bbox)], 4)[0].tolist()
     return _matplotlib("patches").Rectangle(
         (x1, y1), x2 - x1, y2 - y1, fill=False, edgecolor=color, linewidth=2
@@ -83,17 +84,16 @@ def show_bboxes(axes: Any, bboxes: Any, labels: Any = None, colors: Any = None) 
     """Draw boxes, (n, 4), on Matplotlib's ``axes``.
 
     Args:
-        axes: what to draw on, in pixels of the image that it shows.
-        bboxes: (n, 4), any array, or n arrays of (4,).
-        labels: a text, or a list of those: the boxes in order get one each, as far as
-            there are any.
-        colors: of the boxes, in turn, names or a list of names; blue, green, red, magenta
-            and cyan if not given. The letters are white, on white black.
+        axes: axes to draw on, in pixels of their image.
+        bboxes: any array (n, 4), or n arrays of (4,).
+        labels: a text or a list of texts for the first boxes, in order.
+        colors: a color name or a list of color names, which the boxes have in turn; blue, green,
+            red, magenta and cyan by default. The text is white, or black on white boxes.
     """
     texts = _listed(labels, [])
-    turn = _listed(colors, ["b", "g", "r", "m", "c"])
+    names = _listed(colors, ["b", "g", "r", "m", "c"])
     for i, bbox in enumerate(bboxes):
-        color = turn[i % len(turn)]
+        color = names[i % len(names)]
         rect = bbox_to_rect(bbox, color)
         axes.add_patch(rect)
         if i < len(texts):
@@ -113,7 +113,8 @@ def show_images(imgs: Any, num_rows: int, num_cols: int, scale: float = 2) -> np
 
     Args:
         imgs: Pillow images or arrays (H, W, 3), RGB.
-        scale: inches on a side of each.
+        num_rows, num_cols: number of rows and columns, 1 or more each.
+        scale: height and width of each image in inches.
 
     Returns:
         Matplotlib's axes, (num_rows, num_cols).
@@ -124,21 +125,23 @@ def show_images(imgs: Any, num_rows: int, num_cols: int, scale: float = 2) -> np
     num_rows, num_cols = integer("num_rows", num_rows, 1), integer("num_cols", num_cols, 1)
     scale = number("scale", scale)
     if len(imgs) < num_rows * num_cols:
-        raise ValueError(f"{len(imgs)} images do not fill {num_rows} x {num_cols} places")
+        raise ValueError(
+            f"imgs: expected {num_rows} x {num_cols} images or more, got {len(imgs)} images"
+        )
     size = num_cols * scale, num_rows * scale
     _, axes = _matplotlib("pyplot").subplots(num_rows, num_cols, figsize=size, squeeze=False)
-    for place, image in zip(axes.flat, imgs):
-        place.imshow(as_numpy(image))
-        place.axes.get_xaxis().set_visible(False)
-        place.axes.get_yaxis().set_visible(False)
+    for ax, image in zip(axes.flat, imgs):
+        ax.imshow(as_numpy(image))
+        ax.axes.get_xaxis().set_visible(False)
+        ax.axes.get_yaxis().set_visible(False)
     return axes
 
 
 def display_anchors(image: Any, fmap_w: int, fmap_h: int, s: Sequence[float]) -> Any:
-    """Show the anchors of a feature map of ``fmap_w`` x ``fmap_h`` places on ``image``.
+    """Show the anchors of a feature map of ``fmap_w`` x ``fmap_h`` cells on ``image``.
 
-    Sizes are ``s``, fractions of the image; ratios 1, 2 and 1/2, as in the book. Returns
-    Matplotlib's axes.
+    The sizes are ``s``, fractions of the image. The ratios are 1, 2 and 1/2, as in the book.
+    Returns Matplotlib's axes.
     """
     fmap_w, fmap_h = integer("fmap_w", fmap_w, 1), integer("fmap_h", fmap_h, 1)
     pixels = as_numpy(image)
@@ -151,10 +154,10 @@ def display_anchors(image: Any, fmap_w: int, fmap_h: int, s: Sequence[float]) ->
 
 
 def display(image: Any, rows: np.ndarray, threshold: float) -> Any:
-    """Show ``image`` with the boxes of a score of ``threshold`` or more, and their scores.
+    """Show ``image`` with the boxes of scores of ``threshold`` or more, and with these scores.
 
-    ``rows`` are (n, 6), rows (class, score, x1, y1, x2, y2) in pixels, as ``predict`` gives
-    them. Returns Matplotlib's axes.
+    ``rows`` are (n, 6), rows (class, score, x1, y1, x2, y2) in pixels, as from ``predict``. Returns
+    Matplotlib's axes.
     """
     rows, threshold = as_rows("rows", rows, 6), number("threshold", threshold)
     axes = _matplotlib("pyplot").figure(figsize=(5, 5)).add_subplot()
@@ -180,12 +183,12 @@ def _listed(given: Any, default: list[str]) -> list[str]:
 
 
 def grid(pictures: Sequence[Image.Image], columns: int, gap: int = 8) -> Image.Image:
-    """``pictures``, all of one size, row by row on white."""
+    """Arrange pictures of equal size row by row, ``gap`` pixels apart, on white."""
     columns, gap = integer("columns", columns, 1), integer("gap", gap, 0)
     if not pictures:
         raise ValueError("pictures: expected one picture or more, got none")
     width, height = pictures[0].size
-    rows = -(-len(pictures) // columns)
+    rows = math.ceil(len(pictures) / columns)
     size = columns * (width + gap) - gap, rows * (height + gap) - gap
     sheet = Image.new("RGB", size, "white")
     for i, picture in enumerate(pictures):
@@ -196,29 +199,28 @@ def grid(pictures: Sequence[Image.Image], columns: int, gap: int = 8) -> Image.I
 def show_segmentation(
     image: np.ndarray, prediction: np.ndarray, label: np.ndarray, palette: np.ndarray
 ) -> Image.Image:
-    """An image, the predicted class of each pixel and the true one, side by side.
+    """Draw an image, its predicted classes and its true classes, from left to right.
 
     Args:
         image: RGB, uint8 (height, width, 3), or a Pillow image.
-        prediction: whole numbers (height, width), places in ``palette``.
-        label: likewise.
+        prediction: integers (height, width), indices into ``palette``.
+        label: integers (height, width), indices into ``palette``.
         palette: uint8 (n, 3), RGB.
 
     Raises:
         TypeError: ``prediction`` or ``label`` is not an array of numbers.
-        ValueError: a place is not in ``palette``.
+        ValueError: an index is not in ``palette``.
     """
-    seen, truth = _colored("prediction", prediction, palette), _colored("label", label, palette)
-    parts = (as_numpy(image), seen, truth)
+    predicted = _colored("prediction", prediction, palette)
+    parts = as_numpy(image), predicted, _colored("label", label, palette)
     return grid([Image.fromarray(part) for part in parts], columns=3, gap=4)
 
 
-def _colored(name: str, places: Any, palette: np.ndarray) -> np.ndarray:
-    places = as_numbers(name, places)
-    wrong = ~np.isin(places, range(len(palette)))
+def _colored(name: str, indices: Any, palette: np.ndarray) -> np.ndarray:
+    indices = as_numbers(name, indices)
+    wrong = ~np.isin(indices, range(len(palette)))
     if wrong.any():
         raise ValueError(
-            f"{name}: expected places 0 to {len(palette) - 1} of the palette, "
-            f"got {places[wrong][0]}"
+            f"{name}: expected palette indices 0 to {len(palette) - 1}, got {indices[wrong][0]}"
         )
-    return palette[places.astype(np.intp)]
+    return palette[indices.astype(np.intp)]

@@ -1,18 +1,18 @@
-"""Semantic segmentation data of Pascal VOC2012, and a small set of its form made on the spot.
+"""Semantic segmentation data of Pascal VOC2012, and a small data set in the same layout.
 
-The layout is that of the VOC2012 archive, and ``voc_dir`` is the folder that it unpacks to:
+The layout is that of the VOC2012 archive. ``voc_dir`` is the folder that it unpacks to:
 
     VOCdevkit/VOC2012/
-        ImageSets/Segmentation/{train,val,trainval}.txt   names, one to a line
+        ImageSets/Segmentation/{train,val,trainval}.txt   names, one per line
         JPEGImages/<name>.jpg
         SegmentationClass/<name>.png                      the class of each pixel, as a color
 
-Names of functions are those of "Dive into Deep Learning". Images are (height, width, 3), RGB,
-read by the rules of ``cvops.images``; sizes are (height, width).
+Functions have the names of "Dive into Deep Learning". Images are (height, width, 3), RGB, read by
+the rules of ``cvops.images``. Sizes are (height, width).
 
-Label files hold either colors (a palette or RGB), which must be VOC's, or class indices (one
-channel of 8 or 16 bits without a palette), which must be 0 to 20 or 255. The file's palette order
-does not matter: its colors decide. Every other label is refused by name.
+Label files have either colors (a palette or RGB) or class indices (one channel of 8 or 16 bits
+without a palette). Colors must be VOC's; the order of the file's palette does not matter. Class
+indices must be 0 to 20 or 255. All other labels raise an error that names the file.
 """
 
 from __future__ import annotations
@@ -26,45 +26,66 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageChops, ImageFilter
 
-from cvops import data, images
+from cvops import drawing, images
 from cvops._mxnet import mxnet
-from cvops.models.fcn import normalize_image as normalize_image
 from cvops.ops._check import flag, integer, integers
 from cvops.ops.label_from_color import label_from_color
+from cvops.transforms import normalize_image as normalize_image
 
 mx = mxnet()
 
-#: Names of the classes; their ids in the labels are the places in this tuple.
+#: Names of the classes. A class index in a label is an index into this tuple.
 VOC_CLASSES = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"),
-    *("chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "potted plant"),
-    *("sheep", "sofa", "train", "tv/monitor"),
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "potted plant",
+    "sheep",
+    "sofa",
+    "train",
+    "tv/monitor",
 )
 
 
 def _palette() -> np.ndarray:
-    """VOC's colors, uint8 (256, 3). The bits of an index go in turn to red, green and blue; the
-    lowest bit goes to the highest bit of the color."""
+    """Return VOC's colors, uint8 (256, 3).
+
+    The bits of an index, from the lowest one, go to red, green and blue in turn. Each channel gets
+    them from its highest bit down.
+    """
     bits = np.arange(256)[:, None] >> np.arange(8) & 1
     red, green, blue = bits[:, 0::3], bits[:, 1::3], bits[:, 2::3]
     columns = red @ (128, 64, 32), green @ (128, 64, 32), blue @ (128, 64)
     return np.stack(columns, axis=1).astype(np.uint8)
 
 
-#: The color of every index in VOC's PNGs, uint8 (256, 3).
+#: Color of each index in VOC's PNG files, uint8 (256, 3).
 VOC_PALETTE = _palette()
 
-#: The colors of the classes, int64 (21, 3): wide enough for the book's index into all 2**24 colors.
+#: Colors of the classes, int64 (21, 3). The book's index of a color needs 24 bits.
 VOC_COLORMAP = VOC_PALETTE[: len(VOC_CLASSES)].astype(np.int64)
 
-#: Index of the pixels on the boundaries of objects, which VOC does not count: (224, 224, 192).
+#: Index of the pixels on object boundaries, which VOC ignores. Their color is (224, 224, 192).
 VOC_VOID = 255
 
-#: All indices that a label may have, and their colors.
+#: All valid indices in a label, and their colors.
 _INDICES = np.array([*range(len(VOC_CLASSES)), VOC_VOID])
 _COLORS = VOC_PALETTE[_INDICES]
 
-#: Where the book unpacks the archive.
+#: Folder to which the book unpacks the archive.
 _BOOK_DIR = "../data/VOCdevkit/VOC2012"
 
 
@@ -83,7 +104,7 @@ def _missing(path: Path, voc_dir: Path) -> FileNotFoundError:
 
 
 def _pairs(voc_dir: str | Path, split: str) -> list[tuple[Path, Path]]:
-    """The files of each image of a split and of its label."""
+    """Return the image file and the label file of each image of a split."""
     voc_dir = Path(voc_dir)
     names = voc_dir / "ImageSets" / "Segmentation" / f"{split}.txt"
     if not names.is_file():
@@ -105,19 +126,19 @@ def _pairs(voc_dir: str | Path, split: str) -> list[tuple[Path, Path]]:
 
 def _check_size(label: Path, size: tuple[int, ...], image_size: tuple[int, ...]) -> None:
     if size != image_size:
-        (h, w), (label_h, label_w) = image_size, size
-        raise ValueError(f"{label}: {label_h} x {label_w}, but the image is {h} x {w}")
+        want, got = ("{} x {}".format(*pair) for pair in (image_size, size))
+        raise ValueError(f"{label}: expected the image's size, {want}, got {got}")
 
 
 def _size(image: Path, label: Path) -> tuple[int, int]:
-    """Height and width, from the headers alone."""
+    """Return height and width, read from the headers only."""
     size = images.image_size(image)
     _check_size(label, images.image_size(label), size)
     return size
 
 
 def _read_label(path: Path) -> np.ndarray:
-    """The class of each pixel, int32 (height, width): 0 to 20, or ``VOC_VOID``."""
+    """Return the class of each pixel, int32 (height, width): 0 to 20, or ``VOC_VOID``."""
     opened, is_index = images.read_label(path)
     pixels = np.asarray(opened)
     if is_index:
@@ -128,26 +149,26 @@ def _read_label(path: Path) -> np.ndarray:
                 f"got {pixels[wrong][0]} in {np.count_nonzero(wrong)} pixels"
             )
         return pixels
-    places = label_from_color(pixels, _COLORS, unknown=-1)
-    wrong = places < 0
+    rows = label_from_color(pixels, _COLORS, unknown=-1)
+    wrong = rows < 0
     if wrong.any():
         color = tuple(pixels[wrong][0].tolist())
         raise ValueError(
             f"{path}: expected VOC's colors, got {color} in {np.count_nonzero(wrong)} pixels"
         )
-    return _INDICES[places].astype(np.int32)
+    return _INDICES[rows].astype(np.int32)
 
 
 def _read_colors(path: Path) -> np.ndarray:
-    """The color of each pixel of a label, uint8 (height, width, 3)."""
+    """Return the color of each pixel of a label, uint8 (height, width, 3)."""
     opened, is_index = images.read_label(path)
     if is_index:
-        raise ValueError(f"{path}: expected colors, for colormap2label; got class indices")
+        raise ValueError(f"{path}: expected colors, for colormap2label, got class indices")
     return np.asarray(opened)
 
 
 def _read(image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
-    """An image, uint8 (height, width, 3), and the classes of its label, int32 (height, width)."""
+    """Read an image, uint8 (height, width, 3), and its classes, int32 (height, width)."""
     pixels, classes = np.asarray(images.read_image(image)), _read_label(label)
     _check_size(label, classes.shape, pixels.shape[:2])
     return pixels, classes
@@ -156,21 +177,20 @@ def _read(image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
 def read_voc_images(
     voc_dir: str | Path = _BOOK_DIR, is_train: bool = True, *, root: str | Path | None = None
 ) -> tuple[list, list]:
-    """All images of train (or val), and their labels as colors, in the order of the list.
+    """Read all images of train (or val), and their labels as colors, in the order of the list.
 
-    Each is an MXNet array on the CPU, uint8 (height, width, 3). All are held in memory: 1,464 and
-    1,449 of the real set, about 1.6 GB for each of the two. ``VOCSegDataset`` reads an image when
-    its item is used.
+    Each is an MXNet array on the CPU, uint8 (height, width, 3). All of them are in memory: VOC2012
+    has 1,464 and 1,449, about 1.6 GB each. ``VOCSegDataset`` reads an image at each access instead.
 
     Args:
         voc_dir: the folder VOCdevkit/VOC2012.
-        is_train: the images of train.txt, or else those of val.txt.
-        root: another name of ``voc_dir``, that of the book's first edition.
+        is_train: read the images of train.txt if true, or else those of val.txt.
+        root: name of ``voc_dir`` in the first edition of the book.
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is not an image, a label has other colors than VOC's or not its image's
-            size.
+        ValueError: a file is not an image, a label has colors that are not VOC's, or the sizes of a
+            label and its image differ.
     """
     files = _pairs(
         voc_dir if root is None else root, "train" if flag("is_train", is_train) else "val"
@@ -184,17 +204,17 @@ def read_voc_images(
 
 
 def voc_label_indices(colormap: Any, colormap2label: Any = None, *, void: int = 0) -> Any:
-    """The class of each pixel of a label.
+    """Return the class of each pixel of a label.
 
     Args:
-        colormap: whole numbers 0 to 255 (height, width, 3), RGB, an array of NumPy or MXNet.
-        colormap2label: the book's table, (2**24,): the class of the color (r, g, b) at
-            (r * 256 + g) * 256 + b, an array of NumPy or MXNet. Without it the colors are those
-            of ``VOC_COLORMAP``, and no table is needed: see ``cvops.label_from_color``.
-        void: the index of a pixel of any other color than those of ``VOC_COLORMAP``,
-            which in VOC's labels is the boundary of objects. The default is the book's, 0,
-            the background; a loss and a metric can ignore ``VOC_VOID``. A table leaves
-            nothing to ``void``: it must be 0 then.
+        colormap: integers 0 to 255, (height, width, 3), RGB, an array of NumPy or MXNet.
+        colormap2label: the book's table, (2**24,), an array of NumPy or MXNet. The class of the
+            color (r, g, b) is at (r * 256 + g) * 256 + b. If None, the colors are those of
+            ``VOC_COLORMAP``, without a table: see ``cvops.label_from_color``.
+        void: index of all pixels whose color is not in ``VOC_COLORMAP``. In VOC's labels these are
+            the object boundaries. The default is the book's, 0, the background. A loss and a metric
+            can ignore ``VOC_VOID``. With a table ``void`` must be 0, because the table defines all
+            colors.
 
     Returns:
         int32 (height, width), an array of the same library.
@@ -235,7 +255,7 @@ def _by_table(colormap: Any, table: np.ndarray) -> np.ndarray:
 
 
 def _is_vocs(table: np.ndarray) -> bool:
-    """Is this the book's table of ``VOC_COLORMAP``?"""
+    """Return True if ``table`` is the book's table of ``VOC_COLORMAP``."""
     red, green, blue = VOC_COLORMAP.T
     classes = table[(red * 256 + green) * 256 + blue]
     others = np.count_nonzero(table) - np.count_nonzero(classes)
@@ -243,10 +263,10 @@ def _is_vocs(table: np.ndarray) -> bool:
 
 
 def label2image(label: Any) -> np.ndarray:
-    """The colors of class indices, the inverse of ``voc_label_indices``.
+    """Return the colors of class indices, the inverse of ``voc_label_indices``.
 
     Args:
-        label: any shape, whole numbers: a class, or ``VOC_VOID`` for the boundary.
+        label: integers of any shape: classes, or ``VOC_VOID`` for object boundaries.
 
     Returns:
         uint8 (..., 3), RGB.
@@ -265,54 +285,57 @@ def label2image(label: Any) -> np.ndarray:
 
 
 def voc_rand_crop(feature: Any, label: Any, height: int, width: int) -> tuple[Any, Any]:
-    """The same part, at random, of an image and its label.
+    """Crop an image and its label at the same random position.
 
-    Each place is as likely as another; the numbers are those of ``random``. Arrays are
-    (H, W, ...) and the parts views of them.
+    All positions are equally likely. The random numbers are those of ``random``. The arrays are
+    (H, W, ...). The crops are views of them, (height, width, ...).
 
     Raises:
-        ValueError: the two are not of one size, or smaller than the part.
+        ValueError: the sizes of the image and its label differ, or the crop does not fit.
     """
     height, width = integer("height", height), integer("width", width)
     size = tuple(feature.shape[:2])
     if size != tuple(label.shape[:2]):
         raise ValueError(f"label: expected the image's size {size}, got {tuple(label.shape[:2])}")
     if not (1 <= height <= size[0] and 1 <= width <= size[1]):
-        raise ValueError(f"a crop of {height} x {width} from an image of {size[0]} x {size[1]}")
+        raise ValueError(
+            f"height, width: expected 1 x 1 to the image's size {size[0]} x {size[1]}, "
+            f"got {height} x {width}"
+        )
     y, x = random.randint(0, size[0] - height), random.randint(0, size[1] - width)
-    part = slice(y, y + height), slice(x, x + width)
-    return feature[part], label[part]
+    crop = slice(y, y + height), slice(x, x + width)
+    return feature[crop], label[crop]
 
 
 class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
     """Random crops of the images of VOC2012 with their labels.
 
-    Each access to item i makes a new crop: the image, float32 (3, height, width), normalized,
-    and its classes, int32 (height, width). Only the names of the files are in memory;
-    an image is read when its item is used. Images smaller than a crop are left out, because a
-    label cannot be resized. The number of the others is printed, as in the book.
+    Each access to item i makes a new crop: the image, float32 (3, height, width), normalized, and
+    its classes, int32 (height, width). Only the names of the files are in memory; each access reads
+    its image. Images smaller than a crop are left out, because a label cannot be resized. As in the
+    book, the constructor prints the number of the others.
 
-    It works with every kind of worker of ``gluon.data.DataLoader``. Worker processes load
-    into ``cpu_shared`` memory; ``as_in_context`` copies a batch to the device of a hybridized
-    network. The crops use the generator of ``random``, whose seed repeats them. Each worker
-    process has a seed of its own.
+    It works with all kinds of workers of ``gluon.data.DataLoader``. Worker processes load into
+    ``cpu_shared`` memory; ``as_in_context`` copies a batch to the device of a hybridized network.
+    The crops use the generator of ``random``, whose seed repeats them. Each worker process has its
+    own seed.
 
     Args:
-        is_train: the images of train.txt, or else those of val.txt.
+        is_train: use the images of train.txt if true, or else those of val.txt.
         crop_size: height and width of the crops.
         voc_dir: the folder VOCdevkit/VOC2012.
-        colormap2label: the book's table, see ``voc_label_indices``. It is only needed for
-            labels of other colors than VOC's; such labels must be in colors.
-        void: the label of boundary pixels, see ``voc_label_indices``.
-        split: another list of ImageSets/Segmentation: "trainval".
+        colormap2label: the book's table, see ``voc_label_indices``. It is only for labels whose
+            colors are not VOC's. Such labels must be color images.
+        void: label of boundary pixels, see ``voc_label_indices``.
+        split: name of another list in ImageSets/Segmentation, for example "trainval".
 
     Attributes:
-        dropped: how many images are smaller than a crop.
+        dropped: the number of images smaller than a crop.
 
     Raises:
         FileNotFoundError: a list, an image or a label is missing.
-        ValueError: a file is not an image, a label has not its image's size or VOC's colors, or
-            all images are smaller than a crop.
+        ValueError: a file is not an image, a label has colors that are not VOC's, the sizes of a
+            label and its image differ, or all images are smaller than a crop.
     """
 
     normalize_image = staticmethod(normalize_image)
@@ -342,14 +365,17 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
         self.dropped = len(pairs) - len(self._pairs)
         smaller = f"{self.dropped} smaller than {height} x {width}"
         if not self._pairs:
-            raise ValueError(f"{voc_dir}: no image is left of {len(pairs)}, {smaller}")
+            raise ValueError(
+                f"{voc_dir}: expected an image of {height} x {width} or more, "
+                f"got {len(pairs)} images, {smaller}"
+            )
         print(f"read {len(self._pairs)} examples" + (f", left out {smaller}" * bool(self.dropped)))
 
     def __len__(self) -> int:
         return len(self._pairs)
 
     def image(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """A whole image, uint8 (h, w, 3), and its classes, int32 (h, w)."""
+        """Read a whole image, uint8 (h, w, 3), and its classes, int32 (h, w)."""
         image, label = self._pairs[index]
         if self._table is not None:
             pixels, colors = np.asarray(images.read_image(image)), _read_colors(label)
@@ -364,10 +390,10 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
         return np.ascontiguousarray(pixels), label
 
 
-# --- a small set, made on the spot ----------------------------------------------------------------
+# --- a small data set -----------------------------------------------------------------------------
 
 
-def _bird(pen: data._Pen) -> None:
+def _bird(pen: drawing.Pen) -> None:
     pen.stroke((0.45, 0.8), (0.43, 0.97), fill="#d97706", line=0.035)
     pen.stroke((0.57, 0.8), (0.59, 0.97), fill="#d97706", line=0.035)
     pen.stroke((0.2, 0.62), (0.03, 0.42), fill="#1e5fae", line=0.13)
@@ -380,7 +406,7 @@ def _bird(pen: data._Pen) -> None:
     pen.oval(0.76, 0.26, 0.03, 0.035, "#20242b")
 
 
-def _cat(pen: data._Pen) -> None:
+def _cat(pen: drawing.Pen) -> None:
     for x, tip in ((0.22, 0.14), (0.78, 0.86)):
         pen.stroke((x, 0.42), (tip, 0.1), fill="#e08a3c", line=0.2)
         pen.stroke((x, 0.4), (tip + 0.3 * (x - tip), 0.18), fill="#f4b6a6", line=0.07)
@@ -395,7 +421,7 @@ def _cat(pen: data._Pen) -> None:
     pen.smile(0.5, 0.7, 0.09, 0.022)
 
 
-def _sheep(pen: data._Pen) -> None:
+def _sheep(pen: drawing.Pen) -> None:
     for x in (0.34, 0.68):
         pen.stroke((x, 0.7), (x, 0.97), fill="#3a3531", line=0.085)
     for turn in range(9):
@@ -409,38 +435,29 @@ def _sheep(pen: data._Pen) -> None:
         pen.oval(x, 0.37, 0.018, 0.025, "#20242b")
 
 
-#: What the scenes of ``make_voc`` show, by class.
+#: Drawing function of each class in the scenes of ``make_voc``.
 FIGURES = {"bird": _bird, "cat": _cat, "sheep": _sheep}
-
-
-def _figure(name: str, side: int, rng: random.Random) -> Image.Image:
-    """A figure, RGBA, mirrored or not, turned and under another light."""
-    pen = data._Pen(4 * side)
-    FIGURES[name](pen)
-    sprite = pen.image.resize((side, side), Image.Resampling.LANCZOS)
-    if rng.random() < 0.5:
-        sprite = sprite.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    sprite = sprite.rotate(rng.uniform(-25, 25), Image.Resampling.BICUBIC, expand=True)
-    return data._lit(sprite.crop(sprite.getbbox()), rng, 0.15)
 
 
 def _scene(
     photo: Image.Image, rng: random.Random, height: int, width: int
 ) -> tuple[Image.Image, Image.Image]:
-    """One to three figures on a part of ``photo``, and the class of each pixel, as a palette image.
+    """Draw one to three figures on a part of ``photo``.
 
-    The outline of a figure, two pixels of it, is void, as VOC's annotators left it.
+    Returns the RGB image and its label, a palette image. The outline of a figure, two pixels wide,
+    is void, as in VOC.
     """
-    image = data._background(photo, max(height, width), rng).crop((0, 0, width, height))
+    image = drawing.random_background(photo, max(height, width), rng).crop((0, 0, width, height))
     label = Image.new("P", image.size)
     label.putpalette(VOC_PALETTE.tobytes())
     for _ in range(rng.randint(1, 3)):
         name = rng.choice(tuple(FIGURES))
-        sprite = _figure(name, round(min(height, width) * rng.uniform(0.45, 0.85)), rng)
-        # Some of a figure may lie outside, but not its middle.
+        side = round(min(height, width) * rng.uniform(0.45, 0.85))
+        sprite = drawing.vary(drawing.render(FIGURES[name], side), rng, 25, 0.15)
+        # The center of a figure is inside the image; its border may be outside.
         x = rng.randint(0, width) - sprite.width // 2
         y = rng.randint(0, height) - sprite.height // 2
-        data.paste(image, sprite, x, y)
+        drawing.paste(image, sprite, x, y)
         mask = Image.new("L", image.size)
         mask.paste(sprite.getchannel("A").point(lambda v: 255 * (v > 127)), (x, y))
         inside, outside = ImageFilter.MinFilter(3), ImageFilter.MaxFilter(3)
@@ -457,17 +474,17 @@ def make_voc(
     seed: int = 0,
     size: tuple[int, int] = (150, 200),
 ) -> Path:
-    """Make a small set in the layout of VOC2012 and return its ``voc_dir``.
+    """Make a small data set in the layout of VOC2012 and return its ``voc_dir``.
 
-    Drawn birds, cats and sheep on real photographs, those of val not among those of
-    train. Every fourth image stands upright. The same arguments make the same set.
+    It has drawn birds, cats and sheep on real photographs. Train and val images have different
+    photographs. Every fourth image is upright. Equal arguments make equal data sets.
 
     Args:
-        folder: where VOCdevkit is written to; made if it is not there.
+        folder: parent folder of VOCdevkit, created if necessary.
         train: number of images in train.txt.
         val: number of images in val.txt.
-        seed: of all that is random.
-        size: height and width of the images, exchanged in the upright ones.
+        seed: seed of all random numbers.
+        size: height and width of the images, each 16 or more; exchanged for upright images.
     """
     size = integers("size", size, "(height, width)", 16)  # type: ignore[assignment]
     train, val = integer("train", train, 1), integer("val", val, 1)
@@ -479,10 +496,10 @@ def make_voc(
         path.mkdir(parents=True, exist_ok=True)
     names: list[str] = []
     for split, count, files in (
-        ("train", train, data.TRAIN_PHOTOS),
-        ("val", val, data.TEST_PHOTOS),
+        ("train", train, drawing.TRAIN_PHOTOS),
+        ("val", val, drawing.TEST_PHOTOS),
     ):
-        photos = [data.photograph(file) for file in files]
+        photos = [drawing.photograph(file) for file in files]
         first = len(names)
         for number in range(count):
             upright = number % 4 == 3

@@ -1,25 +1,23 @@
-// bilinear_upsample: feature maps enlarged by a whole number, each output between the four nearest
-// pixels, and the gradient.
+// bilinear_upsample: bilinear interpolation of feature maps by an integer scale, and the gradient.
 //
 // Along an axis, output x lies between the pixels `near` = (x + scale / 2) / scale and near - 1.
-// The outputs of one `near` are a band; there is one more of them than there are pixels, and those
-// at the edges are cut off at half their length. Pixels outside are 0.
+// The outputs with the same `near` form a band of `scale` outputs. An axis has one band more than
+// pixels; the two bands at the edges are half as long. Pixels outside the map are 0.
 //
-// Forward: a thread keeps four columns of some rows of a band, so that it interpolates along x once
-// for them all, and then only writes: 16 bytes at a time where rows are so aligned. The writing
-// sets its pace, since `scale` squared outputs come from one pixel.
+// Forward: a thread holds four columns of some rows of a band. It interpolates along x once for all
+// rows, then only writes, in 16-byte stores where rows are aligned. Each pixel yields scale^2
+// outputs, so the kernel is bound by its stores.
 //
-// Backward: each pixel gathers its square of gradients. A block sums them along y first, its
-// threads side by side on the columns, into shared memory, and from there along x. A gradient is
-// read by the blocks of two rows of pixels, which run side by side: the second finds it in a cache.
+// Backward: each pixel gathers its square of gradients. A block first sums along y into shared
+// memory, with adjacent threads on adjacent columns, then along x. Blocks of two adjacent pixel
+// rows read the same gradients. They run concurrently, so the second read is a cache hit.
 #pragma once
 #include "common.cuh"
 
 namespace cvops {
 
-// How much tap t of the 2 scale counts, of which an axis of odd scale has no last one: its weight
-// is 0, and what stands there is not looked at. The numerator is exact, so that the weight is
-// rounded once.
+// Weight of tap t, 0 <= t < 2 scale. An odd scale has one tap fewer: the last weight is 0 and its
+// pixel is not read. The numerator is exact, so the weight is rounded once.
 CVOPS_HD float bilinear_weight(int t, int scale) {
   int off = 2 * t - (2 * scale - 1 - scale % 2);
   return (float)(2 * scale - (off < 0 ? -off : off)) / (float)(2 * scale);
@@ -27,7 +25,7 @@ CVOPS_HD float bilinear_weight(int t, int scale) {
 
 CVOPS_HD int bilinear_taps(int scale) { return 2 * scale - scale % 2; }
 
-// The weights of an output that is number `of` of its band.
+// Weights of output number `of` of a band.
 struct BilinearPair {
   float near, far;
 };
@@ -36,13 +34,13 @@ CVOPS_HD BilinearPair bilinear_pair(int of, int scale) {
   return {bilinear_weight(of, scale), bilinear_weight(of + scale, scale)};
 }
 
-// The one order of rounding of the forward pass: along x, then the same along y.
+// Weighted sum of two pixels, along x first, then along y. This order fixes the rounding.
 CVOPS_HD float blended(float near, float far, BilinearPair weight) {
   return near * weight.near + far * weight.far;
 }
 
-// Where a float lies in shared memory in which neighbours of any distance up to 32 are read at
-// once: one in 33 is left out, so that they lie in different banks.
+// Shared-memory index with one unused element after each 32. Strided accesses by up to 32 elements
+// then use different banks.
 CVOPS_HD int padded(int i) { return i + i / 32; }
 
 constexpr int kRowsAtOnce = CVOPS_STEP(8, 2);
@@ -58,8 +56,8 @@ CVOPS_KERNEL bilinear_upsample_backward(float* grad, const float* out_grad, cvop
 #ifdef __CUDACC__
 namespace cvops {
 
-// One row of pixels, or zeros if there is no such row, at column x of the outputs. (Beyond the last
-// column: what is not stored.)
+// Interpolation of one row of pixels at output column x. If the row does not exist, its pixels are
+// 0. Values beyond the last column are not stored.
 __device__ __forceinline__ float along_x(const float* __restrict__ row, bool exists, int x,
                                          int width, int scale) {
   const int near = (x + scale / 2) / scale;
@@ -78,8 +76,8 @@ extern "C" __global__ void __launch_bounds__(256)
   const int out_height = height * scale, out_width = width * scale;
   const int quads = (int)ceil_div(out_width, 4), parts = (int)ceil_div(scale, kRowsAtOnce);
   const bool wide = out_width % 4 == 0;
-  // Four neighbours, or where they cannot be stored at once, columns as far apart as the threads
-  // make neighbours.
+  // Four adjacent columns if a thread can store them at once. Otherwise columns at distance
+  // `quads`, so that adjacent threads store adjacent columns.
   const int first = wide ? 4 : 1, step = wide ? 1 : quads;
   const int64 total = planes * (height + 1) * parts * quads;
   for (int64 k = blockIdx.x * (int64)blockDim.x + threadIdx.x; k < total;
@@ -118,9 +116,9 @@ extern "C" __global__ void __launch_bounds__(256)
   }
 }
 
-// grad (lines / height, height, width), out_grad (lines / height, height * scale, width * scale).
-// An item of work is some columns of some lines, a thread's pixel each at most. Shared memory: the
-// weights, then for each line its columns of sums, `padded`.
+// grad (lines / height, height, width), out_grad (lines / height, height * scale, width * scale). A
+// work item is item_lines lines by item_columns columns: at most one pixel per thread. Shared
+// memory: the weights, then the column sums of each line at `padded` indices.
 extern "C" __global__ void __launch_bounds__(256)
     bilinear_upsample_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                                long long lines, int height, int width, int scale, int item_lines,

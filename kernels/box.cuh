@@ -1,4 +1,4 @@
-// Box math, in one place for the CPU and the GPU. Coordinates are in the caller's units.
+// Box arithmetic of the CPU and the GPU. Coordinates are in the caller's units.
 #pragma once
 #include "common.cuh"
 
@@ -9,13 +9,13 @@ struct Box {
   float x1, y1, x2, y2;
 };
 
-// A box whose area was taken from the format that it came in. 0 for an inverted box.
+// A box and its area, computed in the format of the input. An inverted box has area 0.
 struct SizedBox {
   Box box;
   float area;
 };
 
-// Box i of an array of 4 floats each. On the GPU the array is aligned to 16 bytes.
+// Box i of an array of 4 floats per box. On the GPU the array is aligned to 16 bytes.
 CVOPS_HD Box load_box(const float* boxes, int64 i) {
 #ifdef __CUDACC__
   float4 b = reinterpret_cast<const float4*>(boxes)[i];
@@ -26,7 +26,7 @@ CVOPS_HD Box load_box(const float* boxes, int64 i) {
 #endif
 }
 
-// As it comes: negative where one side is inverted.
+// Area without a clamp: negative if one side is inverted.
 CVOPS_HD float signed_area(Box b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
 
 CVOPS_HD float clamped_area(float width, float height) {
@@ -41,23 +41,24 @@ CVOPS_HD SizedBox sized(Box b, bool center) {
   return {corners, clamped_area(b.x2, b.y2)};
 }
 
-// 0 for what is less, and for NaN.
+// max(x, 0). NaN gives 0.
 CVOPS_HD float positive_part(float x) {
 #ifdef __CUDA_ARCH__
-  return fmaxf(x, 0.0f);  // one instruction; of 0 and -0 it takes 0
+  return fmaxf(x, 0.0f);  // one instruction; max(-0, 0) is 0
 #else
   return x > 0 ? x : 0.0f;
 #endif
 }
 
-// Area of the intersection, 0 when there is none. Where a comparison meets a NaN, b's side is used.
+// Area of the intersection; 0 if there is none. If a comparison involves NaN, b's side is the
+// result.
 CVOPS_HD float intersection(Box a, Box b) {
   float width = smaller(a.x2, b.x2) - larger(a.x1, b.x1);
   float height = smaller(a.y2, b.y2) - larger(a.y1, b.y1);
   return positive_part(width) * positive_part(height);
 }
 
-// The same with MXNet's choice of the side for each format: rhs for corners, lhs for centers.
+// Intersection with MXNet's NaN rule: rhs's side in corner format, lhs's side in center format.
 CVOPS_HD float intersection(Box lhs, Box rhs, bool center) {
   return center ? intersection(rhs, lhs) : intersection(lhs, rhs);
 }

@@ -1,8 +1,9 @@
 // box_iou: out[i, j] = intersection over union of lhs[i] and rhs[j].
-// A thread keeps four columns in registers and goes down the rows with them: the op writes far more
-// than it reads, and what a pair takes beside its store sets the pace. Four neighbours are stored
-// at once, 16 bytes, where rows begin at as many; else a thread's columns lie apart, so that those
-// of a warp are neighbours.
+//
+// A thread holds four columns in registers and iterates over rows. The op writes much more than it
+// reads, so the instructions per pair between stores limit its speed. If rows are aligned to 16
+// bytes, a thread stores four adjacent columns at once. Otherwise its columns are `across` apart,
+// so that adjacent threads store adjacent columns.
 #pragma once
 #include "box.cuh"
 
@@ -21,8 +22,8 @@ CVOPS_KERNEL box_iou(float* out, const float* lhs, const float* rhs, int num_lhs
 #ifdef __CUDACC__
 namespace cvops {
 
-// The threads of a block take as many columns as they can, four each, and with those that are left
-// more rows. `kWhole`: a thread's columns are neighbours.
+// The threads of a block cover columns first, four each; the remaining factor covers rows. With
+// `kWhole`, the columns of a thread are adjacent.
 template <bool kWhole>
 __device__ __forceinline__ void iou_tile(float* out, const float* lhs, const float* rhs,
                                          int num_lhs, int num_rhs, int center) {

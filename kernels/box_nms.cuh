@@ -1,12 +1,13 @@
-// box_nms: what is its own of the op; sort.cuh and nms.cuh have the rest. In order:
-// box_nms_score -> sort_* -> box_nms_gather -> nms_* -> box_nms_write; for few rows
-// box_nms_rank -> nms_* -> box_nms_write; box_nms_copy where no row is to take part, which to
-// MXNet means that all stay as they are.
+// Kernels specific to box_nms. Sorting: sort.cuh; suppression: nms.cuh.
 //
-// Backward: each row of the gradient is that of the result which came from it, if any did. So that
-// every row is written once, by neighbouring threads, the index is inverted first. The inverse
-// needs no memory of its own: until a row is written, its first number's place holds where it comes
-// from.
+// - Default: box_nms_score -> sort_* -> box_nms_gather -> nms_* -> box_nms_write.
+// - Few rows: box_nms_rank -> nms_* -> box_nms_write.
+// - No row may take part (topk 0): box_nms_copy. MXNet then returns all rows unchanged.
+//
+// Backward: the gradient of a row is the gradient of the result row that came from it, or 0. The
+// index is inverted first, so that adjacent threads write each row once. The inverse uses no
+// scratch memory: the first number of each gradient row holds the source row until the row is
+// written.
 #pragma once
 #include "box.cuh"
 #include "nms_rule.cuh"
@@ -15,8 +16,8 @@
 
 namespace cvops {
 
-// The rows, in a set and in all, up to which a row's place is found by comparing it with all others
-// of its set: as many comparisons as a GPU makes while it would begin another launch or two.
+// Maximum number of rows in a set, and of pairs in all sets, for the ranking by comparison of all
+// pairs. A GPU does that number of comparisons in the time of one or two launches.
 constexpr int kNmsFew = CVOPS_STEP(5120, 96);
 constexpr int64 kNmsFewPairs = CVOPS_STEP(1 << 25, 1 << 14);
 
@@ -24,12 +25,13 @@ CVOPS_HD bool nms_are_few(int64 batch, int64 num) {
   return num <= kNmsFew && batch * num * num <= kNmsFewPairs;
 }
 
-// Where a row of `width` numbers has its score, its corners and its class (-1: it has none).
+// Columns of the score, the first corner and the class in a row of `width` numbers. id -1: no
+// class.
 struct NmsColumns {
   int width, score, coord, id;
 };
 
-// What keeps a row in the contest.
+// True if a row takes part in the suppression.
 CVOPS_HD bool nms_is_valid(const float* row, NmsColumns columns, float valid_thresh,
                            float background_id) {
   return row[columns.score] > valid_thresh && (columns.id < 0 || row[columns.id] != background_id);
@@ -40,11 +42,10 @@ CVOPS_HD SizedBox nms_box(const float* row, NmsColumns columns, bool center) {
   return sized({c[0], c[1], c[2], c[3]}, center);
 }
 
-// How a kept row's coordinates are written.
+// Conversion of the coordinates of a kept row.
 enum NmsConversion { kNmsAsIs, kNmsToCenter, kNmsToCorner };
 
-// Number c of a row as the op writes it. MXNet does not convert a box whose first coordinate is
-// negative, whatever it means by that.
+// Number c of an output row. MXNet does not convert a box whose first coordinate is negative.
 CVOPS_HD float nms_converted(const float* row, NmsColumns columns, int conversion, int c) {
   const float* b = row + columns.coord;
   int axis = c - columns.coord;
@@ -86,7 +87,8 @@ __device__ __forceinline__ void box_nms_store(const NmsBuffers& nms, int64 at, c
 
 }  // namespace cvops
 
-// keys (B, N) of the valid rows of data (B, N, width), and how many each tile has. Grid (B, tiles).
+// keys (B, N) of the valid rows of data (B, N, width); tile_counts: valid rows per tile. Grid (B,
+// tiles).
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_score(unsigned long long* __restrict__ keys, int* __restrict__ tile_counts,
                   const float* __restrict__ data, int num, const cvops::NmsColumns columns,
@@ -100,8 +102,8 @@ extern "C" __global__ void __launch_bounds__(256)
   if (threadIdx.x == 0) tile_counts[(int64)batch * gridDim.y + blockIdx.y] = count;
 }
 
-// The boxes, areas and classes of the first rows in the keys' order, nms.counts[b] of
-// counts[b], as nms.cuh takes them, and its bits at their beginning. Grid (B, tiles).
+// Boxes, areas and classes of the first min(counts[b], limit) rows in key order. It also
+// initializes the other buffers of nms.cuh. Grid (B, tiles).
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_gather(const cvops::NmsBuffers nms, const float* __restrict__ data,
                    const unsigned long long* __restrict__ keys, const int* __restrict__ counts,
@@ -116,10 +118,10 @@ extern "C" __global__ void __launch_bounds__(256)
                 center);
 }
 
-// All up to here in one launch, for few rows: a row's place in the order is the number of keys that
-// are lower, which are counted. keys (B, N): those of the valid rows in their order; counts (B):
-// how many they are; and the rest as of box_nms_gather. num is kNmsFew at most. Grid (B, tiles of
-// 32 rows), 1024 threads: a lane has a row, and a warp a part of those that it is compared with.
+// Score, sort and gather in one launch, for at most kNmsFew rows. The position of a row is the
+// number of lower keys. keys (B, N): sorted keys of the valid rows; counts (B): their number; other
+// outputs as in box_nms_gather. Grid (B, tiles of 32 rows), 1024 threads. A lane holds a row; each
+// warp compares it with one split of the rows.
 extern "C" __global__ void __launch_bounds__(1024)
     box_nms_rank(unsigned long long* __restrict__ keys, int* __restrict__ counts,
                  const cvops::NmsBuffers nms, const float* __restrict__ data, int num, int limit,
@@ -160,9 +162,10 @@ extern "C" __global__ void __launch_bounds__(1024)
   }
 }
 
-// out (B, N, width): the kept rows in the keys' order, then rows of -1. index (B, N): the row of
-// data that each came from, or -1; not touched if not `with_index`. Grid (B, tiles): a block has as
-// many rows at a time as threads, each of which finds where a row goes; then they write numbers.
+// out (B, N, width): the kept rows in key order, then rows of -1. index (B, N): the input row of
+// each output row, or -1; not written unless `with_index`. Grid (B, tiles). Each thread of a block
+// first finds the destination of one row. Then the threads write these rows, adjacent numbers by
+// adjacent threads.
 extern "C" __global__ void __launch_bounds__(256, 4)
     box_nms_write(float* __restrict__ out, int* __restrict__ index, const float* __restrict__ data,
                   const unsigned long long* __restrict__ keys,
@@ -170,7 +173,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
                   const int* __restrict__ counts, int num, int limit,
                   const cvops::NmsColumns columns, int conversion, int with_index) {
   using namespace cvops;
-  // Numbers of a thread, so that their loads do not wait for one another.
+  // Numbers per thread, whose loads overlap.
   constexpr int kAtOnce = 4;
   __shared__ const float* comes_from[256];  // null: a row of -1
   __shared__ float* goes_to[256];
@@ -186,7 +189,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
   for (int first = blockIdx.y * threads; first < num; first += gridDim.y * threads) {
     const int i = first + t, word = i / 64;
     if (i < num) {
-      // How many rows before this one are kept; the others go behind all the kept ones.
+      // Number of kept rows before this one. Rows that are not kept follow all kept rows.
       const bool takes_part = i < count;
       const uint64 bits = takes_part ? kept[word] : 0;
       const bool is_kept = bits >> (i % 64) & 1;
@@ -228,7 +231,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
   }
 }
 
-// out = data, `rows` of them in sets of `num`.
+// out = data, with `rows` rows in sets of `num`.
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_copy(float* __restrict__ out, int* __restrict__ index, const float* __restrict__ data,
                  long long rows, int num, int width, int with_index) {
@@ -239,7 +242,7 @@ extern "C" __global__ void __launch_bounds__(256)
   for (int64 row = me; with_index && row < rows; row += threads) index[row] = (int)(row % num);
 }
 
-// sources (rows, width), of which the first column is used: each row comes from nowhere.
+// sources (rows, width): sets the first column to -1, which means no source.
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_backward_clear(int* __restrict__ sources, long long rows, int width) {
   using namespace cvops;
@@ -249,7 +252,8 @@ extern "C" __global__ void __launch_bounds__(256)
   }
 }
 
-// The inverse of index (rows, in sets of `num`): of several that name a row, the last counts.
+// Inverse of index (rows, in sets of `num`). If several output rows name a row, the last one
+// counts.
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_backward_invert(int* __restrict__ sources, const int* __restrict__ index,
                             long long rows, int num, int width) {
@@ -261,8 +265,8 @@ extern "C" __global__ void __launch_bounds__(256)
   }
 }
 
-// grad (rows, width), which holds the inverse, from out_grad (rows, width). A block takes as many
-// rows at a time as it has threads.
+// grad (rows, width), whose first column holds the inverse, from out_grad (rows, width). A block
+// processes blockDim.x rows at a time.
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_backward(float* __restrict__ grad, const float* __restrict__ out_grad, long long rows,
                      int num, int width) {

@@ -1,11 +1,12 @@
-// Shared by every kernel file. Three compilers read it: NVRTC (through CuPy), nvcc (the extension)
-// and a plain C++ compiler (the CPU path, and the tests' emulator, which defines __CUDACC__). No
-// kernel file includes a standard header where __CUDACC__ is defined: NVRTC has none.
+// Definitions for every kernel file. Three compilers read it: NVRTC (through CuPy), nvcc (the
+// extension) and a plain C++ compiler. The last one builds the CPU path and the emulator of the
+// tests, which defines __CUDACC__. NVRTC has no standard headers, so no kernel file includes one
+// where __CUDACC__ is defined.
 #pragma once
 
 #ifdef __CUDACC__
 #define CVOPS_HD __host__ __device__ __forceinline__
-// The shared memory whose size the launch gives. The emulator has its own.
+// Dynamic shared memory: the launch gives its size. The emulator defines its own version.
 #ifndef CVOPS_DYNAMIC_SHARED
 #define CVOPS_DYNAMIC_SHARED(T, name) extern __shared__ T name[]
 #endif
@@ -13,12 +14,12 @@
 #else
 #include <cmath>
 #define CVOPS_HD inline
-// The prototype of a kernel: the types by which bindings/cuda/ launch it.
+// Prototype of a kernel. bindings/cuda/ takes the types of the launch arguments from it.
 #define CVOPS_KERNEL extern "C" void
 #endif
 
-// A size at which a kernel or a launch goes another way, or one step further. CVOPS_SMALL_STEPS
-// gives all of them their second value: the tests reach both sides of each with small inputs then.
+// Size at which a kernel or a launch takes another path or one more step. CVOPS_SMALL_STEPS selects
+// the second value. The tests then reach both sides of each size with small inputs.
 #ifdef CVOPS_SMALL_STEPS
 #define CVOPS_STEP(size, small) small
 #else
@@ -31,17 +32,17 @@ using int64 = long long;
 using uint64 = unsigned long long;
 using uint32 = unsigned int;
 
-// Selects that keep MXNet's choice when an operand is NaN: the comparison is false, and the second
-// operand is taken. fminf and fmaxf would take the number instead.
+// Maximum and minimum with MXNet's rule for NaN: the comparison is false, so the result is the
+// second operand. fminf and fmaxf would return the number instead.
 CVOPS_HD float larger(float a, float b) { return a > b ? a : b; }
 CVOPS_HD float smaller(float a, float b) { return a < b ? a : b; }
 
-// x without its fraction. What no int holds, and NaN, gives the smallest int, as x86 does it.
+// x rounded toward zero. NaN and values outside the range of int give the smallest int, as on x86.
 CVOPS_HD int truncated(float x) {
   return x >= -2147483648.0f && x < 2147483648.0f ? (int)x : -2147483647 - 1;
 }
 
-// The bits of a float. Of floats that are not negative, the greater has the greater bits.
+// Bit pattern of a float. The bit patterns of nonnegative floats sort like the floats.
 CVOPS_HD uint32 bits_of(float x) {
 #ifdef __CUDA_ARCH__
   return __float_as_uint(x);
@@ -64,7 +65,7 @@ CVOPS_HD float float_of(uint32 bits) {
 
 CVOPS_HD int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
 
-// The most blocks of a grid along y. A kernel that needs more goes through them in a loop.
+// Maximum number of blocks along the y axis of a grid. A kernel that needs more loops over them.
 constexpr int kMaxGridY = CVOPS_STEP(65535, 7);
 
 }  // namespace cvops

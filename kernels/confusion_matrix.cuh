@@ -1,15 +1,15 @@
-// confusion_matrix: how often each pair of a true and a predicted class occurs.
+// confusion_matrix: number of pixels for each pair of a true and a predicted class.
 //
-// A block counts in shared memory where the matrix fits, and adds its counts to the matrix at its
-// end; where it does not, each count goes to the matrix itself. Neighbouring pixels are mostly of
-// one pair, so that a thread counts a run of equal pairs in registers first. All are sums of whole
-// numbers: their order does not matter.
+// A block counts in shared memory if the matrix fits, and adds its counts to the matrix at the end.
+// Otherwise each count is added to the matrix itself. Adjacent pixels mostly have the same pair, so
+// a thread first counts a run of equal pairs in registers. All sums are integers: their order does
+// not change the result.
 #pragma once
 #include "common.cuh"
 
 namespace cvops {
 
-// Where the pair is counted in the matrix (num_classes, num_classes); -1 if it is left out.
+// Cell of a pair in the matrix (num_classes, num_classes); -1 if the pixel is ignored.
 CVOPS_HD int cell_of(int prediction, int label, int num_classes, int ignore_label) {
   bool counts = (uint32)label < (uint32)num_classes && (uint32)prediction < (uint32)num_classes &&
                 label != ignore_label;
@@ -27,7 +27,7 @@ CVOPS_KERNEL confusion_matrix(cvops::uint64* matrix, const int* prediction, cons
 #ifdef __CUDACC__
 namespace cvops {
 
-// Where a block counts: `shared` is null if the matrix is too large for it.
+// Counters of a block. `shared` is null if the matrix does not fit.
 struct Counts {
   uint32* shared;
   uint64* matrix;
@@ -65,8 +65,9 @@ extern "C" __global__ void __launch_bounds__(256)
   }
 }
 
-// matrix (num_classes, num_classes), cleared; prediction (total), label (total). Shared memory: a
-// count for each cell if there are kCellsInShared at most. A block takes less than 2^32 pixels.
+// matrix (num_classes, num_classes), 0 before; prediction (total), label (total). Shared memory:
+// one counter per cell if there are at most kCellsInShared cells. A block takes less than 2^32
+// pixels.
 extern "C" __global__ void __launch_bounds__(256)
     confusion_matrix(unsigned long long* __restrict__ matrix, const int* __restrict__ prediction,
                      const int* __restrict__ label, long long total, int num_classes,

@@ -1,18 +1,19 @@
-// label_from_color: the index of each pixel's colour in a colormap, by a hash table of the colours
-// that is made anew in each call.
+// label_from_color: index of the color of each pixel in a colormap, by a hash table of the colors.
+// Each call builds the table.
 //
-// A table of few colours each block makes for itself, in shared memory; one of many is made in
-// global memory first, by a block of its own. Its slots fill in any order, but of equal colours the
-// lowest index remains, so that the result is the same. A thread takes four pixels at a time: three
-// loads of 4 bytes, one store of 16.
+// For a small colormap, each block builds its own table in shared memory. For a large one, a
+// separate block first builds it in global memory. Slots fill in any order, but the lowest index of
+// equal colors remains. The result is therefore always the same. A thread takes four pixels at a
+// time: three 4-byte loads, one 16-byte store.
 #pragma once
 #include "common.cuh"
 
 namespace cvops {
 
-constexpr uint32 kNoColor = 0xFFFFFFFF;  // colours have 24 bits
+constexpr uint32 kNoColor = 0xFFFFFFFF;  // colors have 24 bits
 
-// 2^bits slots, twice as many as there are colours or more, so that a search ends at an empty one.
+// Hash table of 2^bits slots, at least twice the number of colors. A search always reaches an empty
+// slot.
 struct ColorTable {
   uint32* colors;
   int* indices;
@@ -33,7 +34,7 @@ CVOPS_HD uint32 packed_color(const unsigned char* rgb) {
   return packed_color(rgb[0], rgb[1], rgb[2]);
 }
 
-// Where the search begins, by Knuth's multiplicative hashing; and where it goes on.
+// First slot by Knuth's multiplicative hashing, then linear probing.
 CVOPS_HD uint32 first_slot(uint32 color, int bits) { return color * 2654435769u >> (32 - bits); }
 CVOPS_HD uint32 next_slot(uint32 slot, int bits) { return (slot + 1) & ((1u << bits) - 1); }
 
@@ -57,7 +58,7 @@ CVOPS_KERNEL label_from_color(int* out, const unsigned char* image, const unsign
 #ifdef __CUDACC__
 namespace cvops {
 
-// By all threads of a block.
+// Builds the table. All threads of a block must call it.
 __device__ __forceinline__ void fill(ColorTable table, const unsigned char* __restrict__ colormap,
                                      int num_colors) {
   const int me = (int)threadIdx.x, threads = (int)blockDim.x;
@@ -80,7 +81,7 @@ __device__ __forceinline__ void fill(ColorTable table, const unsigned char* __re
 
 }  // namespace cvops
 
-// table: room for the colours of 2^bits slots, then for their indices. For one block.
+// table: the colors of 2^bits slots, then their indices. One block.
 extern "C" __global__ void __launch_bounds__(1024)
     label_from_color_table(unsigned int* __restrict__ table,
                            const unsigned char* __restrict__ colormap, int num_colors, int bits) {
@@ -88,8 +89,8 @@ extern "C" __global__ void __launch_bounds__(1024)
   fill({table, reinterpret_cast<int*>(table + (1 << bits)), bits}, colormap, num_colors);
 }
 
-// out (pixels), image (pixels, 3), colormap (num_colors, 3). `table` as above, or for
-// kColorsInShared colours and fewer in shared memory, and what is given is not looked at.
+// out (pixels), image (pixels, 3), colormap (num_colors, 3). `table`: see label_from_color_table.
+// It is not read for at most kColorsInShared colors: the table is then in shared memory.
 extern "C" __global__ void __launch_bounds__(256)
     label_from_color(int* __restrict__ out, const unsigned char* __restrict__ image,
                      const unsigned char* __restrict__ colormap, unsigned int* table,
@@ -111,7 +112,7 @@ extern "C" __global__ void __launch_bounds__(256)
     int index[4];
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
-      // Mostly the pixel before has the same colour.
+      // Most pixels have the color of the previous pixel.
       index[n] = n > 0 && color[n] == color[n - 1] ? index[n - 1]
                                                    : index_of(color[n], colors_of_map, unknown);
     }

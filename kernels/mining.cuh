@@ -1,23 +1,22 @@
-// Hard negatives: of an image's candidates those whose probability of class 0, a softmax, is
-// lowest.
+// Hard negative mining: selects the candidates of an image with the lowest softmax probability of
+// class 0.
 //
-// An exact exponential is slow, so that a rough one comes first. It tells for most candidates on
-// which side of the last negative they are; the exact one tells it of the others, and no rounding
-// of the rough one can be seen in what is chosen.
+// An exact exponential is slow, so an approximate one comes first. It decides most candidates. The
+// exact one decides the candidates near the limit. The approximation never changes the selection.
 #pragma once
 #include "math.cuh"
 #include "warp.cuh"
 
 namespace cvops {
 
-// The score of what is no candidate, of a candidate that has none yet, and of one whose probability
-// is NaN. The other scores are the bits of a probability.
+// Score of an anchor that is no candidate, of a candidate without a score, and of a NaN
+// probability. Other scores are the bits of a probability.
 constexpr uint32 kNoCandidate = 0x3fffffff, kUnscored = kNoCandidate - 1;
 constexpr uint32 kUnordered = kNoCandidate - 2;
-// What a score begins at among the states of anchors.
+// First value of `states` that holds a score.
 constexpr int kScored = kNoCandidate + 1;
 
-// How many negatives to mine.
+// Number of negatives to mine.
 CVOPS_HD int mining_count(int num_positive, int num_anchors, float ratio) {
   float wanted = (float)num_positive * ratio;
   int limit = num_anchors - num_positive;
@@ -25,12 +24,12 @@ CVOPS_HD int mining_count(int num_positive, int num_anchors, float ratio) {
   return wanted < 2147483648.0f && (int)wanted < limit ? (int)wanted : limit;
 }
 
-// The lower score is the better negative.
+// A lower score is a better negative.
 CVOPS_HD uint32 mining_score(float background) {
   return background == background ? bits_of(background) : kUnordered;
 }
 
-// Candidates in the order in which they are taken: for the same score by their place.
+// Order of the candidates: ascending scores, ties by ascending anchor.
 CVOPS_HD uint64 mining_key(uint32 score, int anchor) {
   return (uint64)score << 32 | (uint32)anchor;
 }
@@ -42,17 +41,17 @@ constexpr int kDigitBins = 2048;
 #ifdef __CUDACC__
 namespace cvops {
 
-// A rough score is how far the bits of 1 / (the probability of class 0) lie below those of kSure,
-// so that the lower is the better negative here too; 0 for what is not below kSure, or is NaN. Its
-// highest digit is 1 or more then: the bin of digit 0 is for what is not sure.
+// An approximate score is the bit distance of 1 / (probability of class 0) below kSure. A lower
+// score is a better negative. It is 0 if 1 / p is not below kSure or NaN. All other scores have a
+// leading digit of at least 1, so bin 0 holds the uncertain candidates.
 constexpr int kRoughShift = 18, kFineShift = 7;
 constexpr float kSure = 0x1p63f;
 constexpr uint32 kRoughTop = 0x5f000000 + (1u << kRoughShift);
-// With more candidates beside the last negative, it pays to look at the next digit too.
+// Number of candidates in the bin of the last negative above which the next digit is counted too.
 constexpr uint32 kFew = CVOPS_STEP(256, 4);
 
-// 2^x to a relative error of 2^-22, and 0 for what is below 2^-126. What a CPU gives in the tests
-// has all of that error, so that they see what it may do.
+// 2^x with a relative error of at most 2^-22; 0 for results below 2^-126. The CPU version adds the
+// maximum error, so that tests cover the worst case.
 __device__ __forceinline__ float rough_exp2(float x) {
 #ifdef __CUDA_ARCH__
   float y;
@@ -64,13 +63,13 @@ __device__ __forceinline__ float rough_exp2(float x) {
 #endif
 }
 
-// A bound of how far the rough 1 / p, times the exact p, is from 1. The part for each class is that
-// of both sums, which round by 2^-24 at each addition. For the rest: where a sum is below kSure no
-// difference of logits that counts in it is above 64 ln 2. Rounding one changes its exponential by
-// 2^-18 ln 2 at most. So do the roundings of ln 2's inverse and of the product with it; with the
-// differences, one in the rough exponent and two in the exact ones, they are less than 2^-16
-// together. The bound has room for eight times that, beside which the 2^-22 of rough_exp2 and
-// the single roundings are nothing.
+// Bound of |approximate 1 / p * exact p - 1|. The term per class covers both sums, which round by
+// 2^-24 at each addition. The constant term covers the exponents. If a sum is below kSure, each
+// relevant difference of logits is at most 64 ln 2. One rounding of it changes its exponential by
+// at most 2^-18 ln 2. So do the roundings of 1 / ln 2 and of the product. The roundings of the
+// differences are one in the approximate exponent and two in the exact one. The total is less than
+// 2^-16. The bound is eight times that, which also covers 2^-22 of rough_exp2 and the final
+// roundings.
 __device__ __forceinline__ float rough_error(int num_classes) {
   return 0x1p-13f + 0x1p-21f * (float)num_classes;
 }
@@ -81,7 +80,7 @@ __device__ __forceinline__ uint32 rough_score(float sum) {
 
 __device__ __forceinline__ float sum_of(uint32 rough) { return float_of(kRoughTop - rough); }
 
-// Softmax of class 0 of an anchor whose logits lie `stride` apart. The order is MXNet's.
+// Softmax of class 0 of an anchor, with logits at distance `stride`. The order is MXNet's.
 __device__ __forceinline__ float background_of(const float* logits, int num_classes, int64 stride) {
   float top = logits[0];
 #pragma unroll 8
@@ -93,8 +92,8 @@ __device__ __forceinline__ float background_of(const float* logits, int num_clas
   return background / sum;
 }
 
-// Adds to the bins of a whole warp's digits. Most scores share a few leading digits, so that the
-// lanes that share the first one's bin add to it once.
+// Adds the digits of a warp to the bins. Most scores have equal leading digits, so the lanes that
+// share the first lane's bin add to it once.
 __device__ __forceinline__ void count_digit(uint32* bins, uint32 digit, bool counted) {
   const unsigned lanes = __ballot_sync(kWarp, counted);
   if (lanes == 0) return;
@@ -112,8 +111,8 @@ __device__ __forceinline__ void clear_bins(uint32* bins) {
   for (int i = threadIdx.x; i < kDigitBins; i += blockDim.x) bins[i] = 0;
 }
 
-// The first i with counts[0] + ... + counts[i] >= rank, by one warp; what comes before i is taken
-// off `rank`. -1 if all do not reach it. `num` is a multiple of 32.
+// Smallest i with counts[0] + ... + counts[i] >= rank, by one warp. The counts before i are
+// subtracted from `rank`. -1 if the total is less than `rank`. `num` is a multiple of 32.
 __device__ __forceinline__ int find_rank(const uint32* counts, int num, uint32& rank) {
   for (int first = 0; first < num; first += 32) {
     const uint32 own = counts[first + lane_id()], sum = warp_prefix_sum(own);
@@ -128,13 +127,13 @@ __device__ __forceinline__ int find_rank(const uint32* counts, int num, uint32& 
   return -1;
 }
 
-// The bin in which a rank lies, the rank within it, and how many there are in it.
+// The bin that contains a rank, the rank within the bin, and the number of elements in it.
 struct Digit {
-  int bin;  // -1 if there are fewer in all bins
+  int bin;  // -1 if the total is less than the rank
   uint32 rank, count;
 };
 
-// By the whole block, of bins in shared memory that it has added to.
+// Selects the bin with a rank, by the whole block. The bins are in shared memory.
 __device__ __forceinline__ Digit find_digit(const uint32* bins, uint32 rank) {
   __shared__ uint32 sums[kDigitBins / 32];
   __shared__ Digit found;
@@ -151,28 +150,28 @@ __device__ __forceinline__ Digit find_digit(const uint32* bins, uint32 rank) {
   }
   __syncthreads();
   const Digit digit = found;
-  __syncthreads();  // then the bins may be cleared
+  __syncthreads();  // the bins may be cleared from here on
   return digit;
 }
 
-// What the rough scores leave open. Candidates with one below `first` are negatives for sure. Those
-// from `first` to `last`, and those with 0, which are not sure, have to be looked at; their exact
-// scores, and no others, lie above `lowest` and not above `highest`. All others are none.
+// Candidates that the approximate scores leave undecided. Scores below `first` are certain
+// negatives. Scores in [first, last], and 0 (uncertain), are undecided. Their exact scores, and no
+// others, are in (lowest, highest]. All other candidates are no negatives.
 struct Band {
   uint32 first, last, lowest, highest;
 
   __device__ bool is_sure(uint32 score) const { return score && score < first; }
 };
 
-// `rank`, 1 or more, is that of the last negative; `bins` is room, and `counts` are those of the
-// highest digits of the rough scores.
+// Computes the undecided range. `rank` >= 1 is the rank of the last negative; `bins` is scratch
+// memory; `counts` is the histogram of the leading digits.
 __device__ __forceinline__ Band find_band(uint32* bins, const uint32* counts, const uint32* scores,
                                           int num_anchors, int num_classes, uint32 rank) {
   for (int i = threadIdx.x; i < kDigitBins; i += blockDim.x) bins[i] = i ? counts[i] : 0;
   const bool all_sure = counts[0] == 0;
   Digit digit = find_digit(bins, rank);
   Band band = {0, kNoCandidate - 1, 0, kUnordered};
-  const float error = 3 * rough_error(num_classes);  // of two, and of what is computed with it
+  const float error = 3 * rough_error(num_classes);  // two scores, and the arithmetic on them
   if (digit.bin < 0 || error > 0.3f) return band;
   uint32 low = (uint32)digit.bin << kRoughShift, width = 1u << kRoughShift;
   if (digit.count > kFew) {
@@ -201,9 +200,9 @@ __device__ __forceinline__ Band find_band(uint32* bins, const uint32* counts, co
   return band;
 }
 
-// The mining_key below which there are `rank` of the keys of those whose scores lie from `lowest`
-// to `highest`. Digit by digit from the highest; each takes one pass over the anchors, and most
-// often the first is enough. By the whole block.
+// Radix select: the mining_key with exactly `rank` lower keys among scores in [lowest, highest].
+// Each digit, from the highest, takes one pass over the anchors. One pass is usually enough. All
+// threads of the block must call it.
 __device__ __forceinline__ uint64 find_bound(uint32* bins, const int* states, int num_anchors,
                                              uint32 lowest, uint32 highest, uint32 rank) {
   const int place_bits = 32 - __clz(num_anchors);
@@ -236,8 +235,8 @@ __device__ __forceinline__ uint64 find_bound(uint32* bins, const int* states, in
   return mining_key(lowest + (uint32)(end >> place_bits), (int)(end & ((1ull << place_bits) - 1)));
 }
 
-// Four anchors for each thread. Where rows are `wide`, neighbours that begin at 16 bytes; else 32
-// apart, so that a warp's lie side by side.
+// Four anchors per thread. If rows are `wide` (aligned to 16 bytes), they are adjacent. Otherwise
+// they are 32 apart, so that adjacent lanes load adjacent anchors.
 template <bool wide>
 struct FourAnchors {
   int64 first;
@@ -249,7 +248,8 @@ struct FourAnchors {
   __device__ int64 at(int i) const { return first + (wide ? i : 32 * i); }
   __device__ bool has(int i) const { return at(i) < num; }
 
-  // Junk where there is no anchor. What is read once goes past the caches.
+  // Loads have arbitrary values where there is no anchor. Data that is read once bypasses the
+  // caches.
   __device__ void load(float (&x)[4], const float* row) const {
     if (wide) {
       const float4 four = __ldcs(reinterpret_cast<const float4*>(row + (has(0) ? first : 0)));
@@ -272,7 +272,7 @@ struct FourAnchors {
     if (wide) {
       if (has(0)) __stcg(reinterpret_cast<uint4*>(row + first), make_uint4(x[0], x[1], x[2], x[3]));
     } else {
-      // To the row's end, beyond the anchors: it is read 16 bytes at a time.
+      // Rows are read in 16-byte units, so the padding is written too.
       for (int i = 0; i < 4; ++i) {
         if (at(i) < (num + 3) / 4 * 4) row[at(i)] = x[i];
       }
@@ -280,7 +280,7 @@ struct FourAnchors {
   }
 };
 
-// The rough scores of four anchors for each thread, and the bins of their highest digits.
+// Approximate scores of four anchors per thread, and the histogram of their leading digits.
 template <bool wide>
 __device__ __forceinline__ void score_tile(uint32* scores, uint32* bins, const int* states,
                                            const float* logits, int num_classes,
@@ -291,7 +291,7 @@ __device__ __forceinline__ void score_tile(uint32* scores, uint32* bins, const i
   anchors.load(state, states);
   anchors.load(own, logits);
 #pragma unroll
-  for (int i = 0; i < 4; ++i) sum[i] = 1 + (own[i] - own[i]);  // NaN where it is infinite
+  for (int i = 0; i < 4; ++i) sum[i] = 1 + (own[i] - own[i]);  // NaN if own[i] is infinite
 #pragma unroll 5
   for (int c = 1; c < num_classes; ++c) {
     float x[4];

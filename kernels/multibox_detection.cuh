@@ -1,6 +1,7 @@
-// multibox_detection: what is its own of the op; sort.cuh and nms.cuh have the rest. In order:
+// Kernels specific to multibox_detection. Sorting: sort.cuh; suppression: nms.cuh. Order:
 // multibox_detection_score -> sort_* -> multibox_detection_gather -> nms_* ->
-// multibox_detection_write; without suppression only the first, sort_compact and the last.
+// multibox_detection_write. Without suppression only multibox_detection_score, sort_compact and
+// multibox_detection_write.
 #pragma once
 #include "box.cuh"
 #include "math.cuh"
@@ -13,14 +14,14 @@ struct Variances {
   float x, y, w, h;
 };
 
-// In [0, 1]; NaN gives 1.
+// Clamp to [0, 1]; NaN gives 1.
 CVOPS_HD float detection_clip(float x) {
   float below_one = x < 1 ? x : 1.0f;
   return below_one > 0 ? below_one : 0.0f;
 }
 
-// The box that `offsets` describe from an anchor: their four numbers are those of x, y, width and
-// height. The order of operations is MXNet's.
+// Box that `offsets` (x, y, width, height) describe relative to an anchor. The order of operations
+// is MXNet's.
 CVOPS_HD Box detection_box(Box anchor, Box offsets, Variances variances, bool clip) {
   float width = anchor.x2 - anchor.x1, height = anchor.y2 - anchor.y1;
   float x = offsets.x1 * variances.x * width + (anchor.x1 + anchor.x2) / 2;
@@ -51,8 +52,9 @@ CVOPS_KERNEL multibox_detection_write(float* out, const cvops::uint64* keys,
                                       int cuts, cvops::Variances variances, int clip);
 
 #ifdef __CUDACC__
-// The best class of each anchor: ids (B, A), 0 the first after the background; keys (B, A) of those
-// whose score counts, and how many each tile has. cls_prob (B, C, A). Grid (B, tiles).
+// Best class of each anchor: ids (B, A), where 0 is the first class after the background; keys (B,
+// A) of the anchors above the threshold; tile_counts: their number per tile. cls_prob (B, C, A).
+// Grid (B, tiles).
 extern "C" __global__ void __launch_bounds__(256)
     multibox_detection_score(unsigned long long* __restrict__ keys, int* __restrict__ ids,
                              int* __restrict__ tile_counts, const float* __restrict__ cls_prob,
@@ -78,8 +80,8 @@ extern "C" __global__ void __launch_bounds__(256)
   if (threadIdx.x == 0) tile_counts[(int64)batch * gridDim.y + blockIdx.y] = count;
 }
 
-// The boxes, areas and classes of the first anchors in the keys' order, nms.counts[b] of
-// counts[b], as nms.cuh takes them, and its bits at their beginning. Grid (B, tiles).
+// Boxes, areas and classes of the first min(counts[b], limit) anchors in key order. It also
+// initializes the other buffers of nms.cuh. Grid (B, tiles).
 extern "C" __global__ void __launch_bounds__(256)
     multibox_detection_gather(const cvops::NmsBuffers nms,
                               const unsigned long long* __restrict__ keys,
@@ -98,11 +100,11 @@ extern "C" __global__ void __launch_bounds__(256)
   nms.store(at, {b, signed_area(b)}, ids[(int64)batch * num + anchor]);
 }
 
-// out (B, A, 6). Of the counts[b] anchors of an image the first `limit` come in the keys' order,
-// with class -1 where they are suppressed; the others in the order of the anchors (MXNet leaves
-// there what it had before it sorted), with class -1 where `limit` cut them off; then rows of -1.
-// Without suppression, `limit` is 0 and `cuts` is 0: all come in the order of the anchors, with
-// their class. sorted, kept and boxes are then not read.
+// out (B, A, 6). The first `limit` of the counts[b] anchors of an image are in key order.
+// Suppressed ones have class -1. The other anchors follow in anchor order (in MXNet, the rows
+// before the sort). Their class is -1 if `cuts`. Rows of -1 fill the rest. Without suppression,
+// `limit` and `cuts` are 0: all anchors are in anchor order with their class. sorted, kept and
+// boxes are then not read.
 extern "C" __global__ void __launch_bounds__(256)
     multibox_detection_write(float* __restrict__ out, const unsigned long long* __restrict__ keys,
                              const unsigned long long* __restrict__ sorted,

@@ -1,7 +1,7 @@
-// multibox_prior: anchors around the cells of feature maps, those of all maps in one launch. A
-// thread makes one anchor and stores it as 16 bytes; neighbours store neighbours. Nothing is read
-// but the parameters, and nothing is divided: in the time of a store there is room for about a
-// hundred instructions, of which divisions would take most.
+// multibox_prior: anchors around the cells of feature maps, all maps in one launch. A thread
+// computes one anchor and stores it as 16 bytes; adjacent threads store adjacent anchors. The
+// kernel reads only its parameters and does no division. The time of a store covers about a hundred
+// instructions, and divisions would take most of them.
 #pragma once
 #include "box.cuh"
 
@@ -12,8 +12,7 @@ struct HalfSize {
   float width, height;
 };
 
-// The order of the operations, here and below, is MXNet's: each is rounded, and another order gives
-// other last bits.
+// The order of operations, here and below, is MXNet's. Another order would change the last bits.
 CVOPS_HD float prior_center(int place, float offset, float step) {
   return ((float)place + offset) * step;
 }
@@ -24,8 +23,8 @@ CVOPS_HD Box prior_around(float x, float y, HalfSize half) {
 
 CVOPS_HD float clip_to_unit(float x) { return x < 0 ? 0.0f : x > 1 ? 1.0f : x; }
 
-// What divides each n below 2^31 by a number that the host knows: the quotient is
-// (n + n * factor / 2^32) >> shift, rounded down at each step.
+// Division of n < 2^31 by a constant from the host: the quotient is (n + n * factor / 2^32) >>
+// shift, rounded down at each step.
 struct Divisor {
   uint32 factor, shift;
 };
@@ -34,26 +33,26 @@ CVOPS_HD uint32 quotient(uint32 n, Divisor by) {
   return (n + (uint32)((uint64)n * by.factor >> 32)) >> by.shift;
 }
 
-// Anchors of one launch: those of some shapes around every cell of a map.
+// Anchors of one part of a launch: some shapes around each cell of a map.
 struct PriorPart {
-  float step_y, step_x, offset_y, offset_x;  // of the centres
-  uint32 width, shapes;                      // of the map, and how many
+  float step_y, step_x, offset_y, offset_x;  // of the centers, in cells and units
+  uint32 width, shapes;                      // width of the map; number of shapes
   Divisor by_width, by_shapes;
-  uint32 first_shape;   // in the launch's table
-  uint32 first_anchor;  // in the result
-  uint32 of_cell;       // of all shapes, around each cell
-  uint32 anchors;       // in all
+  uint32 first_shape;   // index in the table of the launch
+  uint32 first_anchor;  // index in the result
+  uint32 of_cell;       // anchors per cell, all shapes
+  uint32 anchors;       // number of anchors of the part
   uint32 first_tile;
 };
 
-// A block makes a tile of anchors at a time, all of one part.
+// A block computes one tile of anchors at a time. All anchors of a tile are of one part.
 constexpr int kPriorTile = CVOPS_STEP(256, 32);
 constexpr int kPriorParts = CVOPS_STEP(8, 2), kPriorShapes = CVOPS_STEP(128, 3);
 
-// What a launch takes by value. A kernel's parameters hold 4 KiB, so that a call with more takes
-// several launches.
+// Parameters of a launch, passed by value. The parameters of a kernel are limited to 4 KiB, so a
+// larger call takes several launches.
 struct PriorWork {
-  uint32 end[kPriorParts];  // of each part's tiles; where there is no part, of all
+  uint32 end[kPriorParts];  // end of the tiles of each part; unused parts: of the last part
   PriorPart part[kPriorParts];
   HalfSize half[kPriorShapes];
 };
@@ -63,7 +62,7 @@ struct PriorWork {
 CVOPS_KERNEL multibox_prior(float* out, cvops::PriorWork work, int clip);
 
 #ifdef __CUDACC__
-// out (anchors, 4): those of all maps, one after another.
+// out (anchors, 4): the anchors of all maps, one map after another.
 extern "C" __global__ void __launch_bounds__(256)
     multibox_prior(float* __restrict__ out, const cvops::PriorWork work, int clip) {
   using namespace cvops;

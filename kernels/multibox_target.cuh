@@ -1,18 +1,19 @@
-// multibox_target: what each anchor of a detector is to learn. The matrix of IoUs, anchors by
-// truths, is never stored: the one pass over all pairs keeps the best of each row and of each
-// column.
+// multibox_target: training targets of the anchors of a detector. The matrix of IoUs (anchors by
+// ground truths) is never stored. One pass over all pairs keeps the maximum of each row and column.
 //
-//   multibox_target_match    all pairs: what each anchor is, and each truth's best anchor
-//   multibox_target_assign   gives every truth an anchor of its own, the best pair first
-//   multibox_target_score    with mining only: about how sure each candidate is to be background
-//   multibox_target_refine   with mining only: exactly how sure, of those for which it matters,
-//                            and where the least sure end
+//   multibox_target_match    all pairs: the state of each anchor, the best anchor of each truth
+//   multibox_target_assign   bipartite assignment: one anchor per truth, the best pair first
+//   multibox_target_score    mining only: approximate background probability of each candidate
+//   multibox_target_refine   mining only: exact probability near the limit, then the limit itself
 //   multibox_target_write    the outputs
 //
-// Between them, a row of `states` is one image, a number for each anchor: the truth that it is with
-// if it overlaps that enough to be positive; else kScored + its mining score; ~truth, which is
-// negative, where the anchor was given to that truth. With mining this takes 8 bytes an anchor and
-// image, without it 4.
+// `states` has one row per image and one int per anchor. The value is one of these:
+//
+// - the index of the truth that the anchor matches, if their IoU makes it positive;
+// - kScored + the mining score of another anchor;
+// - ~truth (negative) if the assignment gave the anchor to that truth.
+//
+// The scratch memory per anchor and image is 8 bytes with mining, 4 bytes without.
 #pragma once
 #include "box.cuh"
 #include "mining.cuh"
@@ -28,48 +29,48 @@ struct TargetOptions {
   float variance_x, variance_y, variance_width, variance_height;
 };
 
-constexpr int kTargetThreads = CVOPS_STEP(128, 32);  // of a block of multibox_target_match
-constexpr int kTruthChunk = kTargetThreads;          // the truths in its shared memory
-// Up to this number of truths, multibox_target_assign has their keys in shared memory.
+constexpr int kTargetThreads = CVOPS_STEP(128, 32);  // threads per block of multibox_target_match
+constexpr int kTruthChunk = kTargetThreads;          // truths in its shared memory
+// Maximum number of truths whose keys multibox_target_assign holds in shared memory.
 constexpr int kSharedKeys = CVOPS_STEP(512, 8);
-constexpr int kScoreThreads = CVOPS_STEP(256, 64);   // of a block of multibox_target_score
-constexpr int kRefineThreads = CVOPS_STEP(512, 64);  // of a block of multibox_target_refine
+constexpr int kScoreThreads = CVOPS_STEP(256, 64);   // threads per block of multibox_target_score
+constexpr int kRefineThreads = CVOPS_STEP(512, 64);  // threads per block of multibox_target_refine
 
-// The anchors that are positive, and those that are candidates for mining.
+// Number of positive anchors, and of candidates for mining.
 struct alignas(8) AnchorCounts {
   int positive, candidates;
 };
 
-// The scratch memory of the kernels. An image has `num_slots` slots: parts of its anchors.
+// Scratch memory of the kernels. The anchors of an image are divided into `num_slots` splits.
 struct TargetBuffers {
-  int* states;           // (B, row_length): see the top of this file
-  uint64* keys;          // (B, num_slots, G): the best pair_key of each truth in each slot
+  int* states;           // (B, row_length): see the head of this file
+  uint64* keys;          // (B, num_slots, G): the best pair_key of each truth per split
   AnchorCounts* counts;  // (B, num_slots)
-  int* num_valid;        // (B): truths before the first row of class -1
+  int* num_valid;        // (B): number of truths before the first row of class -1
   int num_slots;
   // With mining only:
-  int* wanted;             // (B): negatives to mine; 0 if none or all candidates are
-  uint64* bounds;          // (B): a candidate with a lower mining_key is a negative
+  int* wanted;             // (B): negatives to mine; 0 if none or all candidates
+  uint64* bounds;          // (B): candidates with a lower mining_key are negatives
   uint32* scores;          // (B, row_length)
-  uint32 *bins, *tickets;  // (B, kDigitBins), (B): the blocks of refine that are done
+  uint32 *bins, *tickets;  // (B, kDigitBins); (B): finished blocks of refine
 };
 
-// A truth is given only an anchor that it overlaps by more.
+// An anchor is assigned to a truth only if their IoU is greater.
 constexpr float kLeastIou = 1e-6f;
 
-// The length of a row of `states` and `scores`: every row begins at 16 bytes.
+// Length of a row of `states` and `scores`: each row is aligned to 16 bytes.
 CVOPS_HD int64 row_length(int num_anchors) { return ((int64)num_anchors + 3) / 4 * 4; }
 
-// With the area of an inverted box as it comes: negative, or positive if inverted in both axes.
+// The area without a clamp: negative if one axis is inverted, positive if both are.
 CVOPS_HD SizedBox signed_size(Box b) { return {b, signed_area(b)}; }
 
-// Row k of an image's label: class, left, top, right, bottom.
+// Row k of the labels of an image: class, left, top, right, bottom.
 CVOPS_HD SizedBox truth_at(const float* label, int64 k, int label_width) {
   const float* row = label + k * label_width;
   return signed_size({row[1], row[2], row[3], row[4]});
 }
 
-// What an anchor and a truth share, and what they cover together.
+// Intersection and union of an anchor and a truth.
 struct TargetPair {
   float overlap, all;
 };
@@ -79,15 +80,13 @@ CVOPS_HD TargetPair target_pair(SizedBox anchor, SizedBox truth) {
   return {overlap, anchor.area + truth.area - overlap};
 }
 
-// Of what the operator does with an IoU, nothing tells 0 from less than 0 or from NaN: all become
-// 0.
+// IoU; 0 if it is negative or NaN. The operator gives the same result for these values.
 CVOPS_HD float target_iou(SizedBox anchor, SizedBox truth) {
   TargetPair pair = target_pair(anchor, truth);
   return pair.overlap > 0 && pair.all > 0 ? pair.overlap / pair.all : 0.0f;
 }
 
-// A box around boxes: with itself and one of theirs. One with NaN, which overlaps nothing, is left
-// out.
+// Bounding box extended by b. A box with NaN, which overlaps nothing, does not extend it.
 CVOPS_HD Box hull_with(Box hull, Box b) {
   return {smaller(b.x1, hull.x1), smaller(b.y1, hull.y1), larger(b.x2, hull.x2),
           larger(b.y2, hull.y2)};
@@ -95,13 +94,12 @@ CVOPS_HD Box hull_with(Box hull, Box b) {
 
 constexpr Box kEmptyHull = {3e38f, 3e38f, -3e38f, -3e38f};
 
-// Whether a box within the hull may overlap b.
+// False if a box within the bounds cannot overlap b.
 CVOPS_HD bool may_overlap(Box hull, Box b) {
   return hull.x1 < b.x2 && b.x1 < hull.x2 && hull.y1 < b.y2 && b.y1 < hull.y2;
 }
 
-// An anchor as a truth sees it. The greater key is the greater IoU, or for the same the lower
-// anchor; 0 is none.
+// Key of a pair for the maximum per truth: the greater IoU, then the lower anchor. 0 means none.
 CVOPS_HD uint64 pair_key(float iou, int anchor) {
   return iou > kLeastIou ? (uint64)bits_of(iou) << 32 | (uint32)~anchor : 0;
 }
@@ -112,14 +110,14 @@ CVOPS_HD bool is_positive(float best, int which, const TargetOptions& options) {
   return which < 0 || (options.overlap_threshold > 0 && best > options.overlap_threshold);
 }
 
-// From this IoU on an anchor is positive, or no candidate, or both.
+// The lowest IoU that changes the result: the anchor is then positive or no candidate.
 CVOPS_HD float least_that_matters(const TargetOptions& options) {
   const float never = float_of(0x7f800000);
   const float overlap = options.overlap_threshold > 0 ? options.overlap_threshold : never;
   return options.mining_ratio > 0 ? smaller(options.mining_threshold, overlap) : overlap;
 }
 
-// The four numbers that a detector learns: x, y, width and height of a truth as an anchor sees it.
+// Regression target: x, y, width and height of a truth relative to an anchor.
 struct Offsets {
   float x, y, width, height;
 };
@@ -155,13 +153,13 @@ CVOPS_KERNEL multibox_target_write(float* loc_target, float* loc_mask, float* cl
 #ifdef __CUDACC__
 namespace cvops {
 
-// A box around those of a whole warp.
+// Union of the bounding boxes of a warp.
 __device__ __forceinline__ Box warp_hull(Box b) {
   return {-warp_max(-b.x1), -warp_max(-b.y1), warp_max(b.x2), warp_max(b.y2)};
 }
 
-// target_iou in few instructions where the boxes do not touch. Where a coordinate is NaN a minimum
-// here may be another, but then the area is NaN, and so both give 0.
+// target_iou with an early return for boxes that do not touch. fminf can return a number for NaN,
+// but the area is then NaN and both functions return 0.
 __device__ __forceinline__ float quick_iou(SizedBox anchor, SizedBox truth) {
   const Box a = anchor.box, b = truth.box;
   const float width = fminf(a.x2, b.x2) - fmaxf(a.x1, b.x1);
@@ -171,7 +169,7 @@ __device__ __forceinline__ float quick_iou(SizedBox anchor, SizedBox truth) {
   return all > 0 ? overlap / all : 0.0f;
 }
 
-// Whether a better pair has the anchor that truth k wants. For equal pairs the lower truth is
+// True if a better pair wants the same anchor as truth k. Of equal pairs, the lower truth is
 // better.
 __device__ __forceinline__ bool is_beaten(const uint64* keys, int num, int k) {
   const uint64 own = keys[k];
@@ -182,11 +180,12 @@ __device__ __forceinline__ bool is_beaten(const uint64* keys, int num, int k) {
   return false;
 }
 
-// The key of the best anchor that is not given away, of every `parts`-th 32 anchors, by one warp.
+// Key of the best unassigned anchor for a truth. The warp takes split `part` of `parts`: each
+// `parts`-th group of 32 anchors.
 __device__ __forceinline__ uint64 best_free_anchor(const float* anchor, const int* states,
                                                    int num_anchors, SizedBox truth, int part,
                                                    int parts) {
-  constexpr int kAtOnce = 4;  // so that their loads do not wait for one another
+  constexpr int kAtOnce = 4;  // anchors per thread whose loads overlap
   uint64 best = 0;
   for (int64 begin = 32 * part + lane_id(); begin < num_anchors; begin += 32 * kAtOnce * parts) {
     Box boxes[kAtOnce];
@@ -207,10 +206,10 @@ __device__ __forceinline__ uint64 best_free_anchor(const float* anchor, const in
 
 }  // namespace cvops
 
-// A thread takes four neighbouring anchors, so that in a warp the lower lane has the lower anchors.
-// The tiles of an image are dealt out to `num_slots` slots; each has a key for each truth and
-// counts positive anchors (x) and candidates for mining (y). A row of class -1 ends an image's
-// truths: num_valid are left.
+// All pairs of anchors and truths. A thread takes four adjacent anchors, so lower lanes have lower
+// anchors. The tiles of an image are divided among `num_slots` splits. Each split has one key per
+// truth and counts its positive anchors and its candidates for mining. The first row of class -1
+// ends the truths of an image; num_valid is their number.
 extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
     multibox_target_match(const cvops::TargetBuffers buffers, const float* __restrict__ anchor,
                           const float* __restrict__ label, const cvops::TargetShape shape,
@@ -235,7 +234,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
       for (int64 tile = slot; tile * 4 * kTargetThreads < row; tile += num_slots) {
         const int64 first = 4 * (tile * kTargetThreads + threadIdx.x);
         SizedBox mine[4];
-        Box hull = kEmptyHull;  // of the whole warp's anchors, most of which lie side by side
+        Box hull = kEmptyHull;  // bounds of the anchors of the warp, mostly adjacent
         float most[4];
         int with[4] = {0, 0, 0, 0};
 #pragma unroll
@@ -243,7 +242,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
           const bool exists = first + i < shape.num_anchors;
           mine[i] = exists ? signed_size(load_box(anchor, first + i)) : SizedBox{};
           if (exists) hull = hull_with(hull, mine[i].box);
-          most[i] = float_of(bits_of(least) - 1);  // the next below it
+          most[i] = float_of(bits_of(least) - 1);  // next lower float
         }
         hull = warp_hull(hull);
         int begin = 0, count;
@@ -314,7 +313,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
           num_candidates += candidate;
         }
         if (first < row) {
-          // A plain store would be taken apart.
+          // The compiler would split a plain store.
           __stcg(reinterpret_cast<int4*>(states + image * row + first),
                  make_int4(state[0], state[1], state[2], state[3]));
         }
@@ -338,13 +337,13 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
   }
 }
 
-// One block takes one image. MXNet picks the best pair of a truth and an anchor that are both free,
-// and again, until none is left. Here a round picks at once all those that MXNet would pick before
-// it comes to a truth whose best anchor was taken by a better pair; then those truths look for
-// another anchor. There are few such truths, and few rounds, unless many truths are the same.
+// Bipartite assignment, one block per image. MXNet repeatedly takes the best pair of a free truth
+// and a free anchor. One round here assigns all pairs that MXNet takes before the first conflict. A
+// conflict is a truth whose best anchor goes to a better pair. Truths in conflict then search
+// another anchor. Conflicts are rare, and rounds few, unless many truths are equal.
 //
-// With mining it tells too how many are to be mined, `wanted`, or in `bounds` that all are or none,
-// and clears what the next steps count in.
+// With mining, the kernel also writes the number of negatives to mine (`wanted`), or in `bounds`
+// that all candidates or none are negatives. It clears the counters of the next kernels.
 extern "C" __global__ void __launch_bounds__(1024, 1)
     multibox_target_assign(const cvops::TargetBuffers buffers, const float* __restrict__ anchor,
                            const float* __restrict__ label, const cvops::TargetShape shape,
@@ -419,7 +418,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
           }
         }
         __syncthreads();
-        // Each truth has as many warps as there are.
+        // The warps are divided evenly among the searching truths.
         const int parts = max(1, warps / max(1, num_searching));
         for (int task = warp; task < parts * num_searching; task += warps) {
           const int k = searching[task / parts];
@@ -442,7 +441,8 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
   }
 }
 
-// cls_pred (images, classes, anchors).
+// Approximate scores and the histogram of their leading digits. cls_pred (images, classes,
+// anchors).
 extern "C" __global__ void __launch_bounds__(cvops::kScoreThreads)
     multibox_target_score(unsigned int* __restrict__ scores, unsigned int* __restrict__ bins,
                           const int* __restrict__ states, const float* __restrict__ cls_pred,
@@ -474,9 +474,9 @@ extern "C" __global__ void __launch_bounds__(cvops::kScoreThreads)
   }
 }
 
-// Each image has `parts` parts. For each its band is found anew, which is quicker than one block
-// that does it for others; the last block to come finds the bound: the candidates with a lower
-// mining_key are negatives.
+// Exact scores of the candidates near the limit. An image has `parts` splits. Each block computes
+// the undecided range itself, which is faster than to wait for another block. The last block to
+// finish computes the bound: candidates with a lower mining_key are negatives.
 extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
     multibox_target_refine(const cvops::TargetBuffers buffers, const float* __restrict__ cls_pred,
                            const cvops::TargetShape shape, const int parts) {
@@ -489,7 +489,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
   __shared__ int listed[2 * kTile];
   __shared__ int num_listed;
   __shared__ bool is_last;
-  __shared__ Band band;  // which leaves more registers
+  __shared__ Band band;  // in shared memory to save registers
   const int num = shape.num_anchors, per_part = ((num - 1) / (4 * parts) + 1) * 4;
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
     if (wanted[image] == 0) continue;
@@ -550,8 +550,8 @@ extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
   }
 }
 
-// loc_target and loc_mask (images, anchors, 4), cls_target (images, anchors). `bounds` are read
-// with mining only.
+// loc_target and loc_mask (images, anchors, 4), cls_target (images, anchors). `bounds` is read with
+// mining only.
 extern "C" __global__ void __launch_bounds__(256)
     multibox_target_write(float* __restrict__ loc_target, float* __restrict__ loc_mask,
                           float* __restrict__ cls_target, const float* __restrict__ anchor,

@@ -1,6 +1,6 @@
-// multiclass_nms: what is its own of the op; select.cuh, sort.cuh and nms.cuh have the rest. In
-// order: select_* -> sort_* -> multiclass_nms_gather -> nms_* -> multiclass_nms_write. A candidate,
-// a class and a box, has the index class * N + box.
+// Kernels specific to multiclass_nms. Top-k: select.cuh; sorting: sort.cuh; suppression: nms.cuh.
+// Order: select_* -> sort_* -> multiclass_nms_gather -> nms_* -> multiclass_nms_write. A candidate
+// is a pair of a class and a box. Its index is class * num_boxes + box.
 #pragma once
 #include "box.cuh"
 #include "nms_rule.cuh"
@@ -18,8 +18,8 @@ CVOPS_KERNEL multiclass_nms_write(float* out, int* out_counts, const float* boxe
 CVOPS_KERNEL multiclass_nms_clear(int* out_counts, int batch);
 
 #ifdef __CUDACC__
-// The boxes, areas and classes of the candidates in the keys' order, counts[b] of `most`, as
-// nms.cuh takes them, and its bits at their beginning. boxes_in (B, num_boxes, 4). Grid (B, tiles).
+// Boxes, areas and classes of the counts[b] candidates in key order; capacity `most`. It also
+// initializes the other buffers of nms.cuh. boxes_in (B, num_boxes, 4). Grid (B, tiles).
 extern "C" __global__ void __launch_bounds__(256)
     multiclass_nms_gather(const cvops::NmsBuffers nms, const float* __restrict__ boxes_in,
                           const unsigned long long* __restrict__ keys,
@@ -34,9 +34,9 @@ extern "C" __global__ void __launch_bounds__(256)
   nms.store(at, sized(load_box(boxes_in, from), center), of_class);
 }
 
-// out (B, rows, 6): the first kept candidates in the keys' order, then rows of -1; out_counts (B):
-// how many those are. Without rows, what comes from the contest is not read. A thread makes a row.
-// Grid (B, tiles of the `most` candidates, at least 1).
+// out (B, rows, 6): the first kept candidates in key order, then rows of -1; out_counts (B): number
+// of kept candidates, at most `rows`. A thread writes one row. Grid (B, tiles of `most`, at least
+// 1).
 extern "C" __global__ void __launch_bounds__(256)
     multiclass_nms_write(float* __restrict__ out, int* __restrict__ out_counts,
                          const float* __restrict__ boxes_in, const float* __restrict__ scores,
@@ -52,7 +52,7 @@ extern "C" __global__ void __launch_bounds__(256)
   const int all_kept = kept_before[words];
   if (i == 0) out_counts[batch] = min(all_kept, rows);
   if (i >= most) return;
-  // How many candidates before this one are kept; the others go behind all the kept ones.
+  // Number of kept candidates before this one. Candidates that are not kept follow all kept ones.
   const bool takes_part = i < counts[batch];
   const uint64 bits = takes_part ? kept[word] : 0;
   const bool is_kept = bits >> (i % 64) & 1;
@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(256)
   for (int k = 0; k < 3; ++k) at[k] = row[k];
 }
 
-// out_counts (B) of a result without rows.
+// out_counts (B) = 0, for a result without rows.
 extern "C" __global__ void __launch_bounds__(256)
     multiclass_nms_clear(int* __restrict__ out_counts, int batch) {
   const cvops::int64 i = blockIdx.x * (cvops::int64)blockDim.x + threadIdx.x;

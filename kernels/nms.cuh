@@ -1,20 +1,33 @@
-// Non-maximum suppression of boxes that come sorted, the best first: a box that is kept suppresses
-// every later one of its class that it overlaps too much. Of each row of a batch the first
-// counts[b] boxes take part.
+// Non-maximum suppression (NMS) of boxes in descending score order. A kept box suppresses each
+// later box of its class that it overlaps too much. The first counts[b] boxes of batch row b take
+// part.
 //
-// By chunks of boxes, one launch each. Some of its blocks find which boxes of the chunk would
-// suppress each other, a bit for each pair; others compare what is kept of the chunk before with
-// all boxes that are still open. The block that ends last decides the chunk at once, in rounds: a
-// box whose suppressors are all gone is kept, and one that a kept box suppresses is gone; most are
-// decided in a few rounds, and in every round the first open one is. So memory is for the bits of
-// one chunk whatever N is, only what is kept costs pairs with later boxes, and no matrix of all
-// pairs is read or written. Nothing depends on a schedule, and no block and no host waits.
+// The textbook algorithm takes the boxes in order: it keeps a box that no kept box suppresses. It
+// is sequential. The matrix of all pairs would need N^2 bits. These kernels therefore process
+// chunks of kNmsChunk boxes, with one launch per chunk:
 //
-// Where there are many boxes, those that a block compares with kept ones are neighbours, of one
-// class if classes count: `order` has a place for each, by class and cell, and most of what is kept
-// is passed over with one look at the block's hull. `order` may be null: then they are as they
-// come. In that order the boxes of a class stand together, so that of small classes one launch
-// decides all, each by one block; the chunks, which wait for one another, have what is left.
+//   boxes in score order
+//   | chunk 0 | chunk 1 | chunk 2 |  ...
+//
+//   launch 0:  overlap mask of chunk 0                                     -> resolve chunk 0
+//   launch 1:  overlap mask of chunk 1 | kept(0) against undecided boxes   -> resolve chunk 1
+//   launch 2:  overlap mask of chunk 2 | kept(1) against undecided boxes   -> resolve chunk 2
+//
+// - Some blocks compute the overlap mask of the chunk: one bit per pair of boxes.
+// - The other blocks compare the kept boxes of the previous chunk with all undecided boxes.
+// - The last block to finish resolves the chunk in rounds. It keeps a box if all its suppressors
+//   are suppressed. It suppresses a box if one of its suppressors is kept. Each round resolves at
+//   least the first undecided box; a few rounds resolve most chunks.
+//
+// The mask needs memory for one chunk, independent of N. Only kept boxes cost comparisons with
+// later boxes. The result does not depend on the schedule, and no block and no host waits for
+// another one.
+//
+// Large inputs use two more steps. `order` sorts the boxes by class and Morton code. The boxes of
+// one block are then close together, so one bounds test skips most kept boxes. All boxes of a class
+// are adjacent in `order`. One launch of nms_classes resolves the small classes, one block each.
+// The chunks, which run one after another, resolve the rest. If `order` is null, blocks take boxes
+// in score order.
 #pragma once
 #include "nms_rule.cuh"
 #include "sort_key.cuh"
@@ -22,21 +35,21 @@
 
 namespace cvops {
 
-constexpr int kNmsChunk = 2048;  // boxes at most, a multiple of 256
-constexpr int kNmsTile = 256;    // boxes that a block compares with kept ones
+constexpr int kNmsChunk = 2048;  // maximum number of boxes; a multiple of 256
+constexpr int kNmsTile = 256;    // boxes per block that are compared with kept boxes
 constexpr int kNmsThreads = 512;
-// The bits of an index and of a class in the keys of the spatial order.
+// Bits of the index and of the class in a spatial key.
 constexpr int kPlaceBits = 24, kGroupBits = 12;
 
-// The buffers of one chunk of boxes. See nms_chunk.
+// Buffers of one chunk. See nms_chunk.
 struct NmsChunk {
-  int *list, *list_counts;  // (B, chunk), (B): the boxes of the chunk that are kept
-  uint32* mask;             // (B, chunk / 32, chunk): the suppressors of each box, a bit each
-  unsigned char* words;     // (B, chunk, 8): the words of the mask that are not 0, a bit each
+  int *list, *list_counts;  // (B, chunk), (B): kept boxes of the chunk
+  uint32* mask;             // (B, chunk / 32, chunk): one bit per suppressor of each box
+  unsigned char* words;     // (B, chunk, 8): one bit per nonzero word of the mask
 };
 
-// The blocks that find the pairs of a chunk, for each row of the batch: each 256 boxes by 64 later
-// ones.
+// Number of blocks per batch row that compute the overlap mask of a chunk. Each block takes 256
+// boxes and 64 later boxes.
 CVOPS_HD int nms_pair_blocks(int chunk) {
   int groups = (chunk + 255) / 256;
   return 2 * groups * (groups + 1);
@@ -54,29 +67,29 @@ CVOPS_KERNEL nms_chunk(cvops::NmsBuffers nms, cvops::NmsChunk buffers, const cvo
 #ifdef __CUDACC__
 namespace cvops {
 
-// A box of the contest. Two boxes whose overlap is below the sum of their shares do not suppress
-// each other.
+// A box during suppression. If the overlap of two boxes is below the sum of their `share`, neither
+// suppresses the other.
 struct alignas(16) Contestant {
   Box box;
   float area, share;
   int of_class;
 };
 
-// Whether boxes that do not touch leave each other alone.
+// True if boxes that do not touch cannot suppress each other.
 __device__ __forceinline__ bool nms_needs_overlap(const NmsRule& rule) {
   return rule.threshold > 1e-30f;
 }
 
-// iou > t means overlap > t / (1 + t) of both areas. The last factor leaves room for all roundings,
-// and what is taken off for those of numbers near 0. NaN, which every comparison lets pass, where
-// boxes that do not touch may suppress each other.
+// Half of a lower bound of the overlap: iou > t implies overlap > t / (1 + t) * (sum of areas). The
+// factor 0.9999 covers the rounding errors; 1e-36 covers those of numbers near 0. The result is NaN
+// if boxes that do not touch can suppress each other. Every comparison then passes.
 __device__ __forceinline__ float nms_share(float area, const NmsRule& rule) {
   const float t = rule.threshold;
   return nms_needs_overlap(rule) ? t / (1 + t) * 0.9999f * area - 1e-36f
                                  : __uint_as_float(0x7fffffff);
 }
 
-// One row of the batch.
+// One batch row.
 struct NmsRow {
   const float *boxes, *areas;
   const int* classes;
@@ -89,15 +102,15 @@ struct NmsRow {
   }
 };
 
-// Whether suppresses() has to be asked. What a minimum or a maximum gives for NaN makes the overlap
-// larger than it is, if anything.
+// False if suppresses() is certainly false. A NaN can only enlarge the overlap here: fminf and
+// fmaxf return the number.
 __device__ __forceinline__ bool may_suppress(const Contestant& kept, const Contestant& other) {
   const float width = fminf(kept.box.x2, other.box.x2) - fmaxf(kept.box.x1, other.box.x1);
   const float height = fminf(kept.box.y2, other.box.y2) - fmaxf(kept.box.y1, other.box.y1);
   return !(width * fmaxf(height, 0.0f) < kept.share + other.share);
 }
 
-// The same of four kept boxes, kStep places from each other, with one branch.
+// may_suppress() of any of four kept boxes at distance kStep, with one branch.
 template <int kStep>
 __device__ __forceinline__ bool any_may_suppress(const Contestant* kept, const Contestant& other) {
   bool any = false;
@@ -112,12 +125,12 @@ __device__ __forceinline__ bool suppresses(const Contestant& kept, const Contest
          suppresses(SizedBox{kept.box, kept.area}, SizedBox{other.box, other.area}, rule);
 }
 
-// Others may be setting bits: if one is missed, nothing is lost but time.
+// Racy read on purpose: other blocks may set bits. A missed bit costs comparisons only.
 __device__ __forceinline__ bool nms_is_removed(const uint32* removed, int i) {
   return __ldcv(removed + i / 32) >> (i % 32) & 1;
 }
 
-// The 20 lowest bits of x, each followed by a 0.
+// Inserts a 0 after each of the 20 lowest bits of x.
 __device__ __forceinline__ uint64 spaced(uint32 x) {
   uint64 y = x & 0xfffff;
   y = (y | y << 16) & 0x0000ffff0000ffff;
@@ -127,7 +140,7 @@ __device__ __forceinline__ uint64 spaced(uint32 x) {
   return (y | y << 1) & 0x5555555555555555;
 }
 
-// In the order of numbers.
+// Bits whose unsigned order is the order of the floats.
 __device__ __forceinline__ uint32 ascending_bits(float x) {
   const uint32 bits = bits_of(x);
   return bits >> 31 ? ~bits : bits | 0x80000000u;
@@ -137,15 +150,15 @@ __device__ __forceinline__ int place_of(uint64 order) {
   return (int)(order & ((1u << kPlaceBits) - 1));
 }
 
-// The same for all boxes of a class, and maybe for those of some others.
+// Equal for all boxes of a class. Several classes can have the same value.
 __device__ __forceinline__ uint32 group_of(uint64 order) {
   return (uint32)(order >> (64 - kGroupBits));
 }
 
-// What a block knows of its boxes: where they all are, and their classes. It may be too large.
+// Bounding box and class range of the boxes of a block. It can be larger than necessary.
 struct Hull {
   Box box;
-  int lowest, highest;  // classes
+  int lowest, highest;  // range of classes
 };
 
 __device__ __forceinline__ float nms_far() { return __uint_as_float(0x7f800000); }  // infinity
@@ -155,7 +168,8 @@ __device__ __forceinline__ Hull empty_hull() {
   return {{far, far, -far, -far}, 0x7fffffff, -0x7fffffff - 1};
 }
 
-// With one box more. One with NaN may overlap anything, and so may any where boxes need not touch.
+// Bounds extended by one box. A box with NaN extends them to infinity. So does every box if boxes
+// that do not touch can suppress each other.
 __device__ __forceinline__ Hull hull_with(const Hull& hull, const Contestant& c,
                                           const NmsRule& rule) {
   const Box b = c.box;
@@ -168,15 +182,15 @@ __device__ __forceinline__ Hull hull_with(const Hull& hull, const Contestant& c,
           max(hull.highest, c.of_class)};
 }
 
-// Whether a kept box may suppress one within the hull. Comparisons with NaN let it pass.
+// False if `kept` certainly suppresses no box within the bounds. Comparisons with NaN pass.
 __device__ __forceinline__ bool may_reach(const Contestant& kept, const Hull& hull) {
   const Box b = kept.box;
   return !(b.x1 > hull.box.x2 || b.x2 < hull.box.x1 || b.y1 > hull.box.y2 || b.y2 < hull.box.y1) &&
          kept.of_class >= hull.lowest && kept.of_class <= hull.highest;
 }
 
-// The hull of the hulls of the first kNmsTile threads, for all. `shared` has room for one of each
-// warp.
+// Union of the bounds of the first kNmsTile threads, returned to all threads. `shared` has one
+// element per warp.
 __device__ __forceinline__ Hull hull_of_tile(Hull hull, Hull* shared) {
   for (int d = 16; d > 0; d /= 2) {
     hull.box.x1 = fminf(hull.box.x1, __shfl_xor_sync(kWarp, hull.box.x1, d));
@@ -198,18 +212,17 @@ __device__ __forceinline__ Hull hull_of_tile(Hull hull, Hull* shared) {
   return hull;
 }
 
-// What of the chunk that begins at `first` suppresses what of it. mask (chunk / 32, chunk): bit k
-// of mask[w, j] tells whether box 32 w + k of the chunk, which comes before box j, would suppress
-// it; written where it is not 0. words (chunk, 8): bit w % 8 of words[j, w / 8] tells whether it is
-// not 0; of a removed box j some may be missing. `index` is the block's number among
-// nms_pair_blocks().
+// Overlap mask of the chunk that begins at `first`. mask (chunk / 32, chunk): bit k of mask[w, j]
+// is set if box 32 w + k precedes box j and suppresses it. Only nonzero words are written. words
+// (chunk, 8): bit w % 8 of words[j, w / 8] is set if mask[w, j] is nonzero. Bits of a suppressed
+// box j can be missing. `index` is the number of the block, below nms_pair_blocks().
 __device__ __forceinline__ void nms_find_pairs(uint32* mask, unsigned char* words,
                                                const NmsRow& row, const uint32* removed, int first,
                                                int chunk, int index, const NmsRule& rule) {
   __shared__ Contestant before[256];
   __shared__ int4 classes[64];
   __shared__ uint32 found[64];
-  int column = 0;  // of 256 boxes
+  int column = 0;  // index of 256 boxes
   while (index >= 2 * (column + 1) * (column + 2)) ++column;
   index -= 2 * column * (column + 1);
   const int t = threadIdx.x, group = index / 4;
@@ -217,10 +230,10 @@ __device__ __forceinline__ void nms_find_pairs(uint32* mask, unsigned char* word
   const int count = min(row.count - first, chunk);
   if (first_box >= count) return;
   const int j = first_box + t % 64, own = t / 64 * 32, word = 8 * group + t / 64;
-  const int most = min(32, j - 32 * word);  // boxes of the word that come before box j
+  const int most = min(32, j - 32 * word);  // boxes of the word that precede box j
   Contestant box = {};
   bool takes_part = j < count && most > 0;
-  if (takes_part) {  // all is loaded at once
+  if (takes_part) {  // all loads start together
     box = row.contestant(first + j, rule);
     takes_part = !nms_is_removed(removed, first + j);
   }
@@ -265,21 +278,21 @@ __device__ __forceinline__ void nms_find_pairs(uint32* mask, unsigned char* word
   if (t < 64 && first_box + t < count) {
     unsigned char* own_words = words + 8 * (first_box + t);
     own_words[group] = found[t];
-    // The eight are read at once: one block of those with these boxes writes the rest.
+    // All eight bytes are read at once. One block per 64 boxes clears the bytes that no block
+    // writes.
     for (int later = column + 1; group == 0 && later < 8; ++later) own_words[later] = 0;
   }
 }
 
-// Compares one of `parts` of `list`, which holds num_kept boxes, with the tile of boxes that begins
-// at `begin`, as far as they are not before `first`, and sets the bits in `removed` of those that
-// are suppressed.
+// Compares split `part` of `parts` of `list` (num_kept boxes) with the tile of boxes at `begin`. It
+// sets the bits in `removed` of the suppressed boxes. Boxes before `first` are skipped.
 __device__ __forceinline__ void nms_suppress(uint32* removed, const NmsRow& row, const int* list,
                                              int num_kept, int first, int begin, int part,
                                              int parts, const NmsRule& rule) {
-  __shared__ Contestant kept[kNmsThreads + 8];  // a group of four may reach beyond the last
+  __shared__ Contestant kept[kNmsThreads + 8];  // a group of four may extend beyond the last box
   __shared__ Hull hulls[kNmsThreads / 32];
   __shared__ int num_near;
-  // Two threads for each box, which share out the kept ones.
+  // Two threads per box; each takes every second kept box.
   const int t = threadIdx.x, half = t / kNmsTile;
   const int i = begin + t % kNmsTile;
   const int j = i < row.count ? row.order ? place_of(row.order[i]) : i : 0;
@@ -317,9 +330,8 @@ __device__ __forceinline__ void nms_suppress(uint32* removed, const NmsRow& row,
   if (is_open && !lives) atomicOr(&removed[j / 32], 1u << (j % 32));
 }
 
-// How many bits are set before each of `num` words, and as many more as before the first, in
-// before (num + 1), of which the last is for the end, and comes back; one block. word_at(w) gives a
-// word.
+// Exclusive prefix sum of popcounts of `num` words, starting at `sum`, into before (num + 1). The
+// last element, which is also returned, is the total. word_at(w) returns word w. One block.
 template <typename WordAt>
 __device__ __forceinline__ int nms_count(int* before, int num, int sum, const WordAt& word_at) {
   constexpr int kWarps = kNmsThreads / 32;
@@ -336,18 +348,18 @@ __device__ __forceinline__ int nms_count(int* before, int num, int sum, const Wo
       sum += warp_sums[other];
     }
     if (w < num) before[w] = mine;
-    __syncthreads();  // all have read
+    __syncthreads();  // all threads have read warp_sums
   }
   if (threadIdx.x == 0) before[num] = sum;
   return sum;
 }
 
-// Whether this block is the last of `blocks` that gets here; it sees what the others have written.
-// `*through` is 0 before, and after.
+// True in the last of `blocks` blocks that call it (threadfence reduction). That block sees all
+// writes of the other blocks. `*through`, the block counter, is 0 before and after.
 __device__ __forceinline__ bool nms_ends_last(int* through, int blocks) {
   __shared__ bool is_last;
   __syncthreads();
-  if (threadIdx.x == 0) {  // its fences are for the whole block, because of the barriers
+  if (threadIdx.x == 0) {  // the barriers extend these fences to the whole block
     __threadfence();
     is_last = atomicAdd(through, 1) == blocks - 1;
     if (is_last) *through = 0;
@@ -357,7 +369,7 @@ __device__ __forceinline__ bool nms_ends_last(int* through, int blocks) {
   return is_last;
 }
 
-// Decides the chunk that begins at `first`; one block.
+// Resolves the chunk that begins at `first`. One block.
 __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* list,
                                            int* list_count, const uint32* removed,
                                            const uint32* mask, const unsigned char* words,
@@ -368,16 +380,16 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
   const int t = threadIdx.x, lane = lane_id(), warp = t / 32;
   count = min(count - first, chunk);
   if (t == 0) num_taken = 0;
-  // What other blocks have written in this launch is not in the cache of this one's processor.
+  // Other blocks have written these words in this launch. __ldcg bypasses the stale L1 cache.
   for (int w = t; w < kWords; w += kNmsThreads) {
     const int here = 32 * w < count ? min(32, count - 32 * w) : 0;
     open[w] = here ? ~__ldcg(removed + first / 32 + w) & ~0u >> (32 - here) : 0;
     taken[w] = 0;
   }
-  // A box waits for one word of suppressors at a time: as long as one of them is open, those of
-  // lower scores do not matter.
-  uint64 rest[kMine];       // words that were not looked at yet
-  uint32 waits_for[kMine];  // suppressors in the word `at`
+  // A box checks one word of suppressors at a time. While a suppressor in that word is undecided,
+  // suppressors with lower scores are irrelevant.
+  uint64 rest[kMine];       // words still to check
+  uint32 waits_for[kMine];  // undecided suppressors in word `at`
   int at[kMine];
 #pragma unroll
   for (int i = 0; i < kMine; ++i) {
@@ -387,7 +399,7 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
   }
   bool waits = true;
   while (__syncthreads_or(waits)) {
-    uint32 is_open = 0, is_gone = 0;  // a bit for each of the thread's boxes
+    uint32 is_open = 0, is_gone = 0;  // one bit per box of the thread
 #pragma unroll
     for (int i = 0; i < kMine; ++i) is_open |= (open[warp + kWarps * i] >> lane & 1) << i;
     for (bool more = true; more;) {
@@ -408,7 +420,7 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
         more = true;
       }
     }
-    __syncthreads();  // all have read
+    __syncthreads();  // all threads have read the shared words
     waits = false;
 #pragma unroll
     for (int i = 0; i < kMine; ++i) {
@@ -442,9 +454,8 @@ __device__ __forceinline__ void nms_settle(uint64* kept, int* kept_before, int* 
   if (t == 0) kept_before[end] = all;
 }
 
-// Decides `size` boxes, kNmsThreads at most, whose places are those of `order` from `begin` on, and
-// which are all of their groups; one block. A thread has a box, and bit k of suppressors[w] tells
-// whether box 32 w + k would suppress it.
+// Resolves `size` boxes, at most kNmsThreads: the complete groups at order[begin], .... One block,
+// one thread per box. Bit k of suppressors[w] is set if box 32 w + k suppresses the thread's box.
 __device__ __forceinline__ void nms_decide(uint32* removed, uint64* kept, const NmsRow& row,
                                            int begin, int size, const NmsRule& rule) {
   constexpr int kWords = kNmsThreads / 32;
@@ -473,7 +484,7 @@ __device__ __forceinline__ void nms_decide(uint32* removed, uint64* kept, const 
       }
     }
 #pragma unroll
-    for (int v = 0; v < kWords; ++v) {  // so that they stay in registers
+    for (int v = 0; v < kWords; ++v) {  // constant indices keep the array in registers
       if (v == w) suppressors[v] = bits;
     }
   }
@@ -484,7 +495,7 @@ __device__ __forceinline__ void nms_decide(uint32* removed, uint64* kept, const 
       by_taken |= suppressors[w] & taken[w];
       by_open |= suppressors[w] & open[w];
     }
-    __syncthreads();  // all have read
+    __syncthreads();  // all threads have read the shared words
     const bool now_kept = is_open && !by_taken && !by_open;
     is_kept |= now_kept;
     is_open = is_open && !by_taken && by_open;
@@ -498,10 +509,10 @@ __device__ __forceinline__ void nms_decide(uint32* removed, uint64* kept, const 
 
 }  // namespace cvops
 
-// What the boxes are put in order by: keys (B, N), of which the first counts[b] count: the class,
-// if classes count, and the cell of the centre in a grid that is twice as fine where coordinates
-// are half as large, neighbouring cells near each other; and the place. boxes (B, N, 4), classes
-// (B, N). Grid (B, tiles of 256).
+// Spatial keys, by which the boxes are sorted: keys (B, N); only the first counts[b] are valid. A
+// key holds the class (if `by_class`), the Morton code of the center, and the index. The grid of
+// cells uses the bits of floats: its resolution doubles where coordinates halve. boxes (B, N, 4),
+// classes (B, N). Grid (B, tiles of 256).
 extern "C" __global__ void __launch_bounds__(256)
     nms_places(unsigned long long* __restrict__ keys, const float* __restrict__ boxes,
                const int* __restrict__ classes, const int* __restrict__ counts, int num,
@@ -517,17 +528,18 @@ extern "C" __global__ void __launch_bounds__(256)
   keys[at] = cell << kPlaceBits | i;
 }
 
-// Decides the boxes of classes that have kNmsThreads at most; of a group of classes, to be exact.
-// Rules by class only. boxes (B, N, 4), areas and classes (B, N), the best first; order (B, N),
-// from nms_places, sorted; counts (B).
+// Resolves the classes with at most kNmsThreads boxes. Classes with equal key bits count as one
+// class. For rules with `by_class` only. boxes (B, N, 4), areas and classes (B, N) in score order;
+// order (B, N): sorted keys of nms_places; counts (B).
 //
-// removed (B, ceil(N / 32)), all 0 before: a bit for each box that is decided. kept (B, ceil(N /
-// 64)), all 0 before: a bit for each that is kept. progress (B, 2): how many blocks are through, 0
-// before and after; and how many boxes are not decided, all before. kept_before (B, ceil(N / 64) +
-// 1): how many are kept before each word of `kept`, and in all; only if all are decided.
+// removed (B, ceil(N / 32)): one bit per resolved box; 0 before. kept (B, ceil(N / 64)): one bit
+// per kept box; 0 before. progress (B, 2): finished blocks, 0 before and after; undecided boxes,
+// all of them before. kept_before (B, ceil(N / 64) + 1): number of kept boxes before each word of
+// `kept`, then the total. It is written only if all boxes are resolved.
 //
-// Grid (B, tiles of kNmsTile), kNmsThreads threads. A block has the groups that begin in its tile:
-// those before the last at once, which all end in it, too, and then the last.
+// Grid (B, tiles of kNmsTile), kNmsThreads threads. A block takes the groups that begin in its
+// tile. All of them but the last also end in the tile: the block resolves them together, then the
+// last one.
 extern "C" __global__ void __launch_bounds__(512, 2)
     nms_classes(const cvops::NmsBuffers nms, const unsigned long long* __restrict__ order, int num,
                 const cvops::NmsRule rule) {
@@ -547,14 +559,15 @@ extern "C" __global__ void __launch_bounds__(512, 2)
   if (begin < end) {
     const bool in_tile = i < end;
     const uint32 own = in_tile ? group_of(row.order[i]) : 0;
-    // Of the group that began before, and of the tile's last.
+    // Number of leading boxes that continue the previous group, and start of the last group.
     const bool continues = begin > 0 && in_tile && own == group_of(row.order[begin - 1]);
     const int first = begin + __syncthreads_count(continues);
     const uint32 last_group = group_of(row.order[end - 1]);
     const int last = end - __syncthreads_count(in_tile && own == last_group);
     const int next = last + 1 + t;
     const bool belongs = next < row.count && group_of(row.order[next]) == last_group;
-    const int size = 1 + __syncthreads_count(belongs);  // of the last, if it begins here
+    const int size = 1 + __syncthreads_count(belongs);  // size of the last group if it begins in
+                                                        // this tile
 #pragma unroll 1
     for (int run = first; run < end;) {
       const int num_boxes = run < last ? last - run : size;
@@ -570,20 +583,21 @@ extern "C" __global__ void __launch_bounds__(512, 2)
   nms_count(kept_before, (int)ceil_div(num, 64), 0, [&](int w) { return __ldcg(kept + w); });
 }
 
-// One chunk of the contest, which begins at `first`. boxes (B, N, 4), areas and classes (B, N), the
-// best first; order (B, N), from nms_places, or null; counts (B).
+// One chunk, which begins at `first`. boxes (B, N, 4), areas and classes (B, N) in score order;
+// order (B, N): sorted keys of nms_places, or null; counts (B).
 //
-// removed (B, ceil(N / 32)): a bit for each box that is suppressed, or decided by nms_classes; all
-// 0 before the first of both. What a chunk leaves out of its own boxes stays 0. kept (B, ceil(N /
-// 64)): a bit for each that is kept, likewise. kept_before (B, ceil(N / 64) + 1): how many are kept
-// before each word, as far as boxes take part, and at its end in all. progress (B, 2): how many
-// blocks are through, 0 before and after; and how many boxes the chunks are to decide: if none,
-// nothing is left to do. list (B, chunk) and list_counts (B): those kept of the chunk; mask (B,
-// chunk / 32, chunk) and words (B, chunk, 8): see nms_find_pairs.
+// removed (B, ceil(N / 32)): one bit per box that is suppressed or resolved by nms_classes. All
+// bits are 0 before the first launch. A chunk sets no bits of its own boxes. kept (B, ceil(N /
+// 64)): one bit per kept box, 0 before the first launch. kept_before (B, ceil(N / 64) + 1): number
+// of kept boxes before each word that has boxes, and the total as the last element. progress (B,
+// 2): finished blocks, 0 before and after; boxes left for the chunks. If none are left, the kernel
+// returns. list (B, chunk), list_counts (B): kept boxes of the chunk. mask (B, chunk / 32, chunk),
+// words (B, chunk, 8): see nms_find_pairs.
 //
-// Grid (B, blocks): nms_pair_blocks(chunk), and in all but the first chunk `parts` for each tile of
-// kNmsTile boxes: of all, or without an order of those from `first` on; with fewer blocks each
-// takes several tiles. kNmsThreads threads.
+// Grid (B, blocks), kNmsThreads threads. nms_pair_blocks(chunk) blocks compute the overlap mask. In
+// all chunks but the first, each tile of kNmsTile boxes has `parts` more blocks. The tiles cover
+// all boxes, or without `order` the boxes from `first` on. With fewer blocks, each takes several
+// tiles.
 extern "C" __global__ void __launch_bounds__(512, 2)
     nms_chunk(const cvops::NmsBuffers nms, const cvops::NmsChunk buffers,
               const unsigned long long* __restrict__ order, int num, int first, int chunk,

@@ -1,17 +1,16 @@
-// When a box suppresses another, and how a contest of boxes begins: what box_nms,
-// multibox_detection and multiclass_nms share beside nms.cuh.
+// The suppression rule and the buffers of non-maximum suppression (NMS). box_nms,
+// multibox_detection and multiclass_nms share them.
 #pragma once
 #include "box.cuh"
 
 namespace cvops {
 
-// When a box suppresses another.
+// The rule by which a box suppresses another one.
 struct NmsRule {
   float threshold;
-  int at_least;  // whether an IoU equal to the threshold suppresses; the union must then be
-                 // positive
-  int by_class;  // whether only boxes of its own class
-  int center;  // whether the boxes came in center format: which side of a NaN an intersection takes
+  int at_least;  // if set, an IoU equal to the threshold suppresses, and the union must be positive
+  int by_class;  // if set, a box suppresses boxes of its own class only
+  int center;    // if set, boxes are in center format; an intersection with NaN depends on it
 };
 
 CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {
@@ -21,18 +20,19 @@ CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {
   return rule.at_least ? all > 0 && iou >= rule.threshold : iou > rule.threshold;
 }
 
-// The buffers of one suppression: for each row of the batch `num` boxes in score order.
+// Buffers of one NMS run. Each of the B batch rows has N = `num` boxes in score order.
 struct NmsBuffers {
   float *boxes, *areas;  // (B, N, 4), (B, N)
   int* classes;          // (B, N)
-  uint32* removed;       // (B, ceil(N / 32)): a bit for each box that is suppressed
-  uint64* kept;          // (B, ceil(N / 64)): a bit for each box that is kept
-  int* kept_before;      // (B, ceil(N / 64) + 1): the boxes kept before each word of `kept`
-  int* counts;           // (B): the boxes that take part
-  int* progress;         // (B, 2): the blocks that are done, and the boxes that are undecided
+  uint32* removed;       // (B, ceil(N / 32)): one bit per box, set if it is suppressed
+  uint64* kept;          // (B, ceil(N / 64)): one bit per box, set if it is kept
+  int* kept_before;      // (B, ceil(N / 64) + 1): number of kept boxes before each word of `kept`
+  int* counts;           // (B): number of boxes that take part
+  int* progress;         // (B, 2): number of finished blocks, number of undecided boxes
 
 #ifdef __CUDACC__
-  // Starts with `count` undecided boxes in row `batch`; thread i of at least num / 32.
+  // Initializes row `batch` with `count` undecided boxes. Threads i = 0, ..., ceil(num / 32) - 1 at
+  // least must call it.
   __device__ __forceinline__ void begin(int batch, int num, int i, int count) const {
     if (i < ceil_div(num, 32)) removed[batch * ceil_div(num, 32) + i] = 0;
     if (i < ceil_div(num, 64)) kept[batch * ceil_div(num, 64) + i] = 0;

@@ -1,62 +1,61 @@
-// roi_pooling: the largest value in each bin of each region of interest, and the gradient.
+// roi_pooling: the maximum in each bin of each region of interest (RoI), and the gradient.
 //
-// Forward: a thread keeps one bin of a roi and pools kChannelsAtOnce channels of it at a time;
-// neighbouring threads have neighbouring bins, so that stores are coalesced.
+// Forward: a thread takes one bin of an RoI and pools kChannelsAtOnce channels. Adjacent threads
+// have adjacent bins, so that stores are coalesced.
 //
-// - roi_pooling_staged, where planes fit into shared memory and are looked at often: a block has
-//   kChannelsAtOnce planes of an image there, one beside the other, so that a load gets a pixel of
-//   all of them; and for each pixel the larger one of it and its right neighbour, so that a bin
-//   takes half as many loads. It goes through all rois of its image, or through a part of them.
-//   Their bins' edges are found once for all threads.
-// - roi_pooling, for any sizes: a thread finds the edges of its bin, and takes the channels of a
-//   group with them from global memory.
+// - roi_pooling, the textbook kernel, for all sizes: a thread computes the edges of its bin and
+//   reads the channels of a group from global memory.
+// - roi_pooling_staged, the shared-memory version: a block copies kChannelsAtOnce planes of an
+//   image, interleaved by pixel. One load then gets a pixel of all planes. It also stores the
+//   maximum of each pixel and its right neighbor, which halves the loads per bin. The block
+//   computes the bin edges once for all threads. It processes all RoIs of its image, or one split
+//   of them. It pays if planes fit into shared memory and are read often.
 //
-// Backward: floats are added at the argmax in MXNet's order: roi after roi, bin after bin. A block
-// has one channel of some images, keeps its sums in shared memory if they fit there, and goes
-// through the outputs in order, some for each thread at a time. Each pixel has an owner, a thread
-// that alone adds there: so the order is MXNet's without an atomic on floats. What an owner finds
-// is marked by those who read the outputs: of the lanes of a warp that have something for it one
-// writes down which they are, and sets the warp's bit in a word of the owner's. The owner goes
-// through these bits, and through those lanes, in order.
+// Backward: gradients are added at the argmax in MXNet's order, RoI by RoI, bin by bin. A block
+// takes one channel of some images. Its sums are in shared memory if they fit. It processes the
+// outputs in order, kRounds per thread at a time. Each pixel has an owner: the only thread that
+// adds to it. The order is therefore MXNet's without float atomics. Each warp groups its 32 outputs
+// by owner (__match_any_sync). One lane per owner stores the lane mask and flags the group. The
+// owner then iterates over its groups, and over the lanes of each group, in order.
 #pragma once
 #include "common.cuh"
 
 namespace cvops {
 
-// The sizes of data (images, channels, height, width) and of the grid of bins of a roi, and what a
-// roi's coordinates are multiplied by to give pixels of data.
+// Sizes of data (images, channels, height, width), bins per RoI, and the factor from RoI
+// coordinates to pixels.
 struct RoiPooling {
   int images, channels, height, width, pooled_height, pooled_width;
   float scale;
 };
 
-// The indices from begin up to end, without end.
+// Half-open range of indices [begin, end).
 struct Range {
   int begin, end;
 };
 
 constexpr float kLowestFloat = -3.402823466e+38f;
 
-// Sums of ints modulo 2^32, which is what MXNet's give where they overflow.
+// int arithmetic modulo 2^32, which is MXNet's behavior on overflow.
 CVOPS_HD int wrapping_add(int a, int b) { return (int)((uint32)a + (uint32)b); }
 CVOPS_HD int wrapping_subtract(int a, int b) { return (int)((uint32)a - (uint32)b); }
 
 CVOPS_HD int clamped(int i, int limit) { return i < 0 ? 0 : i > limit ? limit : i; }
 
-// One axis of a roi, in pixels: its first pixel, and the length of a bin.
+// One axis of an RoI, in pixels: the first pixel, and the length of a bin.
 struct RoiAxis {
   int begin;
   float bin;
 };
 
-// From a roi's first and last coordinate. It has one pixel at least.
+// Axis from the first and last coordinate. The RoI has at least one pixel.
 CVOPS_HD RoiAxis roi_axis(float first, float last, float scale, int bins) {
   int begin = truncated(roundf(first * scale)), end = truncated(roundf(last * scale));
   int size = wrapping_add(wrapping_subtract(end, begin), 1);
   return {begin, (float)(size > 1 ? size : 1) / (float)bins};
 }
 
-// The pixels of bin i, of `limit` that there are. Bins overlap where their length is not whole.
+// Pixels of bin i, clamped to [0, limit). Bins overlap if the bin length is not an integer.
 CVOPS_HD Range bin_range(RoiAxis axis, int i, int limit) {
   int begin = truncated(floorf((float)i * axis.bin));
   int end = truncated(ceilf((float)(i + 1) * axis.bin));
@@ -64,8 +63,8 @@ CVOPS_HD Range bin_range(RoiAxis axis, int i, int limit) {
           clamped(wrapping_add(end, axis.begin), limit)};
 }
 
-// The largest value in a bin of each of kPlanes planes, and its index in the plane: the first if
-// there are several. NaN is never chosen; -1 if nothing is above kLowestFloat, or the bin is empty.
+// Maximum in a bin of each of kPlanes planes, and the index of its first occurrence in the plane.
+// NaN is never the maximum. The index is -1 if no value is above kLowestFloat or the bin is empty.
 template <int kPlanes>
 CVOPS_HD void max_of_bin(const float* const (&planes)[kPlanes], Range rows, Range columns,
                          int width, float (&best)[kPlanes], int (&at)[kPlanes]) {
@@ -88,13 +87,13 @@ CVOPS_HD void max_of_bin(const float* const (&planes)[kPlanes], Range rows, Rang
   }
 }
 
-// One channel's planes of the images [first, last) of data (images, channels, pixels).
+// Planes of one channel in the images [first, last) of data (images, channels, pixels).
 struct ChannelPlanes {
   int channels, pixels, channel, first, last;
 };
 
-// Whether `at`, an index into data, lies in one of the planes. `plane` is the index of the first
-// pixel of the plane that was found last: mostly `at` lies there, and nothing needs to be divided.
+// True if `at`, an index into data, is in one of the planes. `plane` is the first pixel of the
+// plane of the last hit. Most indices are in the same plane, which avoids the division.
 CVOPS_HD bool lies_in(ChannelPlanes own, int at, int& plane) {
   if ((uint32)at - (uint32)plane < (uint32)own.pixels) return true;
   int image = at < 0 ? -1 : at / (own.channels * own.pixels);
@@ -106,27 +105,28 @@ CVOPS_HD bool lies_in(ChannelPlanes own, int at, int& plane) {
 }
 
 constexpr int kChannelsAtOnce = 4;
-// Of the backward kernel: owners of pixels (a power of two), which are as many as a block's threads
-// may be, and outputs that a thread takes at a time; 32 warps' at most are on the shelf.
+// Sizes of the backward kernel. kOwners: pixel owners, a power of two, and maximum threads per
+// block. kRounds: outputs per thread and step. The staging buffer has at most 32 groups of 32
+// outputs.
 constexpr int kOwners = CVOPS_STEP(256, 64);
 constexpr int kRounds = 4;
 static_assert(kRounds * kOwners <= 32 * 32, "a bit of Shelf::groups for each group");
 
-// A pixel, as an index into sums, and what is to be added there.
+// A value to add, and the index of its pixel in the sums.
 struct alignas(8) Addend {
   int at;
   float value;
 };
 
-// Where a block puts some outputs in order, kRounds for each of its threads, for the owners of the
-// pixels to take. Of a word's bits the highest is the first's: it is found faster than the lowest.
+// Staging buffer of kRounds outputs per thread, in order, for the pixel owners. The highest bit of
+// a word is the first group or lane, because __clz is faster than __ffs.
 struct Shelf {
   Addend addends[kRounds * kOwners];  // in groups of 32
-  uint32 in_group[32][kOwners];       // which ones of a group an owner has
-  uint32 groups[kOwners];             // that have some for it; of others `in_group` is not known
+  uint32 in_group[32][kOwners];       // lanes of a group, per owner
+  uint32 groups[kOwners];             // groups of an owner; other words of `in_group` are undefined
 };
 
-// The words of a roi in a Stage: an even number, since there is an int64.
+// Words per RoI in a Stage: an even number, because the first two hold an int64.
 CVOPS_HD int words_of_roi(int pooled_height, int pooled_width) {
   return 2 + (pooled_height + pooled_width + 1) / 2 * 2;
 }
@@ -145,13 +145,14 @@ CVOPS_KERNEL roi_pooling_backward(float* grad, const float* out_grad, const int*
 #ifdef __CUDACC__
 namespace cvops {
 
-// A number for each of kChannelsAtOnce channels.
+// One value for each of kChannelsAtOnce channels.
 struct __align__(16) Values {
   float of[kChannelsAtOnce];
 };
 
-// best = value and at = i, where value is larger. `at` has the bits of an int that is no NaN's. A
-// GPU selects at half the rate at which it adds, and to add -0.0 changes no bit.
+// Sets best = value and at = i if value is larger. `at` holds the bits of an int that is no NaN
+// pattern. A GPU has half the throughput for selects that it has for additions. Addition of -0.0
+// changes no bit.
 __device__ __forceinline__ void keep_larger(float& best, float& at, float value, float i) {
 #ifdef __CUDA_ARCH__
   asm("{\n"
@@ -170,15 +171,15 @@ __device__ __forceinline__ void keep_larger(float& best, float& at, float value,
 #endif
 }
 
-// What a block keeps in shared memory: the planes of kChannelsAtOnce channels, and rois.
+// Shared memory of a block: the planes of kChannelsAtOnce channels, and RoIs.
 struct Stage {
-  Values* pixels;  // what is not above kLowestFloat, as NaN, is kLowestFloat
-  Values* pairs;   // the larger one of a pixel and the next one
-  // A roi is where in `pooled` its bins of channel 0 begin, an int64, and then the edges of its
-  // rows and columns of bins.
+  Values* pixels;  // NaN and other values not above kLowestFloat are kLowestFloat
+  Values* pairs;   // maximum of a pixel and the next one
+  // An RoI is an int64, the offset of its first bin in channel 0 of `pooled`, then the edges of its
+  // rows of bins and columns of bins.
   uint32* rois;
   int roi_words;
-  unsigned char* second;  // for each pixel and channel: whether the next one is larger
+  unsigned char* second;  // per pixel and channel: 1 if the next pixel is larger
 };
 
 __device__ __forceinline__ uint32 packed(Range range) {
@@ -189,7 +190,7 @@ __device__ __forceinline__ Range unpacked(uint32 range) {
   return {(int)(range & 0xffff), (int)(range >> 16)};
 }
 
-// Fills `stage` with `channels` planes that begin at `first`.
+// Fills `stage` with `channels` planes, the first one at `first`.
 __device__ __forceinline__ void stage_planes(const Stage& stage, const float* __restrict__ first,
                                              int channels, int pixels) {
   for (int i = (int)threadIdx.x; i < pixels; i += (int)blockDim.x) {
@@ -209,7 +210,7 @@ __device__ __forceinline__ void stage_planes(const Stage& stage, const float* __
   }
 }
 
-// The edges of a roi's rows and columns of bins; no rows if its image is not known.
+// Edges of the rows and columns of bins of an RoI. An RoI of an unknown image has empty rows.
 __device__ __forceinline__ void find_edges(uint32* edges, const float* __restrict__ roi, bool known,
                                            const RoiPooling& op) {
   const RoiAxis y = roi_axis(roi[2], roi[4], op.scale, op.pooled_height);
@@ -222,8 +223,8 @@ __device__ __forceinline__ void find_edges(uint32* edges, const float* __restric
   for (int j = 0; j < op.pooled_width; ++j) *edges++ = packed(bin_range(x, j, op.width));
 }
 
-// The largest values in a bin that is not empty, and the bits of where in the planes; `at` stays
-// where nothing is above kLowestFloat.
+// Maximum in a nonempty bin, and its position in the planes. `at` does not change if no value is
+// above kLowestFloat.
 template <bool kWithArgmax>
 __device__ __forceinline__ void max_of_bin(const Stage& stage, Range rows, Range columns, int width,
                                            Values& best, int (&at)[kChannelsAtOnce]) {
@@ -247,7 +248,7 @@ __device__ __forceinline__ void max_of_bin(const Stage& stage, Range rows, Range
     const int last = row * width + columns.end - step;
 #pragma unroll 1
     for (int i = row * width + columns.begin; i < last; i += step) look_at(i);
-    look_at(last);  // a pair that may share a pixel with the one before, which is no larger
+    look_at(last);  // may share a pixel with the previous pair, which has no effect
   }
 #pragma unroll
   for (int k = 0; k < kChannelsAtOnce && kWithArgmax; ++k) {
@@ -256,15 +257,15 @@ __device__ __forceinline__ void max_of_bin(const Stage& stage, Range rows, Range
   }
 }
 
-// Pools all rois of `stage`, `num` of them. `pooled` and `argmax` begin with the first of
-// `channels` channels, whose plane begins at `plane` in data.
+// Pools all `num` RoIs of `stage`. `pooled` and `argmax` begin at the first of `channels` channels;
+// its plane begins at `plane` in data.
 template <bool kWithArgmax>
 __device__ __forceinline__ void pool(const Stage& stage, int num, float* __restrict__ pooled,
                                      int* __restrict__ argmax, const RoiPooling& op, int plane,
                                      int channels) {
   const int width = op.pooled_width, bins = op.pooled_height * width;
   const int pixels = op.height * op.width, threads = (int)blockDim.x, me = (int)threadIdx.x;
-  // My bin, and the way to the next one.
+  // Bin of this thread, and the increments to its next bin.
   const uint32* roi = stage.rois + me / bins * stage.roi_words;
   int row = me % bins / width, column = me % bins % width;
   const int next_roi = threads / bins * stage.roi_words;
@@ -307,11 +308,11 @@ __device__ __forceinline__ void pool(const Stage& stage, int num, float* __restr
 
 }  // namespace cvops
 
-// pooled (num_rois, channels, pooled_height, pooled_width), argmax the same or, if not
-// `with_argmax`, not touched; data, rois (num_rois, 5). An item of work is kChannelsAtOnce channels
-// of an image and every `parts`-th roi, of which `at_once` are looked at together. A plane has one
-// pixel at least, and less than 2^16. Shared memory: 36 bytes for each of its pixels, a word, and
-// for each of `at_once` rois words_of_roi().
+// The shared-memory version. pooled (num_rois, channels, pooled_height, pooled_width); argmax: the
+// same shape, not written unless `with_argmax`; data; rois (num_rois, 5). A work item is
+// kChannelsAtOnce channels of an image and each `parts`-th RoI, in batches of `at_once` RoIs. A
+// plane has 1 to 2^16 - 1 pixels. Shared memory: 36 bytes per pixel, one word, and words_of_roi()
+// words for each of `at_once` RoIs.
 extern "C" __global__ void __launch_bounds__(1024)
     roi_pooling_staged(float* __restrict__ pooled, int* __restrict__ argmax,
                        const float* __restrict__ data, const float* __restrict__ rois,
@@ -340,7 +341,7 @@ extern "C" __global__ void __launch_bounds__(1024)
         if (roi >= num_rois) break;
         const int image = truncated(rois[5 * roi]);
         const bool known = image >= 0 && image < op.images;
-        // Those of no image are image 0's, and have no rows.
+        // RoIs of an unknown image belong to image 0 and have empty bins.
         if ((known ? image : 0) != own_image) continue;
         uint32* const mine = stage.rois + atomicAdd(found, 1) * roi_words;
         *(int64*)mine = roi * op.channels * bins;
@@ -358,9 +359,9 @@ extern "C" __global__ void __launch_bounds__(1024)
   }
 }
 
-// pooled (num_rois, channels, pooled_height, pooled_width), argmax the same or, if not
-// `with_argmax`, not touched; data, rois (num_rois, 5). An item of work is a roi with `group`
-// channels.
+// The textbook kernel. pooled (num_rois, channels, pooled_height, pooled_width); argmax: the same
+// shape, not written unless `with_argmax`; data; rois (num_rois, 5). A work item is an RoI with
+// `group` channels.
 extern "C" __global__ void __launch_bounds__(256)
     roi_pooling(float* __restrict__ pooled, int* __restrict__ argmax,
                 const float* __restrict__ data, const float* __restrict__ rois, long long num_rois,
@@ -368,7 +369,7 @@ extern "C" __global__ void __launch_bounds__(256)
   using namespace cvops;
   const int bins = op.pooled_height * op.pooled_width, pixels = op.height * op.width;
   const int groups = (op.channels - 1) / group + 1;
-  // Threads beyond the last whole set of bins have nothing to do.
+  // Threads beyond the last complete set of bins are idle.
   const int side_by_side = bins < (int)blockDim.x ? (int)blockDim.x / bins : 1;
   const int first_channel = bins < (int)blockDim.x ? (int)threadIdx.x / bins : 0;
   if (first_channel >= side_by_side) return;
@@ -391,7 +392,7 @@ extern "C" __global__ void __launch_bounds__(256)
         float best[kChannelsAtOnce];
 #pragma unroll
         for (int k = 0; k < kChannelsAtOnce; ++k) {
-          // Beyond the last channel: c's once more, not stored.
+          // Beyond the last channel: channel c again, which is not stored.
           channel[k] = begin + (c + k * side_by_side < count ? c + k * side_by_side : c);
           planes[k] = data + (known ? (image * op.channels + channel[k]) * pixels : 0);
         }
@@ -410,17 +411,17 @@ extern "C" __global__ void __launch_bounds__(256)
 
 namespace cvops {
 
-// The outputs of one channel, in order, of which a thread takes every blockDim.x-th, from number
-// `me` on.
+// Iterator over the outputs of one channel, in order. A thread takes each blockDim.x-th output,
+// from number `me` on.
 struct Outputs {
   const float* __restrict__ out_grad;
   const int* __restrict__ argmax;
-  int64 total;         // for all threads
-  int bins, left;      // how many there are for this thread
-  int64 from;          // where the next one stands,
-  int bin;             // which bin that is,
-  int64 step, to_roi;  // how far it is to the one after it, and then to that channel's bins,
-  int bin_step;        // if it is of the next roi
+  int64 total;         // number of outputs of all threads
+  int bins, left;      // number of outputs left for this thread
+  int64 from;          // index of the next output
+  int bin;             // bin of the next output
+  int64 step, to_roi;  // stride to the next output; extra stride
+  int bin_step;        // if that output is in the next RoI
 
   __device__ __forceinline__ Outputs(const float* __restrict__ out_grad,
                                      const int* __restrict__ argmax, int64 rois, int bins,
@@ -435,7 +436,7 @@ struct Outputs {
     to_roi = (int64)(channels - 1) * bins;
   }
 
-  // The next one, -1 after the last.
+  // Argmax and gradient of the next output; -1 after the last one.
   __device__ __forceinline__ int take(float& value) {
     const int at = left > 0 ? argmax[from] : -1;
     value = left > 0 ? out_grad[from] : 0.0f;
@@ -452,19 +453,19 @@ struct Outputs {
 
 constexpr uint32 kFirst = 1u << 31;
 
-// Adds the outputs that point into `own` planes to sums: in shared memory one plane after the
-// other, or grad. `shelf.groups` is 0 before and after.
+// Adds the outputs that point into the planes `own` to sums. With kInShared, sums holds these
+// planes in shared memory; otherwise it is grad. `shelf.groups` is 0 before and after.
 template <bool kInShared>
 __device__ __forceinline__ void add_outputs(float* __restrict__ sums, Shelf& shelf,
                                             const float* __restrict__ out_grad,
                                             const int* __restrict__ argmax, int64 num_rois,
                                             int bins, ChannelPlanes own) {
-  // A warp's last lane has the first of a group.
+  // The last lane of a warp has the first output of a group.
   const int threads = (int)blockDim.x, lane = (int)threadIdx.x % 32;
   const int me = (int)threadIdx.x - lane + (31 - lane);
   Outputs outputs(out_grad, argmax, num_rois, bins, own.channels, own.channel, me);
   int plane = (own.first * own.channels + own.channel) * own.pixels;
-  int shift = kInShared ? -plane : 0;  // from an index into data to one into sums
+  int shift = kInShared ? -plane : 0;  // from an index into data to an index into sums
   int at[kRounds];
   float value[kRounds];
 #pragma unroll
@@ -487,7 +488,7 @@ __device__ __forceinline__ void add_outputs(float* __restrict__ sums, Shelf& she
       }
     }
     __syncthreads();
-    // The next outputs are on their way while these are added.
+    // The loads of the next outputs overlap with these additions.
 #pragma unroll
     for (int k = 0; k < kRounds; ++k) at[k] = outputs.take(value[k]);
     for (int owner = (int)threadIdx.x; owner < kOwners; owner += threads) {
@@ -513,9 +514,9 @@ __device__ __forceinline__ void add_outputs(float* __restrict__ sums, Shelf& she
 
 }  // namespace cvops
 
-// grad (images, channels, pixels); out_grad and argmax (num_rois, channels, bins). An item of work
-// is a channel of `group` images. Shared memory: a Shelf and, if `in_shared`, a float for each
-// pixel of a group. A block is of whole warps.
+// grad (images, channels, pixels); out_grad and argmax (num_rois, channels, bins). A work item is a
+// channel of `group` images. Shared memory: a Shelf and, if `in_shared`, one float per pixel of a
+// group. The number of threads is a multiple of 32.
 extern "C" __global__ void __launch_bounds__(256, 4)
     roi_pooling_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                          const int* __restrict__ argmax, long long num_rois, int bins, int images,

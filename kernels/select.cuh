@@ -1,24 +1,25 @@
-// The best `most` of each row of scores, not sorted, in the order of sort_key.cuh, and the scores
-// are read once.
+// Top-k: the `most` best scores of each row, unsorted, in the order of sort_key.cuh. The scores are
+// read once.
 //
-// select_sample looks at a few thousand scores of a row, one at a made-up place of each stretch,
-// and takes one of the best as the bound, so far down that about five times as many as are wanted
-// should lie within it. select_collect reads all scores, and lists those within the bound.
-// select_best, one block for each row, finds the last key that is wanted and takes those up to it.
-// Keys are unique, so that ties make no list longer. Where the sample deceived, and the list is too
-// short or does not fit the room for it, select_best takes the scores in the list's place: slower,
-// with the same result. All is as it would be after a sort, but for the order of what comes.
+// - select_sample reads a sample of kSamples scores per row, one at a hashed position in each
+//   stretch. It takes one of the best samples as the bound. About five times the wanted number of
+//   keys should be within the bound.
+// - select_collect reads all scores and lists the keys within the bound.
+// - select_best finds the k-th key by radix select and writes the keys up to it. One block per row.
+//
+// Keys are unique, so ties make no list longer. If the list is too short or overflows its capacity,
+// select_best reads all scores instead: slower, with the same result.
 #pragma once
 #include "sort_key.cuh"
 #include "warp.cuh"
 
 namespace cvops {
 
-constexpr int kSamples = CVOPS_STEP(4096, 128);  // a power of two
-constexpr int kCollectTile = 4096;               // scores of a block
-constexpr uint64 kAllKeys = kNoKey - 1;          // a bound that leaves out none
+constexpr int kSamples = CVOPS_STEP(4096, 128);  // power of two
+constexpr int kCollectTile = 4096;               // scores per block
+constexpr uint64 kAllKeys = kNoKey - 1;          // bound that excludes no key
 
-// Which scores of a row count: those above the threshold that are not in [skip, skip_end).
+// Filter of the scores of a row: above the threshold and outside [skip, skip_end).
 struct Candidates {
   float threshold;
   int skip, skip_end;
@@ -30,14 +31,14 @@ CVOPS_HD uint64 candidate_key(const float* scores, int i, Candidates which) {
   return counts ? sort_key(score, (uint32)i) : kNoKey;
 }
 
-// The score of a key, or between two keys one between theirs.
+// Score of a key. For a value between two keys, a score between their scores.
 CVOPS_HD float score_of(uint64 key) {
   const uint32 ascending = ~(uint32)(key >> 32);
   return float_of(ascending >> 31 ? ascending & 0x7fffffffu : ~ascending);
 }
 
-// The place that sample j of a row of `num` scores, more than kSamples, looks at: anywhere in its
-// stretch, or else a period in the scores could deceive it.
+// Position of sample j in a row of `num` > kSamples scores. A hash selects the position in the
+// stretch; a fixed stride would fail for periodic scores.
 CVOPS_HD int sample_place(int j, int num) {
   const uint64 before = (uint64)(uint32)j * (uint32)num;
   const uint32 begin = (uint32)(before / kSamples), end = (uint32)((before + num) / kSamples);
@@ -62,16 +63,16 @@ namespace cvops {
 
 constexpr int kSelectThreads = 1024;
 
-// What the threads of a block share while they look for a key.
+// Shared memory of a radix select.
 struct Selection {
   int bins[2 * kSelectThreads], warp_sums[kSelectThreads / 32];
   int count, rank;
-  uint32 least, greatest;  // the upper halves of all keys
+  uint32 least, greatest;  // upper halves of the extreme keys
   uint64 low, high;
 };
 
-// Calls use(key) for key_at(0), ..., key_at(num - 1), and for kNoKey where there are none left: as
-// often in each thread. Loads do not wait for what is done with those before.
+// Calls use(key) for key_at(0), ..., key_at(num - 1), then for kNoKey. All threads of the block
+// call it the same number of times. The loads of kAtOnce keys overlap.
 template <typename KeyAt, typename Use>
 __device__ __forceinline__ void for_each_key(const KeyAt& key_at, int num, const Use& use) {
   constexpr int kAtOnce = 4;
@@ -87,11 +88,11 @@ __device__ __forceinline__ void for_each_key(const KeyAt& key_at, int num, const
   }
 }
 
-// A bound up to which `rank` keys lie of key_at(0), ..., key_at(num - 1); kAllKeys if there are no
-// more. By all threads of a block of kSelectThreads.
+// Radix select: a bound with exactly `rank` keys of key_at(0), ..., key_at(num - 1) up to it.
+// kAllKeys if there are no more keys. All threads of a block of kSelectThreads must call it.
 //
-// Each round counts the keys between low and high by the first digit in which they differ, and goes
-// on with the digit where the bound lies.
+// Each round counts the keys in [low, high] by their first digit that differs. The digit with the
+// rank becomes the next [low, high].
 template <typename KeyAt>
 __device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int rank, Selection& s) {
   const int t = threadIdx.x, lane = t % 32, warp = t / 32;
@@ -125,7 +126,7 @@ __device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int ran
     const int up_to = warp_prefix_sum(first + second);
     if (lane == 31) s.warp_sums[warp] = up_to;
     __syncthreads();
-    // How many there are before the thread's two bins.
+    // Number of keys before the two bins of the thread.
     const int before = warp_sum(lane < warp ? s.warp_sums[lane] : 0) + up_to - first - second;
     if (before < left && left <= before + first + second) {
       const bool in_second = left > before + first;
@@ -139,7 +140,7 @@ __device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int ran
   return s.high;
 }
 
-// Puts the best `most` of the keys anywhere in `out`, and how many they are in `count`.
+// Writes the `most` best keys to `out` in any order, and their number to `count`.
 template <typename KeyAt>
 __device__ __forceinline__ void take_best(uint64* out, int* count, const KeyAt& key_at, int num,
                                           int most, Selection& s) {
@@ -157,8 +158,8 @@ __device__ __forceinline__ void take_best(uint64* out, int* count, const KeyAt& 
 
 }  // namespace cvops
 
-// bounds (B): what lies up to it is to be listed of each row of scores (B, N): the keys up to the
-// sample's best `rank`, or all if rank is 0. found (B): 0. Grid (B), 1024 threads.
+// bounds (B): the bound of each row of scores (B, N): the sample's `rank`-th best key, or kAllKeys
+// if rank is 0. found (B): 0. Grid (B), 1024 threads.
 extern "C" __global__ void __launch_bounds__(1024)
     select_sample(unsigned long long* __restrict__ bounds, int* __restrict__ found,
                   const float* __restrict__ scores, int num, int rank,
@@ -178,9 +179,9 @@ extern "C" __global__ void __launch_bounds__(1024)
   if (t == 0) bounds[batch] = bound, found[batch] = 0;
 }
 
-// list (B, room): the keys of scores (B, N) up to bounds (B), anywhere, as far as there is room;
-// found (B), which is 0 before: how many they are. Grid (B * tiles), tiles = ceil((N + 3) /
-// kCollectTile), 256 threads, which take sixteen scores each.
+// list (B, room): the keys of scores (B, N) up to bounds (B), in any order, up to the capacity
+// `room`. found (B), 0 before: their number, which can exceed the capacity. Grid (B * tiles), tiles
+// = ceil((N + 3) / kCollectTile), 256 threads with 16 scores each.
 extern "C" __global__ void __launch_bounds__(256)
     select_collect(unsigned long long* __restrict__ list, int* __restrict__ found,
                    const unsigned long long* __restrict__ bounds, const float* __restrict__ scores,
@@ -189,7 +190,7 @@ extern "C" __global__ void __launch_bounds__(256)
   __shared__ int num_listed, begin_of_block;
   const int batch = blockIdx.x / tiles, t = threadIdx.x;
   const int64 row = (int64)batch * num;
-  // Tiles begin where 16 bytes can be loaded: up to three scores before the row.
+  // Tiles are aligned to 16 bytes: they begin up to three scores before the row.
   const int64 begin = (row & ~3ll) + (int64)(blockIdx.x % tiles) * kCollectTile + 4 * t;
   float4 loaded[4];
   if (begin - 4 * t + kCollectTile <= total) {
@@ -197,7 +198,7 @@ extern "C" __global__ void __launch_bounds__(256)
     for (int k = 0; k < 4; ++k) {
       loaded[k] = *reinterpret_cast<const float4*>(scores + begin + 1024 * k);
     }
-  } else {  // the array's last
+  } else {  // the last tile of the array
     const auto at = [&](int64 i) { return i < total ? scores[i] : 0.0f; };
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
@@ -207,7 +208,7 @@ extern "C" __global__ void __launch_bounds__(256)
   }
   const uint64 bound = bounds[batch];
   const float cut = bound == kAllKeys ? which.threshold : score_of(bound);
-  unsigned mine = 0;  // a bit for each score that may be listed
+  unsigned mine = 0;  // one bit per score that may be listed
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
     mine |= (loaded[k].x >= cut) << (4 * k) | (loaded[k].y >= cut) << (4 * k + 1) |
@@ -215,7 +216,7 @@ extern "C" __global__ void __launch_bounds__(256)
   }
   if (t == 0) num_listed = 0;
   __syncthreads();
-  // They are few: loaded again, so that those above need no memory to be found in.
+  // These scores are few. A second load needs fewer registers than an array with dynamic indices.
   const int64 first = begin - row;
   for (unsigned rest = mine; rest; rest &= rest - 1) {
     const int bit = __ffs(rest) - 1;
@@ -224,7 +225,8 @@ extern "C" __global__ void __launch_bounds__(256)
     if (!listed) mine &= ~(1u << bit);
   }
   const int own = __popc(mine), up_to = warp_prefix_sum(own);
-  // All rows' numbers lie side by side, where a GPU adds to one after another: once for a block.
+  // The counters of all rows are adjacent, and a GPU serializes atomic operations on them. One per
+  // block.
   int before = lane_id() == 31 && up_to ? atomicAdd(&num_listed, up_to) : 0;
   before = __shfl_sync(kWarp, before, 31);
   __syncthreads();
@@ -239,8 +241,8 @@ extern "C" __global__ void __launch_bounds__(256)
   }
 }
 
-// out (B, most): the best keys of each row of scores (B, N), anywhere; counts (B): how many. list,
-// found and bounds are those of select_collect. Grid (B), 1024 threads.
+// out (B, most): the best keys of each row of scores (B, N), in any order; counts (B): their
+// number. list, found, bounds: from select_collect. Grid (B), 1024 threads.
 extern "C" __global__ void __launch_bounds__(1024, 1)
     select_best(unsigned long long* __restrict__ out, int* __restrict__ counts,
                 const unsigned long long* __restrict__ list, const int* __restrict__ found,

@@ -1,33 +1,36 @@
-// Sorts the keys of sort_key.cuh, each row of a batch by itself, what has no key left out.
+// Sort of the keys of sort_key.cuh. Each batch row is sorted separately; kNoKey entries are
+// dropped.
 //
-// Every block sorts a tile, whose keys stay in registers and go from thread to thread by shuffles,
-// or where they go far through shared memory; then each pass merges sixteen runs to one: a key's
-// place is the number of lower keys in all of them, which it finds by as many binary searches at
-// once. So 2048 keys take one launch, 32768 two and 524288 three; the number depends on N alone.
-// How many keys count is read on the device, and blocks beyond it end at once. A radix sort would
-// read the keys fewer times, but with three launches a digit, or with blocks that wait for one
-// another; here the launches set the pace.
+// Each block sorts a tile with a bitonic network. The keys stay in registers; threads exchange them
+// by shuffles, or through shared memory over longer distances. Each following pass merges kSortWays
+// runs into one. The position of a key is the number of lower keys in all runs: parallel binary
+// searches find it. N = 2048 needs one launch, 32768 two, 524288 three. The number of launches
+// depends on N only. Kernels read the number of keys on the device; blocks beyond it return at
+// once.
+//
+// A radix sort reads the keys fewer times. But it needs three launches per digit, or blocks that
+// wait for one another. Here the launches dominate the time.
 #pragma once
 #include "sort_key.cuh"
 #include "warp.cuh"
 
 namespace cvops {
 
-// Keys that a block sorts at most, and those of a thread.
+// Maximum number of keys per block, and keys per thread.
 constexpr int kSortTile = CVOPS_STEP(2048, 128), kSortEach = 4;
-constexpr int kSortWays = CVOPS_STEP(16, 4);   // runs that a pass makes one of
-constexpr int kMergeWarps = CVOPS_STEP(4, 1);  // of a block of sort_merge
-constexpr int kMergeFew = CVOPS_STEP(5, 2);    // runs that one thread searches
+constexpr int kSortWays = CVOPS_STEP(16, 4);   // runs that a pass merges into one
+constexpr int kMergeWarps = CVOPS_STEP(4, 1);  // warps per block of sort_merge
+constexpr int kMergeFew = CVOPS_STEP(5, 2);    // number of runs that a single thread searches
 
-// How many keys a block sorts where there are `most`: a power of two, kSortEach for each of at
-// least 32 threads.
+// Keys per block of sort_tiles for at most `most` keys: a power of two, kSortEach keys for each of
+// at least 32 threads.
 CVOPS_HD int sort_tile_of(int most) {
   int tile = 32 * kSortEach;
   while (tile < most && tile < kSortTile) tile *= 2;
   return tile;
 }
 
-// The blocks of sort_merge for each row of `most` keys in runs of `run`.
+// Number of blocks of sort_merge per row of `most` keys in runs of `run` keys.
 CVOPS_HD int merge_blocks(int64 most, int64 run) {
   const int64 blocks = ceil_div(most, most <= kMergeFew * run ? 32 * kMergeWarps : 32);
   return blocks < kMaxGridY ? (int)blocks : kMaxGridY;
@@ -45,7 +48,7 @@ CVOPS_KERNEL sort_merge(cvops::uint64* out, const cvops::uint64* keys, const int
 #ifdef __CUDACC__
 namespace cvops {
 
-// Exchanges two keys of a thread if they are not in order.
+// Swaps two keys of a thread if they are out of order.
 __device__ __forceinline__ void order_keys(uint64& a, uint64& b, bool ascending) {
   const uint64 first = a, second = b;
   const bool swap = (first > second) == ascending;
@@ -53,18 +56,18 @@ __device__ __forceinline__ void order_keys(uint64& a, uint64& b, bool ascending)
   b = swap ? first : second;
 }
 
-// Sorted runs of `run` keys each in keys[begin], ..., keys[end - 1]. One of them begins at `own`.
+// Sorted runs of `run` keys in keys[begin], ..., keys[end - 1]. One run begins at `own`.
 struct Runs {
   const uint64* keys;
   int begin, own, run, end;
 };
 
-// The number of keys lower than `key` in kEach of the runs except the own one: every `apart`-th
-// from the `which`-th on. A run beyond the last one is empty. Each load of a search depends on the
-// load before it, so that all searches go on at once.
+// Number of keys lower than `key` in kEach runs other than `own`: each `apart`-th run from number
+// `which` on. Runs beyond the end are empty. Each load of a search depends on the previous one, so
+// all searches advance together.
 template <int kEach>
 __device__ __forceinline__ int lower_keys(const Runs& runs, uint64 key, int which, int apart) {
-  int last[kEach], end[kEach], sum = 0;  // the last key that is known to be lower, and the run's
+  int last[kEach], end[kEach], sum = 0;  // last key known to be lower; last key of the run
 #pragma unroll
   for (int k = 0; k < kEach; ++k) {
     int from = runs.begin + (which + k * apart) * runs.run;
@@ -90,8 +93,8 @@ __device__ __forceinline__ int lower_keys(const Runs& runs, uint64 key, int whic
 
 }  // namespace cvops
 
-// out (B, N): the keys of a row other than kNoKey, in their order; counts (B): how many.
-// tile_counts (B, gridDim.y): how many there are in each tile of kCompactTile. Grid (B, tiles).
+// out (B, N): the keys of a row without kNoKey, in the same order; counts (B): their number.
+// tile_counts (B, gridDim.y): number of keys per tile of kCompactTile. Grid (B, tiles).
 extern "C" __global__ void __launch_bounds__(256)
     sort_compact(unsigned long long* __restrict__ out, int* __restrict__ counts,
                  const unsigned long long* __restrict__ keys, const int* __restrict__ tile_counts,
@@ -100,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(256)
   __shared__ int warp_sums[8], warp_kept[8];
   const int tile = blockIdx.y, batch = blockIdx.x, t = threadIdx.x, lane = t % 32, warp = t / 32;
   tile_counts += (int64)batch * gridDim.y;
-  int before = 0;  // how many there are in the tiles before this one
+  int before = 0;  // number of keys in the previous tiles
   for (int i = t; i < tile; i += kCompactTile) before += tile_counts[i];
   before = warp_sum(before);
   int i = tile * kCompactTile + t;
@@ -114,12 +117,12 @@ extern "C" __global__ void __launch_bounds__(256)
   if (t == kCompactTile - 1 && tile == gridDim.y - 1) counts[batch] = position + (key != kNoKey);
 }
 
-// out (B, N): each tile of `tile` keys, a power of two as of sort_tile_of(), sorted. Of a row the
-// first counts[b] count. Grid (B, tiles), tile / kSortEach threads.
+// out (B, N): each tile of `tile` keys sorted; `tile` is a power of two from sort_tile_of(). The
+// first counts[b] keys of a row are valid. Grid (B, tiles), tile / kSortEach threads.
 //
-// Bitonic: runs of `run` keys, ascending and descending in turn, become runs of twice the length by
-// comparing each key with the one at `distance`, which is halved until it is 1. Thread t has the
-// keys 4 t to 4 t + 3 of the tile.
+// Bitonic sort: runs of `run` keys, alternately ascending and descending, become runs of twice the
+// length. A step compares each key with the key at `distance`; `distance` is halved down to 1.
+// Thread t holds the keys 4 t to 4 t + 3 of the tile.
 extern "C" __global__ void __launch_bounds__(512)
     sort_tiles(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int tile) {
@@ -130,22 +133,22 @@ extern "C" __global__ void __launch_bounds__(512)
   if (first >= count) return;
   keys += (int64)batch * num + first;
   out += (int64)batch * num + first;
-  uint64 own[kSortEach];  // where they begin does not matter
+  uint64 own[kSortEach];  // initial order is irrelevant
 #pragma unroll
   for (int e = 0; e < kSortEach; ++e) {
     const int i = e * threads + t;
     own[e] = first + i < count ? keys[i] : kNoKey;
   }
-  // Pairs, the second of which descends, become fours.
+  // Pairs, the second one descending, become runs of four.
   order_keys(own[0], own[1], true);
   order_keys(own[2], own[3], false);
-  int side = 0;  // of what is exchanged: others may still read the other
+  int side = 0;  // double buffer: other threads may still read the other side
 #pragma unroll 1
   for (int run = 2; run < tile; run *= 2) {
     const bool ascending = (kSortEach * t & 2 * run) == 0;
 #pragma unroll 1
     for (int distance = run; distance >= kSortEach; distance /= 2) {
-      const int apart = distance / kSortEach;  // threads
+      const int apart = distance / kSortEach;  // distance in threads
       const bool takes_lower = ((t & apart) == 0) == ascending;
       uint64 other[kSortEach];
       if (apart < 32) {
@@ -178,9 +181,9 @@ extern "C" __global__ void __launch_bounds__(512)
   }
 }
 
-// out (B, N): of every kSortWays neighbouring sorted runs of `run` keys one; run is a power of two.
-// Grid (B, blocks). With few runs a thread searches all for its key; else a lane has a key, and the
-// block's warps share out the runs. See merge_blocks().
+// out (B, N): each kSortWays adjacent sorted runs of `run` keys merged into one. `run` is a power
+// of two. Grid (B, blocks): see merge_blocks(). With few runs, a thread searches all runs for its
+// key. Otherwise a lane holds a key and the warps of the block divide the runs.
 extern "C" __global__ void __launch_bounds__(32 * cvops::kMergeWarps, 8)
     sort_merge(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int run) {
@@ -195,8 +198,8 @@ extern "C" __global__ void __launch_bounds__(32 * cvops::kMergeWarps, 8)
   for (int first = each * blockIdx.y; first < count; first += each * gridDim.y) {
     const int i = first + (few ? t : lane), begin = i & -(kSortWays * run), own = i & -run;
     const uint64 key = i < count ? keys[i] : 0;
-    // The warps search one run more than there are beside the own one: it must not be the next
-    // group's.
+    // The warps search one run more than the number of other runs. The bound `end` makes it empty,
+    // so that no run of the next group counts.
     const Runs runs = {keys, begin, own, run, min(begin + kSortWays * run, count)};
     int lower = 0;
     if (few) {

@@ -1,4 +1,4 @@
-// What the threads of a warp know together. All 32 lanes take part.
+// Warp-level reductions, scans and counts. All 32 lanes take part.
 #pragma once
 #include "common.cuh"
 
@@ -26,7 +26,7 @@ __device__ __forceinline__ uint32 warp_max(uint32 x) {
 #endif
 }
 
-// The greatest upper half, and the greatest lower half of those that have it.
+// The maximum of the upper halves, then the maximum of the lower halves of the lanes that have it.
 __device__ __forceinline__ uint64 warp_max(uint64 x) {
   const uint32 upper = (uint32)(x >> 32), most = warp_max(upper);
   return (uint64)most << 32 | warp_max(upper == most ? (uint32)x : 0u);
@@ -34,7 +34,7 @@ __device__ __forceinline__ uint64 warp_max(uint64 x) {
 
 __device__ __forceinline__ uint32 warp_min(uint32 x) { return ~warp_max(~x); }
 
-// Of 32-bit numbers.
+// Sum of 32-bit numbers.
 template <typename T>
 __device__ __forceinline__ T warp_sum(T x) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
@@ -45,7 +45,7 @@ __device__ __forceinline__ T warp_sum(T x) {
 #endif
 }
 
-// The sum of the lanes up to one's own, with that.
+// Inclusive prefix sum over the lanes.
 template <typename T>
 __device__ __forceinline__ T warp_prefix_sum(T x) {
   for (int step = 1; step < 32; step *= 2) {
@@ -55,16 +55,16 @@ __device__ __forceinline__ T warp_prefix_sum(T x) {
   return x;
 }
 
-// How many of `lanes`, a bit for each, come before `lane`.
+// Number of bits in the lane mask `lanes` below `lane`.
 __device__ __forceinline__ int lanes_before(uint32 lanes, int lane) {
   return __popc(lanes & ((1u << lane) - 1));
 }
 
-// A place for each lane that wants one, in their order, behind the `count` that are taken, which
-// grows by them: one atomic operation for a warp.
+// Reserves one position for each lane with `wants`, in lane order. The positions begin at `*count`,
+// which grows by their number. A warp does one atomic operation.
 __device__ __forceinline__ int warp_append(int* count, bool wants) {
-  // Not lane_id(): of an unsigned remainder compilers do not see that it is 0 in one lane, and have
-  // the warp sum up once more what it adds.
+  // lane_id() is unsigned. Compilers do not see that its remainder is 0 in one lane only, and add a
+  // second warp reduction for the atomic operation.
   const int lane = (int)threadIdx.x % 32;
   const uint32 lanes = __ballot_sync(kWarp, wants);
   if (lanes == 0) return 0;

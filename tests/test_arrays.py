@@ -156,9 +156,9 @@ class TestTensorsOnAGpu:
     def torch(self):
         self.torch = pytest.importorskip("torch")
         self.library = arrays.library_of(self.torch.empty(0))
-        arrays._torch_stream.cache_clear()
+        arrays.torch._current_stream.cache_clear()
         yield
-        arrays._torch_stream.cache_clear()
+        arrays.torch._current_stream.cache_clear()
 
     def test_a_tensor_is_not_copied(self):
         x = self.torch.zeros(3, 4, requires_grad=True)

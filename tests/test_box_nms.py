@@ -174,7 +174,7 @@ def test_numbers_of_rows(run_any_steps, num):
 
 @pytest.mark.parametrize("num", [2048, 2049, 4500])
 def test_more_than_a_tile_of_the_sort(run_any_steps, num):
-    """The GPU ranks these rows; with small steps it sorts them, in three passes for 2048."""
+    """The GPU ranks these rows; with small steps it sorts tiles and merges them."""
     rng = np.random.default_rng(num)
     data = rows(rng, num)
     data[:, 2:] *= 10  # so that many are kept

@@ -250,9 +250,8 @@ def test_a_damaged_file_is_refused(saved, damage):
 def test_another_zip_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("checkpoint.json", json.dumps({"format": "another"}))
-    with pytest.raises(
-        checkpoint.CheckpointError, match=r"other.zip: damaged.*its format is 'another'"
-    ):
+    message = r"other.zip: damaged.*format: expected 'cvops checkpoint 1', got 'another'"
+    with pytest.raises(checkpoint.CheckpointError, match=message):
         checkpoint.load(tmp_path / "other.zip", *make())
 
 
@@ -263,7 +262,7 @@ def test_no_file(tmp_path):
 
 def bigger():
     net, trainer = make(units=5)
-    return net, trainer, "parameter 3.weight is float32 (3, 4), that of the network float32 (5, 4)"
+    return net, trainer, "parameter 3.weight: expected float32 (5, 4), got float32 (3, 4)"
 
 
 def longer():
@@ -284,16 +283,16 @@ def shorter():
 def half():
     net, trainer = make()
     net.cast("float16")
-    message = "parameter 0.weight is float32 (4, 2), that of the network float16 (4, 2)"
+    message = "parameter 0.weight: expected float16 (4, 2), got float32 (4, 2)"
     return net, trainer, message
 
 
 def adam():
-    return *make(optimizer="adam"), "the optimizer is SGD, not Adam"
+    return *make(optimizer="adam"), "optimizer: expected Adam, got SGD"
 
 
 def unscheduled():
-    return *make(lr_scheduler=None), "the schedule is FactorScheduler, not NoneType"
+    return *make(lr_scheduler=None), "schedule: expected NoneType, got FactorScheduler"
 
 
 def partly():
@@ -319,7 +318,7 @@ def test_another_network_or_optimizer_is_refused(saved, other):
 
 def test_a_trainer_of_another_network_is_refused(tmp_path):
     (net, _), (_, trainer) = make(), make()
-    with pytest.raises(ValueError, match=r"the trainer's parameter \S+ is not of the network"):
+    with pytest.raises(ValueError, match=r"trainer: expected parameters of the network, got \S+"):
         checkpoint.save(tmp_path / "none", net, trainer)
 
 

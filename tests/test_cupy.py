@@ -3,6 +3,7 @@
 A machine without a GPU runs this, too: see test_cupy_emulated.py.
 """
 
+import ctypes
 import threading
 from collections import Counter
 
@@ -15,7 +16,6 @@ from test_graph import CALLS
 import cvops
 from cvops import _imports, arrays
 from cvops.backends import extension, nvrtc
-from cvops.ops._op import Op
 
 #: What a call may do on a device: queue.
 QUEUED = {"cuLaunchKernel", "cuMemcpyDtoDAsync_v2", "cuMemsetD8Async"}
@@ -203,37 +203,6 @@ def test_threads_with_devices_of_their_own(cupy, two, backend):
     assert not wrong
 
 
-ECHO = """
-struct Pair { int first; float second[2]; };
-extern "C" __global__ void echo(float* out, const float* missing, int i, long long l, float f,
-                                Pair pair) {
-  out[0] = missing == nullptr;
-  out[1] = i == -2147483647 - 1;
-  out[2] = l == (1ll << 40) + 1;
-  out[3] = f;
-  out[4] = pair.first;
-  out[5] = pair.second[1];
-}
-"""
-
-
-def test_each_kind_of_argument_arrives(cupy, tmp_path, monkeypatch):
-    (tmp_path / "echo.cuh").write_text(ECHO)
-    monkeypatch.setattr(nvrtc, "KERNELS", tmp_path)
-    monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
-    op = Op("echo")
-
-    @op.body("kernels")
-    def body(gpu):
-        out = gpu.empty((6,), np.float32)
-        pair = np.array((7, (8, 9)), [("first", "i4"), ("second", "f4", 2)])
-        gpu.launch("echo", "echo", (1,), (1,), out, None, -(2**31), 2**40 + 1, 0.1, pair)
-        return out
-
-    out = op.call("cupy", like=cupy.zeros(1))()
-    np.testing.assert_array_equal(out.get(), np.float32([1, 1, 1, 0.1, 7, 9]))
-
-
 def test_kernels_are_compiled_for_every_gpu(calls):
     assert nvrtc.architectures() == [80, 90]
 
@@ -241,20 +210,56 @@ def test_kernels_are_compiled_for_every_gpu(calls):
 class TestDriver:
     """That the emulated driver refuses what CUDA does, or the tests above would say little."""
 
-    def test_a_stream_of_another_device(self, cupy, calls, two, capfd):
+    @pytest.fixture
+    def launch(self, cupy, calls):
+        """launch(stream): the driver's error of a kernel of GPU 0."""
+        function = ctypes.c_void_p(nvrtc.load("box_iou", 0))
+        cuda = ctypes.CDLL("libcuda.so.1")
+        empty = ctypes.c_void_p()
+
+        def launch(stream):
+            sizes = [ctypes.c_uint(1)] * 6
+            arguments = (ctypes.c_void_p * 6)(*[ctypes.addressof(empty)] * 6)
+            return cuda.cuLaunchKernel(
+                function, *sizes, ctypes.c_uint(0), ctypes.c_void_p(stream), arguments, None
+            )
+
+        return launch
+
+    def test_a_stream_of_another_device(self, cupy, launch, two, capfd):
         with cupy.cuda.Device(1):
             stream = cupy.cuda.Stream()
-        start = nvrtc.start(nvrtc.load("box_iou", "box_iou", 0), (1,), (1,), 0, 0)
-        with pytest.raises(cupy.cuda.driver.CUDADriverError, match="400"):
-            start(stream.ptr, 0, 0)
+        assert launch(stream.ptr) == 400
         assert "box_iou: of GPUs (0, 1) where 0 is current" in capfd.readouterr().err
 
-    def test_a_thread_without_a_context(self, cupy, calls, capfd):
-        start = nvrtc.start(nvrtc.load("box_iou", "box_iou", 0), (1,), (1,), 0, 0)
-        driver.api.thread.context = False
-        with pytest.raises(cupy.cuda.driver.CUDADriverError, match="201"):
-            start(0, 0, 0)
-        assert "box_iou: the thread has no context" in capfd.readouterr().err
+    def test_a_kernel_of_another_device(self, cupy, launch, two, capfd):
+        with cupy.cuda.Device(1):
+            assert launch(0) == 400
+        assert "box_iou: of GPUs (0, 1) where 1 is current" in capfd.readouterr().err
+
+    def test_a_thread_without_a_context(self, cupy, launch, capfd):
+        driver.api.thread.context = None
+        try:
+            assert launch(0) == 201
+        finally:
+            cupy.cuda.Device(0).use()
+        assert "cuLaunchKernel: the thread has no context" in capfd.readouterr().err
+
+    def test_a_context_that_nobody_gave(self, cupy, calls, capfd):
+        with pytest.raises(RuntimeError, match="cuCtxSetCurrent: 201"):
+            extension.native().set_context(99)
+        assert cupy.cuda.Device().id == 0
+        assert "0x63 is no context" in capfd.readouterr().err
+
+    def test_memory_that_is_not_a_gpus(self, cupy, calls, two, capfd):
+        cuda, host, inside = ctypes.CDLL("libcuda.so.1"), np.zeros(8), cupy.zeros(8)
+        here, there = ctypes.c_uint64(inside.data.ptr), ctypes.c_uint64(host.ctypes.data)
+        size, stream = ctypes.c_size_t(8), ctypes.c_void_p()
+        assert cuda.cuMemcpyDtoDAsync_v2(here, there, size, stream) == 1
+        assert cuda.cuMemsetD8Async(there, 0, size, stream) == 1
+        with cupy.cuda.Device(1):
+            assert cuda.cuMemsetD8Async(here, 0, size, stream) == 400
+        assert "are not in memory of a GPU" in capfd.readouterr().err
 
     def test_memory_of_another_device(self, cupy, calls, two, capfd, monkeypatch):
         (x, y), _, _ = on_device(cupy, 1, "box_iou")
@@ -266,7 +271,9 @@ class TestDriver:
 
     def test_dynamic_shared_memory_beside_static(self, cupy, calls, capfd):
         driver, most = cupy.cuda.driver, 227 << 10
-        function = nvrtc.load("box_nms", "box_nms_rank", 0)
+        module = cupy.cuda.function.Module()  # whose functions nobody else has
+        module.load_file(str(nvrtc.cubin_file("box_nms", 90)))
+        function = module.get_function("box_nms_rank").ptr
         static = driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function)
         assert static > 5120 * 8  # a key for each row
         limit = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
@@ -274,7 +281,7 @@ class TestDriver:
             driver.funcSetAttribute(function, limit, most - static + 1)
         with pytest.raises(driver.CUDADriverError, match=r"^1: "):
             driver.launchKernel(function, 1, 1, 1, 1, 1, 1, (48 << 10) - static + 1, 0, 0, 0)
-        nvrtc.start(function, (1,), (1,), most - static, 0)
+        driver.funcSetAttribute(function, limit, most - static)
         with pytest.raises(driver.CUDADriverError, match=r"^1: "):
             driver.launchKernel(function, 1, 1, 1, 1, 1, 1, most - static + 1, 0, 0, 0)
         assert "bytes of shared memory" in capfd.readouterr().err

@@ -650,7 +650,8 @@ def test_a_demo_that_was_stopped_goes_on(operators, tmp_path, capsys, monkeypatc
 
     demo.run(tmp_path / "stopped", **TINY, saved=saved)  # there is nothing left to train
     assert capsys.readouterr().out.startswith("trained in ")
-    with pytest.raises(checkpoint.CheckpointError, match=r"saved: of a training with .*'seed': 0"):
+    message = r"saved: expected a training with .*'seed': 1.*, got .*'seed': 0"
+    with pytest.raises(checkpoint.CheckpointError, match=message):
         demo.run(tmp_path / "stopped", **TINY, seed=1, saved=saved)
 
 
@@ -752,7 +753,7 @@ def test_detect_refuses(trained, photo, tmp_path, capsys):
 def test_demo_refuses(operators, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["demo", "--output", str(tmp_path / "file")]) == 2
-    assert capsys.readouterr().err.endswith("file: no folder can be made there\n")
+    assert capsys.readouterr().err.endswith("file: cannot make this folder: File exists\n")
     given = "demo", "--output", str(tmp_path), "--train-images", "8"
     assert cli.main([*given, "--checkpoint", str(tmp_path / "none" / "saved")]) == 2
     assert capsys.readouterr().err.endswith("none: no such folder\n")

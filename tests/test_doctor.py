@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ class TestAll:
         monkeypatch.setattr(doctor, "CHECKS", [doctor._numpy, doctor._arrays])
         assert cli.main(["doctor"]) == 1
         last = capsys.readouterr().out.splitlines()[-1]
-        said = "RuntimeError: out of order" if problem else "box_iou gives [[0.]], not [[1/7]]"
+        said = "RuntimeError: out of order" if problem else "box_iou: expected [[1/7]], got [[0.]]"
         assert last.startswith("broken   ")
         assert said in last
 
@@ -125,7 +126,7 @@ class TestAll:
             (doctor.metadata, "version"),
             (doctor.importlib.util, "find_spec"),
             (doctor.platform, "machine"),
-            (doctor._gpu, "extension"),
+            (doctor.extension, "native"),
             (doctor.shutil, "which"),
         ):
             monkeypatch.setattr(target, name, nothing)
@@ -161,10 +162,10 @@ class TestCpu:
 
     def test_extension(self, monkeypatch):
         for has_cuda, said in ((True, "built with CUDA"), (False, "built without CUDA")):
-            native = types.SimpleNamespace(
-                has_cuda=has_cuda, num_threads=lambda: 3, simd=lambda: "avx2"
-            )
+            native = types.SimpleNamespace(num_threads=lambda: 3, simd=lambda: "avx2")
             monkeypatch.setattr(extension, "native", lambda native=native: native)
+            files = (Path("box_iou.fatbin"),) if has_cuda else ()
+            monkeypatch.setattr(extension, "machine_code", lambda files=files: files)
             status, text, hint = doctor._extension()
             assert status == "ok"
             assert "CPU threads: 3, vectors: avx2" in text

@@ -3,12 +3,15 @@
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
+from emulator import backends
 from emulator.build import cached, compiler
-from emulator.emulator import EmulatorError, Module, build_extension
+from emulator.emulator import EmulatorError, Module
+from emulator.extension import build_extension
+
+import cvops
 
 pytestmark = pytest.mark.skipif(shutil.which(compiler()[0]) is None, reason="no C++ compiler")
 
@@ -46,6 +49,12 @@ extern "C" __global__ void without_a_barrier(int* out) {
   __shared__ int tile[64];
   tile[threadIdx.x] = threadIdx.x;
   out[threadIdx.x] = tile[(5 * threadIdx.x + 1) % 64];
+}
+
+extern "C" __global__ void vector_read(float* out, int shift) {
+  const float w = reinterpret_cast<const float4*>(out + shift)->w;
+  __syncthreads();
+  if (threadIdx.x == 0) out[0] = w + 1;
 }
 
 extern "C" __global__ void uninitialized(int* out) {
@@ -548,56 +557,6 @@ def test_sanitized_launches_report_broken_rules(address):
         address.launch("count", (1,), (1,), (np.uintp(4096), np.int32(0)))
 
 
-BINDINGS = {
-    "module.cpp": """
-        #include <cuda_runtime.h>
-        #include <pybind11/pybind11.h>
-        #include "fill.h"
-
-        PYBIND11_MODULE(CVOPS_MODULE_NAME, m) {
-          m.def("fill", [](std::uintptr_t out, int value, unsigned blocks, unsigned threads,
-                           size_t shared) {
-            cudaError_t error = fill((int*)out, value, blocks, threads, shared);
-            bool same = error == cudaPeekAtLastError() && error == cudaGetLastError();
-            same = same && cudaGetLastError() == cudaSuccess;
-            return std::string(same ? cudaGetErrorString(error) : "not the last error");
-          });
-          m.def("allow", [](int shared) { return (int)allow(shared); });
-        }
-    """,
-    "fill.h": """
-        #include <cuda_runtime.h>
-        cudaError_t fill(int* out, int value, unsigned blocks, unsigned threads, size_t shared);
-        cudaError_t allow(int shared);
-    """,
-    "fill.cu": """
-        #include "fill.cuh"
-        #include "fill.h"
-
-        cudaError_t fill(int* out, int value, unsigned blocks, unsigned threads, size_t shared) {
-          cudaLaunchConfig_t config = {};
-          config.gridDim = blocks;
-          config.blockDim = threads;
-          config.dynamicSmemBytes = shared;
-          return cudaLaunchKernelEx(&config, ::fill_kernel, out, value);
-        }
-        cudaError_t allow(int shared) {
-          cudaFuncSetAttribute(::fill_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-          return cudaGetLastError();
-        }
-    """,
-    "fill.cuh": """
-        extern "C" __global__ void fill_kernel(int* out, int value) {
-          if (value < 0) __trap();
-          CVOPS_DYNAMIC_SHARED(int, tile);
-          tile[threadIdx.x] = value + threadIdx.x;
-          __syncthreads();
-          out[blockIdx.x * blockDim.x + threadIdx.x] = tile[threadIdx.x ^ 1];
-        }
-    """,
-}
-
-
 def test_who_wants_the_same_file_waits_for_the_one_that_makes_it(monkeypatch, tmp_path):
     monkeypatch.setenv("CVOPS_EMULATOR_CACHE", str(tmp_path))
     made = []
@@ -614,87 +573,82 @@ def test_who_wants_the_same_file_waits_for_the_one_that_makes_it(monkeypatch, tm
     assert cached("a", ".txt", ["another key"], make) != files[0]
 
 
-def test_an_extension(tmp_path):
-    for name, text in BINDINGS.items():
-        places = {"module.cpp": "bindings/python"}
-        folder = tmp_path / places.get(name, "kernels" if name.endswith(".cuh") else "bindings")
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, "utf-8")
-    native = build_extension(tmp_path / "bindings", tmp_path / "kernels", "_native_of_the_test")
-
-    out = np.zeros(2 * 64, np.int32)
-    address = out.ctypes.data
-    assert native.fill(address, 7, 2, 64, 64 * 4) == "no error"
-    np.testing.assert_array_equal(out.reshape(2, 64), [7 + (np.arange(64) ^ 1)] * 2)
-
-    assert "at most 1024 threads" in native.fill(address, 7, 1, 1025, 64 * 4)
-    assert "__trap()" in native.fill(address, -1, 1, 64, 64 * 4)
-    # More than 48 KiB of dynamic shared memory must be allowed first.
-    assert native.fill(address, 7, 1, 64, 48 * 1024 + 4) == "invalid argument"
-    assert native.allow(227 * 1024 + 1) == 1
-    assert native.allow(64 * 1024) == 0
-    assert native.fill(address, 7, 1, 64, 64 * 1024) == "no error"
-
-
-BINDINGS_OF_STATIC = {
-    "module.cpp": """
+EXTENSION = {
+    "bindings/python/module.cpp": """
         #include <pybind11/pybind11.h>
-        #include "ends.h"
+        #include "sum.h"
 
-        PYBIND11_MODULE(CVOPS_MODULE_NAME, m) {
-          m.def("allow", &allow);
-          m.def("most", &most);
-          m.def("ends", [](std::uintptr_t out, size_t shared) { ends((int*)out, shared); });
-        }
+        PYBIND11_MODULE(CVOPS_MODULE_NAME, m) { m.def("sum", &sum); }
     """,
-    "ends.h": """
-        #include <cstddef>
-        int allow(int shared);
-        int most();
-        void ends(int* out, size_t shared);
-    """,
-    "ends.cu": """
-        #include "ends.cuh"
-        #include "ends.h"
-        #include "launch.h"
+    "bindings/sum.h": "int sum(int x);",
+    "bindings/cpu/sum.cpp": """
+        #include "sum.h"
+        #include "sum.cuh"
 
-        int allow(int shared) {
-          cudaFuncSetAttribute(::ends_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared);
-          return cudaGetLastError();
-        }
-        int most() { return cvops::cuda::most_dynamic_shared(::ends_kernel); }
-        void ends(int* out, size_t shared) {
-          cvops::cuda::launch("ends", ::ends_kernel, 1, 1, shared, nullptr, out, (int)shared / 4);
-        }
+        int sum(int x) { return x + kOfTheKernels + OF_THE_FLAGS; }
     """,
-    "ends.cuh": """
-        extern "C" __global__ void ends_kernel(int* out, int count) {
-          __shared__ int tile[250];
-          CVOPS_DYNAMIC_SHARED(int, dynamic_tile);
-          tile[249] = 3, dynamic_tile[count - 1] = 4;
-          __syncthreads();
-          out[0] = tile[249], out[1] = dynamic_tile[count - 1];
-        }
-    """,
+    "kernels/sum.cuh": "constexpr int kOfTheKernels = 20;",
 }
 
 
-def test_static_shared_memory_leaves_less_for_dynamic(tmp_path):
-    (tmp_path / "kernels").mkdir()
-    (tmp_path / "bindings" / "python").mkdir(parents=True)
-    places = {"module.cpp": "bindings/python", "ends.cuh": "kernels"}
-    for name, text in BINDINGS_OF_STATIC.items():
-        (tmp_path / places.get(name, "bindings") / name).write_text(text, "utf-8")
-    launch = Path(__file__).parents[1] / "bindings" / "launch.h"
-    shutil.copy(launch, tmp_path / "bindings")
-    native = build_extension(tmp_path / "bindings", tmp_path / "kernels", "_native_with_statics")
+def test_an_extension_is_built_again_for_another_header_or_flag(tmp_path):
+    def write(file, text):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
 
-    most = 227 * 1024 - 1000
-    assert native.allow(227 * 1024) == native.allow(most + 1) == 1
-    assert native.allow(most) == 0
-    assert native.most() == most
-    out = np.zeros(2, np.int32)
-    native.ends(out.ctypes.data, most)
-    assert out.tolist() == [3, 4]
-    with pytest.raises(RuntimeError, match="invalid argument"):
-        native.ends(out.ctypes.data, most + 4)
+    def build(name, flag):
+        folders = tmp_path / "bindings", tmp_path / "kernels"
+        return build_extension(*folders, name, [f"-DOF_THE_FLAGS={flag}"])
+
+    for file, text in EXTENSION.items():
+        write(file, text)
+    assert build("_native_of_a_test", 300).sum(1) == 321
+    assert build("_native_of_a_flag", 400).sum(1) == 421
+    write("kernels/sum.cuh", "constexpr int kOfTheKernels = 50;")
+    assert build("_native_of_a_header", 300).sum(1) == 351
+
+
+def test_a_misaligned_address(kernels):
+    """A GPU stops at a float4 that is not aligned; the CPU would read it."""
+    out = backends.aligned((32,), np.float32)
+    out[:] = 1
+    kernels.launch("vector_read", (2,), (4,), (out, np.int32(4)))
+    assert out[0] == 2
+    message = (
+        r"block \(0, 0, 0\), thread \(0, 0, 0\): test_emulator:\d+: misaligned address .*float4"
+    )
+    for shift in (1, 2, 3):
+        with pytest.raises(EmulatorError, match=message):
+            kernels.launch("vector_read", (2,), (4,), (out, np.int32(shift)))
+
+
+#: The kernel whose argument is to point past an array, the argument's number, and by what bytes.
+OUTSIDE = {
+    "written past scratch": ("sort_compact", 0, 8),
+    "written before scratch": ("sort_compact", 0, -8),
+    "counts past scratch": ("sort_compact", 1, 8),
+    "read past scratch": ("sort_tiles", 1, 2048),
+    "read past an input": ("box_nms_score", 2, 16),
+    "written past a result": ("box_nms_write", 0, 16),
+}
+
+
+@pytest.mark.parametrize(("kernel", "argument", "by"), OUTSIDE.values(), ids=OUTSIDE)
+def test_an_op_that_leaves_an_array_is_found(monkeypatch, kernel, argument, by):
+    """Each array of a call is apart from the others, also in the one piece of scratch memory."""
+    data = np.random.default_rng(0).random((2, 100, 6)).astype(np.float32) + 1
+
+    def moved(launch):
+        if launch.kernel != kernel:
+            return launch
+        arguments = [*launch.arguments]
+        address = int.from_bytes(arguments[argument], "little") + by
+        arguments[argument] = address.to_bytes(8, "little")
+        return launch._replace(arguments=arguments)
+
+    want = cvops.box_nms(data, backend="numpy")
+    np.testing.assert_array_equal(cvops.box_nms(data, backend="emulated-small-address"), want)
+    monkeypatch.setattr(backends, "on_launch", moved)
+    with pytest.raises(EmulatorError, match=f"{kernel}.*\n*.*(use-after-poison|READ|WRITE)"):
+        cvops.box_nms(data, backend="emulated-small-address")

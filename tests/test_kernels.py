@@ -12,7 +12,8 @@ import pytest
 from emulator.build import cached
 from emulator.driver import elf
 
-from cvops import _imports, cli
+from cvops import cli
+from cvops._imports import load_nvrtc
 from cvops._mxnet import build
 from cvops.backends import nvrtc
 
@@ -39,28 +40,29 @@ def resources(log):
 
 
 @pytest.fixture(scope="session")
-def nvrtc():
+def compiler():
+    """CuPy's module of NVRTC."""
     pytest.importorskip("cupy")
     try:
-        nvrtc = _imports.load_nvrtc()
-        nvrtc.getVersion()  # CuPy looks for the library as late as this
+        compiler = load_nvrtc()
+        compiler.getVersion()  # CuPy looks for the library only now
     except (ImportError, RuntimeError) as error:
         pytest.skip(f"no NVRTC: {error}")
-    return nvrtc
+    return compiler
 
 
 @pytest.fixture(scope="session")
-def compiled(nvrtc):
+def compiled(compiler):
     """compiled(source, arch): the machine code and ptxas's report, compiled once for all tests."""
     compile_cubin = nvrtc.compile_cubin  # not what a test may put in its place
 
     @functools.lru_cache(None)
     def compiled(source, arch):
         def make(path):
-            made = compile_cubin(nvrtc, source, arch, ("--ptxas-options=-v",))
+            made = compile_cubin(compiler, source, arch, ("--ptxas-options=-v",))
             path.write_bytes(pickle.dumps(made))
 
-        key = nvrtc.source(source), *nvrtc.FLAGS, str(nvrtc.getVersion())
+        key = nvrtc.source(source), *nvrtc.FLAGS, str(compiler.getVersion())
         return pickle.loads(cached(f"{source}-sm{arch}", ".pickle", key, make).read_bytes())
 
     return compiled
@@ -69,7 +71,7 @@ def compiled(nvrtc):
 def check(source, arch, log, record_property):
     """No kernel spills; its registers go into the report."""
     used = resources(log)
-    assert set(used) == set(nvrtc.signatures(source))
+    assert set(used) == set(nvrtc.kernels(source))
     for kernel, (stack, spills, registers) in sorted(used.items()):
         record_property(f"{kernel}, registers for {arch}", registers)
         assert (stack, spills) == (0, 0), kernel
@@ -117,7 +119,7 @@ def sass(compiled, tmp_path_factory):
         text = subprocess.run([tool, "-c", file], check=True, capture_output=True, text=True).stdout
         parts = re.split(r"^\.text\.(\w+):$", text, flags=re.MULTILINE)[1:]
         code = dict(zip(parts[::2], parts[1::2]))
-        assert set(code) == set(nvrtc.signatures(source))
+        assert set(code) == set(nvrtc.kernels(source))
         return code
 
     return disassemble
@@ -335,22 +337,23 @@ def test_a_header_that_is_included_twice_stands_once():
     assert '#line 1 "math.cuh"' in text
 
 
-def test_signatures():
-    types = nvrtc.signatures("box_iou")["box_iou"]
-    assert types == ("*", "*", "*", "int", "int", "int")
-    assert nvrtc.signatures("box_nms")["box_nms_backward_clear"] == ("*", "long long", "int")
-    assert nvrtc.signatures("multibox_prior")["multibox_prior"][1] == "PriorWork"
+def test_the_kernels_of_a_file_are_its_own():
+    assert nvrtc.kernels("box_iou") == ("box_iou",)
+    assert "nms_chunk" not in nvrtc.kernels("multiclass_nms")
+    assert nvrtc.source_of("nms_chunk") == "nms"
+    names = [kernel for source in SOURCES for kernel in nvrtc.kernels(source)]
+    assert len(names) == len(set(names))
 
 
-def test_an_error_names_the_true_file(nvrtc, monkeypatch):
+def test_an_error_names_the_true_file(compiler, monkeypatch):
     text = nvrtc.source("box_iou").replace("float overlap = ", "flaot overlap = ")
     monkeypatch.setattr(nvrtc, "source", lambda name: text)
     message = r"box_iou\.cuh does not compile for sm_90[\s\S]*box_iou\.cuh\(\d+\)"
     with pytest.raises(RuntimeError, match=message):
-        nvrtc.compile_cubin(nvrtc, "box_iou", 90)
+        nvrtc.compile_cubin(compiler, "box_iou", 90)
 
 
-def test_the_cache_notices_an_edit(nvrtc, monkeypatch, tmp_path):
+def test_the_cache_notices_an_edit(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
     first = nvrtc.cubin_file("box_iou", 90)
     assert first.read_bytes()[:4] == b"\x7fELF"

@@ -2,12 +2,11 @@ from functools import partial
 
 import numpy as np
 import pytest
+from emulator import backends
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvops import multibox_prior, multibox_priors
-from cvops.backends import extension
-from cvops.ops import multibox_prior as op
 
 SHAPES = [
     ((7, 11), dict(sizes=(0.2, 0.27), ratios=(1, 2, 0.5))),
@@ -93,6 +92,13 @@ def test_the_example_of_the_book(run):
 def test_against_the_oracle(run, size, options):
     expected = multibox_prior(size, **options, backend="numpy")
     np.testing.assert_array_equal(run(multibox_prior, size, **options), expected)
+
+
+def test_ratios_of_two_zeros(run):
+    """1 / sqrt(-0.0) is -inf, and the layout of 0.0 is in the cache."""
+    for ratio in (0.0, -0.0, 0.0):
+        [[[_, top, _, bottom]]] = run(multibox_prior, (1, 1), sizes=0.5, ratios=ratio)
+        assert (top, bottom) == ((np.inf, -np.inf) if str(ratio) == "-0.0" else (-np.inf, np.inf))
 
 
 @pytest.mark.parametrize(("size", "options"), [*SHAPES, ((131, 67), dict(sizes=(0.1, 0.2, 0.3)))])
@@ -220,24 +226,11 @@ def test_sanitized_maps(run_sanitized):
     )
 
 
-@pytest.fixture
-def launches(monkeypatch):
-    """The names and grids of the kernels that Python launches."""
-    seen = []
-    launch = extension.Gpu.launch
-
-    def spy(gpu, source, kernel, grid, block, *args, **options):
-        seen.append((kernel, grid))
-        launch(gpu, source, kernel, grid, block, *args, **options)
-
-    monkeypatch.setattr(extension.Gpu, "launch", spy)
-    return seen
-
-
 def test_all_maps_of_a_model_take_one_launch(launches):
-    multibox_priors(**SSD, backend="emulated")
+    multibox_priors(**SSD, backend="listed")
     # 16384, 6144, 1536, 384, 96, 16 and 4 anchors, in tiles of 256 of one map.
-    assert launches == [("multibox_prior", (64 + 24 + 6 + 2 + 1 + 1 + 1,))]
+    tiles = 64 + 24 + 6 + 2 + 1 + 1 + 1
+    assert [(x.kernel, x.grid) for x in launches] == [("multibox_prior", (tiles, 1, 1))]
 
 
 @pytest.mark.parametrize(
@@ -254,37 +247,60 @@ def test_all_maps_of_a_model_take_one_launch(launches):
 )
 def test_more_than_a_launch_takes_take_several(launches, shapes, count):
     sizes = [np.linspace(0.1, 0.9, num) for num in shapes]
-    multibox_priors([(2, 2)] * len(shapes), sizes, [1] * len(shapes), backend="emulated")
+    multibox_priors([(2, 2)] * len(shapes), sizes, [1] * len(shapes), backend="listed")
     assert len(launches) == count
 
 
 @pytest.mark.parametrize(("grid", "block"), [(1, 256), (3, 64), (50, 31)])
 def test_any_grid_and_block(monkeypatch, grid, block):
-    launch = extension.Gpu.launch
+    def other(launch):
+        return launch._replace(grid=(grid,), block=(block,))
 
-    def other(gpu, source, kernel, _, __, *args):
-        launch(gpu, source, kernel, (grid,), (block,), *args)
-
-    monkeypatch.setattr(extension.Gpu, "launch", other)
+    monkeypatch.setattr(backends, "on_launch", other)
     maps, options = MAPS[0]
     out = multibox_priors(maps, **options, backend="emulated")
     np.testing.assert_array_equal(out, one_by_one(maps, **options))
 
 
+#: ``struct PriorWork`` of the kernels.
+PART = [("center", np.float32, 4), ("width", np.uint32), ("shapes", np.uint32)]
+PART += [("by_width", np.uint32, 2), ("by_shapes", np.uint32, 2), ("rest", np.uint32, 5)]
+WORK = np.dtype([("end", np.uint32, 8), ("part", PART, 8), ("half", np.float32, (128, 2))])
+
+
+@pytest.fixture(scope="module")
+def divisor():
+    """divisor(number): the factor and the shift by which the kernel divides by a number."""
+    works = []
+
+    def see(launch):
+        works.append(np.frombuffer(launch.arguments[1], WORK)[0])
+        return launch
+
+    def divisor(number):
+        multibox_prior((1, number), backend="listed")
+        return tuple(map(int, works.pop()["part"][0]["by_width"]))
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(backends, "on_launch", see)
+        yield divisor
+
+
 @settings(max_examples=200, deadline=None)
 @given(n=st.integers(0, 2**31 - 1), number=st.integers(1, 2**31 - 1))
-def test_the_kernels_division(n, number):
+def test_the_kernels_division(divisor, n, number):
+    factor, shift = divisor(number)
     for n_near in {n, n // number * number, max(n // number * number - 1, 0), 2**31 - 1}:
-        factor, shift = op._divisor(number)
         assert factor < 2**32
         assert n_near + (n_near * factor >> 32) < 2**32
         assert (n_near + (n_near * factor >> 32)) >> shift == n_near // number
 
 
-def test_the_kernels_parameters_fit_every_gpu():
-    # A pointer, the struct and an int, of which no compiler pads any.
-    assert 8 + op._WORK.itemsize + 4 <= 4096
-    assert op._WORK.itemsize == 4 * 8 + 8 * (4 * 4 + 11 * 4) + 128 * 8
+def test_the_kernels_parameters_fit_every_gpu(launches):
+    multibox_prior((2, 2), backend="listed")
+    [launch] = launches
+    assert [len(x) for x in launch.arguments] == [8, WORK.itemsize, 4]
+    assert sum(map(len, launch.arguments)) <= 4096
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,11 @@ import cvops
 from cvops.ops import _exp_log
 
 F = np.float32
+#: ``struct TargetShape`` of the kernels.
+SHAPE = np.dtype(
+    [(f"num_{name}", np.int32) for name in ("images", "anchors", "truths")]
+    + [("label_width", np.int32), ("num_classes", np.int32)]
+)
 
 
 def a(values):
@@ -578,6 +583,14 @@ def test_kernels_are_right_on_any_grid_and_in_any_order(monkeypatch, grid, seed)
         assert_equal(cvops.multibox_target(*inputs, **options, backend="emulated"), want)
 
 
+def test_zeros_of_two_signs_as_an_option(run):
+    for zero in (0.0, -0.0, 0.0):
+        label = np.full_like(LABEL, -1)
+        *_, cls = run(cvops.multibox_target, ANCHORS, label, SCORES, ignore_label=zero)
+        assert (np.signbit(cls) == (str(zero) == "-0.0")).all()
+        assert (cls == 0).all()
+
+
 @pytest.mark.parametrize("options", [OPTIONS[0], OPTIONS[3]], ids=str)
 def test_sanitized(run_sanitized, options):
     inputs = scene(np.random.default_rng(6), 2, 150, 9, 8)
@@ -865,9 +878,11 @@ def test_refused(inputs, options, error, message):
 
 @pytest.mark.parametrize("place", PLACES[:2], ids="-".join)
 def test_padding_with_corners_is_refused_on_the_cpu(place):
-    message = r"label: .* got \[-1.0, 0.5, -1.0, -1.0\] in image 1, row 2"
+    half = HALF.copy()
+    half[1, 2, 2:] = 0.1, -1, 1e-20
+    message = r"label: .* got \[-1, 0\.100000001, -1, 9\.99999968e-21\] in image 1, row 2$"
     with pytest.raises(ValueError, match=message):
-        runner(*place)(cvops.multibox_target, ANCHORS, HALF, SCORES)
+        runner(*place)(cvops.multibox_target, ANCHORS, half, SCORES)
 
 
 @pytest.mark.parametrize("place", PLACES[2:], ids="-".join)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from emulator.backends import BINDINGS
 from emulator.extension import build_operators
 from test_mxnet_operators import CASES, array, as_list, function, operators
 
+from cvops import _imports
 from cvops.backends import nvrtc
 
 __all__ = ["operators"]
@@ -19,6 +21,9 @@ import json, sys
 import numpy as np
 from cvops._mxnet import mxnet
 mx = mxnet()
+sys.path.insert(0, sys.argv[5])
+from emulator import backends
+getattr(backends, sys.argv[6])()
 mx.library.load(sys.argv[1], verbose=False)
 data = np.load(sys.argv[2])
 
@@ -56,12 +61,19 @@ np.savez(sys.argv[4], **results)
 """
 
 
-@pytest.fixture(scope="module")
-def results(mx, tmp_path_factory):
+@pytest.fixture(scope="module", params=["use_for_mxnet", "use_driver_for_mxnet"])
+def results(request, mx, tmp_path_factory):
     """Outputs and gradients of every operator, by a process that has loaded the emulated ones."""
+    if request.param == "use_driver_for_mxnet":
+        pytest.importorskip("cupy")
+        try:
+            _imports.load_nvrtc().getVersion()
+        except RuntimeError as error:
+            pytest.skip(f"needs NVRTC: {error}")
+    native = pytest.importorskip("cvops._native")
     wheel = Path(mx.__file__).parent
-    bindings = Path(__file__).parents[1] / "bindings"
-    library = build_operators(bindings, nvrtc.KERNELS, wheel)
+    core = Path(native.__file__).parent / "lib" / "libcvops.so"
+    library = build_operators(BINDINGS, nvrtc.KERNELS, wheel, core)
     folder = tmp_path_factory.mktemp("operators")
     inputs = {
         f"{op}/{i}": array(mx, x).asnumpy() for op in CASES for i, x in enumerate(CASES[op][0])
@@ -69,7 +81,10 @@ def results(mx, tmp_path_factory):
     np.savez(folder / "in.npz", **inputs)
     options = json.dumps({op: {k: str(v) for k, v in CASES[op][1].items()} for op in CASES})
     done = subprocess.run(
-        [sys.executable, "-c", RUN, library, folder / "in.npz", options, folder / "out.npz"],
+        [
+            *(sys.executable, "-c", RUN, library, folder / "in.npz", options, folder / "out.npz"),
+            *(Path(__file__).parent, request.param),
+        ],
         capture_output=True,
         text=True,
     )

@@ -97,7 +97,7 @@ def test_show_images(pyplot, num_rows, num_cols):
 
 
 def test_show_images_refuses_too_few(pyplot):
-    with pytest.raises(ValueError, match="3 images do not fill 2 x 2 places"):
+    with pytest.raises(ValueError, match="imgs: expected 2 x 2 images or more, got 3"):
         plot.show_images([np.zeros((4, 4, 3))] * 3, 2, 2)
 
 

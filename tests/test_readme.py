@@ -1,23 +1,38 @@
-"""Every example of README.md runs as it stands, each in a process and a folder of its own."""
+"""Every example of README.md runs unchanged, each in a process and a folder of its own."""
 
 import importlib.util
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+TESTS = Path(__file__).parent
+README = TESTS.parent / "README.md"
 TEXT = README.read_text("utf-8") if README.is_file() else ""
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.M | re.S)
+
+
+def examples(text):
+    return re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+
+
+BLOCKS = examples(TEXT)
 #: The packages that an example may need, by the module that it imports.
 OPTIONAL = ["mxnet", "torch", "PIL", "skimage"]
 
 
-def run(folder, *command):
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=folder)
+def run(folder, *command, **environment):
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, **environment},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -40,6 +55,15 @@ def test_an_example(tmp_path, code):
         needed.append("skimage")
     skip_without(*needed)
     run(tmp_path, "-c", code)
+
+
+def test_the_examples_of_the_emulator(tmp_path):
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ here")
+    blocks = examples((TESTS / "emulator" / "README.md").read_text("utf-8"))
+    assert len(blocks) == 2
+    for code in blocks:
+        run(tmp_path, "-c", code, PYTHONPATH=str(TESTS))
 
 
 def test_the_detect_command(tmp_path):

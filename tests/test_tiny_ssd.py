@@ -505,7 +505,7 @@ def test_the_shape_of_labels():
         ValueError, match=r"labels: expected shape \(B, m, 5 or more\), got \(3, 2, 4"
     ):
         tiny_ssd.train_step(training, trainer, images, labels[:, :, :4])
-    with pytest.raises(ValueError, match="labels: expected those of 3 images, got 2"):
+    with pytest.raises(ValueError, match="labels: expected labels of 3 images, got 2"):
         tiny_ssd.train_step(training, trainer, images, labels[:2])
 
 
@@ -548,7 +548,7 @@ def test_an_odd_batch_is_split(ops):
 
 def test_a_batch_smaller_than_the_devices_is_refused():
     net = make(devices=[mx.cpu(0), mx.cpu(1)])
-    with pytest.raises(ValueError, match="1 images cannot be split over 2 devices"):
+    with pytest.raises(ValueError, match="images: expected 2 or more, one per device, got 1"):
         tiny_ssd.train_step(Training(net), make_trainer(net), *make_batch(1))
 
 

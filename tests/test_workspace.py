@@ -1,5 +1,6 @@
 """The scratch memory of each call on a GPU. It follows from the shapes, so no GPU is needed."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from test_layout import OPS
 
 import cvops
 
-MODEL = Path(__file__).parents[1] / "benchmarks" / "MODEL.md"
+_FILE = Path(__file__).parents[1] / "benchmarks" / "predictions.json"
+PREDICTIONS = json.loads(_FILE.read_text("utf-8"))
 #: The most scratch memory: ``SHARE`` of the arrays, and these bytes for each image: a suppression
 #: has the bits and the list of a chunk, whose size is fixed.
 OF_AN_IMAGE = dict.fromkeys(("box_nms", "multibox_detection", "multiclass_nms"), 600_000)
@@ -55,6 +57,12 @@ def iou(rows, columns):
 def anchors(height, width):
     shapes = dict(sizes=(0.2, 0.3), ratios=(1, 2, 0.5))
     return call(cvops.multibox_prior, zeros(1, 1, height, width), **shapes)
+
+
+def priors(sides, num_sizes):
+    maps = [zeros(1, 1, side, side) for side in sides]
+    sizes = [(0.2, 0.3, 0.4, 0.5)[:num] for num in num_sizes]
+    return call(cvops.multibox_priors, maps, args=(sizes, [(1, 2, 0.5)] * len(maps)))
 
 
 def pooling(rois, channels=256, **options):
@@ -104,25 +112,36 @@ CALLS = {
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
     "roi_pooling_backward": lambda n: pooling_backward(30 * n, 8),
 }
-#: The calls whose memory MODEL.md states, by its names.
-STATED = {
-    "`multibox_prior`, 1,000,000 anchors": lambda: anchors(500, 500),
-    "`box_iou`, 100,000 x 1000": lambda: iou(100_000, 1000),
-    "`multibox_target`, 32 x 5444 x 64": lambda: target(32, 5444, 64),
-    "`multibox_target`, 64 x 24564 x 8, 21 classes, mining": lambda: target(
+#: The workloads of predictions.json.
+WORKLOADS = {
+    ("multibox_prior", "5444 anchors of 5 maps"): lambda: priors([32, 16, 8, 4, 1], [2] * 5),
+    ("multibox_prior", "24564 anchors of 7 maps"): lambda: priors(
+        [64, 32, 16, 8, 4, 2, 1], [2, 4, 4, 4, 4, 2, 2]
+    ),
+    ("multibox_prior", "1000000 anchors"): lambda: anchors(500, 500),
+    ("box_iou", "24564 x 100"): lambda: iou(24564, 100),
+    ("box_iou", "100000 x 1000"): lambda: iou(100_000, 1000),
+    ("multibox_target", "32 x 5444 x 64"): lambda: target(32, 5444, 64),
+    ("multibox_target", "64 x 24564 x 8, 21 classes, mining"): lambda: target(
         64, 24564, 8, 21, **MINING
     ),
-    "`multibox_detection`, 32 x 5444, 21 classes, topk 400": lambda: detection(
+    ("multibox_detection", "32 x 5444, 21 classes, topk 400"): lambda: detection(
         32, 5444, 21, nms_topk=400
     ),
-    "`box_nms`, 1000": lambda: nms(1, 1000),
-    "`box_nms`, 20,000": lambda: nms(1, 20_000),
-    "`box_nms`, 20,000 in 80 classes": lambda: nms(1, 20_000, id_index=0),
-    "`box_nms`, 100,000": lambda: nms(1, 100_000),
-    "`box_nms`, 32 x 8400, 80 classes, topk 1000": lambda: nms(32, 8400, id_index=0, topk=1000),
-    "`multiclass_nms`, 32 x 80 classes x 8400, topk 1000": lambda: nms_of_classes(32, 8400, 80),
-    "`roi_pooling`, 1000 rois of 256 x 50 x 68": lambda: pooling(1000),
-    "its backward": lambda: pooling_backward(1000),
+    ("multiclass_nms", "32 x 80 classes x 8400, topk 1000"): lambda: nms_of_classes(32, 8400, 80),
+    ("box_nms", "1000, spread"): lambda: nms(1, 1000),
+    ("box_nms", "5000, spread"): lambda: nms(1, 5000),
+    ("box_nms", "20000, spread"): lambda: nms(1, 20_000),
+    ("box_nms", "20000 in 80 classes, spread"): lambda: nms(1, 20_000, id_index=0),
+    ("box_nms", "100000, spread"): lambda: nms(1, 100_000),
+    ("box_nms", "32 x 8400, 80 classes, topk 1000, clustered"): lambda: nms(
+        32, 8400, id_index=0, topk=1000
+    ),
+    ("roi_pooling", "1000 rois of 256 x 50 x 68"): lambda: pooling(1000),
+    ("roi_pooling", "1000 rois of 256 x 50 x 68, argmax"): lambda: pooling(
+        1000, return_argmax=True
+    ),
+    ("roi_pooling_backward", "1000 rois of 256 x 50 x 68"): lambda: pooling_backward(1000),
 }
 
 
@@ -130,7 +149,8 @@ def measured(call):
     """The bytes of inputs and results, and the bytes of scratch memory."""
     op, arrays, args, options = call
     results, scratch = op(*arrays, *args, **options, backend="listed")
-    return sum(x.nbytes for x in arrays) + results, scratch
+    inputs = arrays[0] if isinstance(arrays[0], list) else arrays
+    return sum(x.nbytes for x in inputs) + results, scratch
 
 
 def test_every_op_is_measured():
@@ -147,17 +167,15 @@ def test_scratch_grows_no_faster_than_the_arrays(name):
         assert scratch <= SHARE * arrays + images * OF_AN_IMAGE.get(name, 1000)
 
 
-def amount(number):
-    """As MODEL.md has it."""
-    for unit, scale in (("MB", 1e6), ("kB", 1e3)):
-        if number >= scale:
-            return f"{number / scale:.3g} {unit}"
-    return f"{number} B" if number else "none"
+@pytest.mark.parametrize("workload", WORKLOADS, ids=", ".join)
+def test_a_prediction_has_the_launches_and_the_memory_of_its_workload(workload, monkeypatch):
+    launches = []
+    monkeypatch.setattr(backends, "on_launch", launches.append)
+    arrays, scratch = measured(WORKLOADS[workload]())
+    counted = dict(launches=len(launches), array_bytes=arrays, scratch_bytes=scratch)
+    [entry] = [x for x in PREDICTIONS if (x["op"], x["workload"]) == workload]
+    assert {name: entry[name] for name in counted} == counted
 
 
-def test_the_model_states_the_memory_of_large_calls():
-    lines = [
-        f"| {' | '.join([name, *map(amount, measured(make()))])} |" for name, make in STATED.items()
-    ]
-    stated = [line for line in MODEL.read_text("utf-8").splitlines() if line in lines]
-    assert stated == lines, "MODEL.md should have these lines:\n" + "\n".join(lines)
+def test_every_prediction_is_counted():
+    assert [(x["op"], x["workload"]) for x in PREDICTIONS] == list(WORKLOADS)

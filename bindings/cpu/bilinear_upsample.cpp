@@ -12,8 +12,8 @@ namespace cvops {
 namespace {
 
 struct Weights {
-  std::vector<BilinearPair> pairs;    // of the outputs of a band
-  std::vector<float> near, far, tap;  // the same one by one, and all taps in a row
+  std::vector<BilinearPair> pairs;    // weights of the outputs of a band
+  std::vector<float> near, far, tap;  // the same weights as arrays; all taps
 
   explicit Weights(int scale) {
     pairs.reserve(scale);
@@ -27,8 +27,8 @@ struct Weights {
   }
 };
 
-// The bands of a row of pixels, at their whole length. With its scale known, the compiler makes
-// vectors of several bands.
+// The bands of a row of pixels, each at its full length. With a constant scale, the compiler
+// vectorizes across bands.
 template <int kScale>
 inline void blend_along_x_by(float* __restrict__ out, const float* __restrict__ row,
                              const float* __restrict__ near, const float* __restrict__ far,
@@ -78,7 +78,7 @@ struct RowsOfMap {
   const float* operator()(int t) const { return begin + t * pitch; }
 };
 
-// Of each phase of a row of sums: every scale-th, `pitch` of them.
+// Row r holds each scale-th sum from r on: `pitch` elements.
 struct RowsOfPhases {
   const float* begin;
   int64 pitch;
@@ -100,8 +100,7 @@ inline void add_some(float* __restrict__ sums, const Rows& rows, const float* we
   }
 }
 
-// The rows' sums, times their weights, from 0 on and one row after another. Several at a time, so
-// that the sums stay in registers for them.
+// Weighted sum of rows, beginning with row 0. Several rows per pass keep the sums in registers.
 template <typename Rows>
 void add_rows(float* sums, const Rows& rows, const float* weights, int count, int num) {
   constexpr int kAtOnce = 4;
@@ -117,7 +116,7 @@ void add_rows(float* sums, const Rows& rows, const float* weights, int count, in
   for (; t < count; ++t) add_some<false, 1>(sums, rows, weights, t, num);
 }
 
-// phase[r, x] = sums[x * scale + r], rows of `phase` being `pitch` apart.
+// phase[r, x] = sums[x * scale + r]; rows of `phase` are `pitch` apart.
 template <int kScale>
 inline void find_phases_by(float* __restrict__ phase, const float* __restrict__ sums, int64 pitch,
                            int any_scale) {
@@ -148,7 +147,8 @@ void find_phases(float* phase, const float* sums, int64 pitch, int scale) {
   }
 }
 
-// Calls body(plane, begin, end) for parts of each plane's `rows`: whole planes if they are many.
+// Calls body(plane, begin, end) for parts of the `rows` of each plane; for whole planes if there
+// are many.
 template <typename Body>
 void for_parts(int64 planes, int rows, double cost_of_row, const Body& body) {
   const bool small = planes * rows * cost_of_row < 3e4;  // ns
@@ -168,8 +168,8 @@ void bilinear_upsample(const Cpu&, float* out, const float* data, int64 planes, 
   const int out_width = width * scale, edge = scale / 2;
   const bool streams = worth_streaming(out, 4 * planes * height * scale * out_width);
   for_parts(planes, height + 1, 0.3 * scale * out_width, [&](int64 plane, int begin, int end) {
-    // Rows begin at a line of the cache: what is stored across two, the processor cannot hand on to
-    // a load that comes soon after.
+    // Rows are aligned to cache lines. A store across two lines cannot be forwarded to a load that
+    // follows soon.
     struct alignas(64) Line {
       float of[16];
     };
@@ -207,7 +207,7 @@ void bilinear_upsample_backward(const Cpu&, float* grad, const float* out_grad, 
   const int out_height = height * scale, out_width = width * scale, edge = scale / 2;
   const int taps = bilinear_taps(scale);
   for_parts(planes, height, 0.3 * taps * out_width, [&](int64 plane, int begin, int end) {
-    // The sums begin and end with zeros, where there are no outputs.
+    // The sums begin and end with zeros for positions without outputs.
     const int64 pitch = width + 1;
     std::vector<float> memory(2 * scale * pitch);
     float *const sums = memory.data(), *const phases = sums + scale * pitch;

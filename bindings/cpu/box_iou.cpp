@@ -10,10 +10,10 @@
 namespace cvops {
 namespace {
 
-// Columns are taken in blocks that stay in the nearest cache, and in whole vectors.
+// Columns per block, so that a block stays in the L1 cache; columns per vector.
 constexpr int64 kBlock = 1024, kVector = 8;
 
-// The columns' boxes as arrays of fields, so that the compiler makes a vector of each.
+// Boxes of the columns as a structure of arrays, which the compiler can vectorize.
 struct Columns {
   const float *x1, *y1, *x2, *y2, *area;
 };
@@ -28,9 +28,8 @@ void iou_row(float* __restrict__ out, SizedBox box, Columns columns, int64 vecto
   }
 }
 
-// Rows of the matrix, which lie `stride` apart: of each, `num` columns. The last vector of a row
-// may be wider, and is then stored over the beginning of the next if that is yet to come, before
-// `end`.
+// Computes `num` columns of rows of the matrix; rows are `stride` apart. The last vector of a row
+// can extend over the beginning of the next row, if that row is computed later and before `end`.
 template <bool kCenter>
 void iou_rows(float* out, const float* end, const float* lhs, int64 num_lhs, Columns columns,
               int64 num, int64 stride) {

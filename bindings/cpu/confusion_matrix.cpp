@@ -27,9 +27,9 @@ inline bool all_equal(const int (&cells)[16]) {
   return (differ[0] | differ[1] | differ[2] | differ[3]) == 0;
 }
 
-// Counts what is left out at counts[-1]. Neighbouring pixels are mostly of one cell, and a count
-// waits for the one before it: a group of equal ones is counted at once, and otherwise pixels that
-// follow each other go to kMatrices matrices in turn, `pitch` apart.
+// Counts ignored pixels at counts[-1]. Adjacent pixels mostly have the same cell, and each
+// increment depends on the previous one. A group of equal cells is therefore counted with one
+// addition. Otherwise consecutive pixels go to kMatrices matrices in turn, `pitch` apart.
 template <int kMatrices>
 void count(uint32* counts, int64 pitch, const Pixels& pixels, int num_classes, int ignore_label) {
   constexpr int kBlock = 1024, kGroup = 16;
@@ -47,7 +47,7 @@ void count(uint32* counts, int64 pitch, const Pixels& pixels, int num_classes, i
         continue;
       }
       for (int k = 0; k < kGroup; k += 2) {
-        uint64 pair;  // read at once: loads and stores set the pace
+        uint64 pair;  // one load for two pixels: loads and stores limit the speed
         std::memcpy(&pair, cells[g] + k, sizeof pair);
         ++counts[k % kMatrices * pitch + (int)pair];
         ++counts[(k + 1) % kMatrices * pitch + (int)(pair >> 32)];
@@ -63,7 +63,7 @@ void confusion_matrix(const Cpu&, int64* matrix, const int* prediction, const in
                       int64 total, int num_classes, int ignore_label) {
   const int64 cells = (int64)num_classes * num_classes;
   std::fill_n(matrix, cells, 0);
-  // Several matrices per part of the pixels are worth their sum if there are many more pixels.
+  // The sum of several matrices per part pays only for many more pixels than cells.
   constexpr int kMatrices = 4;
   const int64 matrices = cells <= 4096 ? kMatrices : 1, pitch = cells + 1;
   const int64 worth_a_part = std::max<int64>(2 * pitch * matrices, 1 << 12);
@@ -74,7 +74,7 @@ void confusion_matrix(const Cpu&, int64* matrix, const int* prediction, const in
     }
     return;
   }
-  // Counts have 32 bits.
+  // Counters have 32 bits.
   const int64 parts = std::clamp<int64>(2 * num_threads(), 1, total / worth_a_part);
   const std::unique_ptr<uint32[]> memory(new uint32[parts * matrices * pitch]);
   for (int64 done = 0; done < total;) {

@@ -11,7 +11,7 @@
 namespace cvops {
 namespace {
 
-// Whether 16 pixels have one colour: each byte is that which stands three further.
+// True if 16 pixels have one color: each byte equals the byte three positions later.
 inline bool all_equal(const unsigned char* image) {
   uint64 differ = 0;
   for (int i : {0, 8, 16, 24, 32, 37}) {
@@ -27,7 +27,7 @@ void find_labels(int* out, const unsigned char* image, int64 pixels, const Color
                  int unknown) {
   constexpr int kGroup = 16;
   int64 i = 0;
-  // Four bytes are read at a time, of which the last one belongs to the next pixel.
+  // Loads take four bytes; the last one belongs to the next pixel.
   for (; i + kGroup < pixels; i += kGroup) {
     const unsigned char* const from = image + 3 * i;
     if (all_equal(from)) {
@@ -47,13 +47,13 @@ void find_labels(int* out, const unsigned char* image, int64 pixels, const Color
 
 void label_from_color(const Cpu&, int* out, const unsigned char* image,
                       const unsigned char* colormap, int64 pixels, int num_colors, int unknown) {
-  // So much room for a usual colormap that nearly every search ends where it begins.
+  // A large table for a usual colormap: nearly every search ends at its first slot.
   const bool roomy = num_colors <= 256 && pixels >= 1 << 12;
   const int bits = color_table_bits(roomy ? 16 * num_colors : num_colors);
   std::vector<uint32> memory(2 << bits, kNoColor);
   const ColorTable table = {memory.data(), reinterpret_cast<int*>(memory.data() + (1 << bits)),
                             bits};
-  for (int k = num_colors - 1; k >= 0; --k) {  // the lowest index comes last, and stays
+  for (int k = num_colors - 1; k >= 0; --k) {  // the lowest index is written last and remains
     const uint32 color = packed_color(colormap + 3 * k);
     uint32 slot = first_slot(color, bits);
     while (table.colors[slot] != kNoColor && table.colors[slot] != color) {

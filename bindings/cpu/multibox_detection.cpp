@@ -13,14 +13,14 @@ using namespace cpu;
 
 namespace {
 
-// As many anchors are scored by one thread at a time.
+// Anchors that one thread scores per work item.
 constexpr int kTile = 1024;
 
-// As many anchors are scored side by side, so that the best scores so far stay in registers.
+// Anchors scored in parallel lanes, so that their best scores stay in registers.
 constexpr int kLanes = 32, kVectors = kLanes / kWidth;
 
-// The best class of each of `count` anchors, the first of equals; -1 where none is above -1. The
-// scores of the first class are at `prob`, those of the others `stride` apart.
+// Best class of each of `count` anchors, the first of equal ones; -1 if no score is above -1. The
+// scores of the first class begin at `prob`; those of the next classes follow at distance `stride`.
 void best_classes(float* score, int* id, const float* prob, int classes, int64 stride, int count) {
   int first = 0;
   for (; first + kLanes <= count; first += kLanes) {
@@ -47,7 +47,7 @@ void best_classes(float* score, int* id, const float* prob, int classes, int64 s
   }
 }
 
-// The anchors of an image whose score counts, in their order.
+// Anchors of an image above the threshold, in index order.
 struct Candidates {
   std::unique_ptr<float[]> score;
   std::unique_ptr<int[]> id, anchor;
@@ -55,7 +55,7 @@ struct Candidates {
   int64 num = 0;
 };
 
-// Some boxes as arrays of fields, so that the compiler makes a vector of each.
+// Boxes as a structure of arrays, which the compiler can vectorize.
 struct Boxes {
   static constexpr int kMost = 256;
   float x1[kMost], y1[kMost], x2[kMost], y2[kMost];
@@ -109,7 +109,7 @@ Candidates candidates(Predictions in, int64 image, const DetectionOptions& optio
   return c;
 }
 
-// A row of the output.
+// One row of the output.
 struct Row {
   float id, score;
   Box box;
@@ -142,7 +142,7 @@ void multibox_detection(const Cpu&, float* out, Predictions in, DetectionOptions
         to[i] = {kept[i] ? (float)classes[i] : -1.0f, c.score[at], boxes[i].box};
       }
     }
-    // What stood there before the sort.
+    // Rows in the order before the sort.
     for (int64 i = sorted_num; i < c.num; ++i) {
       to[i] = {options.suppresses ? -1.0f : (float)c.id[i], c.score[i], c.box[i]};
     }

@@ -9,8 +9,8 @@
 namespace cvops {
 namespace {
 
-// The anchors around one row of cells, from those around a row at y = 0. The 0 that is added to
-// every x changes none: an x is never -0.
+// Anchors around one row of cells, from the anchors around a row at y = 0. The 0 that is added to
+// each x has no effect, because no x is -0.
 template <bool kClip>
 void shifted_row(float* __restrict__ out, const float* __restrict__ at_zero, int64 num, float y) {
   const float shift[8] = {0, y, 0, y, 0, y, 0, y};
@@ -33,7 +33,7 @@ void multibox_prior(const Cpu&, float* out, Priors priors, bool clip) {
   constexpr int64 few = 256, at_once = 1 << 12;
   const PriorMap* const end = priors.maps + priors.num;
   auto of_row = [](const PriorMap& map) { return (int64)map.width * map.shapes; };
-  // In each part of the work.
+  // Number of work items per map.
   auto rows = [&](const PriorMap& map) { return ceil_div(at_once, of_row(map)); };
   auto parts = [&](const PriorMap& map) { return ceil_div(map.height, rows(map)); };
   int64 of_rows = 0, all_parts = 0, anchors = 0;

@@ -18,12 +18,12 @@
 namespace cvops {
 namespace {
 
-// A block of anchors, which are neighbours in the image, is looked at as a whole first: most can
-// have no pair that matters. Of blocks, a group is looked at together.
+// Anchors per block. Adjacent anchors are close together in the image. A bounds test first excludes
+// blocks without relevant pairs; most blocks have none. The tests are done for a group of blocks.
 constexpr int kBlock = 32, kGroup = 8;
-// What a thread writes, and scores, at once.
+// Anchors per work item of the output, and of the scores.
 constexpr int kTile = 1024, kScored = 8 * kTile;
-// From so many bytes on the outputs leave the caches before anybody reads them.
+// From this number of bytes on, outputs leave the caches before anyone reads them.
 constexpr int64 kStreamed = 16 << 20;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -33,7 +33,7 @@ constexpr float kLargest = std::numeric_limits<float>::max();
 struct Memory {
   std::unique_ptr<char[]> bytes;
 
-  // Lays out `parts`, which takes its arrays from a workspace.
+  // Allocates one piece of memory for all arrays that `parts` takes from a workspace.
   template <typename Parts>
   explicit Memory(Parts& parts) {
     Workspace size;
@@ -44,12 +44,12 @@ struct Memory {
   }
 };
 
-// The anchors as arrays of fields, so that the compiler makes a vector of each. Those that are not
-// solid are empty here.
+// Anchors as a structure of arrays, which the compiler can vectorize. Anchors that are not solid
+// become empty boxes.
 struct Anchors {
-  int num, full_blocks, blocks;  // the last are without anchors, so that all groups are whole
+  int num, full_blocks, blocks;  // the last blocks are empty, so that all groups are complete
   float *x1, *y1, *x2, *y2, *area;
-  // Of each block: a box around them, and the least and the greatest of their areas.
+  // Per block: the bounding box, and the smallest and the largest area.
   float *hull_x1, *hull_y1, *hull_x2, *hull_y2, *least, *most;
 
   explicit Anchors(int num)
@@ -70,12 +70,12 @@ struct Anchors {
   }
 };
 
-// Others have no IoU above 0.
+// Boxes that are not solid have no IoU above 0.
 bool is_solid(SizedBox b) {
   return (b.box.x1 < b.box.x2) & (b.box.y1 < b.box.y2) & (b.area > 0) & (b.area <= kLargest);
 }
 
-// Lane-wise over a block, then over the lanes: in this order the compiler may make vectors of it.
+// Reduction of a block, first per lane, then over the lanes. The compiler can vectorize this order.
 template <typename Choose>
 float over_block(const float* __restrict__ x, Choose choose) {
   float lanes[8];
@@ -123,8 +123,8 @@ void split_anchors(const Anchors& to, const float* anchor) {
   }
 }
 
-// What is known of an image's anchors. Of most nothing is: only those that are `touched`, a bit
-// each, have a `best` and a `which`.
+// Matches of the anchors of an image. Only anchors with their `touched` bit set have a `best` and a
+// `which`; most anchors have none.
 struct Matches {
   float* best;
   int* which;
@@ -148,11 +148,11 @@ struct Matches {
   }
 };
 
-// Of each block from `first` to `end`, whole groups, what IoUs with the truth cannot exceed; gives
-// the first block of the highest. No overlap is above that with the hull, nor above the greatest
-// area: in floats as well, which round a greater number to no lesser one. The union is at least
-// what the lesser areas leave. The factor is for the roundings of the sums and of the quotient,
-// here and in target_iou.
+// Upper bound of the IoU of each block from `first` to `end` (complete groups) with the truth.
+// Returns the first block with the highest bound. An intersection is at most the intersection with
+// the bounds of the block, and at most the largest area. Rounding is monotonic, so this also holds
+// for floats. The union is at least the truth's area plus the rest of the smallest area. The factor
+// covers the rounding of sums and quotients, here and in target_iou.
 int bound_blocks(float* __restrict__ bounds, const Anchors& a, int first, int end, SizedBox truth) {
   const int num = (end - first) / kGroup * kGroup;
   int top = 0, at = num;
@@ -161,7 +161,7 @@ int bound_blocks(float* __restrict__ bounds, const Anchors& a, int first, int en
     const float overlap = smaller(intersection(a.hull(b), truth.box), a.most[b]);
     const float all = (larger(a.least[b], overlap) - overlap) + truth.area;
     bounds[b] = overlap / all * 1.000002f;
-    const int bits = (int)bits_of(bounds[b]);  // they have the same order
+    const int bits = (int)bits_of(bounds[b]);  // nonnegative floats sort like their bits
     top = bits > top ? bits : top;
   }
   for (int i = 0; i < num; ++i) {
@@ -171,15 +171,15 @@ int bound_blocks(float* __restrict__ bounds, const Anchors& a, int first, int en
   return first + at;
 }
 
-// The blocks in which truths look for anchors.
+// The range of blocks that a truth searches.
 struct Range {
   const Anchors& anchors;
-  float* bounds;  // scratch, one of each block
+  float* bounds;  // scratch memory, one element per block
   int first, end;
 };
 
-// Of a block's IoUs. As integers, whose order is the same: with floats the compiler may not take a
-// maximum out of its order.
+// Maximum IoU of a block, as integers, which have the same order. The compiler may not reorder a
+// maximum of floats.
 float greatest(const float* iou) {
   int top = 0;
   for (int i = 0; i < kBlock; ++i) {
@@ -198,14 +198,14 @@ int first_of(const float* iou, float top) {
   return at;
 }
 
-// The highest pair_key of truth k. Of the anchors that are not given away if `only_free`; else all
-// IoUs that are not below `limit` are told to `matches`.
+// Highest pair_key of truth k. With `only_free`, assigned anchors are excluded. Otherwise all IoUs
+// of at least `limit` are recorded in `matches`.
 template <bool only_free>
 uint64 best_key(const Range& range, Matches matches, SizedBox truth, int k, float limit) {
   const Anchors& a = range.anchors;
   uint64 key = 0;
-  float least = kLeastIou;  // of an IoU that may give a higher key
-  // What an IoU must be to matter. Below these limits bounds and products would lose bits.
+  float least = kLeastIou;  // lowest IoU that can give a higher key
+  // Lowest relevant IoU. Below these limits, bounds and products would lose bits.
   auto needed = [&] {
     const float iou = only_free ? least : smaller(least, limit);
     return truth.area < 1e-30f || iou < kLeastIou ? 0.0f : iou;
@@ -249,24 +249,24 @@ uint64 best_key(const Range& range, Matches matches, SizedBox truth, int k, floa
   return key;
 }
 
-// Where an exponential ends. Of limits that it does not know, the compiler makes minima and maxima.
+// Range of the exponent. The values are volatile: with unknown limits, the compiler emits min and
+// max instructions.
 struct Limits {
   float low, high;
 };
 volatile float kLow = -125, kHigh = 127;
 
-// 2^x to a relative error below 1e-4, of x that is kept within the limits. NaN is taken for high.
+// 2^x with a relative error below 1e-4; x is clamped to the limits. NaN becomes limits.high.
 float rough_exp2(float x, Limits limits) {
   x = smaller(x, limits.high);
   x = larger(x, limits.low);
-  const float shifted = x + 12582912.0f;  // leaves no bits for a fraction
+  const float shifted = x + 12582912.0f;  // rounds away the fraction
   const float f = x - (shifted - 12582912.0f);
   const float two_to_f = 0.9999281f + f * (0.693261f + f * (0.24261f + f * 0.05517123f));
   return float_of(bits_of(two_to_f) + (bits_of(shifted) << 23));
 }
 
-// Adds to what a class-0 logit's exponential is to be divided by, itself taken as 1, what those of
-// `kRows` other classes are beside it.
+// Adds the exponentials of `kRows` classes, relative to that of class 0, to the sums.
 template <int kRows>
 void add_rows(float* __restrict__ sums, const float* __restrict__ own,
               const float* __restrict__ rows, int64 stride, int num, Limits limits) {
@@ -278,10 +278,10 @@ void add_rows(float* __restrict__ sums, const float* __restrict__ own,
   }
 }
 
-// What is beyond it is not sure: an exponential was too large, or infinite, or NaN.
+// Sums beyond it are uncertain: an exponential was too large, infinite or NaN.
 constexpr float kSure = 0x1p100f;
 
-// About 1 / (the probability of class 0) of `num` anchors; NaN where that is not sure.
+// Approximate 1 / (probability of class 0) of `num` anchors; NaN if it is uncertain.
 void rough_scores(float* __restrict__ sums, const float* __restrict__ logits, int num_classes,
                   int64 stride, int num) {
   for (int i = 0; i < num; ++i) sums[i] = 1 + (logits[i] - logits[i]);
@@ -293,10 +293,10 @@ void rough_scores(float* __restrict__ sums, const float* __restrict__ logits, in
   for (int i = 0; i < num; ++i) sums[i] = sums[i] < kSure ? sums[i] : kNan;
 }
 
-// So that no lane of a vector is left to be computed alone.
+// Rounded up to whole vectors, so that no scalar remainder is left.
 int whole_vectors(int num) { return (num + 7) / 8 * 8; }
 
-// Softmax of class 0 of up to kBlock anchors.
+// Softmax of class 0 of at most kBlock anchors.
 void exact_scores(float* __restrict__ background, const float* logits, int num_classes,
                   int64 stride, const int* anchors, int num) {
   float x[kBlock] = {}, top[kBlock], sum[kBlock];
@@ -324,7 +324,7 @@ int count_from(const float* x, int num, float least) {
   return count;
 }
 
-// The offsets (num, 4) of truths to anchors, which come as rows of fields.
+// Offsets (num, 4) of truths relative to anchors, both given as arrays of fields.
 void encode_fields(float* out, const float (&anchor)[4][kBlock], const float (&truth)[4][kBlock],
                    int num, const TargetOptions& options) {
   const int lanes = whole_vectors(num);
@@ -339,8 +339,9 @@ void encode_fields(float* out, const float (&anchor)[4][kBlock], const float (&t
   }
 }
 
-// Writes `end - first` rows of 4, those at `places` from `rows`, the others 0. Where it `streams`,
-// past the caches: an ordinary store would read the memory that it is about to replace.
+// Writes `end - first` rows of 4: the rows at `places` from `rows`, the other rows 0. With
+// `streams` it uses non-temporal stores: a normal store would first read the memory that it
+// replaces.
 void write_rows(float* out, int first, int end, const int* places, const float* rows, int num,
                 bool streams) {
   if (streams) {
@@ -357,7 +358,7 @@ void write_rows(float* out, int first, int end, const int* places, const float* 
   for (int i = 0; i < num; ++i) std::copy_n(rows + 4 * i, 4, out + 4 * (int64)places[i]);
 }
 
-// One image at a time. The steps are those of the kernels, and so are the names.
+// Targets of one image at a time. Steps and names are those of the kernels.
 class Image {
  public:
   Image(const Anchors& anchors, TargetInputs in, TargetShape shape, TargetOptions options,
@@ -430,7 +431,7 @@ class Image {
 
   const float* row(int64 k) const { return label_ + k * shape_.label_width; }
 
-  // Calls body(first, end) for all anchors, `size` at once, with `cost` nanoseconds for each.
+  // Calls body(first, end) for parts of `size` anchors; `cost` is in ns per anchor.
   template <typename Body>
   void each_part(int size, double cost, const Body& body) const {
     parallel_for(ceil_div(num_, size), parallel_ ? cost * size : 0, [&](int64 part) {
@@ -469,8 +470,9 @@ class Image {
     });
   }
 
-  // A truth looks for another anchor only when its turn comes and its best is taken. What it finds
-  // is worse, so that until then its turn does not come too late.
+  // Greedy assignment from a heap of the best pair per truth. A truth searches another anchor only
+  // when its pair is on top and its anchor is assigned. The new pair is worse, so this is early
+  // enough.
   void assign() {
     int num = 0;
     for (int k = 0; k < num_truths_; ++k) {
@@ -493,8 +495,8 @@ class Image {
     }
   }
 
-  // Only a few anchors are mined, and the exact exponential is slow: a rough one tells which are,
-  // but for those about as good as the last.
+  // Only few anchors are mined, and the exact exponential is slow. An approximate one resolves all
+  // anchors but those near the limit.
   void mine() {
     int num_positive = 0, num_candidates = num_;
     each_touched(0, num_, [&](int a) {
@@ -517,9 +519,9 @@ class Image {
     choose(logits, wanted);
   }
 
-  // The candidates have a rough score, of 1 or more or NaN; the highest are wanted.
+  // Selects the `wanted` highest scores. Approximate scores of candidates are at least 1, or NaN.
   void choose(const float* logits, int wanted) {
-    // Of the sure ones, as many as wanted or more are at `low` or above, and no more at `high`.
+    // Bisection: at least `wanted` certain scores are >= low, at most `wanted` are >= high.
     float low = 0.5f, high = kSure;
     if (count(low) < wanted) {
       high = kInfinity;
@@ -530,9 +532,8 @@ class Image {
       if (reached >= wanted) low = middle;
       if (reached <= wanted) high = middle;
     }
-    // The rough and the exact scores of two anchors have other orders only if they are closer than
-    // this: twice the error of the exponentials, and of each sum's roundings, half a last bit a
-    // class.
+    // Approximate and exact scores of two anchors differ in order only within this factor. It is
+    // twice the error of the exponentials and of the sums: half an ulp per class.
     const double error = std::exp(1e-3 + 2.5e-7 * shape_.num_classes);
     const float least = (float)(low / error);
     int num = 0, sure = 0;
@@ -554,7 +555,7 @@ class Image {
 
   int count(float least) const { return simd<count_from>(scores_, num_, least); }
 
-  // The mining_keys of these anchors.
+  // mining_keys of these anchors.
   void score(const float* logits, const int* anchors, int num) {
     float background[kBlock];
     for (int first = 0; first < num; first += kBlock) {
@@ -612,7 +613,7 @@ class Image {
   const TargetOutputs out_;
   const int num_;
   const bool mining_;
-  const float limit_;  // of the IoUs with which an anchor is positive, or no candidate
+  const float limit_;  // IoU above which an anchor is positive or no candidate
   const int num_ranges_;
   const bool parallel_;
   bool streams_;
@@ -620,17 +621,17 @@ class Image {
   float *bounds_, *scores_;
   SizedBox* truths_;
   Turn* turns_;
-  uint64 *keys_, *order_;  // keys_: of each range those of each truth
+  uint64 *keys_, *order_;  // keys_: one per truth and range
   int* chosen_;
   Memory memory_;
 
   int image_, num_truths_, num_chosen_;
   const float* label_;
-  float rest_;  // the class of those that nothing else is said of
+  float rest_;  // class of all other anchors
 };
 
-// Refuses a row of label (images, rows, width) that ends an image's truths by its class, -1, but
-// has corners.
+// Rejects a row of label (images, rows, width) whose class is -1, which ends the truths of an
+// image, but whose corners are not.
 void refuse_half_padding(const float* label, int64 images, int64 rows, int64 width) {
   for (int64 image = 0; image < images; ++image) {
     for (int64 i = 0; i < rows; ++i) {
@@ -657,7 +658,7 @@ void multibox_target(const Cpu&, TargetOutputs out, TargetInputs in, TargetShape
   Anchors anchors(shape.num_anchors);
   const Memory memory(anchors);
   simd<split_anchors>(anchors, in.anchor);
-  // Threads share the images, or where these are few the anchors of each.
+  // Threads share the images, or the anchors of each image if there are fewer images than threads.
   const int threads = num_threads(), images = shape.num_images;
   if (images < threads) {
     Image image(anchors, in, shape, options, out, true);

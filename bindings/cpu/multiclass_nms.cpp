@@ -13,14 +13,14 @@ using namespace cpu;
 
 namespace {
 
-// As many scores are compared at once.
+// Scores compared per vector step.
 constexpr int kGroup = 32;
 
-// Of fewer scores no sample is taken.
+// Minimum number of scores for a sample.
 constexpr int64 kLeastSampled = 1 << 16;
 
-// Appends the keys of scores[first] up to scores[end] that are above the cut, until there is no
-// room for those of a group more. Sets `first` to the first score that it has not looked at.
+// Appends the keys of scores[first], ..., scores[end - 1] above the cut. It stops if the capacity
+// does not allow another group. `first` becomes the first score that is not processed.
 int64 collect(uint64* keys, int64 num, int64 room, const float* scores, int64& first, int64 end,
               float cut) {
   int64 at = first;
@@ -43,8 +43,8 @@ int64 collect(uint64* keys, int64 num, int64 room, const float* scores, int64& f
   return num;
 }
 
-// The keys of the best `most` candidates among `num` scores or fewer that it is shown, in the order
-// of their indices, and of some more.
+// Collects the keys of the best `most` candidates of at most `num` scores, in index order, and some
+// more keys.
 class Best {
  public:
   Best(int64 num, int most, float cut)
@@ -54,7 +54,7 @@ class Best {
         other_(scratch<uint64>(room_)),
         cut_(cut) {}
 
-  // Scores [first, end) of an image's.
+  // Adds scores [first, end) of an image.
   void show(const float* scores, int64 first, int64 end) {
     while (first < end) {
       if (num_ + kGroup > room_) leave_best();
@@ -62,19 +62,20 @@ class Best {
     }
   }
 
-  // What another one found in later scores, all of them together no more than `num`.
+  // Adds the keys of a collector of later scores. All collectors together have at most `num`
+  // scores.
   void add(Best& later) {
     leave_best(), later.leave_best();
     std::copy_n(later.keys_.get(), later.num_, keys_.get() + num_);
     num_ += later.num_;
   }
 
-  // The best `most` or fewer, sorted. Uses up the others.
+  // The best `most` keys or fewer, sorted. It overwrites the other keys.
   const uint64* sorted() { return sort_keys(keys_.get(), other_.get(), num_, most_); }
   int64 count() const { return std::min(num_, most_); }
 
  private:
-  // What is found later has to be better than the last of the best: of equals the earlier counts.
+  // Later keys must be better than the last of the best: of equal scores the earlier one counts.
   void leave_best() {
     if (num_ <= most_) return;
     std::copy_n(keys_.get(), num_, other_.get());
@@ -94,7 +95,7 @@ class Best {
   float cut_;
 };
 
-// A score that those of the best candidates are above, if a sample of them does not deceive: see
+// Score below which the best candidates certainly are not, unless the sample is misleading: see
 // select.cuh.
 float sampled_cut(const float* scores, int num, const MulticlassOptions& options) {
   const int rank = num < kLeastSampled ? 0 : Sampling(num, options.most).rank;
@@ -109,7 +110,7 @@ float sampled_cut(const float* scores, int num, const MulticlassOptions& options
   return score_of(sample[rank - 1]);
 }
 
-// The best candidates of an image's `num` scores, as far as they are above the cut.
+// The best candidates above the cut among the `num` scores of an image.
 Best best_above(float cut, const float* scores, int64 num, const MulticlassOptions& options,
                 int threads) {
   const int64 skip = options.candidates.skip, skip_end = options.candidates.skip_end;
@@ -134,7 +135,7 @@ Best best_of(const float* scores, int64 num, const MulticlassOptions& options, i
   return best_above(options.candidates.threshold, scores, num, options, threads);
 }
 
-// A row of the output.
+// One row of the output.
 struct Row {
   float id, score;
   Box box;

@@ -35,7 +35,7 @@ const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 most) {
   uint32 starts[1 << kMostBits];
   int bits = bit_width(greatest - least);
   if (most < num) {
-    // Only those up to the digit where the last of them lies.
+    // Drops the keys beyond the digit that contains the last wanted key.
     const int shift = std::max(0, bits - kMostBits);
     std::fill(starts, starts + (1 << std::min(bits, kMostBits)), 0);
     for (int64 i = 0; i < num; ++i) ++starts[(score_of(keys[i]) - least) >> shift];
@@ -49,8 +49,7 @@ const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 most) {
     num = left;
     bits = std::min(bits, bit_width(last) + shift);
   }
-  // By digits of the score, from the lowest; each pass keeps the order of what it finds equal, so
-  // that equal scores stay in the order of their indices.
+  // LSD radix sort by the score. Each pass is stable, so equal scores stay in index order.
   const int passes = (int)ceil_div(bits, num < 2048 ? 8 : kMostBits);
   const int digit = passes ? (int)ceil_div(bits, passes) : 0;
   const uint32 mask = (1u << digit) - 1;
@@ -68,73 +67,71 @@ const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 most) {
 
 namespace {
 
-// As many kept boxes are compared with a box at once.
+// Kept boxes per vector step.
 constexpr int kGroup = 16;
-// A grid has at most a cell for as many boxes.
+// Minimum average number of boxes per cell of a grid.
 constexpr int kBoxesPerCell = 2;
-// A grid pays if it spares a box the comparison with as many others.
+// Minimum number of comparisons per box that a grid must save.
 constexpr int kLeastSpared = 300;
-// As many boxes are settled at a time. Several threads compare them with those kept before, if each
-// box is compared with more than so many of those.
+// Boxes that are resolved per step. Several threads compare them with previously kept boxes, if
+// each box has more than kLeastShared comparisons.
 constexpr int kBlock = 1024;
 constexpr int kLeastShared = 1000;
-// What an overlap must exceed where none will do, and where any will.
+// Threshold of an overlap that no box passes; its negative is one that every box passes.
 constexpr float kInfinite = std::numeric_limits<float>::infinity();
 
-// Where a kept box is filed, and where a box looks for those that may suppress it. Of cell 0 are
-// those that are compared with all others; of the cells from 1 on those with a place in a grid.
+// Cell of a box. kNowhere: it overlaps no box. kEverywhere: cell 0, compared with all boxes. From
+// kSomewhere on: a cell of the grid.
 constexpr int kNowhere = -1, kEverywhere = 0, kSomewhere = 1;
 
-// What must hold for one box to suppress another, beside the rule itself: cheaper to test, and
-// never stricter.
+// Necessary conditions for suppression. They are cheaper than the rule and never stricter.
 struct Filter {
-  bool filters;    // or all that follows says nothing
-  float of_areas;  // the overlap is above this part of the sum of their areas
-  double of_side;  // along each axis their centers are no further apart than this part of a side
+  bool filters;    // false: no condition holds, test all pairs
+  float of_areas;  // the overlap exceeds this fraction of the sum of areas
+  double of_side;  // along each axis, the distance of centers is at most this fraction of a side
 
   explicit Filter(NmsRule rule) {
     const double t = rule.threshold;
-    // Below 0 even boxes that do not touch suppress each other; from 0 on, only those that do.
+    // With a negative threshold, boxes that do not touch suppress each other.
     filters = rule.at_least ? t > 0 : t >= 0;
-    // overlap / (a + b - overlap) > t means overlap > t / (1 + t) (a + b). 0.9999 stands for the
-    // roundings of both sides, but not where t itself has few bits.
+    // overlap / (a + b - overlap) > t implies overlap > t / (1 + t) (a + b). The factor 0.9999
+    // covers the rounding of both sides, unless t itself has few bits.
     of_areas = t < 1e-30 ? 0.0f : (float)(0.9999 * t / (1 + t));
-    // Of boxes as place_of lets through, the overlap along an axis is more than `part` of the
-    // longer side. Centers lie (a + b) / 2 - overlap apart, or less if a side is inside of the
-    // other. For a given a that is most where b = a, or where b = a / part. 1.01 stands for the
-    // roundings.
+    // For boxes in the grid, the overlap along an axis exceeds `part` of the longer side. The
+    // distance of the centers is (a + b) / 2 - overlap, or less if one side contains the other. For
+    // a given a, it is greatest at b = a or b = a / part. The factor 1.01 covers rounding.
     const double part = std::min(0.99 * t, 1.0);
     of_side = t < 1e-3 ? kInfinite : 1.01 * (1 - part) * std::max(1.0, 0.5 / part);
   }
 
-  // A box's share of what its overlap with another must exceed.
+  // Half of the minimum overlap: the bound for two boxes is the sum of their values.
   float least_overlap(float area) const {
-    // Where the product has few bits, three times the smallest float stands for its rounding.
+    // If the product is denormal, three times the smallest float covers its rounding.
     return filters ? std::max(0.0f, of_areas * area - 4.2e-45f) : -kInfinite;
   }
 
   int place_of(const SizedBox& b, bool center) const {
     const float width = b.box.x2 - b.box.x1, height = b.box.y2 - b.box.y1;
     if (!filters) return kEverywhere;
-    // What came in corner format and has a NaN has an area of NaN or no overlap with anything. With
-    // centers the area is a number, and a NaN at one side only means that there is no bound.
+    // In corner format, a box with NaN has area NaN or overlaps nothing. In center format the area
+    // is a number, and a NaN at one side means that this side is unbounded.
     if (center && (std::isnan(b.box.x1 + b.box.x2) || std::isnan(b.box.y1 + b.box.y2)))
       return kEverywhere;
     if (!(b.box.x1 < b.box.x2 && b.box.y1 < b.box.y2) || b.area == kInfinite) return kNowhere;
-    // In a grid are boxes of finite corners, whose area is that of their corners. Far from 0, the
-    // corners of a box that came as center and sides may lie much further apart than its area
-    // tells. Very small areas have lost bits.
+    // Boxes in the grid have finite corners, and the area of these corners. Far from 0, the corners
+    // of a box in center format can be much further apart than its area implies. Very small areas
+    // have lost bits.
     return b.area >= 1e-30f && b.area >= 0.999f * width * height ? kSomewhere : kEverywhere;
   }
 };
 
-// Some boxes' sides along an axis.
+// Sample of the sides of boxes along one axis.
 struct Sample {
   static constexpr int kMost = 64;
   double positions[kMost], sides[kMost];
   int num = 0;
 
-  // A side's position is the sum of its two ends: twice its center.
+  // The position is low + high: twice the center.
   void add(float low, float high) {
     positions[num] = (double)low + high;
     sides[num++] = (double)high - low;
@@ -145,15 +142,15 @@ struct Range {
   int begin, end;
 };
 
-// The cells of a grid along one axis. All that lies beyond the first or the last counts to it.
+// Cells of the grid along one axis. The first and the last cell extend to infinity.
 struct Axis {
   int cells = 1;
-  double first = 0, length = 0;  // where most of the boxes lie
-  double side = 0;               // most sides are about as long
+  double first = 0, length = 0;  // extent of most boxes
+  double side = 0;               // median side
   double longest_side = 0;
   double cells_per_unit = 0;
 
-  // Only the time that all takes depends on what a sample tells. This reorders it.
+  // The sample affects the time only, never the result. It is reordered.
   void find(Sample& sample) {
     if (sample.num < 2) return;
     double *low = sample.positions + sample.num / 8, *end = sample.positions + sample.num,
@@ -167,7 +164,7 @@ struct Axis {
     longest_side = *std::max_element(sample.sides, sample.sides + sample.num);
   }
 
-  // As many cells as there would be if they were as long as most sides.
+  // Number of cells of about one median side each.
   double natural_cells() const { return std::max(1.0, length / (2 * side)); }
 
   void divide(double into) {
@@ -180,42 +177,42 @@ struct Axis {
     return at > 0 ? (int)std::min(at, cells - 1.0) : 0;
   }
 
-  // How far from a box's position those may be that suppress it, or that it suppresses. 1.01 stands
-  // for roundings.
+  // Maximum distance in position of boxes that suppress each other. The factor 1.01 covers
+  // rounding.
   double reach(double side, double of_side) const {
     return std::min(2 * of_side * side, 1.01 * (side + longest_side));
   }
 
-  // The cells where those are.
+  // Range of cells within that distance.
   CVOPS_INLINE Range near(float low, float high, double of_side) const {
     const double position = (double)low + high, far = reach((double)high - low, of_side);
     return {cell(position - far), cell(position + far) + 1};
   }
 
-  // The part of all cells that this is for most boxes.
+  // Fraction of all cells in that range, for a median box.
   double share(double of_side) const {
     return std::min(1.0, 2 * reach(side, of_side) / length + 1.0 / cells);
   }
 };
 
-// The suppression of boxes among themselves: all of an image, or those of one class. Kept boxes are
-// filed by where they lie, in the cells of a grid, and a box is compared with those in the cells
-// that it reaches. Each cell has room for all boxes that lie there.
+// Suppression among the boxes of an image, or of one class, by a spatial hash. Kept boxes are
+// inserted into the cells of a grid. A box is compared with the kept boxes of the cells in its
+// reach. Each cell has capacity for all boxes that belong to it.
 struct Run {
   const SizedBox* boxes;
-  const int* order;  // the indices of the boxes
+  const int* order;  // indices of the boxes
   const int num;
   const NmsRule rule;
   const Filter filter{rule};
 
   Axis x, y;
-  int cells = 1;     // that of kEverywhere, and those of the grid
-  double share = 1;  // of the filed boxes: with so many are most others compared
+  int cells = 1;     // cell kEverywhere and the cells of the grid
+  double share = 1;  // fraction of the inserted boxes with which a median box is compared
   int filed = 0;
   const std::unique_ptr<int[]> integers = scratch<int>(num + 3 * most_cells());
   int* const cell_of = integers.get();
-  // Of each cell, where its boxes begin and end in the arrays below, and which of them are not yet
-  // compared with the boxes at hand.
+  // Per cell: begin and end of its boxes in the arrays below, and begin of the new ones, which the
+  // current boxes are not yet compared with.
   int *const begins = cell_of + num, *const news = begins + most_cells(),
              *const ends = news + most_cells();
 
@@ -231,7 +228,7 @@ struct Run {
 
   int place(int i) const { return filter.place_of(boxes[order[i]], rule.center); }
 
-  // Finds a grid; its only cell is that of kEverywhere where more do not pay.
+  // Chooses a grid, or no grid if it does not pay: then all boxes are in cell kEverywhere.
   void make_grid() {
     if (num < kLeastSpared || !filter.filters) return;
     Sample of_x, of_y;
@@ -249,7 +246,7 @@ struct Run {
     if (num * (1 - share) >= kLeastSpared) cells = 1 + x.cells * y.cells;
   }
 
-  // Finds each box's cell, and makes room in the cells.
+  // Computes the cell of each box and reserves capacity in the cells.
   void place_all() {
     std::fill(begins, begins + cells, 0);
     for (int i = 0; i < num; ++i) {
@@ -266,7 +263,7 @@ struct Run {
     for (int c = 0, before = 0; c < cells; ++c) before += std::exchange(begins[c], before);
     std::copy_n(begins, cells, news);
     std::copy_n(begins, cells, ends);
-    // Where no box is filed yet, nothing overlaps enough.
+    // Empty slots never pass the overlap test.
     std::fill_n(least_overlap, room, kInfinite);
   }
 
@@ -279,8 +276,8 @@ struct Run {
   }
 };
 
-// Whether one of the filed boxes from `at` up to `end` suppresses the box. `at` becomes `end` or
-// more: what is filed behind them is compared too.
+// True if an inserted box in [at, end) suppresses the box. `at` advances to `end` or beyond: boxes
+// after `end` in the last group are compared too.
 template <bool kCenter>
 CVOPS_INLINE bool is_suppressed_by(const Run& run, int& at, int end, const SizedBox& b,
                                    float least) {
@@ -303,8 +300,7 @@ CVOPS_INLINE bool is_suppressed_by(const Run& run, int& at, int end, const Sized
   return false;
 }
 
-// Whether a filed box suppresses box i. Of each cell those from begins[cell] up to ends[cell] are
-// looked at.
+// True if an inserted box suppresses box i. Each cell is searched from begins[cell] to ends[cell].
 template <bool kCenter>
 CVOPS_INLINE bool is_suppressed(const Run& run, int i, const int* begins, const int* ends) {
   const int place = run.cell_of[i];
@@ -330,7 +326,7 @@ CVOPS_INLINE bool is_suppressed(const Run& run, int i, const int* begins, const 
   return false;
 }
 
-// Marks those of boxes [first, end) that one suppresses which is not new.
+// Sets kept for the boxes [first, end), by comparison with the old boxes of each cell.
 template <bool kCenter>
 void compare_with_old(const Run& run, uint8_t* kept, int first, int end) {
   for (int i = first; i < end; ++i) {
@@ -338,8 +334,8 @@ void compare_with_old(const Run& run, uint8_t* kept, int first, int end) {
   }
 }
 
-// Marks those of boxes [first, end) that another one suppresses, and files the others. Of each cell
-// the boxes are looked at from `begins` on: with the others they have been compared.
+// Resolves the boxes [first, end) one by one and inserts the kept ones. Each cell is searched from
+// `begins` on: its earlier boxes are already compared.
 template <bool kCenter>
 void settle(Run& run, uint8_t* kept, int first, int end, const int* begins) {
   for (int i = first; i < end; ++i) {
@@ -358,7 +354,7 @@ void suppress_run(uint8_t* kept, const SizedBox* boxes, const int* order, int nu
   for (int i = 0; i < num; ++i) kept[order[i]] = 1;
   for (int first = 0; first < num; first += kBlock) {
     const int end = std::min(num, first + kBlock);
-    const double compared = run.share * run.filed;  // with a box, at most
+    const double compared = run.share * run.filed;  // maximum comparisons per box
     const int* from = run.begins;
     if (threads > 1 && compared > kLeastShared) {
       from = run.news;
@@ -393,7 +389,7 @@ void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num,
     if (i == 0 || sorted[i] >> 32 != sorted[i - 1] >> 32) runs.push_back({i, i});
     longest = std::max(longest, ++runs.back().end - runs.back().begin);
   }
-  // Where one has most of the work, the threads are for what is in it.
+  // If one class has most of the boxes, its comparisons use all threads.
   const bool within = threads > 1 && longest > num / threads;
   auto one = [&](int64 r) {
     run(kept, boxes, order.get() + runs[r].begin, runs[r].end - runs[r].begin, rule,

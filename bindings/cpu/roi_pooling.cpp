@@ -12,8 +12,8 @@
 namespace cvops {
 namespace {
 
-// One pixel of kVectors * kWidth channels, which are pooled side by side: their running maxima stay
-// in registers.
+// One pixel of kVectors * kWidth channels, pooled in parallel lanes. The running maxima stay in
+// registers.
 template <int kVectors>
 struct Pixel {
   FloatVector of[kVectors];
@@ -24,10 +24,10 @@ struct Indices {
 };
 constexpr int kMostVectors = 4, kLanes = kMostVectors * kWidth;
 
-// Results of more bins than that do not fit into a near cache, from which they could be streamed.
+// Maximum number of bins for non-temporal stores: the staged results must fit into a near cache.
 constexpr int kMostStaged = 256;
 
-// Transposes, of four by four.
+// Transposes of 4 x 4 blocks.
 typedef float Quad __attribute__((vector_size(16)));
 typedef int IntQuad __attribute__((vector_size(16)));
 #ifdef __clang__
@@ -59,8 +59,8 @@ CVOPS_INLINE void transpose(Quad (&rows)[4]) {
   rows[3] = CVOPS_SHUFFLE(high01, high23, 2, 3, 6, 7);
 }
 
-// to[i, k] = change(from[k, i]) for k < rows and i < columns, of 4 bytes each; a row of them begins
-// `pitch` after the one before.
+// to[i, k] = change(from[k, i]) for k < rows and i < columns. Elements have 4 bytes; rows are
+// `pitch` apart.
 template <typename T, typename Change>
 CVOPS_INLINE void transpose(T* __restrict__ to, int64 to_pitch, const T* __restrict__ from,
                             int64 from_pitch, int rows, int columns, const Change& change) {
@@ -75,7 +75,7 @@ CVOPS_INLINE void transpose(T* __restrict__ to, int64 to_pitch, const T* __restr
     }
     return;
   }
-  // Where four do not divide the number, some of the last four are done once more.
+  // If the number is not a multiple of four, the last block overlaps the previous one.
   for (int next_k = 0; next_k < rows; next_k += 4) {
     const int k = std::min(next_k, rows - 4);
     for (int next_i = 0; next_i < columns; next_i += 4) {
@@ -88,7 +88,7 @@ CVOPS_INLINE void transpose(T* __restrict__ to, int64 to_pitch, const T* __restr
   }
 }
 
-// The pixels that have a part in some rois.
+// Window of pixels that RoIs use.
 struct Window {
   Range rows, columns;
 
@@ -98,7 +98,7 @@ struct Window {
   }
 };
 
-// The smallest range that has both.
+// Union of two ranges as one range.
 Range hull(Range a, Range b) {
   if (a.begin >= a.end) return b;
   if (b.begin >= b.end) return a;
@@ -112,18 +112,18 @@ Window hull(const Window& a, const Window& b) {
 struct Roi {
   int64 number;
   int image;
-  double visits;  // of pixels by bins, in each channel
+  double visits;  // loads per channel: pixels summed over bins
   Window window;
 };
 
-// All rois, with the edges of their bins, found once for all channels.
+// All RoIs, and the edges of their bins, computed once for all channels.
 struct Rois {
   std::vector<Range> rows, columns;  // (num_rois, pooled_height), (num_rois, pooled_width)
   std::vector<Roi> known;            // ordered by image
-  std::vector<int64> refused;        // whose image does not exist
+  std::vector<int64> refused;        // RoIs whose image does not exist
 };
 
-// Adds the bins of an axis to `out`; gives their lengths' sum.
+// Appends the bins of an axis to `out` and returns the sum of their lengths.
 CVOPS_INLINE double find_bins(Range* out, Range& all, RoiAxis axis, int bins, int limit) {
   double length = 0;
   for (int i = 0; i < bins; ++i) {
@@ -155,12 +155,12 @@ void find_rois(Rois& out, const float* rois, int64 num_rois, const RoiPooling& o
   }
 }
 
-// Fills a window with `channels` planes of data, side by side, NaN and what is below kLowestFloat
-// being replaced by that. Of the other lanes nothing is used. Whether there is a -0.0.
+// Copies a window of `channels` planes to `out`, interleaved by pixel. NaN and values below
+// kLowestFloat become kLowestFloat. The other lanes are undefined. Returns true if there is a -0.0.
 template <int kVectors>
 bool interleave(Pixel<kVectors>* out, const float* data, Window window, int channels,
                 const RoiPooling& op) {
-  constexpr int kAtOnce = 64;  // pixels, so that they stay in the nearest cache
+  constexpr int kAtOnce = 64;  // pixels that stay in the L1 cache
   const int64 plane = (int64)op.height * op.width;
   IntQuad zeros = {};
   auto change = [&](Quad value) __attribute__((always_inline)) {
@@ -183,7 +183,7 @@ CVOPS_INLINE void keep_larger(Pixel<kVectors>& a, const Pixel<kVectors>& b) {
   for (int v = 0; v < kVectors; ++v) a.of[v] = b.of[v] > a.of[v] ? b.of[v] : a.of[v];
 }
 
-// The largest of data[y : y + 2, x : x + 2] at [y, x]; not set in the last row and column.
+// Maximum of data[y : y + 2, x : x + 2] at [y, x]; not set in the last row and column.
 template <int kVectors>
 void find_squares(Pixel<kVectors>* __restrict__ out, const Pixel<kVectors>* __restrict__ data,
                   const Window& window) {
@@ -202,16 +202,16 @@ void find_squares(Pixel<kVectors>* __restrict__ out, const Pixel<kVectors>* __re
   }
 }
 
-// The planes of some channels in a window.
+// Interleaved planes of some channels in a window.
 template <int kVectors>
 struct Planes {
   Window window;
   const Pixel<kVectors>* pixels;
   const Pixel<kVectors>* squares;  // or null
-  Indices<kVectors> first;         // of each plane's pixels, in data
+  Indices<kVectors> first;         // index in data of the first pixel of each plane
 };
 
-// max_of_bin of all lanes, of a bin that has pixels.
+// max_of_bin of all lanes, for a nonempty bin.
 template <int kVectors>
 CVOPS_INLINE void max_of_bin(Pixel<kVectors>& best_out, const Planes<kVectors>& planes, Range rows,
                              Range columns) {
@@ -220,7 +220,7 @@ CVOPS_INLINE void max_of_bin(Pixel<kVectors>& best_out, const Planes<kVectors>& 
   const Pixel<kVectors>* const from = step == 2 ? planes.squares : planes.pixels;
   Pixel<kVectors> best;
   for (int v = 0; v < kVectors; ++v) best.of[v] = FloatVector{} + kLowestFloat;
-  // The last squares overlap those before, where they would reach beyond the bin.
+  // The last squares overlap the previous ones, so that they stay within the bin.
   const int last_row = rows.end - step, last = width - step;
   for (int row = rows.begin;; row = std::min(row + step, last_row)) {
     const Pixel<kVectors>* const value = from + planes.window.index(row, columns.begin);
@@ -231,13 +231,13 @@ CVOPS_INLINE void max_of_bin(Pixel<kVectors>& best_out, const Planes<kVectors>& 
   best_out = best;
 }
 
-// The same, and where.
+// Maximum and argmax.
 template <int kVectors>
 CVOPS_INLINE void max_of_bin(Pixel<kVectors>& best_out, Indices<kVectors>& at_out,
                              const Planes<kVectors>& planes, Range rows, Range columns,
                              int image_width) {
   Pixel<kVectors> best;
-  Indices<kVectors> at;  // in the plane, 1 being the first pixel
+  Indices<kVectors> at;  // in the plane; 1 is the first pixel, 0 is none
   for (int v = 0; v < kVectors; ++v) {
     best.of[v] = FloatVector{} + kLowestFloat;
     at.of[v] = IntVector{};
@@ -247,7 +247,8 @@ CVOPS_INLINE void max_of_bin(Pixel<kVectors>& best_out, Indices<kVectors>& at_ou
     IntVector index = IntVector{} + (row * image_width + columns.begin + 1);
     for (int i = 0; i < columns.end - columns.begin; ++i, index += 1) {
       for (int v = 0; v < kVectors; ++v) {
-        const IntVector here = (value[i].of[v] > best.of[v]) & index;  // above all before, or 0
+        const IntVector here = (value[i].of[v] > best.of[v]) & index;  // nonzero if above the
+                                                                       // maximum so far
         at.of[v] = here > at.of[v] ? here : at.of[v];
         best.of[v] = value[i].of[v] > best.of[v] ? value[i].of[v] : best.of[v];
       }
@@ -268,8 +269,7 @@ struct Call {
   bool streams;
 };
 
-// Pools a roi; its results begin at `to`. `staged` is room for them, or null if they are stored at
-// once.
+// Pools an RoI; its results begin at `to`. `staged` is a buffer for non-temporal stores, or null.
 template <bool kWithArgmax, int kVectors>
 void pool(const Call& call, int64 to, const Roi& roi, const Planes<kVectors>& planes, int channels,
           float* staged) {
@@ -306,7 +306,7 @@ void pool(const Call& call, int64 to, const Roi& roi, const Planes<kVectors>& pl
   }
 }
 
-// For one thread: some rois of one image, and kLanes channels, or those that remain.
+// Work item: some RoIs of one image, and kLanes channels or the rest.
 struct Work {
   const Roi *begin, *end;
   int channel;
@@ -327,10 +327,10 @@ void do_work(const Call& call, Work work) {
   }
   for (int k = 0; k < channels; ++k) planes.first.of[k / kWidth][k % kWidth] = first + k * plane;
 
-  // It takes time to find squares, too. They do not know which of 0.0 and -0.0 comes first.
+  // Squares cost time too. They lose the order of 0.0 and -0.0.
   const int64 area = planes.window.pixels();
   const bool many = !call.argmax && visits > 4.0 * area;
-  const int64 staged = call.streams ? (call.argmax ? 2 : 1) * bins : 0;  // pixels' room
+  const int64 staged = call.streams ? (call.argmax ? 2 : 1) * bins : 0;  // in units of Pixel
   const std::unique_ptr<Pixel<kVectors>[]> memory(
       new Pixel<kVectors>[(many ? 2 : 1) * area + staged]);
   planes.pixels = memory.get();
@@ -352,7 +352,7 @@ void do_work(const Call& call, Work work) {
   if (call.streams) streamed();
 }
 
-// Divides the rois of one image; their cost in nanoseconds.
+// Splits the RoIs of one image into work items and returns their cost in ns.
 double divide(std::vector<Work>& works, const Roi* begin, const Roi* end, const RoiPooling& op) {
   const int64 blocks = ceil_div(op.channels, kLanes);
   Window all = {};
@@ -368,8 +368,8 @@ double divide(std::vector<Work>& works, const Roi* begin, const Roi* end, const 
       kLanes * (0.05 * visits + 0.2 * op.pooled_height * op.pooled_width * (end - begin));
   int64 parts = end - begin;
   if (apart > together) {
-    // Each part interleaves for itself, so that there are no more of them than keep the threads
-    // busy.
+    // Each work item interleaves its planes itself, so there are only enough of them to occupy the
+    // threads.
     double worth = std::min(4.0 * num_threads() / blocks, pooling / (4 * interleaving));
     parts = std::clamp<int64>((int64)worth, 1, parts);
     interleaving *= parts;
@@ -385,7 +385,7 @@ double divide(std::vector<Work>& works, const Roi* begin, const Roi* end, const 
   return blocks * (interleaving + pooling);
 }
 
-// Whether all of `count` indices lie in the plane that begins at `plane`.
+// True if all of `count` indices are in the plane that begins at `plane`.
 CVOPS_INLINE bool all_lie_in(const int* argmax, int count, int plane, int pixels) {
   int outside = 0;
   for (int i = 0; i < count; ++i) {
@@ -394,9 +394,9 @@ CVOPS_INLINE bool all_lie_in(const int* argmax, int count, int plane, int pixels
   return !outside;
 }
 
-// Adds the outputs of kChannels channels, `bins` each, to pixels that are there. A sum waits for
-// the one before it if they are of one pixel, as those of neighbouring bins often are; those of
-// other channels never. Two indices are read at once, since loads and stores set the pace.
+// Adds the outputs of kChannels channels, `bins` each, to valid pixels. An addition depends on the
+// previous one if both have the same pixel, as adjacent bins often do. Those of different channels
+// are independent. Loads and stores limit the speed, so one load takes two indices.
 template <int kChannels>
 CVOPS_INLINE void add_all(float* grad, const float* value, const int* at, int64 bins) {
   int64 i = 0;
@@ -409,13 +409,13 @@ CVOPS_INLINE void add_all(float* grad, const float* value, const int* at, int64 
   for (int k = 0; k < kChannels && i < bins; ++k) grad[at[k * bins + i]] += value[k * bins + i];
 }
 
-// Adds all outputs of the channels from `first` to `last` to their pixels, roi after roi.
+// Adds all outputs of the channels [first, last) to their pixels, RoI by RoI.
 void add_gradients(float* grad, const float* out_grad, const int* argmax, int first, int last,
                    const RoiPoolingGrad& size) {
-  constexpr int kAhead = 2;  // rois; the processor does not see what is so far off
+  constexpr int kAhead = 2;  // RoIs; the hardware prefetcher does not follow this stride
   constexpr int kAtOnce = 2;
   const int64 of_roi = (int64)size.channels * size.bins;
-  int image = 0;  // where the channel before was found
+  int image = 0;  // image of the previous channel's argmax
   for (int64 roi = 0; roi < size.rois; ++roi) {
     const int64 ahead = std::min<int64>(kAhead, size.rois - 1 - roi) * of_roi;
     for (int channel = first, next; channel < last; channel = next) {
@@ -492,8 +492,8 @@ void roi_pooling(const Cpu&, float* pooled, int* argmax, const float* data, cons
 void roi_pooling_backward(const Cpu&, float* grad, const float* out_grad, const int* argmax,
                           RoiPoolingGrad size) {
   if ((int64)size.images * size.channels * size.pixels == 0) return;
-  // Several channels at a time: their outputs for one roi lie side by side. As many as leave their
-  // planes in a near cache, and work for all threads.
+  // A group of channels per work item: their outputs for one RoI are adjacent. The planes of a
+  // group fit into a near cache, and there are groups for all threads.
   const int64 most = std::min<int64>(32, ceil_div(size.channels, 2 * num_threads()));
   const int group = (int)std::clamp<int64>(16384 / size.pixels, 1, most);
   const double cost = group * (0.8 * size.rois * size.bins + 0.1 * size.images * size.pixels);

@@ -21,7 +21,7 @@ void bilinear_upsample_backward(Gpu& gpu, float* grad, const float* out_grad, in
                                 int height, int width, int scale) {
   const int64 lines = planes * height;
   if (lines * width == 0) return;
-  // A block takes one pixel a thread, but at most about 16 KiB of sums.
+  // A block takes at most one pixel per thread and about 16 KiB of sums.
   constexpr int threads = CVOPS_STEP(256, 32), sums = CVOPS_STEP(4096, 64);
   const int columns = std::min({width, threads, std::max(sums / scale - 1, 1)});
   const int rows =

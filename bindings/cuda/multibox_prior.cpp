@@ -11,15 +11,15 @@ Divisor divisor(uint32 number) {
   return {(uint32)(((((uint64)1 << shift) - number) << 32) / number) + 1, shift};
 }
 
-constexpr uint32 kMaxBlocks = CVOPS_STEP(1024, 3);  // the most that a large GPU runs at once
+constexpr uint32 kMaxBlocks = CVOPS_STEP(1024, 3);  // maximum of concurrent blocks on a large GPU
 
-// The launch that is being filled.
+// Builds launches: collects parts and shapes until one is full.
 class Work {
  public:
   Work(Gpu& gpu, float* out, bool clip) : gpu_(gpu), out_(out), clip_(clip) {}
 
-  // Around each cell of `map`, whose anchors are the result's from `first_anchor` on, `count`
-  // shapes from `first` on.
+  // Adds `count` shapes, from `first` on, around each cell of `map`. Its anchors begin at
+  // `first_anchor` in the result.
   void add(const PriorMap& map, uint32 first_anchor, const HalfSize* half, int first, int count) {
     if (parts_ == kPriorParts || shapes_ + count > kPriorShapes) launch();
     const auto anchors = (uint32)((int64)map.height * map.width * count);

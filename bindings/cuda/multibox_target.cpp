@@ -5,9 +5,9 @@
 namespace cvops {
 namespace {
 
-// More slots of an image would only take memory.
+// Maximum number of splits per image. More would only use memory.
 constexpr int64 kMaxSlots = CVOPS_STEP(512, 3);
-// The blocks that run at once on a large GPU.
+// Concurrent blocks on a large GPU.
 constexpr int kBlocks = CVOPS_STEP(256, 5);
 
 TargetBuffers buffers_of(Gpu& gpu, TargetShape shape, bool mining) {
@@ -46,7 +46,7 @@ void multibox_target(Gpu& gpu, TargetOutputs out, TargetInputs in, TargetShape s
   if (mining) {
     gpu.launch(KERNEL(multibox_target_score), over_anchors(8 * kScoreThreads), kScoreThreads, 0,
                b.scores, b.bins, b.states, in.cls_pred, b.wanted, shape);
-    // A part with fewer anchors than threads is not worth a block.
+    // Each split has at least one anchor per thread of a block.
     const int64 parts = std::min<int64>(ceil_div(shape.num_anchors, kRefineThreads),
                                         std::max(kBlocks / shape.num_images, 1));
     gpu.launch(KERNEL(multibox_target_refine), {parts, images}, kRefineThreads, 0, b, in.cls_pred,

@@ -10,9 +10,9 @@ namespace {
 
 constexpr int kChunk = CVOPS_STEP(kNmsChunk, 128);
 static_assert(kChunk <= kNmsChunk && kChunk % 64 == 0, "see nms_chunk");
-// Up to this number of chunks, the spatial order takes longer than it saves.
+// Up to this number of chunks, the spatial order costs more time than it saves.
 constexpr int kChunksWithoutOrder = CVOPS_STEP(3, 2);
-// The blocks that compare a tile with kept boxes: two for each multiprocessor of a large GPU.
+// Blocks that compare tiles with kept boxes: two per multiprocessor of a large GPU.
 constexpr int kBlocks = CVOPS_STEP(264, 3), kMaxParts = CVOPS_STEP(16, 2);
 
 bool merges_oddly(int most) {

@@ -7,11 +7,11 @@ namespace {
 
 constexpr int kThreads = CVOPS_STEP(1024, 64);
 constexpr int64 kMaxBlocks = CVOPS_STEP(1 << 20, 3);
-// The most bytes for the rois that a block has at once, and the rois that are worth a block.
+// Maximum bytes of the RoIs that a block holds at once, and minimum number of RoIs per block.
 constexpr int64 kMaxBytes = CVOPS_STEP(32768, 256), kWorthwhile = CVOPS_STEP(32, 3);
-constexpr int64 kBackwardBlocks = CVOPS_STEP(256, 4);  // fill a GPU
+constexpr int64 kBackwardBlocks = CVOPS_STEP(256, 4);  // enough to fill a GPU
 
-// The launch of roi_pooling_staged; no rois at once where it does not pay.
+// Launch of roi_pooling_staged. at_once is 0 if that version does not pay.
 struct Staging {
   int64 blocks, parts, at_once, shared;
 };
@@ -20,7 +20,7 @@ Staging staging(const Gpu& gpu, int64 num_rois, const RoiPooling& op) {
   const int64 pixels = (int64)op.height * op.width,
               bins = (int64)op.pooled_height * op.pooled_width;
   const int64 groups = op.images * ceil_div(op.channels, kChannelsAtOnce);
-  // It pays where each pixel is read for at least one bin.
+  // It pays if the bins read each pixel at least once.
   if (groups * pixels == 0 || num_rois * bins < op.images * pixels) return {};
   // One block fills a multiprocessor.
   const int64 parts =
@@ -47,7 +47,7 @@ void roi_pooling(Gpu& gpu, float* pooled, int* argmax, const float* data, const 
                staged.at_once, with_argmax);
     return;
   }
-  // A thread goes through its bin's channels twice, kChannelsAtOnce at a time.
+  // A thread loops twice over the channels of its bin, kChannelsAtOnce at a time.
   constexpr int threads = CVOPS_STEP(256, 32);
   const int64 bins = (int64)op.pooled_height * op.pooled_width;
   const int64 at_once = kChannelsAtOnce * std::max<int64>(threads / bins, 1);
@@ -59,8 +59,8 @@ void roi_pooling(Gpu& gpu, float* pooled, int* argmax, const float* data, const 
 void roi_pooling_backward(Gpu& gpu, float* grad, const float* out_grad, const int* argmax,
                           RoiPoolingGrad size) {
   if ((int64)size.images * size.channels * size.pixels == 0) return;
-  // A block takes all outputs of its channel, of several images: images share a block unless there
-  // are too few channels to fill a GPU.
+  // A block takes all outputs of its channel in some images. Images share a block unless there are
+  // too few channels to fill a GPU.
   const int64 groups = std::min<int64>(size.images, ceil_div(kBackwardBlocks, size.channels));
   const int64 group = ceil_div(size.images, groups);
   const int64 sums = 4 * group * size.pixels;

@@ -1,6 +1,6 @@
-// MXNet's half of the border, but for its messages: it appends every message that the library has
-// ever given to each error, and threads write them at once. Here each thread keeps its last one;
-// MXNet asks for it in the thread in which an operator has failed.
+// MXNet's half of the ABI boundary (lib_api.cc), except for its error messages. MXNet appends each
+// message of the library to all later errors, and its threads write them without a lock. Here each
+// thread keeps its last message; MXNet reads it in the thread in which the operator failed.
 #include "operator.h"
 
 #define _msgSize msg_size_of_mxnet

@@ -81,7 +81,7 @@ struct BoxNms : Operator {
                    of(size));
   }
 
-  // Finds again which rows were kept: see ROIPooling.
+  // Computes the kept rows again: see ROIPooling.
   template <typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
     auto &out_grad = in[0], &data = in[1];

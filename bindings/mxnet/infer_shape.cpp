@@ -1,13 +1,13 @@
-// The check that runs before MXNet asks an operator for its shapes.
+// Check that runs before MXNet infers the shapes of an operator.
 //
 // MXNet 1.9.1 copies the shapes of the inputs to a buffer for an external operator. It counts an
-// unknown shape as -1 axes, so that the buffer is too short, and cuts each axis to 32 bits. The
-// check runs first, and passes on only shapes that arrive unchanged.
+// unknown shape as -1 axes, so the buffer is too short. It also truncates each axis to 32 bits. The
+// check runs first and accepts only shapes that arrive unchanged.
 //
 // MXNet's function is a std::function. The compiler of MXNet's wheels (GCC 4.8) passes pointers to
-// one by value, and newer ones by reference. So the check does not replace the object, but the
-// pointer in it to the code that is called. The wheels have std::string of the old ABI in their C++
-// interface, and so has this file. The library with emulated kernels is not linked to MXNet.
+// one by value, newer compilers by reference. The check therefore does not replace the object, but
+// the pointer in it to the invoked code. The C++ interface of the wheels has std::string of the old
+// ABI, and so has this file. The library with emulated kernels is not linked to MXNet.
 #ifndef CVOPS_EMULATED
 #define _GLIBCXX_USE_CXX11_ABI 0
 #define MSHADOW_STAND_ALONE 1
@@ -25,7 +25,7 @@ using Shapes = std::vector<mxnet::TShape>;
 // The arguments after the attributes: a pointer to the shapes, or to that pointer.
 using Invoker = bool (*)(const void* function, const nnvm::NodeAttrs&, void* in, void* out);
 
-// The layout of std::function in libstdc++.
+// Layout of std::function in libstdc++.
 struct Function {
   void* target[2];
   void* manager;
@@ -37,7 +37,7 @@ struct Checked {
   std::vector<std::string> inputs;
 };
 
-// Filled while the library is loaded, and only read after that.
+// Written while the library is loaded, read-only after that.
 std::map<const nnvm::Op*, Checked> checked;
 bool pointers_by_reference;
 
@@ -50,7 +50,7 @@ std::string text(const mxnet::TShape& shape) {
   std::ostringstream out;
   out << '(';
   for (int i = 0; i < shape.ndim(); ++i) {
-    // MXNet has -1 for an axis of unknown size; outside of its NumPy shapes it writes that as 0.
+    // An axis of unknown size is -1 in MXNet; its messages show it as 0 outside NumPy shapes.
     out << (i ? ", " : "") << std::max<int64_t>(shape[i], 0);
   }
   out << (shape.ndim() == 1 ? ",)" : ")");
@@ -69,7 +69,7 @@ bool infer_shape(const void* function, const nnvm::NodeAttrs& attrs, void* in, v
   for (size_t i = 0; i < shapes.size(); ++i) {
     const mxnet::TShape& shape = shapes[i];
     if (!mxnet::shape_is_known(shape)) {
-      // In a graph another node may tell the shape later. An eager call has no name.
+      // In a graph, another node can provide the shape later. An eager call has no name.
       if (!attrs.name.empty()) return false;
       refuse(*attrs.op,
              op.inputs[i] + ": expected a shape with axes of size 1 or more, got " + text(shape));
@@ -84,12 +84,12 @@ bool infer_shape(const void* function, const nnvm::NodeAttrs& attrs, void* in, v
 
 }  // namespace
 
-// Puts the check before the shape inference of an operator that MXNet has loaded; `inputs` are the
-// names of its inputs. Returns 0, or -1 where this MXNet has no such operator or function.
+// Installs the check before the shape inference of a loaded operator; `inputs` are the names of its
+// inputs. Returns 0, or -1 if this MXNet has no such operator or function.
 extern "C" int cvops_check_shapes(const char* operator_name, const char* const* inputs, int num) {
   static_assert(sizeof(Function) == sizeof(mxnet::FInferShape), "not libstdc++'s std::function");
   try {
-    // A function of MXNet that has a Graph by value for its argument.
+    // A function of MXNet that takes a Graph by value.
     const char* by_value =
         "_ZNSt17_Function_handlerIFN4nnvm5GraphES1_EPFS1_OS1_EE9_M_invokeERKSt9_Any_dataS1_";
     pointers_by_reference =

@@ -9,7 +9,7 @@ struct MultiBoxPrior : Operator {
   static constexpr const char* kName = "MultiBoxPrior";
   static const std::vector<const char*> kInputs;
 
-  std::vector<float> size, ratio;  // of the anchors of one cell
+  std::vector<float> size, ratio;  // anchors of one cell
   bool clip;
   std::vector<float> steps, offsets;
 
@@ -34,7 +34,7 @@ struct MultiBoxPrior : Operator {
     if (in[0].size() < 4) in.refuse(0, "shape (N, C, H, W, ...)");
     const int64 height = in[0][2], width = in[0][3];
     if (height == 0 || width == 0) in.refuse(0, "a height and a width above 0");
-    // The number of anchors of axes up to 2^31 may exceed 64 bits.
+    // The number of anchors of axes up to 2^31 can exceed 64 bits.
     if ((double)height * (double)width * (double)size.size() >= 2147483648.0) {
       in.refuse(0, "fewer than 2^31 anchors");
     }

@@ -20,8 +20,7 @@ std::string text(const Shape& shape) {
   return out + (shape.size() == 1 ? ",)" : ")");
 }
 
-// --- options
-// --------------------------------------------------------------------------------------
+// Options of an operator.
 
 const std::string* Options::find(const char* name) {
   known_.push_back(name);
@@ -60,8 +59,8 @@ static std::string lower(std::string s) {
   return s;
 }
 
-// Whether all of `given` is a number that a float can hold, whatever the process's locale; NaN is
-// not. MXNet has the options parsed several times in each call, so no streams here.
+// Parses a number that fits in a float, independent of the locale; NaN is rejected. MXNet has the
+// options parsed several times per call, so streams would be too slow here.
 static bool parse(const std::string& given, double* out) {
   std::string s = lower(trimmed(given));
   for (const char* infinity : {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}) {
@@ -72,7 +71,7 @@ static bool parse(const std::string& given, double* out) {
     }
   }
   if (s.size() > 1 && s.back() == 'f') s.pop_back();  // as in C: 0.5f
-  // strtod would take hexadecimal numbers and names too.
+  // strtod would accept hexadecimal numbers and names too.
   if (s.empty() || s.find_first_not_of("0123456789+-.e") != std::string::npos) return false;
   static const locale_t classic = newlocale(LC_ALL_MASK, "C", nullptr);
   char* end = nullptr;
@@ -99,7 +98,7 @@ float Options::number(const char* name, double fallback, double low, double high
   return (float)x;
 }
 
-// Whether all of `given` is an integer that an int can hold: digits, and the L of old Pythons.
+// Parses an int: digits, and the suffix L of old Pythons.
 static bool parse(const std::string& given, int* out) {
   std::string s = trimmed(given);
   if (s.size() > 1 && s.back() == 'L') s.pop_back();
@@ -130,7 +129,7 @@ bool Options::boolean(const char* name, bool fallback) {
   refuse(name, "True or False");
 }
 
-// Whether `given` is one T, or some in brackets; MXNet does not ask for brackets of one kind.
+// Parses one T, or a list of T in brackets. As in MXNet, the brackets may be of different kinds.
 template <typename T>
 static bool parse(const std::string& given, std::vector<T>* out) {
   std::string s = trimmed(given);
@@ -179,8 +178,7 @@ int Options::choice(const char* name, std::initializer_list<const char*> choices
   refuse(name, names);
 }
 
-// --- inputs
-// ---------------------------------------------------------------------------------------
+// Shapes of the inputs.
 
 void check_count(size_t got, const std::vector<const char*>& names) {
   if (got == names.size()) return;
@@ -231,8 +229,7 @@ const Shape& Inputs::expect(int i, std::initializer_list<Axis> axes) {
   return shape;
 }
 
-// --- running
-// --------------------------------------------------------------------------------------
+// Execution.
 
 int64 Operator::bytes(mxnet::ext::MXTensor& tensor) {
   int64 item = 4;
@@ -335,7 +332,7 @@ void on_gpu(Tensors& in, Tensors& out, const mxnet::ext::OpResource& resource,
 
 }  // namespace cvops::external
 
-// What MXNet asks first: whether its version will do.
+// MXNet calls this first, to check its version.
 mxnet::ext::MXReturnValue initialize(int version) {
   if (version >= 10900 && version < 20000) return mxnet::ext::MX_SUCCESS;
   cvops::external::tell("cvops needs MXNet 1.9, got version " + std::to_string(version));

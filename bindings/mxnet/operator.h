@@ -1,8 +1,9 @@
-// An operator of MXNet 1.9.1, made of a short description: options, shapes, and what to call.
+// An operator of MXNet 1.9.1, made from a short description: options, shapes, and the function to
+// call.
 //
-// MXNet loads these as an external library (`mx.library.load`), through the lib_api.h of its own
-// wheel. Across that border only C types pass, and no exception may: everything is caught here, and
-// goes to MXNet as a message that names the operator, the argument and the value got.
+// MXNet loads the operators as an external library (`mx.library.load`), through the lib_api.h of
+// its own wheel. Only C types and no exceptions may cross that ABI boundary. Exceptions are caught
+// here. MXNet gets a message that names the operator, the argument and the value.
 #pragma once
 #include <mxnet/lib_api.h>
 
@@ -27,38 +28,38 @@ using Shape = std::vector<unsigned>;
 using Shapes = std::vector<Shape>;
 using Tensors = std::vector<mxnet::ext::MXTensor>;
 
-// What the caller gave cannot be used.
+// Error for unusable arguments of the caller.
 struct Refused : std::invalid_argument {
   using std::invalid_argument::invalid_argument;
 };
 
 std::string text(const Shape& shape);
 
-// The options of one operator, as MXNet keeps them: texts. Each is looked up once, so that what
-// nobody asked for can be refused.
+// Options of one operator. MXNet stores them as text. Each lookup is recorded, so that unknown
+// options can be rejected.
 class Options {
  public:
   explicit Options(const Attributes& given) : given_(given) {}
 
   float number(const char* name, double fallback, double low = -kInfinity, double high = kInfinity);
   int integer(const char* name, int fallback);
-  // None is the fallback.
+  // None means the fallback.
   int integer_or_none(const char* name, int fallback);
   bool boolean(const char* name, bool fallback);
-  // One number, or one or more in brackets; exactly `length` if that is not 0.
+  // One number, or a list in brackets; exactly `length` numbers if `length` is not 0.
   std::vector<float> numbers(const char* name, std::vector<double> fallback, size_t length = 0);
   // Two integers in brackets, each in [low, high].
   std::array<int, 2> pair(const char* name, int low, int high);
-  // The place in `choices` of the word given; the first is the default.
+  // Index in `choices` of the given word; the first is the default.
   int choice(const char* name, std::initializer_list<const char*> choices);
 
-  // An option without a default.
+  // Rejects a missing option.
   Options& required(const char* name);
 
-  // Refuses what was given for an option.
+  // Rejects the value of an option.
   [[noreturn]] void refuse(const char* name, const std::string& expected) const;
 
-  // Refuses options that nobody asked for. Names like __this__ are MXNet's own.
+  // Rejects options that were never looked up. MXNet itself uses names such as __this__.
   void finish() const;
 
  private:
@@ -69,7 +70,7 @@ class Options {
   std::vector<std::string> known_;
 };
 
-// An axis is asked to have a size, or the size that another axis of its name has.
+// An axis with a fixed size, or with a name: all axes of one name have the same size.
 struct Axis {
   Axis(int size) : size(size), name(nullptr) {}
   Axis(const char* name) : size(-1), name(name) {}
@@ -77,15 +78,15 @@ struct Axis {
   const char* name;
 };
 
-// The shapes of an operator's inputs, for checks that name them.
+// Shapes of the inputs of an operator. Its checks name the input.
 class Inputs {
  public:
   Inputs(const Shapes& shapes, const std::vector<const char*>& names);
 
   const Shape& operator[](int i) const { return shapes_[i]; }
-  // The shape of input i, if it is as it should be.
+  // Returns the shape of input i, or rejects it.
   const Shape& expect(int i, std::initializer_list<Axis> axes);
-  // Refuses input i.
+  // Rejects input i.
   [[noreturn]] void refuse(int i, const std::string& expected) const;
 
  private:
@@ -99,22 +100,21 @@ class Inputs {
   std::vector<Known> known_;
 };
 
-// What an operator is derived from. It has beside
+// Base class of the operators. A derived class overrides some members and adds these:
 //     static constexpr const char* kName;
 //     static const std::vector<const char*> kInputs;
 //     explicit Op(Options&);
 //     Shapes shapes(Inputs) const;                                 // of the outputs
 //     template <typename Device>                                   // const Cpu or Gpu
 //     void forward(Device&, Tensors& in, Tensors& out) const;
-// and what is other than here.
 struct Operator {
   static constexpr int kOutputs = 1;
 
   static mxnet::ext::MXDType input_type(int) { return mxnet::ext::kFloat32; }
   static mxnet::ext::MXDType output_type(int) { return mxnet::ext::kFloat32; }
 
-  // in: gradients of the outputs, inputs, outputs; out: gradients of the inputs. Here zeros: MXNet
-  // does not let an operator without a gradient into a hybridized block.
+  // in: gradients of the outputs, inputs, outputs; out: gradients of the inputs. The default is
+  // zero gradients: MXNet rejects an operator without a gradient in a hybridized block.
   template <typename Device>
   void backward(Device& device, Tensors&, Tensors& out) const {
     for (auto& grad : out) set_to_zero(device, grad.data_ptr, bytes(grad));
@@ -123,7 +123,7 @@ struct Operator {
   static int64 bytes(mxnet::ext::MXTensor& tensor);
 };
 
-// Scratch memory of a backward pass, not initialized.
+// Uninitialized scratch memory of a backward pass.
 template <typename Device>
 class Scratch;
 
@@ -155,10 +155,10 @@ class Scratch<Gpu> {
   Gpu::Scope scope_;
 };
 
-// Makes a text the message of the error that this thread is about to give to MXNet.
+// Sets the error message of this thread, which MXNet reads next.
 void tell(const std::string& text);
 
-// Runs `body`; what it throws becomes MXNet's error.
+// Runs `body` and converts exceptions to MXNet errors.
 MXReturnValue guarded(const char* name, const std::function<void()>& body);
 
 template <typename Op>
@@ -180,7 +180,7 @@ MXReturnValue parse_attributes(const Attributes& attributes, int* num_inputs, in
 
 const char* name_of(int type);
 
-// Refuses another number of inputs than an operator has, as an edited graph may give.
+// Rejects a wrong number of inputs, which an edited graph can have.
 void check_count(size_t got, const std::vector<const char*>& names);
 
 template <typename Op>
@@ -204,11 +204,11 @@ MXReturnValue infer_shape(const Attributes& attributes, Shapes* in, Shapes* out)
   return guarded(Op::kName, [&] { *out = make<Op>(attributes).shapes(Inputs(*in, Op::kInputs)); });
 }
 
-// Whether they share memory, as after `op(x, out=x)`.
+// True if two tensors share memory, as after `op(x, out=x)`.
 bool overlap(mxnet::ext::MXTensor& a, mxnet::ext::MXTensor& b);
 
-// Puts copies in the place of the inputs that an output shares memory with; they live as long as
-// the result.
+// Replaces each input that shares memory with an output by a copy, which lives as long as the
+// result.
 std::vector<std::vector<char>> kept_apart(Tensors& in, Tensors& out);
 
 template <typename Op>
@@ -231,9 +231,9 @@ MXReturnValue backward_cpu(const Attributes& attributes, Tensors* in, Tensors* o
   });
 }
 
-// Calls `body` for the GPU of the inputs, made current for the engine's thread. The kernels load
-// and store 16 bytes at a time: tensors at another address, as slices of an array, are copied to
-// scratch memory meanwhile, and so are inputs that an output shares memory with.
+// Calls `body` with the GPU of the inputs, current for the engine's thread. The kernels load and
+// store 16 bytes at a time. Tensors with another alignment, such as slices of arrays, are therefore
+// copied to scratch memory. So are inputs that share memory with an output.
 void on_gpu(Tensors& in, Tensors& out, const mxnet::ext::OpResource& resource,
             const std::function<void(Gpu&, Tensors& in, Tensors& out)>& body);
 
@@ -257,7 +257,7 @@ MXReturnValue backward_gpu(const Attributes& attributes, Tensors* in, Tensors* o
   });
 }
 
-// Makes an operator known to MXNet, as _contrib_cvops_<name>.
+// Registers an operator with MXNet as _contrib_cvops_<name>.
 template <typename Op>
 struct Register {
   Register() {
@@ -267,7 +267,7 @@ struct Register {
     op.setInferType(infer_type<Op>);
     op.setInferShape(infer_shape<Op>);
 #ifdef CVOPS_EMULATED
-    // The tests run the GPU's half on the CPU.
+    // The tests run the GPU version on the CPU.
     op.setForward(forward_gpu<Op>, "cpu").setBackward(backward_gpu<Op>, "cpu");
 #else
     op.setForward(forward_cpu<Op>, "cpu").setBackward(backward_cpu<Op>, "cpu");

@@ -9,7 +9,7 @@ namespace {
 
 py::tuple sizes(Dim3 d) { return py::make_tuple(d.x, d.y, d.z); }
 
-// A device whose launches Python gets: the emulator of the tests, or a list.
+// Device that passes its launches to Python: to the emulator of the tests, or to a list.
 class CallbackDevice : public Device {
  public:
   CallbackDevice(py::function launch, int multiprocessors, int64 max_shared, int64 scratch_gap,
@@ -20,8 +20,8 @@ class CallbackDevice : public Device {
         max_shared_(max_shared),
         scratch_gap_(scratch_gap) {}
 
-  // Calls launch(kernel, grid, block, shared, arguments, pointers, stream): the bytes of each
-  // argument, and whether it is a pointer.
+  // Calls launch(kernel, grid, block, shared, arguments, pointers, stream). `arguments` has the
+  // bytes of each argument; `pointers` is true for those that are pointers.
   void launch(const Launch& l, void* stream) override {
     py::gil_scoped_acquire acquire;
     py::list arguments, pointers;
@@ -54,6 +54,34 @@ class CallbackDevice : public Device {
   int64 max_shared_, scratch_gap_;
 };
 
+// Another device, each of whose launches Python does: the benchmarks time them one by one.
+class AroundDevice : public Device {
+ public:
+  AroundDevice(std::shared_ptr<Device> device, py::function around)
+      : device_(std::move(device)), around_(std::move(around)) {}
+
+  // Calls around(kernel, launch), which is to call launch().
+  void launch(const Launch& l, void* stream) override {
+    py::gil_scoped_acquire acquire;
+    around_(l.kernel.name, py::cpp_function([&] {
+              py::gil_scoped_release release;
+              device_->launch(l, stream);
+            }));
+  }
+  void copy(void* to, const void* from, int64 bytes, void* stream) override {
+    device_->copy(to, from, bytes, stream);
+  }
+  void set_to_zero(void* memory, int64 bytes, void* stream) override {
+    device_->set_to_zero(memory, bytes, stream);
+  }
+  int multiprocessors() override { return device_->multiprocessors(); }
+  int64 max_shared(const Kernel& kernel) override { return device_->max_shared(kernel); }
+
+ private:
+  std::shared_ptr<Device> device_;
+  py::function around_;
+};
+
 Gpu make_gpu(Device& device, std::uintptr_t stream, py::function allocate) {
   return Gpu(device, reinterpret_cast<void*>(stream), [allocate](int64 bytes) {
     py::gil_scoped_acquire acquire;
@@ -80,26 +108,31 @@ void bind_gpu(cvops::Ops& ops) {
   using namespace cvops;
   py::module_& m = ops.module;
   m.def("device_count", &cuda::device_count);
-  // The context that was current, to be given to set_context; None if nothing changed.
+  // Returns the previous context, for set_context; None if nothing changed.
   m.def("enter_device", &cuda::enter_device);
   m.def("set_context", &cuda::set_context);
   m.def("synchronize", &cuda::synchronize, py::call_guard<py::gil_scoped_release>());
   m.def("device_attribute", &cuda::device_attribute);
 
-  py::class_<cuda::Functions, std::shared_ptr<cuda::Functions>>(m, "Functions")
+  py::class_<cuda::Functions, std::shared_ptr<cuda::Functions>>(m, "Functions", py::module_local())
       .def(py::init(&functions_of), py::arg("find"))
       .def(py::init(&functions_of_modules), py::arg("modules"));
-  py::class_<cuda::Modules, std::shared_ptr<cuda::Modules>>(m, "Modules")
+  py::class_<cuda::Modules, std::shared_ptr<cuda::Modules>>(m, "Modules", py::module_local())
       .def(py::init<>())
       .def("add", &cuda::Modules::add, py::arg("file"), py::arg("kernels"), py::arg("arch"));
-  py::class_<Device, std::shared_ptr<Device>>(m, "Device");
-  py::class_<cuda::DriverDevice, Device, std::shared_ptr<cuda::DriverDevice>>(m, "DriverDevice")
+  py::class_<Device, std::shared_ptr<Device>>(m, "Device", py::module_local());
+  py::class_<cuda::DriverDevice, Device, std::shared_ptr<cuda::DriverDevice>>(m, "DriverDevice",
+                                                                              py::module_local())
       .def(py::init<int, std::shared_ptr<cuda::Functions>>(), py::arg("number"),
            py::arg("functions"));
-  py::class_<CallbackDevice, Device, std::shared_ptr<CallbackDevice>>(m, "CallbackDevice")
+  py::class_<CallbackDevice, Device, std::shared_ptr<CallbackDevice>>(m, "CallbackDevice",
+                                                                      py::module_local())
       .def(py::init<py::function, int, int64, int64, py::object>(), py::arg("launch"),
            py::arg("multiprocessors"), py::arg("max_shared"), py::arg("scratch_gap") = 0,
            py::arg("on_scratch") = py::none());
+  py::class_<AroundDevice, Device, std::shared_ptr<AroundDevice>>(m, "AroundDevice",
+                                                                  py::module_local())
+      .def(py::init<std::shared_ptr<Device>, py::function>(), py::arg("device"), py::arg("around"));
   m.def("set_default_functions",
         [](std::shared_ptr<cuda::Functions> functions) { cuda::set_default(functions); });
   m.def("set_default_device",

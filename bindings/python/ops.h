@@ -1,5 +1,5 @@
-// How an op becomes a function of the Python module, for arrays of the CPU, and a method of its
-// class Gpu. Python has checked shapes, dtypes and alignment.
+// Binding of an op as a function of the Python module, for CPU arrays, and as a method of its class
+// Gpu. Python has checked shapes, dtypes and alignment.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -16,21 +16,21 @@ namespace py = pybind11;
 
 namespace cvops {
 
-// The memory of a C-contiguous NumPy array of T, or that of a GPU as a cvops Buffer; no memory for
-// None. Any other object is refused, and so is a read-only array where T is not const.
+// Memory of a C-contiguous NumPy array of T, or GPU memory of a cvops Buffer; null for None. Other
+// objects are rejected. So are read-only arrays unless T is const.
 template <typename T>
 struct Array {
   T* data = nullptr;
   int64 size = 0;
-  std::array<int64, 3> shape = {};  // the first axes
+  std::array<int64, 3> shape = {};  // sizes of the first axes
   bool on_cpu = true, on_gpu = true;
 };
 
-// A NumPy array also where the op runs on a GPU.
+// A NumPy array, even if the op runs on a GPU.
 template <typename T>
 struct HostArray : Array<T> {};
 
-// A struct, which comes as the tuple of its fields: the base of its type_caster.
+// Type caster of a struct from the tuple of its fields.
 template <typename Struct, typename... Fields>
 struct FromTuple {
   PYBIND11_TYPE_CASTER(Struct, py::detail::const_name("tuple"));
@@ -67,9 +67,10 @@ void expect_on(const Device&, const T&) {}
 
 class Ops {
  public:
-  explicit Ops(py::module_& module) : module(module), gpu(module, "Gpu") {}
+  // Classes are local to the module: a process may have several builds of it.
+  explicit Ops(py::module_& module) : module(module), gpu(module, "Gpu", py::module_local()) {}
 
-  // `f` takes the arguments and gives the work, which takes the device: a const Cpu& or a Gpu&.
+  // `f` takes the arguments and returns the work, a function of the device: const Cpu& or Gpu&.
   template <typename F>
   void def(const char* name, F f) {
     def(name, f, &F::operator());
@@ -99,7 +100,7 @@ class Ops {
 
 }  // namespace cvops
 
-// In place of py::array_t, which asks NumPy to convert each array, as if it were another.
+// Replaces py::array_t, which would ask NumPy to convert each array.
 template <typename T>
 struct pybind11::detail::type_caster<cvops::Array<T>> {
   PYBIND11_TYPE_CASTER(cvops::Array<T>, const_name("numpy.ndarray"));

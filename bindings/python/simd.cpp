@@ -10,7 +10,7 @@
 void bind_simd(cvops::Ops& ops) {
   py::module_& m = ops.module;
   using namespace cvops;
-  // Those that this machine can run, in rising order.
+  // Names that this machine can run, in ascending order.
   m.def("simd_names",
         [] { return std::vector<std::string>(kSimdNames, kSimdNames + 1 + (int)widest_simd()); });
   m.def("simd", [] { return kSimdNames[(int)current_simd]; });

@@ -24,7 +24,7 @@ std::string text_of(const Launch& launch) {
 namespace cuda {
 namespace {
 
-// A kernel may have this much shared memory without asking.
+// Dynamic shared memory of a kernel that needs no attribute, in bytes.
 constexpr int64 kSharedByDefault = 48 << 10;
 
 unsigned long long address(const void* memory) {
@@ -55,12 +55,12 @@ const Functions::Function& Functions::look_up(const Kernel& kernel, int device) 
   if (device >= kMaxDevices || kernel.number >= kMaxKernels) {
     throw std::runtime_error("too many devices or kernels");
   }
-  // Outside of the lock: what finds a function may wait for another thread.
+  // Outside the lock: find_ may wait for another thread.
   void* handle = find_(kernel.name, device);
   int used = 0;
   check(driver().function_attribute(&used, kStaticShared, handle), "cuFuncGetAttribute");
   const int64 dynamic = device_attribute(device, kSharedOptin) - used;
-  // The limit does not depend on a launch, so that concurrent launches agree on it.
+  // The limit does not depend on the launch, so that concurrent launches agree on it.
   if (dynamic > kSharedByDefault) {
     check(driver().set_function_attribute(handle, kMaxDynamicShared, (int)dynamic),
           "cuFuncSetAttribute");
@@ -120,7 +120,8 @@ void* Modules::load(const std::string& file, int device) {
                              "before capturing");
   }
   const std::lock_guard lock(mutex_);
-  // A second module of another thread stays loaded: each of its functions works.
+  // Another thread can load the module at the same time. Both modules stay loaded, and the
+  // functions of both work.
   if (!find_module()) loaded_.push_back({file, device, module});
   return find_module();
 }
@@ -162,7 +163,7 @@ void DriverDevice::with_current(const std::function<void()>& body) {
 
 namespace {
 
-// Never destroyed: at the end of the process an engine may still run, and Python may be gone.
+// Never destroyed: at the end of the process, an engine can still run after Python's end.
 struct Defaults {
   std::mutex mutex;
   std::shared_ptr<Functions> functions;
@@ -198,7 +199,7 @@ void set_default(std::shared_ptr<Functions> functions) {
   Defaults& d = defaults();
   const std::lock_guard lock(d.mutex);
   if (functions == d.functions) return;
-  // The devices before keep their functions: an engine may still use them.
+  // Existing devices keep their functions, because an engine may still use them.
   d.functions = std::move(functions);
   d.devices.clear();
 }

@@ -1,4 +1,4 @@
-// GPUs behind NVIDIA's driver, and where the functions of their kernels come from.
+// GPUs behind NVIDIA's driver, and the sources of the kernels' functions.
 #pragma once
 #include <atomic>
 #include <functional>
@@ -13,14 +13,14 @@
 
 namespace cvops::cuda {
 
-// The driver's functions of kernels, each looked up once for a device. Thread-safe.
+// Driver functions of kernels, looked up once per device. Thread-safe.
 class Functions {
  public:
   struct Function {
     void* handle;
     int64 max_dynamic;  // bytes of shared memory
   };
-  // Gives the CUfunction of a kernel for the current device.
+  // Returns the CUfunction of a kernel for the current device.
   using Find = std::function<void*(const char* kernel, int device)>;
 
   explicit Functions(Find find) : find_(std::move(find)) {}
@@ -41,10 +41,10 @@ class Functions {
   std::atomic<Row*> rows_[kMaxDevices] = {};
 };
 
-// Finds kernels in files of machine code: `add` says which.
+// Finds kernels in files of machine code, which `add` registers.
 class Modules {
  public:
-  // `file` has those kernels, for sm_<arch>; 0 for a file of several architectures.
+  // Registers a file with these kernels for sm_<arch>; 0 for a file with several architectures.
   void add(const std::string& file, const std::vector<std::string>& kernels, int arch);
   void* find(const char* kernel, int device);
 
@@ -56,7 +56,7 @@ class Modules {
   };
   void* load(const std::string& file, int device);
 
-  // Not held in a call of the driver: see find_driver().
+  // Not held during calls of the driver: see find_driver().
   std::mutex mutex_;
   std::unordered_map<std::string, std::vector<std::pair<int, std::string>>> files_;
   std::vector<Loaded> loaded_;
@@ -79,10 +79,10 @@ class DriverDevice : public Device {
   const int multiprocessors_;
 };
 
-// The GPU of that number for callers without Python, as MXNet's engine.
+// GPU number `number`, for callers without Python such as MXNet's engine.
 Device& default_device(int number);
-// Lets default_device() use these functions, or one device for all numbers; both live on to the end
-// of the process, as the threads of an engine do.
+// Sets the functions that default_device() uses, or one device for all numbers. Both live until the
+// end of the process, as the threads of an engine do.
 void set_default(std::shared_ptr<Functions> functions);
 void set_default(std::shared_ptr<Device> device);
 

@@ -9,7 +9,7 @@
 namespace cvops::cuda {
 namespace {
 
-// The functions by their names; null if there is no driver.
+// Looks up the functions by name; null if there is no driver.
 const Driver* load_driver() {
   static std::mutex mutex;
   static Driver functions;
@@ -37,8 +37,8 @@ const Driver* load_driver() {
   return found ? &functions : nullptr;
 }
 
-// Null where no driver works; a later call may find one. No lock is held in a call of the driver:
-// the tests' driver needs Python's lock, which the caller may hold.
+// Null if no driver works; a later call can find one. No lock is held during calls of the driver:
+// the driver of the tests needs Python's lock, which the caller may hold.
 const Driver* find_driver() {
   static std::atomic<const Driver*> ready{nullptr};
   if (const Driver* found = ready.load(std::memory_order_acquire)) return found;
@@ -85,7 +85,7 @@ std::optional<std::uintptr_t> enter_device(int device) {
   }
   void *context = contexts[device].load(std::memory_order_acquire), *before = nullptr;
   if (!context) {
-    // Two threads may do so at once: the driver gives both the same.
+    // Two threads can do this concurrently: the driver returns the same context to both.
     check(driver().primary_context(&context, device), "cuDevicePrimaryCtxRetain");
     contexts[device].store(context, std::memory_order_release);
   }

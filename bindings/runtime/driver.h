@@ -1,4 +1,4 @@
-// The functions of NVIDIA's driver, looked up at run time: nothing links against CUDA.
+// Functions of NVIDIA's driver, looked up at run time. Nothing links against CUDA.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -34,20 +34,20 @@ struct Driver {
   Result (*error_text)(Result, const char** text);
 };
 
-// Throws where there is no driver.
+// Throws if there is no driver.
 const Driver& driver();
 
-// Throws a std::runtime_error of `what` and the driver's text unless the result is a success.
+// Throws a std::runtime_error with `what` and the driver's text unless the result is success.
 void check(Result result, const char* what);
 std::string text_of(Result result);
 
-// The number of GPUs; 0 where there is no driver.
+// Number of GPUs; 0 if there is no driver.
 int device_count();
 
 int device_attribute(int device, int attribute);
 
-// Makes the primary context of a GPU current for this thread. Gives the context that was current,
-// to be given to set_context(), or nothing if it is the same.
+// Makes the primary context of a GPU current for this thread. Returns the previous context, for
+// set_context(), or nothing if it is the same.
 std::optional<std::uintptr_t> enter_device(int device);
 void set_context(std::uintptr_t context);
 

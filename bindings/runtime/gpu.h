@@ -1,7 +1,7 @@
-// A GPU as an op sees it: scratch memory and launches on one stream.
+// A GPU as ops use it: scratch memory and launches on one stream.
 //
 // An op is one function that takes a Gpu&, its outputs and its inputs. Gpu::run() calls it twice:
-// first to count the scratch memory, then to launch. The function must do the same both times.
+// first to count the scratch memory, then to launch. Both calls must do the same.
 #pragma once
 #include <array>
 #include <cstddef>
@@ -25,7 +25,7 @@ struct Dim3 {
       : x((unsigned)x), y((unsigned)y), z((unsigned)z) {}
 };
 
-// The name and the parameters of a kernel. Each kernel has one, with a number of its own.
+// Name and parameters of a kernel. Each kernel has one, with a unique number.
 struct Kernel {
   struct Parameter {
     std::size_t size;
@@ -51,7 +51,7 @@ struct TypedKernel<void(Params...)> : Kernel {
   explicit TypedKernel(const char* name) : Kernel(name, kParameters.data(), sizeof...(Params)) {}
 };
 
-// A kernel by its prototype in kernels/*.cuh; the function itself is not linked.
+// A kernel by its prototype in kernels/*.cuh. The function itself is not linked.
 #define KERNEL(name)                                                   \
   ([]() -> const auto& {                                               \
     static const ::cvops::TypedKernel<decltype(::name)> kernel(#name); \
@@ -62,10 +62,10 @@ struct Launch {
   const Kernel& kernel;
   Dim3 grid, block;
   std::size_t shared;  // bytes of dynamic shared memory
-  void** arguments;    // the address of each
+  void** arguments;    // address of each argument
 };
 
-// `arg` as a parameter's type; an integer that does not fit is an error.
+// `arg` converted to the parameter's type. An integer out of range is an error.
 template <typename Param, typename Arg>
 Param exactly(const Kernel& kernel, Arg arg) {
   const auto converted = static_cast<Param>(arg);
@@ -81,7 +81,7 @@ Param exactly(const Kernel& kernel, Arg arg) {
 // "name<<<grid, block, shared>>>"
 std::string text_of(const Launch& launch);
 
-// What runs the launches of a GPU. Streams are those of the driver.
+// Executes the launches of a GPU. Streams are those of the driver.
 class Device {
  public:
   virtual ~Device() = default;
@@ -90,9 +90,9 @@ class Device {
   virtual void copy(void* to, const void* from, int64 bytes, void* stream) = 0;
   virtual void set_to_zero(void* memory, int64 bytes, void* stream) = 0;
   virtual int multiprocessors() = 0;
-  // The bytes of dynamic shared memory that a block of the kernel may have.
+  // Maximum dynamic shared memory of a block of the kernel, in bytes.
   virtual int64 max_shared(const Kernel& kernel) = 0;
-  // The bytes between two pieces of scratch memory, and what is told of each: for tests.
+  // Bytes between two pieces of scratch memory, and a callback for each piece. For tests.
   virtual int64 scratch_gap() { return 0; }
   virtual void on_scratch(void*, int64) {}
   // Calls `body` with the device current for this thread.
@@ -101,7 +101,8 @@ class Device {
 
 class Gpu {
  public:
-  // `allocate` gives that many bytes, aligned to kAlignment, until the stream is done with them.
+  // `allocate` returns memory of that size, aligned to kAlignment, valid until the stream no longer
+  // uses it.
   using Allocate = std::function<void*(int64 bytes)>;
   static constexpr int64 kAlignment = 256;
 
@@ -121,10 +122,10 @@ class Gpu {
     body();
   }
 
-  // The bytes of scratch memory that the last run() took.
+  // Scratch memory of the last run(), in bytes.
   int64 scratch_bytes() const { return most_; }
 
-  // Scratch memory for `num` elements, not initialized, until the end of the Scope.
+  // Uninitialized scratch memory for `num` elements, valid until the end of the Scope.
   template <typename T>
   T* scratch(int64 num) {
     const int64 bytes = num * (int64)sizeof(T);
@@ -135,7 +136,7 @@ class Gpu {
     return reinterpret_cast<T*>(here);
   }
 
-  // Scratch memory that is taken in the lifetime of a Scope is free again after it.
+  // The end of a Scope frees the scratch memory that was taken in its lifetime.
   class Scope {
    public:
     explicit Scope(Gpu& gpu) : gpu_(gpu), used_(gpu.used_) {}
@@ -147,8 +148,8 @@ class Gpu {
     int64 used_;
   };
 
-  // Queues kernel<<<grid, block, shared>>>(args...), each argument converted to the parameter's
-  // type. An empty grid is no launch.
+  // Queues kernel<<<grid, block, shared>>>(args...). Each argument is converted to the parameter's
+  // type. An empty grid launches nothing.
   template <typename... Params, typename... Args>
   void launch(const TypedKernel<void(Params...)>& kernel, Dim3 grid, Dim3 block, int64 shared,
               Args... args) {

@@ -1,4 +1,4 @@
-// Stores that go past the caches.
+// Non-temporal stores, which bypass the caches.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -14,10 +14,9 @@
 
 namespace cvops {
 
-// Whether results of so many bytes are better stored past the caches: those of a few MB and more do
-// not stay there until they are read again, and what lies there first would only be read for
-// nothing, and displace what is needed. Memory that is new to the process comes through the caches
-// anyway, where the system clears it.
+// True if non-temporal stores are faster for a result of `bytes` bytes. Results of a few MB leave
+// the caches before they are read. Normal stores would read the old contents first and evict other
+// data. Memory that is new to the process is in the caches anyway: the system has just cleared it.
 inline bool worth_streaming(const void* to, int64_t bytes) {
   if (bytes < 4 << 20) return false;
 #ifdef __linux__
@@ -29,7 +28,7 @@ inline bool worth_streaming(const void* to, int64_t bytes) {
   return true;
 }
 
-// Copies `count` elements of 4 bytes. Before other threads may read them: streamed().
+// Copies `count` elements of 4 bytes. Call streamed() before other threads read them.
 template <typename T>
 inline void stream(T* to, const T* from, int64_t count) {
   static_assert(sizeof(T) == 4, "");
@@ -46,7 +45,7 @@ inline void stream(T* to, const T* from, int64_t count) {
 #endif
 }
 
-// The same for four numbers, to a multiple of 16 bytes.
+// Copies four floats to an address that is a multiple of 16 bytes.
 inline void stream_four(float* to, const float* from) {
 #ifdef __SSE2__
   _mm_stream_ps(to, _mm_loadu_ps(from));

@@ -1,4 +1,4 @@
-// Work over the CPU's cores.
+// Work on several CPU cores.
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -9,9 +9,9 @@
 
 namespace cvops {
 
-// Calls body(i) for each i in [0, count), on several threads where that pays. `cost` is a guess at
-// the nanoseconds of one call. What a body throws is thrown here, and what has not begun by then is
-// left out.
+// Calls body(i) for each i in [0, count), on several threads if that pays. `cost` is an estimate of
+// the time of one call in ns. An exception of a body is thrown again here; calls that have not
+// begun by then are skipped.
 template <typename Body>
 void parallel_for(int64_t count, double cost, const Body& body) {
   constexpr double worth_a_thread = 15e3, worth_a_turn = 2e3;  // ns
@@ -23,7 +23,7 @@ void parallel_for(int64_t count, double cost, const Body& body) {
   }
   struct Work {
     const Body& body;
-    const int64_t count, turn;  // of as many calls
+    const int64_t count, turn;  // calls in all, and per turn
     std::atomic<int64_t> next{0};
     std::exception_ptr error{};
     std::atomic<bool> failed{false};

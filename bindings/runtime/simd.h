@@ -1,17 +1,17 @@
-// Functions that are compiled for each vector width, of which the machine's is taken at run time.
-// Results do not depend on it: every operation is rounded alike, and none are contracted.
+// Functions compiled for each vector width; the width is selected at run time. Results do not
+// depend on it: every operation is rounded identically, and none are contracted.
 #pragma once
 
-// Of a piece of an inner loop, which is slow as a function of its own.
+// Forces a piece of an inner loop inline. It would be slow as a separate function.
 #define CVOPS_INLINE inline __attribute__((always_inline))
 
-// Some loops take two small numbers, or the bytes of a colour, as one large one.
+// Some loops load two small numbers, or the bytes of a color, as one large number.
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "");
 
 namespace cvops {
 
-// Vectors, for what is to stay in registers side by side. On x86 they have AVX2's width: of wider
-// ones the compiler makes scalars where it cannot have them whole.
+// Vector types for values that stay in registers. On x86 they have the width of AVX2: the compiler
+// splits wider ones into scalars if the target lacks them.
 #ifdef __x86_64__
 constexpr int kWidth = 8;
 #else
@@ -20,21 +20,21 @@ constexpr int kWidth = 4;
 typedef float FloatVector __attribute__((vector_size(4 * kWidth)));
 typedef int IntVector __attribute__((vector_size(4 * kWidth)));
 
-// In rising order. Baseline is what the compiler takes for granted: SSE2 on x86-64, NEON on ARM.
+// In ascending order. Baseline is the default of the compiler: SSE2 on x86-64, NEON on ARM.
 enum class Simd { baseline, avx2, avx512 };
 
 constexpr const char* kSimdNames[] = {"baseline", "avx2", "avx512"};
 
-// The widest that this machine has.
+// Widest vectors of this machine.
 Simd widest_simd();
 
-// What functions run as: the widest, or what CVOPS_SIMD or set_simd said.
+// Vectors in use: the widest, or those that CVOPS_SIMD or set_simd selects.
 extern Simd current_simd;
 
-// `simd` is not beyond the widest.
+// `simd` must not exceed widest_simd().
 void set_simd(Simd simd);
 
-// simd<f>(args...) is f(args...), with f and all that it calls compiled for the vectors at hand.
+// simd<f>(args...) is f(args...), with f and all its callees compiled for the vectors in use.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(CVOPS_EMULATED)
 template <auto kFunction, typename... Args>
 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi,bmi2,popcnt"), flatten)) auto

@@ -20,10 +20,10 @@
 namespace cvops {
 namespace {
 
-// To sleep and to be woken takes tens of microseconds. Whoever waits looks for as long first.
+// Sleep and wake-up take tens of microseconds. Threads therefore spin for this long first.
 constexpr std::chrono::microseconds kAwake(50);
 
-// Whether the condition came true meanwhile.
+// Spins until the condition is true or the time is over; returns the condition.
 template <typename Condition>
 bool look_for(const Condition& holds, bool yields) {
   const auto end = std::chrono::steady_clock::now() + kAwake;
@@ -52,12 +52,12 @@ class Pool {
     for (int t = 1; t < threads; ++t) wake_.notify_one();
     work(context);
     {
-      // Who has not come by now is not waited for.
+      // Threads that have not started by now are not needed.
       std::lock_guard<std::mutex> lock(mutex_);
       wanted_ = 0;
     }
     const auto all_done = [&] { return working_ == 0; };
-    if (!look_for(all_done, true)) {  // one that still works may be on this core
+    if (!look_for(all_done, true)) {  // a working thread can be on this core
       std::unique_lock<std::mutex> lock(mutex_);
       done_.wait(lock, all_done);
     }
@@ -69,15 +69,15 @@ class Pool {
     try {
       for (; made_ < threads; ++made_) std::thread(&Pool::serve, this).detach();
     } catch (const std::system_error&) {
-      // The system has no more threads: those that there are do.
+      // The system has no more threads: the existing ones do the work.
     }
   }
 
   void serve() {
     const auto is_wanted = [&] { return wanted_ > 0; };
     for (;;) {
-      // Woken on its caller's core, it gives that back. If it yielded again and again, the system
-      // would see no reason to move it to another one.
+      // A thread that wakes on its caller's core yields it once. If it yielded repeatedly, the
+      // scheduler would have no reason to move it to another core.
       std::this_thread::yield();
       look_for(is_wanted, false);
       std::unique_lock<std::mutex> lock(mutex_);
@@ -91,7 +91,7 @@ class Pool {
   }
 
   std::atomic<bool> busy_{false};
-  std::mutex mutex_;  // for whoever changes what stands below
+  std::mutex mutex_;  // protects changes of the members below
   std::condition_variable wake_, done_;
   void (*work_)(void*) = nullptr;
   void* context_ = nullptr;
@@ -101,7 +101,7 @@ class Pool {
 
 int positive_number(const char* text) { return text ? std::max(0, std::atoi(text)) : 0; }
 
-// The cores that the process may run on, and what a container's quota leaves of them.
+// Cores in the affinity mask of the process, limited by the container's CPU quota.
 int cores() {
   int count = std::max(1, (int)std::thread::hardware_concurrency());
 #ifdef __linux__
@@ -125,16 +125,16 @@ int default_threads() {
   return cores();
 }
 
-std::atomic<int> known_threads{0};  // 0: not yet asked for
+std::atomic<int> known_threads{0};  // 0: not yet initialized
 std::atomic<Pool*> the_pool{nullptr};
 
-// A fork copies the pool, but none of its threads, and maybe in the middle of something.
+// A fork copies the pool without its threads, possibly in an inconsistent state.
 void after_fork() {
   the_pool = new Pool;
   known_threads = 1;
 }
 
-// Never destroyed: its threads may outlive everything else.
+// Never destroyed, because its threads can outlive static objects.
 Pool& pool() {
   static const bool made = [] {
     the_pool = new Pool;
@@ -152,7 +152,7 @@ Pool& pool() {
 int num_threads() {
   int threads = known_threads.load(std::memory_order_relaxed);
   if (threads == 0) {
-    pool();  // from now on a fork is noticed
+    pool();  // registers after_fork
     threads = default_threads();
     known_threads.store(threads, std::memory_order_relaxed);
   }

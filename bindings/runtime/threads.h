@@ -1,19 +1,19 @@
-// The threads of the CPU ops: one small pool for the process, shared by all that calls the ops.
+// Threads of the CPU ops: one small pool per process, shared by all callers.
 #pragma once
 
 namespace cvops {
 
-// How many threads an op may use: what set_num_threads said; else CVOPS_NUM_THREADS or
-// OMP_NUM_THREADS; else the cores that this process may use. In a process that fork made, such as a
-// DataLoader's worker, 1 until it is set there.
+// Maximum number of threads of an op: the value of set_num_threads, else CVOPS_NUM_THREADS or
+// OMP_NUM_THREADS, else the number of cores of this process. After a fork, as in a DataLoader
+// worker, it is 1 until it is set there.
 int num_threads();
 
-// From 1 on; 0 forgets what was set.
+// `threads` >= 1; 0 restores the default.
 void set_num_threads(int threads);
 
-// Calls work(context) on this thread and, while it is busy, on up to threads - 1 others. Where the
-// pool already works, for another caller or for one further out, this thread works alone: the
-// threads of a process never outnumber what was asked for. `work` throws nothing.
+// Calls work(context) on this thread and, at the same time, on up to threads - 1 others. If the
+// pool is in use, by another caller or an outer call, this thread works alone. A process therefore
+// never has more threads than were requested. `work` must not throw.
 void run_on_threads(int threads, void (*work)(void* context), void* context);
 
 }  // namespace cvops

@@ -1,5 +1,5 @@
-// One piece of scratch memory, carved into arrays. Made with no memory, it counts what it would
-// take: the size of a workspace and its layout are then one text.
+// One piece of scratch memory, divided into arrays. Without memory, it counts the bytes. The same
+// code therefore gives the size and the layout.
 #pragma once
 #include <cstddef>
 
@@ -11,7 +11,7 @@ class Workspace {
  public:
   explicit Workspace(void* memory = nullptr) : memory_(static_cast<char*>(memory)) {}
 
-  // Room for `num` elements, aligned as the kernels' widest loads need it.
+  // Allocates `num` elements, aligned for the widest loads of the kernels.
   template <typename T>
   T* take(int64 num) {
     char* here = memory_ ? memory_ + size_ : nullptr;

@@ -15,19 +15,19 @@ from cvops._imports import pip_command
 
 
 class Refused(Exception):
-    """What the caller gave cannot be used; the message says why, in one line."""
+    """The command cannot run with these arguments. The message gives the reason in one line."""
 
 
 def _prepare(options: argparse.Namespace) -> None:
-    """For a command that trains: the environment, and the folders of ``options``."""
-    # MXNet reads these when it loads. Left to itself it uses half of the cores, and
-    # threads that wait spin, which costs most of the time when cores are shared.
+    """Set the environment of a training command and make its output folder."""
+    # MXNet reads these when it is imported. By default it uses half of the cores, and its waiting
+    # threads spin, which is slow on shared cores.
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(f"{options.output}: no folder can be made there") from error
+        raise Refused(f"{options.output}: cannot make this folder: {error.strerror}") from error
     if options.checkpoint and not options.checkpoint.parent.is_dir():
         raise Refused(f"{options.checkpoint.parent}: no such folder")
 
@@ -131,7 +131,7 @@ def _warmup(options: argparse.Namespace) -> None:
             print("kernels: not compiled, there is no GPU here; --arch 90 compiles them for sm_90")
     elif options.arch:
         raise Refused(
-            'to compile kernels it takes CuPy: pip install "cvops[cuda12]" or "cvops[cuda13]"'
+            '--arch: compiling kernels needs CuPy: pip install "cvops[cuda12]" or "cvops[cuda13]"'
         )
     if importlib.util.find_spec("mxnet") is not None:
         print(build.build())
@@ -164,31 +164,33 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = commands.add_parser(
         "demo",
-        help="train a small detector, measure it and draw what it sees",
+        help="train and evaluate a small detector, and draw its detections",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    demo.add_argument("--output", type=Path, default=Path("demo"), help="folder for what it makes")
-    demo.add_argument("--epochs", type=_count, default=3, help="times through the training images")
+    demo.add_argument("--output", type=Path, default=Path("demo"), help="output folder")
+    demo.add_argument("--epochs", type=_count, default=3, help="number of epochs")
     demo.add_argument("--train-images", type=_count, default=600, help="number of training images")
     demo.set_defaults(run=_demo)
 
     demo_fcn = commands.add_parser(
         "demo-fcn",
-        help="train a small network for semantic segmentation, measure it and draw what it sees",
+        help="train and evaluate a small semantic segmentation network, and draw its results",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    demo_fcn.add_argument("--output", type=Path, default=Path("demo-fcn"), help="folder to write")
-    demo_fcn.add_argument("--epochs", type=_count, default=8, help="times through the images")
-    demo_fcn.add_argument("--train-images", type=_count, default=320, help="number of them")
+    demo_fcn.add_argument("--output", type=Path, default=Path("demo-fcn"), help="output folder")
+    demo_fcn.add_argument("--epochs", type=_count, default=8, help="number of epochs")
+    demo_fcn.add_argument(
+        "--train-images", type=_count, default=320, help="number of training images"
+    )
     demo_fcn.add_argument(
         "--stride", type=int, choices=(32, 16, 8), default=8, help="FCN-32s, 16s or 8s"
     )
     for command in (demo, demo_fcn):
-        command.add_argument("--seed", type=int, default=0, help="seed of all that is random")
+        command.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
         command.add_argument(
             "--checkpoint",
             type=Path,
-            help="written after each epoch; if it is there, training goes on from it",
+            help="file, written after each epoch; if it exists, training continues from it",
         )
     demo_fcn.set_defaults(run=_demo_fcn)
 
@@ -197,40 +199,44 @@ def _parser() -> argparse.ArgumentParser:
     detect.add_argument(
         "--params", type=Path, required=True, help="parameters that `cvops demo` wrote"
     )
-    detect.add_argument("--output", type=Path, help="draw them into this file")
-    detect.add_argument("--threshold", type=_score, default=0.5, help="least score (%(default)s)")
+    detect.add_argument("--output", type=Path, help="image file for a drawing of the objects")
+    detect.add_argument("--threshold", type=_score, default=0.5, help="minimum score (%(default)s)")
     detect.set_defaults(run=_detect)
 
     convert = commands.add_parser(
         "convert-symbol",
-        help="replace MXNet's detection operators in a symbol file (JSON) by cvops's, or back",
+        help="replace MXNet's detection operators in a symbol file (JSON) by ours, or back",
     )
-    convert.add_argument("source", type=Path, help="what export or Symbol.save wrote")
-    convert.add_argument("target", type=Path, help="where the result goes")
+    convert.add_argument("source", type=Path, help="symbol file from export or Symbol.save")
+    convert.add_argument("target", type=Path, help="output file")
     convert.add_argument("--to", choices=("cvops", "mxnet"), default="cvops")
     convert.set_defaults(run=_convert_symbol)
 
     warmup = commands.add_parser(
         "warmup",
-        help="compile ahead what is otherwise compiled at the first use: the kernels for the GPUs "
-        "that are here, and the operators for MXNet",
+        help="compile in advance: the kernels for the GPUs of this machine, and the operators for "
+        "MXNet",
     )
     warmup.add_argument(
-        "--arch", type=_count, nargs="+", help="compile the kernels for these instead: 80 90"
+        "--arch",
+        type=_count,
+        nargs="+",
+        help="GPU architectures to compile the kernels for, such as: 80 90",
     )
     warmup.set_defaults(run=_warmup)
 
     doctor = commands.add_parser(
-        "doctor", help="say what is installed, what is missing and what to type for it"
+        "doctor", help="list installed and missing packages, and the commands that install them"
     )
     doctor.set_defaults(run=_doctor)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit status: 0, or 2 for what cannot be done as asked.
+    """Run the command and return its exit status.
 
-    Of ``cvops doctor`` it is 1 if the ops do not work on the CPU.
+    The status is 0, or 2 if the command cannot run with these arguments. ``cvops doctor`` returns 1
+    if the ops do not work on the CPU.
     """
     options = _parser().parse_args(arguments)
     try:
@@ -242,6 +248,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         needs = pip_command("demo", "mxnet")
         print(f"cvops: {error} (for this command: {needs})", file=sys.stderr)
         return 2
-    except ImportError as error:  # something is installed, and cannot be loaded
+    except ImportError as error:  # an installed package cannot be loaded
         print(f"cvops: {error}", file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""``cvops doctor``: what is installed, what is missing, and what to type for it."""
+"""``cvops doctor``: a report of installed and missing packages, and commands to install them."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from cvops.backends import extension
 
 
 class Finding(NamedTuple):
-    """What a check has found."""
+    """Result of a check."""
 
-    #: "ok"; "missing": what it is needed for does not work here; "broken": it is there, and does
-    #: not work; "note".
+    #: "ok"; "missing": not installed, its users do not work; "broken": installed, but does not
+    #: work; "note".
     status: str
     text: str
-    #: What to type, or to know.
+    #: A command or advice.
     hint: str = ""
 
 
 class Device(NamedTuple):
-    """A GPU as its driver names it."""
+    """Name and compute capability of a GPU, from the driver."""
 
     name: str
     capability: tuple[int, int]
 
 
 def run() -> int:
-    """Print what each check has found; 0 if the ops work on arrays on the CPU, 1 if not."""
+    """Print the finding of each check; return 0 if the ops work on the CPU, or else 1."""
     for check in CHECKS:
         status, text, hint = examine(check)
         _print(f"{status:9}", text)
@@ -52,12 +52,12 @@ def run() -> int:
 
 
 def _print(first: str, text: str) -> None:
-    """``text`` after ``first``, its other lines below its beginning."""
+    """Print ``text`` after ``first``, with its lines aligned."""
     print(first + textwrap.indent(text, " " * len(first))[len(first) :])
 
 
 def examine(check: Callable[[], Finding]) -> Finding:
-    """What ``check`` finds; if it raises, that."""
+    """Return the finding of ``check``, or its exception as a finding."""
     try:
         return check()
     except Exception as error:
@@ -92,19 +92,19 @@ def _extension() -> Finding:
     return Finding(
         "ok",
         f"{text}built without CUDA",
-        "for arrays on a GPU take CuPy, or build it where nvcc is on the PATH",
+        "for arrays on a GPU, install CuPy, or build cvops with nvcc on the PATH",
     )
 
 
 def _arrays() -> Finding:
     from cvops import box_iou
 
-    # Two boxes of area 4 that share one of area 1.
+    # Two boxes of area 4 with an intersection of area 1.
     boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3]], np.float32)
     iou = box_iou(boxes[:1], boxes[1:])
     if not np.array_equal(iou, np.array([[1]], np.float32) / np.float32(7)):
-        return Finding("broken", f"ops on NumPy arrays: box_iou gives {iou}, not [[1/7]]")
-    return Finding("ok", "ops on NumPy arrays: box_iou gives what it should")
+        return Finding("broken", f"ops on NumPy arrays: box_iou: expected [[1/7]], got {iou}")
+    return Finding("ok", "ops on NumPy arrays: box_iou is right")
 
 
 def _compiler() -> Finding:
@@ -113,7 +113,7 @@ def _compiler() -> Finding:
         return Finding(
             "missing",
             f"C++ compiler: no {command[0]!r}; cvops.mxnet builds its operators for MXNet with it",
-            "apt-get install g++, or name another one in the environment variable CXX",
+            "apt-get install g++, or set the environment variable CXX to another compiler",
         )
     said = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=60)
     return Finding("ok", f"C++ compiler: {said.stdout.splitlines()[0]}")
@@ -124,17 +124,17 @@ def _mxnet() -> Finding:
     if not found:
         return Finding(
             "missing",
-            "MXNet: not installed; for MXNet's arrays and models, not for other arrays",
+            "MXNet: not installed; only MXNet's arrays and the models need it",
             pip_command("mxnet"),
         )
     text = ", ".join(f"{name} {version}" for name, version in found.items())
     if len(found) > 1:
         return Finding(
             "broken",
-            f"MXNet: {text} bring one package, and hide or overwrite each other's files",
+            f"MXNet: {text} have the same package, and hide or overwrite each other's files",
             f"pip uninstall {' '.join(found)}; then install one of them",
         )
-    # In a process of its own, for a library that does not fit may end it.
+    # In a separate process, because an incompatible library can crash it.
     done = subprocess.run(
         [sys.executable, "-c", _IMPORT],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
@@ -161,7 +161,7 @@ try:
 except Exception as error:
     sys.exit(f"{type(error).__name__}: {error}")
 """
-#: Debian's packages with the libraries that MXNet's wheels take from the system.
+#: Debian's packages of the system libraries that MXNet's wheels need.
 _DEBIAN = {
     "libgomp.so.1": "libgomp1",
     "libquadmath.so.0": "libquadmath0",
@@ -193,8 +193,8 @@ def _operators() -> Finding:
 def _exported() -> Finding:
     return Finding(
         "note",
-        "a model that was exported with our operators is loaded after `import cvops.mxnet`;\n"
-        'else MXNet says "Operator _contrib_cvops_box_nms is not registered", or which it is',
+        "a model that was exported with our operators needs `import cvops.mxnet` before loading.\n"
+        'Or else MXNet raises "Operator _contrib_cvops_box_nms is not registered", for example',
         "`cvops convert-symbol` translates its JSON to MXNet's operators, and back",
     )
 
@@ -204,8 +204,8 @@ def _cupy() -> Finding:
         return Finding(
             "missing",
             "CuPy: not installed; it compiles and launches the kernels for arrays on a GPU",
-            'where there is an NVIDIA GPU: pip install "cvops[cuda12]", or "cvops[cuda13]" if its '
-            "driver is for CUDA 13",
+            'with an NVIDIA GPU: pip install "cvops[cuda12]", or "cvops[cuda13]" for a CUDA 13 '
+            "driver",
         )
     found = _distributions("cupy")
     cupy = _import_cupy()
@@ -226,7 +226,7 @@ def _cupy() -> Finding:
 
 def _nvrtc() -> Finding:
     if importlib.util.find_spec("cupy") is None:
-        return Finding("missing", "NVRTC: is used through CuPy, see above")
+        return Finding("missing", "NVRTC: needs CuPy, see above")
     cupy = _import_cupy()
     generation = cupy.cuda.runtime.runtimeGetVersion() // 1000
     try:
@@ -244,7 +244,7 @@ def _nvrtc() -> Finding:
 def _torch() -> Finding:
     version = _version("torch")
     if version is None:
-        return Finding("note", "PyTorch: not installed; for PyTorch's arrays, not for other arrays")
+        return Finding("note", "PyTorch: not installed; only PyTorch's arrays need it")
     return Finding("ok", f"PyTorch {version}")
 
 
@@ -255,12 +255,14 @@ def _driver() -> Finding:
         return Finding(
             "missing",
             f"NVIDIA driver: {error}",
-            "arrays on a GPU need it, and the wheel mxnet-cu112 on any: https://nvidia.com/drivers;\n"
+            "arrays on a GPU and the wheel mxnet-cu112 need it: https://nvidia.com/drivers;\n"
             "in a container: docker run --gpus all",
         )
     version = _driver_version()
     if not version:
-        return Finding("broken", "NVIDIA driver: does not give its version", "nvidia-smi says more")
+        return Finding(
+            "broken", "NVIDIA driver: does not return its version", "run nvidia-smi for details"
+        )
     return Finding("ok", f"NVIDIA driver: for CUDA {_dotted(version)} and older")
 
 
@@ -282,11 +284,22 @@ def _mxnets_kernels() -> Finding:
     return Finding("note", f"{text}: not on {names}.\n{ours}.", "keep MXNet's arrays on mx.cpu()")
 
 
-#: In the order in which they are printed.
+#: All checks, in the order of the report.
 CHECKS: list[Callable[[], Finding]] = [
-    *(_python, _numpy, _extension, _arrays),
-    *(_compiler, _mxnet, _operators, _exported),
-    *(_cupy, _nvrtc, _torch, _driver, _gpus, _mxnets_kernels),
+    _python,
+    _numpy,
+    _extension,
+    _arrays,
+    _compiler,
+    _mxnet,
+    _operators,
+    _exported,
+    _cupy,
+    _nvrtc,
+    _torch,
+    _driver,
+    _gpus,
+    _mxnets_kernels,
 ]
 
 
@@ -298,21 +311,21 @@ def _version(name: str) -> str | None:
 
 
 def _distributions(root: str) -> dict[str, str]:
-    """The installed variants of a package, as mxnet and mxnet-cu112: names and versions."""
+    """Return names and versions of the installed variants of a package: mxnet, mxnet-cu112."""
     pattern = re.compile(rf"{root}(-cu(da)?\d+x?)?", re.IGNORECASE)
     named = [(d.metadata["Name"] or "", d.version) for d in metadata.distributions()]
     return {name: version for name, version in named if pattern.fullmatch(name)}
 
 
 def _import_cupy() -> Any:
-    with warnings.catch_warnings():  # of several CuPys, which we say ourselves
+    with warnings.catch_warnings():  # about several CuPy packages: ``_cupy`` reports them
         warnings.simplefilter("ignore")
         import cupy
     return cupy
 
 
 def _driver_version() -> int:
-    """1000 times the major and 10 times the minor version of CUDA; 0 without a driver."""
+    """Return the driver's CUDA version, 1000 major + 10 minor; 0 without a driver."""
     version = ctypes.c_int()
     try:
         code = ctypes.CDLL(cuda11.DRIVER).cuDriverGetVersion(ctypes.byref(version))
@@ -322,7 +335,7 @@ def _driver_version() -> int:
 
 
 def _devices() -> list[Device]:
-    """The GPUs; none without a driver."""
+    """Return the GPUs; none without a driver."""
     try:
         driver = ctypes.CDLL(cuda11.DRIVER)
     except OSError:
@@ -340,7 +353,7 @@ def _devices() -> list[Device]:
     no_device = 100
     code = call("cuInit", 0) or call("cuDeviceGetCount", ctypes.byref(count))
     if code not in (0, no_device):
-        raise RuntimeError(f"the NVIDIA driver gives error {code}; see `nvidia-smi`")
+        raise RuntimeError(f"the NVIDIA driver returns error {code}; run nvidia-smi for details")
     devices = []
     for i in range(count.value):
         device, name = ctypes.c_int(), ctypes.create_string_buffer(256)

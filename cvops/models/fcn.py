@@ -1,7 +1,7 @@
 """Fully convolutional networks for semantic segmentation, in Gluon.
 
 FCN-32s, 16s and 8s of Long, Shelhamer and Darrell (2015) on a ResNet-18, as in "Dive into Deep
-Learning". B images, C classes; pixels are RGB, normalised (``normalize_image``).
+Learning". B images, C classes. Pixels are RGB, normalized (``normalize_image``).
 """
 
 from __future__ import annotations
@@ -16,50 +16,42 @@ import numpy as np
 from cvops._mxnet import mxnet
 from cvops.models.losses import check_classes, nan_if_unknown, on_cpu
 from cvops.ops._check import choice, flag, integer, integers
+from cvops.transforms import MEAN as MEAN
+from cvops.transforms import STD as STD
+from cvops.transforms import normalize_image as normalize_image
 
 mx = mxnet()
 nd, nn = mx.nd, mx.gluon.nn
 
 
 class _Skip(NamedTuple):
-    stride: int  #: of the feature map, in pixels
-    place: int  #: how many layers of ResNet-18 lead to it
+    stride: int  #: stride of the feature map in pixels
+    depth: int  #: number of layers of ResNet-18 before the feature map
     channels: int
 
 
 _SKIPS = (_Skip(16, 8, 256), _Skip(8, 7, 128))
 
-#: Mean and standard deviation of the channels of ImageNet, which the pretrained networks expect.
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
-
-
-def normalize_image(image: Any) -> Any:
-    """RGB of 0 to 255, (..., 3), as float32 minus ImageNet's mean, divided by its deviation.
-
-    The result of an MXNet array is an MXNet array on its device, that of another one is NumPy's.
-    """
-    if isinstance(image, nd.NDArray):
-        return nd.array(normalize_image(image.asnumpy()), ctx=image.context)
-    return (np.asarray(image, np.float32) / 255 - MEAN) / STD
-
-
 # --- upsampling -----------------------------------------------------------------------------------
 
 
 def _tent(F: Any, size: int) -> Any:
-    """The weights of linear interpolation, (size,), by NumPy or by MXNet."""
+    """Return (size,) weights of linear interpolation. ``F`` is NumPy, ``mx.nd`` or ``mx.sym``."""
     return 1 - F.abs(F.arange(size) - (size - 1) / 2) / ((size + 1) // 2)
 
 
 def bilinear_kernel(in_channels: int, out_channels: int, kernel_size: int) -> Any:
-    """The weight of a transposed convolution that interpolates each channel bilinearly.
+    """Return the weight of a transposed convolution that interpolates each channel bilinearly.
 
-    With a stride of s and a kernel of 2s - s % 2 it enlarges s times.
+    With a stride of s and a kernel size of 2s - s % 2 the convolution enlarges s times.
+
+    Args:
+        in_channels, out_channels: number of channels, equal, 1 or more.
+        kernel_size: height and width of the kernel, 1 or more.
 
     Returns:
-        float32 (in_channels, out_channels, kernel_size, kernel_size), as Conv2DTranspose has
-        it: a tent from each channel to itself, 0 from each to the others.
+        float32 (in_channels, out_channels, kernel_size, kernel_size), as for Conv2DTranspose: a
+        tent from each channel to itself, 0 between different channels.
 
     Raises:
         ValueError: ``in_channels`` and ``out_channels`` are not equal.
@@ -67,7 +59,7 @@ def bilinear_kernel(in_channels: int, out_channels: int, kernel_size: int) -> An
     channels = integer("in_channels", in_channels, 1)
     size = integer("kernel_size", kernel_size, 1)
     if integer("out_channels", out_channels) != channels:
-        raise ValueError(f"out_channels: expected as many as in, {channels}, got {out_channels!r}")
+        raise ValueError(f"out_channels: expected in_channels, {channels}, got {out_channels!r}")
     line = _tent(np, size)
     weight = np.zeros((channels, channels, size, size), np.float32)
     weight[range(channels), range(channels)] = np.outer(line, line)
@@ -78,8 +70,8 @@ def bilinear_kernel(in_channels: int, out_channels: int, kernel_size: int) -> An
 class BilinearKernel(mx.init.Initializer):  # type: ignore[misc, name-defined]
     """``bilinear_kernel`` as an initializer.
 
-    MXNet's own ``Bilinear`` has the tent from each channel to every other too, which is
-    for grouped convolutions only.
+    MXNet's ``Bilinear`` also has tents between different channels: it is only for grouped
+    convolutions.
     """
 
     def _init_weight(self, _: str, weight: Any) -> None:
@@ -87,11 +79,11 @@ class BilinearKernel(mx.init.Initializer):  # type: ignore[misc, name-defined]
 
 
 class BilinearUpsample(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
-    """(B, channels, h, w) to (B, channels, h * scale, w * scale), bilinearly; no parameters.
+    """Bilinear upsampling of (B, channels, h, w) to (B, channels, h * scale, w * scale).
 
-    The same as a transposed convolution by ``bilinear_kernel`` with a kernel of
-    2 ``scale`` - ``scale`` % 2, a stride of ``scale`` and a padding of ``scale`` // 2:
-    beyond the border all is 0.
+    It has no parameters. It equals a transposed convolution by ``bilinear_kernel`` with a kernel
+    size of 2 ``scale`` - ``scale`` % 2, a stride of ``scale`` and a padding of ``scale`` // 2.
+    Pixels outside the map are 0.
     """
 
     def __init__(self, channels: int, scale: int, ops: str = "cvops", **kwargs: Any) -> None:
@@ -124,7 +116,7 @@ class BilinearUpsample(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined
 
 
 def _weights_file(pretrained: bool | str | Path) -> Path:
-    """Where the weights of ResNet-18 lie: as given, or where MXNet keeps those of its model zoo."""
+    """Return the file of ResNet-18's weights: the given one, or that of MXNet's model zoo."""
     if pretrained is True:
         short = mx.gluon.model_zoo.model_store.short_hash("resnet18_v2")
         path = Path(mx.base.data_dir()) / "models" / f"resnet18_v2-{short}.params"
@@ -132,36 +124,34 @@ def _weights_file(pretrained: bool | str | Path) -> Path:
         path = Path(pretrained)  # type: ignore[arg-type]
     if not path.is_file():
         raise FileNotFoundError(
-            f"{path}: no such file; pretrained needs the weights of ResNet-18 there, or its path: "
-            'where there is a network, mx.gluon.model_zoo.model_store.get_model_file("resnet18_v2")'
-            " fetches them"
+            f"{path}: no such file; pretrained: expected the weights of ResNet-18 there, or their "
+            'path. mx.gluon.model_zoo.model_store.get_model_file("resnet18_v2") downloads them'
         )
     return path
 
 
 class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
-    """The network: images (B, 3, H, W) of any size to scores (B, num_classes, H, W).
+    """Network from images (B, 3, H, W) of any size to scores (B, num_classes, H, W).
 
-    ResNet-18 without its last two layers, a 1 x 1 convolution to the classes, and
-    upsampling to the size of the images. A size that is no multiple of 32 gets what is
-    over cut off.
+    It is ResNet-18 without its last two layers, a 1 x 1 convolution to the classes, and upsampling.
+    If H or W is not a multiple of 32, the scores are cropped to the image.
 
     Args:
-        num_classes: classes, the background among them.
-        upsample: "bilinear", which is fixed, or "transposed", transposed convolutions
-            that are trained too, as in the book.
-        stride: 32, 16 or 8: of the finest feature map that is used. A finer one is
-            scored by a 1 x 1 convolution of its own, 0 at first, and added to the
-            coarser scores, doubled.
-        pretrained: weights of ResNet-18 to begin with: True for the model zoo's, from
-            the folder where MXNet keeps them, or the path of such a file. ``initialize``
-            then loads them and initialises the rest. Nothing is downloaded.
-        init: how "transposed" begins: "bilinear" or "xavier".
-        ops: where the fixed upsampling comes from, "cvops" or "mxnet".
+        num_classes: number of classes, including the background.
+        upsample: "bilinear" (fixed) or "transposed" (transposed convolutions that are trained, as
+            in the book).
+        stride: stride of the finest feature map in use: 32, 16 or 8. Each map finer than 32 has its
+            own 1 x 1 convolution to scores, zero at first. Its scores are added to the upsampled
+            scores of the coarser map.
+        pretrained: initial weights of ResNet-18: the path of a file, or True for the file of
+            MXNet's model zoo in MXNet's data folder. ``initialize`` then loads it and initializes
+            the other layers. Nothing is downloaded.
+        init: initialization of "transposed": "bilinear" or "xavier".
+        ops: library of the fixed upsampling: "cvops" or "mxnet".
 
     Raises:
         FileNotFoundError: there are no pretrained weights.
-        ValueError: an argument is not one of those named.
+        ValueError: an argument is not one of these values.
     """
 
     def __init__(
@@ -186,7 +176,7 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         wanted = by_path or flag("pretrained", pretrained)
         self._weights = _weights_file(pretrained if by_path else True) if wanted else None
         skips = [skip for skip in _SKIPS if skip.stride >= stride]
-        self._skip_places = [skip.place for skip in skips]
+        self._skip_depths = [skip.depth for skip in skips]
 
         def upsampling(scale: int) -> Any:
             if upsample == "bilinear":
@@ -211,13 +201,15 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
                 self.skip_scores.add(score)
                 self.doublings.add(upsampling(2))
             self.upsample = upsampling(stride)
-        # All shapes are known at once: nothing of ``initialize`` waits for the first batch.
+        # With known shapes ``initialize`` is not deferred to the first batch.
         self.infer_shape(nd.zeros((1, 3, 32, 32)))
         self._clear_cached_op()
 
     def initialize(self, init: Any = None, ctx: Any = None, **kwargs: Any) -> None:
-        """Gluon's, with Xavier's initializer if none is given; ResNet-18 gets its pretrained
-        weights if there are any."""
+        """Initialize all layers, as in Gluon; pretrained weights are loaded into ResNet-18.
+
+        ``init`` is Xavier's initializer by default.
+        """
         if init is None:
             init = mx.init.Xavier()
         if self._weights is None:
@@ -232,11 +224,11 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
                 child.initialize(init, ctx, **kwargs)
 
     def hybrid_forward(self, F: Any, images: Any) -> Any:
-        # A layer that halves rounds up, so the maps cover the image, beginning where it does.
+        # Strided layers round up, so each map covers the image from its first pixel on.
         maps = list(itertools.accumulate(self.features, lambda x, layer: layer(x), initial=images))
         scores = self.score(maps[-1])
-        for place, score, double in zip(self._skip_places, self.skip_scores, self.doublings):
-            finer = score(maps[place])
+        for depth, score, double in zip(self._skip_depths, self.skip_scores, self.doublings):
+            finer = score(maps[depth])
             scores = F.slice_like(double(scores), finer, axes=(2, 3)) + finer
         return F.slice_like(self.upsample(scores), images, axes=(2, 3))
 
@@ -244,9 +236,10 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 class SegmentationLoss(mx.gluon.loss.SoftmaxCrossEntropyLoss):  # type: ignore[misc, name-defined]
     """Cross entropy of scores (B, C, H, W) and class indices (B, H, W), (B,).
 
-    The mean over the pixels of an image, where those of ``ignore_label`` count as 0. Other labels
-    are 0 to C - 1. On the CPU a label that is none of these raises a ValueError, which names it and
-    its place (image, row, column). In a graph (hybridized) and on a GPU its image's loss is NaN.
+    The loss is the mean over the pixels of an image; pixels of ``ignore_label`` count as 0. All
+    other labels must be 0 to C - 1. On the CPU an invalid label raises a ValueError that names the
+    label and its position (image, row, column). In a graph (hybridized) and on a GPU the loss of
+    its image is NaN.
     """
 
     def __init__(self, ignore_label: int | None = None, **kwargs: Any) -> None:
@@ -256,7 +249,7 @@ class SegmentationLoss(mx.gluon.loss.SoftmaxCrossEntropyLoss):  # type: ignore[m
         self._ignore_label = ignore_label
 
     def _is_ignored(self, label: Any) -> Any:
-        # No label equals NaN, which stands for the absence of a label to ignore.
+        # No label equals NaN: without an ignored label the mask is 0.
         return label == (math.nan if self._ignore_label is None else self._ignore_label)
 
     def hybrid_forward(self, F: Any, pred: Any, label: Any) -> Any:
@@ -273,29 +266,28 @@ class SegmentationLoss(mx.gluon.loss.SoftmaxCrossEntropyLoss):  # type: ignore[m
 
 
 def _starts(length: int, tile: int) -> list[int]:
-    """Where tiles begin that cover ``length``: end to end, the last one against the end."""
+    """Return the starts of tiles that cover ``length``. The last tile ends at ``length``."""
     return [*range(0, length - tile, tile), length - tile]
 
 
 def predict(net: Any, image: Any, tile: tuple[int, int] | None = None) -> np.ndarray:
-    """The class of each pixel of an image of any size.
+    """Predict the class of each pixel of an image of any size.
 
-    With ``tile`` the network sees parts of that size, which cover all of the image and
-    overlap where they do not fit into it evenly; an image that is smaller is one part.
-    Where parts overlap their scores are added up. The class is that of the best score,
-    the first of them on a tie.
+    With ``tile`` the network processes tiles of this size, which cover the image. They overlap if
+    they do not fit evenly; scores add up in the overlap. A smaller image is one tile. The class of
+    a pixel is that of the maximum score, the first one of equal scores.
 
     Args:
-        net: an ``FCN``, or another block from images to scores of their size.
-        image: RGB of 0 to 255, (H, W, 3): an array of NumPy or MXNet; or a Pillow image, which is
-            read by the rules of ``cvops.images``: H and W are those of the upright image.
-        tile: height and width of what the network sees at once; all, if not given.
+        net: an ``FCN``, or another block from images to scores of the same height and width.
+        image: RGB of 0 to 255, (H, W, 3), an array of NumPy or MXNet, or a Pillow image. A Pillow
+            image is read by the rules of ``cvops.images``: H and W are those of the upright image.
+        tile: height and width of a tile; the whole image by default.
 
     Returns:
         int32 (H, W).
 
     Raises:
-        ValueError: ``image`` is not (H, W, 3), or ``tile`` not two sizes.
+        ValueError: ``image`` is not (H, W, 3), or ``tile`` is not two sizes.
     """
     if not isinstance(image, np.ndarray):
         from cvops.images import as_numpy  # needs Pillow
@@ -303,9 +295,9 @@ def predict(net: Any, image: Any, tile: tuple[int, int] | None = None) -> np.nda
         image = as_numpy(image)
     shape = image.shape
     if len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise ValueError(f"image: expected the shape (H, W, 3), got {shape}")
+        raise ValueError(f"image: expected shape (H, W, 3), got {shape}")
     wanted = shape[:2] if tile is None else integers("tile", tile, "(height, width)", 1)
-    height, width = (min(side, whole) for side, whole in zip(wanted, shape))
+    height, width = (min(side, length) for side, length in zip(wanted, shape))
     pixels = normalize_image(image).transpose(2, 0, 1)
     parameters = list(net.collect_params().values())
     ctx = parameters[0].list_ctx()[0] if parameters else None

@@ -1,18 +1,17 @@
-"""Losses of anchor-based detectors, in MXNet arrays and symbols alike.
+"""Losses of anchor-based detectors, for MXNet arrays and symbols.
 
-B images, A anchors, C classes without the background, which is class 0 of what a
-network predicts. The shapes and the order of the arguments are those of "Dive into
-Deep Learning", 9.7:
+B images, A anchors, C classes without the background, which is class 0 in predictions. Shapes and
+argument order are those of "Dive into Deep Learning", 9.7:
 
 - ``cls_preds``, (B, A, C + 1): logits
-- ``cls_labels``, (B, A): class of each anchor, 0 to C, 0 for the background; below 0 for an
-  anchor in no loss. MultiBoxTarget gives such labels to the anchors that mining leaves out,
-  and to all anchors of an image without objects: see ``label_background``.
+- ``cls_labels``, (B, A): class of each anchor, 0 to C; 0 is the background. Anchors below 0 are
+  ignored. MultiBoxTarget returns such labels for anchors that mining omits, and for all anchors of
+  an image without objects: see ``label_background``.
 - ``bbox_preds`` and ``bbox_labels``, (B, A * 4): offsets from each anchor to its box
-- ``bbox_masks``, (B, A * 4): 1 where the anchor has a box, 0 elsewhere
+- ``bbox_masks``, (B, A * 4): 1 if the anchor has a box, or else 0
 
-A label that is no class (C + 1, 0.5, NaN) raises a ValueError on the CPU, which names the label and
-its place. In a graph (hybridized) and on a GPU the loss of its image is NaN.
+A label that is not a class (C + 1, 0.5, NaN) raises a ValueError on the CPU, which names the label
+and its position. In a graph (hybridized) and on a GPU the loss of its image is NaN.
 """
 
 from __future__ import annotations
@@ -27,12 +26,12 @@ from cvops.ops._check import choice, number
 
 mx = mxnet()
 
-#: The least 1 - p that a focal loss takes the power of: the slope of a root at 0 is infinite.
-_LEAST = 1e-30
+#: Minimum 1 - p of the power in a focal loss: for gamma < 1 the slope at 0 is infinite.
+_MIN_COMPLEMENT = 1e-30
 
 
 def on_cpu(x: Any) -> bool:
-    """True if the values of ``x`` can be looked at: for no symbol, and for no array on a GPU."""
+    """Return True if ``x`` is an array on the CPU; False for symbols and arrays on a GPU."""
     return isinstance(x, mx.nd.NDArray) and x.context.device_type != "gpu"
 
 
@@ -40,46 +39,52 @@ def _is_below_0(labels: Any) -> Any:
     return labels < 0
 
 
-def check_classes(name: str, labels: Any, classes: int, spared: str, is_spared: Any) -> None:
-    """Refuse the first label that is neither one of 0 to ``classes`` - 1 nor spared.
+def check_classes(name: str, labels: Any, classes: int, ignored: str, is_ignored: Any) -> None:
+    """Raise a ValueError for the first label that is neither 0 to ``classes`` - 1 nor ignored.
 
     Args:
+        name: name of the labels, for the message.
         labels: an array on the CPU.
-        spared: the text of the error for other labels that are allowed.
-        is_spared: from an array of labels to the places of such others.
+        classes: the number of classes.
+        ignored: text of the message about labels that are ignored.
+        is_ignored: function from an array of labels to the mask of ignored labels.
     """
     values = labels.asnumpy()
     known = (values >= 0) & (values < classes) & (values == np.floor(values))
-    wrong = ~(known | is_spared(values))
+    wrong = ~(known | is_ignored(values))
     if wrong.any():
         at = tuple(map(int, np.argwhere(wrong)[0]))
         raise ValueError(
-            f"{name}: expected classes 0 to {classes - 1}{spared}, got {values[at]:g} at {at}"
+            f"{name}: expected classes 0 to {classes - 1}{ignored}, got {values[at]:g} at {at}"
         )
 
 
-def nan_if_unknown(F: Any, labels: Any, preds: Any, axis: int, rank: int, is_spared: Any) -> Any:
-    """1 for each label that is a class of ``preds`` or spared, and NaN for the others.
+def nan_if_unknown(F: Any, labels: Any, preds: Any, axis: int, rank: int, is_ignored: Any) -> Any:
+    """Return 1 for each label that is a class of ``preds`` or is ignored, and NaN for the others.
 
-    Works in graphs, where shapes are not known: ``axis`` is that of the classes in ``preds``,
-    ``rank`` the number of axes of ``labels``.
+    It works in graphs, where shapes are unknown.
+
+    Args:
+        axis: axis of the classes in ``preds``.
+        rank: number of axes of ``labels``.
+        is_ignored: as in ``check_classes``.
     """
     labels = F.BlockGrad(F.cast(labels, "float32"))
     shape = F.cast(F.shape_array(preds), "float32")
     classes = F.slice_axis(shape, axis=0, begin=axis, end=axis + 1).reshape((1,) * rank)
     known = F.broadcast_lesser(labels, classes) * (labels >= 0) * (labels == F.floor(labels))
-    known = (known + is_spared(labels)) > 0
+    known = (known + is_ignored(labels)) > 0
     return F.BlockGrad(known / known)
 
 
 def cross_entropy(F: Any, cls_preds: Any, cls_labels: Any) -> Any:
-    """-log p of each anchor's class, (B, A); a class below 0 counts as 0, as in Gluon.
+    """Return -log p of each anchor's class, (B, A); a class below 0 counts as 0, as in Gluon.
 
-    ``F`` is ``mx.nd`` or ``mx.sym``. The logits are used, not the probabilities, which could be
-    rounded to 0: finite for all finite logits whose differences are finite.
+    ``F`` is ``mx.nd`` or ``mx.sym``. The loss is computed from the logits, because a probability
+    can round to 0. It is finite for finite logits with finite differences.
 
     Raises:
-        ValueError: a label on the CPU is no class; in a graph the result is NaN.
+        ValueError: a label on the CPU is not a class. In a graph its loss is NaN.
     """
     if on_cpu(cls_labels):
         check_classes("cls_labels", cls_labels, cls_preds.shape[-1], ", or below 0", _is_below_0)
@@ -88,35 +93,39 @@ def cross_entropy(F: Any, cls_preds: Any, cls_labels: Any) -> Any:
 
 
 def focal(F: Any, cls_preds: Any, cls_labels: Any, alpha: float = 0.25, gamma: float = 2.0) -> Any:
-    """-alpha (1 - p)^gamma log p of each anchor's class, (B, A) (Lin et al., 2017).
+    """Return -alpha (1 - p)^gamma log p of each anchor's class, (B, A) (Lin et al., 2017).
 
-    Anchors that are classified well already weigh less. ``alpha`` is one factor for
-    all classes, as in the book; gamma 0 and alpha 1 is the cross entropy.
+    Anchors with a large p have less weight. ``alpha`` is the same for all classes, as in the book.
+    With gamma 0 and alpha 1 this is the cross entropy.
     """
     log_p = -cross_entropy(F, cls_preds, cls_labels)
-    if gamma == 0:  # the slope of 0^0 is not a number
+    if gamma == 0:  # the gradient of 0^0 is NaN
         return -alpha * log_p
-    return -alpha * F.maximum(-F.expm1(log_p), _LEAST) ** gamma * log_p
+    return -alpha * F.maximum(-F.expm1(log_p), _MIN_COMPLEMENT) ** gamma * log_p
 
 
 def l1(F: Any, errors: Any) -> Any:
-    """|x| of each error."""
+    """Return |x| of each error x."""
     return F.abs(errors)
 
 
 def smooth_l1(F: Any, errors: Any, scale: float = 1.0) -> Any:
-    """(scale x)^2 / 2 of each error x with |x| < 1 / scale^2, and |x| - 1 / (2 scale^2) beyond."""
+    """Return the smooth L1 of each error x.
+
+    It is (scale x)^2 / 2 if |x| < 1 / scale^2, or else |x| - 1 / (2 scale^2).
+    """
     return F.smooth_l1(errors, scalar=scale)
 
 
 def label_background(F: Any, cls_labels: Any, count: int = 0, cls_preds: Any = None) -> Any:
-    """``cls_labels`` with anchors of class 0 in each image without objects.
+    """Return ``cls_labels`` with background anchors (class 0) in each image without objects.
 
-    An image without objects is one whose labels are all below 0. It teaches the background.
+    An image without objects is one whose labels are all below 0. The network learns the background
+    from it.
 
     Args:
-        count: how many anchors of such an image become background, those with the largest cross
-            entropy for ``cls_preds``. 0: all of them.
+        count: number of anchors of such an image that become background: those with the largest
+            cross entropy for ``cls_preds``. 0: all anchors.
     """
     empty = F.max(cls_labels, axis=1, keepdims=True) < 0
     background = F.zeros_like(cls_labels)
@@ -127,29 +136,28 @@ def label_background(F: Any, cls_labels: Any, count: int = 0, cls_preds: Any = N
 
 
 class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
-    """cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks to a loss of each image, (B,).
+    """Loss of each image, (B,), from cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks.
 
-    The loss of the classes over the anchors whose label is not below 0, plus that of the
-    offsets where the mask is 1. All anchors of an image without objects are background: see
-    ``label_background``. Its mean over the images is what to minimize:
-    ``loss.backward()``, then ``trainer.step(B)``.
+    It is the sum of two losses: that of the classes, for anchors whose label is 0 or more, and that
+    of the offsets whose mask is 1. All anchors of an image without objects are background: see
+    ``label_background``. To minimize the mean over the images, call ``loss.backward()`` and then
+    ``trainer.step(B)``.
 
     Args:
-        classes: "cross_entropy" or "focal".
-        boxes: "l1" or "smooth_l1".
-        per: what the sums are divided by. "anchor": by the number of anchors (and the
-            offsets' by four times that), those that count for nothing included: the
-            book's ``calc_loss`` where every anchor has a label. "box": by the number of
-            anchors with a box, the mean over the images of the batch on this device (1
-            if that is less). Both say the same of the direction, but few of thousands of
-            anchors have a box, and the offsets would hardly be learnt at first.
-        alpha, gamma: of the focal loss, see ``focal``.
-        scale: of the smooth L1 loss, see ``smooth_l1``.
+        classes: loss of the classes, "cross_entropy" or "focal".
+        boxes: loss of the offsets, "l1" or "smooth_l1".
+        per: divisor of the sums. "anchor": the number of anchors, ignored ones included (for the
+            offsets four times that number). This is the book's ``calc_loss`` if all anchors have a
+            label. "box": the number of anchors with a box, as the mean over the images of the batch
+            on this device, at least 1. Few of thousands of anchors have a box, so with "anchor" the
+            offsets learn slowly at first.
+        alpha, gamma: options of ``focal``.
+        scale: option of ``smooth_l1``.
 
     Raises:
         TypeError: alpha, gamma or scale is not a number.
-        ValueError: a name is not one of those, alpha or scale is not above 0, or gamma
-            is below 0; when called, see the module on labels.
+        ValueError: a name is not one of these, alpha or scale is not above 0, or gamma is below 0.
+            A call raises it for labels: see the module.
     """
 
     def __init__(
@@ -189,31 +197,31 @@ class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         bbox_masks: Any,
     ) -> Any:
         cls_labels = label_background(F, cls_labels)
-        of_classes = self.of_classes(F, cls_preds, cls_labels) * (cls_labels >= 0)
-        errors = self.of_errors(F, (bbox_preds - bbox_labels) * bbox_masks)
+        class_losses = self.of_classes(F, cls_preds, cls_labels) * (cls_labels >= 0)
+        offset_losses = self.of_errors(F, (bbox_preds - bbox_labels) * bbox_masks)
         if self.per == "anchor":
-            return F.mean(of_classes, axis=1) + F.mean(errors, axis=1)
-        fitted = F.maximum(F.mean(F.sum(bbox_masks, axis=1)) / 4, 1)
-        return F.broadcast_div(F.sum(of_classes, axis=1) + F.sum(errors, axis=1), fitted)
+            return F.mean(class_losses, axis=1) + F.mean(offset_losses, axis=1)
+        matched = F.maximum(F.mean(F.sum(bbox_masks, axis=1)) / 4, 1)
+        return F.broadcast_div(F.sum(class_losses, axis=1) + F.sum(offset_losses, axis=1), matched)
 
 
 def calc_loss(
     cls_preds: Any, cls_labels: Any, bbox_preds: Any, bbox_labels: Any, bbox_masks: Any
 ) -> Any:
-    """The book's loss of each image, (B,): means over all anchors of cross entropy and L1.
+    """Return the book's loss of each image, (B,): means over all anchors of cross entropy and L1.
 
-    As there, a label under 0 counts as background; ``DetectionLoss`` leaves it out.
+    As in the book, a label below 0 counts as background. ``DetectionLoss`` ignores it.
     """
-    of_classes = cross_entropy(mx.nd, cls_preds, cls_labels)
-    errors = l1(mx.nd, bbox_preds * bbox_masks - bbox_labels * bbox_masks)
-    return of_classes.mean(axis=1) + errors.mean(axis=1)
+    class_losses = cross_entropy(mx.nd, cls_preds, cls_labels)
+    offset_losses = l1(mx.nd, bbox_preds * bbox_masks - bbox_labels * bbox_masks)
+    return class_losses.mean(axis=1) + offset_losses.mean(axis=1)
 
 
 def cls_eval(cls_preds: Any, cls_labels: Any) -> float:
-    """How many anchors of the batch have their class right."""
+    """Return the number of anchors in the batch whose class is right."""
     return float((cls_preds.argmax(axis=-1) == cls_labels).sum().asscalar())
 
 
 def bbox_eval(bbox_preds: Any, bbox_labels: Any, bbox_masks: Any) -> float:
-    """Sum over the batch of the absolute errors of the offsets where the mask is 1."""
+    """Return the sum over the batch of the absolute errors of the offsets whose mask is 1."""
     return float(((bbox_labels - bbox_preds) * bbox_masks).abs().sum().asscalar())

@@ -1,14 +1,13 @@
 """TinySSD, the single shot detector of "Dive into Deep Learning", in Gluon.
 
-B images, A anchors, C classes without the background, which is class 0 of what the
-network predicts. Boxes are (x1, y1, x2, y2), corners, in fractions of the image unless
-pixels are said.
+B images, A anchors, C classes without the background, which is class 0 in predictions. Boxes are
+(x1, y1, x2, y2), corners, in fractions of the image, unless the unit is pixels.
 
-All three blocks hybridize as a whole, the detection ops included:
+Three blocks hybridize as a whole, including the detection ops:
 
 - ``TinySSD``: images to anchors, classes and offsets
 - ``Training``: images and labels to losses
-- ``Detector``: images to detections; made to be exported
+- ``Detector``: images to detections, for export
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from cvops.ops._check import choice, integer, number
 mx = mxnet()
 nn = mx.gluon.nn
 
-#: Of each of the five feature maps, fine to coarse: sizes (fractions of the image) and ratios.
+#: Anchor sizes (fractions of the image) and ratios of the five feature maps, fine to coarse.
 SIZES = ((0.2, 0.272), (0.37, 0.447), (0.54, 0.619), (0.71, 0.79), (0.88, 0.961))
 RATIOS = ((1, 2, 0.5),) * 5
 
-#: The largest corner that a label may have. Boxes reach over the image, but not by its size.
+#: Maximum absolute corner in a label. Boxes can extend beyond the image.
 MOST = 2
 
 #: Channels of the feature maps.
@@ -39,7 +38,7 @@ CHANNELS = (64, 128, 128, 128, 128)
 
 
 def halving(before: int, channels: int) -> Any:
-    """Two 3 x 3 convolutions, then a max pooling that halves height and width."""
+    """Return two 3 x 3 convolutions and a max pooling that halves height and width."""
     block = nn.HybridSequential()
     for given in (before, channels):
         block.add(
@@ -52,9 +51,9 @@ def halving(before: int, channels: int) -> Any:
 
 
 def stages() -> list[Any]:
-    """The five blocks of layers; each ends in a feature map that boxes are predicted from.
+    """Return the five stages. Each ends in a feature map for predictions.
 
-    Of an image of 256 x 256 the maps are 32, 16, 8, 4 and 1 on a side.
+    For an image of 256 x 256 the maps have sides of 32, 16, 8, 4 and 1.
     """
     first = nn.HybridSequential()
     first.add(halving(3, 16), halving(16, 32), halving(32, 64))
@@ -62,18 +61,17 @@ def stages() -> list[Any]:
 
 
 class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
-    """The network: images (B, 3, H, W), RGB of 0 to 255, to (anchors, classes, offsets).
+    """Network from images (B, 3, H, W), RGB of 0 to 255, to (anchors, classes, offsets).
 
-    Anchors are (1, A, 4); classes (B, A, C + 1), before softmax, class 0 the background;
-    offsets (B, A * 4), from each anchor to its box, as MultiBoxTarget encodes them.
+    Anchors are (1, A, 4). Classes are logits (B, A, C + 1), class 0 is the background. Offsets are
+    (B, A * 4), from each anchor to its box, in the encoding of MultiBoxTarget.
 
     Args:
         classes: names of the classes, without the background.
-        side: height and width, in pixels, of the images that it is trained on: 64 or
-            more. It takes others of 64 or more too, and sees in them what it knows at
-            this size.
-        ops: whose MultiBoxPrior, MultiBoxTarget and MultiBoxDetection it is made of:
-            "cvops" or "mxnet". The names of the parameters do not depend on it.
+        side: height and width of the training images in pixels, 64 or more. The network accepts
+            other sizes of 64 or more. It detects objects best at their size in training images.
+        ops: library of MultiBoxPrior, MultiBoxTarget and MultiBoxDetection: "cvops" or "mxnet". The
+            names of the parameters do not depend on it.
 
     Raises:
         TypeError: ``side`` is not an integer.
@@ -100,15 +98,15 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             self.offset_heads = nn.HybridSequential()
             for stage, channels, sizes, ratios in zip(stages(), CHANNELS, SIZES, RATIOS):
                 self.stages.add(stage)
-                per_place = len(sizes) + len(ratios) - 1
+                per_cell = len(sizes) + len(ratios) - 1
                 for heads, numbers in (
                     (self.class_heads, len(classes) + 1),
                     (self.offset_heads, 4),
                 ):
-                    heads.add(nn.Conv2D(per_place * numbers, 3, padding=1, in_channels=channels))
+                    heads.add(nn.Conv2D(per_cell * numbers, 3, padding=1, in_channels=channels))
 
     def op(self, F: Any, name: str) -> Any:
-        """The op that MXNet calls ``name``, for arrays or symbols, ours or MXNet's."""
+        """Return the op of MXNet's ``name`` in ``self.ops``, for arrays or symbols."""
         return getattr(F.contrib, f"cvops_{name}" if self.ops == "cvops" else name)
 
     def hybrid_forward(self, F: Any, images: Any) -> tuple[Any, Any, Any]:
@@ -118,20 +116,20 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         features = images / 255 - 0.5
         for i, stage in enumerate(self.stages):
             features = stage(features)
-            shape = F.BlockGrad(features)  # anchors depend on the shape alone
+            shape = F.BlockGrad(features)  # anchors depend only on the shape
             anchors.append(self.op(F, "MultiBoxPrior")(shape, sizes=SIZES[i], ratios=RATIOS[i]))
-            # Channels last, so that the flat order is (row, column, anchor of the place).
+            # Channels last: the flat order is (row, column, anchor of the cell), as for anchors.
             for heads, flat in ((self.class_heads, classes), (self.offset_heads, offsets)):
                 flat.append(heads[i](features).transpose((0, 2, 3, 1)).flatten())
         joined = F.concat(*classes, dim=1).reshape((0, -1, len(self.classes) + 1))
         return F.concat(*anchors, dim=1), joined, F.concat(*offsets, dim=1)
 
     def detect(self, images: Any, threshold: float = 0.01, nms_threshold: float = 0.3) -> Any:
-        """Detections of ``images`` as ``Detector`` gives them, (B, A, 6)."""
+        """Return the detections of ``Detector`` in ``images``, (B, A, 6)."""
         return Detector(self, threshold, nms_threshold)(images)
 
     def save(self, path: str | Path) -> None:
-        """Write the parameters to ``path``, and beside it (``.json``) what else ``load`` needs."""
+        """Write the parameters to ``path``, and classes and side next to it (``.json``)."""
         path = Path(path)
         self.save_parameters(str(path))
         about = {"model": "TinySSD", "classes": self.classes, "side": self.side}
@@ -139,11 +137,11 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
     @classmethod
     def load(cls, path: str | Path, ops: str = "cvops") -> TinySSD:
-        """The network that ``save`` wrote to ``path``, on the CPU.
+        """Return the network that ``save`` wrote to ``path``, on the CPU.
 
         Raises:
-            FileNotFoundError: ``path`` or the JSON beside it is missing.
-            ValueError: either is not what ``save`` writes.
+            FileNotFoundError: ``path`` or its JSON file is missing.
+            ValueError: one of the two is not a file of ``save``.
         """
         path = Path(path)
         for file in (path, path.with_suffix(".json")):
@@ -162,15 +160,15 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
 
 class Detector(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
-    """Images (B, 3, H, W), RGB of 0 to 255, to detections (B, A, 6).
+    """Block from images (B, 3, H, W), RGB of 0 to 255, to detections (B, A, 6).
 
-    Rows are (class, score, x1, y1, x2, y2), best score first. Class -1 marks a row that is
-    no detection: under ``threshold``, or suppressed by a better one of its class that it
-    overlaps by ``nms_threshold`` or more.
+    Rows are (class, score, x1, y1, x2, y2), in descending order of scores. Class -1 marks a row
+    that is not a detection. Its score is below ``threshold``, or it was suppressed: a better
+    detection of its class overlaps it with an IoU of ``nms_threshold`` or more.
 
-    Hybridized and run once, it can be exported: ``detector.export(path)`` writes the graph
-    and the parameters, and ``gluon.SymbolBlock.imports`` reads them, after
-    ``import cvops.mxnet`` if ``net.ops`` is "cvops".
+    After hybridization and one call it can be exported: ``detector.export(path)`` writes the graph
+    and the parameters. ``gluon.SymbolBlock.imports`` reads them. With ``net.ops`` "cvops" this
+    needs ``import cvops.mxnet`` first.
     """
 
     def __init__(
@@ -190,23 +188,25 @@ class Detector(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
 
 class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
-    """Images and labels to losses, targets included: what is hybridized to train ``net``.
+    """Block from images and labels to losses, including the targets, for training of ``net``.
 
-    Takes images (B, 3, H, W) and labels (B, m, 5 or more), rows (class, x1, y1, x2, y2, ...) and
-    then rows of -1; an image without objects has rows of -1 only, and teaches the background.
-    ``check_labels`` has the rules for classes and boxes; pixels, which match no anchor, are no
-    fractions. Other labels raise its ValueError on the CPU. In a graph (hybridized) and on a GPU
-    the loss of their image is NaN.
-    Gives the loss of each image, (B,), and what it was computed from, in the
-    order of ``losses``: cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks.
+    The inputs are images (B, 3, H, W) and labels (B, m, 5 or more): rows (class, x1, y1, x2, y2,
+    ...), then rows of -1. An image without objects has only rows of -1: the network learns the
+    background from it. ``check_labels`` has the rules for classes and boxes. Boxes in pixels match
+    no anchor; they are invalid. On the CPU invalid labels raise its ValueError. In a graph
+    (hybridized) and on a GPU the loss of their image is NaN.
+
+    The outputs are the loss of each image, (B,), and the arguments of ``loss``: cls_preds,
+    cls_labels, bbox_preds, bbox_labels, bbox_masks.
 
     Args:
         net: the network.
-        loss: a block of those five; ``DetectionLoss()`` if not given.
-        negative_mining_ratio: number of anchors without a box that count for one with a box;
-            the classes of these anchors have the largest errors. -1: all count. An image without
-            objects has as many as an image with one box, 1 to 100.
-        negative_mining_thresh: only anchors with an IoU under this are mined.
+        loss: a block with these five arguments; ``DetectionLoss()`` by default.
+        negative_mining_ratio: number of negative anchors per positive anchor: those with the
+            largest classification errors. The others are ignored. -1: all negative anchors count.
+            An image without objects keeps the negative anchors of one positive anchor, 1 to
+            100 of them.
+        negative_mining_thresh: only anchors with an IoU below this are mined.
     """
 
     def __init__(
@@ -226,7 +226,7 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         }
 
     def _nan_if_unknown(self, F: Any, labels: Any) -> Any:
-        """1 for each image whose labels ``check_labels`` takes, NaN for the others, (B,)."""
+        """Return 1 for each image whose labels pass ``check_labels``, NaN for the others, (B,)."""
         kinds = F.slice_axis(labels, axis=2, begin=0, end=1)
         low, high = (F.slice_axis(labels, axis=2, begin=i, end=i + 2) for i in (1, 3))
         ordered = F.min((low <= high) * (F.abs(low) <= MOST) * (F.abs(high) <= MOST), axis=2)
@@ -241,7 +241,7 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         anchors, classes, offsets = self.net(images)
         target = self.net.op(F, "MultiBoxTarget")
         given = F.BlockGrad(classes).transpose((0, 2, 1))
-        # MXNet's backward leaves the gradient of its anchors as it finds it: none is asked for.
+        # MXNet's backward does not write the gradient of the anchors, so it is blocked.
         assigned = target(F.BlockGrad(anchors), labels, given, **self.options)
         bbox_labels, bbox_masks, cls_labels = map(F.BlockGrad, assigned)
         ratio = self.options["negative_mining_ratio"]
@@ -252,16 +252,16 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
 
 def check_labels(labels: Any, num_classes: int) -> None:
-    """Refuse labels that a network cannot learn.
+    """Raise a ValueError for labels that a network cannot learn.
 
     Args:
-        labels: an array on the CPU, as ``Training`` takes them.
+        labels: an array on the CPU, as for ``Training``.
         num_classes: the number of classes, without the background.
 
     Raises:
-        ValueError: the shape is not (B, m, 5 or more); a class is not a whole number of 0 to
-            ``num_classes`` - 1, or -1; a box is not finite, inverted, or not in fractions of the
-            image. The message names the image and the row.
+        ValueError: the shape is not (B, m, 5 or more); a class is not -1 or an integer from 0 to
+            ``num_classes`` - 1; a box is not finite, inverted, or not in fractions of the image.
+            The message names the image and the row.
     """
     shape = tuple(labels.shape)
     if len(shape) != 3 or shape[2] < 5:
@@ -283,68 +283,70 @@ def check_labels(labels: Any, num_classes: int) -> None:
 def train_step(
     training: Training, trainer: Any, images: Any, labels: Any, devices: Sequence[Any] | None = None
 ) -> list[Any]:
-    """One step of training: forward, backward, new weights.
+    """Run one training step: forward, backward, update of the weights.
 
     Args:
         training: hybridized or not.
         trainer: a ``gluon.Trainer`` of the network's parameters.
-        images, labels: of a batch of B images, as ``training`` takes them, on any device.
-        devices: MXNet's contexts, over which the batch is split evenly or nearly so; those
-            of the parameters if not given. Gradients are summed over the devices; a batch
-            normalization sees its own device's part alone.
+        images, labels: a batch of B images and its labels, as for ``training``, on any device.
+        devices: MXNet's contexts, those of the parameters by default. The batch is split over them
+            evenly or nearly so. Gradients are summed over the devices. A batch normalization uses
+            only the part of its own device.
 
     Returns:
-        What ``training`` gave on each device.
+        The outputs of ``training`` on each device.
 
     Raises:
-        ValueError: the batch has fewer images than there are devices, or another number of labels;
-            ``labels`` are on the CPU and ``check_labels`` refuses them.
+        ValueError: the batch has fewer images than devices, or another number of labels;
+            ``labels`` are on the CPU and ``check_labels`` rejects them.
     """
     if devices is None:
         devices = contexts(training.net)
     if len(images) != len(labels):
-        raise ValueError(f"labels: expected those of {len(images)} images, got {len(labels)}")
+        raise ValueError(f"labels: expected labels of {len(images)} images, got {len(labels)}")
     if on_cpu(labels):
         check_labels(labels, len(training.net.classes))
     if len(images) < len(devices):
-        raise ValueError(f"{len(images)} images cannot be split over {len(devices)} devices")
+        raise ValueError(
+            f"images: expected {len(devices)} or more, one per device, got {len(images)}"
+        )
     split = mx.gluon.utils.split_and_load
     parts = [split(given, list(devices), even_split=False) for given in (images, labels)]
     with mx.autograd.record():
         results = [training(*part) for part in zip(*parts)]
     mx.autograd.backward([loss for loss, *_ in results])
     if not trainer._kv_initialized:
-        # The first step copies all parameters from the first device to the others. A static
-        # graph writes running means in its backward, and MXNet does not wait for that.
+        # The first step copies all parameters from the first device to the others. The backward of
+        # a static graph writes running means, and MXNet does not wait for them.
         mx.nd.waitall()
         trainer._init_kvstore()
         trainer._init_params()
-        # A distributed store keeps the first gradients where it has the weights: MXNet may fetch
-        # them for the weights.
+        # A distributed store keeps the first gradients under the keys of the weights: without a
+        # wait MXNet can read them as weights.
         mx.nd.waitall()
     trainer.step(len(images))
     return results
 
 
 def contexts(net: Any) -> list[Any]:
-    """The devices that the parameters of ``net`` are on."""
+    """Return the devices of the parameters of ``net``."""
     return next(iter(net.collect_params().values())).list_ctx()
 
 
 def predict(
     net: TinySSD, image: Any, threshold: float = 0.5, nms_threshold: float = 0.3
 ) -> np.ndarray:
-    """What ``net`` sees in one image, best score first.
+    """Return the detections of ``net`` in one image, in descending order of scores.
 
     Args:
-        image: a Pillow image, read by the rules of ``cvops.images``, or RGB, uint8 (H, W, 3), as
-            NumPy or MXNet array. It is resized to the size that the network was trained on.
-        threshold: the least score.
+        image: a Pillow image, read by the rules of ``cvops.images``, or an array of NumPy or MXNet,
+            RGB, uint8 (H, W, 3). It is resized to the size of the training images.
+        threshold: the minimum score.
         nms_threshold: see ``Detector``.
 
     Returns:
-        float32 (n, 6), rows (class, score, x1, y1, x2, y2), corners in pixels of ``image``;
-        of a Pillow image with an EXIF orientation, in those of the upright image.
+        float32 (n, 6), rows (class, score, x1, y1, x2, y2), corners in pixels of ``image``. For a
+        Pillow image with an EXIF orientation they are pixels of the upright image.
 
     Raises:
         ValueError: ``image`` is an array of another shape or dtype, or a Pillow image whose pixels

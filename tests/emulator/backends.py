@@ -13,7 +13,7 @@ import functools
 import math
 from pathlib import Path
 from types import ModuleType
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -45,8 +45,9 @@ class Launch(NamedTuple):
     arguments: list[bytes]
 
 
-#: Receives each launch before it runs, and returns the launch to run; tests may set it.
-on_launch: Callable[[Launch], Launch] = lambda launch: launch
+def on_launch(launch: Launch) -> Launch:
+    """Receive each launch before it runs, and return the launch to run; tests may replace it."""
+    return launch
 
 
 def aligned(shape: tuple[int, ...], dtype: object) -> np.ndarray:
@@ -213,6 +214,13 @@ def use_for_mxnet() -> None:
     """Let the operators for MXNet that run on GPUs run here, on MXNet's arrays on the CPU."""
     native = extension.native()
     native.set_default_device(native.CallbackDevice(_launch, MULTIPROCESSORS, MAX_SHARED, 0))
+
+
+def use_driver_for_mxnet() -> None:
+    """The same through the driver, which loads the cubins that NVRTC compiles."""
+    install_driver()
+    driver.devices.unified = 0
+    extension.native().set_default_functions(cuda.nvrtc_functions())
 
 
 class NativeOnDriver(cuda.Cuda):

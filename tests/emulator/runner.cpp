@@ -2,7 +2,8 @@
 //
 // LAUNCH is written by emulator.py. Each array gets an allocation of its own and of its exact size,
 // so that AddressSanitizer sees the first byte outside it. RESULTS gets the writable arrays' bytes,
-// in order. Addresses point into an arena (arena.py): memory that both processes map. Exit status 3 is the emulator's own error, on stderr; the sanitizers have others.
+// in order. Addresses point into an arena (arena.py): memory that both processes map. Exit status 3
+// is the emulator's own error, on stderr; the sanitizers have others.
 #include <fcntl.h>
 #include <sys/mman.h>
 #ifdef __SANITIZE_ADDRESS__

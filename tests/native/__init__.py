@@ -16,7 +16,8 @@ BINDINGS = ROOT / "bindings"
 #: As in CMakeLists.txt.
 FLAGS = (
     *("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
-    *(f"-I{BINDINGS}", f"-I{ROOT / 'kernels'}", "-pthread"),
+    *(f"-I{folder}" for folder in (BINDINGS, BINDINGS / "runtime", ROOT / "kernels")),
+    "-pthread",
 )
 
 
@@ -24,7 +25,11 @@ def program(name: str, *args: str | Path, compiler: str | None = None) -> Path:
     """The program of ``<name>.cpp`` with flags and more sources, compiled if a text changed."""
     source = HERE / f"{name}.cpp"
     own = [source, *(arg for arg in args if isinstance(arg, Path))]
-    headers = [*BINDINGS.glob("*.h"), *(ROOT / "kernels").glob("*.cuh")]
+    headers = [
+        *BINDINGS.glob("*.h"),
+        *BINDINGS.glob("runtime/*.h"),
+        *(ROOT / "kernels").glob("*.cuh"),
+    ]
     texts = [path.read_text("utf-8") for path in sorted([*own, *headers])]
 
     def make(path: Path) -> None:

@@ -44,6 +44,8 @@ class Memory(NamedTuple):
 
 
 _memory: dict[int, Memory] = {}
+#: The device that may use the host's memory, as where the memory is unified; None if none may.
+unified: int | None = None
 
 
 def existing(number: int) -> int:
@@ -57,6 +59,12 @@ def memory_at(address: int) -> Memory | None:
         if memory.start <= address <= memory.start + memory.size:
             return memory
     return None
+
+
+def device_of(address: int) -> int | None:
+    """The device that may use the memory there."""
+    memory = memory_at(address)
+    return unified if memory is None else memory.device
 
 
 @cuda(POINTER(c_int))
@@ -196,10 +204,10 @@ def cudaMemsetAsync(to, value, size, stream):
 
 def _inside(start: int, size: int) -> int:
     """The device that has the memory of that size."""
-    memory = memory_at(start)
-    if memory is None or start + size > memory.start + memory.size:
+    memory, number = memory_at(start), device_of(start)
+    if number is None or (memory and start + size > memory.start + memory.size):
         raise Refused(INVALID_VALUE, f"{size} bytes at {start:#x} are not in memory of a GPU")
-    return memory.device
+    return number
 
 
 @cuda(c_uint64, c_uint64, c_size_t, c_void_p)

@@ -25,7 +25,7 @@ from .api import (
     get,
     new,
 )
-from .devices import CAPABILITIES, MOST_SHARED, memory_at
+from .devices import CAPABILITIES, MOST_SHARED, device_of
 from .streams import queue, same_device, stream_of, unsafe
 
 
@@ -109,8 +109,7 @@ def cuFuncGetAttribute(value, attribute, function):
 
 
 def _check_pointer(function: Function, address: int) -> None:
-    memory = memory_at(address)
-    if address and (memory is None or memory.device != function.device):
+    if address and device_of(address) != function.device:
         raise Refused(
             ILLEGAL_ADDRESS, f"{function.name}: {address:#x} is not on GPU {function.device}"
         )

@@ -1,0 +1,71 @@
+"""The training loop of the demos: learning rate, checkpoints, progress bar, history."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Callable
+
+from tqdm.auto import tqdm
+
+from cvops import checkpoint
+from cvops._mxnet import mxnet
+
+mx = mxnet()
+
+
+def run_epochs(
+    train_epoch: Callable[[Any, Any], tuple[Any, str]],
+    net: Any,
+    optimizer: str,
+    options: dict[str, Any],
+    batches: int,
+    settings: dict[str, Any],
+    saved: Path | None,
+) -> list[Any]:
+    """Train ``net``, with a learning rate that falls along half a cosine.
+
+    Args:
+        train_epoch: trains for one epoch. Its arguments are the trainer and the progress bar, which
+            it updates after each batch. It returns the errors of the epoch, as JSON has them, and a
+            text about them.
+        net: a Gluon block with initialized parameters.
+        optimizer: a name for ``gluon.Trainer``.
+        options: options of the optimizer, without the learning rate.
+        batches: number of batches per epoch.
+        settings: "epochs", "rate" (the maximum learning rate), "seed", and other settings. A run
+            continues only from a checkpoint with the same settings.
+        saved: checkpoint file, written after each epoch. If it exists, training continues from it.
+
+    Returns:
+        The errors of each epoch, those in the checkpoint included.
+
+    Raises:
+        CheckpointError: ``saved`` is not a checkpoint, or is one of another training.
+    """
+    epochs, rate = settings["epochs"], settings["rate"]
+    steps = epochs * batches
+    schedule = mx.lr_scheduler.CosineScheduler(
+        steps, rate, final_lr=rate / 100, warmup_steps=steps // 20, warmup_begin_lr=rate / 10
+    )
+    options = {"learning_rate": rate, "lr_scheduler": schedule, **options}
+    trainer = mx.gluon.Trainer(net.collect_params(), optimizer, options)
+    settings = {**settings, "steps": steps}
+    history: list[Any] = []
+    if saved is not None and saved.exists():
+        state = checkpoint.load(saved, net, trainer)
+        if state["settings"] != settings:
+            raise checkpoint.CheckpointError(
+                f"{saved}: expected a training with {settings}, got one with {state['settings']}"
+            )
+        history = state["history"]
+    with tqdm(total=steps, initial=len(history) * batches, unit="batch") as bar:
+        for epoch in range(len(history), epochs):
+            start = time.perf_counter()
+            checkpoint.seed_all(settings["seed"], epoch)
+            errors, text = train_epoch(trainer, bar)
+            history.append(errors)
+            if saved is not None:
+                checkpoint.save(saved, net, trainer, settings=settings, history=history)
+            bar.write(f"epoch {epoch + 1:2d}: {text}, {time.perf_counter() - start:.1f} s")
+    return history
