@@ -4,9 +4,9 @@
 says where the time of ours goes, and what it is for arrays of other libraries: a table of its own,
 of the quickest of many rounds.
 
-- adapter: from the caller's arrays to the bodies' and back, and memory for the results
+- adapter: conversion of the arrays and the results, and memory for the results
 - contract: the checks of the arrays and of the other arguments
-- dispatch: from the checked arguments to the body, and the body's own Python
+- dispatch: the path from the checked arguments to C++, with the Python of the implementation
 - binding: pybind11, measured by the same call of nothing to compute
 - core: C++
 
@@ -25,7 +25,8 @@ import pytest
 from harness import Job, Peer, boxes
 
 import cvops
-from cvops import arrays
+from cvops.arrays import CPU, library_of
+from cvops.ops import _op
 from cvops.ops._op import BACKENDS
 
 RNG = np.random.default_rng(0)
@@ -208,51 +209,53 @@ def quickest(
 
 
 class Steps:
-    """What a call does in its place on the CPU, written down on the way."""
+    """The steps of one call on the CPU, each as a function and its arguments."""
 
     def __init__(self, tiny: Tiny, arrays: tuple[np.ndarray, ...], args: tuple[Any, ...]):
         self.bindings: list[tuple[Any, ...]] = []
         self.memory: list[tuple[Any, ...]] = []
-        self.body: tuple[Any, ...] = ()
-        place = BACKENDS["cpu", "native"].place(arrays.library_of(arrays[0]), arrays.CPU)
-        before = dict(vars(place))
+        self.implementation: tuple[Any, ...] = ()
+        executor = BACKENDS["cpu", "native"].executor(library_of(arrays[0]), CPU)
+        before = dict(vars(executor))
 
-        class Module:
+        class Ops:
             def __getattr__(_, name):
-                function = getattr(before["module"], name)
+                function = getattr(before["ops"], name)
                 return lambda *args: self.bindings.append((function, *args)) or function(*args)
 
-        def run(plan, arrays, options):
-            self.body = plan.body, place, *map(place.enter, arrays), *options
-            return type(place).run(place, plan, arrays, options)
+        def run(implementation, types, arrays, options):
+            self.implementation = implementation, executor, *arrays, *options
+            return type(executor).run(executor, implementation, types, arrays, options)
 
-        place.module, place.run = Module(), run
-        place.empty = lambda *args: self.memory.append((np.empty, *args)) or np.empty(*args)
+        executor.ops, executor.run = Ops(), run
+        executor.empty = lambda *args: self.memory.append((np.empty, *args)) or np.empty(*args)
+        _op._signature.cache_clear()  # a signature keeps `run`
         try:
             tiny.op(*arrays, *args, **tiny.options)
         finally:
-            vars(place).clear()
-            vars(place).update(before)
+            vars(executor).clear()
+            vars(executor).update(before)
+            _op._signature.cache_clear()
 
 
 def layers(tiny: Tiny) -> dict[str, float]:
     steps = Steps(tiny, tiny.arrays, tiny.args)
     nothing = Steps(tiny, tiny.nothing, tiny.empty_args) if tiny.nothing else None
-    library = arrays.library_of(tiny.arrays[0])
+    library = library_of(tiny.arrays[0])
     native = sum(quickest(*step) for step in steps.bindings)
     binding = sum(quickest(*step) for step in nothing.bindings) if nothing else native
     memory = sum(quickest(*step) for step in steps.memory)
     adapter = memory + len(steps.memory) * quickest(library.from_numpy, tiny.arrays[0])
     for x in tiny.arrays:
         adapter += sum(
-            quickest(f, x) for f in (arrays.library_of, library.describe, library.to_numpy)
+            quickest(f, x) for f in (library_of, library.describe, library.to_numpy)
         )
-    body = quickest(*steps.body)
+    implementation = quickest(*steps.implementation)
     whole = quickest(partial(tiny.op, *tiny.arrays, *tiny.args, **tiny.options))
     return {
         "adapter": adapter,
-        "contract": whole - adapter - (body - memory),
-        "dispatch": body - memory - native,
+        "contract": whole - adapter - (implementation - memory),
+        "dispatch": implementation - memory - native,
         "binding": binding,
         "core": native - binding,
         "NumPy": whole,
