@@ -24,5 +24,5 @@ from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
 __version__ = "0.1.0"
 
 find_old_packages()
-threads.begin()
+threads.limit_spawned_workers()
 torch_autograd.exclude_from_dynamo()

@@ -1,8 +1,8 @@
 """The ops under MXNet's names: ``from cvops import contrib``.
 
-The module stands for ``mxnet.nd.contrib`` and for ``mxnet.contrib``: ``contrib.MultiBoxPrior``,
-``contrib.nd.MultiBoxPrior`` and ``contrib.ndarray.MultiBoxPrior`` are one function, for any array.
-``contrib.sym`` and ``contrib.symbol`` have the operators for MXNet's symbols, of ``cvops.mxnet``.
+The module replaces ``mxnet.nd.contrib`` and ``mxnet.contrib``. ``contrib.MultiBoxPrior``,
+``contrib.nd.MultiBoxPrior`` and ``contrib.ndarray.MultiBoxPrior`` are one function for any array.
+``contrib.sym`` and ``contrib.symbol`` have the operators of ``cvops.mxnet`` for MXNet's symbols.
 """
 
 import sys
@@ -42,6 +42,6 @@ class _Symbols(ModuleType):
 
 nd = ndarray = sys.modules[__name__]
 sym = symbol = _Symbols(f"{__name__}.symbol")
-# The import statement finds them too: ``from cvops.contrib.ndarray import MultiBoxPrior``.
+# For the import statement: ``from cvops.contrib.ndarray import MultiBoxPrior``.
 for _name in ("nd", "ndarray", "sym", "symbol"):
     sys.modules[f"{__name__}.{_name}"] = globals()[_name]

@@ -1,14 +1,14 @@
 """The ops as operators of MXNet 1.9.1: in its graph, on its engine, with its gradients.
 
-``import cvops.mxnet`` brings MXNet in (on NumPy 1.22 to 2.x, Python 3.9 to 3.13), builds the
-operators for it once (a C++ compiler is needed; the result is kept in ``CVOPS_CACHE_DIR``), and
-loads them. From then on every op is there under the prefix ``cvops_``, for arrays and for symbols,
-so in hybridized blocks too::
+``import cvops.mxnet`` imports MXNet (on NumPy 1.22 to 2.x, Python 3.9 to 3.13), builds the
+operators once, and loads them. The build needs a C++ compiler; its result is in
+``CVOPS_CACHE_DIR``. Each op then has an operator with the prefix ``cvops_``, for arrays, for
+symbols, and so for hybridized blocks::
 
     F.contrib.cvops_MultiBoxTarget(anchor, label, cls_pred)          # F is mx.nd or mx.sym
     mx.npx.cvops_multibox_target(anchor, label, cls_pred)            # mx.np arrays
 
-:func:`install` gives MXNet's own names to them, so that a model runs on them unchanged.
+:func:`install` replaces MXNet's operators by them, so that a model runs on them unchanged.
 """
 
 from cvops._mxnet import infer_shape as infer_shape

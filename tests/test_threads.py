@@ -215,7 +215,7 @@ def test_a_pool_of_processes():
 
 
 def test_the_main_process_is_no_worker():
-    threads.begin()
+    threads.limit_spawned_workers()
     assert cvops.get_num_threads() == int(in_a_new_python(SHOW, **only_threads(os.environ)))
 
 

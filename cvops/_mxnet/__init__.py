@@ -1,7 +1,7 @@
-"""MXNet: its import, the operators for it, and all that is put in its places.
+"""MXNet: its import, its operators of cvops, and the patches of its modules.
 
-Nothing here imports MXNet before :func:`mxnet` is called, but ``register``, ``install`` and
-``infer_shape``.
+The modules ``register``, ``install`` and ``infer_shape`` import MXNet; the others import it in
+:func:`mxnet` only.
 """
 
 from cvops._mxnet.compat import find_old_packages as find_old_packages

@@ -1,8 +1,8 @@
-"""Building the operators for the MXNet that is installed, and loading them into it.
+"""Build of the operators for the installed MXNet, and their load.
 
-MXNet takes operators from a shared library that is compiled against two files of its own wheel.
-Ours is only the border (``bindings/mxnet``): the ops themselves are in ``libcvops.so``, which the
-Python extension has too.
+MXNet loads operators from a shared library, which needs two source files of MXNet's wheel. Our
+library is the ABI boundary only (``bindings/mxnet``). The ops are in ``libcvops.so``, which the
+Python extension uses too.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _FLAGS = ("-std=c++17", "-O2", "-fPIC", "-pthread")
 
 
 class Library(NamedTuple):
-    """The operators as MXNet has loaded them."""
+    """The library of operators in MXNet."""
 
     path: Path
-    #: Whether there are kernels for MXNet's GPU arrays.
+    #: True if the operators accept MXNet's GPU arrays.
     has_kernels: bool
 
 
 def compiler() -> list[str]:
-    """The command of the C++ compiler: that of the environment variable CXX, or g++."""
+    """Return the command of the C++ compiler: the environment variable CXX, or g++."""
     try:
         return shlex.split(os.environ.get("CXX", "")) or ["g++"]
     except ValueError as error:
@@ -48,7 +48,7 @@ def compiler() -> list[str]:
 
 
 def wheel() -> Path:
-    """The folder of the MXNet that is installed; it is not imported."""
+    """Return the folder of the installed MXNet, without an import of it."""
     spec = importlib.util.find_spec("mxnet")
     if spec is None or spec.origin is None:
         raise ModuleNotFoundError(f"No module named 'mxnet': {pip_command('mxnet')}")
@@ -73,19 +73,19 @@ def _run(*command: str | Path) -> str:
 
 
 def _core() -> Path:
-    """``libcvops.so``, loaded."""
+    """Load ``libcvops.so``, and return its path."""
     native = extension.native()
     if native is None:
         raise ImportError(
             "cvops.mxnet needs the compiled extension cvops._native, which this installation lacks"
         )
     path = Path(native.__file__).parent / "lib" / "libcvops.so"
-    ctypes.CDLL(str(path))  # where the operators find it: by its name, loaded already
+    ctypes.CDLL(str(path))  # the loader then finds it by its name
     return path
 
 
 class Recipe(NamedTuple):
-    """How the library for this MXNet and this cvops is made."""
+    """The files and flags of the library for this MXNet and this cvops."""
 
     path: Path
     sources: list[Path]
@@ -94,15 +94,15 @@ class Recipe(NamedTuple):
 
 
 def recipe() -> Recipe:
-    """What :func:`build` would do; nothing is compiled.
+    """Return the recipe of :func:`build`; compile nothing.
 
     Raises:
         ImportError: MXNet 1.9.1 or our extension is missing.
     """
     core = _core()
     mx = wheel()
-    border = [mx / "include" / "mxnet" / "lib_api.h", mx / "src" / "lib_api.cc"]
-    for file in border:
+    abi = [mx / "include" / "mxnet" / "lib_api.h", mx / "src" / "lib_api.cc"]
+    for file in abi:
         if not file.is_file():
             raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
     folders = [BINDINGS, BINDINGS / "runtime", nvrtc.KERNELS]
@@ -110,7 +110,7 @@ def recipe() -> Recipe:
     sources = sorted(BINDINGS.glob("mxnet/*.cpp"))
     flags = [*_FLAGS, f"-isystem{mx}", f"-isystem{mx / 'include'}"]
     flags += [f"-I{folder}" for folder in folders]
-    texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, *border)]
+    texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, *abi)]
     key = [*texts, *_FLAGS, platform.machine(), " ".join(compiler())]
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
     path = cache.folder() / f"mxnet-operators-{digest}.so"
@@ -118,7 +118,7 @@ def recipe() -> Recipe:
 
 
 def build() -> Path:
-    """The library for this MXNet and this cvops, compiled if it is not there yet.
+    """Return the library for this MXNet and this cvops; compile it if the cache lacks it.
 
     Raises:
         ImportError: MXNet, the extension or a compiler is missing, or does not work.
@@ -151,7 +151,7 @@ def build() -> Path:
 
 @functools.cache
 def library() -> Library:
-    """The operators, built where that is needed and loaded into MXNet.
+    """Return the operators; the first call builds them and loads them into MXNet.
 
     Raises:
         ImportError: as :func:`build`.
@@ -163,7 +163,7 @@ def library() -> Library:
 
 
 def _use_kernels() -> bool:
-    """Give the operators their kernels for GPUs: nvcc's, or those that NVRTC compiles now."""
+    """Set the operators' kernels for GPUs: those of nvcc, or those that NVRTC compiles now."""
     if not (mxnet().runtime.Features().is_enabled("CUDA") and extension.has_gpu()):
         return False
     if extension.machine_code():
@@ -177,7 +177,7 @@ def _use_kernels() -> bool:
 
 
 def _check_shapes(path: Path) -> None:
-    """Put our check of the shapes before MXNet's own code: see ``infer_shape.cpp``."""
+    """Add our check of the shapes before MXNet's own code: see ``infer_shape.cpp``."""
     check = ctypes.CDLL(str(path)).cvops_check_shapes
     for operator in OPERATORS:
         inputs = [name.encode() for name in operator.inputs]
@@ -187,10 +187,10 @@ def _check_shapes(path: Path) -> None:
 
 
 def load(path: Path) -> None:
-    """Let MXNet load a library of operators.
+    """Load a library of operators into MXNet.
 
-    ``mx.library.load`` would make every function of MXNet anew, and lose what others have put in
-    their places (AMP does).
+    ``mx.library.load`` would make each function of MXNet again, and lose the patches of others,
+    such as AMP.
     """
     base = mxnet().base
     base.check_call(base._LIB.MXLoadLib(str(path).encode(), base.mx_uint(0)))

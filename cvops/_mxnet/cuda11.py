@@ -1,8 +1,7 @@
-"""The CUDA 11 libraries that MXNet's GPU wheels are linked to and do not bring.
+"""The CUDA 11 libraries that MXNet's GPU wheels need and do not contain.
 
-On PyPI they are packages of their own (``nvidia-*-cu11``), which put them into
-``site-packages/nvidia/*/lib``, where the loader does not look. Once they are loaded, it takes them
-from memory for whoever names them.
+Packages on PyPI (``nvidia-*-cu11``) install them into ``site-packages/nvidia/*/lib``, which the
+loader does not search. The loader finds a library by its name once it is in memory.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from cvops._imports import pip_command, wheel_folders
 
-#: How the names of libraries begin, and the package that has them.
+#: The prefix of a library's name -> the package with the library.
 PACKAGES = {
     "libcublas": "nvidia-cublas-cu11",
     "libcudart": "nvidia-cuda-runtime-cu11",
@@ -34,10 +33,11 @@ _END, _NEEDED, _NAMES = 0, 1, 5
 
 
 def needed(library: Path) -> list[str]:
-    """The names of the libraries that a shared library is linked to (its DT_NEEDED entries).
+    """List the libraries that a shared library needs (its DT_NEEDED entries).
 
-    None of a file that is not whole, or not 64-bit little-endian ELF, as libraries of Linux on
-    x86-64 and ARM are. Little of the file is read: MXNet's is nearly a gigabyte.
+    The list is empty for a truncated file, and for one that is not 64-bit little-endian ELF, the
+    format of Linux on x86-64 and ARM. The function reads a small part of the file, since MXNet's
+    library has nearly a gigabyte.
     """
     try:
         return _needed(library)
@@ -57,7 +57,7 @@ def _needed(library: Path) -> list[str]:
             return []
         (table,) = struct.unpack_from("<Q", header, 32)
         entry, count = struct.unpack_from("<HH", header, 54)
-        # Of each: kind, flags, offset in the file, address in memory, another, size in the file.
+        # Fields: kind, flags, offset in the file, virtual and physical address, size in the file.
         segments = [struct.unpack("<IIQQQQ", read(table + i * entry, 40)) for i in range(count)]
         numbers: list[tuple[int, int]] = []
         for kind, _, offset, _, _, size in segments:
@@ -75,12 +75,12 @@ def _needed(library: Path) -> list[str]:
 
 
 def package(soname: str) -> str | None:
-    """What to ``pip install`` for a library of CUDA; None for any other."""
+    """Return the package of a library of CUDA; None for another library."""
     return next((name for begin, name in PACKAGES.items() if soname.startswith(begin)), None)
 
 
 def libmxnet() -> Path | None:
-    """The library of the MXNet that is installed, which is not imported; None if there is none."""
+    """Return the library of the installed MXNet, without an import; None without MXNet."""
     spec = importlib.util.find_spec("mxnet")
     folders = list(spec.submodule_search_locations or []) if spec else []
     files = [os.environ.get("MXNET_LIBRARY_PATH", ""), *(f"{d}/libmxnet.so" for d in folders)]
@@ -88,10 +88,11 @@ def libmxnet() -> Path | None:
 
 
 def preload(library: Path) -> dict[str, str]:
-    """Load what ``library`` needs of CUDA and the loader does not find by itself.
+    """Load the libraries of CUDA that ``library`` needs, each after the libraries that it needs.
 
-    Each is loaded after what it needs itself. The result has the libraries that are missing or
-    cannot be loaded, and what to do for each; if it is empty, ``library`` can be loaded.
+    Returns:
+        Each library that is missing or cannot be loaded -> its remedy. If it is empty, the loader
+        can load ``library``.
     """
     folders = [library.parent, *wheel_folders("*")]
     seen: set[str] = set()
@@ -121,7 +122,7 @@ def preload(library: Path) -> dict[str, str]:
             ctypes.CDLL(str(file), ctypes.RTLD_GLOBAL)
             failed.remove(soname)
         except OSError as error:
-            if not failed & set(needed(file)):  # else one of these is the reason
+            if not failed & set(needed(file)):  # otherwise one of these is the cause
                 missing[soname] = str(error)
 
     load_needs(library)
@@ -129,10 +130,10 @@ def preload(library: Path) -> dict[str, str]:
 
 
 def preload_for_mxnet() -> None:
-    """Make the MXNet that is installed importable, if it is one for GPUs.
+    """Make an installed MXNet for GPUs importable.
 
     Raises:
-        ImportError: libraries are missing; which, and what to install for them.
+        ImportError: libraries are missing; the message has them and the packages to install.
     """
     library = libmxnet()
     missing = preload(library) if library else {}
@@ -141,7 +142,7 @@ def preload_for_mxnet() -> None:
 
 
 def explain(missing: dict[str, str]) -> str:
-    """What :func:`preload` has not found, and what to do, as text."""
+    """Return a message with the missing libraries of :func:`preload` and their remedies."""
     lines = [f"  {soname}: {remedy}" for soname, remedy in missing.items()]
     text = "the installed MXNet is for GPUs, and these libraries that it needs cannot be loaded:\n"
     text += "\n".join(lines)

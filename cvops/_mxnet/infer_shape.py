@@ -1,7 +1,7 @@
-"""Inference of shapes where not all of them are known.
+"""Shape inference from a part of the shapes.
 
-An external operator cannot infer shapes from a part of its inputs: MXNet's operators stand in for
-ours then.
+An external operator cannot infer shapes from a part of its inputs. MXNet's operators then replace
+ours.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from cvops._mxnet import symbols
 from cvops._mxnet.register import from_json, mx
 
 
-def _stand_in(symbol: Any) -> Any:
-    """A symbol of the same shapes without our operators; itself if it has none."""
+def _with_known_inference(symbol: Any) -> Any:
+    """Return a symbol of the same shapes without our operators."""
     text = symbol.tojson()
     if '"_contrib_cvops_' not in text:
         return symbol
-    return from_json(symbols.for_shapes(text), type(symbol))
+    return from_json(symbols.with_mxnet_shapes(text), type(symbol))
 
 
 def _is_known(shape: Any) -> bool:
-    """Whether a shape is complete; 0 and () are unknown outside of MXNet's NumPy shapes."""
+    """Report if a shape is complete; 0 and () are unknown outside of MXNet's NumPy shapes."""
     if shape is None or mx.util.is_np_shape():
         return shape is not None and all(size is not None and size >= 0 for size in shape)
     return len(shape) > 0 and all(shape)
 
 
-def guard() -> None:
-    """Put it before MXNet's inference of shapes."""
+def patch() -> None:
+    """Patch MXNet's shape inference."""
     theirs = mx.sym.Symbol._infer_shape_impl
 
     @functools.wraps(theirs)
@@ -37,10 +37,10 @@ def guard() -> None:
         arguments = self.list_arguments()
         given = [*args, *(shape for name, shape in kwargs.items() if name in arguments)]
         if sum(map(_is_known, given)) < len(arguments):
-            self = _stand_in(self)
+            self = _with_known_inference(self)
         return theirs(self, partial, *args, **kwargs)
 
     mx.sym.Symbol._infer_shape_impl = infer_shape
 
 
-guard()
+patch()

@@ -1,4 +1,4 @@
-"""MXNet's own names for our operators."""
+"""Our operators under the names of MXNet's."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cvops._mxnet.operators import OPERATORS, Operator
 from cvops._mxnet.register import mx
 
 
-class _Place(NamedTuple):
-    """A name in a module of MXNet, and what stands there."""
+class _Patch(NamedTuple):
+    """A name in a module of MXNet, with MXNet's function and ours."""
 
     module: Any
     name: str
@@ -25,44 +25,47 @@ class _Place(NamedTuple):
     ours: Any
 
 
-#: Where MXNet has its operators' functions. Other modules have functions of the same names: those
-#: of ONNX's operators, for one.
-_HOMES = (
-    *("mxnet.ndarray", "mxnet.symbol", "mxnet.numpy_extension"),
-    *("mxnet.contrib.ndarray", "mxnet.contrib.symbol"),
+#: The modules with functions of operators. Functions of other modules may have the same names, such
+#: as the converters of ONNX.
+_MODULES = (
+    "mxnet.ndarray",
+    "mxnet.symbol",
+    "mxnet.numpy_extension",
+    "mxnet.contrib.ndarray",
+    "mxnet.contrib.symbol",
 )
 
 _lock = threading.RLock()
-_places: list[_Place] = []
-#: Whether install() was called, and how many installed() are open.
+_patches: list[_Patch] = []
+#: True after install(); the number of open installed().
 _wanted, _open = False, 0
-#: While a block is traced: the types of its inputs, by name.
+#: The types of the inputs of a block, by name, while it is traced.
 _tracing = threading.local()
 
 
 def install() -> None:
-    """Let MXNet's names mean our operators, everywhere they are reachable, until uninstall().
+    """Replace MXNet's operators by ours under all of their names, until :func:`uninstall`.
 
-    ``mx.nd.contrib``, ``mx.sym.contrib`` and their older homes in ``mx.contrib``, ``ROIPooling`` of
-    ``mx.nd`` and ``mx.sym``, and ``mx.npx``: so ``F.contrib`` and ``F.npx`` in blocks too. Symbols
-    that are loaded meanwhile, as by ``SymbolBlock.imports``, get our operators for MXNet's.
+    The names are in ``mx.nd.contrib``, ``mx.sym.contrib``, the older modules of ``mx.contrib``, and
+    ``mx.npx``; ``ROIPooling`` is in ``mx.nd`` and ``mx.sym``. Blocks see them as ``F.contrib`` and
+    ``F.npx``. Symbols that are loaded meanwhile, as by ``SymbolBlock.imports``, get our operators.
 
-    What we do not have stays MXNet's: arrays that are not float32 or not dense, inputs of a
-    hybridized block of another type than float32, arrays on a GPU where the operators were built
-    without CUDA. Blocks keep the operators that they were first hybridized with. Calling it again
-    changes nothing; all threads see it.
+    MXNet's operators still compute arrays that are not float32 or not dense, hybridized blocks with
+    inputs of another type, and arrays on a GPU if our operators have no kernels. A block keeps the
+    operators of its first hybridized call. A second call of this function has no effect. All
+    threads see the change.
     """
     _change(wanted=True)
 
 
 def uninstall() -> None:
-    """Give MXNet's names back to MXNet. Without effect within :func:`installed`."""
+    """Restore MXNet's operators. The call has no effect within :func:`installed`."""
     _change(wanted=False)
 
 
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
-    """:func:`install` for a block of code; such blocks may overlap, in threads too."""
+    """Install the operators for a block of code; such blocks may overlap, also in threads."""
     _change(opened=1)
     try:
         yield
@@ -71,7 +74,7 @@ def installed() -> Iterator[None]:
 
 
 def is_installed() -> bool:
-    """Whether MXNet's names mean our operators now."""
+    """Report if our operators have MXNet's names now."""
     return _wanted or _open > 0
 
 
@@ -82,26 +85,26 @@ def _change(wanted: bool | None = None, opened: int = 0) -> None:
         _wanted = _wanted if wanted is None else wanted
         _open += opened
         if is_installed() and not before:
-            _put()
+            _patch()
         elif before and not is_installed():
-            _give_back()
+            _restore()
 
 
-def _put() -> None:
-    _places[:] = _find()
-    for place in _places:
-        setattr(place.module, place.name, place.ours)
+def _patch() -> None:
+    _patches[:] = _find()
+    for patch in _patches:
+        setattr(patch.module, patch.name, patch.ours)
 
 
-def _give_back() -> None:
-    for place in _places:
-        # What has been put around ours since (AMP does) stays, and ours gives way in it.
-        if getattr(place.module, place.name) is place.ours:
-            setattr(place.module, place.name, place.theirs)
+def _restore() -> None:
+    for patch in _patches:
+        # A later wrapper of our function, such as AMP's, stays; our function then calls MXNet's.
+        if getattr(patch.module, patch.name) is patch.ours:
+            setattr(patch.module, patch.name, patch.theirs)
 
 
 def _loading_library(theirs: Any) -> Callable[..., Any]:
-    """``mx.library.load``, which makes the functions of all operators anew, so ours again after."""
+    """Wrap ``mx.library.load``, which makes all functions again: add ours again after it."""
 
     @functools.wraps(theirs)
     def load(*args: Any, **kwargs: Any) -> None:
@@ -111,36 +114,36 @@ def _loading_library(theirs: Any) -> Callable[..., Any]:
             finally:
                 register.register()
                 if is_installed():
-                    _give_back()
-                    _put()
+                    _restore()
+                    _patch()
 
     return load
 
 
-def _find() -> list[_Place]:
-    """Every name in MXNet's modules that stands for an operator that we have."""
-    places = []
-    gpu_graphs_stay = _only_on_the_cpu()
+def _find() -> list[_Patch]:
+    """Find each name in MXNet's modules of an operator that we have."""
+    patches = []
+    keep_graphs = _only_on_the_cpu()
     for name, module in sorted(sys.modules.items()):
-        if not name.startswith(_HOMES) or ".gen_" in name:
+        if not name.startswith(_MODULES) or ".gen_" in name:
             continue
         symbolic = ".symbol" in name
-        if symbolic and gpu_graphs_stay:
-            continue  # whether a graph will run on a GPU is not known when it is made
+        if symbolic and keep_graphs:
+            continue  # a new graph does not have a device yet
         make = _for_symbols if symbolic else _for_arrays
         for operator in OPERATORS:
             for key in _names(operator):
                 theirs = vars(module).get(key)
                 if callable(theirs):
-                    places.append(_Place(module, key, theirs, make(name, operator, theirs)))
+                    patches.append(_Patch(module, key, theirs, make(name, operator, theirs)))
     for module in (mx.sym, mx.sym.symbol, mx.sym.numpy, mx.sym.numpy._symbol):
         for key in ("load", "load_json"):
             theirs = vars(module).get(key)
             if callable(theirs):
-                places.append(_Place(module, key, theirs, _loading(theirs)))
+                patches.append(_Patch(module, key, theirs, _loading(theirs)))
     block = mx.gluon.HybridBlock
-    places.append(_Place(block, "_get_graph", block._get_graph, _tracing_types(block._get_graph)))
-    return places
+    patches.append(_Patch(block, "_get_graph", block._get_graph, _tracing_types(block._get_graph)))
+    return patches
 
 
 def _names(operator: Operator) -> list[str]:
@@ -171,19 +174,19 @@ def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., A
 
 
 def _only_on_the_cpu() -> bool:
-    """Whether MXNet has GPU arrays, and our operators do not take them."""
+    """Report if MXNet has GPU arrays, and our operators do not accept them."""
     return mx.runtime.Features().is_enabled("CUDA") and not build.library().has_kernels
 
 
 def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
     ours = functools.partial(register.functions_for, module, operator)
-    place = {symbols.PLACE: symbols.full_name(operator, theirs.__name__)}
+    replaced = {symbols.REPLACED: symbols.full_name(operator, theirs.__name__)}
 
     @functools.wraps(theirs)
     def function(*args: Any, **kwargs: Any) -> Any:
         cast = operator.amp == "float32" and mx.contrib.amp.amp._amp_initialized
         if is_installed() and (cast or all(map(_may_be_float32, (*args, *kwargs.values())))):
-            kwargs["attr"] = {**(kwargs.get("attr") or {}), **place}
+            kwargs["attr"] = {**(kwargs.get("attr") or {}), **replaced}
             return ours()(*args, **kwargs)
         return theirs(*args, **kwargs)
 
@@ -205,7 +208,7 @@ def _may_be_float32(x: Any) -> bool:
 
 
 def _tracing_types(theirs: Any) -> Callable[..., Any]:
-    """``HybridBlock._get_graph``, with the types of the arrays that it traces kept at hand."""
+    """Wrap ``HybridBlock._get_graph``: record the types of the arrays that it traces."""
 
     @functools.wraps(theirs)
     def get_graph(self: Any, *args: Any) -> Any:
@@ -231,13 +234,13 @@ def _flat(args: Any) -> Iterator[Any]:
 
 
 def _loading(theirs: Any) -> Callable[..., Any]:
-    """``load`` or ``load_json`` of symbols, with MXNet's operators made ours."""
+    """Wrap ``load`` or ``load_json`` of symbols: replace MXNet's operators by ours."""
 
     @functools.wraps(theirs)
     def load(*args: Any, **kwargs: Any) -> Any:
         symbol = theirs(*args, **kwargs)
         text = symbol.tojson() if is_installed() else ""
-        if not symbols.suits(text):
+        if not symbols.is_float32(text):
             return symbol
         return register.from_json(symbols.as_loaded(text), type(symbol))
 
@@ -245,7 +248,7 @@ def _loading(theirs: Any) -> Callable[..., Any]:
 
 
 def _saving(theirs: Any) -> Callable[..., Any]:
-    """``Symbol.save``: a file has MXNet's operators where ours took their places."""
+    """Wrap ``Symbol.save``: restore MXNet's operators in the file."""
 
     @functools.wraps(theirs)
     def save(self: Any, fname: Any, remove_amp_cast: bool = True) -> None:
@@ -259,7 +262,7 @@ def _saving(theirs: Any) -> Callable[..., Any]:
 
 
 def _fitting(symbol: Any, types: dict[str, Any]) -> Any:
-    """A symbol of ours, or of MXNet's operators where the types of its inputs ask for those."""
+    """Return the symbol, with MXNet's operators if the types of its inputs require them."""
     text = symbol.tojson(remove_amp_cast=False)
     written = symbols.as_written(text)
     if written is text:
@@ -273,7 +276,7 @@ def _fitting(symbol: Any, types: dict[str, Any]) -> Any:
 
 
 def _binding(theirs: Any) -> Callable[..., Any]:
-    """``SymbolBlock._build_cache``, for arrays of any type."""
+    """Wrap ``SymbolBlock._build_cache`` for arrays of any type."""
 
     @functools.wraps(theirs)
     def build_cache(self: Any, *args: Any) -> None:
@@ -287,7 +290,7 @@ def _binding(theirs: Any) -> Callable[..., Any]:
 
 
 def _inferring_types(theirs: Any) -> Callable[..., Any]:
-    """``Symbol._infer_type_impl``, for types that MXNet's operators take and ours do not."""
+    """Wrap ``Symbol._infer_type_impl`` for types that only MXNet's operators accept."""
 
     @functools.wraps(theirs)
     def infer_type(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -304,7 +307,7 @@ def _inferring_types(theirs: Any) -> Callable[..., Any]:
 
 
 def _executing(theirs: Any) -> Callable[..., Any]:
-    """``Symbol.bind``, for arrays of any type."""
+    """Wrap ``Symbol.bind`` for arrays of any type."""
 
     @functools.wraps(theirs)
     def bind(self: Any, ctx: Any, args: Any, *others: Any, **kwargs: Any) -> Any:
@@ -316,7 +319,7 @@ def _executing(theirs: Any) -> Callable[..., Any]:
 
 
 def _allocating(theirs: Any) -> Callable[..., Any]:
-    """``Symbol.simple_bind``, for any types."""
+    """Wrap ``Symbol.simple_bind`` for any types."""
 
     @functools.wraps(theirs)
     def simple_bind(

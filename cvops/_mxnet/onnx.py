@@ -13,7 +13,7 @@ from cvops._mxnet.register import from_json
 
 def _register(mx2onnx: Any) -> None:
     graph = mx2onnx._export_onnx.MXNetGraph
-    for converters in graph.registry_.values():  # of each opset
+    for converters in graph.registry_.values():  # one for each opset
         for operator in OPERATORS:
             found = [converters[name] for name in operator.replaces if name in converters]
             if found:
@@ -22,11 +22,10 @@ def _register(mx2onnx: Any) -> None:
 
     @functools.wraps(theirs)
     def create(self: Any, sym: Any, *args: Any, **kwargs: Any) -> Any:
-        # The exporter takes the names of a graph's outputs from the number of outputs, also hidden
-        # ones, of the operators: it gets MXNet's.
+        # The exporter counts outputs of operators, also hidden ones: it needs MXNet's operators.
         text = sym.tojson(remove_amp_cast=False)
         if '"_contrib_cvops_' in text:
-            sym = from_json(symbols.with_mxnets(text), type(sym))
+            sym = from_json(symbols.with_mxnet_ops(text), type(sym))
         return theirs(self, sym, *args, **kwargs)
 
     graph.create_onnx_graph_proto = create

@@ -1,4 +1,4 @@
-"""The table of our operators in MXNet: names, arguments, and those of MXNet that they replace."""
+"""The table of our operators in MXNet: names, arguments, and the operators that they replace."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import NamedTuple
 
 
 class Operator(NamedTuple):
-    """One of our operators, and MXNet's of the same signature."""
+    """One of our operators, and the operator of MXNet with the same signature."""
 
-    #: As in ``F.contrib.cvops_<name>``, and as MXNet's own is called.
+    #: The name in ``F.contrib.cvops_<name>``, and that of MXNet's operator.
     name: str
-    #: As in ``npx.cvops_<npx_name>``.
+    #: The name in ``npx.cvops_<npx_name>``.
     npx_name: str
     inputs: tuple[str, ...]
     options: tuple[str, ...]
-    #: Whether there is a gradient that is not zero.
+    #: True if a gradient is not zero.
     differentiable: bool = False
-    #: The names of MXNet's own, in ``contrib`` or not; none if it has no such operator.
+    #: The full names of MXNet's operator; empty if MXNet has no such operator.
     replaces: tuple[str, ...] = ()
-    #: How AMP casts MXNet's own: to "float32", to the "widest" of its inputs, or not at all.
+    #: The cast by AMP: to "float32", to the "widest" type of the inputs, or "" for none.
     amp: str = ""
 
     @property
     def full_name(self) -> str:
-        """What MXNet's graphs call it."""
+        """The name in MXNet's graphs."""
         return f"_contrib_cvops_{self.name}"
 
 
@@ -41,8 +41,12 @@ OPERATORS = (
         "multibox_target",
         ("anchor", "label", "cls_pred"),
         (
-            *("overlap_threshold", "ignore_label", "negative_mining_ratio"),
-            *("negative_mining_thresh", "minimum_negative_samples", "variances"),
+            "overlap_threshold",
+            "ignore_label",
+            "negative_mining_ratio",
+            "negative_mining_thresh",
+            "minimum_negative_samples",
+            "variances",
         ),
         replaces=("_contrib_MultiBoxTarget",),
         amp="float32",
@@ -52,8 +56,13 @@ OPERATORS = (
         "multibox_detection",
         ("cls_prob", "loc_pred", "anchor"),
         (
-            *("clip", "threshold", "background_id", "nms_threshold"),
-            *("force_suppress", "variances", "nms_topk"),
+            "clip",
+            "threshold",
+            "background_id",
+            "nms_threshold",
+            "force_suppress",
+            "variances",
+            "nms_topk",
         ),
         replaces=("_contrib_MultiBoxDetection",),
         amp="float32",
@@ -71,8 +80,16 @@ OPERATORS = (
         "box_nms",
         ("data",),
         (
-            *("overlap_thresh", "valid_thresh", "topk", "coord_start", "score_index", "id_index"),
-            *("background_id", "force_suppress", "in_format", "out_format"),
+            "overlap_thresh",
+            "valid_thresh",
+            "topk",
+            "coord_start",
+            "score_index",
+            "id_index",
+            "background_id",
+            "force_suppress",
+            "in_format",
+            "out_format",
         ),
         differentiable=True,
         replaces=("_contrib_box_nms", "_contrib_box_non_maximum_suppression"),
@@ -99,8 +116,13 @@ OPERATORS = (
         "multiclass_nms",
         ("boxes", "scores"),
         (
-            *("overlap_thresh", "valid_thresh", "topk", "post_nms", "background_id"),
-            *("force_suppress", "in_format"),
+            "overlap_thresh",
+            "valid_thresh",
+            "topk",
+            "post_nms",
+            "background_id",
+            "force_suppress",
+            "in_format",
         ),
         amp="float32",
     ),

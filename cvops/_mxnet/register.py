@@ -25,7 +25,7 @@ def _handle(operator: Operator) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """A value as MXNet writes it into a graph; item by item: NumPy 2 prints its own otherwise."""
+    """Return a value as MXNet writes it into a graph; NumPy 2 prints numbers in another way."""
     listed = isinstance(value, (list, tuple, range)) or getattr(value, "ndim", 0) == 1
     return "(" + ", ".join(map(str, value)) + ")" if listed else value
 
@@ -37,7 +37,7 @@ def _texts(options: dict[str, Any]) -> dict[str, Any]:
 def split(
     operator: Operator, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """The inputs (None where not given) and the options of a call."""
+    """Split a call into its inputs (None where missing) and its options."""
     names = operator.inputs + operator.options
     name = f"cvops_{operator.name}"
     if len(args) > len(names):
@@ -66,8 +66,8 @@ def _for_arrays(operator: Operator) -> Callable[..., Any]:
     usual, known = [mx.nd.NDArray] * len(operator.inputs), frozenset(operator.options)
 
     def function(*args: Any, out: Any = None, name: Any = None, **kwargs: Any) -> Any:
-        # Small calls are all overhead. The usual one has its inputs by position and its options by
-        # name: there is nothing in it to sort out or refuse, neither here nor in MXNet's function.
+        # Overhead dominates small calls. A usual call has its inputs by position and its options by
+        # name: it needs no check, neither here nor in MXNet's function.
         plain = out is None and list(map(type, args)) == usual and kwargs.keys() <= known
         if plain:
             inputs, options = list(args), _texts(kwargs)
@@ -77,9 +77,9 @@ def _for_arrays(operator: Operator) -> Callable[..., Any]:
                 if value is None:
                     raise TypeError(f"cvops_{operator.name}() misses the argument {key!r}")
         if mx.autograd.is_recording():
-            # An external operator always overwrites the gradients of its inputs, whatever grad_req
-            # they have. A view takes them and gives them on as it should. Only an array that keeps
-            # its gradient has a grad_req; for the others the view would cost more than the call.
+            # An external operator overwrites the gradients of its inputs for each grad_req. A view
+            # passes them on according to grad_req. Only an array that stores its gradient has a
+            # grad_req; for other arrays a view would take longer than the call.
             inputs = [x if x.grad is None or not x.ndim else x.reshape(x.shape) for x in inputs]
         if plain:
             return invoke(handle.value, inputs, list(options), options.values(), None, False, False)
@@ -88,17 +88,16 @@ def _for_arrays(operator: Operator) -> Callable[..., Any]:
     return function
 
 
-#: Makes each copy another one: see below.
+#: The numbers of the copies: see below.
 _copies = itertools.count()
 
 
-def apart(operator: Operator, x: Any, name: str) -> Any:
-    """``x`` as an input of an operator whose gradient overwrites what is there.
+def gradient_copy(operator: Operator, x: Any, name: str) -> Any:
+    """Return a copy of ``x`` as the input of an operator whose gradient overwrites.
 
-    MXNet does not tell an external operator that it is to add to a gradient (grad_req "add", and
-    the sums of graphs with static_alloc). So a copy, which is told, stands before it. Of equal
-    copies MXNet would make one, and that one's gradient would be the operators' sum again: a mark
-    keeps them apart. Where the gradient is zero it is cut off, with the operator's own.
+    MXNet does not request addition from an external operator (grad_req "add", and the sums of
+    graphs with static_alloc). MXNet's copy operator does add. A mark makes each copy different,
+    since MXNet merges equal copies. An operator with a gradient of zero gets BlockGrad.
     """
     cut = mx.sym.identity if operator.differentiable else mx.sym.BlockGrad
     return cut(x, name=f"{name}_copy", attr={"__cvops__": f"{name}/{next(_copies)}"})
@@ -114,17 +113,17 @@ def _for_symbols(operator: Operator) -> Callable[..., Any]:
     ) -> Any:
         inputs, options = split(operator, mx.sym.Symbol, args, kwargs)
         name = _names().get(name, operator.name.lower())
-        with mx.name.NameManager():  # the name is whole: no block's prefix a second time
+        with mx.name.NameManager():  # the name has the prefix of the block already
             for i, (key, x) in enumerate(zip(operator.inputs, inputs)):
                 x = mx.sym.var(f"{name}_{key}") if x is None else x
-                inputs[i] = apart(operator, x, f"{name}_{key}")
+                inputs[i] = gradient_copy(operator, x, f"{name}_{key}")
             return call(*inputs, name=name, attr=attr, **options)
 
     return function
 
 
 def _names() -> Any:
-    """Who names the nodes of symbols, in this thread."""
+    """Return the manager of this thread that names the nodes of symbols."""
     current = mx.name.NameManager._current
     if not hasattr(current, "value"):
         current.value = mx.name.NameManager()
@@ -132,19 +131,19 @@ def _names() -> Any:
 
 
 def from_json(text: str, kind: type) -> Any:
-    """A symbol of that kind from its JSON, by no function that :func:`install` replaces."""
+    """Make a symbol of a class from its JSON, without a function that :func:`install` replaces."""
     handle = mx.base.SymbolHandle()
     mx.base.check_call(mx.base._LIB.MXSymbolCreateFromJSON(text.encode(), ctypes.byref(handle)))
     return kind(handle)
 
 
 def for_np_arrays(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of legacy arrays as one of ``mx.np`` arrays."""
+    """Convert a function of legacy arrays to one of ``mx.np`` arrays."""
     return _converted(function, mx.np.ndarray, "as_nd_ndarray", "as_np_ndarray")
 
 
 def for_np_symbols(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of legacy symbols as one of ``mx.sym.np`` symbols."""
+    """Convert a function of legacy symbols to one of ``mx.sym.np`` symbols."""
     return _converted(function, mx.sym.np._symbol._Symbol, "as_nd_ndarray", "as_np_ndarray")
 
 
@@ -165,7 +164,7 @@ def _converted(function: Any, kind: type, enter: str, leave: str) -> Callable[..
 
 
 def describe(function: Any, name: str, operator: Operator, module: Any, tail: list[str]) -> None:
-    """Give a function its name, its signature, and a docstring."""
+    """Set the name, the signature and the docstring of a function."""
     parameter = inspect.Parameter
     both = parameter.POSITIONAL_OR_KEYWORD
     parameters = [parameter(key, both, default=None) for key in operator.inputs]
@@ -178,7 +177,7 @@ def describe(function: Any, name: str, operator: Operator, module: Any, tail: li
 
 
 def functions_for(module: str, operator: Operator) -> Callable[..., Any]:
-    """Our function in the place of MXNet's of that module."""
+    """Return our function that replaces MXNet's in a module."""
     if "numpy_extension" in module:
         kind = mx.sym.numpy_extension if "symbol" in module else mx.npx
         return getattr(kind, f"cvops_{operator.npx_name}")
@@ -187,7 +186,7 @@ def functions_for(module: str, operator: Operator) -> Callable[..., Any]:
 
 
 def register() -> None:
-    """Put the functions where models look for them."""
+    """Add the functions to the modules of MXNet."""
     array, symbol = ["out", "name"], ["name", "attr", "out"]
     for operator in OPERATORS:
         nd, sym = _for_arrays(operator), _for_symbols(operator)
@@ -204,8 +203,8 @@ def register() -> None:
                 setattr(module, own, function)
 
 
-def _tell_amp() -> None:
-    """Let MXNet's automatic mixed precision cast the inputs of ours as those of its own."""
+def _register_for_amp() -> None:
+    """Register our operators for the casts of MXNet's automatic mixed precision."""
     amp = importlib.import_module("mxnet.contrib.amp")
     single = [operator.full_name for operator in OPERATORS if operator.amp == "float32"]
     widest = [operator.full_name for operator in OPERATORS if operator.amp == "widest"]
@@ -213,7 +212,7 @@ def _tell_amp() -> None:
     for table in lists:
         table.FP32_FUNCS += single
         table.WIDEST_TYPE_CASTS += widest
-    if amp.amp._amp_initialized:  # and all functions that there were have been wrapped
+    if amp.amp._amp_initialized:  # AMP has wrapped the functions that existed then
         own = amp.amp.list_widest_type_cast
         amp.amp.list_widest_type_cast = lambda dtype: widest
         try:
@@ -225,4 +224,4 @@ def _tell_amp() -> None:
 
 build.library()
 register()
-_tell_amp()
+_register_for_amp()

@@ -1,4 +1,4 @@
-"""Symbol files (JSON) from MXNet's operators to ours, and back."""
+"""Conversion of symbols (JSON) from MXNet's operators to ours, and back."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from cvops._mxnet.operators import OPERATORS, Operator
 
 _OURS = {name: operator for operator in OPERATORS for name in operator.replaces}
 _THEIRS = {operator.full_name: operator.replaces[0] for operator in OPERATORS if operator.replaces}
-#: The copies that stand before our operators: see ``cvops._mxnet.register.apart``.
+#: The attribute of the copies before our operators: see ``register.gradient_copy``.
 _MARK = "__cvops__"
-#: An attribute of an operator of ours in the place of one of MXNet's: the name of that.
-PLACE = "__cvops_for__"
+#: An attribute of our operators: the name of MXNet's operator that one replaces.
+REPLACED = "__cvops_for__"
 
 
 def full_name(operator: Operator, name: str) -> str:
-    """The name in a graph of MXNet's operator that is ``name`` in a module."""
+    """Return the name in a graph of MXNet's operator that is ``name`` in a module."""
     return next((full for full in operator.replaces if full.endswith(name)), operator.replaces[0])
 
 
 def convert_symbol(text: str, to: str = "cvops") -> str:
-    """The JSON of a symbol with MXNet's detection operators replaced by ours, or ours by MXNet's.
+    """Replace MXNet's detection operators in the JSON of a symbol by ours, or ours by MXNet's.
 
-    A model that was exported with MXNet's operators runs on ours then, and one that was exported
-    with ours loads in an MXNet without cvops. Parameters stay as they are.
+    A model that was exported with MXNet's operators then runs on ours. A model that was exported
+    with ours loads in an MXNet without cvops. Parameters do not change.
 
     Args:
-        text: the JSON that ``Symbol.save``, ``Symbol.tojson`` or ``HybridBlock.export`` gives.
+        text: the JSON of ``Symbol.save``, ``Symbol.tojson`` or ``HybridBlock.export``.
         to: "cvops" or "mxnet".
 
     Returns:
-        JSON; ``text`` itself if there is nothing to replace.
+        JSON; ``text`` itself if there is no operator to replace.
 
     Raises:
-        ValueError: ``text`` is not the JSON of a symbol; it has an operator that MXNet does not
-            have; ``to`` is neither.
+        ValueError: ``text`` is not the JSON of a symbol; ``text`` has an operator without a
+            counterpart in MXNet; ``to`` is unknown.
     """
     if to not in ("cvops", "mxnet"):
         raise ValueError(f"to: expected 'cvops' or 'mxnet', got {to!r}")
@@ -55,31 +55,31 @@ def convert_symbol(text: str, to: str = "cvops") -> str:
 
 
 def as_loaded(text: str) -> str:
-    """A symbol from a file, with ours in the places of MXNet's operators."""
+    """Replace MXNet's operators in a symbol from a file by ours."""
     graph = json.loads(text)
-    _convert(graph, "cvops", places=True)
+    _convert(graph, "cvops", mark=True)
     return json.dumps(graph)
 
 
 def as_written(text: str) -> str:
-    """A symbol for a file: MXNet's operators again where ours took their places."""
-    if f'"{PLACE}"' not in text:
+    """Replace our operators in a symbol for a file by those that they replaced."""
+    if f'"{REPLACED}"' not in text:
         return text
     graph = json.loads(text)
-    _convert(graph, "mxnet", places=True)
+    _convert(graph, "mxnet", mark=True)
     return json.dumps(graph, indent=2)
 
 
-def with_mxnets(text: str) -> str:
-    """A graph with MXNet's operators for all of ours that replace one."""
+def with_mxnet_ops(text: str) -> str:
+    """Replace each operator of ours that has a counterpart in MXNet."""
     graph = json.loads(text)
     _convert(graph, "mxnet")
     return json.dumps(graph)
 
 
-def for_shapes(text: str) -> str:
-    """A graph whose shapes are those of ``text``, with MXNet's operators for ours."""
-    graph = json.loads(with_mxnets(text))
+def with_mxnet_shapes(text: str) -> str:
+    """Return a graph of the same shapes, with MXNet's operators for ours."""
+    graph = json.loads(with_mxnet_ops(text))
     for node in _all_nodes(graph):
         if node["op"] == "_contrib_cvops_bilinear_upsample":
             scale = node["attrs"]["scale"]
@@ -88,17 +88,17 @@ def for_shapes(text: str) -> str:
     return json.dumps(graph)
 
 
-def suits(text: str) -> bool:
-    """Whether a symbol has operators that ours replace, and is of float32 as far as it says."""
+def is_float32(text: str) -> bool:
+    """Report if a symbol has operators to replace, and no type other than float32."""
     if not any(f'"{name}"' in text for name in _OURS):
         return False
-    # MXNet's number of float32 is 0. What was saved in another type was made for MXNet's.
+    # MXNet's code of float32 is 0. A model of another type needs MXNet's operators.
     nodes = _all_nodes(json.loads(text))
     return all(_attributes(node).get("__dtype__", "0") in ("0", "-1") for node in nodes)
 
 
 def _all_nodes(graph: dict[str, Any]) -> list[dict[str, Any]]:
-    """The nodes of a graph, with those of the graphs inside of them."""
+    """List the nodes of a graph and of its subgraphs."""
     nodes = []
     for node in graph["nodes"]:
         nodes.append(node)
@@ -108,7 +108,7 @@ def _all_nodes(graph: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _attributes(node: dict[str, Any]) -> dict[str, str]:
-    """The attributes of a node; files of older versions of MXNet call them otherwise."""
+    """Return the attributes of a node; older versions of MXNet use other keys."""
     return next((node[key] for key in ("attrs", "attr", "param") if key in node), {})
 
 
@@ -117,55 +117,55 @@ def _set_attribute(node: dict[str, Any], name: str, value: str) -> None:
     node.setdefault(key, {})[name] = value
 
 
-def _convert(graph: dict[str, Any], to: str, places: bool = False) -> None:
-    """Replace the operators of a graph; with ``places`` to write PLACE, and to follow it back."""
+def _convert(graph: dict[str, Any], to: str, mark: bool = False) -> None:
+    """Replace operators of a graph; with ``mark``, write REPLACED, or replace marked ones only."""
     nodes: list[dict[str, Any]] = []
-    #: For each old node the entry that its outputs have now: a new node, or what it copied.
-    place: list[Any] = []
+    #: For each old node: the new node, or the entry that a removed copy had copied.
+    node_map: list[Any] = []
 
     def entry(old: list[int]) -> list[int]:
         number, output, *version = old
-        new = place[number]
+        new = node_map[number]
         return [*new, *version] if isinstance(new, list) else [new, output, *version]
 
     def replaced(node: dict[str, Any]) -> bool:
-        return node["op"] in _THEIRS and (not places or PLACE in _attributes(node))
+        return node["op"] in _THEIRS and (not mark or REPLACED in _attributes(node))
 
     copies = {
         number for node in graph["nodes"] if replaced(node) for number, *_ in node["inputs"]
     } if to == "mxnet" else set()  # fmt: skip
     for i, node in enumerate(graph["nodes"]):
         for subgraph in node.get("subgraphs", []):
-            _convert(subgraph, to, places)
+            _convert(subgraph, to, mark)
         inputs = [entry(old) for old in node.get("inputs", [])]
         if i in copies and _MARK in _attributes(node):
-            place.append(inputs[0][:2])
+            node_map.append(inputs[0][:2])
             continue
         operator = _OURS.get(node["op"])
         if to == "cvops" and operator is not None:
-            if places:
-                _set_attribute(node, PLACE, node["op"])
+            if mark:
+                _set_attribute(node, REPLACED, node["op"])
             node["op"] = operator.full_name
             inputs = [_copied(nodes, node, operator, *pair) for pair in enumerate(inputs)]
         elif to == "mxnet" and replaced(node):
-            node["op"] = _attributes(node).pop(PLACE, _THEIRS[node["op"]])
+            node["op"] = _attributes(node).pop(REPLACED, _THEIRS[node["op"]])
             for key in ("attrs", "attr", "param"):
-                if node.get(key) == {}:  # as MXNet writes a node without attributes
+                if node.get(key) == {}:  # MXNet omits empty attributes
                     del node[key]
-        place.append(len(nodes))
+        node_map.append(len(nodes))
         nodes.append({**node, "inputs": inputs})
     graph["nodes"] = nodes
     graph["arg_nodes"] = [i for i, node in enumerate(nodes) if node["op"] == "null"]
     graph["heads"] = [entry(old) for old in graph["heads"]]
     if "node_row_ptr" in graph:
-        outputs = _counts(graph["node_row_ptr"], place, nodes)
+        outputs = _counts(graph["node_row_ptr"], node_map, nodes)
         graph["node_row_ptr"] = [sum(outputs[:i]) for i in range(len(nodes) + 1)]
 
 
-def _counts(row_ptr: list[int], place: list[Any], nodes: list[Any]) -> list[int]:
-    """The number of outputs of each new node; a copy has one."""
+def _counts(row_ptr: list[int], node_map: list[Any], nodes: list[Any]) -> list[int]:
+    """Count the outputs of each new node; a copy has one."""
     counts = [1] * len(nodes)
-    for old, new in enumerate(place):
+    for old, new in enumerate(node_map):
         if isinstance(new, int):
             counts[new] = row_ptr[old + 1] - row_ptr[old]
     return counts
@@ -174,7 +174,7 @@ def _counts(row_ptr: list[int], place: list[Any], nodes: list[Any]) -> list[int]
 def _copied(
     nodes: list[dict[str, Any]], node: dict[str, Any], operator: Operator, i: int, source: list[int]
 ) -> list[int]:
-    """The entry of a new node that copies input ``i`` for ``node``."""
+    """Add a node that copies input ``i`` of ``node``; return its entry."""
     name = f"{node['name']}_{operator.inputs[i]}_copy"
     op = "_copy" if operator.differentiable else "BlockGrad"
     nodes.append({"op": op, "name": name, "attrs": {_MARK: name}, "inputs": [source]})

@@ -1,4 +1,4 @@
-"""CUDA sources: reading them, compiling them with NVRTC, and loading them through CuPy."""
+"""CUDA sources: their text, their compilation with NVRTC, and their load through CuPy."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cvops.backends import cache, extension
 _PACKAGE = Path(__file__).parents[1]
 #: Installed as package data; in a checkout it is the folder next to the package.
 KERNELS = next(d for d in (_PACKAGE / "kernels", _PACKAGE.parent / "kernels") if d.is_dir())
-#: One rounding for each operation and no flushed denormals, as CMakeLists.txt tells nvcc: the GPU
-#: gives the bits that the CPU gives.
+#: Each operation is rounded, and denormals are kept, as in CMakeLists.txt for nvcc: the GPU returns
+#: the bits of the CPU.
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
 
 _KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(')
@@ -25,10 +25,10 @@ _KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\
 
 @functools.lru_cache(None)
 def source(name: str) -> str:
-    """The text of ``kernels/<name>.cuh`` with the headers that it includes put in place.
+    """Return the text of ``kernels/<name>.cuh`` with its headers inserted.
 
-    NVRTC then needs no include path, and a cache of compiled kernels that is keyed by this text
-    notices an edited header. ``#line`` lets errors name the true file.
+    NVRTC then needs no include path, and a new text of a header changes the key in the cache.
+    ``#line`` gives the true file in errors.
     """
     seen: set[str] = set()
 
@@ -50,35 +50,35 @@ def source(name: str) -> str:
 
 @functools.lru_cache(None)
 def kernels(name: str) -> tuple[str, ...]:
-    """The kernels of ``kernels/<name>.cuh`` itself, without those of the headers it includes."""
+    """List the kernels of ``kernels/<name>.cuh``, without those of its headers."""
     text = (KERNELS / f"{name}.cuh").read_text("utf-8")
     return tuple(_KERNEL.findall(re.sub(r"//.*", "", text)))
 
 
 @functools.lru_cache(None)
 def sources() -> tuple[str, ...]:
-    """The names of the files in ``kernels/`` that have kernels."""
+    """List the names of the files in ``kernels/`` that have kernels."""
     return tuple(sorted(file.stem for file in KERNELS.glob("*.cuh") if kernels(file.stem)))
 
 
 @functools.lru_cache(None)
 def source_of(kernel: str) -> str:
-    """The name of the file that has a kernel."""
+    """Return the name of the file of a kernel."""
     return next(name for name in sources() if kernel in kernels(name))
 
 
 def compile_cubin(
     nvrtc: Any, name: str, arch: int, extra: tuple[str, ...] = ()
 ) -> tuple[bytes, str]:
-    """Compile ``kernels/<name>.cuh`` for ``arch`` (90 for sm_90); the machine code and the log.
+    """Compile ``kernels/<name>.cuh`` for ``arch`` (90 for sm_90) into machine code and a log.
 
-    ``nvrtc`` is ``cupy.cuda.nvrtc``. This is done here and not by ``cupy.RawModule`` because CuPy
-    adds ``-ftz=true``, which would make denormals zero on the GPU alone.
+    ``nvrtc`` is ``cupy.cuda.nvrtc``. ``cupy.RawModule`` cannot compile the kernels, since it adds
+    ``-ftz=true``, which makes denormals zero on the GPU only.
     """
     program = nvrtc.createProgram(source(name), f"{name}.cuh", (), ())
     try:
         nvrtc.compileProgram(program, (*FLAGS, f"-arch=sm_{arch}", *extra))
-        # CuPy strips the last byte as if it ended a text; it is the last zero of the ELF's headers.
+        # CuPy strips the last byte as the end of a text; it is the last zero of the ELF headers.
         return nvrtc.getCUBIN(program) + b"\0", nvrtc.getProgramLog(program)
     except nvrtc.NVRTCError as error:
         log = nvrtc.getProgramLog(program)
@@ -88,7 +88,7 @@ def compile_cubin(
 
 
 def architectures() -> list[int]:
-    """The architectures of the GPUs of this machine: 90 for sm_90."""
+    """List the architectures of the GPUs of this machine: 90 for sm_90."""
     native = extension.native()
     major, minor = 75, 76  # CUdevice_attribute
     return sorted(
@@ -100,7 +100,7 @@ def architectures() -> list[int]:
 
 
 def cubin_file(name: str, arch: int) -> Path:
-    """The compiled kernels in the cache, compiled now if they are not there."""
+    """Return the file of compiled kernels in the cache; compile it if it is missing."""
     nvrtc = load_nvrtc()
     key = "\0".join((source(name), str(FLAGS), str(arch), str(nvrtc.getVersion())))
     file = cache.folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
@@ -115,13 +115,13 @@ def cubin_file(name: str, arch: int) -> Path:
     return file
 
 
-#: The kernels that CuPy has loaded, which keep their modules.
+#: The modules that CuPy has loaded, and their kernels.
 _loaded: dict[str, Any] = {}
 _loading = threading.Lock()
 
 
 def load(kernel: str, device: int) -> int:
-    """The driver's handle of a kernel for ``device``, which is the current one."""
+    """Return the driver's handle of a kernel for ``device``, which is the current device."""
     import cupy
 
     arch = int(cupy.cuda.Device(device).compute_capability)

@@ -1,4 +1,4 @@
-"""How many threads the native CPU path uses."""
+"""The number of threads of an op on the CPU."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from cvops.backends import extension
 
 
 def get_num_threads() -> int:
-    """How many threads one call of an op on the CPU may use.
+    """Return the maximum number of threads of one call of an op on the CPU.
 
-    What :func:`set_num_threads` said; else the environment's ``CVOPS_NUM_THREADS`` or
-    ``OMP_NUM_THREADS`` as it was at the first call; else the cores that the process may run on (its
-    affinity, and the CPU quota of its container). In a process that ``fork`` or ``multiprocessing``
-    started, such as a DataLoader's worker: 1, until :func:`set_num_threads` is called there.
+    The first of these that exists is used:
 
-    Small inputs take fewer. Results do not depend on it. Calls from several threads of Python at a
-    time share these threads: one call has them, the others run alone.
+    - the number of :func:`set_num_threads`;
+    - ``CVOPS_NUM_THREADS`` or ``OMP_NUM_THREADS`` of the environment, as of the first call;
+    - the cores of the process (its affinity, and the CPU quota of its container).
+
+    A process that ``fork`` or ``multiprocessing`` started, such as a DataLoader's worker, has 1
+    until it calls :func:`set_num_threads`.
+
+    Small inputs use fewer threads. Results do not depend on the number. Concurrent calls from
+    several Python threads share these threads: one call uses them, and the others run on their own
+    thread only.
 
     Returns:
         1 or more; 1 where the compiled extension is missing.
@@ -27,14 +32,14 @@ def get_num_threads() -> int:
 
 
 def set_num_threads(num_threads: int) -> None:
-    """Use up to ``num_threads`` threads from now on, in this process, for every op on the CPU.
+    """Set the maximum number of threads of an op on the CPU, in this process.
 
     Args:
-        num_threads: from 1 on. Nothing changes where the compiled extension is missing.
+        num_threads: from 1 to 1024. It has no effect where the compiled extension is missing.
 
     Raises:
         TypeError: ``num_threads`` is not an integer.
-        ValueError: it is below 1 or above 1024.
+        ValueError: ``num_threads`` is below 1 or above 1024.
     """
     try:
         number = operator.index(num_threads)
@@ -48,15 +53,15 @@ def set_num_threads(num_threads: int) -> None:
         native.set_num_threads(number)
 
 
-def begin() -> None:
-    """In a process of ``multiprocessing`` that is no fork, such as a spawned worker: one thread.
+def limit_spawned_workers() -> None:
+    """Limit a process that ``multiprocessing`` spawned to one thread.
 
-    A fork is noticed by the extension itself.
+    The extension detects a fork by itself.
     """
     process = sys.modules.get("multiprocessing.process")
     if process is None:
         return
-    # While a spawned process still loads what it will run, it does not know its parent yet.
+    # A spawned process does not have its parent process yet while it loads the main module.
     loading = getattr(process.current_process(), "_inheriting", False)
     if loading or process.parent_process() is not None:
         set_num_threads(1)
