@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvops.arrays import Buffer
 from cvops.backends import cuda, extension, nvrtc
+from cvops.backends.cuda import Buffer
 from cvops.ops._op import BACKENDS, Backend
 from emulator import driver
 from emulator.arena import GAP, Arena, Region
