@@ -1,65 +1,91 @@
-"""Packages that the caller may have: their import, and the libraries in NVIDIA's wheels."""
+"""Optional packages: hooks into their import, and the libraries in the wheels of NVIDIA."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import functools
-import importlib.util
+import itertools
 import sys
 from collections.abc import Sequence
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable
 
-
-def when_imported(name: str, action: Callable[[Any], None]) -> None:
-    """Call ``action`` with a module, now or right after the module is first executed."""
-    if name in sys.modules:
-        action(sys.modules[name])
-    else:
-        sys.meta_path.insert(0, _Watch(name, action))
+#: Executes a module, which the import system has made.
+Execute = Callable[[ModuleType], None]
 
 
-class _Watch(MetaPathFinder):
-    """Finds no module itself: it adds an action to the loader that the others find."""
+class ImportHook(MetaPathFinder):
+    """A finder that lets the finders after it find some modules, and controls their execution.
 
-    def __init__(self, name: str, action: Callable[[Any], None]):
-        self._name, self._action = name, action
+    Args:
+        matches: selects modules by their full name.
+        execute: gets the module, and the function that executes it.
+    """
+
+    def __init__(
+        self, matches: Callable[[str], bool], execute: Callable[[ModuleType, Execute], None]
+    ):
+        self._matches, self._execute = matches, execute
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != self._name:
+        if not self._matches(name):
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        loader = spec.loader if spec else None
-        if loader is None:
-            sys.meta_path.insert(0, self)
-            return spec
-        execute = loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            del loader.exec_module
-            try:
-                execute(module)
-            except BaseException:
-                sys.meta_path.insert(0, self)  # for another try
-                raise
-            self._action(module)
-
-        loader.exec_module = exec_module  # type: ignore[method-assign]
+        later = itertools.dropwhile(lambda finder: finder is not self, list(sys.meta_path))
+        next(later, None)
+        specs = (finder.find_spec(name, path, target) for finder in later)
+        spec = next(filter(None, specs), None)
+        if spec and spec.loader:
+            spec.loader = _HookedLoader(spec.loader, self._execute)
         return spec
 
 
-def pip_command(*extras: str) -> str:
-    """The shell command that installs extras of cvops for the running Python.
+class _HookedLoader(Loader):
+    """A loader for one execution of a module, which then has its own loader again."""
 
-    MXNet's metadata asks for a NumPy before 2, which has no wheels for Python 3.13. There the extra
-    has MXNet's other requirements, and MXNet itself is installed without its requirements.
+    def __init__(self, loader: Any, execute: Callable[[ModuleType, Execute], None]):
+        self._loader, self._execute = loader, execute
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loader, name)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        module: ModuleType | None = self._loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        self._execute(module, self._loader.exec_module)
+
+
+def when_imported(name: str, action: Callable[[Any], None]) -> None:
+    """Call ``action`` with a module: now, or right after its first complete execution."""
+    if name in sys.modules:
+        action(sys.modules[name])
+        return
+
+    def execute(module: ModuleType, run: Execute) -> None:
+        run(module)
+        if hook in sys.meta_path:
+            sys.meta_path.remove(hook)
+        action(module)
+
+    hook = ImportHook(name.__eq__, execute)
+    sys.meta_path.insert(0, hook)
+
+
+def pip_command(*extras: str) -> str:
+    """Return the shell command that installs extras of cvops for the running Python.
+
+    MXNet requires a NumPy before 2, which has no wheels for Python 3.13. There the extra has the
+    other requirements of MXNet, and a second command installs MXNet without its requirements.
     """
     command = f'pip install "cvops[{",".join(extras)}]"'
     if sys.version_info >= (3, 13):
@@ -70,9 +96,9 @@ def pip_command(*extras: str) -> str:
 
 
 def wheel_folders(package: str) -> list[Path]:
-    """The folders of NVIDIA's wheels with libraries, in the order of ``sys.path``.
+    """List the folders of libraries in NVIDIA's wheels, in the order of ``sys.path``.
 
-    The user's folder of packages is there, and those of the environments below a layered one.
+    ``sys.path`` has the user's packages too, and the environments below a layered one.
 
     Args:
         package: a folder below ``nvidia``, such as "cuda_nvrtc", or a pattern.
@@ -83,13 +109,13 @@ def wheel_folders(package: str) -> list[Path]:
 
 @functools.lru_cache(None)
 def load_nvrtc() -> Any:
-    """``cupy.cuda.nvrtc``, after its library is loaded from the nvidia wheels if it lies there.
+    """Return ``cupy.cuda.nvrtc``, after a load of its library from NVIDIA's wheels if they have it.
 
-    CuPy 13 looks for it on the system only. Of several wheels the first on ``sys.path`` counts.
+    CuPy 13 finds a library of the system only. The first wheel on ``sys.path`` has priority.
     """
     folders = [*wheel_folders("cuda_nvrtc"), *wheel_folders("cu13")]
     for folder in folders:
-        # The compiler is the last, since it loads the built-in headers by their bare name.
+        # The compiler comes last: it loads the library of built-in headers by its bare name.
         found = sorted(folder.glob("libnvrtc*.so*"), key=lambda file: "builtins" not in file.name)
         for file in found:
             if ".alt." not in file.name:

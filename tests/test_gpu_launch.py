@@ -184,10 +184,10 @@ def new_functions(request, monkeypatch):
     )
     monkeypatch.setitem(BACKENDS, name, BACKENDS[name]._replace(place=place))
     _op.backend_for.cache_clear()
-    _op._plan.cache_clear()
+    _op._signature.cache_clear()
     yield request.param
     _op.backend_for.cache_clear()
-    _op._plan.cache_clear()
+    _op._signature.cache_clear()
 
 
 def test_threads_at_a_time(boxes, new_functions):

@@ -517,7 +517,7 @@ REFUSED = [
         {"format": "middle"},
         "format: .* 'corner' or 'center', got middle",
     ),
-    ("box_nms", [(7, 6)], {"score_index": 2}, "score_index: .* beside the coordinates, got 2"),
+    ("box_nms", [(7, 6)], {"score_index": 2}, "score_index: .* outside of the coordinates, got 2"),
     ("box_nms", [(7, 6)], {"topk": "many"}, "topk: expected an integer, got many"),
     ("ROIPooling", [(1, 2, 3, 3), (4, 5)], {"spatial_scale": 1}, "pooled_size: is required"),
     (

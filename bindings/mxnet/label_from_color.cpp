@@ -18,7 +18,7 @@ struct LabelFromColor : Operator {
   Shapes shapes(Inputs in) const {
     const Shape &image = in[0], &colormap = in.expect(1, {"K", 3});
     if (image.size() < 2 || image.back() != 3) in.refuse(0, "shape (..., W, 3)");
-    if (colormap[0] < 1 || colormap[0] > 65535) in.refuse(1, "1 to 65535 colours");
+    if (colormap[0] < 1 || colormap[0] > 65535) in.refuse(1, "1 to 65535 colors");
     return {{image.begin(), image.end() - 1}};
   }
 

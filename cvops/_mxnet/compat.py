@@ -1,12 +1,11 @@
 """The import of MXNet, here and in the caller's code.
 
-MXNet 1.9.1, its last release, was written against NumPy 1.16 and Python 3.8, and
-reads at import names that both have since dropped. Nothing of that needs to touch
-NumPy itself: the modules of MXNet, and of GluonCV when it comes after, are loaded
-with an ``import`` of their own, which hands them NumPy with the old names added.
+MXNet 1.9.1, its last release, reads names that NumPy and Python have removed since. NumPy itself
+stays unchanged: the modules of MXNet and GluonCV execute with an ``__import__`` of their own, which
+returns NumPy with the old names added.
 
-``import cvops`` adds a finder for these two packages to ``sys.meta_path``. It costs
-nothing until one of them is imported, and leaves all other packages alone.
+``import cvops`` adds a hook for these two packages to ``sys.meta_path``. The hook does not affect
+other packages.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from __future__ import annotations
 import builtins
 import functools
 import importlib
-import importlib.abc
-import importlib.machinery
 import importlib.util
 import inspect
 import itertools
@@ -23,18 +20,17 @@ import re
 import sys
 import types
 import warnings
-from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
-from cvops._imports import pip_command
+from cvops._imports import Execute, ImportHook, pip_command
 from cvops._mxnet import cuda11
 
-#: The packages that are imported so: GluonCV is of the same time, and reads the same names.
+#: The old packages. GluonCV reads the same names as MXNet.
 _OLD = ("mxnet", "gluoncv")
 
-#: What they read from NumPy and NumPy no longer has, or will not for long.
+#: Names that the old packages read, and that NumPy has removed or deprecated.
 _CONSTANTS = {
     "bool": np.bool_,
     "int": int,
@@ -63,15 +59,15 @@ _GONE = {"mirr", "msort", "npv", "pmt", "ppmt", "pv", "rate"}
 
 
 class _OldNumPy(types.ModuleType):
-    """NumPy, with the names that code of MXNet's time expects of it."""
+    """NumPy with the names that the old packages read."""
 
     def __init__(self) -> None:
         super().__init__("numpy")
         vars(self).update(vars(np))
-        vars(self).pop("__getattr__", None)  # NumPy's own would come before the one below
+        vars(self).pop("__getattr__", None)  # NumPy's own has priority over the method
 
     def __getattr__(self, name: str) -> Any:
-        with warnings.catch_warnings():  # a name on its way out warns
+        with warnings.catch_warnings():  # a deprecated name warns
             warnings.simplefilter("ignore")
             if hasattr(np, name):
                 value = getattr(np, name)
@@ -93,7 +89,7 @@ def _gone(name: str, *args: Any, **kwargs: Any) -> NoReturn:
 
 @functools.total_ordering
 class _Version:
-    """Stands in for the two classes of distutils.version, which Python 3.12 dropped."""
+    """A replacement for the classes of distutils.version, which Python 3.12 removed."""
 
     def __init__(self, text: str) -> None:
         leading = itertools.takewhile(str.isdigit, re.split(r"[.+-]", text))
@@ -115,69 +111,57 @@ _PROVIDED: dict[str, Any] = {
 def _import(
     name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
 ) -> Any:
-    """``__import__`` as those modules see it."""
+    """Replace ``__import__`` in the modules of the old packages."""
     if level == 0 and name in _PROVIDED:
         return _PROVIDED[name]
     return builtins.__import__(name, globals, locals, fromlist, level)
 
 
-class _Loader(importlib.machinery.SourceFileLoader):
-    def exec_module(self, module: types.ModuleType) -> None:
-        if module.__name__ == "mxnet":
-            # Submodules may remain from an import that failed before this loader was there.
-            for name in [name for name in sys.modules if name.startswith("mxnet.")]:
-                del sys.modules[name]
-            cuda11.preload_for_mxnet()
-        self._execute(module)
-        if module.__name__ == "mxnet":
-            _cure(module)
-
-    def _execute(self, module: types.ModuleType) -> None:
-        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
-        with warnings.catch_warnings():  # of invalid escapes in its source, among others
-            warnings.simplefilter("ignore")
-            super().exec_module(module)
+def _execute(module: types.ModuleType, run: Execute) -> None:
+    """Execute a module of an old package."""
+    if module.__name__ == "mxnet":
+        # Submodules remain from an import that failed before the hook was there.
+        for name in [name for name in sys.modules if name.startswith("mxnet.")]:
+            del sys.modules[name]
+        cuda11.preload_for_mxnet()
+    vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
+    with warnings.catch_warnings():  # invalid escapes in the sources, among others
+        warnings.simplefilter("ignore")
+        run(module)
+    if module.__name__ == "mxnet":
+        _patch(module)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if name.partition(".")[0] not in _OLD:
-            return None
-        others = [finder for finder in sys.meta_path if finder is not self]
-        specs = (finder.find_spec(name, path, target) for finder in others)
-        spec = next(filter(None, specs), None)
-        if spec and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            spec.loader = _Loader(spec.loader.name, spec.loader.path)
-        return spec
+_hook = ImportHook(lambda name: name.partition(".")[0] in _OLD, _execute)
 
 
 def find_old_packages() -> None:
-    """Let the packages of MXNet's time import from now on, whoever imports them."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+    """Make the old packages importable from now on, also in the caller's code."""
+    if _hook not in sys.meta_path:
+        sys.meta_path.insert(0, _hook)
 
 
-def _cure(mxnet: Any) -> None:
-    _cure_recordio(mxnet.recordio)
-    _cure_sparse(mxnet.ndarray.sparse, mxnet.ndarray.utils)
+@functools.cache
+def _patch(mxnet: Any) -> None:
+    """Patch MXNet once."""
+    _patch_recordio(mxnet.recordio)
+    _patch_sparse(mxnet.ndarray.sparse, mxnet.ndarray.utils)
 
 
-def _cure_recordio(recordio: types.ModuleType) -> None:
-    """Replace ndarray.tostring, gone from NumPy 2.3 and a warning before, by tobytes."""
+def _patch_recordio(recordio: types.ModuleType) -> None:
+    """Replace ndarray.tostring, which NumPy 2.3 removed, by tobytes."""
     for function in (recordio.pack, recordio.pack_img):
         source = inspect.getsource(function).replace(".tostring()", ".tobytes()")
         exec(compile(source, "<cvops: mxnet.recordio>", "exec"), vars(recordio))
 
 
-def _cure_sparse(*modules: Any) -> None:
-    """Give them csr_matrix where they look for it; SciPy 1.8 moved it, and warns since.
+def _patch_sparse(*modules: Any) -> None:
+    """Set csr_matrix under the name that MXNet reads; SciPy 1.8 moved it, and warns.
 
-    They look on every ``nd.array``, to see whether a SciPy matrix was given.
+    Each ``nd.array`` reads it, to detect a matrix of SciPy.
     """
     for module in modules:
-        if module.spsp is not None:  # None: no SciPy here
+        if module.spsp is not None:  # None: SciPy is not installed
             names = {name: getattr(module.spsp, name) for name in ("csr_matrix", "coo_matrix")}
             csr = types.SimpleNamespace(csr_matrix=names["csr_matrix"])
             module.spsp = types.SimpleNamespace(csr=csr, **names)
@@ -185,23 +169,20 @@ def _cure_sparse(*modules: Any) -> None:
 
 @functools.cache
 def mxnet() -> Any:
-    """The module ``mxnet``, imported when first asked for.
+    """Return the module ``mxnet``; the first call imports it.
 
-    It imports without a warning on Python 3.9 to 3.13 and NumPy 1.22 to 2.x. An
-    MXNet that was imported before cvops is taken as it is. The GPU wheel
-    (mxnet-cu112) finds the CUDA libraries of the ``nvidia-*-cu11`` packages without
-    an environment variable.
+    The import has no warnings on Python 3.9 to 3.13 and NumPy 1.22 to 2.x. An MXNet that the caller
+    imported before cvops stays as it is, except for the patches. The GPU wheel (mxnet-cu112) finds
+    the CUDA libraries of the ``nvidia-*-cu11`` packages without an environment variable.
 
     Raises:
         ModuleNotFoundError: MXNet is not installed.
-        ImportError: it is the GPU wheel, and libraries that it needs are missing: which,
-            and the packages that have them.
+        ImportError: the GPU wheel lacks libraries; the message has the packages to install.
     """
     if "mxnet" not in sys.modules:
         if importlib.util.find_spec("mxnet") is None:
             raise ModuleNotFoundError(f"No module named 'mxnet': {pip_command('mxnet')}")
         find_old_packages()
     module = importlib.import_module("mxnet")
-    if not isinstance(module.__loader__, _Loader):
-        _cure(module)
+    _patch(module)
     return module

@@ -15,25 +15,26 @@ _OP = Op("box_iou", lhs="float32 (..., N, 4)", rhs="float32 (..., M, 4)")
 
 
 def box_iou(lhs: Array, rhs: Array, format: str = "corner", *, backend: str | None = None) -> Array:
-    """Intersection over union of every box of ``lhs`` with every box of ``rhs``.
+    """Return the intersection over union of each box of ``lhs`` with each box of ``rhs``.
 
-    As ``mx.nd.contrib.box_iou`` of MXNet 1.9.1 on the CPU, bit for bit.
+    The result has the bits of ``mx.nd.contrib.box_iou`` of MXNet 1.9.1 on the CPU.
 
     Args:
         lhs: boxes, float32 (..., 4) with at least two axes, in any unit.
         rhs: boxes, float32 (..., 4) with at least two axes, in the same unit.
         format: "corner" for (x1, y1, x2, y2), "center" for (x, y, width, height).
-        backend: which implementation; by default the best for the arrays' device.
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 ``lhs.shape[:-1] + rhs.shape[:-1]``. 0 where the boxes do not overlap, also for two
-        equal boxes of no area; the area of an inverted box counts as 0. Empty inputs give an empty
-        result. Not clipped to 1: an inverted box may give more. No gradient, in MXNet too (zeros):
-        a PyTorch tensor that comes out does not require one.
+        float32 ``lhs.shape[:-1] + rhs.shape[:-1]``. The IoU is 0 where boxes do not overlap, also
+        for two equal boxes without area. The area of an inverted box is 0, so an IoU may exceed 1;
+        there is no clipping. Empty inputs give an empty result. There is no gradient, and MXNet's
+        is zero: a PyTorch result does not require one.
 
     Raises:
-        TypeError: an input is not a float32 array, or they differ in kind or device.
-        ValueError: an input's last axis is not 4 or it has one axis only; ``format`` is unknown.
+        TypeError: an input is not a float32 array, or the inputs differ in library or device.
+        ValueError: the last axis of an input is not 4; an input has one axis only; an input has
+            2**31 boxes or more; ``format`` is unknown.
     """
     inputs = _OP.inputs(backend, lhs=lhs, rhs=rhs)
     return inputs.run(_check.choice("format", format, ("corner", "center")) == "center")
@@ -59,7 +60,7 @@ def _numpy(lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
 
 
 def _sized(boxes: np.ndarray, center: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Corners and areas; the area of an inverted box is 0."""
+    """Return corners and areas; the area of an inverted box is 0."""
     with np.errstate(all="ignore"):
         low, high = boxes[..., :2], boxes[..., 2:]
         size = high if center else high - low
@@ -70,7 +71,7 @@ def _sized(boxes: np.ndarray, center: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Area of the intersection. Where a comparison meets a NaN, ``b``'s side is used."""
+    """Return areas of intersections. A comparison with NaN selects the side of ``b``."""
     with np.errstate(all="ignore"):
         low = np.where(a[..., :2] > b[..., :2], a[..., :2], b[..., :2])
         high = np.where(a[..., 2:] < b[..., 2:], a[..., 2:], b[..., 2:])

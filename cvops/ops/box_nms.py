@@ -16,18 +16,18 @@ _OP = Op("box_nms", data="float32 (..., N, K)")
 _BACKWARD = Op("box_nms_backward", out_grad="float32 (..., N, K)", index="int32 (...)")
 
 
-class _Contest(NamedTuple):
-    """What the bodies take beside the data: the arguments, as the kernels see them."""
+class _Options(NamedTuple):
+    """The options of the implementations, in the order of the extension's parameters."""
 
-    #: The width of a row, and its columns of score, first coordinate and class: ``NmsColumns``.
+    #: ``NmsColumns``: the width of a row, the columns of score, first coordinate and class.
     columns: tuple[int, int, int, int]
-    #: Threshold, whether it suppresses itself, by_class and center: ``NmsRule``.
+    #: ``NmsRule``: threshold, True if an IoU at the threshold suppresses, by_class, center.
     rule: tuple[float, bool, bool, bool]
     valid_thresh: float
     background_id: float
-    #: 0 none, 1 to center format, 2 to corner format.
+    #: 0 for none, 1 for center format, 2 for corner format.
     conversion: int
-    #: How many rows take part at most; 0 for a copy of all.
+    #: The maximum number of candidates; 0 for a copy of all rows.
     limit: int
 
 
@@ -98,42 +98,43 @@ def box_nms(
     return_index: bool = False,
     backend: str | None = None,
 ) -> Any:
-    """Greedy non-maximum suppression: of boxes that overlap too much, the best stays.
+    """Suppress each box that overlaps a better one too much: greedy non-maximum suppression.
 
-    As ``mx.nd.contrib.box_nms`` of MXNet 1.9.1 on the CPU, bit for bit. Rows whose score is above
-    ``valid_thresh`` go in descending order of it, ties by their order in ``data``; the first
-    ``topk`` take part. A row that is kept suppresses each later one of its class whose IoU with it
-    is above ``overlap_thresh`` (equal is not). The areas of inverted boxes count as 0; where a
-    union is 0 or an IoU NaN, nothing is suppressed.
+    The result has the bits of ``mx.nd.contrib.box_nms`` of MXNet 1.9.1 on the CPU. The candidates
+    are the rows with a score above ``valid_thresh``, in descending order of the scores; equal
+    scores keep the order of ``data``. Only the first ``topk`` candidates remain. A kept candidate
+    suppresses each later one of its class if their IoU is above ``overlap_thresh``; an equal IoU
+    does not suppress. The area of an inverted box is 0. A union of 0, or a NaN, suppresses nothing.
 
     Args:
-        data: float32 (..., N, K): N rows of K numbers; each leading index is a set of its own.
+        data: float32 (..., N, K): sets of N rows of K numbers. Each leading index is one set.
         overlap_thresh: the IoU above which a row is suppressed.
-        valid_thresh: rows count whose score is above it; a NaN score does not.
-        topk: how many rows take part at most; all if negative. 0 gives a copy of ``data``.
-        coord_start: column of the first of the four coordinates, in any unit.
-        score_index: column of the score.
-        id_index: column of the class, or -1. Classes are compared without their fractions.
-        background_id: rows of this class do not count; with -1, rows whose class is -1.
-        force_suppress: suppress across classes too.
+        valid_thresh: the score above which a row is a candidate; a row with a NaN score is not.
+        topk: the maximum number of candidates in a set; no maximum if negative. 0 returns a copy of
+            ``data``.
+        coord_start: the column of the first of the four coordinates, which have any unit.
+        score_index: the column of the score.
+        id_index: the column of the class, or -1. Classes are equal if their integer parts are.
+        background_id: rows of this class are not candidates; -1 excludes the class -1.
+        force_suppress: True also suppresses boxes of other classes.
         in_format: "corner" for (x1, y1, x2, y2), "center" for (x, y, width, height).
-        out_format: the same for the result. As in MXNet, a box whose first coordinate is negative
-            is not converted.
-        return_index: whether to give the second result, which :func:`box_nms_backward` takes.
-        backend: which implementation; by default the best for the array's device.
+        out_format: the format of the boxes in the result. As in MXNet, a box with a negative first
+            coordinate is not converted.
+        return_index: True also returns ``index``, which :func:`box_nms_backward` needs.
+        backend: the implementation; by default the best for the array's device.
 
     Returns:
-        ``out``, float32 of ``data``'s shape: the kept rows, best first, then rows of -1. With
-        ``return_index`` the pair of it and ``index``, int32 (..., N): which of the N rows of its
-        set each row of ``out`` came from, -1 for rows of -1. On a GPU no value is read back, so
-        that the call can be captured in a CUDA graph. ``out`` as a PyTorch tensor has the gradient
-        of :func:`box_nms_backward`, which has no gradient itself.
+        ``out``, float32 of ``data``'s shape: the kept rows, the best first, then rows of -1. With
+        ``return_index``, the pair (``out``, ``index``). ``index`` is int32 (..., N): the number of
+        each row of ``out`` in its set, -1 for rows of -1. A GPU reads no value back, so a CUDA
+        graph can capture the call. ``out`` as a PyTorch tensor has the gradient of
+        :func:`box_nms_backward`, which has no gradient itself.
 
     Raises:
         TypeError: ``data`` is not a float32 array; an argument is not a number.
-        ValueError: ``data`` has fewer than two axes, K is too small or 2**31 or more, N is 65535 *
-            256 or more, or there are 2**31 sets or more that are not empty; a column is out of
-            range or serves twice; a format is unknown; a threshold is NaN.
+        ValueError: ``data`` has fewer than two axes; K is too small, or 2**31 or more; N is 65535 *
+            256 or more; there are 2**31 sets or more that are not empty; a column is out of range
+            or used twice; a format is unknown; a threshold is NaN.
     """
     inputs = _OP.inputs(backend, data=data)
     shape = inputs.shapes["data"]
@@ -146,7 +147,7 @@ def box_nms(
         raise ValueError(f"data: expected rows of {want} coordinates or more, got shape {shape}")
     if not 0 <= score < width or coord <= score < coord + 4:
         raise ValueError(
-            f"score_index: expected a column beside the coordinates, got {score_index}"
+            f"score_index: expected a column outside of the coordinates, got {score_index}"
         )
     if not 0 <= coord <= width - 4:
         raise ValueError(f"coord_start: expected four columns of {width}, got {coord_start}")
@@ -162,7 +163,7 @@ def box_nms(
     topk = _check.integer("topk", topk)
     across = _check.flag("force_suppress", force_suppress)
     by_class, center = id_ >= 0 and not across, in_format == "center"
-    contest = _Contest(
+    options = _Options(
         (width, score, coord, max(id_, -1)),
         (_check.number("overlap_thresh", overlap_thresh), False, by_class, center),
         _check.number("valid_thresh", valid_thresh),
@@ -170,32 +171,32 @@ def box_nms(
         0 if in_format == out_format else 1 if out_format == "center" else 2,
         num if topk < 0 else min(topk, num),
     )
-    return inputs.run(contest, _check.flag("return_index", return_index))
+    return inputs.run(options, _check.flag("return_index", return_index))
 
 
 def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:
-    """The gradient of :func:`box_nms` with respect to ``data``.
+    """Return the gradient of :func:`box_nms` with respect to ``data``.
 
-    As the gradient of ``mx.nd.contrib.box_nms`` of MXNet 1.9.1 on the CPU, bit for bit: each row of
-    ``out_grad`` is copied to where its ``index`` points, and all other rows are 0. The rows are
-    copied as they are also where :func:`box_nms` has converted the boxes.
+    The result has the bits of the gradient of ``mx.nd.contrib.box_nms`` of MXNet 1.9.1 on the CPU.
+    Each row of ``out_grad`` is copied to the row that its ``index`` names; all other rows are 0.
+    The copy ignores a conversion of the boxes by :func:`box_nms`.
 
     Args:
         out_grad: the gradient with respect to ``out``, float32 (..., N, K).
-        index: the second result of :func:`box_nms`, int32 (..., N). What is not in [0, N), as -1,
-            is left out. If a row is named several times, which :func:`box_nms` never does, the last
-            counts.
-        backend: which implementation; by default the best for the arrays' device.
+        index: the second result of :func:`box_nms`, int32 (..., N). An index outside of [0, N),
+            such as -1, is skipped. Of several equal ones, which :func:`box_nms` never returns, the
+            last counts.
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32, ``out_grad``'s shape.
+        float32 of ``out_grad``'s shape.
 
     Raises:
-        TypeError: ``out_grad`` is not a float32 array or ``index`` not an int32 one, or they differ
-            in kind or device.
-        ValueError: ``out_grad`` has fewer than two axes, N is 65535 * 256 or more, K 2**31 or more,
-            or there are 2**31 sets or more that are not empty; ``index`` has not ``out_grad``'s
-            shape but for the last axis.
+        TypeError: ``out_grad`` is not a float32 array; ``index`` is not an int32 array; they differ
+            in library or device.
+        ValueError: ``out_grad`` has fewer than two axes; N is 65535 * 256 or more; K is 2**31 or
+            more; there are 2**31 sets or more that are not empty; the shape of ``index`` is not
+            ``out_grad.shape[:-1]``.
     """
     return _BACKWARD.inputs(backend, out_grad=out_grad, index=index).run()
 
@@ -206,26 +207,26 @@ def _check_shapes(signature: Signature) -> None:
 
 
 @_OP.backward(residual=True)
-def _gradient(out_grad: Any, index: Any, _: _Contest, __: bool, backend: str | None) -> Any:
+def _gradient(out_grad: Any, index: Any, _: _Options, __: bool, backend: str | None) -> Any:
     return box_nms_backward(out_grad, index, backend=backend)
 
 
 @_OP.mxnet
-def _operator(contest: _Contest, _return_index: bool) -> tuple[str, dict[str, Any]]:
-    _, score, coord, id_ = contest.columns
-    threshold, _, by_class, center = contest.rule
+def _operator(options: _Options, _return_index: bool) -> tuple[str, dict[str, Any]]:
+    _, score, coord, id_ = options.columns
+    threshold, _, by_class, center = options.rule
     formats = "corner", "center"
     return "box_nms", {
         "overlap_thresh": _check.single("overlap_thresh", threshold),
-        "valid_thresh": _check.single("valid_thresh", contest.valid_thresh),
-        "topk": contest.limit,
+        "valid_thresh": _check.single("valid_thresh", options.valid_thresh),
+        "topk": options.limit,
         "coord_start": coord,
         "score_index": score,
         "id_index": id_,
-        "background_id": contest.background_id,
+        "background_id": options.background_id,
         "force_suppress": not by_class,
         "in_format": formats[center],
-        "out_format": formats[(contest.conversion == 1) if contest.conversion else center],
+        "out_format": formats[(options.conversion == 1) if options.conversion else center],
     }
 
 
@@ -243,26 +244,26 @@ def _check_backward_shapes(signature: Signature) -> None:
 
 
 def _sizes(data: Any) -> tuple[int, int, int]:
-    """The number of sets, the rows of each and the numbers of a row."""
+    """Return the number of sets, the rows of a set and the numbers of a row."""
     *leading, num, width = data.shape
     return math.prod(leading), num, width
 
 
 @_OP.implementation("numpy")
-def _numpy(data: np.ndarray, contest: _Contest, return_index: bool) -> Any:
-    out, index = _kept(data, contest)
+def _numpy(data: np.ndarray, options: _Options, return_index: bool) -> Any:
+    out, index = _suppress(data, options)
     return (out, index) if return_index else out
 
 
-def _kept(data: np.ndarray, contest: _Contest) -> tuple[np.ndarray, np.ndarray]:
-    _, score, coord, id_ = contest.columns
-    threshold, _, by_class, center = contest.rule
+def _suppress(data: np.ndarray, options: _Options) -> tuple[np.ndarray, np.ndarray]:
+    _, score, coord, id_ = options.columns
+    threshold, _, by_class, center = options.rule
     overlap_thresh, valid_thresh, background_id = map(
-        np.float32, (threshold, contest.valid_thresh, contest.background_id)
+        np.float32, (threshold, options.valid_thresh, options.background_id)
     )
     sizes = _sizes(data)
     out, index = np.full(sizes, -1, np.float32), np.full(sizes[:2], -1, np.int32)
-    if contest.limit == 0:
+    if options.limit == 0:
         index[:] = np.arange(sizes[1])
         return data.copy(), index.reshape(data.shape[:-1])
     for rows, result, source in zip(data.reshape(sizes), out, index):
@@ -270,7 +271,7 @@ def _kept(data: np.ndarray, contest: _Contest) -> tuple[np.ndarray, np.ndarray]:
         if id_ >= 0:
             valid &= rows[:, id_] != background_id
         order = np.flatnonzero(valid)
-        order = order[np.argsort(-rows[order, score], kind="stable")[: contest.limit]]
+        order = order[np.argsort(-rows[order, score], kind="stable")[: options.limit]]
         rows = rows[order]
         boxes, areas = _sized(rows[:, coord : coord + 4], center)
         classes = _truncated(rows[:, id_]) if by_class else np.zeros(len(rows))
@@ -286,18 +287,18 @@ def _kept(data: np.ndarray, contest: _Contest) -> tuple[np.ndarray, np.ndarray]:
             alive[later[iou > overlap_thresh]] = False
         result[: alive.sum()] = rows[alive]
         source[: alive.sum()] = order[alive]
-    _convert(out[..., coord : coord + 4], contest.conversion)
+    _convert(out[..., coord : coord + 4], options.conversion)
     return out.reshape(data.shape), index.reshape(data.shape[:-1])
 
 
 def _truncated(x: np.ndarray) -> np.ndarray:
-    """Integers without the fractions; what no int holds, and NaN, as the smallest int."""
+    """Drop fractions; a number that does not fit into int32, and NaN, become the lowest int32."""
     fits = (x >= -(2.0**31)) & (x < 2.0**31)
     return np.where(fits, np.trunc(np.where(fits, x, 0)), -(2.0**31))
 
 
 def _convert(boxes: np.ndarray, conversion: int) -> None:
-    """Convert in place, but for the boxes whose first coordinate is negative."""
+    """Convert boxes in place; a box with a negative first coordinate stays as it is."""
     if conversion == 0:
         return
     low, high = boxes[..., :2], boxes[..., 2:]
@@ -310,11 +311,11 @@ def _convert(boxes: np.ndarray, conversion: int) -> None:
 
 
 @_OP.implementation("native")
-def _native(device: DeviceOps, data: np.ndarray, contest: _Contest, return_index: bool) -> Any:
+def _native(device: DeviceOps, data: np.ndarray, options: _Options, return_index: bool) -> Any:
     out = device.empty(data.shape, np.float32)
     index = device.empty(data.shape[:-1], np.int32) if return_index else None
     batch, num, _ = _sizes(data)
-    device.ops.box_nms(out, index, data, batch, num, *contest)
+    device.ops.box_nms(out, index, data, batch, num, *options)
     return (out, index) if return_index else out
 
 

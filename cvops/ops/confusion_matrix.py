@@ -21,34 +21,33 @@ def confusion_matrix(
     *,
     backend: str | None = None,
 ) -> Array:
-    """How often each pair of a true and a predicted class occurs.
+    """Count the pixels of each pair of a true and a predicted class.
 
-    Matrices of several batches may be added. ``cvops.metrics`` has ``pixel_accuracy`` and
-    ``mean_iou`` of one. MXNet 1.9.1 has no such operator.
+    The sum of the matrices of several batches is the matrix of all. ``cvops.metrics`` computes
+    ``pixel_accuracy`` and ``mean_iou`` from a matrix. MXNet 1.9.1 has no such operator.
 
     Args:
         prediction: the predicted class of each pixel, int32 of any shape.
         label: the true class of each pixel, int32 of the same shape.
-        num_classes: classes are 0 to ``num_classes`` - 1; in [1, 46340].
-        ignore_label: a label whose pixels are left out, as the 255 of Pascal VOC's borders; an
-            int32, or None. Pixels whose label or prediction is none of the classes are left out
-            anyway, on every device.
-        backend: which implementation; by default the best for the arrays' device.
+        num_classes: the number of classes, which are 0 to ``num_classes`` - 1; in [1, 46340].
+        ignore_label: a label whose pixels are not counted, such as 255 for the borders of Pascal
+            VOC; an int32, or None. Pixels with a label or a prediction out of range are not
+            counted, on any device.
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        int64 (num_classes, num_classes): at (i, j) the number of pixels of label i that were
-        predicted as j. Zeros if there are no pixels. Every implementation gives the same.
-        No gradient.
+        int64 (num_classes, num_classes): at (i, j) the number of pixels with label i and prediction
+        j. It is zero without pixels. All implementations return the same. There is no gradient.
 
     Raises:
-        TypeError: an input is not an int32 array, they differ in kind or device, or
+        TypeError: an input is not an int32 array; the inputs differ in library or device;
             ``num_classes`` or ``ignore_label`` is not an integer.
-        ValueError: the shapes differ; ``num_classes`` is out of range; ``ignore_label`` is no
-            int32.
+        ValueError: the shapes differ; ``num_classes`` is out of range; ``ignore_label`` does not
+            fit into int32.
     """
     inputs = _OP.inputs(backend, prediction=prediction, label=label)
     num_classes = _check.integer("num_classes", num_classes, low=1, high=46340)
-    # None is as good as a label that is none of the classes.
+    # The implementations ignore -1, which is no class, in any case.
     ignored = -1 if ignore_label is None else _check.integer("ignore_label", ignore_label)
     return inputs.run(num_classes, ignored)
 

@@ -1,4 +1,4 @@
-"""Class indices from an image of colours."""
+"""Class indices from an image of colors."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ _OP = Op("label_from_color", image="uint8 (..., W, 3)", colormap="uint8 (K, 3)")
 def label_from_color(
     image: Array, colormap: Array, unknown: int = 0, *, backend: str | None = None
 ) -> Array:
-    """The index in ``colormap`` of each pixel's colour.
+    """Return the index in ``colormap`` of the color of each pixel.
 
-    What ``voc_label_indices`` of "Dive into Deep Learning" gives, without its table of all 2**24
-    colours: a hash table of the colormap is made in each call. MXNet 1.9.1 has no such operator.
+    The result is that of ``voc_label_indices`` of "Dive into Deep Learning". Each call makes a hash
+    table of the colormap, in place of the book's table of all 2**24 colors. MXNet 1.9.1 has no such
+    operator.
 
     Args:
-        image: colours red, green, blue, uint8 (..., W, 3).
-        colormap: the classes' colours, uint8 (K, 3) with K from 1 to 65535.
-        unknown: what a pixel gets whose colour is not in ``colormap``; an int32.
-        backend: which implementation; by default the best for the arrays' device.
+        image: colors (red, green, blue), uint8 (..., W, 3).
+        colormap: the color of each class, uint8 (K, 3) with K from 1 to 65535.
+        unknown: the result for a color that is not in ``colormap``; an int32.
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        int32 ``image.shape[:-1]``. Of equal colours in ``colormap`` the lowest index. An empty
-        image gives an empty result. No gradient.
+        int32 ``image.shape[:-1]``. Among equal colors in ``colormap``, the lowest index counts. An
+        empty image gives an empty result. There is no gradient.
 
     Raises:
-        TypeError: an input is not a uint8 array, they differ in kind or device, or ``unknown`` is
-            not an integer.
-        ValueError: ``image`` is not (..., W, 3) or ``colormap`` not (K, 3), or of no colours or too
-            many; ``unknown`` is no int32.
+        TypeError: an input is not a uint8 array; the inputs differ in library or device;
+            ``unknown`` is not an integer.
+        ValueError: ``image`` is not (..., W, 3); ``colormap`` is not (K, 3), or K is out of range;
+            ``unknown`` does not fit into int32.
     """
     inputs = _OP.inputs(backend, image=image, colormap=colormap)
     return inputs.run(_check.integer("unknown", unknown))
@@ -45,12 +46,12 @@ def label_from_color(
 def _check_shapes(signature: Signature) -> None:
     num_colors = signature.sizes["K"]
     if not 1 <= num_colors <= 65535:
-        raise ValueError(f"colormap: expected 1 to 65535 colours, got {num_colors}")
+        raise ValueError(f"colormap: expected 1 to 65535 colors, got {num_colors}")
 
 
 @_OP.implementation("numpy")
 def _numpy(image: np.ndarray, colormap: np.ndarray, unknown: int) -> np.ndarray:
-    # Sorted; of equal colours the first index.
+    # Sorted, each color with its first index.
     colors, indices = np.unique(_packed(colormap), return_index=True)
     wanted = _packed(image)
     at = np.minimum(np.searchsorted(colors, wanted), len(colors) - 1)
@@ -58,7 +59,7 @@ def _numpy(image: np.ndarray, colormap: np.ndarray, unknown: int) -> np.ndarray:
 
 
 def _packed(colors: np.ndarray) -> np.ndarray:
-    """Each colour as one number."""
+    """Pack each color into one number."""
     red, green, blue = np.moveaxis(colors.astype(np.int32), -1, 0)
     return red << 16 | green << 8 | blue
 

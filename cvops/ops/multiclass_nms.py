@@ -11,19 +11,20 @@ from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
 _OP = Op("multiclass_nms", boxes="float32 (B, N, 4)", scores="float32 (B, C, N)")
-#: float32 has all integers up to it, and so all classes of the result.
-_MOST_CLASSES = 2**24
+#: float32 represents each integer up to this one, so it represents each class.
+_MAX_CLASSES = 2**24
 
 
 class _Options(NamedTuple):
-    """What the bodies take beside the arrays: the arguments, as the kernels see them."""
+    """The options of the implementations, in the order of the extension's parameters."""
 
-    #: The score to be exceeded, and the candidates of the background, begin and end.
+    #: ``Candidates``: the score threshold, the first pair of the background, and the pair after it.
     candidates: tuple[float, int, int]
-    #: Threshold, whether it suppresses itself, by_class and center: ``NmsRule``.
+    #: ``NmsRule``: threshold, True if an IoU at the threshold suppresses, by_class, center.
     rule: tuple[float, bool, bool, bool]
-    #: How many candidates of an image take part at most, and how many rows it has in the result.
-    most: int
+    #: The maximum number of candidates of an image.
+    limit: int
+    #: The number of rows of an image in the result.
     rows: int
 
 
@@ -40,48 +41,48 @@ def multiclass_nms(
     *,
     backend: str | None = None,
 ) -> tuple[Array, Array]:
-    """Non-maximum suppression of boxes with a score for each class, for a whole batch.
+    """Suppress boxes that have a score for each class: non-maximum suppression of a batch.
 
-    Each pair of a class and a box whose score is above ``valid_thresh`` is a candidate. Those of an
-    image go in descending order of their scores, ties by class and then by box; the first ``topk``,
-    of all classes together, take part. One that is kept suppresses each later one of its class
-    whose IoU with it is above ``overlap_thresh`` (equal is not).
+    Each pair of a class and a box with a score above ``valid_thresh`` is a candidate. The
+    candidates of an image are in descending order of the scores; equal scores are in the order of
+    the classes, then of the boxes. Only the first ``topk`` candidates of all classes remain. A kept
+    candidate suppresses each later one of its class if their IoU is above ``overlap_thresh``; an
+    equal IoU does not suppress.
 
-    The result is that of :func:`box_nms`, and so of ``mx.nd.contrib.box_nms`` of MXNet 1.9.1 on the
-    CPU, bit for bit, given C * N rows (class, score, box) in the order of ``scores`` and
-    ``id_index=0``; but those rows are never made. There is no gradient.
+    The result is that of :func:`box_nms` for C * N rows (class, score, box) in the order of
+    ``scores``, with ``id_index=0``. It has therefore the bits of ``mx.nd.contrib.box_nms`` of MXNet
+    1.9.1 on the CPU. The rows are never in memory. There is no gradient.
 
     Args:
-        boxes: float32 (B, N, 4), in any unit, corners (x1, y1, x2, y2) or what ``in_format`` says.
-        scores: float32 (B, C, N), of each class for each box; 0 equals -0.
+        boxes: float32 (B, N, 4), in any unit, in ``in_format``.
+        scores: float32 (B, C, N), the score of each class for each box; 0 equals -0.
         overlap_thresh: the IoU above which a candidate is suppressed.
-        valid_thresh: candidates are those whose score is above it; a NaN score is not.
-        topk: how many candidates of an image take part at most.
-        post_nms: how many rows of an image are given at most; all if negative.
-        background_id: the class that has no candidates; none if there is no such class.
-        force_suppress: suppress across classes too.
-        in_format: "corner", or "center": (x, y, width, height).
-        backend: which implementation; by default the best for the arrays' device.
+        valid_thresh: the score above which a pair is a candidate; a pair with a NaN score is not.
+        topk: the maximum number of candidates of an image.
+        post_nms: the maximum number of rows of an image in the result; no maximum if negative.
+        background_id: the class without candidates; no such class if it is out of range.
+        force_suppress: True also suppresses boxes of other classes.
+        in_format: "corner" for (x1, y1, x2, y2), "center" for (x, y, width, height).
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        ``out``, float32 (B, K, 6), and ``counts``, int32 (B). K is the least of ``topk``, C * N,
-        and ``post_nms`` if that is not negative. The first counts[b] rows of an image are its kept
-        candidates (class, score, x1, y1, x2, y2), the best first, with the four numbers of the box
-        as they came in; the others are -1. No gradient: a PyTorch tensor that comes out does not
-        require one. On a GPU no value is read back, so that the call can be captured in a CUDA
-        graph.
+        ``out``, float32 (B, K, 6), and ``counts``, int32 (B). K is the smallest of ``topk``, C * N,
+        and a ``post_nms`` that is not negative. The first counts[b] rows of image b are its kept
+        candidates (class, score, and the four numbers of the box in ``boxes``), the best first.
+        The other rows are -1. There is no gradient: a PyTorch result does not require one. A GPU
+        reads no value back, so a CUDA graph can capture the call.
 
     Raises:
-        TypeError: an input is not a float32 array, or they differ in kind or device; an argument is
-            not a number.
-        ValueError: shapes do not fit each other; C is above 2**24, or B or C * N 2**31 or more; a
-            threshold is NaN; ``topk`` is not positive, or 65535 * 256 or more where C * N is, too;
-            ``in_format`` is neither word.
+        TypeError: an input is not a float32 array; the inputs differ in library or device; an
+            argument is not a number.
+        ValueError: the shapes do not agree; C is above 2**24; B or C * N is 2**31 or more; a
+            threshold is NaN; ``topk`` is not positive; ``topk`` and C * N are both 65535 * 256 or
+            more; ``in_format`` is unknown.
     """
     inputs = _OP.inputs(backend, boxes=boxes, scores=scores)
     _, classes, num = inputs.shapes["scores"]
-    most = min(_check.integer("topk", topk, 1), classes * num)
-    if most >= _check.MAX_BOXES:
+    limit = min(_check.integer("topk", topk, 1), classes * num)
+    if limit >= _check.MAX_BOXES:
         raise ValueError(
             f"topk: expected fewer than {_check.MAX_BOXES} of {classes * num} candidates, "
             f"got {topk}"
@@ -89,20 +90,19 @@ def multiclass_nms(
     post_nms = _check.integer("post_nms", post_nms)
     background_id = _check.integer("background_id", background_id)
     _check.choice("in_format", in_format, ("corner", "center"))
-    first = background_id * num if 0 <= background_id < classes else 0
+    first, end = 0, 0
+    if 0 <= background_id < classes:
+        first, end = background_id * num, (background_id + 1) * num
     options = _Options(
-        (
-            _check.single("valid_thresh", valid_thresh),
-            *(first, first + num if 0 <= background_id < classes else 0),
-        ),
+        (_check.single("valid_thresh", valid_thresh), first, end),
         (
             _check.single("overlap_thresh", overlap_thresh),
             False,
             not _check.flag("force_suppress", force_suppress),
             in_format == "center",
         ),
-        most,
-        most if post_nms < 0 else min(post_nms, most),
+        limit,
+        limit if post_nms < 0 else min(post_nms, limit),
     )
     return inputs.run(options)
 
@@ -111,7 +111,7 @@ def multiclass_nms(
 def _check_shapes(signature: Signature) -> None:
     _, classes, num = shape = signature.shapes["scores"]
     _check.sizes_fit("scores", shape, *shape)
-    if classes > _MOST_CLASSES or classes * num >= 2**31:
+    if classes > _MAX_CLASSES or classes * num >= 2**31:
         raise ValueError(
             "scores: expected at most 2**24 classes, and fewer than 2**31 scores of an image, "
             f"got shape {shape}"
@@ -131,9 +131,9 @@ def _numpy(
     data[..., 1] = scores
     data[..., 2:] = boxes[:, None]
     data = data.reshape(batch, classes * num, 6)
-    data[:, first:end, 1] = -np.inf  # which is above no threshold
-    contest = box_nms._Contest((6, 1, 2, 0), options.rule, threshold, -1, 0, options.most)
-    out, index = box_nms._kept(data, contest)
+    data[:, first:end, 1] = -np.inf  # above no threshold
+    nms_options = box_nms._Options((6, 1, 2, 0), options.rule, threshold, -1, 0, options.limit)
+    out, index = box_nms._suppress(data, nms_options)
     counts = np.minimum((index >= 0).sum(axis=1), options.rows).astype(np.int32)
     return out[:, : options.rows].copy(), counts
 

@@ -1,0 +1,83 @@
+"""Hooks into the import of packages that the caller has."""
+
+import importlib
+import importlib.machinery
+import sys
+
+import pytest
+
+from cvops._imports import ImportHook, when_imported
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """The source of a package, which each import executes anew; the finders are restored."""
+    folder = tmp_path / "hooked"
+    folder.mkdir()
+    source = folder / "__init__.py"
+    source.write_text("value = 1")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    yield source
+    sys.modules.pop("hooked", None)
+
+
+def test_the_action_follows_the_execution(package):
+    before, found = list(sys.meta_path), []
+    when_imported("hooked", lambda module: found.append(module.value))
+    assert found == []
+    importlib.import_module("hooked")
+    assert found == [1]
+    assert sys.meta_path == before
+
+
+def test_the_action_of_an_imported_module_is_immediate(package):
+    module, found = importlib.import_module("hooked"), []
+    when_imported("hooked", found.append)
+    assert found == [module]
+
+
+def test_the_action_waits_for_an_execution_without_error(package):
+    found = []
+    when_imported("hooked", found.append)
+    package.write_text("raise ValueError")
+    with pytest.raises(ValueError):  # noqa: PT011
+        importlib.import_module("hooked")
+    assert found == []
+    package.write_text("other = 22")
+    importlib.invalidate_caches()
+    assert importlib.import_module("hooked") is found[0]
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["hook first", "action first"])
+def test_two_hooks_of_a_module_nest(package, first):
+    order = []
+
+    def execute(module, run):
+        order.append("begin")
+        run(module)
+        order.append("end")
+
+    def add_hook():
+        sys.meta_path.insert(0, ImportHook("hooked".__eq__, execute))
+
+    if first:
+        add_hook()
+    when_imported("hooked", lambda module: order.append("action"))
+    if not first:
+        add_hook()
+    importlib.import_module("hooked")
+    assert order == (["begin", "end", "action"] if first else ["begin", "action", "end"])
+
+
+def test_a_hooked_module_has_its_own_loader(package):
+    when_imported("hooked", lambda module: None)
+    module = importlib.import_module("hooked")
+    assert type(module.__loader__) is importlib.machinery.SourceFileLoader
+    assert module.__spec__.loader is module.__loader__
+
+
+def test_a_hook_finds_no_module_by_itself(package):
+    sys.meta_path.insert(0, ImportHook(lambda name: True, lambda module, run: run(module)))
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"):
+        importlib.import_module("no_such_module")
