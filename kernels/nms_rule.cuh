@@ -24,7 +24,7 @@ CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {
 struct NmsBuffers {
   float *boxes, *areas;  // (B, N, 4), (B, N)
   int* classes;          // (B, N)
-  uint32* removed;       // (B, ceil(N / 32)): one bit per box, set if it is suppressed
+  uint32* suppressed;    // (B, ceil(N / 32)): one bit per box, set if it is suppressed
   uint64* kept;          // (B, ceil(N / 64)): one bit per box, set if it is kept
   int* kept_before;      // (B, ceil(N / 64) + 1): number of kept boxes before each word of `kept`
   int* counts;           // (B): number of boxes that take part
@@ -34,7 +34,7 @@ struct NmsBuffers {
   // Initializes row `batch` with `count` undecided boxes. Threads i = 0, ..., ceil(num / 32) - 1 at
   // least must call it.
   __device__ __forceinline__ void begin(int batch, int num, int i, int count) const {
-    if (i < ceil_div(num, 32)) removed[batch * ceil_div(num, 32) + i] = 0;
+    if (i < ceil_div(num, 32)) suppressed[batch * ceil_div(num, 32) + i] = 0;
     if (i < ceil_div(num, 64)) kept[batch * ceil_div(num, 64) + i] = 0;
     if (i == 0) counts[batch] = count, progress[2 * batch] = 0, progress[2 * batch + 1] = count;
   }
