@@ -251,7 +251,7 @@ STEPS = {
     "multibox_target.cpp kBlocks": lambda blocks: [
         target(64 * blocks + more, images=n) for n in (1, 2, blocks, blocks + 1) for more in (0, 1)
     ],
-    "roi_pooling.cuh kOwners": lambda owners: [
+    "roi_pooling_backward.cuh kOwners": lambda owners: [
         *(roi(n, (1, 2, 9, 7), (1, 4)) for n in (owners, owners + 1, 2 * owners + 1)),
         *(roi(40, (1, 2, 1, n)) for n in (owners, owners + 1)),
     ],
