@@ -187,16 +187,10 @@ extern "C" __global__ void __launch_bounds__(256, 4)
   out += (int64)batch * num * width;
   const int rows = threads / width, rest = threads % width;
   for (int first = blockIdx.y * threads; first < num; first += gridDim.y * threads) {
-    const int i = first + t, word = i / 64;
+    const int i = first + t;
     if (i < num) {
-      // Number of kept rows before this one. Rows that are not kept follow all kept rows.
-      const bool takes_part = i < count;
-      const uint64 bits = takes_part ? kept[word] : 0;
-      const bool is_kept = bits >> (i % 64) & 1;
       const int all_kept = kept_before[words];
-      const int before =
-          takes_part ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
-      const int to = is_kept ? before : all_kept + i - before;
+      const auto [to, is_kept] = output_row(kept, kept_before, i, count, all_kept);
       const int from = is_kept ? (int)index_of(keys[i]) : -1;
       comes_from[t] = is_kept ? data + (int64)from * width : nullptr;
       goes_to[t] = out + (int64)to * width;

@@ -45,20 +45,14 @@ extern "C" __global__ void __launch_bounds__(256)
                          const int* __restrict__ kept_before, const int* __restrict__ counts,
                          int num_classes, int num_boxes, int topk, int rows) {
   using namespace cvops;
-  const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x, word = i / 64;
+  const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   const int words = (int)ceil_div(topk, 64);
   kept += (int64)batch * words;
   kept_before += (int64)batch * (words + 1);
   const int all_kept = kept_before[words];
   if (i == 0) out_counts[batch] = min(all_kept, rows);
   if (i >= topk) return;
-  // Number of kept candidates before this one. Candidates that are not kept follow all kept ones.
-  const bool takes_part = i < counts[batch];
-  const uint64 bits = takes_part ? kept[word] : 0;
-  const bool is_kept = bits >> (i % 64) & 1;
-  const int before =
-      takes_part ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
-  const int to = is_kept ? before : all_kept + i - before;
+  const auto [to, is_kept] = output_row(kept, kept_before, i, counts[batch], all_kept);
   if (to >= rows) return;
   float2 row[3] = {make_float2(-1, -1), make_float2(-1, -1), make_float2(-1, -1)};
   if (is_kept) {

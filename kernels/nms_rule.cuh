@@ -47,4 +47,27 @@ struct NmsBuffers {
 #endif
 };
 
+// Destination of a box in the output, and whether it is kept. Kept boxes come first, in score
+// order.
+struct OutputRow {
+  int row;
+  bool is_kept;
+};
+
+#ifdef __CUDACC__
+// Output row of box i of `count` that take part. `kept` and `kept_before` are those of the batch
+// row; `all_kept` is the last element of `kept_before`.
+__device__ __forceinline__ OutputRow output_row(const uint64* __restrict__ kept,
+                                                const int* __restrict__ kept_before, int i,
+                                                int count, int all_kept) {
+  const int word = i / 64;
+  const bool takes_part = i < count;
+  const uint64 bits = takes_part ? kept[word] : 0;
+  const bool is_kept = bits >> (i % 64) & 1;
+  const int before =
+      takes_part ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
+  return {is_kept ? before : all_kept + i - before, is_kept};
+}
+#endif
+
 }  // namespace cvops
