@@ -1,7 +1,7 @@
 """Building the operators for the MXNet that is installed, and loading them into it.
 
 MXNet takes operators from a shared library that is compiled against two files of its own wheel.
-Ours is only the border (``bindings/mxnet``): the ops themselves are in ``libcvops.so``, which the
+Ours is only the ABI boundary (``bindings/mxnet``): the ops themselves are in ``libcvops.so``, which the
 Python extension has too.
 """
 
@@ -101,8 +101,8 @@ def recipe() -> Recipe:
     """
     core = _core()
     mx = wheel()
-    border = [mx / "include" / "mxnet" / "lib_api.h", mx / "src" / "lib_api.cc"]
-    for file in border:
+    boundary = [mx / "include" / "mxnet" / "lib_api.h", mx / "src" / "lib_api.cc"]
+    for file in boundary:
         if not file.is_file():
             raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
     folders = [BINDINGS, BINDINGS / "runtime", nvrtc.KERNELS]
@@ -110,7 +110,7 @@ def recipe() -> Recipe:
     sources = sorted(BINDINGS.glob("mxnet/*.cpp"))
     flags = [*_FLAGS, f"-isystem{mx}", f"-isystem{mx / 'include'}"]
     flags += [f"-I{folder}" for folder in folders]
-    texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, *border)]
+    texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, *boundary)]
     key = [*texts, *_FLAGS, platform.machine(), " ".join(compiler())]
     digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
     path = cache.folder() / f"mxnet-operators-{digest}.so"
