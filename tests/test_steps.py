@@ -202,8 +202,11 @@ STEPS = {
     "nms.cpp kBlocks": lambda blocks: [
         call for n in (256 * blocks, 256 * blocks + 1) for call in nms_both(n)
     ],
-    "nms.cpp kMaxParts": lambda parts: [
-        call for tiles in (1, parts) for n in (256 * tiles, 256 * tiles + 1) for call in nms_both(n)
+    "nms.cpp kMaxSplits": lambda splits: [
+        call
+        for tiles in (1, splits)
+        for n in (256 * tiles, 256 * tiles + 1)
+        for call in nms_both(n)
     ],
     "box_iou.cpp threads": lambda threads: [
         iou(rows, columns)
