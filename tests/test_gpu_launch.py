@@ -179,10 +179,10 @@ def new_functions(request, monkeypatch):
         make = cuda.nvrtc_functions if driver.installed() else cuda.native_functions
         functions = make.__wrapped__()
     name = "cuda", request.param
-    place = functools.lru_cache(None)(
+    executor = functools.lru_cache(None)(
         type("New", (cuda.Cuda,), {"functions": lambda self: functions})
     )
-    monkeypatch.setitem(BACKENDS, name, BACKENDS[name]._replace(place=place))
+    monkeypatch.setitem(BACKENDS, name, BACKENDS[name]._replace(executor=executor))
     _op.backend_for.cache_clear()
     _op._signature.cache_clear()
     yield request.param

@@ -1,8 +1,8 @@
-"""Checks of arguments that are not arrays. Each error names the argument and the value got.
+"""Converters of options. An error names the argument and the value.
 
-Each kind of option has one converter here. The converters take the values that MXNet 1.9.1 takes,
-text included: ``"True"``, ``"1"``, ``"0.5"``, ``"(0.5, 1)"``. ``Options`` of
-``bindings/mxnet/operator.cpp`` has the same rules for the operators inside MXNet.
+Each kind of option has one converter. The converters accept the values that MXNet 1.9.1 accepts,
+also text: ``"True"``, ``"1"``, ``"0.5"``, ``"(0.5, 1)"``. ``Options`` of
+``bindings/mxnet/operator.cpp`` has the same rules for the operators in MXNet.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections.abc import Mapping, Set
 from typing import Any
 
 _SINGLE = struct.Struct("f")
-#: The boxes of one suppression are fewer: a grid has at most 65535 tiles of 256 on its y axis.
+#: One suppression has fewer boxes: the y axis of a grid has at most 65535 tiles of 256 boxes.
 MAX_BOXES = 65535 * 256
-_LARGEST = float.fromhex("0x1.fffffep+127")  # of float32
+_LARGEST = float.fromhex("0x1.fffffep+127")  # the largest finite float32
 #: The texts that MXNet reads as a flag, in lower case.
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 #: The types of numbers that need no conversion.
@@ -31,7 +31,7 @@ _TUPLE = re.compile(r"\s*[(\[](.*?),?\s*[)\]]\s*", re.DOTALL)
 
 
 def flag(name: str, value: Any) -> bool:
-    """``value`` as a bool: True, False, 1 or 0, or the text of one of these in any case."""
+    """Return ``value`` as a bool: True, False, 1, 0, or the text of one of these in any case."""
     if value is True or value is False:
         return bool(value)
     known = _FLAGS.get(str(value).lower())
@@ -41,7 +41,7 @@ def flag(name: str, value: Any) -> bool:
 
 
 def _scalar(value: Any) -> Any:
-    """``value`` itself; None for a flag, bytes, or an array that has axes: these are no numbers."""
+    """Return ``value``; None for a flag, bytes, or an array with axes, which are not numbers."""
     kind = str(getattr(value, "dtype", type(value).__name__))
     if kind.endswith(("bool", "bytes", "bytearray")) or tuple(getattr(value, "shape", ())):
         return None
@@ -49,14 +49,14 @@ def _scalar(value: Any) -> Any:
 
 
 def _decimal(text: str) -> Any:
-    """The float that ``text`` holds; None if there is none, or float32 cannot hold it."""
+    """Return the float in ``text``; None if there is none, or it does not fit into float32."""
     match = _DECIMAL.fullmatch(text)
     x = float(match[1]) if match else None
     return None if x is None or (match[2] and abs(x) > _LARGEST) else x  # type: ignore[index]
 
 
 def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """``value`` as a float in [low, high]. NaN is refused."""
+    """Return ``value`` as a float in [low, high]; refuse NaN."""
     try:
         if type(value) in PLAIN:
             x = float(value)
@@ -71,7 +71,7 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 
 class _MinusZero(float):
-    """-0.0 as an option: options that are equal are taken for the same, and 0.0 is not."""
+    """-0.0 as an option, which is not equal to 0.0: equal options share a cache entry."""
 
     __slots__ = ()
 
@@ -87,7 +87,7 @@ def _zero(x: float) -> float:
 
 
 def single(name: str, value: Any) -> float:
-    """``value`` as float32 has it: infinite if too large. NaN is refused."""
+    """Return ``value`` rounded to float32: infinite if it is too large; refuse NaN."""
     x = number(name, value)
     try:
         y: float = _SINGLE.unpack(_SINGLE.pack(x))[0]
@@ -97,7 +97,7 @@ def single(name: str, value: Any) -> float:
 
 
 def integer(name: str, value: Any, low: int = -(2**31), high: int = 2**31 - 1) -> int:
-    """``value`` as an int in [low, high]. A float is refused, also a whole one, as in MXNet."""
+    """Return ``value`` as an int in [low, high]; refuse each float, as MXNet does."""
     x = value
     if type(value) is not int:
         try:
@@ -113,7 +113,7 @@ def integer(name: str, value: Any, low: int = -(2**31), high: int = 2**31 - 1) -
 
 
 def elements(value: Any) -> Any:
-    """The elements of a sequence, an array, or the text of a tuple; else [value]."""
+    """Return the elements of a sequence, an array, or the text of a tuple; else [value]."""
     if type(value) in (tuple, list):
         return value
     if isinstance(value, str):
@@ -124,7 +124,7 @@ def elements(value: Any) -> Any:
 
 
 def integers(name: str, value: Any, form: str, low: int = -(2**31)) -> tuple[int, ...]:
-    """``value`` as a tuple of ints, each ``low`` or more, with the axes of ``form``: "(H, W)"."""
+    """Return ``value`` as a tuple of ints, ``low`` or more, one for each axis of ``form``."""
     items = elements(value)
     if len(items) != form.count(",") + 1:
         raise ValueError(f"{name}: expected {form}, got {value!r}")
@@ -132,7 +132,7 @@ def integers(name: str, value: Any, form: str, low: int = -(2**31)) -> tuple[int
 
 
 def numbers(name: str, value: Any, length: int | None = None) -> tuple[float, ...]:
-    """``value``, a number or a sequence of them, as a tuple of ``length`` floats (not empty)."""
+    """Return a number or a sequence of numbers as a tuple of ``length`` floats (not empty)."""
     items = elements(value)
     if isinstance(value, str):
         items = [_decimal(item) for item in items]
@@ -142,23 +142,23 @@ def numbers(name: str, value: Any, length: int | None = None) -> tuple[float, ..
         raise ValueError(f"{name}: expected {want}, got {value!r}")
     if PLAIN.issuperset(map(type, items)) and 0 not in items:
         try:
-            together = tuple(map(float, items))
-            total = sum(together)
-            if total == total:  # NaN is not
-                return together
+            floats = tuple(map(float, items))
+            total = sum(floats)
+            if total == total:  # no NaN
+                return floats
         except OverflowError:
             pass
-    return tuple([number(name, item) for item in items])  # which names what is wrong
+    return tuple([number(name, item) for item in items])  # its error names the wrong item
 
 
 def sizes_fit(name: str, shape: tuple[int, ...], *sizes: int) -> None:
-    """Refuse sizes that no int32 holds, unless an axis of length 0 leaves nothing to compute."""
+    """Refuse sizes that do not fit into int32, unless an axis of length 0 makes the op trivial."""
     if 0 not in shape and max(sizes) >= 2**31:
         raise ValueError(f"{name}: expected sizes below 2**31, got shape {shape}")
 
 
 def choice(name: str, value: Any, choices: tuple[str, ...]) -> str:
-    """``value``, one of the words in ``choices``."""
+    """Return ``value``, which is one of ``choices``."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}: expected one of {list(choices)}, got {value!r}")
     return str(value)

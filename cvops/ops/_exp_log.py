@@ -1,4 +1,4 @@
-"""exp and log with the bits of ``kernels/exp_log.cuh``, for the oracles: the same steps in NumPy."""
+"""exp and log with the bits of ``kernels/exp_log.cuh``, for the reference implementations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _FACTORIALS = [479001600, 39916800, 3628800, 362880, 40320, 5040, 720, 120, 24, 
 
 
 def exp(x: np.ndarray) -> np.ndarray:
-    """e to the power of each float32."""
+    """Return e to the power of each float32."""
     with np.errstate(all="ignore"):
         clamped = np.clip(np.asarray(x, np.float32).astype(np.float64), -110, 90)
         n = np.rint(clamped * 1.4426950408889634)
@@ -22,7 +22,7 @@ def exp(x: np.ndarray) -> np.ndarray:
 
 
 def log(x: np.ndarray) -> np.ndarray:
-    """The natural logarithm of each float32: -inf of 0, NaN of what is below."""
+    """Return the natural logarithm of each float32: -inf for 0, NaN below 0."""
     x = np.asarray(x, np.float32)
     with np.errstate(all="ignore"):
         m, e = np.frexp(x.astype(np.float64))  # 0.5 <= m < 1

@@ -1,4 +1,4 @@
-"""Bilinear upsampling by a whole number, and its gradient."""
+"""Bilinear upsampling by an integer factor, and its gradient."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _BACKWARD = Op("bilinear_upsample_backward", out_grad="float32 (N, C, height, wi
 
 
 def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) -> Array:
-    """Feature maps enlarged ``scale`` times, bilinearly.
+    """Enlarge feature maps ``scale`` times by bilinear interpolation.
 
-    The transposed convolution with the bilinear kernel, channel by channel, that the last layer of
-    a fully convolutional network begins with ("Dive into Deep Learning", ``bilinear_kernel``): as
+    The op is the transposed convolution of each channel with the bilinear kernel, which ends a
+    fully convolutional network in "Dive into Deep Learning" (``bilinear_kernel``). It is
     ``mx.nd.Deconvolution`` of MXNet 1.9.1 (gluon's ``Conv2DTranspose``) with ``num_group`` = C,
     without a bias, and with
 
@@ -26,29 +26,29 @@ def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) ->
       directions, as ``mx.nd.UpSampling`` has them for "bilinear";
     - weight ``w[i] * w[j]`` at (i, j), where ``w[t] = 1 - abs(t - (k - 1) / 2) / scale``.
 
-    What is outside of a map is 0, so that the ``scale // 2`` outputs along an edge are dimmer.
+    The outside of a map is 0, so the ``scale // 2`` outputs along an edge are smaller.
 
-    Computed along x, then along y, in float32: an output along an axis is ``near * w[t] + far *
-    w[t + scale]`` with the one or two pixels that it lies between, rounded after each operation and
-    each weight rounded once. Every implementation gives the same bits. MXNet multiplies by the
-    rounded products of two weights and adds in its own order: its results differ by less than 1e-6
-    times what the absolute values would give, and not at all where nothing is rounded (the scale a
-    power of two, the values small whole numbers).
+    The op computes along x, then along y, in float32. An output along an axis is ``near * w[t] +
+    far * w[t + scale]``, from the one or two pixels next to it. Each operation is rounded, and each
+    weight is rounded once. All implementations return the same bits. MXNet multiplies by rounded
+    products of two weights and adds in another order. The difference is less than 1e-6 times the
+    result of the absolute values. It is zero where no rounding occurs (``scale`` a power of two,
+    values that are small integers).
 
     Args:
         data: feature maps, float32 (N, C, H, W).
-        scale: how many times as high and as wide, an integer in [1, 1024].
-        backend: which implementation; by default the best for the arrays' device.
+        scale: the factor for height and width, an integer in [1, 1024].
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 (N, C, scale * H, scale * W). Empty maps give empty maps. Infinity and NaN stay
-        where the weights carry them. A PyTorch tensor has the gradient of
+        float32 (N, C, scale * H, scale * W). Empty maps give empty maps. Infinity and NaN affect
+        the outputs that have a weight for them. A PyTorch result has the gradient of
         :func:`bilinear_upsample_backward`, which has no gradient itself.
 
     Raises:
-        TypeError: ``data`` is not a float32 array, or ``scale`` not an integer.
+        TypeError: ``data`` is not a float32 array; ``scale`` is not an integer.
         ValueError: ``data`` does not have four axes; ``scale`` is out of range; a map of the result
-            would have 2**30 elements or more, an axis of length 0 being counted as 1.
+            has 2**30 elements or more, where an axis of length 0 counts as 1.
     """
     inputs = _OP.inputs(backend, data=data)
     scale = _check.integer("scale", scale, low=1, high=1024)
@@ -62,28 +62,28 @@ def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) ->
 
 
 def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | None = None) -> Array:
-    """The gradient of :func:`bilinear_upsample` with respect to ``data``: its exact transpose.
+    """Return the gradient of :func:`bilinear_upsample` with respect to ``data``.
 
-    Each pixel's is the sum of the ``k`` x ``k`` elements of ``out_grad`` that it had a part in,
-    times its weights: as the gradient of ``mx.nd.Deconvolution`` of MXNet 1.9.1.
+    It is the exact transpose, as the gradient of ``mx.nd.Deconvolution`` of MXNet 1.9.1: for each
+    pixel, the weighted sum of the ``k`` x ``k`` elements of ``out_grad`` that depend on it.
 
-    Added along y, from the top, then along x, from the left, in float32, rounded after each
-    operation. Every implementation gives the same bits in every run. MXNet adds in its own order:
-    its results differ by less than 1e-5 times what the absolute values would give, and not at all
-    where nothing is rounded.
+    The op adds along y from the top, then along x from the left, in float32. Each operation is
+    rounded. All implementations return the same bits in every run. MXNet adds in another order. The
+    difference is less than 1e-5 times the result of the absolute values. It is zero where no
+    rounding occurs.
 
     Args:
         out_grad: the gradient with respect to the result, float32 (N, C, scale * H, scale * W).
         scale: as in :func:`bilinear_upsample`.
-        backend: which implementation; by default the best for the arrays' device.
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
         float32 (N, C, H, W).
 
     Raises:
-        TypeError: ``out_grad`` is not a float32 array, or ``scale`` not an integer.
-        ValueError: ``out_grad`` does not have four axes, or its last two are not multiples of
-            ``scale``, or a map has 2**30 elements or more; ``scale`` is out of range.
+        TypeError: ``out_grad`` is not a float32 array; ``scale`` is not an integer.
+        ValueError: ``out_grad`` does not have four axes; its last two axes are not multiples of
+            ``scale``; a map has 2**30 elements or more; ``scale`` is out of range.
     """
     inputs = _BACKWARD.inputs(backend, out_grad=out_grad)
     scale = _check.integer("scale", scale, low=1, high=1024)
@@ -110,7 +110,7 @@ def _operator(scale: int) -> tuple[str, dict[str, Any]]:
 
 
 def _weights(scale: int) -> np.ndarray:
-    """Of ``2 * scale`` taps; of an odd scale the last one is 0."""
+    """Return the weights of ``2 * scale`` taps; the last one of an odd scale is 0."""
     t = np.arange(2 * scale)
     numerators = 2 * scale - abs(2 * t - (2 * scale - 1 - scale % 2))
     return numerators.astype(np.float32) / np.float32(2 * scale)
@@ -121,7 +121,7 @@ def _taps(scale: int) -> int:
 
 
 def _sizes(small: tuple[int, ...], scale: int) -> tuple[int, int, int, int]:
-    """What C++ takes: planes, height, width, scale."""
+    """Return the sizes for C++: planes, height, width, scale."""
     images, channels, height, width = small
     return images * channels, height, width, scale
 
@@ -143,12 +143,12 @@ def _numpy(data: np.ndarray, scale: int) -> np.ndarray:
 
 
 def _enlarged(data: np.ndarray, scale: int) -> np.ndarray:
-    """Along the last axis."""
+    """Enlarge along the last axis."""
     width = data.shape[-1]
     near, tap = np.divmod(np.arange(width * scale) + scale // 2, scale)
     weights = _weights(scale)
     near_weight, far_weight = weights[tap], weights[tap + scale]
-    # A zero at each end. Where the far weight is 0, it is a zero, too, that is multiplied.
+    # There is a zero at each end. A far weight of 0 multiplies a zero, not an infinity.
     padded = np.pad(data, [(0, 0)] * 3 + [(1, 1)])
     far = padded[..., np.where(far_weight > 0, near, 0)]
     with np.errstate(all="ignore"):
@@ -164,7 +164,7 @@ def _backward_numpy(out_grad: np.ndarray, scale: int) -> np.ndarray:
 
 
 def _gathered(out_grad: np.ndarray, scale: int) -> np.ndarray:
-    """Along the last axis."""
+    """Sum the gradient along the last axis."""
     width = out_grad.shape[-1] // scale
     padded = np.pad(out_grad, [(0, 0)] * 3 + [(scale // 2, scale)])
     grad = np.zeros((*out_grad.shape[:3], width), np.float32)

@@ -1,4 +1,4 @@
-"""Boxes from the predictions for anchors: decoding and non-maximum suppression."""
+"""Detections from predictions for anchors: decoded boxes and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ _OP = Op(
     loc_pred="float32 (B, L)",
     anchor="float32 (1, A, 4)",
 )
-_USUAL = (0.1, 0.1, 0.2, 0.2)
+_VARIANCES = (0.1, 0.1, 0.2, 0.2)
 
 
 class _Options(NamedTuple):
-    """What the bodies take beside the arrays: the arguments, as the kernels see them."""
+    """The options of the implementations, in the order of the extension's parameters."""
 
     clip: bool
     threshold: float
     variances: tuple[float, ...]
-    #: Threshold, whether it suppresses itself, whether by class, center: ``NmsRule``.
+    #: ``NmsRule``: threshold, True if an IoU at the threshold suppresses, by_class, center.
     rule: tuple[float, bool, bool, bool]
-    #: Whether there is suppression at all, and how many boxes of an image take part at most.
+    #: False for no suppression at all.
     suppresses: bool
+    #: The maximum number of candidates of an image.
     limit: int
 
 
@@ -42,53 +43,52 @@ def multibox_detection(
     background_id: int = 0,
     nms_threshold: float = 0.5,
     force_suppress: bool = False,
-    variances: Sequence[float] = _USUAL,
+    variances: Sequence[float] = _VARIANCES,
     nms_topk: int = -1,
     *,
     backend: str | None = None,
 ) -> Array:
-    """Detections of a single-shot detector: decoded boxes, the best of those that overlap.
+    """Return the detections of a single-shot detector: decoded boxes after suppression.
 
-    As ``mx.nd.contrib.MultiBoxDetection`` of MXNet 1.9.1 on the CPU: bit for bit, but for
-    coordinates that pass through exp, which lie within one unit in the last place of exp's result.
-    (A decision of the suppression can differ where an IoU is that near to the threshold.) Ours do
-    not depend on the device.
+    The op is ``mx.nd.contrib.MultiBoxDetection`` of MXNet 1.9.1 on the CPU, bit for bit except for
+    coordinates that depend on exp. They are within one unit in the last place of exp's result. (An
+    IoU that close to the threshold may change the suppression.) The result is the same on every
+    device.
 
-    An anchor's class is the best one after class 0, the first of equals; it counts if its score is
-    not below ``threshold``. Then, in descending order of the scores, ties in the order of the
-    anchors, a box suppresses each later one of its class whose IoU with it is ``nms_threshold`` or
-    more. Boxes whose union is not positive do not suppress each other.
+    The class of an anchor is the best one after class 0; among equal ones the lowest has priority.
+    The anchors with a score of ``threshold`` or more are candidates, in descending order of the
+    scores; equal scores are in the order of the anchors. A kept candidate suppresses each later one
+    of its class if their IoU is ``nms_threshold`` or more. Boxes whose union is not positive do not
+    suppress each other.
 
     Args:
         cls_prob: float32 (B, C, A), the probability of each class; class 0 is the background.
-        loc_pred: float32 (B, 4 A), offsets (x, y, w, h) of each anchor's box in units of the
+        loc_pred: float32 (B, 4 A), offsets (x, y, w, h) of the box of each anchor, in units of the
             variances.
         anchor: float32 (1, A, 4), corners (x1, y1, x2, y2) relative to the image.
-        clip: whether to clip the boxes to [0, 1]; NaN becomes 1.
-        threshold: the least score that counts.
+        clip: True clips the boxes to [0, 1]; NaN becomes 1.
+        threshold: the lowest score of a candidate.
         background_id: not used, as in MXNet: the background is class 0.
-        nms_threshold: the IoU from which on a box is suppressed. If it is not in (0, 1] there is no
+        nms_threshold: the IoU from which on a box is suppressed. Outside of (0, 1] there is no
             suppression, and the boxes are not sorted.
-        force_suppress: suppress across classes too.
-        variances: of x, y, w and h.
-        nms_topk: how many boxes of an image take part in the suppression; all if not positive.
-        backend: which implementation; by default the best for the arrays' device.
+        force_suppress: True also suppresses boxes of other classes.
+        variances: the factors of the offsets in x, y, w and h.
+        nms_topk: the maximum number of boxes of an image in the suppression; all if not positive.
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
         float32 (B, A, 6), rows (class, score, x1, y1, x2, y2); classes count from 0 after the
-        background. First the boxes that take part, sorted, those suppressed with class -1; then,
-        with class -1 and in the order of the anchors, those beyond ``nms_topk``: as in MXNet these
-        are the ones that stood there before the sort, so that a box may come twice and another not
-        at all.
-        Then rows of -1. No gradient, in MXNet too (zeros): a PyTorch tensor that comes out does
-        not require one. On a GPU no value is read back, so that the call can be captured in a CUDA
-        graph.
+        background. The first rows are the boxes in the suppression, sorted; a suppressed one has
+        class -1. Then come the rows beyond ``nms_topk``, with class -1. As in MXNet they are the
+        rows at these positions before the sort: a box may occur twice, and another not at all. The
+        last rows are -1. There is no gradient, and MXNet's is zero: a PyTorch result does not
+        require one. A GPU reads no value back, so a CUDA graph can capture the call.
 
     Raises:
-        TypeError: an input is not a float32 array, or they differ in kind or device; an argument is
-            not a number.
-        ValueError: shapes do not fit each other; a threshold is NaN; not four variances; 65535 *
-            256 anchors or more; 2**31 images or classes or more.
+        TypeError: an input is not a float32 array; the inputs differ in library or device; an
+            argument is not a number.
+        ValueError: the shapes do not agree; a threshold is NaN; there are not four variances; there
+            are 65535 * 256 anchors or more; there are 2**31 images or classes or more.
     """
     inputs = _OP.inputs(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
     num = inputs.sizes["A"]
@@ -98,7 +98,7 @@ def multibox_detection(
     options = _Options(
         _check.flag("clip", clip),
         _check.number("threshold", threshold),
-        _USUAL if variances is _USUAL else _check.numbers("variances", variances, 4),
+        _VARIANCES if variances is _VARIANCES else _check.numbers("variances", variances, 4),
         (nms_threshold, True, not _check.flag("force_suppress", force_suppress), False),
         0 < nms_threshold <= 1,
         topk if 0 < topk < num else num,
@@ -126,7 +126,9 @@ def _numpy(
     if num_classes < 2 or out.size == 0:
         return out
     for prob, offsets, rows in zip(cls_prob[:, 1:], loc_pred.reshape(batch, num, 4), out):
-        prob = np.where(prob > -1, prob, np.float32(-1))  # what is not above -1 is never the best
+        prob = np.where(
+            prob > -1, prob, np.float32(-1)
+        )  # an anchor without a score above -1 is not valid
         ids, scores = prob.argmax(axis=0), prob.max(axis=0)
         valid = np.flatnonzero((scores > -1) & ~(scores < np.float32(options.threshold)))
         boxes = _decode(anchor[0], offsets, options)
@@ -156,7 +158,7 @@ def _decode(anchors: np.ndarray, offsets: np.ndarray, options: _Options) -> np.n
 
 
 def _survivors(table: np.ndarray, options: _Options) -> np.ndarray:
-    """Which of the sorted rows are not suppressed."""
+    """Return a mask of the sorted rows that are not suppressed."""
     boxes, alive = table[:, 2:], np.ones(len(table), bool)
     threshold, _, by_class, _ = options.rule
     with np.errstate(all="ignore"):

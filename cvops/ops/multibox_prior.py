@@ -1,4 +1,4 @@
-"""Anchor boxes around every cell of feature maps."""
+"""Anchor boxes around each cell of feature maps."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ _OP = Op("multibox_prior", data=_FEATURES, maps=_FEATURES)
 #: ``PriorMap`` of the bindings.
 _MAP = np.dtype(
     [
-        *(("height", "i4"), ("width", "i4"), ("shapes", "i4"), ("step_y", "f4"), ("step_x", "f4")),
-        *(("offset_y", "f4"), ("offset_x", "f4")),
+        ("height", "i4"),
+        ("width", "i4"),
+        ("shapes", "i4"),
+        ("step_y", "f4"),
+        ("step_x", "f4"),
+        ("offset_y", "f4"),
+        ("offset_x", "f4"),
     ]
 )
 _TUPLES = frozenset([tuple])
@@ -75,48 +80,49 @@ def multibox_prior(
     like: Any = None,
     backend: str | None = None,
 ) -> Any:
-    """Anchor boxes of several shapes around every cell of a feature map.
+    """Return anchor boxes of several shapes around each cell of a feature map.
 
-    As ``mx.nd.contrib.MultiBoxPrior`` of MXNet 1.9.1 on the CPU, bit for bit. Each cell gets S + R
-    - 1 anchors for S sizes and R ratios: every size with ``ratios[0]``, then ``sizes[0]`` with each
-    other ratio. Cells go row by row. An anchor of size s and ratio r is ``s * H / W * sqrt(r)``
-    wide and ``s / sqrt(r)`` high, in units of the image's width and height.
+    The result has the bits of ``mx.nd.contrib.MultiBoxPrior`` of MXNet 1.9.1 on the CPU. A cell has
+    S + R - 1 anchors for S sizes and R ratios: each size with ``ratios[0]``, then ``sizes[0]`` with
+    each other ratio. The cells are in order of rows. An anchor of size s and ratio r has the width
+    ``s * H / W * sqrt(r)`` and the height ``s / sqrt(r)``, relative to the image.
 
     Args:
-        data: the feature map, float32 (N, C, H, W, ...), of which only H and W are read; or the
-            pair ``(H, W)`` itself.
+        data: the feature map, float32 (N, C, H, W, ...), of which the op reads H and W only; or the
+            pair ``(H, W)``.
         sizes: heights of square anchors, relative to the image.
         ratios: ratios of width to height.
-        clip: whether to clip the coordinates to [0, 1]; NaN stays.
-        steps: distance (y, x) between the centres of neighbours, relative to the image. If either
-            is not positive, (1 / H, 1 / W).
-        offsets: where in its cell a centre lies, (y, x), each in [0, 1].
-        like: an array whose kind and device the result has where ``data`` is a pair; NumPy if None.
-        backend: which implementation; by default the best for the array's device.
+        clip: True clips the coordinates to [0, 1]; NaN stays.
+        steps: the distance (y, x) between the centers of neighbors, relative to the image;
+            (1 / H, 1 / W) if either is not positive.
+        offsets: the position (y, x) of a center in its cell, each in [0, 1].
+        like: an array that selects the library and the device of the result for a pair ``data``;
+            NumPy if None.
+        backend: the implementation; by default the best for the array's device.
 
     Returns:
-        float32 (1, H * W * (S + R - 1), 4), corners (x1, y1, x2, y2) relative to the image. A ratio
-        that is negative gives NaN, as in MXNet. No gradient, in MXNet too (zeros): a PyTorch tensor
-        that comes out does not require one.
+        float32 (1, H * W * (S + R - 1), 4), corners (x1, y1, x2, y2) relative to the image. A
+        negative ratio gives NaN, as in MXNet. There is no gradient, and MXNet's is zero: a PyTorch
+        result does not require one.
 
     Raises:
         TypeError: ``data`` is neither a float32 array nor a pair of integers.
-        ValueError: ``data`` has fewer than four axes, or H or W is 0; ``sizes`` or ``ratios`` is
-            empty; ``offsets`` out of [0, 1]; one of ``steps`` positive and the other negative; 2^31
-            anchors or more.
+        ValueError: ``data`` has fewer than four axes; H or W is 0; ``sizes`` or ``ratios`` is
+            empty; one of ``offsets`` is out of [0, 1]; one of ``steps`` is positive and the other
+            negative; there are 2**31 anchors or more.
     """
     if _is_pair(data):
-        inputs, place = _on_kind_of(like, backend), _pair("data", data)
+        inputs, map_ = _inputs_like(like, backend), _pair("data", data)
     else:
         inputs = _OP.inputs(backend, data=data)
-        place = inputs.shapes["data"]
+        map_ = inputs.shapes["data"]
     options = (
         (_hashable("sizes", sizes),),
         (_hashable("ratios", ratios),),
         (steps if steps is _STEPS else _hashable("steps", steps, 2),),
         (offsets if offsets is _OFFSETS else _hashable("offsets", offsets, 2),),
     )
-    return inputs.run(_layout(False, (place,), *options), _check.flag("clip", clip))
+    return inputs.run(_layout(False, (map_,), *options), _check.flag("clip", clip))
 
 
 @overload
@@ -166,58 +172,59 @@ def multibox_priors(
     like: Any = None,
     backend: str | None = None,
 ) -> Any:
-    """The anchor boxes of all feature maps of a detector, on a GPU by one launch.
+    """Return the anchor boxes of all feature maps of a detector, on a GPU in one launch.
 
-    As what :func:`multibox_prior`, and so MXNet 1.9.1, gives for each map, one after another, bit
-    for bit. (On a GPU eight maps or 128 shapes, of all maps together, take a launch.)
+    The result is the concatenation of the results of :func:`multibox_prior` for each map, and so of
+    MXNet 1.9.1, bit for bit. On a GPU, one launch has at most eight maps and 128 shapes of all
+    maps.
 
     Args:
-        maps: the feature maps, float32 (N, C, H, W, ...), of which only H and W are read, all of
-            one kind and on one device; or the pair ``(H, W)`` of each.
-        sizes: for each map what :func:`multibox_prior` takes, as all that follow but ``clip``: a
-            number or a sequence of them.
-        ratios: for each map a number or a sequence of them.
-        clip: whether to clip the coordinates to [0, 1]; NaN stays.
-        steps: for each map the distance (y, x) between the centres of neighbours; if None, or not
-            positive, (1 / H, 1 / W).
-        offsets: for each map where in its cell a centre lies, (y, x); if None, (0.5, 0.5).
-        like: an array whose kind and device the result has where ``maps`` are pairs; NumPy if None.
-        backend: which implementation; by default the best for the arrays' device.
+        maps: the feature maps, float32 (N, C, H, W, ...) of one library on one device, of which the
+            op reads H and W only; or the pair ``(H, W)`` of each map.
+        sizes: for each map the ``sizes`` of :func:`multibox_prior`: a number or a sequence.
+        ratios: for each map the ``ratios``: a number or a sequence.
+        clip: True clips the coordinates to [0, 1]; NaN stays.
+        steps: for each map the distance (y, x) between the centers of neighbors; (1 / H, 1 / W) if
+            None or not positive.
+        offsets: for each map the position (y, x) of a center in its cell; (0.5, 0.5) if None.
+        like: an array that selects the library and the device of the result for pairs ``maps``;
+            NumPy if None.
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 (1, A, 4), corners (x1, y1, x2, y2) relative to the image: first the anchors of
+        float32 (1, A, 4), corners (x1, y1, x2, y2) relative to the image: the anchors of
         ``maps[0]``, H * W * (S + R - 1) for S sizes and R ratios, then those of ``maps[1]``, ...
-        No gradient, as of :func:`multibox_prior`.
+        There is no gradient, as in :func:`multibox_prior`.
 
     Raises:
-        TypeError: one of ``maps`` is neither a float32 array nor a pair of integers; they are of
-            several kinds or on several devices.
-        ValueError: ``maps`` is empty; another argument has not one element for each map; what
-            :func:`multibox_prior` refuses of one map; 2^31 anchors or more in all. The message
+        TypeError: one of ``maps`` is neither a float32 array nor a pair of integers; they differ in
+            library or device.
+        ValueError: ``maps`` is empty; another argument does not have one element for each map;
+            :func:`multibox_prior` refuses a map; there are 2**31 anchors or more. The message
             names argument and map: ``sizes[2]``.
     """
     if not hasattr(maps, "__len__") or len(maps) == 0:
         raise ValueError(f"maps: expected one feature map or more, got {maps!r}")
     num = len(maps)
     if _is_pair(next(iter(maps))):
-        inputs, places = _on_kind_of(like, backend), tuple(map(_pair, _names(num), maps))
+        inputs, pairs = _inputs_like(like, backend), tuple(map(_pair, _names(num), maps))
     else:
         inputs = _OP.inputs(backend, **dict(zip(_names(num), maps)))
-        places = tuple(inputs.shapes.values())
+        pairs = tuple(inputs.shapes.values())
     options = (
-        _of_each("sizes", sizes, num),
-        _of_each("ratios", ratios, num),
-        (_STEPS,) * num if steps is None else _of_each("steps", steps, num, 2),
-        (_OFFSETS,) * num if offsets is None else _of_each("offsets", offsets, num, 2),
+        _for_each_map("sizes", sizes, num),
+        _for_each_map("ratios", ratios, num),
+        (_STEPS,) * num if steps is None else _for_each_map("steps", steps, num, 2),
+        (_OFFSETS,) * num if offsets is None else _for_each_map("offsets", offsets, num, 2),
     )
-    return inputs.run(_layout(True, places, *options), _check.flag("clip", clip))
+    return inputs.run(_layout(True, pairs, *options), _check.flag("clip", clip))
 
 
 def _is_pair(x: Any) -> bool:
     return library_of(x) is None and hasattr(x, "__len__")
 
 
-def _on_kind_of(like: Any, backend: str | None) -> Inputs:
+def _inputs_like(like: Any, backend: str | None) -> Inputs:
     return _OP.inputs(backend, like=np.empty(0, np.float32) if like is None else like)
 
 
@@ -234,17 +241,17 @@ def _names(num: int) -> list[str]:
 
 
 def _is_key(x: tuple[Any, ...]) -> bool:
-    """True if equal elements mean the same, unlike 1 and True, or 0.0 and -0.0."""
+    """Report if equal elements have the same meaning, unlike 1 and True, or 0.0 and -0.0."""
     return 0 not in x and _check.PLAIN.issuperset(map(type, x))
 
 
 def _hashable(name: str, x: Any, length: int | None = None) -> tuple[float, ...]:
-    """``x`` as a part of the key of :func:`_layout`, which checks a tuple of numbers itself."""
+    """Return ``x`` as a part of the key of :func:`_layout`, which checks tuples of numbers."""
     return x if type(x) is tuple and _is_key(x) else _check.numbers(name, x, length)
 
 
-def _of_each(name: str, option: Any, num: int, length: int | None = None) -> tuple[Any, ...]:
-    """The option of each map, hashable."""
+def _for_each_map(name: str, option: Any, num: int, length: int | None = None) -> tuple[Any, ...]:
+    """Return the hashable option of each map."""
     items = _check.elements(option)
     if items is not option or len(items) != num:
         raise ValueError(f"{name}: expected one for each of {num} maps, got {option!r}")
@@ -254,33 +261,33 @@ def _of_each(name: str, option: Any, num: int, length: int | None = None) -> tup
 
 
 class _Layout:
-    """Maps, and half the width and height of each shape of their anchors."""
+    """Feature maps, and half the width and height of each shape of their anchors."""
 
     def __init__(self, maps: list[tuple[Any, ...]], half: list[np.ndarray]):
         self.maps = np.array(maps, _MAP)
         self.half = np.concatenate(half)
-        #: Of the result.
+        #: The shape of the result.
         self.shape = 1, sum(height * width * shapes for height, width, shapes, *_ in maps), 4
-        #: What the extension takes.
+        #: The arguments of the extension.
         self.fields = self.maps.view(np.int32).reshape(len(maps), -1), self.half
 
 
 @functools.lru_cache(256)
 def _layout(
-    listed: bool, places: tuple[tuple[int, ...], ...], *options: tuple[Any, ...]
+    listed: bool, shapes: tuple[tuple[int, ...], ...], *options: tuple[Any, ...]
 ) -> _Layout:
-    """Of sizes, ratios, steps and offsets of each map, not yet checked.
+    """Check the sizes, ratios, steps and offsets of each map, and return the layout.
 
-    A place is a map's shape, or the pair of its height and width. Kept, for a model asks for few.
-    An error names the argument, and if they are ``listed`` the map.
+    ``shapes`` has the shape of each map, or the pair of its height and width. A model has few
+    layouts. An error names the argument, and also the map if the maps are ``listed``.
     """
     maps: list[tuple[Any, ...]] = []
     halves, total = [], 0
-    for i, (place, *of_map) in enumerate(zip(places, *options)):
+    for i, (shape, *of_map) in enumerate(zip(shapes, *options)):
         name, at = (f"maps[{i}]", f"[{i}]") if listed else ("data", "")
-        height, width = place if len(place) == 2 else place[2:4]
+        height, width = shape if len(shape) == 2 else shape[2:4]
         if height == 0 or width == 0:
-            raise ValueError(f"{name}: expected a height and a width above 0, got {place}")
+            raise ValueError(f"{name}: expected a height and a width above 0, got {shape}")
         size, ratio, centers = _checked(at, height, width, *of_map)
         total += height * width * len(size)
         if total >= 2**31:
@@ -297,7 +304,7 @@ def _layout(
 def _checked(
     at: str, height: int, width: int, sizes: Any, ratios: Any, steps: Any, offsets: Any
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
-    """Size and ratio of each shape of a map, and its steps and offsets (y, x)."""
+    """Return size and ratio of each shape of a map, and its steps and offsets (y, x)."""
     sizes, ratios = _check.numbers(f"sizes{at}", sizes), _check.numbers(f"ratios{at}", ratios)
     step_y, step_x = np.array(_check.numbers(f"steps{at}", steps, 2), np.float32)
     if step_y * step_x < 0:
@@ -313,7 +320,7 @@ def _checked(
 
 
 def _half_sizes(height: int, width: int, size: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """In MXNet's order of operations. A ratio that is negative gives NaN."""
+    """Compute half sizes in MXNet's order of operations. A negative ratio gives NaN."""
     with np.errstate(all="ignore"):
         root = np.sqrt(ratio)
         half_width = size * np.float32(height) / np.float32(width) * root / 2

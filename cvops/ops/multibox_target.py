@@ -1,4 +1,4 @@
-"""What each anchor of a detector is to learn from the truths of its image."""
+"""Training targets of the anchors of a detector, from the ground truth of each image."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ _OP = Op(
     cls_pred="float32 (B, C, A)",
 )
 
-
-#: ``TargetShape`` of the kernels: images, anchors, truths, label_width, classes.
+#: ``TargetShape`` of the kernels: images, anchors, ground truths, label_width, classes.
 _Shape = tuple[int, int, int, int, int]
 
 
 class _Options(NamedTuple):
-    """``TargetOptions`` of the kernels, which hold them as float32."""
+    """``TargetOptions`` of the kernels, where the numbers are float32."""
 
     overlap_threshold: float
     ignore_label: float
@@ -39,8 +38,8 @@ class _Options(NamedTuple):
 #: Below this number of anchors in a batch, the three results are allocated separately.
 _FEW_ANCHORS = 1 << 15
 _VARIANCES = (0.1, 0.1, 0.2, 0.2)
-#: In its bipartite stage a truth is given only an anchor that it overlaps by more.
-_LEAST_IOU = np.float32(1e-6)
+#: The bipartite stage matches pairs with an IoU above this one.
+_MIN_IOU = np.float32(1e-6)
 
 
 def multibox_target(
@@ -56,64 +55,65 @@ def multibox_target(
     *,
     backend: str | None = None,
 ) -> tuple[Array, Array, Array]:
-    """The class, and the offsets to a box, that each anchor of a detector is to learn.
+    """Assign a class and the offsets to a box to each anchor of a detector.
 
-    As ``mx.nd.contrib.MultiBoxTarget`` of MXNet 1.9.1 on the CPU, on every device. An image's
-    truths are the rows of its label before the first of class -1. Anchors are made positive in two
-    stages:
+    The op is ``mx.nd.contrib.MultiBoxTarget`` of MXNet 1.9.1 on the CPU, on every device. The
+    ground truths of an image are the rows of its label before the first row of class -1. Two stages
+    make anchors positive:
 
-    1. Each truth gets an anchor of its own: of all pairs of a truth and an anchor that are both
-       free the one with the highest IoU, and again, as long as there is an IoU above 1e-6. Of equal
-       ones the lowest anchor goes first, then the lowest truth.
-    2. Each other anchor gets the truth that it has the highest IoU with, of equal ones the lowest,
-       if that IoU is above ``overlap_threshold``.
+    1. Of all pairs of a free ground truth and a free anchor, the pair with the highest IoU is
+       matched, while there is an IoU above 1e-6. Among equal IoUs the lowest anchor has priority,
+       then the lowest ground truth.
+    2. Each other anchor is matched with the ground truth of its highest IoU, if that IoU is above
+       ``overlap_threshold``. Among equal IoUs the lowest ground truth has priority.
 
-    All others are negative. With mining, only those are that a detector takes least for background:
-    for P positives the int(P * ratio) anchors whose softmax of class 0 is lowest, among those whose
-    best IoU is below ``negative_mining_thresh``. Of equal ones the lowest anchor goes first; NaN
-    goes last. Where there are not as many, all are taken (MXNet raises).
+    All other anchors are negative. With hard negative mining, only int(P * ratio) anchors are
+    negative for P positives: those with the lowest softmax of class 0, among the anchors whose
+    highest IoU is below ``negative_mining_thresh``. Among equal ones the lowest anchor has
+    priority; NaN comes last. If there are fewer candidates, all are negative (MXNet raises).
 
     Args:
         anchor: float32 (1, A, 4), corners (x1, y1, x2, y2) in any unit.
-        label: float32 (B, G, 5 or more), rows of class, x1, y1, x2, y2 in the anchors' unit; more
-            columns are not read. Images with fewer than G truths are padded with -1. A truth with a
-            NaN corner matches nothing. As in MXNet no class is checked: ``cls_target`` may be C or
-            more, or a fraction. ``cvops.models`` refuses such labels.
-        cls_pred: logits, float32 (B, C, A), class 0 the background; read with mining only.
-        overlap_threshold: what an IoU must be above in the second stage, which is left out if this
-            is not positive.
-        ignore_label: the class of anchors that are not to be learnt from.
-        negative_mining_ratio: negatives for each positive; no mining if not positive.
-        negative_mining_thresh: what a mined anchor's best IoU must be below.
+        label: float32 (B, G, 5 or more), rows of class, x1, y1, x2, y2 in the anchors' unit; the op
+            does not read more columns. Rows of -1 pad the labels of images with fewer than G ground
+            truths. A ground truth with a NaN corner matches nothing. As in MXNet the op does not
+            check a class: ``cls_target`` may be C or more, or a fraction. ``cvops.models`` refuses
+            such labels.
+        cls_pred: logits, float32 (B, C, A); class 0 is the background. Only mining reads them.
+        overlap_threshold: the IoU above which the second stage matches; no second stage if it is
+            not positive.
+        ignore_label: the class of anchors that do not take part in the training.
+        negative_mining_ratio: the number of negatives for each positive; no mining if not positive.
+        negative_mining_thresh: the IoU below which an anchor is a candidate for mining.
         minimum_negative_samples: not used, as in MXNet on the CPU.
-        variances: what the offsets in x, y, width and height are divided by.
-        backend: which implementation; by default the best for the arrays' device.
+        variances: the divisors of the offsets in x, y, width and height.
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        loc_target, float32 (B, 4 A): for each positive (dx / w, dy / h, log(w' / w), log(h' / h)),
-        each divided by its variance, where w and h are the anchor's sizes, w' and h' the truth's,
-        and dx and dy lead from its centre to the truth's; 0 for the others. The values are the
-        same on every device; those of the logarithms may differ from MXNet's by 2 units in the
-        last place.
+        loc_target, float32 (B, 4 A): (dx / w, dy / h, log(w' / w), log(h' / h)) for each positive,
+        each divided by its variance; 0 for the other anchors. w and h are the sizes of the anchor,
+        w' and h' those of the ground truth; dx and dy lead from the center of the anchor to the
+        center of the ground truth. The values are the same on every device. The logarithms may
+        differ from MXNet's by 2 units in the last place.
 
-        loc_mask, float32 (B, 4 A): four times 1 for each positive, 0 for the others.
+        loc_mask, float32 (B, 4 A): four times 1 for each positive, 0 for the other anchors.
 
-        cls_target, float32 (B, A): 1 + the truth's class for a positive, 0 for a negative,
-        ``ignore_label`` for the others. In an image without truths all are ``ignore_label``.
+        cls_target, float32 (B, A): 1 + the class of the ground truth for a positive, 0 for a
+        negative, ``ignore_label`` for the other anchors. All anchors of an image without ground
+        truth have ``ignore_label``.
 
-        On the CPU the three may be parts of one array, which lives as long as any of them.
+        On the CPU the three may be parts of one array, which lives until the last of them dies.
 
-        No gradient, in MXNet too (zeros). The exponential of the softmax, like the logarithm, may
-        differ from MXNet's in its last bit, and then of two candidates whose scores are as close
-        another may be taken.
+        There is no gradient, and MXNet's is zero. The exponential of the softmax may differ from
+        MXNet's in its last bit. Another of two candidates with such close scores may then be
+        negative.
 
     Raises:
-        TypeError: an input is not a float32 array, or they differ in kind or device.
-        ValueError: shapes do not agree; A or C is 0, A or G is 2^30 or more, or another axis 2^31
-            or more; mining with a
-            ``negative_mining_thresh`` that is not positive; on the CPU, a row of class -1 whose
-            corners are not all -1. On a GPU, where looking would mean to wait, such a row ends the
-            truths like any other of class -1.
+        TypeError: an input is not a float32 array; the inputs differ in library or device.
+        ValueError: the shapes do not agree; A or C is 0; A or G is 2**30 or more; another axis is
+            2**31 or more; mining has a ``negative_mining_thresh`` that is not positive; on the CPU,
+            the corners of a row of class -1 are not all -1. On a GPU this check would need a wait:
+            such a row ends the ground truths as any other row of class -1.
     """
     inputs = _OP.inputs(backend, anchor=anchor, label=label, cls_pred=cls_pred)
     _check.integer("minimum_negative_samples", minimum_negative_samples)
@@ -153,7 +153,7 @@ def _check_shapes(signature: Signature) -> None:
 
 
 def _refuse_half_padding(label: np.ndarray) -> None:
-    """Refuse a row that ends an image's truths by its class, -1, but has corners."""
+    """Refuse the first row of class -1 of an image if it has corners."""
     rows = label.reshape(-1, label.shape[2])
     ends = label[:, :, 0] == -1
     first = ends & (ends.cumsum(axis=1) == 1)
@@ -211,7 +211,7 @@ def _numpy(
 
 
 def _iou(anchors: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """(A, G). Areas are not clamped. NaN and what is below 0 become 0: both match nothing."""
+    """Return the IoUs (A, G). NaN and numbers below 0 become 0, which matches nothing."""
     a, t = anchors[:, None], truths[None]
     with np.errstate(all="ignore"):
         size = np.minimum(a[..., 2:], t[..., 2:]) - np.maximum(a[..., :2], t[..., :2])
@@ -223,12 +223,12 @@ def _iou(anchors: np.ndarray, truths: np.ndarray) -> np.ndarray:
 
 
 def _bipartite(iou: np.ndarray) -> np.ndarray:
-    """The truth that each anchor is given in the first stage; -1 if none."""
+    """Return the ground truth of each anchor in the first stage; -1 for none."""
     free = iou.copy()
     given = np.full(len(iou), -1)
     for _ in range(iou.shape[1]):
         best, truth = np.unravel_index(free.argmax(), free.shape)
-        if not free[best, truth] > _LEAST_IOU:
+        if not free[best, truth] > _MIN_IOU:
             break
         given[best] = truth
         free[best, :] = 0
@@ -244,7 +244,7 @@ def _mining_count(positive: np.ndarray, ratio: float) -> int:
 
 
 def _mine(logits: np.ndarray, candidates: np.ndarray, count: int) -> np.ndarray:
-    """Which anchors are negative: those of the candidates that look least like background."""
+    """Return a mask of the candidates with the lowest probability of background."""
     places = np.flatnonzero(candidates)
     logits = logits[:, places]
     top = logits[0]

@@ -19,7 +19,7 @@ _BACKWARD = Op(
     out_grad="float32 (R, C, height, width)",
     argmax="int32 (R, C, height, width)",
 )
-#: ``RoiPooling`` of the kernel: the shape of ``data``, the pooled size and the scale.
+#: ``RoiPooling`` of the extension: the shape of ``data``, the pooled size and the scale.
 _Sizes = tuple[int, int, int, int, int, int, float]
 _LOWEST = np.finfo(np.float32).min
 
@@ -63,48 +63,46 @@ def roi_pooling(
     return_argmax: bool = False,
     backend: str | None = None,
 ) -> Any:
-    """The largest values in a grid of bins of each region of interest, for each channel.
+    """Return the largest values in a grid of bins of each region of interest, for each channel.
 
-    As ``mx.nd.ROIPooling`` of MXNet 1.9.1 on the CPU, bit for bit.
+    The result has the bits of ``mx.nd.ROIPooling`` of MXNet 1.9.1 on the CPU.
 
-    A roi's coordinates, times ``spatial_scale`` and rounded (halves away from zero), are its first
-    and last pixel, both inside; where the last lies before the first, the roi is one pixel long
-    there. Its height and width are divided into ``pooled_size`` bins of equal, fractional length;
-    a bin has every pixel that it touches, so that neighbours may share some, but none outside of
-    ``data``.
+    The coordinates of a roi, times ``spatial_scale`` and rounded (halves away from zero), are its
+    first and last pixel, both inclusive. A roi whose last pixel precedes the first is one pixel
+    long in that direction. ``pooled_size`` bins of equal, fractional length divide the roi. A bin
+    has every pixel of ``data`` that it touches, so neighbors may share pixels.
 
     Args:
         data: feature maps, float32 (N, C, H, W).
-        rois: float32 (R, 5): the index of the image (its fraction is dropped), then the corners
-            x1, y1, x2, y2 in units of pixels of ``data`` divided by ``spatial_scale``.
+        rois: float32 (R, 5): the index of the image, whose fraction is dropped, then the corners
+            x1, y1, x2, y2, in pixels of ``data`` divided by ``spatial_scale``.
         pooled_size: height and width of the grid of bins.
         spatial_scale: pixels of ``data`` for each unit of the rois' coordinates, in [0, 1].
-        return_argmax: whether to give the second result, which :func:`roi_pooling_backward` takes.
-        backend: which implementation; by default the best for the arrays' device.
+        return_argmax: True also returns ``argmax``, which :func:`roi_pooling_backward` needs.
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        ``pooled``, float32 (R, C, height, width), or with ``return_argmax`` the pair of it and
-        ``argmax``, int32 of that shape: where in ``data.reshape(-1)`` each value stands, the first
-        in order of rows where it stands several times. A bin without pixels gives 0 and -1, and so
-        does every bin of a roi whose image does not exist. NaN is never chosen; a bin in which
-        nothing is above -FLT_MAX, the lowest finite float32, gives -FLT_MAX and -1. Empty inputs
-        give an empty result, or zeros where only the feature maps are empty.
+        ``pooled``, float32 (R, C, height, width). With ``return_argmax``, the pair (``pooled``,
+        ``argmax``). ``argmax`` is int32 of the same shape: the index of each value in
+        ``data.reshape(-1)``, the lowest one if the value occurs several times. A bin without
+        pixels has 0 and -1, and so has each bin of a roi whose image does not exist. NaN is never
+        the largest value. A bin without a value above -FLT_MAX, the lowest finite float32, has
+        -FLT_MAX and -1. Empty inputs give an empty result, or zeros if only the maps are empty.
 
         ``pooled`` as a PyTorch tensor has the gradient of :func:`roi_pooling_backward`, which has
         no gradient itself. The gradient with respect to ``rois`` is 0.
 
-        Of a number, an image's index or a rounded product, that int32 cannot hold (it is too
-        large, infinite or NaN) int32's lowest, -2**31, is used, and sums of int32 wrap around: so
-        does MXNet on x86. A roi that ends at infinity is one pixel long, and one that begins there
-        is empty.
+        An image's index or a rounded product that does not fit into int32 (it is too large,
+        infinite or NaN) becomes the lowest int32, -2**31. Sums of int32 wrap around, as in MXNet on
+        x86. A roi that ends at infinity is one pixel long. One that begins there is empty.
 
     Raises:
-        TypeError: an input is not a float32 array, they differ in kind or device, or
-            ``pooled_size`` is not of integers.
+        TypeError: an input is not a float32 array; the inputs differ in library or device;
+            ``pooled_size`` has a number that is not an integer.
         ValueError: ``data`` does not have four axes; ``rois`` is not (R, 5); ``pooled_size`` is
-            not a pair of positive numbers, or of 2**30 bins or more; ``spatial_scale`` is out of
-            [0, 1] or NaN; ``data`` has 2**31 elements or more, an axis of length 0 being counted
-            as 1.
+            not a pair of positive numbers, or has 2**30 bins or more; ``spatial_scale`` is NaN or
+            out of [0, 1]; ``data`` has 2**31 elements or more, where an axis of length 0 counts as
+            1.
     """
     inputs = _OP.inputs(backend, data=data, rois=rois)
     height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)
@@ -123,28 +121,29 @@ def _check_shapes(signature: Signature) -> None:
 def roi_pooling_backward(
     out_grad: Array, argmax: Array, data_shape: Sequence[int], *, backend: str | None = None
 ) -> Array:
-    """The gradient of :func:`roi_pooling` with respect to ``data``.
+    """Return the gradient of :func:`roi_pooling` with respect to ``data``.
 
-    As the gradient of ``mx.nd.ROIPooling`` of MXNet 1.9.1 on the CPU, bit for bit: each element of
-    ``out_grad`` is added where its ``argmax`` points, in the order in which they stand. The same
-    result in every run, on the GPU too. The gradient with respect to ``rois`` is 0, in MXNet too.
+    The result has the bits of the gradient of ``mx.nd.ROIPooling`` of MXNet 1.9.1 on the CPU. Each
+    element of ``out_grad`` is added at the index that its ``argmax`` has, in the order of the
+    elements. The result is the same in every run, also on a GPU. The gradient with respect to
+    ``rois`` is 0, as in MXNet.
 
     Args:
         out_grad: the gradient with respect to ``pooled``, float32 (R, C, height, width).
-        argmax: the second result of :func:`roi_pooling`, int32 of that shape. What does not point
-            into its own channel of ``data``, as -1, is left out.
+        argmax: the second result of :func:`roi_pooling`, int32 of that shape. An index outside of
+            the element's own channel of ``data``, such as -1, is skipped.
         data_shape: the shape (N, C, H, W) of ``data``.
-        backend: which implementation; by default the best for the arrays' device.
+        backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 of shape ``data_shape``; zeros where there are no rois.
+        float32 of shape ``data_shape``; zeros without rois.
 
     Raises:
-        TypeError: ``out_grad`` is not a float32 array or ``argmax`` not an int32 one, they differ
-            in kind or device, or ``data_shape`` is not of integers.
-        ValueError: ``out_grad`` does not have four axes, or has 2**30 bins or more for a roi;
-            ``argmax`` is not of its shape; ``data_shape`` is not of four numbers that are 0 or
-            more, has not its number of channels, or is of 2**31 elements or more (as in
+        TypeError: ``out_grad`` is not a float32 array; ``argmax`` is not an int32 array; they
+            differ in library or device; ``data_shape`` has a number that is not an integer.
+        ValueError: ``out_grad`` does not have four axes, or a roi has 2**30 bins or more;
+            ``argmax`` has another shape; ``data_shape`` does not have four numbers that are 0 or
+            more, or has another number of channels, or has 2**31 elements or more (as in
             :func:`roi_pooling`).
     """
     inputs = _BACKWARD.inputs(backend, out_grad=out_grad, argmax=argmax)
@@ -211,22 +210,22 @@ def _numpy(data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: boo
 
 
 def _rounded(x: np.ndarray) -> np.ndarray:
-    """To the nearest integer, halves away from zero. A double holds the sum exactly."""
+    """Round to the nearest integer, halves away from zero. The sum is exact in float64."""
     return np.copysign(np.floor(np.abs(x.astype(np.float64)) + 0.5), x)
 
 
 def _truncated(x: np.ndarray) -> np.ndarray:
-    """``x`` without its fraction; what int32 cannot hold becomes its lowest number."""
+    """Drop fractions; a number that does not fit into int32, and NaN, become the lowest int32."""
     return np.where((x >= -(2**31)) & (x < 2**31), x, -(2**31)).astype(np.int64)
 
 
 def _wrapped(i: Any) -> Any:
-    """What remains of ``i`` in 32 bits."""
+    """Wrap ``i`` around to int32."""
     return (i + 2**31) % 2**32 - 2**31
 
 
 def _bins(first: Any, last: Any, bins: int, limit: int) -> list[tuple[int, int]]:
-    """The range of pixels of each bin of a roi along one axis."""
+    """Return the range of pixels of each bin of a roi along one axis."""
     size = max(_wrapped(last - first + 1), 1)
     length = np.float32(size) / np.float32(bins)
     i = np.arange(bins)
@@ -259,16 +258,16 @@ def _backward_numpy(out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, 
         channel = argmax // (height * width) % channels
         own = channel == np.arange(channels)[:, None, None]
         inside = (argmax >= 0) & (argmax < grad.size) & own
-        # In the order in which they stand: each sum is rounded after each element.
+        # In the order of the elements: each addition is rounded.
         with np.errstate(all="ignore"):
             np.add.at(grad.reshape(-1), argmax[inside], out_grad[inside])
     return grad
 
 
 def _grad_sizes(out_grad: Any, shape: tuple[int, ...]) -> tuple[int, int, int, int, int]:
-    """The fields of ``RoiPoolingGrad``: rois, bins, images, channels, pixels.
+    """Return the fields of ``RoiPoolingGrad``: rois, bins, images, channels, pixels.
 
-    Rois without bins are as good as none: the number of bins is a divisor.
+    There are no rois without bins, since the number of bins is a divisor.
     """
     rois, _, pooled_height, pooled_width = out_grad.shape
     images, channels, height, width = shape
