@@ -1,4 +1,4 @@
-"""exp and log of ``kernels/exp_log.cuh``: one text for the CPU and the GPU, and the oracle's twin."""
+"""exp and log of ``kernels/exp_log.cuh`` on the CPU and the GPU, and their NumPy reference."""
 
 import numpy as np
 import pytest

@@ -1,8 +1,8 @@
 """Building the operators for the MXNet that is installed, and loading them into it.
 
 MXNet takes operators from a shared library that is compiled against two files of its own wheel.
-Ours is only the ABI boundary (``bindings/mxnet``): the ops themselves are in ``libcvops.so``, which the
-Python extension has too.
+The library holds only the ABI boundary (``bindings/mxnet``). The ops themselves are in
+``libcvops.so``, which the Python extension shares.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""exp and log with the bits of ``kernels/exp_log.cuh``, for the oracles: the same steps in NumPy."""
+"""exp and log for the NumPy references, with the bits of ``kernels/exp_log.cuh``."""
 
 from __future__ import annotations
 
