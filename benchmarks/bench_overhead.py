@@ -245,13 +245,15 @@ class Steps:
 def layers(tiny: Tiny) -> dict[str, float]:
     steps = Steps(tiny, tiny.arrays, tiny.args)
     nothing = Steps(tiny, tiny.nothing, tiny.empty_args) if tiny.nothing else None
-    library = library_of(tiny.arrays[0])
+    library = arrays.library_of(tiny.arrays[0])
     native = sum(quickest(*step) for step in steps.bindings)
     binding = sum(quickest(*step) for step in nothing.bindings) if nothing else native
     memory = sum(quickest(*step) for step in steps.memory)
     adapter = memory + len(steps.memory) * quickest(library.from_numpy, tiny.arrays[0])
     for x in tiny.arrays:
-        adapter += sum(quickest(f, x) for f in (library_of, library.describe, library.to_numpy))
+        adapter += sum(
+            quickest(f, x) for f in (arrays.library_of, library.describe, library.to_numpy)
+        )
     implementation = quickest(*steps.implementation)
     whole = quickest(partial(tiny.op, *tiny.arrays, *tiny.args, **tiny.options))
     return {
