@@ -1,7 +1,7 @@
-"""bilinear_upsample, forward and backward: scores of 21 classes enlarged to an image's size.
+"""bilinear_upsample, forward and backward: scores of 21 classes, enlarged to an image's size.
 
-Beside MXNet's Deconvolution with one group for each channel; that of all channels to all, which the
-book has, does 21 times as much.
+The peer is MXNet's Deconvolution with one group per channel. The book's layer connects all channels
+and has 21 times the work.
 """
 
 from functools import lru_cache, partial
@@ -20,7 +20,7 @@ CASES = pytest.mark.parametrize(
 
 
 def scene(shape, scale):
-    """The maps, a gradient of the result, and the size's name."""
+    """Return the maps, a gradient of the result, and the name of the size."""
     images, channels, height, width = shape
     rng = np.random.default_rng(0)
     data = rng.standard_normal(shape, np.float32)
@@ -30,7 +30,7 @@ def scene(shape, scale):
 
 
 def deconvolution(mx, array, data, scale):
-    """MXNet's layer, as a function of the maps."""
+    """Return MXNet's layer as a function of the maps."""
     t = np.arange(2 * scale - scale % 2)
     along = 1 - abs(t - (len(t) - 1) / 2) / scale
     channels = data.shape[1]
@@ -47,7 +47,7 @@ def deconvolution(mx, array, data, scale):
 
 
 def close(ours, theirs):
-    """A sum of 4 products forward, of up to 64 x 64 backward, in another order."""
+    """Compare sums of 4 products (backward: up to 64 x 64) that have another order."""
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-3)
 
 

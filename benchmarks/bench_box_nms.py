@@ -1,5 +1,6 @@
 """box_nms, forward and backward: one list of boxes, of one class or of many, and batches."""
 
+import math
 from functools import lru_cache, partial
 
 import numpy as np
@@ -10,16 +11,16 @@ import cvops
 
 
 def spread(rng, num):
-    """Boxes all over the image, of which most are kept."""
+    """Return boxes all over the image, most of which are kept."""
     return boxes(rng, num, 0.01, 0.06)
 
 
 def clustered(rng, num):
-    """Boxes in heaps of 25, as a detector gives; of each heap a few are kept."""
-    heaps = boxes(rng, -(-num // 25), 0.05, 0.3)
-    size = np.tile(heaps[:, 2:] - heaps[:, :2], 2)
-    noise = rng.normal(0, 0.08, (25, len(heaps), 4)) * size
-    return (heaps + noise).reshape(-1, 4)[rng.permutation(25 * len(heaps))[:num]].astype(np.float32)
+    """Return clusters of 25 boxes, as from a detector; a few boxes of each are kept."""
+    centers = boxes(rng, math.ceil(num / 25), 0.05, 0.3)
+    size = np.tile(centers[:, 2:] - centers[:, :2], 2)
+    noisy = centers + rng.normal(0, 0.08, (25, len(centers), 4)) * size
+    return noisy.reshape(-1, 4)[rng.permutation(25 * len(centers))[:num]].astype(np.float32)
 
 
 CASES = {
@@ -36,7 +37,7 @@ OPTIONS = dict(overlap_thresh=0.5, id_index=0)
 
 
 def scene(sets, num, classes, where, topk=-1):
-    """Rows (class, score, x1, y1, x2, y2), and the size's name."""
+    """Return rows (class, score, x1, y1, x2, y2), and the name of the size."""
     rng = np.random.default_rng(0)
     data = np.empty((sets, num, 6), np.float32)
     data[..., 0] = rng.integers(0, classes, (sets, num))
@@ -54,15 +55,15 @@ def scene(sets, num, classes, where, topk=-1):
 @lru_cache(maxsize=1)
 def job(sets, num, classes, where, topk=-1):
     data, size = scene(sets, num, classes, where, topk)
-    # Boxes of one class are compared as if they had none, as by torchvision's nms.
+    # Boxes of one class are compared without classes, as by torchvision's nms.
     options = OPTIONS if classes > 1 else dict(overlap_thresh=0.5)
     if topk >= 0:
         options = dict(options, topk=topk)
 
     def same_boxes(ours, places):
-        """Other libraries give places of kept rows.
+        """Compare with the indices of kept rows that other libraries return.
 
-        torchvision moves the boxes of each class apart, which costs bits of their corners.
+        torchvision adds an offset for each class, which costs bits of the corners.
         """
         kept = ours[0][..., 1]
         same_scores(
@@ -83,7 +84,7 @@ def job(sets, num, classes, where, topk=-1):
         return partial(tv.ops.batched_nms, corners, scores, kinds, 0.5)
 
     def onnxruntime(onnx, array):
-        """It takes a score of each class, of which a box here has one."""
+        """Return a call with a score per class; a box has a score in one class only."""
         of_class = data[:, None, :, 0] == np.arange(classes)[:, None]
         inputs = dict(
             boxes=data[..., 2:].copy(),

@@ -1,6 +1,6 @@
-"""confusion_matrix of 21 classes, nine of ten pixels right.
+"""confusion_matrix of 21 classes, with nine of ten pixels correct.
 
-MXNet's is its bincount of the pairs' numbers.
+The peer is MXNet's bincount of the indices of the pairs.
 """
 
 from functools import lru_cache, partial
@@ -17,7 +17,7 @@ CLASSES = 21
 @lru_cache(maxsize=1)
 def job(images):
     rng = np.random.default_rng(0)
-    # Areas of one class, of 16 x 16 pixels.
+    # Areas of 16 x 16 pixels have one class.
     label = np.int32(rng.integers(0, CLASSES, (images, 20, 30)))
     label = label.repeat(16, axis=1).repeat(16, axis=2)
     guess = np.int32(rng.integers(0, CLASSES, label.shape))

@@ -1,6 +1,6 @@
-"""label_from_color: segmentation masks of 21 colours, as Pascal VOC has them.
+"""label_from_color: segmentation masks of 21 colors, as in Pascal VOC.
 
-MXNet's are taken from a table of all 2**24 colours, made beforehand, as the book does it.
+The peer is the book's: MXNet reads a table of all 2**24 colors, which is made before the timing.
 """
 
 from functools import lru_cache
@@ -16,7 +16,7 @@ import cvops
 def job(images):
     rng = np.random.default_rng(0)
     colormap = np.uint8(rng.integers(1, 256, (21, 3)))
-    # Areas of one colour, of 16 x 16 pixels.
+    # Areas of 16 x 16 pixels have one color.
     areas = rng.integers(0, 21, (images, 20, 30))
     image = colormap[areas.repeat(16, axis=1).repeat(16, axis=2)]
     pixels = image.size // 3

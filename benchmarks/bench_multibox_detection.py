@@ -1,4 +1,4 @@
-"""multibox_detection: what a model predicts for its anchors, to boxes."""
+"""multibox_detection: from a model's scores and offsets to boxes."""
 
 from functools import lru_cache, partial
 
@@ -21,7 +21,7 @@ def job(images, maps, classes, topk=-1):
     options = dict(nms_topk=topk)
 
     def close(ours, theirs):
-        """exp may differ in its last bit, and then a decision where an IoU is that near to 0.5."""
+        """Compare; exp may differ in its last bit, and a decision with an IoU close to 0.5."""
         ours, theirs = ours[0], theirs[0]
         np.testing.assert_array_equal(ours[..., 1], theirs[..., 1])
         np.testing.assert_allclose(ours[..., 2:], theirs[..., 2:], rtol=0, atol=3e-7)
@@ -36,7 +36,7 @@ def job(images, maps, classes, topk=-1):
         return partial(torch_ops.multibox_detection, tv, *map(tensor, arrays), **options)
 
     def same_boxes(ours, theirs):
-        """torchvision moves the boxes of each class apart, which costs bits of their corners."""
+        """Compare; torchvision adds an offset for each class, which costs bits of the corners."""
         same_scores(*(x[0][..., 1][x[0][..., 0] >= 0] for x in (ours, theirs)), 0.99)
 
     def book(ops, tensor):

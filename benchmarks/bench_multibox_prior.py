@@ -1,7 +1,6 @@
-"""multibox_prior: the anchors of a model's feature maps; ours all in one call.
+"""multibox_prior: the anchors of all feature maps of a model, in one call.
 
-MXNet and the book take a call for each map, and their results are left apart: to join them is not
-timed.
+MXNet and the book need one call per map. The concatenation of their results is not timed.
 """
 
 from functools import lru_cache, partial
@@ -45,7 +44,7 @@ def job(maps):
         return lambda: [prior(x, s) for x, s in zip(theirs, sizes)]
 
     def close(ours, theirs):
-        """Its products are in another order."""
+        """Compare with products in another order."""
         np.testing.assert_allclose(ours[0], np.concatenate(theirs, axis=1), rtol=0, atol=1e-6)
 
     num = sum((len(s) + len(TINY_SSD_RATIOS) - 1) * side**2 for side, s in maps)

@@ -1,4 +1,4 @@
-"""multibox_target: truths to anchors, in batches; with mining of negatives where it says so."""
+"""multibox_target: ground truths to anchors, in batches, also with mining of negatives."""
 
 from functools import lru_cache, partial
 
@@ -24,7 +24,7 @@ def job(images, maps, truths, classes=2, mining=False):
     options = MINING if mining else {}
 
     def close(ours, theirs):
-        """The logarithm, and with mining the softmax, may differ in their last bit."""
+        """Compare; the logarithm, and with mining the softmax, may differ in the last bit."""
         np.testing.assert_allclose(ours[0], theirs[0], rtol=4e-7, atol=1e-6)
         np.testing.assert_array_equal(ours[1], theirs[1])
         positive = theirs[1][:, ::4] > 0
@@ -42,7 +42,7 @@ def job(images, maps, truths, classes=2, mining=False):
         return partial(ops.book_multibox_target, *map(tensor, arrays[:2]))
 
     def mostly(ours, theirs):
-        """Other roundings may decide a few otherwise, and the mining picks others then."""
+        """Compare; other roundings change a few decisions, and the mined anchors with them."""
         same = ours[2] == theirs[2]
         assert same.mean() >= 0.999
         both = np.repeat(same & (theirs[2] > 0), 4, axis=1)

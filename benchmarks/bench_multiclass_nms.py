@@ -1,8 +1,8 @@
 """multiclass_nms: 80 classes of 8400 boxes, a fifth of the scores above the threshold.
 
-No peer does it in one call. torchvision's is nonzero, topk and batched_nms, image by image. MXNet's
-is box_nms of all candidates as rows, which are made before the clock runs. ONNX Runtime's operator
-has no topk: it is told the score that has to be exceeded, for one image.
+No peer needs only one call. torchvision runs nonzero, topk and batched_nms for each image. MXNet
+runs box_nms on all candidates as rows; the time to make the rows is not included. ONNX Runtime's
+operator has no topk; for one image it gets the score of the last candidate as its threshold.
 """
 
 from functools import lru_cache, partial
@@ -56,7 +56,7 @@ def job(images):
         return onnx.call("NonMaxSuppression", inputs, np.int64)
 
     def same_scores(ours, theirs):
-        """Other roundings may decide a few otherwise."""
+        """Compare; other roundings change a few decisions."""
         for rows, other in zip(ours[0], theirs):
             kept = rows[rows[:, 0] >= 0, 1]
             assert len(np.intersect1d(kept, other)) >= 0.99 * len(np.unique(kept))

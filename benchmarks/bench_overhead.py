@@ -1,17 +1,17 @@
-"""What a call costs whatever its work is: every op on arrays of a few elements.
+"""Call overhead: every op on arrays of a few elements.
 
-``bench_overhead`` times each op beside MXNet's and torchvision's own, waited for. ``bench_layers``
-says where the time of ours goes, and what it is for arrays of other libraries: a table of its own,
-of the quickest of many rounds.
+``bench_overhead`` times each op and the operators of MXNet and torchvision, with a wait for the
+result. ``bench_layers`` makes a table of the layers of a call, and of the times for arrays of other
+libraries. Its times are those of the fastest of many rounds.
 
-- adapter: conversion of the arrays and the results, and memory for the results
+- adapter: conversion of the arrays and of the results, and memory for the results
 - contract: the checks of the arrays and of the other arguments
-- dispatch: the path from the checked arguments to C++, with the Python of the implementation
-- binding: pybind11, measured by the same call of nothing to compute
+- dispatch: from the checked arguments to the implementation, and the Python code of that
+- binding: pybind11, measured by the same call with empty arrays
 - core: C++
 
-``bench_host`` says, where there is a GPU, after what time a call on it returns, its kernels only
-queued. ``host.py`` says it without the driver's share, where there is none.
+``bench_host`` times calls on a GPU until they return, with their kernels queued. ``host.py`` does
+the same without a GPU and without the time of the driver.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import pytest
 from harness import Job, Peer, boxes
 
 import cvops
-from cvops.arrays import CPU, library_of
+from cvops import arrays
 from cvops.ops import _op
 from cvops.ops._op import BACKENDS
 
@@ -52,16 +52,16 @@ class Tiny(NamedTuple):
     arrays: tuple[np.ndarray, ...]
     args: tuple[Any, ...] = ()
     options: dict[str, Any] = {}
-    #: As many arrays with nothing to compute; ``arrays`` if the op has none.
+    #: Arrays without work, for the same call; empty if the op has no such arrays.
     nothing: tuple[np.ndarray, ...] = ()
     empty_args: tuple[Any, ...] = ()
-    #: Of the module and a function that makes its arrays: its own op, ready to be called.
+    #: Makes a call of the library's own op, from the module and its arrays; None without one.
     mxnet: Any = None
     torchvision: Any = None
 
 
 def backward_of_roi_pooling(mx, out_grad, argmax):
-    """MXNet has the places of its own forward run, the same ones."""
+    """MXNet's backward pass uses the positions of its own forward pass, which are the same."""
     data = mx.nd.array(MAPS)
     data.attach_grad()
     with mx.autograd.record():
@@ -87,7 +87,7 @@ def bincount(mx, prediction, label):
 
 
 def contrib(name, **options):
-    """MXNet's op of that name on the same arrays."""
+    """Return a function that makes the call of MXNet's op of that name."""
     return lambda mx, *arrays: partial(getattr(mx.nd.contrib, name), *arrays, **options)
 
 
@@ -197,7 +197,7 @@ def close(ours, theirs):
 def quickest(
     call: Callable[..., Any], *args: Any, calls: int = 50, between: Callable[[], Any] = int
 ) -> float:
-    """Microseconds of a call, of many rounds. ``between`` is called between them."""
+    """Return the microseconds of a call, in the fastest round; call ``between`` before each."""
     best = float("inf")
     for _ in range(200):
         between()
@@ -209,29 +209,33 @@ def quickest(
 
 
 class Steps:
-    """The steps of one call on the CPU, each as a function and its arguments."""
+    """The steps of a call on the CPU, each as a function and its arguments."""
 
-    def __init__(self, tiny: Tiny, arrays: tuple[np.ndarray, ...], args: tuple[Any, ...]):
+    def __init__(self, tiny: Tiny, inputs: tuple[np.ndarray, ...], args: tuple[Any, ...]):
         self.bindings: list[tuple[Any, ...]] = []
         self.memory: list[tuple[Any, ...]] = []
         self.implementation: tuple[Any, ...] = ()
-        executor = BACKENDS["cpu", "native"].executor(library_of(arrays[0]), CPU)
+        library = arrays.library_of(inputs[0])
+        executor = BACKENDS["cpu", "native"].executor(library, arrays.CPU)
         before = dict(vars(executor))
+
+        def recorded(steps, function):
+            return lambda *args: steps.append((function, *args)) or function(*args)
 
         class Ops:
             def __getattr__(_, name):
-                function = getattr(before["ops"], name)
-                return lambda *args: self.bindings.append((function, *args)) or function(*args)
+                return recorded(self.bindings, getattr(before["ops"], name))
 
-        def run(implementation, types, arrays, options):
-            self.implementation = implementation, executor, *arrays, *options
-            return type(executor).run(executor, implementation, types, arrays, options)
+        def run(implementation, types, inputs, options):
+            self.implementation = implementation, executor, *inputs, *options
+            return type(executor).run(executor, implementation, types, inputs, options)
 
         executor.ops, executor.run = Ops(), run
-        executor.empty = lambda *args: self.memory.append((np.empty, *args)) or np.empty(*args)
-        _op._signature.cache_clear()  # a signature keeps `run`
+        executor.empty = recorded(self.memory, before["empty"])
+        executor.empty_all = recorded(self.memory, before["empty_all"])
+        _op._signature.cache_clear()  # a signature keeps the executor's method
         try:
-            tiny.op(*arrays, *args, **tiny.options)
+            tiny.op(*inputs, *args, **tiny.options)
         finally:
             vars(executor).clear()
             vars(executor).update(before)
@@ -241,14 +245,14 @@ class Steps:
 def layers(tiny: Tiny) -> dict[str, float]:
     steps = Steps(tiny, tiny.arrays, tiny.args)
     nothing = Steps(tiny, tiny.nothing, tiny.empty_args) if tiny.nothing else None
-    library = library_of(tiny.arrays[0])
+    library = arrays.library_of(tiny.arrays[0])
     native = sum(quickest(*step) for step in steps.bindings)
     binding = sum(quickest(*step) for step in nothing.bindings) if nothing else native
     memory = sum(quickest(*step) for step in steps.memory)
     adapter = memory + len(steps.memory) * quickest(library.from_numpy, tiny.arrays[0])
     for x in tiny.arrays:
         adapter += sum(
-            quickest(f, x) for f in (library_of, library.describe, library.to_numpy)
+            quickest(f, x) for f in (arrays.library_of, library.describe, library.to_numpy)
         )
     implementation = quickest(*steps.implementation)
     whole = quickest(partial(tiny.op, *tiny.arrays, *tiny.args, **tiny.options))
@@ -263,7 +267,7 @@ def layers(tiny: Tiny) -> dict[str, float]:
 
 
 def makers() -> dict[str, Callable[[np.ndarray], Any]]:
-    """What makes the arrays of other libraries, of those that are here."""
+    """The functions that make arrays of the other installed libraries."""
     found: dict[str, Callable[[np.ndarray], Any]] = {}
     try:
         import torch
@@ -306,7 +310,7 @@ def bench_layers(request, appendix, name):
 
 
 def gpu_libraries() -> dict[str, tuple[Callable[[np.ndarray], Any], Callable[[], Any]]]:
-    """Of each that sees a GPU: what makes its arrays there, and what waits for the GPU."""
+    """The functions that make arrays on a GPU, and that wait for it, by library."""
     found: dict[str, tuple[Callable[[np.ndarray], Any], Callable[[], Any]]] = {}
     if BACKENDS["cuda", "cupy"].missing() is None:
         import cupy
@@ -339,7 +343,7 @@ def bench_host(request, host_appendix, name):
         for backend in backends:
             call = partial(tiny.op, *arrays, *tiny.args, **tiny.options, backend=backend)
             call()
-            # So few that the queue of launches never is full.
+            # A round this short never fills the queue of launches.
             row[f"{library}, {backend}"] = quickest(call, calls=10, between=wait)
     if not row:
         pytest.skip("needs a GPU")

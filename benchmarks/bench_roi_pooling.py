@@ -1,7 +1,7 @@
 """roi_pooling, forward and backward, of feature maps at a sixteenth of the image's size.
 
-MXNet and torchvision write the places of the values too, whether asked or not; ours is not asked,
-and ONNX Runtime has none.
+MXNet and torchvision also write the positions of the maxima. cvops (without ``return_argmax``) and
+ONNX Runtime do not.
 """
 
 from functools import lru_cache, partial
@@ -22,7 +22,7 @@ CASES = pytest.mark.parametrize(
 
 
 def scene(num, shape):
-    """Feature maps, rois, the size's name and the number of bins."""
+    """Return feature maps, rois, the name of the size and the number of bins."""
     rng = np.random.default_rng(0)
     images, channels, height, width = shape
     data = rng.standard_normal(shape, np.float32)
@@ -92,7 +92,7 @@ def backward_job(num, shape):
         return lambda: torch.autograd.grad(out, x, grad, retain_graph=True)[0]
 
     def close(ours, theirs):
-        """On a GPU it adds in no order."""
+        """Compare; on a GPU torchvision adds in any order."""
         np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-4)
 
     return Job(

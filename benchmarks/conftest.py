@@ -1,18 +1,18 @@
 """Runs the benchmarks.
 
-    pytest benchmarks                                all of them; the table stands at the end
-    pytest benchmarks --table FILE                   the table as Markdown, too
-    pytest benchmarks --benchmark-json FILE          all numbers
+    pytest benchmarks                                runs all; prints a table at the end
+    pytest benchmarks --table FILE                   also writes the table as Markdown
+    pytest benchmarks --benchmark-json FILE          writes all numbers
     pytest benchmarks -k "box_nms and (native or mxnet)"
-    pytest benchmarks --benchmark-disable            no timing: is every result right?
+    pytest benchmarks --benchmark-disable            only checks the results
 
-``-k`` takes an op, a size's id and a contender: mxnet, torchvision, onnxruntime, torch (dense
-PyTorch; torchvision's name has it too), book (the same as the book has it), numpy, native,
-one-thread, cupy, gpu or graph. For each op and size the table gives each contender's median time,
-its rate, how many times as fast as each peer and as the best of them it is in this run (a peer on
-the same kind of device, if it runs there), and what share of this machine's limit (``limits.py``).
-A summary of ours and the best peers follows. On a GPU its own clock's times stand in a table at the
-end: see ``gpu_times.py``. The times are never asserted; that the results are right is.
+``-k`` accepts an op, the id of a size, and a contender: mxnet, torchvision, onnxruntime, torch
+(dense PyTorch; also matches torchvision), book (the book's code in PyTorch), numpy, native,
+one-thread, cupy, gpu or graph. For each op and size the table has each contender's median time, its
+rate, its speed relative to each peer and to the best peer of this run (on the same kind of device,
+if the peer runs there), and its share of this machine's limit (``limits.py``). A summary of cvops
+and the best peers follows. On a GPU a last table has times by its own clock: see ``gpu_times.py``.
+The benchmarks check results, and never times.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from harness import CONTENDERS, Absent
 from limits import Floor, Limits, gpu_copying
 from report import Row, Rows, aligned, gpu_name, table, threads, versions
 
-#: Whole models are another matter: see there.
+#: Benchmarks of whole models have their own conftest.py.
 collect_ignore = ["gluon"]
 
-#: A round of a benchmark is of as many calls as take this many seconds.
+#: The least seconds of a round, which repeats short calls.
 SHORTEST_ROUND = 200e-6
 ROUNDS = 3, 200
-#: Seconds of a first call from which on nothing that it does once counts.
+#: A first call of at least these seconds is not repeated: its one-time work is negligible.
 LONG = 0.3
 
 _rows = pytest.StashKey[list]()
@@ -53,7 +53,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("python_files", "bench_*.py")
     config.addinivalue_line("python_functions", "bench")
-    config.option.benchmark_quiet = True  # the table below takes the place of its own
+    config.option.benchmark_quiet = True  # the table below replaces pytest-benchmark's
     config.stash[_rows], config.stash[_notes], config.stash[_floors] = [], {}, {}
     config.stash[_limits], config.stash[_tables] = Limits(), {}
 
@@ -63,7 +63,7 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """All contenders at one size, then all at the next."""
+    """Group the benchmarks by size: all contenders at one size, then at the next."""
     groups = {}
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
@@ -74,7 +74,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(params=CONTENDERS)
 def race(request):
-    """race(job): check and time one contender at a ``Job``."""
+    """Return race(job), which checks and times one contender on a ``Job``."""
     config = request.config
     contender = CONTENDERS[request.param]
 
@@ -100,7 +100,7 @@ def race(request):
             def done():
                 contender.wait(call())
 
-            # By a marker, since the fixture reads its options from there.
+            # The fixture reads its options from a marker.
             request.node.add_marker(pytest.mark.benchmark(group=name, timer=contender.clock))
             benchmark = request.getfixturevalue("benchmark")
             if once < LONG:
@@ -111,7 +111,7 @@ def race(request):
             rounds = int(config.option.seconds / (once * calls))
             rounds = max(ROUNDS[0], min(ROUNDS[1], rounds))
             benchmark.pedantic(done, rounds=rounds, iterations=calls)
-        if benchmark.stats is None:  # they are disabled
+        if benchmark.stats is None:  # timing is disabled
             return
         median = benchmark.stats["median"]
         gpu = contender.gpu_times(call, config.option.seconds)
@@ -127,7 +127,7 @@ def race(request):
             benchmark.extra_info.update(gpu=gpu._asdict())
 
     def floor(job):
-        """None on a GPU that an error has left unusable."""
+        """Return the bound of a job; None if an error made the GPU unusable."""
         floors = config.stash[_floors]
         key = job.op, job.size, contender.device
         if key not in floors:
@@ -144,7 +144,7 @@ def race(request):
 
 @pytest.fixture(scope="session")
 def tables(request):
-    """tables(title): the lines of a table of that name, to be filled; the heads come first."""
+    """Return tables(title): the lines of that table, for benchmarks to append; the head first."""
     return lambda title: request.config.stash[_tables].setdefault(title, [])
 
 
@@ -156,7 +156,7 @@ def pytest_terminal_summary(terminalreporter, config):
     notes = [why + (f" ({'; '.join(where)})" if where else "") for why, where in notes]
     text = table(rows, config.stash[_limits], notes)
     for title, lines in config.stash[_tables].items():
-        if not lines:  # all that would fill it was skipped
+        if not lines:  # its benchmarks were skipped
             continue
         text += "\n".join(["", f"### {title}", "", *aligned(lines, left=1), ""])
     terminalreporter.write_sep("=", "benchmarks")
@@ -165,7 +165,7 @@ def pytest_terminal_summary(terminalreporter, config):
         Path(config.option.table).write_text(text, "utf-8")
 
 
-# What names a machine stays out of the JSON, and so do the single rounds.
+# The JSON has no names of the machine and no single rounds.
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):

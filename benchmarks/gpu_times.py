@@ -1,11 +1,10 @@
-"""What a call takes on a GPU: of the device with a warm and a cold cache, of the host, of memory.
+"""Measures a call on a GPU: device time with a warm and a cold cache, host time, memory.
 
-The device's times are those between two CUDA events on the stream that the call works on. Before
-the first event the device is given other work, for longer than the host takes to queue what is
-timed: so that gaps in which the device would wait for Python are not part of them. That work is
-writing a buffer twice as large as the second-level cache, and is also what empties the cache. A
-call that waits for the device itself, as many of PyTorch's do, cannot be queued ahead, and its
-waiting counts.
+The device time is the time between two CUDA events on the stream of the call. Before the first
+event the device gets other work that takes longer than the host needs to queue the timed calls:
+gaps in which the device would wait for Python are then not included. That work writes a buffer
+twice as large as the L2 cache, which also empties the cache. A call that itself waits for the
+device, as many of PyTorch's do, cannot be queued ahead; its waiting is included.
 """
 
 from __future__ import annotations
@@ -18,30 +17,30 @@ from functools import lru_cache
 from statistics import median
 from typing import Any, Callable, NamedTuple, Optional
 
-#: Measurements of a time, at least and at most; and one of a call that takes so many seconds.
+#: The least and the most measurements of a time; a call of LONG seconds is measured once.
 ROUNDS, LONG = (5, 50), 0.03
-#: Calls between two events with a warm cache, and the seconds that they are to take at most.
+#: The most calls between two events with a warm cache, and the most seconds for them.
 CALLS, TOGETHER = 10, 2e-3
-#: The other work takes this many times as long as queueing does, in the buffer's writes at most.
+#: The other work takes AHEAD times as long as the host, with at most MOST_WRITES writes.
 AHEAD, MOST_WRITES = 1.5, 100
 
 
 class GpuTimes(NamedTuple):
     """Medians, in seconds, and bytes."""
 
-    #: A call after another of the same.
+    #: A call after an identical call.
     warm: float
-    #: A call whose inputs and results lie in no cache.
+    #: A call whose inputs and results are in no cache.
     cold: float
-    #: Until the call returns, the device idle before it: checks, allocation, launches.
+    #: Host time until the call returns, with an idle device: checks, allocation, launches.
     host: float
-    #: The most memory at a time beside inputs and results; None where nothing is allocated.
+    #: Peak memory without inputs and results; None if nothing is allocated.
     memory: Optional[int]
 
 
 @lru_cache(maxsize=1)
 def _scrubber() -> tuple[Any, float]:
-    """The buffer, and the seconds that it takes to write it."""
+    """Return the buffer, and the seconds of one write to it."""
     import cupy
     from cupy.cuda import runtime
 
@@ -53,13 +52,13 @@ def _scrubber() -> tuple[Any, float]:
 
 
 def _write(buffer: Any, times: int) -> None:
-    """CUDA's own kernel: CuPy's would have to be compiled."""
+    """Write with CUDA's own kernel, because CuPy's would need a compilation."""
     for _ in range(times):
         buffer.memset_async(1, buffer.mem.size)
 
 
 def between(stream: Any, work: Callable[[], Any]) -> float:
-    """Seconds of the device between two events around what ``work`` queues on ``stream``."""
+    """Return the device's seconds between two events around the work queued on ``stream``."""
     import cupy
 
     start, end = cupy.cuda.Event(), cupy.cuda.Event()
@@ -72,7 +71,7 @@ def between(stream: Any, work: Callable[[], Any]) -> float:
 
 
 def occupy(stream: Any, seconds: float) -> None:
-    """Give the device work for that long, and leave nothing of use in its cache."""
+    """Keep the device busy for that time, and empty its cache."""
     buffer, once = _scrubber()
     with stream:
         _write(buffer, max(1, min(MOST_WRITES, math.ceil(AHEAD * seconds / once))))
@@ -81,13 +80,13 @@ def occupy(stream: Any, seconds: float) -> None:
 def measure(
     call: Callable[[], Any], stream: Any, memory: Optional[int], seconds: float
 ) -> GpuTimes:
-    """Times of ``call``, which has been called before; about ``seconds`` for each of the three."""
+    """Measure ``call``, which was called before, for about ``seconds`` for each time."""
     import cupy
 
     device = cupy.cuda.Device()
 
     def whole() -> float:
-        """Of the host until the device is done."""
+        """Return the host's seconds until the device is done."""
         start = time.perf_counter()
         call()
         device.synchronize()
@@ -132,7 +131,7 @@ def measure(
 
 @contextmanager
 def _pool() -> Iterator[list[int]]:
-    """What CuPy's pool has given in this thread and not got back: now, and at most."""
+    """Track the bytes of CuPy's pool that this thread has allocated: now, and at most."""
     from cupy.cuda import memory_hook
 
     used = [0, 0]
@@ -152,7 +151,7 @@ def _pool() -> Iterator[list[int]]:
 
 
 def cupy_memory(call: Callable[[], Any]) -> int:
-    """The most bytes of CuPy's pool at a time beside the results."""
+    """Return the peak bytes of CuPy's pool without the results."""
     with _pool() as used:
         out = call()
         beside = used[1] - used[0]
@@ -161,7 +160,7 @@ def cupy_memory(call: Callable[[], Any]) -> int:
 
 
 def torch_memory(call: Callable[[], Any]) -> int:
-    """The same of PyTorch's."""
+    """Return the peak bytes of PyTorch's pool without the results."""
     import torch
 
     torch.cuda.reset_peak_memory_stats()

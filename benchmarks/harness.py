@@ -1,12 +1,11 @@
-"""What the benchmarks share: what a job is, who runs it, and how a result is checked.
+"""Jobs, contenders and checks of the benchmarks.
 
-A benchmark states a job once, and each contender that is here runs it in a test of its own. A
-result is compared with ours on the CPU before it is timed; the peers' as far as they promise the
-same. All are given arrays of their own kind, and what they give is waited for: on a GPU a call is
-timed with a synchronisation after it. The contenders named "graph" are replays of a captured call,
-many of them in a row. What the GPU itself takes, by its own clock, is measured beside
-(``gpu_times``). Inputs that fit into a cache are found there, but where that says otherwise.
-Everyone runs with the threads that it takes by itself; see ``report.threads``.
+A benchmark defines a job once. Each available contender runs it in a test of its own. Its result is
+compared with that of cvops on the CPU before the timing, as far as a peer promises the same result.
+All contenders get arrays of their own library, and each timed call includes the wait for its
+result: a synchronization on a GPU. The contenders named "graph" replay a captured call many times.
+``gpu_times`` also measures with the clock of the GPU. Inputs that fit into a cache are in the
+cache, except in its cold times. Each library uses its default threads; see ``report.threads``.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ def identical(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
 
 
 class Peer(NamedTuple):
-    """How another library does a job."""
+    """A job as another library does it."""
 
-    #: From the module and a function that makes its arrays, the function to be timed.
+    #: Returns the function to time, from the module and a function that makes its arrays.
     prepare: Callable[[Any, Callable[..., Any]], Callable[[], Any]]
-    #: Raises where its results, the second argument, are not what they should be beside ours.
+    #: Raises if its results, the second argument, do not agree with ours.
     agrees: Callable[[list[np.ndarray], list[np.ndarray]], None] = identical
 
 
@@ -53,7 +52,7 @@ class Inner(NamedTuple):
 
     #: One of ``limits.LOOPS``.
     loop: str
-    #: From our results, how many pairs of boxes one has to look at who rules out none unseen.
+    #: Returns the pairs of boxes that must be compared without pruning, from our results.
     pairs: Callable[[list[np.ndarray]], int]
 
 
@@ -66,16 +65,16 @@ class Job:
     #: ``ours(*arrays, backend=...)``
     ours: Callable[..., Any]
     arrays: Sequence[np.ndarray]
-    #: How much work it is, and of what.
+    #: The amount of work, and its unit.
     work: tuple[int, str]
     #: Bytes of the results.
     written: int
     #: Bytes that must be read, each input once; by default all of the arrays.
     read: Optional[int] = None
     inner: Optional[Inner] = None
-    #: By the keys of ``LIBRARIES``.
+    #: The peers, by the keys of ``LIBRARIES``.
     peers: dict[str, Peer] = field(default_factory=dict)
-    #: Contenders that would take more than about a second.
+    #: Contenders that need more than about a second.
     too_slow: Sequence[str] = ()
 
     def __post_init__(self) -> None:
@@ -90,25 +89,25 @@ class Job:
 
     @cached_property
     def expected(self) -> list[np.ndarray]:
-        """What the best of ours gives on the CPU."""
+        """The results of our best implementation on the CPU."""
         return to_numpy(self.ours(*self.arrays, backend=None))
 
 
 def job_of(op: str, *arguments: Any) -> Job:
-    """By the op's benchmark."""
+    """Return the job that the op's benchmark makes."""
     forward = op.removesuffix("_backward")
     module = importlib.import_module(f"bench_{forward}")
     return (module.job if op == forward else module.backward_job)(*arguments)
 
 
 class Absent(Exception):
-    """This contender cannot run this job here; why."""
+    """This contender cannot run this job here; the message is the reason."""
 
 
 class Contender:
-    """``name`` is what the tables call it, ``device`` "cpu" or "cuda"."""
+    """A library or an implementation on a device, "cpu" or "cuda"; the tables have its name."""
 
-    #: The key of ``Job.peers``; None if it is ours.
+    #: The key of ``Job.peers``; None for cvops.
     library: Optional[str] = None
 
     def __init__(self, name: str, device: str = "cpu"):
@@ -116,15 +115,15 @@ class Contender:
         self.device = device
 
     def missing(self) -> str | None:
-        """Why it cannot run here; None if it can."""
+        """Return the reason why it cannot run here; None if it can."""
         raise NotImplementedError
 
     def prepare(self, job: Job) -> Callable[[], Any]:
-        """The function to be timed, which gives the results."""
+        """Return the function to time, which returns the results."""
         raise NotImplementedError
 
     def begin(self, job: Job) -> tuple[Callable[[], Any], float]:
-        """That function, after a first call, whose results are checked, and its seconds."""
+        """Check a first call; return the function and the seconds of that call."""
         call = self.prepare(job)
         start = self.clock()
         out = call()
@@ -134,22 +133,22 @@ class Contender:
         return call, once
 
     def settings(self) -> contextlib.AbstractContextManager[None]:
-        """What holds while it runs."""
+        """Return a context for the run."""
         return contextlib.nullcontext()
 
     def wait(self, out: Any) -> None:
-        """Wait for results."""
+        """Wait for the results."""
 
     def clock(self) -> float:
-        """Seconds."""
+        """Return seconds."""
         return time.perf_counter()
 
     def gpu_times(self, call: Callable[[], Any], seconds: float) -> GpuTimes | None:
-        """Of a call that :meth:`begin` gave; None on a CPU."""
+        """Measure a call from :meth:`begin` by the GPU's clock; None on a CPU."""
         return None
 
     def check(self, job: Job, out: list[np.ndarray]) -> None:
-        """Raise if the results are not what they should be."""
+        """Raise if the results do not agree with ours."""
         agrees = job.peers[self.library].agrees if self.library else identical
         agrees(job.expected, out)
 
@@ -200,12 +199,12 @@ class OneThread(Ours):
 
 
 class Replay(NamedTuple):
-    """A captured call, to be called again: it writes to the same results."""
+    """The replay of a captured call, which writes to the same results."""
 
     graph: Any
     stream: Any
     out: Any
-    #: What was captured: it holds the inputs, which each replay reads.
+    #: The captured call; it owns the inputs, which each replay reads.
     call: Any = None
 
     def __call__(self) -> Any:
@@ -220,7 +219,7 @@ class Captured(Ours):
         call = super().prepare(job)
         try:
             return self._capture(call)
-        except Exception as error:  # of CUDA, of CuPy or of ours: each means the same here
+        except Exception as error:  # CUDA, CuPy and cvops have different types of errors
             raise Absent(f"not captured: {error}") from error
 
     def _capture(self, call: Callable[[], Any]) -> Replay:
@@ -229,8 +228,8 @@ class Captured(Ours):
         stream = cupy.cuda.Stream(non_blocking=True)
         cupy.cuda.Device().synchronize()  # the inputs are copied on another stream
         with stream:
-            # Kernels are loaded, and the pool of this stream is left with the memory that a call
-            # takes: nothing may be allocated while capturing.
+            # These calls load the kernels and fill the pool of this stream: a capture cannot
+            # allocate memory.
             for _ in range(3):
                 call()
             stream.synchronize()
@@ -242,7 +241,7 @@ class Captured(Ours):
                     stream.end_capture()
                 raise
             graph = stream.end_capture()
-            # The results are to be those of a replay.
+            # The checked results are those of a replay.
             for x in _flat(out):
                 x.data.memset_async(0xB3, x.nbytes)
             graph.launch(stream)
@@ -250,7 +249,7 @@ class Captured(Ours):
         return Replay(graph, stream, out, call)
 
     def wait(self, out: Any) -> None:
-        """Only the clock waits, so that replays follow one another."""
+        """Return at once; only the clock waits, so that replays run without gaps."""
 
     def clock(self) -> float:
         import cupy
@@ -263,7 +262,7 @@ class Captured(Ours):
 
 
 class Library(Contender):
-    """Somebody else's."""
+    """Another library."""
 
     def prepare(self, job: Job) -> Callable[[], Any]:
         assert self.library is not None
@@ -272,7 +271,7 @@ class Library(Contender):
         return job.peers[self.library].prepare(*self.tools())
 
     def tools(self) -> tuple[Any, Callable[..., Any]]:
-        """The module, and what makes its arrays of NumPy's."""
+        """Return the module, and the function that makes its arrays from NumPy's."""
         raise NotImplementedError
 
 
@@ -295,9 +294,9 @@ class MXNet(Library):
 
 
 class Torch(Library):
-    """PyTorch without kernels of others; the "module" that a job gets is ``torch_ops``."""
+    """PyTorch's own kernels; a job gets the module ``torch_ops``."""
 
-    #: What it needs, and what a job gets.
+    #: The modules that it needs, and the one that a job gets.
     modules: tuple[str, ...] = ("torch",)
     module = "torch_ops"
 
@@ -313,7 +312,7 @@ class Torch(Library):
                 warnings.simplefilter("ignore")
                 for module in self.modules:
                     importlib.import_module(module)
-        except (ImportError, RuntimeError) as error:  # two that were not built for each other
+        except (ImportError, RuntimeError) as error:  # the two versions do not match
             return f"cannot be imported: {error}"
         if self.device == "cuda" and not importlib.import_module("torch").cuda.is_available():
             return "needs an NVIDIA GPU and a torch built for it"
@@ -332,7 +331,7 @@ class Torch(Library):
             torch.cuda.synchronize()
 
     def gpu_times(self, call: Callable[[], Any], seconds: float) -> GpuTimes | None:
-        """By CuPy's clock: the current stream of both is the default one."""
+        """Measure with CuPy's events: the current stream of both libraries is the default one."""
         if self.device == "cpu" or not importlib.util.find_spec("cupy"):
             return None
         import cupy
@@ -342,14 +341,14 @@ class Torch(Library):
 
 
 class TorchVision(Torch):
-    """The module that a job gets is its own."""
+    """torchvision; a job gets its module."""
 
     modules = "torch", "torchvision"
     module = "torchvision"
 
 
 class OnnxRuntime(Library):
-    """Its operators one by one; the "module" that a job gets is ``onnx_ops``."""
+    """Single operators of ONNX Runtime; a job gets the module ``onnx_ops``."""
 
     library = "onnxruntime"
 
@@ -360,7 +359,7 @@ class OnnxRuntime(Library):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 import onnxruntime  # noqa: F401
-        except ImportError as error:  # one that was built for another NumPy
+        except ImportError as error:  # a build for another NumPy
             return f"cannot be imported: {error}"
         return None
 
@@ -368,7 +367,7 @@ class OnnxRuntime(Library):
         return onnx_ops, np.asarray
 
 
-#: By the keys of ``Job.peers``.
+#: The names of the libraries, by the keys of ``Job.peers``.
 LIBRARIES = {
     "mxnet": "MXNet",
     "torchvision": "torchvision",
@@ -393,7 +392,7 @@ CONTENDERS: dict[str, Contender] = {
     "cupy-graph": Captured("cvops cupy, GPU graph", "cuda", "cupy"),
     "native-graph": Captured("cvops native, GPU graph", "cuda", "native"),
 }
-#: Of a job for a GPU: they are too slow for it.
+#: The contenders that are too slow for the large jobs for a GPU.
 PEERS_ON_CPU = tuple(
     name for name, x in CONTENDERS.items() if x.library is not None and x.device == "cpu"
 )
@@ -407,7 +406,7 @@ def _flat(out: Any) -> list[Any]:
 
 
 def to_numpy(out: Any) -> list[np.ndarray]:
-    """What a contender gave, as NumPy arrays."""
+    """Convert the results of a contender to NumPy arrays."""
 
     def one(x: Any) -> np.ndarray:
         if isinstance(x, np.ndarray):
@@ -422,17 +421,17 @@ def to_numpy(out: Any) -> list[np.ndarray]:
 def same_scores(ours: np.ndarray, theirs: np.ndarray, share: float = 0.999) -> None:
     """Raise unless that share of the scores of kept boxes is the same.
 
-    Scores name boxes. Other roundings may decide a few otherwise.
+    Scores identify boxes. Other roundings change a few decisions.
     """
     assert len(np.intersect1d(ours, theirs)) >= share * len(np.unique(ours))
     assert abs(len(ours) - len(theirs)) <= (1 - share) * len(ours)
 
 
 def pairs_of_kept(out: list[np.ndarray]) -> int:
-    """Each box that suppression kept has to be held against those kept before it in its class.
+    """Count the pairs of kept boxes of one class, which NMS must compare.
 
-    ``out`` is what box_nms or multibox_detection gave: rows that begin with the class, and with -1
-    where there is none.
+    ``out`` is a result of box_nms or multibox_detection: rows that begin with the class, -1 for
+    empty rows.
     """
     pairs = 0
     for rows in out[0].reshape(-1, *out[0].shape[-2:]):
@@ -443,7 +442,7 @@ def pairs_of_kept(out: list[np.ndarray]) -> int:
 
 # --- inputs ---------------------------------------------------------------------------------------
 
-#: Of the feature maps of TinySSD at 256 x 256, 5,444 anchors: side, and sizes; ratios of all.
+#: The feature maps of TinySSD at 256 x 256, side and sizes: 5,444 anchors with the ratios below.
 TINY_SSD = (
     (32, (0.2, 0.272)),
     (16, (0.37, 0.447)),
@@ -452,7 +451,7 @@ TINY_SSD = (
     (1, (0.88, 0.961)),
 )
 TINY_SSD_RATIOS = (1, 2, 0.5)
-#: As many anchors as SSD has at 512 x 512: 24,564.
+#: Feature maps with the 24,564 anchors of SSD at 512 x 512.
 SSD_512 = (
     (64, (0.07, 0.1025)),
     (32, (0.15, 0.2121, 0.18, 0.13)),
@@ -465,7 +464,7 @@ SSD_512 = (
 
 
 def anchors(maps: Sequence[tuple[int, Sequence[float]]]) -> np.ndarray:
-    """The anchors of a model, float32 (1, A, 4)."""
+    """Return the anchors of a model, float32 (1, A, 4)."""
     sides, sizes = zip(*maps)
     return cvops.multibox_priors(
         [(side, side) for side in sides], sizes, [TINY_SSD_RATIOS] * len(maps)
@@ -473,7 +472,7 @@ def anchors(maps: Sequence[tuple[int, Sequence[float]]]) -> np.ndarray:
 
 
 def boxes(rng: Any, num: int, small: float = 0.02, large: float = 0.3) -> np.ndarray:
-    """Corners of boxes all over an image of size 1, float32 (num, 4), of sides in that range."""
+    """Return random corners, float32 (num, 4), in an image of size 1, with sides in that range."""
     center = rng.random((num, 2))
     half = rng.uniform(small, large, (num, 2)) / 2
     return np.concatenate([center - half, center + half], axis=1).astype(np.float32)

@@ -130,7 +130,7 @@ def main() -> None:
         return quickest(call, calls=10)
 
     def unseen(call: Callable[[], Any]) -> float:
-        return quickest(call, calls=1, between=_op._plan.cache_clear)
+        return quickest(call, calls=1, between=_op._signature.cache_clear)
 
     ways = seen, unseen
     times = {name: [float("inf")] * (2 * len(columns)) for name in calls}

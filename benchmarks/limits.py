@@ -1,10 +1,10 @@
-"""What this machine can do at most, measured: bytes moved, and pairs of boxes compared, a second.
+"""Measures the limits of this machine: bytes per second, and pairs of boxes per second.
 
-One process for each core does the same at the same time, on data of its own, so that no thread
-waits for another nor for Python's lock, and their rates are added up; the best of some rounds
-counts. Memory is moved by the C library, as many bytes as the job in question moves, so that a
-limit is that of the caches which hold them. The inner loops are our ops on boxes that stay in the
-caches, of which no pair can be left out unseen.
+One process per core does the same work on its own data, so that no thread waits for another thread
+or for Python's lock. A limit is the sum of their rates, in the best of several rounds. The C
+library moves the memory, with the bytes of the job in question: the limit is then that of the
+caches that hold them. The inner loops are our ops on boxes in the cache, with inputs that allow no
+pruning.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from gpu_times import between
 import cvops
 
 ROUNDS, SECONDS = 5, 0.03
-#: Bytes for each process at least: with fewer, Python's share of a call would count.
+#: The least bytes of a process; below it, Python takes a part of the time.
 FEWEST = 1 << 18
 
 
 def copying(num: int) -> tuple[Callable[[], Any], int]:
     source, target = np.ones(num // 2, np.uint8), np.ones(num // 2, np.uint8)
     start, to, size = source.ctypes.data, target.ctypes.data, num // 2
-    # The arrays are named, so that they live as long as the function does.
+    # The default argument keeps the arrays alive as long as the function.
     return lambda _=(source, target): ctypes.memmove(to, start, size), 2 * size
 
 
@@ -42,7 +42,7 @@ def writing(num: int) -> tuple[Callable[[], Any], int]:
 
 
 def reading(num: int) -> tuple[Callable[[], Any], int]:
-    """Of a byte that is not there."""
+    """Search for a byte that does not occur."""
     source = np.ones(num, np.uint8)
     memchr = ctypes.CDLL(None).memchr
     memchr.argtypes = ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t
@@ -51,7 +51,7 @@ def reading(num: int) -> tuple[Callable[[], Any], int]:
 
 
 def overlapping(num: int) -> np.ndarray:
-    """Corners of boxes that all have the middle in common."""
+    """Return corners of boxes that all contain the center of the image."""
     rng = np.random.default_rng(0)
     return np.float32(rng.uniform([0, 0, 0.6, 0.6], [0.4, 0.4, 1, 1], (num, 4)))
 
@@ -62,7 +62,7 @@ def iou(num: int) -> tuple[Callable[[], Any], int]:
 
 
 def nms(num: int) -> tuple[Callable[[], Any], int]:
-    """Boxes that all overlap, and are all kept: none is to 99 % another."""
+    """Suppress boxes that all overlap by less than 99 %, so that all are kept."""
     data = np.zeros((1500, 6), np.float32)
     data[:, 1] = np.linspace(1, 0.01, len(data))
     data[:, 2:] = overlapping(len(data))
@@ -77,15 +77,15 @@ LOOPS = {"IoU": iou, "NMS": nms}
 
 
 class Floor(NamedTuple):
-    """The least time that a job can take here."""
+    """A lower bound of the time of a job on this machine."""
 
     seconds: float
-    #: What it spends the time on.
+    #: The work that takes this time.
     what: str
 
 
 class Limits:
-    """The limits of the CPU, measured when they are first asked for; to be closed."""
+    """The limits of the CPU, measured on first use. Close it at the end."""
 
     def __init__(self) -> None:
         self.processes = cores()
@@ -93,7 +93,7 @@ class Limits:
         self._workers: list[subprocess.Popen[str]] = []
 
     def rate(self, kind: str, size: int = 0) -> float:
-        """Bytes a second for data of that many bytes, or pairs a second."""
+        """Return bytes per second for data of ``size`` bytes, or pairs per second."""
         size = max(1 << (size - 1).bit_length(), FEWEST * self.processes) if size else 0
         if (kind, size) not in self.rates:
             self._start()
@@ -103,7 +103,7 @@ class Limits:
         return self.rates[kind, size]
 
     def floor(self, job: Any) -> Floor:
-        """Of a ``harness.Job``: its bytes, or the pairs of its inner loop if they take longer."""
+        """Return the bound of a ``harness.Job``: its bytes, or its pairs if they take longer."""
         kind = "copying"
         if 10 * job.read < job.written:
             kind = "writing"
@@ -156,13 +156,13 @@ class Limits:
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)
 def gpu_copying() -> float:
-    """Bytes a second of a large copy on the GPU, those read and those written."""
+    """Return bytes per second of a large copy on the GPU, read plus written."""
     import cupy
 
     num = 1 << 30
@@ -174,7 +174,7 @@ def gpu_copying() -> float:
 
 
 def _work() -> None:
-    """One process: a line names what to do; for each further line one round of it."""
+    """Serve one process: a line names the work, and each further line starts one round of it."""
     while line := sys.stdin.readline():
         kind, size = json.loads(line)
         call, units = {**MEMORY, **LOOPS}[kind](size)

@@ -1,7 +1,7 @@
-"""Single operators of ONNX as models, without the onnx package.
+"""Models with a single operator of ONNX, without the onnx package.
 
-A model is a message of protobuf; those of one node take few of onnx.proto's fields, whose numbers
-stand here. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+A model is a protobuf message. A model of one node needs only a few fields of onnx.proto; the field
+numbers are below. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from typing import Any, Callable, Union
 
 import numpy as np
 
-#: Of TensorProto.DataType.
+#: Values of TensorProto.DataType.
 DTYPES = {np.dtype(np.float32): 1, np.dtype(np.int64): 7}
-#: Of AttributeProto.AttributeType.
+#: Values of AttributeProto.AttributeType.
 FLOAT, INTS = 1, 7
 IR_VERSION, OPSET = 8, 16
 
@@ -25,7 +25,7 @@ def _varint(number: int) -> bytes:
 
 
 def _field(number: int, value: Union[int, float, str, bytes]) -> bytes:
-    """A field of a message: a varint, a float of 32 bits, or text or a message by its length."""
+    """Return a field of a message: a varint, a 32-bit float, or text or a message with length."""
     if isinstance(value, int):
         return _varint(number << 3) + _varint(value)
     if isinstance(value, float):
@@ -35,7 +35,7 @@ def _field(number: int, value: Union[int, float, str, bytes]) -> bytes:
 
 
 def _tensor(name: str, dtype: Any) -> bytes:
-    """A ValueInfoProto of any shape."""
+    """Return a ValueInfoProto of any shape."""
     return _field(1, name) + _field(2, _field(1, _field(1, DTYPES[np.dtype(dtype)])))
 
 
@@ -46,7 +46,7 @@ def _attribute(name: str, value: Union[float, tuple[int, ...]]) -> bytes:
 
 
 def model(op: str, inputs: dict[str, Any], output: Any, **attributes: Any) -> bytes:
-    """A ModelProto of one node; the inputs' dtypes by their names, the output's, "out"."""
+    """Return a ModelProto of one node, from the dtypes of its inputs and of its output "out"."""
     node = b"".join(_field(1, name) for name in inputs) + _field(2, "out") + _field(4, op)
     node += b"".join(_field(5, _attribute(*item)) for item in attributes.items())
     graph = _field(1, node) + _field(2, op)
@@ -58,7 +58,7 @@ def model(op: str, inputs: dict[str, Any], output: Any, **attributes: Any) -> by
 def call(
     op: str, inputs: dict[str, np.ndarray], output: Any, **attributes: Any
 ) -> Callable[[], list[np.ndarray]]:
-    """A function that runs the op on these inputs in ONNX Runtime, by its own choice of threads."""
+    """Return a function that runs the op on these inputs, with ONNX Runtime's default threads."""
     import onnxruntime
 
     text = model(op, {name: x.dtype for name, x in inputs.items()}, output, **attributes)

@@ -1,13 +1,13 @@
-"""Draws how the time of each op grows with its input: ours and the peers', both axes logarithmic.
+"""Plots the growth of the time of each op and its peers with the input, on logarithmic axes.
 
     python benchmarks/plots.py --json FILE --plot FILE           measures, writes both
-    python benchmarks/plots.py --json FILE --plot FILE --draw    draws what FILE has
+    python benchmarks/plots.py --json FILE --plot FILE --draw    draws the times in FILE
     python benchmarks/plots.py --json FILE                       measures only: needs no Matplotlib
 
-The numbers printed, and at the ends of the lines, are the exponents of the growth where inputs are
-large: 1 if the time grows as the input, 2 if as its square. A time is that of the fastest of some
-calls. Where our ops can run on a GPU (or with ``--device cuda``) the race is among those that
-compute there, and a time is the GPU's own with a warm cache: see ``gpu_times.py``.
+The printed numbers, and those at the ends of the lines, are the exponents of the growth for large
+inputs: 1 for linear, 2 for quadratic growth. A time is that of the fastest of several calls. If our
+ops can run on a GPU (or with ``--device cuda``), all contenders run there, and a time is the GPU's
+own with a warm cache: see ``gpu_times.py``.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,15 +27,15 @@ from bench_box_nms import clustered, spread
 from harness import CONTENDERS, TINY_SSD, Absent, Contender, Job, job_of
 from report import about, aligned, threads
 
-#: By their device: processes, and who races in each. On a CPU the threads of one would wait for
-#: another's cores.
+#: The contenders of each process, by device. On a CPU, the threads of several libraries in one
+#: process would compete for the cores.
 RACERS = {
     "cpu": (("native",), ("mxnet",), ("torchvision",), ("onnxruntime",)),
     "cuda": (("native-gpu", "native-graph", "torchvision-gpu", "torch-gpu", "book-gpu"),),
 }
-#: The sizes of a peer end with the first call that takes as long as this.
+#: A peer's first call of at least these seconds is its last size.
 LONGEST = {"cpu": 1.0, "cuda": 0.1}
-#: Seconds for each point, and calls.
+#: Seconds for each point, and the least and the most calls.
 SECONDS, CALLS = 0.3, (2, 100)
 
 SIDES = 16, 32, 64, 128, 181, 256
@@ -42,16 +43,16 @@ MAPS = (1, 256, 50, 68)
 
 
 def maps(side: int) -> tuple[tuple[int, tuple[float, float]], ...]:
-    """One feature map, of four anchors to a pixel."""
+    """Return one feature map with four anchors per pixel."""
     return ((side, (0.1, 0.2)),)
 
 
 class Panel(NamedTuple):
     op: str
-    #: What grows, and what stays.
+    #: The axis that grows, and the constant sizes.
     along: str
     rest: str
-    #: The sizes, and the job's arguments at each.
+    #: The arguments of the job, by size.
     jobs: dict[int, tuple[Any, ...]]
 
 
@@ -105,7 +106,7 @@ PANELS = (
 
 
 def seconds(contender: Contender, job: Job) -> float:
-    """Of the fastest of some calls, or by a GPU's clock, after one whose results are checked."""
+    """Check one call; return the seconds of the fastest call, or by the GPU's clock."""
     with contender.settings():
         call, once = contender.begin(job)
         gpu = contender.gpu_times(call, SECONDS)
@@ -120,9 +121,9 @@ def seconds(contender: Contender, job: Job) -> float:
 
 
 def race(contenders: Sequence[Contender]) -> dict[str, Any]:
-    """What they are, and by their names the sizes and seconds for each panel that has any.
+    """Return the machine, and the sizes and seconds of each panel by contender.
 
-    Interrupted, as by one who has waited long enough, it gives what there is.
+    After an interrupt it returns the points so far.
     """
     series: list[dict[str, dict[str, list[float]]]] = [{} for _ in PANELS]
     with contextlib.suppress(KeyboardInterrupt):
@@ -155,7 +156,7 @@ def _race(
 
 
 def measure(device: str) -> dict[str, Any]:
-    """Each group of racers in a process of its own, if there are several."""
+    """Measure each group of contenders, in separate processes if there are several groups."""
     groups = [[x for x in group if CONTENDERS[x].missing() is None] for group in RACERS[device]]
     groups = [group for group in groups if group]
     races = {}
@@ -177,9 +178,9 @@ def measure(device: str) -> dict[str, Any]:
 
 
 def exponent(sizes: Sequence[float], times: Sequence[float]) -> float | None:
-    """Of the power of the size that fits the times best from a quarter of the largest size on.
+    """Return the exponent that fits the times best, for sizes from a quarter of the largest on.
 
-    None if there are fewer than two.
+    None if there are fewer than two such sizes.
     """
     large = np.asarray(sizes) >= max(sizes) / 4
     if large.sum() < 2:
@@ -190,7 +191,7 @@ def exponent(sizes: Sequence[float], times: Sequence[float]) -> float | None:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The exponents."""
+    """Return the table of exponents."""
     lines = [["op", "along", "the rest", "backend", "sizes", "exponent"]]
     for panel in results["panels"]:
         for name, points in panel["series"].items():
@@ -212,7 +213,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     names = list(dict.fromkeys(name for panel in results["panels"] for name in panel["series"]))
     styles = dict(zip(names, zip(("C3", "C0", "C2", "C4", "C1"), "osD^v")))
     columns = 4
-    rows = -(-len(results["panels"]) // columns)
+    rows = math.ceil(len(results["panels"]) / columns)
     figure, grid = pyplot.subplots(
         rows, columns, figsize=(14, 3.5 * rows), layout="constrained", squeeze=False
     )

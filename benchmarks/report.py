@@ -1,4 +1,4 @@
-"""Times as tables: the rates and the ratios that follow from them, the machine, the versions."""
+"""Tables of times, rates and ratios, with the machine and the versions."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Row(NamedTuple):
     median: float
     work: tuple[int, str]
     moved: int
-    #: None where the limit is not known.
+    #: None if the limit is unknown.
     floor: Optional[Floor] = None
     #: None on a CPU.
     gpu: Optional[GpuTimes] = None
 
 
 class Rows:
-    """All rows of a run, to be compared with one another."""
+    """All rows of a run, and comparisons between them."""
 
     def __init__(self, rows: Sequence[Row]):
         self.rows = list(rows)
@@ -45,7 +45,7 @@ class Rows:
         return [row for row in self.rows if row.op == op]
 
     def peers(self, row: Row) -> dict[str, Row]:
-        """By library: on the same kind of device, or on the CPU where it ran there only."""
+        """Return the peers by library: on the same kind of device, else on the CPU."""
         found: dict[str, Row] = {}
         for other in self.rows:
             library = other.contender.library
@@ -56,13 +56,13 @@ class Rows:
         return found
 
     def best_peer(self, row: Row) -> Row | None:
-        """The fastest; None for a peer's own row."""
+        """Return the fastest peer; None for the row of a peer."""
         if row.contender.library is not None:
             return None
         return min(self.peers(row).values(), key=lambda peer: peer.median, default=None)
 
     def summary(self) -> list[dict[str, Any]]:
-        """For each job and kind of device: the best peer, the best of ours, one thread of ours."""
+        """Return the best peer, our best time, and ours with one thread, by job and device."""
         lines: dict[tuple[str, str, str], dict[str, Any]] = {}
         for row in self.rows:
             peer = self.best_peer(row)
@@ -79,7 +79,7 @@ class Rows:
         return [line for line in lines.values() if "ours_s" in line]
 
     def gpu(self) -> list[dict[str, Any]]:
-        """What was measured by the GPU's clock, beside the best peer, the floor and the model."""
+        """Return the times by the GPU's clock, with the lower bound and the prediction."""
         lines = []
         for row in self.rows:
             if row.gpu is None:
@@ -95,7 +95,7 @@ class Rows:
 
 
 def table(measured: Sequence[Row], limits: Limits, notes: Sequence[str] = ()) -> str:
-    """The medians as Markdown, with the rates and the ratios that follow from them."""
+    """Return the medians, rates and ratios as Markdown."""
     rows = Rows(measured)
     counts = ", ".join(f"{name} {count}" for name, count in threads().items())
     text = [about(), f"Threads: {counts}.", *limit_lines(limits)]
@@ -153,7 +153,7 @@ def _of_job(gpu: Sequence[dict[str, Any]], line: dict[str, Any]) -> list[dict[st
 
 
 def best_of(lines: Sequence[dict[str, Any]], kind: str) -> dict[str, Any] | None:
-    """The fastest; ``kind`` is "warm" or "cold"."""
+    """Return the fastest line; ``kind`` is "warm" or "cold"."""
     return min(lines, key=lambda line: line[kind], default=None)
 
 
@@ -180,12 +180,12 @@ def gpu_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
     return aligned(lines, left=3)
 
 
-#: Heads the table that ``gpu_check.sh`` prints.
+#: The heading of the table that ``gpu_check.sh`` prints.
 GPU_SUMMARY = "### The GPU in short"
 
 
 def gpu_summary_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
-    """For each job the best peer, call of ours and graph, by their cold times, and the ratios."""
+    """Return the best peer, call and graph of each job by their cold times, with ratios."""
     groups = {
         "peer": lambda line: "library" in line,
         "call": lambda line: "library" not in line and "graph" not in line["backend"],
@@ -211,7 +211,7 @@ def _ratio(row: Row, peer: Row | None) -> str:
 
 
 def share(row: Row) -> str:
-    """Of the limit, and which: above 100 % if less was done than the limit counts."""
+    """Return the lower bound as a share of the time, and its kind; above 100 % after pruning."""
     if row.floor is None:
         return ""
     part = row.floor.seconds / row.median
@@ -219,7 +219,7 @@ def share(row: Row) -> str:
 
 
 def limit_lines(limits: Limits) -> list[str]:
-    """What was measured of the machine."""
+    """Return the measured limits of the machine."""
     kinds: dict[str, list[str]] = {}
     for (kind, size), rate in sorted(limits.rates.items()):
         if kind in MEMORY:
@@ -238,7 +238,7 @@ def limit_lines(limits: Limits) -> list[str]:
 
 
 def aligned(lines: list[list[str]], left: int = 2) -> list[str]:
-    """A Markdown table; all but the ``left`` first columns to the right."""
+    """Return a Markdown table; the first ``left`` columns are aligned to the left."""
     widths = [max(map(len, column)) for column in zip(*lines)]
     rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
     rows = [
@@ -251,13 +251,13 @@ def aligned(lines: list[list[str]], left: int = 2) -> list[str]:
 
 
 def digits(x: float) -> str:
-    """Three digits, never as a power of ten."""
+    """Return three digits, without a power of ten."""
     places = next((p for p, least in enumerate((100, 10, 1, 0.1)) if x >= least), 4)
     return f"{x:.{places}f}"
 
 
 def scaled(x: float, units: dict[float, str]) -> str:
-    """In the largest unit that is not above ``x``, or the last."""
+    """Return ``x`` in the largest unit that is not above it, or in the smallest unit."""
     unit = next((unit for unit in units if x >= unit), min(units))
     return f"{digits(x / unit)} {units[unit]}"
 
@@ -271,7 +271,7 @@ def gpu_name() -> str | None:
     cupy = sys.modules.get("cupy")
     if cupy is None or BACKENDS["cuda", "cupy"].missing() is not None:
         return None
-    with contextlib.suppress(Exception):  # an error has left it unusable
+    with contextlib.suppress(Exception):  # an error may have made it unusable
         return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
     return "a GPU"
 
@@ -293,7 +293,7 @@ def os_name() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, of cvops, and of the libraries that were imported."""
+    """Return the versions of Python, cvops and the imported libraries."""
     try:
         own = metadata.version("cvops")
     except metadata.PackageNotFoundError:
@@ -305,7 +305,7 @@ def versions() -> dict[str, str]:
 
 
 def threads() -> dict[str, str]:
-    """How many each of the libraries that were imported computes with."""
+    """Return the number of threads of each imported library."""
     found = {"cvops": str(cvops.get_num_threads())}
     if "mxnet" in sys.modules:
         found["mxnet"] = os.environ.get("OMP_NUM_THREADS", "its default (OMP_NUM_THREADS not set)")
@@ -317,7 +317,7 @@ def threads() -> dict[str, str]:
 
 
 def about() -> str:
-    """The machine, its software and the day, in a line."""
+    """Return the machine, its software and the date in a line."""
     machine = f"{cpu_name()}, {cores()} cores; {gpu_name() or 'no GPU'}"
     software = ", ".join(f"{name} {version}" for name, version in versions().items())
     return f"{machine}; {os_name()}; {software}; {date.today()}."

@@ -1,18 +1,18 @@
-"""The ops as PyTorch does them without kernels of its own: dense tensors, on a CPU or a GPU.
+"""The ops in dense PyTorch, without special kernels, on a CPU or a GPU.
 
-Those named ``book_`` go the way of "Dive into Deep Learning" (14.4, anchor boxes): one image after
-another, and loops of Python over truths and over boxes. The others take the whole batch at once,
-with all IoUs (B, A, G) in memory, and never wait for the device but where torchvision does.
+Functions named ``book_`` follow "Dive into Deep Learning" (14.4, anchor boxes): Python loops over
+images, ground truths and boxes. The others process the whole batch at once, with all IoUs (B, A, G)
+in memory, and wait for the device only where torchvision does.
 
-Not the same as our ops, whose rules are MXNet's:
+Their rules differ from those of cvops, which are MXNet's:
 
-- ``book_multibox_target`` takes a truth for an anchor from an IoU of the threshold on, not above
-  it; gives every truth an anchor, even one that it does not touch; and does no mining.
+- ``book_multibox_target`` assigns a ground truth to an anchor at an IoU equal to the threshold too;
+  it gives every ground truth an anchor, even one without overlap; it has no mining.
 - ``book_multibox_detection`` suppresses across classes, and has no ``topk``.
-- ``multibox_detection`` suppresses above an IoU of the threshold, not from it on.
-- Of equal scores or IoUs any may come first; sums and products may be contracted on a GPU.
-- torchvision's ``batched_nms`` may move the boxes of each class and image apart before it compares
-  them, and then some bits of their corners are lost.
+- ``multibox_detection`` suppresses above the IoU threshold, but not at it.
+- Equal scores or IoUs have any order; sums and products may be contracted on a GPU.
+- torchvision's ``batched_nms`` may add an offset for each class and image before it compares boxes,
+  which costs bits of the corners.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import torch
 from torch import Tensor
 
 CENTER_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
-#: Up to here scores count for background.
+#: Scores up to this are background.
 LEAST_SCORE = 0.01
 
 
 def book_multibox_prior(data: Tensor, sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
-    """The anchors (1, A, 4) of a feature map (..., H, W)."""
+    """Return the anchors (1, A, 4) of a feature map (..., H, W)."""
     height, width = data.shape[-2:]
     size = torch.tensor(sizes, device=data.device)
     root = torch.tensor(ratios, device=data.device).sqrt()
@@ -45,7 +45,7 @@ def book_multibox_prior(data: Tensor, sizes: Sequence[float], ratios: Sequence[f
 
 
 def box_iou(lhs: Tensor, rhs: Tensor) -> Tensor:
-    """(..., N, 4) and (..., M, 4) to (..., N, M)."""
+    """Return the IoUs (..., N, M) of boxes (..., N, 4) and (..., M, 4)."""
     low = torch.maximum(lhs[..., :, None, :2], rhs[..., None, :, :2])
     high = torch.minimum(lhs[..., :, None, 2:], rhs[..., None, :, 2:])
     overlap = (high - low).clamp(min=0).prod(dim=-1)
@@ -55,20 +55,20 @@ def box_iou(lhs: Tensor, rhs: Tensor) -> Tensor:
 
 
 def _centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """Centres and sizes."""
+    """Return centers and sizes."""
     low, high = boxes[..., :2], boxes[..., 2:]
     return (low + high) / 2, high - low
 
 
 def encode(anchors: Tensor, boxes: Tensor) -> Tensor:
-    """What leads from anchors to boxes, (..., 4)."""
+    """Return the offsets from anchors to boxes, (..., 4)."""
     (center, size), (to, to_size) = _centers(anchors), _centers(boxes)
     move = (to - center) / size / CENTER_VARIANCE
     return torch.cat([move, (to_size / size).log() / SIZE_VARIANCE], dim=-1)
 
 
 def decode(anchors: Tensor, offsets: Tensor) -> Tensor:
-    """The boxes (..., 4), inside of the image."""
+    """Return the boxes (..., 4), clipped to the image."""
     center, size = _centers(anchors)
     center = center + offsets[..., :2] * CENTER_VARIANCE * size
     half = (offsets[..., 2:] * SIZE_VARIANCE).exp() * size / 2
@@ -81,7 +81,7 @@ def decode(anchors: Tensor, offsets: Tensor) -> Tensor:
 def _targets(
     anchors: Tensor, label: Tensor, found: Tensor, negative: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Offsets, their mask and classes, from the truth of each anchor (B, A), -1 for none."""
+    """Return offsets, mask and classes; ``found`` has the index of each anchor's truth or -1."""
     positive = found >= 0
     mine = label.gather(1, found.clamp(min=0)[..., None].expand(-1, -1, label.shape[-1]))
     mask = positive[..., None].expand(-1, -1, 4)
@@ -92,7 +92,7 @@ def _targets(
 
 
 def _book_assign(truths: Tensor, anchors: Tensor, threshold: float) -> Tensor:
-    """The truth of each anchor, -1 for none."""
+    """Return the index of each anchor's ground truth, or -1."""
     iou = box_iou(anchors, truths)
     best, of = iou.max(dim=1)
     found = torch.full_like(of, -1)
@@ -110,7 +110,7 @@ def _book_assign(truths: Tensor, anchors: Tensor, threshold: float) -> Tensor:
 def book_multibox_target(
     anchor: Tensor, label: Tensor, threshold: float = 0.5
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Anchors (1, A, 4) and truths (B, G, 5), none of them padding, to what is to be learnt."""
+    """Return the targets of anchors (1, A, 4) for truths (B, G, 5) without padding."""
     images = []
     for rows in label:
         found = _book_assign(rows[:, 1:], anchor[0], threshold)[None]
@@ -127,7 +127,7 @@ def multibox_target(
     negative_mining_ratio: float = -1,
     negative_mining_thresh: float = 0.5,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As ``cvops.multibox_target``, of truths without padding."""
+    """Return the results of ``cvops.multibox_target`` for ground truths without padding."""
     images, truths = label.shape[:2]
     iou = box_iou(anchor, label[..., 1:5])
     best, of = iou.max(dim=2)
@@ -155,7 +155,7 @@ def multibox_target(
 
 
 def _book_nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
-    """The places of the kept boxes."""
+    """Return the indices of the kept boxes."""
     order, kept = scores.argsort(descending=True), []
     while order.numel() > 0:
         kept.append(order[0])
@@ -167,7 +167,7 @@ def _book_nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
 def book_multibox_detection(
     cls_prob: Tensor, loc_pred: Tensor, anchor: Tensor, nms_threshold: float = 0.5
 ) -> Tensor:
-    """(B, A, 6): class, score and corners; the kept ones first, then the others, of class -1."""
+    """Return class, score and corners (B, A, 6): kept boxes first, then the others as class -1."""
     images = []
     for prob, offsets in zip(cls_prob, loc_pred):
         score, kind = prob[1:].max(dim=0)
@@ -185,7 +185,7 @@ def book_multibox_detection(
 def multibox_detection(
     torchvision: Any, cls_prob: Tensor, loc_pred: Tensor, anchor: Tensor, nms_topk: int = -1
 ) -> Tensor:
-    """(B, K, 6), with class -1 where suppressed; K is ``nms_topk`` or A."""
+    """Return rows (B, K, 6), with class -1 if suppressed; K is ``nms_topk`` or A."""
     images, classes, num = cls_prob.shape
     score, kind = cls_prob[:, 1:].max(dim=1)
     boxes = decode(anchor, loc_pred.view(images, num, 4))
@@ -207,9 +207,10 @@ def multibox_detection(
 def topk_nms(
     torchvision: Any, boxes: Tensor, scores: Tensor, kinds: Tensor, threshold: float, topk: int
 ) -> Tensor:
-    """The places, among all of ``boxes`` (B, N, 4), of the kept ones of the ``topk`` best of each.
+    """Return the indices of the kept boxes, of the ``topk`` best boxes of each image.
 
-    ``scores`` and ``kinds`` are (B, N); boxes of different kinds do not meet.
+    The indices refer to all of ``boxes`` (B, N, 4). ``scores`` and ``kinds`` are (B, N); boxes of
+    different kinds do not suppress each other.
     """
     images, num = scores.shape
     score, place = scores.topk(topk, dim=1)

@@ -10,7 +10,7 @@ struct NmsOptions {
   NmsColumns columns;
   NmsRule rule;
   float valid_thresh, background_id;
-  int conversion, limit;
+  int conversion, topk;
 };
 
 // data (batch, num, width). A limit of 0 copies it. index (batch, num): the row of data, within its

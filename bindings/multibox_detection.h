@@ -19,7 +19,7 @@ struct DetectionOptions {
   Variances variances;
   NmsRule rule;
   bool suppresses;
-  int limit;
+  int topk;
 };
 
 void multibox_detection(const Cpu&, float* out, Predictions in, DetectionOptions options);

@@ -3,7 +3,7 @@
 
 #include "gpu.h"
 #include "nms_rule.cuh"
-#include "select.cuh"
+#include "topk.cuh"
 
 namespace cvops {
 
@@ -13,26 +13,26 @@ struct ClassScores {
   int64 batch, classes, num;
 };
 
-// Arguments of the op in the form that its kernels take. At most `most` candidates of an image take
+// Arguments of the op in the form that its kernels take. At most `topk` candidates of an image take
 // part. The result has `rows` rows per image.
 struct MulticlassOptions {
-  Candidates candidates;
+  ScoreFilter filter;
   NmsRule rule;
-  int most, rows;
+  int topk, rows;
 };
 
 // Rank of the sample that becomes the bound, and capacity of the list of keys within the bound. The
-// bound should include the best `most` of `num` keys, and the list should hold all keys within it.
+// bound should include the best `topk` of `num` keys, and the list should hold all keys within it.
 // Both margins are six standard deviations. Rank 0 means no bound.
 struct Sampling {
-  int rank, room;
+  int rank, capacity;
 
-  Sampling(int64 num, int most) : rank(0), room((int)num) {
+  Sampling(int64 num, int topk) : rank(0), capacity((int)num) {
     if (num <= kSamples) return;
-    const double expected = (double)most * kSamples / (double)num;
+    const double expected = (double)topk * kSamples / (double)num;
     const double wanted = std::ceil(expected + 6 * std::sqrt(expected) + 8);
     const double fits = std::ceil((wanted + 6 * std::sqrt(wanted) + 8) * (double)num / kSamples);
-    if (fits < (double)num) rank = (int)wanted, room = (int)fits;
+    if (fits < (double)num) rank = (int)wanted, capacity = (int)fits;
   }
 };
 

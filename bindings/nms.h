@@ -12,7 +12,7 @@ namespace cvops {
 
 // Upper bound of the rows of a batch entry: a grid has at most 65535 tiles along the y axis.
 constexpr int64 kMostRows = 65535 * (int64)kCompactTile;
-static_assert(kMostRows <= 1ll << kPlaceBits, "see nms_places");
+static_assert(kMostRows <= 1ll << kSpatialIndexBits, "see nms_spatial_keys");
 
 namespace cpu {
 
@@ -44,11 +44,11 @@ void for_each_image(int64 batch, double cost, const Body& body) {
 
 namespace cuda {
 
-// Launches of one sort and one suppression: `batch` rows of `num` boxes. At most `limit` boxes of
+// Launches of one sort and one suppression: `batch` rows of `num` boxes. At most `topk` boxes of
 // each row take part.
 class Nms {
  public:
-  Nms(Gpu& gpu, int64 batch, int64 num, int64 limit);
+  Nms(Gpu& gpu, int64 batch, int64 num, int64 topk);
 
   // keys (B, N) and tile_counts (B, tiles) -> compact (B, N), without kNoKey, and counts.
   void compact(const uint64* keys, const int* tile_counts, uint64* compact);

@@ -60,14 +60,14 @@ CVOPS_HD float nms_converted(const float* row, NmsColumns columns, int conversio
 CVOPS_KERNEL box_nms_score(cvops::uint64* keys, int* tile_counts, const float* data, int num,
                            cvops::NmsColumns columns, float valid_thresh, float background_id);
 CVOPS_KERNEL box_nms_gather(cvops::NmsBuffers nms, const float* data, const cvops::uint64* keys,
-                            const int* counts, int num, int limit, cvops::NmsColumns columns,
+                            const int* counts, int num, int topk, cvops::NmsColumns columns,
                             int center);
 CVOPS_KERNEL box_nms_rank(cvops::uint64* keys, int* counts, cvops::NmsBuffers nms,
-                          const float* data, int num, int limit, cvops::NmsColumns columns,
+                          const float* data, int num, int topk, cvops::NmsColumns columns,
                           float valid_thresh, float background_id, int center);
 CVOPS_KERNEL box_nms_write(float* out, int* index, const float* data, const cvops::uint64* keys,
                            const cvops::uint64* kept, const int* kept_before, const int* counts,
-                           int num, int limit, cvops::NmsColumns columns, int conversion,
+                           int num, int topk, cvops::NmsColumns columns, int conversion,
                            int with_index);
 CVOPS_KERNEL box_nms_copy(float* out, int* index, const float* data, cvops::int64 rows, int num,
                           int width, int with_index);
@@ -107,10 +107,10 @@ extern "C" __global__ void __launch_bounds__(256)
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_gather(const cvops::NmsBuffers nms, const float* __restrict__ data,
                    const unsigned long long* __restrict__ keys, const int* __restrict__ counts,
-                   int num, int limit, const cvops::NmsColumns columns, int center) {
+                   int num, int topk, const cvops::NmsColumns columns, int center) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
-  const int count = min(counts[batch], limit);
+  const int count = min(counts[batch], topk);
   nms.begin(batch, num, i, count);
   if (i >= count) return;
   const int64 first = (int64)batch * num;
@@ -124,16 +124,16 @@ extern "C" __global__ void __launch_bounds__(256)
 // warp compares it with one split of the rows.
 extern "C" __global__ void __launch_bounds__(1024)
     box_nms_rank(unsigned long long* __restrict__ keys, int* __restrict__ counts,
-                 const cvops::NmsBuffers nms, const float* __restrict__ data, int num, int limit,
+                 const cvops::NmsBuffers nms, const float* __restrict__ data, int num, int topk,
                  const cvops::NmsColumns columns, float valid_thresh, float background_id,
                  int center) {
   using namespace cvops;
   __shared__ uint64 all[kNmsFew];
-  __shared__ int places[32], num_valid;
+  __shared__ int positions[32], num_valid;
   const int batch = blockIdx.x, t = threadIdx.x, lane = t % 32, warp = t / 32;
   const int64 first = (int64)batch * num;
   data += first * columns.width;
-  if (t < 32) places[t] = 0;
+  if (t < 32) positions[t] = 0;
   if (t == 0) num_valid = 0;
   int valid = 0;
   for (int i = t; i < num; i += blockDim.x) {
@@ -150,15 +150,15 @@ extern "C" __global__ void __launch_bounds__(1024)
   int lower = 0;
 #pragma unroll 4
   for (int k = warp * each; k < min(num, (warp + 1) * each); ++k) lower += all[k] < key;
-  atomicAdd(&places[lane], lower);
+  atomicAdd(&positions[lane], lower);
   __syncthreads();
-  const int count = min(num_valid, limit), place = places[lane];
+  const int count = min(num_valid, topk), position = positions[lane];
   nms.begin(batch, num, blockIdx.y * blockDim.x + t, count);
   if (blockIdx.y == 0 && t == 0) counts[batch] = num_valid;
   if (warp > 0 || key == kNoKey) return;
-  keys[first + place] = key;
-  if (place < count) {
-    box_nms_store(nms, first + place, data + (int64)i * columns.width, columns, center);
+  keys[first + position] = key;
+  if (position < count) {
+    box_nms_store(nms, first + position, data + (int64)i * columns.width, columns, center);
   }
 }
 
@@ -170,7 +170,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
     box_nms_write(float* __restrict__ out, int* __restrict__ index, const float* __restrict__ data,
                   const unsigned long long* __restrict__ keys,
                   const unsigned long long* __restrict__ kept, const int* __restrict__ kept_before,
-                  const int* __restrict__ counts, int num, int limit,
+                  const int* __restrict__ counts, int num, int topk,
                   const cvops::NmsColumns columns, int conversion, int with_index) {
   using namespace cvops;
   // Numbers per thread, whose loads overlap.
@@ -179,7 +179,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
   __shared__ float* goes_to[256];
   const int batch = blockIdx.x, words = (int)ceil_div(num, 64), width = columns.width;
   const int t = (int)threadIdx.x, threads = (int)blockDim.x;
-  const int count = min(counts[batch], limit);
+  const int count = min(counts[batch], topk);
   kept += (int64)batch * words;
   kept_before += (int64)batch * (words + 1);
   keys += (int64)batch * num;
@@ -187,16 +187,10 @@ extern "C" __global__ void __launch_bounds__(256, 4)
   out += (int64)batch * num * width;
   const int rows = threads / width, rest = threads % width;
   for (int first = blockIdx.y * threads; first < num; first += gridDim.y * threads) {
-    const int i = first + t, word = i / 64;
+    const int i = first + t;
     if (i < num) {
-      // Number of kept rows before this one. Rows that are not kept follow all kept rows.
-      const bool takes_part = i < count;
-      const uint64 bits = takes_part ? kept[word] : 0;
-      const bool is_kept = bits >> (i % 64) & 1;
       const int all_kept = kept_before[words];
-      const int before =
-          takes_part ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
-      const int to = is_kept ? before : all_kept + i - before;
+      const auto [to, is_kept] = output_row(kept, kept_before, i, count, all_kept);
       const int from = is_kept ? (int)index_of(keys[i]) : -1;
       comes_from[t] = is_kept ? data + (int64)from * width : nullptr;
       goes_to[t] = out + (int64)to * width;

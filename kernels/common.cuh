@@ -63,6 +63,26 @@ CVOPS_HD float float_of(uint32 bits) {
 #endif
 }
 
+CVOPS_HD int64 bits_of(double x) {
+#ifdef __CUDA_ARCH__
+  return __double_as_longlong(x);
+#else
+  int64 bits;
+  __builtin_memcpy(&bits, &x, sizeof bits);
+  return bits;
+#endif
+}
+
+CVOPS_HD double double_of(int64 bits) {
+#ifdef __CUDA_ARCH__
+  return __longlong_as_double(bits);
+#else
+  double x;
+  __builtin_memcpy(&x, &bits, sizeof x);
+  return x;
+#endif
+}
+
 CVOPS_HD int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
 
 // Maximum number of blocks along the y axis of a grid. A kernel that needs more loops over them.

@@ -4,7 +4,7 @@
 // An exact exponential is slow, so an approximate one comes first. It decides most candidates. The
 // exact one decides the candidates near the limit. The approximation never changes the selection.
 #pragma once
-#include "math.cuh"
+#include "exp_log.cuh"
 #include "warp.cuh"
 
 namespace cvops {
@@ -41,18 +41,18 @@ constexpr int kDigitBins = 2048;
 #ifdef __CUDACC__
 namespace cvops {
 
-// An approximate score is the bit distance of 1 / (probability of class 0) below kSure. A lower
-// score is a better negative. It is 0 if 1 / p is not below kSure or NaN. All other scores have a
-// leading digit of at least 1, so bin 0 holds the uncertain candidates.
-constexpr int kRoughShift = 18, kFineShift = 7;
-constexpr float kSure = 0x1p63f;
-constexpr uint32 kRoughTop = 0x5f000000 + (1u << kRoughShift);
+// An approximate score is the bit distance of 1 / (probability of class 0) below kCertain. A lower
+// score is a better negative. It is 0 if 1 / p is not below kCertain or NaN. All other scores have
+// a leading digit of at least 1, so bin 0 holds the uncertain candidates.
+constexpr int kApproxShift = 18, kFineShift = 7;
+constexpr float kCertain = 0x1p63f;
+constexpr uint32 kApproxTop = 0x5f000000 + (1u << kApproxShift);
 // Number of candidates in the bin of the last negative above which the next digit is counted too.
 constexpr uint32 kFew = CVOPS_STEP(256, 4);
 
 // 2^x with a relative error of at most 2^-22; 0 for results below 2^-126. The CPU version adds the
 // maximum error, so that tests cover the worst case.
-__device__ __forceinline__ float rough_exp2(float x) {
+__device__ __forceinline__ float approx_exp2(float x) {
 #ifdef __CUDA_ARCH__
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -64,21 +64,21 @@ __device__ __forceinline__ float rough_exp2(float x) {
 }
 
 // Bound of |approximate 1 / p * exact p - 1|. The term per class covers both sums, which round by
-// 2^-24 at each addition. The constant term covers the exponents. If a sum is below kSure, each
+// 2^-24 at each addition. The constant term covers the exponents. If a sum is below kCertain, each
 // relevant difference of logits is at most 64 ln 2. One rounding of it changes its exponential by
 // at most 2^-18 ln 2. So do the roundings of 1 / ln 2 and of the product. The roundings of the
 // differences are one in the approximate exponent and two in the exact one. The total is less than
-// 2^-16. The bound is eight times that, which also covers 2^-22 of rough_exp2 and the final
+// 2^-16. The bound is eight times that, which also covers 2^-22 of approx_exp2 and the final
 // roundings.
-__device__ __forceinline__ float rough_error(int num_classes) {
+__device__ __forceinline__ float approx_error(int num_classes) {
   return 0x1p-13f + 0x1p-21f * (float)num_classes;
 }
 
-__device__ __forceinline__ uint32 rough_score(float sum) {
-  return sum < kSure ? kRoughTop - bits_of(sum) : 0;
+__device__ __forceinline__ uint32 approx_score(float sum) {
+  return sum < kCertain ? kApproxTop - bits_of(sum) : 0;
 }
 
-__device__ __forceinline__ float sum_of(uint32 rough) { return float_of(kRoughTop - rough); }
+__device__ __forceinline__ float sum_of(uint32 approx) { return float_of(kApproxTop - approx); }
 
 // Softmax of class 0 of an anchor, with logits at distance `stride`. The order is MXNet's.
 __device__ __forceinline__ float background_of(const float* logits, int num_classes, int64 stride) {
@@ -134,7 +134,7 @@ struct Digit {
 };
 
 // Selects the bin with a rank, by the whole block. The bins are in shared memory.
-__device__ __forceinline__ Digit find_digit(const uint32* bins, uint32 rank) {
+__device__ __forceinline__ Digit radix_select_digit(const uint32* bins, uint32 rank) {
   __shared__ uint32 sums[kDigitBins / 32];
   __shared__ Digit found;
   __syncthreads();
@@ -157,23 +157,24 @@ __device__ __forceinline__ Digit find_digit(const uint32* bins, uint32 rank) {
 // Candidates that the approximate scores leave undecided. Scores below `first` are certain
 // negatives. Scores in [first, last], and 0 (uncertain), are undecided. Their exact scores, and no
 // others, are in (lowest, highest]. All other candidates are no negatives.
-struct Band {
+struct UndecidedRange {
   uint32 first, last, lowest, highest;
 
-  __device__ bool is_sure(uint32 score) const { return score && score < first; }
+  __device__ bool is_certain(uint32 score) const { return score && score < first; }
 };
 
 // Computes the undecided range. `rank` >= 1 is the rank of the last negative; `bins` is scratch
 // memory; `counts` is the histogram of the leading digits.
-__device__ __forceinline__ Band find_band(uint32* bins, const uint32* counts, const uint32* scores,
-                                          int num_anchors, int num_classes, uint32 rank) {
+__device__ __forceinline__ UndecidedRange find_undecided(uint32* bins, const uint32* counts,
+                                                         const uint32* scores, int num_anchors,
+                                                         int num_classes, uint32 rank) {
   for (int i = threadIdx.x; i < kDigitBins; i += blockDim.x) bins[i] = i ? counts[i] : 0;
-  const bool all_sure = counts[0] == 0;
-  Digit digit = find_digit(bins, rank);
-  Band band = {0, kNoCandidate - 1, 0, kUnordered};
-  const float error = 3 * rough_error(num_classes);  // two scores, and the arithmetic on them
-  if (digit.bin < 0 || error > 0.3f) return band;
-  uint32 low = (uint32)digit.bin << kRoughShift, width = 1u << kRoughShift;
+  const bool all_certain = counts[0] == 0;
+  Digit digit = radix_select_digit(bins, rank);
+  UndecidedRange undecided = {0, kNoCandidate - 1, 0, kUnordered};
+  const float error = 3 * approx_error(num_classes);  // two scores, and the arithmetic on them
+  if (digit.bin < 0 || error > 0.3f) return undecided;
+  uint32 low = (uint32)digit.bin << kApproxShift, width = 1u << kApproxShift;
   if (digit.count > kFew) {
     clear_bins(bins);
     __syncthreads();
@@ -188,26 +189,26 @@ __device__ __forceinline__ Band find_band(uint32* bins, const uint32* counts, co
         count_digit(bins, (score[i] - low) >> kFineShift, counted);
       }
     }
-    low += (uint32)find_digit(bins, digit.rank).bin << kFineShift;
+    low += (uint32)radix_select_digit(bins, digit.rank).bin << kFineShift;
     width = 1u << kFineShift;
   }
-  band.last = rough_score(sum_of(low + width - 1) * (1 - error));
-  if (all_sure) band.first = rough_score(sum_of(low) * (1 + error));
-  if (band.first) {
-    band.lowest = bits_of((1 - error) / sum_of(band.first));
-    band.highest = bits_of((1 + error) / sum_of(band.last));
+  undecided.last = approx_score(sum_of(low + width - 1) * (1 - error));
+  if (all_certain) undecided.first = approx_score(sum_of(low) * (1 + error));
+  if (undecided.first) {
+    undecided.lowest = bits_of((1 - error) / sum_of(undecided.first));
+    undecided.highest = bits_of((1 + error) / sum_of(undecided.last));
   }
-  return band;
+  return undecided;
 }
 
 // Radix select: the mining_key with exactly `rank` lower keys among scores in [lowest, highest].
 // Each digit, from the highest, takes one pass over the anchors. One pass is usually enough. All
 // threads of the block must call it.
-__device__ __forceinline__ uint64 find_bound(uint32* bins, const int* states, int num_anchors,
-                                             uint32 lowest, uint32 highest, uint32 rank) {
-  const int place_bits = 32 - __clz(num_anchors);
+__device__ __forceinline__ uint64 radix_select_key(uint32* bins, const int* states, int num_anchors,
+                                                   uint32 lowest, uint32 highest, uint32 rank) {
+  const int index_bits = 32 - __clz(num_anchors);
   uint64 prefix = 0;
-  int above = 32 - __clz((int)(highest - lowest)) + place_bits, digits;
+  int above = 32 - __clz((int)(highest - lowest)) + index_bits, digits;
   for (bool found = false; !found && above; above -= digits) {
     digits = above < 11 ? above : 11;
     clear_bins(bins);
@@ -220,19 +221,19 @@ __device__ __forceinline__ uint64 find_bound(uint32* bins, const int* states, in
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const uint32 score = (uint32)state[i] - kScored - lowest;
-        const uint64 key = (uint64)score << place_bits | (uint32)(first + i);
+        const uint64 key = (uint64)score << index_bits | (uint32)(first + i);
         const bool counted =
             first + i < num_anchors && score <= highest - lowest && key >> above == prefix;
         count_digit(bins, (uint32)(key >> (above - digits)) & ((1u << digits) - 1), counted);
       }
     }
-    const Digit digit = find_digit(bins, rank);
+    const Digit digit = radix_select_digit(bins, rank);
     prefix = prefix << digits | (uint32)digit.bin;
     rank = digit.rank;
     found = rank == digit.count;
   }
   const uint64 end = (prefix + 1) << above;
-  return mining_key(lowest + (uint32)(end >> place_bits), (int)(end & ((1ull << place_bits) - 1)));
+  return mining_key(lowest + (uint32)(end >> index_bits), (int)(end & ((1ull << index_bits) - 1)));
 }
 
 // Four anchors per thread. If rows are `wide` (aligned to 16 bytes), they are adjacent. Otherwise
@@ -297,13 +298,13 @@ __device__ __forceinline__ void score_tile(uint32* scores, uint32* bins, const i
     float x[4];
     anchors.load(x, logits + (int64)c * anchors.num);
 #pragma unroll
-    for (int i = 0; i < 4; ++i) sum[i] += rough_exp2((x[i] - own[i]) * 1.44269504f);
+    for (int i = 0; i < 4; ++i) sum[i] += approx_exp2((x[i] - own[i]) * 1.44269504f);
   }
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     const bool candidate = anchors.has(i) && state[i] == kScored + (int)kUnscored;
-    score[i] = candidate ? rough_score(sum[i]) : kNoCandidate;
-    count_digit(bins, score[i] >> kRoughShift, candidate);
+    score[i] = candidate ? approx_score(sum[i]) : kNoCandidate;
+    count_digit(bins, score[i] >> kApproxShift, candidate);
   }
   anchors.store(scores, score);
 }

@@ -4,7 +4,7 @@
 // multibox_detection_write.
 #pragma once
 #include "box.cuh"
-#include "math.cuh"
+#include "exp_log.cuh"
 #include "nms_rule.cuh"
 #include "sort_key.cuh"
 
@@ -42,13 +42,13 @@ CVOPS_KERNEL multibox_detection_score(cvops::uint64* keys, int* ids, int* tile_c
                                       float threshold);
 CVOPS_KERNEL multibox_detection_gather(cvops::NmsBuffers nms, const cvops::uint64* keys,
                                        const int* counts, const int* ids, const float* loc_pred,
-                                       const float* anchors, int num, int limit,
+                                       const float* anchors, int num, int topk,
                                        cvops::Variances variances, int clip);
 CVOPS_KERNEL multibox_detection_write(float* out, const cvops::uint64* keys,
                                       const cvops::uint64* sorted, const cvops::uint64* kept,
                                       const float* boxes, const int* counts, const int* ids,
                                       const float* cls_prob, const float* loc_pred,
-                                      const float* anchors, int num_classes, int num, int limit,
+                                      const float* anchors, int num_classes, int num, int topk,
                                       int cuts, cvops::Variances variances, int clip);
 
 #ifdef __CUDACC__
@@ -87,10 +87,10 @@ extern "C" __global__ void __launch_bounds__(256)
                               const unsigned long long* __restrict__ keys,
                               const int* __restrict__ counts, const int* __restrict__ ids,
                               const float* __restrict__ loc_pred, const float* __restrict__ anchors,
-                              int num, int limit, const cvops::Variances variances, int clip) {
+                              int num, int topk, const cvops::Variances variances, int clip) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
-  const int count = min(counts[batch], limit);
+  const int count = min(counts[batch], topk);
   nms.begin(batch, num, i, count);
   if (i >= count) return;
   const int64 at = (int64)batch * num + i;
@@ -100,10 +100,10 @@ extern "C" __global__ void __launch_bounds__(256)
   nms.store(at, {b, signed_area(b)}, ids[(int64)batch * num + anchor]);
 }
 
-// out (B, A, 6). The first `limit` of the counts[b] anchors of an image are in key order.
+// out (B, A, 6). The first `topk` of the counts[b] anchors of an image are in key order.
 // Suppressed ones have class -1. The other anchors follow in anchor order (in MXNet, the rows
 // before the sort). Their class is -1 if `cuts`. Rows of -1 fill the rest. Without suppression,
-// `limit` and `cuts` are 0: all anchors are in anchor order with their class. sorted, kept and
+// `topk` and `cuts` are 0: all anchors are in anchor order with their class. sorted, kept and
 // boxes are then not read.
 extern "C" __global__ void __launch_bounds__(256)
     multibox_detection_write(float* __restrict__ out, const unsigned long long* __restrict__ keys,
@@ -112,7 +112,7 @@ extern "C" __global__ void __launch_bounds__(256)
                              const float* __restrict__ boxes, const int* __restrict__ counts,
                              const int* __restrict__ ids, const float* __restrict__ cls_prob,
                              const float* __restrict__ loc_pred, const float* __restrict__ anchors,
-                             int num_classes, int num, int limit, int cuts,
+                             int num_classes, int num, int topk, int cuts,
                              const cvops::Variances variances, int clip) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
@@ -121,11 +121,12 @@ extern "C" __global__ void __launch_bounds__(256)
   float id = -1, score = -1;
   Box b = {-1, -1, -1, -1};
   if (i < counts[batch]) {
-    const bool in_order = i < limit;
+    const bool in_order = i < topk;
     const int anchor = index_of(in_order ? sorted[at] : keys[at]);
     const int best = ids[(int64)batch * num + anchor];
-    const bool lives = in_order ? kept[batch * ceil_div(num, 64) + i / 64] >> (i % 64) & 1 : !cuts;
-    if (lives) id = (float)best;
+    const bool is_kept =
+        in_order ? kept[batch * ceil_div(num, 64) + i / 64] >> (i % 64) & 1 : !cuts;
+    if (is_kept) id = (float)best;
     score = cls_prob[((int64)batch * num_classes + best + 1) * num + anchor];
     if (in_order) {
       b = load_box(boxes, at);

@@ -41,22 +41,22 @@ struct alignas(8) AnchorCounts {
   int positive, candidates;
 };
 
-// Scratch memory of the kernels. The anchors of an image are divided into `num_slots` splits.
+// Scratch memory of the kernels. The anchors of an image are divided into `num_splits` splits.
 struct TargetBuffers {
   int* states;           // (B, row_length): see the head of this file
-  uint64* keys;          // (B, num_slots, G): the best pair_key of each truth per split
-  AnchorCounts* counts;  // (B, num_slots)
+  uint64* keys;          // (B, num_splits, G): the best pair_key of each truth per split
+  AnchorCounts* counts;  // (B, num_splits)
   int* num_valid;        // (B): number of truths before the first row of class -1
-  int num_slots;
+  int num_splits;
   // With mining only:
-  int* wanted;             // (B): negatives to mine; 0 if none or all candidates
-  uint64* bounds;          // (B): candidates with a lower mining_key are negatives
-  uint32* scores;          // (B, row_length)
-  uint32 *bins, *tickets;  // (B, kDigitBins); (B): finished blocks of refine
+  int* wanted;                     // (B): negatives to mine; 0 if none or all candidates
+  uint64* bounds;                  // (B): candidates with a lower mining_key are negatives
+  uint32* scores;                  // (B, row_length)
+  uint32 *bins, *finished_blocks;  // (B, kDigitBins); (B): finished blocks of refine
 };
 
 // An anchor is assigned to a truth only if their IoU is greater.
-constexpr float kLeastIou = 1e-6f;
+constexpr float kMinIou = 1e-6f;
 
 // Length of a row of `states` and `scores`: each row is aligned to 16 bytes.
 CVOPS_HD int64 row_length(int num_anchors) { return ((int64)num_anchors + 3) / 4 * 4; }
@@ -87,21 +87,21 @@ CVOPS_HD float target_iou(SizedBox anchor, SizedBox truth) {
 }
 
 // Bounding box extended by b. A box with NaN, which overlaps nothing, does not extend it.
-CVOPS_HD Box hull_with(Box hull, Box b) {
-  return {smaller(b.x1, hull.x1), smaller(b.y1, hull.y1), larger(b.x2, hull.x2),
-          larger(b.y2, hull.y2)};
+CVOPS_HD Box extended(Box bounds, Box b) {
+  return {smaller(b.x1, bounds.x1), smaller(b.y1, bounds.y1), larger(b.x2, bounds.x2),
+          larger(b.y2, bounds.y2)};
 }
 
-constexpr Box kEmptyHull = {3e38f, 3e38f, -3e38f, -3e38f};
+constexpr Box kEmptyBounds = {3e38f, 3e38f, -3e38f, -3e38f};
 
 // False if a box within the bounds cannot overlap b.
-CVOPS_HD bool may_overlap(Box hull, Box b) {
-  return hull.x1 < b.x2 && b.x1 < hull.x2 && hull.y1 < b.y2 && b.y1 < hull.y2;
+CVOPS_HD bool may_overlap(Box bounds, Box b) {
+  return bounds.x1 < b.x2 && b.x1 < bounds.x2 && bounds.y1 < b.y2 && b.y1 < bounds.y2;
 }
 
 // Key of a pair for the maximum per truth: the greater IoU, then the lower anchor. 0 means none.
 CVOPS_HD uint64 pair_key(float iou, int anchor) {
-  return iou > kLeastIou ? (uint64)bits_of(iou) << 32 | (uint32)~anchor : 0;
+  return iou > kMinIou ? (uint64)bits_of(iou) << 32 | (uint32)~anchor : 0;
 }
 
 CVOPS_HD int anchor_of(uint64 key) { return (int)~(uint32)key; }
@@ -111,7 +111,7 @@ CVOPS_HD bool is_positive(float best, int which, const TargetOptions& options) {
 }
 
 // The lowest IoU that changes the result: the anchor is then positive or no candidate.
-CVOPS_HD float least_that_matters(const TargetOptions& options) {
+CVOPS_HD float min_relevant_iou(const TargetOptions& options) {
   const float never = float_of(0x7f800000);
   const float overlap = options.overlap_threshold > 0 ? options.overlap_threshold : never;
   return options.mining_ratio > 0 ? smaller(options.mining_threshold, overlap) : overlap;
@@ -144,7 +144,7 @@ CVOPS_KERNEL multibox_target_score(cvops::uint32* scores, cvops::uint32* bins, c
                                    const float* cls_pred, const int* wanted,
                                    cvops::TargetShape shape);
 CVOPS_KERNEL multibox_target_refine(cvops::TargetBuffers buffers, const float* cls_pred,
-                                    cvops::TargetShape shape, int parts);
+                                    cvops::TargetShape shape, int splits);
 CVOPS_KERNEL multibox_target_write(float* loc_target, float* loc_mask, float* cls_target,
                                    const float* anchor, const float* label,
                                    cvops::TargetBuffers buffers, cvops::TargetShape shape,
@@ -154,7 +154,7 @@ CVOPS_KERNEL multibox_target_write(float* loc_target, float* loc_mask, float* cl
 namespace cvops {
 
 // Union of the bounding boxes of a warp.
-__device__ __forceinline__ Box warp_hull(Box b) {
+__device__ __forceinline__ Box warp_bounds(Box b) {
   return {-warp_max(-b.x1), -warp_max(-b.y1), warp_max(b.x2), warp_max(b.y2)};
 }
 
@@ -180,23 +180,23 @@ __device__ __forceinline__ bool is_beaten(const uint64* keys, int num, int k) {
   return false;
 }
 
-// Key of the best unassigned anchor for a truth. The warp takes split `part` of `parts`: each
-// `parts`-th group of 32 anchors.
+// Key of the best unassigned anchor for a truth. The warp takes split `split` of `splits`: each
+// `splits`-th group of 32 anchors.
 __device__ __forceinline__ uint64 best_free_anchor(const float* anchor, const int* states,
-                                                   int num_anchors, SizedBox truth, int part,
-                                                   int parts) {
+                                                   int num_anchors, SizedBox truth, int split,
+                                                   int splits) {
   constexpr int kAtOnce = 4;  // anchors per thread whose loads overlap
   uint64 best = 0;
-  for (int64 begin = 32 * part + lane_id(); begin < num_anchors; begin += 32 * kAtOnce * parts) {
+  for (int64 begin = 32 * split + lane_id(); begin < num_anchors; begin += 32 * kAtOnce * splits) {
     Box boxes[kAtOnce];
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      const int64 a = begin + 32 * i * parts;
+      const int64 a = begin + 32 * i * splits;
       boxes[i] = load_box(anchor, a < num_anchors ? a : begin);
     }
 #pragma unroll
     for (int i = 0; i < kAtOnce; ++i) {
-      const int64 a = begin + 32 * i * parts;
+      const int64 a = begin + 32 * i * splits;
       const uint64 key = pair_key(quick_iou(signed_size(boxes[i]), truth), (int)a);
       if (key > best && a < num_anchors && states[a] >= 0) best = key;
     }
@@ -207,7 +207,7 @@ __device__ __forceinline__ uint64 best_free_anchor(const float* anchor, const in
 }  // namespace cvops
 
 // All pairs of anchors and truths. A thread takes four adjacent anchors, so lower lanes have lower
-// anchors. The tiles of an image are divided among `num_slots` splits. Each split has one key per
+// anchors. The tiles of an image are divided among `num_splits` splits. Each split has one key per
 // truth and counts its positive anchors and its candidates for mining. The first row of class -1
 // ends the truths of an image; num_valid is their number.
 extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
@@ -216,35 +216,35 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
                           const cvops::TargetOptions options) {
   using namespace cvops;
   int* const states = buffers.states;
-  const int num_slots = buffers.num_slots;
+  const int num_splits = buffers.num_splits;
   constexpr int kWarps = kTargetThreads / 32;
   __shared__ float4 boxes[kTruthChunk];
   __shared__ float areas[kTruthChunk];
-  __shared__ uint64 tops[kWarps][kTruthChunk];
+  __shared__ uint64 best_keys[kWarps][kTruthChunk];
   __shared__ uint32 positives[kWarps], candidates[kWarps];
   __shared__ int end;
   const int64 row = row_length(shape.num_anchors);
   const int warp = threadIdx.x / 32;
-  const float least = least_that_matters(options);
+  const float least = min_relevant_iou(options);
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
     const float* truths = label + image * shape.num_truths * shape.label_width;
-    for (int slot = blockIdx.x; slot < num_slots; slot += gridDim.x) {
-      uint64* top_keys = buffers.keys + (image * num_slots + slot) * shape.num_truths;
+    for (int split = blockIdx.x; split < num_splits; split += gridDim.x) {
+      uint64* top_keys = buffers.keys + (image * num_splits + split) * shape.num_truths;
       uint32 num_positive = 0, num_candidates = 0;
-      for (int64 tile = slot; tile * 4 * kTargetThreads < row; tile += num_slots) {
+      for (int64 tile = split; tile * 4 * kTargetThreads < row; tile += num_splits) {
         const int64 first = 4 * (tile * kTargetThreads + threadIdx.x);
         SizedBox mine[4];
-        Box hull = kEmptyHull;  // bounds of the anchors of the warp, mostly adjacent
-        float most[4];
+        Box bounds = kEmptyBounds;  // bounds of the anchors of the warp, mostly adjacent
+        float best_iou[4];
         int with[4] = {0, 0, 0, 0};
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const bool exists = first + i < shape.num_anchors;
           mine[i] = exists ? signed_size(load_box(anchor, first + i)) : SizedBox{};
-          if (exists) hull = hull_with(hull, mine[i].box);
-          most[i] = float_of(bits_of(least) - 1);  // next lower float
+          if (exists) bounds = extended(bounds, mine[i].box);
+          best_iou[i] = float_of(bits_of(least) - 1);  // next lower float
         }
-        hull = warp_hull(hull);
+        bounds = warp_bounds(bounds);
         int begin = 0, count;
         do {
           count = min(shape.num_truths - begin, kTruthChunk);
@@ -256,18 +256,18 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
             boxes[k] = make_float4(truth.box.x1, truth.box.y1, truth.box.x2, truth.box.y2);
             areas[k] = truth.area;
             if (truths[(int64)(begin + k) * shape.label_width] == -1) atomicMin(&end, k);
-            for (int w = 0; w < kWarps; ++w) tops[w][k] = 0;
+            for (int w = 0; w < kWarps; ++w) best_keys[w][k] = 0;
           }
           __syncthreads();
           count = end;
           for (int group = 0; group < count; group += 32) {
             const int own = group + lane_id();
-            bool near = false;
+            bool may_touch = false;
             if (own < count) {
               const float4 b = boxes[own];
-              near = may_overlap(hull, {b.x, b.y, b.z, b.w});
+              may_touch = may_overlap(bounds, {b.x, b.y, b.z, b.w});
             }
-            for (unsigned rest = __ballot_sync(kWarp, near); rest; rest &= rest - 1) {
+            for (unsigned rest = __ballot_sync(kWarp, may_touch); rest; rest &= rest - 1) {
               const int k = group + __ffs(rest) - 1;
               const float4 b = boxes[k];
               const SizedBox truth = {{b.x, b.y, b.z, b.w}, areas[k]};
@@ -278,24 +278,24 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
               if (top >= least) {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
-                  with[i] = iou[i] > most[i] ? begin + k : with[i];
-                  most[i] = fmaxf(iou[i], most[i]);
+                  with[i] = iou[i] > best_iou[i] ? begin + k : with[i];
+                  best_iou[i] = fmaxf(iou[i], best_iou[i]);
                 }
               }
               const uint32 top_of_warp = warp_max(bits_of(top));
-              if (top_of_warp <= bits_of(kLeastIou)) continue;
+              if (top_of_warp <= bits_of(kMinIou)) continue;
               const unsigned lanes = __ballot_sync(kWarp, bits_of(top) == top_of_warp);
               if (lane_id() == __ffs(lanes) - 1) {
                 const int at = iou[0] == top ? 0 : iou[1] == top ? 1 : iou[2] == top ? 2 : 3;
-                tops[warp][k] = pair_key(top, (int)first + at);
+                best_keys[warp][k] = pair_key(top, (int)first + at);
               }
             }
           }
           __syncthreads();
           if (const int k = threadIdx.x; k < count) {
-            uint64 key = tile == slot ? 0 : top_keys[begin + k];
+            uint64 key = tile == split ? 0 : top_keys[begin + k];
             for (int w = 0; w < kWarps; ++w) {
-              if (tops[w][k] > key) key = tops[w][k];
+              if (best_keys[w][k] > key) key = best_keys[w][k];
             }
             top_keys[begin + k] = key;
           }
@@ -306,8 +306,8 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const bool exists = first + i < shape.num_anchors;
-          const bool positive = is_positive(most[i], 0, options);
-          const bool candidate = exists && !positive && most[i] < options.mining_threshold;
+          const bool positive = is_positive(best_iou[i], 0, options);
+          const bool candidate = exists && !positive && best_iou[i] < options.mining_threshold;
           state[i] = positive ? with[i] : kScored + (int)(candidate ? kUnscored : kNoCandidate);
           num_positive += positive;
           num_candidates += candidate;
@@ -331,7 +331,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads)
           sum.positive += (int)positives[w];
           sum.candidates += (int)candidates[w];
         }
-        buffers.counts[image * num_slots + slot] = sum;
+        buffers.counts[image * num_splits + split] = sum;
       }
     }
   }
@@ -350,7 +350,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                            const cvops::TargetOptions options) {
   using namespace cvops;
   int* const states = buffers.states;
-  const int num_slots = buffers.num_slots;
+  const int num_splits = buffers.num_splits;
   __shared__ uint64 shared_keys[kSharedKeys];
   __shared__ int searching[kSharedKeys];
   __shared__ uint64 best_beaten;
@@ -359,74 +359,74 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
   for (int64 image = blockIdx.x; image < shape.num_images; image += gridDim.x) {
     const int num = buffers.num_valid[image];
     const float* truths = label + image * shape.num_truths * shape.label_width;
-    int* given = states + image * row_length(shape.num_anchors);
-    uint64* of_slots = buffers.keys + image * num_slots * shape.num_truths;
-    uint64* tops = num <= kSharedKeys ? shared_keys : of_slots;
+    int* row_states = states + image * row_length(shape.num_anchors);
+    uint64* split_keys = buffers.keys + image * num_splits * shape.num_truths;
+    uint64* best_keys = num <= kSharedKeys ? shared_keys : split_keys;
     __syncthreads();
     if (num <= kSharedKeys) {
-      for (int k = threadIdx.x; k < num; k += blockDim.x) tops[k] = of_slots[k];
+      for (int k = threadIdx.x; k < num; k += blockDim.x) best_keys[k] = split_keys[k];
     }
     if (threadIdx.x == 0) {
       best_beaten = 0;
       num_positive = num_candidates = 0;
     }
     __syncthreads();
-    for (int slot = 1 + warp; slot < num_slots; slot += warps) {
+    for (int split = 1 + warp; split < num_splits; split += warps) {
       for (int k = lane_id(); k < num; k += 32) {
-        const uint64 key = of_slots[(int64)slot * shape.num_truths + k];
-        if (key) atomicMax(&tops[k], key);
+        const uint64 key = split_keys[(int64)split * shape.num_truths + k];
+        if (key) atomicMax(&best_keys[k], key);
       }
     }
     if (options.mining_ratio > 0) {
-      for (int i = threadIdx.x; i < num_slots; i += blockDim.x) {
-        const AnchorCounts count = buffers.counts[image * num_slots + i];
+      for (int i = threadIdx.x; i < num_splits; i += blockDim.x) {
+        const AnchorCounts count = buffers.counts[image * num_splits + i];
         if (count.positive) atomicAdd(&num_positive, count.positive);
         if (count.candidates) atomicAdd(&num_candidates, count.candidates);
       }
       clear_bins(buffers.bins + image * kDigitBins);
     }
     __syncthreads();
-    bool open = false;
-    for (int k = threadIdx.x; k < num; k += blockDim.x) open |= tops[k] != 0;
-    while (__syncthreads_or(open)) {
+    bool has_free = false;
+    for (int k = threadIdx.x; k < num; k += blockDim.x) has_free |= best_keys[k] != 0;
+    while (__syncthreads_or(has_free)) {
       for (int k = threadIdx.x; k < num; k += blockDim.x) {
-        if (tops[k] && is_beaten(tops, num, k)) atomicMax(&best_beaten, tops[k]);
+        if (best_keys[k] && is_beaten(best_keys, num, k)) atomicMax(&best_beaten, best_keys[k]);
       }
       __syncthreads();
       for (int k = threadIdx.x; k < num; k += blockDim.x) {
-        const uint64 key = tops[k];
-        if (key && key >= best_beaten && !is_beaten(tops, num, k)) {
-          const int state = given[anchor_of(key)];
+        const uint64 key = best_keys[k];
+        if (key && key >= best_beaten && !is_beaten(best_keys, num, k)) {
+          const int state = row_states[anchor_of(key)];
           if (state >= kScored) atomicAdd(&num_positive, 1);
           if (state == kScored + (int)kUnscored) atomicAdd(&num_candidates, -1);
-          given[anchor_of(key)] = ~k;
+          row_states[anchor_of(key)] = ~k;
         }
       }
       __syncthreads();
       if (threadIdx.x == 0) best_beaten = 0;
-      open = false;
+      has_free = false;
       for (int begin = 0; begin < num; begin += kSharedKeys) {
         if (threadIdx.x == 0) num_searching = 0;
         __syncthreads();
         for (int k = begin + threadIdx.x; k < min(num, begin + kSharedKeys); k += blockDim.x) {
-          const int owner = tops[k] ? given[anchor_of(tops[k])] : ~k;
+          const int owner = best_keys[k] ? row_states[anchor_of(best_keys[k])] : ~k;
           if (owner < 0) {
-            tops[k] = 0;
+            best_keys[k] = 0;
             if (owner != ~k) searching[atomicAdd(&num_searching, 1)] = k;
           } else {
-            open = true;
+            has_free = true;
           }
         }
         __syncthreads();
         // The warps are divided evenly among the searching truths.
-        const int parts = max(1, warps / max(1, num_searching));
-        for (int task = warp; task < parts * num_searching; task += warps) {
-          const int k = searching[task / parts];
+        const int splits = max(1, warps / max(1, num_searching));
+        for (int task = warp; task < splits * num_searching; task += warps) {
+          const int k = searching[task / splits];
           const uint64 key =
-              best_free_anchor(anchor, given, shape.num_anchors,
-                               truth_at(truths, k, shape.label_width), task % parts, parts);
-          if (lane_id() == 0 && key) atomicMax(&tops[k], key);
-          open |= key != 0;
+              best_free_anchor(anchor, row_states, shape.num_anchors,
+                               truth_at(truths, k, shape.label_width), task % splits, splits);
+          if (lane_id() == 0 && key) atomicMax(&best_keys[k], key);
+          has_free |= key != 0;
         }
         __syncthreads();
       }
@@ -436,7 +436,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
       const bool some = count > 0 && count < num_candidates;
       buffers.wanted[image] = some ? count : 0;
       buffers.bounds[image] = count > 0 ? mining_key(kNoCandidate, 0) : 0;
-      buffers.tickets[image] = 0;
+      buffers.finished_blocks[image] = 0;
     }
   }
 }
@@ -474,12 +474,12 @@ extern "C" __global__ void __launch_bounds__(cvops::kScoreThreads)
   }
 }
 
-// Exact scores of the candidates near the limit. An image has `parts` splits. Each block computes
+// Exact scores of the candidates near the limit. An image has `splits` splits. Each block computes
 // the undecided range itself, which is faster than to wait for another block. The last block to
 // finish computes the bound: candidates with a lower mining_key are negatives.
 extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
     multibox_target_refine(const cvops::TargetBuffers buffers, const float* __restrict__ cls_pred,
-                           const cvops::TargetShape shape, const int parts) {
+                           const cvops::TargetShape shape, const int splits) {
   using namespace cvops;
   int* const states = buffers.states;
   const int* const wanted = buffers.wanted;
@@ -489,44 +489,45 @@ extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
   __shared__ int listed[2 * kTile];
   __shared__ int num_listed;
   __shared__ bool is_last;
-  __shared__ Band band;  // in shared memory to save registers
-  const int num = shape.num_anchors, per_part = ((num - 1) / (4 * parts) + 1) * 4;
+  __shared__ UndecidedRange undecided;  // in shared memory to save registers
+  const int num = shape.num_anchors, per_split = ((num - 1) / (4 * splits) + 1) * 4;
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
     if (wanted[image] == 0) continue;
     const int64 row = image * row_length(num);
     const float* logits = cls_pred + image * shape.num_classes * num;
-    const Band found = find_band(own_bins, buffers.bins + image * kDigitBins, scores + row, num,
-                                 shape.num_classes, (uint32)wanted[image]);
-    if (threadIdx.x == 0) band = found;
-    for (int part = blockIdx.x; part < parts; part += gridDim.x) {
+    const UndecidedRange found =
+        find_undecided(own_bins, buffers.bins + image * kDigitBins, scores + row, num,
+                       shape.num_classes, (uint32)wanted[image]);
+    if (threadIdx.x == 0) undecided = found;
+    for (int split = blockIdx.x; split < splits; split += gridDim.x) {
       if (threadIdx.x == 0) num_listed = 0;
       __syncthreads();
-      const int end = min((part + 1) * per_part, num);
-      for (int begin = part * per_part; begin < end; begin += kTile) {
+      const int end = min((split + 1) * per_split, num);
+      for (int begin = split * per_split; begin < end; begin += kTile) {
         const int first = begin + 4 * (int)threadIdx.x;
         uint4 four = make_uint4(kNoCandidate, kNoCandidate, kNoCandidate, kNoCandidate);
         if (first < end) four = *reinterpret_cast<const uint4*>(scores + row + first);
         const uint32 score[4] = {four.x, four.y, four.z, four.w};
-        int count = 0, place = 0;
+        int count = 0, position = 0;
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           if (first + i >= end) continue;
-          if (band.is_sure(score[i])) {
-            states[row + first + i] = kScored + (int)band.lowest;
+          if (undecided.is_certain(score[i])) {
+            states[row + first + i] = kScored + (int)undecided.lowest;
           } else {
-            count += score[i] <= band.last;
+            count += score[i] <= undecided.last;
           }
         }
         if (count) {
-          place = atomicAdd(&num_listed, count);
+          position = atomicAdd(&num_listed, count);
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
-            if (first + i < end && !band.is_sure(score[i]) && score[i] <= band.last) {
-              listed[place++] = first + i;
+            if (first + i < end && !undecided.is_certain(score[i]) && score[i] <= undecided.last) {
+              listed[position++] = first + i;
             }
           }
         }
-        if (__syncthreads_or(place > kTile || begin + kTile >= end)) {
+        if (__syncthreads_or(position > kTile || begin + kTile >= end)) {
           for (int i = threadIdx.x; i < num_listed; i += blockDim.x) {
             const int a = listed[i];
             const float background = background_of(logits + a, shape.num_classes, num);
@@ -539,12 +540,13 @@ extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
       }
       __threadfence();
       __syncthreads();
-      if (threadIdx.x == 0) is_last = atomicAdd(&buffers.tickets[image], 1u) == (unsigned)parts - 1;
+      if (threadIdx.x == 0)
+        is_last = atomicAdd(&buffers.finished_blocks[image], 1u) == (unsigned)splits - 1;
       __syncthreads();
       if (!is_last) continue;
       __threadfence();
-      const uint64 bound =
-          find_bound(own_bins, states + row, num, band.lowest, band.highest, (uint32)wanted[image]);
+      const uint64 bound = radix_select_key(own_bins, states + row, num, undecided.lowest,
+                                            undecided.highest, (uint32)wanted[image]);
       if (threadIdx.x == 0) buffers.bounds[image] = bound;
     }
   }

@@ -24,7 +24,7 @@ CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {
 struct NmsBuffers {
   float *boxes, *areas;  // (B, N, 4), (B, N)
   int* classes;          // (B, N)
-  uint32* removed;       // (B, ceil(N / 32)): one bit per box, set if it is suppressed
+  uint32* suppressed;    // (B, ceil(N / 32)): one bit per box, set if it is suppressed
   uint64* kept;          // (B, ceil(N / 64)): one bit per box, set if it is kept
   int* kept_before;      // (B, ceil(N / 64) + 1): number of kept boxes before each word of `kept`
   int* counts;           // (B): number of boxes that take part
@@ -34,7 +34,7 @@ struct NmsBuffers {
   // Initializes row `batch` with `count` undecided boxes. Threads i = 0, ..., ceil(num / 32) - 1 at
   // least must call it.
   __device__ __forceinline__ void begin(int batch, int num, int i, int count) const {
-    if (i < ceil_div(num, 32)) removed[batch * ceil_div(num, 32) + i] = 0;
+    if (i < ceil_div(num, 32)) suppressed[batch * ceil_div(num, 32) + i] = 0;
     if (i < ceil_div(num, 64)) kept[batch * ceil_div(num, 64) + i] = 0;
     if (i == 0) counts[batch] = count, progress[2 * batch] = 0, progress[2 * batch + 1] = count;
   }
@@ -46,5 +46,28 @@ struct NmsBuffers {
   }
 #endif
 };
+
+// Destination of a box in the output, and whether it is kept. Kept boxes come first, in score
+// order.
+struct OutputRow {
+  int row;
+  bool is_kept;
+};
+
+#ifdef __CUDACC__
+// Output row of box i of `count` that take part. `kept` and `kept_before` are those of the batch
+// row; `all_kept` is the last element of `kept_before`.
+__device__ __forceinline__ OutputRow output_row(const uint64* __restrict__ kept,
+                                                const int* __restrict__ kept_before, int i,
+                                                int count, int all_kept) {
+  const int word = i / 64;
+  const bool takes_part = i < count;
+  const uint64 bits = takes_part ? kept[word] : 0;
+  const bool is_kept = bits >> (i % 64) & 1;
+  const int before =
+      takes_part ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
+  return {is_kept ? before : all_kept + i - before, is_kept};
+}
+#endif
 
 }  // namespace cvops

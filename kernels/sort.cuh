@@ -22,17 +22,17 @@ constexpr int kSortWays = CVOPS_STEP(16, 4);   // runs that a pass merges into o
 constexpr int kMergeWarps = CVOPS_STEP(4, 1);  // warps per block of sort_merge
 constexpr int kMergeFew = CVOPS_STEP(5, 2);    // number of runs that a single thread searches
 
-// Keys per block of sort_tiles for at most `most` keys: a power of two, kSortEach keys for each of
-// at least 32 threads.
-CVOPS_HD int sort_tile_of(int most) {
+// Keys per block of sort_tiles for at most `max_keys` keys: a power of two, kSortEach keys for each
+// of at least 32 threads.
+CVOPS_HD int sort_tile_of(int max_keys) {
   int tile = 32 * kSortEach;
-  while (tile < most && tile < kSortTile) tile *= 2;
+  while (tile < max_keys && tile < kSortTile) tile *= 2;
   return tile;
 }
 
-// Number of blocks of sort_merge per row of `most` keys in runs of `run` keys.
-CVOPS_HD int merge_blocks(int64 most, int64 run) {
-  const int64 blocks = ceil_div(most, most <= kMergeFew * run ? 32 * kMergeWarps : 32);
+// Number of blocks of sort_merge per row of `max_keys` keys in runs of `run` keys.
+CVOPS_HD int merge_blocks(int64 max_keys, int64 run) {
+  const int64 blocks = ceil_div(max_keys, max_keys <= kMergeFew * run ? 32 * kMergeWarps : 32);
   return blocks < kMaxGridY ? (int)blocks : kMaxGridY;
 }
 
@@ -188,7 +188,7 @@ extern "C" __global__ void __launch_bounds__(32 * cvops::kMergeWarps, 8)
     sort_merge(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int run) {
   using namespace cvops;
-  static_assert(kSortWays == 4 * kMergeWarps, "a warp takes four runs at most");
+  static_assert(kSortWays == 4 * kMergeWarps, "a warp takes four runs at max_keys");
   __shared__ int lower_by[kMergeWarps][32];
   const int t = threadIdx.x, lane = t % 32, warp = t / 32, count = counts[blockIdx.x];
   const bool few = count <= kMergeFew * run;

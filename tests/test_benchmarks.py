@@ -16,6 +16,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))
 import bench_box_nms
 import bench_multibox_detection
 import bench_multibox_target
+import bench_overhead
 import bench_roi_pooling
 import callgrind
 import gpu_times
@@ -436,6 +437,20 @@ class TestModel:
         predicted = {workload for op, workload in model.workloads() if op == "box_nms"}
         assert predicted
         assert predicted <= timed
+
+
+class TestLayers:
+    @pytest.mark.skipif(extension.native() is None, reason="needs the compiled extension")
+    @pytest.mark.parametrize("name", bench_overhead.CASES)
+    def test_the_steps_of_a_call_give_its_result(self, name):
+        tiny = bench_overhead.CASES[name]
+        steps = bench_overhead.Steps(tiny, tiny.arrays, tiny.args)
+        assert len(steps.bindings) == 1
+        assert steps.memory
+        implementation, *arguments = steps.implementation
+        got, want = implementation(*arguments), tiny.op(*tiny.arrays, *tiny.args, **tiny.options)
+        for x, y in zip(*(out if isinstance(out, tuple) else (out,) for out in (got, want))):
+            np.testing.assert_array_equal(x, y)
 
 
 class TestKernels:

@@ -553,7 +553,7 @@ def test_several_chunks_sanitized(run_sanitized_small, launches):
         np.testing.assert_array_equal(run_sanitized_small(box_nms, data, **options), expected)
     kernels = [launch.kernel for launch in launches]
     assert kernels.count("nms_chunk") == 6  # three chunks of 128
-    assert {"sort_merge", "nms_places", "nms_classes"} <= set(kernels)
+    assert {"sort_merge", "nms_spatial_keys", "nms_classes"} <= set(kernels)
 
 
 def test_sanitized(run_sanitized):

@@ -152,7 +152,7 @@ def test_kernels_with_dynamic_shared_memory_have_no_static(compiled, arch):
     assert elf.kernels(compiled("sort", arch)[0])["sort_tiles"].static_shared == 2 * 2048 * 8
 
 
-#: They take exp or log, which is computed in double: see math.cuh.
+#: They take exp or log, which is computed in double: see exp_log.cuh.
 WITH_DOUBLES = {
     *("multibox_detection_gather", "multibox_detection_write"),
     *("multibox_target_refine", "multibox_target_write"),
@@ -317,24 +317,24 @@ def test_wide_loads_and_stores(sass, source, kernel, instruction, arch):
 @pytest.mark.parametrize("arch", DISASSEMBLED)
 def test_scores_are_loaded_before_any_is_looked_at(sass, arch):
     """So that each thread of the pass over all scores has 64 bytes under way."""
-    code = re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("select", arch)["select_collect"])
+    code = re.findall(r"/\*[0-9a-f]{4}\*/\s+(.*?);", sass("topk", arch)["topk_collect"])
     loads = [i for i, text in enumerate(code) if text.startswith("LDG.E.128")]
     assert len(loads) == 4
     assert loads[3] - loads[0] <= 6
 
 
 @pytest.mark.parametrize("arch", DISASSEMBLED)
-@pytest.mark.parametrize("kernel", ["select_sample", "select_best"])
+@pytest.mark.parametrize("kernel", ["topk_sample", "topk_select"])
 def test_a_selection_divides_nothing_and_repeats_no_atomic(sass, kernel, arch):
     """Which shared memory has for 32 bits only."""
-    assert not re.search(r"\b(I2F|MUFU)\b|\bATOMS\.CAS", sass("select", arch)[kernel])
+    assert not re.search(r"\b(I2F|MUFU)\b|\bATOMS\.CAS", sass("topk", arch)[kernel])
 
 
 def test_a_header_that_is_included_twice_stands_once():
     text = nvrtc.source("multibox_detection")
     assert text.count("struct SizedBox {") == 1
     assert "#include" not in text.replace("#include <cmath>", "")
-    assert '#line 1 "math.cuh"' in text
+    assert '#line 1 "exp_log.cuh"' in text
 
 
 def test_the_kernels_of_a_file_are_its_own():

@@ -91,7 +91,7 @@ LAUNCHES = {
         sort_tiles 1x10 512
         sort_merge 1x625 128
         box_nms_gather 1x79 256
-        nms_places 1x79 256
+        nms_spatial_keys 1x79 256
         sort_tiles 1x10 512
         sort_merge 1x625 128
         nms_classes 1x79 512
@@ -108,7 +108,7 @@ LAUNCHES = {
         sort_merge 1x3125 128
         sort_merge 1x782 128
         box_nms_gather 1x391 256
-        nms_places 1x391 256
+        nms_spatial_keys 1x391 256
         sort_tiles 1x49 512
         sort_merge 1x3125 128
         sort_merge 1x782 128
@@ -202,9 +202,9 @@ LAUNCHES = {
     # 80 x 8400 scores in tiles of 4096, and the best 1000 sorted in one tile.
     "multiclass_nms, 32 x 80 x 8400, topk 1000": (
         lambda: nms_of_classes(32, 8400, 80),
-        f"""select_sample 32 1024
-        select_collect {32 * 165} 256
-        select_best 32 1024
+        f"""topk_sample 32 1024
+        topk_collect {32 * 165} 256
+        topk_select 32 1024
         sort_tiles 32x1 256
         multiclass_nms_gather 32x4 256
         nms_chunk 32x40 512

@@ -1,4 +1,4 @@
-"""exp and log of ``kernels/math.cuh``: one text for the CPU and the GPU, and the oracle's twin."""
+"""exp and log of ``kernels/exp_log.cuh`` and of the reference implementations."""
 
 import numpy as np
 import pytest

@@ -185,7 +185,7 @@ def test_the_order(run, of_all, topk):
 
 
 def sampled(num):
-    """The places that the sample looks at: sample_place of select.cuh."""
+    """The places that the sample looks at: sample_position of topk.cuh."""
     j = np.arange(4096)
     begin, end = j * num // 4096, (j + 1) * num // 4096
     mixed = j * 2654435761 % 2**32
@@ -214,7 +214,7 @@ def test_what_a_deceptive_sample_lists(monkeypatch, higher):
     found, capacity = [], []
 
     def spied(launch):
-        if launch.kernel == "select_best":  # which reads what select_collect has listed
+        if launch.kernel == "topk_select":  # which reads what topk_collect has listed
             address, at_most = (int.from_bytes(launch.arguments[i], "little") for i in (3, 7))
             found.extend((ctypes.c_int * 2).from_address(address))
             capacity.append(at_most)

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -262,6 +263,43 @@ def test_empty_arrays(mx, operators):
             mx.nd.array(ANCHORS), mx.nd.zeros((2, 0, 5)), mx.nd.zeros((2, 3, 40))
         )
         assert (target[2].asnumpy() == -1).all()
+
+
+def test_results_without_elements_come_at_once(mx, operators):
+    """A loop over the other axes would take a minute."""
+    many, zeros, contrib_ops = 2**30, mx.nd.zeros, mx.nd.contrib
+    with mx.util.np_shape(True):
+        data = zeros((many, 0, 6))
+        data.attach_grad()
+        begin = time.process_time()
+        with mx.autograd.record():
+            kept = contrib_ops.cvops_box_nms(data)
+        kept.backward()
+        results = [
+            (kept, (many, 0, 6)),
+            (data.grad, (many, 0, 6)),
+            (contrib_ops.cvops_box_iou(zeros((many, 0, 4)), zeros((3, 4))), (many, 0, 3)),
+            (
+                contrib_ops.cvops_MultiBoxDetection(
+                    zeros((many, 3, 0)), zeros((many, 0)), zeros((1, 0, 4))
+                ),
+                (many, 0, 6),
+            ),
+            (
+                contrib_ops.cvops_multiclass_nms(zeros((0, 2**20, 4)), zeros((0, 8, 2**20)))[0],
+                (0, 1000, 6),
+            ),
+            (
+                contrib_ops.cvops_ROIPooling(
+                    zeros((many, 0, 1, 1)), zeros((9, 5)), pooled_size=(7, 7), spatial_scale=1
+                ),
+                (9, 0, 7, 7),
+            ),
+            (contrib_ops.cvops_bilinear_upsample(zeros((many, 0, 2, 2)), scale=2), (many, 0, 4, 4)),
+        ]
+        mx.nd.waitall()
+        assert time.process_time() - begin < 5
+        assert [x.shape for x, _ in results] == [shape for _, shape in results]
 
 
 # --- gradients ------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def test_a_build_without_a_compiler_says_what_to_install(tmp_path, cxx):
     )
     assert done.returncode != 0
     said = " ".join(done.stderr.split())
-    assert "cvops needs a C++17 compiler, and none is found: install g++" in said
+    assert "cvops needs a C++17 compiler, and found none: install g++" in said
     assert "apt-get install g++" in said
     assert said.count("CMake Error") == 1
 

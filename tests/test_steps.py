@@ -186,7 +186,7 @@ STEPS = {
     "box_nms.cpp max_blocks": lambda blocks: [
         nms(num, topk=0) for num in (256 * blocks // 6, 256 * blocks // 6 + 1, 256 * blocks + 1)
     ],
-    "select.cuh kSamples": lambda samples: [
+    "topk.cuh kSamples": lambda samples: [
         *(multiclass(n, 7, classes=1) for n in (samples, samples + 1, 3 * samples, 9 * samples)),
         multiclass(3000, 60),
         # The sample deceives: scores that are equal, and few that count.
@@ -202,8 +202,11 @@ STEPS = {
     "nms.cpp kBlocks": lambda blocks: [
         call for n in (256 * blocks, 256 * blocks + 1) for call in nms_both(n)
     ],
-    "nms.cpp kMaxParts": lambda parts: [
-        call for tiles in (1, parts) for n in (256 * tiles, 256 * tiles + 1) for call in nms_both(n)
+    "nms.cpp kMaxSplits": lambda splits: [
+        call
+        for tiles in (1, splits)
+        for n in (256 * tiles, 256 * tiles + 1)
+        for call in nms_both(n)
     ],
     "box_iou.cpp threads": lambda threads: [
         iou(rows, columns)
@@ -245,13 +248,13 @@ STEPS = {
         target(n, images=6, truths=20, ratio=8)
         for n in (4 * threads, 4 * threads + 1, 8 * threads + 1, 20 * threads + 3)
     ],
-    "multibox_target.cpp kMaxSlots": lambda slots: [
+    "multibox_target.cpp kMaxSplits": lambda slots: [
         target(128 * n + more) for n in (slots, 2 * slots) for more in (0, 1)
     ],
     "multibox_target.cpp kBlocks": lambda blocks: [
         target(64 * blocks + more, images=n) for n in (1, 2, blocks, blocks + 1) for more in (0, 1)
     ],
-    "roi_pooling.cuh kOwners": lambda owners: [
+    "roi_pooling_backward.cuh kOwners": lambda owners: [
         *(roi(n, (1, 2, 9, 7), (1, 4)) for n in (owners, owners + 1, 2 * owners + 1)),
         *(roi(40, (1, 2, 1, n)) for n in (owners, owners + 1)),
     ],

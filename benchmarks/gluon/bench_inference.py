@@ -7,20 +7,20 @@ from cvops.models.tiny_ssd import Detector
 
 
 def scored(net, pixels):
-    """What MultiBoxDetection gets: scores, offsets, anchors."""
+    """Return the inputs of MultiBoxDetection: scores, offsets, anchors."""
     anchors, classes, offsets = net(pixels)
     return mxnet().nd.softmax(classes).transpose((0, 2, 1)), offsets, anchors
 
 
 def whole(net, pixels, threshold):
-    """A step of detection, which gives its detections."""
+    """Return a step of detection, which returns its detections."""
     detector = Detector(net, threshold)
     detector.hybridize(**STATIC)
     return lambda: detector(pixels)
 
 
 def alone(net, pixels, given, threshold):
-    """MultiBoxPrior and MultiBoxDetection on the arrays of a step."""
+    """Return a call of MultiBoxPrior and MultiBoxDetection on the arrays of a step."""
     priors, detection = prior(net, pixels), net.op(mxnet().nd, "MultiBoxDetection")
 
     def call():
@@ -37,10 +37,10 @@ def bench_inference(race, batch, share, ops):
     """Detection by TinySSD.
 
     Images of 256 x 256; hybridized statically: network, softmax, MultiBoxDetection. The network is
-    not trained, so that its scores are near each other: with the threshold at 0.01 all 5,444
-    anchors of an image are candidates, which is the worst case; a threshold that 1 % of them pass
-    is more like a trained network. "Ops alone" are MultiBoxPrior and MultiBoxDetection, called one
-    by one on the arrays of the step.
+    not trained, and its scores are close together. With the threshold 0.01 all 5,444 anchors of an
+    image are candidates, which is the worst case. A threshold that 1 % of them pass is similar to a
+    trained network. "Ops alone" are separate calls of MultiBoxPrior and MultiBoxDetection on the
+    arrays of the step.
     """
 
     def prepare():

@@ -10,7 +10,7 @@ CHAIN = 10
 
 
 def functions(peer):
-    """The op by the modules that have it, of arrays and of symbols, as they are now."""
+    """Return the op's current functions, by module (arrays, symbols)."""
     mx = mxnet()
     if peer == FLOOR:
         return {F: F.relu for F in (mx.nd, mx.sym)}
@@ -19,7 +19,7 @@ def functions(peer):
 
 
 def worker(by_module, inputs, length, hybridized, backward, count, wait):
-    """``count`` times a chain of ``length`` calls; gives the last result and gradient."""
+    """Return ``count`` chains of ``length`` calls; it returns the last result and gradient."""
     mx = mxnet()
 
     class Chain(mx.gluon.HybridBlock):
@@ -59,11 +59,11 @@ def worker(by_module, inputs, length, hybridized, backward, count, wait):
     ids=["one call", "chain", "hybridized"],
 )
 def bench_overhead(race, length, hybridized, backward, wait, peer):
-    """What a call costs beside the work.
+    """Call overhead.
 
-    box_iou of 4 and 4 boxes: MXNet's; ours; ours by MXNet's name, cvops.mxnet.installed(). relu of
-    as many numbers is there as a floor. Ten calls in a row are a block, each on the result of the
-    one before. Waited for: one after another; issued: 1000 calls, and a wait at the end.
+    box_iou of 4 and 4 boxes: MXNet's; cvops's; cvops's under MXNet's name (installed()). relu of
+    the same boxes is a lower bound. In a block of ten calls, each has the result of the previous
+    one as its input. "Waited for": a wait after each call. "Issued": a wait after 1000 calls.
     """
     count = 1000 // length
     theirs = functions(THEIRS)
@@ -89,6 +89,6 @@ def bench_overhead(race, length, hybridized, backward, wait, peer):
 
     case = "one call" if length == 1 else f"{length} calls" + ", hybridized" * hybridized
     case += ", with backward" * backward + (", waited for" if wait else ", issued")
-    # For all peers, for it takes its time: who was looked up before is still MXNet's own.
+    # Installed for all peers, because it takes time. MXNet's own functions were looked up before.
     with cvops.mxnet.installed():
         race(case, peer, prepare, base=THEIRS, rounds=7, repeats=count, columns=columns)

@@ -10,7 +10,7 @@ BATCH = 32
 
 
 def whole(net, batch):
-    """A step of training, which gives its losses."""
+    """Return a step of training, which returns its losses."""
     training = Training(net, DetectionLoss(per="box"))
     training.hybridize(**STATIC)
     settings = {"learning_rate": 0.001, "momentum": 0.9}
@@ -19,7 +19,7 @@ def whole(net, batch):
 
 
 def alone(net, batch):
-    """MultiBoxPrior and MultiBoxTarget on the arrays of a step."""
+    """Return a call of MultiBoxPrior and MultiBoxTarget on the arrays of a step."""
     pixels, truths = batch
     anchors, classes, _ = net(pixels)
     logits = classes.transpose((0, 2, 1))
@@ -38,7 +38,7 @@ def bench_training(race, objects, ops):
     """A training step of TinySSD.
 
     32 images of 256 x 256; hybridized statically: forward, targets, loss, backward, trainer. "Ops
-    alone" are MultiBoxPrior and MultiBoxTarget, called one by one on the arrays of the step.
+    alone" are separate calls of MultiBoxPrior and MultiBoxTarget on the arrays of the step.
     """
 
     def prepare():

@@ -11,7 +11,7 @@ PEERS = BOOK, "Conv2DTranspose, weight fixed", "Deconvolution, 21 groups", "cvop
 
 
 def layers():
-    """The same upsampling by each peer."""
+    """Return each peer's layer for the same upsampling."""
     nn = mxnet().gluon.nn
 
     def transposed():
@@ -35,8 +35,8 @@ def bench_upsampling(race, batch, backward, peer):
     """The last layer of an FCN.
 
     (B, 21, 10, 15) enlarged 32 times to (B, 21, 320, 480); hybridized statically. Conv2DTranspose
-    is the layer of "Dive into Deep Learning": 21 x 21 kernels of 64 x 64, whose weights are trained
-    or not. The others interpolate each channel by itself, and have nothing to train.
+    is the layer of "Dive into Deep Learning": 21 x 21 kernels of 64 x 64, with trained or fixed
+    weights. The others interpolate each channel separately, and have no trained weights.
     """
     mx = mxnet()
 

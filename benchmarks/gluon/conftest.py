@@ -1,12 +1,12 @@
-"""Runs the benchmarks of whole Gluon models: MXNet's own operators beside ours, in one run.
+"""Runs the benchmarks of whole Gluon models with MXNet's own operators and with cvops's.
 
-    make bench-gluon                                 all of them; writes the table and all numbers
-    pytest benchmarks/gluon --table FILE             the table as Markdown
-    pytest benchmarks/gluon --benchmark-json FILE    all numbers
-    pytest benchmarks/gluon --benchmark-disable      no timing: do the results agree?
+    make bench-gluon                                 all; writes the table and all numbers
+    pytest benchmarks/gluon --table FILE             writes the table as Markdown
+    pytest benchmarks/gluon --benchmark-json FILE    writes all numbers
+    pytest benchmarks/gluon --benchmark-disable      only compares the results
 
-What is compared is timed in turn, round by round, so that a disturbance of the machine hits all
-alike. ``pytest benchmarks`` leaves these out.
+The peers take turns in each round, so that a disturbance of the machine affects all of them.
+``pytest benchmarks`` does not include these benchmarks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _done = pytest.StashKey[dict]()
 
 
 class Row(NamedTuple):
-    """A peer's time in a case; ``columns`` are those that only this kind of case has."""
+    """A peer's time in a case; ``columns`` are the further columns of the benchmark."""
 
     title: str
     case: str
@@ -44,7 +44,7 @@ def pytest_configure(config):
 
 
 def alternate(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """The seconds that each call took, what it left to MXNet's threads included."""
+    """Return the seconds of each call, with the work that it leaves to MXNet's threads."""
     mx = mxnet()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -59,13 +59,12 @@ def alternate(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, lis
 
 @pytest.fixture
 def race(request):
-    """race(case, peer, prepare, ...): the time of one of several peers that are timed in turn.
+    """Return race(case, peer, prepare, ...), which reports one of several peers timed in turn.
 
-    ``prepare()`` gives the calls by name, checked and warm: one for each peer, and more that only
-    the columns tell of. It is called once for a case; the tests of the other peers find the
-    times. A call may be of ``repeats`` equal steps, of which one is reported. The table says how
-    many times as fast as ``base`` each peer is, and has further columns by ``columns(medians,
-    peer)``.
+    ``prepare()`` returns the calls by name, checked and warm: one for each peer, and others for the
+    columns. It runs once for a case; the benchmarks of the other peers use the same times. A call
+    may have ``repeats`` equal steps; the report has the time of one step. The table has the speed
+    of each peer relative to ``base``, and the further columns of ``columns(medians, peer)``.
     """
     config, title = request.config, request.node.function.__doc__
     disabled = config.option.benchmark_disable
@@ -76,7 +75,7 @@ def race(request):
             calls = prepare()
             done[title, case] = alternate(calls, 0 if disabled else rounds)
             calls.clear()
-            gc.collect()  # blocks are full of cycles, and their memory is needed for the next case
+            gc.collect()  # blocks have reference cycles; the next case needs their memory
         if disabled:
             return
         times = done[title, case]
@@ -93,7 +92,7 @@ def race(request):
 
 
 def _hand_over(request, group, times, info):
-    """Let pytest-benchmark have times that were taken before, by a clock that they move."""
+    """Report times that were taken before to pytest-benchmark, with a clock that they advance."""
     now, left = 0.0, iter(times)
 
     def step():

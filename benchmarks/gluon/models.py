@@ -1,4 +1,4 @@
-"""The networks that the benchmarks run, and what they are fed."""
+"""The networks of the benchmarks, and their inputs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ STATIC = {"static_alloc": True, "static_shape": True}
 
 
 def tiny_ssds():
-    """One TinySSD of one class twice: on MXNet's operators and on ours."""
+    """Return two TinySSDs of one class with equal parameters, for MXNet's and cvops's ops."""
     mx = mxnet()
     mx.random.seed(0)
-    np.random.seed(0)  # the initializers draw from it
+    np.random.seed(0)  # for the initializers
     nets = {ops: TinySSD(["thing"], SIDE, ops) for ops in OPS}
     for net in nets.values():
         net.initialize(mx.init.Xavier())
@@ -40,12 +40,12 @@ def labels(batch, objects):
 
 
 def prior(net, given):
-    """A call of MultiBoxPrior for each feature map of these images."""
+    """Return a function that calls MultiBoxPrior for each feature map of these images."""
     nd = mxnet().nd
     maps, features = [], given
     for stage in net.stages:
         features = stage(features)
-        maps.append(nd.zeros(features.shape))  # all that anchors depend on is the shape
+        maps.append(nd.zeros(features.shape))  # anchors depend only on the shape
 
     def call():
         for places, sizes, ratios in zip(maps, tiny_ssd.SIZES, tiny_ssd.RATIOS):

@@ -15,7 +15,7 @@ void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch,
   const NmsColumns columns = options.columns;
   const int64 width = columns.width;
   if (batch * num == 0) return;
-  if (options.limit == 0) {
+  if (options.topk == 0) {
     std::copy_n(data, batch * num * width, out);
     for (int64 b = 0; index && b < batch; ++b) std::iota(index + b * num, index + (b + 1) * num, 0);
     return;
@@ -29,8 +29,8 @@ void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch,
       keys[count] = sort_key(row[columns.score], (uint32)i);
       count += nms_is_valid(row, columns, options.valid_thresh, options.background_id);
     }
-    const uint64* sorted = sort_keys(keys.get(), other.get(), count, options.limit);
-    count = std::min<int64>(count, options.limit);
+    const uint64* sorted = sort_keys(keys.get(), other.get(), count, options.topk);
+    count = std::min<int64>(count, options.topk);
     const auto boxes = scratch<SizedBox>(count);
     const auto classes = scratch<int>(count);
     for (int64 i = 0; i < count; ++i) {

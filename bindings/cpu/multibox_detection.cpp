@@ -126,8 +126,8 @@ void multibox_detection(const Cpu&, float* out, Predictions in, DetectionOptions
     if (options.suppresses) {
       const auto keys = scratch<uint64>(c.num), other = scratch<uint64>(c.num);
       for (int64 i = 0; i < c.num; ++i) keys[i] = sort_key(c.score[i], (uint32)i);
-      const uint64* sorted = sort_keys(keys.get(), other.get(), c.num, options.limit);
-      sorted_num = std::min<int64>(c.num, options.limit);
+      const uint64* sorted = sort_keys(keys.get(), other.get(), c.num, options.topk);
+      sorted_num = std::min<int64>(c.num, options.topk);
       const auto boxes = scratch<SizedBox>(sorted_num);
       const auto classes = scratch<int>(sorted_num);
       const auto kept = scratch<uint8_t>(sorted_num);

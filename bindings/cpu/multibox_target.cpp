@@ -50,7 +50,7 @@ struct Anchors {
   int num, full_blocks, blocks;  // the last blocks are empty, so that all groups are complete
   float *x1, *y1, *x2, *y2, *area;
   // Per block: the bounding box, and the smallest and the largest area.
-  float *hull_x1, *hull_y1, *hull_x2, *hull_y2, *least, *most;
+  float *bounds_x1, *bounds_y1, *bounds_x2, *bounds_y2, *least, *most;
 
   explicit Anchors(int num)
       : num(num),
@@ -58,13 +58,13 @@ struct Anchors {
         blocks((int)ceil_div(full_blocks, kGroup) * kGroup) {}
 
   SizedBox at(int64 i) const { return {{x1[i], y1[i], x2[i], y2[i]}, area[i]}; }
-  Box hull(int64 i) const { return {hull_x1[i], hull_y1[i], hull_x2[i], hull_y2[i]}; }
+  Box bounds_of(int64 i) const { return {bounds_x1[i], bounds_y1[i], bounds_x2[i], bounds_y2[i]}; }
 
   void take(Workspace& memory) {
     for (float** field : {&x1, &y1, &x2, &y2, &area}) {
       *field = memory.take<float>((int64)full_blocks * kBlock);
     }
-    for (float** field : {&hull_x1, &hull_y1, &hull_x2, &hull_y2, &least, &most}) {
+    for (float** field : {&bounds_x1, &bounds_y1, &bounds_x2, &bounds_y2, &least, &most}) {
       *field = memory.take<float>(blocks);
     }
   }
@@ -102,8 +102,8 @@ void split_block(const Anchors& to, int block, const float* __restrict__ anchor)
     x2[i] = solid ? b.box.x2 : -kInfinity, y2[i] = solid ? b.box.y2 : -kInfinity;
     area[i] = solid ? b.area : 0, least[i] = solid ? b.area : kInfinity;
   }
-  to.hull_x1[block] = over_block(x1, smaller), to.hull_y1[block] = over_block(y1, smaller);
-  to.hull_x2[block] = over_block(x2, larger), to.hull_y2[block] = over_block(y2, larger);
+  to.bounds_x1[block] = over_block(x1, smaller), to.bounds_y1[block] = over_block(y1, smaller);
+  to.bounds_x2[block] = over_block(x2, larger), to.bounds_y2[block] = over_block(y2, larger);
   to.least[block] = over_block(least, smaller), to.most[block] = over_block(area, larger);
 }
 
@@ -117,8 +117,8 @@ void split_anchors(const Anchors& to, const float* anchor) {
     split_block(to, whole, last);
   }
   for (int block = to.full_blocks; block < to.blocks; ++block) {
-    to.hull_x1[block] = to.hull_y1[block] = to.least[block] = kInfinity;
-    to.hull_x2[block] = to.hull_y2[block] = -kInfinity;
+    to.bounds_x1[block] = to.bounds_y1[block] = to.least[block] = kInfinity;
+    to.bounds_x2[block] = to.bounds_y2[block] = -kInfinity;
     to.most[block] = 0;
   }
 }
@@ -131,9 +131,9 @@ struct Matches {
   uint64* touched;
 
   bool is_touched(int a) const { return touched[a / 64] >> a % 64 & 1; }
-  bool is_given(int a) const { return is_touched(a) && which[a] < 0; }
+  bool is_assigned(int a) const { return is_touched(a) && which[a] < 0; }
 
-  void see(int a, float iou, int truth) {
+  void record(int a, float iou, int truth) {
     if (!is_touched(a)) {
       touched[a / 64] |= 1ull << a % 64;
     } else if (!(iou > best[a])) {
@@ -142,8 +142,8 @@ struct Matches {
     best[a] = iou, which[a] = truth;
   }
 
-  void give(int a, int truth) {
-    if (!is_touched(a)) see(a, 0, truth);
+  void assign_to(int a, int truth) {
+    if (!is_touched(a)) record(a, 0, truth);
     which[a] = ~truth;
   }
 };
@@ -158,7 +158,7 @@ int bound_blocks(float* __restrict__ bounds, const Anchors& a, int first, int en
   int top = 0, at = num;
   for (int i = 0; i < num; ++i) {
     const int b = first + i;
-    const float overlap = smaller(intersection(a.hull(b), truth.box), a.most[b]);
+    const float overlap = smaller(intersection(a.bounds_of(b), truth.box), a.most[b]);
     const float all = (larger(a.least[b], overlap) - overlap) + truth.area;
     bounds[b] = overlap / all * 1.000002f;
     const int bits = (int)bits_of(bounds[b]);  // nonnegative floats sort like their bits
@@ -204,11 +204,11 @@ template <bool only_free>
 uint64 best_key(const Range& range, Matches matches, SizedBox truth, int k, float limit) {
   const Anchors& a = range.anchors;
   uint64 key = 0;
-  float least = kLeastIou;  // lowest IoU that can give a higher key
+  float least = kMinIou;  // lowest IoU that can give a higher key
   // Lowest relevant IoU. Below these limits, bounds and products would lose bits.
   auto needed = [&] {
     const float iou = only_free ? least : smaller(least, limit);
-    return truth.area < 1e-30f || iou < kLeastIou ? 0.0f : iou;
+    return truth.area < 1e-30f || iou < kMinIou ? 0.0f : iou;
   };
   auto visit = [&](int block) {
     const int begin = block * kBlock;
@@ -224,7 +224,7 @@ uint64 best_key(const Range& range, Matches matches, SizedBox truth, int k, floa
       iou[i] = target_iou(a.at(begin + i), truth);
     }
     if (only_free) {
-      for (int i = 0; i < kBlock; ++i) iou[i] = matches.is_given(begin + i) ? 0 : iou[i];
+      for (int i = 0; i < kBlock; ++i) iou[i] = matches.is_assigned(begin + i) ? 0 : iou[i];
     }
     const float top = greatest(iou);
     if (top >= least) {
@@ -237,7 +237,7 @@ uint64 best_key(const Range& range, Matches matches, SizedBox truth, int k, floa
       places[num] = i;
       num += iou[i] >= limit;
     }
-    for (int i = 0; i < num; ++i) matches.see(begin + places[i], iou[places[i]], k);
+    for (int i = 0; i < num; ++i) matches.record(begin + places[i], iou[places[i]], k);
   };
   if (!is_solid(truth)) return 0;
   const int top = bound_blocks(range.bounds, a, range.first, range.end, truth);
@@ -257,7 +257,7 @@ struct Limits {
 volatile float kLow = -125, kHigh = 127;
 
 // 2^x with a relative error below 1e-4; x is clamped to the limits. NaN becomes limits.high.
-float rough_exp2(float x, Limits limits) {
+float approx_exp2(float x, Limits limits) {
   x = smaller(x, limits.high);
   x = larger(x, limits.low);
   const float shifted = x + 12582912.0f;  // rounds away the fraction
@@ -273,16 +273,16 @@ void add_rows(float* __restrict__ sums, const float* __restrict__ own,
   for (int i = 0; i < num; ++i) {
     float sum = sums[i];
     for (int c = 0; c < kRows; ++c)
-      sum += rough_exp2((rows[c * stride + i] - own[i]) * 1.442695f, limits);
+      sum += approx_exp2((rows[c * stride + i] - own[i]) * 1.442695f, limits);
     sums[i] = sum;
   }
 }
 
 // Sums beyond it are uncertain: an exponential was too large, infinite or NaN.
-constexpr float kSure = 0x1p100f;
+constexpr float kCertain = 0x1p100f;
 
 // Approximate 1 / (probability of class 0) of `num` anchors; NaN if it is uncertain.
-void rough_scores(float* __restrict__ sums, const float* __restrict__ logits, int num_classes,
+void approx_score(float* __restrict__ sums, const float* __restrict__ logits, int num_classes,
                   int64 stride, int num) {
   for (int i = 0; i < num; ++i) sums[i] = 1 + (logits[i] - logits[i]);
   const Limits limits = {kLow, kHigh};
@@ -290,7 +290,7 @@ void rough_scores(float* __restrict__ sums, const float* __restrict__ logits, in
   for (; c + 4 <= num_classes; c += 4)
     add_rows<4>(sums, logits, logits + c * stride, stride, num, limits);
   for (; c < num_classes; ++c) add_rows<1>(sums, logits, logits + c * stride, stride, num, limits);
-  for (int i = 0; i < num; ++i) sums[i] = sums[i] < kSure ? sums[i] : kNan;
+  for (int i = 0; i < num; ++i) sums[i] = sums[i] < kCertain ? sums[i] : kNan;
 }
 
 // Rounded up to whole vectors, so that no scalar remainder is left.
@@ -485,8 +485,8 @@ class Image {
       std::pop_heap(turns_, turns_ + num);
       Turn& turn = turns_[--num];
       const int anchor = anchor_of(turn.key);
-      if (!matches_.is_given(anchor)) {
-        matches_.give(anchor, turn.truth);
+      if (!matches_.is_assigned(anchor)) {
+        matches_.assign_to(anchor, turn.truth);
         continue;
       }
       turn.key =
@@ -511,7 +511,7 @@ class Image {
     }
     const float* logits = in_.cls_pred + (int64)image_ * shape_.num_classes * num_;
     each_part(parallel_ ? 2 * kTile : num_, 0.25 * shape_.num_classes, [&](int first, int end) {
-      simd<rough_scores>(scores_ + first, logits + first, shape_.num_classes, num_, end - first);
+      simd<approx_score>(scores_ + first, logits + first, shape_.num_classes, num_, end - first);
     });
     each_touched(0, num_, [&](int a) {
       if (!candidate(a)) scores_[a] = -1;
@@ -522,7 +522,7 @@ class Image {
   // Selects the `wanted` highest scores. Approximate scores of candidates are at least 1, or NaN.
   void choose(const float* logits, int wanted) {
     // Bisection: at least `wanted` certain scores are >= low, at most `wanted` are >= high.
-    float low = 0.5f, high = kSure;
+    float low = 0.5f, high = kCertain;
     if (count(low) < wanted) {
       high = kInfinity;
     }
@@ -536,20 +536,20 @@ class Image {
     // twice the error of the exponentials and of the sums: half an ulp per class.
     const double error = std::exp(1e-3 + 2.5e-7 * shape_.num_classes);
     const float least = (float)(low / error);
-    int num = 0, sure = 0;
-    bool all_sure = true;
+    int num = 0, certain = 0;
+    bool all_certain = true;
     for (int a = 0; a < num_; ++a) {
       chosen_[num] = a;
       num += !(scores_[a] < least);
     }
-    for (int i = 0; i < num; ++i) all_sure &= scores_[chosen_[i]] == scores_[chosen_[i]];
-    const float most = all_sure ? (float)(high * error) : kInfinity;
+    for (int i = 0; i < num; ++i) all_certain &= scores_[chosen_[i]] == scores_[chosen_[i]];
+    const float most = all_certain ? (float)(high * error) : kInfinity;
     for (int i = 0; i < num; ++i) {
-      if (scores_[chosen_[i]] > most) std::swap(chosen_[sure++], chosen_[i]);
+      if (scores_[chosen_[i]] > most) std::swap(chosen_[certain++], chosen_[i]);
     }
-    score(logits, chosen_ + sure, num - sure);
-    std::nth_element(order_, order_ + (wanted - sure), order_ + (num - sure));
-    for (int i = sure; i < wanted; ++i) chosen_[i] = (int)(uint32)order_[i - sure];
+    score(logits, chosen_ + certain, num - certain);
+    std::nth_element(order_, order_ + (wanted - certain), order_ + (num - certain));
+    for (int i = certain; i < wanted; ++i) chosen_[i] = (int)(uint32)order_[i - certain];
     num_chosen_ = wanted;
   }
 

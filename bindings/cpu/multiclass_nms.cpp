@@ -17,24 +17,24 @@ namespace {
 constexpr int kGroup = 32;
 
 // Minimum number of scores for a sample.
-constexpr int64 kLeastSampled = 1 << 16;
+constexpr int64 kMinSampled = 1 << 16;
 
 // Appends the keys of scores[first], ..., scores[end - 1] above the cut. It stops if the capacity
 // does not allow another group. `first` becomes the first score that is not processed.
-int64 collect(uint64* keys, int64 num, int64 room, const float* scores, int64& first, int64 end,
+int64 collect(uint64* keys, int64 num, int64 capacity, const float* scores, int64& first, int64 end,
               float cut) {
   int64 at = first;
   for (; at + kGroup <= end; at += kGroup) {
     uint32 bits = 0;
     for (int k = 0; k < kGroup; ++k) bits |= (uint32)(scores[at + k] > cut) << k;
     if (!bits) continue;
-    if (num + kGroup > room) break;
+    if (num + kGroup > capacity) break;
     for (; bits; bits &= bits - 1) {
       const int64 i = at + __builtin_ctz(bits);
       keys[num++] = sort_key(scores[i], (uint32)i);
     }
   }
-  if (at + kGroup > end && num + kGroup <= room) {
+  if (at + kGroup > end && num + kGroup <= capacity) {
     for (; at < end; ++at) {
       if (scores[at] > cut) keys[num++] = sort_key(scores[at], (uint32)at);
     }
@@ -43,44 +43,44 @@ int64 collect(uint64* keys, int64 num, int64 room, const float* scores, int64& f
   return num;
 }
 
-// Collects the keys of the best `most` candidates of at most `num` scores, in index order, and some
+// Collects the keys of the best `topk` candidates of at most `num` scores, in index order, and some
 // more keys.
 class Best {
  public:
-  Best(int64 num, int most, float cut)
-      : most_(most),
-        room_(std::min<int64>(num, 2ll * most + 4096) + kGroup),
-        keys_(scratch<uint64>(room_)),
-        other_(scratch<uint64>(room_)),
+  Best(int64 num, int topk, float cut)
+      : topk_(topk),
+        capacity_(std::min<int64>(num, 2ll * topk + 4096) + kGroup),
+        keys_(scratch<uint64>(capacity_)),
+        other_(scratch<uint64>(capacity_)),
         cut_(cut) {}
 
   // Adds scores [first, end) of an image.
-  void show(const float* scores, int64 first, int64 end) {
+  void add_scores(const float* scores, int64 first, int64 end) {
     while (first < end) {
-      if (num_ + kGroup > room_) leave_best();
-      num_ = simd<collect>(keys_.get(), num_, room_, scores, first, end, cut_);
+      if (num_ + kGroup > capacity_) drop_worse();
+      num_ = simd<collect>(keys_.get(), num_, capacity_, scores, first, end, cut_);
     }
   }
 
   // Adds the keys of a collector of later scores. All collectors together have at most `num`
   // scores.
   void add(Best& later) {
-    leave_best(), later.leave_best();
+    drop_worse(), later.drop_worse();
     std::copy_n(later.keys_.get(), later.num_, keys_.get() + num_);
     num_ += later.num_;
   }
 
-  // The best `most` keys or fewer, sorted. It overwrites the other keys.
-  const uint64* sorted() { return sort_keys(keys_.get(), other_.get(), num_, most_); }
-  int64 count() const { return std::min(num_, most_); }
+  // The best `topk` keys or fewer, sorted. It overwrites the other keys.
+  const uint64* sorted() { return sort_keys(keys_.get(), other_.get(), num_, topk_); }
+  int64 count() const { return std::min(num_, topk_); }
 
  private:
   // Later keys must be better than the last of the best: of equal scores the earlier one counts.
-  void leave_best() {
-    if (num_ <= most_) return;
+  void drop_worse() {
+    if (num_ <= topk_) return;
     std::copy_n(keys_.get(), num_, other_.get());
-    std::nth_element(other_.get(), other_.get() + most_ - 1, other_.get() + num_);
-    const uint64 last = other_[most_ - 1];
+    std::nth_element(other_.get(), other_.get() + topk_ - 1, other_.get() + num_);
+    const uint64 last = other_[topk_ - 1];
     int64 left = 0;
     for (int64 i = 0; i < num_; ++i) {
       keys_[left] = keys_[i];
@@ -90,22 +90,22 @@ class Best {
     cut_ = score_of(last);
   }
 
-  int64 most_, room_, num_ = 0;
+  int64 topk_, capacity_, num_ = 0;
   std::unique_ptr<uint64[]> keys_, other_;
   float cut_;
 };
 
 // Score below which the best candidates certainly are not, unless the sample is misleading: see
-// select.cuh.
+// topk.cuh.
 float sampled_cut(const float* scores, int num, const MulticlassOptions& options) {
-  const int rank = num < kLeastSampled ? 0 : Sampling(num, options.most).rank;
-  if (rank == 0) return options.candidates.threshold;
+  const int rank = num < kMinSampled ? 0 : Sampling(num, options.topk).rank;
+  if (rank == 0) return options.filter.threshold;
   uint64 sample[kSamples], *end = sample;
   for (int j = 0; j < kSamples; ++j) {
-    *end = candidate_key(scores, sample_place(j, num), options.candidates);
+    *end = candidate_key(scores, sample_position(j, num), options.filter);
     end += *end != kNoKey;
   }
-  if (end - sample <= rank) return options.candidates.threshold;
+  if (end - sample <= rank) return options.filter.threshold;
   std::nth_element(sample, sample + rank - 1, end);
   return score_of(sample[rank - 1]);
 }
@@ -113,16 +113,16 @@ float sampled_cut(const float* scores, int num, const MulticlassOptions& options
 // The best candidates above the cut among the `num` scores of an image.
 Best best_above(float cut, const float* scores, int64 num, const MulticlassOptions& options,
                 int threads) {
-  const int64 skip = options.candidates.skip, skip_end = options.candidates.skip_end;
-  const int64 parts = std::clamp<int64>(num / kLeastSampled, 1, threads);
+  const int64 skip = options.filter.skip, skip_end = options.filter.skip_end;
+  const int64 parts = std::clamp<int64>(num / kMinSampled, 1, threads);
   std::vector<Best> found;
   for (int64 p = 0; p < parts; ++p) {
-    found.emplace_back(p == 0 ? num : ceil_div(num, parts), options.most, cut);
+    found.emplace_back(p == 0 ? num : ceil_div(num, parts), options.topk, cut);
   }
   parallel_for(parts, 0.2 * num / parts, [&](int64 p) {
     const int64 first = p * num / parts, end = (p + 1) * num / parts;
-    found[p].show(scores, first, std::min(end, skip));
-    found[p].show(scores, std::max(first, skip_end), end);
+    found[p].add_scores(scores, first, std::min(end, skip));
+    found[p].add_scores(scores, std::max(first, skip_end), end);
   });
   for (int64 p = 1; p < parts; ++p) found[0].add(found[p]);
   return std::move(found[0]);
@@ -131,8 +131,8 @@ Best best_above(float cut, const float* scores, int64 num, const MulticlassOptio
 Best best_of(const float* scores, int64 num, const MulticlassOptions& options, int threads) {
   const float cut = sampled_cut(scores, (int)num, options);
   Best best = best_above(cut, scores, num, options, threads);
-  if (best.count() == options.most || cut == options.candidates.threshold) return best;
-  return best_above(options.candidates.threshold, scores, num, options, threads);
+  if (best.count() == options.topk || cut == options.filter.threshold) return best;
+  return best_above(options.filter.threshold, scores, num, options, threads);
 }
 
 // One row of the output.
@@ -150,7 +150,7 @@ void multiclass_nms(const Cpu&, float* out, int* counts, ClassScores in,
     return;
   }
   const int64 num = in.classes * in.num;
-  for_each_image(in.batch, 0.2 * num + 100.0 * options.most, [&](int64 b, int threads) {
+  for_each_image(in.batch, 0.2 * num + 100.0 * options.topk, [&](int64 b, int threads) {
     const float *image = in.boxes + 4 * b * in.num, *scores = in.scores + b * num;
     Best best = best_of(scores, num, options, threads);
     const uint64* sorted = best.sorted();

@@ -16,16 +16,16 @@ void box_nms(Gpu& gpu, float* out, int* index, const float* data, int64 batch, i
   const NmsColumns columns = options.columns;
   const bool with_index = index != nullptr;
   if (batch * num == 0) return;
-  if (options.limit == 0) {
+  if (options.topk == 0) {
     gpu.launch(KERNEL(box_nms_copy), blocks_for(batch * num * columns.width), 256, 0, out, index,
                data, batch * num, num, columns.width, with_index);
     return;
   }
-  cuda::Nms nms(gpu, batch, num, options.limit);
+  cuda::Nms nms(gpu, batch, num, options.topk);
   if (nms_are_few(batch, num)) {
     nms.take_buffers();
     gpu.launch(KERNEL(box_nms_rank), {batch, ceil_div(num, 32)}, 1024, 0, nms.sorted, nms.counts,
-               nms.buffers, data, num, options.limit, columns, options.valid_thresh,
+               nms.buffers, data, num, options.topk, columns, options.valid_thresh,
                options.background_id, options.rule.center);
   } else {
     {
@@ -39,11 +39,11 @@ void box_nms(Gpu& gpu, float* out, int* index, const float* data, int64 batch, i
     }
     nms.take_buffers();
     gpu.launch(KERNEL(box_nms_gather), {batch, nms.tiles}, kCompactTile, 0, nms.buffers, data,
-               nms.sorted, nms.counts, num, options.limit, columns, options.rule.center);
+               nms.sorted, nms.counts, num, options.topk, columns, options.rule.center);
   }
   nms.suppress(options.rule);
   gpu.launch(KERNEL(box_nms_write), {batch, nms.tiles}, 256, 0, out, index, data, nms.sorted,
-             nms.buffers.kept, nms.buffers.kept_before, nms.counts, num, options.limit, columns,
+             nms.buffers.kept, nms.buffers.kept_before, nms.counts, num, options.topk, columns,
              options.conversion, with_index);
 }
 

@@ -9,37 +9,37 @@ namespace cvops {
 
 void multiclass_nms(Gpu& gpu, float* out, int* counts, ClassScores in, MulticlassOptions options) {
   const int64 num = in.classes * in.num;
-  const int most = options.most;
+  const int topk = options.topk;
   if (in.batch == 0 || options.rows == 0) {
     gpu.launch(KERNEL(multiclass_nms_clear), ceil_div(in.batch, 256), 256, 0, counts, in.batch);
     return;
   }
-  const Dim3 grid = {in.batch, ceil_div(most, 256)};
-  cuda::Nms nms(gpu, in.batch, most, most);
+  const Dim3 grid = {in.batch, ceil_div(topk, 256)};
+  cuda::Nms nms(gpu, in.batch, topk, topk);
   {
     Gpu::Scope scope(gpu);
-    const auto [rank, capacity] = Sampling(num, most);
-    uint64 *compact = gpu.scratch<uint64>(in.batch * most),
-           *spare = gpu.scratch<uint64>(in.batch * most);
+    const auto [rank, capacity] = Sampling(num, topk);
+    uint64 *compact = gpu.scratch<uint64>(in.batch * topk),
+           *spare = gpu.scratch<uint64>(in.batch * topk);
     uint64 *list = gpu.scratch<uint64>(in.batch * capacity),
            *bounds = gpu.scratch<uint64>(in.batch);
     int* found = gpu.scratch<int>(in.batch);
     const int64 tiles = ceil_div(num + 3, kCollectTile);
-    gpu.launch(KERNEL(select_sample), in.batch, 1024, 0, bounds, found, in.scores, num, rank,
-               options.candidates);
-    gpu.launch(KERNEL(select_collect), in.batch * tiles, 256, 0, list, found, bounds, in.scores,
-               in.batch * num, num, tiles, capacity, options.candidates);
-    gpu.launch(KERNEL(select_best), in.batch, 1024, 0, compact, nms.counts, list, found, bounds,
-               in.scores, num, capacity, most, options.candidates);
+    gpu.launch(KERNEL(topk_sample), in.batch, 1024, 0, bounds, found, in.scores, num, rank,
+               options.filter);
+    gpu.launch(KERNEL(topk_collect), in.batch * tiles, 256, 0, list, found, bounds, in.scores,
+               in.batch * num, num, tiles, capacity, options.filter);
+    gpu.launch(KERNEL(topk_select), in.batch, 1024, 0, compact, nms.counts, list, found, bounds,
+               in.scores, num, capacity, topk, options.filter);
     nms.sort(compact, spare);
   }
   nms.take_buffers();
   gpu.launch(KERNEL(multiclass_nms_gather), grid, 256, 0, nms.buffers, in.boxes, nms.sorted,
-             nms.counts, in.num, most, options.rule.center);
+             nms.counts, in.num, topk, options.rule.center);
   nms.suppress(options.rule);
   gpu.launch(KERNEL(multiclass_nms_write), grid, 256, 0, out, counts, in.boxes, in.scores,
              nms.sorted, nms.buffers.kept, nms.buffers.kept_before, nms.counts, in.classes, in.num,
-             most, options.rows);
+             topk, options.rows);
 }
 
 }  // namespace cvops

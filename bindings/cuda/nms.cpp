@@ -13,7 +13,7 @@ static_assert(kChunk <= kNmsChunk && kChunk % 64 == 0, "see nms_chunk");
 // Up to this number of chunks, the spatial order costs more time than it saves.
 constexpr int kChunksWithoutOrder = CVOPS_STEP(3, 2);
 // Blocks that compare tiles with kept boxes: two per multiprocessor of a large GPU.
-constexpr int kBlocks = CVOPS_STEP(264, 3), kMaxParts = CVOPS_STEP(16, 2);
+constexpr int kBlocks = CVOPS_STEP(264, 3), kMaxSplits = CVOPS_STEP(16, 2);
 
 bool merges_oddly(int most) {
   bool odd = false;
@@ -23,10 +23,10 @@ bool merges_oddly(int most) {
 
 }  // namespace
 
-Nms::Nms(Gpu& gpu, int64 batch, int64 num, int64 limit)
+Nms::Nms(Gpu& gpu, int64 batch, int64 num, int64 topk)
     : batch((int)batch),
       num((int)num),
-      most((int)std::min(num, limit)),
+      most((int)std::min(num, topk)),
       tiles((int)ceil_div(num, kCompactTile)),
       sorted(gpu.scratch<uint64>(batch * num)),
       counts(gpu.scratch<int>(batch)),
@@ -56,7 +56,7 @@ void Nms::take_buffers() {
   buffers.boxes = gpu_.scratch<float>(4 * all);
   buffers.areas = gpu_.scratch<float>(all);
   buffers.classes = gpu_.scratch<int>(all);
-  buffers.removed = gpu_.scratch<uint32>(batch * ceil_div(num, 32));
+  buffers.suppressed = gpu_.scratch<uint32>(batch * ceil_div(num, 32));
   buffers.kept = gpu_.scratch<uint64>(batch * words);
   buffers.kept_before = gpu_.scratch<int>(batch * (words + 1));
   buffers.counts = gpu_.scratch<int>(batch);
@@ -68,7 +68,7 @@ const uint64* Nms::spatial_order(bool by_class) {
   Gpu::Scope scope(gpu_);
   uint64* const spare = gpu_.scratch<uint64>((int64)batch * num);
   uint64* const keys = merges_oddly(most) ? order : spare;
-  gpu_.launch(KERNEL(nms_places), {batch, ceil_div(most, kNmsTile)}, kNmsTile, 0, keys,
+  gpu_.launch(KERNEL(nms_spatial_keys), {batch, ceil_div(most, kNmsTile)}, kNmsTile, 0, keys,
               buffers.boxes, buffers.classes, buffers.counts, num, by_class);
   sort(order, spare, keys, buffers.counts, most);
   return order;
@@ -91,11 +91,11 @@ void Nms::suppress(NmsRule rule) {
   of_chunk.mask = gpu_.scratch<uint32>((int64)batch * chunk * (chunk / 32));
   of_chunk.words = gpu_.scratch<unsigned char>((int64)batch * chunk * 8);
   for (int first = 0; first < most; first += chunk) {
-    const int pairs = nms_pair_blocks(chunk), others = order ? most : most - first;
+    const int pairs = nms_mask_blocks(chunk), others = order ? most : most - first;
     const int64 tiles = first ? std::min<int64>(ceil_div(others, kNmsTile), kMaxGridY - pairs) : 0;
-    const int64 parts = tiles ? std::clamp<int64>(kBlocks / (batch * tiles), 1, kMaxParts) : 1;
-    gpu_.launch(KERNEL(nms_chunk), {batch, pairs + tiles * parts}, kNmsThreads, 0, buffers,
-                of_chunk, order, num, first, chunk, parts, rule);
+    const int64 splits = tiles ? std::clamp<int64>(kBlocks / (batch * tiles), 1, kMaxSplits) : 1;
+    gpu_.launch(KERNEL(nms_chunk), {batch, pairs + tiles * splits}, kNmsThreads, 0, buffers,
+                of_chunk, order, num, first, chunk, splits, rule);
   }
 }
 

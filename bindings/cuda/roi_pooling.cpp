@@ -12,26 +12,26 @@ constexpr int64 kMaxBytes = CVOPS_STEP(32768, 256), kWorthwhile = CVOPS_STEP(32,
 constexpr int64 kBackwardBlocks = CVOPS_STEP(256, 4);  // enough to fill a GPU
 
 // Launch of roi_pooling_staged. at_once is 0 if that version does not pay.
-struct Staging {
-  int64 blocks, parts, at_once, shared;
+struct SharedLaunch {
+  int64 blocks, splits, at_once, shared;
 };
 
-Staging staging(const Gpu& gpu, int64 num_rois, const RoiPooling& op) {
+SharedLaunch shared_launch(const Gpu& gpu, int64 num_rois, const RoiPooling& op) {
   const int64 pixels = (int64)op.height * op.width,
               bins = (int64)op.pooled_height * op.pooled_width;
   const int64 groups = op.images * ceil_div(op.channels, kChannelsAtOnce);
   // It pays if the bins read each pixel at least once.
   if (groups * pixels == 0 || num_rois * bins < op.images * pixels) return {};
   // One block fills a multiprocessor.
-  const int64 parts =
+  const int64 splits =
       std::clamp<int64>(gpu.multiprocessors() / groups, 1, ceil_div(num_rois * bins, kThreads));
-  const int64 rois = ceil_div(num_rois, parts);
+  const int64 rois = ceil_div(num_rois, splits);
   const int64 planes = 36 * pixels + 4,
               roi = (int64)4 * words_of_roi(op.pooled_height, op.pooled_width);
   const int64 capacity = gpu.max_shared(KERNEL(roi_pooling_staged)) - planes;
   const int64 at_once = std::min({rois, capacity / roi, kMaxBytes / roi});
   if (at_once < std::min(rois, kWorthwhile)) return {};
-  return {groups * parts, parts, at_once, planes + at_once * roi};
+  return {groups * splits, splits, at_once, planes + at_once * roi};
 }
 
 }  // namespace
@@ -40,10 +40,10 @@ void roi_pooling(Gpu& gpu, float* pooled, int* argmax, const float* data, const 
                  int64 num_rois, RoiPooling op) {
   if (op.channels == 0) return;
   const bool with_argmax = argmax != nullptr;
-  const Staging staged = staging(gpu, num_rois, op);
+  const SharedLaunch staged = shared_launch(gpu, num_rois, op);
   if (staged.at_once) {
     gpu.launch(KERNEL(roi_pooling_staged), std::min(staged.blocks, kMaxBlocks), kThreads,
-               staged.shared, pooled, argmax, data, rois, num_rois, op, staged.parts,
+               staged.shared, pooled, argmax, data, rois, num_rois, op, staged.splits,
                staged.at_once, with_argmax);
     return;
   }
@@ -65,11 +65,11 @@ void roi_pooling_backward(Gpu& gpu, float* grad, const float* out_grad, const in
   const int64 group = ceil_div(size.images, groups);
   const int64 sums = 4 * group * size.pixels;
   const bool in_shared =
-      (int64)sizeof(Shelf) + sums <= gpu.max_shared(KERNEL(roi_pooling_backward));
+      (int64)sizeof(StagingBuffer) + sums <= gpu.max_shared(KERNEL(roi_pooling_backward));
   gpu.launch(KERNEL(roi_pooling_backward),
              std::min(size.channels * ceil_div(size.images, group), kMaxBlocks), kOwners,
-             (int64)sizeof(Shelf) + (in_shared ? sums : 0), grad, out_grad, argmax, size.rois,
-             size.bins, size.images, size.channels, size.pixels, group, in_shared);
+             (int64)sizeof(StagingBuffer) + (in_shared ? sums : 0), grad, out_grad, argmax,
+             size.rois, size.bins, size.images, size.channels, size.pixels, group, in_shared);
 }
 
 }  // namespace cvops

@@ -70,7 +70,7 @@ struct BoxNms : Operator {
   NmsOptions of(Sizes size) const {
     NmsOptions own = options;
     own.columns.width = size.width;
-    own.limit = (int)(topk < 0 ? size.num : std::min<int64>(topk, size.num));
+    own.topk = (int)(topk < 0 ? size.num : std::min<int64>(topk, size.num));
     return own;
   }
 

@@ -47,7 +47,7 @@ struct MultiBoxDetection : Operator {
 
   DetectionOptions of(const Predictions& in) const {
     DetectionOptions own = options;
-    own.limit = (int)(topk > 0 && topk < in.num ? topk : in.num);
+    own.topk = (int)(topk > 0 && topk < in.num ? topk : in.num);
     return own;
   }
 

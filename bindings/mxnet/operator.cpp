@@ -261,9 +261,9 @@ MXReturnValue guarded(const char* name, const std::function<void()>& body) {
     body();
     return mxnet::ext::MX_SUCCESS;
   } catch (const std::exception& error) {
-    tell(std::string("cvops_") + name + ": " + error.what());
+    set_error(std::string("cvops_") + name + ": " + error.what());
   } catch (...) {
-    tell(std::string("cvops_") + name + ": failed");
+    set_error(std::string("cvops_") + name + ": failed");
   }
   return mxnet::ext::MX_FAIL;
 }
@@ -278,7 +278,7 @@ static bool overlaps_one_of(mxnet::ext::MXTensor& tensor, Tensors& others) {
                      [&](auto& other) { return overlap(tensor, other); });
 }
 
-std::vector<std::vector<char>> kept_apart(Tensors& in, Tensors& out) {
+std::vector<std::vector<char>> copy_on_overlap(Tensors& in, Tensors& out) {
   std::vector<std::vector<char>> copies;
   for (auto& tensor : in) {
     if (!overlaps_one_of(tensor, out)) continue;
@@ -302,23 +302,23 @@ void on_gpu(Tensors& in, Tensors& out, const mxnet::ext::OpResource& resource,
     return resource.alloc_gpu((int)bytes);
 #endif
   };
-  auto shifted = [](auto& tensor) { return (std::uintptr_t)tensor.data_ptr % 16 != 0; };
+  auto misaligned = [](auto& tensor) { return (std::uintptr_t)tensor.data_ptr % 16 != 0; };
   auto run = [&](Gpu& gpu) {
     Tensors inputs = in, outputs = out;
     for (size_t i = 0; i < in.size(); ++i) {
-      if (!shifted(in[i]) && !overlaps_one_of(in[i], out)) continue;
+      if (!misaligned(in[i]) && !overlaps_one_of(in[i], out)) continue;
       inputs[i].data_ptr = gpu.scratch<char>(Operator::bytes(in[i]));
       gpu.copy(inputs[i].data_ptr, in[i].data_ptr, Operator::bytes(in[i]));
     }
     for (size_t i = 0; i < out.size(); ++i) {
-      if (shifted(out[i])) outputs[i].data_ptr = gpu.scratch<char>(Operator::bytes(out[i]));
+      if (misaligned(out[i])) outputs[i].data_ptr = gpu.scratch<char>(Operator::bytes(out[i]));
     }
     {
       Gpu::Scope scope(gpu);
       body(gpu, inputs, outputs);
     }
     for (size_t i = 0; i < out.size(); ++i) {
-      if (shifted(out[i])) {
+      if (misaligned(out[i])) {
         gpu.copy(out[i].data_ptr, outputs[i].data_ptr, Operator::bytes(out[i]));
       }
     }
@@ -335,6 +335,6 @@ void on_gpu(Tensors& in, Tensors& out, const mxnet::ext::OpResource& resource,
 // MXNet calls this first, to check its version.
 mxnet::ext::MXReturnValue initialize(int version) {
   if (version >= 10900 && version < 20000) return mxnet::ext::MX_SUCCESS;
-  cvops::external::tell("cvops needs MXNet 1.9, got version " + std::to_string(version));
+  cvops::external::set_error("cvops needs MXNet 1.9, got version " + std::to_string(version));
   return mxnet::ext::MX_FAIL;
 }

@@ -156,7 +156,7 @@ class Scratch<Gpu> {
 };
 
 // Sets the error message of this thread, which MXNet reads next.
-void tell(const std::string& text);
+void set_error(const std::string& text);
 
 // Runs `body` and converts exceptions to MXNet errors.
 MXReturnValue guarded(const char* name, const std::function<void()>& body);
@@ -209,13 +209,13 @@ bool overlap(mxnet::ext::MXTensor& a, mxnet::ext::MXTensor& b);
 
 // Replaces each input that shares memory with an output by a copy, which lives as long as the
 // result.
-std::vector<std::vector<char>> kept_apart(Tensors& in, Tensors& out);
+std::vector<std::vector<char>> copy_on_overlap(Tensors& in, Tensors& out);
 
 template <typename Op>
 MXReturnValue forward_cpu(const Attributes& attributes, Tensors* in, Tensors* out,
                           const mxnet::ext::OpResource&) {
   return guarded(Op::kName, [&] {
-    const auto copies = kept_apart(*in, *out);
+    const auto copies = copy_on_overlap(*in, *out);
     const Cpu cpu;
     make<Op>(attributes).forward(cpu, *in, *out);
   });
@@ -225,7 +225,7 @@ template <typename Op>
 MXReturnValue backward_cpu(const Attributes& attributes, Tensors* in, Tensors* out,
                            const mxnet::ext::OpResource&) {
   return guarded(Op::kName, [&] {
-    const auto copies = kept_apart(*in, *out);
+    const auto copies = copy_on_overlap(*in, *out);
     const Cpu cpu;
     make<Op>(attributes).backward(cpu, *in, *out);
   });

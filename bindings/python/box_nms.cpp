@@ -10,10 +10,10 @@ void bind_box_nms(cvops::Ops& ops) {
   using namespace cvops;
   ops.def("box_nms", [](Array<float> out, Array<int> index, Array<const float> data, int64 batch,
                         int64 num, NmsColumns columns, NmsRule rule, float valid_thresh,
-                        float background_id, int conversion, int limit) {
+                        float background_id, int conversion, int topk) {
     return [=](auto& device) {
       box_nms(device, out.data, index.data, data.data, batch, num,
-              {columns, rule, valid_thresh, background_id, conversion, limit});
+              {columns, rule, valid_thresh, background_id, conversion, topk});
     };
   });
   ops.def("box_nms_backward", [](Array<float> grad, Array<const float> out_grad,

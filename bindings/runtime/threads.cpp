@@ -21,19 +21,19 @@ namespace cvops {
 namespace {
 
 // Sleep and wake-up take tens of microseconds. Threads therefore spin for this long first.
-constexpr std::chrono::microseconds kAwake(50);
+constexpr std::chrono::microseconds kSpinTime(50);
 
 // Spins until the condition is true or the time is over; returns the condition.
 template <typename Condition>
-bool look_for(const Condition& holds, bool yields) {
-  const auto end = std::chrono::steady_clock::now() + kAwake;
+bool spin(const Condition& holds, bool yield) {
+  const auto end = std::chrono::steady_clock::now() + kSpinTime;
   while (!holds()) {
     for (int i = 0; i < 16; ++i) {
 #ifdef __x86_64__
       __builtin_ia32_pause();
 #endif
     }
-    if (yields) std::this_thread::yield();
+    if (yield) std::this_thread::yield();
     if (std::chrono::steady_clock::now() > end) return false;
   }
   return true;
@@ -57,7 +57,7 @@ class Pool {
       wanted_ = 0;
     }
     const auto all_done = [&] { return working_ == 0; };
-    if (!look_for(all_done, true)) {  // a working thread can be on this core
+    if (!spin(all_done, true)) {  // a working thread can be on this core
       std::unique_lock<std::mutex> lock(mutex_);
       done_.wait(lock, all_done);
     }
@@ -79,7 +79,7 @@ class Pool {
       // A thread that wakes on its caller's core yields it once. If it yielded repeatedly, the
       // scheduler would have no reason to move it to another core.
       std::this_thread::yield();
-      look_for(is_wanted, false);
+      spin(is_wanted, false);
       std::unique_lock<std::mutex> lock(mutex_);
       wake_.wait(lock, is_wanted);
       --wanted_, ++working_;

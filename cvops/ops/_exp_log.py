@@ -1,4 +1,4 @@
-"""exp and log with the bits of ``kernels/math.cuh``, for the reference implementations."""
+"""exp and log with the bits of ``kernels/exp_log.cuh``, for the reference implementations."""
 
 from __future__ import annotations
 

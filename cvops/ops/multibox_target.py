@@ -293,7 +293,8 @@ def _native(
     options: _Options,
 ) -> tuple[np.ndarray, ...]:
     loc_target, loc_mask, cls_target = _empty_results(device, shape)
-    device.ops.multibox_target(
-        loc_target, loc_mask, cls_target, anchor, label, cls_pred, shape, options
-    )
+    if shape[0] > 0:  # without images another size may be more than an int holds
+        device.ops.multibox_target(
+            loc_target, loc_mask, cls_target, anchor, label, cls_pred, shape, options
+        )
     return loc_target, loc_mask, cls_target

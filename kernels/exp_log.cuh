@@ -7,26 +7,6 @@
 
 namespace cvops {
 
-CVOPS_HD int64 bits_of(double x) {
-#ifdef __CUDA_ARCH__
-  return __double_as_longlong(x);
-#else
-  int64 bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  return bits;
-#endif
-}
-
-CVOPS_HD double double_of(int64 bits) {
-#ifdef __CUDA_ARCH__
-  return __longlong_as_double(bits);
-#else
-  double x;
-  __builtin_memcpy(&x, &bits, sizeof x);
-  return x;
-#endif
-}
-
 // ln 2 in two parts. The first part has few bits, so its product with an exponent is exact.
 constexpr double kLn2High = 0x1.62e42fefap-1, kLn2Low = 0x1.cf79abc9e3b39p-40;
 

@@ -11,7 +11,7 @@
 
 static thread_local std::string message;
 
-void cvops::external::tell(const std::string& text) { message = text; }
+void cvops::external::set_error(const std::string& text) { message = text; }
 
 MX_INT_RET _msgSize() { return message.empty() ? 0 : 1; }
 MX_VOID_RET _msgGet(int, const char** text) { *text = message.c_str(); }

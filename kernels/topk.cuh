@@ -1,14 +1,14 @@
-// Top-k: the `most` best scores of each row, unsorted, in the order of sort_key.cuh. The scores are
+// Top-k: the `topk` best scores of each row, unsorted, in the order of sort_key.cuh. The scores are
 // read once.
 //
-// - select_sample reads a sample of kSamples scores per row, one at a hashed position in each
+// - topk_sample reads a sample of kSamples scores per row, one at a hashed position in each
 //   stretch. It takes one of the best samples as the bound. About five times the wanted number of
 //   keys should be within the bound.
-// - select_collect reads all scores and lists the keys within the bound.
-// - select_best finds the k-th key by radix select and writes the keys up to it. One block per row.
+// - topk_collect reads all scores and lists the keys within the bound.
+// - topk_select finds the k-th key by radix select and writes the keys up to it. One block per row.
 //
 // Keys are unique, so ties make no list longer. If the list is too short or overflows its capacity,
-// select_best reads all scores instead: slower, with the same result.
+// topk_select reads all scores instead: slower, with the same result.
 #pragma once
 #include "sort_key.cuh"
 #include "warp.cuh"
@@ -20,14 +20,14 @@ constexpr int kCollectTile = 4096;               // scores per block
 constexpr uint64 kAllKeys = kNoKey - 1;          // bound that excludes no key
 
 // Filter of the scores of a row: above the threshold and outside [skip, skip_end).
-struct Candidates {
+struct ScoreFilter {
   float threshold;
   int skip, skip_end;
 };
 
-CVOPS_HD uint64 candidate_key(const float* scores, int i, Candidates which) {
+CVOPS_HD uint64 candidate_key(const float* scores, int i, ScoreFilter filter) {
   const float score = scores[i];
-  const bool counts = score > which.threshold && (i < which.skip || i >= which.skip_end);
+  const bool counts = score > filter.threshold && (i < filter.skip || i >= filter.skip_end);
   return counts ? sort_key(score, (uint32)i) : kNoKey;
 }
 
@@ -39,7 +39,7 @@ CVOPS_HD float score_of(uint64 key) {
 
 // Position of sample j in a row of `num` > kSamples scores. A hash selects the position in the
 // stretch; a fixed stride would fail for periodic scores.
-CVOPS_HD int sample_place(int j, int num) {
+CVOPS_HD int sample_position(int j, int num) {
   const uint64 before = (uint64)(uint32)j * (uint32)num;
   const uint32 begin = (uint32)(before / kSamples), end = (uint32)((before + num) / kSamples);
   uint32 mixed = (uint32)j * 2654435761u;
@@ -49,25 +49,25 @@ CVOPS_HD int sample_place(int j, int num) {
 
 }  // namespace cvops
 
-CVOPS_KERNEL select_sample(cvops::uint64* bounds, int* found, const float* scores, int num,
-                           int rank, cvops::Candidates which);
-CVOPS_KERNEL select_collect(cvops::uint64* list, int* found, const cvops::uint64* bounds,
-                            const float* scores, cvops::int64 total, int num, int tiles, int room,
-                            cvops::Candidates which);
-CVOPS_KERNEL select_best(cvops::uint64* out, int* counts, const cvops::uint64* list,
+CVOPS_KERNEL topk_sample(cvops::uint64* bounds, int* found, const float* scores, int num, int rank,
+                         cvops::ScoreFilter filter);
+CVOPS_KERNEL topk_collect(cvops::uint64* list, int* found, const cvops::uint64* bounds,
+                          const float* scores, cvops::int64 total, int num, int tiles, int capacity,
+                          cvops::ScoreFilter filter);
+CVOPS_KERNEL topk_select(cvops::uint64* out, int* counts, const cvops::uint64* list,
                          const int* found, const cvops::uint64* bounds, const float* scores,
-                         int num, int room, int most, cvops::Candidates which);
+                         int num, int capacity, int topk, cvops::ScoreFilter filter);
 
 #ifdef __CUDACC__
 namespace cvops {
 
-constexpr int kSelectThreads = 1024;
+constexpr int kTopkThreads = 1024;
 
 // Shared memory of a radix select.
-struct Selection {
-  int bins[2 * kSelectThreads], warp_sums[kSelectThreads / 32];
+struct RadixSelect {
+  int bins[2 * kTopkThreads], warp_sums[kTopkThreads / 32];
   int count, rank;
-  uint32 least, greatest;  // upper halves of the extreme keys
+  uint32 min_upper, max_upper;  // upper halves of the extreme keys
   uint64 low, high;
 };
 
@@ -76,11 +76,11 @@ struct Selection {
 template <typename KeyAt, typename Use>
 __device__ __forceinline__ void for_each_key(const KeyAt& key_at, int num, const Use& use) {
   constexpr int kAtOnce = 4;
-  for (int64 begin = threadIdx.x; begin - threadIdx.x < num; begin += kAtOnce * kSelectThreads) {
+  for (int64 begin = threadIdx.x; begin - threadIdx.x < num; begin += kAtOnce * kTopkThreads) {
     uint64 keys[kAtOnce];
 #pragma unroll
     for (int k = 0; k < kAtOnce; ++k) {
-      const int64 i = begin + k * kSelectThreads;
+      const int64 i = begin + k * kTopkThreads;
       keys[k] = i < num ? key_at((int)i) : kNoKey;
     }
 #pragma unroll
@@ -89,29 +89,31 @@ __device__ __forceinline__ void for_each_key(const KeyAt& key_at, int num, const
 }
 
 // Radix select: a bound with exactly `rank` keys of key_at(0), ..., key_at(num - 1) up to it.
-// kAllKeys if there are no more keys. All threads of a block of kSelectThreads must call it.
+// kAllKeys if there are no more keys. All threads of a block of kTopkThreads must call it.
 //
 // Each round counts the keys in [low, high] by their first digit that differs. The digit with the
 // rank becomes the next [low, high].
 template <typename KeyAt>
-__device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int rank, Selection& s) {
+__device__ __forceinline__ uint64 radix_select(const KeyAt& key_at, int num, int rank,
+                                               RadixSelect& s) {
   const int t = threadIdx.x, lane = t % 32, warp = t / 32;
-  if (t == 0) s.count = 0, s.rank = rank, s.least = ~0u, s.greatest = 0;
-  uint32 least = ~0u, greatest = 0;
+  if (t == 0) s.count = 0, s.rank = rank, s.min_upper = ~0u, s.max_upper = 0;
+  uint32 min_upper = ~0u, max_upper = 0;
   int count = 0;
   for_each_key(key_at, num, [&](uint64 key) {
     if (key == kNoKey) return;
     const uint32 upper = (uint32)(key >> 32);
-    least = min(least, upper), greatest = max(greatest, upper), ++count;
+    min_upper = min(min_upper, upper), max_upper = max(max_upper, upper), ++count;
   });
-  least = warp_min(least), greatest = warp_max(greatest), count = warp_sum(count);
+  min_upper = warp_min(min_upper), max_upper = warp_max(max_upper), count = warp_sum(count);
   __syncthreads();
   if (lane == 0) {
-    atomicMin(&s.least, least), atomicMax(&s.greatest, greatest), atomicAdd(&s.count, count);
+    atomicMin(&s.min_upper, min_upper), atomicMax(&s.max_upper, max_upper),
+        atomicAdd(&s.count, count);
   }
   __syncthreads();
   if (s.count <= rank) return kAllKeys;
-  if (t == 0) s.low = (uint64)s.least << 32, s.high = (uint64)s.greatest << 32 | ~0u;
+  if (t == 0) s.low = (uint64)s.min_upper << 32, s.high = (uint64)s.max_upper << 32 | ~0u;
   __syncthreads();
   do {
     const uint64 low = s.low, high = s.high;
@@ -140,11 +142,11 @@ __device__ __forceinline__ uint64 bound_of(const KeyAt& key_at, int num, int ran
   return s.high;
 }
 
-// Writes the `most` best keys to `out` in any order, and their number to `count`.
+// Writes the `topk` best keys to `out` in any order, and their number to `count`.
 template <typename KeyAt>
-__device__ __forceinline__ void take_best(uint64* out, int* count, const KeyAt& key_at, int num,
-                                          int most, Selection& s) {
-  const uint64 bound = bound_of(key_at, num, most, s);
+__device__ __forceinline__ void write_topk(uint64* out, int* count, const KeyAt& key_at, int num,
+                                           int topk, RadixSelect& s) {
+  const uint64 bound = radix_select(key_at, num, topk, s);
   __syncthreads();
   if (threadIdx.x == 0) s.count = 0;
   __syncthreads();
@@ -161,31 +163,32 @@ __device__ __forceinline__ void take_best(uint64* out, int* count, const KeyAt& 
 // bounds (B): the bound of each row of scores (B, N): the sample's `rank`-th best key, or kAllKeys
 // if rank is 0. found (B): 0. Grid (B), 1024 threads.
 extern "C" __global__ void __launch_bounds__(1024)
-    select_sample(unsigned long long* __restrict__ bounds, int* __restrict__ found,
-                  const float* __restrict__ scores, int num, int rank,
-                  const cvops::Candidates which) {
+    topk_sample(unsigned long long* __restrict__ bounds, int* __restrict__ found,
+                const float* __restrict__ scores, int num, int rank,
+                const cvops::ScoreFilter filter) {
   using namespace cvops;
   __shared__ uint64 sample[kSamples];
-  __shared__ Selection selection;
+  __shared__ RadixSelect shared;
   const int batch = blockIdx.x, t = threadIdx.x;
   scores += (int64)batch * num;
   uint64 bound = kAllKeys;
   if (rank > 0) {
-    for (int j = t; j < kSamples; j += kSelectThreads) {
-      sample[j] = candidate_key(scores, sample_place(j, num), which);
+    for (int j = t; j < kSamples; j += kTopkThreads) {
+      sample[j] = candidate_key(scores, sample_position(j, num), filter);
     }
-    bound = bound_of([&](int j) { return sample[j]; }, kSamples, rank, selection);
+    bound = radix_select([&](int j) { return sample[j]; }, kSamples, rank, shared);
   }
   if (t == 0) bounds[batch] = bound, found[batch] = 0;
 }
 
 // list (B, room): the keys of scores (B, N) up to bounds (B), in any order, up to the capacity
-// `room`. found (B), 0 before: their number, which can exceed the capacity. Grid (B * tiles), tiles
-// = ceil((N + 3) / kCollectTile), 256 threads with 16 scores each.
+// `capacity`. found (B), 0 before: their number, which can exceed the capacity. Grid (B * tiles),
+// tiles = ceil((N + 3) / kCollectTile), 256 threads with 16 scores each.
 extern "C" __global__ void __launch_bounds__(256)
-    select_collect(unsigned long long* __restrict__ list, int* __restrict__ found,
-                   const unsigned long long* __restrict__ bounds, const float* __restrict__ scores,
-                   long long total, int num, int tiles, int room, const cvops::Candidates which) {
+    topk_collect(unsigned long long* __restrict__ list, int* __restrict__ found,
+                 const unsigned long long* __restrict__ bounds, const float* __restrict__ scores,
+                 long long total, int num, int tiles, int capacity,
+                 const cvops::ScoreFilter filter) {
   using namespace cvops;
   __shared__ int num_listed, begin_of_block;
   const int batch = blockIdx.x / tiles, t = threadIdx.x;
@@ -207,7 +210,7 @@ extern "C" __global__ void __launch_bounds__(256)
     }
   }
   const uint64 bound = bounds[batch];
-  const float cut = bound == kAllKeys ? which.threshold : score_of(bound);
+  const float cut = bound == kAllKeys ? filter.threshold : score_of(bound);
   unsigned mine = 0;  // one bit per score that may be listed
 #pragma unroll
   for (int k = 0; k < 4; ++k) {
@@ -221,7 +224,7 @@ extern "C" __global__ void __launch_bounds__(256)
   for (unsigned rest = mine; rest; rest &= rest - 1) {
     const int bit = __ffs(rest) - 1;
     const int64 i = first + 1024 * (bit / 4) + bit % 4;
-    const bool listed = i >= 0 && i < num && candidate_key(scores + row, (int)i, which) <= bound;
+    const bool listed = i >= 0 && i < num && candidate_key(scores + row, (int)i, filter) <= bound;
     if (!listed) mine &= ~(1u << bit);
   }
   const int own = __popc(mine), up_to = warp_prefix_sum(own);
@@ -236,26 +239,26 @@ extern "C" __global__ void __launch_bounds__(256)
   for (unsigned rest = mine; rest; rest &= rest - 1, ++position) {
     const int bit = __ffs(rest) - 1;
     const int i = (int)(first + 1024 * (bit / 4) + bit % 4);
-    if (position < room)
-      list[(int64)batch * room + position] = candidate_key(scores + row, i, which);
+    if (position < capacity)
+      list[(int64)batch * capacity + position] = candidate_key(scores + row, i, filter);
   }
 }
 
 // out (B, most): the best keys of each row of scores (B, N), in any order; counts (B): their
-// number. list, found, bounds: from select_collect. Grid (B), 1024 threads.
+// number. list, found, bounds: from topk_collect. Grid (B), 1024 threads.
 extern "C" __global__ void __launch_bounds__(1024, 1)
-    select_best(unsigned long long* __restrict__ out, int* __restrict__ counts,
+    topk_select(unsigned long long* __restrict__ out, int* __restrict__ counts,
                 const unsigned long long* __restrict__ list, const int* __restrict__ found,
                 const unsigned long long* __restrict__ bounds, const float* __restrict__ scores,
-                int num, int room, int most, const cvops::Candidates which) {
+                int num, int capacity, int topk, const cvops::ScoreFilter filter) {
   using namespace cvops;
-  __shared__ Selection selection;
+  __shared__ RadixSelect shared;
   const int batch = blockIdx.x, listed = found[batch];
-  out += (int64)batch * most;
-  list += (int64)batch * room;
+  out += (int64)batch * topk;
+  list += (int64)batch * capacity;
   scores += (int64)batch * num;
-  const bool complete = listed <= room && (listed >= most || bounds[batch] == kAllKeys);
-  const auto key_at = [&](int i) { return complete ? list[i] : candidate_key(scores, i, which); };
-  take_best(out, &counts[batch], key_at, complete ? listed : num, most, selection);
+  const bool complete = listed <= capacity && (listed >= topk || bounds[batch] == kAllKeys);
+  const auto key_at = [&](int i) { return complete ? list[i] : candidate_key(scores, i, filter); };
+  write_topk(out, &counts[batch], key_at, complete ? listed : num, topk, shared);
 }
 #endif
