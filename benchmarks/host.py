@@ -4,7 +4,7 @@ The ops of bench_overhead on CuPy arrays, by both backends; and on PyTorch's ten
 installed: tensors of the CPU that are taken for a GPU's, so that its allocator is not the one for
 GPUs. CuPy is the real one, but CUDA's functions are ours, which return at once: what is left is
 Python's, the library's and our share of a call, of which the quickest of many rounds counts. A
-launch takes the driver itself some 2 us more. The calls with new shapes find no plan that is kept.
+launch takes the driver itself some 2 us more. The calls with new shapes find no cached signature.
 """
 
 from __future__ import annotations
