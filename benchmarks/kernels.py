@@ -60,16 +60,17 @@ Around = Callable[[str, Callable[[], None]], None]
 @contextlib.contextmanager
 def launches(around: Around) -> Iterator[None]:
     """Let ``around`` do the launches of the "cupy" backend."""
-    before, native = cuda.Call, extension.native()
+    before, idle, native = cuda.Call, cuda.idle_calls, extension.native()
 
-    def call(library: Any, device: Any, native_device: Any) -> cuda.Call:
-        return before(library, device, native.AroundDevice(native_device, around))
+    def call(library: Any, device: Any, native_device: Any, stream: int) -> cuda.Call:
+        return before(library, device, native.AroundDevice(native_device, around), stream)
 
     cuda.Call = call  # type: ignore[assignment, misc]
+    cuda.idle_calls = {}
     try:
         yield
     finally:
-        cuda.Call = before  # type: ignore[misc]
+        cuda.Call, cuda.idle_calls = before, idle  # type: ignore[misc]
 
 
 class Launch(NamedTuple):

@@ -474,7 +474,7 @@ class TestKernels:
         machine.stream.synchronize = machine.synchronize
 
         def body():
-            ops = cuda.Call(library, Device("cuda", 0), device).ops
+            ops = cuda.Call(library, Device("cuda", 0), device, 0).ops
             ops.box_iou(iou, boxes, boxes, False)
             ops.label_from_color(index, colors, colors, 0)
             ops.box_iou(iou, boxes, boxes, False)

@@ -27,12 +27,16 @@ class Buffer(NamedTuple):
         return math.prod(self.shape)
 
 
+#: Makes a :class:`Buffer` of a tuple, in a third of the time of ``Buffer(...)``.
+_buffer: Callable[[tuple[Any, ...]], Buffer] = functools.partial(tuple.__new__, Buffer)
+
+
 class Call:
     """One call of an op on a GPU. A ``native`` implementation gets it as ``DeviceOps``."""
 
     __slots__ = ("_device", "_library", "_scratch", "ops")
 
-    def __init__(self, library: Library, device: Device, native_device: Any):
+    def __init__(self, library: Library, device: Device, native_device: Any, stream: int):
         self._library, self._device = library, device
         self._scratch = scratch = []  # type: list[Any]
 
@@ -41,17 +45,27 @@ class Call:
             scratch.append(owner)
             return address
 
-        #: The ops of the extension, on the library's current stream.
-        self.ops = extension.native().Gpu(native_device, library.stream(device), allocate)
+        #: The ops of the extension, on the stream.
+        self.ops = extension.native().Gpu(native_device, stream, allocate)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
         """Make an uninitialized array for a result."""
         address, owner = self._library.empty_cuda(shape, dtype, self._device)
-        return Buffer(address, shape, dtype, owner)
+        return _buffer((address, shape, dtype, owner))
 
     def empty_all(self, *types: ArrayType) -> tuple[Buffer, ...]:
         """Make an uninitialized array for each of several results."""
         return tuple([self.empty(shape, dtype) for shape, dtype in types])
+
+    def free_scratch(self) -> None:
+        """Give the scratch memory back to the library, which reuses it in stream order."""
+        self._scratch.clear()
+
+
+#: The calls that have ended, by executor and stream: a new one takes a third of a short call.
+idle_calls: dict[tuple[Cuda, int], list[Call]] = {}
+#: The executors and streams that have idle calls, at most.
+_MAX_IDLE = 64
 
 
 class Cuda:
@@ -80,13 +94,22 @@ class Cuda:
         buffers = []
         for (shape, dtype), x in zip(types, arrays):
             address, owner = library.memory(x)
-            buffers.append(Buffer(address, shape, dtype, owner))
+            buffers.append(_buffer((address, shape, dtype, owner)))
         before = self._enter(device.number)
         try:
-            call = Call(library, device, self._native_device)
+            stream = library.stream(device)
+            key = self, stream
+            try:
+                call = idle_calls[key].pop()
+            except (KeyError, IndexError):
+                call = Call(library, device, self._native_device, stream)
             out = implementation(call, *buffers, *options)
             if not library.exposes_stream:
                 self._synchronize()
+            call.free_scratch()
+            if key not in idle_calls and len(idle_calls) >= _MAX_IDLE:
+                idle_calls.clear()
+            idle_calls.setdefault(key, []).append(call)
         finally:
             if before is not None:
                 self._set_context(before)
