@@ -182,7 +182,7 @@ class TestTensorsOnAGpu:
             return empty(*args, **options)
 
         monkeypatch.setattr(self.torch, "empty", on_the_cpu)
-        address, tensor = self.library.empty((3, 4), dtype, arrays.Device("cuda", 1))
+        address, tensor = self.library.empty_cuda((3, 4), dtype, arrays.Device("cuda", 1))
         assert gpus == [self.torch.device("cuda:1")]
         assert (tensor.shape, tensor.numpy().dtype) == ((3, 4), dtype)
         assert address == tensor.data_ptr()

@@ -46,7 +46,7 @@ struct MulticlassNms : Operator {
       in.refuse(1, "at most 2**24 classes, and fewer than 2**31 scores of an image");
     }
     const MulticlassOptions options = of(classes, num);
-    if (options.most >= kMostRows) {
+    if (options.topk >= kMostRows) {
       in.refuse(1,
                 "fewer than " + std::to_string(kMostRows) + " scores of an image, or a lower topk");
     }
