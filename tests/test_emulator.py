@@ -629,7 +629,7 @@ OUTSIDE = {
     "written before scratch": ("sort_compact", 0, -8),
     "counts past scratch": ("sort_compact", 1, 8),
     "read past scratch": ("sort_tiles", 1, 2048),
-    "read past an input": ("box_nms_score", 2, 16),
+    "read past an input": ("box_nms_score", 2, 24),
     "written past a result": ("box_nms_write", 0, 16),
 }
 
