@@ -37,9 +37,15 @@ def run(signature: Any, arrays: tuple[Any, ...], options: tuple[Any, ...]) -> An
 
 
 def _with_zero_gradient(y: Any, arrays: Any) -> Any:
-    """Make ``y`` depend on arrays: append an element of each, and slice the elements off."""
+    """Make ``y`` depend on arrays: append a zero of each, and slice the zeros off.
+
+    ``zeros_like`` ends the gradient. A gradient of 0 that reaches an array through a slice can
+    overwrite the gradients of its other users in MXNet.
+    """
+    nd = sys.modules["mxnet"].nd
     if not y.size:
         return y
-    ends = [x.reshape((-1,)).slice_axis(0, 0, 1).astype(y.dtype) for x in arrays if x.size]
-    longer = sys.modules["mxnet"].nd.concat(y.reshape((-1,)), *ends, dim=0)
+    zeros = [nd.zeros_like(x).reshape((-1,)) for x in arrays if x.size]
+    ends = [x.slice_axis(0, 0, 1).astype(y.dtype) for x in zeros]
+    longer = nd.concat(y.reshape((-1,)), *ends, dim=0)
     return longer.slice_axis(0, 0, y.size).reshape(y.shape)
