@@ -102,6 +102,13 @@ class DriverDevice(Device):
 
     def __init__(self, number: int, functions: Functions) -> None: ...
 
+class AroundDevice(Device):
+    """A device that gives each launch to Python as a function, for benchmarks."""
+
+    def __init__(
+        self, device: Device, around: Callable[[str, Callable[[], None]], None]
+    ) -> None: ...
+
 class CallbackDevice(Device):
     """A device whose kernels a Python function runs, on memory of the CPU.
 

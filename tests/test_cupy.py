@@ -145,7 +145,7 @@ def test_an_error_leaves_device_and_stream_as_they_were(cupy, two, backend, monk
         raise RuntimeError("in the body")
 
     (x, y), _, _ = on_device(cupy, 1, "box_iou")
-    monkeypatch.setattr(arrays.CuPy, "empty", fail)
+    monkeypatch.setattr(arrays.CuPy, "empty_cuda", fail)
     with cupy.cuda.Stream(non_blocking=True) as stream:
         with pytest.raises(RuntimeError, match="in the body"):
             cvops.box_iou(x, y, backend=backend)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from conftest import PLACES, runner
 from emulator import backends
+from emulator.arena import Arena
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +11,17 @@ from cvops.ops import _exp_log
 
 F = np.float32
 #: ``struct TargetShape`` of the kernels.
+#: ``TargetBuffers`` of the kernels: addresses, and the number of splits.
+BUFFERS = np.dtype(
+    {
+        "names": [
+            *("states", "keys", "counts", "num_valid", "num_splits"),
+            *("wanted", "bounds", "scores", "bins", "finished_blocks"),
+        ],
+        "formats": [*["u8"] * 4, "i4", *["u8"] * 5],
+    },
+    align=True,
+)
 SHAPE = np.dtype(
     [(f"num_{name}", np.int32) for name in ("images", "anchors", "truths")]
     + [("label_width", np.int32), ("num_classes", np.int32)]
@@ -484,17 +496,30 @@ def test_oracle_with_adversarial_logits(run_other, logits, num_classes):
 def test_a_block_that_has_more_to_look_at_than_it_lists(sanitizer):
     num, half = 9001, 0x3F000000  # the bits of 0.5
     rough = 0x5F040000 - 0x40000000  # of 1 / 0.5
-    states, tickets = np.full(num + 3, 0x7FFFFFFE, np.int32), np.zeros(1, np.uint32)
-    bins, bounds = np.zeros(2048, np.uint32), np.zeros(1, np.uint64)
+    arena = Arena()
+
+    def placed(value, *shape, dtype):
+        array = arena.array(shape, dtype)
+        array[:] = value
+        return array
+
+    states = placed(0x7FFFFFFE, num + 3, dtype=np.int32)
+    scores = placed(rough, num + 3, dtype=np.uint32)
+    bins = placed(0, 2048, dtype=np.uint32)
     bins[rough >> 18] = num
-    scores, logits = np.full(num + 3, rough, np.uint32), np.zeros((2, num), F)
-    wanted, parts = np.full(1, 7, np.int32), np.int32(1)
+    wanted, bounds = placed(7, 1, dtype=np.int32), placed(0, 1, dtype=np.uint64)
+    finished, logits = placed(0, 1, dtype=np.uint32), placed(0, 2, num, dtype=F)
+    in_use = states, None, None, None, 0, wanted, bounds, scores, bins, finished
+    buffers = np.zeros((), BUFFERS)
+    for field, array in zip(BUFFERS.names, in_use):
+        buffers[field] = array.ctypes.data if isinstance(array, np.ndarray) else 0
     shape = np.array((1, num, 1, 5, 2), SHAPE)
     backends.module("multibox_target", sanitizer).launch(
         "multibox_target_refine",
         (1, 1, 1),
         (512, 1, 1),
-        (bounds, states, tickets, scores, bins, wanted, logits, shape, parts),
+        (buffers, np.uintp(logits.ctypes.data), shape, np.int32(1)),
+        arena=arena if sanitizer else None,
     )
     np.testing.assert_array_equal(states[:num], 0x40000000 + half)
     assert int(bounds[0]) == half << 32 | 7  # anchors 0 to 6

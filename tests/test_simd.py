@@ -71,7 +71,7 @@ class TestChoice:
 
     @pytest.mark.parametrize(("wanted", "chosen"), [("baseline", 0), ("", -1), ("sse9", -1)])
     def test_the_environment_chooses(self, native, wanted, chosen):
-        code = "from cvops import _gpu; print(extension.native().simd())"
+        code = "from cvops.backends import extension; print(extension.native().simd())"
         env = {**os.environ, "CVOPS_SIMD": wanted}
         out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
         assert out.stdout.strip() == native.simd_names()[chosen], out.stderr

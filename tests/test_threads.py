@@ -229,4 +229,4 @@ def only_threads(environment):
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
 def test_the_pool_under_a_sanitizer(sanitizer):
     flags = "-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"
-    run(program("parallel_for", *flags, BINDINGS / "threads.cpp"))
+    run(program("parallel_for", *flags, BINDINGS / "runtime" / "threads.cpp"))

@@ -50,8 +50,8 @@ def multiclass_nms(
     equal IoU does not suppress.
 
     The result is that of :func:`box_nms` for C * N rows (class, score, box) in the order of
-    ``scores``, with ``id_index=0``. It has therefore the bits of ``mx.nd.contrib.box_nms`` of MXNet
-    1.9.1 on the CPU. The rows are never in memory. There is no gradient.
+    ``scores``, with ``id_index=0``. It has therefore the bits of ``mx.nd.contrib.box_nms`` of
+    MXNet 1.9.1 on the CPU. The rows are never in memory. There is no gradient.
 
     Args:
         boxes: float32 (B, N, 4), in any unit, in ``in_format``.

@@ -23,6 +23,8 @@
 namespace {
 
 using namespace cvops;
+
+constexpr Cpu kCpu;
 using Floats = std::vector<float>;
 
 // The same numbers on every machine.
@@ -92,7 +94,7 @@ Hash run_box_iou() {
     numbers.boxes(lhs, 4, 0, 0.5f);
     numbers.boxes(rhs, 4, 0, 0.5f);
     for (bool center : {false, true}) {
-      cpu::box_iou(out.data(), lhs.data(), rhs.data(), 501, num, center);
+      box_iou(kCpu, out.data(), lhs.data(), rhs.data(), 501, num, center);
       hash.add(out);
     }
   }
@@ -115,10 +117,10 @@ Hash run_box_nms() {
         }
         NmsOptions options = {
             {kWidth, 1, 2, 0}, {threshold, false, by_class, by_class}, 0, -1, 0, num};
-        cpu::box_nms(out.data(), index.data(), data.data(), kBatch, num, options);
+        box_nms(kCpu, out.data(), index.data(), data.data(), kBatch, num, options);
         hash.add(out), hash.add(index);
         Floats grad(data.size());
-        cpu::box_nms_backward(grad.data(), data.data(), index.data(), kBatch, num, kWidth);
+        box_nms_backward(kCpu, grad.data(), data.data(), index.data(), kBatch, num, kWidth);
         hash.add(grad);
       }
     }
@@ -143,7 +145,7 @@ Hash run_multibox_prior() {
       }
     }
     Floats out(4 * anchors);
-    cpu::multibox_prior(out.data(), {maps.data(), (int)maps.size(), half.data()}, clip);
+    multibox_prior(kCpu, out.data(), {maps.data(), (int)maps.size(), half.data()}, clip);
     hash.add(out);
   }
   return hash;
@@ -164,10 +166,10 @@ Hash run_multibox_target() {
         }
         const Floats cls_pred = numbers.reals((int64)kImages * kClasses * anchors);
         Floats loc(kImages * anchors * 4), mask(loc.size()), cls(kImages * anchors);
-        cpu::multibox_target({loc.data(), mask.data(), cls.data()},
-                             {anchor.data(), label.data(), cls_pred.data()},
-                             {kImages, anchors, truths, kWidth, kClasses},
-                             {0.5f, -1, ratio, 0.5f, 0.1f, 0.1f, 0.2f, 0.2f});
+        multibox_target(kCpu, {loc.data(), mask.data(), cls.data()},
+                        {anchor.data(), label.data(), cls_pred.data()},
+                        {kImages, anchors, truths, kWidth, kClasses},
+                        {0.5f, -1, ratio, 0.5f, 0.1f, 0.1f, 0.2f, 0.2f});
         hash.add(loc), hash.add(mask), hash.add(cls);
       }
     }
@@ -188,8 +190,8 @@ Hash run_multibox_detection() {
         const Floats loc = numbers.reals((int64)kBatch * 4 * num);
         Floats out((int64)kBatch * num * 6);
         const NmsRule rule = {0.5f, true, classes > 2, false};
-        cpu::multibox_detection(
-            out.data(), {prob.data(), loc.data(), anchors.data(), kBatch, classes, num},
+        multibox_detection(
+            kCpu, out.data(), {prob.data(), loc.data(), anchors.data(), kBatch, classes, num},
             {limit < num, 0.01f, {0.1f, 0.1f, 0.2f, 0.2f}, rule, true, std::min(limit, num)});
         hash.add(out);
       }
@@ -211,9 +213,9 @@ Hash run_multiclass_nms() {
         const int limit = std::min(most, kClasses * num);
         Floats out((int64)kBatch * limit * 6);
         std::vector<int> counts(kBatch);
-        cpu::multiclass_nms(
-            out.data(), counts.data(), {boxes.data(), scores.data(), kBatch, kClasses, num},
-            {{0.2f, num, 2 * num}, {0.5f, false, by_class, by_class}, limit, limit});
+        multiclass_nms(kCpu, out.data(), counts.data(),
+                       {boxes.data(), scores.data(), kBatch, kClasses, num},
+                       {{0.2f, num, 2 * num}, {0.5f, false, by_class, by_class}, limit, limit});
         hash.add(out), hash.add(counts);
       }
     }
@@ -239,11 +241,11 @@ Hash run_roi_pooling() {
       const int bins = kPooled * (kPooled + 2);
       Floats pooled((int64)num * channels * bins), alone(pooled.size()), grad(data.size());
       std::vector<int> argmax(pooled.size());
-      cpu::roi_pooling(pooled.data(), argmax.data(), data.data(), rois.data(), num, op);
-      cpu::roi_pooling(alone.data(), nullptr, data.data(), rois.data(), num, op);
+      roi_pooling(kCpu, pooled.data(), argmax.data(), data.data(), rois.data(), num, op);
+      roi_pooling(kCpu, alone.data(), nullptr, data.data(), rois.data(), num, op);
       const Floats out_grad = numbers.reals((int64)pooled.size(), false);
-      cpu::roi_pooling_backward(grad.data(), out_grad.data(), argmax.data(),
-                                {num, bins, kImages, channels, kHeight * kWidth});
+      roi_pooling_backward(kCpu, grad.data(), out_grad.data(), argmax.data(),
+                           {num, bins, kImages, channels, kHeight * kWidth});
       hash.add(pooled), hash.add(alone), hash.add(argmax), hash.add(grad);
     }
   }
@@ -258,8 +260,8 @@ Hash run_bilinear_upsample() {
     const Floats data = numbers.reals(kPlanes * kHeight * kWidth);
     const Floats out_grad = numbers.reals((int64)kPlanes * kHeight * kWidth * scale * scale);
     Floats out(out_grad.size()), grad(data.size());
-    cpu::bilinear_upsample(out.data(), data.data(), kPlanes, kHeight, kWidth, scale);
-    cpu::bilinear_upsample_backward(grad.data(), out_grad.data(), kPlanes, kHeight, kWidth, scale);
+    bilinear_upsample(kCpu, out.data(), data.data(), kPlanes, kHeight, kWidth, scale);
+    bilinear_upsample_backward(kCpu, grad.data(), out_grad.data(), kPlanes, kHeight, kWidth, scale);
     hash.add(out), hash.add(grad);
   }
   return hash;
@@ -273,8 +275,8 @@ Hash run_confusion_matrix() {
     for (int& x : prediction) x = (int)(numbers.integer() % num_classes);
     for (int& x : label) x = (int)(numbers.integer() % (num_classes + 1)) - 1;
     std::vector<int64> matrix((int64)num_classes * num_classes);
-    cpu::confusion_matrix(matrix.data(), prediction.data(), label.data(), (int64)prediction.size(),
-                          num_classes, -1);
+    confusion_matrix(kCpu, matrix.data(), prediction.data(), label.data(), (int64)prediction.size(),
+                     num_classes, -1);
     hash.add(matrix);
   }
   return hash;
@@ -287,7 +289,7 @@ Hash run_label_from_color() {
   for (unsigned char& x : colormap) x = (unsigned char)(numbers.integer() % 3 * 64);
   for (unsigned char& x : image) x = (unsigned char)(numbers.integer() % 3 * 64);
   std::vector<int> out(image.size() / 3);
-  cpu::label_from_color(out.data(), image.data(), colormap.data(), (int64)out.size(), 21, 255);
+  label_from_color(kCpu, out.data(), image.data(), colormap.data(), (int64)out.size(), 21, 255);
   hash.add(out);
   return hash;
 }

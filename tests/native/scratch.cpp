@@ -49,6 +49,8 @@ void operator delete(void* memory, size_t, std::align_val_t) noexcept { dropped(
 namespace {
 
 using namespace cvops;
+
+constexpr Cpu kCpu;
 using Floats = std::vector<float>;
 
 // Boxes of sides of a hundredth, spread over the unit square; no two are alike.
@@ -78,7 +80,7 @@ void all(int n) {
   {
     Floats lhs(4 * 100 * n), rhs(4 * 50), out(100 * n * 50);
     measure("box_iou", n, bytes_of(lhs, rhs, out),
-            [&] { cpu::box_iou(out.data(), lhs.data(), rhs.data(), 100 * n, 50, false); });
+            [&] { box_iou(kCpu, out.data(), lhs.data(), rhs.data(), 100 * n, 50, false); });
   }
   {
     Floats data(6 * 2000 * n), out(data.size());
@@ -87,16 +89,16 @@ void all(int n) {
     for (int i = 0; i < 2000 * n; ++i) data[6 * i + 1] = (float)(i * 31 % 1009) / 1009;
     const NmsOptions options = {{6, 1, 2, -1}, {0.5f, false, false, false}, 0, -1, 0, 2000 * n};
     measure("box_nms", n, bytes_of(data, out, index),
-            [&] { cpu::box_nms(out.data(), index.data(), data.data(), 1, 2000 * n, options); });
+            [&] { box_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n, options); });
     measure("box_nms_backward", n, bytes_of(data, out, index),
-            [&] { cpu::box_nms_backward(out.data(), data.data(), index.data(), 1, 2000 * n, 6); });
+            [&] { box_nms_backward(kCpu, out.data(), data.data(), index.data(), 1, 2000 * n, 6); });
   }
   {
     Floats out(4 * 100 * n * 3);
     const HalfSize half[] = {{0.1f, 0.1f}, {0.15f, 0.15f}, {0.2f, 0.1f}};
     const PriorMap map = {10, 10 * n, 3, 0.1f, 0.1f, 0.5f, 0.5f};
     measure("multibox_prior", n, bytes_of(out),
-            [&] { cpu::multibox_prior(out.data(), {&map, 1, half}, false); });
+            [&] { multibox_prior(kCpu, out.data(), {&map, 1, half}, false); });
   }
   for (float ratio : {-1.0f, 3.0f}) {
     constexpr int kImages = 4, kTruths = 64, kClasses = 3;
@@ -106,10 +108,10 @@ void all(int n) {
     spread(anchor, 4, 0), spread(label, 5, 1);
     measure(ratio > 0 ? "multibox_target_mining" : "multibox_target", n,
             bytes_of(anchor, label, cls_pred, loc, mask, cls), [&] {
-              cpu::multibox_target({loc.data(), mask.data(), cls.data()},
-                                   {anchor.data(), label.data(), cls_pred.data()},
-                                   {kImages, num, kTruths, 5, kClasses},
-                                   {0.5f, -1, ratio, 0.5f, 0.1f, 0.1f, 0.2f, 0.2f});
+              multibox_target(kCpu, {loc.data(), mask.data(), cls.data()},
+                              {anchor.data(), label.data(), cls_pred.data()},
+                              {kImages, num, kTruths, 5, kClasses},
+                              {0.5f, -1, ratio, 0.5f, 0.1f, 0.1f, 0.2f, 0.2f});
             });
   }
   {
@@ -120,8 +122,8 @@ void all(int n) {
     spread(anchors, 4, 0);
     for (size_t i = 0; i < prob.size(); ++i) prob[i] = (float)(i * 31 % 1009) / 1009;
     measure("multibox_detection", n, bytes_of(anchors, prob, loc, out), [&] {
-      cpu::multibox_detection(
-          out.data(), {prob.data(), loc.data(), anchors.data(), kBatch, kClasses, num},
+      multibox_detection(
+          kCpu, out.data(), {prob.data(), loc.data(), anchors.data(), kBatch, kClasses, num},
           {true, 0.01f, {0.1f, 0.1f, 0.2f, 0.2f}, {0.5f, true, true, false}, true, num});
     });
   }
@@ -133,9 +135,9 @@ void all(int n) {
     spread(boxes, 4, 0);
     for (size_t i = 0; i < scores.size(); ++i) scores[i] = (float)(i * 31 % 1009) / 1009;
     measure("multiclass_nms", n, bytes_of(boxes, scores, out, counts), [&] {
-      cpu::multiclass_nms(out.data(), counts.data(),
-                          {boxes.data(), scores.data(), kBatch, kClasses, num},
-                          {{0.01f, 0, 0}, {0.5f, false, true, false}, kMost, kMost});
+      multiclass_nms(kCpu, out.data(), counts.data(),
+                     {boxes.data(), scores.data(), kBatch, kClasses, num},
+                     {{0.01f, 0, 0}, {0.5f, false, true, false}, kMost, kMost});
     });
   }
   {
@@ -145,32 +147,32 @@ void all(int n) {
     std::vector<int> argmax(pooled.size());
     for (int i = 0; i < num; ++i) rois[5 * i + 3] = 12, rois[5 * i + 4] = 15;
     measure("roi_pooling", n, bytes_of(data, rois, pooled, argmax), [&] {
-      cpu::roi_pooling(pooled.data(), argmax.data(), data.data(), rois.data(), num, op);
+      roi_pooling(kCpu, pooled.data(), argmax.data(), data.data(), rois.data(), num, op);
     });
     measure("roi_pooling_backward", n, bytes_of(pooled, argmax, grad), [&] {
-      cpu::roi_pooling_backward(grad.data(), pooled.data(), argmax.data(),
-                                {num, 49, 1, 16, 400 * n});
+      roi_pooling_backward(kCpu, grad.data(), pooled.data(), argmax.data(),
+                           {num, 49, 1, 16, 400 * n});
     });
   }
   {
     Floats data(5 * 20 * 10 * n), out(data.size() * 64);
     measure("bilinear_upsample", n, bytes_of(data, out),
-            [&] { cpu::bilinear_upsample(out.data(), data.data(), 5, 20, 10 * n, 8); });
+            [&] { bilinear_upsample(kCpu, out.data(), data.data(), 5, 20, 10 * n, 8); });
     measure("bilinear_upsample_backward", n, bytes_of(data, out),
-            [&] { cpu::bilinear_upsample_backward(data.data(), out.data(), 5, 20, 10 * n, 8); });
+            [&] { bilinear_upsample_backward(kCpu, data.data(), out.data(), 5, 20, 10 * n, 8); });
   }
   {
     std::vector<int> prediction(100000 * n), label(prediction.size());
     std::vector<int64> matrix(21 * 21);
     measure("confusion_matrix", n, bytes_of(prediction, label, matrix), [&] {
-      cpu::confusion_matrix(matrix.data(), prediction.data(), label.data(), 100000 * n, 21, -1);
+      confusion_matrix(kCpu, matrix.data(), prediction.data(), label.data(), 100000 * n, 21, -1);
     });
   }
   {
     std::vector<unsigned char> colormap(3 * 21), image(3 * 100000 * n);
     std::vector<int> out(100000 * n);
     measure("label_from_color", n, bytes_of(colormap, image, out), [&] {
-      cpu::label_from_color(out.data(), image.data(), colormap.data(), 100000 * n, 21, 0);
+      label_from_color(kCpu, out.data(), image.data(), colormap.data(), 100000 * n, 21, 0);
     });
   }
 }
