@@ -1,6 +1,7 @@
 // Runs every op of the CPU on made-up inputs, for each vector width and several numbers of threads,
 // and prints a hash of the results: "op width threads hash". All hashes of an op are to be equal,
 // also between machines.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <functional>
@@ -162,7 +163,9 @@ Hash run_multibox_target() {
         numbers.boxes(anchor, 4, 0, 0.4f);
         numbers.boxes(label, kWidth, 1, 0.4f);
         for (size_t i = 0; i < label.size(); i += kWidth) {
-          label[i] = numbers.integer() % 8 == 0 ? -1.0f : (float)(numbers.integer() % kClasses);
+          const bool ends = numbers.integer() % 8 == 0;
+          label[i] = ends ? -1.0f : (float)(numbers.integer() % kClasses);
+          if (ends) std::fill_n(&label[i + 1], 4, -1.0f);
         }
         const Floats cls_pred = numbers.reals((int64)kImages * kClasses * anchors);
         Floats loc(kImages * anchors * 4), mask(loc.size()), cls(kImages * anchors);
