@@ -18,13 +18,13 @@ from test_layout import OPS
 from cvops import _imports
 
 HERE = Path(__file__).parent
-#: What takes longest, and launches what "cpu-emulated" and "cpu-emulated-native" launch too.
+#: The tests that take longest; "cpu-emulated" makes the same launches.
 LONG = "adversarial or many_boxes or (several_chunks and not odd)"
 #: The files, which of their tests, and fewer than how many would be too few.
 RUNS = {
     "arrays": (["test_cupy", "test_graph", "test_gpu_launch"], "", 80),
     "ops by CuPy": ([f"test_{op}" for op in OPS], f"cuda-cupy and not ({LONG})", 300),
-    # Against the oracle the same C++ runs as "cpu-emulated-native".
+    # "cpu-emulated" compares the same C++ with the reference implementations.
     "ops by C++": (
         [f"test_{op}" for op in OPS],
         f"cuda-native and not oracle and not ({LONG})",
