@@ -27,7 +27,7 @@ class Buffer(NamedTuple):
         return math.prod(self.shape)
 
 
-#: Makes a :class:`Buffer` of a tuple, in a third of the time of ``Buffer(...)``.
+#: Makes a :class:`Buffer` of a tuple, without the Python function of ``Buffer(...)``.
 _buffer: Callable[[tuple[Any, ...]], Buffer] = functools.partial(tuple.__new__, Buffer)
 
 
@@ -62,7 +62,7 @@ class Call:
         self._scratch.clear()
 
 
-#: The calls that have ended, by executor and stream: a new one takes a third of a short call.
+#: The calls that have ended, by executor and stream. A short call reuses one, to make none.
 idle_calls: dict[tuple[Cuda, int], list[Call]] = {}
 #: The executors and streams that have idle calls, at most.
 _MAX_IDLE = 64

@@ -28,7 +28,7 @@ from emulator.extension import build_extension
 
 #: How the warps and lanes of a block take turns; tests may set it.
 SEED = 0
-#: What the device has. Few multiprocessors, so that a grid as wide as the device is soon done.
+#: The properties of the device. A grid as wide as a device of few multiprocessors is soon done.
 MULTIPROCESSORS, MAX_SHARED = 4, 227 << 10
 BINDINGS = Path(__file__).parents[2] / "bindings"
 
@@ -115,7 +115,7 @@ class Emulated:
     def __init__(self, library, device):
         self.library = library
 
-    #: Whether constants have the second values of CVOPS_STEP.
+    #: True if constants have the second values of CVOPS_STEP.
     small = False
 
     def call(self):

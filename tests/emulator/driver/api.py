@@ -85,16 +85,16 @@ class Thread:
 thread = Thread()
 #: What the runtime tells without making a context.
 _WITHOUT_CONTEXT = {"cudaDriverGetVersion", "cudaGetDevice", "cudaGetDeviceCount"}
-#: What the driver does before cuInit.
+#: The driver's answer before cuInit.
 _WITHOUT_INIT = {"cuInit", "cuGetExportTable", "cuGetErrorName", "cuGetErrorString"}
-#: What the driver does for a thread that has no context.
+#: The driver's answer for a thread without a context.
 _OF_NO_CONTEXT = {
     *_WITHOUT_INIT,
     *("cuDeviceGetCount", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain"),
     *("cuCtxGetCurrent", "cuCtxSetCurrent", "cuModuleGetFunction", "cuModuleUnload"),
     *("cuFuncGetAttribute", "cuFuncSetAttribute"),
 }
-#: Whether cuInit was called, by the runtime or by the process.
+#: True after cuInit, which the runtime or the process calls.
 _state = {"initialized": False}
 
 _handles = itertools.count(0x1000, 16)
