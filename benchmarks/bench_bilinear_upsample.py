@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from harness import Job, Peer
+from tools.harness import Job, Peer
 
 import cvops
 

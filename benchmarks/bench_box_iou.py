@@ -4,7 +4,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from harness import PEERS_ON_CPU, Inner, Job, Peer, boxes
+from tools.harness import PEERS_ON_CPU, Inner, Job, Peer, boxes
 
 import cvops
 

@@ -5,7 +5,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from harness import PEERS_ON_CPU, Inner, Job, Peer, boxes, pairs_of_kept, same_scores
+from tools.harness import PEERS_ON_CPU, Inner, Job, Peer, boxes, pairs_of_kept, same_scores
 
 import cvops
 
@@ -77,7 +77,7 @@ def job(sets, num, classes, where, topk=-1):
             return partial(tv.ops.nms, corners, scores, 0.5)
         kinds = tensor((np.arange(len(flat)) // num * classes + flat[:, 0]).astype(np.int64))
         if topk >= 0:
-            import torch_ops
+            from peers import torch_ops
 
             scores, kinds = scores.view(sets, num), kinds.view(sets, num)
             return partial(torch_ops.topk_nms, tv, corners, scores, kinds, 0.5, topk)

@@ -4,7 +4,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from harness import TINY_SSD, Inner, Job, Peer, anchors, pairs_of_kept, same_scores
+from tools.harness import TINY_SSD, Inner, Job, Peer, anchors, pairs_of_kept, same_scores
 
 import cvops
 
@@ -31,7 +31,7 @@ def job(images, maps, classes, topk=-1):
         return partial(mx.nd.contrib.MultiBoxDetection, *map(array, arrays), **options)
 
     def torchvision(tv, tensor):
-        import torch_ops
+        from peers import torch_ops
 
         return partial(torch_ops.multibox_detection, tv, *map(tensor, arrays), **options)
 

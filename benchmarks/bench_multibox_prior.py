@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from harness import SSD_512, TINY_SSD, TINY_SSD_RATIOS, Job, Peer, identical
+from tools.harness import SSD_512, TINY_SSD, TINY_SSD_RATIOS, Job, Peer, identical
 
 import cvops
 

@@ -4,7 +4,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from harness import SSD_512, TINY_SSD, Inner, Job, Peer, anchors, boxes
+from tools.harness import SSD_512, TINY_SSD, Inner, Job, Peer, anchors, boxes
 
 import cvops
 

@@ -10,7 +10,7 @@ from functools import lru_cache, partial
 import numpy as np
 import pytest
 from bench_box_nms import clustered
-from harness import Inner, Job, Peer, pairs_of_kept
+from tools.harness import Inner, Job, Peer, pairs_of_kept
 
 import cvops
 

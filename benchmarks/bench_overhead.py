@@ -22,7 +22,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 import pytest
-from harness import Job, Peer, boxes
+from tools.harness import Job, Peer, boxes
 
 import cvops
 from cvops import arrays

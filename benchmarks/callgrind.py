@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from bench_box_nms import clustered, spread
-from harness import TINY_SSD, job_of
-from report import about, aligned, digits
+from tools.harness import TINY_SSD, job_of
+from tools.report import about, aligned, digits
 
 SIMD = "baseline", "avx2"
 #: Of an op's instructions, from which on a function is in the table.

@@ -21,9 +21,9 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from harness import CONTENDERS, Absent
-from limits import Floor, Limits, gpu_copying
-from report import Row, Rows, aligned, gpu_name, table, threads, versions
+from tools.harness import CONTENDERS, Absent
+from tools.limits import Floor, Limits, gpu_copying
+from tools.report import Row, Rows, aligned, gpu_name, table, threads, versions
 
 #: Benchmarks of whole models have their own conftest.py.
 collect_ignore = ["gluon"]

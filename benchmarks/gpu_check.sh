@@ -192,7 +192,7 @@ or test_two_maps_by_hand or test_the_gradient_is_the_transpose \
 or test_against_the_oracle and (confusion_matrix or label_from_color or bilinear_upsample))"
 op_tests=()
 for file in "$repo"/kernels/*.cuh; do
-  file=$repo/tests/test_$(basename "$file" .cuh).py
+  file=$repo/tests/ops/test_$(basename "$file" .cuh).py
   if [[ -f $file ]]; then op_tests+=("$file"); fi
 done
 
@@ -259,7 +259,7 @@ PYTHON
 fi
 
 if wanted kernels || wanted ncu; then
-  step kernels 60 kernels.log "$python" "$repo/benchmarks/kernels.py" --json "$logs/kernels.json"
+  step kernels 60 kernels.log "$python" "$repo/benchmarks/kernel_times.py" --json "$logs/kernels.json"
   cp "$logs/kernels.log" "$base-kernels.txt"
 fi
 
@@ -303,7 +303,7 @@ if wanted ncu; then
   else
     # The clocks stay as they are.
     step ncu 90 ncu.log ncu --clock-control none --set full --profile-from-start off \
-      "$python" "$repo/benchmarks/kernels.py" --profile "$logs/kernels.json"
+      "$python" "$repo/benchmarks/kernel_times.py" --profile "$logs/kernels.json"
     if grep -q 'Section: ' "$logs/ncu.log"; then
       cat "$logs/ncu.log" >>"$base-kernels.txt"
     else

@@ -1,10 +1,10 @@
-"""What the host does for a call on a GPU: ``python benchmarks/host.py [op ...]``, without a GPU.
+"""Measures the host time of calls on a GPU: ``python benchmarks/host.py [op ...]``, without a GPU.
 
-The ops of bench_overhead on CuPy arrays, by both backends; and on PyTorch's tensors, where it is
-installed: tensors of the CPU that are taken for a GPU's, so that its allocator is not the one for
-GPUs. CuPy is the real one, but CUDA's functions are ours, which return at once: what is left is
-Python's, the library's and our share of a call, of which the quickest of many rounds counts. A
-launch takes the driver itself some 2 us more. The calls with new shapes find no cached signature.
+The calls are those of bench_overhead: on CuPy arrays by both backends, and on PyTorch tensors if
+PyTorch is installed. CuPy is the real one, but the functions of CUDA are stand-ins that return at
+once. The PyTorch tensors are CPU tensors, so their allocator is not the one for GPUs. The time is
+the shortest of many rounds. A real launch takes about 2 us more in the driver. "New shapes" are
+calls without a cached signature.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 HERE = Path(__file__).parent
 PASSES = 20
-sys.path += [str(HERE), str(HERE.parent), str(HERE.parent / "tests")]
+sys.path += [str(HERE.parent), str(HERE.parent / "tests")]
 
 CUDA = """\
 #include <cstddef>
@@ -65,7 +65,7 @@ int cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsi
 
 
 def idle_cuda() -> ctypes.CDLL:
-    """What this process has in the place of CUDA from now on."""
+    """Replace the functions of CUDA in this process; return the library with the stand-ins."""
     from emulator.build import run_compiler
     from emulator.driver import interpose
 
@@ -80,7 +80,7 @@ def idle_cuda() -> ctypes.CDLL:
 
 
 def on_tensors() -> Callable[[np.ndarray], Any] | None:
-    """Take PyTorch's tensors for a GPU's from now on; what makes one."""
+    """Treat PyTorch's CPU tensors as GPU tensors from now on; return a function that makes one."""
     try:
         import torch
     except ImportError:
@@ -134,7 +134,7 @@ def main() -> None:
 
     ways = seen, unseen
     times = {name: [float("inf")] * (2 * len(columns)) for name in calls}
-    for _ in range(PASSES):  # rather than longer at a time: others may have the machine for a while
+    for _ in range(PASSES):  # many short passes: another process can use the machine for a while
         for name, row in calls.items():
             now = [way(call) for call in row for way in ways]
             times[name] = list(map(min, times[name], now))

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from bench_box_nms import clustered, spread
-from harness import CONTENDERS, TINY_SSD, Absent, Contender, Job, job_of
-from report import about, aligned, threads
+from tools.harness import CONTENDERS, TINY_SSD, Absent, Contender, Job, job_of
+from tools.report import about, aligned, threads
 
 #: The contenders of each process, by device. On a CPU, the threads of several libraries in one
 #: process would compete for the cores.

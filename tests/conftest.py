@@ -1,64 +1,13 @@
 import os
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
+from backend_runner import PLACES, runner
 from emulator import backends
-
-from cvops import _imports
-from cvops.ops._op import BACKENDS
 
 backends.register()
 if os.environ.get("CVOPS_EMULATED_GPUS"):
     backends.install_driver()
-
-#: Every way to run an op. Those that cannot run here are skipped by name, so that a report says
-#: what was not tested.
-PLACES = [
-    ("cpu", "numpy"),
-    ("cpu", "native"),
-    ("cpu", "emulated"),
-    ("cuda", "cupy"),
-    ("cuda", "native"),
-]
-
-
-def runner(device, name):
-    """run(op, *arrays, **options): ``op`` on that backend; NumPy arrays in and out."""
-    missing = BACKENDS[device, name].missing()
-    if missing is not None:
-        pytest.skip(f"{name} on {device} {missing}")
-
-    def run(op, *args, **options):
-        def enter(x):
-            return _to_device(x) if device == "cuda" and isinstance(x, np.ndarray) else x
-
-        arrays = [x for x in (*args, *options.values()) if isinstance(x, np.ndarray)]
-        if device == "cuda" and not arrays:
-            options["like"] = np.zeros(0, np.float32)  # of an op that needs no array but a place
-        out = op(*map(enter, args), **{k: enter(v) for k, v in options.items()}, backend=name)
-        return tuple(map(_to_numpy, out)) if isinstance(out, tuple) else _to_numpy(out)
-
-    return run
-
-
-def _to_device(x):
-    try:
-        import cupy
-    except ImportError:
-        import torch
-
-        return torch.from_numpy(x).cuda()
-    _imports.load_nvrtc()  # by a kernel of its own CuPy makes an array without axes
-    return cupy.asarray(x)
-
-
-def _to_numpy(y):
-    return y if isinstance(y, np.ndarray) else y.get() if hasattr(y, "get") else y.cpu().numpy()
 
 
 @pytest.fixture(params=PLACES, ids=lambda place: "-".join(place))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import pytest
-from report import SECONDS, about, aligned, digits, scaled
+from tools.report import SECONDS, about, aligned, digits, scaled
 
 from cvops._mxnet import mxnet
 

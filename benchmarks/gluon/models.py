@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from harness import boxes
+from tools.harness import boxes
 
 from cvops._mxnet import mxnet
 from cvops.models import tiny_ssd

@@ -1,0 +1,51 @@
+"""Runs an op on a backend, for arrays of NumPy."""
+
+import numpy as np
+import pytest
+
+from cvops import _imports
+from cvops.ops._op import BACKENDS
+
+#: The kinds of device and the backends. A test with a backend that cannot run here is skipped, and
+#: the report names it.
+PLACES = [
+    ("cpu", "numpy"),
+    ("cpu", "native"),
+    ("cpu", "emulated"),
+    ("cuda", "cupy"),
+    ("cuda", "native"),
+]
+
+
+def runner(device, name):
+    """Return run(op, *arrays, **options), which runs ``op`` on a backend, with NumPy arrays."""
+    missing = BACKENDS[device, name].missing()
+    if missing is not None:
+        pytest.skip(f"{name} on {device} {missing}")
+
+    def run(op, *args, **options):
+        def enter(x):
+            return _to_device(x) if device == "cuda" and isinstance(x, np.ndarray) else x
+
+        arrays = [x for x in (*args, *options.values()) if isinstance(x, np.ndarray)]
+        if device == "cuda" and not arrays:
+            options["like"] = np.zeros(0, np.float32)  # selects the device for an op without arrays
+        out = op(*map(enter, args), **{k: enter(v) for k, v in options.items()}, backend=name)
+        return tuple(map(_to_numpy, out)) if isinstance(out, tuple) else _to_numpy(out)
+
+    return run
+
+
+def _to_device(x):
+    try:
+        import cupy
+    except ImportError:
+        import torch
+
+        return torch.from_numpy(x).cuda()
+    _imports.load_nvrtc()  # CuPy compiles a kernel to make an array without axes
+    return cupy.asarray(x)
+
+
+def _to_numpy(y):
+    return y if isinstance(y, np.ndarray) else y.get() if hasattr(y, "get") else y.cpu().numpy()

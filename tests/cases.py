@@ -1,0 +1,48 @@
+"""Cases that several tests share: the ops, and a call of each."""
+
+import numpy as np
+
+import cvops
+
+#: The ops of the package.
+OPS = [
+    "bilinear_upsample",
+    "box_iou",
+    "box_nms",
+    "confusion_matrix",
+    "label_from_color",
+    "multibox_detection",
+    "multibox_prior",
+    "multibox_target",
+    "multiclass_nms",
+    "roi_pooling",
+]
+
+RNG = np.random.default_rng(0)
+BOXES = np.sort(RNG.random((300, 2, 2), np.float32), axis=1).reshape(300, 4)
+ROWS = np.c_[RNG.integers(0, 3, 300), RNG.random(300), BOXES].astype(np.float32)
+PROB = RNG.dirichlet(np.ones(4), (2, 300)).transpose(0, 2, 1).astype(np.float32)
+OFFSETS = RNG.standard_normal((2, 1200)).astype(np.float32)
+LABEL = np.c_[np.zeros(5), BOXES[:5]].astype(np.float32)[None].repeat(2, axis=0)
+DATA = RNG.random((1, 4, 20, 24), np.float32)
+ROIS = np.c_[np.zeros(9), BOXES[:9] * 20].astype(np.float32)
+COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
+INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
+ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
+MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
+#: op -> the arguments of a small call, and its options.
+CALLS = {
+    "bilinear_upsample": ((DATA, 4), {}),
+    "bilinear_upsample_backward": ((DATA, 4), {}),
+    "box_iou": ((BOXES, BOXES), {}),
+    "box_nms": ((ROWS,), {"id_index": 0}),
+    "box_nms_backward": ((ROWS, INDEX), {}),
+    "confusion_matrix": ((MASK[::-1].copy(), MASK, 21), {"ignore_label": 20}),
+    "label_from_color": ((COLORS[MASK], COLORS), {}),
+    "multibox_detection": ((PROB, OFFSETS, BOXES[None]), {}),
+    "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
+    "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
+    "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
+    "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
+    "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
+}

@@ -1,0 +1,107 @@
+"""Cases that the tests of MXNet's operators share: inputs and options of each, and networks."""
+
+import numpy as np
+
+import cvops
+from cvops import contrib
+
+rng = np.random.default_rng(5)
+
+
+def floats(*shape):
+    return rng.random(shape, np.float32)
+
+
+def boxes(*shape):
+    corners = floats(*shape, 2, 2)
+    return np.sort(corners, axis=-2).reshape(*shape, 4)
+
+
+def truths(images, rows):
+    label = np.concatenate([rng.integers(0, 2, (images, rows, 1)), boxes(images, rows)], axis=-1)
+    label[0, rows // 2 :] = -1
+    return label.astype(np.float32)
+
+
+ANCHORS = boxes(1, 40)
+CASES = {
+    "MultiBoxPrior": ([floats(2, 3, 5, 7)], {"sizes": (0.3, 0.7), "ratios": (1, 2, 0.5)}),
+    "MultiBoxTarget": (
+        [ANCHORS, truths(3, 4), floats(3, 3, 40)],
+        {"negative_mining_ratio": 3, "variances": (0.1, 0.2, 0.3, 0.4)},
+    ),
+    "MultiBoxDetection": (
+        [floats(2, 3, 40), floats(2, 160) - np.float32(0.5), ANCHORS],
+        {"threshold": 0.3, "nms_topk": 20, "force_suppress": True},
+    ),
+    "box_iou": ([boxes(3, 4), boxes(2, 5)], {"format": "corner"}),
+    "box_nms": (
+        [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
+        {"id_index": 0, "overlap_thresh": 0.3, "topk": 25, "out_format": "center"},
+    ),
+    "ROIPooling": (
+        [floats(2, 3, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
+        {"pooled_size": (3, 2), "spatial_scale": 0.5},
+    ),
+    "bilinear_upsample": ([floats(2, 3, 4, 5)], {"scale": 4}),
+    "multiclass_nms": (
+        [boxes(2, 30), floats(2, 4, 30)],
+        {"topk": 50, "background_id": 1, "overlap_thresh": 0.3},
+    ),
+    "label_from_color": (
+        [rng.integers(0, 3, (2, 5, 6, 3), np.uint8), rng.integers(0, 3, (7, 3), np.uint8)],
+        {"unknown": -2},
+    ),
+    "confusion_matrix": (
+        [rng.integers(-1, 4, (2, 9, 8), np.int32), rng.integers(-1, 4, (2, 9, 8), np.int32)],
+        {"num_classes": 3, "ignore_label": 1},
+    ),
+}
+#: All operators, and those that MXNet has too.
+OPS = sorted(CASES)
+MXNETS = ["MultiBoxPrior", "MultiBoxTarget", "MultiBoxDetection"]
+MXNETS += ["box_iou", "box_nms", "ROIPooling"]
+MODES = {
+    "eager": None,
+    "hybridized": {},
+    "static": {"static_alloc": True, "static_shape": True},
+}
+
+
+def arrays(mx, op):
+    inputs, options = CASES[op]
+    return [array(mx, x) for x in inputs], options
+
+
+def array(mx, x):
+    """As MXNet's, of float32 where it is not of small integers."""
+    return mx.nd.array(x, dtype=x.dtype if x.dtype in (np.uint8, np.int32) else np.float32)
+
+
+def function(F, op):
+    return getattr(F.contrib, f"cvops_{op}")
+
+
+def on_arrays(op):
+    return getattr(contrib, op, None) or getattr(cvops, op)
+
+
+def theirs(F, op):
+    return getattr(F.contrib, op, None) or getattr(F, op)
+
+
+def as_list(out):
+    return [x.asnumpy() for x in (out if isinstance(out, (list, tuple)) else [out])]
+
+
+def network(mx, forward, mode):
+    """A block whose hybrid_forward is ``forward``, run in that mode."""
+
+    class Net(mx.gluon.HybridBlock):
+        def hybrid_forward(self, F, *args):
+            return forward(F, *args)
+
+    net = Net()
+    if MODES[mode] is not None:
+        net.hybridize(**MODES[mode])
+    return net

@@ -1,0 +1,514 @@
+"""MXNet's own names, made ours: where, when, and for what."""
+
+import os
+import subprocess
+import sys
+import threading
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from operator_cases import CASES, MODES, MXNETS, as_list, network, theirs
+
+import cvops
+from cvops._mxnet.build import compiler
+
+OPS = MXNETS
+rng = np.random.default_rng(11)
+
+
+@pytest.fixture(autouse=True)
+def left_as_found(operators):
+    yield
+    operators.uninstall()
+
+
+def graph_of(net):
+    return net._cached_graph[1].tojson()
+
+
+def traced(mx, forward, *args):
+    """The graph of a block that computes ``forward``, as MXNet writes it."""
+    net = network(mx, forward, "hybridized")
+    net(*args)
+    return graph_of(net)
+
+
+# --- where ----------------------------------------------------------------------------------------
+
+PLACES = [
+    *(f"nd.contrib.{op}" for op in OPS if op != "ROIPooling"),
+    *(f"sym.contrib.{op}" for op in OPS if op != "ROIPooling"),
+    *(f"contrib.nd.{op}" for op in OPS if op != "ROIPooling"),
+    *(f"contrib.ndarray.{op}" for op in OPS if op != "ROIPooling"),
+    *(f"contrib.sym.{op}" for op in OPS if op != "ROIPooling"),
+    *(f"contrib.symbol.{op}" for op in OPS if op != "ROIPooling"),
+    *("nd.contrib.box_non_maximum_suppression", "sym.contrib.box_non_maximum_suppression"),
+    *("nd.ROIPooling", "nd.op.ROIPooling", "sym.ROIPooling", "sym.op.ROIPooling"),
+    *(
+        f"{where}.{op}"
+        for where in ("npx", "nd.numpy_extension", "sym.numpy_extension")
+        for op in ("multibox_prior", "multibox_target", "multibox_detection", "roi_pooling")
+    ),
+]
+
+
+def at(mx, place):
+    value = mx
+    for name in place.split("."):
+        value = getattr(value, name)
+    return value
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_name_is_ours_and_given_back(mx, operators, place):
+    before = at(mx, place)
+    operators.install()
+    operators.install()
+    assert at(mx, place) is not before
+    assert at(mx, place).__name__ == before.__name__
+    operators.uninstall()
+    assert at(mx, place) is before
+    operators.uninstall()
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("op", OPS)
+def test_a_block_with_mxnets_names(mx, operators, op, mode):
+    inputs, options = CASES[op]
+    inputs = [mx.nd.array(x.astype(np.float32)) for x in inputs]
+    want = as_list(theirs(mx.nd, op)(*inputs, **options))
+    net = network(mx, lambda F, *args: theirs(F, op)(*args, **options), mode)
+    with operators.installed():
+        got = as_list(net(*inputs))
+    for ours, mxnets in zip(got, want):
+        np.testing.assert_allclose(ours, mxnets, rtol=3e-7 if op.startswith("Multi") else 0)
+    if MODES[mode] is not None:
+        assert f'"_contrib_cvops_{op}"' in graph_of(net)
+
+
+@pytest.mark.parametrize("name", ["npx", "nd.contrib"])
+def test_an_eager_call_is_ours(mx, operators, monkeypatch, name):
+    """Each kind of array: their dtypes are told in two ways."""
+    numpy = name == "npx"
+    calls = []
+    ours = "cvops_multibox_prior" if numpy else "cvops_MultiBoxPrior"
+    monkeypatch.setattr(at(mx, name), ours, lambda x: calls.append(x))
+    x = (mx.np if numpy else mx.nd).zeros((1, 2, 3, 3))
+    with operators.installed():
+        at(mx, f"{name}.{'multibox_prior' if numpy else 'MultiBoxPrior'}")(x)
+    assert len(calls) == 1
+
+
+def test_a_block_of_mx_np(mx, operators):
+    """As the book's later editions have it."""
+
+    def forward(F, x):
+        return F.npx.multibox_prior(x, sizes=(0.5,), ratios=(1,))
+
+    x = mx.np.zeros((1, 2, 3, 3))
+    want = forward(mx.nd, x)
+    with operators.installed():
+        net = network(mx, forward, "static")
+        got = net(x)
+        assert isinstance(mx.npx.multibox_prior(x), mx.np.ndarray)
+    assert isinstance(got, mx.np.ndarray)
+    np.testing.assert_array_equal(got.asnumpy(), want.asnumpy())
+    assert '"_contrib_cvops_MultiBoxPrior"' in graph_of(net)
+
+
+def test_the_arrays_functions_are_called(mx, operators, monkeypatch):
+    """That it is ours which computes shows where MXNet's own would not: too few candidates."""
+    anchor = mx.nd.array([[[0, 0, 1, 1], [0, 0, 0.5, 0.5]]])
+    label = mx.nd.array([[[0, 0, 0, 1, 1]]])
+    cls_pred = mx.nd.zeros((1, 2, 2))
+    args = {"negative_mining_ratio": 3, "negative_mining_thresh": 0.1}
+    with operators.installed():
+        target = mx.nd.contrib.MultiBoxTarget(anchor, label, cls_pred, **args)
+        assert target[2].asnumpy().tolist() == [[1, -1]]
+    with pytest.raises(mx.MXNetError):
+        mx.nd.contrib.MultiBoxTarget(anchor, label, cls_pred, **args)[2].asnumpy()
+
+
+# --- when -----------------------------------------------------------------------------------------
+
+
+def test_blocks_of_it_nest_and_overlap(mx, operators):
+    before = mx.nd.contrib.box_iou
+    with operators.installed():
+        ours = mx.nd.contrib.box_iou
+        with operators.installed():
+            assert mx.nd.contrib.box_iou is ours
+        assert mx.nd.contrib.box_iou is ours
+        operators.uninstall()
+        assert mx.nd.contrib.box_iou is ours
+    assert mx.nd.contrib.box_iou is before
+    operators.install()
+    with operators.installed():
+        pass
+    assert mx.nd.contrib.box_iou is not before
+
+
+def test_functions_of_the_same_name_elsewhere_are_left(mx, operators, monkeypatch):
+    module = types.ModuleType("mxnet.contrib.onnx.translations")
+    module.roi_pooling = lambda attrs, inputs, proto: "a translation"
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with operators.installed():
+        assert module.roi_pooling({}, [], None) == "a translation"
+
+
+def test_given_back_after_an_error(mx, operators):
+    before = mx.nd.contrib.box_iou
+    with pytest.raises(KeyError), operators.installed():
+        raise KeyError
+    assert mx.nd.contrib.box_iou is before
+
+
+def test_many_threads(mx, operators):
+    before = mx.nd.contrib.box_iou
+    box = mx.nd.array([[0, 0, 1, 1]])
+    failures = []
+
+    def work():
+        for _ in range(50):
+            with operators.installed():
+                if mx.nd.contrib.box_iou is before or mx.nd.contrib.box_iou(box, box) != 1:
+                    failures.append(1)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert mx.nd.contrib.box_iou is before
+
+
+def test_what_was_put_around_ours_stays_and_gives_way(mx, operators, monkeypatch):
+    """As AMP wraps functions; a monkey patch of others is not undone."""
+    operators.install()
+    ours = mx.nd.contrib.box_iou
+
+    def around(*args, **kwargs):
+        return ours(*args, **kwargs)
+
+    monkeypatch.setattr(mx.nd.contrib, "box_iou", around)
+    operators.uninstall()
+    assert mx.nd.contrib.box_iou is around
+    with pytest.raises(mx.MXNetError) as error:
+        mx.nd.contrib.box_iou(mx.nd.zeros((2, 3)), mx.nd.zeros((2, 4)))
+    assert "cvops" not in str(error.value)
+    monkeypatch.undo()
+    operators.uninstall()
+
+
+OTHER_LIBRARY = """
+#include <mxnet/lib_api.h>
+mxnet::ext::MXReturnValue initialize(int) { return mxnet::ext::MX_SUCCESS; }
+"""
+
+
+def test_after_another_library_was_loaded(mx, operators, tmp_path):
+    """MXNet makes all of its functions anew then, those of ours without their gradients' care."""
+    wheel = Path(mx.__file__).parent
+    source, library = tmp_path / "other.cpp", tmp_path / "other.so"
+    source.write_text(OTHER_LIBRARY)
+    sources = [source, wheel / "src" / "lib_api.cc"]
+    flags = ["-std=c++17", "-O0", "-fPIC", "-shared", f"-isystem{wheel / 'include'}"]
+    subprocess.run([*compiler(), *flags, *sources, "-o", library], check=True)
+    code = f"""
+import cvops.mxnet
+from cvops._mxnet import mxnet
+mx = mxnet()
+cvops.mxnet.install()
+mx.library.load({str(library)!r}, verbose=False)
+x, rois = mx.nd.ones((1, 1, 4, 4)), mx.nd.array([[0, 0, 0, 3, 3]])
+x.attach_grad("add")
+for _ in range(2):
+    with mx.autograd.record():
+        y = mx.nd.contrib.cvops_ROIPooling(rois=rois, data=x, pooled_size=(1, 1), spatial_scale=1)
+    y.backward()
+print(x.grad.sum().asscalar())
+box = mx.sym.var("box")
+print("cvops" in mx.sym.contrib.box_iou(box, box).tojson())
+cvops.mxnet.uninstall()
+print("cvops" in mx.sym.contrib.box_iou(box, box).tojson())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "2.0\nTrue\nFalse\n", done.stderr
+
+
+# --- what stays MXNet's ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("dtype", ["float64", "float16"])
+def test_other_types_stay_mxnets(mx, operators, dtype, mode):
+    box = mx.nd.array([[0, 0, 1, 1], [0, 0, 1, 3]]).astype(dtype)
+    with operators.installed():
+        net = network(mx, lambda F, x: F.contrib.box_iou(x, x * 2), mode)
+        out = net(box)
+        assert out.dtype == np.dtype(dtype)
+        if MODES[mode] is not None:
+            assert "cvops" not in graph_of(net)
+    np.testing.assert_array_equal(out.asnumpy(), mx.nd.contrib.box_iou(box, box * 2).asnumpy())
+
+
+def test_a_block_cast_to_float64(mx, operators):
+    """The type of what reaches the operator is known from the parameters."""
+
+    class Net(mx.gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.dense = mx.gluon.nn.Dense(4)
+
+        def hybrid_forward(self, F, x):
+            box = self.dense(x)
+            return F.contrib.box_iou(box, box)
+
+    with operators.installed():
+        for dtype, ours in (("float64", False), ("float32", True)):
+            net = Net()
+            net.initialize()
+            net.cast(dtype)
+            net.hybridize()
+            out = net(mx.nd.ones((3, 4), dtype=dtype))
+            assert out.dtype == np.dtype(dtype)
+            assert ("cvops" in graph_of(net)) == ours
+
+
+def test_sparse_arrays_stay_mxnets(mx, operators):
+    box = mx.nd.array([[0, 0, 1, 1]]).tostype("row_sparse")
+    with operators.installed():
+        assert mx.nd.contrib.box_iou(box, box).asscalar() == 1
+
+
+AMP = """
+import sys
+from cvops._mxnet import mxnet
+mx = mxnet()
+from mxnet.contrib import amp
+order = sys.argv[1].split()
+for step in order:
+    if step == "amp":
+        amp.init()
+    elif step == "import":
+        import cvops.mxnet
+    elif step == "install":
+        cvops.mxnet.install()
+
+class Net(mx.gluon.HybridBlock):
+    def hybrid_forward(self, F, x, scores, label, box, rois):
+        anchor = F.contrib.MultiBoxPrior(x, sizes=(0.3,))
+        target = F.contrib.MultiBoxTarget(anchor, label, scores)
+        iou = F.contrib.box_iou(anchor.reshape((-1, 4)), box)
+        kept = F.contrib.box_nms(F.concat(box, box, dim=1), coord_start=4)
+        pooled = F.ROIPooling(x * 1, rois, pooled_size=(2, 2), spatial_scale=1)
+        return anchor, target[0], target[2], iou, kept, pooled
+
+x = mx.nd.arange(2 * 3 * 64).reshape((2, 3, 8, 8)) / 64
+scores = mx.nd.arange(2 * 2 * 64).reshape((2, 2, 64)) / 16
+label = mx.nd.array([[[0, 0.1, 0.1, 0.5, 0.5]], [[1, 0.2, 0.2, 0.9, 0.9]]])
+box = mx.nd.array([[0.1, 0.1, 0.4, 0.5], [0.1, 0.2, 0.4, 0.5]])
+rois = mx.nd.array([[0, 0, 0, 7, 7]])
+net = Net()
+net.hybridize()
+out = net(*(a.astype("float16") for a in (x, scores, label, box, rois)))
+print([(a.dtype.__name__, float(a.astype("float32").sum().asscalar())) for a in out])
+print("cvops" in net._cached_graph[1].tojson())
+"""
+
+
+def amp(order):
+    """What a block gives under mixed precision, and whether it has operators of ours."""
+    # MXNet's MKL-DNN has no casts of float16 on a CPU.
+    done = subprocess.run(
+        [sys.executable, "-c", AMP, order],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MXNET_MKLDNN_ENABLED": "0"},
+    )
+    assert done.returncode == 0, done.stderr
+    *_, out, ours = done.stdout.splitlines()
+    return out, ours == "True"
+
+
+@pytest.fixture(scope="module")
+def amp_alone():
+    out, ours = amp("amp")
+    assert not ours
+    return out
+
+
+@pytest.mark.parametrize(
+    "order", ["amp import install", "import amp install", "import install amp"]
+)
+def test_under_amp_they_behave_as_mxnets(operators, amp_alone, order):
+    out, ours = amp(order)
+    assert ours
+    assert out == amp_alone
+
+
+# --- models of others -----------------------------------------------------------------------------
+
+
+def test_a_model_that_was_saved_with_mxnets(mx, operators, tmp_path):
+    inputs, options = CASES["ROIPooling"]
+    inputs = [mx.nd.array(x.astype(np.float32)) for x in inputs]
+    net = network(mx, lambda F, *args: F.ROIPooling(*args, **options), "hybridized")
+    want = net(*inputs)
+    net.export(str(tmp_path / "net"))
+    names = ["data0", "data1"]
+    with operators.installed():
+        loaded = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), names)
+    assert '"_contrib_cvops_ROIPooling"' in graph_of(loaded)
+    np.testing.assert_array_equal(loaded(*inputs).asnumpy(), want.asnumpy())
+    plain = mx.gluon.SymbolBlock.imports(str(tmp_path / "net-symbol.json"), names)
+    assert "cvops" not in graph_of(plain)
+
+
+def test_models_of_other_types_are_loaded_as_they_are(mx, operators):
+    box = mx.sym.var("box", dtype="float64")
+    text = mx.sym.contrib.box_iou(box, box).tojson()
+    with operators.installed():
+        assert "cvops" not in mx.sym.load_json(text).tojson()
+
+
+def _two_ops(F, x, rois):
+    pooled = F.ROIPooling(x, rois, pooled_size=(2, 2), spatial_scale=1)
+    boxes = F.slice_axis(rois, axis=1, begin=1, end=5)
+    kept = F.contrib.box_non_maximum_suppression(F.concat(rois, rois, dim=1))
+    return pooled, F.contrib.box_iou(boxes, boxes), kept
+
+
+@pytest.fixture
+def two_ops(mx):
+    inputs = mx.nd.array(rng.random((1, 3, 8, 8))), mx.nd.array([[0, 0, 0, 7, 7], [0, 2, 2, 5, 5]])
+    return network(mx, _two_ops, "hybridized"), inputs
+
+
+def test_a_model_saved_under_install_has_mxnets_operators(mx, operators, two_ops, tmp_path):
+    """Whether it was made or loaded there, and still after uninstall()."""
+    net, inputs = two_ops
+    with operators.installed():
+        want = net(*inputs)
+        assert '"_contrib_cvops_box_iou"' in graph_of(net)
+    net.export(str(tmp_path / "made"))
+    with operators.installed():
+        loaded = mx.gluon.SymbolBlock.imports(
+            str(tmp_path / "made-symbol.json"), ["data0", "data1"]
+        )
+        loaded(*inputs)
+        assert '"_contrib_cvops_ROIPooling"' in graph_of(loaded)
+        loaded.export(str(tmp_path / "loaded"))
+        mx.sym.load(str(tmp_path / "made-symbol.json")).save(str(tmp_path / "saved-symbol.json"))
+    texts = [(tmp_path / f"{name}-symbol.json").read_text() for name in ("made", "loaded", "saved")]
+    assert "cvops" not in texts[0]
+    assert texts[0] == texts[1] == texts[2]
+    plain = mx.gluon.SymbolBlock.imports(str(tmp_path / "made-symbol.json"), ["data0", "data1"])
+    for a, b in zip(plain(*inputs), want):
+        np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+
+
+def test_what_was_named_ours_is_saved_as_ours(mx, operators, tmp_path):
+    box = mx.sym.var("box")
+    with operators.installed():
+        both = mx.sym.Group(
+            [mx.sym.contrib.cvops_box_iou(box, box), mx.sym.contrib.box_iou(box, box)]
+        )
+        both.save(str(tmp_path / "both.json"))
+    text = (tmp_path / "both.json").read_text()
+    assert text.count('"_contrib_cvops_box_iou"') == 1
+    assert text.count('"_contrib_box_iou"') == 1
+    mx.sym.load_json(text).bind(mx.cpu(), {"box": mx.nd.ones((1, 4))}).forward()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_a_model_without_types_runs_in_another(mx, operators, two_ops, tmp_path, dtype):
+    """A file that does not name its types is ours, until arrays of another type come."""
+    net, inputs = two_ops
+    net(*inputs)
+    net.export(str(tmp_path / "net"))
+    file, names = str(tmp_path / "net-symbol.json"), ["data0", "data1"]
+    inputs = [x.astype(dtype) for x in inputs]
+    want = mx.gluon.SymbolBlock.imports(file, names)(*inputs)
+    types = dict(zip(names, (dtype, dtype)))
+    with operators.installed():
+        block = mx.gluon.SymbolBlock.imports(file, names)
+        got = [block(*inputs)]
+        assert "cvops" not in graph_of(block)
+        symbol = mx.sym.load(file)
+        assert "cvops" in symbol.tojson()
+        assert symbol.infer_type(**types)[1] == [np.dtype(dtype).type] * 3
+        got.append(symbol.bind(mx.cpu(), inputs).forward())
+        got.append(symbol.bind(mx.cpu(), dict(zip(names, inputs))).forward())
+        shapes = {name: x.shape for name, x in zip(names, inputs)}
+        executor = symbol.simple_bind(mx.cpu(), type_dict=types, **shapes)
+        got.append(executor.forward(**dict(zip(names, inputs))))
+    for outs in got:
+        for a, b in zip(outs, want):
+            assert a.dtype == np.dtype(dtype)
+            np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+
+
+def test_sparse_symbols_stay_mxnets(mx, operators):
+    box = mx.sym.var("box", stype="row_sparse")
+    with operators.installed():
+        assert "cvops" not in mx.sym.contrib.box_iou(box, box).tojson()
+
+
+ONNX = """
+import sys
+import cvops
+import mxnet as mx
+import numpy as np
+import mxnet.onnx
+import onnx
+
+if sys.argv[1] == "installed":
+    import cvops.mxnet
+    cvops.mxnet.install()
+if sys.argv[1] == "ours":
+    import cvops.mxnet
+    nms, pooling = mx.sym.contrib.cvops_box_nms, mx.sym.contrib.cvops_ROIPooling
+else:
+    nms, pooling = mx.sym.contrib.box_nms, mx.sym.ROIPooling
+x, rois = mx.sym.var("x"), mx.sym.var("rois")
+for symbol, shapes in (
+    (pooling(x, rois, pooled_size=(2, 3), spatial_scale=0.5, name="pool"), [(1, 2, 8, 8), (3, 5)]),
+    (nms(x, overlap_thresh=0.5, coord_start=2, score_index=1, topk=9, force_suppress=True,
+         name="nms"), [(1, 10, 6)]),
+):
+    for way in ("symbol", "file"):
+        file = f"{sys.argv[2]}/model-symbol.json"
+        symbol.save(file)
+        mx.nd.save(f"{sys.argv[2]}/model-0000.params", {"arg:unused": mx.nd.ones((1,))})
+        given = (symbol, {}) if way == "symbol" else (file, f"{sys.argv[2]}/model-0000.params")
+        out = f"{sys.argv[2]}/model.onnx"
+        mxnet.onnx.export_model(*given, shapes, [np.float32] * len(shapes), out)
+        print(onnx.load(out).graph)
+"""
+
+
+def test_mxnets_onnx_export(operators, tmp_path):
+    """It gives the same graphs with ours, by MXNet's names and by our own."""
+    pytest.importorskip("onnx")
+    graphs = {}
+    for which in ("plain", "installed", "ours"):
+        line = [sys.executable, "-c", ONNX, which, str(tmp_path)]
+        done = subprocess.run(line, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        graphs[which] = done.stdout
+    assert "MaxRoiPool" in graphs["plain"]
+    assert "NonMaxSuppression" in graphs["plain"]
+    assert graphs["installed"] == graphs["ours"] == graphs["plain"]
+
+
+def test_ours_and_only_ours_are_in_the_table(operators):
+    assert {o.name for o in operators.OPERATORS} == {
+        *OPS,
+        *(o.name for o in operators.OPERATORS if not o.replaces),
+    }
+    for operator in operators.OPERATORS:
+        assert hasattr(cvops, operator.npx_name)

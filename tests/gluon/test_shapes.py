@@ -1,0 +1,238 @@
+"""The shapes that MXNet may give to our operators, or leave unknown: no process ends by them."""
+
+import json
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from operator_cases import CASES, MXNETS, OPS
+
+START = f"""
+import json, sys
+import numpy as np
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import cvops.mxnet
+from cvops._mxnet import mxnet
+from operator_cases import CASES, array, function, theirs
+mx = mxnet()
+kept = []
+
+
+def scalar(dtype):
+    with mx.util.np_shape(True):
+        return mx.np.ones((), dtype=dtype).as_nd_ndarray()
+
+
+def call(run):
+    try:
+        kept.append(run())
+        mx.nd.waitall()
+    except Exception as error:
+        print(json.dumps(["error", op, type(error).__name__, str(error)]))
+    else:
+        print(json.dumps(["error", op, "no error", ""]))
+
+
+for op in sys.argv[1:]:
+    arrays = [array(mx, x) for x in CASES[op][0]]
+    options = CASES[op][1]
+    spec = next(o for o in cvops.mxnet.OPERATORS if o.name == op)
+"""
+
+
+def errors(ops, code):
+    """For each op the name and the text of the error of each ``call`` in ``code``.
+
+    One new process runs the code for all of them: MXNet prints too, and a crash ends it.
+    """
+    code = START + textwrap.indent(code, "    ")
+    done = subprocess.run([sys.executable, "-c", code, *ops], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [line for line in done.stdout.splitlines() if line.startswith('["error", ')]
+    found = {op: [] for op in ops}
+    for _, op, kind, text in map(json.loads, lines):
+        found[op].append((kind, text))
+    return found
+
+
+EAGER = """
+def with_input(i, x):
+    return [*arrays[:i], x, *arrays[i + 1:]]
+
+for i in range(len(arrays)):
+    dtype = arrays[i].dtype
+    inputs = with_input(i, scalar(dtype))
+    call(lambda: function(mx.nd, op)(*inputs, **options))
+    with mx.autograd.record():
+        call(lambda: function(mx.nd, op)(*inputs, **options))
+    if op not in ("label_from_color", "confusion_matrix"):
+        on_numpy = getattr(mx.npx, "cvops_" + spec.npx_name)
+        call(lambda: on_numpy(*(x.as_np_ndarray() for x in inputs), **options))
+    with mx.util.np_shape(True):
+        empty = mx.nd.zeros((2**32 + 1, 0, 4), dtype=dtype)
+    call(lambda: function(mx.nd, op)(*with_input(i, empty), **options))
+    with mx.util.np_shape(True):
+        call(lambda: function(mx.nd, op)(*with_input(i, empty), **options))
+"""
+
+
+@pytest.fixture(scope="module")
+def eager(operators):
+    return errors(OPS, EAGER)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_an_eager_call_names_the_input(operators, eager, op):
+    """Arrays without axes, with empty axes, and with axes of more than 32 bits."""
+    found = eager[op]
+    names = next(o.inputs for o in operators.OPERATORS if o.name == op)
+    each = len(found) // len(names)
+    for i, (kind, text) in enumerate(found):
+        # An input that has to go with another may be refused by the name of that.
+        assert kind == "MXNetError", (i, text)
+        assert f"cvops_{op}: {names[i // each]}: expected" in text, (i, text)
+
+
+def test_by_mxnets_names_too(operators):
+    found = errors(
+        MXNETS,
+        """
+cvops.mxnet.install()
+others = [mx.nd.ones((4,)) for _ in arrays[1:]]
+call(lambda: theirs(mx.nd, op)(scalar("float32"), *others, **options))
+""",
+    )
+    for op in MXNETS:
+        [(kind, text)] = found[op]
+        assert kind == "MXNetError"
+        assert f"cvops_{op}: " in text
+
+
+GRAPHS = """
+names = ["data"] if len(arrays) == 1 else [f"data{i}" for i in range(len(arrays))]
+variables = [mx.sym.var(name) for name in names]
+symbol = function(mx.sym, op)(*variables, **options)
+shapes = {name: x.shape for name, x in zip(names, arrays)}
+
+class Net(mx.gluon.HybridBlock):
+    def hybrid_forward(self, F, *args):
+        return function(F, op)(*args, **options)
+
+for i, name in enumerate(names):
+    without = {key: shape for key, shape in shapes.items() if key != name}
+    call(lambda: symbol.simple_bind(mx.cpu(), **without))
+    for shape in ((), (0,), (0, 4), (2, 0, 4)):
+        call(lambda: symbol.simple_bind(mx.cpu(), **without, **{name: shape}))
+        for infer in (symbol.infer_shape, symbol.infer_shape_partial):
+            call(lambda: infer(**without, **{name: shape}))
+            call(lambda: infer(**without))
+            call(lambda: infer(**{name: shape}))
+    net = Net()
+    net.hybridize()
+    call(lambda: net(*arrays[:i], scalar(arrays[i].dtype), *arrays[i + 1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def graphs(operators):
+    return errors(OPS, GRAPHS)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_graph_lacks_a_shape(operators, graphs, op):
+    """A graph is refused when it is bound; inference may leave shapes open."""
+    found = graphs[op]
+    calls = 1 + 4 * 7 + 1  # of each input
+    assert len(found) == calls * len(CASES[op][0])
+    for i, (kind, text) in enumerate(found):
+        place = i % calls
+        if place == 0 or (place < calls - 1 and (place - 1) % 7 == 0):
+            assert kind == "RuntimeError", (place, text)
+            assert "data" in text, (place, text)
+        elif place == calls - 1:  # the copy before the operator has the input's name
+            name = next(o.inputs for o in operators.OPERATORS if o.name == op)[i // calls]
+            assert kind == "MXNetError", (place, text)
+            assert f"{op.lower()}0_{name}" in text, (place, text)
+        else:
+            assert kind in ("MXNetError", "no error"), (place, text)
+        assert "bad_alloc" not in text, (place, text)
+
+
+def test_a_shape_that_depends_on_data(operators):
+    """MXNet runs such a graph node by node."""
+    found = errors(
+        ["box_nms", "multiclass_nms"],
+        """
+class Net(mx.gluon.HybridBlock):
+    def hybrid_forward(self, F, mask, *args):
+        args = [F.contrib.boolean_mask(x, mask) for x in args]
+        return function(F, op)(*args, **options)
+
+mask = mx.nd.array([1, 0])
+net = Net()
+want = net(mask, *arrays)
+net.hybridize()
+def equal():
+    got = net(mask, *arrays)
+    for a, b in zip(*([x] if not isinstance(x, (list, tuple)) else x for x in (got, want))):
+        np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+call(equal)
+""",
+    )
+    assert list(found.values()) == [[("no error", "")]] * 2
+
+
+EDITED = """
+symbol = function(mx.sym, op)(*(mx.sym.var(f"x{i}") for i in range(len(arrays))), **options)
+named = {f"x{i}": x for i, x in enumerate(arrays)}
+for change in ("fewer", "more", "unknown", "unread"):
+    graph = json.loads(symbol.tojson())
+    node = next(n for n in graph["nodes"] if n["op"] == spec.full_name)
+    if change == "fewer":
+        node["inputs"].pop()
+    elif change == "more":
+        node["inputs"].append(node["inputs"][0])
+    elif change == "unknown":
+        node.setdefault("attrs", {})["nonsense"] = "1"
+    else:
+        node.setdefault("attrs", {})[spec.options[0]] = "@"
+    def run():
+        loaded = mx.sym.load_json(json.dumps(graph))
+        kept = {key: x for key, x in named.items() if key in loaded.list_arguments()}
+        loaded.bind(mx.cpu(), kept).forward()
+    call(run)
+"""
+
+
+@pytest.fixture(scope="module")
+def edited(operators):
+    return errors(OPS, EDITED)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_an_edited_graph(operators, edited, op):
+    """A number of inputs, a name and a value of an option that the operator does not take."""
+    fewer, more, unknown, unread = edited[op]
+    option = next(o.options[0] for o in operators.OPERATORS if o.name == op)
+    for (kind, text), part in (
+        *((fewer, "inputs"), (more, "inputs")),
+        *((unknown, "nonsense"), (unread, f"{option}: expected")),
+    ):
+        assert kind == "MXNetError", text
+        assert part in text
+
+
+def test_anchors_whose_number_exceeds_64_bits(operators):
+    found = errors(
+        ["MultiBoxPrior"],
+        """
+side = 2**31 - 1
+call(lambda: mx.sym.contrib.cvops_MultiBoxPrior(
+    mx.sym.var("data"), sizes=(0.1, 0.2, 0.3), ratios=(1, 2)).infer_shape(data=(1, 1, side, side)))
+""",
+    )
+    [(kind, text)] = found["MultiBoxPrior"]
+    assert kind == "MXNetError"
+    assert "data: expected fewer than 2^31 anchors" in text

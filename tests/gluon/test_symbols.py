@@ -1,0 +1,134 @@
+"""Symbol files between MXNet's operators and ours."""
+
+import json
+
+import numpy as np
+import pytest
+from operator_cases import floats
+
+from cvops import cli
+
+
+@pytest.fixture
+def model(mx):
+    """A symbol with two of MXNet's operators, one with a gradient, used twice; and its inputs."""
+    x, rois = mx.sym.var("x"), mx.sym.var("rois")
+    x = mx.sym.Activation(x, act_type="relu")
+    pools = [
+        mx.sym.ROIPooling(x, rois, pooled_size=(2, 2), spatial_scale=scale, name=f"pool{scale}")
+        for scale in (0.5, 1)
+    ]
+    anchors = mx.sym.contrib.MultiBoxPrior(x, sizes="(0.3, 0.5)")
+    symbol = mx.sym.Group([pools[0] + pools[1] * 2, anchors])
+    return symbol, {"x": floats(1, 2, 6, 6), "rois": np.array([[0, 0, 0, 5, 5], [0, 1, 1, 4, 3]])}
+
+
+def run(mx, symbol, inputs):
+    """Results, and the gradient of x."""
+    args = {k: mx.nd.array(v) for k, v in inputs.items()}
+    grads = {"x": mx.nd.zeros(inputs["x"].shape)}
+    executor = symbol.bind(mx.cpu(), args, grads, "add")
+    for _ in range(2):
+        out = executor.forward(is_train=True)
+        executor.backward([mx.nd.ones(o.shape) for o in out])
+    return [o.asnumpy() for o in out], grads["x"].asnumpy()
+
+
+def test_there_and_back(mx, operators, model):
+    symbol, inputs = model
+    text = symbol.tojson()
+    ours = operators.convert_symbol(text)
+    assert ours.count('"_contrib_cvops_') == 3
+    assert '"ROIPooling"' not in ours
+    converted = mx.sym.load_json(ours)
+    assert converted.list_outputs() == symbol.list_outputs()
+    assert converted.list_arguments() == symbol.list_arguments()
+    got, want = run(mx, converted, inputs), run(mx, symbol, inputs)
+    for a, b in zip([*got[0], got[1]], [*want[0], want[1]]):
+        np.testing.assert_array_equal(a, b)
+    back = json.loads(operators.convert_symbol(ours, to="mxnet"))
+    assert back == json.loads(text)
+
+
+def test_what_has_none_of_them_stays_as_it_is(mx, operators):
+    text = (mx.sym.var("x") + 1).tojson()
+    assert operators.convert_symbol(text) == text
+    assert operators.convert_symbol(text, to="mxnet") == text
+
+
+def test_files_of_older_versions(operators):
+    """They call the attributes of a node "param" or "attr", and have no version."""
+    text = json.dumps(
+        {
+            "nodes": [
+                {"op": "null", "param": {}, "name": "x", "inputs": []},
+                {
+                    "op": "_contrib_MultiBoxPrior",
+                    "param": {"sizes": "(0.5,)"},
+                    "name": "prior",
+                    "inputs": [[0, 0]],
+                },
+            ],
+            "arg_nodes": [0],
+            "heads": [[1, 0]],
+        }
+    )
+    nodes = json.loads(operators.convert_symbol(text))["nodes"]
+    assert [node["op"] for node in nodes] == ["null", "BlockGrad", "_contrib_cvops_MultiBoxPrior"]
+    assert nodes[2]["inputs"] == [[1, 0, 0]]
+    assert nodes[2]["param"] == {"sizes": "(0.5,)"}
+
+
+def test_inside_of_a_loop(mx, operators):
+    """The body of a control flow operator is a graph of its own."""
+    boxes = mx.sym.var("boxes")
+    out, _ = mx.sym.contrib.foreach(
+        lambda x, state: (mx.sym.contrib.box_iou(x, x), state), boxes, []
+    )
+    ours = operators.convert_symbol(out.tojson())
+    assert '"_contrib_cvops_box_iou"' in ours
+    data = {"boxes": mx.nd.array([[[0, 0, 1, 1], [0, 0, 1, 2]]] * 3)}
+    got = mx.sym.load_json(ours).bind(mx.cpu(), data).forward()[0].asnumpy()
+    np.testing.assert_array_equal(got, out.bind(mx.cpu(), data).forward()[0].asnumpy())
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"nodes": [{"name": "x"}]}'])
+def test_what_is_no_symbol_is_refused(operators, text):
+    with pytest.raises(ValueError, match="text: expected the JSON of a symbol"):
+        operators.convert_symbol(text)
+
+
+def test_the_direction_is_checked(operators):
+    with pytest.raises(ValueError, match="to: expected 'cvops' or 'mxnet', got 'onnx'"):
+        operators.convert_symbol("{}", to="onnx")
+
+
+def test_mxnet_has_not_all_of_ours(mx, operators):
+    text = mx.sym.contrib.cvops_bilinear_upsample(mx.sym.var("x"), scale=2).tojson()
+    with pytest.raises(ValueError, match="no operator for '_contrib_cvops_bilinear_upsample'"):
+        operators.convert_symbol(text, to="mxnet")
+
+
+def test_the_command(mx, operators, model, tmp_path, capsys):
+    symbol, _ = model
+    theirs, ours = tmp_path / "theirs.json", tmp_path / "ours.json"
+    symbol.save(str(theirs))
+    assert cli.main(["convert-symbol", str(theirs), str(ours)]) == 0
+    assert "3 operators" in capsys.readouterr().out
+    assert mx.sym.load(str(ours)).list_outputs() == symbol.list_outputs()
+    assert cli.main(["convert-symbol", str(ours), str(ours), "--to", "mxnet"]) == 0
+    assert mx.sym.load(str(ours)).tojson() == symbol.tojson()
+    assert cli.main(["convert-symbol", str(tmp_path / "none.json"), str(ours)]) == 2
+    assert "none.json: no such file" in capsys.readouterr().err
+    text = tmp_path / "text.json"
+    text.write_bytes(b"\xff\xfe")
+    for given, message in [
+        ((tmp_path, ours), f"{tmp_path}: cannot be read: Is a directory"),
+        ((text, ours), f"{text}: 'utf-8' codec can't decode"),
+        ((theirs, tmp_path), f"{tmp_path}: cannot be written: Is a directory"),
+        ((theirs, tmp_path / "none" / "x.json"), "x.json: cannot be written: No such file"),
+    ]:
+        assert cli.main(["convert-symbol", *map(str, given)]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1

@@ -1,0 +1,60 @@
+"""The tests for GPUs on two that are emulated, with the real CuPy: in processes of their own.
+
+``CVOPS_EMULATED_GPUS=1 pytest tests/gpu/test_graph.py`` does so by hand. What is emulated:
+emulator/driver.
+"""
+
+import importlib.util
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cases import OPS
+
+from cvops import _imports
+
+TESTS = Path(__file__).parents[1]
+#: The tests that take longest; "cpu-emulated" makes the same launches.
+LONG = "adversarial or many_boxes or (several_chunks and not odd)"
+#: The files, which of their tests, and fewer than how many would be too few.
+RUNS = {
+    "arrays": (["gpu/test_cupy", "gpu/test_graph", "gpu/test_gpu_launch"], "", 80),
+    "ops by CuPy": ([f"ops/test_{op}" for op in OPS], f"cuda-cupy and not ({LONG})", 300),
+    # "cpu-emulated" compares the same C++ with the reference implementations.
+    "ops by C++": (
+        [f"ops/test_{op}" for op in OPS],
+        f"cuda-native and not oracle and not ({LONG})",
+        150,
+    ),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def possible():
+    if sys.platform != "linux" or platform.machine() != "x86_64":
+        pytest.skip("the emulated driver is for Linux on x86-64")
+    if importlib.util.find_spec("cupy_backends") is None:
+        pytest.skip("needs CuPy: pip install cvops[cuda12] or cvops[cuda13]")
+    try:
+        _imports.load_nvrtc().getVersion()
+    except RuntimeError as error:
+        pytest.skip(f"needs NVRTC: {error}")
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_on_emulated_gpus(run):
+    files, which, enough = RUNS[run]
+    command = ["pytest", "-q", "-rs", "-p", "no:cacheprovider", "-k", which]
+    done = subprocess.run(
+        [sys.executable, "-m", *command, *(TESTS / f"{file}.py" for file in files)],
+        env={**os.environ, "CVOPS_EMULATED_GPUS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"(\d+) passed", done.stdout)[1]) >= enough, done.stdout
+    assert "NVIDIA" not in done.stdout  # skipped for want of a GPU

@@ -1,0 +1,216 @@
+"""Launches of CuPy's backend: what graphs keep of them, refusals, threads, scratch memory."""
+
+import ctypes
+import functools
+import threading
+
+import native
+import numpy as np
+import pytest
+from backend_runner import runner
+from emulator import driver
+
+import cvops
+from cvops.backends import cuda, extension, nvrtc
+from cvops.ops import _op
+from cvops.ops._op import BACKENDS
+
+missing = BACKENDS["cuda", "cupy"].missing()
+if missing is not None:
+    pytest.skip(f"cupy on cuda {missing}", allow_module_level=True)
+
+cupy = pytest.importorskip("cupy")
+
+
+@pytest.fixture
+def boxes(rng):
+    def boxes(num):
+        low, size = rng.random((2, num, 2), np.float32)
+        return np.concatenate([low, low + size], axis=1)
+
+    return boxes
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_a_graph_keeps_the_arguments(boxes):
+    x, y = boxes(5), boxes(7)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        lhs, rhs = cupy.asarray(x), cupy.asarray(y)
+        cvops.box_iou(lhs, rhs, backend="cupy")  # loads the kernel, and fills the pool
+        stream.begin_capture()
+        out = cvops.box_iou(lhs, rhs, backend="cupy")
+        graph = stream.end_capture()
+        # The memory that the arguments stood in is used again before the graph runs.
+        cvops.box_iou(lhs[:1], rhs[:1], backend="cupy")
+        out.data.memset_async(7, out.nbytes)
+        graph.launch(stream)
+        np.testing.assert_array_equal(out.get(), cvops.box_iou(x, y))
+
+
+def test_a_graph_of_many_launches_reads_new_data(rng):
+    rows = rng.random((3, 100, 6), np.float32)
+    stream = cupy.cuda.Stream(non_blocking=True)
+    with stream:
+        data = cupy.asarray(rows)
+        cvops.box_nms(data, id_index=0, backend="cupy")
+        stream.begin_capture()
+        out = cvops.box_nms(data, id_index=0, backend="cupy")
+        graph = stream.end_capture()
+        rows = rows[::-1].copy()
+        data.set(rows)
+        graph.launch(stream)
+        np.testing.assert_array_equal(out.get(), cvops.box_nms(rows, id_index=0))
+
+
+@pytest.fixture
+def launch():
+    """launch(name, *arguments): that function of native/launch.cpp; its error."""
+    library = ctypes.CDLL(str(native.program("launch", "-shared", "-fPIC", *native.core())))
+
+    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
+    def find(kernel, device):
+        return nvrtc.load(kernel.decode(), device)
+
+    def launch(name, *arguments):
+        error = ctypes.create_string_buffer(256)
+        library[name](find, error, *arguments)
+        return error.value.decode()
+
+    return launch
+
+
+ECHO = """
+struct Pair { int first; float second[2]; };
+extern "C" __global__ void echo(float* out, const float* missing, int i, long long l, float f,
+                                Pair pair) {
+  out[0] = missing == nullptr;
+  out[1] = i == -2147483647 - 1;
+  out[2] = l == (1ll << 40) + 1;
+  out[3] = f;
+  out[4] = pair.first;
+  out[5] = pair.second[1];
+}
+"""
+
+
+@pytest.fixture
+def echo(tmp_path, monkeypatch):
+    """A file of kernels in the place of ours."""
+    known = nvrtc.source, nvrtc.kernels, nvrtc.sources, nvrtc.source_of
+    (tmp_path / "echo.cuh").write_text(ECHO)
+    monkeypatch.setattr(nvrtc, "KERNELS", tmp_path)
+    monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
+    for function in known:
+        function.cache_clear()
+    yield
+    for function in known:
+        function.cache_clear()
+
+
+def test_each_kind_of_argument_arrives(launch, echo):
+    out = cupy.zeros(6, np.float32)
+    assert launch("launch_echo", ctypes.c_void_p(out.data.ptr)) == ""
+    np.testing.assert_array_equal(out.get(), np.float32([1, 1, 1, 0.1, 7, 9]))
+
+
+def test_an_argument_that_does_not_fit_is_refused(launch):
+    error = launch("launch_box_iou", None, ctypes.c_longlong(2**31), 32)
+    assert error == "box_iou: 2147483648 does not fit its parameter"
+
+
+def test_a_refused_launch_is_named_and_the_next_one_is_not_hurt(boxes, launch):
+    x = boxes(5)
+    lhs = cupy.asarray(x)
+    for _ in range(2):
+        memory = ctypes.c_void_p(lhs.data.ptr)
+        error = launch("launch_box_iou", memory, ctypes.c_longlong(5), 2048)
+        assert error.startswith("box_iou<<<(1, 2, 1), (2048, 1, 1), 16>>>: 1 (")
+    out = cvops.box_iou(lhs, lhs, backend="cupy")
+    np.testing.assert_array_equal(out.get(), cvops.box_iou(x, x))
+
+
+def test_options_that_differ_give_each_its_result(rng):
+    """A call is repeated as it was for these options before."""
+    rows = cupy.asarray(rng.random((100, 6), np.float32))
+    for _ in range(2):
+        for options in (dict(topk=50), dict(topk=20), dict(topk=50, id_index=0)):
+            out = cvops.box_nms(rows, **options, backend="cupy").get()
+            np.testing.assert_array_equal(out, cvops.box_nms(rows.get(), **options))
+
+
+@pytest.mark.parametrize("backend", ["cupy", "native"])
+def test_zeros_of_two_signs_are_two_options(boxes, backend):
+    runner("cuda", backend)  # skips where it cannot run
+    anchor, label = cupy.asarray(boxes(5)[None]), cupy.asarray(np.full((1, 1, 5), -1, np.float32))
+    scores = cupy.asarray(np.zeros((1, 2, 5), np.float32))
+    for zero in (0.0, -0.0, 0.0):
+        *_, classes = cvops.multibox_target(
+            anchor, label, scores, ignore_label=zero, backend=backend
+        )
+        assert np.signbit(classes.get()).tolist() == [[str(zero) == "-0.0"] * 5]
+
+
+@pytest.mark.parametrize("backend", ["cupy", "native"])
+def test_a_thread_whose_context_was_taken_from_it(boxes, backend):
+    """By other code that uses the driver: cuCtxPopCurrent."""
+    if not driver.installed():
+        pytest.skip("needs the emulated driver")
+    x = boxes(5)
+    lhs, want = cupy.asarray(x), cvops.box_iou(x, x)
+    for _ in range(2):
+        driver.api.thread.context = None
+        out = cvops.box_iou(lhs, lhs, backend=backend)
+        np.testing.assert_array_equal(out.get(), want)
+
+
+@pytest.fixture(params=["cupy", "native"])
+def new_functions(request, monkeypatch):
+    """A backend that has loaded no kernel yet."""
+    runner("cuda", request.param)  # skips where it cannot run
+    if request.param == "cupy":
+        functions = extension.native().Functions(find=nvrtc.load)
+        monkeypatch.setattr(nvrtc, "_loaded", {})
+    else:
+        make = cuda.nvrtc_functions if driver.installed() else cuda.native_functions
+        functions = make.__wrapped__()
+    name = "cuda", request.param
+    executor = functools.lru_cache(None)(
+        type("New", (cuda.Cuda,), {"functions": lambda self: functions})
+    )
+    monkeypatch.setitem(BACKENDS, name, BACKENDS[name]._replace(executor=executor))
+    _op.backend_for.cache_clear()
+    _op._signature.cache_clear()
+    yield request.param
+    _op.backend_for.cache_clear()
+    _op._signature.cache_clear()
+
+
+def test_threads_at_a_time(boxes, new_functions):
+    """Each a new one, which has not spoken to the GPU before, and with work of its own."""
+    inputs = [(boxes(n), boxes(9 - n)) for n in range(1, 9)]
+    arrays = [[cupy.asarray(x) for x in pair] for pair in inputs]
+    cupy.cuda.runtime.deviceSynchronize()
+    wrong, together, backend = [], threading.Barrier(len(inputs)), new_functions
+
+    def work(i):
+        try:
+            want = cvops.box_iou(*inputs[i])
+            together.wait(60)
+            for _ in range(20):
+                np.testing.assert_array_equal(
+                    cvops.box_iou(*arrays[i], backend=backend).get(), want
+                )
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

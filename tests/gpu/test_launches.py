@@ -1,0 +1,302 @@
+"""The launches of each op for some shapes: kernel, grid, block and dynamic shared memory.
+
+They follow from the shapes and the options alone, on a GPU of 132 multiprocessors with 227 KiB of
+shared memory. MODEL.md predicts the times of these launches.
+"""
+
+import re
+
+import numpy as np
+import pytest
+from cases import OPS
+from emulator import backends
+from workloads import CALLS as SMALL
+from workloads import (
+    MINING,
+    call,
+    confusion,
+    detection,
+    iou,
+    labels,
+    nms,
+    nms_backward,
+    nms_of_classes,
+    pooling,
+    pooling_backward,
+    target,
+    upsampling,
+    zeros,
+)
+
+import cvops
+
+
+@pytest.fixture(autouse=True)
+def h200(monkeypatch):
+    monkeypatch.setattr(backends, "MULTIPROCESSORS", 132)
+
+
+def priors(*maps):
+    options = dict(sizes=[[0.1]] * len(maps), ratios=[[1, 2]] * len(maps))
+    return call(cvops.multibox_priors, args=(list(maps),), **options)
+
+
+#: A call, and its launches: the kernel, the grid, the threads of a block, the bytes of dynamic
+#: shared memory after "+", and "times" how often. The comments have the arithmetic.
+LAUNCHES = {
+    # A thread has 4 pixels of 8 rows: 21 maps x (10 + 1) rows x 32 / 8 parts x 320 / 4.
+    "bilinear_upsample, 21 x 10 x 10, 32 times": (
+        lambda: upsampling(cvops.bilinear_upsample, 1, 10, 32),
+        "bilinear_upsample 289 256",
+    ),
+    # A block has 10 columns of 256 / 10 rows out of 210: 25 x 88 sums, and 1 more in 32.
+    "bilinear_upsample_backward, 21 x 80 x 80, 8 times": (
+        lambda: upsampling(cvops.bilinear_upsample_backward, 1, 80, 8),
+        f"bilinear_upsample_backward 9 256 +{4 * (2 * 8 + 25 * 90)}",
+    ),
+    # 25 threads have a row's 100 columns, and a block has 256 / 25 rows.
+    "box_iou, 100 x 100": (lambda: iou(100, 100), "box_iou 10 256"),
+    # A block has 1024 columns of a row.
+    "box_iou, 3 x 5000": (lambda: iou(3, 5000), "box_iou 3x5 256"),
+    # 100,000 rows for at most 4096 blocks.
+    "box_iou, 100,000 x 1000": (lambda: iou(100_000, 1000), "box_iou 4096 256"),
+    "box_iou, no rows": (lambda: iou(0, 100), ""),
+    # A block ranks 32 rows. A chunk of 4 x 256 rows has 2 x 4 x 5 blocks for pairs.
+    "box_nms, 1000": (
+        lambda: nms(1, 1000),
+        """box_nms_rank 1x32 1024
+        nms_chunk 1x40 512
+        box_nms_write 1x4 256""",
+    ),
+    # 5120 rows are ranked, more are sorted: tiles of 2048, and a warp merges 32 keys of few runs.
+    # Chunks of 8 x 256 rows: 144 blocks for pairs. Then 13 tiles of 256 later rows in 264 / 26
+    # parts, then 5 tiles in at most 16.
+    "box_nms, 2 x 5121": (
+        lambda: nms(2, 5121),
+        f"""box_nms_score 2x21 256
+        sort_compact 2x21 256
+        sort_tiles 2x3 512
+        sort_merge 2x41 128
+        box_nms_gather 2x21 256
+        nms_chunk 2x144 512
+        nms_chunk 2x{144 + 13 * 10} 512
+        nms_chunk 2x{144 + 5 * 16} 512
+        box_nms_write 2x21 256""",
+    ),
+    # Of many chunks the rows are in a spatial order, and all 79 tiles take part, in 264 / 79 parts.
+    "box_nms, 20,000 with classes": (
+        lambda: nms(1, 20_000, id_index=0),
+        f"""box_nms_score 1x79 256
+        sort_compact 1x79 256
+        sort_tiles 1x10 512
+        sort_merge 1x625 128
+        box_nms_gather 1x79 256
+        nms_spatial_keys 1x79 256
+        sort_tiles 1x10 512
+        sort_merge 1x625 128
+        nms_classes 1x79 512
+        nms_chunk 1x144 512
+        nms_chunk 1x{144 + 79 * 3} 512 times 9
+        box_nms_write 1x79 256""",
+    ),
+    # 49 runs of 2048, merged to 4 runs of 32768, and those to one.
+    "box_nms, 100,000": (
+        lambda: nms(1, 100_000),
+        f"""box_nms_score 1x391 256
+        sort_compact 1x391 256
+        sort_tiles 1x49 512
+        sort_merge 1x3125 128
+        sort_merge 1x782 128
+        box_nms_gather 1x391 256
+        nms_spatial_keys 1x391 256
+        sort_tiles 1x49 512
+        sort_merge 1x3125 128
+        sort_merge 1x782 128
+        nms_chunk 1x144 512
+        nms_chunk 1x{144 + 391} 512 times 48
+        box_nms_write 1x391 256""",
+    ),
+    # One chunk for the best 1000 of 8400.
+    "box_nms, 32 x 8400, topk 1000": (
+        lambda: nms(32, 8400, topk=1000),
+        """box_nms_score 32x33 256
+        sort_compact 32x33 256
+        sort_tiles 32x5 512
+        sort_merge 32x66 128
+        box_nms_gather 32x33 256
+        nms_chunk 32x40 512
+        box_nms_write 32x33 256""",
+    ),
+    # A copy has six threads a row.
+    "box_nms, 1000, topk 0": (lambda: nms(1, 1000, topk=0), "box_nms_copy 24 256"),
+    "box_nms_backward, 2000": (
+        lambda: nms_backward(2000),
+        """box_nms_backward_clear 8 256
+        box_nms_backward_invert 8 256
+        box_nms_backward 8 256""",
+    ),
+    # 21 x 21 cells, also in shared memory. A block counts 4096 of 320 x 480 pixels.
+    "confusion_matrix, 21 classes": (
+        lambda: confusion(1),
+        f"""confusion_matrix_clear 2 256
+        confusion_matrix 38 256 +{4 * 21 * 21}""",
+    ),
+    # 200 x 200 cells do not fit there.
+    "confusion_matrix, 200 classes": (
+        lambda: call(cvops.confusion_matrix, *[zeros(5000, dtype=np.int32)] * 2, args=(200,)),
+        """confusion_matrix_clear 157 256
+        confusion_matrix 2 256""",
+    ),
+    # 21 colors in a table of 64 pairs of words in shared memory. A block has 2048 pixels.
+    "label_from_color, 21 colors": (lambda: labels(1), f"label_from_color 75 256 +{64 * 2 * 4}"),
+    # The table of 1025 colors is in scratch memory.
+    "label_from_color, 1025 colors": (
+        lambda: call(
+            cvops.label_from_color,
+            zeros(100, 100, 3, dtype=np.uint8),
+            np.arange(1025, dtype="<u4").view(np.uint8).reshape(-1, 4)[:, :3].copy(),
+        ),
+        """label_from_color_table 1 1024
+        label_from_color 5 256""",
+    ),
+    # Tiles of 256 anchors in all kernels, but for the sort, and one chunk of 512 for the best 400.
+    "multibox_detection, 32 x 5444, topk 400": (
+        lambda: detection(32, 5444, 21, nms_topk=400),
+        """multibox_detection_score 32x22 256
+        sort_compact 32x22 256
+        sort_tiles 32x3 512
+        sort_merge 32x43 128
+        multibox_detection_gather 32x22 256
+        nms_chunk 32x12 512
+        multibox_detection_write 32x22 256""",
+    ),
+    "multibox_detection, 2 x 1000 without suppression": (
+        lambda: detection(2, 1000, 3, nms_threshold=0),
+        """multibox_detection_score 2x4 256
+        sort_compact 2x4 256
+        multibox_detection_write 2x4 256""",
+    ),
+    # A tile has up to 256 anchors of one map: 8192, 128 and 2 anchors.
+    "multibox_priors, 64 x 64, 8 x 8, 1 x 1": (
+        lambda: priors((64, 64), (8, 8), (1, 1)),
+        "multibox_prior 34 256",
+    ),
+    # 1000 x 1000 x 2 anchors are 7813 tiles for at most 1024 blocks.
+    "multibox_priors, 1000 x 1000": (lambda: priors((1000, 1000)), "multibox_prior 1024 256"),
+    # A thread of match has 4 anchors, one of write 1; assign has a block for each image.
+    "multibox_target, 32 x 5444 x 64": (
+        lambda: target(32, 5444, 64),
+        """multibox_target_match 11x32 128
+        multibox_target_assign 32 1024
+        multibox_target_write 22x32 256""",
+    ),
+    # A thread of score has 8 anchors. The 256 blocks of refine are 4 for each image.
+    "multibox_target, 64 x 24564 x 8, mining": (
+        lambda: target(64, 24564, 8, 21, **MINING),
+        """multibox_target_match 48x64 128
+        multibox_target_assign 64 1024
+        multibox_target_score 12x64 256
+        multibox_target_refine 4x64 512
+        multibox_target_write 96x64 256""",
+    ),
+    # 80 x 8400 scores in tiles of 4096, and the best 1000 sorted in one tile.
+    "multiclass_nms, 32 x 80 x 8400, topk 1000": (
+        lambda: nms_of_classes(32, 8400, 80),
+        f"""topk_sample 32 1024
+        topk_collect {32 * 165} 256
+        topk_select 32 1024
+        sort_tiles 32x1 256
+        multiclass_nms_gather 32x4 256
+        nms_chunk 32x40 512
+        multiclass_nms_write 32x4 256""",
+    ),
+    "multiclass_nms, no rows asked for": (
+        lambda: call(cvops.multiclass_nms, zeros(300, 9, 4), zeros(300, 2, 9), post_nms=0),
+        "multiclass_nms_clear 2 256",
+    ),
+    # 256 / 4 planes in 132 / 64 parts: 36 bytes a pixel and a word, and 64 bytes for each of 500
+    # rois, an int64 and 14 edges.
+    "roi_pooling, 1000 rois of 256 x 50 x 68": (
+        lambda: pooling(1000),
+        f"roi_pooling_staged 128 1024 +{36 * 50 * 68 + 4 + 64 * 500}",
+    ),
+    # 49 x 30 bins are fewer than the pixels: a block has 8 channels of a roi.
+    "roi_pooling, 30 rois of 8 x 50 x 68": (lambda: pooling(30, 8), "roi_pooling 30 256"),
+    # A block has a channel, whose sums are in shared memory beside a table.
+    "roi_pooling_backward, 1000 rois of 256 x 50 x 68": (
+        lambda: pooling_backward(1000),
+        f"roi_pooling_backward 256 256 +{41984 + 4 * 50 * 68}",
+    ),
+}
+
+
+def stated(text):
+    """The launches that the lines of a text state, as (kernel, grid, block, shared)."""
+    found = []
+    for line in text.splitlines():
+        kernel, grid, block, shared, times = re.fullmatch(
+            r" *(\w+) (\S+) (\d+)(?: \+(\d+))?(?: times (\d+))?", line
+        ).groups()
+        sizes = (*map(int, grid.split("x")), 1, 1)[:3]
+        found += [(kernel, sizes, (int(block), 1, 1), int(shared or 0))] * int(times or 1)
+    return found
+
+
+def made(launches, call):
+    """The launches of a call."""
+    op, arrays, args, options = call
+    launches.clear()
+    op(*arrays, *args, **options, backend="listed")
+    return [launch[:4] for launch in launches]
+
+
+def test_every_op_is_listed():
+    backward = [f"{op}_backward" for op in ("bilinear_upsample", "box_nms", "roi_pooling")]
+    listed = {name.partition(",")[0].replace("priors", "prior") for name in LAUNCHES}
+    assert listed == {*OPS, *backward}
+
+
+@pytest.mark.parametrize("name", LAUNCHES)
+def test_launches(launches, name):
+    make, text = LAUNCHES[name]
+    assert made(launches, make()) == stated(text)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_first_call_launches_what_a_second_one_does(launches, name):
+    """A call with shapes that no call had before needs no more launches, nor fewer."""
+    new = made(launches, SMALL[name](7))
+    made(launches, SMALL[name](3))
+    assert made(launches, SMALL[name](7)) == new != []
+
+
+class TestArguments:
+    """What a kernel's parameter cannot hold is an error, not another number."""
+
+    ROWS = backends.Buffer(256, (1,), np.dtype(np.float32), None)
+
+    @pytest.fixture
+    def ops(self, launches):
+        return backends.ListedCall().ops
+
+    @pytest.mark.parametrize("num", [2**31, 2**32 + 5])
+    def test_an_integer_that_does_not_fit(self, ops, launches, num):
+        with pytest.raises(
+            OverflowError, match=f"^box_nms_backward_invert: {num} does not fit its parameter$"
+        ):
+            ops.box_nms_backward(self.ROWS, self.ROWS, self.ROWS, 1, num, 6)
+        assert [x.kernel for x in launches] == ["box_nms_backward_clear"]
+
+    def test_the_largest_integer_that_fits(self, ops, launches):
+        ops.box_nms_backward(self.ROWS, self.ROWS, self.ROWS, 1, 2**31 - 1, 6)
+        invert = launches[1]
+        assert np.frombuffer(invert.arguments[3], np.int32).tolist() == [2**31 - 1]
+
+    def test_arguments_are_the_bytes_of_the_parameters(self, ops, launches):
+        """The kernel takes three pointers, the numbers of boxes and a flag."""
+        boxes = [backends.Buffer(256 * i, (3, 4), np.float32, None) for i in (1, 2, 3)]
+        ops.box_iou(*boxes, True)
+        arguments = launches[0].arguments
+        assert [len(x) for x in arguments] == [8, 8, 8, 4, 4, 4]
+        values = [int.from_bytes(x, "little") for x in arguments]
+        assert values == [256, 512, 768, 3, 3, 1]

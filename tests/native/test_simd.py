@@ -1,0 +1,95 @@
+"""The CPU's ops for each vector width, on this machine's CPU and, emulated, on an ARM."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from cases import OPS
+
+import cvops
+from cvops.backends import extension
+from native import BINDINGS, core, program, run
+
+CROSS_COMPILER, ARM = "aarch64-linux-gnu-g++", "qemu-aarch64"
+
+
+@pytest.fixture(scope="module")
+def native():
+    if extension.native() is None:
+        pytest.skip("needs the compiled extension cvops._native")
+    return extension.native()
+
+
+def hashes(text):
+    """op -> {(width, threads): hash of the results}"""
+    found = defaultdict(dict)
+    for line in text.splitlines():
+        op, simd, threads, value = line.split()
+        found[op][simd, int(threads)] = value
+    return found
+
+
+@pytest.fixture(scope="module")
+def bits():
+    return hashes(run(program("bits", *core())))
+
+
+def test_every_op_is_run_in_every_way(bits, native):
+    assert sorted(bits) == OPS
+    for ways in bits.values():
+        assert set(ways) == {(simd, n) for simd in native.simd_names() for n in (1, 2, 5)}
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_bits_do_not_depend_on_vectors_and_threads(bits, op):
+    assert len(set(bits[op].values())) == 1, bits[op]
+
+
+def test_an_arm_has_the_same_bits(bits):
+    for command, package in ((CROSS_COMPILER, "g++-aarch64-linux-gnu"), (ARM, "qemu-user")):
+        if shutil.which(command) is None:
+            pytest.skip(f"needs {command} (on Debian: apt-get install {package})")
+    arm = program("bits", "-static", *BINDINGS.glob("*.cpp"), compiler=CROSS_COMPILER)
+    for op, ways in hashes(run(ARM, arm)).items():
+        assert set(ways.values()) == set(bits[op].values()), op
+
+
+class TestChoice:
+    def test_the_widest_that_there_is(self, native):
+        with open("/proc/cpuinfo", encoding="ascii") as file:
+            flags = next((line.split() for line in file if line.startswith("flags")), ())
+        widths = ["baseline"]
+        if {"avx2", "bmi2"} <= set(flags):
+            widths.append("avx2")
+            if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= set(flags):
+                widths.append("avx512")
+        assert native.simd_names() == widths
+
+    @pytest.mark.parametrize(("wanted", "chosen"), [("baseline", 0), ("", -1), ("sse9", -1)])
+    def test_the_environment_chooses(self, native, wanted, chosen):
+        code = "from cvops.backends import extension; print(extension.native().simd())"
+        env = {**os.environ, "CVOPS_SIMD": wanted}
+        out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+        assert out.stdout.strip() == native.simd_names()[chosen], out.stderr
+
+    def test_another_in_the_same_process(self, native):
+        before = native.simd()
+        boxes = np.random.default_rng(0).random((50, 4), np.float32)
+        results = []
+        try:
+            for name in native.simd_names():
+                native.set_simd(name)
+                assert native.simd() == name
+                results.append(cvops.box_iou(boxes, boxes, backend="native"))
+        finally:
+            native.set_simd(before)
+        for result in results:
+            np.testing.assert_array_equal(result, results[0])
+
+    def test_what_the_machine_has_not(self, native):
+        with pytest.raises(ValueError, match="simd: this machine cannot run 'avx1024'"):
+            native.set_simd("avx1024")

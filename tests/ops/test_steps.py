@@ -1,0 +1,406 @@
+"""Sizes on both sides of each step of the kernels and of their launches.
+
+A step is a size at which a kernel or a launch goes another way, or one step further: a constant
+with CVOPS_STEP. The backend "emulated-small" has the small value of each, so that small inputs
+reach both sides. At the end each op has one large input for the real values.
+"""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from backend_runner import runner
+
+import cvops
+
+ROOT = Path(__file__).parents[2]
+_STEP = re.compile(r"(\w+) = CVOPS_STEP\(([^,]+), ([^,)]+)\)")
+
+
+def found_steps():
+    """The small value of each constant, by the name of its file and its own."""
+    files = [*ROOT.glob("kernels/*.cuh"), *ROOT.glob("bindings/cuda/*.cpp")]
+    return {
+        f"{file.name} {name}": eval(small, {})
+        for file in files
+        for name, _, small in _STEP.findall(file.read_text("utf-8"))
+    }
+
+
+def rng_of(*numbers):
+    return np.random.default_rng(numbers)
+
+
+def boxes_of(rng, *shape, room=30):
+    """Corners in a square of that side; a box has a side of up to 3."""
+    low, size = rng.random((2, *shape, 2), np.float32) * np.float32([[[room]], [[3]]]).reshape(
+        2, *[1] * (len(shape) + 1)
+    )
+    return np.concatenate([low, low + size], axis=-1)
+
+
+def rows_of(rng, *shape, room=30):
+    """Rows (class, score, box), all of which take part, in no order; no two scores are equal."""
+    num = int(np.prod(shape))
+    scores = (rng.permutation(num) + 1).astype(np.float32).reshape(*shape, 1)
+    classes = rng.integers(0, 4, (*shape, 1)).astype(np.float32)
+    return np.concatenate([classes, scores, boxes_of(rng, *shape, room=room)], axis=-1)
+
+
+def nms(num, sets=1, **options):
+    data = rows_of(rng_of(num, sets), sets, num)
+
+    def call(run):
+        out, index = run(cvops.box_nms, data, return_index=True, **options)
+        return out, index, run(cvops.box_nms_backward, data, index)
+
+    return call
+
+
+def nms_both(num, sets=1):
+    """With classes and without them: the boxes have another order."""
+    return [nms(num, sets), nms(num, sets, id_index=0)]
+
+
+def detection(num, images=2):
+    rng = rng_of(num, images)
+    anchors = boxes_of(rng, 1, num)
+    scores = rng.random((images, 3, num), np.float32)
+    offsets = rng.normal(size=(images, 4 * num)).astype(np.float32)
+    return lambda run: run(cvops.multibox_detection, scores, offsets, anchors)
+
+
+def multiclass(num, topk, images=2, classes=3, scores=None):
+    rng = rng_of(num, topk)
+    boxes = boxes_of(rng, images, num)
+    scores = rng.random((images, classes, num), np.float32) if scores is None else scores
+    return lambda run: run(cvops.multiclass_nms, boxes, scores, topk=topk, valid_thresh=0.1)
+
+
+def iou(num_lhs, num_rhs):
+    rng = rng_of(num_lhs, num_rhs)
+    lhs, rhs = boxes_of(rng, num_lhs, room=4), boxes_of(rng, num_rhs, room=4)
+    return lambda run: run(cvops.box_iou, lhs, rhs)
+
+
+def target(anchors, truths=5, images=2, equal=False, ratio=3, classes=4):
+    """Of ``equal`` truths all want the same anchor. Many logits lie close together."""
+    rng = rng_of(anchors, truths, images)
+    anchor = boxes_of(rng, 1, anchors, room=9)
+    label = np.concatenate(
+        [
+            rng.integers(0, 3, (images, truths, 1)).astype(np.float32),
+            boxes_of(rng, images, truths, room=9),
+        ],
+        axis=-1,
+    )
+    if equal:
+        label[:] = label[:1, :1]
+    logits = (1 + 1e-3 * rng.normal(size=(images, classes, anchors))).astype(np.float32)
+    return lambda run: run(
+        *(cvops.multibox_target, anchor, label, logits),
+        negative_mining_ratio=ratio,
+        negative_mining_thresh=0.5,
+        overlap_threshold=0.3,
+    )
+
+
+def priors(*maps, shapes=2):
+    sizes = [[0.1 * (i + 1) for i in range(shapes)]] * len(maps)
+    return lambda run: run(cvops.multibox_priors, maps, sizes, [[1]] * len(maps), clip=True)
+
+
+def roi(rois, data=(2, 3, 5, 4), pooled=(3, 3)):
+    rng = rng_of(rois, *data, *pooled)
+    x = rng.normal(size=data).astype(np.float32)
+    r = np.concatenate([rng.integers(0, data[0], (rois, 1)), boxes_of(rng, rois, room=5)], axis=1)
+    r = r.astype(np.float32)
+
+    def call(run):
+        out, argmax = run(cvops.roi_pooling, x, r, pooled, 1, return_argmax=True)
+        return out, argmax, run(cvops.roi_pooling_backward, out, argmax, data)
+
+    return call
+
+
+def upsample(shape, scale):
+    data = rng_of(*shape, scale).normal(size=shape).astype(np.float32)
+
+    def call(run):
+        out = run(cvops.bilinear_upsample, data, scale)
+        return out, run(cvops.bilinear_upsample_backward, out, scale)
+
+    return call
+
+
+def confusion(total, classes):
+    prediction, label = rng_of(total, classes).integers(-1, classes + 1, (2, total), np.int32)
+    return lambda run: run(cvops.confusion_matrix, prediction, label, classes)
+
+
+def labels(pixels, colors):
+    rng = rng_of(pixels, colors)
+    colormap = rng.integers(0, 256, (colors, 3), np.uint8)
+    image = colormap[rng.integers(0, colors, pixels)]
+    image[::7] = rng.integers(0, 256, (len(image[::7]), 3), np.uint8)
+    return lambda run: run(cvops.label_from_color, image, colormap, unknown=-7)
+
+
+#: For each step the calls on both sides of it, of its small value.
+STEPS = {
+    "common.cuh kMaxGridY": lambda rows: [
+        # Blocks of sort_merge; tiles of nms_chunk, beside 4 blocks for pairs; columns; images.
+        *(nms(32 * rows), nms(32 * rows + 1), nms(256 * (rows - 4)), nms(256 * (rows - 4) + 1)),
+        *(iou(3, 128 * rows), iou(3, 128 * rows + 1)),
+        *(target(40, images=rows), target(40, images=rows + 1), target(40, images=3 * rows)),
+    ],
+    # Few boxes take part in the suppression, which is what takes long.
+    "sort.cuh kSortTile": lambda tile: [
+        *(nms(num, topk=40) for num in (tile - 1, tile, tile + 1)),
+        *(detection(tile), detection(tile + 1), multiclass(tile, tile), multiclass(tile, tile + 1)),
+    ],
+    # Runs of 128 keys; a pass makes one of four. Order of boxes: as many keys take part.
+    "sort.cuh kSortWays": lambda ways: [
+        *(
+            nms(num, topk=40)
+            for run in (128, 128 * ways, 128 * ways**2)
+            for num in (ways * run, ways * run + 1, (ways + 1) * run + 1)
+        ),
+        *(nms(128 * ways + 1), detection(128 * ways + 1), multiclass(700, 128 * ways + 1)),
+    ],
+    "sort.cuh kMergeWarps": lambda warps: [
+        nms(num, topk=40)
+        for run in (128, 512)
+        for num in ((1 + 2 * warps) * run, (1 + 2 * warps) * run + 1)
+    ],
+    "sort.cuh kMergeFew": lambda few: [
+        nms(num, topk=40) for run in (128, 512) for num in (few * run, few * run + 1)
+    ],
+    "box_nms.cuh kNmsFew": lambda few: [nms(few), nms(few + 1)],
+    "box_nms.cuh kNmsFewPairs": lambda pairs: [
+        nms(64, pairs // 64**2),
+        nms(64, pairs // 64**2 + 1),
+    ],
+    "box_nms.cpp max_blocks": lambda blocks: [
+        nms(num, topk=0) for num in (256 * blocks // 6, 256 * blocks // 6 + 1, 256 * blocks + 1)
+    ],
+    "topk.cuh kSamples": lambda samples: [
+        *(multiclass(n, 7, classes=1) for n in (samples, samples + 1, 3 * samples, 9 * samples)),
+        multiclass(3000, 60),
+        # The sample deceives: scores that are equal, and few that count.
+        multiclass(2000, 60, scores=np.full((2, 3, 2000), 0.5, np.float32)),
+        multiclass(2000, 60, scores=np.eye(6, 2000, dtype=np.float32).reshape(2, 3, 2000)),
+    ],
+    "nms.cpp kChunk": lambda chunk: [
+        call for n in (chunk, chunk + 1, 2 * chunk) for call in nms_both(n, 2)
+    ],
+    "nms.cpp kChunksWithoutOrder": lambda chunks: [
+        call for n in (128 * chunks, 128 * chunks + 1) for call in nms_both(n, 2)
+    ],
+    "nms.cpp kBlocks": lambda blocks: [
+        call for n in (256 * blocks, 256 * blocks + 1) for call in nms_both(n)
+    ],
+    "nms.cpp kMaxSplits": lambda splits: [
+        call
+        for tiles in (1, splits)
+        for n in (256 * tiles, 256 * tiles + 1)
+        for call in nms_both(n)
+    ],
+    "box_iou.cpp threads": lambda threads: [
+        iou(rows, columns)
+        for rows in (1, 37)
+        for columns in (4 * threads - 4, 4 * threads - 1, 4 * threads, 4 * threads + 1, 700)
+    ],
+    "box_iou.cpp blocks": lambda blocks: [
+        iou(n, columns)
+        for columns, rows in ((3, 32), (8, 16), (300, 1))
+        for n in (blocks * rows, blocks * rows + 1, 2 * blocks * rows + 1)
+    ],
+    "multibox_prior.cuh kPriorTile": lambda tile: [
+        priors((1, n), shapes=1) for n in (tile - 1, tile, tile + 1, 3 * tile + 1)
+    ],
+    "multibox_prior.cuh kPriorParts": lambda parts: [
+        priors(*[(2, 3)] * n, shapes=1) for n in (parts, parts + 1, 2 * parts + 1)
+    ],
+    "multibox_prior.cuh kPriorShapes": lambda shapes: [
+        priors((2, 3), (5, 1), shapes=n) for n in (1, 2, shapes, shapes + 1, 2 * shapes + 1)
+    ],
+    "multibox_prior.cpp kMaxBlocks": lambda blocks: [
+        priors((n, 8), shapes=1) for n in (4 * blocks, 4 * blocks + 1, 12 * blocks + 1)
+    ],
+    "mining.cuh kFew": lambda few: [target(n, truths=2) for n in (few + 3, 5 * few, 150)],
+    "multibox_target.cuh kTargetThreads": lambda threads: [
+        *(target(n) for n in (4 * threads - 1, 4 * threads, 4 * threads + 1)),
+        *(target(300, truths=n) for n in (threads, threads + 1, 2 * threads, 2 * threads + 1)),
+    ],
+    "multibox_target.cuh kSharedKeys": lambda keys: [
+        target(300, truths=n, equal=equal)
+        for n in (keys, keys + 1, 3 * keys + 1)
+        for equal in (False, True)
+    ],
+    "multibox_target.cuh kScoreThreads": lambda threads: [
+        target(n) for n in (4 * threads, 4 * threads + 1, 8 * threads, 8 * threads + 1)
+    ],
+    "multibox_target.cuh kRefineThreads": lambda threads: [
+        # A part is of all anchors, so that its list is filled and emptied several times.
+        target(n, images=6, truths=20, ratio=8)
+        for n in (4 * threads, 4 * threads + 1, 8 * threads + 1, 20 * threads + 3)
+    ],
+    "multibox_target.cpp kMaxSplits": lambda slots: [
+        target(128 * n + more) for n in (slots, 2 * slots) for more in (0, 1)
+    ],
+    "multibox_target.cpp kBlocks": lambda blocks: [
+        target(64 * blocks + more, images=n) for n in (1, 2, blocks, blocks + 1) for more in (0, 1)
+    ],
+    "roi_pooling_backward.cuh kOwners": lambda owners: [
+        *(roi(n, (1, 2, 9, 7), (1, 4)) for n in (owners, owners + 1, 2 * owners + 1)),
+        *(roi(40, (1, 2, 1, n)) for n in (owners, owners + 1)),
+    ],
+    "roi_pooling.cpp kThreads": lambda threads: [
+        roi(n, (1, 2, 3, 2), (1, 4)) for n in (threads // 4, threads // 4 + 1, threads + 1)
+    ],
+    "roi_pooling.cpp kMaxBlocks": lambda blocks: (
+        [roi(30, (n, 5, 3, 2), (2, 2)) for n in (blocks // 2, blocks, 2 * blocks + 1)]
+        + [roi(n, (1, 5, 20, 20), (2, 2)) for n in (blocks, blocks + 1, 3 * blocks)]
+    ),
+    "roi_pooling.cpp kMaxBytes": lambda most: [
+        # 32 bytes for a roi.
+        roi(n, (4, 4, 3, 2))
+        for n in (most // 32, most // 32 + 1, 2 * most // 32 + 1)
+    ],
+    "roi_pooling.cpp kWorthwhile": lambda rois: [
+        roi(n, (4, 4, 2, 2), (9, width)) for n in (rois, rois + 1) for width in (8, 9, 11)
+    ],
+    "roi_pooling.cpp kBackwardBlocks": lambda blocks: [
+        roi(20, (6, channels, 3, 2)) for channels in (1, 2, blocks, blocks + 1)
+    ],
+    "roi_pooling.cpp threads": lambda threads: [
+        roi(2, (1, channels, 40, 30), (1, bins))
+        for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
+        for channels in (3, 8, 9, 17)
+    ],
+    "bilinear_upsample.cuh kRowsAtOnce": lambda rows: [
+        upsample((1, 2, 3, 4), scale) for scale in (rows, rows + 1, 2 * rows + 1)
+    ],
+    "bilinear_upsample.cpp kMaxBlocks": lambda blocks: [
+        upsample((planes, 1, 3, 5), 2) for planes in (blocks, 64 * blocks, 100 * blocks + 1)
+    ],
+    "bilinear_upsample.cpp threads": lambda threads: [
+        upsample((1, 1, 3, width), 1) for width in (threads, threads + 1, 2 * threads + 1)
+    ],
+    "bilinear_upsample.cpp sums": lambda sums: [
+        upsample((1, 2, 2, 3), scale) for scale in (sums // 3, sums // 2, sums, sums + 1)
+    ],
+    "confusion_matrix.cuh kCellsInShared": lambda cells: [
+        confusion(900, round(cells**0.5) + more) for more in (0, 1)
+    ],
+    "confusion_matrix.cpp max_blocks": lambda blocks: [
+        *(confusion(900, classes) for classes in (27, 28)),  # about 256 cells for each block
+        *(confusion(1024 * blocks + more, 5) for more in (0, 1, 2000)),
+    ],
+    "confusion_matrix.cpp of_block": lambda pixels: [
+        confusion(n, 5) for n in (1, 3, pixels, pixels + 1, 2 * pixels + 3)
+    ],
+    "label_from_color.cuh kColorsInShared": lambda colors: [
+        labels(100, n) for n in (1, colors, colors + 1, 700)
+    ],
+    "label_from_color.cpp max_blocks": lambda blocks: [
+        labels(2048 * blocks + more, 9) for more in (0, 1, 5000)
+    ],
+}
+
+
+def check(call, run):
+    got, want = call(run), call(runner("cpu", "numpy"))
+    for x, y in zip(*(out if isinstance(out, tuple) else (out,) for out in (got, want))):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_each_step_has_its_sizes():
+    assert set(STEPS) == set(found_steps())
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_both_sides_of_a_step(step):
+    for call in STEPS[step](found_steps()[step]):
+        check(call, runner("cpu", "emulated-small"))
+
+
+def large_multiclass(num):
+    rng = rng_of(num)
+    scores = rng.permutation(num).reshape(1, 2, -1).astype(np.float32) + 1
+    boxes = boxes_of(rng, 1, num // 2, room=4)  # of which few are kept
+    return partial(cvops.multiclass_nms, boxes, scores, topk=num, force_suppress=True)
+
+
+def large_target(num):
+    rng = rng_of(num)
+    label = np.concatenate([np.float32([[[0], [1], [2]]]), boxes_of(rng, 1, 3)], axis=-1)
+    logits = rng.normal(size=(1, 2, num)).astype(np.float32)
+    anchors = boxes_of(rng, 1, num)
+    return partial(cvops.multibox_target, anchors, label, logits, negative_mining_ratio=3)
+
+
+def large_roi(rois):
+    rng = rng_of(rois)
+    data = rng.normal(size=(1, 2, 6, 9)).astype(np.float32)
+    boxes = np.concatenate([np.zeros((rois, 1), np.float32), boxes_of(rng, rois, room=6)], axis=1)
+    return partial(cvops.roi_pooling, data, boxes, (99, 100), 1, return_argmax=True)
+
+
+def large_labels(pixels):
+    image, colormap = rng_of(1).integers(0, 2, (2, pixels, 3), np.uint8) * np.uint8(255)
+    return partial(cvops.label_from_color, image, colormap[:1025])
+
+
+def large_detection(num):
+    rng = rng_of(num)
+    scores = rng.permutation(num).reshape(1, 1, num).astype(np.float32) / num
+    scores = np.concatenate([1 - scores, scores], axis=1)
+    offsets = np.zeros((1, 4 * num), np.float32)
+    return partial(
+        *(cvops.multibox_detection, scores, offsets, boxes_of(rng, 1, num, room=300)),
+        threshold=0,
+        clip=False,
+        nms_topk=100,
+    )
+
+
+#: One input for each op that takes the real values more than one step.
+LARGE = {
+    # More than a merge makes one of, 32768.
+    "box_nms": lambda: partial(
+        cvops.box_nms, rows_of(rng_of(1), 33_000, room=300), topk=100, return_index=True
+    ),
+    "multibox_detection": lambda: large_detection(33_000),
+    "multiclass_nms": lambda: large_multiclass(33_000),
+    # More columns than a tile, 1024, and more rows than 4096 blocks.
+    "box_iou": lambda: partial(
+        cvops.box_iou, boxes_of(rng_of(2), 4099, room=9), boxes_of(rng_of(3), 1030, room=9)
+    ),
+    # More tiles than 1024 blocks.
+    "multibox_priors": lambda: partial(cvops.multibox_priors, [(600, 450)], [[0.1]], [[1]]),
+    # More tiles than 512 slots.
+    "multibox_target": lambda: large_target(263_000),
+    # A roi takes 816 bytes of 32 kB, and each of 4 parts has 45.
+    "roi_pooling": lambda: large_roi(180),
+    "bilinear_upsample": lambda: partial(
+        cvops.bilinear_upsample, rng_of(4).normal(size=(2, 3, 50, 70)).astype(np.float32), 9
+    ),
+    # More pixels than 1024 blocks have, and more classes than a block counts in shared memory.
+    "confusion_matrix": lambda: partial(
+        cvops.confusion_matrix, *rng_of(5).integers(-1, 112, (2, 4_200_000), np.int32), 111
+    ),
+    # More pixels than 2048 blocks have, and more colors than fit in shared memory.
+    "label_from_color": lambda: large_labels(4_200_000),
+}
+
+
+@pytest.mark.parametrize("op", LARGE)
+def test_large_size(op):
+    call = LARGE[op]()
+    got, want = call(backend="emulated"), call(backend="native")
+    for x, y in zip(*(out if isinstance(out, tuple) else (out,) for out in (got, want))):
+        np.testing.assert_array_equal(x, y)

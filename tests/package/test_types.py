@@ -1,0 +1,92 @@
+"""Types for a type checker: the stub of the extension, and the overloads of public functions."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cvops.backends import extension
+
+ROOT = Path(__file__).parents[2]
+STUB = ast.parse((ROOT / "cvops" / "_native.pyi").read_text("utf-8"))
+CLASSES = {node.name: node for node in STUB.body if isinstance(node, ast.ClassDef)}
+native = extension.native()
+needs_native = pytest.mark.skipif(native is None, reason="needs the extension cvops._native")
+
+
+def functions(body):
+    """Return the functions of a module or a class in the stub, by name."""
+    return {node.name: node for node in body if isinstance(node, ast.FunctionDef)}
+
+
+def public(names):
+    return {name for name in names if not name.startswith("_")}
+
+
+def parameters(node):
+    """Return the number of parameters of a function in the stub."""
+    arguments = node.args
+    return len(arguments.posonlyargs) + len(arguments.args)
+
+
+@needs_native
+def test_the_stub_has_the_names_of_the_extension():
+    assert functions(STUB.body).keys() | CLASSES.keys() == public(dir(native))
+
+
+@needs_native
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_of_the_stub_has_the_names_of_the_class(name):
+    assert public(functions(CLASSES[name].body)) == public(dir(getattr(native, name)))
+
+
+@needs_native
+@pytest.mark.parametrize("owner", ["module", "Gpu"])
+def test_a_function_of_the_stub_has_the_parameters_of_the_function(owner):
+    body, found = (STUB.body, native) if owner == "module" else (CLASSES[owner].body, native.Gpu)
+    for name, node in functions(body).items():
+        if name in ("__init__", "scratch_bytes"):
+            continue
+        # pybind11 writes the signature: "box_iou(arg0: numpy.ndarray, ...) -> None".
+        signature = getattr(found, name).__doc__.splitlines()[0]
+        assert parameters(node) == len(re.findall(r"\w+: ", signature)), name
+
+
+def test_an_op_of_the_module_has_the_parameters_of_the_op_of_a_gpu():
+    ops = functions(CLASSES["Gpu"].body)
+    for name, node in functions(STUB.body).items():
+        if name in ops:
+            texts = [ast.unparse(x) for x in ops[name].args.posonlyargs[1:]]
+            assert [ast.unparse(x) for x in node.args.posonlyargs] == texts, name
+
+
+CALLS = {
+    "box_nms(x)": "A",
+    "box_nms(x, 0.5, return_index=True)": "tuple[A, A]",
+    "box_nms(x, return_index=flag)": "A | tuple[A, A]",
+    "contrib.box_nms(x)": "A",
+    "roi_pooling(x, x, (2, 2), 1.0)": "A",
+    "roi_pooling(x, x, (2, 2), 1.0, return_argmax=True)": "tuple[A, A]",
+    "roi_pooling(x, x, (2, 2), 1.0, return_argmax=flag)": "A | tuple[A, A]",
+    "multibox_prior(x, 0.5)": "A",
+    "multibox_prior((3, 4), [0.5, 0.2])": "numpy.ndarray[Any, Any]",
+    "multibox_prior([3, 4], like=x)": "A",
+    "multibox_priors([x, x], [0.5, 0.2], [1, 2])": "A",
+    "multibox_priors([(3, 4)], [(0.5,)], [1])": "numpy.ndarray[Any, Any]",
+    "multibox_priors([(3, 4)], [(0.5,)], [1], like=x)": "A",
+}
+
+
+def test_a_type_checker_sees_the_type_of_the_result(tmp_path):
+    pytest.importorskip("mypy")
+    lines = ["from cvops import *", "from cvops import contrib", "class A: ...", "x = A()"]
+    lines += ["def calls(flag: bool) -> None:", *(f"    reveal_type({call})" for call in CALLS)]
+    file = tmp_path / "calls.py"
+    file.write_text("\n".join(lines))
+    command = [sys.executable, "-m", "mypy", "--config-file", ROOT / "pyproject.toml", file]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    found = re.findall(r'Revealed type is "(.*)"', done.stdout.replace("calls.A", "A"))
+    assert dict(zip(CALLS, found)) == CALLS, done.stdout + done.stderr
