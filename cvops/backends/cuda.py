@@ -62,10 +62,8 @@ class Call:
         self._scratch.clear()
 
 
-#: The calls that have ended, by executor and stream. A short call reuses one, to make none.
-idle_calls: dict[tuple[Cuda, int], list[Call]] = {}
-#: The executors and streams that have idle calls, at most.
-_MAX_IDLE = 64
+#: The streams of an executor that have idle calls, at most.
+_MAX_IDLE_STREAMS = 64
 
 
 class Cuda:
@@ -74,13 +72,20 @@ class Cuda:
     def __init__(self, library: Library, device: Device):
         self.library, self.device = library, device
         native = extension.native()
-        self._native_device = native.DriverDevice(device.number, self.functions())
+        #: Executes the launches of the extension.
+        self.native_device = native.DriverDevice(device.number, self.functions())
         self._enter, self._set_context = native.enter_device, native.set_context
         self._synchronize = native.synchronize
+        #: The calls that have ended, by stream. A short call reuses one, to make none.
+        self._idle: dict[int, list[Call]] = {}
 
     def functions(self) -> Any:
         """Return the functions of the compiled kernels."""
         raise NotImplementedError
+
+    def new_call(self, stream: int) -> Call:
+        """Make a call for a stream that has no idle one."""
+        return Call(self.library, self.device, self.native_device, stream)
 
     def run(
         self,
@@ -91,25 +96,28 @@ class Cuda:
     ) -> Any:
         """Run an implementation on buffers; return arrays of the caller's library."""
         library, device = self.library, self.device
+        memory = library.memory
         buffers = []
         for (shape, dtype), x in zip(types, arrays):
-            address, owner = library.memory(x)
+            address, owner = memory(x)
             buffers.append(_buffer((address, shape, dtype, owner)))
         before = self._enter(device.number)
         try:
             stream = library.stream(device)
-            key = self, stream
+            idle = self._idle.get(stream)
+            if idle is None:
+                if len(self._idle) >= _MAX_IDLE_STREAMS:
+                    self._idle.clear()
+                idle = self._idle.setdefault(stream, [])
             try:
-                call = idle_calls[key].pop()
-            except (KeyError, IndexError):
-                call = Call(library, device, self._native_device, stream)
+                call = idle.pop()
+            except IndexError:
+                call = self.new_call(stream)
             out = implementation(call, *buffers, *options)
             if not library.exposes_stream:
                 self._synchronize()
             call.free_scratch()
-            if key not in idle_calls and len(idle_calls) >= _MAX_IDLE:
-                idle_calls.clear()
-            idle_calls.setdefault(key, []).append(call)
+            idle.append(call)
         finally:
             if before is not None:
                 self._set_context(before)
