@@ -61,19 +61,18 @@ Around = Callable[[str, Callable[[], None]], None]
 @contextlib.contextmanager
 def launches(around: Around) -> Iterator[None]:
     """Let ``around`` do the launches of the "cupy" backend."""
-    before, native = cuda.Cuda.new_call, extension.native()
+    before, native = cuda.Call, extension.native()
 
-    def new_call(executor: cuda.Cuda, stream: int) -> cuda.Call:
-        device = native.AroundDevice(executor.native_device, around)
-        return cuda.Call(executor.library, executor.device, device, stream)
+    def call(library: Any, device: Any, native_device: Any, stream: int) -> cuda.Call:
+        return before(library, device, native.AroundDevice(native_device, around), stream)
 
-    def replace(method: Callable[[cuda.Cuda, int], cuda.Call]) -> None:
-        cuda.Cuda.new_call = method  # type: ignore[method-assign]
-        # An executor keeps its idle calls.
+    def replace(make: Any) -> None:
+        cuda.Call = make  # type: ignore[misc]
+        # An executor keeps its calls.
         _op.BACKENDS["cuda", "cupy"].executor.cache_clear()  # type: ignore[attr-defined]
         _op.clear_caches()
 
-    replace(new_call)
+    replace(call)
     try:
         yield
     finally:

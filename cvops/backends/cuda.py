@@ -72,8 +72,7 @@ class Cuda:
     def __init__(self, library: Library, device: Device):
         self.library, self.device = library, device
         native = extension.native()
-        #: Executes the launches of the extension.
-        self.native_device = native.DriverDevice(device.number, self.functions())
+        self._native_device = native.DriverDevice(device.number, self.functions())
         self._enter, self._set_context = native.enter_device, native.set_context
         self._synchronize = native.synchronize
         #: The calls that have ended, by stream. A short call reuses one, to make none.
@@ -82,10 +81,6 @@ class Cuda:
     def functions(self) -> Any:
         """Return the functions of the compiled kernels."""
         raise NotImplementedError
-
-    def new_call(self, stream: int) -> Call:
-        """Make a call for a stream that has no idle one."""
-        return Call(self.library, self.device, self.native_device, stream)
 
     def run(
         self,
@@ -112,7 +107,7 @@ class Cuda:
             try:
                 call = idle.pop()
             except IndexError:
-                call = self.new_call(stream)
+                call = Call(library, device, self._native_device, stream)
             out = implementation(call, *buffers, *options)
             if not library.exposes_stream:
                 self._synchronize()
