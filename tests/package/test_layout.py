@@ -127,11 +127,11 @@ def test_the_kernels_include_no_standard_header():
 #: The packages and modules from the lowest layer up. Those of a row do not import each other.
 LAYERS = [
     {"_imports", "images"},
-    {"arrays", "drawing"},
+    {"arrays"},
     {"backends"},
     {"ops", "_mxnet"},
-    {"checkpoint", "data", "metrics", "mxnet", "plot", "transforms"},
-    {"contrib", "models", "training", "voc"},
+    {"checkpoint", "datasets", "metrics", "mxnet", "plot"},
+    {"contrib", "data", "models", "training", "voc"},
     {"demo", "demo_fcn"},
     {"cli"},
     {"__main__"},
