@@ -225,7 +225,7 @@ class Inputs:
 
     __slots__ = ("_arrays", "_signature", "shapes", "sizes")
 
-    def __init__(self, op: Op, backend: str | None, arrays: dict[str, Any]):
+    def __init__(self, op: Op, backend: str | None, /, **arrays: Any):
         if backend is not None and not isinstance(backend, str):
             raise TypeError(f"backend: expected a name or None, got {backend!r}")
         described = []
@@ -274,6 +274,10 @@ class Op:
     def __init__(self, name: str, **specs: str):
         self.name = name
         self.specs = {array: ArraySpec(text) for array, text in specs.items()}
+        #: Checks the caller's arrays, of a backend and of the names of the op's parameters. An
+        #: array without a spec only selects the library and the device. Arrays ``maps[0]``,
+        #: ``maps[1]``, ... have the spec of ``maps``, and each has its own sizes.
+        self.inputs: Callable[..., Inputs] = functools.partial(Inputs, self)
         self.implementations: dict[str, Callable[..., Any]] = {}
         #: Refuses shapes that match the specs but not each other, or that are too large.
         self.check_shapes: Callable[[Signature], None] = _accept
@@ -309,11 +313,3 @@ class Op:
             return function
 
         return register
-
-    def inputs(self, backend: str | None, **arrays: Any) -> Inputs:
-        """Check the caller's arrays, which have the names of the op's parameters.
-
-        An array without a spec only selects the library and the device. Arrays ``maps[0]``,
-        ``maps[1]``, ... have the spec of ``maps``, and each has its own sizes.
-        """
-        return Inputs(self, backend, arrays)
