@@ -34,8 +34,8 @@ def test_dead_buffer_releases_its_owner():
         ((), TypeError, "expected pointer, shape, dtype and owner"),
         ((1, (1,), None, None, None), TypeError, "expected pointer, shape, dtype and owner"),
         ((1, [1], None), TypeError, r"shape: expected a tuple, got \[1\]"),
-        ((-1, (1,), None), OverflowError, ""),
-        (("1", (1,), None), TypeError, ""),
+        ((-1, (1,), None), OverflowError, "negative"),
+        (("1", (1,), None), TypeError, "int"),
     ],
     ids=str,
 )
