@@ -114,7 +114,7 @@ def test_a_negative_left_is_not_converted(run):
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda options: "-".join(options) or "defaults")
 @pytest.mark.parametrize("num", [1, 64, 65, 300])
-def test_against_the_oracle(run, num, options):
+def test_against_the_reference(run, num, options):
     rng = np.random.default_rng(num)
     for ties, special in ((False, False), (True, False), (True, True)):
         data = as_run(rows(rng, 2, num, ties=ties, special=special), options)
@@ -142,7 +142,7 @@ def test_rows_of_many_numbers(run, width):
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (257, 3), (3, 300, 7), (2, 2, 511, 1), (1, 20, 300)])
-def test_gradient_against_the_oracle(run, shape):
+def test_gradient_against_the_reference(run, shape):
     rng = np.random.default_rng(9)
     out_grad = rng.normal(size=shape).astype(np.float32)
     index = rng.integers(-3, shape[-2] + 3, shape[:-1]).astype(np.int32)
@@ -323,10 +323,10 @@ def test_what_it_promises(run):
 
 
 @pytest.fixture
-def kept_in_every_way(in_every_way):
-    """kept_in_every_way(data, **options): what box_nms gives, with the index."""
+def kept_cpu_variants(cpu_variants):
+    """kept_cpu_variants(data, **options): what box_nms gives, with the index."""
     options_of_all = dict(return_index=True, backend="native")
-    return lambda data, **options: in_every_way(partial(box_nms, data, **options, **options_of_all))
+    return lambda data, **options: cpu_variants(partial(box_nms, data, **options, **options_of_all))
 
 
 def small(rng, num):
@@ -429,18 +429,18 @@ def scene(where, num, classes, center):
 @pytest.mark.parametrize("threshold", [-0.5, 0, 1e-4, 0.3, 0.5, 0.9, 1, 1e38])
 @pytest.mark.parametrize("center", [False, True], ids=["corner", "center"])
 @pytest.mark.parametrize("where", SCENES, ids=lambda where: where.__name__)
-def test_no_shortcut_changes_a_bit(kept_in_every_way, where, center, threshold):
+def test_no_shortcut_changes_a_bit(kept_cpu_variants, where, center, threshold):
     """Boxes that are not compared are those that could not suppress each other."""
     data = scene(where, 600, 1, center)
     options = dict(overlap_thresh=threshold, in_format="center" if center else "corner")
     expected = box_nms(data, **options, return_index=True, backend="numpy")
-    for out, index in kept_in_every_way(data, **options):
+    for out, index in kept_cpu_variants(data, **options):
         np.testing.assert_array_equal(index, expected[1])
         np.testing.assert_array_equal(out, expected[0])
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7])
-def test_as_far_apart_as_can_be(kept_in_every_way, threshold):
+def test_as_far_apart_as_can_be(kept_cpu_variants, threshold):
     """Boxes of side 1, each with the least part of it that it suppresses at one of its corners."""
     num = 800
     rng = np.random.default_rng(0)
@@ -452,37 +452,37 @@ def test_as_far_apart_as_can_be(kept_in_every_way, threshold):
     at = low + (1 - side) * rng.integers(0, 2, (num, 2))
     data[:num, 2:], data[num:, 2:] = np.hstack([low, low + 1]), np.hstack([at, at + side])
     data[:num, 1], data[num:, 1] = 0.9, 0.8
-    for _, index in kept_in_every_way(data.astype(np.float32), overlap_thresh=threshold):
+    for _, index in kept_cpu_variants(data.astype(np.float32), overlap_thresh=threshold):
         np.testing.assert_array_equal(index[:num], np.arange(num))
         assert (index[num:] == -1).all()
 
 
 @pytest.mark.parametrize("where", [small, heaps, special], ids=lambda where: where.__name__)
 @pytest.mark.parametrize("classes", [2, 40, 3000])
-def test_classes_are_apart(kept_in_every_way, where, classes):
+def test_classes_are_apart(kept_cpu_variants, where, classes):
     data = scene(where, 1500, classes, False)
     data[0, 0] = -7  # and the others after it
     expected = box_nms(data, id_index=0, return_index=True, backend="numpy")
-    for out, index in kept_in_every_way(data, id_index=0):
+    for out, index in kept_cpu_variants(data, id_index=0):
         np.testing.assert_array_equal(index, expected[1])
         np.testing.assert_array_equal(out, expected[0])
 
 
 @pytest.mark.parametrize("num", [1023, 1024, 1025, 4096, 4097])
-def test_many_that_are_compared_with_many(kept_in_every_way, num):
+def test_many_that_are_compared_with_many(kept_cpu_variants, num):
     """So many that threads share one contest, and about as many as they settle at a time."""
     data = scene(shingles, num, 1, False)
     options = dict(overlap_thresh=0.985, return_index=True)
     expected, expected_index = box_nms(data, **options, backend="numpy")
     assert num // 3 < (expected_index >= 0).sum() < num
-    for out, index in kept_in_every_way(data, overlap_thresh=0.985):
+    for out, index in kept_cpu_variants(data, overlap_thresh=0.985):
         np.testing.assert_array_equal(index, expected_index)
         np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize("scores", ["equal", "two", "ascending", "descending", "all floats"])
 @pytest.mark.parametrize("num", [63, 64, 65, 2047, 2049, 5000])
-def test_the_order(kept_in_every_way, num, scores):
+def test_the_order(kept_cpu_variants, num, scores):
     """Boxes apart from each other, of which all come back, sorted, or the best of them."""
     rng = np.random.default_rng(num)
     data = np.zeros((num, 6), np.float32)
@@ -500,18 +500,18 @@ def test_the_order(kept_in_every_way, num, scores):
     order = order[np.argsort(-data[order, 1], kind="stable")]
     for topk in (-1, 1, num // 3, num - 1):
         best = order[: topk if topk > 0 else None]
-        for out, index in kept_in_every_way(data, valid_thresh=-np.inf, topk=topk):
+        for out, index in kept_cpu_variants(data, valid_thresh=-np.inf, topk=topk):
             np.testing.assert_array_equal(index[: len(best)], best)
             np.testing.assert_array_equal(out[: len(best)], data[best])
             assert (out[len(best) :] == -1).all()
             assert (index[len(best) :] == -1).all()
 
 
-def test_boxes_without_number(kept_in_every_way):
+def test_boxes_without_number(kept_cpu_variants):
     """100,000 small boxes, which a comparison of all pairs would take seconds for."""
     data = scene(small, 100_000, 1, False)
     data[:, 4:] = data[:, 2:4] + np.float32(0.004)
-    first, *others = kept_in_every_way(data)
+    first, *others = kept_cpu_variants(data)
     kept = first[0][first[1] >= 0]
     # No kept box has more than half in common with one of its 400 neighbours by their left sides.
     by_left = kept[np.argsort(kept[:, 2])]

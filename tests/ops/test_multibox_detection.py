@@ -72,7 +72,7 @@ def test_an_iou_equal_to_the_threshold_suppresses(run):
 @pytest.mark.parametrize(
     ("batch", "classes", "num"), [(1, 2, 1), (2, 6, 64), (3, 4, 257), (2, 1, 5)]
 )
-def test_against_the_oracle(run, batch, classes, num, options):
+def test_against_the_reference(run, batch, classes, num, options):
     rng = np.random.default_rng(num)
     for ties, special in ((False, False), (True, False), (True, True)):
         arrays = predictions(rng, batch, classes, num, ties, special)
@@ -101,13 +101,13 @@ def test_more_than_a_tile_of_the_sort(run):
     ids=lambda options: "-".join(options) or "defaults",
 )
 @pytest.mark.parametrize("scale", [0.02, 1])
-def test_every_way_to_run_gives_the_same(in_every_way, batch, options, scale):
+def test_every_way_to_run_gives_the_same(cpu_variants, batch, options, scale):
     """One and several threads, all vector widths; boxes in a grid, and all over each other."""
     prob, offsets, anchor = predictions(np.random.default_rng(batch), batch, 4, 1500, special=True)
     with np.errstate(invalid="ignore"):
         anchor[..., 2:] = anchor[..., :2] + scale * (anchor[..., 2:] - anchor[..., :2])
     expected = multibox_detection(prob, offsets, anchor, **options, backend="numpy")
-    for out in in_every_way(
+    for out in cpu_variants(
         lambda: multibox_detection(prob, offsets, anchor, **options, backend="native")
     ):
         np.testing.assert_array_equal(out, expected)

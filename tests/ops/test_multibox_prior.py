@@ -63,7 +63,7 @@ SSD = dict(
 
 
 def one_by_one(maps, clip=False, **options):
-    """What multibox_priors is to give, by the oracle for one map."""
+    """What multibox_priors is to give, by the reference for one map."""
     rows = [dict(zip(options, row)) for row in zip(*options.values())]
     each = [multibox_prior(x, **row, clip=clip, backend="numpy") for x, row in zip(maps, rows)]
     return np.concatenate(each, axis=1)
@@ -89,7 +89,7 @@ def test_the_example_of_the_book(run):
 
 
 @pytest.mark.parametrize(("size", "options"), SHAPES)
-def test_against_the_oracle(run, size, options):
+def test_against_the_reference(run, size, options):
     expected = multibox_prior(size, **options, backend="numpy")
     np.testing.assert_array_equal(run(multibox_prior, size, **options), expected)
 
@@ -103,10 +103,10 @@ def test_ratios_of_two_zeros(run):
 
 @pytest.mark.parametrize(("size", "options"), [*SHAPES, ((131, 67), dict(sizes=(0.1, 0.2, 0.3)))])
 @pytest.mark.parametrize("clip", [False, True])
-def test_threads_and_vectors_do_not_change_a_bit(in_every_way, size, options, clip):
+def test_threads_and_vectors_do_not_change_a_bit(cpu_variants, size, options, clip):
     options = {**options, "clip": clip}
     expected = multibox_prior(size, **options, backend="numpy")
-    for out in in_every_way(partial(multibox_prior, size, **options, backend="native")):
+    for out in cpu_variants(partial(multibox_prior, size, **options, backend="native")):
         np.testing.assert_array_equal(out, expected)
         np.testing.assert_array_equal(np.signbit(out), np.signbit(expected))
 
@@ -187,10 +187,10 @@ def test_maps_come_one_after_another(run, maps, options):
 
 @pytest.mark.parametrize(("maps", "options"), MAPS)
 @pytest.mark.parametrize("clip", [False, True])
-def test_of_several_maps_no_bit_changes_either(in_every_way, maps, options, clip):
+def test_of_several_maps_no_bit_changes_either(cpu_variants, maps, options, clip):
     options = {**options, "clip": clip}
     expected = one_by_one(maps, **options)
-    for out in in_every_way(partial(multibox_priors, maps, **options, backend="native")):
+    for out in cpu_variants(partial(multibox_priors, maps, **options, backend="native")):
         np.testing.assert_array_equal(out, expected)
         np.testing.assert_array_equal(np.signbit(out), np.signbit(expected))
 

@@ -253,7 +253,7 @@ def test_empty(run, options):
     np.testing.assert_array_equal(cls, np.full((2, 5), -1))
 
 
-# Against the oracle, the NumPy body: the same bits.
+# Against the reference, the NumPy body: the same bits.
 
 
 def scene(rng, num_images, num_anchors, num_truths, steps=0, num_classes=3, width=5):
@@ -288,26 +288,26 @@ SIZES = [(1, 1, 1), (2, 33, 3), (3, 127, 9), (5, 1025, 7), (1, 2500, 40), (2, 51
 
 @pytest.fixture(params=PLACES[1:], ids="-".join)
 def run_other(request):
-    assert PLACES[0] == ("cpu", "numpy"), "which is the oracle"
+    assert PLACES[0] == ("cpu", "numpy"), "which is the reference"
     return runner(*request.param)
 
 
 @pytest.mark.parametrize("steps", [0, 8])
 @pytest.mark.parametrize("size", SIZES, ids=str)
-def test_oracle(run_other, size, steps):
+def test_reference(run_other, size, steps):
     inputs = scene(np.random.default_rng(size), *size, steps)
     for options in OPTIONS:
         want = cvops.multibox_target(*inputs, **options, backend="numpy")
         assert_equal(run_other(cvops.multibox_target, *inputs, **options), want)
 
 
-def test_oracle_with_more_truths_than_shared_memory_holds(run_other):
+def test_reference_with_more_truths_than_shared_memory_holds(run_other):
     inputs = scene(np.random.default_rng(0), 1, 700, 530)
     want = cvops.multibox_target(*inputs, backend="numpy")
     assert_equal(run_other(cvops.multibox_target, *inputs), want)
 
 
-def test_oracle_with_one_truth_many_times(run_other):
+def test_reference_with_one_truth_many_times(run_other):
     # All want the same anchor, and again the same of those that are left.
     anchors, label, logits = scene(np.random.default_rng(1), 2, 300, 35)
     label[0, :30, 1:] = label[0, 0, 1:]
@@ -317,7 +317,7 @@ def test_oracle_with_one_truth_many_times(run_other):
 
 
 @pytest.mark.parametrize("places", [np.arange(650) // 5, np.arange(650) % 130], ids=["near", "far"])
-def test_oracle_with_every_anchor_many_times(run_other, places):
+def test_reference_with_every_anchor_many_times(run_other, places):
     # Equal overlaps side by side, and far apart.
     anchors, label, logits = scene(np.random.default_rng(12), 2, 650, 12)
     anchors = np.ascontiguousarray(anchors[:, places])
@@ -326,7 +326,7 @@ def test_oracle_with_every_anchor_many_times(run_other, places):
         assert_equal(run_other(cvops.multibox_target, anchors, label, logits, **options), want)
 
 
-def test_oracle_with_nan_infinity_and_inverted_boxes(run_other):
+def test_reference_with_nan_infinity_and_inverted_boxes(run_other):
     rng = np.random.default_rng(2)
     anchors, label, logits = scene(rng, 4, 600, 11, steps=8)
     for x in (anchors, label[..., 1:], logits):
@@ -339,13 +339,13 @@ def test_oracle_with_nan_infinity_and_inverted_boxes(run_other):
         assert_equal(run_other(cvops.multibox_target, anchors, label, logits, **options), want)
 
 
-def test_oracle_with_more_columns_and_classes(run_other):
+def test_reference_with_more_columns_and_classes(run_other):
     inputs = scene(np.random.default_rng(3), 2, 130, 5, num_classes=21, width=7)
     want = cvops.multibox_target(*inputs, negative_mining_ratio=3, backend="numpy")
     assert_equal(run_other(cvops.multibox_target, *inputs, negative_mining_ratio=3), want)
 
 
-def test_oracle_where_most_scores_are_equal(run_other):
+def test_reference_where_most_scores_are_equal(run_other):
     # So that the last negative is found by its place.
     anchors, label, logits = scene(np.random.default_rng(4), 2, 2500, 30)
     logits[:, :, 40:] = 0
@@ -356,7 +356,7 @@ def test_oracle_where_most_scores_are_equal(run_other):
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e-3, 30, 1000])
-def test_oracle_where_scores_crowd_and_where_they_vanish(run_other, scale):
+def test_reference_where_scores_crowd_and_where_they_vanish(run_other, scale):
     inputs = scene(np.random.default_rng(11), 2, 1500, 30, num_classes=6)
     inputs[2][...] *= F(scale)
     for ratio in (0.3, 2, 17):
@@ -365,24 +365,24 @@ def test_oracle_where_scores_crowd_and_where_they_vanish(run_other, scale):
         assert_equal(run_other(cvops.multibox_target, *inputs, **options), want)
 
 
-def assert_all_equal_the_oracle(in_every_way, inputs, **options):
+def assert_all_equal_the_reference(cpu_variants, inputs, **options):
     want = cvops.multibox_target(*inputs, **options, backend="numpy")
-    for got in in_every_way(lambda: cvops.multibox_target(*inputs, **options, backend="native")):
+    for got in cpu_variants(lambda: cvops.multibox_target(*inputs, **options, backend="native")):
         assert_equal(got, want)
 
 
 @pytest.mark.parametrize("num_images", [1, 4])
 @pytest.mark.parametrize("num_anchors", [1, 31, 32, 33, 255, 257, 1023, 1025, 2049])
-def test_threads_and_vectors_do_not_change_a_bit(in_every_way, num_anchors, num_images):
+def test_threads_and_vectors_do_not_change_a_bit(cpu_variants, num_anchors, num_images):
     inputs = scene(np.random.default_rng(num_anchors), num_images, num_anchors, 6, 16, 7)
     for options in OPTIONS:
-        assert_all_equal_the_oracle(in_every_way, inputs, **options)
+        assert_all_equal_the_reference(cpu_variants, inputs, **options)
 
 
-def test_threads_that_share_an_image_do_not_change_a_bit(in_every_way):
+def test_threads_that_share_an_image_do_not_change_a_bit(cpu_variants):
     inputs = scene(np.random.default_rng(13), 1, 20000, 9, 32, 21)
     for options in (OPTIONS[0], OPTIONS[3]):
-        assert_all_equal_the_oracle(in_every_way, inputs, **options)
+        assert_all_equal_the_reference(cpu_variants, inputs, **options)
 
 
 def test_outputs_beyond_the_caches():
@@ -398,7 +398,7 @@ def test_outputs_beyond_the_caches():
 
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("steps", [3, 10, 40])
-def test_bounds_of_blocks_leave_nothing_out(in_every_way, seed, steps):
+def test_bounds_of_blocks_leave_nothing_out(cpu_variants, seed, steps):
     # Anchors of a map, of few sizes, so that a block of them lies close together.
     rng = np.random.default_rng(seed)
     side = int(rng.integers(2, 24))
@@ -406,11 +406,11 @@ def test_bounds_of_blocks_leave_nothing_out(in_every_way, seed, steps):
     anchors = np.round(anchors * F(steps)) / F(steps) if seed % 2 else anchors
     _, label, logits = scene(rng, 3, anchors.shape[1], 12, steps)
     for options in OPTIONS:
-        assert_all_equal_the_oracle(in_every_way, (anchors, label, logits), **options)
+        assert_all_equal_the_reference(cpu_variants, (anchors, label, logits), **options)
 
 
 @pytest.mark.parametrize("scale", [1e-22, 3e-20, 1e-15, 1e17, 1e19, 2e19])
-def test_areas_near_the_ends_of_the_floats(in_every_way, scale):
+def test_areas_near_the_ends_of_the_floats(cpu_variants, scale):
     # Squared, these scales give areas from denormal to infinite.
     rng = np.random.default_rng(15)
     anchors, label, logits = scene(rng, 3, 900, 9)
@@ -418,11 +418,11 @@ def test_areas_near_the_ends_of_the_floats(in_every_way, scale):
     anchors[0, 1::3] *= F(scale) * rng.random((300, 1)).astype(F)
     label[..., 1:] *= np.where(label[..., :1] == -1, F(1), F(scale))
     for threshold in (0.5, 1e-3, 1e-7, 1e-30):
-        assert_all_equal_the_oracle(
-            in_every_way, (anchors, label, logits), overlap_threshold=threshold
+        assert_all_equal_the_reference(
+            cpu_variants, (anchors, label, logits), overlap_threshold=threshold
         )
-        assert_all_equal_the_oracle(
-            in_every_way,
+        assert_all_equal_the_reference(
+            cpu_variants,
             (anchors, label, logits),
             overlap_threshold=threshold,
             negative_mining_ratio=2,
@@ -464,15 +464,15 @@ LOGITS_OF = {
 
 @pytest.mark.parametrize("num_classes", [1, 2, 5, 12])
 @pytest.mark.parametrize("logits", LOGITS_OF.values(), ids=LOGITS_OF)
-def test_adversarial_logits(in_every_way, logits, num_classes):
+def test_adversarial_logits(cpu_variants, logits, num_classes):
     rng = np.random.default_rng(16)
     anchors, label, _ = scene(rng, 2, 1300, 10)
     with np.errstate(over="ignore"):
         cls_pred = logits(rng, (2, num_classes, 1300)).astype(F)
     for ratio in (0.02, 1, 7, 1e3):
         for threshold in (0.5, 0.05):
-            assert_all_equal_the_oracle(
-                in_every_way,
+            assert_all_equal_the_reference(
+                cpu_variants,
                 (anchors, label, cls_pred),
                 negative_mining_ratio=ratio,
                 negative_mining_thresh=threshold,
@@ -481,7 +481,7 @@ def test_adversarial_logits(in_every_way, logits, num_classes):
 
 @pytest.mark.parametrize("num_classes", [1, 2, 21, 81])
 @pytest.mark.parametrize("logits", LOGITS_OF.values(), ids=LOGITS_OF)
-def test_oracle_with_adversarial_logits(run_other, logits, num_classes):
+def test_reference_with_adversarial_logits(run_other, logits, num_classes):
     rng = np.random.default_rng(17)
     anchors, label, _ = scene(rng, 2, 900, 10)
     with np.errstate(over="ignore"):
@@ -525,7 +525,7 @@ def test_a_block_that_has_more_to_look_at_than_it_lists(sanitizer):
     assert int(bounds[0]) == half << 32 | 7  # anchors 0 to 6
 
 
-def test_oracle_with_more_tiles_than_slots(run_other):
+def test_reference_with_more_tiles_than_slots(run_other):
     # Each truth is an anchor among the first 512 of a slot, which looks at others after them.
     anchors, label, logits = scene(np.random.default_rng(18), 1, 512 * 512 + 1111, 3, 0, 2)
     anchors[0, [1100, 600, 5]] = label[0, :, 1:]

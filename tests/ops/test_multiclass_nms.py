@@ -271,14 +271,14 @@ def test_what_it_promises(run):
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 @pytest.mark.parametrize("rising", [False, True])
-def test_every_way_to_run_gives_the_same(in_every_way, batch, rising):
+def test_every_way_to_run_gives_the_same(cpu_variants, batch, rising):
     """One and several threads, in an image or an image each, and all vector widths."""
     boxes, scores = scene(batch, batch, 60, 3000, special=True)
     if rising:
         scores = np.sort(scores, axis=None).reshape(scores.shape)
     options = dict(topk=700, background_id=20)
     expected = multiclass_nms(boxes, scores, **options, backend="numpy")
-    for results in in_every_way(lambda: multiclass_nms(boxes, scores, **options, backend="native")):
+    for results in cpu_variants(lambda: multiclass_nms(boxes, scores, **options, backend="native")):
         assert_same(results, expected)
 
 

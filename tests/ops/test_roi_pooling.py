@@ -161,16 +161,16 @@ def random_case(seed, shape, num, special=False):
 
 
 def check(run, data, rois, size, scale, seed=0):
-    """Both directions on a backend give the bits of the oracle."""
-    oracle = runner("cpu", "numpy")
+    """Both directions on a backend give the bits of the reference."""
+    reference = runner("cpu", "numpy")
     pooled, argmax = pool(run, data, rois, size, scale)
-    want, want_argmax = pool(oracle, data, rois, size, scale)
+    want, want_argmax = pool(reference, data, rois, size, scale)
     np.testing.assert_array_equal(pooled, want)
     np.testing.assert_array_equal(argmax, want_argmax)
     np.testing.assert_array_equal(run(roi_pooling, data, rois, size, scale), want)
     out_grad = f32(np.random.default_rng(seed).normal(size=want.shape))
     grad = run(roi_pooling_backward, out_grad, argmax, data.shape)
-    want_grad = oracle(roi_pooling_backward, out_grad, want_argmax, data.shape)
+    want_grad = reference(roi_pooling_backward, out_grad, want_argmax, data.shape)
     np.testing.assert_array_equal(grad, want_grad)
 
 
@@ -191,14 +191,14 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("special", [False, True], ids=["usual", "special"])
-def test_against_the_oracle(run, case, special):
+def test_against_the_reference(run, case, special):
     shape, num, size = case
     data, rois, scale = random_case(1, shape, num, special)
     check(run, data, rois, size, scale)
 
 
 @pytest.mark.parametrize("num", [1, 40, 400])
-def test_large_against_the_oracle(num):
+def test_large_against_the_reference(num):
     """Enough rois, and planes, for the CPU's ways to pool and for several threads."""
     data, rois, scale = random_case(2, (2, 100, 23, 17), num)
     check(runner("cpu", "native"), data, rois, (7, 7), scale)
@@ -216,7 +216,7 @@ WAYS = {
 
 @pytest.mark.parametrize("case", WAYS.values(), ids=WAYS)
 @pytest.mark.parametrize("special", [False, True], ids=["usual", "special"])
-def test_the_same_bits_with_any_threads_and_instructions(in_every_way, case, special):
+def test_the_same_bits_with_any_threads_and_instructions(cpu_variants, case, special):
     shape, num, size = case
     data, rois, scale = random_case(6, shape, num, special)
     data[np.random.default_rng(7).random(shape) < 0.1] = -0.0
@@ -230,11 +230,11 @@ def test_the_same_bits_with_any_threads_and_instructions(in_every_way, case, spe
         return [x.tobytes() for x in (pooled, argmax, alone, grad)]
 
     want = both(runner("cpu", "numpy"))
-    for got in in_every_way(lambda: both(runner("cpu", "native"))):
+    for got in cpu_variants(lambda: both(runner("cpu", "native"))):
         assert got == want
 
 
-def test_results_that_go_past_the_caches(in_every_way):
+def test_results_that_go_past_the_caches(cpu_variants):
     """They do so where there are several MB of them, in memory that was written before."""
     native = pytest.importorskip("cvops._native")
     data, rois, scale = random_case(9, (2, 37, 25, 33), 700)
@@ -247,7 +247,7 @@ def test_results_that_go_past_the_caches(in_every_way):
             native.roi_pooling(pooled, argmax, data, rois, sizes)
             return pooled, argmax
 
-        for got in in_every_way(into_old_memory):
+        for got in cpu_variants(into_old_memory):
             for x, y in zip(got, want):
                 assert x.tobytes() == y.tobytes()
 
