@@ -25,6 +25,12 @@ def run(request):
     return runner(*request.param)
 
 
+@pytest.fixture(params=[pair for pair in DEVICE_BACKENDS if pair[1] != "numpy"], ids="-".join)
+def run_other(request):
+    """The backends of ``run`` without the reference."""
+    return runner(*request.param)
+
+
 @pytest.fixture(params=[*DEVICE_BACKENDS, ("cpu", "emulated-small")], ids="-".join)
 def run_any_steps(request):
     """The backends of ``run``, and the emulator with the second values of CVOPS_STEP."""

@@ -62,7 +62,7 @@ CASES = {
     "several blocks": ((2, 50, 83), 21, 7),
     "110 classes in shared memory": ((4, 300), 110, 5),
     "111 classes": ((4, 301), 111, 5),
-    "65 classes, above the limit of interleaved counts": ((4099,), 65, 2),
+    "65 classes without interleaved matrices": ((4099,), 65, 2),
 }
 
 
