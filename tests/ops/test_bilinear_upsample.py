@@ -20,7 +20,7 @@ def bits(x):
 
 
 class TestByHand:
-    def test_row_of_two_pixels_at_scale_2(self, run):
+    def test_row_of_two_pixels_is_interpolated_at_scale_2(self, run):
         # The taps of scale 2 are 1/4, 3/4, 3/4, 1/4. Along x, 8 and 16 become 0.75 * 8,
         # 0.75 * 8 + 0.25 * 16, 0.25 * 8 + 0.75 * 16, 0.75 * 16. Along y, one row is multiplied by
         # 0.75.
@@ -28,14 +28,14 @@ class TestByHand:
         row = np.array([6, 10, 14, 12]) * 0.75
         np.testing.assert_array_equal(out, f32([[[row, row]]]))
 
-    def test_column_of_two_pixels_at_scale_3(self, run):
+    def test_column_of_two_pixels_is_interpolated_at_scale_3(self, run):
         # The taps of scale 3 are 1/3, 2/3, 1, 2/3, 1/3. The middle one of three outputs is the
         # pixel itself.
         out = run(bilinear_upsample, f32([3, 9]).reshape(1, 1, 2, 1), 3)
         column = [2, 3, 2 / 3 * 3 + 1 / 3 * 9, 1 / 3 * 3 + 2 / 3 * 9, 9, 6]
         np.testing.assert_allclose(out[0, 0, :, 1], column, rtol=1e-6)
 
-    def test_a_scale_of_one_changes_nothing(self, run):
+    def test_scale_of_one_changes_nothing(self, run):
         data = f32([[[[1, NAN, -2], [INF, 0, 1e-40]]]])
         np.testing.assert_array_equal(run(bilinear_upsample, data, 1), data)
         np.testing.assert_array_equal(run(bilinear_upsample_backward, data, 1), data)
@@ -44,7 +44,7 @@ class TestByHand:
         for scale in (2, 3, 4, 6, 7):
             kernel = book_kernel(scale)
             size, edge = len(kernel), scale // 2
-            # The pixel is two pixels from all edges, so that all its outputs are inside.
+            # The distance of the pixel to all edges is two pixels, so all its outputs are inside.
             data = np.zeros((1, 1, 5, 5), np.float32)
             data[0, 0, 2, 2] = 1
             out = run(bilinear_upsample, data, scale)[0, 0]
@@ -64,7 +64,7 @@ class TestByHand:
                 want[np.ix_(reached, reached)] = True
                 np.testing.assert_array_equal(~np.isfinite(out), want)
 
-    def test_gradient_of_one_output(self, run):
+    def test_gradient_of_one_output_goes_to_four_pixels(self, run):
         # Scale 2, output (1, 1) of 4 x 4: the weight of the nearer pixel of an axis is 0.75.
         out_grad = np.zeros((1, 1, 4, 4), np.float32)
         out_grad[0, 0, 1, 1] = 16

@@ -440,12 +440,12 @@ def test_skipped_comparisons_do_not_change_a_bit(nms_variants, make_boxes, cente
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7])
 def test_most_distant_box_above_the_threshold_is_suppressed(nms_variants, threshold):
-    """Each box of side 1 suppresses a part of it, which is as small as the threshold permits."""
+    """Each box of side 1 suppresses a smaller box in it. The IoU is just above the threshold."""
     num = 800
     rng = np.random.default_rng(0)
     data = np.zeros((2 * num, 6))
     low = np.stack(np.divmod(np.arange(num), 28), axis=1) * 1.5 + rng.random((num, 2)) * 0.4
-    # The part is shorter along one axis only. The distance of the centers is then the maximum.
+    # The smaller box is shorter along one axis only. The centers then have the maximum distance.
     side = np.ones((num, 2))
     side[np.arange(num), rng.integers(0, 2, num)] = threshold + 1e-3
     at = low + (1 - side) * rng.integers(0, 2, (num, 2))

@@ -33,7 +33,7 @@ class TestByHand:
         image = np.uint8([[1, 1, 1], [2, 2, 2], [5, 5, 5]])
         assert run(label_from_color, image, colormap).tolist() == [1, 4, 0]
 
-    def test_colormap_of_one_color(self, run):
+    def test_colormap_of_one_color_gives_0_or_unknown(self, run):
         image = np.uint8([[9, 8, 7], [9, 8, 8]])
         assert run(label_from_color, image, image[:1], unknown=5).tolist() == [0, 5]
 

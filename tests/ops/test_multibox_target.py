@@ -135,7 +135,7 @@ def test_iou_equal_to_the_threshold_is_negative(run, threshold, want):
     np.testing.assert_array_equal(cls, [want])
 
 
-def test_images_without_ground_truths_or_without_positives(run):
+def test_images_without_positives_are_ignored_or_background(run):
     # No anchor overlaps the ground truth of the second image: all anchors are background. With
     # mining, no anchor is selected.
     label = f32([[PADDING, PADDING], [(3, 2, 2, 3, 3), PADDING], [SAME, PADDING]])

@@ -269,7 +269,7 @@ def test_kept_boxes_do_not_overlap(run):
 @pytest.mark.parametrize("batch", [1, 2, 5])
 @pytest.mark.parametrize("ascending", [False, True], ids=["any order", "ascending"])
 def test_threads_and_vectors_do_not_change_a_bit(cpu_variants, batch, ascending):
-    """Several threads share one image, or each has an image."""
+    """Several threads share one image, or each thread has an image."""
     boxes, scores = scene(batch, batch, 60, 3000, special=True)
     if ascending:
         scores = np.sort(scores, axis=None).reshape(scores.shape)

@@ -1,4 +1,4 @@
-"""Options of the ops, as values and as text: ours accept the values that MXNet's accept."""
+"""Options of the ops accept the values that MXNet's operators accept, also as text."""
 
 import math
 

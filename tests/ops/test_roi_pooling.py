@@ -26,7 +26,7 @@ def pool(run, data, rois, size, scale=1.0):
 
 
 class TestByHand:
-    def test_values_and_argmax_of_two_rois(self, run):
+    def test_values_and_argmax_of_two_rois_that_overlap(self, run):
         # The first RoI has rows and columns 0 to 2. A bin has 1.5 of each, so the middle one is in
         # both halves. The second has rows 1 to 3 and columns 0 to 3: 1.5 rows and 2 columns a bin.
         rois = [[0, 0, 0, 20, 20], [0, 0, 10, 30, 30]]
@@ -200,7 +200,7 @@ def test_results_and_gradients_equal_the_reference(run, case, special):
 
 @pytest.mark.parametrize("num", [1, 40, 400])
 def test_large_inputs_equal_the_reference(num):
-    """The numbers of RoIs select the algorithms of the CPU, and several threads."""
+    """The numbers of RoIs select each algorithm of the CPU. The planes need several threads."""
     data, rois, scale = random_case(2, (2, 100, 23, 17), num)
     check(runner("cpu", "native"), data, rois, (7, 7), scale)
 
@@ -406,28 +406,28 @@ class TestCollisions:
         want = roi_pooling_backward(out_grad, argmax, shape, backend="numpy")
         np.testing.assert_array_equal(got, want)
 
-    def test_all_outputs_at_one_pixel(self, run):
+    def test_outputs_at_one_pixel_are_summed_in_order(self, run):
         argmax = np.full((50, 2, 7, 7), 3, np.int32)
         argmax[:, 1] += 12
         self.compare(run, argmax, (1, 2, 3, 4))
 
-    def test_pixels_of_one_owner_thread(self, run):
+    def test_outputs_of_one_owner_thread_are_summed_in_order(self, run):
         rng = np.random.default_rng(17)
         self.compare(run, np.int32(256 * rng.integers(5, size=(60, 1, 7, 7))), (1, 1, 1, 1025))
 
-    def test_outputs_of_several_images_in_any_order(self, run):
+    def test_outputs_of_several_images_are_summed_in_order(self, run):
         rng = np.random.default_rng(18)
         argmax = np.int32(rng.integers(-5, 3 * 3 * 20 + 5, size=(300, 3, 2, 3)))
         self.compare(run, argmax, (3, 3, 4, 5))
 
-    def test_planes_at_the_limit_of_shared_memory(self, run):
+    def test_planes_at_the_limit_of_shared_memory_are_summed_in_order(self, run):
         """The first is the largest plane that fits into shared memory."""
         rng = np.random.default_rng(19)
         for pixels in (47616, 47617):
             argmax = np.int32(rng.choice([0, 1, pixels - 1, pixels, 77], size=(300, 1, 2, 3)))
             self.compare(run, argmax, (1, 1, 1, pixels))
 
-    def test_nan_and_infinite_gradients(self, run):
+    def test_nan_and_infinite_gradients_are_summed(self, run):
         out_grad = f32([1, NAN, 2, INF, 1, -INF, INF, -0.0]).reshape(8, 1, 1, 1)
         argmax = np.int32([0, 1, 1, 2, 2, 3, 3, 4]).reshape(8, 1, 1, 1)
         grad = run(roi_pooling_backward, out_grad, argmax, (1, 1, 1, 6))
