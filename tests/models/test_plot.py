@@ -46,6 +46,18 @@ def test_grid():
     assert colours == [(255, 0, 0), (0, 0, 255), (0, 0, 255), (255,) * 3, (255,) * 3]
 
 
+def test_show_segmentation_places_image_prediction_and_label():
+    image = np.full((4, 5, 3), 7, np.uint8)
+    label = np.zeros((4, 5), np.int32)
+    palette = np.zeros((256, 3), np.uint8)
+    palette[1] = 128, 0, 0
+    picture = plot.show_segmentation(image, label + 1, label, palette)
+    assert picture.size == (3 * 5 + 2 * 4, 4)
+    parts = [picture.getpixel((x, 3)) for x in (0, 4, 9, 13, 18, 22)]
+    assert parts == [(7, 7, 7)] * 2 + [(128, 0, 0)] * 2 + [(0, 0, 0)] * 2
+    assert picture.getpixel((5, 0)) == picture.getpixel((17, 0)) == (255, 255, 255)
+
+
 def test_bbox_to_rect(pyplot):
     rect = plot.bbox_to_rect((60, 45, 378, 516), "blue")
     assert (rect.get_xy(), rect.get_width(), rect.get_height()) == ((60, 45), 318, 471)
