@@ -116,6 +116,11 @@ def weighted_sum(mx, out):
     return sum(terms[1:], terms[0])
 
 
+def option_names(options):
+    """The options as the id of a test."""
+    return ", ".join(f"{name}={value}" for name, value in options.items())
+
+
 def network(mx, forward, mode):
     """A block with ``forward`` as its ``hybrid_forward``, in one of MODES."""
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 from operator_cases import ANCHORS, network, ours
 
-#: plain name -> operator, shapes of the inputs, options, the error.
+#: name -> operator, shapes of the inputs, options, the error.
 BAD_CALLS = {
     "data of two axes": (
         "MultiBoxPrior",

@@ -18,6 +18,7 @@ from operator_cases import (
     boxes,
     floats,
     network,
+    option_names,
     ours,
     outputs,
     theirs,
@@ -63,7 +64,7 @@ def test_operator_equals_mxnets_operator(mx, operators, op):
         {"in_format": "center"},
         {"out_format": "center"},
     ],
-    ids=str,
+    ids=option_names,
 )
 def test_box_nms_with_one_option_equals_mxnets_operator(mx, operators, option):
     data = array(mx, CASES["box_nms"][0][0])

@@ -13,6 +13,7 @@ from operator_cases import (
     array_function,
     as_list,
     floats,
+    option_names,
     ours,
     theirs,
     weighted_sum,
@@ -130,7 +131,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=option_names)
 def test_recorded_call_equals_the_plain_call_for_each_option(mx, operators, options):
     data = array(mx, CASES["box_nms"][0][0])
     want = cvops.box_nms(data, **options)

@@ -74,7 +74,7 @@ def test_record_has_the_drawn_scenes(record):
     for number, (image, labels) in enumerate(scenes):
         drawn, expected = data.scene(photos[number % len(photos)], rng, SIDE)
         np.testing.assert_array_equal(labels, expected)
-        assert np.abs(np.subtract(image, drawn, dtype=float)).mean() < 10  # JPEG
+        assert np.abs(np.subtract(image, drawn, dtype=float)).mean() < 10  # JPEG changes pixels
 
 
 def test_records_of_equal_seeds_have_equal_bytes(record, tmp_path):
@@ -100,10 +100,7 @@ def test_iterator_gives_the_images_and_labels_of_the_record(record):
     ("label", "expected"),
     [
         ([2, 5, *BEE, *FROG], [BEE, FROG]),
-        (
-            [2, 6, *BEE, 1, *FROG, 0],
-            [(*BEE, 1), (*FROG, 0)],
-        ),  # the last number is VOC's "difficult" flag
+        ([2, 6, *BEE, 1, *FROG, 0], [(*BEE, 1), (*FROG, 0)]),  # with VOC's "difficult" flag
         ([4, 5, 640, 480, *BEE], [BEE]),  # GluonCV's header has the width and height of the image
         ([2, 5, *BEE, -1, -1, -1, -1, -1], [BEE]),
         ([2, 5, 1, 0.5, 0.5, 0.5, 0.6, *BEE], [BEE]),  # an empty box

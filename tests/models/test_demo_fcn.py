@@ -1,4 +1,4 @@
-"""The command ``demo-fcn``, with run_small data."""
+"""The command ``demo-fcn``, with small data."""
 
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 

@@ -128,7 +128,7 @@ def test_hybridized_network_equals_the_plain_network(stride):
 
 @pytest.mark.parametrize("stride", [16, 8])
 def test_skip_connection_adds_the_upsampled_scores_of_its_map(stride):
-    """The scores of a map are 0 at first. The network upsamples them by the map's stride."""
+    """The initial scores of a map are 0. The network upsamples them by the stride of the map."""
     net, x = make_net(stride=stride), random_array(1, 3, 64, 64)
     coarse = net.score(net.features(x))
     for _ in range(len(net.skip_scores)):
@@ -285,8 +285,8 @@ def test_loss_equals_the_value_by_hand(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
-@pytest.mark.parametrize("ignore", [None, 255, -1])
-@pytest.mark.parametrize("wrong", [3, 21, -1, 255, 1.5, math.nan])
+@pytest.mark.parametrize("ignore", [None, 255, -1], ids="ignored {}".format)
+@pytest.mark.parametrize("wrong", [3, 21, -1, 255, 1.5, math.nan], ids="label {}".format)
 def test_unknown_class_of_a_pixel_is_rejected(dtype, ignore, wrong):
     if wrong == ignore or (dtype == "int32" and wrong not in (3, 21, -1, 255)):
         return

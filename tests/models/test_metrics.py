@@ -219,7 +219,7 @@ def test_batch_of_arrays_is_a_sequence_of_images(mx):
 
 
 GOOD = {"detections": [rows((0, 0.9, *BOX))], "labels": [rows((0, *BOX))], "num_classes": 2}
-#: plain name -> the argument that is not that of GOOD, and the error.
+#: name -> the argument that is not that of GOOD, and the error.
 BAD_ARGUMENTS = {
     "iou nan": ({"iou": NAN}, r"iou: expected a number in \[0, 1\], got nan"),
     "iou 1.5": ({"iou": 1.5}, r"iou: expected a number in \[0, 1\], got 1.5"),

@@ -188,7 +188,7 @@ def test_batch_smaller_than_the_number_of_devices_is_rejected():
 
 # --- labels ---------------------------------------------------------------------------------------
 
-#: plain name -> class, box, the error.
+#: name -> class, box, the error.
 BAD_LABELS = {
     **{
         f"class {kind}": (
