@@ -14,7 +14,7 @@ from PIL import Image
 
 from cvops._mxnet import mxnet
 from cvops.models import fcn
-from cvops.transforms import normalize_image
+from cvops.datasets.transforms import normalize_image
 
 mx = mxnet()
 

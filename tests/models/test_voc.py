@@ -14,7 +14,6 @@ from voc_cases import CAT, palette_image, plain, write_tree
 
 from cvops import voc
 from cvops._mxnet import mxnet
-from cvops.datasets import drawing, transforms
 
 mx = mxnet()
 

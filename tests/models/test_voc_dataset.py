@@ -13,8 +13,9 @@ skip_without("mxnet", "skimage", "PIL")
 from PIL import Image
 from voc_cases import BIRD, CAT, SHEEP, palette_image, plain, write_tree
 
-from cvops import drawing, transforms, voc
+from cvops import voc
 from cvops._mxnet import mxnet
+from cvops.datasets import drawing, transforms
 
 mx = mxnet()
 
