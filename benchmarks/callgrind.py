@@ -23,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from bench_box_nms import clustered, spread
-from tools.harness import TINY_SSD, job_of
-from tools.report import about, aligned, digits
+from tools.find_job import find_job
+from tools.inputs import TINY_SSD
+from tools.machine import about
+from tools.text import aligned, digits
 
 SIMD = "baseline", "avx2"
 #: Of an op's instructions, from which on a function is in the table.
@@ -57,7 +59,7 @@ JOBS = (
 def work(folder: Path) -> None:
     """Inside of valgrind: tells for each job which of its dumps are the job's."""
     for op, arguments in JOBS:
-        job = job_of(op, *arguments)
+        job = find_job(op, *arguments)
         pairs = job.inner.pairs(job.expected) if job.inner else None
         job.ours(*job.arrays, backend="native")
         before = set(folder.iterdir())

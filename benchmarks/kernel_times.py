@@ -25,8 +25,10 @@ from typing import Any, Callable, NamedTuple
 from bench_box_nms import CASES, spread
 from bench_multibox_prior import CASES as PRIORS
 from tools import gpu_times
-from tools.harness import SSD_512, TINY_SSD, Job, job_of
-from tools.report import SECONDS, aligned, scaled
+from tools.find_job import find_job
+from tools.inputs import SSD_512, TINY_SSD
+from tools.jobs import Job
+from tools.text import SECONDS, aligned, scaled
 
 from cvops.backends import cuda, extension
 from cvops.ops import _op
@@ -162,7 +164,7 @@ def measured() -> Iterator[dict[str, Any]]:
     for number, arguments in enumerate(JOBS):
         about = dict(op=arguments[0], size="")
         try:
-            job = job_of(*arguments)
+            job = find_job(*arguments)
             about["size"] = job.size
             lines += by_kernel(number, timed(prepared(job)))
         except Exception as error:
@@ -203,7 +205,7 @@ def profile(results: dict[str, Any]) -> None:
     from cupy.cuda import Device, runtime
 
     for line in results["slowest"]:
-        call = prepared(job_of(*JOBS[line["job"]]))
+        call = prepared(find_job(*JOBS[line["job"]]))
         count = 0
 
         def around(kernel: str, launch: Callable[[], None], wanted: int = line["longest"]) -> None:

@@ -24,8 +24,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from bench_box_nms import clustered, spread
-from tools.harness import CONTENDERS, TINY_SSD, Absent, Contender, Job, job_of
-from tools.report import about, aligned, threads
+from tools.find_job import find_job
+from tools.implementation import Implementation, Unavailable
+from tools.implementations import IMPLEMENTATIONS
+from tools.inputs import TINY_SSD
+from tools.jobs import Job
+from tools.machine import about, threads
+from tools.text import aligned
 
 #: The contenders of each process, by device. On a CPU, the threads of several libraries in one
 #: process would compete for the cores.
@@ -105,7 +110,7 @@ PANELS = (
 )
 
 
-def seconds(contender: Contender, job: Job) -> float:
+def seconds(contender: Implementation, job: Job) -> float:
     """Check one call; return the seconds of the fastest call, or by the GPU's clock."""
     with contender.settings():
         call, once = contender.begin(job)
@@ -120,7 +125,7 @@ def seconds(contender: Contender, job: Job) -> float:
         return min(times)
 
 
-def race(contenders: Sequence[Contender]) -> dict[str, Any]:
+def race(contenders: Sequence[Implementation]) -> dict[str, Any]:
     """Return the machine, and the sizes and seconds of each panel by contender.
 
     After an interrupt it returns the points so far.
@@ -133,13 +138,13 @@ def race(contenders: Sequence[Contender]) -> dict[str, Any]:
 
 
 def _race(
-    panel: Panel, running: list[Contender], points: dict[str, dict[str, list[float]]]
+    panel: Panel, running: list[Implementation], points: dict[str, dict[str, list[float]]]
 ) -> None:
     for size, arguments in panel.jobs.items():
         for contender in list(running):
             try:
-                taken = seconds(contender, job_of(panel.op, *arguments))
-            except Absent:
+                taken = seconds(contender, find_job(panel.op, *arguments))
+            except Unavailable:
                 running.remove(contender)
                 continue
             except Exception as error:
@@ -157,17 +162,19 @@ def _race(
 
 def measure(device: str) -> dict[str, Any]:
     """Measure each group of contenders, in separate processes if there are several groups."""
-    groups = [[x for x in group if CONTENDERS[x].missing() is None] for group in RACERS[device]]
+    groups = [
+        [x for x in group if IMPLEMENTATIONS[x].missing() is None] for group in RACERS[device]
+    ]
     groups = [group for group in groups if group]
     races = {}
     for group in groups:
         if len(groups) == 1:
-            found = race([CONTENDERS[name] for name in group])
+            found = race([IMPLEMENTATIONS[name] for name in group])
         else:
             command = [sys.executable, __file__, "--race", *group]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found = json.loads(done.stdout)
-        races[", ".join(CONTENDERS[name].name for name in group)] = found
+        races[", ".join(IMPLEMENTATIONS[name].name for name in group)] = found
     panels = []
     for i, panel in enumerate(PANELS):
         series = {name: x for found in races.values() for name, x in found["series"][i].items()}
@@ -250,15 +257,15 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of them")
     parser.add_argument("--draw", action="store_true", help="of the JSON, without measuring")
     parser.add_argument("--device", choices=RACERS, help="cuda where ours can run there")
-    parser.add_argument("--race", nargs="+", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--race", nargs="+", choices=IMPLEMENTATIONS, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.race:
-        print(json.dumps(race([CONTENDERS[name] for name in args.race])))
+        print(json.dumps(race([IMPLEMENTATIONS[name] for name in args.race])))
         return
     if not args.json or (args.draw and not args.plot):
         parser.error("--json is needed, and --plot to draw")
     if not args.draw:
-        ours_there = CONTENDERS["native-gpu"].missing() is None
+        ours_there = IMPLEMENTATIONS["native-gpu"].missing() is None
         device = args.device or ("cuda" if ours_there else "cpu")
         args.json.write_text(json.dumps(measure(device), indent=1), "utf-8")
     results = json.loads(args.json.read_text("utf-8"))

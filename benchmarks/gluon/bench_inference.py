@@ -33,7 +33,7 @@ def alone(net, pixels, given, threshold):
 @pytest.mark.parametrize("ops", OPS)
 @pytest.mark.parametrize("share", [1, 0.01], ids=["all anchors", "few anchors"])
 @pytest.mark.parametrize("batch", [1, 32])
-def bench_inference(race, batch, share, ops):
+def bench_inference(time_case, batch, share, ops):
     """Detection by TinySSD.
 
     Images of 256 x 256; hybridized statically: network, softmax, MultiBoxDetection. The network is
@@ -66,4 +66,4 @@ def bench_inference(race, batch, share, ops):
         }
 
     case = f"batch {batch}, {'all' if share == 1 else '1 % of'} anchors over the threshold"
-    race(case, ops, prepare, base="mxnet", rounds=5 if batch > 1 else 20, columns=columns)
+    time_case(case, ops, prepare, base="mxnet", rounds=5 if batch > 1 else 20, columns=columns)

@@ -58,7 +58,7 @@ def worker(by_module, inputs, length, hybridized, backward, count, wait):
     [(1, False), (CHAIN, False), (CHAIN, True)],
     ids=["one call", "chain", "hybridized"],
 )
-def bench_overhead(race, length, hybridized, backward, wait, peer):
+def bench_overhead(time_case, length, hybridized, backward, wait, peer):
     """Call overhead.
 
     box_iou of 4 and 4 boxes: MXNet's; cvops's; cvops's under MXNet's name (installed()). relu of
@@ -91,4 +91,4 @@ def bench_overhead(race, length, hybridized, backward, wait, peer):
     case += ", with backward" * backward + (", waited for" if wait else ", issued")
     # Installed for all peers, because it takes time. MXNet's own functions were looked up before.
     with cvops.mxnet.installed():
-        race(case, peer, prepare, base=THEIRS, rounds=7, repeats=count, columns=columns)
+        time_case(case, peer, prepare, base=THEIRS, rounds=7, repeats=count, columns=columns)

@@ -34,7 +34,7 @@ def alone(net, batch):
 
 @pytest.mark.parametrize("ops", OPS)
 @pytest.mark.parametrize("objects", [1, 8, 64])
-def bench_training(race, objects, ops):
+def bench_training(time_case, objects, ops):
     """A training step of TinySSD.
 
     32 images of 256 x 256; hybridized statically: forward, targets, loss, backward, trainer. "Ops
@@ -61,4 +61,4 @@ def bench_training(race, objects, ops):
         }
 
     case = f"{objects} object{'s' * (objects > 1)} an image"
-    race(case, ops, prepare, base="mxnet", rounds=5, columns=columns)
+    time_case(case, ops, prepare, base="mxnet", rounds=5, columns=columns)

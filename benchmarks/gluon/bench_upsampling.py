@@ -31,7 +31,7 @@ def layers():
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward and backward"])
 @pytest.mark.parametrize("batch", [4, 32])
-def bench_upsampling(race, batch, backward, peer):
+def bench_upsampling(time_case, batch, backward, peer):
     """The last layer of an FCN.
 
     (B, 21, 10, 15) enlarged 32 times to (B, 21, 320, 480); hybridized statically. Conv2DTranspose
@@ -63,4 +63,4 @@ def bench_upsampling(race, batch, backward, peer):
         return calls
 
     case = f"{batch} images, {'forward and backward' if backward else 'forward'}"
-    race(case, peer, prepare, base=BOOK, rounds=5)
+    time_case(case, peer, prepare, base=BOOK, rounds=5)

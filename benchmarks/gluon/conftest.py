@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import pytest
-from tools.report import SECONDS, about, aligned, digits, scaled
+from tools.machine import about
+from tools.text import SECONDS, aligned, digits, scaled
 
 from cvops._mxnet import mxnet
 
@@ -58,8 +59,8 @@ def alternate(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, lis
 
 
 @pytest.fixture
-def race(request):
-    """Return race(case, peer, prepare, ...), which reports one of several peers timed in turn.
+def time_case(request):
+    """Return time_case(case, peer, prepare, ...), which reports one of several peers timed in turn.
 
     ``prepare()`` returns the calls by name, checked and warm: one for each peer, and others for the
     columns. It runs once for a case; the benchmarks of the other peers use the same times. A call

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tools.harness import boxes
+from tools.inputs import boxes
 
 from cvops._mxnet import mxnet
 from cvops.models import tiny_ssd
