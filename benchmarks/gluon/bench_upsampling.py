@@ -11,7 +11,7 @@ PEERS = BOOK, "Conv2DTranspose, weight fixed", "Deconvolution, 21 groups", "cvop
 
 
 def layers():
-    """Return each peer's layer for the same upsampling."""
+    """Return the layer of each peer for the same upsampling."""
     nn = mxnet().gluon.nn
 
     def transposed():
@@ -20,12 +20,12 @@ def layers():
             *sizes, in_channels=CLASSES, use_bias=False, weight_initializer=BilinearKernel()
         )
 
-    made = transposed(), transposed(), *(BilinearUpsample(CLASSES, SCALE, x) for x in OPS)
-    for layer in made:
+    found = transposed(), transposed(), *(BilinearUpsample(CLASSES, SCALE, x) for x in OPS)
+    for layer in found:
         layer.initialize()
         layer.hybridize(**STATIC)
-    made[1].weight.grad_req = "null"
-    return dict(zip(PEERS, made))
+    found[1].weight.grad_req = "null"
+    return dict(zip(PEERS, found))
 
 
 @pytest.mark.parametrize("peer", PEERS)

@@ -1,11 +1,11 @@
-"""Runs the benchmarks of whole Gluon models with MXNet's own operators and with cvops's.
+"""Runs the benchmarks of whole Gluon models with the operators of MXNet and of cvops.
 
     make bench-gluon                                 all; writes the table and all numbers
     pytest benchmarks/gluon --table FILE             writes the table as Markdown
     pytest benchmarks/gluon --benchmark-json FILE    writes all numbers
     pytest benchmarks/gluon --benchmark-disable      only compares the results
 
-The peers take turns in each round, so that a disturbance of the machine affects all of them.
+The peers run alternately in each round, so that other load on the machine affects all of them.
 ``pytest benchmarks`` does not include these benchmarks.
 """
 
@@ -31,7 +31,7 @@ _done = pytest.StashKey[dict]()
 
 
 class Row(NamedTuple):
-    """A peer's time in a case; ``columns`` are the further columns of the benchmark."""
+    """The time of a peer in a case; ``columns`` are the additional columns of the benchmark."""
 
     title: str
     case: str
@@ -45,7 +45,7 @@ def pytest_configure(config):
 
 
 def alternate(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each call, with the work that it leaves to MXNet's threads."""
+    """Return the seconds of each call, which include a wait for MXNet's threads."""
     mx = mxnet()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -60,12 +60,12 @@ def alternate(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, lis
 
 @pytest.fixture
 def time_case(request):
-    """Return time_case(case, peer, prepare, ...), which reports one of several peers timed in turn.
+    """Return time_case(case, peer, prepare, ...), which times all peers and reports one of them.
 
     ``prepare()`` returns the calls by name, checked and warm: one for each peer, and others for the
     columns. It runs once for a case; the benchmarks of the other peers use the same times. A call
     may have ``repeats`` equal steps; the report has the time of one step. The table has the speed
-    of each peer relative to ``base``, and the further columns of ``columns(medians, peer)``.
+    of each peer relative to ``base``, and the additional columns of ``columns(medians, peer)``.
     """
     config, title = request.config, request.node.function.__doc__
     disabled = config.option.benchmark_disable
@@ -83,17 +83,17 @@ def time_case(request):
         medians = {name: statistics.median(taken) / repeats for name, taken in times.items()}
         ratio = "" if peer == base else digits(medians[base] / medians[peer])
         extra = {f"x {base}": ratio, **columns(medians, peer)}
-        headline = title.partition("\n")[0].rstrip(".")
+        heading = title.partition("\n")[0].rstrip(".")
         info = {"peer": peer, "medians": medians}
         taken = [seconds / repeats for seconds in times[peer]]
-        _hand_over(request, f"{headline}: {case}", taken, info)
+        _report_times(request, f"{heading}: {case}", taken, info)
         config.stash[_rows].append(Row(title, case, peer, medians[peer], extra))
 
     return run
 
 
-def _hand_over(request, group, times, info):
-    """Report times that were taken before to pytest-benchmark, with a clock that they advance."""
+def _report_times(request, group, times, info):
+    """Report measured times to pytest-benchmark, with a clock that they advance."""
     now, left = 0.0, iter(times)
 
     def step():
@@ -108,7 +108,7 @@ def _hand_over(request, group, times, info):
 
 def table(rows):
     settings = ", ".join(f"{name}={os.environ.get(name, '(not set)')}" for name in SETTINGS)
-    text = [about(), f"{settings}. Medians; peers were timed in turn, round by round."]
+    text = [about(), f"{settings}. Medians; the peers ran alternately in each round."]
     for title in dict.fromkeys(row.title for row in rows):
         section = [row for row in rows if row.title == title]
         lines = [["case", "operators", "median", *section[0].columns]]
@@ -117,9 +117,9 @@ def table(rows):
             shown = row.case if row.case != case else ""
             lines.append([shown, row.peer, scaled(row.median, SECONDS), *row.columns.values()])
             case = row.case
-        headline, _, rest = title.partition("\n")
+        heading, _, rest = title.partition("\n")
         paragraph = " ".join(rest.split())
-        text += ["", f"### {headline.rstrip('.')}", ""]
+        text += ["", f"### {heading.rstrip('.')}", ""]
         text += [paragraph, ""] if paragraph else []
         text += aligned(lines)
     return "\n".join(text) + "\n"
