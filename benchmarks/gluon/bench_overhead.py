@@ -88,13 +88,12 @@ def bench_overhead(time_case, length, hybridized, backward, wait, peer):
         return calls
 
     def columns(medians, peer):
-        more = medians[peer] / medians[THEIRS] - 1
-        return {
-            "difference from MXNet's": "" if peer in (THEIRS, BOUND) else f"{100 * more:+.0f} %"
-        }
+        change = medians[peer] / medians[THEIRS] - 1
+        cell = "" if peer in (THEIRS, BOUND) else f"{100 * change:+.0f} %"
+        return {"more than MXNet's": cell}
 
     case = "one call" if length == 1 else f"{length} calls" + ", hybridized" * hybridized
     case += ", with backward" * backward + (", with a wait" if wait else ", without a wait")
-    # Once for all peers, because it takes time. ``theirs`` has MXNet's own functions.
+    # All peers are timed here while cvops is installed; ``theirs`` has MXNet's own functions.
     with cvops.mxnet.installed():
         time_case(case, peer, prepare, base=THEIRS, rounds=7, repeats=count, columns=columns)
