@@ -13,8 +13,8 @@ from image_cases import images_and_pixels
 from PIL import Image
 
 from cvops._mxnet import mxnet
-from cvops.models import fcn
 from cvops.datasets.transforms import normalize_image
+from cvops.models import fcn
 
 mx = mxnet()
 

@@ -402,25 +402,3 @@ def test_flags_of_data_sets_accept_text(calls):
     _, dataset = calls["flag", "is_train"]
     assert dataset("False")._pairs == dataset(False)._pairs == dataset(0)._pairs
     assert dataset("1")._pairs == dataset(np.True_)._pairs != dataset("0")._pairs
-
-
-@pytest.mark.parametrize(
-    "zero",
-    [
-        lambda x: _check.number("x", x),
-        lambda x: _check.single("x", x),
-        lambda x: _check.numbers("x", (1, x))[1],
-    ],
-    ids=["number", "single", "numbers"],
-)
-def test_zeros_of_two_signs_are_different_keys_of_a_cache(zero):
-    plus, minus = zero(0.0), zero(-0.0)
-    assert len({(1, plus), (1, minus)}) == 2
-    assert len({(1, minus), (1, zero(-0.0))}) == 1
-    assert (str(plus), str(minus)) == ("0.0", "-0.0")
-    assert np.signbit(np.array([minus], np.float32)).tolist() == [True]
-    assert not minus > 0
-
-
-def test_numbers_that_round_to_zeros_of_two_signs_are_different_keys():
-    assert len({_check.single("x", -1e-60), _check.single("x", 1e-60)}) == 2
