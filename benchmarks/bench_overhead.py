@@ -233,13 +233,13 @@ class Steps:
         executor.ops, executor.run = Ops(), run
         executor.empty = recorded(self.memory, before["empty"])
         executor.empty_all = recorded(self.memory, before["empty_all"])
-        _op._signature.cache_clear()  # a signature keeps the executor's method
+        _op.clear_caches()  # a signature keeps the executor's method
         try:
             tiny.op(*inputs, *args, **tiny.options)
         finally:
             vars(executor).clear()
             vars(executor).update(before)
-            _op._signature.cache_clear()
+            _op.clear_caches()
 
 
 def layers(tiny: Tiny) -> dict[str, float]:

@@ -29,6 +29,7 @@ from tools.harness import SSD_512, TINY_SSD, Job, job_of
 from tools.report import SECONDS, aligned, scaled
 
 from cvops.backends import cuda, extension
+from cvops.ops import _op
 
 MAPS = (1, 256, 50, 68)
 #: The op and the arguments of its job.
@@ -60,17 +61,22 @@ Around = Callable[[str, Callable[[], None]], None]
 @contextlib.contextmanager
 def launches(around: Around) -> Iterator[None]:
     """Let ``around`` do the launches of the "cupy" backend."""
-    before, idle, native = cuda.Call, cuda.idle_calls, extension.native()
+    before, native = cuda.Call, extension.native()
 
     def call(library: Any, device: Any, native_device: Any, stream: int) -> cuda.Call:
         return before(library, device, native.AroundDevice(native_device, around), stream)
 
-    cuda.Call = call  # type: ignore[assignment, misc]
-    cuda.idle_calls = {}
+    def replace(make: Any) -> None:
+        cuda.Call = make  # type: ignore[misc]
+        # An executor keeps its calls.
+        _op.BACKENDS["cuda", "cupy"].executor.cache_clear()  # type: ignore[attr-defined]
+        _op.clear_caches()
+
+    replace(call)
     try:
         yield
     finally:
-        cuda.Call, cuda.idle_calls = before, idle  # type: ignore[misc]
+        replace(before)
 
 
 class Launch(NamedTuple):

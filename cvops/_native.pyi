@@ -6,11 +6,28 @@ Results come first: the op writes them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Optional, Union, overload
+from typing import Any, Optional, Union, overload
 
 import numpy as np
 
-from cvops.backends.cuda import Buffer
+class Buffer:
+    """C-contiguous memory of a GPU."""
+
+    def __init__(
+        self, pointer: int, shape: tuple[int, ...], dtype: Any, owner: Any = None, /
+    ) -> None: ...
+    @property
+    def pointer(self) -> int: ...
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+    @property
+    def dtype(self) -> Any: ...
+    @property
+    def owner(self) -> Any:
+        """The array or the like that keeps the memory alive."""
 
 _Array = Union[np.ndarray, Buffer]
 #: The fields of the C++ structs of these names.

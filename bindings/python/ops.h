@@ -10,13 +10,14 @@
 #include <type_traits>
 #include <utility>
 
+#include "buffer.h"
 #include "gpu.h"
 
 namespace py = pybind11;
 
 namespace cvops {
 
-// Memory of a C-contiguous NumPy array of T, or GPU memory of a cvops Buffer; null for None. Other
+// Memory of a C-contiguous NumPy array of T, or of a Buffer on a GPU; null for None. Other
 // objects are rejected. So are read-only arrays unless T is const.
 template <typename T>
 struct Array {
@@ -107,7 +108,7 @@ struct pybind11::detail::type_caster<cvops::Array<T>> {
 
   bool load(handle source, bool) {
     if (source.is_none()) return true;
-    if (PyTuple_Check(source.ptr())) return load_buffer(source.ptr());
+    if (const cvops::Buffer* buffer = cvops::as_buffer(source.ptr())) return load(*buffer);
     if (!isinstance<array>(source)) return false;
     const auto x = reinterpret_borrow<array>(source);
     const char kind = std::is_floating_point_v<T> ? 'f' : std::is_signed_v<T> ? 'i' : 'u';
@@ -119,14 +120,10 @@ struct pybind11::detail::type_caster<cvops::Array<T>> {
   }
 
  private:
-  // (address, shape, ...)
-  bool load_buffer(PyObject* buffer) {
-    if (PyTuple_GET_SIZE(buffer) < 2) return false;
-    PyObject* shape = PyTuple_GET_ITEM(buffer, 1);
-    if (!PyTuple_Check(shape)) return false;
-    value = {static_cast<T*>(PyLong_AsVoidPtr(PyTuple_GET_ITEM(buffer, 0))), 1, {}, false, true};
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(shape); ++i) {
-      const cvops::int64 size = PyLong_AsLongLong(PyTuple_GET_ITEM(shape, i));
+  bool load(const cvops::Buffer& buffer) {
+    value = {reinterpret_cast<T*>(buffer.pointer), 1, {}, false, true};
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(buffer.shape); ++i) {
+      const cvops::int64 size = PyLong_AsLongLong(PyTuple_GET_ITEM(buffer.shape, i));
       if (i < 3) value.shape[i] = size;
       value.size *= size;
     }

@@ -38,7 +38,6 @@ from tools.report import (
 from cvops import _imports
 from cvops.arrays import Device
 from cvops.backends import cuda, extension
-from cvops.backends.cuda import Buffer
 
 #: Few anchors.
 MAPS = ((8, (0.2, 0.4)), (4, (0.5, 0.7)))
@@ -465,6 +464,7 @@ class TestKernels:
 
         device = native.CallbackDevice(launch, 132, 227 << 10)
         library = SimpleNamespace(stream=lambda device: 0)
+        Buffer = native.Buffer
         boxes, iou = (Buffer(4096, shape, np.dtype("f4")) for shape in ((5, 4), (5, 5)))
         colors, index = Buffer(4096, (5, 3), np.dtype("u1")), Buffer(4096, (5,), np.dtype("i4"))
         machine.stream.synchronize = machine.synchronize

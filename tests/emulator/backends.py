@@ -13,12 +13,11 @@ import functools
 import math
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cvops.backends import cuda, extension, nvrtc
-from cvops.backends.cuda import Buffer
 from cvops.ops._op import BACKENDS, Backend
 from emulator import driver
 from emulator.arena import GAP, Arena, Region
@@ -59,10 +58,6 @@ def aligned(shape: tuple[int, ...], dtype: object) -> np.ndarray:
     return memory[first : first + size].view(dtype).reshape(shape)
 
 
-def _buffer(x: np.ndarray) -> Buffer:
-    return Buffer(x.ctypes.data, x.shape, x.dtype, x)
-
-
 def _launch(kernel, grid, block, shared, arguments, pointers, stream, *, build=(), arena=None):
     launch = on_launch(Launch(kernel, grid, block, shared, arguments))
     args = [
@@ -94,7 +89,7 @@ class Call:
     """One call of an op: see :class:`cvops.backends.cuda.Call`."""
 
     def __init__(self, extension, launch, array, **more):
-        self._array, self._held = array, []
+        self._array, self._held, self._new = array, [], extension.Buffer
         device = extension.CallbackDevice(launch, MULTIPROCESSORS, MAX_SHARED, **more)
         self.ops = extension.Gpu(device, 0, self._allocate)
 
@@ -102,8 +97,11 @@ class Call:
         self._held.append(self._array((size,), np.uint8))
         return self._held[-1].ctypes.data
 
+    def buffer(self, x: np.ndarray) -> Any:
+        return self._new(x.ctypes.data, x.shape, x.dtype, x)
+
     def empty(self, shape, dtype):
-        return _buffer(self._array(shape, dtype))
+        return self.buffer(self._array(shape, dtype))
 
     def empty_all(self, *types):
         return tuple([self.empty(*type_) for type_ in types])
@@ -128,7 +126,7 @@ class Emulated:
         for x in map(self.library.to_numpy, arrays):
             copy = array(x.shape, x.dtype)
             copy[...] = x
-            buffers.append(_buffer(copy))
+            buffers.append(call.buffer(copy))
         out = implementation(call, *buffers, *options)
         leave = self.leave
         return tuple(map(leave, out)) if type(out) is tuple else leave(out)
@@ -192,7 +190,7 @@ class ListedCall:
 
     def empty(self, shape, dtype):
         self.results += math.prod(shape) * np.dtype(dtype).itemsize
-        return Buffer(GAP, shape, np.dtype(dtype), None)
+        return extension.native().Buffer(GAP, shape, np.dtype(dtype))
 
     def empty_all(self, *types):
         return tuple([self.empty(*type_) for type_ in types])
@@ -205,8 +203,8 @@ class Listed:
         pass
 
     def run(self, implementation, types, arrays, options):
-        call = ListedCall()
-        implementation(call, *[Buffer(GAP, *type_) for type_ in types], *options)
+        call, buffer = ListedCall(), extension.native().Buffer
+        implementation(call, *[buffer(GAP, *type_) for type_ in types], *options)
         return call.results, call.ops.scratch_bytes
 
 

@@ -185,11 +185,9 @@ def new_functions(request, monkeypatch):
         type("New", (cuda.Cuda,), {"functions": lambda self: functions})
     )
     monkeypatch.setitem(BACKENDS, name, BACKENDS[name]._replace(executor=executor))
-    _op.backend_for.cache_clear()
-    _op._signature.cache_clear()
+    _op.clear_caches()
     yield request.param
-    _op.backend_for.cache_clear()
-    _op._signature.cache_clear()
+    _op.clear_caches()
 
 
 def test_concurrent_first_calls_give_the_right_results(boxes, new_functions):

@@ -29,6 +29,7 @@ from workloads import (
 )
 
 import cvops
+from cvops.backends import extension
 
 
 @pytest.fixture(autouse=True)
@@ -272,7 +273,7 @@ def test_a_repeated_call_makes_the_launches_of_the_first_call(launches, name):
 class TestArguments:
     """The arguments of a launch have the types of the kernel's parameters."""
 
-    ROWS = backends.Buffer(256, (1,), np.dtype(np.float32), None)
+    ROWS = extension.native().Buffer(256, (1,), np.dtype(np.float32))
 
     @pytest.fixture
     def ops(self, launches):
@@ -293,7 +294,7 @@ class TestArguments:
 
     def test_arguments_are_the_bytes_of_the_parameters(self, ops, launches):
         """The kernel takes three pointers, the numbers of boxes and a flag."""
-        boxes = [backends.Buffer(256 * i, (3, 4), np.float32, None) for i in (1, 2, 3)]
+        boxes = [extension.native().Buffer(256 * i, (3, 4), np.float32) for i in (1, 2, 3)]
         ops.box_iou(*boxes, True)
         arguments = launches[0].arguments
         assert [len(x) for x in arguments] == [8, 8, 8, 4, 4, 4]

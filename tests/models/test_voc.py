@@ -14,8 +14,9 @@ if MISSING:
 
 from PIL import Image
 
-from cvops import drawing, transforms, voc
+from cvops import voc
 from cvops._mxnet import mxnet
+from cvops.datasets import drawing, transforms
 
 mx = mxnet()
 BIRD, CAT, SHEEP = (voc.VOC_CLASSES.index(name) for name in ("bird", "cat", "sheep"))
