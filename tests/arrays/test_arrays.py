@@ -283,8 +283,16 @@ def test_a_subclass_of_an_array_gives_a_plain_array(backend, tmp_path):
         ("M8[s]", "$"),
     ],
     ids=[
-        *("float64", "float16", "int64", "bool", "object", "big-endian float32"),
-        *("complex64", "struct", "text", "datetime"),
+        "float64",
+        "float16",
+        "int64",
+        "bool",
+        "object",
+        "big-endian float32",
+        "complex64",
+        "struct",
+        "text",
+        "datetime",
     ],
 )
 def test_another_dtype_is_refused_with_its_conversion(dtype, remedy):

@@ -19,8 +19,13 @@ HERE = Path(__file__).resolve().parent
 #: -ffp-contract=off gives one rounding for each operation, as in all builds of the kernels. Hidden
 #: visibility separates the variables of several libraries in one process.
 FLAGS = (
-    *("-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing"),
-    *("-fPIC", "-fvisibility=hidden", "-pthread", f"-I{HERE}"),
+    "-std=c++17",
+    "-ffp-contract=off",
+    "-fno-strict-aliasing",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-pthread",
+    f"-I{HERE}",
 )
 #: sanitizer -> further flags. Both sanitizers need one OS thread: AddressSanitizer has redzones
 #: around static variables, but not around thread-local ones; ThreadSanitizer sees the CUDA threads.
@@ -28,8 +33,12 @@ FLAGS = (
 SANITIZERS = {
     None: ("-O2",),
     "address": (
-        *("-O1", "-g", "-fno-omit-frame-pointer", "-DEMULATOR_ONE_OS_THREAD"),
-        *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize=object-size"),
+        "-O1",
+        "-g",
+        "-fno-omit-frame-pointer",
+        "-DEMULATOR_ONE_OS_THREAD",
+        "-fsanitize=address,undefined,float-cast-overflow",
+        "-fno-sanitize=object-size",
         "-fno-sanitize-recover=all",
     ),
     "thread": ("-O1", "-g", "-fsanitize=thread", "-DEMULATOR_ONE_OS_THREAD"),

@@ -6,7 +6,6 @@ import pytest
 from . import backends
 from .emulator import EmulatorError, Module
 
-
 #: A kernel that breaks a rule -> the threads of a block, and the error.
 BROKEN_RULES = {
     "two_barriers": (64, r"thread \(40, 0, 0\): waits at the barrier example:\d+ while"),
@@ -41,7 +40,10 @@ BEYOND_LIMITS = {
     "no threads": ("empty", (1,), (0,), 0, r"block: expected .*, got \(0, 1, 1\)"),
     "dynamic shared memory": ("empty", (1,), (1,), 227 * 1024 + 1, "at most 232448 bytes"),
     "static and dynamic shared memory": (
-        *("uninitialized", (1,), (1,), 227 * 1024 - 7),
+        "uninitialized",
+        (1,),
+        (1,),
+        227 * 1024 - 7,
         "got 8 static and 232441 dynamic bytes",
     ),
     "launch bounds": ("reverse", (1,), (65,), 0, "at most 64 threads by __launch_bounds__"),
@@ -76,35 +78,51 @@ ARGUMENTS = {
 UNLIKE_PARAMETERS = {
     "number of arguments": ("scaled", "array", EmulatorError, "expected 3 arguments, got 1"),
     "Python int": (
-        *("scaled", "int int int", TypeError),
+        "scaled",
+        "int int int",
+        TypeError,
         "scaled: argument 0: expected a NumPy array or scalar, got <class 'int'>",
     ),
     "size of a value": (
-        *("scaled", "array array double", EmulatorError),
+        "scaled",
+        "array array double",
+        EmulatorError,
         "argument 2: expected 4 bytes, got 8",
     ),
     "array for a value": (
-        *("scaled", "array array array", EmulatorError),
+        "scaled",
+        "array array array",
+        EmulatorError,
         "argument 2: expected a value of 4 bytes, got an array",
     ),
     "value for a pointer": (
-        *("scaled", "float array float", EmulatorError),
+        "scaled",
+        "float array float",
+        EmulatorError,
         "argument 0: expected a pointer, got a value of 4 bytes",
     ),
     "misaligned array": (
-        *("scaled", "array misaligned float", EmulatorError),
+        "scaled",
+        "array misaligned float",
+        EmulatorError,
         "argument 1: expected alignment to 16 bytes",
     ),
     "strided array": (
-        *("scaled", "array strided float", ValueError),
+        "scaled",
+        "array strided float",
+        ValueError,
         "scaled: argument 1: expected a C-contiguous array",
     ),
     "read-only array": (
-        *("scaled", "read-only array float", EmulatorError),
+        "scaled",
+        "read-only array float",
+        EmulatorError,
         "argument 0: expected a writable array, got a read-only array",
     ),
     "size of a struct": (
-        *("on_line", "array double long", EmulatorError),
+        "on_line",
+        "array double long",
+        EmulatorError,
         "argument 1: expected 16 bytes, got 8",
     ),
 }

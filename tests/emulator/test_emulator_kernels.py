@@ -70,8 +70,13 @@ def test_shared_memory_is_filled_with_junk(kernels):
         (8, 8, 5, [0, 5, 5, 5]),
     ],
     ids=[
-        *("warp, lane 10", "warp, first lanes", "warp, last lanes", "eighth, first lanes"),
-        *("eighth, last lanes", "delta 9", "delta 8"),
+        "warp, lane 10",
+        "warp, first lanes",
+        "warp, last lanes",
+        "eighth, first lanes",
+        "eighth, last lanes",
+        "delta 9",
+        "delta 8",
     ],
 )
 def test_shuffles_read_the_right_lane(kernels, by, width, lane, expected, seed):

@@ -96,8 +96,12 @@ def thread():
         ("cast", 1, 1, "outside the range of representable values"),
     ],
     ids=[
-        *("write after an array", "write before an array", "write after static shared memory"),
-        *("write after dynamic shared memory", "misaligned read", "index out of bounds"),
+        "write after an array",
+        "write before an array",
+        "write after static shared memory",
+        "write after dynamic shared memory",
+        "misaligned read",
+        "index out of bounds",
         "cast out of range",
     ],
 )

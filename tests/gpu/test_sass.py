@@ -37,8 +37,10 @@ def test_kernels_have_no_local_memory_and_no_fused_multiply_add(sass, source, ar
 
 #: The kernels with exp or log, which exp_log.cuh computes in float64.
 WITH_DOUBLES = {
-    *("multibox_detection_gather", "multibox_detection_write"),
-    *("multibox_target_refine", "multibox_target_write"),
+    "multibox_detection_gather",
+    "multibox_detection_write",
+    "multibox_target_refine",
+    "multibox_target_write",
 }
 
 

@@ -15,7 +15,11 @@ ROOT = HERE.parents[1]
 BINDINGS = ROOT / "bindings"
 #: The flags of CMakeLists.txt.
 FLAGS = (
-    *("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+    "-std=c++17",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
     *(f"-I{folder}" for folder in (BINDINGS, BINDINGS / "runtime", ROOT / "kernels")),
     "-pthread",
 )

@@ -22,8 +22,12 @@ DAY = 24 * 60 * 60
         (None, None, "/home/reader/.cache/cvops"),
     ],
     ids=[
-        *("CVOPS_CACHE_DIR", "XDG_CACHE_HOME", "empty CVOPS_CACHE_DIR", "empty XDG_CACHE_HOME"),
-        *("relative XDG_CACHE_HOME", "no variable"),
+        "CVOPS_CACHE_DIR",
+        "XDG_CACHE_HOME",
+        "empty CVOPS_CACHE_DIR",
+        "empty XDG_CACHE_HOME",
+        "relative XDG_CACHE_HOME",
+        "no variable",
     ],
 )
 def test_environment_variables_set_the_folder(monkeypatch, own, base, expected):

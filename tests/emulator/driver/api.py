@@ -91,9 +91,15 @@ _DRIVER_WITHOUT_INIT = {"cuInit", "cuGetExportTable", "cuGetErrorName", "cuGetEr
 #: Functions of the driver that need no context.
 _DRIVER_WITHOUT_CONTEXT = {
     *_DRIVER_WITHOUT_INIT,
-    *("cuDeviceGetCount", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain"),
-    *("cuCtxGetCurrent", "cuCtxSetCurrent", "cuModuleGetFunction", "cuModuleUnload"),
-    *("cuFuncGetAttribute", "cuFuncSetAttribute"),
+    "cuDeviceGetCount",
+    "cuDeviceGetAttribute",
+    "cuDevicePrimaryCtxRetain",
+    "cuCtxGetCurrent",
+    "cuCtxSetCurrent",
+    "cuModuleGetFunction",
+    "cuModuleUnload",
+    "cuFuncGetAttribute",
+    "cuFuncSetAttribute",
 }
 #: "initialized" is true after cuInit, which the runtime or the process calls.
 _state = {"initialized": False}
