@@ -45,7 +45,7 @@ def to_numpy(x):
 
 
 @pytest.mark.parametrize("backend", [None, "numpy", "native", "emulated"])
-def test_a_result_is_an_array_of_the_same_library(make, backend):
+def test_result_is_an_array_of_the_same_library(make, backend):
     a, b = make(A), make(B)
     out = cvops.box_iou(a, b, backend=backend)
     assert type(out) is type(a)
@@ -86,7 +86,7 @@ def test_every_numpy_array_converts_to_the_library(make):
         np.testing.assert_array_equal(to_numpy(outside), y)
 
 
-def test_a_result_keeps_its_memory(make):
+def test_result_keeps_its_memory(make):
     """The arguments are freed, and new arrays could reuse memory that a result does not keep."""
     outs = [cvops.box_iou(make(A), make(B)) for _ in range(20)]
     others = [np.full(600, i, np.float32) for i in range(100)]
@@ -122,7 +122,7 @@ def test_read_only_memory_gives_the_same_result():
     np.testing.assert_array_equal(cvops.box_iou(a, B), cvops.box_iou(A, B))
 
 
-def test_a_transposed_tensor_that_requires_a_gradient_gives_the_same_result():
+def test_transposed_tensor_that_requires_a_gradient_gives_the_same_result():
     torch = pytest.importorskip("torch")
     a = torch.from_numpy(np.ascontiguousarray(A.T)).t().requires_grad_()
     out = cvops.box_iou(a, torch.from_numpy(B))
@@ -130,7 +130,7 @@ def test_a_transposed_tensor_that_requires_a_gradient_gives_the_same_result():
     np.testing.assert_array_equal(out.numpy(), cvops.box_iou(A, B))
 
 
-def test_an_op_waits_for_pending_mxnet_operators(mx):
+def test_op_waits_for_pending_mxnet_operators(mx):
     x = mx.nd.array(np.tile(A, (400, 1)))
     for _ in range(20):
         x = x * 1.0 + 0.0  # MXNet's engine runs these after the call of the op
@@ -139,7 +139,7 @@ def test_an_op_waits_for_pending_mxnet_operators(mx):
     )
 
 
-def test_a_misaligned_part_of_an_mxnet_array_is_copied_for_the_kernels(mx):
+def test_misaligned_part_of_an_mxnet_array_is_copied_for_the_kernels(mx):
     library = arrays.library_of(mx.nd.zeros(1))
     whole = mx.nd.array(np.arange(6), dtype="uint8").reshape(2, 3)
     assert library.memory(whole) == (library.to_numpy(whole).ctypes.data, whole)
@@ -159,13 +159,13 @@ class TestTensorsOnAGpu:
         yield
         arrays.torch._current_stream.cache_clear()
 
-    def test_an_aligned_tensor_is_not_copied(self):
+    def test_aligned_tensor_is_not_copied(self):
         x = self.torch.zeros(3, 4, requires_grad=True)
         address, tensor = self.library.memory(x)
         assert address == x.data_ptr() == tensor.data_ptr()
         assert not tensor.requires_grad
 
-    def test_a_misaligned_part_is_copied(self):
+    def test_misaligned_part_is_copied(self):
         part = self.torch.arange(8.0)[1:]
         address, copy = self.library.memory(part)
         assert address == copy.data_ptr()
@@ -173,7 +173,7 @@ class TestTensorsOnAGpu:
         assert self.torch.equal(copy, part)
 
     @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.int64, np.uint8])
-    def test_an_empty_tensor_has_the_dtype_and_the_device(self, monkeypatch, dtype):
+    def test_empty_tensor_has_the_dtype_and_the_device(self, monkeypatch, dtype):
         empty, gpus = self.torch.empty, []
 
         def on_the_cpu(*args, device, **options):
@@ -187,7 +187,7 @@ class TestTensorsOnAGpu:
         assert address == tensor.data_ptr()
 
     @pytest.mark.parametrize("has_shortcut", [True, False], ids=["torch._C", "torch.cuda"])
-    def test_the_stream_is_the_current_one_of_the_device(self, monkeypatch, has_shortcut):
+    def test_stream_is_the_current_one_of_the_device(self, monkeypatch, has_shortcut):
         def streams(number):
             return 1000 + number
 
@@ -223,7 +223,7 @@ def test_arrays_on_two_gpus_are_refused(monkeypatch):
         cvops.box_iou(A, B)
 
 
-def test_a_tensor_on_an_unknown_device_is_refused():
+def test_tensor_on_an_unknown_device_is_refused():
     torch = pytest.importorskip("torch")
     with pytest.raises(
         TypeError, match="lhs: expected a tensor on the CPU or a CUDA device, got one on meta"
@@ -239,14 +239,14 @@ def test_16_bit_floats_are_refused(mx):
         cvops.box_iou(mx.nd.array(A), mx.nd.array(B, dtype="float16"))
 
 
-def test_a_sparse_array_is_refused(mx):
+def test_sparse_array_is_refused(mx):
     with pytest.raises(
         TypeError, match="lhs: expected a dense NDArray, got one of storage type 'row_sparse'"
     ):
         cvops.box_iou(mx.nd.array(A).tostype("row_sparse"), mx.nd.array(B))
 
 
-def test_a_masked_array_is_refused():
+def test_masked_array_is_refused():
     for mask in (False, A < 0.5):
         with pytest.raises(
             TypeError, match=r"rhs: expected an array without a mask, got a numpy.ma.MaskedArray"
@@ -258,7 +258,7 @@ def test_a_masked_array_is_refused():
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("backend", [None, "numpy"])
-def test_a_subclass_of_an_array_gives_a_plain_array(backend, tmp_path):
+def test_subclass_of_an_array_gives_a_plain_array(backend, tmp_path):
     stored = np.memmap(tmp_path / "boxes", np.float32, "w+", shape=A.shape)
     stored[...] = A
     expected = cvops.box_iou(A, A, backend="numpy")
@@ -300,7 +300,7 @@ def test_another_dtype_is_refused_with_its_conversion(dtype, remedy):
         cvops.box_iou(A, np.zeros((3, 4), dtype))
 
 
-def test_the_conversion_names_the_expected_dtype(mx):
+def test_conversion_names_the_expected_dtype(mx):
     message = r'image: expected uint8, got int32: convert it by \.astype\("uint8"\)'
     for make in (numpy_array, mxnet_ndarray, mxnet_numpy):
         image, colors = make(mx, np.zeros((2, 2, 3), np.int32)), make(mx, np.eye(3, dtype=np.uint8))
@@ -308,7 +308,7 @@ def test_the_conversion_names_the_expected_dtype(mx):
             cvops.label_from_color(image, colors)
 
 
-def test_a_list_is_refused_with_its_conversion():
+def test_list_is_refused_with_its_conversion():
     message = r'lhs: expected an array .*, got list: convert it by numpy.array\(lhs, "float32"\)'
     with pytest.raises(TypeError, match=message):
         cvops.box_iou(A.tolist(), B)
@@ -317,7 +317,7 @@ def test_a_list_is_refused_with_its_conversion():
         cvops.multibox_priors([np.zeros((1, 1, 2, 2), "f"), "x"], [1, 1], [1, 1])
 
 
-def test_a_call_after_a_valid_call_is_checked_again():
+def test_call_after_a_valid_call_is_checked_again():
     cvops.box_iou(A, B)
     for lhs, error, message in (
         (A.astype(">f4"), TypeError, "lhs: expected float32, got >f4"),
@@ -349,7 +349,7 @@ def test_pending_mxnet_operators_can_read_a_result(mx):
     ],
     ids=["cuda", "cupy"],
 )
-def test_an_unknown_or_unsuitable_backend_is_refused(backend, error, message):
+def test_unknown_or_unsuitable_backend_is_refused(backend, error, message):
     with pytest.raises(error, match=message):
         cvops.box_iou(A, B, backend=backend)
 
@@ -366,7 +366,7 @@ def test_concurrent_calls_give_the_same_result(backend):
     run_in_threads(work, range(8))
 
 
-def test_a_forked_child_gives_the_same_result():
+def test_forked_child_gives_the_same_result():
     code = (
         "import os, numpy as np, cvops\n"
         "x = np.random.rand(500, 4).astype('f')\n"
@@ -379,7 +379,7 @@ def test_a_forked_child_gives_the_same_result():
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
 
 
-def test_an_import_and_a_call_import_no_framework():
+def test_import_and_a_call_import_no_framework():
     code = (
         "import sys, numpy as np, cvops\n"
         "cvops.box_iou(np.zeros((2, 4), 'f'), np.zeros((2, 4), 'f'))\n"

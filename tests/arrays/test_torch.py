@@ -174,7 +174,7 @@ class TestGradients:
         torch.testing.assert_close(x.grad, expected, rtol=1e-6, atol=1e-4)
 
     @differentiable
-    def test_a_result_without_grad_mode_requires_no_gradient(self, op, reference, data):
+    def test_result_without_grad_mode_requires_no_gradient(self, op, reference, data):
         x = data().requires_grad_()
         with torch.no_grad():
             assert not op(x).requires_grad
@@ -198,7 +198,7 @@ class TestGradients:
             )
 
     @differentiable
-    def test_a_second_derivative_is_refused_with_the_name_of_the_op(
+    def test_second_derivative_is_refused_with_the_name_of_the_op(
         self, op, reference, data, request
     ):
         x = data().requires_grad_()
@@ -324,7 +324,7 @@ class TestTransformations:
 
     @pytest.mark.parametrize("name", CALLS)
     @pytest.mark.parametrize("tracer", TRACERS)
-    def test_a_transformation_that_traces_is_refused(self, tracer, name):
+    def test_transformation_that_traces_is_refused(self, tracer, name):
         transform, message = TRACERS[tracer]
         op, x = CALLS[name]
         with pytest.raises(NotImplementedError, match=f": expected a tensor .*{message}"):
@@ -340,25 +340,25 @@ class TestTransformations:
             if "multibox_prior" not in name and (transformation == "vmap" or x.is_floating_point())
         ],
     )
-    def test_a_transformation_of_values_is_refused(self, transformation, name):
+    def test_transformation_of_values_is_refused(self, transformation, name):
         transform, message = TRANSFORMS[transformation]
         op, x = CALLS[name]
         with pytest.raises(NotImplementedError, match=f": expected a tensor .*{message}"):
             transform(op, x)
 
-    def test_a_transformation_of_an_op_of_shapes_works(self):
+    def test_transformation_of_an_op_of_shapes_works(self):
         def op(x):
             return cvops.multibox_prior(x, (0.2, 0.4)).sum() + (x**2).sum()
 
         x = integers(1, 1, 2, 3)
         assert torch.equal(torch.func.grad(op)(x), 2 * x)
 
-    def test_an_op_on_an_outer_tensor_works_in_vmap(self):
+    def test_op_on_an_outer_tensor_works_in_vmap(self):
         fixed = boxes(5)
         found = torch.func.vmap(lambda x: x + cvops.box_iou(fixed, fixed).sum())(torch.zeros(3))
         assert torch.equal(found, cvops.box_iou(fixed, fixed).sum().expand(3))
 
-    def test_an_outer_tensor_that_requires_a_gradient_is_refused_in_grad(self):
+    def test_outer_tensor_that_requires_a_gradient_is_refused_in_grad(self):
         x = integers(2, 3, 6, 6).requires_grad_()
         with pytest.raises(NotImplementedError, match=r"roi_pooling: expected .*torch.func.grad"):
             torch.func.grad(lambda y: (y * pool(x)).sum())(torch.ones(()))
@@ -371,7 +371,7 @@ class TestTransformations:
                 pool(ad.make_dual(x, torch.ones_like(x)))
             assert torch.equal(pool(x), reference_pool(x))
 
-    def test_a_dispatch_mode_that_changes_nothing_is_allowed(self):
+    def test_dispatch_mode_that_changes_nothing_is_allowed(self):
         from torch.utils._python_dispatch import TorchDispatchMode
 
         class Observer(TorchDispatchMode):
@@ -388,7 +388,7 @@ class TestTransformations:
 class TestTensors:
     """Tensors without strided memory of a supported dtype."""
 
-    def test_a_tensor_with_a_negative_bit_gives_the_right_result(self):
+    def test_tensor_with_a_negative_bit_gives_the_right_result(self):
         x = torch.complex(integers(2, 3, 6, 6), -integers(2, 3, 6, 6)).conj().imag
         assert x.is_neg()
         assert torch.equal(pool(x), pool(x.resolve_neg()))
@@ -421,20 +421,20 @@ class TestTensors:
             cvops.box_iou(torch.zeros((3, 4), dtype=dtype), boxes(5))
 
     @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
-    def test_a_quantized_tensor_is_refused(self):
+    def test_quantized_tensor_is_refused(self):
         x = torch.quantize_per_tensor(boxes(5), 0.1, 0, torch.quint8)
         with pytest.raises(TypeError, match="lhs: expected float32, got quint8"):
             cvops.box_iou(x, boxes(5))
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-    def test_a_nested_tensor_is_refused(self):
+    def test_nested_tensor_is_refused(self):
         x = [boxes(5), boxes(6)]
         for layout in (torch.strided, torch.jagged):
             with pytest.raises(TypeError, match=r"lhs: expected a tensor with .*, got"):
                 cvops.box_iou(torch.nested.nested_tensor(x, layout=layout), boxes(5))
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors")
-    def test_a_masked_tensor_is_refused(self):
+    def test_masked_tensor_is_refused(self):
         x = torch.masked.masked_tensor(boxes(5), torch.ones(5, 4, dtype=torch.bool))
         with pytest.raises(TypeError, match=r"lhs: expected a tensor .*, got a MaskedTensor"):
             cvops.box_iou(x, boxes(5))
@@ -495,7 +495,7 @@ class TestCompile:
         assert torch.equal(gradient(compiled, x, weight), gradient(function, x, weight))
 
     @pytest.mark.parametrize("name", CALLS)
-    def test_a_full_graph_is_refused_with_the_reason(self, name):
+    def test_full_graph_is_refused_with_the_reason(self, name):
         op, x = CALLS[name]
         compiled = torch.compile(lambda x: as_list(op(x)), backend="eager", fullgraph=True)
         message = f"{name}[^$]*cvops computes outside of the graphs of torch.compile"

@@ -41,7 +41,7 @@ EXTENSION = {
 }
 
 
-def test_an_extension_is_built_again_for_another_header_or_flag(tmp_path):
+def test_extension_is_built_again_for_another_header_or_flag(tmp_path):
     def write(file, text):
         path = tmp_path / file
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ BROKEN_RULES = {
 
 @pytest.mark.parametrize("kernel", BROKEN_RULES)
 @pytest.mark.parametrize("seed", [0, 1, 2, 3])
-def test_a_broken_rule_is_an_error(kernels, kernel, seed):
+def test_broken_rule_is_an_error(kernels, kernel, seed):
     threads, message = BROKEN_RULES[kernel]
     with pytest.raises(EmulatorError, match=message):
         kernels.launch(kernel, (2,), (threads,), (np.zeros(64, np.int32),), seed=seed)
@@ -54,7 +54,7 @@ BEYOND_LIMITS = {
 @pytest.mark.parametrize(
     ("kernel", "grid", "block", "shared", "message"), BEYOND_LIMITS.values(), ids=BEYOND_LIMITS
 )
-def test_a_launch_beyond_a_limit_is_refused(kernels, kernel, grid, block, shared, message):
+def test_launch_beyond_a_limit_is_refused(kernels, kernel, grid, block, shared, message):
     args = (np.zeros(2, np.int32),) if kernel == "uninitialized" else ()
     with pytest.raises(EmulatorError, match=message):
         kernels.launch(kernel, grid, block, args, shared)
@@ -131,22 +131,22 @@ UNLIKE_PARAMETERS = {
 @pytest.mark.parametrize(
     ("kernel", "args", "error", "message"), UNLIKE_PARAMETERS.values(), ids=UNLIKE_PARAMETERS
 )
-def test_an_argument_unlike_the_parameter_is_refused(kernels, kernel, args, error, message):
+def test_argument_unlike_the_parameter_is_refused(kernels, kernel, args, error, message):
     with pytest.raises(error, match=message):
         kernels.launch(kernel, (1,), (1,), [ARGUMENTS[name] for name in args.split()])
 
 
-def test_an_error_names_the_module_and_the_launch(kernels):
+def test_error_names_the_module_and_the_launch(kernels):
     with pytest.raises(EmulatorError, match=r"example: trap, grid \(2, 1, 1\), block \(3, 1"):
         kernels.launch("trap", (2,), (3,), (np.zeros(1, np.int32),))
 
 
-def test_a_compiler_error_names_the_file_and_the_line():
+def test_compiler_error_names_the_file_and_the_line():
     with pytest.raises(EmulatorError, match=r"broken\.cuh:2.*not declared"):
         Module('extern "C" __global__ void f(int* x) {\n  *x = y;\n}', "broken.cuh")
 
 
-def test_an_access_to_a_misaligned_address_is_an_error(kernels):
+def test_access_to_a_misaligned_address_is_an_error(kernels):
     """A GPU stops at a misaligned float4; a CPU would read it."""
     out = backends.aligned((32,), np.float32)
     out[:] = 1

@@ -42,7 +42,7 @@ def test_concurrent_launches_give_the_right_results(kernels):
         list(pool.map(lambda seed: check_reverse(kernels, seed), range(100)))
 
 
-def test_a_missing_barrier_gives_another_result_for_each_seed(kernels):
+def test_missing_barrier_gives_another_result_for_each_seed(kernels):
     results = set()
     for seed in SEEDS:
         out = np.zeros(64, np.int32)
@@ -149,25 +149,25 @@ LINE = np.array([(0.5, 3, 10)], np.dtype("f4, i4, f8", align=True))
 
 
 @pytest.mark.parametrize("line", [LINE, LINE[0], LINE.reshape(())], ids=["array", "scalar", "0-d"])
-def test_a_struct_is_passed_by_value(kernels, line):
+def test_struct_is_passed_by_value(kernels, line):
     out = np.zeros(1)
     kernels.launch("on_line", (1,), (1,), (out, line, np.int64(4)))
     assert out[0] == (0.5 * 4 + 3) * 10
 
 
-def test_an_address_is_passed_to_a_pointer(kernels):
+def test_address_is_passed_to_a_pointer(kernels):
     out = np.zeros(1)
     kernels.launch("on_line", (1,), (1,), (np.uintp(out.ctypes.data), LINE, np.int64(4)))
     assert out[0] == 50
 
 
-def test_a_read_only_array_is_passed_to_a_pointer_to_const(kernels):
+def test_read_only_array_is_passed_to_a_pointer_to_const(kernels):
     x, out = np.zeros(4, np.float32), np.ones(4, np.float32)
     x.flags.writeable = False
     kernels.launch("scaled", (1,), (1,), (out, x, np.float32(1)))
     np.testing.assert_array_equal(out, 0)
 
 
-def test_a_launch_at_the_limits_runs(kernels):
+def test_launch_at_the_limits_runs(kernels):
     kernels.launch("empty", (1,), (16, 1, 64), (), 227 * 1024)
     kernels.launch("empty", (1, 65535), (1,), ())

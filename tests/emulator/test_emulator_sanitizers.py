@@ -149,7 +149,7 @@ def test_thread_sanitizer_accepts_a_correct_kernel(thread, kernel):
     assert out[0] == 1
 
 
-def test_a_sanitized_launch_refuses_an_argument_unlike_the_parameter(address):
+def test_sanitized_launch_refuses_an_argument_unlike_the_parameter(address):
     with pytest.raises(EmulatorError, match="argument 1: expected a value of 4 bytes"):
         address.launch("count", (1,), (1,), (np.zeros(1, np.int32), np.zeros(1, np.int32)))
     with pytest.raises(

@@ -92,7 +92,7 @@ def test_results_are_on_the_device_of_the_arrays(cupy, two_gpus, backend, op):
 
 
 @pytest.mark.parametrize("op", CALLS)
-def test_a_repeated_call_only_queues_work(cupy, driver_calls, backend, op):
+def test_repeated_call_only_queues_work(cupy, driver_calls, backend, op):
     inside, options, _ = arguments_on(cupy, 0, op)
     for _ in range(2):  # loads the kernels, and leaves memory in CuPy's pool
         call(op, backend, inside, options)
@@ -175,7 +175,7 @@ def view(request, cupy, two_gpus, cupy_can_copy):
     return view
 
 
-def test_a_view_is_copied_on_its_device(cupy, backend, view):
+def test_view_is_copied_on_its_device(cupy, backend, view):
     out = cvops.box_iou(view, view, backend=backend)
     assert (out.device.id, cupy.cuda.Device().id) == (1, 0)
     np.testing.assert_array_equal(out.get(), IOU)
@@ -220,18 +220,18 @@ class TestDriver:
 
         return launch
 
-    def test_a_stream_of_another_device_is_refused(self, cupy, launch, two_gpus, capfd):
+    def test_stream_of_another_device_is_refused(self, cupy, launch, two_gpus, capfd):
         with cupy.cuda.Device(1):
             stream = cupy.cuda.Stream()
         assert launch(stream.ptr) == 400
         assert "box_iou: expected the current GPU 0, got (0, 1)" in capfd.readouterr().err
 
-    def test_a_kernel_of_another_device_is_refused(self, cupy, launch, two_gpus, capfd):
+    def test_kernel_of_another_device_is_refused(self, cupy, launch, two_gpus, capfd):
         with cupy.cuda.Device(1):
             assert launch(0) == 400
         assert "box_iou: expected the current GPU 1, got (0, 1)" in capfd.readouterr().err
 
-    def test_a_launch_without_a_context_is_refused(self, cupy, launch, capfd):
+    def test_launch_without_a_context_is_refused(self, cupy, launch, capfd):
         driver.api.thread.context = None
         try:
             assert launch(0) == 201
@@ -239,7 +239,7 @@ class TestDriver:
             cupy.cuda.Device(0).use()
         assert "cuLaunchKernel: the thread has no context" in capfd.readouterr().err
 
-    def test_an_unknown_context_is_refused(self, cupy, driver_calls, capfd):
+    def test_unknown_context_is_refused(self, cupy, driver_calls, capfd):
         with pytest.raises(RuntimeError, match="cuCtxSetCurrent: 201"):
             extension.native().set_context(99)
         assert cupy.cuda.Device().id == 0
@@ -257,7 +257,7 @@ class TestDriver:
             assert cuda.cuMemsetD8Async(here, 0, size, stream) == 400
         assert "are not in memory of a GPU" in capfd.readouterr().err
 
-    def test_an_argument_in_memory_of_another_device_is_refused(
+    def test_argument_in_memory_of_another_device_is_refused(
         self, cupy, driver_calls, two_gpus, capfd, monkeypatch
     ):
         (x, y), _, _ = arguments_on(cupy, 1, "box_iou")
@@ -284,16 +284,14 @@ class TestDriver:
             driver.launchKernel(function, 1, 1, 1, 1, 1, 1, most - static + 1, 0, 0, 0)
         assert "bytes of shared memory" in capfd.readouterr().err
 
-    def test_a_cubin_of_another_architecture_is_refused(self, cupy, driver_calls, two_gpus, capfd):
+    def test_cubin_of_another_architecture_is_refused(self, cupy, driver_calls, two_gpus, capfd):
         module = cupy.RawModule(path=str(nvrtc.cubin_file("box_iou", 80)))
         with pytest.raises(cupy.cuda.driver.CUDADriverError, match="209"):
             module.get_function("box_iou")
         assert "cubin: expected sm_90, got sm_80" in capfd.readouterr().err
 
     @pytest.mark.parametrize("function", ["malloc", "synchronize"])
-    def test_an_allocation_or_a_wait_invalidates_a_capture(
-        self, cupy, driver_calls, function, capfd
-    ):
+    def test_allocation_or_a_wait_invalidates_a_capture(self, cupy, driver_calls, function, capfd):
         runtime = cupy.cuda.runtime
         with cupy.cuda.Stream(non_blocking=True) as stream:
             stream.begin_capture(runtime.streamCaptureModeGlobal)

@@ -46,7 +46,7 @@ def requirements():
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_the_tests_for_gpus_pass_on_emulated_gpus(run):
+def test_run_on_emulated_gpus_passes(run):
     files, expression, least = RUNS[run]
     command = ["pytest", "-q", "-rs", "-p", "no:cacheprovider", "-k", expression]
     done = subprocess.run(

@@ -39,7 +39,7 @@ def rng():
     return np.random.default_rng(0)
 
 
-def test_a_graph_keeps_the_arguments_of_its_launch(boxes):
+def test_graph_keeps_the_arguments_of_its_launch(boxes):
     x, y = boxes(5), boxes(7)
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
@@ -55,7 +55,7 @@ def test_a_graph_keeps_the_arguments_of_its_launch(boxes):
         np.testing.assert_array_equal(out.get(), cvops.box_iou(x, y))
 
 
-def test_a_graph_of_many_launches_reads_new_data(rng):
+def test_graph_of_many_launches_reads_new_data(rng):
     rows = rng.random((3, 100, 6), np.float32)
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
@@ -115,18 +115,18 @@ def echo(tmp_path, monkeypatch):
         function.cache_clear()
 
 
-def test_a_kernel_receives_each_type_of_argument(launch, echo):
+def test_kernel_receives_each_type_of_argument(launch, echo):
     out = cupy.zeros(6, np.float32)
     assert launch("launch_echo", ctypes.c_void_p(out.data.ptr)) == ""
     np.testing.assert_array_equal(out.get(), np.float32([1, 1, 1, 0.1, 7, 9]))
 
 
-def test_an_integer_beyond_int32_is_refused(launch):
+def test_integer_beyond_int32_is_refused(launch):
     error = launch("launch_box_iou", None, ctypes.c_longlong(2**31), 32)
     assert error == "box_iou: 2147483648 does not fit its parameter"
 
 
-def test_a_refused_launch_is_named_and_the_next_launch_works(boxes, launch):
+def test_refused_launch_is_named_and_the_next_launch_works(boxes, launch):
     x = boxes(5)
     lhs = cupy.asarray(x)
     for _ in range(2):
@@ -158,7 +158,7 @@ def test_options_of_zero_and_minus_zero_give_different_results(boxes, backend):
 
 
 @pytest.mark.parametrize("backend", ["cupy", "native"])
-def test_a_call_works_after_its_thread_lost_the_context(boxes, backend):
+def test_call_works_after_its_thread_lost_the_context(boxes, backend):
     """Other code may pop the context: cuCtxPopCurrent."""
     if not driver.installed():
         pytest.skip("needs the emulated driver")

@@ -10,7 +10,7 @@ import cvops
 
 @pytest.mark.parametrize("backend", ["cupy", "native"])
 @pytest.mark.parametrize("op", CALLS)
-def test_a_captured_call_gives_the_same_result_at_each_launch(op, backend):
+def test_captured_call_gives_the_same_result_at_each_launch(op, backend):
     runner("cuda", backend)  # skips if the backend cannot run
     cupy = pytest.importorskip("cupy")
     arrays, options = CALLS[op]

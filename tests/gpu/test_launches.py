@@ -264,7 +264,7 @@ def test_launches_match_the_list(launches, name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_repeated_call_makes_the_launches_of_the_first_call(launches, name):
+def test_repeated_call_makes_the_launches_of_the_first_call(launches, name):
     first = launches_of(SMALL[name](7), launches)
     launches_of(SMALL[name](3), launches)
     assert launches_of(SMALL[name](7), launches) == first != []
@@ -280,14 +280,14 @@ class TestArguments:
         return backends.ListedCall().ops
 
     @pytest.mark.parametrize("num", [2**31, 2**32 + 5])
-    def test_an_integer_beyond_int32_is_refused(self, ops, launches, num):
+    def test_integer_beyond_int32_is_refused(self, ops, launches, num):
         with pytest.raises(
             OverflowError, match=f"^box_nms_backward_invert: {num} does not fit its parameter$"
         ):
             ops.box_nms_backward(self.ROWS, self.ROWS, self.ROWS, 1, num, 6)
         assert [x.kernel for x in launches] == ["box_nms_backward_clear"]
 
-    def test_the_largest_int32_is_passed(self, ops, launches):
+    def test_largest_int32_is_passed(self, ops, launches):
         ops.box_nms_backward(self.ROWS, self.ROWS, self.ROWS, 1, 2**31 - 1, 6)
         invert = launches[1]
         assert np.frombuffer(invert.arguments[3], np.int32).tolist() == [2**31 - 1]

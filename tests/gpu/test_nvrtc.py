@@ -9,7 +9,7 @@ from cvops.backends import nvrtc
 SOURCES = nvrtc.sources()
 
 
-def test_a_header_that_is_included_twice_is_in_the_source_once():
+def test_header_that_is_included_twice_is_in_the_source_once():
     text = nvrtc.source("multibox_detection")
     assert text.count("struct SizedBox {") == 1
     assert "#include" not in text.replace("#include <cmath>", "")
@@ -24,7 +24,7 @@ def test_each_kernel_belongs_to_one_source():
     assert len(names) == len(set(names))
 
 
-def test_a_compiler_error_names_the_file_and_the_line(compiler, monkeypatch):
+def test_compiler_error_names_the_file_and_the_line(compiler, monkeypatch):
     text = nvrtc.source("box_iou").replace("float overlap = ", "flaot overlap = ")
     monkeypatch.setattr(nvrtc, "source", lambda name: text)
     message = r"box_iou\.cuh does not compile for sm_90[\s\S]*box_iou\.cuh\(\d+\)"
@@ -32,7 +32,7 @@ def test_a_compiler_error_names_the_file_and_the_line(compiler, monkeypatch):
         nvrtc.compile_cubin(compiler, "box_iou", 90)
 
 
-def test_a_changed_source_gets_another_file_in_the_cache(compiler, monkeypatch, tmp_path):
+def test_changed_source_gets_another_file_in_the_cache(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
     first = nvrtc.cubin_file("box_iou", 90)
     assert first.read_bytes()[:4] == b"\x7fELF"
@@ -63,7 +63,7 @@ class TestWarmup:
         assert cli.main(["warmup", "--arch", "80", "90"]) == 0
         assert [file.stat().st_mtime_ns for file in sorted(folder.iterdir())] == times
 
-    def test_the_default_architectures_are_those_of_the_gpus(self, folder, monkeypatch):
+    def test_default_architectures_are_those_of_the_gpus(self, folder, monkeypatch):
         monkeypatch.setattr(nvrtc, "architectures", lambda: [86])
         assert cli.main(["warmup"]) == 0
         assert {file.name.split("-")[1] for file in folder.iterdir()} == {"sm86"}
@@ -74,6 +74,6 @@ class TestWarmup:
         assert "there is no GPU here; --arch 90" in capsys.readouterr().out
         assert list(folder.iterdir()) == []
 
-    def test_an_unknown_architecture_is_an_error(self, capsys):
+    def test_unknown_architecture_is_an_error(self, capsys):
         assert cli.main(["warmup", "--arch", "1"]) == 2
         assert "cvops: the kernels for sm_1: " in capsys.readouterr().err

@@ -56,7 +56,7 @@ def test_only_kernels_with_exp_or_log_have_float64_arithmetic(sass, source, arch
     [("nms_chunk", 2), ("nms_classes", 1)],  # pairs in a chunk, and pairs of a chunk and later rows
     ids=["nms_chunk", "nms_classes"],
 )
-def test_a_pair_of_the_suppression_takes_at_most_14_instructions(sass, kernel, loops, arch):
+def test_pair_of_the_suppression_takes_at_most_14_instructions(sass, kernel, loops, arch):
     """The range begins with the load of four kept boxes, and ends with the result for a box.
 
     A pair takes ten instructions: minima and maxima 5, differences and the sum of the minimum
@@ -73,7 +73,7 @@ def test_a_pair_of_the_suppression_takes_at_most_14_instructions(sass, kernel, l
         assert len(code[load:]) <= 4 * 14
 
 
-def test_a_step_of_the_sort_takes_at_most_36_instructions(sass, arch):
+def test_step_of_the_sort_takes_at_most_36_instructions(sass, arch):
     """Four keys of 8 bytes are exchanged by shuffles, and the better key of each pair stays."""
     code = sass("sort", arch)["sort_tiles"]
     assert not re.search(r"\b(I2F|MUFU|CALL)\b", code)  # a division
@@ -84,7 +84,7 @@ def test_a_step_of_the_sort_takes_at_most_36_instructions(sass, arch):
     assert end - shuffles[0] <= 8 + 8 + 8 + 12  # shuffles, comparisons, selections, others
 
 
-def test_a_step_of_a_merge_loads_all_keys_before_it_compares(sass, arch):
+def test_step_of_a_merge_loads_all_keys_before_it_compares(sass, arch):
     """One loop merges two runs, and two loops merge four runs."""
     code = sass("sort", arch)["sort_merge"]
     assert not re.search(r"\b(I2F|MUFU)\b", code)
@@ -95,7 +95,7 @@ def test_a_step_of_a_merge_loads_all_keys_before_it_compares(sass, arch):
         assert "LDG" not in step[step.count("LDG") :]
 
 
-def test_a_comparison_of_the_ranking_takes_at_most_6_instructions(sass, arch):
+def test_comparison_of_the_ranking_takes_at_most_6_instructions(sass, arch):
     """The loop compares a key with four others, and counts the lower ones."""
     code = sass("box_nms", arch)["box_nms_rank"]
     assert not re.search(r"\b(I2F|MUFU|CALL)\b", code)
@@ -105,7 +105,7 @@ def test_a_comparison_of_the_ranking_takes_at_most_6_instructions(sass, arch):
     assert min(len(loop) for loop in fours) <= 4 * 6
 
 
-def test_an_anchor_takes_at_most_40_instructions_and_no_division(sass, arch):
+def test_anchor_takes_at_most_40_instructions_and_no_division(sass, arch):
     """Two loops end with a store of 16 bytes: without clipping, and with 12 more instructions."""
     code = sass("multibox_prior", arch)["multibox_prior"]
     assert not re.search(r"\b(MUFU|CALL|F2I|I2F\.U32\.RP)\b", code)
@@ -116,7 +116,7 @@ def test_an_anchor_takes_at_most_40_instructions_and_no_division(sass, arch):
     assert lengths[1] <= 52
 
 
-def test_a_pixel_of_the_pooling_takes_at_most_20_instructions(sass, arch):
+def test_pixel_of_the_pooling_takes_at_most_20_instructions(sass, arch):
     """The range begins with the load of the values of four channels.
 
     Each value takes a comparison and two selections: the value by an addition, of which a GPU
@@ -147,7 +147,7 @@ def test_four_pairs_of_the_matching_take_at_most_155_instructions(sass, arch):
     assert len(pairs) <= 155
 
 
-def test_an_approximate_exponential_takes_one_product_and_two_sums(sass, arch):
+def test_approximate_exponential_takes_one_product_and_two_sums(sass, arch):
     """The two sums are the difference of the scores, and the sum of the exponentials."""
     code = sass("multibox_target", arch)["multibox_target_score"]
     exponentials = len(re.findall(r"MUFU\.EX2", code))
@@ -185,7 +185,7 @@ def test_loads_and_stores_are_wide(sass, source, kernel, instruction, arch):
     assert re.search(instruction, sass(source, arch)[kernel])
 
 
-def test_a_thread_loads_64_bytes_of_scores_before_it_compares(sass, arch):
+def test_thread_loads_64_bytes_of_scores_before_it_compares(sass, arch):
     code = instructions(sass("topk", arch)["topk_collect"])
     loads = [i for i, text in enumerate(code) if text.startswith("LDG.E.128")]
     assert len(loads) == 4
@@ -193,6 +193,6 @@ def test_a_thread_loads_64_bytes_of_scores_before_it_compares(sass, arch):
 
 
 @pytest.mark.parametrize("kernel", ["topk_sample", "topk_select"])
-def test_a_selection_has_no_division_and_no_loop_of_compare_and_swap(sass, kernel, arch):
+def test_selection_has_no_division_and_no_loop_of_compare_and_swap(sass, kernel, arch):
     """Shared memory has native atomics for 32 bits; others are loops of ATOMS.CAS."""
     assert not re.search(r"\b(I2F|MUFU)\b|\bATOMS\.CAS", sass("topk", arch)[kernel])

@@ -44,7 +44,7 @@ def test_scratch_memory_grows_linearly(name):
 
 
 @pytest.mark.parametrize("workload", WORKLOADS, ids=", ".join)
-def test_a_prediction_has_the_counted_launches_and_bytes(workload, monkeypatch):
+def test_prediction_has_the_counted_launches_and_bytes(workload, monkeypatch):
     launches = []
     monkeypatch.setattr(backends, "on_launch", launches.append)
     arrays, scratch = measured(WORKLOADS[workload]())

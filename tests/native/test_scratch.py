@@ -26,7 +26,7 @@ def test_every_op_is_measured(scratch):
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_call_frees_its_scratch_memory(scratch, call):
+def test_call_frees_its_scratch_memory(scratch, call):
     assert [kept for _, _, kept in scratch[call].values()] == [0, 0, 0]
 
 

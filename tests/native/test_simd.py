@@ -49,7 +49,7 @@ def test_results_do_not_depend_on_width_and_threads(bits, op):
     assert len(set(bits[op].values())) == 1, bits[op]
 
 
-def test_an_arm_gives_the_same_results(bits):
+def test_arm_gives_the_same_results(bits):
     for command, package in ((CROSS_COMPILER, "g++-aarch64-linux-gnu"), (ARM, "qemu-user")):
         if shutil.which(command) is None:
             pytest.skip(f"needs {command} (on Debian: apt-get install {package})")
@@ -60,7 +60,7 @@ def test_an_arm_gives_the_same_results(bits):
 
 
 class TestWidth:
-    def test_the_widths_are_those_of_the_cpu(self, native):
+    def test_widths_are_those_of_the_cpu(self, native):
         with open("/proc/cpuinfo", encoding="ascii") as file:
             flags = next((line.split() for line in file if line.startswith("flags")), ())
         widths = ["baseline"]
@@ -75,13 +75,13 @@ class TestWidth:
         [("baseline", 0), ("", -1), ("sse9", -1)],
         ids=["known", "empty", "unknown"],
     )
-    def test_a_known_width_in_the_environment_replaces_the_widest(self, native, value, selected):
+    def test_known_width_in_the_environment_replaces_the_widest(self, native, value, selected):
         code = "from cvops.backends import extension; print(extension.native().simd())"
         env = {**os.environ, "CVOPS_SIMD": value}
         out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
         assert out.stdout.strip() == native.simd_names()[selected], out.stderr
 
-    def test_the_width_can_change_in_a_process(self, native):
+    def test_width_can_change_in_a_process(self, native):
         before = native.simd()
         boxes = np.random.default_rng(0).random((50, 4), np.float32)
         results = []
@@ -95,6 +95,6 @@ class TestWidth:
         for result in results:
             np.testing.assert_array_equal(result, results[0])
 
-    def test_a_width_that_the_cpu_lacks_is_refused(self, native):
+    def test_width_that_the_cpu_lacks_is_refused(self, native):
         with pytest.raises(ValueError, match="simd: this machine cannot run 'avx1024'"):
             native.set_simd("avx1024")

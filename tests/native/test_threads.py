@@ -52,13 +52,13 @@ SHOW = "import cvops; print(cvops.get_num_threads())"
 
 
 class TestNumber:
-    def test_a_number_that_was_set_is_returned(self):
+    def test_number_that_was_set_is_returned(self):
         for number in (1, 3, np.int64(2), True):
             cvops.set_num_threads(number)
             assert cvops.get_num_threads() == number
 
     @pytest.mark.parametrize("number", [0, -1, 1025])
-    def test_a_number_out_of_range_is_refused(self, number):
+    def test_number_out_of_range_is_refused(self, number):
         with pytest.raises(ValueError, match=f"num_threads: expected 1 to 1024, got {number}"):
             cvops.set_num_threads(number)
 
@@ -67,7 +67,7 @@ class TestNumber:
         [(2.0, "float"), ("2", "str"), (None, "NoneType")],
         ids=["float", "str", "None"],
     )
-    def test_a_number_that_is_no_integer_is_refused(self, number, name):
+    def test_number_that_is_no_integer_is_refused(self, number, name):
         with pytest.raises(TypeError, match=f"num_threads: expected an integer, got {name}"):
             cvops.set_num_threads(number)
 
@@ -81,15 +81,15 @@ class TestNumber:
         ],
         ids=["OMP", "OMP list", "CVOPS before OMP", "CVOPS invalid"],
     )
-    def test_the_environment_sets_the_number(self, environment, number):
+    def test_environment_sets_the_number(self, environment, number):
         assert run_python(SHOW, **environment) == str(number)
 
-    def test_the_default_is_the_number_of_available_cores(self):
+    def test_default_is_the_number_of_available_cores(self):
         code = f"import os; os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}}); {SHOW}"
         assert run_python(code) == "1"
         assert run_python(SHOW, OMP_NUM_THREADS="many") == run_python(SHOW)
 
-    def test_the_number_is_1_without_the_extension(self, monkeypatch):
+    def test_number_is_1_without_the_extension(self, monkeypatch):
         monkeypatch.setattr(extension, "native", lambda: None)
         cvops.set_num_threads(3)
         assert cvops.get_num_threads() == 1
@@ -139,7 +139,7 @@ def report(boxes, queue):
 
 
 @pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
-def test_a_worker_starts_with_one_thread(boxes, method):
+def test_worker_starts_with_one_thread(boxes, method):
     cvops.set_num_threads(2)
     iou(boxes)  # starts a thread of the pool
     context = multiprocessing.get_context(method)
@@ -176,7 +176,7 @@ def fork_during_calls(boxes):
         caller.join()
 
 
-def test_a_fork_during_a_call_of_another_thread_gives_the_same_result(boxes):
+def test_fork_during_a_call_of_another_thread_gives_the_same_result(boxes):
     """The pool of the child has no threads: the child must not wait for it."""
     # A new process forks faster than this one, because it has less memory.
     worker = multiprocessing.get_context("spawn").Process(target=fork_during_calls, args=(boxes,))
@@ -213,7 +213,7 @@ def test_workers_of_a_pool_use_one_thread():
         assert pool.map(threads_of_a_worker, range(2)) == [1, 1]
 
 
-def test_the_main_process_keeps_its_number_of_threads():
+def test_main_process_keeps_its_number_of_threads():
     threads.limit_spawned_workers()
     variables = {k: v for k, v in os.environ.items() if "NUM_THREADS" in k}
     assert cvops.get_num_threads() == int(run_python(SHOW, **variables))
@@ -223,6 +223,6 @@ def test_the_main_process_keeps_its_number_of_threads():
 
 
 @pytest.mark.parametrize("sanitizer", ["thread", "address,undefined"])
-def test_the_pool_passes_a_sanitizer(sanitizer):
+def test_pool_passes_a_sanitizer(sanitizer):
     flags = "-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"
     run(program("parallel_for", *flags, BINDINGS / "runtime" / "threads.cpp"))

@@ -154,7 +154,7 @@ def test_results_that_go_past_the_caches(in_every_way, scale):
 
     def into_old_memory():
         out = np.ones(want.size + 1, np.float32)[1:]
-        native.bilinear_upsample(out, data, 20, 81, 83, scale)
+        native.cpu.bilinear_upsample(out, data, 20, 81, 83, scale)
         return out
 
     for got in in_every_way(into_old_memory):

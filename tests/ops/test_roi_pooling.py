@@ -244,7 +244,7 @@ def test_results_that_go_past_the_caches(in_every_way):
 
         def into_old_memory(offset=offset):
             pooled, argmax = (np.ones(x.size + 4, x.dtype)[offset : offset + x.size] for x in want)
-            native.roi_pooling(pooled, argmax, data, rois, sizes)
+            native.cpu.roi_pooling(pooled, argmax, data, rois, sizes)
             return pooled, argmax
 
         for got in in_every_way(into_old_memory):

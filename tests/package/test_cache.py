@@ -70,7 +70,7 @@ def test_unused_files_are_removed_when_a_file_is_put(tmp_path):
     assert not any(path.exists() for path in [*old, folder])
 
 
-def test_a_used_file_is_kept(tmp_path):
+def test_used_file_is_kept(tmp_path):
     file = make(tmp_path / "box_nms-sm90-0123456789.cubin", 91)
     assert cache.has(file)
     cache.put(make(tmp_path / "made", 0), tmp_path / "other")
@@ -78,14 +78,14 @@ def test_a_used_file_is_kept(tmp_path):
     assert not cache.has(tmp_path / "absent.cubin")
 
 
-def test_a_second_use_within_a_day_writes_nothing(tmp_path):
+def test_second_use_within_a_day_writes_nothing(tmp_path):
     file = make(tmp_path / "box_nms-sm90-0123456789.cubin", 0.5)
     before = file.stat().st_mtime
     assert cache.has(file)
     assert file.stat().st_mtime == before
 
 
-def test_a_read_only_folder_can_be_used(tmp_path, monkeypatch):
+def test_read_only_folder_can_be_used(tmp_path, monkeypatch):
     def refuse(*args):
         raise PermissionError(13, "Permission denied")
 
@@ -94,7 +94,7 @@ def test_a_read_only_folder_can_be_used(tmp_path, monkeypatch):
     assert cache.has(file)
 
 
-def test_a_file_that_another_process_removed_is_no_error(tmp_path, monkeypatch):
+def test_file_that_another_process_removed_is_no_error(tmp_path, monkeypatch):
     make(tmp_path / "box_nms-sm90-0123456789.cubin", 91)
     unlink = Path.unlink
 

@@ -102,7 +102,7 @@ class TestAll:
     @pytest.mark.parametrize(
         "problem", [RuntimeError("out of order"), None], ids=["error", "wrong result"]
     )
-    def test_the_exit_status_is_1_if_an_op_fails(self, monkeypatch, capsys, problem):
+    def test_exit_status_is_1_if_an_op_fails(self, monkeypatch, capsys, problem):
         def box_iou(*args):
             if problem:
                 raise problem
@@ -152,7 +152,7 @@ class TestAll:
 
 
 class TestCpu:
-    def test_a_missing_extension_is_reported(self, monkeypatch):
+    def test_missing_extension_is_reported(self, monkeypatch):
         monkeypatch.setattr(extension, "native", lambda: None)
         status, text, hint = doctor._extension()
         assert (status, hint) == (
@@ -162,7 +162,7 @@ class TestCpu:
         assert "cvops._native" in text
         assert doctor._arrays().status == "ok"
 
-    def test_an_extension_is_reported_with_its_features(self, monkeypatch):
+    def test_extension_is_reported_with_its_features(self, monkeypatch):
         for has_cuda, line in ((True, "built with CUDA"), (False, "built without CUDA")):
             native = types.SimpleNamespace(num_threads=lambda: 3, simd=lambda: "avx2")
             monkeypatch.setattr(extension, "native", lambda native=native: native)
@@ -174,7 +174,7 @@ class TestCpu:
             assert line in text
             assert bool(hint) == (not has_cuda)
 
-    def test_an_extension_that_does_not_load_is_broken(self, monkeypatch):
+    def test_extension_that_does_not_load_is_broken(self, monkeypatch):
         def broken():
             raise ImportError("libcvops.so: cannot open shared object file")
 
@@ -185,7 +185,7 @@ class TestCpu:
             "extension: ImportError: libcvops.so: cannot open shared object file"
         )
 
-    def test_a_missing_compiler_is_reported(self, monkeypatch):
+    def test_missing_compiler_is_reported(self, monkeypatch):
         monkeypatch.setenv("CXX", "no-such-compiler -O2")
         status, text, hint = doctor._compiler()
         assert status == "missing"
@@ -195,7 +195,7 @@ class TestCpu:
 
 
 class TestMXNet:
-    def test_a_missing_mxnet_is_reported(self, monkeypatch):
+    def test_missing_mxnet_is_reported(self, monkeypatch):
         monkeypatch.setattr(doctor, "_distributions", lambda root: {})
         status, text, hint = doctor._mxnet()
         assert (status, hint) == ("missing", _imports.pip_command("mxnet"))
@@ -219,7 +219,7 @@ class TestMXNet:
         assert "mxnet 1.9.1, mxnet-cu112 1.9.1" in text
         assert hint.startswith("pip uninstall mxnet mxnet-cu112")
 
-    def test_an_mxnet_that_imports_is_ok(self, mx):
+    def test_mxnet_that_imports_is_ok(self, mx):
         finding = doctor._mxnet()
         assert finding.status == "ok"
         assert f"{mx.__version__}, imports" in finding.text
@@ -238,7 +238,7 @@ class TestMXNet:
         ],
         ids=["library", "library with a hint", "signal", "module"],
     )
-    def test_an_mxnet_that_does_not_import_is_broken(self, monkeypatch, tmp_path, code, text, hint):
+    def test_mxnet_that_does_not_import_is_broken(self, monkeypatch, tmp_path, code, text, hint):
         package = tmp_path / "mxnet"
         package.mkdir()
         (package / "__init__.py").write_text(code)
@@ -296,7 +296,7 @@ except mx.base.MXNetError as error:
 
 
 class TestGpu:
-    def test_a_missing_driver_is_reported(self, no_driver):
+    def test_missing_driver_is_reported(self, no_driver):
         status, text, hint = doctor._driver()
         assert status == "missing"
         assert f"{NO_DRIVER}: cannot open shared object file" in text
@@ -311,7 +311,7 @@ class TestGpu:
             "GPU 1: NVIDIA H200, compute capability 9.0",
         ]
 
-    def test_gpus_that_mxnets_kernels_do_not_support_are_named(self, driver, monkeypatch):
+    def test_unsupported_gpus_of_mxnets_kernels_are_named(self, driver, monkeypatch):
         driver()
         status, text, hint = doctor._mxnets_kernels()
         assert (status, hint) == ("note", "keep MXNet's arrays on mx.cpu()")
@@ -325,13 +325,13 @@ class TestGpu:
     @pytest.mark.parametrize(
         ("code", "status"), [(100, "missing"), (999, "broken")], ids=["no device", "other error"]
     )
-    def test_an_error_of_the_driver_is_reported(self, driver, code, status):
+    def test_error_of_the_driver_is_reported(self, driver, code, status):
         driver(code)
         finding = doctor.examine(doctor._gpus)
         assert finding.status == status
         assert ("error 999" in finding.text) == (code == 999)
 
-    def test_a_missing_cupy_is_reported(self, hide):
+    def test_missing_cupy_is_reported(self, hide):
         hide("cupy")
         status, text, hint = doctor._cupy()
         assert status == "missing"
@@ -363,7 +363,7 @@ class TestGpu:
         monkeypatch.setattr(doctor, "load_nvrtc", lambda: found)
         assert doctor._nvrtc() == ("ok", "NVRTC 12.9", "")
 
-    def test_a_missing_nvrtc_is_reported(self, monkeypatch):
+    def test_missing_nvrtc_is_reported(self, monkeypatch):
         def load():
             raise RuntimeError("CuPy failed to load libnvrtc.so.12\nand more")
 
@@ -380,7 +380,7 @@ class TestGpu:
         assert doctor._torch() == ("ok", "PyTorch 2.9", "")
 
 
-def test_an_import_error_of_a_command_is_one_line(monkeypatch, capsys):
+def test_import_error_of_a_command_is_one_line(monkeypatch, capsys):
     def fail(options):
         raise ImportError("libcudnn.so.8 is missing")
 

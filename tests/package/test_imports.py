@@ -22,7 +22,7 @@ def package(tmp_path, monkeypatch):
     sys.modules.pop("hooked", None)
 
 
-def test_the_action_runs_after_the_module(package):
+def test_action_runs_after_the_module(package):
     before, found = list(sys.meta_path), []
     when_imported("hooked", lambda module: found.append(module.value))
     assert found == []
@@ -31,13 +31,13 @@ def test_the_action_runs_after_the_module(package):
     assert sys.meta_path == before
 
 
-def test_the_action_of_an_imported_module_runs_immediately(package):
+def test_action_of_an_imported_module_runs_immediately(package):
     module, found = importlib.import_module("hooked"), []
     when_imported("hooked", found.append)
     assert found == [module]
 
 
-def test_the_action_does_not_run_after_an_import_with_an_error(package):
+def test_action_does_not_run_after_an_import_with_an_error(package):
     found = []
     when_imported("hooked", found.append)
     package.write_text("raise ValueError")
@@ -70,14 +70,14 @@ def test_two_hooks_of_a_module_nest(package, first):
     assert order == (["begin", "end", "action"] if first else ["begin", "action", "end"])
 
 
-def test_a_hooked_module_has_its_own_loader(package):
+def test_hooked_module_has_its_own_loader(package):
     when_imported("hooked", lambda module: None)
     module = importlib.import_module("hooked")
     assert type(module.__loader__) is importlib.machinery.SourceFileLoader
     assert module.__spec__.loader is module.__loader__
 
 
-def test_a_hook_finds_no_module_by_itself(package):
+def test_hook_finds_no_module_by_itself(package):
     sys.meta_path.insert(0, ImportHook(lambda name: True, lambda module, run: run(module)))
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         importlib.import_module("no_such_module")

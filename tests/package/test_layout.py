@@ -25,7 +25,7 @@ CONTRIB = {
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_an_op_has_one_name_in_all_folders(op):
+def test_op_has_one_name_in_all_folders(op):
     for file in (
         f"kernels/{op}.cuh",
         f"bindings/{op}.h",
@@ -41,13 +41,13 @@ def test_an_op_has_one_name_in_all_folders(op):
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_an_op_has_a_reference_and_a_native_implementation(op):
+def test_op_has_a_reference_and_a_native_implementation(op):
     module = __import__(f"cvops.ops.{op}", fromlist=["_OP"])
     assert set(module._OP.implementations) == {"numpy", "native"}
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_an_op_has_an_operator_for_mxnet_with_the_same_parameters(op):
+def test_op_has_an_operator_for_mxnet_with_the_same_parameters(op):
     (operator,) = [operator for operator in OPERATORS if operator.npx_name == op]
     parameters = inspect.signature(getattr(cvops, op)).parameters.values()
     names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -60,7 +60,7 @@ def test_contrib_has_the_ops_under_the_names_of_mxnet(name, op):
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_the_docstring_of_an_op_has_all_sections(op):
+def test_docstring_of_an_op_has_all_sections(op):
     text = inspect.getdoc(getattr(cvops, op))
     for part in ("MXNet 1.9.1", "Args:", "Returns:", "Raises:", "backend:"):
         assert part in text
@@ -122,7 +122,7 @@ DEFAULTS = {
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_an_op_has_the_defaults_of_mxnet(op):
+def test_op_has_the_defaults_of_mxnet(op):
     parameters = inspect.signature(getattr(cvops, op)).parameters.values()
     by_position = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     defaults = {p.name: p.default for p in by_position if p.default is not p.empty}
@@ -134,7 +134,7 @@ NOT_OF_AN_OPERATOR = {"out", "name", "kwargs"}
 
 
 @pytest.mark.parametrize("name", CONTRIB)
-def test_an_op_has_its_parameters_in_the_order_of_mxnet(mx, name):
+def test_op_has_its_parameters_in_the_order_of_mxnet(mx, name):
     operator = getattr(mx.nd, name, None) or getattr(mx.nd.contrib, name)
     expected = [p for p in inspect.signature(operator).parameters if p not in NOT_OF_AN_OPERATOR]
     parameters = inspect.signature(getattr(contrib, name)).parameters.values()
@@ -173,7 +173,7 @@ def imported(file):
             yield from (alias.name for alias in node.names)
 
 
-def test_a_module_imports_only_lower_layers():
+def test_module_imports_only_lower_layers():
     package = ROOT / "cvops"
     layers = {name: number for number, row in enumerate(LAYERS) for name in row}
     for file in package.rglob("*.py"):

@@ -18,7 +18,7 @@ from cvops.backends import extension
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_version_is_that_of_the_distribution(capsys):
+def test_version_is_that_of_the_distribution(capsys):
     assert cvops.__version__ == importlib.metadata.version("cvops")
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--version"])
@@ -39,7 +39,7 @@ def test_no_library_in_the_package_looks_like_a_module():
         assert (Path(extension.native().__file__).parent / "lib" / "libcvops.so").is_file()
 
 
-def test_the_source_archive_contains_the_pictures_of_the_readme():
+def test_source_archive_contains_the_pictures_of_the_readme():
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     excluded = ast.literal_eval(re.search(r"^sdist.exclude = (.+)$", text, re.MULTILINE)[1])
     pictures = re.findall(r"!\[[^]]*\]\(([^):]+)\)", (ROOT / "README.md").read_text("utf-8"))
@@ -55,7 +55,7 @@ def test_the_source_archive_contains_the_pictures_of_the_readme():
 @pytest.mark.parametrize(
     "cxx", [None, "g++", "no-such-compiler"], ids=["no CXX", "g++", "unknown CXX"]
 )
-def test_a_build_without_a_compiler_names_the_package_to_install(tmp_path, cxx):
+def test_build_without_a_compiler_names_the_package_to_install(tmp_path, cxx):
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("cmake", "make", "ninja", "uname"):
@@ -99,7 +99,7 @@ def test_mxnet_needs_a_second_command_from_python_3_13(monkeypatch, version, ext
 
 
 @pytest.mark.parametrize("extra", ["mxnet", "mxnet-cu112"])
-def test_an_extra_requires_mxnet_before_python_3_13_only(extra):
+def test_extra_requires_mxnet_before_python_3_13_only(extra):
     requirements = pytest.importorskip("packaging.requirements")
     machine = {"platform_system": "Linux", "platform_machine": "x86_64", "extra": extra}
 
@@ -115,7 +115,7 @@ def test_an_extra_requires_mxnet_before_python_3_13_only(extra):
         assert {"graphviz", "requests"} <= names(python)
 
 
-def test_the_progress_bar_is_that_for_notebooks_too():
+def test_progress_bar_is_that_for_notebooks_too():
     text = (ROOT / "cvops" / "training.py").read_text("utf-8")
     assert "from tqdm.auto import tqdm" in text
     assert "from tqdm import" not in text

@@ -49,7 +49,7 @@ def test_all_code_blocks_of_the_readme_are_examples():
 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.strip().splitlines()[-1][:40])
-def test_an_example_of_the_readme_runs(tmp_path, code):
+def test_example_of_the_readme_runs(tmp_path, code):
     needed = [name for name in OPTIONAL if re.search(rf"\b(import|from|,) {name}\b", code)]
     if "make_voc" in code:  # uses photographs of scikit-image
         needed.append("skimage")
@@ -57,7 +57,7 @@ def test_an_example_of_the_readme_runs(tmp_path, code):
     run(tmp_path, "-c", code)
 
 
-def test_the_examples_of_the_emulator_run(tmp_path):
+def test_examples_of_the_emulator_run(tmp_path):
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
     blocks = examples((TESTS / "emulator" / "README.md").read_text("utf-8"))
@@ -66,7 +66,7 @@ def test_the_examples_of_the_emulator_run(tmp_path):
         run(tmp_path, "-c", code, PYTHONPATH=str(TESTS))
 
 
-def test_the_detect_command_of_the_readme_runs(tmp_path):
+def test_detect_command_of_the_readme_runs(tmp_path):
     """The network has random weights, and the image is gray; README names their files."""
     skip_without("mxnet", "PIL")
     [line] = re.findall(r"^    cvops (detect .*)$", TEXT, re.M)
