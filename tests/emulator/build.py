@@ -27,9 +27,9 @@ FLAGS = (
     "-pthread",
     f"-I{HERE}",
 )
-#: sanitizer -> further flags. Both sanitizers need one OS thread: AddressSanitizer has redzones
-#: around static variables, but not around thread-local ones; ThreadSanitizer sees the CUDA threads.
-#: The check of object sizes is off, because AddressSanitizer reports its errors with more details.
+#: sanitizer -> further flags. Both use one OS thread. AddressSanitizer has redzones around static
+#: variables, but not around thread-local ones. The threads of ThreadSanitizer are the CUDA threads.
+#: AddressSanitizer reports more details than the check of object sizes, which is therefore off.
 SANITIZERS = {
     None: ("-O2",),
     "address": (

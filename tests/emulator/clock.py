@@ -1,6 +1,6 @@
 """Times of events and a profiler for benchmarks on the emulated driver.
 
-The times are those of the emulator, and say nothing about a GPU.
+The times are those of the emulator, not of a GPU.
 """
 
 from __future__ import annotations

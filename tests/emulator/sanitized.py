@@ -23,7 +23,7 @@ _EMULATOR_FRAME = re.compile(r"^ *#\d+ .*\b(?:std|emulator)::")
 #: The lines of a report that become the error.
 _REPORT_LINES = 20
 _OPTIONS = {
-    # A failed thread never returns, so its allocations look like leaks.
+    # A failed thread never returns, so its allocations would be reported as leaks.
     "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
     "UBSAN_OPTIONS": "print_stacktrace=1",
     "TSAN_OPTIONS": "halt_on_error=1",

@@ -59,7 +59,7 @@ LAUNCHES = {
     "box_iou, 100 x 100": (lambda: iou(100, 100), "box_iou 10 256"),
     # A block has 1024 columns of a row.
     "box_iou, 3 x 5000": (lambda: iou(3, 5000), "box_iou 3x5 256"),
-    # 100,000 rows for at most 4096 blocks.
+    # The grid has at most 4096 blocks for 100,000 rows.
     "box_iou, 100,000 x 1000": (lambda: iou(100_000, 1000), "box_iou 4096 256"),
     "box_iou, no rows": (lambda: iou(0, 100), ""),
     # A block ranks 32 rows. A chunk of 4 x 256 rows has 2 x 4 x 5 blocks for pairs.

@@ -49,7 +49,7 @@ class TestWarmup:
         monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
         monkeypatch.setattr(nvrtc, "compile_cubin", lambda _, *what: compiled(*what))
         monkeypatch.setattr(build, "build", lambda: tmp_path / "operators")
-        monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)  # "MXNet is here"
+        monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)  # finds MXNet
         return tmp_path
 
     def test_each_kernel_is_compiled_once(self, folder, capsys):

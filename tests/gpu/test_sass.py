@@ -119,8 +119,8 @@ def test_anchor_takes_at_most_40_instructions_and_no_division(sass, arch):
 def test_pixel_of_the_pooling_takes_at_most_20_instructions(sass, arch):
     """The range begins with the load of the values of four channels.
 
-    Each value takes a comparison and two selections: the value by an addition, of which a GPU
-    computes twice as many, and its index.
+    Each value takes a comparison and two selections: of its index, and of the value. The latter is
+    a predicated addition, which has twice the throughput of a selection.
     """
     code = instructions(sass("roi_pooling", arch)["roi_pooling_staged"])
     load = next(i for i, text in enumerate(code) if text.startswith("LDS.128"))

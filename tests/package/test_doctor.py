@@ -25,7 +25,7 @@ def no_driver(monkeypatch):
 
 @pytest.fixture
 def hide(monkeypatch):
-    """hide(name): make a module look uninstalled."""
+    """hide(name): make ``find_spec`` return None for a module."""
     find_spec = importlib.util.find_spec
 
     def hide(hidden):
