@@ -105,9 +105,9 @@ class Block {
   unsigned live_threads_ = 0;
   Votes votes_, result_;  // of the current barrier, and of the previous one
   unsigned arrivals_ = 0;
-  // Events for ThreadSanitizer: all arrivals at a barrier come before all departures. With one
-  // event for both, a late departure would come after the next arrivals of other threads, which
-  // would hide a race of its reads with their writes.
+  // Events for ThreadSanitizer: all arrivals at a barrier come before all departures. One event
+  // would order a late departure after the next arrivals of other threads, and would hide races of
+  // its reads with their writes.
   char arrived_, released_;
   bool failed_ = false;
   std::string error_;
