@@ -14,26 +14,27 @@ pytest.importorskip("pytest_benchmark")
 import bench_box_nms
 import bench_multibox_detection
 import bench_multibox_target
-import bench_overhead
 import bench_roi_pooling
 import callgrind
 import kernel_times
 import plots
 from peers import onnx_ops
 from tools import gpu_times, limits, predictions
+from tools.cvops_backends import Replay
 from tools.gpu_times import GpuTimes
-from tools.harness import CONTENDERS, Inner, Job, Replay, pairs_of_kept, same_scores, to_numpy
+from tools.implementations import IMPLEMENTATIONS
+from tools.jobs import InnerLoop, Job, check_scores, count_kept_pairs, to_numpy
+from tools.layers import Steps
 from tools.report import (
     Row,
     Rows,
-    aligned,
-    digits,
     gpu_summary_table,
     gpu_table,
-    scaled,
-    share,
+    percent_of_bound,
     summary_table,
 )
+from tools.small_calls import CASES
+from tools.text import aligned, digits, scaled
 
 from cvops import _imports
 from cvops.arrays import Device
@@ -45,7 +46,7 @@ MAPS = ((8, (0.2, 0.4)), (4, (0.5, 0.7)))
 
 def row(contender, median, size="N", **about):
     options = dict(work=(1, "boxes"), moved=1, **about)
-    return Row("nms", size, CONTENDERS[contender], median, **options)
+    return Row("nms", size, IMPLEMENTATIONS[contender], median, **options)
 
 
 class TestSummary:
@@ -138,25 +139,34 @@ class TestLimits:
         ],
     )
     def test_what_memory_takes(self, machine, read, written, floor):
-        assert machine.floor(job(read=read, written=written)) == floor
+        assert machine.lower_bound(job(read=read, written=written)) == floor
 
     @pytest.mark.parametrize(("pairs", "floor"), [(5, (1.0, "copying")), (20, (2.0, "IoU pairs"))])
     def test_the_slower_of_memory_and_pairs(self, machine, pairs, floor):
-        inner = Inner("IoU", lambda out: pairs * len(out))
-        assert machine.floor(job(written=600, inner=inner)) == floor
+        inner = InnerLoop("IoU", lambda out: pairs * len(out))
+        assert machine.lower_bound(job(written=600, inner=inner)) == floor
 
     def test_share_of_the_limit(self):
-        assert share(row("native", 4.0, floor=limits.Floor(1.0, "copying"))) == "25 % copying"
-        assert share(row("native", 4.0, floor=limits.Floor(8.0, "NMS pairs"))) == "200 % NMS pairs"
-        assert share(row("native", 4.0, floor=limits.Floor(0.01, "copying"))) == "< 1 % copying"
-        assert share(row("native", 4.0)) == ""
+        assert (
+            percent_of_bound(row("native", 4.0, bound=limits.LowerBound(1.0, "copying")))
+            == "25 % copying"
+        )
+        assert (
+            percent_of_bound(row("native", 4.0, bound=limits.LowerBound(8.0, "NMS pairs")))
+            == "200 % NMS pairs"
+        )
+        assert (
+            percent_of_bound(row("native", 4.0, bound=limits.LowerBound(0.01, "copying")))
+            == "< 1 % copying"
+        )
+        assert percent_of_bound(row("native", 4.0)) == ""
 
-    def test_pairs_of_kept_boxes(self):
+    def test_count_kept_pairs_boxes(self):
         # 3 and 2 of two classes, and 2 of the second image: 3 + 1 + 1 pairs.
         classes = [[0, 1, 0, 1, 0, -1], [1, 1, -1, -1, -1, -1]]
         out = np.zeros((2, 6, 6), np.float32)
         out[..., 0] = classes
-        assert pairs_of_kept([out]) == 5
+        assert count_kept_pairs([out]) == 5
 
     def test_processes_measure_at_once(self, monkeypatch):
         monkeypatch.setattr(limits, "ROUNDS", 1)
@@ -167,7 +177,7 @@ class TestLimits:
         finally:
             machine.close()
         assert rate > 1e6
-        assert machine.rates == {("writing", 2 * limits.FEWEST): rate}
+        assert machine.rates == {("writing", 2 * limits.MIN_BYTES): rate}
 
 
 class TestOnnx:
@@ -190,7 +200,7 @@ class TestOnnx:
         ids=["box_nms", "box_nms of classes", "roi_pooling"],
     )
     def test_onnx_runtime_agrees_with_ours(self, job):
-        contender, job = CONTENDERS["onnxruntime"], job()
+        contender, job = IMPLEMENTATIONS["onnxruntime"], job()
         if contender.missing():
             pytest.skip(f"ONNX Runtime {contender.missing()}")
         contender.check(job, to_numpy(contender.prepare(job)()))
@@ -217,7 +227,7 @@ class TestTorch:
         ],
     )
     def test_agrees_with_ours(self, contender, job):
-        contender, job = CONTENDERS[contender], job()
+        contender, job = IMPLEMENTATIONS[contender], job()
         if contender.missing():
             pytest.skip(f"{contender.name} {contender.missing()}")
         contender.check(job, to_numpy(contender.prepare(job)()))
@@ -240,8 +250,8 @@ class TestTorch:
     def test_a_wrong_box_is_noticed(self):
         ours, theirs = np.arange(1000.0), np.arange(3, 1003.0)
         with pytest.raises(AssertionError):
-            same_scores(ours, theirs)
-        same_scores(ours, theirs, 0.99)
+            check_scores(ours, theirs)
+        check_scores(ours, theirs, 0.99)
 
 
 class Machine:
@@ -321,9 +331,9 @@ def machine(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy.cuda", machine.cupy.cuda)
     clock = SimpleNamespace(perf_counter=lambda: machine.host)
     monkeypatch.setattr(gpu_times, "time", clock)
-    gpu_times._scrubber.cache_clear()
+    gpu_times._cache_buffer.cache_clear()
     yield machine
-    gpu_times._scrubber.cache_clear()
+    gpu_times._cache_buffer.cache_clear()
 
 
 class TestGpuTimes:
@@ -379,7 +389,7 @@ class TestGpuTimes:
     def test_a_contender_is_timed_on_its_stream(self, machine):
         call = machine.call(3e-6, 8e-6, 9e-6)
         graph = SimpleNamespace(launch=lambda stream: call())
-        times = CONTENDERS["native-graph"].gpu_times(Replay(graph, machine.stream, None), 0.1)
+        times = IMPLEMENTATIONS["native-graph"].gpu_times(Replay(graph, machine.stream, None), 0.1)
         assert times[:3] == pytest.approx((8e-6, 9e-6, 3e-6))
         assert times.memory is None
 
@@ -391,7 +401,7 @@ class TestGpuTables:
         row(
             *("native-graph", 1.0, "1000"),
             gpu=GpuTimes(1e-5, 2e-5, 4e-6, None),
-            floor=limits.Floor(5e-6, "copying"),
+            bound=limits.LowerBound(5e-6, "copying"),
         ),
         row("native", 1.0, "1000"),
     ]
@@ -400,7 +410,7 @@ class TestGpuTables:
         return [cell.strip() for cell in line.strip("|").split("|")]
 
     def test_the_jobs_on_a_cpu_are_left_out(self):
-        names = [line["backend"] for line in Rows(self.GPU).gpu()]
+        names = [line["implementation"] for line in Rows(self.GPU).gpu()]
         assert names == ["torchvision, GPU", "cvops native, GPU", "cvops native, GPU graph"]
 
     def test_ratios_and_shares(self):
@@ -428,7 +438,7 @@ class TestModel:
         assert "| `box_iou`, 100000 x 1000 | 402 MB | none |" in predictions.tables()
 
     def test_box_nms_is_timed_for_each_prediction(self):
-        timed = {bench_box_nms.scene(*case)[1] for case in bench_box_nms.CASES.values()}
+        timed = {bench_box_nms.make_rows(*case)[1] for case in bench_box_nms.CASES.values()}
         predicted = {workload for op, workload in predictions.workloads() if op == "box_nms"}
         assert predicted
         assert predicted <= timed
@@ -436,10 +446,10 @@ class TestModel:
 
 class TestLayers:
     @pytest.mark.skipif(extension.native() is None, reason="needs the compiled extension")
-    @pytest.mark.parametrize("name", bench_overhead.CASES)
+    @pytest.mark.parametrize("name", CASES)
     def test_the_steps_of_a_call_give_its_result(self, name):
-        tiny = bench_overhead.CASES[name]
-        steps = bench_overhead.Steps(tiny, tiny.arrays, tiny.args)
+        tiny = CASES[name]
+        steps = Steps(tiny, tiny.arrays, tiny.args)
         assert len(steps.bindings) == 1
         assert steps.memory
         implementation, *arguments = steps.implementation
@@ -479,14 +489,14 @@ class TestKernels:
 
     def test_each_launch_is_timed(self, body):
         before = cuda.Call
-        found = kernel_times.timed(body)
+        found = kernel_times.time_launches(body)
         names = ["box_iou", "label_from_color", "box_iou"]
         assert [(x.kernel, x.number) for x in found] == list(zip(names, range(3)))
         assert [x.seconds for x in found] == pytest.approx([7e-6, 40e-6, 5e-6])
         assert cuda.Call is before
 
     def test_a_kernels_launches_together(self, body):
-        iou, label = kernel_times.by_kernel(3, kernel_times.timed(body))
+        iou, label = kernel_times.group_by_kernel(3, kernel_times.time_launches(body))
         assert (iou["job"], iou["kernel"], iou["launches"]) == (3, "box_iou", 2)
         assert (iou["seconds"], iou["longest_seconds"]) == pytest.approx((12e-6, 7e-6))
         assert (iou["longest"], label["longest"]) == (0, 1)
@@ -505,7 +515,7 @@ class TestKernels:
         runtime = machine.cupy.cuda.runtime
         runtime.profilerStart = lambda: self.log.append("start")
         runtime.profilerStop = lambda: self.log.append("stop")
-        monkeypatch.setattr(kernel_times, "prepared", lambda job: body)
+        monkeypatch.setattr(kernel_times, "prepare_call", lambda job: body)
         kernel_times.profile(dict(slowest=[dict(job=0, kernel="label_from_color", longest=1)]))
         assert self.log == ["box_iou", "start", "label_from_color", "stop", "box_iou"]
 
@@ -519,8 +529,8 @@ class TestKernels:
             return body
 
         monkeypatch.setattr(kernel_times, "JOBS", [("nms", "first"), ("nms", "second")])
-        monkeypatch.setattr(kernel_times, "job_of", lambda op, size: SimpleNamespace(size=size))
-        monkeypatch.setattr(kernel_times, "prepared", prepared)
+        monkeypatch.setattr(kernel_times, "find_job", lambda op, size: SimpleNamespace(size=size))
+        monkeypatch.setattr(kernel_times, "prepare_call", prepared)
         monkeypatch.setattr(sys, "argv", ["kernel_times.py", "--json", str(file)])
         with pytest.raises(KeyboardInterrupt):
             kernel_times.main()
@@ -538,8 +548,8 @@ class TestKernels:
             return SimpleNamespace(size="5")
 
         monkeypatch.setattr(kernel_times, "JOBS", [("nms",), ("iou",)])
-        monkeypatch.setattr(kernel_times, "job_of", job_of)
-        monkeypatch.setattr(kernel_times, "prepared", lambda job: body)
+        monkeypatch.setattr(kernel_times, "find_job", job_of)
+        monkeypatch.setattr(kernel_times, "prepare_call", lambda job: body)
         with pytest.raises(SystemExit, match="1"):
             kernel_times.measure(tmp_path / "kernels.json")
         assert json.loads((tmp_path / "kernels.json").read_text())["jobs"] == [
@@ -567,7 +577,7 @@ from emulator import clock
 clock.install()
 import kernel_times, plots
 from bench_box_nms import clustered
-from tools.harness import CONTENDERS
+from tools.implementations import IMPLEMENTATIONS
 from tools.report import Row, Rows, gpu_table
 
 jobs = ("box_iou", 20, 30), ("box_nms", 1, 60, 2, clustered), ("box_iou", "no number", 1)
@@ -579,17 +589,17 @@ plots.SECONDS = 0.01
 
 rows = []
 for arguments in kernel_times.JOBS[:2]:
-    job = kernel_times.job_of(*arguments)
+    job = kernel_times.find_job(*arguments)
     for name in ("cupy-gpu", "cupy-graph"):
-        contender = CONTENDERS[name]
-        call, once = contender.begin(job)
+        contender = IMPLEMENTATIONS[name]
+        call, once = contender.first_call(job)
         gpu = contender.gpu_times(call, 0.01)
         rows.append(Row(job.op, job.size, contender, once, job.work, job.moved, None, gpu))
-*_, results = kernel_times.measured()
+*_, results = kernel_times.measure_jobs()
 kernel_times.profile(results)
 print(json.dumps(dict(
     gpu=Rows(rows).gpu(), kernels=results["kernels"], profiled=clock.profiled, jobs=results["jobs"],
-    series=plots.race([CONTENDERS["cupy-gpu"], CONTENDERS["cupy-graph"]])["series"],
+    series=plots.measure_group([IMPLEMENTATIONS[x] for x in ("cupy-gpu", "cupy-graph")])["series"],
 )))
 """
 
@@ -689,7 +699,7 @@ class TestPlots:
     def race(self, monkeypatch):
         """race(times): of contenders whose times are those, or errors, one for each size."""
         monkeypatch.setattr(plots, "PANELS", (self.PANEL,))
-        monkeypatch.setattr(plots, "job_of", lambda op, size: "abc".index(size))
+        monkeypatch.setattr(plots, "find_job", lambda op, size: "abc".index(size))
 
         def race(times):
             def seconds(contender, job):
@@ -699,8 +709,8 @@ class TestPlots:
                 return taken
 
             monkeypatch.setattr(plots, "seconds", seconds)
-            contenders = [x for x in CONTENDERS.values() if x.name in times]
-            return plots.race(contenders)["series"][0]
+            contenders = [x for x in IMPLEMENTATIONS.values() if x.name in times]
+            return plots.measure_group(contenders)["series"][0]
 
         return race
 
@@ -710,7 +720,7 @@ class TestPlots:
         assert found["cvops native"] == dict(sizes=[1, 2, 4], seconds=[0.5, 2.0, 3.0])
 
     def test_who_has_no_such_op_has_no_series(self, race):
-        found = race({"MXNet": [plots.Absent("no")], "cvops native": [1.0, 1.0, 1.0]})
+        found = race({"MXNet": [plots.Unavailable("no")], "cvops native": [1.0, 1.0, 1.0]})
         assert list(found) == ["cvops native"]
 
     def test_on_a_gpu_an_error_ends_a_series_alone(self, race, capsys):
@@ -718,7 +728,7 @@ class TestPlots:
         found = race({"torchvision, GPU": out_of_memory, "cvops native, GPU": [1e-3] * 3})
         assert found["torchvision, GPU"]["sizes"] == [1]
         assert found["cvops native, GPU"]["sizes"] == [1, 2, 4]
-        assert "torchvision, GPU, box_nms of 2: too much" in capsys.readouterr().err
+        assert "torchvision, GPU, box_nms, 2 boxes: too much" in capsys.readouterr().err
 
     def test_what_there_is_when_interrupted(self, race):
         found = race({"MXNet": [0.5, KeyboardInterrupt(), 0.5], "cvops native": [0.5] * 3})
