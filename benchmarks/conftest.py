@@ -25,8 +25,8 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from tools.implementation import Unavailable
 from tools.implementations import IMPLEMENTATIONS
+from tools.interface import Unavailable
 from tools.limits import Limits, LowerBound, gpu_copying
 from tools.machine import gpu_name, threads, versions
 from tools.report import Row, Rows, table

@@ -25,9 +25,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from bench_box_nms import clustered, spread
 from tools.find_job import find_job
-from tools.implementation import Implementation, Unavailable
 from tools.implementations import IMPLEMENTATIONS
 from tools.inputs import TINY_SSD
+from tools.interface import Implementation, Unavailable
 from tools.jobs import Job
 from tools.machine import about, threads
 from tools.text import aligned

@@ -11,7 +11,7 @@ import numpy as np
 from peers import onnx_ops
 from tools import gpu_times
 from tools.gpu_times import GpuTimes
-from tools.implementation import Implementation, Unavailable
+from tools.interface import Implementation, Unavailable
 from tools.jobs import Job, flat
 
 from cvops._mxnet import mxnet

@@ -11,7 +11,7 @@ from typing import Any, Callable, NamedTuple
 
 from tools import gpu_times
 from tools.gpu_times import GpuTimes
-from tools.implementation import Implementation, Unavailable
+from tools.interface import Implementation, Unavailable
 from tools.jobs import Job, flat
 
 import cvops

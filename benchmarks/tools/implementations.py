@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from peers.libraries import LIBRARIES, MXNet, OnnxRuntime, Torch, TorchVision
 from tools.cvops_backends import Captured, Cvops, OneThread
-from tools.implementation import Implementation
+from tools.interface import Implementation
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "mxnet": MXNet(LIBRARIES["mxnet"]),

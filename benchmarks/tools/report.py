@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional
 from peers.libraries import LIBRARIES
 from tools.cvops_backends import Cvops, OneThread
 from tools.gpu_times import GpuTimes
-from tools.implementation import Implementation
+from tools.interface import Implementation
 from tools.limits import MEMORY, Limits, LowerBound
 from tools.machine import about, threads
 from tools.predictions import predicted

@@ -18,16 +18,17 @@ from cases import OPS
 from cvops import _imports
 
 TESTS = Path(__file__).parents[1]
-#: The tests that take longest; "cpu-emulated" makes the same launches.
-LONG = "adversarial or many_boxes or (several_chunks and not odd)"
+#: The slowest tests; "cpu-emulated" makes the same launches.
+LONG = "adversarial or many_boxes or (several_chunks and not extreme)"
+OP_TESTS = [*(f"ops/test_{op}" for op in OPS), "ops/test_mining"]
 #: name -> files, the expression that selects their tests, and the least number that must pass.
 RUNS = {
     "arrays": (["gpu/test_cupy", "gpu/test_graph", "gpu/test_gpu_launch"], "", 80),
-    "ops by CuPy": ([f"ops/test_{op}" for op in OPS], f"cuda-cupy and not ({LONG})", 300),
+    "ops by CuPy": (OP_TESTS, f"cuda-cupy and not ({LONG})", 300),
     # "cpu-emulated" compares the same C++ with the reference implementations.
     "ops by C++": (
-        [f"ops/test_{op}" for op in OPS],
-        f"cuda-native and not oracle and not ({LONG})",
+        OP_TESTS,
+        f"cuda-native and not reference and not ({LONG})",
         150,
     ),
 }
