@@ -10,6 +10,7 @@
 #include <sstream>
 #include <stdexcept>
 
+#include "mining.cuh"
 #include "nontemporal.h"
 #include "parallel.h"
 #include "simd.h"

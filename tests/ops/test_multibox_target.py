@@ -514,7 +514,7 @@ def test_a_block_that_has_more_to_look_at_than_it_lists(sanitizer):
     for field, array in zip(BUFFERS.names, in_use):
         buffers[field] = array.ctypes.data if isinstance(array, np.ndarray) else 0
     shape = np.array((1, num, 1, 5, 2), SHAPE)
-    backends.module("multibox_target", sanitizer).launch(
+    backends.module("mining", sanitizer).launch(
         "multibox_target_refine",
         (1, 1, 1),
         (512, 1, 1),
@@ -548,7 +548,7 @@ def test_a_rough_score_is_as_near_as_the_kernels_take_for_granted(scale, num_cla
     scores, bins = np.empty(num, np.uint32), np.zeros(2048, np.uint32)
     states = np.full(num, 0x7FFFFFFE, np.int32)  # candidates without a score
     shape = np.array((1, num, 1, 5, num_classes), SHAPE)
-    backends.module("multibox_target").launch(
+    backends.module("mining").launch(
         "multibox_target_score",
         (-(-num // 2048), 1, 1),
         (256, 1, 1),
