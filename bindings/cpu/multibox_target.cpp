@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <iomanip>
-#include <limits>
 #include <locale>
 #include <memory>
 #include <sstream>
@@ -27,8 +26,6 @@ namespace {
 constexpr int kTile = 1024;
 // From this number of bytes on, outputs leave the caches before anyone reads them.
 constexpr int64 kStreamed = 16 << 20;
-
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 struct Memory {
   std::unique_ptr<char[]> bytes;
