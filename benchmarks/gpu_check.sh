@@ -38,6 +38,7 @@ set -u
 cd "$(dirname "$0")/.." || exit
 repo=$PWD
 python=${PYTHON:-python3}
+if [[ $python == */* ]]; then python=$(realpath -s "$python"); fi
 budget=${BUDGET:-570}
 # The ids of most tests on a GPU have "cuda-cupy" or "cuda-native". Those of these files do not.
 gpu_tests="test_cupy.py or test_gpu_launch.py or test_graph.py or test_torch_gpu.py"
