@@ -13,13 +13,13 @@ MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
 
 
 @lru_cache(maxsize=1)
-def job(images, maps, truths, classes=2, mining=False):
+def job(images, maps, num_gt, classes=2, mining=False):
     rng = np.random.default_rng(0)
     anchor = anchors(maps)
     num = anchor.shape[1]
-    label = np.empty((images, truths, 5), np.float32)
+    label = np.empty((images, num_gt, 5), np.float32)
     label[..., 0] = rng.integers(0, classes - 1, label.shape[:2])
-    label[..., 1:] = boxes(rng, images * truths, 0.05, 0.6).reshape(images, truths, 4)
+    label[..., 1:] = boxes(rng, images * num_gt, 0.05, 0.6).reshape(images, num_gt, 4)
     cls_pred = rng.standard_normal((images, classes, num), np.float32)
     arrays = anchor, label, cls_pred
     options = MINING if mining else {}
@@ -57,24 +57,24 @@ def job(images, maps, truths, classes=2, mining=False):
     if not mining:
         peers["book"] = Peer(book, check_most)
     too_slow = ["numpy"] if images > 1 else []
-    if images * num * truths > 1e7:
+    if images * num * num_gt > 1e7:
         too_slow += ["torch", "book"]
     return Job(
         "multibox_target",
-        f"{images} x {num} x {truths}" + (f", {classes} classes, mining" if mining else ""),
+        f"{images} x {num} x {num_gt}" + (f", {classes} classes, mining" if mining else ""),
         partial(cvops.multibox_target, **options),
         arrays,
-        work=(images * num * truths, "pairs"),
+        work=(images * num * num_gt, "pairs"),
         written=4 * 9 * images * num,
         read=sum(x.nbytes for x in (arrays if mining else arrays[:2])),
-        inner=InnerLoop("IoU", lambda out: images * num * truths),
+        inner=InnerLoop("IoU", lambda out: images * num * num_gt),
         peers=peers,
         too_slow=too_slow,
     )
 
 
 @pytest.mark.parametrize(
-    ("images", "maps", "truths", "classes", "mining"),
+    ("images", "maps", "num_gt", "classes", "mining"),
     [
         (1, TINY_SSD, 8, 2, False),
         (32, TINY_SSD, 8, 2, False),
@@ -83,5 +83,5 @@ def job(images, maps, truths, classes=2, mining=False):
     ],
     ids=["small", "few ground truths", "model", "large"],
 )
-def bench_multibox_target(time_job, images, maps, truths, classes, mining):
-    time_job(job(images, maps, truths, classes, mining))
+def bench_multibox_target(time_job, images, maps, num_gt, classes, mining):
+    time_job(job(images, maps, num_gt, classes, mining))

@@ -341,7 +341,7 @@ fi
 bundle
 echo
 echo "===== $SECONDS s; results in $out ====="
-awk '/^###/ {shown = /^### GPU summary/} shown' "$base.md" 2>/dev/null
+awk '/^###/ {shown = /^### GPU summary/} shown && /^[#|]/' "$base.md" 2>/dev/null
 grep -hE '^  [a-z0-9_]+ \(|Duration  |Memory Throughput  .*%|Compute \(SM\) Throughput|Achieved Occupancy' \
   "$logs/ncu.log" 2>/dev/null
 cat "$summary"

@@ -104,8 +104,8 @@ def measure(
     _cache_buffer()
     device.synchronize()
     once = min(synchronized() for _ in range(2))
-    least, most = ROUNDS if once < LONG else (1, 1)
-    rounds = max(least, min(most, int(seconds / once)))
+    minimum, maximum = ROUNDS if once < LONG else (1, 1)
+    rounds = max(minimum, min(maximum, int(seconds / once)))
     queued = median(host() for _ in range(rounds))
     calls = max(1, min(MAX_CALLS, int(MAX_SECONDS / once)))
 
@@ -122,8 +122,8 @@ def measure(
         occupy(stream, queued)
         return between(stream, call)
 
-    several = max(least, rounds // calls)
-    warm_seconds = median(warm() for _ in range(several))
+    warm_rounds = max(minimum, rounds // calls)
+    warm_seconds = median(warm() for _ in range(warm_rounds))
     return GpuTimes(warm_seconds, median(cold() for _ in range(rounds)), queued, memory)
 
 

@@ -9,7 +9,7 @@ BINARY = {1 << 30: "Gi", 1 << 20: "Mi", 1 << 10: "Ki", 1: ""}
 
 def digits(x: float) -> str:
     """Return three digits, without a power of ten."""
-    places = next((p for p, least in enumerate((100, 10, 1, 0.1)) if x >= least), 4)
+    places = next((p for p, limit in enumerate((100, 10, 1, 0.1)) if x >= limit), 4)
     return f"{x:.{places}f}"
 
 

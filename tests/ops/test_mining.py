@@ -253,7 +253,7 @@ def test_block_refines_more_candidates_than_its_list_holds(sanitizer):
     for field, array in zip(BUFFERS.names, in_use):
         buffers[field] = array.ctypes.data if isinstance(array, np.ndarray) else 0
     shape = np.array((1, num, 1, 5, 2), SHAPE)
-    backends.module("multibox_target", sanitizer).launch(
+    backends.module("mining", sanitizer).launch(
         "multibox_target_refine",
         (1, 1, 1),
         (512, 1, 1),
@@ -277,7 +277,7 @@ def test_error_of_approximate_scores_is_within_the_bound(scale, num_classes):
     scores, bins = np.empty(num, np.uint32), np.zeros(DIGIT_BINS, np.uint32)
     states = np.full(num, UNSCORED, np.int32)
     shape = np.array((1, num, 1, 5, num_classes), SHAPE)
-    backends.module("multibox_target").launch(
+    backends.module("mining").launch(
         "multibox_target_score",
         (-(-num // 2048), 1, 1),
         (256, 1, 1),

@@ -235,15 +235,15 @@ STEPS = {
         *(target(n) for n in (4 * threads - 1, 4 * threads, 4 * threads + 1)),
         *(target(300, truths=n) for n in (threads, threads + 1, 2 * threads, 2 * threads + 1)),
     ],
-    "multibox_target.cuh kSharedKeys": lambda keys: [
+    "bipartite.cuh kSharedKeys": lambda keys: [
         target(300, truths=n, equal=equal)
         for n in (keys, keys + 1, 3 * keys + 1)
         for equal in (False, True)
     ],
-    "multibox_target.cuh kScoreThreads": lambda threads: [
+    "mining.cuh kScoreThreads": lambda threads: [
         target(n) for n in (4 * threads, 4 * threads + 1, 8 * threads, 8 * threads + 1)
     ],
-    "multibox_target.cuh kRefineThreads": lambda threads: [
+    "mining.cuh kRefineThreads": lambda threads: [
         # Several images: a split has all anchors, so its list is full several times.
         target(n, images=6, truths=20, ratio=8)
         for n in (4 * threads, 4 * threads + 1, 8 * threads + 1, 20 * threads + 3)
