@@ -1,4 +1,4 @@
-"""Cases that several tests share: the ops, and a call of each."""
+"""Cases that several tests share: the ops, and a small call of each."""
 
 import numpy as np
 
@@ -30,7 +30,7 @@ COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
 INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
 ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
 MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
-#: op -> the arguments of a small call, and its options.
+#: The arguments and the options of a small call of each op and gradient.
 CALLS = {
     "bilinear_upsample": ((DATA, 4), {}),
     "bilinear_upsample_backward": ((DATA, 4), {}),

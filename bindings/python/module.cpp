@@ -5,6 +5,7 @@
 #endif
 
 #define CVOPS_OPS(X)      \
+  X(buffer)  /* shared */ \
   X(gpu)     /* shared */ \
   X(simd)    /* shared */ \
   X(threads) /* shared */ \

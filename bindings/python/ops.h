@@ -1,5 +1,5 @@
-// Binding of an op as a function of the Python module, for CPU arrays, and as a method of its class
-// Gpu. Python has checked shapes, dtypes and alignment.
+// Binding of an op as a function of the Python submodule `cpu`, for CPU arrays, and as a method of
+// the class Gpu. Python has checked shapes, dtypes and alignment.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -10,13 +10,14 @@
 #include <type_traits>
 #include <utility>
 
+#include "buffer.h"
 #include "gpu.h"
 
 namespace py = pybind11;
 
 namespace cvops {
 
-// Memory of a C-contiguous NumPy array of T, or GPU memory of a cvops Buffer; null for None. Other
+// Memory of a C-contiguous NumPy array of T, or of a Buffer on a GPU; null for None. Other
 // objects are rejected. So are read-only arrays unless T is const.
 template <typename T>
 struct Array {
@@ -68,7 +69,8 @@ void expect_on(const Device&, const T&) {}
 class Ops {
  public:
   // Classes are local to the module: a process may have several builds of it.
-  explicit Ops(py::module_& module) : module(module), gpu(module, "Gpu", py::module_local()) {}
+  explicit Ops(py::module_& module)
+      : module(module), gpu(module, "Gpu", py::module_local()), cpu_(module.def_submodule("cpu")) {}
 
   // `f` takes the arguments and returns the work, a function of the device: const Cpu& or Gpu&.
   template <typename F>
@@ -80,9 +82,11 @@ class Ops {
   py::class_<Gpu> gpu;
 
  private:
+  py::module_ cpu_;
+
   template <typename F, typename Work, typename... Args>
   void def(const char* name, F f, Work (F::*)(Args...) const) {
-    module.def(name, [f](Args... args) {
+    cpu_.def(name, [f](Args... args) {
       const Cpu cpu;
       (expect_on(cpu, args), ...);
       const auto work = f(args...);
@@ -107,7 +111,7 @@ struct pybind11::detail::type_caster<cvops::Array<T>> {
 
   bool load(handle source, bool) {
     if (source.is_none()) return true;
-    if (PyTuple_Check(source.ptr())) return load_buffer(source.ptr());
+    if (const cvops::Buffer* buffer = cvops::as_buffer(source.ptr())) return load(*buffer);
     if (!isinstance<array>(source)) return false;
     const auto x = reinterpret_borrow<array>(source);
     const char kind = std::is_floating_point_v<T> ? 'f' : std::is_signed_v<T> ? 'i' : 'u';
@@ -119,14 +123,10 @@ struct pybind11::detail::type_caster<cvops::Array<T>> {
   }
 
  private:
-  // (address, shape, ...)
-  bool load_buffer(PyObject* buffer) {
-    if (PyTuple_GET_SIZE(buffer) < 2) return false;
-    PyObject* shape = PyTuple_GET_ITEM(buffer, 1);
-    if (!PyTuple_Check(shape)) return false;
-    value = {static_cast<T*>(PyLong_AsVoidPtr(PyTuple_GET_ITEM(buffer, 0))), 1, {}, false, true};
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(shape); ++i) {
-      const cvops::int64 size = PyLong_AsLongLong(PyTuple_GET_ITEM(shape, i));
+  bool load(const cvops::Buffer& buffer) {
+    value = {reinterpret_cast<T*>(buffer.pointer), 1, {}, false, true};
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(buffer.shape); ++i) {
+      const cvops::int64 size = PyLong_AsLongLong(PyTuple_GET_ITEM(buffer.shape, i));
       if (i < 3) value.shape[i] = size;
       value.size *= size;
     }

@@ -51,9 +51,10 @@ def install() -> None:
     ``F.npx``. Symbols that are loaded meanwhile, as by ``SymbolBlock.imports``, get our operators.
 
     MXNet's operators still compute arrays that are not float32 or not dense, hybridized blocks with
-    inputs of another type, and arrays on a GPU if our operators have no kernels. A block keeps the
-    operators of its first hybridized call. A second call of this function has no effect. All
-    threads see the change.
+    inputs of another type, calls with numbers that only MXNet accepts (NaN), and arrays on a GPU if
+    our operators have no kernels. A block keeps the operators of its first hybridized call as long
+    as its inputs have the same types. A second call of this function has no effect. All threads see
+    the change.
     """
     _change(wanted=True)
 
@@ -167,10 +168,25 @@ def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., A
                 ):
                     break
             else:
-                return ours()(*args, **kwargs)
+                try:
+                    return ours()(*args, **kwargs)
+                except mx.MXNetError as error:
+                    return _with_other_number(theirs, args, kwargs, error)
         return theirs(*args, **kwargs)
 
     return function
+
+
+def _with_other_number(
+    theirs: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
+) -> Any:
+    """Call MXNet's operator, which also accepts NaN, and "1e" as 1; else raise our ``error``."""
+    if ": expected a number" not in str(error):
+        raise error
+    try:
+        return theirs(*args, **kwargs)
+    except mx.MXNetError:
+        raise error from None
 
 
 def _only_on_the_cpu() -> bool:
@@ -186,8 +202,11 @@ def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., 
     def function(*args: Any, **kwargs: Any) -> Any:
         cast = operator.amp == "float32" and mx.contrib.amp.amp._amp_initialized
         if is_installed() and (cast or all(map(_may_be_float32, (*args, *kwargs.values())))):
-            kwargs["attr"] = {**(kwargs.get("attr") or {}), **replaced}
-            return ours()(*args, **kwargs)
+            attr = {**(kwargs.get("attr") or {}), **replaced}
+            try:
+                return ours()(*args, **{**kwargs, "attr": attr})
+            except mx.MXNetError as error:
+                return _with_other_number(theirs, args, kwargs, error)
         return theirs(*args, **kwargs)
 
     return function
@@ -213,16 +232,20 @@ def _tracing_types(theirs: Any) -> Callable[..., Any]:
     @functools.wraps(theirs)
     def get_graph(self: Any, *args: Any) -> Any:
         before = getattr(_tracing, "types", {})
-        arrays = [x for x in _flat(args) if x is not None]
-        names = [f"data{i}" for i in range(len(arrays))] if len(arrays) > 1 else ["data"]
-        types = {name: x.dtype for name, x in zip(names, arrays) if hasattr(x, "dtype")}
-        _tracing.types = types
+        types = _types(args)
+        names = [f"data{i}" for i in range(len(types))] if len(types) > 1 else ["data"]
+        _tracing.types = {name: dtype for name, dtype in zip(names, types) if dtype is not None}
         try:
             return theirs(self, *args)
         finally:
             _tracing.types = before
 
     return get_graph
+
+
+def _types(args: Any) -> list[Any]:
+    """List the types of the arrays of a call; None for other inputs."""
+    return [getattr(x, "dtype", None) for x in _flat(args) if x is not None]
 
 
 def _flat(args: Any) -> Iterator[Any]:
@@ -242,7 +265,7 @@ def _loading(theirs: Any) -> Callable[..., Any]:
         text = symbol.tojson() if is_installed() else ""
         if not symbols.is_float32(text):
             return symbol
-        return register.from_json(symbols.as_loaded(text), type(symbol))
+        return register.from_json(symbols.as_loaded(text, register.takes), type(symbol))
 
     return load
 
@@ -273,6 +296,31 @@ def _fitting(symbol: Any, types: dict[str, Any]) -> Any:
     except mx.MXNetError:
         return register.from_json(written, type(symbol))
     return symbol
+
+
+def _building(theirs: Any) -> Callable[..., Any]:
+    """Wrap ``HybridBlock._build_cache``: store the types for which it selected operators."""
+
+    @functools.wraps(theirs)
+    def build_cache(self: Any, *args: Any) -> None:
+        theirs(self, *args)
+        text = self._cached_graph[1].tojson(remove_amp_cast=False)
+        self._cvops_types = _types(args) if symbols.has_choice(text) else None
+
+    return build_cache
+
+
+def _calling(theirs: Any) -> Callable[..., Any]:
+    """Wrap ``HybridBlock._call_cached_op``: trace again for inputs of other types."""
+
+    @functools.wraps(theirs)
+    def call_cached_op(self: Any, *args: Any) -> Any:
+        types = vars(self).get("_cvops_types")
+        if types is not None and self._cached_op is not None and types != _types(args):
+            self._clear_cached_op()
+        return theirs(self, *args)
+
+    return call_cached_op
 
 
 def _binding(theirs: Any) -> Callable[..., Any]:
@@ -341,4 +389,6 @@ _infer_type = mx.sym.Symbol._infer_type_impl
 mx.sym.Symbol._infer_type_impl = _inferring_types(_infer_type)
 mx.sym.Symbol.bind = _executing(mx.sym.Symbol.bind)
 mx.sym.Symbol.simple_bind = _allocating(mx.sym.Symbol.simple_bind)
+mx.gluon.HybridBlock._build_cache = _building(mx.gluon.HybridBlock._build_cache)
+mx.gluon.HybridBlock._call_cached_op = _calling(mx.gluon.HybridBlock._call_cached_op)
 mx.gluon.SymbolBlock._build_cache = _binding(mx.gluon.SymbolBlock._build_cache)

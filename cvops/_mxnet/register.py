@@ -34,6 +34,22 @@ def _texts(options: dict[str, Any]) -> dict[str, Any]:
     return {key: _text(x) for key, x in options.items() if x is not _NULL}
 
 
+def takes(operator: Operator, options: dict[str, Any]) -> bool:
+    """Report if our operator accepts the options, as values or as the texts of a graph."""
+    given = {key: str(x) for key, x in _texts(options).items() if key in operator.options}
+    handle = mx.base.SymbolHandle()
+    status = mx.base._LIB.MXSymbolCreateAtomicSymbol(
+        _handle(operator),
+        mx.base.mx_uint(len(given)),
+        mx.base.c_str_array(given.keys()),
+        mx.base.c_str_array(given.values()),
+        ctypes.byref(handle),
+    )
+    if status == 0:
+        mx.sym.Symbol(handle)  # frees the handle
+    return bool(status == 0)
+
+
 def split(
     operator: Operator, kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:

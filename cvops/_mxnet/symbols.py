@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Callable
 
 from cvops._mxnet.operators import OPERATORS, Operator
 
@@ -54,10 +54,10 @@ def convert_symbol(text: str, to: str = "cvops") -> str:
     return json.dumps(graph, indent=2)
 
 
-def as_loaded(text: str) -> str:
-    """Replace MXNet's operators in a symbol from a file by ours."""
+def as_loaded(text: str, takes: Callable[[Operator, dict[str, str]], bool]) -> str:
+    """Replace MXNet's operators in a symbol from a file by those of ours that take the options."""
     graph = json.loads(text)
-    _convert(graph, "cvops", mark=True)
+    _convert(graph, "cvops", mark=True, takes=takes)
     return json.dumps(graph)
 
 
@@ -97,6 +97,11 @@ def is_float32(text: str) -> bool:
     return all(_attributes(node).get("__dtype__", "0") in ("0", "-1") for node in nodes)
 
 
+def has_choice(text: str) -> bool:
+    """Report if a symbol has operators that both MXNet and this package have."""
+    return any(f'"{name}"' in text for name in (*_OURS, *_THEIRS))
+
+
 def _all_nodes(graph: dict[str, Any]) -> list[dict[str, Any]]:
     """List the nodes of a graph and of its subgraphs."""
     nodes = []
@@ -117,7 +122,12 @@ def _set_attribute(node: dict[str, Any], name: str, value: str) -> None:
     node.setdefault(key, {})[name] = value
 
 
-def _convert(graph: dict[str, Any], to: str, mark: bool = False) -> None:
+def _convert(
+    graph: dict[str, Any],
+    to: str,
+    mark: bool = False,
+    takes: Callable[[Operator, dict[str, str]], bool] = lambda operator, options: True,
+) -> None:
     """Replace operators of a graph; with ``mark``, write REPLACED, or replace marked ones only."""
     nodes: list[dict[str, Any]] = []
     #: For each old node: the new node, or the entry that a removed copy had copied.
@@ -136,13 +146,13 @@ def _convert(graph: dict[str, Any], to: str, mark: bool = False) -> None:
     } if to == "mxnet" else set()  # fmt: skip
     for i, node in enumerate(graph["nodes"]):
         for subgraph in node.get("subgraphs", []):
-            _convert(subgraph, to, mark)
+            _convert(subgraph, to, mark, takes)
         inputs = [entry(old) for old in node.get("inputs", [])]
         if i in copies and _MARK in _attributes(node):
             node_map.append(inputs[0][:2])
             continue
         operator = _OURS.get(node["op"])
-        if to == "cvops" and operator is not None:
+        if to == "cvops" and operator is not None and takes(operator, _attributes(node)):
             if mark:
                 _set_attribute(node, REPLACED, node["op"])
             node["op"] = operator.full_name

@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Iterable
-from typing import Any, Callable, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Callable
 
 from cvops.arrays import ArrayType, Device, Library
 from cvops.backends import extension, nvrtc
 
-
-class Buffer(NamedTuple):
-    """C-contiguous memory of a GPU. The extension reads the first two fields."""
-
-    pointer: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    #: The array or the like that keeps the memory alive.
-    owner: Any = None
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-
-#: Makes a :class:`Buffer` of a tuple, without the Python function of ``Buffer(...)``.
-_buffer: Callable[[tuple[Any, ...]], Buffer] = functools.partial(tuple.__new__, Buffer)
+if TYPE_CHECKING:
+    from cvops._native import Buffer
 
 
 class Call:
     """One call of an op on a GPU. A ``native`` implementation gets it as ``DeviceOps``."""
 
-    __slots__ = ("_device", "_library", "_scratch", "ops")
+    __slots__ = ("_buffer", "_device", "_library", "_scratch", "ops")
 
     def __init__(self, library: Library, device: Device, native_device: Any, stream: int):
         self._library, self._device = library, device
@@ -45,13 +27,15 @@ class Call:
             scratch.append(owner)
             return address
 
+        native = extension.native()
+        self._buffer = native.Buffer
         #: The ops of the extension, on the stream.
-        self.ops = extension.native().Gpu(native_device, stream, allocate)
+        self.ops = native.Gpu(native_device, stream, allocate)
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Buffer:
         """Make an uninitialized array for a result."""
         address, owner = self._library.empty_cuda(shape, dtype, self._device)
-        return _buffer((address, shape, dtype, owner))
+        return self._buffer(address, shape, dtype, owner)
 
     def empty_all(self, *types: ArrayType) -> tuple[Buffer, ...]:
         """Make an uninitialized array for each of several results."""
@@ -62,10 +46,8 @@ class Call:
         self._scratch.clear()
 
 
-#: The calls that have ended, by executor and stream. A short call reuses one, to make none.
-idle_calls: dict[tuple[Cuda, int], list[Call]] = {}
-#: The executors and streams that have idle calls, at most.
-_MAX_IDLE = 64
+#: The streams of an executor that have idle calls, at most.
+_MAX_IDLE_STREAMS = 64
 
 
 class Cuda:
@@ -75,8 +57,11 @@ class Cuda:
         self.library, self.device = library, device
         native = extension.native()
         self._native_device = native.DriverDevice(device.number, self.functions())
+        self._buffer = native.Buffer
         self._enter, self._set_context = native.enter_device, native.set_context
         self._synchronize = native.synchronize
+        #: The calls that have ended, by stream. A short call reuses one, to make none.
+        self._idle: dict[int, list[Call]] = {}
 
     def functions(self) -> Any:
         """Return the functions of the compiled kernels."""
@@ -91,25 +76,28 @@ class Cuda:
     ) -> Any:
         """Run an implementation on buffers; return arrays of the caller's library."""
         library, device = self.library, self.device
+        memory, make = library.memory, self._buffer
         buffers = []
         for (shape, dtype), x in zip(types, arrays):
-            address, owner = library.memory(x)
-            buffers.append(_buffer((address, shape, dtype, owner)))
+            address, owner = memory(x)
+            buffers.append(make(address, shape, dtype, owner))
         before = self._enter(device.number)
         try:
             stream = library.stream(device)
-            key = self, stream
+            idle = self._idle.get(stream)
+            if idle is None:
+                if len(self._idle) >= _MAX_IDLE_STREAMS:
+                    self._idle.clear()
+                idle = self._idle.setdefault(stream, [])
             try:
-                call = idle_calls[key].pop()
-            except (KeyError, IndexError):
+                call = idle.pop()
+            except IndexError:
                 call = Call(library, device, self._native_device, stream)
             out = implementation(call, *buffers, *options)
             if not library.exposes_stream:
                 self._synchronize()
             call.free_scratch()
-            if key not in idle_calls and len(idle_calls) >= _MAX_IDLE:
-                idle_calls.clear()
-            idle_calls.setdefault(key, []).append(call)
+            idle.append(call)
         finally:
             if before is not None:
                 self._set_context(before)

@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cvops._mxnet import mxnet
+from cvops.datasets.transforms import MEAN as MEAN
+from cvops.datasets.transforms import STD as STD
+from cvops.datasets.transforms import normalize_image as normalize_image
 from cvops.models.losses import check_classes, nan_if_unknown, on_cpu
 from cvops.ops._check import choice, flag, integer, integers
-from cvops.transforms import MEAN as MEAN
-from cvops.transforms import STD as STD
-from cvops.transforms import normalize_image as normalize_image
 
 mx = mxnet()
 nd, nn = mx.nd, mx.gluon.nn

@@ -36,7 +36,7 @@ from cvops.arrays import ArrayType, Device, Library, dtype_name, library_of
 from cvops.backends import cpu, cuda, extension
 
 if TYPE_CHECKING:
-    from cvops._native import Gpu
+    from cvops._native import Ops
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,8 +44,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class DeviceOps(Protocol):
     """The first argument of a ``native`` implementation: the ops of a device, and memory there."""
 
-    #: The ops of the extension. The module itself has the same functions for the CPU.
-    ops: Gpu
+    #: The ops of the extension.
+    ops: Ops
     #: Makes an uninitialized array for a result, of a shape and a dtype.
     empty: Callable[..., Any]
     #: Makes an uninitialized array for each of several results, of shapes and dtypes.
@@ -125,6 +125,37 @@ class ArraySpec:
         #: True if other axes may come before the named ones; true if there may be others at all.
         self.leading, self.open = axes[0] == "...", "..." in axes
         self.axes = tuple(int(a) if a.isdigit() else a for a in axes if a != "...")
+        self.numpy_dtype = np.dtype(self.dtype)
+
+
+class Dispatch:
+    """The executor of a call, from the op and from its arrays' library, device and dtypes."""
+
+    def __init__(self, op: Op, backend: str | None, arrays: tuple[tuple[Any, ...], ...]):
+        #: For each array its spec; None for an array without a spec.
+        self.specs: list[ArraySpec | None] = []
+        first, library, device, _ = arrays[0]
+        for name, other, where, dtype in arrays:
+            if other is not library or where != device:
+                raise TypeError(
+                    f"{first} is a {library.name} on {device} and {name} a {other.name} on "
+                    f"{where}: the arrays must be of one kind and on one device"
+                )
+            spec = op.specs.get(name.partition("[")[0])
+            got = dtype_name(dtype)
+            if spec is not None and got != spec.dtype:
+                raise TypeError(
+                    f"{name}: expected {spec.dtype}, got {got}{library.cast(got, spec.dtype)}"
+                )
+            self.specs.append(spec)
+        backend_here = backend_for(device, backend)
+        executor = backend_here.executor(library, device)
+        #: Runs the implementation on arrays of types, with options.
+        self.run = functools.partial(executor.run, op.implementations[backend_here.implementation])
+        self.autograd = library.autograd
+
+
+_dispatch = functools.lru_cache(1024)(Dispatch)
 
 
 class Signature:
@@ -138,49 +169,47 @@ class Signature:
         self.sizes: dict[str, int] = {}
         #: The types of the arrays that the implementations get: of all arrays, or of none.
         self.types: list[ArrayType] = []
-        first, library, (device, _, _) = arrays[0]
-        for name, other, (where, dtype, shape) in arrays:
-            if other is not library or where != device:
-                raise TypeError(
-                    f"{first} is a {library.name} on {device} and {name} a {other.name} on "
-                    f"{where}: the arrays must be of one kind and on one device"
-                )
-            if name.partition("[")[0] in op.specs:
-                self._check(library, name, dtype_name(dtype), tuple(shape))
-        found = backend_for(device, backend)
-        executor = found.executor(library, device)
-        #: Runs the implementation on arrays, with options.
-        self.execute = functools.partial(
-            executor.run, op.implementations[found.implementation], self.types
+        dispatch = _dispatch(
+            op, backend, tuple([(name, library, x[0], x[1]) for name, library, x in arrays])
         )
-        self.autograd = library.autograd
+        for (name, _, (_, _, shape)), spec in zip(arrays, dispatch.specs):
+            if spec is not None:
+                self._check(name, spec, tuple(shape))
+        #: Runs the implementation on arrays, with options.
+        self.execute = functools.partial(dispatch.run, self.types)
+        self.autograd = dispatch.autograd
         op.check_shapes(self)
 
-    def _check(self, library: Library, name: str, dtype: str, shape: tuple[int, ...]) -> None:
-        specs = self.op.specs
-        listed, bracket, _ = name.partition("[")
-        spec = specs[listed]
-        sizes: dict[str, int] = {} if bracket else self.sizes
-        if dtype != spec.dtype:
-            remedy = library.cast(dtype, spec.dtype)
-            raise TypeError(f"{name}: expected {spec.dtype}, got {dtype}{remedy}")
+    def _check(self, name: str, spec: ArraySpec, shape: tuple[int, ...]) -> None:
+        # The arrays of a list have sizes of their own.
+        sizes = {} if name[-1] == "]" else self.sizes
         spare = len(shape) - len(spec.axes)
         if spare < 0 or (spare > 0 and not spec.open):
             raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
         for want, size in zip(spec.axes, shape[spare:] if spec.leading else shape):
-            known = sizes.setdefault(want, size) if isinstance(want, str) else want
+            known = want if isinstance(want, int) else sizes.setdefault(want, size)
             if size != known:
-                where = ""
-                if isinstance(want, str):
-                    first = next(other for other in self.shapes if want in specs[other].axes)
-                    where = f" with {want} = {known} as in {first}"
-                raise ValueError(f"{name}: expected shape {spec.shape}{where}, got {shape}")
+                self._refuse(name, spec, want, shape)
         self.shapes[name] = shape
         if spec.read:
-            self.types.append((shape, np.dtype(spec.dtype)))
+            self.types.append((shape, spec.numpy_dtype))
+
+    def _refuse(self, name: str, spec: ArraySpec, axis: int | str, shape: tuple[int, ...]) -> None:
+        where = ""
+        if isinstance(axis, str):
+            specs = self.op.specs
+            first = next(other for other in self.shapes if axis in specs[other].axes)
+            where = f" with {axis} = {self.sizes[axis]} as in {first}"
+        raise ValueError(f"{name}: expected shape {spec.shape}{where}, got {shape}")
 
 
 _signature = functools.lru_cache(1024)(Signature)
+
+
+def clear_caches() -> None:
+    """Clear the caches of checked arrays, which keep executors."""
+    for cached in (backend_for, _dispatch, _signature):
+        cached.cache_clear()
 
 
 def _conversion(op: Op, name: str, x: Any) -> str:
@@ -196,7 +225,7 @@ class Inputs:
 
     __slots__ = ("_arrays", "_signature", "shapes", "sizes")
 
-    def __init__(self, op: Op, backend: str | None, arrays: dict[str, Any]):
+    def __init__(self, op: Op, backend: str | None, /, **arrays: Any):
         if backend is not None and not isinstance(backend, str):
             raise TypeError(f"backend: expected a name or None, got {backend!r}")
         described = []
@@ -245,6 +274,10 @@ class Op:
     def __init__(self, name: str, **specs: str):
         self.name = name
         self.specs = {array: ArraySpec(text) for array, text in specs.items()}
+        #: Checks the caller's arrays, of a backend and of the names of the op's parameters. An
+        #: array without a spec only selects the library and the device. Arrays ``maps[0]``,
+        #: ``maps[1]``, ... have the spec of ``maps``, and each has its own sizes.
+        self.inputs: Callable[..., Inputs] = functools.partial(Inputs, self)
         self.implementations: dict[str, Callable[..., Any]] = {}
         #: Refuses shapes that match the specs but not each other, or that are too large.
         self.check_shapes: Callable[[Signature], None] = _accept
@@ -280,11 +313,3 @@ class Op:
             return function
 
         return register
-
-    def inputs(self, backend: str | None, **arrays: Any) -> Inputs:
-        """Check the caller's arrays, which have the names of the op's parameters.
-
-        An array without a spec only selects the library and the device. Arrays ``maps[0]``,
-        ``maps[1]``, ... have the spec of ``maps``, and each has its own sizes.
-        """
-        return Inputs(self, backend, arrays)

@@ -1,5 +1,6 @@
-"""MXNet's own names, made ours: where, when, and for what."""
+"""install(): the names of MXNet that become ours, and the calls that stay MXNet's."""
 
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ rng = np.random.default_rng(11)
 
 
 @pytest.fixture(autouse=True)
-def left_as_found(operators):
+def uninstalled_after_each_test(operators):
     yield
     operators.uninstall()
 
@@ -28,14 +29,7 @@ def graph_of(net):
     return net._cached_graph[1].tojson()
 
 
-def traced(mx, forward, *args):
-    """The graph of a block that computes ``forward``, as MXNet writes it."""
-    net = network(mx, forward, "hybridized")
-    net(*args)
-    return graph_of(net)
-
-
-# --- where ----------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 PLACES = [
     *(f"nd.contrib.{op}" for op in OPS if op != "ROIPooling"),
@@ -62,7 +56,7 @@ def at(mx, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_every_name_is_ours_and_given_back(mx, operators, place):
+def test_install_replaces_each_name_and_uninstall_restores_it(mx, operators, place):
     before = at(mx, place)
     operators.install()
     operators.install()
@@ -75,7 +69,7 @@ def test_every_name_is_ours_and_given_back(mx, operators, place):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("op", OPS)
-def test_a_block_with_mxnets_names(mx, operators, op, mode):
+def test_block_with_mxnets_names_runs_our_operators(mx, operators, op, mode):
     inputs, options = CASES[op]
     inputs = [mx.nd.array(x.astype(np.float32)) for x in inputs]
     want = as_list(theirs(mx.nd, op)(*inputs, **options))
@@ -89,8 +83,7 @@ def test_a_block_with_mxnets_names(mx, operators, op, mode):
 
 
 @pytest.mark.parametrize("name", ["npx", "nd.contrib"])
-def test_an_eager_call_is_ours(mx, operators, monkeypatch, name):
-    """Each kind of array: their dtypes are told in two ways."""
+def test_eager_call_of_each_kind_of_array_runs_our_function(mx, operators, monkeypatch, name):
     numpy = name == "npx"
     calls = []
     ours = "cvops_multibox_prior" if numpy else "cvops_MultiBoxPrior"
@@ -101,8 +94,8 @@ def test_an_eager_call_is_ours(mx, operators, monkeypatch, name):
     assert len(calls) == 1
 
 
-def test_a_block_of_mx_np(mx, operators):
-    """As the book's later editions have it."""
+def test_block_of_mx_np_arrays_runs_our_operators(mx, operators):
+    """Later editions of the book have such blocks."""
 
     def forward(F, x):
         return F.npx.multibox_prior(x, sizes=(0.5,), ratios=(1,))
@@ -118,8 +111,8 @@ def test_a_block_of_mx_np(mx, operators):
     assert '"_contrib_cvops_MultiBoxPrior"' in graph_of(net)
 
 
-def test_the_arrays_functions_are_called(mx, operators, monkeypatch):
-    """That it is ours which computes shows where MXNet's own would not: too few candidates."""
+def test_target_of_too_few_candidates_is_computed(mx, operators):
+    """MXNet's own operator raises: it finds fewer candidates than it needs."""
     anchor = mx.nd.array([[[0, 0, 1, 1], [0, 0, 0.5, 0.5]]])
     label = mx.nd.array([[[0, 0, 0, 1, 1]]])
     cls_pred = mx.nd.zeros((1, 2, 2))
@@ -131,10 +124,10 @@ def test_the_arrays_functions_are_called(mx, operators, monkeypatch):
         mx.nd.contrib.MultiBoxTarget(anchor, label, cls_pred, **args)[2].asnumpy()
 
 
-# --- when -----------------------------------------------------------------------------------------
+# --- nesting, threads, other code -----------------------------------------------------------------
 
 
-def test_blocks_of_it_nest_and_overlap(mx, operators):
+def test_installed_blocks_nest_and_overlap(mx, operators):
     before = mx.nd.contrib.box_iou
     with operators.installed():
         ours = mx.nd.contrib.box_iou
@@ -150,7 +143,7 @@ def test_blocks_of_it_nest_and_overlap(mx, operators):
     assert mx.nd.contrib.box_iou is not before
 
 
-def test_functions_of_the_same_name_elsewhere_are_left(mx, operators, monkeypatch):
+def test_functions_of_the_same_name_in_other_modules_stay(mx, operators, monkeypatch):
     module = types.ModuleType("mxnet.contrib.onnx.translations")
     module.roi_pooling = lambda attrs, inputs, proto: "a translation"
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -158,14 +151,14 @@ def test_functions_of_the_same_name_elsewhere_are_left(mx, operators, monkeypatc
         assert module.roi_pooling({}, [], None) == "a translation"
 
 
-def test_given_back_after_an_error(mx, operators):
+def test_error_in_an_installed_block_restores_the_names(mx, operators):
     before = mx.nd.contrib.box_iou
     with pytest.raises(KeyError), operators.installed():
         raise KeyError
     assert mx.nd.contrib.box_iou is before
 
 
-def test_many_threads(mx, operators):
+def test_threads_with_installed_blocks_see_our_functions(mx, operators):
     before = mx.nd.contrib.box_iou
     box = mx.nd.array([[0, 0, 1, 1]])
     failures = []
@@ -185,17 +178,17 @@ def test_many_threads(mx, operators):
     assert mx.nd.contrib.box_iou is before
 
 
-def test_what_was_put_around_ours_stays_and_gives_way(mx, operators, monkeypatch):
-    """As AMP wraps functions; a monkey patch of others is not undone."""
+def test_later_wrapper_stays_and_calls_mxnets_after_uninstall(mx, operators, monkeypatch):
+    """AMP wraps functions too. uninstall() keeps the patches of other code."""
     operators.install()
     ours = mx.nd.contrib.box_iou
 
-    def around(*args, **kwargs):
+    def wrapper(*args, **kwargs):
         return ours(*args, **kwargs)
 
-    monkeypatch.setattr(mx.nd.contrib, "box_iou", around)
+    monkeypatch.setattr(mx.nd.contrib, "box_iou", wrapper)
     operators.uninstall()
-    assert mx.nd.contrib.box_iou is around
+    assert mx.nd.contrib.box_iou is wrapper
     with pytest.raises(mx.MXNetError) as error:
         mx.nd.contrib.box_iou(mx.nd.zeros((2, 3)), mx.nd.zeros((2, 4)))
     assert "cvops" not in str(error.value)
@@ -209,8 +202,8 @@ mxnet::ext::MXReturnValue initialize(int) { return mxnet::ext::MX_SUCCESS; }
 """
 
 
-def test_after_another_library_was_loaded(mx, operators, tmp_path):
-    """MXNet makes all of its functions anew then, those of ours without their gradients' care."""
+def test_another_library_that_is_loaded_keeps_our_functions(mx, operators, tmp_path):
+    """MXNet makes all of its functions again then: ours would lose their sums of gradients."""
     wheel = Path(mx.__file__).parent
     source, library = tmp_path / "other.cpp", tmp_path / "other.so"
     source.write_text(OTHER_LIBRARY)
@@ -239,12 +232,12 @@ print("cvops" in mx.sym.contrib.box_iou(box, box).tojson())
     assert done.stdout == "2.0\nTrue\nFalse\n", done.stderr
 
 
-# --- what stays MXNet's ---------------------------------------------------------------------------
+# --- calls that stay MXNet's ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
-def test_other_types_stay_mxnets(mx, operators, dtype, mode):
+def test_other_types_run_mxnets_operators(mx, operators, dtype, mode):
     box = mx.nd.array([[0, 0, 1, 1], [0, 0, 1, 3]]).astype(dtype)
     with operators.installed():
         net = network(mx, lambda F, x: F.contrib.box_iou(x, x * 2), mode)
@@ -255,8 +248,8 @@ def test_other_types_stay_mxnets(mx, operators, dtype, mode):
     np.testing.assert_array_equal(out.asnumpy(), mx.nd.contrib.box_iou(box, box * 2).asnumpy())
 
 
-def test_a_block_cast_to_float64(mx, operators):
-    """The type of what reaches the operator is known from the parameters."""
+def test_block_cast_to_float64_runs_mxnets_operators(mx, operators):
+    """The parameters determine the type of the operator's input."""
 
     class Net(mx.gluon.HybridBlock):
         def __init__(self):
@@ -278,7 +271,68 @@ def test_a_block_cast_to_float64(mx, operators):
             assert ("cvops" in graph_of(net)) == ours
 
 
-def test_sparse_arrays_stay_mxnets(mx, operators):
+@pytest.mark.parametrize("mode", ["hybridized", "static"])
+def test_block_accepts_inputs_of_one_type_after_another(mx, operators, mode):
+    def forward(F, x, rois):
+        return F.ROIPooling(x, rois, pooled_size=(2, 2), spatial_scale=0.5)
+
+    data, rois = rng.random((1, 2, 8, 8)), np.array([[0, 1, 2, 14, 12]])
+    net = network(mx, forward, mode)
+    with operators.installed():
+        for dtype in ("float32", "float16", "float32", "float64"):
+            inputs = [mx.nd.array(x, dtype=dtype) for x in (data, rois)]
+            out = net(*inputs)
+            assert out.dtype == np.dtype(dtype)
+            assert ("cvops" in graph_of(net)) == (dtype == "float32")
+            np.testing.assert_array_equal(out.asnumpy(), forward(mx.nd, *inputs).asnumpy())
+    np.testing.assert_array_equal(net(*inputs).asnumpy(), out.asnumpy())
+
+
+#: Options that MXNet's operators accept, and ours do not.
+ONLY_MXNETS = [
+    ("box_nms", {"overlap_thresh": float("nan")}),
+    ("box_nms", {"valid_thresh": "1e"}),
+    ("MultiBoxDetection", {"nms_threshold": "NaN"}),
+    ("MultiBoxTarget", {"overlap_threshold": float("nan")}),
+    ("ROIPooling", {"pooled_size": (2, 2), "spatial_scale": "1e"}),
+]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(("op", "options"), ONLY_MXNETS, ids=str)
+def test_option_that_only_mxnet_accepts_runs_mxnets_operator(mx, operators, op, options, mode):
+    inputs = [mx.nd.array(x.astype(np.float32)) for x in CASES[op][0]]
+    want = as_list(theirs(mx.nd, op)(*inputs, **options))
+    net = network(mx, lambda F, *args: theirs(F, op)(*args, **options), mode)
+    with operators.installed():
+        got = as_list(net(*inputs))
+    for ours, mxnets in zip(got, want):
+        np.testing.assert_array_equal(ours, mxnets)
+
+
+def test_option_that_nobody_accepts_is_refused(mx, operators):
+    box = mx.nd.zeros((2, 6))
+    with operators.installed(), pytest.raises(mx.MXNetError, match="overlap_thresh: expected"):
+        mx.nd.contrib.box_nms(box, overlap_thresh="half")
+
+
+def test_shape_that_ours_refuses_is_an_error_of_ours(mx, operators):
+    box = mx.nd.zeros((2, 3))
+    with operators.installed(), pytest.raises(mx.MXNetError, match="cvops_box_iou: lhs"):
+        mx.nd.contrib.box_iou(box, box)
+
+
+def test_loaded_model_keeps_mxnets_operator_for_an_option_of_its_own(mx, operators):
+    x = mx.sym.var("x")
+    both = [mx.sym.contrib.box_nms(x, overlap_thresh=option) for option in ("0.5", "nan")]
+    text = mx.sym.Group(both).tojson()
+    with operators.installed():
+        loaded = json.loads(mx.sym.load_json(text).tojson())
+    ops = {node["op"] for node in loaded["nodes"]}
+    assert ops == {"null", "_copy", "_contrib_cvops_box_nms", "_contrib_box_nms"}
+
+
+def test_sparse_arrays_run_mxnets_operators(mx, operators):
     box = mx.nd.array([[0, 0, 1, 1]]).tostype("row_sparse")
     with operators.installed():
         assert mx.nd.contrib.box_iou(box, box).asscalar() == 1
@@ -321,7 +375,7 @@ print("cvops" in net._cached_graph[1].tojson())
 
 
 def amp(order):
-    """What a block gives under mixed precision, and whether it has operators of ours."""
+    """Return the results of a block under AMP, and True if it has our operators."""
     # MXNet's MKL-DNN has no casts of float16 on a CPU.
     done = subprocess.run(
         [sys.executable, "-c", AMP, order],
@@ -344,16 +398,16 @@ def amp_alone():
 @pytest.mark.parametrize(
     "order", ["amp import install", "import amp install", "import install amp"]
 )
-def test_under_amp_they_behave_as_mxnets(operators, amp_alone, order):
+def test_our_operators_under_amp_give_mxnets_results(operators, amp_alone, order):
     out, ours = amp(order)
     assert ours
     assert out == amp_alone
 
 
-# --- models of others -----------------------------------------------------------------------------
+# --- models in files ------------------------------------------------------------------------------
 
 
-def test_a_model_that_was_saved_with_mxnets(mx, operators, tmp_path):
+def test_loaded_model_runs_our_operators_while_installed(mx, operators, tmp_path):
     inputs, options = CASES["ROIPooling"]
     inputs = [mx.nd.array(x.astype(np.float32)) for x in inputs]
     net = network(mx, lambda F, *args: F.ROIPooling(*args, **options), "hybridized")
@@ -368,7 +422,7 @@ def test_a_model_that_was_saved_with_mxnets(mx, operators, tmp_path):
     assert "cvops" not in graph_of(plain)
 
 
-def test_models_of_other_types_are_loaded_as_they_are(mx, operators):
+def test_loaded_model_of_float64_keeps_mxnets_operators(mx, operators):
     box = mx.sym.var("box", dtype="float64")
     text = mx.sym.contrib.box_iou(box, box).tojson()
     with operators.installed():
@@ -388,8 +442,8 @@ def two_ops(mx):
     return network(mx, _two_ops, "hybridized"), inputs
 
 
-def test_a_model_saved_under_install_has_mxnets_operators(mx, operators, two_ops, tmp_path):
-    """Whether it was made or loaded there, and still after uninstall()."""
+def test_saved_model_has_mxnets_operators(mx, operators, two_ops, tmp_path):
+    """The model was made or loaded while installed, and is saved then or after uninstall()."""
     net, inputs = two_ops
     with operators.installed():
         want = net(*inputs)
@@ -411,7 +465,7 @@ def test_a_model_saved_under_install_has_mxnets_operators(mx, operators, two_ops
         np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
 
 
-def test_what_was_named_ours_is_saved_as_ours(mx, operators, tmp_path):
+def test_operator_with_our_name_is_saved_with_our_name(mx, operators, tmp_path):
     box = mx.sym.var("box")
     with operators.installed():
         both = mx.sym.Group(
@@ -425,8 +479,8 @@ def test_what_was_named_ours_is_saved_as_ours(mx, operators, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
-def test_a_model_without_types_runs_in_another(mx, operators, two_ops, tmp_path, dtype):
-    """A file that does not name its types is ours, until arrays of another type come."""
+def test_loaded_model_without_types_accepts_each_type(mx, operators, two_ops, tmp_path, dtype):
+    """A file without types gets our operators; arrays of other types get MXNet's again."""
     net, inputs = two_ops
     net(*inputs)
     net.export(str(tmp_path / "net"))
@@ -452,7 +506,7 @@ def test_a_model_without_types_runs_in_another(mx, operators, two_ops, tmp_path,
             np.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
 
 
-def test_sparse_symbols_stay_mxnets(mx, operators):
+def test_sparse_symbols_get_mxnets_operators(mx, operators):
     box = mx.sym.var("box", stype="row_sparse")
     with operators.installed():
         assert "cvops" not in mx.sym.contrib.box_iou(box, box).tojson()
@@ -491,8 +545,7 @@ for symbol, shapes in (
 """
 
 
-def test_mxnets_onnx_export(operators, tmp_path):
-    """It gives the same graphs with ours, by MXNet's names and by our own."""
+def test_onnx_export_gives_the_same_graph_with_our_operators(operators, tmp_path):
     pytest.importorskip("onnx")
     graphs = {}
     for which in ("plain", "installed", "ours"):
@@ -505,7 +558,7 @@ def test_mxnets_onnx_export(operators, tmp_path):
     assert graphs["installed"] == graphs["ours"] == graphs["plain"]
 
 
-def test_ours_and_only_ours_are_in_the_table(operators):
+def test_table_has_each_operator_of_the_package(operators):
     assert {o.name for o in operators.OPERATORS} == {
         *OPS,
         *(o.name for o in operators.OPERATORS if not o.replaces),

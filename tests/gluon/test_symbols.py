@@ -1,4 +1,4 @@
-"""Symbol files between MXNet's operators and ours."""
+"""convert_symbol: symbol files with MXNet's operators, and with ours."""
 
 import json
 
@@ -11,7 +11,7 @@ from cvops import cli
 
 @pytest.fixture
 def model(mx):
-    """A symbol with two of MXNet's operators, one with a gradient, used twice; and its inputs."""
+    """A symbol with two of MXNet's operators, one with a gradient and used twice; its inputs."""
     x, rois = mx.sym.var("x"), mx.sym.var("rois")
     x = mx.sym.Activation(x, act_type="relu")
     pools = [
@@ -24,7 +24,7 @@ def model(mx):
 
 
 def run(mx, symbol, inputs):
-    """Results, and the gradient of x."""
+    """Return the results, and the gradient of x."""
     args = {k: mx.nd.array(v) for k, v in inputs.items()}
     grads = {"x": mx.nd.zeros(inputs["x"].shape)}
     executor = symbol.bind(mx.cpu(), args, grads, "add")
@@ -34,7 +34,7 @@ def run(mx, symbol, inputs):
     return [o.asnumpy() for o in out], grads["x"].asnumpy()
 
 
-def test_there_and_back(mx, operators, model):
+def test_converted_symbol_gives_the_same_results_and_converts_back(mx, operators, model):
     symbol, inputs = model
     text = symbol.tojson()
     ours = operators.convert_symbol(text)
@@ -50,14 +50,14 @@ def test_there_and_back(mx, operators, model):
     assert back == json.loads(text)
 
 
-def test_what_has_none_of_them_stays_as_it_is(mx, operators):
+def test_symbol_without_our_operators_is_unchanged(mx, operators):
     text = (mx.sym.var("x") + 1).tojson()
     assert operators.convert_symbol(text) == text
     assert operators.convert_symbol(text, to="mxnet") == text
 
 
-def test_files_of_older_versions(operators):
-    """They call the attributes of a node "param" or "attr", and have no version."""
+def test_file_of_an_older_mxnet_is_converted(operators):
+    """The attributes of a node are "param" or "attr", and there is no version."""
     text = json.dumps(
         {
             "nodes": [
@@ -79,8 +79,8 @@ def test_files_of_older_versions(operators):
     assert nodes[2]["param"] == {"sizes": "(0.5,)"}
 
 
-def test_inside_of_a_loop(mx, operators):
-    """The body of a control flow operator is a graph of its own."""
+def test_body_of_a_loop_is_converted(mx, operators):
+    """The body of a control flow operator is a subgraph."""
     boxes = mx.sym.var("boxes")
     out, _ = mx.sym.contrib.foreach(
         lambda x, state: (mx.sym.contrib.box_iou(x, x), state), boxes, []
@@ -93,23 +93,23 @@ def test_inside_of_a_loop(mx, operators):
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"nodes": [{"name": "x"}]}'])
-def test_what_is_no_symbol_is_refused(operators, text):
+def test_text_that_is_not_a_symbol_is_refused(operators, text):
     with pytest.raises(ValueError, match="text: expected the JSON of a symbol"):
         operators.convert_symbol(text)
 
 
-def test_the_direction_is_checked(operators):
+def test_unknown_direction_is_refused(operators):
     with pytest.raises(ValueError, match="to: expected 'cvops' or 'mxnet', got 'onnx'"):
         operators.convert_symbol("{}", to="onnx")
 
 
-def test_mxnet_has_not_all_of_ours(mx, operators):
+def test_operator_without_a_counterpart_in_mxnet_is_refused(mx, operators):
     text = mx.sym.contrib.cvops_bilinear_upsample(mx.sym.var("x"), scale=2).tojson()
     with pytest.raises(ValueError, match="no operator for '_contrib_cvops_bilinear_upsample'"):
         operators.convert_symbol(text, to="mxnet")
 
 
-def test_the_command(mx, operators, model, tmp_path, capsys):
+def test_command_converts_files_and_reports_errors(mx, operators, model, tmp_path, capsys):
     symbol, _ = model
     theirs, ours = tmp_path / "theirs.json", tmp_path / "ours.json"
     symbol.save(str(theirs))

@@ -1,4 +1,4 @@
-"""Calls of the ops on arrays without values: of growing sizes, and those of predictions.json."""
+"""Calls of the ops on arrays of zeros: calls of growing sizes, and those of predictions.json."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import cvops
 
 
 def zeros(*shape, dtype=np.float32):
-    """Memory that the system does not give before it is touched."""
+    """Return an array of zeros; the system provides its pages at the first access."""
     return np.zeros(shape, dtype)
 
 
@@ -77,7 +77,7 @@ def labels(images):
 
 
 MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
-#: A call of each op, for growing sizes.
+#: op -> a function from a size to a call.
 CALLS = {
     "bilinear_upsample": lambda n: upsampling(cvops.bilinear_upsample, n, 10, 32),
     "bilinear_upsample_backward": lambda n: upsampling(cvops.bilinear_upsample_backward, n, 80, 8),
@@ -94,7 +94,7 @@ CALLS = {
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
     "roi_pooling_backward": lambda n: pooling_backward(30 * n, 8),
 }
-#: The workloads of predictions.json.
+#: (op, workload of predictions.json) -> a function that returns the call.
 WORKLOADS = {
     ("multibox_prior", "5444 anchors of 5 maps"): lambda: priors([32, 16, 8, 4, 1], [2] * 5),
     ("multibox_prior", "24564 anchors of 7 maps"): lambda: priors(

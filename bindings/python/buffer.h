@@ -1,0 +1,26 @@
+// Memory of a GPU as a Python object: Buffer(pointer, shape, dtype, owner=None).
+//
+// A call makes one for each array. A type in C is made three times as fast as a subclass of tuple.
+#pragma once
+#include <Python.h>
+
+#include <cstdint>
+
+namespace cvops {
+
+struct Buffer {
+  PyObject_HEAD unsigned long long pointer;
+  PyObject* shape;  // a tuple of integers
+  PyObject* dtype;
+  PyObject* owner;  // keeps the memory alive
+
+  // The type in this module. A process may have several builds of it.
+  static PyTypeObject* type;
+};
+
+// The buffer that `object` is; null for another object.
+inline Buffer* as_buffer(PyObject* object) {
+  return Py_TYPE(object) == Buffer::type ? reinterpret_cast<Buffer*>(object) : nullptr;
+}
+
+}  // namespace cvops

@@ -1,0 +1,1 @@
+"""Data sets: readers, writers and made data; ``cvops.data`` and ``cvops.voc`` are public."""
