@@ -7,18 +7,15 @@ has random weights, because its pretrained weights are a download.
 
 # ruff: noqa: E402 (imports below the skip of this file)
 
-import importlib.util
 import os
 import time
 import types
 
 import numpy as np
 import pytest
+from requirements import skip_without
 
-NEEDS = ("mxnet", "skimage", "PIL", "matplotlib")
-MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
-if MISSING:
-    pytest.skip(f"{', '.join(MISSING)}: not installed", allow_module_level=True)
+skip_without("mxnet", "skimage", "PIL", "matplotlib")
 
 from cvops import contrib, data, plot, voc
 from cvops._mxnet import mxnet

@@ -221,11 +221,39 @@ def test_damaged_record_file_is_rejected(tmp_path, record):
                 read(path)
 
 
-def test_record_file_without_an_index_is_read_but_gives_no_batches(tmp_path):
-    path = write_records(tmp_path / "some.rec", [[2, 5, *BEE], [2, 5]], index=False)
-    assert [len(objects) for _, objects in data.read_record(path)] == [1, 0]
+def test_record_file_without_an_index_is_read_in_its_order(tmp_path):
+    labels = [[2, 5, *BEE], [2, 5], [2, 5, *FROG]]
+    path = write_records(tmp_path / "some.rec", labels, index=False)
+    assert [len(objects) for _, objects in data.read_record(path)] == [1, 0, 1]
+    batches = data.iterator(path, batch_size=2, side=SIDE)
+    for _ in range(2):
+        batches.reset()
+        found = [(batch.label[0].asnumpy()[:, 0, 0].tolist(), batch.pad) for batch in batches]
+        assert found == [([0, -1], 0), ([1, 0], 1)]
     with pytest.raises(FileNotFoundError, match=r"some.idx: no such file"):
-        data.iterator(path, batch_size=1, side=SIDE)
+        data.iterator(path, batch_size=1, side=SIDE, augment=True)
+
+
+@pytest.mark.parametrize(
+    ("label", "encoded", "end", "message"),
+    [
+        ([2, 5, *BEE], None, -8, "damaged, or not a record"),
+        ([2, 5, 0.5], None, None, "expected a header of "),
+        ([2, 5, *BEE], b"text", None, "not an image that can be read"),
+    ],
+    ids=["record cut off", "bad label", "bad image"],
+)
+def test_bad_record_without_an_index_is_rejected_with_its_number(
+    tmp_path, label, encoded, end, message
+):
+    path = write_records(tmp_path / "some.rec", [[2, 5, *BEE]], index=False)
+    second = write_records(tmp_path / "second.rec", [label], encoded, index=False)
+    with path.open("ab") as file:
+        file.write(second.read_bytes()[:end])
+    with pytest.raises(ValueError, match=f"some.rec: record 1: {message}"):
+        data.read_record(path)
+    with pytest.raises(ValueError, match=f"some.rec: record 1: {message}"):
+        list(data.iterator(path, batch_size=1, side=SIDE))
 
 
 def test_record_file_without_records_gives_no_batches(tmp_path):
