@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "interleaved.h"
 #include "nontemporal.h"
 #include "parallel.h"
 #include "simd.h"
@@ -12,102 +13,13 @@
 namespace cvops {
 namespace {
 
-// One pixel of kVectors * kWidth channels, pooled in parallel lanes. The running maxima stay in
-// registers.
-template <int kVectors>
-struct Pixel {
-  FloatVector of[kVectors];
-};
 template <int kVectors>
 struct Indices {
   IntVector of[kVectors];
 };
-constexpr int kMostVectors = 4, kLanes = kMostVectors * kWidth;
 
 // Maximum number of bins for non-temporal stores: the staged results must fit into a near cache.
 constexpr int kMostStaged = 256;
-
-// Transposes of 4 x 4 blocks.
-typedef float Quad __attribute__((vector_size(16)));
-typedef int IntQuad __attribute__((vector_size(16)));
-#ifdef __clang__
-#define CVOPS_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
-#else
-#define CVOPS_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, IntQuad{__VA_ARGS__})
-#endif
-
-template <typename T>
-CVOPS_INLINE Quad load(const T* from) {
-  Quad quad;
-  std::memcpy(&quad, from, sizeof quad);
-  return quad;
-}
-
-template <typename T>
-CVOPS_INLINE void store(T* to, Quad quad) {
-  std::memcpy(to, &quad, sizeof quad);
-}
-
-CVOPS_INLINE void transpose(Quad (&rows)[4]) {
-  const Quad low01 = CVOPS_SHUFFLE(rows[0], rows[1], 0, 4, 1, 5);
-  const Quad low23 = CVOPS_SHUFFLE(rows[2], rows[3], 0, 4, 1, 5);
-  const Quad high01 = CVOPS_SHUFFLE(rows[0], rows[1], 2, 6, 3, 7);
-  const Quad high23 = CVOPS_SHUFFLE(rows[2], rows[3], 2, 6, 3, 7);
-  rows[0] = CVOPS_SHUFFLE(low01, low23, 0, 1, 4, 5);
-  rows[1] = CVOPS_SHUFFLE(low01, low23, 2, 3, 6, 7);
-  rows[2] = CVOPS_SHUFFLE(high01, high23, 0, 1, 4, 5);
-  rows[3] = CVOPS_SHUFFLE(high01, high23, 2, 3, 6, 7);
-}
-
-// to[i, k] = change(from[k, i]) for k < rows and i < columns. Elements have 4 bytes; rows are
-// `pitch` apart.
-template <typename T, typename Change>
-CVOPS_INLINE void transpose(T* __restrict__ to, int64 to_pitch, const T* __restrict__ from,
-                            int64 from_pitch, int rows, int columns, const Change& change) {
-  if (rows < 4 || columns < 4) {
-    for (int k = 0; k < rows; ++k) {
-      for (int i = 0; i < columns; ++i) {
-        Quad one = {};
-        std::memcpy(&one, from + k * from_pitch + i, sizeof(T));
-        one = change(one);
-        std::memcpy(to + i * to_pitch + k, &one, sizeof(T));
-      }
-    }
-    return;
-  }
-  // If the number is not a multiple of four, the last block overlaps the previous one.
-  for (int next_k = 0; next_k < rows; next_k += 4) {
-    const int k = std::min(next_k, rows - 4);
-    for (int next_i = 0; next_i < columns; next_i += 4) {
-      const int i = std::min(next_i, columns - 4);
-      Quad quad[4];
-      for (int n = 0; n < 4; ++n) quad[n] = change(load(from + (k + n) * from_pitch + i));
-      transpose(quad);
-      for (int n = 0; n < 4; ++n) store(to + (i + n) * to_pitch + k, quad[n]);
-    }
-  }
-}
-
-// Window of pixels that RoIs use.
-struct Window {
-  Range rows, columns;
-
-  int64 pixels() const { return (int64)(rows.end - rows.begin) * (columns.end - columns.begin); }
-  int64 index(int row, int column) const {
-    return (int64)(row - rows.begin) * (columns.end - columns.begin) + (column - columns.begin);
-  }
-};
-
-// Union of two ranges as one range.
-Range hull(Range a, Range b) {
-  if (a.begin >= a.end) return b;
-  if (b.begin >= b.end) return a;
-  return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
-}
-
-Window hull(const Window& a, const Window& b) {
-  return {hull(a.rows, b.rows), hull(a.columns, b.columns)};
-}
 
 struct Roi {
   int64 number;
@@ -155,26 +67,17 @@ void find_rois(Rois& out, const float* rois, int64 num_rois, const RoiPooling& o
   }
 }
 
-// Copies a window of `channels` planes to `out`, interleaved by pixel. NaN and values below
-// kLowestFloat become kLowestFloat. The other lanes are undefined. Returns true if there is a -0.0.
+// Interleaves planes. NaN and values below kLowestFloat become kLowestFloat. Returns true if there
+// is a -0.0.
 template <int kVectors>
-bool interleave(Pixel<kVectors>* out, const float* data, Window window, int channels,
-                const RoiPooling& op) {
-  constexpr int kAtOnce = 64;  // pixels that stay in the L1 cache
-  const int64 plane = (int64)op.height * op.width;
+bool interleave_clamped(Pixel<kVectors>* out, const float* data, const Window& window, int channels,
+                        const RoiPooling& op) {
   IntQuad zeros = {};
   auto change = [&](Quad value) __attribute__((always_inline)) {
     zeros |= (IntQuad)value == (IntQuad{} - 2147483647 - 1);
     return value > kLowestFloat ? value : Quad{} + kLowestFloat;
   };
-  for (int row = window.rows.begin; row < window.rows.end; ++row) {
-    for (int begin = window.columns.begin; begin < window.columns.end; begin += kAtOnce) {
-      const int num = std::min(kAtOnce, window.columns.end - begin);
-      float* const to = reinterpret_cast<float*>(out + window.index(row, begin));
-      transpose(to, kVectors * kWidth, data + (int64)row * op.width + begin, plane, channels, num,
-                change);
-    }
-  }
+  interleave(out, data, (int64)op.height * op.width, op.width, window, channels, change);
   return (zeros[0] | zeros[1] | zeros[2] | zeros[3]) != 0;
 }
 
@@ -334,8 +237,8 @@ void do_work(const Call& call, Work work) {
   const std::unique_ptr<Pixel<kVectors>[]> memory(
       new Pixel<kVectors>[(many ? 2 : 1) * area + staged]);
   planes.pixels = memory.get();
-  const bool negative_zero =
-      simd<interleave<kVectors>>(memory.get(), call.data + first, planes.window, channels, op);
+  const bool negative_zero = simd<interleave_clamped<kVectors>>(memory.get(), call.data + first,
+                                                                planes.window, channels, op);
   if (many && !negative_zero) {
     planes.squares = memory.get() + area;
     simd<find_squares<kVectors>>(memory.get() + area, memory.get(), planes.window);
