@@ -16,6 +16,12 @@ namespace {
 constexpr int kMostStaged = 256;
 constexpr int kTile = 64;  // bins whose values are transposed at once
 
+// Sets all lanes to x. For a scalar operand of a product, the compiler would build the vector in
+// memory on a target without vectors of its width.
+CVOPS_INLINE void fill(FloatVector& lanes, float x) {
+  for (int i = 0; i < kWidth; ++i) lanes[i] = x;
+}
+
 // Samples of a bin along an axis, those in the map: `count` entries of Rois::samples.
 struct BinSamples {
   int64 begin;
@@ -132,19 +138,6 @@ struct Planes {
   Pixel<kVectors>* row(int row) const { return pixels + window.index(row, 0); }
 };
 
-// Calls visit(bin, rows, columns) for each bin of an RoI, with its samples along the axes.
-template <typename Visit>
-CVOPS_INLINE void for_each_bin(const Rois& rois, const Roi& roi, const Bins& bins,
-                               const RoiAlign& op, const Visit& visit) {
-  const BinSamples* const rows = &rois.rows[roi.number * op.pooled_height];
-  const BinSamples* const columns = &rois.columns[roi.number * op.pooled_width];
-  for (int i = bins.rows.begin; i < bins.rows.end; ++i) {
-    for (int j = bins.columns.begin; j < bins.columns.end; ++j) {
-      visit(i * op.pooled_width + j, rows[i], columns[j]);
-    }
-  }
-}
-
 // Mean of the samples of a bin. `first` has the products of 0 and the first pixel of each plane.
 template <int kVectors>
 CVOPS_INLINE void mean_of_bin(Pixel<kVectors>& mean, const Planes<kVectors>& planes,
@@ -156,8 +149,11 @@ CVOPS_INLINE void mean_of_bin(Pixel<kVectors>& mean, const Planes<kVectors>& pla
     const Pixel<kVectors>*const low = planes.row(y->low), *const high = planes.row(y->high);
     const AxisSample* const end = samples + columns.begin + columns.count;
     for (const AxisSample* x = samples + columns.begin; x < end; ++x) {
-      const float a = y->low_weight * x->low_weight, b = y->low_weight * x->high_weight;
-      const float c = y->high_weight * x->low_weight, d = y->high_weight * x->high_weight;
+      FloatVector a, b, c, d;
+      fill(a, y->low_weight * x->low_weight);
+      fill(b, y->low_weight * x->high_weight);
+      fill(c, y->high_weight * x->low_weight);
+      fill(d, y->high_weight * x->high_weight);
       for (int v = 0; v < kVectors; ++v) {
         sum.of[v] += a * low[x->low].of[v] + b * low[x->high].of[v] + c * high[x->low].of[v] +
                      d * high[x->high].of[v];
@@ -179,26 +175,26 @@ template <int kVectors>
 void pool(const Forward& call, float* to, const Roi& roi, const Bins& bins,
           const Planes<kVectors>& planes, const Pixel<kVectors>& first, int channels,
           float* staged) {
-  constexpr int kPitch = kVectors * kWidth;
-  const int num_bins = call.op.bins();
+  const RoiAlign& op = call.op;
+  const AxisSample* const samples = call.rois.samples.data();
   float* const pooled = staged ? staged : to;
   Pixel<kVectors> means[kTile];
-  int num = 0, begin = -1;
-  auto write = [&]() __attribute__((always_inline)) {
-    auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
-    transpose(pooled + begin, num_bins, (const float*)means, kPitch, num, channels, same);
-    num = 0;
-  };
-  for_each_bin(call.rois, roi, bins, call.op,
-               [&](int bin, const BinSamples& rows, const BinSamples& columns)
-                   __attribute__((always_inline)) {
-                     if (num == 0) begin = bin;
-                     mean_of_bin(means[num++], planes, first, call.rois.samples.data(), rows,
-                                 columns, roi.axes.count);
-                     if (num == kTile) write();
-                   });
-  if (num) write();
-  if (staged) stream(to, staged, (int64)channels * num_bins);
+  int num = 0, begin = 0;
+  for (int i = bins.rows.begin; i < bins.rows.end; ++i) {
+    const BinSamples rows = call.rois.rows[roi.number * op.pooled_height + i];
+    for (int j = bins.columns.begin; j < bins.columns.end; ++j) {
+      const BinSamples columns = call.rois.columns[roi.number * op.pooled_width + j];
+      if (num == 0) begin = i * op.pooled_width + j;
+      mean_of_bin(means[num++], planes, first, samples, rows, columns, roi.axes.count);
+      const bool last = i + 1 == bins.rows.end && j + 1 == bins.columns.end;
+      if (num < kTile && !last) continue;
+      auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
+      transpose(pooled + begin, op.bins(), (const float*)means, kVectors * kWidth, num, channels,
+                same);
+      num = 0;
+    }
+  }
+  if (staged) stream(to, staged, (int64)channels * op.bins());
 }
 
 template <int kVectors>
@@ -231,49 +227,59 @@ void do_forward(const Forward& call, const Work& work) {
   if (call.streams) streamed();
 }
 
+// Adds a bin's gradient, times a weight and divided by the number of samples. `reciprocal` and
+// `count` have the members of SampleCount.
+template <int kVectors>
+CVOPS_INLINE void add_weighted(Pixel<kVectors>& sum, const Pixel<kVectors>& top, float weight,
+                               bool exact, const FloatVector& reciprocal,
+                               const FloatVector& count) {
+  FloatVector weights;
+  fill(weights, weight);
+  for (int v = 0; v < kVectors; ++v) {
+    const FloatVector weighted = top.of[v] * weights;
+    sum.of[v] += exact ? weighted * reciprocal : weighted / count;
+  }
+}
+
 // Adds the gradients of the outputs of an RoI to the sums of their pixels. The gradients of the
 // work item begin at `out_grad`.
 template <int kVectors>
 void add_gradients(const Planes<kVectors>& sums, const Backward& call, const float* out_grad,
                    const Roi& roi, const Bins& bins, int channels) {
-  constexpr int kPitch = kVectors * kWidth;
-  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
-  const int num_bins = call.op.bins();
-  const int last = (bins.rows.end - 1) * call.op.pooled_width + bins.columns.end;
+  const RoiAlign& op = call.op;
+  const bool exact = roi.axes.count.reciprocal > 0.0f;
+  FloatVector reciprocal, count;
+  fill(reciprocal, roi.axes.count.reciprocal);
+  fill(count, roi.axes.count.value);
   const AxisSample* const samples = call.rois.samples.data();
+  const int last = (bins.rows.end - 1) * op.pooled_width + bins.columns.end;
   Pixel<kVectors> tops[kTile] = {};
   int begin = 0, end = 0;  // bins in `tops`
-  for_each_bin(call.rois, roi, bins, call.op,
-               [&](int bin, const BinSamples& rows,
-                   const BinSamples& columns) __attribute__((always_inline)) {
-                 if (bin >= end) {
-                   begin = bin, end = std::min(bin + kTile, last);
-                   transpose((float*)tops, kPitch, out_grad + begin, num_bins, channels,
-                             end - begin, same);
-                 }
-                 const Pixel<kVectors> top = tops[bin - begin];
-                 const SampleCount& count = roi.axes.count;
-                 auto add = [&](Pixel<kVectors>& sum, float weight) __attribute__((always_inline)) {
-                   if (count.reciprocal > 0.0f) {
-                     for (int v = 0; v < kVectors; ++v)
-                       sum.of[v] += top.of[v] * weight * count.reciprocal;
-                   } else {
-                     for (int v = 0; v < kVectors; ++v)
-                       sum.of[v] += top.of[v] * weight / count.value;
-                   }
-                 };
-                 for (int k = 0; k < rows.count; ++k) {
-                   const AxisSample y = samples[rows.begin + k];
-                   Pixel<kVectors>*const low = sums.row(y.low), *const high = sums.row(y.high);
-                   for (int l = 0; l < columns.count; ++l) {
-                     const AxisSample x = samples[columns.begin + l];
-                     add(low[x.low], y.low_weight * x.low_weight);
-                     add(low[x.high], y.low_weight * x.high_weight);
-                     add(high[x.low], y.high_weight * x.low_weight);
-                     add(high[x.high], y.high_weight * x.high_weight);
-                   }
-                 }
-               });
+  for (int i = bins.rows.begin; i < bins.rows.end; ++i) {
+    const BinSamples rows = call.rois.rows[roi.number * op.pooled_height + i];
+    for (int j = bins.columns.begin; j < bins.columns.end; ++j) {
+      const BinSamples columns = call.rois.columns[roi.number * op.pooled_width + j];
+      const int bin = i * op.pooled_width + j;
+      if (bin >= end) {
+        begin = bin, end = std::min(bin + kTile, last);
+        auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
+        transpose((float*)tops, kVectors * kWidth, out_grad + begin, op.bins(), channels,
+                  end - begin, same);
+      }
+      const Pixel<kVectors> top = tops[bin - begin];
+      for (int64 k = rows.begin; k < rows.begin + rows.count; ++k) {
+        const AxisSample y = samples[k];
+        Pixel<kVectors>*const low = sums.row(y.low), *const high = sums.row(y.high);
+        for (int64 l = columns.begin; l < columns.begin + columns.count; ++l) {
+          const AxisSample x = samples[l];
+          add_weighted(low[x.low], top, y.low_weight * x.low_weight, exact, reciprocal, count);
+          add_weighted(low[x.high], top, y.low_weight * x.high_weight, exact, reciprocal, count);
+          add_weighted(high[x.low], top, y.high_weight * x.low_weight, exact, reciprocal, count);
+          add_weighted(high[x.high], top, y.high_weight * x.high_weight, exact, reciprocal, count);
+        }
+      }
+    }
+  }
 }
 
 // Copies interleaved sums to planes.
