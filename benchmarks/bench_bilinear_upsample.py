@@ -1,4 +1,4 @@
-"""bilinear_upsample, forward and backward: scores of 21 classes, enlarged to an image's size.
+"""bilinear_upsample, forward and backward: scores of 21 classes, enlarged to the image size.
 
 The peer is MXNet's Deconvolution with one group per channel. The book's layer connects all channels
 and has 21 times the work.
@@ -8,7 +8,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from tools.harness import Job, Peer
+from tools.jobs import Job, Peer
 
 import cvops
 
@@ -19,7 +19,7 @@ CASES = pytest.mark.parametrize(
 )
 
 
-def scene(shape, scale):
+def make_inputs(shape, scale):
     """Return the maps, a gradient of the result, and the name of the size."""
     images, channels, height, width = shape
     rng = np.random.default_rng(0)
@@ -32,11 +32,11 @@ def scene(shape, scale):
 def deconvolution(mx, array, data, scale):
     """Return MXNet's layer as a function of the maps."""
     t = np.arange(2 * scale - scale % 2)
-    along = 1 - abs(t - (len(t) - 1) / 2) / scale
+    profile = 1 - abs(t - (len(t) - 1) / 2) / scale
     channels = data.shape[1]
     return partial(
         mx.nd.Deconvolution,
-        weight=array(np.broadcast_to(along[:, None] * along, (channels, 1, len(t), len(t)))),
+        weight=array(np.broadcast_to(profile[:, None] * profile, (channels, 1, len(t), len(t)))),
         kernel=(len(t), len(t)),
         stride=(scale, scale),
         pad=(scale // 2, scale // 2),
@@ -46,14 +46,17 @@ def deconvolution(mx, array, data, scale):
     )
 
 
-def close(ours, theirs):
-    """Compare sums of 4 products (backward: up to 64 x 64) that have another order."""
+def check_close(ours, theirs):
+    """Raise if the results differ.
+
+    The sums of 4 products (backward: up to 64 x 64) have another order.
+    """
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-3)
 
 
 @lru_cache(maxsize=1)
 def job(shape, scale):
-    data, out_grad, size = scene(shape, scale)
+    data, out_grad, size = make_inputs(shape, scale)
 
     def mxnet(mx, array):
         return partial(deconvolution(mx, array, data, scale), array(data))
@@ -65,14 +68,14 @@ def job(shape, scale):
         (data,),
         work=(out_grad.size, "pixels"),
         written=out_grad.nbytes,
-        peers=dict(mxnet=Peer(mxnet, close)),
+        peers=dict(mxnet=Peer(mxnet, check_close)),
         too_slow=["numpy"] if out_grad.nbytes > 1e8 else [],
     )
 
 
 @lru_cache(maxsize=1)
 def backward_job(shape, scale):
-    data, out_grad, size = scene(shape, scale)
+    data, out_grad, size = make_inputs(shape, scale)
 
     def mxnet(mx, array):
         x, grad = array(data), array(out_grad)
@@ -94,16 +97,16 @@ def backward_job(shape, scale):
         (out_grad,),
         work=(out_grad.size, "pixels"),
         written=data.nbytes,
-        peers=dict(mxnet=Peer(mxnet, close)),
+        peers=dict(mxnet=Peer(mxnet, check_close)),
         too_slow=["numpy"] if out_grad.nbytes > 1e8 else [],
     )
 
 
 @CASES
-def bench_bilinear_upsample(race, shape, scale):
-    race(job(shape, scale))
+def bench_bilinear_upsample(time_job, shape, scale):
+    time_job(job(shape, scale))
 
 
 @CASES
-def bench_bilinear_upsample_backward(race, shape, scale):
-    race(backward_job(shape, scale))
+def bench_bilinear_upsample_backward(time_job, shape, scale):
+    time_job(backward_job(shape, scale))

@@ -4,7 +4,9 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from tools.harness import PEERS_ON_CPU, Inner, Job, Peer, boxes
+from tools.implementations import PEERS_ON_CPU
+from tools.inputs import boxes
+from tools.jobs import InnerLoop, Job, Peer
 
 import cvops
 
@@ -14,7 +16,7 @@ def job(rows, columns):
     rng = np.random.default_rng(0)
     lhs, rhs = boxes(rng, rows), boxes(rng, columns)
 
-    def close(ours, theirs):
+    def check_close(ours, theirs):
         np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-7)
 
     return Job(
@@ -24,11 +26,11 @@ def job(rows, columns):
         (lhs, rhs),
         work=(rows * columns, "pairs"),
         written=4 * rows * columns,
-        inner=Inner("IoU", lambda out: out[0].size),
+        inner=InnerLoop("IoU", lambda out: out[0].size),
         peers=dict(
             mxnet=Peer(lambda mx, array: partial(mx.nd.contrib.box_iou, array(lhs), array(rhs))),
             torchvision=Peer(
-                lambda tv, tensor: partial(tv.ops.box_iou, tensor(lhs), tensor(rhs)), close
+                lambda tv, tensor: partial(tv.ops.box_iou, tensor(lhs), tensor(rhs)), check_close
             ),
         ),
         too_slow=["numpy", *(PEERS_ON_CPU if rows * columns >= 1e8 else ())]
@@ -42,5 +44,5 @@ def job(rows, columns):
     [(100, 100), (5444, 64), (24564, 100), (24564, 1000), (100_000, 1000)],
     ids=["small", "model", "wide", "large", "huge"],
 )
-def bench_box_iou(race, rows, columns):
-    race(job(rows, columns))
+def bench_box_iou(time_job, rows, columns):
+    time_job(job(rows, columns))

@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from tools.harness import Job, Peer
+from tools.jobs import Job, Peer
 
 import cvops
 
@@ -17,17 +17,17 @@ CLASSES = 21
 @lru_cache(maxsize=1)
 def job(images):
     rng = np.random.default_rng(0)
-    # Areas of 16 x 16 pixels have one class.
+    # 16 x 16 pixels have one class.
     label = np.int32(rng.integers(0, CLASSES, (images, 20, 30)))
     label = label.repeat(16, axis=1).repeat(16, axis=2)
     guess = np.int32(rng.integers(0, CLASSES, label.shape))
     prediction = np.where(rng.random(label.shape) < 0.9, label, guess)
 
     def mxnet(mx, array):
-        p, t = array(prediction, dtype="int32"), array(label, dtype="int32")
+        predictions, labels = array(prediction, dtype="int32"), array(label, dtype="int32")
 
         def count():
-            cells = (t * CLASSES + p).reshape(-1).as_np_ndarray()
+            cells = (labels * CLASSES + predictions).reshape(-1).as_np_ndarray()
             return mx.np.bincount(cells, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
 
         return count
@@ -48,5 +48,5 @@ def job(images):
 
 
 @pytest.mark.parametrize("images", [1, 32], ids=["small", "model"])
-def bench_confusion_matrix(race, images):
-    race(job(images))
+def bench_confusion_matrix(time_job, images):
+    time_job(job(images))

@@ -1,10 +1,11 @@
-"""multibox_detection: from a model's scores and offsets to boxes."""
+"""multibox_detection of the scores and offsets of a model."""
 
 from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from tools.harness import TINY_SSD, Inner, Job, Peer, anchors, pairs_of_kept, same_scores
+from tools.inputs import TINY_SSD, anchors
+from tools.jobs import InnerLoop, Job, Peer, check_scores, count_kept_pairs
 
 import cvops
 
@@ -20,8 +21,11 @@ def job(images, maps, classes, topk=-1):
     arrays = prob, loc, anchor
     options = dict(nms_topk=topk)
 
-    def close(ours, theirs):
-        """Compare; exp may differ in its last bit, and a decision with an IoU close to 0.5."""
+    def check_close(ours, theirs):
+        """Raise if the results differ by more than MXNet's exp allows.
+
+        exp may differ in its last bit, and a decision with an IoU close to 0.5.
+        """
         ours, theirs = ours[0], theirs[0]
         np.testing.assert_array_equal(ours[..., 1], theirs[..., 1])
         np.testing.assert_allclose(ours[..., 2:], theirs[..., 2:], rtol=0, atol=3e-7)
@@ -35,19 +39,22 @@ def job(images, maps, classes, topk=-1):
 
         return partial(torch_ops.multibox_detection, tv, *map(tensor, arrays), **options)
 
-    def same_boxes(ours, theirs):
-        """Compare; torchvision adds an offset for each class, which costs bits of the corners."""
-        same_scores(*(x[0][..., 1][x[0][..., 0] >= 0] for x in (ours, theirs)), 0.99)
+    def check_kept(ours, theirs):
+        """Raise if other boxes are kept.
+
+        torchvision adds an offset for each class, so that the corners have fewer bits.
+        """
+        check_scores(*(x[0][..., 1][x[0][..., 0] >= 0] for x in (ours, theirs)), 0.99)
 
     def book(ops, tensor):
         return partial(ops.book_multibox_detection, *map(tensor, arrays))
 
-    def same_boxes_of_any_class(ours, theirs):
-        same_boxes([cvops.multibox_detection(*arrays, force_suppress=True)], theirs)
+    def check_kept_of_all_classes(ours, theirs):
+        check_kept([cvops.multibox_detection(*arrays, force_suppress=True)], theirs)
 
-    peers = dict(mxnet=Peer(mxnet, close), torchvision=Peer(torchvision, same_boxes))
+    peers = dict(mxnet=Peer(mxnet, check_close), torchvision=Peer(torchvision, check_kept))
     if topk < 0:
-        peers["book"] = Peer(book, same_boxes_of_any_class)
+        peers["book"] = Peer(book, check_kept_of_all_classes)
     return Job(
         "multibox_detection",
         f"{images} x {num}, {classes} classes" + (f", topk {topk}" if topk >= 0 else ""),
@@ -55,7 +62,7 @@ def job(images, maps, classes, topk=-1):
         arrays,
         work=(images * num, "anchors"),
         written=4 * 6 * images * num,
-        inner=Inner("NMS", pairs_of_kept),
+        inner=InnerLoop("NMS", count_kept_pairs),
         peers=peers,
         too_slow=["numpy", "book", "book-gpu"] if images > 1 else [],
     )
@@ -66,5 +73,5 @@ def job(images, maps, classes, topk=-1):
     [(1, 2, -1), (32, 2, -1), (32, 21, -1), (32, 21, 400)],
     ids=["small", "model", "large", "large topk"],
 )
-def bench_multibox_detection(race, images, classes, topk):
-    race(job(images, TINY_SSD, classes, topk))
+def bench_multibox_detection(time_job, images, classes, topk):
+    time_job(job(images, TINY_SSD, classes, topk))

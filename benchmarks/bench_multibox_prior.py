@@ -7,7 +7,8 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from tools.harness import SSD_512, TINY_SSD, TINY_SSD_RATIOS, Job, Peer, identical
+from tools.inputs import SSD_512, TINY_SSD, TINY_SSD_RATIOS
+from tools.jobs import Job, Peer, check_identical
 
 import cvops
 
@@ -35,16 +36,16 @@ def job(maps):
         prior = partial(mx.nd.contrib.MultiBoxPrior, ratios=TINY_SSD_RATIOS)
         return lambda: [prior(x, sizes=s) for x, s in zip(theirs, sizes)]
 
-    def agrees(ours, theirs):
-        identical(ours, [np.concatenate(theirs, axis=1)])
+    def check_concatenated(ours, theirs):
+        check_identical(ours, [np.concatenate(theirs, axis=1)])
 
     def book(ops, tensor):
         theirs = [tensor(x) for x in arrays]
         prior = partial(ops.book_multibox_prior, ratios=TINY_SSD_RATIOS)
         return lambda: [prior(x, s) for x, s in zip(theirs, sizes)]
 
-    def close(ours, theirs):
-        """Compare with products in another order."""
+    def check_close(ours, theirs):
+        """Raise if the results differ; the book's products have another order."""
         np.testing.assert_allclose(ours[0], np.concatenate(theirs, axis=1), rtol=0, atol=1e-6)
 
     num = sum((len(s) + len(TINY_SSD_RATIOS) - 1) * side**2 for side, s in maps)
@@ -56,10 +57,10 @@ def job(maps):
         work=(num, "anchors"),
         written=16 * num,
         read=0,
-        peers=dict(mxnet=Peer(mxnet, agrees), book=Peer(book, close)),
+        peers=dict(mxnet=Peer(mxnet, check_concatenated), book=Peer(book, check_close)),
     )
 
 
 @pytest.mark.parametrize("case", CASES)
-def bench_multibox_prior(race, case):
-    race(job(CASES[case]))
+def bench_multibox_prior(time_job, case):
+    time_job(job(CASES[case]))

@@ -1,14 +1,15 @@
-"""roi_pooling, forward and backward, of feature maps at a sixteenth of the image's size.
+"""roi_pooling, forward and backward, of feature maps with a sixteenth of the image size.
 
-MXNet and torchvision also write the positions of the maxima. cvops (without ``return_argmax``) and
-ONNX Runtime do not.
+MXNet and torchvision also write the positions of the maxima. ONNX Runtime does not, nor cvops
+without ``return_argmax``.
 """
 
 from functools import lru_cache, partial
 
 import numpy as np
 import pytest
-from tools.harness import Job, Peer, boxes
+from tools.inputs import boxes
+from tools.jobs import Job, Peer
 
 import cvops
 
@@ -21,7 +22,7 @@ CASES = pytest.mark.parametrize(
 )
 
 
-def scene(num, shape):
+def make_inputs(num, shape):
     """Return feature maps, rois, the name of the size and the number of bins."""
     rng = np.random.default_rng(0)
     images, channels, height, width = shape
@@ -34,9 +35,9 @@ def scene(num, shape):
 
 @lru_cache(maxsize=1)
 def job(num, shape):
-    data, rois, size, bins = scene(num, shape)
+    data, rois, size, bins = make_inputs(num, shape)
 
-    def close(ours, theirs):
+    def check_close(ours, theirs):
         np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)
 
     def mxnet(mx, array):
@@ -59,8 +60,8 @@ def job(num, shape):
         written=4 * bins,
         peers=dict(
             mxnet=Peer(mxnet),
-            torchvision=Peer(torchvision, close),
-            onnxruntime=Peer(onnxruntime, close),
+            torchvision=Peer(torchvision, check_close),
+            onnxruntime=Peer(onnxruntime, check_close),
         ),
         too_slow=["numpy"] if num > 100 else [],
     )
@@ -68,7 +69,7 @@ def job(num, shape):
 
 @lru_cache(maxsize=1)
 def backward_job(num, shape):
-    data, rois, size, bins = scene(num, shape)
+    data, rois, size, bins = make_inputs(num, shape)
     pooled, argmax = cvops.roi_pooling(data, rois, BINS, SCALE, return_argmax=True)
     out_grad = np.random.default_rng(1).standard_normal(pooled.shape, np.float32)
 
@@ -91,8 +92,8 @@ def backward_job(num, shape):
         out = tv.ops.roi_pool(x, tensor(rois), BINS, SCALE)
         return lambda: torch.autograd.grad(out, x, grad, retain_graph=True)[0]
 
-    def close(ours, theirs):
-        """Compare; on a GPU torchvision adds in any order."""
+    def check_close(ours, theirs):
+        """Raise if the results differ; on a GPU the order of torchvision's sums varies."""
         np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-4)
 
     return Job(
@@ -102,16 +103,16 @@ def backward_job(num, shape):
         (out_grad, argmax),
         work=(bins, "bins"),
         written=data.nbytes,
-        peers=dict(mxnet=Peer(mxnet), torchvision=Peer(torchvision, close)),
+        peers=dict(mxnet=Peer(mxnet), torchvision=Peer(torchvision, check_close)),
         too_slow=["numpy"] if num == 1000 else [],
     )
 
 
 @CASES
-def bench_roi_pooling(race, num, shape):
-    race(job(num, shape))
+def bench_roi_pooling(time_job, num, shape):
+    time_job(job(num, shape))
 
 
 @CASES
-def bench_roi_pooling_backward(race, num, shape):
-    race(backward_job(num, shape))
+def bench_roi_pooling_backward(time_job, num, shape):
+    time_job(backward_job(num, shape))

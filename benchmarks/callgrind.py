@@ -2,9 +2,9 @@
 
     python benchmarks/callgrind.py --table FILE --json FILE
 
-Unlike times they do not vary with what else the machine does. Counted is what the C++ of an op
-executes, from its entry for the CPU on, of a call that follows one like it; Python's share is
-not. valgrind has no AVX-512, so the counts are those of the baseline and of AVX2.
+Unlike times, the counts do not depend on the load of the machine. They are those of the C++ of an
+op, from its function for the CPU on, in a second identical call; Python's instructions are not
+included. valgrind has no AVX-512, so the counts are those of the baseline and of AVX2.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from bench_box_nms import clustered, spread
-from tools.harness import TINY_SSD, job_of
-from tools.report import about, aligned, digits
+from tools.find_job import find_job
+from tools.inputs import TINY_SSD
+from tools.machine import about
+from tools.text import aligned, digits
 
 SIMD = "baseline", "avx2"
-#: Of an op's instructions, from which on a function is in the table.
-SHARE = 0.05
-
+#: Minimum share of a function in the instructions of an op, for a row in the table.
+MIN_SHARE = 0.05
 
 MAPS, SCORES = (1, 64, 50, 68), (1, 21, 10, 15)
-#: Op and arguments of its job: small ones, for valgrind is slow.
+#: Each op and the arguments of its job. The jobs are small because valgrind is slow.
 JOBS = (
     ("multibox_prior", (TINY_SSD,)),
     ("box_iou", (5444, 64)),
@@ -54,15 +55,15 @@ JOBS = (
 )
 
 
-def work(folder: Path) -> None:
-    """Inside of valgrind: tells for each job which of its dumps are the job's."""
+def run_jobs(folder: Path) -> None:
+    """Run in valgrind: run each job, and print the names of its dumps."""
     for op, arguments in JOBS:
-        job = job_of(op, *arguments)
+        job = find_job(op, *arguments)
         pairs = job.inner.pairs(job.expected) if job.inner else None
         job.ours(*job.arrays, backend="native")
-        before = set(folder.iterdir())
+        known = set(folder.iterdir())
         job.ours(*job.arrays, backend="native")
-        dumps = [str(file) for file in set(folder.iterdir()) - before]
+        dumps = [str(file) for file in set(folder.iterdir()) - known]
         amount, unit = job.work
         print(
             json.dumps(
@@ -73,16 +74,16 @@ def work(folder: Path) -> None:
 
 
 def measure(simd: str) -> list[dict[str, Any]]:
-    """All jobs with that instruction set, the counts by function."""
+    """Return the instructions of each job by function, with that instruction set."""
     with tempfile.TemporaryDirectory() as folder:
         command = ["valgrind", "--tool=callgrind", "--quiet", f"--callgrind-out-file={folder}/out"]
         for op in dict.fromkeys(op for op, _ in JOBS):
-            # Of two options with the same pattern valgrind obeys one only.
+            # The two patterns differ: valgrind uses only one of two options with equal patterns.
             command += [
                 f"--toggle-collect=cvops::{op}(cvops::Cpu const&*)",
                 f"--dump-after=?vops::{op}(cvops::Cpu const&*)",
             ]
-        command += [sys.executable, __file__, "--inside", folder]
+        command += [sys.executable, __file__, "--run-jobs", folder]
         environment = {
             **os.environ,
             "CVOPS_SIMD": simd,
@@ -91,7 +92,9 @@ def measure(simd: str) -> list[dict[str, Any]]:
         }
         run = subprocess.run(command, env=environment, capture_output=True, text=True)
         if run.returncode:
-            raise RuntimeError(f"valgrind ended with {run.returncode}:\n{run.stderr}")
+            raise RuntimeError(
+                f"valgrind: expected exit code 0, got {run.returncode}:\n{run.stderr}"
+            )
         results = []
         for line in run.stdout.splitlines():
             result = json.loads(line)
@@ -100,16 +103,18 @@ def measure(simd: str) -> list[dict[str, Any]]:
                 functions.update(costs(Path(dump).read_text()))
             total = sum(functions.values())
             if not total:
-                raise RuntimeError(f"{result['op']}: nothing was counted: is libcvops.so stripped?")
+                raise RuntimeError(
+                    f"{result['op']}: expected instructions, got none; is the C++ stripped?"
+                )
             results.append({**result, "simd": simd, "instructions": total, "functions": functions})
         return results
 
 
 def costs(dump: str) -> Counter[str]:
-    """Each function's own instructions, from a file of callgrind's.
+    """Return the instructions of each function, without its calls, from a dump of callgrind.
 
-    Names stand there in full once, and later by a number; the line after "calls=" is what a call
-    took in all. https://valgrind.org/docs/manual/cl-format.html
+    A dump has a full name once, and then its number. The line after "calls=" is the cost of the
+    called function. https://valgrind.org/docs/manual/cl-format.html
     """
     names: dict[str, str] = {}
     found: Counter[str] = Counter()
@@ -130,9 +135,9 @@ def costs(dump: str) -> Counter[str]:
 
 
 def short(name: str) -> str:
-    """A C++ name without namespaces, types and arguments."""
+    """Return a C++ name without namespaces, types and arguments."""
     name = name.replace("(anonymous namespace)::", "").replace("::operator()", "")
-    # Of simd.h; a template's name comes with its type.
+    # The wrappers of simd.h have the function as an argument, with its type if it is a template.
     if match := re.search(r"as_avx\w+<&\(*(?:[\w:]+ )*([\w:]+)(?:<[^<>]*>)?[(,>]", name):
         name = match[1]
     while name != (name := re.sub(r"\([^()]*\)", "", name)):
@@ -147,33 +152,33 @@ def short(name: str) -> str:
 
 def table(results: Sequence[dict[str, Any]]) -> str:
     counts = {(r["op"], r["size"], r["simd"]): r["instructions"] for r in results}
-    lines = [["op", "size", "instructions for each", *SIMD]]
-    functions = [["op", "size", "function", "instructions", "of all"]]
+    lines = [["op", "size", "instructions per", *SIMD]]
+    functions = [["op", "size", "function", "instructions", "% of op"]]
     for r in results:
         if r["simd"] != SIMD[-1]:
             continue
         units = {r["unit"].removesuffix("es" if r["unit"] == "boxes" else "s"): r["work"]}
         if r["pairs"]:
             units.setdefault("pair", r["pairs"])
-        where = [r["op"], r["size"]]
+        job = [r["op"], r["size"]]
         for unit, work in units.items():
-            each = [digits(counts[r["op"], r["size"], simd] / work) for simd in SIMD]
-            lines.append([*where, unit, *each])
+            ratios = [digits(counts[r["op"], r["size"], simd] / work) for simd in SIMD]
+            lines.append([*job, unit, *ratios])
         for name, count in Counter(r["functions"]).most_common():
-            part = count / r["instructions"]
-            if part >= SHARE:
-                functions.append([*where, name, f"{count:,}", f"{100 * part:.0f} %"])
+            share = count / r["instructions"]
+            if share >= MIN_SHARE:
+                functions.append([*job, name, f"{count:,}", f"{100 * share:.0f} %"])
     return "\n".join(
         [
             about(),
             "",
             "### Instructions on one thread",
             "",
-            "The pairs of boxes of a suppression are those of the kept boxes with one another.",
+            "In NMS a pair is two kept boxes of one class.",
             "",
             *aligned(lines, left=3),
             "",
-            f"### Functions with {100 * SHARE:.0f} % of the instructions or more, {SIMD[-1]}",
+            f"### Functions with {100 * MIN_SHARE:.0f} % of the instructions or more, {SIMD[-1]}",
             "",
             *aligned(functions, left=3),
             "",
@@ -183,15 +188,15 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--table", type=Path, metavar="FILE", help="the counts as Markdown")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="the counts")
-    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--table", type=Path, metavar="FILE", help="write the counts as Markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the counts")
+    parser.add_argument("--run-jobs", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.inside:
-        work(args.inside)
+    if args.run_jobs:
+        run_jobs(args.run_jobs)
         return
     if not shutil.which("valgrind"):
-        print("Instructions are not counted: needs valgrind (on Debian, apt-get install valgrind).")
+        print("valgrind: expected on PATH, got none. On Debian: apt-get install valgrind")
         return
     results = [result for simd in SIMD for result in measure(simd)]
     text = table(results)

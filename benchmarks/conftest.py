@@ -6,13 +6,17 @@
     pytest benchmarks -k "box_nms and (native or mxnet)"
     pytest benchmarks --benchmark-disable            only checks the results
 
-``-k`` accepts an op, the id of a size, and a contender: mxnet, torchvision, onnxruntime, torch
-(dense PyTorch; also matches torchvision), book (the book's code in PyTorch), numpy, native,
-one-thread, cupy, gpu or graph. For each op and size the table has each contender's median time, its
-rate, its speed relative to each peer and to the best peer of this run (on the same kind of device,
-if the peer runs there), and its share of this machine's limit (``limits.py``). A summary of cvops
-and the best peers follows. On a GPU a last table has times by its own clock: see ``gpu_times.py``.
-The benchmarks check results, and never times.
+``-k`` accepts an op, the id of a size, and an implementation: mxnet, torchvision, onnxruntime,
+torch (dense PyTorch; also matches torchvision), book (the book's code in PyTorch), numpy, native,
+one-thread, cupy, gpu or graph. The table has a row for each op, size and implementation:
+
+- the median time and the rate
+- the speed relative to each peer and to the best peer of this run; a peer's time is that on the
+  same kind of device if the peer runs there, else that on the CPU
+- the lower bound on this machine (``limits.py``) in percent of the time
+
+A summary of cvops and the best peers follows. On a GPU a last table has times by CUDA's events: see
+``gpu_times.py``. The benchmarks check results, and never times.
 """
 
 from __future__ import annotations
@@ -21,22 +25,26 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from tools.harness import CONTENDERS, Absent
-from tools.limits import Floor, Limits, gpu_copying
-from tools.report import Row, Rows, aligned, gpu_name, table, threads, versions
+from tools.implementations import IMPLEMENTATIONS
+from tools.interface import Unavailable
+from tools.limits import Limits, LowerBound, gpu_copying
+from tools.machine import gpu_name, threads, versions
+from tools.report import Row, Rows, table
+from tools.text import aligned
 
 #: Benchmarks of whole models have their own conftest.py.
 collect_ignore = ["gluon"]
 
-#: The least seconds of a round, which repeats short calls.
-SHORTEST_ROUND = 200e-6
+#: Minimum seconds of a round, which repeats short calls.
+MIN_ROUND = 200e-6
+#: Minimum and maximum number of rounds.
 ROUNDS = 3, 200
 #: A first call of at least these seconds is not repeated: its one-time work is negligible.
 LONG = 0.3
 
 _rows = pytest.StashKey[list]()
 _notes = pytest.StashKey[dict]()
-_floors = pytest.StashKey[dict]()
+_bounds = pytest.StashKey[dict]()
 _limits = pytest.StashKey[Limits]()
 _tables = pytest.StashKey[dict]()
 
@@ -54,7 +62,7 @@ def pytest_configure(config):
     config.addinivalue_line("python_files", "bench_*.py")
     config.addinivalue_line("python_functions", "bench")
     config.option.benchmark_quiet = True  # the table below replaces pytest-benchmark's
-    config.stash[_rows], config.stash[_notes], config.stash[_floors] = [], {}, {}
+    config.stash[_rows], config.stash[_notes], config.stash[_bounds] = [], {}, {}
     config.stash[_limits], config.stash[_tables] = Limits(), {}
 
 
@@ -63,81 +71,85 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Group the benchmarks by size: all contenders at one size, then at the next."""
+    """Group the benchmarks by size: all implementations at one size, then at the next."""
     groups = {}
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        size = item.nodeid.replace(f"[{params.get('race')}-", "[")
+        size = item.nodeid.replace(f"[{params.get('time_job')}-", "[")
         groups.setdefault(size, []).append(item)
     items[:] = [item for group in groups.values() for item in group]
 
 
-@pytest.fixture(params=CONTENDERS)
-def race(request):
-    """Return race(job), which checks and times one contender on a ``Job``."""
+@pytest.fixture(params=IMPLEMENTATIONS)
+def time_job(request):
+    """Return time_job(job), which checks and times one implementation of a ``Job``."""
     config = request.config
-    contender = CONTENDERS[request.param]
+    implementation = IMPLEMENTATIONS[request.param]
 
-    def absent(why, *where):
-        why = f"{contender.name}: {why}"
-        config.stash[_notes].setdefault(why, {}).update(dict.fromkeys(where))
-        pytest.skip(why)
+    def skip(reason, *jobs):
+        reason = f"{implementation.name}: {reason}"
+        config.stash[_notes].setdefault(reason, {}).update(dict.fromkeys(jobs))
+        pytest.skip(reason)
 
-    missing = contender.missing()
+    missing = implementation.missing()
     if missing is not None:
-        absent(missing)
+        skip(missing)
 
     def run(job):
         name = f"{job.op}, {job.size}"
         if request.param in job.too_slow:
-            absent("takes too long", name)
-        with contender.settings():
+            skip("takes too long", name)
+        with implementation.settings():
             try:
-                call, once = contender.begin(job)
-            except Absent as error:
-                absent(str(error), job.op)
+                call, once = implementation.first_call(job)
+            except Unavailable as error:
+                skip(str(error), job.op)
 
-            def done():
-                contender.wait(call())
+            def finished_call():
+                implementation.wait(call())
 
             # The fixture reads its options from a marker.
-            request.node.add_marker(pytest.mark.benchmark(group=name, timer=contender.clock))
+            request.node.add_marker(pytest.mark.benchmark(group=name, timer=implementation.clock))
             benchmark = request.getfixturevalue("benchmark")
             if once < LONG:
-                start = contender.clock()
-                done()
-                once = contender.clock() - start
-            calls = max(1, min(1000, round(SHORTEST_ROUND / once)))
+                start = implementation.clock()
+                finished_call()
+                once = implementation.clock() - start
+            calls = max(1, min(1000, round(MIN_ROUND / once)))
             rounds = int(config.option.seconds / (once * calls))
             rounds = max(ROUNDS[0], min(ROUNDS[1], rounds))
-            benchmark.pedantic(done, rounds=rounds, iterations=calls)
+            benchmark.pedantic(finished_call, rounds=rounds, iterations=calls)
         if benchmark.stats is None:  # timing is disabled
             return
         median = benchmark.stats["median"]
-        gpu = contender.gpu_times(call, config.option.seconds)
-        row = Row(job.op, job.size, contender, median, job.work, job.moved, floor(job), gpu)
+        gpu = implementation.gpu_times(call, config.option.seconds)
+        bound = lower_bound(job)
+        row = Row(job.op, job.size, implementation, median, job.work, job.moved, bound, gpu)
         config.stash[_rows].append(row)
         benchmark.extra_info.update(
-            {"op": job.op, "size": job.size, "backend": contender.name, "bytes": job.moved},
+            op=job.op,
+            size=job.size,
+            implementation=implementation.name,
+            bytes=job.moved,
             **{job.work[1]: job.work[0]},
         )
-        if row.floor is not None:
-            benchmark.extra_info.update(limit_seconds=row.floor.seconds, limit=row.floor.what)
+        if bound is not None:
+            benchmark.extra_info.update(bound_seconds=bound.seconds, bound_work=bound.work)
         if gpu is not None:
             benchmark.extra_info.update(gpu=gpu._asdict())
 
-    def floor(job):
+    def lower_bound(job):
         """Return the bound of a job; None if an error made the GPU unusable."""
-        floors = config.stash[_floors]
-        key = job.op, job.size, contender.device
-        if key not in floors:
-            floors[key] = None
-            if contender.device == "cpu":
-                floors[key] = config.stash[_limits].floor(job)
+        bounds = config.stash[_bounds]
+        key = job.op, job.size, implementation.device
+        if key not in bounds:
+            bounds[key] = None
+            if implementation.device == "cpu":
+                bounds[key] = config.stash[_limits].lower_bound(job)
             else:
                 with contextlib.suppress(Exception):
-                    floors[key] = Floor(job.moved / gpu_copying(), "copying")
-        return floors[key]
+                    bounds[key] = LowerBound(job.moved / gpu_copying(), "copying")
+        return bounds[key]
 
     return run
 
@@ -149,13 +161,13 @@ def tables(request):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    rows = config.stash[_rows]
-    if not rows:
+    rows, tables = config.stash[_rows], config.stash[_tables]
+    if not rows and not any(tables.values()):
         return
     notes = config.stash[_notes].items()
-    notes = [why + (f" ({'; '.join(where)})" if where else "") for why, where in notes]
+    notes = [reason + (f" ({'; '.join(jobs)})" if jobs else "") for reason, jobs in notes]
     text = table(rows, config.stash[_limits], notes)
-    for title, lines in config.stash[_tables].items():
+    for title, lines in tables.items():
         if not lines:  # its benchmarks were skipped
             continue
         text += "\n".join(["", f"### {title}", "", *aligned(lines, left=1), ""])

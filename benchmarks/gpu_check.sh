@@ -1,38 +1,48 @@
 #!/usr/bin/env bash
-# Builds cvops for this machine's NVIDIA GPU, then tests, times, sanitizes and profiles it, in ten
-# minutes.
+# Builds cvops for the NVIDIA GPU of this machine, then tests, times, sanitizes and profiles it, in
+# ten minutes.
 #
 #     benchmarks/gpu_check.sh
 #
-# Works from a plain copy of the tree and changes nothing in it; what is built lies in a temporary
-# folder. Needs no network: Python with numpy, pybind11, pytest, pytest-benchmark, hypothesis and
-# CuPy, CMake, nvcc and a C++ compiler are the machine's. What else there is is used: torch and
-# torchvision to compare with, pytest-xdist and pytest-timeout, matplotlib, compute-sanitizer, ncu.
-# The GPU's settings stay as they are. These say otherwise:
+# The script runs in a plain copy of the repository and does not change it; it builds in a temporary
+# folder. It needs no network. The machine must have a C++ compiler, CMake with make or ninja, nvcc,
+# and Python with numpy, pybind11, pytest, pytest-benchmark, hypothesis and CuPy. The script uses
+# these if they are installed: torch and torchvision (peers), pytest-xdist, pytest-timeout,
+# matplotlib, compute-sanitizer, ncu. It changes no setting of the GPU. Environment variables:
 #
-#     OUT      where the results go (benchmarks/results), named by date and GPU: see "results" below
-#     PYTHON   the interpreter (python3)
-#     WHEELS   a folder of wheels to use beside what is installed
-#     BUDGET   seconds for everything (570)
-#     ONLY     some of the steps (tests,benchmarks,kernels,sanitizers,ncu,plots), separated by commas;
-#              after a first run that lacked time, say. "cpu", only if named: the benchmarks on the CPU
-#     TESTS    which tests the first step runs, as pytest's -k (all that need a GPU)
+#     OUT      folder of the results (benchmarks/results); their names have the date and the GPU
+#     PYTHON   interpreter (python3)
+#     WHEELS   folder of wheels to use in addition to the installed packages
+#     BUDGET   seconds for all steps (570)
+#     ONLY     comma-separated list of steps (tests,benchmarks,kernels,sanitizers,ncu,plots), for
+#              example for the steps that a first run had no time for. A seventh step, "cpu", runs
+#              only if it is named: the benchmarks on the CPU
+#     TESTS    pytest's -k of the step "tests" (all tests that need a GPU)
 #
-# Steps, by their worth: the build; the tests of the GPU's backends; the benchmarks of ours and of
-# PyTorch on the GPU; each launch of the largest jobs between events ("kernels"); compute-sanitizer,
-# and beside it the tests that need no GPU; ncu on the slowest kernels; plots of time against size.
+# The steps run in the order of their importance, after the build:
 #
-# Results: .md (the tables), .json, -summary.txt, -kernels.txt (time by kernel, then what ncu says),
-# -scaling.json and .png, -logs.tar.gz (a log of each step, JUnit's XML, kernels.json).
+#     tests       the tests of the GPU backends
+#     benchmarks  cvops and its peers on the GPU
+#     kernels     each launch of the largest jobs, between two events
+#     sanitizers  a few tests under compute-sanitizer; concurrently, the tests that need no GPU
+#     ncu         profiles of the slowest kernels
+#     plots       time against size
 #
-# No failure stops the later steps; the exit code is 0 only if there was none.
+# Results: .md (tables), .json, -summary.txt, -kernels.txt (time of each kernel, then the report of
+# ncu), -scaling.json and -scaling.png, -logs.tar.gz (the log of each step, JUnit's XML,
+# kernels.json).
+#
+# A failure does not stop the later steps. The exit code is 0 only if there was no failure.
 set -u
 
 cd "$(dirname "$0")/.." || exit
 repo=$PWD
 python=${PYTHON:-python3}
+if [[ $python == */* ]]; then python=$(realpath -s "$python"); fi
 budget=${BUDGET:-570}
-tests="${TESTS:-(cuda or captured or test_cupy or test_gpu) and not emulat}"
+# The ids of most tests on a GPU have "cuda-cupy" or "cuda-native". Those of these files do not.
+gpu_tests="test_cupy.py or test_gpu_launch.py or test_graph.py or test_torch_gpu.py"
+tests="${TESTS:-(cuda-cupy or cuda-native or $gpu_tests) and not emulat}"
 only=,${ONLY:-tests,benchmarks,kernels,sanitizers,ncu,plots},
 mkdir -p "${OUT:=$repo/benchmarks/results}" && out=$(cd "$OUT" && pwd) || exit
 work=$(mktemp -d) || exit
@@ -46,23 +56,24 @@ base=$out/$(date +%Y-%m-%d)-${name:-no-gpu}
 summary=$base-summary.txt
 : >"$summary"
 
-# One line of the summary. What begins with FAILED makes the exit code.
+# say TEXT...: adds a line to the summary. A line that begins with FAILED makes the exit code 1.
 say() { echo "$*" | tee -a "$summary"; }
 
-# Interrupted, pytest still writes its reports; but what runs in the background would ignore it.
+# At its time limit a step gets SIGINT, after which pytest still writes its reports. Background jobs of
+# bash ignore SIGINT; env restores the default.
 interruptible=()
 if env --default-signal=INT true 2>/dev/null; then interruptible=(env --default-signal=INT); fi
 
 wanted() { [[ $only == *,$1,* ]]; }
 
-# What there is so far: a run that is killed leaves it behind. Steps that run side by side may come
-# here at a time.
+# Archives the logs so far, so that they exist if the run is killed. Steps that run concurrently may
+# call it concurrently.
 bundle() {
   tar -czf "$work/logs-$BASHPID.tar.gz" -C "$logs" . 2>/dev/null
   mv "$work/logs-$BASHPID.tar.gz" "$base-logs.tar.gz"
 }
 
-# step NAME LIMIT LOG COMMAND...: run it for LIMIT seconds at most, its output at the end of LOG.
+# step NAME LIMIT LOG COMMAND...: runs COMMAND for at most LIMIT seconds; appends its output to LOG.
 step() {
   local name=$1 limit=$2 log=$logs/$3 start=$SECONDS code
   shift 3
@@ -82,7 +93,7 @@ step() {
   return $code
 }
 
-# --- what is here ---------------------------------------------------------------------------------
+# --- requirements ---------------------------------------------------------------------------------
 
 say "GPU: ${gpu:-none}; CPU cores: $(nproc)"
 for folder in /usr/local/cuda/bin /opt/nvidia/nsight-compute/*/; do
@@ -100,30 +111,31 @@ export CVOPS_CACHE_DIR=$work/cache CUPY_CACHE_DIR=$work/cupy
 
 has_module() { (cd "$work" && "$python" -c "import importlib.util as u, sys; sys.exit(not u.find_spec('$1'))"); }
 
-needed=() absent=()
+missing=() unused=()
 for command in "$python" cmake nvcc c++; do
-  command -v "$command" >/dev/null || needed+=("$command")
+  command -v "$command" >/dev/null || missing+=("$command")
 done
+command -v ninja >/dev/null || command -v make >/dev/null || missing+=("make or ninja")
 for module in numpy pybind11 pytest pytest_benchmark hypothesis cupy; do
-  has_module "$module" || needed+=("Python's $module")
+  has_module "$module" || missing+=("Python's $module")
 done
 for module in mxnet onnxruntime torch torchvision matplotlib xdist pytest_timeout; do
-  has_module "$module" || absent+=("$module")
+  has_module "$module" || unused+=("$module")
 done
 for command in compute-sanitizer ncu; do
-  command -v "$command" >/dev/null || absent+=("$command")
+  command -v "$command" >/dev/null || unused+=("$command")
 done
-if ((${#needed[@]})); then say "FAILED this machine lacks: $(printf '%s; ' "${needed[@]}")"; fi
-if ((${#absent[@]})); then say "Not used, since not here: ${absent[*]}"; fi
+if ((${#missing[@]})); then say "FAILED requirements: missing $(printf '%s; ' "${missing[@]}")"; fi
+if ((${#unused[@]})); then say "Optional and not installed: ${unused[*]}"; fi
 
 # --- build ----------------------------------------------------------------------------------------
 
-# For this GPU only; without one, for what is asked for, to see that it compiles.
+# Only for this GPU. Without a GPU, for CUDAARCHS or Hopper, to check that it compiles.
 arch=${gpu##*, }
 arch=${arch//./}
 arch=${arch:-${CUDAARCHS:-90}}
 
-# build CUDA FOLDER: with CUDA (ON) or without (OFF).
+# build CUDA FOLDER: builds in FOLDER and installs, with the kernels for CUDA=ON, without for OFF.
 build() {
   local configure=(cmake -S "$repo" -B "$work/$2" -DCMAKE_BUILD_TYPE=Release "-DCVOPS_CUDA=$1"
     "-DCMAKE_CUDA_ARCHITECTURES=${arch%-real}-real"
@@ -135,35 +147,35 @@ build() {
     step "install $2" 20 build.log cmake --install "$work/$2" --prefix "$site"
 }
 
-# With what it takes from beside it: should the build fail, the kernels still run by CuPy.
-cp -R "$repo/cvops" "$repo/kernels" "$repo/bindings" "$site/"
+cp -R "$repo/cvops" "$site/"
 rm -f "$site"/cvops/*.so
+# If nvcc fails, the backend "cupy" still runs: NVRTC compiles its kernels.
 build ON with-cuda || build OFF without-cuda
-# Away from the repository, whose cvops has no extension.
+# Not in the repository, whose cvops has no extension.
 cd "$work" || exit
 step import 60 build.log "$python" -c "
 import cvops, cvops._native as native
-from cvops import _gpu
+from cvops.backends import extension
 print(cvops.__file__, native.__file__)
-assert cvops.__file__.startswith('$site'), 'another cvops comes first'
-assert _gpu.machine_code(), 'built without CUDA'
+assert cvops.__file__.startswith('$site'), f'cvops: expected $site, got {cvops.__file__}'
+assert extension.machine_code(), 'cvops._native: expected the kernels of nvcc, got none'
 "
 
 # --- tests and benchmarks -------------------------------------------------------------------------
 
-# The warnings of the versions that happen to be here are no errors.
+# The installed versions are not those of CI, so their warnings are no errors.
 pytest=("$python" -m pytest -p no:cacheprovider -W default --rootdir "$repo" -c "$repo/pyproject.toml")
 parallel=()
 if has_module xdist; then parallel=(-n "$(($(nproc) / 2 + 1))"); fi
-# Of the GPU's: an illegal access, or a kernel that never ends, takes with it what its process has
-# yet to do, so that each op's file is left to one that no other's is.
-apart=()
+# An illegal access, or a kernel that never ends, makes the later tests of its process fail. Each file
+# of tests on the GPU therefore has a process of its own.
+isolated=()
 if has_module xdist; then
-  apart=(-n 16 --dist loadfile --max-worker-restart 2)
-  if has_module pytest_timeout; then apart+=(--timeout 40 --timeout-method thread); fi
+  isolated=(-n 16 --dist loadfile --max-worker-restart 2)
+  if has_module pytest_timeout; then isolated+=(--timeout 40 --timeout-method thread); fi
 fi
 
-# What ran on the GPU, from JUnit's XML, and that something did.
+# count_tests XML: prints the outcomes on each backend; FAILED if no test passed on it.
 count_tests() {
   "$python" - "$1" <<'PYTHON'
 import sys
@@ -183,13 +195,14 @@ PYTHON
 }
 
 # A few tests of each op: by hand, and with several blocks, tiles and images.
-sanitized="cuda and (test_center_format or test_more_axes or test_first_cell_by_hand \
-or test_ties_keep_their_order or test_sets_are_independent or test_more_than_a_tile_of_the_sort \
-or test_decodes_by_hand or test_images_are_independent or test_the_example_of_the_book \
-or test_the_book or test_images_do_not_touch_one_another or test_mined_negatives \
-or test_two_rois or test_tiny_and_huge_rois or test_several_chunks or test_gradient_is_that_of_the_values or test_by_hand or test_more_than_a_sample \
-or test_two_maps_by_hand or test_the_gradient_is_the_transpose \
-or test_against_the_oracle and (confusion_matrix or label_from_color or bilinear_upsample))"
+sanitized="cuda and (test_iou_by_hand or test_center_format or test_output_has_the_leading_axes \
+or test_anchors_of_the_first_cell or test_anchors_of_two_maps or test_kept_rows_by_hand \
+or test_equal_scores_keep_their_order or test_sets_of_rows_are_independent or than_a_sort_tile \
+or test_several_chunks or test_more_candidates_than_a_sample or test_decoded_box_by_hand \
+or test_example_of_the_book or test_images_are_independent or test_mined_negatives \
+or test_values_and_argmax_of_two_rois or test_tiny_and_huge_rois \
+or test_gradient_equals_finite_differences or test_gradient_is_the_transpose \
+or equal_the_reference and (confusion_matrix or label_from_color or bilinear_upsample))"
 op_tests=()
 for file in "$repo"/kernels/*.cuh; do
   file=$repo/tests/ops/test_$(basename "$file" .cuh).py
@@ -199,21 +212,21 @@ done
 if [[ -z $gpu ]]; then
   for step in tests benchmarks kernels sanitizers ncu plots; do
     if wanted $step; then
-      say "FAILED $step: not run, there is no GPU here (nvidia-smi names none)"
+      say "FAILED $step: not run, because nvidia-smi lists no GPU"
     fi
   done
   only=,
 fi
 
 if wanted tests; then
-  step tests 150 tests.log "${pytest[@]}" "${apart[@]}" "$repo/tests" -k "$tests" \
+  step tests 150 tests.log "${pytest[@]}" "${isolated[@]}" "$repo/tests" -k "$tests" \
     --continue-on-collection-errors --junit-xml "$logs/tests.xml"
   if [[ -s $logs/tests.xml ]]; then
     while IFS= read -r line; do say "$line"; done < <(count_tests "$logs/tests.xml")
   fi
 fi
 
-# Those of the ops that matter most come first.
+# The most important ops come first.
 benchmarks=()
 for op in box_nms multiclass_nms multibox_target multibox_detection roi_pooling box_iou multibox_prior; do
   if [[ -f $repo/benchmarks/bench_$op.py ]]; then benchmarks+=("$repo/benchmarks/bench_$op.py"); fi
@@ -222,7 +235,7 @@ for file in "$repo"/benchmarks/bench_*.py; do
   if [[ " ${benchmarks[*]} " != *" $file "* ]]; then benchmarks+=("$file"); fi
 done
 
-# A process for each, so that a kernel that fails or hangs takes no other op's results with it.
+# Each op has a process of its own: a kernel that fails or hangs does not affect the other ops.
 if wanted benchmarks; then
   results=()
   rm -f "$base.md"
@@ -252,7 +265,7 @@ for other in others:
         first[key] += other[key]
     for title, lines in other["tables"].items():
         known = first["tables"].setdefault(title, [])
-        known += lines[1:] if known else lines  # the heads stand once
+        known += lines[1:] if known else lines  # one head
 json.dump(first, open(target, "w"), indent=1)
 PYTHON
   fi
@@ -263,7 +276,7 @@ if wanted kernels || wanted ncu; then
   cp "$logs/kernels.log" "$base-kernels.txt"
 fi
 
-# --- sanitizers, and the tests of the CPU beside them ---------------------------------------------
+# --- sanitizers, and concurrently the tests on the CPU --------------------------------------------
 
 if wanted sanitizers; then
   if wanted tests; then
@@ -271,18 +284,18 @@ if wanted sanitizers; then
       -k "not emulat and not ($tests)" --continue-on-collection-errors &
   fi
   if command -v compute-sanitizer >/dev/null; then
-    # Each array in memory of its own, so that what lies beyond it, or was not written, is noticed.
+    # Without a pool each array is an allocation of its own, whose bounds the sanitizer checks.
     echo 'import cupy; cupy.cuda.set_allocator(None)' >"$site/without_pool.py"
     port=50000
     for tool in memcheck racecheck initcheck synccheck; do
-      ((port += 20)) # each has ten of its own
+      ((port += 20)) # each tool uses ten ports
       step "$tool" 120 "$tool.log" compute-sanitizer --tool "$tool" --target-processes all \
         --port "$port" --require-cuda-init no --error-exitcode 9 \
         "${pytest[@]}" -p without_pool -q "${op_tests[@]}" -k "$sanitized" \
         --continue-on-collection-errors &
     done
   else
-    say "FAILED sanitizers: no compute-sanitizer on PATH"
+    say "FAILED sanitizers: compute-sanitizer is not on PATH"
   fi
   wait
   if command -v compute-sanitizer >/dev/null; then
@@ -297,17 +310,17 @@ fi
 
 if wanted ncu; then
   if ! command -v ncu >/dev/null; then
-    say "FAILED ncu: not on PATH"
+    say "FAILED ncu: ncu is not on PATH"
   elif [[ ! -s $logs/kernels.json ]]; then
-    say "FAILED ncu: which kernels are slowest is not known"
+    say "FAILED ncu: the step kernels has no result"
   else
-    # The clocks stay as they are.
+    # ncu must not change the clocks.
     step ncu 90 ncu.log ncu --clock-control none --set full --profile-from-start off \
       "$python" "$repo/benchmarks/kernel_times.py" --profile "$logs/kernels.json"
     if grep -q 'Section: ' "$logs/ncu.log"; then
       cat "$logs/ncu.log" >>"$base-kernels.txt"
     else
-      say "FAILED ncu: profiled nothing: $(grep -m 1 '==ERROR==\|==WARNING==' "$logs/ncu.log")"
+      say "FAILED ncu: no kernel was profiled: $(grep -m 1 '==ERROR==\|==WARNING==' "$logs/ncu.log")"
     fi
   fi
 fi
@@ -329,7 +342,7 @@ fi
 bundle
 echo
 echo "===== $SECONDS s; results in $out ====="
-awk '/^###/ {short = /^### The GPU in short/} short' "$base.md" 2>/dev/null
+awk '/^###/ {shown = /^### GPU summary/} shown && /^[#|]/' "$base.md" 2>/dev/null
 grep -hE '^  [a-z0-9_]+ \(|Duration  |Memory Throughput  .*%|Compute \(SM\) Throughput|Achieved Occupancy' \
   "$logs/ncu.log" 2>/dev/null
 cat "$summary"

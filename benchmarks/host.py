@@ -96,7 +96,7 @@ def on_tensors() -> Callable[[np.ndarray], Any] | None:
 def main() -> None:
     launches = ctypes.c_long.in_dll(idle_cuda(), "launches")
     import cupy
-    from bench_overhead import CASES, quickest
+    from tools.small_calls import CASES, quickest
 
     from cvops.backends import extension, nvrtc
     from cvops.ops import _op

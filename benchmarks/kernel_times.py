@@ -1,4 +1,4 @@
-"""Times the kernels of the largest jobs on a GPU: each launch between two events, or in a profiler.
+"""Times the kernels of the largest jobs on a GPU: each launch between two events.
 
     python benchmarks/kernel_times.py --json FILE       times each launch, and prints a table
     python benchmarks/kernel_times.py --profile FILE    repeats the slowest launches of that file
@@ -7,7 +7,7 @@ The launches are those of the backend "cupy". The file has the longest launch of
 kernels. The second command is for ``ncu --profile-from-start off``: it starts the profiler for
 these launches only.
 
-The time includes 1 or 2 us of an event, so that short kernels seem longer than they are.
+A time includes 1 or 2 us of an event, which matters for short kernels.
 """
 
 from __future__ import annotations
@@ -25,14 +25,16 @@ from typing import Any, Callable, NamedTuple
 from bench_box_nms import CASES, spread
 from bench_multibox_prior import CASES as PRIORS
 from tools import gpu_times
-from tools.harness import SSD_512, TINY_SSD, Job, job_of
-from tools.report import SECONDS, aligned, scaled
+from tools.find_job import find_job
+from tools.inputs import SSD_512, TINY_SSD
+from tools.jobs import Job
+from tools.text import SECONDS, aligned, scaled
 
 from cvops.backends import cuda, extension
 from cvops.ops import _op
 
 MAPS = (1, 256, 50, 68)
-#: The op and the arguments of its job.
+#: Each op and the arguments of its job.
 JOBS: tuple[tuple[Any, ...], ...] = (
     ("multibox_prior", TINY_SSD),
     ("multibox_prior", PRIORS["large"]),
@@ -54,17 +56,17 @@ JOBS: tuple[tuple[Any, ...], ...] = (
 ROUNDS = 10
 SLOWEST = 5
 
-#: Does one launch: ``around(kernel, launch)``.
-Around = Callable[[str, Callable[[], None]], None]
+#: Makes one launch, ``hook(kernel, launch)``, by a call of ``launch``.
+Hook = Callable[[str, Callable[[], None]], None]
 
 
 @contextlib.contextmanager
-def launches(around: Around) -> Iterator[None]:
-    """Let ``around`` do the launches of the "cupy" backend."""
-    before, native = cuda.Call, extension.native()
+def hooked_launches(hook: Hook) -> Iterator[None]:
+    """Make the launches of the "cupy" backend through ``hook``."""
+    original, native = cuda.Call, extension.native()
 
     def call(library: Any, device: Any, native_device: Any, stream: int) -> cuda.Call:
-        return before(library, device, native.AroundDevice(native_device, around), stream)
+        return original(library, device, native.AroundDevice(native_device, hook), stream)
 
     def replace(make: Any) -> None:
         cuda.Call = make  # type: ignore[misc]
@@ -76,18 +78,18 @@ def launches(around: Around) -> Iterator[None]:
     try:
         yield
     finally:
-        replace(before)
+        replace(original)
 
 
 class Launch(NamedTuple):
     kernel: str
-    #: The first is number 0.
+    #: The position in the call, from 0.
     number: int
     seconds: float
 
 
-def prepared(job: Job) -> Callable[[], Any]:
-    """A call of it, its kernels loaded."""
+def prepare_call(job: Job) -> Callable[[], Any]:
+    """Return a call of the job; its kernels are loaded."""
     import cupy
 
     call = partial(job.ours, *map(cupy.asarray, job.arrays), backend="cupy")
@@ -95,42 +97,42 @@ def prepared(job: Job) -> Callable[[], Any]:
     return call
 
 
-def timed(call: Callable[[], Any]) -> list[Launch]:
-    """The launches of a call in their order, medians of some calls with a cold cache each."""
+def time_launches(call: Callable[[], Any]) -> list[Launch]:
+    """Return the launches of a call in order: medians over several calls, with a cold cache."""
     import cupy
 
     stream = cupy.cuda.get_current_stream()
     rounds: list[list[tuple[str, Any, Any]]] = []
 
-    def around(kernel: str, launch: Callable[[], None]) -> None:
+    def hook(kernel: str, launch: Callable[[], None]) -> None:
         start, end = cupy.cuda.Event(), cupy.cuda.Event()
         start.record(stream)
         launch()
         end.record(stream)
         rounds[-1].append((kernel, start, end))
 
-    with launches(around):
+    with hooked_launches(hook):
         for _ in range(ROUNDS):
-            # A launch takes the host some 20 us, its events included.
+            # The host needs about 20 us for a launch with its events.
             gpu_times.occupy(stream, 20e-6 * (len(rounds[-1]) if rounds else 100))
             rounds.append([])
             call()
             stream.synchronize()
     return [
         Launch(
-            of_rounds[0][0],
+            same_launch[0][0],
             number,
-            median(cupy.cuda.get_elapsed_time(start, end) / 1e3 for _, start, end in of_rounds),
+            median(cupy.cuda.get_elapsed_time(start, end) / 1e3 for _, start, end in same_launch),
         )
-        for number, of_rounds in enumerate(zip(*rounds))
+        for number, same_launch in enumerate(zip(*rounds))
     ]
 
 
-def by_kernel(job: int, found: list[Launch]) -> list[dict[str, Any]]:
-    """Each kernel of a job: how often, how long in all, and its longest launch."""
+def group_by_kernel(job: int, launches: list[Launch]) -> list[dict[str, Any]]:
+    """Return number, total time and longest launch of each kernel of a job."""
     lines = []
-    for kernel in dict.fromkeys(launch.kernel for launch in found):
-        of_kernel = [launch for launch in found if launch.kernel == kernel]
+    for kernel in dict.fromkeys(launch.kernel for launch in launches):
+        of_kernel = [launch for launch in launches if launch.kernel == kernel]
         longest = max(of_kernel, key=lambda launch: launch.seconds)
         lines.append(
             dict(
@@ -146,39 +148,39 @@ def by_kernel(job: int, found: list[Launch]) -> list[dict[str, Any]]:
 
 
 def slowest(lines: list[dict[str, Any]], num: int = SLOWEST) -> list[dict[str, Any]]:
-    """The kernels that take longest in a job, each in the job where it takes longest."""
+    """Return the slowest kernels, each once, with its slowest job."""
     lines = sorted(lines, key=lambda line: -line["seconds"])
     first = {line["kernel"]: line for line in reversed(lines)}
     return sorted(first.values(), key=lambda line: -line["seconds"])[:num]
 
 
-def measured() -> Iterator[dict[str, Any]]:
-    """What is known after each job.
+def measure_jobs() -> Iterator[dict[str, Any]]:
+    """Yield the results so far after each job.
 
-    One that cannot run does not keep the others from it: its error stands in its place.
+    A job that cannot run has its error instead of times; the other jobs still run.
     """
     jobs: list[dict[str, str]] = []
     lines: list[dict[str, Any]] = []
     for number, arguments in enumerate(JOBS):
-        about = dict(op=arguments[0], size="")
+        entry = dict(op=arguments[0], size="")
         try:
-            job = job_of(*arguments)
-            about["size"] = job.size
-            lines += by_kernel(number, timed(prepared(job)))
+            job = find_job(*arguments)
+            entry["size"] = job.size
+            lines += group_by_kernel(number, time_launches(prepare_call(job)))
         except Exception as error:
-            about["error"] = f"{type(error).__name__}: {error}"
-        jobs.append(about)
+            entry["error"] = f"{type(error).__name__}: {error}"
+        jobs.append(entry)
         yield dict(jobs=jobs, kernels=lines, slowest=slowest(lines))
 
 
 def measure(file: Path) -> None:
-    """Fill the file, and print the table: of the jobs before a time limit where one ends it."""
+    """Write the file after each job, and print the table, also after an interrupt."""
     results: dict[str, Any] = dict(jobs=[], kernels=[])
     part = file.with_suffix(".part")
     try:
-        for results in measured():
+        for results in measure_jobs():
             part.write_text(json.dumps(results, indent=1), "utf-8")
-            part.replace(file)  # so that who is killed leaves a whole one
+            part.replace(file)  # atomic: a process that is killed leaves a complete file
     finally:
         print("\n".join(table(results)))
     if any("error" in job for job in results["jobs"]):
@@ -186,30 +188,30 @@ def measure(file: Path) -> None:
 
 
 def table(results: dict[str, Any]) -> list[str]:
-    rows = [["op", "size", "kernel", "launches", "in all", "of the op"]]
+    rows = [["op", "size", "kernel", "launches", "total", "% of op"]]
     for number, job in enumerate(results["jobs"]):
         if "error" in job:
             rows.append([job["op"], job["size"], f"FAILED: {job['error']}", "", "", ""])
         lines = [line for line in results["kernels"] if line["job"] == number]
-        whole = sum(line["seconds"] for line in lines)
+        total = sum(line["seconds"] for line in lines)
         for line in lines:
-            times = scaled(line["seconds"], SECONDS), f"{100 * line['seconds'] / whole:.0f} %"
+            times = scaled(line["seconds"], SECONDS), f"{100 * line['seconds'] / total:.0f} %"
             rows.append([job["op"], job["size"], line["kernel"], str(line["launches"]), *times])
     return aligned(rows, left=3)
 
 
 def profile(results: dict[str, Any]) -> None:
-    """Launch each of the slowest once more, with the profiler on."""
+    """Repeat the longest launch of each of the slowest kernels, with the profiler on."""
     from cupy.cuda import Device, runtime
 
     for line in results["slowest"]:
-        call = prepared(job_of(*JOBS[line["job"]]))
+        call = prepare_call(find_job(*JOBS[line["job"]]))
         count = 0
 
-        def around(kernel: str, launch: Callable[[], None], wanted: int = line["longest"]) -> None:
+        def hook(kernel: str, launch: Callable[[], None], longest: int = line["longest"]) -> None:
             nonlocal count
             count += 1
-            if count != wanted + 1:
+            if count != longest + 1:
                 launch()
                 return
             Device().synchronize()
@@ -218,16 +220,16 @@ def profile(results: dict[str, Any]) -> None:
             Device().synchronize()
             runtime.profilerStop()
 
-        with launches(around):
+        with hooked_launches(hook):
             call()
         print(f"{line['kernel']}: launch {line['longest']} of {count}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="times the launches")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="time the launches")
     parser.add_argument(
-        "--profile", type=Path, metavar="FILE", help="launches those to be profiled"
+        "--profile", type=Path, metavar="FILE", help="repeat the slowest launches of this file"
     )
     args = parser.parse_args()
     if args.profile:
@@ -235,7 +237,7 @@ def main() -> None:
     elif args.json:
         measure(args.json)
     else:
-        parser.error("--json or --profile is needed")
+        parser.error("expected --json or --profile, got neither")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Plots the growth of the time of each op and its peers with the input, on logarithmic axes.
+"""Plots the time of each op and its peers against the size of the input, on logarithmic axes.
 
     python benchmarks/plots.py --json FILE --plot FILE           measures, writes both
     python benchmarks/plots.py --json FILE --plot FILE --draw    draws the times in FILE
@@ -6,8 +6,8 @@
 
 The printed numbers, and those at the ends of the lines, are the exponents of the growth for large
 inputs: 1 for linear, 2 for quadratic growth. A time is that of the fastest of several calls. If our
-ops can run on a GPU (or with ``--device cuda``), all contenders run there, and a time is the GPU's
-own with a warm cache: see ``gpu_times.py``.
+ops can run on a GPU (or with ``--device cuda``), all implementations run there. A time is then that
+between CUDA's events with a warm cache: see ``gpu_times.py``.
 """
 
 from __future__ import annotations
@@ -24,18 +24,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from bench_box_nms import clustered, spread
-from tools.harness import CONTENDERS, TINY_SSD, Absent, Contender, Job, job_of
-from tools.report import about, aligned, threads
+from tools.find_job import find_job
+from tools.implementations import IMPLEMENTATIONS
+from tools.inputs import TINY_SSD
+from tools.interface import Implementation, Unavailable
+from tools.jobs import Job
+from tools.machine import about, threads
+from tools.text import aligned
 
-#: The contenders of each process, by device. On a CPU, the threads of several libraries in one
+#: The implementations of each process, by device. On a CPU, the threads of several libraries in one
 #: process would compete for the cores.
-RACERS = {
+GROUPS = {
     "cpu": (("native",), ("mxnet",), ("torchvision",), ("onnxruntime",)),
     "cuda": (("native-gpu", "native-graph", "torchvision-gpu", "torch-gpu", "book-gpu"),),
 }
-#: A peer's first call of at least these seconds is its last size.
-LONGEST = {"cpu": 1.0, "cuda": 0.1}
-#: Seconds for each point, and the least and the most calls.
+#: A peer whose call takes these seconds gets no larger sizes.
+LONG = {"cpu": 1.0, "cuda": 0.1}
+#: Seconds for each point, and the minimum and maximum number of calls.
 SECONDS, CALLS = 0.3, (2, 100)
 
 SIDES = 16, 32, 64, 128, 181, 256
@@ -43,16 +48,16 @@ MAPS = (1, 256, 50, 68)
 
 
 def maps(side: int) -> tuple[tuple[int, tuple[float, float]], ...]:
-    """Return one feature map with four anchors per pixel."""
+    """Return one feature map of ``side`` x ``side`` pixels with four anchors per pixel."""
     return ((side, (0.1, 0.2)),)
 
 
 class Panel(NamedTuple):
     op: str
-    #: The axis that grows, and the constant sizes.
+    #: The size that grows, and the constant sizes.
     along: str
     rest: str
-    #: The arguments of the job, by size.
+    #: The arguments of the job, by the growing size.
     jobs: dict[int, tuple[Any, ...]]
 
 
@@ -60,13 +65,13 @@ PANELS = (
     Panel(
         "multibox_target",
         "anchors",
-        "1 image, 32 truths",
+        "1 image, 32 ground truths",
         {4 * side**2: (1, maps(side), 32) for side in SIDES},
     ),
     Panel(
         "multibox_target",
         "images",
-        "5444 anchors, 8 truths",
+        "5444 anchors, 8 ground truths",
         {n: (n, TINY_SSD, 8) for n in (1, 4, 16, 64, 128, 256)},
     ),
     Panel(
@@ -85,10 +90,10 @@ PANELS = (
         Panel(
             "box_nms",
             "boxes",
-            where.__name__,
-            {n: (1, n, 1, where) for n in (1000, 3000, 10000, 25000, 50000, 100000, 200000)},
+            make_boxes.__name__,
+            {n: (1, n, 1, make_boxes) for n in (1000, 3000, 10000, 25000, 50000, 100000, 200000)},
         )
-        for where in (spread, clustered)
+        for make_boxes in (spread, clustered)
     ),
     Panel(
         "box_iou",
@@ -105,80 +110,85 @@ PANELS = (
 )
 
 
-def seconds(contender: Contender, job: Job) -> float:
-    """Check one call; return the seconds of the fastest call, or by the GPU's clock."""
-    with contender.settings():
-        call, once = contender.begin(job)
-        gpu = contender.gpu_times(call, SECONDS)
+def seconds(implementation: Implementation, job: Job) -> float:
+    """Check one call; return the seconds of the fastest call, or those between CUDA's events."""
+    with implementation.settings():
+        call, once = implementation.first_call(job)
+        gpu = implementation.gpu_times(call, SECONDS)
         if gpu is not None:
             return gpu.warm
         times = []
         for _ in range(max(CALLS[0], min(CALLS[1], int(SECONDS / once)))):
-            start = contender.clock()
-            contender.wait(call())
-            times.append(contender.clock() - start)
+            start = implementation.clock()
+            implementation.wait(call())
+            times.append(implementation.clock() - start)
         return min(times)
 
 
-def race(contenders: Sequence[Contender]) -> dict[str, Any]:
-    """Return the machine, and the sizes and seconds of each panel by contender.
+def measure_group(implementations: Sequence[Implementation]) -> dict[str, Any]:
+    """Return the machine, and the sizes and seconds of each panel by implementation.
 
     After an interrupt it returns the points so far.
     """
     series: list[dict[str, dict[str, list[float]]]] = [{} for _ in PANELS]
     with contextlib.suppress(KeyboardInterrupt):
         for panel, points in zip(PANELS, series):
-            _race(panel, list(contenders), points)
+            _measure_panel(panel, list(implementations), points)
     return dict(about=about(), threads=threads(), series=series)
 
 
-def _race(
-    panel: Panel, running: list[Contender], points: dict[str, dict[str, list[float]]]
+def _measure_panel(
+    panel: Panel, running: list[Implementation], points: dict[str, dict[str, list[float]]]
 ) -> None:
     for size, arguments in panel.jobs.items():
-        for contender in list(running):
+        for implementation in list(running):
             try:
-                taken = seconds(contender, job_of(panel.op, *arguments))
-            except Absent:
-                running.remove(contender)
+                taken = seconds(implementation, find_job(panel.op, *arguments))
+            except Unavailable:
+                running.remove(implementation)
                 continue
             except Exception as error:
-                if contender.device == "cpu":
+                if implementation.device == "cpu":
                     raise
-                print(f"{contender.name}, {panel.op} of {size}: {error}", file=sys.stderr)
-                running.remove(contender)
+                print(
+                    f"{implementation.name}, {panel.op}, {size} {panel.along}: {error}",
+                    file=sys.stderr,
+                )
+                running.remove(implementation)
                 continue
-            of_it = points.setdefault(contender.name, dict(sizes=[], seconds=[]))
-            of_it["sizes"].append(size)
-            of_it["seconds"].append(taken)
-            if taken >= LONGEST[contender.device] and contender.library is not None:
-                running.remove(contender)
+            series = points.setdefault(implementation.name, dict(sizes=[], seconds=[]))
+            series["sizes"].append(size)
+            series["seconds"].append(taken)
+            if taken >= LONG[implementation.device] and implementation.library is not None:
+                running.remove(implementation)
 
 
 def measure(device: str) -> dict[str, Any]:
-    """Measure each group of contenders, in separate processes if there are several groups."""
-    groups = [[x for x in group if CONTENDERS[x].missing() is None] for group in RACERS[device]]
+    """Measure each group of implementations, each in its own process if there are several."""
+    groups = [
+        [x for x in group if IMPLEMENTATIONS[x].missing() is None] for group in GROUPS[device]
+    ]
     groups = [group for group in groups if group]
-    races = {}
+    results = {}
     for group in groups:
         if len(groups) == 1:
-            found = race([CONTENDERS[name] for name in group])
+            found = measure_group([IMPLEMENTATIONS[name] for name in group])
         else:
-            command = [sys.executable, __file__, "--race", *group]
+            command = [sys.executable, __file__, "--group", *group]
             done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
             found = json.loads(done.stdout)
-        races[", ".join(CONTENDERS[name].name for name in group)] = found
+        results[", ".join(IMPLEMENTATIONS[name].name for name in group)] = found
     panels = []
     for i, panel in enumerate(PANELS):
-        series = {name: x for found in races.values() for name, x in found["series"][i].items()}
+        series = {name: x for found in results.values() for name, x in found["series"][i].items()}
         panels.append(dict(op=panel.op, along=panel.along, rest=panel.rest, series=series))
-    abouts = {name: found["about"] for name, found in races.items()}
-    counts = {key: value for found in races.values() for key, value in found["threads"].items()}
+    abouts = {name: found["about"] for name, found in results.items()}
+    counts = {key: value for found in results.values() for key, value in found["threads"].items()}
     return dict(about=abouts, threads=counts, panels=panels)
 
 
 def exponent(sizes: Sequence[float], times: Sequence[float]) -> float | None:
-    """Return the exponent that fits the times best, for sizes from a quarter of the largest on.
+    """Return the exponent of the best fit, for sizes from a quarter of the largest size on.
 
     None if there are fewer than two such sizes.
     """
@@ -192,7 +202,7 @@ def exponent(sizes: Sequence[float], times: Sequence[float]) -> float | None:
 
 def table(results: dict[str, Any]) -> str:
     """Return the table of exponents."""
-    lines = [["op", "along", "the rest", "backend", "sizes", "exponent"]]
+    lines = [["op", "growing size", "constant sizes", "implementation", "sizes", "exponent"]]
     for panel in results["panels"]:
         for name, points in panel["series"].items():
             slope = exponent(points["sizes"], points["seconds"])
@@ -205,6 +215,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
+    """Draw one panel for each op and growing size."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -246,20 +257,24 @@ def draw(results: dict[str, Any], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--json", type=Path, metavar="FILE", help="all times")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="a PNG of them")
-    parser.add_argument("--draw", action="store_true", help="of the JSON, without measuring")
-    parser.add_argument("--device", choices=RACERS, help="cuda where ours can run there")
-    parser.add_argument("--race", nargs="+", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="the file of all times")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the times as a PNG")
+    parser.add_argument(
+        "--draw", action="store_true", help="draw the times of --json without measuring"
+    )
+    parser.add_argument(
+        "--device", choices=GROUPS, help="default: cuda if cvops can run there, else cpu"
+    )
+    parser.add_argument("--group", nargs="+", choices=IMPLEMENTATIONS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.race:
-        print(json.dumps(race([CONTENDERS[name] for name in args.race])))
+    if args.group:
+        print(json.dumps(measure_group([IMPLEMENTATIONS[name] for name in args.group])))
         return
     if not args.json or (args.draw and not args.plot):
-        parser.error("--json is needed, and --plot to draw")
+        parser.error("expected --json, and --plot with --draw")
     if not args.draw:
-        ours_there = CONTENDERS["native-gpu"].missing() is None
-        device = args.device or ("cuda" if ours_there else "cpu")
+        has_gpu = IMPLEMENTATIONS["native-gpu"].missing() is None
+        device = args.device or ("cuda" if has_gpu else "cpu")
         args.json.write_text(json.dumps(measure(device), indent=1), "utf-8")
     results = json.loads(args.json.read_text("utf-8"))
     if args.plot:

@@ -11,8 +11,8 @@
 namespace cvops {
 
 // Upper bound of the rows of a batch entry: a grid has at most 65535 tiles along the y axis.
-constexpr int64 kMostRows = 65535 * (int64)kCompactTile;
-static_assert(kMostRows <= 1ll << kSpatialIndexBits, "see nms_spatial_keys");
+constexpr int64 kMaxRows = 65535 * (int64)kCompactTile;
+static_assert(kMaxRows <= 1ll << kSpatialIndexBits, "see nms_spatial_keys");
 
 namespace cpu {
 
@@ -22,9 +22,9 @@ std::unique_ptr<T[]> scratch(int64 num) {
   return std::unique_ptr<T[]>(new T[num]);
 }
 
-// Sorts the `most` lowest of `num` keys, whose indices ascend. Both arrays are overwritten; the
+// Sorts the `topk` lowest of `num` keys, whose indices ascend. Both arrays are overwritten; the
 // result is in one of them.
-const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 most);
+const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk);
 
 // Sets kept[i] for each of `num` boxes in score order. `classes` is read only with rule.by_class.
 void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,

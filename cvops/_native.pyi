@@ -1,6 +1,6 @@
 """Types of the compiled extension, which ``bindings/python`` defines.
 
-An op is a function of the module, for NumPy arrays, and a method of :class:`Gpu`, for buffers. The
+An op is a function of ``cpu``, for NumPy arrays, and a method of :class:`Gpu`, for buffers. The
 arrays are contiguous and aligned, and of the dtypes of the op's contract; the caller checks them.
 Results come first: the op writes them.
 """
@@ -41,144 +41,9 @@ _RoiAlign = tuple[int, int, int, int, int, int, float, int, bool, bool]
 _RoiPooling = tuple[int, int, int, int, int, int, float]
 _RoiPoolingGrad = tuple[int, int, int, int, int]
 
-def bilinear_upsample(
-    out: _Array, data: _Array, planes: int, height: int, width: int, scale: int, /
-) -> None: ...
-def bilinear_upsample_backward(
-    grad: _Array, out_grad: _Array, planes: int, height: int, width: int, scale: int, /
-) -> None: ...
-def box_iou(out: _Array, lhs: _Array, rhs: _Array, center: bool, /) -> None: ...
-def box_nms(
-    out: _Array,
-    index: Optional[_Array],
-    data: _Array,
-    batch: int,
-    num: int,
-    columns: _NmsColumns,
-    rule: _NmsRule,
-    valid_thresh: float,
-    background_id: float,
-    conversion: int,
-    limit: int,
-    /,
-) -> None: ...
-def box_nms_backward(
-    grad: _Array, out_grad: _Array, index: _Array, batch: int, num: int, width: int, /
-) -> None: ...
-def confusion_matrix(
-    matrix: _Array, prediction: _Array, label: _Array, num_classes: int, ignore_label: int, /
-) -> None: ...
-def label_from_color(out: _Array, image: _Array, colormap: _Array, unknown: int, /) -> None: ...
-def multibox_detection(
-    out: _Array,
-    cls_prob: _Array,
-    loc_pred: _Array,
-    anchor: _Array,
-    clip: bool,
-    threshold: float,
-    variances: _Variances,
-    rule: _NmsRule,
-    suppresses: bool,
-    limit: int,
-    /,
-) -> None: ...
-def multibox_prior(out: _Array, maps: np.ndarray, half: np.ndarray, clip: bool, /) -> None: ...
-def multibox_target(
-    loc_target: _Array,
-    loc_mask: _Array,
-    cls_target: _Array,
-    anchor: _Array,
-    label: _Array,
-    cls_pred: _Array,
-    shape: _TargetShape,
-    options: _TargetOptions,
-    /,
-) -> None: ...
-def multiclass_nms(
-    out: _Array,
-    counts: _Array,
-    boxes: _Array,
-    scores: _Array,
-    candidates: _Candidates,
-    rule: _NmsRule,
-    most: int,
-    rows: int,
-    /,
-) -> None: ...
-def roi_align(pooled: _Array, data: _Array, rois: _Array, op: _RoiAlign, /) -> None: ...
-def roi_align_backward(grad: _Array, out_grad: _Array, rois: _Array, op: _RoiAlign, /) -> None: ...
-def roi_pooling(
-    pooled: _Array, argmax: Optional[_Array], data: _Array, rois: _Array, op: _RoiPooling, /
-) -> None: ...
-def roi_pooling_backward(
-    grad: _Array, out_grad: _Array, argmax: _Array, size: _RoiPoolingGrad, /
-) -> None: ...
+class Ops:
+    """The ops of a device: functions of the submodule ``cpu``, or methods of :class:`Gpu`."""
 
-class Device:
-    """A GPU, or a replacement for tests."""
-
-class DriverDevice(Device):
-    """A GPU of NVIDIA's driver."""
-
-    def __init__(self, number: int, functions: Functions) -> None: ...
-
-class AroundDevice(Device):
-    """A device that gives each launch to Python as a function, for benchmarks."""
-
-    def __init__(
-        self, device: Device, around: Callable[[str, Callable[[], None]], None]
-    ) -> None: ...
-
-class CallbackDevice(Device):
-    """A device whose kernels a Python function runs, on memory of the CPU.
-
-    ``launch`` gets the kernel's name, grid, block, bytes of shared memory, the bytes of each
-    argument, whether each argument is a pointer, and the stream. ``scratch_gap`` bytes separate the
-    parts of scratch memory. ``on_scratch`` gets the address and the bytes of each part.
-    """
-
-    def __init__(
-        self,
-        launch: Callable[
-            [
-                str,
-                tuple[int, int, int],
-                tuple[int, int, int],
-                int,
-                list[bytes],
-                list[bool],
-                int,
-            ],
-            object,
-        ],
-        multiprocessors: int,
-        max_shared: int,
-        scratch_gap: int = 0,
-        on_scratch: Optional[Callable[[int, int], object]] = None,
-    ) -> None: ...
-
-class Modules:
-    """Files of machine code, loaded into the driver on first use."""
-
-    def __init__(self) -> None: ...
-    def add(self, file: str, kernels: Sequence[str], arch: int) -> None:
-        """Add a file with some kernels; ``arch`` is 90 for sm_90, 0 for a file of several."""
-
-class Functions:
-    """The driver's handles of kernels, for each device."""
-
-    @overload
-    def __init__(self, find: Callable[[str, int], int]) -> None: ...
-    @overload
-    def __init__(self, modules: Modules) -> None: ...
-
-class Gpu:
-    """One call on a device: the ops, on a stream, with scratch memory from ``allocate(bytes)``."""
-
-    def __init__(self, device: Device, stream: int, allocate: Callable[[int], int]) -> None: ...
-    @property
-    def scratch_bytes(self) -> int:
-        """The bytes of scratch memory of the last op."""
     def bilinear_upsample(
         self, out: _Array, data: _Array, planes: int, height: int, width: int, scale: int, /
     ) -> None: ...
@@ -273,6 +138,74 @@ class Gpu:
     def roi_pooling_backward(
         self, grad: _Array, out_grad: _Array, argmax: _Array, size: _RoiPoolingGrad, /
     ) -> None: ...
+
+cpu: Ops
+
+class Device:
+    """A GPU, or a replacement for tests."""
+
+class DriverDevice(Device):
+    """A GPU of NVIDIA's driver."""
+
+    def __init__(self, number: int, functions: Functions) -> None: ...
+
+class AroundDevice(Device):
+    """A device that gives each launch to Python as a function, for benchmarks."""
+
+    def __init__(
+        self, device: Device, around: Callable[[str, Callable[[], None]], None]
+    ) -> None: ...
+
+class CallbackDevice(Device):
+    """A device whose kernels a Python function runs, on memory of the CPU.
+
+    ``launch`` gets the kernel's name, grid, block, bytes of shared memory, the bytes of each
+    argument, whether each argument is a pointer, and the stream. ``scratch_gap`` bytes separate the
+    parts of scratch memory. ``on_scratch`` gets the address and the bytes of each part.
+    """
+
+    def __init__(
+        self,
+        launch: Callable[
+            [
+                str,
+                tuple[int, int, int],
+                tuple[int, int, int],
+                int,
+                list[bytes],
+                list[bool],
+                int,
+            ],
+            object,
+        ],
+        multiprocessors: int,
+        max_shared: int,
+        scratch_gap: int = 0,
+        on_scratch: Optional[Callable[[int, int], object]] = None,
+    ) -> None: ...
+
+class Modules:
+    """Files of machine code, loaded into the driver on first use."""
+
+    def __init__(self) -> None: ...
+    def add(self, file: str, kernels: Sequence[str], arch: int) -> None:
+        """Add a file with some kernels; ``arch`` is 90 for sm_90, 0 for a file of several."""
+
+class Functions:
+    """The driver's handles of kernels, for each device."""
+
+    @overload
+    def __init__(self, find: Callable[[str, int], int]) -> None: ...
+    @overload
+    def __init__(self, modules: Modules) -> None: ...
+
+class Gpu(Ops):
+    """One call on a device: the ops, on a stream, with scratch memory from ``allocate(bytes)``."""
+
+    def __init__(self, device: Device, stream: int, allocate: Callable[[int], int]) -> None: ...
+    @property
+    def scratch_bytes(self) -> int:
+        """The bytes of scratch memory of the last op."""
 
 def device_count() -> int:
     """Return the number of GPUs; 0 without a driver."""

@@ -1,4 +1,4 @@
-"""Runs an op on a backend, for arrays of NumPy."""
+"""Runs an op on a backend with NumPy arrays."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,9 @@ import pytest
 from cvops import _imports
 from cvops.ops._op import BACKENDS
 
-#: The kinds of device and the backends. A test with a backend that cannot run here is skipped, and
-#: the report names it.
-PLACES = [
+#: Pairs of device and backend. A test is skipped if its backend cannot run on this machine; the
+#: report gives the reason.
+DEVICE_BACKENDS = [
     ("cpu", "numpy"),
     ("cpu", "native"),
     ("cpu", "emulated"),
@@ -18,19 +18,19 @@ PLACES = [
 
 
 def runner(device, name):
-    """Return run(op, *arrays, **options), which runs ``op`` on a backend, with NumPy arrays."""
+    """Return run(op, *arrays, **options), which runs ``op`` on a backend with NumPy arrays."""
     missing = BACKENDS[device, name].missing()
     if missing is not None:
         pytest.skip(f"{name} on {device} {missing}")
 
     def run(op, *args, **options):
-        def enter(x):
+        def move(x):
             return _to_device(x) if device == "cuda" and isinstance(x, np.ndarray) else x
 
         arrays = [x for x in (*args, *options.values()) if isinstance(x, np.ndarray)]
         if device == "cuda" and not arrays:
             options["like"] = np.zeros(0, np.float32)  # selects the device for an op without arrays
-        out = op(*map(enter, args), **{k: enter(v) for k, v in options.items()}, backend=name)
+        out = op(*map(move, args), **{k: move(v) for k, v in options.items()}, backend=name)
         return tuple(map(_to_numpy, out)) if isinstance(out, tuple) else _to_numpy(out)
 
     return run
@@ -43,7 +43,7 @@ def _to_device(x):
         import torch
 
         return torch.from_numpy(x).cuda()
-    _imports.load_nvrtc()  # CuPy compiles a kernel to make an array without axes
+    _imports.load_nvrtc()  # CuPy compiles a kernel for an array without axes
     return cupy.asarray(x)
 
 

@@ -1,4 +1,4 @@
-"""Cases that several tests share: the ops, and a call of each."""
+"""Cases that several tests share: the ops, and a small call of each."""
 
 import numpy as np
 
@@ -15,6 +15,7 @@ OPS = [
     "multibox_prior",
     "multibox_target",
     "multiclass_nms",
+    "roi_align",
     "roi_pooling",
 ]
 
@@ -30,7 +31,7 @@ COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
 INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
 ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
 MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
-#: op -> the arguments of a small call, and its options.
+#: The arguments and the options of a small call of each op and gradient.
 CALLS = {
     "bilinear_upsample": ((DATA, 4), {}),
     "bilinear_upsample_backward": ((DATA, 4), {}),
@@ -43,6 +44,11 @@ CALLS = {
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
+    "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
+    "roi_align_backward": (
+        (RNG.random(ARGMAX.shape, np.float32), ROIS, DATA.shape, 1.0),
+        {"sample_ratio": 2},
+    ),
     "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
 }

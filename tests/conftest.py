@@ -2,7 +2,7 @@ import os
 from pathlib import Path
 
 import pytest
-from backend_runner import PLACES, runner
+from backend_runner import DEVICE_BACKENDS, runner
 from emulator import backends
 
 backends.register()
@@ -10,45 +10,61 @@ if os.environ.get("CVOPS_EMULATED_GPUS"):
     backends.install_driver()
 
 
-@pytest.fixture(params=PLACES, ids=lambda place: "-".join(place))
+def pytest_make_parametrize_id(val):
+    """The id of a dictionary of options is its keys; the id of a shape is its sizes."""
+    if isinstance(val, dict):
+        return "-".join(map(str, val)) or "defaults"
+    if isinstance(val, tuple) and val and all(type(x) is int for x in val):
+        return "x".join(map(str, val))
+    return None
+
+
+@pytest.fixture(params=DEVICE_BACKENDS, ids="-".join)
 def run(request):
+    """run(op, *arrays, **options) on each backend."""
     return runner(*request.param)
 
 
-@pytest.fixture(params=[*PLACES, ("cpu", "emulated-small")], ids="-".join)
+@pytest.fixture(params=[pair for pair in DEVICE_BACKENDS if pair[1] != "numpy"], ids="-".join)
+def run_other(request):
+    """The backends of ``run`` without the reference."""
+    return runner(*request.param)
+
+
+@pytest.fixture(params=[*DEVICE_BACKENDS, ("cpu", "emulated-small")], ids="-".join)
 def run_any_steps(request):
-    """As ``run``, and the kernels and launches with the second values of CVOPS_STEP."""
+    """The backends of ``run``, and the emulator with the second values of CVOPS_STEP."""
     return runner(*request.param)
 
 
 @pytest.fixture(params=["emulated-address", "emulated-thread"])
 def run_sanitized(request):
-    """The kernels under AddressSanitizer and under ThreadSanitizer: for small inputs."""
+    """The kernels under AddressSanitizer and under ThreadSanitizer, for small inputs."""
     return runner("cpu", request.param)
 
 
 @pytest.fixture(params=["emulated-small-address", "emulated-small-thread"])
 def run_sanitized_small(request):
-    """The same with the second values of CVOPS_STEP."""
+    """The sanitizers with the second values of CVOPS_STEP."""
     return runner("cpu", request.param)
 
 
 @pytest.fixture
 def launches(monkeypatch):
     """The launches of the emulated backends, in order."""
-    seen = []
+    recorded = []
 
-    def see(launch):
-        seen.append(launch)
+    def record(launch):
+        recorded.append(launch)
         return launch
 
-    monkeypatch.setattr(backends, "on_launch", see)
-    return seen
+    monkeypatch.setattr(backends, "on_launch", record)
+    return recorded
 
 
 @pytest.fixture
-def in_every_way():
-    """in_every_way(call): what call() gives with each instruction set and several threads."""
+def cpu_variants():
+    """cpu_variants(call) yields call() for each instruction set, with 1, 2 and 3 threads."""
     native = pytest.importorskip("cvops._native")
     simd, threads = native.simd(), native.num_threads()
 
@@ -66,7 +82,7 @@ def in_every_way():
 
 @pytest.fixture(scope="session")
 def mx():
-    """MXNet, whose operators are what ours are held against."""
+    """MXNet, whose operators give the expected results."""
     from cvops._mxnet import mxnet
 
     try:
@@ -76,15 +92,15 @@ def mx():
 
 
 def pytest_terminal_summary(terminalreporter):
-    """What ran where: each op's passed tests by implementation, and the kernels' registers."""
+    """Print the number of passed tests per op and implementation, and the registers per kernel."""
     passed = terminalreporter.stats.get("passed", [])
-    names = ["-".join(place) for place in PLACES]
+    names = list(map("-".join, DEVICE_BACKENDS))
     names += ["emulated-small", "emulated-address", "emulated-thread", "mxnet"]
     counts = {}
     for report in passed:
         op = Path(report.fspath).stem[len("test_") :]
         _, _, rest = report.nodeid.partition("::")
-        # The longest that fits: "cpu-emulated" begins "cpu-emulated-..." too.
+        # "cpu-emulated" is a prefix of "cpu-emulated-small": the longest match counts.
         found = [name for name in names if f"[{name}" in rest or f"-{name}" in rest]
         name = "mxnet" if "mxnet" in rest.partition("[")[0] else max(found, key=len, default=None)
         if name and (Path(__file__).parents[1] / "kernels" / f"{op}.cuh").is_file():

@@ -5,21 +5,24 @@ from models import STATIC
 import cvops.mxnet
 from cvops._mxnet import mxnet
 
-THEIRS, OURS, INSTALLED, FLOOR = "box_iou", "cvops_box_iou", "box_iou, installed", "relu"
+THEIRS, OURS, INSTALLED, BOUND = "box_iou", "cvops_box_iou", "box_iou, installed", "relu"
 CHAIN = 10
 
 
 def functions(peer):
-    """Return the op's current functions, by module (arrays, symbols)."""
+    """Return the current functions of the peer's op, by module (arrays, symbols)."""
     mx = mxnet()
-    if peer == FLOOR:
+    if peer == BOUND:
         return {F: F.relu for F in (mx.nd, mx.sym)}
     name = OURS if peer == OURS else THEIRS
     return {F: getattr(F.contrib, name) for F in (mx.nd, mx.sym)}
 
 
-def worker(by_module, inputs, length, hybridized, backward, count, wait):
-    """Return ``count`` chains of ``length`` calls; it returns the last result and gradient."""
+def make_chains(by_module, inputs, length, hybridized, backward, count, wait):
+    """Return a function that runs ``count`` chains of ``length`` calls.
+
+    It returns the last result and gradient.
+    """
     mx = mxnet()
 
     class Chain(mx.gluon.HybridBlock):
@@ -40,30 +43,31 @@ def worker(by_module, inputs, length, hybridized, backward, count, wait):
         out.backward()
         return out
 
-    def work():
+    def run():
         for _ in range(count):
             out = step()
             if wait:
                 mx.nd.waitall()
         return out, inputs[0].grad
 
-    return work
+    return run
 
 
-@pytest.mark.parametrize("peer", [THEIRS, OURS, INSTALLED, FLOOR])
-@pytest.mark.parametrize("wait", [True, False], ids=["waited for", "issued"])
+@pytest.mark.parametrize("peer", [THEIRS, OURS, INSTALLED, BOUND])
+@pytest.mark.parametrize("wait", [True, False], ids=["wait", "no wait"])
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize(
     ("length", "hybridized"),
     [(1, False), (CHAIN, False), (CHAIN, True)],
     ids=["one call", "chain", "hybridized"],
 )
-def bench_overhead(race, length, hybridized, backward, wait, peer):
+def bench_overhead(time_case, length, hybridized, backward, wait, peer):
     """Call overhead.
 
-    box_iou of 4 and 4 boxes: MXNet's; cvops's; cvops's under MXNet's name (installed()). relu of
-    the same boxes is a lower bound. In a block of ten calls, each has the result of the previous
-    one as its input. "Waited for": a wait after each call. "Issued": a wait after 1000 calls.
+    box_iou of 4 and 4 boxes: MXNet's operator; cvops's; cvops's under MXNet's name (installed()).
+    relu of the same boxes is a lower bound. In a block of ten calls, the input of each call is the
+    result of the previous one. "With a wait": a wait after each call or block. "Without a wait":
+    one wait after 1000 calls.
     """
     count = 1000 // length
     theirs = functions(THEIRS)
@@ -73,10 +77,10 @@ def bench_overhead(race, length, hybridized, backward, wait, peer):
         boxes = mxnet().nd.array(np.sort(corners, axis=1).reshape(4, 4))
         boxes.attach_grad()
         calls = {}
-        for name in (THEIRS, OURS, INSTALLED, FLOOR):
-            inputs = [boxes] if name == FLOOR else [boxes, boxes.copy()]
+        for name in (THEIRS, OURS, INSTALLED, BOUND):
+            inputs = [boxes] if name == BOUND else [boxes, boxes.copy()]
             by_module = theirs if name == THEIRS else functions(name)
-            calls[name] = worker(by_module, inputs, length, hybridized, backward, count, wait)
+            calls[name] = make_chains(by_module, inputs, length, hybridized, backward, count, wait)
         results = {name: [x.asnumpy() for x in call()] for name, call in calls.items()}
         for name in (OURS, INSTALLED):
             for got, expected in zip(results[name], results[THEIRS]):
@@ -84,11 +88,12 @@ def bench_overhead(race, length, hybridized, backward, wait, peer):
         return calls
 
     def columns(medians, peer):
-        more = medians[peer] / medians[THEIRS] - 1
-        return {"more than MXNet's": "" if peer in (THEIRS, FLOOR) else f"{100 * more:+.0f} %"}
+        change = medians[peer] / medians[THEIRS] - 1
+        cell = "" if peer in (THEIRS, BOUND) else f"{100 * change:+.0f} %"
+        return {"more than MXNet's": cell}
 
     case = "one call" if length == 1 else f"{length} calls" + ", hybridized" * hybridized
-    case += ", with backward" * backward + (", waited for" if wait else ", issued")
-    # Installed for all peers, because it takes time. MXNet's own functions were looked up before.
+    case += ", with backward" * backward + (", with a wait" if wait else ", without a wait")
+    # All peers are timed here while cvops is installed; ``theirs`` has MXNet's own functions.
     with cvops.mxnet.installed():
-        race(case, peer, prepare, base=THEIRS, rounds=7, repeats=count, columns=columns)
+        time_case(case, peer, prepare, base=THEIRS, rounds=7, repeats=count, columns=columns)

@@ -11,7 +11,7 @@ PEERS = BOOK, "Conv2DTranspose, weight fixed", "Deconvolution, 21 groups", "cvop
 
 
 def layers():
-    """Return each peer's layer for the same upsampling."""
+    """Return the layer of each peer for the same upsampling."""
     nn = mxnet().gluon.nn
 
     def transposed():
@@ -20,18 +20,18 @@ def layers():
             *sizes, in_channels=CLASSES, use_bias=False, weight_initializer=BilinearKernel()
         )
 
-    made = transposed(), transposed(), *(BilinearUpsample(CLASSES, SCALE, x) for x in OPS)
-    for layer in made:
+    found = transposed(), transposed(), *(BilinearUpsample(CLASSES, SCALE, x) for x in OPS)
+    for layer in found:
         layer.initialize()
         layer.hybridize(**STATIC)
-    made[1].weight.grad_req = "null"
-    return dict(zip(PEERS, made))
+    found[1].weight.grad_req = "null"
+    return dict(zip(PEERS, found))
 
 
 @pytest.mark.parametrize("peer", PEERS)
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "forward and backward"])
 @pytest.mark.parametrize("batch", [4, 32])
-def bench_upsampling(race, batch, backward, peer):
+def bench_upsampling(time_case, batch, backward, peer):
     """The last layer of an FCN.
 
     (B, 21, 10, 15) enlarged 32 times to (B, 21, 320, 480); hybridized statically. Conv2DTranspose
@@ -63,4 +63,4 @@ def bench_upsampling(race, batch, backward, peer):
         return calls
 
     case = f"{batch} images, {'forward and backward' if backward else 'forward'}"
-    race(case, peer, prepare, base=BOOK, rounds=5)
+    time_case(case, peer, prepare, base=BOOK, rounds=5)

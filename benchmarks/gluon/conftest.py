@@ -1,11 +1,11 @@
-"""Runs the benchmarks of whole Gluon models with MXNet's own operators and with cvops's.
+"""Runs the benchmarks of whole Gluon models with the operators of MXNet and of cvops.
 
     make bench-gluon                                 all; writes the table and all numbers
     pytest benchmarks/gluon --table FILE             writes the table as Markdown
     pytest benchmarks/gluon --benchmark-json FILE    writes all numbers
     pytest benchmarks/gluon --benchmark-disable      only compares the results
 
-The peers take turns in each round, so that a disturbance of the machine affects all of them.
+The peers run alternately in each round, so that other load on the machine affects all of them.
 ``pytest benchmarks`` does not include these benchmarks.
 """
 
@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import pytest
-from tools.report import SECONDS, about, aligned, digits, scaled
+from tools.machine import about
+from tools.text import SECONDS, aligned, digits, scaled
 
 from cvops._mxnet import mxnet
 
@@ -30,7 +31,7 @@ _done = pytest.StashKey[dict]()
 
 
 class Row(NamedTuple):
-    """A peer's time in a case; ``columns`` are the further columns of the benchmark."""
+    """The time of a peer in a case; ``columns`` are the additional columns of the benchmark."""
 
     title: str
     case: str
@@ -44,7 +45,7 @@ def pytest_configure(config):
 
 
 def alternate(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Return the seconds of each call, with the work that it leaves to MXNet's threads."""
+    """Return the seconds of each call, which include a wait for MXNet's threads."""
     mx = mxnet()
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
@@ -58,13 +59,13 @@ def alternate(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, lis
 
 
 @pytest.fixture
-def race(request):
-    """Return race(case, peer, prepare, ...), which reports one of several peers timed in turn.
+def time_case(request):
+    """Return time_case(case, peer, prepare, ...), which times all peers and reports one of them.
 
     ``prepare()`` returns the calls by name, checked and warm: one for each peer, and others for the
     columns. It runs once for a case; the benchmarks of the other peers use the same times. A call
     may have ``repeats`` equal steps; the report has the time of one step. The table has the speed
-    of each peer relative to ``base``, and the further columns of ``columns(medians, peer)``.
+    of each peer relative to ``base``, and the additional columns of ``columns(medians, peer)``.
     """
     config, title = request.config, request.node.function.__doc__
     disabled = config.option.benchmark_disable
@@ -82,17 +83,17 @@ def race(request):
         medians = {name: statistics.median(taken) / repeats for name, taken in times.items()}
         ratio = "" if peer == base else digits(medians[base] / medians[peer])
         extra = {f"x {base}": ratio, **columns(medians, peer)}
-        headline = title.partition("\n")[0].rstrip(".")
+        heading = title.partition("\n")[0].rstrip(".")
         info = {"peer": peer, "medians": medians}
         taken = [seconds / repeats for seconds in times[peer]]
-        _hand_over(request, f"{headline}: {case}", taken, info)
+        _report_times(request, f"{heading}: {case}", taken, info)
         config.stash[_rows].append(Row(title, case, peer, medians[peer], extra))
 
     return run
 
 
-def _hand_over(request, group, times, info):
-    """Report times that were taken before to pytest-benchmark, with a clock that they advance."""
+def _report_times(request, group, times, info):
+    """Report measured times to pytest-benchmark, with a clock that they advance."""
     now, left = 0.0, iter(times)
 
     def step():
@@ -107,7 +108,7 @@ def _hand_over(request, group, times, info):
 
 def table(rows):
     settings = ", ".join(f"{name}={os.environ.get(name, '(not set)')}" for name in SETTINGS)
-    text = [about(), f"{settings}. Medians; peers were timed in turn, round by round."]
+    text = [about(), f"{settings}. Medians; the peers ran alternately in each round."]
     for title in dict.fromkeys(row.title for row in rows):
         section = [row for row in rows if row.title == title]
         lines = [["case", "operators", "median", *section[0].columns]]
@@ -116,9 +117,9 @@ def table(rows):
             shown = row.case if row.case != case else ""
             lines.append([shown, row.peer, scaled(row.median, SECONDS), *row.columns.values()])
             case = row.case
-        headline, _, rest = title.partition("\n")
+        heading, _, rest = title.partition("\n")
         paragraph = " ".join(rest.split())
-        text += ["", f"### {headline.rstrip('.')}", ""]
+        text += ["", f"### {heading.rstrip('.')}", ""]
         text += [paragraph, ""] if paragraph else []
         text += aligned(lines)
     return "\n".join(text) + "\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from tools.harness import boxes
+from tools.inputs import boxes
 
 from cvops._mxnet import mxnet
 from cvops.models import tiny_ssd
@@ -15,7 +15,7 @@ STATIC = {"static_alloc": True, "static_shape": True}
 
 
 def tiny_ssds():
-    """Return two TinySSDs of one class with equal parameters, for MXNet's and cvops's ops."""
+    """Return two TinySSDs of one class with equal parameters, with the ops of MXNet and cvops."""
     mx = mxnet()
     mx.random.seed(0)
     np.random.seed(0)  # for the initializers
@@ -39,16 +39,16 @@ def labels(batch, objects):
     return mxnet().nd.array(np.concatenate([classes, corners.reshape(batch, objects, 4)], axis=-1))
 
 
-def prior(net, given):
-    """Return a function that calls MultiBoxPrior for each feature map of these images."""
+def make_priors(net, pixels):
+    """Return a function that calls MultiBoxPrior for each feature map of the images."""
     nd = mxnet().nd
-    maps, features = [], given
+    maps, features = [], pixels
     for stage in net.stages:
         features = stage(features)
         maps.append(nd.zeros(features.shape))  # anchors depend only on the shape
 
     def call():
-        for places, sizes, ratios in zip(maps, tiny_ssd.SIZES, tiny_ssd.RATIOS):
-            net.op(nd, "MultiBoxPrior")(places, sizes=sizes, ratios=ratios)
+        for feature_map, sizes, ratios in zip(maps, tiny_ssd.SIZES, tiny_ssd.RATIOS):
+            net.op(nd, "MultiBoxPrior")(feature_map, sizes=sizes, ratios=ratios)
 
     return call

@@ -2,17 +2,17 @@
 
 Functions named ``book_`` follow "Dive into Deep Learning" (14.4, anchor boxes): Python loops over
 images, ground truths and boxes. The others process the whole batch at once, with all IoUs (B, A, G)
-in memory, and wait for the device only where torchvision does.
+in memory, and wait for the device only in the functions of torchvision.
 
 Their rules differ from those of cvops, which are MXNet's:
 
-- ``book_multibox_target`` assigns a ground truth to an anchor at an IoU equal to the threshold too;
-  it gives every ground truth an anchor, even one without overlap; it has no mining.
+- ``book_multibox_target`` also assigns a ground truth to an anchor if the IoU equals the threshold.
+  It assigns every ground truth to an anchor, even without overlap. It has no mining.
 - ``book_multibox_detection`` suppresses across classes, and has no ``topk``.
-- ``multibox_detection`` suppresses above the IoU threshold, but not at it.
-- Equal scores or IoUs have any order; sums and products may be contracted on a GPU.
+- ``multibox_detection`` does not suppress a box whose IoU equals the threshold.
+- The order of equal scores or IoUs is not specified. A GPU may contract sums and products.
 - torchvision's ``batched_nms`` may add an offset for each class and image before it compares boxes,
-  which costs bits of the corners.
+  so that the corners have fewer bits.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 CENTER_VARIANCE, SIZE_VARIANCE = 0.1, 0.2
-#: Scores up to this are background.
-LEAST_SCORE = 0.01
+#: Boxes with lower scores are background.
+MIN_SCORE = 0.01
 
 
 def book_multibox_prior(data: Tensor, sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
@@ -79,42 +79,42 @@ def decode(anchors: Tensor, offsets: Tensor) -> Tensor:
 
 
 def _targets(
-    anchors: Tensor, label: Tensor, found: Tensor, negative: Tensor
+    anchors: Tensor, label: Tensor, match: Tensor, negative: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return offsets, mask and classes; ``found`` has the index of each anchor's truth or -1."""
-    positive = found >= 0
-    mine = label.gather(1, found.clamp(min=0)[..., None].expand(-1, -1, label.shape[-1]))
+    """Return offsets, mask and classes; ``match`` has the ground truth of each anchor, or -1."""
+    positive = match >= 0
+    gt = label.gather(1, match.clamp(min=0)[..., None].expand(-1, -1, label.shape[-1]))
     mask = positive[..., None].expand(-1, -1, 4)
-    loc = torch.where(mask, encode(anchors, mine[..., 1:5]), 0.0)
+    loc = torch.where(mask, encode(anchors, gt[..., 1:5]), 0.0)
     background = torch.where(negative, 0.0, -1.0)
-    classes = torch.where(positive, mine[..., 0] + 1, background)
+    classes = torch.where(positive, gt[..., 0] + 1, background)
     return loc.flatten(1), mask.to(loc.dtype).flatten(1), classes
 
 
-def _book_assign(truths: Tensor, anchors: Tensor, threshold: float) -> Tensor:
-    """Return the index of each anchor's ground truth, or -1."""
-    iou = box_iou(anchors, truths)
-    best, of = iou.max(dim=1)
-    found = torch.full_like(of, -1)
+def _book_assign(gt: Tensor, anchors: Tensor, threshold: float) -> Tensor:
+    """Return the index of the ground truth of each anchor, or -1."""
+    iou = box_iou(anchors, gt)
+    best, best_row = iou.max(dim=1)
+    match = torch.full_like(best_row, -1)
     good = best >= threshold
-    found[good] = of[good]
-    for _ in range(len(truths)):
-        place = iou.argmax()
-        anchor, truth = place // len(truths), place % len(truths)
-        found[anchor] = truth
+    match[good] = best_row[good]
+    for _ in range(len(gt)):
+        index = iou.argmax()
+        anchor, row = index // len(gt), index % len(gt)
+        match[anchor] = row
         iou[anchor, :] = -1
-        iou[:, truth] = -1
-    return found
+        iou[:, row] = -1
+    return match
 
 
 def book_multibox_target(
     anchor: Tensor, label: Tensor, threshold: float = 0.5
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the targets of anchors (1, A, 4) for truths (B, G, 5) without padding."""
+    """Return the targets of anchors (1, A, 4) for ground truths (B, G, 5) without padding."""
     images = []
     for rows in label:
-        found = _book_assign(rows[:, 1:], anchor[0], threshold)[None]
-        images.append(_targets(anchor, rows[None], found, found < 0))
+        match = _book_assign(rows[:, 1:], anchor[0], threshold)[None]
+        images.append(_targets(anchor, rows[None], match, match < 0))
     loc, mask, classes = (torch.cat(x) for x in zip(*images))
     return loc, mask, classes
 
@@ -128,27 +128,27 @@ def multibox_target(
     negative_mining_thresh: float = 0.5,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the results of ``cvops.multibox_target`` for ground truths without padding."""
-    images, truths = label.shape[:2]
+    images, num_gt = label.shape[:2]
     iou = box_iou(anchor, label[..., 1:5])
-    best, of = iou.max(dim=2)
-    found = torch.where(best > overlap_threshold, of, -1)
+    best, best_row = iou.max(dim=2)
+    match = torch.where(best > overlap_threshold, best_row, -1)
     image = torch.arange(images, device=label.device)
-    for _ in range(truths):
-        most, place = iou.flatten(1).max(dim=1)
-        at, truth = place // truths, place % truths
-        found[image, at] = torch.where(most > 1e-6, truth, found[image, at])
-        iou[image, at] = -1
-        iou[image, :, truth] = -1
-    negative = found < 0
+    for _ in range(num_gt):
+        best_iou, index = iou.flatten(1).max(dim=1)
+        anchor_index, row = index // num_gt, index % num_gt
+        match[image, anchor_index] = torch.where(best_iou > 1e-6, row, match[image, anchor_index])
+        iou[image, anchor_index] = -1
+        iou[image, :, row] = -1
+    negative = match < 0
     if negative_mining_ratio > 0:
         wanted = (~negative).sum(dim=1, keepdim=True) * negative_mining_ratio
         score = cls_pred[:, 0] - cls_pred.logsumexp(dim=1)
         negative &= best < negative_mining_thresh
         order = score.masked_fill(~negative, math.inf).argsort(dim=1, stable=True)
-        places = torch.arange(order.shape[1], device=order.device).expand_as(order)
-        rank = torch.empty_like(order).scatter_(1, order, places)
+        ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        rank = torch.empty_like(order).scatter_(1, order, ranks)
         negative &= rank < wanted.to(torch.int64)
-    return _targets(anchor, label, found, negative)
+    return _targets(anchor, label, match, negative)
 
 
 # --- detections -----------------------------------------------------------------------------------
@@ -167,17 +167,17 @@ def _book_nms(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
 def book_multibox_detection(
     cls_prob: Tensor, loc_pred: Tensor, anchor: Tensor, nms_threshold: float = 0.5
 ) -> Tensor:
-    """Return class, score and corners (B, A, 6): kept boxes first, then the others as class -1."""
+    """Return class, score, corners (B, A, 6): kept boxes first, then the others with class -1."""
     images = []
     for prob, offsets in zip(cls_prob, loc_pred):
-        score, kind = prob[1:].max(dim=0)
+        score, class_id = prob[1:].max(dim=0)
         boxes = decode(anchor[0], offsets.view(-1, 4))
         kept = _book_nms(boxes, score, nms_threshold)
-        alone = torch.ones_like(score, dtype=torch.bool)
-        alone[kept] = False
-        order = torch.cat([kept, alone.nonzero()[:, 0]])
-        kind = torch.where(alone | (score < LEAST_SCORE), -1, kind)
-        rows = torch.cat([kind[:, None].to(boxes.dtype), score[:, None], boxes], dim=1)
+        suppressed = torch.ones_like(score, dtype=torch.bool)
+        suppressed[kept] = False
+        order = torch.cat([kept, suppressed.nonzero()[:, 0]])
+        class_id = torch.where(suppressed | (score < MIN_SCORE), -1, class_id)
+        rows = torch.cat([class_id[:, None].to(boxes.dtype), score[:, None], boxes], dim=1)
         images.append(rows[order])
     return torch.stack(images)
 
@@ -187,35 +187,35 @@ def multibox_detection(
 ) -> Tensor:
     """Return rows (B, K, 6), with class -1 if suppressed; K is ``nms_topk`` or A."""
     images, classes, num = cls_prob.shape
-    score, kind = cls_prob[:, 1:].max(dim=1)
+    score, class_id = cls_prob[:, 1:].max(dim=1)
     boxes = decode(anchor, loc_pred.view(images, num, 4))
     if 0 <= nms_topk < num:
-        score, place = score.topk(nms_topk, dim=1)
-        kind = kind.gather(1, place)
-        boxes = boxes.gather(1, place[..., None].expand(-1, -1, 4))
-    image = torch.arange(images, device=kind.device)[:, None]
-    valid = (score >= LEAST_SCORE).nonzero()
+        score, index = score.topk(nms_topk, dim=1)
+        class_id = class_id.gather(1, index)
+        boxes = boxes.gather(1, index[..., None].expand(-1, -1, 4))
+    image = torch.arange(images, device=class_id.device)[:, None]
+    valid = (score >= MIN_SCORE).nonzero()
     rows = valid[:, 0], valid[:, 1]
-    groups = (image * classes + kind)[rows]
+    groups = (image * classes + class_id)[rows]
     kept = torchvision.ops.batched_nms(boxes[rows], score[rows], groups, 0.5)
     result = torch.full_like(score, -1)
     kept_rows = rows[0][kept], rows[1][kept]
-    result[kept_rows] = kind[kept_rows].to(result.dtype)
+    result[kept_rows] = class_id[kept_rows].to(result.dtype)
     return torch.cat([result[..., None], score[..., None], boxes], dim=-1)
 
 
 def topk_nms(
-    torchvision: Any, boxes: Tensor, scores: Tensor, kinds: Tensor, threshold: float, topk: int
+    torchvision: Any, boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float, topk: int
 ) -> Tensor:
-    """Return the indices of the kept boxes, of the ``topk`` best boxes of each image.
+    """Return the indices of the kept boxes among the ``topk`` best boxes of each image.
 
-    The indices refer to all of ``boxes`` (B, N, 4). ``scores`` and ``kinds`` are (B, N); boxes of
-    different kinds do not suppress each other.
+    The indices refer to all of ``boxes`` (B, N, 4). ``scores`` and ``groups`` are (B, N); boxes of
+    different groups do not suppress each other.
     """
     images, num = scores.shape
-    score, place = scores.topk(topk, dim=1)
-    place = (place + num * torch.arange(images, device=place.device)[:, None]).flatten()
+    score, index = scores.topk(topk, dim=1)
+    index = (index + num * torch.arange(images, device=index.device)[:, None]).flatten()
     kept = torchvision.ops.batched_nms(
-        boxes.view(-1, 4)[place], score.flatten(), kinds.flatten()[place], threshold
+        boxes.view(-1, 4)[index], score.flatten(), groups.flatten()[index], threshold
     )
-    return place[kept]
+    return index[kept]

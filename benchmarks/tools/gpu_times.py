@@ -1,10 +1,10 @@
 """Measures a call on a GPU: device time with a warm and a cold cache, host time, memory.
 
 The device time is the time between two CUDA events on the stream of the call. Before the first
-event the device gets other work that takes longer than the host needs to queue the timed calls:
-gaps in which the device would wait for Python are then not included. That work writes a buffer
-twice as large as the L2 cache, which also empties the cache. A call that itself waits for the
-device, as many of PyTorch's do, cannot be queued ahead; its waiting is included.
+event the device writes to a buffer twice as large as the L2 cache, which empties the cache. The
+writes take longer than the host needs to queue the timed calls: the times then include no gaps in
+which the device waits for Python. Many calls of PyTorch wait for the device, so that the host
+cannot queue them ahead; their times include the wait.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from functools import lru_cache
 from statistics import median
 from typing import Any, Callable, NamedTuple, Optional
 
-#: The least and the most measurements of a time; a call of LONG seconds is measured once.
+#: Minimum and maximum number of measurements of a time; a call of LONG seconds is measured once.
 ROUNDS, LONG = (5, 50), 0.03
-#: The most calls between two events with a warm cache, and the most seconds for them.
-CALLS, TOGETHER = 10, 2e-3
-#: The other work takes AHEAD times as long as the host, with at most MOST_WRITES writes.
-AHEAD, MOST_WRITES = 1.5, 100
+#: Maximum number of calls between two events with a warm cache, and their maximum seconds.
+MAX_CALLS, MAX_SECONDS = 10, 2e-3
+#: The writes take QUEUE_FACTOR times as long as the host, and are at most MAX_WRITES.
+QUEUE_FACTOR, MAX_WRITES = 1.5, 100
 
 
 class GpuTimes(NamedTuple):
@@ -30,17 +30,17 @@ class GpuTimes(NamedTuple):
 
     #: A call after an identical call.
     warm: float
-    #: A call whose inputs and results are in no cache.
+    #: A call whose inputs and results are not in the L2 cache.
     cold: float
     #: Host time until the call returns, with an idle device: checks, allocation, launches.
     host: float
-    #: Peak memory without inputs and results; None if nothing is allocated.
+    #: Peak extra memory: allocated by the call, without results; None for a replay of a graph.
     memory: Optional[int]
 
 
 @lru_cache(maxsize=1)
-def _scrubber() -> tuple[Any, float]:
-    """Return the buffer, and the seconds of one write to it."""
+def _cache_buffer() -> tuple[Any, float]:
+    """Return the buffer that empties the cache, and the seconds of one write to it."""
     import cupy
     from cupy.cuda import runtime
 
@@ -72,27 +72,28 @@ def between(stream: Any, work: Callable[[], Any]) -> float:
 
 def occupy(stream: Any, seconds: float) -> None:
     """Keep the device busy for that time, and empty its cache."""
-    buffer, once = _scrubber()
+    buffer, once = _cache_buffer()
     with stream:
-        _write(buffer, max(1, min(MOST_WRITES, math.ceil(AHEAD * seconds / once))))
+        _write(buffer, max(1, min(MAX_WRITES, math.ceil(QUEUE_FACTOR * seconds / once))))
 
 
 def measure(
     call: Callable[[], Any], stream: Any, memory: Optional[int], seconds: float
 ) -> GpuTimes:
-    """Measure ``call``, which was called before, for about ``seconds`` for each time."""
+    """Measure a call that was made before, for about ``seconds`` for each of its times."""
     import cupy
 
     device = cupy.cuda.Device()
 
-    def whole() -> float:
-        """Return the host's seconds until the device is done."""
+    def synchronized() -> float:
+        """Return the host's seconds until the device has finished."""
         start = time.perf_counter()
         call()
         device.synchronize()
         return time.perf_counter() - start
 
     def host() -> float:
+        """Return the host's seconds until the call returns."""
         device.synchronize()
         start = time.perf_counter()
         out = call()
@@ -100,13 +101,13 @@ def measure(
         del out
         return taken
 
-    _scrubber()
+    _cache_buffer()
     device.synchronize()
-    once = min(whole() for _ in range(2))
-    least, most = ROUNDS if once < LONG else (1, 1)
-    rounds = max(least, min(most, int(seconds / once)))
+    once = min(synchronized() for _ in range(2))
+    minimum, maximum = ROUNDS if once < LONG else (1, 1)
+    rounds = max(minimum, min(maximum, int(seconds / once)))
     queued = median(host() for _ in range(rounds))
-    calls = max(1, min(CALLS, int(TOGETHER / once)))
+    calls = max(1, min(MAX_CALLS, int(MAX_SECONDS / once)))
 
     def repeat() -> None:
         for _ in range(calls):
@@ -121,8 +122,8 @@ def measure(
         occupy(stream, queued)
         return between(stream, call)
 
-    several = max(least, rounds // calls)
-    warm_seconds = median(warm() for _ in range(several))
+    warm_rounds = max(minimum, rounds // calls)
+    warm_seconds = median(warm() for _ in range(warm_rounds))
     return GpuTimes(warm_seconds, median(cold() for _ in range(rounds)), queued, memory)
 
 
@@ -131,13 +132,13 @@ def measure(
 
 @contextmanager
 def _pool() -> Iterator[list[int]]:
-    """Track the bytes of CuPy's pool that this thread has allocated: now, and at most."""
+    """Track the bytes of CuPy's pool that this thread has allocated: current and peak."""
     from cupy.cuda import memory_hook
 
     used = [0, 0]
 
     class Hook(memory_hook.MemoryHook):
-        name = "what a call takes"
+        name = "peak memory of a call"
 
         def malloc_postprocess(self, **about: Any) -> None:
             used[0] += about["mem_size"]
@@ -151,20 +152,20 @@ def _pool() -> Iterator[list[int]]:
 
 
 def cupy_memory(call: Callable[[], Any]) -> int:
-    """Return the peak bytes of CuPy's pool without the results."""
+    """Return the peak extra bytes of CuPy's pool: without the results."""
     with _pool() as used:
         out = call()
-        beside = used[1] - used[0]
+        extra = used[1] - used[0]
     del out
-    return beside
+    return extra
 
 
 def torch_memory(call: Callable[[], Any]) -> int:
-    """Return the peak bytes of PyTorch's pool without the results."""
+    """Return the peak extra bytes of PyTorch's pool: without the results."""
     import torch
 
     torch.cuda.reset_peak_memory_stats()
     out = call()
-    beside = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
+    extra = torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated()
     del out
-    return beside
+    return extra

@@ -1,10 +1,11 @@
-"""Measures the limits of this machine: bytes per second, and pairs of boxes per second.
+"""Measures limits of this machine, bytes per second and pairs of boxes per second.
+
+The lower bound of a job's time is its work divided by such a limit.
 
 One process per core does the same work on its own data, so that no thread waits for another thread
 or for Python's lock. A limit is the sum of their rates, in the best of several rounds. The C
-library moves the memory, with the bytes of the job in question: the limit is then that of the
-caches that hold them. The inner loops are our ops on boxes in the cache, with inputs that allow no
-pruning.
+library moves as many bytes as the job, so that they are in the same caches. The inner loops are our
+ops on boxes in the cache, with inputs that allow no pruning.
 """
 
 from __future__ import annotations
@@ -20,12 +21,17 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 from tools.gpu_times import between
+from tools.jobs import Job
+from tools.machine import cores
 
 import cvops
 
 ROUNDS, SECONDS = 5, 0.03
-#: The least bytes of a process; below it, Python takes a part of the time.
-FEWEST = 1 << 18
+#: The minimum bytes of a process; with fewer bytes, Python's time would be a part of the result.
+MIN_BYTES = 1 << 18
+
+
+# Each of these functions returns a call, and its number of bytes or pairs.
 
 
 def copying(num: int) -> tuple[Callable[[], Any], int]:
@@ -76,12 +82,12 @@ MEMORY = {"copying": copying, "writing": writing, "reading": reading}
 LOOPS = {"IoU": iou, "NMS": nms}
 
 
-class Floor(NamedTuple):
+class LowerBound(NamedTuple):
     """A lower bound of the time of a job on this machine."""
 
     seconds: float
-    #: The work that takes this time.
-    what: str
+    #: The work that takes this time: a key of MEMORY, or pairs of one of LOOPS.
+    work: str
 
 
 class Limits:
@@ -94,26 +100,28 @@ class Limits:
 
     def rate(self, kind: str, size: int = 0) -> float:
         """Return bytes per second for data of ``size`` bytes, or pairs per second."""
-        size = max(1 << (size - 1).bit_length(), FEWEST * self.processes) if size else 0
+        size = max(1 << (size - 1).bit_length(), MIN_BYTES * self.processes) if size else 0
         if (kind, size) not in self.rates:
             self._start()
-            self._tell(json.dumps([kind, size // self.processes]))
-            self._replies()
+            self._send(json.dumps([kind, size // self.processes]))
+            self._receive()
             self.rates[kind, size] = max(self._round() for _ in range(ROUNDS))
         return self.rates[kind, size]
 
-    def floor(self, job: Any) -> Floor:
-        """Return the bound of a ``harness.Job``: its bytes, or its pairs if they take longer."""
+    def lower_bound(self, job: Job) -> LowerBound:
+        """Return the time of the job's bytes, or of its pairs if that is longer."""
+        assert job.read is not None
         kind = "copying"
         if 10 * job.read < job.written:
             kind = "writing"
         elif 10 * job.written < job.read:
             kind = "reading"
-        floors = [Floor(job.moved / self.rate(kind, job.moved), kind)]
+        bounds = [LowerBound(job.moved / self.rate(kind, job.moved), kind)]
         if job.inner is not None:
             pairs = job.inner.pairs(job.expected)
-            floors.append(Floor(pairs / self.rate(job.inner.loop), f"{job.inner.loop} pairs"))
-        return max(floors)
+            seconds = pairs / self.rate(job.inner.name)
+            bounds.append(LowerBound(seconds, f"{job.inner.name} pairs"))
+        return max(bounds)
 
     def close(self) -> None:
         for worker in self._workers:
@@ -140,24 +148,19 @@ class Limits:
         ]
 
     def _round(self) -> float:
-        self._tell("go")
-        return sum(map(float, self._replies()))
+        self._send("start a round")
+        return sum(map(float, self._receive()))
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         for worker in self._workers:
             assert worker.stdin is not None
             print(line, file=worker.stdin, flush=True)
 
-    def _replies(self) -> list[str]:
+    def _receive(self) -> list[str]:
         replies = [worker.stdout.readline() for worker in self._workers if worker.stdout]
         if not all(replies):
-            raise RuntimeError("a process that measures this machine's limits has ended")
+            raise RuntimeError("limits: expected a rate of each process, got the end of a process")
         return replies
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)
@@ -173,8 +176,8 @@ def gpu_copying() -> float:
     return 2 * num / min(between(stream, copy) for _ in range(8))
 
 
-def _work() -> None:
-    """Serve one process: a line names the work, and each further line starts one round of it."""
+def _serve() -> None:
+    """Run as a process of Limits: a line names the work, each further line starts one round."""
     while line := sys.stdin.readline():
         kind, size = json.loads(line)
         call, units = {**MEMORY, **LOOPS}[kind](size)
@@ -190,4 +193,4 @@ def _work() -> None:
 
 
 if __name__ == "__main__":
-    _work()
+    _serve()

@@ -1,36 +1,32 @@
-"""Tables of times, rates and ratios, with the machine and the versions."""
+"""Tables of times, rates and ratios."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
-import sys
 from collections.abc import Sequence
-from datetime import date
-from importlib import metadata
 from typing import Any, NamedTuple, Optional
 
+from peers.libraries import LIBRARIES
+from tools.cvops_backends import Cvops, OneThread
 from tools.gpu_times import GpuTimes
-from tools.harness import LIBRARIES, Contender, OneThread, Ours
-from tools.limits import MEMORY, Floor, Limits, cores
+from tools.interface import Implementation
+from tools.limits import MEMORY, Limits, LowerBound
+from tools.machine import about, threads
 from tools.predictions import predicted
-
-import cvops
-from cvops.ops._op import BACKENDS
+from tools.text import BINARY, PREFIXES, SECONDS, aligned, digits, scaled
 
 
 class Row(NamedTuple):
-    """A contender's time for a job."""
+    """The time of an implementation for a job."""
 
     op: str
     size: str
-    contender: Contender
+    implementation: Implementation
     median: float
     work: tuple[int, str]
+    #: Bytes that must be read or written.
     moved: int
-    #: None if the limit is unknown.
-    floor: Optional[Floor] = None
+    #: None if it is unknown.
+    bound: Optional[LowerBound] = None
     #: None on a CPU.
     gpu: Optional[GpuTimes] = None
 
@@ -48,16 +44,16 @@ class Rows:
         """Return the peers by library: on the same kind of device, else on the CPU."""
         found: dict[str, Row] = {}
         for other in self.rows:
-            library = other.contender.library
+            library = other.implementation.library
             if library is None or (other.op, other.size) != (row.op, row.size):
                 continue
-            if other.contender.device == row.contender.device or library not in found:
+            if other.implementation.device == row.implementation.device or library not in found:
                 found[library] = other
         return found
 
     def best_peer(self, row: Row) -> Row | None:
         """Return the fastest peer; None for the row of a peer."""
-        if row.contender.library is not None:
+        if row.implementation.library is not None:
             return None
         return min(self.peers(row).values(), key=lambda peer: peer.median, default=None)
 
@@ -66,30 +62,35 @@ class Rows:
         lines: dict[tuple[str, str, str], dict[str, Any]] = {}
         for row in self.rows:
             peer = self.best_peer(row)
-            if type(row.contender) not in (Ours, OneThread) or peer is None:
+            if type(row.implementation) not in (Cvops, OneThread) or peer is None:
                 continue
             line = lines.setdefault(
-                (row.op, row.size, row.contender.device),
-                dict(op=row.op, size=row.size, peer=peer.contender.name, peer_s=peer.median),
+                (row.op, row.size, row.implementation.device),
+                dict(op=row.op, size=row.size, peer=peer.implementation.name, peer_s=peer.median),
             )
-            key = "one_thread" if isinstance(row.contender, OneThread) else "ours"
+            key = "one_thread" if isinstance(row.implementation, OneThread) else "ours"
             if row.median < line.get(f"{key}_s", float("inf")):
                 line[f"{key}_s"] = row.median
                 line[f"{key}_ratio"] = peer.median / row.median
         return [line for line in lines.values() if "ours_s" in line]
 
     def gpu(self) -> list[dict[str, Any]]:
-        """Return the times by the GPU's clock, with the lower bound and the prediction."""
+        """Return the times by CUDA's events, with the lower bound and the prediction."""
         lines = []
         for row in self.rows:
             if row.gpu is None:
                 continue
-            line = dict(op=row.op, size=row.size, backend=row.contender.name, **row.gpu._asdict())
-            if row.contender.library is not None:
-                line["library"] = row.contender.library
+            line = dict(
+                op=row.op,
+                size=row.size,
+                implementation=row.implementation.name,
+                **row.gpu._asdict(),
+            )
+            if row.implementation.library is not None:
+                line["library"] = row.implementation.library
             else:
                 line["predicted"] = predicted(row.op, row.size)
-            line["floor"] = row.floor and row.floor.seconds
+            line["bound"] = row.bound and row.bound.seconds
             lines.append(line)
         return lines
 
@@ -100,29 +101,7 @@ def table(measured: Sequence[Row], limits: Limits, notes: Sequence[str] = ()) ->
     counts = ", ".join(f"{name} {count}" for name, count in threads().items())
     text = [about(), f"Threads: {counts}.", *limit_lines(limits)]
     for op in dict.fromkeys(row.op for row in measured):
-        section = rows.of(op)
-        libraries = [x for x in LIBRARIES if any(row.contender.library == x for row in section)]
-        heads = ["size", "backend", "median", "GB/s", "work per second"]
-        heads += [f"x {LIBRARIES[x]}" for x in libraries] + ["x best peer", "of the limit"]
-        lines = [heads]
-        size = ""
-        for row in section:
-            peers = rows.peers(row)
-            best = rows.best_peer(row)
-            lines.append(
-                [
-                    row.size if row.size != size else "",
-                    row.contender.name,
-                    scaled(row.median, SECONDS),
-                    digits(row.moved / row.median / 1e9),
-                    scaled(row.work[0] / row.median, PREFIXES) + row.work[1],
-                    *(_ratio(row, peers.get(library)) for library in libraries),
-                    _ratio(row, best),
-                    share(row),
-                ]
-            )
-            size = row.size
-        text += ["", f"### {op}", "", *aligned(lines)]
+        text += ["", f"### {op}", "", *op_table(rows, op)]
     if notes:
         text += ["", "Not measured:", "", *(f"- {note}" for note in notes)]
     summary = rows.summary()
@@ -130,9 +109,34 @@ def table(measured: Sequence[Row], limits: Limits, notes: Sequence[str] = ()) ->
         text += ["", "### Summary", "", *summary_table(summary)]
     gpu = rows.gpu()
     if gpu:
-        text += ["", "### By the GPU's clock", "", *gpu_table(gpu)]
+        text += ["", "### Times by CUDA events", "", *gpu_table(gpu)]
         text += ["", GPU_SUMMARY, "", *gpu_summary_table(gpu)]
     return "\n".join(text) + "\n"
+
+
+def op_table(rows: Rows, op: str) -> list[str]:
+    """Return the table of an op: a row for each size and implementation."""
+    section = rows.of(op)
+    libraries = [x for x in LIBRARIES if any(row.implementation.library == x for row in section)]
+    heads = ["size", "implementation", "median", "GB/s", "work per second"]
+    lines = [[*heads, *(f"x {LIBRARIES[x]}" for x in libraries), "x best peer", "% of bound"]]
+    size = ""
+    for row in section:
+        peers = rows.peers(row)
+        lines.append(
+            [
+                row.size if row.size != size else "",
+                row.implementation.name,
+                scaled(row.median, SECONDS),
+                digits(row.moved / row.median / 1e9),
+                scaled(row.work[0] / row.median, PREFIXES) + row.work[1],
+                *(_ratio(row, peers.get(library)) for library in libraries),
+                _ratio(row, rows.best_peer(row)),
+                percent_of_bound(row),
+            ]
+        )
+        size = row.size
+    return aligned(lines)
 
 
 def summary_table(summary: Sequence[dict[str, Any]]) -> list[str]:
@@ -152,57 +156,59 @@ def _of_job(gpu: Sequence[dict[str, Any]], line: dict[str, Any]) -> list[dict[st
     return [x for x in gpu if (x["op"], x["size"]) == (line["op"], line["size"])]
 
 
-def best_of(lines: Sequence[dict[str, Any]], kind: str) -> dict[str, Any] | None:
+def fastest(lines: Sequence[dict[str, Any]], kind: str) -> dict[str, Any] | None:
     """Return the fastest line; ``kind`` is "warm" or "cold"."""
     return min(lines, key=lambda line: line[kind], default=None)
 
 
 def gpu_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
-    heads = ["op", "size", "backend", "warm", "cold", "host", "memory beside", "predicted"]
-    lines = [[*heads, "x best peer", "x cold", "of the floor"]]
+    heads = ["op", "size", "implementation", "warm", "cold", "host", "peak extra memory"]
+    lines = [[*heads, "predicted", "x best peer", "x cold", "% of bound"]]
     for line in gpu:
         ratios = []
         for kind in ("warm", "cold"):
-            peer = best_of([x for x in _of_job(gpu, line) if "library" in x], kind)
-            alone = peer is None or "library" in line
-            ratios.append("" if alone else digits(peer[kind] / line[kind]))
-        memory, model, floor = line["memory"], line.get("predicted"), line["floor"]
+            peer = fastest([x for x in _of_job(gpu, line) if "library" in x], kind)
+            empty = peer is None or "library" in line
+            ratios.append("" if empty else digits(peer[kind] / line[kind]))
+        memory, prediction, bound = line["memory"], line.get("predicted"), line["bound"]
         lines.append(
             [
-                *(line["op"], line["size"], line["backend"]),
+                line["op"],
+                line["size"],
+                line["implementation"],
                 *(scaled(line[kind], SECONDS) for kind in ("warm", "cold", "host")),
                 scaled(memory, BINARY) + "B" if memory else "" if memory is None else "none",
-                scaled(model, SECONDS) if model else "",
+                scaled(prediction, SECONDS) if prediction else "",
                 *ratios,
-                f"{100 * floor / line['cold']:.0f} %" if floor else "",
+                f"{100 * bound / line['cold']:.0f} %" if bound else "",
             ]
         )
     return aligned(lines, left=3)
 
 
 #: The heading of the table that ``gpu_check.sh`` prints.
-GPU_SUMMARY = "### The GPU in short"
+GPU_SUMMARY = "### GPU summary"
 
 
 def gpu_summary_table(gpu: Sequence[dict[str, Any]]) -> list[str]:
     """Return the best peer, call and graph of each job by their cold times, with ratios."""
     groups = {
         "peer": lambda line: "library" in line,
-        "call": lambda line: "library" not in line and "graph" not in line["backend"],
-        "graph": lambda line: "library" not in line and "graph" in line["backend"],
+        "call": lambda line: "library" not in line and "graph" not in line["implementation"],
+        "graph": lambda line: "library" not in line and "graph" in line["implementation"],
     }
     heads = [f"{group} {kind}" for group in groups for kind in ("warm", "cold")]
     lines = [["op", "size", "best peer", *heads, "x call", "x graph", "predicted"]]
     for op, size in dict.fromkeys((line["op"], line["size"]) for line in gpu):
         of_job = _of_job(gpu, dict(op=op, size=size))
-        peer, *ours = best = [best_of(list(filter(x, of_job)), "cold") for x in groups.values()]
+        peer, *ours = best = [fastest(list(filter(x, of_job)), "cold") for x in groups.values()]
         if not any(ours):
             continue
-        cells = [op, size, peer["backend"].replace(", GPU", "") if peer else ""]
+        cells = [op, size, peer["implementation"].replace(", GPU", "") if peer else ""]
         cells += [scaled(x[kind], SECONDS) if x else "" for x in best for kind in ("warm", "cold")]
         cells += [digits(peer["cold"] / x["cold"]) if peer and x else "" for x in ours]
-        model = next(line["predicted"] for line in ours if line)
-        lines.append([*cells, scaled(model, SECONDS) if model else ""])
+        prediction = next(line["predicted"] for line in ours if line)
+        lines.append([*cells, scaled(prediction, SECONDS) if prediction else ""])
     return aligned(lines, left=3)
 
 
@@ -210,12 +216,13 @@ def _ratio(row: Row, peer: Row | None) -> str:
     return "" if peer is None or peer is row else digits(peer.median / row.median)
 
 
-def share(row: Row) -> str:
-    """Return the lower bound as a share of the time, and its kind; above 100 % after pruning."""
-    if row.floor is None:
+def percent_of_bound(row: Row) -> str:
+    """Return the lower bound in percent of the time, and its work; above 100 % after pruning."""
+    if row.bound is None:
         return ""
-    part = row.floor.seconds / row.median
-    return f"{100 * part:.0f} % {row.floor.what}" if part >= 0.01 else f"< 1 % {row.floor.what}"
+    share = row.bound.seconds / row.median
+    percent = f"{100 * share:.0f} %" if share >= 0.01 else "< 1 %"
+    return f"{percent} {row.bound.work}"
 
 
 def limit_lines(limits: Limits) -> list[str]:
@@ -223,7 +230,7 @@ def limit_lines(limits: Limits) -> list[str]:
     kinds: dict[str, list[str]] = {}
     for (kind, size), rate in sorted(limits.rates.items()):
         if kind in MEMORY:
-            text = f"{scaled(rate, PREFIXES)}B/s of {scaled(size, BINARY)}"
+            text = f"{scaled(rate, PREFIXES)}B/s for {scaled(size, BINARY)}B"
         else:
             text = f"{scaled(rate, PREFIXES)}pairs/s"
         kinds.setdefault(kind, []).append(text)
@@ -231,93 +238,7 @@ def limit_lines(limits: Limits) -> list[str]:
         return []
     return [
         "",
-        f"Limits of this machine, of {limits.processes} processes at once:",
+        f"Limits of this machine, the sum of {limits.processes} concurrent processes:",
         "",
         *(f"- {kind}: {', '.join(texts)}" for kind, texts in kinds.items()),
     ]
-
-
-def aligned(lines: list[list[str]], left: int = 2) -> list[str]:
-    """Return a Markdown table; the first ``left`` columns are aligned to the left."""
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    rule = ["-" * w if i < left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    rows = [
-        " | ".join(
-            x.ljust(w) if i < left else x.rjust(w) for i, (x, w) in enumerate(zip(line, widths))
-        )
-        for line in (lines[0], rule, *lines[1:])
-    ]
-    return [f"| {row} |" for row in rows]
-
-
-def digits(x: float) -> str:
-    """Return three digits, without a power of ten."""
-    places = next((p for p, least in enumerate((100, 10, 1, 0.1)) if x >= least), 4)
-    return f"{x:.{places}f}"
-
-
-def scaled(x: float, units: dict[float, str]) -> str:
-    """Return ``x`` in the largest unit that is not above it, or in the smallest unit."""
-    unit = next((unit for unit in units if x >= unit), min(units))
-    return f"{digits(x / unit)} {units[unit]}"
-
-
-SECONDS = {1: "s", 1e-3: "ms", 1e-6: "us"}
-PREFIXES = {1e12: "T ", 1e9: "G ", 1e6: "M ", 1e3: "k ", 1: ""}
-BINARY = {1 << 30: "Gi", 1 << 20: "Mi", 1 << 10: "Ki", 1: ""}
-
-
-def gpu_name() -> str | None:
-    cupy = sys.modules.get("cupy")
-    if cupy is None or BACKENDS["cuda", "cupy"].missing() is not None:
-        return None
-    with contextlib.suppress(Exception):  # an error may have made it unusable
-        return cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
-    return "a GPU"
-
-
-def cpu_name() -> str:
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-def os_name() -> str:
-    with contextlib.suppress(OSError), open("/etc/os-release", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("PRETTY_NAME="):
-                return line.partition("=")[2].strip().strip('"')
-    return platform.platform()
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python, cvops and the imported libraries."""
-    try:
-        own = metadata.version("cvops")
-    except metadata.PackageNotFoundError:
-        own = "from a checkout"
-    names = "numpy", "mxnet", "cupy", "torch", "torchvision", "onnxruntime"
-    modules = {name: sys.modules.get(name) for name in names}
-    found = {n: str(m.__version__) for n, m in modules.items() if hasattr(m, "__version__")}
-    return {"python": platform.python_version(), **found, "cvops": own}
-
-
-def threads() -> dict[str, str]:
-    """Return the number of threads of each imported library."""
-    found = {"cvops": str(cvops.get_num_threads())}
-    if "mxnet" in sys.modules:
-        found["mxnet"] = os.environ.get("OMP_NUM_THREADS", "its default (OMP_NUM_THREADS not set)")
-    if "torch" in sys.modules:
-        found["torch"] = str(sys.modules["torch"].get_num_threads())
-    if "onnxruntime" in sys.modules:
-        found["onnxruntime"] = "its default, one for each core"
-    return found
-
-
-def about() -> str:
-    """Return the machine, its software and the date in a line."""
-    machine = f"{cpu_name()}, {cores()} cores; {gpu_name() or 'no GPU'}"
-    software = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return f"{machine}; {os_name()}; {software}; {date.today()}."

@@ -1,6 +1,7 @@
 #include "bilinear_upsample.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "bilinear_upsample.cuh"
@@ -27,6 +28,29 @@ struct Weights {
   }
 };
 
+// Calls body(c) with c = scale as a constant if it is in [2, 8], else with c = 0.
+template <typename Body>
+CVOPS_INLINE void with_constant(int scale, const Body& body) {
+  switch (scale) {
+    case 2:
+      return body(std::integral_constant<int, 2>());
+    case 3:
+      return body(std::integral_constant<int, 3>());
+    case 4:
+      return body(std::integral_constant<int, 4>());
+    case 5:
+      return body(std::integral_constant<int, 5>());
+    case 6:
+      return body(std::integral_constant<int, 6>());
+    case 7:
+      return body(std::integral_constant<int, 7>());
+    case 8:
+      return body(std::integral_constant<int, 8>());
+    default:
+      return body(std::integral_constant<int, 0>());
+  }
+}
+
 // The bands of a row of pixels, each at its full length. With a constant scale, the compiler
 // vectorizes across bands.
 template <int kScale>
@@ -45,25 +69,9 @@ inline void blend_along_x_by(float* __restrict__ out, const float* __restrict__ 
 }
 
 void blend_along_x(float* out, const float* row, const Weights& weights, int width, int scale) {
-  const float *near = weights.near.data(), *far = weights.far.data();
-  switch (scale) {
-    case 2:
-      return blend_along_x_by<2>(out, row, near, far, width, scale);
-    case 3:
-      return blend_along_x_by<3>(out, row, near, far, width, scale);
-    case 4:
-      return blend_along_x_by<4>(out, row, near, far, width, scale);
-    case 5:
-      return blend_along_x_by<5>(out, row, near, far, width, scale);
-    case 6:
-      return blend_along_x_by<6>(out, row, near, far, width, scale);
-    case 7:
-      return blend_along_x_by<7>(out, row, near, far, width, scale);
-    case 8:
-      return blend_along_x_by<8>(out, row, near, far, width, scale);
-    default:
-      return blend_along_x_by<0>(out, row, near, far, width, scale);
-  }
+  with_constant(scale, [&](auto constant) {
+    blend_along_x_by<constant>(out, row, weights.near.data(), weights.far.data(), width, scale);
+  });
 }
 
 void blend(float* __restrict__ out, const float* __restrict__ near, const float* __restrict__ far,
@@ -127,24 +135,7 @@ inline void find_phases_by(float* __restrict__ phase, const float* __restrict__ 
 }
 
 void find_phases(float* phase, const float* sums, int64 pitch, int scale) {
-  switch (scale) {
-    case 2:
-      return find_phases_by<2>(phase, sums, pitch, scale);
-    case 3:
-      return find_phases_by<3>(phase, sums, pitch, scale);
-    case 4:
-      return find_phases_by<4>(phase, sums, pitch, scale);
-    case 5:
-      return find_phases_by<5>(phase, sums, pitch, scale);
-    case 6:
-      return find_phases_by<6>(phase, sums, pitch, scale);
-    case 7:
-      return find_phases_by<7>(phase, sums, pitch, scale);
-    case 8:
-      return find_phases_by<8>(phase, sums, pitch, scale);
-    default:
-      return find_phases_by<0>(phase, sums, pitch, scale);
-  }
+  with_constant(scale, [&](auto constant) { find_phases_by<constant>(phase, sums, pitch, scale); });
 }
 
 // Calls body(plane, begin, end) for parts of the `rows` of each plane; for whole planes if there

@@ -10,10 +10,11 @@
 #include "simd.h"
 
 namespace cvops {
+
+using namespace cpu;
+
 namespace {
 
-// Maximum number of bins for non-temporal stores: the staged results must fit into a near cache.
-constexpr int kMostStaged = 256;
 constexpr int kTile = 64;  // bins whose values are transposed at once
 
 // Sets all lanes to x. For a scalar operand of a product, the compiler would build the vector in
@@ -39,7 +40,7 @@ struct Rois {
   std::vector<AxisSample> samples;
   std::vector<BinSamples> rows, columns;  // (num_rois, pooled_height), (num_rois, pooled_width)
   std::vector<Roi> known;                 // ordered by image
-  std::vector<int64> refused;             // RoIs whose image does not exist
+  std::vector<int64> unknown;             // RoIs whose image does not exist
 };
 
 void find_samples(Rois& out, BinSamples* bins, const RoiAlignAxis& axis, int num_bins, int size) {
@@ -55,11 +56,11 @@ void find_samples(Rois& out, BinSamples* bins, const RoiAlignAxis& axis, int num
   }
 }
 
-void find_rois(Rois& out, const float* rois, int64 num_rois, const RoiAlign& op) {
+void add_rois(Rois& out, const float* rois, int64 num_rois, const RoiAlign& op) {
   for (int64 n = 0; n < num_rois; ++n) {
     const AlignedRoi axes(rois + 5 * n, op);
     if (axes.image < 0) {
-      out.refused.push_back(n);
+      out.unknown.push_back(n);
       continue;
     }
     find_samples(out, &out.rows[n * op.pooled_height], axes.y, op.pooled_height, op.height);
@@ -73,8 +74,7 @@ Rois find_rois(const float* boxes, int64 num_rois, const RoiAlign& op) {
   rois.rows.resize(num_rois * op.pooled_height);
   rois.columns.resize(num_rois * op.pooled_width);
   rois.known.reserve(num_rois);
-  simd<static_cast<void (*)(Rois&, const float*, int64, const RoiAlign&)>(find_rois)>(rois, boxes,
-                                                                                      num_rois, op);
+  simd<add_rois>(rois, boxes, num_rois, op);
   auto before = [](const Roi& a, const Roi& b) { return a.axes.image < b.axes.image; };
   if (!std::is_sorted(rois.known.begin(), rois.known.end(), before)) {
     std::stable_sort(rois.known.begin(), rois.known.end(), before);
@@ -100,12 +100,14 @@ Window window_of(const Roi& roi, const Bins& bins, const RoiAlign& op) {
 
 Window window_of(const Roi* begin, const Roi* end, const Bins& bins, const RoiAlign& op) {
   Window window = {};
-  for (const Roi* roi = begin; roi < end; ++roi) window = hull(window, window_of(*roi, bins, op));
+  for (const Roi* roi = begin; roi < end; ++roi) {
+    window = bounds_of(window, window_of(*roi, bins, op));
+  }
   return window;
 }
 
 // Work item: some RoIs of one image; kLanes channels or the rest; the first bin of their planes.
-struct Work {
+struct WorkItem {
   const Roi *begin, *end;
   int channel, bin;
 };
@@ -121,8 +123,8 @@ struct Call {
   bool streams;
 
   // First of the planes of a work item; the others are plane_pitch() elements apart.
-  Planes* plane(int image, const Work& work) const {
-    return planes + (int64)op.plane(image, work.channel, work.bin) * op.height * op.width;
+  Planes* plane(int image, const WorkItem& item) const {
+    return planes + (int64)op.plane(image, item.channel, item.bin) * op.height * op.width;
   }
   int64 plane_pitch() const { return (int64)op.plane_step() * op.height * op.width; }
 };
@@ -205,13 +207,13 @@ void copy_planes(const Planes<kVectors>& planes, const float* first, int64 pitch
 }
 
 template <int kVectors>
-void do_forward(const Forward& call, const Work& work) {
+void pool_item(const Forward& call, const WorkItem& item) {
   const RoiAlign& op = call.op;
-  const int channels = std::min(kVectors * kWidth, op.channels - work.channel);
-  const Bins bins = bins_of_plane(work.bin, op);
+  const int channels = std::min(kVectors * kWidth, op.channels - item.channel);
+  const Bins bins = bins_of_plane(item.bin, op);
   const int64 num_bins = op.bins(), pitch = call.plane_pitch();
-  const float* const data = call.plane(work.begin->axes.image, work);
-  Planes<kVectors> planes = {window_of(work.begin, work.end, bins, op), nullptr};
+  const float* const data = call.plane(item.begin->axes.image, item);
+  Planes<kVectors> planes = {window_of(item.begin, item.end, bins, op), nullptr};
   const int64 area = planes.window.pixels();
   const std::unique_ptr<Pixel<kVectors>[]> memory(
       new Pixel<kVectors>[area + (call.streams ? num_bins : 0)]);
@@ -220,8 +222,8 @@ void do_forward(const Forward& call, const Work& work) {
   Pixel<kVectors> first = {};
   for (int k = 0; k < channels; ++k) first.of[k / kWidth][k % kWidth] = 0.0f * data[k * pitch];
   float* const staged = call.streams ? (float*)(memory.get() + area) : nullptr;
-  for (const Roi* roi = work.begin; roi < work.end; ++roi) {
-    float* const to = call.pooled + (roi->number * op.channels + work.channel) * num_bins;
+  for (const Roi* roi = item.begin; roi < item.end; ++roi) {
+    float* const to = call.pooled + (roi->number * op.channels + item.channel) * num_bins;
     simd<pool<kVectors>>(call, to, *roi, bins, planes, first, channels, staged);
   }
   if (call.streams) streamed();
@@ -297,13 +299,13 @@ void write_planes(float* first, const Planes<kVectors>& sums, int64 pitch, int w
 }
 
 template <int kVectors>
-void do_backward(const Backward& call, const Work& work, int image) {
+void add_gradients_of_item(const Backward& call, const WorkItem& item, int image) {
   const RoiAlign& op = call.op;
-  const int channels = std::min(kVectors * kWidth, op.channels - work.channel);
-  const Bins bins = bins_of_plane(work.bin, op);
+  const int channels = std::min(kVectors * kWidth, op.channels - item.channel);
+  const Bins bins = bins_of_plane(item.bin, op);
   const int64 pixels = (int64)op.height * op.width, pitch = call.plane_pitch();
-  float* const grad = call.plane(image, work);
-  const Window window = window_of(work.begin, work.end, bins, op);
+  float* const grad = call.plane(image, item);
+  const Window window = window_of(item.begin, item.end, bins, op);
   const int64 area = window.pixels();
   if (area < pixels) {
     for (int k = 0; k < channels; ++k) std::fill_n(grad + k * pitch, pixels, 0.0f);
@@ -311,8 +313,8 @@ void do_backward(const Backward& call, const Work& work, int image) {
   if (area == 0) return;
   const std::unique_ptr<Pixel<kVectors>[]> memory(new Pixel<kVectors>[area]());
   const Planes<kVectors> sums = {window, memory.get()};
-  for (const Roi* roi = work.begin; roi < work.end; ++roi) {
-    const int64 from = (roi->number * op.channels + work.channel) * op.bins();
+  for (const Roi* roi = item.begin; roi < item.end; ++roi) {
+    const int64 from = (roi->number * op.channels + item.channel) * op.bins();
     simd<add_gradients<kVectors>>(sums, call, call.pooled + from, *roi, bins, channels);
   }
   simd<write_planes<kVectors>>(grad, sums, pitch, op.width, channels);
@@ -341,13 +343,13 @@ void for_each_image(const std::vector<Roi>& rois, const Body& body) {
 }
 
 // Splits the RoIs of one image into work items and returns their cost in ns.
-double divide(std::vector<Work>& works, const Rois& rois, const Roi* begin, const Roi* end,
-              const RoiAlign& op) {
+double add_items(std::vector<WorkItem>& items, const Rois& rois, const Roi* begin, const Roi* end,
+                 const RoiAlign& op) {
   const Bins bins = {{0, op.pooled_height}, {0, op.pooled_width}};
   const int64 blocks = ceil_div(op.channels, kLanes) * op.plane_step();
-  double apart = 0, samples = 0;
+  double separate = 0, samples = 0;
   for (const Roi* roi = begin; roi < end; ++roi) {
-    apart += window_of(*roi, bins, op).pixels();
+    separate += window_of(*roi, bins, op).pixels();
     samples += num_samples(rois, *roi, op);
   }
   const double together = window_of(begin, end, bins, op).pixels();
@@ -355,19 +357,19 @@ double divide(std::vector<Work>& works, const Rois& rois, const Roi* begin, cons
   const double pooling =
       kLanes * (0.2 * samples + 0.2 * op.bins() * (end - begin)) / op.plane_step();
   int64 parts = end - begin;
-  if (op.position_sensitive || apart > together) {
+  if (op.position_sensitive || separate > together) {
     // Each work item interleaves its planes itself, so there are only enough of them to occupy the
     // threads.
     const double worth = std::min(4.0 * num_threads() / blocks, pooling / (4 * interleaving));
     parts = std::clamp<int64>((int64)worth, 1, parts);
     interleaving *= parts;
   } else {
-    interleaving = 0.2 * kLanes * apart;
+    interleaving = 0.2 * kLanes * separate;
   }
   for (int channel = 0; channel < op.channels; channel += kLanes) {
     for (int bin = 0; bin < op.plane_step(); ++bin) {
       for (int64 p = 0; p < parts; ++p) {
-        works.push_back({begin + (end - begin) * p / parts, begin + (end - begin) * (p + 1) / parts,
+        items.push_back({begin + (end - begin) * p / parts, begin + (end - begin) * (p + 1) / parts,
                          channel, bin});
       }
     }
@@ -382,23 +384,23 @@ void roi_align(const Cpu&, float* pooled, const float* data, const float* boxes,
   const int64 bins = op.bins(), outputs = num_rois * op.channels * bins;
   if (outputs == 0) return;
   if ((int64)op.images * op.height * op.width == 0) return (void)std::fill_n(pooled, outputs, 0.0f);
-  const bool streams = !op.position_sensitive && bins <= kMostStaged &&
+  const bool streams = !op.position_sensitive && bins <= kMaxStaged &&
                        worth_streaming(pooled, (int64)sizeof(float) * outputs);
   const Forward call = {data, pooled, op, find_rois(boxes, num_rois, op), streams};
-  for (int64 n : call.rois.refused) {
+  for (int64 n : call.rois.unknown) {
     std::fill_n(pooled + n * op.channels * bins, op.channels * bins, 0.0f);
   }
-  std::vector<Work> works;
+  std::vector<WorkItem> items;
   double cost = 0;
   for_each_image(call.rois.known, [&](const Roi* begin, const Roi* end) {
-    cost += divide(works, call.rois, begin, end, op);
+    cost += add_items(items, call.rois, begin, end, op);
   });
-  if (works.empty()) return;
-  parallel_for((int64)works.size(), cost / (double)works.size(), [&](int64 w) {
-    const int64 vectors = ceil_div(op.channels - works[w].channel, kWidth);
-    if (vectors > 2) return do_forward<4>(call, works[w]);
-    if (vectors > 1) return do_forward<2>(call, works[w]);
-    do_forward<1>(call, works[w]);
+  if (items.empty()) return;
+  parallel_for((int64)items.size(), cost / (double)items.size(), [&](int64 w) {
+    const int64 vectors = ceil_div(op.channels - items[w].channel, kWidth);
+    if (vectors > 2) return pool_item<4>(call, items[w]);
+    if (vectors > 1) return pool_item<2>(call, items[w]);
+    pool_item<1>(call, items[w]);
   });
 }
 
@@ -409,7 +411,7 @@ void roi_align_backward(const Cpu&, float* grad, const float* out_grad, const fl
   if (op.bins() == 0) num_rois = 0;
   const Backward call = {grad, out_grad, op, find_rois(boxes, num_rois, op), false};
   const std::vector<Roi>& known = call.rois.known;
-  std::vector<Work> of_image(op.images, {known.data(), known.data(), 0, 0});
+  std::vector<WorkItem> of_image(op.images, {known.data(), known.data(), 0, 0});
   double samples = 0;
   for_each_image(known, [&](const Roi* begin, const Roi* end) {
     of_image[begin->axes.image] = {begin, end, 0, 0};
@@ -427,12 +429,12 @@ void roi_align_backward(const Cpu&, float* grad, const float* out_grad, const fl
   const double cost = lanes * (0.4 * samples / planes_of_channel + 0.3 * pixels);
   parallel_for(groups * planes_of_channel, cost, [&](int64 number) {
     const int image = (int)(number / (groups * op.plane_step()));
-    Work work = of_image[image];
-    work.channel = (int)(number % groups) * lanes;
-    work.bin = (int)(number / groups % op.plane_step());
-    if (lanes > 2 * kWidth) return do_backward<4>(call, work, image);
-    if (lanes > kWidth) return do_backward<2>(call, work, image);
-    do_backward<1>(call, work, image);
+    WorkItem item = of_image[image];
+    item.channel = (int)(number % groups) * lanes;
+    item.bin = (int)(number / groups % op.plane_step());
+    if (lanes > 2 * kWidth) return add_gradients_of_item<4>(call, item, image);
+    if (lanes > kWidth) return add_gradients_of_item<2>(call, item, image);
+    add_gradients_of_item<1>(call, item, image);
   });
 }
 

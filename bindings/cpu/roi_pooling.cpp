@@ -1,7 +1,6 @@
 #include "roi_pooling.h"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <vector>
 
@@ -11,6 +10,9 @@
 #include "simd.h"
 
 namespace cvops {
+
+using namespace cpu;
+
 namespace {
 
 template <int kVectors>
@@ -18,13 +20,10 @@ struct Indices {
   IntVector of[kVectors];
 };
 
-// Maximum number of bins for non-temporal stores: the staged results must fit into a near cache.
-constexpr int kMostStaged = 256;
-
 struct Roi {
   int64 number;
   int image;
-  double visits;  // loads per channel: pixels summed over bins
+  double loads;  // per channel: pixels summed over bins
   Window window;
 };
 
@@ -32,7 +31,7 @@ struct Roi {
 struct Rois {
   std::vector<Range> rows, columns;  // (num_rois, pooled_height), (num_rois, pooled_width)
   std::vector<Roi> known;            // ordered by image
-  std::vector<int64> refused;        // RoIs whose image does not exist
+  std::vector<int64> unknown;        // RoIs whose image does not exist
 };
 
 // Appends the bins of an axis to `out` and returns the sum of their lengths.
@@ -40,7 +39,7 @@ CVOPS_INLINE double find_bins(Range* out, Range& all, RoiAxis axis, int bins, in
   double length = 0;
   for (int i = 0; i < bins; ++i) {
     out[i] = bin_range(axis, i, limit);
-    all = hull(all, out[i]);
+    all = bounds_of(all, out[i]);
     length += std::max(out[i].end - out[i].begin, 0);
   }
   return length;
@@ -51,7 +50,7 @@ void find_rois(Rois& out, const float* rois, int64 num_rois, const RoiPooling& o
     const float* r = rois + 5 * n;
     const int image = truncated(r[0]);
     if (image < 0 || image >= op.images) {
-      out.refused.push_back(n);
+      out.unknown.push_back(n);
       continue;
     }
     Roi roi = {n, image, 0, {}};
@@ -61,14 +60,14 @@ void find_rois(Rois& out, const float* rois, int64 num_rois, const RoiPooling& o
     const double width =
         find_bins(&out.columns[n * op.pooled_width], roi.window.columns,
                   roi_axis(r[1], r[3], op.scale, op.pooled_width), op.pooled_width, op.width);
-    roi.visits = height * width;
-    if (roi.visits == 0) roi.window = {};
+    roi.loads = height * width;
+    if (roi.loads == 0) roi.window = {};
     out.known.push_back(roi);
   }
 }
 
-// Interleaves planes. NaN and values below kLowestFloat become kLowestFloat. Returns true if there
-// is a -0.0.
+// Interleaves a window of `channels` planes. NaN and values below kLowestFloat become kLowestFloat.
+// Returns true if there is a -0.0.
 template <int kVectors>
 bool interleave_clamped(Pixel<kVectors>* out, const float* data, const Window& window, int channels,
                         const RoiPooling& op) {
@@ -88,7 +87,7 @@ CVOPS_INLINE void keep_larger(Pixel<kVectors>& a, const Pixel<kVectors>& b) {
 
 // Maximum of data[y : y + 2, x : x + 2] at [y, x]; not set in the last row and column.
 template <int kVectors>
-void find_squares(Pixel<kVectors>* __restrict__ out, const Pixel<kVectors>* __restrict__ data,
+void pool_squares(Pixel<kVectors>* __restrict__ out, const Pixel<kVectors>* __restrict__ data,
                   const Window& window) {
   const int height = window.rows.end - window.rows.begin;
   const int width = window.columns.end - window.columns.begin;
@@ -150,8 +149,8 @@ CVOPS_INLINE void max_of_bin(Pixel<kVectors>& best_out, Indices<kVectors>& at_ou
     IntVector index = IntVector{} + (row * image_width + columns.begin + 1);
     for (int i = 0; i < columns.end - columns.begin; ++i, index += 1) {
       for (int v = 0; v < kVectors; ++v) {
-        const IntVector here = (value[i].of[v] > best.of[v]) & index;  // nonzero if above the
-                                                                       // maximum so far
+        // Nonzero if above the maximum so far.
+        const IntVector here = (value[i].of[v] > best.of[v]) & index;
         at.of[v] = here > at.of[v] ? here : at.of[v];
         best.of[v] = value[i].of[v] > best.of[v] ? value[i].of[v] : best.of[v];
       }
@@ -209,30 +208,30 @@ void pool(const Call& call, int64 to, const Roi& roi, const Planes<kVectors>& pl
   }
 }
 
-// Work item: some RoIs of one image, and kLanes channels or the rest.
-struct Work {
+// Some RoIs of one image, and kLanes channels or the rest.
+struct WorkItem {
   const Roi *begin, *end;
   int channel;
 };
 
 template <int kVectors>
-void do_work(const Call& call, Work work) {
+void pool_item(const Call& call, WorkItem item) {
   const RoiPooling& op = call.op;
-  const int channels = std::min(kVectors * kWidth, op.channels - work.channel);
+  const int channels = std::min(kVectors * kWidth, op.channels - item.channel);
   const int64 bins = (int64)op.pooled_height * op.pooled_width;
   const int plane = op.height * op.width;
-  const int first = (work.begin->image * op.channels + work.channel) * plane;
+  const int first = (item.begin->image * op.channels + item.channel) * plane;
   Planes<kVectors> planes = {};
-  double visits = 0;
-  for (const Roi* roi = work.begin; roi < work.end; ++roi) {
-    planes.window = hull(planes.window, roi->window);
-    visits += roi->visits;
+  double loads = 0;
+  for (const Roi* roi = item.begin; roi < item.end; ++roi) {
+    planes.window = bounds_of(planes.window, roi->window);
+    loads += roi->loads;
   }
   for (int k = 0; k < channels; ++k) planes.first.of[k / kWidth][k % kWidth] = first + k * plane;
 
   // Squares cost time too. They lose the order of 0.0 and -0.0.
   const int64 area = planes.window.pixels();
-  const bool many = !call.argmax && visits > 4.0 * area;
+  const bool many = !call.argmax && loads > 4.0 * area;
   const int64 staged = call.streams ? (call.argmax ? 2 : 1) * bins : 0;  // in units of Pixel
   const std::unique_ptr<Pixel<kVectors>[]> memory(
       new Pixel<kVectors>[(many ? 2 : 1) * area + staged]);
@@ -241,117 +240,52 @@ void do_work(const Call& call, Work work) {
                                                                 planes.window, channels, op);
   if (many && !negative_zero) {
     planes.squares = memory.get() + area;
-    simd<find_squares<kVectors>>(memory.get() + area, memory.get(), planes.window);
+    simd<pool_squares<kVectors>>(memory.get() + area, memory.get(), planes.window);
   }
-  float* const room = staged ? (float*)(memory.get() + (many ? 2 : 1) * area) : nullptr;
-  for (const Roi* roi = work.begin; roi < work.end; ++roi) {
-    const int64 to = (roi->number * op.channels + work.channel) * bins;
+  float* const staging = staged ? (float*)(memory.get() + (many ? 2 : 1) * area) : nullptr;
+  for (const Roi* roi = item.begin; roi < item.end; ++roi) {
+    const int64 to = (roi->number * op.channels + item.channel) * bins;
     if (call.argmax) {
-      simd<pool<true, kVectors>>(call, to, *roi, planes, channels, room);
+      simd<pool<true, kVectors>>(call, to, *roi, planes, channels, staging);
     } else {
-      simd<pool<false, kVectors>>(call, to, *roi, planes, channels, room);
+      simd<pool<false, kVectors>>(call, to, *roi, planes, channels, staging);
     }
   }
   if (call.streams) streamed();
 }
 
-// Splits the RoIs of one image into work items and returns their cost in ns.
-double divide(std::vector<Work>& works, const Roi* begin, const Roi* end, const RoiPooling& op) {
+// Appends the work items of one image and returns their cost in ns.
+double add_items(std::vector<WorkItem>& items, const Roi* begin, const Roi* end,
+                 const RoiPooling& op) {
   const int64 blocks = ceil_div(op.channels, kLanes);
   Window all = {};
-  double visits = 0, apart = 0;
+  double loads = 0, separate = 0;  // pixels that are interleaved for each RoI separately
   for (const Roi* roi = begin; roi < end; ++roi) {
-    visits += roi->visits;
-    apart += roi->window.pixels();
-    all = hull(all, roi->window);
+    loads += roi->loads;
+    separate += roi->window.pixels();
+    all = bounds_of(all, roi->window);
   }
-  const double together = all.pixels();
+  const double together = all.pixels();  // for all RoIs at once
   double interleaving = 0.2 * kLanes * together;
   double pooling =
-      kLanes * (0.05 * visits + 0.2 * op.pooled_height * op.pooled_width * (end - begin));
+      kLanes * (0.05 * loads + 0.2 * op.pooled_height * op.pooled_width * (end - begin));
   int64 parts = end - begin;
-  if (apart > together) {
+  if (separate > together) {
     // Each work item interleaves its planes itself, so there are only enough of them to occupy the
     // threads.
     double worth = std::min(4.0 * num_threads() / blocks, pooling / (4 * interleaving));
     parts = std::clamp<int64>((int64)worth, 1, parts);
     interleaving *= parts;
   } else {
-    interleaving = 0.2 * kLanes * apart;
+    interleaving = 0.2 * kLanes * separate;
   }
   for (int channel = 0; channel < op.channels; channel += kLanes) {
     for (int64 p = 0; p < parts; ++p) {
-      works.push_back(
+      items.push_back(
           {begin + (end - begin) * p / parts, begin + (end - begin) * (p + 1) / parts, channel});
     }
   }
   return blocks * (interleaving + pooling);
-}
-
-// True if all of `count` indices are in the plane that begins at `plane`.
-CVOPS_INLINE bool all_lie_in(const int* argmax, int count, int plane, int pixels) {
-  int outside = 0;
-  for (int i = 0; i < count; ++i) {
-    outside |= (uint32)argmax[i] - (uint32)plane >= (uint32)pixels;
-  }
-  return !outside;
-}
-
-// Adds the outputs of kChannels channels, `bins` each, to valid pixels. An addition depends on the
-// previous one if both have the same pixel, as adjacent bins often do. Those of different channels
-// are independent. Loads and stores limit the speed, so one load takes two indices.
-template <int kChannels>
-CVOPS_INLINE void add_all(float* grad, const float* value, const int* at, int64 bins) {
-  int64 i = 0;
-  for (; i + 2 <= bins; i += 2) {
-    uint64 pair[kChannels];
-    for (int k = 0; k < kChannels; ++k) std::memcpy(pair + k, at + k * bins + i, sizeof(uint64));
-    for (int k = 0; k < kChannels; ++k) grad[pair[k] & 0xffffffff] += value[k * bins + i];
-    for (int k = 0; k < kChannels; ++k) grad[pair[k] >> 32] += value[k * bins + i + 1];
-  }
-  for (int k = 0; k < kChannels && i < bins; ++k) grad[at[k * bins + i]] += value[k * bins + i];
-}
-
-// Adds all outputs of the channels [first, last) to their pixels, RoI by RoI.
-void add_gradients(float* grad, const float* out_grad, const int* argmax, int first, int last,
-                   const RoiPoolingGrad& size) {
-  constexpr int kAhead = 2;  // RoIs; the hardware prefetcher does not follow this stride
-  constexpr int kAtOnce = 2;
-  const int64 of_roi = (int64)size.channels * size.bins;
-  int image = 0;  // image of the previous channel's argmax
-  for (int64 roi = 0; roi < size.rois; ++roi) {
-    const int64 ahead = std::min<int64>(kAhead, size.rois - 1 - roi) * of_roi;
-    for (int channel = first, next; channel < last; channel = next) {
-      next = channel + kAtOnce <= last ? channel + kAtOnce : channel + 1;
-      const int64 from = roi * of_roi + (int64)channel * size.bins;
-      const int* const at = argmax + from;
-      const float* const value = out_grad + from;
-      for (int64 i = 0; i < (int64)(next - channel) * size.bins; i += 16) {
-        __builtin_prefetch(at + ahead + i);
-        __builtin_prefetch(value + ahead + i);
-      }
-      bool inside = true;
-      for (int k = channel; k < next; ++k) {
-        const int64 begin = (int64)(k - channel) * size.bins;
-        int plane = (image * size.channels + k) * size.pixels;
-        inside = inside && all_lie_in(at + begin, size.bins, plane, size.pixels);
-      }
-      if (inside) {
-        next > channel + 1 ? add_all<kAtOnce>(grad, value, at, size.bins)
-                           : add_all<1>(grad, value, at, size.bins);
-        continue;
-      }
-      for (int k = channel; k < next; ++k) {
-        const ChannelPlanes own = {size.channels, size.pixels, k, 0, size.images};
-        int plane = (image * size.channels + k) * size.pixels;
-        const int64 begin = (int64)(k - channel) * size.bins;
-        for (int64 i = begin; i < begin + size.bins; ++i) {
-          if (lies_in(own, at[i], plane)) grad[at[i]] += value[i];
-        }
-        image = plane / size.pixels / size.channels;
-      }
-    }
-  }
 }
 
 }  // namespace
@@ -361,7 +295,7 @@ void roi_pooling(const Cpu&, float* pooled, int* argmax, const float* data, cons
   if (num_rois == 0 || op.channels == 0) return;
   const int64 bins = (int64)op.pooled_height * op.pooled_width;
   const int64 bytes = 4 * num_rois * op.channels * bins;
-  Call call = {pooled, argmax, data, op, {}, bins <= kMostStaged && worth_streaming(pooled, bytes)};
+  Call call = {pooled, argmax, data, op, {}, bins <= kMaxStaged && worth_streaming(pooled, bytes)};
   Rois& rois = call.rois;
   rois.rows.resize(num_rois * op.pooled_height);
   rois.columns.resize(num_rois * op.pooled_width);
@@ -371,42 +305,24 @@ void roi_pooling(const Cpu&, float* pooled, int* argmax, const float* data, cons
   if (!std::is_sorted(rois.known.begin(), rois.known.end(), before)) {
     std::stable_sort(rois.known.begin(), rois.known.end(), before);
   }
-  for (int64 n : rois.refused) {
+  for (int64 n : rois.unknown) {
     std::fill_n(pooled + n * op.channels * bins, op.channels * bins, 0.0f);
     if (argmax) std::fill_n(argmax + n * op.channels * bins, op.channels * bins, -1);
   }
 
-  std::vector<Work> works;
+  std::vector<WorkItem> items;
   double cost = 0;
   const Roi* const last = rois.known.data() + rois.known.size();
   for (const Roi *begin = rois.known.data(), *end = begin; begin < last; begin = end) {
     while (end < last && end->image == begin->image) ++end;
-    cost += divide(works, begin, end, op);
+    cost += add_items(items, begin, end, op);
   }
-  if (works.empty()) return;
-  parallel_for((int64)works.size(), cost / (double)works.size(), [&](int64 w) {
-    const int64 vectors = ceil_div(op.channels - works[w].channel, kWidth);
-    if (vectors > 2) return do_work<4>(call, works[w]);
-    if (vectors > 1) return do_work<2>(call, works[w]);
-    do_work<1>(call, works[w]);
-  });
-}
-
-void roi_pooling_backward(const Cpu&, float* grad, const float* out_grad, const int* argmax,
-                          RoiPoolingGrad size) {
-  if ((int64)size.images * size.channels * size.pixels == 0) return;
-  // A group of channels per work item: their outputs for one RoI are adjacent. The planes of a
-  // group fit into a near cache, and there are groups for all threads.
-  const int64 most = std::min<int64>(32, ceil_div(size.channels, 2 * num_threads()));
-  const int group = (int)std::clamp<int64>(16384 / size.pixels, 1, most);
-  const double cost = group * (0.8 * size.rois * size.bins + 0.1 * size.images * size.pixels);
-  parallel_for(ceil_div(size.channels, group), cost, [&](int64 part) {
-    const int first = (int)part * group, last = std::min(size.channels, first + group);
-    for (int image = 0; image < size.images; ++image) {
-      std::fill_n(grad + ((int64)image * size.channels + first) * size.pixels,
-                  (int64)(last - first) * size.pixels, 0.0f);
-    }
-    simd<add_gradients>(grad, out_grad, argmax, first, last, size);
+  if (items.empty()) return;
+  parallel_for((int64)items.size(), cost / (double)items.size(), [&](int64 w) {
+    const int64 vectors = ceil_div(op.channels - items[w].channel, kWidth);
+    if (vectors > 2) return pool_item<4>(call, items[w]);
+    if (vectors > 1) return pool_item<2>(call, items[w]);
+    pool_item<1>(call, items[w]);
   });
 }
 

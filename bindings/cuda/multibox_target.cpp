@@ -2,6 +2,9 @@
 
 #include <algorithm>
 
+#include "bipartite.cuh"
+#include "mining.cuh"
+
 namespace cvops {
 namespace {
 

@@ -38,8 +38,8 @@ struct BoxNms : Operator {
       in.refuse(0, id > 0 ? "rows of a score, a class and 4 coordinates or more"
                           : "rows of a score and 4 coordinates or more");
     }
-    if (data[data.size() - 2] >= kMostRows) {
-      in.refuse(0, "fewer than " + std::to_string(kMostRows) + " rows");
+    if (data[data.size() - 2] >= kMaxRows) {
+      in.refuse(0, "fewer than " + std::to_string(kMaxRows) + " rows");
     }
     auto refuse_column = [&](const char* name, const char* expected, int got) {
       throw Refused(std::string(name) + ": expected " + expected + ", got " + std::to_string(got) +

@@ -29,7 +29,7 @@ struct MultiBoxDetection : Operator {
   Shapes shapes(Inputs in) const {
     const Shape& prob = in.expect(0, {"B", "C", "A"});
     const unsigned batch = prob[0], num = prob[2];
-    if (num >= kMostRows) in.refuse(0, "fewer than " + std::to_string(kMostRows) + " anchors");
+    if (num >= kMaxRows) in.refuse(0, "fewer than " + std::to_string(kMaxRows) + " anchors");
     in.expect(1, {"B", (int)(4 * num)});
     in.expect(2, {1, "A", 4});
     return {{batch, num, 6}};

@@ -46,9 +46,9 @@ struct MulticlassNms : Operator {
       in.refuse(1, "at most 2**24 classes, and fewer than 2**31 scores of an image");
     }
     const MulticlassOptions options = of(classes, num);
-    if (options.topk >= kMostRows) {
+    if (options.topk >= kMaxRows) {
       in.refuse(1,
-                "fewer than " + std::to_string(kMostRows) + " scores of an image, or a lower topk");
+                "fewer than " + std::to_string(kMaxRows) + " scores of an image, or a lower topk");
     }
     return {{scores[0], (unsigned)options.rows, 6}, {scores[0]}};
   }

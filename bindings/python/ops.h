@@ -1,5 +1,5 @@
-// Binding of an op as a function of the Python module, for CPU arrays, and as a method of its class
-// Gpu. Python has checked shapes, dtypes and alignment.
+// Binding of an op as a function of the Python submodule `cpu`, for CPU arrays, and as a method of
+// the class Gpu. Python has checked shapes, dtypes and alignment.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -69,7 +69,8 @@ void expect_on(const Device&, const T&) {}
 class Ops {
  public:
   // Classes are local to the module: a process may have several builds of it.
-  explicit Ops(py::module_& module) : module(module), gpu(module, "Gpu", py::module_local()) {}
+  explicit Ops(py::module_& module)
+      : module(module), gpu(module, "Gpu", py::module_local()), cpu_(module.def_submodule("cpu")) {}
 
   // `f` takes the arguments and returns the work, a function of the device: const Cpu& or Gpu&.
   template <typename F>
@@ -81,9 +82,11 @@ class Ops {
   py::class_<Gpu> gpu;
 
  private:
+  py::module_ cpu_;
+
   template <typename F, typename Work, typename... Args>
   void def(const char* name, F f, Work (F::*)(Args...) const) {
-    module.def(name, [f](Args... args) {
+    cpu_.def(name, [f](Args... args) {
       const Cpu cpu;
       (expect_on(cpu, args), ...);
       const auto work = f(args...);

@@ -51,7 +51,7 @@ def install() -> None:
     ``F.npx``. Symbols that are loaded meanwhile, as by ``SymbolBlock.imports``, get our operators.
 
     MXNet's operators still compute arrays that are not float32 or not dense, hybridized blocks with
-    inputs of another type, calls with options that only MXNet accepts (NaN), and arrays on a GPU if
+    inputs of another type, calls with numbers that only MXNet accepts (NaN), and arrays on a GPU if
     our operators have no kernels. A block keeps the operators of its first hybridized call as long
     as its inputs have the same types. A second call of this function has no effect. All threads see
     the change.
@@ -170,18 +170,23 @@ def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., A
             else:
                 try:
                     return ours()(*args, **kwargs)
-                except mx.MXNetError:
-                    if _takes_options(operator, args, kwargs):
-                        raise
+                except mx.MXNetError as error:
+                    return _with_other_number(theirs, args, kwargs, error)
         return theirs(*args, **kwargs)
 
     return function
 
 
-def _takes_options(operator: Operator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
-    """Report if our operator accepts the options of a call; MXNet's accepts NaN, for example."""
-    given = {**dict(zip(operator.inputs + operator.options, args)), **kwargs}
-    return register.takes(operator, given)
+def _with_other_number(
+    theirs: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
+) -> Any:
+    """Call MXNet's operator, which also accepts NaN, and "1e" as 1; else raise our ``error``."""
+    if ": expected a number" not in str(error):
+        raise error
+    try:
+        return theirs(*args, **kwargs)
+    except mx.MXNetError:
+        raise error from None
 
 
 def _only_on_the_cpu() -> bool:
@@ -200,9 +205,8 @@ def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., 
             attr = {**(kwargs.get("attr") or {}), **replaced}
             try:
                 return ours()(*args, **{**kwargs, "attr": attr})
-            except mx.MXNetError:
-                if _takes_options(operator, args, kwargs):
-                    raise
+            except mx.MXNetError as error:
+                return _with_other_number(theirs, args, kwargs, error)
         return theirs(*args, **kwargs)
 
     return function

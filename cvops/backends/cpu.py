@@ -17,7 +17,7 @@ class Cpu:
         self.to_numpy, self.from_numpy = library.to_numpy, library.from_numpy
         self.empty, self.empty_all = library.empty_cpu, library.empty_all_cpu
         #: The ops of the extension; None where it was not built.
-        self.ops = extension.native()
+        self.ops = getattr(extension.native(), "cpu", None)
 
     def run(
         self,

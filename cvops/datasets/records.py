@@ -6,6 +6,7 @@ image's width and height.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import random
@@ -157,37 +158,49 @@ class _Iterator(mx.image.ImageDetIter):  # type: ignore[misc, name-defined]
     """
 
     def __init__(self, path: Path, **options: Any) -> None:
+        # A random order needs an index.
         index = path.with_suffix(".idx")
-        _open_record(path, index).close()
-        self._path = path
-        super().__init__(path_imgrec=str(path), path_imgidx=str(index), **options)
+        indexed = index.is_file() or options.get("shuffle", False)
+        _open_record(path, index if indexed else None).close()
+        self._path, self._count = path, 0
+        index_option = {"path_imgidx": str(index)} if indexed else {}
+        super().__init__(path_imgrec=str(path), **index_option, **options)
 
     @property
     def _name(self) -> str:
         """Name of the last record, for messages."""
-        return f"{self._path}: record {self.seq[self.cur - 1]}"
+        key = self._count - 1 if self.seq is None else self.seq[self.cur - 1]
+        return f"{self._path}: record {key}"
+
+    def reset(self) -> None:
+        super().reset()
+        self._count = 0
 
     def next_sample(self) -> tuple[Any, bytes]:
+        self._count += 1
         try:
             return super().next_sample()
+        except StopIteration:  # MXNet continues at the first record
+            self._count = 0
+            raise
         except _DAMAGES as error:
             raise ValueError(f"{self._name}: damaged, or not a record") from error
 
     def imdecode(self, s: bytes) -> Any:
-        pixels = mx.nd.array(np.asarray(decode_image(s, self._name)), dtype=np.uint8)
-        return pixels.as_np_ndarray() if mx.util.is_np_array() else pixels
+        return mx.nd.array(np.asarray(decode_image(s, self._name)), dtype=np.uint8)
 
     def _estimate_label_shape(self) -> tuple[int, int]:
-        if not self.seq:
-            raise ValueError(f"{self._path}: expected one record or more, got none")
         self.reset()
         most, widths = 1, set()
-        for _ in self.seq:
-            count, width = self._parse_label(self.next_sample()[0]).shape
-            most = max(most, count)
-            widths.add(width)
-            if len(widths) > 1:
-                raise ValueError(f"{self._name}: expected objects of one width, got {widths}")
+        with contextlib.suppress(StopIteration):
+            while True:
+                count, width = self._parse_label(self.next_sample()[0]).shape
+                most = max(most, count)
+                widths.add(width)
+                if len(widths) > 1:
+                    raise ValueError(f"{self._name}: expected objects of one width, got {widths}")
+        if not widths:
+            raise ValueError(f"{self._path}: expected one record or more, got none")
         self.reset()
         return most, widths.pop()
 
@@ -197,16 +210,20 @@ class _Iterator(mx.image.ImageDetIter):  # type: ignore[misc, name-defined]
         return objects if len(objects) else np.full((1, objects.shape[1]), -1, np.float32)
 
     def augmentation_transform(self, data: Any, label: np.ndarray) -> tuple[Any, np.ndarray]:
-        data, label = super().augmentation_transform(data, label)
+        with mx.util.np_array(False):  # MXNet mirrors arrays of mx.nd only
+            data, label = super().augmentation_transform(data, label)
         label[label[:, 0] < 0] = -1  # mirroring changed the rows of -1
-        return data, label
+        return (data.as_np_ndarray() if mx.util.is_np_array() else data), label
 
     def _check_valid_label(self, label: np.ndarray) -> None:
         """Accept every label of ``_parse_label``, also one without objects."""
 
 
 def iterator(path: str | Path, batch_size: int, side: int = SIDE, augment: bool = False) -> Any:
-    """Return an ``ImageDetIter`` over a record file with its index next to it (``.idx``).
+    """Return an ``ImageDetIter`` over a record file.
+
+    The records come in the order of the index next to the file (``.idx``), or without an index in
+    the order of the file.
 
     A batch has data (B, 3, side, side), RGB of 0 to 255, and label (B, m, W). An object has W
     numbers, as from :func:`read_record`. m is the maximum number of objects of an image, at least
@@ -215,11 +232,11 @@ def iterator(path: str | Path, batch_size: int, side: int = SIDE, augment: bool 
     Args:
         batch_size: images per batch, 1 or more.
         side: height and width of the images in pixels.
-        augment: shuffle the order, and crop and mirror images at random. The random numbers are
-            those of ``random``, whose seed repeats them.
+        augment: shuffle the order, which needs the index, and crop and mirror images at random. The
+            random numbers are those of ``random``, whose seed repeats them.
 
     Raises:
-        FileNotFoundError: the record file or its index is missing.
+        FileNotFoundError: the record file is missing, or its index with ``augment``.
         ValueError: as :func:`read_record`; or the objects of two records differ in W.
     """
     options: dict[str, Any] = {}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvops._mxnet import mxnet
+from cvops._mxnet.arrays import from_numpy
 
 mx = mxnet()
 
@@ -22,9 +23,9 @@ def normalize_image(image: Any) -> Any:
         image: (..., 3), RGB, 0 to 255: an array of MXNet, or anything that NumPy converts.
 
     Returns:
-        float32 (..., 3): an MXNet array on the same device for an MXNet array, or else a NumPy
-        array.
+        float32 (..., 3): for an MXNet array (``mx.nd`` or ``mx.np``) one of the same kind on the
+        same device, or else a NumPy array.
     """
     if isinstance(image, mx.nd.NDArray):
-        return mx.nd.array(normalize_image(image.asnumpy()), ctx=image.context)
+        return from_numpy(normalize_image(image.asnumpy()), like=image)
     return (np.asarray(image, np.float32) / 255 - MEAN) / STD

@@ -26,6 +26,7 @@ import numpy as np
 
 from cvops import images
 from cvops._mxnet import mxnet
+from cvops._mxnet.arrays import from_numpy
 from cvops.datasets.transforms import normalize_image
 from cvops.datasets.voc_labels import (
     COLORS,
@@ -136,8 +137,9 @@ def read_voc_images(
 ) -> tuple[list, list]:
     """Read all images of train (or val), and their labels as colors, in the order of the list.
 
-    Each is an MXNet array on the CPU, uint8 (height, width, 3). All of them are in memory: VOC2012
-    has 1,464 and 1,449, about 1.6 GB each. ``VOCSegDataset`` reads an image at each access instead.
+    Each is an MXNet array on the CPU, uint8 (height, width, 3). Its kind is ``mx.np`` after
+    ``npx.set_np()``, or else ``mx.nd``. All of them are in memory: VOC2012 has 1,464 and 1,449,
+    about 1.6 GB each. ``VOCSegDataset`` reads an image at each access instead.
 
     Args:
         voc_dir: the folder VOCdevkit/VOC2012.
@@ -153,8 +155,8 @@ def read_voc_images(
         voc_dir if root is None else root, "train" if flag("is_train", is_train) else "val"
     )
     pairs = [_read(*pair) for pair in files]
-    features = [mx.nd.array(image, dtype=np.uint8) for image, _ in pairs]
-    return features, [mx.nd.array(label2image(label), dtype=np.uint8) for _, label in pairs]
+    features = [from_numpy(image) for image, _ in pairs]
+    return features, [from_numpy(label2image(label)) for _, label in pairs]
 
 
 def voc_rand_crop(feature: Any, label: Any, height: int, width: int) -> tuple[Any, Any]:

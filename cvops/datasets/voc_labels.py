@@ -8,6 +8,7 @@ import numpy as np
 
 from cvops import images
 from cvops._mxnet import mxnet
+from cvops._mxnet.arrays import from_numpy
 from cvops.ops._check import integer
 from cvops.ops.label_from_color import label_from_color
 
@@ -79,7 +80,7 @@ def voc_label_indices(colormap: Any, colormap2label: Any = None, *, void: int = 
             colors.
 
     Returns:
-        int32 (height, width), an array of the same library.
+        int32 (height, width), an array of the same library and kind (``mx.nd`` or ``mx.np``).
 
     Raises:
         ValueError: the shape or the values of an array are not as above, or ``void`` is not 0 with
@@ -90,12 +91,10 @@ def voc_label_indices(colormap: Any, colormap2label: Any = None, *, void: int = 
         if void:
             raise ValueError(f"void: expected 0 with colormap2label, got {void!r}")
         label = by_table(colormap, check_table(colormap2label))
-        if isinstance(colormap, mx.nd.NDArray):
-            return mx.nd.array(label, ctx=colormap.context, dtype=np.int32)
-        return label
+        return from_numpy(label, like=colormap) if isinstance(colormap, mx.nd.NDArray) else label
     colors = VOC_COLORMAP.astype(np.uint8)
     if isinstance(colormap, mx.nd.NDArray):
-        colors = mx.nd.array(colors, ctx=colormap.context, dtype=np.uint8)
+        colors = from_numpy(colors, like=colormap)
     return label_from_color(colormap, colors, unknown=void)
 
 

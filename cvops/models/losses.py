@@ -32,7 +32,7 @@ _MIN_COMPLEMENT = 1e-30
 
 def on_cpu(x: Any) -> bool:
     """Return True if ``x`` is an array on the CPU; False for symbols and arrays on a GPU."""
-    return isinstance(x, mx.nd.NDArray) and x.context.device_type != "gpu"
+    return isinstance(x, mx.nd.NDArray) and x.ctx.device_type != "gpu"
 
 
 def _is_below_0(labels: Any) -> Any:
@@ -212,16 +212,22 @@ def calc_loss(
 
     As in the book, a label below 0 counts as background. ``DetectionLoss`` ignores it.
     """
+    is_np = isinstance(cls_preds, mx.np.ndarray)
+    cls_preds, cls_labels = cls_preds.as_nd_ndarray(), cls_labels.as_nd_ndarray()
     class_losses = cross_entropy(mx.nd, cls_preds, cls_labels)
-    offset_losses = l1(mx.nd, bbox_preds * bbox_masks - bbox_labels * bbox_masks)
-    return class_losses.mean(axis=1) + offset_losses.mean(axis=1)
+    offset_errors = bbox_preds * bbox_masks - bbox_labels * bbox_masks
+    offset_losses = l1(mx.nd, offset_errors.as_nd_ndarray())
+    losses = class_losses.mean(axis=1) + offset_losses.mean(axis=1)
+    return losses.as_np_ndarray() if is_np else losses
 
 
 def cls_eval(cls_preds: Any, cls_labels: Any) -> float:
     """Return the number of anchors in the batch whose class is right."""
-    return float((cls_preds.argmax(axis=-1) == cls_labels).sum().asscalar())
+    classes = cls_preds.as_nd_ndarray().argmax(axis=-1)
+    return float((classes == cls_labels.as_nd_ndarray()).sum().asscalar())
 
 
 def bbox_eval(bbox_preds: Any, bbox_labels: Any, bbox_masks: Any) -> float:
     """Return the sum over the batch of the absolute errors of the offsets whose mask is 1."""
-    return float(((bbox_labels - bbox_preds) * bbox_masks).abs().sum().asscalar())
+    errors = (bbox_labels - bbox_preds) * bbox_masks
+    return float(errors.as_nd_ndarray().abs().sum().asscalar())

@@ -67,31 +67,15 @@ def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf
     if not low <= x <= high:
         limits = f" in [{low:g}, {high:g}]" if (low, high) != (-math.inf, math.inf) else ""
         raise ValueError(f"{name}: expected a number{limits}, got {value!r}")
-    return x or _zero(x)
-
-
-class _MinusZero(float):
-    """-0.0 as an option, which is not equal to 0.0: equal options share a cache entry."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is _MinusZero
-
-    def __hash__(self) -> int:
-        return hash(_MinusZero)
-
-
-def _zero(x: float) -> float:
-    return _MinusZero(x) if math.copysign(1, x) < 0 else x
+    return x
 
 
 def single(name: str, value: Any) -> float:
     """Return ``value`` rounded to float32: infinite if it is too large; refuse NaN."""
     x = number(name, value)
     try:
-        y: float = _SINGLE.unpack(_SINGLE.pack(x))[0]
-        return y or _zero(y)
+        rounded: float = _SINGLE.unpack(_SINGLE.pack(x))[0]
+        return rounded
     except OverflowError:
         return math.copysign(math.inf, x)
 

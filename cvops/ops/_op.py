@@ -36,7 +36,7 @@ from cvops.arrays import ArrayType, Device, Library, dtype_name, library_of
 from cvops.backends import cpu, cuda, extension
 
 if TYPE_CHECKING:
-    from cvops._native import Gpu
+    from cvops._native import Ops
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,8 +44,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class DeviceOps(Protocol):
     """The first argument of a ``native`` implementation: the ops of a device, and memory there."""
 
-    #: The ops of the extension. The module itself has the same functions for the CPU.
-    ops: Gpu
+    #: The ops of the extension.
+    ops: Ops
     #: Makes an uninitialized array for a result, of a shape and a dtype.
     empty: Callable[..., Any]
     #: Makes an uninitialized array for each of several results, of shapes and dtypes.

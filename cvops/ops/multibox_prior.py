@@ -245,9 +245,22 @@ def _is_key(x: tuple[Any, ...]) -> bool:
     return 0 not in x and _check.PLAIN.issuperset(map(type, x))
 
 
+class _Signed(tuple):
+    """Numbers with a zero as a part of a key. The sign of a zero counts."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is _Signed and repr(self) == repr(other)
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
 def _hashable(name: str, x: Any, length: int | None = None) -> tuple[float, ...]:
     """Return ``x`` as a part of the key of :func:`_layout`, which checks tuples of numbers."""
-    return x if type(x) is tuple and _is_key(x) else _check.numbers(name, x, length)
+    if type(x) is tuple and _is_key(x):
+        return x
+    numbers = _check.numbers(name, x, length)
+    return _Signed(numbers) if 0 in numbers else numbers
 
 
 def _for_each_map(name: str, option: Any, num: int, length: int | None = None) -> tuple[Any, ...]:

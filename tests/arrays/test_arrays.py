@@ -1,12 +1,12 @@
-"""Arrays of every library go in, and arrays of the same kind come out."""
+"""Arrays of NumPy, PyTorch and MXNet as arguments and results of ops."""
 
 import subprocess
 import sys
-import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from in_threads import run_in_threads
 
 import cvops
 from cvops import arrays
@@ -31,11 +31,12 @@ def mxnet_numpy(mx, x):
     return mx.np.array(x, dtype=x.dtype)
 
 
-KINDS = [numpy_array, torch_tensor, mxnet_ndarray, mxnet_numpy]
+LIBRARIES = [numpy_array, torch_tensor, mxnet_ndarray, mxnet_numpy]
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+@pytest.fixture(params=LIBRARIES, ids=lambda library: library.__name__)
 def make(request, mx):
+    """make(x): copy a NumPy array to an array of a library."""
     return lambda x: request.param(mx, x)
 
 
@@ -44,15 +45,15 @@ def to_numpy(x):
 
 
 @pytest.mark.parametrize("backend", [None, "numpy", "native", "emulated"])
-def test_the_same_kind_comes_out(make, backend):
+def test_result_is_an_array_of_the_same_library(make, backend):
     a, b = make(A), make(B)
     out = cvops.box_iou(a, b, backend=backend)
     assert type(out) is type(a)
     np.testing.assert_array_equal(to_numpy(out), cvops.box_iou(A, B, backend="numpy"))
-    np.testing.assert_array_equal(to_numpy(a), A)  # and what went in is as it was
+    np.testing.assert_array_equal(to_numpy(a), A)  # the input is unchanged
 
 
-def test_several_results(make):
+def test_several_results_are_a_tuple_of_arrays(make):
     label = make(np.float32([[[0, 0.1, 0.1, 0.6, 0.7]]]))
     out = cvops.multibox_target(make(A[None]), label, make(np.zeros((1, 2, 30), np.float32)))
     assert isinstance(out, tuple)
@@ -60,7 +61,7 @@ def test_several_results(make):
     assert {type(x) for x in out} == {type(label)}
 
 
-def test_nothing_is_copied_on_the_way(make):
+def test_conversions_to_and_from_numpy_share_the_memory(make):
     x = make(A)
     library = arrays.library_of(x)
     inside = library.to_numpy(x)
@@ -72,7 +73,7 @@ def test_nothing_is_copied_on_the_way(make):
     assert to_numpy(outside)[1, 2] == 7
 
 
-def test_numpys_results_are_given_out_too(make):
+def test_every_numpy_array_converts_to_the_library(make):
     library = arrays.library_of(make(A))
     for y in (
         A,
@@ -85,20 +86,18 @@ def test_numpys_results_are_given_out_too(make):
         np.testing.assert_array_equal(to_numpy(outside), y)
 
 
-def test_the_result_outlives_everything(make):
-    def compute():
-        return cvops.box_iou(make(A), make(B))
-
-    outs = [compute() for _ in range(20)]
-    junk = [np.full(600, i, np.float32) for i in range(100)]
+def test_result_keeps_its_memory(make):
+    """The arguments are freed, and new arrays could reuse memory that a result does not keep."""
+    outs = [cvops.box_iou(make(A), make(B)) for _ in range(20)]
+    others = [np.full(600, i, np.float32) for i in range(100)]
     expected = cvops.box_iou(A, B, backend="numpy")
-    assert len(junk) == 100
+    assert len(others) == 100
     for out in outs:
         np.testing.assert_array_equal(to_numpy(out), expected)
 
 
 @pytest.mark.parametrize("backend", ["native", "emulated"])
-def test_views_that_are_not_contiguous(backend):
+def test_strided_views_give_the_same_result(backend):
     wide = np.zeros((30, 9), np.float32)
     wide[:, ::-2][:, :4] = A
     reversed_rows = np.ascontiguousarray(B[::-1])[::-1]
@@ -109,7 +108,7 @@ def test_views_that_are_not_contiguous(backend):
 
 @pytest.mark.parametrize("backend", ["native", "emulated"])
 @pytest.mark.parametrize("shift", [1, 2, 4, 8])
-def test_misaligned_memory(backend, shift):
+def test_misaligned_memory_gives_the_same_result(backend, shift):
     memory = np.zeros(A.nbytes + 16, np.uint8)
     misaligned = memory[shift : shift + A.nbytes].view(np.float32).reshape(A.shape)
     misaligned[...] = A
@@ -117,13 +116,13 @@ def test_misaligned_memory(backend, shift):
     np.testing.assert_array_equal(out, cvops.box_iou(A, B, backend="numpy"))
 
 
-def test_read_only_memory():
+def test_read_only_memory_gives_the_same_result():
     a = A.copy()
     a.flags.writeable = False
     np.testing.assert_array_equal(cvops.box_iou(a, B), cvops.box_iou(A, B))
 
 
-def test_torch_views_and_gradients():
+def test_transposed_tensor_that_requires_a_gradient_gives_the_same_result():
     torch = pytest.importorskip("torch")
     a = torch.from_numpy(np.ascontiguousarray(A.T)).t().requires_grad_()
     out = cvops.box_iou(a, torch.from_numpy(B))
@@ -131,16 +130,16 @@ def test_torch_views_and_gradients():
     np.testing.assert_array_equal(out.numpy(), cvops.box_iou(A, B))
 
 
-def test_mxnet_is_waited_for(mx):
+def test_op_waits_for_pending_mxnet_operators(mx):
     x = mx.nd.array(np.tile(A, (400, 1)))
     for _ in range(20):
-        x = x * 1.0 + 0.0  # still being computed when the op is called
+        x = x * 1.0 + 0.0  # MXNet's engine runs these after the call of the op
     np.testing.assert_array_equal(
         cvops.box_iou(x[:30], mx.nd.array(B)).asnumpy(), cvops.box_iou(A, B)
     )
 
 
-def test_a_part_of_an_mxnet_array_is_aligned_for_the_kernels(mx):
+def test_misaligned_part_of_an_mxnet_array_is_copied_for_the_kernels(mx):
     library = arrays.library_of(mx.nd.zeros(1))
     whole = mx.nd.array(np.arange(6), dtype="uint8").reshape(2, 3)
     assert library.memory(whole) == (library.to_numpy(whole).ctypes.data, whole)
@@ -150,7 +149,7 @@ def test_a_part_of_an_mxnet_array_is_aligned_for_the_kernels(mx):
 
 
 class TestTensorsOnAGpu:
-    """As far as tensors on the CPU can stand for them."""
+    """The methods for tensors on a GPU, with tensors on the CPU in their place."""
 
     @pytest.fixture(autouse=True)
     def torch(self):
@@ -160,13 +159,13 @@ class TestTensorsOnAGpu:
         yield
         arrays.torch._current_stream.cache_clear()
 
-    def test_a_tensor_is_not_copied(self):
+    def test_aligned_tensor_is_not_copied(self):
         x = self.torch.zeros(3, 4, requires_grad=True)
         address, tensor = self.library.memory(x)
         assert address == x.data_ptr() == tensor.data_ptr()
         assert not tensor.requires_grad
 
-    def test_a_part_is_aligned(self):
+    def test_misaligned_part_is_copied(self):
         part = self.torch.arange(8.0)[1:]
         address, copy = self.library.memory(part)
         assert address == copy.data_ptr()
@@ -174,7 +173,7 @@ class TestTensorsOnAGpu:
         assert self.torch.equal(copy, part)
 
     @pytest.mark.parametrize("dtype", [np.float32, np.int32, np.int64, np.uint8])
-    def test_new_memory(self, monkeypatch, dtype):
+    def test_empty_tensor_has_the_dtype_and_the_device(self, monkeypatch, dtype):
         empty, gpus = self.torch.empty, []
 
         def on_the_cpu(*args, device, **options):
@@ -187,8 +186,8 @@ class TestTensorsOnAGpu:
         assert (tensor.shape, tensor.numpy().dtype) == ((3, 4), dtype)
         assert address == tensor.data_ptr()
 
-    @pytest.mark.parametrize("has_shortcut", [True, False])
-    def test_the_current_stream(self, monkeypatch, has_shortcut):
+    @pytest.mark.parametrize("has_shortcut", [True, False], ids=["torch._C", "torch.cuda"])
+    def test_stream_is_the_current_one_of_the_device(self, monkeypatch, has_shortcut):
         def streams(number):
             return 1000 + number
 
@@ -204,7 +203,7 @@ class TestTensorsOnAGpu:
         assert self.library.stream(arrays.Device("cuda", 2)) == 1002
 
 
-def test_mixed_kinds(mx):
+def test_arrays_of_two_libraries_are_refused(mx):
     with pytest.raises(
         TypeError, match="lhs is a NumPy array on the CPU and rhs a MXNet NDArray on the CPU"
     ):
@@ -213,7 +212,7 @@ def test_mixed_kinds(mx):
         cvops.box_iou(mx.np.array(A), mx.nd.array(B))
 
 
-def test_two_devices(monkeypatch):
+def test_arrays_on_two_gpus_are_refused(monkeypatch):
     numbers = iter([0, 1])
 
     def describe(self, x):
@@ -224,7 +223,7 @@ def test_two_devices(monkeypatch):
         cvops.box_iou(A, B)
 
 
-def test_a_device_that_is_not_ours():
+def test_tensor_on_an_unknown_device_is_refused():
     torch = pytest.importorskip("torch")
     with pytest.raises(
         TypeError, match="lhs: expected a tensor on the CPU or a CUDA device, got one on meta"
@@ -232,7 +231,7 @@ def test_a_device_that_is_not_ours():
         cvops.box_iou(torch.empty((3, 4), device="meta"), torch.from_numpy(B))
 
 
-def test_dtypes_that_are_not_ours(mx):
+def test_16_bit_floats_are_refused(mx):
     torch = pytest.importorskip("torch")
     with pytest.raises(TypeError, match="lhs: expected float32, got bfloat16"):
         cvops.box_iou(torch.zeros((3, 4), dtype=torch.bfloat16), torch.from_numpy(B))
@@ -240,14 +239,14 @@ def test_dtypes_that_are_not_ours(mx):
         cvops.box_iou(mx.nd.array(A), mx.nd.array(B, dtype="float16"))
 
 
-def test_sparse_arrays(mx):
+def test_sparse_array_is_refused(mx):
     with pytest.raises(
         TypeError, match="lhs: expected a dense NDArray, got one of storage type 'row_sparse'"
     ):
         cvops.box_iou(mx.nd.array(A).tostype("row_sparse"), mx.nd.array(B))
 
 
-def test_a_masked_array_is_refused():
+def test_masked_array_is_refused():
     for mask in (False, A < 0.5):
         with pytest.raises(
             TypeError, match=r"rhs: expected an array without a mask, got a numpy.ma.MaskedArray"
@@ -259,7 +258,7 @@ def test_a_masked_array_is_refused():
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("backend", [None, "numpy"])
-def test_subclasses_of_an_array_count_as_arrays(backend, tmp_path):
+def test_subclass_of_an_array_gives_a_plain_array(backend, tmp_path):
     stored = np.memmap(tmp_path / "boxes", np.float32, "w+", shape=A.shape)
     stored[...] = A
     expected = cvops.box_iou(A, A, backend="numpy")
@@ -283,13 +282,25 @@ def test_subclasses_of_an_array_count_as_arrays(backend, tmp_path):
         ("U3", "$"),
         ("M8[s]", "$"),
     ],
+    ids=[
+        "float64",
+        "float16",
+        "int64",
+        "bool",
+        "object",
+        "big-endian float32",
+        "complex64",
+        "struct",
+        "text",
+        "datetime",
+    ],
 )
-def test_an_error_about_a_dtype_says_how_to_convert(dtype, remedy):
+def test_another_dtype_is_refused_with_its_conversion(dtype, remedy):
     with pytest.raises(TypeError, match=f"rhs: expected float32, got .*{remedy}"):
         cvops.box_iou(A, np.zeros((3, 4), dtype))
 
 
-def test_an_error_about_a_dtype_names_the_one_that_is_expected(mx):
+def test_conversion_names_the_expected_dtype(mx):
     message = r'image: expected uint8, got int32: convert it by \.astype\("uint8"\)'
     for make in (numpy_array, mxnet_ndarray, mxnet_numpy):
         image, colors = make(mx, np.zeros((2, 2, 3), np.int32)), make(mx, np.eye(3, dtype=np.uint8))
@@ -297,7 +308,7 @@ def test_an_error_about_a_dtype_names_the_one_that_is_expected(mx):
             cvops.label_from_color(image, colors)
 
 
-def test_a_list_is_refused_with_its_conversion():
+def test_list_is_refused_with_its_conversion():
     message = r'lhs: expected an array .*, got list: convert it by numpy.array\(lhs, "float32"\)'
     with pytest.raises(TypeError, match=message):
         cvops.box_iou(A.tolist(), B)
@@ -306,7 +317,7 @@ def test_a_list_is_refused_with_its_conversion():
         cvops.multibox_priors([np.zeros((1, 1, 2, 2), "f"), "x"], [1, 1], [1, 1])
 
 
-def test_a_call_like_an_earlier_one_is_checked_all_the_same():
+def test_call_after_a_valid_call_is_checked_again():
     cvops.box_iou(A, B)
     for lhs, error, message in (
         (A.astype(">f4"), TypeError, "lhs: expected float32, got >f4"),
@@ -322,11 +333,11 @@ def test_a_call_like_an_earlier_one_is_checked_all_the_same():
     assert cvops.box_iou(A, B).shape == (30, 20)
 
 
-def test_mxnet_goes_on_with_a_result(mx):
+def test_pending_mxnet_operators_can_read_a_result(mx):
     a, b = mx.nd.array(A), mx.nd.array(B)
     expected = cvops.box_iou(A, B) * np.float32(4)
     for _ in range(20):
-        out = cvops.box_iou(a, b) * 2  # queued, and the array that it reads is given up
+        out = cvops.box_iou(a, b) * 2  # no variable refers to the result that the engine reads
         np.testing.assert_array_equal((out * 2).asnumpy(), expected)
 
 
@@ -336,32 +347,26 @@ def test_mxnet_goes_on_with_a_result(mx):
         ("cuda", ValueError, "backend: expected one of .*'cupy'.*, got 'cuda'"),
         ("cupy", ValueError, "backend: 'cupy' does not run on arrays on the CPU"),
     ],
+    ids=["cuda", "cupy"],
 )
-def test_backends_that_cannot_run(backend, error, message):
+def test_unknown_or_unsuitable_backend_is_refused(backend, error, message):
     with pytest.raises(error, match=message):
         cvops.box_iou(A, B, backend=backend)
 
 
 @pytest.mark.parametrize("backend", ["native", "emulated"])
-def test_many_threads_at_once(backend):
-    expected = cvops.box_nms(np.tile(np.c_[A[:, :2], A], (4, 1)), backend="numpy")
-    wrong = []
+def test_concurrent_calls_give_the_same_result(backend):
+    rows = np.tile(np.c_[A[:, :2], A], (4, 1))
+    expected = cvops.box_nms(rows, backend="numpy")
 
-    def work():
+    def work(_):
         for _ in range(5):
-            out = cvops.box_nms(np.tile(np.c_[A[:, :2], A], (4, 1)), backend=backend)
-            if not np.array_equal(out, expected):
-                wrong.append(out)
+            np.testing.assert_array_equal(cvops.box_nms(rows.copy(), backend=backend), expected)
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    run_in_threads(work, range(8))
 
 
-def test_works_in_a_forked_child():
+def test_forked_child_gives_the_same_result():
     code = (
         "import os, numpy as np, cvops\n"
         "x = np.random.rand(500, 4).astype('f')\n"
@@ -374,7 +379,7 @@ def test_works_in_a_forked_child():
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
 
 
-def test_importing_brings_no_framework():
+def test_import_and_a_call_import_no_framework():
     code = (
         "import sys, numpy as np, cvops\n"
         "cvops.box_iou(np.zeros((2, 4), 'f'), np.zeros((2, 4), 'f'))\n"

@@ -1,4 +1,4 @@
-"""PyTorch: gradients, the tensors and transformations that are refused, and ``torch.compile``."""
+"""PyTorch: gradients, refused tensors, refused transformations, and ``torch.compile``."""
 
 import copy
 import subprocess
@@ -22,20 +22,24 @@ def boxes(num):
     return torch.from_numpy(np.sort(RNG.random((num, 2, 2), np.float32), axis=1).reshape(num, 4))
 
 
-def whole(*shape):
-    """Small whole numbers, whose sums are exact in float32, all different."""
+def integers(*shape):
+    """Return a permutation of small integers as float32, whose sums are exact."""
     size = int(np.prod(shape))
     return torch.from_numpy(RNG.permutation(size).astype(np.float32).reshape(shape))
 
 
 def rows(num):
-    """Rows (class, score, x1, y1, x2, y2)."""
-    kinds = torch.from_numpy(RNG.integers(0, 2, (num, 1)).astype(np.float32))
-    return torch.cat([kinds, whole(num, 1) / 64 + 0.25, boxes(num)], dim=1)
+    """Return rows (class, score, x1, y1, x2, y2)."""
+    classes = torch.from_numpy(RNG.integers(0, 2, (num, 1)).astype(np.float32))
+    return torch.cat([classes, integers(num, 1) / 64 + 0.25, boxes(num)], dim=1)
 
 
 def pool(x, backend=None):
     return cvops.roi_pooling(x, ROIS, (2, 2), 0.5, backend=backend)
+
+
+def align(x, backend=None):
+    return cvops.roi_align(x, ROIS, (2, 2), 0.5, 2, backend=backend)
 
 
 def suppress(x, backend=None):
@@ -46,19 +50,40 @@ def upsample(x, backend=None):
     return cvops.bilinear_upsample(x, 2, backend=backend)
 
 
-def pool_plainly(x):
-    """The same by indexing, which PyTorch differentiates."""
+# The references take values at the indices that the ops return; PyTorch differentiates them.
+
+
+def reference_pool(x):
     _, argmax = cvops.roi_pooling(x.detach(), ROIS, (2, 2), 0.5, return_argmax=True)
     picked = x.reshape(-1)[argmax.clamp(min=0).long()]
     return torch.where(argmax < 0, torch.zeros(()), picked)
 
 
-def suppress_plainly(x):
+def reference_align(x):
+    """Four bilinear samples in each bin, by the weights of all pixels."""
+
+    def weights(first, last, size):
+        length = (last - first).clamp(min=1)
+        position = (first + length * (torch.arange(4) + 0.5) / 4).clamp(min=0)
+        inside = position <= size
+        position = position.clamp(max=size - 1)
+        near = (1 - (position[:, None] - torch.arange(size)).abs()).clamp(min=0)
+        return (near * inside[:, None]).reshape(2, 2, size).mean(dim=1)
+
+    means = []
+    for index, *corners in ROIS:
+        x1, y1, x2, y2 = (corner * 0.5 for corner in corners)
+        rows, columns = weights(y1, y2, x.shape[2]), weights(x1, x2, x.shape[3])
+        means.append(torch.einsum("ih,chw,jw->cij", rows, x[int(index)], columns))
+    return torch.stack(means)
+
+
+def reference_suppress(x):
     _, index = cvops.box_nms(x.detach(), id_index=0, topk=12, return_index=True)
     return torch.where(index[..., None] < 0, torch.full((), -1.0), x[index.clamp(min=0).long()])
 
 
-def upsample_plainly(x):
+def reference_upsample(x):
     channels = x.shape[1]
     line = torch.tensor([0.25, 0.75, 0.75, 0.25])
     weight = (line[:, None] * line).expand(channels, 1, 4, 4)
@@ -66,28 +91,34 @@ def upsample_plainly(x):
 
 
 DIFFERENTIABLE = [
-    pytest.param(pool, pool_plainly, lambda: whole(2, 3, 6, 6), id="roi_pooling"),
-    pytest.param(suppress, suppress_plainly, lambda: rows(20), id="box_nms"),
-    pytest.param(upsample, upsample_plainly, lambda: whole(2, 3, 4, 5), id="bilinear_upsample"),
+    pytest.param(pool, reference_pool, lambda: integers(2, 3, 6, 6), id="roi_pooling"),
+    pytest.param(align, reference_align, lambda: integers(2, 3, 6, 6), id="roi_align"),
+    pytest.param(suppress, reference_suppress, lambda: rows(20), id="box_nms"),
+    pytest.param(
+        upsample, reference_upsample, lambda: integers(2, 3, 4, 5), id="bilinear_upsample"
+    ),
 ]
-differentiable = pytest.mark.parametrize(("op", "plain", "data"), DIFFERENTIABLE)
+differentiable = pytest.mark.parametrize(("op", "reference", "data"), DIFFERENTIABLE)
 
 
 def image(*shape):
     return torch.from_numpy(RNG.integers(0, 2, shape).astype(np.uint8))
 
 
-#: Calls of ops without a gradient, of a tensor that may require one.
 PREDICTIONS = torch.softmax(torch.from_numpy(RNG.random((1, 3, 20), np.float32)), 1)
 ANCHORS = boxes(20)[None]
-MAP, OFFSETS, COLORS = whole(1, 1, 3, 4), torch.zeros(1, 80), torch.eye(3, dtype=torch.uint8)
+MAP, OFFSETS, COLORS = integers(1, 1, 3, 4), torch.zeros(1, 80), torch.eye(3, dtype=torch.uint8)
 LABEL = torch.tensor([[[0, 0.1, 0.1, 0.6, 0.7]]])
-WITHOUT = {
+#: op without a gradient -> (call, a float tensor).
+WITHOUT_GRADIENT = {
     "box_iou": (lambda x, **k: cvops.box_iou(x, x, **k), ANCHORS),
-    "multibox_prior": (lambda x, **k: cvops.multibox_prior(x, (0.2, 0.4), **k), whole(1, 1, 2, 3)),
+    "multibox_prior": (
+        lambda x, **k: cvops.multibox_prior(x, (0.2, 0.4), **k),
+        integers(1, 1, 2, 3),
+    ),
     "multibox_priors": (
         lambda x, **k: cvops.multibox_priors([x, MAP], [0.2, 0.4], [1, (1, 2)], **k),
-        whole(1, 1, 2, 3),
+        integers(1, 1, 2, 3),
     ),
     "multibox_target": (
         lambda x, **k: cvops.multibox_target(ANCHORS, LABEL, x, negative_mining_ratio=3, **k),
@@ -99,7 +130,7 @@ WITHOUT = {
     ),
     "multiclass_nms": (lambda x, **k: cvops.multiclass_nms(ANCHORS, x, **k), PREDICTIONS),
 }
-#: Calls of ops of integers.
+#: op of integers -> (call, a tensor).
 OF_INTEGERS = {
     "label_from_color": (
         lambda x, **k: cvops.label_from_color(x, COLORS, **k),
@@ -112,12 +143,12 @@ OF_INTEGERS = {
 }
 
 
-def listed(out):
+def as_list(out):
     return list(out) if isinstance(out, tuple) else [out]
 
 
 def gradient(op, x, weight):
-    """The gradient of ``op`` at ``x`` of a weighted sum, with a part beside ``op``."""
+    """Return the gradient at ``x`` of the weighted sum of ``op(x)`` plus the sum of ``2 * x``."""
     x = x.detach().clone().requires_grad_()
     out = op(x)
     assert out.requires_grad
@@ -128,46 +159,46 @@ def gradient(op, x, weight):
 class TestGradients:
     @differentiable
     @pytest.mark.parametrize("backend", BACKENDS)
-    def test_are_those_of_a_plain_formula(self, op, plain, data, backend):
+    def test_gradients_match_the_reference(self, op, reference, data, backend):
         x = data()
-        weight = whole(*op(x).shape)
+        weight = integers(*op(x).shape)
         found = gradient(lambda x: op(x, backend), x, weight)
-        expected = gradient(plain, x, weight)
+        expected = gradient(reference, x, weight)
         torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-4)
         assert torch.equal(op(x), op(x.clone().requires_grad_()).detach())
 
     @differentiable
-    def test_of_an_input_that_is_not_contiguous(self, op, plain, data):
+    def test_gradients_of_a_strided_input_match_the_reference(self, op, reference, data):
         x = data().transpose(-1, -2).contiguous().transpose(-1, -2)
         assert not x.is_contiguous()
-        weight = whole(*op(x).shape).transpose(-1, -2).contiguous().transpose(-1, -2)
+        weight = integers(*op(x).shape).transpose(-1, -2).contiguous().transpose(-1, -2)
         found = gradient(op, x, weight)
-        torch.testing.assert_close(found, gradient(plain, x, weight), rtol=1e-6, atol=1e-4)
+        torch.testing.assert_close(found, gradient(reference, x, weight), rtol=1e-6, atol=1e-4)
 
     @differentiable
-    def test_do_not_read_an_input_that_is_changed_later(self, op, plain, data):
+    def test_gradients_do_not_depend_on_later_changes_of_the_input(self, op, reference, data):
         x = data()
         leaf = x.clone().requires_grad_()
         changed = leaf * 1
         out = op(changed)
         changed.zero_()
         out.sum().backward()
-        expected = gradient(plain, x, torch.ones(())) - 2
+        expected = gradient(reference, x, torch.ones(())) - 2
         torch.testing.assert_close(leaf.grad, expected * (leaf.grad != 0), rtol=1e-6, atol=1e-4)
 
     @differentiable
-    def test_pass_through_hooks_and_changes_of_the_result(self, op, plain, data):
+    def test_gradients_pass_hooks_and_in_place_changes_of_the_result(self, op, reference, data):
         x = data().requires_grad_()
         y = x * 1
         y.register_hook(lambda grad: 3 * grad)
         out = op(y)
         out.mul_(2)
         out.sum().backward()
-        expected = 6 * (gradient(plain, x, torch.ones(())) - 2)
+        expected = 6 * (gradient(reference, x, torch.ones(())) - 2)
         torch.testing.assert_close(x.grad, expected, rtol=1e-6, atol=1e-4)
 
     @differentiable
-    def test_are_not_kept_where_pytorch_keeps_none(self, op, plain, data):
+    def test_result_without_grad_mode_requires_no_gradient(self, op, reference, data):
         x = data().requires_grad_()
         with torch.no_grad():
             assert not op(x).requires_grad
@@ -178,29 +209,31 @@ class TestGradients:
         assert not op(x.detach()).requires_grad
 
     @differentiable
-    def test_of_a_parameter_and_other_subclasses(self, op, plain, data):
+    def test_subclasses_of_tensors_have_gradients(self, op, reference, data):
         class Marked(torch.Tensor):
             pass
 
         x = data()
         for y in (torch.nn.Parameter(x), x.as_subclass(Marked).requires_grad_()):
             op(y).sum().backward()
-            expected = gradient(plain, x, torch.ones(())) - 2
+            expected = gradient(reference, x, torch.ones(())) - 2
             torch.testing.assert_close(
                 y.grad.as_subclass(torch.Tensor), expected, rtol=1e-6, atol=1e-4
             )
 
     @differentiable
-    def test_twice_are_an_error_that_names_the_op(self, op, plain, data, request):
+    def test_second_derivative_is_refused_with_the_name_of_the_op(
+        self, op, reference, data, request
+    ):
         x = data().requires_grad_()
         (first,) = torch.autograd.grad((op(x) ** 2).sum(), x, create_graph=True)
         name = request.node.callspec.id
         with pytest.raises(RuntimeError, match=f"{name}: trying to differentiate twice"):
             first.sum().backward()
 
-    def test_of_rois_are_zeros(self):
+    def test_gradients_of_rois_are_zeros(self):
         rois = ROIS.clone().requires_grad_()
-        x = whole(2, 3, 6, 6).requires_grad_()
+        x = integers(2, 3, 6, 6).requires_grad_()
         cvops.roi_pooling(x, rois, (2, 2), 0.5).sum().backward()
         assert torch.equal(rois.grad, torch.zeros_like(rois))
         assert x.grad.sum() == 3 * 3 * 4
@@ -208,8 +241,8 @@ class TestGradients:
         cvops.roi_pooling(x.detach(), only, (2, 2), 0.5).sum().backward()
         assert torch.equal(only.grad, torch.zeros_like(only))
 
-    def test_are_of_the_first_of_two_results(self):
-        x = whole(2, 3, 6, 6).requires_grad_()
+    def test_only_the_first_of_two_results_requires_a_gradient(self):
+        x = integers(2, 3, 6, 6).requires_grad_()
         out, argmax = cvops.roi_pooling(x, ROIS, (2, 2), 0.5, return_argmax=True)
         assert out.requires_grad
         assert not argmax.requires_grad
@@ -220,16 +253,16 @@ class TestGradients:
         out[:, 2:].sum().backward()
         assert torch.equal(data.grad[:, 2:].sum(0), (index >= 0).sum().float().expand(4))
 
-    @pytest.mark.parametrize("name", WITHOUT)
-    def test_of_the_others_there_are_none(self, name):
-        op, x = WITHOUT[name]
-        expected = listed(op(x))
-        for out, same in zip(listed(op(x.clone().requires_grad_())), expected):
+    @pytest.mark.parametrize("name", WITHOUT_GRADIENT)
+    def test_results_of_other_ops_require_no_gradient(self, name):
+        op, x = WITHOUT_GRADIENT[name]
+        expected = as_list(op(x))
+        for out, same in zip(as_list(op(x.clone().requires_grad_())), expected):
             assert not out.requires_grad
             assert torch.equal(out, same)
         assert "gradient" in getattr(cvops, name).__doc__
 
-    def test_in_a_copied_model_under_checkpointing(self):
+    def test_checkpointing_of_a_copied_model_gives_the_same_gradients(self):
         from torch.utils.checkpoint import checkpoint
 
         net = torch.nn.Conv2d(1, 3, 3, padding=1)
@@ -279,10 +312,11 @@ def symbolic_trace(op, x):
 
 
 def scalar(op):
-    return lambda x: sum(y.sum() for y in listed(op(x)))
+    return lambda x: sum(y.sum() for y in as_list(op(x)))
 
 
-TRANSFORMATIONS = {
+#: Transformations that trace: name -> (transformation, part of the message).
+TRACERS = {
     "jit.trace": (trace, "torch.jit.trace.*as a constant"),
     "export": (export, "FakeTensor.*torch.export"),
     "make_fx-real": (make_fx("real"), "make_fx"),
@@ -292,93 +326,95 @@ TRANSFORMATIONS = {
     "fake-mode": (real_in_fake_mode, "FakeTensorMode"),
     "fx": (symbolic_trace, "Proxy.*torch.fx.wrap"),
 }
-OF_VALUES = {
+#: Transformations of values: name -> (transformation, part of the message).
+TRANSFORMS = {
     "vmap": (lambda op, x: torch.func.vmap(op)(x[None]), "torch.func.vmap.*leading axes"),
     "grad": (lambda op, x: torch.func.grad(scalar(op))(x), "torch.func.grad.*requires_grad_"),
     "jvp": (lambda op, x: torch.func.jvp(op, (x,), (x,)), "torch.func.grad, vjp or jvp"),
     "jacrev": (lambda op, x: torch.func.jacrev(scalar(op))(x), "torch.func.grad, vjp or jvp"),
 }
 CALLS = {
-    "roi_pooling": (pool, whole(2, 3, 6, 6)),
+    "roi_align": (align, integers(2, 3, 6, 6)),
+    "roi_pooling": (pool, integers(2, 3, 6, 6)),
     "box_nms": (suppress, rows(20)),
-    "bilinear_upsample": (upsample, whole(2, 3, 4, 5)),
-    **WITHOUT,
+    "bilinear_upsample": (upsample, integers(2, 3, 4, 5)),
+    **WITHOUT_GRADIENT,
     **OF_INTEGERS,
 }
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.(trace|script).*:DeprecationWarning")
 class TestTransformations:
-    """Each is refused: it would store a result as a constant, or lose a gradient."""
+    """A transformation is refused if it would lose a gradient or store a result as a constant."""
 
     @pytest.mark.parametrize("name", CALLS)
-    @pytest.mark.parametrize("transformation", TRANSFORMATIONS)
-    def test_that_trace(self, transformation, name):
-        transform, message = TRANSFORMATIONS[transformation]
+    @pytest.mark.parametrize("tracer", TRACERS)
+    def test_transformation_that_traces_is_refused(self, tracer, name):
+        transform, message = TRACERS[tracer]
         op, x = CALLS[name]
         with pytest.raises(NotImplementedError, match=f": expected a tensor .*{message}"):
             transform(op, x)
-        listed(op(x))  # afterwards a call works
+        op(x)  # a later call works
 
     @pytest.mark.parametrize(
         ("transformation", "name"),
         [
             (transformation, name)
-            for transformation in OF_VALUES
+            for transformation in TRANSFORMS
             for name, (_, x) in CALLS.items()
             if "multibox_prior" not in name and (transformation == "vmap" or x.is_floating_point())
         ],
     )
-    def test_of_values(self, transformation, name):
-        transform, message = OF_VALUES[transformation]
+    def test_transformation_of_values_is_refused(self, transformation, name):
+        transform, message = TRANSFORMS[transformation]
         op, x = CALLS[name]
         with pytest.raises(NotImplementedError, match=f": expected a tensor .*{message}"):
             transform(op, x)
 
-    def test_do_not_matter_to_an_op_that_reads_shapes_only(self):
+    def test_transformation_of_an_op_of_shapes_works(self):
         def op(x):
             return cvops.multibox_prior(x, (0.2, 0.4)).sum() + (x**2).sum()
 
-        x = whole(1, 1, 2, 3)
+        x = integers(1, 1, 2, 3)
         assert torch.equal(torch.func.grad(op)(x), 2 * x)
 
-    def test_do_not_matter_to_other_tensors(self):
+    def test_op_on_an_outer_tensor_works_in_vmap(self):
         fixed = boxes(5)
         found = torch.func.vmap(lambda x: x + cvops.box_iou(fixed, fixed).sum())(torch.zeros(3))
         assert torch.equal(found, cvops.box_iou(fixed, fixed).sum().expand(3))
 
-    def test_do_not_see_a_tensor_that_requires_a_gradient(self):
-        x = whole(2, 3, 6, 6).requires_grad_()
+    def test_outer_tensor_that_requires_a_gradient_is_refused_in_grad(self):
+        x = integers(2, 3, 6, 6).requires_grad_()
         with pytest.raises(NotImplementedError, match=r"roi_pooling: expected .*torch.func.grad"):
             torch.func.grad(lambda y: (y * pool(x)).sum())(torch.ones(()))
 
-    def test_forward_mode(self):
+    def test_forward_mode_is_refused_for_dual_tensors(self):
         ad = torch.autograd.forward_ad
-        x = whole(2, 3, 6, 6)
+        x = integers(2, 3, 6, 6)
         with ad.dual_level():
             with pytest.raises(NotImplementedError, match=r"roi_pooling: .*forward-mode AD"):
                 pool(ad.make_dual(x, torch.ones_like(x)))
-            assert torch.equal(pool(x), pool_plainly(x))
+            assert torch.equal(pool(x), reference_pool(x))
 
-    def test_a_mode_that_only_watches_is_no_transformation(self):
+    def test_dispatch_mode_that_changes_nothing_is_allowed(self):
         from torch.utils._python_dispatch import TorchDispatchMode
 
-        class Watch(TorchDispatchMode):
+        class Observer(TorchDispatchMode):
             def __torch_dispatch__(self, function, types, args=(), kwargs=None):
                 return function(*args, **(kwargs or {}))
 
-        x = whole(2, 3, 6, 6).requires_grad_()
-        with Watch():
+        x = integers(2, 3, 6, 6).requires_grad_()
+        with Observer():
             out = pool(x)
         assert torch.equal(out.detach(), pool(x).detach())
         assert out.requires_grad
 
 
 class TestTensors:
-    """Tensors that are not plain memory."""
+    """Tensors without strided memory of a supported dtype."""
 
-    def test_a_negative_bit_is_resolved(self):
-        x = torch.complex(whole(2, 3, 6, 6), -whole(2, 3, 6, 6)).conj().imag
+    def test_tensor_with_a_negative_bit_gives_the_right_result(self):
+        x = torch.complex(integers(2, 3, 6, 6), -integers(2, 3, 6, 6)).conj().imag
         assert x.is_neg()
         assert torch.equal(pool(x), pool(x.resolve_neg()))
 
@@ -402,6 +438,7 @@ class TestTensors:
             (torch.bool, r": convert it by \.to\(torch.float32\)$"),
             (torch.complex64, "$"),
         ],
+        ids=["float64", "float16", "bfloat16", "int64", "bool", "complex64"],
     )
     def test_another_dtype_is_refused_with_its_conversion(self, dtype, remedy):
         name = str(dtype).rpartition(".")[2]
@@ -409,20 +446,20 @@ class TestTensors:
             cvops.box_iou(torch.zeros((3, 4), dtype=dtype), boxes(5))
 
     @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
-    def test_a_quantized_tensor_is_refused(self):
+    def test_quantized_tensor_is_refused(self):
         x = torch.quantize_per_tensor(boxes(5), 0.1, 0, torch.quint8)
         with pytest.raises(TypeError, match="lhs: expected float32, got quint8"):
             cvops.box_iou(x, boxes(5))
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-    def test_nested_tensors_are_refused(self):
+    def test_nested_tensor_is_refused(self):
         x = [boxes(5), boxes(6)]
         for layout in (torch.strided, torch.jagged):
             with pytest.raises(TypeError, match=r"lhs: expected a tensor with .*, got"):
                 cvops.box_iou(torch.nested.nested_tensor(x, layout=layout), boxes(5))
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors")
-    def test_a_masked_tensor_is_refused(self):
+    def test_masked_tensor_is_refused(self):
         x = torch.masked.masked_tensor(boxes(5), torch.ones(5, 4, dtype=torch.bool))
         with pytest.raises(TypeError, match=r"lhs: expected a tensor .*, got a MaskedTensor"):
             cvops.box_iou(x, boxes(5))
@@ -437,7 +474,7 @@ COMPILED = """
     def run(op, x, backend):
         def function(x):
             y = x + 0
-            return [out + 1 for out in test_torch.listed(op(y, backend=backend))]
+            return [out + 1 for out in test_torch.as_list(op(y, backend=backend))]
 
         torch._dynamo.reset()
         expected, compiled = function(x), torch.compile(function, backend="eager")
@@ -461,31 +498,31 @@ COMPILED = """
 
 class TestCompile:
     @pytest.mark.parametrize("imports", ["import cvops, torch", "import torch, cvops"])
-    def test_gives_the_eager_results_and_traces_nothing_of_ours(self, imports, tmp_path):
+    def test_compiled_calls_give_the_eager_results_without_tracing_cvops(self, imports, tmp_path):
         script = tmp_path / "compiled.py"
         script.write_text(textwrap.dedent(COMPILED.format(imports=imports)))
-        # In a process of its own, where the tracer is imported after both or after one.
+        # The order of the imports matters, so each order gets a new process.
         path = [*sys.path, str(Path(__file__).parent)]
         code = f"import sys, runpy; sys.path[:] = {path!r}; runpy.run_path({str(script)!r})"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
 
-    # The tracer reads the gradient of each tensor between two graphs, and so warns itself.
+    # The tracer itself reads the attribute that causes this warning.
     @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-    def test_gives_the_eager_gradients(self):
-        x = whole(2, 3, 6, 6)
+    def test_compiled_calls_give_the_eager_gradients(self):
+        x = integers(2, 3, 6, 6)
 
         def function(x):
             return upsample(pool(x * 2)) * 3
 
         compiled = torch.compile(function, backend="eager")
-        weight = whole(*function(x).shape)
+        weight = integers(*function(x).shape)
         assert torch.equal(gradient(compiled, x, weight), gradient(function, x, weight))
 
     @pytest.mark.parametrize("name", CALLS)
-    def test_of_a_full_graph_is_an_error_that_says_why(self, name):
+    def test_full_graph_is_refused_with_the_reason(self, name):
         op, x = CALLS[name]
-        compiled = torch.compile(lambda x: listed(op(x)), backend="eager", fullgraph=True)
+        compiled = torch.compile(lambda x: as_list(op(x)), backend="eager", fullgraph=True)
         message = f"{name}[^$]*cvops computes outside of the graphs of torch.compile"
         with pytest.raises(torch._dynamo.exc.Unsupported, match=message):
             compiled(x)

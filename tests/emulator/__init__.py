@@ -1,1 +1,1 @@
-"""cvops' own CUDA emulator: g++ compiles the kernels, and a CPU runs them."""
+"""A CUDA emulator: g++ compiles the kernels, and a CPU runs them."""

@@ -1,5 +1,5 @@
-// The check of -fsanitize=alignment: an access at an address that is not aligned fails, as on a
-// GPU. The compiler calls this function, which stands in for the one of its runtime library.
+// The handler of -fsanitize=alignment: an access to a misaligned address fails, as on a GPU. This
+// function replaces the handler of the compiler's runtime library.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -9,7 +9,7 @@
 
 namespace {
 
-// The data of a check, as GCC and Clang write it.
+// The data of a check, in the format of GCC and Clang.
 struct Location {
   const char* file;
   std::uint32_t line, column;

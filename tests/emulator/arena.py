@@ -1,6 +1,6 @@
-"""Memory at one address in this process and in the child processes of sanitized launches.
+"""Memory with the same address in this process and in the processes of sanitized launches.
 
-Arrays lie in it with gaps between them, which AddressSanitizer sees as poisoned.
+Gaps separate its arrays. AddressSanitizer treats the gaps as poisoned.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-#: An address that Linux does not draw, and that both sanitizers take for a program's memory.
+#: An address that Linux does not select for a mapping, and that both sanitizers accept.
 _BASE = 0x7E9000000000
 _CAPACITY = 1 << 32
-#: The alignment of an array, and the least distance between two.
+#: The alignment of an array, and the least distance between two arrays.
 GAP = 256
 _bases = itertools.count(_BASE, _CAPACITY)
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -42,34 +42,34 @@ class Arena:
         got = _libc.mmap(
             self.base, _CAPACITY, mmap.PROT_READ | mmap.PROT_WRITE, flags, self._file, 0
         )
-        assert got == self.base, f"the memory at {self.base:#x} is taken"
+        assert got == self.base, f"the memory at {self.base:#x} is in use"
         self.regions: list[Region] = []
         self.used = 0
 
     @property
     def path(self) -> str:
-        """The file behind the memory, for a child process."""
+        """The path of the memory's file for a child process."""
         return f"/proc/{os.getpid()}/fd/{self._file}"
 
-    def take(self, size: int) -> int:
-        """The address of new memory."""
+    def allocate(self, size: int) -> int:
+        """Return the address of new memory."""
         start = self.base + self.used
         self.used += -(-size // GAP) * GAP + GAP
         assert self.used <= _CAPACITY, "the arena is too small"
         self.regions.append(Region(start, size))
         return start
 
-    def replace(self, region: Region) -> None:
-        """Take a part of the memory for an array of its own, in the place of what was there."""
+    def add_region(self, region: Region) -> None:
+        """Make a part of the memory a region, and remove the regions that overlap it."""
         end = region.start + region.size
         others = [x for x in self.regions if x.start + x.size <= region.start or end <= x.start]
         self.regions = [*others, region]
 
     def array(self, shape: tuple[int, ...], dtype: object) -> np.ndarray:
-        """A new array with junk in it."""
+        """Return a new array, filled with junk."""
         dtype = np.dtype(dtype)
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-        memory = (ctypes.c_uint8 * size).from_address(self.take(size))
+        memory = (ctypes.c_uint8 * size).from_address(self.allocate(size))
         array = np.frombuffer(memory, np.uint8)
         array[:] = 0xCD
         return array.view(dtype).reshape(shape)

@@ -1,6 +1,7 @@
-// Atomic functions, for the types CUDA has them for, and fences.
+// Atomic functions for the types that CUDA supports, and fences.
 //
-// Relaxed, as CUDA's are: under ThreadSanitizer an atomic orders nothing but itself.
+// The memory order is relaxed, as in CUDA: under ThreadSanitizer, an atomic function does not order
+// other accesses.
 #pragma once
 
 #include <type_traits>
@@ -14,7 +15,7 @@ constexpr bool is_one_of = (std::is_same_v<T, Allowed> || ...);
 
 using ull = unsigned long long;
 
-// The second argument's type follows the pointer's: atomicAdd(&unsigned_count, 1) is right.
+// A parameter of the pointer's type without template deduction: atomicAdd(&unsigned_count, 1).
 template <typename T>
 struct SameAsPointer {
   using type = T;
@@ -22,7 +23,7 @@ struct SameAsPointer {
 template <typename T>
 using Value = typename SameAsPointer<T>::type;
 
-// Replaces *address by update(*address); returns what was there.
+// Replaces *address by update(*address), and returns the old value.
 template <typename T, typename Update>
 T atomic_update(T* address, Update update) {
   T old, desired;
@@ -93,10 +94,10 @@ T atomicCAS(T* address, emulator::Value<T> expected, emulator::Value<T> desired)
   static_assert(emulator::is_one_of<T, int, unsigned, emulator::ull>);
   __atomic_compare_exchange_n(address, &expected, desired, false, __ATOMIC_RELAXED,
                               __ATOMIC_RELAXED);
-  return expected;  // the exchange puts what it found there
+  return expected;  // the exchange writes the old value into it
 }
 
-// ThreadSanitizer knows no fences: it is told that each comes after all that ran before it.
+// ThreadSanitizer does not support fences. Here, each fence comes after all earlier fences.
 EMULATOR_UNTRACED inline void __threadfence() {
 #ifdef __SANITIZE_THREAD__
   emulator::happens_after(&emulator::fence_event);

@@ -1,10 +1,10 @@
 """The emulator as backends of cvops for NumPy arrays.
 
-- "emulated": the launches of the extension, each kernel in the emulator
-- "emulated-small": the same with the second values of CVOPS_STEP, for tests of sizes
-- "emulated-address", "emulated-thread": each launch under a sanitizer, in a process of its own
+- "emulated": the launches of the extension, with each kernel in the emulator
+- "emulated-small": the same with the second values of CVOPS_STEP: small inputs reach each step
+- "emulated-address", "emulated-thread": each launch under a sanitizer, in a child process
 - "emulated-small-address", "emulated-small-thread": both
-- "listed": no launch runs and no memory is touched; a call returns numbers of bytes
+- "listed": no launch runs, no memory is accessed; a call returns numbers of bytes
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from emulator.driver import cupy_kernels
 from emulator.emulator import Module, pointer_parameters
 from emulator.extension import build_extension
 
-#: How the warps and lanes of a block take turns; tests may set it.
+#: The order of the warps and lanes of a block; tests may set it.
 SEED = 0
-#: The properties of the device. A grid as wide as a device of few multiprocessors is soon done.
+#: The properties of the device. Few multiprocessors make small grids, which are fast to emulate.
 MULTIPROCESSORS, MAX_SHARED = 4, 227 << 10
 BINDINGS = Path(__file__).parents[2] / "bindings"
 
 
 class Launch(NamedTuple):
-    """A launch that the extension asks for."""
+    """A launch of the extension."""
 
     kernel: str
     grid: tuple[int, int, int]
@@ -50,7 +50,7 @@ def on_launch(launch: Launch) -> Launch:
 
 
 def aligned(shape: tuple[int, ...], dtype: object) -> np.ndarray:
-    """New memory as a GPU's allocator gives it: aligned, and with junk in it."""
+    """Return new memory like that of a GPU's allocator: aligned, and filled with junk."""
     dtype = np.dtype(dtype)
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     memory = np.full(size + GAP, 0xCD, np.uint8)
@@ -71,7 +71,7 @@ def _launch(kernel, grid, block, shared, arguments, pointers, stream, *, build=(
 
 @functools.lru_cache(None)
 def module(source: str, sanitizer: str | None = None, small: bool = False) -> Module:
-    """The kernels of a source, also with a sanitizer or with the second values of CVOPS_STEP."""
+    """Return the kernels of a source, with a sanitizer or the second values of CVOPS_STEP."""
     text = nvrtc.source(source)
     if small:
         return Module(f"#define CVOPS_SMALL_STEPS\n{text}", f"{source}_small", sanitizer)
@@ -86,19 +86,19 @@ def native_module(small: bool) -> ModuleType:
 
 
 class Call:
-    """One call of an op: see :class:`cvops.backends.cuda.Call`."""
+    """One call of an op, like :class:`cvops.backends.cuda.Call`; ``array`` allocates memory."""
 
-    def __init__(self, extension, launch, array, **more):
-        self._array, self._held, self._new = array, [], extension.Buffer
-        device = extension.CallbackDevice(launch, MULTIPROCESSORS, MAX_SHARED, **more)
+    def __init__(self, extension, launch, array, **options):
+        self._array, self._scratch, self._new_buffer = array, [], extension.Buffer
+        device = extension.CallbackDevice(launch, MULTIPROCESSORS, MAX_SHARED, **options)
         self.ops = extension.Gpu(device, 0, self._allocate)
 
     def _allocate(self, size):
-        self._held.append(self._array((size,), np.uint8))
-        return self._held[-1].ctypes.data
+        self._scratch.append(self._array((size,), np.uint8))
+        return self._scratch[-1].ctypes.data
 
     def buffer(self, x: np.ndarray) -> Any:
-        return self._new(x.ctypes.data, x.shape, x.dtype, x)
+        return self._new_buffer(x.ctypes.data, x.shape, x.dtype, x)
 
     def empty(self, shape, dtype):
         return self.buffer(self._array(shape, dtype))
@@ -116,47 +116,49 @@ class Emulated:
     #: True if constants have the second values of CVOPS_STEP.
     small = False
 
-    def call(self):
+    def new_call(self):
+        """Return a call, and the function that allocates its arrays."""
         launch = functools.partial(_launch, build=(None, self.small))
         return Call(native_module(self.small), launch, aligned), aligned
 
     def run(self, implementation, types, arrays, options):
-        call, array = self.call()
+        call, array = self.new_call()
         buffers = []
         for x in map(self.library.to_numpy, arrays):
             copy = array(x.shape, x.dtype)
             copy[...] = x
             buffers.append(call.buffer(copy))
         out = implementation(call, *buffers, *options)
-        leave = self.leave
-        return tuple(map(leave, out)) if type(out) is tuple else leave(out)
+        from_buffer = self.from_buffer
+        return tuple(map(from_buffer, out)) if type(out) is tuple else from_buffer(out)
 
-    def leave(self, buffer):
+    def from_buffer(self, buffer):
+        """Return a result as an array of the caller's library."""
         return self.library.from_numpy(buffer.owner)
 
 
 class EmulatedSmall(Emulated):
-    """The same with the second values of CVOPS_STEP, in kernels and launches."""
+    """Emulated with the second values of CVOPS_STEP, in kernels and launches."""
 
     small = True
 
 
 class Sanitized(Emulated):
-    """The same with each array of the call in an arena, with poisoned memory around it."""
+    """Emulated with each array of a call in an arena, between poisoned gaps."""
 
     sanitizer: str
 
-    def call(self):
+    def new_call(self):
         arena = Arena()
         launch = functools.partial(_launch, build=(self.sanitizer, self.small), arena=arena)
 
-        def take(address, size):
-            arena.replace(Region(address, size))
+        def on_scratch(address, size):
+            arena.add_region(Region(address, size))
 
-        more = dict(scratch_gap=GAP, on_scratch=take)
-        return Call(native_module(self.small), launch, arena.array, **more), arena.array
+        options = dict(scratch_gap=GAP, on_scratch=on_scratch)
+        return Call(native_module(self.small), launch, arena.array, **options), arena.array
 
-    def leave(self, buffer):
+    def from_buffer(self, buffer):
         return self.library.from_numpy(buffer.owner.copy())
 
 
@@ -177,7 +179,7 @@ class EmulatedSmallThread(EmulatedThread):
 
 
 class ListedCall:
-    """One call of an op whose launches only go to ``on_launch``."""
+    """One call of an op, whose launches go to ``on_launch`` and do not run."""
 
     def __init__(self):
         self.results = 0
@@ -209,42 +211,42 @@ class Listed:
 
 
 def use_for_mxnet() -> None:
-    """Let the operators for MXNet that run on GPUs run here, on MXNet's arrays on the CPU."""
+    """Run the GPU operators for MXNet in the emulator, on MXNet's arrays on the CPU."""
     native = extension.native()
     native.set_default_device(native.CallbackDevice(_launch, MULTIPROCESSORS, MAX_SHARED, 0))
 
 
 def use_driver_for_mxnet() -> None:
-    """The same through the driver, which loads the cubins that NVRTC compiles."""
+    """Run the GPU operators for MXNet on the emulated driver, with the cubins of NVRTC."""
     install_driver()
-    driver.devices.unified = 0
+    driver.devices.host_memory_device = 0
     extension.native().set_default_functions(cuda.nvrtc_functions())
 
 
 class NativeOnDriver(cuda.Cuda):
-    """The native backend on the emulated GPUs, where NVRTC compiles in the place of nvcc."""
+    """The native backend on the emulated GPUs, with kernels compiled by NVRTC instead of nvcc."""
 
     def functions(self):
         return cuda.nvrtc_functions()
 
 
 def install_driver() -> None:
-    """Let this process have GPUs that run the kernels in the emulator."""
-    driver.install(_kernel)
+    """Give this process emulated GPUs; call it before CuPy is imported."""
+    driver.install(_find_kernel)
     native = functools.lru_cache(None)(NativeOnDriver)
     BACKENDS["cuda", "native"] = Backend("native", lambda: None, native)
 
 
-def _kernel(name: str) -> driver.Emulated | None:
-    """What stands for a kernel of ours or of CuPy's."""
+def _find_kernel(name: str) -> driver.EmulatedKernel | None:
+    """Return a kernel of cvops or CuPy by its name."""
     if name.startswith("cupy_copy__"):
-        return driver.Emulated(cupy_kernels.copy(name))
+        return driver.EmulatedKernel(cupy_kernels.copy(name))
     if name == "cupy_fill":
-        return driver.Emulated(cupy_kernels.fill)
+        return driver.EmulatedKernel(cupy_kernels.fill)
     for source in nvrtc.sources():
         if name in nvrtc.kernels(source):
             pointers = pointer_parameters(nvrtc.source(source), name)
-            return driver.Emulated(functools.partial(_run, source, name, pointers), pointers)
+            return driver.EmulatedKernel(functools.partial(_run, source, name, pointers), pointers)
     return None
 
 
@@ -257,7 +259,8 @@ def _run(source, kernel, pointers, grid, block, parameters, shared):
 
 
 def register() -> None:
-    here = {
+    """Add the emulated backends to the backends of cvops."""
+    executors = {
         "emulated": Emulated,
         "emulated-small": EmulatedSmall,
         "emulated-address": EmulatedAddress,
@@ -266,5 +269,5 @@ def register() -> None:
         "emulated-small-thread": EmulatedSmallThread,
         "listed": Listed,
     }
-    for name, executor in here.items():
+    for name, executor in executors.items():
         BACKENDS["cpu", name] = Backend("native", extension.missing_native, executor)

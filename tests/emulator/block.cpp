@@ -1,20 +1,21 @@
 #include "block.h"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 namespace emulator {
 
-std::string name_of(uint3 index) {
+std::string to_text(uint3 index) {
   return "(" + std::to_string(index.x) + ", " + std::to_string(index.y) + ", " +
          std::to_string(index.z) + ")";
 }
 
-static std::string name_of(const Site& site) {
+static std::string to_text(const CallSite& site) {
   return std::string(site.file) + ":" + std::to_string(site.line);
 }
 
-static std::string name_of_mask(unsigned mask) {
+static std::string mask_to_text(unsigned mask) {
   char text[11];
   std::snprintf(text, sizeof text, "0x%08x", mask);
   return text;
@@ -32,12 +33,12 @@ Block::Block(const Launch& launch, const std::function<void()>& kernel)
       stacks_(thread_count_),
       threads_(new Thread[32 * warp_count_]),
       warps_(new Warp[warp_count_]) {
-  if (launch.junk_statics) thread_locals_ = ThreadLocals::around(&current_block);
+  if (launch.fill_static_shared) thread_locals_ = ThreadLocals::around(&current_block);
 #ifdef __SANITIZE_THREAD__
   scheduler_.tsan = __tsan_get_current_fiber();
   for (unsigned i = 0; i < thread_count_; ++i) {
     threads_[i].fiber.tsan = __tsan_create_fiber(0);
-    const std::string name = "CUDA thread " + name_of(index_of(i, launch.block));
+    const std::string name = "CUDA thread " + to_text(index_of(i, launch.block));
     __tsan_set_fiber_name(threads_[i].fiber.tsan, name.c_str());
   }
 #endif
@@ -50,7 +51,7 @@ Block::~Block() {
 }
 
 EMULATOR_UNTRACED void Block::begin(uint3 index) {
-  thread_locals_.fill_with_junk();  // and all of ours with it, which are set again below
+  thread_locals_.fill_with_junk();  // includes the variables of the emulator, which are set below
   current_block = this;
   blockIdx = index;
   blockDim = launch_.block;
@@ -66,7 +67,7 @@ EMULATOR_UNTRACED void Block::begin(uint3 index) {
     const unsigned live = lanes >= 32 ? ~0u : (1u << lanes) - 1;
     warps_[i] = {&threads_[32 * i], live, 0, 0, ~live};
   }
-  alive_ = thread_count_;
+  live_threads_ = thread_count_;
   arrivals_ = 0;
   votes_ = {};
 }
@@ -77,24 +78,24 @@ EMULATOR_UNTRACED bool Block::run(uint3 index, std::uint64_t rank) {
   schedule_ = Schedule(launch_.seed, rank);
   begin(index);
   happens_before(&released_);
-  while (alive_ && !failed_) {
-    if (!sweep()) pass_barrier();
+  while (live_threads_ && !failed_) {
+    if (!run_ready_threads()) release_barrier();
   }
   happens_after(&arrived_);
   return !failed_;
 }
 
-// Runs each thread that can run until its next stop. False when there was none.
-EMULATOR_UNTRACED bool Block::sweep() {
+// Runs each ready thread until it waits or exits. Returns false if no thread is ready.
+EMULATOR_UNTRACED bool Block::run_ready_threads() {
   bool any = false;
-  const Order warps = schedule_.order(warp_count_);
+  const Permutation warps = schedule_.order(warp_count_);
   for (std::uint64_t i = 0; i < warps.size(); ++i) {
     if (warps[i] >= warp_count_) continue;
     Warp& warp = warps_[warps[i]];
     if (!warp.ready) continue;
     any = true;
-    if (schedule_.delays()) continue;
-    const Order lanes = schedule_.order(32);
+    if (schedule_.skips_warp()) continue;
+    const Permutation lanes = schedule_.order(32);
     for (unsigned j = 0; j < 32; ++j) {
       if (!(warp.ready >> lanes[j] & 1)) continue;
       resume(warp.lanes[lanes[j]]);
@@ -104,19 +105,20 @@ EMULATOR_UNTRACED bool Block::sweep() {
   return any;
 }
 
-// Nobody can run: every thread has exited or waits, at one barrier if the kernel is right.
-EMULATOR_UNTRACED void Block::pass_barrier() {
+// Releases the barrier where all live threads wait. No thread is ready here. If they wait at
+// several places, the kernel has a bug.
+EMULATOR_UNTRACED void Block::release_barrier() {
   const Thread* first = nullptr;
   for (unsigned w = 0; w < warp_count_; ++w) {
     const Warp& warp = warps_[w];
     for (unsigned lane = 0; lane < 32; ++lane) {
       const Thread& thread = warp.lanes[lane];
-      if (warp.meeting >> lane & 1) return report(thread, deadlock(warp, lane));
-      if (!(warp.waiting >> lane & 1)) continue;
+      if (warp.in_collective >> lane & 1) return set_error(thread, deadlock_message(warp, lane));
+      if (!(warp.at_barrier >> lane & 1)) continue;
       if (!first) first = &thread;
       if (thread.site.id != first->site.id) {
-        return report(thread, "waits at the barrier " + name_of(thread.site) + " while thread " +
-                                  name_of(first->index) + " waits at " + name_of(first->site));
+        return set_error(thread, "waits at the barrier " + to_text(thread.site) + " while thread " +
+                                     to_text(first->index) + " waits at " + to_text(first->site));
       }
     }
   }
@@ -124,8 +126,8 @@ EMULATOR_UNTRACED void Block::pass_barrier() {
   votes_ = {};
   arrivals_ = 0;
   for (unsigned w = 0; w < warp_count_; ++w) {
-    warps_[w].ready = warps_[w].waiting;
-    warps_[w].waiting = 0;
+    warps_[w].ready = warps_[w].at_barrier;
+    warps_[w].at_barrier = 0;
   }
   happens_after(&arrived_);
   happens_before(&released_);
@@ -137,7 +139,7 @@ EMULATOR_UNTRACED void Block::resume(Thread& thread) {
   switch_fiber(scheduler_, thread.fiber);
 }
 
-EMULATOR_UNTRACED void Block::leave() { switch_fiber(current_thread->fiber, scheduler_); }
+EMULATOR_UNTRACED void Block::yield() { switch_fiber(current_thread->fiber, scheduler_); }
 
 EMULATOR_UNTRACED void Block::thread_main() {
   Block& block = *current_block;
@@ -147,41 +149,43 @@ EMULATOR_UNTRACED void Block::thread_main() {
   block.kernel_();
   Warp& warp = block.warp_of(self);
   warp.ready &= ~lane_bit(self);
-  warp.gone |= lane_bit(self);
-  --block.alive_;
+  warp.exited |= lane_bit(self);
+  --block.live_threads_;
   happens_before(&block.arrived_);
-  block.leave();  // for good
+  block.yield();  // never returns
 }
 
-EMULATOR_UNTRACED Votes Block::barrier(Site site, bool vote) {
+EMULATOR_UNTRACED Votes Block::barrier(CallSite site, bool vote) {
   Thread& self = *current_thread;
   Warp& warp = warp_of(self);
   self.site = site;
   warp.ready &= ~lane_bit(self);
-  warp.waiting |= lane_bit(self);
+  warp.at_barrier |= lane_bit(self);
   votes_.count += vote;
   ++arrivals_;
   happens_before(&arrived_);
-  leave();
+  yield();
   happens_after(&released_);
   return result_;
 }
 
-EMULATOR_UNTRACED void Block::report(const Thread& thread, const std::string& message) {
-  error_ = "block " + name_of(blockIdx) + ", thread " + name_of(thread.index) + ": " + message;
+EMULATOR_UNTRACED void Block::set_error(const Thread& thread, const std::string& message) {
+  error_ = "block " + to_text(blockIdx) + ", thread " + to_text(thread.index) + ": " + message;
   failed_ = true;
 }
 
-// The stacks of the block's threads are dropped as they are: kernels own nothing.
+// Ends the block. No destructors run on the stacks of its threads, because kernels own no
+// resources.
 void Block::fail(const std::string& message) {
-  report(*current_thread, message);
+  set_error(*current_thread, message);
   happens_before(&arrived_);
-  for (;;) leave();
+  for (;;) yield();
 }
 
-// The last lane to come combines what the others brought, and lets them go.
-EMULATOR_UNTRACED std::uint64_t Block::meet(const char* call, unsigned mask, std::uint64_t value,
-                                            unsigned source, Combine combine) {
+// The last lane of the mask combines the values, and makes the other lanes ready.
+EMULATOR_UNTRACED std::uint64_t Block::warp_collective(const char* call, unsigned mask,
+                                                       std::uint64_t value, unsigned source,
+                                                       Combine combine) {
   Thread& self = *current_thread;
   Warp& warp = warp_of(self);
   Thread* const lanes = warp.lanes;
@@ -193,57 +197,57 @@ EMULATOR_UNTRACED std::uint64_t Block::meet(const char* call, unsigned mask, std
   self.source = source;
   self.value = value;
   if (!(mask & lane_bit(self))) {
-    fail(std::string(call) + " called by a lane that its mask " + name_of_mask(mask) +
-         " leaves out");
+    fail(std::string(call) + " called by a lane that is not in its mask " + mask_to_text(mask));
   }
-  if (mask & warp.gone) {
-    const unsigned lane = __builtin_ctz(mask & warp.gone);
-    fail(std::string(call) + " with mask " + name_of_mask(mask) + ", but lane " +
-         std::to_string(lane) + " " + whereabouts(warp, lane));
+  if (mask & warp.exited) {
+    const unsigned lane = __builtin_ctz(mask & warp.exited);
+    fail(std::string(call) + " with mask " + mask_to_text(mask) + ", but lane " +
+         std::to_string(lane) + " " + state_of(warp, lane));
   }
   warp.ready &= ~lane_bit(self);
-  warp.meeting |= lane_bit(self);
+  warp.in_collective |= lane_bit(self);
   happens_before(&self.arrived);
-  bool all_here = (warp.meeting & mask) == mask;
-  if (all_here) each_lane([&](unsigned lane) { all_here &= lanes[lane].mask == mask; });
-  if (!all_here) {
-    leave();
+  bool is_last = (warp.in_collective & mask) == mask;
+  if (is_last) each_lane([&](unsigned lane) { is_last &= lanes[lane].mask == mask; });
+  if (!is_last) {
+    yield();
   } else {
     each_lane([&](unsigned lane) {
       if (std::strcmp(lanes[lane].call, call) != 0) {
-        fail(std::string(call) + " meets " + lanes[lane].call + " of lane " + std::to_string(lane));
+        fail(std::string(call) + " called, but lane " + std::to_string(lane) + " calls " +
+             lanes[lane].call);
       }
       happens_after(&lanes[lane].arrived);
     });
     combine(lanes, mask);
     each_lane([&](unsigned lane) { happens_before(&lanes[lane].released); });
-    warp.meeting &= ~mask;
+    warp.in_collective &= ~mask;
     warp.ready |= mask;
   }
   happens_after(&self.released);
   return self.result;
 }
 
-std::string Block::whereabouts(const Warp& warp, unsigned lane) const {
+std::string Block::state_of(const Warp& warp, unsigned lane) const {
   const Thread& thread = warp.lanes[lane];
   const unsigned bit = 1u << lane;
-  if (warp.waiting & bit) return "waits at the barrier " + name_of(thread.site);
-  if (warp.meeting & bit)
-    return std::string("is in ") + thread.call + " with mask " + name_of_mask(thread.mask);
-  if (warp.gone & bit)
+  if (warp.at_barrier & bit) return "waits at the barrier " + to_text(thread.site);
+  if (warp.in_collective & bit)
+    return std::string("is in ") + thread.call + " with mask " + mask_to_text(thread.mask);
+  if (warp.exited & bit)
     return &thread - &threads_[0] < thread_count_ ? "has exited" : "does not exist";
   return "runs";
 }
 
-std::string Block::deadlock(const Warp& warp, unsigned lane) const {
+std::string Block::deadlock_message(const Warp& warp, unsigned lane) const {
   const Thread& thread = warp.lanes[lane];
   for (unsigned other = 0; other < 32; ++other) {
     if (!(thread.mask >> other & 1)) continue;
-    if (warp.meeting >> other & 1 && warp.lanes[other].mask == thread.mask) continue;
-    return whereabouts(warp, lane) + " and waits for lane " + std::to_string(other) + ", which " +
-           whereabouts(warp, other);
+    if (warp.in_collective >> other & 1 && warp.lanes[other].mask == thread.mask) continue;
+    return state_of(warp, lane) + " and waits for lane " + std::to_string(other) + ", which " +
+           state_of(warp, other);
   }
-  return "waits in vain";  // not reached: had all come, the last would have let them go
+  std::abort();  // the last lane of a collective does not wait
 }
 
 }  // namespace emulator

@@ -1,4 +1,4 @@
-// One block: its threads as fibers, and the scheduler that runs each until it must wait.
+// One block: its threads are fibers, and a scheduler runs each of them until it must wait.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@
 
 constexpr int warpSize = 32;
 
-// What a kernel reads. A block stays on one OS thread, and the scheduler sets threadIdx at each
-// switch.
+// The variables of a kernel. A block runs on one OS thread, and the scheduler sets threadIdx at
+// each switch.
 inline thread_local uint3 threadIdx, blockIdx;
 inline thread_local dim3 blockDim, gridDim;
 
@@ -24,15 +24,16 @@ namespace emulator {
 struct Launch {
   dim3 grid, block;
   std::size_t shared = 0;         // bytes of dynamic shared memory
-  std::size_t static_shared = 0;  // of its static shared memory, as far as it is known
+  std::size_t static_shared = 0;  // bytes of static shared memory, if known
   std::uint64_t seed = 0;         // see Schedule
   unsigned os_threads = 0;        // 0: one for each core
-  // Whether static shared memory gets junk, too: where nothing else in the library is thread_local.
-  bool junk_statics = false;
+  // True to fill static shared memory with junk. The library must have no other thread_local data.
+  bool fill_static_shared = false;
 };
 
-// A __syncthreads() in the source text. Not its return address: compilers clone calls.
-struct Site {
+// The position of a __syncthreads() in the source text. A return address would be ambiguous,
+// because compilers clone calls.
+struct CallSite {
   const char* file;
   int line, id;
 };
@@ -40,23 +41,23 @@ struct Site {
 struct Thread {
   Fiber fiber;
   uint3 index;
-  unsigned rank;  // in the block; its lane is rank % 32
-  Site site;      // of the barrier where it waits
-  // What it brings to a warp collective, and takes home.
+  unsigned rank;  // in the block; the lane is rank % 32
+  CallSite site;  // of the barrier where the thread waits
+  // The arguments and the result of a warp collective.
   const char* call;
   unsigned mask, source;
   std::uint64_t value, result;
-  char arrived, released;  // ThreadSanitizer knows events by addresses; these are two
+  char arrived, released;  // two events for ThreadSanitizer, identified by their addresses
 };
 
-// Sets of lanes. Each live lane is in exactly one of the first three.
+// Sets of lanes. Each live lane is in exactly one of `ready`, `in_collective` and `at_barrier`.
 struct Warp {
   Thread* lanes;
-  unsigned ready, meeting, waiting;  // can run; in a collective; at a barrier
-  unsigned gone;                     // has exited, or never was
+  unsigned ready, in_collective, at_barrier;
+  unsigned exited;  // includes the lanes that do not exist
 };
 
-// Sets `result` of each lane of a mask from their `value` and `source`.
+// Computes `result` of each lane of a mask from `value` and `source` of the lanes.
 using Combine = void (*)(Thread* lanes, unsigned mask);
 
 struct Votes {
@@ -68,27 +69,27 @@ class Block {
   Block(const Launch& launch, const std::function<void()>& kernel);
   ~Block();
 
-  // Runs the block to its end. False when the kernel broke a rule; error() says which.
+  // Runs the block to its end. Returns false if the kernel broke a rule; error() describes it.
   bool run(uint3 index, std::uint64_t rank);
   const std::string& error() const { return error_; }
 
-  // The rest is called from within the kernel.
-  Votes barrier(Site site, bool vote);
-  std::uint64_t meet(const char* call, unsigned mask, std::uint64_t value, unsigned source,
-                     Combine combine);
+  // The kernel calls the following functions.
+  Votes barrier(CallSite site, bool vote);
+  std::uint64_t warp_collective(const char* call, unsigned mask, std::uint64_t value,
+                                unsigned source, Combine combine);
   [[noreturn]] void fail(const std::string& message);
   void* dynamic_shared() const { return dynamic_shared_; }
 
  private:
   static void thread_main();
   void begin(uint3 index);
-  bool sweep();
-  void pass_barrier();
+  bool run_ready_threads();
+  void release_barrier();
   void resume(Thread& thread);
-  void leave();
-  void report(const Thread& thread, const std::string& message);
-  std::string whereabouts(const Warp& warp, unsigned lane) const;
-  std::string deadlock(const Warp& warp, unsigned lane) const;
+  void yield();
+  void set_error(const Thread& thread, const std::string& message);
+  std::string state_of(const Warp& warp, unsigned lane) const;
+  std::string deadlock_message(const Warp& warp, unsigned lane) const;
   Warp& warp_of(const Thread& thread) { return warps_[thread.rank / 32]; }
 
   const Launch& launch_;
@@ -101,12 +102,12 @@ class Block {
   ThreadLocals thread_locals_;
   void* dynamic_shared_ = nullptr;
   Schedule schedule_{0, 0};
-  unsigned alive_ = 0;
-  Votes votes_, result_;  // of the barrier now filling, and of the last one passed
+  unsigned live_threads_ = 0;
+  Votes votes_, result_;  // of the current barrier, and of the previous one
   unsigned arrivals_ = 0;
-  // For ThreadSanitizer: all that arrive at a barrier come before all that leave it. With one
-  // event for both, a thread that is late to leave would take others' next arrival for that order,
-  // and their writes after its reads would look no race.
+  // Events for ThreadSanitizer: all arrivals at a barrier come before all departures. One event
+  // would order a late departure after the next arrivals of other threads, and would hide races of
+  // its reads with their writes.
   char arrived_, released_;
   bool failed_ = false;
   std::string error_;
@@ -115,7 +116,7 @@ class Block {
 inline thread_local Block* current_block = nullptr;
 inline thread_local Thread* current_thread = nullptr;
 
-std::string name_of(uint3 index);  // "(x, y, z)"
+std::string to_text(uint3 index);  // "(x, y, z)"
 
 inline unsigned lane_bit(const Thread& thread) { return 1u << thread.rank % 32; }
 

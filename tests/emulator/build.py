@@ -1,4 +1,4 @@
-"""The compiler, and a cache of what it made."""
+"""The C++ compiler, and a cache of its files."""
 
 from __future__ import annotations
 
@@ -16,40 +16,49 @@ from pathlib import Path
 from typing import Callable
 
 HERE = Path(__file__).resolve().parent
-#: One rounding for each operation, as kernels and CPU loops are compiled everywhere. Hidden: two
-#: libraries in one process must not share variables of one name.
+#: -ffp-contract=off gives one rounding for each operation, as in all builds of the kernels. Hidden
+#: visibility separates the variables of several libraries in one process.
 FLAGS = (
-    *("-std=c++17", "-ffp-contract=off", "-fno-strict-aliasing"),
-    *("-fPIC", "-fvisibility=hidden", "-pthread", f"-I{HERE}"),
+    "-std=c++17",
+    "-ffp-contract=off",
+    "-fno-strict-aliasing",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-pthread",
+    f"-I{HERE}",
 )
-#: The further flags for each sanitizer. AddressSanitizer puts redzones around plain statics only,
-#: which needs one OS thread. ThreadSanitizer gets its threads from the CUDA threads.
-#: AddressSanitizer also finds the errors of the check of object sizes, and its message says more.
+#: sanitizer -> further flags. Both use one OS thread. AddressSanitizer has redzones around static
+#: variables, but not around thread-local ones. The threads of ThreadSanitizer are the CUDA threads.
+#: AddressSanitizer reports more details than the check of object sizes, which is therefore off.
 SANITIZERS = {
     None: ("-O2",),
     "address": (
-        *("-O1", "-g", "-fno-omit-frame-pointer", "-DEMULATOR_ONE_OS_THREAD"),
-        *("-fsanitize=address,undefined,float-cast-overflow", "-fno-sanitize=object-size"),
+        "-O1",
+        "-g",
+        "-fno-omit-frame-pointer",
+        "-DEMULATOR_ONE_OS_THREAD",
+        "-fsanitize=address,undefined,float-cast-overflow",
+        "-fno-sanitize=object-size",
         "-fno-sanitize-recover=all",
     ),
     "thread": ("-O1", "-g", "-fsanitize=thread", "-DEMULATOR_ONE_OS_THREAD"),
 }
-#: The further flags for kernels without a sanitizer: alignment.cpp handles a misaligned address.
-#: The link is without them, or the compiler's runtime library would be a part of the process.
+#: Further flags to compile kernels without a sanitizer: alignment.cpp reports a misaligned address.
+#: The link does not use them, because they would add the compiler's own runtime library.
 ALIGNMENT = ("-fsanitize=alignment", "-fno-sanitize-recover=alignment")
 
 
 class EmulatorError(RuntimeError):
-    """A kernel that does not compile, a launch that is refused, or a rule broken as it ran."""
+    """A compilation failed, a launch was refused, or a kernel broke a rule of CUDA."""
 
 
 def compiler() -> list[str]:
-    """The command of the C++ compiler: that of the environment variable CXX, or g++."""
+    """Return the command of the C++ compiler: the environment variable CXX, or g++."""
     return shlex.split(os.environ.get("CXX", "g++"))
 
 
 def run_compiler(*args: str | Path, command: str | None = None) -> None:
-    """Run the compiler, or another of that name; what it says on failure is the error."""
+    """Run the compiler, or the one named ``command``; an error has the output of the compiler."""
     command = [*([command] if command else compiler()), *map(str, args)]
     try:
         done = subprocess.run(command, capture_output=True, text=True)
@@ -72,7 +81,7 @@ def _headers() -> str:
 
 
 def _cache_folder() -> Path:
-    """CVOPS_EMULATOR_CACHE, or build/emulator of the checkout."""
+    """Return the folder CVOPS_EMULATOR_CACHE, or build/emulator of the checkout."""
     default = HERE.parents[1] / "build" / "emulator"
     folder = Path(os.environ.get("CVOPS_EMULATOR_CACHE") or default)
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,10 +89,10 @@ def _cache_folder() -> Path:
 
 
 def cached(name: str, suffix: str, key: Iterable[str], make: Callable[[Path], None]) -> Path:
-    """The file that ``make(path)`` writes, made anew only when a text of ``key`` changes.
+    """Return the file that ``make(path)`` writes; a file with the texts of ``key`` is reused.
 
-    The compiler and the emulator's headers are part of every key. Threads and processes that
-    want the same file wait for the one that makes it.
+    The compiler and the emulator's headers are part of every key. One thread of one process makes
+    a file; others that need it wait.
     """
     texts = [_version(tuple(compiler())), _headers(), *key]
     digest = hashlib.sha256("\0".join(texts).encode()).hexdigest()[:24]
@@ -91,7 +100,7 @@ def cached(name: str, suffix: str, key: Iterable[str], make: Callable[[Path], No
     if path.exists():
         return path
     with path.with_name(f"{path.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed, or the process ends
+        fcntl.flock(lock, fcntl.LOCK_EX)  # released when the file is closed, or the process ends
         if not path.exists():
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:
                 made = Path(folder, path.name)
@@ -100,25 +109,25 @@ def cached(name: str, suffix: str, key: Iterable[str], make: Callable[[Path], No
     return path
 
 
-def without_folders(flags: Iterable[str | Path]) -> list[str]:
-    """What of the flags belongs in a key: the texts in include folders do, their places do not."""
+def without_include_folders(flags: Iterable[str | Path]) -> list[str]:
+    """Return the flags for a key, which has the texts of headers instead of their folders."""
     return [flag for flag in map(str, flags) if not flag.startswith("-I")]
 
 
 def compile_object(source: Path, flags: Sequence[str | Path], includes: Iterable[str] = ()) -> Path:
-    """The object file of a source; ``includes`` are the texts it includes beside our headers."""
-    key = [source.read_text("utf-8"), *without_folders(flags), *includes]
+    """Return the object file of a source; ``includes`` are texts of headers in other folders."""
+    key = [source.read_text("utf-8"), *without_include_folders(flags), *includes]
     return cached(source.stem, ".o", key, lambda o: run_compiler(*flags, "-c", source, "-o", o))
 
 
 def compile_objects(jobs: Iterable[Callable[[], Path]]) -> list[Path]:
-    """The results of several calls, made on all cores."""
+    """Return the results of several calls, which run on all cores."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return [future.result() for future in [pool.submit(job) for job in jobs]]
 
 
 def emulator_objects(names: Iterable[str], sanitizer: str | None = None) -> list[Path]:
-    """The emulator's own sources, compiled once for all modules."""
+    """Return the object files of the emulator's sources, which all modules share."""
     flags = (*FLAGS, *SANITIZERS[sanitizer])
     sources = [HERE / f"{name}.cpp" for name in names]
     return compile_objects(functools.partial(compile_object, s, flags) for s in sources)

@@ -1,6 +1,6 @@
-"""What benchmarks ask of the emulated driver beside the ops: times of events, and a profiler.
+"""Times of events and a profiler for benchmarks on the emulated driver.
 
-The times are those of this machine, and mean nothing.
+The times are those of the emulator, not of a GPU.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ import time
 from ctypes import POINTER, c_float, c_void_p
 
 from . import backends
-from .driver.api import Refused, cuda, functions
+from .driver.api import CudaError, cuda, functions
 
 _recorded: dict[int, float] = {}
-#: "start" and "stop", as the profiler was told.
+#: The calls of the profiler: "start" or "stop".
 profiled: list[str] = []
 
 
 def install() -> None:
-    """As :func:`backends.install_driver`, before CuPy is imported."""
+    """Call :func:`backends.install_driver` with these functions, before CuPy is imported."""
     record = functions["cudaEventRecord"]
 
     @cuda(c_void_p, c_void_p)
@@ -25,7 +25,7 @@ def install() -> None:
         _recorded[event] = time.perf_counter()
         code = record(event, stream)
         if code:
-            raise Refused(code)
+            raise CudaError(code)
 
     @cuda(POINTER(c_float), c_void_p, c_void_p)
     def cudaEventElapsedTime(milliseconds, start, end):

@@ -1,22 +1,22 @@
-// CUDA on a CPU: include this, and the text of a kernel compiles with g++ and runs.
+// CUDA on a CPU: with this header, g++ compiles the text of a kernel.
 //
-// Each CUDA thread is a fiber, so barriers and warp collectives are switches between stacks, and
-// each block runs on one OS thread. What a GPU would let pass in silence ends the launch with a
-// message: a barrier that not all threads reach, a shuffle with a lane that has exited, a launch
-// beyond limits. AddressSanitizer and ThreadSanitizer work as on any C++, on global and on shared
-// memory.
+// Each CUDA thread is a fiber, and each block runs on one OS thread. Barriers and warp collectives
+// switch between stacks. Errors that a GPU does not report end the launch with a message: a barrier
+// that not all threads reach, a shuffle with a lane that has exited, a launch beyond a limit.
+// AddressSanitizer and ThreadSanitizer work as in any C++ program, for global and shared memory.
 //
 //   fibers.h           stacks, and the switch between them
-//   schedule.h         in which order warps and lanes run
-//   shared_memory.h    static and dynamic shared memory, junk at first
-//   block.h            one block: its threads, and the scheduler
-//   grid.h             a launch: its blocks, over OS threads
+//   schedule.h         the order of warps and lanes
+//   shared_memory.h    static and dynamic shared memory, initially filled with junk
+//   block.h            one block: its threads and the scheduler
+//   grid.h             a launch: its blocks on OS threads
 //   warp.h, atomics.h, intrinsics.h, vector_types.h    the functions and types of kernels
-//   packed.h           launches from Python, where arguments come as untyped memory
+//   packed.h           launches from Python, with untyped memory as arguments
 //
-// It cannot show time, coalescing or bank conflicts, nor weak memory, nor a race between blocks.
-// Not supported: <<<>>>, inline PTX, textures, clusters, cooperative groups, half types,
-// __activemask, a thread that spins until another does something.
+// The emulator does not show times, coalescing, bank conflicts, weak memory order, or races between
+// blocks. It does not support <<<>>>, inline PTX, textures, clusters, cooperative groups, half
+// types,
+// __activemask, and threads that spin until another thread acts.
 #pragma once
 
 #define __CUDACC__ 1
@@ -33,8 +33,8 @@
 #define __grid_constant__
 #define __align__(bytes) __attribute__((aligned(bytes)))
 
-// A block stays on one OS thread. AddressSanitizer puts redzones around plain statics only, so
-// there the whole launch does.
+// A block runs on one OS thread. With a sanitizer the whole launch does: AddressSanitizer has
+// redzones around static variables, but not around thread-local ones.
 #ifdef EMULATOR_ONE_OS_THREAD
 #define __shared__ static
 #else

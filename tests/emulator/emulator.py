@@ -1,4 +1,4 @@
-"""Launch CUDA kernels on a CPU, with NumPy arrays."""
+"""Launches of CUDA kernels on a CPU, with NumPy arrays."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .build import (
     cached,
     emulator_objects,
     run_compiler,
-    without_folders,
+    without_include_folders,
 )
-from .request import ADDRESS, VALUE, Request, arguments, three
+from .request import ADDRESS, VALUE, Request, dim3, to_arguments
 
 __all__ = ["EmulatorError", "Module", "pointer_parameters"]
 
@@ -44,7 +44,7 @@ int cvops_emulator_launch(const emulator::Request* request, char* message, size_
 
 
 class _Request(ctypes.Structure):
-    """``struct Request`` of request.h."""
+    """The ``struct Request`` of request.h."""
 
     _fields_ = (
         ("kernel", ctypes.c_char_p),
@@ -61,7 +61,7 @@ class _Request(ctypes.Structure):
 
 
 def pointer_parameters(source: str, kernel: str) -> tuple[int, ...]:
-    """The numbers of a kernel's parameters that are pointers."""
+    """Return the indices of a kernel's parameters that are pointers."""
     text = _COMMENT.sub(" ", source)
     end = next(x.end() for x in _KERNEL.finditer(text) if x[3] == kernel)
     parameters = text[end : text.index(")", end)].split(",")
@@ -71,17 +71,17 @@ def pointer_parameters(source: str, kernel: str) -> tuple[int, ...]:
 class Module:
     """The kernels of one source text, compiled for the CPU.
 
-    source: CUDA C++ that includes nothing. Its kernels are ``extern "C" __global__ void``,
+    source: CUDA C++ without ``#include``. Its kernels are ``extern "C" __global__ void``,
     outside of namespaces and macros.
 
-    name: what compiler messages and the cache call it.
+    name: the name in compiler messages and in the cache.
 
-    sanitizer: None, "address" (which finds undefined behavior, too) or "thread". A
-    sanitized module runs each launch in a process of its own; it takes addresses only
-    in an :class:`Arena`. A module without a sanitizer finds misaligned addresses.
+    sanitizer: None, "address" (which also finds undefined behavior) or "thread". A
+    sanitized module runs each launch in a new process; addresses must be in an
+    :class:`Arena`. A module without a sanitizer finds misaligned addresses.
 
-    The attribute ``os_threads`` is how many OS threads share the blocks of a launch; 0,
-    as at first, is one for each core.
+    The attribute ``os_threads`` is the number of OS threads that share the blocks of a
+    launch. The default 0 means one for each core.
     """
 
     def __init__(self, source: str, name: str, sanitizer: str | None = None) -> None:
@@ -89,19 +89,19 @@ class Module:
             raise ValueError(f"sanitizer: expected None, 'address' or 'thread', got {sanitizer!r}")
         found = _KERNEL.findall(_COMMENT.sub(" ", source))
         if not found:
-            raise ValueError(f'{name}: there is no extern "C" __global__ void function')
+            raise ValueError(f'{name}: expected an extern "C" __global__ void function, got none')
         self.name = name
         self.kernels = tuple(kernel for _, _, kernel in found)
         self.sanitizer = sanitizer
         self.os_threads = 0
         rows = []
         for before, after, kernel in found:
-            # The text within __launch_bounds__, if any, becomes further arguments.
+            # The arguments of __launch_bounds__ become further arguments.
             bounds = ", ".join(filter(None, (f'"{kernel}"', before, after)))
             rows.append(f"    emulator::kernel_row<&{kernel}>({bounds}),")
         unit = _UNIT.format(name=name, source=source, rows="\n".join(rows))
         self._file = _build(unit, re.sub(r"\W", "_", name), sanitizer)
-        # CDLL lets other Python threads run during a call.
+        # A function of a CDLL releases the GIL.
         self._library = None if sanitizer else ctypes.CDLL(str(self._file))
 
     def launch(
@@ -114,23 +114,23 @@ class Module:
         seed: int = 0,
         arena: Arena | None = None,
     ) -> None:
-        """Run a kernel to its end. Several Python threads may do so at once.
+        """Run a kernel to its end. Several Python threads may do so concurrently.
 
-        args: a C-contiguous NumPy array goes as a pointer; a NumPy scalar goes by value,
-        and so does a struct, as a structured scalar or structured array of one element;
+        args: a C-contiguous NumPy array is passed as a pointer, a NumPy scalar by value. A
+        struct by value is a structured scalar, or a structured array of one element.
         ``np.uintp`` is an address.
 
         shared: bytes of dynamic shared memory.
 
-        seed: the order in which warps and lanes run: 0 forward, 1 backward, any other
-        shuffled. A right kernel gives one answer under all.
+        seed: the order of warps and lanes: 0 is forward, 1 backward, any other shuffled. A
+        correct kernel gives the same result for each seed.
 
-        arena: the memory that addresses point into, if the module is sanitized.
+        arena: the memory of the addresses, for a sanitized module.
 
-        Raises EmulatorError when the launch is refused or the kernel breaks a rule.
+        Raises EmulatorError if the launch is refused or the kernel breaks a rule of CUDA.
         """
         request = Request(
-            kernel, three(grid), three(block), arguments(kernel, args), int(shared), int(seed)
+            kernel, dim3(grid), dim3(block), to_arguments(kernel, args), int(shared), int(seed)
         )
         try:
             if self._library is None:
@@ -144,7 +144,7 @@ class Module:
 def _launch(library: ctypes.CDLL, request: Request, os_threads: int) -> None:
     arrays = [arg.array for arg in request.args]
     count = len(arrays)
-    # Each argument is told by where it lies: a value in its array, a pointer in this list.
+    # An argument is passed by its address: a value is in its array, a pointer in this list.
     pointers = (ctypes.c_void_p * count)(*(array.ctypes.data for array in arrays))
     args = (ctypes.c_void_p * count)()
     for i, arg in enumerate(request.args):
@@ -168,7 +168,7 @@ def _launch(library: ctypes.CDLL, request: Request, os_threads: int) -> None:
 
 
 def _build(unit: str, name: str, sanitizer: str | None) -> Path:
-    """The shared library of a translation unit; a program, if sanitized."""
+    """Return the shared library of a translation unit, or the program with a sanitizer."""
     flags = [*FLAGS, *SANITIZERS[sanitizer]]
     sources = ["block", "grid", "shared_memory", "runner" if sanitizer else "alignment"]
     objects = emulator_objects(sources, sanitizer)
@@ -181,5 +181,5 @@ def _build(unit: str, name: str, sanitizer: str | None) -> Path:
         run_compiler(*flags, *checks, "-c", source, "-o", kernels)
         run_compiler(*flags, output, kernels, *objects, "-o", path)
 
-    key = [unit, *without_folders([*flags, *checks]), *(path.name for path in objects)]
+    key = [unit, *without_include_folders([*flags, *checks]), *(path.name for path in objects)]
     return cached(name, ".run" if sanitizer else ".so", key, make)

@@ -1,4 +1,4 @@
-"""Further builds of bindings/: the extension with other constants, and the operators for MXNet."""
+"""Builds of bindings/: the extension with other constants, and operators for MXNet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import ModuleType
 from .build import FLAGS, cached, compile_object, compile_objects, run_compiler
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"(.+)"', re.MULTILINE)
-#: The folders of bindings/ that make up libcvops.so.
+#: The folders of bindings/ with the sources of libcvops.so.
 _CORE = ("cpu", "cuda", "runtime")
 
 
@@ -23,9 +23,7 @@ def build_extension(
 ) -> ModuleType:
     """Compile the extension with more flags, and import it.
 
-    ``macros`` are defined in all sources.
-
-    pybind11 knows a module by its ``name``: of one name, a process gets the first one only.
+    Python has one module for each ``name``: another build needs another name.
     """
     import pybind11
 
@@ -35,7 +33,7 @@ def build_extension(
         *(f"-isystem{folder}" for folder in (pybind11.get_include(), *sorted(python))),
     ]
     texts = [pybind11.__version__, sys.version]
-    # All in one unit: most of the time goes into pybind11's templates.
+    # All sources form one translation unit, because pybind11's templates take most of the time.
     source, *others = sorted(bindings.glob("python/*.cpp"))
     folders = _folders(bindings, kernels)
     for other in others:
@@ -48,9 +46,9 @@ def build_extension(
 
 
 def build_operators(bindings: Path, kernels: Path, wheel: Path, core: Path) -> Path:
-    """The operators for MXNet, their implementation for GPUs in the place of that for the CPU.
+    """Compile the operators for MXNet, with the implementation for GPUs in place of the CPU's.
 
-    ``wheel`` is the folder of the MXNet that is to load the library, ``core`` libcvops.so.
+    ``wheel`` is the folder of the MXNet that loads the library, and ``core`` is libcvops.so.
     """
     abi = [wheel / "include" / "mxnet" / "lib_api.h", wheel / "src" / "lib_api.cc"]
     own = [f"-isystem{wheel}", f"-isystem{wheel / 'include'}", "-fvisibility=default"]
@@ -72,9 +70,9 @@ def _link(
     jobs: list[tuple[Path, list[str], list[str]]],
     *libraries: Path,
 ) -> Path:
-    """A shared library of sources, each with its own flags and the texts that it depends on.
+    """Return a shared library of sources, each with its flags and the texts that it depends on.
 
-    A file is compiled again only when its text changes, or one it includes.
+    A source is compiled again if its text changes, or the text of a header that it includes.
     """
     flags = [*FLAGS, "-O2", *flags, *(f"-I{folder}" for folder in folders)]
     objects = compile_objects(
@@ -92,7 +90,7 @@ def _link(
 
 
 def _included(source: Path, folders: list[Path]) -> list[str]:
-    """The texts that a file includes, directly or not, as far as they lie in ``folders``."""
+    """Return the texts of a file and of the headers in ``folders`` that it includes."""
     texts: dict[Path, str] = {}
     todo = [source]
     while todo:

@@ -1,4 +1,4 @@
-// Fibers: many stacks on one OS thread, and the switch from one to another.
+// Fibers: several stacks on one OS thread, and the switch between them.
 #pragma once
 
 #include <sys/mman.h>
@@ -13,9 +13,9 @@
 #include <ucontext.h>
 #define EMULATOR_UCONTEXT 1
 #else
-// Saves what the System V ABI lets a function expect to keep, swaps the stacks, and returns on the
-// other one. ucontext does the same with a system call on top, 20 times slower. Weak, as each
-// object file of an extension brings a copy.
+// Saves the callee-saved registers of the System V ABI, swaps the stacks, and returns on the other
+// stack. ucontext is slower, because it makes a system call. The symbol is weak because several
+// object files have a copy.
 extern "C" void cvops_emulator_switch(void** save_stack_pointer, void* load_stack_pointer);
 asm(R"(
   .text
@@ -44,10 +44,10 @@ cvops_emulator_switch:
 
 namespace emulator {
 
-// Sanitized code needs several times the stack.
+// Sanitized code needs larger stacks.
 constexpr std::size_t kStackBytes = kSanitized ? 256 << 10 : 64 << 10;
 
-// A place to run: its own stack, or, for the scheduler, the OS thread's.
+// An execution context with its own stack, or the scheduler with the stack of the OS thread.
 struct Fiber {
 #ifdef EMULATOR_UCONTEXT
   ucontext_t context;
@@ -56,8 +56,8 @@ struct Fiber {
 #endif
   const void* stack = nullptr;  // lowest address
   std::size_t stack_bytes = 0;
-  void* fake_stack = nullptr;  // AddressSanitizer's
-  void* tsan = nullptr;        // ThreadSanitizer's
+  void* fake_stack = nullptr;  // of AddressSanitizer
+  void* tsan = nullptr;        // the fiber of ThreadSanitizer
 
   // The next switch to this fiber calls entry(), which must never return.
   EMULATOR_UNTRACED void start(char* own_stack, void (*entry)()) {
@@ -70,8 +70,8 @@ struct Fiber {
     context.uc_link = nullptr;
     makecontext(&context, entry, 0);
 #else
-    // As cvops_emulator_switch leaves it: six registers, then where to return to. One more word
-    // stands for entry's own return address, so that the stack is aligned as after a call.
+    // The stack has the layout of cvops_emulator_switch: six registers, then the return address.
+    // The word above is the return address of entry, which aligns the stack as after a call.
     void** top = reinterpret_cast<void**>(own_stack + kStackBytes - 64);
     *--top = nullptr;
     *--top = reinterpret_cast<void*>(entry);
@@ -80,7 +80,7 @@ struct Fiber {
   }
 };
 
-// Leaves `from`, which must be running; returns when somebody switches back to it.
+// Switches from the running fiber `from` to another; returns at the switch back to `from`.
 EMULATOR_UNTRACED inline void switch_fiber(Fiber& from, Fiber& to) {
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_start_switch_fiber(&from.fake_stack, to.stack, to.stack_bytes);
@@ -98,15 +98,15 @@ EMULATOR_UNTRACED inline void switch_fiber(Fiber& from, Fiber& to) {
 #endif
 }
 
-// The first thing a new fiber does. `from` is the one it was started by: an OS thread's stack,
-// whose bounds AddressSanitizer tells here.
+// Must be the first call of a new fiber. `from` is the fiber that started it, on the stack of an OS
+// thread; AddressSanitizer writes the bounds of that stack into it.
 inline void enter_fiber([[maybe_unused]] Fiber& from) {
 #ifdef __SANITIZE_ADDRESS__
   __sanitizer_finish_switch_fiber(nullptr, &from.stack, &from.stack_bytes);
 #endif
 }
 
-// Stacks for `count` fibers. Pages come only as they are touched.
+// Stacks for `count` fibers. The system provides a page at its first access.
 class Stacks {
  public:
   explicit Stacks(std::size_t count) : bytes_(count * kStackBytes) {

@@ -12,24 +12,24 @@
 
 namespace emulator {
 
-static std::string name_of(dim3 size) { return name_of(uint3{size.x, size.y, size.z}); }
+static std::string to_text(dim3 size) { return to_text(uint3{size.x, size.y, size.z}); }
 
 std::string invalid_configuration(const Launch& launch) {
   const dim3 &grid = launch.grid, &block = launch.block;
   const std::uint64_t threads = std::uint64_t{block.x} * block.y * block.z;
   if (grid.x > 0x7fffffff || grid.y > 65535 || grid.z > 65535) {
-    return "a grid has at most 2147483647 x 65535 x 65535 blocks, not " + name_of(grid);
+    return "grid: expected at most 2147483647 x 65535 x 65535 blocks, got " + to_text(grid);
   }
   if (block.x > 1024 || block.y > 1024 || block.z > 64 || threads > 1024) {
-    return "a block has at most 1024 threads, and 64 along z, not " + name_of(block);
+    return "block: expected at most 1024 threads, and 64 along z, got " + to_text(block);
   }
   if (std::uint64_t{grid.x} * grid.y * grid.z == 0)
-    return "the grid " + name_of(grid) + " is empty";
-  if (threads == 0) return "the block " + name_of(block) + " is empty";
+    return "grid: expected at least one block, got " + to_text(grid);
+  if (threads == 0) return "block: expected at least one thread, got " + to_text(block);
   if (launch.shared + launch.static_shared > kMaxShared) {
-    return "a block has at most " + std::to_string(kMaxShared) + " bytes of shared memory, not " +
+    return "shared memory: expected at most " + std::to_string(kMaxShared) + " bytes, got " +
            std::to_string(launch.static_shared) + " static and " + std::to_string(launch.shared) +
-           " dynamic ones";
+           " dynamic bytes";
   }
   return "";
 }
@@ -38,7 +38,7 @@ std::string run(const Launch& launch, const std::function<void()>& kernel) {
   if (std::string error = invalid_configuration(launch); !error.empty()) return error;
   const dim3 grid = launch.grid;
   const std::uint64_t count = std::uint64_t{grid.x} * grid.y * grid.z;
-  const Order order = Schedule(launch.seed, count).order(count);
+  const Permutation order = Schedule(launch.seed, count).order(count);
   std::atomic<std::uint64_t> next{0};
   std::mutex mutex;
   std::string error;
@@ -59,7 +59,7 @@ std::string run(const Launch& launch, const std::function<void()>& kernel) {
       problem = std::string("the emulator failed: ") + failure.what();
     }
     if (problem.empty()) return;
-    next = order.size();  // the others need not go on
+    next = order.size();  // ends the other OS threads
     const std::lock_guard<std::mutex> lock(mutex);
     if (error.empty()) error = problem;
   };

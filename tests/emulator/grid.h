@@ -1,4 +1,4 @@
-// A launch: its limits, and its blocks spread over OS threads.
+// A launch: its limits, and its blocks on OS threads.
 #pragma once
 
 #include <cstddef>
@@ -10,13 +10,13 @@
 
 namespace emulator {
 
-// Bytes of a block, static ones included, for compute capability 9.0.
+// The maximum bytes of static and dynamic shared memory of a block, for compute capability 9.0.
 constexpr std::size_t kMaxShared = 227 << 10;
 
-// What a GPU would refuse to start; empty when it would not.
+// Returns why a GPU refuses the launch, or an empty text.
 std::string invalid_configuration(const Launch& launch);
 
-// Calls kernel() in each thread of each block. Returns what went wrong first, or nothing.
+// Calls kernel() in each thread of each block. Returns the first error, or an empty text.
 std::string run(const Launch& launch, const std::function<void()>& kernel);
 
 template <typename... Params>

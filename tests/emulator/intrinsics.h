@@ -1,7 +1,8 @@
-// CUDA's functions of one thread: bits, casts, loads and stores, exactly rounded arithmetic.
+// CUDA's functions of one thread: bits, casts, loads and stores, correctly rounded arithmetic.
 //
-// What a GPU only approximates (rsqrtf, __fdividef, __expf ...) is left out on purpose: a kernel
-// that uses it would differ from the CPU, and here does not compile.
+// Functions that a GPU approximates (rsqrtf, __fdividef, __expf ...) are missing on purpose,
+// because their results would differ from those of a CPU. A kernel with one of them does not
+// compile.
 #pragma once
 
 #include <math.h>
@@ -34,8 +35,8 @@ To bit_cast(From from) {
   return to;
 }
 
-// A GPU's float to int: out of range saturates and NaN is 0. (A plain cast to int is undefined in
-// C++.)
+// Converts a float to an int as a GPU does: saturates out of range, and gives 0 for NaN. (A cast to
+// int is then undefined in C++.)
 inline int to_int(float rounded) {
   if (!(rounded == rounded)) return 0;
   if (rounded >= 2147483648.f) return std::numeric_limits<int>::max();
@@ -51,12 +52,6 @@ inline int __float_as_int(float x) { return emulator::bit_cast<int>(x); }
 inline float __int_as_float(int x) { return emulator::bit_cast<float>(x); }
 inline long long __double_as_longlong(double x) { return emulator::bit_cast<long long>(x); }
 inline double __longlong_as_double(long long x) { return emulator::bit_cast<double>(x); }
-
-// A store that is not kept in the caches.
-template <typename T>
-void __stcs(T* address, T value) {
-  *address = value;
-}
 
 inline int __float2int_rn(float x) { return emulator::to_int(rintf(x)); }
 inline int __float2int_rz(float x) { return emulator::to_int(truncf(x)); }
@@ -77,7 +72,7 @@ inline double __dmul_rn(double x, double y) { return x * y; }
 inline double __ddiv_rn(double x, double y) { return x / y; }
 inline double __fma_rn(double x, double y, double z) { return fma(x, y, z); }
 
-// Cache hints, which mean nothing here.
+// Loads and stores with cache hints, which have no effect here.
 #define EMULATOR_LOAD(name)  \
   template <typename T>      \
   T name(const T* address) { \
@@ -98,7 +93,7 @@ EMULATOR_STORE(__stcs)
 #undef EMULATOR_LOAD
 #undef EMULATOR_STORE
 
-// Reads anew what another thread may be writing by an atomic function.
+// A load that does not use a cached value: another thread may write it by an atomic function.
 template <typename T>
 T __ldcv(const T* address) {
   T value;
@@ -108,7 +103,7 @@ T __ldcv(const T* address) {
 
 namespace emulator {
 
-// The type of CUDA's min and max: that of a + b. nvcc finds an integer with a float ambiguous.
+// The type of CUDA's min and max: that of a + b. For nvcc, an integer and a float are ambiguous.
 template <typename A, typename B>
 struct Common {
   static_assert(std::is_arithmetic_v<A> && std::is_arithmetic_v<B>);
@@ -119,7 +114,7 @@ struct Common {
 
 }  // namespace emulator
 
-// Of a number and a NaN both give the number, as fminf and fmaxf do.
+// min and max of a number and a NaN are the number, like fminf and fmaxf.
 template <typename A, typename B>
 typename emulator::Common<A, B>::type min(A a, B b) {
   using T = typename emulator::Common<A, B>::type;

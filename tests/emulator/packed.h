@@ -1,5 +1,5 @@
-// Launches by name. Unlike cuLaunchKernel's, the arguments are checked against the kernel's own
-// parameter list.
+// Launches by name. In contrast to cuLaunchKernel, the arguments are compared with the kernel's
+// parameters.
 #pragma once
 
 #include <cstdint>
@@ -19,32 +19,30 @@ template <typename Param>
 std::string check_argument(const Request& request, std::size_t i) {
   const std::uint64_t size = request.sizes[i];
   const Kind kind = request.kinds[i];
-  const std::string argument = "argument " + std::to_string(i) + " ";
+  const std::string argument = "argument " + std::to_string(i) + ": expected ";
   const bool is_array = kind == Kind::array || kind == Kind::read_only_array;
   if constexpr (std::is_pointer_v<Param>) {
     using Element = std::remove_pointer_t<Param>;
     if (!is_array && kind != Kind::address) {
-      return argument + "is a value of " + std::to_string(size) + " bytes, the parameter a pointer";
+      return argument + "a pointer, got a value of " + std::to_string(size) + " bytes";
     }
     if (kind == Kind::read_only_array && !std::is_const_v<Element>) {
-      return argument + "is a read-only array, the parameter a pointer to what is not const";
+      return argument + "a writable array, got a read-only array";
     }
     if constexpr (!std::is_void_v<Element>) {
       std::uintptr_t address;
       std::memcpy(&address, request.args[i], sizeof address);
       if (address % alignof(Element)) {
-        return argument + "is not aligned to the " + std::to_string(alignof(Element)) +
-               " bytes of the parameter's elements";
+        return argument + "alignment to " + std::to_string(alignof(Element)) +
+               " bytes, got address " + std::to_string(address);
       }
     }
   } else {
     if (is_array) {
-      return argument + "is an array, the parameter a value of " + std::to_string(sizeof(Param)) +
-             " bytes";
+      return argument + "a value of " + std::to_string(sizeof(Param)) + " bytes, got an array";
     }
     if (size != sizeof(Param)) {
-      return argument + "has " + std::to_string(size) + " bytes, the parameter " +
-             std::to_string(sizeof(Param));
+      return argument + std::to_string(sizeof(Param)) + " bytes, got " + std::to_string(size);
     }
   }
   return "";
@@ -52,7 +50,8 @@ std::string check_argument(const Request& request, std::size_t i) {
 
 template <typename Param>
 Param unpack(const void* argument) {
-  static_assert(std::is_trivially_copyable_v<Param>, "kernels take arguments byte by byte");
+  static_assert(std::is_trivially_copyable_v<Param>,
+                "the arguments of kernels are copied as bytes");
   alignas(Param) unsigned char bytes[sizeof(Param)];
   std::memcpy(bytes, argument, sizeof bytes);
   return *reinterpret_cast<Param*>(bytes);
@@ -62,7 +61,7 @@ template <typename... Params, std::size_t... I>
 std::string launch_packed(void (*kernel)(Params...), const Request& request,
                           std::index_sequence<I...>) {
   if (request.count != sizeof...(Params)) {
-    return "takes " + std::to_string(sizeof...(Params)) + " arguments, not " +
+    return "expected " + std::to_string(sizeof...(Params)) + " arguments, got " +
            std::to_string(request.count);
   }
   std::string error;
@@ -76,7 +75,7 @@ std::string launch_packed(void (*kernel)(Params...), const Request& request,
   }
   launch.seed = request.seed;
   launch.os_threads = request.os_threads;
-  launch.junk_statics = true;
+  launch.fill_static_shared = true;
   return run(launch, kernel, std::tuple<Params...>(unpack<Params>(request.args[I])...));
 }
 
@@ -92,7 +91,7 @@ struct Kernel {
   }
 };
 
-// The row of `function`. max_threads has what stood in the parentheses of __launch_bounds__.
+// The row of `function`. The arguments after the name are those of __launch_bounds__.
 template <auto function>
 constexpr Kernel kernel_row(const char* name, unsigned max_threads = ~0u, unsigned = 0) {
   return {name, [](const Request& request) { return Kernel::launch_as(function, request); },
@@ -103,14 +102,15 @@ constexpr Kernel kernel_row(const char* name, unsigned max_threads = ~0u, unsign
 template <std::size_t count>
 bool launch(const Kernel (&kernels)[count], const Request& request, char* message,
             std::size_t capacity) {
-  std::string error = "no such kernel";
+  std::string error = "expected a kernel of the module";
   for (const Kernel& kernel : kernels) {
     if (std::strcmp(kernel.name, request.kernel) != 0) continue;
     const auto& block = request.block;
     const std::uint64_t threads = std::uint64_t{block[0]} * block[1] * block[2];
-    error = threads <= kernel.max_threads ? kernel.launch(request)
-                                          : "__launch_bounds__ allows blocks of " +
-                                                std::to_string(kernel.max_threads) + " threads";
+    error = threads <= kernel.max_threads
+                ? kernel.launch(request)
+                : "block: expected at most " + std::to_string(kernel.max_threads) +
+                      " threads by __launch_bounds__, got " + std::to_string(threads);
   }
   std::snprintf(message, capacity, "%s", error.c_str());
   return !error.empty();

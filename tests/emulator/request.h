@@ -1,4 +1,4 @@
-// A launch as Python describes it.
+// A launch from Python.
 #pragma once
 
 #include <cstddef>
@@ -8,8 +8,8 @@ namespace emulator {
 
 enum class Kind : std::uint8_t { value, array, read_only_array, address };
 
-// The same struct as _Request of emulator.py. `args` is what cuLaunchKernel takes: an array of
-// pointers, one to each argument.
+// The same struct as _Request in emulator.py. `args` has a pointer to each argument, like the
+// kernelParams of cuLaunchKernel.
 struct Request {
   const char* kernel;
   std::uint32_t grid[3], block[3];
@@ -22,6 +22,6 @@ struct Request {
 
 }  // namespace emulator
 
-// Every module exports this one function. Not 0 when it wrote a message.
+// The only exported function of a module. Returns 0, or 1 with a message.
 extern "C" __attribute__((visibility("default"))) int cvops_emulator_launch(
     const emulator::Request* request, char* message, std::size_t capacity);

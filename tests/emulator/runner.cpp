@@ -1,9 +1,9 @@
-// One launch in a process of its own, for sanitized modules: runner LAUNCH RESULTS.
+// Runs one launch of a sanitized module: runner LAUNCH RESULTS.
 //
-// LAUNCH is written by emulator.py. Each array gets an allocation of its own and of its exact size,
-// so that AddressSanitizer sees the first byte outside it. RESULTS gets the writable arrays' bytes,
-// in order. Addresses point into an arena (arena.py): memory that both processes map. Exit status 3
-// is the emulator's own error, on stderr; the sanitizers have others.
+// sanitized.py writes the file LAUNCH. Each array gets its own allocation with its exact size, so
+// that AddressSanitizer detects the first byte outside of it. The file RESULTS gets the bytes of
+// the writable arrays, in order. Addresses point into an arena (arena.py), which both processes
+// map. For an error of the emulator, the exit status is 3 and the message is on stderr.
 #include <fcntl.h>
 #include <sys/mman.h>
 #ifdef __SANITIZE_ADDRESS__
@@ -28,7 +28,7 @@ struct Free {
 };
 using Memory = std::unique_ptr<void, Free>;
 
-// 16-byte aligned, as malloc's memory is.
+// Reads bytes into memory with the alignment of malloc, 16 bytes.
 Memory read_bytes(std::istream& in, std::size_t bytes) {
   Memory memory(std::malloc(bytes));
   in.read(static_cast<char*>(memory.get()), static_cast<std::streamsize>(bytes));
@@ -42,7 +42,7 @@ T read(std::istream& in) {
   return value;
 }
 
-// Maps the arena at its address; all of it is poisoned.
+// Maps the arena at its address, and poisons all of it.
 void map_arena(const std::string& path, std::uint64_t base, std::uint64_t used) {
   const int file = open(path.c_str(), O_RDWR);
   void* const address = reinterpret_cast<void*>(base);

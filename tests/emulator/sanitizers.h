@@ -1,9 +1,8 @@
-// What AddressSanitizer and ThreadSanitizer must be told about the emulator; nothing without them.
+// Annotations for AddressSanitizer and ThreadSanitizer; without them this header does nothing.
 //
-// To ThreadSanitizer each CUDA thread is a thread of its own (a fiber), and no order holds between
-// two of them but the one we state: happens_before(x) in one, then happens_after(x) in the other.
-// The emulator's own bookkeeping is EMULATOR_UNTRACED, for it runs on one OS thread and cannot
-// race.
+// For ThreadSanitizer each CUDA thread is a fiber, and only annotations order two fibers:
+// happens_before(x) in one, then happens_after(x) in the other. The data structures of the emulator
+// are EMULATOR_UNTRACED: one OS thread uses them, so they have no races.
 #pragma once
 
 #ifdef __SANITIZE_ADDRESS__

@@ -1,16 +1,16 @@
-// The order in which warps and lanes run. CUDA promises none, so a right kernel gives one answer
-// under every seed; a missing barrier shows as a second answer under some.
+// The order of warps and lanes. CUDA guarantees no order, so a correct kernel gives one result for
+// every seed. A kernel without a barrier that it needs gives another result for some seeds.
 #pragma once
 
 #include <cstdint>
 
 namespace emulator {
 
-// A permutation of 0 .. count-1, free to make: i -> (i * odd + start) mod 2^k takes each value
-// below 2^k once, and those from count up are passed over by the caller.
-class Order {
+// A permutation of 0 .. count-1 without memory: i -> (i * odd + start) mod 2^k takes each value
+// below 2^k once. The caller skips the values from count up.
+class Permutation {
  public:
-  Order(std::uint64_t count, std::uint64_t odd, std::uint64_t start)
+  Permutation(std::uint64_t count, std::uint64_t odd, std::uint64_t start)
       : odd_(odd | 1), start_(start) {
     while (mask_ + 1 < count) mask_ = mask_ << 1 | 1;
   }
@@ -21,21 +21,21 @@ class Order {
   std::uint64_t odd_, start_, mask_ = 0;
 };
 
-// Seed 0: first to last. Seed 1: last to first. Any other: shuffled anew at each step, and warps
-// fall behind one another.
+// Seed 0 is first to last, seed 1 last to first. Any other seed shuffles at each step, and delays
+// random warps.
 class Schedule {
  public:
   Schedule(std::uint64_t seed, std::uint64_t stream) : seed_(seed), state_(seed << 32 ^ stream) {}
 
-  Order order(std::uint64_t count) {
-    if (seed_ == 0) return Order(count, 1, 0);
-    if (seed_ == 1) return Order(count, ~0ull, ~0ull);
+  Permutation order(std::uint64_t count) {
+    if (seed_ == 0) return Permutation(count, 1, 0);
+    if (seed_ == 1) return Permutation(count, ~0ull, ~0ull);
     const std::uint64_t random = next();
-    return Order(count, random >> 32, random);
+    return Permutation(count, random >> 32, random);
   }
 
-  // Whether a warp that could run waits instead.
-  bool delays() { return seed_ > 1 && next() % 4 == 0; }
+  // Returns true if a ready warp does not run in this step.
+  bool skips_warp() { return seed_ > 1 && next() % 4 == 0; }
 
  private:
   // SplitMix64 (Steele, Lea and Flood, 2014).

@@ -30,7 +30,7 @@ struct Search {
   ThreadLocals found;
 };
 
-// Called for each library of the process, until it returns 1.
+// dl_iterate_phdr calls it for each library of the process, until it returns 1.
 int visit(dl_phdr_info* library, std::size_t, void* data) {
   auto* search = static_cast<Search*>(data);
   auto* begin = static_cast<char*>(library->dlpi_tls_data);
@@ -54,7 +54,7 @@ ThreadLocals ThreadLocals::around(const void* address) {
 
 namespace {
 
-// Calls use(name, symbol) for each symbol of a library or program, local ones too.
+// Calls use(name, symbol) for each symbol of a library or program, including local symbols.
 template <typename Use>
 void for_each_symbol(const std::string& file, const Use& use) {
   const auto* header = reinterpret_cast<const ElfW(Ehdr)*>(file.data());
@@ -76,11 +76,11 @@ std::size_t find_static_shared(const void* kernel) {
   if (!stream) stream.open("/proc/self/exe", std::ios::binary);
   const std::string file{std::istreambuf_iterator<char>(stream), {}};
   const auto at = static_cast<const char*>(kernel) - static_cast<char*>(library.dli_fbase);
-  std::string prefix;  // of the variables of extern "C" functions, as the compiler names them
+  std::string prefix;  // of the mangled names of the kernel's variables
   for_each_symbol(file, [&](const std::string& name, const ElfW(Sym) & symbol) {
-    const bool is_it =
+    const bool is_kernel =
         ELF64_ST_TYPE(symbol.st_info) == STT_FUNC && symbol.st_value == static_cast<ElfW(Addr)>(at);
-    if (is_it) prefix = "_ZZ" + std::to_string(name.size()) + name + "E";
+    if (is_kernel) prefix = "_ZZ" + std::to_string(name.size()) + name + "E";
   });
   std::size_t bytes = 0;
   for_each_symbol(file, [&](const std::string& name, const ElfW(Sym) & symbol) {

@@ -1,12 +1,12 @@
-// Shared memory starts as junk, as on a GPU: a kernel that relies on zeros must fail here.
+// Shared memory, filled with junk: a kernel that reads it before it writes gives a wrong result.
 #pragma once
 
 #include <cstddef>
 
 namespace emulator {
 
-// `extern __shared__` memory of one block: an allocation of its own and of the exact size, so that
-// AddressSanitizer sees a step beyond. Aligned to 16 bytes, which is all that CUDA promises.
+// The `extern __shared__` memory of one block. It is one allocation of the exact size, so that
+// AddressSanitizer detects an access beyond it. Its alignment is 16 bytes, as CUDA guarantees.
 class DynamicShared {
  public:
   explicit DynamicShared(std::size_t bytes);
@@ -20,17 +20,17 @@ class DynamicShared {
   void* data_;
 };
 
-// The bytes of the `__shared__` variables that a kernel's own text declares. Those of the device
-// functions that it calls are not counted.
+// Returns the bytes of the `__shared__` variables of a kernel, without those of the device
+// functions that it calls.
 std::size_t static_shared(const void* kernel);
 
-// The thread-local storage of one library for one OS thread. In a module that is its `__shared__`
-// variables, and a few of the emulator's.
+// The thread-local storage of one library for one OS thread. In a module it has the `__shared__`
+// variables and a few variables of the emulator.
 struct ThreadLocals {
   char* begin = nullptr;
   std::size_t bytes = 0;
 
-  // The calling thread's, in the library that has the thread-local variable at `address`.
+  // Returns the storage of the calling thread in the library with the variable at `address`.
   static ThreadLocals around(const void* address);
   void fill_with_junk() const;
 };

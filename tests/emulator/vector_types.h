@@ -1,4 +1,4 @@
-// CUDA's vector types that our kernels may use, aligned as CUDA aligns them.
+// CUDA's vector types, with the alignment of CUDA.
 #pragma once
 
 struct dim3 {

@@ -1,4 +1,4 @@
-// Warp collectives: the lanes of a mask meet, and the last to come hands each its result.
+// Warp collectives: the lanes of a mask wait for each other, and each gets a result.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,8 @@ T from_bits(std::uint64_t bits) {
 
 inline int lane_id() { return static_cast<int>(current_thread->rank % 32); }
 
-// What is lane `source`'s `value`? Undefined in CUDA, so junk here, when the mask leaves it out.
+// Returns `value` of lane `source`. If the mask does not include that lane, the result is undefined
+// in CUDA, and junk here.
 template <typename T>
 T shuffle(const char* call, unsigned mask, T value, int source) {
   static_assert(std::is_arithmetic_v<T> && sizeof(T) >= 4 && sizeof(T) <= 8,
@@ -37,7 +38,7 @@ T shuffle(const char* call, unsigned mask, T value, int source) {
       lane.result = mask >> lane.source & 1 ? lanes[lane.source].value : 0xCDCDCDCDCDCDCDCD;
     }
   };
-  return from_bits<T>(current_block->meet(call, mask, to_bits(value), source, combine));
+  return from_bits<T>(current_block->warp_collective(call, mask, to_bits(value), source, combine));
 }
 
 // The first lane of the caller's group of `width` lanes.
@@ -58,7 +59,7 @@ inline unsigned ballot(const char* call, unsigned mask, bool vote) {
     }
     for (unsigned rest = mask; rest; rest &= rest - 1) lanes[__builtin_ctz(rest)].result = votes;
   };
-  return static_cast<unsigned>(current_block->meet(call, mask, vote, 0, combine));
+  return static_cast<unsigned>(current_block->warp_collective(call, mask, vote, 0, combine));
 }
 
 }  // namespace emulator
@@ -83,7 +84,7 @@ auto __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
   return emulator::shuffle("__shfl_down_sync", mask, +value, inside ? lane + delta : lane);
 }
 
-// A lane may read from a group before its own, though not from one after it.
+// A lane may read from an earlier group, but not from a later group.
 template <typename T>
 auto __shfl_xor_sync(unsigned mask, T value, int lane_mask, int width = 32) {
   const int lane = emulator::lane_id(), begin = emulator::group_begin("__shfl_xor_sync", width);
@@ -119,21 +120,20 @@ unsigned __match_any_sync(unsigned mask, T value) {
       }
     }
   };
-  return static_cast<unsigned>(emulator::current_block->meet("__match_any_sync", mask,
-                                                             emulator::to_bits(value), 0, combine));
+  return static_cast<unsigned>(emulator::current_block->warp_collective(
+      "__match_any_sync", mask, emulator::to_bits(value), 0, combine));
 }
 
 inline unsigned __activemask() {
   emulator::current_block->fail(
-      "__activemask() says which lanes happen to run together, and so nothing: pass the mask "
-      "along");
+      "__activemask() is not supported, because its result is not deterministic: pass a mask");
 }
 
 inline void __trap() { emulator::current_block->fail("__trap()"); }
 
-// Which lanes wait at which barrier is told by the place in the source text.
+// The position in the source text identifies a barrier.
 #define EMULATOR_SITE \
-  ::emulator::Site { __FILE__, __LINE__, __COUNTER__ }
+  ::emulator::CallSite { __FILE__, __LINE__, __COUNTER__ }
 #define __syncthreads() static_cast<void>(::emulator::current_block->barrier(EMULATOR_SITE, false))
 #define __syncthreads_count(vote) \
   (::emulator::current_block->barrier(EMULATOR_SITE, (vote) != 0).count)

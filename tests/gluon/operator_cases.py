@@ -1,4 +1,4 @@
-"""Cases that the tests of MXNet's operators share: inputs and options of each, and networks."""
+"""Shared cases of the operator tests: inputs and options of each operator, and networks."""
 
 import numpy as np
 
@@ -24,6 +24,7 @@ def truths(images, rows):
 
 
 ANCHORS = boxes(1, 40)
+#: operator -> its inputs and its options.
 CASES = {
     "MultiBoxPrior": ([floats(2, 3, 5, 7)], {"sizes": (0.3, 0.7), "ratios": (1, 2, 0.5)}),
     "MultiBoxTarget": (
@@ -38,6 +39,10 @@ CASES = {
     "box_nms": (
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
         {"id_index": 0, "overlap_thresh": 0.3, "topk": 25, "out_format": "center"},
+    ),
+    "ROIAlign": (
+        [floats(2, 12, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
+        {"pooled_size": (3, 2), "spatial_scale": 0.5, "position_sensitive": True, "aligned": True},
     ),
     "ROIPooling": (
         [floats(2, 3, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
@@ -57,10 +62,12 @@ CASES = {
         {"num_classes": 3, "ignore_label": 1},
     ),
 }
-#: All operators, and those that MXNet has too.
+#: All operators.
 OPS = sorted(CASES)
+#: The operators that MXNet has too.
 MXNETS = ["MultiBoxPrior", "MultiBoxTarget", "MultiBoxDetection"]
-MXNETS += ["box_iou", "box_nms", "ROIPooling"]
+MXNETS += ["box_iou", "box_nms", "ROIAlign", "ROIPooling"]
+#: mode -> the arguments of ``hybridize``; None for a network that is not hybridized.
 MODES = {
     "eager": None,
     "hybridized": {},
@@ -69,33 +76,57 @@ MODES = {
 
 
 def arrays(mx, op):
+    """The inputs of the operator as MXNet's arrays, and its options."""
     inputs, options = CASES[op]
     return [array(mx, x) for x in inputs], options
 
 
 def array(mx, x):
-    """As MXNet's, of float32 where it is not of small integers."""
+    """The MXNet array: uint8 and int32 stay, all other types become float32."""
     return mx.nd.array(x, dtype=x.dtype if x.dtype in (np.uint8, np.int32) else np.float32)
 
 
-def function(F, op):
+def ours(F, op):
+    """The operator of cvops in ``F``, which is ``mx.nd`` or ``mx.sym``."""
     return getattr(F.contrib, f"cvops_{op}")
 
 
-def on_arrays(op):
-    return getattr(contrib, op, None) or getattr(cvops, op)
-
-
 def theirs(F, op):
+    """The operator of MXNet in ``F``, which is ``mx.nd`` or ``mx.sym``."""
     return getattr(F.contrib, op, None) or getattr(F, op)
 
 
+def array_function(op):
+    """The function of cvops for arrays of any library."""
+    return getattr(contrib, op, None) or getattr(cvops, op)
+
+
+def outputs(out):
+    """The outputs of an operator as a list, for one output and for several."""
+    return list(out) if isinstance(out, (list, tuple)) else [out]
+
+
 def as_list(out):
-    return [x.asnumpy() for x in (out if isinstance(out, (list, tuple)) else [out])]
+    """The outputs of an operator as a list of NumPy arrays."""
+    return [x.asnumpy() for x in outputs(out)]
+
+
+def weighted_sum(mx, out):
+    """A loss in which each element of the outputs has another weight."""
+    terms = [
+        (x.astype("float32") * mx.nd.arange(x.size).reshape(x.shape)).sum()
+        for x in (y.as_nd_ndarray() for y in outputs(out))
+    ]
+    return sum(terms[1:], terms[0])
+
+
+def option_names(options):
+    """The options as the id of a test."""
+    return ", ".join(f"{name}={value}" for name, value in options.items())
 
 
 def network(mx, forward, mode):
-    """A block whose hybrid_forward is ``forward``, run in that mode."""
+    """A block with ``forward`` as its ``hybrid_forward``, in one of MODES."""
 
     class Net(mx.gluon.HybridBlock):
         def hybrid_forward(self, F, *args):

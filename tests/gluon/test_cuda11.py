@@ -1,4 +1,4 @@
-"""MXNet's GPU wheel finds the CUDA libraries of other wheels: tried with small libraries."""
+"""The preload of the CUDA libraries for MXNet's GPU wheel, tested with small libraries."""
 
 import json
 import re
@@ -13,8 +13,8 @@ from cvops._mxnet import cuda11
 
 ROOT = Path(__file__).parents[2]
 
-#: The library -> its folder, and what it needs, in the order of its entries. No machine has one of
-#: these versions.
+#: library -> its folder, and the libraries that it needs, in the order of its entries. No machine
+#: has one of these versions.
 LIBRARIES = {
     "libcuda.so.test": ("driver", []),
     "libcudart.so.test": ("site/nvidia/cuda_runtime/lib", []),
@@ -27,7 +27,7 @@ LIBRARIES = {
     "libopenblas.so.test": ("site/mxnet", []),
     "libmxnet.so": (
         "site/mxnet",
-        # Before what it needs itself.
+        # libcusolver comes before the libraries that it needs.
         [
             *("libcusolver.so.test", "libcublas.so.test", "libcudart.so.test", "libcuda.so.test"),
             "libopenblas.so.test",
@@ -36,22 +36,22 @@ LIBRARIES = {
 }
 
 
-def function(soname):
+def function_name(soname):
     return "from_" + soname.split(".")[0]
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A folder with the libraries. The function of each gives 1 and the sum of what it needs."""
+    """A folder with the libraries. The function of each returns 1 + the sum of those it needs."""
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
     folder = tmp_path_factory.mktemp("cuda11")
     paths = {}
     for soname, (where, needs) in LIBRARIES.items():
-        names = [function(need) for need in needs]
+        names = [function_name(need) for need in needs]
         declared = "".join(f'extern "C" int {name}();\n' for name in names)
         result = " + ".join(["1", *(f"{name}()" for name in names)])
-        text = f'{declared}extern "C" int {function(soname)}() {{ return {result}; }}\n'
+        text = f'{declared}extern "C" int {function_name(soname)}() {{ return {result}; }}\n'
         source = folder / f"{soname}.cpp"
         source.write_text(text)
         paths[soname] = folder / where / soname
@@ -65,13 +65,13 @@ def built(tmp_path_factory):
             ],
             check=True,
         )
-    # As the real ones, they are found by nobody: only libmxnet.so looks into its own folder.
+    # As with the real libraries, the loader searches only the folder of libmxnet.so.
     return folder
 
 
 @pytest.fixture
 def folder(built, tmp_path):
-    """A copy, to remove some from."""
+    """A copy of the folder, which a test may change."""
     copied = tmp_path / "copied"
     shutil.copytree(built, copied)
     (copied / "site/mxnet/__init__.py").write_text("raise ImportError('it was imported')\n")
@@ -79,7 +79,7 @@ def folder(built, tmp_path):
 
 
 def in_new_process(folder, code, loader_path="driver"):
-    """What ``code`` prints: libraries stay loaded, so each gets a process."""
+    """The output of ``code`` in a new process, because libraries stay loaded."""
     code = f"""
 import ctypes, json, sys
 sys.path[:0] = [{str(folder / "site")!r}, {str(ROOT)!r}]
@@ -98,6 +98,13 @@ library = cuda11.libmxnet()
 
 PRELOAD = "print(json.dumps(cuda11.preload(library)))"
 LOAD = "print(ctypes.CDLL(str(library)).from_libmxnet())"
+IMPORT = """
+from cvops._mxnet import mxnet
+try:
+    mxnet()
+except ImportError as error:
+    print(error)
+"""
 
 
 def preload(folder, **options):
@@ -105,12 +112,12 @@ def preload(folder, **options):
 
 
 @pytest.mark.parametrize("soname", LIBRARIES)
-def test_needed(built, soname):
+def test_needed_lists_the_libraries_in_the_order_of_the_entries(built, soname):
     where, needs = LIBRARIES[soname]
     assert cuda11.needed(built / where / soname) == needs
 
 
-def test_needed_as_readelf_says(built):
+def test_needed_equals_the_output_of_readelf(built):
     if shutil.which("readelf") is None:
         pytest.skip("needs readelf")
     files = [cuda11.libmxnet(), *(ROOT / "cvops").glob("*.so"), *built.rglob("libmxnet.so")]
@@ -120,7 +127,7 @@ def test_needed_as_readelf_says(built):
 
 
 @pytest.mark.parametrize("length", [0, 10, 64, 100, 1000])
-def test_nothing_is_needed_by_what_is_not_a_whole_library(built, tmp_path, length):
+def test_needed_is_empty_for_a_truncated_library_and_for_text(built, tmp_path, length):
     cut = tmp_path / "cut.so"
     cut.write_bytes((built / "site/mxnet/libmxnet.so").read_bytes()[:length])
     assert cuda11.needed(cut) == []
@@ -128,7 +135,7 @@ def test_nothing_is_needed_by_what_is_not_a_whole_library(built, tmp_path, lengt
     assert cuda11.needed(cut) == []
 
 
-def test_without_it_mxnet_does_not_load(folder):
+def test_library_does_not_load_without_the_preload(folder):
     code = """
 try:
     ctypes.CDLL(str(library))
@@ -138,12 +145,12 @@ except OSError as error:
     assert "libcusolver.so.test: cannot open" in in_new_process(folder, code)
 
 
-def test_all_are_loaded(folder):
+def test_library_loads_after_the_preload(folder):
     # cublasLt 1, cublas 2, cudart 1, cusolver 1 + 2 + 1; in all 1 + 4 + 2 + 1 + 1 + 1.
     assert in_new_process(folder, f"{PRELOAD}\n{LOAD}").split() == ["{}", "10"]
 
 
-def test_what_the_loader_finds_needs_no_wheel(folder):
+def test_library_on_the_path_of_the_loader_needs_no_wheel(folder):
     (folder / "site/nvidia/cuda_runtime/lib/libcudart.so.test").rename(
         folder / "driver/libcudart.so.test"
     )
@@ -154,13 +161,14 @@ def test_what_the_loader_finds_needs_no_wheel(folder):
     ("removed", "missing"),
     [
         ("cuda_runtime", {"libcudart.so.test": 'pip install "nvidia-cuda-runtime-cu11"'}),
-        # What needs it is not named: it is there.
+        # libcusolver needs it too, but is not missing.
         ("cublas", {"libcublas.so.test": 'pip install "nvidia-cublas-cu11"'}),
         ("cublas/lib/libcublasLt.so.test", {"libcublasLt.so.test": "cublas"}),
         ("cusolver", {"libcusolver.so.test": 'pip install "nvidia-cusolver-cu11"'}),
     ],
+    ids=["cuda_runtime", "cublas", "cublasLt", "cusolver"],
 )
-def test_missing(folder, removed, missing):
+def test_missing_library_is_reported_with_its_package(folder, removed, missing):
     path = folder / "site/nvidia" / removed
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     found = preload(folder)
@@ -169,24 +177,17 @@ def test_missing(folder, removed, missing):
         assert remedy in found[soname]
 
 
-def test_a_library_that_cannot_be_loaded(folder):
+def test_damaged_library_is_reported_without_a_package(folder):
     (folder / "site/nvidia/cuda_runtime/lib/libcudart.so.test").write_text("not a library")
     (remedy,) = preload(folder).values()
     assert "libcudart.so.test: " in remedy
     assert "pip" not in remedy
 
 
-def test_mxnet_says_what_is_missing_before_it_is_imported(folder):
+def test_missing_libraries_are_reported_before_mxnet_is_imported(folder):
     shutil.rmtree(folder / "site/nvidia/cublas")
     (folder / "driver/libcuda.so.test").unlink()
-    code = """
-from cvops._mxnet import mxnet
-try:
-    mxnet()
-except ImportError as error:
-    print(error)
-"""
-    text = in_new_process(folder, code)
+    text = in_new_process(folder, IMPORT)
     for part in (
         'libcublas.so.test: pip install "nvidia-cublas-cu11"',
         "libcuda.so.test: the NVIDIA driver",
@@ -198,24 +199,17 @@ except ImportError as error:
     assert "it was imported" not in text
 
 
-def test_mxnet_is_imported_when_all_is_there(folder):
-    code = """
-from cvops._mxnet import mxnet
-try:
-    mxnet()
-except ImportError as error:
-    print(error)
-"""
-    assert in_new_process(folder, code).strip() == "it was imported"
+def test_mxnet_is_imported_if_no_library_is_missing(folder):
+    assert in_new_process(folder, IMPORT).strip() == "it was imported"
 
 
-def test_the_library_that_the_environment_names(monkeypatch, built):
+def test_environment_variable_selects_the_library(monkeypatch, built):
     file = str(built / "driver/libcuda.so.test")
     monkeypatch.setenv("MXNET_LIBRARY_PATH", file)
     assert cuda11.libmxnet() == Path(file)
 
 
-def test_the_wheel_without_gpus_needs_nothing_of_cuda(mx):
+def test_cpu_wheel_needs_no_library_of_cuda(mx):
     if mx.runtime.Features().is_enabled("CUDA"):
         pytest.skip("MXNet is for GPUs here")
     assert cuda11.preload(cuda11.libmxnet()) == {}
@@ -232,11 +226,11 @@ def test_the_wheel_without_gpus_needs_nothing_of_cuda(mx):
         ("libc.so.6", None),
     ],
 )
-def test_package(soname, package):
+def test_package_of_a_library_is_that_of_its_prefix(soname, package):
     assert cuda11.package(soname) == package
 
 
-def test_the_extra_has_all_packages():
+def test_extra_has_the_packages_of_all_libraries():
     text = (ROOT / "pyproject.toml").read_text()
     (extra,) = re.findall(r"^mxnet-cu112 = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
     listed = set(re.findall(r'"(nvidia-[\w-]+)', extra))
@@ -254,8 +248,8 @@ print(ctypes.CDLL("libnvrtc.so.test").layer(), ctypes.CDLL("libnvrtc-builtins.so
 
 @pytest.mark.parametrize("package", ["cuda_nvrtc", "cu13"])
 @pytest.mark.parametrize("entry", ["PYTHONPATH", "user", "pth"])
-def test_nvrtc_is_found_wherever_packages_are(tmp_path, package, entry):
-    """Layers of packages that do not belong to the interpreter; the first of them counts."""
+def test_nvrtc_of_the_first_folder_with_packages_is_loaded(tmp_path, package, entry):
+    """The folders of packages are outside of the interpreter, by each way to add one."""
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
     layers = [tmp_path / "empty", tmp_path / "first", tmp_path / "second"]
@@ -278,7 +272,7 @@ def test_nvrtc_is_found_wherever_packages_are(tmp_path, package, entry):
     prepare = ""
     if entry == "PYTHONPATH":
         environment["PYTHONPATH"] = ":".join(map(str, layers))
-    elif entry == "user":  # as the interpreter does at its start, where a user has packages
+    elif entry == "user":  # as the interpreter does at its start for a user's packages
         prepare = f"import site; [site.addsitedir(p) for p in {list(map(str, layers[1:]))}]\n"
     else:
         (layers[0] / "layers.pth").write_text("".join(f"{layer}\n" for layer in layers[1:]))

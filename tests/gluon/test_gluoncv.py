@@ -1,4 +1,4 @@
-"""Models of GluonCV, as they are, on MXNet's operators and on ours: the same bits."""
+"""Unchanged models of GluonCV, on MXNet's operators and on those of cvops."""
 
 import importlib.util
 import json
@@ -11,8 +11,8 @@ from operator_cases import MODES as ALL_MODES
 
 MODES = {mode: ALL_MODES[mode] for mode in ("eager", "static")}
 
-# In a process of its own: GluonCV warns when it is imported, and refuses a torch of today, which
-# it has no need of here.
+# The models run in a new process: the import of GluonCV gives warnings, and it rejects recent
+# versions of torch, which these models do not need.
 RUN = """
 import json, sys
 sys.modules["torch"] = None
@@ -72,7 +72,7 @@ def faster_rcnn(mode):
 
 def faster_rcnn_learns(mode):
     net = faster_rcnn(mode)
-    mx.random.seed(2)  # it draws its samples
+    mx.random.seed(2)  # for the random samples of the network
     with mx.autograd.record():
         out = net(image, truth, label)
         loss = sum((x ** 2).mean() for x in (out[0], out[1], out[5], out[6]))
@@ -97,16 +97,17 @@ for model in (ssd_detects, ssd_learns, faster_rcnn_learns):
             graphs[f"{model.__name__}-{name}"] = net._cached_graph[1].tojson()
 json.dump(graphs, open(f"{folder}/graphs.json", "w"))
 """
+#: model -> the operators of cvops in its graph.
 OURS = {
     "ssd_detects": ["box_nms"],
-    "ssd_learns": [],  # its targets are not computed in the graph
+    "ssd_learns": [],  # its targets are computed outside of the graph
     "faster_rcnn_learns": ["box_nms", "ROIPooling", "box_iou"],
 }
 
 
 @pytest.fixture(scope="module")
 def results(operators, tmp_path_factory):
-    """The folder with what each model gave."""
+    """The folder with the outputs of each model."""
     if importlib.util.find_spec("gluoncv") is None:
         pytest.skip("gluoncv is not installed")
     folder = tmp_path_factory.mktemp("gluoncv")
@@ -119,7 +120,7 @@ def results(operators, tmp_path_factory):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("model", OURS)
-def test_the_same_bits_as_on_mxnets_operators(results, model, mode):
+def test_model_with_cvops_has_the_bits_of_mxnets_operators(results, model, mode):
     found = np.load(results / f"{model}-{mode}.npz")
     assert len(found) >= 2 * 3
     for i in range(len(found) // 2):
@@ -127,14 +128,14 @@ def test_the_same_bits_as_on_mxnets_operators(results, model, mode):
 
 
 @pytest.mark.parametrize("model", OURS)
-def test_ours_are_in_the_graph_and_mxnets_are_not(results, model):
+def test_graph_has_the_operators_of_cvops_instead_of_mxnets(results, model):
     graph = json.loads((results / "graphs.json").read_text())[f"{model}-static"]
     ops = {node["op"] for node in json.loads(graph)["nodes"]}
     assert {op for op in ops if "cvops" in op} == {f"_contrib_cvops_{op}" for op in OURS[model]}
     assert not ops & {"_contrib_box_nms", "_contrib_box_iou", "ROIPooling"}
 
 
-def test_boxes_are_found_and_suppressed(results):
-    """Or the tests above would compare nothing."""
+def test_detections_are_kept_and_suppressed(results):
+    """Without detections, the other tests would compare no boxes."""
     classes = np.load(results / "ssd_detects-eager.npz")["cvops/0"]
     assert 5 <= (classes >= 0).sum() <= 100

@@ -1,4 +1,4 @@
-"""The GPU half of the operators for MXNet, its kernels emulated: what MXNet would run on a GPU."""
+"""The GPU functions of the operators for MXNet, with emulated kernels."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from emulator.backends import BINDINGS
 from emulator.extension import build_operators
-from operator_cases import CASES, array, as_list, function
+from operator_cases import CASES, array, as_list, ours
 
 from cvops import _imports
 from cvops.backends import nvrtc
@@ -27,7 +27,7 @@ data = np.load(sys.argv[2])
 
 
 def shifted(x):
-    # A slice that begins anywhere, as the kernels do not take it.
+    # A copy at an address that is not a multiple of 16 bytes.
     flat = x.reshape((-1,))
     return mx.nd.concat(flat[:1], flat, dim=0)[1:].reshape(x.shape)
 
@@ -39,9 +39,9 @@ for op, options in json.loads(sys.argv[3]).items():
     inputs = [shifted(x) for x in inputs]
     for x in inputs:
         x.attach_grad()
-    function = getattr(mx.nd.contrib, "cvops_" + op)
+    operator = getattr(mx.nd.contrib, "cvops_" + op)
     with mx.autograd.record():
-        out = function(*inputs, **options)
+        out = operator(*inputs, **options)
         out = out if isinstance(out, list) else [out]
         weights = [mx.nd.arange(x.size, dtype=x.dtype).reshape(x.shape) for x in out]
         loss = sum((x * w).sum().astype("float32") for x, w in zip(out, weights))
@@ -49,19 +49,23 @@ for op, options in json.loads(sys.argv[3]).items():
     for i, x in enumerate([*out, *(x.grad for x in inputs)]):
         results[f"{op}/{i}"] = x.asnumpy()
     places = [shifted(x.zeros_like()) for x in out]
-    function(*inputs, out=places if len(places) > 1 else places[0], **options)
+    operator(*inputs, out=places if len(places) > 1 else places[0], **options)
     for i, x in enumerate(places):
         results[f"{op}/{i}/shifted"] = x.asnumpy()
     if len(out) == 1 and out[0].shape == inputs[0].shape:
-        function(*inputs, out=inputs[0], **options)
+        operator(*inputs, out=inputs[0], **options)
         results[f"{op}/0/in place"] = inputs[0].asnumpy()
 np.savez(sys.argv[4], **results)
 """
 
 
-@pytest.fixture(scope="module", params=["use_for_mxnet", "use_driver_for_mxnet"])
+@pytest.fixture(
+    scope="module",
+    params=["use_for_mxnet", "use_driver_for_mxnet"],
+    ids=["kernels", "driver"],
+)
 def results(request, mx, tmp_path_factory):
-    """Outputs and gradients of every operator, by a process that has loaded the emulated ones."""
+    """Outputs and gradients of every operator, from a process that loads the emulated operators."""
     if request.param == "use_driver_for_mxnet":
         pytest.importorskip("cupy")
         try:
@@ -91,12 +95,12 @@ def results(request, mx, tmp_path_factory):
 
 
 @pytest.mark.parametrize("op", CASES)
-def test_the_same_as_on_the_cpu(mx, operators, results, op):
+def test_operator_on_a_gpu_equals_that_on_the_cpu(mx, operators, results, op):
     inputs = [array(mx, x) for x in CASES[op][0]]
     for x in inputs:
         x.attach_grad()
     with mx.autograd.record():
-        out = function(mx.nd, op)(*inputs, **CASES[op][1])
+        out = ours(mx.nd, op)(*inputs, **CASES[op][1])
         out = out if isinstance(out, list) else [out]
         weights = [mx.nd.arange(x.size, dtype=x.dtype).reshape(x.shape) for x in out]
         loss = sum((x * w).sum().astype("float32") for x, w in zip(out, weights))
@@ -108,8 +112,8 @@ def test_the_same_as_on_the_cpu(mx, operators, results, op):
         np.testing.assert_array_equal(results[f"{op}/{i}"], want)
 
 
-def test_where_the_output_is_put(results):
-    """At an address that the kernels cannot store 16 bytes to, or over an input."""
+def test_address_of_the_output_does_not_change_the_result(results):
+    """The outputs are at an address that is not a multiple of 16 bytes, or replace an input."""
     keys = [key for key in results if key.count("/") == 2]
     assert {key.partition("/")[0] for key in keys} == CASES.keys()
     assert "box_nms/0/in place" in keys

@@ -1,4 +1,4 @@
-"""MXNet imports through cvops, silently, whatever NumPy and Python there are."""
+"""The import of MXNet by cvops, with each version of NumPy and Python."""
 
 import subprocess
 import sys
@@ -9,13 +9,13 @@ WITH_MXNET = """
 import numpy
 before = set(dir(numpy))
 from cvops._mxnet import mxnet
-assert "mxnet" not in __import__("sys").modules, "not before it is asked for"
+assert "mxnet" not in __import__("sys").modules, "mxnet is imported too early"
 mx = mxnet()
 """
 
 
 def python(code, *options):
-    """Run ``code`` in a fresh interpreter where a warning is an error; what it printed."""
+    """The output of ``code`` in a new interpreter, where a warning is an error."""
     done = subprocess.run(
         [sys.executable, "-W", "error", *options, "-c", code], capture_output=True, text=True
     )
@@ -33,7 +33,7 @@ def needs_mxnet():
         pytest.skip("no mxnet here")
 
 
-def test_silent_and_numpy_unchanged():
+def test_import_of_mxnet_is_silent_and_leaves_numpy_unchanged():
     python(
         WITH_MXNET
         + """
@@ -46,8 +46,8 @@ assert mx.nd.array([[1, 2], [3, 4]]).sum().asscalar() == 10
     )
 
 
-def test_the_callers_own_import():
-    """After ``import cvops``, in each way to write it; NumPy and other packages stay unchanged."""
+def test_callers_import_of_mxnet_works_after_that_of_cvops():
+    """Each form of the import works. NumPy and the loaders of other packages stay unchanged."""
     for line in ("from mxnet import nd", "import mxnet.ndarray as nd", "from cvops import contrib"):
         python(
             f"""
@@ -74,8 +74,8 @@ assert "cvops" not in type(json.__loader__).__module__
         )
 
 
-def test_another_try_after_mxnets_own_import_has_failed():
-    """As in a notebook: the submodules of the failed import are not used."""
+def test_import_works_after_a_failed_import_of_mxnet():
+    """As in a notebook, the submodules of the failed import are still in memory."""
     python(
         """
 import sys
@@ -88,7 +88,7 @@ with warnings.catch_warnings():
         import mxnet
     except (AttributeError, ImportError):
         pass
-    else:  # this NumPy and this Python have all that MXNet reads
+    else:  # this NumPy and this Python have all names that MXNet uses
         raise SystemExit
 import cvops
 import mxnet as mx
@@ -98,7 +98,7 @@ assert mx.nd.ones((2, 3)).sum().asscalar() == 6
     )
 
 
-def test_names_that_numpy_dropped_work_inside_mxnet():
+def test_names_removed_from_numpy_work_inside_mxnet():
     python(
         WITH_MXNET
         + """
@@ -112,8 +112,8 @@ mxnet.test_utils.assert_almost_equal(x, x)
     )
 
 
-def test_gluoncv_is_imported_as_mxnet_is(tmp_path):
-    """It writes np.float, and asks distutils for versions."""
+def test_names_removed_from_numpy_work_inside_gluoncv(tmp_path):
+    """GluonCV uses np.float and the versions of distutils."""
     package = tmp_path / "gluoncv"
     package.mkdir()
     (package / "__init__.py").write_text("from . import anchor")
@@ -138,7 +138,7 @@ assert "float" not in set(dir(numpy)) - before
     assert out == "float64 True\n"
 
 
-def test_record_with_an_array_for_a_label():
+def test_record_with_an_array_as_label_is_packed_and_unpacked():
     python(
         WITH_MXNET
         + """
@@ -149,8 +149,8 @@ assert head.id == 7 and head.label.tolist() == [2, 5, 0.25] and image == b"jpeg"
     )
 
 
-def test_after_the_caller_imported_it():
-    """Taken as it is; only the cure of ndarray.tostring is added."""
+def test_mxnet_that_the_caller_imported_is_used():
+    """The module is unchanged, except that ndarray.tostring works."""
     python(
         """
 import warnings
@@ -159,7 +159,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     try:
         import mxnet
-    except (AttributeError, ImportError):  # this NumPy or Python is too new for that
+    except (AttributeError, ImportError):  # this NumPy or Python is too new for MXNet alone
         raise SystemExit
 from cvops._mxnet import mxnet as get
 assert get() is mxnet
@@ -168,7 +168,7 @@ mxnet.recordio.pack(mxnet.recordio.IRHeader(0, [1.0], 0, 0), b"")
     )
 
 
-def test_says_what_to_install():
+def test_error_without_mxnet_says_what_to_install():
     out = python(
         """
 import importlib.machinery, sys

@@ -1,4 +1,4 @@
-"""The functions of arrays inside ``mx.autograd.record()``: their results are in MXNet's graph."""
+"""The functions for arrays inside ``mx.autograd.record()``, which call the operators."""
 
 import subprocess
 import sys
@@ -10,11 +10,13 @@ from operator_cases import (
     MXNETS,
     OPS,
     array,
+    array_function,
     as_list,
     floats,
-    function,
-    on_arrays,
+    option_names,
+    ours,
     theirs,
+    weighted_sum,
 )
 
 import cvops
@@ -28,13 +30,6 @@ def inputs_of(mx, op, kind):
     return [x.as_np_ndarray() for x in arrays] if kind == "np" else arrays
 
 
-def weighted(mx, out):
-    """A loss in which each element of the results has another weight."""
-    outs = [x.as_nd_ndarray() for x in (out if isinstance(out, (list, tuple)) else [out])]
-    terms = [(x.astype("float32") * mx.nd.arange(x.size).reshape(x.shape)).sum() for x in outs]
-    return sum(terms[1:], terms[0])
-
-
 def gradients(mx, call, inputs, grad_req):
     for x in inputs:
         x.attach_grad(grad_req)
@@ -43,7 +38,7 @@ def gradients(mx, call, inputs, grad_req):
         out = call(*inputs)
         # A cast alone would ignore grad_req "add" in MXNet.
         others = [(x.as_nd_ndarray() * 1).astype("float32").sum() for x in inputs]
-        loss = weighted(mx, out) + sum(others)
+        loss = weighted_sum(mx, out) + sum(others)
     loss.backward()
     return as_list(out), [x.grad.asnumpy() for x in inputs]
 
@@ -51,20 +46,20 @@ def gradients(mx, call, inputs, grad_req):
 @pytest.mark.parametrize("grad_req", ["write", "add"])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("op", OPS)
-def test_results_and_gradients_are_the_operators(mx, operators, op, kind, grad_req):
+def test_results_and_gradients_equal_those_of_the_operator(mx, operators, op, kind, grad_req):
     options = CASES[op][1]
     inputs = inputs_of(mx, op, kind)
-    outside = as_list(on_arrays(op)(*inputs, **options))
-    out, got = gradients(mx, lambda *args: on_arrays(op)(*args, **options), inputs, grad_req)
+    outside = as_list(array_function(op)(*inputs, **options))
+    out, got = gradients(mx, lambda *args: array_function(op)(*args, **options), inputs, grad_req)
     for a, b in zip(out, outside):
         np.testing.assert_array_equal(a, b)
     _, want = gradients(
-        mx, lambda *args: function(mx.nd, op)(*args, **options), inputs_of(mx, op, "nd"), grad_req
+        mx, lambda *args: ours(mx.nd, op)(*args, **options), inputs_of(mx, op, "nd"), grad_req
     )
     for a, b in zip(got, want):
         np.testing.assert_array_equal(a, b)
     if op in MXNETS and grad_req == "write" and op != "MultiBoxTarget":
-        # MXNet's MultiBoxTarget leaves the gradients as it finds the memory.
+        # MXNet's MultiBoxTarget returns uninitialized memory as gradients.
         _, mxnets = gradients(
             mx, lambda *args: theirs(mx.nd, op)(*args, **options), inputs_of(mx, op, "nd"), "write"
         )
@@ -72,7 +67,7 @@ def test_results_and_gradients_are_the_operators(mx, operators, op, kind, grad_r
             np.testing.assert_array_equal(a, b)
 
 
-def test_both_parts_of_a_loss(mx, operators):
+def test_gradients_of_both_terms_of_a_loss_are_added(mx, operators):
     x = mx.nd.ones((1, 1, 4, 4))
     rois = mx.nd.array([[0, 0, 0, 3, 3]])
     for pooling in (cvops.roi_pooling, contrib.ROIPooling):
@@ -84,8 +79,8 @@ def test_both_parts_of_a_loss(mx, operators):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_loss_of_an_op_without_a_gradient_alone(mx, operators, kind):
-    """The gradient is 0, as that of MXNet's operators; several maps, too."""
+def test_gradient_of_an_op_without_one_is_zero(mx, operators, kind):
+    """MXNet's operators give 0 too."""
     x = (mx.nd.ones if kind == "nd" else mx.np.ones)((1, 1, 4, 4))
     x.attach_grad()
     for call in (
@@ -102,12 +97,15 @@ def test_a_loss_of_an_op_without_a_gradient_alone(mx, operators, kind):
 
 @pytest.mark.parametrize("backend", [None, "native", "numpy"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_second_result_and_a_backend(mx, operators, kind, backend):
+def test_function_with_two_results_is_recorded(mx, operators, kind, backend):
     data, rois = inputs_of(mx, "ROIPooling", kind)
     rows = inputs_of(mx, "box_nms", kind)[0]
     for x, call in (
-        (data, lambda x: cvops.roi_pooling(x, rois, (3, 2), 0.5, return_argmax=True)),
-        (rows, lambda x: cvops.box_nms(x, id_index=0, return_index=True)),
+        (
+            data,
+            lambda x: cvops.roi_pooling(x, rois, (3, 2), 0.5, return_argmax=True, backend=backend),
+        ),
+        (rows, lambda x: cvops.box_nms(x, id_index=0, return_index=True, backend=backend)),
     ):
         want = call(x)
         x.attach_grad()
@@ -133,8 +131,8 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_every_option_reaches_the_operator(mx, operators, options):
+@pytest.mark.parametrize("options", OPTIONS, ids=option_names)
+def test_recorded_call_equals_the_plain_call_for_each_option(mx, operators, options):
     data = array(mx, CASES["box_nms"][0][0])
     want = cvops.box_nms(data, **options)
     with mx.autograd.record():
@@ -142,7 +140,7 @@ def test_every_option_reaches_the_operator(mx, operators, options):
     np.testing.assert_array_equal(got.asnumpy(), want.asnumpy())
 
 
-def test_errors_are_the_functions(mx, operators):
+def test_bad_argument_raises_the_error_of_the_function(mx, operators):
     x = mx.nd.ones((3, 4))
     with mx.autograd.record():
         with pytest.raises(ValueError, match=r"lhs: expected shape \(\.\.\., N, 4\)"):
@@ -153,8 +151,8 @@ def test_errors_are_the_functions(mx, operators):
             cvops.box_iou(x, x, backend="gpu")
 
 
-def test_a_block_trains_by_them(mx, operators):
-    """A block that is not hybridized, with a function of arrays between its layers."""
+def test_block_trains_to_the_bits_of_mxnets_operator(mx, operators):
+    """The block is not hybridized. It has the function between its layers."""
 
     class Net(mx.gluon.Block):
         def __init__(self, pooling):
@@ -180,11 +178,11 @@ def test_a_block_trains_by_them(mx, operators):
             loss.backward()
             trainer.step(1)
         weights.append([p.data().asnumpy() for p in net.collect_params().values()])
-    for ours, mxnets in zip(*weights):
-        np.testing.assert_array_equal(ours, mxnets)
+    for weight, mxnets_weight in zip(*weights):
+        np.testing.assert_array_equal(weight, mxnets_weight)
 
 
-def test_outside_of_recording_no_operator_is_built(operators, tmp_path):
+def test_calls_outside_of_the_recorded_graph_build_no_operator(operators, tmp_path):
     code = """
 import sys
 import cvops

@@ -1,4 +1,4 @@
-"""The shapes that MXNet may give to our operators, or leave unknown: no process ends by them."""
+"""Unknown and bad shapes in MXNet: each gives an error, and no process crashes."""
 
 import json
 import subprocess
@@ -15,7 +15,7 @@ import numpy as np
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import cvops.mxnet
 from cvops._mxnet import mxnet
-from operator_cases import CASES, array, function, theirs
+from operator_cases import CASES, array, ours, theirs
 mx = mxnet()
 kept = []
 
@@ -43,9 +43,9 @@ for op in sys.argv[1:]:
 
 
 def errors(ops, code):
-    """For each op the name and the text of the error of each ``call`` in ``code``.
+    """Run ``code`` for each op; return op -> the type and the text of the error of each ``call``.
 
-    One new process runs the code for all of them: MXNet prints too, and a crash ends it.
+    One new process runs all of it, because a crash ends the process. MXNet prints lines too.
     """
     code = START + textwrap.indent(code, "    ")
     done = subprocess.run([sys.executable, "-c", code, *ops], capture_output=True, text=True)
@@ -57,6 +57,7 @@ def errors(ops, code):
     return found
 
 
+#: Calls with one bad input, five for each input, or four without a function in ``mx.npx``.
 EAGER = """
 def with_input(i, x):
     return [*arrays[:i], x, *arrays[i + 1:]]
@@ -64,17 +65,17 @@ def with_input(i, x):
 for i in range(len(arrays)):
     dtype = arrays[i].dtype
     inputs = with_input(i, scalar(dtype))
-    call(lambda: function(mx.nd, op)(*inputs, **options))
+    call(lambda: ours(mx.nd, op)(*inputs, **options))
     with mx.autograd.record():
-        call(lambda: function(mx.nd, op)(*inputs, **options))
+        call(lambda: ours(mx.nd, op)(*inputs, **options))
     if op not in ("label_from_color", "confusion_matrix"):
         on_numpy = getattr(mx.npx, "cvops_" + spec.npx_name)
         call(lambda: on_numpy(*(x.as_np_ndarray() for x in inputs), **options))
     with mx.util.np_shape(True):
         empty = mx.nd.zeros((2**32 + 1, 0, 4), dtype=dtype)
-    call(lambda: function(mx.nd, op)(*with_input(i, empty), **options))
+    call(lambda: ours(mx.nd, op)(*with_input(i, empty), **options))
     with mx.util.np_shape(True):
-        call(lambda: function(mx.nd, op)(*with_input(i, empty), **options))
+        call(lambda: ours(mx.nd, op)(*with_input(i, empty), **options))
 """
 
 
@@ -84,18 +85,17 @@ def eager(operators):
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_an_eager_call_names_the_input(operators, eager, op):
-    """Arrays without axes, with empty axes, and with axes of more than 32 bits."""
+def test_bad_shape_in_an_eager_call_is_rejected_with_the_name_of_the_input(operators, eager, op):
+    """The bad arrays have no axes, an empty axis, or an axis longer than 32 bits."""
     found = eager[op]
     names = next(o.inputs for o in operators.OPERATORS if o.name == op)
     each = len(found) // len(names)
     for i, (kind, text) in enumerate(found):
-        # An input that has to go with another may be refused by the name of that.
         assert kind == "MXNetError", (i, text)
         assert f"cvops_{op}: {names[i // each]}: expected" in text, (i, text)
 
 
-def test_by_mxnets_names_too(operators):
+def test_bad_shape_in_a_call_by_mxnets_name_is_rejected(operators):
     found = errors(
         MXNETS,
         """
@@ -110,15 +110,16 @@ call(lambda: theirs(mx.nd, op)(scalar("float32"), *others, **options))
         assert f"cvops_{op}: " in text
 
 
+#: For each input: a graph without its shape, with four bad shapes, and a hybridized network.
 GRAPHS = """
 names = ["data"] if len(arrays) == 1 else [f"data{i}" for i in range(len(arrays))]
 variables = [mx.sym.var(name) for name in names]
-symbol = function(mx.sym, op)(*variables, **options)
+symbol = ours(mx.sym, op)(*variables, **options)
 shapes = {name: x.shape for name, x in zip(names, arrays)}
 
 class Net(mx.gluon.HybridBlock):
     def hybrid_forward(self, F, *args):
-        return function(F, op)(*args, **options)
+        return ours(F, op)(*args, **options)
 
 for i, name in enumerate(names):
     without = {key: shape for key, shape in shapes.items() if key != name}
@@ -141,17 +142,17 @@ def graphs(operators):
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_a_graph_lacks_a_shape(operators, graphs, op):
-    """A graph is refused when it is bound; inference may leave shapes open."""
+def test_graph_with_an_unknown_or_bad_shape_is_rejected(operators, graphs, op):
+    """The bind of a graph raises an error. Inference may leave shapes unknown."""
     found = graphs[op]
-    calls = 1 + 4 * 7 + 1  # of each input
+    calls = 1 + 4 * 7 + 1  # for each input
     assert len(found) == calls * len(CASES[op][0])
     for i, (kind, text) in enumerate(found):
         place = i % calls
         if place == 0 or (place < calls - 1 and (place - 1) % 7 == 0):
             assert kind == "RuntimeError", (place, text)
             assert "data" in text, (place, text)
-        elif place == calls - 1:  # the copy before the operator has the input's name
+        elif place == calls - 1:  # the identity node before the operator has the input's name
             name = next(o.inputs for o in operators.OPERATORS if o.name == op)[i // calls]
             assert kind == "MXNetError", (place, text)
             assert f"{op.lower()}0_{name}" in text, (place, text)
@@ -160,15 +161,15 @@ def test_a_graph_lacks_a_shape(operators, graphs, op):
         assert "bad_alloc" not in text, (place, text)
 
 
-def test_a_shape_that_depends_on_data(operators):
-    """MXNet runs such a graph node by node."""
+def test_shape_that_depends_on_data_gives_the_eager_result(operators):
+    """MXNet runs such a graph one node after the other."""
     found = errors(
         ["box_nms", "multiclass_nms"],
         """
 class Net(mx.gluon.HybridBlock):
     def hybrid_forward(self, F, mask, *args):
         args = [F.contrib.boolean_mask(x, mask) for x in args]
-        return function(F, op)(*args, **options)
+        return ours(F, op)(*args, **options)
 
 mask = mx.nd.array([1, 0])
 net = Net()
@@ -184,17 +185,18 @@ call(equal)
     assert list(found.values()) == [[("no error", "")]] * 2
 
 
+#: Graphs with a wrong number of inputs, an unknown option, and a bad value of an option.
 EDITED = """
-symbol = function(mx.sym, op)(*(mx.sym.var(f"x{i}") for i in range(len(arrays))), **options)
+symbol = ours(mx.sym, op)(*(mx.sym.var(f"x{i}") for i in range(len(arrays))), **options)
 named = {f"x{i}": x for i, x in enumerate(arrays)}
-for change in ("fewer", "more", "unknown", "unread"):
+for change in ("fewer inputs", "more inputs", "unknown option", "bad value"):
     graph = json.loads(symbol.tojson())
     node = next(n for n in graph["nodes"] if n["op"] == spec.full_name)
-    if change == "fewer":
+    if change == "fewer inputs":
         node["inputs"].pop()
-    elif change == "more":
+    elif change == "more inputs":
         node["inputs"].append(node["inputs"][0])
-    elif change == "unknown":
+    elif change == "unknown option":
         node.setdefault("attrs", {})["nonsense"] = "1"
     else:
         node.setdefault("attrs", {})[spec.options[0]] = "@"
@@ -212,19 +214,18 @@ def edited(operators):
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_an_edited_graph(operators, edited, op):
-    """A number of inputs, a name and a value of an option that the operator does not take."""
-    fewer, more, unknown, unread = edited[op]
+def test_edited_graph_is_rejected(operators, edited, op):
+    fewer, more, unknown, bad_value = edited[op]
     option = next(o.options[0] for o in operators.OPERATORS if o.name == op)
     for (kind, text), part in (
         *((fewer, "inputs"), (more, "inputs")),
-        *((unknown, "nonsense"), (unread, f"{option}: expected")),
+        *((unknown, "nonsense"), (bad_value, f"{option}: expected")),
     ):
         assert kind == "MXNetError", text
         assert part in text
 
 
-def test_anchors_whose_number_exceeds_64_bits(operators):
+def test_number_of_anchors_above_64_bits_is_rejected(operators):
     found = errors(
         ["MultiBoxPrior"],
         """

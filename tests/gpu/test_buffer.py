@@ -1,4 +1,4 @@
-"""The Buffer of the extension: memory of a GPU as the implementations get it."""
+"""The Buffer of the extension: an array in the memory of a GPU."""
 
 import sys
 
@@ -37,7 +37,7 @@ def test_dead_buffer_releases_its_owner():
         ((-1, (1,), None), OverflowError, "negative"),
         (("1", (1,), None), TypeError, "int"),
     ],
-    ids=str,
+    ids=["no arguments", "five arguments", "list as shape", "negative pointer", "text as pointer"],
 )
 def test_bad_argument_of_a_buffer_raises(args, error, message):
     with pytest.raises(error, match=message):

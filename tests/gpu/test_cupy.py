@@ -1,10 +1,9 @@
-"""CuPy's arrays: where results live, which stream is used, what a call may not do.
+"""CuPy's arrays: devices, streams and driver calls of an op.
 
-A machine without a GPU runs this, too: see test_cupy_emulated.py.
+test_cupy_emulated.py runs these tests on a machine without a GPU.
 """
 
 import ctypes
-import threading
 from collections import Counter
 
 import numpy as np
@@ -12,12 +11,13 @@ import pytest
 from backend_runner import runner
 from cases import CALLS
 from emulator import driver
+from in_threads import run_in_threads
 
 import cvops
 from cvops import _imports, arrays
 from cvops.backends import extension, nvrtc
 
-#: What a call may do on a device: queue.
+#: The functions of the driver that an op may call: they only queue work.
 QUEUED = {"cuLaunchKernel", "cuMemcpyDtoDAsync_v2", "cuMemsetD8Async"}
 BOXES = CALLS["box_iou"][0][0]
 IOU = cvops.box_iou(BOXES, BOXES, backend="numpy")
@@ -34,23 +34,23 @@ def cupy():
 
 
 @pytest.fixture
-def two(cupy):
+def two_gpus(cupy):
     if extension.native().device_count() < 2:
         pytest.skip("needs two GPUs")
 
 
 @pytest.fixture
-def calls(cupy):
-    """What is called of CUDA."""
+def driver_calls(cupy):
+    """The calls of CUDA's functions, which only the emulated driver records."""
     if not driver.installed():
-        pytest.skip("needs the emulated driver, which writes down what is called")
+        pytest.skip("needs the emulated driver, which records calls")
     driver.calls.clear()
     return driver.calls
 
 
 @pytest.fixture
-def cupys_kernels(cupy):
-    """That CuPy can compile kernels of its own, by which it copies."""
+def cupy_can_copy(cupy):
+    """Skip if CuPy cannot compile its own kernels, which copy arrays."""
     _imports.load_nvrtc()
     try:
         cupy.zeros(2, np.float32)[::-1].copy()
@@ -60,14 +60,14 @@ def cupys_kernels(cupy):
 
 @pytest.fixture(params=["cupy", "native"])
 def backend(request, cupy):
-    runner("cuda", request.param)  # skips where it cannot run
+    runner("cuda", request.param)  # skips if the backend cannot run
     return request.param
 
 
-def on_device(cupy, number, op):
-    """The arguments of a call of ``op``, its arrays on that device, and what it is to give."""
+def arguments_on(cupy, device, op):
+    """Return the arguments of a call of ``op`` on a device, its options, and its results."""
     arguments, options = CALLS[op]
-    with cupy.cuda.Device(number):
+    with cupy.cuda.Device(device):
         inside = [cupy.asarray(x) if isinstance(x, np.ndarray) else x for x in arguments]
         cupy.cuda.Device().synchronize()
     expected = getattr(cvops, op)(*arguments, **options, backend="numpy")
@@ -80,8 +80,8 @@ def call(op, backend, arguments, options):
 
 
 @pytest.mark.parametrize("op", CALLS)
-def test_results_live_where_the_arrays_do(cupy, two, backend, op):
-    inside, options, expected = on_device(cupy, 1, op)
+def test_results_are_on_the_device_of_the_arrays(cupy, two_gpus, backend, op):
+    inside, options, expected = arguments_on(cupy, 1, op)
     assert cupy.cuda.Device().id == 0
     out = call(op, backend, inside, options)
     assert cupy.cuda.Device().id == 0
@@ -92,16 +92,16 @@ def test_results_live_where_the_arrays_do(cupy, two, backend, op):
 
 
 @pytest.mark.parametrize("op", CALLS)
-def test_a_call_queues_and_does_nothing_else(cupy, calls, backend, op):
-    inside, options, _ = on_device(cupy, 0, op)
+def test_repeated_call_only_queues_work(cupy, driver_calls, backend, op):
+    inside, options, _ = arguments_on(cupy, 0, op)
     for _ in range(2):  # loads the kernels, and leaves memory in CuPy's pool
         call(op, backend, inside, options)
     with cupy.cuda.Stream(non_blocking=True) as stream:
         call(op, backend, inside, options)
         before = cupy.get_default_memory_pool().total_bytes()
-        calls.clear()
+        driver_calls.clear()
         out = call(op, backend, inside, options)
-        queued = list(calls)
+        queued = list(driver_calls)
     assert cupy.get_default_memory_pool().total_bytes() == before
     assert all(isinstance(x, cupy.ndarray) for x in out)
     assert {x.function for x in queued} <= QUEUED, Counter(x.function for x in queued)
@@ -110,23 +110,24 @@ def test_a_call_queues_and_does_nothing_else(cupy, calls, backend, op):
     assert {x.function for x in queued} & {"cuLaunchKernel"}
 
 
-def test_the_stream_is_that_of_the_arrays_device(cupy, two, calls, backend):
-    inside, options, expected = on_device(cupy, 1, "box_iou")
+def test_launches_use_the_stream_of_the_arrays_device(cupy, two_gpus, driver_calls, backend):
+    inside, options, expected = arguments_on(cupy, 1, "box_iou")
     with cupy.cuda.Device(1):
         stream = cupy.cuda.Stream(non_blocking=True).use()
-    with cupy.cuda.Stream(non_blocking=True):  # of device 0, which is current
-        calls.clear()
+    with cupy.cuda.Stream(non_blocking=True):  # a stream of device 0, the current one
+        driver_calls.clear()
         (out,) = call("box_iou", backend, inside, options)
-        assert {(x.device, x.stream) for x in calls if x.function in QUEUED} == {(1, stream.ptr)}
+        queued = [x for x in driver_calls if x.function in QUEUED]
+        assert {(x.device, x.stream) for x in queued} == {(1, stream.ptr)}
     with cupy.cuda.Device(1):
         cupy.cuda.Stream.null.use()
     np.testing.assert_array_equal(out.get(), expected[0])
 
 
-@pytest.mark.parametrize("number", [0, 1])
-def test_a_stream_that_cupy_does_not_know(cupy, two, backend, number, monkeypatch):
-    """As PyTorch's: a number."""
-    (x, y), _, (expected,) = on_device(cupy, number, "box_iou")
+@pytest.mark.parametrize("number", [0, 1], ids=["GPU 0", "GPU 1"])
+def test_launches_use_a_stream_that_cupy_did_not_make(cupy, two_gpus, backend, number, monkeypatch):
+    """PyTorch gives such a stream: the number of a handle."""
+    (x, y), _, (expected,) = arguments_on(cupy, number, "box_iou")
     with cupy.cuda.Device(number):
         foreign = cupy.cuda.runtime.streamCreateWithFlags(cupy.cuda.runtime.streamNonBlocking)
     monkeypatch.setattr(arrays.CuPy, "stream", lambda self, device: foreign)
@@ -140,11 +141,11 @@ def test_a_stream_that_cupy_does_not_know(cupy, two, backend, number, monkeypatc
     np.testing.assert_array_equal(out.get(), expected)
 
 
-def test_an_error_leaves_device_and_stream_as_they_were(cupy, two, backend, monkeypatch):
+def test_device_and_stream_are_restored_after_an_error(cupy, two_gpus, backend, monkeypatch):
     def fail(*args):
         raise RuntimeError("in the body")
 
-    (x, y), _, _ = on_device(cupy, 1, "box_iou")
+    (x, y), _, _ = arguments_on(cupy, 1, "box_iou")
     monkeypatch.setattr(arrays.CuPy, "empty_cuda", fail)
     with cupy.cuda.Stream(non_blocking=True) as stream:
         with pytest.raises(RuntimeError, match="in the body"):
@@ -153,19 +154,19 @@ def test_an_error_leaves_device_and_stream_as_they_were(cupy, two, backend, monk
     assert cupy.cuda.Device().id == 0
 
 
-def test_arrays_of_two_devices(cupy, two):
-    x, y = (on_device(cupy, number, "box_iou")[0][0] for number in (0, 1))
+def test_arrays_of_two_devices_are_refused(cupy, two_gpus):
+    x, y = (arguments_on(cupy, device, "box_iou")[0][0] for device in (0, 1))
     with pytest.raises(
         TypeError, match="lhs is a CuPy array on GPU 0 and rhs a CuPy array on GPU 1"
     ):
         cvops.box_iou(x, y)
 
 
-@pytest.fixture(params=["not aligned", "not contiguous"])
-def view(request, cupy, two, cupys_kernels):
-    """Boxes on device 1 in memory that the kernels cannot read as it is."""
+@pytest.fixture(params=["misaligned", "not contiguous"])
+def view(request, cupy, two_gpus, cupy_can_copy):
+    """Boxes on device 1 whose memory the kernels cannot read without a copy."""
     with cupy.cuda.Device(1):
-        if request.param == "not aligned":
+        if request.param == "misaligned":
             view = cupy.asarray(np.r_[np.float32(0), BOXES.ravel()])[1:].reshape(-1, 4)
             assert view.data.ptr % arrays.ALIGNMENT == 4
         else:
@@ -174,45 +175,38 @@ def view(request, cupy, two, cupys_kernels):
     return view
 
 
-def test_an_input_is_copied_on_its_device(cupy, backend, view):
+def test_view_is_copied_on_its_device(cupy, backend, view):
     out = cvops.box_iou(view, view, backend=backend)
     assert (out.device.id, cupy.cuda.Device().id) == (1, 0)
     np.testing.assert_array_equal(out.get(), IOU)
 
 
-def test_nothing(cupy, backend):
+def test_empty_boxes_give_an_empty_result(cupy, backend):
     none = cupy.zeros((0, 4), np.float32)
     assert cvops.box_iou(none, cupy.asarray(BOXES), backend=backend).shape == (0, 300)
 
 
-def test_threads_with_devices_of_their_own(cupy, two, backend):
-    wrong = []
-
-    def work(number):
-        (x, y), _, _ = on_device(cupy, number, "box_iou")
+def test_concurrent_calls_on_two_devices_give_the_right_results(cupy, two_gpus, backend):
+    def work(device):
+        (x, y), _, _ = arguments_on(cupy, device, "box_iou")
         for _ in range(10):
             out = cvops.box_iou(x, y, backend=backend)
-            if out.device.id != number or not np.array_equal(out.get(), IOU):
-                wrong.append(out)
+            assert out.device.id == device
+            np.testing.assert_array_equal(out.get(), IOU)
 
-    threads = [threading.Thread(target=work, args=(i % 2,)) for i in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    run_in_threads(work, [0, 1, 0, 1])
 
 
-def test_kernels_are_compiled_for_every_gpu(calls):
+def test_architectures_are_those_of_all_gpus(driver_calls):
     assert nvrtc.architectures() == [80, 90]
 
 
 class TestDriver:
-    """That the emulated driver refuses what CUDA does, or the tests above would say little."""
+    """The emulated driver refuses what CUDA refuses; the tests above rely on it."""
 
     @pytest.fixture
-    def launch(self, cupy, calls):
-        """launch(stream): the driver's error of a kernel of GPU 0."""
+    def launch(self, cupy, driver_calls):
+        """launch(stream): launch a kernel of GPU 0 and return the driver's error."""
         function = ctypes.c_void_p(nvrtc.load("box_iou", 0))
         cuda = ctypes.CDLL("libcuda.so.1")
         empty = ctypes.c_void_p()
@@ -226,18 +220,18 @@ class TestDriver:
 
         return launch
 
-    def test_a_stream_of_another_device(self, cupy, launch, two, capfd):
+    def test_stream_of_another_device_is_refused(self, cupy, launch, two_gpus, capfd):
         with cupy.cuda.Device(1):
             stream = cupy.cuda.Stream()
         assert launch(stream.ptr) == 400
-        assert "box_iou: of GPUs (0, 1) where 0 is current" in capfd.readouterr().err
+        assert "box_iou: expected the current GPU 0, got (0, 1)" in capfd.readouterr().err
 
-    def test_a_kernel_of_another_device(self, cupy, launch, two, capfd):
+    def test_kernel_of_another_device_is_refused(self, cupy, launch, two_gpus, capfd):
         with cupy.cuda.Device(1):
             assert launch(0) == 400
-        assert "box_iou: of GPUs (0, 1) where 1 is current" in capfd.readouterr().err
+        assert "box_iou: expected the current GPU 1, got (0, 1)" in capfd.readouterr().err
 
-    def test_a_thread_without_a_context(self, cupy, launch, capfd):
+    def test_launch_without_a_context_is_refused(self, cupy, launch, capfd):
         driver.api.thread.context = None
         try:
             assert launch(0) == 201
@@ -245,13 +239,15 @@ class TestDriver:
             cupy.cuda.Device(0).use()
         assert "cuLaunchKernel: the thread has no context" in capfd.readouterr().err
 
-    def test_a_context_that_nobody_gave(self, cupy, calls, capfd):
+    def test_unknown_context_is_refused(self, cupy, driver_calls, capfd):
         with pytest.raises(RuntimeError, match="cuCtxSetCurrent: 201"):
             extension.native().set_context(99)
         assert cupy.cuda.Device().id == 0
-        assert "0x63 is no context" in capfd.readouterr().err
+        assert "expected a context, got 0x63" in capfd.readouterr().err
 
-    def test_memory_that_is_not_a_gpus(self, cupy, calls, two, capfd):
+    def test_copies_and_fills_outside_of_device_memory_are_refused(
+        self, cupy, driver_calls, two_gpus, capfd
+    ):
         cuda, host, inside = ctypes.CDLL("libcuda.so.1"), np.zeros(8), cupy.zeros(8)
         here, there = ctypes.c_uint64(inside.data.ptr), ctypes.c_uint64(host.ctypes.data)
         size, stream = ctypes.c_size_t(8), ctypes.c_void_p()
@@ -261,17 +257,19 @@ class TestDriver:
             assert cuda.cuMemsetD8Async(here, 0, size, stream) == 400
         assert "are not in memory of a GPU" in capfd.readouterr().err
 
-    def test_memory_of_another_device(self, cupy, calls, two, capfd, monkeypatch):
-        (x, y), _, _ = on_device(cupy, 1, "box_iou")
+    def test_argument_in_memory_of_another_device_is_refused(
+        self, cupy, driver_calls, two_gpus, capfd, monkeypatch
+    ):
+        (x, y), _, _ = arguments_on(cupy, 1, "box_iou")
         zero = arrays.Device("cuda", 0)
         monkeypatch.setattr(arrays.CuPy, "describe", lambda self, x: (zero, x.dtype, x.shape))
         with pytest.raises(RuntimeError, match=r"box_iou<<<.*>>>: 700"):
             cvops.box_iou(x, y, backend="cupy")
         assert "is not on GPU 0" in capfd.readouterr().err
 
-    def test_dynamic_shared_memory_beside_static(self, cupy, calls, capfd):
+    def test_dynamic_and_static_shared_memory_have_one_limit(self, cupy, driver_calls, capfd):
         driver, most = cupy.cuda.driver, 227 << 10
-        module = cupy.cuda.function.Module()  # whose functions nobody else has
+        module = cupy.cuda.function.Module()  # its functions have no attributes from other tests
         module.load_file(str(nvrtc.cubin_file("box_nms", 90)))
         function = module.get_function("box_nms_rank").ptr
         static = driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function)
@@ -286,19 +284,19 @@ class TestDriver:
             driver.launchKernel(function, 1, 1, 1, 1, 1, 1, most - static + 1, 0, 0, 0)
         assert "bytes of shared memory" in capfd.readouterr().err
 
-    def test_a_cubin_for_another_gpu(self, cupy, calls, two, capfd):
+    def test_cubin_of_another_architecture_is_refused(self, cupy, driver_calls, two_gpus, capfd):
         module = cupy.RawModule(path=str(nvrtc.cubin_file("box_iou", 80)))
         with pytest.raises(cupy.cuda.driver.CUDADriverError, match="209"):
             module.get_function("box_iou")
-        assert "a cubin for sm_80" in capfd.readouterr().err
+        assert "cubin: expected sm_90, got sm_80" in capfd.readouterr().err
 
-    @pytest.mark.parametrize("what", ["malloc", "synchronize"])
-    def test_what_would_break_a_capture(self, cupy, calls, what, capfd):
+    @pytest.mark.parametrize("function", ["malloc", "synchronize"])
+    def test_allocation_or_a_wait_invalidates_a_capture(self, cupy, driver_calls, function, capfd):
         runtime = cupy.cuda.runtime
         with cupy.cuda.Stream(non_blocking=True) as stream:
             stream.begin_capture(runtime.streamCaptureModeGlobal)
             with pytest.raises(runtime.CUDARuntimeError, match="cudaErrorStreamCaptureUnsupported"):
-                runtime.malloc(16) if what == "malloc" else stream.synchronize()
+                runtime.malloc(16) if function == "malloc" else stream.synchronize()
             with pytest.raises(runtime.CUDARuntimeError, match="cudaErrorStreamCaptureInvalidated"):
                 stream.end_capture()
-        assert "not while a graph is captured" in capfd.readouterr().err
+        assert "not allowed while a graph is captured" in capfd.readouterr().err

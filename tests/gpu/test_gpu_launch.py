@@ -1,4 +1,4 @@
-"""Launches of CuPy's backend: what graphs keep of them, refusals, threads, scratch memory."""
+"""Launches of CuPy's backend: graphs, arguments, refusals and threads."""
 
 import ctypes
 import functools
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from backend_runner import runner
 from emulator import driver
+from in_threads import run_in_threads
 
 import cvops
 from cvops.backends import cuda, extension, nvrtc
@@ -24,6 +25,8 @@ cupy = pytest.importorskip("cupy")
 
 @pytest.fixture
 def boxes(rng):
+    """boxes(num): random boxes."""
+
     def boxes(num):
         low, size = rng.random((2, num, 2), np.float32)
         return np.concatenate([low, low + size], axis=1)
@@ -36,7 +39,7 @@ def rng():
     return np.random.default_rng(0)
 
 
-def test_a_graph_keeps_the_arguments(boxes):
+def test_graph_keeps_the_arguments_of_its_launch(boxes):
     x, y = boxes(5), boxes(7)
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
@@ -45,14 +48,14 @@ def test_a_graph_keeps_the_arguments(boxes):
         stream.begin_capture()
         out = cvops.box_iou(lhs, rhs, backend="cupy")
         graph = stream.end_capture()
-        # The memory that the arguments stood in is used again before the graph runs.
+        # Another call reuses the memory of the arguments before the graph runs.
         cvops.box_iou(lhs[:1], rhs[:1], backend="cupy")
         out.data.memset_async(7, out.nbytes)
         graph.launch(stream)
         np.testing.assert_array_equal(out.get(), cvops.box_iou(x, y))
 
 
-def test_a_graph_of_many_launches_reads_new_data(rng):
+def test_graph_of_many_launches_reads_new_data(rng):
     rows = rng.random((3, 100, 6), np.float32)
     stream = cupy.cuda.Stream(non_blocking=True)
     with stream:
@@ -69,7 +72,7 @@ def test_a_graph_of_many_launches_reads_new_data(rng):
 
 @pytest.fixture
 def launch():
-    """launch(name, *arguments): that function of native/launch.cpp; its error."""
+    """launch(name, *arguments): call a function of native/launch.cpp; return its error."""
     library = ctypes.CDLL(str(native.program("launch", "-shared", "-fPIC", *native.core())))
 
     @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
@@ -100,7 +103,7 @@ extern "C" __global__ void echo(float* out, const float* missing, int i, long lo
 
 @pytest.fixture
 def echo(tmp_path, monkeypatch):
-    """A file of kernels in the place of ours."""
+    """Replace the kernels of cvops by the source ECHO."""
     known = nvrtc.source, nvrtc.kernels, nvrtc.sources, nvrtc.source_of
     (tmp_path / "echo.cuh").write_text(ECHO)
     monkeypatch.setattr(nvrtc, "KERNELS", tmp_path)
@@ -112,18 +115,18 @@ def echo(tmp_path, monkeypatch):
         function.cache_clear()
 
 
-def test_each_kind_of_argument_arrives(launch, echo):
+def test_kernel_receives_each_type_of_argument(launch, echo):
     out = cupy.zeros(6, np.float32)
     assert launch("launch_echo", ctypes.c_void_p(out.data.ptr)) == ""
     np.testing.assert_array_equal(out.get(), np.float32([1, 1, 1, 0.1, 7, 9]))
 
 
-def test_an_argument_that_does_not_fit_is_refused(launch):
+def test_integer_beyond_int32_is_refused(launch):
     error = launch("launch_box_iou", None, ctypes.c_longlong(2**31), 32)
     assert error == "box_iou: 2147483648 does not fit its parameter"
 
 
-def test_a_refused_launch_is_named_and_the_next_one_is_not_hurt(boxes, launch):
+def test_refused_launch_is_named_and_the_next_launch_works(boxes, launch):
     x = boxes(5)
     lhs = cupy.asarray(x)
     for _ in range(2):
@@ -134,8 +137,7 @@ def test_a_refused_launch_is_named_and_the_next_one_is_not_hurt(boxes, launch):
     np.testing.assert_array_equal(out.get(), cvops.box_iou(x, x))
 
 
-def test_options_that_differ_give_each_its_result(rng):
-    """A call is repeated as it was for these options before."""
+def test_repeated_calls_with_other_options_give_the_right_results(rng):
     rows = cupy.asarray(rng.random((100, 6), np.float32))
     for _ in range(2):
         for options in (dict(topk=50), dict(topk=20), dict(topk=50, id_index=0)):
@@ -144,8 +146,8 @@ def test_options_that_differ_give_each_its_result(rng):
 
 
 @pytest.mark.parametrize("backend", ["cupy", "native"])
-def test_zeros_of_two_signs_are_two_options(boxes, backend):
-    runner("cuda", backend)  # skips where it cannot run
+def test_options_of_zero_and_minus_zero_give_different_results(boxes, backend):
+    runner("cuda", backend)  # skips if the backend cannot run
     anchor, label = cupy.asarray(boxes(5)[None]), cupy.asarray(np.full((1, 1, 5), -1, np.float32))
     scores = cupy.asarray(np.zeros((1, 2, 5), np.float32))
     for zero in (0.0, -0.0, 0.0):
@@ -156,8 +158,8 @@ def test_zeros_of_two_signs_are_two_options(boxes, backend):
 
 
 @pytest.mark.parametrize("backend", ["cupy", "native"])
-def test_a_thread_whose_context_was_taken_from_it(boxes, backend):
-    """By other code that uses the driver: cuCtxPopCurrent."""
+def test_call_works_after_its_thread_lost_the_context(boxes, backend):
+    """Other code may pop the context: cuCtxPopCurrent."""
     if not driver.installed():
         pytest.skip("needs the emulated driver")
     x = boxes(5)
@@ -170,8 +172,8 @@ def test_a_thread_whose_context_was_taken_from_it(boxes, backend):
 
 @pytest.fixture(params=["cupy", "native"])
 def new_functions(request, monkeypatch):
-    """A backend that has loaded no kernel yet."""
-    runner("cuda", request.param)  # skips where it cannot run
+    """The name of a backend whose executor has loaded no kernel."""
+    runner("cuda", request.param)  # skips if the backend cannot run
     if request.param == "cupy":
         functions = extension.native().Functions(find=nvrtc.load)
         monkeypatch.setattr(nvrtc, "_loaded", {})
@@ -188,27 +190,18 @@ def new_functions(request, monkeypatch):
     _op.clear_caches()
 
 
-def test_threads_at_a_time(boxes, new_functions):
-    """Each a new one, which has not spoken to the GPU before, and with work of its own."""
+def test_concurrent_first_calls_give_the_right_results(boxes, new_functions):
+    """Each thread is new, has no context, and has its own arrays."""
     inputs = [(boxes(n), boxes(9 - n)) for n in range(1, 9)]
     arrays = [[cupy.asarray(x) for x in pair] for pair in inputs]
     cupy.cuda.runtime.deviceSynchronize()
-    wrong, together, backend = [], threading.Barrier(len(inputs)), new_functions
+    barrier = threading.Barrier(len(inputs))
 
     def work(i):
-        try:
-            want = cvops.box_iou(*inputs[i])
-            together.wait(60)
-            for _ in range(20):
-                np.testing.assert_array_equal(
-                    cvops.box_iou(*arrays[i], backend=backend).get(), want
-                )
-        except BaseException as error:
-            wrong.append(error)
+        want = cvops.box_iou(*inputs[i])
+        barrier.wait(60)
+        for _ in range(20):
+            out = cvops.box_iou(*arrays[i], backend=new_functions)
+            np.testing.assert_array_equal(out.get(), want)
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not wrong
+    run_in_threads(work, range(len(inputs)))

@@ -1,7 +1,7 @@
 """The launches of each op for some shapes: kernel, grid, block and dynamic shared memory.
 
-They follow from the shapes and the options alone, on a GPU of 132 multiprocessors with 227 KiB of
-shared memory. MODEL.md predicts the times of these launches.
+Launches follow from the shapes and the options alone. The GPU here has 132 multiprocessors with
+227 KiB of shared memory. MODEL.md predicts the times of these launches.
 """
 
 import re
@@ -13,6 +13,8 @@ from emulator import backends
 from workloads import CALLS as SMALL
 from workloads import (
     MINING,
+    alignment,
+    alignment_backward,
     call,
     confusion,
     detection,
@@ -42,24 +44,24 @@ def priors(*maps):
     return call(cvops.multibox_priors, args=(list(maps),), **options)
 
 
-#: A call, and its launches: the kernel, the grid, the threads of a block, the bytes of dynamic
-#: shared memory after "+", and "times" how often. The comments have the arithmetic.
+#: name -> (call, launches). A line has the kernel, the grid, the threads of a block, "+" and the
+#: bytes of dynamic shared memory, "times" and the number of repetitions.
 LAUNCHES = {
-    # A thread has 4 pixels of 8 rows: 21 maps x (10 + 1) rows x 32 / 8 parts x 320 / 4.
+    # A thread writes 4 pixels of 8 rows: 21 maps x (10 + 1) rows x 32 / 8 parts x 320 / 4.
     "bilinear_upsample, 21 x 10 x 10, 32 times": (
         lambda: upsampling(cvops.bilinear_upsample, 1, 10, 32),
         "bilinear_upsample 289 256",
     ),
-    # A block has 10 columns of 256 / 10 rows out of 210: 25 x 88 sums, and 1 more in 32.
+    # A block has 10 columns of 256 / 10 rows out of 210: 25 x 88 sums, with 1 of padding per 32.
     "bilinear_upsample_backward, 21 x 80 x 80, 8 times": (
         lambda: upsampling(cvops.bilinear_upsample_backward, 1, 80, 8),
         f"bilinear_upsample_backward 9 256 +{4 * (2 * 8 + 25 * 90)}",
     ),
-    # 25 threads have a row's 100 columns, and a block has 256 / 25 rows.
+    # 25 threads write the 100 columns of a row. A block has 256 / 25 rows.
     "box_iou, 100 x 100": (lambda: iou(100, 100), "box_iou 10 256"),
     # A block has 1024 columns of a row.
     "box_iou, 3 x 5000": (lambda: iou(3, 5000), "box_iou 3x5 256"),
-    # 100,000 rows for at most 4096 blocks.
+    # The grid has at most 4096 blocks for 100,000 rows.
     "box_iou, 100,000 x 1000": (lambda: iou(100_000, 1000), "box_iou 4096 256"),
     "box_iou, no rows": (lambda: iou(0, 100), ""),
     # A block ranks 32 rows. A chunk of 4 x 256 rows has 2 x 4 x 5 blocks for pairs.
@@ -69,9 +71,9 @@ LAUNCHES = {
         nms_chunk 1x40 512
         box_nms_write 1x4 256""",
     ),
-    # 5120 rows are ranked, more are sorted: tiles of 2048, and a warp merges 32 keys of few runs.
-    # Chunks of 8 x 256 rows: 144 blocks for pairs. Then 13 tiles of 256 later rows in 264 / 26
-    # parts, then 5 tiles in at most 16.
+    # Up to 5120 rows are ranked, more rows are sorted in tiles of 2048. A warp merges 32 keys of
+    # few runs. Chunks have 8 x 256 rows, with 144 blocks for their pairs. The second chunk also has
+    # 13 tiles of 256 later rows, in 264 / 26 parts. The third has 5 tiles, in at most 16 parts.
     "box_nms, 2 x 5121": (
         lambda: nms(2, 5121),
         f"""box_nms_score 2x21 256
@@ -84,7 +86,7 @@ LAUNCHES = {
         nms_chunk 2x{144 + 5 * 16} 512
         box_nms_write 2x21 256""",
     ),
-    # Of many chunks the rows are in a spatial order, and all 79 tiles take part, in 264 / 79 parts.
+    # For many chunks, a second sort gives a spatial order. Each of the 79 tiles has 264 / 79 parts.
     "box_nms, 20,000 with classes": (
         lambda: nms(1, 20_000, id_index=0),
         f"""box_nms_score 1x79 256
@@ -100,7 +102,7 @@ LAUNCHES = {
         nms_chunk 1x{144 + 79 * 3} 512 times 9
         box_nms_write 1x79 256""",
     ),
-    # 49 runs of 2048, merged to 4 runs of 32768, and those to one.
+    # The sort merges 49 runs of 2048 to 4 runs of 32768, and these to one run.
     "box_nms, 100,000": (
         lambda: nms(1, 100_000),
         f"""box_nms_score 1x391 256
@@ -117,7 +119,7 @@ LAUNCHES = {
         nms_chunk 1x{144 + 391} 512 times 48
         box_nms_write 1x391 256""",
     ),
-    # One chunk for the best 1000 of 8400.
+    # One chunk has the best 1000 of 8400 rows.
     "box_nms, 32 x 8400, topk 1000": (
         lambda: nms(32, 8400, topk=1000),
         """box_nms_score 32x33 256
@@ -128,7 +130,7 @@ LAUNCHES = {
         nms_chunk 32x40 512
         box_nms_write 32x33 256""",
     ),
-    # A copy has six threads a row.
+    # Six threads copy a row.
     "box_nms, 1000, topk 0": (lambda: nms(1, 1000, topk=0), "box_nms_copy 24 256"),
     "box_nms_backward, 2000": (
         lambda: nms_backward(2000),
@@ -136,19 +138,19 @@ LAUNCHES = {
         box_nms_backward_invert 8 256
         box_nms_backward 8 256""",
     ),
-    # 21 x 21 cells, also in shared memory. A block counts 4096 of 320 x 480 pixels.
+    # Shared memory has 21 x 21 cells. A block counts 4096 of 320 x 480 pixels.
     "confusion_matrix, 21 classes": (
         lambda: confusion(1),
         f"""confusion_matrix_clear 2 256
         confusion_matrix 38 256 +{4 * 21 * 21}""",
     ),
-    # 200 x 200 cells do not fit there.
+    # 200 x 200 cells do not fit into shared memory.
     "confusion_matrix, 200 classes": (
         lambda: call(cvops.confusion_matrix, *[zeros(5000, dtype=np.int32)] * 2, args=(200,)),
         """confusion_matrix_clear 157 256
         confusion_matrix 2 256""",
     ),
-    # 21 colors in a table of 64 pairs of words in shared memory. A block has 2048 pixels.
+    # Shared memory has a table of 64 pairs of words for 21 colors. A block has 2048 pixels.
     "label_from_color, 21 colors": (lambda: labels(1), f"label_from_color 75 256 +{64 * 2 * 4}"),
     # The table of 1025 colors is in scratch memory.
     "label_from_color, 1025 colors": (
@@ -160,7 +162,7 @@ LAUNCHES = {
         """label_from_color_table 1 1024
         label_from_color 5 256""",
     ),
-    # Tiles of 256 anchors in all kernels, but for the sort, and one chunk of 512 for the best 400.
+    # Tiles have 256 anchors, except in the sort. One chunk of 512 has the best 400 rows.
     "multibox_detection, 32 x 5444, topk 400": (
         lambda: detection(32, 5444, 21, nms_topk=400),
         """multibox_detection_score 32x22 256
@@ -177,21 +179,21 @@ LAUNCHES = {
         sort_compact 2x4 256
         multibox_detection_write 2x4 256""",
     ),
-    # A tile has up to 256 anchors of one map: 8192, 128 and 2 anchors.
+    # A tile has up to 256 anchors of one map. The maps have 8192, 128 and 2 anchors.
     "multibox_priors, 64 x 64, 8 x 8, 1 x 1": (
         lambda: priors((64, 64), (8, 8), (1, 1)),
         "multibox_prior 34 256",
     ),
-    # 1000 x 1000 x 2 anchors are 7813 tiles for at most 1024 blocks.
+    # 1000 x 1000 x 2 anchors make 7813 tiles. The grid has at most 1024 blocks.
     "multibox_priors, 1000 x 1000": (lambda: priors((1000, 1000)), "multibox_prior 1024 256"),
-    # A thread of match has 4 anchors, one of write 1; assign has a block for each image.
+    # A thread of match has 4 anchors, a thread of write has 1. assign has a block for each image.
     "multibox_target, 32 x 5444 x 64": (
         lambda: target(32, 5444, 64),
         """multibox_target_match 11x32 128
         multibox_target_assign 32 1024
         multibox_target_write 22x32 256""",
     ),
-    # A thread of score has 8 anchors. The 256 blocks of refine are 4 for each image.
+    # A thread of score has 8 anchors. refine has 256 blocks, 4 for each image.
     "multibox_target, 64 x 24564 x 8, mining": (
         lambda: target(64, 24564, 8, 21, **MINING),
         """multibox_target_match 48x64 128
@@ -200,7 +202,7 @@ LAUNCHES = {
         multibox_target_refine 4x64 512
         multibox_target_write 96x64 256""",
     ),
-    # 80 x 8400 scores in tiles of 4096, and the best 1000 sorted in one tile.
+    # 80 x 8400 scores are in tiles of 4096. One tile sorts the best 1000.
     "multiclass_nms, 32 x 80 x 8400, topk 1000": (
         lambda: nms_of_classes(32, 8400, 80),
         f"""topk_sample 32 1024
@@ -211,19 +213,19 @@ LAUNCHES = {
         nms_chunk 32x40 512
         multiclass_nms_write 32x4 256""",
     ),
-    "multiclass_nms, no rows asked for": (
+    "multiclass_nms, post_nms 0": (
         lambda: call(cvops.multiclass_nms, zeros(300, 9, 4), zeros(300, 2, 9), post_nms=0),
         "multiclass_nms_clear 2 256",
     ),
-    # 256 / 4 planes in 132 / 64 parts: 36 bytes a pixel and a word, and 64 bytes for each of 500
-    # rois, an int64 and 14 edges.
+    # 256 / 4 planes have 132 / 64 parts each. Shared memory has 36 bytes for each pixel, one word,
+    # and 64 bytes for each of 500 rois: an int64 and 14 edges.
     "roi_pooling, 1000 rois of 256 x 50 x 68": (
         lambda: pooling(1000),
         f"roi_pooling_staged 128 1024 +{36 * 50 * 68 + 4 + 64 * 500}",
     ),
-    # 49 x 30 bins are fewer than the pixels: a block has 8 channels of a roi.
+    # 49 x 30 bins are fewer than the pixels, so a block has 8 channels of a roi.
     "roi_pooling, 30 rois of 8 x 50 x 68": (lambda: pooling(30, 8), "roi_pooling 30 256"),
-    # A block has a channel, whose sums are in shared memory beside a table.
+    # A block has one channel. Shared memory has its sums and a table.
     "roi_pooling_backward, 1000 rois of 256 x 50 x 68": (
         lambda: pooling_backward(1000),
         f"roi_pooling_backward 256 256 +{41984 + 4 * 50 * 68}",
@@ -231,8 +233,8 @@ LAUNCHES = {
 }
 
 
-def stated(text):
-    """The launches that the lines of a text state, as (kernel, grid, block, shared)."""
+def parse(text):
+    """Return the launches of a text as (kernel, grid, block, shared)."""
     found = []
     for line in text.splitlines():
         kernel, grid, block, shared, times = re.fullmatch(
@@ -243,36 +245,37 @@ def stated(text):
     return found
 
 
-def made(launches, call):
-    """The launches of a call."""
+def launches_of(call, launches):
+    """Return the launches of a call; ``launches`` is the fixture that records them."""
     op, arrays, args, options = call
     launches.clear()
     op(*arrays, *args, **options, backend="listed")
     return [launch[:4] for launch in launches]
 
 
-def test_every_op_is_listed():
-    backward = [f"{op}_backward" for op in ("bilinear_upsample", "box_nms", "roi_pooling")]
+def test_every_op_has_a_list_of_launches():
+    backward = [
+        f"{op}_backward" for op in ("bilinear_upsample", "box_nms", "roi_align", "roi_pooling")
+    ]
     listed = {name.partition(",")[0].replace("priors", "prior") for name in LAUNCHES}
     assert listed == {*OPS, *backward}
 
 
 @pytest.mark.parametrize("name", LAUNCHES)
-def test_launches(launches, name):
+def test_launches_match_the_list(launches, name):
     make, text = LAUNCHES[name]
-    assert made(launches, make()) == stated(text)
+    assert launches_of(make(), launches) == parse(text)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_first_call_launches_what_a_second_one_does(launches, name):
-    """A call with shapes that no call had before needs no more launches, nor fewer."""
-    new = made(launches, SMALL[name](7))
-    made(launches, SMALL[name](3))
-    assert made(launches, SMALL[name](7)) == new != []
+def test_repeated_call_makes_the_launches_of_the_first_call(launches, name):
+    first = launches_of(SMALL[name](7), launches)
+    launches_of(SMALL[name](3), launches)
+    assert launches_of(SMALL[name](7), launches) == first != []
 
 
 class TestArguments:
-    """What a kernel's parameter cannot hold is an error, not another number."""
+    """The arguments of a launch have the types of the kernel's parameters."""
 
     ROWS = extension.native().Buffer(256, (1,), np.dtype(np.float32))
 
@@ -281,14 +284,14 @@ class TestArguments:
         return backends.ListedCall().ops
 
     @pytest.mark.parametrize("num", [2**31, 2**32 + 5])
-    def test_an_integer_that_does_not_fit(self, ops, launches, num):
+    def test_integer_beyond_int32_is_refused(self, ops, launches, num):
         with pytest.raises(
             OverflowError, match=f"^box_nms_backward_invert: {num} does not fit its parameter$"
         ):
             ops.box_nms_backward(self.ROWS, self.ROWS, self.ROWS, 1, num, 6)
         assert [x.kernel for x in launches] == ["box_nms_backward_clear"]
 
-    def test_the_largest_integer_that_fits(self, ops, launches):
+    def test_largest_int32_is_passed(self, ops, launches):
         ops.box_nms_backward(self.ROWS, self.ROWS, self.ROWS, 1, 2**31 - 1, 6)
         invert = launches[1]
         assert np.frombuffer(invert.arguments[3], np.int32).tolist() == [2**31 - 1]

@@ -1,4 +1,4 @@
-"""What the threads of a warp know together, of ``kernels/warp.cuh``, against NumPy."""
+"""The warp functions of ``kernels/warp.cuh`` against NumPy."""
 
 import shutil
 
@@ -28,9 +28,9 @@ extern "C" __global__ void extremes(uint64* most, uint32* least, float* most_flo
   most_float[t] = warp_max(f[t]);
 }
 
-extern "C" __global__ void append(int* out, int* count, const int* wants) {
-  const int t = threadIdx.x, at = warp_append(count, wants[t]);
-  if (wants[t]) out[at] = t;
+extern "C" __global__ void append(int* out, int* count, const int* is_appended) {
+  const int t = threadIdx.x, at = warp_append(count, is_appended[t]);
+  if (is_appended[t]) out[at] = t;
 }
 """
 
@@ -41,7 +41,7 @@ def launch():
     return lambda kernel, threads, *args: module.launch(kernel, (1,), (threads,), args)
 
 
-def test_sums(launch):
+def test_warp_sums_match_numpy(launch):
     x = np.random.default_rng(0).integers(-1000, 1000, (2, 32), dtype=np.int32)
     sums, prefix = np.empty_like(x, np.uint32), np.empty_like(x)
     launch("sums", 64, sums, prefix, x)
@@ -50,8 +50,8 @@ def test_sums(launch):
 
 
 @pytest.mark.parametrize("bits", [1, 32, 33, 64])
-def test_extremes(launch, bits):
-    """Of 64-bit numbers with both halves equal, with one, and with none."""
+def test_warp_maxima_and_minima_match_numpy(launch, bits):
+    """The 64-bit numbers are equal in both halves, in one half, or in none."""
     rng = np.random.default_rng(bits)
     x = rng.integers(0, 2**bits - 1, 32, dtype=np.uint64, endpoint=True)
     x = np.concatenate([x, ~x])
@@ -64,14 +64,18 @@ def test_extremes(launch, bits):
     np.testing.assert_array_equal(most_float, np.repeat(f.reshape(2, 32).max(1), 32))
 
 
-@pytest.mark.parametrize("wanting", [[], [31], [0, 5, 31], range(32), range(0, 64, 3), range(64)])
-def test_append(launch, wanting):
-    """Behind what was there; each warp's side by side and in order."""
-    wants, out, count = np.zeros(64, np.int32), np.full(71, -1, np.int32), np.int32([7])
-    wants[list(wanting)] = 1
-    launch("append", 64, out, count, wants)
-    assert count == 7 + len(wanting)
+@pytest.mark.parametrize(
+    "threads",
+    [[], [31], [0, 5, 31], range(32), range(0, 64, 3), range(64)],
+    ids=["none", "last lane", "three lanes", "first warp", "every third", "all"],
+)
+def test_warp_append_writes_the_threads_of_a_warp_in_order(launch, threads):
+    """The list has 7 elements before; the warps may come in either order."""
+    append, out, count = np.zeros(64, np.int32), np.full(71, -1, np.int32), np.int32([7])
+    append[list(threads)] = 1
+    launch("append", 64, out, count, append)
+    assert count == 7 + len(threads)
     assert (out[:7] == -1).all()
     assert (out[count[0] :] == -1).all()
-    parts = [[t for t in wanting if t // 32 == warp] for warp in range(2)]
+    parts = [[t for t in threads if t // 32 == warp] for warp in range(2)]
     assert out[7 : count[0]].tolist() in ([*parts[0], *parts[1]], [*parts[1], *parts[0]])

@@ -1,4 +1,4 @@
-"""Calls of the ops on arrays without values: of growing sizes, and those of predictions.json."""
+"""Calls of the ops on arrays of zeros: calls of growing sizes, and those of predictions.json."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ import cvops
 
 
 def zeros(*shape, dtype=np.float32):
-    """Memory that the system does not give before it is touched."""
+    """Return an array of zeros; the system provides its pages at the first access."""
     return np.zeros(shape, dtype)
 
 
@@ -58,6 +58,16 @@ def pooling_backward(rois, channels=256):
     return call(cvops.roi_pooling_backward, zeros(*bins), argmax, args=(data,))
 
 
+def alignment(rois, channels=256):
+    args = (7, 7), 1 / 16, 2
+    return call(cvops.roi_align, zeros(1, channels, 50, 68), zeros(rois, 5), args=args)
+
+
+def alignment_backward(rois, channels=256):
+    args = (1, channels, 50, 68), 1 / 16, 2
+    return call(cvops.roi_align_backward, zeros(rois, channels, 7, 7), zeros(rois, 5), args=args)
+
+
 def upsampling(op, images, side, scale):
     return call(op, zeros(images, 21, side, side), args=(scale,))
 
@@ -77,7 +87,7 @@ def labels(images):
 
 
 MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
-#: A call of each op, for growing sizes.
+#: op -> a function from a size to a call.
 CALLS = {
     "bilinear_upsample": lambda n: upsampling(cvops.bilinear_upsample, n, 10, 32),
     "bilinear_upsample_backward": lambda n: upsampling(cvops.bilinear_upsample_backward, n, 80, 8),
@@ -91,10 +101,12 @@ CALLS = {
     "multibox_target": lambda n: target(2, 1000 * n, 20 * n),
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
     "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
+    "roi_align": lambda n: alignment(30 * n, 8),
+    "roi_align_backward": lambda n: alignment_backward(30 * n, 8),
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
     "roi_pooling_backward": lambda n: pooling_backward(30 * n, 8),
 }
-#: The workloads of predictions.json.
+#: (op, workload of predictions.json) -> a function that returns the call.
 WORKLOADS = {
     ("multibox_prior", "5444 anchors of 5 maps"): lambda: priors([32, 16, 8, 4, 1], [2] * 5),
     ("multibox_prior", "24564 anchors of 7 maps"): lambda: priors(
@@ -119,6 +131,8 @@ WORKLOADS = {
     ("box_nms", "32 x 8400, 80 classes, topk 1000, clustered"): lambda: nms(
         32, 8400, id_index=0, topk=1000
     ),
+    ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
+    ("roi_align_backward", "1000 rois of 256 x 50 x 68"): lambda: alignment_backward(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68"): lambda: pooling(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68, argmax"): lambda: pooling(
         1000, return_argmax=True

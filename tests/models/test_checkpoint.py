@@ -1,6 +1,7 @@
-"""A training that was stopped and resumed has the bits of one that was not."""
+"""Checkpoints: a resumed training has the bits of one without a stop; bad files."""
 
-import importlib.util
+# ruff: noqa: E402 (imports below the skip, which is for what they need)
+
 import json
 import os
 import random
@@ -12,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from requirements import skip_without
 
-if importlib.util.find_spec("mxnet") is None:  # not importorskip: it imports without our cure
-    pytest.skip("no mxnet here", allow_module_level=True)
+skip_without("mxnet")
 
 from cvops import checkpoint
 from cvops._mxnet import mxnet
@@ -39,7 +40,7 @@ def make(devices=CPU, units=3, optimizer="sgd", **options):
 
 
 def train(net, trainer, steps, devices=CPU):
-    """A step of each number in ``steps``, on data of all three generators."""
+    """Make a step for each number in ``steps``, with data from all three random generators."""
     losses = []
     for step in steps:
         checkpoint.seed_all(7, step)
@@ -54,7 +55,7 @@ def train(net, trainer, steps, devices=CPU):
 
 
 def values(net):
-    """Every copy of every parameter."""
+    """The copies of each parameter on the devices."""
     parameters = net._collect_params_with_prefix()
     return {name: [x.asnumpy() for x in p.list_data()] for name, p in parameters.items()}
 
@@ -70,9 +71,11 @@ def start():
     mx.random.seed(3)
 
 
-@pytest.mark.parametrize("devices", [CPU, [mx.cpu(0), mx.cpu(1)]], ids=["one", "two"])
+@pytest.mark.parametrize(
+    "devices", [CPU, [mx.cpu(0), mx.cpu(1)]], ids=["one device", "two devices"]
+)
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "nadam", "rmsprop"])
-def test_resumed_is_the_same(tmp_path, start, optimizer, devices):
+def test_training_resumes_to_the_same_bits(tmp_path, start, optimizer, devices):
     net, trainer = make(devices, optimizer=optimizer)
     train(net, trainer, (0, 1), devices)
     checkpoint.save(tmp_path / "two", net, trainer, epoch=2, losses=[0.5])
@@ -81,14 +84,15 @@ def test_resumed_is_the_same(tmp_path, start, optimizer, devices):
 
     again, its_trainer = make(devices, optimizer=optimizer)
     assert checkpoint.load(tmp_path / "two", again, its_trainer) == {"epoch": 2, "losses": [0.5]}
-    assert its_trainer.learning_rate == pytest.approx(0.1 * 0.7)  # of step 2: one factor
+    # The schedule applies its factor once by step 2.
+    assert its_trainer.learning_rate == pytest.approx(0.1 * 0.7)
     assert train(again, its_trainer, (2, 3), devices) == losses
     assert_equal(values(again), values(net))
     assert (random.random(), np.random.rand()) == generators
 
 
-def test_resumed_in_another_process_is_the_same(tmp_path, start):
-    """There, other blocks were made before: Gluon counts on from those."""
+def test_training_resumes_in_another_process_to_the_same_bits(tmp_path, start):
+    """The other process makes other blocks first, which changes the names of the parameters."""
     net, trainer = make()
     train(net, trainer, (0, 1))
     checkpoint.save(tmp_path / "two", net, trainer)
@@ -110,8 +114,8 @@ def test_resumed_in_another_process_is_the_same(tmp_path, start):
     assert_equal(values(again), values(net))
 
 
-def test_load_goes_back_in_the_same_objects(tmp_path, start):
-    devices = [mx.cpu(0), mx.cpu(1)]  # where the trainer's store has copies of its own
+def test_load_restores_the_state_of_the_same_objects(tmp_path, start):
+    devices = [mx.cpu(0), mx.cpu(1)]  # for two devices the store of the trainer has copies
     net, trainer = make(devices)
     train(net, trainer, (0, 1), devices)
     checkpoint.save(tmp_path / "two", net, trainer)
@@ -122,7 +126,7 @@ def test_load_goes_back_in_the_same_objects(tmp_path, start):
     assert_equal(values(net), expected)
 
 
-def test_save_before_the_first_step(tmp_path, start):
+def test_checkpoint_before_the_first_step_resumes_to_the_same_bits(tmp_path, start):
     net, trainer = make()
     checkpoint.save(tmp_path / "none", net, trainer)
     again, its_trainer = make()
@@ -130,8 +134,8 @@ def test_save_before_the_first_step(tmp_path, start):
     assert train(again, its_trainer, (0, 1)) == train(net, trainer, (0, 1))
 
 
-def test_from_two_devices_to_one(tmp_path, start):
-    """Running means differ between the devices; the one gets their mean."""
+def test_checkpoint_of_two_devices_loads_onto_one(tmp_path, start):
+    """Running means differ between the devices. The one device gets their mean."""
     devices = [mx.cpu(0), mx.cpu(1)]
     net, trainer = make(devices)
     train(net, trainer, (0, 1), devices)
@@ -146,10 +150,10 @@ def test_from_two_devices_to_one(tmp_path, start):
     train(one, its_trainer, (2,))
 
 
-def test_state_of_the_generators(tmp_path):
+def test_load_restores_the_random_generators(tmp_path):
     net, trainer = make()
     checkpoint.seed_all(0, 1)
-    np.random.randn()  # leaves a second normal number for the next call
+    np.random.randn()  # keeps a second normal number for the next call
     checkpoint.save(tmp_path / "saved", net, trainer)
     expected = random.gauss(0, 1), np.random.randn(), np.random.rand()
     checkpoint.seed_all(0, 2)
@@ -157,7 +161,7 @@ def test_state_of_the_generators(tmp_path):
     assert (random.gauss(0, 1), np.random.randn(), np.random.rand()) == expected
 
 
-def test_every_epoch_has_seeds_of_its_own():
+def test_seeds_of_each_epoch_are_different():
     seen = set()
     for seed in (0, 1):
         for epoch in (0, 1):
@@ -171,12 +175,12 @@ def test_every_epoch_has_seeds_of_its_own():
     assert len(seen) == 12
 
 
-# --- half-written, damaged, of something else -----------------------------------------------------
+# --- failed writes, damaged files, other networks -------------------------------------------------
 
 
 @pytest.fixture
 def saved(tmp_path, start):
-    """A checkpoint, and the network and trainer that it is of."""
+    """A checkpoint, and its network and trainer."""
     net, trainer = make()
     train(net, trainer, (0, 1))
     checkpoint.save(tmp_path / "good", net, trainer, epoch=2)
@@ -184,7 +188,7 @@ def saved(tmp_path, start):
 
 
 @pytest.mark.parametrize("fails", ["write_array", "fsync", "replace"])
-def test_a_writer_that_fails_leaves_the_old_one(saved, monkeypatch, fails):
+def test_failed_save_keeps_the_old_file(saved, monkeypatch, fails):
     path, net, trainer = saved
     before = path.read_bytes()
     calls = []
@@ -193,7 +197,7 @@ def test_a_writer_that_fails_leaves_the_old_one(saved, monkeypatch, fails):
         calls.append(fails)
         raise OSError("no space left")
 
-    if fails == "write_array":  # in the middle: after two arrays
+    if fails == "write_array":  # after two arrays
         write = np.lib.format.write_array
         several = iter([write, write])
         monkeypatch.setattr(np.lib.format, fails, lambda *a, **k: next(several, fail)(*a, **k))
@@ -208,7 +212,7 @@ def test_a_writer_that_fails_leaves_the_old_one(saved, monkeypatch, fails):
     assert checkpoint.load(path, *make())["epoch"] == 2
 
 
-def test_a_writer_that_is_killed_leaves_the_old_one(saved):
+def test_killed_save_keeps_the_old_file(saved):
     path, net, trainer = saved
     script = """if True:
         import os, signal, sys
@@ -218,7 +222,7 @@ def test_a_writer_that_is_killed_leaves_the_old_one(saved):
         """
     done = subprocess.run([sys.executable, "-c", script, path], cwd=Path(__file__).parent)
     assert done.returncode == -9
-    assert path.with_name("good.part").exists()  # it was at it
+    assert path.with_name("good.part").exists()  # the kill came during the write
     assert checkpoint.load(path, *make())["epoch"] == 2
     checkpoint.save(path, net, trainer, epoch=4)
     assert list(path.parent.iterdir()) == [path]
@@ -230,15 +234,17 @@ def cut(data):
 
 
 def flip(data):
-    """One bit of a weight."""
+    """Change one bit of a weight."""
     at = data.index(b"NUMPY") + 150
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
 @pytest.mark.parametrize(
-    "damage", [cut, flip, lambda data: b"", lambda data: b"text"], ids=["cut", "flip", "", "text"]
+    "damage",
+    [cut, flip, lambda data: b"", lambda data: b"text"],
+    ids=["truncated", "one bit", "empty", "text"],
 )
-def test_a_damaged_file_is_refused(saved, damage):
+def test_damaged_file_is_rejected(saved, damage):
     path, net, trainer = saved
     path.write_bytes(damage(path.read_bytes()))
     before = values(net)
@@ -247,7 +253,7 @@ def test_a_damaged_file_is_refused(saved, damage):
     assert_equal(values(net), before)
 
 
-def test_another_zip_is_refused(tmp_path):
+def test_other_zip_file_is_rejected(tmp_path):
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("checkpoint.json", json.dumps({"format": "another"}))
     message = r"other.zip: damaged.*format: expected 'cvops checkpoint 1', got 'another'"
@@ -255,17 +261,17 @@ def test_another_zip_is_refused(tmp_path):
         checkpoint.load(tmp_path / "other.zip", *make())
 
 
-def test_no_file(tmp_path):
+def test_missing_file_is_rejected(tmp_path):
     with pytest.raises(FileNotFoundError, match="none"):
         checkpoint.load(tmp_path / "none", *make())
 
 
-def bigger():
+def more_outputs():
     net, trainer = make(units=5)
     return net, trainer, "parameter 3.weight: expected float32 (5, 4), got float32 (3, 4)"
 
 
-def longer():
+def more_layers():
     net, _ = make()
     net.add(mx.gluon.nn.Dense(1, in_units=3))
     net[4].initialize()
@@ -273,29 +279,29 @@ def longer():
     return net, mx.gluon.Trainer(net.collect_params(), "sgd"), message
 
 
-def shorter():
+def fewer_layers():
     net, _ = make()
     part = net[:2]
     message = "the network has no parameter 3.bias"
     return part, mx.gluon.Trainer(part.collect_params(), "sgd"), message
 
 
-def half():
+def float16_weights():
     net, trainer = make()
     net.cast("float16")
     message = "parameter 0.weight: expected float16 (4, 2), got float32 (4, 2)"
     return net, trainer, message
 
 
-def adam():
+def adam_optimizer():
     return *make(optimizer="adam"), "optimizer: expected Adam, got SGD"
 
 
-def unscheduled():
+def no_schedule():
     return *make(lr_scheduler=None), "schedule: expected NoneType, got FactorScheduler"
 
 
-def partly():
+def trainer_of_one_layer():
     net, _ = make()
     trainer = mx.gluon.Trainer(
         net[3].collect_params(),
@@ -305,8 +311,19 @@ def partly():
     return net, trainer, "the trainer has no parameter 0.bias"
 
 
-@pytest.mark.parametrize("other", [bigger, longer, shorter, half, adam, unscheduled, partly])
-def test_another_network_or_optimizer_is_refused(saved, other):
+@pytest.mark.parametrize(
+    "other",
+    [
+        more_outputs,
+        more_layers,
+        fewer_layers,
+        float16_weights,
+        adam_optimizer,
+        no_schedule,
+        trainer_of_one_layer,
+    ],
+)
+def test_checkpoint_of_another_network_or_optimizer_is_rejected(saved, other):
     path, _, _ = saved
     net, trainer, message = other()
     before = values(net)
@@ -316,13 +333,13 @@ def test_another_network_or_optimizer_is_refused(saved, other):
     assert_equal(values(net), before)
 
 
-def test_a_trainer_of_another_network_is_refused(tmp_path):
+def test_trainer_of_another_network_is_rejected(tmp_path):
     (net, _), (_, trainer) = make(), make()
     with pytest.raises(ValueError, match=r"trainer: expected parameters of the network, got \S+"):
         checkpoint.save(tmp_path / "none", net, trainer)
 
 
-def test_state_that_is_not_json_is_refused(saved):
+def test_state_that_is_not_json_is_rejected(saved):
     path, net, trainer = saved
     with pytest.raises(TypeError, match="not JSON serializable"):
         checkpoint.save(path, net, trainer, epoch=mx.cpu())
@@ -351,8 +368,8 @@ def make(**options):
 
 
 def begin(trainer):
-    # The store has the first gradients where it has the first weights, and a worker may fetch
-    # either: it waits for its weights.
+    # The store puts the first gradients in the place of the first weights. A worker must have its
+    # weights before that.
     trainer._init_kvstore()
     trainer._init_params()
     mx.nd.waitall()
@@ -390,7 +407,7 @@ else:
 
 
 def in_two_processes(folder, work):
-    """The output of the two workers beside a scheduler and a server, all on this machine."""
+    """The output of two workers, with a scheduler and a server, all on this machine."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -421,13 +438,13 @@ def in_two_processes(folder, work):
             process.kill()
 
 
-def test_several_processes(tmp_path):
+def test_two_workers_resume_to_the_same_bits(tmp_path):
     want = in_two_processes(str(tmp_path), "save")
     assert want[0].startswith("[[")
     assert in_two_processes(str(tmp_path), "load") == want
 
 
-def test_states_on_servers_are_refused(tmp_path):
+def test_optimizer_state_on_a_server_is_rejected(tmp_path):
     for out in in_two_processes(str(tmp_path), "refuse"):
         lines = out.splitlines()
         assert [line.split()[0] for line in lines] == ["False", "False", "True", "True"]

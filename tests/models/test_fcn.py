@@ -1,40 +1,23 @@
-"""The fully convolutional networks, prediction with them, and their demo on a small scale."""
+"""The fully convolutional networks: upsampling, scores, pretrained weights, loss."""
 
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
-import importlib.util
 import math
 import re
 
 import numpy as np
 import pytest
+from requirements import skip_without
 
-NEEDS = ("mxnet", "skimage", "PIL", "tqdm")
-MISSING = [name for name in NEEDS if importlib.util.find_spec(name) is None]
-if MISSING:
-    pytest.skip(f"no {', '.join(MISSING)} here", allow_module_level=True)
+skip_without("mxnet", "PIL")
 
-from PIL import Image
+from fcn_cases import make_net, random_array
 
-from cvops import checkpoint, cli, demo_fcn, plot, voc
 from cvops._mxnet import mxnet
 from cvops.models import FCN, fcn
 
 mx = mxnet()
 nn = mx.gluon.nn
-OPS = ("cvops", "mxnet")
-
-
-def make_net(seed=0, **options):
-    mx.random.seed(seed)
-    net = FCN(5, **options)
-    net.initialize()
-    return net
-
-
-def random_array(*shape, seed=0):
-    return mx.nd.array(np.random.default_rng(seed).normal(size=shape))
-
 
 # --- upsampling -----------------------------------------------------------------------------------
 
@@ -47,8 +30,9 @@ def random_array(*shape, seed=0):
         (3, [0.5, 1, 0.5]),  # 1 - 1 / 2
         (4, [0.25, 0.75, 0.75, 0.25]),  # 1 - 1.5 / 2, 1 - 0.5 / 2
     ],
+    ids=["size 1", "size 2", "size 3", "size 4"],
 )
-def test_bilinear_kernel_by_hand(size, line):
+def test_bilinear_kernel_equals_the_values_by_hand(size, line):
     weight = fcn.bilinear_kernel(2, 2, size).asnumpy()
     assert weight.shape == (2, 2, size, size)
     assert weight.dtype == np.float32
@@ -58,13 +42,13 @@ def test_bilinear_kernel_by_hand(size, line):
     assert not weight[1, 0].any()
 
 
-def test_bilinear_kernel_refuses_unequal_channels():
+def test_bilinear_kernel_rejects_unequal_channels():
     with pytest.raises(ValueError, match="out_channels: expected in_channels, 3, got 2"):
         fcn.bilinear_kernel(3, 2, 4)
 
 
 def transposed(channels, scale):
-    """The book's layer."""
+    """The layer of the book."""
     size = 2 * scale - scale % 2
     layer = nn.Conv2DTranspose(channels, size, scale, scale // 2, in_channels=channels)
     layer.initialize()
@@ -72,10 +56,9 @@ def transposed(channels, scale):
     return layer
 
 
-@pytest.mark.parametrize("ops", OPS)
 @pytest.mark.parametrize("hybrid", [False, True], ids=["imperative", "hybridized"])
 @pytest.mark.parametrize("scale", [1, 2, 3, 8, 32])
-def test_upsampling_is_the_transposed_convolution(ops, hybrid, scale):
+def test_upsampling_equals_the_transposed_convolution(ops, hybrid, scale):
     x = random_array(2, 3, 4, 5)
     layers = fcn.BilinearUpsample(3, scale, ops), transposed(3, scale)
     results, gradients = [], []
@@ -92,15 +75,14 @@ def test_upsampling_is_the_transposed_convolution(ops, hybrid, scale):
     np.testing.assert_allclose(gradients[0], gradients[1], rtol=0, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize("ops", OPS)
-def test_upsampling_by_hand(ops):
-    """Twice: each pixel is 3/4 of the near one and 1/4 of the next, which is 0 outside."""
+def test_upsampling_equals_the_values_by_hand(ops):
+    """Scale 2: 3/4 of the nearest pixel and 1/4 of the next one, which is 0 outside."""
     y = fcn.BilinearUpsample(1, 2, ops)(mx.nd.array([[[[16, 32]]]])).asnumpy()
     row = 0.75 * np.array([12, 12 + 8, 4 + 24, 24])
     np.testing.assert_array_equal(y[0, 0], [row, row])
 
 
-def test_initializer_is_the_kernel():
+def test_initializer_gives_the_bilinear_kernel():
     layer = nn.Conv2DTranspose(3, 8, 4, 2, in_channels=3, weight_initializer=fcn.BilinearKernel())
     layer.initialize(mx.init.Xavier())
     weight = layer.weight.data().asnumpy()
@@ -113,12 +95,12 @@ def test_initializer_is_the_kernel():
 @pytest.mark.parametrize("upsample", ["bilinear", "transposed"])
 @pytest.mark.parametrize("stride", [32, 16, 8])
 @pytest.mark.parametrize("size", [(64, 96), (32, 32), (70, 33), (9, 1)], ids=str)
-def test_scores_are_of_the_images_size(upsample, stride, size):
+def test_scores_have_the_size_of_the_image(upsample, stride, size):
     net = make_net(upsample=upsample, stride=stride)
     assert net(mx.nd.zeros((2, 3, *size))).shape == (2, 5, *size)
 
 
-def test_shapes_of_the_book():
+def test_features_and_scores_have_the_shapes_of_the_book():
     """An image of 320 x 480 has features of 512 x 10 x 15."""
     net = FCN()
     net.initialize()
@@ -127,7 +109,7 @@ def test_shapes_of_the_book():
     assert net(images).shape == (1, 21, 320, 480)
 
 
-def test_fcn_32s_is_the_books_sequence():
+def test_fcn_32s_equals_the_sequence_of_the_book():
     net = make_net(upsample="transposed")
     book = nn.HybridSequential()
     book.add(*net.features, net.score, transposed(5, 32))
@@ -136,7 +118,7 @@ def test_fcn_32s_is_the_books_sequence():
 
 
 @pytest.mark.parametrize("stride", [32, 16, 8])
-def test_hybridizing_changes_nothing(stride):
+def test_hybridized_network_equals_the_plain_network(stride):
     net, x = make_net(stride=stride), random_array(2, 3, 45, 64)
     expected = net(x).asnumpy()
     net.hybridize(static_alloc=True)
@@ -145,8 +127,8 @@ def test_hybridizing_changes_nothing(stride):
 
 
 @pytest.mark.parametrize("stride", [16, 8])
-def test_skip_connections(stride):
-    """0 at first; then each adds its own map's scores, upsampled by its own stride."""
+def test_skip_connection_adds_the_upsampled_scores_of_its_map(stride):
+    """The initial scores of a map are 0. The network upsamples them by the stride of the map."""
     net, x = make_net(stride=stride), random_array(1, 3, 64, 64)
     coarse = net.score(net.features(x))
     for _ in range(len(net.skip_scores)):
@@ -154,7 +136,7 @@ def test_skip_connections(stride):
     before = fcn.BilinearUpsample(5, stride)(coarse).asnumpy()
     np.testing.assert_allclose(net(x).asnumpy(), before, rtol=0, atol=1e-5)
 
-    layers = 8 if stride == 16 else 7  # through the stage whose map has this stride
+    layers = 8 if stride == 16 else 7  # up to the stage whose map has this stride
     for i in range(layers):
         x = finer = net.features[i](x if i else random_array(1, 3, 64, 64))
     assert finer.shape[2:] == (64 // stride, 64 // stride)
@@ -165,7 +147,7 @@ def test_skip_connections(stride):
 
 
 @pytest.mark.parametrize("stride", [32, 16, 8])
-def test_transposed_begins_as_bilinear(stride, tmp_path):
+def test_transposed_upsampling_starts_as_bilinear_upsampling(stride, tmp_path):
     fixed, trained = make_net(stride=stride), make_net(stride=stride, upsample="transposed")
     fixed.save_parameters(str(tmp_path / "fixed.params"))
     trained.load_parameters(str(tmp_path / "fixed.params"), allow_missing=True)
@@ -176,8 +158,8 @@ def test_transposed_begins_as_bilinear(stride, tmp_path):
     assert more == 2 * {32: 1, 16: 2, 8: 3}[stride]
 
 
-def test_xavier():
-    """Uniform in +-sqrt(3 / (fan / 2)) with a fan of (5 + 5) * 64 * 64; no weight is 0."""
+def test_xavier_weights_cover_their_range():
+    """Weights are uniform in +-sqrt(3 / (fan / 2)), where fan is (5 + 5) * 64 * 64."""
     net = make_net(upsample="transposed", init="xavier")
     weight = np.abs(net.upsample.weight.data().asnumpy())
     limit = np.sqrt(3 / (5 * 64 * 64))
@@ -185,7 +167,7 @@ def test_xavier():
     assert (weight > 0).mean() > 0.999
 
 
-def test_all_parameters_learn():
+def test_every_parameter_has_a_gradient():
     net = make_net(stride=8, upsample="transposed")
     with mx.autograd.record():
         loss = fcn.SegmentationLoss()(net(random_array(2, 3, 64, 64)), mx.nd.ones((2, 64, 64)))
@@ -196,7 +178,7 @@ def test_all_parameters_learn():
             assert parameter.grad().asnumpy().any(), name
 
 
-def test_loss_falls():
+def test_training_lowers_the_loss():
     net = make_net(stride=8)
     x, label = random_array(2, 3, 32, 32), mx.nd.zeros((2, 32, 32), dtype=np.int32)
     label[:, 8:24, 8:24] = 3
@@ -211,10 +193,9 @@ def test_loss_falls():
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.filterwarnings("ignore:.*Cannot decide type:UserWarning")  # of every import
-@pytest.mark.parametrize("ops", OPS)
+@pytest.mark.filterwarnings("ignore:.*Cannot decide type:UserWarning")  # each import warns
 @pytest.mark.parametrize("stride", [32, 8])
-def test_export_and_import(tmp_path, ops, stride):
+def test_exported_network_gives_the_same_scores_after_import(tmp_path, ops, stride):
     net, x = make_net(stride=stride, ops=ops), random_array(1, 3, 64, 64)
     net.hybridize()
     expected = net(x).asnumpy()
@@ -236,8 +217,9 @@ def test_export_and_import(tmp_path, ops, stride):
         ({"init": "zeros"}, "init: expected one of .*, got 'zeros'"),
         ({"ops": "torch"}, "ops: expected one of .*, got 'torch'"),
     ],
+    ids=["num_classes 0", "upsample nearest", "stride 4", "init zeros", "ops torch"],
 )
-def test_bad_options_are_refused(options, message):
+def test_bad_option_is_rejected(options, message):
     with pytest.raises(ValueError, match=message):
         FCN(**options)
 
@@ -255,10 +237,10 @@ def backbone():
 
 
 @pytest.mark.parametrize("by_path", [True, False], ids=["path", "model zoo"])
-def test_pretrained(backbone, tmp_path, monkeypatch, by_path):
+def test_pretrained_weights_are_loaded(backbone, tmp_path, monkeypatch, by_path):
     monkeypatch.setenv("MXNET_HOME", str(tmp_path))
     (tmp_path / "models").mkdir()
-    file = tmp_path / "models" / "resnet18_v2-a81db45f.params"  # the model zoo's name for it
+    file = tmp_path / "models" / "resnet18_v2-a81db45f.params"  # the name in the model zoo
     backbone.save_parameters(str(file))
     net = make_net(pretrained=file if by_path else True)
     x = random_array(1, 3, 64, 64)
@@ -270,7 +252,7 @@ def test_pretrained(backbone, tmp_path, monkeypatch, by_path):
     assert net(x).shape == (1, 5, 64, 64)
 
 
-def test_weights_that_are_not_there_are_named(tmp_path, monkeypatch):
+def test_missing_weights_are_reported_with_their_path(tmp_path, monkeypatch):
     monkeypatch.setenv("MXNET_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"models/resnet18_v2-\w+.params: no such file"):
         FCN(pretrained=True)
@@ -278,7 +260,7 @@ def test_weights_that_are_not_there_are_named(tmp_path, monkeypatch):
         FCN(pretrained=tmp_path / "nowhere.params")
 
 
-def test_weights_of_something_else_are_refused(tmp_path):
+def test_weights_of_another_network_are_rejected(tmp_path):
     (tmp_path / "text.params").write_text("not parameters")
     mx.nd.save(str(tmp_path / "other.params"), {"some.weight": mx.nd.zeros((1,))})
     for name in ("text", "other"):
@@ -290,9 +272,9 @@ def test_weights_of_something_else_are_refused(tmp_path):
 # --- loss -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.int32, np.float32])
-def test_loss_by_hand(dtype):
-    """Four pixels of two classes; scores (ln 3, 0): the first has a probability of 3/4."""
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
+def test_loss_equals_the_value_by_hand(dtype):
+    """Each pixel has the scores (ln 3, 0): class 0 has p = 3/4, class 1 has p = 1/4."""
     scores = mx.nd.array([[[[np.log(3)] * 4], [[0] * 4]]])
     label = mx.nd.array([[[0, 0, 1, 255]]], dtype=dtype)
     cost = 2 * np.log(4 / 3) + np.log(4)
@@ -302,12 +284,20 @@ def test_loss_by_hand(dtype):
     assert loss(scores[:, :, :, :3], label[:, :, :3]).asscalar() == pytest.approx(cost / 3, 1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["int32", "float32"])
-@pytest.mark.parametrize("ignore", [None, 255, -1])
-@pytest.mark.parametrize("wrong", [3, 21, -1, 255, 1.5, math.nan])
-def test_labels_that_are_no_class(dtype, ignore, wrong):
-    if wrong == ignore or (dtype == "int32" and wrong not in (3, 21, -1, 255)):
-        return
+WRONG_LABELS = {"int32": [3, 21, -1, 255], "float32": [3, 21, -1, 255, 1.5, math.nan]}
+
+
+@pytest.mark.parametrize(
+    ("dtype", "ignore", "wrong"),
+    [
+        (dtype, ignore, wrong)
+        for dtype, labels in WRONG_LABELS.items()
+        for ignore in (None, 255, -1)
+        for wrong in labels
+        if wrong != ignore
+    ],
+)
+def test_unknown_class_of_a_pixel_is_rejected(dtype, ignore, wrong):
     scores = mx.nd.array(np.random.default_rng(0).random((2, 3, 4, 5)))
     label = mx.nd.array(np.arange(40).reshape(2, 4, 5) % 3, dtype=dtype)
     if ignore is not None:
@@ -340,169 +330,3 @@ def test_ignored_pixels_have_no_gradient():
     loss.backward()
     none = (scores.grad.asnumpy() == 0).all(axis=1)
     np.testing.assert_array_equal(none, label.asnumpy() == 255)
-
-
-# --- prediction -----------------------------------------------------------------------------------
-
-
-class Brightest(mx.gluon.HybridBlock):
-    """Scores that depend on nothing but the pixel; the sizes of the images it was given."""
-
-    def __init__(self):
-        super().__init__()
-        self.sizes = []
-
-    def hybrid_forward(self, F, images):
-        self.sizes.append(images.shape[2:])
-        return images
-
-
-@pytest.mark.parametrize("size", [(6, 8), (7, 9), (6, 15), (12, 16), (13, 17), (4, 3), (4, 20)])
-def test_tiles_cover_every_pixel(size):
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
-    net = Brightest()
-    classes = fcn.predict(net, image, tile=(6, 8))
-    assert classes.dtype == np.int32
-    np.testing.assert_array_equal(classes, voc.normalize_image(image).argmax(axis=2))
-    # As few as can be, all of one size, none larger than the tile.
-    assert len(net.sizes) == -(-size[0] // 6) * -(-size[1] // 8)
-    assert set(net.sizes) == {(min(size[0], 6), min(size[1], 8))}
-
-
-class FirstColumn(mx.gluon.HybridBlock):
-    """Class 0 scores 1 everywhere, class 1 scores 1.5 in the first column."""
-
-    def hybrid_forward(self, F, images):
-        zero = F.zeros_like(F.slice_axis(images, axis=1, begin=0, end=1))
-        first = F.concat(F.ones_like(zero[:, :, :, :1]), zero[:, :, :, 1:], dim=3)
-        return F.concat(zero + 1, 1.5 * first, dim=1)
-
-
-def test_scores_add_up_where_tiles_overlap():
-    """Tiles of 3 columns begin at 0 and 2 of 5. In column 2, 1 + 1 is more than 0 + 1.5."""
-    image = np.zeros((1, 5, 3), np.uint8)
-    np.testing.assert_array_equal(fcn.predict(FirstColumn(), image, (1, 3)), [[1, 0, 0, 0, 0]])
-    # Tiles that fit begin at 0 and 2 of 4.
-    np.testing.assert_array_equal(fcn.predict(FirstColumn(), image[:, :4], (1, 2)), [[1, 0, 1, 0]])
-
-
-def test_prediction_is_the_networks_where_it_fits():
-    net = make_net(stride=8)
-    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
-    x = mx.nd.array(voc.normalize_image(image).transpose(2, 0, 1)[None])
-    expected = net(x)[0].asnumpy().argmax(axis=0)
-    for kind in (image, mx.nd.array(image, dtype=np.uint8), Image.fromarray(image)):
-        np.testing.assert_array_equal(fcn.predict(net, kind), expected)
-        np.testing.assert_array_equal(fcn.predict(net, kind, tile=(64, 70)), expected)
-    left = net(x[:, :, :, :40])[0].asnumpy().argmax(axis=0)
-    np.testing.assert_array_equal(fcn.predict(net, image, (50, 40))[:, :30], left[:, :30])
-
-
-def test_prediction_reads_pillow_images_by_the_rules():
-    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
-    on_its_side = Image.fromarray(image).transpose(Image.Transpose.ROTATE_90)
-    on_its_side.getexif()[0x0112] = 6
-    deep = Image.fromarray(image[:, :, 0] * np.uint16(256))
-    gray = np.repeat(image[:, :, :1], 3, axis=2)
-    net = make_net(stride=8)
-    for given, upright in ((on_its_side, image), (deep, gray)):
-        np.testing.assert_array_equal(fcn.predict(net, given), fcn.predict(net, upright))
-
-
-@pytest.mark.parametrize(
-    ("shape", "tile", "message"),
-    [
-        ((8, 8), None, r"image: expected shape \(H, W, 3\), got \(8, 8\)"),
-        ((3, 8, 8), None, r"image: expected shape \(H, W, 3\), got \(3, 8, 8\)"),
-        ((0, 8, 3), None, r"image: expected shape \(H, W, 3\), got \(0, 8, 3\)"),
-        ((8, 8, 3), 8, r"tile: expected \(height, width\), got 8"),
-        ((8, 8, 3), (8, 0), "tile: expected an integer in .*, got 0"),
-    ],
-)
-def test_predict_refuses(shape, tile, message):
-    with pytest.raises(ValueError, match=message):
-        fcn.predict(Brightest(), np.zeros(shape, np.uint8), tile)
-
-
-# --- drawing, and the demo ------------------------------------------------------------------------
-
-
-def test_show_segmentation():
-    image = np.full((4, 5, 3), 7, np.uint8)
-    label = np.zeros((4, 5), np.int32)
-    picture = plot.show_segmentation(image, label + 1, label, voc.VOC_PALETTE)
-    assert picture.size == (3 * 5 + 2 * 4, 4)
-    parts = [picture.getpixel((x, 3)) for x in (0, 4, 9, 13, 18, 22)]
-    assert parts == [(7, 7, 7)] * 2 + [(128, 0, 0)] * 2 + [(0, 0, 0)] * 2
-    assert picture.getpixel((5, 0)) == picture.getpixel((17, 0)) == (255, 255, 255)
-
-
-def small(folder, epochs=2, **options):
-    return demo_fcn.run(folder, epochs, 8, 3, crop_size=(32, 32), batch_size=4, **options)
-
-
-def test_demo(tmp_path, capsys):
-    accuracy = small(tmp_path)
-    read, _, *lines, pixels, iou = capsys.readouterr().out.splitlines()
-    assert read == "read 8 examples"
-    assert re.match(r"epoch  1: loss \d+\.\d{3}, ", lines[0])
-    assert re.fullmatch(rf"pixel accuracy +{accuracy:.2f} +0\.\d\d", pixels)
-    assert re.fullmatch(r"mean IoU +0\.\d\d +0\.\d\d", iou)
-    with Image.open(tmp_path / "segmentation.png") as picture:
-        # Two images, each of them, its prediction and its label: 200 x 150.
-        assert picture.size == (2 * (3 * 200 + 2 * 4) + 8, 150 + 8 + 150)
-    net = FCN(stride=8)
-    net.load_parameters(str(tmp_path / "fcn.params"))
-
-
-def test_demo_goes_on_from_a_checkpoint(tmp_path, monkeypatch):
-    """Stopped after the first of two epochs, and run again: the same weights as in one run."""
-    small(tmp_path / "whole")
-    saved, save = tmp_path / "saved", checkpoint.save
-
-    def save_and_stop(*args, **state):
-        save(*args, **state)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(checkpoint, "save", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        small(tmp_path / "parts", saved=saved)
-    monkeypatch.undo()
-    small(tmp_path / "parts", saved=saved)
-    whole, parts = (mx.nd.load(str(tmp_path / of / "fcn.params")) for of in ("whole", "parts"))
-    assert whole.keys() == parts.keys()
-    for name, array in whole.items():
-        np.testing.assert_array_equal(array.asnumpy(), parts[name].asnumpy())
-    message = r"saved: expected a training with .*'epochs': 3.*, got .*'epochs': 2"
-    with pytest.raises(checkpoint.CheckpointError, match=message):
-        small(tmp_path / "parts", epochs=3, saved=saved)
-
-
-def test_training_needs_a_batch(tmp_path):
-    dataset = voc.VOCSegDataset(True, (32, 32), voc.make_voc(tmp_path, 3, 1, size=(32, 32)))
-    with pytest.raises(ValueError, match="dataset: expected 4 images or more, a batch, got 3"):
-        demo_fcn.train(make_net(), dataset, 1, batch_size=4)
-
-
-def test_command(tmp_path, monkeypatch):
-    given = []
-    monkeypatch.setattr(demo_fcn, "run", lambda *args, **options: given.append((args, options)))
-    output, saved = str(tmp_path / "out"), str(tmp_path / "saved")
-    arguments = "--epochs", "3", "--train-images", "5", "--stride", "16", "--checkpoint", saved
-    assert cli.main(["demo-fcn", "--output", output, *arguments]) == 0
-    options = {"seed": 0, "saved": tmp_path / "saved", "stride": 16}
-    assert given == [((tmp_path / "out", 3, 5), options)]
-    assert (tmp_path / "out").is_dir()
-
-
-def test_command_refuses(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
-    for arguments, message in [
-        (["--output", str(tmp_path / "file")], "file: cannot make this folder: File exists"),
-        (["--output", str(tmp_path), "--checkpoint", str(tmp_path / "no/saved")], "no such folder"),
-    ]:
-        assert cli.main(["demo-fcn", *arguments]) == 2
-        assert message in capsys.readouterr().err
-    with pytest.raises(SystemExit):
-        cli.main(["demo-fcn", "--stride", "4"])
-    assert "invalid choice: 4" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The one reader of images, and all that use it: the rule for each kind of file."""
+"""The reader of images: the rule for each kind of file, and bad files."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from PIL import Image
 
 from cvops import images
 
-#: Six pixels of different colors: every turn of them is another image.
+#: Six pixels of different colors. Each orientation gives a different image.
 PIXELS = np.array(
     [
         [(250, 10, 20), (30, 240, 40), (50, 60, 230)],
@@ -34,7 +34,7 @@ def rgb(image):
 
 # --- EXIF orientation -----------------------------------------------------------------------------
 
-#: Each orientation: where the first row and the first column of the file are in the scene.
+#: EXIF orientation -> the pixels in a file whose upright image is PIXELS.
 STORED = {
     1: PIXELS,
     2: PIXELS[:, ::-1],
@@ -49,7 +49,7 @@ STORED = {
 
 @pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
 @pytest.mark.parametrize("orientation", STORED)
-def test_exif_orientation_is_honored(tmp_path, orientation, suffix):
+def test_image_is_turned_by_its_exif_orientation(tmp_path, orientation, suffix):
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {"lossless": True} if suffix == "webp" else {}
@@ -57,7 +57,7 @@ def test_exif_orientation_is_honored(tmp_path, orientation, suffix):
     path = save(tmp_path / f"photo.{suffix}", stored, exif=exif, **options)
     image = images.read_image(path)
     assert rgb(image) == PIXELS.tolist()
-    assert rgb(images.to_rgb(image)) == PIXELS.tolist()  # it is turned once
+    assert rgb(images.to_rgb(image)) == PIXELS.tolist()  # an upright image is not turned again
     assert images.image_size(path) == (2, 3)
     assert rgb(images.decode_image(path.read_bytes())) == PIXELS.tolist()
     with Image.open(path) as opened:
@@ -65,7 +65,7 @@ def test_exif_orientation_is_honored(tmp_path, orientation, suffix):
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
-def test_exif_orientations_that_do_not_exist_are_ignored(tmp_path, orientation):
+def test_unknown_exif_orientation_is_ignored(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(tmp_path / "photo.png", Image.fromarray(PIXELS), exif=exif)
@@ -75,9 +75,11 @@ def test_exif_orientations_that_do_not_exist_are_ignored(tmp_path, orientation):
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 @pytest.mark.parametrize(
-    "damage", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0rubbish"]
+    "damage",
+    [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0rubbish"],
+    ids=["empty", "bad offset", "text"],
 )
-def test_damaged_exif_data_are_ignored(tmp_path, damage):
+def test_damaged_exif_data_is_ignored(tmp_path, damage):
     path = save(tmp_path / "photo.jpg", Image.fromarray(PIXELS), exif=damage, quality=100)
     plain = save(tmp_path / "plain.jpg", Image.fromarray(PIXELS), quality=100)
     assert rgb(images.read_image(path)) == rgb(images.read_image(plain))
@@ -108,11 +110,11 @@ def array(values, dtype):
         (palette(), "gif", [(10, 20, 30), (200, 100, 50)]),
         # (255 - 55) (255 - 51) / 255 = 160; (255 - 0) (255 - 51) / 255 = 204.
         (array([(55, 0, 255, 51)] * 2, np.uint8), "cmyk", [(160, 204, 0)] * 2),
-        # Over white: 0.2 of 50 and 0.8 of 255 = 214.
+        # Blended over white: 0.2 x 50 + 0.8 x 255 = 214.
         (array([(50, 0, 255, 51), (9, 9, 9, 0)], np.uint8), "png", [(214, 204, 255), (255,) * 3]),
         (array([(8, 255), (8, 0)], np.uint8), "la", [(8,) * 3, (255,) * 3]),
         (palette(transparent=1), "png", [(10, 20, 30), (255,) * 3]),
-        # The high byte: 256 -> 1, 511 -> 1, 65535 -> 255.
+        # The high bytes are 256 -> 1, 511 -> 1, 65535 -> 255.
         (array([255, 256, 511, 65535], np.uint16), "png", [(v,) * 3 for v in (0, 1, 1, 255)]),
         (array([0, 32768, 65535], np.uint16), "tiff", [(v,) * 3 for v in (0, 128, 255)]),
         (array([0, 32768, 65535], np.int32), "tiff", [(v,) * 3 for v in (0, 128, 255)]),
@@ -124,7 +126,7 @@ def array(values, dtype):
         *("16-bit png", "16-bit tiff", "32-bit tiff", "float"),
     ],
 )
-def test_modes(tmp_path, image, suffix, expected):
+def test_image_of_each_mode_becomes_rgb(tmp_path, image, suffix, expected):
     if suffix == "cmyk":
         image, suffix = Image.frombytes("CMYK", image.size, image.tobytes()), "tiff"
     if suffix == "la":
@@ -140,7 +142,7 @@ def test_modes(tmp_path, image, suffix, expected):
 
 
 def write_png(path, width, bits, color_type, row):
-    """Write one row of pixels, as Pillow writes none."""
+    """Write one row of pixels in a form that Pillow cannot write."""
 
     def chunk(kind, content):
         checksum = zlib.crc32(kind + content)
@@ -155,14 +157,14 @@ def write_png(path, width, bits, color_type, row):
     return path
 
 
-def test_16_bit_color_is_the_high_byte(tmp_path):
+def test_16_bit_color_becomes_its_high_byte(tmp_path):
     path = write_png(tmp_path / "deep.png", 1, 16, 2, struct.pack(">HHH", 1000, 32768, 65535))
     assert rgb(images.read_image(path)) == [[[3, 128, 255]]]
 
 
 @pytest.mark.parametrize("bits", [2, 4])
-def test_gray_of_2_and_4_bits(tmp_path, bits):
-    """The pixels 1 and 0: an image has the color 255 / (2**bits - 1); a label is refused."""
+def test_gray_of_2_and_4_bits_is_an_image_but_no_label(tmp_path, bits):
+    """The pixels are 1 and 0. In an image, 1 becomes 255 / (2**bits - 1)."""
     path = write_png(tmp_path / "gray.png", 2, bits, 0, bytes([1 << (8 - bits)]))
     assert rgb(images.read_image(path)) == [[[255 // (2**bits - 1)] * 3, [0] * 3]]
     with pytest.raises(
@@ -171,7 +173,7 @@ def test_gray_of_2_and_4_bits(tmp_path, bits):
         images.read_label(path)
 
 
-def test_the_first_of_several_frames_is_read(tmp_path):
+def test_first_of_several_frames_is_read(tmp_path):
     frames = [Image.new("RGB", (2, 1), color) for color in ("red", "blue")]
     path = save(tmp_path / "two.tiff", frames[0], save_all=True, append_images=frames[1:])
     assert rgb(images.read_image(path)) == [[[255, 0, 0]] * 2]
@@ -186,8 +188,9 @@ def test_the_first_of_several_frames_is_read(tmp_path):
         ([0, 65536], np.int32, "expected integer pixels of 0 to 65535, got 0 to 65536"),
         ([-1, 5], np.int32, "expected integer pixels of 0 to 65535, got -1 to 5"),
     ],
+    ids=["float 255", "negative float", "nan", "integer 65536", "negative integer"],
 )
-def test_values_without_a_rule_are_refused(tmp_path, values, dtype, message):
+def test_pixels_without_a_rule_are_rejected(tmp_path, values, dtype, message):
     path = save(tmp_path / "odd.tiff", array(values, dtype))
     with pytest.raises(ValueError, match=f"odd.tiff: {message}"):
         images.read_image(path)
@@ -195,7 +198,7 @@ def test_values_without_a_rule_are_refused(tmp_path, values, dtype, message):
         images.to_rgb(array(values, dtype))
 
 
-def test_a_mode_without_conversion_is_refused():
+def test_mode_without_a_conversion_is_rejected():
     with pytest.raises(ValueError, match="image: mode La has no conversion to RGB"):
         images.to_rgb(Image.new("La", (2, 2)))
 
@@ -204,7 +207,7 @@ def test_a_mode_without_conversion_is_refused():
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tiff", "webp", "bmp"])
-def test_truncated_files_are_refused_by_name(tmp_path, suffix):
+def test_truncated_file_is_rejected_with_its_path(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     path = save(tmp_path / f"image.{suffix}", Image.fromarray(noise))
     whole = path.read_bytes()
@@ -214,7 +217,7 @@ def test_truncated_files_are_refused_by_name(tmp_path, suffix):
             images.read_image(path)
 
 
-def test_files_that_are_no_images_are_refused_by_name(tmp_path):
+def test_file_that_is_no_image_is_rejected_with_its_path(tmp_path):
     path = tmp_path / "photo.jpg"
     for read in (images.read_image, images.image_size, images.read_label):
         with pytest.raises(FileNotFoundError, match=r"photo.jpg: no such file"):
@@ -232,7 +235,7 @@ def test_files_that_are_no_images_are_refused_by_name(tmp_path):
             images.decode_image(content, "record 3")
 
 
-def test_images_past_the_limit_are_refused_by_name(tmp_path, monkeypatch):
+def test_image_above_the_limit_is_rejected_with_its_path(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     path = save(tmp_path / "large.png", Image.new("1", (10, 11)))
     for read in (images.read_image, images.image_size):
@@ -240,8 +243,8 @@ def test_images_past_the_limit_are_refused_by_name(tmp_path, monkeypatch):
             read(path)
 
 
-def test_large_images_are_refused_in_one_line(tmp_path):
-    """14000 x 14000 pixels: the header alone."""
+def test_error_about_a_large_image_is_one_line(tmp_path):
+    """The file has the header of an image of 14000 x 14000 pixels."""
     path = tmp_path / "large.png"
     encoded = io.BytesIO()
     Image.new("1", (8, 8)).save(encoded, "PNG")

@@ -1,4 +1,4 @@
-"""Drawing: with Pillow, and the book's helpers on Matplotlib."""
+"""Drawings with Pillow, and the book's helpers for Matplotlib."""
 
 import re
 import sys
@@ -23,30 +23,42 @@ def pyplot():
     pyplot.close("all")
 
 
-def rows(*of):
-    return np.array(of, np.float32)
+def rows(*values):
+    return np.array(values, np.float32)
 
 
-def test_draw_detections():
+def test_draw_detections_skips_rows_without_a_class():
     image = Image.new("RGB", (100, 50), "white")
     drawn = plot.draw_detections(
         image, rows((1, 0.9, 10, 20, 90, 40), (-1, 0.9, 0, 0, 100, 50)), ("a", "b"), 2
     )
     assert drawn.size == (200, 100)
-    colour = Image.new("RGB", (1, 1), plot.COLOURS[1]).getpixel((0, 0))
-    assert drawn.getpixel((20, 60)) == drawn.getpixel((179, 79)) == colour
+    color = Image.new("RGB", (1, 1), plot.COLOURS[1]).getpixel((0, 0))
+    assert drawn.getpixel((20, 60)) == drawn.getpixel((179, 79)) == color
     assert drawn.getpixel((100, 70)) == drawn.getpixel((0, 99)) == (255, 255, 255)
 
 
-def test_grid():
+def test_grid_places_images_row_by_row():
     red, blue = (Image.new("RGB", (4, 3), name) for name in ("red", "blue"))
     sheet = plot.grid([red, blue, blue], columns=2, gap=1)
     assert sheet.size == (4 + 1 + 4, 3 + 1 + 3)
-    colours = [sheet.getpixel(at) for at in ((0, 0), (5, 0), (0, 4), (5, 4), (4, 0))]
-    assert colours == [(255, 0, 0), (0, 0, 255), (0, 0, 255), (255,) * 3, (255,) * 3]
+    colors = [sheet.getpixel(at) for at in ((0, 0), (5, 0), (0, 4), (5, 4), (4, 0))]
+    assert colors == [(255, 0, 0), (0, 0, 255), (0, 0, 255), (255,) * 3, (255,) * 3]
 
 
-def test_bbox_to_rect(pyplot):
+def test_show_segmentation_places_image_prediction_and_label():
+    image = np.full((4, 5, 3), 7, np.uint8)
+    label = np.zeros((4, 5), np.int32)
+    palette = np.zeros((256, 3), np.uint8)
+    palette[1] = 128, 0, 0
+    picture = plot.show_segmentation(image, label + 1, label, palette)
+    assert picture.size == (3 * 5 + 2 * 4, 4)
+    parts = [picture.getpixel((x, 3)) for x in (0, 4, 9, 13, 18, 22)]
+    assert parts == [(7, 7, 7)] * 2 + [(128, 0, 0)] * 2 + [(0, 0, 0)] * 2
+    assert picture.getpixel((5, 0)) == picture.getpixel((17, 0)) == (255, 255, 255)
+
+
+def test_bbox_to_rect_gives_corner_and_size(pyplot):
     rect = plot.bbox_to_rect((60, 45, 378, 516), "blue")
     assert (rect.get_xy(), rect.get_width(), rect.get_height()) == ((60, 45), 318, 471)
     assert rect.get_edgecolor() == (0, 0, 1, 1)
@@ -58,34 +70,36 @@ def boxes_of(axes):
     return [(*p.get_xy(), p.get_width(), p.get_height()) for p in axes.patches]
 
 
-def test_show_bboxes(pyplot):
-    """Six boxes, so that the five colours begin anew; labels for the first two alone."""
+def test_show_bboxes_draws_boxes_and_their_labels(pyplot):
+    """The colors repeat after five boxes. Only the first two of six boxes have labels."""
     axes = pyplot.figure().add_subplot()
     boxes = np.array([[i, 2 * i, i + 10, 2 * i + 5] for i in range(6)], np.float32)
     plot.show_bboxes(axes, boxes, ["dog=0.9", "cat"])
     assert boxes_of(axes) == [(i, 2 * i, 10, 5) for i in range(6)]
-    colours = [patch.get_edgecolor() for patch in axes.patches]
-    assert len(set(colours)) == 5
-    assert colours[0] == colours[5]
+    colors = [patch.get_edgecolor() for patch in axes.patches]
+    assert len(set(colors)) == 5
+    assert colors[0] == colors[5]
     texts = [(t.get_text(), t.get_position(), t.get_color()) for t in axes.texts]
     assert texts == [("dog=0.9", (0, 0), "w"), ("cat", (1, 2), "w")]
 
 
-def test_show_bboxes_of_one_colour(pyplot):
+def test_show_bboxes_accepts_one_label_and_one_color(pyplot):
     axes = pyplot.figure().add_subplot()
     plot.show_bboxes(axes, [(0, 0, 1, 1), (1, 1, 2, 2)], "0.95", "w")
     assert {patch.get_edgecolor() for patch in axes.patches} == {(1, 1, 1, 1)}
     assert [(t.get_text(), t.get_color()) for t in axes.texts] == [("0.95", "k")]
 
 
-def test_show_bboxes_of_mxnet(pyplot, mx):
+def test_show_bboxes_accepts_an_array_of_mxnet(pyplot, mx):
     axes = pyplot.figure().add_subplot()
     plot.show_bboxes(axes, mx.nd.array([[1, 2, 4, 6]]) * 10)
     assert boxes_of(axes) == [(10, 20, 30, 40)]
 
 
-@pytest.mark.parametrize(("num_rows", "num_cols"), [(2, 3), (1, 2), (1, 1)])
-def test_show_images(pyplot, num_rows, num_cols):
+@pytest.mark.parametrize(
+    ("num_rows", "num_cols"), [(2, 3), (1, 2), (1, 1)], ids=["2 x 3", "1 x 2", "1 x 1"]
+)
+def test_show_images_places_images_row_by_row(pyplot, num_rows, num_cols):
     images = [np.full((4, 4, 3), i, np.uint8) for i in range(6)]
     axes = plot.show_images(images, num_rows, num_cols, scale=1.5)
     assert axes.shape == (num_rows, num_cols)
@@ -96,27 +110,27 @@ def test_show_images(pyplot, num_rows, num_cols):
         assert not place.xaxis.get_visible()
 
 
-def test_show_images_refuses_too_few(pyplot):
+def test_show_images_rejects_too_few_images(pyplot):
     with pytest.raises(ValueError, match="imgs: expected 2 x 2 images or more, got 3"):
         plot.show_images([np.zeros((4, 4, 3))] * 3, 2, 2)
 
 
-def test_display_anchors(pyplot):
-    """Of 2 x 1 places, centres at (1/4, 1/2) and (3/4, 1/2) of 80 x 40; 3 anchors to a place.
+def test_display_anchors_draws_the_anchors_of_each_cell(pyplot):
+    """The 2 x 1 cells have centers (1/4, 1/2) and (3/4, 1/2) of 80 x 40, with 3 anchors each.
 
-    The first is 0.5 of the height on a side, and as wide: 20 x 20.
+    The first anchor has sides of 0.5 of the height: 20 x 20.
     """
     axes = plot.display_anchors(np.zeros((40, 80, 3), np.uint8), fmap_w=2, fmap_h=1, s=[0.5])
     boxes = np.array(boxes_of(axes))
     assert boxes.shape == (6, 4)
-    centres = boxes[:, :2] + boxes[:, 2:] / 2
-    np.testing.assert_allclose(centres, [(20, 20)] * 3 + [(60, 20)] * 3, rtol=1e-5)
+    centers = boxes[:, :2] + boxes[:, 2:] / 2
+    np.testing.assert_allclose(centers, [(20, 20)] * 3 + [(60, 20)] * 3, rtol=1e-5)
     np.testing.assert_allclose(boxes[0], (10, 10, 20, 20), rtol=1e-5)
-    # Ratios 1, 2 and 1/2: as many times as wide as high.
+    # The ratios of width to height are 1, 2 and 1/2.
     np.testing.assert_allclose(boxes[:3, 2] / boxes[:3, 3], [1, 2, 0.5], rtol=1e-5)
 
 
-def test_display(pyplot):
+def test_display_draws_boxes_from_the_threshold_on(pyplot):
     found = rows(
         (0, 0.9, 1, 2, 4, 6), (1, 0.5, 0, 0, 3, 3), (-1, 0.9, 0, 0, 8, 8), (0, 0.4, *[1] * 4)
     )
@@ -125,7 +139,7 @@ def test_display(pyplot):
     assert [text.get_text() for text in axes.texts] == ["0.90", "0.50"]
 
 
-def test_without_matplotlib(monkeypatch):
+def test_error_without_matplotlib_says_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -1,4 +1,4 @@
-"""Programs in C++ that use the ops, or their threads, without Python."""
+"""C++ programs that call the ops, or their thread pool, without Python."""
 
 from __future__ import annotations
 
@@ -13,19 +13,24 @@ from cvops.backends import extension
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 BINDINGS = ROOT / "bindings"
-#: As in CMakeLists.txt.
+#: The flags of CMakeLists.txt.
 FLAGS = (
-    *("-std=c++17", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+    "-std=c++17",
+    "-O3",
+    "-ffp-contract=off",
+    "-fno-math-errno",
+    "-fno-trapping-math",
     *(f"-I{folder}" for folder in (BINDINGS, BINDINGS / "runtime", ROOT / "kernels")),
     "-pthread",
 )
 
 
 def program(name: str, *args: str | Path, compiler: str | None = None) -> Path:
-    """The program of ``<name>.cpp`` with flags and more sources, compiled if a text changed."""
+    """Compile ``<name>.cpp`` with flags and more sources, if no cached program has their texts."""
     source = HERE / f"{name}.cpp"
     own = [source, *(arg for arg in args if isinstance(arg, Path))]
     headers = [
+        *HERE.glob("*.h"),
         *BINDINGS.glob("*.h"),
         *BINDINGS.glob("runtime/*.h"),
         *(ROOT / "kernels").glob("*.cuh"),
@@ -39,7 +44,7 @@ def program(name: str, *args: str | Path, compiler: str | None = None) -> Path:
 
 
 def core() -> tuple[str, ...]:
-    """Flags for a program upon the ops as they are installed; skips where they are not."""
+    """Return the flags that link a program to the installed ops; skip the test without them."""
     native = extension.native()
     if native is None:
         pytest.skip("needs the compiled extension cvops._native")
@@ -48,7 +53,7 @@ def core() -> tuple[str, ...]:
 
 
 def run(*command: str | Path) -> str:
-    """What a program prints; an error with what it says if it fails."""
+    """Return the output of a program; its exit status must be 0."""
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout

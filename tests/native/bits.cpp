@@ -1,6 +1,6 @@
-// Runs every op of the CPU on made-up inputs, for each vector width and several numbers of threads,
-// and prints a hash of the results: "op width threads hash". All hashes of an op are to be equal,
-// also between machines.
+// Runs every op of the CPU on random inputs, for each vector width and several numbers of threads.
+// Prints "op width threads hash" with a hash of the results. All hashes of an op must be equal, on
+// every machine.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -8,27 +8,14 @@
 #include <limits>
 #include <vector>
 
-#include "bilinear_upsample.h"
-#include "box_iou.h"
-#include "box_nms.h"
-#include "confusion_matrix.h"
-#include "label_from_color.h"
-#include "multibox_detection.h"
-#include "multibox_prior.h"
-#include "multibox_target.h"
-#include "multiclass_nms.h"
-#include "roi_pooling.h"
+#include "ops.h"
 #include "simd.h"
-#include "threads.h"
 
 namespace {
 
 using namespace cvops;
 
-constexpr Cpu kCpu;
-using Floats = std::vector<float>;
-
-// The same numbers on every machine.
+// A random generator with equal numbers on every machine.
 class Numbers {
  public:
   explicit Numbers(uint64 seed) : state_(seed) {}
@@ -38,30 +25,30 @@ class Numbers {
     return (uint32)(state_ >> 33);
   }
 
-  // In [0, 1), of few values, so that there are ties.
+  // A number in [0, 1) from 4096 values, which gives ties.
   float real() { return (float)(integer() % 4096) / 4096; }
 
-  // Boxes of sides up to `side`, in a row of `width` numbers from column `first` on. Some are
-  // empty, inverted, or no numbers.
+  // Writes boxes with sides up to `side` into rows of `width` numbers, from column `first` on. Some
+  // boxes are empty, are inverted, or contain NaN.
   void boxes(Floats& rows, int width, int first, float side) {
     for (size_t i = first; i + 4 <= rows.size(); i += width) {
       const float x = real(), y = real();
       const float values[] = {x, y, x + side * real(), y + side * real()};
       std::copy_n(values, 4, &rows[i]);
-      if (integer() % 50 == 0) rows[i + integer() % 4] = odd();
+      if (integer() % 50 == 0) rows[i + integer() % 4] = special();
     }
   }
 
-  float odd() {
+  float special() {
     const float infinity = std::numeric_limits<float>::infinity();
     const float values[] = {std::nanf(""), infinity, -infinity, -0.0f, -1.0f, 1e-42f, 3e38f};
     return values[integer() % 7];
   }
 
-  Floats reals(int64 num, bool with_odd = true) {
+  Floats reals(int64 num, bool with_special = true) {
     Floats x(num);
     for (float& value : x) {
-      value = with_odd && integer() % 200 == 0 ? odd() : 4 * real() - 2;
+      value = with_special && integer() % 200 == 0 ? special() : 4 * real() - 2;
     }
     return x;
   }
@@ -70,7 +57,7 @@ class Numbers {
   uint64 state_;
 };
 
-// Of all bits, but for those of NaN, of which machines make different ones.
+// A hash of all bits (FNV-1a). All NaN count as equal, because their bits depend on the machine.
 class Hash {
  public:
   void add(const Floats& x) {
@@ -155,11 +142,11 @@ Hash run_multibox_prior() {
 Hash run_multibox_target() {
   Hash hash;
   for (int anchors : {1, 130, 2500}) {
-    for (int truths : {1, 9}) {
+    for (int num_gt : {1, 9}) {
       for (float ratio : {-1.0f, 3.0f}) {
         constexpr int kImages = 3, kClasses = 5, kWidth = 6;
-        Numbers numbers(anchors + truths);
-        Floats anchor(4 * anchors), label(kImages * truths * kWidth);
+        Numbers numbers(anchors + num_gt);
+        Floats anchor(4 * anchors), label(kImages * num_gt * kWidth);
         numbers.boxes(anchor, 4, 0, 0.4f);
         numbers.boxes(label, kWidth, 1, 0.4f);
         for (size_t i = 0; i < label.size(); i += kWidth) {
@@ -171,7 +158,7 @@ Hash run_multibox_target() {
         Floats loc(kImages * anchors * 4), mask(loc.size()), cls(kImages * anchors);
         multibox_target(kCpu, {loc.data(), mask.data(), cls.data()},
                         {anchor.data(), label.data(), cls_pred.data()},
-                        {kImages, anchors, truths, kWidth, kClasses},
+                        {kImages, anchors, num_gt, kWidth, kClasses},
                         {0.5f, -1, ratio, 0.5f, 0.1f, 0.1f, 0.2f, 0.2f});
         hash.add(loc), hash.add(mask), hash.add(cls);
       }
@@ -184,7 +171,7 @@ Hash run_multibox_detection() {
   Hash hash;
   for (int num : {1, 130, 2500}) {
     for (int classes : {2, 8}) {
-      for (int limit : {100, num}) {
+      for (int topk : {100, num}) {
         constexpr int kBatch = 3;
         Numbers numbers(num + classes);
         Floats anchors(4 * num);
@@ -195,7 +182,7 @@ Hash run_multibox_detection() {
         const NmsRule rule = {0.5f, true, classes > 2, false};
         multibox_detection(
             kCpu, out.data(), {prob.data(), loc.data(), anchors.data(), kBatch, classes, num},
-            {limit < num, 0.01f, {0.1f, 0.1f, 0.2f, 0.2f}, rule, true, std::min(limit, num)});
+            {topk < num, 0.01f, {0.1f, 0.1f, 0.2f, 0.2f}, rule, true, std::min(topk, num)});
         hash.add(out);
       }
     }
@@ -206,19 +193,19 @@ Hash run_multibox_detection() {
 Hash run_multiclass_nms() {
   Hash hash;
   for (int num : {1, 130, 25000}) {
-    for (int most : {1, 40, 900}) {
+    for (int topk : {1, 40, 900}) {
       for (bool by_class : {false, true}) {
         constexpr int kBatch = 2, kClasses = 5;
-        Numbers numbers(num + most);
+        Numbers numbers(num + topk);
         Floats boxes(kBatch * num * 4);
         numbers.boxes(boxes, 4, 0, 0.3f);
         const Floats scores = numbers.reals((int64)kBatch * kClasses * num);
-        const int limit = std::min(most, kClasses * num);
-        Floats out((int64)kBatch * limit * 6);
+        const int rows = std::min(topk, kClasses * num);
+        Floats out((int64)kBatch * rows * 6);
         std::vector<int> counts(kBatch);
         multiclass_nms(kCpu, out.data(), counts.data(),
                        {boxes.data(), scores.data(), kBatch, kClasses, num},
-                       {{0.2f, num, 2 * num}, {0.5f, false, by_class, by_class}, limit, limit});
+                       {{0.2f, num, 2 * num}, {0.5f, false, by_class, by_class}, rows, rows});
         hash.add(out), hash.add(counts);
       }
     }
@@ -242,14 +229,39 @@ Hash run_roi_pooling() {
         std::copy_n(roi, 5, &rois[5 * n]);
       }
       const int bins = kPooled * (kPooled + 2);
-      Floats pooled((int64)num * channels * bins), alone(pooled.size()), grad(data.size());
+      Floats pooled((int64)num * channels * bins), without_argmax(pooled.size()), grad(data.size());
       std::vector<int> argmax(pooled.size());
       roi_pooling(kCpu, pooled.data(), argmax.data(), data.data(), rois.data(), num, op);
-      roi_pooling(kCpu, alone.data(), nullptr, data.data(), rois.data(), num, op);
+      roi_pooling(kCpu, without_argmax.data(), nullptr, data.data(), rois.data(), num, op);
       const Floats out_grad = numbers.reals((int64)pooled.size(), false);
       roi_pooling_backward(kCpu, grad.data(), out_grad.data(), argmax.data(),
                            {num, bins, kImages, channels, kHeight * kWidth});
-      hash.add(pooled), hash.add(alone), hash.add(argmax), hash.add(grad);
+      hash.add(pooled), hash.add(without_argmax), hash.add(argmax), hash.add(grad);
+    }
+  }
+  return hash;
+}
+
+Hash run_roi_align() {
+  Hash hash;
+  for (int channels : {1, 5, 40}) {
+    for (int sample_ratio : {-1, 2, 3}) {
+      constexpr int kImages = 2, kHeight = 19, kWidth = 23, kPooled = 5, kRois = 30;
+      const RoiAlign op = {kImages,     channels, kHeight,      kWidth, kPooled,
+                           kPooled + 2, 0.5f,     sample_ratio, false,  sample_ratio < 0};
+      Numbers numbers(channels + sample_ratio);
+      const Floats data = numbers.reals((int64)kImages * channels * kHeight * kWidth, false);
+      Floats rois(5 * kRois);
+      for (int n = 0; n < kRois; ++n) {
+        const float x = 40 * numbers.real(), y = 30 * numbers.real();
+        const float roi[] = {(float)(numbers.integer() % 5) - 1, x, y, x + 30 * numbers.real() - 2,
+                             y + 30 * numbers.real() - 2};
+        std::copy_n(roi, 5, &rois[5 * n]);
+      }
+      Floats pooled((int64)kRois * channels * op.bins()), grad(data.size());
+      roi_align(kCpu, pooled.data(), data.data(), rois.data(), kRois, op);
+      roi_align_backward(kCpu, grad.data(), pooled.data(), rois.data(), kRois, op);
+      hash.add(pooled), hash.add(grad);
     }
   }
   return hash;
@@ -313,6 +325,7 @@ int main() {
       {"multibox_prior", run_multibox_prior},
       {"multibox_target", run_multibox_target},
       {"multiclass_nms", run_multiclass_nms},
+      {"roi_align", run_roi_align},
       {"roi_pooling", run_roi_pooling},
   };
   for (const auto& op : ops) {

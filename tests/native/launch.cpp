@@ -1,4 +1,4 @@
-// Launches on a GPU as an op makes them, each with arguments of its own: for test_gpu_launch.py.
+// Launches on a GPU through the Gpu class of the ops, for test_gpu_launch.py.
 #include <cstring>
 #include <limits>
 #include <memory>
@@ -16,7 +16,7 @@ CVOPS_KERNEL echo(float* out, const float* missing, int i, long long l, float f,
 using namespace cvops;
 using Find = void* (*)(const char* kernel, int device);
 
-// The text of the error, or none.
+// Runs body(gpu) on GPU 0, and writes the text of an exception into `error`, or an empty text.
 template <typename Body>
 static void run(Find find, char* error, const Body& body) {
   *error = 0;

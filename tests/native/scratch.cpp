@@ -1,5 +1,5 @@
-// How much memory of its own each op of the CPU takes in a call, and how much of it it leaves
-// behind: "op size bytes-of-its-arrays most-scratch-bytes bytes-left", for rising sizes.
+// Measures the scratch memory of each op of the CPU for increasing sizes. Prints "op size
+// array-bytes peak-scratch-bytes kept-bytes".
 #include <malloc.h>
 
 #include <atomic>
@@ -9,51 +9,39 @@
 #include <numeric>
 #include <vector>
 
-#include "bilinear_upsample.h"
-#include "box_iou.h"
-#include "box_nms.h"
-#include "confusion_matrix.h"
-#include "label_from_color.h"
-#include "multibox_detection.h"
-#include "multibox_prior.h"
-#include "multibox_target.h"
-#include "multiclass_nms.h"
-#include "roi_pooling.h"
-#include "threads.h"
+#include "ops.h"
 
-static std::atomic<long long> held{0}, most{0};
+// The allocated bytes of the process, and their peak.
+static std::atomic<long long> held{0}, peak{0};
 
-static void* counted(void* memory) {
+static void* count_allocation(void* memory) {
   if (!memory) throw std::bad_alloc();
   const long long now = held += (long long)malloc_usable_size(memory);
-  for (long long known = most; known < now && !most.compare_exchange_weak(known, now);) {
+  for (long long known = peak; known < now && !peak.compare_exchange_weak(known, now);) {
   }
   return memory;
 }
 
-static void dropped(void* memory) {
+static void count_and_free(void* memory) {
   if (memory) held -= (long long)malloc_usable_size(memory);
   std::free(memory);
 }
 
-void* operator new(size_t size) { return counted(std::malloc(size)); }
+void* operator new(size_t size) { return count_allocation(std::malloc(size)); }
 void* operator new(size_t size, std::align_val_t alignment) {
   const size_t to = (size_t)alignment;
-  return counted(std::aligned_alloc(to, (size + to - 1) / to * to));
+  return count_allocation(std::aligned_alloc(to, (size + to - 1) / to * to));
 }
-void operator delete(void* memory) noexcept { dropped(memory); }
-void operator delete(void* memory, size_t) noexcept { dropped(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { dropped(memory); }
-void operator delete(void* memory, size_t, std::align_val_t) noexcept { dropped(memory); }
+void operator delete(void* memory) noexcept { count_and_free(memory); }
+void operator delete(void* memory, size_t) noexcept { count_and_free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { count_and_free(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { count_and_free(memory); }
 
 namespace {
 
 using namespace cvops;
 
-constexpr Cpu kCpu;
-using Floats = std::vector<float>;
-
-// Boxes of sides of a hundredth, spread over the unit square; no two are alike.
+// Writes different boxes with sides of 0.01, spread over the unit square.
 void spread(Floats& rows, int width, int first) {
   for (size_t i = 0; i * width < rows.size(); ++i) {
     float* box = &rows[i * width + first];
@@ -69,14 +57,14 @@ long long bytes_of(const Vectors&... vectors) {
 
 template <typename Call>
 void measure(const char* op, int size, long long bytes, const Call& call) {
-  call();  // the pool of threads is made once
+  call();  // allocates the pool of threads
   const long long before = held;
-  most = before;
+  peak = before;
   call();
-  std::printf("%s %d %lld %lld %lld\n", op, size, bytes, most - before, held - before);
+  std::printf("%s %d %lld %lld %lld\n", op, size, bytes, peak - before, held - before);
 }
 
-void all(int n) {
+void measure_all(int n) {
   {
     Floats lhs(4 * 100 * n), rhs(4 * 50), out(100 * n * 50);
     measure("box_iou", n, bytes_of(lhs, rhs, out),
@@ -101,16 +89,16 @@ void all(int n) {
             [&] { multibox_prior(kCpu, out.data(), {&map, 1, half}, false); });
   }
   for (float ratio : {-1.0f, 3.0f}) {
-    constexpr int kImages = 4, kTruths = 64, kClasses = 3;
+    constexpr int kImages = 4, kNumGt = 64, kClasses = 3;
     const int num = 1000 * n;
-    Floats anchor(4 * num), label(kImages * kTruths * 5), cls_pred(kImages * kClasses * num);
+    Floats anchor(4 * num), label(kImages * kNumGt * 5), cls_pred(kImages * kClasses * num);
     Floats loc(kImages * 4 * num), mask(loc.size()), cls(kImages * num);
     spread(anchor, 4, 0), spread(label, 5, 1);
     measure(ratio > 0 ? "multibox_target_mining" : "multibox_target", n,
             bytes_of(anchor, label, cls_pred, loc, mask, cls), [&] {
               multibox_target(kCpu, {loc.data(), mask.data(), cls.data()},
                               {anchor.data(), label.data(), cls_pred.data()},
-                              {kImages, num, kTruths, 5, kClasses},
+                              {kImages, num, kNumGt, 5, kClasses},
                               {0.5f, -1, ratio, 0.5f, 0.1f, 0.1f, 0.2f, 0.2f});
             });
   }
@@ -128,16 +116,16 @@ void all(int n) {
     });
   }
   {
-    constexpr int kBatch = 2, kClasses = 20, kMost = 1000;
+    constexpr int kBatch = 2, kClasses = 20, kTopk = 1000;
     const int num = 1000 * n;
-    Floats boxes(kBatch * 4 * num), scores(kBatch * kClasses * num), out(kBatch * 6 * kMost);
+    Floats boxes(kBatch * 4 * num), scores(kBatch * kClasses * num), out(kBatch * 6 * kTopk);
     std::vector<int> counts(kBatch);
     spread(boxes, 4, 0);
     for (size_t i = 0; i < scores.size(); ++i) scores[i] = (float)(i * 31 % 1009) / 1009;
     measure("multiclass_nms", n, bytes_of(boxes, scores, out, counts), [&] {
       multiclass_nms(kCpu, out.data(), counts.data(),
                      {boxes.data(), scores.data(), kBatch, kClasses, num},
-                     {{0.01f, 0, 0}, {0.5f, false, true, false}, kMost, kMost});
+                     {{0.01f, 0, 0}, {0.5f, false, true, false}, kTopk, kTopk});
     });
   }
   {
@@ -153,6 +141,16 @@ void all(int n) {
       roi_pooling_backward(kCpu, grad.data(), pooled.data(), argmax.data(),
                            {num, 49, 1, 16, 400 * n});
     });
+  }
+  {
+    const RoiAlign op = {1, 16, 20, 20 * n, 7, 7, 1, 2, false, false};
+    const int num = 50 * n;
+    Floats data(16 * 400 * n), rois(5 * num), pooled(num * 16 * 49);
+    for (int i = 0; i < num; ++i) rois[5 * i + 3] = 12, rois[5 * i + 4] = 15;
+    measure("roi_align", n, bytes_of(data, rois, pooled),
+            [&] { roi_align(kCpu, pooled.data(), data.data(), rois.data(), num, op); });
+    measure("roi_align_backward", n, bytes_of(data, rois, pooled),
+            [&] { roi_align_backward(kCpu, data.data(), pooled.data(), rois.data(), num, op); });
   }
   {
     Floats data(5 * 20 * 10 * n), out(data.size() * 64);
@@ -181,5 +179,5 @@ void all(int n) {
 
 int main() {
   set_num_threads(2);
-  for (int n : {1, 4, 16}) all(n);
+  for (int n : {1, 4, 16}) measure_all(n);
 }

@@ -1,4 +1,4 @@
-"""The CPU's ops for each vector width, on this machine's CPU and, emulated, on an ARM."""
+"""The ops for each vector width, on the CPU of this machine and on an emulated ARM CPU."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def native():
 
 
 def hashes(text):
-    """op -> {(width, threads): hash of the results}"""
+    """Return {op: {(width, threads): hash of the results}}."""
     found = defaultdict(dict)
     for line in text.splitlines():
         op, simd, threads, value = line.split()
@@ -38,28 +38,29 @@ def bits():
     return hashes(run(program("bits", *core())))
 
 
-def test_every_op_is_run_in_every_way(bits, native):
+def test_every_op_runs_with_each_width_and_number_of_threads(bits, native):
     assert sorted(bits) == OPS
     for ways in bits.values():
         assert set(ways) == {(simd, n) for simd in native.simd_names() for n in (1, 2, 5)}
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_bits_do_not_depend_on_vectors_and_threads(bits, op):
+def test_results_do_not_depend_on_width_and_threads(bits, op):
     assert len(set(bits[op].values())) == 1, bits[op]
 
 
-def test_an_arm_has_the_same_bits(bits):
+def test_arm_gives_the_same_results(bits):
     for command, package in ((CROSS_COMPILER, "g++-aarch64-linux-gnu"), (ARM, "qemu-user")):
         if shutil.which(command) is None:
             pytest.skip(f"needs {command} (on Debian: apt-get install {package})")
-    arm = program("bits", "-static", *BINDINGS.glob("*.cpp"), compiler=CROSS_COMPILER)
+    sources = [*BINDINGS.glob("cpu/*.cpp"), *BINDINGS.glob("runtime/*.cpp")]
+    arm = program("bits", "-static", *sources, compiler=CROSS_COMPILER)
     for op, ways in hashes(run(ARM, arm)).items():
         assert set(ways.values()) == set(bits[op].values()), op
 
 
-class TestChoice:
-    def test_the_widest_that_there_is(self, native):
+class TestWidth:
+    def test_widths_are_those_of_the_cpu(self, native):
         with open("/proc/cpuinfo", encoding="ascii") as file:
             flags = next((line.split() for line in file if line.startswith("flags")), ())
         widths = ["baseline"]
@@ -69,14 +70,18 @@ class TestChoice:
                 widths.append("avx512")
         assert native.simd_names() == widths
 
-    @pytest.mark.parametrize(("wanted", "chosen"), [("baseline", 0), ("", -1), ("sse9", -1)])
-    def test_the_environment_chooses(self, native, wanted, chosen):
+    @pytest.mark.parametrize(
+        ("value", "selected"),
+        [("baseline", 0), ("", -1), ("sse9", -1)],
+        ids=["known", "empty", "unknown"],
+    )
+    def test_known_width_in_the_environment_replaces_the_widest(self, native, value, selected):
         code = "from cvops.backends import extension; print(extension.native().simd())"
-        env = {**os.environ, "CVOPS_SIMD": wanted}
+        env = {**os.environ, "CVOPS_SIMD": value}
         out = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
-        assert out.stdout.strip() == native.simd_names()[chosen], out.stderr
+        assert out.stdout.strip() == native.simd_names()[selected], out.stderr
 
-    def test_another_in_the_same_process(self, native):
+    def test_width_can_change_in_a_process(self, native):
         before = native.simd()
         boxes = np.random.default_rng(0).random((50, 4), np.float32)
         results = []
@@ -90,6 +95,6 @@ class TestChoice:
         for result in results:
             np.testing.assert_array_equal(result, results[0])
 
-    def test_what_the_machine_has_not(self, native):
+    def test_width_that_the_cpu_lacks_is_refused(self, native):
         with pytest.raises(ValueError, match="simd: this machine cannot run 'avx1024'"):
             native.set_simd("avx1024")

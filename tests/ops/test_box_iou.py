@@ -38,29 +38,29 @@ def random_boxes(rng, num, ties=False, special=0.0):
     ],
     ids=[
         "overlap",
-        "same",
+        "equal",
         "touching",
         "no area",
         "infinite",
         "NaN left",
         "NaN right",
-        "none",
-        "to none",
+        "no lhs",
+        "no rhs",
     ],
 )
-def test_by_hand(run, lhs, rhs, expected):
+def test_iou_by_hand(run, lhs, rhs, expected):
     np.testing.assert_array_equal(run(box_iou, lhs, rhs), np.float32(expected))
 
 
-def test_center_format(run):
-    # (2, 2, 4, 4) are the corners (0, 0, 4, 4); (4, 3, 4, 2) are (2, 2, 6, 4): they share 2 x 2.
+def test_center_format_by_hand(run):
+    # The corners are (0, 0, 4, 4) and (2, 2, 6, 4). The intersection is 2 x 2.
     out = run(box_iou, boxes((2, 2, 4, 4)), boxes((4, 3, 4, 2)), format="center")
     np.testing.assert_array_equal(out, np.float32([[4 / (16 + 8 - 4)]]))
 
 
 @pytest.mark.parametrize("format", ["corner", "center"])
 @pytest.mark.parametrize(("num_lhs", "num_rhs"), [(1, 1), (7, 300), (1000, 17), (3, 2), (257, 64)])
-def test_against_the_oracle(run, num_lhs, num_rhs, format):
+def test_results_equal_the_reference(run, num_lhs, num_rhs, format):
     rng = np.random.default_rng(num_lhs)
     for ties, special in ((False, 0.0), (True, 0.0), (True, 0.1)):
         lhs = random_boxes(rng, num_lhs, ties, special)
@@ -71,17 +71,17 @@ def test_against_the_oracle(run, num_lhs, num_rhs, format):
 
 @pytest.mark.parametrize("format", ["corner", "center"])
 @pytest.mark.parametrize("num_rhs", [1, 2, 7, 8, 9, 63, 65, 1023, 1024, 1025, 2049])
-def test_threads_and_vectors_do_not_change_a_bit(in_every_way, num_rhs, format):
-    # A row's last vector is stored over the next row; rows are shared out by some 16384 pairs.
+def test_threads_and_vectors_do_not_change_a_bit(cpu_variants, num_rhs, format):
+    # The last vector of a row extends over the next row. A task has about 16384 pairs.
     rng = np.random.default_rng(num_rhs)
     for num_lhs in (1, 5, 33, 16384 // num_rhs + 9):
         lhs, rhs = (random_boxes(rng, num, special=0.02) for num in (num_lhs, num_rhs))
         expected = box_iou(lhs, rhs, format, backend="numpy")
-        for out in in_every_way(partial(box_iou, lhs, rhs, format, backend="native")):
+        for out in cpu_variants(partial(box_iou, lhs, rhs, format, backend="native")):
             np.testing.assert_array_equal(out, expected)
 
 
-def test_more_axes(run):
+def test_output_has_the_leading_axes_of_both_inputs(run):
     rng = np.random.default_rng(0)
     lhs, rhs = random_boxes(rng, 6).reshape(2, 3, 4), random_boxes(rng, 5).reshape(5, 1, 4)
     out = run(box_iou, lhs, rhs)
@@ -91,7 +91,7 @@ def test_more_axes(run):
     )
 
 
-def test_is_symmetric_to_the_last_bit(run):
+def test_iou_is_symmetric_to_the_last_bit(run):
     b = random_boxes(np.random.default_rng(1), 200)
     iou = run(box_iou, b, b)
     np.testing.assert_array_equal(iou, iou.T)
@@ -101,7 +101,7 @@ def test_is_symmetric_to_the_last_bit(run):
 @given(seed=st.integers(0, 2**32), ties=st.booleans(), special=st.sampled_from([0.0, 0.05, 0.3]))
 @pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("format", ["corner", "center"])
-def test_equals_mxnet(mx, backend, format, seed, ties, special):
+def test_results_equal_mxnet(mx, backend, format, seed, ties, special):
     rng = np.random.default_rng(seed)
     lhs = random_boxes(rng, rng.integers(1, 40), ties, special)
     rhs = random_boxes(rng, rng.integers(1, 40), ties, special)
@@ -111,7 +111,7 @@ def test_equals_mxnet(mx, backend, format, seed, ties, special):
 
 @pytest.mark.parametrize("num", [1, 3, 4, 97, 300])
 @pytest.mark.parametrize("grid", [(1, 1), (3, 2)])
-def test_the_kernel_is_right_on_any_grid(monkeypatch, grid, num):
+def test_kernel_on_another_grid_gives_equal_bits(monkeypatch, grid, num):
     def on_another_grid(launch):
         return launch._replace(grid=grid, block=(32,))
 
@@ -122,7 +122,7 @@ def test_the_kernel_is_right_on_any_grid(monkeypatch, grid, num):
     np.testing.assert_array_equal(out, box_iou(lhs, rhs, backend="numpy"))
 
 
-def test_sanitized(run_sanitized):
+def test_sanitizers_find_no_error(run_sanitized):
     rng = np.random.default_rng(2)
     lhs, rhs = random_boxes(rng, 13), random_boxes(rng, 7)
     out = run_sanitized(box_iou, lhs, rhs)
@@ -152,6 +152,6 @@ def test_sanitized(run_sanitized):
     ],
     ids=["one axis", "five columns", "float64", "byte order", "format", "list", "too many"],
 )
-def test_refuses(lhs, options, error, message):
+def test_bad_arguments_are_refused(lhs, options, error, message):
     with pytest.raises(error, match=message):
         box_iou(lhs, boxes((0, 0, 1, 1)), **options)

@@ -17,37 +17,37 @@ def i32(x):
 
 
 class TestByHand:
-    # Pairs (label, prediction): (0, 0) twice, (0, 1), (1, 1), (2, 1), (2, 2).
+    # The pairs (label, prediction) are (0, 0) twice, (0, 1), (1, 1), (2, 1), (2, 2).
     label = i32([[0, 0, 0], [1, 2, 2]])
     prediction = i32([[0, 1, 0], [1, 1, 2]])
 
-    def test_rows_are_labels(self, run):
+    def test_rows_are_labels_and_columns_are_predictions(self, run):
         matrix = run(confusion_matrix, self.prediction, self.label, 3)
         assert matrix.dtype == np.int64
         assert matrix.tolist() == [[2, 1, 0], [0, 1, 0], [0, 1, 1]]
 
-    def test_a_label_that_is_ignored(self, run):
+    def test_pixels_of_the_ignored_label_are_not_counted(self, run):
         matrix = run(confusion_matrix, self.prediction, self.label, 3, 0)
         assert matrix.tolist() == [[0, 0, 0], [0, 1, 0], [0, 1, 1]]
-        # Its predictions count for other labels.
+        # Pixels of other labels count, also with this prediction.
         matrix = run(confusion_matrix, self.prediction, self.label, 3, ignore_label=1)
         assert matrix.tolist() == [[2, 1, 0], [0, 0, 0], [0, 1, 1]]
 
     @pytest.mark.parametrize("ignore_label", [None, 255, -1, 2**31 - 1, -(2**31)])
-    def test_what_is_none_of_the_classes_is_left_out(self, run, ignore_label):
-        least, most = -(2**31), 2**31 - 1
-        label = i32([255, 2, -1, most, least, 1, 1, 1, 1, 1, 0])
-        prediction = i32([0, 0, 1, 1, 1, 2, -1, most, least, 0, 255])
+    def test_values_that_are_no_class_are_not_counted(self, run, ignore_label):
+        low, high = -(2**31), 2**31 - 1
+        label = i32([255, 2, -1, high, low, 1, 1, 1, 1, 1, 0])
+        prediction = i32([0, 0, 1, 1, 1, 2, -1, high, low, 0, 255])
         matrix = run(confusion_matrix, prediction, label, 2, ignore_label)
         assert matrix.tolist() == [[0, 0], [1, 0]]
 
-    def test_one_class(self, run):
+    def test_one_class_counts_all_pixels(self, run):
         zeros = np.zeros(1001, np.int32)
         assert run(confusion_matrix, zeros, zeros, 1).tolist() == [[1001]]
 
 
 def random_case(seed, shape, num_classes, smooth):
-    """Some labels and predictions are none of the classes."""
+    """A random prediction and label. Some values are no class."""
     rng = np.random.default_rng(seed)
     total = int(np.prod(shape))
     label = rng.integers(-1, num_classes + 1, -(-total // smooth)).repeat(smooth)[:total]
@@ -58,17 +58,17 @@ def random_case(seed, shape, num_classes, smooth):
 
 CASES = {
     "one pixel": ((1,), 2, 1),
-    "a rest of three": ((3, 41), 5, 3),
+    "three pixels after groups of four": ((3, 41), 5, 3),
     "several blocks": ((2, 50, 83), 21, 7),
-    "as many classes as fit into shared memory": ((4, 300), 110, 5),
-    "one more": ((4, 301), 111, 5),
-    "more classes than the CPU counts side by side": ((4099,), 65, 2),
+    "110 classes in shared memory": ((4, 300), 110, 5),
+    "111 classes": ((4, 301), 111, 5),
+    "65 classes without interleaved matrices": ((4099,), 65, 2),
 }
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 @pytest.mark.parametrize("ignore_label", [None, 1])
-def test_against_the_oracle(run, case, ignore_label):
+def test_results_equal_the_reference(run, case, ignore_label):
     shape, num_classes, smooth = case
     prediction, label = random_case(0, shape, num_classes, smooth)
     want = confusion_matrix(prediction, label, num_classes, ignore_label, backend="numpy")
@@ -76,7 +76,7 @@ def test_against_the_oracle(run, case, ignore_label):
     np.testing.assert_array_equal(got, want)
 
 
-def test_the_oracle_counts_pair_by_pair():
+def test_reference_equals_a_count_of_pairs():
     prediction, label = random_case(1, (20, 30), 4, 2)
     want = np.zeros((4, 4), int)
     for p, t in zip(prediction.flat, label.flat):
@@ -87,7 +87,7 @@ def test_the_oracle_counts_pair_by_pair():
 
 
 @pytest.mark.parametrize("num_classes", [21, 100])
-def test_several_threads(num_classes):
+def test_several_threads_give_equal_counts(num_classes):
     prediction, label = random_case(2, (5, 320, 480), num_classes, 9)
     want = confusion_matrix(prediction, label, num_classes, backend="numpy")
     got = runner("cpu", "native")(confusion_matrix, prediction, label, num_classes)
@@ -97,18 +97,18 @@ def test_several_threads(num_classes):
 @pytest.mark.parametrize("num_classes", [1, 2, 21, 64, 65, 150])
 @pytest.mark.parametrize("total", [1, 15, 17, 1023, 4099, 200_003])
 @pytest.mark.parametrize("smooth", [1, 40])
-def test_the_same_with_any_threads_and_instructions(in_every_way, num_classes, total, smooth):
+def test_threads_and_vectors_do_not_change_a_count(cpu_variants, num_classes, total, smooth):
     prediction, label = random_case(6, (total,), num_classes, smooth)
     if smooth > 1:
-        prediction = label.copy()  # whole groups of equal pixels
+        prediction = label.copy()  # groups of equal pixels
     want = confusion_matrix(prediction, label, num_classes, 0, backend="numpy")
     run = runner("cpu", "native")
-    for got in in_every_way(lambda: run(confusion_matrix, prediction, label, num_classes, 0)):
+    for got in cpu_variants(lambda: run(confusion_matrix, prediction, label, num_classes, 0)):
         np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_any_order_of_threads_gives_the_same(monkeypatch, seed):
+def test_order_of_threads_does_not_change_the_counts(monkeypatch, seed):
     monkeypatch.setattr(backends, "SEED", seed)
     prediction, label = random_case(3, (5000,), 3, 4)
     got = runner("cpu", "emulated")(confusion_matrix, prediction, label, 3)
@@ -116,7 +116,7 @@ def test_any_order_of_threads_gives_the_same(monkeypatch, seed):
 
 
 @pytest.mark.parametrize("num_classes", [3, 120])
-def test_sanitized(run_sanitized, num_classes):
+def test_sanitizers_find_no_error(run_sanitized, num_classes):
     prediction, label = random_case(4, (43, 101), num_classes, 2)
     want = confusion_matrix(prediction, label, num_classes, backend="numpy")
     got = run_sanitized(confusion_matrix, prediction, label, num_classes)
@@ -124,14 +124,14 @@ def test_sanitized(run_sanitized, num_classes):
 
 
 @pytest.mark.parametrize("shape", [(0,), (3, 0, 2)])
-def test_no_pixels(run, shape):
+def test_no_pixels_give_zero_counts(run, shape):
     empty = np.zeros(shape, np.int32)
     matrix = run(confusion_matrix, empty, empty, 4)
     np.testing.assert_array_equal(matrix, np.zeros((4, 4), np.int64))
     assert matrix.dtype == np.int64
 
 
-def test_a_number_without_axes(run):
+def test_arrays_without_axes_are_one_pixel(run):
     assert run(confusion_matrix, i32(1), i32(0), 2).tolist() == [[0, 1], [0, 0]]
 
 
@@ -143,7 +143,7 @@ def test_a_number_without_axes(run):
     num_classes=st.integers(1, 30),
     smooth=st.integers(1, 20),
 )
-def test_adds_up(backend, seed, total, num_classes, smooth):
+def test_counts_of_parts_add_up(backend, seed, total, num_classes, smooth):
     prediction, label = random_case(seed, (total,), num_classes, smooth)
 
     def count(*arrays):
@@ -160,7 +160,7 @@ def test_adds_up(backend, seed, total, num_classes, smooth):
 
 
 @pytest.mark.parametrize("backend", ["numpy", "native"])
-def test_mxnets_arrays(mx, backend):
+def test_mxnet_arrays_give_an_mxnet_array(mx, backend):
     prediction, label = random_case(5, (4, 9), 3, 2)
     arrays = mx.nd.array(prediction, dtype="int32"), mx.nd.array(label, dtype="int32")
     matrix = confusion_matrix(*arrays, 3, backend=backend)
@@ -172,62 +172,79 @@ def test_mxnets_arrays(mx, backend):
 
 
 class TestRefusals:
-    @pytest.mark.parametrize(
-        ("arguments", "message"),
-        [
-            ({"prediction": np.zeros((2, 3))}, "prediction: expected int32, got float64"),
-            ({"label": np.zeros((2, 3), "u1")}, "label: expected int32, got uint8"),
-            ({"label": [[0, 0, 0]]}, "label: expected an array"),
-            ({"label": np.zeros((3, 2), "i4")}, "the shape (2, 3) of prediction, got (3, 2)"),
-            ({"label": np.zeros(6, "i4")}, "the shape (2, 3) of prediction, got (6,)"),
-            ({"num_classes": 0}, "num_classes: expected an integer in [1, 46340], got 0"),
-            ({"num_classes": 46341}, "num_classes: expected an integer in [1, 46340], got 46341"),
-            ({"num_classes": 2.0}, "num_classes: expected an integer, got 2.0"),
-            ({"ignore_label": 2**31}, "ignore_label: expected an integer in [-2147483648,"),
-            ({"ignore_label": 0.5}, "ignore_label: expected an integer, got 0.5"),
-        ],
-    )
-    def test_arguments(self, arguments, message):
+    arguments = {
+        "float64": ({"prediction": np.zeros((2, 3))}, "prediction: expected int32, got float64"),
+        "uint8": ({"label": np.zeros((2, 3), "u1")}, "label: expected int32, got uint8"),
+        "list": ({"label": [[0, 0, 0]]}, "label: expected an array"),
+        "another shape": (
+            {"label": np.zeros((3, 2), "i4")},
+            "the shape (2, 3) of prediction, got (3, 2)",
+        ),
+        "one axis": ({"label": np.zeros(6, "i4")}, "the shape (2, 3) of prediction, got (6,)"),
+        "no classes": (
+            {"num_classes": 0},
+            "num_classes: expected an integer in [1, 46340], got 0",
+        ),
+        "46341 classes": (
+            {"num_classes": 46341},
+            "num_classes: expected an integer in [1, 46340], got 46341",
+        ),
+        "num_classes is a float": (
+            {"num_classes": 2.0},
+            "num_classes: expected an integer, got 2.0",
+        ),
+        "ignore_label is 2^31": (
+            {"ignore_label": 2**31},
+            "ignore_label: expected an integer in [-2147483648,",
+        ),
+        "ignore_label is a float": (
+            {"ignore_label": 0.5},
+            "ignore_label: expected an integer, got 0.5",
+        ),
+    }
+
+    @pytest.mark.parametrize(("arguments", "message"), arguments.values(), ids=arguments)
+    def test_bad_arguments_are_refused(self, arguments, message):
         zeros = np.zeros((2, 3), np.int32)
-        usual = {"prediction": zeros, "label": zeros, "num_classes": 3}
+        valid = {"prediction": zeros, "label": zeros, "num_classes": 3}
         with pytest.raises((TypeError, ValueError), match=re.escape(message)):
-            confusion_matrix(**{**usual, **arguments})
+            confusion_matrix(**{**valid, **arguments})
 
     @pytest.mark.parametrize("metric", [pixel_accuracy, mean_iou])
     @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 2)])
-    def test_matrices(self, metric, shape):
+    def test_matrix_that_is_not_square_is_refused(self, metric, shape):
         with pytest.raises(ValueError, match=re.escape(f"(classes, classes), got {shape}")):
             metric(np.zeros(shape, np.int64))
 
 
 class TestMetrics:
-    # Of 10 pixels 3 + 1 + 2 are right. Class 0 has 3 of 3 + 1 + 2, class 1 has 1 of 1 + 1 + 1,
-    # class 2 has 2 of 2 + 2 + 1.
+    # 3 + 1 + 2 of 10 pixels are correct. The IoU is 3 / (3 + 1 + 2) for class 0, 1 / (1 + 1 + 1)
+    # for class 1, 2 / (2 + 2 + 1) for class 2.
     matrix = np.int64([[3, 1, 0], [0, 1, 1], [2, 0, 2]])
 
-    def test_pixel_accuracy(self):
+    def test_pixel_accuracy_by_hand(self):
         assert pixel_accuracy(self.matrix) == 6 / 10
 
-    def test_mean_iou(self):
+    def test_mean_iou_by_hand(self):
         assert mean_iou(self.matrix) == pytest.approx((3 / 6 + 1 / 3 + 2 / 5) / 3, rel=1e-15)
 
-    def test_a_class_that_is_nowhere_is_left_out(self):
+    def test_absent_class_is_not_averaged(self):
         wider = np.zeros((5, 5), np.int64)
         wider[np.ix_([0, 2, 3], [0, 2, 3])] = self.matrix
         assert mean_iou(wider) == mean_iou(self.matrix)
         assert pixel_accuracy(wider) == pixel_accuracy(self.matrix)
 
-    def test_a_class_that_is_only_predicted_counts_as_0(self):
+    def test_class_that_is_only_predicted_has_an_iou_of_0(self):
         assert mean_iou([[4, 4], [0, 0]]) == (4 / 8 + 0) / 2
 
-    def test_all_right_and_all_wrong(self):
+    def test_all_correct_gives_1_and_all_wrong_gives_0(self):
         assert mean_iou(np.diag([5, 1, 9])) == pixel_accuracy(np.diag([5, 1, 9])) == 1
         assert mean_iou([[0, 3], [2, 0]]) == pixel_accuracy([[0, 3], [2, 0]]) == 0
 
-    def test_of_fractions(self):
+    def test_scaled_matrix_gives_equal_metrics(self):
         assert mean_iou(self.matrix / 16) == mean_iou(self.matrix)
         assert pixel_accuracy(self.matrix / 16) == pixel_accuracy(self.matrix)
 
-    def test_no_pixels(self):
+    def test_metrics_of_no_pixels_are_nan(self):
         assert math.isnan(mean_iou(np.zeros((3, 3))))
         assert math.isnan(pixel_accuracy(np.zeros((3, 3))))

@@ -1,4 +1,4 @@
-"""exp and log of ``kernels/exp_log.cuh`` and of the reference implementations."""
+"""exp and log of ``kernels/exp_log.cuh`` and of the reference implementation."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ SPECIAL = [
 
 @pytest.fixture(scope="module")
 def values():
-    """Floats of every size, those where exp is neither 0 nor infinite, and those near 1."""
+    """Floats of all exponents, floats with a finite positive exp, floats near 1, special values."""
     rng = np.random.default_rng(0)
     bits = rng.integers(0, 2**32, 300_000, dtype=np.uint64).astype(np.uint32).view(np.float32)
     parts = bits, rng.uniform(-104, 89, 300_000), rng.uniform(0.5, 2, 300_000), SPECIAL
@@ -45,7 +45,7 @@ def assert_same_bits(a, b):
     )
 
 
-def test_the_kernels_text_has_the_bits_of_the_oracle(values):
+def test_kernel_functions_have_the_bits_of_the_reference(values):
     from emulator.emulator import Module
 
     module = Module(nvrtc.source("exp_log") + KERNEL, "math")
@@ -57,7 +57,7 @@ def test_the_kernels_text_has_the_bits_of_the_oracle(values):
 
 
 @pytest.mark.parametrize("name", ["exp", "log"])
-def test_is_correctly_rounded(values, name):
+def test_result_is_correctly_rounded(values, name):
     with np.errstate(all="ignore"):
         exact = getattr(np, name)(values.astype(np.longdouble)).astype(np.float32)
     differ = np.flatnonzero((getattr(_exp_log, name)(values) != exact) & ~np.isnan(exact))
@@ -65,7 +65,7 @@ def test_is_correctly_rounded(values, name):
 
 
 @pytest.mark.parametrize("name", ["exp", "log"])
-def test_is_within_one_unit_of_mxnet(mx, values, name):
+def test_result_is_within_one_unit_of_mxnet(mx, values, name):
     theirs = getattr(mx.nd, name)(mx.nd.array(values)).asnumpy()
     ours = getattr(_exp_log, name)(values)
     np.testing.assert_array_equal(np.isnan(ours), np.isnan(theirs))

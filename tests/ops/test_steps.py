@@ -1,8 +1,8 @@
 """Sizes on both sides of each step of the kernels and of their launches.
 
-A step is a size at which a kernel or a launch goes another way, or one step further: a constant
-with CVOPS_STEP. The backend "emulated-small" has the small value of each, so that small inputs
-reach both sides. At the end each op has one large input for the real values.
+A step is a size at which a kernel or a launch takes another path or one more step: a constant with
+CVOPS_STEP. The backend "emulated-small" has the small value of each constant, so that small inputs
+reach both sides. One large input per op tests the real values.
 """
 
 import re
@@ -20,7 +20,7 @@ _STEP = re.compile(r"(\w+) = CVOPS_STEP\(([^,]+), ([^,)]+)\)")
 
 
 def found_steps():
-    """The small value of each constant, by the name of its file and its own."""
+    """{"<file> <constant>": its small value}"""
     files = [*ROOT.glob("kernels/*.cuh"), *ROOT.glob("bindings/cuda/*.cpp")]
     return {
         f"{file.name} {name}": eval(small, {})
@@ -33,20 +33,20 @@ def rng_of(*numbers):
     return np.random.default_rng(numbers)
 
 
-def boxes_of(rng, *shape, room=30):
-    """Corners in a square of that side; a box has a side of up to 3."""
-    low, size = rng.random((2, *shape, 2), np.float32) * np.float32([[[room]], [[3]]]).reshape(
+def boxes_of(rng, *shape, side=30):
+    """Boxes of sides up to 3. The upper left corners are in a square of side ``side``."""
+    low, size = rng.random((2, *shape, 2), np.float32) * np.float32([[[side]], [[3]]]).reshape(
         2, *[1] * (len(shape) + 1)
     )
     return np.concatenate([low, low + size], axis=-1)
 
 
-def rows_of(rng, *shape, room=30):
-    """Rows (class, score, box), all of which take part, in no order; no two scores are equal."""
+def rows_of(rng, *shape, side=30):
+    """Rows (class, score, box) in random order. All scores are positive and different."""
     num = int(np.prod(shape))
     scores = (rng.permutation(num) + 1).astype(np.float32).reshape(*shape, 1)
     classes = rng.integers(0, 4, (*shape, 1)).astype(np.float32)
-    return np.concatenate([classes, scores, boxes_of(rng, *shape, room=room)], axis=-1)
+    return np.concatenate([classes, scores, boxes_of(rng, *shape, side=side)], axis=-1)
 
 
 def nms(num, sets=1, **options):
@@ -60,7 +60,7 @@ def nms(num, sets=1, **options):
 
 
 def nms_both(num, sets=1):
-    """With classes and without them: the boxes have another order."""
+    """Without and with classes, which change the spatial order."""
     return [nms(num, sets), nms(num, sets, id_index=0)]
 
 
@@ -81,18 +81,18 @@ def multiclass(num, topk, images=2, classes=3, scores=None):
 
 def iou(num_lhs, num_rhs):
     rng = rng_of(num_lhs, num_rhs)
-    lhs, rhs = boxes_of(rng, num_lhs, room=4), boxes_of(rng, num_rhs, room=4)
+    lhs, rhs = boxes_of(rng, num_lhs, side=4), boxes_of(rng, num_rhs, side=4)
     return lambda run: run(cvops.box_iou, lhs, rhs)
 
 
 def target(anchors, truths=5, images=2, equal=False, ratio=3, classes=4):
-    """Of ``equal`` truths all want the same anchor. Many logits lie close together."""
+    """Many logits are close. ``equal`` ground truths have the same best anchor."""
     rng = rng_of(anchors, truths, images)
-    anchor = boxes_of(rng, 1, anchors, room=9)
+    anchor = boxes_of(rng, 1, anchors, side=9)
     label = np.concatenate(
         [
             rng.integers(0, 3, (images, truths, 1)).astype(np.float32),
-            boxes_of(rng, images, truths, room=9),
+            boxes_of(rng, images, truths, side=9),
         ],
         axis=-1,
     )
@@ -115,12 +115,27 @@ def priors(*maps, shapes=2):
 def roi(rois, data=(2, 3, 5, 4), pooled=(3, 3)):
     rng = rng_of(rois, *data, *pooled)
     x = rng.normal(size=data).astype(np.float32)
-    r = np.concatenate([rng.integers(0, data[0], (rois, 1)), boxes_of(rng, rois, room=5)], axis=1)
+    r = np.concatenate([rng.integers(0, data[0], (rois, 1)), boxes_of(rng, rois, side=5)], axis=1)
     r = r.astype(np.float32)
 
     def call(run):
         out, argmax = run(cvops.roi_pooling, x, r, pooled, 1, return_argmax=True)
         return out, argmax, run(cvops.roi_pooling_backward, out, argmax, data)
+
+    return call
+
+
+def align(rois, data=(2, 3, 5, 4), pooled=(3, 3), side=5, **options):
+    rng = rng_of(rois, *data, *pooled)
+    x = rng.normal(size=data).astype(np.float32)
+    r = np.concatenate(
+        [rng.integers(0, data[0], (rois, 1)), boxes_of(rng, rois, side=side)], axis=1
+    )
+    r = r.astype(np.float32)
+
+    def call(run):
+        out = run(cvops.roi_align, x, r, pooled, 1, **options)
+        return out, run(cvops.roi_align_backward, out, r, data, 1, **options)
 
     return call
 
@@ -148,20 +163,20 @@ def labels(pixels, colors):
     return lambda run: run(cvops.label_from_color, image, colormap, unknown=-7)
 
 
-#: For each step the calls on both sides of it, of its small value.
+#: For each step, a function of its small value: calls on both sides of the step.
 STEPS = {
     "common.cuh kMaxGridY": lambda rows: [
-        # Blocks of sort_merge; tiles of nms_chunk, beside 4 blocks for pairs; columns; images.
+        # Blocks of sort_merge, tiles of nms_chunk besides 4 blocks for the mask, columns, images.
         *(nms(32 * rows), nms(32 * rows + 1), nms(256 * (rows - 4)), nms(256 * (rows - 4) + 1)),
         *(iou(3, 128 * rows), iou(3, 128 * rows + 1)),
         *(target(40, images=rows), target(40, images=rows + 1), target(40, images=3 * rows)),
     ],
-    # Few boxes take part in the suppression, which is what takes long.
+    # topk limits the suppression, which takes the most time.
     "sort.cuh kSortTile": lambda tile: [
         *(nms(num, topk=40) for num in (tile - 1, tile, tile + 1)),
         *(detection(tile), detection(tile + 1), multiclass(tile, tile), multiclass(tile, tile + 1)),
     ],
-    # Runs of 128 keys; a pass makes one of four. Order of boxes: as many keys take part.
+    # A pass merges four runs of 128 keys. The spatial order sorts the same number of keys.
     "sort.cuh kSortWays": lambda ways: [
         *(
             nms(num, topk=40)
@@ -189,7 +204,7 @@ STEPS = {
     "topk.cuh kSamples": lambda samples: [
         *(multiclass(n, 7, classes=1) for n in (samples, samples + 1, 3 * samples, 9 * samples)),
         multiclass(3000, 60),
-        # The sample deceives: scores that are equal, and few that count.
+        # The bound of the sample is wrong: all scores are equal, or few are candidates.
         multiclass(2000, 60, scores=np.full((2, 3, 2000), 0.5, np.float32)),
         multiclass(2000, 60, scores=np.eye(6, 2000, dtype=np.float32).reshape(2, 3, 2000)),
     ],
@@ -235,21 +250,21 @@ STEPS = {
         *(target(n) for n in (4 * threads - 1, 4 * threads, 4 * threads + 1)),
         *(target(300, truths=n) for n in (threads, threads + 1, 2 * threads, 2 * threads + 1)),
     ],
-    "multibox_target.cuh kSharedKeys": lambda keys: [
+    "bipartite.cuh kSharedKeys": lambda keys: [
         target(300, truths=n, equal=equal)
         for n in (keys, keys + 1, 3 * keys + 1)
         for equal in (False, True)
     ],
-    "multibox_target.cuh kScoreThreads": lambda threads: [
+    "mining.cuh kScoreThreads": lambda threads: [
         target(n) for n in (4 * threads, 4 * threads + 1, 8 * threads, 8 * threads + 1)
     ],
-    "multibox_target.cuh kRefineThreads": lambda threads: [
-        # A part is of all anchors, so that its list is filled and emptied several times.
+    "mining.cuh kRefineThreads": lambda threads: [
+        # Several images: a split has all anchors, so its list is full several times.
         target(n, images=6, truths=20, ratio=8)
         for n in (4 * threads, 4 * threads + 1, 8 * threads + 1, 20 * threads + 3)
     ],
-    "multibox_target.cpp kMaxSplits": lambda slots: [
-        target(128 * n + more) for n in (slots, 2 * slots) for more in (0, 1)
+    "multibox_target.cpp kMaxSplits": lambda splits: [
+        target(128 * n + more) for n in (splits, 2 * splits) for more in (0, 1)
     ],
     "multibox_target.cpp kBlocks": lambda blocks: [
         target(64 * blocks + more, images=n) for n in (1, 2, blocks, blocks + 1) for more in (0, 1)
@@ -265,10 +280,10 @@ STEPS = {
         [roi(30, (n, 5, 3, 2), (2, 2)) for n in (blocks // 2, blocks, 2 * blocks + 1)]
         + [roi(n, (1, 5, 20, 20), (2, 2)) for n in (blocks, blocks + 1, 3 * blocks)]
     ),
-    "roi_pooling.cpp kMaxBytes": lambda most: [
-        # 32 bytes for a roi.
+    "roi_pooling.cpp kMaxBytes": lambda size: [
+        # An RoI has 32 bytes.
         roi(n, (4, 4, 3, 2))
-        for n in (most // 32, most // 32 + 1, 2 * most // 32 + 1)
+        for n in (size // 32, size // 32 + 1, 2 * size // 32 + 1)
     ],
     "roi_pooling.cpp kWorthwhile": lambda rois: [
         roi(n, (4, 4, 2, 2), (9, width)) for n in (rois, rois + 1) for width in (8, 9, 11)
@@ -280,6 +295,24 @@ STEPS = {
         roi(2, (1, channels, 40, 30), (1, bins))
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
         for channels in (3, 8, 9, 17)
+    ],
+    "roi_align.cuh kFewSamples": lambda few: [
+        align(9, sample_ratio=n) for n in (few, few + 1, 3 * few)
+    ],
+    "roi_align.cuh kGradTile": lambda tile: [
+        *(align(9, (1, 3, size, 2), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
+        *(align(9, (1, 3, 2, size), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
+        *(align(n, (1, 9, 3, 4)) for n in (tile // 2, tile // 2 + 1, tile**2, tile**2 + 1)),
+    ],
+    "roi_align.cpp kThreads": lambda threads: [
+        align(n, (1, 2, 3, 2), (1, 4)) for n in (threads // 4, threads // 4 + 1, threads + 1)
+    ],
+    "roi_align.cpp kMaxBlocks": lambda blocks: [
+        align(n, (n, channels, 5, 4)) for channels in (4, 5) for n in (blocks, 2 * blocks + 1)
+    ],
+    "roi_align.cpp threads": lambda threads: [
+        align(2, (1, 5, 40, 30), (1, bins))
+        for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
     ],
     "bilinear_upsample.cuh kRowsAtOnce": lambda rows: [
         upsample((1, 2, 3, 4), scale) for scale in (rows, rows + 1, 2 * rows + 1)
@@ -297,7 +330,7 @@ STEPS = {
         confusion(900, round(cells**0.5) + more) for more in (0, 1)
     ],
     "confusion_matrix.cpp max_blocks": lambda blocks: [
-        *(confusion(900, classes) for classes in (27, 28)),  # about 256 cells for each block
+        *(confusion(900, classes) for classes in (27, 28)),  # about 256 cells per block
         *(confusion(1024 * blocks + more, 5) for more in (0, 1, 2000)),
     ],
     "confusion_matrix.cpp of_block": lambda pixels: [
@@ -312,26 +345,25 @@ STEPS = {
 }
 
 
-def check(call, run):
-    got, want = call(run), call(runner("cpu", "numpy"))
+def assert_equal(got, want):
     for x, y in zip(*(out if isinstance(out, tuple) else (out,) for out in (got, want))):
         np.testing.assert_array_equal(x, y)
 
 
-def test_each_step_has_its_sizes():
+def test_every_step_has_calls():
     assert set(STEPS) == set(found_steps())
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_both_sides_of_a_step(step):
+def test_both_sides_of_a_step_have_equal_bits(step):
     for call in STEPS[step](found_steps()[step]):
-        check(call, runner("cpu", "emulated-small"))
+        assert_equal(call(runner("cpu", "emulated-small")), call(runner("cpu", "numpy")))
 
 
 def large_multiclass(num):
     rng = rng_of(num)
     scores = rng.permutation(num).reshape(1, 2, -1).astype(np.float32) + 1
-    boxes = boxes_of(rng, 1, num // 2, room=4)  # of which few are kept
+    boxes = boxes_of(rng, 1, num // 2, side=4)  # few are kept
     return partial(cvops.multiclass_nms, boxes, scores, topk=num, force_suppress=True)
 
 
@@ -346,7 +378,7 @@ def large_target(num):
 def large_roi(rois):
     rng = rng_of(rois)
     data = rng.normal(size=(1, 2, 6, 9)).astype(np.float32)
-    boxes = np.concatenate([np.zeros((rois, 1), np.float32), boxes_of(rng, rois, room=6)], axis=1)
+    boxes = np.concatenate([np.zeros((rois, 1), np.float32), boxes_of(rng, rois, side=6)], axis=1)
     return partial(cvops.roi_pooling, data, boxes, (99, 100), 1, return_argmax=True)
 
 
@@ -361,46 +393,44 @@ def large_detection(num):
     scores = np.concatenate([1 - scores, scores], axis=1)
     offsets = np.zeros((1, 4 * num), np.float32)
     return partial(
-        *(cvops.multibox_detection, scores, offsets, boxes_of(rng, 1, num, room=300)),
+        *(cvops.multibox_detection, scores, offsets, boxes_of(rng, 1, num, side=300)),
         threshold=0,
         clip=False,
         nms_topk=100,
     )
 
 
-#: One input for each op that takes the real values more than one step.
+#: One input per op that is beyond the real value of a step.
 LARGE = {
-    # More than a merge makes one of, 32768.
+    # More keys than one merge sorts: 32768.
     "box_nms": lambda: partial(
-        cvops.box_nms, rows_of(rng_of(1), 33_000, room=300), topk=100, return_index=True
+        cvops.box_nms, rows_of(rng_of(1), 33_000, side=300), topk=100, return_index=True
     ),
     "multibox_detection": lambda: large_detection(33_000),
     "multiclass_nms": lambda: large_multiclass(33_000),
-    # More columns than a tile, 1024, and more rows than 4096 blocks.
+    # More columns than a tile (1024), and more rows than 4096 blocks.
     "box_iou": lambda: partial(
-        cvops.box_iou, boxes_of(rng_of(2), 4099, room=9), boxes_of(rng_of(3), 1030, room=9)
+        cvops.box_iou, boxes_of(rng_of(2), 4099, side=9), boxes_of(rng_of(3), 1030, side=9)
     ),
     # More tiles than 1024 blocks.
     "multibox_priors": lambda: partial(cvops.multibox_priors, [(600, 450)], [[0.1]], [[1]]),
-    # More tiles than 512 slots.
+    # More tiles than 512 splits.
     "multibox_target": lambda: large_target(263_000),
-    # A roi takes 816 bytes of 32 kB, and each of 4 parts has 45.
+    # An RoI needs 816 of 32768 bytes. Each of 4 splits has 45 RoIs.
     "roi_pooling": lambda: large_roi(180),
     "bilinear_upsample": lambda: partial(
         cvops.bilinear_upsample, rng_of(4).normal(size=(2, 3, 50, 70)).astype(np.float32), 9
     ),
-    # More pixels than 1024 blocks have, and more classes than a block counts in shared memory.
+    # More pixels than 1024 blocks count, and more classes than a block counts in shared memory.
     "confusion_matrix": lambda: partial(
         cvops.confusion_matrix, *rng_of(5).integers(-1, 112, (2, 4_200_000), np.int32), 111
     ),
-    # More pixels than 2048 blocks have, and more colors than fit in shared memory.
+    # More pixels than 2048 blocks take, and more colors than fit in shared memory.
     "label_from_color": lambda: large_labels(4_200_000),
 }
 
 
 @pytest.mark.parametrize("op", LARGE)
-def test_large_size(op):
+def test_large_input_has_equal_bits(op):
     call = LARGE[op]()
-    got, want = call(backend="emulated"), call(backend="native")
-    for x, y in zip(*(out if isinstance(out, tuple) else (out,) for out in (got, want))):
-        np.testing.assert_array_equal(x, y)
+    assert_equal(call(backend="emulated"), call(backend="native"))

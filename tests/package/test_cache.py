@@ -21,8 +21,16 @@ DAY = 24 * 60 * 60
         (None, "relative/base", "/home/reader/.cache/cvops"),
         (None, None, "/home/reader/.cache/cvops"),
     ],
+    ids=[
+        "CVOPS_CACHE_DIR",
+        "XDG_CACHE_HOME",
+        "empty CVOPS_CACHE_DIR",
+        "empty XDG_CACHE_HOME",
+        "relative XDG_CACHE_HOME",
+        "no variable",
+    ],
 )
-def test_its_place(monkeypatch, own, base, expected):
+def test_environment_variables_set_the_folder(monkeypatch, own, base, expected):
     monkeypatch.setenv("HOME", "/home/reader")
     for name, value in (("CVOPS_CACHE_DIR", own), ("XDG_CACHE_HOME", base)):
         if value is None:
@@ -33,13 +41,13 @@ def test_its_place(monkeypatch, own, base, expected):
 
 
 def make(file, days):
-    """A file that was last used some days ago."""
+    """Write a file whose last use was some days ago."""
     file.write_text("content")
     os.utime(file, (time.time() - days * DAY,) * 2)
     return file
 
 
-def test_what_is_unused_for_long_is_removed_when_a_file_is_put(tmp_path):
+def test_unused_files_are_removed_when_a_file_is_put(tmp_path):
     old = [
         make(tmp_path / "box_nms-sm90-0123456789.cubin", 91),
         make(tmp_path / "mxnet-operators-0123456789.so", 91),
@@ -53,7 +61,7 @@ def test_what_is_unused_for_long_is_removed_when_a_file_is_put(tmp_path):
         make(tmp_path / "box_iou-sm90-0123456789.cubin", 89),
         make(tmp_path / "mxnet-operators-9876543210.so", 89),
         make(tmp_path / "cvops-temporary-def", 0),
-        make(tmp_path / "thesis.txt", 900),  # the folder may have files of others
+        make(tmp_path / "thesis.txt", 900),  # not a file of cvops
         make(tmp_path / "libother.so", 900),
     ]
     file = tmp_path / "box_iou-sm80-0123456789.cubin"
@@ -62,7 +70,7 @@ def test_what_is_unused_for_long_is_removed_when_a_file_is_put(tmp_path):
     assert not any(path.exists() for path in [*old, folder])
 
 
-def test_a_use_keeps_a_file(tmp_path):
+def test_used_file_is_kept(tmp_path):
     file = make(tmp_path / "box_nms-sm90-0123456789.cubin", 91)
     assert cache.has(file)
     cache.put(make(tmp_path / "made", 0), tmp_path / "other")
@@ -70,14 +78,14 @@ def test_a_use_keeps_a_file(tmp_path):
     assert not cache.has(tmp_path / "absent.cubin")
 
 
-def test_a_use_within_a_day_writes_nothing(tmp_path):
+def test_second_use_within_a_day_writes_nothing(tmp_path):
     file = make(tmp_path / "box_nms-sm90-0123456789.cubin", 0.5)
     before = file.stat().st_mtime
     assert cache.has(file)
     assert file.stat().st_mtime == before
 
 
-def test_a_folder_that_is_read_only_can_be_used(tmp_path, monkeypatch):
+def test_read_only_folder_can_be_used(tmp_path, monkeypatch):
     def refuse(*args):
         raise PermissionError(13, "Permission denied")
 
@@ -86,7 +94,7 @@ def test_a_folder_that_is_read_only_can_be_used(tmp_path, monkeypatch):
     assert cache.has(file)
 
 
-def test_a_file_that_another_process_removes_first_is_no_error(tmp_path, monkeypatch):
+def test_file_that_another_process_removed_is_no_error(tmp_path, monkeypatch):
     make(tmp_path / "box_nms-sm90-0123456789.cubin", 91)
     unlink = Path.unlink
 

@@ -1,4 +1,4 @@
-"""``cvops doctor`` says what is missing by name and what to type, and never fails itself."""
+"""``cvops doctor`` names each missing part and the command that installs it."""
 
 import importlib.util
 import shutil
@@ -25,7 +25,7 @@ def no_driver(monkeypatch):
 
 @pytest.fixture
 def hide(monkeypatch):
-    """hide(name): as if that module were not installed."""
+    """hide(name): make ``find_spec`` return None for a module."""
     find_spec = importlib.util.find_spec
 
     def hide(hidden):
@@ -59,7 +59,7 @@ int cuDeviceGetAttribute(int* value, int attribute, int device) {
 
 @pytest.fixture
 def driver(monkeypatch, tmp_path):
-    """driver(code): one with two GPUs, of which cuInit gives ``code``."""
+    """driver(code): install a driver with two GPUs, whose cuInit returns ``code``."""
     if shutil.which("g++") is None:
         pytest.skip("needs g++")
 
@@ -73,7 +73,7 @@ def driver(monkeypatch, tmp_path):
 
 
 def fake_cupy(monkeypatch, version, runtime, names=("cupy-cuda13x",)):
-    """A CuPy that says these versions."""
+    """Install a CuPy with these versions."""
     get = types.SimpleNamespace(runtimeGetVersion=lambda: runtime)
     fake = types.SimpleNamespace(__version__=version, cuda=types.SimpleNamespace(runtime=get))
     monkeypatch.setattr(doctor, "_import_cupy", lambda: fake)
@@ -85,7 +85,7 @@ def fake_cupy(monkeypatch, version, runtime, names=("cupy-cuda13x",)):
 
 
 class TestAll:
-    def test_each_check_gives_a_line_and_a_status(self, capsys):
+    def test_each_check_prints_a_status_and_a_line(self, capsys):
         assert doctor.run() == 0
         out = capsys.readouterr().out
         starts = [line[:9].strip() for line in out.splitlines()]
@@ -94,13 +94,15 @@ class TestAll:
         assert f"Python {sys.version_info.major}.{sys.version_info.minor}" in out
         assert "ok       ops on NumPy arrays" in out
 
-    def test_is_a_command(self, monkeypatch, capsys):
+    def test_doctor_is_a_command(self, monkeypatch, capsys):
         monkeypatch.setattr(doctor, "CHECKS", [doctor._numpy])
         assert cli.main(["doctor"]) == 0
         assert capsys.readouterr().out == f"ok       NumPy {np.__version__}\n"
 
-    @pytest.mark.parametrize("problem", [RuntimeError("out of order"), None])
-    def test_status_is_1_if_the_ops_do_not_work(self, monkeypatch, capsys, problem):
+    @pytest.mark.parametrize(
+        "problem", [RuntimeError("out of order"), None], ids=["error", "wrong result"]
+    )
+    def test_exit_status_is_1_if_an_op_fails(self, monkeypatch, capsys, problem):
         def box_iou(*args):
             if problem:
                 raise problem
@@ -110,14 +112,14 @@ class TestAll:
         monkeypatch.setattr(doctor, "CHECKS", [doctor._numpy, doctor._arrays])
         assert cli.main(["doctor"]) == 1
         last = capsys.readouterr().out.splitlines()[-1]
-        said = "RuntimeError: out of order" if problem else "box_iou: expected [[1/7]], got [[0.]]"
+        text = "RuntimeError: out of order" if problem else "box_iou: expected [[1/7]], got [[0.]]"
         assert last.startswith("broken   ")
-        assert said in last
+        assert text in last
 
     @pytest.mark.parametrize("check", doctor.CHECKS, ids=lambda check: check.__name__)
-    def test_no_check_raises_where_nothing_can_be_found(self, monkeypatch, check):
-        def nothing(*args, **options):
-            raise OSError("nothing works")
+    def test_no_check_raises_if_all_its_calls_fail(self, monkeypatch, check):
+        def fail(*args, **options):
+            raise OSError("no call works")
 
         for target, name in (
             (doctor.subprocess, "run"),
@@ -129,13 +131,13 @@ class TestAll:
             (doctor.extension, "native"),
             (doctor.shutil, "which"),
         ):
-            monkeypatch.setattr(target, name, nothing)
+            monkeypatch.setattr(target, name, fail)
         finding = doctor.examine(check)
         assert finding.status in ("ok", "missing", "broken", "note")
         if finding.status == "broken":
-            assert "nothing works" in finding.text
+            assert "no call works" in finding.text
 
-    def test_lines_of_a_text_stand_below_each_other(self, monkeypatch, capsys):
+    def test_lines_of_a_text_are_aligned(self, monkeypatch, capsys):
         def both():
             return doctor.Finding("note", "one\ntwo", "three\nfour")
 
@@ -150,7 +152,7 @@ class TestAll:
 
 
 class TestCpu:
-    def test_no_extension(self, monkeypatch):
+    def test_missing_extension_is_reported(self, monkeypatch):
         monkeypatch.setattr(extension, "native", lambda: None)
         status, text, hint = doctor._extension()
         assert (status, hint) == (
@@ -160,8 +162,8 @@ class TestCpu:
         assert "cvops._native" in text
         assert doctor._arrays().status == "ok"
 
-    def test_extension(self, monkeypatch):
-        for has_cuda, said in ((True, "built with CUDA"), (False, "built without CUDA")):
+    def test_extension_is_reported_with_its_features(self, monkeypatch):
+        for has_cuda, line in ((True, "built with CUDA"), (False, "built without CUDA")):
             native = types.SimpleNamespace(num_threads=lambda: 3, simd=lambda: "avx2")
             monkeypatch.setattr(extension, "native", lambda native=native: native)
             files = (Path("box_iou.fatbin"),) if has_cuda else ()
@@ -169,10 +171,10 @@ class TestCpu:
             status, text, hint = doctor._extension()
             assert status == "ok"
             assert "CPU threads: 3, vectors: avx2" in text
-            assert said in text
+            assert line in text
             assert bool(hint) == (not has_cuda)
 
-    def test_extension_that_does_not_load(self, monkeypatch):
+    def test_extension_that_does_not_load_is_broken(self, monkeypatch):
         def broken():
             raise ImportError("libcvops.so: cannot open shared object file")
 
@@ -183,7 +185,7 @@ class TestCpu:
             "extension: ImportError: libcvops.so: cannot open shared object file"
         )
 
-    def test_no_compiler(self, monkeypatch):
+    def test_missing_compiler_is_reported(self, monkeypatch):
         monkeypatch.setenv("CXX", "no-such-compiler -O2")
         status, text, hint = doctor._compiler()
         assert status == "missing"
@@ -193,13 +195,13 @@ class TestCpu:
 
 
 class TestMXNet:
-    def test_not_installed(self, monkeypatch):
+    def test_missing_mxnet_is_reported(self, monkeypatch):
         monkeypatch.setattr(doctor, "_distributions", lambda root: {})
         status, text, hint = doctor._mxnet()
         assert (status, hint) == ("missing", _imports.pip_command("mxnet"))
         assert "not installed" in text
 
-    def test_names_of_distributions(self, monkeypatch, tmp_path):
+    def test_distributions_are_found_by_the_prefix_of_their_name(self, monkeypatch, tmp_path):
         for name in ("mxnet_cu112", "mxnet_tools", "cupy_cuda12x", "not_mxnet"):
             folder = tmp_path / f"{name}-1.9.dist-info"
             folder.mkdir()
@@ -209,7 +211,7 @@ class TestMXNet:
         assert doctor._distributions("mxnet") == {"mxnet-cu112": "1.9"}
         assert doctor._distributions("cupy") == {"cupy-cuda12x": "1.9"}
 
-    def test_two(self, monkeypatch):
+    def test_two_distributions_of_mxnet_are_broken(self, monkeypatch):
         both = {"mxnet": "1.9.1", "mxnet-cu112": "1.9.1"}
         monkeypatch.setattr(doctor, "_distributions", lambda root: both)
         status, text, hint = doctor._mxnet()
@@ -217,13 +219,13 @@ class TestMXNet:
         assert "mxnet 1.9.1, mxnet-cu112 1.9.1" in text
         assert hint.startswith("pip uninstall mxnet mxnet-cu112")
 
-    def test_imports(self, mx):
+    def test_mxnet_that_imports_is_ok(self, mx):
         finding = doctor._mxnet()
         assert finding.status == "ok"
         assert f"{mx.__version__}, imports" in finding.text
 
     @pytest.mark.parametrize(
-        ("code", "said", "hint"),
+        ("code", "text", "hint"),
         [
             ("raise OSError('libfoo.so.1: cannot open shared object file')", "libfoo.so.1", ""),
             (
@@ -234,8 +236,9 @@ class TestMXNet:
             ("import os; os.kill(os.getpid(), 11)", "signal 11 ends its import", ""),
             ("import no_such_module", "No module named 'no_such_module'", ""),
         ],
+        ids=["library", "library with a hint", "signal", "module"],
     )
-    def test_does_not_import(self, monkeypatch, tmp_path, code, said, hint):
+    def test_mxnet_that_does_not_import_is_broken(self, monkeypatch, tmp_path, code, text, hint):
         package = tmp_path / "mxnet"
         package.mkdir()
         (package / "__init__.py").write_text(code)
@@ -244,10 +247,10 @@ class TestMXNet:
         finding = doctor._mxnet()
         assert finding.status == "broken"
         assert finding.text.startswith("MXNet: mxnet 1.9.1")
-        assert said in finding.text
+        assert text in finding.text
         assert finding.hint == hint
 
-    def test_operators(self, monkeypatch, tmp_path):
+    def test_operators_are_reported_at_each_stage_of_their_build(self, monkeypatch, tmp_path):
         monkeypatch.setattr(cuda11, "libmxnet", lambda: None)
         assert doctor._operators().status == "missing"
         wheel = tmp_path / "mxnet"
@@ -263,7 +266,7 @@ class TestMXNet:
         monkeypatch.setenv("CXX", "no-such-compiler")
         finding = doctor._operators()
         assert (finding.status, "apt-get install g++" in finding.hint) == ("missing", True)
-        monkeypatch.setenv("CXX", sys.executable)  # which has --version, too
+        monkeypatch.setenv("CXX", sys.executable)  # accepts --version
         finding = doctor._operators()
         assert finding.status == "note"
         assert "`import cvops.mxnet` builds them" in finding.text
@@ -276,7 +279,7 @@ class TestMXNet:
         assert finding.status == "ok"
         assert finding.text.endswith(str(built))
 
-    def test_what_mxnet_says_of_an_operator_that_it_does_not_know(self, mx):
+    def test_mxnets_error_for_an_unknown_operator_is_quoted(self, mx):
         code = """
 from cvops._mxnet import mxnet
 mx = mxnet()
@@ -287,20 +290,20 @@ except mx.base.MXNetError as error:
     print(error)
 """
         out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
-        said = doctor._exported().text.split('"')[1]
-        assert said == "Operator _contrib_cvops_box_nms is not registered"
-        assert said in out
+        error = doctor._exported().text.split('"')[1]
+        assert error == "Operator _contrib_cvops_box_nms is not registered"
+        assert error in out
 
 
 class TestGpu:
-    def test_no_driver(self, no_driver):
+    def test_missing_driver_is_reported(self, no_driver):
         status, text, hint = doctor._driver()
         assert status == "missing"
         assert f"{NO_DRIVER}: cannot open shared object file" in text
         assert "https://nvidia.com/drivers" in hint
         assert doctor._gpus() == ("missing", "GPU: none", "")
 
-    def test_driver_and_gpus(self, driver):
+    def test_driver_and_gpus_are_reported(self, driver):
         driver()
         assert doctor._driver() == ("ok", "NVIDIA driver: for CUDA 12.8 and older", "")
         assert doctor._gpus().text.splitlines() == [
@@ -308,7 +311,7 @@ class TestGpu:
             "GPU 1: NVIDIA H200, compute capability 9.0",
         ]
 
-    def test_mxnets_kernels(self, driver, monkeypatch):
+    def test_unsupported_gpus_of_mxnets_kernels_are_named(self, driver, monkeypatch):
         driver()
         status, text, hint = doctor._mxnets_kernels()
         assert (status, hint) == ("note", "keep MXNet's arrays on mx.cpu()")
@@ -319,14 +322,16 @@ class TestGpu:
         monkeypatch.setattr(cuda11, "DRIVER", NO_DRIVER)
         assert doctor._mxnets_kernels().hint == ""
 
-    @pytest.mark.parametrize(("code", "status"), [(100, "missing"), (999, "broken")])
-    def test_a_driver_that_finds_no_gpu(self, driver, code, status):
+    @pytest.mark.parametrize(
+        ("code", "status"), [(100, "missing"), (999, "broken")], ids=["no device", "other error"]
+    )
+    def test_error_of_the_driver_is_reported(self, driver, code, status):
         driver(code)
         finding = doctor.examine(doctor._gpus)
         assert finding.status == status
         assert ("error 999" in finding.text) == (code == 999)
 
-    def test_no_cupy(self, hide):
+    def test_missing_cupy_is_reported(self, hide):
         hide("cupy")
         status, text, hint = doctor._cupy()
         assert status == "missing"
@@ -334,11 +339,11 @@ class TestGpu:
         assert 'pip install "cvops[cuda12]"' in hint
         assert doctor._nvrtc().status == "missing"
 
-    def test_cupy(self, monkeypatch, no_driver):
+    def test_cupy_with_a_driver_of_its_version_is_ok(self, monkeypatch, no_driver):
         fake_cupy(monkeypatch, "13.6.0", 13000)
         assert doctor._cupy() == ("ok", "cupy-cuda13x 13.6.0, for CUDA 13", "")
 
-    def test_cupy_that_is_newer_than_the_driver(self, monkeypatch, driver):
+    def test_cupy_that_is_newer_than_the_driver_is_broken(self, monkeypatch, driver):
         driver()
         fake_cupy(monkeypatch, "13.6.0", 13000)
         status, text, hint = doctor._cupy()
@@ -346,19 +351,19 @@ class TestGpu:
         assert text.endswith("the driver is for CUDA 12.8 at most")
         assert hint.startswith('pip uninstall cupy-cuda13x; pip install "cvops[cuda12]"')
 
-    def test_two_cupys(self, monkeypatch, no_driver):
+    def test_two_distributions_of_cupy_are_broken(self, monkeypatch, no_driver):
         fake_cupy(monkeypatch, "13.6.0", 12090, ["cupy-cuda12x", "cupy-cuda13x"])
         status, _, hint = doctor._cupy()
         assert status == "broken"
         assert hint.startswith("pip uninstall cupy-cuda12x cupy-cuda13x")
 
-    def test_nvrtc(self, monkeypatch):
+    def test_nvrtc_is_reported_with_its_version(self, monkeypatch):
         fake_cupy(monkeypatch, "13.6.0", 12090)
         found = types.SimpleNamespace(getVersion=lambda: (12, 9))
         monkeypatch.setattr(doctor, "load_nvrtc", lambda: found)
         assert doctor._nvrtc() == ("ok", "NVRTC 12.9", "")
 
-    def test_no_nvrtc(self, monkeypatch):
+    def test_missing_nvrtc_is_reported(self, monkeypatch):
         def load():
             raise RuntimeError("CuPy failed to load libnvrtc.so.12\nand more")
 
@@ -368,17 +373,17 @@ class TestGpu:
         assert (status, hint) == ("missing", 'pip install "cvops[cuda12]"')
         assert text.endswith("CuPy failed to load libnvrtc.so.12")
 
-    def test_torch(self, monkeypatch):
+    def test_torch_is_reported_with_its_version(self, monkeypatch):
         monkeypatch.setattr(doctor, "_version", lambda name: None)
         assert "not installed" in doctor._torch().text
         monkeypatch.setattr(doctor, "_version", lambda name: "2.9")
         assert doctor._torch() == ("ok", "PyTorch 2.9", "")
 
 
-def test_a_command_that_cannot_import_says_so_without_a_traceback(monkeypatch, capsys):
-    def lacking(options):
+def test_import_error_of_a_command_is_one_line(monkeypatch, capsys):
+    def fail(options):
         raise ImportError("libcudnn.so.8 is missing")
 
-    monkeypatch.setattr(cli, "_doctor", lacking)
+    monkeypatch.setattr(cli, "_doctor", fail)
     assert cli.main(["doctor"]) == 2
     assert capsys.readouterr().err == "cvops: libcudnn.so.8 is missing\n"

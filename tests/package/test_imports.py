@@ -1,4 +1,4 @@
-"""Hooks into the import of packages that the caller has."""
+"""Hooks into the import of packages."""
 
 import importlib
 import importlib.machinery
@@ -11,7 +11,7 @@ from cvops._imports import ImportHook, when_imported
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """The source of a package, which each import executes anew; the finders are restored."""
+    """The source of a package that is not imported; the finders of the test are removed."""
     folder = tmp_path / "hooked"
     folder.mkdir()
     source = folder / "__init__.py"
@@ -22,7 +22,7 @@ def package(tmp_path, monkeypatch):
     sys.modules.pop("hooked", None)
 
 
-def test_the_action_follows_the_execution(package):
+def test_action_runs_after_the_module(package):
     before, found = list(sys.meta_path), []
     when_imported("hooked", lambda module: found.append(module.value))
     assert found == []
@@ -31,13 +31,13 @@ def test_the_action_follows_the_execution(package):
     assert sys.meta_path == before
 
 
-def test_the_action_of_an_imported_module_is_immediate(package):
+def test_action_of_an_imported_module_runs_immediately(package):
     module, found = importlib.import_module("hooked"), []
     when_imported("hooked", found.append)
     assert found == [module]
 
 
-def test_the_action_waits_for_an_execution_without_error(package):
+def test_action_does_not_run_after_an_import_with_an_error(package):
     found = []
     when_imported("hooked", found.append)
     package.write_text("raise ValueError")
@@ -70,14 +70,14 @@ def test_two_hooks_of_a_module_nest(package, first):
     assert order == (["begin", "end", "action"] if first else ["begin", "action", "end"])
 
 
-def test_a_hooked_module_has_its_own_loader(package):
+def test_hooked_module_has_its_own_loader(package):
     when_imported("hooked", lambda module: None)
     module = importlib.import_module("hooked")
     assert type(module.__loader__) is importlib.machinery.SourceFileLoader
     assert module.__spec__.loader is module.__loader__
 
 
-def test_a_hook_finds_no_module_by_itself(package):
+def test_hook_finds_no_module_by_itself(package):
     sys.meta_path.insert(0, ImportHook(lambda name: True, lambda module, run: run(module)))
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         importlib.import_module("no_such_module")

@@ -1,4 +1,4 @@
-"""The shape of the repository: one name for each op, and folders that are layers."""
+"""The layout of the repository: the files of each op, its contract, and the layers of modules."""
 
 import ast
 import inspect
@@ -20,12 +20,13 @@ CONTRIB = {
     "MultiBoxDetection": "multibox_detection",
     "box_iou": "box_iou",
     "box_nms": "box_nms",
+    "ROIAlign": "roi_align",
     "ROIPooling": "roi_pooling",
 }
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_one_op_has_one_name(op):
+def test_op_has_one_name_in_all_folders(op):
     for file in (
         f"kernels/{op}.cuh",
         f"bindings/{op}.h",
@@ -41,13 +42,13 @@ def test_one_op_has_one_name(op):
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_every_op_has_a_reference_and_a_native_implementation(op):
+def test_op_has_a_reference_and_a_native_implementation(op):
     module = __import__(f"cvops.ops.{op}", fromlist=["_OP"])
     assert set(module._OP.implementations) == {"numpy", "native"}
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_every_op_is_an_operator_of_mxnet(op):
+def test_op_has_an_operator_for_mxnet_with_the_same_parameters(op):
     (operator,) = [operator for operator in OPERATORS if operator.npx_name == op]
     parameters = inspect.signature(getattr(cvops, op)).parameters.values()
     names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -55,12 +56,12 @@ def test_every_op_is_an_operator_of_mxnet(op):
 
 
 @pytest.mark.parametrize(("name", "op"), CONTRIB.items())
-def test_contrib_has_mxnets_names(name, op):
+def test_contrib_has_the_ops_under_the_names_of_mxnet(name, op):
     assert getattr(contrib, name) is getattr(cvops, op)
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_a_docstring_is_a_contract(op):
+def test_docstring_of_an_op_has_all_sections(op):
     text = inspect.getdoc(getattr(cvops, op))
     for part in ("MXNet 1.9.1", "Args:", "Returns:", "Raises:", "backend:"):
         assert part in text
@@ -73,50 +74,76 @@ DEFAULTS = {
     "label_from_color": {"unknown": 0},
     "box_iou": {"format": "corner"},
     "multibox_prior": {
-        **{"sizes": (1,), "ratios": (1,), "clip": False, "steps": (-1, -1), "offsets": (0.5, 0.5)}
+        "sizes": (1,),
+        "ratios": (1,),
+        "clip": False,
+        "steps": (-1, -1),
+        "offsets": (0.5, 0.5),
     },
     "multibox_target": {
-        **{"overlap_threshold": 0.5, "ignore_label": -1, "negative_mining_ratio": -1},
-        **{"negative_mining_thresh": 0.5, "minimum_negative_samples": 0},
-        **{"variances": (0.1, 0.1, 0.2, 0.2)},
+        "overlap_threshold": 0.5,
+        "ignore_label": -1,
+        "negative_mining_ratio": -1,
+        "negative_mining_thresh": 0.5,
+        "minimum_negative_samples": 0,
+        "variances": (0.1, 0.1, 0.2, 0.2),
     },
     "multibox_detection": {
-        **{"clip": True, "threshold": 0.01, "background_id": 0, "nms_threshold": 0.5},
-        **{"force_suppress": False, "variances": (0.1, 0.1, 0.2, 0.2), "nms_topk": -1},
+        "clip": True,
+        "threshold": 0.01,
+        "background_id": 0,
+        "nms_threshold": 0.5,
+        "force_suppress": False,
+        "variances": (0.1, 0.1, 0.2, 0.2),
+        "nms_topk": -1,
     },
     "box_nms": {
-        **{"overlap_thresh": 0.5, "valid_thresh": 0, "topk": -1, "coord_start": 2},
-        **{"score_index": 1, "id_index": -1, "background_id": -1, "force_suppress": False},
-        **{"in_format": "corner", "out_format": "corner"},
+        "overlap_thresh": 0.5,
+        "valid_thresh": 0,
+        "topk": -1,
+        "coord_start": 2,
+        "score_index": 1,
+        "id_index": -1,
+        "background_id": -1,
+        "force_suppress": False,
+        "in_format": "corner",
+        "out_format": "corner",
     },
     "multiclass_nms": {
-        **{"overlap_thresh": 0.5, "valid_thresh": 0.01, "topk": 1000, "post_nms": -1},
-        **{"background_id": -1, "force_suppress": False, "in_format": "corner"},
+        "overlap_thresh": 0.5,
+        "valid_thresh": 0.01,
+        "topk": 1000,
+        "post_nms": -1,
+        "background_id": -1,
+        "force_suppress": False,
+        "in_format": "corner",
     },
+    "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
     "roi_pooling": {},
 }
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_parameters_and_defaults_are_mxnets(op):
+def test_op_has_the_defaults_of_mxnet(op):
     parameters = inspect.signature(getattr(cvops, op)).parameters.values()
     by_position = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
     defaults = {p.name: p.default for p in by_position if p.default is not p.empty}
     assert defaults == DEFAULTS[op]
 
 
+#: Parameters that MXNet adds to all operators.
+NOT_OF_AN_OPERATOR = {"out", "name", "kwargs"}
+
+
 @pytest.mark.parametrize("name", CONTRIB)
-def test_parameters_come_in_mxnets_order(mx, name):
-    theirs = getattr(mx.nd, name, None) or getattr(mx.nd.contrib, name)
-    text = inspect.signature(theirs).parameters
-    skipped = {"out", "name", "kwargs"}
-    ours = inspect.signature(getattr(contrib, name)).parameters.values()
-    assert [p.name for p in ours if p.kind is p.POSITIONAL_OR_KEYWORD] == [
-        p for p in text if p not in skipped
-    ]
+def test_op_has_its_parameters_in_the_order_of_mxnet(mx, name):
+    operator = getattr(mx.nd, name, None) or getattr(mx.nd.contrib, name)
+    expected = [p for p in inspect.signature(operator).parameters if p not in NOT_OF_AN_OPERATOR]
+    parameters = inspect.signature(getattr(contrib, name)).parameters.values()
+    assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == expected
 
 
-def test_the_kernels_include_no_standard_header():
+def test_kernels_include_no_standard_header_except_cmath():
     for file in nvrtc.KERNELS.glob("*.cuh"):
         lines = file.read_text().splitlines()
         includes = [line for line in lines if line.startswith("#include")]
@@ -124,7 +151,7 @@ def test_the_kernels_include_no_standard_header():
         assert all('"' in line or line == allowed for line in includes), file
 
 
-#: The packages and modules from the lowest layer up. Those of a row do not import each other.
+#: The packages and modules, from the lowest layer. Modules of one layer do not import each other.
 LAYERS = [
     {"_imports", "images"},
     {"arrays"},
@@ -139,7 +166,7 @@ LAYERS = [
 
 
 def imported(file):
-    """The modules of cvops that a file imports, also inside of functions."""
+    """Yield the modules that a file imports, including imports in functions."""
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield node.module
@@ -148,7 +175,7 @@ def imported(file):
             yield from (alias.name for alias in node.names)
 
 
-def test_imports_go_down_only():
+def test_module_imports_only_lower_layers():
     package = ROOT / "cvops"
     layers = {name: number for number, row in enumerate(LAYERS) for name in row}
     for file in package.rglob("*.py"):

@@ -1,4 +1,4 @@
-"""The package as tools see it: its version, its modules, its archives and its build."""
+"""The package: its version, its modules, its archive, its build and its extras."""
 
 import ast
 import importlib.metadata
@@ -18,7 +18,7 @@ from cvops.backends import extension
 ROOT = Path(__file__).parents[2]
 
 
-def test_the_version(capsys):
+def test_version_is_that_of_the_distribution(capsys):
     assert cvops.__version__ == importlib.metadata.version("cvops")
     with pytest.raises(SystemExit) as stopped:
         cli.main(["--version"])
@@ -26,8 +26,8 @@ def test_the_version(capsys):
     assert capsys.readouterr().out == f"cvops {cvops.__version__}\n"
 
 
-def test_each_module_in_the_package_is_one_of_python():
-    """A library next to the modules would look like one, and end a tool that imports it."""
+def test_no_library_in_the_package_looks_like_a_module():
+    """A tool that imports all modules would crash on a library."""
     folders = list(cvops.__path__)
     if extension.native() is not None:
         folders.append(str(Path(extension.native().__file__).parent))
@@ -39,7 +39,7 @@ def test_each_module_in_the_package_is_one_of_python():
         assert (Path(extension.native().__file__).parent / "lib" / "libcvops.so").is_file()
 
 
-def test_the_source_archive_has_the_pictures_of_the_readme():
+def test_source_archive_contains_the_pictures_of_the_readme():
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     excluded = ast.literal_eval(re.search(r"^sdist.exclude = (.+)$", text, re.MULTILINE)[1])
     pictures = re.findall(r"!\[[^]]*\]\(([^):]+)\)", (ROOT / "README.md").read_text("utf-8"))
@@ -52,8 +52,10 @@ def test_the_source_archive_has_the_pictures_of_the_readme():
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
-@pytest.mark.parametrize("cxx", [None, "g++", "no-such-compiler"])
-def test_a_build_without_a_compiler_says_what_to_install(tmp_path, cxx):
+@pytest.mark.parametrize(
+    "cxx", [None, "g++", "no-such-compiler"], ids=["no CXX", "g++", "unknown CXX"]
+)
+def test_build_without_a_compiler_names_the_package_to_install(tmp_path, cxx):
     tools = tmp_path / "bin"
     tools.mkdir()
     for tool in ("cmake", "make", "ninja", "uname"):
@@ -66,10 +68,10 @@ def test_a_build_without_a_compiler_says_what_to_install(tmp_path, cxx):
         text=True,
     )
     assert done.returncode != 0
-    said = " ".join(done.stderr.split())
-    assert "cvops needs a C++17 compiler, and found none: install g++" in said
-    assert "apt-get install g++" in said
-    assert said.count("CMake Error") == 1
+    message = " ".join(done.stderr.split())
+    assert "cvops needs a C++17 compiler, and found none: install g++" in message
+    assert "apt-get install g++" in message
+    assert message.count("CMake Error") == 1
 
 
 @pytest.mark.parametrize(
@@ -78,23 +80,26 @@ def test_a_build_without_a_compiler_says_what_to_install(tmp_path, cxx):
         ((3, 9), ["mxnet"], 'pip install "cvops[mxnet]"'),
         ((3, 12), ["demo", "mxnet"], 'pip install "cvops[demo,mxnet]"'),
         (
-            *((3, 13), ["mxnet"]),
+            (3, 13),
+            ["mxnet"],
             'pip install "cvops[mxnet]" && pip install --no-deps mxnet==1.9.1',
         ),
         (
-            *((3, 14), ["demo", "mxnet-cu112"]),
+            (3, 14),
+            ["demo", "mxnet-cu112"],
             'pip install "cvops[demo,mxnet-cu112]" && pip install --no-deps mxnet-cu112==1.9.1',
         ),
         ((3, 14), ["demo"], 'pip install "cvops[demo]"'),
     ],
+    ids=["3.9 mxnet", "3.12 demo mxnet", "3.13 mxnet", "3.14 demo mxnet-cu112", "3.14 demo"],
 )
-def test_the_command_that_installs_extras(monkeypatch, version, extras, command):
+def test_mxnet_needs_a_second_command_from_python_3_13(monkeypatch, version, extras, command):
     monkeypatch.setattr(sys, "version_info", (*version, 0))
     assert _imports.pip_command(*extras) == command
 
 
 @pytest.mark.parametrize("extra", ["mxnet", "mxnet-cu112"])
-def test_an_extra_has_mxnet_only_where_its_requirements_have_wheels(extra):
+def test_extra_requires_mxnet_before_python_3_13_only(extra):
     requirements = pytest.importorskip("packaging.requirements")
     machine = {"platform_system": "Linux", "platform_machine": "x86_64", "extra": extra}
 
@@ -110,7 +115,7 @@ def test_an_extra_has_mxnet_only_where_its_requirements_have_wheels(extra):
         assert {"graphviz", "requests"} <= names(python)
 
 
-def test_the_progress_bar_fits_notebooks():
+def test_progress_bar_is_that_for_notebooks_too():
     text = (ROOT / "cvops" / "training.py").read_text("utf-8")
     assert "from tqdm.auto import tqdm" in text
     assert "from tqdm import" not in text

@@ -1,4 +1,4 @@
-"""Every example of README.md runs unchanged, each in a process and a folder of its own."""
+"""The examples of README.md and of the emulator's README, each in a new process and folder."""
 
 import importlib.util
 import os
@@ -21,7 +21,7 @@ def examples(text):
 
 
 BLOCKS = examples(TEXT)
-#: The packages that an example may need, by the module that it imports.
+#: The modules of optional packages that an example may import.
 OPTIONAL = ["mxnet", "torch", "PIL", "skimage"]
 
 
@@ -40,34 +40,34 @@ def run(folder, *command, **environment):
 def skip_without(*modules):
     for module in modules:
         if importlib.util.find_spec(module) is None:
-            pytest.skip(f"no {module} here")
+            pytest.skip(f"needs {module}")
 
 
-def test_the_examples_are_found():
+def test_all_code_blocks_of_the_readme_are_examples():
     assert len(BLOCKS) >= 8
     assert TEXT.count("```") == 2 * len(BLOCKS)
 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.strip().splitlines()[-1][:40])
-def test_an_example(tmp_path, code):
+def test_example_of_the_readme_runs(tmp_path, code):
     needed = [name for name in OPTIONAL if re.search(rf"\b(import|from|,) {name}\b", code)]
-    if "make_voc" in code:  # it draws on the photographs of scikit-image
+    if "make_voc" in code:  # uses photographs of scikit-image
         needed.append("skimage")
     skip_without(*needed)
     run(tmp_path, "-c", code)
 
 
-def test_the_examples_of_the_emulator(tmp_path):
+def test_examples_of_the_emulator_run(tmp_path):
     if shutil.which("g++") is None:
-        pytest.skip("no g++ here")
+        pytest.skip("needs g++")
     blocks = examples((TESTS / "emulator" / "README.md").read_text("utf-8"))
     assert len(blocks) == 2
     for code in blocks:
         run(tmp_path, "-c", code, PYTHONPATH=str(TESTS))
 
 
-def test_the_detect_command(tmp_path):
-    """On random weights and a gray image, in the places that README names."""
+def test_detect_command_of_the_readme_runs(tmp_path):
+    """The network has random weights, and the image is gray; README names their files."""
     skip_without("mxnet", "PIL")
     [line] = re.findall(r"^    cvops (detect .*)$", TEXT, re.M)
     make = """

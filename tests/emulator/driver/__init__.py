@@ -1,16 +1,21 @@
-"""Two GPUs for CuPy where there is none: CUDA's functions, as far as CuPy and our extension go.
+"""Two emulated GPUs: the functions of CUDA's driver and runtime that CuPy and cvops call.
 
-CuPy itself is the real one, and so are NVRTC and the cubins that it makes. Memory is the host's,
-kernels run in the emulator, each call has done its work when it returns. What CUDA refuses is
-refused: a kernel, a stream and a current device that do not belong together, a cubin for another
-architecture, arguments that are not in the memory of the device, and what must not be called while
-a graph is captured. What is called is written down in ``calls``.
+CuPy, NVRTC and the cubins are the real ones. Device memory is memory of the host, kernels run in
+the emulator, and a call returns after its work is done. The driver refuses what CUDA refuses:
 
-    api.py           offers Python functions as CUDA's
+- a kernel, a stream and a current device that are not of one GPU
+- a cubin for another architecture
+- arguments outside of the memory of the device
+- calls that are not allowed while a graph is captured
+
+``calls`` is a list of the calls.
+
+    api.py           registers Python functions as functions of CUDA
     devices.py       the devices and their memory
     streams.py       streams, events, graphs
-    kernels.py       modules and launches; cupy_kernels.py has what CuPy launches itself
-    interpose.py     brings the functions to where CuPy looks for them
+    kernels.py       modules and launches
+    cupy_kernels.py  the kernels of CuPy
+    interpose.py     replaces the functions of CUDA in this process
     elf.py           reads libraries and cubins
 """
 
@@ -21,14 +26,14 @@ from collections.abc import Callable
 
 from . import api, devices, interpose, kernels, streams
 from .api import calls, functions
-from .kernels import Emulated
+from .kernels import EmulatedKernel
 
-__all__ = ["Emulated", "api", "calls", "devices", "install", "installed", "streams"]
+__all__ = ["EmulatedKernel", "api", "calls", "devices", "install", "installed", "streams"]
 
 
-def install(find: Callable[[str], Emulated | None]) -> None:
-    """Be the driver of this process, before CuPy is imported. ``find`` knows kernels by name."""
-    kernels.find = find
+def install(find_kernel: Callable[[str], EmulatedKernel | None]) -> None:
+    """Become the driver of this process; call it before CuPy is imported."""
+    kernels.find_kernel = find_kernel
     library = interpose.load_library(functions)
     library.cuda_thread.restype = ctypes.POINTER(ctypes.c_int)
     api.thread.numbers = library.cuda_thread
@@ -36,4 +41,4 @@ def install(find: Callable[[str], Emulated | None]) -> None:
 
 
 def installed() -> bool:
-    return kernels.find is not None
+    return kernels.find_kernel is not None

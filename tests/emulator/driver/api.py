@@ -1,4 +1,4 @@
-"""How a Python function becomes one of CUDA's."""
+"""Registers Python functions as functions of CUDA, with handles and error codes."""
 
 from __future__ import annotations
 
@@ -18,49 +18,50 @@ ILLEGAL_ADDRESS, LAUNCH_FAILURE = 700, 719
 CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED, CAPTURE_IMPLICIT = 900, 901, 906
 UNKNOWN = 999
 
-#: Where a function writes a handle or an address.
+#: The type of an output parameter: a handle or an address.
 OUT = POINTER(c_void_p)
 
 
 class Call(NamedTuple):
-    """A call of a function: on which device, and what else there is to say."""
+    """A call of a function on a device."""
 
     function: str
     device: int
-    #: The handle of the stream for what is queued; 0 for the legacy stream.
+    #: The handle of the stream for queued work; 0 is the legacy stream.
     stream: int | None = None
     kernel: str | None = None
-    #: Whether the host's memory is copied from or to.
+    #: True for a copy from or to memory of the host.
     host: bool = False
-    #: Whether it only became a part of a graph.
+    #: True for work that became a part of a graph.
     captured: bool = False
 
 
-class Refused(Exception):
-    """What a function gives as its error code, and why, which is printed."""
+class CudaError(Exception):
+    """An error code that a function of CUDA returns, and the reason, which is printed."""
 
     def __init__(self, code: int, reason: str = ""):
         super().__init__(reason)
         self.code = code
 
 
-#: What was called since a test cleared it.
+#: The calls since a test cleared the list.
 calls: list[Call] = []
-#: CUDA's functions by name.
+#: name -> function of CUDA.
 functions: dict[str, Any] = {}
-#: What the handles stand for that were given out.
+#: handle -> object.
 objects: dict[int, Any] = {}
 
 
 class Thread:
-    """What CUDA knows of the thread that calls.
+    """CUDA's state of the calling thread.
 
-    C has the numbers: a thread that Python did not start has no data of Python's.
+    A C variable has the two numbers, because Python loses the data of a thread that it did not
+    start.
     """
 
-    #: The address of the thread's two numbers; both are 0 at first.
+    #: numbers(): the address of the thread's two numbers, which are 0 at first.
     numbers: Callable[[], Any]
-    #: The function that runs.
+    #: ``running.function`` is the name of the function that runs.
     running = threading.local()
 
     @property
@@ -74,7 +75,7 @@ class Thread:
 
     @property
     def device(self) -> int:
-        """The device of which the runtime makes a context when it needs one."""
+        """The device for which the runtime creates a context when a function needs one."""
         return self.numbers()[1]
 
     @device.setter
@@ -83,106 +84,111 @@ class Thread:
 
 
 thread = Thread()
-#: What the runtime tells without making a context.
-_WITHOUT_CONTEXT = {"cudaDriverGetVersion", "cudaGetDevice", "cudaGetDeviceCount"}
-#: The driver's answer before cuInit.
-_WITHOUT_INIT = {"cuInit", "cuGetExportTable", "cuGetErrorName", "cuGetErrorString"}
-#: The driver's answer for a thread without a context.
-_OF_NO_CONTEXT = {
-    *_WITHOUT_INIT,
-    *("cuDeviceGetCount", "cuDeviceGetAttribute", "cuDevicePrimaryCtxRetain"),
-    *("cuCtxGetCurrent", "cuCtxSetCurrent", "cuModuleGetFunction", "cuModuleUnload"),
-    *("cuFuncGetAttribute", "cuFuncSetAttribute"),
+#: Functions of the runtime that need no context.
+_RUNTIME_WITHOUT_CONTEXT = {"cudaDriverGetVersion", "cudaGetDevice", "cudaGetDeviceCount"}
+#: Functions of the driver that work before cuInit.
+_DRIVER_WITHOUT_INIT = {"cuInit", "cuGetExportTable", "cuGetErrorName", "cuGetErrorString"}
+#: Functions of the driver that need no context.
+_DRIVER_WITHOUT_CONTEXT = {
+    *_DRIVER_WITHOUT_INIT,
+    "cuDeviceGetCount",
+    "cuDeviceGetAttribute",
+    "cuDevicePrimaryCtxRetain",
+    "cuCtxGetCurrent",
+    "cuCtxSetCurrent",
+    "cuModuleGetFunction",
+    "cuModuleUnload",
+    "cuFuncGetAttribute",
+    "cuFuncSetAttribute",
 }
-#: True after cuInit, which the runtime or the process calls.
+#: "initialized" is true after cuInit, which the runtime or the process calls.
 _state = {"initialized": False}
 
 _handles = itertools.count(0x1000, 16)
 
 
 def cuda(*types: Any) -> Callable[[Callable[..., None]], None]:
-    """Offer a Python function as the C function of its name, which takes these types."""
+    """Register a Python function as the C function of its name, with these parameter types."""
 
-    def offer(function: Callable[..., None]) -> None:
+    def register(function: Callable[..., None]) -> None:
         def call(*args: Any) -> int:
             thread.running.function = function.__name__
             try:
-                _enter(function.__name__)
+                _check_context(function.__name__)
                 function(*args)
-            except Refused as error:
+            except CudaError as error:
                 if str(error):
                     print(f"{function.__name__}: {error}", file=sys.stderr)
                 return error.code
-            except BaseException:  # which cannot pass through C
+            except BaseException:  # an exception cannot pass through C
                 traceback.print_exc()
                 return UNKNOWN
             return 0
 
         functions[function.__name__] = ctypes.CFUNCTYPE(c_int, *types)(call)
 
-    return offer
+    return register
 
 
-def _enter(name: str) -> None:
-    """The runtime makes the context that a function needs; the driver refuses."""
+def _check_context(name: str) -> None:
+    """Refuse a function of the driver without a context; for the runtime, create the context."""
     if name.startswith("cuda") or name == "cuInit":
         _state["initialized"] = True
-        if name not in {*_WITHOUT_CONTEXT, "cuInit"} and thread.context is None:
+        if name not in {*_RUNTIME_WITHOUT_CONTEXT, "cuInit"} and thread.context is None:
             thread.context = thread.device
-    elif name not in _WITHOUT_INIT and not _state["initialized"]:
-        raise Refused(NOT_INITIALIZED, "cuInit was not called")
-    elif name not in _OF_NO_CONTEXT and thread.context is None:
-        raise Refused(INVALID_CONTEXT, "the thread has no context")
+    elif name not in _DRIVER_WITHOUT_INIT and not _state["initialized"]:
+        raise CudaError(NOT_INITIALIZED, "cuInit was not called")
+    elif name not in _DRIVER_WITHOUT_CONTEXT and thread.context is None:
+        raise CudaError(INVALID_CONTEXT, "the thread has no context")
 
 
-def note(**more: Any) -> None:
-    """Write down the call that runs."""
-    calls.append(Call(thread.running.function, device(), **more))
+def record_call(**details: Any) -> None:
+    """Add the function that runs to ``calls``."""
+    calls.append(Call(thread.running.function, current_device(), **details))
 
 
-def device() -> int:
-    """The current one."""
+def current_device() -> int:
     return thread.device if thread.context is None else thread.context
 
 
-def new(thing: Any) -> int:
-    """A handle for it."""
+def new_handle(value: Any) -> int:
+    """Return a new handle of an object."""
     handle = next(_handles)
-    objects[handle] = thing
+    objects[handle] = value
     return handle
 
 
-def get(handle: int | None, kind: type) -> Any:
-    """What a handle stands for, which is to be of that kind."""
-    thing = objects.get(handle or 0)
-    if not isinstance(thing, kind):
-        raise Refused(INVALID_HANDLE, f"{handle} is no {kind.__name__}")
-    return thing
+def object_of(handle: int | None, type_: type) -> Any:
+    """Return the object of a handle; an object of another type is an error."""
+    value = objects.get(handle or 0)
+    if not isinstance(value, type_):
+        raise CudaError(INVALID_HANDLE, f"expected the handle of a {type_.__name__}, got {handle}")
+    return value
 
 
-def drop(handle: int | None, kind: type) -> None:
-    get(handle, kind)
+def free_handle(handle: int | None, type_: type) -> None:
+    object_of(handle, type_)
     del objects[handle]
 
 
 @cuda()
 def cudaGetLastError():
-    """None is kept: each call has given its own."""
+    """Return 0: each function returns its own error, and no error is stored."""
 
 
 @cuda(c_uint)
 def cuInit(flags):
     if flags:
-        raise Refused(INVALID_VALUE, f"flags {flags}")
+        raise CudaError(INVALID_VALUE, f"flags: expected 0, got {flags}")
 
 
 @cuda(OUT, c_void_p)
 def cuGetExportTable(table, number):
-    """NVRTC asks for functions that have no names, and does without them."""
-    raise Refused(NOT_FOUND)
+    """Refuse: NVRTC asks for functions without names, and works without them."""
+    raise CudaError(NOT_FOUND)
 
 
-#: The caller may keep the address of a text.
+#: error -> text, which stays at one address because the caller may keep it.
 _names: dict[int, bytes] = {}
 
 
@@ -193,4 +199,4 @@ def cuGetErrorName(error, text):
 
 @cuda(c_int, POINTER(c_char_p))
 def cuGetErrorString(error, text):
-    text[0] = b"refused by the emulated driver, which says why on stderr"
+    text[0] = b"refused by the emulated driver, see stderr"

@@ -1,4 +1,4 @@
-"""The few kernels of CuPy's own that the tests need, by NumPy: copies and fills."""
+"""The kernels of CuPy that the tests need, as NumPy functions: copies and fills."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 
 
 def _view(array: bytes, dtype: np.dtype) -> np.ndarray:
-    """The memory that a CArray (cupy/carray.cuh) tells of."""
+    """Return the memory of a CArray (cupy/carray.cuh) as an array."""
     pointer, _, *rest = struct.unpack(f"<{len(array) // 8}q", array)
     shape, strides = rest[: len(rest) // 2], rest[len(rest) // 2 :]
-    reach = dtype.itemsize + sum((n - 1) * step for n, step in zip(shape, strides) if step > 0)
+    end = dtype.itemsize + sum((n - 1) * step for n, step in zip(shape, strides) if step > 0)
     start = sum((n - 1) * step for n, step in zip(shape, strides) if step < 0)
-    memory = (ctypes.c_char * (reach - start)).from_address(pointer + start)
+    memory = (ctypes.c_char * (end - start)).from_address(pointer + start)
     return np.ndarray(shape, dtype, memory, -start, strides)
 
 
 def copy(name: str) -> Callable[..., None]:
-    """Of ``cupy_copy__<dtype>_<dtype>``."""
+    """Return the launch of ``cupy_copy__<dtype>_<dtype>``."""
     types = [np.dtype(x) for x in name.partition("__")[2].split("_")]
 
     def launch(grid, block, parameters, shared):
@@ -31,6 +31,6 @@ def copy(name: str) -> Callable[..., None]:
 
 
 def fill(grid, block, parameters, shared):
-    """``cupy_fill``: of a number by value, whose size is that of an element."""
+    """Launch ``cupy_fill``; the number is a value with the size of an element."""
     value, target, _ = parameters
     _view(target, np.dtype(f"V{len(value)}"))[...] = np.void(value)

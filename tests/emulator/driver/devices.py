@@ -13,25 +13,25 @@ from .api import (
     INVALID_DEVICE,
     INVALID_VALUE,
     OUT,
-    Refused,
+    CudaError,
     cuda,
-    device,
-    drop,
-    note,
+    current_device,
+    free_handle,
     objects,
+    record_call,
     thread,
 )
-from .streams import queue, same_device, stream_of, unsafe
+from .streams import check_device_of, queue, refuse_during_capture, stream_of
 
-#: Of two architectures, so that a kernel for the other one is noticed.
+#: Two architectures, so that a kernel for the other one is an error.
 CAPABILITIES = ((9, 0), (8, 0))
-#: The bytes of shared memory of a block that asked for them.
-MOST_SHARED = 227 << 10
+#: The maximum bytes of shared memory of a block, static and dynamic.
+MAX_SHARED = 227 << 10
 _TOTAL_MEMORY = 1 << 34
-#: What cudaMalloc aligns to.
+#: The alignment of cudaMalloc.
 _ALIGNMENT = 512
-# cudaDeviceAttr and CUdevice_attribute; others of the former are 0.
-_MULTIPROCESSORS, _MAJOR, _MINOR, _MOST_SHARED = 16, 75, 76, 97
+# cudaDeviceAttr and CUdevice_attribute. The value of any other cudaDeviceAttr is 0.
+_MULTIPROCESSORS, _MAJOR, _MINOR, _MAX_SHARED = 16, 75, 76, 97
 # cudaMemoryType.
 _HOST_MEMORY, _DEVICE_MEMORY = 0, 2
 
@@ -44,27 +44,28 @@ class Memory(NamedTuple):
 
 
 _memory: dict[int, Memory] = {}
-#: The device that may use the host's memory, as where the memory is unified; None if none may.
-unified: int | None = None
+#: The device that can access memory of the host, like a device with unified memory; or None.
+host_memory_device: int | None = None
 
 
-def existing(number: int) -> int:
+def check_number(number: int) -> int:
+    """Return the number of a device; a number without a device is an error."""
     if not 0 <= number < len(CAPABILITIES):
-        raise Refused(INVALID_DEVICE)
+        raise CudaError(INVALID_DEVICE)
     return number
 
 
 def memory_at(address: int) -> Memory | None:
-    for memory in list(_memory.values()):  # which another thread may change
+    for memory in list(_memory.values()):  # a copy, because other threads change the dict
         if memory.start <= address <= memory.start + memory.size:
             return memory
     return None
 
 
 def device_of(address: int) -> int | None:
-    """The device that may use the memory there."""
+    """Return the device that can access the memory at an address, or None."""
     memory = memory_at(address)
-    return unified if memory is None else memory.device
+    return host_memory_device if memory is None else memory.device
 
 
 @cuda(POINTER(c_int))
@@ -79,12 +80,12 @@ def cudaGetDeviceCount(count):
 
 @cuda(POINTER(c_int))
 def cudaGetDevice(number):
-    number[0] = device()
+    number[0] = current_device()
 
 
 @cuda(c_int)
 def cudaSetDevice(number):
-    thread.device = thread.context = existing(number)
+    thread.device = thread.context = check_number(number)
 
 
 @cuda(POINTER(c_int))
@@ -94,7 +95,7 @@ def cuDeviceGetCount(count):
 
 @cuda(OUT, c_int)
 def cuDevicePrimaryCtxRetain(context, number):
-    context[0] = 1 + existing(number)
+    context[0] = 1 + check_number(number)
 
 
 @cuda(OUT)
@@ -105,14 +106,14 @@ def cuCtxGetCurrent(context):
 @cuda(c_void_p)
 def cuCtxSetCurrent(context):
     if context is not None and not 1 <= context <= len(CAPABILITIES):
-        raise Refused(INVALID_CONTEXT, f"{context:#x} is no context")
+        raise CudaError(INVALID_CONTEXT, f"expected a context, got {context:#x}")
     thread.context = None if context is None else context - 1
 
 
 def _attributes(number: int) -> dict[int, int]:
-    major, minor = CAPABILITIES[existing(number)]
-    # Few multiprocessors, so that a grid as wide as the device is soon done.
-    return {_MULTIPROCESSORS: 4, _MAJOR: major, _MINOR: minor, _MOST_SHARED: MOST_SHARED}
+    major, minor = CAPABILITIES[check_number(number)]
+    # Few multiprocessors make small grids, which are fast to emulate.
+    return {_MULTIPROCESSORS: 4, _MAJOR: major, _MINOR: minor, _MAX_SHARED: MAX_SHARED}
 
 
 @cuda(POINTER(c_int), c_int, c_int)
@@ -123,46 +124,46 @@ def cudaDeviceGetAttribute(value, attribute, number):
 @cuda(POINTER(c_int), c_int, c_int)
 def cuDeviceGetAttribute(value, attribute, number):
     if attribute not in _attributes(number):
-        raise Refused(INVALID_VALUE, f"attribute {attribute}")
+        raise CudaError(INVALID_VALUE, f"unknown attribute {attribute}")
     value[0] = _attributes(number)[attribute]
 
 
 @cuda(POINTER(c_int), c_int, c_int)
 def cudaDeviceCanAccessPeer(can, number, peer):
-    can[0] = int(existing(number) != existing(peer))
+    can[0] = int(check_number(number) != check_number(peer))
 
 
 @cuda(c_int, c_uint)
 def cudaDeviceEnablePeerAccess(peer, flags):
-    """Copies go between the devices anyway; kernels stay in the memory of their own."""
+    """Do nothing: copies between devices always work, and kernels only use their own device."""
 
 
 @cuda(OUT, c_size_t)
 def cudaMalloc(memory, size):
-    note()
-    unsafe()
+    record_call()
+    refuse_during_capture()
     array = np.full(size + _ALIGNMENT, 0xCD, np.uint8)
     start = array.ctypes.data + -array.ctypes.data % _ALIGNMENT
-    _memory[start] = Memory(array, start, size, device())
+    _memory[start] = Memory(array, start, size, current_device())
     memory[0] = start
 
 
 @cuda(c_void_p)
 def cudaFree(memory):
-    note()
-    unsafe()
+    record_call()
+    refuse_during_capture()
     if memory is not None and _memory.pop(memory, None) is None:
-        raise Refused(INVALID_VALUE, f"{memory:#x} was not allocated")
+        raise CudaError(INVALID_VALUE, f"{memory:#x} was not allocated")
 
 
 @cuda(POINTER(c_size_t), POINTER(c_size_t))
 def cudaMemGetInfo(free, total):
-    used = sum(x.size for x in list(_memory.values()) if x.device == device())
+    used = sum(x.size for x in list(_memory.values()) if x.device == current_device())
     free[0], total[0] = _TOTAL_MEMORY - used, _TOTAL_MEMORY
 
 
 class PointerAttributes(ctypes.Structure):
-    """``struct cudaPointerAttributes``, without what CUDA 13 reserves behind it."""
+    """The ``struct cudaPointerAttributes``, without the reserved fields at its end in CUDA 13."""
 
     _fields_ = (
         ("kind", c_int),
@@ -188,7 +189,7 @@ def _copy(to: int, from_: int, size: int, stream: int | None) -> None:
 
 @cuda(c_void_p, c_void_p, c_size_t, c_int)
 def cudaMemcpy(to, from_, size, kind):
-    unsafe()
+    refuse_during_capture()
     _copy(to, from_, size, None)
 
 
@@ -202,23 +203,23 @@ def cudaMemsetAsync(to, value, size, stream):
     queue(lambda: ctypes.memset(to, value, size), stream)
 
 
-def _inside(start: int, size: int) -> int:
-    """The device that has the memory of that size."""
+def _device_of_range(start: int, size: int) -> int:
+    """Return the device with these bytes."""
     memory, number = memory_at(start), device_of(start)
     if number is None or (memory and start + size > memory.start + memory.size):
-        raise Refused(INVALID_VALUE, f"{size} bytes at {start:#x} are not in memory of a GPU")
+        raise CudaError(INVALID_VALUE, f"{size} bytes at {start:#x} are not in memory of a GPU")
     return number
 
 
 @cuda(c_uint64, c_uint64, c_size_t, c_void_p)
 def cuMemcpyDtoDAsync_v2(to, from_, size, stream):
-    _inside(to, size), _inside(from_, size)
+    _device_of_range(to, size), _device_of_range(from_, size)
     queue(lambda: ctypes.memmove(to, from_, size), stream)
 
 
 @cuda(c_uint64, c_ubyte, c_size_t, c_void_p)
 def cuMemsetD8Async(to, value, size, stream):
-    same_device("a fill", stream_of(stream).device, _inside(to, size))
+    check_device_of("a fill", stream_of(stream).device, _device_of_range(to, size))
     queue(lambda: ctypes.memset(to, value, size), stream)
 
 
@@ -231,4 +232,4 @@ def cudaHostAlloc(memory, size, flags):
 
 @cuda(c_void_p)
 def cudaFreeHost(memory):
-    drop(memory, np.ndarray)
+    free_handle(memory, np.ndarray)

@@ -1,4 +1,4 @@
-"""What of an ELF file is needed: symbols of a library, and what a cubin says of its kernels."""
+"""A reader of ELF files: the functions of a library, and the kernels of a cubin."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+# SHT_SYMTAB and STT_FUNC.
 _SYMBOLS, _FUNCTION = 2, 2
-#: Attributes in a kernel's section ``.nv.info``; cuobjdump -elf shows them by name.
+#: Attributes in a kernel's section ``.nv.info``; cuobjdump -elf shows their names.
 _KPARAM_INFO, _MAX_THREADS = 0x17, 0x05
+#: The format of an attribute with a value.
 _HAS_BYTES = 4
 #: The size of a file's header.
 HEADER = 64
-#: The bytes that a cubin for sm_90 or later adds to a kernel's shared memory for the driver. They
-#: are not part of what a block may have.
+#: The bytes of shared memory that a cubin for sm_90 or later adds to each kernel for the driver.
+#: They do not count for the limit of a block.
 _RESERVED = 1024
 
 
@@ -23,35 +25,35 @@ class Section(NamedTuple):
     content: bytes
     #: The number of the section that holds the names of a table of symbols.
     link: int
-    #: In bytes, also where the file has no content.
+    #: The bytes in memory; a section without content in the file has a size, too.
     size: int
 
 
 class Kernel(NamedTuple):
-    """What the driver learns of a kernel."""
+    """The properties of a kernel in a cubin."""
 
-    #: In bytes, of each parameter.
+    #: The bytes of each parameter.
     sizes: tuple[int, ...]
-    #: What __launch_bounds__ allows in a block.
+    #: The maximum number of threads of a block: see __launch_bounds__.
     max_threads: int
-    #: The bytes of its static shared memory.
+    #: The bytes of static shared memory.
     static_shared: int
 
 
 def sections(file: bytes) -> list[Section]:
-    """Of a 64-bit little-endian file."""
+    """Return the sections of a 64-bit little-endian file."""
     (start,) = struct.unpack_from("<Q", file, 0x28)
-    count, of_names = struct.unpack_from("<HH", file, 0x3C)
+    count, names = struct.unpack_from("<HH", file, 0x3C)
     headers = [struct.unpack_from("<IIQQQQIIQQ", file, start + 64 * i) for i in range(count)]
     contents = [file[at : at + size] for _, _, _, _, at, size, *_ in headers]
     return [
-        Section(_name(contents[of_names], header[0]), header[1], content, header[6], header[5])
+        Section(_name(contents[names], header[0]), header[1], content, header[6], header[5])
         for header, content in zip(headers, contents)
     ]
 
 
 def size(header: bytes) -> int:
-    """Of the whole file, by its first HEADER bytes: its tables of contents end it."""
+    """Return the size of a file, which ends with a table, from its first HEADER bytes."""
     programs, sections = struct.unpack_from("<QQ", header, 0x20)
     program_size, program_count, section_size, section_count = struct.unpack_from(
         "<HHHH", header, 0x36
@@ -64,7 +66,7 @@ def _name(names: bytes, start: int) -> str:
 
 
 def functions(file: bytes) -> dict[str, int]:
-    """The functions that a library defines, local ones too, and how far from its base they lie."""
+    """Return {function: offset from the base} of a library, including local functions."""
     all_sections = sections(file)
     found = {}
     for table in all_sections:
@@ -77,14 +79,14 @@ def functions(file: bytes) -> dict[str, int]:
 
 
 def architecture(cubin: bytes) -> int:
-    """90 for sm_90."""
+    """Return the architecture of a cubin: 90 for sm_90."""
     abi = cubin[8]
     (flags,) = struct.unpack_from("<I", cubin, 0x30)
     return flags >> 8 & 0xFF if abi >= 8 else flags & 0xFF
 
 
 def kernels(cubin: bytes) -> dict[str, Kernel]:
-    """The kernels of a cubin."""
+    """Return the kernels of a cubin by name."""
     prefix = ".nv.info."
     found = {}
     all_sections = sections(cubin)
@@ -96,21 +98,22 @@ def kernels(cubin: bytes) -> dict[str, Kernel]:
             parameters = [struct.unpack("<IHHI", x) for a, x in attributes if a == _KPARAM_INFO]
             sizes = {ordinal: flags >> 18 for _, ordinal, _, flags in parameters}
             bounds = [struct.unpack("<III", x) for a, x in attributes if a == _MAX_THREADS]
-            most = min([x * y * z for x, y, z in bounds], default=1024)
+            max_threads = min([x * y * z for x, y, z in bounds], default=1024)
             name = section.name[len(prefix) :]
             found[name] = Kernel(
                 tuple(sizes[i] for i in range(len(sizes))),
-                most,
+                max_threads,
                 max(0, sizes_of.get(f".nv.shared.{name}", 0) - reserved),
             )
     return found
 
 
 def _attributes(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the attributes of a section ``.nv.info``, and their values."""
     at = 0
     while at < len(content):
-        form, attribute, size = struct.unpack_from("<BBH", content, at)
+        format_, attribute, size = struct.unpack_from("<BBH", content, at)
         at += 4
-        size = size if form == _HAS_BYTES else 0
+        size = size if format_ == _HAS_BYTES else 0
         yield attribute, content[at : at + size]
         at += size

@@ -1,7 +1,7 @@
-"""Puts functions of ours where CuPy and others look for CUDA's.
+"""Replaces functions of CUDA in this process.
 
 CuPy finds the driver by its name, ``libcuda.so.1``. The CUDA runtime is linked into a module of
-CuPy's: there each function that we have begins with a jump to ours. On the disk nothing changes.
+CuPy: in memory, a replaced function begins with a jump to the new function. No file changes.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from emulator.build import cached, run_compiler
 
 from . import elf
 
-#: jmp *(%rip), then the address.
+#: The instruction jmp *(%rip); the address follows it.
 _JUMP = b"\xff\x25\0\0\0\0"
-#: Each function jumps to where a table says, which is filled at run time.
+#: A library whose functions jump to the addresses in a table, which is filled at run time.
 _LIBRARY = """\
 extern "C" {{
 void* cuda_table[{count}];
-int cuda_is_gone() {{ return 0; }}
+int cuda_after_exit() {{ return 0; }}
 int* cuda_thread() {{
   static thread_local int numbers[2];
   return numbers;
@@ -39,9 +39,9 @@ _FUNCTION = (
 
 
 def load_library(functions: Mapping[str, Any]) -> ctypes.CDLL:
-    """Make a ``libcuda.so.1`` of ctypes functions, which this process finds from now on.
+    """Load a ``libcuda.so.1`` with ctypes functions into this process.
 
-    What is loaded later and lacks functions of these names finds them there, too.
+    Libraries that are loaded later also find the functions.
     """
     lines = [_FUNCTION.format(name=name, at=8 * i) for i, name in enumerate(functions)]
     text = _LIBRARY.format(count=len(functions), functions="\n".join(lines))
@@ -54,9 +54,9 @@ def load_library(functions: Mapping[str, Any]) -> ctypes.CDLL:
     library = ctypes.CDLL(str(cached("libcuda", ".so", [text], make)), ctypes.RTLD_GLOBAL)
     table = (ctypes.c_void_p * len(functions)).in_dll(library, "cuda_table")
     table[:] = [_address(function) for function in functions.values()]
-    # CuPy frees memory when Python is no more.
-    gone = [_address(library.cuda_is_gone)] * len(functions)
-    atexit.register(table.__setitem__, slice(None), gone)
+    # CuPy frees memory after the end of Python, when ctypes functions cannot run.
+    after_exit = [_address(library.cuda_after_exit)] * len(functions)
+    atexit.register(table.__setitem__, slice(None), after_exit)
     return library
 
 
@@ -65,9 +65,9 @@ def _address(function: Any) -> int:
 
 
 def replace_in_cupy(library: ctypes.CDLL, names: Iterable[str]) -> None:
-    """Let functions of the CUDA runtime that is linked into CuPy be those of ``library``.
+    """Replace functions of the CUDA runtime in CuPy by those of ``library``.
 
-    The others give an error, since they do not find NVIDIA's driver.
+    The other functions return an error, because they do not find NVIDIA's driver.
     """
     package = importlib.util.find_spec("cupy_backends")
     assert package is not None
@@ -77,7 +77,7 @@ def replace_in_cupy(library: ctypes.CDLL, names: Iterable[str]) -> None:
 
 
 def _replace(file: Path, addresses: Mapping[str, int]) -> None:
-    ctypes.CDLL(str(file))  # Python's import will find it loaded
+    ctypes.CDLL(str(file))  # a later import uses the loaded library
     base = _base(file)
     for name, at in elf.functions(file.read_bytes()).items():
         if name in addresses:

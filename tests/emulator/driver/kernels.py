@@ -1,4 +1,4 @@
-"""Modules, their kernels, and launches."""
+"""Modules, kernels and launches."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from .api import (
     NO_BINARY,
     NOT_FOUND,
     OUT,
-    Refused,
+    CudaError,
     cuda,
-    device,
-    drop,
-    get,
-    new,
+    current_device,
+    free_handle,
+    new_handle,
+    object_of,
 )
-from .devices import CAPABILITIES, MOST_SHARED, device_of
-from .streams import queue, same_device, stream_of, unsafe
+from .devices import CAPABILITIES, MAX_SHARED, device_of
+from .streams import check_device_of, queue, refuse_during_capture, stream_of
 
 
-class Emulated(NamedTuple):
-    """What stands for a kernel."""
+class EmulatedKernel(NamedTuple):
+    """A kernel that runs on the CPU."""
 
-    #: launch(grid, block, parameters, shared), where a parameter is its bytes.
+    #: launch(grid, block, parameters, shared); a parameter is its bytes.
     launch: Callable[..., None]
-    #: Which of the parameters are pointers.
+    #: The indices of the parameters that are pointers.
     pointers: tuple[int, ...] = ()
 
 
@@ -47,23 +47,24 @@ class Function(NamedTuple):
     name: str
     device: int
     kernel: elf.Kernel
-    emulated: Emulated
+    emulated: EmulatedKernel
 
 
 #: CUfunction_attribute.
-_STATIC_SHARED, _MOST_DYNAMIC_SHARED = 1, 8
-#: The most bytes of dynamic shared memory of a launch, for functions for which that was set.
-_shared: dict[int, int] = {}
-#: Gives what stands for the kernel of a name; None where this is not the driver.
-find: Callable[[str], Emulated | None] | None = None
+_STATIC_SHARED, _MAX_DYNAMIC_SHARED = 1, 8
+#: handle -> the maximum bytes of dynamic shared memory, for functions with this attribute.
+_max_dynamic_shared: dict[int, int] = {}
+#: Returns the kernel of a name. It is None if this driver is not installed.
+find_kernel: Callable[[str], EmulatedKernel | None] | None = None
 
 
 def _load(cubin: bytes) -> int:
-    unsafe()
-    major, minor = CAPABILITIES[device()]
-    if elf.architecture(cubin) != 10 * major + minor:
-        raise Refused(NO_BINARY, f"a cubin for sm_{elf.architecture(cubin)}")
-    return new(Module(device(), elf.kernels(cubin)))
+    refuse_during_capture()
+    major, minor = CAPABILITIES[current_device()]
+    architecture = elf.architecture(cubin)
+    if architecture != 10 * major + minor:
+        raise CudaError(NO_BINARY, f"cubin: expected sm_{major}{minor}, got sm_{architecture}")
+    return new_handle(Module(current_device(), elf.kernels(cubin)))
 
 
 @cuda(OUT, c_char_p)
@@ -79,38 +80,38 @@ def cuModuleLoadData(module, cubin):
 
 @cuda(c_void_p)
 def cuModuleUnload(module):
-    drop(module, Module)
+    free_handle(module, Module)
 
 
 @cuda(OUT, c_void_p, c_char_p)
 def cuModuleGetFunction(function, module, name):
-    found, text = get(module, Module), name.decode()
-    emulated = find(text)
+    found, text = object_of(module, Module), name.decode()
+    emulated = find_kernel(text)
     if text not in found.kernels or emulated is None:
-        raise Refused(NOT_FOUND, text)
-    function[0] = new(Function(text, found.device, found.kernels[text], emulated))
+        raise CudaError(NOT_FOUND, text)
+    function[0] = new_handle(Function(text, found.device, found.kernels[text], emulated))
 
 
 @cuda(c_void_p, c_int, c_int)
 def cuFuncSetAttribute(function, attribute, value):
-    found = get(function, Function)
-    most = MOST_SHARED - found.kernel.static_shared
-    if attribute != _MOST_DYNAMIC_SHARED or not 0 <= value <= most:
-        raise Refused(INVALID_VALUE, f"{found.name}: attribute {attribute} of {value}")
-    _shared[function] = value
+    found = object_of(function, Function)
+    limit = MAX_SHARED - found.kernel.static_shared
+    if attribute != _MAX_DYNAMIC_SHARED or not 0 <= value <= limit:
+        raise CudaError(INVALID_VALUE, f"{found.name}: attribute {attribute} of value {value}")
+    _max_dynamic_shared[function] = value
 
 
 @cuda(POINTER(c_int), c_int, c_void_p)
 def cuFuncGetAttribute(value, attribute, function):
-    found = get(function, Function)
+    found = object_of(function, Function)
     if attribute != _STATIC_SHARED:
-        raise Refused(INVALID_VALUE, f"{found.name}: attribute {attribute}")
+        raise CudaError(INVALID_VALUE, f"{found.name}: unknown attribute {attribute}")
     value[0] = found.kernel.static_shared
 
 
 def _check_pointer(function: Function, address: int) -> None:
     if address and device_of(address) != function.device:
-        raise Refused(
+        raise CudaError(
             ILLEGAL_ADDRESS, f"{function.name}: {address:#x} is not on GPU {function.device}"
         )
 
@@ -119,14 +120,18 @@ def _check_pointer(function: Function, address: int) -> None:
 def cuLaunchKernel(
     function, grid_x, grid_y, grid_z, block_x, block_y, block_z, shared, stream, arguments, extra
 ):
-    found = get(function, Function)
-    same_device(found.name, found.device, stream_of(stream).device)
+    found = object_of(function, Function)
+    check_device_of(found.name, found.device, stream_of(stream).device)
     grid, block = (grid_x, grid_y, grid_z), (block_x, block_y, block_z)
     if min(grid + block) < 1 or block_x * block_y * block_z > found.kernel.max_threads:
-        raise Refused(INVALID_VALUE, f"{found.name}: grid {grid}, block {block}")
-    if shared > _shared.get(function, (48 << 10) - found.kernel.static_shared):
-        raise Refused(INVALID_VALUE, f"{found.name}: {shared} bytes of shared memory")
-    # Copied now: the caller's memory for them is his again.
+        raise CudaError(INVALID_VALUE, f"{found.name}: grid {grid}, block {block}")
+    limit = _max_dynamic_shared.get(function, (48 << 10) - found.kernel.static_shared)
+    if shared > limit:
+        raise CudaError(
+            INVALID_VALUE,
+            f"{found.name}: expected at most {limit} bytes of shared memory, got {shared}",
+        )
+    # The caller may reuse the memory of the arguments after the call.
     copies = [ctypes.string_at(arguments[i], size) for i, size in enumerate(found.kernel.sizes)]
 
     def work() -> None:
@@ -135,6 +140,6 @@ def cuLaunchKernel(
         try:
             found.emulated.launch(grid, block, copies, shared)
         except EmulatorError as error:
-            raise Refused(LAUNCH_FAILURE, str(error)) from error
+            raise CudaError(LAUNCH_FAILURE, str(error)) from error
 
     queue(work, stream, kernel=found.name)

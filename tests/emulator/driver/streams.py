@@ -1,4 +1,4 @@
-"""Streams, events and graphs: the order of work, and its capture."""
+"""Streams, events and graphs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .api import (
     INVALID_HANDLE,
     INVALID_VALUE,
     OUT,
-    Refused,
+    CudaError,
     cuda,
-    device,
-    drop,
-    get,
-    new,
-    note,
+    current_device,
+    free_handle,
+    new_handle,
+    object_of,
     objects,
+    record_call,
 )
 
 _NON_BLOCKING, _RELAXED = 1, 2
@@ -30,9 +30,11 @@ _LEGACY_STREAMS = (None, 0, 1)
 class Stream:
     def __init__(self, device: int, blocking: bool):
         self.device, self.blocking = device, blocking
-        #: What is being captured, None if nothing is, and in which mode.
+        #: The captured work, or None outside of a capture.
         self.graph: list[Callable[[], None]] | None = None
+        #: The mode of the capture: cudaStreamCaptureMode.
         self.mode = 0
+        #: True after a call that invalidated the capture.
         self.invalid = False
 
 
@@ -42,8 +44,8 @@ class Event(NamedTuple):
 
 def stream_of(handle: int | None) -> Stream:
     if handle in _LEGACY_STREAMS:
-        return Stream(device(), blocking=True)
-    return get(handle, Stream)
+        return Stream(current_device(), blocking=True)
+    return object_of(handle, Stream)
 
 
 def _capturing() -> list[Stream]:
@@ -51,72 +53,76 @@ def _capturing() -> list[Stream]:
     return [stream for stream in streams if stream.graph is not None]
 
 
-def _not_while(forbidden: list[Stream], code: int) -> None:
-    for stream in forbidden:
+def _invalidate(streams: list[Stream], code: int) -> None:
+    """Invalidate the captures of streams, and raise an error if there are any."""
+    for stream in streams:
         stream.invalid = True
-    if forbidden:
-        raise Refused(code, "not while a graph is captured")
+    if streams:
+        raise CudaError(code, "not allowed while a graph is captured")
 
 
-def unsafe() -> None:
-    """What may wait for the device, which only a relaxed capture bears."""
-    _not_while([x for x in _capturing() if x.mode != _RELAXED], CAPTURE_UNSUPPORTED)
+def refuse_during_capture() -> None:
+    """Refuse a function that may synchronize, except during a relaxed capture."""
+    _invalidate([x for x in _capturing() if x.mode != _RELAXED], CAPTURE_UNSUPPORTED)
 
 
-def _no_capture_that_waits_for_the_legacy_stream() -> None:
-    streams = [x for x in _capturing() if x.blocking and x.device == device()]
-    _not_while(streams, CAPTURE_IMPLICIT)
+def _refuse_legacy_stream_during_capture() -> None:
+    """Refuse the legacy stream during the capture of a stream that synchronizes with it."""
+    streams = [x for x in _capturing() if x.blocking and x.device == current_device()]
+    _invalidate(streams, CAPTURE_IMPLICIT)
 
 
-def queue(work: Callable[[], None], handle: int | None, **more: Any) -> None:
-    """Do it now, or each time that the graph is launched if the stream is captured.
+def queue(work: Callable[[], None], handle: int | None, **details: Any) -> None:
+    """Run the work now, or add it to the graph if the stream is captured.
 
-    ``more`` is for the list of calls.
+    ``details`` are further fields for the list of calls.
     """
     stream = stream_of(handle)
     if stream.invalid:
-        raise Refused(CAPTURE_INVALIDATED)
+        raise CudaError(CAPTURE_INVALIDATED)
     if handle in _LEGACY_STREAMS:
-        _no_capture_that_waits_for_the_legacy_stream()
+        _refuse_legacy_stream_during_capture()
     captured = stream.graph is not None
-    note(stream=handle or 0, captured=captured, **more)
+    record_call(stream=handle or 0, captured=captured, **details)
     if stream.graph is not None:
         stream.graph.append(work)
     else:
         work()
 
 
-def same_device(kernel: str, *devices: int) -> None:
-    """A launch needs a kernel and a stream of the current device."""
-    if {*devices} != {device()}:
-        raise Refused(INVALID_HANDLE, f"{kernel}: of GPUs {devices} where {device()} is current")
+def check_device_of(name: str, *devices: int) -> None:
+    """Refuse work whose kernel, stream or memory is not of the current device."""
+    if {*devices} != {current_device()}:
+        raise CudaError(
+            INVALID_HANDLE, f"{name}: expected the current GPU {current_device()}, got {devices}"
+        )
 
 
 @cuda(OUT)
 def cudaStreamCreate(stream):
-    stream[0] = new(Stream(device(), blocking=True))
+    stream[0] = new_handle(Stream(current_device(), blocking=True))
 
 
 @cuda(OUT, c_uint)
 def cudaStreamCreateWithFlags(stream, flags):
-    stream[0] = new(Stream(device(), blocking=flags != _NON_BLOCKING))
+    stream[0] = new_handle(Stream(current_device(), blocking=flags != _NON_BLOCKING))
 
 
 @cuda(OUT, c_uint, c_int)
 def cudaStreamCreateWithPriority(stream, flags, priority):
-    stream[0] = new(Stream(device(), blocking=flags != _NON_BLOCKING))
+    stream[0] = new_handle(Stream(current_device(), blocking=flags != _NON_BLOCKING))
 
 
 @cuda(c_void_p)
 def cudaStreamDestroy(stream):
-    drop(stream, Stream)
+    free_handle(stream, Stream)
 
 
 def _synchronize(stream: int | None) -> None:
-    note()
-    _not_while([x for x in [stream_of(stream)] if x.graph is not None], CAPTURE_UNSUPPORTED)
+    record_call()
+    _invalidate([x for x in [stream_of(stream)] if x.graph is not None], CAPTURE_UNSUPPORTED)
     if stream in _LEGACY_STREAMS:
-        _no_capture_that_waits_for_the_legacy_stream()
+        _refuse_legacy_stream_during_capture()
 
 
 @cuda(c_void_p)
@@ -131,47 +137,47 @@ def cuStreamSynchronize(stream):
 
 @cuda()
 def cudaDeviceSynchronize():
-    note()
-    _not_while(_capturing(), CAPTURE_UNSUPPORTED)
+    record_call()
+    _invalidate(_capturing(), CAPTURE_UNSUPPORTED)
 
 
 @cuda(c_void_p, POINTER(c_int))
 def cudaStreamIsCapturing(stream, status):
     found = stream_of(stream)
     if stream in _LEGACY_STREAMS:
-        _no_capture_that_waits_for_the_legacy_stream()
+        _refuse_legacy_stream_during_capture()
     status[0] = 2 if found.invalid else int(found.graph is not None)
 
 
 @cuda(c_void_p, c_int)
 def cudaStreamBeginCapture(stream, mode):
-    found = get(stream, Stream)
+    found = object_of(stream, Stream)
     if found.graph is not None:
-        raise Refused(INVALID_VALUE, "is captured already")
+        raise CudaError(INVALID_VALUE, "the stream is already captured")
     found.graph, found.mode = [], mode
 
 
 @cuda(c_void_p, OUT)
 def cudaStreamEndCapture(stream, graph):
-    found = get(stream, Stream)
+    found = object_of(stream, Stream)
     if found.graph is None:
-        raise Refused(INVALID_VALUE, "is not captured")
+        raise CudaError(INVALID_VALUE, "the stream is not captured")
     work, found.graph = found.graph, None
     if found.invalid:
         found.invalid = False
-        raise Refused(CAPTURE_INVALIDATED)
-    graph[0] = new(work)
+        raise CudaError(CAPTURE_INVALIDATED)
+    graph[0] = new_handle(work)
 
 
 @cuda(OUT, c_void_p, c_void_p, c_void_p, c_size_t)
 def cudaGraphInstantiate(executable, graph, node, log, size):
-    executable[0] = new(list(get(graph, list)))
+    executable[0] = new_handle(list(object_of(graph, list)))
 
 
 @cuda(c_void_p, c_void_p)
 def cudaGraphLaunch(executable, stream):
     def work() -> None:
-        for step in get(executable, list):
+        for step in object_of(executable, list):
             step()
 
     queue(work, stream)
@@ -179,33 +185,33 @@ def cudaGraphLaunch(executable, stream):
 
 @cuda(c_void_p)
 def cudaGraphDestroy(graph):
-    drop(graph, list)
+    free_handle(graph, list)
 
 
 @cuda(c_void_p)
 def cudaGraphExecDestroy(executable):
-    drop(executable, list)
+    free_handle(executable, list)
 
 
 @cuda(OUT, c_uint)
 def cudaEventCreateWithFlags(event, flags):
-    event[0] = new(Event(device()))
+    event[0] = new_handle(Event(current_device()))
 
 
 @cuda(c_void_p)
 def cudaEventDestroy(event):
-    drop(event, Event)
+    free_handle(event, Event)
 
 
 @cuda(c_void_p, c_void_p)
 def cudaEventRecord(event, stream):
-    if get(event, Event).device != stream_of(stream).device:
-        raise Refused(INVALID_HANDLE, "event and stream are of different devices")
+    if object_of(event, Event).device != stream_of(stream).device:
+        raise CudaError(INVALID_HANDLE, "the event and the stream are of different devices")
     queue(lambda: None, stream)
 
 
 @cuda(c_void_p)
 def cudaEventSynchronize(event):
-    get(event, Event)
-    note()
-    unsafe()
+    object_of(event, Event)
+    record_call()
+    refuse_during_capture()

@@ -1,0 +1,180 @@
+"""Calls of each op on arrays of a few elements, whose time is overhead."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+from tools.inputs import boxes
+
+import cvops
+
+RNG = np.random.default_rng(0)
+ROWS = np.column_stack([np.zeros(4), RNG.random(4), boxes(RNG, 4)]).astype(np.float32)
+ANCHORS = boxes(RNG, 4)[None]
+LABEL = np.float32([[[0, 0.1, 0.1, 0.6, 0.7]]])
+SCORES = RNG.random((1, 2, 4), np.float32)
+OFFSETS = RNG.random((1, 16), np.float32)
+MAPS = RNG.random((1, 1, 4, 4), np.float32)
+ROIS = np.float32([[0, 0, 0, 3, 3]])
+BINS = np.float32(np.ones((1, 1, 2, 2)))
+ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
+CLASSES = np.int32([[0, 1], [2, 1]])
+COLORS = np.uint8([[[0, 0, 0], [128, 0, 0]]])
+SSD = dict(sizes=(0.2, 0.272), ratios=(1, 2, 0.5))
+MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
+
+
+class SmallCall(NamedTuple):
+    """A call ``op(*arrays, *args, **options)`` with arrays of a few elements."""
+
+    op: Callable[..., Any]
+    arrays: tuple[np.ndarray, ...]
+    args: tuple[Any, ...] = ()
+    options: dict[str, Any] = {}
+    #: Empty arrays and their arguments, for a call without work; () if the op has no such call.
+    empty_arrays: tuple[np.ndarray, ...] = ()
+    empty_args: tuple[Any, ...] = ()
+    #: Makes a call of the library's own op, from the module and its arrays; None if it has no op.
+    mxnet: Any = None
+    torchvision: Any = None
+
+
+def roi_pooling_backward(mx, out_grad, argmax):
+    """Return a call of MXNet's backward pass.
+
+    It uses the positions of its own forward pass, which are equal to ``argmax``.
+    """
+    data = mx.nd.array(MAPS)
+    data.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.ROIPooling(data, mx.nd.array(ROIS), (2, 2), 1.0)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return data.grad
+
+    return backward
+
+
+def deconvolution(mx, maps):
+    """Return a call that enlarges the maps 2 times."""
+    profile = np.float32([0.25, 0.75, 0.75, 0.25])
+    weight = mx.nd.array((profile[:, None] * profile)[None, None])
+    sizes = dict(kernel=(4, 4), stride=(2, 2), pad=(1, 1))
+    return partial(mx.nd.Deconvolution, maps, weight, **sizes, num_filter=1, no_bias=True)
+
+
+def bincount(mx, prediction, label):
+    """Return a call that counts the pairs of a prediction and a label."""
+    prediction, label = prediction.as_np_ndarray().reshape(-1), label.as_np_ndarray().reshape(-1)
+    return lambda: mx.np.bincount(label * 3 + prediction, minlength=9).reshape(3, 3)
+
+
+def contrib(name, **options):
+    """Return a function that makes the call of MXNet's op with that name."""
+    return lambda mx, *arrays: partial(getattr(mx.nd.contrib, name), *arrays, **options)
+
+
+CASES = {
+    "box_iou": SmallCall(
+        cvops.box_iou,
+        (ANCHORS[0], ANCHORS[0]),
+        empty_arrays=(ANCHORS[0][:0], ANCHORS[0][:0]),
+        mxnet=contrib("box_iou"),
+        torchvision=lambda tv, *arrays: partial(tv.ops.box_iou, *arrays),
+    ),
+    "box_nms": SmallCall(
+        cvops.box_nms, (ROWS,), empty_arrays=(ROWS[:0],), mxnet=contrib("box_nms")
+    ),
+    "box_nms, by class": SmallCall(
+        cvops.box_nms,
+        (ROWS,),
+        (),
+        dict(id_index=0, topk=400),
+        empty_arrays=(ROWS[:0],),
+        mxnet=contrib("box_nms", id_index=0, topk=400),
+    ),
+    "multibox_prior": SmallCall(cvops.multibox_prior, (MAPS,), mxnet=contrib("MultiBoxPrior")),
+    "multibox_prior, SSD": SmallCall(
+        cvops.multibox_prior, (MAPS,), (), SSD, mxnet=contrib("MultiBoxPrior", **SSD)
+    ),
+    "multibox_target": SmallCall(
+        cvops.multibox_target,
+        (ANCHORS, LABEL, SCORES),
+        mxnet=contrib("MultiBoxTarget"),
+        empty_arrays=(ANCHORS, LABEL[:0], SCORES[:0]),
+    ),
+    "multibox_target, mining": SmallCall(
+        cvops.multibox_target,
+        (ANCHORS, LABEL, SCORES),
+        (),
+        MINING,
+        mxnet=contrib("MultiBoxTarget", **MINING),
+        empty_arrays=(ANCHORS, LABEL[:0], SCORES[:0]),
+    ),
+    "multibox_detection": SmallCall(
+        cvops.multibox_detection,
+        (SCORES, OFFSETS, ANCHORS),
+        empty_arrays=(SCORES[:0], OFFSETS[:0], ANCHORS),
+        mxnet=contrib("MultiBoxDetection"),
+    ),
+    "multiclass_nms": SmallCall(
+        cvops.multiclass_nms, (ANCHORS, SCORES), empty_arrays=(ANCHORS[:0], SCORES[:0])
+    ),
+    "roi_pooling": SmallCall(
+        cvops.roi_pooling,
+        (MAPS, ROIS),
+        ((2, 2), 1.0),
+        empty_arrays=(MAPS, ROIS[:0]),
+        empty_args=((2, 2), 1.0),
+        mxnet=lambda mx, *arrays: partial(mx.nd.ROIPooling, *arrays, (2, 2), 1.0),
+        torchvision=lambda tv, *arrays: partial(tv.ops.roi_pool, *arrays, (2, 2), 1.0),
+    ),
+    "roi_pooling_backward": SmallCall(
+        cvops.roi_pooling_backward,
+        (BINS, ARGMAX),
+        (MAPS.shape,),
+        empty_arrays=(BINS[:0], ARGMAX[:0]),
+        empty_args=((0, 1, 4, 4),),
+        mxnet=roi_pooling_backward,
+    ),
+    "bilinear_upsample": SmallCall(
+        cvops.bilinear_upsample,
+        (MAPS,),
+        (2,),
+        empty_arrays=(MAPS[:0],),
+        empty_args=(2,),
+        mxnet=deconvolution,
+    ),
+    "confusion_matrix": SmallCall(
+        cvops.confusion_matrix,
+        (CLASSES, CLASSES),
+        (3,),
+        empty_arrays=(CLASSES[:0], CLASSES[:0]),
+        mxnet=bincount,
+        empty_args=(3,),
+    ),
+    "label_from_color": SmallCall(
+        cvops.label_from_color, (COLORS, COLORS[0]), empty_arrays=(COLORS[:0], COLORS[0])
+    ),
+}
+
+
+def quickest(
+    call: Callable[..., Any], *args: Any, calls: int = 50, between: Callable[[], Any] = int
+) -> float:
+    """Return the microseconds of a call, in the fastest of 200 rounds.
+
+    ``between`` is called before each round.
+    """
+    best = float("inf")
+    for _ in range(200):
+        between()
+        start = time.perf_counter()
+        for _ in range(calls):
+            call(*args)
+        best = min(best, time.perf_counter() - start)
+    return best / calls * 1e6

@@ -1,0 +1,87 @@
+"""The peers that the benchmarks build: models for ONNX Runtime, and ops in PyTorch."""
+
+import bench_box_nms
+import bench_multibox_detection
+import bench_multibox_target
+import bench_roi_pooling
+import numpy as np
+import pytest
+from peers import onnx_ops
+from tools.implementations import IMPLEMENTATIONS
+from tools.jobs import to_numpy
+
+#: Feature maps with few anchors: their side, and the sizes of their anchors.
+MAPS = ((8, (0.2, 0.4)), (4, (0.5, 0.7)))
+
+
+def check(implementation, job):
+    """Compare the result of a peer with ours."""
+    if implementation.missing():
+        pytest.skip(f"{implementation.name} {implementation.missing()}")
+    implementation.check(job, to_numpy(implementation.prepare(job)()))
+
+
+class TestOnnx:
+    def test_number_is_encoded_as_in_protobuf(self):
+        assert onnx_ops._varint(1) == b"\x01"
+        assert onnx_ops._varint(300) == b"\xac\x02"  # 44 + 128, then 2: 2 * 128 + 44
+
+    def test_field_is_encoded_as_number_type_and_value(self):
+        assert onnx_ops._field(1, 150) == b"\x08\x96\x01"
+        assert onnx_ops._field(2, "testing") == b"\x12\x07testing"
+        assert onnx_ops._field(3, 1.0) == b"\x1d\x00\x00\x80\x3f"
+
+    @pytest.mark.parametrize(
+        "make_job",
+        [
+            lambda: bench_box_nms.job(1, 300, 1, bench_box_nms.clustered),
+            lambda: bench_box_nms.job(2, 200, 3, bench_box_nms.clustered),
+            lambda: bench_roi_pooling.job(10, (1, 3, 25, 34)),
+        ],
+        ids=["box_nms", "box_nms by class", "roi_pooling"],
+    )
+    def test_onnx_runtime_agrees_with_cvops(self, make_job):
+        check(IMPLEMENTATIONS["onnxruntime"], make_job())
+
+
+class TestTorch:
+    @pytest.mark.parametrize(
+        ("implementation", "make_job"),
+        [
+            ("torch", lambda: bench_multibox_target.job(2, MAPS, 5)),
+            ("book", lambda: bench_multibox_target.job(2, MAPS, 5)),
+            ("torch", lambda: bench_multibox_target.job(3, MAPS, 4, 5, True)),
+            ("book", lambda: bench_multibox_detection.job(2, MAPS, 4)),
+            ("torchvision", lambda: bench_multibox_detection.job(2, MAPS, 4)),
+            ("torchvision", lambda: bench_multibox_detection.job(2, MAPS, 4, 50)),
+            ("torchvision", lambda: bench_box_nms.job(1, 300, 5, bench_box_nms.clustered)),
+            ("torchvision", lambda: bench_box_nms.job(2, 300, 5, bench_box_nms.clustered, 40)),
+        ],
+        ids=[
+            "target",
+            "target, book",
+            "target with mining",
+            "detection, book",
+            "detection",
+            "detection with topk",
+            "nms by class",
+            "nms with topk",
+        ],
+    )
+    def test_op_in_torch_agrees_with_cvops(self, implementation, make_job):
+        check(IMPLEMENTATIONS[implementation], make_job())
+
+    def test_anchors_of_the_book_match_hand_computation(self):
+        torch = pytest.importorskip("torch")
+        from peers import torch_ops
+
+        # The map has 1 x 2 cells. The center of the first cell is (1/4, 1/2). With ratio 4, a size
+        # of 0.2 gives the width 0.2 * 2 * 1/2 = 0.2 and the height 0.2 / 2 = 0.1. A size of 0.4
+        # gives twice that. With ratio 1, a size of 0.2 gives 0.1 and 0.2.
+        anchors = torch_ops.book_multibox_prior(torch.zeros(1, 3, 1, 2), (0.2, 0.4), (4, 1))
+        assert anchors.shape == (1, 6, 4)
+        np.testing.assert_allclose(
+            anchors[0, :3],
+            [[0.15, 0.45, 0.35, 0.55], [0.05, 0.4, 0.45, 0.6], [0.2, 0.4, 0.3, 0.6]],
+            rtol=1e-6,
+        )

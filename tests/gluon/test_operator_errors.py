@@ -1,0 +1,194 @@
+"""Errors of the operators in MXNet: bad inputs, bad options, wrong Python arguments."""
+
+import threading
+
+import pytest
+from operator_cases import ANCHORS, network, ours
+
+#: name -> operator, shapes of the inputs, options, the error.
+BAD_CALLS = {
+    "data of two axes": (
+        "MultiBoxPrior",
+        [(3, 4)],
+        {},
+        r"cvops_MultiBoxPrior: data: expected shape \(N, C, H, W, \.\.\.\)",
+    ),
+    "offset above 1": (
+        "MultiBoxPrior",
+        [(1, 1, 2, 2)],
+        {"offsets": (2, 0)},
+        r"offsets: .* in \[0, 1\], got \(2, 0\)",
+    ),
+    "sizes a word": (
+        "MultiBoxPrior",
+        [(1, 1, 2, 2)],
+        {"sizes": "small"},
+        "sizes: expected one number or more, got",
+    ),
+    **{
+        f"sizes {name}": (
+            "MultiBoxPrior",
+            [(1, 1, 2, 2)],
+            {"sizes": text},
+            "sizes: expected one number or more",
+        )
+        for name, text in {
+            "empty text": "",
+            "empty list": "[]",
+            "without closing bracket": "(1, 2",
+            "with two commas": "(1,,2)",
+            "with two commas at the end": "(1, 2,,)",
+            "a comma": ",",
+            "above float64": "1e400",
+            "above float32": "1e39",
+            "nan": "nan",
+            "hexadecimal": "0x1",
+        }.items()
+    },
+    "clip 3": ("MultiBoxPrior", [(1, 1, 2, 2)], {"clip": 3}, "clip: expected True or False, got 3"),
+    "label of two axes": (
+        "MultiBoxTarget",
+        [(1, 8, 4), (2, 5), (2, 3, 8)],
+        {},
+        r"label: expected shape \(B, G, W\), got",
+    ),
+    "predictions of 9 for 8 anchors": (
+        "MultiBoxTarget",
+        [(1, 8, 4), (2, 3, 5), (2, 3, 9)],
+        {},
+        r"cls_pred: expected shape \(B, C, A\) with A = 8 as in anchor, got \(2, 3, 9\)",
+    ),
+    "label rows of 4": (
+        "MultiBoxTarget",
+        [(1, 8, 4), (2, 3, 4), (2, 3, 8)],
+        {},
+        "label: expected rows of 5 or more",
+    ),
+    "two variances": (
+        "MultiBoxTarget",
+        [(1, 8, 4), (2, 3, 5), (2, 3, 8)],
+        {"variances": (1, 2)},
+        r"variances: expected 4 numbers, got \(1, 2\)",
+    ),
+    "offsets of 30 for 8 anchors": (
+        "MultiBoxDetection",
+        [(2, 3, 8), (2, 30), (1, 8, 4)],
+        {},
+        r"loc_pred: expected shape \(B, 32\), got \(2, 30\)",
+    ),
+    "nms_topk 1.5": (
+        "MultiBoxDetection",
+        [(2, 3, 8), (2, 32), (1, 8, 4)],
+        {"nms_topk": 1.5},
+        "nms_topk: .* integer",
+    ),
+    "boxes of 5": (
+        "box_iou",
+        [(3, 5), (3, 4)],
+        {},
+        r"lhs: expected shape \(\.\.\., 4\), got \(3, 5\)",
+    ),
+    "unknown format": (
+        "box_iou",
+        [(3, 4), (3, 4)],
+        {"format": "middle"},
+        "format: .* 'corner' or 'center', got middle",
+    ),
+    "score among the coordinates": (
+        "box_nms",
+        [(7, 6)],
+        {"score_index": 2},
+        "score_index: .* outside of the coordinates, got 2",
+    ),
+    "topk a word": ("box_nms", [(7, 6)], {"topk": "many"}, "topk: expected an integer, got many"),
+    "pooled_size missing": (
+        "ROIPooling",
+        [(1, 2, 3, 3), (4, 5)],
+        {"spatial_scale": 1},
+        "pooled_size: is required",
+    ),
+    "spatial_scale 2": (
+        "ROIPooling",
+        [(1, 2, 3, 3), (4, 5)],
+        {"pooled_size": (2, 2), "spatial_scale": 2},
+        r"spatial_scale: expected a number in \[0, 1\], got 2",
+    ),
+    "rois of 4": (
+        "ROIPooling",
+        [(1, 2, 3, 3), (4, 4)],
+        {"pooled_size": (2, 2), "spatial_scale": 1},
+        r"rois: expected shape \(R, 5\), got \(4, 4\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["eager", "hybridized"])
+@pytest.mark.parametrize(("op", "shapes", "options", "message"), BAD_CALLS.values(), ids=BAD_CALLS)
+def test_bad_argument_is_rejected_with_its_name_and_value(
+    mx, operators, op, shapes, options, message, mode
+):
+    net = network(mx, lambda F, *args: ours(F, op)(*args, **options), mode)
+    with pytest.raises(mx.MXNetError, match=message):
+        net(*(mx.nd.zeros(shape) for shape in shapes))
+
+
+def test_partly_padded_label_row_is_rejected(mx, operators):
+    label = mx.nd.array([[[0, 0, 0, 1, 1], [-1, 0, 0, 1, 1]]])
+    out = mx.nd.contrib.cvops_MultiBoxTarget(mx.nd.array(ANCHORS), label, mx.nd.zeros((1, 2, 40)))
+    with pytest.raises(mx.MXNetError, match=r"label: expected corners of -1 .* image 0, row 1"):
+        out[0].wait_to_read()
+
+
+def test_float64_input_is_rejected_with_its_name(mx, operators):
+    box = mx.nd.zeros((3, 4))
+    with pytest.raises(mx.MXNetError, match="cvops_box_iou: rhs: expected float32, got float64"):
+        mx.nd.contrib.cvops_box_iou(box, box.astype("float64"))
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        (["box"], {}, "misses the argument 'rhs'"),
+        (["box", [1, 2, 3, 4]], {}, "rhs: expected an NDArray, got list"),
+        (["box", "box"], {"formt": "corner"}, "unexpected argument 'formt'"),
+        (["box", "box"], {"lhs": "box"}, "more than one value for 'lhs'"),
+        (["box", "box", "corner", 1], {}, "at most 3 arguments, got 4"),
+    ],
+    ids=["input missing", "list", "unknown name", "input given twice", "too many"],
+)
+def test_wrong_python_arguments_are_rejected(mx, operators, args, kwargs, message):
+    box = mx.nd.zeros((3, 4))
+    put = lambda x: box if isinstance(x, str) and x == "box" else x  # noqa: E731
+    with pytest.raises(TypeError, match=message):
+        mx.nd.contrib.cvops_box_iou(*map(put, args), **{k: put(v) for k, v in kwargs.items()})
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+def test_error_message_has_no_text_of_an_earlier_error(mx, operators):
+    for rows in (5, 6):
+        with pytest.raises(mx.MXNetError) as error:
+            mx.nd.contrib.cvops_box_iou(mx.nd.zeros((3, rows)), mx.nd.zeros((3, 4)))
+        assert str(error.value).count("lhs: expected") == 1
+        assert f"got (3, {rows})" in str(error.value)
+
+
+def test_error_messages_of_concurrent_threads_are_separate(mx, operators):
+    wrong = []
+
+    def work(rows):
+        bad, box = mx.nd.zeros((3, rows)), mx.nd.zeros((3, 4))
+        for _ in range(300):
+            try:
+                mx.nd.contrib.cvops_box_iou(bad, box)
+            except mx.MXNetError as error:
+                if str(error).count("cvops_box_iou: ") != 1 or f"got (3, {rows})" not in str(error):
+                    wrong.append(str(error))
+
+    threads = [threading.Thread(target=work, args=(rows,)) for rows in range(5, 13)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []

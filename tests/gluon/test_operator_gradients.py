@@ -1,0 +1,102 @@
+"""Gradients of the operators in MXNet, for each mode and each ``grad_req``."""
+
+import numpy as np
+import pytest
+from operator_cases import MODES, MXNETS, arrays, floats, network, ours, theirs, weighted_sum
+
+import cvops
+
+
+def pooling(F, op, x, rois, uses):
+    """A sum of ``uses`` poolings of one tensor."""
+    out = 0
+    for i in range(uses):
+        pool = F.ROIPooling if op == "theirs" else F.contrib.cvops_ROIPooling
+        out = out + pool(x, rois, pooled_size=(2, 2), spatial_scale=1 / (1 + i)) * (i + 1)
+    return out
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("grad_req", ["write", "add"])
+@pytest.mark.parametrize("uses", [1, 2, 7, 8, 9, 20])
+@pytest.mark.parametrize("direct", [True, False], ids=["input", "inner tensor"])
+def test_gradient_of_a_tensor_with_several_consumers_equals_mxnets(
+    mx, operators, uses, grad_req, mode, direct
+):
+    """From 8 consumers on, MXNet sums the gradients of a static graph in place."""
+    data, rois = floats(1, 2, 8, 8), mx.nd.array([[0, 0, 0, 7, 7], [0, 2, 2, 5, 5]])
+
+    def gradient(op, mode):
+        def forward(F, x, rois):
+            return pooling(F, op, x if direct else x * 2, rois, uses)
+
+        net, x = network(mx, forward, mode), mx.nd.array(data)
+        x.attach_grad(grad_req)
+        for _ in range(2):
+            with mx.autograd.record():
+                out = net(x, rois)
+            out.backward()
+        return x.grad.asnumpy()
+
+    np.testing.assert_allclose(
+        gradient("ours", mode), gradient("theirs", "eager"), rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("op", MXNETS)
+def test_gradient_equals_that_of_mxnets_operator(mx, operators, op, mode):
+    def gradients(call, grad_req):
+        inputs, options = arrays(mx, op)
+        net = network(mx, lambda F, *args: call(F, op)(*args, **options), mode)
+        for x in inputs:
+            x.attach_grad(grad_req)
+            x.grad[:] = 7
+        with mx.autograd.record():
+            loss = weighted_sum(mx, net(*inputs))
+        loss.backward()
+        return [x.grad.asnumpy() for x in inputs]
+
+    want = gradients(theirs, "write")
+    if op == "MultiBoxTarget":  # MXNet's operator returns uninitialized memory
+        want = [np.zeros_like(x) for x in want]
+    for got, expected in zip(gradients(ours, "write"), want):
+        np.testing.assert_array_equal(got, expected)
+    # The reference is not MXNet's "add": its box_nms overwrites the gradient.
+    for got, expected in zip(gradients(ours, "add"), want):
+        np.testing.assert_array_equal(got, expected + np.float32(7))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_op_without_a_gradient_adds_zero_to_the_gradient(mx, operators, mode):
+    """The loss is 3 * cls_pred + targets; after two steps the gradient is 2 * 3."""
+    inputs, _ = arrays(mx, "MultiBoxTarget")
+    cls_pred = inputs[2]
+    cls_pred.attach_grad("add")
+
+    def forward(F, anchor, label, cls_pred):
+        target = F.contrib.cvops_MultiBoxTarget(anchor, label, cls_pred)
+        return (cls_pred * 3).sum() + target[0].sum()
+
+    net = network(mx, forward, mode)
+    for _ in range(2):
+        with mx.autograd.record():
+            loss = net(*inputs)
+        loss.backward()
+    assert (cls_pred.grad.asnumpy() == 6).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bilinear_upsample_gradient_equals_the_array_function(mx, operators, mode):
+    inputs, options = arrays(mx, "bilinear_upsample")
+    net = network(mx, lambda F, x: F.contrib.cvops_bilinear_upsample(x, **options), mode)
+    weights = mx.nd.array(floats(2, 3, 16, 20))
+    inputs[0].attach_grad("add")
+    inputs[0].grad[:] = 7
+    with mx.autograd.record():
+        loss = (net(*inputs) * weights).sum()
+    loss.backward()
+    np.testing.assert_array_equal(
+        inputs[0].grad.asnumpy(),
+        cvops.bilinear_upsample_backward(weights.asnumpy(), **options) + np.float32(7),
+    )

@@ -1,0 +1,20 @@
+// The ops of the CPU, and shorthands for programs that call them.
+#pragma once
+
+#include <vector>
+
+#include "bilinear_upsample.h"
+#include "box_iou.h"
+#include "box_nms.h"
+#include "confusion_matrix.h"
+#include "label_from_color.h"
+#include "multibox_detection.h"
+#include "multibox_prior.h"
+#include "multibox_target.h"
+#include "multiclass_nms.h"
+#include "roi_align.h"
+#include "roi_pooling.h"
+#include "threads.h"
+
+constexpr cvops::Cpu kCpu;
+using Floats = std::vector<float>;
