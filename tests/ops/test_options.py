@@ -25,10 +25,12 @@ INPUTS = {
     "MultiBoxDetection": [rng.random((1, 3, 12)), rng.random((1, 48)), ANCHORS],
     "box_iou": [ANCHORS[0], ANCHORS[0]],
     "box_nms": [ROWS],
+    "ROIAlign": [rng.random((1, 4, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
     "ROIPooling": [rng.random((1, 2, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
 }
 #: Required options of an op, unless a test sets them.
 OTHERS = {
+    "ROIAlign": {"pooled_size": (2, 2), "spatial_scale": 1.0},
     "ROIPooling": {"pooled_size": (2, 2), "spatial_scale": 1.0},
     "box_nms": {"id_index": 0},
 }
@@ -36,6 +38,7 @@ OPTIONS = {
     "flag": [
         *(("MultiBoxPrior", "clip"), ("MultiBoxDetection", "clip")),
         *(("MultiBoxDetection", "force_suppress"), ("box_nms", "force_suppress")),
+        *(("ROIAlign", "position_sensitive"), ("ROIAlign", "aligned")),
     ],
     "number": [
         *(("MultiBoxTarget", "overlap_threshold"), ("MultiBoxTarget", "ignore_label")),
@@ -45,7 +48,7 @@ OPTIONS = {
         ),
         *(("MultiBoxDetection", "threshold"), ("MultiBoxDetection", "nms_threshold")),
         *(("box_nms", "overlap_thresh"), ("box_nms", "valid_thresh")),
-        ("ROIPooling", "spatial_scale"),
+        *(("ROIAlign", "spatial_scale"), ("ROIPooling", "spatial_scale")),
     ],
     "integer": [
         *(("MultiBoxTarget", "minimum_negative_samples"), ("MultiBoxDetection", "nms_topk")),
@@ -55,7 +58,8 @@ OPTIONS = {
     "numbers": [("MultiBoxPrior", "sizes"), ("MultiBoxPrior", "ratios")],
     "pair": [("MultiBoxPrior", "steps"), ("MultiBoxPrior", "offsets")],
     "four": [("MultiBoxTarget", "variances"), ("MultiBoxDetection", "variances")],
-    "integers": [("ROIPooling", "pooled_size")],
+    "small integer": [("ROIAlign", "sample_ratio")],
+    "integers": [("ROIAlign", "pooled_size"), ("ROIPooling", "pooled_size")],
     "word": [("box_iou", "format"), ("box_nms", "in_format"), ("box_nms", "out_format")],
     # With many other columns MXNet reads out of bounds.
     "coord_start": [("box_nms", "coord_start")],
@@ -154,6 +158,8 @@ def theirs(mx, op):
 def values(kind):
     if kind in ("coord_start", "score_index", "id_index"):
         return COLUMNS
+    if kind == "small integer":  # MXNet aborts for millions of samples
+        return [x for x in (*SCALARS, *TUPLES) if type(x) is not int or x < 1024]
     return WORDS if kind == "word" else [*SCALARS, *TUPLES]
 
 

@@ -20,6 +20,7 @@ CONTRIB = {
     "MultiBoxDetection": "multibox_detection",
     "box_iou": "box_iou",
     "box_nms": "box_nms",
+    "ROIAlign": "roi_align",
     "ROIPooling": "roi_pooling",
 }
 
@@ -117,6 +118,7 @@ DEFAULTS = {
         "force_suppress": False,
         "in_format": "corner",
     },
+    "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
     "roi_pooling": {},
 }
 
