@@ -148,7 +148,7 @@ CVOPS_HD Range touched_pixels(const RoiAlignAxis& axis, Range bins, int size) {
   const float low = smaller(first, last), high = larger(first, last);
   if (!(high >= -1.0f && low <= (float)size)) return {0, 0};
   return {low > 0.0f ? clamped((int)low, size - 1) : 0,
-          high < (float)size ? clamped((int)high + 2, size) : size};
+          high < (float)size ? clamped((int)larger(high, 0.0f) + 2, size) : size};
 }
 
 // Sizes of the backward kernel. kGradTile: side of a tile. kGradRois: RoIs at once, so that each of
@@ -215,10 +215,12 @@ struct __align__(16) SampleInterval {
 
 __device__ __forceinline__ SampleInterval samples_touching(const RoiAlignAxis& axis, Range bins,
                                                            int pixel) {
+  // Positions from -1 to 0 touch the pixels 0 and 1.
+  const float lower = pixel > 1 ? (float)(pixel - 1) : -1.0f;
   SampleInterval found = {bins.end, 0, -1, 0};
 #pragma unroll 1
   for (int i = bins.begin; i < bins.end; ++i) {
-    const Range range = samples_between(axis, i, (float)(pixel - 1), (float)(pixel + 1));
+    const Range range = samples_between(axis, i, lower, (float)(pixel + 1));
     if (range.begin >= range.end) continue;
     if (found.last_bin < 0) {
       found.first_bin = i;

@@ -173,6 +173,15 @@ class TestByHand:
         np.testing.assert_array_equal(grad[0, 0], [[0, INF, NAN, 0]] * 2 + [[0] * 4])
 
 
+    def test_samples_at_minus_one_touch_the_first_two_pixels(self, run):
+        # Their weights are 1 and 0, so an infinite gradient gives infinity and NaN.
+        rois = f32([[0, -1.5, -1.5, -0.5, -0.5]])
+        data = f32([[[[5, 7, 7], [7, 7, 7], [7, 7, 7]]]])
+        assert align(run, data, rois, (1, 1)).item() == 5
+        grad = run(roi_align_backward, f32([[[[INF]]]]), rois, data.shape, 1.0)
+        np.testing.assert_array_equal(grad[0, 0], [[INF, NAN, 0], [NAN, NAN, 0], [0, 0, 0]])
+
+
 def random_rois(rng, num, images, height, width, scale):
     """RoIs that overlap. Some are inverted, partly outside, or of missing images."""
     low = rng.uniform(-0.3, 1, (num, 2)) * (width, height) / scale
