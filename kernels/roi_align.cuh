@@ -325,7 +325,7 @@ __device__ __forceinline__ void add_samples(float (&sums)[kGradChannels],
 // is kChannelsAtOnce channels and each `splits`-th set of blockDim.x bins. With `in_shared` it has
 // the RoIs of one image, whose planes are in shared memory: 16 bytes per pixel. RoIs of an unknown
 // image then belong to image 0. The planes of data are not empty.
-extern "C" __global__ void __launch_bounds__(512)
+extern "C" __global__ void __launch_bounds__(512, 1)
     roi_align(float* __restrict__ pooled, const float* __restrict__ data,
               const float* __restrict__ rois, long long num_rois, const cvops::RoiAlign op,
               int splits, int in_shared) {
