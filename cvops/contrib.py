@@ -9,6 +9,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from cvops.ops.box_decode import box_decode
+from cvops.ops.box_encode import box_encode
 from cvops.ops.box_iou import box_iou
 from cvops.ops.box_nms import box_nms
 from cvops.ops.multibox_detection import multibox_detection as MultiBoxDetection
@@ -21,6 +23,8 @@ __all__ = [
     "MultiBoxPrior",
     "MultiBoxTarget",
     "ROIPooling",
+    "box_decode",
+    "box_encode",
     "box_iou",
     "box_nms",
 ]

@@ -75,6 +75,26 @@ def decode(anchors: Tensor, offsets: Tensor) -> Tensor:
     return torch.cat([center - half, center + half], dim=-1).clamp(0, 1)
 
 
+def box_decode(data: Tensor, anchors: Tensor, stds: Tensor, clip: float) -> Tensor:
+    """Return the result of ``cvops.box_decode`` for anchors in corner format."""
+    center, size = _centers(anchors)
+    center = data[..., :2] * stds[:2] * size + center
+    half = (data[..., 2:] * stds[2:]).clamp(max=clip).exp() * size / 2
+    return torch.cat([center - half, center + half], dim=-1)
+
+
+def box_encode(
+    samples: Tensor, matches: Tensor, anchors: Tensor, refs: Tensor, means: Tensor, stds: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the results of ``cvops.box_encode``."""
+    (center, size), (to, to_size) = _centers(anchors), _centers(refs)
+    at = matches.long()[..., None].expand(-1, -1, 2)
+    to, to_size = to.gather(1, at), to_size.gather(1, at)
+    offsets = torch.cat([(to - center) / size, (to_size / size).log()], dim=-1)
+    mask = (samples > 0.5)[..., None].expand(-1, -1, 4)
+    return torch.where(mask, (offsets - means) / stds, 0.0), mask.to(offsets.dtype)
+
+
 # --- targets --------------------------------------------------------------------------------------
 
 

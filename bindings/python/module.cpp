@@ -10,6 +10,8 @@
   X(simd)    /* shared */ \
   X(threads) /* shared */ \
   X(bilinear_upsample)    \
+  X(box_decode)           \
+  X(box_encode)           \
   X(box_iou)              \
   X(box_nms)              \
   X(confusion_matrix)     \

@@ -15,7 +15,9 @@ from workloads import (
     MINING,
     call,
     confusion,
+    decoding,
     detection,
+    encoding,
     iou,
     labels,
     nms,
@@ -55,6 +57,14 @@ LAUNCHES = {
         lambda: upsampling(cvops.bilinear_upsample_backward, 1, 80, 8),
         f"bilinear_upsample_backward 9 256 +{4 * (2 * 8 + 25 * 90)}",
     ),
+    # 5444 anchors have 22 tiles of 256.
+    "box_decode, 32 x 5444": (lambda: decoding(32, 5444), "box_decode 22x32 256"),
+    # 96 tiles of 86 images exceed 8192 blocks. A block has one image or two.
+    "box_decode, 100 x 24564": (lambda: decoding(100, 24564), "box_decode 96x86 256"),
+    "box_decode, 100,000 x 1": (lambda: decoding(100_000, 1), "box_decode 1x8192 256"),
+    "box_decode, no images": (lambda: decoding(0, 5444), ""),
+    "box_encode, 32 x 5444": (lambda: encoding(32, 5444, 8), "box_encode 22x32 256"),
+    "box_encode, no anchors": (lambda: encoding(32, 0, 8), ""),
     # 25 threads write the 100 columns of a row. A block has 256 / 25 rows.
     "box_iou, 100 x 100": (lambda: iou(100, 100), "box_iou 10 256"),
     # A block has 1024 columns of a row.

@@ -66,6 +66,18 @@ void measure(const char* op, int size, long long bytes, const Call& call) {
 
 void measure_all(int n) {
   {
+    const int num = 1000 * n;
+    Floats data(8 * num), anchors(4 * num), out(data.size());
+    measure("box_decode", n, bytes_of(data, anchors, out), [&] {
+      box_decode(kCpu, out.data(), data.data(), anchors.data(), 2, num, {1, 1, 1, 1, -1, false});
+    });
+    Floats samples(2 * num, 1.0f), matches(2 * num), refs(8), masks(out.size()), scale(4, 1.0f);
+    const EncodeInputs in = {samples.data(), matches.data(), data.data(),
+                             refs.data(),    scale.data(),   scale.data()};
+    measure("box_encode", n, bytes_of(samples, matches, data, refs, out, masks),
+            [&] { box_encode(kCpu, out.data(), masks.data(), in, 2, num, 1); });
+  }
+  {
     Floats lhs(4 * 100 * n), rhs(4 * 50), out(100 * n * 50);
     measure("box_iou", n, bytes_of(lhs, rhs, out),
             [&] { box_iou(kCpu, out.data(), lhs.data(), rhs.data(), 100 * n, 50, false); });

@@ -23,6 +23,7 @@ INPUTS = {
     "MultiBoxPrior": [np.zeros((1, 3, 2, 3))],
     "MultiBoxTarget": [ANCHORS, LABEL, rng.random((1, 3, 12))],
     "MultiBoxDetection": [rng.random((1, 3, 12)), rng.random((1, 48)), ANCHORS],
+    "box_decode": [rng.random((2, 12, 4)), ANCHORS],
     "box_iou": [ANCHORS[0], ANCHORS[0]],
     "box_nms": [ROWS],
     "ROIPooling": [rng.random((1, 2, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
@@ -45,7 +46,8 @@ OPTIONS = {
         ),
         *(("MultiBoxDetection", "threshold"), ("MultiBoxDetection", "nms_threshold")),
         *(("box_nms", "overlap_thresh"), ("box_nms", "valid_thresh")),
-        ("ROIPooling", "spatial_scale"),
+        *(("ROIPooling", "spatial_scale"), ("box_decode", "std0"), ("box_decode", "std1")),
+        *(("box_decode", "std2"), ("box_decode", "std3"), ("box_decode", "clip")),
     ],
     "integer": [
         *(("MultiBoxTarget", "minimum_negative_samples"), ("MultiBoxDetection", "nms_topk")),
@@ -56,7 +58,10 @@ OPTIONS = {
     "pair": [("MultiBoxPrior", "steps"), ("MultiBoxPrior", "offsets")],
     "four": [("MultiBoxTarget", "variances"), ("MultiBoxDetection", "variances")],
     "integers": [("ROIPooling", "pooled_size")],
-    "word": [("box_iou", "format"), ("box_nms", "in_format"), ("box_nms", "out_format")],
+    "word": [
+        *(("box_decode", "format"), ("box_iou", "format")),
+        *(("box_nms", "in_format"), ("box_nms", "out_format")),
+    ],
     # With many other columns MXNet reads out of bounds.
     "coord_start": [("box_nms", "coord_start")],
     "score_index": [("box_nms", "score_index")],

@@ -85,6 +85,21 @@ def iou(num_lhs, num_rhs):
     return lambda run: run(cvops.box_iou, lhs, rhs)
 
 
+def decode(images, num):
+    rng = rng_of(images, num)
+    data = rng.normal(size=(images, num, 4)).astype(np.float32)
+    anchors = boxes_of(rng, 1, num)
+    return lambda run: run(cvops.box_decode, data, anchors, format="corner")
+
+
+def encode(images, num):
+    rng = rng_of(images, num)
+    samples, matches = rng.integers(0, 2, (2, images, num)).astype(np.float32)
+    anchors, refs = boxes_of(rng, images, num), boxes_of(rng, images, 2)
+    scale = np.zeros(4, np.float32), np.ones(4, np.float32)
+    return lambda run: run(cvops.box_encode, samples, matches, anchors, refs, *scale)
+
+
 def target(anchors, truths=5, images=2, equal=False, ratio=3, classes=4):
     """Many logits are close. ``equal`` ground truths have the same best anchor."""
     rng = rng_of(anchors, truths, images)
@@ -208,6 +223,20 @@ STEPS = {
         for n in (256 * tiles, 256 * tiles + 1)
         for call in nms_both(n)
     ],
+    **{
+        f"{file}.cpp threads": lambda threads, call=call: [
+            call(2, n) for n in (threads - 1, threads, threads + 1, 2 * threads + 1)
+        ]
+        for file, call in (("box_decode", decode), ("box_encode", encode))
+    },
+    **{
+        f"{file}.cpp blocks": lambda blocks, call=call: [
+            call(images, 32 * tiles)
+            for tiles in (1, 2, blocks, blocks + 1)
+            for images in (1, blocks // tiles, blocks + 1)
+        ]
+        for file, call in (("box_decode", decode), ("box_encode", encode))
+    },
     "box_iou.cpp threads": lambda threads: [
         iou(rows, columns)
         for rows in (1, 37)

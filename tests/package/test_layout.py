@@ -18,6 +18,8 @@ CONTRIB = {
     "MultiBoxPrior": "multibox_prior",
     "MultiBoxTarget": "multibox_target",
     "MultiBoxDetection": "multibox_detection",
+    "box_decode": "box_decode",
+    "box_encode": "box_encode",
     "box_iou": "box_iou",
     "box_nms": "box_nms",
     "ROIPooling": "roi_pooling",
@@ -71,6 +73,10 @@ DEFAULTS = {
     "bilinear_upsample": {},
     "confusion_matrix": {"ignore_label": None},
     "label_from_color": {"unknown": 0},
+    "box_decode": {
+        **{"std0": 1, "std1": 1, "std2": 1, "std3": 1, "clip": -1, "format": "center"},
+    },
+    "box_encode": {},
     "box_iou": {"format": "corner"},
     "multibox_prior": {
         "sizes": (1,),
