@@ -50,9 +50,7 @@ class Ops:
     def bilinear_upsample_backward(
         self, grad: _Array, out_grad: _Array, planes: int, height: int, width: int, scale: int, /
     ) -> None: ...
-    def box_decode(
-        self, out: _Array, data: _Array, anchors: _Array, op: _BoxDecode, /
-    ) -> None: ...
+    def box_decode(self, out: _Array, data: _Array, anchors: _Array, op: _BoxDecode, /) -> None: ...
     def box_encode(
         self,
         targets: _Array,

@@ -2,7 +2,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from backend_runner import PLACES, runner
+from backend_runner import DEVICE_BACKENDS, runner
 from emulator import backends
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,7 +11,7 @@ from cvops import box_encode
 
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-40, 3e38, -1.0]
 ZEROS, ONES = np.zeros(4, np.float32), np.ones(4, np.float32)
-ON_A_GPU = [place for place in PLACES if place[1] == "emulated" or place[0] == "cuda"]
+ON_A_GPU = [place for place in DEVICE_BACKENDS if place[1] == "emulated" or place[0] == "cuda"]
 LN2 = np.float32(0.693147180559945309417)
 
 
@@ -116,10 +116,10 @@ def test_backend_gives_the_bits_of_the_reference(run, batch, num, refs):
 
 
 @pytest.mark.parametrize("num", [1, 7, 255, 256, 257, 5000])
-def test_threads_and_vectors_do_not_change_a_bit(in_every_way, num):
+def test_threads_and_vectors_do_not_change_a_bit(cpu_variants, num):
     args = random_case(np.random.default_rng(num), 3, num, 6, 0.02)
     want = box_encode(*args, backend="numpy")
-    for out in in_every_way(partial(box_encode, *args, backend="native")):
+    for out in cpu_variants(partial(box_encode, *args, backend="native")):
         for got, expected in zip(out, want):
             np.testing.assert_array_equal(got, expected)
 
