@@ -31,6 +31,8 @@ class Buffer:
 
 _Array = Union[np.ndarray, Buffer]
 #: The fields of the C++ structs of these names.
+_MatchingShape = tuple[int, int, int]
+_MatchingOptions = tuple[float, bool, int]
 _BoxDecode = tuple[float, float, float, float, float, bool]
 _NmsColumns = tuple[int, int, int, int]
 _NmsRule = tuple[float, bool, bool, bool]
@@ -49,6 +51,15 @@ class Ops:
     ) -> None: ...
     def bilinear_upsample_backward(
         self, grad: _Array, out_grad: _Array, planes: int, height: int, width: int, scale: int, /
+    ) -> None: ...
+    def bipartite_matching(
+        self,
+        columns: _Array,
+        rows: _Array,
+        data: _Array,
+        shape: _MatchingShape,
+        options: _MatchingOptions,
+        /,
     ) -> None: ...
     def box_decode(self, out: _Array, data: _Array, anchors: _Array, op: _BoxDecode, /) -> None: ...
     def box_encode(

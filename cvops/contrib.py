@@ -9,6 +9,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from cvops.ops.bipartite_matching import bipartite_matching
 from cvops.ops.box_decode import box_decode
 from cvops.ops.box_encode import box_encode
 from cvops.ops.box_iou import box_iou
@@ -23,6 +24,7 @@ __all__ = [
     "MultiBoxPrior",
     "MultiBoxTarget",
     "ROIPooling",
+    "bipartite_matching",
     "box_decode",
     "box_encode",
     "box_iou",

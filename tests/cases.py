@@ -7,6 +7,7 @@ import cvops
 #: The ops of the package.
 OPS = [
     "bilinear_upsample",
+    "bipartite_matching",
     "box_decode",
     "box_encode",
     "box_iou",
@@ -38,6 +39,7 @@ MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
 CALLS = {
     "bilinear_upsample": ((DATA, 4), {}),
     "bilinear_upsample_backward": ((DATA, 4), {}),
+    "bipartite_matching": ((PROB,), {"threshold": 0.3}),
     "box_decode": ((OFFSETS.reshape(2, 300, 4), BOXES[None]), {"format": "corner"}),
     "box_encode": ((*SAMPLES, BOXES[None].repeat(2, axis=0), LABEL[:, :, 1:], *SCALE), {}),
     "box_iou": ((BOXES, BOXES), {}),

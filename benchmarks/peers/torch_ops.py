@@ -95,6 +95,22 @@ def box_encode(
     return torch.where(mask, (offsets - means) / stds, 0.0), mask.to(offsets.dtype)
 
 
+def bipartite_matching(data: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return the results of ``cvops.bipartite_matching`` for scores (B, N, M) without NaN."""
+    batch, num_rows, num_columns = data.shape
+    columns, rows = data.new_full((batch, num_rows), -1), data.new_full((batch, num_columns), -1)
+    data, at = data.clone(), torch.arange(batch, device=data.device)
+    for _ in range(min(num_rows, num_columns)):
+        best, index = data.flatten(1).max(dim=1)
+        row, column = index // num_columns, index % num_columns
+        is_matched = best > threshold
+        columns[at, row] = torch.where(is_matched, column.to(data.dtype), columns[at, row])
+        rows[at, column] = torch.where(is_matched, row.to(data.dtype), rows[at, column])
+        data[at, row] = -math.inf
+        data[at, :, column] = -math.inf
+    return columns, rows
+
+
 # --- targets --------------------------------------------------------------------------------------
 
 

@@ -82,6 +82,13 @@ def contrib(name, **options):
 
 
 CASES = {
+    "bipartite_matching": SmallCall(
+        cvops.bipartite_matching,
+        (SCORES,),
+        options=dict(threshold=0.5),
+        empty_arrays=(SCORES[:0],),
+        mxnet=contrib("bipartite_matching", threshold=0.5),
+    ),
     "box_decode": SmallCall(
         cvops.box_decode,
         (OFFSETS.reshape(1, 4, 4), ANCHORS),

@@ -10,6 +10,7 @@
   X(simd)    /* shared */ \
   X(threads) /* shared */ \
   X(bilinear_upsample)    \
+  X(bipartite_matching)   \
   X(box_decode)           \
   X(box_encode)           \
   X(box_iou)              \

@@ -68,6 +68,13 @@ OPERATORS = (
         amp="float32",
     ),
     Operator(
+        "bipartite_matching",
+        "bipartite_matching",
+        ("data",),
+        ("is_ascend", "threshold", "topk"),
+        replaces=("_contrib_bipartite_matching",),
+    ),
+    Operator(
         "box_decode",
         "box_decode",
         ("data", "anchors"),

@@ -88,6 +88,10 @@ SAMPLES, SCALE = (torch.ones(1, 20), torch.zeros(1, 20)), (torch.zeros(4), torch
 LABEL = torch.tensor([[[0, 0.1, 0.1, 0.6, 0.7]]])
 #: op without a gradient -> (call, a float tensor).
 WITHOUT_GRADIENT = {
+    "bipartite_matching": (
+        lambda x, **k: cvops.bipartite_matching(x, threshold=0.3, **k),
+        PREDICTIONS,
+    ),
     "box_decode": (
         lambda x, **k: cvops.box_decode(x, ANCHORS, **k),
         torch.from_numpy(RNG.random((2, 20, 4), np.float32)),

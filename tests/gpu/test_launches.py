@@ -20,6 +20,7 @@ from workloads import (
     encoding,
     iou,
     labels,
+    matching,
     nms,
     nms_backward,
     nms_of_classes,
@@ -56,6 +57,30 @@ LAUNCHES = {
     "bilinear_upsample_backward, 21 x 80 x 80, 8 times": (
         lambda: upsampling(cvops.bilinear_upsample_backward, 1, 80, 8),
         f"bilinear_upsample_backward 9 256 +{4 * (2 * 8 + 25 * 90)}",
+    ),
+    # 32 matrices of 64 pairs have one tile each. The results have 32 x 8 elements.
+    "bipartite_matching, 32 x 8 x 8": (
+        lambda: matching(32, 8, 8),
+        """bipartite_matching_clear 1 256
+        bipartite_matching_collect 32 256
+        sort_tiles 32x1 32
+        bipartite_matching_assign 32 1024""",
+    ),
+    # 2,456,400 pairs have 600 tiles of 4096 scores, and 1200 runs of 2048 keys. Each merge reduces
+    # 16 runs to one. A warp merges 32 keys, or a thread one key if there are at most 5 runs.
+    "bipartite_matching, 24564 x 100": (
+        lambda: matching(1, 24564, 100),
+        """bipartite_matching_clear 96 256
+        bipartite_matching_collect 600 256
+        sort_tiles 1x1200 512
+        sort_merge 1x65535 128
+        sort_merge 1x65535 128
+        sort_merge 1x19191 128
+        bipartite_matching_assign 1 1024""",
+    ),
+    "bipartite_matching, no rows": (
+        lambda: matching(2, 0, 300),
+        "bipartite_matching_clear 3 256",
     ),
     # 5444 anchors have 22 tiles of 256.
     "box_decode, 32 x 5444": (lambda: decoding(32, 5444), "box_decode 22x32 256"),

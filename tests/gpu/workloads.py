@@ -36,6 +36,10 @@ def iou(rows, columns):
     return call(cvops.box_iou, zeros(rows, 4), zeros(columns, 4))
 
 
+def matching(batch, rows, columns):
+    return call(cvops.bipartite_matching, zeros(batch, rows, columns), threshold=0.5)
+
+
 def decoding(images, num):
     return call(cvops.box_decode, zeros(images, num, 4), zeros(1, num, 4))
 
@@ -91,6 +95,7 @@ MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
 CALLS = {
     "bilinear_upsample": lambda n: upsampling(cvops.bilinear_upsample, n, 10, 32),
     "bilinear_upsample_backward": lambda n: upsampling(cvops.bilinear_upsample_backward, n, 80, 8),
+    "bipartite_matching": lambda n: matching(2, 100 * n, 50),
     "box_decode": lambda n: decoding(2, 1000 * n),
     "box_encode": lambda n: encoding(2, 1000 * n, 8),
     "box_iou": lambda n: iou(100 * n, 100 * n),

@@ -74,6 +74,21 @@ class Hash {
   uint64 value_ = 0xcbf29ce484222325ull;
 };
 
+Hash run_bipartite_matching() {
+  Hash hash;
+  constexpr int64 kRows = 200;
+  for (int64 num : {1, 7, 33, 300}) {
+    for (bool is_ascend : {false, true}) {
+      const Floats data = Numbers(num).reals(2 * kRows * num);
+      Floats columns(2 * kRows), rows(2 * num);
+      bipartite_matching(kCpu, columns.data(), rows.data(), data.data(), {2, kRows, num},
+                         {0.5f, is_ascend, num > 100 ? 20 : -1});
+      hash.add(columns), hash.add(rows);
+    }
+  }
+  return hash;
+}
+
 Hash run_box_decode() {
   Hash hash;
   for (int num : {1, 7, 300, 3000}) {
@@ -329,6 +344,7 @@ int main() {
     Hash (*run)();
   } ops[] = {
       {"bilinear_upsample", run_bilinear_upsample},
+      {"bipartite_matching", run_bipartite_matching},
       {"box_decode", run_box_decode},
       {"box_encode", run_box_encode},
       {"box_iou", run_box_iou},

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "bilinear_upsample.h"
+#include "bipartite_matching.h"
 #include "box_decode.h"
 #include "box_encode.h"
 #include "box_iou.h"

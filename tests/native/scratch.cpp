@@ -66,6 +66,15 @@ void measure(const char* op, int size, long long bytes, const Call& call) {
 
 void measure_all(int n) {
   {
+    const int num = 100 * n;
+    Floats data(50 * num), columns(num), rows(50);
+    for (size_t i = 0; i < data.size(); ++i) data[i] = (float)(i * 31 % 1009) / 1009;
+    measure("bipartite_matching", n, bytes_of(data, columns, rows), [&] {
+      bipartite_matching(kCpu, columns.data(), rows.data(), data.data(), {1, num, 50},
+                         {0.1f, false, -1});
+    });
+  }
+  {
     const int num = 1000 * n;
     Floats data(8 * num), anchors(4 * num), out(data.size());
     measure("box_decode", n, bytes_of(data, anchors, out), [&] {

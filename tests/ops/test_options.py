@@ -23,6 +23,7 @@ INPUTS = {
     "MultiBoxPrior": [np.zeros((1, 3, 2, 3))],
     "MultiBoxTarget": [ANCHORS, LABEL, rng.random((1, 3, 12))],
     "MultiBoxDetection": [rng.random((1, 3, 12)), rng.random((1, 48)), ANCHORS],
+    "bipartite_matching": [rng.random((3, 4))],
     "box_decode": [rng.random((2, 12, 4)), ANCHORS],
     "box_iou": [ANCHORS[0], ANCHORS[0]],
     "box_nms": [ROWS],
@@ -30,6 +31,7 @@ INPUTS = {
 }
 #: Required options of an op, unless a test sets them.
 OTHERS = {
+    "bipartite_matching": {"threshold": 0.25},
     "ROIPooling": {"pooled_size": (2, 2), "spatial_scale": 1.0},
     "box_nms": {"id_index": 0},
 }
@@ -37,6 +39,7 @@ OPTIONS = {
     "flag": [
         *(("MultiBoxPrior", "clip"), ("MultiBoxDetection", "clip")),
         *(("MultiBoxDetection", "force_suppress"), ("box_nms", "force_suppress")),
+        ("bipartite_matching", "is_ascend"),
     ],
     "number": [
         *(("MultiBoxTarget", "overlap_threshold"), ("MultiBoxTarget", "ignore_label")),
@@ -48,11 +51,13 @@ OPTIONS = {
         *(("box_nms", "overlap_thresh"), ("box_nms", "valid_thresh")),
         *(("ROIPooling", "spatial_scale"), ("box_decode", "std0"), ("box_decode", "std1")),
         *(("box_decode", "std2"), ("box_decode", "std3"), ("box_decode", "clip")),
+        ("bipartite_matching", "threshold"),
     ],
     "integer": [
         *(("MultiBoxTarget", "minimum_negative_samples"), ("MultiBoxDetection", "nms_topk")),
         *(("MultiBoxDetection", "background_id"), ("box_nms", "topk")),
         ("box_nms", "background_id"),
+        ("bipartite_matching", "topk"),
     ],
     "numbers": [("MultiBoxPrior", "sizes"), ("MultiBoxPrior", "ratios")],
     "pair": [("MultiBoxPrior", "steps"), ("MultiBoxPrior", "offsets")],
