@@ -36,6 +36,9 @@ MAPS, SCORES = (1, 64, 50, 68), (1, 21, 10, 15)
 #: Each op and the arguments of its job. The jobs are small because valgrind is slow.
 JOBS = (
     ("multibox_prior", (TINY_SSD,)),
+    ("bipartite_matching", (1, TINY_SSD, 64)),
+    ("box_decode", (1, TINY_SSD)),
+    ("box_encode", (1, TINY_SSD)),
     ("box_iou", (5444, 64)),
     ("multibox_target", (1, TINY_SSD, 8)),
     ("multibox_target", (1, TINY_SSD, 64)),

@@ -65,9 +65,6 @@ class Nms {
   NmsBuffers buffers = {};
 
  private:
-  // Sorts the first counts[b] keys, at most `most`, of each row. `from` may be `spare`, or `to` if
-  // the number of merge passes is odd.
-  void sort(uint64* to, uint64* spare, const uint64* from, const int* counts, int most);
   // Keys that sort boxes by class and Morton code.
   const uint64* spatial_order(bool by_class);
 

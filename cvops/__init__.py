@@ -8,6 +8,9 @@ from cvops.backends.threads import get_num_threads as get_num_threads
 from cvops.backends.threads import set_num_threads as set_num_threads
 from cvops.ops.bilinear_upsample import bilinear_upsample as bilinear_upsample
 from cvops.ops.bilinear_upsample import bilinear_upsample_backward as bilinear_upsample_backward
+from cvops.ops.bipartite_matching import bipartite_matching as bipartite_matching
+from cvops.ops.box_decode import box_decode as box_decode
+from cvops.ops.box_encode import box_encode as box_encode
 from cvops.ops.box_iou import box_iou as box_iou
 from cvops.ops.box_nms import box_nms as box_nms
 from cvops.ops.box_nms import box_nms_backward as box_nms_backward

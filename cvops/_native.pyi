@@ -31,6 +31,9 @@ class Buffer:
 
 _Array = Union[np.ndarray, Buffer]
 #: The fields of the C++ structs of these names.
+_MatchingShape = tuple[int, int, int]
+_MatchingOptions = tuple[float, bool, int]
+_BoxDecode = tuple[float, float, float, float, float, bool]
 _NmsColumns = tuple[int, int, int, int]
 _NmsRule = tuple[float, bool, bool, bool]
 _Candidates = tuple[float, int, int]
@@ -49,6 +52,28 @@ class Ops:
     ) -> None: ...
     def bilinear_upsample_backward(
         self, grad: _Array, out_grad: _Array, planes: int, height: int, width: int, scale: int, /
+    ) -> None: ...
+    def bipartite_matching(
+        self,
+        columns: _Array,
+        rows: _Array,
+        data: _Array,
+        shape: _MatchingShape,
+        options: _MatchingOptions,
+        /,
+    ) -> None: ...
+    def box_decode(self, out: _Array, data: _Array, anchors: _Array, op: _BoxDecode, /) -> None: ...
+    def box_encode(
+        self,
+        targets: _Array,
+        masks: _Array,
+        samples: _Array,
+        matches: _Array,
+        anchors: _Array,
+        refs: _Array,
+        means: _Array,
+        stds: _Array,
+        /,
     ) -> None: ...
     def box_iou(self, out: _Array, lhs: _Array, rhs: _Array, center: bool, /) -> None: ...
     def box_nms(

@@ -9,6 +9,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from cvops.ops.bipartite_matching import bipartite_matching
+from cvops.ops.box_decode import box_decode
+from cvops.ops.box_encode import box_encode
 from cvops.ops.box_iou import box_iou
 from cvops.ops.box_nms import box_nms
 from cvops.ops.multibox_detection import multibox_detection as MultiBoxDetection
@@ -23,6 +26,9 @@ __all__ = [
     "MultiBoxTarget",
     "ROIAlign",
     "ROIPooling",
+    "bipartite_matching",
+    "box_decode",
+    "box_encode",
     "box_iou",
     "box_nms",
 ]

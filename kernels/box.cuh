@@ -26,6 +26,16 @@ CVOPS_HD Box load_box(const float* boxes, int64 i) {
 #endif
 }
 
+// Writes box i. On the GPU the array is aligned to 16 bytes.
+CVOPS_HD void store_box(float* boxes, int64 i, Box b) {
+#ifdef __CUDACC__
+  reinterpret_cast<float4*>(boxes)[i] = make_float4(b.x1, b.y1, b.x2, b.y2);
+#else
+  float* to = boxes + 4 * i;
+  to[0] = b.x1, to[1] = b.y1, to[2] = b.x2, to[3] = b.y2;
+#endif
+}
+
 // Area without a clamp: negative if one side is inverted.
 CVOPS_HD float signed_area(Box b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
 

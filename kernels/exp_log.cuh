@@ -37,13 +37,8 @@ CVOPS_HD float exp_of(float x) {
   return (float)(p * two_to_n);
 }
 
-CVOPS_HD float log_of(float x) {
-  const float special =
-      (float)(x == 0 ? double_of(-0x0010000000000000ll) : double_of(0x7ff8000000000000ll));
-#ifdef __CUDA_ARCH__
-  // A branch here saves registers in the kernel.
-  if (!(x > 0)) return special;
-#endif
+// Logarithm before the rounding to float, for x in (0, infinity).
+CVOPS_HD double log_of_positive(float x) {
   // x = m 2^e with sqrt(1/2) <= m < sqrt(2). The code has no branches and takes e from the low bits
   // of a double, so that a compiler can vectorize it.
   const uint64 bits = (uint64)bits_of((double)x);  // denormal floats are normal doubles
@@ -66,8 +61,28 @@ CVOPS_HD float log_of(float x) {
   p = p * z + 1.0 / 5;
   p = p * z + 1.0 / 3;
   p = p * z + 1.0;
-  const float log = (float)(e * kLn2High + (e * kLn2Low + 2.0 * s * p));
+  return e * kLn2High + (e * kLn2Low + 2.0 * s * p);
+}
+
+// Logarithm of x <= 0 and of NaN.
+CVOPS_HD double log_of_others(float x) {
+  return x == 0 ? double_of(-0x0010000000000000ll) : double_of(0x7ff8000000000000ll);
+}
+
+CVOPS_HD float log_of(float x) {
+  const float special = (float)log_of_others(x);
+#ifdef __CUDA_ARCH__
+  // A branch here saves registers in the kernel.
+  if (!(x > 0)) return special;
+#endif
+  const float log = (float)log_of_positive(x);
   return !(x > 0) ? special : x > 3.402823466e38f ? x : log;
+}
+
+// Logarithm in double, with the relative error of a few roundings.
+CVOPS_HD double log_in_double(float x) {
+  const double log = log_of_positive(x);
+  return !(x > 0) ? log_of_others(x) : x > 3.402823466e38f ? (double)x : log;
 }
 
 }  // namespace cvops

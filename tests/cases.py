@@ -7,6 +7,9 @@ import cvops
 #: The ops of the package.
 OPS = [
     "bilinear_upsample",
+    "bipartite_matching",
+    "box_decode",
+    "box_encode",
     "box_iou",
     "box_nms",
     "confusion_matrix",
@@ -25,6 +28,8 @@ ROWS = np.c_[RNG.integers(0, 3, 300), RNG.random(300), BOXES].astype(np.float32)
 PROB = RNG.dirichlet(np.ones(4), (2, 300)).transpose(0, 2, 1).astype(np.float32)
 OFFSETS = RNG.standard_normal((2, 1200)).astype(np.float32)
 LABEL = np.c_[np.zeros(5), BOXES[:5]].astype(np.float32)[None].repeat(2, axis=0)
+SAMPLES = RNG.integers(-1, 2, (2, 300)).astype(np.float32), RNG.integers(0, 5, (2, 300)).astype("f")
+SCALE = np.zeros(4, np.float32), np.float32([0.1, 0.1, 0.2, 0.2])
 DATA = RNG.random((1, 4, 20, 24), np.float32)
 ROIS = np.c_[np.zeros(9), BOXES[:9] * 20].astype(np.float32)
 COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
@@ -35,6 +40,9 @@ MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
 CALLS = {
     "bilinear_upsample": ((DATA, 4), {}),
     "bilinear_upsample_backward": ((DATA, 4), {}),
+    "bipartite_matching": ((PROB,), {"threshold": 0.3}),
+    "box_decode": ((OFFSETS.reshape(2, 300, 4), BOXES[None]), {"format": "corner"}),
+    "box_encode": ((*SAMPLES, BOXES[None].repeat(2, axis=0), LABEL[:, :, 1:], *SCALE), {}),
     "box_iou": ((BOXES, BOXES), {}),
     "box_nms": ((ROWS,), {"id_index": 0}),
     "box_nms_backward": ((ROWS, INDEX), {}),

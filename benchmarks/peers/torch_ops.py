@@ -75,6 +75,42 @@ def decode(anchors: Tensor, offsets: Tensor) -> Tensor:
     return torch.cat([center - half, center + half], dim=-1).clamp(0, 1)
 
 
+def box_decode(data: Tensor, anchors: Tensor, stds: Tensor, clip: float) -> Tensor:
+    """Return the result of ``cvops.box_decode`` for anchors in corner format."""
+    center, size = _centers(anchors)
+    center = data[..., :2] * stds[:2] * size + center
+    half = (data[..., 2:] * stds[2:]).clamp(max=clip).exp() * size / 2
+    return torch.cat([center - half, center + half], dim=-1)
+
+
+def box_encode(
+    samples: Tensor, matches: Tensor, anchors: Tensor, refs: Tensor, means: Tensor, stds: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the results of ``cvops.box_encode``."""
+    (center, size), (to, to_size) = _centers(anchors), _centers(refs)
+    at = matches.long()[..., None].expand(-1, -1, 2)
+    to, to_size = to.gather(1, at), to_size.gather(1, at)
+    offsets = torch.cat([(to - center) / size, (to_size / size).log()], dim=-1)
+    mask = (samples > 0.5)[..., None].expand(-1, -1, 4)
+    return torch.where(mask, (offsets - means) / stds, 0.0), mask.to(offsets.dtype)
+
+
+def bipartite_matching(data: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Return the results of ``cvops.bipartite_matching`` for scores (B, N, M) without NaN."""
+    batch, num_rows, num_columns = data.shape
+    columns, rows = data.new_full((batch, num_rows), -1), data.new_full((batch, num_columns), -1)
+    data, at = data.clone(), torch.arange(batch, device=data.device)
+    for _ in range(min(num_rows, num_columns)):
+        best, index = data.flatten(1).max(dim=1)
+        row, column = index // num_columns, index % num_columns
+        is_matched = best > threshold
+        columns[at, row] = torch.where(is_matched, column.to(data.dtype), columns[at, row])
+        rows[at, column] = torch.where(is_matched, row.to(data.dtype), rows[at, column])
+        data[at, row] = -math.inf
+        data[at, :, column] = -math.inf
+    return columns, rows
+
+
 # --- targets --------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,9 @@ BINS = np.float32(np.ones((1, 1, 2, 2)))
 ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
 CLASSES = np.int32([[0, 1], [2, 1]])
 COLORS = np.uint8([[[0, 0, 0], [128, 0, 0]]])
+SAMPLES, MATCHES = np.float32([[1, 0, 1, -1]]), np.float32([[0, -1, 0, 0]])
+ENCODED = SAMPLES, MATCHES, ANCHORS, LABEL[..., 1:].copy()
+SCALE = np.zeros(4, np.float32), np.float32([0.1, 0.1, 0.2, 0.2])
 SSD = dict(sizes=(0.2, 0.272), ratios=(1, 2, 0.5))
 MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
 
@@ -79,6 +82,25 @@ def contrib(name, **options):
 
 
 CASES = {
+    "bipartite_matching": SmallCall(
+        cvops.bipartite_matching,
+        (SCORES,),
+        options=dict(threshold=0.5),
+        empty_arrays=(SCORES[:0],),
+        mxnet=contrib("bipartite_matching", threshold=0.5),
+    ),
+    "box_decode": SmallCall(
+        cvops.box_decode,
+        (OFFSETS.reshape(1, 4, 4), ANCHORS),
+        empty_arrays=(OFFSETS.reshape(1, 4, 4)[:0], ANCHORS),
+        mxnet=contrib("box_decode"),
+    ),
+    "box_encode": SmallCall(
+        cvops.box_encode,
+        (*ENCODED, *SCALE),
+        empty_arrays=(*(x[:0] for x in ENCODED), *SCALE),
+        mxnet=contrib("box_encode"),
+    ),
     "box_iou": SmallCall(
         cvops.box_iou,
         (ANCHORS[0], ANCHORS[0]),

@@ -1,9 +1,9 @@
 #include "nms.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "sort.cuh"
+#include "sort.h"
 
 namespace cvops::cuda {
 namespace {
@@ -14,12 +14,6 @@ static_assert(kChunk <= kNmsChunk && kChunk % 64 == 0, "see nms_chunk");
 constexpr int kChunksWithoutOrder = CVOPS_STEP(3, 2);
 // Blocks that compare tiles with kept boxes: two per multiprocessor of a large GPU.
 constexpr int kBlocks = CVOPS_STEP(264, 3), kMaxSplits = CVOPS_STEP(16, 2);
-
-bool merges_oddly(int most) {
-  bool odd = false;
-  for (int64 run = kSortTile; run < most; run *= kSortWays) odd = !odd;
-  return odd;
-}
 
 }  // namespace
 
@@ -37,18 +31,8 @@ void Nms::compact(const uint64* keys, const int* tile_counts, uint64* compact) {
               tile_counts, num);
 }
 
-void Nms::sort(const uint64* compact, uint64* spare) { sort(sorted, spare, compact, counts, num); }
-
-void Nms::sort(uint64* to, uint64* spare, const uint64* from, const int* counts, int most) {
-  if (merges_oddly(most)) std::swap(to, spare);
-  const int tile = sort_tile_of(most);
-  gpu_.launch(KERNEL(sort_tiles), {batch, ceil_div(most, tile)}, tile / kSortEach, 0, to, from,
-              counts, num, tile);
-  for (int64 run = kSortTile; run < most; run *= kSortWays) {
-    gpu_.launch(KERNEL(sort_merge), {batch, merge_blocks(most, run)}, 32 * kMergeWarps, 0, spare,
-                to, counts, num, run);
-    std::swap(to, spare);
-  }
+void Nms::sort(const uint64* compact, uint64* spare) {
+  cuda::sort(gpu_, sorted, spare, compact, counts, batch, num, num);
 }
 
 void Nms::take_buffers() {
@@ -70,7 +54,7 @@ const uint64* Nms::spatial_order(bool by_class) {
   uint64* const keys = merges_oddly(most) ? order : spare;
   gpu_.launch(KERNEL(nms_spatial_keys), {batch, ceil_div(most, kNmsTile)}, kNmsTile, 0, keys,
               buffers.boxes, buffers.classes, buffers.counts, num, by_class);
-  sort(order, spare, keys, buffers.counts, most);
+  cuda::sort(gpu_, order, spare, keys, buffers.counts, batch, num, most);
   return order;
 }
 

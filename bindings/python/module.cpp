@@ -10,6 +10,9 @@
   X(simd)    /* shared */ \
   X(threads) /* shared */ \
   X(bilinear_upsample)    \
+  X(bipartite_matching)   \
+  X(box_decode)           \
+  X(box_encode)           \
   X(box_iou)              \
   X(box_nms)              \
   X(confusion_matrix)     \

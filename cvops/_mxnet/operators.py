@@ -68,6 +68,27 @@ OPERATORS = (
         amp="float32",
     ),
     Operator(
+        "bipartite_matching",
+        "bipartite_matching",
+        ("data",),
+        ("is_ascend", "threshold", "topk"),
+        replaces=("_contrib_bipartite_matching",),
+    ),
+    Operator(
+        "box_decode",
+        "box_decode",
+        ("data", "anchors"),
+        ("std0", "std1", "std2", "std3", "clip", "format"),
+        replaces=("_contrib_box_decode",),
+    ),
+    Operator(
+        "box_encode",
+        "box_encode",
+        ("samples", "matches", "anchors", "refs", "means", "stds"),
+        (),
+        replaces=("_contrib_box_encode",),
+    ),
+    Operator(
         "box_iou",
         "box_iou",
         ("lhs", "rhs"),

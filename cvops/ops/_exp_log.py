@@ -23,9 +23,14 @@ def exp(x: np.ndarray) -> np.ndarray:
 
 def log(x: np.ndarray) -> np.ndarray:
     """Return the natural logarithm of each float32: -inf for 0, NaN below 0."""
-    x = np.asarray(x, np.float32)
+    return log_in_double(x).astype(np.float32)
+
+
+def log_in_double(x: np.ndarray) -> np.ndarray:
+    """Return the natural logarithm of each float32 before the rounding to float32."""
     with np.errstate(all="ignore"):
-        m, e = np.frexp(x.astype(np.float64))  # 0.5 <= m < 1
+        x = np.asarray(x, np.float32).astype(np.float64)
+        m, e = np.frexp(x)  # 0.5 <= m < 1
         low = m < 1.4142135623730951 / 2
         m, e = np.where(low, m * 2, m), np.where(low, e - 1, e).astype(np.float64)
         s = (m - 1.0) / (m + 1.0)
@@ -33,6 +38,6 @@ def log(x: np.ndarray) -> np.ndarray:
         p = np.zeros_like(s)
         for divisor in range(23, 0, -2):
             p = p * z + 1.0 / divisor
-        result = (e * _LN2_HIGH + (e * _LN2_LOW + 2.0 * s * p)).astype(np.float32)
-        special = np.where(x == 0, np.float32(-np.inf), np.where(x > 0, x, np.float32(np.nan)))
-        return np.where((x > 0) & (x < np.inf), result, special).astype(np.float32)
+        result = e * _LN2_HIGH + (e * _LN2_LOW + 2.0 * s * p)
+        special = np.where(x == 0, -np.inf, np.where(x > 0, x, np.nan))
+        return np.where((x > 0) & (x < np.inf), result, special)

@@ -108,9 +108,19 @@ def image(*shape):
 PREDICTIONS = torch.softmax(torch.from_numpy(RNG.random((1, 3, 20), np.float32)), 1)
 ANCHORS = boxes(20)[None]
 MAP, OFFSETS, COLORS = integers(1, 1, 3, 4), torch.zeros(1, 80), torch.eye(3, dtype=torch.uint8)
+SAMPLES, SCALE = (torch.ones(1, 20), torch.zeros(1, 20)), (torch.zeros(4), torch.ones(4))
 LABEL = torch.tensor([[[0, 0.1, 0.1, 0.6, 0.7]]])
 #: op without a gradient -> (call, a float tensor).
 WITHOUT_GRADIENT = {
+    "bipartite_matching": (
+        lambda x, **k: cvops.bipartite_matching(x, threshold=0.3, **k),
+        PREDICTIONS,
+    ),
+    "box_decode": (
+        lambda x, **k: cvops.box_decode(x, ANCHORS, **k),
+        torch.from_numpy(RNG.random((2, 20, 4), np.float32)),
+    ),
+    "box_encode": (lambda x, **k: cvops.box_encode(*SAMPLES, ANCHORS, x, *SCALE, **k), ANCHORS),
     "box_iou": (lambda x, **k: cvops.box_iou(x, x, **k), ANCHORS),
     "multibox_prior": (
         lambda x, **k: cvops.multibox_prior(x, (0.2, 0.4), **k),

@@ -1,5 +1,8 @@
 """The peers that the benchmarks build: models for ONNX Runtime, and ops in PyTorch."""
 
+import bench_bipartite_matching
+import bench_box_decode
+import bench_box_encode
 import bench_box_nms
 import bench_multibox_detection
 import bench_multibox_target
@@ -48,6 +51,9 @@ class TestTorch:
     @pytest.mark.parametrize(
         ("implementation", "make_job"),
         [
+            ("torch", lambda: bench_bipartite_matching.job(2, MAPS, 5)),
+            ("torch", lambda: bench_box_decode.job(2, MAPS)),
+            ("torch", lambda: bench_box_encode.job(2, MAPS)),
             ("torch", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("book", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("torch", lambda: bench_multibox_target.job(3, MAPS, 4, 5, True)),
@@ -58,6 +64,9 @@ class TestTorch:
             ("torchvision", lambda: bench_box_nms.job(2, 300, 5, bench_box_nms.clustered, 40)),
         ],
         ids=[
+            "matching",
+            "decode",
+            "encode",
             "target",
             "target, book",
             "target with mining",

@@ -35,6 +35,22 @@ CASES = {
         [floats(2, 3, 40), floats(2, 160) - np.float32(0.5), ANCHORS],
         {"threshold": 0.3, "nms_topk": 20, "force_suppress": True},
     ),
+    "bipartite_matching": ([floats(2, 7, 5)], {"threshold": 0.4, "topk": 2}),
+    "box_decode": (
+        [floats(2, 40, 4) - np.float32(0.5), ANCHORS],
+        {"std0": 0.1, "std1": 0.1, "std2": 0.2, "std3": 0.3, "clip": 0.05, "format": "corner"},
+    ),
+    "box_encode": (
+        [
+            rng.integers(-1, 2, (2, 30)),
+            rng.integers(0, 5, (2, 30)),
+            boxes(2, 30),
+            boxes(2, 5),
+            floats(4),
+            floats(4) + np.float32(0.1),
+        ],
+        {},
+    ),
     "box_iou": ([boxes(3, 4), boxes(2, 5)], {"format": "corner"}),
     "box_nms": (
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
@@ -66,7 +82,8 @@ CASES = {
 OPS = sorted(CASES)
 #: The operators that MXNet has too.
 MXNETS = ["MultiBoxPrior", "MultiBoxTarget", "MultiBoxDetection"]
-MXNETS += ["box_iou", "box_nms", "ROIAlign", "ROIPooling"]
+MXNETS += ["bipartite_matching", "box_decode", "box_encode", "box_iou", "box_nms"]
+MXNETS += ["ROIAlign", "ROIPooling"]
 #: mode -> the arguments of ``hybridize``; None for a network that is not hybridized.
 MODES = {
     "eager": None,

@@ -17,9 +17,12 @@ from workloads import (
     alignment_backward,
     call,
     confusion,
+    decoding,
     detection,
+    encoding,
     iou,
     labels,
+    matching,
     nms,
     nms_backward,
     nms_of_classes,
@@ -57,6 +60,38 @@ LAUNCHES = {
         lambda: upsampling(cvops.bilinear_upsample_backward, 1, 80, 8),
         f"bilinear_upsample_backward 9 256 +{4 * (2 * 8 + 25 * 90)}",
     ),
+    # 32 matrices of 64 pairs have one tile each. The results have 32 x 8 elements.
+    "bipartite_matching, 32 x 8 x 8": (
+        lambda: matching(32, 8, 8),
+        """bipartite_matching_clear 1 256
+        bipartite_matching_collect 32 256
+        sort_tiles 32x1 32
+        bipartite_matching_assign 32 1024""",
+    ),
+    # 2,456,400 pairs have 600 tiles of 4096 scores, and 1200 runs of 2048 keys. Each merge reduces
+    # 16 runs to one. A warp merges 32 keys, or a thread one key if there are at most 5 runs.
+    "bipartite_matching, 24564 x 100": (
+        lambda: matching(1, 24564, 100),
+        """bipartite_matching_clear 96 256
+        bipartite_matching_collect 600 256
+        sort_tiles 1x1200 512
+        sort_merge 1x65535 128
+        sort_merge 1x65535 128
+        sort_merge 1x19191 128
+        bipartite_matching_assign 1 1024""",
+    ),
+    "bipartite_matching, no rows": (
+        lambda: matching(2, 0, 300),
+        "bipartite_matching_clear 3 256",
+    ),
+    # 5444 anchors have 22 tiles of 256.
+    "box_decode, 32 x 5444": (lambda: decoding(32, 5444), "box_decode 22x32 256"),
+    # 96 tiles of 86 images exceed 8192 blocks. A block has one image or two.
+    "box_decode, 100 x 24564": (lambda: decoding(100, 24564), "box_decode 96x86 256"),
+    "box_decode, 100,000 x 1": (lambda: decoding(100_000, 1), "box_decode 1x8192 256"),
+    "box_decode, no images": (lambda: decoding(0, 5444), ""),
+    "box_encode, 32 x 5444": (lambda: encoding(32, 5444, 8), "box_encode 22x32 256"),
+    "box_encode, no anchors": (lambda: encoding(32, 0, 8), ""),
     # 25 threads write the 100 columns of a row. A block has 256 / 25 rows.
     "box_iou, 100 x 100": (lambda: iou(100, 100), "box_iou 10 256"),
     # A block has 1024 columns of a row.

@@ -37,6 +37,8 @@ def test_kernels_have_no_local_memory_and_no_fused_multiply_add(sass, source, ar
 
 #: The kernels with exp or log, which exp_log.cuh computes in float64.
 WITH_DOUBLES = {
+    "box_decode",
+    "box_encode",
     "multibox_detection_gather",
     "multibox_detection_write",
     "multibox_target_refine",
@@ -161,6 +163,10 @@ def test_approximate_exponential_takes_one_product_and_two_sums(sass, arch):
     ("source", "kernel", "instruction"),
     [
         ("bilinear_upsample", "bilinear_upsample", r"STG\.E\.128"),
+        ("box_decode", "box_decode", r"LDG\.E\.128"),
+        ("box_decode", "box_decode", r"STG\.E\.128"),
+        ("box_encode", "box_encode", r"LDG\.E\.128"),
+        ("box_encode", "box_encode", r"STG\.E\.128"),
         ("box_iou", "box_iou", r"LDG\.E\.128"),
         ("box_iou", "box_iou", r"STG\.E\.EF\.128"),
         ("confusion_matrix", "confusion_matrix", r"LDG\.E\.128"),

@@ -36,6 +36,20 @@ def iou(rows, columns):
     return call(cvops.box_iou, zeros(rows, 4), zeros(columns, 4))
 
 
+def matching(batch, rows, columns):
+    return call(cvops.bipartite_matching, zeros(batch, rows, columns), threshold=0.5)
+
+
+def decoding(images, num):
+    return call(cvops.box_decode, zeros(images, num, 4), zeros(1, num, 4))
+
+
+def encoding(images, num, refs):
+    rows = zeros(images, num)
+    scale = zeros(4), zeros(4)
+    return call(cvops.box_encode, rows, rows, zeros(images, num, 4), zeros(images, refs, 4), *scale)
+
+
 def anchors(height, width):
     shapes = dict(sizes=(0.2, 0.3), ratios=(1, 2, 0.5))
     return call(cvops.multibox_prior, zeros(1, 1, height, width), **shapes)
@@ -91,6 +105,9 @@ MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
 CALLS = {
     "bilinear_upsample": lambda n: upsampling(cvops.bilinear_upsample, n, 10, 32),
     "bilinear_upsample_backward": lambda n: upsampling(cvops.bilinear_upsample_backward, n, 80, 8),
+    "bipartite_matching": lambda n: matching(2, 100 * n, 50),
+    "box_decode": lambda n: decoding(2, 1000 * n),
+    "box_encode": lambda n: encoding(2, 1000 * n, 8),
     "box_iou": lambda n: iou(100 * n, 100 * n),
     "box_nms": lambda n: nms(1, 2000 * n, id_index=0),
     "box_nms_backward": lambda n: nms_backward(2000 * n),

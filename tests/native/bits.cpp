@@ -74,6 +74,58 @@ class Hash {
   uint64 value_ = 0xcbf29ce484222325ull;
 };
 
+Hash run_bipartite_matching() {
+  Hash hash;
+  constexpr int64 kRows = 200;
+  for (int64 num : {1, 7, 33, 300}) {
+    for (bool is_ascend : {false, true}) {
+      const Floats data = Numbers(num).reals(2 * kRows * num);
+      Floats columns(2 * kRows), rows(2 * num);
+      bipartite_matching(kCpu, columns.data(), rows.data(), data.data(), {2, kRows, num},
+                         {0.5f, is_ascend, num > 100 ? 20 : -1});
+      hash.add(columns), hash.add(rows);
+    }
+  }
+  return hash;
+}
+
+Hash run_box_decode() {
+  Hash hash;
+  for (int num : {1, 7, 300, 3000}) {
+    constexpr int kBatch = 2;
+    Numbers numbers(num);
+    Floats anchors(4 * num), out(kBatch * 4 * num);
+    numbers.boxes(anchors, 4, 0, 0.5f);
+    const Floats data = numbers.reals((int64)out.size());
+    for (bool corner : {false, true}) {
+      box_decode(kCpu, out.data(), data.data(), anchors.data(), kBatch, num,
+                 {0.1f, 0.1f, 0.2f, 0.2f, 0.3f, corner});
+      hash.add(out);
+    }
+  }
+  return hash;
+}
+
+Hash run_box_encode() {
+  Hash hash;
+  for (int num : {1, 7, 300, 3000}) {
+    constexpr int kBatch = 2, kRefs = 5;
+    Numbers numbers(num);
+    Floats anchors(kBatch * 4 * num), refs(kBatch * 4 * kRefs), matches(kBatch * num);
+    Floats targets(anchors.size()), masks(anchors.size());
+    numbers.boxes(anchors, 4, 0, 0.5f);
+    numbers.boxes(refs, 4, 0, 0.5f);
+    for (float& match : matches) match = (float)(numbers.integer() % kRefs);
+    const Floats samples = numbers.reals((int64)matches.size());
+    const float means[] = {0, 0.1f, -0.2f, 0.3f}, stds[] = {0.1f, 0.1f, 0.2f, 0.2f};
+    box_encode(kCpu, targets.data(), masks.data(),
+               {samples.data(), matches.data(), anchors.data(), refs.data(), means, stds}, kBatch,
+               num, kRefs);
+    hash.add(targets), hash.add(masks);
+  }
+  return hash;
+}
+
 Hash run_box_iou() {
   Hash hash;
   for (int num : {1, 7, 33, 300}) {
@@ -317,6 +369,9 @@ int main() {
     Hash (*run)();
   } ops[] = {
       {"bilinear_upsample", run_bilinear_upsample},
+      {"bipartite_matching", run_bipartite_matching},
+      {"box_decode", run_box_decode},
+      {"box_encode", run_box_encode},
       {"box_iou", run_box_iou},
       {"box_nms", run_box_nms},
       {"confusion_matrix", run_confusion_matrix},

@@ -4,6 +4,9 @@
 #include <vector>
 
 #include "bilinear_upsample.h"
+#include "bipartite_matching.h"
+#include "box_decode.h"
+#include "box_encode.h"
 #include "box_iou.h"
 #include "box_nms.h"
 #include "confusion_matrix.h"

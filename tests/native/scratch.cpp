@@ -66,6 +66,27 @@ void measure(const char* op, int size, long long bytes, const Call& call) {
 
 void measure_all(int n) {
   {
+    const int num = 100 * n;
+    Floats data(50 * num), columns(num), rows(50);
+    for (size_t i = 0; i < data.size(); ++i) data[i] = (float)(i * 31 % 1009) / 1009;
+    measure("bipartite_matching", n, bytes_of(data, columns, rows), [&] {
+      bipartite_matching(kCpu, columns.data(), rows.data(), data.data(), {1, num, 50},
+                         {0.1f, false, -1});
+    });
+  }
+  {
+    const int num = 1000 * n;
+    Floats data(8 * num), anchors(4 * num), out(data.size());
+    measure("box_decode", n, bytes_of(data, anchors, out), [&] {
+      box_decode(kCpu, out.data(), data.data(), anchors.data(), 2, num, {1, 1, 1, 1, -1, false});
+    });
+    Floats samples(2 * num, 1.0f), matches(2 * num), refs(8), masks(out.size()), scale(4, 1.0f);
+    const EncodeInputs in = {samples.data(), matches.data(), data.data(),
+                             refs.data(),    scale.data(),   scale.data()};
+    measure("box_encode", n, bytes_of(samples, matches, data, refs, out, masks),
+            [&] { box_encode(kCpu, out.data(), masks.data(), in, 2, num, 1); });
+  }
+  {
     Floats lhs(4 * 100 * n), rhs(4 * 50), out(100 * n * 50);
     measure("box_iou", n, bytes_of(lhs, rhs, out),
             [&] { box_iou(kCpu, out.data(), lhs.data(), rhs.data(), 100 * n, 50, false); });

@@ -24,6 +24,37 @@ def indices(*shape):
 
 #: An op, a function that makes its arguments, its options, and the shapes of its results.
 CALLS = {
+    "bipartite_matching, no rows and no columns": (
+        cvops.bipartite_matching,
+        lambda: [empty(MANY, 0, 0)],
+        {"threshold": 0},
+        [(MANY, 0), (MANY, 0)],
+    ),
+    "bipartite_matching, no matrices": (
+        cvops.bipartite_matching,
+        lambda: [empty(0, MANY, MANY)],
+        {"threshold": 0},
+        [(0, MANY), (0, MANY)],
+    ),
+    "box_decode, no anchors": (
+        cvops.box_decode,
+        lambda: (empty(MANY, 0, 4), empty(1, 0, 4)),
+        {},
+        [(MANY, 0, 4)],
+    ),
+    "box_encode, no anchors": (
+        cvops.box_encode,
+        lambda: (
+            empty(MANY, 0),
+            empty(MANY, 0),
+            empty(MANY, 0, 4),
+            empty(MANY, 0, 4),
+            ones(4),
+            ones(4),
+        ),
+        {},
+        [(MANY, 0, 4)] * 2,
+    ),
     "box_iou, no lhs": (
         cvops.box_iou,
         lambda: (empty(MANY, 0, 4), ones(3, 4)),

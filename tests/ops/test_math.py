@@ -7,9 +7,11 @@ from cvops.backends import nvrtc
 from cvops.ops import _exp_log
 
 KERNEL = """
-extern "C" __global__ void exp_and_log(float* e, float* l, const float* x, int n) {
+extern "C" __global__ void exp_and_log(float* e, float* l, double* d, const float* x, int n) {
   int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i < n) e[i] = cvops::exp_of(x[i]), l[i] = cvops::log_of(x[i]);
+  if (i < n) {
+    e[i] = cvops::exp_of(x[i]), l[i] = cvops::log_of(x[i]), d[i] = cvops::log_in_double(x[i]);
+  }
 }
 """
 SPECIAL = [
@@ -51,9 +53,21 @@ def test_kernel_functions_have_the_bits_of_the_reference(values):
     module = Module(nvrtc.source("exp_log") + KERNEL, "math")
     exps, logs = np.empty_like(values), np.empty_like(values)
     blocks = -(-len(values) // 256)
-    module.launch("exp_and_log", (blocks,), (256,), (exps, logs, values, np.int32(len(values))))
+    doubles = np.empty_like(values, np.float64)
+    args = exps, logs, doubles, values, np.int32(len(values))
+    module.launch("exp_and_log", (blocks,), (256,), args)
     assert_same_bits(exps, _exp_log.exp(values))
     assert_same_bits(logs, _exp_log.log(values))
+    np.testing.assert_array_equal(doubles, _exp_log.log_in_double(values))
+
+
+def test_log_in_double_has_a_relative_error_of_a_few_roundings(values):
+    with np.errstate(all="ignore"):
+        exact = np.log(values.astype(np.longdouble))
+    ours = _exp_log.log_in_double(values)
+    finite = np.isfinite(exact) & (values != 1)
+    np.testing.assert_array_equal(ours[~finite], exact[~finite].astype(np.float64))
+    assert (np.abs(ours[finite] / exact[finite] - 1) <= 1e-15).all()
 
 
 @pytest.mark.parametrize("name", ["exp", "log"])

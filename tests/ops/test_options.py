@@ -23,6 +23,8 @@ INPUTS = {
     "MultiBoxPrior": [np.zeros((1, 3, 2, 3))],
     "MultiBoxTarget": [ANCHORS, LABEL, rng.random((1, 3, 12))],
     "MultiBoxDetection": [rng.random((1, 3, 12)), rng.random((1, 48)), ANCHORS],
+    "bipartite_matching": [rng.random((3, 4))],
+    "box_decode": [rng.random((2, 12, 4)), ANCHORS],
     "box_iou": [ANCHORS[0], ANCHORS[0]],
     "box_nms": [ROWS],
     "ROIAlign": [rng.random((1, 4, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
@@ -31,6 +33,7 @@ INPUTS = {
 #: Required options of an op, unless a test sets them.
 OTHERS = {
     "ROIAlign": {"pooled_size": (2, 2), "spatial_scale": 1.0},
+    "bipartite_matching": {"threshold": 0.25},
     "ROIPooling": {"pooled_size": (2, 2), "spatial_scale": 1.0},
     "box_nms": {"id_index": 0},
 }
@@ -39,6 +42,7 @@ OPTIONS = {
         *(("MultiBoxPrior", "clip"), ("MultiBoxDetection", "clip")),
         *(("MultiBoxDetection", "force_suppress"), ("box_nms", "force_suppress")),
         *(("ROIAlign", "position_sensitive"), ("ROIAlign", "aligned")),
+        ("bipartite_matching", "is_ascend"),
     ],
     "number": [
         *(("MultiBoxTarget", "overlap_threshold"), ("MultiBoxTarget", "ignore_label")),
@@ -49,18 +53,25 @@ OPTIONS = {
         *(("MultiBoxDetection", "threshold"), ("MultiBoxDetection", "nms_threshold")),
         *(("box_nms", "overlap_thresh"), ("box_nms", "valid_thresh")),
         *(("ROIAlign", "spatial_scale"), ("ROIPooling", "spatial_scale")),
+        *(("box_decode", "std0"), ("box_decode", "std1")),
+        *(("box_decode", "std2"), ("box_decode", "std3"), ("box_decode", "clip")),
+        ("bipartite_matching", "threshold"),
     ],
     "integer": [
         *(("MultiBoxTarget", "minimum_negative_samples"), ("MultiBoxDetection", "nms_topk")),
         *(("MultiBoxDetection", "background_id"), ("box_nms", "topk")),
         ("box_nms", "background_id"),
+        ("bipartite_matching", "topk"),
     ],
     "numbers": [("MultiBoxPrior", "sizes"), ("MultiBoxPrior", "ratios")],
     "pair": [("MultiBoxPrior", "steps"), ("MultiBoxPrior", "offsets")],
     "four": [("MultiBoxTarget", "variances"), ("MultiBoxDetection", "variances")],
     "small integer": [("ROIAlign", "sample_ratio")],
     "integers": [("ROIAlign", "pooled_size"), ("ROIPooling", "pooled_size")],
-    "word": [("box_iou", "format"), ("box_nms", "in_format"), ("box_nms", "out_format")],
+    "word": [
+        *(("box_decode", "format"), ("box_iou", "format")),
+        *(("box_nms", "in_format"), ("box_nms", "out_format")),
+    ],
     # With many other columns MXNet reads out of bounds.
     "coord_start": [("box_nms", "coord_start")],
     "score_index": [("box_nms", "score_index")],

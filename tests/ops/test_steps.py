@@ -85,6 +85,40 @@ def iou(num_lhs, num_rhs):
     return lambda run: run(cvops.box_iou, lhs, rhs)
 
 
+def decode(images, num):
+    rng = rng_of(images, num)
+    data = rng.normal(size=(images, num, 4)).astype(np.float32)
+    anchors = boxes_of(rng, 1, num)
+    return lambda run: run(cvops.box_decode, data, anchors, format="corner")
+
+
+def encode(images, num):
+    rng = rng_of(images, num)
+    samples, matches = rng.integers(0, 2, (2, images, num)).astype(np.float32)
+    anchors, refs = boxes_of(rng, images, num), boxes_of(rng, images, 2)
+    scale = np.zeros(4, np.float32), np.ones(4, np.float32)
+    return lambda run: run(cvops.box_encode, samples, matches, anchors, refs, *scale)
+
+
+def both_images(call, threads):
+    return [call(2, n) for n in (threads - 1, threads, threads + 1, 2 * threads + 1)]
+
+
+def many_images(call, blocks):
+    """One, several and many tiles of 32 anchors, and numbers of images around the rest."""
+    return [
+        call(images, 32 * tiles)
+        for tiles in (1, 2, blocks, blocks + 1)
+        for images in (1, blocks // tiles, blocks + 1)
+    ]
+
+
+def matching(batch, rows, columns, equal=False, topk=-1):
+    rng = rng_of(batch, rows, columns)
+    data = rng.integers(0, 1 if equal else 100, (batch, rows, columns)).astype(np.float32)
+    return lambda run: run(cvops.bipartite_matching, data, threshold=-1, topk=topk)
+
+
 def target(anchors, truths=5, images=2, equal=False, ratio=3, classes=4):
     """Many logits are close. ``equal`` ground truths have the same best anchor."""
     rng = rng_of(anchors, truths, images)
@@ -184,6 +218,8 @@ STEPS = {
             for num in (ways * run, ways * run + 1, (ways + 1) * run + 1)
         ),
         *(nms(128 * ways + 1), detection(128 * ways + 1), multiclass(700, 128 * ways + 1)),
+        # An even and an odd number of passes.
+        *(matching(1, 3, n) for n in (42, 43, 128 * ways // 3, 128 * ways // 3 + 1)),
     ],
     "sort.cuh kMergeWarps": lambda warps: [
         nms(num, topk=40)
@@ -223,6 +259,26 @@ STEPS = {
         for n in (256 * tiles, 256 * tiles + 1)
         for call in nms_both(n)
     ],
+    "bipartite_matching.cuh kMatchingTile": lambda tile: [
+        matching(2, 1, n) for n in (tile - 1, tile, tile + 1, 2 * tile + 1)
+    ],
+    # Without a conflict, with one in each round, and with a limit within a step of the assignment.
+    "bipartite_matching.cuh kMatchingThreads": lambda threads: [
+        call
+        for n in (threads - 1, threads, threads + 1)
+        for call in (
+            matching(1, 3, n),
+            matching(2, n, n, equal=True),
+            matching(2, n, n, topk=threads // 2),
+        )
+    ],
+    "bipartite_matching.cpp max_blocks": lambda blocks: [
+        matching(1, n, 1) for n in (256 * blocks, 256 * blocks + 1, 3 * 256 * blocks + 1)
+    ],
+    "box_decode.cpp threads": lambda threads: both_images(decode, threads),
+    "box_decode.cpp blocks": lambda blocks: many_images(decode, blocks),
+    "box_encode.cpp threads": lambda threads: both_images(encode, threads),
+    "box_encode.cpp blocks": lambda blocks: many_images(encode, blocks),
     "box_iou.cpp threads": lambda threads: [
         iou(rows, columns)
         for rows in (1, 37)
