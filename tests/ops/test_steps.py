@@ -306,7 +306,7 @@ STEPS = {
         *(target(n) for n in (4 * threads - 1, 4 * threads, 4 * threads + 1)),
         *(target(300, truths=n) for n in (threads, threads + 1, 2 * threads, 2 * threads + 1)),
     ],
-    "bipartite.cuh kSharedKeys": lambda keys: [
+    "target_assignment.cuh kSharedKeys": lambda keys: [
         target(300, truths=n, equal=equal)
         for n in (keys, keys + 1, 3 * keys + 1)
         for equal in (False, True)
