@@ -21,7 +21,7 @@ def job(images, maps):
     options = dict(zip(("std0", "std1", "std2", "std3"), STDS), clip=CLIP, format="corner")
 
     def check_close(ours, theirs):
-        np.testing.assert_allcheck_close(ours[0], theirs[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-6)
 
     def mxnet(mx, array):
         return partial(mx.nd.contrib.box_decode, array(data), array(boxes), **options)

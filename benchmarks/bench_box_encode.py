@@ -24,7 +24,7 @@ def job(images, maps):
     inputs = samples, matches, repeated, refs, means, stds
 
     def check_close(ours, theirs):
-        np.testing.assert_allcheck_close(ours[0], theirs[0], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(ours[1], theirs[1])
 
     def mxnet(mx, array):

@@ -70,7 +70,7 @@ extern "C" __global__ void __launch_bounds__(256)
   float scores[kEach];
 #pragma unroll
   for (int k = 0; k < kEach; ++k) {
-    const int i = first + k * kThreads;
+    const int i = first + kThreads * k;
     scores[k] = i < num ? data[i] : threshold;  // the threshold itself is not matchable
   }
   unsigned mine = 0;  // one bit per matchable score
@@ -87,11 +87,10 @@ extern "C" __global__ void __launch_bounds__(256)
   if (t == 0 && num_listed) begin_of_block = atomicAdd(&counts[batch], num_listed);
   __syncthreads();
   int position = begin_of_block + before + up_to - own;
-#pragma unroll
-  for (int k = 0; k < kEach; ++k) {
-    if (mine >> k & 1) {
-      keys[position++] = matching_key(scores[k], (uint32)(first + k * kThreads), is_ascend);
-    }
+  // A second load needs fewer registers than an array with dynamic indices.
+  for (unsigned rest = mine; rest; rest &= rest - 1, ++position) {
+    const int i = first + kThreads * (__ffs(rest) - 1);
+    keys[position] = matching_key(data[i], (uint32)i, is_ascend);
   }
 }
 
