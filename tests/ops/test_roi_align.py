@@ -172,7 +172,6 @@ class TestByHand:
         grad = run(roi_align_backward, f32([[[[INF]]]]), rois, (1, 1, 3, 4), 1.0)
         np.testing.assert_array_equal(grad[0, 0], [[0, INF, NAN, 0]] * 2 + [[0] * 4])
 
-
     def test_samples_at_minus_one_touch_the_first_two_pixels(self, run):
         # Their weights are 1 and 0, so an infinite gradient gives infinity and NaN.
         rois = f32([[0, -1.5, -1.5, -0.5, -0.5]])
