@@ -10,6 +10,7 @@
 // no atomic additions, and the order is MXNet's.
 #pragma once
 #include "roi.cuh"
+#include "warp.cuh"
 
 namespace cvops {
 
@@ -35,10 +36,11 @@ struct RoiAlign {
 // quotient, and is much faster.
 struct SampleCount {
   float value, reciprocal;  // reciprocal: 0 if it is not exact
-
-  CVOPS_HD explicit SampleCount(float value)
-      : value(value), reciprocal(bits_of(value) << 9 == 0 ? 1.0f / value : 0.0f) {}
 };
+
+CVOPS_HD SampleCount sample_count(float value) {
+  return {value, bits_of(value) << 9 == 0 ? 1.0f / value : 0.0f};
+}
 
 CVOPS_HD float divided(float x, const SampleCount& count) {
   return count.reciprocal > 0.0f ? x * count.reciprocal : x / count.value;
@@ -75,15 +77,15 @@ struct AlignedRoi {
   int image;
   RoiAlignAxis y, x;
   SampleCount count;
-
-  CVOPS_HD AlignedRoi(const float* roi, const RoiAlign& op)
-      : image(truncated(roi[0])),
-        y(roi_align_axis(roi[2], roi[4], op.pooled_height, op)),
-        x(roi_align_axis(roi[1], roi[3], op.pooled_width, op)),
-        count((float)((int64)y.samples * x.samples)) {
-    if (image < 0 || image >= op.images) image = -1;
-  }
 };
+
+CVOPS_HD AlignedRoi aligned_roi(const float* roi, const RoiAlign& op) {
+  const int image = truncated(roi[0]);
+  const RoiAlignAxis y = roi_align_axis(roi[2], roi[4], op.pooled_height, op);
+  const RoiAlignAxis x = roi_align_axis(roi[1], roi[3], op.pooled_width, op);
+  return {image >= 0 && image < op.images ? image : -1, y, x,
+          sample_count((float)((int64)y.samples * x.samples))};
+}
 
 // Linear interpolation along an axis: two pixels and their weights. The pixels of a position
 // outside of the map are -1.
@@ -93,6 +95,7 @@ struct AxisSample {
 
   CVOPS_HD bool inside() const { return low >= 0; }
   CVOPS_HD bool touches(int pixel) const { return low == pixel || high == pixel; }
+  CVOPS_HD float weight(int pixel) const { return low == pixel ? low_weight : high_weight; }
 };
 
 CVOPS_HD AxisSample axis_sample(float position, int size) {
@@ -178,10 +181,12 @@ __device__ __forceinline__ Values mean_of_bin(const AlignedRoi& roi, int i, int 
   const Range columns = samples_in_map(roi.x, j, op.width);
   bool outside =
       rows.end - rows.begin < roi.y.samples || columns.end - columns.begin < roi.x.samples;
+#pragma unroll 1
   for (int k = rows.begin; k < rows.end; ++k) {
     const AxisSample y = axis_sample(roi.y.position(i, k), op.height);
     outside |= !y.inside();
     if (!y.inside()) continue;
+#pragma unroll 1
     for (int l = columns.begin; l < columns.end; ++l) {
       const AxisSample x = axis_sample(roi.x.position(j, l), op.width);
       outside |= !x.inside();
@@ -243,9 +248,9 @@ struct GradTile {
   Range pixel_rows, pixel_columns;
   Range bin_rows, bin_columns;
 
-  __device__ __forceinline__ GradTile(int64 item, const RoiAlign& op) {
-    const int down = (int)ceil_div(op.height, kGradTile),
-              across = (int)ceil_div(op.width, kGradTile);
+  __device__ __forceinline__ void set(int64 item, const RoiAlign& op) {
+    const int down = (int)ceil_div(op.height, kGradTile);
+    const int across = (int)ceil_div(op.width, kGradTile);
     const int groups = (int)ceil_div(op.channels, kGradChannels);
     const int column = (int)(item % across);
     item /= across;
@@ -287,11 +292,12 @@ __device__ __forceinline__ void add_samples(float (&sums)[kGradChannels],
     for (int j = columns.first_bin; j <= columns.last_bin; ++j) {
       const int l_begin = j == columns.first_bin ? columns.first : 0;
       const int l_end = j == columns.last_bin ? columns.last + 1 : roi.x.samples;
-      const float* const from = out_grad + i * op.pooled_width + j;
+      const float* from = out_grad + i * op.pooled_width + j;
       float top[kGradChannels];
 #pragma unroll
       for (int n = 0; n < kGradChannels; ++n) {
-        top[n] = n < channels ? from[(int64)n * op.bins()] : 0.0f;
+        top[n] = *from;
+        if (n + 1 < channels) from += op.bins();
       }
 #pragma unroll 1
       for (int k = k_begin; k < k_end; ++k) {
@@ -301,17 +307,14 @@ __device__ __forceinline__ void add_samples(float (&sums)[kGradChannels],
         for (int l = l_begin; l < l_end; ++l) {
           const AxisSample x = axis_sample(roi.x.position(j, l), op.width);
           if (!x.touches(column)) continue;
-          // At the edge of the map, both pixels of an axis are the same one.
-#pragma unroll 1
-          for (int corner = 0; corner < 4; ++corner) {
-            if ((corner < 2 ? y.low : y.high) != row) continue;
-            if ((corner % 2 == 0 ? x.low : x.high) != column) continue;
-            const float weight = (corner < 2 ? y.low_weight : y.high_weight) *
-                                 (corner % 2 == 0 ? x.low_weight : x.high_weight);
+          const float weight = y.weight(row) * x.weight(column);
+          // At the edge of the map, both pixels of an axis are the same one. The second one has a
+          // weight of 0, which matters for an infinite gradient only.
+          const bool twice = y.low == y.high || x.low == x.high;
 #pragma unroll
-            for (int n = 0; n < kGradChannels; ++n) {
-              sums[n] += divided(top[n] * weight, roi.count);
-            }
+          for (int n = 0; n < kGradChannels; ++n) {
+            sums[n] += divided(top[n] * weight, roi.count);
+            if (twice) sums[n] += top[n] * 0.0f;
           }
         }
       }
@@ -325,7 +328,7 @@ __device__ __forceinline__ void add_samples(float (&sums)[kGradChannels],
 // is kChannelsAtOnce channels and each `splits`-th set of blockDim.x bins. With `in_shared` it has
 // the RoIs of one image, whose planes are in shared memory: 16 bytes per pixel. RoIs of an unknown
 // image then belong to image 0. The planes of data are not empty.
-extern "C" __global__ void __launch_bounds__(512, 1)
+extern "C" __global__ void __launch_bounds__(256, 3)
     roi_align(float* __restrict__ pooled, const float* __restrict__ data,
               const float* __restrict__ rois, long long num_rois, const cvops::RoiAlign op,
               int splits, int in_shared) {
@@ -356,7 +359,7 @@ extern "C" __global__ void __launch_bounds__(512, 1)
     const int64 begin = (item % splits) * blockDim.x + threadIdx.x;
     int64 number = begin / bins;
     for (int bin = (int)(begin - number * bins); number < num_rois;) {
-      const AlignedRoi roi(rois + 5 * number, op);
+      const AlignedRoi roi = aligned_roi(rois + 5 * number, op);
       if (!in_shared || (roi.image < 0 ? 0 : roi.image) == own_image) {
         const int i = bin / op.pooled_width, j = bin - i * op.pooled_width;
         Values mean = {};
@@ -395,31 +398,33 @@ extern "C" __global__ void __launch_bounds__(512, 1)
 
 // grad: the shape of data; out_grad (num_rois, channels, pooled_height, pooled_width); rois
 // (num_rois, 5). A work item is a GradTile. Blocks have kGradThreads threads.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 3)
     roi_align_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                        const float* __restrict__ rois, long long num_rois,
                        const cvops::RoiAlign op) {
   using namespace cvops;
   __shared__ SampleInterval intervals[kGradRois][2 * kGradTile];  // of rows, then of columns
+  __shared__ GradTile tile;
+  __shared__ AlignedRoi shared_rois[kGradRois];
   __shared__ int found[kGradThreads];         // RoIs that reach the tile, relative to the first
   __shared__ int in_warp[kGradThreads / 32];  // numbers of such RoIs
   const int me = (int)threadIdx.x, lane = me % 32;
   const int64 items = (int64)op.images * ceil_div(op.channels, kGradChannels) * op.plane_step() *
                       ceil_div(op.height, kGradTile) * ceil_div(op.width, kGradTile);
   for (int64 item = blockIdx.x; item < items; item += gridDim.x) {
-    const GradTile tile(item, op);
+    if (me == 0) tile.set(item, op);
+    __syncthreads();
     const int channels = min(op.channels - tile.channel, kGradChannels);
     const int row = tile.pixel_rows.begin + me / kGradTile;
     const int column = tile.pixel_columns.begin + me % kGradTile;
-    const bool in_map = row < op.height && column < op.width;
     float sums[kGradChannels] = {};
     for (int64 first = 0; first < num_rois; first += kGradThreads) {
       const bool reaches =
-          first + me < num_rois && tile.touched_by(AlignedRoi(rois + 5 * (first + me), op), op);
-      const uint32 lanes = __ballot_sync(0xffffffff, reaches);
+          first + me < num_rois && tile.touched_by(aligned_roi(rois + 5 * (first + me), op), op);
+      const uint32 lanes = __ballot_sync(kWarp, reaches);
       if (lane == 0) in_warp[me / 32] = __popc(lanes);
       __syncthreads();
-      int num = 0, at = __popc(lanes & ((1u << lane) - 1));
+      int num = 0, at = lanes_before(lanes, lane);
 #pragma unroll
       for (int warp = 0; warp < kGradThreads / 32; ++warp) {
         if (warp < me / 32) at += in_warp[warp];
@@ -431,7 +436,8 @@ extern "C" __global__ void __launch_bounds__(256)
         const int end = min(begin + kGradRois, num), line = me % (2 * kGradTile);
         const int mine = begin + me / (2 * kGradTile);
         if (mine < end) {
-          const AlignedRoi roi(rois + 5 * (first + found[mine]), op);
+          const AlignedRoi roi = aligned_roi(rois + 5 * (first + found[mine]), op);
+          if (line == 0) shared_rois[mine - begin] = roi;
           intervals[mine - begin][line] =
               line < kGradTile
                   ? samples_touching(roi.y, tile.bin_rows, tile.pixel_rows.begin + line)
@@ -439,25 +445,25 @@ extern "C" __global__ void __launch_bounds__(256)
                                      tile.pixel_columns.begin + line - kGradTile);
         }
         __syncthreads();
-        for (int n = begin; n < end && in_map; ++n) {
+        for (int n = begin; n < end; ++n) {
           const int64 number = first + found[n];
-          const SampleInterval rows = intervals[n - begin][me / kGradTile];
-          const SampleInterval columns = intervals[n - begin][kGradTile + me % kGradTile];
+          const SampleInterval& rows = intervals[n - begin][me / kGradTile];
+          const SampleInterval& columns = intervals[n - begin][kGradTile + me % kGradTile];
           if (rows.first_bin > rows.last_bin || columns.first_bin > columns.last_bin) continue;
           add_samples(sums, out_grad + (number * op.channels + tile.channel) * op.bins(), channels,
-                      AlignedRoi(rois + 5 * number, op), rows, columns, row, column, op);
+                      shared_rois[n - begin], rows, columns, row, column, op);
         }
         __syncthreads();
       }
     }
-    if (!in_map) continue;
     const int bin = tile.bin_rows.begin * op.pooled_width + tile.bin_columns.begin;
 #pragma unroll
     for (int n = 0; n < kGradChannels; ++n) {
-      if (n >= channels) break;
+      if (n >= channels || row >= op.height || column >= op.width) break;
       const int plane = op.plane(tile.image, tile.channel + n, bin);
       grad[(plane * op.height + row) * op.width + column] = sums[n];
     }
+    __syncthreads();
   }
 }
 #endif

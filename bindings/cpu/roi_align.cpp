@@ -58,7 +58,7 @@ void find_samples(Rois& out, BinSamples* bins, const RoiAlignAxis& axis, int num
 
 void add_rois(Rois& out, const float* rois, int64 num_rois, const RoiAlign& op) {
   for (int64 n = 0; n < num_rois; ++n) {
-    const AlignedRoi axes(rois + 5 * n, op);
+    const AlignedRoi axes = aligned_roi(rois + 5 * n, op);
     if (axes.image < 0) {
       out.unknown.push_back(n);
       continue;

@@ -5,9 +5,9 @@
 namespace cvops {
 namespace {
 
-constexpr int kThreads = CVOPS_STEP(512, 64);
+constexpr int kThreads = CVOPS_STEP(256, 64);
 constexpr int64 kMaxBlocks = CVOPS_STEP(1 << 20, 3);
-constexpr int64 kBlocksOfMultiprocessor = 4;  // with planes in shared memory
+constexpr int64 kBlocksOfMultiprocessor = 3;  // that fit by their registers
 
 // True if the bins read each pixel at least once, so that planes in shared memory pay.
 bool worth_sharing(const Gpu& gpu, int64 num_rois, const RoiAlign& op) {
@@ -36,7 +36,7 @@ void roi_align(Gpu& gpu, float* pooled, const float* data, const float* rois, in
                shared, pooled, data, rois, num_rois, op, splits, true);
     return;
   }
-  // A thread has one bin, unless the number of sets of bins does not fit into int.
+  // A thread has one bin, or several if there are very many.
   constexpr int threads = CVOPS_STEP(128, 32);
   const int64 splits = std::min(ceil_div(outputs, threads), kMaxBlocks);
   gpu.launch(KERNEL(roi_align), std::min(groups * splits, kMaxBlocks), threads, 0, pooled, data,

@@ -116,7 +116,7 @@ def roi_align(
     if height * width >= 2**30:
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
     options = _options(spatial_scale, sample_ratio, position_sensitive, aligned)
-    images, channels, *map_size = inputs.shapes["data"]
+    images, channels, rows, columns = inputs.shapes["data"]
     if options[2]:
         if channels % (height * width):
             raise ValueError(
@@ -124,7 +124,7 @@ def roi_align(
                 f"position_sensitive needs, got {channels}"
             )
         channels //= height * width
-    return inputs.run(_Sizes._make((images, channels, *map_size, height, width, *options)))
+    return inputs.run(_Sizes(images, channels, rows, columns, height, width, *options))
 
 
 def _options(
@@ -190,7 +190,7 @@ def roi_align_backward(
     options = _options(spatial_scale, sample_ratio, position_sensitive, aligned)
     channels, height, width = inputs.shapes["out_grad"][1:]
     shape = _check.integers("data_shape", data_shape, "(N, C, H, W)", low=0)
-    sizes = _Sizes._make((shape[0], channels, *shape[2:], height, width, *options))
+    sizes = _Sizes(shape[0], channels, shape[2], shape[3], height, width, *options)
     if shape != sizes.data_shape:
         raise ValueError(
             f"data_shape: expected (N, C, H, W) with C = {sizes.data_shape[1]} for out_grad, "

@@ -147,7 +147,7 @@ CALLS = {
     ),
     "roi_align, no pixels": (
         cvops.roi_align,
-        lambda: (empty(2**30, 2, 0, 1), ones(2**15, 5), (7, 7), 1),
+        lambda: (empty(2**29, 2, 0, 1), ones(2**15, 5), (7, 7), 1),
         {},
         [(2**15, 2, 7, 7)],
     ),
