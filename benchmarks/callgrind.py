@@ -49,6 +49,8 @@ JOBS = (
     ("box_nms", (1, 5000, 1, spread)),
     ("box_nms", (1, 5000, 1, clustered)),
     ("box_nms_backward", (1, 5000, 1, spread)),
+    ("roi_align", (100, MAPS)),
+    ("roi_align_backward", (100, MAPS)),
     ("roi_pooling", (100, MAPS)),
     ("roi_pooling_backward", (100, MAPS)),
     ("bilinear_upsample", (SCORES, 32)),

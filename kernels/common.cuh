@@ -42,46 +42,25 @@ CVOPS_HD int truncated(float x) {
   return x >= -2147483648.0f && x < 2147483648.0f ? (int)x : -2147483647 - 1;
 }
 
+// The bits of `from` as a T of the same size.
+template <typename T, typename From>
+CVOPS_HD T bit_cast(From from) {
+  static_assert(sizeof(T) == sizeof(From), "");
+  T to;
+#ifdef __CUDA_ARCH__
+  memcpy(&to, &from, sizeof to);
+#else
+  __builtin_memcpy(&to, &from, sizeof to);
+#endif
+  return to;
+}
+
 // Bit pattern of a float. The bit patterns of nonnegative floats sort like the floats.
-CVOPS_HD uint32 bits_of(float x) {
-#ifdef __CUDA_ARCH__
-  return __float_as_uint(x);
-#else
-  uint32 bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  return bits;
-#endif
-}
+CVOPS_HD uint32 bits_of(float x) { return bit_cast<uint32>(x); }
+CVOPS_HD float float_of(uint32 bits) { return bit_cast<float>(bits); }
 
-CVOPS_HD float float_of(uint32 bits) {
-#ifdef __CUDA_ARCH__
-  return __uint_as_float(bits);
-#else
-  float x;
-  __builtin_memcpy(&x, &bits, sizeof x);
-  return x;
-#endif
-}
-
-CVOPS_HD int64 bits_of(double x) {
-#ifdef __CUDA_ARCH__
-  return __double_as_longlong(x);
-#else
-  int64 bits;
-  __builtin_memcpy(&bits, &x, sizeof bits);
-  return bits;
-#endif
-}
-
-CVOPS_HD double double_of(int64 bits) {
-#ifdef __CUDA_ARCH__
-  return __longlong_as_double(bits);
-#else
-  double x;
-  __builtin_memcpy(&x, &bits, sizeof x);
-  return x;
-#endif
-}
+CVOPS_HD int64 bits_of(double x) { return bit_cast<int64>(x); }
+CVOPS_HD double double_of(int64 bits) { return bit_cast<double>(bits); }
 
 CVOPS_HD int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
 

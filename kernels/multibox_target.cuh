@@ -12,7 +12,7 @@
 // and of each column. An int per anchor holds the result: its state (see target.cuh).
 //
 //   multibox_target_match     the state of each anchor, the best anchor of each truth
-//   multibox_target_assign    bipartite assignment: bipartite.cuh
+//   multibox_target_assign    bipartite assignment: target_assignment.cuh
 //   multibox_target_score,
 //   multibox_target_refine    with mining only: mining.cuh
 //   multibox_target_write     the outputs

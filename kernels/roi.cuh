@@ -71,4 +71,11 @@ CVOPS_HD void max_of_bin(const float* const (&planes)[kPlanes], Range rows, Rang
 
 constexpr int kChannelsAtOnce = 4;  // of a thread
 
+#ifdef __CUDACC__
+// One value for each of kChannelsAtOnce channels.
+struct __align__(16) Values {
+  float of[kChannelsAtOnce];
+};
+#endif
+
 }  // namespace cvops

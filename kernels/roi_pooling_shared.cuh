@@ -14,11 +14,6 @@ CVOPS_HD int words_of_roi(int pooled_height, int pooled_width) {
 #ifdef __CUDACC__
 namespace cvops {
 
-// One value for each of kChannelsAtOnce channels.
-struct __align__(16) Values {
-  float of[kChannelsAtOnce];
-};
-
 // Sets best = value and at = i if value is larger. `at` holds the bits of an int that is no NaN
 // pattern. A GPU has half the throughput for selects that it has for additions. Addition of -0.0
 // changes no bit.

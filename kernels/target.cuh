@@ -1,5 +1,5 @@
 // Training targets: the buffers, states and formulas that the kernels of multibox_target.cuh,
-// bipartite.cuh and mining.cuh share.
+// target_assignment.cuh and mining.cuh share.
 #pragma once
 #include "box.cuh"
 #include "warp.cuh"

@@ -18,6 +18,7 @@ OPS = [
     "multibox_prior",
     "multibox_target",
     "multiclass_nms",
+    "roi_align",
     "roi_pooling",
 ]
 
@@ -51,6 +52,11 @@ CALLS = {
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
+    "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
+    "roi_align_backward": (
+        (RNG.random(ARGMAX.shape, np.float32), ROIS, DATA.shape, 1.0),
+        {"sample_ratio": 2},
+    ),
     "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
 }

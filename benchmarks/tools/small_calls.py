@@ -62,6 +62,20 @@ def roi_pooling_backward(mx, out_grad, argmax):
     return backward
 
 
+def roi_align_backward(mx, out_grad, rois):
+    """Return a call of MXNet's backward pass."""
+    data = mx.nd.array(MAPS)
+    data.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.contrib.ROIAlign(data, rois, (2, 2), 1.0)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return data.grad
+
+    return backward
+
+
 def deconvolution(mx, maps):
     """Return a call that enlarges the maps 2 times."""
     profile = np.float32([0.25, 0.75, 0.75, 0.25])
@@ -145,6 +159,23 @@ CASES = {
     ),
     "multiclass_nms": SmallCall(
         cvops.multiclass_nms, (ANCHORS, SCORES), empty_arrays=(ANCHORS[:0], SCORES[:0])
+    ),
+    "roi_align": SmallCall(
+        cvops.roi_align,
+        (MAPS, ROIS),
+        ((2, 2), 1.0),
+        empty_arrays=(MAPS, ROIS[:0]),
+        empty_args=((2, 2), 1.0),
+        mxnet=lambda mx, *arrays: partial(mx.nd.contrib.ROIAlign, *arrays, (2, 2), 1.0),
+        torchvision=lambda tv, *arrays: partial(tv.ops.roi_align, *arrays, (2, 2), 1.0),
+    ),
+    "roi_align_backward": SmallCall(
+        cvops.roi_align_backward,
+        (BINS, ROIS),
+        (MAPS.shape, 1.0),
+        empty_arrays=(BINS[:0], ROIS[:0]),
+        empty_args=((0, 1, 4, 4), 1.0),
+        mxnet=roi_align_backward,
     ),
     "roi_pooling": SmallCall(
         cvops.roi_pooling,

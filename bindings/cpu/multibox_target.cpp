@@ -8,12 +8,12 @@
 #include <sstream>
 #include <stdexcept>
 
-#include "bipartite.h"
 #include "mining.h"
 #include "nontemporal.h"
 #include "parallel.h"
 #include "simd.h"
 #include "target.h"
+#include "target_assignment.h"
 #include "workspace.h"
 
 namespace cvops {

@@ -4,10 +4,10 @@
 #include <memory>
 #include <vector>
 
+#include "interleaved.h"
 #include "nontemporal.h"
 #include "parallel.h"
 #include "simd.h"
-#include "transpose.h"
 
 namespace cvops {
 
@@ -15,41 +15,10 @@ using namespace cpu;
 
 namespace {
 
-// One pixel of kVectors * kWidth channels, pooled in parallel lanes. The running maxima stay in
-// registers.
-template <int kVectors>
-struct Pixel {
-  FloatVector of[kVectors];
-};
 template <int kVectors>
 struct Indices {
   IntVector of[kVectors];
 };
-constexpr int kMaxVectors = 4, kLanes = kMaxVectors * kWidth;
-
-// Maximum number of bins for non-temporal stores: the staged results must fit into a near cache.
-constexpr int kMaxStaged = 256;
-
-// Window of pixels that RoIs use.
-struct Window {
-  Range rows, columns;
-
-  int64 pixels() const { return (int64)(rows.end - rows.begin) * (columns.end - columns.begin); }
-  int64 index(int row, int column) const {
-    return (int64)(row - rows.begin) * (columns.end - columns.begin) + (column - columns.begin);
-  }
-};
-
-// The smallest range that contains both.
-Range bounds_of(Range a, Range b) {
-  if (a.begin >= a.end) return b;
-  if (b.begin >= b.end) return a;
-  return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
-}
-
-Window bounds_of(const Window& a, const Window& b) {
-  return {bounds_of(a.rows, b.rows), bounds_of(a.columns, b.columns)};
-}
 
 struct Roi {
   int64 number;
@@ -97,26 +66,17 @@ void find_rois(Rois& out, const float* rois, int64 num_rois, const RoiPooling& o
   }
 }
 
-// Copies a window of `channels` planes to `out`, interleaved by pixel. NaN and values below
-// kLowestFloat become kLowestFloat. The other lanes are undefined. Returns true if there is a -0.0.
+// Interleaves a window of `channels` planes. NaN and values below kLowestFloat become kLowestFloat.
+// Returns true if there is a -0.0.
 template <int kVectors>
-bool interleave(Pixel<kVectors>* out, const float* data, Window window, int channels,
-                const RoiPooling& op) {
-  constexpr int kAtOnce = 64;  // pixels that stay in the L1 cache
-  const int64 plane = (int64)op.height * op.width;
+bool interleave_clamped(Pixel<kVectors>* out, const float* data, const Window& window, int channels,
+                        const RoiPooling& op) {
   IntQuad zeros = {};
   auto change = [&](Quad value) __attribute__((always_inline)) {
     zeros |= (IntQuad)value == (IntQuad{} - 2147483647 - 1);
     return value > kLowestFloat ? value : Quad{} + kLowestFloat;
   };
-  for (int row = window.rows.begin; row < window.rows.end; ++row) {
-    for (int begin = window.columns.begin; begin < window.columns.end; begin += kAtOnce) {
-      const int num = std::min(kAtOnce, window.columns.end - begin);
-      float* const to = reinterpret_cast<float*>(out + window.index(row, begin));
-      transpose(to, kVectors * kWidth, data + (int64)row * op.width + begin, plane, channels, num,
-                change);
-    }
-  }
+  interleave(out, data, (int64)op.height * op.width, op.width, window, channels, change);
   return (zeros[0] | zeros[1] | zeros[2] | zeros[3]) != 0;
 }
 
@@ -276,8 +236,8 @@ void pool_item(const Call& call, WorkItem item) {
   const std::unique_ptr<Pixel<kVectors>[]> memory(
       new Pixel<kVectors>[(many ? 2 : 1) * area + staged]);
   planes.pixels = memory.get();
-  const bool negative_zero =
-      simd<interleave<kVectors>>(memory.get(), call.data + first, planes.window, channels, op);
+  const bool negative_zero = simd<interleave_clamped<kVectors>>(memory.get(), call.data + first,
+                                                                planes.window, channels, op);
   if (many && !negative_zero) {
     planes.squares = memory.get() + area;
     simd<pool_squares<kVectors>>(memory.get() + area, memory.get(), planes.window);

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "bipartite.cuh"
 #include "mining.cuh"
+#include "target_assignment.cuh"
 
 namespace cvops {
 namespace {

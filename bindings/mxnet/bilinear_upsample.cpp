@@ -21,7 +21,10 @@ struct BilinearUpsample : Operator {
   Shapes shapes(Inputs in) const {
     const Shape& s = in.expect(0, {"N", "C", "H", "W"});
     const double elements = (double)std::max(s[2], 1u) * std::max(s[3], 1u) * scale * scale;
-    if (elements >= 1 << 30) in.refuse(0, "maps of less than 2^30 elements when enlarged");
+    if (elements >= 1 << 30) {
+      in.refuse(0, "maps that have less than 2**30 elements when enlarged " +
+                       std::to_string(scale) + " times");
+    }
     return {{s[0], s[1], s[2] * scale, s[3] * scale}};
   }
 

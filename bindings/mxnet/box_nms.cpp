@@ -23,9 +23,9 @@ struct BoxNms : Operator {
                {o.number("overlap_thresh", 0.5), false, by_class, in_format == 1},
                o.number("valid_thresh", 0),
                (float)o.integer("background_id", -1),
-               in_format == out_format ? 0
-               : out_format == 1       ? 1
-                                       : 2,
+               in_format == out_format ? kNmsAsIs
+               : out_format == 1       ? kNmsToCenter
+                                       : kNmsToCorner,
                0};
   }
 
@@ -67,7 +67,7 @@ struct BoxNms : Operator {
     return {num && width ? data.size() / (num * width) : 0, num, (int)width};
   }
 
-  NmsOptions of(Sizes size) const {
+  NmsOptions options_for(Sizes size) const {
     NmsOptions own = options;
     own.columns.width = size.width;
     own.topk = (int)(topk < 0 ? size.num : std::min<int64>(topk, size.num));
@@ -78,10 +78,11 @@ struct BoxNms : Operator {
   void forward(Device& device, Tensors& in, Tensors& out) const {
     const Sizes size = sizes(in[0]);
     cvops::box_nms(device, out[0].data<float>(), nullptr, in[0].data<float>(), size.batch, size.num,
-                   of(size));
+                   options_for(size));
   }
 
-  // Computes the kept rows again: see ROIPooling.
+  // The gradient needs the indices of the kept rows. The forward pass computes them again: see
+  // ROIPooling.
   template <typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
     auto &out_grad = in[0], &data = in[1];
@@ -89,7 +90,8 @@ struct BoxNms : Operator {
     Scratch<Device> scratch(device);
     float* kept = scratch.template take<float>(data.size());
     int* index = scratch.template take<int>(size.batch * size.num);
-    cvops::box_nms(device, kept, index, data.data<float>(), size.batch, size.num, of(size));
+    cvops::box_nms(device, kept, index, data.data<float>(), size.batch, size.num,
+                   options_for(size));
     cvops::box_nms_backward(device, out[0].data<float>(), out_grad.data<float>(), index, size.batch,
                             size.num, size.width);
   }

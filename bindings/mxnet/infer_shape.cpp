@@ -64,7 +64,7 @@ bool infer_shape(const void* function, const nnvm::NodeAttrs& attrs, void* in, v
     std::string names;
     for (const auto& name : op.inputs) names += (names.empty() ? "" : ", ") + name;
     refuse(*attrs.op,
-           "expected the inputs " + names + ", got " + std::to_string(shapes.size()) + " inputs");
+           "inputs: expected " + names + ", got " + std::to_string(shapes.size()) + " inputs");
   }
   for (size_t i = 0; i < shapes.size(); ++i) {
     const mxnet::TShape& shape = shapes[i];

@@ -45,7 +45,7 @@ struct MultiBoxDetection : Operator {
             shape[2]};
   }
 
-  DetectionOptions of(const Predictions& in) const {
+  DetectionOptions options_for(const Predictions& in) const {
     DetectionOptions own = options;
     own.topk = (int)(topk > 0 && topk < in.num ? topk : in.num);
     return own;
@@ -54,7 +54,7 @@ struct MultiBoxDetection : Operator {
   template <typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
     const Predictions p = predictions(in);
-    cvops::multibox_detection(device, out[0].data<float>(), p, of(p));
+    cvops::multibox_detection(device, out[0].data<float>(), p, options_for(p));
   }
 };
 

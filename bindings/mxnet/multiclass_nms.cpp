@@ -30,7 +30,7 @@ struct MulticlassNms : Operator {
     if (topk < 1) o.refuse("topk", "a positive integer");
   }
 
-  MulticlassOptions of(int64 classes, int64 num) const {
+  MulticlassOptions options_for(int64 classes, int64 num) const {
     const int most = (int)std::min<int64>(topk, classes * num);
     const bool skips = background_id >= 0 && background_id < classes;
     const int skip = skips ? (int)(background_id * num) : 0;
@@ -45,7 +45,7 @@ struct MulticlassNms : Operator {
     if (classes > 1 << 24 || classes * num >= 1ll << 31) {
       in.refuse(1, "at most 2**24 classes, and fewer than 2**31 scores of an image");
     }
-    const MulticlassOptions options = of(classes, num);
+    const MulticlassOptions options = options_for(classes, num);
     if (options.topk >= kMaxRows) {
       in.refuse(1,
                 "fewer than " + std::to_string(kMaxRows) + " scores of an image, or a lower topk");
@@ -62,7 +62,7 @@ struct MulticlassNms : Operator {
   void forward(Device& device, Tensors& in, Tensors& out) const {
     const ClassScores s = scores(in);
     cvops::multiclass_nms(device, out[0].data<float>(), out[1].data<int>(), s,
-                          of(s.classes, s.num));
+                          options_for(s.classes, s.num));
   }
 };
 

@@ -20,6 +20,14 @@ std::string text(const Shape& shape) {
   return out + (shape.size() == 1 ? ",)" : ")");
 }
 
+// "a, b, c"
+template <typename Name>
+static std::string list_of(const std::vector<Name>& names) {
+  std::string out;
+  for (const Name& name : names) out += (out.empty() ? "" : ", ") + std::string(name);
+  return out;
+}
+
 // Options of an operator.
 
 const std::string* Options::find(const char* name) {
@@ -29,7 +37,9 @@ const std::string* Options::find(const char* name) {
 }
 
 Options& Options::required(const char* name) {
-  if (!given_.count(name)) throw Refused(std::string(name) + ": is required");
+  if (!given_.count(name)) {
+    throw Refused(std::string(name) + ": expected a value, got none");
+  }
   return *this;
 }
 
@@ -37,7 +47,7 @@ void Options::finish() const {
   for (const auto& [name, value] : given_) {
     if (std::find(known_.begin(), known_.end(), name) != known_.end()) continue;
     if (name.compare(0, 2, "__") == 0) continue;
-    throw Refused(name + ": there is no such argument");
+    throw Refused("options: expected some of " + list_of(known_) + ", got " + name);
   }
 }
 
@@ -163,7 +173,7 @@ std::array<int, 2> Options::pair(const char* name, int low, int high) {
   std::vector<int> x;
   const bool ok = given && parse(*given, &x) && x.size() == 2 && std::min(x[0], x[1]) >= low &&
                   std::max(x[0], x[1]) <= high;
-  if (!ok) refuse(name, "two integers from " + std::to_string(low) + " on");
+  if (!ok) refuse(name, "two integers of at least " + std::to_string(low));
   return {x[0], x[1]};
 }
 
@@ -182,9 +192,7 @@ int Options::choice(const char* name, std::initializer_list<const char*> choices
 
 void check_count(size_t got, const std::vector<const char*>& names) {
   if (got == names.size()) return;
-  std::string wanted;
-  for (const char* name : names) wanted += (wanted.empty() ? "" : ", ") + std::string(name);
-  throw Refused("expected the inputs " + wanted + ", got " + std::to_string(got) + " inputs");
+  throw Refused("inputs: expected " + list_of(names) + ", got " + std::to_string(got) + " inputs");
 }
 
 Inputs::Inputs(const Shapes& shapes, const std::vector<const char*>& names)
@@ -193,7 +201,7 @@ Inputs::Inputs(const Shapes& shapes, const std::vector<const char*>& names)
   for (size_t i = 0; i < shapes.size(); ++i) {
     const unsigned unknown = (unsigned)-1;
     if (std::count(shapes[i].begin(), shapes[i].end(), unknown)) {
-      throw Refused(std::string(names[i]) + ": its shape is not known here");
+      throw Refused(std::string(names[i]) + ": expected a known shape, got an unknown one");
     }
   }
 }
@@ -263,7 +271,7 @@ MXReturnValue guarded(const char* name, const std::function<void()>& body) {
   } catch (const std::exception& error) {
     set_error(std::string("cvops_") + name + ": " + error.what());
   } catch (...) {
-    set_error(std::string("cvops_") + name + ": failed");
+    set_error(std::string("cvops_") + name + ": unknown error");
   }
   return mxnet::ext::MX_FAIL;
 }
@@ -293,8 +301,8 @@ void on_gpu(Tensors& in, Tensors& out, const mxnet::ext::OpResource& resource,
             const std::function<void(Gpu&, Tensors& in, Tensors& out)>& body) {
   auto allocate = [&](int64 bytes) {
     if (bytes > std::numeric_limits<int>::max()) {
-      throw std::runtime_error("needs " + std::to_string(bytes) +
-                               " bytes of scratch memory, more than MXNet gives");
+      throw std::runtime_error("scratch memory: expected less than 2**31 bytes, got " +
+                               std::to_string(bytes));
     }
 #ifdef CVOPS_EMULATED
     return resource.alloc_cpu((int)bytes);
@@ -335,6 +343,6 @@ void on_gpu(Tensors& in, Tensors& out, const mxnet::ext::OpResource& resource,
 // MXNet calls this first, to check its version.
 mxnet::ext::MXReturnValue initialize(int version) {
   if (version >= 10900 && version < 20000) return mxnet::ext::MX_SUCCESS;
-  cvops::external::set_error("cvops needs MXNet 1.9, got version " + std::to_string(version));
+  cvops::external::set_error("MXNet: expected version 1.9, got " + std::to_string(version));
   return mxnet::ext::MX_FAIL;
 }

@@ -46,8 +46,8 @@ struct RoiPoolingOp : Operator {
                        in[1].data<float>(), in[1].shape[0], op(in[0]));
   }
 
-  // Computes the argmax again. An output for it would be visible in the graph, and inference would
-  // write it too.
+  // The gradient needs the argmax. The forward pass computes it again: an output for it would be
+  // visible in the graph, and inference would write it too.
   template <typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
     auto &out_grad = in[0], &data = in[1], &rois = in[2];

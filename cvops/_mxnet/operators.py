@@ -125,6 +125,15 @@ OPERATORS = (
         replaces=("ROIPooling",),
     ),
     Operator(
+        "ROIAlign",
+        "roi_align",
+        ("data", "rois"),
+        ("pooled_size", "spatial_scale", "sample_ratio", "position_sensitive", "aligned"),
+        differentiable=True,
+        replaces=("_contrib_ROIAlign",),
+        amp="widest",
+    ),
+    Operator(
         "bilinear_upsample",
         "bilinear_upsample",
         ("data",),

@@ -133,6 +133,8 @@ def _functions() -> tuple[Any, Any]:
             ctx.signature, ctx.options = signature, options
             detached = [x.detach() for x in arrays]
             if not gradient.residual:
+                named = dict(zip(signature.shapes, arrays))
+                ctx.save_for_backward(*[named[name] for name in gradient.inputs])
                 return signature.execute(detached, options)
             out, residual = signature.execute(detached, (*options[:-1], True))
             ctx.save_for_backward(residual)
@@ -147,8 +149,8 @@ def _functions() -> tuple[Any, Any]:
                 for need, (shape, _) in zip(needed, signature.types)
             ]
             if needed[0]:
-                residuals = [x.detach() for x in ctx.saved_tensors]
-                args = (*residuals, *ctx.options, signature.backend)
+                saved = [x.detach() for x in ctx.saved_tensors]
+                args = (*saved, *ctx.options, signature.backend)
                 grads[0] = signature.op.gradient.backward(out_grad.detach(), *args)
                 if torch.is_grad_enabled() and out_grad.requires_grad:
                     grads[0] = Once.apply(signature.op.name, grads[0], out_grad)

@@ -262,10 +262,12 @@ class Gradient(NamedTuple):
     The gradient with respect to the other arrays is 0.
     """
 
-    #: Takes the gradient of the result, the residual if there is one, the options, the backend.
+    #: Takes the gradient of the result, the residual or the inputs, the options, the backend.
     backward: Callable[..., Any]
     #: True if the last option asks for a second result, and ``backward`` takes that.
     residual: bool
+    #: The names of the arrays that ``backward`` takes.
+    inputs: tuple[str, ...]
 
 
 class Op:
@@ -291,11 +293,11 @@ class Op:
         self.check_shapes = function
         return function
 
-    def backward(self, residual: bool = False) -> Callable[[F], F]:
+    def backward(self, residual: bool = False, inputs: tuple[str, ...] = ()) -> Callable[[F], F]:
         """Register the decorated function as :attr:`Gradient.backward`."""
 
         def register(function: F) -> F:
-            self.gradient = Gradient(function, residual)
+            self.gradient = Gradient(function, residual, inputs)
             return function
 
         return register

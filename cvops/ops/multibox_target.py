@@ -143,7 +143,9 @@ def _check_shapes(signature: Signature) -> None:
     if signature.sizes["W"] < 5:
         raise ValueError(f"label: expected rows of 5 or more, got shape {label}")
     if num_truths >= 2**30:
-        raise ValueError(f"label: expected fewer than 2^30 truths an image, got {num_truths}")
+        raise ValueError(
+            f"label: expected fewer than 2^30 ground truths per image, got {num_truths}"
+        )
     if not 0 < num_anchors < 2**30:
         raise ValueError(f"anchor: expected from 1 to 2^30 - 1 anchors, got {num_anchors}")
     if signature.sizes["C"] == 0:

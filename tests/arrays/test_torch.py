@@ -38,6 +38,10 @@ def pool(x, backend=None):
     return cvops.roi_pooling(x, ROIS, (2, 2), 0.5, backend=backend)
 
 
+def align(x, backend=None):
+    return cvops.roi_align(x, ROIS, (2, 2), 0.5, 2, backend=backend)
+
+
 def suppress(x, backend=None):
     return cvops.box_nms(x, id_index=0, topk=12, backend=backend)
 
@@ -55,6 +59,25 @@ def reference_pool(x):
     return torch.where(argmax < 0, torch.zeros(()), picked)
 
 
+def reference_align(x):
+    """Four bilinear samples in each bin, by the weights of all pixels."""
+
+    def weights(first, last, size):
+        length = (last - first).clamp(min=1)
+        position = (first + length * (torch.arange(4) + 0.5) / 4).clamp(min=0)
+        inside = position <= size
+        position = position.clamp(max=size - 1)
+        near = (1 - (position[:, None] - torch.arange(size)).abs()).clamp(min=0)
+        return (near * inside[:, None]).reshape(2, 2, size).mean(dim=1)
+
+    means = []
+    for index, *corners in ROIS:
+        x1, y1, x2, y2 = (corner * 0.5 for corner in corners)
+        rows, columns = weights(y1, y2, x.shape[2]), weights(x1, x2, x.shape[3])
+        means.append(torch.einsum("ih,chw,jw->cij", rows, x[int(index)], columns))
+    return torch.stack(means)
+
+
 def reference_suppress(x):
     _, index = cvops.box_nms(x.detach(), id_index=0, topk=12, return_index=True)
     return torch.where(index[..., None] < 0, torch.full((), -1.0), x[index.clamp(min=0).long()])
@@ -69,6 +92,7 @@ def reference_upsample(x):
 
 DIFFERENTIABLE = [
     pytest.param(pool, reference_pool, lambda: integers(2, 3, 6, 6), id="roi_pooling"),
+    pytest.param(align, reference_align, lambda: integers(2, 3, 6, 6), id="roi_align"),
     pytest.param(suppress, reference_suppress, lambda: rows(20), id="box_nms"),
     pytest.param(
         upsample, reference_upsample, lambda: integers(2, 3, 4, 5), id="bilinear_upsample"
@@ -320,6 +344,7 @@ TRANSFORMS = {
     "jacrev": (lambda op, x: torch.func.jacrev(scalar(op))(x), "torch.func.grad, vjp or jvp"),
 }
 CALLS = {
+    "roi_align": (align, integers(2, 3, 6, 6)),
     "roi_pooling": (pool, integers(2, 3, 6, 6)),
     "box_nms": (suppress, rows(20)),
     "bilinear_upsample": (upsample, integers(2, 3, 4, 5)),

@@ -56,6 +56,10 @@ CASES = {
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
         {"id_index": 0, "overlap_thresh": 0.3, "topk": 25, "out_format": "center"},
     ),
+    "ROIAlign": (
+        [floats(2, 12, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
+        {"pooled_size": (3, 2), "spatial_scale": 0.5, "position_sensitive": True, "aligned": True},
+    ),
     "ROIPooling": (
         [floats(2, 3, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
         {"pooled_size": (3, 2), "spatial_scale": 0.5},
@@ -78,7 +82,8 @@ CASES = {
 OPS = sorted(CASES)
 #: The operators that MXNet has too.
 MXNETS = ["MultiBoxPrior", "MultiBoxTarget", "MultiBoxDetection"]
-MXNETS += ["bipartite_matching", "box_decode", "box_encode", "box_iou", "box_nms", "ROIPooling"]
+MXNETS += ["bipartite_matching", "box_decode", "box_encode", "box_iou", "box_nms"]
+MXNETS += ["ROIAlign", "ROIPooling"]
 #: mode -> the arguments of ``hybridize``; None for a network that is not hybridized.
 MODES = {
     "eager": None,

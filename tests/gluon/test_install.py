@@ -527,12 +527,15 @@ if sys.argv[1] == "installed":
     cvops.mxnet.install()
 if sys.argv[1] == "ours":
     import cvops.mxnet
-    nms, pooling = mx.sym.contrib.cvops_box_nms, mx.sym.contrib.cvops_ROIPooling
+    nms, align = mx.sym.contrib.cvops_box_nms, mx.sym.contrib.cvops_ROIAlign
+    pooling = mx.sym.contrib.cvops_ROIPooling
 else:
-    nms, pooling = mx.sym.contrib.box_nms, mx.sym.ROIPooling
+    nms, align, pooling = mx.sym.contrib.box_nms, mx.sym.contrib.ROIAlign, mx.sym.ROIPooling
 x, rois = mx.sym.var("x"), mx.sym.var("rois")
 for symbol, shapes in (
     (pooling(x, rois, pooled_size=(2, 3), spatial_scale=0.5, name="pool"), [(1, 2, 8, 8), (3, 5)]),
+    (align(x, rois, pooled_size=(2, 3), spatial_scale=0.5, sample_ratio=2, name="align"),
+     [(1, 2, 8, 8), (3, 5)]),
     (nms(x, overlap_thresh=0.5, coord_start=2, score_index=1, topk=9, force_suppress=True,
          name="nms"), [(1, 10, 6)]),
 ):
@@ -556,6 +559,7 @@ def test_onnx_export_gives_the_same_graph_with_our_operators(operators, tmp_path
         assert done.returncode == 0, done.stderr
         graphs[which] = done.stdout
     assert "MaxRoiPool" in graphs["plain"]
+    assert "RoiAlign" in graphs["plain"]
     assert "NonMaxSuppression" in graphs["plain"]
     assert graphs["installed"] == graphs["ours"] == graphs["plain"]
 

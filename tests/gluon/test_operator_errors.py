@@ -129,7 +129,7 @@ BAD_CALLS = {
         "ROIPooling",
         [(1, 2, 3, 3), (4, 5)],
         {"spatial_scale": 1},
-        "pooled_size: is required",
+        "pooled_size: expected a value, got none",
     ),
     "spatial_scale 2": (
         "ROIPooling",

@@ -1,6 +1,8 @@
 """Unknown and bad shapes in MXNet: each gives an error, and no process crashes."""
 
 import json
+import os
+import shlex
 import subprocess
 import sys
 import textwrap
@@ -8,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from operator_cases import CASES, MXNETS, OPS
+
+from cvops._mxnet import build
 
 START = f"""
 import json, sys
@@ -42,13 +46,14 @@ for op in sys.argv[1:]:
 """
 
 
-def errors(ops, code):
+def errors(ops, code, environment=None):
     """Run ``code`` for each op; return op -> the type and the text of the error of each ``call``.
 
     One new process runs all of it, because a crash ends the process. MXNet prints lines too.
     """
     code = START + textwrap.indent(code, "    ")
-    done = subprocess.run([sys.executable, "-c", code, *ops], capture_output=True, text=True)
+    command = [sys.executable, "-c", code, *ops]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line for line in done.stdout.splitlines() if line.startswith('["error", ')]
     found = {op: [] for op in ops}
@@ -236,3 +241,28 @@ call(lambda: mx.sym.contrib.cvops_MultiBoxPrior(
     [(kind, text)] = found["MultiBoxPrior"]
     assert kind == "MXNetError"
     assert "data: expected fewer than 2^31 anchors" in text
+
+
+@pytest.fixture
+def address_sanitizer():
+    """Environment of a process that builds and runs the operators with AddressSanitizer."""
+    compiler = build.compiler()
+    paths = []
+    # AddressSanitizer finds the function that throws only if libstdc++ is loaded with it.
+    for name in ("libasan.so", "libstdc++.so"):
+        command = [*compiler, f"-print-file-name={name}"]
+        path = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+        if not os.path.isabs(path):
+            pytest.skip(f"{compiler[0]} has no {name}")
+        paths.append(os.path.realpath(path))
+    return {
+        **os.environ,
+        "CXX": shlex.join([*compiler, "-fsanitize=address", "-g1"]),
+        "LD_PRELOAD": " ".join(paths),
+        "ASAN_OPTIONS": "detect_leaks=0:print_legend=0",
+    }
+
+
+def test_bad_shapes_cause_no_memory_error_under_address_sanitizer(operators, address_sanitizer):
+    found = errors(OPS, EAGER + GRAPHS + EDITED, address_sanitizer)
+    assert all(found.values())

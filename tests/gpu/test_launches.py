@@ -13,6 +13,8 @@ from emulator import backends
 from workloads import CALLS as SMALL
 from workloads import (
     MINING,
+    alignment,
+    alignment_backward,
     call,
     confusion,
     decoding,
@@ -248,6 +250,19 @@ LAUNCHES = {
         lambda: call(cvops.multiclass_nms, zeros(300, 9, 4), zeros(300, 2, 9), post_nms=0),
         "multiclass_nms_clear 2 256",
     ),
+    # 64 groups of channels. 3 blocks per multiprocessor fit, so a group has 6 splits: 132 * 3 / 64.
+    # Shared memory has 16 bytes per pixel.
+    "roi_align, 1000 rois of 256 x 50 x 68": (
+        lambda: alignment(1000),
+        f"roi_align 384 256 +{16 * 50 * 68}",
+    ),
+    # 49 x 30 bins are fewer than the pixels: 12 blocks of 128 threads for each group.
+    "roi_align, 30 rois of 8 x 50 x 68": (lambda: alignment(30, 8), "roi_align 24 128"),
+    # 4 x 5 tiles, and 32 groups of 8 channels.
+    "roi_align_backward, 1000 rois of 256 x 50 x 68": (
+        lambda: alignment_backward(1000),
+        "roi_align_backward 640 256",
+    ),
     # 256 / 4 planes have 132 / 64 parts each. Shared memory has 36 bytes for each pixel, one word,
     # and 64 bytes for each of 500 rois: an int64 and 14 edges.
     "roi_pooling, 1000 rois of 256 x 50 x 68": (
@@ -285,7 +300,9 @@ def launches_of(call, launches):
 
 
 def test_every_op_has_a_list_of_launches():
-    backward = [f"{op}_backward" for op in ("bilinear_upsample", "box_nms", "roi_pooling")]
+    backward = [
+        f"{op}_backward" for op in ("bilinear_upsample", "box_nms", "roi_align", "roi_pooling")
+    ]
     listed = {name.partition(",")[0].replace("priors", "prior") for name in LAUNCHES}
     assert listed == {*OPS, *backward}
 

@@ -72,6 +72,16 @@ def pooling_backward(rois, channels=256):
     return call(cvops.roi_pooling_backward, zeros(*bins), argmax, args=(data,))
 
 
+def alignment(rois, channels=256):
+    args = (7, 7), 1 / 16, 2
+    return call(cvops.roi_align, zeros(1, channels, 50, 68), zeros(rois, 5), args=args)
+
+
+def alignment_backward(rois, channels=256):
+    args = (1, channels, 50, 68), 1 / 16, 2
+    return call(cvops.roi_align_backward, zeros(rois, channels, 7, 7), zeros(rois, 5), args=args)
+
+
 def upsampling(op, images, side, scale):
     return call(op, zeros(images, 21, side, side), args=(scale,))
 
@@ -108,6 +118,8 @@ CALLS = {
     "multibox_target": lambda n: target(2, 1000 * n, 20 * n),
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
     "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
+    "roi_align": lambda n: alignment(30 * n, 8),
+    "roi_align_backward": lambda n: alignment_backward(30 * n, 8),
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
     "roi_pooling_backward": lambda n: pooling_backward(30 * n, 8),
 }
@@ -139,6 +151,8 @@ WORKLOADS = {
     ("box_nms", "32 x 8400, 80 classes, topk 1000, clustered"): lambda: nms(
         32, 8400, id_index=0, topk=1000
     ),
+    ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
+    ("roi_align_backward", "1000 rois of 256 x 50 x 68"): lambda: alignment_backward(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68"): lambda: pooling(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68, argmax"): lambda: pooling(
         1000, return_argmax=True

@@ -22,6 +22,9 @@ from cvops._mxnet import mxnet
 
 mx = mxnet()
 CPU = [mx.cpu()]
+HERE = Path(__file__).parent
+#: The environment of a process that imports this file.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent)))}
 
 
 def make(devices=CPU, units=3, optimizer="sgd", **options):
@@ -108,7 +111,7 @@ def test_training_resumes_in_another_process_to_the_same_bits(tmp_path, start):
         t.checkpoint.save(sys.argv[2], net, trainer)
         """
     arguments = [sys.executable, "-c", script, tmp_path / "two", tmp_path / "four"]
-    subprocess.run(arguments, check=True, cwd=Path(__file__).parent)
+    subprocess.run(arguments, check=True, env=ENVIRONMENT)
     again, its_trainer = make()
     checkpoint.load(tmp_path / "four", again, its_trainer)
     assert_equal(values(again), values(net))
@@ -220,7 +223,7 @@ def test_killed_save_keeps_the_old_file(saved):
         t.checkpoint.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
         t.checkpoint.save(sys.argv[1], *t.make(), epoch=3)
         """
-    done = subprocess.run([sys.executable, "-c", script, path], cwd=Path(__file__).parent)
+    done = subprocess.run([sys.executable, "-c", script, path], env=ENVIRONMENT)
     assert done.returncode == -9
     assert path.with_name("good.part").exists()  # the kill came during the write
     assert checkpoint.load(path, *make())["epoch"] == 2

@@ -32,6 +32,7 @@ def program(name: str, *args: str | Path, compiler: str | None = None) -> Path:
     headers = [
         *HERE.glob("*.h"),
         *BINDINGS.glob("*.h"),
+        *BINDINGS.glob("cpu/*.h"),
         *BINDINGS.glob("runtime/*.h"),
         *(ROOT / "kernels").glob("*.cuh"),
     ]

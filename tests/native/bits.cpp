@@ -294,6 +294,31 @@ Hash run_roi_pooling() {
   return hash;
 }
 
+Hash run_roi_align() {
+  Hash hash;
+  for (int channels : {1, 5, 40}) {
+    for (int sample_ratio : {-1, 2, 3}) {
+      constexpr int kImages = 2, kHeight = 19, kWidth = 23, kPooled = 5, kRois = 30;
+      const RoiAlign op = {kImages,     channels, kHeight,      kWidth, kPooled,
+                           kPooled + 2, 0.5f,     sample_ratio, false,  sample_ratio < 0};
+      Numbers numbers(channels + sample_ratio);
+      const Floats data = numbers.reals((int64)kImages * channels * kHeight * kWidth, false);
+      Floats rois(5 * kRois);
+      for (int n = 0; n < kRois; ++n) {
+        const float x = 40 * numbers.real(), y = 30 * numbers.real();
+        const float roi[] = {(float)(numbers.integer() % 5) - 1, x, y, x + 30 * numbers.real() - 2,
+                             y + 30 * numbers.real() - 2};
+        std::copy_n(roi, 5, &rois[5 * n]);
+      }
+      Floats pooled((int64)kRois * channels * op.bins()), grad(data.size());
+      roi_align(kCpu, pooled.data(), data.data(), rois.data(), kRois, op);
+      roi_align_backward(kCpu, grad.data(), pooled.data(), rois.data(), kRois, op);
+      hash.add(pooled), hash.add(grad);
+    }
+  }
+  return hash;
+}
+
 Hash run_bilinear_upsample() {
   Hash hash;
   for (int scale : {1, 2, 3, 4, 8, 16}) {
@@ -355,6 +380,7 @@ int main() {
       {"multibox_prior", run_multibox_prior},
       {"multibox_target", run_multibox_target},
       {"multiclass_nms", run_multiclass_nms},
+      {"roi_align", run_roi_align},
       {"roi_pooling", run_roi_pooling},
   };
   for (const auto& op : ops) {

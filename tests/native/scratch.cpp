@@ -164,6 +164,16 @@ void measure_all(int n) {
     });
   }
   {
+    const RoiAlign op = {1, 16, 20, 20 * n, 7, 7, 1, 2, false, false};
+    const int num = 50 * n;
+    Floats data(16 * 400 * n), rois(5 * num), pooled(num * 16 * 49);
+    for (int i = 0; i < num; ++i) rois[5 * i + 3] = 12, rois[5 * i + 4] = 15;
+    measure("roi_align", n, bytes_of(data, rois, pooled),
+            [&] { roi_align(kCpu, pooled.data(), data.data(), rois.data(), num, op); });
+    measure("roi_align_backward", n, bytes_of(data, rois, pooled),
+            [&] { roi_align_backward(kCpu, data.data(), pooled.data(), rois.data(), num, op); });
+  }
+  {
     Floats data(5 * 20 * 10 * n), out(data.size() * 64);
     measure("bilinear_upsample", n, bytes_of(data, out),
             [&] { bilinear_upsample(kCpu, out.data(), data.data(), 5, 20, 10 * n, 8); });

@@ -7,7 +7,7 @@ from cases import OPS
 
 from native import core, program, run
 
-BACKWARD = [f"{op}_backward" for op in ("bilinear_upsample", "box_nms", "roi_pooling")]
+BACKWARD = [f"{op}_backward" for op in ("bilinear_upsample", "box_nms", "roi_align", "roi_pooling")]
 CALLS = [*OPS, *BACKWARD, "multibox_target_mining"]
 
 

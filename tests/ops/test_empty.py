@@ -133,6 +133,36 @@ CALLS = {
         {"negative_mining_ratio": 3},
         [(0, 2**20), (0, 2**20), (0, 2**18)],
     ),
+    "roi_align, no channels": (
+        cvops.roi_align,
+        lambda: (empty(2**30, 0, 1, 1), ones(2**20, 5), (7, 7), 1),
+        {},
+        [(2**20, 0, 7, 7)],
+    ),
+    "roi_align, no rois": (
+        cvops.roi_align,
+        lambda: (ones(2, 3, 5, 4), empty(0, 5), (2**14, 2**15), 1),
+        {},
+        [(0, 3, 2**14, 2**15)],
+    ),
+    "roi_align, no pixels": (
+        cvops.roi_align,
+        lambda: (empty(2**29, 2, 0, 1), ones(2**15, 5), (7, 7), 1),
+        {},
+        [(2**15, 2, 7, 7)],
+    ),
+    "roi_align_backward, no channels": (
+        cvops.roi_align_backward,
+        lambda: (empty(2**20, 0, 3, 3), ones(2**20, 5), (5, 0, 4, 4), 1),
+        {},
+        [(5, 0, 4, 4)],
+    ),
+    "roi_align_backward, no bins": (
+        cvops.roi_align_backward,
+        lambda: (empty(2**20, 3, 0, 5), ones(2**20, 5), (5, 3, 4, 4), 1),
+        {},
+        [(5, 3, 4, 4)],
+    ),
     "roi_pooling, no channels": (
         cvops.roi_pooling,
         lambda: (empty(2**30, 0, 1, 1), ones(2**20, 5), (7, 7), 1),

@@ -411,7 +411,7 @@ REFUSED = {
         (ANCHORS, np.zeros((0, 2**30, 5), F), SCORES[:0]),
         {},
         ValueError,
-        "label: expected fewer than 2\\^30 truths an image, got 1073741824",
+        "label: expected fewer than 2\\^30 ground truths per image, got 1073741824",
     ),
     "no classes": (
         (ANCHORS, LABEL, SCORES[:, :0]),

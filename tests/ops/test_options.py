@@ -27,10 +27,12 @@ INPUTS = {
     "box_decode": [rng.random((2, 12, 4)), ANCHORS],
     "box_iou": [ANCHORS[0], ANCHORS[0]],
     "box_nms": [ROWS],
+    "ROIAlign": [rng.random((1, 4, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
     "ROIPooling": [rng.random((1, 2, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
 }
 #: Required options of an op, unless a test sets them.
 OTHERS = {
+    "ROIAlign": {"pooled_size": (2, 2), "spatial_scale": 1.0},
     "bipartite_matching": {"threshold": 0.25},
     "ROIPooling": {"pooled_size": (2, 2), "spatial_scale": 1.0},
     "box_nms": {"id_index": 0},
@@ -39,6 +41,7 @@ OPTIONS = {
     "flag": [
         *(("MultiBoxPrior", "clip"), ("MultiBoxDetection", "clip")),
         *(("MultiBoxDetection", "force_suppress"), ("box_nms", "force_suppress")),
+        *(("ROIAlign", "position_sensitive"), ("ROIAlign", "aligned")),
         ("bipartite_matching", "is_ascend"),
     ],
     "number": [
@@ -49,7 +52,8 @@ OPTIONS = {
         ),
         *(("MultiBoxDetection", "threshold"), ("MultiBoxDetection", "nms_threshold")),
         *(("box_nms", "overlap_thresh"), ("box_nms", "valid_thresh")),
-        *(("ROIPooling", "spatial_scale"), ("box_decode", "std0"), ("box_decode", "std1")),
+        *(("ROIAlign", "spatial_scale"), ("ROIPooling", "spatial_scale")),
+        *(("box_decode", "std0"), ("box_decode", "std1")),
         *(("box_decode", "std2"), ("box_decode", "std3"), ("box_decode", "clip")),
         ("bipartite_matching", "threshold"),
     ],
@@ -62,7 +66,8 @@ OPTIONS = {
     "numbers": [("MultiBoxPrior", "sizes"), ("MultiBoxPrior", "ratios")],
     "pair": [("MultiBoxPrior", "steps"), ("MultiBoxPrior", "offsets")],
     "four": [("MultiBoxTarget", "variances"), ("MultiBoxDetection", "variances")],
-    "integers": [("ROIPooling", "pooled_size")],
+    "small integer": [("ROIAlign", "sample_ratio")],
+    "integers": [("ROIAlign", "pooled_size"), ("ROIPooling", "pooled_size")],
     "word": [
         *(("box_decode", "format"), ("box_iou", "format")),
         *(("box_nms", "in_format"), ("box_nms", "out_format")),
@@ -164,6 +169,8 @@ def theirs(mx, op):
 def values(kind):
     if kind in ("coord_start", "score_index", "id_index"):
         return COLUMNS
+    if kind == "small integer":  # MXNet aborts for millions of samples
+        return [x for x in (*SCALARS, *TUPLES) if type(x) is not int or x < 1024]
     return WORDS if kind == "word" else [*SCALARS, *TUPLES]
 
 

@@ -159,6 +159,21 @@ def roi(rois, data=(2, 3, 5, 4), pooled=(3, 3)):
     return call
 
 
+def align(rois, data=(2, 3, 5, 4), pooled=(3, 3), side=5, **options):
+    rng = rng_of(rois, *data, *pooled)
+    x = rng.normal(size=data).astype(np.float32)
+    r = np.concatenate(
+        [rng.integers(0, data[0], (rois, 1)), boxes_of(rng, rois, side=side)], axis=1
+    )
+    r = r.astype(np.float32)
+
+    def call(run):
+        out = run(cvops.roi_align, x, r, pooled, 1, **options)
+        return out, run(cvops.roi_align_backward, out, r, data, 1, **options)
+
+    return call
+
+
 def upsample(shape, scale):
     data = rng_of(*shape, scale).normal(size=shape).astype(np.float32)
 
@@ -295,7 +310,7 @@ STEPS = {
         *(target(n) for n in (4 * threads - 1, 4 * threads, 4 * threads + 1)),
         *(target(300, truths=n) for n in (threads, threads + 1, 2 * threads, 2 * threads + 1)),
     ],
-    "bipartite.cuh kSharedKeys": lambda keys: [
+    "target_assignment.cuh kSharedKeys": lambda keys: [
         target(300, truths=n, equal=equal)
         for n in (keys, keys + 1, 3 * keys + 1)
         for equal in (False, True)
@@ -340,6 +355,24 @@ STEPS = {
         roi(2, (1, channels, 40, 30), (1, bins))
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
         for channels in (3, 8, 9, 17)
+    ],
+    "roi_align.cuh kFewSamples": lambda few: [
+        align(9, sample_ratio=n) for n in (few, few + 1, 3 * few)
+    ],
+    "roi_align.cuh kGradTile": lambda tile: [
+        *(align(9, (1, 3, size, 2), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
+        *(align(9, (1, 3, 2, size), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
+        *(align(n, (1, 9, 3, 4)) for n in (tile // 2, tile // 2 + 1, tile**2, tile**2 + 1)),
+    ],
+    "roi_align.cpp kThreads": lambda threads: [
+        align(n, (1, 2, 3, 2), (1, 4)) for n in (threads // 4, threads // 4 + 1, threads + 1)
+    ],
+    "roi_align.cpp kMaxBlocks": lambda blocks: [
+        align(n, (n, channels, 5, 4)) for channels in (4, 5) for n in (blocks, 2 * blocks + 1)
+    ],
+    "roi_align.cpp threads": lambda threads: [
+        align(2, (1, 5, 40, 30), (1, bins))
+        for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
     ],
     "bilinear_upsample.cuh kRowsAtOnce": lambda rows: [
         upsample((1, 2, 3, 4), scale) for scale in (rows, rows + 1, 2 * rows + 1)

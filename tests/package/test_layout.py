@@ -23,6 +23,7 @@ CONTRIB = {
     "box_encode": "box_encode",
     "box_iou": "box_iou",
     "box_nms": "box_nms",
+    "ROIAlign": "roi_align",
     "ROIPooling": "roi_pooling",
 }
 
@@ -130,6 +131,7 @@ DEFAULTS = {
         "force_suppress": False,
         "in_format": "corner",
     },
+    "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
     "roi_pooling": {},
 }
 

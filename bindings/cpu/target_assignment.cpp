@@ -1,4 +1,4 @@
-#include "bipartite.h"
+#include "target_assignment.h"
 
 #include <limits>
 

@@ -1,0 +1,59 @@
+// Windows of planes of some channels, interleaved by pixel, for the RoI ops.
+#pragma once
+#include <algorithm>
+
+#include "roi.cuh"
+#include "simd.h"
+#include "transpose.h"
+
+namespace cvops::cpu {
+
+// One pixel of kVectors * kWidth channels, processed in parallel lanes. Running results
+// stay in registers.
+template <int kVectors>
+struct Pixel {
+  FloatVector of[kVectors];
+};
+constexpr int kMaxVectors = 4, kLanes = kMaxVectors * kWidth;
+
+// Maximum number of bins for non-temporal stores: the staged results must fit into a near cache.
+constexpr int kMaxStaged = 256;
+
+// Window of pixels that RoIs use.
+struct Window {
+  Range rows, columns;
+
+  int64 pixels() const { return (int64)(rows.end - rows.begin) * (columns.end - columns.begin); }
+  int64 index(int row, int column) const {
+    return (int64)(row - rows.begin) * (columns.end - columns.begin) + (column - columns.begin);
+  }
+};
+
+// The smallest range that contains both.
+inline Range bounds_of(Range a, Range b) {
+  if (a.begin >= a.end) return b;
+  if (b.begin >= b.end) return a;
+  return {std::min(a.begin, b.begin), std::max(a.end, b.end)};
+}
+
+inline Window bounds_of(const Window& a, const Window& b) {
+  return {bounds_of(a.rows, b.rows), bounds_of(a.columns, b.columns)};
+}
+
+// Copies a window of `channels` planes, `plane` elements apart, to `out`. change(Quad) returns the
+// values to store. The lanes beyond `channels` are undefined.
+template <int kVectors, typename Change>
+CVOPS_INLINE void interleave(Pixel<kVectors>* out, const float* data, int64 plane, int width,
+                             const Window& window, int channels, const Change& change) {
+  constexpr int kAtOnce = 64;  // pixels that stay in the L1 cache
+  for (int row = window.rows.begin; row < window.rows.end; ++row) {
+    for (int begin = window.columns.begin; begin < window.columns.end; begin += kAtOnce) {
+      const int num = std::min(kAtOnce, window.columns.end - begin);
+      float* const to = reinterpret_cast<float*>(out + window.index(row, begin));
+      transpose(to, kVectors * kWidth, data + (int64)row * width + begin, plane, channels, num,
+                change);
+    }
+  }
+}
+
+}  // namespace cvops::cpu

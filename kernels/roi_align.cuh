@@ -1,0 +1,469 @@
+// roi_align: mean of bilinear samples in the bins of an RoI, and the gradient.
+//
+// Forward: a thread computes one bin for four channels. It derives the samples from the RoI, so
+// there is no table whose size depends on the data. If the planes fit, a block keeps those of four
+// channels of an image in shared memory, and processes all RoIs of the image.
+//
+// Backward: a block has a tile of pixels of some channels, and a thread has one pixel. All RoIs
+// that reach the tile are processed in order. For each of its rows and columns, threads first find
+// the samples that may touch it. Each pixel then adds its samples in order, in registers. There are
+// no atomic additions, and the order is MXNet's.
+#pragma once
+#include "roi.cuh"
+#include "warp.cuh"
+
+namespace cvops {
+
+// Sizes of data (images, planes(), height, width) and of the result (RoIs, channels, pooled_height,
+// pooled_width), the factor from RoI coordinates to pixels, and the options.
+struct RoiAlign {
+  int images, channels, height, width, pooled_height, pooled_width;
+  float scale;
+  int sample_ratio;
+  bool position_sensitive, aligned;
+
+  CVOPS_HD int bins() const { return pooled_height * pooled_width; }
+  // Distance between the planes of two channels. If position-sensitive, a bin has its own plane.
+  CVOPS_HD int plane_step() const { return position_sensitive ? bins() : 1; }
+  CVOPS_HD int planes() const { return channels * plane_step(); }
+  // Number of the plane of a channel and a bin in data.
+  CVOPS_HD int plane(int image, int channel, int bin) const {
+    return image * planes() + channel * plane_step() + (position_sensitive ? bin : 0);
+  }
+};
+
+// Number of samples of a bin. The product with the reciprocal of a power of two has the bits of the
+// quotient, and is much faster.
+struct SampleCount {
+  float value, reciprocal;  // reciprocal: 0 if it is not exact
+};
+
+CVOPS_HD SampleCount sample_count(float value) {
+  return {value, bits_of(value) << 9 == 0 ? 1.0f / value : 0.0f};
+}
+
+CVOPS_HD float divided(float x, const SampleCount& count) {
+  return count.reciprocal > 0.0f ? x * count.reciprocal : x / count.value;
+}
+
+// One axis of an RoI, in pixels: its begin, the length of a bin, and the samples of a bin.
+struct RoiAlignAxis {
+  float begin, bin;
+  int samples;
+
+  // Position of sample k of bin i. It rises with i and with k, or falls if `bin` is negative.
+  CVOPS_HD float position(int i, int k) const {
+    return begin + (float)i * bin + ((float)k + 0.5f) * bin / (float)samples;
+  }
+};
+
+// Axis from the first and last coordinate. It has no samples if their number does not fit into int.
+CVOPS_HD RoiAlignAxis roi_align_axis(float first, float last, int bins, const RoiAlign& op) {
+  const float offset = op.aligned ? 0.5f : 0.0f;
+  const float begin = first * op.scale - offset, end = last * op.scale - offset;
+  float size = end - begin;
+  if (!op.aligned && size < 1.0f) size = 1.0f;
+  const float bin = size / (float)bins;
+  int samples = op.sample_ratio;
+  if (samples <= 0) {
+    const int adaptive = truncated(ceilf(bin));
+    samples = adaptive > 0 ? adaptive : 0;
+  }
+  return {begin, bin, samples};
+}
+
+// An RoI: its image, or -1 if that does not exist; its axes; the samples of a bin.
+struct AlignedRoi {
+  int image;
+  RoiAlignAxis y, x;
+  SampleCount count;
+};
+
+CVOPS_HD AlignedRoi aligned_roi(const float* roi, const RoiAlign& op) {
+  const int image = truncated(roi[0]);
+  const RoiAlignAxis y = roi_align_axis(roi[2], roi[4], op.pooled_height, op);
+  const RoiAlignAxis x = roi_align_axis(roi[1], roi[3], op.pooled_width, op);
+  return {image >= 0 && image < op.images ? image : -1, y, x,
+          sample_count((float)((int64)y.samples * x.samples))};
+}
+
+// Linear interpolation along an axis: two pixels and their weights. The pixels of a position
+// outside of the map are -1.
+struct AxisSample {
+  int low, high;
+  float low_weight, high_weight;
+
+  CVOPS_HD bool inside() const { return low >= 0; }
+  CVOPS_HD bool touches(int pixel) const { return low == pixel || high == pixel; }
+  CVOPS_HD float weight(int pixel) const { return low == pixel ? low_weight : high_weight; }
+};
+
+CVOPS_HD AxisSample axis_sample(float position, int size) {
+  if (!(position >= -1.0f && position <= (float)size)) return {-1, -1, 0.0f, 0.0f};
+  if (position <= 0.0f) position = 0.0f;
+  int low = (int)position, high = low + 1;
+  if (low >= size - 1) {
+    low = high = size - 1;
+    position = (float)low;
+  }
+  const float high_weight = position - (float)low;
+  return {low, high, 1.0f - high_weight, high_weight};
+}
+
+// Range of samples of bin i that includes all positions in [lower, upper]. Two binary searches find
+// them among up to 2^31 samples.
+CVOPS_HD Range samples_between(const RoiAlignAxis& axis, int i, float lower, float upper) {
+  if (!(axis.bin >= 0.0f)) return {0, axis.samples};
+  Range found = {0, axis.samples};
+  for (int end = axis.samples; found.begin < end;) {
+    const int middle = found.begin + (end - found.begin) / 2;
+    if (axis.position(i, middle) < lower) {
+      found.begin = middle + 1;
+    } else {
+      end = middle;
+    }
+  }
+  for (int begin = found.begin; begin < found.end;) {
+    const int middle = begin + (found.end - begin) / 2;
+    if (axis.position(i, middle) > upper) {
+      found.end = middle;
+    } else {
+      begin = middle + 1;
+    }
+  }
+  return found;
+}
+
+// A search does not pay for fewer samples of a bin.
+constexpr int kFewSamples = CVOPS_STEP(8, 1);
+
+// Range of samples of bin i that includes all samples in the map.
+CVOPS_HD Range samples_in_map(const RoiAlignAxis& axis, int i, int size) {
+  if (axis.samples <= kFewSamples) return {0, axis.samples};
+  return samples_between(axis, i, -1.0f, (float)size);
+}
+
+// Range of pixels that includes all pixels that samples of the bins touch.
+CVOPS_HD Range touched_pixels(const RoiAlignAxis& axis, Range bins, int size) {
+  if (axis.samples == 0) return {0, 0};
+  const float first = axis.position(bins.begin, 0);
+  const float last = axis.position(bins.end - 1, axis.samples - 1);
+  const float low = smaller(first, last), high = larger(first, last);
+  if (!(high >= -1.0f && low <= (float)size)) return {0, 0};
+  return {low > 0.0f ? clamped((int)low, size - 1) : 0,
+          high < (float)size ? clamped((int)larger(high, 0.0f) + 2, size) : size};
+}
+
+// Sizes of the backward kernel. kGradTile: side of a tile. kGradRois: RoIs at once, so that each of
+// the kGradTile^2 threads has one row or column of a tile and an RoI.
+constexpr int kGradTile = CVOPS_STEP(16, 8);
+constexpr int kGradThreads = kGradTile * kGradTile, kGradRois = kGradTile / 2;
+constexpr int kGradChannels = 8;  // of a thread
+
+}  // namespace cvops
+
+CVOPS_KERNEL roi_align(float* pooled, const float* data, const float* rois, cvops::int64 num_rois,
+                       cvops::RoiAlign op, int splits, int in_shared);
+CVOPS_KERNEL roi_align_backward(float* grad, const float* out_grad, const float* rois,
+                                cvops::int64 num_rois, cvops::RoiAlign op);
+
+#ifdef __CUDACC__
+namespace cvops {
+
+// Mean of the samples of bin (i, j), for kChannelsAtOnce channels. load(p) returns their pixels at
+// index p of a plane.
+template <typename Load>
+__device__ __forceinline__ Values mean_of_bin(const AlignedRoi& roi, int i, int j,
+                                              const RoiAlign& op, const Load& load) {
+  Values sum = {};
+  if (roi.y.samples == 0 || roi.x.samples == 0) return sum;
+  const Range rows = samples_in_map(roi.y, i, op.height);
+  const Range columns = samples_in_map(roi.x, j, op.width);
+  bool outside =
+      rows.end - rows.begin < roi.y.samples || columns.end - columns.begin < roi.x.samples;
+#pragma unroll 1
+  for (int k = rows.begin; k < rows.end; ++k) {
+    const AxisSample y = axis_sample(roi.y.position(i, k), op.height);
+    outside |= !y.inside();
+    if (!y.inside()) continue;
+#pragma unroll 1
+    for (int l = columns.begin; l < columns.end; ++l) {
+      const AxisSample x = axis_sample(roi.x.position(j, l), op.width);
+      outside |= !x.inside();
+      if (!x.inside()) continue;
+      const Values a = load(y.low * op.width + x.low), b = load(y.low * op.width + x.high);
+      const Values c = load(y.high * op.width + x.low), d = load(y.high * op.width + x.high);
+      const float a_weight = y.low_weight * x.low_weight, b_weight = y.low_weight * x.high_weight;
+      const float c_weight = y.high_weight * x.low_weight, d_weight = y.high_weight * x.high_weight;
+#pragma unroll
+      for (int n = 0; n < kChannelsAtOnce; ++n) {
+        sum.of[n] +=
+            a_weight * a.of[n] + b_weight * b.of[n] + c_weight * c.of[n] + d_weight * d.of[n];
+      }
+    }
+  }
+  if (outside) {
+    const Values first = load(0);
+#pragma unroll
+    for (int n = 0; n < kChannelsAtOnce; ++n) sum.of[n] += 0.0f * first.of[n];
+  }
+#pragma unroll
+  for (int n = 0; n < kChannelsAtOnce; ++n) sum.of[n] = divided(sum.of[n], roi.count);
+  return sum;
+}
+
+// Samples, in the order of bins, that may touch a pixel: from sample `first` of bin `first_bin` to
+// sample `last` of bin `last_bin`. There are none if first_bin > last_bin.
+struct __align__(16) SampleInterval {
+  int first_bin, first, last_bin, last;
+};
+
+__device__ __forceinline__ SampleInterval samples_touching(const RoiAlignAxis& axis, Range bins,
+                                                           int pixel) {
+  // Positions from -1 to 0 touch the pixels 0 and 1.
+  const float lower = pixel > 1 ? (float)(pixel - 1) : -1.0f;
+  SampleInterval found = {bins.end, 0, -1, 0};
+#pragma unroll 1
+  for (int i = bins.begin; i < bins.end; ++i) {
+    const Range range = samples_between(axis, i, lower, (float)(pixel + 1));
+    if (range.begin >= range.end) continue;
+    if (found.last_bin < 0) {
+      found.first_bin = i;
+      found.first = range.begin;
+    }
+    found.last_bin = i;
+    found.last = range.end - 1;
+  }
+  return found;
+}
+
+__device__ __forceinline__ bool intersect(Range a, Range b) {
+  return a.begin < b.end && b.begin < a.end;
+}
+
+// Work item of the backward kernel: a tile of an image, and kGradChannels channels. If
+// position-sensitive, also one bin.
+struct GradTile {
+  int image, channel;
+  Range pixel_rows, pixel_columns;
+  Range bin_rows, bin_columns;
+
+  __device__ __forceinline__ void set(int64 item, const RoiAlign& op) {
+    const int down = (int)ceil_div(op.height, kGradTile);
+    const int across = (int)ceil_div(op.width, kGradTile);
+    const int groups = (int)ceil_div(op.channels, kGradChannels);
+    const int column = (int)(item % across);
+    item /= across;
+    const int row = (int)(item % down);
+    item /= down;
+    const int bin = (int)(item % op.plane_step());
+    item /= op.plane_step();
+    channel = (int)(item % groups) * kGradChannels;
+    image = (int)(item / groups);
+    pixel_rows = {row * kGradTile, row * kGradTile + kGradTile};
+    pixel_columns = {column * kGradTile, column * kGradTile + kGradTile};
+    bin_rows = {0, op.pooled_height};
+    bin_columns = {0, op.pooled_width};
+    if (op.position_sensitive) {
+      bin_rows = {bin / op.pooled_width, bin / op.pooled_width + 1};
+      bin_columns = {bin % op.pooled_width, bin % op.pooled_width + 1};
+    }
+  }
+
+  __device__ __forceinline__ bool touched_by(const AlignedRoi& roi, const RoiAlign& op) const {
+    return roi.image == image &&
+           intersect(touched_pixels(roi.y, bin_rows, op.height), pixel_rows) &&
+           intersect(touched_pixels(roi.x, bin_columns, op.width), pixel_columns);
+  }
+};
+
+// Adds the gradients of an RoI to the sums of the pixel (row, column). out_grad begins at the
+// RoI's first of `channels` channels.
+__device__ __forceinline__ void add_samples(float (&sums)[kGradChannels],
+                                            const float* __restrict__ out_grad, int channels,
+                                            const AlignedRoi& roi, const SampleInterval& rows,
+                                            const SampleInterval& columns, int row, int column,
+                                            const RoiAlign& op) {
+#pragma unroll 1
+  for (int i = rows.first_bin; i <= rows.last_bin; ++i) {
+    const int k_begin = i == rows.first_bin ? rows.first : 0;
+    const int k_end = i == rows.last_bin ? rows.last + 1 : roi.y.samples;
+#pragma unroll 1
+    for (int j = columns.first_bin; j <= columns.last_bin; ++j) {
+      const int l_begin = j == columns.first_bin ? columns.first : 0;
+      const int l_end = j == columns.last_bin ? columns.last + 1 : roi.x.samples;
+      const float* from = out_grad + i * op.pooled_width + j;
+      float top[kGradChannels];
+#pragma unroll
+      for (int n = 0; n < kGradChannels; ++n) {
+        top[n] = *from;
+        if (n + 1 < channels) from += op.bins();
+      }
+#pragma unroll 1
+      for (int k = k_begin; k < k_end; ++k) {
+        const AxisSample y = axis_sample(roi.y.position(i, k), op.height);
+        if (!y.touches(row)) continue;
+#pragma unroll 1
+        for (int l = l_begin; l < l_end; ++l) {
+          const AxisSample x = axis_sample(roi.x.position(j, l), op.width);
+          if (!x.touches(column)) continue;
+          const float weight = y.weight(row) * x.weight(column);
+          // At the edge of the map, both pixels of an axis are the same one. The second one has a
+          // weight of 0, which matters for an infinite gradient only.
+          const bool twice = y.low == y.high || x.low == x.high;
+#pragma unroll
+          for (int n = 0; n < kGradChannels; ++n) {
+            sums[n] += divided(top[n] * weight, roi.count);
+            if (twice) sums[n] += top[n] * 0.0f;
+          }
+        }
+      }
+    }
+  }
+}
+
+}  // namespace cvops
+
+// pooled (num_rois, channels, pooled_height, pooled_width), data, rois (num_rois, 5). A work item
+// is kChannelsAtOnce channels and each `splits`-th set of blockDim.x bins. With `in_shared` it has
+// the RoIs of one image, whose planes are in shared memory: 16 bytes per pixel. RoIs of an unknown
+// image then belong to image 0. The planes of data are not empty.
+extern "C" __global__ void __launch_bounds__(256, 3)
+    roi_align(float* __restrict__ pooled, const float* __restrict__ data,
+              const float* __restrict__ rois, long long num_rois, const cvops::RoiAlign op,
+              int splits, int in_shared) {
+  using namespace cvops;
+  CVOPS_DYNAMIC_SHARED(Values, planes);
+  const int pixels = op.height * op.width, bins = op.bins();
+  const int groups = (op.channels - 1) / kChannelsAtOnce + 1;
+  const int64 items = (int64)(in_shared ? op.images : 1) * groups * splits;
+  const int64 step = (int64)splits * blockDim.x;
+  const int64 roi_step = step / bins;
+  const int bin_step = (int)(step - roi_step * bins);
+  for (int64 item = blockIdx.x; item < items; item += gridDim.x) {
+    const int planes_of_item = (int)(item / splits), own_image = planes_of_item / groups;
+    const int channel = (planes_of_item - own_image * groups) * kChannelsAtOnce;
+    const int channels = min(op.channels - channel, kChannelsAtOnce);
+    if (in_shared) {
+      const float* const first = data + op.plane(own_image, channel, 0) * pixels;
+      for (int p = (int)threadIdx.x; p < pixels; p += (int)blockDim.x) {
+        Values values;
+#pragma unroll
+        for (int n = 0; n < kChannelsAtOnce; ++n) {
+          values.of[n] = first[(n < channels ? n : 0) * pixels + p];
+        }
+        planes[p] = values;
+      }
+      __syncthreads();
+    }
+    const int64 begin = (item % splits) * blockDim.x + threadIdx.x;
+    int64 number = begin / bins;
+    for (int bin = (int)(begin - number * bins); number < num_rois;) {
+      const AlignedRoi roi = aligned_roi(rois + 5 * number, op);
+      if (!in_shared || (roi.image < 0 ? 0 : roi.image) == own_image) {
+        const int i = bin / op.pooled_width, j = bin - i * op.pooled_width;
+        Values mean = {};
+        if (roi.image >= 0 && in_shared) {
+          mean = mean_of_bin(roi, i, j, op, [&](int p) { return planes[p]; });
+        } else if (roi.image >= 0) {
+          const float* const first = data + op.plane(roi.image, channel, bin) * pixels;
+          const int plane = op.plane_step() * pixels;
+          mean = mean_of_bin(roi, i, j, op, [&](int p) {
+            Values values;
+#pragma unroll
+            for (int n = 0; n < kChannelsAtOnce; ++n) {
+              values.of[n] = first[(n < channels ? n : 0) * plane + p];
+            }
+            return values;
+          });
+        }
+        float* to = pooled + (number * op.channels + channel) * bins + bin;
+#pragma unroll
+        for (int n = 0; n < kChannelsAtOnce; ++n) {
+          if (n >= channels) break;
+          *to = mean.of[n];
+          to += bins;
+        }
+      }
+      number += roi_step;
+      bin += bin_step;
+      if (bin >= bins) {
+        bin -= bins;
+        ++number;
+      }
+    }
+    if (in_shared) __syncthreads();
+  }
+}
+
+// grad: the shape of data; out_grad (num_rois, channels, pooled_height, pooled_width); rois
+// (num_rois, 5). A work item is a GradTile. Blocks have kGradThreads threads.
+extern "C" __global__ void __launch_bounds__(256, 3)
+    roi_align_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
+                       const float* __restrict__ rois, long long num_rois,
+                       const cvops::RoiAlign op) {
+  using namespace cvops;
+  __shared__ SampleInterval intervals[kGradRois][2 * kGradTile];  // of rows, then of columns
+  __shared__ GradTile tile;
+  __shared__ AlignedRoi shared_rois[kGradRois];
+  __shared__ int found[kGradThreads];         // RoIs that reach the tile, relative to the first
+  __shared__ int in_warp[kGradThreads / 32];  // numbers of such RoIs
+  const int me = (int)threadIdx.x, lane = me % 32;
+  const int64 items = (int64)op.images * ceil_div(op.channels, kGradChannels) * op.plane_step() *
+                      ceil_div(op.height, kGradTile) * ceil_div(op.width, kGradTile);
+  for (int64 item = blockIdx.x; item < items; item += gridDim.x) {
+    if (me == 0) tile.set(item, op);
+    __syncthreads();
+    const int channels = min(op.channels - tile.channel, kGradChannels);
+    const int row = tile.pixel_rows.begin + me / kGradTile;
+    const int column = tile.pixel_columns.begin + me % kGradTile;
+    float sums[kGradChannels] = {};
+    for (int64 first = 0; first < num_rois; first += kGradThreads) {
+      const bool reaches =
+          first + me < num_rois && tile.touched_by(aligned_roi(rois + 5 * (first + me), op), op);
+      const uint32 lanes = __ballot_sync(kWarp, reaches);
+      if (lane == 0) in_warp[me / 32] = __popc(lanes);
+      __syncthreads();
+      int num = 0, at = lanes_before(lanes, lane);
+#pragma unroll
+      for (int warp = 0; warp < kGradThreads / 32; ++warp) {
+        if (warp < me / 32) at += in_warp[warp];
+        num += in_warp[warp];
+      }
+      if (reaches) found[at] = me;
+      __syncthreads();
+      for (int begin = 0; begin < num; begin += kGradRois) {
+        const int end = min(begin + kGradRois, num), line = me % (2 * kGradTile);
+        const int mine = begin + me / (2 * kGradTile);
+        if (mine < end) {
+          const AlignedRoi roi = aligned_roi(rois + 5 * (first + found[mine]), op);
+          if (line == 0) shared_rois[mine - begin] = roi;
+          intervals[mine - begin][line] =
+              line < kGradTile
+                  ? samples_touching(roi.y, tile.bin_rows, tile.pixel_rows.begin + line)
+                  : samples_touching(roi.x, tile.bin_columns,
+                                     tile.pixel_columns.begin + line - kGradTile);
+        }
+        __syncthreads();
+        for (int n = begin; n < end; ++n) {
+          const int64 number = first + found[n];
+          const SampleInterval& rows = intervals[n - begin][me / kGradTile];
+          const SampleInterval& columns = intervals[n - begin][kGradTile + me % kGradTile];
+          if (rows.first_bin > rows.last_bin || columns.first_bin > columns.last_bin) continue;
+          add_samples(sums, out_grad + (number * op.channels + tile.channel) * op.bins(), channels,
+                      shared_rois[n - begin], rows, columns, row, column, op);
+        }
+        __syncthreads();
+      }
+    }
+    const int bin = tile.bin_rows.begin * op.pooled_width + tile.bin_columns.begin;
+#pragma unroll
+    for (int n = 0; n < kGradChannels; ++n) {
+      if (n >= channels || row >= op.height || column >= op.width) break;
+      const int plane = op.plane(tile.image, tile.channel + n, bin);
+      grad[(plane * op.height + row) * op.width + column] = sums[n];
+    }
+    __syncthreads();
+  }
+}
+#endif
