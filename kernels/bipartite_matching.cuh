@@ -4,10 +4,9 @@
 // - bipartite_matching_collect reads the scores once and lists the keys of those beyond the
 //   threshold, in any order.
 // - sort_* sort the keys of each matrix, from the best score to the worst.
-// - bipartite_matching_assign has one block per matrix, which takes the sorted pairs in steps of
-//   one pair per thread. In a round, each pair with a free row and a free column claims both. The
-//   first pair of each row and column gets the claim. A pair with both claims is matched: no
-//   earlier pair can take its row or its column.
+// - bipartite_matching_assign has one block per matrix, which takes the sorted pairs in steps. In a
+//   round of a step, each pair with a free row and a free column claims both; the first pair gets
+//   the claim. A pair with both claims is matched: no earlier pair can take its row or its column.
 #pragma once
 #include "sort_key.cuh"
 #include "warp.cuh"
@@ -16,8 +15,8 @@ namespace cvops {
 
 // Pairs of a matrix that a block of bipartite_matching_collect reads.
 constexpr int kMatchingTile = CVOPS_STEP(4096, 512);
-// Pairs per step of bipartite_matching_assign.
-constexpr int kMatchingThreads = CVOPS_STEP(1024, 64);
+// Threads of bipartite_matching_assign, and pairs per thread and step.
+constexpr int kMatchingThreads = CVOPS_STEP(1024, 64), kMatchingEach = 4;
 
 // True if a pair may be matched: its score is above the threshold, or below it with `is_ascend`.
 CVOPS_HD bool is_matchable(float score, float threshold, bool is_ascend) {
@@ -103,8 +102,8 @@ extern "C" __global__ void __launch_bounds__(cvops::kMatchingThreads, 1)
                               const int* __restrict__ counts, int num_rows, int num_columns,
                               int limit) {
   using namespace cvops;
-  constexpr int kUnclaimed = 0x7fffffff;
-  __shared__ int warp_counts[kMatchingThreads / 32];
+  constexpr int kUnclaimed = 0x7fffffff, kThreads = kMatchingThreads, kWarps = kThreads / 32;
+  __shared__ int found_before[kMatchingEach * kWarps];
   const int64 batch = blockIdx.x;
   const int count = counts[batch], t = threadIdx.x, lane = t % 32, warp = t / 32;
   keys += batch * num_rows * num_columns;
@@ -112,32 +111,70 @@ extern "C" __global__ void __launch_bounds__(cvops::kMatchingThreads, 1)
   rows += batch * num_columns;
   int* const row_claims = claims + batch * (num_rows + num_columns);
   int* const column_claims = row_claims + num_rows;
-  for (int begin = 0, matched = 0; begin < count && matched < limit; begin += blockDim.x) {
-    const int at = begin + t;
-    const int index = at < count ? (int)index_of(keys[at]) : 0;
-    const int row = index / num_columns, column = index - row * num_columns;
-    bool is_open = at < count && columns[row] < 0 && rows[column] < 0, is_matched = false;
-    while (__syncthreads_or(is_open)) {
-      if (is_open) {
-        atomicExch(&row_claims[row], kUnclaimed), atomicExch(&column_claims[column], kUnclaimed);
+  int matched = 0;
+  for (int begin = 0; begin < count && matched < limit; begin += kMatchingEach * kThreads) {
+    // Pair k of a thread is at position begin + k * kThreads + t.
+    int row[kMatchingEach], column[kMatchingEach];
+    bool is_open[kMatchingEach], is_matched[kMatchingEach], any_open = false;
+#pragma unroll
+    for (int k = 0; k < kMatchingEach; ++k) {
+      const int at = begin + k * kThreads + t;
+      is_open[k] = at < count, is_matched[k] = false;
+      const int index = is_open[k] ? (int)index_of(keys[at]) : 0;
+      row[k] = index / num_columns, column[k] = index - row[k] * num_columns;
+    }
+#pragma unroll
+    for (int k = 0; k < kMatchingEach; ++k) {
+      is_open[k] &= (columns[row[k]] < 0) & (rows[column[k]] < 0);
+      any_open |= is_open[k];
+    }
+    while (__syncthreads_or(any_open)) {
+#pragma unroll
+      for (int k = 0; k < kMatchingEach; ++k) {
+        if (!is_open[k]) continue;
+        atomicExch(&row_claims[row[k]], kUnclaimed);
+        atomicExch(&column_claims[column[k]], kUnclaimed);
       }
       __syncthreads();
-      if (is_open) atomicMin(&row_claims[row], at), atomicMin(&column_claims[column], at);
+#pragma unroll
+      for (int k = 0; k < kMatchingEach; ++k) {
+        if (!is_open[k]) continue;
+        atomicMin(&row_claims[row[k]], k * kThreads + t);
+        atomicMin(&column_claims[column[k]], k * kThreads + t);
+      }
       __syncthreads();
-      is_matched = is_matched || (is_open && row_claims[row] == at && column_claims[column] == at);
-      if (is_matched) columns[row] = (float)column, rows[column] = (float)row;
+#pragma unroll
+      for (int k = 0; k < kMatchingEach; ++k) {
+        const int at = k * kThreads + t;
+        if (!is_open[k] || row_claims[row[k]] != at || column_claims[column[k]] != at) continue;
+        is_matched[k] = true;
+        columns[row[k]] = (float)column[k], rows[column[k]] = (float)row[k];
+      }
       __syncthreads();
-      is_open = is_open && columns[row] < 0 && rows[column] < 0;
+      any_open = false;
+#pragma unroll
+      for (int k = 0; k < kMatchingEach; ++k) {
+        is_open[k] &= (columns[row[k]] < 0) & (rows[column[k]] < 0);
+        any_open |= is_open[k];
+      }
     }
-    const int found = __syncthreads_count(is_matched);
+    // The positions of the matched pairs in their order. Pairs beyond the limit are undone.
+    int before[kMatchingEach];
+#pragma unroll
+    for (int k = 0; k < kMatchingEach; ++k) {
+      const unsigned lanes = __ballot_sync(kWarp, is_matched[k]);
+      before[k] = lanes_before(lanes, lane);
+      if (lane == 0) found_before[k * kWarps + warp] = __popc(lanes);
+    }
+    __syncthreads();
+    int found = 0;
+    for (int i = 0; i < kMatchingEach * kWarps; ++i) found += found_before[i];
     if (found > limit - matched) {
-      // The pairs beyond the limit are undone.
-      const unsigned lanes = __ballot_sync(kWarp, is_matched);
-      if (lane == 0) warp_counts[warp] = __popc(lanes);
-      __syncthreads();
-      int before = matched + lanes_before(lanes, lane);
-      for (int w = 0; w < warp; ++w) before += warp_counts[w];
-      if (is_matched && before >= limit) columns[row] = rows[column] = -1;
+#pragma unroll
+      for (int k = 0; k < kMatchingEach; ++k) {
+        for (int i = 0; i < k * kWarps + warp; ++i) before[k] += found_before[i];
+        if (is_matched[k] && matched + before[k] >= limit) columns[row[k]] = rows[column[k]] = -1;
+      }
     }
     matched += found;
   }

@@ -1,10 +1,15 @@
 #include "sort.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "sort.cuh"
 
 namespace cvops::cuda {
+
+// Blocks of sort_merge for all rows: several for each that runs concurrently. Most blocks have no
+// keys if few of `max_keys` keys exist.
+constexpr int64 kMaxMergeBlocks = CVOPS_STEP(8192, 6);
 
 bool merges_oddly(int64 max_keys) {
   bool odd = false;
@@ -19,8 +24,10 @@ void sort(Gpu& gpu, uint64* to, uint64* spare, const uint64* from, const int* co
   gpu.launch(KERNEL(sort_tiles), {batch, ceil_div(max_keys, tile)}, tile / kSortEach, 0, to, from,
              counts, num, tile);
   for (int64 run = kSortTile; run < max_keys; run *= kSortWays) {
-    gpu.launch(KERNEL(sort_merge), {batch, merge_blocks(max_keys, run)}, 32 * kMergeWarps, 0, spare,
-               to, counts, num, run);
+    const int64 blocks =
+        std::min<int64>(merge_blocks(max_keys, run), ceil_div(kMaxMergeBlocks, batch));
+    gpu.launch(KERNEL(sort_merge), {batch, blocks}, 32 * kMergeWarps, 0, spare, to, counts, num,
+               run);
     std::swap(to, spare);
   }
 }

@@ -82,6 +82,30 @@ BAD_CALLS = {
         {"nms_topk": 1.5},
         "nms_topk: .* integer",
     ),
+    "matching without threshold": (
+        "bipartite_matching",
+        [(3, 4)],
+        {},
+        "cvops_bipartite_matching: threshold: is required",
+    ),
+    "matching of one axis": (
+        "bipartite_matching",
+        [(4,)],
+        {"threshold": 0},
+        r"data: expected shape \(\.\.\., N, M\), got \(4,\)",
+    ),
+    "anchors of each image": (
+        "box_decode",
+        [(2, 3, 4), (2, 3, 4)],
+        {},
+        r"anchors: expected shape \(1, N, 4\), got \(2, 3, 4\)",
+    ),
+    "means of 3": (
+        "box_encode",
+        [(2, 3), (2, 3), (2, 3, 4), (2, 5, 4), (3,), (4,)],
+        {},
+        r"means: expected shape \(4,\), got \(3,\)",
+    ),
     "boxes of 5": (
         "box_iou",
         [(3, 5), (3, 4)],
@@ -136,6 +160,13 @@ def test_partly_padded_label_row_is_rejected(mx, operators):
     label = mx.nd.array([[[0, 0, 0, 1, 1], [-1, 0, 0, 1, 1]]])
     out = mx.nd.contrib.cvops_MultiBoxTarget(mx.nd.array(ANCHORS), label, mx.nd.zeros((1, 2, 40)))
     with pytest.raises(mx.MXNetError, match=r"label: expected corners of -1 .* image 0, row 1"):
+        out[0].wait_to_read()
+
+
+def test_match_out_of_range_is_rejected(mx, operators):
+    one, box = mx.nd.ones((1, 1)), mx.nd.ones((1, 1, 4))
+    out = mx.nd.contrib.cvops_box_encode(one, one, box, box, mx.nd.zeros(4), mx.nd.ones(4))
+    with pytest.raises(mx.MXNetError, match=r"matches: expected an index of 1 refs .* anchor 0"):
         out[0].wait_to_read()
 
 

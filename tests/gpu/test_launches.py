@@ -69,15 +69,13 @@ LAUNCHES = {
         bipartite_matching_assign 32 1024""",
     ),
     # 2,456,400 pairs have 600 tiles of 4096 scores, and 1200 runs of 2048 keys. Each merge reduces
-    # 16 runs to one. A warp merges 32 keys, or a thread one key if there are at most 5 runs.
+    # 16 runs to one, with at most 8192 blocks.
     "bipartite_matching, 24564 x 100": (
         lambda: matching(1, 24564, 100),
         """bipartite_matching_clear 96 256
         bipartite_matching_collect 600 256
         sort_tiles 1x1200 512
-        sort_merge 1x65535 128
-        sort_merge 1x65535 128
-        sort_merge 1x19191 128
+        sort_merge 1x8192 128 times 3
         bipartite_matching_assign 1 1024""",
     ),
     "bipartite_matching, no rows": (

@@ -132,6 +132,9 @@ WORKLOADS = {
     ("multibox_prior", "1000000 anchors"): lambda: anchors(500, 500),
     ("box_iou", "24564 x 100"): lambda: iou(24564, 100),
     ("box_iou", "100000 x 1000"): lambda: iou(100_000, 1000),
+    ("box_decode", "32 x 5444"): lambda: decoding(32, 5444),
+    ("box_encode", "32 x 5444"): lambda: encoding(32, 5444, 8),
+    ("bipartite_matching", "32 x 5444 x 64"): lambda: matching(32, 5444, 64),
     ("multibox_target", "32 x 5444 x 64"): lambda: target(32, 5444, 64),
     ("multibox_target", "64 x 24564 x 8, 21 classes, mining"): lambda: target(
         64, 24564, 8, 21, **MINING

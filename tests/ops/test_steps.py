@@ -244,6 +244,10 @@ STEPS = {
         multiclass(2000, 60, scores=np.full((2, 3, 2000), 0.5, np.float32)),
         multiclass(2000, 60, scores=np.eye(6, 2000, dtype=np.float32).reshape(2, 3, 2000)),
     ],
+    "sort.cpp kMaxMergeBlocks": lambda blocks: [
+        *(nms(n, sets, topk=40) for n in (129, 32 * blocks, 32 * blocks + 1) for sets in (1, 2)),
+        *(matching(batch, 3, n) for n in (43, 100, 300) for batch in (1, blocks, blocks + 1)),
+    ],
     "nms.cpp kChunk": lambda chunk: [
         call for n in (chunk, chunk + 1, 2 * chunk) for call in nms_both(n, 2)
     ],
@@ -265,7 +269,7 @@ STEPS = {
     # Without a conflict, with one in each round, and with a limit within a step of the assignment.
     "bipartite_matching.cuh kMatchingThreads": lambda threads: [
         call
-        for n in (threads - 1, threads, threads + 1)
+        for n in (threads - 1, threads, threads + 1, 4 * threads, 4 * threads + 1)
         for call in (
             matching(1, 3, n),
             matching(2, n, n, equal=True),
