@@ -63,8 +63,8 @@ __device__ __forceinline__ void add_counts(AnchorCounts& sum, const AnchorCounts
   }
 }
 
-// True if a better pair wants the same anchor as truth k. Of equal pairs, the lower truth is
-// better.
+// True if a better pair has the same anchor as truth k. The lower truth is the better one of equal
+// pairs.
 __device__ __forceinline__ bool is_beaten(const uint64* keys, int num, int k) {
   const uint64 own = keys[k];
   for (int other = 0; other < num; ++other) {

@@ -1,19 +1,4 @@
-"""Reader of the semantic segmentation data of Pascal VOC2012.
-
-The layout is that of the VOC2012 archive. ``voc_dir`` is the folder that it unpacks to:
-
-    VOCdevkit/VOC2012/
-        ImageSets/Segmentation/{train,val,trainval}.txt   names, one per line
-        JPEGImages/<name>.jpg
-        SegmentationClass/<name>.png                      the class of each pixel, as a color
-
-Functions have the names of "Dive into Deep Learning". Images are (height, width, 3), RGB, read by
-the rules of ``cvops.images``. Sizes are (height, width).
-
-Label files have either colors (a palette or RGB) or class indices (one channel of 8 or 16 bits
-without a palette). Colors must be VOC's; the order of the file's palette does not matter. Class
-indices must be 0 to 20 or 255. All other labels raise an error that names the file.
-"""
+"""Reader of the semantic segmentation data of Pascal VOC2012: see ``cvops.voc``."""
 
 from __future__ import annotations
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Op, Signature
+from cvops.ops.roi_pooling import check_bins, check_elements
 
 Array = TypeVar("Array")
 _OP = Op("roi_align", data="float32 (N, C, H, W)", rois="float32 (R, 5)")
@@ -141,7 +140,7 @@ def _options(
 
 @_OP.check
 def _check_shapes(signature: Signature) -> None:
-    _check_size("data", signature.shapes["data"])
+    check_elements("data", signature.shapes["data"])
 
 
 def roi_align_backward(
@@ -196,7 +195,7 @@ def roi_align_backward(
             f"data_shape: expected (N, C, H, W) with C = {sizes.data_shape[1]} for out_grad, "
             f"got {shape}"
         )
-    _check_size("data_shape", shape)
+    check_elements("data_shape", shape)
     return inputs.run(sizes)
 
 
@@ -217,17 +216,7 @@ def _operator(sizes: _Sizes) -> tuple[str, dict[str, Any]]:
     }
 
 
-@_BACKWARD.check
-def _check_backward_shapes(signature: Signature) -> None:
-    height, width = signature.sizes["height"], signature.sizes["width"]
-    if height * width >= 2**30:
-        raise ValueError(f"out_grad: expected less than 2**30 bins, got {height} x {width}")
-
-
-@functools.lru_cache(256)
-def _check_size(name: str, shape: tuple[int, ...]) -> None:
-    if math.prod(max(size, 1) for size in shape) >= 2**31:
-        raise ValueError(f"{name}: expected less than 2**31 elements, got shape {tuple(shape)}")
+_BACKWARD.check(check_bins)
 
 
 class _Axis:

@@ -115,7 +115,7 @@ def roi_pooling(
 
 @_OP.check
 def _check_shapes(signature: Signature) -> None:
-    _check_size("data", signature.shapes["data"])
+    check_elements("data", signature.shapes["data"])
 
 
 def roi_pooling_backward(
@@ -153,7 +153,7 @@ def roi_pooling_backward(
         raise ValueError(
             f"data_shape: expected (N, C, H, W) with C = {channels} as in out_grad, got {shape}"
         )
-    _check_size("data_shape", shape)
+    check_elements("data_shape", shape)
     return inputs.run(shape)
 
 
@@ -168,14 +168,16 @@ def _operator(sizes: _Sizes, _: bool) -> tuple[str, dict[str, Any]]:
 
 
 @_BACKWARD.check
-def _check_backward_shapes(signature: Signature) -> None:
+def check_bins(signature: Signature) -> None:
+    """Refuse ``out_grad`` with 2**30 bins or more."""
     height, width = signature.sizes["height"], signature.sizes["width"]
     if height * width >= 2**30:
         raise ValueError(f"out_grad: expected less than 2**30 bins, got {height} x {width}")
 
 
 @functools.lru_cache(256)
-def _check_size(name: str, shape: tuple[int, ...]) -> None:
+def check_elements(name: str, shape: tuple[int, ...]) -> None:
+    """Refuse a shape of 2**31 elements or more, where an axis of length 0 counts as 1."""
     if math.prod(max(size, 1) for size in shape) >= 2**31:
         raise ValueError(f"{name}: expected less than 2**31 elements, got shape {tuple(shape)}")
 
