@@ -528,9 +528,10 @@ if sys.argv[1] == "installed":
 if sys.argv[1] == "ours":
     import cvops.mxnet
     nms, align = mx.sym.contrib.cvops_box_nms, mx.sym.contrib.cvops_ROIAlign
-    pooling = mx.sym.contrib.cvops_ROIPooling
+    pooling, decode = mx.sym.contrib.cvops_ROIPooling, mx.sym.contrib.cvops_box_decode
 else:
     nms, align, pooling = mx.sym.contrib.box_nms, mx.sym.contrib.ROIAlign, mx.sym.ROIPooling
+    decode = mx.sym.contrib.box_decode
 x, rois = mx.sym.var("x"), mx.sym.var("rois")
 for symbol, shapes in (
     (pooling(x, rois, pooled_size=(2, 3), spatial_scale=0.5, name="pool"), [(1, 2, 8, 8), (3, 5)]),
@@ -538,6 +539,7 @@ for symbol, shapes in (
      [(1, 2, 8, 8), (3, 5)]),
     (nms(x, overlap_thresh=0.5, coord_start=2, score_index=1, topk=9, force_suppress=True,
          name="nms"), [(1, 10, 6)]),
+    (decode(x, rois, name="decode"), [(1, 9, 4), (1, 9, 4)]),
 ):
     for way in ("symbol", "file"):
         file = f"{sys.argv[2]}/model-symbol.json"
