@@ -86,7 +86,7 @@ BAD_CALLS = {
         "bipartite_matching",
         [(3, 4)],
         {},
-        "cvops_bipartite_matching: threshold: is required",
+        "cvops_bipartite_matching: threshold: expected a value, got none",
     ),
     "matching of one axis": (
         "bipartite_matching",
