@@ -39,7 +39,7 @@ class Bipartite {
   struct Pair {
     uint64 key;
     int truth;
-    // Of equal pairs, the lower truth is better.
+    // The lower truth is the better one of equal pairs.
     bool operator<(const Pair& other) const {
       return key < other.key || (key == other.key && truth > other.truth);
     }
