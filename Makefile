@@ -21,7 +21,7 @@ EXTRAS := bench,cuda$(CUDA),demo,lint,test
 RESULTS ?= benchmarks/results
 # The name of a result, without a suffix.
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
-SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*) CMakeLists.txt pyproject.toml
+SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
 .PHONY: setup demo demo-fcn test bench bench-instructions bench-plots bench-gluon lint format clean
 

@@ -1,7 +1,7 @@
 #pragma once
 #include "box_nms.cuh"
 #include "gpu.h"
-#include "nms_rule.cuh"
+#include "nms/rule.cuh"
 
 namespace cvops {
 

@@ -106,7 +106,8 @@ def recipe() -> Recipe:
         if not file.is_file():
             raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
     folders = [BINDINGS, BINDINGS / "runtime", nvrtc.KERNELS]
-    headers = [x for folder in (*folders, BINDINGS / "mxnet") for x in folder.glob("*.*h")]
+    headers = [x for folder in (*folders, BINDINGS / "mxnet") for x in folder.glob("*.h")]
+    headers += nvrtc.KERNELS.rglob("*.cuh")
     sources = sorted(BINDINGS.glob("mxnet/*.cpp"))
     flags = [*_FLAGS, f"-isystem{mx}", f"-isystem{mx / 'include'}"]
     flags += [f"-I{folder}" for folder in folders]

@@ -21,7 +21,7 @@ _STEP = re.compile(r"(\w+) = CVOPS_STEP\(([^,]+), ([^,)]+)\)")
 
 def found_steps():
     """{"<file> <constant>": its small value}"""
-    files = [*ROOT.glob("kernels/*.cuh"), *ROOT.glob("bindings/cuda/*.cpp")]
+    files = [*ROOT.glob("kernels/**/*.cuh"), *ROOT.glob("bindings/cuda/*.cpp")]
     return {
         f"{file.name} {name}": eval(small, {})
         for file in files

@@ -157,7 +157,7 @@ def test_op_has_its_parameters_in_the_order_of_mxnet(mx, name):
 
 
 def test_kernels_include_no_standard_header_except_cmath():
-    for file in nvrtc.KERNELS.glob("*.cuh"):
+    for file in nvrtc.KERNELS.rglob("*.cuh"):
         lines = file.read_text().splitlines()
         includes = [line for line in lines if line.startswith("#include")]
         allowed = "#include <cmath>" if file.stem == "common" else None

@@ -1,8 +1,8 @@
 // A box during suppression, and the bounds of the boxes of a block: cheap tests that never
 // contradict the rule.
 #pragma once
-#include "nms_rule.cuh"
-#include "nms_spatial_order.cuh"
+#include "nms/rule.cuh"
+#include "nms/spatial_order.cuh"
 #include "warp.cuh"
 
 namespace cvops {

@@ -1,8 +1,8 @@
 // The three steps of a chunk: its overlap mask, the comparison of kept boxes with later tiles, and
 // the resolution of the chunk by one block.
 #pragma once
-#include "nms_candidate.cuh"
-#include "nms_last_block.cuh"
+#include "nms/candidate.cuh"
+#include "nms/last_block.cuh"
 
 #ifdef __CUDACC__
 namespace cvops {

@@ -1,6 +1,6 @@
 // The resolution of small classes, by one block each.
 #pragma once
-#include "nms_candidate.cuh"
+#include "nms/candidate.cuh"
 
 #ifdef __CUDACC__
 namespace cvops {
