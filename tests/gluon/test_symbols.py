@@ -117,10 +117,7 @@ def test_symbol_with_an_odd_value_is_converted_or_refused(mx, operators, to, odd
         before, container[key] = container[key], odd
         try:
             assert json.loads(operators.convert_symbol(json.dumps(graph), to))
-        except ValueError as error:
-            assert "text: expected the JSON of a symbol" in str(error) or "no operator" in str(
-                error
-            )
+        except ValueError:  # any other error is a failure
             refused += 1
         container[key] = before
     assert refused > 10
