@@ -97,7 +97,6 @@ struct GridAxis {
 
   // The sample affects the time only, never the result. It is reordered.
   void measure(AxisSample& sample) {
-    if (sample.num < 2) return;
     double *low = sample.positions + sample.num / 8, *end = sample.positions + sample.num,
            *high = end - 1 - sample.num / 8;
     std::nth_element(sample.positions, low, end);
@@ -182,6 +181,7 @@ struct SpatialHash {
       const Box& b = boxes[order[i]].box;
       of_x.add(b.x1, b.x2), of_y.add(b.y1, b.y2);
     }
+    if (of_x.num < 2) return;  // the sample has no extent
     x.measure(of_x), y.measure(of_y);
     const double max = max_cells() - 1, columns = x.preferred_cells(), rows = y.preferred_cells();
     const double fewer = std::sqrt(std::max(1.0, columns * rows / max));
