@@ -46,10 +46,10 @@ struct BoxNms : Operator {
                     " for rows of " + std::to_string(width));
     };
     auto among_coordinates = [&](int column) { return coord <= column && column < coord + 4; };
+    if (coord < 0 || coord > width - 4) refuse_column("coord_start", "four columns", coord);
     if (score < 0 || score >= width || among_coordinates(score)) {
       refuse_column("score_index", "a column outside of the coordinates", score);
     }
-    if (coord < 0 || coord > width - 4) refuse_column("coord_start", "four columns", coord);
     if (id >= width || (id >= 0 && among_coordinates(id)) || id == score) {
       refuse_column("id_index", "a column of its own or -1", id);
     }

@@ -145,12 +145,13 @@ def box_nms(
     if width < 5 + (id_ > 0):
         want = "a score, a class and 4" if id_ > 0 else "a score and 4"
         raise ValueError(f"data: expected rows of {want} coordinates or more, got shape {shape}")
-    if not 0 <= score < width or coord <= score < coord + 4:
-        raise ValueError(
-            f"score_index: expected a column outside of the coordinates, got {score_index}"
-        )
     if not 0 <= coord <= width - 4:
         raise ValueError(f"coord_start: expected four columns of {width}, got {coord_start}")
+    if not 0 <= score < width or coord <= score < coord + 4:
+        raise ValueError(
+            "score_index: expected a column outside of the coordinates, whose columns are "
+            f"coord_start = {coord} to {coord + 3}, got {score_index}"
+        )
     if id_ >= width or coord <= id_ < coord + 4 or id_ == score:
         raise ValueError(f"id_index: expected a column of its own or -1, got {id_index}")
     if num >= _check.MAX_BOXES or width >= 2**31:
