@@ -49,6 +49,7 @@ JOBS = (
     ("box_nms", (1, 5000, 1, spread)),
     ("box_nms", (1, 5000, 1, clustered)),
     ("box_nms_backward", (1, 5000, 1, spread)),
+    ("proposal", (1,)),
     ("roi_align", (100, MAPS)),
     ("roi_align_backward", (100, MAPS)),
     ("roi_pooling", (100, MAPS)),

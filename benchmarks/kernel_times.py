@@ -50,6 +50,7 @@ JOBS: tuple[tuple[Any, ...], ...] = (
     ("box_nms", *CASES["batch"]),
     ("box_nms", *CASES["huge"]),
     ("multiclass_nms", 32),
+    ("proposal", 8),
     ("roi_align", 1000, MAPS),
     ("roi_align_backward", 1000, MAPS),
     ("roi_pooling", 1000, MAPS),

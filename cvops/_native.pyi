@@ -37,6 +37,7 @@ _BoxDecode = tuple[float, float, float, float, float, bool]
 _NmsColumns = tuple[int, int, int, int]
 _NmsRule = tuple[float, bool, bool, bool]
 _Candidates = tuple[float, int, int]
+_ProposalOptions = tuple[int, int, bool, int, int]
 _Variances = tuple[float, ...]
 _TargetShape = tuple[int, int, int, int, int]
 _TargetOptions = tuple[float, float, float, float, float, float, float, float]
@@ -145,6 +146,22 @@ class Ops:
         rule: _NmsRule,
         most: int,
         rows: int,
+        /,
+    ) -> None: ...
+    def proposal(
+        self,
+        out: _Array,
+        scores: Optional[_Array],
+        cls_prob: _Array,
+        bbox_pred: _Array,
+        im_info: _Array,
+        scales: np.ndarray,
+        ratios: np.ndarray,
+        batch: int,
+        height: int,
+        width: int,
+        options: _ProposalOptions,
+        threshold: float,
         /,
     ) -> None: ...
     def roi_align(self, pooled: _Array, data: _Array, rois: _Array, op: _RoiAlign, /) -> None: ...

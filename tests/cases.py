@@ -18,6 +18,7 @@ OPS = [
     "multibox_prior",
     "multibox_target",
     "multiclass_nms",
+    "proposal",
     "roi_align",
     "roi_pooling",
 ]
@@ -36,6 +37,11 @@ COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
 INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
 ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
 MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
+RPN = (
+    RNG.random((1, 24, 5, 6), np.float32),
+    RNG.standard_normal((1, 48, 5, 6)).astype(np.float32),
+    np.float32([[80, 96, 1]]),
+)
 #: The arguments and the options of a small call of each op and gradient.
 CALLS = {
     "bilinear_upsample": ((DATA, 4), {}),
@@ -52,6 +58,7 @@ CALLS = {
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
+    "proposal": (RPN, {"rpn_post_nms_top_n": 50}),
     "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
     "roi_align_backward": (
         (RNG.random(ARGMAX.shape, np.float32), ROIS, DATA.shape, 1.0),

@@ -19,6 +19,7 @@ SCORES = RNG.random((1, 2, 4), np.float32)
 OFFSETS = RNG.random((1, 16), np.float32)
 MAPS = RNG.random((1, 1, 4, 4), np.float32)
 ROIS = np.float32([[0, 0, 0, 3, 3]])
+RPN = tuple(RNG.random((1, n, 2, 2), np.float32) for n in (24, 48)) + (np.float32([[32, 32, 1]]),)
 BINS = np.float32(np.ones((1, 1, 2, 2)))
 ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
 CLASSES = np.int32([[0, 1], [2, 1]])
@@ -159,6 +160,14 @@ CASES = {
     ),
     "multiclass_nms": SmallCall(
         cvops.multiclass_nms, (ANCHORS, SCORES), empty_arrays=(ANCHORS[:0], SCORES[:0])
+    ),
+    "proposal": SmallCall(
+        cvops.multi_proposal,
+        RPN,
+        (),
+        dict(rpn_post_nms_top_n=8),
+        empty_arrays=tuple(x[:0] for x in RPN),
+        mxnet=contrib("MultiProposal", rpn_post_nms_top_n=8),
     ),
     "roi_align": SmallCall(
         cvops.roi_align,

@@ -21,6 +21,7 @@
   X(multibox_prior)       \
   X(multibox_target)      \
   X(multiclass_nms)       \
+  X(proposal)             \
   X(roi_align)            \
   X(roi_pooling)
 

@@ -67,6 +67,27 @@ OPERATORS = (
         replaces=("_contrib_MultiBoxDetection",),
         amp="float32",
     ),
+    *(
+        Operator(
+            name,
+            npx_name,
+            ("cls_prob", "bbox_pred", "im_info"),
+            (
+                "rpn_pre_nms_top_n",
+                "rpn_post_nms_top_n",
+                "threshold",
+                "rpn_min_size",
+                "scales",
+                "ratios",
+                "feature_stride",
+                "output_score",
+                "iou_loss",
+            ),
+            replaces=(f"_contrib_{name}",),
+            amp="widest",
+        )
+        for name, npx_name in (("MultiProposal", "multi_proposal"), ("Proposal", "proposal"))
+    ),
     Operator(
         "bipartite_matching",
         "bipartite_matching",

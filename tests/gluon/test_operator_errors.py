@@ -82,6 +82,30 @@ BAD_CALLS = {
         {"nms_topk": 1.5},
         "nms_topk: .* integer",
     ),
+    "proposals of two images": (
+        "Proposal",
+        [(2, 24, 3, 3), (2, 48, 3, 3), (2, 3)],
+        {},
+        r"cls_prob: expected one image, got \(2, 24, 3, 3\)",
+    ),
+    "proposals with 8 channels": (
+        "MultiProposal",
+        [(2, 8, 3, 3), (2, 48, 3, 3), (2, 3)],
+        {},
+        r"cls_prob: expected shape \(B, 24, H, W\), got \(2, 8, 3, 3\)",
+    ),
+    "129 anchors of a cell": (
+        "MultiProposal",
+        [(1, 258, 3, 3), (1, 516, 3, 3), (1, 3)],
+        {"scales": (1,) * 43},
+        "scales: expected at most 128 anchors of a cell",
+    ),
+    "no proposals": (
+        "Proposal",
+        [(1, 24, 3, 3), (1, 48, 3, 3), (1, 3)],
+        {"rpn_post_nms_top_n": 0},
+        "rpn_post_nms_top_n: expected a positive integer, got 0",
+    ),
     "matching without threshold": (
         "bipartite_matching",
         [(3, 4)],

@@ -32,6 +32,11 @@ def nms_of_classes(images, num, classes):
     return call(cvops.multiclass_nms, zeros(images, num, 4), zeros(images, classes, num))
 
 
+def proposals(images, height, width, anchors=12):
+    maps = zeros(images, 2 * anchors, height, width), zeros(images, 4 * anchors, height, width)
+    return call(cvops.multi_proposal, *maps, zeros(images, 3))
+
+
 def iou(rows, columns):
     return call(cvops.box_iou, zeros(rows, 4), zeros(columns, 4))
 
@@ -118,6 +123,7 @@ CALLS = {
     "multibox_target": lambda n: target(2, 1000 * n, 20 * n),
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
     "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
+    "proposal": lambda n: proposals(2, 10 * n, 30),
     "roi_align": lambda n: alignment(30 * n, 8),
     "roi_align_backward": lambda n: alignment_backward(30 * n, 8),
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
@@ -151,6 +157,7 @@ WORKLOADS = {
     ("box_nms", "32 x 8400, 80 classes, topk 1000, clustered"): lambda: nms(
         32, 8400, id_index=0, topk=1000
     ),
+    ("proposal", "8 x 12 x 50 x 68"): lambda: proposals(8, 50, 68),
     ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
     ("roi_align_backward", "1000 rois of 256 x 50 x 68"): lambda: alignment_backward(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68"): lambda: pooling(1000),

@@ -265,6 +265,28 @@ Hash run_multiclass_nms() {
   return hash;
 }
 
+Hash run_proposal() {
+  Hash hash;
+  const float scales[] = {2, 4}, ratios[] = {0.5f, 1, 2};
+  const ProposalAnchors anchors = proposal_anchors(scales, 2, ratios, 3, 16);
+  for (int width : {1, 9, 70}) {
+    for (bool corners : {false, true}) {
+      constexpr int kBatch = 2, kAnchors = 6, kHeight = 20, kRows = 200;
+      const int64 cells = kHeight * width;
+      Numbers numbers(width);
+      const Floats prob = numbers.reals(kBatch * 2 * kAnchors * cells);
+      const Floats offsets = numbers.reals(kBatch * 4 * kAnchors * cells);
+      const Floats info = {300, 16.0f * width, 1, 320, 12.0f * width, 2};
+      Floats out(kBatch * kRows * 5), scores(kBatch * kRows);
+      proposal(kCpu, out.data(), scores.data(),
+               {prob.data(), offsets.data(), info.data(), kBatch, kAnchors, kHeight, width}, anchors,
+               {16, 10, corners, 6000, kRows}, 0.7f);
+      hash.add(out), hash.add(scores);
+    }
+  }
+  return hash;
+}
+
 Hash run_roi_pooling() {
   Hash hash;
   for (int channels : {1, 5, 40}) {
@@ -380,6 +402,7 @@ int main() {
       {"multibox_prior", run_multibox_prior},
       {"multibox_target", run_multibox_target},
       {"multiclass_nms", run_multiclass_nms},
+      {"proposal", run_proposal},
       {"roi_align", run_roi_align},
       {"roi_pooling", run_roi_pooling},
   };

@@ -150,6 +150,19 @@ void measure_all(int n) {
     });
   }
   {
+    constexpr int kBatch = 2, kAnchors = 12;
+    const int height = 10 * n, width = 30, cells = height * width;
+    Floats prob(kBatch * 2 * kAnchors * cells), offsets(kBatch * 4 * kAnchors * cells);
+    Floats info = {160.0f * n, 480, 1, 160.0f * n, 480, 1}, out(kBatch * 5 * 300);
+    const float scales[] = {4, 8, 16, 32}, ratios[] = {0.5f, 1, 2};
+    for (size_t i = 0; i < prob.size(); ++i) prob[i] = (float)(i * 31 % 1009) / 1009;
+    measure("proposal", n, bytes_of(prob, offsets, out), [&] {
+      proposal(kCpu, out.data(), nullptr,
+               {prob.data(), offsets.data(), info.data(), kBatch, kAnchors, height, width},
+               proposal_anchors(scales, 4, ratios, 3, 16), {16, 16, false, 6000, 300}, 0.7f);
+    });
+  }
+  {
     const RoiPooling op = {1, 16, 20, 20 * n, 7, 7, 1};
     const int num = 50 * n;
     Floats data(16 * 400 * n), rois(5 * num), pooled(num * 16 * 49), grad(data.size());

@@ -127,6 +127,12 @@ CALLS = {
         {"post_nms": 0},
         [(2, 0, 6), (2,)],
     ),
+    "multi_proposal, no images": (
+        cvops.multi_proposal,
+        lambda: (empty(0, 24, 2**10, 2**10), empty(0, 48, 2**10, 2**10), empty(0, 3)),
+        {"rpn_post_nms_top_n": 2**30, "output_score": True},
+        [(0, 5), (0, 1)],
+    ),
     "multibox_target, no images": (
         cvops.multibox_target,
         lambda: (ones(1, 2**18, 4), empty(0, 2**29, 5), empty(0, 2**31, 2**18)),
