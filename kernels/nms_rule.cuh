@@ -11,7 +11,7 @@ struct NmsRule {
   int at_least;  // if set, an IoU equal to the threshold suppresses, and the union must be positive
   int by_class;  // if set, a box suppresses boxes of its own class only
   int center;    // if set, boxes are in center format; an intersection with NaN depends on it
-  int pixels;    // if set, the corners are pixels of the box: a side is one longer
+  int pixels = 0;  // if set, the corners are pixels of the box: a side is one longer
 };
 
 CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {

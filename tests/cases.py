@@ -14,6 +14,7 @@ OPS = [
     "box_nms",
     "confusion_matrix",
     "label_from_color",
+    "matrix_nms",
     "multibox_detection",
     "multibox_prior",
     "multibox_target",
@@ -21,6 +22,7 @@ OPS = [
     "proposal",
     "roi_align",
     "roi_pooling",
+    "soft_nms",
 ]
 
 RNG = np.random.default_rng(0)
@@ -54,6 +56,7 @@ CALLS = {
     "box_nms_backward": ((ROWS, INDEX), {}),
     "confusion_matrix": ((MASK[::-1].copy(), MASK, 21), {"ignore_label": 20}),
     "label_from_color": ((COLORS[MASK], COLORS), {}),
+    "matrix_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
     "multibox_detection": ((PROB, OFFSETS, BOXES[None]), {}),
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
@@ -66,4 +69,5 @@ CALLS = {
     ),
     "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
+    "soft_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
 }

@@ -134,6 +134,7 @@ CASES = {
         empty_arrays=(ROWS[:0],),
         mxnet=contrib("box_nms", id_index=0, topk=400),
     ),
+    "matrix_nms": SmallCall(cvops.matrix_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
     "multibox_prior": SmallCall(cvops.multibox_prior, (MAPS,), mxnet=contrib("MultiBoxPrior")),
     "multibox_prior, SSD": SmallCall(
         cvops.multibox_prior, (MAPS,), (), SSD, mxnet=contrib("MultiBoxPrior", **SSD)
@@ -169,6 +170,7 @@ CASES = {
         empty_arrays=tuple(x[:0] for x in RPN),
         mxnet=contrib("MultiProposal", rpn_post_nms_top_n=8),
     ),
+    "soft_nms": SmallCall(cvops.soft_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
     "roi_align": SmallCall(
         cvops.roi_align,
         (MAPS, ROIS),

@@ -139,6 +139,8 @@ WITHOUT_GRADIENT = {
         lambda x, **k: cvops.multibox_detection(x, OFFSETS, ANCHORS, **k),
         PREDICTIONS,
     ),
+    "matrix_nms": (cvops.matrix_nms, torch.from_numpy(RNG.random((9, 6), np.float32))),
+    "soft_nms": (cvops.soft_nms, torch.from_numpy(RNG.random((9, 6), np.float32))),
     "multi_proposal": (
         lambda x, **k: cvops.multi_proposal(x, OFFSETS.reshape(1, 8, 2, 5), SIZE, **RPN, **k),
         torch.from_numpy(RNG.random((1, 4, 2, 5), np.float32)),

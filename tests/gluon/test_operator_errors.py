@@ -148,6 +148,24 @@ BAD_CALLS = {
         {"score_index": 2},
         "score_index: .* outside of the coordinates, got 2",
     ),
+    "class in the score": (
+        "soft_nms",
+        [(7, 6)],
+        {"id_index": 1},
+        "cvops_soft_nms: id_index: expected a column of its own or -1, got 1",
+    ),
+    "sigma of 0": (
+        "matrix_nms",
+        [(7, 6)],
+        {"sigma": 0},
+        "cvops_matrix_nms: sigma: expected a positive number, got 0",
+    ),
+    "negative valid_thresh": (
+        "soft_nms",
+        [(7, 6)],
+        {"valid_thresh": -1},
+        "valid_thresh: expected a number in .0, inf., got -1",
+    ),
     "topk a word": ("box_nms", [(7, 6)], {"topk": "many"}, "topk: expected an integer, got many"),
     "pooled_size missing": (
         "ROIPooling",

@@ -101,6 +101,15 @@ void measure_all(int n) {
             [&] { box_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n, options); });
     measure("box_nms_backward", n, bytes_of(data, out, index),
             [&] { box_nms_backward(kCpu, out.data(), data.data(), index.data(), 1, 2000 * n, 6); });
+    const int rows = 2000;
+    measure("soft_nms", n, bytes_of(data, out, index), [&] {
+      soft_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n,
+               {options, {0.3f, 0.5f, false, false, false}, rows});
+    });
+    measure("matrix_nms", n, bytes_of(data, out, index), [&] {
+      matrix_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n,
+                 {options, {2, false, false, false}, 0, rows});
+    });
   }
   {
     Floats out(4 * 100 * n * 3);

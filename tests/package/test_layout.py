@@ -88,6 +88,20 @@ DEFAULTS = {
     },
     "box_encode": {},
     "box_iou": {"format": "corner"},
+    "matrix_nms": {
+        "method": "linear",
+        "sigma": 2,
+        "valid_thresh": 0,
+        "post_thresh": 0,
+        "topk": -1,
+        "post_nms": -1,
+        "coord_start": 2,
+        "score_index": 1,
+        "id_index": -1,
+        "background_id": -1,
+        "force_suppress": False,
+        "in_format": "corner",
+    },
     "multibox_prior": {
         "sizes": (1,),
         "ratios": (1,),
@@ -146,6 +160,20 @@ DEFAULTS = {
     },
     "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
     "roi_pooling": {},
+    "soft_nms": {
+        "method": "linear",
+        "sigma": 0.5,
+        "overlap_thresh": 0.3,
+        "valid_thresh": 0.001,
+        "topk": -1,
+        "post_nms": -1,
+        "coord_start": 2,
+        "score_index": 1,
+        "id_index": -1,
+        "background_id": -1,
+        "force_suppress": False,
+        "in_format": "corner",
+    },
 }
 
 
