@@ -1,4 +1,6 @@
 #pragma once
+#include <memory>
+
 #include "box_nms.cuh"
 #include "gpu.h"
 #include "nms/rule.cuh"
@@ -24,5 +26,32 @@ void box_nms_backward(const Cpu&, float* grad, const float* out_grad, const int*
                       int64 num, int width);
 void box_nms_backward(Gpu&, float* grad, const float* out_grad, const int* index, int64 batch,
                       int64 num, int width);
+
+// The best valid rows of a set, which box_nms, soft_nms and matrix_nms share: at most options.topk,
+// in descending order of their scores.
+namespace cpu {
+
+struct NmsCandidates {
+  std::unique_ptr<uint64[]> keys, other;
+  const uint64* sorted;
+  int count;
+  std::unique_ptr<SizedBox[]> boxes;
+  std::unique_ptr<int[]> classes;  // only with options.rule.by_class
+};
+
+// `rows` (num, width).
+NmsCandidates nms_candidates(const float* rows, int64 num, const NmsOptions& options);
+
+}  // namespace cpu
+
+namespace cuda {
+
+class Nms;
+
+// Launches that fill nms.sorted, nms.counts and nms.buffers from data (batch, num, width).
+// nms.buffers.counts has the number of candidates, nms.counts that of valid rows.
+void nms_candidates(Gpu& gpu, Nms& nms, const float* data, const NmsOptions& options);
+
+}  // namespace cuda
 
 }  // namespace cvops

@@ -34,9 +34,12 @@ _Array = Union[np.ndarray, Buffer]
 _MatchingShape = tuple[int, int, int]
 _MatchingOptions = tuple[float, bool, int]
 _BoxDecode = tuple[float, float, float, float, float, bool]
+_MatrixNms = tuple[float, bool, bool, bool]
 _NmsColumns = tuple[int, int, int, int]
 _NmsRule = tuple[float, bool, bool, bool]
 _Candidates = tuple[float, int, int]
+_ProposalOptions = tuple[int, int, bool, int, int]
+_SoftNms = tuple[float, float, bool, bool, bool]
 _Variances = tuple[float, ...]
 _TargetShape = tuple[int, int, int, int, int]
 _TargetOptions = tuple[float, float, float, float, float, float, float, float]
@@ -106,6 +109,22 @@ class Ops:
     def label_from_color(
         self, out: _Array, image: _Array, colormap: _Array, unknown: int, /
     ) -> None: ...
+    def matrix_nms(
+        self,
+        out: _Array,
+        index: Optional[_Array],
+        data: _Array,
+        batch: int,
+        num: int,
+        columns: _NmsColumns,
+        valid_thresh: float,
+        background_id: float,
+        topk: int,
+        op: _MatrixNms,
+        post_thresh: float,
+        rows: int,
+        /,
+    ) -> None: ...
     def multibox_detection(
         self,
         out: _Array,
@@ -147,6 +166,22 @@ class Ops:
         rows: int,
         /,
     ) -> None: ...
+    def proposal(
+        self,
+        out: _Array,
+        scores: Optional[_Array],
+        cls_prob: _Array,
+        bbox_pred: _Array,
+        im_info: _Array,
+        scales: np.ndarray,
+        ratios: np.ndarray,
+        batch: int,
+        height: int,
+        width: int,
+        options: _ProposalOptions,
+        threshold: float,
+        /,
+    ) -> None: ...
     def roi_align(self, pooled: _Array, data: _Array, rois: _Array, op: _RoiAlign, /) -> None: ...
     def roi_align_backward(
         self, grad: _Array, out_grad: _Array, rois: _Array, op: _RoiAlign, /
@@ -162,6 +197,21 @@ class Ops:
     ) -> None: ...
     def roi_pooling_backward(
         self, grad: _Array, out_grad: _Array, argmax: _Array, size: _RoiPoolingGrad, /
+    ) -> None: ...
+    def soft_nms(
+        self,
+        out: _Array,
+        index: Optional[_Array],
+        data: _Array,
+        batch: int,
+        num: int,
+        columns: _NmsColumns,
+        valid_thresh: float,
+        background_id: float,
+        topk: int,
+        op: _SoftNms,
+        rows: int,
+        /,
     ) -> None: ...
 
 cpu: Ops

@@ -17,6 +17,8 @@ from cvops.ops.box_nms import box_nms
 from cvops.ops.multibox_detection import multibox_detection as MultiBoxDetection
 from cvops.ops.multibox_prior import multibox_prior as MultiBoxPrior
 from cvops.ops.multibox_target import multibox_target as MultiBoxTarget
+from cvops.ops.proposal import multi_proposal as MultiProposal
+from cvops.ops.proposal import proposal as Proposal
 from cvops.ops.roi_align import roi_align as ROIAlign
 from cvops.ops.roi_pooling import roi_pooling as ROIPooling
 
@@ -24,6 +26,8 @@ __all__ = [
     "MultiBoxDetection",
     "MultiBoxPrior",
     "MultiBoxTarget",
+    "MultiProposal",
+    "Proposal",
     "ROIAlign",
     "ROIPooling",
     "bipartite_matching",

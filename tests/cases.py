@@ -14,12 +14,15 @@ OPS = [
     "box_nms",
     "confusion_matrix",
     "label_from_color",
+    "matrix_nms",
     "multibox_detection",
     "multibox_prior",
     "multibox_target",
     "multiclass_nms",
+    "proposal",
     "roi_align",
     "roi_pooling",
+    "soft_nms",
 ]
 
 RNG = np.random.default_rng(0)
@@ -36,6 +39,11 @@ COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
 INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
 ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
 MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
+RPN = (
+    RNG.random((1, 24, 5, 6), np.float32),
+    RNG.standard_normal((1, 48, 5, 6)).astype(np.float32),
+    np.float32([[80, 96, 1]]),
+)
 #: The arguments and the options of a small call of each op and gradient.
 CALLS = {
     "bilinear_upsample": ((DATA, 4), {}),
@@ -48,10 +56,12 @@ CALLS = {
     "box_nms_backward": ((ROWS, INDEX), {}),
     "confusion_matrix": ((MASK[::-1].copy(), MASK, 21), {"ignore_label": 20}),
     "label_from_color": ((COLORS[MASK], COLORS), {}),
+    "matrix_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
     "multibox_detection": ((PROB, OFFSETS, BOXES[None]), {}),
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
+    "proposal": (RPN, {"rpn_post_nms_top_n": 50}),
     "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
     "roi_align_backward": (
         (RNG.random(ARGMAX.shape, np.float32), ROIS, DATA.shape, 1.0),
@@ -59,4 +69,5 @@ CALLS = {
     ),
     "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
+    "soft_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
 }

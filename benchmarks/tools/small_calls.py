@@ -19,6 +19,7 @@ SCORES = RNG.random((1, 2, 4), np.float32)
 OFFSETS = RNG.random((1, 16), np.float32)
 MAPS = RNG.random((1, 1, 4, 4), np.float32)
 ROIS = np.float32([[0, 0, 0, 3, 3]])
+RPN = tuple(RNG.random((1, n, 2, 2), np.float32) for n in (24, 48)) + (np.float32([[32, 32, 1]]),)
 BINS = np.float32(np.ones((1, 1, 2, 2)))
 ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
 CLASSES = np.int32([[0, 1], [2, 1]])
@@ -133,6 +134,7 @@ CASES = {
         empty_arrays=(ROWS[:0],),
         mxnet=contrib("box_nms", id_index=0, topk=400),
     ),
+    "matrix_nms": SmallCall(cvops.matrix_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
     "multibox_prior": SmallCall(cvops.multibox_prior, (MAPS,), mxnet=contrib("MultiBoxPrior")),
     "multibox_prior, SSD": SmallCall(
         cvops.multibox_prior, (MAPS,), (), SSD, mxnet=contrib("MultiBoxPrior", **SSD)
@@ -160,6 +162,15 @@ CASES = {
     "multiclass_nms": SmallCall(
         cvops.multiclass_nms, (ANCHORS, SCORES), empty_arrays=(ANCHORS[:0], SCORES[:0])
     ),
+    "proposal": SmallCall(
+        cvops.multi_proposal,
+        RPN,
+        (),
+        dict(rpn_post_nms_top_n=8),
+        empty_arrays=tuple(x[:0] for x in RPN),
+        mxnet=contrib("MultiProposal", rpn_post_nms_top_n=8),
+    ),
+    "soft_nms": SmallCall(cvops.soft_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
     "roi_align": SmallCall(
         cvops.roi_align,
         (MAPS, ROIS),

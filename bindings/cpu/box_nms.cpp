@@ -10,6 +10,27 @@ namespace cvops {
 
 using namespace cpu;
 
+NmsCandidates cpu::nms_candidates(const float* rows, int64 num, const NmsOptions& options) {
+  const NmsColumns columns = options.columns;
+  NmsCandidates found = {scratch<uint64>(num), scratch<uint64>(num), nullptr, 0, nullptr, nullptr};
+  int64 count = 0;
+  for (int64 i = 0; i < num; ++i) {
+    const float* row = rows + i * columns.width;
+    found.keys[count] = sort_key(row[columns.score], (uint32)i);
+    count += nms_is_valid(row, columns, options.valid_thresh, options.background_id);
+  }
+  found.sorted = sort_keys(found.keys.get(), found.other.get(), count, options.topk);
+  found.count = (int)std::min<int64>(count, options.topk);
+  found.boxes = scratch<SizedBox>(found.count);
+  found.classes = scratch<int>(found.count);
+  for (int i = 0; i < found.count; ++i) {
+    const float* row = rows + (int64)index_of(found.sorted[i]) * columns.width;
+    found.boxes[i] = nms_box(row, columns, options.rule.center);
+    if (options.rule.by_class) found.classes[i] = truncated(row[columns.id]);
+  }
+  return found;
+}
+
 void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch, int64 num,
              NmsOptions options) {
   const NmsColumns columns = options.columns;
@@ -22,30 +43,16 @@ void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch,
   }
   for_each_image(batch, 100.0 * num, [&](int64 b, int threads) {
     const float* rows = data + b * num * width;
-    const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
-    int64 count = 0;
-    for (int64 i = 0; i < num; ++i) {
-      const float* row = rows + i * width;
-      keys[count] = sort_key(row[columns.score], (uint32)i);
-      count += nms_is_valid(row, columns, options.valid_thresh, options.background_id);
-    }
-    const uint64* sorted = sort_keys(keys.get(), other.get(), count, options.topk);
-    count = std::min<int64>(count, options.topk);
-    const auto boxes = scratch<SizedBox>(count);
-    const auto classes = scratch<int>(count);
-    for (int64 i = 0; i < count; ++i) {
-      const float* row = rows + index_of(sorted[i]) * width;
-      boxes[i] = nms_box(row, columns, options.rule.center);
-      if (options.rule.by_class) classes[i] = truncated(row[columns.id]);
-    }
-    const auto kept = scratch<uint8_t>(count);
-    suppress(kept.get(), boxes.get(), classes.get(), (int)count, options.rule, threads);
+    const NmsCandidates found = nms_candidates(rows, num, options);
+    const auto kept = scratch<uint8_t>(found.count);
+    suppress(kept.get(), found.boxes.get(), found.classes.get(), found.count, options.rule,
+             threads);
 
     float* to = out + b * num * width;
     int* at = index ? index + b * num : nullptr;
-    for (int64 i = 0; i < count; ++i) {
+    for (int i = 0; i < found.count; ++i) {
       if (!kept[i]) continue;
-      const int from = (int)index_of(sorted[i]);
+      const int from = (int)index_of(found.sorted[i]);
       const float* row = rows + from * width;
       if (options.conversion == kNmsAsIs) {
         std::copy_n(row, width, to);

@@ -24,6 +24,15 @@ constexpr int kMinParallel = 1000;
 // Threshold of an overlap that no box passes; its negative is one that every box passes.
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+// Meaning of the numbers of a box; see NmsRule.
+enum class Form { corner, center, pixels };
+
+template <Form kForm>
+CVOPS_INLINE float intersection(Box kept, Box other) {
+  return kForm == Form::pixels ? pixel_intersection(kept, other)
+                               : intersection(kept, other, kForm == Form::center);
+}
+
 // Cell of a box. kNoCell: the box overlaps no other one. kOverflowCell: all boxes are compared with
 // its boxes, as if there was no grid. From kGridCell on: the cells of the grid.
 constexpr int kNoCell = -1, kOverflowCell = 0, kGridCell = 1;
@@ -56,12 +65,15 @@ struct BroadPhase {
   }
 
   // kGridCell for any cell of the grid.
-  int kind_of_cell(const SizedBox& b, bool center) const {
+  int kind_of_cell(const SizedBox& b, const NmsRule& rule) const {
     const float width = b.box.x2 - b.box.x1, height = b.box.y2 - b.box.y1;
     if (!enabled) return kOverflowCell;
+    // The sides are one pixel or more, so the rounding of a side is relatively small.
+    if (rule.pixels)
+      return width >= 0 && height >= 0 && b.area < kInfinity ? kGridCell : kOverflowCell;
     // In corner format, a box with NaN has area NaN or overlaps nothing. In center format the area
     // is a number, and a NaN at one side means that this side is unbounded.
-    if (center && (std::isnan(b.box.x1 + b.box.x2) || std::isnan(b.box.y1 + b.box.y2)))
+    if (rule.center && (std::isnan(b.box.x1 + b.box.x2) || std::isnan(b.box.y1 + b.box.y2)))
       return kOverflowCell;
     if (!(b.box.x1 < b.box.x2 && b.box.y1 < b.box.y2) || b.area == kInfinity) return kNoCell;
     // Boxes in the grid have finite corners, and the area of these corners. Far from 0, the corners
@@ -74,13 +86,16 @@ struct BroadPhase {
 // Sample of the sides of boxes along one axis.
 struct AxisSample {
   static constexpr int kMaxSize = 64;
+  const double pixel;  // see GridAxis
   double positions[kMaxSize], sides[kMaxSize];
   int num = 0;
+
+  explicit AxisSample(double pixel) : pixel(pixel) {}
 
   // The position is low + high: twice the center.
   void add(float low, float high) {
     positions[num] = (double)low + high;
-    sides[num++] = (double)high - low;
+    sides[num++] = (double)high - low + pixel;
   }
 };
 
@@ -90,6 +105,7 @@ struct Range {
 
 // Cells of the grid along one axis. The first and the last cell extend to infinity.
 struct GridAxis {
+  const double pixel;  // length of a side beyond the distance of its corners
   int cells = 1;
   double origin = 0, extent = 0;  // extent of most boxes
   double median_side = 0, max_side = 0;
@@ -129,7 +145,8 @@ struct GridAxis {
 
   // Range of cells within that distance.
   CVOPS_INLINE Range cells_in_reach(float low, float high, double side_fraction) const {
-    const double position = (double)low + high, far = reach((double)high - low, side_fraction);
+    const double position = (double)low + high;
+    const double far = reach((double)high - low + pixel, side_fraction);
     return {cell(position - far), cell(position + far) + 1};
   }
 
@@ -148,10 +165,10 @@ struct SpatialHash {
   const NmsRule rule;
   const BroadPhase broad_phase{rule};
 
-  GridAxis x, y;
+  GridAxis x{(double)rule.pixels}, y{(double)rule.pixels};
   int cells = 1;        // kOverflowCell and the cells of the grid
   double fraction = 1;  // fraction of the inserted boxes with which a median box is compared
-  int num_inserted = 0;
+  int num_inserted = 0, num_kept = 0;
   const std::unique_ptr<int[]> integers = scratch<int>(num + 3 * max_cells());
   int* const cell_of = integers.get();
   // Per cell: begin and end of its boxes in the arrays below, and begin of the new ones, which the
@@ -170,12 +187,12 @@ struct SpatialHash {
   SpatialHash(const SizedBox* boxes, const int* order, int num, NmsRule rule)
       : boxes(boxes), order(order), num(num), rule(rule) {}
 
-  int kind_of_cell(int i) const { return broad_phase.kind_of_cell(boxes[order[i]], rule.center); }
+  int kind_of_cell(int i) const { return broad_phase.kind_of_cell(boxes[order[i]], rule); }
 
   // Chooses a grid, or no grid if it does not pay: then all boxes are in kOverflowCell.
   void choose_grid() {
     if (num < kMinSaved || !broad_phase.enabled) return;
-    AxisSample of_x, of_y;
+    AxisSample of_x(x.pixel), of_y(y.pixel);
     for (int i = 0, stride = (int)ceil_div(num, AxisSample::kMaxSize); i < num; i += stride) {
       if (kind_of_cell(i) != kGridCell) continue;
       const Box& b = boxes[order[i]].box;
@@ -200,8 +217,8 @@ struct SpatialHash {
       int cell = cells == 1 ? kOverflowCell : kind_of_cell(i);
       if (cell == kGridCell) {
         cell += y.cell((double)b.y1 + b.y2) * x.cells + x.cell((double)b.x1 + b.x2);
-        x.max_side = std::max(x.max_side, (double)b.x2 - b.x1);
-        y.max_side = std::max(y.max_side, (double)b.y2 - b.y1);
+        x.max_side = std::max(x.max_side, (double)b.x2 - b.x1 + x.pixel);
+        y.max_side = std::max(y.max_side, (double)b.y2 - b.y1 + y.pixel);
       }
       cell_of[i] = cell;
       if (cell != kNoCell) ++begins[cell];
@@ -224,7 +241,7 @@ struct SpatialHash {
 
 // True if an inserted box in [at, end) suppresses the box. `at` advances to `end` or beyond: boxes
 // after `end` in the last vector are compared too.
-template <bool kCenter>
+template <Form kForm>
 CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, const SizedBox& b,
                                    float least) {
   const float *x1 = kept.x1, *y1 = kept.y1, *x2 = kept.x2, *y2 = kept.y2, *lo = kept.min_overlap;
@@ -232,7 +249,7 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, co
     int passes[kVector], any = 0;
     for (int k = 0; k < kVector; ++k) {
       const int i = at + k;
-      passes[k] = intersection({x1[i], y1[i], x2[i], y2[i]}, b.box, kCenter) > least + lo[i];
+      passes[k] = intersection<kForm>({x1[i], y1[i], x2[i], y2[i]}, b.box) > least + lo[i];
       any |= passes[k];
     }
     if (!any) continue;
@@ -247,7 +264,7 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, co
 }
 
 // True if an inserted box suppresses box i. Each cell is searched from begins[cell] to ends[cell].
-template <bool kCenter>
+template <Form kForm>
 CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begins,
                                 const int* ends) {
   const int own_cell = kept.cell_of[i];
@@ -255,7 +272,7 @@ CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begin
   const SizedBox b = kept.boxes[kept.order[i]];
   const float least = kept.broad_phase.min_overlap(b.area);
   int at = begins[kOverflowCell];
-  if (is_suppressed_by<kCenter>(kept, at, ends[kOverflowCell], b, least)) return true;
+  if (is_suppressed_by<kForm>(kept, at, ends[kOverflowCell], b, least)) return true;
   if (kept.cells == 1) return false;
   Range columns = {0, kept.x.cells}, rows = {0, kept.y.cells};
   if (own_cell != kOverflowCell) {
@@ -267,35 +284,38 @@ CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begin
     at = 0;
     for (int cell = first + columns.begin; cell < first + columns.end; ++cell) {
       at = std::max(at, begins[cell]);
-      if (is_suppressed_by<kCenter>(kept, at, ends[cell], b, least)) return true;
+      if (is_suppressed_by<kForm>(kept, at, ends[cell], b, least)) return true;
     }
   }
   return false;
 }
 
 // Sets is_kept for the boxes [first, end), by comparison with the old boxes of each cell.
-template <bool kCenter>
+template <Form kForm>
 void compare_with_old(const SpatialHash& kept, uint8_t* is_kept, int first, int end) {
   for (int i = first; i < end; ++i) {
-    is_kept[kept.order[i]] = !is_suppressed<kCenter>(kept, i, kept.begins, kept.new_begins);
+    is_kept[kept.order[i]] = !is_suppressed<kForm>(kept, i, kept.begins, kept.new_begins);
   }
 }
 
-// Resolves the boxes [first, end) one by one and inserts the kept ones. Each cell is searched from
-// `begins` on: its earlier boxes are already compared.
-template <bool kCenter>
-void resolve(SpatialHash& kept, uint8_t* is_kept, int first, int end, const int* begins) {
+// Resolves the boxes [first, end) one by one and inserts the kept ones, until there are `max_kept`.
+// Each cell is searched from `begins` on: its earlier boxes are already compared.
+template <Form kForm>
+void resolve(SpatialHash& kept, uint8_t* is_kept, int first, int end, const int* begins,
+             int max_kept) {
   for (int i = first; i < end; ++i) {
     uint8_t& own = is_kept[kept.order[i]];
-    if (own) own = !is_suppressed<kCenter>(kept, i, begins, kept.ends);
+    own &= kept.num_kept < max_kept;
+    if (own) own = !is_suppressed<kForm>(kept, i, begins, kept.ends);
+    kept.num_kept += own;
     if (own && kept.cell_of[i] != kNoCell) kept.insert(i);
   }
 }
 
 // Suppression among the boxes of an image, or of one class.
-template <bool kCenter>
+template <Form kForm>
 void suppress_class(uint8_t* is_kept, const SizedBox* boxes, const int* order, int num,
-                    NmsRule rule, int threads) {
+                    NmsRule rule, int max_kept, int threads) {
   SpatialHash kept(boxes, order, num, rule);
   kept.choose_grid();
   kept.assign_cells();
@@ -304,28 +324,30 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, const int* order, i
     const int end = std::min(num, first + kBlock);
     const double compared = kept.fraction * kept.num_inserted;  // maximum comparisons per box
     const int* begins = kept.begins;
-    if (threads > 1 && compared > kMinParallel) {
+    if (threads > 1 && compared > kMinParallel && kept.num_kept < max_kept) {
       begins = kept.new_begins;
       std::copy_n(kept.ends, kept.cells, kept.new_begins);
       constexpr int kPart = 32;
       parallel_for(ceil_div(end - first, kPart), kPart * 0.1 * compared, [&](int64 p) {
         const int begin = first + (int)p * kPart;
-        simd<compare_with_old<kCenter>>(kept, is_kept, begin, std::min(end, begin + kPart));
+        simd<compare_with_old<kForm>>(kept, is_kept, begin, std::min(end, begin + kPart));
       });
     }
-    simd<resolve<kCenter>>(kept, is_kept, first, end, begins);
+    simd<resolve<kForm>>(kept, is_kept, first, end, begins, max_kept);
   }
 }
 
 }  // namespace
 
 void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,
-              int threads) {
+              int threads, int max_kept) {
   const auto order = scratch<int>(num);
-  const auto suppress_one = rule.center ? suppress_class<true> : suppress_class<false>;
+  const auto suppress_one = rule.pixels   ? suppress_class<Form::pixels>
+                            : rule.center ? suppress_class<Form::center>
+                                          : suppress_class<Form::corner>;
   if (!rule.by_class) {
     std::iota(order.get(), order.get() + num, 0);
-    return suppress_one(kept, boxes, order.get(), num, rule, threads);
+    return suppress_one(kept, boxes, order.get(), num, rule, max_kept, threads);
   }
   const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
   for (int i = 0; i < num; ++i) keys[i] = (uint64)(uint32)classes[i] << 32 | (uint32)i;
@@ -341,7 +363,8 @@ void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num,
   const bool within = threads > 1 && largest > num / threads;
   auto one = [&](int64 g) {
     const auto [begin, end] = groups[g];
-    suppress_one(kept, boxes, order.get() + begin, end - begin, rule, within ? threads : 1);
+    suppress_one(kept, boxes, order.get() + begin, end - begin, rule, max_kept,
+                 within ? threads : 1);
   };
   if (within || threads < 2) {
     for (size_t g = 0; g < groups.size(); ++g) one(g);

@@ -11,6 +11,30 @@ static Dim3 blocks_for(int64 threads) {
   return std::min(ceil_div(threads, 256), max_blocks);
 }
 
+void cuda::nms_candidates(Gpu& gpu, Nms& nms, const float* data, const NmsOptions& options) {
+  const int64 batch = nms.batch, num = nms.num;
+  const NmsColumns columns = options.columns;
+  if (nms_are_few(batch, num)) {
+    nms.take_buffers();
+    gpu.launch(KERNEL(box_nms_rank), {batch, ceil_div(num, 32)}, 1024, 0, nms.sorted, nms.counts,
+               nms.buffers, data, num, options.topk, columns, options.valid_thresh,
+               options.background_id, options.rule.center);
+    return;
+  }
+  {
+    Gpu::Scope scope(gpu);
+    uint64 *keys = gpu.scratch<uint64>(batch * num), *compact = gpu.scratch<uint64>(batch * num);
+    int* tile_counts = gpu.scratch<int>(batch * nms.tiles);
+    gpu.launch(KERNEL(box_nms_score), {batch, nms.tiles}, kCompactTile, 0, keys, tile_counts, data,
+               num, columns, options.valid_thresh, options.background_id);
+    nms.compact(keys, tile_counts, compact);
+    nms.sort(compact, keys);
+  }
+  nms.take_buffers();
+  gpu.launch(KERNEL(box_nms_gather), {batch, nms.tiles}, kCompactTile, 0, nms.buffers, data,
+             nms.sorted, nms.counts, num, options.topk, columns, options.rule.center);
+}
+
 void box_nms(Gpu& gpu, float* out, int* index, const float* data, int64 batch, int64 num,
              NmsOptions options) {
   const NmsColumns columns = options.columns;
@@ -22,25 +46,7 @@ void box_nms(Gpu& gpu, float* out, int* index, const float* data, int64 batch, i
     return;
   }
   cuda::Nms nms(gpu, batch, num, options.topk);
-  if (nms_are_few(batch, num)) {
-    nms.take_buffers();
-    gpu.launch(KERNEL(box_nms_rank), {batch, ceil_div(num, 32)}, 1024, 0, nms.sorted, nms.counts,
-               nms.buffers, data, num, options.topk, columns, options.valid_thresh,
-               options.background_id, options.rule.center);
-  } else {
-    {
-      Gpu::Scope scope(gpu);
-      uint64 *keys = gpu.scratch<uint64>(batch * num), *compact = gpu.scratch<uint64>(batch * num);
-      int* tile_counts = gpu.scratch<int>(batch * nms.tiles);
-      gpu.launch(KERNEL(box_nms_score), {batch, nms.tiles}, kCompactTile, 0, keys, tile_counts,
-                 data, num, columns, options.valid_thresh, options.background_id);
-      nms.compact(keys, tile_counts, compact);
-      nms.sort(compact, keys);
-    }
-    nms.take_buffers();
-    gpu.launch(KERNEL(box_nms_gather), {batch, nms.tiles}, kCompactTile, 0, nms.buffers, data,
-               nms.sorted, nms.counts, num, options.topk, columns, options.rule.center);
-  }
+  cuda::nms_candidates(gpu, nms, data, options);
   nms.suppress(options.rule);
   gpu.launch(KERNEL(box_nms_write), {batch, nms.tiles}, 256, 0, out, index, data, nms.sorted,
              nms.buffers.kept, nms.buffers.kept_before, nms.counts, num, options.topk, columns,

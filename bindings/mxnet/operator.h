@@ -169,12 +169,21 @@ Op make(const Attributes& attributes) {
   return op;
 }
 
+// Number of outputs: op.outputs() of an operator with optional outputs, else kOutputs.
+template <typename Op>
+auto num_outputs_of(const Op& op, int) -> decltype(op.outputs()) {
+  return op.outputs();
+}
+template <typename Op>
+int num_outputs_of(const Op&, long) {
+  return Op::kOutputs;
+}
+
 template <typename Op>
 MXReturnValue parse_attributes(const Attributes& attributes, int* num_inputs, int* num_outputs) {
   return guarded(Op::kName, [&] {
-    make<Op>(attributes);
+    *num_outputs = num_outputs_of(make<Op>(attributes), 0);
     *num_inputs = (int)Op::kInputs.size();
-    *num_outputs = Op::kOutputs;
   });
 }
 

@@ -17,12 +17,15 @@
   X(box_nms)              \
   X(confusion_matrix)     \
   X(label_from_color)     \
+  X(matrix_nms)           \
   X(multibox_detection)   \
   X(multibox_prior)       \
   X(multibox_target)      \
   X(multiclass_nms)       \
+  X(proposal)             \
   X(roi_align)            \
-  X(roi_pooling)
+  X(roi_pooling)          \
+  X(soft_nms)
 
 #define DECLARE(op) void bind_##op(cvops::Ops&);
 CVOPS_OPS(DECLARE)

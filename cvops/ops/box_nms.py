@@ -137,7 +137,28 @@ def box_nms(
             or used twice; a format is unknown; a threshold is NaN.
     """
     inputs = _OP.inputs(backend, data=data)
-    shape = inputs.shapes["data"]
+    columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index)
+    num = inputs.shapes["data"][-2]
+    _check.choice("in_format", in_format, ("corner", "center"))
+    _check.choice("out_format", out_format, ("corner", "center"))
+    topk = _check.integer("topk", topk)
+    across = _check.flag("force_suppress", force_suppress)
+    by_class, center = columns[3] >= 0 and not across, in_format == "center"
+    options = _Options(
+        columns,
+        (_check.number("overlap_thresh", overlap_thresh), False, by_class, center),
+        _check.number("valid_thresh", valid_thresh),
+        _check.integer("background_id", background_id),
+        0 if in_format == out_format else 1 if out_format == "center" else 2,
+        num if topk < 0 else min(topk, num),
+    )
+    return inputs.run(options, _check.flag("return_index", return_index))
+
+
+def check_columns(
+    shape: tuple[int, ...], coord_start: Any, score_index: Any, id_index: Any
+) -> tuple[int, int, int, int]:
+    """Return ``NmsColumns`` of the extension for ``data`` of a shape."""
     num, width = shape[-2:]
     score = _check.integer("score_index", score_index)
     coord = _check.integer("coord_start", coord_start)
@@ -159,20 +180,7 @@ def box_nms(
             f"data: expected fewer than {_check.MAX_BOXES} rows of fewer than 2**31 numbers, "
             f"got shape {shape}"
         )
-    _check.choice("in_format", in_format, ("corner", "center"))
-    _check.choice("out_format", out_format, ("corner", "center"))
-    topk = _check.integer("topk", topk)
-    across = _check.flag("force_suppress", force_suppress)
-    by_class, center = id_ >= 0 and not across, in_format == "center"
-    options = _Options(
-        (width, score, coord, max(id_, -1)),
-        (_check.number("overlap_thresh", overlap_thresh), False, by_class, center),
-        _check.number("valid_thresh", valid_thresh),
-        _check.integer("background_id", background_id),
-        0 if in_format == out_format else 1 if out_format == "center" else 2,
-        num if topk < 0 else min(topk, num),
-    )
-    return inputs.run(options, _check.flag("return_index", return_index))
+    return width, score, coord, max(id_, -1)
 
 
 def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:
@@ -268,11 +276,7 @@ def _suppress(data: np.ndarray, options: _Options) -> tuple[np.ndarray, np.ndarr
         index[:] = np.arange(sizes[1])
         return data.copy(), index.reshape(data.shape[:-1])
     for rows, result, source in zip(data.reshape(sizes), out, index):
-        valid = rows[:, score] > valid_thresh
-        if id_ >= 0:
-            valid &= rows[:, id_] != background_id
-        order = np.flatnonzero(valid)
-        order = order[np.argsort(-rows[order, score], kind="stable")[: options.limit]]
+        order = _candidates(rows, options.columns, valid_thresh, background_id, options.limit)
         rows = rows[order]
         boxes, areas = _sized(rows[:, coord : coord + 4], center)
         classes = _truncated(rows[:, id_]) if by_class else np.zeros(len(rows))
@@ -290,6 +294,22 @@ def _suppress(data: np.ndarray, options: _Options) -> tuple[np.ndarray, np.ndarr
         source[: alive.sum()] = order[alive]
     _convert(out[..., coord : coord + 4], options.conversion)
     return out.reshape(data.shape), index.reshape(data.shape[:-1])
+
+
+def _candidates(
+    rows: np.ndarray,
+    columns: tuple[int, int, int, int],
+    valid_thresh: float,
+    background_id: float,
+    topk: int,
+) -> np.ndarray:
+    """Return the indices of the ``topk`` best valid rows, the best first."""
+    _, score, _, id_ = columns
+    valid = rows[:, score] > np.float32(valid_thresh)
+    if id_ >= 0:
+        valid &= rows[:, id_] != np.float32(background_id)
+    order = np.flatnonzero(valid)
+    return order[np.argsort(-rows[order, score], kind="stable")[:topk]]
 
 
 def _truncated(x: np.ndarray) -> np.ndarray:

@@ -35,6 +35,20 @@ CASES = {
         [floats(2, 3, 40), floats(2, 160) - np.float32(0.5), ANCHORS],
         {"threshold": 0.3, "nms_topk": 20, "force_suppress": True},
     ),
+    "MultiProposal": (
+        [floats(2, 8, 4, 5), floats(2, 16, 4, 5), np.array([[60, 75, 1], [64, 80, 1.5]])],
+        {"scales": (1, 3), "ratios": (0.5, 1), "rpn_post_nms_top_n": 9, "iou_loss": True},
+    ),
+    "Proposal": (
+        [floats(1, 8, 4, 5), np.zeros((1, 16, 4, 5)), np.array([[60, 75, 1]])],
+        {
+            "scales": (1, 3),
+            "ratios": (0.5, 1),
+            "rpn_pre_nms_top_n": 30,
+            "rpn_post_nms_top_n": 9,
+            "output_score": True,
+        },
+    ),
     "bipartite_matching": ([floats(2, 7, 5)], {"threshold": 0.4, "topk": 2}),
     "box_decode": (
         [floats(2, 40, 4) - np.float32(0.5), ANCHORS],
@@ -69,6 +83,14 @@ CASES = {
         [boxes(2, 30), floats(2, 4, 30)],
         {"topk": 50, "background_id": 1, "overlap_thresh": 0.3},
     ),
+    "matrix_nms": (
+        [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
+        {"id_index": 0, "method": "gaussian", "sigma": 0.7, "post_nms": 20},
+    ),
+    "soft_nms": (
+        [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
+        {"id_index": 0, "method": "gaussian", "sigma": 0.7, "topk": 25, "post_nms": 20},
+    ),
     "label_from_color": (
         [rng.integers(0, 3, (2, 5, 6, 3), np.uint8), rng.integers(0, 3, (7, 3), np.uint8)],
         {"unknown": -2},
@@ -81,7 +103,7 @@ CASES = {
 #: All operators.
 OPS = sorted(CASES)
 #: The operators that MXNet has too.
-MXNETS = ["MultiBoxPrior", "MultiBoxTarget", "MultiBoxDetection"]
+MXNETS = ["MultiBoxPrior", "MultiBoxTarget", "MultiBoxDetection", "MultiProposal", "Proposal"]
 MXNETS += ["bipartite_matching", "box_decode", "box_encode", "box_iou", "box_nms"]
 MXNETS += ["ROIAlign", "ROIPooling"]
 #: mode -> the arguments of ``hybridize``; None for a network that is not hybridized.

@@ -294,6 +294,7 @@ ONLY_MXNETS = [
     ("box_nms", {"valid_thresh": "1e"}),
     ("MultiBoxDetection", {"nms_threshold": "NaN"}),
     ("MultiBoxTarget", {"overlap_threshold": float("nan")}),
+    ("Proposal", {"scales": (1, 3), "ratios": (0.5, 1), "threshold": float("nan")}),
     ("bipartite_matching", {"threshold": float("nan")}),
     ("box_decode", {"clip": "NaN"}),
     ("ROIPooling", {"pooled_size": (2, 2), "spatial_scale": "1e"}),

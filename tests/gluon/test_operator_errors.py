@@ -82,6 +82,30 @@ BAD_CALLS = {
         {"nms_topk": 1.5},
         "nms_topk: .* integer",
     ),
+    "proposals of two images": (
+        "Proposal",
+        [(2, 24, 3, 3), (2, 48, 3, 3), (2, 3)],
+        {},
+        r"cls_prob: expected one image, got \(2, 24, 3, 3\)",
+    ),
+    "proposals with 8 channels": (
+        "MultiProposal",
+        [(2, 8, 3, 3), (2, 48, 3, 3), (2, 3)],
+        {},
+        r"cls_prob: expected shape \(B, 24, H, W\), got \(2, 8, 3, 3\)",
+    ),
+    "129 anchors of a cell": (
+        "MultiProposal",
+        [(1, 258, 3, 3), (1, 516, 3, 3), (1, 3)],
+        {"scales": (1,) * 43},
+        "scales: expected at most 128 anchors of a cell",
+    ),
+    "no proposals": (
+        "Proposal",
+        [(1, 24, 3, 3), (1, 48, 3, 3), (1, 3)],
+        {"rpn_post_nms_top_n": 0},
+        "rpn_post_nms_top_n: expected a positive integer, got 0",
+    ),
     "matching without threshold": (
         "bipartite_matching",
         [(3, 4)],
@@ -123,6 +147,24 @@ BAD_CALLS = {
         [(7, 6)],
         {"score_index": 2},
         "score_index: .* outside of the coordinates, got 2",
+    ),
+    "class in the score": (
+        "soft_nms",
+        [(7, 6)],
+        {"id_index": 1},
+        "cvops_soft_nms: id_index: expected a column of its own or -1, got 1",
+    ),
+    "sigma of 0": (
+        "matrix_nms",
+        [(7, 6)],
+        {"sigma": 0},
+        "cvops_matrix_nms: sigma: expected a positive number, got 0",
+    ),
+    "negative valid_thresh": (
+        "soft_nms",
+        [(7, 6)],
+        {"valid_thresh": -1},
+        "valid_thresh: expected a number in .0, inf., got -1",
     ),
     "topk a word": ("box_nms", [(7, 6)], {"topk": "many"}, "topk: expected an integer, got many"),
     "pooled_size missing": (

@@ -24,12 +24,17 @@ def detection(images, anchors, classes, **options):
     return call(cvops.multibox_detection, scores, offsets, zeros(1, anchors, 4), **options)
 
 
-def nms(sets, num, **options):
-    return call(cvops.box_nms, zeros(sets, num, 6), **options)
+def nms(sets, num, op=cvops.box_nms, **options):
+    return call(op, zeros(sets, num, 6), **options)
 
 
 def nms_of_classes(images, num, classes):
     return call(cvops.multiclass_nms, zeros(images, num, 4), zeros(images, classes, num))
+
+
+def proposals(images, height, width, anchors=12):
+    maps = zeros(images, 2 * anchors, height, width), zeros(images, 4 * anchors, height, width)
+    return call(cvops.multi_proposal, *maps, zeros(images, 3))
 
 
 def iou(rows, columns):
@@ -113,15 +118,18 @@ CALLS = {
     "box_nms_backward": lambda n: nms_backward(2000 * n),
     "confusion_matrix": confusion,
     "label_from_color": labels,
+    "matrix_nms": lambda n: nms(1, 2000 * n, op=cvops.matrix_nms),
     "multibox_detection": lambda n: detection(2, 2000 * n, 2),
     "multibox_prior": lambda n: anchors(16 * n, 16),
     "multibox_target": lambda n: target(2, 1000 * n, 20 * n),
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
     "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
+    "proposal": lambda n: proposals(2, 10 * n, 30),
     "roi_align": lambda n: alignment(30 * n, 8),
     "roi_align_backward": lambda n: alignment_backward(30 * n, 8),
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
     "roi_pooling_backward": lambda n: pooling_backward(30 * n, 8),
+    "soft_nms": lambda n: nms(1, 2000 * n, op=cvops.soft_nms),
 }
 #: (op, workload of predictions.json) -> a function that returns the call.
 WORKLOADS = {
@@ -151,6 +159,8 @@ WORKLOADS = {
     ("box_nms", "32 x 8400, 80 classes, topk 1000, clustered"): lambda: nms(
         32, 8400, id_index=0, topk=1000
     ),
+    ("matrix_nms", "5000, spread, linear"): lambda: nms(1, 5000, op=cvops.matrix_nms),
+    ("proposal", "8 x 12 x 50 x 68"): lambda: proposals(8, 50, 68),
     ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
     ("roi_align_backward", "1000 rois of 256 x 50 x 68"): lambda: alignment_backward(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68"): lambda: pooling(1000),
@@ -158,4 +168,5 @@ WORKLOADS = {
         1000, return_argmax=True
     ),
     ("roi_pooling_backward", "1000 rois of 256 x 50 x 68"): lambda: pooling_backward(1000),
+    ("soft_nms", "5000, spread, linear"): lambda: nms(1, 5000, op=cvops.soft_nms),
 }

@@ -242,6 +242,49 @@ Hash run_multibox_detection() {
   return hash;
 }
 
+// Rows of a class, a score and a box, and the options of their candidates.
+template <typename Run>
+Hash run_on_rows(const Run& run) {
+  Hash hash;
+  for (int num : {1, 130, 1500}) {
+    for (bool by_class : {false, true}) {
+      constexpr int kBatch = 2;
+      Numbers numbers(num);
+      Floats data = numbers.reals((int64)kBatch * num * 6);
+      numbers.boxes(data, 6, 2, 0.3f);
+      for (int i = 0; i < kBatch * num; ++i) data[6 * i] = (float)(i % 3);
+      const int rows = num - num / 10;
+      Floats out((int64)kBatch * rows * 6);
+      std::vector<int> index(kBatch * rows);
+      const NmsOptions candidates = {
+          {6, 1, 2, 0}, {0, false, by_class, by_class}, 0.01f, -1, kNmsAsIs, num};
+      for (bool gaussian : {false, true}) {
+        run(out.data(), index.data(), data.data(), kBatch, num, candidates, gaussian, rows);
+        hash.add(out), hash.add(index);
+      }
+    }
+  }
+  return hash;
+}
+
+Hash run_matrix_nms() {
+  return run_on_rows([](float* out, int* index, const float* data, int64 batch, int64 num,
+                        const NmsOptions& candidates, bool gaussian, int rows) {
+    const NmsRule rule = candidates.rule;
+    matrix_nms(kCpu, out, index, data, batch, num,
+               {candidates, {2, gaussian, rule.by_class, rule.center}, 0.1f, rows});
+  });
+}
+
+Hash run_soft_nms() {
+  return run_on_rows([](float* out, int* index, const float* data, int64 batch, int64 num,
+                        const NmsOptions& candidates, bool gaussian, int rows) {
+    const NmsRule rule = candidates.rule;
+    soft_nms(kCpu, out, index, data, batch, num,
+             {candidates, {0.3f, 0.5f, gaussian, rule.by_class, rule.center}, rows});
+  });
+}
+
 Hash run_multiclass_nms() {
   Hash hash;
   for (int num : {1, 130, 25000}) {
@@ -260,6 +303,28 @@ Hash run_multiclass_nms() {
                        {{0.2f, num, 2 * num}, {0.5f, false, by_class, by_class}, rows, rows});
         hash.add(out), hash.add(counts);
       }
+    }
+  }
+  return hash;
+}
+
+Hash run_proposal() {
+  Hash hash;
+  const float scales[] = {2, 4}, ratios[] = {0.5f, 1, 2};
+  const ProposalAnchors anchors = proposal_anchors(scales, 2, ratios, 3, 16);
+  for (int width : {1, 9, 70}) {
+    for (bool corners : {false, true}) {
+      constexpr int kBatch = 2, kAnchors = 6, kHeight = 20, kRows = 200;
+      const int64 cells = kHeight * width;
+      Numbers numbers(width);
+      const Floats prob = numbers.reals(kBatch * 2 * kAnchors * cells);
+      const Floats offsets = numbers.reals(kBatch * 4 * kAnchors * cells);
+      const Floats info = {300, 16.0f * width, 1, 320, 12.0f * width, 2};
+      Floats out(kBatch * kRows * 5), scores(kBatch * kRows);
+      proposal(kCpu, out.data(), scores.data(),
+               {prob.data(), offsets.data(), info.data(), kBatch, kAnchors, kHeight, width}, anchors,
+               {16, 10, corners, 6000, kRows}, 0.7f);
+      hash.add(out), hash.add(scores);
     }
   }
   return hash;
@@ -376,12 +441,15 @@ int main() {
       {"box_nms", run_box_nms},
       {"confusion_matrix", run_confusion_matrix},
       {"label_from_color", run_label_from_color},
+      {"matrix_nms", run_matrix_nms},
       {"multibox_detection", run_multibox_detection},
       {"multibox_prior", run_multibox_prior},
       {"multibox_target", run_multibox_target},
       {"multiclass_nms", run_multiclass_nms},
+      {"proposal", run_proposal},
       {"roi_align", run_roi_align},
       {"roi_pooling", run_roi_pooling},
+      {"soft_nms", run_soft_nms},
   };
   for (const auto& op : ops) {
     for (int simd = 0; simd <= (int)widest_simd(); ++simd) {

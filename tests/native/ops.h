@@ -11,12 +11,15 @@
 #include "box_nms.h"
 #include "confusion_matrix.h"
 #include "label_from_color.h"
+#include "matrix_nms.h"
 #include "multibox_detection.h"
 #include "multibox_prior.h"
 #include "multibox_target.h"
 #include "multiclass_nms.h"
+#include "proposal.h"
 #include "roi_align.h"
 #include "roi_pooling.h"
+#include "soft_nms.h"
 #include "threads.h"
 
 constexpr cvops::Cpu kCpu;

@@ -101,6 +101,15 @@ void measure_all(int n) {
             [&] { box_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n, options); });
     measure("box_nms_backward", n, bytes_of(data, out, index),
             [&] { box_nms_backward(kCpu, out.data(), data.data(), index.data(), 1, 2000 * n, 6); });
+    const int rows = 2000;
+    measure("soft_nms", n, bytes_of(data, out, index), [&] {
+      soft_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n,
+               {options, {0.3f, 0.5f, false, false, false}, rows});
+    });
+    measure("matrix_nms", n, bytes_of(data, out, index), [&] {
+      matrix_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n,
+                 {options, {2, false, false, false}, 0, rows});
+    });
   }
   {
     Floats out(4 * 100 * n * 3);
@@ -147,6 +156,19 @@ void measure_all(int n) {
       multiclass_nms(kCpu, out.data(), counts.data(),
                      {boxes.data(), scores.data(), kBatch, kClasses, num},
                      {{0.01f, 0, 0}, {0.5f, false, true, false}, kTopk, kTopk});
+    });
+  }
+  {
+    constexpr int kBatch = 2, kAnchors = 12;
+    const int height = 10 * n, width = 30, cells = height * width;
+    Floats prob(kBatch * 2 * kAnchors * cells), offsets(kBatch * 4 * kAnchors * cells);
+    Floats info = {160.0f * n, 480, 1, 160.0f * n, 480, 1}, out(kBatch * 5 * 300);
+    const float scales[] = {4, 8, 16, 32}, ratios[] = {0.5f, 1, 2};
+    for (size_t i = 0; i < prob.size(); ++i) prob[i] = (float)(i * 31 % 1009) / 1009;
+    measure("proposal", n, bytes_of(prob, offsets, out), [&] {
+      proposal(kCpu, out.data(), nullptr,
+               {prob.data(), offsets.data(), info.data(), kBatch, kAnchors, height, width},
+               proposal_anchors(scales, 4, ratios, 3, 16), {16, 16, false, 6000, 300}, 0.7f);
     });
   }
   {

@@ -127,6 +127,36 @@ CALLS = {
         {"post_nms": 0},
         [(2, 0, 6), (2,)],
     ),
+    "matrix_nms, no rows": (
+        cvops.matrix_nms,
+        lambda: [empty(MANY, 0, 6)],
+        {"return_index": True},
+        [(MANY, 0, 6), (MANY, 0)],
+    ),
+    "matrix_nms, post_nms 0": (
+        cvops.matrix_nms,
+        lambda: [ones(2, 2**20, 6)],
+        {"post_nms": 0, "return_index": True},
+        [(2, 0, 6), (2, 0)],
+    ),
+    "soft_nms, no rows": (
+        cvops.soft_nms,
+        lambda: [empty(MANY, 0, 6)],
+        {"return_index": True},
+        [(MANY, 0, 6), (MANY, 0)],
+    ),
+    "soft_nms, post_nms 0": (
+        cvops.soft_nms,
+        lambda: [ones(2, 2**20, 6)],
+        {"post_nms": 0, "return_index": True},
+        [(2, 0, 6), (2, 0)],
+    ),
+    "multi_proposal, no images": (
+        cvops.multi_proposal,
+        lambda: (empty(0, 24, 2**10, 2**10), empty(0, 48, 2**10, 2**10), empty(0, 3)),
+        {"rpn_post_nms_top_n": 2**30, "output_score": True},
+        [(0, 5), (0, 1)],
+    ),
     "multibox_target, no images": (
         cvops.multibox_target,
         lambda: (ones(1, 2**18, 4), empty(0, 2**29, 5), empty(0, 2**31, 2**18)),

@@ -23,6 +23,7 @@ INPUTS = {
     "MultiBoxPrior": [np.zeros((1, 3, 2, 3))],
     "MultiBoxTarget": [ANCHORS, LABEL, rng.random((1, 3, 12))],
     "MultiBoxDetection": [rng.random((1, 3, 12)), rng.random((1, 48)), ANCHORS],
+    "Proposal": [rng.random((1, 8, 2, 3)), np.zeros((1, 16, 2, 3)), np.array([[32, 48, 1]])],
     "bipartite_matching": [rng.random((3, 4))],
     "box_decode": [rng.random((2, 12, 4)), ANCHORS],
     "box_iou": [ANCHORS[0], ANCHORS[0]],
@@ -33,6 +34,7 @@ INPUTS = {
 #: Required options of an op, unless a test sets them.
 OTHERS = {
     "ROIAlign": {"pooled_size": (2, 2), "spatial_scale": 1.0},
+    "Proposal": {"scales": (0.5, 1), "ratios": (1, 2), "rpn_post_nms_top_n": 5},
     "bipartite_matching": {"threshold": 0.25},
     "ROIPooling": {"pooled_size": (2, 2), "spatial_scale": 1.0},
     "box_nms": {"id_index": 0},
@@ -42,6 +44,7 @@ OPTIONS = {
         *(("MultiBoxPrior", "clip"), ("MultiBoxDetection", "clip")),
         *(("MultiBoxDetection", "force_suppress"), ("box_nms", "force_suppress")),
         *(("ROIAlign", "position_sensitive"), ("ROIAlign", "aligned")),
+        *(("Proposal", "output_score"), ("Proposal", "iou_loss")),
         ("bipartite_matching", "is_ascend"),
     ],
     "number": [
@@ -55,13 +58,14 @@ OPTIONS = {
         *(("ROIAlign", "spatial_scale"), ("ROIPooling", "spatial_scale")),
         *(("box_decode", "std0"), ("box_decode", "std1")),
         *(("box_decode", "std2"), ("box_decode", "std3"), ("box_decode", "clip")),
-        ("bipartite_matching", "threshold"),
+        *(("bipartite_matching", "threshold"), ("Proposal", "threshold")),
     ],
     "integer": [
         *(("MultiBoxTarget", "minimum_negative_samples"), ("MultiBoxDetection", "nms_topk")),
         *(("MultiBoxDetection", "background_id"), ("box_nms", "topk")),
         ("box_nms", "background_id"),
         ("bipartite_matching", "topk"),
+        *(("Proposal", "rpn_pre_nms_top_n"), ("Proposal", "rpn_min_size")),
     ],
     "numbers": [("MultiBoxPrior", "sizes"), ("MultiBoxPrior", "ratios")],
     "pair": [("MultiBoxPrior", "steps"), ("MultiBoxPrior", "offsets")],

@@ -1,0 +1,85 @@
+// Options and checks of the operators on rows of a score, a class and a box.
+#pragma once
+#include <algorithm>
+
+#include "box_nms.h"
+#include "nms.h"
+#include "operator.h"
+
+namespace cvops::external {
+
+struct NmsRows : Operator {
+  static inline const std::vector<const char*> kInputs = {"data"};
+
+  NmsOptions options;
+  int topk;
+
+  // `valid_thresh`: the default, and the lowest number.
+  NmsRows(Options& o, double valid_thresh, double lowest) : topk(o.integer("topk", -1)) {
+    const int coord = o.integer("coord_start", 2), score = o.integer("score_index", 1),
+              id = o.integer("id_index", -1);
+    const bool by_class = !o.boolean("force_suppress", false) && id >= 0;
+    options = {{0, score, coord, std::max(id, -1)},
+               {0, false, by_class, o.choice("in_format", {"corner", "center"}) == 1},
+               o.number("valid_thresh", valid_thresh, lowest),
+               (float)o.integer("background_id", -1),
+               kNmsAsIs,
+               0};
+  }
+
+  // The shape of the data, or an error.
+  const Shape& check(const Inputs& in) const {
+    const Shape& data = in[0];
+    const auto [_, score, coord, id] = options.columns;
+    if (data.size() < 2) in.refuse(0, "shape (..., N, K)");
+    const int width = (int)data.back();
+    if (width < 5 + (id > 0)) {
+      in.refuse(0, id > 0 ? "rows of a score, a class and 4 coordinates or more"
+                          : "rows of a score and 4 coordinates or more");
+    }
+    if (data[data.size() - 2] >= kMaxRows) {
+      in.refuse(0, "fewer than " + std::to_string(kMaxRows) + " rows");
+    }
+    const int coord_start = coord;  // a lambda cannot capture a structured binding
+    auto refuse_column = [&](const char* name, const char* expected, int got) {
+      throw Refused(std::string(name) + ": expected " + expected + ", got " + std::to_string(got) +
+                    " for rows of " + std::to_string(width));
+    };
+    auto among_coordinates = [&](int column) {
+      return coord_start <= column && column < coord_start + 4;
+    };
+    if (coord < 0 || coord > width - 4) refuse_column("coord_start", "four columns", coord);
+    if (score < 0 || score >= width || among_coordinates(score)) {
+      refuse_column("score_index", "a column outside of the coordinates", score);
+    }
+    if (id >= width || (id >= 0 && among_coordinates(id)) || id == score) {
+      refuse_column("id_index", "a column of its own or -1", id);
+    }
+    return data;
+  }
+
+  struct Sizes {
+    int64 batch, num;
+    int width;
+  };
+
+  static Sizes sizes(const mxnet::ext::MXTensor& data) {
+    const auto& shape = data.shape;
+    const int64 num = shape[shape.size() - 2], width = shape.back();
+    return {num && width ? data.size() / (num * width) : 0, num, (int)width};
+  }
+
+  NmsOptions options_for(Sizes size) const {
+    NmsOptions own = options;
+    own.columns.width = size.width;
+    own.topk = (int)(topk < 0 ? size.num : std::min<int64>(topk, size.num));
+    return own;
+  }
+
+  // Rows of a set in a result of at most `post_nms` rows.
+  static unsigned rows_of(unsigned num, int post_nms) {
+    return post_nms < 0 ? num : std::min(num, (unsigned)post_nms);
+  }
+};
+
+}  // namespace cvops::external
