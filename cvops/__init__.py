@@ -6,6 +6,12 @@ from cvops.arrays import torch_autograd
 from cvops.backends import threads
 from cvops.backends.threads import get_num_threads as get_num_threads
 from cvops.backends.threads import set_num_threads as set_num_threads
+from cvops.ops.adaptive_avg_pooling import adaptive_avg_pooling as adaptive_avg_pooling
+from cvops.ops.adaptive_avg_pooling import (
+    adaptive_avg_pooling_backward as adaptive_avg_pooling_backward,
+)
+from cvops.ops.bilinear_resize import bilinear_resize as bilinear_resize
+from cvops.ops.bilinear_resize import bilinear_resize_backward as bilinear_resize_backward
 from cvops.ops.bilinear_upsample import bilinear_upsample as bilinear_upsample
 from cvops.ops.bilinear_upsample import bilinear_upsample_backward as bilinear_upsample_backward
 from cvops.ops.bipartite_matching import bipartite_matching as bipartite_matching

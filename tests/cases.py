@@ -6,6 +6,8 @@ import cvops
 
 #: The ops of the package.
 OPS = [
+    "adaptive_avg_pooling",
+    "bilinear_resize",
     "bilinear_upsample",
     "bipartite_matching",
     "box_decode",
@@ -38,6 +40,10 @@ ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend=
 MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
 #: The arguments and the options of a small call of each op and gradient.
 CALLS = {
+    "adaptive_avg_pooling": ((DATA, (3, 5)), {}),
+    "adaptive_avg_pooling_backward": ((DATA, (1, 4, 40, 50)), {}),
+    "bilinear_resize": ((DATA,), {"height": 30, "width": 31}),
+    "bilinear_resize_backward": ((DATA, (1, 4, 10, 50)), {}),
     "bilinear_upsample": ((DATA, 4), {}),
     "bilinear_upsample_backward": ((DATA, 4), {}),
     "bipartite_matching": ((PROB,), {"threshold": 0.3}),

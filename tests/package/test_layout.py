@@ -15,6 +15,8 @@ from cvops.backends import nvrtc
 
 ROOT = Path(__file__).parents[2]
 CONTRIB = {
+    "AdaptiveAvgPooling2D": "adaptive_avg_pooling",
+    "BilinearResize2D": "bilinear_resize",
     "MultiBoxPrior": "multibox_prior",
     "MultiBoxTarget": "multibox_target",
     "MultiBoxDetection": "multibox_detection",
@@ -72,6 +74,16 @@ def test_docstring_of_an_op_has_all_sections(op):
 
 
 DEFAULTS = {
+    "adaptive_avg_pooling": {"output_size": ()},
+    "bilinear_resize": {
+        "like": None,
+        "height": 1,
+        "width": 1,
+        "scale_height": None,
+        "scale_width": None,
+        "mode": "size",
+        "align_corners": True,
+    },
     "bilinear_upsample": {},
     "confusion_matrix": {"ignore_label": None},
     "label_from_color": {"unknown": 0},
