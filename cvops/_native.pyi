@@ -90,6 +90,20 @@ class Ops:
         /,
     ) -> None: ...
     def box_iou(self, out: _Array, lhs: _Array, rhs: _Array, center: bool, /) -> None: ...
+    def box_iou_backward(
+        self,
+        lhs_grad: _Array,
+        rhs_grad: _Array,
+        out_grad: _Array,
+        lhs: _Array,
+        rhs: _Array,
+        center: bool,
+        kind: int,
+        /,
+    ) -> None: ...
+    def box_iou_kind(
+        self, out: _Array, lhs: _Array, rhs: _Array, center: bool, kind: int, /
+    ) -> None: ...
     def box_nms(
         self,
         out: _Array,

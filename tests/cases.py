@@ -50,6 +50,7 @@ CALLS = {
     "box_decode": ((OFFSETS.reshape(2, 300, 4), BOXES[None]), {"format": "corner"}),
     "box_encode": ((*SAMPLES, BOXES[None].repeat(2, axis=0), LABEL[:, :, 1:], *SCALE), {}),
     "box_iou": ((BOXES, BOXES), {}),
+    "box_iou_backward": ((RNG.random((300, 300), np.float32), BOXES, BOXES), {"kind": "ciou"}),
     "box_nms": ((ROWS,), {"id_index": 0}),
     "box_nms_backward": ((ROWS, INDEX), {}),
     "confusion_matrix": ((MASK[::-1].copy(), MASK, 21), {"ignore_label": 20}),

@@ -159,6 +159,12 @@ CASES = {
         empty_arrays=(*(x[:0] for x in ENCODED), *SCALE),
         mxnet=contrib("box_encode"),
     ),
+    "box_iou_backward": SmallCall(
+        cvops.box_iou_backward,
+        (SCORES[0, :, :2].copy(), ANCHORS[0, :2].copy(), ANCHORS[0, 2:].copy()),
+        options=dict(kind="giou"),
+        empty_arrays=(SCORES[0, :0, :0].copy(), ANCHORS[0, :0].copy(), ANCHORS[0, :0].copy()),
+    ),
     "box_iou": SmallCall(
         cvops.box_iou,
         (ANCHORS[0], ANCHORS[0]),

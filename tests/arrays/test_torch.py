@@ -288,6 +288,27 @@ class TestGradients:
         out.sum().backward()
         assert torch.equal(like.grad, torch.zeros_like(like))
 
+    @pytest.mark.parametrize("backend", BACKENDS)
+    @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+    def test_kinds_of_iou_have_gradients_of_both_inputs(self, kind, backend):
+        lhs, rhs = boxes(7).requires_grad_(), boxes(5).requires_grad_()
+        out = cvops.box_iou(lhs, rhs, kind=kind, backend=backend)
+        weight = integers(7, 5)
+        (out * weight).sum().backward()
+        want = cvops.box_iou_backward(weight, lhs.detach(), rhs.detach(), kind=kind)
+        assert torch.equal(lhs.grad, want[0])
+        assert torch.equal(rhs.grad, want[1])
+        only = boxes(5).requires_grad_()
+        cvops.box_iou(lhs.detach(), only, kind=kind, backend=backend).sum().backward()
+        assert only.grad.abs().sum() > 0
+
+    def test_second_derivative_of_an_iou_is_refused(self):
+        x = boxes(3).requires_grad_()
+        out = cvops.box_iou(x, boxes(4), kind="giou")
+        (first,) = torch.autograd.grad((out**2).sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="box_iou: trying to differentiate twice"):
+            first.sum().backward()
+
     def test_only_the_first_of_two_results_requires_a_gradient(self):
         x = integers(2, 3, 6, 6).requires_grad_()
         out, argmax = cvops.roi_pooling(x, ROIS, (2, 2), 0.5, return_argmax=True)

@@ -162,6 +162,12 @@ BAD_CALLS = {
         {"format": "middle"},
         "format: .* 'corner' or 'center', got middle",
     ),
+    "unknown kind": (
+        "box_iou",
+        [(3, 4), (3, 4)],
+        {"kind": "IoU"},
+        "kind: expected 'iou' or 'giou' or 'diou' or 'ciou', got IoU",
+    ),
     "score among the coordinates": (
         "box_nms",
         [(7, 6)],

@@ -23,6 +23,7 @@ from workloads import (
     detection,
     encoding,
     iou,
+    iou_backward,
     labels,
     matching,
     nms,
@@ -84,6 +85,24 @@ LAUNCHES = {
     "bilinear_upsample_backward, 21 x 80 x 80, 8 times": (
         lambda: upsampling(cvops.bilinear_upsample_backward, 1, 80, 8),
         f"bilinear_upsample_backward 9 256 +{4 * (2 * 8 + 25 * 90)}",
+    ),
+    # 256 columns and one row per step of a block: 4096 / 2 column tiles.
+    "box_iou, 5444 x 300, giou": (
+        lambda: call(cvops.box_iou, zeros(5444, 4), zeros(300, 4), kind="giou"),
+        "box_iou_kind 2048x2 256",
+    ),
+    # A block has two boxes of a side.
+    "box_iou_backward, 5444 x 64": (
+        lambda: iou_backward(5444, 64),
+        """box_iou_backward 2722 256
+        box_iou_backward 32 256""",
+    ),
+    "box_iou_backward, 5444 x 64, ciou": (
+        lambda: iou_backward(5444, 64, "ciou"),
+        """box_angles 22 256
+        box_angles 1 256
+        box_iou_backward 2722 256
+        box_iou_backward 32 256""",
     ),
     # 32 matrices of 64 pairs have one tile each. The results have 32 x 8 elements.
     "bipartite_matching, 32 x 8 x 8": (
@@ -331,6 +350,7 @@ def test_every_op_has_a_list_of_launches():
             "adaptive_avg_pooling",
             "bilinear_resize",
             "bilinear_upsample",
+            "box_iou",
             "box_nms",
             "roi_align",
             "roi_pooling",

@@ -38,6 +38,7 @@ def test_every_op_has_a_call_of_growing_sizes():
             "adaptive_avg_pooling",
             "bilinear_resize",
             "bilinear_upsample",
+            "box_iou",
             "box_nms",
             "roi_align",
             "roi_pooling",

@@ -136,6 +136,15 @@ Hash run_box_iou() {
     for (bool center : {false, true}) {
       box_iou(kCpu, out.data(), lhs.data(), rhs.data(), 501, num, center);
       hash.add(out);
+      for (IouKind kind : {IouKind::iou, IouKind::giou, IouKind::diou, IouKind::ciou}) {
+        Floats lhs_grad(lhs.size()), rhs_grad(rhs.size());
+        box_iou_backward(kCpu, lhs_grad.data(), rhs_grad.data(), out.data(), lhs.data(), rhs.data(),
+                         501, num, center, kind);
+        hash.add(lhs_grad), hash.add(rhs_grad);
+        if (kind == IouKind::iou) continue;
+        box_iou_kind(kCpu, out.data(), lhs.data(), rhs.data(), 501, num, center, kind);
+        hash.add(out);
+      }
     }
   }
   return hash;

@@ -98,6 +98,10 @@ void measure_all(int n) {
     Floats lhs(4 * 100 * n), rhs(4 * 50), out(100 * n * 50);
     measure("box_iou", n, bytes_of(lhs, rhs, out),
             [&] { box_iou(kCpu, out.data(), lhs.data(), rhs.data(), 100 * n, 50, false); });
+    measure("box_iou_backward", n, bytes_of(lhs, rhs, out, lhs, rhs), [&] {
+      box_iou_backward(kCpu, lhs.data(), rhs.data(), out.data(), lhs.data(), rhs.data(), 100 * n,
+                       50, false, IouKind::ciou);
+    });
   }
   {
     Floats data(6 * 2000 * n), out(data.size());

@@ -13,6 +13,7 @@ BACKWARD = [
         "adaptive_avg_pooling",
         "bilinear_resize",
         "bilinear_upsample",
+        "box_iou",
         "box_nms",
         "roi_align",
         "roi_pooling",

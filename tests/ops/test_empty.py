@@ -73,6 +73,12 @@ CALLS = {
         {},
         [(MANY, 0, 4)] * 2,
     ),
+    "box_iou_backward, no lhs": (
+        cvops.box_iou_backward,
+        lambda: (empty(MANY, 0, 3), empty(MANY, 0, 4), ones(3, 4)),
+        {"kind": "ciou"},
+        [(MANY, 0, 4), (3, 4)],
+    ),
     "box_iou, no lhs": (
         cvops.box_iou,
         lambda: (empty(MANY, 0, 4), ones(3, 4)),

@@ -194,6 +194,17 @@ def resize(shape, size):
     return call
 
 
+def iou_of_kind(num_lhs, num_rhs):
+    rng = rng_of(num_lhs, num_rhs)
+    lhs, rhs = boxes_of(rng, num_lhs, side=4), boxes_of(rng, num_rhs, side=4)
+
+    def call(run):
+        out = run(cvops.box_iou, lhs, rhs, kind="ciou")
+        return out, *run(cvops.box_iou_backward, out, lhs, rhs, kind="ciou")
+
+    return call
+
+
 def upsample(shape, scale):
     data = rng_of(*shape, scale).normal(size=shape).astype(np.float32)
 
@@ -282,6 +293,9 @@ STEPS = {
         for tiles in (1, splits)
         for n in (256 * tiles, 256 * tiles + 1)
         for call in nms_both(n)
+    ],
+    "box_iou.cpp kMaxBlocks": lambda blocks: [
+        iou_of_kind(num, 5) for num in (1, 2 * blocks, 2 * blocks + 1, 256 * blocks + 1)
     ],
     "bipartite_matching.cuh kMatchingTile": lambda tile: [
         matching(2, 1, n) for n in (tile - 1, tile, tile + 1, 2 * tile + 1)
