@@ -6,12 +6,19 @@ from cvops.arrays import torch_autograd
 from cvops.backends import threads
 from cvops.backends.threads import get_num_threads as get_num_threads
 from cvops.backends.threads import set_num_threads as set_num_threads
+from cvops.ops.adaptive_avg_pooling import adaptive_avg_pooling as adaptive_avg_pooling
+from cvops.ops.adaptive_avg_pooling import (
+    adaptive_avg_pooling_backward as adaptive_avg_pooling_backward,
+)
+from cvops.ops.bilinear_resize import bilinear_resize as bilinear_resize
+from cvops.ops.bilinear_resize import bilinear_resize_backward as bilinear_resize_backward
 from cvops.ops.bilinear_upsample import bilinear_upsample as bilinear_upsample
 from cvops.ops.bilinear_upsample import bilinear_upsample_backward as bilinear_upsample_backward
 from cvops.ops.bipartite_matching import bipartite_matching as bipartite_matching
 from cvops.ops.box_decode import box_decode as box_decode
 from cvops.ops.box_encode import box_encode as box_encode
 from cvops.ops.box_iou import box_iou as box_iou
+from cvops.ops.box_iou import box_iou_backward as box_iou_backward
 from cvops.ops.box_nms import box_nms as box_nms
 from cvops.ops.box_nms import box_nms_backward as box_nms_backward
 from cvops.ops.confusion_matrix import confusion_matrix as confusion_matrix

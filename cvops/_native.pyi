@@ -31,6 +31,8 @@ class Buffer:
 
 _Array = Union[np.ndarray, Buffer]
 #: The fields of the C++ structs of these names.
+_AdaptivePooling = tuple[int, int, int, int]
+_BilinearResize = tuple[int, int, int, int, bool]
 _MatchingShape = tuple[int, int, int]
 _MatchingOptions = tuple[float, bool, int]
 _BoxDecode = tuple[float, float, float, float, float, bool]
@@ -50,6 +52,18 @@ _RoiPoolingGrad = tuple[int, int, int, int, int]
 class Ops:
     """The ops of a device: functions of the submodule ``cpu``, or methods of :class:`Gpu`."""
 
+    def adaptive_avg_pooling(
+        self, out: _Array, data: _Array, planes: int, op: _AdaptivePooling, /
+    ) -> None: ...
+    def adaptive_avg_pooling_backward(
+        self, grad: _Array, out_grad: _Array, planes: int, op: _AdaptivePooling, /
+    ) -> None: ...
+    def bilinear_resize(
+        self, out: _Array, data: _Array, planes: int, op: _BilinearResize, /
+    ) -> None: ...
+    def bilinear_resize_backward(
+        self, grad: _Array, out_grad: _Array, planes: int, op: _BilinearResize, /
+    ) -> None: ...
     def bilinear_upsample(
         self, out: _Array, data: _Array, planes: int, height: int, width: int, scale: int, /
     ) -> None: ...
@@ -79,6 +93,20 @@ class Ops:
         /,
     ) -> None: ...
     def box_iou(self, out: _Array, lhs: _Array, rhs: _Array, center: bool, /) -> None: ...
+    def box_iou_backward(
+        self,
+        lhs_grad: _Array,
+        rhs_grad: _Array,
+        out_grad: _Array,
+        lhs: _Array,
+        rhs: _Array,
+        center: bool,
+        kind: int,
+        /,
+    ) -> None: ...
+    def box_iou_kind(
+        self, out: _Array, lhs: _Array, rhs: _Array, center: bool, kind: int, /
+    ) -> None: ...
     def box_nms(
         self,
         out: _Array,

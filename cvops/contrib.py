@@ -9,6 +9,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from cvops.ops.adaptive_avg_pooling import adaptive_avg_pooling as AdaptiveAvgPooling2D
+from cvops.ops.bilinear_resize import bilinear_resize as BilinearResize2D
 from cvops.ops.bipartite_matching import bipartite_matching
 from cvops.ops.box_decode import box_decode
 from cvops.ops.box_encode import box_encode
@@ -23,6 +25,8 @@ from cvops.ops.roi_align import roi_align as ROIAlign
 from cvops.ops.roi_pooling import roi_pooling as ROIPooling
 
 __all__ = [
+    "AdaptiveAvgPooling2D",
+    "BilinearResize2D",
     "MultiBoxDetection",
     "MultiBoxPrior",
     "MultiBoxTarget",

@@ -6,6 +6,8 @@ import cvops
 
 #: The ops of the package.
 OPS = [
+    "adaptive_avg_pooling",
+    "bilinear_resize",
     "bilinear_upsample",
     "bipartite_matching",
     "box_decode",
@@ -46,12 +48,17 @@ RPN = (
 )
 #: The arguments and the options of a small call of each op and gradient.
 CALLS = {
+    "adaptive_avg_pooling": ((DATA, (3, 5)), {}),
+    "adaptive_avg_pooling_backward": ((DATA, (1, 4, 40, 50)), {}),
+    "bilinear_resize": ((DATA,), {"height": 30, "width": 31}),
+    "bilinear_resize_backward": ((DATA, (1, 4, 10, 50)), {}),
     "bilinear_upsample": ((DATA, 4), {}),
     "bilinear_upsample_backward": ((DATA, 4), {}),
     "bipartite_matching": ((PROB,), {"threshold": 0.3}),
     "box_decode": ((OFFSETS.reshape(2, 300, 4), BOXES[None]), {"format": "corner"}),
     "box_encode": ((*SAMPLES, BOXES[None].repeat(2, axis=0), LABEL[:, :, 1:], *SCALE), {}),
     "box_iou": ((BOXES, BOXES), {}),
+    "box_iou_backward": ((RNG.random((300, 300), np.float32), BOXES, BOXES), {"kind": "ciou"}),
     "box_nms": ((ROWS,), {"id_index": 0}),
     "box_nms_backward": ((ROWS, INDEX), {}),
     "confusion_matrix": ((MASK[::-1].copy(), MASK, 21), {"ignore_label": 20}),

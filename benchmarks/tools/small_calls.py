@@ -77,6 +77,34 @@ def roi_align_backward(mx, out_grad, rois):
     return backward
 
 
+def adaptive_avg_pooling_backward(mx, out_grad):
+    """Return a call of MXNet's backward pass."""
+    data = mx.nd.array(MAPS)
+    data.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.contrib.AdaptiveAvgPooling2D(data, output_size=2)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return data.grad
+
+    return backward
+
+
+def bilinear_resize_backward(mx, out_grad):
+    """Return a call of MXNet's backward pass."""
+    data = mx.nd.array(MAPS)
+    data.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.contrib.BilinearResize2D(data, height=2, width=2)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return data.grad
+
+    return backward
+
+
 def deconvolution(mx, maps):
     """Return a call that enlarges the maps 2 times."""
     profile = np.float32([0.25, 0.75, 0.75, 0.25])
@@ -97,6 +125,22 @@ def contrib(name, **options):
 
 
 CASES = {
+    "adaptive_avg_pooling": SmallCall(
+        cvops.adaptive_avg_pooling,
+        (MAPS,),
+        (2,),
+        empty_arrays=(MAPS[:0],),
+        empty_args=(2,),
+        mxnet=contrib("AdaptiveAvgPooling2D", output_size=2),
+    ),
+    "adaptive_avg_pooling_backward": SmallCall(
+        cvops.adaptive_avg_pooling_backward,
+        (BINS,),
+        (MAPS.shape,),
+        empty_arrays=(BINS[:0],),
+        empty_args=((0, 1, 4, 4),),
+        mxnet=adaptive_avg_pooling_backward,
+    ),
     "bipartite_matching": SmallCall(
         cvops.bipartite_matching,
         (SCORES,),
@@ -115,6 +159,12 @@ CASES = {
         (*ENCODED, *SCALE),
         empty_arrays=(*(x[:0] for x in ENCODED), *SCALE),
         mxnet=contrib("box_encode"),
+    ),
+    "box_iou_backward": SmallCall(
+        cvops.box_iou_backward,
+        (SCORES[0, :, :2].copy(), ANCHORS[0, :2].copy(), ANCHORS[0, 2:].copy()),
+        options=dict(kind="giou"),
+        empty_arrays=(SCORES[0, :0, :0].copy(), ANCHORS[0, :0].copy(), ANCHORS[0, :0].copy()),
     ),
     "box_iou": SmallCall(
         cvops.box_iou,
@@ -204,6 +254,21 @@ CASES = {
         empty_arrays=(BINS[:0], ARGMAX[:0]),
         empty_args=((0, 1, 4, 4),),
         mxnet=roi_pooling_backward,
+    ),
+    "bilinear_resize": SmallCall(
+        cvops.bilinear_resize,
+        (MAPS,),
+        options=dict(height=6, width=6),
+        empty_arrays=(MAPS[:0],),
+        mxnet=contrib("BilinearResize2D", height=6, width=6),
+    ),
+    "bilinear_resize_backward": SmallCall(
+        cvops.bilinear_resize_backward,
+        (BINS,),
+        (MAPS.shape,),
+        empty_arrays=(BINS[:0],),
+        empty_args=((0, 1, 4, 4),),
+        mxnet=bilinear_resize_backward,
     ),
     "bilinear_upsample": SmallCall(
         cvops.bilinear_upsample,

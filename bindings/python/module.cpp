@@ -9,6 +9,8 @@
   X(gpu)     /* shared */ \
   X(simd)    /* shared */ \
   X(threads) /* shared */ \
+  X(adaptive_avg_pooling) \
+  X(bilinear_resize)      \
   X(bilinear_upsample)    \
   X(bipartite_matching)   \
   X(box_decode)           \

@@ -20,6 +20,8 @@ class Operator(NamedTuple):
     replaces: tuple[str, ...] = ()
     #: The cast by AMP: to "float32", to the "widest" type of the inputs, or "" for none.
     amp: str = ""
+    #: The last inputs that a call may omit.
+    optional: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -28,6 +30,23 @@ class Operator(NamedTuple):
 
 
 OPERATORS = (
+    Operator(
+        "AdaptiveAvgPooling2D",
+        "adaptive_avg_pooling",
+        ("data",),
+        ("output_size",),
+        differentiable=True,
+        replaces=("_contrib_AdaptiveAvgPooling2D",),
+    ),
+    Operator(
+        "BilinearResize2D",
+        "bilinear_resize",
+        ("data", "like"),
+        ("height", "width", "scale_height", "scale_width", "mode", "align_corners"),
+        differentiable=True,
+        replaces=("_contrib_BilinearResize2D",),
+        optional=("like",),
+    ),
     Operator(
         "MultiBoxPrior",
         "multibox_prior",
@@ -113,7 +132,8 @@ OPERATORS = (
         "box_iou",
         "box_iou",
         ("lhs", "rhs"),
-        ("format",),
+        ("format", "kind"),
+        differentiable=True,
         replaces=("_contrib_box_iou",),
         amp="widest",
     ),

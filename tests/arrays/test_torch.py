@@ -38,8 +38,20 @@ def pool(x, backend=None):
     return cvops.roi_pooling(x, ROIS, (2, 2), 0.5, backend=backend)
 
 
+def average(x, backend=None):
+    return cvops.adaptive_avg_pooling(x, (2, 3), backend=backend)
+
+
 def align(x, backend=None):
     return cvops.roi_align(x, ROIS, (2, 2), 0.5, 2, backend=backend)
+
+
+def resize(x, backend=None):
+    return cvops.bilinear_resize(x, height=7, width=5, align_corners=False, backend=backend)
+
+
+def resize_like(x, backend=None):
+    return cvops.bilinear_resize(x, torch.zeros(1, 1, 3, 9), mode="like", backend=backend)
 
 
 def suppress(x, backend=None):
@@ -83,6 +95,18 @@ def reference_suppress(x):
     return torch.where(index[..., None] < 0, torch.full((), -1.0), x[index.clamp(min=0).long()])
 
 
+def reference_average(x):
+    return torch.nn.functional.adaptive_avg_pool2d(x, (2, 3))
+
+
+def reference_resize(x):
+    return torch.nn.functional.interpolate(x, (7, 5), mode="bilinear")
+
+
+def reference_resize_like(x):
+    return torch.nn.functional.interpolate(x, (3, 9), mode="bilinear", align_corners=True)
+
+
 def reference_upsample(x):
     channels = x.shape[1]
     line = torch.tensor([0.25, 0.75, 0.75, 0.25])
@@ -91,6 +115,13 @@ def reference_upsample(x):
 
 
 DIFFERENTIABLE = [
+    pytest.param(
+        average, reference_average, lambda: integers(2, 3, 5, 7), id="adaptive_avg_pooling"
+    ),
+    pytest.param(resize, reference_resize, lambda: integers(2, 3, 4, 6), id="bilinear_resize"),
+    pytest.param(
+        resize_like, reference_resize_like, lambda: integers(2, 3, 5, 5), id="bilinear_resize like"
+    ),
     pytest.param(pool, reference_pool, lambda: integers(2, 3, 6, 6), id="roi_pooling"),
     pytest.param(align, reference_align, lambda: integers(2, 3, 6, 6), id="roi_align"),
     pytest.param(suppress, reference_suppress, lambda: rows(20), id="box_nms"),
@@ -244,7 +275,7 @@ class TestGradients:
     ):
         x = data().requires_grad_()
         (first,) = torch.autograd.grad((op(x) ** 2).sum(), x, create_graph=True)
-        name = request.node.callspec.id
+        name = request.node.callspec.id.partition(" ")[0]
         with pytest.raises(RuntimeError, match=f"{name}: trying to differentiate twice"):
             first.sum().backward()
 
@@ -257,6 +288,33 @@ class TestGradients:
         only = ROIS.clone().requires_grad_()
         cvops.roi_pooling(x.detach(), only, (2, 2), 0.5).sum().backward()
         assert torch.equal(only.grad, torch.zeros_like(only))
+
+    def test_gradient_of_the_maps_whose_size_counts_is_zero(self):
+        x, like = integers(2, 3, 6, 6), torch.ones(1, 1, 3, 4).requires_grad_()
+        out = cvops.bilinear_resize(x, like, mode="like")
+        out.sum().backward()
+        assert torch.equal(like.grad, torch.zeros_like(like))
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+    def test_kinds_of_iou_have_gradients_of_both_inputs(self, kind, backend):
+        lhs, rhs = boxes(7).requires_grad_(), boxes(5).requires_grad_()
+        out = cvops.box_iou(lhs, rhs, kind=kind, backend=backend)
+        weight = integers(7, 5)
+        (out * weight).sum().backward()
+        want = cvops.box_iou_backward(weight, lhs.detach(), rhs.detach(), kind=kind)
+        assert torch.equal(lhs.grad, want[0])
+        assert torch.equal(rhs.grad, want[1])
+        only = boxes(5).requires_grad_()
+        cvops.box_iou(lhs.detach(), only, kind=kind, backend=backend).sum().backward()
+        assert only.grad.abs().sum() > 0
+
+    def test_second_derivative_of_an_iou_is_refused(self):
+        x = boxes(3).requires_grad_()
+        out = cvops.box_iou(x, boxes(4), kind="giou")
+        (first,) = torch.autograd.grad((out**2).sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="box_iou: trying to differentiate twice"):
+            first.sum().backward()
 
     def test_only_the_first_of_two_results_requires_a_gradient(self):
         x = integers(2, 3, 6, 6).requires_grad_()
@@ -351,6 +409,8 @@ TRANSFORMS = {
     "jacrev": (lambda op, x: torch.func.jacrev(scalar(op))(x), "torch.func.grad, vjp or jvp"),
 }
 CALLS = {
+    "bilinear_resize": (resize, integers(2, 3, 4, 6)),
+    "adaptive_avg_pooling": (average, integers(2, 3, 5, 7)),
     "roi_align": (align, integers(2, 3, 6, 6)),
     "roi_pooling": (pool, integers(2, 3, 6, 6)),
     "box_nms": (suppress, rows(20)),

@@ -26,6 +26,8 @@ def truths(images, rows):
 ANCHORS = boxes(1, 40)
 #: operator -> its inputs and its options.
 CASES = {
+    "AdaptiveAvgPooling2D": ([floats(2, 3, 9, 11)], {"output_size": (4, 3)}),
+    "BilinearResize2D": ([floats(2, 3, 5, 7), floats(1, 2, 8, 4)], {"mode": "like"}),
     "MultiBoxPrior": ([floats(2, 3, 5, 7)], {"sizes": (0.3, 0.7), "ratios": (1, 2, 0.5)}),
     "MultiBoxTarget": (
         [ANCHORS, truths(3, 4), floats(3, 3, 40)],
@@ -103,7 +105,15 @@ CASES = {
 #: All operators.
 OPS = sorted(CASES)
 #: The operators that MXNet has too.
-MXNETS = ["MultiBoxPrior", "MultiBoxTarget", "MultiBoxDetection", "MultiProposal", "Proposal"]
+MXNETS = [
+    "AdaptiveAvgPooling2D",
+    "BilinearResize2D",
+    "MultiBoxPrior",
+    "MultiBoxTarget",
+    "MultiBoxDetection",
+    "MultiProposal",
+    "Proposal",
+]
 MXNETS += ["bipartite_matching", "box_decode", "box_encode", "box_iou", "box_nms"]
 MXNETS += ["ROIAlign", "ROIPooling"]
 #: mode -> the arguments of ``hybridize``; None for a network that is not hybridized.

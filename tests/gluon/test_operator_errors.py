@@ -1,5 +1,6 @@
 """Errors of the operators in MXNet: bad inputs, bad options, wrong Python arguments."""
 
+import re
 import threading
 
 import pytest
@@ -7,6 +8,21 @@ from operator_cases import ANCHORS, network, ours
 
 #: name -> operator, shapes of the inputs, options, the error.
 BAD_CALLS = {
+    "pooling of three axes": (
+        "AdaptiveAvgPooling2D",
+        [(1, 2, 3)],
+        {},
+        r"cvops_AdaptiveAvgPooling2D: data: expected shape \(N, C, H, W\), got \(1, 2, 3\)",
+    ),
+    **{
+        f"output_size {text}": (
+            "AdaptiveAvgPooling2D",
+            [(1, 2, 3, 3)],
+            {"output_size": text},
+            f"output_size: expected .* integer.*, got {re.escape(text)}",
+        )
+        for text in ("0", "(2, 0)", "(1, 2, 3)", "1.5", "big", "(1,,2)")
+    },
     "data of two axes": (
         "MultiBoxPrior",
         [(3, 4)],
@@ -46,6 +62,34 @@ BAD_CALLS = {
         }.items()
     },
     "clip 3": ("MultiBoxPrior", [(1, 1, 2, 2)], {"clip": 3}, "clip: expected True or False, got 3"),
+    **{
+        f"resize {name}": ("BilinearResize2D", [(1, 2, 4, 1)], options, message)
+        for name, options, message in (
+            ("height 0", {"height": 0}, "height: expected an integer of at least 1, got 0"),
+            ("one factor", {"scale_height": 2}, "scale_width: expected a value, got none"),
+            ("no factor", {"mode": "odd_scale"}, "scale_height: expected a value, got none"),
+            (
+                "factor None",
+                {"mode": "odd_scale", "scale_height": "None"},
+                "scale_height: expected a number, got None",
+            ),
+            ("unknown mode", {"mode": "up"}, "mode: expected 'size' or 'odd_scale' or .*, got up"),
+            ("to nothing", {"mode": "to_even_down"}, "data: expected maps of 1 to .* pixels"),
+            ("like missing", {"mode": "like"}, "expects 2 inputs, but got 1"),
+        )
+    },
+    "resize like three axes": (
+        "BilinearResize2D",
+        [(1, 2, 4, 1), (1, 2, 4)],
+        {"mode": "like"},
+        r"like: expected shape \(M, K, height, width\), got \(1, 2, 4\)",
+    ),
+    "resize like for another mode": (
+        "BilinearResize2D",
+        [(1, 2, 4, 1), (1, 2, 4, 4)],
+        {},
+        "expects 1 inputs, but got 2",
+    ),
     "label of two axes": (
         "MultiBoxTarget",
         [(1, 8, 4), (2, 5), (2, 3, 8)],
@@ -141,6 +185,12 @@ BAD_CALLS = {
         [(3, 4), (3, 4)],
         {"format": "middle"},
         "format: .* 'corner' or 'center', got middle",
+    ),
+    "unknown kind": (
+        "box_iou",
+        [(3, 4), (3, 4)],
+        {"kind": "IoU"},
+        "kind: expected 'iou' or 'giou' or 'diou' or 'ciou', got IoU",
     ),
     "score among the coordinates": (
         "box_nms",

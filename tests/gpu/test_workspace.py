@@ -35,7 +35,16 @@ def measured(call):
 
 def test_every_op_has_a_call_of_growing_sizes():
     backward = [
-        f"{op}_backward" for op in ("bilinear_upsample", "box_nms", "roi_align", "roi_pooling")
+        f"{op}_backward"
+        for op in (
+            "adaptive_avg_pooling",
+            "bilinear_resize",
+            "bilinear_upsample",
+            "box_iou",
+            "box_nms",
+            "roi_align",
+            "roi_pooling",
+        )
     ]
     assert sorted(CALLS) == sorted([*OPS, *backward, "multibox_target with mining"])
 

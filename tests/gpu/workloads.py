@@ -41,6 +41,11 @@ def iou(rows, columns):
     return call(cvops.box_iou, zeros(rows, 4), zeros(columns, 4))
 
 
+def iou_backward(rows, columns, kind="giou"):
+    boxes = zeros(rows, 4), zeros(columns, 4)
+    return call(cvops.box_iou_backward, zeros(rows, columns), *boxes, kind=kind)
+
+
 def matching(batch, rows, columns):
     return call(cvops.bipartite_matching, zeros(batch, rows, columns), threshold=0.5)
 
@@ -87,6 +92,25 @@ def alignment_backward(rois, channels=256):
     return call(cvops.roi_align_backward, zeros(rois, channels, 7, 7), zeros(rois, 5), args=args)
 
 
+def averaging(planes, side, size):
+    return call(cvops.adaptive_avg_pooling, zeros(1, planes, side, side), args=(size,))
+
+
+def averaging_backward(planes, side, size):
+    out_grad = zeros(1, planes, size, size)
+    return call(cvops.adaptive_avg_pooling_backward, out_grad, args=((1, planes, side, side),))
+
+
+def resizing(images, side, out_side):
+    maps = zeros(images, 21, side, side)
+    return call(cvops.bilinear_resize, maps, height=out_side, width=out_side)
+
+
+def resizing_backward(images, side, out_side):
+    out_grad, shape = zeros(images, 21, out_side, out_side), (images, 21, side, side)
+    return call(cvops.bilinear_resize_backward, out_grad, args=(shape,))
+
+
 def upsampling(op, images, side, scale):
     return call(op, zeros(images, 21, side, side), args=(scale,))
 
@@ -108,12 +132,17 @@ def labels(images):
 MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
 #: op -> a function from a size to a call.
 CALLS = {
+    "adaptive_avg_pooling": lambda n: averaging(8 * n, 28, 3),
+    "adaptive_avg_pooling_backward": lambda n: averaging_backward(8 * n, 28, 3),
+    "bilinear_resize": lambda n: resizing(n, 20, 30),
+    "bilinear_resize_backward": lambda n: resizing_backward(n, 20, 30),
     "bilinear_upsample": lambda n: upsampling(cvops.bilinear_upsample, n, 10, 32),
     "bilinear_upsample_backward": lambda n: upsampling(cvops.bilinear_upsample_backward, n, 80, 8),
     "bipartite_matching": lambda n: matching(2, 100 * n, 50),
     "box_decode": lambda n: decoding(2, 1000 * n),
     "box_encode": lambda n: encoding(2, 1000 * n, 8),
     "box_iou": lambda n: iou(100 * n, 100 * n),
+    "box_iou_backward": lambda n: iou_backward(100 * n, 100 * n, "ciou"),
     "box_nms": lambda n: nms(1, 2000 * n, id_index=0),
     "box_nms_backward": lambda n: nms_backward(2000 * n),
     "confusion_matrix": confusion,
@@ -133,6 +162,14 @@ CALLS = {
 }
 #: (op, workload of predictions.json) -> a function that returns the call.
 WORKLOADS = {
+    ("adaptive_avg_pooling", "1 x 2048 x 60 x 60 to 6 x 6"): lambda: averaging(2048, 60, 6),
+    ("adaptive_avg_pooling_backward", "1 x 2048 x 60 x 60 to 6 x 6"): lambda: averaging_backward(
+        2048, 60, 6
+    ),
+    ("bilinear_resize", "8 x 21 x 60 x 60 to 480 x 480"): lambda: resizing(8, 60, 480),
+    ("bilinear_resize_backward", "8 x 21 x 60 x 60 to 480 x 480"): lambda: resizing_backward(
+        8, 60, 480
+    ),
     ("multibox_prior", "5444 anchors of 5 maps"): lambda: priors([32, 16, 8, 4, 1], [2] * 5),
     ("multibox_prior", "24564 anchors of 7 maps"): lambda: priors(
         [64, 32, 16, 8, 4, 2, 1], [2, 4, 4, 4, 4, 2, 2]
@@ -140,6 +177,7 @@ WORKLOADS = {
     ("multibox_prior", "1000000 anchors"): lambda: anchors(500, 500),
     ("box_iou", "24564 x 100"): lambda: iou(24564, 100),
     ("box_iou", "100000 x 1000"): lambda: iou(100_000, 1000),
+    ("box_iou_backward", "5444 x 64, giou"): lambda: iou_backward(5444, 64),
     ("box_decode", "32 x 5444"): lambda: decoding(32, 5444),
     ("box_encode", "32 x 5444"): lambda: encoding(32, 5444, 8),
     ("bipartite_matching", "32 x 5444 x 64"): lambda: matching(32, 5444, 64),

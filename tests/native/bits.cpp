@@ -136,6 +136,15 @@ Hash run_box_iou() {
     for (bool center : {false, true}) {
       box_iou(kCpu, out.data(), lhs.data(), rhs.data(), 501, num, center);
       hash.add(out);
+      for (IouKind kind : {IouKind::iou, IouKind::giou, IouKind::diou, IouKind::ciou}) {
+        Floats lhs_grad(lhs.size()), rhs_grad(rhs.size());
+        box_iou_backward(kCpu, lhs_grad.data(), rhs_grad.data(), out.data(), lhs.data(), rhs.data(),
+                         501, num, center, kind);
+        hash.add(lhs_grad), hash.add(rhs_grad);
+        if (kind == IouKind::iou) continue;
+        box_iou_kind(kCpu, out.data(), lhs.data(), rhs.data(), 501, num, center, kind);
+        hash.add(out);
+      }
     }
   }
   return hash;
@@ -384,6 +393,39 @@ Hash run_roi_align() {
   return hash;
 }
 
+Hash run_adaptive_avg_pooling() {
+  Hash hash;
+  for (int planes : {1, 5, 40}) {
+    for (int bins : {1, 3, 9}) {
+      const AdaptivePooling op = {19, 23, 5, bins};
+      Numbers numbers(planes + bins);
+      const Floats data = numbers.reals((int64)planes * 19 * 23);
+      Floats out((int64)planes * 5 * bins), grad(data.size());
+      adaptive_avg_pooling(kCpu, out.data(), data.data(), planes, op);
+      adaptive_avg_pooling_backward(kCpu, grad.data(), out.data(), planes, op);
+      hash.add(out), hash.add(grad);
+    }
+  }
+  return hash;
+}
+
+Hash run_bilinear_resize() {
+  Hash hash;
+  for (int planes : {1, 5, 40}) {
+    for (int side : {7, 18, 70}) {
+      const BilinearResize op = {19, 23, side, side + 5, side == 18};
+      Numbers numbers(planes + side);
+      const Floats data = numbers.reals((int64)planes * 19 * 23);
+      const Floats out_grad = numbers.reals((int64)planes * side * (side + 5));
+      Floats out(out_grad.size()), grad(data.size());
+      bilinear_resize(kCpu, out.data(), data.data(), planes, op);
+      bilinear_resize_backward(kCpu, grad.data(), out_grad.data(), planes, op);
+      hash.add(out), hash.add(grad);
+    }
+  }
+  return hash;
+}
+
 Hash run_bilinear_upsample() {
   Hash hash;
   for (int scale : {1, 2, 3, 4, 8, 16}) {
@@ -433,6 +475,8 @@ int main() {
     const char* name;
     Hash (*run)();
   } ops[] = {
+      {"adaptive_avg_pooling", run_adaptive_avg_pooling},
+      {"bilinear_resize", run_bilinear_resize},
       {"bilinear_upsample", run_bilinear_upsample},
       {"bipartite_matching", run_bipartite_matching},
       {"box_decode", run_box_decode},

@@ -3,6 +3,8 @@
 
 #include <vector>
 
+#include "adaptive_avg_pooling.h"
+#include "bilinear_resize.h"
 #include "bilinear_upsample.h"
 #include "bipartite_matching.h"
 #include "box_decode.h"

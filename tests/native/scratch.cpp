@@ -66,6 +66,14 @@ void measure(const char* op, int size, long long bytes, const Call& call) {
 
 void measure_all(int n) {
   {
+    const AdaptivePooling op = {20, 20 * n, 3, 5};
+    Floats data(40 * 400 * n), out(40 * 15);
+    measure("adaptive_avg_pooling", n, bytes_of(data, out),
+            [&] { adaptive_avg_pooling(kCpu, out.data(), data.data(), 40, op); });
+    measure("adaptive_avg_pooling_backward", n, bytes_of(data, out),
+            [&] { adaptive_avg_pooling_backward(kCpu, data.data(), out.data(), 40, op); });
+  }
+  {
     const int num = 100 * n;
     Floats data(50 * num), columns(num), rows(50);
     for (size_t i = 0; i < data.size(); ++i) data[i] = (float)(i * 31 % 1009) / 1009;
@@ -90,6 +98,10 @@ void measure_all(int n) {
     Floats lhs(4 * 100 * n), rhs(4 * 50), out(100 * n * 50);
     measure("box_iou", n, bytes_of(lhs, rhs, out),
             [&] { box_iou(kCpu, out.data(), lhs.data(), rhs.data(), 100 * n, 50, false); });
+    measure("box_iou_backward", n, bytes_of(lhs, rhs, out, lhs, rhs), [&] {
+      box_iou_backward(kCpu, lhs.data(), rhs.data(), out.data(), lhs.data(), rhs.data(), 100 * n,
+                       50, false, IouKind::ciou);
+    });
   }
   {
     Floats data(6 * 2000 * n), out(data.size());
@@ -194,6 +206,14 @@ void measure_all(int n) {
             [&] { roi_align(kCpu, pooled.data(), data.data(), rois.data(), num, op); });
     measure("roi_align_backward", n, bytes_of(data, rois, pooled),
             [&] { roi_align_backward(kCpu, data.data(), pooled.data(), rois.data(), num, op); });
+  }
+  {
+    const BilinearResize op = {20, 10 * n, 30, 20 * n, true};
+    Floats data(40 * 200 * n), out(40 * 600 * n);
+    measure("bilinear_resize", n, bytes_of(data, out),
+            [&] { bilinear_resize(kCpu, out.data(), data.data(), 40, op); });
+    measure("bilinear_resize_backward", n, bytes_of(data, out),
+            [&] { bilinear_resize_backward(kCpu, data.data(), out.data(), 40, op); });
   }
   {
     Floats data(5 * 20 * 10 * n), out(data.size() * 64);

@@ -7,7 +7,18 @@ from cases import OPS
 
 from native import core, program, run
 
-BACKWARD = [f"{op}_backward" for op in ("bilinear_upsample", "box_nms", "roi_align", "roi_pooling")]
+BACKWARD = [
+    f"{op}_backward"
+    for op in (
+        "adaptive_avg_pooling",
+        "bilinear_resize",
+        "bilinear_upsample",
+        "box_iou",
+        "box_nms",
+        "roi_align",
+        "roi_pooling",
+    )
+]
 CALLS = [*OPS, *BACKWARD, "multibox_target_mining"]
 
 

@@ -24,6 +24,24 @@ def indices(*shape):
 
 #: An op, a function that makes its arguments, its options, and the shapes of its results.
 CALLS = {
+    "adaptive_avg_pooling, no channels": (
+        cvops.adaptive_avg_pooling,
+        lambda: (empty(MANY, 0, 2**10, 2**10), 2**10),
+        {},
+        [(MANY, 0, 2**10, 2**10)],
+    ),
+    "adaptive_avg_pooling, no images and no pixels": (
+        cvops.adaptive_avg_pooling,
+        lambda: (empty(0, MANY, 0, 0), 2),
+        {},
+        [(0, MANY, 2, 2)],
+    ),
+    "adaptive_avg_pooling_backward, no channels": (
+        cvops.adaptive_avg_pooling_backward,
+        lambda: (empty(MANY, 0, 2**10, 2**10), (MANY, 0, 2**10, 2**10)),
+        {},
+        [(MANY, 0, 2**10, 2**10)],
+    ),
     "bipartite_matching, no rows and no columns": (
         cvops.bipartite_matching,
         lambda: [empty(MANY, 0, 0)],
@@ -54,6 +72,12 @@ CALLS = {
         ),
         {},
         [(MANY, 0, 4)] * 2,
+    ),
+    "box_iou_backward, no lhs": (
+        cvops.box_iou_backward,
+        lambda: (empty(MANY, 0, 3), empty(MANY, 0, 4), ones(3, 4)),
+        {"kind": "ciou"},
+        [(MANY, 0, 4), (3, 4)],
     ),
     "box_iou, no lhs": (
         cvops.box_iou,
@@ -216,6 +240,18 @@ CALLS = {
         lambda: (ones(2**18, 5, 1, 1), indices(2**18, 5, 1, 1), (0, 5, 4, 4)),
         {},
         [(0, 5, 4, 4)],
+    ),
+    "bilinear_resize, no channels": (
+        cvops.bilinear_resize,
+        lambda: (empty(MANY, 0, 3, 4), None, 2**14, 2**14),
+        {},
+        [(MANY, 0, 2**14, 2**14)],
+    ),
+    "bilinear_resize_backward, no images": (
+        cvops.bilinear_resize_backward,
+        lambda: (empty(0, MANY, 2**14, 2**14), (0, MANY, 2**10, 2**10)),
+        {},
+        [(0, MANY, 2**10, 2**10)],
     ),
     "bilinear_upsample, no channels": (
         cvops.bilinear_upsample,

@@ -20,6 +20,8 @@ ANCHORS = boxes(1, 12)
 ROWS = np.concatenate([rng.integers(0, 3, (1, 12, 1)), rng.random((1, 12, 1)), ANCHORS], axis=-1)
 LABEL = np.array([[[1, 0.1, 0.1, 0.5, 0.5], [0, 0.4, 0.4, 0.9, 0.9]]])
 INPUTS = {
+    "AdaptiveAvgPooling2D": [rng.random((1, 2, 4, 6))],
+    "BilinearResize2D": [rng.random((1, 2, 4, 6))],
     "MultiBoxPrior": [np.zeros((1, 3, 2, 3))],
     "MultiBoxTarget": [ANCHORS, LABEL, rng.random((1, 3, 12))],
     "MultiBoxDetection": [rng.random((1, 3, 12)), rng.random((1, 48)), ANCHORS],
@@ -45,7 +47,7 @@ OPTIONS = {
         *(("MultiBoxDetection", "force_suppress"), ("box_nms", "force_suppress")),
         *(("ROIAlign", "position_sensitive"), ("ROIAlign", "aligned")),
         *(("Proposal", "output_score"), ("Proposal", "iou_loss")),
-        ("bipartite_matching", "is_ascend"),
+        *(("bipartite_matching", "is_ascend"), ("BilinearResize2D", "align_corners")),
     ],
     "number": [
         *(("MultiBoxTarget", "overlap_threshold"), ("MultiBoxTarget", "ignore_label")),
@@ -68,11 +70,14 @@ OPTIONS = {
         *(("Proposal", "rpn_pre_nms_top_n"), ("Proposal", "rpn_min_size")),
     ],
     "numbers": [("MultiBoxPrior", "sizes"), ("MultiBoxPrior", "ratios")],
+    "length": [("BilinearResize2D", "height"), ("BilinearResize2D", "width")],
+    "grid": [("AdaptiveAvgPooling2D", "output_size")],
     "pair": [("MultiBoxPrior", "steps"), ("MultiBoxPrior", "offsets")],
     "four": [("MultiBoxTarget", "variances"), ("MultiBoxDetection", "variances")],
     "small integer": [("ROIAlign", "sample_ratio")],
     "integers": [("ROIAlign", "pooled_size"), ("ROIPooling", "pooled_size")],
     "word": [
+        ("BilinearResize2D", "mode"),
         *(("box_decode", "format"), ("box_iou", "format")),
         *(("box_nms", "in_format"), ("box_nms", "out_format")),
     ],
@@ -175,6 +180,11 @@ def values(kind):
         return COLUMNS
     if kind == "small integer":  # MXNet aborts for millions of samples
         return [x for x in (*SCALARS, *TUPLES) if type(x) is not int or x < 1024]
+    if kind == "length":  # MXNet allocates huge maps
+        return [x for x in (*SCALARS, *TUPLES) if not isinstance(x, int) or x < 1024]
+    if kind == "grid":  # MXNet accepts 0, ignores three numbers, and allocates huge grids
+        kept = [x for x in (*SCALARS, *TUPLES) if not isinstance(x, int) or 0 < x < 1024]
+        return [x for x in kept if x not in ("0", "False", "(True,1)")]
     return WORDS if kind == "word" else [*SCALARS, *TUPLES]
 
 

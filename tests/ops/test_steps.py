@@ -174,6 +174,37 @@ def align(rois, data=(2, 3, 5, 4), pooled=(3, 3), side=5, **options):
     return call
 
 
+def average(shape, size):
+    data = rng_of(*shape, *size).normal(size=shape).astype(np.float32)
+
+    def call(run):
+        out = run(cvops.adaptive_avg_pooling, data, size)
+        return out, run(cvops.adaptive_avg_pooling_backward, out, shape)
+
+    return call
+
+
+def resize(shape, size):
+    data = rng_of(*shape, *size).normal(size=shape).astype(np.float32)
+
+    def call(run):
+        out = run(cvops.bilinear_resize, data, height=size[0], width=size[1])
+        return out, run(cvops.bilinear_resize_backward, out, shape)
+
+    return call
+
+
+def iou_of_kind(num_lhs, num_rhs):
+    rng = rng_of(num_lhs, num_rhs)
+    lhs, rhs = boxes_of(rng, num_lhs, side=4), boxes_of(rng, num_rhs, side=4)
+
+    def call(run):
+        out = run(cvops.box_iou, lhs, rhs, kind="ciou")
+        return out, *run(cvops.box_iou_backward, out, lhs, rhs, kind="ciou")
+
+    return call
+
+
 def upsample(shape, scale):
     data = rng_of(*shape, scale).normal(size=shape).astype(np.float32)
 
@@ -262,6 +293,9 @@ STEPS = {
         for tiles in (1, splits)
         for n in (256 * tiles, 256 * tiles + 1)
         for call in nms_both(n)
+    ],
+    "box_iou.cpp kMaxBlocks": lambda blocks: [
+        iou_of_kind(num, 5) for num in (1, 2 * blocks, 2 * blocks + 1, 256 * blocks + 1)
     ],
     "bipartite_matching.cuh kMatchingTile": lambda tile: [
         matching(2, 1, n) for n in (tile - 1, tile, tile + 1, 2 * tile + 1)
@@ -374,6 +408,32 @@ STEPS = {
         align(2, (1, 5, 40, 30), (1, bins))
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
     ],
+    "adaptive_avg_pooling.cuh kPoolRows": lambda rows: [
+        average((1, 2, height, 3), (2, 2)) for height in (rows, rows + 1, 3 * rows)
+    ],
+    "adaptive_avg_pooling.cpp kMaxBlocks": lambda blocks: [
+        average((1, planes, 40, 3), size)
+        for planes in (1, blocks, 9 * blocks, 200 * blocks + 1)
+        for size in ((1, 1), (3, 2))
+    ],
+    "adaptive_avg_pooling.cpp threads": lambda threads: [
+        average((1, 3, 2, 2 * threads + 1), (2, bins))
+        for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
+    ],
+    "adaptive_avg_pooling.cpp pixels": lambda pixels: [
+        average((1, planes, 1, width), (1, 1))
+        for planes in (1, 40, 300)
+        for width in (pixels // planes + 1, pixels, pixels + 1)
+    ],
+    "adaptive_avg_pooling.cpp min_columns": lambda columns: [
+        average((1, 900, 1, width), (1, 1)) for width in (columns, columns + 1, 3 * columns)
+    ],
+    "bilinear_resize.cuh kResizeRows": lambda rows: [
+        resize((1, 2, 3, 4), (height, 9)) for height in (rows, rows + 1, 3 * rows)
+    ],
+    "bilinear_resize.cpp kMaxBlocks": lambda blocks: [
+        resize((planes, 1, 4, 5), (5, 7)) for planes in (1, 50 * blocks, 200 * blocks)
+    ],
     "bilinear_upsample.cuh kRowsAtOnce": lambda rows: [
         upsample((1, 2, 3, 4), scale) for scale in (rows, rows + 1, 2 * rows + 1)
     ],
@@ -462,6 +522,12 @@ def large_detection(num):
 
 #: One input per op that is beyond the real value of a step.
 LARGE = {
+    # More pixels than a block has in shared memory, and more planes than a block has.
+    "adaptive_avg_pooling": lambda: partial(
+        cvops.adaptive_avg_pooling,
+        rng_of(6).normal(size=(2, 300, 9, 11)).astype(np.float32),
+        (1, 1),
+    ),
     # More keys than one merge sorts: 32768.
     "box_nms": lambda: partial(
         cvops.box_nms, rows_of(rng_of(1), 33_000, side=300), topk=100, return_index=True
@@ -478,6 +544,12 @@ LARGE = {
     "multibox_target": lambda: large_target(263_000),
     # An RoI needs 816 of 32768 bytes. Each of 4 splits has 45 RoIs.
     "roi_pooling": lambda: large_roi(180),
+    "bilinear_resize": lambda: partial(
+        cvops.bilinear_resize,
+        rng_of(7).normal(size=(2, 3, 50, 70)).astype(np.float32),
+        height=301,
+        width=203,
+    ),
     "bilinear_upsample": lambda: partial(
         cvops.bilinear_upsample, rng_of(4).normal(size=(2, 3, 50, 70)).astype(np.float32), 9
     ),

@@ -15,6 +15,8 @@ from cvops.backends import nvrtc
 
 ROOT = Path(__file__).parents[2]
 CONTRIB = {
+    "AdaptiveAvgPooling2D": "adaptive_avg_pooling",
+    "BilinearResize2D": "bilinear_resize",
     "MultiBoxPrior": "multibox_prior",
     "MultiBoxTarget": "multibox_target",
     "MultiBoxDetection": "multibox_detection",
@@ -74,6 +76,16 @@ def test_docstring_of_an_op_has_all_sections(op):
 
 
 DEFAULTS = {
+    "adaptive_avg_pooling": {"output_size": ()},
+    "bilinear_resize": {
+        "like": None,
+        "height": 1,
+        "width": 1,
+        "scale_height": None,
+        "scale_width": None,
+        "mode": "size",
+        "align_corners": True,
+    },
     "bilinear_upsample": {},
     "confusion_matrix": {"ignore_label": None},
     "label_from_color": {"unknown": 0},
@@ -87,7 +99,7 @@ DEFAULTS = {
         "format": "center",
     },
     "box_encode": {},
-    "box_iou": {"format": "corner"},
+    "box_iou": {"format": "corner", "kind": "iou"},
     "matrix_nms": {
         "method": "linear",
         "sigma": 2,
@@ -187,6 +199,8 @@ def test_op_has_the_defaults_of_mxnet(op):
 
 #: Parameters that MXNet adds to all operators.
 NOT_OF_AN_OPERATOR = {"out", "name", "kwargs"}
+#: Parameters that MXNet's operators do not have. They are the last ones.
+ONLY_OURS = {"box_iou": ["kind"]}
 
 
 @pytest.mark.parametrize("name", CONTRIB)
@@ -194,6 +208,7 @@ def test_op_has_its_parameters_in_the_order_of_mxnet(mx, name):
     operator = getattr(mx.nd, name, None) or getattr(mx.nd.contrib, name)
     expected = [p for p in inspect.signature(operator).parameters if p not in NOT_OF_AN_OPERATOR]
     parameters = inspect.signature(getattr(contrib, name)).parameters.values()
+    expected += ONLY_OURS.get(name, [])
     assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == expected
 
 
