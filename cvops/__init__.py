@@ -21,6 +21,8 @@ from cvops.ops.multibox_prior import multibox_prior as multibox_prior
 from cvops.ops.multibox_prior import multibox_priors as multibox_priors
 from cvops.ops.multibox_target import multibox_target as multibox_target
 from cvops.ops.multiclass_nms import multiclass_nms as multiclass_nms
+from cvops.ops.psroi_pooling import psroi_pooling as psroi_pooling
+from cvops.ops.psroi_pooling import psroi_pooling_backward as psroi_pooling_backward
 from cvops.ops.roi_align import roi_align as roi_align
 from cvops.ops.roi_align import roi_align_backward as roi_align_backward
 from cvops.ops.roi_pooling import roi_pooling as roi_pooling

@@ -40,6 +40,7 @@ _Candidates = tuple[float, int, int]
 _Variances = tuple[float, ...]
 _TargetShape = tuple[int, int, int, int, int]
 _TargetOptions = tuple[float, float, float, float, float, float, float, float]
+_Psroi = tuple[int, int, int, int, int, int, int, float]
 _RoiAlign = tuple[int, int, int, int, int, int, float, int, bool, bool]
 _RoiPooling = tuple[int, int, int, int, int, int, float]
 _RoiPoolingGrad = tuple[int, int, int, int, int]
@@ -146,6 +147,10 @@ class Ops:
         most: int,
         rows: int,
         /,
+    ) -> None: ...
+    def psroi_pooling(self, pooled: _Array, data: _Array, rois: _Array, op: _Psroi, /) -> None: ...
+    def psroi_pooling_backward(
+        self, grad: _Array, out_grad: _Array, rois: _Array, op: _Psroi, /
     ) -> None: ...
     def roi_align(self, pooled: _Array, data: _Array, rois: _Array, op: _RoiAlign, /) -> None: ...
     def roi_align_backward(

@@ -17,6 +17,7 @@ from cvops.ops.box_nms import box_nms
 from cvops.ops.multibox_detection import multibox_detection as MultiBoxDetection
 from cvops.ops.multibox_prior import multibox_prior as MultiBoxPrior
 from cvops.ops.multibox_target import multibox_target as MultiBoxTarget
+from cvops.ops.psroi_pooling import psroi_pooling as PSROIPooling
 from cvops.ops.roi_align import roi_align as ROIAlign
 from cvops.ops.roi_pooling import roi_pooling as ROIPooling
 
@@ -24,6 +25,7 @@ __all__ = [
     "MultiBoxDetection",
     "MultiBoxPrior",
     "MultiBoxTarget",
+    "PSROIPooling",
     "ROIAlign",
     "ROIPooling",
     "bipartite_matching",

@@ -16,6 +16,9 @@ struct Range {
   int begin, end;
 };
 
+CVOPS_HD bool contains(Range range, int i) { return range.begin <= i && i < range.end; }
+CVOPS_HD bool intersect(Range a, Range b) { return a.begin < b.end && b.begin < a.end; }
+
 constexpr float kLowestFloat = -3.402823466e+38f;
 
 // int arithmetic modulo 2^32, which is MXNet's behavior on overflow.

@@ -237,10 +237,6 @@ __device__ __forceinline__ SampleInterval samples_touching(const RoiAlignAxis& a
   return found;
 }
 
-__device__ __forceinline__ bool intersect(Range a, Range b) {
-  return a.begin < b.end && b.begin < a.end;
-}
-
 // Work item of the backward kernel: a tile of an image, and kGradChannels channels. If
 // position-sensitive, also one bin.
 struct GradTile {

@@ -18,6 +18,7 @@ OPS = [
     "multibox_prior",
     "multibox_target",
     "multiclass_nms",
+    "psroi_pooling",
     "roi_align",
     "roi_pooling",
 ]
@@ -52,6 +53,11 @@ CALLS = {
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
+    "psroi_pooling": ((DATA, ROIS, 1.0, 1, 3, 2), {}),
+    "psroi_pooling_backward": (
+        (RNG.random((9, 1, 3, 3), np.float32), ROIS, DATA.shape, 1.0),
+        {"group_size": 2},
+    ),
     "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
     "roi_align_backward": (
         (RNG.random(ARGMAX.shape, np.float32), ROIS, DATA.shape, 1.0),

@@ -56,4 +56,17 @@ CVOPS_INLINE void interleave(Pixel<kVectors>* out, const float* data, int64 plan
   }
 }
 
+// Copies interleaved pixels of a window to `channels` planes, `pitch` elements apart.
+template <int kVectors>
+void write_planes(float* first, const Pixel<kVectors>* pixels, const Window& window, int64 pitch,
+                  int width, int channels) {
+  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
+  const int columns = window.columns.end - window.columns.begin;
+  for (int row = window.rows.begin; row < window.rows.end; ++row) {
+    transpose(first + (int64)row * width + window.columns.begin, pitch,
+              (const float*)(pixels + window.index(row, window.columns.begin)), kVectors * kWidth,
+              columns, channels, same);
+  }
+}
+
 }  // namespace cvops::cpu

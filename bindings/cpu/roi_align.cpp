@@ -284,20 +284,6 @@ void add_gradients(const Planes<kVectors>& sums, const Backward& call, const flo
   }
 }
 
-// Copies interleaved sums to planes.
-template <int kVectors>
-void write_planes(float* first, const Planes<kVectors>& sums, int64 pitch, int width,
-                  int channels) {
-  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
-  const Window& window = sums.window;
-  const int columns = window.columns.end - window.columns.begin;
-  for (int row = window.rows.begin; row < window.rows.end; ++row) {
-    transpose(first + (int64)row * width + window.columns.begin, pitch,
-              (const float*)sums.row(row) + window.columns.begin * kVectors * kWidth,
-              kVectors * kWidth, columns, channels, same);
-  }
-}
-
 template <int kVectors>
 void add_gradients_of_item(const Backward& call, const WorkItem& item, int image) {
   const RoiAlign& op = call.op;
@@ -317,7 +303,7 @@ void add_gradients_of_item(const Backward& call, const WorkItem& item, int image
     const int64 from = (roi->number * op.channels + item.channel) * op.bins();
     simd<add_gradients<kVectors>>(sums, call, call.pooled + from, *roi, bins, channels);
   }
-  simd<write_planes<kVectors>>(grad, sums, pitch, op.width, channels);
+  simd<write_planes<kVectors>>(grad, sums.pixels, window, pitch, op.width, channels);
 }
 
 // Number of samples of all bins of an RoI in the map.

@@ -21,6 +21,7 @@
   X(multibox_prior)       \
   X(multibox_target)      \
   X(multiclass_nms)       \
+  X(psroi_pooling)        \
   X(roi_align)            \
   X(roi_pooling)
 

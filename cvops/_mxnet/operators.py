@@ -117,6 +117,15 @@ OPERATORS = (
         amp="widest",
     ),
     Operator(
+        "PSROIPooling",
+        "psroi_pooling",
+        ("data", "rois"),
+        ("spatial_scale", "output_dim", "pooled_size", "group_size"),
+        differentiable=True,
+        replaces=("_contrib_PSROIPooling",),
+        amp="widest",
+    ),
+    Operator(
         "ROIPooling",
         "roi_pooling",
         ("data", "rois"),
