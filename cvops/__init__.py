@@ -27,6 +27,7 @@ from cvops.ops.roi_align import roi_align as roi_align
 from cvops.ops.roi_align import roi_align_backward as roi_align_backward
 from cvops.ops.roi_pooling import roi_pooling as roi_pooling
 from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
+from cvops.ops.rroi_align import rroi_align as rroi_align
 
 __version__ = "0.1.0"
 

@@ -44,6 +44,7 @@ _Psroi = tuple[int, int, int, int, int, int, int, float]
 _RoiAlign = tuple[int, int, int, int, int, int, float, int, bool, bool]
 _RoiPooling = tuple[int, int, int, int, int, int, float]
 _RoiPoolingGrad = tuple[int, int, int, int, int]
+_RroiAlign = tuple[int, int, int, int, int, int, float, int]
 
 class Ops:
     """The ops of a device: functions of the submodule ``cpu``, or methods of :class:`Gpu`."""
@@ -168,6 +169,7 @@ class Ops:
     def roi_pooling_backward(
         self, grad: _Array, out_grad: _Array, argmax: _Array, size: _RoiPoolingGrad, /
     ) -> None: ...
+    def rroi_align(self, pooled: _Array, data: _Array, rois: _Array, op: _RroiAlign, /) -> None: ...
 
 cpu: Ops
 

@@ -20,6 +20,7 @@ from cvops.ops.multibox_target import multibox_target as MultiBoxTarget
 from cvops.ops.psroi_pooling import psroi_pooling as PSROIPooling
 from cvops.ops.roi_align import roi_align as ROIAlign
 from cvops.ops.roi_pooling import roi_pooling as ROIPooling
+from cvops.ops.rroi_align import rroi_align as RROIAlign
 
 __all__ = [
     "MultiBoxDetection",
@@ -28,6 +29,7 @@ __all__ = [
     "PSROIPooling",
     "ROIAlign",
     "ROIPooling",
+    "RROIAlign",
     "bipartite_matching",
     "box_decode",
     "box_encode",

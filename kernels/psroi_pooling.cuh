@@ -80,7 +80,7 @@ struct PsroiTile {
 
 // pooled (num_rois, output_dim, pooled, pooled), data, rois (num_rois, 5). The x axis of the grid
 // is bins of RoIs, the y axis is groups of kChannelsAtOnce channels.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 3)
     psroi_pooling(float* __restrict__ pooled, const float* __restrict__ data,
                   const float* __restrict__ rois, long long num_rois, const cvops::Psroi op) {
   using namespace cvops;
@@ -131,15 +131,15 @@ extern "C" __global__ void __launch_bounds__(256)
 // grad: the shape of data; out_grad (num_rois, output_dim, pooled, pooled); rois (num_rois, 5). A
 // work item is a PsroiTile. Blocks have kPsroiThreads threads. The planes that no bin reads are not
 // written.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 3)
     psroi_pooling_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                            const float* __restrict__ rois, long long num_rois,
                            const cvops::Psroi op) {
   using namespace cvops;
   __shared__ PsroiTile tile;
   __shared__ PsroiBin found[kPsroiThreads];  // bins that reach the tile
-  __shared__ int number_of[kPsroiThreads];   // of the bins, relative to the first candidate
-  __shared__ float weighted[kPsroiThreads][kPsroiChannels];  // their gradients by their areas
+  __shared__ int64 from[kPsroiThreads];      // indices of their gradients for the first channel
+  __shared__ float weighted[kPsroiThreads][kPsroiChannels];  // the gradients by the areas
   __shared__ int in_warp[kPsroiThreads / 32];                // numbers of such bins
   const int me = (int)threadIdx.x, lane = me % 32;
   const int64 items = (int64)op.images * ceil_div(op.output_dim, kPsroiChannels) * op.cells() *
@@ -155,13 +155,16 @@ extern "C" __global__ void __launch_bounds__(256)
     // A candidate is a bin of the cell in an RoI.
     for (int64 first = 0; first < num_rois * bins; first += kPsroiThreads) {
       PsroiBin bin = {};
+      int64 out = 0;
       bool reaches = false;
       if (first + me < num_rois * bins) {
         const int64 number = (first + me) / bins;
         const int index = (int)(first + me - number * bins);
+        const int i = tile.bin_rows.begin + index / bin_columns;
+        const int j = tile.bin_columns.begin + index % bin_columns;
         const float* const roi = rois + 5 * number;
-        bin = psroi_bin(roi, tile.bin_rows.begin + index / bin_columns,
-                        tile.bin_columns.begin + index % bin_columns, op);
+        bin = psroi_bin(roi, i, j, op);
+        out = (number * op.output_dim + tile.channel) * op.bins() + i * op.pooled + j;
         reaches = psroi_image(roi, op) == tile.image && !bin.empty() &&
                   intersect(bin.rows, tile.pixel_rows) &&
                   intersect(bin.columns, tile.pixel_columns);
@@ -177,18 +180,12 @@ extern "C" __global__ void __launch_bounds__(256)
       }
       if (reaches) {
         found[at] = bin;
-        number_of[at] = me;
+        from[at] = out;
       }
       __syncthreads();
       for (int k = me; k < num * kPsroiChannels; k += kPsroiThreads) {
         const int n = k % kPsroiChannels, b = k / kPsroiChannels;
-        if (n >= channels) continue;
-        const int64 number = (first + number_of[b]) / bins;
-        const int index = (int)(first + number_of[b] - number * bins);
-        const int i = tile.bin_rows.begin + index / bin_columns;
-        const int j = tile.bin_columns.begin + index % bin_columns;
-        const int64 from = (number * op.output_dim + tile.channel + n) * op.bins();
-        weighted[b][n] = out_grad[from + i * op.pooled + j] / found[b].area();
+        if (n < channels) weighted[b][n] = out_grad[from[b] + n * op.bins()] / found[b].area();
       }
       __syncthreads();
 #pragma unroll 1

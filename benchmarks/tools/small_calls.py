@@ -18,7 +18,9 @@ LABEL = np.float32([[[0, 0.1, 0.1, 0.6, 0.7]]])
 SCORES = RNG.random((1, 2, 4), np.float32)
 OFFSETS = RNG.random((1, 16), np.float32)
 MAPS = RNG.random((1, 1, 4, 4), np.float32)
+CELLS = RNG.random((1, 4, 4, 4), np.float32)
 ROIS = np.float32([[0, 0, 0, 3, 3]])
+TURNED = np.float32([[0, 2, 2, 3, 3, 30]])
 BINS = np.float32(np.ones((1, 1, 2, 2)))
 ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
 CLASSES = np.int32([[0, 1], [2, 1]])
@@ -54,6 +56,20 @@ def roi_pooling_backward(mx, out_grad, argmax):
     data.attach_grad()
     with mx.autograd.record():
         out = mx.nd.ROIPooling(data, mx.nd.array(ROIS), (2, 2), 1.0)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return data.grad
+
+    return backward
+
+
+def psroi_pooling_backward(mx, out_grad, rois):
+    """Return a call of MXNet's backward pass."""
+    data = mx.nd.array(CELLS)
+    data.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.contrib.PSROIPooling(data, rois, 1.0, 1, 2)
 
     def backward():
         out.backward(out_grad, retain_graph=True)
@@ -160,6 +176,22 @@ CASES = {
     "multiclass_nms": SmallCall(
         cvops.multiclass_nms, (ANCHORS, SCORES), empty_arrays=(ANCHORS[:0], SCORES[:0])
     ),
+    "psroi_pooling": SmallCall(
+        cvops.psroi_pooling,
+        (CELLS, ROIS),
+        (1.0, 1, 2),
+        empty_arrays=(CELLS, ROIS[:0]),
+        empty_args=(1.0, 1, 2),
+        mxnet=lambda mx, *arrays: partial(mx.nd.contrib.PSROIPooling, *arrays, 1.0, 1, 2),
+    ),
+    "psroi_pooling_backward": SmallCall(
+        cvops.psroi_pooling_backward,
+        (BINS, ROIS),
+        (CELLS.shape, 1.0),
+        empty_arrays=(BINS[:0], ROIS[:0]),
+        empty_args=((0, 4, 4, 4), 1.0),
+        mxnet=psroi_pooling_backward,
+    ),
     "roi_align": SmallCall(
         cvops.roi_align,
         (MAPS, ROIS),
@@ -193,6 +225,14 @@ CASES = {
         empty_arrays=(BINS[:0], ARGMAX[:0]),
         empty_args=((0, 1, 4, 4),),
         mxnet=roi_pooling_backward,
+    ),
+    "rroi_align": SmallCall(
+        cvops.rroi_align,
+        (MAPS, TURNED),
+        ((2, 2), 1.0),
+        empty_arrays=(MAPS, TURNED[:0]),
+        empty_args=((2, 2), 1.0),
+        mxnet=lambda mx, *arrays: partial(mx.nd.contrib.RROIAlign, *arrays, (2, 2), 1.0),
     ),
     "bilinear_upsample": SmallCall(
         cvops.bilinear_upsample,

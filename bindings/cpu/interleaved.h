@@ -16,6 +16,12 @@ struct Pixel {
 };
 constexpr int kMaxVectors = 4, kLanes = kMaxVectors * kWidth;
 
+// Sets all lanes to x. For a scalar operand of a product, the compiler would build the vector in
+// memory on a target without vectors of its width.
+CVOPS_INLINE void fill(FloatVector& lanes, float x) {
+  for (int i = 0; i < kWidth; ++i) lanes[i] = x;
+}
+
 // Maximum number of bins for non-temporal stores: the staged results must fit into a near cache.
 constexpr int kMaxStaged = 256;
 

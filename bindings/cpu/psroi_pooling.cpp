@@ -165,7 +165,7 @@ void pool(const Forward& call, const RoiList& list, const Bins& bins,
                        }
                      }
                      FloatVector area;
-                     for (int i = 0; i < kWidth; ++i) area[i] = bin.area();
+                     fill(area, bin.area());
                      for (int v = 0; v < kVectors; ++v) sum.of[v] /= area;
                    }
                    const float* const lanes = (const float*)&sum;
@@ -225,7 +225,7 @@ void add_gradients(const Backward& call, const RoiList& list, const Bins& bins,
                    for (int k = 0; k < channels; ++k)
                      ((float*)&top)[k] = from[(int64)k * num_bins + index];
                    FloatVector area;
-                   for (int i = 0; i < kWidth; ++i) area[i] = bin.area();
+                   fill(area, bin.area());
                    Pixel<kVectors> part;
                    for (int v = 0; v < kVectors; ++v) part.of[v] = top.of[v] / area;
                    const int width = bin.columns.end - bin.columns.begin;

@@ -17,12 +17,6 @@ namespace {
 
 constexpr int kTile = 64;  // bins whose values are transposed at once
 
-// Sets all lanes to x. For a scalar operand of a product, the compiler would build the vector in
-// memory on a target without vectors of its width.
-CVOPS_INLINE void fill(FloatVector& lanes, float x) {
-  for (int i = 0; i < kWidth; ++i) lanes[i] = x;
-}
-
 // Samples of a bin along an axis, those in the map: `count` entries of Rois::samples.
 struct BinSamples {
   int64 begin;

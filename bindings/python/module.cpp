@@ -23,7 +23,8 @@
   X(multiclass_nms)       \
   X(psroi_pooling)        \
   X(roi_align)            \
-  X(roi_pooling)
+  X(roi_pooling)          \
+  X(rroi_align)
 
 #define DECLARE(op) void bind_##op(cvops::Ops&);
 CVOPS_OPS(DECLARE)

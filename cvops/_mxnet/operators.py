@@ -143,6 +143,13 @@ OPERATORS = (
         amp="widest",
     ),
     Operator(
+        "RROIAlign",
+        "rroi_align",
+        ("data", "rois"),
+        ("pooled_size", "spatial_scale", "sampling_ratio"),
+        replaces=("_contrib_RROIAlign",),
+    ),
+    Operator(
         "bilinear_upsample",
         "bilinear_upsample",
         ("data",),

@@ -296,7 +296,9 @@ ONLY_MXNETS = [
     ("MultiBoxTarget", {"overlap_threshold": float("nan")}),
     ("bipartite_matching", {"threshold": float("nan")}),
     ("box_decode", {"clip": "NaN"}),
+    ("PSROIPooling", {"spatial_scale": "1e", "output_dim": 3, "pooled_size": 2}),
     ("ROIPooling", {"pooled_size": (2, 2), "spatial_scale": "1e"}),
+    ("RROIAlign", {"pooled_size": (2, 2), "spatial_scale": "1e"}),
 ]
 
 

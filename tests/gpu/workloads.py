@@ -82,6 +82,21 @@ def alignment_backward(rois, channels=256):
     return call(cvops.roi_align_backward, zeros(rois, channels, 7, 7), zeros(rois, 5), args=args)
 
 
+def rotated(rois, channels=256):
+    args = (7, 7), 1 / 16, 2
+    return call(cvops.rroi_align, zeros(1, channels, 50, 68), zeros(rois, 6), args=args)
+
+
+def position_sensitive(rois, dim=21):
+    args = 1 / 16, dim, 7
+    return call(cvops.psroi_pooling, zeros(1, 49 * dim, 38, 63), zeros(rois, 5), args=args)
+
+
+def position_sensitive_backward(rois, dim=21):
+    args = (1, 49 * dim, 38, 63), 1 / 16
+    return call(cvops.psroi_pooling_backward, zeros(rois, dim, 7, 7), zeros(rois, 5), args=args)
+
+
 def upsampling(op, images, side, scale):
     return call(op, zeros(images, 21, side, side), args=(scale,))
 
@@ -118,10 +133,13 @@ CALLS = {
     "multibox_target": lambda n: target(2, 1000 * n, 20 * n),
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
     "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
+    "psroi_pooling": lambda n: position_sensitive(300 * n, 2),
+    "psroi_pooling_backward": lambda n: position_sensitive_backward(300 * n, 2),
     "roi_align": lambda n: alignment(30 * n, 8),
     "roi_align_backward": lambda n: alignment_backward(30 * n, 8),
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
     "roi_pooling_backward": lambda n: pooling_backward(30 * n, 8),
+    "rroi_align": lambda n: rotated(30 * n, 8),
 }
 #: (op, workload of predictions.json) -> a function that returns the call.
 WORKLOADS = {
@@ -151,6 +169,10 @@ WORKLOADS = {
     ("box_nms", "32 x 8400, 80 classes, topk 1000, clustered"): lambda: nms(
         32, 8400, id_index=0, topk=1000
     ),
+    ("psroi_pooling", "300 rois of 21 x 7 x 7 x 38 x 63"): lambda: position_sensitive(300),
+    ("psroi_pooling_backward", "300 rois of 21 x 7 x 7 x 38 x 63"): (
+        lambda: position_sensitive_backward(300)
+    ),
     ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
     ("roi_align_backward", "1000 rois of 256 x 50 x 68"): lambda: alignment_backward(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68"): lambda: pooling(1000),
@@ -158,4 +180,5 @@ WORKLOADS = {
         1000, return_argmax=True
     ),
     ("roi_pooling_backward", "1000 rois of 256 x 50 x 68"): lambda: pooling_backward(1000),
+    ("rroi_align", "1000 rois of 256 x 50 x 68"): lambda: rotated(1000),
 }

@@ -116,7 +116,9 @@ class TestByHand:
 
     def test_gradient_of_a_bin_is_divided_by_its_area(self, run):
         # Columns 1 and 2, row 0.
-        grad = run(psroi_pooling_backward, f32([[[[6]]]]), f32([[0, 1, 0, 2, 0]]), (1, 1, 2, 4), 1.0)
+        grad = run(
+            psroi_pooling_backward, f32([[[[6]]]]), f32([[0, 1, 0, 2, 0]]), (1, 1, 2, 4), 1.0
+        )
         np.testing.assert_array_equal(grad[0, 0], [[0, 3, 3, 0], [0, 0, 0, 0]])
 
     def test_gradients_are_summed_in_order_of_rois(self, run):

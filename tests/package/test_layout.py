@@ -23,8 +23,10 @@ CONTRIB = {
     "box_encode": "box_encode",
     "box_iou": "box_iou",
     "box_nms": "box_nms",
+    "PSROIPooling": "psroi_pooling",
     "ROIAlign": "roi_align",
     "ROIPooling": "roi_pooling",
+    "RROIAlign": "rroi_align",
 }
 
 
@@ -131,8 +133,10 @@ DEFAULTS = {
         "force_suppress": False,
         "in_format": "corner",
     },
+    "psroi_pooling": {"group_size": 0},
     "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
     "roi_pooling": {},
+    "rroi_align": {"sampling_ratio": -1},
 }
 
 
