@@ -57,9 +57,9 @@ class TestByHand:
         data, rois = f32(np.random.default_rng(0).normal(size=(2, 5, 9, 11))), []
         for image, x, y, width, height in ((0, 5, 4, 4, 6), (1, 2, 7, 8, 2), (1, 10, 1, 4, 4)):
             rois.append((image, x, y, width, height, 0))
-        upright = f32(
-            [(n, x - w / 2, y - h / 2, x + w / 2, y + h / 2) for n, x, y, w, h, _ in rois]
-        )
+        image, x, y, width, height, _ = f32(rois).T
+        edges = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
+        upright = np.stack([image, *edges], axis=1)
         want = runner("cpu", "numpy")(roi_align, data, upright, (2, 2), 1.0, 2)
         np.testing.assert_array_equal(align(run, data, rois, (2, 2), 1.0, 2), want)
 
