@@ -31,10 +31,13 @@ from cvops.ops.multibox_target import multibox_target as multibox_target
 from cvops.ops.multiclass_nms import multiclass_nms as multiclass_nms
 from cvops.ops.proposal import multi_proposal as multi_proposal
 from cvops.ops.proposal import proposal as proposal
+from cvops.ops.psroi_pooling import psroi_pooling as psroi_pooling
+from cvops.ops.psroi_pooling import psroi_pooling_backward as psroi_pooling_backward
 from cvops.ops.roi_align import roi_align as roi_align
 from cvops.ops.roi_align import roi_align_backward as roi_align_backward
 from cvops.ops.roi_pooling import roi_pooling as roi_pooling
 from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
+from cvops.ops.rroi_align import rroi_align as rroi_align
 from cvops.ops.soft_nms import soft_nms as soft_nms
 
 __version__ = "0.1.0"

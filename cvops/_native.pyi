@@ -45,9 +45,11 @@ _SoftNms = tuple[float, float, bool, bool, bool]
 _Variances = tuple[float, ...]
 _TargetShape = tuple[int, int, int, int, int]
 _TargetOptions = tuple[float, float, float, float, float, float, float, float]
+_Psroi = tuple[int, int, int, int, int, int, int, float]
 _RoiAlign = tuple[int, int, int, int, int, int, float, int, bool, bool]
 _RoiPooling = tuple[int, int, int, int, int, int, float]
 _RoiPoolingGrad = tuple[int, int, int, int, int]
+_RroiAlign = tuple[int, int, int, int, int, int, float, int]
 
 class Ops:
     """The ops of a device: functions of the submodule ``cpu``, or methods of :class:`Gpu`."""
@@ -210,6 +212,10 @@ class Ops:
         threshold: float,
         /,
     ) -> None: ...
+    def psroi_pooling(self, pooled: _Array, data: _Array, rois: _Array, op: _Psroi, /) -> None: ...
+    def psroi_pooling_backward(
+        self, grad: _Array, out_grad: _Array, rois: _Array, op: _Psroi, /
+    ) -> None: ...
     def roi_align(self, pooled: _Array, data: _Array, rois: _Array, op: _RoiAlign, /) -> None: ...
     def roi_align_backward(
         self, grad: _Array, out_grad: _Array, rois: _Array, op: _RoiAlign, /
@@ -241,6 +247,7 @@ class Ops:
         rows: int,
         /,
     ) -> None: ...
+    def rroi_align(self, pooled: _Array, data: _Array, rois: _Array, op: _RroiAlign, /) -> None: ...
 
 cpu: Ops
 

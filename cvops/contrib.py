@@ -21,8 +21,10 @@ from cvops.ops.multibox_prior import multibox_prior as MultiBoxPrior
 from cvops.ops.multibox_target import multibox_target as MultiBoxTarget
 from cvops.ops.proposal import multi_proposal as MultiProposal
 from cvops.ops.proposal import proposal as Proposal
+from cvops.ops.psroi_pooling import psroi_pooling as PSROIPooling
 from cvops.ops.roi_align import roi_align as ROIAlign
 from cvops.ops.roi_pooling import roi_pooling as ROIPooling
+from cvops.ops.rroi_align import rroi_align as RROIAlign
 
 __all__ = [
     "AdaptiveAvgPooling2D",
@@ -32,8 +34,10 @@ __all__ = [
     "MultiBoxTarget",
     "MultiProposal",
     "Proposal",
+    "PSROIPooling",
     "ROIAlign",
     "ROIPooling",
+    "RROIAlign",
     "bipartite_matching",
     "box_decode",
     "box_encode",

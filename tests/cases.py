@@ -22,8 +22,10 @@ OPS = [
     "multibox_target",
     "multiclass_nms",
     "proposal",
+    "psroi_pooling",
     "roi_align",
     "roi_pooling",
+    "rroi_align",
     "soft_nms",
 ]
 
@@ -37,6 +39,7 @@ SAMPLES = RNG.integers(-1, 2, (2, 300)).astype(np.float32), RNG.integers(0, 5, (
 SCALE = np.zeros(4, np.float32), np.float32([0.1, 0.1, 0.2, 0.2])
 DATA = RNG.random((1, 4, 20, 24), np.float32)
 ROIS = np.c_[np.zeros(9), BOXES[:9] * 20].astype(np.float32)
+ROTATED = np.c_[ROIS, np.arange(0, 360, 40)].astype(np.float32)
 COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
 INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
 ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
@@ -69,6 +72,11 @@ CALLS = {
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
     "proposal": (RPN, {"rpn_post_nms_top_n": 50}),
+    "psroi_pooling": ((DATA, ROIS, 1.0, 1, 3, 2), {}),
+    "psroi_pooling_backward": (
+        (RNG.random((9, 1, 3, 3), np.float32), ROIS, DATA.shape, 1.0),
+        {"group_size": 2},
+    ),
     "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
     "roi_align_backward": (
         (RNG.random(ARGMAX.shape, np.float32), ROIS, DATA.shape, 1.0),
@@ -76,5 +84,6 @@ CALLS = {
     ),
     "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
+    "rroi_align": ((DATA, ROTATED, (3, 3), 1.0), {"sampling_ratio": 2}),
     "soft_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
 }

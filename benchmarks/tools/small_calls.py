@@ -18,8 +18,10 @@ LABEL = np.float32([[[0, 0.1, 0.1, 0.6, 0.7]]])
 SCORES = RNG.random((1, 2, 4), np.float32)
 OFFSETS = RNG.random((1, 16), np.float32)
 MAPS = RNG.random((1, 1, 4, 4), np.float32)
+CELLS = RNG.random((1, 4, 4, 4), np.float32)
 ROIS = np.float32([[0, 0, 0, 3, 3]])
 RPN = tuple(RNG.random((1, n, 2, 2), np.float32) for n in (24, 48)) + (np.float32([[32, 32, 1]]),)
+TURNED = np.float32([[0, 2, 2, 3, 3, 30]])
 BINS = np.float32(np.ones((1, 1, 2, 2)))
 ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
 CLASSES = np.int32([[0, 1], [2, 1]])
@@ -55,6 +57,20 @@ def roi_pooling_backward(mx, out_grad, argmax):
     data.attach_grad()
     with mx.autograd.record():
         out = mx.nd.ROIPooling(data, mx.nd.array(ROIS), (2, 2), 1.0)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return data.grad
+
+    return backward
+
+
+def psroi_pooling_backward(mx, out_grad, rois):
+    """Return a call of MXNet's backward pass."""
+    data = mx.nd.array(CELLS)
+    data.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.contrib.PSROIPooling(data, rois, 1.0, 1, 2)
 
     def backward():
         out.backward(out_grad, retain_graph=True)
@@ -221,6 +237,22 @@ CASES = {
         mxnet=contrib("MultiProposal", rpn_post_nms_top_n=8),
     ),
     "soft_nms": SmallCall(cvops.soft_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
+    "psroi_pooling": SmallCall(
+        cvops.psroi_pooling,
+        (CELLS, ROIS),
+        (1.0, 1, 2),
+        empty_arrays=(CELLS, ROIS[:0]),
+        empty_args=(1.0, 1, 2),
+        mxnet=lambda mx, *arrays: partial(mx.nd.contrib.PSROIPooling, *arrays, 1.0, 1, 2),
+    ),
+    "psroi_pooling_backward": SmallCall(
+        cvops.psroi_pooling_backward,
+        (BINS, ROIS),
+        (CELLS.shape, 1.0),
+        empty_arrays=(BINS[:0], ROIS[:0]),
+        empty_args=((0, 4, 4, 4), 1.0),
+        mxnet=psroi_pooling_backward,
+    ),
     "roi_align": SmallCall(
         cvops.roi_align,
         (MAPS, ROIS),
@@ -269,6 +301,14 @@ CASES = {
         empty_arrays=(BINS[:0],),
         empty_args=((0, 1, 4, 4),),
         mxnet=bilinear_resize_backward,
+    ),
+    "rroi_align": SmallCall(
+        cvops.rroi_align,
+        (MAPS, TURNED),
+        ((2, 2), 1.0),
+        empty_arrays=(MAPS, TURNED[:0]),
+        empty_args=((2, 2), 1.0),
+        mxnet=lambda mx, *arrays: partial(mx.nd.contrib.RROIAlign, *arrays, (2, 2), 1.0),
     ),
     "bilinear_upsample": SmallCall(
         cvops.bilinear_upsample,

@@ -25,8 +25,10 @@
   X(multibox_target)      \
   X(multiclass_nms)       \
   X(proposal)             \
+  X(psroi_pooling)        \
   X(roi_align)            \
   X(roi_pooling)          \
+  X(rroi_align)           \
   X(soft_nms)
 
 #define DECLARE(op) void bind_##op(cvops::Ops&);

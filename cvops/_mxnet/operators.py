@@ -158,6 +158,15 @@ OPERATORS = (
         amp="widest",
     ),
     Operator(
+        "PSROIPooling",
+        "psroi_pooling",
+        ("data", "rois"),
+        ("spatial_scale", "output_dim", "pooled_size", "group_size"),
+        differentiable=True,
+        replaces=("_contrib_PSROIPooling",),
+        amp="widest",
+    ),
+    Operator(
         "ROIPooling",
         "roi_pooling",
         ("data", "rois"),
@@ -173,6 +182,13 @@ OPERATORS = (
         differentiable=True,
         replaces=("_contrib_ROIAlign",),
         amp="widest",
+    ),
+    Operator(
+        "RROIAlign",
+        "rroi_align",
+        ("data", "rois"),
+        ("pooled_size", "spatial_scale", "sampling_ratio"),
+        replaces=("_contrib_RROIAlign",),
     ),
     Operator(
         "bilinear_upsample",

@@ -1,6 +1,7 @@
 """PyTorch: gradients, refused tensors, refused transformations, and ``torch.compile``."""
 
 import copy
+import math
 import subprocess
 import sys
 import textwrap
@@ -54,6 +55,10 @@ def resize_like(x, backend=None):
     return cvops.bilinear_resize(x, torch.zeros(1, 1, 3, 9), mode="like", backend=backend)
 
 
+def pool_by_position(x, backend=None):
+    return cvops.psroi_pooling(x, ROIS, 0.5, 3, 3, 2, backend=backend)
+
+
 def suppress(x, backend=None):
     return cvops.box_nms(x, id_index=0, topk=12, backend=backend)
 
@@ -90,6 +95,22 @@ def reference_align(x):
     return torch.stack(means)
 
 
+def reference_pool_by_position(x):
+    """The mean of each bin from its channels and its pixels."""
+    means = []
+    for index, *corners in ROIS:
+        left, top, right, bottom = (corner.item() / 2 for corner in corners)
+        width, height = (right + 0.5 - left) / 3, (bottom + 0.5 - top) / 3
+        for channel in range(3):
+            for i in range(3):
+                for j in range(3):
+                    plane = x[int(index), (channel * 2 + i * 2 // 3) * 2 + j * 2 // 3]
+                    rows = slice(math.floor(top + i * height), math.ceil(top + (i + 1) * height))
+                    columns = slice(math.floor(left + j * width), math.ceil(left + (j + 1) * width))
+                    means.append(plane[rows, columns].mean())
+    return torch.stack(means).reshape(-1, 3, 3, 3)
+
+
 def reference_suppress(x):
     _, index = cvops.box_nms(x.detach(), id_index=0, topk=12, return_index=True)
     return torch.where(index[..., None] < 0, torch.full((), -1.0), x[index.clamp(min=0).long()])
@@ -124,6 +145,12 @@ DIFFERENTIABLE = [
     ),
     pytest.param(pool, reference_pool, lambda: integers(2, 3, 6, 6), id="roi_pooling"),
     pytest.param(align, reference_align, lambda: integers(2, 3, 6, 6), id="roi_align"),
+    pytest.param(
+        pool_by_position,
+        reference_pool_by_position,
+        lambda: integers(2, 12, 6, 6),
+        id="psroi_pooling",
+    ),
     pytest.param(suppress, reference_suppress, lambda: rows(20), id="box_nms"),
     pytest.param(
         upsample, reference_upsample, lambda: integers(2, 3, 4, 5), id="bilinear_upsample"
@@ -144,6 +171,10 @@ SIZE, RPN = torch.tensor([[32.0, 80.0, 1.0]]), dict(scales=(1, 2), ratios=(1,))
 LABEL = torch.tensor([[[0, 0.1, 0.1, 0.6, 0.7]]])
 #: op without a gradient -> (call, a float tensor).
 WITHOUT_GRADIENT = {
+    "rroi_align": (
+        lambda x, **k: cvops.rroi_align(x, torch.zeros(2, 6), (2, 2), 1.0, **k),
+        integers(1, 2, 3, 4),
+    ),
     "bipartite_matching": (
         lambda x, **k: cvops.bipartite_matching(x, threshold=0.3, **k),
         PREDICTIONS,
@@ -413,6 +444,7 @@ CALLS = {
     "adaptive_avg_pooling": (average, integers(2, 3, 5, 7)),
     "roi_align": (align, integers(2, 3, 6, 6)),
     "roi_pooling": (pool, integers(2, 3, 6, 6)),
+    "psroi_pooling": (pool_by_position, integers(2, 12, 6, 6)),
     "box_nms": (suppress, rows(20)),
     "bilinear_upsample": (upsample, integers(2, 3, 4, 5)),
     **WITHOUT_GRADIENT,

@@ -72,6 +72,10 @@ CASES = {
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
         {"id_index": 0, "overlap_thresh": 0.3, "topk": 25, "out_format": "center"},
     ),
+    "PSROIPooling": (
+        [floats(2, 12, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
+        {"spatial_scale": 0.5, "output_dim": 3, "pooled_size": 3, "group_size": 2},
+    ),
     "ROIAlign": (
         [floats(2, 12, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
         {"pooled_size": (3, 2), "spatial_scale": 0.5, "position_sensitive": True, "aligned": True},
@@ -79,6 +83,10 @@ CASES = {
     "ROIPooling": (
         [floats(2, 3, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
         {"pooled_size": (3, 2), "spatial_scale": 0.5},
+    ),
+    "RROIAlign": (
+        [floats(2, 3, 9, 11), np.array([[0, 9, 8, 9, 8, 90], [1, 8, 6, 4, 8, 0]])],
+        {"pooled_size": (3, 2), "spatial_scale": 0.5, "sampling_ratio": 2},
     ),
     "bilinear_upsample": ([floats(2, 3, 4, 5)], {"scale": 4}),
     "multiclass_nms": (
@@ -115,7 +123,7 @@ MXNETS = [
     "Proposal",
 ]
 MXNETS += ["bipartite_matching", "box_decode", "box_encode", "box_iou", "box_nms"]
-MXNETS += ["ROIAlign", "ROIPooling"]
+MXNETS += ["PSROIPooling", "ROIAlign", "ROIPooling", "RROIAlign"]
 #: mode -> the arguments of ``hybridize``; None for a network that is not hybridized.
 MODES = {
     "eager": None,

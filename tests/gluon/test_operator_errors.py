@@ -217,6 +217,48 @@ BAD_CALLS = {
         "valid_thresh: expected a number in .0, inf., got -1",
     ),
     "topk a word": ("box_nms", [(7, 6)], {"topk": "many"}, "topk: expected an integer, got many"),
+    "output_dim missing": (
+        "PSROIPooling",
+        [(1, 8, 3, 3), (4, 5)],
+        {"spatial_scale": 1, "pooled_size": 2},
+        "output_dim: expected a value, got none",
+    ),
+    "output_dim 0": (
+        "PSROIPooling",
+        [(1, 8, 3, 3), (4, 5)],
+        {"spatial_scale": 1, "output_dim": 0, "pooled_size": 2},
+        "output_dim: expected an integer of at least 1, got 0",
+    ),
+    "2^15 bins of an axis": (
+        "PSROIPooling",
+        [(1, 8, 3, 3), (4, 5)],
+        {"spatial_scale": 1, "output_dim": 2, "pooled_size": 2**15, "group_size": 1},
+        r"pooled_size: expected an integer in \[1, 32767\], got 32768",
+    ),
+    "negative group_size": (
+        "PSROIPooling",
+        [(1, 8, 3, 3), (4, 5)],
+        {"spatial_scale": 1, "output_dim": 2, "pooled_size": 2, "group_size": -1},
+        "group_size: expected an integer of at least 0, got -1",
+    ),
+    "too few channels": (
+        "PSROIPooling",
+        [(1, 7, 3, 3), (4, 5)],
+        {"spatial_scale": 1, "output_dim": 2, "pooled_size": 2},
+        r"data: expected at least output_dim \* group_size\^2 channels, got \(1, 7, 3, 3\)",
+    ),
+    "rotated rois of 5": (
+        "RROIAlign",
+        [(1, 2, 3, 3), (4, 5)],
+        {"pooled_size": (2, 2), "spatial_scale": 1},
+        r"rois: expected shape \(R, 6\), got \(4, 5\)",
+    ),
+    "1025 samples": (
+        "RROIAlign",
+        [(1, 2, 3, 3), (4, 6)],
+        {"pooled_size": (2, 2), "spatial_scale": 1, "sampling_ratio": 1025},
+        "sampling_ratio: expected an integer of at most 1024, got 1025",
+    ),
     "pooled_size missing": (
         "ROIPooling",
         [(1, 2, 3, 3), (4, 5)],

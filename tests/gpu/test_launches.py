@@ -33,6 +33,9 @@ from workloads import (
     pooling_backward,
     resizing,
     resizing_backward,
+    position_sensitive,
+    position_sensitive_backward,
+    rotated,
     target,
     upsampling,
     zeros,
@@ -294,6 +297,16 @@ LAUNCHES = {
         lambda: call(cvops.multiclass_nms, zeros(300, 9, 4), zeros(300, 2, 9), post_nms=0),
         "multiclass_nms_clear 2 256",
     ),
+    # 300 x 49 bins in blocks of 256, and 6 groups of channels.
+    "psroi_pooling, 300 rois of 21 x 7 x 7 x 38 x 63": (
+        lambda: position_sensitive(300),
+        "psroi_pooling 58x6 256",
+    ),
+    # 3 x 4 tiles, 49 cells, and 3 groups of 8 channels.
+    "psroi_pooling_backward, 300 rois of 21 x 7 x 7 x 38 x 63": (
+        lambda: position_sensitive_backward(300),
+        "psroi_pooling_backward 1764 256",
+    ),
     # 64 groups of channels. 3 blocks per multiprocessor fit, so a group has 6 splits: 132 * 3 / 64.
     # Shared memory has 16 bytes per pixel.
     "roi_align, 1000 rois of 256 x 50 x 68": (
@@ -320,6 +333,17 @@ LAUNCHES = {
         lambda: pooling_backward(1000),
         f"roi_pooling_backward 256 256 +{41984 + 4 * 50 * 68}",
     ),
+    # As for roi_align.
+    "rroi_align, 1000 rois of 256 x 50 x 68": (
+        lambda: rotated(1000),
+        f"""rroi_align_angles 4 256
+        rroi_align 384 256 +{16 * 50 * 68}""",
+    ),
+    "rroi_align, 30 rois of 8 x 50 x 68": (
+        lambda: rotated(30, 8),
+        """rroi_align_angles 1 256
+        rroi_align 24 128""",
+    ),
 }
 
 
@@ -344,18 +368,7 @@ def launches_of(call, launches):
 
 
 def test_every_op_has_a_list_of_launches():
-    backward = [
-        f"{op}_backward"
-        for op in (
-            "adaptive_avg_pooling",
-            "bilinear_resize",
-            "bilinear_upsample",
-            "box_iou",
-            "box_nms",
-            "roi_align",
-            "roi_pooling",
-        )
-    ]
+    backward = [name for name in cvops.__dict__ if name.endswith("_backward")]
     listed = {name.partition(",")[0].replace("priors", "prior") for name in LAUNCHES}
     assert listed == {*OPS, *backward}
 

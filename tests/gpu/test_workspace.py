@@ -8,6 +8,8 @@ from cases import OPS
 from emulator import backends
 from workloads import CALLS, WORKLOADS
 
+import cvops
+
 _FILE = Path(__file__).parents[2] / "benchmarks" / "predictions.json"
 PREDICTIONS = json.loads(_FILE.read_text("utf-8"))
 #: The limit of the scratch memory: this ratio to the bytes of the arrays, and fixed bytes for each
@@ -34,18 +36,7 @@ def measured(call):
 
 
 def test_every_op_has_a_call_of_growing_sizes():
-    backward = [
-        f"{op}_backward"
-        for op in (
-            "adaptive_avg_pooling",
-            "bilinear_resize",
-            "bilinear_upsample",
-            "box_iou",
-            "box_nms",
-            "roi_align",
-            "roi_pooling",
-        )
-    ]
+    backward = [name for name in cvops.__dict__ if name.endswith("_backward")]
     assert sorted(CALLS) == sorted([*OPS, *backward, "multibox_target with mining"])
 
 

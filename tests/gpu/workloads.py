@@ -111,6 +111,21 @@ def resizing_backward(images, side, out_side):
     return call(cvops.bilinear_resize_backward, out_grad, args=(shape,))
 
 
+def rotated(rois, channels=256):
+    args = (7, 7), 1 / 16, 2
+    return call(cvops.rroi_align, zeros(1, channels, 50, 68), zeros(rois, 6), args=args)
+
+
+def position_sensitive(rois, dim=21):
+    args = 1 / 16, dim, 7
+    return call(cvops.psroi_pooling, zeros(1, 49 * dim, 38, 63), zeros(rois, 5), args=args)
+
+
+def position_sensitive_backward(rois, dim=21):
+    args = (1, 49 * dim, 38, 63), 1 / 16
+    return call(cvops.psroi_pooling_backward, zeros(rois, dim, 7, 7), zeros(rois, 5), args=args)
+
+
 def upsampling(op, images, side, scale):
     return call(op, zeros(images, 21, side, side), args=(scale,))
 
@@ -154,10 +169,13 @@ CALLS = {
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
     "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
     "proposal": lambda n: proposals(2, 10 * n, 30),
+    "psroi_pooling": lambda n: position_sensitive(300 * n, 2),
+    "psroi_pooling_backward": lambda n: position_sensitive_backward(300 * n, 2),
     "roi_align": lambda n: alignment(30 * n, 8),
     "roi_align_backward": lambda n: alignment_backward(30 * n, 8),
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
     "roi_pooling_backward": lambda n: pooling_backward(30 * n, 8),
+    "rroi_align": lambda n: rotated(30 * n, 8),
     "soft_nms": lambda n: nms(1, 2000 * n, op=cvops.soft_nms),
 }
 #: (op, workload of predictions.json) -> a function that returns the call.
@@ -199,6 +217,10 @@ WORKLOADS = {
     ),
     ("matrix_nms", "5000, spread, linear"): lambda: nms(1, 5000, op=cvops.matrix_nms),
     ("proposal", "8 x 12 x 50 x 68"): lambda: proposals(8, 50, 68),
+    ("psroi_pooling", "300 rois of 21 x 7 x 7 x 38 x 63"): lambda: position_sensitive(300),
+    ("psroi_pooling_backward", "300 rois of 21 x 7 x 7 x 38 x 63"): (
+        lambda: position_sensitive_backward(300)
+    ),
     ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
     ("roi_align_backward", "1000 rois of 256 x 50 x 68"): lambda: alignment_backward(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68"): lambda: pooling(1000),
@@ -206,5 +228,6 @@ WORKLOADS = {
         1000, return_argmax=True
     ),
     ("roi_pooling_backward", "1000 rois of 256 x 50 x 68"): lambda: pooling_backward(1000),
+    ("rroi_align", "1000 rois of 256 x 50 x 68"): lambda: rotated(1000),
     ("soft_nms", "5000, spread, linear"): lambda: nms(1, 5000, op=cvops.soft_nms),
 }

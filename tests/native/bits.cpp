@@ -426,6 +426,56 @@ Hash run_bilinear_resize() {
   return hash;
 }
 
+Hash run_psroi_pooling() {
+  Hash hash;
+  for (int dim : {1, 5, 40}) {
+    for (int group : {1, 2, 5}) {
+      constexpr int kImages = 2, kHeight = 19, kWidth = 23, kPooled = 5, kRois = 30;
+      const Psroi op = {kImages, dim * group * group, kHeight, kWidth, dim, kPooled, group, 0.5f};
+      Numbers numbers(dim + group);
+      const Floats data = numbers.reals((int64)kImages * op.channels * kHeight * kWidth, false);
+      Floats rois(5 * kRois);
+      for (int n = 0; n < kRois; ++n) {
+        const float x = 40 * numbers.real(), y = 30 * numbers.real();
+        const float roi[] = {(float)(numbers.integer() % 5) - 1, x, y, x + 30 * numbers.real() - 2,
+                             y + 30 * numbers.real() - 2};
+        std::copy_n(roi, 5, &rois[5 * n]);
+      }
+      Floats pooled((int64)kRois * dim * op.bins()), grad(data.size());
+      psroi_pooling(kCpu, pooled.data(), data.data(), rois.data(), kRois, op);
+      psroi_pooling_backward(kCpu, grad.data(), pooled.data(), rois.data(), kRois, op);
+      hash.add(pooled), hash.add(grad);
+    }
+  }
+  return hash;
+}
+
+Hash run_rroi_align() {
+  Hash hash;
+  for (int channels : {1, 5, 40}) {
+    for (int ratio : {-1, 2, 3}) {
+      constexpr int kImages = 2, kHeight = 19, kWidth = 23, kPooled = 5, kRois = 30;
+      const RroiAlign op = {kImages, channels, kHeight, kWidth, kPooled, kPooled + 2, 0.5f, ratio};
+      Numbers numbers(channels + ratio);
+      const Floats data = numbers.reals((int64)kImages * channels * kHeight * kWidth, false);
+      Floats rois(6 * kRois);
+      for (int n = 0; n < kRois; ++n) {
+        const float roi[] = {(float)(numbers.integer() % 5) - 1,
+                             40 * numbers.real(),
+                             30 * numbers.real(),
+                             30 * numbers.real(),
+                             30 * numbers.real(),
+                             360 * numbers.real()};
+        std::copy_n(roi, 6, &rois[6 * n]);
+      }
+      Floats pooled((int64)kRois * channels * op.bins());
+      rroi_align(kCpu, pooled.data(), data.data(), rois.data(), kRois, op);
+      hash.add(pooled);
+    }
+  }
+  return hash;
+}
+
 Hash run_bilinear_upsample() {
   Hash hash;
   for (int scale : {1, 2, 3, 4, 8, 16}) {
@@ -491,8 +541,10 @@ int main() {
       {"multibox_target", run_multibox_target},
       {"multiclass_nms", run_multiclass_nms},
       {"proposal", run_proposal},
+      {"psroi_pooling", run_psroi_pooling},
       {"roi_align", run_roi_align},
       {"roi_pooling", run_roi_pooling},
+      {"rroi_align", run_rroi_align},
       {"soft_nms", run_soft_nms},
   };
   for (const auto& op : ops) {

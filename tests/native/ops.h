@@ -19,8 +19,10 @@
 #include "multibox_target.h"
 #include "multiclass_nms.h"
 #include "proposal.h"
+#include "psroi_pooling.h"
 #include "roi_align.h"
 #include "roi_pooling.h"
+#include "rroi_align.h"
 #include "soft_nms.h"
 #include "threads.h"
 

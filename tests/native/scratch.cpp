@@ -198,6 +198,25 @@ void measure_all(int n) {
     });
   }
   {
+    const RroiAlign op = {1, 16, 20, 20 * n, 7, 7, 1, 2};
+    const int num = 50 * n;
+    Floats data(16 * 400 * n), rois(6 * num), pooled(num * 16 * 49);
+    for (int i = 0; i < num; ++i) rois[6 * i + 1] = 9, rois[6 * i + 3] = 12, rois[6 * i + 4] = 15;
+    measure("rroi_align", n, bytes_of(data, rois, pooled),
+            [&] { rroi_align(kCpu, pooled.data(), data.data(), rois.data(), num, op); });
+  }
+  {
+    const Psroi op = {1, 98, 20, 20 * n, 2, 7, 7, 1};
+    const int num = 50 * n;
+    Floats data(98 * 400 * n), rois(5 * num), pooled(num * 2 * 49);
+    for (int i = 0; i < num; ++i) rois[5 * i + 3] = 12, rois[5 * i + 4] = 15;
+    measure("psroi_pooling", n, bytes_of(data, rois, pooled),
+            [&] { psroi_pooling(kCpu, pooled.data(), data.data(), rois.data(), num, op); });
+    measure("psroi_pooling_backward", n, bytes_of(data, rois, pooled), [&] {
+      psroi_pooling_backward(kCpu, data.data(), pooled.data(), rois.data(), num, op);
+    });
+  }
+  {
     const RoiAlign op = {1, 16, 20, 20 * n, 7, 7, 1, 2, false, false};
     const int num = 50 * n;
     Floats data(16 * 400 * n), rois(5 * num), pooled(num * 16 * 49);

@@ -5,20 +5,10 @@ from collections import defaultdict
 import pytest
 from cases import OPS
 
+import cvops
 from native import core, program, run
 
-BACKWARD = [
-    f"{op}_backward"
-    for op in (
-        "adaptive_avg_pooling",
-        "bilinear_resize",
-        "bilinear_upsample",
-        "box_iou",
-        "box_nms",
-        "roi_align",
-        "roi_pooling",
-    )
-]
+BACKWARD = [name for name in cvops.__dict__ if name.endswith("_backward")]
 CALLS = [*OPS, *BACKWARD, "multibox_target_mining"]
 
 

@@ -187,6 +187,36 @@ CALLS = {
         {"negative_mining_ratio": 3},
         [(0, 2**20), (0, 2**20), (0, 2**18)],
     ),
+    "psroi_pooling, no images": (
+        cvops.psroi_pooling,
+        lambda: (empty(0, 2**30, 1, 1), ones(2**12, 5), 1, 3, 7),
+        {},
+        [(2**12, 3, 7, 7)],
+    ),
+    "psroi_pooling, no rois": (
+        cvops.psroi_pooling,
+        lambda: (ones(1, 2**20, 1, 1), empty(0, 5), 1, 2**20, 2**14),
+        {"group_size": 1},
+        [(0, 2**20, 2**14, 2**14)],
+    ),
+    "psroi_pooling, no pixels": (
+        cvops.psroi_pooling,
+        lambda: (empty(2**20, 49, 0, 1), ones(2**12, 5), 1, 1, 7),
+        {},
+        [(2**12, 1, 7, 7)],
+    ),
+    "psroi_pooling_backward, no images": (
+        cvops.psroi_pooling_backward,
+        lambda: (ones(2**18, 5, 1, 1), ones(2**18, 5), (0, 5, 4, 4), 1),
+        {},
+        [(0, 5, 4, 4)],
+    ),
+    "psroi_pooling_backward, no rois": (
+        cvops.psroi_pooling_backward,
+        lambda: (empty(0, 2**10, 2**14, 2**14), empty(0, 5), (1, 2**10, 1, 1), 1),
+        {"group_size": 1},
+        [(1, 2**10, 1, 1)],
+    ),
     "roi_align, no channels": (
         cvops.roi_align,
         lambda: (empty(2**30, 0, 1, 1), ones(2**20, 5), (7, 7), 1),
@@ -252,6 +282,24 @@ CALLS = {
         lambda: (empty(0, MANY, 2**14, 2**14), (0, MANY, 2**10, 2**10)),
         {},
         [(0, MANY, 2**10, 2**10)],
+    ),
+    "rroi_align, no channels": (
+        cvops.rroi_align,
+        lambda: (empty(2**30, 0, 1, 1), ones(2**20, 6), (7, 7), 1),
+        {},
+        [(2**20, 0, 7, 7)],
+    ),
+    "rroi_align, no rois": (
+        cvops.rroi_align,
+        lambda: (ones(2, 3, 5, 4), empty(0, 6), (2**14, 2**15), 1),
+        {},
+        [(0, 3, 2**14, 2**15)],
+    ),
+    "rroi_align, no pixels": (
+        cvops.rroi_align,
+        lambda: (empty(2**29, 2, 0, 1), ones(2**15, 6), (7, 7), 1),
+        {},
+        [(2**15, 2, 7, 7)],
     ),
     "bilinear_upsample, no channels": (
         cvops.bilinear_upsample,

@@ -30,15 +30,19 @@ INPUTS = {
     "box_decode": [rng.random((2, 12, 4)), ANCHORS],
     "box_iou": [ANCHORS[0], ANCHORS[0]],
     "box_nms": [ROWS],
+    "PSROIPooling": [rng.random((1, 9, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
     "ROIAlign": [rng.random((1, 4, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
     "ROIPooling": [rng.random((1, 2, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
+    "RROIAlign": [rng.random((1, 2, 8, 8)), np.array([[0, 3, 3, 6, 6, 0]])],
 }
 #: Required options of an op, unless a test sets them.
 OTHERS = {
+    "PSROIPooling": {"spatial_scale": 1.0, "output_dim": 1, "pooled_size": 2},
     "ROIAlign": {"pooled_size": (2, 2), "spatial_scale": 1.0},
     "Proposal": {"scales": (0.5, 1), "ratios": (1, 2), "rpn_post_nms_top_n": 5},
     "bipartite_matching": {"threshold": 0.25},
     "ROIPooling": {"pooled_size": (2, 2), "spatial_scale": 1.0},
+    "RROIAlign": {"pooled_size": (2, 2), "spatial_scale": 1.0},
     "box_nms": {"id_index": 0},
 }
 OPTIONS = {
@@ -57,7 +61,9 @@ OPTIONS = {
         ),
         *(("MultiBoxDetection", "threshold"), ("MultiBoxDetection", "nms_threshold")),
         *(("box_nms", "overlap_thresh"), ("box_nms", "valid_thresh")),
+        ("PSROIPooling", "spatial_scale"),
         *(("ROIAlign", "spatial_scale"), ("ROIPooling", "spatial_scale")),
+        ("RROIAlign", "spatial_scale"),
         *(("box_decode", "std0"), ("box_decode", "std1")),
         *(("box_decode", "std2"), ("box_decode", "std3"), ("box_decode", "clip")),
         *(("bipartite_matching", "threshold"), ("Proposal", "threshold")),
@@ -74,7 +80,7 @@ OPTIONS = {
     "grid": [("AdaptiveAvgPooling2D", "output_size")],
     "pair": [("MultiBoxPrior", "steps"), ("MultiBoxPrior", "offsets")],
     "four": [("MultiBoxTarget", "variances"), ("MultiBoxDetection", "variances")],
-    "small integer": [("ROIAlign", "sample_ratio")],
+    "small integer": [("ROIAlign", "sample_ratio"), ("RROIAlign", "sampling_ratio")],
     "integers": [("ROIAlign", "pooled_size"), ("ROIPooling", "pooled_size")],
     "word": [
         ("BilinearResize2D", "mode"),

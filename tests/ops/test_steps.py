@@ -21,7 +21,7 @@ _STEP = re.compile(r"(\w+) = CVOPS_STEP\(([^,]+), ([^,)]+)\)")
 
 def found_steps():
     """{"<file> <constant>": its small value}"""
-    files = [*ROOT.glob("kernels/**/*.cuh"), *ROOT.glob("bindings/cuda/*.cpp")]
+    files = [*ROOT.glob("kernels/**/*.cuh"), *ROOT.glob("bindings/cuda/*.*")]
     return {
         f"{file.name} {name}": eval(small, {})
         for file in files
@@ -205,6 +205,32 @@ def iou_of_kind(num_lhs, num_rhs):
     return call
 
 
+def align_rotated(rois, data=(2, 3, 5, 4), pooled=(3, 3), ratio=-1):
+    rng = rng_of(rois, *data, *pooled)
+    x = rng.normal(size=data).astype(np.float32)
+    r = np.concatenate(
+        [rng.integers(0, data[0], (rois, 1)), rng.uniform(0, 5, (rois, 5)) * [1, 1, 1, 1, 72]],
+        axis=1,
+    )
+    return lambda run: run(cvops.rroi_align, x, r.astype(np.float32), pooled, 1, ratio)
+
+
+def position_sensitive(rois, data=(2, 3, 5, 4), pooled=3, group=1, side=5):
+    rng = rng_of(rois, *data, pooled, group)
+    dim = data[1] // group**2
+    x = rng.normal(size=data).astype(np.float32)
+    r = np.concatenate(
+        [rng.integers(0, data[0], (rois, 1)), boxes_of(rng, rois, side=side)], axis=1
+    )
+    r = r.astype(np.float32)
+
+    def call(run):
+        out = run(cvops.psroi_pooling, x, r, 1, dim, pooled, group)
+        return out, run(cvops.psroi_pooling_backward, out, r, data, 1, group)
+
+    return call
+
+
 def upsample(shape, scale):
     data = rng_of(*shape, scale).normal(size=shape).astype(np.float32)
 
@@ -235,6 +261,8 @@ STEPS = {
         *(nms(32 * rows), nms(32 * rows + 1), nms(256 * (rows - 4)), nms(256 * (rows - 4) + 1)),
         *(iou(3, 128 * rows), iou(3, 128 * rows + 1)),
         *(target(40, images=rows), target(40, images=rows + 1), target(40, images=3 * rows)),
+        # Groups of four channels.
+        *(position_sensitive(3, (1, 4 * n + 1, 5, 4)) for n in (rows - 1, rows)),
     ],
     # topk limits the suppression, which takes the most time.
     "sort.cuh kSortTile": lambda tile: [
@@ -390,21 +418,25 @@ STEPS = {
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
         for channels in (3, 8, 9, 17)
     ],
-    "roi_align.cuh kFewSamples": lambda few: [
-        align(9, sample_ratio=n) for n in (few, few + 1, 3 * few)
+    "roi_samples.cuh kFewSamples": lambda few: [
+        *(align(9, sample_ratio=n) for n in (few, few + 1, 3 * few)),
+        *(align_rotated(9, ratio=n) for n in (few, few + 1, 3 * few)),
     ],
     "roi_align.cuh kGradTile": lambda tile: [
         *(align(9, (1, 3, size, 2), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
         *(align(9, (1, 3, 2, size), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
         *(align(n, (1, 9, 3, 4)) for n in (tile // 2, tile // 2 + 1, tile**2, tile**2 + 1)),
     ],
-    "roi_align.cpp kThreads": lambda threads: [
+    "align.h kAlignThreads": lambda threads: [
         align(n, (1, 2, 3, 2), (1, 4)) for n in (threads // 4, threads // 4 + 1, threads + 1)
     ],
-    "roi_align.cpp kMaxBlocks": lambda blocks: [
+    "align.h kMaxAlignBlocks": lambda blocks: [
         align(n, (n, channels, 5, 4)) for channels in (4, 5) for n in (blocks, 2 * blocks + 1)
     ],
-    "roi_align.cpp threads": lambda threads: [
+    "roi_align.cpp kMaxBlocks": lambda blocks: [
+        align(3, (n, channels, 5, 4)) for channels in (8, 9) for n in (blocks, 2 * blocks + 1)
+    ],
+    "align.h threads": lambda threads: [
         align(2, (1, 5, 40, 30), (1, bins))
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
     ],
@@ -433,6 +465,32 @@ STEPS = {
     ],
     "bilinear_resize.cpp kMaxBlocks": lambda blocks: [
         resize((planes, 1, 4, 5), (5, 7)) for planes in (1, 50 * blocks, 200 * blocks)
+    ],
+    "rroi_align.cpp angle_threads": lambda threads: [
+        align_rotated(n, (1, 1, 3, 2), (1, 1)) for n in (threads, threads + 1)
+    ],
+    "rroi_align.cpp angle_blocks": lambda blocks: [
+        align_rotated(32 * n, (1, 1, 3, 2), (1, 1)) for n in (blocks, 2 * blocks + 1)
+    ],
+    "psroi_pooling.cuh kPsroiTile": lambda tile: [
+        *(
+            position_sensitive(9, (1, 3, size, 2), side=size)
+            for size in (tile, tile + 1, 2 * tile + 1)
+        ),
+        *(
+            position_sensitive(9, (1, 3, 2, size), side=size)
+            for size in (tile, tile + 1, 2 * tile + 1)
+        ),
+        *(position_sensitive(n, (1, 9, 3, 4), 2) for n in (tile**2 // 4, tile**2 // 4 + 1)),
+        position_sensitive(tile**2 + 1, (2, 9, 3, 4), 2, 2),
+    ],
+    "psroi_pooling.cpp kMaxBlocks": lambda blocks: [
+        position_sensitive(n, (n, dim * 4, 5, 4), 5, 2)
+        for dim in (4, 5)
+        for n in (blocks, 5 * blocks + 1)
+    ],
+    "psroi_pooling.cpp threads": lambda threads: [
+        position_sensitive(n, (1, 5, 6, 7), 2) for n in (threads // 4, threads // 4 + 1)
     ],
     "bilinear_upsample.cuh kRowsAtOnce": lambda rows: [
         upsample((1, 2, 3, 4), scale) for scale in (rows, rows + 1, 2 * rows + 1)

@@ -27,8 +27,10 @@ CONTRIB = {
     "box_nms": "box_nms",
     "MultiProposal": "multi_proposal",
     "Proposal": "proposal",
+    "PSROIPooling": "psroi_pooling",
     "ROIAlign": "roi_align",
     "ROIPooling": "roi_pooling",
+    "RROIAlign": "rroi_align",
 }
 
 
@@ -170,6 +172,7 @@ DEFAULTS = {
         "output_score": False,
         "iou_loss": False,
     },
+    "psroi_pooling": {"group_size": 0},
     "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
     "roi_pooling": {},
     "soft_nms": {
@@ -186,6 +189,7 @@ DEFAULTS = {
         "force_suppress": False,
         "in_format": "corner",
     },
+    "rroi_align": {"sampling_ratio": -1},
 }
 
 
