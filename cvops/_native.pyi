@@ -34,6 +34,7 @@ _Array = Union[np.ndarray, Buffer]
 _MatchingShape = tuple[int, int, int]
 _MatchingOptions = tuple[float, bool, int]
 _BoxDecode = tuple[float, float, float, float, float, bool]
+_RotatedFormat = tuple[bool, bool]
 _NmsColumns = tuple[int, int, int, int]
 _NmsRule = tuple[float, bool, bool, bool]
 _Candidates = tuple[float, int, int]
@@ -76,6 +77,9 @@ class Ops:
         /,
     ) -> None: ...
     def box_iou(self, out: _Array, lhs: _Array, rhs: _Array, center: bool, /) -> None: ...
+    def box_iou_rotated(
+        self, out: _Array, lhs: _Array, rhs: _Array, format: _RotatedFormat, /
+    ) -> None: ...
     def box_nms(
         self,
         out: _Array,

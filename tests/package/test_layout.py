@@ -86,6 +86,7 @@ DEFAULTS = {
     },
     "box_encode": {},
     "box_iou": {"format": "corner"},
+    "box_iou_rotated": {"angle": "degrees", "clockwise": False},
     "multibox_prior": {
         "sizes": (1,),
         "ratios": (1,),
