@@ -41,6 +41,7 @@ JOBS = (
     ("box_encode", (1, TINY_SSD)),
     ("box_iou", (5444, 64)),
     ("box_iou_backward", (5444, 64)),
+    ("box_iou_rotated", (1000, 300)),
     ("multibox_target", (1, TINY_SSD, 8)),
     ("multibox_target", (1, TINY_SSD, 64)),
     ("multibox_target", (1, TINY_SSD, 8, 21, True)),

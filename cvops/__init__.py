@@ -19,6 +19,7 @@ from cvops.ops.box_decode import box_decode as box_decode
 from cvops.ops.box_encode import box_encode as box_encode
 from cvops.ops.box_iou import box_iou as box_iou
 from cvops.ops.box_iou import box_iou_backward as box_iou_backward
+from cvops.ops.box_iou_rotated import box_iou_rotated as box_iou_rotated
 from cvops.ops.box_nms import box_nms as box_nms
 from cvops.ops.box_nms import box_nms_backward as box_nms_backward
 from cvops.ops.confusion_matrix import confusion_matrix as confusion_matrix

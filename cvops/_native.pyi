@@ -37,6 +37,7 @@ _MatchingShape = tuple[int, int, int]
 _MatchingOptions = tuple[float, bool, int]
 _BoxDecode = tuple[float, float, float, float, float, bool]
 _MatrixNms = tuple[float, bool, bool, bool]
+_RotatedFormat = tuple[bool, bool]
 _NmsColumns = tuple[int, int, int, int]
 _NmsRule = tuple[float, bool, bool, bool]
 _Candidates = tuple[float, int, int]
@@ -108,6 +109,9 @@ class Ops:
     ) -> None: ...
     def box_iou_kind(
         self, out: _Array, lhs: _Array, rhs: _Array, center: bool, kind: int, /
+    ) -> None: ...
+    def box_iou_rotated(
+        self, out: _Array, lhs: _Array, rhs: _Array, format: _RotatedFormat, /
     ) -> None: ...
     def box_nms(
         self,

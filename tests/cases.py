@@ -13,6 +13,7 @@ OPS = [
     "box_decode",
     "box_encode",
     "box_iou",
+    "box_iou_rotated",
     "box_nms",
     "confusion_matrix",
     "label_from_color",
@@ -32,6 +33,7 @@ OPS = [
 RNG = np.random.default_rng(0)
 BOXES = np.sort(RNG.random((300, 2, 2), np.float32), axis=1).reshape(300, 4)
 ROWS = np.c_[RNG.integers(0, 3, 300), RNG.random(300), BOXES].astype(np.float32)
+ROTATED = np.c_[BOXES[:, :2], BOXES[:, 2:] / 2, 360 * BOXES[:, 0]].astype(np.float32)
 PROB = RNG.dirichlet(np.ones(4), (2, 300)).transpose(0, 2, 1).astype(np.float32)
 OFFSETS = RNG.standard_normal((2, 1200)).astype(np.float32)
 LABEL = np.c_[np.zeros(5), BOXES[:5]].astype(np.float32)[None].repeat(2, axis=0)
@@ -62,6 +64,7 @@ CALLS = {
     "box_encode": ((*SAMPLES, BOXES[None].repeat(2, axis=0), LABEL[:, :, 1:], *SCALE), {}),
     "box_iou": ((BOXES, BOXES), {}),
     "box_iou_backward": ((RNG.random((300, 300), np.float32), BOXES, BOXES), {"kind": "ciou"}),
+    "box_iou_rotated": ((ROTATED, ROTATED), {}),
     "box_nms": ((ROWS,), {"id_index": 0}),
     "box_nms_backward": ((ROWS, INDEX), {}),
     "confusion_matrix": ((MASK[::-1].copy(), MASK, 21), {"ignore_label": 20}),

@@ -54,6 +54,60 @@ def box_iou(lhs: Tensor, rhs: Tensor) -> Tensor:
     return overlap / (left[..., :, None] + right[..., None, :] - overlap)
 
 
+def _corners(boxes: Tensor) -> Tensor:
+    """Return the corners (..., 4, 2) of rotated boxes (..., 5) in degrees, counterclockwise."""
+    center, size = boxes[..., None, :2], boxes[..., None, 2:4] / 2
+    turn = torch.deg2rad(boxes[..., 4])
+    cos, sin = turn.cos()[..., None], turn.sin()[..., None]
+    signs = torch.tensor([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]], device=boxes.device)
+    x, y = (size * signs).unbind(dim=-1)
+    return torch.stack([x * cos + y * sin, y * cos - x * sin], dim=-1) + center
+
+
+def _cross(a: Tensor, b: Tensor) -> Tensor:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def _are_inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Return whether points (..., 4, 2) are in the boxes with these corners."""
+    first, second, last = boxes[..., :1, :], boxes[..., 1:2, :], boxes[..., 3:, :]
+    inside = torch.ones(points.shape[:-1], dtype=torch.bool, device=points.device)
+    for side in (second - first, last - first):
+        share = ((points - first) * side).sum(dim=-1) / (side * side).sum(dim=-1)
+        inside &= (share >= -1e-6) & (share <= 1 + 1e-6)
+    return inside
+
+
+def box_iou_rotated(lhs: Tensor, rhs: Tensor) -> Tensor:
+    """Return the IoUs (N, M) of rotated boxes (N, 5) and (M, 5).
+
+    The vertices of an intersection are among 24 points: the corners of both boxes and the crossings
+    of their sides. They are sorted by their direction from the mean.
+    """
+    a, b = torch.broadcast_tensors(_corners(lhs)[:, None], _corners(rhs)[None])
+    start_a, start_b = a[..., :, None, :], b[..., None, :, :]
+    side_a = a.roll(-1, dims=-2)[..., :, None, :] - start_a
+    side_b = b.roll(-1, dims=-2)[..., None, :, :] - start_b
+    turn = _cross(side_a, side_b)
+    of_a = _cross(start_b - start_a, side_b) / turn
+    of_b = _cross(start_b - start_a, side_a) / turn
+    cross = (of_a >= 0) & (of_a <= 1) & (of_b >= 0) & (of_b <= 1) & (turn != 0)
+    crossings = start_a + torch.where(cross, of_a, 0)[..., None] * side_a
+    points = torch.cat([a, b, crossings.flatten(-3, -2)], dim=-2)
+    exists = torch.cat([_are_inside(a, b), _are_inside(b, a), cross.flatten(-2)], dim=-1)
+    count = exists.sum(dim=-1, keepdim=True).clamp(min=1)
+    points = points - (points * exists[..., None]).sum(dim=-2, keepdim=True) / count[..., None]
+    angle = torch.where(exists, torch.atan2(points[..., 1], points[..., 0]), 10)
+    order = angle.argsort(dim=-1)
+    points = points.gather(-2, order[..., None].expand_as(points))
+    known = exists.gather(-1, order)[..., None]
+    points = torch.where(known, points, points[..., :1, :])  # the rest repeats the first vertex
+    overlap = _cross(points, points.roll(-1, dims=-2)).sum(dim=-1).abs() / 2
+    overlap = torch.where(count[..., 0] > 2, overlap, 0)
+    area_a, area_b = (x[..., 2] * x[..., 3] for x in (lhs, rhs))
+    return overlap / (area_a[:, None] + area_b[None] - overlap)
+
+
 def _centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Return centers and sizes."""
     low, high = boxes[..., :2], boxes[..., 2:]

@@ -43,3 +43,10 @@ def boxes(rng: Any, num: int, small: float = 0.02, large: float = 0.3) -> np.nda
     center = rng.random((num, 2))
     half = rng.uniform(small, large, (num, 2)) / 2
     return np.concatenate([center - half, center + half], axis=1).astype(np.float32)
+
+
+def rotated_boxes(rng: Any, num: int, small: float = 0.02, large: float = 0.12) -> np.ndarray:
+    """Return random centers, sides and angles, float32 (num, 5), in an image of size 1."""
+    sides = rng.uniform(small, large, (num, 2))
+    angles = rng.uniform(-180, 180, (num, 1))
+    return np.concatenate([rng.random((num, 2)), sides, angles], axis=1).astype(np.float32)

@@ -14,6 +14,7 @@ import cvops
 RNG = np.random.default_rng(0)
 ROWS = np.column_stack([np.zeros(4), RNG.random(4), boxes(RNG, 4)]).astype(np.float32)
 ANCHORS = boxes(RNG, 4)[None]
+ROTATED = np.column_stack([ANCHORS[0], 360 * RNG.random(4)]).astype(np.float32)
 LABEL = np.float32([[[0, 0.1, 0.1, 0.6, 0.7]]])
 SCORES = RNG.random((1, 2, 4), np.float32)
 OFFSETS = RNG.random((1, 16), np.float32)
@@ -188,6 +189,9 @@ CASES = {
         empty_arrays=(ANCHORS[0][:0], ANCHORS[0][:0]),
         mxnet=contrib("box_iou"),
         torchvision=lambda tv, *arrays: partial(tv.ops.box_iou, *arrays),
+    ),
+    "box_iou_rotated": SmallCall(
+        cvops.box_iou_rotated, (ROTATED, ROTATED), empty_arrays=(ROTATED[:0], ROTATED[:0])
     ),
     "box_nms": SmallCall(
         cvops.box_nms, (ROWS,), empty_arrays=(ROWS[:0],), mxnet=contrib("box_nms")

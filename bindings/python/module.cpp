@@ -16,6 +16,7 @@
   X(box_decode)           \
   X(box_encode)           \
   X(box_iou)              \
+  X(box_iou_rotated)      \
   X(box_nms)              \
   X(confusion_matrix)     \
   X(label_from_color)     \

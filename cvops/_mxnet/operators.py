@@ -253,6 +253,13 @@ OPERATORS = (
         ),
         amp="float32",
     ),
+    Operator(
+        "box_iou_rotated",
+        "box_iou_rotated",
+        ("lhs", "rhs"),
+        ("angle", "clockwise"),
+        amp="float32",
+    ),
     Operator("label_from_color", "label_from_color", ("image", "colormap"), ("unknown",)),
     Operator(
         "confusion_matrix",

@@ -185,6 +185,10 @@ WITHOUT_GRADIENT = {
     ),
     "box_encode": (lambda x, **k: cvops.box_encode(*SAMPLES, ANCHORS, x, *SCALE, **k), ANCHORS),
     "box_iou": (lambda x, **k: cvops.box_iou(x, x, **k), ANCHORS),
+    "box_iou_rotated": (
+        lambda x, **k: cvops.box_iou_rotated(x, x, **k),
+        torch.from_numpy(RNG.random((20, 5), np.float32)),
+    ),
     "multibox_prior": (
         lambda x, **k: cvops.multibox_prior(x, (0.2, 0.4), **k),
         integers(1, 1, 2, 3),

@@ -3,6 +3,7 @@
 import bench_bipartite_matching
 import bench_box_decode
 import bench_box_encode
+import bench_box_iou_rotated
 import bench_box_nms
 import bench_matrix_nms
 import bench_multibox_detection
@@ -56,6 +57,7 @@ class TestTorch:
             ("torch", lambda: bench_bipartite_matching.job(2, MAPS, 5)),
             ("torch", lambda: bench_box_decode.job(2, MAPS)),
             ("torch", lambda: bench_box_encode.job(2, MAPS)),
+            ("torch", lambda: bench_box_iou_rotated.job(40, 50)),
             ("torch", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("book", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("torch", lambda: bench_multibox_target.job(3, MAPS, 4, 5, True)),
@@ -71,6 +73,7 @@ class TestTorch:
             "matching",
             "decode",
             "encode",
+            "rotated iou",
             "target",
             "target, book",
             "target with mining",

@@ -17,6 +17,10 @@ def boxes(*shape):
     return np.sort(corners, axis=-2).reshape(*shape, 4)
 
 
+def rotated_boxes(*shape):
+    return floats(*shape, 5) * np.float32([1, 1, 1, 1, 6])
+
+
 def truths(images, rows):
     label = np.concatenate([rng.integers(0, 2, (images, rows, 1)), boxes(images, rows)], axis=-1)
     label[0, rows // 2 :] = -1
@@ -68,6 +72,10 @@ CASES = {
         {},
     ),
     "box_iou": ([boxes(3, 4), boxes(2, 5)], {"format": "corner"}),
+    "box_iou_rotated": (
+        [rotated_boxes(3, 4), rotated_boxes(2, 5)],
+        {"angle": "radians", "clockwise": True},
+    ),
     "box_nms": (
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
         {"id_index": 0, "overlap_thresh": 0.3, "topk": 25, "out_format": "center"},

@@ -192,6 +192,18 @@ BAD_CALLS = {
         {"kind": "IoU"},
         "kind: expected 'iou' or 'giou' or 'diou' or 'ciou', got IoU",
     ),
+    "rotated boxes of 4": (
+        "box_iou_rotated",
+        [(3, 5), (3, 4)],
+        {},
+        r"rhs: expected shape \(\.\.\., 5\), got \(3, 4\)",
+    ),
+    "unknown unit of angles": (
+        "box_iou_rotated",
+        [(3, 5), (3, 5)],
+        {"angle": "turns"},
+        "angle: .* 'degrees' or 'radians', got turns",
+    ),
     "score among the coordinates": (
         "box_nms",
         [(7, 6)],

@@ -24,6 +24,7 @@ from workloads import (
     encoding,
     iou,
     iou_backward,
+    iou_rotated,
     labels,
     matching,
     nms,
@@ -31,10 +32,10 @@ from workloads import (
     nms_of_classes,
     pooling,
     pooling_backward,
-    resizing,
-    resizing_backward,
     position_sensitive,
     position_sensitive_backward,
+    resizing,
+    resizing_backward,
     rotated,
     target,
     upsampling,
@@ -144,6 +145,11 @@ LAUNCHES = {
     # The grid has at most 4096 blocks for 100,000 rows.
     "box_iou, 100,000 x 1000": (lambda: iou(100_000, 1000), "box_iou 4096 256"),
     "box_iou, no rows": (lambda: iou(0, 100), ""),
+    # A tile has 64 columns of 64 rows, with fewer columns more rows, at most 128.
+    "box_iou_rotated, 1000 x 1000": (lambda: iou_rotated(1000, 1000), "box_iou_rotated 256 256"),
+    "box_iou_rotated, 5000 x 40": (lambda: iou_rotated(5000, 40), "box_iou_rotated 50 256"),
+    "box_iou_rotated, 5000 x 3": (lambda: iou_rotated(5000, 3), "box_iou_rotated 40 256"),
+    "box_iou_rotated, no columns": (lambda: iou_rotated(5000, 0), ""),
     # A block ranks 32 rows. A chunk of 4 x 256 rows has 2 x 4 x 5 blocks for pairs.
     "box_nms, 1000": (
         lambda: nms(1, 1000),

@@ -46,6 +46,10 @@ def iou_backward(rows, columns, kind="giou"):
     return call(cvops.box_iou_backward, zeros(rows, columns), *boxes, kind=kind)
 
 
+def iou_rotated(rows, columns):
+    return call(cvops.box_iou_rotated, zeros(rows, 5), zeros(columns, 5))
+
+
 def matching(batch, rows, columns):
     return call(cvops.bipartite_matching, zeros(batch, rows, columns), threshold=0.5)
 
@@ -158,6 +162,7 @@ CALLS = {
     "box_encode": lambda n: encoding(2, 1000 * n, 8),
     "box_iou": lambda n: iou(100 * n, 100 * n),
     "box_iou_backward": lambda n: iou_backward(100 * n, 100 * n, "ciou"),
+    "box_iou_rotated": lambda n: iou_rotated(100 * n, 100 * n),
     "box_nms": lambda n: nms(1, 2000 * n, id_index=0),
     "box_nms_backward": lambda n: nms_backward(2000 * n),
     "confusion_matrix": confusion,
@@ -196,6 +201,7 @@ WORKLOADS = {
     ("box_iou", "24564 x 100"): lambda: iou(24564, 100),
     ("box_iou", "100000 x 1000"): lambda: iou(100_000, 1000),
     ("box_iou_backward", "5444 x 64, giou"): lambda: iou_backward(5444, 64),
+    ("box_iou_rotated", "1000 x 1000"): lambda: iou_rotated(1000, 1000),
     ("box_decode", "32 x 5444"): lambda: decoding(32, 5444),
     ("box_encode", "32 x 5444"): lambda: encoding(32, 5444, 8),
     ("bipartite_matching", "32 x 5444 x 64"): lambda: matching(32, 5444, 64),

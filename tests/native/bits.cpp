@@ -39,6 +39,16 @@ class Numbers {
     }
   }
 
+  // Writes rotated boxes with sides up to 0.5. Some have no area or contain NaN.
+  void rotated_boxes(Floats& rows, int width, int first) {
+    for (size_t i = first; i + 5 <= rows.size(); i += width) {
+      const float x = real(), y = real(), side = 0.5f * real(), other = 0.5f * real();
+      const float values[] = {x, y, side, other, 400 * real() - 200};
+      std::copy_n(values, 5, &rows[i]);
+      if (integer() % 50 == 0) rows[i + integer() % 5] = special();
+    }
+  }
+
   float special() {
     const float infinity = std::numeric_limits<float>::infinity();
     const float values[] = {std::nanf(""), infinity, -infinity, -0.0f, -1.0f, 1e-42f, 3e38f};
@@ -145,6 +155,21 @@ Hash run_box_iou() {
         box_iou_kind(kCpu, out.data(), lhs.data(), rhs.data(), 501, num, center, kind);
         hash.add(out);
       }
+    }
+  }
+  return hash;
+}
+
+Hash run_box_iou_rotated() {
+  Hash hash;
+  for (int num : {1, 7, 33, 300}) {
+    Floats lhs(5 * 201), rhs(5 * num), out(201 * num);
+    Numbers numbers(num);
+    numbers.rotated_boxes(lhs, 5, 0);
+    numbers.rotated_boxes(rhs, 5, 0);
+    for (bool radians : {false, true}) {
+      box_iou_rotated(kCpu, out.data(), lhs.data(), rhs.data(), 201, num, {radians, radians});
+      hash.add(out);
     }
   }
   return hash;
@@ -532,6 +557,7 @@ int main() {
       {"box_decode", run_box_decode},
       {"box_encode", run_box_encode},
       {"box_iou", run_box_iou},
+      {"box_iou_rotated", run_box_iou_rotated},
       {"box_nms", run_box_nms},
       {"confusion_matrix", run_confusion_matrix},
       {"label_from_color", run_label_from_color},

@@ -10,6 +10,7 @@
 #include "box_decode.h"
 #include "box_encode.h"
 #include "box_iou.h"
+#include "box_iou_rotated.h"
 #include "box_nms.h"
 #include "confusion_matrix.h"
 #include "label_from_color.h"

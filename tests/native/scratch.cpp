@@ -104,6 +104,11 @@ void measure_all(int n) {
     });
   }
   {
+    Floats lhs(5 * 100 * n, 1.0f), rhs(5 * 50, 1.0f), out(100 * n * 50);
+    measure("box_iou_rotated", n, bytes_of(lhs, rhs, out),
+            [&] { box_iou_rotated(kCpu, out.data(), lhs.data(), rhs.data(), 100 * n, 50, {}); });
+  }
+  {
     Floats data(6 * 2000 * n), out(data.size());
     std::vector<int> index(2000 * n);
     spread(data, 6, 2);

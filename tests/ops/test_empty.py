@@ -91,6 +91,18 @@ CALLS = {
         {},
         [(3, 0, MANY)],
     ),
+    "box_iou_rotated, no lhs": (
+        cvops.box_iou_rotated,
+        lambda: (empty(MANY, 0, 5), ones(3, 5)),
+        {},
+        [(MANY, 0, 3)],
+    ),
+    "box_iou_rotated, no rhs": (
+        cvops.box_iou_rotated,
+        lambda: (ones(3, 5), empty(0, MANY, 5)),
+        {},
+        [(3, 0, MANY)],
+    ),
     "box_nms, no rows": (
         cvops.box_nms,
         lambda: [empty(MANY, 0, 6)],

@@ -85,6 +85,17 @@ def iou(num_lhs, num_rhs):
     return lambda run: run(cvops.box_iou, lhs, rhs)
 
 
+def rotated_of(rng, num, side):
+    low, high = np.split(boxes_of(rng, num, side=side), 2, axis=1)
+    return np.concatenate([low, high - low, 360 * rng.random((num, 1), np.float32)], axis=1)
+
+
+def iou_rotated(num_lhs, num_rhs, side=9):
+    rng = rng_of(num_lhs, num_rhs)
+    lhs, rhs = rotated_of(rng, num_lhs, side), rotated_of(rng, num_rhs, side)
+    return lambda run: run(cvops.box_iou_rotated, lhs, rhs)
+
+
 def decode(images, num):
     rng = rng_of(images, num)
     data = rng.normal(size=(images, num, 4)).astype(np.float32)
@@ -354,6 +365,18 @@ STEPS = {
         iou(n, columns)
         for columns, rows in ((3, 32), (8, 16), (300, 1))
         for n in (blocks * rows, blocks * rows + 1, 2 * blocks * rows + 1)
+    ],
+    "box_iou_rotated.cuh kRotatedColumns": lambda columns: [
+        iou_rotated(37, n) for n in (1, columns - 1, columns, columns + 1, 3 * columns + 1)
+    ],
+    "box_iou_rotated.cuh kRotatedRows": lambda rows: [
+        iou_rotated(n, columns)
+        for n in (rows - 1, rows, rows + 1, 3 * rows + 1)
+        for columns in (1, 3)
+    ],
+    # All pairs of a tile overlap, or none.
+    "box_iou_rotated.cuh kRotatedPairs": lambda pairs: [
+        iou_rotated(pairs // 8 + more, 8, side) for more in (-1, 0, 1) for side in (1, 1000)
     ],
     "multibox_prior.cuh kPriorTile": lambda tile: [
         priors((1, n), shapes=1) for n in (tile - 1, tile, tile + 1, 3 * tile + 1)

@@ -102,6 +102,7 @@ DEFAULTS = {
     },
     "box_encode": {},
     "box_iou": {"format": "corner", "kind": "iou"},
+    "box_iou_rotated": {"angle": "degrees", "clockwise": False},
     "matrix_nms": {
         "method": "linear",
         "sigma": 2,
