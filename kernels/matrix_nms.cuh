@@ -12,7 +12,7 @@
 #pragma once
 #include "box_nms.cuh"
 #include "exp_log.cuh"
-#include "nms_spatial_order.cuh"
+#include "nms/spatial_order.cuh"
 #include "topk.cuh"
 
 namespace cvops {

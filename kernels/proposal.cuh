@@ -6,7 +6,7 @@
 // are few.
 #pragma once
 #include "exp_log.cuh"
-#include "nms_rule.cuh"
+#include "nms/rule.cuh"
 #include "sort_key.cuh"
 
 namespace cvops {
