@@ -24,9 +24,7 @@ def job(images, num, classes, make_boxes, topk=-1, method="linear"):
 
     def torch(ops, tensor):
         rows = tensor(data)
-        return lambda: [
-            ops.soft_nms(one[:, 2:], one[:, 1], method=method) for one in rows.unbind()
-        ]
+        return lambda: [ops.soft_nms(one[:, 2:], one[:, 1], method=method) for one in rows.unbind()]
 
     def check_equal(ours, theirs):
         for rows, scores in zip(ours, theirs):

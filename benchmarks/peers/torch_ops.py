@@ -140,9 +140,7 @@ def soft_nms(
     return torch.stack(kept)
 
 
-def matrix_nms(
-    boxes: Tensor, scores: Tensor, method: str = "linear", sigma: float = 2.0
-) -> Tensor:
+def matrix_nms(boxes: Tensor, scores: Tensor, method: str = "linear", sigma: float = 2.0) -> Tensor:
     """Return the scores that ``cvops.matrix_nms`` keeps, for the boxes of one class."""
     scores, order = scores.sort(descending=True)
     iou = box_iou(boxes[order], boxes[order]).triu_(diagonal=1)

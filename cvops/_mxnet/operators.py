@@ -180,7 +180,7 @@ OPERATORS = (
             "force_suppress",
             "in_format",
         ),
-        amp="widest",
+        amp="float32",
     ),
     Operator(
         "soft_nms",
@@ -200,7 +200,7 @@ OPERATORS = (
             "force_suppress",
             "in_format",
         ),
-        amp="widest",
+        amp="float32",
     ),
     Operator(
         "multiclass_nms",

@@ -196,7 +196,6 @@ def _numpy(data: np.ndarray, options: _Options, return_index: bool) -> Any:
     return (out, index) if return_index else out
 
 
-
 @_OP.implementation("native")
 def _native(device: DeviceOps, data: np.ndarray, options: _Options, return_index: bool) -> Any:
     *leading, num, width = data.shape
