@@ -149,7 +149,7 @@ extern "C" __global__ void __launch_bounds__(256)
   uint64 key = kNoKey;
   if (i < counts[batch]) {
     const uint32 bits = ~terms[at];
-    const float term = bits == ~0u        ? matrix_nms_neutral(op.gaussian)
+    const float term = bits == ~0u  ? matrix_nms_neutral(op.gaussian)
                        : bits >> 31 ? float_of(bits & 0x7fffffffu)
                                     : float_of(~bits);
     const float score = score_of(sorted[at]) * matrix_nms_factor(term, op);

@@ -96,8 +96,8 @@ CVOPS_HD Proposal proposal_of(Box anchor, Box offsets, float score, bool is_insi
   const float right = image.width - 1.0f, bottom = image.height - 1.0f;
   b = {proposal_clip(b.x1, right), proposal_clip(b.y1, bottom), proposal_clip(b.x2, right),
        proposal_clip(b.y2, bottom)};
-  const bool is_small = (pixel_side(b.x1, b.x2) < image.min_size) |
-                        (pixel_side(b.y1, b.y2) < image.min_size);
+  const bool is_small =
+      (pixel_side(b.x1, b.x2) < image.min_size) | (pixel_side(b.y1, b.y2) < image.min_size);
   const float more = is_small ? image.min_size / 2 : 0.0f;
   // MXNet keeps a small box, with a larger size and the lowest score.
   return {{b.x1 - more, b.y1 - more, b.x2 + more, b.y2 + more},
@@ -127,8 +127,8 @@ CVOPS_HD Proposal proposal_at(const ProposalInputs& in, const ProposalAnchors& a
   const ProposalImage info = proposal_image(in.im_info + 3 * image, op);
   return proposal_of(proposal_anchor(anchors.box[anchor], row, column, op.stride),
                      {offsets[0], offsets[plane], offsets[2 * plane], offsets[3 * plane]},
-                     proposal_score(in, image, anchor, cell), row < info.rows && column < info.columns,
-                     info, op.corners);
+                     proposal_score(in, image, anchor, cell),
+                     row < info.rows && column < info.columns, info, op.corners);
 }
 
 }  // namespace cvops
@@ -182,9 +182,8 @@ extern "C" __global__ void __launch_bounds__(256)
 extern "C" __global__ void __launch_bounds__(256)
     proposal_write(float* __restrict__ out, float* __restrict__ scores,
                    const float* __restrict__ boxes, const unsigned long long* __restrict__ keys,
-                   const unsigned long long* __restrict__ kept,
-                   const int* __restrict__ kept_before, const cvops::ProposalInputs in,
-                   const cvops::ProposalOptions op) {
+                   const unsigned long long* __restrict__ kept, const int* __restrict__ kept_before,
+                   const cvops::ProposalInputs in, const cvops::ProposalOptions op) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, image = blockIdx.x, num = in.candidates();
   const int words = (int)ceil_div(num, 64);
@@ -198,8 +197,7 @@ extern "C" __global__ void __launch_bounds__(256)
   const int index = (int)index_of(keys[at]), cell = index / in.anchors;
   // The key has the score -1 of a small box. It has not the sign of zero, and not NaN.
   const bool is_small = keys[at] >> 32 == proposal_key(-1.0f, 0) >> 32;
-  const float score =
-      is_small ? -1.0f : proposal_score(in, image, index - cell * in.anchors, cell);
+  const float score = is_small ? -1.0f : proposal_score(in, image, index - cell * in.anchors, cell);
   for (int64 row = to; row < op.rows; row += each) {
     float* const own = out + 5 * (image * (int64)op.rows + row);
     own[0] = (float)image;

@@ -19,16 +19,11 @@ struct SoftNms {
   int gaussian, by_class, center;
 };
 
+// Factor of the score of a candidate that overlaps a kept box of its class. It is 1 for a NaN.
 CVOPS_HD float soft_nms_factor(float iou, SoftNms op) {
-  if (!op.gaussian) return iou > op.threshold ? 1.0f - iou : 1.0f;
-  return iou == iou ? exp_of(-(iou * iou) / op.sigma) : 1.0f;
-}
-
-// Score of a candidate after a box of its class is kept. A NaN changes no score.
-CVOPS_HD float soft_nms_decayed(float score, SizedBox kept, SizedBox other, SoftNms op) {
-  const float overlap = intersection(kept.box, other.box, op.center);
-  if (!(overlap > 0)) return score;
-  return score * soft_nms_factor(overlap / (kept.area + other.area - overlap), op);
+  const float linear = iou > op.threshold ? 1.0f - iou : 1.0f;
+  const float factor = op.gaussian ? exp_of(-(iou * iou) / op.sigma) : linear;
+  return iou == iou ? factor : 1.0f;
 }
 
 }  // namespace cvops
@@ -48,10 +43,10 @@ constexpr int kSoftNmsThreads = 1024;
 // rows): their rows in data, or -1; not written unless `with_index`. keys (B, N): the keys of the
 // counts[b] candidates, which are overwritten. nms: their boxes, areas and classes. Grid (B).
 extern "C" __global__ void __launch_bounds__(1024)
-    soft_nms(float* __restrict__ out, int* __restrict__ index, unsigned long long* __restrict__ keys,
-             const cvops::NmsBuffers nms, const float* __restrict__ data, int num, int rows,
-             const cvops::NmsColumns columns, const cvops::SoftNms op, float valid_thresh,
-             int with_index) {
+    soft_nms(float* __restrict__ out, int* __restrict__ index,
+             unsigned long long* __restrict__ keys, const cvops::NmsBuffers nms,
+             const float* __restrict__ data, int num, int rows, const cvops::NmsColumns columns,
+             const cvops::SoftNms op, float valid_thresh, int with_index) {
   using namespace cvops;
   // Two buffers: a warp may write the next step's key while another one reads this step's.
   __shared__ uint64 best_of_warp[2][kSoftNmsThreads / 32];
@@ -90,7 +85,12 @@ extern "C" __global__ void __launch_bounds__(1024)
         key = keys[i] = kNoKey;
       } else if (!op.by_class || classes[i] == of_class) {
         const float score = score_of(key);
-        const float now = soft_nms_decayed(score, kept, {load_box(boxes, i), areas[i]}, op);
+        const SizedBox other = {load_box(boxes, i), areas[i]};
+        const float overlap = intersection(kept.box, other.box, op.center);
+        float now = score;
+        if (overlap > 0) {
+          now *= soft_nms_factor(overlap / (kept.area + other.area - overlap), op);
+        }
         if (now != score) {
           key = keys[i] = now > valid_thresh ? sort_key(now, index_of(key)) : kNoKey;
         }

@@ -21,7 +21,11 @@ OFFSETS = RNG.random((1, 16), np.float32)
 MAPS = RNG.random((1, 1, 4, 4), np.float32)
 CELLS = RNG.random((1, 4, 4, 4), np.float32)
 ROIS = np.float32([[0, 0, 0, 3, 3]])
-RPN = tuple(RNG.random((1, n, 2, 2), np.float32) for n in (24, 48)) + (np.float32([[32, 32, 1]]),)
+RPN = (
+    RNG.random((1, 24, 2, 2), np.float32),
+    RNG.random((1, 48, 2, 2), np.float32),
+    np.float32([[32, 32, 1]]),
+)
 TURNED = np.float32([[0, 2, 2, 3, 3, 30]])
 BINS = np.float32(np.ones((1, 1, 2, 2)))
 ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]

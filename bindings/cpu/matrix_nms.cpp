@@ -66,6 +66,7 @@ CVOPS_INLINE void for_each_step(const Sorted& all, int i, const Use& use) {
       any |= overlap[k] > 0;
     }
     if (!any) continue;
+#pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
     for (int k = 0; k < kVector; ++k) {
       const float iou = overlap[k] / (all.area[at + k] + own.area - overlap[k]);
       use(k, at + k, overlap[k] > 0 ? iou : float_of(0x7fc00000u));
@@ -78,8 +79,8 @@ template <bool kCenter>
 void find_greatest(const Sorted& all, int first, int end) {
   for (int i = first; i < end; ++i) {
     float most[kVector] = {};
-    for_each_step<kCenter>(
-        all, i, [&](int k, int, float iou) { most[k] = iou > most[k] ? iou : most[k]; });
+    for_each_step<kCenter>(all, i,
+                           [&](int k, int, float iou) { most[k] = iou > most[k] ? iou : most[k]; });
     all.greatest[i] = *std::max_element(most, most + kVector);
   }
 }
@@ -145,7 +146,8 @@ void matrix_nms(const Cpu&, float* out, int* index, const float* data, int64 bat
       const float score = score_of(key) * matrix_nms_factor(sorted.term[i], op);
       if (score > options.post_thresh) other[index_of(key)] = sort_key(score, index_of(key));
     }
-    const int64 count = std::remove_copy(other.get(), other.get() + num, keys.get(), kNoKey) - keys.get();
+    const int64 count =
+        std::remove_copy(other.get(), other.get() + num, keys.get(), kNoKey) - keys.get();
     const uint64* const best = sort_keys(keys.get(), other.get(), count, rows);
     float* to = out + b * rows * width;
     for (int64 r = 0; r < rows; ++r, to += width) {

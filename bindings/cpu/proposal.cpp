@@ -32,11 +32,11 @@ void decode_row(uint64* keys, Planes to, const ProposalInputs& in, Box anchor, c
     for (int k = 0; k < num; ++k) {
       const int column = first + k;
       const float x = (float)(column * stride);
-      const Proposal p =
-          proposal_of({anchor.x1 + x, anchor.y1, anchor.x2 + x, anchor.y2},
-                      {offsets[column], offsets[plane + column], offsets[2 * plane + column],
-                       offsets[3 * plane + column]},
-                      score[column], (row < image.rows) & (column < image.columns), image, kCorners);
+      const Proposal p = proposal_of({anchor.x1 + x, anchor.y1, anchor.x2 + x, anchor.y2},
+                                     {offsets[column], offsets[plane + column],
+                                      offsets[2 * plane + column], offsets[3 * plane + column]},
+                                     score[column], (row < image.rows) & (column < image.columns),
+                                     image, kCorners);
       to.x1[column] = p.box.x1, to.y1[column] = p.box.y1;
       to.x2[column] = p.box.x2, to.y2[column] = p.box.y2;
       scores[k] = p.score;

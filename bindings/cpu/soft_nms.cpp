@@ -62,30 +62,56 @@ struct Kept {
   }
 };
 
-// Score of a candidate after the kept boxes from `first` on. It stops at `lowest`.
-template <bool kCenter>
+// IoUs whose factors are computed together.
+struct Batch {
+  static constexpr int kSize = 16;
+  float ious[kSize + kVector];
+  int num = 0;
+
+  // Multiplies the score by the factors, in order.
+  CVOPS_INLINE float apply(float score, const SoftNms& op) {
+    float factors[kSize + kVector];
+    const int padded = num <= kSize ? kSize : kSize + kVector;
+    for (int k = num; k < padded; ++k) ious[k] = 0;
+#pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
+    for (int k = 0; k < padded; ++k) factors[k] = soft_nms_factor(ious[k], op);
+    for (int k = 0; k < num; ++k) score *= factors[k];
+    num = 0;
+    return score;
+  }
+};
+
+// Score of a candidate after the kept boxes from `first` on. It may stop below `lowest`.
+template <bool kCenter, bool kGaussian>
 float decayed(const Kept& kept, int first, const SizedBox& b, int of_class, float score,
               float lowest) {
+  const SoftNms op = {kept.op.threshold, kept.op.sigma, kGaussian, true, kCenter};
   const float least = kept.part(b.area);
+  Batch batch;
   for (int at = first; at < kept.num; at += kVector) {
     int passes[kVector], any = 0;
+    float overlaps[kVector];
     for (int k = 0; k < kVector; ++k) {
       const int i = at + k;
       const Box box = {kept.x1[i], kept.y1[i], kept.x2[i], kept.y2[i]};
-      passes[k] = (intersection(box, b.box, kCenter) > least + kept.min_overlap[i]) &
-                  (kept.classes[i] == of_class);
+      overlaps[k] = intersection(box, b.box, kCenter);
+      passes[k] = (overlaps[k] > least + kept.min_overlap[i]) & (kept.classes[i] == of_class);
       any |= passes[k];
     }
     if (!any) continue;
+#pragma GCC unroll 1
     for (int k = 0; k < kVector; ++k) {
-      if (!passes[k]) continue;
-      const int i = at + k;
-      score = soft_nms_decayed(
-          score, {{kept.x1[i], kept.y1[i], kept.x2[i], kept.y2[i]}, kept.area[i]}, b, kept.op);
-      if (!(score > lowest)) return score;
+      overlaps[k] = overlaps[k] / (kept.area[at + k] + b.area - overlaps[k]);
     }
+    for (int k = 0; k < kVector; ++k) {
+      batch.ious[batch.num] = overlaps[k];
+      batch.num += passes[k];
+    }
+    if (batch.num < Batch::kSize) continue;
+    score = batch.apply(score, op);
+    if (!(score > lowest)) return score;
   }
-  return score;
+  return batch.num ? batch.apply(score, op) : score;
 }
 
 // Scores decrease only, so a candidate whose score is an upper bound waits until it is the best of
@@ -140,11 +166,20 @@ class SoftNmsRun {
   void update(int i) {
     if (seen_[i] >= kept_.num) return;
     const float lowest = options_.candidates.valid_thresh;
-    scores_[i] =
-        options_.op.center
-            ? simd<decayed<true>>(kept_, seen_[i], found_.boxes[i], class_of(i), scores_[i], lowest)
-            : simd<decayed<false>>(kept_, seen_[i], found_.boxes[i], class_of(i), scores_[i],
-                                   lowest);
+    const auto lower = [&](auto run) {
+      scores_[i] = run(kept_, seen_[i], found_.boxes[i], class_of(i), scores_[i], lowest);
+    };
+    if (options_.op.center) {
+      if (options_.op.gaussian) {
+        lower([](auto&&... args) { return simd<decayed<true, true>>(args...); });
+      } else {
+        lower([](auto&&... args) { return simd<decayed<true, false>>(args...); });
+      }
+    } else if (options_.op.gaussian) {
+      lower([](auto&&... args) { return simd<decayed<false, true>>(args...); });
+    } else {
+      lower([](auto&&... args) { return simd<decayed<false, false>>(args...); });
+    }
     seen_[i] = kept_.num;
   }
 

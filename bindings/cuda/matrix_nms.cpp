@@ -34,10 +34,9 @@ void matrix_nms(Gpu& gpu, float* out, int* index, const float* data, int64 batch
     nms.sort(compact, keys);
   }
   const int64 elements = (int64)options.rows * options.candidates.columns.width;
-  gpu.launch(KERNEL(matrix_nms_write),
-             {batch, std::min<int64>(ceil_div(elements, 256), kMaxGridY)}, 256, 0, out, index, data,
-             nms.sorted, nms.counts, num, options.rows, options.candidates.columns.width,
-             options.candidates.columns.score, index != nullptr);
+  gpu.launch(KERNEL(matrix_nms_write), {batch, std::min<int64>(ceil_div(elements, 256), kMaxGridY)},
+             256, 0, out, index, data, nms.sorted, nms.counts, num, options.rows,
+             options.candidates.columns.width, options.candidates.columns.score, index != nullptr);
 }
 
 }  // namespace cvops

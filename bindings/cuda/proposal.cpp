@@ -13,7 +13,8 @@ void proposal(Gpu& gpu, float* out, float* scores, ProposalInputs in,
   cuda::Nms nms(gpu, in.batch, num, options.topk);
   {
     Gpu::Scope scope(gpu);
-    uint64 *keys = gpu.scratch<uint64>(in.batch * num), *spare = gpu.scratch<uint64>(in.batch * num);
+    uint64 *keys = gpu.scratch<uint64>(in.batch * num),
+           *spare = gpu.scratch<uint64>(in.batch * num);
     gpu.launch(KERNEL(proposal_keys), {in.batch, nms.tiles}, 256, 0, keys, nms.counts, in, anchors,
                options);
     nms.sort(keys, spare);

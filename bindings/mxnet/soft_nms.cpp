@@ -30,8 +30,7 @@ struct SoftNmsRows : NmsRows {
   void forward(Device& device, Tensors& in, Tensors& out) const {
     const Sizes size = sizes(in[0]);
     cvops::soft_nms(device, out[0].data<float>(), nullptr, in[0].data<float>(), size.batch,
-                    size.num,
-                    {options_for(size), op, (int)rows_of((unsigned)size.num, post_nms)});
+                    size.num, {options_for(size), op, (int)rows_of((unsigned)size.num, post_nms)});
   }
 };
 

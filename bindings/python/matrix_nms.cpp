@@ -13,11 +13,9 @@ void bind_matrix_nms(cvops::Ops& ops) {
                            int topk, MatrixNms op, float post_thresh, int rows) {
     const NmsRule rule = {0, false, op.by_class, op.center, false};
     return [=](auto& device) {
-      matrix_nms(device, out.data, index.data, data.data, batch, num,
-                 {{columns, rule, valid_thresh, background_id, kNmsAsIs, topk},
-                  op,
-                  post_thresh,
-                  rows});
+      matrix_nms(
+          device, out.data, index.data, data.data, batch, num,
+          {{columns, rule, valid_thresh, background_id, kNmsAsIs, topk}, op, post_thresh, rows});
     };
   });
 }

@@ -13,8 +13,8 @@ void bind_proposal(cvops::Ops& ops) {
                          HostArray<const float> scales, HostArray<const float> ratios, int batch,
                          int height, int width, ProposalOptions options, float threshold) {
     const int num_scales = (int)scales.size, num_ratios = (int)ratios.size;
-    const ProposalInputs in = {cls_prob.data, bbox_pred.data, im_info.data, batch,
-                               num_scales * num_ratios, height, width};
+    const ProposalInputs in = {cls_prob.data,           bbox_pred.data, im_info.data, batch,
+                               num_scales * num_ratios, height,         width};
     const ProposalAnchors anchors =
         proposal_anchors(scales.data, num_scales, ratios.data, num_ratios, options.stride);
     return [=](auto& device) {

@@ -216,7 +216,7 @@ OPERATORS = (
             "force_suppress",
             "in_format",
         ),
-        amp="widest",
+        amp="float32",
     ),
     Operator(
         "soft_nms",
@@ -236,7 +236,7 @@ OPERATORS = (
             "force_suppress",
             "in_format",
         ),
-        amp="widest",
+        amp="float32",
     ),
     Operator(
         "multiclass_nms",

@@ -265,18 +265,18 @@ def _numpy(data: np.ndarray, options: _Options, return_index: bool) -> Any:
 
 
 def _suppress(data: np.ndarray, options: _Options) -> tuple[np.ndarray, np.ndarray]:
-    _, score, coord, id_ = options.columns
+    _, _, coord, id_ = options.columns
     threshold, _, by_class, center = options.rule
-    overlap_thresh, valid_thresh, background_id = map(
-        np.float32, (threshold, options.valid_thresh, options.background_id)
-    )
+    overlap_thresh = np.float32(threshold)
     sizes = _sizes(data)
     out, index = np.full(sizes, -1, np.float32), np.full(sizes[:2], -1, np.int32)
     if options.limit == 0:
         index[:] = np.arange(sizes[1])
         return data.copy(), index.reshape(data.shape[:-1])
     for rows, result, source in zip(data.reshape(sizes), out, index):
-        order = _candidates(rows, options.columns, valid_thresh, background_id, options.limit)
+        order = _candidates(
+            rows, options.columns, options.valid_thresh, options.background_id, options.limit
+        )
         rows = rows[order]
         boxes, areas = _sized(rows[:, coord : coord + 4], center)
         classes = _truncated(rows[:, id_]) if by_class else np.zeros(len(rows))

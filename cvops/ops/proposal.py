@@ -253,7 +253,7 @@ def _run(
             f"scales: expected at most {_MAX_ANCHORS} anchors of a cell, got {anchors} for "
             f"{len(ratios)} ratios"
         )
-    shape = batch, channels, height, width = inputs.shapes["cls_prob"]
+    shape = batch, _, height, width = inputs.shapes["cls_prob"]
     for name, each in (("cls_prob", 2), ("bbox_pred", 4)):
         if inputs.shapes[name][1] != each * anchors:
             raise ValueError(
@@ -331,7 +331,8 @@ def _suppress(boxes: np.ndarray, threshold: float, most: int) -> list[int]:
     """Return the indices of the first ``most`` kept boxes; each includes its corners."""
     one = np.float32(1)
     areas = (boxes[:, 2] - boxes[:, 0] + one) * (boxes[:, 3] - boxes[:, 1] + one)
-    left, kept = np.arange(len(boxes)), []
+    left = np.arange(len(boxes))
+    kept: list[int] = []
     while len(left) and len(kept) < most:
         first, left = left[0], left[1:]
         kept.append(int(first))

@@ -178,8 +178,8 @@ def _numpy(data: np.ndarray, options: _Options, return_index: bool) -> Any:
         scores = rows[:, score].copy()
         while len(left) and row < options.rows:
             best = left[np.argmax(scores[left])]
-            out[(*at, row)], index[(*at, row)] = rows[best], best
-            out[(*at, row, score)] = scores[best]
+            out[at][row], index[at][row] = rows[best], best
+            out[at][row, score] = scores[best]
             row += 1
             left = left[left != best]
             same = left[classes[left] == classes[best]]

@@ -18,7 +18,8 @@ MAX_RATIO = 1.5
 #: The sort of a matching has two keys of 8 bytes for each score.
 MAX_RATIOS = {"bipartite_matching": 4}
 FIXED_BYTES = dict.fromkeys(
-    ("box_nms", "multibox_detection", "multiclass_nms", "proposal"), 600_000
+    ("box_nms", "matrix_nms", "multibox_detection", "multiclass_nms", "proposal", "soft_nms"),
+    600_000,
 )
 
 

@@ -356,8 +356,8 @@ Hash run_proposal() {
       const Floats info = {300, 16.0f * width, 1, 320, 12.0f * width, 2};
       Floats out(kBatch * kRows * 5), scores(kBatch * kRows);
       proposal(kCpu, out.data(), scores.data(),
-               {prob.data(), offsets.data(), info.data(), kBatch, kAnchors, kHeight, width}, anchors,
-               {16, 10, corners, 6000, kRows}, 0.7f);
+               {prob.data(), offsets.data(), info.data(), kBatch, kAnchors, kHeight, width},
+               anchors, {16, 10, corners, 6000, kRows}, 0.7f);
       hash.add(out), hash.add(scores);
     }
   }

@@ -85,7 +85,7 @@ def test_base_anchors_are_those_of_faster_rcnn(run):
         [-168, -344, 183, 359],
     ]
     x, y = 31 * 16, 30 * 16
-    np.testing.assert_array_equal(out[:, 1:], f32(published) + [x, y, x, y])
+    np.testing.assert_array_equal(out[:, 1:], np.add(published, [x, y, x, y]))
     assert (out[:, 0] == 0).all()
 
 

@@ -59,6 +59,11 @@ def nms(num, sets=1, **options):
     return call
 
 
+def matrix(num):
+    data = rows_of(rng_of(num), num)
+    return lambda run: run(cvops.matrix_nms, data, return_index=True)
+
+
 def nms_both(num, sets=1):
     """Without and with classes, which change the spatial order."""
     return [nms(num, sets), nms(num, sets, id_index=0)]
@@ -268,12 +273,14 @@ def labels(pixels, colors):
 #: For each step, a function of its small value: calls on both sides of the step.
 STEPS = {
     "common.cuh kMaxGridY": lambda rows: [
-        # Blocks of sort_merge, tiles of nms_chunk besides 4 blocks for the mask, columns, images.
+        # Blocks of sort_merge, tiles of nms_chunk besides 4 blocks for the mask, columns, images,
+        # pairs of tiles.
         *(nms(32 * rows), nms(32 * rows + 1), nms(256 * (rows - 4)), nms(256 * (rows - 4) + 1)),
         *(iou(3, 128 * rows), iou(3, 128 * rows + 1)),
         *(target(40, images=rows), target(40, images=rows + 1), target(40, images=3 * rows)),
         # Groups of four channels.
         *(position_sensitive(3, (1, 4 * n + 1, 5, 4)) for n in (rows - 1, rows)),
+        *(matrix(256 * tiles) for tiles in range(2, rows)),
     ],
     # topk limits the suppression, which takes the most time.
     "sort.cuh kSortTile": lambda tile: [
