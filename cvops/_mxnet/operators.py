@@ -22,6 +22,8 @@ class Operator(NamedTuple):
     amp: str = ""
     #: The last inputs that a call may omit.
     optional: tuple[str, ...] = ()
+    #: The options that MXNet's operator lacks, with the values for which both are equal.
+    extra: tuple[tuple[str, str], ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -136,6 +138,7 @@ OPERATORS = (
         differentiable=True,
         replaces=("_contrib_box_iou",),
         amp="widest",
+        extra=(("kind", "iou"),),
     ),
     Operator(
         "box_nms",

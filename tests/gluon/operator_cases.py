@@ -31,7 +31,7 @@ ANCHORS = boxes(1, 40)
 #: operator -> its inputs and its options.
 CASES = {
     "AdaptiveAvgPooling2D": ([floats(2, 3, 9, 11)], {"output_size": (4, 3)}),
-    "BilinearResize2D": ([floats(2, 3, 5, 7), floats(1, 2, 8, 4)], {"mode": "like"}),
+    "BilinearResize2D": ([floats(2, 3, 5, 7)], {"height": 8, "width": 4, "align_corners": False}),
     "MultiBoxPrior": ([floats(2, 3, 5, 7)], {"sizes": (0.3, 0.7), "ratios": (1, 2, 0.5)}),
     "MultiBoxTarget": (
         [ANCHORS, truths(3, 4), floats(3, 3, 40)],

@@ -74,7 +74,6 @@ LAUNCHES = {
         lambda: resizing(8, 60, 480),
         "bilinear_resize 4725 256",
     ),
-    "bilinear_resize, equal size": (lambda: resizing(1, 9, 9), ""),
     # A thread has a pixel of 4 planes: 8 x 21 / 4 x 60 x 60.
     "bilinear_resize_backward, 8 x 21 x 60 x 60 to 480": (
         lambda: resizing_backward(8, 60, 480),
