@@ -14,6 +14,7 @@ from cvops.ops.box_decode import box_decode
 from cvops.ops.box_encode import box_encode
 from cvops.ops.box_iou import box_iou
 from cvops.ops.box_nms import box_nms
+from cvops.ops.deformable_psroi_pooling import deformable_psroi_pooling as DeformablePSROIPooling
 from cvops.ops.multibox_detection import multibox_detection as MultiBoxDetection
 from cvops.ops.multibox_prior import multibox_prior as MultiBoxPrior
 from cvops.ops.multibox_target import multibox_target as MultiBoxTarget
@@ -23,6 +24,7 @@ from cvops.ops.roi_pooling import roi_pooling as ROIPooling
 from cvops.ops.rroi_align import rroi_align as RROIAlign
 
 __all__ = [
+    "DeformablePSROIPooling",
     "MultiBoxDetection",
     "MultiBoxPrior",
     "MultiBoxTarget",

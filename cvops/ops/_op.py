@@ -257,7 +257,7 @@ def _accept(signature: Signature) -> None:
 
 
 class Gradient(NamedTuple):
-    """The path of a gradient from an op's first result to its first array.
+    """The path of a gradient from an op's first result to its first arrays.
 
     The gradient with respect to the other arrays is 0.
     """
@@ -268,6 +268,8 @@ class Gradient(NamedTuple):
     residual: bool
     #: The names of the arrays that ``backward`` takes.
     inputs: tuple[str, ...]
+    #: The number of arrays with a gradient. ``backward`` returns a tuple if it is not 1.
+    arrays: int
 
 
 class Op:
@@ -293,11 +295,13 @@ class Op:
         self.check_shapes = function
         return function
 
-    def backward(self, residual: bool = False, inputs: tuple[str, ...] = ()) -> Callable[[F], F]:
+    def backward(
+        self, residual: bool = False, inputs: tuple[str, ...] = (), arrays: int = 1
+    ) -> Callable[[F], F]:
         """Register the decorated function as :attr:`Gradient.backward`."""
 
         def register(function: F) -> F:
-            self.gradient = Gradient(function, residual, inputs)
+            self.gradient = Gradient(function, residual, inputs, arrays)
             return function
 
         return register

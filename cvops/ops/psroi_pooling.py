@@ -16,7 +16,7 @@ _OP = Op("psroi_pooling", data="float32 (N, C, H, W)", rois="float32 (R, 5)")
 _BACKWARD = Op(
     "psroi_pooling_backward", out_grad="float32 (R, D, height, width)", rois="float32 (R, 5)"
 )
-_MOST_BINS = 2**15 - 1  # along an axis: a roi has less than 2**30 bins
+MOST_BINS = 2**15 - 1  # along an axis: a roi has less than 2**30 bins
 
 
 class Sizes(NamedTuple):
@@ -91,7 +91,7 @@ def psroi_pooling(
     inputs = _OP.inputs(backend, data=data, rois=rois)
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
     dim = _check.integer("output_dim", output_dim, low=1)
-    pooled = _check.integer("pooled_size", pooled_size, low=1, high=_MOST_BINS)
+    pooled = _check.integer("pooled_size", pooled_size, low=1, high=MOST_BINS)
     return inputs.run(sizes_of("data", inputs.shapes["data"], scale, dim, pooled, group_size))
 
 
@@ -179,9 +179,9 @@ def _operator(sizes: Sizes) -> tuple[str, dict[str, Any]]:
 def check_bins(signature: Signature) -> None:
     """Refuse ``out_grad`` without a square of bins, or with too many."""
     height, width = signature.sizes["height"], signature.sizes["width"]
-    if height != width or not 1 <= height <= _MOST_BINS:
+    if height != width or not 1 <= height <= MOST_BINS:
         raise ValueError(
-            f"out_grad: expected a square of 1 x 1 to {_MOST_BINS} x {_MOST_BINS} bins, "
+            f"out_grad: expected a square of 1 x 1 to {MOST_BINS} x {MOST_BINS} bins, "
             f"got {height} x {width}"
         )
 

@@ -136,11 +136,12 @@ PREDICTIONS = torch.softmax(torch.from_numpy(RNG.random((1, 3, 20), np.float32))
 ANCHORS = boxes(20)[None]
 MAP, OFFSETS, COLORS = integers(1, 1, 3, 4), torch.zeros(1, 80), torch.eye(3, dtype=torch.uint8)
 SAMPLES, SCALE = (torch.ones(1, 20), torch.zeros(1, 20)), (torch.zeros(4), torch.ones(4))
+TURNED = torch.zeros(2, 6)
 LABEL = torch.tensor([[[0, 0.1, 0.1, 0.6, 0.7]]])
 #: op without a gradient -> (call, a float tensor).
 WITHOUT_GRADIENT = {
     "rroi_align": (
-        lambda x, **k: cvops.rroi_align(x, torch.zeros(2, 6), (2, 2), 1.0, **k),
+        lambda x, **k: cvops.rroi_align(x, TURNED, (2, 2), 1.0, **k),
         integers(1, 2, 3, 4),
     ),
     "bipartite_matching": (

@@ -412,7 +412,7 @@ STEPS = {
     "rroi_align.cpp angle_blocks": lambda blocks: [
         align_rotated(32 * n, (1, 1, 3, 2), (1, 1)) for n in (blocks, 2 * blocks + 1)
     ],
-    "psroi_pooling.cuh kPsroiTile": lambda tile: [
+    "psroi.cuh kPsroiTile": lambda tile: [
         *(
             position_sensitive(9, (1, 3, size, 2), side=size)
             for size in (tile, tile + 1, 2 * tile + 1)
