@@ -50,6 +50,8 @@ JOBS: tuple[tuple[Any, ...], ...] = (
     ("box_nms", *CASES["batch"]),
     ("box_nms", *CASES["huge"]),
     ("multiclass_nms", 32),
+    ("deformable_psroi_pooling", 300, 21, (1, 1029, 38, 63)),
+    ("deformable_psroi_pooling_backward", 300, 21, (1, 1029, 38, 63)),
     ("psroi_pooling", 300, 21, (1, 1029, 38, 63)),
     ("psroi_pooling_backward", 300, 21, (1, 1029, 38, 63)),
     ("roi_align", 1000, MAPS),

@@ -20,6 +20,8 @@ OFFSETS = RNG.random((1, 16), np.float32)
 MAPS = RNG.random((1, 1, 4, 4), np.float32)
 CELLS = RNG.random((1, 4, 4, 4), np.float32)
 ROIS = np.float32([[0, 0, 0, 3, 3]])
+TRANS = RNG.random((1, 2, 2, 2), np.float32)
+DEFORMED = dict(spatial_scale=1.0, output_dim=1, group_size=2, pooled_size=2, trans_std=0.1)
 TURNED = np.float32([[0, 2, 2, 3, 3, 30]])
 BINS = np.float32(np.ones((1, 1, 2, 2)))
 ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
@@ -60,6 +62,20 @@ def roi_pooling_backward(mx, out_grad, argmax):
     def backward():
         out.backward(out_grad, retain_graph=True)
         return data.grad
+
+    return backward
+
+
+def deformable_psroi_pooling_backward(mx, out_grad, *arrays):
+    """Return a call of MXNet's backward pass."""
+    for x in arrays:
+        x.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.contrib.DeformablePSROIPooling(*arrays, **DEFORMED)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return [arrays[0].grad, arrays[2].grad]
 
     return backward
 
@@ -175,6 +191,26 @@ CASES = {
     ),
     "multiclass_nms": SmallCall(
         cvops.multiclass_nms, (ANCHORS, SCORES), empty_arrays=(ANCHORS[:0], SCORES[:0])
+    ),
+    "deformable_psroi_pooling": SmallCall(
+        cvops.deformable_psroi_pooling,
+        (CELLS, ROIS, TRANS),
+        (1.0, 1, 2, 2),
+        {"trans_std": 0.1},
+        empty_arrays=(CELLS, ROIS[:0], TRANS[:0]),
+        empty_args=(1.0, 1, 2, 2),
+        mxnet=lambda mx, *arrays: partial(
+            mx.nd.contrib.DeformablePSROIPooling, *arrays, **DEFORMED
+        ),
+    ),
+    "deformable_psroi_pooling_backward": SmallCall(
+        cvops.deformable_psroi_pooling_backward,
+        (BINS, CELLS, ROIS, TRANS),
+        (1.0, 2),
+        {"trans_std": 0.1},
+        empty_arrays=(BINS[:0], CELLS[:0], ROIS[:0], TRANS[:0]),
+        empty_args=(1.0, 2),
+        mxnet=deformable_psroi_pooling_backward,
     ),
     "psroi_pooling": SmallCall(
         cvops.psroi_pooling,

@@ -23,7 +23,7 @@ from cvops.ops.roi_pooling import check_elements
 
 Array = TypeVar("Array")
 _DATA = {"data": "float32 (N, C, H, W)", "rois": "float32 (R, 5)"}
-_TRANS = "float32 (R, offsets, part_size, part_size)"
+_TRANS = "float32 (R, offsets, rows, columns)"
 _OP = Op("deformable_psroi_pooling", **_DATA, trans=_TRANS)
 #: The op without offsets.
 _PLAIN = Op("deformable_psroi_pooling", **_DATA)
@@ -195,11 +195,11 @@ def deformable_psroi_pooling_backward(
     ``g / n`` is the gradient of a sample: ``g`` is the element of ``out_grad``, ``n`` the number of
     samples of the bin in the map. A sample adds it times their weights to the upper left, lower
     left, upper right and lower right pixel. It adds to an offset the slope along the axis times the
-    product of ``trans_std``, the gradient of the sample and the roi's size. A pixel adds in the order of
-    rois, then bins, then samples by rows; an offset in the order of output channels, then bins,
-    then samples. MXNet 1.9.1 has this order on one thread of the CPU. Each operation is rounded.
-    The results are the same in every run, also on a GPU. The gradient with respect to ``rois`` is
-    0, as in MXNet.
+    product of ``trans_std``, the gradient of the sample and the roi's size. A pixel adds in the
+    order of rois, then bins, then samples by rows; an offset in the order of output channels, then
+    bins, then samples. MXNet 1.9.1 has this order on the CPU. Each operation is rounded. The
+    results are the same in every run, also on a GPU. The gradient with respect to ``rois`` is 0, as
+    in MXNet.
 
     Args:
         out_grad: the gradient with respect to the result, float32 (R, output_dim, pooled_size,
@@ -244,9 +244,10 @@ def _gradients(
     return grad, rois.new_zeros(rois.shape), trans_grad
 
 
-@_PLAIN.backward(inputs=("data", "rois"))
-def _gradient(out_grad: Any, data: Any, rois: Any, options: _Options, backend: str | None) -> Any:
+@_PLAIN.backward(inputs=("rois",))
+def _gradient(out_grad: Any, rois: Any, options: _Options, backend: str | None) -> Any:
     args = options.scale, options.group, options.part, options.samples, options.trans_std
+    data = out_grad.new_empty(options[:4])  # without offsets, its shape matters only
     return deformable_psroi_pooling_backward(out_grad, data, rois, None, *args, backend=backend)[0]
 
 
@@ -291,7 +292,7 @@ def _bins_of(rois: np.ndarray, trans: np.ndarray | None, options: _Options) -> I
     data, the samples of each axis, the indices of its offsets, and the roi's height and width.
     """
     sizes, cells = options.psroi, cells_of(options.psroi)
-    if sizes.height * sizes.width == 0:
+    if 0 in sizes.data_shape:
         return
     scale, half, pooled = np.float32(sizes.scale), np.float32(0.5), np.float32(sizes.pooled)
     of_class = sizes.output_dim // options.classes

@@ -125,8 +125,8 @@ def psroi_pooling_backward(
     """Return the gradient of :func:`psroi_pooling` with respect to ``data``.
 
     Each pixel of a bin adds ``g / n``: ``g`` is the element of ``out_grad``, ``n`` the number of
-    pixels of the bin. A pixel adds in the order of rois, then bins, as MXNet 1.9.1 does on one
-    thread of the CPU. Each operation is rounded. The result is the same in every run, also on a
+    pixels of the bin. A pixel adds in the order of rois, then bins, as MXNet 1.9.1 does on the CPU.
+    Each operation is rounded. The result is the same in every run, also on a
     GPU. The gradient with respect to ``rois`` is 0, as in MXNet.
 
     Args:
@@ -222,8 +222,8 @@ def _edges(first: np.float32, last: np.float32, limit: int, sizes: Sizes) -> lis
 def _bins_of(rois: np.ndarray, sizes: Sizes) -> Iterator[tuple[Any, ...]]:
     """List each bin of a roi with an image: number, image, row, column, channels, pixels."""
     cells = cells_of(sizes)
-    for n, (index, x1, y1, x2, y2) in enumerate(rois):
-        if -1 < index < sizes.images and sizes.height * sizes.width:
+    for n, (index, x1, y1, x2, y2) in enumerate(rois if 0 not in sizes.data_shape else ()):
+        if -1 < index < sizes.images:
             columns = _edges(x1, x2, sizes.width, sizes)
             for i, (top, bottom) in enumerate(_edges(y1, y2, sizes.height, sizes)):
                 for j, (left, right) in enumerate(columns):

@@ -10,6 +10,7 @@
 #include "box_iou.h"
 #include "box_nms.h"
 #include "confusion_matrix.h"
+#include "deformable_psroi_pooling.h"
 #include "label_from_color.h"
 #include "multibox_detection.h"
 #include "multibox_prior.h"

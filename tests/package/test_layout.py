@@ -15,6 +15,7 @@ from cvops.backends import nvrtc
 
 ROOT = Path(__file__).parents[2]
 CONTRIB = {
+    "DeformablePSROIPooling": "deformable_psroi_pooling",
     "MultiBoxPrior": "multibox_prior",
     "MultiBoxTarget": "multibox_target",
     "MultiBoxDetection": "multibox_detection",
@@ -132,6 +133,12 @@ DEFAULTS = {
         "background_id": -1,
         "force_suppress": False,
         "in_format": "corner",
+    },
+    "deformable_psroi_pooling": {
+        "part_size": 0,
+        "sample_per_part": 1,
+        "trans_std": 0.0,
+        "no_trans": False,
     },
     "psroi_pooling": {"group_size": 0},
     "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
