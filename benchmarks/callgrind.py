@@ -53,6 +53,8 @@ JOBS = (
     ("box_nms_backward", (1, 5000, 1, spread)),
     ("matrix_nms", (1, 1000, 1, spread)),
     ("proposal", (1,)),
+    ("deformable_psroi_pooling", (100, 8, (1, 392, 25, 34))),
+    ("deformable_psroi_pooling_backward", (100, 8, (1, 392, 25, 34))),
     ("psroi_pooling", (100, 8, (1, 392, 25, 34))),
     ("psroi_pooling_backward", (100, 8, (1, 392, 25, 34))),
     ("roi_align", (100, MAPS)),

@@ -23,6 +23,10 @@ from cvops.ops.box_iou_rotated import box_iou_rotated as box_iou_rotated
 from cvops.ops.box_nms import box_nms as box_nms
 from cvops.ops.box_nms import box_nms_backward as box_nms_backward
 from cvops.ops.confusion_matrix import confusion_matrix as confusion_matrix
+from cvops.ops.deformable_psroi_pooling import deformable_psroi_pooling as deformable_psroi_pooling
+from cvops.ops.deformable_psroi_pooling import (
+    deformable_psroi_pooling_backward as deformable_psroi_pooling_backward,
+)
 from cvops.ops.label_from_color import label_from_color as label_from_color
 from cvops.ops.matrix_nms import matrix_nms as matrix_nms
 from cvops.ops.multibox_detection import multibox_detection as multibox_detection

@@ -38,6 +38,7 @@ _MatchingOptions = tuple[float, bool, int]
 _BoxDecode = tuple[float, float, float, float, float, bool]
 _MatrixNms = tuple[float, bool, bool, bool]
 _RotatedFormat = tuple[bool, bool]
+_DeformablePsroi = tuple[int, int, int, int, int, int, int, float, int, int, float, int]
 _NmsColumns = tuple[int, int, int, int]
 _NmsRule = tuple[float, bool, bool, bool]
 _Candidates = tuple[float, int, int]
@@ -138,6 +139,26 @@ class Ops:
         label: _Array,
         num_classes: int,
         ignore_label: int,
+        /,
+    ) -> None: ...
+    def deformable_psroi_pooling(
+        self,
+        pooled: _Array,
+        data: _Array,
+        rois: _Array,
+        trans: Optional[_Array],
+        op: _DeformablePsroi,
+        /,
+    ) -> None: ...
+    def deformable_psroi_pooling_backward(
+        self,
+        grad: _Array,
+        trans_grad: Optional[_Array],
+        out_grad: _Array,
+        data: _Array,
+        rois: _Array,
+        trans: Optional[_Array],
+        op: _DeformablePsroi,
         /,
     ) -> None: ...
     def label_from_color(

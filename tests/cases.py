@@ -16,6 +16,7 @@ OPS = [
     "box_iou_rotated",
     "box_nms",
     "confusion_matrix",
+    "deformable_psroi_pooling",
     "label_from_color",
     "matrix_nms",
     "multibox_detection",
@@ -42,6 +43,7 @@ SCALE = np.zeros(4, np.float32), np.float32([0.1, 0.1, 0.2, 0.2])
 DATA = RNG.random((1, 4, 20, 24), np.float32)
 ROIS = np.c_[np.zeros(9), BOXES[:9] * 20].astype(np.float32)
 ROTATED = np.c_[ROIS, np.arange(0, 360, 40)].astype(np.float32)
+TRANS = RNG.random((9, 2, 2, 2), np.float32)
 COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
 INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
 ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
@@ -68,6 +70,14 @@ CALLS = {
     "box_nms": ((ROWS,), {"id_index": 0}),
     "box_nms_backward": ((ROWS, INDEX), {}),
     "confusion_matrix": ((MASK[::-1].copy(), MASK, 21), {"ignore_label": 20}),
+    "deformable_psroi_pooling": (
+        (DATA, ROIS, TRANS, 1.0, 1, 2, 3),
+        {"part_size": 2, "sample_per_part": 2, "trans_std": 0.1},
+    ),
+    "deformable_psroi_pooling_backward": (
+        (RNG.random((9, 1, 3, 3), np.float32), DATA, ROIS, TRANS, 1.0, 2),
+        {"part_size": 2, "sample_per_part": 2, "trans_std": 0.1},
+    ),
     "label_from_color": ((COLORS[MASK], COLORS), {}),
     "matrix_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
     "multibox_detection": ((PROB, OFFSETS, BOXES[None]), {}),

@@ -26,6 +26,8 @@ RPN = (
     RNG.random((1, 48, 2, 2), np.float32),
     np.float32([[32, 32, 1]]),
 )
+TRANS = RNG.random((1, 2, 2, 2), np.float32)
+DEFORMED = dict(spatial_scale=1.0, output_dim=1, group_size=2, pooled_size=2, trans_std=0.1)
 TURNED = np.float32([[0, 2, 2, 3, 3, 30]])
 BINS = np.float32(np.ones((1, 1, 2, 2)))
 ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
@@ -66,6 +68,20 @@ def roi_pooling_backward(mx, out_grad, argmax):
     def backward():
         out.backward(out_grad, retain_graph=True)
         return data.grad
+
+    return backward
+
+
+def deformable_psroi_pooling_backward(mx, out_grad, *arrays):
+    """Return a call of MXNet's backward pass."""
+    for x in arrays:
+        x.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.contrib.DeformablePSROIPooling(*arrays, **DEFORMED)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return [arrays[0].grad, arrays[2].grad]
 
     return backward
 
@@ -245,6 +261,26 @@ CASES = {
         mxnet=contrib("MultiProposal", rpn_post_nms_top_n=8),
     ),
     "soft_nms": SmallCall(cvops.soft_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
+    "deformable_psroi_pooling": SmallCall(
+        cvops.deformable_psroi_pooling,
+        (CELLS, ROIS, TRANS),
+        (1.0, 1, 2, 2),
+        {"trans_std": 0.1},
+        empty_arrays=(CELLS, ROIS[:0], TRANS[:0]),
+        empty_args=(1.0, 1, 2, 2),
+        mxnet=lambda mx, *arrays: partial(
+            mx.nd.contrib.DeformablePSROIPooling, *arrays, **DEFORMED
+        ),
+    ),
+    "deformable_psroi_pooling_backward": SmallCall(
+        cvops.deformable_psroi_pooling_backward,
+        (BINS, CELLS, ROIS, TRANS),
+        (1.0, 2),
+        {"trans_std": 0.1},
+        empty_arrays=(BINS[:0], CELLS[:0], ROIS[:0], TRANS[:0]),
+        empty_args=(1.0, 2),
+        mxnet=deformable_psroi_pooling_backward,
+    ),
     "psroi_pooling": SmallCall(
         cvops.psroi_pooling,
         (CELLS, ROIS),

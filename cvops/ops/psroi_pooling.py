@@ -16,7 +16,7 @@ _OP = Op("psroi_pooling", data="float32 (N, C, H, W)", rois="float32 (R, 5)")
 _BACKWARD = Op(
     "psroi_pooling_backward", out_grad="float32 (R, D, height, width)", rois="float32 (R, 5)"
 )
-_MOST_BINS = 2**15 - 1  # along an axis: a roi has less than 2**30 bins
+MOST_BINS = 2**15 - 1  # along an axis: a roi has less than 2**30 bins
 
 
 class Sizes(NamedTuple):
@@ -91,7 +91,7 @@ def psroi_pooling(
     inputs = _OP.inputs(backend, data=data, rois=rois)
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
     dim = _check.integer("output_dim", output_dim, low=1)
-    pooled = _check.integer("pooled_size", pooled_size, low=1, high=_MOST_BINS)
+    pooled = _check.integer("pooled_size", pooled_size, low=1, high=MOST_BINS)
     return inputs.run(sizes_of("data", inputs.shapes["data"], scale, dim, pooled, group_size))
 
 
@@ -125,8 +125,8 @@ def psroi_pooling_backward(
     """Return the gradient of :func:`psroi_pooling` with respect to ``data``.
 
     Each pixel of a bin adds ``g / n``: ``g`` is the element of ``out_grad``, ``n`` the number of
-    pixels of the bin. A pixel adds in the order of rois, then bins, as MXNet 1.9.1 does on one
-    thread of the CPU. Each operation is rounded. The result is the same in every run, also on a
+    pixels of the bin. A pixel adds in the order of rois, then bins, as MXNet 1.9.1 does on the CPU.
+    Each operation is rounded. The result is the same in every run, also on a
     GPU. The gradient with respect to ``rois`` is 0, as in MXNet.
 
     Args:
@@ -179,9 +179,9 @@ def _operator(sizes: Sizes) -> tuple[str, dict[str, Any]]:
 def check_bins(signature: Signature) -> None:
     """Refuse ``out_grad`` without a square of bins, or with too many."""
     height, width = signature.sizes["height"], signature.sizes["width"]
-    if height != width or not 1 <= height <= _MOST_BINS:
+    if height != width or not 1 <= height <= MOST_BINS:
         raise ValueError(
-            f"out_grad: expected a square of 1 x 1 to {_MOST_BINS} x {_MOST_BINS} bins, "
+            f"out_grad: expected a square of 1 x 1 to {MOST_BINS} x {MOST_BINS} bins, "
             f"got {height} x {width}"
         )
 
@@ -222,8 +222,8 @@ def _edges(first: np.float32, last: np.float32, limit: int, sizes: Sizes) -> lis
 def _bins_of(rois: np.ndarray, sizes: Sizes) -> Iterator[tuple[Any, ...]]:
     """List each bin of a roi with an image: number, image, row, column, channels, pixels."""
     cells = cells_of(sizes)
-    for n, (index, x1, y1, x2, y2) in enumerate(rois):
-        if -1 < index < sizes.images and sizes.height * sizes.width:
+    for n, (index, x1, y1, x2, y2) in enumerate(rois if 0 not in sizes.data_shape else ()):
+        if -1 < index < sizes.images:
             columns = _edges(x1, x2, sizes.width, sizes)
             for i, (top, bottom) in enumerate(_edges(y1, y2, sizes.height, sizes)):
                 for j, (left, right) in enumerate(columns):

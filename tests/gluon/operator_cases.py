@@ -80,6 +80,17 @@ CASES = {
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
         {"id_index": 0, "overlap_thresh": 0.3, "topk": 25, "out_format": "center"},
     ),
+    "DeformablePSROIPooling": (
+        [
+            floats(2, 16, 9, 11),
+            np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]]),
+            floats(2, 4, 2, 2) - np.float32(0.5),
+        ],
+        {
+            **{"spatial_scale": 0.5, "output_dim": 4, "group_size": 2, "pooled_size": 3},
+            **{"part_size": 2, "sample_per_part": 2, "trans_std": 0.1},
+        },
+    ),
     "PSROIPooling": (
         [floats(2, 12, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
         {"spatial_scale": 0.5, "output_dim": 3, "pooled_size": 3, "group_size": 2},
@@ -131,7 +142,7 @@ MXNETS = [
     "Proposal",
 ]
 MXNETS += ["bipartite_matching", "box_decode", "box_encode", "box_iou", "box_nms"]
-MXNETS += ["PSROIPooling", "ROIAlign", "ROIPooling", "RROIAlign"]
+MXNETS += ["DeformablePSROIPooling", "PSROIPooling", "ROIAlign", "ROIPooling", "RROIAlign"]
 #: mode -> the arguments of ``hybridize``; None for a network that is not hybridized.
 MODES = {
     "eager": None,

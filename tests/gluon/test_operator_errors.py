@@ -229,6 +229,24 @@ BAD_CALLS = {
         "valid_thresh: expected a number in .0, inf., got -1",
     ),
     "topk a word": ("box_nms", [(7, 6)], {"topk": "many"}, "topk: expected an integer, got many"),
+    "no_trans": (
+        "DeformablePSROIPooling",
+        [(1, 8, 3, 3), (4, 5), (4, 2, 2, 2)],
+        {"spatial_scale": 1, "output_dim": 2, "group_size": 2, "pooled_size": 2, "no_trans": True},
+        "no_trans: expected False, got True",
+    ),
+    "offsets of three classes": (
+        "DeformablePSROIPooling",
+        [(1, 8, 3, 3), (4, 5), (4, 6, 2, 2)],
+        {"spatial_scale": 1, "output_dim": 2, "group_size": 2, "pooled_size": 2},
+        r"trans: expected two offsets for each class, .* got \(4, 6, 2, 2\)",
+    ),
+    "offsets of one part": (
+        "DeformablePSROIPooling",
+        [(1, 8, 3, 3), (4, 5), (4, 2, 1, 1)],
+        {"spatial_scale": 1, "output_dim": 2, "group_size": 2, "pooled_size": 2},
+        r"trans: expected shape \(R, offsets, 2, 2\), got \(4, 2, 1, 1\)",
+    ),
     "output_dim missing": (
         "PSROIPooling",
         [(1, 8, 3, 3), (4, 5)],

@@ -20,6 +20,8 @@ from workloads import (
     call,
     confusion,
     decoding,
+    deformed,
+    deformed_backward,
     detection,
     encoding,
     iou,
@@ -311,6 +313,16 @@ LAUNCHES = {
     "psroi_pooling_backward, 300 rois of 21 x 7 x 7 x 38 x 63": (
         lambda: position_sensitive_backward(300),
         "psroi_pooling_backward 1764 256",
+    ),
+    # As for psroi_pooling, and 300 x 49 parts in blocks of 64.
+    "deformable_psroi_pooling, 300 rois of 21 x 7 x 7 x 38 x 63": (
+        lambda: deformed(300),
+        "deformable_psroi_pooling 58x6 256",
+    ),
+    "deformable_psroi_pooling_backward, 300 rois of 21 x 7 x 7 x 38 x 63": (
+        lambda: deformed_backward(300),
+        """deformable_psroi_pooling_backward 1764 256
+        deformable_psroi_pooling_offsets 230 64""",
     ),
     # 64 groups of channels. 3 blocks per multiprocessor fit, so a group has 6 splits: 132 * 3 / 64.
     # Shared memory has 16 bytes per pixel.

@@ -130,6 +130,19 @@ def position_sensitive_backward(rois, dim=21):
     return call(cvops.psroi_pooling_backward, zeros(rois, dim, 7, 7), zeros(rois, 5), args=args)
 
 
+def deformed(rois, dim=21):
+    trans, options = zeros(rois, 2, 7, 7), {"sample_per_part": 4, "trans_std": 0.1}
+    args = 1 / 16, dim, 7, 7
+    arrays = zeros(1, 49 * dim, 38, 63), zeros(rois, 5), trans
+    return call(cvops.deformable_psroi_pooling, *arrays, args=args, **options)
+
+
+def deformed_backward(rois, dim=21):
+    _, arrays, _, options = deformed(rois, dim)
+    op = cvops.deformable_psroi_pooling_backward
+    return call(op, zeros(rois, dim, 7, 7), *arrays, args=(1 / 16, 7), **options)
+
+
 def upsampling(op, images, side, scale):
     return call(op, zeros(images, 21, side, side), args=(scale,))
 
@@ -166,6 +179,8 @@ CALLS = {
     "box_nms": lambda n: nms(1, 2000 * n, id_index=0),
     "box_nms_backward": lambda n: nms_backward(2000 * n),
     "confusion_matrix": confusion,
+    "deformable_psroi_pooling": lambda n: deformed(300 * n, 2),
+    "deformable_psroi_pooling_backward": lambda n: deformed_backward(300 * n, 2),
     "label_from_color": labels,
     "matrix_nms": lambda n: nms(1, 2000 * n, op=cvops.matrix_nms),
     "multibox_detection": lambda n: detection(2, 2000 * n, 2),
@@ -226,6 +241,10 @@ WORKLOADS = {
     ("psroi_pooling", "300 rois of 21 x 7 x 7 x 38 x 63"): lambda: position_sensitive(300),
     ("psroi_pooling_backward", "300 rois of 21 x 7 x 7 x 38 x 63"): (
         lambda: position_sensitive_backward(300)
+    ),
+    ("deformable_psroi_pooling", "300 rois of 21 x 7 x 7 x 38 x 63"): lambda: deformed(300),
+    ("deformable_psroi_pooling_backward", "300 rois of 21 x 7 x 7 x 38 x 63"): (
+        lambda: deformed_backward(300)
     ),
     ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
     ("roi_align_backward", "1000 rois of 256 x 50 x 68"): lambda: alignment_backward(1000),

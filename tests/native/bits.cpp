@@ -475,6 +475,34 @@ Hash run_psroi_pooling() {
   return hash;
 }
 
+Hash run_deformable_psroi_pooling() {
+  Hash hash;
+  for (int dim : {2, 10, 80}) {
+    for (int part : {2, 5}) {
+      constexpr int kImages = 2, kHeight = 19, kWidth = 23, kPooled = 5, kGroup = 2, kRois = 30;
+      const Psroi psroi = {kImages, dim * 4, kHeight, kWidth, dim, kPooled, kGroup, 0.5f};
+      const DeformablePsroi op = {psroi, part, 3, 0.1f, 2};
+      Numbers numbers(dim + part);
+      const Floats data = numbers.reals((int64)kImages * dim * 4 * kHeight * kWidth, false);
+      const Floats trans = numbers.reals(kRois * 4 * op.parts(), false);
+      Floats rois(5 * kRois);
+      for (int n = 0; n < kRois; ++n) {
+        const float x = 40 * numbers.real(), y = 30 * numbers.real();
+        const float roi[] = {(float)(numbers.integer() % 5) - 1, x, y, x + 30 * numbers.real() - 2,
+                             y + 30 * numbers.real() - 2};
+        std::copy_n(roi, 5, &rois[5 * n]);
+      }
+      Floats pooled((int64)kRois * dim * psroi.bins()), grad(data.size()), trans_grad(trans.size());
+      deformable_psroi_pooling(kCpu, pooled.data(), data.data(), rois.data(), trans.data(), kRois,
+                               op);
+      deformable_psroi_pooling_backward(kCpu, grad.data(), trans_grad.data(), pooled.data(),
+                                        data.data(), rois.data(), trans.data(), kRois, op);
+      hash.add(pooled), hash.add(grad), hash.add(trans_grad);
+    }
+  }
+  return hash;
+}
+
 Hash run_rroi_align() {
   Hash hash;
   for (int channels : {1, 5, 40}) {
@@ -560,6 +588,7 @@ int main() {
       {"box_iou_rotated", run_box_iou_rotated},
       {"box_nms", run_box_nms},
       {"confusion_matrix", run_confusion_matrix},
+      {"deformable_psroi_pooling", run_deformable_psroi_pooling},
       {"label_from_color", run_label_from_color},
       {"matrix_nms", run_matrix_nms},
       {"multibox_detection", run_multibox_detection},

@@ -13,6 +13,7 @@
 #include "box_iou_rotated.h"
 #include "box_nms.h"
 #include "confusion_matrix.h"
+#include "deformable_psroi_pooling.h"
 #include "label_from_color.h"
 #include "matrix_nms.h"
 #include "multibox_detection.h"

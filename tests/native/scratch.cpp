@@ -203,6 +203,23 @@ void measure_all(int n) {
     });
   }
   {
+    const Psroi psroi = {1, 98, 20, 20 * n, 2, 7, 7, 1};
+    const DeformablePsroi op = {psroi, 7, 2, 0.1f, 1};
+    const int num = 50 * n;
+    Floats data(98 * 400 * n), rois(5 * num), trans(98 * num), pooled(num * 2 * 49);
+    Floats grad(data.size()), trans_grad(trans.size());
+    for (int i = 0; i < num; ++i) rois[5 * i + 3] = 12, rois[5 * i + 4] = 15;
+    measure("deformable_psroi_pooling", n, bytes_of(data, rois, trans, pooled), [&] {
+      deformable_psroi_pooling(kCpu, pooled.data(), data.data(), rois.data(), trans.data(), num,
+                               op);
+    });
+    measure("deformable_psroi_pooling_backward", n,
+            bytes_of(data, rois, trans, pooled, grad, trans_grad), [&] {
+              deformable_psroi_pooling_backward(kCpu, grad.data(), trans_grad.data(), pooled.data(),
+                                                data.data(), rois.data(), trans.data(), num, op);
+            });
+  }
+  {
     const RroiAlign op = {1, 16, 20, 20 * n, 7, 7, 1, 2};
     const int num = 50 * n;
     Floats data(16 * 400 * n), rois(6 * num), pooled(num * 16 * 49);

@@ -199,6 +199,27 @@ CALLS = {
         {"negative_mining_ratio": 3},
         [(0, 2**20), (0, 2**20), (0, 2**18)],
     ),
+    "deformable_psroi_pooling, no images": (
+        cvops.deformable_psroi_pooling,
+        lambda: (empty(0, 2**30, 1, 1), ones(2**12, 5), ones(2**12, 2, 7, 7), 1, 3, 0, 7),
+        {},
+        [(2**12, 3, 7, 7)],
+    ),
+    "deformable_psroi_pooling, no rois": (
+        cvops.deformable_psroi_pooling,
+        lambda: (ones(1, 2**20, 1, 1), empty(0, 5), empty(0, 2, 9, 9), 1, 2**20, 1, 2**14),
+        {"part_size": 9},
+        [(0, 2**20, 2**14, 2**14)],
+    ),
+    "deformable_psroi_pooling_backward, no images": (
+        cvops.deformable_psroi_pooling_backward,
+        lambda: (
+            *(ones(2**12, 5, 1, 1), empty(0, 5, 4, 4), ones(2**12, 5), ones(2**12, 2, 1, 1)),
+            *(1, 0),
+        ),
+        {},
+        [(0, 5, 4, 4), (2**12, 2, 1, 1)],
+    ),
     "psroi_pooling, no images": (
         cvops.psroi_pooling,
         lambda: (empty(0, 2**30, 1, 1), ones(2**12, 5), 1, 3, 7),

@@ -247,6 +247,24 @@ def position_sensitive(rois, data=(2, 3, 5, 4), pooled=3, group=1, side=5):
     return call
 
 
+def deformed(rois, data=(2, 3, 5, 4), pooled=3, group=1, side=5):
+    rng = rng_of(rois, *data, pooled, group)
+    dim = data[1] // group**2
+    x = rng.normal(size=data).astype(np.float32)
+    r = np.concatenate(
+        [rng.integers(0, data[0], (rois, 1)), boxes_of(rng, rois, side=side)], axis=1
+    ).astype(np.float32)
+    trans = rng.normal(size=(rois, 2, pooled, pooled)).astype(np.float32)
+
+    def call(run):
+        options = {"sample_per_part": 2, "trans_std": 0.1}
+        out = run(cvops.deformable_psroi_pooling, x, r, trans, 1, dim, group, pooled, **options)
+        args = out, x, r, trans, 1, group
+        return out, *run(cvops.deformable_psroi_pooling_backward, *args, **options)
+
+    return call
+
+
 def upsample(shape, scale):
     data = rng_of(*shape, scale).normal(size=shape).astype(np.float32)
 
@@ -280,6 +298,7 @@ STEPS = {
         *(target(40, images=rows), target(40, images=rows + 1), target(40, images=3 * rows)),
         # Groups of four channels.
         *(position_sensitive(3, (1, 4 * n + 1, 5, 4)) for n in (rows - 1, rows)),
+        *(deformed(3, (1, 4 * n + 1, 5, 4)) for n in (rows - 1, rows)),
         *(matrix(256 * tiles) for tiles in range(2, rows)),
     ],
     # topk limits the suppression, which takes the most time.
@@ -502,7 +521,7 @@ STEPS = {
     "rroi_align.cpp angle_blocks": lambda blocks: [
         align_rotated(32 * n, (1, 1, 3, 2), (1, 1)) for n in (blocks, 2 * blocks + 1)
     ],
-    "psroi_pooling.cuh kPsroiTile": lambda tile: [
+    "psroi.cuh kPsroiTile": lambda tile: [
         *(
             position_sensitive(9, (1, 3, size, 2), side=size)
             for size in (tile, tile + 1, 2 * tile + 1)
@@ -513,6 +532,18 @@ STEPS = {
         ),
         *(position_sensitive(n, (1, 9, 3, 4), 2) for n in (tile**2 // 4, tile**2 // 4 + 1)),
         position_sensitive(tile**2 + 1, (2, 9, 3, 4), 2, 2),
+        *(deformed(9, (1, 3, size, 2), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
+        *(deformed(9, (1, 3, 2, size), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
+        *(deformed(n, (1, 9, 3, 4), 2) for n in (tile**2 // 4, tile**2 // 4 + 1)),
+    ],
+    "deformable_psroi_pooling.cpp kMaxBlocks": lambda blocks: [
+        deformed(n, (n, dim * 4, 5, 4), 4, 2) for dim in (4, 5) for n in (blocks, 5 * blocks + 1)
+    ],
+    "deformable_psroi_pooling.cpp threads": lambda threads: [
+        deformed(n, (1, 5, 6, 7), 2) for n in (threads // 4, threads // 4 + 1)
+    ],
+    "deformable_psroi_pooling.cpp offset_threads": lambda threads: [
+        deformed(n, (1, 5, 6, 7), 2) for n in (threads // 4, threads // 4 + 1, threads)
     ],
     "psroi_pooling.cpp kMaxBlocks": lambda blocks: [
         position_sensitive(n, (n, dim * 4, 5, 4), 5, 2)

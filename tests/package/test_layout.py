@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 CONTRIB = {
     "AdaptiveAvgPooling2D": "adaptive_avg_pooling",
     "BilinearResize2D": "bilinear_resize",
+    "DeformablePSROIPooling": "deformable_psroi_pooling",
     "MultiBoxPrior": "multibox_prior",
     "MultiBoxTarget": "multibox_target",
     "MultiBoxDetection": "multibox_detection",
@@ -172,6 +173,12 @@ DEFAULTS = {
         "feature_stride": 16,
         "output_score": False,
         "iou_loss": False,
+    },
+    "deformable_psroi_pooling": {
+        "part_size": 0,
+        "sample_per_part": 1,
+        "trans_std": 0.0,
+        "no_trans": False,
     },
     "psroi_pooling": {"group_size": 0},
     "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
