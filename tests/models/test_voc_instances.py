@@ -328,7 +328,7 @@ def test_drawn_animals_have_an_annotation_and_a_mask_each(tmp_path):
             assert not row[6] or at_border or box[3] > height - 0.5
             truncated.append(row[6])
     assert 0 < np.mean(truncated) < 1
-    assert np.mean(near) > 0.8
+    assert np.mean(near) > 0.7  # the boundary can cover legs and tails
 
 
 def test_mostly_covered_animal_is_difficult(tmp_path):
