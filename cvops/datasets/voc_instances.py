@@ -191,7 +191,8 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
         classes: names of the classes, VOC's by default. Case, spaces and signs do not matter.
             Objects of other classes are omitted.
         side: height and width of the items in pixels.
-        augment: mirror and crop each item at random, with the random numbers of ``random``.
+        mirror: mirror each item with a probability of 1/2, by the random numbers of ``random``.
+        crop: crop each item by ``rand_crop_instances``.
         split: name of another list in ImageSets/Segmentation, for example "trainval".
 
     Attributes:
@@ -210,10 +211,12 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
         classes: Sequence[str] = VOC_CLASSES[1:],
         side: int = 256,
         *,
-        augment: bool = False,
+        mirror: bool = False,
+        crop: bool = False,
         split: str | None = None,
     ) -> None:
-        self.side, self.augment = integer("side", side, 1), flag("augment", augment)
+        self.side = integer("side", side, 1)
+        self.mirror, self.crop = flag("mirror", mirror), flag("crop", crop)
         self.classes = tuple(classes)
         if isinstance(classes, str) or not all(isinstance(name, str) for name in self.classes):
             raise ValueError(f"classes: expected names, got {classes!r}")
@@ -277,10 +280,10 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         parts = self.scene(index)
-        if self.augment:
+        if self.crop:
             parts = rand_crop_instances(*parts)
-            if random.random() < 0.5:
-                parts = mirror_instances(*parts)
+        if self.mirror and random.random() < 0.5:
+            parts = mirror_instances(*parts)
         image, labels, masks = parts
         pixels = np.asarray(Image.fromarray(image).resize((self.side, self.side)), np.float32)
         rows = np.full((self.most, WIDTH), -1, np.float32)

@@ -290,7 +290,7 @@ def test_random_crops_keep_an_object_and_its_mask():
 
 def test_augmented_items_of_equal_seeds_are_equal(tmp_path):
     voc_dir = voc.make_voc_creatures(tmp_path, 3, 1, side=64)
-    dataset = voc.VOCInstanceDataset(True, voc_dir, data.CLASSES, 64, augment=True)
+    dataset = voc.VOCInstanceDataset(True, voc_dir, data.CLASSES, 64, mirror=True, crop=True)
 
     def items(seed):
         random.seed(seed)
