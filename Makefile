@@ -1,5 +1,6 @@
 # make demo         trains a TinySSD with cvops, evaluates it and draws its detections
 # make demo-fcn     trains a fully convolutional network and draws its segmentation
+# make demo-rcnn    trains a Mask R-CNN, evaluates it and draws its detections
 # make test         runs the tests
 # make lint         checks format, imports and types; make format formats
 # make bench        times each op and the installed peers, and counts instructions
@@ -23,7 +24,7 @@ RESULTS ?= benchmarks/results
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-fcn test bench bench-instructions bench-plots bench-gluon lint format clean
+.PHONY: setup demo demo-fcn demo-rcnn test bench bench-instructions bench-plots bench-gluon lint format clean
 
 setup: .venv/ready
 
@@ -42,6 +43,9 @@ demo: setup
 
 demo-fcn: setup
 	$(BIN)/cvops demo-fcn --output demo-fcn
+
+demo-rcnn: setup
+	$(BIN)/cvops demo-rcnn --output demo-rcnn
 
 # Most tests of a file run in one process, which compiles each kernel once.
 test: setup
@@ -84,4 +88,4 @@ format: setup
 	$(BIN)/clang-format -i $$(git ls-files '*.cuh' '*.cpp' '*.h')
 
 clean:
-	rm -rf .venv build demo demo-fcn
+	rm -rf .venv build demo demo-fcn demo-rcnn

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-import cvops.mxnet  # noqa: F401 (registers the ops)
 from cvops._mxnet import mxnet
 from cvops.models import steps
 from cvops.models.losses import on_cpu, smooth_l1
@@ -88,11 +87,13 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        import cvops.mxnet  # noqa: F401 (registers the ops)
+
         self.classes = class_names(classes)
         self.side, self.mask = integer("side", side, 64), flag("mask", mask)
         self.roi = choice("roi", roi, ("align", "pooling"))
         hidden = integer("hidden", hidden, 1)
-        self.options = {"mask": self.mask, "roi": roi, "backbone": backbone}
+        self.options: dict[str, Any] = {"mask": self.mask, "roi": roi, "backbone": backbone}
         self.options |= {"fpn": flag("fpn", fpn), "hidden": hidden}
         with self.name_scope():
             self.backbone = Backbone(backbone, fpn)

@@ -170,9 +170,9 @@ LAYERS = [
     {"arrays"},
     {"backends"},
     {"ops", "_mxnet"},
-    {"checkpoint", "datasets", "metrics", "mxnet", "plot"},
+    {"checkpoint", "datasets", "metrics", "mxnet", "plot", "proposals"},
     {"contrib", "data", "models", "training", "voc"},
-    {"demo", "demo_fcn"},
+    {"demo", "demo_fcn", "demo_rcnn"},
     {"cli"},
     {"__main__"},
 ]
