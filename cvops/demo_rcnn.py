@@ -15,7 +15,6 @@ from cvops._mxnet import mxnet
 from cvops.checkpoint import seed_all
 from cvops.models import plain_rcnn, rcnn
 from cvops.models.rcnn import FasterRCNN, FastRCNN, RCNNDetector, RCNNTraining
-from cvops.models.rcnn_blocks import Backbone
 from cvops.models.steps import contexts
 from cvops.ops import _check
 from cvops.ops.paste_masks import paste_masks
@@ -169,17 +168,9 @@ def train_plain(dataset: Any, proposals: np.ndarray, epochs: int, seed: int = 0)
         labels.append(np.column_stack([rows[:, 0], rows[:, 1:5] * size]))
         boxes.append(_valid(found) * size)
     samples = plain_rcnn.Samples(images, labels, boxes, _CROP, seed)
-    nn = mx.gluon.nn
-    features, net = nn.HybridSequential(), nn.HybridSequential()
-    trunk = Backbone("small")
-    cells = _CROP // trunk.strides[0]
-    features.add(
-        nn.HybridLambda(lambda F, crops: F.cast(crops, "float32")),
-        trunk,
-        nn.HybridLambda(lambda F, maps: F.Flatten(maps)),
-        nn.Dense(_FEATURES, "relu", in_units=trunk.channels[0] * cells * cells),
-    )
-    net.add(features, nn.Dense(len(dataset.classes) + 1, in_units=_FEATURES))
+    features = plain_rcnn.CropFeatures(_CROP, _FEATURES)
+    net = mx.gluon.nn.HybridSequential()
+    net.add(features, mx.gluon.nn.Dense(len(dataset.classes) + 1, in_units=_FEATURES))
     net.initialize(mx.init.Xavier())
     net.hybridize(static_alloc=True)
     loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()

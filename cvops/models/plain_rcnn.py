@@ -14,6 +14,7 @@ from PIL import Image
 
 from cvops._mxnet import mxnet
 from cvops.models.rcnn import STDS
+from cvops.models.rcnn_blocks import Backbone
 from cvops.models.steps import contexts
 from cvops.models.tiny_ssd import class_names
 from cvops.ops._check import integer, number
@@ -128,6 +129,34 @@ def _encode(boxes: np.ndarray, truths: np.ndarray) -> np.ndarray:
     return np.concatenate([shift / size, np.log(wanted / size)], axis=1) / np.array(
         STDS, np.float32
     )
+
+
+class CropFeatures(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
+    """Block from crops (n, 3, side, side), RGB of 0 to 255, to features (n, length).
+
+    It is the small backbone of the R-CNN family and a dense layer. It learns as the lower part of a
+    classifier of crops.
+
+    Args:
+        side: height and width of the crops, a multiple of 8.
+        length: number of features.
+    """
+
+    def __init__(self, side: int = 32, length: int = 128, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.side, self.length = integer("side", side, 8), integer("length", length, 1)
+        if side % 8:
+            raise ValueError(f"side: expected a multiple of 8, got {side}")
+        with self.name_scope():
+            self.backbone = Backbone("small")
+            (channels,), (stride,) = self.backbone.channels, self.backbone.strides
+            self.dense = mx.gluon.nn.Dense(
+                length, "relu", in_units=channels * (side // stride) ** 2
+            )
+
+    def hybrid_forward(self, F: Any, crops: Any) -> Any:
+        (features,) = self.backbone(F.cast(crops, "float32"))
+        return self.dense(features)
 
 
 class RCNN:

@@ -644,7 +644,7 @@ def train_step(
     batch += [masks] if training.has_masks else []
     batch += [noise]
     batch += [proposals] if training.parts == "heads" else []
-    return steps.step(training, trainer, batch, devices)
+    return steps.step(training, trainer, batch, devices, training.parts != "all")
 
 
 def freeze(block: Any, frozen: bool = True) -> None:

@@ -15,7 +15,13 @@ def contexts(net: Any) -> list[Any]:
     return next(iter(net.collect_params().values())).list_ctx()
 
 
-def step(training: Any, trainer: Any, batch: Sequence[Any], devices: Sequence[Any]) -> list[Any]:
+def step(
+    training: Any,
+    trainer: Any,
+    batch: Sequence[Any],
+    devices: Sequence[Any],
+    some_parameters: bool = False,
+) -> list[Any]:
     """Run forward, backward, and an update of the weights.
 
     Args:
@@ -24,6 +30,8 @@ def step(training: Any, trainer: Any, batch: Sequence[Any], devices: Sequence[An
         trainer: a ``gluon.Trainer`` of the parameters.
         batch: arrays whose first axis is the images, on any device.
         devices: MXNet's contexts. The batch is split over them evenly or nearly so.
+        some_parameters: True if the loss depends on some of the parameters only. The others keep
+            their values.
 
     Returns:
         The outputs of ``training`` on each device.
@@ -49,5 +57,5 @@ def step(training: Any, trainer: Any, batch: Sequence[Any], devices: Sequence[An
         # A distributed store keeps the first gradients under the keys of the weights: without a
         # wait MXNet can read them as weights.
         mx.nd.waitall()
-    trainer.step(len(batch[0]))
+    trainer.step(len(batch[0]), ignore_stale_grad=some_parameters)
     return results
