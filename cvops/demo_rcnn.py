@@ -120,9 +120,9 @@ def train_alternating(net: FasterRCNN, dataset: Any, epochs: int, seed: int = 0)
     first.initialize()
 
     def proposals_of(other: FasterRCNN) -> Callable[[Any], Any]:
-        other.hybridize(static_alloc=True)
+        other.backbone.hybridize(static_alloc=True)
         context = contexts(other)[0]
-        return lambda images: other(images.as_in_context(context))[0]
+        return lambda images: other.proposals(images.as_in_context(context))
 
     print("1: region proposals")
     train(first, dataset, epochs, seed=seed, parts="rpn")
@@ -214,7 +214,7 @@ def find(net: FastRCNN, dataset: Any, proposals: np.ndarray | None = None) -> li
             inputs.append(mx.nd.array(proposals[number][None]))
             boxes = proposals[number]
         else:
-            boxes = net(inputs[0])[0][0].asnumpy()
+            boxes = net.proposals(inputs[0])[0].asnumpy()
         out = detector(*inputs)
         rows = (out[0] if net.mask else out)[0].asnumpy()
         kept = rows[:, 0] >= 0

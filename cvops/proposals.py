@@ -59,8 +59,8 @@ def selective_search(
             f"image: expected uint8 (height, width, 3), got {pixels.dtype} {pixels.shape}"
         )
     scales, sigma = numbers("scales", scales), number("sigma", sigma, 0)
-    if not scales or min(scales) <= 0:
-        raise ValueError(f"scales: expected one or more numbers above 0, got {scales}")
+    if min(scales) <= 0:
+        raise ValueError(f"scales: expected numbers above 0, got {scales}")
     min_size, min_side = integer("min_size", min_size, 0), integer("min_side", min_side, 0)
     limit = None if most is None else integer("most", most, 0)
     bins = _bins(pixels)

@@ -279,6 +279,10 @@ class FasterRCNN(FastRCNN):
         )
         return F.BlockGrad(F.slice_axis(rows, axis=2, begin=2, end=6))
 
+    def proposals(self, images: Any) -> Any:
+        """Return the proposals (B, N, 4) for arrays of images."""
+        return self.propose(mx.nd, *self.regions(mx.nd, self.backbone(images)))
+
     def hybrid_forward(self, F: Any, images: Any, *_: Any) -> tuple[Any, ...]:
         maps = self.backbone(images)
         proposals = self.propose(F, *self.regions(F, maps))
@@ -471,11 +475,19 @@ class RCNNTraining(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
     def __init__(self, net: FastRCNN, parts: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.net = net
+        # Only the blocks in use are children: MXNet warns about unused parameters of a graph.
+        object.__setattr__(self, "net", net)
         known = ("all", "rpn", "heads") if isinstance(net, FasterRCNN) else ("heads",)
         self.parts = choice("parts", known[0] if parts is None else parts, known)
         self.has_rpn, self.has_heads = self.parts != "heads", self.parts != "rpn"
         self.has_masks = net.mask and self.has_heads
+        self.backbone = net.backbone
+        if self.has_rpn:
+            self.rpn = net.rpn
+        if self.has_heads:
+            self.box_head = net.box_head
+        if self.has_masks:
+            self.mask_head = net.mask_head
 
     @property
     def names(self) -> tuple[str, ...]:
