@@ -389,6 +389,7 @@ def run(
         The mean average precision of boxes on the test images, at an IoU of 0.5.
 
     Raises:
+        ModuleNotFoundError: scikit-learn is not installed, for "rcnn".
         ValueError: an option is not for this model.
     """
     _check.choice("model", model, tuple(DEFAULTS))
@@ -396,6 +397,8 @@ def run(
         raise ValueError(f"alternating: expected a model with an RPN, got {model!r}")
     if saved is not None and (alternating or model == "rcnn"):
         raise ValueError("checkpoint: expected a training in one step of a network, got another")
+    if model == "rcnn":
+        plain_rcnn.require_sklearn()  # before minutes of training
     epochs, train_images = (
         default if given is None else given
         for given, default in zip((epochs, train_images), DEFAULTS[model])

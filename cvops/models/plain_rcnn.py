@@ -34,6 +34,19 @@ _MOST_POSITIVE, _MOST_NEGATIVE = 8, 24
 _BATCH = 64
 
 
+def require_sklearn() -> tuple[Any, Any]:
+    """Return scikit-learn's modules of linear models and of support vector machines.
+
+    Raises:
+        ModuleNotFoundError: scikit-learn is not installed.
+    """
+    try:
+        from sklearn import linear_model, svm
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("No module named 'sklearn': pip install cvops[rcnn]") from error
+    return linear_model, svm
+
+
 def crops_of(image: np.ndarray, boxes: np.ndarray, side: int = 64) -> np.ndarray:
     """Cut boxes from an image and resize them to squares, as R-CNN warps its proposals.
 
@@ -198,11 +211,10 @@ class RCNN:
             alpha: regularization of the regressions.
 
         Raises:
-            ValueError: a class has no sample, or all samples are of one class.
+            ModuleNotFoundError: scikit-learn is not installed.
+        ValueError: a class has no sample, or all samples are of one class.
         """
-        from sklearn.linear_model import Ridge
-        from sklearn.svm import LinearSVC
-
+        linear, svms = require_sklearn()
         c, alpha = number("c", c, 0), number("alpha", alpha, 0)
         counts = [int((samples.kinds == kind).sum()) for kind in range(len(self.classes))]
         for name, count in zip(self.classes, counts):
@@ -216,10 +228,12 @@ class RCNN:
         self._offsets = []
         for kind in range(len(self.classes)):
             mine = samples.kinds == kind
-            svm = LinearSVC(C=c, class_weight="balanced", dual=True, random_state=0, max_iter=10000)
+            svm = svms.LinearSVC(
+                C=c, class_weight="balanced", dual=True, random_state=0, max_iter=10000
+            )
             svm.fit(values, mine)
             weights.append(np.append(svm.coef_[0], svm.intercept_))
-            self._offsets.append(Ridge(alpha).fit(values[mine], samples.offsets[mine]))
+            self._offsets.append(linear.Ridge(alpha).fit(values[mine], samples.offsets[mine]))
         self._weights = np.stack(weights, axis=1)
         return self
 

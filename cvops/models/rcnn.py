@@ -99,7 +99,7 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             self.backbone = Backbone(backbone, fpn)
             channels, num = self.backbone.channels[0], len(self.classes)
             self.box_head = BoxHead(channels, _BOX_CELLS[0], hidden, num)
-            self.mask_head: Any = MaskHead(channels, 64, num) if self.mask else None
+            self.mask_head: Any = MaskHead(channels, 48, num) if self.mask else None
 
     def initialize(self, init: Any = None, ctx: Any = None, **kwargs: Any) -> None:
         """Initialize all layers, as in Gluon. ``init`` is Xavier's initializer by default."""

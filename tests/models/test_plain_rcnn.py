@@ -2,6 +2,8 @@
 
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
+import sys
+
 import numpy as np
 import pytest
 from requirements import skip_without
@@ -121,6 +123,12 @@ def test_detection_before_fitting_is_rejected():
     net = RCNN(Colors(), ("red", "blue"))
     with pytest.raises(RuntimeError, match="predict: expected a call of fit before it"):
         net.predict(np.zeros((8, 8, 3), np.uint8), np.zeros((1, 4)))
+
+
+def test_missing_scikit_learn_is_reported_with_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(ModuleNotFoundError, match=r"'sklearn': pip install cvops\[rcnn\]"):
+        plain_rcnn.require_sklearn()
 
 
 def test_class_without_samples_is_rejected():
