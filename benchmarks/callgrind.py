@@ -53,6 +53,8 @@ JOBS = (
     ("roi_align_backward", (100, MAPS)),
     ("roi_pooling", (100, MAPS)),
     ("roi_pooling_backward", (100, MAPS)),
+    ("rcnn_target", (1, 2000)),
+    ("rpn_target", (1, TINY_SSD)),
     ("bilinear_upsample", (SCORES, 32)),
     ("bilinear_upsample_backward", (SCORES, 32)),
     ("label_from_color", (1,)),

@@ -31,6 +31,8 @@ class Buffer:
 
 _Array = Union[np.ndarray, Buffer]
 #: The fields of the C++ structs of these names.
+_MaskTargetShape = tuple[int, int, int, int, int]
+_MaskTargetOptions = tuple[int, int, int, int, bool]
 _MatchingShape = tuple[int, int, int]
 _MatchingOptions = tuple[float, bool, int]
 _BoxDecode = tuple[float, float, float, float, float, bool]
@@ -40,6 +42,9 @@ _Candidates = tuple[float, int, int]
 _Variances = tuple[float, ...]
 _TargetShape = tuple[int, int, int, int, int]
 _TargetOptions = tuple[float, float, float, float, float, float, float, float]
+_PasteShape = tuple[int, int, int, int, int]
+_SampleShape = tuple[int, int, int, int]
+_SampleOptions = tuple[Union[int, float], ...]
 _RoiAlign = tuple[int, int, int, int, int, int, float, int, bool, bool]
 _RoiPooling = tuple[int, int, int, int, int, int, float]
 _RoiPoolingGrad = tuple[int, int, int, int, int]
@@ -106,6 +111,18 @@ class Ops:
     def label_from_color(
         self, out: _Array, image: _Array, colormap: _Array, unknown: int, /
     ) -> None: ...
+    def mask_target(
+        self,
+        targets: _Array,
+        weights: _Array,
+        rois: _Array,
+        gt_masks: _Array,
+        matches: _Array,
+        cls_targets: _Array,
+        shape: _MaskTargetShape,
+        options: _MaskTargetOptions,
+        /,
+    ) -> None: ...
     def multibox_detection(
         self,
         out: _Array,
@@ -162,6 +179,41 @@ class Ops:
     ) -> None: ...
     def roi_pooling_backward(
         self, grad: _Array, out_grad: _Array, argmax: _Array, size: _RoiPoolingGrad, /
+    ) -> None: ...
+    def paste_masks(
+        self,
+        out: _Array,
+        masks: _Array,
+        boxes: _Array,
+        shape: _PasteShape,
+        threshold: float,
+        /,
+    ) -> None: ...
+    def rcnn_target(
+        self,
+        rois: _Array,
+        cls_target: _Array,
+        matches: _Array,
+        box_target: _Array,
+        box_mask: _Array,
+        proposals: _Array,
+        labels: _Array,
+        noise: _Array,
+        shape: _SampleShape,
+        options: _SampleOptions,
+        /,
+    ) -> None: ...
+    def rpn_target(
+        self,
+        cls_target: _Array,
+        box_target: _Array,
+        box_mask: _Array,
+        anchors: _Array,
+        labels: _Array,
+        noise: _Array,
+        shape: _SampleShape,
+        options: _SampleOptions,
+        /,
     ) -> None: ...
 
 cpu: Ops

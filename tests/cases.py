@@ -18,8 +18,10 @@ OPS = [
     "multibox_prior",
     "multibox_target",
     "multiclass_nms",
+    "rcnn_target",
     "roi_align",
     "roi_pooling",
+    "rpn_target",
 ]
 
 RNG = np.random.default_rng(0)
@@ -35,6 +37,8 @@ ROIS = np.c_[np.zeros(9), BOXES[:9] * 20].astype(np.float32)
 COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
 INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
 ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
+NOISE = RNG.random((2, 300), np.float32)
+PROPOSALS = BOXES[:120].reshape(2, 60, 4)
 MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
 #: The arguments and the options of a small call of each op and gradient.
 CALLS = {
@@ -52,11 +56,13 @@ CALLS = {
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
+    "rcnn_target": ((PROPOSALS, LABEL, NOISE[:, :65]), {"num_sample": 32}),
     "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
     "roi_align_backward": (
         (RNG.random(ARGMAX.shape, np.float32), ROIS, DATA.shape, 1.0),
         {"sample_ratio": 2},
     ),
     "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
+    "rpn_target": ((BOXES, LABEL, NOISE), {"num_sample": 64}),
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
 }

@@ -17,12 +17,16 @@
   X(box_nms)              \
   X(confusion_matrix)     \
   X(label_from_color)     \
+  X(mask_target)          \
   X(multibox_detection)   \
   X(multibox_prior)       \
   X(multibox_target)      \
   X(multiclass_nms)       \
+  X(paste_masks)          \
+  X(rcnn_target)          \
   X(roi_align)            \
-  X(roi_pooling)
+  X(roi_pooling)          \
+  X(rpn_target)
 
 #define DECLARE(op) void bind_##op(cvops::Ops&);
 CVOPS_OPS(DECLARE)

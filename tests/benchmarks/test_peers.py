@@ -6,7 +6,9 @@ import bench_box_encode
 import bench_box_nms
 import bench_multibox_detection
 import bench_multibox_target
+import bench_rcnn_target
 import bench_roi_pooling
+import bench_rpn_target
 import numpy as np
 import pytest
 from peers import onnx_ops
@@ -54,6 +56,8 @@ class TestTorch:
             ("torch", lambda: bench_bipartite_matching.job(2, MAPS, 5)),
             ("torch", lambda: bench_box_decode.job(2, MAPS)),
             ("torch", lambda: bench_box_encode.job(2, MAPS)),
+            ("torch", lambda: bench_rcnn_target.job(2, 2000)),
+            ("torch", lambda: bench_rpn_target.job(2, MAPS)),
             ("torch", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("book", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("torch", lambda: bench_multibox_target.job(3, MAPS, 4, 5, True)),
@@ -67,6 +71,8 @@ class TestTorch:
             "matching",
             "decode",
             "encode",
+            "rcnn",
+            "rpn",
             "target",
             "target, book",
             "target with mining",

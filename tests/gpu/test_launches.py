@@ -28,6 +28,8 @@ from workloads import (
     nms_of_classes,
     pooling,
     pooling_backward,
+    region_proposals,
+    sampling,
     target,
     upsampling,
     zeros,
@@ -250,6 +252,14 @@ LAUNCHES = {
         lambda: call(cvops.multiclass_nms, zeros(300, 9, 4), zeros(300, 2, 9), post_nms=0),
         "multiclass_nms_clear 2 256",
     ),
+    # A block of the match has 512 boxes. 2016 keys are one tile of the sort.
+    "rcnn_target, 8 x 2000 x 16": (
+        lambda: sampling(8, 2000, 16, num_sample=512),
+        """rcnn_target_match 4x8 128
+        sort_tiles 8x1 512
+        rcnn_target_write 4x8 128""",
+    ),
+    "rcnn_target, no boxes": (lambda: sampling(8, 0, 0), "rcnn_target_write 1x8 128"),
     # 64 groups of channels. 3 blocks per multiprocessor fit, so a group has 6 splits: 132 * 3 / 64.
     # Shared memory has 16 bytes per pixel.
     "roi_align, 1000 rois of 256 x 50 x 68": (
@@ -276,6 +286,15 @@ LAUNCHES = {
         lambda: pooling_backward(1000),
         f"roi_pooling_backward 256 256 +{41984 + 4 * 50 * 68}",
     ),
+    # A block of the match has 512 anchors, a tile of the selection 4096.
+    "rpn_target, 8 x 36720 x 16": (
+        lambda: region_proposals(8, 36720, 16),
+        """rpn_target_clear 1148 256
+        rpn_target_match 72x8 128
+        rpn_target_label 9x8 1024
+        rpn_target_sample 8 1024""",
+    ),
+    "rpn_target, no anchors": (lambda: region_proposals(8, 0), ""),
 }
 
 

@@ -43,6 +43,8 @@ WITH_DOUBLES = {
     "multibox_detection_write",
     "multibox_target_refine",
     "multibox_target_write",
+    "rcnn_target_write",
+    "rpn_target_sample",
 }
 
 

@@ -15,8 +15,10 @@
 #include "multibox_prior.h"
 #include "multibox_target.h"
 #include "multiclass_nms.h"
+#include "rcnn_target.h"
 #include "roi_align.h"
 #include "roi_pooling.h"
+#include "rpn_target.h"
 #include "threads.h"
 
 constexpr cvops::Cpu kCpu;

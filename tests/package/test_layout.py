@@ -133,6 +133,21 @@ DEFAULTS = {
     },
     "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
     "roi_pooling": {},
+    "rcnn_target": {
+        "num_sample": 128,
+        "pos_iou_thresh": 0.5,
+        "pos_ratio": 0.25,
+        "means": (0, 0, 0, 0),
+        "stds": (0.1, 0.1, 0.2, 0.2),
+    },
+    "rpn_target": {
+        "num_sample": 256,
+        "pos_iou_thresh": 0.7,
+        "neg_iou_thresh": 0.3,
+        "pos_ratio": 0.5,
+        "means": (0, 0, 0, 0),
+        "stds": (1, 1, 1, 1),
+    },
 }
 
 
