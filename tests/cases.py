@@ -25,10 +25,12 @@ OPS = [
     "multiclass_nms",
     "proposal",
     "psroi_pooling",
+    "rcnn_target",
     "roi_align",
     "roi_pooling",
     "rroi_align",
     "soft_nms",
+    "rpn_target",
 ]
 
 RNG = np.random.default_rng(0)
@@ -47,6 +49,8 @@ TRANS = RNG.random((9, 2, 2, 2), np.float32)
 COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
 INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
 ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
+NOISE = RNG.random((2, 300), np.float32)
+PROPOSALS = BOXES[:120].reshape(2, 60, 4)
 MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
 RPN = (
     RNG.random((1, 24, 5, 6), np.float32),
@@ -90,12 +94,14 @@ CALLS = {
         (RNG.random((9, 1, 3, 3), np.float32), ROIS, DATA.shape, 1.0),
         {"group_size": 2},
     ),
+    "rcnn_target": ((PROPOSALS, LABEL, NOISE[:, :65]), {"num_sample": 32}),
     "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
     "roi_align_backward": (
         (RNG.random(ARGMAX.shape, np.float32), ROIS, DATA.shape, 1.0),
         {"sample_ratio": 2},
     ),
     "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
+    "rpn_target": ((BOXES, LABEL, NOISE), {"num_sample": 64}),
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
     "rroi_align": ((DATA, ROTATED, (3, 3), 1.0), {"sampling_ratio": 2}),
     "soft_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),

@@ -36,6 +36,7 @@ COLORS = np.uint8([[[0, 0, 0], [128, 0, 0]]])
 SAMPLES, MATCHES = np.float32([[1, 0, 1, -1]]), np.float32([[0, -1, 0, 0]])
 ENCODED = SAMPLES, MATCHES, ANCHORS, LABEL[..., 1:].copy()
 SCALE = np.zeros(4, np.float32), np.float32([0.1, 0.1, 0.2, 0.2])
+NOISE = np.float32([[0.1, 0.4, 0.2, 0.3, 0.5]])
 SSD = dict(sizes=(0.2, 0.272), ratios=(1, 2, 0.5))
 MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
 
@@ -322,6 +323,17 @@ CASES = {
         empty_args=((2, 2), 1.0),
         mxnet=lambda mx, *arrays: partial(mx.nd.ROIPooling, *arrays, (2, 2), 1.0),
         torchvision=lambda tv, *arrays: partial(tv.ops.roi_pool, *arrays, (2, 2), 1.0),
+    ),
+    "rcnn_target": SmallCall(
+        cvops.rcnn_target,
+        (ANCHORS, LABEL, NOISE),
+        options=dict(num_sample=4),
+        empty_arrays=(ANCHORS[:0], LABEL[:0], NOISE[:0]),
+    ),
+    "rpn_target": SmallCall(
+        cvops.rpn_target,
+        (ANCHORS, LABEL, SAMPLES),
+        empty_arrays=(ANCHORS, LABEL[:0], SAMPLES[:0]),
     ),
     "roi_pooling_backward": SmallCall(
         cvops.roi_pooling_backward,

@@ -22,15 +22,19 @@
   X(deformable_psroi_pooling) \
   X(label_from_color)         \
   X(matrix_nms)               \
+  X(mask_target)              \
   X(multibox_detection)       \
   X(multibox_prior)           \
   X(multibox_target)          \
   X(multiclass_nms)           \
+  X(paste_masks)              \
   X(proposal)                 \
   X(psroi_pooling)            \
+  X(rcnn_target)              \
   X(roi_align)                \
   X(roi_pooling)              \
   X(rroi_align)               \
+  X(rpn_target)               \
   X(soft_nms)
 
 #define DECLARE(op) void bind_##op(cvops::Ops&);

@@ -18,6 +18,8 @@ class Operator(NamedTuple):
     differentiable: bool = False
     #: The full names of MXNet's operator; empty if MXNet has no such operator.
     replaces: tuple[str, ...] = ()
+    #: The name of MXNet's operator in ``contrib``, if MXNet has it in builds for GPUs only.
+    gpu_name: str = ""
     #: The cast by AMP: to "float32", to the "widest" type of the inputs, or "" for none.
     amp: str = ""
     #: The last inputs that a call may omit.
@@ -279,6 +281,36 @@ OPERATORS = (
         "box_iou_rotated",
         ("lhs", "rhs"),
         ("angle", "clockwise"),
+        amp="float32",
+    ),
+    Operator(
+        "mrcnn_mask_target",
+        "mask_target",
+        ("rois", "gt_masks", "matches", "cls_targets"),
+        ("num_rois", "num_classes", "mask_size", "sample_ratio", "aligned"),
+        gpu_name="mrcnn_mask_target",
+        amp="float32",
+    ),
+    Operator("paste_masks", "paste_masks", ("masks", "boxes"), ("shape", "threshold")),
+    Operator(
+        "rcnn_target",
+        "rcnn_target",
+        ("proposals", "labels", "noise"),
+        ("num_sample", "pos_iou_thresh", "pos_ratio", "means", "stds"),
+        amp="float32",
+    ),
+    Operator(
+        "rpn_target",
+        "rpn_target",
+        ("anchors", "labels", "noise"),
+        (
+            "num_sample",
+            "pos_iou_thresh",
+            "neg_iou_thresh",
+            "pos_ratio",
+            "means",
+            "stds",
+        ),
         amp="float32",
     ),
     Operator("label_from_color", "label_from_color", ("image", "colormap"), ("unknown",)),

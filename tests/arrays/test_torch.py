@@ -260,6 +260,11 @@ WITHOUT_GRADIENT = {
         torch.from_numpy(RNG.random((1, 4, 2, 5), np.float32)),
     ),
     "multiclass_nms": (lambda x, **k: cvops.multiclass_nms(ANCHORS, x, **k), PREDICTIONS),
+    "rcnn_target": (
+        lambda x, **k: cvops.rcnn_target(x, LABEL, torch.zeros(1, 21), num_sample=4, **k),
+        ANCHORS,
+    ),
+    "rpn_target": (lambda x, **k: cvops.rpn_target(x, LABEL, SAMPLES[1], **k), ANCHORS),
 }
 #: op of integers -> (call, a tensor).
 OF_INTEGERS = {

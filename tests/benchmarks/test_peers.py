@@ -8,7 +8,9 @@ import bench_box_nms
 import bench_matrix_nms
 import bench_multibox_detection
 import bench_multibox_target
+import bench_rcnn_target
 import bench_roi_pooling
+import bench_rpn_target
 import bench_soft_nms
 import numpy as np
 import pytest
@@ -58,6 +60,8 @@ class TestTorch:
             ("torch", lambda: bench_box_decode.job(2, MAPS)),
             ("torch", lambda: bench_box_encode.job(2, MAPS)),
             ("torch", lambda: bench_box_iou_rotated.job(40, 50)),
+            ("torch", lambda: bench_rcnn_target.job(2, 2000)),
+            ("torch", lambda: bench_rpn_target.job(2, MAPS)),
             ("torch", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("book", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("torch", lambda: bench_multibox_target.job(3, MAPS, 4, 5, True)),
@@ -74,6 +78,8 @@ class TestTorch:
             "decode",
             "encode",
             "rotated iou",
+            "rcnn",
+            "rpn",
             "target",
             "target, book",
             "target with mining",

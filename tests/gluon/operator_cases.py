@@ -120,6 +120,14 @@ CASES = {
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
         {"id_index": 0, "method": "gaussian", "sigma": 0.7, "topk": 25, "post_nms": 20},
     ),
+    "rcnn_target": (
+        [boxes(3, 20), truths(3, 4), floats(3, 24)],
+        {"num_sample": 9, "pos_iou_thresh": 0.3, "pos_ratio": 0.5, "means": (0.1, 0, 0, 0)},
+    ),
+    "rpn_target": (
+        [ANCHORS, truths(3, 4), floats(3, 40)],
+        {"num_sample": 9, "pos_iou_thresh": 0.5, "means": (0.1, 0, 0, 0), "stds": (1, 1, 0.5, 2)},
+    ),
     "label_from_color": (
         [rng.integers(0, 3, (2, 5, 6, 3), np.uint8), rng.integers(0, 3, (7, 3), np.uint8)],
         {"unknown": -2},

@@ -289,6 +289,30 @@ BAD_CALLS = {
         {"pooled_size": (2, 2), "spatial_scale": 1, "sampling_ratio": 1025},
         "sampling_ratio: expected an integer of at most 1024, got 1025",
     ),
+    "ratio above 1": (
+        "rpn_target",
+        [(8, 4), (2, 3, 5), (2, 8)],
+        {"pos_ratio": 1.5},
+        r"pos_ratio: expected a number in \[0, 1\], got 1.5",
+    ),
+    "no samples": (
+        "rpn_target",
+        [(8, 4), (2, 3, 5), (2, 8)],
+        {"num_sample": 0},
+        "num_sample: expected a positive integer, got 0",
+    ),
+    "noise of 7 anchors": (
+        "rpn_target",
+        [(1, 8, 4), (2, 3, 5), (2, 7)],
+        {},
+        r"noise: expected shape \(B, A\) with B = 2 .*, A = 8 .*, got \(2, 7\)|noise: expected",
+    ),
+    "noise of the proposals alone": (
+        "rcnn_target",
+        [(2, 8, 4), (2, 3, 5), (2, 8)],
+        {},
+        r"noise: expected shape \(B, 11\), got \(2, 8\)",
+    ),
     "pooled_size missing": (
         "ROIPooling",
         [(1, 2, 3, 3), (4, 5)],

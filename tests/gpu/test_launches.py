@@ -36,9 +36,11 @@ from workloads import (
     pooling_backward,
     position_sensitive,
     position_sensitive_backward,
+    region_proposals,
     resizing,
     resizing_backward,
     rotated,
+    sampling,
     target,
     upsampling,
     zeros,
@@ -324,6 +326,14 @@ LAUNCHES = {
         """deformable_psroi_pooling_backward 1764 256
         deformable_psroi_pooling_offsets 230 64""",
     ),
+    # A block of the match has 512 boxes. 2016 keys are one tile of the sort.
+    "rcnn_target, 8 x 2000 x 16": (
+        lambda: sampling(8, 2000, 16, num_sample=512),
+        """rcnn_target_match 4x8 128
+        sort_tiles 8x1 512
+        rcnn_target_write 4x8 128""",
+    ),
+    "rcnn_target, no boxes": (lambda: sampling(8, 0, 0), "rcnn_target_write 1x8 128"),
     # 64 groups of channels. 3 blocks per multiprocessor fit, so a group has 6 splits: 132 * 3 / 64.
     # Shared memory has 16 bytes per pixel.
     "roi_align, 1000 rois of 256 x 50 x 68": (
@@ -361,6 +371,15 @@ LAUNCHES = {
         """rroi_align_angles 1 256
         rroi_align 24 128""",
     ),
+    # A block of the match has 512 anchors, a tile of the selection 4096.
+    "rpn_target, 8 x 36720 x 16": (
+        lambda: region_proposals(8, 36720, 16),
+        """rpn_target_clear 1148 256
+        rpn_target_match 72x8 128
+        rpn_target_label 9x8 1024
+        rpn_target_sample 8 1024""",
+    ),
+    "rpn_target, no anchors": (lambda: region_proposals(8, 0), ""),
 }
 
 

@@ -571,6 +571,43 @@ Hash run_label_from_color() {
   return hash;
 }
 
+Hash run_rcnn_target() {
+  Hash hash;
+  constexpr int kImages = 6, kTruths = 9, kSamples = 50;
+  for (int num : {1, 7, 300, 1000}) {
+    Numbers numbers(num);
+    Floats proposals(4 * kImages * num), labels(5 * kImages * kTruths);
+    numbers.boxes(proposals, 4, 0, 0.5f);
+    numbers.boxes(labels, 5, 1, 0.5f);
+    const Floats noise = numbers.reals(kImages * (num + kTruths));
+    Floats rois(4 * kImages * kSamples), classes(kImages * kSamples), matches(classes.size());
+    Floats boxes(rois.size()), masks(rois.size());
+    rcnn_target(kCpu, {rois.data(), classes.data(), matches.data(), boxes.data(), masks.data()},
+                {proposals.data(), labels.data(), noise.data()}, {kImages, num, kTruths, 5},
+                {kSamples, 12, 0.4f, 0, {{0, 0.1f, 0, 0}, {0.1f, 0.1f, 0.2f, 0.2f}}});
+    hash.add(rois), hash.add(classes), hash.add(matches), hash.add(boxes), hash.add(masks);
+  }
+  return hash;
+}
+
+Hash run_rpn_target() {
+  Hash hash;
+  constexpr int kImages = 2, kTruths = 9;
+  for (int num : {1, 7, 300, 3000}) {
+    Numbers numbers(num);
+    Floats anchors(4 * num), labels(5 * kImages * kTruths);
+    numbers.boxes(anchors, 4, 0, 0.5f);
+    numbers.boxes(labels, 5, 1, 0.5f);
+    const Floats noise = numbers.reals(kImages * num);
+    Floats classes(noise.size()), boxes(4 * noise.size()), masks(boxes.size());
+    rpn_target(kCpu, {classes.data(), boxes.data(), masks.data()},
+               {anchors.data(), labels.data(), noise.data()}, {kImages, num, kTruths, 5},
+               {60, 20, 0.6f, 0.3f, {{0, 0.1f, 0, 0}, {0.1f, 0.1f, 0.2f, 0.2f}}});
+    hash.add(classes), hash.add(boxes), hash.add(masks);
+  }
+  return hash;
+}
+
 }  // namespace
 
 int main() {
@@ -597,10 +634,12 @@ int main() {
       {"multiclass_nms", run_multiclass_nms},
       {"proposal", run_proposal},
       {"psroi_pooling", run_psroi_pooling},
+      {"rcnn_target", run_rcnn_target},
       {"roi_align", run_roi_align},
       {"roi_pooling", run_roi_pooling},
       {"rroi_align", run_rroi_align},
       {"soft_nms", run_soft_nms},
+      {"rpn_target", run_rpn_target},
   };
   for (const auto& op : ops) {
     for (int simd = 0; simd <= (int)widest_simd(); ++simd) {

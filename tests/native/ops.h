@@ -22,10 +22,12 @@
 #include "multiclass_nms.h"
 #include "proposal.h"
 #include "psroi_pooling.h"
+#include "rcnn_target.h"
 #include "roi_align.h"
 #include "roi_pooling.h"
 #include "rroi_align.h"
 #include "soft_nms.h"
+#include "rpn_target.h"
 #include "threads.h"
 
 constexpr cvops::Cpu kCpu;

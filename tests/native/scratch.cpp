@@ -257,6 +257,29 @@ void measure_all(int n) {
             [&] { bilinear_resize_backward(kCpu, data.data(), out.data(), 40, op); });
   }
   {
+    constexpr int kImages = 2, kTruths = 16;
+    const int num = 1000 * n;
+    Floats anchors(4 * num), labels(5 * kImages * kTruths), noise(kImages * num);
+    Floats classes(noise.size()), boxes(4 * noise.size()), masks(boxes.size());
+    spread(anchors, 4, 0), spread(labels, 5, 1);
+    Floats all_noise(kImages * (num + kTruths)), proposals(4 * kImages * num);
+    Floats rois(4 * kImages * 128), cls(kImages * 128), matches(cls.size());
+    Floats offsets(rois.size()), mask(rois.size());
+    spread(proposals, 4, 0);
+    measure("rcnn_target", n,
+            bytes_of(proposals, labels, all_noise, rois, cls, matches, offsets, mask), [&] {
+              rcnn_target(
+                  kCpu, {rois.data(), cls.data(), matches.data(), offsets.data(), mask.data()},
+                  {proposals.data(), labels.data(), all_noise.data()}, {kImages, num, kTruths, 5},
+                  {128, 32, 0.5f, 0, {{0, 0, 0, 0}, {1, 1, 1, 1}}});
+            });
+    measure("rpn_target", n, bytes_of(anchors, labels, noise, classes, boxes, masks), [&] {
+      rpn_target(kCpu, {classes.data(), boxes.data(), masks.data()},
+                 {anchors.data(), labels.data(), noise.data()}, {kImages, num, kTruths, 5},
+                 {256, 128, 0.7f, 0.3f, {{0, 0, 0, 0}, {1, 1, 1, 1}}});
+    });
+  }
+  {
     Floats data(5 * 20 * 10 * n), out(data.size() * 64);
     measure("bilinear_upsample", n, bytes_of(data, out),
             [&] { bilinear_upsample(kCpu, out.data(), data.data(), 5, 20, 10 * n, 8); });

@@ -139,6 +139,24 @@ CALLS = {
         {},
         [(MANY, 0, 6)],
     ),
+    "rcnn_target, no images": (
+        cvops.rcnn_target,
+        lambda: (empty(0, MANY, 4), empty(0, 3, 5), empty(0, MANY + 3)),
+        {"num_sample": 7},
+        [(0, 7, 4), (0, 7), (0, 7), (0, 7, 4), (0, 7, 4)],
+    ),
+    "rpn_target, no anchors": (
+        cvops.rpn_target,
+        lambda: (empty(0, 4), empty(MANY, 0, 5), empty(MANY, 0)),
+        {},
+        [(MANY, 0), (MANY, 0, 4), (MANY, 0, 4)],
+    ),
+    "rpn_target, no images": (
+        cvops.rpn_target,
+        lambda: (empty(2**24, 4), empty(0, MANY, 5), empty(0, 2**24)),
+        {},
+        [(0, 2**24), (0, 2**24, 4), (0, 2**24, 4)],
+    ),
     "multiclass_nms, no images": (
         cvops.multiclass_nms,
         lambda: (empty(0, 2**24, 4), empty(0, 8, 2**24)),

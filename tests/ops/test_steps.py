@@ -135,6 +135,23 @@ def matching(batch, rows, columns, equal=False, topk=-1):
     return lambda run: run(cvops.bipartite_matching, data, threshold=-1, topk=topk)
 
 
+def proposals(anchors, truths=5, images=2, num_sample=40):
+    rng = rng_of(anchors, truths, images)
+    classes = np.zeros((images, truths, 1), np.float32)
+    labels = np.concatenate([classes, boxes_of(rng, images, truths, side=9)], axis=-1)
+    args = boxes_of(rng, anchors, side=9), labels, rng.random((images, anchors), np.float32)
+    return lambda run: run(cvops.rpn_target, *args, num_sample=num_sample)
+
+
+def samples(boxes, truths=5, images=2, num_sample=40):
+    rng = rng_of(boxes, truths, images)
+    classes = np.zeros((images, truths, 1), np.float32)
+    labels = np.concatenate([classes, boxes_of(rng, images, truths, side=9)], axis=-1)
+    noise = rng.random((images, boxes + truths), np.float32)
+    args = boxes_of(rng, images, boxes, side=9), labels, noise
+    return lambda run: run(cvops.rcnn_target, *args, num_sample=num_sample)
+
+
 def target(anchors, truths=5, images=2, equal=False, ratio=3, classes=4):
     """Many logits are close. ``equal`` ground truths have the same best anchor."""
     rng = rng_of(anchors, truths, images)
@@ -415,6 +432,28 @@ STEPS = {
     ],
     "multibox_prior.cpp kMaxBlocks": lambda blocks: [
         priors((n, 8), shapes=1) for n in (4 * blocks, 4 * blocks + 1, 12 * blocks + 1)
+    ],
+    "sampling.cuh kSampleThreads": lambda threads: [
+        *(proposals(n) for n in (4 * threads - 1, 4 * threads, 4 * threads + 1)),
+        *(samples(n - 5) for n in (4 * threads - 1, 4 * threads, 4 * threads + 1)),
+        *(
+            call(99, n)
+            for n in (threads, threads + 1, 2 * threads, 2 * threads + 1)
+            for call in (proposals, samples)
+        ),
+    ],
+    "rcnn_target.cpp threads": lambda threads: [
+        samples(200, num_sample=n) for n in (threads - 1, threads, threads + 1, 3 * threads)
+    ],
+    "rpn_target.cuh kRpnTile": lambda tile: [
+        *(proposals(n) for n in (tile - 1, tile, tile + 1, 2 * tile + 1)),
+        proposals(tile + 9, num_sample=2 * tile),
+    ],
+    "rpn_target.cpp max_blocks": lambda blocks: [
+        proposals(n, images=1) for n in (256 * blocks, 256 * blocks + 1, 3 * 256 * blocks + 1)
+    ],
+    "rpn_target.cuh kTruths": lambda truths: [
+        proposals(99, n) for n in (truths, truths + 1, 2 * truths, 2 * truths + 1)
     ],
     "mining.cuh kFew": lambda few: [target(n, truths=2) for n in (few + 3, 5 * few, 150)],
     "multibox_target.cuh kTargetThreads": lambda threads: [

@@ -198,6 +198,21 @@ DEFAULTS = {
         "in_format": "corner",
     },
     "rroi_align": {"sampling_ratio": -1},
+    "rcnn_target": {
+        "num_sample": 128,
+        "pos_iou_thresh": 0.5,
+        "pos_ratio": 0.25,
+        "means": (0, 0, 0, 0),
+        "stds": (0.1, 0.1, 0.2, 0.2),
+    },
+    "rpn_target": {
+        "num_sample": 256,
+        "pos_iou_thresh": 0.7,
+        "neg_iou_thresh": 0.3,
+        "pos_ratio": 0.5,
+        "means": (0, 0, 0, 0),
+        "stds": (1, 1, 1, 1),
+    },
 }
 
 
@@ -238,9 +253,9 @@ LAYERS = [
     {"arrays"},
     {"backends"},
     {"ops", "_mxnet"},
-    {"checkpoint", "datasets", "metrics", "mxnet", "plot"},
+    {"checkpoint", "datasets", "metrics", "mxnet", "plot", "proposals"},
     {"contrib", "data", "models", "training", "voc"},
-    {"demo", "demo_fcn"},
+    {"demo", "demo_fcn", "demo_rcnn"},
     {"cli"},
     {"__main__"},
 ]
