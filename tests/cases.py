@@ -44,7 +44,7 @@ SAMPLES = RNG.integers(-1, 2, (2, 300)).astype(np.float32), RNG.integers(0, 5, (
 SCALE = np.zeros(4, np.float32), np.float32([0.1, 0.1, 0.2, 0.2])
 DATA = RNG.random((1, 4, 20, 24), np.float32)
 ROIS = np.c_[np.zeros(9), BOXES[:9] * 20].astype(np.float32)
-ROTATED = np.c_[ROIS, np.arange(0, 360, 40)].astype(np.float32)
+ROTATED_ROIS = np.c_[ROIS, np.arange(0, 360, 40)].astype(np.float32)
 TRANS = RNG.random((9, 2, 2, 2), np.float32)
 COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
 INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
@@ -103,6 +103,6 @@ CALLS = {
     "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
     "rpn_target": ((BOXES, LABEL, NOISE), {"num_sample": 64}),
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
-    "rroi_align": ((DATA, ROTATED, (3, 3), 1.0), {"sampling_ratio": 2}),
+    "rroi_align": ((DATA, ROTATED_ROIS, (3, 3), 1.0), {"sampling_ratio": 2}),
     "soft_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
 }
