@@ -67,6 +67,8 @@ JOBS = (
     ("bilinear_resize_backward", ((1, 64, 28, 28), (56, 56))),
     ("soft_nms", (1, 1000, 1, spread)),
     ("rroi_align", (100, MAPS)),
+    ("mask_target", (1, 32)),
+    ("paste_masks", (20, 128, 128)),
     ("rcnn_target", (1, 2000)),
     ("rpn_target", (1, TINY_SSD)),
     ("bilinear_upsample", (SCORES, 32)),

@@ -18,6 +18,7 @@ OPS = [
     "confusion_matrix",
     "deformable_psroi_pooling",
     "label_from_color",
+    "mask_target",
     "matrix_nms",
     "multibox_detection",
     "multibox_prior",
@@ -25,6 +26,7 @@ OPS = [
     "multiclass_nms",
     "proposal",
     "psroi_pooling",
+    "paste_masks",
     "rcnn_target",
     "roi_align",
     "roi_pooling",
@@ -51,6 +53,7 @@ INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
 ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
 NOISE = RNG.random((2, 300), np.float32)
 PROPOSALS = BOXES[:120].reshape(2, 60, 4)
+MATCHES, CLASSES = RNG.integers(0, 4, (2, 2, 60)).astype(np.float32)
 MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
 RPN = (
     RNG.random((1, 24, 5, 6), np.float32),
@@ -84,6 +87,10 @@ CALLS = {
     ),
     "label_from_color": ((COLORS[MASK], COLORS), {}),
     "matrix_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
+    "mask_target": (
+        (PROPOSALS * 20, DATA.repeat(2, axis=0), MATCHES, CLASSES),
+        {"num_classes": 3, "mask_size": (5, 6)},
+    ),
     "multibox_detection": ((PROB, OFFSETS, BOXES[None]), {}),
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
@@ -94,6 +101,7 @@ CALLS = {
         (RNG.random((9, 1, 3, 3), np.float32), ROIS, DATA.shape, 1.0),
         {"group_size": 2},
     ),
+    "paste_masks": ((RNG.random((9, 7, 7), np.float32), BOXES[:9] * 30, (20, 30)), {}),
     "rcnn_target": ((PROPOSALS, LABEL, NOISE[:, :65]), {"num_sample": 32}),
     "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
     "roi_align_backward": (

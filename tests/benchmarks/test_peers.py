@@ -8,6 +8,7 @@ import bench_box_nms
 import bench_matrix_nms
 import bench_multibox_detection
 import bench_multibox_target
+import bench_paste_masks
 import bench_rcnn_target
 import bench_roi_pooling
 import bench_rpn_target
@@ -60,6 +61,7 @@ class TestTorch:
             ("torch", lambda: bench_box_decode.job(2, MAPS)),
             ("torch", lambda: bench_box_encode.job(2, MAPS)),
             ("torch", lambda: bench_box_iou_rotated.job(40, 50)),
+            ("torch", lambda: bench_paste_masks.job(9, 70, 90)),
             ("torch", lambda: bench_rcnn_target.job(2, 2000)),
             ("torch", lambda: bench_rpn_target.job(2, MAPS)),
             ("torch", lambda: bench_multibox_target.job(2, MAPS, 5)),
@@ -77,6 +79,7 @@ class TestTorch:
             "matching",
             "decode",
             "encode",
+            "paste",
             "rotated iou",
             "rcnn",
             "rpn",

@@ -198,6 +198,14 @@ DEFAULTS = {
         "in_format": "corner",
     },
     "rroi_align": {"sampling_ratio": -1},
+    "mask_target": {
+        "num_rois": None,
+        "num_classes": None,
+        "mask_size": None,
+        "sample_ratio": 2,
+        "aligned": False,
+    },
+    "paste_masks": {"threshold": 0.5},
     "rcnn_target": {
         "num_sample": 128,
         "pos_iou_thresh": 0.5,
