@@ -24,15 +24,15 @@ OPS = [
     "multibox_prior",
     "multibox_target",
     "multiclass_nms",
+    "paste_masks",
     "proposal",
     "psroi_pooling",
-    "paste_masks",
     "rcnn_target",
     "roi_align",
     "roi_pooling",
+    "rpn_target",
     "rroi_align",
     "soft_nms",
-    "rpn_target",
 ]
 
 RNG = np.random.default_rng(0)
