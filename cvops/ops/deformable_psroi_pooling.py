@@ -274,7 +274,7 @@ def _no_operator(options: _Options) -> tuple[str, dict[str, Any]]:
 class _Axis:
     """The samples of a bin along one axis, those in the map."""
 
-    def __init__(self, begin: np.float32, step: np.float32, size: int, options: _Options):
+    def __init__(self, begin: Any, step: Any, size: int, options: _Options):
         #: Low and high pixel, low and high weight of each.
         self.samples = []
         for k in range(options.samples):
@@ -304,7 +304,8 @@ def _bins_of(rois: np.ndarray, trans: np.ndarray | None, options: _Options) -> I
         index, x1, y1, x2, y2 = rois[n]
         if not -1 < index < sizes.images:
             continue
-        begins, lengths = [], []
+        begins: list[Any] = []
+        lengths: list[Any] = []
         for first, last in ((x1, x2), (y1, y2)):
             begin = rounded(first) * scale - half
             length = (rounded(last) + np.float32(1)) * scale - half - begin
@@ -314,7 +315,7 @@ def _bins_of(rois: np.ndarray, trans: np.ndarray | None, options: _Options) -> I
             axes = []
             for axis, (bin_, size) in enumerate(((j, sizes.width), (i, sizes.height))):
                 length, step = lengths[axis], lengths[axis] / pooled
-                offset = np.float32(0)
+                offset: Any = np.float32(0)
                 if trans is not None:
                     at = n, 2 * class_id + axis, parts[i], parts[j]
                     offset = trans[at] * np.float32(options.trans_std)

@@ -105,7 +105,8 @@ def sizes_of(
             f"{name}: expected at least output_dim * group_size**2 = {dim * group**2} channels, "
             f"got {shape[1]}"
         )
-    return Sizes(*shape, dim, pooled, group, scale)
+    images, channels, height, width = shape
+    return Sizes(images, channels, height, width, dim, pooled, group, scale)
 
 
 @_OP.check
@@ -186,7 +187,7 @@ def check_bins(signature: Signature) -> None:
         )
 
 
-def rounded(x: np.ndarray) -> np.ndarray:
+def rounded(x: Any) -> Any:
     """Return ``x`` rounded half away from zero."""
     whole = np.trunc(x)
     return np.where(np.abs(x - whole) >= 0.5, whole + np.sign(x), whole)
@@ -205,7 +206,7 @@ def channels_of(row: int, column: int, sizes: Sizes) -> slice:
     return slice(row * sizes.group + column, sizes.output_dim * cells, cells)
 
 
-def _edges(first: np.float32, last: np.float32, limit: int, sizes: Sizes) -> list[tuple[int, int]]:
+def _edges(first: Any, last: Any, limit: int, sizes: Sizes) -> list[tuple[int, int]]:
     """Return the range of pixels of each bin of a roi along one axis."""
     scale = np.float32(sizes.scale)
     begin = rounded(first) * scale
@@ -220,7 +221,7 @@ def _edges(first: np.float32, last: np.float32, limit: int, sizes: Sizes) -> lis
 
 
 def _bins_of(rois: np.ndarray, sizes: Sizes) -> Iterator[tuple[Any, ...]]:
-    """List each bin of a roi with an image: number, image, row, column, channels, pixels."""
+    """List each bin of a roi with an image: number, row, column, index of its values in data."""
     cells = cells_of(sizes)
     for n, (index, x1, y1, x2, y2) in enumerate(rois if 0 not in sizes.data_shape else ()):
         if -1 < index < sizes.images:
@@ -230,7 +231,7 @@ def _bins_of(rois: np.ndarray, sizes: Sizes) -> Iterator[tuple[Any, ...]]:
                     if top < bottom and left < right:
                         channels = channels_of(cells[i], cells[j], sizes)
                         pixels = slice(top, bottom), slice(left, right)
-                        yield n, int(index), i, j, channels, pixels
+                        yield n, i, j, (int(index), channels, *pixels)
 
 
 def out_shape(rois: Any, sizes: Sizes) -> tuple[int, int, int, int]:
@@ -241,8 +242,8 @@ def out_shape(rois: Any, sizes: Sizes) -> tuple[int, int, int, int]:
 def _numpy(data: np.ndarray, rois: np.ndarray, sizes: Sizes) -> np.ndarray:
     out = np.zeros(out_shape(rois, sizes), np.float32)
     with np.errstate(all="ignore"):
-        for n, image, i, j, channels, pixels in _bins_of(rois, sizes):
-            values = data[(image, channels, *pixels)].reshape(sizes.output_dim, -1)
+        for n, i, j, at in _bins_of(rois, sizes):
+            values = data[at].reshape(sizes.output_dim, -1)
             total = np.zeros(sizes.output_dim, np.float32)
             for value in values.T:  # in order: each addition is rounded
                 total += value
@@ -254,8 +255,8 @@ def _numpy(data: np.ndarray, rois: np.ndarray, sizes: Sizes) -> np.ndarray:
 def _backward_numpy(out_grad: np.ndarray, rois: np.ndarray, sizes: Sizes) -> np.ndarray:
     grad = np.zeros(sizes.data_shape, np.float32)
     with np.errstate(all="ignore"):
-        for n, image, i, j, channels, pixels in _bins_of(rois, sizes):
-            window = grad[(image, channels, *pixels)]
+        for n, i, j, at in _bins_of(rois, sizes):
+            window = grad[at]
             window += (out_grad[n, :, i, j] / np.float32(window[0].size))[:, None, None]
     return grad
 

@@ -161,6 +161,8 @@ MXNETS = [
 ]
 MXNETS += ["bipartite_matching", "box_decode", "box_encode", "box_iou", "box_nms"]
 MXNETS += ["DeformablePSROIPooling", "PSROIPooling", "ROIAlign", "ROIPooling", "RROIAlign"]
+#: MXNet's operators without a gradient to compare: uninitialized memory, or an error. Ours is zero.
+WITHOUT_GRADIENT = ["MultiBoxTarget", "RROIAlign"]
 #: mode -> the arguments of ``hybridize``; None for a network that is not hybridized.
 MODES = {
     "eager": None,

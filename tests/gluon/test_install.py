@@ -329,7 +329,6 @@ ONLY_MXNETS = [
     ("box_decode", {"clip": "NaN"}),
     ("PSROIPooling", {"spatial_scale": "1e", "output_dim": 3, "pooled_size": 2}),
     ("ROIPooling", {"pooled_size": (2, 2), "spatial_scale": "1e"}),
-    ("RROIAlign", {"pooled_size": (2, 2), "spatial_scale": "1e"}),
 ]
 
 
