@@ -1,4 +1,4 @@
-"""rcnn_target: proposals around 16 boxes per image, a third of them positive.
+"""rcnn_target: proposals around 16 boxes per image, some of them positive.
 
 No peer has this op. PyTorch computes all IoUs and sorts all proposals.
 """
@@ -20,7 +20,7 @@ def job(images, num):
     rng = np.random.default_rng(0)
     truths = boxes(rng, images * TRUTHS).reshape(images, TRUTHS, 4)
     near = truths[:, rng.integers(0, TRUTHS, num)]
-    moves = rng.normal(0, 0.015, near.shape).astype(np.float32)
+    moves = rng.normal(0, 0.06, near.shape).astype(np.float32)
     labels = np.concatenate([np.zeros((images, TRUTHS, 1), np.float32), truths], axis=2)
     proposals = near + moves
     low, high = proposals[..., :2], proposals[..., 2:]

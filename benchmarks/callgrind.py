@@ -53,6 +53,8 @@ JOBS = (
     ("roi_align_backward", (100, MAPS)),
     ("roi_pooling", (100, MAPS)),
     ("roi_pooling_backward", (100, MAPS)),
+    ("mask_target", (1, 32)),
+    ("paste_masks", (20, 128, 128)),
     ("rcnn_target", (1, 2000)),
     ("rpn_target", (1, TINY_SSD)),
     ("bilinear_upsample", (SCORES, 32)),

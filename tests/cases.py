@@ -14,10 +14,12 @@ OPS = [
     "box_nms",
     "confusion_matrix",
     "label_from_color",
+    "mask_target",
     "multibox_detection",
     "multibox_prior",
     "multibox_target",
     "multiclass_nms",
+    "paste_masks",
     "rcnn_target",
     "roi_align",
     "roi_pooling",
@@ -39,6 +41,7 @@ INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
 ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
 NOISE = RNG.random((2, 300), np.float32)
 PROPOSALS = BOXES[:120].reshape(2, 60, 4)
+MATCHES, CLASSES = RNG.integers(0, 4, (2, 2, 60)).astype(np.float32)
 MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
 #: The arguments and the options of a small call of each op and gradient.
 CALLS = {
@@ -52,10 +55,15 @@ CALLS = {
     "box_nms_backward": ((ROWS, INDEX), {}),
     "confusion_matrix": ((MASK[::-1].copy(), MASK, 21), {"ignore_label": 20}),
     "label_from_color": ((COLORS[MASK], COLORS), {}),
+    "mask_target": (
+        (PROPOSALS * 20, DATA.repeat(2, axis=0), MATCHES, CLASSES),
+        {"num_classes": 3, "mask_size": (5, 6)},
+    ),
     "multibox_detection": ((PROB, OFFSETS, BOXES[None]), {}),
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
+    "paste_masks": ((RNG.random((9, 7, 7), np.float32), BOXES[:9] * 30, (20, 30)), {}),
     "rcnn_target": ((PROPOSALS, LABEL, NOISE[:, :65]), {"num_sample": 32}),
     "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
     "roi_align_backward": (

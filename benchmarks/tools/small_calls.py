@@ -187,6 +187,19 @@ CASES = {
         mxnet=lambda mx, *arrays: partial(mx.nd.ROIPooling, *arrays, (2, 2), 1.0),
         torchvision=lambda tv, *arrays: partial(tv.ops.roi_pool, *arrays, (2, 2), 1.0),
     ),
+    "mask_target": SmallCall(
+        cvops.mask_target,
+        (ANCHORS, MAPS, SAMPLES - SAMPLES, SAMPLES - SAMPLES),
+        options=dict(num_classes=1, mask_size=(2, 2)),
+        empty_arrays=(ANCHORS[:0], MAPS[:0], SAMPLES[:0], SAMPLES[:0]),
+    ),
+    "paste_masks": SmallCall(
+        cvops.paste_masks,
+        (MAPS[0], 4 * ANCHORS[0, :1]),
+        args=((4, 4),),
+        empty_arrays=(MAPS[0, :0], ANCHORS[0, :0]),
+        empty_args=((4, 4),),
+    ),
     "rcnn_target": SmallCall(
         cvops.rcnn_target,
         (ANCHORS, LABEL, NOISE),

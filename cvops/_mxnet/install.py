@@ -27,8 +27,12 @@ class _Patch(NamedTuple):
 
 
 #: The modules that get an operator of which this build of MXNet has no version.
-_CONTRIB = ("mxnet.ndarray.contrib", "mxnet.symbol.contrib", "mxnet.contrib.ndarray")
-_CONTRIB += ("mxnet.contrib.symbol",)
+_CONTRIB = (
+    "mxnet.ndarray.contrib",
+    "mxnet.symbol.contrib",
+    "mxnet.contrib.ndarray",
+    "mxnet.contrib.symbol",
+)
 #: The modules with functions of operators. Functions of other modules may have the same names, such
 #: as the converters of ONNX.
 _MODULES = (

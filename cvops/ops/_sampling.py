@@ -84,7 +84,7 @@ def least(noise: np.ndarray, where: np.ndarray, most: int) -> np.ndarray:
 def encode(boxes: np.ndarray, truths: np.ndarray, options: SampleOptions) -> np.ndarray:
     """Return the offsets (N, 4) from boxes to truths, as ``box_encode``."""
     with np.errstate(all="ignore"):
-        means, stds = np.float32(options.means), np.float32(options.stds)
+        means, stds = np.array([options.means, options.stds], np.float32)
         size, truth_size = (x[:, 2:] - x[:, :2] for x in (boxes, truths))
         half = np.float32(0.5)
         center, truth_center = boxes[:, :2] + size * half, truths[:, :2] + truth_size * half

@@ -131,7 +131,7 @@ def _numpy(
     shape: _Shape,
     options: _Options,
 ) -> tuple[np.ndarray, np.ndarray]:
-    images, num, masks, height, width = shape
+    images, _, masks, height, width = shape
     targets, weights = np.zeros((2, *_results(shape, options)), np.float32)
     if targets.size == 0:
         return targets, weights

@@ -71,7 +71,7 @@ def _numpy(
         return out
     for number, (x1, y1, x2, y2) in enumerate(boxes):
         with np.errstate(all="ignore"):
-            sides = np.float32([x2 - x1, y2 - y1])
+            sides = np.array([x2 - x1, y2 - y1], np.float32)
             if not ((sides > 0) & np.isfinite(sides)).all():
                 continue
             columns, *x = _samples(x1, x2, size[1], masks.shape[2])

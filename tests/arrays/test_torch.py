@@ -109,6 +109,7 @@ PREDICTIONS = torch.softmax(torch.from_numpy(RNG.random((1, 3, 20), np.float32))
 ANCHORS = boxes(20)[None]
 MAP, OFFSETS, COLORS = integers(1, 1, 3, 4), torch.zeros(1, 80), torch.eye(3, dtype=torch.uint8)
 SAMPLES, SCALE = (torch.ones(1, 20), torch.zeros(1, 20)), (torch.zeros(4), torch.ones(4))
+NOISE, THREE = torch.zeros(1, 21), boxes(3)
 LABEL = torch.tensor([[[0, 0.1, 0.1, 0.6, 0.7]]])
 #: op without a gradient -> (call, a float tensor).
 WITHOUT_GRADIENT = {
@@ -139,8 +140,16 @@ WITHOUT_GRADIENT = {
         PREDICTIONS,
     ),
     "multiclass_nms": (lambda x, **k: cvops.multiclass_nms(ANCHORS, x, **k), PREDICTIONS),
+    "mask_target": (
+        lambda x, **k: cvops.mask_target(ANCHORS, x, *SAMPLES, 20, 2, (3, 3), **k),
+        torch.ones(1, 2, 5, 5),
+    ),
+    "paste_masks": (
+        lambda x, **k: cvops.paste_masks(x, THREE, (8, 8), **k),
+        torch.ones(3, 5, 5),
+    ),
     "rcnn_target": (
-        lambda x, **k: cvops.rcnn_target(x, LABEL, torch.zeros(1, 21), num_sample=4, **k),
+        lambda x, **k: cvops.rcnn_target(x, LABEL, NOISE, num_sample=4, **k),
         ANCHORS,
     ),
     "rpn_target": (lambda x, **k: cvops.rpn_target(x, LABEL, SAMPLES[1], **k), ANCHORS),

@@ -6,6 +6,7 @@ import bench_box_encode
 import bench_box_nms
 import bench_multibox_detection
 import bench_multibox_target
+import bench_paste_masks
 import bench_rcnn_target
 import bench_roi_pooling
 import bench_rpn_target
@@ -56,6 +57,7 @@ class TestTorch:
             ("torch", lambda: bench_bipartite_matching.job(2, MAPS, 5)),
             ("torch", lambda: bench_box_decode.job(2, MAPS)),
             ("torch", lambda: bench_box_encode.job(2, MAPS)),
+            ("torch", lambda: bench_paste_masks.job(9, 70, 90)),
             ("torch", lambda: bench_rcnn_target.job(2, 2000)),
             ("torch", lambda: bench_rpn_target.job(2, MAPS)),
             ("torch", lambda: bench_multibox_target.job(2, MAPS, 5)),
@@ -71,6 +73,7 @@ class TestTorch:
             "matching",
             "decode",
             "encode",
+            "paste",
             "rcnn",
             "rpn",
             "target",

@@ -69,6 +69,16 @@ CASES = {
         [boxes(2, 30), floats(2, 4, 30)],
         {"topk": 50, "background_id": 1, "overlap_thresh": 0.3},
     ),
+    "mrcnn_mask_target": (
+        [
+            9 * boxes(2, 6),
+            rng.integers(0, 2, (2, 3, 9, 10)).astype(np.float32),
+            rng.integers(0, 3, (2, 6)),
+            rng.integers(-1, 3, (2, 6)),
+        ],
+        {"num_rois": 6, "num_classes": 3, "mask_size": (4, 5), "aligned": True},
+    ),
+    "paste_masks": ([floats(5, 7, 6), 20 * boxes(5)], {"shape": (18, 19), "threshold": 0.4}),
     "rcnn_target": (
         [boxes(3, 20), truths(3, 4), floats(3, 24)],
         {"num_sample": 9, "pos_iou_thresh": 0.3, "pos_ratio": 0.5, "means": (0.1, 0, 0, 0)},

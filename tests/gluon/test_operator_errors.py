@@ -143,6 +143,24 @@ BAD_CALLS = {
         {},
         r"noise: expected shape \(B, A\) with B = 2 .*, A = 8 .*, got \(2, 7\)|noise: expected",
     ),
+    "mask_size missing": (
+        "mrcnn_mask_target",
+        [(1, 2, 4), (1, 3, 5, 5), (1, 2), (1, 2)],
+        {"num_classes": 2},
+        "mask_size: expected a value, got none",
+    ),
+    "num_rois 3": (
+        "mrcnn_mask_target",
+        [(1, 2, 4), (1, 3, 5, 5), (1, 2), (1, 2)],
+        {"num_rois": 3, "num_classes": 2, "mask_size": (4, 4)},
+        r"rois: expected num_rois = 3 rois in shape \(B, N, 4\), got \(1, 2, 4\)",
+    ),
+    "shape of one number": (
+        "paste_masks",
+        [(2, 5, 5), (2, 4)],
+        {"shape": 9},
+        "shape: expected two integers of at least 0, got 9",
+    ),
     "noise of the proposals alone": (
         "rcnn_target",
         [(2, 8, 4), (2, 3, 5), (2, 8)],

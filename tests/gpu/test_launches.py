@@ -22,10 +22,12 @@ from workloads import (
     encoding,
     iou,
     labels,
+    mask_targets,
     matching,
     nms,
     nms_backward,
     nms_of_classes,
+    pasting,
     pooling,
     pooling_backward,
     region_proposals,
@@ -252,6 +254,20 @@ LAUNCHES = {
         lambda: call(cvops.multiclass_nms, zeros(300, 9, 4), zeros(300, 2, 9), post_nms=0),
         "multiclass_nms_clear 2 256",
     ),
+    # 1024 x 784 bins have 3136 blocks, more than 8 for each multiprocessor.
+    "mask_target, 8 x 128 rois, 80 classes": (
+        lambda: mask_targets(8, 128, 80),
+        "mask_target 3136x1 256",
+    ),
+    # 10 x 784 bins have 31 blocks. The classes are divided into 8 * 132 / 31 parts.
+    "mask_target, 10 rois, 80 classes": (
+        lambda: mask_targets(1, 10, 80),
+        "mask_target 31x34 256",
+    ),
+    "mask_target, no rois": (lambda: mask_targets(8, 0), ""),
+    # A block has 4096 pixels.
+    "paste_masks, 100 x 800 x 1333": (lambda: pasting(100), "paste_masks 26036 256"),
+    "paste_masks, no boxes": (lambda: pasting(0), ""),
     # A block of the match has 512 boxes. 2016 keys are one tile of the sort.
     "rcnn_target, 8 x 2000 x 16": (
         lambda: sampling(8, 2000, 16, num_sample=512),

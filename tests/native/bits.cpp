@@ -361,6 +361,45 @@ Hash run_label_from_color() {
   return hash;
 }
 
+Hash run_mask_target() {
+  Hash hash;
+  constexpr int kImages = 2, kRois = 9, kMasks = 3, kHeight = 20, kWidth = 23, kClasses = 3;
+  for (int side : {1, 5, 8, 28}) {
+    Numbers numbers(side);
+    Floats rois(4 * kImages * kRois), matches(kImages * kRois), classes(matches.size());
+    numbers.boxes(rois, 4, 0, 0.7f);
+    for (float& x : rois) x *= 20;
+    for (float& match : matches) match = (float)(numbers.integer() % kMasks);
+    for (float& x : classes) x = (float)(numbers.integer() % kClasses);
+    const Floats masks = numbers.reals(kImages * kMasks * kHeight * kWidth);
+    Floats targets(kImages * kRois * kClasses * side * side), weights(targets.size());
+    for (int samples : {2, 0}) {
+      mask_target(kCpu, targets.data(), weights.data(),
+                  {rois.data(), masks.data(), matches.data(), classes.data()},
+                  {kImages, kRois, kMasks, kHeight, kWidth},
+                  {kClasses, side, side, samples, samples == 0});
+      hash.add(targets), hash.add(weights);
+    }
+  }
+  return hash;
+}
+
+Hash run_paste_masks() {
+  Hash hash;
+  constexpr int kNum = 20;
+  for (int side : {1, 7, 28}) {
+    Numbers numbers(side);
+    Floats boxes(4 * kNum);
+    numbers.boxes(boxes, 4, 0, 0.7f);
+    for (float& x : boxes) x *= 100;
+    const Floats masks = numbers.reals(kNum * side * side);
+    std::vector<unsigned char> out(kNum * 90 * 123);
+    paste_masks(kCpu, out.data(), masks.data(), boxes.data(), {kNum, side, side, 90, 123}, 0.3f);
+    hash.add(out);
+  }
+  return hash;
+}
+
 Hash run_rcnn_target() {
   Hash hash;
   constexpr int kImages = 6, kTruths = 9, kSamples = 50;
@@ -413,10 +452,12 @@ int main() {
       {"box_nms", run_box_nms},
       {"confusion_matrix", run_confusion_matrix},
       {"label_from_color", run_label_from_color},
+      {"mask_target", run_mask_target},
       {"multibox_detection", run_multibox_detection},
       {"multibox_prior", run_multibox_prior},
       {"multibox_target", run_multibox_target},
       {"multiclass_nms", run_multiclass_nms},
+      {"paste_masks", run_paste_masks},
       {"rcnn_target", run_rcnn_target},
       {"roi_align", run_roi_align},
       {"roi_pooling", run_roi_pooling},

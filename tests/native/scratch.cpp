@@ -197,6 +197,23 @@ void measure_all(int n) {
     });
   }
   {
+    const int num = 10 * n;
+    Floats rois(4 * num), masks(3 * 400 * n), matches(num), classes(num), out(num * 2 * 196);
+    Floats weights(out.size());
+    for (int i = 0; i < num; ++i) rois[4 * i + 2] = 12, rois[4 * i + 3] = 15;
+    measure("mask_target", n, bytes_of(rois, masks, matches, classes, out, weights), [&] {
+      mask_target(kCpu, out.data(), weights.data(),
+                  {rois.data(), masks.data(), matches.data(), classes.data()},
+                  {1, num, 3, 20, 20 * n}, {2, 14, 14, 2, false});
+    });
+    std::vector<unsigned char> pasted(num * 200 * 100);
+    Floats scores(num * 28 * 28);
+    for (float& x : rois) x *= 6;
+    measure("paste_masks", n, bytes_of(scores, rois, pasted), [&] {
+      paste_masks(kCpu, pasted.data(), scores.data(), rois.data(), {num, 28, 28, 200, 100}, 0.5f);
+    });
+  }
+  {
     Floats data(5 * 20 * 10 * n), out(data.size() * 64);
     measure("bilinear_upsample", n, bytes_of(data, out),
             [&] { bilinear_upsample(kCpu, out.data(), data.data(), 5, 20, 10 * n, 8); });

@@ -103,6 +103,24 @@ CALLS = {
         {},
         [(MANY, 0, 6)],
     ),
+    "mask_target, no rois": (
+        cvops.mask_target,
+        lambda: (empty(MANY, 0, 4), empty(MANY, 0, 5, 5), empty(MANY, 0), empty(MANY, 0)),
+        {"num_classes": 2, "mask_size": (3, 4)},
+        [(MANY, 0, 2, 3, 4)] * 2,
+    ),
+    "paste_masks, no boxes": (
+        cvops.paste_masks,
+        lambda: (empty(0, MANY, 28), empty(0, 4)),
+        {"shape": (2**30, 2**30)},
+        [(0, 2**30, 2**30)],
+    ),
+    "paste_masks, no pixels": (
+        cvops.paste_masks,
+        lambda: (empty(2**24, 0, 3), empty(2**24, 4)),
+        {"shape": (0, 2**30)},
+        [(2**24, 0, 2**30)],
+    ),
     "rcnn_target, no images": (
         cvops.rcnn_target,
         lambda: (empty(0, MANY, 4), empty(0, 3, 5), empty(0, MANY + 3)),

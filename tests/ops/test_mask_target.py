@@ -113,7 +113,7 @@ def test_streamed_results_equal_the_small_ones():
     args[3][args[3] == 3] = -1
     native = partial(mask_target, mask_size=(27, 29), backend="native")
     few, many = native(*args, num_classes=3), native(*args, num_classes=90)
-    for repetition in range(2):  # the second result may be in memory that is known
+    for _ in range(2):  # the second result may be in memory that is known
         for got, want in zip(many, few):
             np.testing.assert_array_equal(got[:, :, :3], want)
         assert not many[1][:, :, 4:].any()
@@ -193,7 +193,7 @@ def test_masks_without_pixels_give_zeros(run, shape):
 def test_class_without_masks_is_refused_on_a_cpu(backend):
     rois, zero = np.ones((1, 1, 4), np.float32), np.zeros((1, 1), np.float32)
     masks = np.zeros((1, 0, 4, 4), np.float32)
-    with pytest.raises(ValueError, match="^matches: expected an index of 0 gt_masks"):
+    with pytest.raises(ValueError, match=r"^matches: expected an index of 0 gt_masks"):
         runner("cpu", backend)(
             mask_target, rois, masks, zero, zero, num_classes=1, mask_size=(2, 2)
         )

@@ -127,6 +127,20 @@ def proposals(anchors, truths=5, images=2, num_sample=40):
     return lambda run: run(cvops.rpn_target, *args, num_sample=num_sample)
 
 
+def mask(num, size=(3, 4), images=2, classes=3):
+    rng = rng_of(num, images, classes)
+    rois, masks = boxes_of(rng, images, num, side=6), rng.random((images, 2, 7, 9), np.float32)
+    matches, targets = rng.integers(0, 2, (2, images, num)).astype(np.float32)
+    args = rois, masks, matches, targets, num, classes, size
+    return lambda run: run(cvops.mask_target, *args)
+
+
+def paste(num, height, width):
+    rng = rng_of(num, height, width)
+    masks, boxes = rng.random((num, 3, 4), np.float32), boxes_of(rng, num, side=9)
+    return lambda run: run(cvops.paste_masks, masks, boxes, (height, width))
+
+
 def samples(boxes, truths=5, images=2, num_sample=40):
     rng = rng_of(boxes, truths, images)
     classes = np.zeros((images, truths, 1), np.float32)
@@ -330,6 +344,15 @@ STEPS = {
             for n in (threads, threads + 1, 2 * threads, 2 * threads + 1)
             for call in (proposals, samples)
         ),
+    ],
+    "mask_target.cpp threads": lambda threads: [
+        *(mask(n, (1, 1), images=1) for n in (threads - 1, threads, threads + 1, 9 * threads)),
+        *(mask(5, (threads // 8, 9), classes=classes) for classes in (1, 2, 900)),
+    ],
+    "paste_masks.cpp threads": lambda threads: [
+        paste(1, 16, threads),
+        *(paste(n, 7, 9) for n in (1, 2, threads, 2 * threads)),
+        paste(3, 2 * threads + 1, 17),
     ],
     "rcnn_target.cpp threads": lambda threads: [
         samples(200, num_sample=n) for n in (threads - 1, threads, threads + 1, 3 * threads)

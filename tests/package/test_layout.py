@@ -133,6 +133,14 @@ DEFAULTS = {
     },
     "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
     "roi_pooling": {},
+    "mask_target": {
+        "num_rois": None,
+        "num_classes": None,
+        "mask_size": None,
+        "sample_ratio": 2,
+        "aligned": False,
+    },
+    "paste_masks": {"threshold": 0.5},
     "rcnn_target": {
         "num_sample": 128,
         "pos_iou_thresh": 0.5,
