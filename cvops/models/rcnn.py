@@ -263,6 +263,13 @@ class FasterRCNN(FastRCNN):
     def propose(self, F: Any, anchors: Any, logits: Any, offsets: Any) -> Any:
         """Return the proposals (B, N, 4), without gradients."""
         anchors, logits, offsets = map(F.BlockGrad, (anchors, logits, offsets))
+        # Arrays outside of a graph: MXNet's backward of a part of the losses crashes on this part.
+        with mx.autograd.pause():
+            rows = self._best_boxes(F, anchors, logits, offsets)
+        return F.BlockGrad(F.slice_axis(rows, axis=2, begin=2, end=6))
+
+    def _best_boxes(self, F: Any, anchors: Any, logits: Any, offsets: Any) -> Any:
+        """Return rows of multiclass_nms, (B, N, 6)."""
         boxes = F.contrib.cvops_box_decode(
             offsets, anchors, *STDS, clip=_CLIP, format="corner"
         ).clip(0, 1)
@@ -277,7 +284,7 @@ class FasterRCNN(FastRCNN):
             topk=_PRE_NMS,
             post_nms=_POST_NMS,
         )
-        return F.BlockGrad(F.slice_axis(rows, axis=2, begin=2, end=6))
+        return rows
 
     def proposals(self, images: Any) -> Any:
         """Return the proposals (B, N, 4) for arrays of images."""
