@@ -50,6 +50,7 @@ JOBS = (
     ("box_nms", (1, 5000, 1, spread)),
     ("box_nms", (1, 5000, 1, clustered)),
     ("box_nms_backward", (1, 5000, 1, spread)),
+    ("nms_rotated", (2000,)),
     ("roi_align", (100, MAPS)),
     ("roi_align_backward", (100, MAPS)),
     ("roi_pooling", (100, MAPS)),

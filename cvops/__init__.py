@@ -22,6 +22,7 @@ from cvops.ops.multibox_prior import multibox_prior as multibox_prior
 from cvops.ops.multibox_prior import multibox_priors as multibox_priors
 from cvops.ops.multibox_target import multibox_target as multibox_target
 from cvops.ops.multiclass_nms import multiclass_nms as multiclass_nms
+from cvops.ops.nms_rotated import nms_rotated as nms_rotated
 from cvops.ops.roi_align import roi_align as roi_align
 from cvops.ops.roi_align import roi_align_backward as roi_align_backward
 from cvops.ops.roi_pooling import roi_pooling as roi_pooling

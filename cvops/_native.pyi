@@ -151,6 +151,22 @@ class Ops:
         rows: int,
         /,
     ) -> None: ...
+    def nms_rotated(
+        self,
+        out: _Array,
+        index: Optional[_Array],
+        data: _Array,
+        batch: int,
+        num: int,
+        columns: _NmsColumns,
+        rule: _NmsRule,
+        valid_thresh: float,
+        background_id: float,
+        conversion: int,
+        limit: int,
+        format: _RotatedFormat,
+        /,
+    ) -> None: ...
     def roi_align(self, pooled: _Array, data: _Array, rois: _Array, op: _RoiAlign, /) -> None: ...
     def roi_align_backward(
         self, grad: _Array, out_grad: _Array, rois: _Array, op: _RoiAlign, /

@@ -19,6 +19,7 @@ OPS = [
     "multibox_prior",
     "multibox_target",
     "multiclass_nms",
+    "nms_rotated",
     "roi_align",
     "roi_pooling",
 ]
@@ -55,6 +56,7 @@ CALLS = {
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
+    "nms_rotated": ((np.c_[ROWS[:, :2], ROTATED],), {"id_index": 0}),
     "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
     "roi_align_backward": (
         (RNG.random(ARGMAX.shape, np.float32), ROIS, DATA.shape, 1.0),

@@ -1,9 +1,8 @@
 #include "box_nms.h"
 
 #include <algorithm>
-#include <numeric>
 
-#include "nms.h"
+#include "nms_rows.h"
 #include "parallel.h"
 
 namespace cvops {
@@ -12,52 +11,14 @@ using namespace cpu;
 
 void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch, int64 num,
              NmsOptions options) {
-  const NmsColumns columns = options.columns;
-  const int64 width = columns.width;
-  if (batch * num == 0) return;
-  if (options.topk == 0) {
-    std::copy_n(data, batch * num * width, out);
-    for (int64 b = 0; index && b < batch; ++b) std::iota(index + b * num, index + (b + 1) * num, 0);
-    return;
-  }
-  for_each_image(batch, 100.0 * num, [&](int64 b, int threads) {
-    const float* rows = data + b * num * width;
-    const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
-    int64 count = 0;
-    for (int64 i = 0; i < num; ++i) {
-      const float* row = rows + i * width;
-      keys[count] = sort_key(row[columns.score], (uint32)i);
-      count += nms_is_valid(row, columns, options.valid_thresh, options.background_id);
-    }
-    const uint64* sorted = sort_keys(keys.get(), other.get(), count, options.topk);
-    count = std::min<int64>(count, options.topk);
-    const auto boxes = scratch<SizedBox>(count);
-    const auto classes = scratch<int>(count);
-    for (int64 i = 0; i < count; ++i) {
-      const float* row = rows + index_of(sorted[i]) * width;
-      boxes[i] = nms_box(row, columns, options.rule.center);
-      if (options.rule.by_class) classes[i] = truncated(row[columns.id]);
-    }
-    const auto kept = scratch<uint8_t>(count);
-    suppress(kept.get(), boxes.get(), classes.get(), (int)count, options.rule, threads);
-
-    float* to = out + b * num * width;
-    int* at = index ? index + b * num : nullptr;
-    for (int64 i = 0; i < count; ++i) {
-      if (!kept[i]) continue;
-      const int from = (int)index_of(sorted[i]);
-      const float* row = rows + from * width;
-      if (options.conversion == kNmsAsIs) {
-        std::copy_n(row, width, to);
-      } else {
-        for (int c = 0; c < width; ++c) to[c] = nms_converted(row, columns, options.conversion, c);
-      }
-      to += width;
-      if (index) *at++ = from;
-    }
-    std::fill(to, out + (b + 1) * num * width, -1.0f);
-    if (index) std::fill(at, index + (b + 1) * num, -1);
-  });
+  nms_rows(out, index, data, batch, num, options,
+           [&](uint8_t* kept, Candidates candidates, const int* classes, int threads) {
+             const auto boxes = scratch<SizedBox>(candidates.count);
+             for (int i = 0; i < candidates.count; ++i) {
+               boxes[i] = nms_box(candidates[i], options.columns, options.rule.center);
+             }
+             suppress(kept, boxes.get(), classes, candidates.count, options.rule, threads);
+           });
 }
 
 void box_nms_backward(const Cpu&, float* grad, const float* out_grad, const int* index, int64 batch,

@@ -1,10 +1,7 @@
 #include "box_nms.h"
 
+#include "nms_columns.h"
 #include "nms_rule.h"
-
-template <>
-struct pybind11::detail::type_caster<cvops::NmsColumns>
-    : cvops::FromTuple<cvops::NmsColumns, int, int, int, int> {};
 
 void bind_box_nms(cvops::Ops& ops) {
   using namespace cvops;

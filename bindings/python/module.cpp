@@ -22,6 +22,7 @@
   X(multibox_prior)       \
   X(multibox_target)      \
   X(multiclass_nms)       \
+  X(nms_rotated)          \
   X(roi_align)            \
   X(roi_pooling)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
+from typing import Any, Callable, Literal, NamedTuple, TypeVar, Union, overload
 
 import numpy as np
 
@@ -138,33 +139,15 @@ def box_nms(
     """
     inputs = _OP.inputs(backend, data=data)
     shape = inputs.shapes["data"]
-    num, width = shape[-2:]
-    score = _check.integer("score_index", score_index)
-    coord = _check.integer("coord_start", coord_start)
-    id_ = _check.integer("id_index", id_index)
-    if width < 5 + (id_ > 0):
-        want = "a score, a class and 4" if id_ > 0 else "a score and 4"
-        raise ValueError(f"data: expected rows of {want} coordinates or more, got shape {shape}")
-    if not 0 <= score < width or coord <= score < coord + 4:
-        raise ValueError(
-            f"score_index: expected a column outside of the coordinates, got {score_index}"
-        )
-    if not 0 <= coord <= width - 4:
-        raise ValueError(f"coord_start: expected four columns of {width}, got {coord_start}")
-    if id_ >= width or coord <= id_ < coord + 4 or id_ == score:
-        raise ValueError(f"id_index: expected a column of its own or -1, got {id_index}")
-    if num >= _check.MAX_BOXES or width >= 2**31:
-        raise ValueError(
-            f"data: expected fewer than {_check.MAX_BOXES} rows of fewer than 2**31 numbers, "
-            f"got shape {shape}"
-        )
+    num = shape[-2]
+    columns = _columns(shape, coord_start, score_index, id_index, 4)
     _check.choice("in_format", in_format, ("corner", "center"))
     _check.choice("out_format", out_format, ("corner", "center"))
     topk = _check.integer("topk", topk)
     across = _check.flag("force_suppress", force_suppress)
-    by_class, center = id_ >= 0 and not across, in_format == "center"
+    by_class, center = columns[-1] >= 0 and not across, in_format == "center"
     options = _Options(
-        (width, score, coord, max(id_, -1)),
+        columns,
         (_check.number("overlap_thresh", overlap_thresh), False, by_class, center),
         _check.number("valid_thresh", valid_thresh),
         _check.integer("background_id", background_id),
@@ -172,6 +155,34 @@ def box_nms(
         num if topk < 0 else min(topk, num),
     )
     return inputs.run(options, _check.flag("return_index", return_index))
+
+
+def _columns(
+    shape: tuple[int, ...], coord_start: Any, score_index: Any, id_index: Any, numbers: int
+) -> tuple[int, int, int, int]:
+    """Return ``NmsColumns`` for rows with that number of coordinates."""
+    num, width = shape[-2:]
+    score = _check.integer("score_index", score_index)
+    coord = _check.integer("coord_start", coord_start)
+    id_ = _check.integer("id_index", id_index)
+    if width < 1 + numbers + (id_ > 0):
+        want = f"a score, a class and {numbers}" if id_ > 0 else f"a score and {numbers}"
+        raise ValueError(f"data: expected rows of {want} coordinates or more, got shape {shape}")
+    if not 0 <= score < width or coord <= score < coord + numbers:
+        raise ValueError(
+            f"score_index: expected a column outside of the coordinates, got {score_index}"
+        )
+    if not 0 <= coord <= width - numbers:
+        word = {4: "four", 5: "five"}[numbers]
+        raise ValueError(f"coord_start: expected {word} columns of {width}, got {coord_start}")
+    if id_ >= width or coord <= id_ < coord + numbers or id_ == score:
+        raise ValueError(f"id_index: expected a column of its own or -1, got {id_index}")
+    if num >= _check.MAX_BOXES or width >= 2**31:
+        raise ValueError(
+            f"data: expected fewer than {_check.MAX_BOXES} rows of fewer than 2**31 numbers, "
+            f"got shape {shape}"
+        )
+    return width, score, coord, max(id_, -1)
 
 
 def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:
@@ -251,13 +262,37 @@ def _sizes(data: Any) -> tuple[int, int, int]:
 
 @_OP.implementation("numpy")
 def _numpy(data: np.ndarray, options: _Options, return_index: bool) -> Any:
-    out, index = _suppress(data, options)
+    out, index = _suppress(data, options, functools.partial(_ious, options))
+    _, _, coord, _ = options.columns
+    if options.limit:
+        _convert(out[..., coord : coord + 4], options.conversion)
     return (out, index) if return_index else out
 
 
-def _suppress(data: np.ndarray, options: _Options) -> tuple[np.ndarray, np.ndarray]:
-    _, score, coord, id_ = options.columns
-    threshold, _, by_class, center = options.rule
+#: A function from the index of a row and the indices of others to the IoUs of their boxes.
+_IoUs = Callable[[int, np.ndarray], np.ndarray]
+
+
+def _ious(options: _Options, rows: np.ndarray) -> _IoUs:
+    coord, center = options.columns[2], options.rule[3]
+    boxes, areas = _sized(rows[:, coord : coord + 4], center)
+
+    def ious(i: int, later: np.ndarray) -> np.ndarray:
+        kept, other = boxes[i : i + 1], boxes[later]
+        overlap = _intersection(other, kept) if center else _intersection(kept, other)
+        with np.errstate(all="ignore"):
+            iou: np.ndarray = overlap / (areas[i] + areas[later] - overlap)
+        return iou
+
+    return ious
+
+
+def _suppress(
+    data: np.ndarray, options: _Options, ious_of: Callable[[np.ndarray], _IoUs]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``out`` and ``index``. ``ious_of`` takes the candidates of a set."""
+    _, score, _, id_ = options.columns
+    threshold, _, by_class, _ = options.rule
     overlap_thresh, valid_thresh, background_id = map(
         np.float32, (threshold, options.valid_thresh, options.background_id)
     )
@@ -273,21 +308,16 @@ def _suppress(data: np.ndarray, options: _Options) -> tuple[np.ndarray, np.ndarr
         order = np.flatnonzero(valid)
         order = order[np.argsort(-rows[order, score], kind="stable")[: options.limit]]
         rows = rows[order]
-        boxes, areas = _sized(rows[:, coord : coord + 4], center)
+        ious = ious_of(rows)
         classes = _truncated(rows[:, id_]) if by_class else np.zeros(len(rows))
         alive = np.ones(len(rows), bool)
         for i in range(len(rows)):
             if not alive[i]:
                 continue
             later = i + 1 + np.flatnonzero(alive[i + 1 :] & (classes[i + 1 :] == classes[i]))
-            kept, other = boxes[i : i + 1], boxes[later]
-            overlap = _intersection(other, kept) if center else _intersection(kept, other)
-            with np.errstate(all="ignore"):
-                iou = overlap / (areas[i] + areas[later] - overlap)
-            alive[later[iou > overlap_thresh]] = False
+            alive[later[ious(i, later) > overlap_thresh]] = False
         result[: alive.sum()] = rows[alive]
         source[: alive.sum()] = order[alive]
-    _convert(out[..., coord : coord + 4], options.conversion)
     return out.reshape(data.shape), index.reshape(data.shape[:-1])
 
 

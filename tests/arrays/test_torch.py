@@ -46,6 +46,16 @@ def suppress(x, backend=None):
     return cvops.box_nms(x, id_index=0, topk=12, backend=backend)
 
 
+def rotated_rows(num):
+    """Return rows (class, score, x, y, width, height, angle)."""
+    turns = torch.from_numpy(RNG.uniform(-180, 180, (num, 1)).astype(np.float32))
+    return torch.cat([rows(num), turns], dim=1)
+
+
+def suppress_rotated(x, backend=None):
+    return cvops.nms_rotated(x, 0.2, id_index=0, topk=12, backend=backend)
+
+
 def upsample(x, backend=None):
     return cvops.bilinear_upsample(x, 2, backend=backend)
 
@@ -83,6 +93,11 @@ def reference_suppress(x):
     return torch.where(index[..., None] < 0, torch.full((), -1.0), x[index.clamp(min=0).long()])
 
 
+def reference_suppress_rotated(x):
+    _, index = cvops.nms_rotated(x.detach(), 0.2, id_index=0, topk=12, return_index=True)
+    return torch.where(index[..., None] < 0, torch.full((), -1.0), x[index.clamp(min=0).long()])
+
+
 def reference_upsample(x):
     channels = x.shape[1]
     line = torch.tensor([0.25, 0.75, 0.75, 0.25])
@@ -94,6 +109,9 @@ DIFFERENTIABLE = [
     pytest.param(pool, reference_pool, lambda: integers(2, 3, 6, 6), id="roi_pooling"),
     pytest.param(align, reference_align, lambda: integers(2, 3, 6, 6), id="roi_align"),
     pytest.param(suppress, reference_suppress, lambda: rows(20), id="box_nms"),
+    pytest.param(
+        suppress_rotated, reference_suppress_rotated, lambda: rotated_rows(20), id="nms_rotated"
+    ),
     pytest.param(
         upsample, reference_upsample, lambda: integers(2, 3, 4, 5), id="bilinear_upsample"
     ),
@@ -351,6 +369,7 @@ CALLS = {
     "roi_align": (align, integers(2, 3, 6, 6)),
     "roi_pooling": (pool, integers(2, 3, 6, 6)),
     "box_nms": (suppress, rows(20)),
+    "nms_rotated": (suppress_rotated, rotated_rows(20)),
     "bilinear_upsample": (upsample, integers(2, 3, 4, 5)),
     **WITHOUT_GRADIENT,
     **OF_INTEGERS,

@@ -7,6 +7,7 @@ import bench_box_iou_rotated
 import bench_box_nms
 import bench_multibox_detection
 import bench_multibox_target
+import bench_nms_rotated
 import bench_roi_pooling
 import numpy as np
 import pytest
@@ -56,6 +57,7 @@ class TestTorch:
             ("torch", lambda: bench_box_decode.job(2, MAPS)),
             ("torch", lambda: bench_box_encode.job(2, MAPS)),
             ("torch", lambda: bench_box_iou_rotated.job(40, 50)),
+            ("torch", lambda: bench_nms_rotated.job(60, 8)),
             ("torch", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("book", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("torch", lambda: bench_multibox_target.job(3, MAPS, 4, 5, True)),
@@ -70,6 +72,7 @@ class TestTorch:
             "decode",
             "encode",
             "rotated iou",
+            "rotated nms",
             "target",
             "target, book",
             "target with mining",

@@ -77,6 +77,14 @@ CASES = {
         [boxes(2, 30), floats(2, 4, 30)],
         {"topk": 50, "background_id": 1, "overlap_thresh": 0.3},
     ),
+    "nms_rotated": (
+        [
+            np.concatenate(
+                [rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), rotated_boxes(2, 30)], -1
+            )
+        ],
+        {"id_index": 0, "overlap_thresh": 0.3, "topk": 25, "angle": "radians", "clockwise": True},
+    ),
     "label_from_color": (
         [rng.integers(0, 3, (2, 5, 6, 3), np.uint8), rng.integers(0, 3, (7, 3), np.uint8)],
         {"unknown": -2},

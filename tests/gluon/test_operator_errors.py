@@ -137,6 +137,18 @@ BAD_CALLS = {
         "score_index: .* outside of the coordinates, got 2",
     ),
     "topk a word": ("box_nms", [(7, 6)], {"topk": "many"}, "topk: expected an integer, got many"),
+    "rows without an angle": (
+        "nms_rotated",
+        [(7, 5)],
+        {},
+        r"data: expected rows of a score and 5 coordinates or more, got \(7, 5\)",
+    ),
+    "five columns": (
+        "nms_rotated",
+        [(7, 7)],
+        {"coord_start": 3, "score_index": 0},
+        "coord_start: expected five columns, got 3 for rows of 7",
+    ),
     "pooled_size missing": (
         "ROIPooling",
         [(1, 2, 3, 3), (4, 5)],

@@ -27,6 +27,7 @@ from workloads import (
     nms,
     nms_backward,
     nms_of_classes,
+    nms_rotated,
     pooling,
     pooling_backward,
     target,
@@ -256,6 +257,20 @@ LAUNCHES = {
         lambda: call(cvops.multiclass_nms, zeros(300, 9, 4), zeros(300, 2, 9), post_nms=0),
         "multiclass_nms_clear 2 256",
     ),
+    # A chunk has 2048 rows: 144 blocks compare its pairs. The second chunk has 4 tiles of later rows,
+    # which are compared with 8 x 256 rows of the first.
+    "nms_rotated, 3000": (
+        lambda: nms_rotated(1, 3000),
+        """box_nms_rank 1x94 1024
+        nms_rotated_gather 1x12 256
+        nms_rotated_mask 1x144 256
+        nms_rotated_resolve 1 512
+        nms_rotated_suppress 1x4x8 256
+        nms_rotated_mask 1x144 256
+        nms_rotated_resolve 1 512
+        box_nms_write 1x12 256""",
+    ),
+    "nms_rotated, no rows": (lambda: nms_rotated(3, 0), ""),
     # 64 groups of channels. 3 blocks per multiprocessor fit, so a group has 6 splits: 132 * 3 / 64.
     # Shared memory has 16 bytes per pixel.
     "roi_align, 1000 rois of 256 x 50 x 68": (

@@ -36,6 +36,10 @@ def iou(rows, columns):
     return call(cvops.box_iou, zeros(rows, 4), zeros(columns, 4))
 
 
+def nms_rotated(sets, num, **options):
+    return call(cvops.nms_rotated, zeros(sets, num, 7), **options)
+
+
 def iou_rotated(rows, columns):
     return call(cvops.box_iou_rotated, zeros(rows, 5), zeros(columns, 5))
 
@@ -123,6 +127,7 @@ CALLS = {
     "multibox_target": lambda n: target(2, 1000 * n, 20 * n),
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
     "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
+    "nms_rotated": lambda n: nms_rotated(1, 2000 * n, id_index=0),
     "roi_align": lambda n: alignment(30 * n, 8),
     "roi_align_backward": lambda n: alignment_backward(30 * n, 8),
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
@@ -157,6 +162,7 @@ WORKLOADS = {
     ("box_nms", "32 x 8400, 80 classes, topk 1000, clustered"): lambda: nms(
         32, 8400, id_index=0, topk=1000
     ),
+    ("nms_rotated", "2000, spread"): lambda: nms_rotated(1, 2000),
     ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
     ("roi_align_backward", "1000 rois of 256 x 50 x 68"): lambda: alignment_backward(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68"): lambda: pooling(1000),

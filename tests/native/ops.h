@@ -16,6 +16,7 @@
 #include "multibox_prior.h"
 #include "multibox_target.h"
 #include "multiclass_nms.h"
+#include "nms_rotated.h"
 #include "roi_align.h"
 #include "roi_pooling.h"
 #include "threads.h"

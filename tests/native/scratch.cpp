@@ -155,6 +155,19 @@ void measure_all(int n) {
     });
   }
   {
+    Floats data(7 * 2000 * n), out(data.size());
+    std::vector<int> index(2000 * n);
+    spread(data, 7, 2);
+    for (int i = 0; i < 2000 * n; ++i) {
+      float* row = &data[7 * i];
+      row[1] = (float)(i * 31 % 1009) / 1009, row[4] = row[5] = 0.01f, row[6] = (float)i;
+    }
+    const NmsOptions options = {{7, 1, 2, -1}, {0.5f, false, false, false}, 0, -1, 0, 2000 * n};
+    measure("nms_rotated", n, bytes_of(data, out, index), [&] {
+      nms_rotated(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n, options, {});
+    });
+  }
+  {
     const RoiPooling op = {1, 16, 20, 20 * n, 7, 7, 1};
     const int num = 50 * n;
     Floats data(16 * 400 * n), rois(5 * num), pooled(num * 16 * 49), grad(data.size());

@@ -139,6 +139,18 @@ CALLS = {
         {"post_nms": 0},
         [(2, 0, 6), (2,)],
     ),
+    "nms_rotated, no rows": (
+        cvops.nms_rotated,
+        lambda: [empty(MANY, 0, 7)],
+        {"return_index": True},
+        [(MANY, 0, 7), (MANY, 0)],
+    ),
+    "nms_rotated, no sets": (
+        cvops.nms_rotated,
+        lambda: [empty(MANY, 0, 3, 7)],
+        {"topk": 0},
+        [(MANY, 0, 3, 7)],
+    ),
     "multibox_target, no images": (
         cvops.multibox_target,
         lambda: (ones(1, 2**18, 4), empty(0, 2**29, 5), empty(0, 2**31, 2**18)),
@@ -295,6 +307,11 @@ LARGE = {
         cvops.multiclass_nms,
         [zeros(2**31, 1, 4), zeros(2**31, 1, 1)],
         "scores: expected sizes below",
+    ),
+    "nms_rotated, 2^31 sets": (
+        cvops.nms_rotated,
+        [zeros(2**16, 2**15, 1, 7)],
+        "data: .* below 2.*31, got shape",
     ),
     "multibox_target, 2^31 images": (
         cvops.multibox_target,

@@ -132,6 +132,18 @@ DEFAULTS = {
         "force_suppress": False,
         "in_format": "corner",
     },
+    "nms_rotated": {
+        "overlap_thresh": 0.5,
+        "valid_thresh": 0,
+        "topk": -1,
+        "coord_start": 2,
+        "score_index": 1,
+        "id_index": -1,
+        "background_id": -1,
+        "force_suppress": False,
+        "angle": "degrees",
+        "clockwise": False,
+    },
     "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
     "roi_pooling": {},
 }

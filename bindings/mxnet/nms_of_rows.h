@@ -1,0 +1,104 @@
+// The operators for MXNet of NMS of rows with scores: box_nms and nms_rotated.
+#pragma once
+#include <algorithm>
+#include <string>
+
+#include "box_nms.h"
+#include "nms.h"
+#include "operator.h"
+
+namespace cvops::external {
+
+// A row has `kNumbers` coordinates. `Op` has suppress(device, out, index, data, batch, num,
+// options), which is the op.
+template <typename Op, int kNumbers>
+struct NmsOfRows : Operator {
+  NmsOptions options;
+  int topk;
+
+  explicit NmsOfRows(Options& o) : topk(o.integer("topk", -1)) {
+    const int coord = o.integer("coord_start", 2), score = o.integer("score_index", 1),
+              id = o.integer("id_index", -1);
+    const bool by_class = !o.boolean("force_suppress", false) && id >= 0;
+    options = {{0, score, coord, std::max(id, -1)},
+               {o.number("overlap_thresh", 0.5), false, by_class, false},
+               o.number("valid_thresh", 0),
+               (float)o.integer("background_id", -1),
+               kNmsAsIs,
+               0};
+  }
+
+  Shapes shapes(Inputs in) const {
+    const Shape& data = in[0];
+    const auto [_, score, coord, id] = options.columns;
+    if (data.size() < 2) in.refuse(0, "shape (..., N, K)");
+    const int width = (int)data.back();
+    if (width < 1 + kNumbers + (id > 0)) {
+      in.refuse(0, std::string("rows of a score") + (id > 0 ? ", a class and " : " and ") +
+                       std::to_string(kNumbers) + " coordinates or more");
+    }
+    if (data[data.size() - 2] >= kMaxRows) {
+      in.refuse(0, "fewer than " + std::to_string(kMaxRows) + " rows");
+    }
+    auto refuse_column = [&](const char* name, const char* expected, int got) {
+      throw Refused(std::string(name) + ": expected " + expected + ", got " + std::to_string(got) +
+                    " for rows of " + std::to_string(width));
+    };
+    auto among_coordinates = [&](int column) {
+      return coord <= column && column < coord + kNumbers;
+    };
+    if (score < 0 || score >= width || among_coordinates(score)) {
+      refuse_column("score_index", "a column outside of the coordinates", score);
+    }
+    if (coord < 0 || coord > width - kNumbers) {
+      refuse_column("coord_start", kNumbers == 4 ? "four columns" : "five columns", coord);
+    }
+    if (id >= width || (id >= 0 && among_coordinates(id)) || id == score) {
+      refuse_column("id_index", "a column of its own or -1", id);
+    }
+    return {data};
+  }
+
+  struct Sizes {
+    int64 batch, num;
+    int width;
+  };
+
+  static Sizes sizes(const mxnet::ext::MXTensor& data) {
+    const auto& shape = data.shape;
+    const int64 num = shape[shape.size() - 2], width = shape.back();
+    return {num && width ? data.size() / (num * width) : 0, num, (int)width};
+  }
+
+  NmsOptions options_for(Sizes size) const {
+    NmsOptions own = options;
+    own.columns.width = size.width;
+    own.topk = (int)(topk < 0 ? size.num : std::min<int64>(topk, size.num));
+    return own;
+  }
+
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
+    const Sizes size = sizes(in[0]);
+    static_cast<const Op*>(this)->suppress(device, out[0].data<float>(), nullptr,
+                                           in[0].data<float>(), size.batch, size.num,
+                                           options_for(size));
+  }
+
+  // The gradient needs the indices of the kept rows. The forward pass computes them again: see
+  // ROIPooling.
+  template <typename Device>
+  void backward(Device& device, Tensors& in, Tensors& out) const {
+    auto &out_grad = in[0], &data = in[1];
+    const Sizes size = sizes(data);
+    Scratch<Device> scratch(device);
+    float* kept = scratch.template take<float>(data.size());
+    int* index = scratch.template take<int>(size.batch * size.num);
+    static_cast<const Op*>(this)->suppress(device, kept, index, data.data<float>(), size.batch,
+                                           size.num, options_for(size));
+    cvops::box_nms_backward(device, out[0].data<float>(), out_grad.data<float>(), index, size.batch,
+                            size.num, size.width);
+  }
+};
+
+}  // namespace cvops::external

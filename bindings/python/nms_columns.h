@@ -1,0 +1,7 @@
+#pragma once
+#include "nms_rule.cuh"
+#include "ops.h"
+
+template <>
+struct pybind11::detail::type_caster<cvops::NmsColumns>
+    : cvops::FromTuple<cvops::NmsColumns, int, int, int, int> {};
