@@ -257,8 +257,8 @@ LAUNCHES = {
         lambda: call(cvops.multiclass_nms, zeros(300, 9, 4), zeros(300, 2, 9), post_nms=0),
         "multiclass_nms_clear 2 256",
     ),
-    # A chunk has 2048 rows: 144 blocks compare its pairs. The second chunk has 4 tiles of later rows,
-    # which are compared with 8 x 256 rows of the first.
+    # A chunk has 2048 rows: 144 blocks compare its pairs. The second chunk has 4 tiles of later
+    # rows, which are compared with 8 x 256 rows of the first.
     "nms_rotated, 3000": (
         lambda: nms_rotated(1, 3000),
         """box_nms_rank 1x94 1024

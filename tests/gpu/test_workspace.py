@@ -15,7 +15,9 @@ PREDICTIONS = json.loads(_FILE.read_text("utf-8"))
 MAX_RATIO = 1.5
 #: The sort of a matching has two keys of 8 bytes for each score.
 MAX_RATIOS = {"bipartite_matching": 4}
-FIXED_BYTES = dict.fromkeys(("box_nms", "multibox_detection", "multiclass_nms"), 600_000)
+FIXED_BYTES = dict.fromkeys(
+    ("box_nms", "multibox_detection", "multiclass_nms", "nms_rotated"), 600_000
+)
 
 
 @pytest.fixture(autouse=True)
