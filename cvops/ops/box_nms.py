@@ -262,11 +262,16 @@ def _sizes(data: Any) -> tuple[int, int, int]:
 
 @_OP.implementation("numpy")
 def _numpy(data: np.ndarray, options: _Options, return_index: bool) -> Any:
-    out, index = _suppress(data, options, functools.partial(_ious, options))
+    out, index = _suppress(data, options)
+    return (out, index) if return_index else out
+
+
+def _suppress(data: np.ndarray, options: _Options) -> tuple[np.ndarray, np.ndarray]:
+    out, index = _suppress_by(functools.partial(_ious, options), data, options)
     _, _, coord, _ = options.columns
     if options.limit:
         _convert(out[..., coord : coord + 4], options.conversion)
-    return (out, index) if return_index else out
+    return out, index
 
 
 #: A function from the index of a row and the indices of others to the IoUs of their boxes.
@@ -287,8 +292,8 @@ def _ious(options: _Options, rows: np.ndarray) -> _IoUs:
     return ious
 
 
-def _suppress(
-    data: np.ndarray, options: _Options, ious_of: Callable[[np.ndarray], _IoUs]
+def _suppress_by(
+    ious_of: Callable[[np.ndarray], _IoUs], data: np.ndarray, options: _Options
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ``out`` and ``index``. ``ious_of`` takes the candidates of a set."""
     _, score, _, id_ = options.columns

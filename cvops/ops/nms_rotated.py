@@ -10,7 +10,7 @@ import numpy as np
 from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.box_iou_rotated import RotatedFormat, _boxes, _iou, rotated_format
-from cvops.ops.box_nms import _columns, _Options, _sizes, _suppress, box_nms_backward
+from cvops.ops.box_nms import _columns, _Options, _sizes, _suppress_by, box_nms_backward
 
 Array = TypeVar("Array")
 _OP = Op("nms_rotated", data="float32 (..., N, K)")
@@ -182,7 +182,7 @@ def _numpy(data: np.ndarray, options: _Options, format: RotatedFormat, return_in
         boxes = _boxes(rows[:, coord : coord + 5], format)
         return lambda i, later: _iou(boxes.at(slice(i, i + 1)), boxes.at(later))
 
-    out, index = _suppress(data, options, ious_of)
+    out, index = _suppress_by(ious_of, data, options)
     return (out, index) if return_index else out
 
 
