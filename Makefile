@@ -1,6 +1,8 @@
 # make demo         trains a TinySSD with cvops, evaluates it and draws its detections
 # make demo-fcn     trains a fully convolutional network and draws its segmentation
 # make test         runs the tests
+# make fuzz         compares EXAMPLES random calls of each op with the reference implementation
+# make sanitize     does the same with sanitizers in the C++
 # make lint         checks format, imports and types; make format formats
 # make bench        times each op and the installed peers, and counts instructions
 # make bench-plots  plots the growth of the times with the inputs
@@ -19,11 +21,12 @@ export CUDAARCHS ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv
 BIN := .venv/bin
 EXTRAS := bench,cuda$(CUDA),demo,lint,test
 RESULTS ?= benchmarks/results
+EXAMPLES ?= 1000
 # The name of a result, without a suffix.
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
-SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*) CMakeLists.txt pyproject.toml
+SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-fcn test bench bench-instructions bench-plots bench-gluon lint format clean
+.PHONY: setup demo demo-fcn test fuzz sanitize bench bench-instructions bench-plots bench-gluon lint format clean
 
 setup: .venv/ready
 
@@ -46,6 +49,16 @@ demo-fcn: setup
 # Most tests of a file run in one process, which compiles each kernel once.
 test: setup
 	$(BIN)/python -m pytest tests -n auto --maxprocesses 8 --dist worksteal
+
+fuzz sanitize: export CVOPS_FUZZ_EXAMPLES = $(EXAMPLES)
+fuzz: setup
+	$(BIN)/python -m pytest tests/fuzz -n auto
+
+# A sanitizer must be in the process before Python; Python itself leaks.
+sanitize: setup
+	CVOPS_FUZZ_FLAGS="-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all" \
+	  LD_PRELOAD=$$($(or $(CXX),g++) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+	  $(BIN)/python -m pytest tests/fuzz
 
 # MXNet reads OMP_NUM_THREADS when it loads; its default is half of the cores.
 bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)

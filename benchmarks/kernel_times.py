@@ -50,10 +50,16 @@ JOBS: tuple[tuple[Any, ...], ...] = (
     ("box_nms", *CASES["batch"]),
     ("box_nms", *CASES["huge"]),
     ("multiclass_nms", 32),
+    ("matrix_nms", 1, 5000, 1, spread),
+    ("proposal", 8),
+    ("psroi_pooling", 300, 21, (1, 1029, 38, 63)),
+    ("psroi_pooling_backward", 300, 21, (1, 1029, 38, 63)),
     ("roi_align", 1000, MAPS),
     ("roi_align_backward", 1000, MAPS),
     ("roi_pooling", 1000, MAPS),
     ("roi_pooling_backward", 1000, MAPS),
+    ("rroi_align", 1000, MAPS),
+    ("soft_nms", 1, 5000, 1, spread),
 )
 ROUNDS = 10
 SLOWEST = 5

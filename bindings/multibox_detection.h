@@ -1,7 +1,7 @@
 #pragma once
 #include "gpu.h"
 #include "multibox_detection.cuh"
-#include "nms_rule.cuh"
+#include "nms/rule.cuh"
 
 namespace cvops {
 

@@ -2,7 +2,7 @@
 #include <cmath>
 
 #include "gpu.h"
-#include "nms_rule.cuh"
+#include "nms/rule.cuh"
 #include "topk.cuh"
 
 namespace cvops {

@@ -1,7 +1,8 @@
-// Sort and suppression of boxes, shared by box_nms, nms_rotated, multibox_detection and
-// multiclass_nms.
+// Sort and suppression of boxes, shared by box_nms, matrix_nms, multibox_detection, multiclass_nms,
+// nms_rotated, proposal and soft_nms.
 #pragma once
 #include <cstdint>
+#include <limits>
 #include <memory>
 
 #include "gpu.h"
@@ -28,9 +29,10 @@ std::unique_ptr<T[]> scratch(int64 num) {
 // result is in one of them.
 const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk);
 
-// Sets kept[i] for each of `num` boxes in score order. `classes` is read only with rule.by_class.
+// Sets kept[i] for each of `num` boxes in score order. It keeps the first `max_kept` only, of each
+// class with rule.by_class. `classes` is read only with rule.by_class.
 void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,
-              int threads);
+              int threads, int max_kept = std::numeric_limits<int>::max());
 
 // The same for rotated boxes. `boxes` are their nms_bounds().
 void suppress_rotated(uint8_t* kept, const SizedBox* boxes, const RotatedBox* rotated,

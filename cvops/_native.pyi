@@ -31,23 +31,42 @@ class Buffer:
 
 _Array = Union[np.ndarray, Buffer]
 #: The fields of the C++ structs of these names.
+_AdaptivePooling = tuple[int, int, int, int]
+_BilinearResize = tuple[int, int, int, int, bool]
 _MatchingShape = tuple[int, int, int]
 _MatchingOptions = tuple[float, bool, int]
 _BoxDecode = tuple[float, float, float, float, float, bool]
+_MatrixNms = tuple[float, bool, bool, bool]
 _RotatedFormat = tuple[bool, bool]
 _NmsColumns = tuple[int, int, int, int]
 _NmsRule = tuple[float, bool, bool, bool]
 _Candidates = tuple[float, int, int]
+_ProposalOptions = tuple[int, int, bool, int, int]
+_SoftNms = tuple[float, float, bool, bool, bool]
 _Variances = tuple[float, ...]
 _TargetShape = tuple[int, int, int, int, int]
 _TargetOptions = tuple[float, float, float, float, float, float, float, float]
+_Psroi = tuple[int, int, int, int, int, int, int, float]
 _RoiAlign = tuple[int, int, int, int, int, int, float, int, bool, bool]
 _RoiPooling = tuple[int, int, int, int, int, int, float]
 _RoiPoolingGrad = tuple[int, int, int, int, int]
+_RroiAlign = tuple[int, int, int, int, int, int, float, int]
 
 class Ops:
     """The ops of a device: functions of the submodule ``cpu``, or methods of :class:`Gpu`."""
 
+    def adaptive_avg_pooling(
+        self, out: _Array, data: _Array, planes: int, op: _AdaptivePooling, /
+    ) -> None: ...
+    def adaptive_avg_pooling_backward(
+        self, grad: _Array, out_grad: _Array, planes: int, op: _AdaptivePooling, /
+    ) -> None: ...
+    def bilinear_resize(
+        self, out: _Array, data: _Array, planes: int, op: _BilinearResize, /
+    ) -> None: ...
+    def bilinear_resize_backward(
+        self, grad: _Array, out_grad: _Array, planes: int, op: _BilinearResize, /
+    ) -> None: ...
     def bilinear_upsample(
         self, out: _Array, data: _Array, planes: int, height: int, width: int, scale: int, /
     ) -> None: ...
@@ -77,6 +96,20 @@ class Ops:
         /,
     ) -> None: ...
     def box_iou(self, out: _Array, lhs: _Array, rhs: _Array, center: bool, /) -> None: ...
+    def box_iou_backward(
+        self,
+        lhs_grad: _Array,
+        rhs_grad: _Array,
+        out_grad: _Array,
+        lhs: _Array,
+        rhs: _Array,
+        center: bool,
+        kind: int,
+        /,
+    ) -> None: ...
+    def box_iou_kind(
+        self, out: _Array, lhs: _Array, rhs: _Array, center: bool, kind: int, /
+    ) -> None: ...
     def box_iou_rotated(
         self, out: _Array, lhs: _Array, rhs: _Array, format: _RotatedFormat, /
     ) -> None: ...
@@ -109,6 +142,22 @@ class Ops:
     ) -> None: ...
     def label_from_color(
         self, out: _Array, image: _Array, colormap: _Array, unknown: int, /
+    ) -> None: ...
+    def matrix_nms(
+        self,
+        out: _Array,
+        index: Optional[_Array],
+        data: _Array,
+        batch: int,
+        num: int,
+        columns: _NmsColumns,
+        valid_thresh: float,
+        background_id: float,
+        topk: int,
+        op: _MatrixNms,
+        post_thresh: float,
+        rows: int,
+        /,
     ) -> None: ...
     def multibox_detection(
         self,
@@ -167,6 +216,26 @@ class Ops:
         format: _RotatedFormat,
         /,
     ) -> None: ...
+    def proposal(
+        self,
+        out: _Array,
+        scores: Optional[_Array],
+        cls_prob: _Array,
+        bbox_pred: _Array,
+        im_info: _Array,
+        scales: np.ndarray,
+        ratios: np.ndarray,
+        batch: int,
+        height: int,
+        width: int,
+        options: _ProposalOptions,
+        threshold: float,
+        /,
+    ) -> None: ...
+    def psroi_pooling(self, pooled: _Array, data: _Array, rois: _Array, op: _Psroi, /) -> None: ...
+    def psroi_pooling_backward(
+        self, grad: _Array, out_grad: _Array, rois: _Array, op: _Psroi, /
+    ) -> None: ...
     def roi_align(self, pooled: _Array, data: _Array, rois: _Array, op: _RoiAlign, /) -> None: ...
     def roi_align_backward(
         self, grad: _Array, out_grad: _Array, rois: _Array, op: _RoiAlign, /
@@ -183,6 +252,22 @@ class Ops:
     def roi_pooling_backward(
         self, grad: _Array, out_grad: _Array, argmax: _Array, size: _RoiPoolingGrad, /
     ) -> None: ...
+    def soft_nms(
+        self,
+        out: _Array,
+        index: Optional[_Array],
+        data: _Array,
+        batch: int,
+        num: int,
+        columns: _NmsColumns,
+        valid_thresh: float,
+        background_id: float,
+        topk: int,
+        op: _SoftNms,
+        rows: int,
+        /,
+    ) -> None: ...
+    def rroi_align(self, pooled: _Array, data: _Array, rois: _Array, op: _RroiAlign, /) -> None: ...
 
 cpu: Ops
 

@@ -9,6 +9,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from cvops.ops.adaptive_avg_pooling import adaptive_avg_pooling as AdaptiveAvgPooling2D
+from cvops.ops.bilinear_resize import bilinear_resize as BilinearResize2D
 from cvops.ops.bipartite_matching import bipartite_matching
 from cvops.ops.box_decode import box_decode
 from cvops.ops.box_encode import box_encode
@@ -17,15 +19,25 @@ from cvops.ops.box_nms import box_nms
 from cvops.ops.multibox_detection import multibox_detection as MultiBoxDetection
 from cvops.ops.multibox_prior import multibox_prior as MultiBoxPrior
 from cvops.ops.multibox_target import multibox_target as MultiBoxTarget
+from cvops.ops.proposal import multi_proposal as MultiProposal
+from cvops.ops.proposal import proposal as Proposal
+from cvops.ops.psroi_pooling import psroi_pooling as PSROIPooling
 from cvops.ops.roi_align import roi_align as ROIAlign
 from cvops.ops.roi_pooling import roi_pooling as ROIPooling
+from cvops.ops.rroi_align import rroi_align as RROIAlign
 
 __all__ = [
+    "AdaptiveAvgPooling2D",
+    "BilinearResize2D",
     "MultiBoxDetection",
     "MultiBoxPrior",
     "MultiBoxTarget",
+    "MultiProposal",
+    "PSROIPooling",
+    "Proposal",
     "ROIAlign",
     "ROIPooling",
+    "RROIAlign",
     "bipartite_matching",
     "box_decode",
     "box_encode",

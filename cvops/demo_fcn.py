@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cvops import metrics, plot, voc
-from cvops._mxnet import mxnet
+from cvops._mxnet import mxnet, params
 from cvops.models import FCN
 from cvops.models.fcn import SegmentationLoss, predict
 from cvops.ops import _check
@@ -141,7 +141,7 @@ def run(
     train(net, train_set, epochs, min(batch_size, len(train_set)), seed=seed, saved=saved)
     print(f"trained in {time.perf_counter() - start:.0f} s")
 
-    net.save_parameters(str(folder / "fcn.params"))
+    params.save(net, folder / "fcn.params")
     picture(net, val_set).save(folder / "segmentation.png")
     matrix, background = evaluate(net, val_set)
     accuracy = metrics.pixel_accuracy(matrix)

@@ -42,6 +42,7 @@ def run_epochs(
 
     Raises:
         CheckpointError: ``saved`` is not a checkpoint, or is one of another training.
+        OSError: ``saved`` cannot be written.
     """
     epochs, rate = settings["epochs"], settings["rate"]
     steps = epochs * batches
@@ -51,14 +52,16 @@ def run_epochs(
     options = {"learning_rate": rate, "lr_scheduler": schedule, **options}
     trainer = mx.gluon.Trainer(net.collect_params(), optimizer, options)
     settings = {**settings, "steps": steps}
-    history: list[Any] = []
+    history: Any = []
     if saved is not None and saved.exists():
         state = checkpoint.load(saved, net, trainer)
-        if state["settings"] != settings:
+        found, history = state.get("settings"), state.get("history")
+        if found != settings or not isinstance(history, list) or len(history) > epochs:
             raise checkpoint.CheckpointError(
-                f"{saved}: expected a training with {settings}, got one with {state['settings']}"
+                f"{saved}: expected a training with {settings}, got one with {found}"
             )
-        history = state["history"]
+    elif saved is not None:
+        checkpoint.check_path(saved)  # before the first epoch, not after it
     with tqdm(total=steps, initial=len(history) * batches, unit="batch") as bar:
         for epoch in range(len(history), epochs):
             start = time.perf_counter()

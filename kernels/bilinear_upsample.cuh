@@ -39,10 +39,6 @@ CVOPS_HD float blended(float near, float far, BilinearPair weight) {
   return near * weight.near + far * weight.far;
 }
 
-// Shared-memory index with one unused element after each 32. Strided accesses by up to 32 elements
-// then use different banks.
-CVOPS_HD int padded(int i) { return i + i / 32; }
-
 constexpr int kRowsAtOnce = CVOPS_STEP(8, 2);
 
 }  // namespace cvops

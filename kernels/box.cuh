@@ -68,6 +68,13 @@ CVOPS_HD float intersection(Box a, Box b) {
   return positive_part(width) * positive_part(height);
 }
 
+// Area of the intersection, in pixels, of boxes whose corners are pixels of the box.
+CVOPS_HD float pixel_intersection(Box a, Box b) {
+  float width = smaller(a.x2, b.x2) - larger(a.x1, b.x1) + 1.0f;
+  float height = smaller(a.y2, b.y2) - larger(a.y1, b.y1) + 1.0f;
+  return positive_part(width) * positive_part(height);
+}
+
 // Intersection with MXNet's NaN rule: rhs's side in corner format, lhs's side in center format.
 CVOPS_HD float intersection(Box lhs, Box rhs, bool center) {
   return center ? intersection(rhs, lhs) : intersection(lhs, rhs);

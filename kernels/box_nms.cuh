@@ -10,7 +10,7 @@
 // written.
 #pragma once
 #include "box.cuh"
-#include "nms_rule.cuh"
+#include "nms/rule.cuh"
 #include "sort_key.cuh"
 #include "warp.cuh"
 

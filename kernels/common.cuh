@@ -64,6 +64,10 @@ CVOPS_HD double double_of(int64 bits) { return bit_cast<double>(bits); }
 
 CVOPS_HD int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
 
+// Shared-memory index with one unused element after each 32. Strided accesses by up to 32 elements
+// then use different banks.
+CVOPS_HD int padded(int i) { return i + i / 32; }
+
 // Maximum number of blocks along the y axis of a grid. A kernel that needs more loops over them.
 constexpr int kMaxGridY = CVOPS_STEP(65535, 7);
 

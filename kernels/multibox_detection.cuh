@@ -5,7 +5,7 @@
 #pragma once
 #include "box.cuh"
 #include "exp_log.cuh"
-#include "nms_rule.cuh"
+#include "nms/rule.cuh"
 #include "sort_key.cuh"
 
 namespace cvops {

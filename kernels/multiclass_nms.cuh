@@ -3,7 +3,7 @@
 // is a pair of a class and a box. Its index is class * num_boxes + box.
 #pragma once
 #include "box.cuh"
-#include "nms_rule.cuh"
+#include "nms/rule.cuh"
 #include "sort_key.cuh"
 
 CVOPS_KERNEL multiclass_nms_gather(cvops::NmsBuffers nms, const float* boxes_in,

@@ -29,11 +29,11 @@
 // The chunks, which run one after another, resolve the rest. If `order` is null, blocks take boxes
 // in score order.
 #pragma once
-#include "nms_chunk.cuh"
-#include "nms_last_block.cuh"
-#include "nms_per_class.cuh"
-#include "nms_rule.cuh"
-#include "nms_spatial_order.cuh"
+#include "nms/chunk.cuh"
+#include "nms/last_block.cuh"
+#include "nms/per_class.cuh"
+#include "nms/rule.cuh"
+#include "nms/spatial_order.cuh"
 #include "sort_key.cuh"
 
 CVOPS_KERNEL nms_spatial_keys(cvops::uint64* keys, const float* boxes, const int* classes,

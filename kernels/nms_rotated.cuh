@@ -2,13 +2,13 @@
 //
 // The buffers have the bounds of the boxes in `boxes`, with the areas of the rotated boxes. An
 // overlap of bounds is never smaller than that of the boxes, so the cheap tests of
-// nms_candidate.cuh hold. A block lists the pairs that pass them in shared memory. Then its threads
+// nms/candidate.cuh hold. A block lists the pairs that pass them in shared memory. Then its threads
 // compute the IoU of the listed pairs: all lanes of a warp do the same work, and the many registers
 // of an IoU are not needed at the same time as those of the tests.
 //
 //   launches per chunk: kept(previous) against undecided boxes -> overlap mask -> resolve
 #pragma once
-#include "nms_chunk.cuh"
+#include "nms/chunk.cuh"
 #include "rotated_box.cuh"
 #include "sort_key.cuh"
 
@@ -57,7 +57,7 @@ __device__ __forceinline__ NmsRow nms_row(const NmsBuffers& nms, const uint64* o
 
 // True if the cheap tests leave it open whether a box suppresses another one.
 __device__ __forceinline__ bool nms_is_near(const Candidate& kept, const Candidate& other) {
-  return kept.of_class == other.of_class && may_suppress(kept, other);
+  return kept.of_class == other.of_class && may_suppress(kept, other, 0);
 }
 
 }  // namespace cvops
@@ -119,7 +119,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     bounds = bounds_of_tile(bounds, warp_bounds);
     const int from = k < num_kept ? buffers.list[(int64)batch * chunk + k] : 0;
     const Candidate box = row.candidate(from, rule);
-    const bool is_near = k < num_kept && may_reach(box, bounds);
+    const bool is_near = k < num_kept && may_reach(box, bounds, 0);
     const int at = warp_append(&num_near, is_near);
     if (is_near) kept[at] = box, kept_index[at] = from;
   }

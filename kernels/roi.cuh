@@ -1,6 +1,6 @@
 // Regions of interest (RoIs): the edges of their bins, and the maximum in a bin.
 #pragma once
-#include "common.cuh"
+#include "range.cuh"
 
 namespace cvops {
 
@@ -9,11 +9,6 @@ namespace cvops {
 struct RoiPooling {
   int images, channels, height, width, pooled_height, pooled_width;
   float scale;
-};
-
-// Half-open range of indices [begin, end).
-struct Range {
-  int begin, end;
 };
 
 constexpr float kLowestFloat = -3.402823466e+38f;

@@ -6,6 +6,8 @@ import cvops
 
 #: The ops of the package.
 OPS = [
+    "adaptive_avg_pooling",
+    "bilinear_resize",
     "bilinear_upsample",
     "bipartite_matching",
     "box_decode",
@@ -15,13 +17,18 @@ OPS = [
     "box_nms",
     "confusion_matrix",
     "label_from_color",
+    "matrix_nms",
     "multibox_detection",
     "multibox_prior",
     "multibox_target",
     "multiclass_nms",
     "nms_rotated",
+    "proposal",
+    "psroi_pooling",
     "roi_align",
     "roi_pooling",
+    "rroi_align",
+    "soft_nms",
 ]
 
 RNG = np.random.default_rng(0)
@@ -35,28 +42,46 @@ SAMPLES = RNG.integers(-1, 2, (2, 300)).astype(np.float32), RNG.integers(0, 5, (
 SCALE = np.zeros(4, np.float32), np.float32([0.1, 0.1, 0.2, 0.2])
 DATA = RNG.random((1, 4, 20, 24), np.float32)
 ROIS = np.c_[np.zeros(9), BOXES[:9] * 20].astype(np.float32)
+ROTATED_ROIS = np.c_[ROIS, np.arange(0, 360, 40)].astype(np.float32)
 COLORS = np.uint8(RNG.integers(0, 256, (21, 3)))
 INDEX = cvops.box_nms(ROWS, id_index=0, return_index=True, backend="numpy")[1]
 ARGMAX = cvops.roi_pooling(DATA, ROIS, (3, 3), 1.0, return_argmax=True, backend="numpy")[1]
 MASK = RNG.integers(0, 21, (2, 30, 40)).astype(np.int32)
+RPN = (
+    RNG.random((1, 24, 5, 6), np.float32),
+    RNG.standard_normal((1, 48, 5, 6)).astype(np.float32),
+    np.float32([[80, 96, 1]]),
+)
 #: The arguments and the options of a small call of each op and gradient.
 CALLS = {
+    "adaptive_avg_pooling": ((DATA, (3, 5)), {}),
+    "adaptive_avg_pooling_backward": ((DATA, (1, 4, 40, 50)), {}),
+    "bilinear_resize": ((DATA,), {"height": 30, "width": 31}),
+    "bilinear_resize_backward": ((DATA, (1, 4, 10, 50)), {}),
     "bilinear_upsample": ((DATA, 4), {}),
     "bilinear_upsample_backward": ((DATA, 4), {}),
     "bipartite_matching": ((PROB,), {"threshold": 0.3}),
     "box_decode": ((OFFSETS.reshape(2, 300, 4), BOXES[None]), {"format": "corner"}),
     "box_encode": ((*SAMPLES, BOXES[None].repeat(2, axis=0), LABEL[:, :, 1:], *SCALE), {}),
     "box_iou": ((BOXES, BOXES), {}),
+    "box_iou_backward": ((RNG.random((300, 300), np.float32), BOXES, BOXES), {"kind": "ciou"}),
     "box_iou_rotated": ((ROTATED, ROTATED), {}),
     "box_nms": ((ROWS,), {"id_index": 0}),
     "box_nms_backward": ((ROWS, INDEX), {}),
     "confusion_matrix": ((MASK[::-1].copy(), MASK, 21), {"ignore_label": 20}),
     "label_from_color": ((COLORS[MASK], COLORS), {}),
+    "matrix_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
     "multibox_detection": ((PROB, OFFSETS, BOXES[None]), {}),
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
     "nms_rotated": ((np.c_[ROWS[:, :2], ROTATED],), {"id_index": 0}),
+    "proposal": (RPN, {"rpn_post_nms_top_n": 50}),
+    "psroi_pooling": ((DATA, ROIS, 1.0, 1, 3, 2), {}),
+    "psroi_pooling_backward": (
+        (RNG.random((9, 1, 3, 3), np.float32), ROIS, DATA.shape, 1.0),
+        {"group_size": 2},
+    ),
     "roi_align": ((DATA, ROIS, (3, 3), 1.0), {"aligned": True}),
     "roi_align_backward": (
         (RNG.random(ARGMAX.shape, np.float32), ROIS, DATA.shape, 1.0),
@@ -64,4 +89,6 @@ CALLS = {
     ),
     "roi_pooling": ((DATA, ROIS, (3, 3), 1.0), {}),
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
+    "rroi_align": ((DATA, ROTATED_ROIS, (3, 3), 1.0), {"sampling_ratio": 2}),
+    "soft_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
 }

@@ -176,6 +176,48 @@ def bipartite_matching(data: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
     return columns, rows
 
 
+# --- suppression ----------------------------------------------------------------------------------
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    method: str = "linear",
+    sigma: float = 0.5,
+    threshold: float = 0.3,
+    lowest: float = 0.001,
+) -> Tensor:
+    """Return the scores that ``cvops.soft_nms`` keeps, for the boxes of one class."""
+    left = scores > lowest
+    boxes, scores = boxes[left], scores[left]
+    kept = []
+    while len(scores):
+        best = int(scores.argmax())
+        kept.append(scores[best])
+        iou = box_iou(boxes[best : best + 1], boxes)[0]
+        if method == "gaussian":
+            scores = scores * (-(iou * iou) / sigma).exp()
+        else:
+            scores = torch.where(iou > threshold, scores * (1 - iou), scores)
+        left = scores > lowest
+        left[best] = False
+        boxes, scores = boxes[left], scores[left]
+    return torch.stack(kept)
+
+
+def matrix_nms(boxes: Tensor, scores: Tensor, method: str = "linear", sigma: float = 2.0) -> Tensor:
+    """Return the scores that ``cvops.matrix_nms`` keeps, for the boxes of one class."""
+    scores, order = scores.sort(descending=True)
+    iou = box_iou(boxes[order], boxes[order]).triu_(diagonal=1)
+    most = iou.amax(dim=0)[:, None]
+    if method == "gaussian":
+        factor = ((most * most - iou * iou) * sigma).exp()
+    else:
+        factor = (1 - iou) / (1 - most + 1e-10)
+    scores = scores * factor.amin(dim=0).clamp(max=1)
+    return scores[scores > 0].sort(descending=True).values
+
+
 # --- targets --------------------------------------------------------------------------------------
 
 

@@ -20,7 +20,14 @@ LABEL = np.float32([[[0, 0.1, 0.1, 0.6, 0.7]]])
 SCORES = RNG.random((1, 2, 4), np.float32)
 OFFSETS = RNG.random((1, 16), np.float32)
 MAPS = RNG.random((1, 1, 4, 4), np.float32)
+CELLS = RNG.random((1, 4, 4, 4), np.float32)
 ROIS = np.float32([[0, 0, 0, 3, 3]])
+RPN = (
+    RNG.random((1, 24, 2, 2), np.float32),
+    RNG.random((1, 48, 2, 2), np.float32),
+    np.float32([[32, 32, 1]]),
+)
+TURNED = np.float32([[0, 2, 2, 3, 3, 30]])
 BINS = np.float32(np.ones((1, 1, 2, 2)))
 ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
 CLASSES = np.int32([[0, 1], [2, 1]])
@@ -64,12 +71,54 @@ def roi_pooling_backward(mx, out_grad, argmax):
     return backward
 
 
+def psroi_pooling_backward(mx, out_grad, rois):
+    """Return a call of MXNet's backward pass."""
+    data = mx.nd.array(CELLS)
+    data.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.contrib.PSROIPooling(data, rois, 1.0, 1, 2)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return data.grad
+
+    return backward
+
+
 def roi_align_backward(mx, out_grad, rois):
     """Return a call of MXNet's backward pass."""
     data = mx.nd.array(MAPS)
     data.attach_grad()
     with mx.autograd.record():
         out = mx.nd.contrib.ROIAlign(data, rois, (2, 2), 1.0)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return data.grad
+
+    return backward
+
+
+def adaptive_avg_pooling_backward(mx, out_grad):
+    """Return a call of MXNet's backward pass."""
+    data = mx.nd.array(MAPS)
+    data.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.contrib.AdaptiveAvgPooling2D(data, output_size=2)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return data.grad
+
+    return backward
+
+
+def bilinear_resize_backward(mx, out_grad):
+    """Return a call of MXNet's backward pass."""
+    data = mx.nd.array(MAPS)
+    data.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.contrib.BilinearResize2D(data, height=2, width=2)
 
     def backward():
         out.backward(out_grad, retain_graph=True)
@@ -98,6 +147,22 @@ def contrib(name, **options):
 
 
 CASES = {
+    "adaptive_avg_pooling": SmallCall(
+        cvops.adaptive_avg_pooling,
+        (MAPS,),
+        (2,),
+        empty_arrays=(MAPS[:0],),
+        empty_args=(2,),
+        mxnet=contrib("AdaptiveAvgPooling2D", output_size=2),
+    ),
+    "adaptive_avg_pooling_backward": SmallCall(
+        cvops.adaptive_avg_pooling_backward,
+        (BINS,),
+        (MAPS.shape,),
+        empty_arrays=(BINS[:0],),
+        empty_args=((0, 1, 4, 4),),
+        mxnet=adaptive_avg_pooling_backward,
+    ),
     "bipartite_matching": SmallCall(
         cvops.bipartite_matching,
         (SCORES,),
@@ -116,6 +181,12 @@ CASES = {
         (*ENCODED, *SCALE),
         empty_arrays=(*(x[:0] for x in ENCODED), *SCALE),
         mxnet=contrib("box_encode"),
+    ),
+    "box_iou_backward": SmallCall(
+        cvops.box_iou_backward,
+        (SCORES[0, :, :2].copy(), ANCHORS[0, :2].copy(), ANCHORS[0, 2:].copy()),
+        options=dict(kind="giou"),
+        empty_arrays=(SCORES[0, :0, :0].copy(), ANCHORS[0, :0].copy(), ANCHORS[0, :0].copy()),
     ),
     "box_iou": SmallCall(
         cvops.box_iou,
@@ -138,6 +209,7 @@ CASES = {
         empty_arrays=(ROWS[:0],),
         mxnet=contrib("box_nms", id_index=0, topk=400),
     ),
+    "matrix_nms": SmallCall(cvops.matrix_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
     "multibox_prior": SmallCall(cvops.multibox_prior, (MAPS,), mxnet=contrib("MultiBoxPrior")),
     "multibox_prior, SSD": SmallCall(
         cvops.multibox_prior, (MAPS,), (), SSD, mxnet=contrib("MultiBoxPrior", **SSD)
@@ -166,6 +238,31 @@ CASES = {
         cvops.multiclass_nms, (ANCHORS, SCORES), empty_arrays=(ANCHORS[:0], SCORES[:0])
     ),
     "nms_rotated": SmallCall(cvops.nms_rotated, (ROTATED_ROWS,), empty_arrays=(ROTATED_ROWS[:0],)),
+    "proposal": SmallCall(
+        cvops.multi_proposal,
+        RPN,
+        (),
+        dict(rpn_post_nms_top_n=8),
+        empty_arrays=tuple(x[:0] for x in RPN),
+        mxnet=contrib("MultiProposal", rpn_post_nms_top_n=8),
+    ),
+    "soft_nms": SmallCall(cvops.soft_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
+    "psroi_pooling": SmallCall(
+        cvops.psroi_pooling,
+        (CELLS, ROIS),
+        (1.0, 1, 2),
+        empty_arrays=(CELLS, ROIS[:0]),
+        empty_args=(1.0, 1, 2),
+        mxnet=lambda mx, *arrays: partial(mx.nd.contrib.PSROIPooling, *arrays, 1.0, 1, 2),
+    ),
+    "psroi_pooling_backward": SmallCall(
+        cvops.psroi_pooling_backward,
+        (BINS, ROIS),
+        (CELLS.shape, 1.0),
+        empty_arrays=(BINS[:0], ROIS[:0]),
+        empty_args=((0, 4, 4, 4), 1.0),
+        mxnet=psroi_pooling_backward,
+    ),
     "roi_align": SmallCall(
         cvops.roi_align,
         (MAPS, ROIS),
@@ -199,6 +296,29 @@ CASES = {
         empty_arrays=(BINS[:0], ARGMAX[:0]),
         empty_args=((0, 1, 4, 4),),
         mxnet=roi_pooling_backward,
+    ),
+    "bilinear_resize": SmallCall(
+        cvops.bilinear_resize,
+        (MAPS,),
+        options=dict(height=6, width=6),
+        empty_arrays=(MAPS[:0],),
+        mxnet=contrib("BilinearResize2D", height=6, width=6),
+    ),
+    "bilinear_resize_backward": SmallCall(
+        cvops.bilinear_resize_backward,
+        (BINS,),
+        (MAPS.shape,),
+        empty_arrays=(BINS[:0],),
+        empty_args=((0, 1, 4, 4),),
+        mxnet=bilinear_resize_backward,
+    ),
+    "rroi_align": SmallCall(
+        cvops.rroi_align,
+        (MAPS, TURNED),
+        ((2, 2), 1.0),
+        empty_arrays=(MAPS, TURNED[:0]),
+        empty_args=((2, 2), 1.0),
+        mxnet=lambda mx, *arrays: partial(mx.nd.contrib.RROIAlign, *arrays, (2, 2), 1.0),
     ),
     "bilinear_upsample": SmallCall(
         cvops.bilinear_upsample,

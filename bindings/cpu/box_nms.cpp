@@ -9,15 +9,36 @@ namespace cvops {
 
 using namespace cpu;
 
+NmsCandidates::NmsCandidates(const float* rows, int64 num, const NmsOptions& options)
+    : keys(scratch<uint64>(num)), other(scratch<uint64>(num)) {
+  const NmsColumns columns = options.columns;
+  int64 valid = 0;
+  for (int64 i = 0; i < num; ++i) {
+    const float* row = rows + i * columns.width;
+    keys[valid] = sort_key(row[columns.score], (uint32)i);
+    valid += nms_is_valid(row, columns, options.valid_thresh, options.background_id);
+  }
+  sorted = sort_keys(keys.get(), other.get(), valid, options.topk);
+  count = (int)std::min<int64>(valid, options.topk);
+  if (!options.rule.by_class) return;
+  classes = scratch<int>(count);
+  for (int i = 0; i < count; ++i) classes[i] = truncated(row(rows, i, columns)[columns.id]);
+}
+
+void NmsCandidates::take_boxes(const float* rows, const NmsOptions& options) {
+  boxes = scratch<SizedBox>(count);
+  for (int i = 0; i < count; ++i) {
+    boxes[i] = nms_box(row(rows, i, options.columns), options.columns, options.rule.center);
+  }
+}
+
 void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch, int64 num,
              NmsOptions options) {
   nms_rows(out, index, data, batch, num, options,
-           [&](uint8_t* kept, Candidates candidates, const int* classes, int threads) {
-             const auto boxes = scratch<SizedBox>(candidates.count);
-             for (int i = 0; i < candidates.count; ++i) {
-               boxes[i] = nms_box(candidates[i], options.columns, options.rule.center);
-             }
-             suppress(kept, boxes.get(), classes, candidates.count, options.rule, threads);
+           [&](uint8_t* kept, const float* rows, NmsCandidates& found, int threads) {
+             found.take_boxes(rows, options);
+             suppress(kept, found.boxes.get(), found.classes.get(), found.count, options.rule,
+                      threads);
            });
 }
 

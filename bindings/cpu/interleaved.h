@@ -16,6 +16,12 @@ struct Pixel {
 };
 constexpr int kMaxVectors = 4, kLanes = kMaxVectors * kWidth;
 
+// Sets all lanes to x. For a scalar operand of a product, the compiler would build the vector in
+// memory on a target without vectors of its width.
+CVOPS_INLINE void fill(FloatVector& lanes, float x) {
+  for (int i = 0; i < kWidth; ++i) lanes[i] = x;
+}
+
 // Maximum number of bins for non-temporal stores: the staged results must fit into a near cache.
 constexpr int kMaxStaged = 256;
 
@@ -53,6 +59,19 @@ CVOPS_INLINE void interleave(Pixel<kVectors>* out, const float* data, int64 plan
       transpose(to, kVectors * kWidth, data + (int64)row * width + begin, plane, channels, num,
                 change);
     }
+  }
+}
+
+// Copies interleaved pixels of a window to `channels` planes, `pitch` elements apart.
+template <int kVectors>
+void write_planes(float* first, const Pixel<kVectors>* pixels, const Window& window, int64 pitch,
+                  int width, int channels) {
+  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
+  const int columns = window.columns.end - window.columns.begin;
+  for (int row = window.rows.begin; row < window.rows.end; ++row) {
+    transpose(first + (int64)row * width + window.columns.begin, pitch,
+              (const float*)(pixels + window.index(row, window.columns.begin)), kVectors * kWidth,
+              columns, channels, same);
   }
 }
 

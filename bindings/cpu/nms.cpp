@@ -25,12 +25,19 @@ constexpr int kMinParallel = 1000;
 // Threshold of an overlap that no box passes; its negative is one that every box passes.
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
+// Meaning of the numbers of a box: see NmsRule. The boxes of `rotated` are the bounds of rotated
+// boxes.
+enum class Form { corner, center, pixels, rotated };
+
+template <Form kForm>
+CVOPS_INLINE float intersection(Box kept, Box other) {
+  return kForm == Form::pixels ? pixel_intersection(kept, other)
+                               : intersection(kept, other, kForm == Form::center);
+}
+
 // Cell of a box. kNoCell: the box overlaps no other one. kOverflowCell: all boxes are compared with
 // its boxes, as if there was no grid. From kGridCell on: the cells of the grid.
 constexpr int kNoCell = -1, kOverflowCell = 0, kGridCell = 1;
-
-// Formats of boxes. The boxes of the broad phase are the bounds of rotated boxes.
-enum class Shape { corner, center, rotated };
 
 // Broad phase: necessary conditions for suppression. They are cheaper than the rule and never
 // stricter.
@@ -66,7 +73,7 @@ struct BroadPhase {
   }
 
   // kGridCell for any cell of the grid.
-  int kind_of_cell(const SizedBox& b, bool center) const {
+  int kind_of_cell(const SizedBox& b, const NmsRule& rule) const {
     const float width = b.box.x2 - b.box.x1, height = b.box.y2 - b.box.y1;
     if (!enabled) return kOverflowCell;
     if (is_rotated) {
@@ -77,9 +84,12 @@ struct BroadPhase {
       const bool is_finite = width < kInfinity && height < kInfinity;
       return is_near && is_finite && !std::isnan(b.area) ? kGridCell : kOverflowCell;
     }
+    // The sides are one pixel or more, so the rounding of a side is relatively small.
+    if (rule.pixels)
+      return width >= 0 && height >= 0 && b.area < kInfinity ? kGridCell : kOverflowCell;
     // In corner format, a box with NaN has area NaN or overlaps nothing. In center format the area
     // is a number, and a NaN at one side means that this side is unbounded.
-    if (center && (std::isnan(b.box.x1 + b.box.x2) || std::isnan(b.box.y1 + b.box.y2)))
+    if (rule.center && (std::isnan(b.box.x1 + b.box.x2) || std::isnan(b.box.y1 + b.box.y2)))
       return kOverflowCell;
     if (!(b.box.x1 < b.box.x2 && b.box.y1 < b.box.y2) || b.area == kInfinity) return kNoCell;
     // Boxes in the grid have finite corners, and the area of these corners. Far from 0, the corners
@@ -92,13 +102,16 @@ struct BroadPhase {
 // Sample of the sides of boxes along one axis.
 struct AxisSample {
   static constexpr int kMaxSize = 64;
+  const double pixel;  // see GridAxis
   double positions[kMaxSize], sides[kMaxSize];
   int num = 0;
+
+  explicit AxisSample(double pixel) : pixel(pixel) {}
 
   // The position is low + high: twice the center.
   void add(float low, float high) {
     positions[num] = (double)low + high;
-    sides[num++] = (double)high - low;
+    sides[num++] = (double)high - low + pixel;
   }
 };
 
@@ -108,6 +121,7 @@ struct Range {
 
 // Cells of the grid along one axis. The first and the last cell extend to infinity.
 struct GridAxis {
+  const double pixel;  // length of a side beyond the distance of its corners
   int cells = 1;
   double origin = 0, extent = 0;  // extent of most boxes
   double median_side = 0, max_side = 0;
@@ -115,7 +129,6 @@ struct GridAxis {
 
   // The sample affects the time only, never the result. It is reordered.
   void measure(AxisSample& sample) {
-    if (sample.num < 2) return;
     double *low = sample.positions + sample.num / 8, *end = sample.positions + sample.num,
            *high = end - 1 - sample.num / 8;
     std::nth_element(sample.positions, low, end);
@@ -148,7 +161,8 @@ struct GridAxis {
 
   // Range of cells within that distance.
   CVOPS_INLINE Range cells_in_reach(float low, float high, double side_fraction) const {
-    const double position = (double)low + high, far = reach((double)high - low, side_fraction);
+    const double position = (double)low + high;
+    const double far = reach((double)high - low + pixel, side_fraction);
     return {cell(position - far), cell(position + far) + 1};
   }
 
@@ -168,10 +182,10 @@ struct SpatialHash {
   const NmsRule rule;
   const BroadPhase broad_phase{rule, rotated != nullptr};
 
-  GridAxis x, y;
+  GridAxis x{(double)rule.pixels}, y{(double)rule.pixels};
   int cells = 1;        // kOverflowCell and the cells of the grid
   double fraction = 1;  // fraction of the inserted boxes with which a median box is compared
-  int num_inserted = 0;
+  int num_inserted = 0, num_kept = 0;
   const std::unique_ptr<int[]> integers =
       scratch<int>(num + 3 * max_cells() + (rotated ? num + kVector : 0));
   int* const cell_of = integers.get();
@@ -194,17 +208,18 @@ struct SpatialHash {
               NmsRule rule)
       : boxes(boxes), rotated(rotated), order(order), num(num), rule(rule) {}
 
-  int kind_of_cell(int i) const { return broad_phase.kind_of_cell(boxes[order[i]], rule.center); }
+  int kind_of_cell(int i) const { return broad_phase.kind_of_cell(boxes[order[i]], rule); }
 
   // Chooses a grid, or no grid if it does not pay: then all boxes are in kOverflowCell.
   void choose_grid() {
     if (num < kMinSaved || !broad_phase.enabled) return;
-    AxisSample of_x, of_y;
+    AxisSample of_x(x.pixel), of_y(y.pixel);
     for (int i = 0, stride = (int)ceil_div(num, AxisSample::kMaxSize); i < num; i += stride) {
       if (kind_of_cell(i) != kGridCell) continue;
       const Box& b = boxes[order[i]].box;
       of_x.add(b.x1, b.x2), of_y.add(b.y1, b.y2);
     }
+    if (of_x.num < 2) return;  // the sample has no extent
     x.measure(of_x), y.measure(of_y);
     const double max = max_cells() - 1, columns = x.preferred_cells(), rows = y.preferred_cells();
     const double fewer = std::sqrt(std::max(1.0, columns * rows / max));
@@ -223,8 +238,8 @@ struct SpatialHash {
       int cell = cells == 1 ? kOverflowCell : kind_of_cell(i);
       if (cell == kGridCell) {
         cell += y.cell((double)b.y1 + b.y2) * x.cells + x.cell((double)b.x1 + b.x2);
-        x.max_side = std::max(x.max_side, (double)b.x2 - b.x1);
-        y.max_side = std::max(y.max_side, (double)b.y2 - b.y1);
+        x.max_side = std::max(x.max_side, (double)b.x2 - b.x1 + x.pixel);
+        y.max_side = std::max(y.max_side, (double)b.y2 - b.y1 + y.pixel);
       }
       cell_of[i] = cell;
       if (cell != kNoCell) ++begins[cell];
@@ -248,7 +263,7 @@ struct SpatialHash {
 
 // True if an inserted box in [at, end) suppresses the box. `at` advances to `end` or beyond: boxes
 // after `end` in the last vector are compared too.
-template <Shape kShape>
+template <Form kForm>
 CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, int index,
                                    float least) {
   const SizedBox b = kept.boxes[index];
@@ -259,8 +274,8 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
     for (int k = 0; k < kVector; ++k) {
       const int i = at + k;
       const Box other = {x1[i], y1[i], x2[i], y2[i]};
-      passes[k] = intersection(other, b.box, kShape == Shape::center) > least + lo[i];
-      if (kShape == Shape::rotated) {
+      passes[k] = intersection<kForm>(other, b.box) > least + lo[i];
+      if (kForm == Form::rotated) {
         // A small overlap may be 0 after its rounding. Empty slots never pass.
         passes[k] &= may_overlap(other, b.box);
         passes[k] |= test_all & (lo[i] < kInfinity);
@@ -271,7 +286,7 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
     for (int k = 0; k < kVector; ++k) {
       const int i = at + k;
       if (!passes[k]) continue;
-      if constexpr (kShape == Shape::rotated) {
+      if constexpr (kForm == Form::rotated) {
         const RotatedBox& other = kept.rotated[kept.index_of_slot[i]];
         if (suppresses(other, kept.rotated[index], kept.rule.threshold)) return true;
       } else {
@@ -284,7 +299,7 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
 }
 
 // True if an inserted box suppresses box i. Each cell is searched from begins[cell] to ends[cell].
-template <Shape kShape>
+template <Form kForm>
 CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begins,
                                 const int* ends) {
   const int own_cell = kept.cell_of[i];
@@ -293,7 +308,7 @@ CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begin
   const SizedBox b = kept.boxes[index];
   const float least = kept.broad_phase.min_overlap(b.area);
   int at = begins[kOverflowCell];
-  if (is_suppressed_by<kShape>(kept, at, ends[kOverflowCell], index, least)) return true;
+  if (is_suppressed_by<kForm>(kept, at, ends[kOverflowCell], index, least)) return true;
   if (kept.cells == 1) return false;
   Range columns = {0, kept.x.cells}, rows = {0, kept.y.cells};
   if (own_cell != kOverflowCell) {
@@ -305,35 +320,38 @@ CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begin
     at = 0;
     for (int cell = first + columns.begin; cell < first + columns.end; ++cell) {
       at = std::max(at, begins[cell]);
-      if (is_suppressed_by<kShape>(kept, at, ends[cell], index, least)) return true;
+      if (is_suppressed_by<kForm>(kept, at, ends[cell], index, least)) return true;
     }
   }
   return false;
 }
 
 // Sets is_kept for the boxes [first, end), by comparison with the old boxes of each cell.
-template <Shape kShape>
+template <Form kForm>
 void compare_with_old(const SpatialHash& kept, uint8_t* is_kept, int first, int end) {
   for (int i = first; i < end; ++i) {
-    is_kept[kept.order[i]] = !is_suppressed<kShape>(kept, i, kept.begins, kept.new_begins);
+    is_kept[kept.order[i]] = !is_suppressed<kForm>(kept, i, kept.begins, kept.new_begins);
   }
 }
 
-// Resolves the boxes [first, end) one by one and inserts the kept ones. Each cell is searched from
-// `begins` on: its earlier boxes are already compared.
-template <Shape kShape>
-void resolve(SpatialHash& kept, uint8_t* is_kept, int first, int end, const int* begins) {
+// Resolves the boxes [first, end) one by one and inserts the kept ones, until there are `max_kept`.
+// Each cell is searched from `begins` on: its earlier boxes are already compared.
+template <Form kForm>
+void resolve(SpatialHash& kept, uint8_t* is_kept, int first, int end, const int* begins,
+             int max_kept) {
   for (int i = first; i < end; ++i) {
     uint8_t& own = is_kept[kept.order[i]];
-    if (own) own = !is_suppressed<kShape>(kept, i, begins, kept.ends);
+    own &= kept.num_kept < max_kept;
+    if (own) own = !is_suppressed<kForm>(kept, i, begins, kept.ends);
+    kept.num_kept += own;
     if (own && kept.cell_of[i] != kNoCell) kept.insert(i);
   }
 }
 
 // Suppression among the boxes of an image, or of one class.
-template <Shape kShape>
+template <Form kForm>
 void suppress_class(uint8_t* is_kept, const SizedBox* boxes, const RotatedBox* rotated,
-                    const int* order, int num, NmsRule rule, int threads) {
+                    const int* order, int num, NmsRule rule, int max_kept, int threads) {
   SpatialHash kept(boxes, rotated, order, num, rule);
   kept.choose_grid();
   kept.assign_cells();
@@ -342,29 +360,30 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, const RotatedBox* r
     const int end = std::min(num, first + kBlock);
     const double compared = kept.fraction * kept.num_inserted;  // maximum comparisons per box
     const int* begins = kept.begins;
-    if (threads > 1 && compared > kMinParallel) {
+    if (threads > 1 && compared > kMinParallel && kept.num_kept < max_kept) {
       begins = kept.new_begins;
       std::copy_n(kept.ends, kept.cells, kept.new_begins);
       constexpr int kPart = 32;
       parallel_for(ceil_div(end - first, kPart), kPart * 0.1 * compared, [&](int64 p) {
         const int begin = first + (int)p * kPart;
-        simd<compare_with_old<kShape>>(kept, is_kept, begin, std::min(end, begin + kPart));
+        simd<compare_with_old<kForm>>(kept, is_kept, begin, std::min(end, begin + kPart));
       });
     }
-    simd<resolve<kShape>>(kept, is_kept, first, end, begins);
+    simd<resolve<kForm>>(kept, is_kept, first, end, begins, max_kept);
   }
 }
 
 // Suppression among the boxes of each class, or among all boxes.
 void suppress_classes(uint8_t* kept, const SizedBox* boxes, const RotatedBox* rotated,
-                      const int* classes, int num, NmsRule rule, int threads) {
+                      const int* classes, int num, NmsRule rule, int threads, int max_kept) {
   const auto order = scratch<int>(num);
-  const auto suppress_one = rotated       ? suppress_class<Shape::rotated>
-                            : rule.center ? suppress_class<Shape::center>
-                                          : suppress_class<Shape::corner>;
+  const auto suppress_one = rotated       ? suppress_class<Form::rotated>
+                            : rule.pixels ? suppress_class<Form::pixels>
+                            : rule.center ? suppress_class<Form::center>
+                                          : suppress_class<Form::corner>;
   if (!rule.by_class) {
     std::iota(order.get(), order.get() + num, 0);
-    return suppress_one(kept, boxes, rotated, order.get(), num, rule, threads);
+    return suppress_one(kept, boxes, rotated, order.get(), num, rule, max_kept, threads);
   }
   const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
   for (int i = 0; i < num; ++i) keys[i] = (uint64)(uint32)classes[i] << 32 | (uint32)i;
@@ -380,7 +399,7 @@ void suppress_classes(uint8_t* kept, const SizedBox* boxes, const RotatedBox* ro
   const bool within = threads > 1 && largest > num / threads;
   auto one = [&](int64 g) {
     const auto [begin, end] = groups[g];
-    suppress_one(kept, boxes, rotated, order.get() + begin, end - begin, rule,
+    suppress_one(kept, boxes, rotated, order.get() + begin, end - begin, rule, max_kept,
                  within ? threads : 1);
   };
   if (within || threads < 2) {
@@ -393,13 +412,14 @@ void suppress_classes(uint8_t* kept, const SizedBox* boxes, const RotatedBox* ro
 }  // namespace
 
 void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,
-              int threads) {
-  suppress_classes(kept, boxes, nullptr, classes, num, rule, threads);
+              int threads, int max_kept) {
+  suppress_classes(kept, boxes, nullptr, classes, num, rule, threads, max_kept);
 }
 
 void suppress_rotated(uint8_t* kept, const SizedBox* boxes, const RotatedBox* rotated,
                       const int* classes, int num, NmsRule rule, int threads) {
-  suppress_classes(kept, boxes, rotated, classes, num, rule, threads);
+  suppress_classes(kept, boxes, rotated, classes, num, rule, threads,
+                   std::numeric_limits<int>::max());
 }
 
 }  // namespace cvops::cpu

@@ -10,16 +10,17 @@ using namespace cpu;
 void nms_rotated(const Cpu&, float* out, int* index, const float* data, int64 batch, int64 num,
                  NmsOptions options, RotatedFormat format) {
   nms_rows(out, index, data, batch, num, options,
-           [&](uint8_t* kept, Candidates candidates, const int* classes, int threads) {
-             const int count = candidates.count;
+           [&](uint8_t* kept, const float* rows, const NmsCandidates& found, int threads) {
+             const int count = found.count;
              const auto rotated = scratch<RotatedBox>(count);
              const auto bounds = scratch<SizedBox>(count);
              for (int i = 0; i < count; ++i) {
-               rotated[i] = nms_rotated_box(candidates[i], options.columns, format);
+               rotated[i] =
+                   nms_rotated_box(found.row(rows, i, options.columns), options.columns, format);
                bounds[i] = nms_bounds(rotated[i]);
              }
-             suppress_rotated(kept, bounds.get(), rotated.get(), classes, count, options.rule,
-                              threads);
+             suppress_rotated(kept, bounds.get(), rotated.get(), found.classes.get(), count,
+                              options.rule, threads);
            });
 }
 

@@ -17,12 +17,6 @@ namespace {
 
 constexpr int kTile = 64;  // bins whose values are transposed at once
 
-// Sets all lanes to x. For a scalar operand of a product, the compiler would build the vector in
-// memory on a target without vectors of its width.
-CVOPS_INLINE void fill(FloatVector& lanes, float x) {
-  for (int i = 0; i < kWidth; ++i) lanes[i] = x;
-}
-
 // Samples of a bin along an axis, those in the map: `count` entries of Rois::samples.
 struct BinSamples {
   int64 begin;
@@ -284,20 +278,6 @@ void add_gradients(const Planes<kVectors>& sums, const Backward& call, const flo
   }
 }
 
-// Copies interleaved sums to planes.
-template <int kVectors>
-void write_planes(float* first, const Planes<kVectors>& sums, int64 pitch, int width,
-                  int channels) {
-  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
-  const Window& window = sums.window;
-  const int columns = window.columns.end - window.columns.begin;
-  for (int row = window.rows.begin; row < window.rows.end; ++row) {
-    transpose(first + (int64)row * width + window.columns.begin, pitch,
-              (const float*)sums.row(row) + window.columns.begin * kVectors * kWidth,
-              kVectors * kWidth, columns, channels, same);
-  }
-}
-
 template <int kVectors>
 void add_gradients_of_item(const Backward& call, const WorkItem& item, int image) {
   const RoiAlign& op = call.op;
@@ -317,7 +297,7 @@ void add_gradients_of_item(const Backward& call, const WorkItem& item, int image
     const int64 from = (roi->number * op.channels + item.channel) * op.bins();
     simd<add_gradients<kVectors>>(sums, call, call.pooled + from, *roi, bins, channels);
   }
-  simd<write_planes<kVectors>>(grad, sums, pitch, op.width, channels);
+  simd<write_planes<kVectors>>(grad, sums.pixels, window, pitch, op.width, channels);
 }
 
 // Number of samples of all bins of an RoI in the map.

@@ -11,13 +11,39 @@ Dim3 cuda::blocks_for(int64 threads) {
   return std::min(ceil_div(threads, 256), max_blocks);
 }
 
+bool cuda::nms_order(Gpu& gpu, Nms& nms, const float* data, const NmsOptions& options) {
+  const int64 batch = nms.batch, num = nms.num;
+  const NmsColumns columns = options.columns;
+  if (nms_are_few(batch, num)) {
+    nms.take_buffers();
+    gpu.launch(KERNEL(box_nms_rank), {batch, ceil_div(num, 32)}, 1024, 0, nms.sorted, nms.counts,
+               nms.buffers, data, num, options.topk, columns, options.valid_thresh,
+               options.background_id, options.rule.center);
+    return true;
+  }
+  {
+    Gpu::Scope scope(gpu);
+    uint64 *keys = gpu.scratch<uint64>(batch * num), *compact = gpu.scratch<uint64>(batch * num);
+    int* tile_counts = gpu.scratch<int>(batch * nms.tiles);
+    gpu.launch(KERNEL(box_nms_score), {batch, nms.tiles}, kCompactTile, 0, keys, tile_counts, data,
+               num, columns, options.valid_thresh, options.background_id);
+    nms.compact(keys, tile_counts, compact);
+    nms.sort(compact, keys);
+  }
+  nms.take_buffers();
+  return false;
+}
+
+void cuda::nms_candidates(Gpu& gpu, Nms& nms, const float* data, const NmsOptions& options) {
+  if (nms_order(gpu, nms, data, options)) return;
+  gpu.launch(KERNEL(box_nms_gather), {nms.batch, nms.tiles}, kCompactTile, 0, nms.buffers, data,
+             nms.sorted, nms.counts, nms.num, options.topk, options.columns, options.rule.center);
+}
+
 void box_nms(Gpu& gpu, float* out, int* index, const float* data, int64 batch, int64 num,
              NmsOptions options) {
-  cuda::nms_rows(gpu, out, index, data, batch, num, options, [&](cuda::Nms& nms, bool has_boxes) {
-    if (!has_boxes) {
-      gpu.launch(KERNEL(box_nms_gather), {batch, nms.tiles}, kCompactTile, 0, nms.buffers, data,
-                 nms.sorted, nms.counts, num, options.topk, options.columns, options.rule.center);
-    }
+  cuda::nms_rows(gpu, out, index, data, batch, num, options, [&](cuda::Nms& nms) {
+    cuda::nms_candidates(gpu, nms, data, options);
     nms.suppress(options.rule);
   });
 }

@@ -25,7 +25,8 @@ void cuda::Nms::suppress_rotated(const RotatedBox* rotated, NmsRule rule) {
 
 void nms_rotated(Gpu& gpu, float* out, int* index, const float* data, int64 batch, int64 num,
                  NmsOptions options, RotatedFormat format) {
-  cuda::nms_rows(gpu, out, index, data, batch, num, options, [&](cuda::Nms& nms, bool) {
+  cuda::nms_rows(gpu, out, index, data, batch, num, options, [&](cuda::Nms& nms) {
+    cuda::nms_order(gpu, nms, data, options);
     RotatedBox* const rotated = gpu.scratch<RotatedBox>(batch * num);
     gpu.launch(KERNEL(nms_rotated_gather), {batch, nms.tiles}, kCompactTile, 0, nms.buffers,
                rotated, data, nms.sorted, nms.counts, num, options.topk, options.columns, format);

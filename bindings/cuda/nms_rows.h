@@ -8,8 +8,8 @@ namespace cvops::cuda {
 // Grid of a kernel with at most one thread per element.
 Dim3 blocks_for(int64 threads);
 
-// Computes out and index: see box_nms. suppress(nms, has_boxes) computes which rows are kept; if
-// `has_boxes`, nms.buffers has the boxes of the first four coordinates.
+// Computes out and index: see box_nms. suppress(nms) computes the order of the rows and which of
+// them are kept.
 template <typename Suppress>
 void nms_rows(Gpu& gpu, float* out, int* index, const float* data, int64 batch, int64 num,
               NmsOptions options, const Suppress& suppress) {
@@ -22,25 +22,7 @@ void nms_rows(Gpu& gpu, float* out, int* index, const float* data, int64 batch, 
     return;
   }
   Nms nms(gpu, batch, num, options.topk);
-  const bool are_few = nms_are_few(batch, num);
-  if (are_few) {
-    nms.take_buffers();
-    gpu.launch(KERNEL(box_nms_rank), {batch, ceil_div(num, 32)}, 1024, 0, nms.sorted, nms.counts,
-               nms.buffers, data, num, options.topk, columns, options.valid_thresh,
-               options.background_id, options.rule.center);
-  } else {
-    {
-      Gpu::Scope scope(gpu);
-      uint64 *keys = gpu.scratch<uint64>(batch * num), *compact = gpu.scratch<uint64>(batch * num);
-      int* tile_counts = gpu.scratch<int>(batch * nms.tiles);
-      gpu.launch(KERNEL(box_nms_score), {batch, nms.tiles}, kCompactTile, 0, keys, tile_counts,
-                 data, num, columns, options.valid_thresh, options.background_id);
-      nms.compact(keys, tile_counts, compact);
-      nms.sort(compact, keys);
-    }
-    nms.take_buffers();
-  }
-  suppress(nms, are_few);
+  suppress(nms);
   gpu.launch(KERNEL(box_nms_write), {batch, nms.tiles}, 256, 0, out, index, data, nms.sorted,
              nms.buffers.kept, nms.buffers.kept_before, nms.counts, num, options.topk, columns,
              options.conversion, with_index);

@@ -10,8 +10,11 @@ struct BoxIou : Operator {
   static const std::vector<const char*> kInputs;
 
   bool center;
+  IouKind kind;
 
-  explicit BoxIou(Options& options) : center(options.choice("format", {"corner", "center"}) == 1) {}
+  explicit BoxIou(Options& options)
+      : center(options.choice("format", {"corner", "center"}) == 1),
+        kind((IouKind)options.choice("kind", {"iou", "giou", "diou", "ciou"})) {}
 
   Shapes shapes(Inputs in) const {
     Shape out;
@@ -24,8 +27,23 @@ struct BoxIou : Operator {
 
   template <typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
-    cvops::box_iou(device, out[0].data<float>(), in[0].data<float>(), in[1].data<float>(),
-                   in[0].size() / 4, in[1].size() / 4, center);
+    const int64 num_lhs = in[0].size() / 4, num_rhs = in[1].size() / 4;
+    float *const result = out[0].data<float>(), *const lhs = in[0].data<float>(),
+                 *const rhs = in[1].data<float>();
+    if (kind == IouKind::iou) {
+      cvops::box_iou(device, result, lhs, rhs, num_lhs, num_rhs, center);
+    } else {
+      box_iou_kind(device, result, lhs, rhs, num_lhs, num_rhs, center, kind);
+    }
+  }
+
+  // The gradient of the kind iou is zero, as that of MXNet.
+  template <typename Device>
+  void backward(Device& device, Tensors& in, Tensors& out) const {
+    if (kind == IouKind::iou) return Operator::backward(device, in, out);
+    box_iou_backward(device, out[0].data<float>(), out[1].data<float>(), in[0].data<float>(),
+                     in[1].data<float>(), in[2].data<float>(), in[1].size() / 4, in[2].size() / 4,
+                     center, kind);
   }
 };
 

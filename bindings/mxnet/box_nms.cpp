@@ -1,19 +1,17 @@
-#include "nms_of_rows.h"
+#include "nms_rows.h"
 
 namespace cvops::external {
 namespace {
 
-struct BoxNms : NmsOfRows<BoxNms, 4> {
+struct BoxNms : NmsWithGradient<BoxNms> {
   static constexpr const char* kName = "box_nms";
-  static const std::vector<const char*> kInputs;
 
-  explicit BoxNms(Options& o) : NmsOfRows(o) {
-    const int in_format = o.choice("in_format", {"corner", "center"});
+  explicit BoxNms(Options& o) : NmsWithGradient(o, 0, -std::numeric_limits<double>::infinity()) {
     const int out_format = o.choice("out_format", {"corner", "center"});
-    options.rule.center = in_format == 1;
-    options.conversion = in_format == out_format ? kNmsAsIs
-                         : out_format == 1       ? kNmsToCenter
-                                                 : kNmsToCorner;
+    options.rule.threshold = o.number("overlap_thresh", 0.5);
+    options.conversion = options.rule.center == out_format ? kNmsAsIs
+                         : out_format == 1                 ? kNmsToCenter
+                                                           : kNmsToCorner;
   }
 
   template <typename Device>
@@ -23,7 +21,6 @@ struct BoxNms : NmsOfRows<BoxNms, 4> {
   }
 };
 
-const std::vector<const char*> BoxNms::kInputs = {"data"};
 Register<BoxNms> registered;
 
 }  // namespace

@@ -1,19 +1,20 @@
 #include "nms_rotated.h"
 
-#include "nms_of_rows.h"
+#include "nms_rows.h"
 
 namespace cvops::external {
 namespace {
 
-struct NmsRotated : NmsOfRows<NmsRotated, kRotatedNumbers> {
+struct NmsRotated : NmsWithGradient<NmsRotated> {
   static constexpr const char* kName = "nms_rotated";
-  static const std::vector<const char*> kInputs;
 
   RotatedFormat format;
 
   explicit NmsRotated(Options& o)
-      : NmsOfRows(o),
-        format{o.choice("angle", {"degrees", "radians"}) == 1, o.boolean("clockwise", false)} {}
+      : NmsWithGradient(o, 0, -std::numeric_limits<double>::infinity(), kRotatedNumbers),
+        format{o.choice("angle", {"degrees", "radians"}) == 1, o.boolean("clockwise", false)} {
+    options.rule.threshold = o.number("overlap_thresh", 0.5);
+  }
 
   template <typename Device>
   void suppress(Device& device, float* out, int* index, const float* data, int64 batch, int64 num,
@@ -22,7 +23,6 @@ struct NmsRotated : NmsOfRows<NmsRotated, kRotatedNumbers> {
   }
 };
 
-const std::vector<const char*> NmsRotated::kInputs = {"data"};
 Register<NmsRotated> registered;
 
 }  // namespace

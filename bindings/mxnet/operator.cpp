@@ -108,6 +108,12 @@ float Options::number(const char* name, double fallback, double low, double high
   return (float)x;
 }
 
+std::optional<float> Options::number_or_none(const char* name) {
+  const std::string* given = find(name);
+  if (!given || *given == "None") return std::nullopt;
+  return number(name, 0);
+}
+
 // Parses an int: digits, and the suffix L of old Pythons.
 static bool parse(const std::string& given, int* out) {
   std::string s = trimmed(given);
@@ -166,6 +172,17 @@ std::vector<float> Options::numbers(const char* name, std::vector<double> fallba
     refuse(name, length ? std::to_string(length) + " numbers" : "one number or more");
   }
   return {x.begin(), x.end()};
+}
+
+std::vector<int> Options::integers(const char* name) {
+  const std::string* given = find(name);
+  if (!given || *given == "None") return {};
+  const std::string s = trimmed(*given);
+  const bool brackets = s.size() >= 2 && std::strchr("([", s[0]) && std::strchr(")]", s.back());
+  if (brackets && trimmed(s.substr(1, s.size() - 2)).empty()) return {};
+  std::vector<int> x;
+  if (!parse(s, &x)) refuse(name, "an integer, or integers in brackets");
+  return x;
 }
 
 std::array<int, 2> Options::pair(const char* name, int low, int high) {

@@ -14,6 +14,7 @@
 #include <limits>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -42,12 +43,15 @@ class Options {
   explicit Options(const Attributes& given) : given_(given) {}
 
   float number(const char* name, double fallback, double low = -kInfinity, double high = kInfinity);
+  std::optional<float> number_or_none(const char* name);
   int integer(const char* name, int fallback);
   // None means the fallback.
   int integer_or_none(const char* name, int fallback);
   bool boolean(const char* name, bool fallback);
   // One number, or a list in brackets; exactly `length` numbers if `length` is not 0.
   std::vector<float> numbers(const char* name, std::vector<double> fallback, size_t length = 0);
+  // One integer, or a list in brackets; an empty list if missing or None.
+  std::vector<int> integers(const char* name);
   // Two integers in brackets, each in [low, high].
   std::array<int, 2> pair(const char* name, int low, int high);
   // Index in `choices` of the given word; the first is the default.
@@ -120,8 +124,16 @@ struct Operator {
     for (auto& grad : out) set_to_zero(device, grad.data_ptr, bytes(grad));
   }
 
+  // Names of the inputs if they depend on the options; else null, for kInputs.
+  const std::vector<const char*>* inputs() const { return nullptr; }
+
   static int64 bytes(mxnet::ext::MXTensor& tensor);
 };
+
+template <typename Op>
+const std::vector<const char*>& inputs_of(const Op& op) {
+  return op.inputs() ? *op.inputs() : Op::kInputs;
+}
 
 // Uninitialized scratch memory of a backward pass.
 template <typename Device>
@@ -169,12 +181,22 @@ Op make(const Attributes& attributes) {
   return op;
 }
 
+// Number of outputs: op.outputs() of an operator with optional outputs, else kOutputs.
+template <typename Op>
+auto num_outputs_of(const Op& op, int) -> decltype(op.outputs()) {
+  return op.outputs();
+}
+template <typename Op>
+int num_outputs_of(const Op&, long) {
+  return Op::kOutputs;
+}
+
 template <typename Op>
 MXReturnValue parse_attributes(const Attributes& attributes, int* num_inputs, int* num_outputs) {
   return guarded(Op::kName, [&] {
-    make<Op>(attributes);
-    *num_inputs = (int)Op::kInputs.size();
-    *num_outputs = Op::kOutputs;
+    const Op op = make<Op>(attributes);
+    *num_inputs = (int)inputs_of(op).size();
+    *num_outputs = num_outputs_of(op, 0);
   });
 }
 
@@ -184,9 +206,12 @@ const char* name_of(int type);
 void check_count(size_t got, const std::vector<const char*>& names);
 
 template <typename Op>
-MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<int>* out) {
+MXReturnValue infer_type(const Attributes& attributes, std::vector<int>* in,
+                         std::vector<int>* out) {
   return guarded(Op::kName, [&] {
-    check_count(in->size(), Op::kInputs);
+    if (in->size() != Op::kInputs.size()) {
+      check_count(in->size(), inputs_of(make<Op>(attributes)));
+    }
     for (size_t i = 0; i < in->size(); ++i) {
       const int wanted = Op::input_type((int)i), got = in->at(i);
       if (got >= 0 && got != wanted) {
@@ -201,7 +226,10 @@ MXReturnValue infer_type(const Attributes&, std::vector<int>* in, std::vector<in
 
 template <typename Op>
 MXReturnValue infer_shape(const Attributes& attributes, Shapes* in, Shapes* out) {
-  return guarded(Op::kName, [&] { *out = make<Op>(attributes).shapes(Inputs(*in, Op::kInputs)); });
+  return guarded(Op::kName, [&] {
+    const Op op = make<Op>(attributes);
+    *out = op.shapes(Inputs(*in, inputs_of(op)));
+  });
 }
 
 // True if two tensors share memory, as after `op(x, out=x)`.

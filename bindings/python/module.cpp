@@ -9,6 +9,8 @@
   X(gpu)     /* shared */ \
   X(simd)    /* shared */ \
   X(threads) /* shared */ \
+  X(adaptive_avg_pooling) \
+  X(bilinear_resize)      \
   X(bilinear_upsample)    \
   X(bipartite_matching)   \
   X(box_decode)           \
@@ -18,13 +20,18 @@
   X(box_nms)              \
   X(confusion_matrix)     \
   X(label_from_color)     \
+  X(matrix_nms)           \
   X(multibox_detection)   \
   X(multibox_prior)       \
   X(multibox_target)      \
   X(multiclass_nms)       \
   X(nms_rotated)          \
+  X(proposal)             \
+  X(psroi_pooling)        \
   X(roi_align)            \
-  X(roi_pooling)
+  X(roi_pooling)          \
+  X(rroi_align)           \
+  X(soft_nms)
 
 #define DECLARE(op) void bind_##op(cvops::Ops&);
 CVOPS_OPS(DECLARE)

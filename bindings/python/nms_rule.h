@@ -1,5 +1,5 @@
 #pragma once
-#include "nms_rule.cuh"
+#include "nms/rule.cuh"
 #include "ops.h"
 
 template <>

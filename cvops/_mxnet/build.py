@@ -8,14 +8,13 @@ Python extension uses too.
 from __future__ import annotations
 
 import ctypes
+import errno
 import functools
-import hashlib
 import importlib.util
 import os
 import platform
 import shlex
 import subprocess
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -55,10 +54,12 @@ def wheel() -> Path:
     return Path(spec.origin).parent
 
 
-def _run(*command: str | Path) -> str:
+def _run(folder: Path, *command: str | Path) -> None:
     line = [*compiler(), *map(str, command)]
+    # The compiler's own temporary files need the same disk.
+    environment = {**os.environ, "TMPDIR": str(folder)}
     try:
-        done = subprocess.run(line, capture_output=True, text=True)
+        done = subprocess.run(line, capture_output=True, text=True, env=environment)
     except OSError as error:
         raise ImportError(
             f"cvops.mxnet builds its operators for MXNet with a C++ compiler, and "
@@ -67,9 +68,11 @@ def _run(*command: str | Path) -> str:
             "cvops.contrib take MXNet's arrays without it, but not for a gradient"
         ) from error
     if done.returncode:
+        full = os.strerror(errno.ENOSPC)
+        if full in done.stderr:
+            raise OSError(errno.ENOSPC, full)
         head = "\n".join(done.stderr.splitlines()[:40])
         raise ImportError(f"cvops.mxnet cannot build its operators: {shlex.join(line)}\n{head}")
-    return done.stdout
 
 
 def _core() -> Path:
@@ -87,7 +90,7 @@ def _core() -> Path:
 class Recipe(NamedTuple):
     """The files and flags of the library for this MXNet and this cvops."""
 
-    path: Path
+    entry: cache.Entry
     sources: list[Path]
     flags: list[str]
     core: Path
@@ -106,47 +109,45 @@ def recipe() -> Recipe:
         if not file.is_file():
             raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
     folders = [BINDINGS, BINDINGS / "runtime", nvrtc.KERNELS]
-    headers = [x for folder in (*folders, BINDINGS / "mxnet") for x in folder.glob("*.*h")]
+    headers = [x for folder in (*folders, BINDINGS / "mxnet") for x in folder.glob("*.h")]
+    headers += nvrtc.KERNELS.rglob("*.cuh")
     sources = sorted(BINDINGS.glob("mxnet/*.cpp"))
     flags = [*_FLAGS, f"-isystem{mx}", f"-isystem{mx / 'include'}"]
     flags += [f"-I{folder}" for folder in folders]
     texts = [path.read_text("utf-8") for path in (*sorted(headers), *sources, *abi)]
     key = [*texts, *_FLAGS, platform.machine(), " ".join(compiler())]
-    digest = hashlib.sha256("\0".join(key).encode()).hexdigest()[:24]
-    path = cache.folder() / f"mxnet-operators-{digest}.so"
-    return Recipe(path, sources, flags, core)
+    return Recipe(cache.Entry("mxnet-operators", key, ".so"), sources, flags, core)
 
 
 def build() -> Path:
     """Return the library for this MXNet and this cvops; compile it if the cache lacks it.
 
     Raises:
-        ImportError: MXNet, the extension or a compiler is missing, or does not work.
+        ImportError: MXNet, the extension or a compiler is missing, or does not work. The cache
+            folder cannot be written, or others can write to it.
     """
-    path, sources, flags, core = recipe()
-    if cache.has(path):
-        return path
+    entry, sources, flags, core = recipe()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=path.parent, prefix=cache.TEMPORARY)
+        path = entry.find()
+        if path is not None:
+            return path
+        with entry.workplace() as folder:
+            return entry.add(_compile(folder, sources, flags, core))
     except OSError as error:
-        raise ImportError(
-            f"cvops.mxnet keeps its operators for MXNet in {path.parent}, which cannot be written "
-            f"({error.strerror}): name another folder in the environment variable CVOPS_CACHE_DIR"
-        ) from error
-    with temporary as folder:
+        raise ImportError(f"cvops.mxnet has no operators for MXNet: {error.strerror}") from error
 
-        def compile_object(source: Path) -> Path:
-            made = Path(folder, f"{source.stem}.o")
-            _run(*flags, "-c", source, "-o", made)
-            return made
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            objects = list(pool.map(compile_object, sources))
-        made = Path(folder, path.name)
-        _run("-shared", *objects, core, wheel() / "libmxnet.so", "-o", made)
-        cache.put(made, path)
-    return path
+def _compile(folder: Path, sources: list[Path], flags: list[str], core: Path) -> Path:
+    def compile_object(source: Path) -> Path:
+        made = folder / f"{source.stem}.o"
+        _run(folder, *flags, "-c", source, "-o", made)
+        return made
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        objects = list(pool.map(compile_object, sources))
+    made = folder / "operators.so"
+    _run(folder, "-shared", *objects, core, wheel() / "libmxnet.so", "-o", made)
+    return made
 
 
 @functools.cache

@@ -20,6 +20,8 @@ class Operator(NamedTuple):
     replaces: tuple[str, ...] = ()
     #: The cast by AMP: to "float32", to the "widest" type of the inputs, or "" for none.
     amp: str = ""
+    #: The last inputs that a call may omit.
+    optional: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -28,6 +30,23 @@ class Operator(NamedTuple):
 
 
 OPERATORS = (
+    Operator(
+        "AdaptiveAvgPooling2D",
+        "adaptive_avg_pooling",
+        ("data",),
+        ("output_size",),
+        differentiable=True,
+        replaces=("_contrib_AdaptiveAvgPooling2D",),
+    ),
+    Operator(
+        "BilinearResize2D",
+        "bilinear_resize",
+        ("data", "like"),
+        ("height", "width", "scale_height", "scale_width", "mode", "align_corners"),
+        differentiable=True,
+        replaces=("_contrib_BilinearResize2D",),
+        optional=("like",),
+    ),
     Operator(
         "MultiBoxPrior",
         "multibox_prior",
@@ -67,6 +86,27 @@ OPERATORS = (
         replaces=("_contrib_MultiBoxDetection",),
         amp="float32",
     ),
+    *(
+        Operator(
+            name,
+            npx_name,
+            ("cls_prob", "bbox_pred", "im_info"),
+            (
+                "rpn_pre_nms_top_n",
+                "rpn_post_nms_top_n",
+                "threshold",
+                "rpn_min_size",
+                "scales",
+                "ratios",
+                "feature_stride",
+                "output_score",
+                "iou_loss",
+            ),
+            replaces=(f"_contrib_{name}",),
+            amp="widest",
+        )
+        for name, npx_name in (("MultiProposal", "multi_proposal"), ("Proposal", "proposal"))
+    ),
     Operator(
         "bipartite_matching",
         "bipartite_matching",
@@ -92,7 +132,8 @@ OPERATORS = (
         "box_iou",
         "box_iou",
         ("lhs", "rhs"),
-        ("format",),
+        ("format", "kind"),
+        differentiable=True,
         replaces=("_contrib_box_iou",),
         amp="widest",
     ),
@@ -117,6 +158,15 @@ OPERATORS = (
         amp="widest",
     ),
     Operator(
+        "PSROIPooling",
+        "psroi_pooling",
+        ("data", "rois"),
+        ("spatial_scale", "output_dim", "pooled_size", "group_size"),
+        differentiable=True,
+        replaces=("_contrib_PSROIPooling",),
+        amp="widest",
+    ),
+    Operator(
         "ROIPooling",
         "roi_pooling",
         ("data", "rois"),
@@ -134,11 +184,58 @@ OPERATORS = (
         amp="widest",
     ),
     Operator(
+        "RROIAlign",
+        "rroi_align",
+        ("data", "rois"),
+        ("pooled_size", "spatial_scale", "sampling_ratio"),
+        replaces=("_contrib_RROIAlign",),
+    ),
+    Operator(
         "bilinear_upsample",
         "bilinear_upsample",
         ("data",),
         ("scale",),
         differentiable=True,
+        amp="float32",
+    ),
+    Operator(
+        "matrix_nms",
+        "matrix_nms",
+        ("data",),
+        (
+            "method",
+            "sigma",
+            "valid_thresh",
+            "post_thresh",
+            "topk",
+            "post_nms",
+            "coord_start",
+            "score_index",
+            "id_index",
+            "background_id",
+            "force_suppress",
+            "in_format",
+        ),
+        amp="float32",
+    ),
+    Operator(
+        "soft_nms",
+        "soft_nms",
+        ("data",),
+        (
+            "method",
+            "sigma",
+            "overlap_thresh",
+            "valid_thresh",
+            "topk",
+            "post_nms",
+            "coord_start",
+            "score_index",
+            "id_index",
+            "background_id",
+            "force_suppress",
+            "in_format",
+        ),
         amp="float32",
     ),
     Operator(

@@ -90,8 +90,9 @@ def _for_arrays(operator: Operator) -> Callable[..., Any]:
         else:
             inputs, options = split(operator, mx.nd.NDArray, args, kwargs)
             for key, value in zip(operator.inputs, inputs):
-                if value is None:
+                if value is None and key not in operator.optional:
                     raise TypeError(f"cvops_{operator.name}() misses the argument {key!r}")
+            inputs = [x for x in inputs if x is not None]
         if mx.autograd.is_recording():
             # An external operator overwrites the gradients of its inputs for each grad_req. A view
             # passes them on according to grad_req. Only an array that stores its gradient has a
@@ -130,10 +131,13 @@ def _for_symbols(operator: Operator) -> Callable[..., Any]:
         inputs, options = split(operator, mx.sym.Symbol, args, kwargs)
         name = _names().get(name, operator.name.lower())
         with mx.name.NameManager():  # the name has the prefix of the block already
-            for i, (key, x) in enumerate(zip(operator.inputs, inputs)):
+            copies = []
+            for key, x in zip(operator.inputs, inputs):
+                if x is None and key in operator.optional:
+                    continue
                 x = mx.sym.var(f"{name}_{key}") if x is None else x
-                inputs[i] = gradient_copy(operator, x, f"{name}_{key}")
-            return call(*inputs, name=name, attr=attr, **options)
+                copies.append(gradient_copy(operator, x, f"{name}_{key}"))
+            return call(*copies, name=name, attr=attr, **options)
 
     return function
 

@@ -41,9 +41,10 @@ def convert_symbol(text: str, to: str = "cvops") -> str:
         raise ValueError(f"to: expected 'cvops' or 'mxnet', got {to!r}")
     try:
         graph = json.loads(text)
-        ops = {node["op"] for node in _all_nodes(graph)}
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError("text: expected the JSON of a symbol") from error
+        _check_graph(graph)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"text: expected the JSON of a symbol: {error}") from error
+    ops = {node["op"] for node in _all_nodes(graph)}
     if to == "mxnet":
         for name in ops:
             if name.startswith("_contrib_cvops_") and name not in _THEIRS:
@@ -102,6 +103,47 @@ def has_choice(text: str) -> bool:
     return any(f'"{name}"' in text for name in (*_OURS, *_THEIRS))
 
 
+def _expect(name: str, value: Any, fits: bool, what: str) -> None:
+    if not fits:
+        raise ValueError(f"{name}: expected {what}, got {value!r:.60}")
+
+
+def _check_graph(graph: Any) -> None:
+    """Raise a ValueError for a JSON value that is not a graph of operators."""
+    _expect("graph", graph, isinstance(graph, dict), "an object")
+    nodes = graph.get("nodes")
+    _expect("nodes", nodes, isinstance(nodes, list), "a list")
+    for i, node in enumerate(nodes):
+        _expect(f"node {i}", node, isinstance(node, dict), "an object")
+        for key in ("op", "name"):
+            _expect(f"node {i}: {key}", node.get(key), isinstance(node.get(key), str), "a text")
+        _check_entries(f"node {i}: inputs", node.get("inputs", []), i)
+        for key in ("attrs", "attr", "param"):
+            _expect(f"node {i}: {key}", node, isinstance(node.get(key, {}), dict), "an object")
+        operator = _OURS.get(node["op"])
+        if operator is not None and len(node.get("inputs", [])) > len(operator.inputs):
+            want = f"{len(operator.inputs)} inputs or fewer"
+            _expect(f"node {i}: inputs", node["inputs"], False, want)
+        subgraphs = node.get("subgraphs", [])
+        _expect(f"node {i}: subgraphs", subgraphs, isinstance(subgraphs, list), "a list")
+        for subgraph in subgraphs:
+            _check_graph(subgraph)
+    _check_entries("heads", graph.get("heads"), len(nodes))
+    ends = graph.get("node_row_ptr", [0] * (len(nodes) + 1))
+    fits = isinstance(ends, list) and len(ends) == len(nodes) + 1
+    fits = fits and all(type(end) is int for end in ends)
+    _expect("node_row_ptr", ends, fits, f"{len(nodes) + 1} integers")
+
+
+def _check_entries(name: str, entries: Any, before: int) -> None:
+    """Refuse entries that are not [node, output] or [node, output, version] of earlier nodes."""
+    _expect(name, entries, isinstance(entries, list), "a list")
+    for entry in entries:
+        fits = isinstance(entry, list) and len(entry) in (2, 3)
+        fits = fits and all(type(number) is int for number in entry)
+        _expect(name, entry, fits and 0 <= entry[0] < before, f"entries of nodes before {before}")
+
+
 def _all_nodes(graph: dict[str, Any]) -> list[dict[str, Any]]:
     """List the nodes of a graph and of its subgraphs."""
     nodes = []
@@ -148,7 +190,7 @@ def _convert(
         for subgraph in node.get("subgraphs", []):
             _convert(subgraph, to, mark, takes)
         inputs = [entry(old) for old in node.get("inputs", [])]
-        if i in copies and _MARK in _attributes(node):
+        if i in copies and inputs and _MARK in _attributes(node):
             node_map.append(inputs[0][:2])
             continue
         operator = _OURS.get(node["op"])

@@ -148,12 +148,16 @@ def _functions() -> tuple[Any, Any]:
                 torch.zeros(shape, device=out_grad.device) if need else None
                 for need, (shape, _) in zip(needed, signature.types)
             ]
-            if needed[0]:
+            gradient = signature.op.gradient
+            if any(needed[: gradient.arrays]):
                 saved = [x.detach() for x in ctx.saved_tensors]
                 args = (*saved, *ctx.options, signature.backend)
-                grads[0] = signature.op.gradient.backward(out_grad.detach(), *args)
-                if torch.is_grad_enabled() and out_grad.requires_grad:
-                    grads[0] = Once.apply(signature.op.name, grads[0], out_grad)
+                found = gradient.backward(out_grad.detach(), *args)
+                for i, grad in enumerate(found if gradient.arrays > 1 else (found,)):
+                    if needed[i]:
+                        grads[i] = grad
+                        if torch.is_grad_enabled() and out_grad.requires_grad:
+                            grads[i] = Once.apply(signature.op.name, grad, out_grad)
             return None, None, *grads
 
     class Once(torch.autograd.Function):  # type: ignore[misc, name-defined]

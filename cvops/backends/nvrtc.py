@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
-import tempfile
 import threading
 from pathlib import Path
 from typing import Any
@@ -102,17 +100,16 @@ def architectures() -> list[int]:
 def cubin_file(name: str, arch: int) -> Path:
     """Return the file of compiled kernels in the cache; compile it if it is missing."""
     nvrtc = load_nvrtc()
-    key = "\0".join((source(name), str(FLAGS), str(arch), str(nvrtc.getVersion())))
-    file = cache.folder() / f"{name}-sm{arch}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.cubin"
-    if not cache.has(file):
-        cubin, _ = compile_cubin(nvrtc, name, arch)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            dir=file.parent, prefix=cache.TEMPORARY, delete=False
-        ) as temporary:
-            temporary.write(cubin)
-        cache.put(Path(temporary.name), file)
-    return file
+    key = source(name), str(FLAGS), str(arch), str(nvrtc.getVersion())
+    entry = cache.Entry(f"{name}-sm{arch}", key, ".cubin")
+    file = entry.find()
+    if file is not None:
+        return file
+    cubin, _ = compile_cubin(nvrtc, name, arch)
+    with entry.workplace() as folder:
+        made = folder / "cubin"
+        made.write_bytes(cubin)
+        return entry.add(made)
 
 
 #: The modules that CuPy has loaded, and their kernels.

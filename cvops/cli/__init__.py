@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from cvops import __version__
+from cvops._files import replacing
 from cvops._imports import pip_command
 
 
@@ -107,7 +108,8 @@ def _convert_symbol(options: argparse.Namespace) -> None:
     except ValueError as error:
         raise Refused(f"{options.source}: {error}") from error
     try:
-        options.target.write_text(converted, "utf-8")
+        with replacing(options.target) as part:
+            part.write_text(converted, "utf-8")
     except OSError as error:
         raise Refused(f"{options.target}: cannot be written: {error.strerror}") from error
     ours, mark = "_contrib_cvops_", '"op": "'

@@ -173,14 +173,16 @@ def _operators() -> Finding:
     if cuda11.libmxnet() is None:
         return Finding("missing", "MXNet's operators (cvops.mxnet): need MXNet, see above")
     try:
-        path = build.recipe().path
+        path = build.recipe().entry.find()
+    except OSError as error:
+        return Finding("broken", f"MXNet's operators (cvops.mxnet): {error.strerror}")
     except ImportError as error:
         return Finding(
             "broken",
             f"MXNet's operators (cvops.mxnet): {error}",
             'pip install --force-reinstall --no-deps "mxnet==1.9.1"',
         )
-    if path.exists():
+    if path is not None:
         return Finding("ok", f"MXNet's operators (cvops.mxnet): built, {path}")
     compiler = _compiler()
     return Finding(

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvops._mxnet import mxnet
+from cvops._mxnet import mxnet, params
 from cvops.datasets.transforms import MEAN as MEAN
 from cvops.datasets.transforms import STD as STD
 from cvops.datasets.transforms import normalize_image as normalize_image
@@ -215,10 +215,7 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         if self._weights is None:
             super().initialize(init, ctx, **kwargs)
             return
-        try:
-            self._load_backbone(str(self._weights), ctx=ctx)
-        except (mx.MXNetError, AssertionError, ValueError, KeyError) as error:
-            raise ValueError(f"{self._weights}: not the parameters of resnet18_v2") from error
+        params.load(self._load_backbone, self._weights, "resnet18_v2", ctx=ctx)
         for child in self._children.values():
             if child is not self.features:
                 child.initialize(init, ctx, **kwargs)

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from cvops._mxnet import mxnet
+from cvops._files import check_regular, replacing
+from cvops._mxnet import mxnet, params
 from cvops.models.losses import DetectionLoss, label_background, on_cpu
 from cvops.ops._check import choice, integer, number
 
@@ -131,9 +132,10 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     def save(self, path: str | Path) -> None:
         """Write the parameters to ``path``, and classes and side next to it (``.json``)."""
         path = Path(path)
-        self.save_parameters(str(path))
         about = {"model": "TinySSD", "classes": self.classes, "side": self.side}
-        path.with_suffix(".json").write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        params.save(self, path)
+        with replacing(path.with_suffix(".json")) as part:
+            part.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 
     @classmethod
     def load(cls, path: str | Path, ops: str = "cvops") -> TinySSD:
@@ -144,18 +146,17 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             ValueError: one of the two is not a file of ``save``.
         """
         path = Path(path)
-        for file in (path, path.with_suffix(".json")):
-            if not file.is_file():
+        description = path.with_suffix(".json")
+        for file in (path, description):
+            if not file.exists():
                 raise FileNotFoundError(f"{file}: no such file")
         try:
-            about = json.loads(path.with_suffix(".json").read_text("utf-8"))
+            check_regular(description)
+            about = json.loads(description.read_text("utf-8"))
             net = cls(about["classes"], about["side"], ops)
         except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ValueError(f"{path.with_suffix('.json')}: does not describe a TinySSD") from error
-        try:
-            net.load_parameters(str(path))
-        except (mx.MXNetError, AssertionError, ValueError, KeyError) as error:
-            raise ValueError(f"{path}: not the parameters of a TinySSD") from error
+            raise ValueError(f"{description}: does not describe a TinySSD") from error
+        params.load(net.load_parameters, path, "a TinySSD")
         return net
 
 

@@ -41,9 +41,11 @@ def flag(name: str, value: Any) -> bool:
 
 
 def _scalar(value: Any) -> Any:
-    """Return ``value``; None for a flag, bytes, or an array with axes, which are not numbers."""
+    """Return ``value``; None for what is no real number: a flag, bytes, an array with axes, ..."""
     kind = str(getattr(value, "dtype", type(value).__name__))
-    if kind.endswith(("bool", "bytes", "bytearray")) or tuple(getattr(value, "shape", ())):
+    if kind.startswith("complex") or kind.endswith(("bool", "bytes", "bytearray")):
+        return None
+    if tuple(getattr(value, "shape", ())) or hasattr(value, "mask"):
         return None
     return value
 
@@ -87,7 +89,8 @@ def integer(name: str, value: Any, low: int = -(2**31), high: int = 2**31 - 1) -
         try:
             if isinstance(value, str):
                 match = _INTEGER.fullmatch(value)
-                x = int(match[1]) if match else None
+                # More digits than those of an int64 are out of each range.
+                x = int(match[1][:21]) if match else None
             x = operator.index(_scalar(x))
         except TypeError:
             raise TypeError(f"{name}: expected an integer, got {value!r}") from None

@@ -122,9 +122,16 @@ class ArraySpec:
         self.read = not text.startswith("shape of ")
         self.dtype, _, self.shape = text.replace("shape of ", "").partition(" ")
         axes = [axis.strip() for axis in self.shape[1:-1].split(",") if axis.strip()]
-        #: True if other axes may come before the named ones; true if there may be others at all.
-        self.leading, self.open = axes[0] == "...", "..." in axes
+        #: True if there may be axes without a name.
+        self.open = "..." in axes
         self.axes = tuple(int(a) if a.isdigit() else a for a in axes if a != "...")
+        self.rank = len(self.axes)
+        # The axes after "..." count from the end.
+        first = -self.rank if axes[0] == "..." else 0
+        places = tuple(enumerate(self.axes, first))
+        #: (index of the axis, name) of each named axis, and (index, size) of each other one.
+        self.named = tuple([(i, axis) for i, axis in places if isinstance(axis, str)])
+        self.fixed = tuple([(i, axis) for i, axis in places if isinstance(axis, int)])
         self.numpy_dtype = np.dtype(self.dtype)
 
 
@@ -161,46 +168,51 @@ _dispatch = functools.lru_cache(1024)(Dispatch)
 class Signature:
     """The library, device, dtypes and shapes of a call's arrays, and their consequences."""
 
+    __slots__ = ("autograd", "backend", "execute", "op", "shapes", "sizes", "types")
+
     def __init__(self, op: Op, backend: str | None, arrays: tuple[tuple[Any, ...], ...]):
         self.op, self.backend = op, backend
         #: The shapes of the arrays that have a spec.
-        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.shapes = shapes = {}  # type: dict[str, tuple[int, ...]]
         #: The sizes of the axes that the specs name.
-        self.sizes: dict[str, int] = {}
+        self.sizes = sizes = {}  # type: dict[str, int]
         #: The types of the arrays that the implementations get: of all arrays, or of none.
-        self.types: list[ArrayType] = []
+        self.types = types = []  # type: list[ArrayType]
         dispatch = _dispatch(
             op, backend, tuple([(name, library, x[0], x[1]) for name, library, x in arrays])
         )
         for (name, _, (_, _, shape)), spec in zip(arrays, dispatch.specs):
-            if spec is not None:
-                self._check(name, spec, tuple(shape))
+            if spec is None:
+                continue
+            shape = tuple(shape)
+            rank = len(shape)
+            if rank != spec.rank and not (rank > spec.rank and spec.open):
+                raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
+            # The arrays of a list have sizes of their own.
+            known = {} if name[-1] == "]" else sizes
+            for index, axis in spec.named:
+                size = shape[index]
+                if known.setdefault(axis, size) != size:
+                    self._refuse(name, spec, axis, shape)
+            for index, want in spec.fixed:
+                if shape[index] != want:
+                    raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
+            shapes[name] = shape
+            if spec.read:
+                types.append((shape, spec.numpy_dtype))
         #: Runs the implementation on arrays, with options.
-        self.execute = functools.partial(dispatch.run, self.types)
+        self.execute = functools.partial(dispatch.run, types)
         self.autograd = dispatch.autograd
-        op.check_shapes(self)
+        if op.check_shapes is not None:
+            op.check_shapes(self)
 
-    def _check(self, name: str, spec: ArraySpec, shape: tuple[int, ...]) -> None:
-        # The arrays of a list have sizes of their own.
-        sizes = {} if name[-1] == "]" else self.sizes
-        spare = len(shape) - len(spec.axes)
-        if spare < 0 or (spare > 0 and not spec.open):
-            raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
-        for want, size in zip(spec.axes, shape[spare:] if spec.leading else shape):
-            known = want if isinstance(want, int) else sizes.setdefault(want, size)
-            if size != known:
-                self._refuse(name, spec, want, shape)
-        self.shapes[name] = shape
-        if spec.read:
-            self.types.append((shape, spec.numpy_dtype))
-
-    def _refuse(self, name: str, spec: ArraySpec, axis: int | str, shape: tuple[int, ...]) -> None:
-        where = ""
-        if isinstance(axis, str):
-            specs = self.op.specs
-            first = next(other for other in self.shapes if axis in specs[other].axes)
-            where = f" with {axis} = {self.sizes[axis]} as in {first}"
-        raise ValueError(f"{name}: expected shape {spec.shape}{where}, got {shape}")
+    def _refuse(self, name: str, spec: ArraySpec, axis: str, shape: tuple[int, ...]) -> None:
+        specs = self.op.specs
+        first = next(other for other in self.shapes if axis in specs[other].axes)
+        raise ValueError(
+            f"{name}: expected shape {spec.shape} with {axis} = {self.sizes[axis]} as in {first}, "
+            f"got {shape}"
+        )
 
 
 _signature = functools.lru_cache(1024)(Signature)
@@ -252,12 +264,8 @@ class Inputs:
         return signature.execute(self._arrays if signature.types else (), options)
 
 
-def _accept(signature: Signature) -> None:
-    pass
-
-
 class Gradient(NamedTuple):
-    """The path of a gradient from an op's first result to its first array.
+    """The path of a gradient from an op's first result to its first arrays.
 
     The gradient with respect to the other arrays is 0.
     """
@@ -268,6 +276,8 @@ class Gradient(NamedTuple):
     residual: bool
     #: The names of the arrays that ``backward`` takes.
     inputs: tuple[str, ...]
+    #: The number of arrays with a gradient. ``backward`` returns a tuple if it is not 1.
+    arrays: int
 
 
 class Op:
@@ -282,7 +292,7 @@ class Op:
         self.inputs: Callable[..., Inputs] = functools.partial(Inputs, self)
         self.implementations: dict[str, Callable[..., Any]] = {}
         #: Refuses shapes that match the specs but not each other, or that are too large.
-        self.check_shapes: Callable[[Signature], None] = _accept
+        self.check_shapes: Callable[[Signature], None] | None = None
         #: None for an op without a gradient.
         self.gradient: Gradient | None = None
         #: Returns the name and the attributes of MXNet's operator, from the options.
@@ -293,11 +303,13 @@ class Op:
         self.check_shapes = function
         return function
 
-    def backward(self, residual: bool = False, inputs: tuple[str, ...] = ()) -> Callable[[F], F]:
+    def backward(
+        self, residual: bool = False, inputs: tuple[str, ...] = (), arrays: int = 1
+    ) -> Callable[[F], F]:
         """Register the decorated function as :attr:`Gradient.backward`."""
 
         def register(function: F) -> F:
-            self.gradient = Gradient(function, residual, inputs)
+            self.gradient = Gradient(function, residual, inputs, arrays)
             return function
 
         return register

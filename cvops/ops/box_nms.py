@@ -138,14 +138,13 @@ def box_nms(
             or used twice; a format is unknown; a threshold is NaN.
     """
     inputs = _OP.inputs(backend, data=data)
-    shape = inputs.shapes["data"]
-    num = shape[-2]
-    columns = _columns(shape, coord_start, score_index, id_index, 4)
+    columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index)
+    num = inputs.shapes["data"][-2]
     _check.choice("in_format", in_format, ("corner", "center"))
     _check.choice("out_format", out_format, ("corner", "center"))
     topk = _check.integer("topk", topk)
     across = _check.flag("force_suppress", force_suppress)
-    by_class, center = columns[-1] >= 0 and not across, in_format == "center"
+    by_class, center = columns[3] >= 0 and not across, in_format == "center"
     options = _Options(
         columns,
         (_check.number("overlap_thresh", overlap_thresh), False, by_class, center),
@@ -157,10 +156,13 @@ def box_nms(
     return inputs.run(options, _check.flag("return_index", return_index))
 
 
-def _columns(
-    shape: tuple[int, ...], coord_start: Any, score_index: Any, id_index: Any, numbers: int
+def check_columns(
+    shape: tuple[int, ...], coord_start: Any, score_index: Any, id_index: Any, numbers: int = 4
 ) -> tuple[int, int, int, int]:
-    """Return ``NmsColumns`` for rows with that number of coordinates."""
+    """Return ``NmsColumns`` of the extension for ``data`` of a shape.
+
+    ``numbers`` is the number of coordinates of a box.
+    """
     num, width = shape[-2:]
     score = _check.integer("score_index", score_index)
     coord = _check.integer("coord_start", coord_start)
@@ -168,13 +170,14 @@ def _columns(
     if width < 1 + numbers + (id_ > 0):
         want = f"a score, a class and {numbers}" if id_ > 0 else f"a score and {numbers}"
         raise ValueError(f"data: expected rows of {want} coordinates or more, got shape {shape}")
-    if not 0 <= score < width or coord <= score < coord + numbers:
-        raise ValueError(
-            f"score_index: expected a column outside of the coordinates, got {score_index}"
-        )
     if not 0 <= coord <= width - numbers:
         word = {4: "four", 5: "five"}[numbers]
         raise ValueError(f"coord_start: expected {word} columns of {width}, got {coord_start}")
+    if not 0 <= score < width or coord <= score < coord + numbers:
+        raise ValueError(
+            "score_index: expected a column outside of the coordinates, whose columns are "
+            f"coord_start = {coord} to {coord + numbers - 1}, got {score_index}"
+        )
     if id_ >= width or coord <= id_ < coord + numbers or id_ == score:
         raise ValueError(f"id_index: expected a column of its own or -1, got {id_index}")
     if num >= _check.MAX_BOXES or width >= 2**31:
@@ -296,22 +299,18 @@ def _suppress_by(
     ious_of: Callable[[np.ndarray], _IoUs], data: np.ndarray, options: _Options
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return ``out`` and ``index``. ``ious_of`` takes the candidates of a set."""
-    _, score, _, id_ = options.columns
+    id_ = options.columns[3]
     threshold, _, by_class, _ = options.rule
-    overlap_thresh, valid_thresh, background_id = map(
-        np.float32, (threshold, options.valid_thresh, options.background_id)
-    )
+    overlap_thresh = np.float32(threshold)
     sizes = _sizes(data)
     out, index = np.full(sizes, -1, np.float32), np.full(sizes[:2], -1, np.int32)
     if options.limit == 0:
         index[:] = np.arange(sizes[1])
         return data.copy(), index.reshape(data.shape[:-1])
     for rows, result, source in zip(data.reshape(sizes), out, index):
-        valid = rows[:, score] > valid_thresh
-        if id_ >= 0:
-            valid &= rows[:, id_] != background_id
-        order = np.flatnonzero(valid)
-        order = order[np.argsort(-rows[order, score], kind="stable")[: options.limit]]
+        order = _candidates(
+            rows, options.columns, options.valid_thresh, options.background_id, options.limit
+        )
         rows = rows[order]
         ious = ious_of(rows)
         classes = _truncated(rows[:, id_]) if by_class else np.zeros(len(rows))
@@ -324,6 +323,22 @@ def _suppress_by(
         result[: alive.sum()] = rows[alive]
         source[: alive.sum()] = order[alive]
     return out.reshape(data.shape), index.reshape(data.shape[:-1])
+
+
+def _candidates(
+    rows: np.ndarray,
+    columns: tuple[int, int, int, int],
+    valid_thresh: float,
+    background_id: float,
+    topk: int,
+) -> np.ndarray:
+    """Return the indices of the ``topk`` best valid rows, the best first."""
+    _, score, _, id_ = columns
+    valid = rows[:, score] > np.float32(valid_thresh)
+    if id_ >= 0:
+        valid &= rows[:, id_] != np.float32(background_id)
+    order = np.flatnonzero(valid)
+    return order[np.argsort(-rows[order, score], kind="stable")[:topk]]
 
 
 def _truncated(x: np.ndarray) -> np.ndarray:

@@ -126,10 +126,10 @@ def _numpy(
     if num_classes < 2 or out.size == 0:
         return out
     for prob, offsets, rows in zip(cls_prob[:, 1:], loc_pred.reshape(batch, num, 4), out):
-        prob = np.where(
-            prob > -1, prob, np.float32(-1)
-        )  # an anchor without a score above -1 is not valid
-        ids, scores = prob.argmax(axis=0), prob.max(axis=0)
+        # An anchor without a score above -1 is not valid.
+        prob = np.where(prob > -1, prob, np.float32(-1))
+        ids = prob.argmax(axis=0)  # prob.max may return a zero of the other sign
+        scores = np.take_along_axis(prob, ids[None], axis=0)[0]
         valid = np.flatnonzero((scores > -1) & ~(scores < np.float32(options.threshold)))
         boxes = _decode(anchor[0], offsets, options)
         table = np.column_stack([ids.astype(np.float32), scores, boxes])[valid]

@@ -319,7 +319,8 @@ def _checked(
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
     """Return size and ratio of each shape of a map, and its steps and offsets (y, x)."""
     sizes, ratios = _check.numbers(f"sizes{at}", sizes), _check.numbers(f"ratios{at}", ratios)
-    step_y, step_x = np.array(_check.numbers(f"steps{at}", steps, 2), np.float32)
+    with np.errstate(over="ignore"):
+        step_y, step_x = np.array(_check.numbers(f"steps{at}", steps, 2), np.float32)
     if step_y * step_x < 0:
         raise ValueError(f"steps{at}: expected both positive or neither, got {steps!r}")
     if step_y <= 0 or step_x <= 0:
@@ -328,7 +329,8 @@ def _checked(
     for offset in (offset_y, offset_x):
         _check.number(f"offsets{at}", offset, 0, 1)
     shapes = [(size, ratios[0]) for size in sizes] + [(sizes[0], ratio) for ratio in ratios[1:]]
-    size, ratio = np.array(shapes, np.float32).T
+    with np.errstate(over="ignore"):  # a number beyond float32 is infinite
+        size, ratio = np.array(shapes, np.float32).T
     return size, ratio, (step_y, step_x, offset_y, offset_x)
 
 

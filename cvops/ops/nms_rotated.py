@@ -10,7 +10,7 @@ import numpy as np
 from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.box_iou_rotated import RotatedFormat, _boxes, _iou, rotated_format
-from cvops.ops.box_nms import _columns, _Options, _sizes, _suppress_by, box_nms_backward
+from cvops.ops.box_nms import _Options, _sizes, _suppress_by, box_nms_backward, check_columns
 
 Array = TypeVar("Array")
 _OP = Op("nms_rotated", data="float32 (..., N, K)")
@@ -124,12 +124,11 @@ def nms_rotated(
             or used twice; ``angle`` is unknown; a threshold is NaN.
     """
     inputs = _OP.inputs(backend, data=data)
-    shape = inputs.shapes["data"]
-    num = shape[-2]
-    columns = _columns(shape, coord_start, score_index, id_index, 5)
+    columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index, 5)
+    num = inputs.shapes["data"][-2]
     topk = _check.integer("topk", topk)
     across = _check.flag("force_suppress", force_suppress)
-    by_class = columns[-1] >= 0 and not across
+    by_class = columns[3] >= 0 and not across
     options = _Options(
         columns,
         (_check.number("overlap_thresh", overlap_thresh), False, by_class, False),

@@ -192,7 +192,8 @@ def roi_align_backward(
     sizes = _Sizes(shape[0], channels, shape[2], shape[3], height, width, *options)
     if shape != sizes.data_shape:
         raise ValueError(
-            f"data_shape: expected (N, C, H, W) with C = {sizes.data_shape[1]} for out_grad, "
+            f"data_shape: expected (N, C, H, W) with C = {sizes.data_shape[1]} for this out_grad "
+            f"and position_sensitive = {sizes.position_sensitive}, "
             f"got {shape}"
         )
     check_elements("data_shape", shape)

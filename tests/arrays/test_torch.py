@@ -1,6 +1,7 @@
 """PyTorch: gradients, refused tensors, refused transformations, and ``torch.compile``."""
 
 import copy
+import math
 import subprocess
 import sys
 import textwrap
@@ -38,8 +39,24 @@ def pool(x, backend=None):
     return cvops.roi_pooling(x, ROIS, (2, 2), 0.5, backend=backend)
 
 
+def average(x, backend=None):
+    return cvops.adaptive_avg_pooling(x, (2, 3), backend=backend)
+
+
 def align(x, backend=None):
     return cvops.roi_align(x, ROIS, (2, 2), 0.5, 2, backend=backend)
+
+
+def resize(x, backend=None):
+    return cvops.bilinear_resize(x, height=7, width=5, align_corners=False, backend=backend)
+
+
+def resize_like(x, backend=None):
+    return cvops.bilinear_resize(x, torch.zeros(1, 1, 3, 9), mode="like", backend=backend)
+
+
+def pool_by_position(x, backend=None):
+    return cvops.psroi_pooling(x, ROIS, 0.5, 3, 3, 2, backend=backend)
 
 
 def suppress(x, backend=None):
@@ -88,6 +105,22 @@ def reference_align(x):
     return torch.stack(means)
 
 
+def reference_pool_by_position(x):
+    """The mean of each bin from its channels and its pixels."""
+    means = []
+    for index, *corners in ROIS:
+        left, top, right, bottom = (corner.item() / 2 for corner in corners)
+        width, height = (right + 0.5 - left) / 3, (bottom + 0.5 - top) / 3
+        for channel in range(3):
+            for i in range(3):
+                for j in range(3):
+                    plane = x[int(index), (channel * 2 + i * 2 // 3) * 2 + j * 2 // 3]
+                    rows = slice(math.floor(top + i * height), math.ceil(top + (i + 1) * height))
+                    columns = slice(math.floor(left + j * width), math.ceil(left + (j + 1) * width))
+                    means.append(plane[rows, columns].mean())
+    return torch.stack(means).reshape(-1, 3, 3, 3)
+
+
 def reference_suppress(x):
     _, index = cvops.box_nms(x.detach(), id_index=0, topk=12, return_index=True)
     return torch.where(index[..., None] < 0, torch.full((), -1.0), x[index.clamp(min=0).long()])
@@ -98,6 +131,18 @@ def reference_suppress_rotated(x):
     return torch.where(index[..., None] < 0, torch.full((), -1.0), x[index.clamp(min=0).long()])
 
 
+def reference_average(x):
+    return torch.nn.functional.adaptive_avg_pool2d(x, (2, 3))
+
+
+def reference_resize(x):
+    return torch.nn.functional.interpolate(x, (7, 5), mode="bilinear")
+
+
+def reference_resize_like(x):
+    return torch.nn.functional.interpolate(x, (3, 9), mode="bilinear", align_corners=True)
+
+
 def reference_upsample(x):
     channels = x.shape[1]
     line = torch.tensor([0.25, 0.75, 0.75, 0.25])
@@ -106,8 +151,21 @@ def reference_upsample(x):
 
 
 DIFFERENTIABLE = [
+    pytest.param(
+        average, reference_average, lambda: integers(2, 3, 5, 7), id="adaptive_avg_pooling"
+    ),
+    pytest.param(resize, reference_resize, lambda: integers(2, 3, 4, 6), id="bilinear_resize"),
+    pytest.param(
+        resize_like, reference_resize_like, lambda: integers(2, 3, 5, 5), id="bilinear_resize like"
+    ),
     pytest.param(pool, reference_pool, lambda: integers(2, 3, 6, 6), id="roi_pooling"),
     pytest.param(align, reference_align, lambda: integers(2, 3, 6, 6), id="roi_align"),
+    pytest.param(
+        pool_by_position,
+        reference_pool_by_position,
+        lambda: integers(2, 12, 6, 6),
+        id="psroi_pooling",
+    ),
     pytest.param(suppress, reference_suppress, lambda: rows(20), id="box_nms"),
     pytest.param(
         suppress_rotated, reference_suppress_rotated, lambda: rotated_rows(20), id="nms_rotated"
@@ -127,9 +185,14 @@ PREDICTIONS = torch.softmax(torch.from_numpy(RNG.random((1, 3, 20), np.float32))
 ANCHORS = boxes(20)[None]
 MAP, OFFSETS, COLORS = integers(1, 1, 3, 4), torch.zeros(1, 80), torch.eye(3, dtype=torch.uint8)
 SAMPLES, SCALE = (torch.ones(1, 20), torch.zeros(1, 20)), (torch.zeros(4), torch.ones(4))
+SIZE, RPN = torch.tensor([[32.0, 80.0, 1.0]]), dict(scales=(1, 2), ratios=(1,))
 LABEL = torch.tensor([[[0, 0.1, 0.1, 0.6, 0.7]]])
 #: op without a gradient -> (call, a float tensor).
 WITHOUT_GRADIENT = {
+    "rroi_align": (
+        lambda x, **k: cvops.rroi_align(x, torch.zeros(2, 6), (2, 2), 1.0, **k),
+        integers(1, 2, 3, 4),
+    ),
     "bipartite_matching": (
         lambda x, **k: cvops.bipartite_matching(x, threshold=0.3, **k),
         PREDICTIONS,
@@ -159,6 +222,12 @@ WITHOUT_GRADIENT = {
     "multibox_detection": (
         lambda x, **k: cvops.multibox_detection(x, OFFSETS, ANCHORS, **k),
         PREDICTIONS,
+    ),
+    "matrix_nms": (cvops.matrix_nms, torch.from_numpy(RNG.random((9, 6), np.float32))),
+    "soft_nms": (cvops.soft_nms, torch.from_numpy(RNG.random((9, 6), np.float32))),
+    "multi_proposal": (
+        lambda x, **k: cvops.multi_proposal(x, OFFSETS.reshape(1, 8, 2, 5), SIZE, **RPN, **k),
+        torch.from_numpy(RNG.random((1, 4, 2, 5), np.float32)),
     ),
     "multiclass_nms": (lambda x, **k: cvops.multiclass_nms(ANCHORS, x, **k), PREDICTIONS),
 }
@@ -259,7 +328,7 @@ class TestGradients:
     ):
         x = data().requires_grad_()
         (first,) = torch.autograd.grad((op(x) ** 2).sum(), x, create_graph=True)
-        name = request.node.callspec.id
+        name = request.node.callspec.id.partition(" ")[0]
         with pytest.raises(RuntimeError, match=f"{name}: trying to differentiate twice"):
             first.sum().backward()
 
@@ -272,6 +341,33 @@ class TestGradients:
         only = ROIS.clone().requires_grad_()
         cvops.roi_pooling(x.detach(), only, (2, 2), 0.5).sum().backward()
         assert torch.equal(only.grad, torch.zeros_like(only))
+
+    def test_gradient_of_the_maps_whose_size_counts_is_zero(self):
+        x, like = integers(2, 3, 6, 6), torch.ones(1, 1, 3, 4).requires_grad_()
+        out = cvops.bilinear_resize(x, like, mode="like")
+        out.sum().backward()
+        assert torch.equal(like.grad, torch.zeros_like(like))
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    @pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+    def test_kinds_of_iou_have_gradients_of_both_inputs(self, kind, backend):
+        lhs, rhs = boxes(7).requires_grad_(), boxes(5).requires_grad_()
+        out = cvops.box_iou(lhs, rhs, kind=kind, backend=backend)
+        weight = integers(7, 5)
+        (out * weight).sum().backward()
+        want = cvops.box_iou_backward(weight, lhs.detach(), rhs.detach(), kind=kind)
+        assert torch.equal(lhs.grad, want[0])
+        assert torch.equal(rhs.grad, want[1])
+        only = boxes(5).requires_grad_()
+        cvops.box_iou(lhs.detach(), only, kind=kind, backend=backend).sum().backward()
+        assert only.grad.abs().sum() > 0
+
+    def test_second_derivative_of_an_iou_is_refused(self):
+        x = boxes(3).requires_grad_()
+        out = cvops.box_iou(x, boxes(4), kind="giou")
+        (first,) = torch.autograd.grad((out**2).sum(), x, create_graph=True)
+        with pytest.raises(RuntimeError, match="box_iou: trying to differentiate twice"):
+            first.sum().backward()
 
     def test_only_the_first_of_two_results_requires_a_gradient(self):
         x = integers(2, 3, 6, 6).requires_grad_()
@@ -366,8 +462,11 @@ TRANSFORMS = {
     "jacrev": (lambda op, x: torch.func.jacrev(scalar(op))(x), "torch.func.grad, vjp or jvp"),
 }
 CALLS = {
+    "bilinear_resize": (resize, integers(2, 3, 4, 6)),
+    "adaptive_avg_pooling": (average, integers(2, 3, 5, 7)),
     "roi_align": (align, integers(2, 3, 6, 6)),
     "roi_pooling": (pool, integers(2, 3, 6, 6)),
+    "psroi_pooling": (pool_by_position, integers(2, 12, 6, 6)),
     "box_nms": (suppress, rows(20)),
     "nms_rotated": (suppress_rotated, rotated_rows(20)),
     "bilinear_upsample": (upsample, integers(2, 3, 4, 5)),

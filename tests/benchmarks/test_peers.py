@@ -5,10 +5,12 @@ import bench_box_decode
 import bench_box_encode
 import bench_box_iou_rotated
 import bench_box_nms
+import bench_matrix_nms
 import bench_multibox_detection
 import bench_multibox_target
 import bench_nms_rotated
 import bench_roi_pooling
+import bench_soft_nms
 import numpy as np
 import pytest
 from peers import onnx_ops
@@ -64,6 +66,8 @@ class TestTorch:
             ("book", lambda: bench_multibox_detection.job(2, MAPS, 4)),
             ("torchvision", lambda: bench_multibox_detection.job(2, MAPS, 4)),
             ("torchvision", lambda: bench_multibox_detection.job(2, MAPS, 4, 50)),
+            ("torch", lambda: bench_soft_nms.job(1, 300, 1, bench_box_nms.clustered)),
+            ("torch", lambda: bench_matrix_nms.job(2, 300, 1, bench_box_nms.clustered)),
             ("torchvision", lambda: bench_box_nms.job(1, 300, 5, bench_box_nms.clustered)),
             ("torchvision", lambda: bench_box_nms.job(2, 300, 5, bench_box_nms.clustered, 40)),
         ],
@@ -79,6 +83,8 @@ class TestTorch:
             "detection, book",
             "detection",
             "detection with topk",
+            "soft nms",
+            "matrix nms",
             "nms by class",
             "nms with topk",
         ],

@@ -30,6 +30,8 @@ def truths(images, rows):
 ANCHORS = boxes(1, 40)
 #: operator -> its inputs and its options.
 CASES = {
+    "AdaptiveAvgPooling2D": ([floats(2, 3, 9, 11)], {"output_size": (4, 3)}),
+    "BilinearResize2D": ([floats(2, 3, 5, 7), floats(1, 2, 8, 4)], {"mode": "like"}),
     "MultiBoxPrior": ([floats(2, 3, 5, 7)], {"sizes": (0.3, 0.7), "ratios": (1, 2, 0.5)}),
     "MultiBoxTarget": (
         [ANCHORS, truths(3, 4), floats(3, 3, 40)],
@@ -38,6 +40,20 @@ CASES = {
     "MultiBoxDetection": (
         [floats(2, 3, 40), floats(2, 160) - np.float32(0.5), ANCHORS],
         {"threshold": 0.3, "nms_topk": 20, "force_suppress": True},
+    ),
+    "MultiProposal": (
+        [floats(2, 8, 4, 5), floats(2, 16, 4, 5), np.array([[60, 75, 1], [64, 80, 1.5]])],
+        {"scales": (1, 3), "ratios": (0.5, 1), "rpn_post_nms_top_n": 9, "iou_loss": True},
+    ),
+    "Proposal": (
+        [floats(1, 8, 4, 5), np.zeros((1, 16, 4, 5)), np.array([[60, 75, 1]])],
+        {
+            "scales": (1, 3),
+            "ratios": (0.5, 1),
+            "rpn_pre_nms_top_n": 30,
+            "rpn_post_nms_top_n": 9,
+            "output_score": True,
+        },
     ),
     "bipartite_matching": ([floats(2, 7, 5)], {"threshold": 0.4, "topk": 2}),
     "box_decode": (
@@ -64,6 +80,10 @@ CASES = {
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
         {"id_index": 0, "overlap_thresh": 0.3, "topk": 25, "out_format": "center"},
     ),
+    "PSROIPooling": (
+        [floats(2, 12, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
+        {"spatial_scale": 0.5, "output_dim": 3, "pooled_size": 3, "group_size": 2},
+    ),
     "ROIAlign": (
         [floats(2, 12, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
         {"pooled_size": (3, 2), "spatial_scale": 0.5, "position_sensitive": True, "aligned": True},
@@ -71,6 +91,10 @@ CASES = {
     "ROIPooling": (
         [floats(2, 3, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
         {"pooled_size": (3, 2), "spatial_scale": 0.5},
+    ),
+    "RROIAlign": (
+        [floats(2, 3, 9, 11), np.array([[0, 9, 8, 9, 8, 90], [1, 8, 6, 4, 8, 0]])],
+        {"pooled_size": (3, 2), "spatial_scale": 0.5, "sampling_ratio": 2},
     ),
     "bilinear_upsample": ([floats(2, 3, 4, 5)], {"scale": 4}),
     "multiclass_nms": (
@@ -85,6 +109,14 @@ CASES = {
         ],
         {"id_index": 0, "overlap_thresh": 0.3, "topk": 25, "angle": "radians", "clockwise": True},
     ),
+    "matrix_nms": (
+        [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
+        {"id_index": 0, "method": "gaussian", "sigma": 0.7, "post_nms": 20},
+    ),
+    "soft_nms": (
+        [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
+        {"id_index": 0, "method": "gaussian", "sigma": 0.7, "topk": 25, "post_nms": 20},
+    ),
     "label_from_color": (
         [rng.integers(0, 3, (2, 5, 6, 3), np.uint8), rng.integers(0, 3, (7, 3), np.uint8)],
         {"unknown": -2},
@@ -97,9 +129,17 @@ CASES = {
 #: All operators.
 OPS = sorted(CASES)
 #: The operators that MXNet has too.
-MXNETS = ["MultiBoxPrior", "MultiBoxTarget", "MultiBoxDetection"]
+MXNETS = [
+    "AdaptiveAvgPooling2D",
+    "BilinearResize2D",
+    "MultiBoxPrior",
+    "MultiBoxTarget",
+    "MultiBoxDetection",
+    "MultiProposal",
+    "Proposal",
+]
 MXNETS += ["bipartite_matching", "box_decode", "box_encode", "box_iou", "box_nms"]
-MXNETS += ["ROIAlign", "ROIPooling"]
+MXNETS += ["PSROIPooling", "ROIAlign", "ROIPooling", "RROIAlign"]
 #: mode -> the arguments of ``hybridize``; None for a network that is not hybridized.
 MODES = {
     "eager": None,

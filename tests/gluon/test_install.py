@@ -294,9 +294,12 @@ ONLY_MXNETS = [
     ("box_nms", {"valid_thresh": "1e"}),
     ("MultiBoxDetection", {"nms_threshold": "NaN"}),
     ("MultiBoxTarget", {"overlap_threshold": float("nan")}),
+    ("Proposal", {"scales": (1, 3), "ratios": (0.5, 1), "threshold": float("nan")}),
     ("bipartite_matching", {"threshold": float("nan")}),
     ("box_decode", {"clip": "NaN"}),
+    ("PSROIPooling", {"spatial_scale": "1e", "output_dim": 3, "pooled_size": 2}),
     ("ROIPooling", {"pooled_size": (2, 2), "spatial_scale": "1e"}),
+    ("RROIAlign", {"pooled_size": (2, 2), "spatial_scale": "1e"}),
 ]
 
 

@@ -1,5 +1,6 @@
 """Errors of the operators in MXNet: bad inputs, bad options, wrong Python arguments."""
 
+import re
 import threading
 
 import pytest
@@ -7,6 +8,21 @@ from operator_cases import ANCHORS, network, ours
 
 #: name -> operator, shapes of the inputs, options, the error.
 BAD_CALLS = {
+    "pooling of three axes": (
+        "AdaptiveAvgPooling2D",
+        [(1, 2, 3)],
+        {},
+        r"cvops_AdaptiveAvgPooling2D: data: expected shape \(N, C, H, W\), got \(1, 2, 3\)",
+    ),
+    **{
+        f"output_size {text}": (
+            "AdaptiveAvgPooling2D",
+            [(1, 2, 3, 3)],
+            {"output_size": text},
+            f"output_size: expected .* integer.*, got {re.escape(text)}",
+        )
+        for text in ("0", "(2, 0)", "(1, 2, 3)", "1.5", "big", "(1,,2)")
+    },
     "data of two axes": (
         "MultiBoxPrior",
         [(3, 4)],
@@ -46,6 +62,34 @@ BAD_CALLS = {
         }.items()
     },
     "clip 3": ("MultiBoxPrior", [(1, 1, 2, 2)], {"clip": 3}, "clip: expected True or False, got 3"),
+    **{
+        f"resize {name}": ("BilinearResize2D", [(1, 2, 4, 1)], options, message)
+        for name, options, message in (
+            ("height 0", {"height": 0}, "height: expected an integer of at least 1, got 0"),
+            ("one factor", {"scale_height": 2}, "scale_width: expected a value, got none"),
+            ("no factor", {"mode": "odd_scale"}, "scale_height: expected a value, got none"),
+            (
+                "factor None",
+                {"mode": "odd_scale", "scale_height": "None"},
+                "scale_height: expected a number, got None",
+            ),
+            ("unknown mode", {"mode": "up"}, "mode: expected 'size' or 'odd_scale' or .*, got up"),
+            ("to nothing", {"mode": "to_even_down"}, "data: expected maps of 1 to .* pixels"),
+            ("like missing", {"mode": "like"}, "expects 2 inputs, but got 1"),
+        )
+    },
+    "resize like three axes": (
+        "BilinearResize2D",
+        [(1, 2, 4, 1), (1, 2, 4)],
+        {"mode": "like"},
+        r"like: expected shape \(M, K, height, width\), got \(1, 2, 4\)",
+    ),
+    "resize like for another mode": (
+        "BilinearResize2D",
+        [(1, 2, 4, 1), (1, 2, 4, 4)],
+        {},
+        "expects 1 inputs, but got 2",
+    ),
     "label of two axes": (
         "MultiBoxTarget",
         [(1, 8, 4), (2, 5), (2, 3, 8)],
@@ -81,6 +125,30 @@ BAD_CALLS = {
         [(2, 3, 8), (2, 32), (1, 8, 4)],
         {"nms_topk": 1.5},
         "nms_topk: .* integer",
+    ),
+    "proposals of two images": (
+        "Proposal",
+        [(2, 24, 3, 3), (2, 48, 3, 3), (2, 3)],
+        {},
+        r"cls_prob: expected one image, got \(2, 24, 3, 3\)",
+    ),
+    "proposals with 8 channels": (
+        "MultiProposal",
+        [(2, 8, 3, 3), (2, 48, 3, 3), (2, 3)],
+        {},
+        r"cls_prob: expected shape \(B, 24, H, W\), got \(2, 8, 3, 3\)",
+    ),
+    "129 anchors of a cell": (
+        "MultiProposal",
+        [(1, 258, 3, 3), (1, 516, 3, 3), (1, 3)],
+        {"scales": (1,) * 43},
+        "scales: expected at most 128 anchors of a cell",
+    ),
+    "no proposals": (
+        "Proposal",
+        [(1, 24, 3, 3), (1, 48, 3, 3), (1, 3)],
+        {"rpn_post_nms_top_n": 0},
+        "rpn_post_nms_top_n: expected a positive integer, got 0",
     ),
     "matching without threshold": (
         "bipartite_matching",
@@ -118,6 +186,12 @@ BAD_CALLS = {
         {"format": "middle"},
         "format: .* 'corner' or 'center', got middle",
     ),
+    "unknown kind": (
+        "box_iou",
+        [(3, 4), (3, 4)],
+        {"kind": "IoU"},
+        "kind: expected 'iou' or 'giou' or 'diou' or 'ciou', got IoU",
+    ),
     "rotated boxes of 4": (
         "box_iou_rotated",
         [(3, 5), (3, 4)],
@@ -136,6 +210,24 @@ BAD_CALLS = {
         {"score_index": 2},
         "score_index: .* outside of the coordinates, got 2",
     ),
+    "class in the score": (
+        "soft_nms",
+        [(7, 6)],
+        {"id_index": 1},
+        "cvops_soft_nms: id_index: expected a column of its own or -1, got 1",
+    ),
+    "sigma of 0": (
+        "matrix_nms",
+        [(7, 6)],
+        {"sigma": 0},
+        "cvops_matrix_nms: sigma: expected a positive number, got 0",
+    ),
+    "negative valid_thresh": (
+        "soft_nms",
+        [(7, 6)],
+        {"valid_thresh": -1},
+        "valid_thresh: expected a number in .0, inf., got -1",
+    ),
     "topk a word": ("box_nms", [(7, 6)], {"topk": "many"}, "topk: expected an integer, got many"),
     "rows without an angle": (
         "nms_rotated",
@@ -148,6 +240,48 @@ BAD_CALLS = {
         [(7, 7)],
         {"coord_start": 3, "score_index": 0},
         "coord_start: expected five columns, got 3 for rows of 7",
+    ),
+    "output_dim missing": (
+        "PSROIPooling",
+        [(1, 8, 3, 3), (4, 5)],
+        {"spatial_scale": 1, "pooled_size": 2},
+        "output_dim: expected a value, got none",
+    ),
+    "output_dim 0": (
+        "PSROIPooling",
+        [(1, 8, 3, 3), (4, 5)],
+        {"spatial_scale": 1, "output_dim": 0, "pooled_size": 2},
+        "output_dim: expected an integer of at least 1, got 0",
+    ),
+    "2^15 bins of an axis": (
+        "PSROIPooling",
+        [(1, 8, 3, 3), (4, 5)],
+        {"spatial_scale": 1, "output_dim": 2, "pooled_size": 2**15, "group_size": 1},
+        r"pooled_size: expected an integer in \[1, 32767\], got 32768",
+    ),
+    "negative group_size": (
+        "PSROIPooling",
+        [(1, 8, 3, 3), (4, 5)],
+        {"spatial_scale": 1, "output_dim": 2, "pooled_size": 2, "group_size": -1},
+        "group_size: expected an integer of at least 0, got -1",
+    ),
+    "too few channels": (
+        "PSROIPooling",
+        [(1, 7, 3, 3), (4, 5)],
+        {"spatial_scale": 1, "output_dim": 2, "pooled_size": 2},
+        r"data: expected at least output_dim \* group_size\^2 channels, got \(1, 7, 3, 3\)",
+    ),
+    "rotated rois of 5": (
+        "RROIAlign",
+        [(1, 2, 3, 3), (4, 5)],
+        {"pooled_size": (2, 2), "spatial_scale": 1},
+        r"rois: expected shape \(R, 6\), got \(4, 5\)",
+    ),
+    "1025 samples": (
+        "RROIAlign",
+        [(1, 2, 3, 3), (4, 6)],
+        {"pooled_size": (2, 2), "spatial_scale": 1, "sampling_ratio": 1025},
+        "sampling_ratio: expected an integer of at most 1024, got 1025",
     ),
     "pooled_size missing": (
         "ROIPooling",

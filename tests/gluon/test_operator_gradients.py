@@ -87,6 +87,46 @@ def test_op_without_a_gradient_adds_zero_to_the_gradient(mx, operators, mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", ["giou", "diou", "ciou"])
+def test_gradients_of_kinds_of_iou_equal_the_array_function(mx, operators, kind, mode):
+    inputs, _ = arrays(mx, "box_iou")
+    net = network(mx, lambda F, *args: F.contrib.cvops_box_iou(*args, kind=kind), mode)
+    weights = mx.nd.array(floats(3, 4, 2, 5))
+    for x in inputs:
+        x.attach_grad()
+    with mx.autograd.record():
+        loss = (net(*inputs) * weights).sum()
+    loss.backward()
+    numpy = [x.asnumpy() for x in (weights, *inputs)]
+    for x, want in zip(inputs, cvops.box_iou_backward(*numpy, kind=kind)):
+        np.testing.assert_array_equal(x.grad.asnumpy(), want)
+        x.grad[:] = 0
+    with mx.autograd.record():
+        loss = (cvops.box_iou(*inputs, kind=kind) * weights).sum()
+    loss.backward()
+    for x, want in zip(inputs, cvops.box_iou_backward(*numpy, kind=kind)):
+        np.testing.assert_array_equal(x.grad.asnumpy(), want)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("align_corners", [True, False])
+def test_bilinear_resize_without_a_second_input_equals_mxnet(mx, operators, mode, align_corners):
+    (data, _), _ = arrays(mx, "BilinearResize2D")
+    options = {"height": 7, "width": 3, "align_corners": align_corners}
+    results = []
+    for name in ("cvops_BilinearResize2D", "BilinearResize2D"):
+        net = network(mx, lambda F, x: getattr(F.contrib, name)(x, **options), mode)  # noqa: B023
+        x = data.copy()
+        x.attach_grad()
+        with mx.autograd.record():
+            out = net(x)
+        out.backward(mx.nd.arange(out.size).reshape(out.shape))
+        results.append((out.asnumpy(), x.grad.asnumpy()))
+    for got, want in zip(*results):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_bilinear_upsample_gradient_equals_the_array_function(mx, operators, mode):
     inputs, options = arrays(mx, "bilinear_upsample")
     net = network(mx, lambda F, x: F.contrib.cvops_bilinear_upsample(x, **options), mode)

@@ -89,7 +89,7 @@ except ImportError as error:
     ("environment", "message"),
     [
         ({"CXX": 'g++ "'}, "CXX=.* is not a command: No closing quotation"),
-        ({"CVOPS_CACHE_DIR": "{file}/x"}, "cannot be written .* CVOPS_CACHE_DIR"),
+        ({"CVOPS_CACHE_DIR": "{file}/x"}, "cannot be used .* CVOPS_CACHE_DIR"),
     ],
     ids=["CXX with an open quotation", "cache folder in a file"],
 )

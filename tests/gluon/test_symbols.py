@@ -98,6 +98,36 @@ def test_text_that_is_not_a_symbol_is_refused(operators, text):
         operators.convert_symbol(text)
 
 
+def places(value):
+    """Yield the container and the key of each value inside a JSON value."""
+    for key in range(len(value)) if isinstance(value, list) else list(value):
+        yield value, key
+        if isinstance(value[key], (dict, list)):
+            yield from places(value[key])
+
+
+@pytest.mark.parametrize("odd", [None, -1, 2**70, "x", [], {}, [[9, 0, 0]], True, 0.5], ids=repr)
+@pytest.mark.parametrize("to", ["cvops", "mxnet"])
+def test_symbol_with_an_odd_value_is_converted_or_refused(mx, operators, to, odd):
+    x = mx.sym.var("x")
+    text = mx.sym.contrib.box_iou(x, mx.sym.contrib.MultiBoxPrior(x), format="center").tojson()
+    graph = json.loads(operators.convert_symbol(text) if to == "mxnet" else text)
+    refused = 0
+    for container, key in places(graph):
+        before, container[key] = container[key], odd
+        try:
+            assert json.loads(operators.convert_symbol(json.dumps(graph), to))
+        except ValueError:  # any other error is a failure
+            refused += 1
+        container[key] = before
+    assert refused > 10
+
+
+def test_symbol_of_deep_nesting_is_refused(operators):
+    with pytest.raises(ValueError, match="text: expected the JSON of a symbol"):
+        operators.convert_symbol("[" * 100_000)
+
+
 def test_unknown_direction_is_refused(operators):
     with pytest.raises(ValueError, match="to: expected 'cvops' or 'mxnet', got 'onnx'"):
         operators.convert_symbol("{}", to="onnx")

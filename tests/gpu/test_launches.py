@@ -15,12 +15,15 @@ from workloads import (
     MINING,
     alignment,
     alignment_backward,
+    averaging,
+    averaging_backward,
     call,
     confusion,
     decoding,
     detection,
     encoding,
     iou,
+    iou_backward,
     iou_rotated,
     labels,
     matching,
@@ -30,6 +33,11 @@ from workloads import (
     nms_rotated,
     pooling,
     pooling_backward,
+    position_sensitive,
+    position_sensitive_backward,
+    resizing,
+    resizing_backward,
+    rotated,
     target,
     upsampling,
     zeros,
@@ -52,6 +60,27 @@ def priors(*maps):
 #: name -> (call, launches). A line has the kernel, the grid, the threads of a block, "+" and the
 #: bytes of dynamic shared memory, "times" and the number of repetitions.
 LAUNCHES = {
+    # 4 blocks per multiprocessor have 2048 planes: 3 planes of 49 pixels and a pad each.
+    "adaptive_avg_pooling, 2048 x 7 x 7 to 1": (
+        lambda: averaging(2048, 7, 1),
+        f"adaptive_avg_pooling 683 256 +{4 * 3 * 51}",
+    ),
+    # 8 columns of 4 planes and 8 rows: 512 planes / 4 x 60 / 8 rows x 60 columns / 256 threads.
+    "adaptive_avg_pooling_backward, 512 x 60 x 60 to 6": (
+        lambda: averaging_backward(512, 60, 6),
+        "adaptive_avg_pooling_backward 240 256",
+    ),
+    # A thread writes 4 pixels of 8 rows: 8 x 21 maps x 480 / 8 x 480 / 4.
+    "bilinear_resize, 8 x 21 x 60 x 60 to 480": (
+        lambda: resizing(8, 60, 480),
+        "bilinear_resize 4725 256",
+    ),
+    "bilinear_resize, equal size": (lambda: resizing(1, 9, 9), ""),
+    # A thread has a pixel of 4 planes: 8 x 21 / 4 x 60 x 60.
+    "bilinear_resize_backward, 8 x 21 x 60 x 60 to 480": (
+        lambda: resizing_backward(8, 60, 480),
+        "bilinear_resize_backward 591 256",
+    ),
     # A thread writes 4 pixels of 8 rows: 21 maps x (10 + 1) rows x 32 / 8 parts x 320 / 4.
     "bilinear_upsample, 21 x 10 x 10, 32 times": (
         lambda: upsampling(cvops.bilinear_upsample, 1, 10, 32),
@@ -61,6 +90,24 @@ LAUNCHES = {
     "bilinear_upsample_backward, 21 x 80 x 80, 8 times": (
         lambda: upsampling(cvops.bilinear_upsample_backward, 1, 80, 8),
         f"bilinear_upsample_backward 9 256 +{4 * (2 * 8 + 25 * 90)}",
+    ),
+    # 256 columns and one row per step of a block: 4096 / 2 column tiles.
+    "box_iou, 5444 x 300, giou": (
+        lambda: call(cvops.box_iou, zeros(5444, 4), zeros(300, 4), kind="giou"),
+        "box_iou_kind 2048x2 256",
+    ),
+    # A block has two boxes of a side.
+    "box_iou_backward, 5444 x 64": (
+        lambda: iou_backward(5444, 64),
+        """box_iou_backward 2722 256
+        box_iou_backward 32 256""",
+    ),
+    "box_iou_backward, 5444 x 64, ciou": (
+        lambda: iou_backward(5444, 64, "ciou"),
+        """box_angles 22 256
+        box_angles 1 256
+        box_iou_backward 2722 256
+        box_iou_backward 32 256""",
     ),
     # 32 matrices of 64 pairs have one tile each. The results have 32 x 8 elements.
     "bipartite_matching, 32 x 8 x 8": (
@@ -271,6 +318,16 @@ LAUNCHES = {
         box_nms_write 1x12 256""",
     ),
     "nms_rotated, no rows": (lambda: nms_rotated(3, 0), ""),
+    # 300 x 49 bins in blocks of 256, and 6 groups of channels.
+    "psroi_pooling, 300 rois of 21 x 7 x 7 x 38 x 63": (
+        lambda: position_sensitive(300),
+        "psroi_pooling 58x6 256",
+    ),
+    # 3 x 4 tiles, 49 cells, and 3 groups of 8 channels.
+    "psroi_pooling_backward, 300 rois of 21 x 7 x 7 x 38 x 63": (
+        lambda: position_sensitive_backward(300),
+        "psroi_pooling_backward 1764 256",
+    ),
     # 64 groups of channels. 3 blocks per multiprocessor fit, so a group has 6 splits: 132 * 3 / 64.
     # Shared memory has 16 bytes per pixel.
     "roi_align, 1000 rois of 256 x 50 x 68": (
@@ -297,6 +354,17 @@ LAUNCHES = {
         lambda: pooling_backward(1000),
         f"roi_pooling_backward 256 256 +{41984 + 4 * 50 * 68}",
     ),
+    # As for roi_align.
+    "rroi_align, 1000 rois of 256 x 50 x 68": (
+        lambda: rotated(1000),
+        f"""rroi_align_angles 4 256
+        rroi_align 384 256 +{16 * 50 * 68}""",
+    ),
+    "rroi_align, 30 rois of 8 x 50 x 68": (
+        lambda: rotated(30, 8),
+        """rroi_align_angles 1 256
+        rroi_align 24 128""",
+    ),
 }
 
 
@@ -321,9 +389,7 @@ def launches_of(call, launches):
 
 
 def test_every_op_has_a_list_of_launches():
-    backward = [
-        f"{op}_backward" for op in ("bilinear_upsample", "box_nms", "roi_align", "roi_pooling")
-    ]
+    backward = [name for name in cvops.__dict__ if name.endswith("_backward")]
     listed = {name.partition(",")[0].replace("priors", "prior") for name in LAUNCHES}
     assert listed == {*OPS, *backward}
 

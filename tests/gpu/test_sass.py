@@ -43,6 +43,7 @@ WITH_DOUBLES = {
     "multibox_detection_write",
     "multibox_target_refine",
     "multibox_target_write",
+    "rroi_align_angles",
 }
 
 

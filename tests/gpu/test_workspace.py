@@ -8,6 +8,8 @@ from cases import OPS
 from emulator import backends
 from workloads import CALLS, WORKLOADS
 
+import cvops
+
 _FILE = Path(__file__).parents[2] / "benchmarks" / "predictions.json"
 PREDICTIONS = json.loads(_FILE.read_text("utf-8"))
 #: The limit of the scratch memory: this ratio to the bytes of the arrays, and fixed bytes for each
@@ -16,7 +18,16 @@ MAX_RATIO = 1.5
 #: The sort of a matching has two keys of 8 bytes for each score.
 MAX_RATIOS = {"bipartite_matching": 4}
 FIXED_BYTES = dict.fromkeys(
-    ("box_nms", "multibox_detection", "multiclass_nms", "nms_rotated"), 600_000
+    (
+        "box_nms",
+        "matrix_nms",
+        "multibox_detection",
+        "multiclass_nms",
+        "nms_rotated",
+        "proposal",
+        "soft_nms",
+    ),
+    600_000,
 )
 
 
@@ -34,9 +45,7 @@ def measured(call):
 
 
 def test_every_op_has_a_call_of_growing_sizes():
-    backward = [
-        f"{op}_backward" for op in ("bilinear_upsample", "box_nms", "roi_align", "roi_pooling")
-    ]
+    backward = [name for name in cvops.__dict__ if name.endswith("_backward")]
     assert sorted(CALLS) == sorted([*OPS, *backward, "multibox_target with mining"])
 
 

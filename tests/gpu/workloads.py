@@ -24,12 +24,17 @@ def detection(images, anchors, classes, **options):
     return call(cvops.multibox_detection, scores, offsets, zeros(1, anchors, 4), **options)
 
 
-def nms(sets, num, **options):
-    return call(cvops.box_nms, zeros(sets, num, 6), **options)
+def nms(sets, num, op=cvops.box_nms, **options):
+    return call(op, zeros(sets, num, 6), **options)
 
 
 def nms_of_classes(images, num, classes):
     return call(cvops.multiclass_nms, zeros(images, num, 4), zeros(images, classes, num))
+
+
+def proposals(images, height, width, anchors=12):
+    maps = zeros(images, 2 * anchors, height, width), zeros(images, 4 * anchors, height, width)
+    return call(cvops.multi_proposal, *maps, zeros(images, 3))
 
 
 def iou(rows, columns):
@@ -38,6 +43,11 @@ def iou(rows, columns):
 
 def nms_rotated(sets, num, **options):
     return call(cvops.nms_rotated, zeros(sets, num, 7), **options)
+
+
+def iou_backward(rows, columns, kind="giou"):
+    boxes = zeros(rows, 4), zeros(columns, 4)
+    return call(cvops.box_iou_backward, zeros(rows, columns), *boxes, kind=kind)
 
 
 def iou_rotated(rows, columns):
@@ -90,6 +100,40 @@ def alignment_backward(rois, channels=256):
     return call(cvops.roi_align_backward, zeros(rois, channels, 7, 7), zeros(rois, 5), args=args)
 
 
+def averaging(planes, side, size):
+    return call(cvops.adaptive_avg_pooling, zeros(1, planes, side, side), args=(size,))
+
+
+def averaging_backward(planes, side, size):
+    out_grad = zeros(1, planes, size, size)
+    return call(cvops.adaptive_avg_pooling_backward, out_grad, args=((1, planes, side, side),))
+
+
+def resizing(images, side, out_side):
+    maps = zeros(images, 21, side, side)
+    return call(cvops.bilinear_resize, maps, height=out_side, width=out_side)
+
+
+def resizing_backward(images, side, out_side):
+    out_grad, shape = zeros(images, 21, out_side, out_side), (images, 21, side, side)
+    return call(cvops.bilinear_resize_backward, out_grad, args=(shape,))
+
+
+def rotated(rois, channels=256):
+    args = (7, 7), 1 / 16, 2
+    return call(cvops.rroi_align, zeros(1, channels, 50, 68), zeros(rois, 6), args=args)
+
+
+def position_sensitive(rois, dim=21):
+    args = 1 / 16, dim, 7
+    return call(cvops.psroi_pooling, zeros(1, 49 * dim, 38, 63), zeros(rois, 5), args=args)
+
+
+def position_sensitive_backward(rois, dim=21):
+    args = (1, 49 * dim, 38, 63), 1 / 16
+    return call(cvops.psroi_pooling_backward, zeros(rois, dim, 7, 7), zeros(rois, 5), args=args)
+
+
 def upsampling(op, images, side, scale):
     return call(op, zeros(images, 21, side, side), args=(scale,))
 
@@ -111,30 +155,49 @@ def labels(images):
 MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
 #: op -> a function from a size to a call.
 CALLS = {
+    "adaptive_avg_pooling": lambda n: averaging(8 * n, 28, 3),
+    "adaptive_avg_pooling_backward": lambda n: averaging_backward(8 * n, 28, 3),
+    "bilinear_resize": lambda n: resizing(n, 20, 30),
+    "bilinear_resize_backward": lambda n: resizing_backward(n, 20, 30),
     "bilinear_upsample": lambda n: upsampling(cvops.bilinear_upsample, n, 10, 32),
     "bilinear_upsample_backward": lambda n: upsampling(cvops.bilinear_upsample_backward, n, 80, 8),
     "bipartite_matching": lambda n: matching(2, 100 * n, 50),
     "box_decode": lambda n: decoding(2, 1000 * n),
     "box_encode": lambda n: encoding(2, 1000 * n, 8),
     "box_iou": lambda n: iou(100 * n, 100 * n),
+    "box_iou_backward": lambda n: iou_backward(100 * n, 100 * n, "ciou"),
     "box_iou_rotated": lambda n: iou_rotated(100 * n, 100 * n),
     "box_nms": lambda n: nms(1, 2000 * n, id_index=0),
     "box_nms_backward": lambda n: nms_backward(2000 * n),
     "confusion_matrix": confusion,
     "label_from_color": labels,
+    "matrix_nms": lambda n: nms(1, 2000 * n, op=cvops.matrix_nms),
     "multibox_detection": lambda n: detection(2, 2000 * n, 2),
     "multibox_prior": lambda n: anchors(16 * n, 16),
     "multibox_target": lambda n: target(2, 1000 * n, 20 * n),
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
     "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
     "nms_rotated": lambda n: nms_rotated(1, 2000 * n, id_index=0),
+    "proposal": lambda n: proposals(2, 10 * n, 30),
+    "psroi_pooling": lambda n: position_sensitive(300 * n, 2),
+    "psroi_pooling_backward": lambda n: position_sensitive_backward(300 * n, 2),
     "roi_align": lambda n: alignment(30 * n, 8),
     "roi_align_backward": lambda n: alignment_backward(30 * n, 8),
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
     "roi_pooling_backward": lambda n: pooling_backward(30 * n, 8),
+    "rroi_align": lambda n: rotated(30 * n, 8),
+    "soft_nms": lambda n: nms(1, 2000 * n, op=cvops.soft_nms),
 }
 #: (op, workload of predictions.json) -> a function that returns the call.
 WORKLOADS = {
+    ("adaptive_avg_pooling", "1 x 2048 x 60 x 60 to 6 x 6"): lambda: averaging(2048, 60, 6),
+    ("adaptive_avg_pooling_backward", "1 x 2048 x 60 x 60 to 6 x 6"): lambda: averaging_backward(
+        2048, 60, 6
+    ),
+    ("bilinear_resize", "8 x 21 x 60 x 60 to 480 x 480"): lambda: resizing(8, 60, 480),
+    ("bilinear_resize_backward", "8 x 21 x 60 x 60 to 480 x 480"): lambda: resizing_backward(
+        8, 60, 480
+    ),
     ("multibox_prior", "5444 anchors of 5 maps"): lambda: priors([32, 16, 8, 4, 1], [2] * 5),
     ("multibox_prior", "24564 anchors of 7 maps"): lambda: priors(
         [64, 32, 16, 8, 4, 2, 1], [2, 4, 4, 4, 4, 2, 2]
@@ -142,6 +205,7 @@ WORKLOADS = {
     ("multibox_prior", "1000000 anchors"): lambda: anchors(500, 500),
     ("box_iou", "24564 x 100"): lambda: iou(24564, 100),
     ("box_iou", "100000 x 1000"): lambda: iou(100_000, 1000),
+    ("box_iou_backward", "5444 x 64, giou"): lambda: iou_backward(5444, 64),
     ("box_iou_rotated", "1000 x 1000"): lambda: iou_rotated(1000, 1000),
     ("box_decode", "32 x 5444"): lambda: decoding(32, 5444),
     ("box_encode", "32 x 5444"): lambda: encoding(32, 5444, 8),
@@ -163,6 +227,12 @@ WORKLOADS = {
         32, 8400, id_index=0, topk=1000
     ),
     ("nms_rotated", "2000, spread"): lambda: nms_rotated(1, 2000),
+    ("matrix_nms", "5000, spread, linear"): lambda: nms(1, 5000, op=cvops.matrix_nms),
+    ("proposal", "8 x 12 x 50 x 68"): lambda: proposals(8, 50, 68),
+    ("psroi_pooling", "300 rois of 21 x 7 x 7 x 38 x 63"): lambda: position_sensitive(300),
+    ("psroi_pooling_backward", "300 rois of 21 x 7 x 7 x 38 x 63"): (
+        lambda: position_sensitive_backward(300)
+    ),
     ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
     ("roi_align_backward", "1000 rois of 256 x 50 x 68"): lambda: alignment_backward(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68"): lambda: pooling(1000),
@@ -170,4 +240,6 @@ WORKLOADS = {
         1000, return_argmax=True
     ),
     ("roi_pooling_backward", "1000 rois of 256 x 50 x 68"): lambda: pooling_backward(1000),
+    ("rroi_align", "1000 rois of 256 x 50 x 68"): lambda: rotated(1000),
+    ("soft_nms", "5000, spread, linear"): lambda: nms(1, 5000, op=cvops.soft_nms),
 }

@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
+import io
 import json
 import os
 import random
@@ -254,6 +255,130 @@ def test_damaged_file_is_rejected(saved, damage):
     with pytest.raises(checkpoint.CheckpointError, match=r"good: damaged, or not a checkpoint: "):
         checkpoint.load(path, net, trainer)
     assert_equal(values(net), before)
+
+
+def header(shape, dtype="<f4"):
+    """The bytes of a ``.npy`` file without values."""
+    file = io.BytesIO()
+    what = {"descr": dtype, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, what)
+    return file.getvalue()
+
+
+def npy(array):
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def spoil(path, entry=None, data=b"", compress=False, **values):
+    """Replace values of the JSON object (a None removes one), and the bytes of an entry."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    content = json.loads(entries["checkpoint.json"])
+    for name, value in values.items():
+        content[name.replace("_", " ")] = value
+    entries["checkpoint.json"] = json.dumps({k: v for k, v in content.items() if v is not None})
+    if entry is not None:
+        entries[f"{entry}.npy"] = data
+    method = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, value in entries.items():
+            if value is not None:
+                archive.writestr(name, value)
+
+
+WEIGHT, MOMENTUM = "parameters/0.weight", "optimizer/0.weight"
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ({"state": None}, "state: expected a dict, got None"),
+        ({"state": [1]}, "state: expected a dict"),
+        ({"optimizer": None}, "optimizer: expected a str, got None"),
+        ({"optimizer": "Adam"}, "optimizer: expected SGD, got Adam"),
+        ({"optimizer_numbers": None}, "optimizer numbers: expected a dict"),
+        ({"optimizer_numbers": {}}, "optimizer: expected the number .*, got none"),
+        ({"optimizer_numbers": {"update": 1.0}}, "optimizer: expected the number"),
+        ({"optimizer_counts": {"0.weight": -1}}, "expected a count of 0.weight, got -1"),
+        ({"optimizer_counts": {"0.weight": "x"}}, "expected a count of 0.weight, got 'x'"),
+        ({"optimizer_counts": {"9.weight": 1}}, "the trainer has no parameter 9.weight"),
+        ({"optimizer_states": {"9.weight": None}}, "the trainer has no parameter 9.weight"),
+        (
+            {"optimizer_states": {"0.weight": None}},
+            "state of 0.weight: expected an array",
+        ),
+        ({"optimizer_states": {"0.weight": "none"}}, "expected the name of an array, got 'none'"),
+        ({"optimizer_states": {"0.weight": [1]}}, "expected the name of an array"),
+        ({"schedule": "Odd"}, "schedule: expected FactorScheduler, got Odd"),
+        ({"schedule_state": {}}, "schedule: expected .*, got "),
+        ({"random": []}, "random: expected a state"),
+        ({"random": [3, [1, 2], None]}, "random: expected a state"),
+        ({"random": [3, [0] * 624 + [9999], None]}, "random: expected a state"),
+        ({"numpy.random": ["PCG64", 0, 0, 0.0]}, "numpy.random: expected a state of MT19937"),
+        ({"numpy.random": ["MT19937", 9999, 0, 0.0]}, "numpy.random: expected a state of MT19937"),
+        ({"numpy.random": ["MT19937", 1]}, "numpy.random: expected a state of MT19937"),
+        ({"entry": "numpy.random", "data": npy(np.zeros(3, np.uint32))}, "numpy.random: expected"),
+        ({"entry": "numpy.random", "data": None}, "numpy.random: expected"),
+        ({"entry": MOMENTUM, "data": npy(np.zeros((1, 8), "f4"))}, r"expected float32 \(4, 2\)"),
+        ({"entry": MOMENTUM, "data": npy(np.zeros((4, 2), "f8"))}, "got float64"),
+        ({"entry": WEIGHT, "data": npy(np.zeros((0, 4, 2), "f4"))}, "0.weight: expected values"),
+        ({"entry": WEIGHT, "data": npy(np.float32(1))}, "0.weight: expected values"),
+        ({"entry": WEIGHT, "data": header((1, 4, 2**31))}, "damaged.*expected 0 bytes"),
+        ({"entry": WEIGHT, "data": header((2**40,))}, "damaged.*expected 0 bytes"),
+        ({"entry": WEIGHT, "data": header((-1, 4, 2))}, "damaged"),
+        ({"entry": WEIGHT, "data": header((1,), "|O")}, "damaged"),
+        ({"entry": WEIGHT, "data": b"text"}, "damaged"),
+        ({"entry": WEIGHT, "data": None}, "the checkpoint has no parameter 0.weight"),
+        ({"compress": True}, "damaged.*expected no compression"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "-".join(map(str, value))[:40],
+)
+def test_spoilt_content_is_rejected_before_anything_changes(saved, what, message):
+    path, net, trainer = saved
+    spoil(path, **what)
+    before, states = values(net), random.getstate()
+    momenta = {i: x.asnumpy() for i, x in trainer._updaters[0].states.items()}
+    with pytest.raises(checkpoint.CheckpointError, match=f"good: .*{message}"):
+        checkpoint.load(path, net, trainer)
+    assert_equal(values(net), before)
+    assert random.getstate() == states
+    for i, momentum in momenta.items():
+        np.testing.assert_array_equal(trainer._updaters[0].states[i].asnumpy(), momentum)
+
+
+def test_attribute_of_the_optimizer_that_is_no_number_is_rejected(saved):
+    path, net, trainer = saved
+    numbers = {**checkpoint._numbers(trainer._optimizer), "update": 1.0}
+    spoil(path, optimizer_numbers=numbers)
+    with pytest.raises(checkpoint.CheckpointError, match="got an attribute update"):
+        checkpoint.load(path, net, trainer)
+
+
+@pytest.mark.parametrize("path", ["folder", "/dev/zero"])
+def test_path_that_is_no_file_is_rejected(tmp_path, path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(checkpoint.CheckpointError, match=r"expected a file, got a (folder|device)"):
+        checkpoint.load(tmp_path / path, *make())
+
+
+def test_json_of_deep_nesting_is_rejected(saved):
+    path, net, trainer = saved
+    spoil(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("checkpoint.json", "[" * 200_000)
+    with pytest.raises(checkpoint.CheckpointError, match="damaged"):
+        checkpoint.load(path, net, trainer)
+
+
+def test_path_that_cannot_be_written_is_rejected(tmp_path):
+    checkpoint.check_path(tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(FileNotFoundError, match="none/new: cannot be written: No such file"):
+        checkpoint.check_path(tmp_path / "none" / "new")
+    with pytest.raises(IsADirectoryError, match="expected a file, got a folder"):
+        checkpoint.check_path(tmp_path)
 
 
 def test_other_zip_file_is_rejected(tmp_path):

@@ -34,7 +34,7 @@ def program(name: str, *args: str | Path, compiler: str | None = None) -> Path:
         *BINDINGS.glob("*.h"),
         *BINDINGS.glob("cpu/*.h"),
         *BINDINGS.glob("runtime/*.h"),
-        *(ROOT / "kernels").glob("*.cuh"),
+        *(ROOT / "kernels").rglob("*.cuh"),
     ]
     texts = [path.read_text("utf-8") for path in sorted([*own, *headers])]
 

@@ -146,6 +146,15 @@ Hash run_box_iou() {
     for (bool center : {false, true}) {
       box_iou(kCpu, out.data(), lhs.data(), rhs.data(), 501, num, center);
       hash.add(out);
+      for (IouKind kind : {IouKind::iou, IouKind::giou, IouKind::diou, IouKind::ciou}) {
+        Floats lhs_grad(lhs.size()), rhs_grad(rhs.size());
+        box_iou_backward(kCpu, lhs_grad.data(), rhs_grad.data(), out.data(), lhs.data(), rhs.data(),
+                         501, num, center, kind);
+        hash.add(lhs_grad), hash.add(rhs_grad);
+        if (kind == IouKind::iou) continue;
+        box_iou_kind(kCpu, out.data(), lhs.data(), rhs.data(), 501, num, center, kind);
+        hash.add(out);
+      }
     }
   }
   return hash;
@@ -267,6 +276,49 @@ Hash run_multibox_detection() {
   return hash;
 }
 
+// Rows of a class, a score and a box, and the options of their candidates.
+template <typename Run>
+Hash run_on_rows(const Run& run) {
+  Hash hash;
+  for (int num : {1, 130, 1500}) {
+    for (bool by_class : {false, true}) {
+      constexpr int kBatch = 2;
+      Numbers numbers(num);
+      Floats data = numbers.reals((int64)kBatch * num * 6);
+      numbers.boxes(data, 6, 2, 0.3f);
+      for (int i = 0; i < kBatch * num; ++i) data[6 * i] = (float)(i % 3);
+      const int rows = num - num / 10;
+      Floats out((int64)kBatch * rows * 6);
+      std::vector<int> index(kBatch * rows);
+      const NmsOptions candidates = {
+          {6, 1, 2, 0}, {0, false, by_class, by_class}, 0.01f, -1, kNmsAsIs, num};
+      for (bool gaussian : {false, true}) {
+        run(out.data(), index.data(), data.data(), kBatch, num, candidates, gaussian, rows);
+        hash.add(out), hash.add(index);
+      }
+    }
+  }
+  return hash;
+}
+
+Hash run_matrix_nms() {
+  return run_on_rows([](float* out, int* index, const float* data, int64 batch, int64 num,
+                        const NmsOptions& candidates, bool gaussian, int rows) {
+    const NmsRule rule = candidates.rule;
+    matrix_nms(kCpu, out, index, data, batch, num,
+               {candidates, {2, gaussian, rule.by_class, rule.center}, 0.1f, rows});
+  });
+}
+
+Hash run_soft_nms() {
+  return run_on_rows([](float* out, int* index, const float* data, int64 batch, int64 num,
+                        const NmsOptions& candidates, bool gaussian, int rows) {
+    const NmsRule rule = candidates.rule;
+    soft_nms(kCpu, out, index, data, batch, num,
+             {candidates, {0.3f, 0.5f, gaussian, rule.by_class, rule.center}, rows});
+  });
+}
+
 Hash run_multiclass_nms() {
   Hash hash;
   for (int num : {1, 130, 25000}) {
@@ -310,6 +362,28 @@ Hash run_nms_rotated() {
                     {by_class, by_class});
         hash.add(out), hash.add(index);
       }
+    }
+  }
+  return hash;
+}
+
+Hash run_proposal() {
+  Hash hash;
+  const float scales[] = {2, 4}, ratios[] = {0.5f, 1, 2};
+  const ProposalAnchors anchors = proposal_anchors(scales, 2, ratios, 3, 16);
+  for (int width : {1, 9, 70}) {
+    for (bool corners : {false, true}) {
+      constexpr int kBatch = 2, kAnchors = 6, kHeight = 20, kRows = 200;
+      const int64 cells = kHeight * width;
+      Numbers numbers(width);
+      const Floats prob = numbers.reals(kBatch * 2 * kAnchors * cells);
+      const Floats offsets = numbers.reals(kBatch * 4 * kAnchors * cells);
+      const Floats info = {300, 16.0f * width, 1, 320, 12.0f * width, 2};
+      Floats out(kBatch * kRows * 5), scores(kBatch * kRows);
+      proposal(kCpu, out.data(), scores.data(),
+               {prob.data(), offsets.data(), info.data(), kBatch, kAnchors, kHeight, width},
+               anchors, {16, 10, corners, 6000, kRows}, 0.7f);
+      hash.add(out), hash.add(scores);
     }
   }
   return hash;
@@ -369,6 +443,89 @@ Hash run_roi_align() {
   return hash;
 }
 
+Hash run_adaptive_avg_pooling() {
+  Hash hash;
+  for (int planes : {1, 5, 40}) {
+    for (int bins : {1, 3, 9}) {
+      const AdaptivePooling op = {19, 23, 5, bins};
+      Numbers numbers(planes + bins);
+      const Floats data = numbers.reals((int64)planes * 19 * 23);
+      Floats out((int64)planes * 5 * bins), grad(data.size());
+      adaptive_avg_pooling(kCpu, out.data(), data.data(), planes, op);
+      adaptive_avg_pooling_backward(kCpu, grad.data(), out.data(), planes, op);
+      hash.add(out), hash.add(grad);
+    }
+  }
+  return hash;
+}
+
+Hash run_bilinear_resize() {
+  Hash hash;
+  for (int planes : {1, 5, 40}) {
+    for (int side : {7, 18, 70}) {
+      const BilinearResize op = {19, 23, side, side + 5, side == 18};
+      Numbers numbers(planes + side);
+      const Floats data = numbers.reals((int64)planes * 19 * 23);
+      const Floats out_grad = numbers.reals((int64)planes * side * (side + 5));
+      Floats out(out_grad.size()), grad(data.size());
+      bilinear_resize(kCpu, out.data(), data.data(), planes, op);
+      bilinear_resize_backward(kCpu, grad.data(), out_grad.data(), planes, op);
+      hash.add(out), hash.add(grad);
+    }
+  }
+  return hash;
+}
+
+Hash run_psroi_pooling() {
+  Hash hash;
+  for (int dim : {1, 5, 40}) {
+    for (int group : {1, 2, 5}) {
+      constexpr int kImages = 2, kHeight = 19, kWidth = 23, kPooled = 5, kRois = 30;
+      const Psroi op = {kImages, dim * group * group, kHeight, kWidth, dim, kPooled, group, 0.5f};
+      Numbers numbers(dim + group);
+      const Floats data = numbers.reals((int64)kImages * op.channels * kHeight * kWidth, false);
+      Floats rois(5 * kRois);
+      for (int n = 0; n < kRois; ++n) {
+        const float x = 40 * numbers.real(), y = 30 * numbers.real();
+        const float roi[] = {(float)(numbers.integer() % 5) - 1, x, y, x + 30 * numbers.real() - 2,
+                             y + 30 * numbers.real() - 2};
+        std::copy_n(roi, 5, &rois[5 * n]);
+      }
+      Floats pooled((int64)kRois * dim * op.bins()), grad(data.size());
+      psroi_pooling(kCpu, pooled.data(), data.data(), rois.data(), kRois, op);
+      psroi_pooling_backward(kCpu, grad.data(), pooled.data(), rois.data(), kRois, op);
+      hash.add(pooled), hash.add(grad);
+    }
+  }
+  return hash;
+}
+
+Hash run_rroi_align() {
+  Hash hash;
+  for (int channels : {1, 5, 40}) {
+    for (int ratio : {-1, 2, 3}) {
+      constexpr int kImages = 2, kHeight = 19, kWidth = 23, kPooled = 5, kRois = 30;
+      const RroiAlign op = {kImages, channels, kHeight, kWidth, kPooled, kPooled + 2, 0.5f, ratio};
+      Numbers numbers(channels + ratio);
+      const Floats data = numbers.reals((int64)kImages * channels * kHeight * kWidth, false);
+      Floats rois(6 * kRois);
+      for (int n = 0; n < kRois; ++n) {
+        const float roi[] = {(float)(numbers.integer() % 5) - 1,
+                             40 * numbers.real(),
+                             30 * numbers.real(),
+                             30 * numbers.real(),
+                             30 * numbers.real(),
+                             360 * numbers.real()};
+        std::copy_n(roi, 6, &rois[6 * n]);
+      }
+      Floats pooled((int64)kRois * channels * op.bins());
+      rroi_align(kCpu, pooled.data(), data.data(), rois.data(), kRois, op);
+      hash.add(pooled);
+    }
+  }
+  return hash;
+}
+
 Hash run_bilinear_upsample() {
   Hash hash;
   for (int scale : {1, 2, 3, 4, 8, 16}) {
@@ -418,6 +575,8 @@ int main() {
     const char* name;
     Hash (*run)();
   } ops[] = {
+      {"adaptive_avg_pooling", run_adaptive_avg_pooling},
+      {"bilinear_resize", run_bilinear_resize},
       {"bilinear_upsample", run_bilinear_upsample},
       {"bipartite_matching", run_bipartite_matching},
       {"box_decode", run_box_decode},
@@ -427,13 +586,18 @@ int main() {
       {"box_nms", run_box_nms},
       {"confusion_matrix", run_confusion_matrix},
       {"label_from_color", run_label_from_color},
+      {"matrix_nms", run_matrix_nms},
       {"multibox_detection", run_multibox_detection},
       {"multibox_prior", run_multibox_prior},
       {"multibox_target", run_multibox_target},
       {"multiclass_nms", run_multiclass_nms},
       {"nms_rotated", run_nms_rotated},
+      {"proposal", run_proposal},
+      {"psroi_pooling", run_psroi_pooling},
       {"roi_align", run_roi_align},
       {"roi_pooling", run_roi_pooling},
+      {"rroi_align", run_rroi_align},
+      {"soft_nms", run_soft_nms},
   };
   for (const auto& op : ops) {
     for (int simd = 0; simd <= (int)widest_simd(); ++simd) {

@@ -3,6 +3,8 @@
 
 #include <vector>
 
+#include "adaptive_avg_pooling.h"
+#include "bilinear_resize.h"
 #include "bilinear_upsample.h"
 #include "bipartite_matching.h"
 #include "box_decode.h"
@@ -12,13 +14,18 @@
 #include "box_nms.h"
 #include "confusion_matrix.h"
 #include "label_from_color.h"
+#include "matrix_nms.h"
 #include "multibox_detection.h"
 #include "multibox_prior.h"
 #include "multibox_target.h"
 #include "multiclass_nms.h"
 #include "nms_rotated.h"
+#include "proposal.h"
+#include "psroi_pooling.h"
 #include "roi_align.h"
 #include "roi_pooling.h"
+#include "rroi_align.h"
+#include "soft_nms.h"
 #include "threads.h"
 
 constexpr cvops::Cpu kCpu;

@@ -66,6 +66,14 @@ void measure(const char* op, int size, long long bytes, const Call& call) {
 
 void measure_all(int n) {
   {
+    const AdaptivePooling op = {20, 20 * n, 3, 5};
+    Floats data(40 * 400 * n), out(40 * 15);
+    measure("adaptive_avg_pooling", n, bytes_of(data, out),
+            [&] { adaptive_avg_pooling(kCpu, out.data(), data.data(), 40, op); });
+    measure("adaptive_avg_pooling_backward", n, bytes_of(data, out),
+            [&] { adaptive_avg_pooling_backward(kCpu, data.data(), out.data(), 40, op); });
+  }
+  {
     const int num = 100 * n;
     Floats data(50 * num), columns(num), rows(50);
     for (size_t i = 0; i < data.size(); ++i) data[i] = (float)(i * 31 % 1009) / 1009;
@@ -90,6 +98,10 @@ void measure_all(int n) {
     Floats lhs(4 * 100 * n), rhs(4 * 50), out(100 * n * 50);
     measure("box_iou", n, bytes_of(lhs, rhs, out),
             [&] { box_iou(kCpu, out.data(), lhs.data(), rhs.data(), 100 * n, 50, false); });
+    measure("box_iou_backward", n, bytes_of(lhs, rhs, out, lhs, rhs), [&] {
+      box_iou_backward(kCpu, lhs.data(), rhs.data(), out.data(), lhs.data(), rhs.data(), 100 * n,
+                       50, false, IouKind::ciou);
+    });
   }
   {
     Floats lhs(5 * 100 * n, 1.0f), rhs(5 * 50, 1.0f), out(100 * n * 50);
@@ -106,6 +118,15 @@ void measure_all(int n) {
             [&] { box_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n, options); });
     measure("box_nms_backward", n, bytes_of(data, out, index),
             [&] { box_nms_backward(kCpu, out.data(), data.data(), index.data(), 1, 2000 * n, 6); });
+    const int rows = 2000;
+    measure("soft_nms", n, bytes_of(data, out, index), [&] {
+      soft_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n,
+               {options, {0.3f, 0.5f, false, false, false}, rows});
+    });
+    measure("matrix_nms", n, bytes_of(data, out, index), [&] {
+      matrix_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n,
+                 {options, {2, false, false, false}, 0, rows});
+    });
   }
   {
     Floats out(4 * 100 * n * 3);
@@ -168,6 +189,19 @@ void measure_all(int n) {
     });
   }
   {
+    constexpr int kBatch = 2, kAnchors = 12;
+    const int height = 10 * n, width = 30, cells = height * width;
+    Floats prob(kBatch * 2 * kAnchors * cells), offsets(kBatch * 4 * kAnchors * cells);
+    Floats info = {160.0f * n, 480, 1, 160.0f * n, 480, 1}, out(kBatch * 5 * 300);
+    const float scales[] = {4, 8, 16, 32}, ratios[] = {0.5f, 1, 2};
+    for (size_t i = 0; i < prob.size(); ++i) prob[i] = (float)(i * 31 % 1009) / 1009;
+    measure("proposal", n, bytes_of(prob, offsets, out), [&] {
+      proposal(kCpu, out.data(), nullptr,
+               {prob.data(), offsets.data(), info.data(), kBatch, kAnchors, height, width},
+               proposal_anchors(scales, 4, ratios, 3, 16), {16, 16, false, 6000, 300}, 0.7f);
+    });
+  }
+  {
     const RoiPooling op = {1, 16, 20, 20 * n, 7, 7, 1};
     const int num = 50 * n;
     Floats data(16 * 400 * n), rois(5 * num), pooled(num * 16 * 49), grad(data.size());
@@ -182,6 +216,25 @@ void measure_all(int n) {
     });
   }
   {
+    const RroiAlign op = {1, 16, 20, 20 * n, 7, 7, 1, 2};
+    const int num = 50 * n;
+    Floats data(16 * 400 * n), rois(6 * num), pooled(num * 16 * 49);
+    for (int i = 0; i < num; ++i) rois[6 * i + 1] = 9, rois[6 * i + 3] = 12, rois[6 * i + 4] = 15;
+    measure("rroi_align", n, bytes_of(data, rois, pooled),
+            [&] { rroi_align(kCpu, pooled.data(), data.data(), rois.data(), num, op); });
+  }
+  {
+    const Psroi op = {1, 98, 20, 20 * n, 2, 7, 7, 1};
+    const int num = 50 * n;
+    Floats data(98 * 400 * n), rois(5 * num), pooled(num * 2 * 49);
+    for (int i = 0; i < num; ++i) rois[5 * i + 3] = 12, rois[5 * i + 4] = 15;
+    measure("psroi_pooling", n, bytes_of(data, rois, pooled),
+            [&] { psroi_pooling(kCpu, pooled.data(), data.data(), rois.data(), num, op); });
+    measure("psroi_pooling_backward", n, bytes_of(data, rois, pooled), [&] {
+      psroi_pooling_backward(kCpu, data.data(), pooled.data(), rois.data(), num, op);
+    });
+  }
+  {
     const RoiAlign op = {1, 16, 20, 20 * n, 7, 7, 1, 2, false, false};
     const int num = 50 * n;
     Floats data(16 * 400 * n), rois(5 * num), pooled(num * 16 * 49);
@@ -190,6 +243,14 @@ void measure_all(int n) {
             [&] { roi_align(kCpu, pooled.data(), data.data(), rois.data(), num, op); });
     measure("roi_align_backward", n, bytes_of(data, rois, pooled),
             [&] { roi_align_backward(kCpu, data.data(), pooled.data(), rois.data(), num, op); });
+  }
+  {
+    const BilinearResize op = {20, 10 * n, 30, 20 * n, true};
+    Floats data(40 * 200 * n), out(40 * 600 * n);
+    measure("bilinear_resize", n, bytes_of(data, out),
+            [&] { bilinear_resize(kCpu, out.data(), data.data(), 40, op); });
+    measure("bilinear_resize_backward", n, bytes_of(data, out),
+            [&] { bilinear_resize_backward(kCpu, data.data(), out.data(), 40, op); });
   }
   {
     Floats data(5 * 20 * 10 * n), out(data.size() * 64);

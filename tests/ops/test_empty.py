@@ -24,6 +24,24 @@ def indices(*shape):
 
 #: An op, a function that makes its arguments, its options, and the shapes of its results.
 CALLS = {
+    "adaptive_avg_pooling, no channels": (
+        cvops.adaptive_avg_pooling,
+        lambda: (empty(MANY, 0, 2**10, 2**10), 2**10),
+        {},
+        [(MANY, 0, 2**10, 2**10)],
+    ),
+    "adaptive_avg_pooling, no images and no pixels": (
+        cvops.adaptive_avg_pooling,
+        lambda: (empty(0, MANY, 0, 0), 2),
+        {},
+        [(0, MANY, 2, 2)],
+    ),
+    "adaptive_avg_pooling_backward, no channels": (
+        cvops.adaptive_avg_pooling_backward,
+        lambda: (empty(MANY, 0, 2**10, 2**10), (MANY, 0, 2**10, 2**10)),
+        {},
+        [(MANY, 0, 2**10, 2**10)],
+    ),
     "bipartite_matching, no rows and no columns": (
         cvops.bipartite_matching,
         lambda: [empty(MANY, 0, 0)],
@@ -54,6 +72,12 @@ CALLS = {
         ),
         {},
         [(MANY, 0, 4)] * 2,
+    ),
+    "box_iou_backward, no lhs": (
+        cvops.box_iou_backward,
+        lambda: (empty(MANY, 0, 3), empty(MANY, 0, 4), ones(3, 4)),
+        {"kind": "ciou"},
+        [(MANY, 0, 4), (3, 4)],
     ),
     "box_iou, no lhs": (
         cvops.box_iou,
@@ -151,11 +175,71 @@ CALLS = {
         {"topk": 0},
         [(MANY, 0, 3, 7)],
     ),
+    "matrix_nms, no rows": (
+        cvops.matrix_nms,
+        lambda: [empty(MANY, 0, 6)],
+        {"return_index": True},
+        [(MANY, 0, 6), (MANY, 0)],
+    ),
+    "matrix_nms, post_nms 0": (
+        cvops.matrix_nms,
+        lambda: [ones(2, 2**20, 6)],
+        {"post_nms": 0, "return_index": True},
+        [(2, 0, 6), (2, 0)],
+    ),
+    "soft_nms, no rows": (
+        cvops.soft_nms,
+        lambda: [empty(MANY, 0, 6)],
+        {"return_index": True},
+        [(MANY, 0, 6), (MANY, 0)],
+    ),
+    "soft_nms, post_nms 0": (
+        cvops.soft_nms,
+        lambda: [ones(2, 2**20, 6)],
+        {"post_nms": 0, "return_index": True},
+        [(2, 0, 6), (2, 0)],
+    ),
+    "multi_proposal, no images": (
+        cvops.multi_proposal,
+        lambda: (empty(0, 24, 2**10, 2**10), empty(0, 48, 2**10, 2**10), empty(0, 3)),
+        {"rpn_post_nms_top_n": 2**30, "output_score": True},
+        [(0, 5), (0, 1)],
+    ),
     "multibox_target, no images": (
         cvops.multibox_target,
         lambda: (ones(1, 2**18, 4), empty(0, 2**29, 5), empty(0, 2**31, 2**18)),
         {"negative_mining_ratio": 3},
         [(0, 2**20), (0, 2**20), (0, 2**18)],
+    ),
+    "psroi_pooling, no images": (
+        cvops.psroi_pooling,
+        lambda: (empty(0, 2**30, 1, 1), ones(2**12, 5), 1, 3, 7),
+        {},
+        [(2**12, 3, 7, 7)],
+    ),
+    "psroi_pooling, no rois": (
+        cvops.psroi_pooling,
+        lambda: (ones(1, 2**20, 1, 1), empty(0, 5), 1, 2**20, 2**14),
+        {"group_size": 1},
+        [(0, 2**20, 2**14, 2**14)],
+    ),
+    "psroi_pooling, no pixels": (
+        cvops.psroi_pooling,
+        lambda: (empty(2**20, 49, 0, 1), ones(2**12, 5), 1, 1, 7),
+        {},
+        [(2**12, 1, 7, 7)],
+    ),
+    "psroi_pooling_backward, no images": (
+        cvops.psroi_pooling_backward,
+        lambda: (ones(2**18, 5, 1, 1), ones(2**18, 5), (0, 5, 4, 4), 1),
+        {},
+        [(0, 5, 4, 4)],
+    ),
+    "psroi_pooling_backward, no rois": (
+        cvops.psroi_pooling_backward,
+        lambda: (empty(0, 2**10, 2**14, 2**14), empty(0, 5), (1, 2**10, 1, 1), 1),
+        {"group_size": 1},
+        [(1, 2**10, 1, 1)],
     ),
     "roi_align, no channels": (
         cvops.roi_align,
@@ -210,6 +294,36 @@ CALLS = {
         lambda: (ones(2**18, 5, 1, 1), indices(2**18, 5, 1, 1), (0, 5, 4, 4)),
         {},
         [(0, 5, 4, 4)],
+    ),
+    "bilinear_resize, no channels": (
+        cvops.bilinear_resize,
+        lambda: (empty(MANY, 0, 3, 4), None, 2**14, 2**14),
+        {},
+        [(MANY, 0, 2**14, 2**14)],
+    ),
+    "bilinear_resize_backward, no images": (
+        cvops.bilinear_resize_backward,
+        lambda: (empty(0, MANY, 2**14, 2**14), (0, MANY, 2**10, 2**10)),
+        {},
+        [(0, MANY, 2**10, 2**10)],
+    ),
+    "rroi_align, no channels": (
+        cvops.rroi_align,
+        lambda: (empty(2**30, 0, 1, 1), ones(2**20, 6), (7, 7), 1),
+        {},
+        [(2**20, 0, 7, 7)],
+    ),
+    "rroi_align, no rois": (
+        cvops.rroi_align,
+        lambda: (ones(2, 3, 5, 4), empty(0, 6), (2**14, 2**15), 1),
+        {},
+        [(0, 3, 2**14, 2**15)],
+    ),
+    "rroi_align, no pixels": (
+        cvops.rroi_align,
+        lambda: (empty(2**29, 2, 0, 1), ones(2**15, 6), (7, 7), 1),
+        {},
+        [(2**15, 2, 7, 7)],
     ),
     "bilinear_upsample, no channels": (
         cvops.bilinear_upsample,

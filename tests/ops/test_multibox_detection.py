@@ -127,6 +127,15 @@ def test_class_is_the_first_argmax_of_the_scores(run, num):
     assert (out[0, counts.sum() :] == -1).all()
 
 
+@pytest.mark.parametrize("zeros", [(0.0, -0.0), (-0.0, 0.0), (-0.0, -0.0)], ids=str)
+def test_zero_score_has_the_sign_of_the_first_class(run, zeros):
+    prob = np.float32([1, *zeros]).reshape(1, 3, 1)
+    anchor = np.float32([[[0, 0, 1, 1]]])
+    out = run(multibox_detection, prob, np.zeros((1, 4), np.float32), anchor, threshold=-1)
+    assert out[0, 0, 0] == 0
+    assert np.signbit(out[0, 0, 1]) == np.signbit(zeros[0])
+
+
 @pytest.mark.parametrize(("batch", "num"), [(0, 5), (2, 0)])
 def test_empty_input_gives_empty_output(run, batch, num):
     arrays = predictions(np.random.default_rng(0), batch, 3, num)

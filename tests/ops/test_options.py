@@ -20,21 +20,29 @@ ANCHORS = boxes(1, 12)
 ROWS = np.concatenate([rng.integers(0, 3, (1, 12, 1)), rng.random((1, 12, 1)), ANCHORS], axis=-1)
 LABEL = np.array([[[1, 0.1, 0.1, 0.5, 0.5], [0, 0.4, 0.4, 0.9, 0.9]]])
 INPUTS = {
+    "AdaptiveAvgPooling2D": [rng.random((1, 2, 4, 6))],
+    "BilinearResize2D": [rng.random((1, 2, 4, 6))],
     "MultiBoxPrior": [np.zeros((1, 3, 2, 3))],
     "MultiBoxTarget": [ANCHORS, LABEL, rng.random((1, 3, 12))],
     "MultiBoxDetection": [rng.random((1, 3, 12)), rng.random((1, 48)), ANCHORS],
+    "Proposal": [rng.random((1, 8, 2, 3)), np.zeros((1, 16, 2, 3)), np.array([[32, 48, 1]])],
     "bipartite_matching": [rng.random((3, 4))],
     "box_decode": [rng.random((2, 12, 4)), ANCHORS],
     "box_iou": [ANCHORS[0], ANCHORS[0]],
     "box_nms": [ROWS],
+    "PSROIPooling": [rng.random((1, 9, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
     "ROIAlign": [rng.random((1, 4, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
     "ROIPooling": [rng.random((1, 2, 8, 8)), np.array([[0, 0, 0, 6, 6]])],
+    "RROIAlign": [rng.random((1, 2, 8, 8)), np.array([[0, 3, 3, 6, 6, 0]])],
 }
 #: Required options of an op, unless a test sets them.
 OTHERS = {
+    "PSROIPooling": {"spatial_scale": 1.0, "output_dim": 1, "pooled_size": 2},
     "ROIAlign": {"pooled_size": (2, 2), "spatial_scale": 1.0},
+    "Proposal": {"scales": (0.5, 1), "ratios": (1, 2), "rpn_post_nms_top_n": 5},
     "bipartite_matching": {"threshold": 0.25},
     "ROIPooling": {"pooled_size": (2, 2), "spatial_scale": 1.0},
+    "RROIAlign": {"pooled_size": (2, 2), "spatial_scale": 1.0},
     "box_nms": {"id_index": 0},
 }
 OPTIONS = {
@@ -42,7 +50,8 @@ OPTIONS = {
         *(("MultiBoxPrior", "clip"), ("MultiBoxDetection", "clip")),
         *(("MultiBoxDetection", "force_suppress"), ("box_nms", "force_suppress")),
         *(("ROIAlign", "position_sensitive"), ("ROIAlign", "aligned")),
-        ("bipartite_matching", "is_ascend"),
+        *(("Proposal", "output_score"), ("Proposal", "iou_loss")),
+        *(("bipartite_matching", "is_ascend"), ("BilinearResize2D", "align_corners")),
     ],
     "number": [
         *(("MultiBoxTarget", "overlap_threshold"), ("MultiBoxTarget", "ignore_label")),
@@ -52,23 +61,29 @@ OPTIONS = {
         ),
         *(("MultiBoxDetection", "threshold"), ("MultiBoxDetection", "nms_threshold")),
         *(("box_nms", "overlap_thresh"), ("box_nms", "valid_thresh")),
+        ("PSROIPooling", "spatial_scale"),
         *(("ROIAlign", "spatial_scale"), ("ROIPooling", "spatial_scale")),
+        ("RROIAlign", "spatial_scale"),
         *(("box_decode", "std0"), ("box_decode", "std1")),
         *(("box_decode", "std2"), ("box_decode", "std3"), ("box_decode", "clip")),
-        ("bipartite_matching", "threshold"),
+        *(("bipartite_matching", "threshold"), ("Proposal", "threshold")),
     ],
     "integer": [
         *(("MultiBoxTarget", "minimum_negative_samples"), ("MultiBoxDetection", "nms_topk")),
         *(("MultiBoxDetection", "background_id"), ("box_nms", "topk")),
         ("box_nms", "background_id"),
         ("bipartite_matching", "topk"),
+        *(("Proposal", "rpn_pre_nms_top_n"), ("Proposal", "rpn_min_size")),
     ],
     "numbers": [("MultiBoxPrior", "sizes"), ("MultiBoxPrior", "ratios")],
+    "length": [("BilinearResize2D", "height"), ("BilinearResize2D", "width")],
+    "grid": [("AdaptiveAvgPooling2D", "output_size")],
     "pair": [("MultiBoxPrior", "steps"), ("MultiBoxPrior", "offsets")],
     "four": [("MultiBoxTarget", "variances"), ("MultiBoxDetection", "variances")],
-    "small integer": [("ROIAlign", "sample_ratio")],
+    "small integer": [("ROIAlign", "sample_ratio"), ("RROIAlign", "sampling_ratio")],
     "integers": [("ROIAlign", "pooled_size"), ("ROIPooling", "pooled_size")],
     "word": [
+        ("BilinearResize2D", "mode"),
         *(("box_decode", "format"), ("box_iou", "format")),
         *(("box_nms", "in_format"), ("box_nms", "out_format")),
     ],
@@ -171,6 +186,11 @@ def values(kind):
         return COLUMNS
     if kind == "small integer":  # MXNet aborts for millions of samples
         return [x for x in (*SCALARS, *TUPLES) if type(x) is not int or x < 1024]
+    if kind == "length":  # MXNet allocates huge maps
+        return [x for x in (*SCALARS, *TUPLES) if not isinstance(x, int) or x < 1024]
+    if kind == "grid":  # MXNet accepts 0, ignores three numbers, and allocates huge grids
+        kept = [x for x in (*SCALARS, *TUPLES) if not isinstance(x, int) or 0 < x < 1024]
+        return [x for x in kept if x not in ("0", "False", "(True,1)")]
     return WORDS if kind == "word" else [*SCALARS, *TUPLES]
 
 

@@ -467,7 +467,7 @@ class TestRefusals:
         ),
         "another number of channels": (
             *("data_shape", (1, 3, 4, 4)),
-            "with C = 4 for out_grad, got (1, 3, 4, 4)",
+            "C = 4 for this out_grad and position_sensitive = False, got (1, 3, 4, 4)",
         ),
         "2^31 elements": (
             *("data_shape", (2**29, 4, 1, 1)),

@@ -21,7 +21,7 @@ _STEP = re.compile(r"(\w+) = CVOPS_STEP\(([^,]+), ([^,)]+)\)")
 
 def found_steps():
     """{"<file> <constant>": its small value}"""
-    files = [*ROOT.glob("kernels/*.cuh"), *ROOT.glob("bindings/cuda/*.cpp")]
+    files = [*ROOT.glob("kernels/**/*.cuh"), *ROOT.glob("bindings/cuda/*.*")]
     return {
         f"{file.name} {name}": eval(small, {})
         for file in files
@@ -57,6 +57,11 @@ def nms(num, sets=1, **options):
         return out, index, run(cvops.box_nms_backward, data, index)
 
     return call
+
+
+def matrix(num):
+    data = rows_of(rng_of(num), num)
+    return lambda run: run(cvops.matrix_nms, data, return_index=True)
 
 
 def nms_both(num, sets=1):
@@ -193,6 +198,63 @@ def align(rois, data=(2, 3, 5, 4), pooled=(3, 3), side=5, **options):
     return call
 
 
+def average(shape, size):
+    data = rng_of(*shape, *size).normal(size=shape).astype(np.float32)
+
+    def call(run):
+        out = run(cvops.adaptive_avg_pooling, data, size)
+        return out, run(cvops.adaptive_avg_pooling_backward, out, shape)
+
+    return call
+
+
+def resize(shape, size):
+    data = rng_of(*shape, *size).normal(size=shape).astype(np.float32)
+
+    def call(run):
+        out = run(cvops.bilinear_resize, data, height=size[0], width=size[1])
+        return out, run(cvops.bilinear_resize_backward, out, shape)
+
+    return call
+
+
+def iou_of_kind(num_lhs, num_rhs):
+    rng = rng_of(num_lhs, num_rhs)
+    lhs, rhs = boxes_of(rng, num_lhs, side=4), boxes_of(rng, num_rhs, side=4)
+
+    def call(run):
+        out = run(cvops.box_iou, lhs, rhs, kind="ciou")
+        return out, *run(cvops.box_iou_backward, out, lhs, rhs, kind="ciou")
+
+    return call
+
+
+def align_rotated(rois, data=(2, 3, 5, 4), pooled=(3, 3), ratio=-1):
+    rng = rng_of(rois, *data, *pooled)
+    x = rng.normal(size=data).astype(np.float32)
+    r = np.concatenate(
+        [rng.integers(0, data[0], (rois, 1)), rng.uniform(0, 5, (rois, 5)) * [1, 1, 1, 1, 72]],
+        axis=1,
+    )
+    return lambda run: run(cvops.rroi_align, x, r.astype(np.float32), pooled, 1, ratio)
+
+
+def position_sensitive(rois, data=(2, 3, 5, 4), pooled=3, group=1, side=5):
+    rng = rng_of(rois, *data, pooled, group)
+    dim = data[1] // group**2
+    x = rng.normal(size=data).astype(np.float32)
+    r = np.concatenate(
+        [rng.integers(0, data[0], (rois, 1)), boxes_of(rng, rois, side=side)], axis=1
+    )
+    r = r.astype(np.float32)
+
+    def call(run):
+        out = run(cvops.psroi_pooling, x, r, 1, dim, pooled, group)
+        return out, run(cvops.psroi_pooling_backward, out, r, data, 1, group)
+
+    return call
+
+
 def upsample(shape, scale):
     data = rng_of(*shape, scale).normal(size=shape).astype(np.float32)
 
@@ -219,10 +281,14 @@ def labels(pixels, colors):
 #: For each step, a function of its small value: calls on both sides of the step.
 STEPS = {
     "common.cuh kMaxGridY": lambda rows: [
-        # Blocks of sort_merge, tiles of nms_chunk besides 4 blocks for the mask, columns, images.
+        # Blocks of sort_merge, tiles of nms_chunk besides 4 blocks for the mask, columns, images,
+        # pairs of tiles.
         *(nms(32 * rows), nms(32 * rows + 1), nms(256 * (rows - 4)), nms(256 * (rows - 4) + 1)),
         *(iou(3, 128 * rows), iou(3, 128 * rows + 1)),
         *(target(40, images=rows), target(40, images=rows + 1), target(40, images=3 * rows)),
+        # Groups of four channels.
+        *(position_sensitive(3, (1, 4 * n + 1, 5, 4)) for n in (rows - 1, rows)),
+        *(matrix(256 * tiles) for tiles in range(2, rows)),
     ],
     # topk limits the suppression, which takes the most time.
     "sort.cuh kSortTile": lambda tile: [
@@ -281,6 +347,9 @@ STEPS = {
         for tiles in (1, splits)
         for n in (256 * tiles, 256 * tiles + 1)
         for call in nms_both(n)
+    ],
+    "box_iou.cpp kMaxBlocks": lambda blocks: [
+        iou_of_kind(num, 5) for num in (1, 2 * blocks, 2 * blocks + 1, 256 * blocks + 1)
     ],
     "bipartite_matching.cuh kMatchingTile": lambda tile: [
         matching(2, 1, n) for n in (tile - 1, tile, tile + 1, 2 * tile + 1)
@@ -387,23 +456,79 @@ STEPS = {
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
         for channels in (3, 8, 9, 17)
     ],
-    "roi_align.cuh kFewSamples": lambda few: [
-        align(9, sample_ratio=n) for n in (few, few + 1, 3 * few)
+    "roi_samples.cuh kFewSamples": lambda few: [
+        *(align(9, sample_ratio=n) for n in (few, few + 1, 3 * few)),
+        *(align_rotated(9, ratio=n) for n in (few, few + 1, 3 * few)),
     ],
     "roi_align.cuh kGradTile": lambda tile: [
         *(align(9, (1, 3, size, 2), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
         *(align(9, (1, 3, 2, size), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
         *(align(n, (1, 9, 3, 4)) for n in (tile // 2, tile // 2 + 1, tile**2, tile**2 + 1)),
     ],
-    "roi_align.cpp kThreads": lambda threads: [
+    "align.h kAlignThreads": lambda threads: [
         align(n, (1, 2, 3, 2), (1, 4)) for n in (threads // 4, threads // 4 + 1, threads + 1)
     ],
-    "roi_align.cpp kMaxBlocks": lambda blocks: [
+    "align.h kMaxAlignBlocks": lambda blocks: [
         align(n, (n, channels, 5, 4)) for channels in (4, 5) for n in (blocks, 2 * blocks + 1)
     ],
-    "roi_align.cpp threads": lambda threads: [
+    "roi_align.cpp kMaxBlocks": lambda blocks: [
+        align(3, (n, channels, 5, 4)) for channels in (8, 9) for n in (blocks, 2 * blocks + 1)
+    ],
+    "align.h threads": lambda threads: [
         align(2, (1, 5, 40, 30), (1, bins))
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
+    ],
+    "adaptive_avg_pooling.cuh kPoolRows": lambda rows: [
+        average((1, 2, height, 3), (2, 2)) for height in (rows, rows + 1, 3 * rows)
+    ],
+    "adaptive_avg_pooling.cpp kMaxBlocks": lambda blocks: [
+        average((1, planes, 40, 3), size)
+        for planes in (1, blocks, 9 * blocks, 200 * blocks + 1)
+        for size in ((1, 1), (3, 2))
+    ],
+    "adaptive_avg_pooling.cpp threads": lambda threads: [
+        average((1, 3, 2, 2 * threads + 1), (2, bins))
+        for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
+    ],
+    "adaptive_avg_pooling.cpp pixels": lambda pixels: [
+        average((1, planes, 1, width), (1, 1))
+        for planes in (1, 40, 300)
+        for width in (pixels // planes + 1, pixels, pixels + 1)
+    ],
+    "adaptive_avg_pooling.cpp min_columns": lambda columns: [
+        average((1, 900, 1, width), (1, 1)) for width in (columns, columns + 1, 3 * columns)
+    ],
+    "bilinear_resize.cuh kResizeRows": lambda rows: [
+        resize((1, 2, 3, 4), (height, 9)) for height in (rows, rows + 1, 3 * rows)
+    ],
+    "bilinear_resize.cpp kMaxBlocks": lambda blocks: [
+        resize((planes, 1, 4, 5), (5, 7)) for planes in (1, 50 * blocks, 200 * blocks)
+    ],
+    "rroi_align.cpp angle_threads": lambda threads: [
+        align_rotated(n, (1, 1, 3, 2), (1, 1)) for n in (threads, threads + 1)
+    ],
+    "rroi_align.cpp angle_blocks": lambda blocks: [
+        align_rotated(32 * n, (1, 1, 3, 2), (1, 1)) for n in (blocks, 2 * blocks + 1)
+    ],
+    "psroi_pooling.cuh kPsroiTile": lambda tile: [
+        *(
+            position_sensitive(9, (1, 3, size, 2), side=size)
+            for size in (tile, tile + 1, 2 * tile + 1)
+        ),
+        *(
+            position_sensitive(9, (1, 3, 2, size), side=size)
+            for size in (tile, tile + 1, 2 * tile + 1)
+        ),
+        *(position_sensitive(n, (1, 9, 3, 4), 2) for n in (tile**2 // 4, tile**2 // 4 + 1)),
+        position_sensitive(tile**2 + 1, (2, 9, 3, 4), 2, 2),
+    ],
+    "psroi_pooling.cpp kMaxBlocks": lambda blocks: [
+        position_sensitive(n, (n, dim * 4, 5, 4), 5, 2)
+        for dim in (4, 5)
+        for n in (blocks, 5 * blocks + 1)
+    ],
+    "psroi_pooling.cpp threads": lambda threads: [
+        position_sensitive(n, (1, 5, 6, 7), 2) for n in (threads // 4, threads // 4 + 1)
     ],
     "bilinear_upsample.cuh kRowsAtOnce": lambda rows: [
         upsample((1, 2, 3, 4), scale) for scale in (rows, rows + 1, 2 * rows + 1)
@@ -493,6 +618,12 @@ def large_detection(num):
 
 #: One input per op that is beyond the real value of a step.
 LARGE = {
+    # More pixels than a block has in shared memory, and more planes than a block has.
+    "adaptive_avg_pooling": lambda: partial(
+        cvops.adaptive_avg_pooling,
+        rng_of(6).normal(size=(2, 300, 9, 11)).astype(np.float32),
+        (1, 1),
+    ),
     # More keys than one merge sorts: 32768.
     "box_nms": lambda: partial(
         cvops.box_nms, rows_of(rng_of(1), 33_000, side=300), topk=100, return_index=True
@@ -509,6 +640,12 @@ LARGE = {
     "multibox_target": lambda: large_target(263_000),
     # An RoI needs 816 of 32768 bytes. Each of 4 splits has 45 RoIs.
     "roi_pooling": lambda: large_roi(180),
+    "bilinear_resize": lambda: partial(
+        cvops.bilinear_resize,
+        rng_of(7).normal(size=(2, 3, 50, 70)).astype(np.float32),
+        height=301,
+        width=203,
+    ),
     "bilinear_upsample": lambda: partial(
         cvops.bilinear_upsample, rng_of(4).normal(size=(2, 3, 50, 70)).astype(np.float32), 9
     ),

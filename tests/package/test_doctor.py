@@ -271,10 +271,10 @@ class TestMXNet:
         assert finding.status == "note"
         assert "`import cvops.mxnet` builds them" in finding.text
         (tmp_path / "cache").mkdir()
-        built = build.recipe().path
-        built.with_name("mxnet-operators-of-another-version.so").touch()
+        (tmp_path / "cache" / "mxnet-operators-of-another-version.so").touch()
         assert doctor._operators().status == "note"
-        built.touch()
+        (tmp_path / "made").touch()
+        built = build.recipe().entry.add(tmp_path / "made")
         finding = doctor._operators()
         assert finding.status == "ok"
         assert finding.text.endswith(str(built))

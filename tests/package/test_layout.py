@@ -15,6 +15,8 @@ from cvops.backends import nvrtc
 
 ROOT = Path(__file__).parents[2]
 CONTRIB = {
+    "AdaptiveAvgPooling2D": "adaptive_avg_pooling",
+    "BilinearResize2D": "bilinear_resize",
     "MultiBoxPrior": "multibox_prior",
     "MultiBoxTarget": "multibox_target",
     "MultiBoxDetection": "multibox_detection",
@@ -23,8 +25,12 @@ CONTRIB = {
     "box_encode": "box_encode",
     "box_iou": "box_iou",
     "box_nms": "box_nms",
+    "MultiProposal": "multi_proposal",
+    "Proposal": "proposal",
+    "PSROIPooling": "psroi_pooling",
     "ROIAlign": "roi_align",
     "ROIPooling": "roi_pooling",
+    "RROIAlign": "rroi_align",
 }
 
 
@@ -72,6 +78,16 @@ def test_docstring_of_an_op_has_all_sections(op):
 
 
 DEFAULTS = {
+    "adaptive_avg_pooling": {"output_size": ()},
+    "bilinear_resize": {
+        "like": None,
+        "height": 1,
+        "width": 1,
+        "scale_height": None,
+        "scale_width": None,
+        "mode": "size",
+        "align_corners": True,
+    },
     "bilinear_upsample": {},
     "confusion_matrix": {"ignore_label": None},
     "label_from_color": {"unknown": 0},
@@ -85,8 +101,22 @@ DEFAULTS = {
         "format": "center",
     },
     "box_encode": {},
-    "box_iou": {"format": "corner"},
+    "box_iou": {"format": "corner", "kind": "iou"},
     "box_iou_rotated": {"angle": "degrees", "clockwise": False},
+    "matrix_nms": {
+        "method": "linear",
+        "sigma": 2,
+        "valid_thresh": 0,
+        "post_thresh": 0,
+        "topk": -1,
+        "post_nms": -1,
+        "coord_start": 2,
+        "score_index": 1,
+        "id_index": -1,
+        "background_id": -1,
+        "force_suppress": False,
+        "in_format": "corner",
+    },
     "multibox_prior": {
         "sizes": (1,),
         "ratios": (1,),
@@ -144,8 +174,35 @@ DEFAULTS = {
         "angle": "degrees",
         "clockwise": False,
     },
+    "proposal": {
+        "rpn_pre_nms_top_n": 6000,
+        "rpn_post_nms_top_n": 300,
+        "threshold": 0.7,
+        "rpn_min_size": 16,
+        "scales": (4, 8, 16, 32),
+        "ratios": (0.5, 1, 2),
+        "feature_stride": 16,
+        "output_score": False,
+        "iou_loss": False,
+    },
+    "psroi_pooling": {"group_size": 0},
     "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
     "roi_pooling": {},
+    "soft_nms": {
+        "method": "linear",
+        "sigma": 0.5,
+        "overlap_thresh": 0.3,
+        "valid_thresh": 0.001,
+        "topk": -1,
+        "post_nms": -1,
+        "coord_start": 2,
+        "score_index": 1,
+        "id_index": -1,
+        "background_id": -1,
+        "force_suppress": False,
+        "in_format": "corner",
+    },
+    "rroi_align": {"sampling_ratio": -1},
 }
 
 
@@ -159,6 +216,8 @@ def test_op_has_the_defaults_of_mxnet(op):
 
 #: Parameters that MXNet adds to all operators.
 NOT_OF_AN_OPERATOR = {"out", "name", "kwargs"}
+#: Parameters that MXNet's operators do not have. They are the last ones.
+ONLY_OURS = {"box_iou": ["kind"]}
 
 
 @pytest.mark.parametrize("name", CONTRIB)
@@ -166,11 +225,12 @@ def test_op_has_its_parameters_in_the_order_of_mxnet(mx, name):
     operator = getattr(mx.nd, name, None) or getattr(mx.nd.contrib, name)
     expected = [p for p in inspect.signature(operator).parameters if p not in NOT_OF_AN_OPERATOR]
     parameters = inspect.signature(getattr(contrib, name)).parameters.values()
+    expected += ONLY_OURS.get(name, [])
     assert [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD] == expected
 
 
 def test_kernels_include_no_standard_header_except_cmath():
-    for file in nvrtc.KERNELS.glob("*.cuh"):
+    for file in nvrtc.KERNELS.rglob("*.cuh"):
         lines = file.read_text().splitlines()
         includes = [line for line in lines if line.startswith("#include")]
         allowed = "#include <cmath>" if file.stem == "common" else None
@@ -179,7 +239,7 @@ def test_kernels_include_no_standard_header_except_cmath():
 
 #: The packages and modules, from the lowest layer. Modules of one layer do not import each other.
 LAYERS = [
-    {"_imports", "images"},
+    {"_files", "_imports", "images"},
     {"arrays"},
     {"backends"},
     {"ops", "_mxnet"},

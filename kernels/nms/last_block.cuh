@@ -1,6 +1,6 @@
 // The last block of a grid, and prefix sums of bit counts in it.
 #pragma once
-#include "nms_candidate.cuh"
+#include "nms/candidate.cuh"
 
 #ifdef __CUDACC__
 namespace cvops {

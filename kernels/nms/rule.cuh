@@ -1,5 +1,5 @@
 // The suppression rule and the buffers of non-maximum suppression (NMS). box_nms,
-// multibox_detection and multiclass_nms share them.
+// multibox_detection, multiclass_nms, nms_rotated and proposal share them.
 #pragma once
 #include "box.cuh"
 
@@ -11,10 +11,12 @@ struct NmsRule {
   int at_least;  // if set, an IoU equal to the threshold suppresses, and the union must be positive
   int by_class;  // if set, a box suppresses boxes of its own class only
   int center;    // if set, boxes are in center format; an intersection with NaN depends on it
+  int pixels = 0;  // if set, the corners are pixels of the box: a side is one longer
 };
 
 CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {
-  float overlap = intersection(kept.box, other.box, rule.center);
+  float overlap = rule.pixels ? pixel_intersection(kept.box, other.box)
+                              : intersection(kept.box, other.box, rule.center);
   float all = kept.area + other.area - overlap;
   float iou = overlap / all;
   return rule.at_least ? all > 0 && iou >= rule.threshold : iou > rule.threshold;

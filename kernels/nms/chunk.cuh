@@ -1,8 +1,8 @@
 // The three steps of a chunk: its overlap mask, the comparison of kept boxes with later tiles, and
 // the resolution of the chunk by one block.
 #pragma once
-#include "nms_candidate.cuh"
-#include "nms_last_block.cuh"
+#include "nms/candidate.cuh"
+#include "nms/last_block.cuh"
 
 #ifdef __CUDACC__
 namespace cvops {
@@ -18,6 +18,7 @@ __device__ __forceinline__ void nms_overlap_mask(uint32* mask, unsigned char* wo
   __shared__ Candidate before[256];
   __shared__ int4 classes[64];
   __shared__ uint32 found[64];
+  const float pixel = nms_pixel(rule);
   int column = 0;  // index of 256 boxes
   while (index >= 2 * (column + 1) * (column + 2)) ++column;
   index -= 2 * column * (column + 1);
@@ -54,11 +55,11 @@ __device__ __forceinline__ void nms_overlap_mask(uint32* mask, unsigned char* wo
       for (; same; same &= same - 1) {
         const int k = __ffs(same) - 1;
         const Candidate& other = before[own + k];
-        if (may_suppress(other, box) && suppresses(other, box, rule)) bits |= 1u << k;
+        if (may_suppress(other, box, pixel) && suppresses(other, box, rule)) bits |= 1u << k;
       }
     } else {
       for (int k = 0; k < num_before; k += 4) {
-        if (!any_may_suppress<1>(before + own + k, box)) continue;
+        if (!any_may_suppress<1>(before + own + k, box, pixel)) continue;
 #pragma unroll 1
         for (int i = k; i < min(k + 4, num_before); ++i) {
           if (suppresses(before[own + i], box, rule)) bits |= 1u << i;
@@ -88,6 +89,7 @@ __device__ __forceinline__ void nms_suppress(uint32* suppressed, const NmsRow& r
   __shared__ Candidate kept[kNmsThreads + 8];  // a group of four may extend beyond the last box
   __shared__ Bounds warp_bounds[kNmsThreads / 32];
   __shared__ int num_near;
+  const float pixel = nms_pixel(rule);
   // Two threads per box; each takes every second kept box.
   const int t = threadIdx.x, half = t / kNmsTile;
   const int i = begin + t % kNmsTile;
@@ -110,14 +112,14 @@ __device__ __forceinline__ void nms_suppress(uint32* suppressed, const NmsRow& r
     bool is_near = k + t < end;
     if (is_near) {
       box = row.candidate(list[k + t], rule);
-      is_near = may_reach(box, bounds);
+      is_near = may_reach(box, bounds, pixel);
     }
     const int at = warp_append(&num_near, is_near);
     if (is_near) kept[at] = box;
     __syncthreads();
     const int num = num_near;
     for (int n = half; survives && n < num; n += 8) {
-      if (!any_may_suppress<2>(kept + n, mine)) continue;
+      if (!any_may_suppress<2>(kept + n, mine, pixel)) continue;
 #pragma unroll 1
       for (int i = n; survives && i < min(n + 8, num); i += 2)
         survives = !suppresses(kept[i], mine, rule);

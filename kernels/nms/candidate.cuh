@@ -1,8 +1,8 @@
 // A box during suppression, and the bounds of the boxes of a block: cheap tests that never
 // contradict the rule.
 #pragma once
-#include "nms_rule.cuh"
-#include "nms_spatial_order.cuh"
+#include "nms/rule.cuh"
+#include "nms/spatial_order.cuh"
 #include "warp.cuh"
 
 namespace cvops {
@@ -38,6 +38,9 @@ __device__ __forceinline__ float nms_min_overlap(float area, const NmsRule& rule
                                  : __uint_as_float(0x7fffffff);
 }
 
+// Length of a side beyond the distance of its corners.
+__device__ __forceinline__ float nms_pixel(const NmsRule& rule) { return rule.pixels ? 1.0f : 0; }
+
 // One batch row.
 struct NmsRow {
   const float *boxes, *areas;
@@ -52,19 +55,21 @@ struct NmsRow {
 };
 
 // False if suppresses() is certainly false. A NaN can only enlarge the overlap here: fminf and
-// fmaxf return the number.
-__device__ __forceinline__ bool may_suppress(const Candidate& kept, const Candidate& other) {
-  const float width = fminf(kept.box.x2, other.box.x2) - fmaxf(kept.box.x1, other.box.x1);
-  const float height = fminf(kept.box.y2, other.box.y2) - fmaxf(kept.box.y1, other.box.y1);
+// fmaxf return the number. `pixel` is the length that a side has beyond its corners.
+__device__ __forceinline__ bool may_suppress(const Candidate& kept, const Candidate& other,
+                                             float pixel) {
+  const float width = fminf(kept.box.x2, other.box.x2) - fmaxf(kept.box.x1, other.box.x1) + pixel;
+  const float height = fminf(kept.box.y2, other.box.y2) - fmaxf(kept.box.y1, other.box.y1) + pixel;
   return !(width * fmaxf(height, 0.0f) < kept.min_overlap + other.min_overlap);
 }
 
 // may_suppress() of any of four kept boxes at distance kStep, with one branch.
 template <int kStep>
-__device__ __forceinline__ bool any_may_suppress(const Candidate* kept, const Candidate& other) {
+__device__ __forceinline__ bool any_may_suppress(const Candidate* kept, const Candidate& other,
+                                                 float pixel) {
   bool any = false;
 #pragma unroll
-  for (int k = 0; k < 4; ++k) any |= may_suppress(kept[kStep * k], other);
+  for (int k = 0; k < 4; ++k) any |= may_suppress(kept[kStep * k], other, pixel);
   return any;
 }
 
@@ -99,19 +104,22 @@ __device__ __forceinline__ Bounds extended(const Bounds& bounds, const Candidate
   const Box b = c.box;
   const bool ordered = b.x1 == b.x1 && b.y1 == b.y1 && b.x2 == b.x2 && b.y2 == b.y2;
   const bool near = ordered && nms_needs_overlap(rule);
-  const float infinity = nms_infinity();
+  const float infinity = nms_infinity(), pixel = nms_pixel(rule);
+  const float right = b.x2 + pixel, bottom = b.y2 + pixel;
   return {
       {near ? fminf(bounds.box.x1, b.x1) : -infinity, near ? fminf(bounds.box.y1, b.y1) : -infinity,
-       near ? fmaxf(bounds.box.x2, b.x2) : infinity, near ? fmaxf(bounds.box.y2, b.y2) : infinity},
+       near ? fmaxf(bounds.box.x2, right) : infinity,
+       near ? fmaxf(bounds.box.y2, bottom) : infinity},
       min(bounds.lowest, c.of_class),
       max(bounds.highest, c.of_class)};
 }
 
 // False if `kept` certainly suppresses no box within the bounds. Comparisons with NaN pass.
-__device__ __forceinline__ bool may_reach(const Candidate& kept, const Bounds& bounds) {
+__device__ __forceinline__ bool may_reach(const Candidate& kept, const Bounds& bounds,
+                                          float pixel) {
   const Box b = kept.box;
-  return !(b.x1 > bounds.box.x2 || b.x2 < bounds.box.x1 || b.y1 > bounds.box.y2 ||
-           b.y2 < bounds.box.y1) &&
+  return !(b.x1 > bounds.box.x2 || b.x2 + pixel < bounds.box.x1 || b.y1 > bounds.box.y2 ||
+           b.y2 + pixel < bounds.box.y1) &&
          kept.of_class >= bounds.lowest && kept.of_class <= bounds.highest;
 }
 

@@ -1,4 +1,4 @@
-// The operators for MXNet of NMS of rows with scores: box_nms and nms_rotated.
+// Options and checks of the operators on rows of a score, a class and a box.
 #pragma once
 #include <algorithm>
 #include <string>
@@ -9,54 +9,60 @@
 
 namespace cvops::external {
 
-// A row has `kNumbers` coordinates. `Op` has suppress(device, out, index, data, batch, num,
-// options), which is the op.
-template <typename Op, int kNumbers>
-struct NmsOfRows : Operator {
+struct NmsRows : Operator {
+  static inline const std::vector<const char*> kInputs = {"data"};
+
+  const int numbers;  // of a box
   NmsOptions options;
   int topk;
 
-  explicit NmsOfRows(Options& o) : topk(o.integer("topk", -1)) {
+  // `valid_thresh`: the default, and the lowest number. Rows of axis-aligned boxes, of four
+  // numbers, have an option for their format.
+  NmsRows(Options& o, double valid_thresh, double lowest, int numbers = 4)
+      : numbers(numbers), topk(o.integer("topk", -1)) {
     const int coord = o.integer("coord_start", 2), score = o.integer("score_index", 1),
               id = o.integer("id_index", -1);
     const bool by_class = !o.boolean("force_suppress", false) && id >= 0;
+    const bool center = numbers == 4 && o.choice("in_format", {"corner", "center"}) == 1;
     options = {{0, score, coord, std::max(id, -1)},
-               {o.number("overlap_thresh", 0.5), false, by_class, false},
-               o.number("valid_thresh", 0),
+               {0, false, by_class, center},
+               o.number("valid_thresh", valid_thresh, lowest),
                (float)o.integer("background_id", -1),
                kNmsAsIs,
                0};
   }
 
-  Shapes shapes(Inputs in) const {
+  // The shape of the data, or an error.
+  const Shape& check(const Inputs& in) const {
     const Shape& data = in[0];
     const auto [_, score, coord, id] = options.columns;
     if (data.size() < 2) in.refuse(0, "shape (..., N, K)");
     const int width = (int)data.back();
-    if (width < 1 + kNumbers + (id > 0)) {
+    if (width < 1 + numbers + (id > 0)) {
       in.refuse(0, std::string("rows of a score") + (id > 0 ? ", a class and " : " and ") +
-                       std::to_string(kNumbers) + " coordinates or more");
+                       std::to_string(numbers) + " coordinates or more");
     }
     if (data[data.size() - 2] >= kMaxRows) {
       in.refuse(0, "fewer than " + std::to_string(kMaxRows) + " rows");
     }
+    const int coord_start = coord;  // a lambda cannot capture a structured binding
     auto refuse_column = [&](const char* name, const char* expected, int got) {
       throw Refused(std::string(name) + ": expected " + expected + ", got " + std::to_string(got) +
                     " for rows of " + std::to_string(width));
     };
     auto among_coordinates = [&](int column) {
-      return coord <= column && column < coord + kNumbers;
+      return coord_start <= column && column < coord_start + numbers;
     };
+    if (coord < 0 || coord > width - numbers) {
+      refuse_column("coord_start", numbers == 4 ? "four columns" : "five columns", coord);
+    }
     if (score < 0 || score >= width || among_coordinates(score)) {
       refuse_column("score_index", "a column outside of the coordinates", score);
-    }
-    if (coord < 0 || coord > width - kNumbers) {
-      refuse_column("coord_start", kNumbers == 4 ? "four columns" : "five columns", coord);
     }
     if (id >= width || (id >= 0 && among_coordinates(id)) || id == score) {
       refuse_column("id_index", "a column of its own or -1", id);
     }
-    return {data};
+    return data;
   }
 
   struct Sizes {
@@ -76,6 +82,20 @@ struct NmsOfRows : Operator {
     own.topk = (int)(topk < 0 ? size.num : std::min<int64>(topk, size.num));
     return own;
   }
+
+  // Rows of a set in a result of at most `post_nms` rows.
+  static unsigned rows_of(unsigned num, int post_nms) {
+    return post_nms < 0 ? num : std::min(num, (unsigned)post_nms);
+  }
+};
+
+// An operator with the gradient of box_nms. `Op` has suppress(device, out, index, data, batch, num,
+// options), which is the op.
+template <typename Op>
+struct NmsWithGradient : NmsRows {
+  using NmsRows::NmsRows;
+
+  Shapes shapes(Inputs in) const { return {check(in)}; }
 
   template <typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {

@@ -1,6 +1,6 @@
 // The resolution of small classes, by one block each.
 #pragma once
-#include "nms_candidate.cuh"
+#include "nms/candidate.cuh"
 
 #ifdef __CUDACC__
 namespace cvops {
@@ -15,6 +15,7 @@ __device__ __forceinline__ void nms_resolve_classes(uint32* suppressed, uint64* 
   __shared__ int indices[kNmsThreads];
   __shared__ uint32 undecided[kWords], kept_words[kWords];
   const int t = threadIdx.x, warp = t / 32;
+  const float pixel = nms_pixel(rule);
   bool is_undecided = t < size, is_kept = false;
   const int index = is_undecided ? spatial_index(row.order[begin + t]) : 0x7fffffff;
   Candidate mine = {};
@@ -29,7 +30,7 @@ __device__ __forceinline__ void nms_resolve_classes(uint32* suppressed, uint64* 
   for (int w = 0; 32 * w < size; ++w) {
     uint32 bits = 0;
     for (int k = 32 * w; is_undecided && k < min(32 * w + 32, size); k += 4) {
-      if (!any_may_suppress<1>(boxes + k, mine)) continue;
+      if (!any_may_suppress<1>(boxes + k, mine, pixel)) continue;
 #pragma unroll 1
       for (int i = k; i < k + 4; ++i) {
         if (indices[i] < index && suppresses(boxes[i], mine, rule)) bits |= 1u << (i % 32);

@@ -1,0 +1,168 @@
+#include "adaptive_avg_pooling.h"
+
+#include <algorithm>
+#include <memory>
+
+#include "interleaved.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace cvops {
+
+using namespace cpu;
+
+namespace {
+
+constexpr int kColumns = 64;  // pixels that are interleaved at once
+constexpr int kTile = 64;     // bins whose means are transposed at once
+
+// Sets all lanes to x. For a scalar operand of a quotient, the compiler would build the vector in
+// memory on a target without vectors of its width.
+CVOPS_INLINE void fill(FloatVector& lanes, float x) {
+  for (int i = 0; i < kWidth; ++i) lanes[i] = x;
+}
+
+// The bins of a row: their columns, computed once for all planes.
+std::unique_ptr<Range[]> find_columns(const AdaptivePooling& op) {
+  std::unique_ptr<Range[]> columns(new Range[op.bins()]);
+  for (int i = 0; i < op.bins(); ++i) columns[i] = op.columns_of_bin(i);
+  return columns;
+}
+
+// Adds the pixels [begin, end) of a row to the sums of the bins from *bin on. *bin is then the
+// first bin of the next pixels.
+template <int kVectors>
+CVOPS_INLINE void add_pixels(Pixel<kVectors>* sums, const Pixel<kVectors>* pixels, int begin,
+                             int end, const Range* columns, int bins, int* bin) {
+  for (int i = *bin; i < bins && columns[i].begin < end; ++i) {
+    Pixel<kVectors> sum = sums[i];
+    const int last = std::min(columns[i].end, end);
+    for (int x = std::max(columns[i].begin, begin); x < last; ++x) {
+      for (int v = 0; v < kVectors; ++v) sum.of[v] += pixels[x - begin].of[v];
+    }
+    sums[i] = sum;
+    if (columns[i].end <= end && i == *bin) ++*bin;
+  }
+}
+
+// Writes the means of one band of `planes` planes.
+template <int kVectors>
+CVOPS_INLINE void write_means(float* out, int64 grid, Pixel<kVectors>* sums, Range rows,
+                              const Range* columns, int planes, const AdaptivePooling& op) {
+  for (int i = 0; i < op.bins(); ++i) {
+    const BinSize size = bin_size(op, rows, columns[i]);
+    FloatVector width, height;
+    fill(width, size.width), fill(height, size.height);
+    for (int v = 0; v < kVectors; ++v) sums[i].of[v] = sums[i].of[v] / width / height;
+  }
+  for (int i = 0; i < op.bins(); i += kTile) {
+    transpose(out + i, grid, reinterpret_cast<const float*>(sums + i), kVectors * kWidth,
+              std::min(kTile, op.bins() - i), planes, [](Quad quad) { return quad; });
+  }
+}
+
+// Means of the bands [begin, end) of `planes` planes, kVectors * kWidth at most.
+template <int kVectors>
+void pool_by(float* out, const float* data, int planes, Range bands, const Range* columns,
+             const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+  const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
+  const int bins = op.bins(), width = op.columns();
+  // The lanes beyond `planes` stay 0.
+  Pixel<kVectors> pixels[kColumns] = {};
+  auto* const sums = reinterpret_cast<Pixel<kVectors>*>(memory);
+  for (int band = bands.begin; band < bands.end; ++band) {
+    const Range rows = op.rows_of_band(band);
+    std::fill_n(sums, bins, Pixel<kVectors>{});
+    for (int row = rows.begin; row < rows.end; ++row) {
+      int bin = 0;
+      for (int begin = 0; begin < width; begin += kColumns) {
+        const int end = std::min(begin + kColumns, width);
+        transpose(reinterpret_cast<float*>(pixels), kVectors * kWidth,
+                  data + (int64)row * width + begin, map, planes, end - begin,
+                  [](Quad quad) { return quad; });
+        add_pixels(sums, pixels, begin, end, columns, bins, &bin);
+      }
+    }
+    write_means(out + (int64)band * bins, grid, sums, rows, columns, planes, op);
+  }
+}
+
+void pool(float* out, const float* data, int planes, Range bands, const Range* columns,
+          const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+  if (planes <= kWidth) return pool_by<1>(out, data, planes, bands, columns, op, memory);
+  if (planes <= 2 * kWidth) return pool_by<2>(out, data, planes, bands, columns, op, memory);
+  pool_by<kMaxVectors>(out, data, planes, bands, columns, op, memory);
+}
+
+// Gradient of one row of pixels in the bands `down`. `shares`: space for one number per bin.
+void row_grad(float* __restrict__ row, const float* __restrict__ out_grad, Range down,
+              const Range* __restrict__ columns, float* __restrict__ shares,
+              const AdaptivePooling& op) {
+  const int bins = op.bins();
+  int end = 0;  // of the pixels that have a sum
+  for (int band = down.begin; band < down.end; ++band) {
+    const Range rows = op.rows_of_band(band);
+    const float* const from = out_grad + (int64)band * bins;
+    for (int i = 0; i < bins; ++i) {
+      shares[i] = pixel_grad(from[i], bin_size(op, rows, columns[i]));
+    }
+    for (int i = 0; i < bins; ++i) {
+      int x = columns[i].begin;
+      for (; x < std::min(columns[i].end, end); ++x) row[x] += shares[i];
+      for (; x < columns[i].end; ++x) row[x] = 0.0f + shares[i];
+      end = std::max(end, x);
+    }
+  }
+}
+
+// Gradient of the rows [begin, end) of one plane.
+void plane_grad(float* grad, const float* out_grad, int begin, int end, const Range* columns,
+                float* shares, const AdaptivePooling& op) {
+  const int64 width = op.columns();
+  Range known = {-1, -1};
+  for (int row = begin; row < end; ++row) {
+    const Range down = op.bands_of_row(row);
+    if (down.begin == known.begin && down.end == known.end) {
+      std::copy_n(grad + (row - 1) * width, width, grad + row * width);
+    } else {
+      row_grad(grad + row * width, out_grad, down, columns, shares, op);
+    }
+    known = down;
+  }
+}
+
+}  // namespace
+
+void adaptive_avg_pooling(const Cpu&, float* out, const float* data, int64 planes,
+                          AdaptivePooling op) {
+  if (planes == 0) return;
+  const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
+  const auto columns = find_columns(op);
+  const int64 groups = ceil_div(planes, kLanes);
+  const double cost = 0.15 * std::min<int64>(planes, kLanes) * map;  // ns
+  const int64 parts = std::min<int64>(op.bands(), ceil_div(4 * num_threads(), groups));
+  parallel_for(groups * parts, cost / parts, [&](int64 i) {
+    const int64 first = i / parts * kLanes, part = i % parts;
+    const Range bands = {(int)(part * op.bands() / parts), (int)((part + 1) * op.bands() / parts)};
+    std::unique_ptr<Pixel<kMaxVectors>[]> sums(new Pixel<kMaxVectors>[op.bins()]);
+    simd<pool>(out + first * grid, data + first * map, (int)std::min<int64>(kLanes, planes - first),
+               bands, columns.get(), op, sums.get());
+  });
+}
+
+void adaptive_avg_pooling_backward(const Cpu&, float* grad, const float* out_grad, int64 planes,
+                                   AdaptivePooling op) {
+  if (planes == 0) return;
+  const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
+  const auto columns = find_columns(op);
+  const int64 parts = std::min<int64>(op.rows(), ceil_div(4 * num_threads(), planes));
+  const double cost = 0.15 * map + 3.0 * op.bands() * op.bins();  // ns
+  parallel_for(planes * parts, cost / parts, [&](int64 i) {
+    const int64 plane = i / parts, part = i % parts;
+    std::unique_ptr<float[]> shares(new float[op.bins()]);
+    simd<plane_grad>(grad + plane * map, out_grad + plane * grid, (int)(part * op.rows() / parts),
+                     (int)((part + 1) * op.rows() / parts), columns.get(), shares.get(), op);
+  });
+}
+
+}  // namespace cvops

@@ -1,0 +1,323 @@
+#include "psroi_pooling.h"
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "interleaved.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace cvops {
+
+using namespace cpu;
+
+namespace {
+
+struct Roi {
+  int64 number;
+  int image;
+};
+
+// All RoIs, and the edges of their bins, computed once for all channels.
+struct Rois {
+  std::vector<Range> rows, columns;  // (num_rois, pooled)
+  std::vector<Roi> known;            // ordered by image
+  std::vector<int64> unknown;        // RoIs whose image does not exist
+};
+
+void add_rois(Rois& out, const float* rois, int64 num_rois, const Psroi& op) {
+  for (int64 n = 0; n < num_rois; ++n) {
+    const float* const roi = rois + 5 * n;
+    const int image = psroi_image(roi, op);
+    if (image < 0) {
+      out.unknown.push_back(n);
+      continue;
+    }
+    const PsroiAxis y = psroi_axis(roi[2], roi[4], 0.0f, op);
+    const PsroiAxis x = psroi_axis(roi[1], roi[3], 0.0f, op);
+    for (int i = 0; i < op.pooled; ++i) {
+      out.rows[n * op.pooled + i] = psroi_bin_range(y, i, op.height);
+      out.columns[n * op.pooled + i] = psroi_bin_range(x, i, op.width);
+    }
+    out.known.push_back({n, image});
+  }
+}
+
+Rois find_rois(const float* boxes, int64 num_rois, const Psroi& op) {
+  Rois rois;
+  rois.rows.resize(num_rois * op.pooled);
+  rois.columns.resize(num_rois * op.pooled);
+  rois.known.reserve(num_rois);
+  add_rois(rois, boxes, num_rois, op);
+  auto before = [](const Roi& a, const Roi& b) { return a.image < b.image; };
+  if (!std::is_sorted(rois.known.begin(), rois.known.end(), before)) {
+    std::stable_sort(rois.known.begin(), rois.known.end(), before);
+  }
+  return rois;
+}
+
+// RoIs of one image.
+struct RoiList {
+  const Roi *begin = nullptr, *end = nullptr;
+};
+
+// A call in either direction. `planes` is data or its gradient, `pooled` the result or its
+// gradient.
+template <typename Planes, typename Pooled>
+struct Call {
+  Planes* planes;
+  Pooled* pooled;
+  Psroi op;
+  Rois rois;
+
+  // First of the planes of a work item; the others are plane_pitch() elements apart.
+  Planes* plane(int image, int channel, int cell) const {
+    return planes + (int64)op.plane(image, channel, cell) * op.pixels();
+  }
+  int64 plane_pitch() const { return (int64)op.cells() * op.pixels(); }
+  Pooled* output(int64 roi, int channel) const {
+    return pooled + (roi * op.output_dim + channel) * op.bins();
+  }
+
+  PsroiBin bin(int64 roi, int i, int j) const {
+    return {rois.rows[roi * op.pooled + i], rois.columns[roi * op.pooled + j]};
+  }
+
+  std::vector<RoiList> lists() const {
+    std::vector<RoiList> of_image(op.images);
+    const Roi* const last = rois.known.data() + rois.known.size();
+    for (const Roi *begin = rois.known.data(), *end = begin; begin < last; begin = end) {
+      while (end < last && end->image == begin->image) ++end;
+      of_image[begin->image] = {begin, end};
+    }
+    return of_image;
+  }
+};
+using Forward = Call<const float, float>;
+using Backward = Call<float, const float>;
+
+// Bins of a cell.
+struct Bins {
+  Range rows, columns;
+};
+
+Bins bins_of_cell(int cell, const Psroi& op) {
+  return {op.bins_of_cell(cell / op.group), op.bins_of_cell(cell % op.group)};
+}
+
+// Calls body(bin, index) for each bin of an RoI that has pixels.
+template <typename Call, typename Body>
+CVOPS_INLINE void for_each_bin(const Call& call, int64 roi, const Bins& bins, const Body& body) {
+  for (int i = bins.rows.begin; i < bins.rows.end; ++i) {
+    for (int j = bins.columns.begin; j < bins.columns.end; ++j) {
+      body(call.bin(roi, i, j), i * call.op.pooled + j);
+    }
+  }
+}
+
+// Window of the pixels of the bins, and the number of pixels of all bins.
+template <typename Call>
+Window window_of(const Call& call, const RoiList& list, const Bins& bins, double& pixels) {
+  Window window = {};
+  pixels = 0;
+  for (const Roi* roi = list.begin; roi < list.end; ++roi) {
+    for_each_bin(call, roi->number, bins, [&](const PsroiBin& bin, int) {
+      if (bin.empty()) return;
+      window = bounds_of(window, {bin.rows, bin.columns});
+      pixels += bin.area();
+    });
+  }
+  return window;
+}
+
+template <int kVectors>
+struct Planes {
+  Window window;
+  Pixel<kVectors>* pixels;
+};
+
+template <int kVectors>
+void copy_planes(const Planes<kVectors>& planes, const float* first, int64 pitch, int width,
+                 int channels) {
+  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
+  interleave(planes.pixels, first, pitch, width, planes.window, channels, same);
+}
+
+// Pools the bins of a cell for all RoIs of the list, from interleaved planes.
+template <int kVectors>
+void pool(const Forward& call, const RoiList& list, const Bins& bins,
+          const Planes<kVectors>& planes, int channel, int channels) {
+  const int64 pitch = planes.window.columns.end - planes.window.columns.begin;
+  const int num_bins = call.op.bins();
+  for (const Roi* roi = list.begin; roi < list.end; ++roi) {
+    float* const to = call.output(roi->number, channel);
+    for_each_bin(call, roi->number, bins,
+                 [&](const PsroiBin& bin, int index) __attribute__((always_inline)) {
+                   Pixel<kVectors> sum = {};
+                   if (!bin.empty()) {
+                     const int width = bin.columns.end - bin.columns.begin;
+                     const Pixel<kVectors>* from =
+                         planes.pixels + planes.window.index(bin.rows.begin, bin.columns.begin);
+                     for (int row = bin.rows.begin; row < bin.rows.end; ++row, from += pitch) {
+                       for (int i = 0; i < width; ++i) {
+                         for (int v = 0; v < kVectors; ++v) sum.of[v] += from[i].of[v];
+                       }
+                     }
+                     FloatVector area;
+                     fill(area, bin.area());
+                     for (int v = 0; v < kVectors; ++v) sum.of[v] /= area;
+                   }
+                   const float* const lanes = (const float*)&sum;
+                   for (int k = 0; k < channels; ++k) to[(int64)k * num_bins + index] = lanes[k];
+                 });
+  }
+}
+
+// Pools without interleaved planes, for few bins.
+void pool_separately(const Forward& call, const RoiList& list, const Bins& bins,
+                     const float* planes, int channel, int channels) {
+  const int num_bins = call.op.bins();
+  for (const Roi* roi = list.begin; roi < list.end; ++roi) {
+    float* const to = call.output(roi->number, channel);
+    for_each_bin(call, roi->number, bins, [&](const PsroiBin& bin, int index) {
+      for (int k = 0; k < channels; ++k) {
+        const float* const plane = planes + k * call.plane_pitch();
+        float sum = 0.0f;
+        for (int row = bin.rows.begin; row < bin.rows.end; ++row) {
+          const float* const from = plane + (int64)row * call.op.width;
+          for (int i = bin.columns.begin; i < bin.columns.end; ++i) sum += from[i];
+        }
+        to[(int64)k * num_bins + index] = bin.empty() ? 0.0f : sum / bin.area();
+      }
+    });
+  }
+}
+
+template <int kVectors>
+void pool_item(const Forward& call, const RoiList& list, int image, int channel, int cell) {
+  const Psroi& op = call.op;
+  const int channels = std::min(kVectors * kWidth, op.output_dim - channel);
+  const Bins bins = bins_of_cell(cell, op);
+  const float* const first = call.plane(image, channel, cell);
+  double pixels;
+  Planes<kVectors> planes = {window_of(call, list, bins, pixels), nullptr};
+  const int64 area = planes.window.pixels();
+  if (4 * pixels < area) return pool_separately(call, list, bins, first, channel, channels);
+  const std::unique_ptr<Pixel<kVectors>[]> memory(new Pixel<kVectors>[area]);
+  planes.pixels = memory.get();
+  simd<copy_planes<kVectors>>(planes, first, call.plane_pitch(), op.width, channels);
+  simd<pool<kVectors>>(call, list, bins, planes, channel, channels);
+}
+
+// Adds the gradients of the bins of a cell to the sums of their pixels.
+template <int kVectors>
+void add_gradients(const Backward& call, const RoiList& list, const Bins& bins,
+                   const Planes<kVectors>& sums, int channel, int channels) {
+  const int64 pitch = sums.window.columns.end - sums.window.columns.begin;
+  const int num_bins = call.op.bins();
+  Pixel<kVectors> top = {};
+  for (const Roi* roi = list.begin; roi < list.end; ++roi) {
+    const float* const from = call.output(roi->number, channel);
+    for_each_bin(call, roi->number, bins,
+                 [&](const PsroiBin& bin, int index) __attribute__((always_inline)) {
+                   if (bin.empty()) return;
+                   for (int k = 0; k < channels; ++k)
+                     ((float*)&top)[k] = from[(int64)k * num_bins + index];
+                   FloatVector area;
+                   fill(area, bin.area());
+                   Pixel<kVectors> part;
+                   for (int v = 0; v < kVectors; ++v) part.of[v] = top.of[v] / area;
+                   const int width = bin.columns.end - bin.columns.begin;
+                   Pixel<kVectors>* to =
+                       sums.pixels + sums.window.index(bin.rows.begin, bin.columns.begin);
+                   for (int row = bin.rows.begin; row < bin.rows.end; ++row, to += pitch) {
+                     for (int i = 0; i < width; ++i) {
+                       for (int v = 0; v < kVectors; ++v) to[i].of[v] += part.of[v];
+                     }
+                   }
+                 });
+  }
+}
+
+template <int kVectors>
+void add_gradients_of_item(const Backward& call, const RoiList& list, int image, int channel,
+                           int cell) {
+  const Psroi& op = call.op;
+  const int channels = std::min(kVectors * kWidth, op.output_dim - channel);
+  const Bins bins = bins_of_cell(cell, op);
+  const int64 pitch = call.plane_pitch();
+  float* const grad = call.plane(image, channel, cell);
+  double pixels;
+  const Window window = window_of(call, list, bins, pixels);
+  const int64 area = window.pixels();
+  if (area < op.pixels()) {
+    for (int k = 0; k < channels; ++k) std::fill_n(grad + k * pitch, op.pixels(), 0.0f);
+  }
+  if (area == 0) return;
+  const std::unique_ptr<Pixel<kVectors>[]> memory(new Pixel<kVectors>[area]());
+  const Planes<kVectors> sums = {window, memory.get()};
+  simd<add_gradients<kVectors>>(call, list, bins, sums, channel, channels);
+  simd<write_planes<kVectors>>(grad, sums.pixels, window, pitch, op.width, channels);
+}
+
+// Lanes of a work item.
+int lanes_for(const Psroi& op) {
+  const int64 vectors = ceil_div(op.output_dim, kWidth);
+  return kWidth * (vectors > 2 ? kMaxVectors : vectors > 1 ? 2 : 1);
+}
+
+}  // namespace
+
+void psroi_pooling(const Cpu&, float* pooled, const float* data, const float* boxes, int64 num_rois,
+                   Psroi op) {
+  const int64 of_roi = (int64)op.output_dim * op.bins();
+  if (num_rois * of_roi == 0) return;
+  if ((int64)op.images * op.pixels() == 0) {
+    return (void)std::fill_n(pooled, num_rois * of_roi, 0.0f);
+  }
+  const Forward call = {data, pooled, op, find_rois(boxes, num_rois, op)};
+  for (int64 n : call.rois.unknown) std::fill_n(pooled + n * of_roi, of_roi, 0.0f);
+  std::vector<RoiList> lists = call.lists();
+  const int lanes = lanes_for(op);
+  const int64 groups = ceil_div(op.output_dim, lanes), per_image = groups * op.cells();
+  const double rois_of_image = (double)num_rois / op.images;
+  const double cost = lanes * (rois_of_image * op.bins() / op.cells() * 3 + 0.2 * op.pixels());
+  parallel_for(op.images * per_image, cost, [&](int64 item) {
+    const int image = (int)(item / per_image), cell = (int)(item % op.cells());
+    const int channel = (int)(item % per_image / op.cells()) * lanes;
+    if (lists[image].begin == lists[image].end) return;
+    if (lanes > 2 * kWidth) return pool_item<4>(call, lists[image], image, channel, cell);
+    if (lanes > kWidth) return pool_item<2>(call, lists[image], image, channel, cell);
+    pool_item<1>(call, lists[image], image, channel, cell);
+  });
+}
+
+void psroi_pooling_backward(const Cpu&, float* grad, const float* out_grad, const float* boxes,
+                            int64 num_rois, Psroi op) {
+  if ((int64)op.images * op.channels * op.pixels() == 0) return;
+  const Backward call = {grad, out_grad, op, find_rois(boxes, num_rois, op)};
+  std::vector<RoiList> lists = call.lists();
+  const int64 unused = op.channels - op.used_channels();
+  for (int image = 0; unused > 0 && image < op.images; ++image) {
+    std::fill_n(grad + ((int64)image * op.channels + op.used_channels()) * op.pixels(),
+                unused * op.pixels(), 0.0f);
+  }
+  const int lanes = lanes_for(op);
+  const int64 groups = ceil_div(op.output_dim, lanes), per_image = groups * op.cells();
+  const double rois_of_image = (double)num_rois / op.images;
+  const double cost = lanes * (rois_of_image * op.bins() / op.cells() * 5 + 0.4 * op.pixels());
+  parallel_for(op.images * per_image, cost, [&](int64 item) {
+    const int image = (int)(item / per_image), cell = (int)(item % op.cells());
+    const int channel = (int)(item % per_image / op.cells()) * lanes;
+    if (lanes > 2 * kWidth) {
+      return add_gradients_of_item<4>(call, lists[image], image, channel, cell);
+    }
+    if (lanes > kWidth) {
+      return add_gradients_of_item<2>(call, lists[image], image, channel, cell);
+    }
+    add_gradients_of_item<1>(call, lists[image], image, channel, cell);
+  });
+}
+
+}  // namespace cvops

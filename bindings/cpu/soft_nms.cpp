@@ -1,0 +1,230 @@
+#include "soft_nms.h"
+
+#include <algorithm>
+#include <limits>
+#include <queue>
+#include <utility>
+#include <vector>
+
+#include "nms.h"
+#include "parallel.h"
+#include "simd.h"
+
+namespace cvops {
+
+using namespace cpu;
+
+namespace {
+
+// Kept boxes per vector step.
+constexpr int kVector = 16;
+// Several threads apply that number of kept boxes to all candidates.
+constexpr int kFlush = 512;
+// Candidates per task of a thread.
+constexpr int kPart = 32;
+
+// The kept boxes of a set, in order. The slots after them overlap nothing.
+struct Kept {
+  const SoftNms op;
+  const float area_fraction;
+  const int64 capacity;
+  const std::unique_ptr<float[]> floats = scratch<float>(6 * capacity);
+  const std::unique_ptr<int[]> classes = scratch<int>(capacity);
+  float *const x1 = floats.get(), *const y1 = x1 + capacity, *const x2 = y1 + capacity,
+               *const y2 = x2 + capacity, *const area = y2 + capacity,
+               *const min_overlap = area + capacity;
+  int num = 0;
+
+  // An IoU above the threshold t implies an overlap above t / (1 + t) of the sum of the areas. The
+  // factor 0.9999 covers rounding.
+  Kept(SoftNms op, int64 num)
+      : op(op),
+        area_fraction(op.gaussian || op.threshold < 1e-30f
+                          ? 0.0f
+                          : 0.9999f * op.threshold / (1 + op.threshold)),
+        capacity(num + kVector) {
+    std::fill_n(min_overlap, capacity, std::numeric_limits<float>::infinity());
+    std::fill_n(floats.get(), 5 * capacity, 0.0f);
+    std::fill_n(classes.get(), capacity, 0);
+  }
+
+  // Part of the minimum overlap that is due to one of two boxes. A NaN gives 0.
+  float part(float of_area) const {
+    // If the product is denormal, three times the smallest float covers its rounding.
+    const float part = area_fraction * of_area - 4.2e-45f;
+    return part > 0 && part < 3e38f ? part : 0.0f;
+  }
+
+  void add(const SizedBox& b, int of_class) {
+    x1[num] = b.box.x1, y1[num] = b.box.y1, x2[num] = b.box.x2, y2[num] = b.box.y2;
+    area[num] = b.area, min_overlap[num] = part(b.area), classes[num] = of_class;
+    ++num;
+  }
+};
+
+// IoUs whose factors are computed together.
+struct Batch {
+  static constexpr int kSize = 16;
+  float ious[kSize + kVector];
+  int num = 0;
+
+  // Multiplies the score by the factors, in order.
+  CVOPS_INLINE float apply(float score, const SoftNms& op) {
+    float factors[kSize + kVector];
+    const int padded = num <= kSize ? kSize : kSize + kVector;
+    for (int k = num; k < padded; ++k) ious[k] = 0;
+#pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
+    for (int k = 0; k < padded; ++k) factors[k] = soft_nms_factor(ious[k], op);
+    for (int k = 0; k < num; ++k) score *= factors[k];
+    num = 0;
+    return score;
+  }
+};
+
+// Score of a candidate after the kept boxes from `first` on. It may stop below `lowest`.
+template <bool kCenter, bool kGaussian>
+float decayed(const Kept& kept, int first, const SizedBox& b, int of_class, float score,
+              float lowest) {
+  const SoftNms op = {kept.op.threshold, kept.op.sigma, kGaussian, true, kCenter};
+  const float least = kept.part(b.area);
+  Batch batch;
+  for (int at = first; at < kept.num; at += kVector) {
+    int passes[kVector], any = 0;
+    float overlaps[kVector];
+    for (int k = 0; k < kVector; ++k) {
+      const int i = at + k;
+      const Box box = {kept.x1[i], kept.y1[i], kept.x2[i], kept.y2[i]};
+      overlaps[k] = intersection(box, b.box, kCenter);
+      passes[k] = (overlaps[k] > least + kept.min_overlap[i]) & (kept.classes[i] == of_class);
+      any |= passes[k];
+    }
+    if (!any) continue;
+#pragma GCC unroll 1
+    for (int k = 0; k < kVector; ++k) {
+      overlaps[k] = overlaps[k] / (kept.area[at + k] + b.area - overlaps[k]);
+    }
+    for (int k = 0; k < kVector; ++k) {
+      batch.ious[batch.num] = overlaps[k];
+      batch.num += passes[k];
+    }
+    if (batch.num < Batch::kSize) continue;
+    score = batch.apply(score, op);
+    if (!(score > lowest)) return score;
+  }
+  return batch.num ? batch.apply(score, op) : score;
+}
+
+// Scores decrease only, so a candidate whose score is an upper bound waits until it is the best of
+// all. Only then the boxes kept since its last turn lower its score, in order. The result has the
+// bits of the algorithm that lowers all scores at each step.
+class SoftNmsRun {
+ public:
+  SoftNmsRun(const NmsCandidates& found, const SoftNmsOptions& options, int threads)
+      : found_(found),
+        options_(options),
+        threads_(threads),
+        kept_(options.op, std::min(options.rows, found.count)),
+        scores_(scratch<float>(found.count)),
+        seen_(scratch<int>(found.count)) {
+    for (int i = 0; i < found.count; ++i) scores_[i] = score_of(found.sorted[i]), seen_[i] = 0;
+  }
+
+  // Calls use(row, score) for each kept row.
+  template <typename Use>
+  void run(const Use& use) {
+    const float lowest = options_.candidates.valid_thresh;
+    while (kept_.num < options_.rows) {
+      const bool from_queue =
+          !queue_.empty() && (next_ == found_.count || queue_.top().first < found_.sorted[next_]);
+      if (!from_queue && next_ == found_.count) return;
+      const Entry best = from_queue ? queue_.top() : Entry(found_.sorted[next_], next_);
+      if (from_queue) {
+        queue_.pop();
+      } else {
+        ++next_;
+      }
+      const int i = best.second;
+      update(i);
+      if (!(scores_[i] > lowest)) continue;
+      const uint64 key = sort_key(scores_[i], index_of(best.first));
+      if (key != best.first) {
+        queue_.emplace(key, i);
+        continue;
+      }
+      use((int)index_of(key), scores_[i]);
+      kept_.add(found_.boxes[i], class_of(i));
+      seen_[i] = std::numeric_limits<int>::max();
+      if (threads_ > 1 && kept_.num % kFlush == 0 && options_.rows - kept_.num > kFlush) flush();
+    }
+  }
+
+ private:
+  using Entry = std::pair<uint64, int>;  // key with an upper bound of the score, candidate
+
+  int class_of(int i) const { return options_.op.by_class ? found_.classes[i] : 0; }
+
+  void update(int i) {
+    if (seen_[i] >= kept_.num) return;
+    const float lowest = options_.candidates.valid_thresh;
+    const auto lower = [&](auto run) {
+      scores_[i] = run(kept_, seen_[i], found_.boxes[i], class_of(i), scores_[i], lowest);
+    };
+    if (options_.op.center) {
+      if (options_.op.gaussian) {
+        lower([](auto&&... args) { return simd<decayed<true, true>>(args...); });
+      } else {
+        lower([](auto&&... args) { return simd<decayed<true, false>>(args...); });
+      }
+    } else if (options_.op.gaussian) {
+      lower([](auto&&... args) { return simd<decayed<false, true>>(args...); });
+    } else {
+      lower([](auto&&... args) { return simd<decayed<false, false>>(args...); });
+    }
+    seen_[i] = kept_.num;
+  }
+
+  // Lowers the scores of all candidates that are not kept or below the threshold.
+  void flush() {
+    parallel_for(ceil_div(found_.count, kPart), kPart * 0.5 * kFlush, [&](int64 p) {
+      const int first = (int)p * kPart, end = std::min(found_.count, first + kPart);
+      for (int i = first; i < end; ++i) {
+        if (scores_[i] > options_.candidates.valid_thresh) update(i);
+      }
+    });
+  }
+
+  const NmsCandidates& found_;
+  const SoftNmsOptions& options_;
+  const int threads_;
+  Kept kept_;
+  const std::unique_ptr<float[]> scores_;  // of the candidates, after the first `seen_` kept boxes
+  const std::unique_ptr<int[]> seen_;
+  int next_ = 0;  // first candidate that is not in the queue
+  std::priority_queue<Entry, std::vector<Entry>, std::greater<Entry>> queue_;
+};
+
+}  // namespace
+
+void soft_nms(const Cpu&, float* out, int* index, const float* data, int64 batch, int64 num,
+              const SoftNmsOptions& options) {
+  if (batch * num * options.rows == 0) return;
+  const NmsColumns columns = options.candidates.columns;
+  const int64 width = columns.width, rows = options.rows;
+  for_each_image(batch, 1000.0 * num, [&](int64 b, int threads) {
+    const float* const from = data + b * num * width;
+    NmsCandidates found(from, num, options.candidates);
+    found.take_boxes(from, options.candidates);
+    float *to = out + b * rows * width, *const end = to + rows * width;
+    int *at = index ? index + b * rows : nullptr, *const end_index = at ? at + rows : nullptr;
+    SoftNmsRun(found, options, threads).run([&](int row, float score) {
+      std::copy_n(from + row * width, width, to);
+      to[columns.score] = score;
+      to += width;
+      if (at) *at++ = row;
+    });
+    std::fill(to, end, -1.0f);
+    std::fill(at, end_index, -1);
+  });
+}
+
+}  // namespace cvops
