@@ -51,6 +51,7 @@ JOBS = (
     ("box_nms", (1, 5000, 1, spread)),
     ("box_nms", (1, 5000, 1, clustered)),
     ("box_nms_backward", (1, 5000, 1, spread)),
+    ("nms_rotated", (2000,)),
     ("matrix_nms", (1, 1000, 1, spread)),
     ("proposal", (1,)),
     ("deformable_psroi_pooling", (100, 8, (1, 392, 25, 34))),

@@ -27,20 +27,27 @@ void box_nms_backward(const Cpu&, float* grad, const float* out_grad, const int*
 void box_nms_backward(Gpu&, float* grad, const float* out_grad, const int* index, int64 batch,
                       int64 num, int width);
 
-// The best valid rows of a set, which box_nms, soft_nms and matrix_nms share: at most options.topk,
-// in descending order of their scores.
+// The best valid rows of a set, which box_nms, matrix_nms, nms_rotated and soft_nms share: at most
+// options.topk, in descending order of their scores.
 namespace cpu {
 
 struct NmsCandidates {
   std::unique_ptr<uint64[]> keys, other;
   const uint64* sorted;
   int count;
-  std::unique_ptr<SizedBox[]> boxes;
-  std::unique_ptr<int[]> classes;  // only with options.rule.by_class
-};
+  std::unique_ptr<int[]> classes;     // only with options.rule.by_class
+  std::unique_ptr<SizedBox[]> boxes;  // only after take_boxes()
 
-// `rows` (num, width).
-NmsCandidates nms_candidates(const float* rows, int64 num, const NmsOptions& options);
+  // `rows` (num, width).
+  NmsCandidates(const float* rows, int64 num, const NmsOptions& options);
+
+  void take_boxes(const float* rows, const NmsOptions& options);
+
+  // The row of candidate i.
+  const float* row(const float* rows, int i, NmsColumns columns) const {
+    return rows + (int64)index_of(sorted[i]) * columns.width;
+  }
+};
 
 }  // namespace cpu
 
@@ -48,8 +55,10 @@ namespace cuda {
 
 class Nms;
 
-// Launches that fill nms.sorted, nms.counts and nms.buffers from data (batch, num, width).
-// nms.buffers.counts has the number of candidates, nms.counts that of valid rows.
+// Launches that fill nms.sorted and nms.counts, the numbers of valid rows, from data (batch, num,
+// width), and allocate nms.buffers. True if they fill nms.buffers too, as nms_candidates() does.
+bool nms_order(Gpu& gpu, Nms& nms, const float* data, const NmsOptions& options);
+// The same with nms.buffers. nms.buffers.counts has the numbers of candidates.
 void nms_candidates(Gpu& gpu, Nms& nms, const float* data, const NmsOptions& options);
 
 }  // namespace cuda

@@ -1,5 +1,5 @@
-// Sort and suppression of boxes, shared by box_nms, multibox_detection, multiclass_nms and
-// proposal.
+// Sort and suppression of boxes, shared by box_nms, matrix_nms, multibox_detection, multiclass_nms,
+// nms_rotated, proposal and soft_nms.
 #pragma once
 #include <cstdint>
 #include <limits>
@@ -8,6 +8,7 @@
 #include "gpu.h"
 #include "nms.cuh"
 #include "parallel.h"
+#include "rotated_box.cuh"
 #include "sort_key.cuh"
 
 namespace cvops {
@@ -32,6 +33,10 @@ const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk);
 // class with rule.by_class. `classes` is read only with rule.by_class.
 void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,
               int threads, int max_kept = std::numeric_limits<int>::max());
+
+// The same for rotated boxes. `boxes` are their nms_bounds().
+void suppress_rotated(uint8_t* kept, const SizedBox* boxes, const RotatedBox* rotated,
+                      const int* classes, int num, NmsRule rule, int threads);
 
 // Calls body(b, threads) for each image of a batch; the body may use that number of threads. `cost`
 // is an estimate of the time of one image in ns. With fewer images than threads, images run one by
@@ -61,6 +66,8 @@ class Nms {
   void take_buffers();
   // Computes which boxes of `buffers` are kept.
   void suppress(NmsRule rule);
+  // The same for rotated boxes (B, N), whose bounds `buffers` has.
+  void suppress_rotated(const RotatedBox* rotated, NmsRule rule);
 
   const int batch, num, most, tiles;
   uint64* const sorted;  // (B, N)
@@ -68,6 +75,11 @@ class Nms {
   NmsBuffers buffers = {};
 
  private:
+  // Number of boxes in a chunk, and its buffers.
+  int chunk() const;
+  NmsChunk take_chunk_buffers();
+  // True if the spatial order saves more time than it costs.
+  bool has_order() const;
   // Keys that sort boxes by class and Morton code.
   const uint64* spatial_order(bool by_class);
 

@@ -35,6 +35,7 @@ from cvops.ops.multibox_prior import multibox_prior as multibox_prior
 from cvops.ops.multibox_prior import multibox_priors as multibox_priors
 from cvops.ops.multibox_target import multibox_target as multibox_target
 from cvops.ops.multiclass_nms import multiclass_nms as multiclass_nms
+from cvops.ops.nms_rotated import nms_rotated as nms_rotated
 from cvops.ops.paste_masks import paste_masks as paste_masks
 from cvops.ops.proposal import multi_proposal as multi_proposal
 from cvops.ops.proposal import proposal as proposal

@@ -238,6 +238,22 @@ class Ops:
         rows: int,
         /,
     ) -> None: ...
+    def nms_rotated(
+        self,
+        out: _Array,
+        index: Optional[_Array],
+        data: _Array,
+        batch: int,
+        num: int,
+        columns: _NmsColumns,
+        rule: _NmsRule,
+        valid_thresh: float,
+        background_id: float,
+        conversion: int,
+        limit: int,
+        format: _RotatedFormat,
+        /,
+    ) -> None: ...
     def proposal(
         self,
         out: _Array,

@@ -41,7 +41,8 @@ extern "C" __global__ void __launch_bounds__(256, 3)
   const int t = threadIdx.x, threads = blockDim.x;
   int num_columns = rotated_tile_columns(num_rhs), num_rows = rotated_tile_rows(num_rhs);
   const int tiles = (int)ceil_div(num_rhs, num_columns);
-  const int first_row = blockIdx.x / tiles * num_rows, first_column = blockIdx.x % tiles * num_columns;
+  const int first_row = blockIdx.x / tiles * num_rows,
+            first_column = blockIdx.x % tiles * num_columns;
   num_rows = min(num_rows, num_lhs - first_row);
   num_columns = min(num_columns, num_rhs - first_column);
   lhs += (int64)kRotatedNumbers * first_row;
@@ -49,8 +50,8 @@ extern "C" __global__ void __launch_bounds__(256, 3)
   out += (int64)first_row * num_rhs + first_column;
   if (t == 0) num_listed = 0;
   for (int k = t; k < num_rows + num_columns; k += threads) {
-    const float* from = k < num_rows ? lhs + kRotatedNumbers * k
-                                     : rhs + kRotatedNumbers * (k - num_rows);
+    const float* from =
+        k < num_rows ? lhs + kRotatedNumbers * k : rhs + kRotatedNumbers * (k - num_rows);
     boxes[k] = rotated_box(from, format);
     bounds[k] = bounds_of(boxes[k]);
   }

@@ -25,12 +25,6 @@ CVOPS_HD bool nms_are_few(int64 batch, int64 num) {
   return num <= kNmsFew && batch * num * num <= kNmsFewPairs;
 }
 
-// Columns of the score, the first corner and the class in a row of `width` numbers. id -1: no
-// class.
-struct NmsColumns {
-  int width, score, coord, id;
-};
-
 // True if a row takes part in the suppression.
 CVOPS_HD bool nms_is_valid(const float* row, NmsColumns columns, float valid_thresh,
                            float background_id) {

@@ -36,24 +36,6 @@
 #include "nms/spatial_order.cuh"
 #include "sort_key.cuh"
 
-namespace cvops {
-
-// Buffers of one chunk. See nms_chunk.
-struct NmsChunk {
-  int *list, *list_counts;  // (B, chunk), (B): kept boxes of the chunk
-  uint32* mask;             // (B, chunk / 32, chunk): one bit per suppressor of each box
-  unsigned char* words;     // (B, chunk, 8): one bit per nonzero word of the mask
-};
-
-// Number of blocks per batch row that compute the overlap mask of a chunk. Each block takes 256
-// boxes and 64 later boxes.
-CVOPS_HD int nms_mask_blocks(int chunk) {
-  int groups = (chunk + 255) / 256;
-  return 2 * groups * (groups + 1);
-}
-
-}  // namespace cvops
-
 CVOPS_KERNEL nms_spatial_keys(cvops::uint64* keys, const float* boxes, const int* classes,
                               const int* counts, int num, int by_class);
 CVOPS_KERNEL nms_classes(cvops::NmsBuffers nms, const cvops::uint64* order, int num,

@@ -24,6 +24,7 @@ OPS = [
     "multibox_prior",
     "multibox_target",
     "multiclass_nms",
+    "nms_rotated",
     "paste_masks",
     "proposal",
     "psroi_pooling",
@@ -95,6 +96,7 @@ CALLS = {
     "multibox_prior": ((DATA,), {"sizes": (0.2, 0.3)}),
     "multibox_target": ((BOXES[None], LABEL, PROB), {"negative_mining_ratio": 3}),
     "multiclass_nms": ((BOXES[None], PROB[:1]), {"topk": 500}),
+    "nms_rotated": ((np.c_[ROWS[:, :2], ROTATED],), {"id_index": 0}),
     "proposal": (RPN, {"rpn_post_nms_top_n": 50}),
     "psroi_pooling": ((DATA, ROIS, 1.0, 1, 3, 2), {}),
     "psroi_pooling_backward": (

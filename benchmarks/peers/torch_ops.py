@@ -108,6 +108,17 @@ def box_iou_rotated(lhs: Tensor, rhs: Tensor) -> Tensor:
     return overlap / (area_a[:, None] + area_b[None] - overlap)
 
 
+def nms_rotated(rows: Tensor, overlap_thresh: float) -> Tensor:
+    """Return the indices of the kept rows (N, 6) of a score and a box, the best first."""
+    order = rows[:, 0].argsort(descending=True, stable=True)
+    above = box_iou_rotated(rows[order, 1:], rows[order, 1:]) > overlap_thresh
+    alive = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+    for i in range(len(rows)):
+        if alive[i]:
+            alive[i + 1 :] &= ~above[i, i + 1 :]
+    return order[alive]
+
+
 def _centers(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Return centers and sizes."""
     low, high = boxes[..., :2], boxes[..., 2:]

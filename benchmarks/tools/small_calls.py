@@ -15,6 +15,7 @@ RNG = np.random.default_rng(0)
 ROWS = np.column_stack([np.zeros(4), RNG.random(4), boxes(RNG, 4)]).astype(np.float32)
 ANCHORS = boxes(RNG, 4)[None]
 ROTATED = np.column_stack([ANCHORS[0], 360 * RNG.random(4)]).astype(np.float32)
+ROTATED_ROWS = np.column_stack([ROWS[:, :2], ROTATED])
 LABEL = np.float32([[[0, 0.1, 0.1, 0.6, 0.7]]])
 SCORES = RNG.random((1, 2, 4), np.float32)
 OFFSETS = RNG.random((1, 16), np.float32)
@@ -253,6 +254,7 @@ CASES = {
     "multiclass_nms": SmallCall(
         cvops.multiclass_nms, (ANCHORS, SCORES), empty_arrays=(ANCHORS[:0], SCORES[:0])
     ),
+    "nms_rotated": SmallCall(cvops.nms_rotated, (ROTATED_ROWS,), empty_arrays=(ROTATED_ROWS[:0],)),
     "proposal": SmallCall(
         cvops.multi_proposal,
         RPN,

@@ -130,7 +130,8 @@ void matrix_nms(const Cpu&, float* out, int* index, const float* data, int64 bat
   const int64 width = columns.width, rows = options.rows;
   for_each_image(batch, 1000.0 * num, [&](int64 b, int threads) {
     const float* const from = data + b * num * width;
-    const NmsCandidates found = nms_candidates(from, num, options.candidates);
+    NmsCandidates found(from, num, options.candidates);
+    found.take_boxes(from, options.candidates);
     Sorted sorted(found.count);
     sort_by_class(sorted, found, op.by_class);
     if (op.center) {

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "nms_rotated.cuh"
 #include "simd.h"
 
 namespace cvops::cpu {
@@ -24,8 +25,9 @@ constexpr int kMinParallel = 1000;
 // Threshold of an overlap that no box passes; its negative is one that every box passes.
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Meaning of the numbers of a box; see NmsRule.
-enum class Form { corner, center, pixels };
+// Meaning of the numbers of a box: see NmsRule. The boxes of `rotated` are the bounds of rotated
+// boxes.
+enum class Form { corner, center, pixels, rotated };
 
 template <Form kForm>
 CVOPS_INLINE float intersection(Box kept, Box other) {
@@ -44,7 +46,9 @@ struct BroadPhase {
   float area_fraction;   // the overlap exceeds this fraction of the sum of areas
   double side_fraction;  // along each axis, the distance of centers is at most this times a side
 
-  explicit BroadPhase(NmsRule rule) {
+  const bool is_rotated;
+
+  BroadPhase(NmsRule rule, bool is_rotated) : is_rotated(is_rotated) {
     const double t = rule.threshold;
     // With a negative threshold, boxes that do not touch suppress each other.
     enabled = rule.at_least ? t > 0 : t >= 0;
@@ -54,12 +58,16 @@ struct BroadPhase {
     // For boxes in the grid, the overlap along an axis exceeds `part` of the longer side. The
     // distance of the centers is (a + b) / 2 - overlap, or less if one side contains the other. For
     // a given a, it is greatest at b = a or b = a / part. The factor 1.01 covers rounding.
-    const double part = std::min(0.99 * t, 1.0);
+    //
+    // For rotated boxes, the sides are those of the bounds. The width of a box in each row is at
+    // most twice its mean width. A part t of the area thus has t / 2 of the height, or more.
+    const double part = is_rotated ? std::min(0.49 * t, 0.5) : std::min(0.99 * t, 1.0);
     side_fraction = t < 1e-3 ? kInfinity : 1.01 * (1 - part) * std::max(1.0, 0.5 / part);
   }
 
   // Half of the minimum overlap: the bound for two boxes is the sum of their values.
   float min_overlap(float area) const {
+    if (is_rotated) return std::isnan(area) ? -kInfinity : area_fraction * area - 1e-36f;
     // If the product is denormal, three times the smallest float covers its rounding.
     return enabled ? std::max(0.0f, area_fraction * area - 4.2e-45f) : -kInfinity;
   }
@@ -68,6 +76,14 @@ struct BroadPhase {
   int kind_of_cell(const SizedBox& b, const NmsRule& rule) const {
     const float width = b.box.x2 - b.box.x1, height = b.box.y2 - b.box.y1;
     if (!enabled) return kOverflowCell;
+    if (is_rotated) {
+      if (b.area == 0) return kNoCell;
+      // Far from 0, the bounds are much larger than the box.
+      const bool is_near = std::abs(b.box.x1 + b.box.x2) <= 4000 * width &&
+                           std::abs(b.box.y1 + b.box.y2) <= 4000 * height;
+      const bool is_finite = width < kInfinity && height < kInfinity;
+      return is_near && is_finite && !std::isnan(b.area) ? kGridCell : kOverflowCell;
+    }
     // The sides are one pixel or more, so the rounding of a side is relatively small.
     if (rule.pixels)
       return width >= 0 && height >= 0 && b.area < kInfinity ? kGridCell : kOverflowCell;
@@ -160,21 +176,25 @@ struct GridAxis {
 // boxes of the cells in its reach. Each cell has capacity for all boxes that belong to it.
 struct SpatialHash {
   const SizedBox* boxes;
-  const int* order;  // indices of the boxes
+  const RotatedBox* rotated;  // null for axis-aligned boxes
+  const int* order;           // indices of the boxes
   const int num;
   const NmsRule rule;
-  const BroadPhase broad_phase{rule};
+  const BroadPhase broad_phase{rule, rotated != nullptr};
 
   GridAxis x{(double)rule.pixels}, y{(double)rule.pixels};
   int cells = 1;        // kOverflowCell and the cells of the grid
   double fraction = 1;  // fraction of the inserted boxes with which a median box is compared
   int num_inserted = 0, num_kept = 0;
-  const std::unique_ptr<int[]> integers = scratch<int>(num + 3 * max_cells());
+  const std::unique_ptr<int[]> integers =
+      scratch<int>(num + 3 * max_cells() + (rotated ? num + kVector : 0));
   int* const cell_of = integers.get();
   // Per cell: begin and end of its boxes in the arrays below, and begin of the new ones, which the
   // current boxes are not yet compared with.
   int *const begins = cell_of + num, *const new_begins = begins + max_cells(),
              *const ends = new_begins + max_cells();
+  // Index of each inserted rotated box.
+  int* const index_of_slot = ends + max_cells();
 
   const int64 capacity = num + kVector;
   const std::unique_ptr<float[]> floats = scratch<float>(6 * capacity);
@@ -184,8 +204,9 @@ struct SpatialHash {
 
   int max_cells() const { return num / kBoxesPerCell + 2; }
 
-  SpatialHash(const SizedBox* boxes, const int* order, int num, NmsRule rule)
-      : boxes(boxes), order(order), num(num), rule(rule) {}
+  SpatialHash(const SizedBox* boxes, const RotatedBox* rotated, const int* order, int num,
+              NmsRule rule)
+      : boxes(boxes), rotated(rotated), order(order), num(num), rule(rule) {}
 
   int kind_of_cell(int i) const { return broad_phase.kind_of_cell(boxes[order[i]], rule); }
 
@@ -236,27 +257,41 @@ struct SpatialHash {
     const int at = ends[cell_of[i]]++;
     x1[at] = b.box.x1, y1[at] = b.box.y1, x2[at] = b.box.x2, y2[at] = b.box.y2;
     area[at] = b.area, min_overlap[at] = broad_phase.min_overlap(b.area);
+    if (rotated) index_of_slot[at] = order[i];
   }
 };
 
 // True if an inserted box in [at, end) suppresses the box. `at` advances to `end` or beyond: boxes
 // after `end` in the last vector are compared too.
 template <Form kForm>
-CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, const SizedBox& b,
+CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, int index,
                                    float least) {
+  const SizedBox b = kept.boxes[index];
   const float *x1 = kept.x1, *y1 = kept.y1, *x2 = kept.x2, *y2 = kept.y2, *lo = kept.min_overlap;
+  const bool test_all = !kept.broad_phase.enabled;
   for (; at < end; at += kVector) {
     int passes[kVector], any = 0;
     for (int k = 0; k < kVector; ++k) {
       const int i = at + k;
-      passes[k] = intersection<kForm>({x1[i], y1[i], x2[i], y2[i]}, b.box) > least + lo[i];
+      const Box other = {x1[i], y1[i], x2[i], y2[i]};
+      passes[k] = intersection<kForm>(other, b.box) > least + lo[i];
+      if (kForm == Form::rotated) {
+        // A small overlap may be 0 after its rounding. Empty slots never pass.
+        passes[k] &= may_overlap(other, b.box);
+        passes[k] |= test_all & (lo[i] < kInfinity);
+      }
       any |= passes[k];
     }
     if (!any) continue;
     for (int k = 0; k < kVector; ++k) {
       const int i = at + k;
-      if (passes[k] && suppresses({{x1[i], y1[i], x2[i], y2[i]}, kept.area[i]}, b, kept.rule)) {
-        return true;
+      if (!passes[k]) continue;
+      if constexpr (kForm == Form::rotated) {
+        const RotatedBox& other = kept.rotated[kept.index_of_slot[i]];
+        if (suppresses(other, kept.rotated[index], kept.rule.threshold)) return true;
+      } else {
+        const SizedBox other = {{x1[i], y1[i], x2[i], y2[i]}, kept.area[i]};
+        if (suppresses(other, b, kept.rule)) return true;
       }
     }
   }
@@ -269,10 +304,11 @@ CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begin
                                 const int* ends) {
   const int own_cell = kept.cell_of[i];
   if (own_cell == kNoCell) return false;
-  const SizedBox b = kept.boxes[kept.order[i]];
+  const int index = kept.order[i];
+  const SizedBox b = kept.boxes[index];
   const float least = kept.broad_phase.min_overlap(b.area);
   int at = begins[kOverflowCell];
-  if (is_suppressed_by<kForm>(kept, at, ends[kOverflowCell], b, least)) return true;
+  if (is_suppressed_by<kForm>(kept, at, ends[kOverflowCell], index, least)) return true;
   if (kept.cells == 1) return false;
   Range columns = {0, kept.x.cells}, rows = {0, kept.y.cells};
   if (own_cell != kOverflowCell) {
@@ -284,7 +320,7 @@ CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begin
     at = 0;
     for (int cell = first + columns.begin; cell < first + columns.end; ++cell) {
       at = std::max(at, begins[cell]);
-      if (is_suppressed_by<kForm>(kept, at, ends[cell], b, least)) return true;
+      if (is_suppressed_by<kForm>(kept, at, ends[cell], index, least)) return true;
     }
   }
   return false;
@@ -314,9 +350,9 @@ void resolve(SpatialHash& kept, uint8_t* is_kept, int first, int end, const int*
 
 // Suppression among the boxes of an image, or of one class.
 template <Form kForm>
-void suppress_class(uint8_t* is_kept, const SizedBox* boxes, const int* order, int num,
-                    NmsRule rule, int max_kept, int threads) {
-  SpatialHash kept(boxes, order, num, rule);
+void suppress_class(uint8_t* is_kept, const SizedBox* boxes, const RotatedBox* rotated,
+                    const int* order, int num, NmsRule rule, int max_kept, int threads) {
+  SpatialHash kept(boxes, rotated, order, num, rule);
   kept.choose_grid();
   kept.assign_cells();
   for (int i = 0; i < num; ++i) is_kept[order[i]] = 1;
@@ -337,17 +373,17 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, const int* order, i
   }
 }
 
-}  // namespace
-
-void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,
-              int threads, int max_kept) {
+// Suppression among the boxes of each class, or among all boxes.
+void suppress_classes(uint8_t* kept, const SizedBox* boxes, const RotatedBox* rotated,
+                      const int* classes, int num, NmsRule rule, int threads, int max_kept) {
   const auto order = scratch<int>(num);
-  const auto suppress_one = rule.pixels   ? suppress_class<Form::pixels>
+  const auto suppress_one = rotated       ? suppress_class<Form::rotated>
+                            : rule.pixels ? suppress_class<Form::pixels>
                             : rule.center ? suppress_class<Form::center>
                                           : suppress_class<Form::corner>;
   if (!rule.by_class) {
     std::iota(order.get(), order.get() + num, 0);
-    return suppress_one(kept, boxes, order.get(), num, rule, max_kept, threads);
+    return suppress_one(kept, boxes, rotated, order.get(), num, rule, max_kept, threads);
   }
   const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
   for (int i = 0; i < num; ++i) keys[i] = (uint64)(uint32)classes[i] << 32 | (uint32)i;
@@ -363,7 +399,7 @@ void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num,
   const bool within = threads > 1 && largest > num / threads;
   auto one = [&](int64 g) {
     const auto [begin, end] = groups[g];
-    suppress_one(kept, boxes, order.get() + begin, end - begin, rule, max_kept,
+    suppress_one(kept, boxes, rotated, order.get() + begin, end - begin, rule, max_kept,
                  within ? threads : 1);
   };
   if (within || threads < 2) {
@@ -371,6 +407,19 @@ void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num,
   } else {
     parallel_for((int64)groups.size(), 100.0 * num / groups.size(), one);
   }
+}
+
+}  // namespace
+
+void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,
+              int threads, int max_kept) {
+  suppress_classes(kept, boxes, nullptr, classes, num, rule, threads, max_kept);
+}
+
+void suppress_rotated(uint8_t* kept, const SizedBox* boxes, const RotatedBox* rotated,
+                      const int* classes, int num, NmsRule rule, int threads) {
+  suppress_classes(kept, boxes, rotated, classes, num, rule, threads,
+                   std::numeric_limits<int>::max());
 }
 
 }  // namespace cvops::cpu

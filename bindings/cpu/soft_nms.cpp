@@ -212,7 +212,8 @@ void soft_nms(const Cpu&, float* out, int* index, const float* data, int64 batch
   const int64 width = columns.width, rows = options.rows;
   for_each_image(batch, 1000.0 * num, [&](int64 b, int threads) {
     const float* const from = data + b * num * width;
-    const NmsCandidates found = nms_candidates(from, num, options.candidates);
+    NmsCandidates found(from, num, options.candidates);
+    found.take_boxes(from, options.candidates);
     float *to = out + b * rows * width, *const end = to + rows * width;
     int *at = index ? index + b * rows : nullptr, *const end_index = at ? at + rows : nullptr;
     SoftNmsRun(found, options, threads).run([&](int row, float score) {

@@ -2,16 +2,16 @@
 
 #include <algorithm>
 
-#include "nms.h"
+#include "nms_rows.h"
 
 namespace cvops {
 
-static Dim3 blocks_for(int64 threads) {
+Dim3 cuda::blocks_for(int64 threads) {
   constexpr int64 max_blocks = CVOPS_STEP(1 << 16, 3);
   return std::min(ceil_div(threads, 256), max_blocks);
 }
 
-void cuda::nms_candidates(Gpu& gpu, Nms& nms, const float* data, const NmsOptions& options) {
+bool cuda::nms_order(Gpu& gpu, Nms& nms, const float* data, const NmsOptions& options) {
   const int64 batch = nms.batch, num = nms.num;
   const NmsColumns columns = options.columns;
   if (nms_are_few(batch, num)) {
@@ -19,7 +19,7 @@ void cuda::nms_candidates(Gpu& gpu, Nms& nms, const float* data, const NmsOption
     gpu.launch(KERNEL(box_nms_rank), {batch, ceil_div(num, 32)}, 1024, 0, nms.sorted, nms.counts,
                nms.buffers, data, num, options.topk, columns, options.valid_thresh,
                options.background_id, options.rule.center);
-    return;
+    return true;
   }
   {
     Gpu::Scope scope(gpu);
@@ -31,33 +31,28 @@ void cuda::nms_candidates(Gpu& gpu, Nms& nms, const float* data, const NmsOption
     nms.sort(compact, keys);
   }
   nms.take_buffers();
-  gpu.launch(KERNEL(box_nms_gather), {batch, nms.tiles}, kCompactTile, 0, nms.buffers, data,
-             nms.sorted, nms.counts, num, options.topk, columns, options.rule.center);
+  return false;
+}
+
+void cuda::nms_candidates(Gpu& gpu, Nms& nms, const float* data, const NmsOptions& options) {
+  if (nms_order(gpu, nms, data, options)) return;
+  gpu.launch(KERNEL(box_nms_gather), {nms.batch, nms.tiles}, kCompactTile, 0, nms.buffers, data,
+             nms.sorted, nms.counts, nms.num, options.topk, options.columns, options.rule.center);
 }
 
 void box_nms(Gpu& gpu, float* out, int* index, const float* data, int64 batch, int64 num,
              NmsOptions options) {
-  const NmsColumns columns = options.columns;
-  const bool with_index = index != nullptr;
-  if (batch * num == 0) return;
-  if (options.topk == 0) {
-    gpu.launch(KERNEL(box_nms_copy), blocks_for(batch * num * columns.width), 256, 0, out, index,
-               data, batch * num, num, columns.width, with_index);
-    return;
-  }
-  cuda::Nms nms(gpu, batch, num, options.topk);
-  cuda::nms_candidates(gpu, nms, data, options);
-  nms.suppress(options.rule);
-  gpu.launch(KERNEL(box_nms_write), {batch, nms.tiles}, 256, 0, out, index, data, nms.sorted,
-             nms.buffers.kept, nms.buffers.kept_before, nms.counts, num, options.topk, columns,
-             options.conversion, with_index);
+  cuda::nms_rows(gpu, out, index, data, batch, num, options, [&](cuda::Nms& nms) {
+    cuda::nms_candidates(gpu, nms, data, options);
+    nms.suppress(options.rule);
+  });
 }
 
 void box_nms_backward(Gpu& gpu, float* grad, const float* out_grad, const int* index, int64 batch,
                       int64 num, int width) {
   const int64 rows = batch * num;
   if (rows * width == 0) return;
-  const Dim3 grid = blocks_for(rows);
+  const Dim3 grid = cuda::blocks_for(rows);
   int* sources = reinterpret_cast<int*>(grad);
   gpu.launch(KERNEL(box_nms_backward_clear), grid, 256, 0, sources, rows, width);
   gpu.launch(KERNEL(box_nms_backward_invert), grid, 256, 0, sources, index, rows, num, width);

@@ -47,6 +47,19 @@ void Nms::take_buffers() {
   buffers.progress = gpu_.scratch<int>(2 * batch);
 }
 
+int Nms::chunk() const { return (int)std::min<int64>(kChunk, 64 * ceil_div(most, 64)); }
+
+bool Nms::has_order() const { return most > chunk() * kChunksWithoutOrder; }
+
+NmsChunk Nms::take_chunk_buffers() {
+  NmsChunk taken;
+  taken.list = gpu_.scratch<int>((int64)batch * chunk());
+  taken.list_counts = gpu_.scratch<int>(batch);
+  taken.mask = gpu_.scratch<uint32>((int64)batch * chunk() * (chunk() / 32));
+  taken.words = gpu_.scratch<unsigned char>((int64)batch * chunk() * 8);
+  return taken;
+}
+
 const uint64* Nms::spatial_order(bool by_class) {
   uint64* const order = gpu_.scratch<uint64>((int64)batch * num);
   Gpu::Scope scope(gpu_);
@@ -60,22 +73,16 @@ const uint64* Nms::spatial_order(bool by_class) {
 
 void Nms::suppress(NmsRule rule) {
   Gpu::Scope scope(gpu_);
-  const int chunk = (int)std::min<int64>(kChunk, 64 * ceil_div(most, 64));
-  const uint64* order = nullptr;
-  if (most > chunk * kChunksWithoutOrder) {
-    order = spatial_order(rule.by_class);
-    if (rule.by_class) {
-      gpu_.launch(KERNEL(nms_classes), {batch, ceil_div(most, kNmsTile)}, kNmsThreads, 0, buffers,
-                  order, num, rule);
-    }
+  const int chunk = this->chunk();
+  const bool has_order = this->has_order();
+  const uint64* const order = has_order ? spatial_order(rule.by_class) : nullptr;
+  if (has_order && rule.by_class) {
+    gpu_.launch(KERNEL(nms_classes), {batch, ceil_div(most, kNmsTile)}, kNmsThreads, 0, buffers,
+                order, num, rule);
   }
-  NmsChunk of_chunk;
-  of_chunk.list = gpu_.scratch<int>((int64)batch * chunk);
-  of_chunk.list_counts = gpu_.scratch<int>(batch);
-  of_chunk.mask = gpu_.scratch<uint32>((int64)batch * chunk * (chunk / 32));
-  of_chunk.words = gpu_.scratch<unsigned char>((int64)batch * chunk * 8);
+  const NmsChunk of_chunk = take_chunk_buffers();
   for (int first = 0; first < most; first += chunk) {
-    const int pairs = nms_mask_blocks(chunk), others = order ? most : most - first;
+    const int pairs = nms_mask_blocks(chunk), others = has_order ? most : most - first;
     const int64 tiles = first ? std::min<int64>(ceil_div(others, kNmsTile), kMaxGridY - pairs) : 0;
     const int64 splits = tiles ? std::clamp<int64>(kBlocks / (batch * tiles), 1, kMaxSplits) : 1;
     gpu_.launch(KERNEL(nms_chunk), {batch, pairs + tiles * splits}, kNmsThreads, 0, buffers,

@@ -1,6 +1,7 @@
 // Options and checks of the operators on rows of a score, a class and a box.
 #pragma once
 #include <algorithm>
+#include <string>
 
 #include "box_nms.h"
 #include "nms.h"
@@ -11,16 +12,20 @@ namespace cvops::external {
 struct NmsRows : Operator {
   static inline const std::vector<const char*> kInputs = {"data"};
 
+  const int numbers;  // of a box
   NmsOptions options;
   int topk;
 
-  // `valid_thresh`: the default, and the lowest number.
-  NmsRows(Options& o, double valid_thresh, double lowest) : topk(o.integer("topk", -1)) {
+  // `valid_thresh`: the default, and the lowest number. Rows of axis-aligned boxes, of four
+  // numbers, have an option for their format.
+  NmsRows(Options& o, double valid_thresh, double lowest, int numbers = 4)
+      : numbers(numbers), topk(o.integer("topk", -1)) {
     const int coord = o.integer("coord_start", 2), score = o.integer("score_index", 1),
               id = o.integer("id_index", -1);
     const bool by_class = !o.boolean("force_suppress", false) && id >= 0;
+    const bool center = numbers == 4 && o.choice("in_format", {"corner", "center"}) == 1;
     options = {{0, score, coord, std::max(id, -1)},
-               {0, false, by_class, o.choice("in_format", {"corner", "center"}) == 1},
+               {0, false, by_class, center},
                o.number("valid_thresh", valid_thresh, lowest),
                (float)o.integer("background_id", -1),
                kNmsAsIs,
@@ -33,9 +38,9 @@ struct NmsRows : Operator {
     const auto [_, score, coord, id] = options.columns;
     if (data.size() < 2) in.refuse(0, "shape (..., N, K)");
     const int width = (int)data.back();
-    if (width < 5 + (id > 0)) {
-      in.refuse(0, id > 0 ? "rows of a score, a class and 4 coordinates or more"
-                          : "rows of a score and 4 coordinates or more");
+    if (width < 1 + numbers + (id > 0)) {
+      in.refuse(0, std::string("rows of a score") + (id > 0 ? ", a class and " : " and ") +
+                       std::to_string(numbers) + " coordinates or more");
     }
     if (data[data.size() - 2] >= kMaxRows) {
       in.refuse(0, "fewer than " + std::to_string(kMaxRows) + " rows");
@@ -46,9 +51,11 @@ struct NmsRows : Operator {
                     " for rows of " + std::to_string(width));
     };
     auto among_coordinates = [&](int column) {
-      return coord_start <= column && column < coord_start + 4;
+      return coord_start <= column && column < coord_start + numbers;
     };
-    if (coord < 0 || coord > width - 4) refuse_column("coord_start", "four columns", coord);
+    if (coord < 0 || coord > width - numbers) {
+      refuse_column("coord_start", numbers == 4 ? "four columns" : "five columns", coord);
+    }
     if (score < 0 || score >= width || among_coordinates(score)) {
       refuse_column("score_index", "a column outside of the coordinates", score);
     }
@@ -79,6 +86,38 @@ struct NmsRows : Operator {
   // Rows of a set in a result of at most `post_nms` rows.
   static unsigned rows_of(unsigned num, int post_nms) {
     return post_nms < 0 ? num : std::min(num, (unsigned)post_nms);
+  }
+};
+
+// An operator with the gradient of box_nms. `Op` has suppress(device, out, index, data, batch, num,
+// options), which is the op.
+template <typename Op>
+struct NmsWithGradient : NmsRows {
+  using NmsRows::NmsRows;
+
+  Shapes shapes(Inputs in) const { return {check(in)}; }
+
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
+    const Sizes size = sizes(in[0]);
+    static_cast<const Op*>(this)->suppress(device, out[0].data<float>(), nullptr,
+                                           in[0].data<float>(), size.batch, size.num,
+                                           options_for(size));
+  }
+
+  // The gradient needs the indices of the kept rows. The forward pass computes them again: see
+  // ROIPooling.
+  template <typename Device>
+  void backward(Device& device, Tensors& in, Tensors& out) const {
+    auto &out_grad = in[0], &data = in[1];
+    const Sizes size = sizes(data);
+    Scratch<Device> scratch(device);
+    float* kept = scratch.template take<float>(data.size());
+    int* index = scratch.template take<int>(size.batch * size.num);
+    static_cast<const Op*>(this)->suppress(device, kept, index, data.data<float>(), size.batch,
+                                           size.num, options_for(size));
+    cvops::box_nms_backward(device, out[0].data<float>(), out_grad.data<float>(), index, size.batch,
+                            size.num, size.width);
   }
 };
 

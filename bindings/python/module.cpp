@@ -27,6 +27,7 @@
   X(multibox_prior)           \
   X(multibox_target)          \
   X(multiclass_nms)           \
+  X(nms_rotated)              \
   X(paste_masks)              \
   X(proposal)                 \
   X(psroi_pooling)            \

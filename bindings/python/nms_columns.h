@@ -1,5 +1,5 @@
 #pragma once
-#include "box_nms.cuh"
+#include "nms/rule.cuh"
 #include "ops.h"
 
 template <>

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -92,9 +92,9 @@ class _Boxes(NamedTuple):
     cos: np.ndarray
     sin: np.ndarray
 
-    def at(self, index: object) -> _Boxes:
+    def at(self, index: Any) -> _Boxes:
         """Return some of the boxes."""
-        return _Boxes(*(numbers[index] for numbers in self))  # type: ignore[index]
+        return _Boxes(*(numbers[index] for numbers in self))
 
 
 def _boxes(numbers: np.ndarray, format: RotatedFormat) -> _Boxes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
+from typing import Any, Callable, Literal, NamedTuple, TypeVar, Union, overload
 
 import numpy as np
 
@@ -156,24 +157,28 @@ def box_nms(
 
 
 def check_columns(
-    shape: tuple[int, ...], coord_start: Any, score_index: Any, id_index: Any
+    shape: tuple[int, ...], coord_start: Any, score_index: Any, id_index: Any, numbers: int = 4
 ) -> tuple[int, int, int, int]:
-    """Return ``NmsColumns`` of the extension for ``data`` of a shape."""
+    """Return ``NmsColumns`` of the extension for ``data`` of a shape.
+
+    ``numbers`` is the number of coordinates of a box.
+    """
     num, width = shape[-2:]
     score = _check.integer("score_index", score_index)
     coord = _check.integer("coord_start", coord_start)
     id_ = _check.integer("id_index", id_index)
-    if width < 5 + (id_ > 0):
-        want = "a score, a class and 4" if id_ > 0 else "a score and 4"
+    if width < 1 + numbers + (id_ > 0):
+        want = f"a score, a class and {numbers}" if id_ > 0 else f"a score and {numbers}"
         raise ValueError(f"data: expected rows of {want} coordinates or more, got shape {shape}")
-    if not 0 <= coord <= width - 4:
-        raise ValueError(f"coord_start: expected four columns of {width}, got {coord_start}")
-    if not 0 <= score < width or coord <= score < coord + 4:
+    if not 0 <= coord <= width - numbers:
+        word = {4: "four", 5: "five"}[numbers]
+        raise ValueError(f"coord_start: expected {word} columns of {width}, got {coord_start}")
+    if not 0 <= score < width or coord <= score < coord + numbers:
         raise ValueError(
             "score_index: expected a column outside of the coordinates, whose columns are "
-            f"coord_start = {coord} to {coord + 3}, got {score_index}"
+            f"coord_start = {coord} to {coord + numbers - 1}, got {score_index}"
         )
-    if id_ >= width or coord <= id_ < coord + 4 or id_ == score:
+    if id_ >= width or coord <= id_ < coord + numbers or id_ == score:
         raise ValueError(f"id_index: expected a column of its own or -1, got {id_index}")
     if num >= _check.MAX_BOXES or width >= 2**31:
         raise ValueError(
@@ -265,8 +270,37 @@ def _numpy(data: np.ndarray, options: _Options, return_index: bool) -> Any:
 
 
 def _suppress(data: np.ndarray, options: _Options) -> tuple[np.ndarray, np.ndarray]:
-    _, _, coord, id_ = options.columns
-    threshold, _, by_class, center = options.rule
+    out, index = _suppress_by(functools.partial(_ious, options), data, options)
+    _, _, coord, _ = options.columns
+    if options.limit:
+        _convert(out[..., coord : coord + 4], options.conversion)
+    return out, index
+
+
+#: A function from the index of a row and the indices of others to the IoUs of their boxes.
+_IoUs = Callable[[int, np.ndarray], np.ndarray]
+
+
+def _ious(options: _Options, rows: np.ndarray) -> _IoUs:
+    coord, center = options.columns[2], options.rule[3]
+    boxes, areas = _sized(rows[:, coord : coord + 4], center)
+
+    def ious(i: int, later: np.ndarray) -> np.ndarray:
+        kept, other = boxes[i : i + 1], boxes[later]
+        overlap = _intersection(other, kept) if center else _intersection(kept, other)
+        with np.errstate(all="ignore"):
+            iou: np.ndarray = overlap / (areas[i] + areas[later] - overlap)
+        return iou
+
+    return ious
+
+
+def _suppress_by(
+    ious_of: Callable[[np.ndarray], _IoUs], data: np.ndarray, options: _Options
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``out`` and ``index``. ``ious_of`` takes the candidates of a set."""
+    id_ = options.columns[3]
+    threshold, _, by_class, _ = options.rule
     overlap_thresh = np.float32(threshold)
     sizes = _sizes(data)
     out, index = np.full(sizes, -1, np.float32), np.full(sizes[:2], -1, np.int32)
@@ -278,21 +312,16 @@ def _suppress(data: np.ndarray, options: _Options) -> tuple[np.ndarray, np.ndarr
             rows, options.columns, options.valid_thresh, options.background_id, options.limit
         )
         rows = rows[order]
-        boxes, areas = _sized(rows[:, coord : coord + 4], center)
+        ious = ious_of(rows)
         classes = _truncated(rows[:, id_]) if by_class else np.zeros(len(rows))
         alive = np.ones(len(rows), bool)
         for i in range(len(rows)):
             if not alive[i]:
                 continue
             later = i + 1 + np.flatnonzero(alive[i + 1 :] & (classes[i + 1 :] == classes[i]))
-            kept, other = boxes[i : i + 1], boxes[later]
-            overlap = _intersection(other, kept) if center else _intersection(kept, other)
-            with np.errstate(all="ignore"):
-                iou = overlap / (areas[i] + areas[later] - overlap)
-            alive[later[iou > overlap_thresh]] = False
+            alive[later[ious(i, later) > overlap_thresh]] = False
         result[: alive.sum()] = rows[alive]
         source[: alive.sum()] = order[alive]
-    _convert(out[..., coord : coord + 4], options.conversion)
     return out.reshape(data.shape), index.reshape(data.shape[:-1])
 
 

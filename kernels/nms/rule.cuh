@@ -1,5 +1,5 @@
 // The suppression rule and the buffers of non-maximum suppression (NMS). box_nms,
-// multibox_detection, multiclass_nms and proposal share them.
+// multibox_detection, multiclass_nms, nms_rotated and proposal share them.
 #pragma once
 #include "box.cuh"
 
@@ -21,6 +21,12 @@ CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {
   float iou = overlap / all;
   return rule.at_least ? all > 0 && iou >= rule.threshold : iou > rule.threshold;
 }
+
+// Columns of the score, the first coordinate and the class in a row of `width` numbers. id -1: no
+// class.
+struct NmsColumns {
+  int width, score, coord, id;
+};
 
 // Buffers of one NMS run. Each of the B batch rows has N = `num` boxes in score order.
 struct NmsBuffers {
@@ -48,6 +54,20 @@ struct NmsBuffers {
   }
 #endif
 };
+
+// Buffers of one chunk. See nms_chunk.
+struct NmsChunk {
+  int *list, *list_counts;  // (B, chunk), (B): kept boxes of the chunk
+  uint32* mask;             // (B, chunk / 32, chunk): one bit per suppressor of each box
+  unsigned char* words;     // (B, chunk, 8): one bit per nonzero word of the mask
+};
+
+// Number of blocks per batch row that compute the overlap mask of a chunk. Each block takes 256
+// boxes and 64 later boxes.
+CVOPS_HD int nms_mask_blocks(int chunk) {
+  int groups = (chunk + 255) / 256;
+  return 2 * groups * (groups + 1);
+}
 
 // Destination of a box in the output, and whether it is kept. Kept boxes come first, in score
 // order.

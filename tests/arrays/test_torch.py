@@ -78,6 +78,16 @@ def suppress(x, backend=None):
     return cvops.box_nms(x, id_index=0, topk=12, backend=backend)
 
 
+def rotated_rows(num):
+    """Return rows (class, score, x, y, width, height, angle)."""
+    turns = torch.from_numpy(RNG.uniform(-180, 180, (num, 1)).astype(np.float32))
+    return torch.cat([rows(num), turns], dim=1)
+
+
+def suppress_rotated(x, backend=None):
+    return cvops.nms_rotated(x, 0.2, id_index=0, topk=12, backend=backend)
+
+
 def upsample(x, backend=None):
     return cvops.bilinear_upsample(x, 2, backend=backend)
 
@@ -157,6 +167,11 @@ def reference_suppress(x):
     return torch.where(index[..., None] < 0, torch.full((), -1.0), x[index.clamp(min=0).long()])
 
 
+def reference_suppress_rotated(x):
+    _, index = cvops.nms_rotated(x.detach(), 0.2, id_index=0, topk=12, return_index=True)
+    return torch.where(index[..., None] < 0, torch.full((), -1.0), x[index.clamp(min=0).long()])
+
+
 def reference_average(x):
     return torch.nn.functional.adaptive_avg_pool2d(x, (2, 3))
 
@@ -199,6 +214,9 @@ DIFFERENTIABLE = [
         id="deformable_psroi_pooling",
     ),
     pytest.param(suppress, reference_suppress, lambda: rows(20), id="box_nms"),
+    pytest.param(
+        suppress_rotated, reference_suppress_rotated, lambda: rotated_rows(20), id="nms_rotated"
+    ),
     pytest.param(
         upsample, reference_upsample, lambda: integers(2, 3, 4, 5), id="bilinear_upsample"
     ),
@@ -540,6 +558,7 @@ CALLS = {
     "deformable_psroi_pooling": (deform, integers(2, 12, 6, 6)),
     "psroi_pooling": (pool_by_position, integers(2, 12, 6, 6)),
     "box_nms": (suppress, rows(20)),
+    "nms_rotated": (suppress_rotated, rotated_rows(20)),
     "bilinear_upsample": (upsample, integers(2, 3, 4, 5)),
     **WITHOUT_GRADIENT,
     **OF_INTEGERS,

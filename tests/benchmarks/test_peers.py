@@ -8,6 +8,7 @@ import bench_box_nms
 import bench_matrix_nms
 import bench_multibox_detection
 import bench_multibox_target
+import bench_nms_rotated
 import bench_paste_masks
 import bench_rcnn_target
 import bench_roi_pooling
@@ -64,6 +65,7 @@ class TestTorch:
             ("torch", lambda: bench_paste_masks.job(9, 70, 90)),
             ("torch", lambda: bench_rcnn_target.job(2, 2000)),
             ("torch", lambda: bench_rpn_target.job(2, MAPS)),
+            ("torch", lambda: bench_nms_rotated.job(60, 8)),
             ("torch", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("book", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("torch", lambda: bench_multibox_target.job(3, MAPS, 4, 5, True)),
@@ -83,6 +85,7 @@ class TestTorch:
             "rotated iou",
             "rcnn",
             "rpn",
+            "rotated nms",
             "target",
             "target, book",
             "target with mining",

@@ -55,13 +55,6 @@ class Inputs:
         index = self.integers(num, low=-1, high=images + 1).astype(np.float32)
         return np.c_[index, self.boxes(num, scale=side / max(scale, 0.1))]
 
-    def rotated(self, *shape: int) -> np.ndarray:
-        """Rotated boxes (..., 5): center, width, height, angle."""
-        x = self.floats(*shape, 5)
-        with np.errstate(all="ignore"):
-            x[..., 4] *= self.pick(1, 90, 3600)
-        return x
-
     def label(self, batch: int, truths: int, classes: int) -> np.ndarray:
         """Ground truths (batch, truths, 5), after them rows of -1."""
         label = np.full((batch, truths, 5), -1, np.float32)
@@ -77,6 +70,14 @@ class Inputs:
         made = make()
         self.mode = mode
         return made
+
+    def rotated_boxes(self, *shape: int) -> np.ndarray:
+        """Boxes (..., 5) of a center, two sides and an angle; a few sides are negative."""
+        x = self.floats(*shape, 5)
+        x[..., 2:4] -= np.float32(0.1)
+        with np.errstate(all="ignore"):
+            x[..., 4] *= self.pick(1, 90, 360, -720)
+        return x
 
     def rows(self, *shape: int, width: int = 6) -> np.ndarray:
         """Rows (..., width) of a class, a score, corners, and more."""
@@ -156,8 +157,9 @@ def box_iou_backward(new: Inputs) -> tuple:
 
 
 def box_iou_rotated(new: Inputs) -> tuple:
-    options = new.options(angle=["degrees", "radians"], clockwise=[True])
-    return (new.rotated(new.size(0, 20)), new.rotated(new.size(0, 20))), options
+    lhs = new.rotated_boxes(*[new.size(0, 9) for _ in range(new.size(1, 2))])
+    options = new.options(angle=["degrees", "radians"], clockwise=[True, False])
+    return (lhs, new.rotated_boxes(new.size(0, 40))), options
 
 
 def box_nms(new: Inputs) -> tuple:
@@ -286,13 +288,14 @@ def multiclass_nms(new: Inputs) -> tuple:
 
 
 def nms_rotated(new: Inputs) -> tuple:
-    rows = new.rows(new.size(0, 3), new.size(0, 40), width=new.size(7, 8))
-    rows[..., 2:7] = new.rotated(*rows.shape[:-1])
+    batch, num = new.size(0, 3), new.size(0, 70)
+    rows = np.concatenate([new.rows(batch, num)[..., :2], new.rotated_boxes(batch, num)], axis=-1)
     options = new.options(
-        overlap_thresh=[0, 0.3, 0.9],
+        overlap_thresh=[-1, 0, 0.3, 0.7, 1],
         valid_thresh=[-1, 0.1],
         topk=[0, 1, 10],
         id_index=[0],
+        background_id=[0],
         force_suppress=[True],
         angle=["radians"],
         clockwise=[True],

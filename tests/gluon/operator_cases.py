@@ -112,6 +112,14 @@ CASES = {
         [boxes(2, 30), floats(2, 4, 30)],
         {"topk": 50, "background_id": 1, "overlap_thresh": 0.3},
     ),
+    "nms_rotated": (
+        [
+            np.concatenate(
+                [rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), rotated_boxes(2, 30)], -1
+            )
+        ],
+        {"id_index": 0, "overlap_thresh": 0.3, "topk": 25, "angle": "radians", "clockwise": True},
+    ),
     "matrix_nms": (
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
         {"id_index": 0, "method": "gaussian", "sigma": 0.7, "post_nms": 20},

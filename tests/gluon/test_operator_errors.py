@@ -247,6 +247,18 @@ BAD_CALLS = {
         {"spatial_scale": 1, "output_dim": 2, "group_size": 2, "pooled_size": 2},
         r"trans: expected shape \(R, offsets, 2, 2\), got \(4, 2, 1, 1\)",
     ),
+    "rows without an angle": (
+        "nms_rotated",
+        [(7, 5)],
+        {},
+        r"data: expected rows of a score and 5 coordinates or more, got \(7, 5\)",
+    ),
+    "five columns": (
+        "nms_rotated",
+        [(7, 7)],
+        {"coord_start": 3, "score_index": 0},
+        "coord_start: expected five columns, got 3 for rows of 7",
+    ),
     "output_dim missing": (
         "PSROIPooling",
         [(1, 8, 3, 3), (4, 5)],

@@ -33,6 +33,7 @@ from workloads import (
     nms,
     nms_backward,
     nms_of_classes,
+    nms_rotated,
     pasting,
     pooling,
     pooling_backward,
@@ -308,6 +309,20 @@ LAUNCHES = {
         lambda: call(cvops.multiclass_nms, zeros(300, 9, 4), zeros(300, 2, 9), post_nms=0),
         "multiclass_nms_clear 2 256",
     ),
+    # A chunk has 2048 rows: 144 blocks compare its pairs. The second chunk has 4 tiles of later
+    # rows, which are compared with 8 x 256 rows of the first.
+    "nms_rotated, 3000": (
+        lambda: nms_rotated(1, 3000),
+        """box_nms_rank 1x94 1024
+        nms_rotated_gather 1x12 256
+        nms_rotated_mask 1x144 256
+        nms_rotated_resolve 1 512
+        nms_rotated_suppress 1x4x8 256
+        nms_rotated_mask 1x144 256
+        nms_rotated_resolve 1 512
+        box_nms_write 1x12 256""",
+    ),
+    "nms_rotated, no rows": (lambda: nms_rotated(3, 0), ""),
     # 300 x 49 bins in blocks of 256, and 6 groups of channels.
     "psroi_pooling, 300 rois of 21 x 7 x 7 x 38 x 63": (
         lambda: position_sensitive(300),

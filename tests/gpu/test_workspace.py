@@ -18,7 +18,15 @@ MAX_RATIO = 1.5
 #: The sort of a matching has two keys of 8 bytes for each score.
 MAX_RATIOS = {"bipartite_matching": 4}
 FIXED_BYTES = dict.fromkeys(
-    ("box_nms", "matrix_nms", "multibox_detection", "multiclass_nms", "proposal", "soft_nms"),
+    (
+        "box_nms",
+        "matrix_nms",
+        "multibox_detection",
+        "multiclass_nms",
+        "nms_rotated",
+        "proposal",
+        "soft_nms",
+    ),
     600_000,
 )
 

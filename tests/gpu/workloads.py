@@ -41,6 +41,10 @@ def iou(rows, columns):
     return call(cvops.box_iou, zeros(rows, 4), zeros(columns, 4))
 
 
+def nms_rotated(sets, num, **options):
+    return call(cvops.nms_rotated, zeros(sets, num, 7), **options)
+
+
 def iou_backward(rows, columns, kind="giou"):
     boxes = zeros(rows, 4), zeros(columns, 4)
     return call(cvops.box_iou_backward, zeros(rows, columns), *boxes, kind=kind)
@@ -210,6 +214,7 @@ CALLS = {
     "multibox_target": lambda n: target(2, 1000 * n, 20 * n),
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
     "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
+    "nms_rotated": lambda n: nms_rotated(1, 2000 * n, id_index=0),
     "proposal": lambda n: proposals(2, 10 * n, 30),
     "psroi_pooling": lambda n: position_sensitive(300 * n, 2),
     "psroi_pooling_backward": lambda n: position_sensitive_backward(300 * n, 2),
@@ -261,6 +266,7 @@ WORKLOADS = {
     ("box_nms", "32 x 8400, 80 classes, topk 1000, clustered"): lambda: nms(
         32, 8400, id_index=0, topk=1000
     ),
+    ("nms_rotated", "2000, spread"): lambda: nms_rotated(1, 2000),
     ("matrix_nms", "5000, spread, linear"): lambda: nms(1, 5000, op=cvops.matrix_nms),
     ("proposal", "8 x 12 x 50 x 68"): lambda: proposals(8, 50, 68),
     ("psroi_pooling", "300 rois of 21 x 7 x 7 x 38 x 63"): lambda: position_sensitive(300),

@@ -342,6 +342,31 @@ Hash run_multiclass_nms() {
   return hash;
 }
 
+Hash run_nms_rotated() {
+  Hash hash;
+  constexpr int kBatch = 2, kWidth = 7;
+  for (int num : {1, 31, 257, 2000}) {
+    for (float threshold : {0.5f, 0.0f, -1.0f}) {
+      for (bool by_class : {false, true}) {
+        Floats data(kBatch * num * kWidth), out(data.size());
+        std::vector<int> index(kBatch * num);
+        Numbers numbers(num);
+        numbers.rotated_boxes(data, kWidth, 2);
+        for (size_t i = 0; i < data.size(); i += kWidth) {
+          data[i] = (float)(numbers.integer() % 4) - 1;
+          data[i + 1] = numbers.real() - 0.1f;
+        }
+        NmsOptions options = {
+            {kWidth, 1, 2, 0}, {threshold, false, by_class, false}, 0, -1, 0, num};
+        nms_rotated(kCpu, out.data(), index.data(), data.data(), kBatch, num, options,
+                    {by_class, by_class});
+        hash.add(out), hash.add(index);
+      }
+    }
+  }
+  return hash;
+}
+
 Hash run_proposal() {
   Hash hash;
   const float scales[] = {2, 4}, ratios[] = {0.5f, 1, 2};
@@ -672,6 +697,7 @@ int main() {
       {"multibox_prior", run_multibox_prior},
       {"multibox_target", run_multibox_target},
       {"multiclass_nms", run_multiclass_nms},
+      {"nms_rotated", run_nms_rotated},
       {"proposal", run_proposal},
       {"psroi_pooling", run_psroi_pooling},
       {"paste_masks", run_paste_masks},

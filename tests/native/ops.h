@@ -21,6 +21,7 @@
 #include "multibox_prior.h"
 #include "multibox_target.h"
 #include "multiclass_nms.h"
+#include "nms_rotated.h"
 #include "proposal.h"
 #include "psroi_pooling.h"
 #include "paste_masks.h"

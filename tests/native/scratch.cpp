@@ -176,6 +176,19 @@ void measure_all(int n) {
     });
   }
   {
+    Floats data(7 * 2000 * n), out(data.size());
+    std::vector<int> index(2000 * n);
+    spread(data, 7, 2);
+    for (int i = 0; i < 2000 * n; ++i) {
+      float* row = &data[7 * i];
+      row[1] = (float)(i * 31 % 1009) / 1009, row[4] = row[5] = 0.01f, row[6] = (float)i;
+    }
+    const NmsOptions options = {{7, 1, 2, -1}, {0.5f, false, false, false}, 0, -1, 0, 2000 * n};
+    measure("nms_rotated", n, bytes_of(data, out, index), [&] {
+      nms_rotated(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n, options, {});
+    });
+  }
+  {
     constexpr int kBatch = 2, kAnchors = 12;
     const int height = 10 * n, width = 30, cells = height * width;
     Floats prob(kBatch * 2 * kAnchors * cells), offsets(kBatch * 4 * kAnchors * cells);

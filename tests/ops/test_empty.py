@@ -199,6 +199,18 @@ CALLS = {
         {"post_nms": 0},
         [(2, 0, 6), (2,)],
     ),
+    "nms_rotated, no rows": (
+        cvops.nms_rotated,
+        lambda: [empty(MANY, 0, 7)],
+        {"return_index": True},
+        [(MANY, 0, 7), (MANY, 0)],
+    ),
+    "nms_rotated, no sets": (
+        cvops.nms_rotated,
+        lambda: [empty(MANY, 0, 3, 7)],
+        {"topk": 0},
+        [(MANY, 0, 3, 7)],
+    ),
     "matrix_nms, no rows": (
         cvops.matrix_nms,
         lambda: [empty(MANY, 0, 6)],
@@ -466,6 +478,11 @@ LARGE = {
         cvops.multiclass_nms,
         [zeros(2**31, 1, 4), zeros(2**31, 1, 1)],
         "scores: expected sizes below",
+    ),
+    "nms_rotated, 2^31 sets": (
+        cvops.nms_rotated,
+        [zeros(2**16, 2**15, 1, 7)],
+        "data: .* below 2.*31, got shape",
     ),
     "multibox_target, 2^31 images": (
         cvops.multibox_target,

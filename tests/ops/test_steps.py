@@ -65,8 +65,16 @@ def matrix(num):
 
 
 def nms_both(num, sets=1):
-    """Without and with classes, which change the spatial order."""
-    return [nms(num, sets), nms(num, sets, id_index=0)]
+    """Without and with classes, which change the spatial order, and with rotated boxes."""
+    return [nms(num, sets), nms(num, sets, id_index=0), nms_rotated(num, sets)]
+
+
+def nms_rotated(num, sets):
+    rng = rng_of(num, sets)
+    data = rows_of(rng, sets, num)
+    data[..., 4:] -= data[..., 2:4]
+    data = np.concatenate([data, 360 * rng.random((sets, num, 1), np.float32)], axis=-1)
+    return lambda run: run(cvops.nms_rotated, data, 0.2, id_index=0, return_index=True)
 
 
 def detection(num, images=2):

@@ -163,6 +163,18 @@ DEFAULTS = {
         "force_suppress": False,
         "in_format": "corner",
     },
+    "nms_rotated": {
+        "overlap_thresh": 0.5,
+        "valid_thresh": 0,
+        "topk": -1,
+        "coord_start": 2,
+        "score_index": 1,
+        "id_index": -1,
+        "background_id": -1,
+        "force_suppress": False,
+        "angle": "degrees",
+        "clockwise": False,
+    },
     "proposal": {
         "rpn_pre_nms_top_n": 6000,
         "rpn_post_nms_top_n": 300,
