@@ -68,6 +68,11 @@ CVOPS_HD float intersection(Box a, Box b) {
   return positive_part(width) * positive_part(height);
 }
 
+// False if boxes within the bounds a and b do not overlap.
+CVOPS_HD bool may_overlap(const Box& a, const Box& b) {
+  return (a.x1 < b.x2) & (b.x1 < a.x2) & (a.y1 < b.y2) & (b.y1 < a.y2);
+}
+
 // Area of the intersection, in pixels, of boxes whose corners are pixels of the box.
 CVOPS_HD float pixel_intersection(Box a, Box b) {
   float width = smaller(a.x2, b.x2) - larger(a.x1, b.x1) + 1.0f;

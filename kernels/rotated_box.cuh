@@ -109,11 +109,6 @@ CVOPS_HD Box bounds_of(const RotatedBox& b) {
           (float)(b.y + more_y)};
 }
 
-// False if the boxes with these bounds do not overlap.
-CVOPS_HD bool may_overlap(const Box& a, const Box& b) {
-  return (a.x1 < b.x2) & (b.x1 < a.x2) & (a.y1 < b.y2) & (b.y1 < a.y2);
-}
-
 struct Point {
   double x, y;
 };

@@ -81,11 +81,6 @@ CVOPS_HD Box extended(Box bounds, Box b) {
 
 constexpr Box kEmptyBounds = {3e38f, 3e38f, -3e38f, -3e38f};
 
-// False if a box within the bounds cannot overlap b.
-CVOPS_HD bool may_overlap(Box bounds, Box b) {
-  return bounds.x1 < b.x2 && b.x1 < bounds.x2 && bounds.y1 < b.y2 && b.y1 < bounds.y2;
-}
-
 // Intersection and union of an anchor and a truth.
 struct TargetPair {
   float overlap, all;
