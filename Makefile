@@ -1,5 +1,6 @@
 # make demo         trains a TinySSD with cvops, evaluates it and draws its detections
 # make demo-fcn     trains a fully convolutional network and draws its segmentation
+# make demo-rcnn    trains a Mask R-CNN, evaluates it and draws its detections
 # make test         runs the tests
 # make fuzz         compares EXAMPLES random calls of each op with the reference implementation
 # make sanitize     does the same with sanitizers in the C++
@@ -26,7 +27,7 @@ EXAMPLES ?= 1000
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-fcn test fuzz sanitize bench bench-instructions bench-plots bench-gluon lint format clean
+.PHONY: setup demo demo-fcn demo-rcnn test fuzz sanitize bench bench-instructions bench-plots bench-gluon lint format clean
 
 setup: .venv/ready
 
@@ -45,6 +46,9 @@ demo: setup
 
 demo-fcn: setup
 	$(BIN)/cvops demo-fcn --output demo-fcn
+
+demo-rcnn: setup
+	$(BIN)/cvops demo-rcnn --output demo-rcnn
 
 # Most tests of a file run in one process, which compiles each kernel once.
 test: setup
@@ -97,4 +101,4 @@ format: setup
 	$(BIN)/clang-format -i $$(git ls-files '*.cuh' '*.cpp' '*.h')
 
 clean:
-	rm -rf .venv build demo demo-fcn
+	rm -rf .venv build demo demo-fcn demo-rcnn

@@ -52,6 +52,8 @@ JOBS: tuple[tuple[Any, ...], ...] = (
     ("multiclass_nms", 32),
     ("matrix_nms", 1, 5000, 1, spread),
     ("proposal", 8),
+    ("deformable_psroi_pooling", 300, 21, (1, 1029, 38, 63)),
+    ("deformable_psroi_pooling_backward", 300, 21, (1, 1029, 38, 63)),
     ("psroi_pooling", 300, 21, (1, 1029, 38, 63)),
     ("psroi_pooling_backward", 300, 21, (1, 1029, 38, 63)),
     ("roi_align", 1000, MAPS),

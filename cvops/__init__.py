@@ -23,7 +23,12 @@ from cvops.ops.box_iou_rotated import box_iou_rotated as box_iou_rotated
 from cvops.ops.box_nms import box_nms as box_nms
 from cvops.ops.box_nms import box_nms_backward as box_nms_backward
 from cvops.ops.confusion_matrix import confusion_matrix as confusion_matrix
+from cvops.ops.deformable_psroi_pooling import deformable_psroi_pooling as deformable_psroi_pooling
+from cvops.ops.deformable_psroi_pooling import (
+    deformable_psroi_pooling_backward as deformable_psroi_pooling_backward,
+)
 from cvops.ops.label_from_color import label_from_color as label_from_color
+from cvops.ops.mask_target import mask_target as mask_target
 from cvops.ops.matrix_nms import matrix_nms as matrix_nms
 from cvops.ops.multibox_detection import multibox_detection as multibox_detection
 from cvops.ops.multibox_prior import multibox_prior as multibox_prior
@@ -31,14 +36,17 @@ from cvops.ops.multibox_prior import multibox_priors as multibox_priors
 from cvops.ops.multibox_target import multibox_target as multibox_target
 from cvops.ops.multiclass_nms import multiclass_nms as multiclass_nms
 from cvops.ops.nms_rotated import nms_rotated as nms_rotated
+from cvops.ops.paste_masks import paste_masks as paste_masks
 from cvops.ops.proposal import multi_proposal as multi_proposal
 from cvops.ops.proposal import proposal as proposal
 from cvops.ops.psroi_pooling import psroi_pooling as psroi_pooling
 from cvops.ops.psroi_pooling import psroi_pooling_backward as psroi_pooling_backward
+from cvops.ops.rcnn_target import rcnn_target as rcnn_target
 from cvops.ops.roi_align import roi_align as roi_align
 from cvops.ops.roi_align import roi_align_backward as roi_align_backward
 from cvops.ops.roi_pooling import roi_pooling as roi_pooling
 from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
+from cvops.ops.rpn_target import rpn_target as rpn_target
 from cvops.ops.rroi_align import rroi_align as rroi_align
 from cvops.ops.soft_nms import soft_nms as soft_nms
 

@@ -33,11 +33,14 @@ _Array = Union[np.ndarray, Buffer]
 #: The fields of the C++ structs of these names.
 _AdaptivePooling = tuple[int, int, int, int]
 _BilinearResize = tuple[int, int, int, int, bool]
+_MaskTargetShape = tuple[int, int, int, int, int]
+_MaskTargetOptions = tuple[int, int, int, int, bool]
 _MatchingShape = tuple[int, int, int]
 _MatchingOptions = tuple[float, bool, int]
 _BoxDecode = tuple[float, float, float, float, float, bool]
 _MatrixNms = tuple[float, bool, bool, bool]
 _RotatedFormat = tuple[bool, bool]
+_DeformablePsroi = tuple[int, int, int, int, int, int, int, float, int, int, float, int]
 _NmsColumns = tuple[int, int, int, int]
 _NmsRule = tuple[float, bool, bool, bool]
 _Candidates = tuple[float, int, int]
@@ -47,6 +50,9 @@ _Variances = tuple[float, ...]
 _TargetShape = tuple[int, int, int, int, int]
 _TargetOptions = tuple[float, float, float, float, float, float, float, float]
 _Psroi = tuple[int, int, int, int, int, int, int, float]
+_PasteShape = tuple[int, int, int, int, int]
+_SampleShape = tuple[int, int, int, int]
+_SampleOptions = tuple[Union[int, float], ...]
 _RoiAlign = tuple[int, int, int, int, int, int, float, int, bool, bool]
 _RoiPooling = tuple[int, int, int, int, int, int, float]
 _RoiPoolingGrad = tuple[int, int, int, int, int]
@@ -140,6 +146,26 @@ class Ops:
         ignore_label: int,
         /,
     ) -> None: ...
+    def deformable_psroi_pooling(
+        self,
+        pooled: _Array,
+        data: _Array,
+        rois: _Array,
+        trans: Optional[_Array],
+        op: _DeformablePsroi,
+        /,
+    ) -> None: ...
+    def deformable_psroi_pooling_backward(
+        self,
+        grad: _Array,
+        trans_grad: Optional[_Array],
+        out_grad: _Array,
+        data: _Array,
+        rois: _Array,
+        trans: Optional[_Array],
+        op: _DeformablePsroi,
+        /,
+    ) -> None: ...
     def label_from_color(
         self, out: _Array, image: _Array, colormap: _Array, unknown: int, /
     ) -> None: ...
@@ -157,6 +183,18 @@ class Ops:
         op: _MatrixNms,
         post_thresh: float,
         rows: int,
+        /,
+    ) -> None: ...
+    def mask_target(
+        self,
+        targets: _Array,
+        weights: _Array,
+        rois: _Array,
+        gt_masks: _Array,
+        matches: _Array,
+        cls_targets: _Array,
+        shape: _MaskTargetShape,
+        options: _MaskTargetOptions,
         /,
     ) -> None: ...
     def multibox_detection(
@@ -268,6 +306,41 @@ class Ops:
         /,
     ) -> None: ...
     def rroi_align(self, pooled: _Array, data: _Array, rois: _Array, op: _RroiAlign, /) -> None: ...
+    def paste_masks(
+        self,
+        out: _Array,
+        masks: _Array,
+        boxes: _Array,
+        shape: _PasteShape,
+        threshold: float,
+        /,
+    ) -> None: ...
+    def rcnn_target(
+        self,
+        rois: _Array,
+        cls_target: _Array,
+        matches: _Array,
+        box_target: _Array,
+        box_mask: _Array,
+        proposals: _Array,
+        labels: _Array,
+        noise: _Array,
+        shape: _SampleShape,
+        options: _SampleOptions,
+        /,
+    ) -> None: ...
+    def rpn_target(
+        self,
+        cls_target: _Array,
+        box_target: _Array,
+        box_mask: _Array,
+        anchors: _Array,
+        labels: _Array,
+        noise: _Array,
+        shape: _SampleShape,
+        options: _SampleOptions,
+        /,
+    ) -> None: ...
 
 cpu: Ops
 

@@ -16,6 +16,8 @@ from cvops.ops.box_decode import box_decode
 from cvops.ops.box_encode import box_encode
 from cvops.ops.box_iou import box_iou
 from cvops.ops.box_nms import box_nms
+from cvops.ops.deformable_psroi_pooling import deformable_psroi_pooling as DeformablePSROIPooling
+from cvops.ops.mask_target import mask_target as mrcnn_mask_target
 from cvops.ops.multibox_detection import multibox_detection as MultiBoxDetection
 from cvops.ops.multibox_prior import multibox_prior as MultiBoxPrior
 from cvops.ops.multibox_target import multibox_target as MultiBoxTarget
@@ -29,6 +31,7 @@ from cvops.ops.rroi_align import rroi_align as RROIAlign
 __all__ = [
     "AdaptiveAvgPooling2D",
     "BilinearResize2D",
+    "DeformablePSROIPooling",
     "MultiBoxDetection",
     "MultiBoxPrior",
     "MultiBoxTarget",
@@ -43,6 +46,7 @@ __all__ = [
     "box_encode",
     "box_iou",
     "box_nms",
+    "mrcnn_mask_target",
 ]
 
 

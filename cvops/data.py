@@ -9,7 +9,7 @@ Boxes are (x1, y1, x2, y2), corners, in fractions of the image's width and heigh
 
 from cvops.datasets.drawing import TEST_PHOTOS, TRAIN_PHOTOS, paste, photograph
 from cvops.datasets.records import iterator, read_record, write_record
-from cvops.datasets.scenes import CLASSES, SIDE, draw, scene
+from cvops.datasets.scenes import CLASSES, SIDE, draw, instance_scene, scene
 
 __all__ = [
     "CLASSES",
@@ -17,6 +17,7 @@ __all__ = [
     "TEST_PHOTOS",
     "TRAIN_PHOTOS",
     "draw",
+    "instance_scene",
     "iterator",
     "paste",
     "photograph",

@@ -10,7 +10,7 @@ import dataclasses
 import io
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,9 +43,9 @@ def average_precision(
             Rows of a class below 0 are not detections. A box that is NaN, infinite or inverted
             matches no object.
         labels: for each image an array of numbers (m, 5), rows (class, x1, y1, x2, y2), or (m, 6)
-            with VOC's flag "difficult", 0 or 1, as the last column. Rows of a class below 0 are
-            padding. Difficult objects need no detection. A detection is ignored if its box with the
-            largest IoU, of ``iou`` or more, is difficult.
+            with VOC's flag "difficult", 0 or 1. A seventh column, VOC's flag "truncated", has no
+            effect. Rows of a class below 0 are padding. Difficult objects need no detection. A
+            detection is ignored if its box with the largest IoU, of ``iou`` or more, is difficult.
         num_classes: classes are 0 to ``num_classes`` - 1.
         iou: minimum IoU, in (0, 1], of a right detection with a box of its class. No better
             detection may match this box.
@@ -64,47 +64,219 @@ def average_precision(
             score is NaN; a label's box is not finite or is inverted; ``detections`` and ``labels``
             differ in length. The message names the image and row.
     """
+    options = _options(num_classes, iou, method)
+    found, truths = _checked_rows(detections, labels, options.num_classes)
+    for image, (rows, objects) in enumerate(zip(found, truths)):
+        _check_boxes(image, objects)
+        rows[~_is_box(rows[:, 2:6]), 2:6] = 0  # the IoU of an empty box is 0
+    pairs = [
+        (_Shapes(rows, _sized(rows[:, 2:6])), _Shapes(objects, _sized(objects[:, 1:5])))
+        for rows, objects in zip(found, truths)
+    ]
+    return _average_precision(pairs, options)
+
+
+def mask_average_precision(
+    detections: Sequence[Any],
+    detected_masks: Sequence[Any],
+    labels: Sequence[Any],
+    masks: Sequence[Any],
+    num_classes: int,
+    iou: float = 0.5,
+    method: str = "coco",
+) -> np.ndarray:
+    """Return the average precision of each class, with the IoU of masks.
+
+    It is :func:`average_precision` with another IoU: the number of pixels of both masks, divided by
+    the number of pixels of one or both. The boxes of the rows have no effect. Objects whose mask is
+    empty are difficult: VOC has objects without a mask.
+
+    Args:
+        detections, labels: as in :func:`average_precision`.
+        detected_masks: for each image the masks (n, height, width) of its detections. Pixels that
+            are not 0 belong to the mask.
+        masks: for each image the masks (m, height, width) of its labels, of the same size.
+        num_classes, iou, method: as in :func:`average_precision`.
+
+    Raises:
+        TypeError, ValueError: as in :func:`average_precision`; and masks that are not arrays of
+            numbers, of another number than their rows, or of another size in one image.
+    """
+    options = _options(num_classes, iou, method)
+    found, truths = _checked_rows(detections, labels, options.num_classes)
+    shapes = _masks("detected_masks", detected_masks, found), _masks("masks", masks, truths)
+    pairs = []
+    for image, (rows, objects, *pair) in enumerate(zip(found, truths, *shapes)):
+        sizes = [x.shape[1:] for x in pair if len(x)]
+        if len(set(sizes)) > 1:
+            raise ValueError(
+                f"masks[{image}]: expected the size of detected_masks, {sizes[0]}, got {sizes[1]}"
+            )
+        empty = ~pair[1].any(axis=(1, 2))
+        flags = objects[:, 5] if objects.shape[1] > 5 else np.zeros(len(objects))
+        objects = np.column_stack([objects[:, :5], np.maximum(flags, empty)])
+        pairs.append((_Shapes(rows, _encoded(pair[0])), _Shapes(objects, _encoded(pair[1]))))
+    return _average_precision(pairs, options)
+
+
+def proposal_recall(proposals: Sequence[Any], labels: Sequence[Any], iou: float = 0.5) -> float:
+    """Return the fraction of the objects that a proposal finds: the IoU of their boxes is enough.
+
+    Args:
+        proposals: for each image an array of numbers (n, 4), rows (x1, y1, x2, y2). A box that is
+            NaN, infinite or inverted finds no object.
+        labels: for each image an array of numbers, rows (class, x1, y1, x2, y2), as in
+            :func:`average_precision`. Difficult objects do not count.
+        iou: minimum IoU, in (0, 1].
+
+    Returns:
+        A number in [0, 1]; NaN without objects.
+
+    Raises:
+        TypeError: an argument is not of the type above.
+        ValueError: an argument is out of range, or the two sequences differ in length.
+    """
+    iou = _options(1, iou, "coco").iou
+    found = [
+        np.array(as_rows(f"proposals[{image}]", rows, 4), np.float64)
+        for image, rows in enumerate(_sequence("proposals", proposals))
+    ]
+    truths = _images("labels", labels, (5, 6, 7), 2**31)
+    _check_lengths("proposals", found, "labels", truths)
+    total = hits = 0
+    for image, (boxes, objects) in enumerate(zip(found, truths)):
+        _check_boxes(image, objects)
+        counts = objects[:, 0] >= 0
+        if objects.shape[1] > 5:
+            counts &= objects[:, 5] == 0
+        boxes = boxes[_is_box(boxes)]
+        overlaps = _overlaps(_sized(boxes), _sized(objects[counts, 1:5]))
+        total += int(counts.sum())
+        hits += int((overlaps >= iou).any(axis=0).sum())
+    return float(_ratio(hits, total))
+
+
+class _Options(NamedTuple):
+    num_classes: int
+    iou: float
+    method: str
+
+
+class _Shapes(NamedTuple):
+    """Rows of detections or labels of an image, and their shapes as pycocotools has them."""
+
+    rows: np.ndarray
+    #: Boxes (n, 4), (x, y, width, height), or n masks as run-length codes.
+    shapes: Any
+
+    def only(self, kept: np.ndarray) -> _Shapes:
+        """Return the rows of True in ``kept``, or of the indices ``kept``, with their shapes."""
+        if isinstance(self.shapes, np.ndarray):
+            return _Shapes(self.rows[kept], self.shapes[kept])
+        indices = np.arange(len(self.rows))[kept]
+        return _Shapes(self.rows[kept], [self.shapes[i] for i in indices])
+
+
+def _options(num_classes: Any, iou: Any, method: Any) -> _Options:
     num_classes = integer("num_classes", num_classes, 1)
     iou = number("iou", iou, 0, 1)
     if iou == 0:
         raise ValueError(f"iou: expected a number above 0, got {iou!r}")
-    choice("method", method, ("coco", "area", "11-point"))
-    found = _images("detections", detections, (6,), num_classes)
-    truths = _images("labels", labels, (5, 6), num_classes)
-    if len(found) != len(truths):
+    return _Options(num_classes, iou, choice("method", method, ("coco", "area", "11-point")))
+
+
+def _check_lengths(first: str, one: Sequence[Any], second: str, other: Sequence[Any]) -> None:
+    if len(one) != len(other):
         raise ValueError(
-            "detections, labels: expected equal lengths, got "
-            f"{len(found)} images with detections, {len(truths)} with labels"
+            f"{first}, {second}: expected equal lengths, got "
+            f"{len(one)} images with {first}, {len(other)} with {second}"
         )
+
+
+def _checked_rows(
+    detections: Any, labels: Any, num_classes: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Return the rows of each image, float64, after a check of classes, scores and flags."""
+    found = _images("detections", detections, (6,), num_classes)
+    truths = _images("labels", labels, (5, 6, 7), num_classes)
+    _check_lengths("detections", found, "labels", truths)
     for image, (rows, objects) in enumerate(zip(found, truths)):
         _check_values(f"detections[{image}]", "scores", rows, ~np.isnan(rows[:, 1]))
-        _check_values(
-            f"labels[{image}]",
-            "finite corners, x1 <= x2, y1 <= y2",
-            objects,
-            _is_box(objects[:, 1:5]),
-        )
-        if objects.shape[1] == 6:
+        if objects.shape[1] > 5:
             flags = np.isin(objects[:, 5], (0, 1))
             _check_values(f"labels[{image}]", "difficult flags of 0 or 1", objects, flags)
-        rows[~_is_box(rows[:, 2:6]), 2:6] = 0  # the IoU of an empty box is 0
-    found, truths = ([rows[rows[:, 0] >= 0] for rows in images] for images in (found, truths))
-    pairs = [_without_difficult(*pair, iou) for pair in zip(found, truths)]
+    return found, truths
+
+
+def _check_boxes(image: int, objects: np.ndarray) -> None:
+    right = _is_box(objects[:, 1:5])
+    _check_values(f"labels[{image}]", "finite corners, x1 <= x2, y1 <= y2", objects, right)
+
+
+def _masks(name: str, masks: Any, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the masks of each image, bool (n, height, width), one for each row."""
+    arrays = []
+    for image, given in enumerate(_sequence(name, masks)):
+        at = f"{name}[{image}]"
+        pixels = as_numbers(at, given) if len(given) else np.zeros((0, 0, 0))
+        if pixels.ndim != 3:
+            raise ValueError(f"{at}: expected shape (n, height, width), got {pixels.shape}")
+        arrays.append(pixels != 0)
+    _check_lengths(name, arrays, "rows", rows)
+    for image, (pixels, own) in enumerate(zip(arrays, rows)):
+        if len(pixels) != len(own):
+            raise ValueError(
+                f"{name}[{image}]: expected {len(own)} masks, one for each row, got {len(pixels)}"
+            )
+    return arrays
+
+
+def _sized(boxes: np.ndarray) -> np.ndarray:
+    """Return corners as pycocotools has boxes: (x, y, width, height)."""
+    boxes = np.array(boxes, np.float64)
+    with np.errstate(invalid="ignore"):  # padding can have any numbers
+        boxes[:, 2:] -= boxes[:, :2]
+    return boxes
+
+
+def _encoded(masks: np.ndarray) -> list[dict[str, Any]]:
+    """Return the run-length codes of masks (n, height, width)."""
+    from pycocotools import mask
+
+    if not len(masks):
+        return []
+    codes: list[dict[str, Any]] = mask.encode(
+        np.asfortranarray(masks.transpose(1, 2, 0).astype(np.uint8))
+    )
+    return codes
+
+
+def _average_precision(pairs: Sequence[tuple[_Shapes, _Shapes]], options: _Options) -> np.ndarray:
+    pairs = [
+        _without_difficult(
+            found.only(found.rows[:, 0] >= 0), truths.only(truths.rows[:, 0] >= 0), options.iou
+        )
+        for found, truths in pairs
+    ]
+    num_classes, iou, method = options
     if method == "coco":
         return _coco(pairs, num_classes, iou)
     return np.array([_voc(pairs, kind, iou, method) for kind in range(num_classes)])
 
 
-def _images(name: str, images: Any, widths: tuple[int, ...], num_classes: int) -> list[np.ndarray]:
-    """Return the rows of each image, float64 (n, W) with W in ``widths``; check their classes."""
+def _sequence(name: str, images: Any) -> list[Any]:
+    """Return the entry of each image."""
     if isinstance(images, (str, bytes, dict)) or not hasattr(images, "__len__"):
         raise TypeError(f"{name}: expected one array of rows for each image, got {images!r}")
+    return [images[i] for i in range(len(images))]
+
+
+def _images(name: str, images: Any, widths: tuple[int, ...], num_classes: int) -> list[np.ndarray]:
+    """Return the rows of each image, float64 (n, W) with W in ``widths``; check their classes."""
     arrays = []
-    for image in range(len(images)):
+    for image, given in enumerate(_sequence(name, images)):
         at = f"{name}[{image}]"
-        rows = np.array(
-            as_rows(at, images[image], *widths), np.float64
-        )  # a copy: the caller changes it
+        rows = np.array(as_rows(at, given, *widths), np.float64)  # a copy: the caller changes it
         kinds = rows[:, 0]
         right = (kinds < num_classes) & (kinds == np.floor(kinds))
         _check_values(at, f"whole classes below {num_classes}", rows, right)
@@ -127,48 +299,42 @@ def _is_box(boxes: np.ndarray) -> np.ndarray:
         return np.asarray((size >= 0).all(axis=1) & np.isfinite(size.prod(axis=1)))
 
 
-def _overlaps(boxes: np.ndarray, truths: np.ndarray) -> np.ndarray:
-    """Return the IoU, float64 (n, m), of boxes (n, 4) and (m, 4)."""
+def _overlaps(shapes: Any, truths: Any) -> np.ndarray:
+    """Return the IoU, float64 (n, m), of n and m shapes, both boxes or both masks."""
     from pycocotools import mask
 
-    if not len(boxes) or not len(truths):
-        return np.zeros((len(boxes), len(truths)))
-    pair = [np.array(x, np.float64) for x in (boxes, truths)]
-    for x in pair:
-        x[:, 2:] -= x[:, :2]  # pycocotools expects (x, y, width, height)
-    return np.asarray(mask.iou(*pair, [0] * len(truths)))
+    if not len(shapes) or not len(truths):
+        return np.zeros((len(shapes), len(truths)))
+    return np.asarray(mask.iou(shapes, truths, [0] * len(truths)))
 
 
-def _without_difficult(
-    detections: np.ndarray, labels: np.ndarray, iou: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the detections (n, 6) and labels (m, 5) of an image that are not ignored."""
-    if labels.shape[1] == 5:
+def _without_difficult(detections: _Shapes, labels: _Shapes, iou: float) -> tuple[_Shapes, _Shapes]:
+    """Return the detections and labels of an image that are not ignored."""
+    if labels.rows.shape[1] == 5:
         return detections, labels
-    difficult = labels[:, 5] > 0
-    counts = np.ones(len(detections), bool)
-    for kind in np.unique(labels[difficult, 0]):
-        mine, theirs = np.flatnonzero(detections[:, 0] == kind), labels[:, 0] == kind
-        overlaps = _overlaps(detections[mine, 2:6], labels[theirs, 1:5])
+    difficult = labels.rows[:, 5] > 0
+    counts = np.ones(len(detections.rows), bool)
+    for kind in np.unique(labels.rows[difficult, 0]):
+        mine = np.flatnonzero(detections.rows[:, 0] == kind)
+        theirs = labels.rows[:, 0] == kind
+        overlaps = _overlaps(detections.only(mine).shapes, labels.only(theirs).shapes)
         found = (overlaps >= iou).any(axis=1)
         counts[mine[found & difficult[theirs][overlaps.argmax(axis=1)]]] = False
-    return detections[counts], labels[~difficult, :5]
+    return detections.only(counts), labels.only(~difficult)
 
 
-def _voc(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], kind: int, iou: float, method: str
-) -> float:
+def _voc(pairs: Sequence[tuple[_Shapes, _Shapes]], kind: int, iou: float, method: str) -> float:
     """Return VOC's average precision of one class."""
     scores: list[float] = []
     hits: list[bool] = []
     total = 0
     for detections, labels in pairs:
-        truths = labels[labels[:, 0] == kind, 1:5]
-        found = detections[detections[:, 0] == kind]
-        found = found[np.argsort(-found[:, 1], kind="stable")]
-        total += len(truths)
-        free = np.ones(len(truths), bool)
-        for score, overlaps in zip(found[:, 1], _overlaps(found[:, 2:6], truths)):
+        truths = labels.only(labels.rows[:, 0] == kind)
+        found = detections.only(detections.rows[:, 0] == kind)
+        found = found.only(np.argsort(-found.rows[:, 1], kind="stable"))
+        total += len(truths.rows)
+        free = np.ones(len(truths.rows), bool)
+        for score, overlaps in zip(found.rows[:, 1], _overlaps(found.shapes, truths.shapes)):
             hit = bool((overlaps >= iou).any()) and bool(free[overlaps.argmax()])
             if hit:
                 free[overlaps.argmax()] = False
@@ -187,29 +353,36 @@ def _voc(
     return float(np.mean([at[0] if len(at) else 0.0 for at in reached]))
 
 
-def _coco(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]], num_classes: int, iou: float
-) -> np.ndarray:
+def _coco(pairs: Sequence[tuple[_Shapes, _Shapes]], num_classes: int, iou: float) -> np.ndarray:
+    from pycocotools import mask
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    def entry(image: int, kind: float, box: np.ndarray) -> dict:
-        x, y, right, bottom = map(float, box)
-        shape = {"bbox": [x, y, right - x, bottom - y], "area": (right - x) * (bottom - y)}
-        return {"image_id": image, "category_id": int(kind), "iscrowd": 0, **shape}
+    by_boxes = not pairs or isinstance(pairs[0][0].shapes, np.ndarray)
 
-    truths = [entry(i, row[0], row[1:5]) for i, (_, rows) in enumerate(pairs) for row in rows]
+    def entry(image: int, kind: float, shape: Any) -> dict:
+        about = {"image_id": image, "category_id": int(kind), "iscrowd": 0}
+        if by_boxes:
+            return {**about, "bbox": shape.tolist(), "area": float(shape[2] * shape[3])}
+        return {**about, "segmentation": shape, "area": float(mask.area(shape))}
+
+    truths = [
+        entry(i, row[0], shape)
+        for i, (_, labels) in enumerate(pairs)
+        for row, shape in zip(*labels)
+    ]
     found = [
-        {**entry(i, row[0], row[2:6]), "score": float(row[1])}
-        for i, (rows, _) in enumerate(pairs)
-        for row in rows
+        {**entry(i, row[0], shape), "score": float(row[1])}
+        for i, (detections, _) in enumerate(pairs)
+        for row, shape in zip(*detections)
     ]
     for rows in (truths, found):
         for key, row in enumerate(rows, 1):
             row["id"] = key  # from 1 on: for pycocotools an id of 0 means "no match"
 
     frame = {
-        "images": [{"id": i} for i in range(len(pairs))],
+        # pycocotools reads the size, although a run-length code has its own.
+        "images": [{"id": i, "height": 0, "width": 0} for i in range(len(pairs))],
         "categories": [{"id": kind} for kind in range(num_classes)],
     }
     truth, result = COCO(), COCO()
@@ -217,7 +390,7 @@ def _coco(
         for coco, rows in ((truth, truths), (result, found)):
             coco.dataset = {**frame, "annotations": rows}
             coco.createIndex()
-        run = COCOeval(truth, result, "bbox")
+        run = COCOeval(truth, result, "bbox" if by_boxes else "segm")
         run.params.iouThrs = np.array([iou])
         run.evaluate()
         run.accumulate()

@@ -24,9 +24,13 @@ COLOURS = ("#c2410c", "#0f766e", "#6d28d9", "#be123c", "#1d4ed8", "#4d7c0f")
 
 
 def draw_detections(
-    image: Image.Image, rows: np.ndarray, classes: Sequence[str], scale: float = 1
+    image: Image.Image,
+    rows: np.ndarray,
+    classes: Sequence[str],
+    scale: float = 1,
+    masks: np.ndarray | None = None,
 ) -> Image.Image:
-    """Return a copy of ``image`` with each detection's box, class name and score.
+    """Return a copy of ``image`` with each detection's box, class name and score, and its mask.
 
     Args:
         image: a Pillow image, read by the rules of ``cvops.images``.
@@ -34,16 +38,19 @@ def draw_detections(
             below 0 are omitted. A better score is drawn over a worse one.
         classes: names of the classes.
         scale: ratio of the sizes of the copy and ``image``; above 1 for finer lines.
+        masks: (n, height, width) of ``image``; pixels that are not 0 get the color of the class.
 
     Raises:
         TypeError: ``rows`` is not an array of numbers, or ``scale`` is not a number.
-        ValueError: ``rows`` is not (n, 6), a class has no name, a score or a box is not finite, or
-            ``scale`` is not above 0.
+        ValueError: ``rows`` is not (n, 6), a class has no name, a score or a box is not finite,
+            ``scale`` is not above 0, or ``masks`` have another shape.
     """
     image, rows = to_rgb(image), as_rows("rows", rows, 6)
     if not number("scale", scale, 0) > 0:
         raise ValueError(f"scale: expected a number above 0, got {scale!r}")
-    rows = rows[~(rows[:, 0] < 0)]
+    shapes = None if masks is None else _shapes(masks, (len(rows), image.height, image.width))
+    valid = ~(rows[:, 0] < 0)
+    rows = rows[valid]
     wrong = ~(np.isin(rows[:, 0], range(len(classes))) & np.isfinite(rows).all(axis=1))
     if wrong.any():
         raise ValueError(
@@ -52,10 +59,14 @@ def draw_detections(
         )
     width, height = round(image.width * scale), round(image.height * scale)
     picture = image.resize((width, height), Image.Resampling.BICUBIC)
+    order = np.argsort(rows[:, 1], kind="stable")
+    if shapes is not None:
+        for row, shape in zip(rows[order], shapes[valid][order]):
+            _tint(picture, shape, COLOURS[int(row[0]) % len(COLOURS)])
     draw = ImageDraw.Draw(picture)
     line = max(2, min(width, height) // 128)
     font = ImageFont.load_default(max(10, min(width, height) // 20))
-    shown = rows[np.argsort(rows[:, 1], kind="stable")]
+    shown = rows[order]
     boxes = [np.rint(np.multiply(row[2:6], scale)).tolist() for row in shown]
     for (kind, *_), (x1, y1, x2, y2) in zip(shown, boxes):
         corners = x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
@@ -70,6 +81,19 @@ def draw_detections(
         draw.rectangle((x, y, x + tag_width, y + tag_height), fill=color)
         draw.text((x + 2 * line, y + line), text, "white", font)
     return picture
+
+
+def _shapes(masks: Any, shape: tuple[int, int, int]) -> np.ndarray:
+    pixels = as_numbers("masks", masks)
+    if pixels.shape != shape:
+        raise ValueError(f"masks: expected shape {shape}, got {pixels.shape}")
+    return pixels != 0
+
+
+def _tint(picture: Image.Image, shape: np.ndarray, color: str) -> None:
+    """Blend ``color`` into the pixels of a mask, which is enlarged to ``picture``."""
+    mask = Image.fromarray(shape.astype(np.uint8) * 120)
+    picture.paste(color, mask=mask.resize(picture.size, Image.Resampling.BILINEAR))
 
 
 def bbox_to_rect(bbox: Any, color: str) -> Any:

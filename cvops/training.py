@@ -67,6 +67,8 @@ def run_epochs(
             start = time.perf_counter()
             checkpoint.seed_all(settings["seed"], epoch)
             errors, text = train_epoch(trainer, bar)
+            # The backward of a static graph writes running means, and MXNet does not wait for them.
+            mx.nd.waitall()
             history.append(errors)
             if saved is not None:
                 checkpoint.save(saved, net, trainer, settings=settings, history=history)

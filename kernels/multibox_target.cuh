@@ -27,19 +27,6 @@ namespace cvops {
 constexpr int kTargetThreads = CVOPS_STEP(128, 32);  // threads per block of multibox_target_match
 constexpr int kTruthChunk = kTargetThreads;          // truths in its shared memory
 
-// Bounding box extended by b. A box with NaN, which overlaps nothing, does not extend it.
-CVOPS_HD Box extended(Box bounds, Box b) {
-  return {smaller(b.x1, bounds.x1), smaller(b.y1, bounds.y1), larger(b.x2, bounds.x2),
-          larger(b.y2, bounds.y2)};
-}
-
-constexpr Box kEmptyBounds = {3e38f, 3e38f, -3e38f, -3e38f};
-
-// False if a box within the bounds cannot overlap b.
-CVOPS_HD bool may_overlap(Box bounds, Box b) {
-  return bounds.x1 < b.x2 && b.x1 < bounds.x2 && bounds.y1 < b.y2 && b.y1 < bounds.y2;
-}
-
 // `truth` < 0 if the anchor is assigned to a truth.
 CVOPS_HD bool is_positive(float iou, int truth, const TargetOptions& options) {
   return truth < 0 || (options.overlap_threshold > 0 && iou > options.overlap_threshold);
@@ -79,11 +66,6 @@ CVOPS_KERNEL multibox_target_write(float* loc_target, float* loc_mask, float* cl
 
 #ifdef __CUDACC__
 namespace cvops {
-
-// Union of the bounding boxes of a warp.
-__device__ __forceinline__ Box warp_bounds(Box b) {
-  return {-warp_max(-b.x1), -warp_max(-b.y1), warp_max(b.x2), warp_max(b.y2)};
-}
 
 // Four adjacent anchors of a thread, and their matches. Lower lanes have lower anchors.
 struct FourMatches {

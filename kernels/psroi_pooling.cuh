@@ -9,7 +9,6 @@
 // atomic additions, and the order is MXNet's.
 #pragma once
 #include "psroi.cuh"
-#include "warp.cuh"
 
 namespace cvops {
 
@@ -34,10 +33,6 @@ CVOPS_HD PsroiBin psroi_bin(const float* roi, int row, int column, const Psroi& 
           psroi_bin_range(psroi_axis(roi[1], roi[3], 0.0f, op), column, op.width)};
 }
 
-// Sizes of the backward kernel. kPsroiTile: side of a tile. kPsroiChannels: channels of a thread.
-constexpr int kPsroiTile = CVOPS_STEP(16, 8), kPsroiThreads = kPsroiTile * kPsroiTile;
-constexpr int kPsroiChannels = 8;
-
 }  // namespace cvops
 
 CVOPS_KERNEL psroi_pooling(float* pooled, const float* data, const float* rois,
@@ -46,38 +41,6 @@ CVOPS_KERNEL psroi_pooling_backward(float* grad, const float* out_grad, const fl
                                     cvops::int64 num_rois, cvops::Psroi op);
 
 #ifdef __CUDACC__
-namespace cvops {
-
-// Work item of a backward kernel: a tile of an image, and some channels of a cell.
-struct PsroiTile {
-  int image, channel, cell;
-  Range pixel_rows, pixel_columns;
-  Range bin_rows, bin_columns;
-
-  __device__ __forceinline__ void set(int64 item, int side, int at_once, const Psroi& op) {
-    const int down = (int)ceil_div(op.height, side), across = (int)ceil_div(op.width, side);
-    const int groups = (int)ceil_div(op.output_dim, at_once);
-    const int column = (int)(item % across);
-    item /= across;
-    const int row = (int)(item % down);
-    item /= down;
-    cell = (int)(item % op.cells());
-    item /= op.cells();
-    channel = (int)(item % groups) * at_once;
-    image = (int)(item / groups);
-    pixel_rows = {row * side, row * side + side};
-    pixel_columns = {column * side, column * side + side};
-    bin_rows = op.bins_of_cell(cell / op.group);
-    bin_columns = op.bins_of_cell(cell % op.group);
-  }
-
-  __device__ __forceinline__ int num_bins() const {
-    return (bin_rows.end - bin_rows.begin) * (bin_columns.end - bin_columns.begin);
-  }
-};
-
-}  // namespace cvops
-
 // pooled (num_rois, output_dim, pooled, pooled), data, rois (num_rois, 5). The x axis of the grid
 // is bins of RoIs, the y axis is groups of kChannelsAtOnce channels.
 extern "C" __global__ void __launch_bounds__(256, 3)
@@ -141,13 +104,13 @@ extern "C" __global__ void __launch_bounds__(256, 3)
   __shared__ int64 from[kPsroiThreads];      // indices of their gradients for the first channel
   __shared__ float weighted[kPsroiThreads][kPsroiChannels];  // the gradients by the areas
   __shared__ int in_warp[kPsroiThreads / 32];                // numbers of such bins
-  const int me = (int)threadIdx.x, lane = me % 32;
+  const int me = (int)threadIdx.x;
   const int64 items = (int64)op.images * ceil_div(op.output_dim, kPsroiChannels) * op.cells() *
                       ceil_div(op.height, kPsroiTile) * ceil_div(op.width, kPsroiTile);
   for (int64 item = blockIdx.x; item < items; item += gridDim.x) {
-    if (me == 0) tile.set(item, kPsroiTile, kPsroiChannels, op);
+    if (me == 0) tile.set(item, op.output_dim, op);
     __syncthreads();
-    const int channels = min(op.output_dim - tile.channel, kPsroiChannels);
+    const int channels = tile.channels;
     const int bins = tile.num_bins(), bin_columns = tile.bin_columns.end - tile.bin_columns.begin;
     const int row = tile.pixel_rows.begin + me / kPsroiTile;
     const int column = tile.pixel_columns.begin + me % kPsroiTile;
@@ -169,15 +132,8 @@ extern "C" __global__ void __launch_bounds__(256, 3)
                   intersect(bin.rows, tile.pixel_rows) &&
                   intersect(bin.columns, tile.pixel_columns);
       }
-      const uint32 lanes = __ballot_sync(kWarp, reaches);
-      if (lane == 0) in_warp[me / 32] = __popc(lanes);
-      __syncthreads();
-      int num = 0, at = lanes_before(lanes, lane);
-#pragma unroll
-      for (int warp = 0; warp < kPsroiThreads / 32; ++warp) {
-        if (warp < me / 32) at += in_warp[warp];
-        num += in_warp[warp];
-      }
+      int num;
+      const int at = number_in_block(reaches, in_warp, num);
       if (reaches) {
         found[at] = bin;
         from[at] = out;

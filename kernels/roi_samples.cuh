@@ -84,33 +84,35 @@ constexpr int kFewSamples = CVOPS_STEP(8, 1);
 #ifdef __CUDACC__
 namespace cvops {
 
-// Adds a sample at (y, x) for kChannelsAtOnce channels. load(p) returns their pixels at index p of
-// a plane.
-template <typename Load>
-__device__ __forceinline__ void add_sample(Values& sum, const AxisSample& y, const AxisSample& x,
+// Adds a sample at (y, x) for the channels of Pixels, a struct of floats of[]. load(p) returns
+// their pixels at index p of a plane.
+template <typename Pixels, typename Load>
+__device__ __forceinline__ void add_sample(Pixels& sum, const AxisSample& y, const AxisSample& x,
                                            int width, const Load& load) {
-  const Values a = load(y.low * width + x.low), b = load(y.low * width + x.high);
-  const Values c = load(y.high * width + x.low), d = load(y.high * width + x.high);
+  constexpr int kChannels = sizeof(Pixels) / sizeof(float);
+  const Pixels a = load(y.low * width + x.low), b = load(y.low * width + x.high);
+  const Pixels c = load(y.high * width + x.low), d = load(y.high * width + x.high);
   const float a_weight = y.low_weight * x.low_weight, b_weight = y.low_weight * x.high_weight;
   const float c_weight = y.high_weight * x.low_weight, d_weight = y.high_weight * x.high_weight;
 #pragma unroll
-  for (int n = 0; n < kChannelsAtOnce; ++n) {
+  for (int n = 0; n < kChannels; ++n) {
     sum.of[n] += a_weight * a.of[n] + b_weight * b.of[n] + c_weight * c.of[n] + d_weight * d.of[n];
   }
 }
 
 // Mean from the sum of the samples in the map. `outside`: true if the bin has others, of which each
 // is 0 times the first pixel.
-template <typename Load>
-__device__ __forceinline__ Values mean_of_samples(Values sum, bool outside,
+template <typename Pixels, typename Load>
+__device__ __forceinline__ Pixels mean_of_samples(Pixels sum, bool outside,
                                                   const SampleCount& count, const Load& load) {
+  constexpr int kChannels = sizeof(Pixels) / sizeof(float);
   if (outside) {
-    const Values first = load(0);
+    const Pixels first = load(0);
 #pragma unroll
-    for (int n = 0; n < kChannelsAtOnce; ++n) sum.of[n] += 0.0f * first.of[n];
+    for (int n = 0; n < kChannels; ++n) sum.of[n] += 0.0f * first.of[n];
   }
 #pragma unroll
-  for (int n = 0; n < kChannelsAtOnce; ++n) sum.of[n] = divided(sum.of[n], count);
+  for (int n = 0; n < kChannels; ++n) sum.of[n] = divided(sum.of[n], count);
   return sum;
 }
 

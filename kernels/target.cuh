@@ -1,5 +1,5 @@
 // Training targets: the buffers, states and formulas that the kernels of multibox_target.cuh,
-// target_assignment.cuh and mining.cuh share.
+// target_assignment.cuh and mining.cuh share. The targets of R-CNN (sampling.cuh) share the IoU.
 #pragma once
 #include "box.cuh"
 #include "warp.cuh"
@@ -73,6 +73,19 @@ CVOPS_HD SizedBox truth_at(const float* label, int64 k, int label_width) {
   return signed_size({row[1], row[2], row[3], row[4]});
 }
 
+// Bounding box extended by b. A box with NaN, which overlaps nothing, does not extend it.
+CVOPS_HD Box extended(Box bounds, Box b) {
+  return {smaller(b.x1, bounds.x1), smaller(b.y1, bounds.y1), larger(b.x2, bounds.x2),
+          larger(b.y2, bounds.y2)};
+}
+
+constexpr Box kEmptyBounds = {3e38f, 3e38f, -3e38f, -3e38f};
+
+// False if a box within the bounds cannot overlap b.
+CVOPS_HD bool may_overlap(Box bounds, Box b) {
+  return bounds.x1 < b.x2 && b.x1 < bounds.x2 && bounds.y1 < b.y2 && b.y1 < bounds.y2;
+}
+
 // Intersection and union of an anchor and a truth.
 struct TargetPair {
   float overlap, all;
@@ -113,6 +126,11 @@ __device__ __forceinline__ float quick_iou(SizedBox anchor, SizedBox truth) {
   if (!(width > 0 && height > 0)) return 0;
   const float overlap = width * height, all = anchor.area + truth.area - overlap;
   return all > 0 ? overlap / all : 0.0f;
+}
+
+// Union of the bounding boxes of a warp.
+__device__ __forceinline__ Box warp_bounds(Box b) {
+  return {-warp_max(-b.x1), -warp_max(-b.y1), warp_max(b.x2), warp_max(b.y2)};
 }
 
 __device__ __forceinline__ void clear_bins(uint32* bins) {

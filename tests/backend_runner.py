@@ -48,4 +48,6 @@ def _to_device(x):
 
 
 def _to_numpy(y):
-    return y if isinstance(y, np.ndarray) else y.get() if hasattr(y, "get") else y.cpu().numpy()
+    if y is None or isinstance(y, np.ndarray):
+        return y
+    return y.get() if hasattr(y, "get") else y.cpu().numpy()

@@ -294,6 +294,69 @@ def multibox_target(
     return _targets(anchor, label, match, negative)
 
 
+def rpn_target(
+    anchors: Tensor, labels: Tensor, noise: Tensor, num_sample: int = 256
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the results of ``cvops.rpn_target`` for ground truths without padding."""
+    truths = labels[..., 1:]
+    iou = box_iou(anchors, truths)
+    best, match = iou.max(dim=2)
+    of_truth = iou.amax(dim=1, keepdim=True)
+    positive = (best >= 0.7) | ((iou == of_truth) & (of_truth > 0)).any(dim=2)
+    negative = ~positive & (best < 0.3)
+
+    def least(where: Tensor, most: Tensor) -> Tensor:
+        order = noise.masked_fill(~where, math.inf).argsort(dim=1, stable=True)
+        ranks = torch.arange(order.shape[1], device=order.device).expand_as(order)
+        return where & (torch.empty_like(order).scatter_(1, order, ranks) < most)
+
+    positive = least(positive, torch.tensor(num_sample // 2, device=noise.device))
+    negative = least(negative, num_sample - positive.sum(dim=1, keepdim=True))
+    classes = torch.where(positive, 1.0, torch.where(negative, 0.0, -1.0))
+    zeros, ones = anchors.new_zeros(4), anchors.new_ones(4)
+    repeated = anchors.expand(*noise.shape, 4)
+    offsets, mask = box_encode(classes, match, repeated, truths, zeros, ones)
+    return classes, offsets, mask
+
+
+def rcnn_target(
+    proposals: Tensor, labels: Tensor, noise: Tensor, num_sample: int = 512
+) -> tuple[Tensor, ...]:
+    """Return the results of ``cvops.rcnn_target`` for boxes and labels without padding.
+
+    It needs enough positives and negatives in each image.
+    """
+    truths = labels[..., 1:]
+    boxes = torch.cat([proposals, truths], dim=1)
+    iou, match = box_iou(boxes, truths).max(dim=2)
+    side = (iou < 0.5).to(noise.dtype)
+    order = noise.argsort(dim=1, stable=True)
+    order = order.gather(1, side.gather(1, order).argsort(dim=1, stable=True))
+    rows = torch.arange(num_sample, device=noise.device)
+    positives = (iou >= 0.5).sum(dim=1, keepdim=True)
+    kept = positives.clamp(max=num_sample // 4)
+    chosen = order.gather(1, torch.where(rows < kept, rows, positives + rows - kept))
+    match = torch.where(rows < kept, match.gather(1, chosen), -1)
+    rois = boxes.gather(1, chosen[..., None].expand(-1, -1, 4))
+    classes = torch.where(match >= 0, labels[..., 0].gather(1, match.clamp(min=0)) + 1, 0.0)
+    zeros, stds = rois.new_zeros(4), rois.new_tensor([0.1, 0.1, 0.2, 0.2])
+    positive = (match >= 0).to(rois.dtype)
+    offsets, mask = box_encode(positive, match.clamp(min=0), rois, truths, zeros, stds)
+    return rois, classes, match.to(rois.dtype), offsets, mask
+
+
+def paste_masks(masks: Tensor, boxes: Tensor, height: int, width: int) -> Tensor:
+    """Return the result of ``cvops.paste_masks``, and half a cell around each box, as uint8."""
+    y = torch.arange(height, device=masks.device) + 0.5
+    x = torch.arange(width, device=masks.device) + 0.5
+    x1, y1, x2, y2 = (column[:, None] for column in boxes.unbind(1))
+    across, down = (x - x1) / (x2 - x1) * 2 - 1, (y - y1) / (y2 - y1) * 2 - 1
+    shape = len(masks), height, width
+    grid = torch.stack([across[:, None].expand(shape), down[:, :, None].expand(shape)], dim=3)
+    sampled = torch.nn.functional.grid_sample(masks[:, None], grid, align_corners=False)
+    return (sampled[:, 0] >= 0.5).to(torch.uint8)
+
+
 # --- detections -----------------------------------------------------------------------------------
 
 

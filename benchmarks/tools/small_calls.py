@@ -27,6 +27,8 @@ RPN = (
     RNG.random((1, 48, 2, 2), np.float32),
     np.float32([[32, 32, 1]]),
 )
+TRANS = RNG.random((1, 2, 2, 2), np.float32)
+DEFORMED = dict(spatial_scale=1.0, output_dim=1, group_size=2, pooled_size=2, trans_std=0.1)
 TURNED = np.float32([[0, 2, 2, 3, 3, 30]])
 BINS = np.float32(np.ones((1, 1, 2, 2)))
 ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
@@ -35,6 +37,7 @@ COLORS = np.uint8([[[0, 0, 0], [128, 0, 0]]])
 SAMPLES, MATCHES = np.float32([[1, 0, 1, -1]]), np.float32([[0, -1, 0, 0]])
 ENCODED = SAMPLES, MATCHES, ANCHORS, LABEL[..., 1:].copy()
 SCALE = np.zeros(4, np.float32), np.float32([0.1, 0.1, 0.2, 0.2])
+NOISE = np.float32([[0.1, 0.4, 0.2, 0.3, 0.5]])
 SSD = dict(sizes=(0.2, 0.272), ratios=(1, 2, 0.5))
 MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
 
@@ -67,6 +70,20 @@ def roi_pooling_backward(mx, out_grad, argmax):
     def backward():
         out.backward(out_grad, retain_graph=True)
         return data.grad
+
+    return backward
+
+
+def deformable_psroi_pooling_backward(mx, out_grad, *arrays):
+    """Return a call of MXNet's backward pass."""
+    for x in arrays:
+        x.attach_grad()
+    with mx.autograd.record():
+        out = mx.nd.contrib.DeformablePSROIPooling(*arrays, **DEFORMED)
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return [arrays[0].grad, arrays[2].grad]
 
     return backward
 
@@ -247,6 +264,26 @@ CASES = {
         mxnet=contrib("MultiProposal", rpn_post_nms_top_n=8),
     ),
     "soft_nms": SmallCall(cvops.soft_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
+    "deformable_psroi_pooling": SmallCall(
+        cvops.deformable_psroi_pooling,
+        (CELLS, ROIS, TRANS),
+        (1.0, 1, 2, 2),
+        {"trans_std": 0.1},
+        empty_arrays=(CELLS, ROIS[:0], TRANS[:0]),
+        empty_args=(1.0, 1, 2, 2),
+        mxnet=lambda mx, *arrays: partial(
+            mx.nd.contrib.DeformablePSROIPooling, *arrays, **DEFORMED
+        ),
+    ),
+    "deformable_psroi_pooling_backward": SmallCall(
+        cvops.deformable_psroi_pooling_backward,
+        (BINS, CELLS, ROIS, TRANS),
+        (1.0, 2),
+        {"trans_std": 0.1},
+        empty_arrays=(BINS[:0], CELLS[:0], ROIS[:0], TRANS[:0]),
+        empty_args=(1.0, 2),
+        mxnet=deformable_psroi_pooling_backward,
+    ),
     "psroi_pooling": SmallCall(
         cvops.psroi_pooling,
         (CELLS, ROIS),
@@ -288,6 +325,30 @@ CASES = {
         empty_args=((2, 2), 1.0),
         mxnet=lambda mx, *arrays: partial(mx.nd.ROIPooling, *arrays, (2, 2), 1.0),
         torchvision=lambda tv, *arrays: partial(tv.ops.roi_pool, *arrays, (2, 2), 1.0),
+    ),
+    "mask_target": SmallCall(
+        cvops.mask_target,
+        (ANCHORS, MAPS, SAMPLES - SAMPLES, SAMPLES - SAMPLES),
+        options=dict(num_classes=1, mask_size=(2, 2)),
+        empty_arrays=(ANCHORS[:0], MAPS[:0], SAMPLES[:0], SAMPLES[:0]),
+    ),
+    "paste_masks": SmallCall(
+        cvops.paste_masks,
+        (MAPS[0], 4 * ANCHORS[0, :1]),
+        args=((4, 4),),
+        empty_arrays=(MAPS[0, :0], ANCHORS[0, :0]),
+        empty_args=((4, 4),),
+    ),
+    "rcnn_target": SmallCall(
+        cvops.rcnn_target,
+        (ANCHORS, LABEL, NOISE),
+        options=dict(num_sample=4),
+        empty_arrays=(ANCHORS[:0], LABEL[:0], NOISE[:0]),
+    ),
+    "rpn_target": SmallCall(
+        cvops.rpn_target,
+        (ANCHORS, LABEL, SAMPLES),
+        empty_arrays=(ANCHORS, LABEL[:0], SAMPLES[:0]),
     ),
     "roi_pooling_backward": SmallCall(
         cvops.roi_pooling_backward,

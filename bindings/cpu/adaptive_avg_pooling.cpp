@@ -1,6 +1,7 @@
 #include "adaptive_avg_pooling.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 
 #include "interleaved.h"
@@ -15,6 +16,7 @@ namespace {
 
 constexpr int kColumns = 64;  // pixels that are interleaved at once
 constexpr int kTile = 64;     // bins whose means are transposed at once
+constexpr int kWideBin = 16;  // columns of a bin that is not interleaved first
 
 // Sets all lanes to x. For a scalar operand of a quotient, the compiler would build the vector in
 // memory on a target without vectors of its width.
@@ -45,6 +47,34 @@ CVOPS_INLINE void add_pixels(Pixel<kVectors>* sums, const Pixel<kVectors>* pixel
   }
 }
 
+// Adds the pixels of a wide bin in one row of the planes, which are `map` apart. Four planes and
+// four pixels at once stay in registers.
+template <int kVectors>
+CVOPS_INLINE void add_wide_bin(Pixel<kVectors>* sum, const float* row, int64 map, int planes,
+                               Range columns) {
+  constexpr int kQuads = kVectors * kWidth / 4;
+  Quad sums[kQuads];
+  std::memcpy(sums, sum, sizeof sums);
+  // Lanes beyond `planes` have the last plane.
+  const float* from[4 * kQuads];
+  for (int p = 0; p < 4 * kQuads; ++p) from[p] = row + std::min(p, planes - 1) * map;
+  int x = columns.begin;
+  for (; x + 4 <= columns.end; x += 4) {
+    for (int q = 0; q < kQuads; ++q) {
+      Quad quad[4];
+      for (int n = 0; n < 4; ++n) quad[n] = load(from[4 * q + n] + x);
+      transpose(quad);
+      for (int n = 0; n < 4; ++n) sums[q] += quad[n];
+    }
+  }
+  for (; x < columns.end; ++x) {
+    for (int q = 0; q < kQuads; ++q) {
+      sums[q] += Quad{from[4 * q][x], from[4 * q + 1][x], from[4 * q + 2][x], from[4 * q + 3][x]};
+    }
+  }
+  std::memcpy(sum, sums, sizeof sums);
+}
+
 // Writes the means of one band of `planes` planes.
 template <int kVectors>
 CVOPS_INLINE void write_means(float* out, int64 grid, Pixel<kVectors>* sums, Range rows,
@@ -70,10 +100,16 @@ void pool_by(float* out, const float* data, int planes, Range bands, const Range
   // The lanes beyond `planes` stay 0.
   Pixel<kVectors> pixels[kColumns] = {};
   auto* const sums = reinterpret_cast<Pixel<kVectors>*>(memory);
+  const bool wide = width / bins >= kWideBin;
   for (int band = bands.begin; band < bands.end; ++band) {
     const Range rows = op.rows_of_band(band);
     std::fill_n(sums, bins, Pixel<kVectors>{});
-    for (int row = rows.begin; row < rows.end; ++row) {
+    for (int bin = 0; wide && bin < bins; ++bin) {
+      for (int row = rows.begin; row < rows.end; ++row) {
+        add_wide_bin(sums + bin, data + (int64)row * width, map, planes, columns[bin]);
+      }
+    }
+    for (int row = rows.begin; !wide && row < rows.end; ++row) {
       int bin = 0;
       for (int begin = 0; begin < width; begin += kColumns) {
         const int end = std::min(begin + kColumns, width);

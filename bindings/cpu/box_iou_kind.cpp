@@ -69,24 +69,31 @@ struct Sums {
       angle[kIouLanes];
 };
 
-// Adds the pairs with `num` other boxes, at most kIouLanes. A constant number lets the compiler
-// vectorize the loop.
+// Adds the pairs with `num` other boxes, at most kIouLanes.
 template <IouKind kKind>
 CVOPS_INLINE void add_lanes(Sums& sums, const IouBox& own, const BoxArrays& others,
                             const float* __restrict__ grads, int num) {
+  const float *__restrict__ x1 = others.x1, *__restrict__ y1 = others.y1,
+                           *__restrict__ x2 = others.x2, *__restrict__ y2 = others.y2,
+                           *__restrict__ area = others.area, *__restrict__ x = others.x,
+                           *__restrict__ y = others.y, *__restrict__ angle = others.angle;
+  float* __restrict__ sum_x1 = sums.x1, * __restrict__ sum_y1 = sums.y1, * __restrict__ sum_x2 = sums.x2, * __restrict__ sum_y2 = sums.y2, * __restrict__ sum_area = sums.area, * __restrict__ sum_angle = sums.angle;
   for (int l = 0; l < num; ++l) {
-    const IouGrad grad = iou_grad<kKind>(own, others.load(l));
-    sums.x1[l] += grads[l] * grad.x1;
-    sums.y1[l] += grads[l] * grad.y1;
-    sums.x2[l] += grads[l] * grad.x2;
-    sums.y2[l] += grads[l] * grad.y2;
-    sums.area[l] += grads[l] * grad.area;
-    sums.angle[l] += grads[l] * grad.angle;
+    const IouBox other = {{x1[l], y1[l], x2[l], y2[l]}, area[l], x[l], y[l], angle[l]};
+    const IouGrad grad = iou_grad<kKind>(own, other);
+    sum_x1[l] += grads[l] * grad.x1;
+    sum_y1[l] += grads[l] * grad.y1;
+    sum_x2[l] += grads[l] * grad.x2;
+    sum_y2[l] += grads[l] * grad.y2;
+    sum_area[l] += grads[l] * grad.area;
+    sum_angle[l] += grads[l] * grad.angle;
   }
 }
 
-CVOPS_INLINE float total(float (&lanes)[kIouLanes]) {
+// Sum of the first `used` partial sums; the others are 0, and the additions of them are skipped.
+CVOPS_INLINE float total(float (&lanes)[kIouLanes], int64 used) {
   for (int step = kIouLanes / 2; step > 0; step /= 2) {
+    if (step >= used) continue;
     for (int l = 0; l < step; ++l) lanes[l] += lanes[l + step];
   }
   return lanes[0];
@@ -124,8 +131,9 @@ void add_pairs(float* grad, const float* out_grad, const float* own_boxes, const
   }
   for (int i = 0; i < num; ++i) {
     Sums& s = sums[i];
-    const IouGrad sum = {total(s.x1), total(s.y1),   total(s.x2),
-                         total(s.y2), total(s.area), total(s.angle)};
+    const IouGrad sum = {total(s.x1, num_other),   total(s.y1, num_other),
+                         total(s.x2, num_other),   total(s.y2, num_other),
+                         total(s.area, num_other), total(s.angle, num_other)};
     store_box(grad, first + i, box_grad(sum, load_box(own_boxes, first + i), center));
   }
 }

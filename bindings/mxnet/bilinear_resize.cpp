@@ -36,7 +36,7 @@ struct BilinearResizeOp : Operator {
     }
   }
 
-  const std::vector<const char*>* inputs() const {
+  const std::vector<const char*>* input_names() const {
     return mode == Mode::like ? &kInputs : &kDataOnly;
   }
 

@@ -125,14 +125,14 @@ struct Operator {
   }
 
   // Names of the inputs if they depend on the options; else null, for kInputs.
-  const std::vector<const char*>* inputs() const { return nullptr; }
+  const std::vector<const char*>* input_names() const { return nullptr; }
 
   static int64 bytes(mxnet::ext::MXTensor& tensor);
 };
 
 template <typename Op>
 const std::vector<const char*>& inputs_of(const Op& op) {
-  return op.inputs() ? *op.inputs() : Op::kInputs;
+  return op.input_names() ? *op.input_names() : Op::kInputs;
 }
 
 // Uninitialized scratch memory of a backward pass.

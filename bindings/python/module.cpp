@@ -4,33 +4,38 @@
 #define CVOPS_MODULE_NAME _native
 #endif
 
-#define CVOPS_OPS(X)      \
-  X(buffer)  /* shared */ \
-  X(gpu)     /* shared */ \
-  X(simd)    /* shared */ \
-  X(threads) /* shared */ \
-  X(adaptive_avg_pooling) \
-  X(bilinear_resize)      \
-  X(bilinear_upsample)    \
-  X(bipartite_matching)   \
-  X(box_decode)           \
-  X(box_encode)           \
-  X(box_iou)              \
-  X(box_iou_rotated)      \
-  X(box_nms)              \
-  X(confusion_matrix)     \
-  X(label_from_color)     \
-  X(matrix_nms)           \
-  X(multibox_detection)   \
-  X(multibox_prior)       \
-  X(multibox_target)      \
-  X(multiclass_nms)       \
-  X(nms_rotated)          \
-  X(proposal)             \
-  X(psroi_pooling)        \
-  X(roi_align)            \
-  X(roi_pooling)          \
-  X(rroi_align)           \
+#define CVOPS_OPS(X)          \
+  X(buffer)  /* shared */     \
+  X(gpu)     /* shared */     \
+  X(simd)    /* shared */     \
+  X(threads) /* shared */     \
+  X(adaptive_avg_pooling)     \
+  X(bilinear_resize)          \
+  X(bilinear_upsample)        \
+  X(bipartite_matching)       \
+  X(box_decode)               \
+  X(box_encode)               \
+  X(box_iou)                  \
+  X(box_iou_rotated)          \
+  X(box_nms)                  \
+  X(confusion_matrix)         \
+  X(deformable_psroi_pooling) \
+  X(label_from_color)         \
+  X(matrix_nms)               \
+  X(mask_target)              \
+  X(multibox_detection)       \
+  X(multibox_prior)           \
+  X(multibox_target)          \
+  X(multiclass_nms)           \
+  X(nms_rotated)              \
+  X(paste_masks)              \
+  X(proposal)                 \
+  X(psroi_pooling)            \
+  X(rcnn_target)              \
+  X(roi_align)                \
+  X(roi_pooling)              \
+  X(rroi_align)               \
+  X(rpn_target)               \
   X(soft_nms)
 
 #define DECLARE(op) void bind_##op(cvops::Ops&);

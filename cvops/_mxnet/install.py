@@ -21,10 +21,18 @@ class _Patch(NamedTuple):
 
     module: Any
     name: str
+    #: None if this build of MXNet lacks the operator.
     theirs: Any
     ours: Any
 
 
+#: The modules that get an operator of which this build of MXNet has no version.
+_CONTRIB = (
+    "mxnet.ndarray.contrib",
+    "mxnet.symbol.contrib",
+    "mxnet.contrib.ndarray",
+    "mxnet.contrib.symbol",
+)
 #: The modules with functions of operators. Functions of other modules may have the same names, such
 #: as the converters of ONNX.
 _MODULES = (
@@ -49,6 +57,7 @@ def install() -> None:
     The names are in ``mx.nd.contrib``, ``mx.sym.contrib``, the older modules of ``mx.contrib``, and
     ``mx.npx``; ``ROIPooling`` is in ``mx.nd`` and ``mx.sym``. Blocks see them as ``F.contrib`` and
     ``F.npx``. Symbols that are loaded meanwhile, as by ``SymbolBlock.imports``, get our operators.
+    ``mrcnn_mask_target`` is added to ``contrib`` of an MXNet for CPUs, which lacks it.
 
     MXNet's operators still compute arrays that are not float32 or not dense, hybridized blocks with
     inputs of another type, calls with numbers that only MXNet accepts (NaN), and arrays on a GPU if
@@ -100,7 +109,11 @@ def _patch() -> None:
 def _restore() -> None:
     for patch in _patches:
         # A later wrapper of our function, such as AMP's, stays; our function then calls MXNet's.
-        if getattr(patch.module, patch.name) is patch.ours:
+        if getattr(patch.module, patch.name, None) is not patch.ours:
+            continue
+        if patch.theirs is None:
+            delattr(patch.module, patch.name)
+        else:
             setattr(patch.module, patch.name, patch.theirs)
 
 
@@ -137,6 +150,8 @@ def _find() -> list[_Patch]:
                 theirs = vars(module).get(key)
                 if callable(theirs):
                     patches.append(_Patch(module, key, theirs, make(name, operator, theirs)))
+                elif key == operator.gpu_name and name in _CONTRIB:
+                    patches.append(_Patch(module, key, None, _added(name, operator)))
     for module in (mx.sym, mx.sym.symbol, mx.sym.numpy, mx.sym.numpy._symbol):
         for key in ("load", "load_json"):
             theirs = vars(module).get(key)
@@ -149,7 +164,20 @@ def _find() -> list[_Patch]:
 
 def _names(operator: Operator) -> list[str]:
     names = [name.replace("_contrib_", "") for name in operator.replaces]
+    names += [operator.gpu_name] if operator.gpu_name else []
     return [*names, operator.npx_name] if operator.npx_name not in names else names
+
+
+def _added(module: str, operator: Operator) -> Callable[..., Any]:
+    """Return our function under the name that this MXNet lacks."""
+    ours = functools.partial(register.functions_for, module, operator)
+
+    @functools.wraps(ours())
+    def function(*args: Any, **kwargs: Any) -> Any:
+        return ours()(*args, **kwargs)
+
+    function.__name__ = function.__qualname__ = operator.gpu_name
+    return function
 
 
 def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
@@ -196,7 +224,9 @@ def _only_on_the_cpu() -> bool:
 
 def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
     ours = functools.partial(register.functions_for, module, operator)
-    replaced = {symbols.REPLACED: symbols.full_name(operator, theirs.__name__)}
+    replaced = {}
+    if operator.replaces:
+        replaced[symbols.REPLACED] = symbols.full_name(operator, theirs.__name__)
 
     @functools.wraps(theirs)
     def function(*args: Any, **kwargs: Any) -> Any:

@@ -18,10 +18,14 @@ class Operator(NamedTuple):
     differentiable: bool = False
     #: The full names of MXNet's operator; empty if MXNet has no such operator.
     replaces: tuple[str, ...] = ()
+    #: The name of MXNet's operator in ``contrib``, if MXNet has it in builds for GPUs only.
+    gpu_name: str = ""
     #: The cast by AMP: to "float32", to the "widest" type of the inputs, or "" for none.
     amp: str = ""
     #: The last inputs that a call may omit.
     optional: tuple[str, ...] = ()
+    #: The options that MXNet's operator lacks, with the values for which both are equal.
+    extra: tuple[tuple[str, str], ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -136,6 +140,7 @@ OPERATORS = (
         differentiable=True,
         replaces=("_contrib_box_iou",),
         amp="widest",
+        extra=(("kind", "iou"),),
     ),
     Operator(
         "box_nms",
@@ -156,6 +161,24 @@ OPERATORS = (
         differentiable=True,
         replaces=("_contrib_box_nms", "_contrib_box_non_maximum_suppression"),
         amp="widest",
+    ),
+    Operator(
+        "DeformablePSROIPooling",
+        "deformable_psroi_pooling",
+        ("data", "rois", "trans"),
+        (
+            "spatial_scale",
+            "output_dim",
+            "group_size",
+            "pooled_size",
+            "part_size",
+            "sample_per_part",
+            "trans_std",
+            "no_trans",
+        ),
+        differentiable=True,
+        replaces=("_contrib_DeformablePSROIPooling",),
+        amp="float32",
     ),
     Operator(
         "PSROIPooling",
@@ -258,6 +281,36 @@ OPERATORS = (
         "box_iou_rotated",
         ("lhs", "rhs"),
         ("angle", "clockwise"),
+        amp="float32",
+    ),
+    Operator(
+        "mrcnn_mask_target",
+        "mask_target",
+        ("rois", "gt_masks", "matches", "cls_targets"),
+        ("num_rois", "num_classes", "mask_size", "sample_ratio", "aligned"),
+        gpu_name="mrcnn_mask_target",
+        amp="float32",
+    ),
+    Operator("paste_masks", "paste_masks", ("masks", "boxes"), ("shape", "threshold")),
+    Operator(
+        "rcnn_target",
+        "rcnn_target",
+        ("proposals", "labels", "noise"),
+        ("num_sample", "pos_iou_thresh", "pos_ratio", "means", "stds"),
+        amp="float32",
+    ),
+    Operator(
+        "rpn_target",
+        "rpn_target",
+        ("anchors", "labels", "noise"),
+        (
+            "num_sample",
+            "pos_iou_thresh",
+            "neg_iou_thresh",
+            "pos_ratio",
+            "means",
+            "stds",
+        ),
         amp="float32",
     ),
     Operator(

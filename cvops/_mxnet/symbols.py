@@ -9,6 +9,7 @@ from cvops._mxnet.operators import OPERATORS, Operator
 
 _OURS = {name: operator for operator in OPERATORS for name in operator.replaces}
 _THEIRS = {operator.full_name: operator.replaces[0] for operator in OPERATORS if operator.replaces}
+_EXTRA = {operator.full_name: dict(operator.extra) for operator in OPERATORS}
 #: The attribute of the copies before our operators: see ``register.gradient_copy``.
 _MARK = "__cvops__"
 #: An attribute of our operators: the name of MXNet's operator that one replaces.
@@ -49,6 +50,9 @@ def convert_symbol(text: str, to: str = "cvops") -> str:
         for name in ops:
             if name.startswith("_contrib_cvops_") and name not in _THEIRS:
                 raise ValueError(f"text: MXNet has no operator for {name!r}")
+        for node in _all_nodes(graph):
+            for key, value in _extra_options(node).items():
+                raise ValueError(f"text: MXNet has no {key} {value!r} of {node['op']!r}")
     if not ops & (_OURS if to == "cvops" else _THEIRS).keys():
         return text
     _convert(graph, to)
@@ -80,7 +84,11 @@ def with_mxnet_ops(text: str) -> str:
 
 def with_mxnet_shapes(text: str) -> str:
     """Return a graph of the same shapes, with MXNet's operators for ours."""
-    graph = json.loads(with_mxnet_ops(text))
+    graph = json.loads(text)
+    for node in _all_nodes(graph):
+        for key in _extra_options(node):
+            del _attributes(node)[key]
+    _convert(graph, "mxnet")
     for node in _all_nodes(graph):
         if node["op"] == "_contrib_cvops_bilinear_upsample":
             scale = node["attrs"]["scale"]
@@ -159,6 +167,13 @@ def _attributes(node: dict[str, Any]) -> dict[str, str]:
     return next((node[key] for key in ("attrs", "attr", "param") if key in node), {})
 
 
+def _extra_options(node: dict[str, Any]) -> dict[str, str]:
+    """Return the options of our operator with which it differs from MXNet's."""
+    given = _attributes(node)
+    extra = _EXTRA.get(node["op"], {})
+    return {key: given[key] for key, equal in extra.items() if given.get(key, equal) != equal}
+
+
 def _set_attribute(node: dict[str, Any], name: str, value: str) -> None:
     key = next((key for key in ("attrs", "attr", "param") if key in node), "attrs")
     node.setdefault(key, {})[name] = value
@@ -181,7 +196,9 @@ def _convert(
         return [*new, *version] if isinstance(new, list) else [new, output, *version]
 
     def replaced(node: dict[str, Any]) -> bool:
-        return node["op"] in _THEIRS and (not mark or REPLACED in _attributes(node))
+        if node["op"] not in _THEIRS or _extra_options(node):
+            return False
+        return not mark or REPLACED in _attributes(node)
 
     copies = {
         number for node in graph["nodes"] if replaced(node) for number, *_ in node["inputs"]
@@ -200,6 +217,8 @@ def _convert(
             node["op"] = operator.full_name
             inputs = [_copied(nodes, node, operator, *pair) for pair in enumerate(inputs)]
         elif to == "mxnet" and replaced(node):
+            for key in _EXTRA[node["op"]]:
+                _attributes(node).pop(key, None)
             node["op"] = _attributes(node).pop(REPLACED, _THEIRS[node["op"]])
             for key in ("attrs", "attr", "param"):
                 if node.get(key) == {}:  # MXNet omits empty attributes

@@ -57,6 +57,18 @@ def _demo_fcn(options: argparse.Namespace) -> None:
     _train(demo_fcn.run, options, stride=options.stride)
 
 
+def _demo_rcnn(options: argparse.Namespace) -> None:
+    if options.alternating and options.model not in ("faster", "mask"):
+        raise Refused("--alternating: only for the models faster and mask")
+    if options.checkpoint and (options.alternating or options.model == "rcnn"):
+        raise Refused("--checkpoint: not for the model rcnn, nor with --alternating")
+    _prepare(options)
+    from cvops import demo_rcnn
+
+    more = {"model": options.model, "roi": options.roi, "alternating": options.alternating}
+    _train(demo_rcnn.run, options, **more)
+
+
 def _load(params: Path) -> Any:
     from cvops.models import TinySSD
 
@@ -187,7 +199,29 @@ def _parser() -> argparse.ArgumentParser:
     demo_fcn.add_argument(
         "--stride", type=int, choices=(32, 16, 8), default=8, help="FCN-32s, 16s or 8s"
     )
-    for command in (demo, demo_fcn):
+    demo_rcnn = commands.add_parser(
+        "demo-rcnn",
+        help="train, evaluate and time R-CNN, Fast, Faster or Mask R-CNN, and draw its detections",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo_rcnn.add_argument("--output", type=Path, default=Path("demo-rcnn"), help="output folder")
+    demo_rcnn.add_argument(
+        "--model", choices=("rcnn", "fast", "faster", "mask"), default="mask", help="the model"
+    )
+    demo_rcnn.add_argument("--epochs", type=_count, help="number of epochs, by default 3 or 4")
+    demo_rcnn.add_argument(
+        "--train-images", type=_count, help="number of training images, by default 200 to 400"
+    )
+    demo_rcnn.add_argument(
+        "--roi", choices=("align", "pooling"), default="align", help="RoIAlign or RoI pooling"
+    )
+    demo_rcnn.add_argument(
+        "--alternating",
+        action="store_true",
+        help="train RPN and heads in four steps, of --epochs each",
+    )
+    demo_rcnn.set_defaults(run=_demo_rcnn)
+    for command in (demo, demo_fcn, demo_rcnn):
         command.add_argument("--seed", type=int, default=0, help="seed of all random numbers")
         command.add_argument(
             "--checkpoint",

@@ -119,5 +119,17 @@ def paste(image: Image.Image, sprite: Image.Image, x: int, y: int) -> tuple[int,
     shadow = alpha.filter(ImageFilter.GaussianBlur(blur)).point(lambda v: v * 0.4)
     image.paste((0, 0, 0), (x + blur, y + blur), shadow)
     image.paste(sprite, (x, y), alpha)
-    left, top, right, bottom = alpha.point(lambda v: 255 * (v > 127)).getbbox() or (0, 0, 0, 0)
+    left, top, right, bottom = opaque(sprite).getbbox() or (0, 0, 0, 0)
     return x + left, y + top, x + right, y + bottom
+
+
+def opaque(sprite: Image.Image) -> Image.Image:
+    """Return the mask of the pixels of more than half opacity, 255 or 0."""
+    return sprite.getchannel("A").point(lambda v: 255 * (v > 127))
+
+
+def mask_of(sprite: Image.Image, size: tuple[int, int], x: int, y: int) -> Image.Image:
+    """Return the mask of ``sprite`` at (x, y) in an image of width and height ``size``."""
+    mask = Image.new("L", size)
+    mask.paste(opaque(sprite), (x, y))
+    return mask

@@ -105,9 +105,21 @@ def scene(
         The RGB image, ``side`` x ``side``, and its labels, float32 (n, 5), rows
         (class, x1, y1, x2, y2).
     """
+    return instance_scene(photo, rng, side, most)[:2]
+
+
+def instance_scene(
+    photo: Image.Image, rng: random.Random, side: int = SIDE, most: int = 4
+) -> tuple[Image.Image, np.ndarray, np.ndarray]:
+    """Draw a scene and return its image, its labels and its masks.
+
+    The scene is that of :func:`scene` for equal arguments. The masks are uint8 (n, side, side). A
+    pixel of two creatures belongs to the later one.
+    """
     side, most = integer("side", side, 32), integer("most", most, 1)
     image = drawing.random_background(photo, side, rng)
     labels: list[tuple[float, ...]] = []
+    owner = np.zeros((side, side), np.int32)
     for _ in range(rng.randint(1, most)):
         name = rng.choice(CLASSES)
         # Sizes are uniform on a logarithmic scale.
@@ -119,5 +131,8 @@ def scene(
             if _is_free([v / side for v in box], [label[1:] for label in labels]):
                 box = paste(image, sprite, x, y)
                 labels.append((CLASSES.index(name), *(v / side for v in box)))
+                mask = drawing.mask_of(sprite, image.size, x, y)
+                owner[np.asarray(mask) > 0] = len(labels)
                 break
-    return image, np.array(labels, np.float32)
+    masks = owner == np.arange(1, len(labels) + 1)[:, None, None]
+    return image, np.array(labels, np.float32), masks.astype(np.uint8)

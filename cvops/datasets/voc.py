@@ -32,42 +32,56 @@ mx = mxnet()
 _BOOK_DIR = "../data/VOCdevkit/VOC2012"
 
 
+#: The files beside the images, by the folder of a missing one.
+_CLASSES = "SegmentationClass/<name>.png"
+_INSTANCES = "SegmentationObject/<name>.png, Annotations/<name>.xml"
+_LABELS = {"SegmentationObject": _INSTANCES, "Annotations": _INSTANCES}
+
+
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _missing(path: Path, voc_dir: Path) -> FileNotFoundError:
+def missing_file(path: Path, voc_dir: Path) -> FileNotFoundError:
+    """Return the error about a file that is not in ``voc_dir``, with the layout of this folder."""
     for inside in (voc_dir / "VOC2012", voc_dir / "VOCdevkit" / "VOC2012"):
         if inside.is_dir():
             return FileNotFoundError(f"{path}: no such file; voc_dir should be {inside}")
     return FileNotFoundError(
         f"{path}: no such file; voc_dir is the folder VOCdevkit/VOC2012 of the archive, with "
         f"ImageSets/Segmentation/{path.name if path.suffix == '.txt' else 'train.txt'}, "
-        f"JPEGImages/<name>.jpg and SegmentationClass/<name>.png; got {str(voc_dir)!r}"
+        f"JPEGImages/<name>.jpg and {_LABELS.get(path.parent.name, _CLASSES)}; "
+        f"got {str(voc_dir)!r}"
     )
+
+
+def listed_names(voc_dir: str | Path, split: str) -> list[str]:
+    """Return the names of the images of a split."""
+    voc_dir = Path(voc_dir)
+    names = voc_dir / "ImageSets" / "Segmentation" / f"{split}.txt"
+    if not names.is_file():
+        raise missing_file(names, voc_dir)
+    try:
+        return names.read_text("utf-8-sig").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{names}: not a list of names in UTF-8") from error
 
 
 def _pairs(voc_dir: str | Path, split: str) -> list[tuple[Path, Path]]:
     """Return the image file and the label file of each image of a split."""
     voc_dir = Path(voc_dir)
-    names = voc_dir / "ImageSets" / "Segmentation" / f"{split}.txt"
-    if not names.is_file():
-        raise _missing(names, voc_dir)
-    try:
-        listed = names.read_text("utf-8-sig").split()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{names}: not a list of names in UTF-8") from error
     pairs = [
         (voc_dir / "JPEGImages" / f"{name}.jpg", voc_dir / "SegmentationClass" / f"{name}.png")
-        for name in listed
+        for name in listed_names(voc_dir, split)
     ]
     for pair in pairs:
         for path in pair:
             if not path.is_file():
-                raise _missing(path, voc_dir)
+                raise missing_file(path, voc_dir)
     return pairs
 
 
-def _check_size(label: Path, size: tuple[int, ...], image_size: tuple[int, ...]) -> None:
+def check_size(label: Path, size: tuple[int, ...], image_size: tuple[int, ...]) -> None:
+    """Raise a ValueError if a label and its image have different sizes."""
     if size != image_size:
         want, got = ("{} x {}".format(*pair) for pair in (image_size, size))
         raise ValueError(f"{label}: expected the image's size, {want}, got {got}")
@@ -76,7 +90,7 @@ def _check_size(label: Path, size: tuple[int, ...], image_size: tuple[int, ...])
 def _size(image: Path, label: Path) -> tuple[int, int]:
     """Return height and width, read from the headers only."""
     size = images.image_size(image)
-    _check_size(label, images.image_size(label), size)
+    check_size(label, images.image_size(label), size)
     return size
 
 
@@ -113,7 +127,7 @@ def _read_colors(path: Path) -> np.ndarray:
 def _read(image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read an image, uint8 (height, width, 3), and its classes, int32 (height, width)."""
     pixels, classes = np.asarray(images.read_image(image)), _read_label(label)
-    _check_size(label, classes.shape, pixels.shape[:2])
+    check_size(label, classes.shape, pixels.shape[:2])
     return pixels, classes
 
 
@@ -239,7 +253,7 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
         image, label = self._pairs[index]
         if self._table is not None:
             pixels, colors = np.asarray(images.read_image(image)), _read_colors(label)
-            _check_size(label, colors.shape[:2], pixels.shape[:2])
+            check_size(label, colors.shape[:2], pixels.shape[:2])
             return pixels, by_table(colors, self._table)
         pixels, classes = _read(image, label)
         return pixels, np.where(classes == VOC_VOID, self.void, classes).astype(np.int32)

@@ -22,6 +22,7 @@ import numpy as np
 from cvops._files import check_regular, replacing
 from cvops._mxnet import mxnet, params
 from cvops.models.losses import DetectionLoss, label_background, on_cpu
+from cvops.models.steps import contexts, step
 from cvops.ops._check import choice, integer, number
 
 mx = mxnet()
@@ -61,6 +62,15 @@ def stages() -> list[Any]:
     return [first, halving(64, 128), halving(128, 128), halving(128, 128), nn.GlobalMaxPool2D()]
 
 
+def class_names(classes: Any) -> tuple[str, ...]:
+    """Return ``classes`` as a tuple; refuse everything but one or more names."""
+    listed = isinstance(classes, Iterable) and not isinstance(classes, str)
+    names = tuple(classes) if listed else ()
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"classes: expected one or more names, got {classes!r}")
+    return names
+
+
 class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     """Network from images (B, 3, H, W), RGB of 0 to 255, to (anchors, classes, offsets).
 
@@ -83,10 +93,7 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         self, classes: Sequence[str], side: int = 256, ops: str = "cvops", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        listed = isinstance(classes, Iterable) and not isinstance(classes, str)
-        names = tuple(classes) if listed else ()
-        if not names or not all(isinstance(name, str) for name in names):
-            raise ValueError(f"classes: expected one or more names, got {classes!r}")
+        names = class_names(classes)
         choice("ops", ops, ("cvops", "mxnet"))
         if ops == "cvops":
             import cvops.mxnet  # noqa: F401 (registers the ops)
@@ -226,16 +233,6 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             "negative_mining_thresh": number("negative_mining_thresh", negative_mining_thresh),
         }
 
-    def _nan_if_unknown(self, F: Any, labels: Any) -> Any:
-        """Return 1 for each image whose labels pass ``check_labels``, NaN for the others, (B,)."""
-        kinds = F.slice_axis(labels, axis=2, begin=0, end=1)
-        low, high = (F.slice_axis(labels, axis=2, begin=i, end=i + 2) for i in (1, 3))
-        ordered = F.min((low <= high) * (F.abs(low) <= MOST) * (F.abs(high) <= MOST), axis=2)
-        known = (kinds >= 0) * (kinds < len(self.net.classes)) * (kinds == F.floor(kinds))
-        known = known.reshape((0, 0)) * ordered + (kinds == -1).reshape((0, 0))
-        known = F.min(known, axis=1)
-        return F.BlockGrad(known / known)
-
     def hybrid_forward(self, F: Any, images: Any, labels: Any) -> tuple[Any, ...]:
         if on_cpu(labels):
             check_labels(labels, len(self.net.classes))
@@ -249,7 +246,21 @@ class Training(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         count = int(min(max(ratio, 1), 100)) if ratio > 0 else 0
         cls_labels = label_background(F, cls_labels, count, classes)
         out = classes, cls_labels, offsets, bbox_labels, bbox_masks
-        return (F.broadcast_mul(self.loss(*out), self._nan_if_unknown(F, labels)), *out)
+        return (
+            F.broadcast_mul(self.loss(*out), nan_if_invalid(F, labels, len(self.net.classes))),
+            *out,
+        )
+
+
+def nan_if_invalid(F: Any, labels: Any, num_classes: int) -> Any:
+    """Return 1 for each image whose labels pass ``check_labels``, NaN for the others, (B,)."""
+    kinds = F.slice_axis(labels, axis=2, begin=0, end=1)
+    low, high = (F.slice_axis(labels, axis=2, begin=i, end=i + 2) for i in (1, 3))
+    ordered = F.min((low <= high) * (F.abs(low) <= MOST) * (F.abs(high) <= MOST), axis=2)
+    known = (kinds >= 0) * (kinds < num_classes) * (kinds == F.floor(kinds))
+    known = known.reshape((0, 0)) * ordered + (kinds == -1).reshape((0, 0))
+    known = F.min(known, axis=1)
+    return F.BlockGrad(known / known)
 
 
 def check_labels(labels: Any, num_classes: int) -> None:
@@ -307,31 +318,7 @@ def train_step(
         raise ValueError(f"labels: expected labels of {len(images)} images, got {len(labels)}")
     if on_cpu(labels):
         check_labels(labels, len(training.net.classes))
-    if len(images) < len(devices):
-        raise ValueError(
-            f"images: expected {len(devices)} or more, one per device, got {len(images)}"
-        )
-    split = mx.gluon.utils.split_and_load
-    parts = [split(given, list(devices), even_split=False) for given in (images, labels)]
-    with mx.autograd.record():
-        results = [training(*part) for part in zip(*parts)]
-    mx.autograd.backward([loss for loss, *_ in results])
-    if not trainer._kv_initialized:
-        # The first step copies all parameters from the first device to the others. The backward of
-        # a static graph writes running means, and MXNet does not wait for them.
-        mx.nd.waitall()
-        trainer._init_kvstore()
-        trainer._init_params()
-        # A distributed store keeps the first gradients under the keys of the weights: without a
-        # wait MXNet can read them as weights.
-        mx.nd.waitall()
-    trainer.step(len(images))
-    return results
-
-
-def contexts(net: Any) -> list[Any]:
-    """Return the devices of the parameters of ``net``."""
-    return next(iter(net.collect_params().values())).list_ctx()
+    return step(training, trainer, (images, labels), devices)
 
 
 def predict(

@@ -98,7 +98,7 @@ def adaptive_avg_pooling_backward(
             f"data_shape: expected (N, C, H, W) with (N, C) = {(images, channels)} as in out_grad, "
             f"got {shape}"
         )
-    sizes = _Sizes(*shape[2:], height, width)
+    sizes = _Sizes(shape[2], shape[3], height, width)
     _check_sizes("data_shape", "out_grad", images * channels, sizes)
     return inputs.run(sizes)
 

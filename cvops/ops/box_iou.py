@@ -295,10 +295,10 @@ def _side_grad(
         by_height = by_height - np.where(norm > 0, by_angle * (width / norm), zero)
         by_size = np.concatenate([by_width, by_height], axis=-1)
         if center:
-            grads = low + high, np.float32(0.5) * (high - low) + by_size
+            ends = low + high, np.float32(0.5) * (high - low) + by_size
         else:
-            grads = low - by_size, high + by_size
-    return np.concatenate(grads, axis=-1)
+            ends = low - by_size, high + by_size
+    return np.concatenate(ends, axis=-1)
 
 
 def _share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -309,7 +309,7 @@ def _share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _pair_grads(own: np.ndarray, other: np.ndarray, center: bool, kind: str) -> np.ndarray:
     """Return the derivatives of each pair: corners, area and angle of the box ``own``."""
     a, b = _Boxes(own, center, kind), _Boxes(other, center, kind)
-    zero, one, two = np.float32([0, 1, 2])
+    zero, one, two = np.float32(0), np.float32(1), np.float32(2)
     size = _sides(
         _larger(a.corners[..., :2], b.corners[..., :2]),
         _smaller(a.corners[..., 2:], b.corners[..., 2:]),

@@ -16,7 +16,7 @@ _OP = Op("psroi_pooling", data="float32 (N, C, H, W)", rois="float32 (R, 5)")
 _BACKWARD = Op(
     "psroi_pooling_backward", out_grad="float32 (R, D, height, width)", rois="float32 (R, 5)"
 )
-_MOST_BINS = 2**15 - 1  # along an axis: a roi has less than 2**30 bins
+MOST_BINS = 2**15 - 1  # along an axis: a roi has less than 2**30 bins
 
 
 class Sizes(NamedTuple):
@@ -91,7 +91,7 @@ def psroi_pooling(
     inputs = _OP.inputs(backend, data=data, rois=rois)
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
     dim = _check.integer("output_dim", output_dim, low=1)
-    pooled = _check.integer("pooled_size", pooled_size, low=1, high=_MOST_BINS)
+    pooled = _check.integer("pooled_size", pooled_size, low=1, high=MOST_BINS)
     return inputs.run(sizes_of("data", inputs.shapes["data"], scale, dim, pooled, group_size))
 
 
@@ -105,7 +105,8 @@ def sizes_of(
             f"{name}: expected at least output_dim * group_size**2 = {dim * group**2} channels, "
             f"got {shape[1]}"
         )
-    return Sizes(*shape, dim, pooled, group, scale)
+    images, channels, height, width = shape
+    return Sizes(images, channels, height, width, dim, pooled, group, scale)
 
 
 @_OP.check
@@ -125,8 +126,8 @@ def psroi_pooling_backward(
     """Return the gradient of :func:`psroi_pooling` with respect to ``data``.
 
     Each pixel of a bin adds ``g / n``: ``g`` is the element of ``out_grad``, ``n`` the number of
-    pixels of the bin. A pixel adds in the order of rois, then bins, as MXNet 1.9.1 does on one
-    thread of the CPU. Each operation is rounded. The result is the same in every run, also on a
+    pixels of the bin. A pixel adds in the order of rois, then bins, as MXNet 1.9.1 does on the CPU.
+    Each operation is rounded. The result is the same in every run, also on a
     GPU. The gradient with respect to ``rois`` is 0, as in MXNet.
 
     Args:
@@ -179,14 +180,14 @@ def _operator(sizes: Sizes) -> tuple[str, dict[str, Any]]:
 def check_bins(signature: Signature) -> None:
     """Refuse ``out_grad`` without a square of bins, or with too many."""
     height, width = signature.sizes["height"], signature.sizes["width"]
-    if height != width or not 1 <= height <= _MOST_BINS:
+    if height != width or not 1 <= height <= MOST_BINS:
         raise ValueError(
-            f"out_grad: expected a square of 1 x 1 to {_MOST_BINS} x {_MOST_BINS} bins, "
+            f"out_grad: expected a square of 1 x 1 to {MOST_BINS} x {MOST_BINS} bins, "
             f"got {height} x {width}"
         )
 
 
-def rounded(x: np.ndarray) -> np.ndarray:
+def rounded(x: Any) -> Any:
     """Return ``x`` rounded half away from zero."""
     whole = np.trunc(x)
     return np.where(np.abs(x - whole) >= 0.5, whole + np.sign(x), whole)
@@ -205,7 +206,7 @@ def channels_of(row: int, column: int, sizes: Sizes) -> slice:
     return slice(row * sizes.group + column, sizes.output_dim * cells, cells)
 
 
-def _edges(first: np.float32, last: np.float32, limit: int, sizes: Sizes) -> list[tuple[int, int]]:
+def _edges(first: Any, last: Any, limit: int, sizes: Sizes) -> list[tuple[int, int]]:
     """Return the range of pixels of each bin of a roi along one axis."""
     scale = np.float32(sizes.scale)
     begin = rounded(first) * scale
@@ -220,17 +221,17 @@ def _edges(first: np.float32, last: np.float32, limit: int, sizes: Sizes) -> lis
 
 
 def _bins_of(rois: np.ndarray, sizes: Sizes) -> Iterator[tuple[Any, ...]]:
-    """List each bin of a roi with an image: number, image, row, column, channels, pixels."""
+    """List each bin of a roi with an image: number, row, column, index of its values in data."""
     cells = cells_of(sizes)
-    for n, (index, x1, y1, x2, y2) in enumerate(rois):
-        if -1 < index < sizes.images and sizes.height * sizes.width:
+    for n, (index, x1, y1, x2, y2) in enumerate(rois if 0 not in sizes.data_shape else ()):
+        if -1 < index < sizes.images:
             columns = _edges(x1, x2, sizes.width, sizes)
             for i, (top, bottom) in enumerate(_edges(y1, y2, sizes.height, sizes)):
                 for j, (left, right) in enumerate(columns):
                     if top < bottom and left < right:
                         channels = channels_of(cells[i], cells[j], sizes)
                         pixels = slice(top, bottom), slice(left, right)
-                        yield n, int(index), i, j, channels, pixels
+                        yield n, i, j, (int(index), channels, *pixels)
 
 
 def out_shape(rois: Any, sizes: Sizes) -> tuple[int, int, int, int]:
@@ -241,8 +242,8 @@ def out_shape(rois: Any, sizes: Sizes) -> tuple[int, int, int, int]:
 def _numpy(data: np.ndarray, rois: np.ndarray, sizes: Sizes) -> np.ndarray:
     out = np.zeros(out_shape(rois, sizes), np.float32)
     with np.errstate(all="ignore"):
-        for n, image, i, j, channels, pixels in _bins_of(rois, sizes):
-            values = data[(image, channels, *pixels)].reshape(sizes.output_dim, -1)
+        for n, i, j, at in _bins_of(rois, sizes):
+            values = data[at].reshape(sizes.output_dim, -1)
             total = np.zeros(sizes.output_dim, np.float32)
             for value in values.T:  # in order: each addition is rounded
                 total += value
@@ -254,8 +255,8 @@ def _numpy(data: np.ndarray, rois: np.ndarray, sizes: Sizes) -> np.ndarray:
 def _backward_numpy(out_grad: np.ndarray, rois: np.ndarray, sizes: Sizes) -> np.ndarray:
     grad = np.zeros(sizes.data_shape, np.float32)
     with np.errstate(all="ignore"):
-        for n, image, i, j, channels, pixels in _bins_of(rois, sizes):
-            window = grad[(image, channels, *pixels)]
+        for n, i, j, at in _bins_of(rois, sizes):
+            window = grad[at]
             window += (out_grad[n, :, i, j] / np.float32(window[0].size))[:, None, None]
     return grad
 

@@ -319,6 +319,11 @@ def _numpy(data: np.ndarray, rois: np.ndarray, sizes: _Sizes) -> np.ndarray:
     return out
 
 
+def reference(data: np.ndarray, rois: np.ndarray, sizes: tuple[Any, ...]) -> np.ndarray:
+    """Return the reference result for the fields of :class:`_Sizes`."""
+    return _numpy(data, rois, _Sizes(*sizes))
+
+
 @_BACKWARD.implementation("numpy")
 def _backward_numpy(out_grad: np.ndarray, rois: np.ndarray, sizes: _Sizes) -> np.ndarray:
     grad = np.zeros(sizes.data_shape, np.float32)

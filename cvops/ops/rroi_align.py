@@ -91,7 +91,8 @@ def rroi_align(
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
     samples = _check.integer("sampling_ratio", sampling_ratio, high=_MOST_SAMPLES)
-    return inputs.run(_Sizes(*inputs.shapes["data"], height, width, scale, samples))
+    images, channels, rows, columns = inputs.shapes["data"]
+    return inputs.run(_Sizes(images, channels, rows, columns, height, width, scale, samples))
 
 
 @_OP.check

@@ -19,6 +19,10 @@ BACKENDS = [None, "numpy", "native", "emulated"]
 ROIS = torch.tensor([[0.0, 0, 0, 3, 3], [1, 2, 1, 5, 4], [0, 1, 1, 9, 9]])
 
 
+#: Offsets of (x, y) for 2 x 2 parts. All positions are multiples of 1/16.
+TRANS = torch.from_numpy(RNG.integers(-2, 3, (3, 2, 2, 2)).astype(np.float32) / 2)
+
+
 def boxes(num):
     return torch.from_numpy(np.sort(RNG.random((num, 2, 2), np.float32), axis=1).reshape(num, 4))
 
@@ -57,6 +61,17 @@ def resize_like(x, backend=None):
 
 def pool_by_position(x, backend=None):
     return cvops.psroi_pooling(x, ROIS, 0.5, 3, 3, 2, backend=backend)
+
+
+def deform(x, backend=None, trans=None):
+    trans = TRANS if trans is None else trans
+    options = {"sample_per_part": 2, "trans_std": 0.5, "backend": backend}
+    return cvops.deformable_psroi_pooling(x, ROIS, trans, 0.5, 3, 2, 2, **options)
+
+
+def deform_still(x, backend=None):
+    options = {"sample_per_part": 2, "no_trans": True, "backend": backend}
+    return cvops.deformable_psroi_pooling(x, ROIS, None, 0.5, 3, 2, 2, **options)
 
 
 def suppress(x, backend=None):
@@ -121,6 +136,32 @@ def reference_pool_by_position(x):
     return torch.stack(means).reshape(-1, 3, 3, 3)
 
 
+def reference_deform(x, trans=None):
+    """Two bilinear samples along each axis of a bin, by the weights of all pixels."""
+    trans = TRANS if trans is None else trans
+
+    def weights(first, last, i, offset, size):
+        begin = first / 2 - 0.5
+        length = (last + 1) / 2 - 0.5 - begin
+        position = begin + (i + torch.arange(2) / 2) * length / 2 + offset * 0.5 * length
+        inside = (position >= -0.5) & (position <= size - 0.5)
+        position = position.clamp(0, size - 1)
+        near = (1 - (position[:, None] - torch.arange(size)).abs()).clamp(min=0)
+        return near[inside]
+
+    means = []
+    for n, (index, x1, y1, x2, y2) in enumerate(ROIS):
+        for channel in range(3):
+            for i in range(2):
+                for j in range(2):
+                    plane = x[int(index), (channel * 2 + i) * 2 + j]
+                    rows = weights(y1, y2, i, trans[n, 1, i, j], x.shape[2])
+                    columns = weights(x1, x2, j, trans[n, 0, i, j], x.shape[3])
+                    found = rows @ plane @ columns.T
+                    means.append(found.mean() if found.numel() else found.sum())
+    return torch.stack(means).reshape(3, 3, 2, 2)
+
+
 def reference_suppress(x):
     _, index = cvops.box_nms(x.detach(), id_index=0, topk=12, return_index=True)
     return torch.where(index[..., None] < 0, torch.full((), -1.0), x[index.clamp(min=0).long()])
@@ -166,6 +207,12 @@ DIFFERENTIABLE = [
         lambda: integers(2, 12, 6, 6),
         id="psroi_pooling",
     ),
+    pytest.param(
+        deform,
+        reference_deform,
+        lambda: integers(2, 12, 6, 6),
+        id="deformable_psroi_pooling",
+    ),
     pytest.param(suppress, reference_suppress, lambda: rows(20), id="box_nms"),
     pytest.param(
         suppress_rotated, reference_suppress_rotated, lambda: rotated_rows(20), id="nms_rotated"
@@ -186,11 +233,13 @@ ANCHORS = boxes(20)[None]
 MAP, OFFSETS, COLORS = integers(1, 1, 3, 4), torch.zeros(1, 80), torch.eye(3, dtype=torch.uint8)
 SAMPLES, SCALE = (torch.ones(1, 20), torch.zeros(1, 20)), (torch.zeros(4), torch.ones(4))
 SIZE, RPN = torch.tensor([[32.0, 80.0, 1.0]]), dict(scales=(1, 2), ratios=(1,))
+TURNED = torch.zeros(2, 6)
+NOISE, THREE = torch.zeros(1, 21), boxes(3)
 LABEL = torch.tensor([[[0, 0.1, 0.1, 0.6, 0.7]]])
 #: op without a gradient -> (call, a float tensor).
 WITHOUT_GRADIENT = {
     "rroi_align": (
-        lambda x, **k: cvops.rroi_align(x, torch.zeros(2, 6), (2, 2), 1.0, **k),
+        lambda x, **k: cvops.rroi_align(x, TURNED, (2, 2), 1.0, **k),
         integers(1, 2, 3, 4),
     ),
     "bipartite_matching": (
@@ -230,6 +279,19 @@ WITHOUT_GRADIENT = {
         torch.from_numpy(RNG.random((1, 4, 2, 5), np.float32)),
     ),
     "multiclass_nms": (lambda x, **k: cvops.multiclass_nms(ANCHORS, x, **k), PREDICTIONS),
+    "mask_target": (
+        lambda x, **k: cvops.mask_target(ANCHORS, x, *SAMPLES, 20, 2, (3, 3), **k),
+        torch.ones(1, 2, 5, 5),
+    ),
+    "paste_masks": (
+        lambda x, **k: cvops.paste_masks(x, THREE, (8, 8), **k),
+        torch.ones(3, 5, 5),
+    ),
+    "rcnn_target": (
+        lambda x, **k: cvops.rcnn_target(x, LABEL, NOISE, num_sample=4, **k),
+        ANCHORS,
+    ),
+    "rpn_target": (lambda x, **k: cvops.rpn_target(x, LABEL, SAMPLES[1], **k), ANCHORS),
 }
 #: op of integers -> (call, a tensor).
 OF_INTEGERS = {
@@ -283,6 +345,10 @@ class TestGradients:
         changed = leaf * 1
         out = op(changed)
         changed.zero_()
+        if op is deform:  # its gradient needs the input
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                out.sum().backward()
+            return
         out.sum().backward()
         expected = gradient(reference, x, torch.ones(())) - 2
         torch.testing.assert_close(leaf.grad, expected * (leaf.grad != 0), rtol=1e-6, atol=1e-4)
@@ -367,6 +433,29 @@ class TestGradients:
         out = cvops.box_iou(x, boxes(4), kind="giou")
         (first,) = torch.autograd.grad((out**2).sum(), x, create_graph=True)
         with pytest.raises(RuntimeError, match="box_iou: trying to differentiate twice"):
+            first.sum().backward()
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_bins_without_offsets_have_a_gradient(self, backend):
+        x, weight = integers(2, 12, 6, 6), integers(3, 3, 2, 2)
+        found = gradient(lambda x: deform_still(x, backend), x, weight)
+        expected = gradient(lambda x: reference_deform(x, torch.zeros(3, 2, 2, 2)), x, weight)
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-4)
+
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_offsets_of_bins_have_gradients(self, backend):
+        x, weight = integers(2, 12, 6, 6), integers(3, 3, 2, 2)
+        # Between pixels: at a pixel, the slope is not unique.
+        found, expected = ((TRANS + 0.13).requires_grad_() for _ in range(2))
+        (deform(x, backend, found) * weight).sum().backward()
+        (reference_deform(x, expected) * weight).sum().backward()
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-4, atol=0.1)
+
+    def test_second_derivative_for_offsets_is_refused(self):
+        trans = TRANS.clone().requires_grad_()
+        out = deform(integers(2, 12, 6, 6), trans=trans)
+        (first,) = torch.autograd.grad((out**2).sum(), trans, create_graph=True)
+        with pytest.raises(RuntimeError, match="psroi_pooling: trying to differentiate twice"):
             first.sum().backward()
 
     def test_only_the_first_of_two_results_requires_a_gradient(self):
@@ -466,6 +555,7 @@ CALLS = {
     "adaptive_avg_pooling": (average, integers(2, 3, 5, 7)),
     "roi_align": (align, integers(2, 3, 6, 6)),
     "roi_pooling": (pool, integers(2, 3, 6, 6)),
+    "deformable_psroi_pooling": (deform, integers(2, 12, 6, 6)),
     "psroi_pooling": (pool_by_position, integers(2, 12, 6, 6)),
     "box_nms": (suppress, rows(20)),
     "nms_rotated": (suppress_rotated, rotated_rows(20)),

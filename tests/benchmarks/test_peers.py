@@ -9,7 +9,10 @@ import bench_matrix_nms
 import bench_multibox_detection
 import bench_multibox_target
 import bench_nms_rotated
+import bench_paste_masks
+import bench_rcnn_target
 import bench_roi_pooling
+import bench_rpn_target
 import bench_soft_nms
 import numpy as np
 import pytest
@@ -59,6 +62,9 @@ class TestTorch:
             ("torch", lambda: bench_box_decode.job(2, MAPS)),
             ("torch", lambda: bench_box_encode.job(2, MAPS)),
             ("torch", lambda: bench_box_iou_rotated.job(40, 50)),
+            ("torch", lambda: bench_paste_masks.job(9, 70, 90)),
+            ("torch", lambda: bench_rcnn_target.job(2, 2000)),
+            ("torch", lambda: bench_rpn_target.job(2, MAPS)),
             ("torch", lambda: bench_nms_rotated.job(60, 8)),
             ("torch", lambda: bench_multibox_target.job(2, MAPS, 5)),
             ("book", lambda: bench_multibox_target.job(2, MAPS, 5)),
@@ -75,7 +81,10 @@ class TestTorch:
             "matching",
             "decode",
             "encode",
+            "paste",
             "rotated iou",
+            "rcnn",
+            "rpn",
             "rotated nms",
             "target",
             "target, book",

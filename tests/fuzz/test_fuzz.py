@@ -20,6 +20,8 @@ EXAMPLES = os.environ.get("CVOPS_FUZZ_EXAMPLES")
 
 def same_bits(a, b):
     """Compare arrays by their bits; each NaN is equal to each other NaN."""
+    if a is None or b is None:
+        return a is b
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     if a.dtype.kind != "f":

@@ -31,7 +31,7 @@ ANCHORS = boxes(1, 40)
 #: operator -> its inputs and its options.
 CASES = {
     "AdaptiveAvgPooling2D": ([floats(2, 3, 9, 11)], {"output_size": (4, 3)}),
-    "BilinearResize2D": ([floats(2, 3, 5, 7), floats(1, 2, 8, 4)], {"mode": "like"}),
+    "BilinearResize2D": ([floats(2, 3, 5, 7)], {"height": 8, "width": 4, "align_corners": False}),
     "MultiBoxPrior": ([floats(2, 3, 5, 7)], {"sizes": (0.3, 0.7), "ratios": (1, 2, 0.5)}),
     "MultiBoxTarget": (
         [ANCHORS, truths(3, 4), floats(3, 3, 40)],
@@ -80,6 +80,17 @@ CASES = {
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
         {"id_index": 0, "overlap_thresh": 0.3, "topk": 25, "out_format": "center"},
     ),
+    "DeformablePSROIPooling": (
+        [
+            floats(2, 16, 9, 11),
+            np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]]),
+            floats(2, 4, 2, 2) - np.float32(0.5),
+        ],
+        {
+            **{"spatial_scale": 0.5, "output_dim": 4, "group_size": 2, "pooled_size": 3},
+            **{"part_size": 2, "sample_per_part": 2, "trans_std": 0.1},
+        },
+    ),
     "PSROIPooling": (
         [floats(2, 12, 9, 11), np.array([[0, 1, 2, 9, 8], [1, 0, 0, 4, 4]])],
         {"spatial_scale": 0.5, "output_dim": 3, "pooled_size": 3, "group_size": 2},
@@ -117,6 +128,24 @@ CASES = {
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
         {"id_index": 0, "method": "gaussian", "sigma": 0.7, "topk": 25, "post_nms": 20},
     ),
+    "mrcnn_mask_target": (
+        [
+            9 * boxes(2, 6),
+            rng.integers(0, 2, (2, 3, 9, 10)).astype(np.float32),
+            rng.integers(0, 3, (2, 6)),
+            rng.integers(-1, 3, (2, 6)),
+        ],
+        {"num_rois": 6, "num_classes": 3, "mask_size": (4, 5), "aligned": True},
+    ),
+    "paste_masks": ([floats(5, 7, 6), 20 * boxes(5)], {"shape": (18, 19), "threshold": 0.4}),
+    "rcnn_target": (
+        [boxes(3, 20), truths(3, 4), floats(3, 24)],
+        {"num_sample": 9, "pos_iou_thresh": 0.3, "pos_ratio": 0.5, "means": (0.1, 0, 0, 0)},
+    ),
+    "rpn_target": (
+        [ANCHORS, truths(3, 4), floats(3, 40)],
+        {"num_sample": 9, "pos_iou_thresh": 0.5, "means": (0.1, 0, 0, 0), "stds": (1, 1, 0.5, 2)},
+    ),
     "label_from_color": (
         [rng.integers(0, 3, (2, 5, 6, 3), np.uint8), rng.integers(0, 3, (7, 3), np.uint8)],
         {"unknown": -2},
@@ -139,7 +168,9 @@ MXNETS = [
     "Proposal",
 ]
 MXNETS += ["bipartite_matching", "box_decode", "box_encode", "box_iou", "box_nms"]
-MXNETS += ["PSROIPooling", "ROIAlign", "ROIPooling", "RROIAlign"]
+MXNETS += ["DeformablePSROIPooling", "PSROIPooling", "ROIAlign", "ROIPooling", "RROIAlign"]
+#: MXNet's operators without a gradient to compare: uninitialized memory, or an error. Ours is zero.
+WITHOUT_GRADIENT = ["MultiBoxTarget", "RROIAlign"]
 #: mode -> the arguments of ``hybridize``; None for a network that is not hybridized.
 MODES = {
     "eager": None,

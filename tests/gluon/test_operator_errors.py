@@ -75,7 +75,7 @@ BAD_CALLS = {
             ),
             ("unknown mode", {"mode": "up"}, "mode: expected 'size' or 'odd_scale' or .*, got up"),
             ("to nothing", {"mode": "to_even_down"}, "data: expected maps of 1 to .* pixels"),
-            ("like missing", {"mode": "like"}, "expects 2 inputs, but got 1"),
+            ("like missing", {"mode": "like"}, "expects 2 inputs|Not enough argument"),
         )
     },
     "resize like three axes": (
@@ -88,7 +88,7 @@ BAD_CALLS = {
         "BilinearResize2D",
         [(1, 2, 4, 1), (1, 2, 4, 4)],
         {},
-        "expects 1 inputs, but got 2",
+        "expects 1 inputs|requires 1, provided 2",
     ),
     "label of two axes": (
         "MultiBoxTarget",
@@ -229,6 +229,24 @@ BAD_CALLS = {
         "valid_thresh: expected a number in .0, inf., got -1",
     ),
     "topk a word": ("box_nms", [(7, 6)], {"topk": "many"}, "topk: expected an integer, got many"),
+    "no_trans": (
+        "DeformablePSROIPooling",
+        [(1, 8, 3, 3), (4, 5), (4, 2, 2, 2)],
+        {"spatial_scale": 1, "output_dim": 2, "group_size": 2, "pooled_size": 2, "no_trans": True},
+        "no_trans: expected False, got True",
+    ),
+    "offsets of three classes": (
+        "DeformablePSROIPooling",
+        [(1, 8, 3, 3), (4, 5), (4, 6, 2, 2)],
+        {"spatial_scale": 1, "output_dim": 2, "group_size": 2, "pooled_size": 2},
+        r"trans: expected two offsets for each class, .* got \(4, 6, 2, 2\)",
+    ),
+    "offsets of one part": (
+        "DeformablePSROIPooling",
+        [(1, 8, 3, 3), (4, 5), (4, 2, 1, 1)],
+        {"spatial_scale": 1, "output_dim": 2, "group_size": 2, "pooled_size": 2},
+        r"trans: expected shape \(R, offsets, 2, 2\), got \(4, 2, 1, 1\)",
+    ),
     "rows without an angle": (
         "nms_rotated",
         [(7, 5)],
@@ -282,6 +300,48 @@ BAD_CALLS = {
         [(1, 2, 3, 3), (4, 6)],
         {"pooled_size": (2, 2), "spatial_scale": 1, "sampling_ratio": 1025},
         "sampling_ratio: expected an integer of at most 1024, got 1025",
+    ),
+    "ratio above 1": (
+        "rpn_target",
+        [(8, 4), (2, 3, 5), (2, 8)],
+        {"pos_ratio": 1.5},
+        r"pos_ratio: expected a number in \[0, 1\], got 1.5",
+    ),
+    "no samples": (
+        "rpn_target",
+        [(8, 4), (2, 3, 5), (2, 8)],
+        {"num_sample": 0},
+        "num_sample: expected a positive integer, got 0",
+    ),
+    "noise of 7 anchors": (
+        "rpn_target",
+        [(1, 8, 4), (2, 3, 5), (2, 7)],
+        {},
+        r"noise: expected shape \(B, A\) with B = 2 .*, A = 8 .*, got \(2, 7\)|noise: expected",
+    ),
+    "mask_size missing": (
+        "mrcnn_mask_target",
+        [(1, 2, 4), (1, 3, 5, 5), (1, 2), (1, 2)],
+        {"num_classes": 2},
+        "mask_size: expected a value, got none",
+    ),
+    "num_rois 3": (
+        "mrcnn_mask_target",
+        [(1, 2, 4), (1, 3, 5, 5), (1, 2), (1, 2)],
+        {"num_rois": 3, "num_classes": 2, "mask_size": (4, 4)},
+        r"rois: expected num_rois = 3 rois in shape \(B, N, 4\), got \(1, 2, 4\)",
+    ),
+    "shape of one number": (
+        "paste_masks",
+        [(2, 5, 5), (2, 4)],
+        {"shape": 9},
+        "shape: expected two integers of at least 0, got 9",
+    ),
+    "noise of the proposals alone": (
+        "rcnn_target",
+        [(2, 8, 4), (2, 3, 5), (2, 8)],
+        {},
+        r"noise: expected shape \(B, 11\), got \(2, 8\)",
     ),
     "pooled_size missing": (
         "ROIPooling",
@@ -341,7 +401,7 @@ def test_float64_input_is_rejected_with_its_name(mx, operators):
         (["box", [1, 2, 3, 4]], {}, "rhs: expected an NDArray, got list"),
         (["box", "box"], {"formt": "corner"}, "unexpected argument 'formt'"),
         (["box", "box"], {"lhs": "box"}, "more than one value for 'lhs'"),
-        (["box", "box", "corner", 1], {}, "at most 3 arguments, got 4"),
+        (["box", "box", "corner", "iou", 1], {}, "at most 4 arguments, got 5"),
     ],
     ids=["input missing", "list", "unknown name", "input given twice", "too many"],
 )

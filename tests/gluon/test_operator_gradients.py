@@ -2,7 +2,17 @@
 
 import numpy as np
 import pytest
-from operator_cases import MODES, MXNETS, arrays, floats, network, ours, theirs, weighted_sum
+from operator_cases import (
+    MODES,
+    MXNETS,
+    WITHOUT_GRADIENT,
+    arrays,
+    floats,
+    network,
+    ours,
+    theirs,
+    weighted_sum,
+)
 
 import cvops
 
@@ -57,9 +67,10 @@ def test_gradient_equals_that_of_mxnets_operator(mx, operators, op, mode):
         loss.backward()
         return [x.grad.asnumpy() for x in inputs]
 
-    want = gradients(theirs, "write")
-    if op == "MultiBoxTarget":  # MXNet's operator returns uninitialized memory
-        want = [np.zeros_like(x) for x in want]
+    if op in WITHOUT_GRADIENT:
+        want = [np.zeros(x.shape, np.float32) for x in arrays(mx, op)[0]]
+    else:
+        want = gradients(theirs, "write")
     for got, expected in zip(gradients(ours, "write"), want):
         np.testing.assert_array_equal(got, expected)
     # The reference is not MXNet's "add": its box_nms overwrites the gradient.
@@ -109,21 +120,24 @@ def test_gradients_of_kinds_of_iou_equal_the_array_function(mx, operators, kind,
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("align_corners", [True, False])
-def test_bilinear_resize_without_a_second_input_equals_mxnet(mx, operators, mode, align_corners):
-    (data, _), _ = arrays(mx, "BilinearResize2D")
-    options = {"height": 7, "width": 3, "align_corners": align_corners}
-    results = []
-    for name in ("cvops_BilinearResize2D", "BilinearResize2D"):
-        net = network(mx, lambda F, x: getattr(F.contrib, name)(x, **options), mode)  # noqa: B023
-        x = data.copy()
-        x.attach_grad()
+def test_bilinear_resize_to_the_size_of_an_array_has_both_gradients(mx, operators, mode):
+    """MXNet's operator aborts the process if both inputs have other users too."""
+    inputs = [mx.nd.array(floats(2, 3, 5, 7)), mx.nd.array(floats(1, 2, 8, 4))]
+    net = network(mx, lambda F, *args: F.contrib.cvops_BilinearResize2D(*args, mode="like"), mode)
+    weights = mx.nd.array(floats(2, 3, 8, 4))
+    for call in (net, lambda *args: cvops.bilinear_resize(*args, mode="like")):
+        for x in inputs:
+            x.attach_grad("add")
+            x.grad[:] = 7
         with mx.autograd.record():
-            out = net(x)
-        out.backward(mx.nd.arange(out.size).reshape(out.shape))
-        results.append((out.asnumpy(), x.grad.asnumpy()))
-    for got, want in zip(*results):
-        np.testing.assert_array_equal(got, want)
+            out = call(*inputs)
+            loss = (out * weights).sum() + sum((3 * x).sum() for x in inputs)
+        loss.backward()
+        want = mx.nd.contrib.BilinearResize2D(*inputs, mode="like")
+        np.testing.assert_array_equal(out.asnumpy(), want.asnumpy())
+        grad = cvops.bilinear_resize_backward(weights.asnumpy(), inputs[0].shape)
+        np.testing.assert_array_equal(inputs[0].grad.asnumpy(), grad + np.float32(3) + 7)
+        assert (inputs[1].grad.asnumpy() == 10).all()
 
 
 @pytest.mark.parametrize("mode", MODES)

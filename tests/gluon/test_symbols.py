@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from operator_cases import floats
 
+import cvops
 from cvops import cli
 
 
@@ -137,6 +138,35 @@ def test_operator_without_a_counterpart_in_mxnet_is_refused(mx, operators):
     text = mx.sym.contrib.cvops_bilinear_upsample(mx.sym.var("x"), scale=2).tojson()
     with pytest.raises(ValueError, match="no operator for '_contrib_cvops_bilinear_upsample'"):
         operators.convert_symbol(text, to="mxnet")
+
+
+def test_option_without_a_counterpart_in_mxnet_is_refused(mx, operators):
+    box = mx.sym.var("box")
+    for kind in ("iou", "giou"):
+        out = mx.sym.contrib.cvops_box_iou(box, box, kind=kind)
+        if kind == "iou":
+            text = operators.convert_symbol(out.tojson(), to="mxnet")
+            assert '"_contrib_box_iou"' in text
+            assert mx.sym.load_json(text).infer_shape(box=(3, 4))[1] == [(3, 3)]
+        else:
+            with pytest.raises(ValueError, match="text: MXNet has no kind 'giou' of '_contrib_cv"):
+                operators.convert_symbol(out.tojson(), to="mxnet")
+
+
+def test_saved_model_keeps_an_option_that_mxnet_lacks(mx, operators, tmp_path):
+    with operators.installed():
+        box = mx.sym.var("box")
+        both = [mx.sym.contrib.box_iou(box, box, kind=kind) for kind in ("iou", "ciou")]
+        mx.sym.Group(both).save(str(tmp_path / "model.json"))
+    text = (tmp_path / "model.json").read_text()
+    assert '"_contrib_box_iou"' in text
+    assert '"_contrib_cvops_box_iou"' in text
+    boxes = mx.nd.array([[0, 0, 4, 2], [6, 3, 7, 5]])
+    outs = mx.sym.load(str(tmp_path / "model.json")).bind(mx.cpu(), {"box": boxes}).forward()
+    for out, kind in zip(outs, ("iou", "ciou")):
+        np.testing.assert_array_equal(
+            out.asnumpy(), cvops.box_iou(boxes, boxes, kind=kind).asnumpy()
+        )
 
 
 def test_command_converts_files_and_reports_errors(mx, operators, model, tmp_path, capsys):

@@ -20,24 +20,30 @@ from workloads import (
     call,
     confusion,
     decoding,
+    deformed,
+    deformed_backward,
     detection,
     encoding,
     iou,
     iou_backward,
     iou_rotated,
     labels,
+    mask_targets,
     matching,
     nms,
     nms_backward,
     nms_of_classes,
     nms_rotated,
+    pasting,
     pooling,
     pooling_backward,
     position_sensitive,
     position_sensitive_backward,
+    region_proposals,
     resizing,
     resizing_backward,
     rotated,
+    sampling,
     target,
     upsampling,
     zeros,
@@ -75,7 +81,6 @@ LAUNCHES = {
         lambda: resizing(8, 60, 480),
         "bilinear_resize 4725 256",
     ),
-    "bilinear_resize, equal size": (lambda: resizing(1, 9, 9), ""),
     # A thread has a pixel of 4 planes: 8 x 21 / 4 x 60 x 60.
     "bilinear_resize_backward, 8 x 21 x 60 x 60 to 480": (
         lambda: resizing_backward(8, 60, 480),
@@ -328,6 +333,38 @@ LAUNCHES = {
         lambda: position_sensitive_backward(300),
         "psroi_pooling_backward 1764 256",
     ),
+    # As for psroi_pooling, and 300 x 49 parts in blocks of 64.
+    "deformable_psroi_pooling, 300 rois of 21 x 7 x 7 x 38 x 63": (
+        lambda: deformed(300),
+        "deformable_psroi_pooling 58x6 256",
+    ),
+    "deformable_psroi_pooling_backward, 300 rois of 21 x 7 x 7 x 38 x 63": (
+        lambda: deformed_backward(300),
+        """deformable_psroi_pooling_backward 1764 256
+        deformable_psroi_pooling_offsets 230 64""",
+    ),
+    # 1024 x 784 bins have 3136 blocks, more than 8 for each multiprocessor.
+    "mask_target, 8 x 128 rois, 80 classes": (
+        lambda: mask_targets(8, 128, 80),
+        "mask_target 3136x1 256",
+    ),
+    # 10 x 784 bins have 31 blocks. The classes are divided into 8 * 132 / 31 parts.
+    "mask_target, 10 rois, 80 classes": (
+        lambda: mask_targets(1, 10, 80),
+        "mask_target 31x34 256",
+    ),
+    "mask_target, no rois": (lambda: mask_targets(8, 0), ""),
+    # A block has 4096 pixels.
+    "paste_masks, 100 x 800 x 1333": (lambda: pasting(100), "paste_masks 26036 256"),
+    "paste_masks, no boxes": (lambda: pasting(0), ""),
+    # A block of the match has 512 boxes. 2016 keys are one tile of the sort.
+    "rcnn_target, 8 x 2000 x 16": (
+        lambda: sampling(8, 2000, 16, num_sample=512),
+        """rcnn_target_match 4x8 128
+        sort_tiles 8x1 512
+        rcnn_target_write 4x8 128""",
+    ),
+    "rcnn_target, no boxes": (lambda: sampling(8, 0, 0), "rcnn_target_write 1x8 128"),
     # 64 groups of channels. 3 blocks per multiprocessor fit, so a group has 6 splits: 132 * 3 / 64.
     # Shared memory has 16 bytes per pixel.
     "roi_align, 1000 rois of 256 x 50 x 68": (
@@ -365,6 +402,15 @@ LAUNCHES = {
         """rroi_align_angles 1 256
         rroi_align 24 128""",
     ),
+    # A block of the match has 512 anchors, a tile of the selection 4096.
+    "rpn_target, 8 x 36720 x 16": (
+        lambda: region_proposals(8, 36720, 16),
+        """rpn_target_clear 1148 256
+        rpn_target_match 72x8 128
+        rpn_target_label 9x8 1024
+        rpn_target_sample 8 1024""",
+    ),
+    "rpn_target, no anchors": (lambda: region_proposals(8, 0), ""),
 }
 
 

@@ -44,6 +44,8 @@ WITH_DOUBLES = {
     "multibox_target_refine",
     "multibox_target_write",
     "rroi_align_angles",
+    "rcnn_target_write",
+    "rpn_target_sample",
 }
 
 

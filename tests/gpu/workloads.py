@@ -134,6 +134,40 @@ def position_sensitive_backward(rois, dim=21):
     return call(cvops.psroi_pooling_backward, zeros(rois, dim, 7, 7), zeros(rois, 5), args=args)
 
 
+def deformed(rois, dim=21):
+    trans, options = zeros(rois, 2, 7, 7), {"sample_per_part": 4, "trans_std": 0.1}
+    args = 1 / 16, dim, 7, 7
+    arrays = zeros(1, 49 * dim, 38, 63), zeros(rois, 5), trans
+    return call(cvops.deformable_psroi_pooling, *arrays, args=args, **options)
+
+
+def deformed_backward(rois, dim=21):
+    _, arrays, _, options = deformed(rois, dim)
+    op = cvops.deformable_psroi_pooling_backward
+    return call(op, zeros(rois, dim, 7, 7), *arrays, args=(1 / 16, 7), **options)
+
+
+def region_proposals(images, num, truths=8):
+    noise = zeros(images, num)
+    return call(cvops.rpn_target, zeros(num, 4), zeros(images, truths, 5), noise)
+
+
+def sampling(images, num, truths=8, **options):
+    noise = zeros(images, num + truths)
+    arrays = zeros(images, num, 4), zeros(images, truths, 5), noise
+    return call(cvops.rcnn_target, *arrays, **options)
+
+
+def mask_targets(images, num, classes=2, side=100):
+    rows = zeros(images, num)
+    arrays = zeros(images, num, 4), zeros(images, 8, side, side), rows, rows
+    return call(cvops.mask_target, *arrays, num_classes=classes, mask_size=(28, 28))
+
+
+def pasting(num, height=800, width=1333):
+    return call(cvops.paste_masks, zeros(num, 28, 28), zeros(num, 4), args=((height, width),))
+
+
 def upsampling(op, images, side, scale):
     return call(op, zeros(images, 21, side, side), args=(scale,))
 
@@ -170,7 +204,10 @@ CALLS = {
     "box_nms": lambda n: nms(1, 2000 * n, id_index=0),
     "box_nms_backward": lambda n: nms_backward(2000 * n),
     "confusion_matrix": confusion,
+    "deformable_psroi_pooling": lambda n: deformed(300 * n, 2),
+    "deformable_psroi_pooling_backward": lambda n: deformed_backward(300 * n, 2),
     "label_from_color": labels,
+    "mask_target": lambda n: mask_targets(2, 10 * n),
     "matrix_nms": lambda n: nms(1, 2000 * n, op=cvops.matrix_nms),
     "multibox_detection": lambda n: detection(2, 2000 * n, 2),
     "multibox_prior": lambda n: anchors(16 * n, 16),
@@ -181,12 +218,15 @@ CALLS = {
     "proposal": lambda n: proposals(2, 10 * n, 30),
     "psroi_pooling": lambda n: position_sensitive(300 * n, 2),
     "psroi_pooling_backward": lambda n: position_sensitive_backward(300 * n, 2),
+    "paste_masks": lambda n: pasting(n, 100, 100),
+    "rcnn_target": lambda n: sampling(2, 500 * n),
     "roi_align": lambda n: alignment(30 * n, 8),
     "roi_align_backward": lambda n: alignment_backward(30 * n, 8),
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
     "roi_pooling_backward": lambda n: pooling_backward(30 * n, 8),
     "rroi_align": lambda n: rotated(30 * n, 8),
     "soft_nms": lambda n: nms(1, 2000 * n, op=cvops.soft_nms),
+    "rpn_target": lambda n: region_proposals(2, 1000 * n),
 }
 #: (op, workload of predictions.json) -> a function that returns the call.
 WORKLOADS = {
@@ -233,6 +273,13 @@ WORKLOADS = {
     ("psroi_pooling_backward", "300 rois of 21 x 7 x 7 x 38 x 63"): (
         lambda: position_sensitive_backward(300)
     ),
+    ("deformable_psroi_pooling", "300 rois of 21 x 7 x 7 x 38 x 63"): lambda: deformed(300),
+    ("deformable_psroi_pooling_backward", "300 rois of 21 x 7 x 7 x 38 x 63"): (
+        lambda: deformed_backward(300)
+    ),
+    ("mask_target", "8 x 128 rois, 80 classes of 28 x 28"): lambda: mask_targets(8, 128, 80),
+    ("paste_masks", "100 masks of 28 x 28, 800 x 1333"): lambda: pasting(100),
+    ("rcnn_target", "8 x 2000 x 16, 512 samples"): lambda: sampling(8, 2000, 16, num_sample=512),
     ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
     ("roi_align_backward", "1000 rois of 256 x 50 x 68"): lambda: alignment_backward(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68"): lambda: pooling(1000),
@@ -242,4 +289,5 @@ WORKLOADS = {
     ("roi_pooling_backward", "1000 rois of 256 x 50 x 68"): lambda: pooling_backward(1000),
     ("rroi_align", "1000 rois of 256 x 50 x 68"): lambda: rotated(1000),
     ("soft_nms", "5000, spread, linear"): lambda: nms(1, 5000, op=cvops.soft_nms),
+    ("rpn_target", "8 x 36720 x 16"): lambda: region_proposals(8, 36720, 16),
 }

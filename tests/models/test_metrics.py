@@ -259,7 +259,7 @@ BAD_ARGUMENTS = {
         f"labels {name}": ({"labels": [value]}, rf"labels\[0\]: {message}")
         for name, value, message in [
             ("rows of 4", rows((0, 1, 1, 1)), r"expected shape .* or .*, got \(1, 4\)"),
-            ("rows of 7", np.zeros((1, 7)), r"expected shape .*, got \(1, 7\)"),
+            ("rows of 8", np.zeros((1, 8)), r"expected shape .*, got \(1, 8\)"),
             ("ragged", [[0, 1], [0]], r"expected an array of numbers, got \[\[0"),
             ("text", [["0"] * 5], "expected an array of numbers, got"),
             ("None", None, "expected an array of numbers, got object None"),
@@ -283,6 +283,174 @@ BAD_ARGUMENTS = {
 def test_bad_argument_of_average_precision_is_rejected(arguments, message):
     with pytest.raises((TypeError, ValueError), match=message):
         metrics.average_precision(**{**GOOD, **arguments})
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_flag_truncated_has_no_effect(method):
+    found, labels = [rows((0, 0.9, *BOX))], [rows((0, *BOX, 0, 1), (0, *FAR, 1, 0))]
+    assert metrics.average_precision(found, labels, 1, method=method) == pytest.approx(1)
+
+
+# --- masks ----------------------------------------------------------------------------------------
+
+
+def mask(*places, size=(4, 6)):
+    """A mask with ones at the flat places."""
+    pixels = np.zeros(size, np.uint8)
+    pixels.flat[list(places)] = 1
+    return pixels
+
+
+#: Any box: boxes have no effect.
+ANY = (0.0, 0.0, 0.0, 0.0)
+#: Four pixels; three of them; one of them; four others.
+FOUR, THREE, ONE, OTHER = (
+    mask(0, 1, 6, 7),
+    mask(0, 1, 6),
+    mask(0),
+    mask(10, 11, 16, 17),
+)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("found", "iou", "hit"),
+    [(FOUR, 1, 1), (THREE, 0.75, 1), (THREE, 0.76, 0), (ONE, 0.25, 1), (OTHER, 1e-6, 0)],
+    ids=["equal", "iou 3/4", "iou below 0.76", "iou 1/4", "elsewhere"],
+)
+def test_average_precision_of_masks_counts_their_pixels(found, iou, hit, method):
+    value = metrics.mask_average_precision(
+        [rows((0, 0.9, *ANY))], [found[None]], [rows((0, *ANY))], [FOUR[None]], 1, iou, method
+    )
+    assert value == pytest.approx(hit)
+
+
+def test_average_precision_of_masks_equals_the_value_by_hand():
+    """Right, wrong, right as in the boxes above. Class 1 has no object, class 2 no detection."""
+    found = [rows((0, 0.9, *ANY)), rows((0, 0.8, *ANY), (0, 0.7, *ANY))]
+    labels = [rows((0, *ANY), (2, *ANY)), rows((0, *ANY), (-1,) * 5)]
+    shapes = [FOUR[None], np.stack([OTHER, FOUR])], [np.stack([FOUR, OTHER]), np.stack([FOUR] * 2)]
+    for method, expected in (
+        ("coco", (51 + 50 * 2 / 3) / 101),
+        ("area", (1 + 2 / 3) / 2),
+        ("11-point", (6 + 5 * 2 / 3) / 11),
+    ):
+        value = metrics.mask_average_precision(
+            found, shapes[0], labels, shapes[1], 3, method=method
+        )
+        np.testing.assert_allclose(value, [expected, np.nan, 0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_masks_of_rectangles_have_the_average_precision_of_their_boxes(method):
+    rng = np.random.default_rng(0)
+    found, labels, shapes, truths = [], [], [], []
+
+    def boxes_of(count):
+        corners = np.sort(rng.integers(0, 12, (count, 2, 2)), axis=1).reshape(-1, 4)
+        return np.add(corners, (0, 0, 1, 1))
+
+    def masks_of(boxes):
+        pixels = np.zeros((len(boxes), 12, 12), np.float32)
+        for one, (x1, y1, x2, y2) in zip(pixels, boxes):
+            one[y1:y2, x1:x2] = 7
+        return pixels
+
+    for _ in range(30):
+        boxes, objects = boxes_of(5), boxes_of(3)
+        kinds, scores = rng.integers(0, 2, (5, 1)), rng.random((5, 1))
+        found.append(np.column_stack([kinds, scores, boxes]))
+        labels.append(np.column_stack([rng.integers(0, 2, (3, 1)), objects, [0, 0, 1]]))
+        shapes.append(masks_of(boxes))
+        truths.append(masks_of(objects))
+    expected = metrics.average_precision(found, labels, 2, 0.3, method)
+    value = metrics.mask_average_precision(found, shapes, labels, truths, 2, 0.3, method)
+    assert (expected > 0.02).all()
+    assert (expected < 0.9).all()
+    np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_object_without_a_mask_does_not_count(method):
+    found, labels = [rows((0, 0.9, *ANY))], [rows((0, *ANY), (0, *ANY))]
+    shapes = [np.stack([FOUR, 0 * FOUR])]
+    value = metrics.mask_average_precision(found, [FOUR[None]], labels, shapes, 1, method=method)
+    assert value == pytest.approx(1)
+    shapes = [np.stack([FOUR, ONE])]
+    value = metrics.mask_average_precision(found, [FOUR[None]], labels, shapes, 1, method=method)
+    assert value < 0.6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"masks": [FOUR]}, r"masks\[0\]: expected shape \(n, height, width\), got \(4, 6\)"),
+        ({"masks": None}, "masks: expected one array of rows for each image, got None"),
+        ({"masks": []}, "masks, rows: expected equal lengths, got 0 images with masks, 1 with"),
+        (
+            {"detected_masks": [np.stack([FOUR] * 2)]},
+            r"detected_masks\[0\]: expected 1 masks, one for each row, got 2",
+        ),
+        (
+            {"detected_masks": [FOUR[None, 1:]]},
+            r"masks\[0\]: expected the size of detected_masks, \(3, 6\), got \(4, 6\)",
+        ),
+        ({"detected_masks": ["x"]}, r"detected_masks\[0\]: expected an array of numbers, got"),
+        ({"iou": 0}, "iou: expected a number above 0, got 0"),
+    ],
+    ids=["one mask", "None", "no image", "two masks", "another size", "text", "iou 0"],
+)
+def test_bad_masks_are_rejected(arguments, message):
+    good = {"detections": [rows((0, 0.9, *ANY))], "labels": [rows((0, *ANY))]}
+    good |= {"detected_masks": [FOUR[None]], "masks": [FOUR[None]], "num_classes": 1}
+    with pytest.raises((TypeError, ValueError), match=message):
+        metrics.mask_average_precision(**{**good, **arguments})
+
+
+def test_average_precision_of_masks_of_images_without_rows():
+    empty = np.zeros((0, 4, 6))
+    value = metrics.mask_average_precision(
+        [rows((0, 0.9, *ANY)), []], [FOUR[None], []], [[], []], [empty, empty], 1
+    )
+    assert np.isnan(value)
+
+
+# --- proposals ------------------------------------------------------------------------------------
+
+
+def test_recall_of_proposals_equals_the_value_by_hand():
+    """The IoUs of the four objects are 1, 0.8 (0.4 x 0.5 / 0.25), 0.4 and 0."""
+    proposals = [
+        rows(FAR, BOX, (NAN,) * 4, (1, 1, 0, 0)),
+        rows((0, 0, 0.4, 0.5)),
+        rows((0, 0, 0.2, 0.5)),
+        [],
+    ]
+    labels = [
+        rows((0, *BOX, 0), (1, 0, 0.9, 0.1, 1, 1), (-1,) * 6),
+        rows((1, *BOX)),
+        rows((0, *BOX)),
+        rows((2, *BOX)),
+    ]
+    for iou, expected in ((0.3, 3 / 4), (0.5, 2 / 4), (0.9, 1 / 4)):
+        assert metrics.proposal_recall(proposals, labels, iou) == expected
+    assert math.isnan(metrics.proposal_recall([rows(BOX)], [[]]))
+
+
+@pytest.mark.parametrize(
+    ("proposals", "labels", "iou", "message"),
+    [
+        ([rows((0, *BOX))], [[]], 0.5, r"proposals\[0\]: expected shape \(n, 4\), got \(1, 5\)"),
+        ([[]], [], 0.5, "got 1 images with proposals, 0 with labels"),
+        ([[]], [rows((0, 1, 1, 0, 0))], 0.5, r"labels\[0\]: expected finite corners"),
+        (3, [[]], 0.5, "proposals: expected one array of rows for each image, got 3"),
+        ([[]], [[]], 0, "iou: expected a number above 0"),
+    ],
+    ids=["rows of 5", "lengths", "inverted", "number", "iou 0"],
+)
+def test_bad_proposals_are_rejected(proposals, labels, iou, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        metrics.proposal_recall(proposals, labels, iou)
 
 
 # --- confusion matrices and errors of anchors -----------------------------------------------------

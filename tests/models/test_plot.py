@@ -38,6 +38,21 @@ def test_draw_detections_skips_rows_without_a_class():
     assert drawn.getpixel((100, 70)) == drawn.getpixel((0, 99)) == (255, 255, 255)
 
 
+def test_draw_detections_tints_the_pixels_of_a_mask():
+    """The mask of the second row has the right half. A row without a class has no mask."""
+    image = Image.new("RGB", (40, 20), "white")
+    masks = np.zeros((3, 20, 40))
+    masks[1, :, 20:] = masks[2] = 1
+    given = rows((0, 0.9, 0, 0, 1, 1), (1, 0.9, 0, 0, 1, 1), (-1, 0.5, 0, 0, 1, 1))
+    drawn = np.asarray(plot.draw_detections(image, given, ("a", "b"), 4, masks))
+    color = np.array(Image.new("RGB", (1, 1), plot.COLOURS[1]).getpixel((0, 0)))
+    tinted = 255 + (color - 255.0) * 120 / 255
+    assert np.abs(drawn[70, 120:] - tinted).max() <= 2
+    assert (drawn[70, 20:70] == 255).all()
+    with pytest.raises(ValueError, match=r"masks: expected shape \(3, 20, 40\), got \(2, 20, 40\)"):
+        plot.draw_detections(image, given, ("a", "b"), 4, masks[:2])
+
+
 def test_grid_places_images_row_by_row():
     red, blue = (Image.new("RGB", (4, 3), name) for name in ("red", "blue"))
     sheet = plot.grid([red, blue, blue], columns=2, gap=1)

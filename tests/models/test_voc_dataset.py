@@ -221,7 +221,7 @@ def test_boundary_separates_figures_from_background(drawn):
 def test_drawn_sets_of_equal_seeds_have_equal_bytes(drawn, tmp_path):
     again = voc.make_voc(tmp_path, train=6, val=3, seed=1, size=(60, 80))
     files = sorted(path.relative_to(drawn) for path in drawn.rglob("*.*"))
-    assert len(files) == 3 + 2 * 9
+    assert len(files) == 3 + 4 * 9
     for file in files:
         assert (drawn / file).read_bytes() == (again / file).read_bytes()
 

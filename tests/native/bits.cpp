@@ -500,6 +500,34 @@ Hash run_psroi_pooling() {
   return hash;
 }
 
+Hash run_deformable_psroi_pooling() {
+  Hash hash;
+  for (int dim : {2, 10, 80}) {
+    for (int part : {2, 5}) {
+      constexpr int kImages = 2, kHeight = 19, kWidth = 23, kPooled = 5, kGroup = 2, kRois = 30;
+      const Psroi psroi = {kImages, dim * 4, kHeight, kWidth, dim, kPooled, kGroup, 0.5f};
+      const DeformablePsroi op = {psroi, part, 3, 0.1f, 2};
+      Numbers numbers(dim + part);
+      const Floats data = numbers.reals((int64)kImages * dim * 4 * kHeight * kWidth, false);
+      const Floats trans = numbers.reals(kRois * 4 * op.parts(), false);
+      Floats rois(5 * kRois);
+      for (int n = 0; n < kRois; ++n) {
+        const float x = 40 * numbers.real(), y = 30 * numbers.real();
+        const float roi[] = {(float)(numbers.integer() % 5) - 1, x, y, x + 30 * numbers.real() - 2,
+                             y + 30 * numbers.real() - 2};
+        std::copy_n(roi, 5, &rois[5 * n]);
+      }
+      Floats pooled((int64)kRois * dim * psroi.bins()), grad(data.size()), trans_grad(trans.size());
+      deformable_psroi_pooling(kCpu, pooled.data(), data.data(), rois.data(), trans.data(), kRois,
+                               op);
+      deformable_psroi_pooling_backward(kCpu, grad.data(), trans_grad.data(), pooled.data(),
+                                        data.data(), rois.data(), trans.data(), kRois, op);
+      hash.add(pooled), hash.add(grad), hash.add(trans_grad);
+    }
+  }
+  return hash;
+}
+
 Hash run_rroi_align() {
   Hash hash;
   for (int channels : {1, 5, 40}) {
@@ -568,6 +596,82 @@ Hash run_label_from_color() {
   return hash;
 }
 
+Hash run_mask_target() {
+  Hash hash;
+  constexpr int kImages = 2, kRois = 9, kMasks = 3, kHeight = 20, kWidth = 23, kClasses = 3;
+  for (int side : {1, 5, 8, 28}) {
+    Numbers numbers(side);
+    Floats rois(4 * kImages * kRois), matches(kImages * kRois), classes(matches.size());
+    numbers.boxes(rois, 4, 0, 0.7f);
+    for (float& x : rois) x *= 20;
+    for (float& match : matches) match = (float)(numbers.integer() % kMasks);
+    for (float& x : classes) x = (float)(numbers.integer() % kClasses);
+    const Floats masks = numbers.reals(kImages * kMasks * kHeight * kWidth);
+    Floats targets(kImages * kRois * kClasses * side * side), weights(targets.size());
+    for (int samples : {2, 0}) {
+      mask_target(kCpu, targets.data(), weights.data(),
+                  {rois.data(), masks.data(), matches.data(), classes.data()},
+                  {kImages, kRois, kMasks, kHeight, kWidth},
+                  {kClasses, side, side, samples, samples == 0});
+      hash.add(targets), hash.add(weights);
+    }
+  }
+  return hash;
+}
+
+Hash run_paste_masks() {
+  Hash hash;
+  constexpr int kNum = 20;
+  for (int side : {1, 7, 28}) {
+    Numbers numbers(side);
+    Floats boxes(4 * kNum);
+    numbers.boxes(boxes, 4, 0, 0.7f);
+    for (float& x : boxes) x *= 100;
+    const Floats masks = numbers.reals(kNum * side * side);
+    std::vector<unsigned char> out(kNum * 90 * 123);
+    paste_masks(kCpu, out.data(), masks.data(), boxes.data(), {kNum, side, side, 90, 123}, 0.3f);
+    hash.add(out);
+  }
+  return hash;
+}
+
+Hash run_rcnn_target() {
+  Hash hash;
+  constexpr int kImages = 6, kTruths = 9, kSamples = 50;
+  for (int num : {1, 7, 300, 1000}) {
+    Numbers numbers(num);
+    Floats proposals(4 * kImages * num), labels(5 * kImages * kTruths);
+    numbers.boxes(proposals, 4, 0, 0.5f);
+    numbers.boxes(labels, 5, 1, 0.5f);
+    const Floats noise = numbers.reals(kImages * (num + kTruths));
+    Floats rois(4 * kImages * kSamples), classes(kImages * kSamples), matches(classes.size());
+    Floats boxes(rois.size()), masks(rois.size());
+    rcnn_target(kCpu, {rois.data(), classes.data(), matches.data(), boxes.data(), masks.data()},
+                {proposals.data(), labels.data(), noise.data()}, {kImages, num, kTruths, 5},
+                {kSamples, 12, 0.4f, 0, {{0, 0.1f, 0, 0}, {0.1f, 0.1f, 0.2f, 0.2f}}});
+    hash.add(rois), hash.add(classes), hash.add(matches), hash.add(boxes), hash.add(masks);
+  }
+  return hash;
+}
+
+Hash run_rpn_target() {
+  Hash hash;
+  constexpr int kImages = 2, kTruths = 9;
+  for (int num : {1, 7, 300, 3000}) {
+    Numbers numbers(num);
+    Floats anchors(4 * num), labels(5 * kImages * kTruths);
+    numbers.boxes(anchors, 4, 0, 0.5f);
+    numbers.boxes(labels, 5, 1, 0.5f);
+    const Floats noise = numbers.reals(kImages * num);
+    Floats classes(noise.size()), boxes(4 * noise.size()), masks(boxes.size());
+    rpn_target(kCpu, {classes.data(), boxes.data(), masks.data()},
+               {anchors.data(), labels.data(), noise.data()}, {kImages, num, kTruths, 5},
+               {60, 20, 0.6f, 0.3f, {{0, 0.1f, 0, 0}, {0.1f, 0.1f, 0.2f, 0.2f}}});
+    hash.add(classes), hash.add(boxes), hash.add(masks);
+  }
+  return hash;
+}
+
 }  // namespace
 
 int main() {
@@ -585,7 +689,9 @@ int main() {
       {"box_iou_rotated", run_box_iou_rotated},
       {"box_nms", run_box_nms},
       {"confusion_matrix", run_confusion_matrix},
+      {"deformable_psroi_pooling", run_deformable_psroi_pooling},
       {"label_from_color", run_label_from_color},
+      {"mask_target", run_mask_target},
       {"matrix_nms", run_matrix_nms},
       {"multibox_detection", run_multibox_detection},
       {"multibox_prior", run_multibox_prior},
@@ -594,10 +700,13 @@ int main() {
       {"nms_rotated", run_nms_rotated},
       {"proposal", run_proposal},
       {"psroi_pooling", run_psroi_pooling},
+      {"paste_masks", run_paste_masks},
+      {"rcnn_target", run_rcnn_target},
       {"roi_align", run_roi_align},
       {"roi_pooling", run_roi_pooling},
       {"rroi_align", run_rroi_align},
       {"soft_nms", run_soft_nms},
+      {"rpn_target", run_rpn_target},
   };
   for (const auto& op : ops) {
     for (int simd = 0; simd <= (int)widest_simd(); ++simd) {

@@ -13,7 +13,9 @@
 #include "box_iou_rotated.h"
 #include "box_nms.h"
 #include "confusion_matrix.h"
+#include "deformable_psroi_pooling.h"
 #include "label_from_color.h"
+#include "mask_target.h"
 #include "matrix_nms.h"
 #include "multibox_detection.h"
 #include "multibox_prior.h"
@@ -22,10 +24,13 @@
 #include "nms_rotated.h"
 #include "proposal.h"
 #include "psroi_pooling.h"
+#include "paste_masks.h"
+#include "rcnn_target.h"
 #include "roi_align.h"
 #include "roi_pooling.h"
 #include "rroi_align.h"
 #include "soft_nms.h"
+#include "rpn_target.h"
 #include "threads.h"
 
 constexpr cvops::Cpu kCpu;

@@ -216,6 +216,23 @@ void measure_all(int n) {
     });
   }
   {
+    const Psroi psroi = {1, 98, 20, 20 * n, 2, 7, 7, 1};
+    const DeformablePsroi op = {psroi, 7, 2, 0.1f, 1};
+    const int num = 50 * n;
+    Floats data(98 * 400 * n), rois(5 * num), trans(98 * num), pooled(num * 2 * 49);
+    Floats grad(data.size()), trans_grad(trans.size());
+    for (int i = 0; i < num; ++i) rois[5 * i + 3] = 12, rois[5 * i + 4] = 15;
+    measure("deformable_psroi_pooling", n, bytes_of(data, rois, trans, pooled), [&] {
+      deformable_psroi_pooling(kCpu, pooled.data(), data.data(), rois.data(), trans.data(), num,
+                               op);
+    });
+    measure("deformable_psroi_pooling_backward", n,
+            bytes_of(data, rois, trans, pooled, grad, trans_grad), [&] {
+              deformable_psroi_pooling_backward(kCpu, grad.data(), trans_grad.data(), pooled.data(),
+                                                data.data(), rois.data(), trans.data(), num, op);
+            });
+  }
+  {
     const RroiAlign op = {1, 16, 20, 20 * n, 7, 7, 1, 2};
     const int num = 50 * n;
     Floats data(16 * 400 * n), rois(6 * num), pooled(num * 16 * 49);
@@ -251,6 +268,46 @@ void measure_all(int n) {
             [&] { bilinear_resize(kCpu, out.data(), data.data(), 40, op); });
     measure("bilinear_resize_backward", n, bytes_of(data, out),
             [&] { bilinear_resize_backward(kCpu, data.data(), out.data(), 40, op); });
+  }
+  {
+    constexpr int kImages = 2, kTruths = 16;
+    const int num = 1000 * n;
+    Floats anchors(4 * num), labels(5 * kImages * kTruths), noise(kImages * num);
+    Floats classes(noise.size()), boxes(4 * noise.size()), masks(boxes.size());
+    spread(anchors, 4, 0), spread(labels, 5, 1);
+    Floats all_noise(kImages * (num + kTruths)), proposals(4 * kImages * num);
+    Floats rois(4 * kImages * 128), cls(kImages * 128), matches(cls.size());
+    Floats offsets(rois.size()), mask(rois.size());
+    spread(proposals, 4, 0);
+    measure("rcnn_target", n,
+            bytes_of(proposals, labels, all_noise, rois, cls, matches, offsets, mask), [&] {
+              rcnn_target(
+                  kCpu, {rois.data(), cls.data(), matches.data(), offsets.data(), mask.data()},
+                  {proposals.data(), labels.data(), all_noise.data()}, {kImages, num, kTruths, 5},
+                  {128, 32, 0.5f, 0, {{0, 0, 0, 0}, {1, 1, 1, 1}}});
+            });
+    measure("rpn_target", n, bytes_of(anchors, labels, noise, classes, boxes, masks), [&] {
+      rpn_target(kCpu, {classes.data(), boxes.data(), masks.data()},
+                 {anchors.data(), labels.data(), noise.data()}, {kImages, num, kTruths, 5},
+                 {256, 128, 0.7f, 0.3f, {{0, 0, 0, 0}, {1, 1, 1, 1}}});
+    });
+  }
+  {
+    const int num = 10 * n;
+    Floats rois(4 * num), masks(3 * 400 * n), matches(num), classes(num), out(num * 2 * 196);
+    Floats weights(out.size());
+    for (int i = 0; i < num; ++i) rois[4 * i + 2] = 12, rois[4 * i + 3] = 15;
+    measure("mask_target", n, bytes_of(rois, masks, matches, classes, out, weights), [&] {
+      mask_target(kCpu, out.data(), weights.data(),
+                  {rois.data(), masks.data(), matches.data(), classes.data()},
+                  {1, num, 3, 20, 20 * n}, {2, 14, 14, 2, false});
+    });
+    std::vector<unsigned char> pasted(num * 200 * 100);
+    Floats scores(num * 28 * 28);
+    for (float& x : rois) x *= 6;
+    measure("paste_masks", n, bytes_of(scores, rois, pasted), [&] {
+      paste_masks(kCpu, pasted.data(), scores.data(), rois.data(), {num, 28, 28, 200, 100}, 0.5f);
+    });
   }
   {
     Floats data(5 * 20 * 10 * n), out(data.size() * 64);

@@ -38,9 +38,9 @@ CALLS = {
     ),
     "adaptive_avg_pooling_backward, no channels": (
         cvops.adaptive_avg_pooling_backward,
-        lambda: (empty(MANY, 0, 2**10, 2**10), (MANY, 0, 2**10, 2**10)),
+        lambda: (empty(2**30, 0, 2**10, 2**10), (2**30, 0, 2**10, 2**10)),
         {},
-        [(MANY, 0, 2**10, 2**10)],
+        [(2**30, 0, 2**10, 2**10)],
     ),
     "bipartite_matching, no rows and no columns": (
         cvops.bipartite_matching,
@@ -139,6 +139,42 @@ CALLS = {
         {},
         [(MANY, 0, 6)],
     ),
+    "mask_target, no rois": (
+        cvops.mask_target,
+        lambda: (empty(MANY, 0, 4), empty(MANY, 0, 5, 5), empty(MANY, 0), empty(MANY, 0)),
+        {"num_classes": 2, "mask_size": (3, 4)},
+        [(MANY, 0, 2, 3, 4)] * 2,
+    ),
+    "paste_masks, no boxes": (
+        cvops.paste_masks,
+        lambda: (empty(0, MANY, 28), empty(0, 4)),
+        {"shape": (2**30, 2**30)},
+        [(0, 2**30, 2**30)],
+    ),
+    "paste_masks, no pixels": (
+        cvops.paste_masks,
+        lambda: (empty(2**24, 0, 3), empty(2**24, 4)),
+        {"shape": (0, 2**30)},
+        [(2**24, 0, 2**30)],
+    ),
+    "rcnn_target, no images": (
+        cvops.rcnn_target,
+        lambda: (empty(0, MANY, 4), empty(0, 3, 5), empty(0, MANY + 3)),
+        {"num_sample": 7},
+        [(0, 7, 4), (0, 7), (0, 7), (0, 7, 4), (0, 7, 4)],
+    ),
+    "rpn_target, no anchors": (
+        cvops.rpn_target,
+        lambda: (empty(0, 4), empty(MANY, 0, 5), empty(MANY, 0)),
+        {},
+        [(MANY, 0), (MANY, 0, 4), (MANY, 0, 4)],
+    ),
+    "rpn_target, no images": (
+        cvops.rpn_target,
+        lambda: (empty(2**24, 4), empty(0, MANY, 5), empty(0, 2**24)),
+        {},
+        [(0, 2**24), (0, 2**24, 4), (0, 2**24, 4)],
+    ),
     "multiclass_nms, no images": (
         cvops.multiclass_nms,
         lambda: (empty(0, 2**24, 4), empty(0, 8, 2**24)),
@@ -210,6 +246,27 @@ CALLS = {
         lambda: (ones(1, 2**18, 4), empty(0, 2**29, 5), empty(0, 2**31, 2**18)),
         {"negative_mining_ratio": 3},
         [(0, 2**20), (0, 2**20), (0, 2**18)],
+    ),
+    "deformable_psroi_pooling, no images": (
+        cvops.deformable_psroi_pooling,
+        lambda: (empty(0, 2**30, 1, 1), ones(2**12, 5), ones(2**12, 2, 7, 7), 1, 3, 0, 7),
+        {},
+        [(2**12, 3, 7, 7)],
+    ),
+    "deformable_psroi_pooling, no rois": (
+        cvops.deformable_psroi_pooling,
+        lambda: (ones(1, 2**20, 1, 1), empty(0, 5), empty(0, 2, 9, 9), 1, 2**20, 1, 2**14),
+        {"part_size": 9},
+        [(0, 2**20, 2**14, 2**14)],
+    ),
+    "deformable_psroi_pooling_backward, no images": (
+        cvops.deformable_psroi_pooling_backward,
+        lambda: (
+            *(ones(2**12, 5, 1, 1), empty(0, 5, 4, 4), ones(2**12, 5), ones(2**12, 2, 1, 1)),
+            *(1, 0),
+        ),
+        {},
+        [(0, 5, 4, 4), (2**12, 2, 1, 1)],
     ),
     "psroi_pooling, no images": (
         cvops.psroi_pooling,
@@ -297,15 +354,15 @@ CALLS = {
     ),
     "bilinear_resize, no channels": (
         cvops.bilinear_resize,
-        lambda: (empty(MANY, 0, 3, 4), None, 2**14, 2**14),
+        lambda: (empty(MANY, 0, 3, 4), None, 2**13, 2**13),
         {},
-        [(MANY, 0, 2**14, 2**14)],
+        [(MANY, 0, 2**13, 2**13)],
     ),
     "bilinear_resize_backward, no images": (
         cvops.bilinear_resize_backward,
-        lambda: (empty(0, MANY, 2**14, 2**14), (0, MANY, 2**10, 2**10)),
+        lambda: (empty(0, 2**30, 2**13, 2**13), (0, 2**30, 2**10, 2**10)),
         {},
-        [(0, MANY, 2**10, 2**10)],
+        [(0, 2**30, 2**10, 2**10)],
     ),
     "rroi_align, no channels": (
         cvops.rroi_align,

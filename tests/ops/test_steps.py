@@ -143,6 +143,37 @@ def matching(batch, rows, columns, equal=False, topk=-1):
     return lambda run: run(cvops.bipartite_matching, data, threshold=-1, topk=topk)
 
 
+def proposals(anchors, truths=5, images=2, num_sample=40):
+    rng = rng_of(anchors, truths, images)
+    classes = np.zeros((images, truths, 1), np.float32)
+    labels = np.concatenate([classes, boxes_of(rng, images, truths, side=9)], axis=-1)
+    args = boxes_of(rng, anchors, side=9), labels, rng.random((images, anchors), np.float32)
+    return lambda run: run(cvops.rpn_target, *args, num_sample=num_sample)
+
+
+def mask(num, size=(3, 4), images=2, classes=3):
+    rng = rng_of(num, images, classes)
+    rois, masks = boxes_of(rng, images, num, side=6), rng.random((images, 2, 7, 9), np.float32)
+    matches, targets = rng.integers(0, 2, (2, images, num)).astype(np.float32)
+    args = rois, masks, matches, targets, num, classes, size
+    return lambda run: run(cvops.mask_target, *args)
+
+
+def paste(num, height, width):
+    rng = rng_of(num, height, width)
+    masks, boxes = rng.random((num, 3, 4), np.float32), boxes_of(rng, num, side=9)
+    return lambda run: run(cvops.paste_masks, masks, boxes, (height, width))
+
+
+def samples(boxes, truths=5, images=2, num_sample=40):
+    rng = rng_of(boxes, truths, images)
+    classes = np.zeros((images, truths, 1), np.float32)
+    labels = np.concatenate([classes, boxes_of(rng, images, truths, side=9)], axis=-1)
+    noise = rng.random((images, boxes + truths), np.float32)
+    args = boxes_of(rng, images, boxes, side=9), labels, noise
+    return lambda run: run(cvops.rcnn_target, *args, num_sample=num_sample)
+
+
 def target(anchors, truths=5, images=2, equal=False, ratio=3, classes=4):
     """Many logits are close. ``equal`` ground truths have the same best anchor."""
     rng = rng_of(anchors, truths, images)
@@ -255,6 +286,24 @@ def position_sensitive(rois, data=(2, 3, 5, 4), pooled=3, group=1, side=5):
     return call
 
 
+def deformed(rois, data=(2, 3, 5, 4), pooled=3, group=1, side=5):
+    rng = rng_of(rois, *data, pooled, group)
+    dim = data[1] // group**2
+    x = rng.normal(size=data).astype(np.float32)
+    r = np.concatenate(
+        [rng.integers(0, data[0], (rois, 1)), boxes_of(rng, rois, side=side)], axis=1
+    ).astype(np.float32)
+    trans = rng.normal(size=(rois, 2, pooled, pooled)).astype(np.float32)
+
+    def call(run):
+        options = {"sample_per_part": 2, "trans_std": 0.1}
+        out = run(cvops.deformable_psroi_pooling, x, r, trans, 1, dim, group, pooled, **options)
+        args = out, x, r, trans, 1, group
+        return out, *run(cvops.deformable_psroi_pooling_backward, *args, **options)
+
+    return call
+
+
 def upsample(shape, scale):
     data = rng_of(*shape, scale).normal(size=shape).astype(np.float32)
 
@@ -288,6 +337,7 @@ STEPS = {
         *(target(40, images=rows), target(40, images=rows + 1), target(40, images=3 * rows)),
         # Groups of four channels.
         *(position_sensitive(3, (1, 4 * n + 1, 5, 4)) for n in (rows - 1, rows)),
+        *(deformed(3, (1, 4 * n + 1, 5, 4)) for n in (rows - 1, rows)),
         *(matrix(256 * tiles) for tiles in range(2, rows)),
     ],
     # topk limits the suppression, which takes the most time.
@@ -405,6 +455,37 @@ STEPS = {
     "multibox_prior.cpp kMaxBlocks": lambda blocks: [
         priors((n, 8), shapes=1) for n in (4 * blocks, 4 * blocks + 1, 12 * blocks + 1)
     ],
+    "sampling.cuh kSampleThreads": lambda threads: [
+        *(proposals(n) for n in (4 * threads - 1, 4 * threads, 4 * threads + 1)),
+        *(samples(n - 5) for n in (4 * threads - 1, 4 * threads, 4 * threads + 1)),
+        *(
+            call(99, n)
+            for n in (threads, threads + 1, 2 * threads, 2 * threads + 1)
+            for call in (proposals, samples)
+        ),
+    ],
+    "mask_target.cpp threads": lambda threads: [
+        *(mask(n, (1, 1), images=1) for n in (threads - 1, threads, threads + 1, 9 * threads)),
+        *(mask(5, (threads // 8, 9), classes=classes) for classes in (1, 2, 900)),
+    ],
+    "paste_masks.cpp threads": lambda threads: [
+        paste(1, 16, threads),
+        *(paste(n, 7, 9) for n in (1, 2, threads, 2 * threads)),
+        paste(3, 2 * threads + 1, 17),
+    ],
+    "rcnn_target.cpp threads": lambda threads: [
+        samples(200, num_sample=n) for n in (threads - 1, threads, threads + 1, 3 * threads)
+    ],
+    "rpn_target.cuh kRpnTile": lambda tile: [
+        *(proposals(n) for n in (tile - 1, tile, tile + 1, 2 * tile + 1)),
+        proposals(tile + 9, num_sample=2 * tile),
+    ],
+    "rpn_target.cpp max_blocks": lambda blocks: [
+        proposals(n, images=1) for n in (256 * blocks, 256 * blocks + 1, 3 * 256 * blocks + 1)
+    ],
+    "rpn_target.cuh kTruths": lambda truths: [
+        proposals(99, n) for n in (truths, truths + 1, 2 * truths, 2 * truths + 1)
+    ],
     "mining.cuh kFew": lambda few: [target(n, truths=2) for n in (few + 3, 5 * few, 150)],
     "multibox_target.cuh kTargetThreads": lambda threads: [
         *(target(n) for n in (4 * threads - 1, 4 * threads, 4 * threads + 1)),
@@ -510,7 +591,7 @@ STEPS = {
     "rroi_align.cpp angle_blocks": lambda blocks: [
         align_rotated(32 * n, (1, 1, 3, 2), (1, 1)) for n in (blocks, 2 * blocks + 1)
     ],
-    "psroi_pooling.cuh kPsroiTile": lambda tile: [
+    "psroi.cuh kPsroiTile": lambda tile: [
         *(
             position_sensitive(9, (1, 3, size, 2), side=size)
             for size in (tile, tile + 1, 2 * tile + 1)
@@ -521,6 +602,18 @@ STEPS = {
         ),
         *(position_sensitive(n, (1, 9, 3, 4), 2) for n in (tile**2 // 4, tile**2 // 4 + 1)),
         position_sensitive(tile**2 + 1, (2, 9, 3, 4), 2, 2),
+        *(deformed(9, (1, 3, size, 2), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
+        *(deformed(9, (1, 3, 2, size), side=size) for size in (tile, tile + 1, 2 * tile + 1)),
+        *(deformed(n, (1, 9, 3, 4), 2) for n in (tile**2 // 4, tile**2 // 4 + 1)),
+    ],
+    "deformable_psroi_pooling.cpp kMaxBlocks": lambda blocks: [
+        deformed(n, (n, dim * 4, 5, 4), 4, 2) for dim in (4, 5) for n in (blocks, 5 * blocks + 1)
+    ],
+    "deformable_psroi_pooling.cpp threads": lambda threads: [
+        deformed(n, (1, 5, 6, 7), 2) for n in (threads // 4, threads // 4 + 1)
+    ],
+    "deformable_psroi_pooling.cpp offset_threads": lambda threads: [
+        deformed(n, (1, 5, 6, 7), 2) for n in (threads // 4, threads // 4 + 1, threads)
     ],
     "psroi_pooling.cpp kMaxBlocks": lambda blocks: [
         position_sensitive(n, (n, dim * 4, 5, 4), 5, 2)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 CONTRIB = {
     "AdaptiveAvgPooling2D": "adaptive_avg_pooling",
     "BilinearResize2D": "bilinear_resize",
+    "DeformablePSROIPooling": "deformable_psroi_pooling",
     "MultiBoxPrior": "multibox_prior",
     "MultiBoxTarget": "multibox_target",
     "MultiBoxDetection": "multibox_detection",
@@ -185,6 +186,12 @@ DEFAULTS = {
         "output_score": False,
         "iou_loss": False,
     },
+    "deformable_psroi_pooling": {
+        "part_size": 0,
+        "sample_per_part": 1,
+        "trans_std": 0.0,
+        "no_trans": False,
+    },
     "psroi_pooling": {"group_size": 0},
     "roi_align": {"sample_ratio": -1, "position_sensitive": False, "aligned": False},
     "roi_pooling": {},
@@ -203,6 +210,29 @@ DEFAULTS = {
         "in_format": "corner",
     },
     "rroi_align": {"sampling_ratio": -1},
+    "mask_target": {
+        "num_rois": None,
+        "num_classes": None,
+        "mask_size": None,
+        "sample_ratio": 2,
+        "aligned": False,
+    },
+    "paste_masks": {"threshold": 0.5},
+    "rcnn_target": {
+        "num_sample": 128,
+        "pos_iou_thresh": 0.5,
+        "pos_ratio": 0.25,
+        "means": (0, 0, 0, 0),
+        "stds": (0.1, 0.1, 0.2, 0.2),
+    },
+    "rpn_target": {
+        "num_sample": 256,
+        "pos_iou_thresh": 0.7,
+        "neg_iou_thresh": 0.3,
+        "pos_ratio": 0.5,
+        "means": (0, 0, 0, 0),
+        "stds": (1, 1, 1, 1),
+    },
 }
 
 
@@ -243,9 +273,9 @@ LAYERS = [
     {"arrays"},
     {"backends"},
     {"ops", "_mxnet"},
-    {"checkpoint", "datasets", "metrics", "mxnet", "plot"},
+    {"checkpoint", "datasets", "metrics", "mxnet", "plot", "proposals"},
     {"contrib", "data", "models", "training", "voc"},
-    {"demo", "demo_fcn"},
+    {"demo", "demo_fcn", "demo_rcnn"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,61 @@
+"""One step of a training on one or more devices, for the blocks that return losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cvops._mxnet import mxnet
+
+mx = mxnet()
+
+
+def contexts(net: Any) -> list[Any]:
+    """Return the devices of the parameters of ``net``."""
+    return next(iter(net.collect_params().values())).list_ctx()
+
+
+def step(
+    training: Any,
+    trainer: Any,
+    batch: Sequence[Any],
+    devices: Sequence[Any],
+    some_parameters: bool = False,
+) -> list[Any]:
+    """Run forward, backward, and an update of the weights.
+
+    Args:
+        training: block from the arrays of ``batch`` to outputs; the first one is the loss of each
+            image, (B,).
+        trainer: a ``gluon.Trainer`` of the parameters.
+        batch: arrays whose first axis is the images, on any device.
+        devices: MXNet's contexts. The batch is split over them evenly or nearly so.
+        some_parameters: True if the loss depends on some of the parameters only. The others keep
+            their values.
+
+    Returns:
+        The outputs of ``training`` on each device.
+
+    Raises:
+        ValueError: the batch has fewer images than devices.
+    """
+    if len(batch[0]) < len(devices):
+        raise ValueError(
+            f"images: expected {len(devices)} or more, one per device, got {len(batch[0])}"
+        )
+    split = mx.gluon.utils.split_and_load
+    parts = [split(given, list(devices), even_split=False) for given in batch]
+    with mx.autograd.record():
+        results = [training(*part) for part in zip(*parts)]
+    mx.autograd.backward([loss for loss, *_ in results])
+    if not trainer._kv_initialized:
+        # The first step copies all parameters from the first device to the others. The backward of
+        # a static graph writes running means, and MXNet does not wait for them.
+        mx.nd.waitall()
+        trainer._init_kvstore()
+        trainer._init_params()
+        # A distributed store keeps the first gradients under the keys of the weights: without a
+        # wait MXNet can read them as weights.
+        mx.nd.waitall()
+    trainer.step(len(batch[0]), ignore_stale_grad=some_parameters)
+    return results
