@@ -209,7 +209,11 @@ DATA = np.zeros((3, 7), np.float32)
         ({"id_index": 1, "data": DATA[:, :6]}, ValueError, "data: .* a class and 5 coordinates"),
         ({"data": DATA.astype("f8")}, TypeError, "data: expected float32, got float64"),
         ({"coord_start": 3}, ValueError, "coord_start: expected five columns of 7, got 3"),
-        ({"score_index": 6}, ValueError, "score_index: .* outside of the coordinates, got 6"),
+        (
+            {"score_index": 6},
+            ValueError,
+            "score_index: .* outside of the coordinates, .*2 to 6, got 6",
+        ),
         ({"id_index": 2}, ValueError, "id_index: expected a column of its own or -1, got 2"),
         ({"overlap_thresh": NAN}, ValueError, "overlap_thresh: expected a number, got nan"),
         ({"topk": 1.5}, TypeError, "topk: expected an integer, got 1.5"),
