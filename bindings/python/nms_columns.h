@@ -1,5 +1,5 @@
 #pragma once
-#include "box_nms.cuh"
+#include "nms_rows.cuh"
 #include "ops.h"
 
 template <>

@@ -124,7 +124,7 @@ CALLS = {
     "multibox_target": lambda n: target(2, 1000 * n, 20 * n),
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
     "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
-    "proposal": lambda n: proposals(2, 10 * n, 30),
+    "proposal": lambda n: proposals(1, 10 * n, 30),
     "roi_align": lambda n: alignment(30 * n, 8),
     "roi_align_backward": lambda n: alignment_backward(30 * n, 8),
     "roi_pooling": lambda n: pooling(30 * n, 8, return_argmax=True),
