@@ -15,7 +15,7 @@ void matrix_nms(Gpu& gpu, float* out, int* index, const float* data, int64 batch
   const Dim3 pairs = {batch, std::min<int64>(tiles * (tiles + 1) / 2, kMaxGridY)};
   const int64 all = batch * num;
   uint32 *const terms = gpu.scratch<uint32>(2 * all), *const greatest = terms + all;
-  constexpr int64 max_blocks = 4096;
+  constexpr int64 max_blocks = CVOPS_STEP(4096, 2);
   gpu.launch(KERNEL(matrix_nms_clear), std::min(ceil_div(2 * all, 256), max_blocks), 256, 0, terms,
              2 * all);
   gpu.launch(KERNEL(matrix_nms_overlap), pairs, kMatrixTile, 0, greatest, nms.buffers, num,
