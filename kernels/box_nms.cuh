@@ -9,8 +9,7 @@
 // scratch memory: the first number of each gradient row holds the source row until the row is
 // written.
 #pragma once
-#include "box.cuh"
-#include "nms/rule.cuh"
+#include "nms/rows.cuh"
 #include "sort_key.cuh"
 #include "warp.cuh"
 
@@ -23,17 +22,6 @@ constexpr int64 kNmsFewPairs = CVOPS_STEP(1 << 25, 1 << 14);
 
 CVOPS_HD bool nms_are_few(int64 batch, int64 num) {
   return num <= kNmsFew && batch * num * num <= kNmsFewPairs;
-}
-
-// True if a row takes part in the suppression.
-CVOPS_HD bool nms_is_valid(const float* row, NmsColumns columns, float valid_thresh,
-                           float background_id) {
-  return row[columns.score] > valid_thresh && (columns.id < 0 || row[columns.id] != background_id);
-}
-
-CVOPS_HD SizedBox nms_box(const float* row, NmsColumns columns, bool center) {
-  const float* c = row + columns.coord;
-  return sized({c[0], c[1], c[2], c[3]}, center);
 }
 
 // Conversion of the coordinates of a kept row.

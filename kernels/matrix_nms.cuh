@@ -1,6 +1,6 @@
 // matrix_nms: the IoUs of all pairs lower the scores in parallel. Candidates: box_nms.cuh; sorting:
-// sort.cuh. Order: candidates -> matrix_nms_overlap -> matrix_nms_decay -> matrix_nms_key ->
-// sort_* -> matrix_nms_write.
+// sort.cuh. Order: candidates -> matrix_nms_clear -> matrix_nms_overlap -> matrix_nms_decay ->
+// matrix_nms_key -> sort_* -> matrix_nms_write.
 //
 // Candidates are in descending order of scores. A candidate i has an IoU with each candidate j
 // before it, and each j has a greatest IoU with the candidates before j. The factor of i's score
@@ -10,10 +10,10 @@
 // The two passes over the pairs take the maximum of integers that have the order of floats. Such
 // atomic operations have one result in any order.
 #pragma once
-#include "box_nms.cuh"
 #include "exp_log.cuh"
+#include "nms/rule.cuh"
 #include "nms/spatial_order.cuh"
-#include "topk.cuh"
+#include "sort_key.cuh"
 
 namespace cvops {
 
@@ -42,6 +42,7 @@ CVOPS_HD float matrix_nms_factor(float term, MatrixNms op) {
 
 }  // namespace cvops
 
+CVOPS_KERNEL matrix_nms_clear(cvops::uint32* numbers, cvops::int64 num);
 CVOPS_KERNEL matrix_nms_overlap(cvops::uint32* greatest, cvops::NmsBuffers nms, int num,
                                 cvops::MatrixNms op);
 CVOPS_KERNEL matrix_nms_decay(cvops::uint32* terms, const cvops::uint32* greatest,
@@ -94,6 +95,16 @@ __device__ __forceinline__ void matrix_nms_pairs(const NmsBuffers& nms, int num,
 }
 
 }  // namespace cvops
+
+// numbers (num) = 0.
+extern "C" __global__ void __launch_bounds__(256)
+    matrix_nms_clear(unsigned* __restrict__ numbers, long long num) {
+  using namespace cvops;
+  const int64 threads = (int64)gridDim.x * blockDim.x;
+  for (int64 i = blockIdx.x * (int64)blockDim.x + threadIdx.x; i < num; i += threads) {
+    numbers[i] = 0;
+  }
+}
 
 // greatest (B, N), 0 before: the bits of the greatest IoU of each candidate with those before it.
 // Grid (B, pairs of tiles).

@@ -6,9 +6,11 @@
 // other blocks. A step is one pass over the candidates and one barrier. The pass lowers the scores
 // and finds the next candidate.
 #pragma once
-#include "box_nms.cuh"
 #include "exp_log.cuh"
-#include "topk.cuh"
+#include "nms/rows.cuh"
+#include "nms/rule.cuh"
+#include "sort_key.cuh"
+#include "warp.cuh"
 
 namespace cvops {
 

@@ -17,6 +17,12 @@ CVOPS_HD uint64 sort_key(float score, uint32 index) {
   return (uint64)~ascending << 32 | index;
 }
 
+// Score of a key. For a value between two keys, a score between their scores.
+CVOPS_HD float score_of(uint64 key) {
+  const uint32 ascending = ~(uint32)(key >> 32);
+  return float_of(ascending >> 31 ? ascending & 0x7fffffffu : ~ascending);
+}
+
 CVOPS_HD uint32 index_of(uint64 key) { return (uint32)key; }
 
 }  // namespace cvops

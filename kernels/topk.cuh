@@ -29,12 +29,6 @@ CVOPS_HD uint64 candidate_key(const float* scores, int i, ScoreFilter filter) {
   return counts ? sort_key(score, (uint32)i) : kNoKey;
 }
 
-// Score of a key. For a value between two keys, a score between their scores.
-CVOPS_HD float score_of(uint64 key) {
-  const uint32 ascending = ~(uint32)(key >> 32);
-  return float_of(ascending >> 31 ? ascending & 0x7fffffffu : ~ascending);
-}
-
 // Position of sample j in a row of `num` > kSamples scores. A hash selects the position in the
 // stretch; a fixed stride would fail for periodic scores.
 CVOPS_HD int sample_position(int j, int num) {

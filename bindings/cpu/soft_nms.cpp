@@ -68,20 +68,21 @@ struct Batch {
   float ious[kSize + kVector];
   int num = 0;
 
-  // Multiplies the score by the factors, in order.
-  CVOPS_INLINE float apply(float score, const SoftNms& op) {
+  // Multiplies the score by the factors, in order, until it is not above `lowest`. A negative
+  // factor, of an IoU above 1, could raise it again.
+  CVOPS_INLINE float apply(float score, float lowest, const SoftNms& op) {
     float factors[kSize + kVector];
     const int padded = num <= kSize ? kSize : kSize + kVector;
     for (int k = num; k < padded; ++k) ious[k] = 0;
 #pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
     for (int k = 0; k < padded; ++k) factors[k] = soft_nms_factor(ious[k], op);
-    for (int k = 0; k < num; ++k) score *= factors[k];
+    for (int k = 0; k < num && score > lowest; ++k) score *= factors[k];
     num = 0;
     return score;
   }
 };
 
-// Score of a candidate after the kept boxes from `first` on. It may stop below `lowest`.
+// Score of a candidate after the kept boxes from `first` on. It stops at `lowest`.
 template <bool kCenter, bool kGaussian>
 float decayed(const Kept& kept, int first, const SizedBox& b, int of_class, float score,
               float lowest) {
@@ -108,10 +109,10 @@ float decayed(const Kept& kept, int first, const SizedBox& b, int of_class, floa
       batch.num += passes[k];
     }
     if (batch.num < Batch::kSize) continue;
-    score = batch.apply(score, op);
+    score = batch.apply(score, lowest, op);
     if (!(score > lowest)) return score;
   }
-  return batch.num ? batch.apply(score, op) : score;
+  return batch.num ? batch.apply(score, lowest, op) : score;
 }
 
 // Scores decrease only, so a candidate whose score is an upper bound waits until it is the best of

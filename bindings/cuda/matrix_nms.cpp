@@ -13,17 +13,15 @@ void matrix_nms(Gpu& gpu, float* out, int* index, const float* data, int64 batch
   cuda::nms_candidates(gpu, nms, data, options.candidates);
   const int64 tiles = ceil_div(nms.most, kMatrixTile);
   const Dim3 pairs = {batch, std::min<int64>(tiles * (tiles + 1) / 2, kMaxGridY)};
-  uint32* const terms = gpu.scratch<uint32>(batch * num);
-  {
-    Gpu::Scope scope(gpu);
-    uint32* const greatest = gpu.scratch<uint32>(batch * num);
-    gpu.set_to_zero(greatest, 4 * batch * num);
-    gpu.set_to_zero(terms, 4 * batch * num);
-    gpu.launch(KERNEL(matrix_nms_overlap), pairs, kMatrixTile, 0, greatest, nms.buffers, num,
-               options.op);
-    gpu.launch(KERNEL(matrix_nms_decay), pairs, kMatrixTile, 0, terms, greatest, nms.buffers, num,
-               options.op);
-  }
+  const int64 all = batch * num;
+  uint32 *const terms = gpu.scratch<uint32>(2 * all), *const greatest = terms + all;
+  constexpr int64 max_blocks = CVOPS_STEP(4096, 2);
+  gpu.launch(KERNEL(matrix_nms_clear), std::min(ceil_div(2 * all, 256), max_blocks), 256, 0, terms,
+             2 * all);
+  gpu.launch(KERNEL(matrix_nms_overlap), pairs, kMatrixTile, 0, greatest, nms.buffers, num,
+             options.op);
+  gpu.launch(KERNEL(matrix_nms_decay), pairs, kMatrixTile, 0, terms, greatest, nms.buffers, num,
+             options.op);
   {
     Gpu::Scope scope(gpu);
     uint64 *keys = gpu.scratch<uint64>(batch * num), *compact = gpu.scratch<uint64>(batch * num);

@@ -76,10 +76,10 @@ struct DeformablePsroiPoolingOp : Operator {
   template <typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
     auto &out_grad = in[0], &data = in[1], &rois = in[2], &trans = in[3];
-    cvops::deformable_psroi_pooling_backward(
-        device, out[0].data<float>(), out[2].data<float>(), out_grad.data<float>(),
-        data.data<float>(), rois.data<float>(), trans.data<float>(), rois.shape[0],
-        op(data, trans));
+    cvops::deformable_psroi_pooling_backward(device, out[0].data<float>(), out[2].data<float>(),
+                                             out_grad.data<float>(), data.data<float>(),
+                                             rois.data<float>(), trans.data<float>(), rois.shape[0],
+                                             op(data, trans));
     set_to_zero(device, out[1].data_ptr, bytes(out[1]));
   }
 };

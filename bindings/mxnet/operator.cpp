@@ -100,7 +100,7 @@ float Options::number(const char* name, double fallback, double low, double high
   const std::string* given = find(name);
   double x = fallback;
   if (given && (!parse(*given, &x) || x < low || x > high)) {
-    std::string limits = std::max(-low, high) == kInfinity
+    std::string limits = low == -kInfinity && high == kInfinity
                              ? ""
                              : " in [" + number_text(low) + ", " + number_text(high) + "]";
     refuse(name, "a number" + limits);

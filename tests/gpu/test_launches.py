@@ -39,6 +39,7 @@ from workloads import (
     pooling_backward,
     position_sensitive,
     position_sensitive_backward,
+    proposals,
     region_proposals,
     resizing,
     resizing_backward,
@@ -304,6 +305,37 @@ LAUNCHES = {
         multiclass_nms_gather 32x4 256
         nms_chunk 32x40 512
         multiclass_nms_write 32x4 256""",
+    ),
+    # 20 tiles of candidates have 210 pairs.
+    "matrix_nms, 5000": (
+        lambda: nms(1, 5000, op=cvops.matrix_nms),
+        """box_nms_rank 1x157 1024
+        matrix_nms_clear 40 256
+        matrix_nms_overlap 1x210 256
+        matrix_nms_decay 1x210 256
+        matrix_nms_key 1x20 256
+        sort_compact 1x20 256
+        sort_tiles 1x3 512
+        sort_merge 1x40 128
+        matrix_nms_write 1x118 256""",
+    ),
+    "soft_nms, 5000": (
+        lambda: nms(1, 5000, op=cvops.soft_nms),
+        """box_nms_rank 1x157 1024
+        soft_nms 1 1024""",
+    ),
+    # 40,800 keys of an image take two merges. Three chunks have the best 6000.
+    "proposal, 8 x 12 x 50 x 68": (
+        lambda: proposals(8, 50, 68),
+        """proposal_keys 8x160 256
+        sort_tiles 8x20 512
+        sort_merge 8x1024 128
+        sort_merge 8x319 128
+        proposal_gather 8x160 256
+        nms_chunk 8x144 512
+        nms_chunk 8x176 512
+        nms_chunk 8x176 512
+        proposal_write 8x24 256""",
     ),
     "multiclass_nms, post_nms 0": (
         lambda: call(cvops.multiclass_nms, zeros(300, 9, 4), zeros(300, 2, 9), post_nms=0),

@@ -215,7 +215,7 @@ CALLS = {
     "multibox_target with mining": lambda n: target(2, 1000 * n, 20 * n, **MINING),
     "multiclass_nms": lambda n: nms_of_classes(1, 200 * n, 20),
     "nms_rotated": lambda n: nms_rotated(1, 2000 * n, id_index=0),
-    "proposal": lambda n: proposals(2, 10 * n, 30),
+    "proposal": lambda n: proposals(1, 10 * n, 30),
     "psroi_pooling": lambda n: position_sensitive(300 * n, 2),
     "psroi_pooling_backward": lambda n: position_sensitive_backward(300 * n, 2),
     "paste_masks": lambda n: pasting(n, 100, 100),

@@ -22,15 +22,15 @@
 #include "multibox_target.h"
 #include "multiclass_nms.h"
 #include "nms_rotated.h"
+#include "paste_masks.h"
 #include "proposal.h"
 #include "psroi_pooling.h"
-#include "paste_masks.h"
 #include "rcnn_target.h"
 #include "roi_align.h"
 #include "roi_pooling.h"
+#include "rpn_target.h"
 #include "rroi_align.h"
 #include "soft_nms.h"
-#include "rpn_target.h"
 #include "threads.h"
 
 constexpr cvops::Cpu kCpu;

@@ -417,6 +417,9 @@ STEPS = {
     "bipartite_matching.cpp max_blocks": lambda blocks: [
         matching(1, n, 1) for n in (256 * blocks, 256 * blocks + 1, 3 * 256 * blocks + 1)
     ],
+    "matrix_nms.cpp max_blocks": lambda blocks: [
+        matrix(n) for n in (128 * blocks, 128 * blocks + 1, 3 * 128 * blocks)
+    ],
     "box_decode.cpp threads": lambda threads: both_images(decode, threads),
     "box_decode.cpp blocks": lambda blocks: many_images(decode, blocks),
     "box_encode.cpp threads": lambda threads: both_images(encode, threads),
