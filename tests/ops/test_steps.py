@@ -418,7 +418,7 @@ STEPS = {
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
         for channels in (3, 8, 9, 17)
     ],
-    "roi_align.cuh kFewSamples": lambda few: [
+    "roi_samples.cuh kFewSamples": lambda few: [
         align(9, sample_ratio=n) for n in (few, few + 1, 3 * few)
     ],
     "roi_align.cuh kGradTile": lambda tile: [
