@@ -119,7 +119,7 @@ __device__ __forceinline__ void copy_rows(float* to, int to_pitch, const float* 
 // out (planes, out_height, out_width), data (planes, height, width). A work item is `group` planes,
 // a band, and `bins_at_once` bins of it: at most one bin per thread. Shared memory: columns_at_once
 // pixels of each plane, at `padded` indices.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 3)
     adaptive_avg_pooling(float* __restrict__ out, const float* __restrict__ data, long long planes,
                          const cvops::AdaptivePooling op, int group, int bins_at_once,
                          int columns_at_once) {

@@ -93,7 +93,7 @@ def eager(operators):
 def test_bad_shape_in_an_eager_call_is_rejected_with_the_name_of_the_input(operators, eager, op):
     """The bad arrays have no axes, an empty axis, or an axis longer than 32 bits."""
     found = eager[op]
-    names = next(o.inputs for o in operators.OPERATORS if o.name == op)
+    names = next(o.inputs for o in operators.OPERATORS if o.name == op)[: len(CASES[op][0])]
     each = len(found) // len(names)
     for i, (kind, text) in enumerate(found):
         assert kind == "MXNetError", (i, text)
