@@ -71,7 +71,7 @@ CVOPS_HD float bin_mean(float sum, BinSize size) { return sum / size.width / siz
 CVOPS_HD float pixel_grad(float grad, BinSize size) { return grad / size.height / size.width; }
 
 // Loads of a thread in flight; planes and rows of a thread of the backward kernel.
-constexpr int kPoolLoads = 8, kPoolPlanes = 4, kPoolRows = CVOPS_STEP(8, 2);
+constexpr int kPoolLoads = 4, kPoolPlanes = 4, kPoolRows = CVOPS_STEP(8, 2);
 
 }  // namespace cvops
 
