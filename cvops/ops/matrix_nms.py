@@ -168,7 +168,7 @@ def _numpy(data: np.ndarray, options: _Options, return_index: bool) -> Any:
     one = np.float32(1)
     out = np.full((*leading, options.rows, width), -1, np.float32)
     index = np.full((*leading, options.rows), -1, np.int32)
-    for at in np.ndindex(*leading):
+    for at in np.ndindex(*leading) if out.size else ():
         order = _candidates(
             data[at], options.columns, options.valid_thresh, options.background_id, options.topk
         )

@@ -166,7 +166,7 @@ def _numpy(data: np.ndarray, options: _Options, return_index: bool) -> Any:
     threshold, sigma, gaussian, by_class, center = options.op
     out = np.full((*leading, options.rows, width), -1, np.float32)
     index = np.full((*leading, options.rows), -1, np.int32)
-    for at in np.ndindex(*leading):
+    for at in np.ndindex(*leading) if out.size else ():
         rows, row = data[at], 0
         left = np.sort(
             _candidates(

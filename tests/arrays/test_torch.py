@@ -232,6 +232,7 @@ PREDICTIONS = torch.softmax(torch.from_numpy(RNG.random((1, 3, 20), np.float32))
 ANCHORS = boxes(20)[None]
 MAP, OFFSETS, COLORS = integers(1, 1, 3, 4), torch.zeros(1, 80), torch.eye(3, dtype=torch.uint8)
 SAMPLES, SCALE = (torch.ones(1, 20), torch.zeros(1, 20)), (torch.zeros(4), torch.ones(4))
+DELTAS = OFFSETS.reshape(1, 8, 2, 5)
 SIZE, RPN = torch.tensor([[32.0, 80.0, 1.0]]), dict(scales=(1, 2), ratios=(1,))
 TURNED = torch.zeros(2, 6)
 NOISE, THREE = torch.zeros(1, 21), boxes(3)
@@ -275,7 +276,7 @@ WITHOUT_GRADIENT = {
     "matrix_nms": (cvops.matrix_nms, torch.from_numpy(RNG.random((9, 6), np.float32))),
     "soft_nms": (cvops.soft_nms, torch.from_numpy(RNG.random((9, 6), np.float32))),
     "multi_proposal": (
-        lambda x, **k: cvops.multi_proposal(x, OFFSETS.reshape(1, 8, 2, 5), SIZE, **RPN, **k),
+        lambda x, **k: cvops.multi_proposal(x, DELTAS, SIZE, **RPN, **k),
         torch.from_numpy(RNG.random((1, 4, 2, 5), np.float32)),
     ),
     "multiclass_nms": (lambda x, **k: cvops.multiclass_nms(ANCHORS, x, **k), PREDICTIONS),
