@@ -29,7 +29,7 @@ def job(images, num, classes, make_boxes, topk=-1, method="linear"):
         ]
 
     def check_equal(ours, theirs):
-        for rows, scores in zip(ours, theirs):
+        for rows, scores in zip(ours[0], theirs):
             kept, scores = rows[rows[:, 1] > 1e-3, 1], scores[scores > 1e-3]
             assert abs(len(kept) - len(scores)) <= 2  # scores at the bound
             num = min(len(kept), len(scores))

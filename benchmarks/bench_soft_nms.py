@@ -27,7 +27,7 @@ def job(images, num, classes, make_boxes, topk=-1, method="linear"):
         return lambda: [ops.soft_nms(one[:, 2:], one[:, 1], method=method) for one in rows.unbind()]
 
     def check_equal(ours, theirs):
-        for rows, scores in zip(ours, theirs):
+        for rows, scores in zip(ours[0], theirs):
             kept = rows[rows[:, 1] > 0, 1]
             assert len(kept) == len(scores)
             np.testing.assert_allclose(kept, scores, rtol=1e-3)

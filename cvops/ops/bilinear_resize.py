@@ -127,9 +127,9 @@ def _factors(mode: str, scale_height: Any, scale_width: Any) -> tuple[float, flo
     ]  # fmt: skip
     if mode != "odd_scale" and (mode != "size" or scales[0] is None):
         return None
-    for name, scale in zip(("scale_height", "scale_width"), scales):
-        if scale is None:
-            raise TypeError(f"{name}: expected a number for mode {mode!r}, got None")
+    if None in scales:
+        text = f"expected two numbers for mode {mode!r}, got {scale_height!r}, {scale_width!r}"
+        raise TypeError(f"scale_height, scale_width: {text}")
     return scales[0], scales[1]  # type: ignore[return-value]
 
 

@@ -64,7 +64,7 @@ def box_iou(
         ValueError: the last axis of an input is not 4; an input has one axis only; an input has
             2**31 boxes or more; ``format`` or ``kind`` is unknown.
     """
-    op = _OP if kind == "iou" else _KIND
+    op = _OP if isinstance(kind, str) and kind == "iou" else _KIND
     inputs = op.inputs(backend, lhs=lhs, rhs=rhs)
     center = _check.choice("format", format, ("corner", "center")) == "center"
     if op is _OP:

@@ -156,8 +156,8 @@ def _options(
     classes = shape[1] // 2
     if shape[1] < 2 or shape[1] % 2 or shape[2:] != (part, part) or sizes.output_dim % classes:
         raise ValueError(
-            f"trans: expected shape (R, 2 * classes, {part}, {part}) with classes that divide "
-            f"output_dim = {sizes.output_dim}, got {shape}"
+            f"trans: expected shape (R, 2 * classes, part_size, part_size) with part_size = {part} "
+            f"and classes that divide output_dim = {sizes.output_dim}, got {shape}"
         )
     return _Options(*sizes, part, samples, std, classes)
 

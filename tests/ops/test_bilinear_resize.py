@@ -304,8 +304,8 @@ class TestRefusals:
         "no pixels": (data[:, :, :0], {}, "data: expected one pixel or more, got 0 x 6"),
         "height 0": (data, {"height": 0}, "height: expected an integer in [1, 2147483647], got 0"),
         "width a float": (data, {"width": 2.0}, "width: expected an integer, got 2.0"),
-        "one factor": (data, {"scale_height": 2}, "scale_width: expected a number for mode 'size'"),
-        "no factors": (data, {"mode": "odd_scale"}, "scale_height: expected a number for mode"),
+        "one factor": (data, {"scale_height": 2}, "two numbers for mode 'size', got 2, None"),
+        "no factors": (data, {"mode": "odd_scale"}, "scale_height, scale_width: expected two num"),
         "a word": (data, {"scale_height": "x"}, "scale_height: expected a number, got 'x'"),
         "factor 0": (data, {"scale_height": 0, "scale_width": 1}, "the result: expected one pixel"),
         "negative factor": (

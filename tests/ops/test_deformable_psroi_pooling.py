@@ -369,7 +369,7 @@ class TestRefusals:
     rois = np.zeros((3, 5), np.float32)
     trans = np.zeros((3, 4, 2, 2), np.float32)
     huge = np.broadcast_to(np.float32(0), (2, 2**10, 2**10, 2**10))
-    expected = "expected shape (R, 2 * classes, 2, 2) with classes that divide output_dim = 2, got "
+    expected = "part_size = 2 and classes that divide output_dim = 2, got "
 
     #: Name and value of a bad argument, and the message.
     forward = {
