@@ -14,7 +14,6 @@ Blocks that hybridize as a whole, including the detection ops:
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cvops._mxnet import mxnet
-from cvops.models import steps
+from cvops.models import saved, steps
 from cvops.models.losses import on_cpu, smooth_l1
 from cvops.models.rcnn_blocks import RPN, Backbone, BoxHead, MaskHead
 from cvops.models.steps import contexts
@@ -164,12 +163,8 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
     def save(self, path: str | Path) -> None:
         """Write the parameters to ``path``, and the arguments of the network next to it."""
-        path = Path(path)
-        self.save_parameters(str(path))
         about = {"model": type(self).__name__, "classes": self.classes, "side": self.side}
-        path.with_suffix(".json").write_text(
-            json.dumps({**about, "options": self.options}, indent=2) + "\n", "utf-8"
-        )
+        saved.save(self, path, {**about, "options": self.options})
 
     @classmethod
     def load(cls, path: str | Path) -> Any:
@@ -179,23 +174,13 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             FileNotFoundError: ``path`` or its JSON file is missing.
             ValueError: one of the two is not a file of ``save`` of this class.
         """
-        path = Path(path)
-        about_file = path.with_suffix(".json")
-        for file in (path, about_file):
-            if not file.is_file():
-                raise FileNotFoundError(f"{file}: no such file")
-        try:
-            about = json.loads(about_file.read_text("utf-8"))
+
+        def make(about: dict[str, Any]) -> Any:
             if about["model"] != cls.__name__:
                 raise ValueError(about["model"])
-            net = cls(about["classes"], about["side"], **about["options"])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ValueError(f"{about_file}: does not describe a {cls.__name__}") from error
-        try:
-            net.load_parameters(str(path))
-        except (mx.MXNetError, AssertionError, ValueError, KeyError) as error:
-            raise ValueError(f"{path}: not the parameters of a {cls.__name__}") from error
-        return net
+            return cls(about["classes"], about["side"], **about["options"])
+
+        return saved.load(path, f"a {cls.__name__}", make)
 
 
 class FasterRCNN(FastRCNN):

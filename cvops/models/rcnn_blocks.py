@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cvops._mxnet import mxnet
+from cvops._mxnet import mxnet, params
 from cvops.datasets.transforms import MEAN, STD
 from cvops.models.tiny_ssd import halving
 from cvops.ops._check import choice, flag
@@ -165,12 +165,10 @@ class Backbone(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         """
         if self._load_zoo is None:
             raise ValueError("pretrained: expected a backbone of the model zoo, got 'small'")
-        if not Path(path).is_file():
+        path = Path(path)
+        if not path.exists():
             raise FileNotFoundError(f"{path}: no such file")
-        try:
-            self._load_zoo(str(path), ctx=ctx)
-        except (mx.MXNetError, AssertionError, ValueError, KeyError) as error:
-            raise ValueError(f"{path}: not the parameters of the backbone") from error
+        params.load(self._load_zoo, path, "the backbone", ctx=ctx)
 
     def hybrid_forward(self, F: Any, images: Any) -> list[Any]:
         if self._centered:

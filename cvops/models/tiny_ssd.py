@@ -12,15 +12,14 @@ Three blocks hybridize as a whole, including the detection ops:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cvops._files import check_regular, replacing
-from cvops._mxnet import mxnet, params
+from cvops._mxnet import mxnet
+from cvops.models import saved
 from cvops.models.losses import DetectionLoss, label_background, on_cpu
 from cvops.models.steps import contexts, step
 from cvops.ops._check import choice, integer, number
@@ -138,11 +137,7 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
     def save(self, path: str | Path) -> None:
         """Write the parameters to ``path``, and classes and side next to it (``.json``)."""
-        path = Path(path)
-        about = {"model": "TinySSD", "classes": self.classes, "side": self.side}
-        params.save(self, path)
-        with replacing(path.with_suffix(".json")) as part:
-            part.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
+        saved.save(self, path, {"model": "TinySSD", "classes": self.classes, "side": self.side})
 
     @classmethod
     def load(cls, path: str | Path, ops: str = "cvops") -> TinySSD:
@@ -152,18 +147,9 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             FileNotFoundError: ``path`` or its JSON file is missing.
             ValueError: one of the two is not a file of ``save``.
         """
-        path = Path(path)
-        description = path.with_suffix(".json")
-        for file in (path, description):
-            if not file.exists():
-                raise FileNotFoundError(f"{file}: no such file")
-        try:
-            check_regular(description)
-            about = json.loads(description.read_text("utf-8"))
-            net = cls(about["classes"], about["side"], ops)
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise ValueError(f"{description}: does not describe a TinySSD") from error
-        params.load(net.load_parameters, path, "a TinySSD")
+        net: TinySSD = saved.load(
+            path, "a TinySSD", lambda about: cls(about["classes"], about["side"], ops)
+        )
         return net
 
 
