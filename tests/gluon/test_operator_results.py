@@ -102,8 +102,9 @@ def test_inputs_by_name_and_options_by_position_give_the_same_result(mx, operato
     spec = next(o for o in operators.OPERATORS if o.name == op)
     want = as_list(ours(mx.nd, op)(*inputs, **options))
     by_name = ours(mx.nd, op)(**dict(zip(spec.inputs, inputs)), **options)
+    absent = [None] * (len(spec.inputs) - len(inputs))  # optional inputs
     by_position = ours(mx.nd, op)(
-        *inputs, *(options.get(name, mx.base._Null) for name in spec.options)
+        *inputs, *absent, *(options.get(name, mx.base._Null) for name in spec.options)
     )
     for out in (by_name, by_position):
         for got, expected in zip(as_list(out), want):

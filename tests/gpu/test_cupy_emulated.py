@@ -24,13 +24,9 @@ OP_TESTS = [*(f"ops/test_{op}" for op in OPS), "ops/test_mining"]
 #: name -> files, the expression that selects their tests, and the least number that must pass.
 RUNS = {
     "arrays": (["gpu/test_cupy", "gpu/test_graph", "gpu/test_gpu_launch"], "", 80),
-    "ops by CuPy": (OP_TESTS, f"cuda-cupy and not ({LONG})", 300),
     # "cpu-emulated" compares the same C++ with the reference implementations.
-    "ops by C++": (
-        OP_TESTS,
-        f"cuda-native and not reference and not ({LONG})",
-        150,
-    ),
+    "ops by CuPy": (OP_TESTS, f"cuda-cupy and not reference and not ({LONG})", 150),
+    "ops by C++": (OP_TESTS, f"cuda-native and not reference and not ({LONG})", 150),
 }
 
 

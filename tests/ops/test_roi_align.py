@@ -486,7 +486,7 @@ class TestRefusals:
 
     def test_channels_of_a_position_sensitive_gradient_are_checked(self):
         with pytest.raises(
-            ValueError, match=r"data_shape: .*C = 16 for out_grad, got \(1, 4, 4, 4"
+            ValueError, match=r"data_shape: .*C = 16 for this out_grad .*, got \(1, 4, 4, 4"
         ):
             roi_align_backward(self.out_grad, self.rois, (1, 4, 4, 4), 1.0, position_sensitive=True)
 
