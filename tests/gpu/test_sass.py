@@ -35,22 +35,35 @@ def test_kernels_have_no_local_memory_and_no_fused_multiply_add(sass, source, ar
             assert "FFMA" not in code, kernel
 
 
-#: The kernels with exp or log, which exp_log.cuh computes in float64.
+#: The kernels with float64: exp, log, sines, angles, rotated boxes, positions of pixels.
 WITH_DOUBLES = {
+    "bilinear_resize",
+    "bilinear_resize_backward",
+    "box_angles",
     "box_decode",
     "box_encode",
+    "box_iou_rotated",
+    "matrix_nms_decay",
+    "matrix_nms_key",
+    "matrix_nms_overlap",
     "multibox_detection_gather",
     "multibox_detection_write",
     "multibox_target_refine",
     "multibox_target_write",
-    "rroi_align_angles",
+    "nms_rotated_gather",
+    "nms_rotated_mask",
+    "nms_rotated_suppress",
+    "proposal_gather",
+    "proposal_keys",
     "rcnn_target_write",
     "rpn_target_sample",
+    "rroi_align_angles",
+    "soft_nms",
 }
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_only_kernels_with_exp_or_log_have_float64_arithmetic(sass, source, arch):
+def test_only_the_listed_kernels_have_float64_arithmetic(sass, source, arch):
     for kernel, code in sass(source, arch).items():
         has = bool(re.search(r"\b(DADD|DMUL|DFMA|DSETP|DMNMX)\b", code))
         assert has == (kernel in WITH_DOUBLES), kernel
@@ -61,7 +74,7 @@ def test_only_kernels_with_exp_or_log_have_float64_arithmetic(sass, source, arch
     [("nms_chunk", 2), ("nms_classes", 1)],  # pairs in a chunk, and pairs of a chunk and later rows
     ids=["nms_chunk", "nms_classes"],
 )
-def test_pair_of_the_suppression_takes_at_most_14_instructions(sass, kernel, loops, arch):
+def test_pair_of_the_suppression_takes_at_most_15_instructions(sass, kernel, loops, arch):
     """The range begins with the load of four kept boxes, and ends with the result for a box.
 
     A pair takes ten instructions: minima and maxima 5, differences and the sum of the minimum
@@ -75,7 +88,7 @@ def test_pair_of_the_suppression_takes_at_most_14_instructions(sass, kernel, loo
         load = next(i for i, text in enumerate(code) if text.startswith("LDS.128"))
         assert count(code, "FMNMX") == 20
         assert not count(code, ("MUFU", "CALL"))
-        assert len(code[load:]) <= 4 * 14
+        assert len(code[load:]) <= 4 * 14 + 1  # and the load of the rule for sides in pixels
 
 
 def test_step_of_the_sort_takes_at_most_36_instructions(sass, arch):

@@ -258,10 +258,10 @@ def test_gradient_of_the_rpn_does_not_reach_the_heads():
 
 def test_steps_on_four_images_find_all_their_objects():
     """40 steps on the same images: each object has a proposal with an IoU of 0.5."""
+    mx.random.seed(0)
     net, batch = make(mask=True), make_batch(4)
     training, trainer = RCNNTraining(net), make_trainer(net, 3e-3)
     training.hybridize(**STATIC)
-    mx.random.seed(0)
     totals = [
         float(rcnn.train_step(training, trainer, *batch)[0][0].mean().asscalar()) for _ in range(40)
     ]
