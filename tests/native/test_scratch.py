@@ -9,6 +9,8 @@ import cvops
 from native import core, program, run
 
 BACKWARD = [name for name in cvops.__dict__ if name.endswith("_backward")]
+#: The boxes of a rotated suppression have angles in float64; matrix_nms keeps a term of each box.
+MAX_RATIOS = {"matrix_nms": 2, "nms_rotated": 2}
 CALLS = [*OPS, *BACKWARD, "multibox_target_mining"]
 
 
@@ -35,4 +37,4 @@ def test_call_frees_its_scratch_memory(scratch, call):
 def test_scratch_memory_of_a_call_grows_linearly(scratch, call):
     """A matrix of all pairs of boxes would fail: its size is quadratic."""
     for arrays, peak, _ in scratch[call].values():
-        assert peak <= 1.5 * arrays + 100_000
+        assert peak <= MAX_RATIOS.get(call, 1.5) * arrays + 100_000
