@@ -9,8 +9,8 @@ import cvops
 from native import core, program, run
 
 BACKWARD = [name for name in cvops.__dict__ if name.endswith("_backward")]
-#: The boxes of a rotated suppression have angles in float64; matrix_nms keeps a term of each box.
-MAX_RATIOS = {"matrix_nms": 2, "nms_rotated": 2}
+#: Rotated boxes have float64; matrix_nms has a term of each box; proposal has boxes of each image.
+MAX_RATIOS = {"matrix_nms": 2, "nms_rotated": 2, "proposal": 4}
 CALLS = [*OPS, *BACKWARD, "multibox_target_mining"]
 
 
