@@ -52,7 +52,7 @@ def rcnn_target(
     2. the negatives with the least noise, which fill the rows. If they are fewer than the rows,
        they are repeated in the same order.
 
-    Of equal noise the lower index comes first. -0 equals 0, and NaN comes after infinity. An image
+    The lower index comes first for equal noise. -0 equals 0, and NaN comes after infinity. An image
     without positives has negatives only. In an image without negatives the positives with the least
     noise fill all rows, beyond their share, and are repeated in the same order. In an image without
     candidates the proposals are negatives, in the order of their indices, repeated; without
