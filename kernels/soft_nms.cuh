@@ -44,7 +44,7 @@ constexpr int kSoftNmsThreads = 1024;
 // out (B, rows, width): the kept rows with their last scores, in order, then rows of -1. index (B,
 // rows): their rows in data, or -1; not written unless `with_index`. keys (B, N): the keys of the
 // counts[b] candidates, which are overwritten. nms: their boxes, areas and classes. Grid (B).
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
     soft_nms(float* __restrict__ out, int* __restrict__ index,
              unsigned long long* __restrict__ keys, const cvops::NmsBuffers nms,
              const float* __restrict__ data, int num, int rows, const cvops::NmsColumns columns,
