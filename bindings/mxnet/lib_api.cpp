@@ -1,7 +1,9 @@
 // MXNet's half of the ABI boundary (lib_api.cc), except for its error messages. MXNet appends each
 // message of the library to all later errors, and its threads write them without a lock. Here each
 // thread keeps its last message; MXNet reads it in the thread in which the operator failed.
-#include "operator.h"
+#include <mxnet/lib_api.h>
+
+#include "error.h"
 
 #define _msgSize msg_size_of_mxnet
 #define _msgGet msg_get_of_mxnet

@@ -108,7 +108,7 @@ def recipe() -> Recipe:
     for file in abi:
         if not file.is_file():
             raise ImportError(f"cvops.mxnet needs MXNet 1.9.1, whose wheel has {file}")
-    folders = [BINDINGS, BINDINGS / "runtime", nvrtc.KERNELS]
+    folders = [BINDINGS, BINDINGS / "operators", BINDINGS / "runtime", nvrtc.KERNELS]
     headers = [x for folder in (*folders, BINDINGS / "mxnet") for x in folder.glob("*.h")]
     headers += nvrtc.KERNELS.rglob("*.cuh")
     sources = sorted(BINDINGS.glob("mxnet/*.cpp"))

@@ -15,7 +15,7 @@ from .build import FLAGS, cached, compile_object, compile_objects, run_compiler
 
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"(.+)"', re.MULTILINE)
 #: The folders of bindings/ with the sources of libcvops.so.
-_CORE = ("cpu", "cuda", "runtime")
+_CORE = ("cpu", "cuda", "operators", "runtime")
 
 
 def build_extension(
@@ -59,7 +59,7 @@ def build_operators(bindings: Path, kernels: Path, wheel: Path, core: Path) -> P
 
 
 def _folders(bindings: Path, kernels: Path) -> list[Path]:
-    return [x.resolve() for x in (bindings, bindings / "runtime", kernels)]
+    return [x.resolve() for x in (bindings, bindings / "operators", bindings / "runtime", kernels)]
 
 
 def _link(

@@ -43,7 +43,7 @@ def test_op_has_one_name_in_all_folders(op):
         f"bindings/cpu/{op}.cpp",
         f"bindings/cuda/{op}.cpp",
         f"bindings/python/{op}.cpp",
-        f"bindings/mxnet/{op}.cpp",
+        f"bindings/operators/{op}.cpp",
         f"cvops/ops/{op}.py",
         f"tests/ops/test_{op}.py",
         f"benchmarks/bench_{op}.py",

@@ -1,0 +1,58 @@
+#include "box_iou.h"
+
+#include "operator.h"
+
+namespace cvops::operators {
+namespace {
+
+struct BoxIou : Operator {
+  static constexpr const char* kName = "box_iou";
+  static const std::vector<const char*> kInputs;
+
+  bool center;
+  IouKind kind;
+
+  explicit BoxIou(Options& options)
+      : center(options.choice("format", {"corner", "center"}) == 1),
+        kind((IouKind)options.choice("kind", {"iou", "giou", "diou", "ciou"})) {}
+
+  std::vector<int> differentiable() const {
+    return kind == IouKind::iou ? std::vector<int>{} : std::vector<int>{0, 1};
+  }
+
+  Shapes shapes(Inputs in) const {
+    Shape out;
+    for (int i = 0; i < 2; ++i) {
+      if (in[i].size() < 2 || in[i].back() != 4) in.refuse(i, "shape (..., 4)");
+      out.insert(out.end(), in[i].begin(), in[i].end() - 1);
+    }
+    return {out};
+  }
+
+  template <typename Device>
+  void forward(Device& device, Tensors& in, Tensors& out) const {
+    const int64 num_lhs = in[0].size() / 4, num_rhs = in[1].size() / 4;
+    float *const result = out[0].data<float>(), *const lhs = in[0].data<float>(),
+                 *const rhs = in[1].data<float>();
+    if (kind == IouKind::iou) {
+      cvops::box_iou(device, result, lhs, rhs, num_lhs, num_rhs, center);
+    } else {
+      box_iou_kind(device, result, lhs, rhs, num_lhs, num_rhs, center, kind);
+    }
+  }
+
+  // The gradient of the kind iou is zero, as that of MXNet.
+  template <typename Device>
+  void backward(Device& device, Tensors& in, Tensors& out) const {
+    if (kind == IouKind::iou) return Operator::backward(device, in, out);
+    box_iou_backward(device, out[0].data<float>(), out[1].data<float>(), in[0].data<float>(),
+                     in[1].data<float>(), in[2].data<float>(), in[1].size() / 4, in[2].size() / 4,
+                     center, kind);
+  }
+};
+
+const std::vector<const char*> BoxIou::kInputs = {"lhs", "rhs"};
+Register<BoxIou> registered;
+
+}  // namespace
+}  // namespace cvops::operators

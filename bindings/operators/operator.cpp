@@ -1,0 +1,397 @@
+#include "operator.h"
+
+#include <locale.h>
+#include <stdlib.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstdint>
+#include <locale>
+#include <numeric>
+#include <sstream>
+
+#include "device.h"
+
+namespace cvops::operators {
+
+std::string text(const Shape& shape) {
+  std::string out = "(";
+  for (size_t i = 0; i < shape.size(); ++i) out += (i ? ", " : "") + std::to_string(shape[i]);
+  return out + (shape.size() == 1 ? ",)" : ")");
+}
+
+// "a, b, c"
+template <typename Name>
+static std::string list_of(const std::vector<Name>& names) {
+  std::string out;
+  for (const Name& name : names) out += (out.empty() ? "" : ", ") + std::string(name);
+  return out;
+}
+
+// Options of an operator.
+
+const std::string* Options::find(const char* name) {
+  known_.push_back(name);
+  auto found = given_.find(name);
+  return found == given_.end() ? nullptr : &found->second;
+}
+
+Options& Options::required(const char* name) {
+  if (!described_ && !given_.count(name)) {
+    throw Refused(std::string(name) + ": expected a value, got none");
+  }
+  required_ = true;
+  return *this;
+}
+
+bool Options::describe(const char* type, const std::string& fallback) {
+  const std::string name = known_.back(), schema = std::string(type) + " " + name;
+  const bool required = required_;
+  described_->push_back({name, required ? schema : schema + "=" + fallback});
+  required_ = false;
+  return required;
+}
+
+std::vector<Option> options_of(const OperatorType& type) {
+  static const Attributes none;
+  std::vector<Option> described;
+  Options options(none, true);
+  options.described_ = &described;
+  type.make(options);
+  return described;
+}
+
+void Options::finish() const {
+  for (const auto& [name, value] : given_) {
+    if (std::find(known_.begin(), known_.end(), name) != known_.end()) continue;
+    if (name.compare(0, 2, "__") == 0) continue;
+    throw Refused("options: expected some of " + list_of(known_) + ", got " + name);
+  }
+}
+
+void Options::refuse(const char* name, const std::string& expected) const {
+  auto given = given_.find(name);
+  const std::string got = given == given_.end() ? "the default" : given->second;
+  throw Refused(std::string(name) + ": expected " + expected + ", got " + got);
+}
+
+static const char* const kSpaces = " \t\n\v\f\r";
+
+static std::string trimmed(const std::string& s) {
+  const size_t first = s.find_first_not_of(kSpaces), last = s.find_last_not_of(kSpaces);
+  return first == std::string::npos ? "" : s.substr(first, last - first + 1);
+}
+
+static std::string lower(std::string s) {
+  for (char& c : s) c = (char)std::tolower((unsigned char)c);
+  return s;
+}
+
+// Parses a number that fits in a float, independent of the locale; NaN is rejected. MXNet has the
+// options parsed several times per call, so streams would be too slow here.
+static bool parse(const std::string& given, double* out) {
+  std::string s = lower(trimmed(given));
+  for (const char* infinity : {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}) {
+    if (s == infinity) {
+      *out = s[0] == '-' ? -std::numeric_limits<double>::infinity()
+                         : std::numeric_limits<double>::infinity();
+      return true;
+    }
+  }
+  if (s.size() > 1 && s.back() == 'f') s.pop_back();  // as in C: 0.5f
+  // strtod would accept hexadecimal numbers and names too.
+  if (s.empty() || s.find_first_not_of("0123456789+-.e") != std::string::npos) return false;
+  static const locale_t classic = newlocale(LC_ALL_MASK, "C", nullptr);
+  char* end = nullptr;
+  *out = strtod_l(s.c_str(), &end, classic);
+  return *end == '\0' && std::abs(*out) <= std::numeric_limits<float>::max();
+}
+
+static std::string number_text(double x) {
+  std::ostringstream stream;
+  stream.imbue(std::locale::classic());
+  stream << x;
+  return stream.str();
+}
+
+// A number in Python, as a float.
+static std::string float_text(double x) {
+  const std::string text = number_text(x);
+  return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
+}
+
+float Options::number(const char* name, double fallback, double low, double high) {
+  const std::string* given = find(name);
+  double x = fallback;
+  if (described_) return describe("float", float_text(x)) ? 1 : (float)x;
+  if (given && (!parse(*given, &x) || x < low || x > high)) {
+    std::string limits = low == -kInfinity && high == kInfinity
+                             ? ""
+                             : " in [" + number_text(low) + ", " + number_text(high) + "]";
+    refuse(name, "a number" + limits);
+  }
+  return (float)x;
+}
+
+std::optional<float> Options::number_or_none(const char* name) {
+  const std::string* given = find(name);
+  if (described_) describe("float?", "None");
+  if (!given || *given == "None") return std::nullopt;
+  return number(name, 0);
+}
+
+// Parses an int: digits, and the suffix L of old Pythons.
+static bool parse(const std::string& given, int* out) {
+  std::string s = trimmed(given);
+  if (s.size() > 1 && s.back() == 'L') s.pop_back();
+  double x;
+  if (s.find_first_not_of("0123456789+-") != std::string::npos || !parse(s, &x)) return false;
+  if (x < std::numeric_limits<int>::min() || x > std::numeric_limits<int>::max()) return false;
+  *out = (int)x;
+  return true;
+}
+
+int Options::integer(const char* name, int fallback) {
+  const std::string* given = find(name);
+  if (described_) return describe("int", std::to_string(fallback)) ? 1 : fallback;
+  if (given && !parse(*given, &fallback)) refuse(name, "an integer");
+  return fallback;
+}
+
+int Options::integer_or_none(const char* name, int fallback) {
+  const std::string* given = find(name);
+  if (described_) describe("int?", "None");
+  return !given || *given == "None" ? fallback : integer(name, fallback);
+}
+
+bool Options::boolean(const char* name, bool fallback) {
+  const std::string* given = find(name);
+  if (described_) describe("bool", fallback ? "True" : "False");
+  if (!given) return fallback;
+  const std::string s = lower(*given);
+  if (s == "true" || s == "1") return true;
+  if (s == "false" || s == "0") return false;
+  refuse(name, "True or False");
+}
+
+// Parses one T, or a list of T in brackets. As in MXNet, the brackets may be of different kinds.
+template <typename T>
+static bool parse(const std::string& given, std::vector<T>* out) {
+  std::string s = trimmed(given);
+  const bool brackets =
+      s.size() >= 2 && std::strchr("([", s.front()) && std::strchr(")]", s.back());
+  if (brackets) {
+    s = trimmed(s.substr(1, s.size() - 2));
+    if (!s.empty() && s.back() == ',') s.pop_back();
+  }
+  for (size_t begin = 0, end; begin <= s.size(); begin = end + 1) {
+    end = brackets ? std::min(s.find(',', begin), s.size()) : s.size();
+    out->emplace_back();
+    if (!parse(s.substr(begin, end - begin), &out->back())) return false;
+  }
+  return true;
+}
+
+std::vector<float> Options::numbers(const char* name, std::vector<double> fallback, size_t length) {
+  const std::string* given = find(name);
+  std::vector<double> x;
+  if (described_) {
+    std::string list;
+    for (double each : fallback) list += (list.empty() ? "" : ", ") + float_text(each);
+    describe("float[]", "[" + list + "]");
+  }
+  if (!given) {
+    x = fallback;
+  } else if (!parse(*given, &x) || (length && x.size() != length)) {
+    refuse(name, length ? std::to_string(length) + " numbers" : "one number or more");
+  }
+  return {x.begin(), x.end()};
+}
+
+std::vector<int> Options::integers(const char* name) {
+  const std::string* given = find(name);
+  if (described_) describe("int[]?", "None");
+  if (!given || *given == "None") return {};
+  const std::string s = trimmed(*given);
+  const bool brackets = s.size() >= 2 && std::strchr("([", s[0]) && std::strchr(")]", s.back());
+  if (brackets && trimmed(s.substr(1, s.size() - 2)).empty()) return {};
+  std::vector<int> x;
+  if (!parse(s, &x)) refuse(name, "an integer, or integers in brackets");
+  return x;
+}
+
+std::array<int, 2> Options::pair(const char* name, int low, int high) {
+  const std::string* given = find(name);
+  if (described_) return describe("int[2]", ""), std::array<int, 2>{1, 1};
+  std::vector<int> x;
+  const bool ok = given && parse(*given, &x) && x.size() == 2 && std::min(x[0], x[1]) >= low &&
+                  std::max(x[0], x[1]) <= high;
+  if (!ok) refuse(name, "two integers of at least " + std::to_string(low));
+  return {x[0], x[1]};
+}
+
+int Options::choice(const char* name, std::initializer_list<const char*> choices) {
+  const std::string* given = find(name);
+  if (described_) describe("str", std::string("\"") + *choices.begin() + "\"");
+  if (!given) return 0;
+  std::string names;
+  for (const char* const* c = choices.begin(); c != choices.end(); ++c) {
+    if (*given == *c) return (int)(c - choices.begin());
+    names += std::string(names.empty() ? "" : " or ") + "'" + *c + "'";
+  }
+  refuse(name, names);
+}
+
+// Shapes of the inputs.
+
+void check_count(size_t got, const std::vector<const char*>& names) {
+  if (got == names.size()) return;
+  throw Refused("inputs: expected " + list_of(names) + ", got " + std::to_string(got) + " inputs");
+}
+
+Inputs::Inputs(const Shapes& shapes, const std::vector<const char*>& names)
+    : shapes_(shapes), names_(names) {
+  check_count(shapes.size(), names);
+  for (size_t i = 0; i < shapes.size(); ++i) {
+    for (int64 axis : shapes[i]) {
+      if (axis < 0) {
+        throw Refused(std::string(names[i]) + ": expected a known shape, got an unknown one");
+      }
+      if (axis > std::numeric_limits<int>::max()) {
+        refuse((int)i, "axes of size below 2^31");
+      }
+    }
+  }
+}
+
+void Inputs::refuse(int i, const std::string& expected) const {
+  throw Refused(std::string(names_[i]) + ": expected " + expected + ", got " + text(shapes_[i]));
+}
+
+const Shape& Inputs::expect(int i, std::initializer_list<Axis> axes) {
+  const Shape& shape = shapes_[i];
+  std::string pattern, why;
+  for (const Axis& axis : axes) {
+    pattern += (pattern.empty() ? "" : ", ") + (axis.name ? axis.name : std::to_string(axis.size));
+  }
+  bool ok = shape.size() == axes.size();
+  for (size_t j = 0; ok && j < shape.size(); ++j) {
+    const Axis& axis = axes.begin()[j];
+    if (!axis.name) {
+      ok = shape[j] == axis.size;
+      continue;
+    }
+    auto known = std::find_if(known_.begin(), known_.end(),
+                              [&](const Known& k) { return k.name == axis.name; });
+    if (known == known_.end()) {
+      known_.push_back({axis.name, shape[j], i});
+    } else if (known->size != shape[j]) {
+      ok = false;
+      why = " with " + known->name + " = " + std::to_string(known->size) + " as in " +
+            names_[known->input];
+    }
+  }
+  if (!ok) refuse(i, "shape (" + pattern + (axes.size() == 1 ? ",)" : ")") + why);
+  return shape;
+}
+
+// Execution.
+
+const char* name_of(Dtype type) {
+  const char* names[] = {"float32", "float64", "float16", "uint8", "int32", "int8", "int64"};
+  return (int)type >= 0 && (int)type < 7 ? names[(int)type] : "another type";
+}
+
+int64 size_of(Dtype type) {
+  switch (type) {
+    case Dtype::uint8:
+    case Dtype::int8:
+      return 1;
+    case Dtype::float16:
+      return 2;
+    case Dtype::float64:
+    case Dtype::int64:
+      return 8;
+    default:
+      return 4;
+  }
+}
+
+int64 Tensor::size() const {
+  return std::accumulate(shape.begin(), shape.end(), (int64)1, std::multiplies<int64>());
+}
+
+// A function, because other files register operators before main().
+static std::vector<const OperatorType*>& registry() {
+  static std::vector<const OperatorType*> types;
+  return types;
+}
+
+void add_operator(const OperatorType* type) {
+  auto& types = registry();
+  auto before = [](const OperatorType* a, const OperatorType* b) {
+    return std::strcmp(a->name, b->name) < 0;
+  };
+  types.insert(std::upper_bound(types.begin(), types.end(), type, before), type);
+}
+
+const std::vector<const OperatorType*>& operators() { return registry(); }
+
+std::unique_ptr<Call> OperatorType::call(const Attributes& attributes, bool all_outputs) const {
+  Options options(attributes, all_outputs);
+  std::unique_ptr<Call> made = make(options);
+  options.finish();
+  return made;
+}
+
+static bool overlap(const Tensor& a, const Tensor& b) {
+  const auto first = (std::uintptr_t)a.data_ptr, second = (std::uintptr_t)b.data_ptr;
+  return first < second + b.bytes() && second < first + a.bytes();
+}
+
+static bool overlaps_one_of(const Tensor& tensor, const Tensors& others) {
+  return std::any_of(others.begin(), others.end(),
+                     [&](const Tensor& other) { return overlap(tensor, other); });
+}
+
+std::vector<std::vector<char>> copy_on_overlap(Tensors& in, Tensors& out) {
+  std::vector<std::vector<char>> copies;
+  for (Tensor& tensor : in) {
+    if (!overlaps_one_of(tensor, out)) continue;
+    const char* data = tensor.data<char>();
+    copies.emplace_back(data, data + tensor.bytes());
+    tensor.data_ptr = copies.back().data();
+  }
+  return copies;
+}
+
+void on_gpu(int number, void* stream, const Gpu::Allocate& allocate, Tensors& in, Tensors& out,
+            const std::function<void(Gpu&, Tensors& in, Tensors& out)>& body) {
+  auto misaligned = [](const Tensor& tensor) { return (std::uintptr_t)tensor.data_ptr % 16 != 0; };
+  auto run = [&](Gpu& gpu) {
+    Tensors inputs = in, outputs = out;
+    for (size_t i = 0; i < in.size(); ++i) {
+      if (!misaligned(in[i]) && !overlaps_one_of(in[i], out)) continue;
+      inputs[i].data_ptr = gpu.scratch<char>(in[i].bytes());
+      gpu.copy(inputs[i].data_ptr, in[i].data_ptr, in[i].bytes());
+    }
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (misaligned(out[i])) outputs[i].data_ptr = gpu.scratch<char>(out[i].bytes());
+    }
+    {
+      Gpu::Scope scope(gpu);
+      body(gpu, inputs, outputs);
+    }
+    for (size_t i = 0; i < out.size(); ++i) {
+      if (misaligned(out[i])) gpu.copy(out[i].data_ptr, outputs[i].data_ptr, out[i].bytes());
+    }
+  };
+  Device& device = cuda::default_device(number);
+  device.with_current([&] {
+    Gpu gpu(device, stream, allocate);
+    gpu.run([&] { run(gpu); });
+  });
+}
+
+}  // namespace cvops::operators

@@ -1,0 +1,298 @@
+// An operator: its options, its shapes, and the call of the op, without any framework.
+//
+// A framework's adapter (bindings/mxnet, bindings/torch) describes its tensors and its options, and
+// registers all operators of operators().
+#pragma once
+#include <array>
+#include <cstring>
+#include <functional>
+#include <initializer_list>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "gpu.h"
+
+namespace cvops::operators {
+
+// The values are those of MXNet.
+enum class Dtype { float32 = 0, float64 = 1, float16 = 2, uint8 = 3, int32 = 4, int8 = 5, int64 = 6 };
+
+// "float32"; "another type" for an unknown value.
+const char* name_of(Dtype type);
+// Bytes of an element.
+int64 size_of(Dtype type);
+
+using Shape = std::vector<int64>;
+using Shapes = std::vector<Shape>;
+// Options of a call as text, by name.
+using Attributes = std::unordered_map<std::string, std::string>;
+
+// Contiguous memory of the caller.
+struct Tensor {
+  void* data_ptr;
+  Shape shape;
+  Dtype dtype;
+
+  template <typename T>
+  T* data() const {
+    return static_cast<T*>(data_ptr);
+  }
+  int64 size() const;  // number of elements
+  int64 bytes() const { return size() * size_of(dtype); }
+};
+using Tensors = std::vector<Tensor>;
+
+// Error for unusable arguments of the caller.
+struct Refused : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+
+std::string text(const Shape& shape);
+
+// An option as an operator looks it up.
+struct Option {
+  std::string name;
+  // In a schema of PyTorch, with the default if there is one: "float threshold=0.5".
+  std::string schema;
+};
+
+struct OperatorType;
+
+// Options of one operator. Each lookup is recorded, so that unknown options can be rejected.
+class Options {
+ public:
+  // `all_outputs`: the framework returns the outputs that are optional in MXNet, or that MXNet lacks.
+  explicit Options(const Attributes& given, bool all_outputs = false)
+      : given_(given), all_outputs_(all_outputs) {}
+
+  bool all_outputs() const { return all_outputs_; }
+
+  float number(const char* name, double fallback, double low = -kInfinity, double high = kInfinity);
+  std::optional<float> number_or_none(const char* name);
+  int integer(const char* name, int fallback);
+  // None means the fallback.
+  int integer_or_none(const char* name, int fallback);
+  bool boolean(const char* name, bool fallback);
+  // One number, or a list in brackets; exactly `length` numbers if `length` is not 0.
+  std::vector<float> numbers(const char* name, std::vector<double> fallback, size_t length = 0);
+  // One integer, or a list in brackets; an empty list if missing or None.
+  std::vector<int> integers(const char* name);
+  // Two integers in brackets, each in [low, high].
+  std::array<int, 2> pair(const char* name, int low, int high);
+  // Index in `choices` of the given word; the first is the default.
+  int choice(const char* name, std::initializer_list<const char*> choices);
+
+  // Rejects a missing option.
+  Options& required(const char* name);
+
+  // Rejects the value of an option.
+  [[noreturn]] void refuse(const char* name, const std::string& expected) const;
+
+  // Rejects options that were never looked up. MXNet itself uses names such as __this__.
+  void finish() const;
+
+ private:
+  static constexpr double kInfinity = std::numeric_limits<double>::infinity();
+  friend std::vector<Option> options_of(const OperatorType& type);
+
+  const std::string* find(const char* name);
+  // Records the schema of the last lookup. Returns true if the option is required.
+  bool describe(const char* type, const std::string& fallback);
+
+  const Attributes& given_;
+  const bool all_outputs_;
+  std::vector<const char*> known_;
+  // If this is not null, required options have a value that all operators accept.
+  std::vector<Option>* described_ = nullptr;
+  bool required_ = false;  // the next lookup
+};
+
+// An axis with a fixed size, or with a name: all axes of one name have the same size.
+struct Axis {
+  Axis(int64 size) : size(size), name(nullptr) {}
+  Axis(int size) : size(size), name(nullptr) {}
+  Axis(const char* name) : size(-1), name(name) {}
+  int64 size;
+  const char* name;
+};
+
+// Shapes of the inputs of an operator. Its checks name the input.
+class Inputs {
+ public:
+  Inputs(const Shapes& shapes, const std::vector<const char*>& names);
+
+  const Shape& operator[](int i) const { return shapes_[i]; }
+  // Returns the shape of input i, or rejects it.
+  const Shape& expect(int i, std::initializer_list<Axis> axes);
+  // Rejects input i.
+  [[noreturn]] void refuse(int i, const std::string& expected) const;
+
+ private:
+  struct Known {
+    std::string name;
+    int64 size;
+    int input;
+  };
+  const Shapes& shapes_;
+  const std::vector<const char*>& names_;
+  std::vector<Known> known_;
+};
+
+// Base class of the operators. A derived class overrides some members and adds these:
+//     static constexpr const char* kName;
+//     static const std::vector<const char*> kInputs;
+//     explicit Op(Options&);
+//     Shapes shapes(Inputs) const;                                 // of the outputs
+//     template <typename Device>                                   // const Cpu or Gpu
+//     void forward(Device&, Tensors& in, Tensors& out) const;
+struct Operator {
+  static constexpr int kOutputs = 1;
+
+  static Dtype input_type(int) { return Dtype::float32; }
+  static Dtype output_type(int) { return Dtype::float32; }
+
+  // The inputs with a gradient that is not zero.
+  std::vector<int> differentiable() const { return {}; }
+
+  // in: gradients of the outputs, inputs, outputs; out: gradients of the inputs. The default is
+  // zero gradients: MXNet rejects an operator without a gradient in a hybridized block.
+  template <typename Device>
+  void backward(Device& device, Tensors&, Tensors& out) const {
+    for (auto& grad : out) set_to_zero(device, grad.data_ptr, grad.bytes());
+  }
+
+  // Names of the inputs if they depend on the options; else null, for kInputs.
+  const std::vector<const char*>* input_names() const { return nullptr; }
+};
+
+// Number of outputs: op.outputs() of an operator with optional outputs, else kOutputs.
+template <typename Op>
+auto num_outputs_of(const Op& op, int) -> decltype(op.outputs()) {
+  return op.outputs();
+}
+template <typename Op>
+int num_outputs_of(const Op&, long) {
+  return Op::kOutputs;
+}
+
+// Uninitialized scratch memory of a backward pass.
+template <typename Device>
+class Scratch;
+
+template <>
+class Scratch<const Cpu> {
+ public:
+  explicit Scratch(const Cpu&) {}
+  template <typename T>
+  T* take(int64 num) {
+    pieces_.emplace_back(new char[num * sizeof(T)]);
+    return reinterpret_cast<T*>(pieces_.back().get());
+  }
+
+ private:
+  std::vector<std::unique_ptr<char[]>> pieces_;
+};
+
+template <>
+class Scratch<Gpu> {
+ public:
+  explicit Scratch(Gpu& gpu) : gpu_(gpu), scope_(gpu) {}
+  template <typename T>
+  T* take(int64 num) {
+    return gpu_.scratch<T>(num);
+  }
+
+ private:
+  Gpu& gpu_;
+  Gpu::Scope scope_;
+};
+
+// An operator with the options of one call.
+class Call {
+ public:
+  virtual ~Call() = default;
+
+  virtual const std::vector<const char*>& inputs() const = 0;
+  virtual int outputs() const = 0;
+  virtual std::vector<int> differentiable() const = 0;
+  // Shapes of the outputs, or an error that names the input.
+  virtual Shapes shapes(const Shapes& in) const = 0;
+  virtual void forward(const Cpu&, Tensors& in, Tensors& out) const = 0;
+  virtual void forward(Gpu&, Tensors& in, Tensors& out) const = 0;
+  virtual void backward(const Cpu&, Tensors& in, Tensors& out) const = 0;
+  virtual void backward(Gpu&, Tensors& in, Tensors& out) const = 0;
+};
+
+struct OperatorType {
+  const char* name;
+  // Names of all inputs. A call may have fewer: see Call::inputs().
+  std::vector<const char*> inputs;
+  Dtype (*input_type)(int);
+  Dtype (*output_type)(int);
+  std::unique_ptr<Call> (*make)(Options&);
+
+  // The call with these options, or an error that names the option.
+  std::unique_ptr<Call> call(const Attributes& attributes, bool all_outputs = false) const;
+};
+
+// The options of an operator with all outputs.
+std::vector<Option> options_of(const OperatorType& type);
+
+// All operators, in the order of their names.
+const std::vector<const OperatorType*>& operators();
+
+void add_operator(const OperatorType* type);
+
+template <typename Op>
+class CallOf final : public Call {
+ public:
+  explicit CallOf(Options& options) : op_(options) {}
+
+  const std::vector<const char*>& inputs() const override {
+    return op_.input_names() ? *op_.input_names() : Op::kInputs;
+  }
+  int outputs() const override { return num_outputs_of(op_, 0); }
+  std::vector<int> differentiable() const override { return op_.differentiable(); }
+  Shapes shapes(const Shapes& in) const override { return op_.shapes(Inputs(in, inputs())); }
+  void forward(const Cpu& cpu, Tensors& in, Tensors& out) const override {
+    op_.forward(cpu, in, out);
+  }
+  void forward(Gpu& gpu, Tensors& in, Tensors& out) const override { op_.forward(gpu, in, out); }
+  void backward(const Cpu& cpu, Tensors& in, Tensors& out) const override {
+    op_.backward(cpu, in, out);
+  }
+  void backward(Gpu& gpu, Tensors& in, Tensors& out) const override { op_.backward(gpu, in, out); }
+
+ private:
+  const Op op_;
+};
+
+template <typename Op>
+struct Register {
+  Register() {
+    static const OperatorType type = {
+        Op::kName, Op::kInputs, Op::input_type, Op::output_type,
+        [](Options& options) -> std::unique_ptr<Call> { return std::make_unique<CallOf<Op>>(options); }};
+    add_operator(&type);
+  }
+};
+
+// Rejects a wrong number of inputs, which an edited graph can have.
+void check_count(size_t got, const std::vector<const char*>& names);
+
+// Replaces each input that shares memory with an output, as after `op(x, out=x)`, by a copy, which
+// lives as long as the result.
+std::vector<std::vector<char>> copy_on_overlap(Tensors& in, Tensors& out);
+
+// Calls `body` with GPU number `device`, current for this thread. The kernels load and store 16
+// bytes at a time. Tensors with another alignment, such as slices of arrays, are therefore copied to
+// scratch memory. So are inputs that share memory with an output.
+void on_gpu(int device, void* stream, const Gpu::Allocate& allocate, Tensors& in, Tensors& out,
+            const std::function<void(Gpu&, Tensors& in, Tensors& out)>& body);
+
+}  // namespace cvops::operators
