@@ -66,7 +66,7 @@ struct BilinearResizeOp : Operator {
     }
   }
 
-  std::vector<int> differentiable() const { return {0}; }
+  static std::vector<int> differentiable() { return {0}; }
 
   Shapes shapes(Inputs in) const {
     const Shape& s = in.expect(0, {"N", "C", "H", "W"});

@@ -16,9 +16,8 @@ struct BoxIou : Operator {
       : center(options.choice("format", {"corner", "center"}) == 1),
         kind((IouKind)options.choice("kind", {"iou", "giou", "diou", "ciou"})) {}
 
-  std::vector<int> differentiable() const {
-    return kind == IouKind::iou ? std::vector<int>{} : std::vector<int>{0, 1};
-  }
+  static std::vector<int> differentiable() { return {0, 1}; }
+  bool has_gradient() const { return kind != IouKind::iou; }
 
   Shapes shapes(Inputs in) const {
     Shape out;
@@ -41,7 +40,7 @@ struct BoxIou : Operator {
     }
   }
 
-  // The gradient of the kind iou is zero, as that of MXNet.
+  // MXNet has a gradient of the kind iou, which is zero.
   template <typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
     if (kind == IouKind::iou) return Operator::backward(device, in, out);

@@ -40,7 +40,7 @@ struct DeformablePsroiPoolingOp : Operator {
     if (part_size == 0) part_size = pooled_size;
   }
 
-  std::vector<int> differentiable() const { return {0, 2}; }
+  static std::vector<int> differentiable() { return {0, 2}; }
 
   Shapes shapes(Inputs in) const {
     const Shape& data = in.expect(0, {"N", "C", "H", "W"});

@@ -53,13 +53,23 @@ bool Options::describe(const char* type, const std::string& fallback) {
   return required;
 }
 
-std::vector<Option> options_of(const OperatorType& type) {
+// A call with placeholders for the required options.
+std::unique_ptr<Call> describe(const OperatorType& type, std::vector<Option>* described) {
   static const Attributes none;
-  std::vector<Option> described;
   Options options(none, true);
-  options.described_ = &described;
-  type.make(options);
-  return described;
+  options.described_ = described;
+  return type.make(options);
+}
+
+std::vector<Option> options_of(const OperatorType& type) {
+  std::vector<Option> found;
+  describe(type, &found);
+  return found;
+}
+
+int num_outputs(const OperatorType& type) {
+  std::vector<Option> found;
+  return describe(type, &found)->outputs();
 }
 
 void Options::finish() const {

@@ -61,6 +61,7 @@ struct Option {
   std::string schema;
 };
 
+class Call;
 struct OperatorType;
 
 // Options of one operator. Each lookup is recorded, so that unknown options can be rejected.
@@ -98,7 +99,7 @@ class Options {
 
  private:
   static constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  friend std::vector<Option> options_of(const OperatorType& type);
+  friend std::unique_ptr<Call> describe(const OperatorType& type, std::vector<Option>* options);
 
   const std::string* find(const char* name);
   // Records the schema of the last lookup. Returns true if the option is required.
@@ -157,7 +158,9 @@ struct Operator {
   static Dtype output_type(int) { return Dtype::float32; }
 
   // The inputs with a gradient that is not zero.
-  std::vector<int> differentiable() const { return {}; }
+  static std::vector<int> differentiable() { return {}; }
+  // False if the options make all gradients zero.
+  bool has_gradient() const { return true; }
 
   // in: gradients of the outputs, inputs, outputs; out: gradients of the inputs. The default is
   // zero gradients: MXNet rejects an operator without a gradient in a hybridized block.
@@ -219,7 +222,7 @@ class Call {
 
   virtual const std::vector<const char*>& inputs() const = 0;
   virtual int outputs() const = 0;
-  virtual std::vector<int> differentiable() const = 0;
+  virtual bool has_gradient() const = 0;
   // Shapes of the outputs, or an error that names the input.
   virtual Shapes shapes(const Shapes& in) const = 0;
   virtual void forward(const Cpu&, Tensors& in, Tensors& out) const = 0;
@@ -232,6 +235,8 @@ struct OperatorType {
   const char* name;
   // Names of all inputs. A call may have fewer: see Call::inputs().
   std::vector<const char*> inputs;
+  // Inputs with a gradient.
+  std::vector<int> differentiable;
   Dtype (*input_type)(int);
   Dtype (*output_type)(int);
   std::unique_ptr<Call> (*make)(Options&);
@@ -242,6 +247,8 @@ struct OperatorType {
 
 // The options of an operator with all outputs.
 std::vector<Option> options_of(const OperatorType& type);
+// The number of its outputs.
+int num_outputs(const OperatorType& type);
 
 // All operators, in the order of their names.
 const std::vector<const OperatorType*>& operators();
@@ -257,7 +264,7 @@ class CallOf final : public Call {
     return op_.input_names() ? *op_.input_names() : Op::kInputs;
   }
   int outputs() const override { return num_outputs_of(op_, 0); }
-  std::vector<int> differentiable() const override { return op_.differentiable(); }
+  bool has_gradient() const override { return op_.has_gradient(); }
   Shapes shapes(const Shapes& in) const override { return op_.shapes(Inputs(in, inputs())); }
   void forward(const Cpu& cpu, Tensors& in, Tensors& out) const override {
     op_.forward(cpu, in, out);
@@ -276,7 +283,7 @@ template <typename Op>
 struct Register {
   Register() {
     static const OperatorType type = {
-        Op::kName, Op::kInputs, Op::input_type, Op::output_type,
+        Op::kName, Op::kInputs, Op::differentiable(), Op::input_type, Op::output_type,
         [](Options& options) -> std::unique_ptr<Call> { return std::make_unique<CallOf<Op>>(options); }};
     add_operator(&type);
   }

@@ -27,7 +27,7 @@ struct PsroiPoolingOp : Operator {
     if (group_size == 0) group_size = pooled_size;
   }
 
-  std::vector<int> differentiable() const { return {0}; }
+  static std::vector<int> differentiable() { return {0}; }
 
   Shapes shapes(Inputs in) const {
     const Shape& data = in.expect(0, {"N", "C", "H", "W"});

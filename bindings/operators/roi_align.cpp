@@ -28,7 +28,7 @@ struct RoiAlignOp : Operator {
     if (sample_ratio > 1024) options.refuse("sample_ratio", "an integer of at most 1024");
   }
 
-  std::vector<int> differentiable() const { return {0}; }
+  static std::vector<int> differentiable() { return {0}; }
 
   Shapes shapes(Inputs in) const {
     const Shape& data = in.expect(0, {"N", "C", "H", "W"});

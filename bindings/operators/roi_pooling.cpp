@@ -24,7 +24,7 @@ struct RoiPoolingOp : Operator {
 
   static Dtype output_type(int i) { return i == 0 ? Dtype::float32 : Dtype::int32; }
   int outputs() const { return with_argmax ? 2 : 1; }
-  std::vector<int> differentiable() const { return {0}; }
+  static std::vector<int> differentiable() { return {0}; }
 
   Shapes shapes(Inputs in) const {
     const Shape& data = in.expect(0, {"N", "C", "H", "W"});

@@ -12,7 +12,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 from cvops._mxnet import build, register, symbols
-from cvops._mxnet.operators import OPERATORS, Operator
+from cvops.backends.operators import OPERATORS, Operator
 from cvops._mxnet.register import mx
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cvops._imports import when_imported
 from cvops._mxnet import symbols
-from cvops._mxnet.operators import OPERATORS
+from cvops.backends.operators import OPERATORS
 from cvops._mxnet.register import from_json
 
 

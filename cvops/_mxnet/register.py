@@ -11,7 +11,7 @@ from typing import Any, Callable
 import numpy as np
 
 from cvops._mxnet import build, mxnet
-from cvops._mxnet.operators import OPERATORS, Operator
+from cvops.backends.operators import OPERATORS, Operator
 
 mx = mxnet()
 _NULL = mx.base._Null

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Callable
 
-from cvops._mxnet.operators import OPERATORS, Operator
+from cvops.backends.operators import OPERATORS, Operator
 
 _OURS = {name: operator for operator in OPERATORS for name in operator.replaces}
 _THEIRS = {operator.full_name: operator.replaces[0] for operator in OPERATORS if operator.replaces}

@@ -22,6 +22,7 @@ from cvops.arrays.base import Memory as Memory
 from cvops.arrays.base import dtype_name as dtype_name
 from cvops.arrays.cupy import CuPy
 from cvops.arrays.mxnet import MXNet, MXNetNumPy, SparseMXNet
+from cvops.arrays.shapes import Shapes
 from cvops.arrays.torch import Torch, WrappedTorch, has_memory
 
 _BY_ROOT: dict[str, Library] = {
@@ -29,6 +30,7 @@ _BY_ROOT: dict[str, Library] = {
     "cupy": CuPy(),
     "torch": Torch(),
     "mxnet": MXNet(),
+    "cvops": Shapes(),
 }
 _BY_MODULE: dict[str, Library] = {
     "mxnet.numpy": MXNetNumPy(),

@@ -48,6 +48,8 @@ class Library:
     name = "NumPy array"
     #: False if the library's work runs on a stream that :meth:`stream` does not return.
     exposes_stream = True
+    #: False if a description may have no hash; the checks are then not cached.
+    is_hashable = True
     #: Runs a call that the library may record for a gradient, of a ``Signature``, the arrays and
     #: the options; its ``execute`` computes without recording. None: no gradients.
     autograd: Callable[[Any, Iterable[Any], tuple[Any, ...]], Any] | None = None

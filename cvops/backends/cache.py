@@ -1,4 +1,4 @@
-"""The cache folder: kernels and MXNet's operators, which are compiled on first use.
+"""The cache folder: kernels and the operators of the frameworks, which are compiled on first use.
 
 The process runs the files of this folder. A file of another user, or one that others can write, is
 therefore not loaded. The name of a file has the hash of its content: a broken file is compiled
@@ -25,7 +25,7 @@ from pathlib import Path
 _DAY = 24 * 60 * 60
 #: The names of the files, for each with the days after which an unused one is removed. The folder
 #: may have files of others.
-_LIFETIMES = {"*-sm*-*.cubin": 90, "mxnet-operators-*.so": 90, "cvops-temporary-*": 1}
+_LIFETIMES = {"*-sm*-*.cubin": 90, "mxnet-operators-*.so": 90, "torch-operators-*.so": 90, "cvops-temporary-*": 1}
 #: The beginning of the name of a file that is not complete.
 _TEMPORARY = "cvops-temporary-"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH

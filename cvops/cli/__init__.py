@@ -148,7 +148,7 @@ def _warmup(options: argparse.Namespace) -> None:
             '--arch: compiling kernels needs CuPy: pip install "cvops[cuda12]" or "cvops[cuda13]"'
         )
     if importlib.util.find_spec("mxnet") is not None:
-        print(build.build())
+        print(build.recipe().build())
 
 
 def _doctor(options: argparse.Namespace) -> int:

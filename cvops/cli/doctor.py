@@ -20,7 +20,7 @@ import numpy as np
 from cvops import __version__
 from cvops._imports import load_nvrtc, pip_command
 from cvops._mxnet import build, cuda11
-from cvops.backends import extension
+from cvops.backends import adapter, extension
 
 
 class Finding(NamedTuple):
@@ -108,7 +108,7 @@ def _arrays() -> Finding:
 
 
 def _compiler() -> Finding:
-    command = build.compiler()
+    command = adapter.compiler()
     if shutil.which(command[0]) is None:
         return Finding(
             "missing",
@@ -173,7 +173,7 @@ def _operators() -> Finding:
     if cuda11.libmxnet() is None:
         return Finding("missing", "MXNet's operators (cvops.mxnet): need MXNet, see above")
     try:
-        path = build.recipe().entry.find()
+        path = build.recipe().entry().find()
     except OSError as error:
         return Finding("broken", f"MXNet's operators (cvops.mxnet): {error.strerror}")
     except ImportError as error:

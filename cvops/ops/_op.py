@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from cvops.arrays import ArrayType, Device, Library, dtype_name, library_of
-from cvops.backends import cpu, cuda, extension
+from cvops.backends import cpu, cuda, extension, shapes
 
 if TYPE_CHECKING:
     from cvops._native import Ops
@@ -88,6 +88,7 @@ BACKENDS: dict[tuple[str, str], Backend] = {
     ("cuda", "cupy"): Backend(
         "native", extension.missing_cupy, functools.lru_cache(None)(cuda.CuPy)
     ),
+    ("shapes", "native"): Backend("native", lambda: None, shapes.Shapes),
 }
 
 
@@ -252,7 +253,8 @@ class Inputs:
                 described.append((name, library, library.describe(x)))
             except (TypeError, NotImplementedError) as error:
                 raise type(error)(f"{name}: {error}") from None
-        signature = _signature(op, backend, tuple(described))
+        check = _signature if library.is_hashable else Signature
+        signature = check(op, backend, tuple(described))
         self._arrays, self._signature = arrays.values(), signature
         self.shapes, self.sizes = signature.shapes, signature.sizes
 

@@ -13,7 +13,7 @@ import pytest
 from operator_cases import CASES, MODES, MXNETS, as_list, network, theirs
 
 import cvops
-from cvops._mxnet.build import compiler
+from cvops.backends.adapter import compiler
 
 OPS = MXNETS
 rng = np.random.default_rng(11)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from operator_cases import CASES, MXNETS, OPS
 
-from cvops._mxnet import build
+from cvops.backends import adapter
 
 START = f"""
 import json, sys
@@ -246,7 +246,7 @@ call(lambda: mx.sym.contrib.cvops_MultiBoxPrior(
 @pytest.fixture
 def address_sanitizer():
     """Environment of a process that builds and runs the operators with AddressSanitizer."""
-    compiler = build.compiler()
+    compiler = adapter.compiler()
     paths = []
     # AddressSanitizer finds the function that throws only if libstdc++ is loaded with it.
     for name in ("libasan.so", "libstdc++.so"):

@@ -3,8 +3,7 @@
 import pytest
 
 from cvops import cli
-from cvops._mxnet import build
-from cvops.backends import nvrtc
+from cvops.backends import adapter, nvrtc
 
 SOURCES = nvrtc.sources()
 
@@ -48,7 +47,7 @@ class TestWarmup:
     def folder(self, compiled, monkeypatch, tmp_path):
         monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
         monkeypatch.setattr(nvrtc, "compile_cubin", lambda _, *what: compiled(*what))
-        monkeypatch.setattr(build, "build", lambda: tmp_path / "operators")
+        monkeypatch.setattr(adapter.Adapter, "build", lambda self: tmp_path / "operators")
         monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)  # finds MXNet
         return tmp_path
 

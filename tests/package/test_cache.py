@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cvops.backends import cache
+from cvops.backends import adapter, cache
 
 DAY = 24 * 60 * 60
 
@@ -256,13 +256,13 @@ def test_disk_that_fills_during_a_compilation_is_an_error_with_the_folder(entry)
 
 
 def test_compiler_without_space_is_an_error_of_one_line(monkeypatch, tmp_path):
-    build = pytest.importorskip("cvops._mxnet.build")
     script = tmp_path / "compiler"
     script.write_text("#!/bin/sh\necho 'ld: cannot write: No space left on device' >&2\nexit 1\n")
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
     with pytest.raises(OSError, match="No space left on device"):
-        build._run(tmp_path, "-c", "source.cpp")
+        mxnet = adapter.Adapter("cvops.mxnet", "mxnet", "MXNet", (), (), ())
+        mxnet.run(tmp_path, "-c", "source.cpp")
 
 
 def test_killed_process_leaves_no_broken_file(entry):

@@ -274,7 +274,7 @@ class TestMXNet:
         (tmp_path / "cache" / "mxnet-operators-of-another-version.so").touch()
         assert doctor._operators().status == "note"
         (tmp_path / "made").touch()
-        built = build.recipe().entry.add(tmp_path / "made")
+        built = build.recipe().entry().add(tmp_path / "made")
         finding = doctor._operators()
         assert finding.status == "ok"
         assert finding.text.endswith(str(built))

@@ -10,7 +10,7 @@ from cases import OPS
 
 import cvops
 from cvops import contrib
-from cvops._mxnet.operators import OPERATORS
+from cvops.backends.operators import OPERATORS
 from cvops.backends import nvrtc
 
 ROOT = Path(__file__).parents[2]

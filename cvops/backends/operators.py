@@ -1,4 +1,7 @@
-"""The table of our operators in MXNet: names, arguments, and the operators that they replace."""
+"""The table of the operators of ``libcvops.so``, which the frameworks register.
+
+It has their names, their arguments, and MXNet's operators that they replace.
+"""
 
 from __future__ import annotations
 

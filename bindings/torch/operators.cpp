@@ -1,0 +1,517 @@
+// The operators as torch.ops.cvops.<name>, with gradients.
+//
+// One boxed kernel serves all operators: it has the tensors and the options on PyTorch's stack. The
+// Python side (cvops/_torch) names the operators, and adds their shapes for tracers and their rule
+// for vmap.
+#include <ATen/autocast_mode.h>
+#include <ATen/core/LegacyTypeDispatch.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/basic_ops.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
+#include <torch/library.h>
+
+#include <cstdio>
+
+#undef KERNEL  // a macro of PyTorch's autocast
+#include "operator.h"
+
+namespace cvops::torch_ {
+namespace {
+
+using c10::DispatchKey;
+using c10::DispatchKeySet;
+using c10::IValue;
+using c10::OperatorHandle;
+using operators::Attributes;
+using operators::Call;
+using operators::Dtype;
+using operators::OperatorType;
+using operators::Tensors;
+using torch::jit::Stack;
+
+// If true, tensors on the CPU are computed as on GPU 0, for tests with an emulated GPU.
+bool through_gpu = false;
+
+// An operator in PyTorch. Its arguments are the inputs, then the options.
+struct Entry {
+  const OperatorType* type;
+  std::string name;                  // "cvops::box_iou"
+  std::vector<std::string> options;  // in the order of the schema
+  int num_inputs, num_outputs;
+  std::optional<OperatorHandle> backward;
+};
+
+c10::ScalarType scalar_type_of(Dtype type) {
+  switch (type) {
+    case Dtype::uint8:
+      return at::kByte;
+    case Dtype::int32:
+      return at::kInt;
+    case Dtype::int64:
+      return at::kLong;
+    default:
+      return at::kFloat;
+  }
+}
+
+// A number as text with a decimal point, in every locale.
+std::string text_of(double x) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.17g", x);
+  for (char* c = text; *c; ++c) {
+    if (*c == ',') *c = '.';
+  }
+  return text;
+}
+
+std::string text_of(const IValue& value) {
+  if (value.isBool()) return value.toBool() ? "True" : "False";
+  if (value.isDouble()) return text_of(value.toDouble());
+  if (value.isInt()) return std::to_string(value.toInt());
+  if (value.isString()) return value.toStringRef();
+  std::string list;
+  for (const IValue& each : value.toListRef()) list += (list.empty() ? "" : ", ") + text_of(each);
+  return "(" + list + ")";
+}
+
+// True if an option has its default. Lists count as given.
+bool is_default(const IValue& value, const std::optional<IValue>& fallback) {
+  if (!fallback) return false;
+  if (value.isDouble()) return fallback->isDouble() && value.toDouble() == fallback->toDouble();
+  if (value.isInt()) return fallback->isInt() && value.toInt() == fallback->toInt();
+  if (value.isBool()) return fallback->isBool() && value.toBool() == fallback->toBool();
+  if (value.isString()) return value.toStringRef() == fallback->toStringRef();
+  return false;
+}
+
+// The call with the options that are the last arguments of `handle`.
+std::unique_ptr<Call> call_of(const Entry& entry, const OperatorHandle& handle,
+                              c10::ArrayRef<IValue> args) {
+  Attributes attributes;
+  const auto& declared = handle.schema().arguments();
+  const size_t first = args.size() - entry.options.size();
+  for (size_t i = first; i < args.size(); ++i) {
+    if (args[i].isNone() || is_default(args[i], declared[i].default_value())) continue;
+    attributes.emplace(entry.options[i - first], text_of(args[i]));
+  }
+  return entry.type->call(attributes, true);
+}
+
+// Runs `body`; exceptions become errors of PyTorch that name the operator.
+template <typename Body>
+void guarded(const Entry& entry, const Body& body) {
+  std::string message;
+  try {
+    return body();
+  } catch (const operators::Refused& error) {
+    message = error.what();
+  }
+  TORCH_CHECK_VALUE(false, entry.name, ": ", message);
+}
+
+// The first inputs of a call, dense and on one device.
+std::vector<at::Tensor> tensors_of(const Entry& entry, const Call& call,
+                                   c10::ArrayRef<IValue> args) {
+  const auto& names = call.inputs();
+  std::vector<at::Tensor> found;
+  for (size_t i = 0; i < (size_t)entry.num_inputs; ++i) {
+    const char* const name = entry.type->inputs[i];
+    if (i >= names.size()) {
+      TORCH_CHECK_VALUE(args[i].isNone(), entry.name, ": ", name,
+                        ": expected None with these options, got a tensor");
+      continue;
+    }
+    TORCH_CHECK_TYPE(args[i].isTensor(), entry.name, ": ", name,
+                     ": expected a tensor with these options, got None");
+    const at::Tensor& x = args[i].toTensor();
+    const auto wanted = scalar_type_of(entry.type->input_type((int)i));
+    TORCH_CHECK_TYPE(x.scalar_type() == wanted, entry.name, ": ", name, ": expected ",
+                     name_of(entry.type->input_type((int)i)), ", got ", x.dtype().name(),
+                     ": convert it by .to()");
+    TORCH_CHECK_TYPE(x.layout() == at::kStrided, entry.name, ": ", name,
+                     ": expected a dense tensor, got layout ", x.layout());
+    TORCH_CHECK_TYPE(found.empty() || x.device() == found[0].device(), entry.name, ": ", names[0],
+                     " is on ", found.empty() ? x.device() : found[0].device(), " and ", name,
+                     " on ", x.device(), ": the tensors must be on one device");
+    found.push_back(x.contiguous());
+  }
+  return found;
+}
+
+operators::Tensor view_of(const at::Tensor& x, Dtype type) {
+  return {x.data_ptr(), {x.sizes().begin(), x.sizes().end()}, type};
+}
+
+// Runs body(device, in, out) on the device of the tensors.
+template <typename Body>
+void run(c10::Device device, Tensors& in, Tensors& out, const Body& body) {
+  if (device.is_cpu() && !through_gpu) {
+    const Cpu cpu;
+    return body(cpu, in, out);
+  }
+  void* stream = nullptr;
+  if (!device.is_cpu()) {
+    const c10::impl::VirtualGuardImpl guard(device.type());
+    stream = guard.getStreamNativeHandle(guard.getStream(device));
+  }
+  std::vector<at::Tensor> scratch;
+  auto allocate = [&](int64 bytes) {
+    scratch.push_back(at::empty({bytes}, at::TensorOptions(device).dtype(at::kByte)));
+    return scratch.back().data_ptr();
+  };
+  operators::on_gpu(device.is_cpu() ? 0 : device.index(), stream, allocate, in, out, body);
+}
+
+class Forward final : public c10::OperatorKernel {
+ public:
+  explicit Forward(const Entry& entry) : entry_(entry) {}
+
+  void operator()(const OperatorHandle& handle, DispatchKeySet, Stack* stack) {
+    guarded(entry_, [&] {
+      const size_t num = handle.schema().arguments().size();
+      const auto args = torch::jit::last(*stack, num);
+      const auto call = call_of(entry_, handle, args);
+      const auto inputs = tensors_of(entry_, *call, args);
+      Tensors in, out;
+      operators::Shapes shapes;
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        in.push_back(view_of(inputs[i], entry_.type->input_type((int)i)));
+        shapes.push_back(in.back().shape);
+      }
+      shapes = call->shapes(shapes);
+      const auto options = inputs[0].options();
+      std::vector<at::Tensor> outputs;
+      for (size_t i = 0; i < shapes.size(); ++i) {
+        const Dtype type = entry_.type->output_type((int)i);
+        const std::vector<int64_t> shape(shapes[i].begin(), shapes[i].end());
+        outputs.push_back(at::empty(shape, options.dtype(scalar_type_of(type))));
+        out.push_back(view_of(outputs[i], type));
+      }
+      const c10::OptionalDeviceGuard guard(inputs[0].device());
+      run(inputs[0].device(), in, out, [&](auto& device, Tensors& a, Tensors& b) {
+        call->forward(device, a, b);
+      });
+      torch::jit::drop(*stack, num);
+      for (auto& x : outputs) torch::jit::push(*stack, std::move(x));
+    });
+  }
+
+ private:
+  const Entry& entry_;
+};
+
+// Arguments: the gradient of the first output, the inputs, the second output if the operator has
+// one, the options. Results: the gradients of the inputs that have one.
+class Backward final : public c10::OperatorKernel {
+ public:
+  explicit Backward(const Entry& entry) : entry_(entry) {}
+
+  void operator()(const OperatorHandle& handle, DispatchKeySet, Stack* stack) {
+    guarded(entry_, [&] {
+      const size_t num = handle.schema().arguments().size();
+      const auto args = torch::jit::last(*stack, num);
+      const auto call = call_of(entry_, handle, args);
+      const at::Tensor out_grad = args[0].toTensor().contiguous();
+      const auto inputs = tensors_of(entry_, *call, args.slice(1));
+      TORCH_CHECK_TYPE(out_grad.scalar_type() == at::kFloat, entry_.name,
+                       ": out_grad: expected float32, got ", out_grad.dtype().name());
+      TORCH_CHECK_TYPE(out_grad.device() == inputs[0].device(), entry_.name,
+                       ": out_grad: expected a tensor on ", inputs[0].device(), ", got one on ",
+                       out_grad.device());
+      Tensors in = {view_of(out_grad, Dtype::float32)};
+      operators::Shapes shapes;
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        shapes.push_back(view_of(inputs[i], entry_.type->input_type((int)i)).shape);
+      }
+      shapes = call->shapes(shapes);
+      if (in[0].shape != shapes[0]) {
+        throw operators::Refused("out_grad: expected shape " + operators::text(shapes[0]) +
+                                 ", got " + operators::text(in[0].shape));
+      }
+      // Inputs of Call::backward: gradients of all outputs, inputs, outputs.
+      const operators::Tensor none = {nullptr, {0}, Dtype::float32};
+      in.resize(entry_.num_outputs, none);
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        in.push_back(view_of(inputs[i], entry_.type->input_type((int)i)));
+      }
+      in.push_back(none);
+      at::Tensor residual;
+      if (entry_.num_outputs > 1) {
+        residual = args[1 + entry_.num_inputs].toTensor().contiguous();
+        in.push_back(view_of(residual, entry_.type->output_type(1)));
+        if (in.back().shape != shapes[1]) {
+          throw operators::Refused("residual: expected shape " + operators::text(shapes[1]) +
+                                   ", got " + operators::text(in.back().shape));
+        }
+      }
+      std::vector<at::Tensor> grads;
+      Tensors out;
+      for (size_t i = 0; i < inputs.size(); ++i) {
+        grads.push_back(at::empty(inputs[i].sizes(), inputs[i].options().dtype(at::kFloat)));
+        out.push_back(view_of(grads[i], Dtype::float32));
+      }
+      const c10::OptionalDeviceGuard guard(inputs[0].device());
+      run(inputs[0].device(), in, out, [&](auto& device, Tensors& a, Tensors& b) {
+        call->backward(device, a, b);
+      });
+      torch::jit::drop(*stack, num);
+      for (int i : entry_.type->differentiable) torch::jit::push(*stack, std::move(grads[i]));
+    });
+  }
+
+ private:
+  const Entry& entry_;
+};
+
+// Makes an object that a pointer of this PyTorch's kind holds: std::shared_ptr, later intrusive.
+template <typename T, typename... Args>
+auto make_pointer(Args&&... args) {
+  using Pointer = decltype(torch::autograd::Edge::function);
+  if constexpr (std::is_same_v<Pointer, std::shared_ptr<torch::autograd::Node>>) {
+    return std::make_shared<T>(std::forward<Args>(args)...);
+  } else {
+    return c10::make_intrusive<T>(std::forward<Args>(args)...);
+  }
+}
+
+// The step of the backward pass that calls the operator's gradient.
+class Node final : public torch::autograd::Node {
+ public:
+  Node(const Entry& entry, torch::autograd::edge_list&& edges, std::vector<IValue> args)
+      : torch::autograd::Node(std::move(edges)), entry_(entry), args_(std::move(args)) {}
+
+  std::string name() const override { return "CvopsBackward"; }
+
+  void save(const std::vector<at::Tensor>& inputs, const at::Tensor& residual) {
+    for (const auto& x : inputs) saved_.emplace_back(x, false);
+    if (residual.defined()) saved_.emplace_back(residual, false);
+  }
+
+  void release_variables() override {
+    for (auto& x : saved_) x.reset_data();
+    released_ = true;
+  }
+
+  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
+    TORCH_CHECK(!released_, torch::autograd::ERR_BACKWARD_TWICE);
+    torch::autograd::variable_list found(entry_.type->differentiable.size());
+    if (!grads[0].defined()) return found;
+    Stack stack = {grads[0]};
+    size_t next = 0;
+    for (int i = 0; i < entry_.num_inputs; ++i) {
+      stack.push_back(args_[i].isNone() ? IValue() : IValue(saved_[next++].unpack()));
+    }
+    if (entry_.num_outputs > 1) stack.emplace_back(saved_[next].unpack());
+    stack.insert(stack.end(), args_.begin() + entry_.num_inputs, args_.end());
+    entry_.backward->callBoxed(stack);
+    for (size_t i = 0; i < found.size(); ++i) {
+      if (task_should_compute_output(i)) found[i] = stack[i].toTensor();
+    }
+    return found;
+  }
+
+ private:
+  const Entry& entry_;
+  const std::vector<IValue> args_;  // an input is true, or None if it is omitted
+  std::vector<torch::autograd::SavedVariable> saved_;
+  bool released_ = false;
+};
+
+// Calls the operator below autograd.
+void redispatch(const OperatorHandle& handle, DispatchKeySet keys, Stack* stack) {
+  const at::AutoDispatchBelowADInplaceOrView guard;
+  handle.redispatchBoxed(keys & c10::after_autograd_keyset, stack);
+}
+
+class Autograd final : public c10::OperatorKernel {
+ public:
+  explicit Autograd(const Entry& entry) : entry_(entry) {}
+
+  void operator()(const OperatorHandle& handle, DispatchKeySet keys, Stack* stack) {
+    const auto args = torch::jit::last(*stack, handle.schema().arguments().size());
+    std::vector<at::Tensor> inputs;
+    bool needed = false;
+    torch::autograd::edge_list edges;
+    for (int i : entry_.type->differentiable) {
+      if (!args[i].isTensor()) {
+        edges.emplace_back();
+        continue;
+      }
+      const at::Tensor& x = args[i].toTensor();
+      TORCH_CHECK_NOT_IMPLEMENTED(!torch::autograd::isFwGradDefined(x), entry_.name,
+                                  " has no forward-mode gradient: use requires_grad_() and "
+                                  "torch.autograd.grad");
+      needed |= x.requires_grad();
+      edges.push_back(torch::autograd::impl::gradient_edge(x));
+    }
+    bool has_gradient = needed && at::GradMode::is_enabled();
+    if (has_gradient) {
+      guarded(entry_, [&] { has_gradient = call_of(entry_, handle, args)->has_gradient(); });
+    }
+    if (!has_gradient) return redispatch(handle, keys, stack);
+    std::vector<IValue> kept = args.vec();
+    for (int i = 0; i < entry_.num_inputs; ++i) {
+      if (!kept[i].isTensor()) continue;
+      inputs.push_back(kept[i].toTensor());
+      kept[i] = true;
+    }
+    auto node = make_pointer<Node>(entry_, std::move(edges), std::move(kept));
+    redispatch(handle, keys, stack);
+    const auto outputs = torch::jit::last(*stack, entry_.num_outputs);
+    at::Tensor first = outputs[0].toTensor();
+    torch::autograd::set_history(first, node);
+    node->save(inputs, entry_.num_outputs > 1 ? outputs[1].toTensor() : at::Tensor());
+  }
+
+ private:
+  const Entry& entry_;
+};
+
+// A gradient has no gradient. The error comes when it is asked for, as that of PyTorch.
+class AutogradOfBackward final : public c10::OperatorKernel {
+ public:
+  explicit AutogradOfBackward(const Entry& entry) : entry_(entry) {}
+
+  void operator()(const OperatorHandle& handle, DispatchKeySet keys, Stack* stack) {
+    const auto args = torch::jit::last(*stack, handle.schema().arguments().size());
+    torch::autograd::edge_list edges;
+    bool needed = false;
+    for (int i = 0; i <= entry_.num_inputs; ++i) {
+      if (!args[i].isTensor()) continue;
+      needed |= args[i].toTensor().requires_grad();
+      edges.push_back(torch::autograd::impl::gradient_edge(args[i].toTensor()));
+    }
+    redispatch(handle, keys, stack);
+    if (!needed || !at::GradMode::is_enabled()) return;
+    auto node = make_pointer<torch::autograd::Error>(
+        entry_.name +
+            ": trying to differentiate twice, and the op has a first derivative only (as a "
+            "function marked with @once_differentiable)",
+        std::move(edges));
+    for (const IValue& x : torch::jit::last(*stack, entry_.type->differentiable.size())) {
+      at::Tensor grad = x.toTensor();
+      torch::autograd::set_history(grad, node);
+    }
+  }
+
+ private:
+  const Entry& entry_;
+};
+
+// Computes in float32 under autocast.
+template <DispatchKey kKey, c10::DeviceType kDevice>
+class Autocast final : public c10::OperatorKernel {
+ public:
+  explicit Autocast(const Entry&) {}
+
+  void operator()(const OperatorHandle& handle, DispatchKeySet, Stack* stack) {
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(kKey);
+    const size_t num = handle.schema().arguments().size();
+    for (size_t i = stack->size() - num; i < stack->size(); ++i) {
+      IValue& x = (*stack)[i];
+      if (x.isTensor()) x = at::autocast::cached_cast(at::kFloat, x.toTensor(), kDevice);
+    }
+    handle.callBoxed(stack);
+  }
+};
+
+using AutocastCpu = Autocast<DispatchKey::AutocastCPU, c10::kCPU>;
+using AutocastCuda = Autocast<DispatchKey::AutocastCUDA, c10::kCUDA>;
+
+torch::Library& library() {
+  static torch::Library made(torch::Library::FRAGMENT, "cvops", std::nullopt, __FILE__, __LINE__);
+  return made;
+}
+
+template <typename Kernel>
+void implement(const std::string& name, DispatchKey key, const Entry& entry) {
+  library().impl(name.c_str(),
+                 torch::dispatch(key, torch::CppFunction::makeFromBoxedFunctor<Kernel>(
+                                          std::make_unique<Kernel>(entry))));
+}
+
+// "(Tensor a, Tensor b)"
+std::string results(const std::vector<std::string>& names) {
+  std::string text;
+  for (const std::string& name : names) text += (text.empty() ? "Tensor " : ", Tensor ") + name;
+  return "(" + text + ")";
+}
+
+void define(const OperatorType& type, const std::string& function,
+            const std::vector<std::string>& order, int num_optional) {
+  const auto known = operators::options_of(type);
+  auto* entry = new Entry{&type, "cvops::" + function, order, (int)type.inputs.size(), 0, {}};
+  std::string tensors, options;
+  bool all_default = true, some_default = false;
+  for (const std::string& name : order) {
+    for (const auto& option : known) {
+      if (option.name != name) continue;
+      const bool has_default = option.schema.find('=') != std::string::npos;
+      // A required option after one with a default can be named only.
+      if (some_default && all_default && !has_default) options += ", *";
+      options += ", " + option.schema;
+      all_default &= has_default, some_default |= has_default;
+    }
+  }
+  for (int i = 0; i < entry->num_inputs; ++i) {
+    const bool optional = i >= entry->num_inputs - num_optional;
+    tensors += (i ? ", " : "") + std::string(optional ? "Tensor? " : "Tensor ") + type.inputs[i] +
+               (optional && all_default ? "=None" : "");
+  }
+  entry->num_outputs = operators::num_outputs(type);
+  std::vector<std::string> outputs(entry->num_outputs), gradients;
+  for (int i : type.differentiable) gradients.push_back(type.inputs[i] + std::string("_grad"));
+  library().def((function + "(" + tensors + options + ") -> " + results(outputs)).c_str());
+  implement<Forward>(function, DispatchKey::CPU, *entry);
+  implement<Forward>(function, DispatchKey::CUDA, *entry);
+  implement<AutocastCpu>(function, DispatchKey::AutocastCPU, *entry);
+  implement<AutocastCuda>(function, DispatchKey::AutocastCUDA, *entry);
+  if (type.differentiable.empty()) return;
+  const std::string backward = "_" + function + "_backward";
+  const std::string residual = entry->num_outputs > 1 ? ", Tensor residual" : "";
+  std::string plain = tensors;
+  for (size_t at; (at = plain.find("=None")) != std::string::npos;) plain.erase(at, 5);
+  library().def((backward + "(Tensor out_grad, " + plain + residual + options + ") -> " +
+                 results(gradients))
+                    .c_str());
+  implement<Backward>(backward, DispatchKey::CPU, *entry);
+  implement<Backward>(backward, DispatchKey::CUDA, *entry);
+  implement<AutogradOfBackward>(backward, DispatchKey::Autograd, *entry);
+  entry->backward = c10::Dispatcher::singleton().findSchemaOrThrow(("cvops::" + backward).c_str(), "");
+  implement<Autograd>(function, DispatchKey::Autograd, *entry);
+}
+
+}  // namespace
+}  // namespace cvops::torch_
+
+// Defines torch.ops.cvops.<function>. `options` are its options in order, separated by commas.
+// Returns null, or a message that is valid until the next call.
+extern "C" const char* cvops_define(const char* name, const char* function, const char* options,
+                                    int num_optional) {
+  static std::string message;
+  try {
+    std::vector<std::string> order;
+    const std::string text = options;
+    for (size_t begin = 0, end; begin < text.size(); begin = end + 1) {
+      end = std::min(text.find(',', begin), text.size());
+      order.push_back(text.substr(begin, end - begin));
+    }
+    for (const auto* type : cvops::operators::operators()) {
+      if (std::strcmp(type->name, name)) continue;
+      cvops::torch_::define(*type, function, order, num_optional);
+      return nullptr;
+    }
+    message = std::string("no operator ") + name;
+  } catch (const c10::Error& error) {
+    message = error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    message = error.what();
+  }
+  return message.c_str();
+}
+
+extern "C" void cvops_compute_through_gpu(int on) { cvops::torch_::through_gpu = on; }

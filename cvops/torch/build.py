@@ -1,0 +1,43 @@
+"""Build of the operators for the installed PyTorch, and their load."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from pathlib import Path
+
+import torch
+
+from cvops.backends import adapter
+
+
+def recipe() -> adapter.Adapter:
+    """Return the adapter for this PyTorch; compile nothing."""
+    folder = Path(torch.__file__).parent
+    include, lib = folder / "include", folder / "lib"
+    api = include / "torch" / "csrc" / "api" / "include"
+    abi = int(torch._C._GLIBCXX_USE_CXX11_ABI)
+    return adapter.Adapter(
+        module="cvops.torch",
+        folder="torch",
+        framework="PyTorch",
+        flags=(
+            "-std=c++20",
+            f"-D_GLIBCXX_USE_CXX11_ABI={abi}",
+            f"-isystem{include}",
+            f"-isystem{api}",
+        ),
+        abi=(torch.__version__,),
+        libraries=tuple(lib / f"lib{name}.so" for name in ("torch_cpu", "c10")),
+    )
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """Return the adapter; the first call builds it.
+
+    Raises:
+        ImportError: the extension or a compiler is missing, or does not work.
+    """
+    adapter.use_kernels()
+    return ctypes.CDLL(str(recipe().build()))
