@@ -17,5 +17,5 @@ from cvops._mxnet.build import library as library
 from cvops._mxnet.install import install as install
 from cvops._mxnet.install import installed as installed
 from cvops._mxnet.install import uninstall as uninstall
-from cvops.backends.operators import OPERATORS as OPERATORS
 from cvops._mxnet.symbols import convert_symbol as convert_symbol
+from cvops.backends.operators import OPERATORS as OPERATORS

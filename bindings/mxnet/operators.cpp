@@ -120,20 +120,18 @@ template <bool kGpu>
 MXReturnValue forward(const OperatorType& type, const Attributes& attributes,
                       std::vector<MXTensor>* in, std::vector<MXTensor>* out,
                       const OpResource& resource) {
-  return run<kGpu>(type, attributes, in, out, resource,
-                   [](auto& device, const Call& call, Tensors& a, Tensors& b) {
-                     call.forward(device, a, b);
-                   });
+  return run<kGpu>(
+      type, attributes, in, out, resource,
+      [](auto& device, const Call& call, Tensors& a, Tensors& b) { call.forward(device, a, b); });
 }
 
 template <bool kGpu>
 MXReturnValue backward(const OperatorType& type, const Attributes& attributes,
                        std::vector<MXTensor>* in, std::vector<MXTensor>* out,
                        const OpResource& resource) {
-  return run<kGpu>(type, attributes, in, out, resource,
-                   [](auto& device, const Call& call, Tensors& a, Tensors& b) {
-                     call.backward(device, a, b);
-                   });
+  return run<kGpu>(
+      type, attributes, in, out, resource,
+      [](auto& device, const Call& call, Tensors& a, Tensors& b) { call.backward(device, a, b); });
 }
 
 // MXNet takes plain functions, which do not say their operator: each operator has its own, by its

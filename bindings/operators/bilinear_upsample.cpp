@@ -22,7 +22,8 @@ struct BilinearUpsample : Operator {
 
   Shapes shapes(Inputs in) const {
     const Shape& s = in.expect(0, {"N", "C", "H", "W"});
-    const double elements = (double)std::max<int64>(s[2], 1) * (double)std::max<int64>(s[3], 1) * scale * scale;
+    const double elements =
+        (double)std::max<int64>(s[2], 1) * (double)std::max<int64>(s[3], 1) * scale * scale;
     if (elements >= 1 << 30) {
       in.refuse(0, "maps that have less than 2**30 elements when enlarged " +
                        std::to_string(scale) + " times");

@@ -1,7 +1,6 @@
 #include "bipartite_matching.h"
 
 #include <algorithm>
-
 #include <numeric>
 
 #include "operator.h"

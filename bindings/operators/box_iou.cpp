@@ -11,13 +11,15 @@ struct BoxIou : Operator {
 
   bool center;
   IouKind kind;
+  bool differentiates_iou;
 
   explicit BoxIou(Options& options)
       : center(options.choice("format", {"corner", "center"}) == 1),
-        kind((IouKind)options.choice("kind", {"iou", "giou", "diou", "ciou"})) {}
+        kind((IouKind)options.choice("kind", {"iou", "giou", "diou", "ciou"})),
+        differentiates_iou(options.beyond_mxnet()) {}
 
   static std::vector<int> differentiable() { return {0, 1}; }
-  bool has_gradient() const { return kind != IouKind::iou; }
+  bool has_gradient() const { return kind != IouKind::iou || differentiates_iou; }
 
   Shapes shapes(Inputs in) const {
     Shape out;
@@ -43,7 +45,7 @@ struct BoxIou : Operator {
   // MXNet has a gradient of the kind iou, which is zero.
   template <typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
-    if (kind == IouKind::iou) return Operator::backward(device, in, out);
+    if (!has_gradient()) return Operator::backward(device, in, out);
     box_iou_backward(device, out[0].data<float>(), out[1].data<float>(), in[0].data<float>(),
                      in[1].data<float>(), in[2].data<float>(), in[1].size() / 4, in[2].size() / 4,
                      center, kind);

@@ -31,9 +31,9 @@ struct MatrixNmsRows : NmsRows {
   template <typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
     const Sizes size = sizes(in[0]);
-    cvops::matrix_nms(
-        device, out[0].data<float>(), index(out), in[0].data<float>(), size.batch, size.num,
-        {options_for(size), op, post_thresh, (int)rows_of(size.num, post_nms)});
+    cvops::matrix_nms(device, out[0].data<float>(), index(out), in[0].data<float>(), size.batch,
+                      size.num,
+                      {options_for(size), op, post_thresh, (int)rows_of(size.num, post_nms)});
   }
 };
 

@@ -12,9 +12,7 @@ struct MulticlassNms : Operator {
   static constexpr const char* kName = "multiclass_nms";
   static constexpr int kOutputs = 2;
   static const std::vector<const char*> kInputs;
-  static Dtype output_type(int i) {
-    return i == 0 ? Dtype::float32 : Dtype::int32;
-  }
+  static Dtype output_type(int i) { return i == 0 ? Dtype::float32 : Dtype::int32; }
 
   float valid_thresh;
   NmsRule rule;

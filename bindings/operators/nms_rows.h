@@ -20,7 +20,7 @@ struct NmsRows : Operator {
   // `valid_thresh`: the default, and the lowest number. Rows of axis-aligned boxes, of four
   // numbers, have an option for their format.
   NmsRows(Options& o, double valid_thresh, double lowest, int numbers = 4)
-      : numbers(numbers), with_index(o.all_outputs()), topk(o.integer("topk", -1)) {
+      : numbers(numbers), with_index(o.beyond_mxnet()), topk(o.integer("topk", -1)) {
     const int coord = o.integer("coord_start", 2), score = o.integer("score_index", 1),
               id = o.integer("id_index", -1);
     const bool by_class = !o.boolean("force_suppress", false) && id >= 0;

@@ -348,8 +348,8 @@ void add_operator(const OperatorType* type) {
 
 const std::vector<const OperatorType*>& operators() { return registry(); }
 
-std::unique_ptr<Call> OperatorType::call(const Attributes& attributes, bool all_outputs) const {
-  Options options(attributes, all_outputs);
+std::unique_ptr<Call> OperatorType::call(const Attributes& attributes, bool beyond_mxnet) const {
+  Options options(attributes, beyond_mxnet);
   std::unique_ptr<Call> made = make(options);
   options.finish();
   return made;

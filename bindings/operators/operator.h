@@ -20,7 +20,15 @@
 namespace cvops::operators {
 
 // The values are those of MXNet.
-enum class Dtype { float32 = 0, float64 = 1, float16 = 2, uint8 = 3, int32 = 4, int8 = 5, int64 = 6 };
+enum class Dtype {
+  float32 = 0,
+  float64 = 1,
+  float16 = 2,
+  uint8 = 3,
+  int32 = 4,
+  int8 = 5,
+  int64 = 6
+};
 
 // "float32"; "another type" for an unknown value.
 const char* name_of(Dtype type);
@@ -67,11 +75,11 @@ struct OperatorType;
 // Options of one operator. Each lookup is recorded, so that unknown options can be rejected.
 class Options {
  public:
-  // `all_outputs`: the framework returns the outputs that are optional in MXNet, or that MXNet lacks.
-  explicit Options(const Attributes& given, bool all_outputs = false)
-      : given_(given), all_outputs_(all_outputs) {}
+  // `beyond_mxnet`: the framework gets all outputs and gradients, also those that MXNet lacks.
+  explicit Options(const Attributes& given, bool beyond_mxnet = false)
+      : given_(given), beyond_mxnet_(beyond_mxnet) {}
 
-  bool all_outputs() const { return all_outputs_; }
+  bool beyond_mxnet() const { return beyond_mxnet_; }
 
   float number(const char* name, double fallback, double low = -kInfinity, double high = kInfinity);
   std::optional<float> number_or_none(const char* name);
@@ -106,7 +114,7 @@ class Options {
   bool describe(const char* type, const std::string& fallback);
 
   const Attributes& given_;
-  const bool all_outputs_;
+  const bool beyond_mxnet_;
   std::vector<const char*> known_;
   // If this is not null, required options have a value that all operators accept.
   std::vector<Option>* described_ = nullptr;
@@ -242,10 +250,10 @@ struct OperatorType {
   std::unique_ptr<Call> (*make)(Options&);
 
   // The call with these options, or an error that names the option.
-  std::unique_ptr<Call> call(const Attributes& attributes, bool all_outputs = false) const;
+  std::unique_ptr<Call> call(const Attributes& attributes, bool beyond_mxnet = false) const;
 };
 
-// The options of an operator with all outputs.
+// The options of an operator beyond MXNet.
 std::vector<Option> options_of(const OperatorType& type);
 // The number of its outputs.
 int num_outputs(const OperatorType& type);
@@ -282,9 +290,14 @@ class CallOf final : public Call {
 template <typename Op>
 struct Register {
   Register() {
-    static const OperatorType type = {
-        Op::kName, Op::kInputs, Op::differentiable(), Op::input_type, Op::output_type,
-        [](Options& options) -> std::unique_ptr<Call> { return std::make_unique<CallOf<Op>>(options); }};
+    static const OperatorType type = {Op::kName,
+                                      Op::kInputs,
+                                      Op::differentiable(),
+                                      Op::input_type,
+                                      Op::output_type,
+                                      [](Options& options) -> std::unique_ptr<Call> {
+                                        return std::make_unique<CallOf<Op>>(options);
+                                      }};
     add_operator(&type);
   }
 };
@@ -297,8 +310,8 @@ void check_count(size_t got, const std::vector<const char*>& names);
 std::vector<std::vector<char>> copy_on_overlap(Tensors& in, Tensors& out);
 
 // Calls `body` with GPU number `device`, current for this thread. The kernels load and store 16
-// bytes at a time. Tensors with another alignment, such as slices of arrays, are therefore copied to
-// scratch memory. So are inputs that share memory with an output.
+// bytes at a time. Tensors with another alignment, such as slices of arrays, are therefore copied
+// to scratch memory. So are inputs that share memory with an output.
 void on_gpu(int device, void* stream, const Gpu::Allocate& allocate, Tensors& in, Tensors& out,
             const std::function<void(Gpu&, Tensors& in, Tensors& out)>& body);
 

@@ -22,7 +22,7 @@ struct MultiProposal : Operator {
         threshold(o.number("threshold", 0.7)),
         scales(o.numbers("scales", {4, 8, 16, 32})),
         ratios(o.numbers("ratios", {0.5, 1, 2})),
-        output_score(o.all_outputs() || o.boolean("output_score", false)) {
+        output_score(o.beyond_mxnet() || o.boolean("output_score", false)) {
     if (options.stride < 1) o.refuse("feature_stride", "a positive integer");
     if (options.rows < 1) o.refuse("rpn_post_nms_top_n", "a positive integer");
     if (scales.size() * ratios.size() > kProposalAnchors) {

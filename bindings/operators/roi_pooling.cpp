@@ -16,7 +16,7 @@ struct RoiPoolingOp : Operator {
   explicit RoiPoolingOp(Options& options)
       : pooled_size(options.required("pooled_size").pair("pooled_size", 1, 1 << 30)),
         scale(options.required("spatial_scale").number("spatial_scale", 0, 0, 1)),
-        with_argmax(options.all_outputs()) {
+        with_argmax(options.beyond_mxnet()) {
     if ((int64)pooled_size[0] * pooled_size[1] >= 1 << 30) {
       options.refuse("pooled_size", "less than 2^30 bins");
     }
@@ -49,9 +49,8 @@ struct RoiPoolingOp : Operator {
 
   template <typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
-    cvops::roi_pooling(device, out[0].data<float>(),
-                       with_argmax ? out[1].data<int>() : nullptr, in[0].data<float>(),
-                       in[1].data<float>(), in[1].shape[0], op(in[0]));
+    cvops::roi_pooling(device, out[0].data<float>(), with_argmax ? out[1].data<int>() : nullptr,
+                       in[0].data<float>(), in[1].data<float>(), in[1].shape[0], op(in[0]));
   }
 
   // The gradient needs the argmax. Without that output, the forward pass computes it again: in

@@ -130,8 +130,9 @@ std::vector<at::Tensor> tensors_of(const Entry& entry, const Call& call,
     const at::Tensor& x = args[i].toTensor();
     const auto wanted = scalar_type_of(entry.type->input_type((int)i));
     TORCH_CHECK_TYPE(x.scalar_type() == wanted, entry.name, ": ", name, ": expected ",
-                     name_of(entry.type->input_type((int)i)), ", got ", x.dtype().name(),
-                     ": convert it by .to()");
+                     name_of(entry.type->input_type((int)i)), ", got ",
+                     c10::getDtypeNames(x.scalar_type()).first, ": convert it by .to(torch.",
+                     name_of(entry.type->input_type((int)i)), ")");
     TORCH_CHECK_TYPE(x.layout() == at::kStrided, entry.name, ": ", name,
                      ": expected a dense tensor, got layout ", x.layout());
     TORCH_CHECK_TYPE(found.empty() || x.device() == found[0].device(), entry.name, ": ", names[0],
@@ -192,9 +193,8 @@ class Forward final : public c10::OperatorKernel {
         out.push_back(view_of(outputs[i], type));
       }
       const c10::OptionalDeviceGuard guard(inputs[0].device());
-      run(inputs[0].device(), in, out, [&](auto& device, Tensors& a, Tensors& b) {
-        call->forward(device, a, b);
-      });
+      run(inputs[0].device(), in, out,
+          [&](auto& device, Tensors& a, Tensors& b) { call->forward(device, a, b); });
       torch::jit::drop(*stack, num);
       for (auto& x : outputs) torch::jit::push(*stack, std::move(x));
     });
@@ -218,7 +218,8 @@ class Backward final : public c10::OperatorKernel {
       const at::Tensor out_grad = args[0].toTensor().contiguous();
       const auto inputs = tensors_of(entry_, *call, args.slice(1));
       TORCH_CHECK_TYPE(out_grad.scalar_type() == at::kFloat, entry_.name,
-                       ": out_grad: expected float32, got ", out_grad.dtype().name());
+                       ": out_grad: expected float32, got ",
+                       c10::getDtypeNames(out_grad.scalar_type()).first);
       TORCH_CHECK_TYPE(out_grad.device() == inputs[0].device(), entry_.name,
                        ": out_grad: expected a tensor on ", inputs[0].device(), ", got one on ",
                        out_grad.device());
@@ -255,9 +256,8 @@ class Backward final : public c10::OperatorKernel {
         out.push_back(view_of(grads[i], Dtype::float32));
       }
       const c10::OptionalDeviceGuard guard(inputs[0].device());
-      run(inputs[0].device(), in, out, [&](auto& device, Tensors& a, Tensors& b) {
-        call->backward(device, a, b);
-      });
+      run(inputs[0].device(), in, out,
+          [&](auto& device, Tensors& a, Tensors& b) { call->backward(device, a, b); });
       torch::jit::drop(*stack, num);
       for (int i : entry_.type->differentiable) torch::jit::push(*stack, std::move(grads[i]));
     });
@@ -470,18 +470,24 @@ void define(const OperatorType& type, const std::string& function,
   implement<Forward>(function, DispatchKey::CUDA, *entry);
   implement<AutocastCpu>(function, DispatchKey::AutocastCPU, *entry);
   implement<AutocastCuda>(function, DispatchKey::AutocastCUDA, *entry);
-  if (type.differentiable.empty()) return;
+  if (type.differentiable.empty()) {
+    // The results do not require a gradient.
+    library().impl(function.c_str(),
+                   torch::dispatch(DispatchKey::Autograd, torch::CppFunction::makeFallthrough()));
+    return;
+  }
   const std::string backward = "_" + function + "_backward";
   const std::string residual = entry->num_outputs > 1 ? ", Tensor residual" : "";
   std::string plain = tensors;
   for (size_t at; (at = plain.find("=None")) != std::string::npos;) plain.erase(at, 5);
-  library().def((backward + "(Tensor out_grad, " + plain + residual + options + ") -> " +
-                 results(gradients))
-                    .c_str());
+  library().def(
+      (backward + "(Tensor out_grad, " + plain + residual + options + ") -> " + results(gradients))
+          .c_str());
   implement<Backward>(backward, DispatchKey::CPU, *entry);
   implement<Backward>(backward, DispatchKey::CUDA, *entry);
   implement<AutogradOfBackward>(backward, DispatchKey::Autograd, *entry);
-  entry->backward = c10::Dispatcher::singleton().findSchemaOrThrow(("cvops::" + backward).c_str(), "");
+  entry->backward =
+      c10::Dispatcher::singleton().findSchemaOrThrow(("cvops::" + backward).c_str(), "");
   implement<Autograd>(function, DispatchKey::Autograd, *entry);
 }
 

@@ -12,8 +12,8 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 from cvops._mxnet import build, register, symbols
-from cvops.backends.operators import OPERATORS, Operator
 from cvops._mxnet.register import mx
+from cvops.backends.operators import OPERATORS, Operator
 
 
 class _Patch(NamedTuple):

@@ -7,8 +7,8 @@ from typing import Any
 
 from cvops._imports import when_imported
 from cvops._mxnet import symbols
-from cvops.backends.operators import OPERATORS
 from cvops._mxnet.register import from_json
+from cvops.backends.operators import OPERATORS
 
 
 def _register(mx2onnx: Any) -> None:

@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pkgutil
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 from cvops._imports import when_imported
 
+_OPERATORS = "import cvops.torch and call torch.ops.cvops"
 #: For each transformation: its effect on a call, and the way around it.
 _REMEDIES = {
-    "torch.jit.trace": "it would store the result as a constant; call cvops outside of it",
-    "torch.func.vmap": "use the leading axes of the op, or a loop over the batch",
-    "torch.func.grad, vjp or jvp": "use requires_grad_() and torch.autograd.grad",
+    "torch.jit.trace": f"it would store the result as a constant; {_OPERATORS}",
+    "torch.func.vmap": f"{_OPERATORS}, or use the leading axes of the op",
+    "torch.func.grad, vjp or jvp": f"{_OPERATORS}, or use requires_grad_() and torch.autograd.grad",
     "forward-mode AD": "use requires_grad_() and torch.autograd.grad",
-    "make_fx": "it would store the result as a constant; call cvops outside of it",
-    "FakeTensorMode": "call cvops outside of it",
-    "FakeTensor": "torch.export and make_fx make such tensors; call cvops outside of them",
+    "make_fx": f"it would store the result as a constant; {_OPERATORS}",
+    "FakeTensorMode": _OPERATORS,
+    "FakeTensor": f"torch.export and make_fx make such tensors; {_OPERATORS}",
     "Proxy": "torch.fx.symbolic_trace makes such objects; register the op by torch.fx.wrap",
 }
 
 
-_NOT_TRACED = "cvops computes outside of the graphs of torch.compile"
+_NOT_TRACED = "cvops computes outside of the graphs of torch.compile without `import cvops.torch`"
 
 
 def exclude_from_dynamo() -> None:
@@ -40,8 +42,11 @@ def exclude_from_dynamo() -> None:
 def _exclude(trace_rules: Any) -> None:
     import cvops
 
-    # By its folder, which covers the frames of private functions.
-    trace_rules.add("cvops")
+    # By their folders, which cover the frames of private functions. The functions of cvops.torch
+    # call operators of PyTorch.
+    for module in pkgutil.iter_modules(cvops.__path__, "cvops."):
+        if module.name != "cvops.torch":
+            trace_rules.add(module.name)
     for function in vars(cvops).values():
         if inspect.isfunction(function):
             # As torch.compiler.disable marks a function: the message of fullgraph=True.

@@ -129,7 +129,9 @@ class Adapter(NamedTuple):
             if full in done.stderr:
                 raise OSError(errno.ENOSPC, full)
             head = "\n".join(done.stderr.splitlines()[:40])
-            raise ImportError(f"{self.module} cannot build its operators: {shlex.join(line)}\n{head}")
+            raise ImportError(
+                f"{self.module} cannot build its operators: {shlex.join(line)}\n{head}"
+            )
 
 
 def use_kernels() -> bool:

@@ -25,7 +25,12 @@ from pathlib import Path
 _DAY = 24 * 60 * 60
 #: The names of the files, for each with the days after which an unused one is removed. The folder
 #: may have files of others.
-_LIFETIMES = {"*-sm*-*.cubin": 90, "mxnet-operators-*.so": 90, "torch-operators-*.so": 90, "cvops-temporary-*": 1}
+_LIFETIMES = {
+    "*-sm*-*.cubin": 90,
+    "mxnet-operators-*.so": 90,
+    "torch-operators-*.so": 90,
+    "cvops-temporary-*": 1,
+}
 #: The beginning of the name of a file that is not complete.
 _TEMPORARY = "cvops-temporary-"
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH

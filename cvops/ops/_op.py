@@ -253,7 +253,8 @@ class Inputs:
                 described.append((name, library, library.describe(x)))
             except (TypeError, NotImplementedError) as error:
                 raise type(error)(f"{name}: {error}") from None
-        check = _signature if library.is_hashable else Signature
+        # All arrays are of one library, or the check refuses them.
+        check = _signature if described[0][1].is_hashable else Signature
         signature = check(op, backend, tuple(described))
         self._arrays, self._signature = arrays.values(), signature
         self.shapes, self.sizes = signature.shapes, signature.sizes

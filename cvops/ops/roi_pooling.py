@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, Union, overload
@@ -175,7 +174,6 @@ def check_bins(signature: Signature) -> None:
         raise ValueError(f"out_grad: expected less than 2**30 bins, got {height} x {width}")
 
 
-@functools.lru_cache(256)
 def check_elements(name: str, shape: tuple[int, ...]) -> None:
     """Refuse a shape of 2**31 elements or more, where an axis of length 0 counts as 1."""
     if math.prod(max(size, 1) for size in shape) >= 2**31:

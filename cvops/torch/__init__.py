@@ -1,5 +1,29 @@
-"""The ops as operators of PyTorch: ``torch.ops.cvops``, with gradients, for compiled graphs."""
+"""The ops as operators of PyTorch, and as the functions of ``torchvision.ops``.
+
+``import cvops.torch`` builds the operators once, and loads them. The build needs a C++ compiler;
+its result is in ``CVOPS_CACHE_DIR``. Each op is then ``torch.ops.cvops.<name>``, with the arguments
+of ``cvops.<name>`` and all of its results. The operators take part in autograd, autocast,
+``torch.compile``, ``torch.export``, ``torch.func.grad`` and ``torch.func.vmap``. A compiled
+function may also call ``cvops.<name>``.
+
+The functions here have the names, the arguments and the rules of ``torchvision.ops``.
+:func:`install` puts them in the place of torchvision's own.
+"""
 
 from cvops.torch import operators as _operators
+from cvops.torch.install import install as install
+from cvops.torch.install import installed as installed
+from cvops.torch.install import uninstall as uninstall
+from cvops.torch.vision import batched_nms as batched_nms
+from cvops.torch.vision import box_area as box_area
+from cvops.torch.vision import box_iou as box_iou
+from cvops.torch.vision import clip_boxes_to_image as clip_boxes_to_image
+from cvops.torch.vision import complete_box_iou as complete_box_iou
+from cvops.torch.vision import distance_box_iou as distance_box_iou
+from cvops.torch.vision import generalized_box_iou as generalized_box_iou
+from cvops.torch.vision import nms as nms
+from cvops.torch.vision import remove_small_boxes as remove_small_boxes
+from cvops.torch.vision import roi_align as roi_align
+from cvops.torch.vision import roi_pool as roi_pool
 
 _operators.define()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import inspect
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 
 import cvops
+from cvops._imports import when_imported
 from cvops.arrays.shapes import Shaped
 from cvops.backends.operators import OPERATORS, Operator
 from cvops.torch import build
@@ -33,6 +35,7 @@ def define() -> None:
         if error is not None:
             raise ImportError(f"cvops.torch cannot define {operator.npx_name}: {error.decode()}")
         _add_shapes(operator)
+    when_imported("torch._dynamo", lambda _: _substitute())
 
 
 def _add_shapes(operator: Operator) -> None:
@@ -42,11 +45,14 @@ def _add_shapes(operator: Operator) -> None:
     extra = {key: True for key in _ALL_RESULTS if key in inspect.signature(public).parameters}
     arguments = packet._schema.arguments
 
+    # Anchors are computed from the height and the width as numbers.
+    axes = functools.partial(map, int) if name == "multibox_prior" else iter
+
     def shapes(*args: Any, **kwargs: Any) -> Any:
         given = {argument.name: x for argument, x in zip(arguments, args)} | kwargs
         tensors = [x for x in given.values() if isinstance(x, torch.Tensor)]
         shaped = {
-            key: Shaped(tuple(x.shape), x.dtype) if isinstance(x, torch.Tensor) else x
+            key: Shaped(tuple(axes(x.shape)), x.dtype) if isinstance(x, torch.Tensor) else x
             for key, x in given.items()
             if x is not None
         }
@@ -63,11 +69,39 @@ def _add_shapes(operator: Operator) -> None:
         places = [names.index(x.name[: -len("_grad")]) for x in gradients._schema.returns]
 
         def shapes_of_gradients(*args: Any) -> Any:
-            made = [torch.empty_like(args[i], memory_format=torch.contiguous_format) for i in places]
+            made = [
+                torch.empty_like(args[i], memory_format=torch.contiguous_format) for i in places
+            ]
             return made[0] if len(made) == 1 else tuple(made)
 
         torch.library.register_fake(gradients, shapes_of_gradients)
         torch.library.register_vmap(gradients, _vmap(gradients))
+
+
+def _substitute() -> None:
+    """Let ``torch.compile`` put the operators into its graphs, in the place of our functions."""
+    for operator in OPERATORS:
+        public = getattr(cvops, operator.npx_name)
+        for mark in ("_torchdynamo_disable", "_torchdynamo_disable_msg"):
+            vars(public).pop(mark, None)
+        substitute = torch.compiler.substitute_in_graph(public, skip_signature_check=True)
+        substitute(_in_graph(operator, public))
+
+
+def _in_graph(operator: Operator, public: Any) -> Any:
+    """Return the function that the tracer inlines for a call of ``public``."""
+    packet = getattr(torch.ops.cvops, operator.npx_name)
+    parameters = list(inspect.signature(public).parameters)
+    extra = next((key for key in _ALL_RESULTS if key in parameters), "")
+    place = parameters.index(extra) if extra else len(parameters)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        kwargs.pop("backend", None)
+        wants_all = kwargs.pop(extra, False) or args[place : place + 1] == (True,)
+        out = packet(*args[:place], *args[place + 1 :], **kwargs)
+        return out[0] if extra and not wants_all else out
+
+    return call
 
 
 def _as_list(found: Any) -> list[Any]:
@@ -81,11 +115,12 @@ def _empty(x: Shaped, device: torch.device) -> torch.Tensor:
 def _vmap(packet: Any) -> Any:
     """Return a rule that calls the operator once for each entry of the batch."""
 
-    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any) -> Any:
+    def rule(info: Any, in_dims: tuple[Any, ...], *args: Any, **kwargs: Any) -> Any:
         def entry(i: int) -> list[Any]:
-            return [x if dim is None else x.select(dim, i) for x, dim in zip(args, in_dims)]
+            # The batch axis of an option is None, or a list of None.
+            return [x.select(dim, i) if type(dim) is int else x for x, dim in zip(args, in_dims)]
 
-        rows = [_as_list(packet(*entry(i))) for i in range(info.batch_size)]
+        rows = [_as_list(packet(*entry(i), **kwargs)) for i in range(info.batch_size)]
         made = [torch.stack(parts) for parts in zip(*rows)]
         return (made[0], 0) if len(made) == 1 else (tuple(made), (0,) * len(made))
 

@@ -260,8 +260,8 @@ def test_compiler_without_space_is_an_error_of_one_line(monkeypatch, tmp_path):
     script.write_text("#!/bin/sh\necho 'ld: cannot write: No space left on device' >&2\nexit 1\n")
     script.chmod(0o755)
     monkeypatch.setenv("CXX", str(script))
+    mxnet = adapter.Adapter("cvops.mxnet", "mxnet", "MXNet", (), (), ())
     with pytest.raises(OSError, match="No space left on device"):
-        mxnet = adapter.Adapter("cvops.mxnet", "mxnet", "MXNet", (), (), ())
         mxnet.run(tmp_path, "-c", "source.cpp")
 
 

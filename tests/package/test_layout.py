@@ -10,8 +10,8 @@ from cases import OPS
 
 import cvops
 from cvops import contrib
-from cvops.backends.operators import OPERATORS
 from cvops.backends import nvrtc
+from cvops.backends.operators import OPERATORS
 
 ROOT = Path(__file__).parents[2]
 CONTRIB = {
@@ -273,7 +273,7 @@ LAYERS = [
     {"arrays"},
     {"backends"},
     {"ops", "_mxnet"},
-    {"checkpoint", "datasets", "metrics", "mxnet", "plot", "proposals"},
+    {"checkpoint", "datasets", "metrics", "mxnet", "plot", "proposals", "torch"},
     {"contrib", "data", "models", "training", "voc"},
     {"demo", "demo_fcn", "demo_rcnn"},
     {"cli"},
