@@ -53,6 +53,15 @@ def recipe() -> adapter.Adapter:
     )
 
 
+def build() -> Path:
+    """Return the library of operators; compile it if the cache lacks it.
+
+    Raises:
+        ImportError: as :func:`recipe`, and as :meth:`cvops.backends.adapter.Adapter.build`.
+    """
+    return recipe().build()
+
+
 @functools.cache
 def library() -> Library:
     """Return the operators; the first call builds them and loads them into MXNet.
@@ -60,7 +69,7 @@ def library() -> Library:
     Raises:
         ImportError: MXNet, the extension or a compiler is missing, or does not work.
     """
-    path = recipe().build()
+    path = build()
     load(path)
     _check_shapes(path)
     has_cuda = mxnet().runtime.Features().is_enabled("CUDA")

@@ -8,11 +8,14 @@ number of names, for each name uint64 length and its bytes.
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import numpy as np
 
 from cvops._files import check_regular, replacing
 from cvops._mxnet import mxnet
@@ -24,6 +27,9 @@ _V1, _V2, _V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 _MOST_AXES = 32
 #: The bytes of an element, by MXNet's number of its dtype.
 _ITEM_SIZES = {0: 4, 1: 8, 2: 2, 3: 1, 4: 4, 5: 1, 6: 8, 7: 1, 8: 2, 9: 2, 10: 4, 11: 8, 12: 2}
+
+#: The dtypes of NumPy, by MXNet's number.
+_DTYPES = dict(enumerate(("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8")))
 
 
 def save(net: Any, path: Path) -> None:
@@ -64,6 +70,28 @@ def check(path: Path) -> None:
         _Reader(file).read()
 
 
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a file by their names, without MXNet.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not a file of parameters. The message begins with the path.
+    """
+    check_regular(path)
+    with open(path, "rb") as file:
+        try:
+            reader = _Reader(file)
+            reader.read()
+            return {
+                name: np.fromfile(path, _DTYPES[dtype], math.prod(shape), offset=at).reshape(shape)
+                for name, (at, shape, dtype) in zip(reader.names, reader.arrays)
+            }
+        except KeyError as error:
+            raise ValueError(f"{path}: expected dtypes of NumPy, got number {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{path}: not a file of parameters: {error}") from error
+
+
 def _last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1]
 
@@ -72,6 +100,9 @@ class _Reader:
     def __init__(self, file: BinaryIO):
         self.file = file
         self.left = os.fstat(file.fileno()).st_size
+        #: The position in the file, the shape, and MXNet's number of the dtype of each array.
+        self.arrays: list[tuple[int, tuple[int, ...], int]] = []
+        self.names: list[str] = []
 
     def skip(self, size: int) -> None:
         if size > self.left:
@@ -97,7 +128,11 @@ class _Reader:
         if names != arrays:
             raise ValueError(f"expected a name for each of {arrays} arrays, got {names} names")
         for _ in range(names):
-            self.skip(*self.numbers("Q"))
+            (length,) = self.numbers("Q")
+            begin = self.file.tell()
+            self.skip(length)
+            self.file.seek(begin)
+            self.names.append(self.file.read(length).decode("utf-8", "replace"))
         if self.left:
             raise ValueError(f"expected the end of the file, got {self.left} more bytes")
 
@@ -112,6 +147,7 @@ class _Reader:
         if not (-1 if magic == _V3 else 0) <= rank <= _MOST_AXES:
             raise ValueError(f"expected up to {_MOST_AXES} axes, got {rank}")
         if rank == -1 or (rank == 0 and magic != _V3):
+            self.arrays.append((0, (0,), 0))
             return  # an array without a shape has nothing more
         shape = self.numbers(("I" if is_old else "q") * rank)
         _device, _number, dtype = self.numbers("iii")
@@ -122,4 +158,5 @@ class _Reader:
             if axis < 0:
                 raise ValueError(f"expected a shape without negative numbers, got {shape}")
             size *= axis
+        self.arrays.append((self.file.tell(), shape, dtype))
         self.skip(size)

@@ -130,7 +130,6 @@ def _convert_symbol(options: argparse.Namespace) -> None:
 
 
 def _warmup(options: argparse.Namespace) -> None:
-    from cvops._mxnet import build
     from cvops.backends import nvrtc
 
     if importlib.util.find_spec("cupy") is not None:
@@ -147,8 +146,9 @@ def _warmup(options: argparse.Namespace) -> None:
         raise Refused(
             '--arch: compiling kernels needs CuPy: pip install "cvops[cuda12]" or "cvops[cuda13]"'
         )
-    if importlib.util.find_spec("mxnet") is not None:
-        print(build.recipe().build())
+    for package, module in (("mxnet", "cvops._mxnet.build"), ("torch", "cvops.torch.build")):
+        if importlib.util.find_spec(package) is not None:
+            print(importlib.import_module(module).build())
 
 
 def _doctor(options: argparse.Namespace) -> int:

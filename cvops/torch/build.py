@@ -32,12 +32,21 @@ def recipe() -> adapter.Adapter:
     )
 
 
-@functools.cache
-def library() -> ctypes.CDLL:
-    """Return the adapter; the first call builds it.
+def build() -> Path:
+    """Return the library of operators; compile it if the cache lacks it.
 
     Raises:
         ImportError: the extension or a compiler is missing, or does not work.
     """
+    return recipe().build()
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """Return the operators; the first call builds and loads them.
+
+    Raises:
+        ImportError: as :func:`build`.
+    """
     adapter.use_kernels()
-    return ctypes.CDLL(str(recipe().build()))
+    return ctypes.CDLL(str(build()))

@@ -3,7 +3,8 @@
 import pytest
 
 from cvops import cli
-from cvops.backends import adapter, nvrtc
+from cvops._mxnet import build
+from cvops.backends import nvrtc
 
 SOURCES = nvrtc.sources()
 
@@ -47,8 +48,9 @@ class TestWarmup:
     def folder(self, compiled, monkeypatch, tmp_path):
         monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
         monkeypatch.setattr(nvrtc, "compile_cubin", lambda _, *what: compiled(*what))
-        monkeypatch.setattr(adapter.Adapter, "build", lambda self: tmp_path / "operators")
-        monkeypatch.setattr(cli.importlib.util, "find_spec", lambda name: name)  # finds MXNet
+        monkeypatch.setattr(build, "build", lambda: tmp_path / "operators")
+        # It finds MXNet, and no PyTorch.
+        monkeypatch.setattr(cli.importlib.util, "find_spec", {"mxnet": "", "cupy": ""}.get)
         return tmp_path
 
     def test_each_kernel_is_compiled_once(self, folder, capsys):
