@@ -251,7 +251,7 @@ def _parser() -> argparse.ArgumentParser:
     warmup = commands.add_parser(
         "warmup",
         help="compile in advance: the kernels for the GPUs of this machine, and the operators for "
-        "MXNet",
+        "MXNet and PyTorch",
     )
     warmup.add_argument(
         "--arch",

@@ -58,7 +58,7 @@ def _halving(before: int, channels: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.MaxPool2d(2))
 
 
-class TinySSD(nn.Module):
+class TinySSD(nn.Module):  # type: ignore[misc]
     """Network from images (B, 3, H, W), RGB of 0 to 255, to (anchors, classes, offsets).
 
     :class:`cvops.models.TinySSD` describes the results. :func:`torch.ops.cvops.multibox_target`
@@ -125,7 +125,7 @@ class TinySSD(nn.Module):
         return found
 
 
-class _Block(nn.Module):
+class _Block(nn.Module):  # type: ignore[misc]
     """A residual block of ResNet-18 v2: normalization before each convolution."""
 
     def __init__(self, before: int, channels: int, stride: int) -> None:
@@ -149,14 +149,13 @@ def _resnet18() -> nn.Sequential:
     first += [nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)]
     stages, before = [], 64
     for channels, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        stages.append(
-            nn.Sequential(_Block(before, channels, stride), _Block(channels, channels, 1))
-        )
+        blocks = _Block(before, channels, stride), _Block(channels, channels, 1)
+        stages.append(nn.Sequential(*blocks))
         before = channels
     return nn.Sequential(*first, *stages, nn.BatchNorm2d(512), nn.ReLU())
 
 
-class _Upsample(nn.Module):
+class _Upsample(nn.Module):  # type: ignore[misc]
     def __init__(self, scale: int) -> None:
         super().__init__()
         self.scale = scale
@@ -166,7 +165,7 @@ class _Upsample(nn.Module):
         return found
 
 
-class FCN(nn.Module):
+class FCN(nn.Module):  # type: ignore[misc]
     """Network from images (B, 3, H, W) of any size to scores (B, num_classes, H, W).
 
     :class:`cvops.models.FCN` describes the arguments. :func:`load_parameters` reads the file of its

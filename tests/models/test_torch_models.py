@@ -54,6 +54,11 @@ def test_fcn_scores_pixels_as_in_gluon(tmp_path, upsample, stride):
     np.testing.assert_allclose(scores, net(mx.nd.array(images)).asnumpy(), rtol=1e-3, atol=1e-3)
 
 
+def test_anchors_are_those_of_gluons_network():
+    for name in ("SIZES", "RATIOS", "CHANNELS"):
+        assert getattr(modules, name) == getattr(models.tiny_ssd, name)
+
+
 def test_tiny_ssd_is_one_compiled_graph():
     module = modules.TinySSD(["cat"]).eval()
     images = torch.rand(1, 3, 64, 64) * 255
@@ -66,13 +71,9 @@ class TestFiles:
         net = models.TinySSD(["cat"])
         net.initialize()
         net.save(tmp_path / "net.params")
-        with pytest.raises(
-            ValueError, match=r"net\.params: parameters of another network: missing"
-        ):
+        with pytest.raises(ValueError, match=r"net\.params: parameters of another .*: missing"):
             modules.load_parameters(modules.FCN(), tmp_path / "net.params")
-        with pytest.raises(
-            ValueError, match=r"net\.params: class_heads.0.weight: expected .*12, 64"
-        ):
+        with pytest.raises(ValueError, match=r"net\.params: class_heads.0.weight: .*12, 64"):
             modules.load_parameters(modules.TinySSD(["a", "b"]), tmp_path / "net.params")
 
     @pytest.mark.parametrize("content", [b"", b"\x12\x01" + bytes(6), b"text" * 9])
