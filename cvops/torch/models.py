@@ -103,7 +103,9 @@ class TinySSD(nn.Module):  # type: ignore[misc]
         return net
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        anchors, classes, offsets = [], [], []
+        anchors: list[Tensor] = []
+        classes: list[Tensor] = []
+        offsets: list[Tensor] = []
         features = images / 255 - 0.5
         for i, stage in enumerate(self.stages):
             features = stage(features)
