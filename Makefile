@@ -8,6 +8,7 @@
 # make bench        times each op and the installed peers, and counts instructions
 # make bench-plots  plots the growth of the times with the inputs
 # make bench-gluon  times whole Gluon models, with MXNet's operators and with cvops's
+# make bench-torch  times torchvision on its own functions and on cvops's (needs the extra peers)
 #
 # The benchmarks write their tables and all numbers to the folder RESULTS. Each command first makes
 # .venv, with PYTHON (3.9 or newer) and a C++17 compiler. If nvcc is on PATH, it compiles the
@@ -27,7 +28,7 @@ EXAMPLES ?= 1000
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-fcn demo-rcnn test fuzz sanitize bench bench-instructions bench-plots bench-gluon lint format clean
+.PHONY: setup demo demo-fcn demo-rcnn test fuzz sanitize bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
 
 setup: .venv/ready
 
@@ -88,6 +89,10 @@ bench-gluon: export OMP_WAIT_POLICY ?= PASSIVE
 bench-gluon: setup
 	$(BIN)/python -m pytest benchmarks/gluon --table $(call result,-gluon).md \
 	  --benchmark-json $(call result,-gluon).json
+
+bench-torch: setup
+	$(BIN)/python benchmarks/torchvision_functions.py --table $(call result,-torchvision).md \
+	  --json $(call result,-torchvision).json
 
 lint: setup
 	$(BIN)/ruff check .
