@@ -114,5 +114,5 @@ CALLS = {
     "rpn_target": ((BOXES, LABEL, NOISE), {"num_sample": 64}),
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
     "rroi_align": ((DATA, ROTATED_ROIS, (3, 3), 1.0), {"sampling_ratio": 2}),
-    "soft_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
+    "soft_nms": ((ROWS,), {"id_index": 0, "method": "gaussian", "post_nms": 20}),
 }

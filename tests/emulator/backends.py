@@ -82,7 +82,10 @@ def module(source: str, sanitizer: str | None = None, small: bool = False) -> Mo
 def native_module(small: bool) -> ModuleType:
     if not small:
         return extension.native()
-    return build_extension(BINDINGS, nvrtc.KERNELS, "_native_small", ["-DCVOPS_SMALL_STEPS"])
+    core = Path(extension.native().__file__).parent / "lib" / "libcvops.so"
+    # Only the launches have steps. Python has loaded the library with the rest.
+    flags = ["-O0", "-DCVOPS_SMALL_STEPS"]
+    return build_extension(BINDINGS, nvrtc.KERNELS, "_native_small", flags, ["cuda"], core)
 
 
 class Call:

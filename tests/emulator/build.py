@@ -30,18 +30,19 @@ FLAGS = (
 #: sanitizer -> further flags. Both use one OS thread. AddressSanitizer has redzones around static
 #: variables, but not around thread-local ones. The threads of ThreadSanitizer are the CUDA threads.
 #: AddressSanitizer reports more details than the check of object sizes, which is therefore off.
+#: The compilation takes most of the time of a sanitized test, and half of it without optimization.
 SANITIZERS = {
     None: ("-O2",),
     "address": (
-        "-O1",
-        "-g",
+        "-O0",
+        "-g1",
         "-fno-omit-frame-pointer",
         "-DEMULATOR_ONE_OS_THREAD",
         "-fsanitize=address,undefined,float-cast-overflow",
         "-fno-sanitize=object-size",
         "-fno-sanitize-recover=all",
     ),
-    "thread": ("-O1", "-g", "-fsanitize=thread", "-DEMULATOR_ONE_OS_THREAD"),
+    "thread": ("-O0", "-g1", "-fsanitize=thread", "-DEMULATOR_ONE_OS_THREAD"),
 }
 #: Further flags to compile kernels without a sanitizer: alignment.cpp reports a misaligned address.
 #: The link does not use them, because they would add the compiler's own runtime library.

@@ -19,11 +19,17 @@ _CORE = ("cpu", "cuda", "operators", "runtime")
 
 
 def build_extension(
-    bindings: Path, kernels: Path, name: str, flags: Sequence[str] = ()
+    bindings: Path,
+    kernels: Path,
+    name: str,
+    flags: Sequence[str] = (),
+    folders: Sequence[str] = _CORE,
+    core: Path | None = None,
 ) -> ModuleType:
     """Compile the extension with more flags, and import it.
 
-    Python has one module for each ``name``: another build needs another name.
+    Python has one module for each ``name``: another build needs another name. If ``folders`` are
+    not all, ``core`` is the libcvops.so with the other functions.
     """
     import pybind11
 
@@ -35,14 +41,15 @@ def build_extension(
     texts = [pybind11.__version__, sys.version]
     # All sources form one translation unit, because pybind11's templates take most of the time.
     source, *others = sorted(bindings.glob("python/*.cpp"))
-    folders = _folders(bindings, kernels)
+    includes = _folders(bindings, kernels)
     for other in others:
         own += ["-include", f"python/{other.name}"]
-        texts += _included(other, folders)
+        texts += _included(other, includes)
     jobs = [(source, own, texts)]
-    jobs += [(x, [], []) for folder in _CORE for x in sorted(bindings.glob(f"{folder}/*.cpp"))]
+    jobs += [(x, [], []) for folder in folders for x in sorted(bindings.glob(f"{folder}/*.cpp"))]
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    return _import(_link(name, suffix, folders, flags, jobs), name)
+    libraries = [core] if core else []
+    return _import(_link(name, suffix, includes, flags, jobs, *libraries), name)
 
 
 def build_operators(bindings: Path, kernels: Path, wheel: Path, core: Path) -> Path:
@@ -58,6 +65,15 @@ def build_operators(bindings: Path, kernels: Path, wheel: Path, core: Path) -> P
     return _link("operators_emulated", ".so", folders, ["-DCVOPS_EMULATED"], jobs, core)
 
 
+def compile_operators(bindings: Path, kernels: Path, flags: Sequence[str]) -> list[Path]:
+    """Return the object files of the operators without any framework."""
+    return _compile(
+        _folders(bindings, kernels),
+        flags,
+        [(source, [], []) for source in sorted(bindings.glob("operators/*.cpp"))],
+    )
+
+
 def _folders(bindings: Path, kernels: Path) -> list[Path]:
     return [x.resolve() for x in (bindings, bindings / "operators", bindings / "runtime", kernels)]
 
@@ -70,22 +86,29 @@ def _link(
     jobs: list[tuple[Path, list[str], list[str]]],
     *libraries: Path,
 ) -> Path:
-    """Return a shared library of sources, each with its flags and the texts that it depends on.
-
-    A source is compiled again if its text changes, or the text of a header that it includes.
-    """
-    flags = [*FLAGS, "-O2", *flags, *(f"-I{folder}" for folder in folders)]
-    objects = compile_objects(
-        functools.partial(
-            compile_object, source, [*flags, *own], [*texts, *_included(source, folders)]
-        )
-        for source, own, texts in jobs
-    )
+    """Return a shared library of sources."""
+    objects = _compile(folders, flags, jobs)
     return cached(
         name,
         suffix,
         [path.name for path in objects],
         lambda made: run_compiler("-shared", "-pthread", *objects, *libraries, "-ldl", "-o", made),
+    )
+
+
+def _compile(
+    folders: list[Path], flags: Sequence[str], jobs: list[tuple[Path, list[str], list[str]]]
+) -> list[Path]:
+    """Return the object files of sources, each with its flags and the texts that it depends on.
+
+    A source is compiled again if its text changes, or the text of a header that it includes.
+    """
+    flags = [*FLAGS, "-O2", *flags, *(f"-I{folder}" for folder in folders)]
+    return compile_objects(
+        functools.partial(
+            compile_object, source, [*flags, *own], [*texts, *_included(source, folders)]
+        )
+        for source, own, texts in jobs
     )
 
 

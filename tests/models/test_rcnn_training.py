@@ -257,13 +257,17 @@ def test_gradient_of_the_rpn_does_not_reach_the_heads():
 
 
 def test_steps_on_four_images_find_all_their_objects():
-    """40 steps on the same images: each object has a proposal with an IoU of 0.5."""
+    """70 steps on the same images: each object has a proposal with an IoU of 0.5.
+
+    The number of OpenMP threads changes the order of sums. After 40 steps the average precision
+    therefore varies.
+    """
     mx.random.seed(0)
     net, batch = make(mask=True), make_batch(4)
     training, trainer = RCNNTraining(net), make_trainer(net, 3e-3)
     training.hybridize(**STATIC)
     totals = [
-        float(rcnn.train_step(training, trainer, *batch)[0][0].mean().asscalar()) for _ in range(40)
+        float(rcnn.train_step(training, trainer, *batch)[0][0].mean().asscalar()) for _ in range(70)
     ]
     assert np.mean(totals[-5:]) < 0.4 * totals[0]
     images, labels, _ = batch

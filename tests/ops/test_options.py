@@ -1,5 +1,7 @@
 """Options of the ops accept the values that MXNet's operators accept, also as text."""
 
+import contextlib
+import functools
 import math
 
 import numpy as np
@@ -154,9 +156,16 @@ def outcome(function, op, option, value, inputs):
 
 
 @pytest.fixture(scope="module")
-def interfaces(mx):
-    """interfaces[name](op) calls an op: the function for arrays, or one of three operators."""
+def operators(mx):
+    """The module ``cvops.mxnet``, which registers the operators."""
     import cvops.mxnet
+
+    return cvops.mxnet
+
+
+@pytest.fixture(scope="module")
+def interfaces(mx, operators):
+    """interfaces[name](op) calls an op: the function for arrays, or one of three operators."""
 
     def hybridized(op):
         class Block(mx.gluon.HybridBlock):
@@ -171,18 +180,11 @@ def interfaces(mx):
 
         return call
 
-    def installed(op):
-        def call(*args, **options):
-            with cvops.mxnet.installed():
-                return theirs(mx, op)(*args, **options)
-
-        return call
-
     return {
         "contrib": lambda op: getattr(contrib, op),
         "operator": lambda op: getattr(mx.nd.contrib, f"cvops_{op}"),
         "symbol": hybridized,
-        "installed": installed,
+        "installed": functools.partial(theirs, mx),  # by MXNet's name
     }
 
 
@@ -203,15 +205,31 @@ def values(kind):
     return WORDS if kind == "word" else [*SCALARS, *TUPLES]
 
 
+@pytest.fixture(scope="module")
+def expected(mx):
+    """expected(kind, op, option): MXNet's outcome of each value. The interfaces share it."""
+
+    @functools.lru_cache(None)
+    def expected(kind, op, option):
+        inputs = [mx.nd.array(x) for x in INPUTS[op]]
+        return [outcome(theirs(mx, op), op, option, value, inputs) for value in values(kind)]
+
+    return expected
+
+
 @pytest.mark.parametrize("interface", ["contrib", "operator", "symbol", "installed"])
 @pytest.mark.parametrize(
     ("kind", "op", "option"), [(kind, *pair) for kind, pairs in OPTIONS.items() for pair in pairs]
 )
-def test_values_of_mxnets_options_give_equal_results(mx, interfaces, kind, op, option, interface):
+def test_values_of_mxnets_options_give_equal_results(
+    mx, operators, interfaces, expected, kind, op, option, interface
+):
+    wanted = expected(kind, op, option)
     inputs = [mx.nd.array(x) for x in INPUTS[op]]
-    for value in values(kind):
-        want = outcome(theirs(mx, op), op, option, value, inputs)
-        got = outcome(interfaces[interface](op), op, option, value, inputs)
+    with operators.installed() if interface == "installed" else contextlib.nullcontext():
+        function = interfaces[interface](op)
+        results = [outcome(function, op, option, value, inputs) for value in values(kind)]
+    for value, got, want in zip(values(kind), results, wanted):
         if isinstance(got, str) or isinstance(want, str):
             wider = any(same(value, x) for x in ACCEPTED)
             assert isinstance(got, str) == isinstance(want, str) or wider, (value, got, want)
