@@ -24,6 +24,8 @@ class Operator(NamedTuple):
     amp: str = ""
     #: The last inputs that a call may omit.
     optional: tuple[str, ...] = ()
+    #: The flag with which a call omits them; empty if other options decide.
+    omitting: str = ""
     #: The options that MXNet's operator lacks, with the values for which both are equal.
     extra: tuple[tuple[str, str], ...] = ()
 
@@ -179,6 +181,8 @@ OPERATORS = (
         differentiable=True,
         replaces=("_contrib_DeformablePSROIPooling",),
         amp="float32",
+        optional=("trans",),
+        omitting="no_trans",
     ),
     Operator(
         "PSROIPooling",
