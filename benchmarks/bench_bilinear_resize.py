@@ -48,6 +48,13 @@ def job(shape, size):
 
         return partial(interpolate, tensor(data), size, mode="bilinear", align_corners=True)
 
+    def openvino(vino, array):
+        def make(ops, x):
+            options = dict(axes=np.int32([2, 3]), coordinate_transformation_mode="align_corners")
+            return ops.interpolate(x, np.int32(size), "linear_onnx", "sizes", **options)
+
+        return vino.call(make, data)
+
     return Job(
         "bilinear_resize",
         name,
@@ -55,7 +62,11 @@ def job(shape, size):
         (data,),
         work=(out_grad.size, "pixels"),
         written=out_grad.nbytes,
-        peers=dict(mxnet=Peer(mxnet), torch=Peer(pytorch, check_close)),
+        peers=dict(
+            mxnet=Peer(mxnet),
+            torch=Peer(pytorch, check_close),
+            openvino=Peer(openvino, check_close),
+        ),
         too_slow=["numpy"] if out_grad.nbytes > 1e7 else [],
     )
 
