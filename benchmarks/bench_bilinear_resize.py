@@ -1,7 +1,7 @@
 """bilinear_resize, forward and backward: scores to the size of the image, and maps to half.
 
 PyTorch's ``interpolate`` has the same positions. It may contract products and sums, and adds
-gradients in any order on a GPU.
+gradients in any order on a GPU. The order of MXNet's sums of gradients depends on its threads.
 """
 
 from functools import lru_cache, partial
@@ -101,7 +101,7 @@ def backward_job(shape, size):
         (out_grad,),
         work=(out_grad.size, "pixels"),
         written=data.nbytes,
-        peers=dict(mxnet=Peer(mxnet), torch=Peer(pytorch, check_close)),
+        peers=dict(mxnet=Peer(mxnet, check_close), torch=Peer(pytorch, check_close)),
         too_slow=["numpy"],
     )
 
