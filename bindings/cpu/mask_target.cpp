@@ -137,7 +137,7 @@ void mask_target(const Cpu&, float* targets, float* weights, MaskTargetInputs in
   refuse_unknown_matches(in, shape, options.classes);
   const RoiAlign op = mask_planes(shape, options);
   const int64 pixels = (int64)shape.height * shape.width;
-  const bool streams = worth_streaming(targets, 8 * outputs);
+  const bool streams = worth_streaming_parts(8 * outputs);
   const std::vector<float> zeros(bins), ones(bins, 1.0f);
   const auto write = [&](float* to, const float* from) {
     streams ? stream(to, from, bins) : (void)std::copy_n(from, bins, to);
