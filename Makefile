@@ -70,7 +70,7 @@ bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)
 
 # MXNet and the other peers run in two processes: in one, their threads would compete for the cores.
 bench: setup
-	$(BIN)/python -m pytest benchmarks -k "not torch and not book and not onnxruntime" \
+	$(BIN)/python -m pytest benchmarks -k "not torch and not book and not onnxruntime and not openvino" \
 	  --table $(call result).md --benchmark-json $(call result).json
 	$(BIN)/python -m pytest benchmarks -k "not mxnet" \
 	  --table $(call result,-others).md --benchmark-json $(call result,-others).json

@@ -42,6 +42,9 @@ def job(shape, size):
 
         return partial(torch.nn.functional.adaptive_avg_pool2d, tensor(data), size)
 
+    def openvino(vino, array):
+        return vino.call(lambda ops, x: ops.adaptive_avg_pool(x, np.int32([size, size])), data)
+
     return Job(
         "adaptive_avg_pooling",
         name,
@@ -49,7 +52,11 @@ def job(shape, size):
         (data,),
         work=(data.size, "pixels"),
         written=out_grad.nbytes,
-        peers=dict(mxnet=Peer(mxnet), torch=Peer(pytorch, check_close)),
+        peers=dict(
+            mxnet=Peer(mxnet),
+            torch=Peer(pytorch, check_close),
+            openvino=Peer(openvino, check_close),
+        ),
         too_slow=["numpy"] if data.nbytes > 1e7 else [],
     )
 

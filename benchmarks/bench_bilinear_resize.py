@@ -1,7 +1,7 @@
 """bilinear_resize, forward and backward: scores to the size of the image, and maps to half.
 
 PyTorch's ``interpolate`` has the same positions. It may contract products and sums, and adds
-gradients in any order on a GPU.
+gradients in any order on a GPU. The order of MXNet's sums of gradients depends on its threads.
 """
 
 from functools import lru_cache, partial
@@ -48,6 +48,13 @@ def job(shape, size):
 
         return partial(interpolate, tensor(data), size, mode="bilinear", align_corners=True)
 
+    def openvino(vino, array):
+        def make(ops, x):
+            options = dict(axes=np.int32([2, 3]), coordinate_transformation_mode="align_corners")
+            return ops.interpolate(x, np.int32(size), "linear_onnx", "sizes", **options)
+
+        return vino.call(make, data)
+
     return Job(
         "bilinear_resize",
         name,
@@ -55,7 +62,11 @@ def job(shape, size):
         (data,),
         work=(out_grad.size, "pixels"),
         written=out_grad.nbytes,
-        peers=dict(mxnet=Peer(mxnet), torch=Peer(pytorch, check_close)),
+        peers=dict(
+            mxnet=Peer(mxnet),
+            torch=Peer(pytorch, check_close),
+            openvino=Peer(openvino, check_close),
+        ),
         too_slow=["numpy"] if out_grad.nbytes > 1e7 else [],
     )
 
@@ -90,7 +101,7 @@ def backward_job(shape, size):
         (out_grad,),
         work=(out_grad.size, "pixels"),
         written=data.nbytes,
-        peers=dict(mxnet=Peer(mxnet), torch=Peer(pytorch, check_close)),
+        peers=dict(mxnet=Peer(mxnet, check_close), torch=Peer(pytorch, check_close)),
         too_slow=["numpy"],
     )
 

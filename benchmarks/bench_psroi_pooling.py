@@ -39,6 +39,15 @@ def job(num, dim, shape):
     def mxnet(mx, array):
         return partial(mx.nd.contrib.PSROIPooling, array(data), array(rois), SCALE, dim, SIZE)
 
+    def openvino(vino, array):
+        def make(ops, *inputs):
+            return ops.psroi_pooling(*inputs, dim, SIZE, SCALE, SIZE, SIZE, "average")
+
+        return vino.call(make, data, rois)
+
+    def check_close(ours, theirs):
+        np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-4, atol=1e-4)
+
     return Job(
         "psroi_pooling",
         size,
@@ -46,7 +55,7 @@ def job(num, dim, shape):
         (data, rois),
         work=(bins, "bins"),
         written=4 * bins,
-        peers=dict(mxnet=Peer(mxnet)),
+        peers=dict(mxnet=Peer(mxnet), openvino=Peer(openvino, check_close)),
         too_slow=["numpy"] if num > 100 else [],
     )
 

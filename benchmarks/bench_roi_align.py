@@ -29,6 +29,26 @@ def job(num, shape):
     def torchvision(tv, tensor):
         return partial(tv.ops.roi_align, tensor(data), tensor(rois), BINS, SCALE, SAMPLE_RATIO)
 
+    corners, images = rois[:, 1:], rois[:, 0]
+
+    def onnxruntime(onnx, array):
+        options = dict(
+            output_height=BINS[0],
+            output_width=BINS[1],
+            sampling_ratio=SAMPLE_RATIO,
+            spatial_scale=SCALE,
+            coordinate_transformation_mode="output_half_pixel",
+        )
+        inputs = dict(X=data, rois=corners, batch_indices=images.astype(np.int64))
+        return onnx.call("RoiAlign", inputs, np.float32, **options)
+
+    def openvino(vino, array):
+        def make(ops, *inputs):
+            options = SAMPLE_RATIO, SCALE, "avg", "asymmetric"
+            return ops.roi_align(*inputs, *BINS, *options)
+
+        return vino.call(make, data, corners, images.astype(np.int32))
+
     return Job(
         "roi_align",
         size,
@@ -39,6 +59,8 @@ def job(num, shape):
         peers=dict(
             mxnet=Peer(mxnet),
             torchvision=Peer(torchvision, check_close),
+            onnxruntime=Peer(onnxruntime, check_close),
+            openvino=Peer(openvino, check_close),
         ),
         too_slow=["numpy"] if num > 100 else [],
     )

@@ -8,7 +8,7 @@ import warnings
 from typing import Any, Callable
 
 import numpy as np
-from peers import onnx_ops
+from peers import onnx_ops, openvino_ops
 from tools import gpu_times
 from tools.gpu_times import GpuTimes
 from tools.interface import Implementation, Unavailable
@@ -21,6 +21,7 @@ LIBRARIES = {
     "mxnet": "MXNet",
     "torchvision": "torchvision",
     "onnxruntime": "ONNX Runtime",
+    "openvino": "OpenVINO",
     "torch": "PyTorch",
     "book": "the book's PyTorch",
 }
@@ -130,3 +131,15 @@ class OnnxRuntime(Library):
 
     def module_and_array(self) -> tuple[Any, Callable[..., Any]]:
         return onnx_ops, np.asarray
+
+
+class OpenVino(Library):
+    """Single operators of OpenVINO; a job gets the module ``peers.openvino_ops``."""
+
+    library = "openvino"
+
+    def missing(self) -> str | None:
+        return None if importlib.util.find_spec("openvino") else "needs openvino"
+
+    def module_and_array(self) -> tuple[Any, Callable[..., Any]]:
+        return openvino_ops, np.asarray

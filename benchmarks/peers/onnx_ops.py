@@ -15,7 +15,7 @@ import numpy as np
 #: Values of TensorProto.DataType.
 DTYPES = {np.dtype(np.float32): 1, np.dtype(np.int64): 7}
 #: Values of AttributeProto.AttributeType.
-FLOAT, INTS = 1, 7
+FLOAT, INT, STRING, INTS = 1, 2, 3, 7
 IR_VERSION, OPSET = 8, 16
 
 
@@ -39,9 +39,10 @@ def _tensor(name: str, dtype: Any) -> bytes:
     return _field(1, name) + _field(2, _field(1, _field(1, DTYPES[np.dtype(dtype)])))
 
 
-def _attribute(name: str, value: Union[float, tuple[int, ...]]) -> bytes:
-    if isinstance(value, float):
-        return _field(1, name) + _field(2, value) + _field(20, FLOAT)
+def _attribute(name: str, value: Union[float, int, str, tuple[int, ...]]) -> bytes:
+    for kind, number, of_type in ((float, 2, FLOAT), (int, 3, INT), (str, 4, STRING)):
+        if isinstance(value, kind):
+            return _field(1, name) + _field(number, value) + _field(20, of_type)
     return _field(1, name) + b"".join(_field(8, x) for x in value) + _field(20, INTS)
 
 

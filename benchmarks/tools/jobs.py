@@ -18,7 +18,8 @@ def check_identical(ours: list[np.ndarray], theirs: list[np.ndarray]) -> None:
     assert len(ours) == len(theirs)
     for x, y in zip(ours, theirs):
         assert x.dtype == y.dtype, f"{x.dtype} and {y.dtype}"
-        np.testing.assert_array_equal(x.view(np.uint32), y.view(np.uint32))
+        bits = f"u{x.dtype.itemsize}"
+        np.testing.assert_array_equal(x.view(bits), y.view(bits))
 
 
 def check_scores(ours: np.ndarray, theirs: np.ndarray, share: float = 0.999) -> None:

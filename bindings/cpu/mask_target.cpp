@@ -32,7 +32,8 @@ void refuse_unknown_matches(MaskTargetInputs in, const MaskTargetShape& shape, i
 // The samples of the columns of bins: sample k of bin j is element k * bins + j. Bins with fewer
 // samples in the mask have elements that are not inside.
 struct Columns {
-  int bins, most;  // most: samples of a bin
+  int bins, most;   // most: samples of a bin
+  int first, last;  // pixels of the samples
   std::vector<int> low, high, inside;
   std::vector<float> low_weight, high_weight;
   std::vector<int> outside;  // per bin: true if it has samples outside of the mask
@@ -48,6 +49,7 @@ struct Columns {
     const std::size_t num = (std::size_t)most * bins;
     low.assign(num, 0), high.assign(num, 0), inside.assign(num, 0);
     low_weight.assign(num, 0.0f), high_weight.assign(num, 0.0f);
+    first = size - 1, last = 0;
     for (int j = 0; j < bins; ++j) {
       const Range range = samples_in_map(axis, j, size);
       for (int k = range.begin; k < range.end; ++k) {
@@ -57,6 +59,7 @@ struct Columns {
         const int at = (k - range.begin) * bins + j;
         low[at] = sample.low, high[at] = sample.high, inside[at] = -1;
         low_weight[at] = sample.low_weight, high_weight[at] = sample.high_weight;
+        first = std::min(first, sample.low), last = std::max(last, sample.high);
       }
     }
   }
@@ -79,12 +82,31 @@ void add_samples(float* __restrict__ sums, const Columns& columns, int k, const 
   }
 }
 
+// Loads the pixels of a row of bins into the L1 cache. A mask is larger than the near caches, and
+// the hardware prefetcher does not follow the distance between rows.
+void prefetch_bins(const Columns& columns, const RoiAlignAxis& axis, int bin, const float* mask,
+                   const RoiAlign& op) {
+  constexpr int kLine = 16;  // floats of a cache line
+  const Range rows = samples_in_map(axis, bin, op.height);
+  for (int k = rows.begin; k < std::min(rows.end, rows.begin + kFewSamples); ++k) {
+    const AxisSample y = axis_sample(axis.position(bin, k), op.height);
+    if (!y.inside()) continue;
+    for (int row : {y.low, y.high}) {
+      const float* const from = mask + (int64)row * op.width;
+      for (int at = columns.first; at <= columns.last; at += kLine) __builtin_prefetch(from + at);
+      __builtin_prefetch(from + columns.last);
+    }
+  }
+}
+
 // Means of the bins of an RoI: the values of mean_of_bin.
 void find_means(float* means, Columns& columns, const AlignedRoi& roi, const float* mask,
                 const RoiAlign& op) {
   if (roi.y.samples == 0 || roi.x.samples == 0) return (void)std::fill_n(means, op.bins(), 0.0f);
   columns.find(roi.x, op.pooled_width, op.width);
+  constexpr int kAhead = 2;  // rows of bins
   for (int i = 0; i < op.pooled_height; ++i) {
+    if (i + kAhead < op.pooled_height) prefetch_bins(columns, roi.y, i + kAhead, mask, op);
     float* const sums = means + (int64)i * op.pooled_width;
     std::fill_n(sums, op.pooled_width, 0.0f);
     const Range rows = samples_in_map(roi.y, i, op.height);
@@ -115,7 +137,7 @@ void mask_target(const Cpu&, float* targets, float* weights, MaskTargetInputs in
   refuse_unknown_matches(in, shape, options.classes);
   const RoiAlign op = mask_planes(shape, options);
   const int64 pixels = (int64)shape.height * shape.width;
-  const bool streams = worth_streaming(targets, 8 * outputs);
+  const bool streams = worth_streaming_parts(8 * outputs);
   const std::vector<float> zeros(bins), ones(bins, 1.0f);
   const auto write = [&](float* to, const float* from) {
     streams ? stream(to, from, bins) : (void)std::copy_n(from, bins, to);

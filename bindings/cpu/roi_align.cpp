@@ -365,7 +365,7 @@ void roi_align(const Cpu&, float* pooled, const float* data, const float* boxes,
   if (outputs == 0) return;
   if ((int64)op.images * op.height * op.width == 0) return (void)std::fill_n(pooled, outputs, 0.0f);
   const bool streams = !op.position_sensitive && bins <= kMaxStaged &&
-                       worth_streaming(pooled, (int64)sizeof(float) * outputs);
+                       worth_streaming_parts((int64)sizeof(float) * outputs);
   const Forward call = {data, pooled, op, find_rois(boxes, num_rois, op), streams};
   for (int64 n : call.rois.unknown) {
     std::fill_n(pooled + n * op.channels * bins, op.channels * bins, 0.0f);

@@ -295,7 +295,7 @@ void roi_pooling(const Cpu&, float* pooled, int* argmax, const float* data, cons
   if (num_rois == 0 || op.channels == 0) return;
   const int64 bins = (int64)op.pooled_height * op.pooled_width;
   const int64 bytes = 4 * num_rois * op.channels * bins;
-  Call call = {pooled, argmax, data, op, {}, bins <= kMaxStaged && worth_streaming(pooled, bytes)};
+  Call call = {pooled, argmax, data, op, {}, bins <= kMaxStaged && worth_streaming_parts(bytes)};
   Rois& rois = call.rois;
   rois.rows.resize(num_rois * op.pooled_height);
   rois.columns.resize(num_rois * op.pooled_width);

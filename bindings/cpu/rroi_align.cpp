@@ -219,7 +219,7 @@ void rroi_align(const Cpu&, float* pooled, const float* data, const float* boxes
     return (void)std::fill_n(pooled, num_rois * of_roi, 0.0f);
   }
   const bool streams =
-      op.bins() <= kMaxStaged && worth_streaming(pooled, (int64)sizeof(float) * num_rois * of_roi);
+      op.bins() <= kMaxStaged && worth_streaming_parts((int64)sizeof(float) * num_rois * of_roi);
   const Call call = {data, pooled, op, streams};
   std::vector<std::pair<int64, RotatedRoi>> known;
   known.reserve(num_rois);

@@ -14,11 +14,15 @@
 
 namespace cvops {
 
-// True if non-temporal stores are faster for a result of `bytes` bytes. Results of a few MB leave
-// the caches before they are read. Normal stores would read the old contents first and evict other
-// data. Memory that is new to the process is in the caches anyway: the system has just cleared it.
+// True if non-temporal stores are faster for a result of `bytes` bytes whose parts are far apart.
+inline bool worth_streaming_parts(int64_t bytes) { return bytes >= 4 << 20; }
+
+// True if non-temporal stores are faster for a result of `bytes` bytes, written in order. Results
+// of a few MB leave the caches before they are read. Normal stores would read the old contents
+// first and evict other data. Memory that is new to the process is in the caches anyway: the system
+// has just cleared it.
 inline bool worth_streaming(const void* to, int64_t bytes) {
-  if (bytes < 4 << 20) return false;
+  if (!worth_streaming_parts(bytes)) return false;
 #ifdef __linux__
   unsigned char in_memory = 1;
   const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);

@@ -259,7 +259,11 @@ class Backward final : public c10::OperatorKernel {
       run(inputs[0].device(), in, out,
           [&](auto& device, Tensors& a, Tensors& b) { call->backward(device, a, b); });
       torch::jit::drop(*stack, num);
-      for (int i : entry_.type->differentiable) torch::jit::push(*stack, std::move(grads[i]));
+      for (int i : entry_.type->differentiable) {
+        // An input that these options omit has no gradient, but a result.
+        const bool is_given = i < (int)grads.size();
+        torch::jit::push(*stack, is_given ? grads[i] : at::empty({0}, out_grad.options()));
+      }
     });
   }
 

@@ -34,6 +34,12 @@ def _texts(options: dict[str, Any]) -> dict[str, Any]:
     return {key: _text(x) for key, x in options.items() if x is not _NULL}
 
 
+def _may_miss(operator: Operator, key: str, options: dict[str, Any]) -> bool:
+    """Report if a call with the options may omit an input."""
+    flag = str(options.get(operator.omitting, False)).strip().lower()
+    return key in operator.optional and (not operator.omitting or flag in ("true", "1"))
+
+
 def takes(operator: Operator, options: dict[str, Any]) -> bool:
     """Report if our operator accepts the options, as values or as the texts of a graph."""
     given = {key: str(x) for key, x in _texts(options).items() if key in operator.options}
@@ -90,7 +96,7 @@ def _for_arrays(operator: Operator) -> Callable[..., Any]:
         else:
             inputs, options = split(operator, mx.nd.NDArray, args, kwargs)
             for key, value in zip(operator.inputs, inputs):
-                if value is None and key not in operator.optional:
+                if value is None and not _may_miss(operator, key, options):
                     raise TypeError(f"cvops_{operator.name}() misses the argument {key!r}")
             inputs = [x for x in inputs if x is not None]
         if mx.autograd.is_recording():
@@ -133,7 +139,7 @@ def _for_symbols(operator: Operator) -> Callable[..., Any]:
         with mx.name.NameManager():  # the name has the prefix of the block already
             copies = []
             for key, x in zip(operator.inputs, inputs):
-                if x is None and key in operator.optional:
+                if x is None and _may_miss(operator, key, options):
                     continue
                 x = mx.sym.var(f"{name}_{key}") if x is None else x
                 copies.append(gradient_copy(operator, x, f"{name}_{key}"))

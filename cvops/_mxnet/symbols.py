@@ -7,8 +7,11 @@ from typing import Any, Callable
 
 from cvops.backends.operators import OPERATORS, Operator
 
-_OURS = {name: operator for operator in OPERATORS for name in operator.replaces}
 _THEIRS = {operator.full_name: operator.replaces[0] for operator in OPERATORS if operator.replaces}
+#: Those that only an MXNet for GPUs can load.
+_GPU_ONLY = {op.full_name: f"_contrib_{op.gpu_name}" for op in OPERATORS if op.gpu_name}
+_OURS = {name: operator for operator in OPERATORS for name in operator.replaces}
+_OURS.update({_GPU_ONLY[op.full_name]: op for op in OPERATORS if op.gpu_name})
 _EXTRA = {operator.full_name: dict(operator.extra) for operator in OPERATORS}
 #: The attribute of the copies before our operators: see ``register.gradient_copy``.
 _MARK = "__cvops__"
@@ -25,7 +28,8 @@ def convert_symbol(text: str, to: str = "cvops") -> str:
     """Replace MXNet's detection operators in the JSON of a symbol by ours, or ours by MXNet's.
 
     A model that was exported with MXNet's operators then runs on ours. A model that was exported
-    with ours loads in an MXNet without cvops. Parameters do not change.
+    with ours loads in an MXNet without cvops; with ``mrcnn_mask_target``, in an MXNet for GPUs
+    only. Parameters do not change.
 
     Args:
         text: the JSON of ``Symbol.save``, ``Symbol.tojson`` or ``HybridBlock.export``.
@@ -46,16 +50,17 @@ def convert_symbol(text: str, to: str = "cvops") -> str:
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"text: expected the JSON of a symbol: {error}") from error
     ops = {node["op"] for node in _all_nodes(graph)}
+    theirs = {**_THEIRS, **_GPU_ONLY}
     if to == "mxnet":
         for name in ops:
-            if name.startswith("_contrib_cvops_") and name not in _THEIRS:
+            if name.startswith("_contrib_cvops_") and name not in theirs:
                 raise ValueError(f"text: MXNet has no operator for {name!r}")
         for node in _all_nodes(graph):
             for key, value in _extra_options(node).items():
                 raise ValueError(f"text: MXNet has no {key} {value!r} of {node['op']!r}")
-    if not ops & (_OURS if to == "cvops" else _THEIRS).keys():
+    if not ops & (_OURS if to == "cvops" else theirs).keys():
         return text
-    _convert(graph, to)
+    _convert(graph, to, theirs=theirs)
     return json.dumps(graph, indent=2)
 
 
@@ -184,6 +189,7 @@ def _convert(
     to: str,
     mark: bool = False,
     takes: Callable[[Operator, dict[str, str]], bool] = lambda operator, options: True,
+    theirs: dict[str, str] = _THEIRS,
 ) -> None:
     """Replace operators of a graph; with ``mark``, write REPLACED, or replace marked ones only."""
     nodes: list[dict[str, Any]] = []
@@ -196,7 +202,7 @@ def _convert(
         return [*new, *version] if isinstance(new, list) else [new, output, *version]
 
     def replaced(node: dict[str, Any]) -> bool:
-        if node["op"] not in _THEIRS or _extra_options(node):
+        if node["op"] not in theirs or _extra_options(node):
             return False
         return not mark or REPLACED in _attributes(node)
 
@@ -205,7 +211,7 @@ def _convert(
     } if to == "mxnet" else set()  # fmt: skip
     for i, node in enumerate(graph["nodes"]):
         for subgraph in node.get("subgraphs", []):
-            _convert(subgraph, to, mark, takes)
+            _convert(subgraph, to, mark, takes, theirs)
         inputs = [entry(old) for old in node.get("inputs", [])]
         if i in copies and inputs and _MARK in _attributes(node):
             node_map.append(inputs[0][:2])
@@ -219,7 +225,7 @@ def _convert(
         elif to == "mxnet" and replaced(node):
             for key in _EXTRA[node["op"]]:
                 _attributes(node).pop(key, None)
-            node["op"] = _attributes(node).pop(REPLACED, _THEIRS[node["op"]])
+            node["op"] = _attributes(node).pop(REPLACED, theirs[node["op"]])
             for key in ("attrs", "attr", "param"):
                 if node.get(key) == {}:  # MXNet omits empty attributes
                     del node[key]

@@ -27,6 +27,8 @@ class Operator(NamedTuple):
     amp: str = ""
     #: The last inputs that a call may omit.
     optional: tuple[str, ...] = ()
+    #: The flag with which a call omits them; empty if other options decide.
+    omitting: str = ""
     #: The options that MXNet's operator lacks, with the values for which both are equal.
     extra: tuple[tuple[str, str], ...] = ()
 
@@ -182,6 +184,8 @@ OPERATORS = (
         differentiable=True,
         replaces=("_contrib_DeformablePSROIPooling",),
         amp="float32",
+        optional=("trans",),
+        omitting="no_trans",
     ),
     Operator(
         "PSROIPooling",

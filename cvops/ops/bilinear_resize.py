@@ -150,10 +150,11 @@ def bilinear_resize_backward(
     """Return the gradient of :func:`bilinear_resize` with respect to ``data``.
 
     The result has the bits of the gradient of ``mx.nd.contrib.BilinearResize2D`` of MXNet 1.9.1 on
-    the CPU. Each output adds ``(wy * wx) * g`` to its four pixels: ``g`` is the element of
-    ``out_grad``, ``wy`` and ``wx`` are the weights of the pixel. A pixel adds in the order of the
-    outputs, by rows, then upper left, upper right, lower left and lower right pixel. Each operation
-    is rounded. The result is the same in every run, also on a GPU.
+    one thread of a CPU; with more threads, the order of MXNet's sums depends on them. Each output
+    adds ``(wy * wx) * g`` to its four pixels: ``g`` is the element of ``out_grad``, ``wy`` and
+    ``wx`` are the weights of the pixel. A pixel adds in the order of the outputs, by rows, then
+    upper left, upper right, lower left and lower right pixel. Each operation is rounded. The result
+    is the same in every run, also on a GPU.
 
     Args:
         out_grad: the gradient with respect to the result, float32 (N, C, height, width).

@@ -110,9 +110,7 @@ def deformable_psroi_pooling(
         position of NaN is left out; MXNet reads out of bounds. Empty maps give 0.
 
         A PyTorch result has the gradients of :func:`deformable_psroi_pooling_backward`, which has
-        no gradient itself. The gradient with respect to ``rois`` is 0, as in MXNet. The operator
-        for MXNet has ``trans`` always: with ``no_trans``, :func:`cvops.mxnet.install` leaves
-        MXNet's operator.
+        no gradient itself. The gradient with respect to ``rois`` is 0, as in MXNet.
 
     Raises:
         TypeError: an input is not a float32 array; the inputs differ in library or device; a size

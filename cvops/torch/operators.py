@@ -42,7 +42,8 @@ def _add_shapes(operator: Operator) -> None:
     name = operator.npx_name
     packet = getattr(torch.ops.cvops, name).default
     public = getattr(cvops, name)
-    extra = {key: True for key in _ALL_RESULTS if key in inspect.signature(public).parameters}
+    parameters = inspect.signature(public).parameters
+    extra = {key: True for key in _ALL_RESULTS if key in parameters}
     arguments = packet._schema.arguments
 
     # Anchors are computed from the height and the width as numbers.
@@ -54,7 +55,7 @@ def _add_shapes(operator: Operator) -> None:
         shaped = {
             key: Shaped(tuple(axes(x.shape)), x.dtype) if isinstance(x, torch.Tensor) else x
             for key, x in given.items()
-            if x is not None
+            if x is not None or parameters[key].default is inspect.Parameter.empty
         }
         found = public(**shaped, **extra)
         made = [_empty(x, tensors[0].device) for x in _as_list(found)]
@@ -70,7 +71,11 @@ def _add_shapes(operator: Operator) -> None:
 
         def shapes_of_gradients(*args: Any) -> Any:
             made = [
-                torch.empty_like(args[i], memory_format=torch.contiguous_format) for i in places
+                # An input that the options omit has a gradient without elements.
+                args[0].new_empty(0)
+                if args[i] is None
+                else torch.empty_like(args[i], memory_format=torch.contiguous_format)
+                for i in places
             ]
             return made[0] if len(made) == 1 else tuple(made)
 

@@ -1,5 +1,7 @@
 """The peers that the benchmarks build: models for ONNX Runtime, and ops in PyTorch."""
 
+import bench_adaptive_avg_pooling
+import bench_bilinear_resize
 import bench_bipartite_matching
 import bench_box_decode
 import bench_box_encode
@@ -10,7 +12,9 @@ import bench_multibox_detection
 import bench_multibox_target
 import bench_nms_rotated
 import bench_paste_masks
+import bench_psroi_pooling
 import bench_rcnn_target
+import bench_roi_align
 import bench_roi_pooling
 import bench_rpn_target
 import bench_soft_nms
@@ -47,11 +51,27 @@ class TestOnnx:
             lambda: bench_box_nms.job(1, 300, 1, bench_box_nms.clustered),
             lambda: bench_box_nms.job(2, 200, 3, bench_box_nms.clustered),
             lambda: bench_roi_pooling.job(10, (1, 3, 25, 34)),
+            lambda: bench_roi_align.job(10, (2, 3, 25, 34)),
         ],
-        ids=["box_nms", "box_nms by class", "roi_pooling"],
+        ids=["box_nms", "box_nms by class", "roi_pooling", "roi_align"],
     )
     def test_onnx_runtime_agrees_with_cvops(self, make_job):
         check(IMPLEMENTATIONS["onnxruntime"], make_job())
+
+
+class TestOpenVino:
+    @pytest.mark.parametrize(
+        "make_job",
+        [
+            lambda: bench_roi_align.job(10, (2, 3, 25, 34)),
+            lambda: bench_psroi_pooling.job(10, 2, (2, 98, 25, 34)),
+            lambda: bench_adaptive_avg_pooling.job((2, 3, 8, 7), 3),
+            lambda: bench_bilinear_resize.job((2, 3, 5, 7), (8, 4)),
+        ],
+        ids=["roi_align", "psroi_pooling", "adaptive_avg_pooling", "bilinear_resize"],
+    )
+    def test_openvino_agrees_with_cvops(self, make_job):
+        check(IMPLEMENTATIONS["openvino"], make_job())
 
 
 class TestTorch:

@@ -229,11 +229,11 @@ BAD_CALLS = {
         "valid_thresh: expected a number in .0, inf., got -1",
     ),
     "topk a word": ("box_nms", [(7, 6)], {"topk": "many"}, "topk: expected an integer, got many"),
-    "no_trans": (
+    "offsets with no_trans": (
         "DeformablePSROIPooling",
         [(1, 8, 3, 3), (4, 5), (4, 2, 2, 2)],
         {"spatial_scale": 1, "output_dim": 2, "group_size": 2, "pooled_size": 2, "no_trans": True},
-        "no_trans: expected False, got True",
+        "expects 2 inputs|requires 2, provided 3",
     ),
     "offsets of three classes": (
         "DeformablePSROIPooling",
@@ -410,6 +410,17 @@ def test_wrong_python_arguments_are_rejected(mx, operators, args, kwargs, messag
     put = lambda x: box if isinstance(x, str) and x == "box" else x  # noqa: E731
     with pytest.raises(TypeError, match=message):
         mx.nd.contrib.cvops_box_iou(*map(put, args), **{k: put(v) for k, v in kwargs.items()})
+
+
+def test_deformable_pooling_misses_its_offsets_unless_no_trans(mx, operators):
+    options = {"spatial_scale": 1, "output_dim": 2, "group_size": 2, "pooled_size": 2}
+    data, rois = mx.sym.var("data"), mx.sym.var("rois")
+    call = mx.sym.contrib.cvops_DeformablePSROIPooling
+    assert call(data, rois, name="pool", **options).list_arguments()[2:] == ["pool_trans"]
+    assert call(data, rois, no_trans="true", **options).list_arguments() == ["data", "rois"]
+    data, rois = mx.nd.zeros((1, 8, 3, 3)), mx.nd.zeros((4, 5))
+    with pytest.raises(TypeError, match="misses the argument 'trans'"):
+        mx.nd.contrib.cvops_DeformablePSROIPooling(data, rois, **options)
 
 
 # --- messages -------------------------------------------------------------------------------------

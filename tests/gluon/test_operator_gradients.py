@@ -141,6 +141,28 @@ def test_bilinear_resize_to_the_size_of_an_array_has_both_gradients(mx, operator
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_deformable_pooling_without_offsets_has_two_inputs_as_in_mxnet(mx, operators, mode):
+    inputs, options = arrays(mx, "DeformablePSROIPooling")
+    data, rois, _ = inputs
+
+    def results(call):
+        def forward(F, *args):
+            return call(F, "DeformablePSROIPooling")(*args, **options, no_trans=True)
+
+        data.attach_grad()
+        net = network(mx, forward, mode)
+        with mx.autograd.record():
+            out = net(data, rois)
+            loss = weighted_sum(mx, out)
+        loss.backward()
+        return out.asnumpy(), data.grad.asnumpy()
+
+    for got, want in zip(results(ours), results(theirs)):
+        assert want.any()
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_bilinear_upsample_gradient_equals_the_array_function(mx, operators, mode):
     inputs, options = arrays(mx, "bilinear_upsample")
     net = network(mx, lambda F, x: F.contrib.cvops_bilinear_upsample(x, **options), mode)

@@ -51,6 +51,19 @@ def test_converted_symbol_gives_the_same_results_and_converts_back(mx, operators
     assert back == json.loads(text)
 
 
+def test_operator_that_mxnet_has_for_gpus_only_is_converted(mx, operators):
+    names = ["rois", "gt_masks", "matches", "cls_targets"]
+    options = {"num_classes": 3, "mask_size": (4, 5)}
+    symbol = mx.sym.contrib.cvops_mrcnn_mask_target(*map(mx.sym.var, names), **options)
+    theirs = json.loads(operators.convert_symbol(symbol.tojson(), to="mxnet"))
+    ops = ["null"] * 4 + ["_contrib_mrcnn_mask_target"]
+    assert [node["op"] for node in theirs["nodes"]] == ops
+    ours = mx.sym.load_json(operators.convert_symbol(json.dumps(theirs)))
+    assert ours.list_arguments() == names
+    shapes = dict(zip(names, [(2, 6, 4), (2, 3, 9, 9), (2, 6), (2, 6)]))
+    assert ours.infer_shape(**shapes)[1] == [(2, 6, 3, 4, 5)] * 2
+
+
 def test_symbol_without_our_operators_is_unchanged(mx, operators):
     text = (mx.sym.var("x") + 1).tojson()
     assert operators.convert_symbol(text) == text
