@@ -62,7 +62,7 @@ fuzz: setup
 sanitize: setup
 	CVOPS_FUZZ_FLAGS="-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all" \
 	  LD_PRELOAD=$$($(or $(CXX),g++) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
-	  $(BIN)/python -m pytest tests/fuzz
+	  $(BIN)/python -m pytest tests/fuzz --capture no
 
 # MXNet reads OMP_NUM_THREADS when it loads; its default is half of the cores.
 bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)

@@ -75,6 +75,7 @@ def _link(
     A source is compiled again if its text changes, or the text of a header that it includes.
     """
     flags = [*FLAGS, "-O2", *flags, *(f"-I{folder}" for folder in folders)]
+    sanitizers = [flag for flag in flags if flag.startswith("-fsanitize=")]  # add their libraries
     objects = compile_objects(
         functools.partial(
             compile_object, source, [*flags, *own], [*texts, *_included(source, folders)]
@@ -84,8 +85,10 @@ def _link(
     return cached(
         name,
         suffix,
-        [path.name for path in objects],
-        lambda made: run_compiler("-shared", "-pthread", *objects, *libraries, "-ldl", "-o", made),
+        [*(path.name for path in objects), *sanitizers],
+        lambda made: run_compiler(
+            *("-shared", "-pthread", *sanitizers, *objects, *libraries, "-ldl", "-o", made)
+        ),
     )
 
 
