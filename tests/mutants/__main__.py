@@ -62,7 +62,8 @@ class Checkout:
                 shutil.copy2(ROOT / name, root / name)
         cache = ROOT / "build" / "emulator"
         if cache.is_dir():
-            shutil.copytree(cache, root / "build" / "emulator")
+            unfinished = shutil.ignore_patterns("tmp*", "*.lock")
+            shutil.copytree(cache, root / "build" / "emulator", ignore=unfinished)
         venv.create(root / ".venv")
         self.python = root / ".venv" / "bin" / "python"
         (packages,) = (root / ".venv" / "lib").glob("python*/site-packages")
