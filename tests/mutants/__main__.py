@@ -77,7 +77,7 @@ class Checkout:
         shutil.copy2(native.__file__, self.native)
         shutil.copytree(Path(native.__file__).parent / "lib", root / "cvops" / "lib")
 
-    def run(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, limit: float | None = None) -> subprocess.CompletedProcess[str]:
         environment = {
             **os.environ,
             "PYTHONPATH": str(self.root / "tests"),
@@ -92,7 +92,7 @@ class Checkout:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=_LIMIT,
+            timeout=limit,
         )
 
     def build(self) -> None:
@@ -107,7 +107,9 @@ class Checkout:
         shutil.rmtree(self.root / ".hypothesis", ignore_errors=True)  # earlier failing examples
         options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
         try:
-            done = self.run("-m", "pytest", *options, mutant.test, "-k", mutant.cases)
+            done = self.run(
+                *("-m", "pytest", *options, mutant.test, "-k", mutant.cases), limit=_LIMIT
+            )
         except subprocess.TimeoutExpired:
             return True
         error = _COMPILER.search(done.stdout)
@@ -152,8 +154,8 @@ def main(names: list[str]) -> int:
                 result = f"BROKEN: {error}"
                 broken.append(mutant.name)
             print(f"{mutant.name}: {result} ({time.monotonic() - start:.0f} s)", flush=True)
-    caught = len(chosen) - len(survived) - len(broken)
-    print(f"\n{caught} of {len(chosen)} mutants found")
+    num_found = len(chosen) - len(survived) - len(broken)
+    print(f"\n{num_found} of {len(chosen)} mutants found")
     for title, those in (("survived", survived), ("broken", broken)):
         if those:
             print(f"{title}: {', '.join(those)}")
