@@ -1,4 +1,4 @@
-"""The functions of warps, and the prefix sum of a block, against NumPy."""
+"""The functions of warps, and the prefix sum and the sort of a block, against NumPy."""
 
 import shutil
 
@@ -109,4 +109,22 @@ def test_prefix_sum_of_a_block_counts_the_bits_before_each_word(num, seed, sanit
     bits = np.unpackbits(random.view(np.uint8)).reshape(num, 64).sum(axis=1)
     np.testing.assert_array_equal(before, 7 + np.append(0, bits.cumsum()))
     assert total == before[-1]
+    arena.close()
+
+
+@pytest.mark.parametrize(
+    ("num", "seed", "sanitizer"),
+    [(1500, 0, None), (2048, 0, None), (2048, 2, None), (2048, 0, "thread")],
+)
+def test_tile_of_keys_is_sorted(num, seed, sanitizer):
+    """512 threads have four keys each; those of distant threads pass through shared memory."""
+    random = np.random.default_rng(num).integers(0, 2**64 - 1, num, np.uint64)
+    arena = Arena()
+    keys, out = arena.array((num,), np.uint64), arena.array((num,), np.uint64)
+    counts = arena.array((1,), np.int32)
+    keys[:], counts[:] = random, num
+    args = out, keys, counts, np.int32(num), np.int32(2048)
+    module = Module(nvrtc.source("sort"), "sort", sanitizer)
+    module.launch("sort_tiles", (1, 1), (512,), args, seed=seed, arena=arena if sanitizer else None)
+    np.testing.assert_array_equal(out, np.sort(random))
     arena.close()
