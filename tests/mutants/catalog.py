@@ -79,10 +79,10 @@ KERNELS = [
         "emulated",
     ),
     Mutant(
-        "equal truths both beaten",
+        "last of equal truths",
         "kernels/target_assignment.cuh",
         "(key == own && other < k)",
-        "(key == own && other != k)",
+        "(key == own && other > k)",
         f"{_TARGET}::test_repeated_ground_truth_equals_the_reference",
         "emulated",
     ),
@@ -165,10 +165,10 @@ KERNELS = [
         "emulated",
     ),
     Mutant(
-        "Taylor series of exp without its last term",
+        "term of the Taylor series of exp",
         "kernels/exp_log.cuh",
-        "double p = 1.0 / 479001600;",
-        "double p = 0;",
+        "p = p * r + 1.0 / 720;",
+        "p = p * r + 1.0 / 721;",
         "tests/ops/test_math.py::test_kernel_functions_have_the_bits_of_the_reference",
     ),
     Mutant(
@@ -237,10 +237,10 @@ BINDINGS = [
         "native",
     ),
     Mutant(
-        "kept boxes of the same step not compared",
+        "last box of a part not compared with old boxes",
         "bindings/cpu/nms.cpp",
-        "      std::copy_n(kept.ends, kept.cells, kept.new_begins);\n",
-        "      std::copy_n(kept.ends, kept.cells - 1, kept.new_begins);\n",
+        "std::min(end, begin + kPart)",
+        "std::min(end, begin + kPart - 1)",
         f"{_NMS}::test_threads_that_share_a_set_do_not_change_a_bit",
     ),
     Mutant(
