@@ -4,6 +4,7 @@
 # make test         runs the tests
 # make fuzz         compares EXAMPLES random calls of each op with the reference implementation
 # make sanitize     does the same with sanitizers in the C++
+# make mutants      plants faults in a copy of the sources, and prints those that no test finds
 # make lint         checks format, imports and types; make format formats
 # make bench        times each op and the installed peers, and counts instructions
 # make bench-plots  plots the growth of the times with the inputs
@@ -28,7 +29,7 @@ EXAMPLES ?= 1000
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-fcn demo-rcnn test fuzz sanitize bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
+.PHONY: setup demo demo-fcn demo-rcnn test fuzz sanitize mutants bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
 
 setup: .venv/ready
 
@@ -63,7 +64,11 @@ fuzz: setup
 sanitize: setup
 	CVOPS_FUZZ_FLAGS="-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all" \
 	  LD_PRELOAD=$$($(or $(CXX),g++) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
-	  $(BIN)/python -m pytest tests/fuzz
+	  $(BIN)/python -m pytest tests/fuzz --capture no
+
+# The words in MUTANTS select mutants by their names.
+mutants: setup
+	cd tests && ../$(BIN)/python -m mutants $(MUTANTS)
 
 # MXNet reads OMP_NUM_THREADS when it loads; its default is half of the cores.
 bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)

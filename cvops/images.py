@@ -21,6 +21,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
+from cvops._files import check_regular
+
 #: Pillow modes with one channel of 16-bit integers in the file.
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -31,8 +33,8 @@ def read_image(path: str | Path) -> Image.Image:
     Raises:
         FileNotFoundError: there is no such file.
         OSError: the path is a folder, or the file cannot be opened.
-        ValueError: the file is empty, damaged, too large or not an image, or has values without
-            a rule. Each message begins with the path.
+        ValueError: the path is a device or a pipe, or the file is empty, damaged, too large or not
+            an image, or has values without a rule. Each message begins with the path.
     """
     with _file(path) as file:
         return to_rgb(_opened(file, str(path)), str(path))
@@ -118,7 +120,11 @@ def read_label(path: str | Path) -> tuple[Image.Image, bool]:
 
 def _file(path: str | Path) -> BinaryIO:
     try:
+        if not Path(path).is_dir():  # the error of a folder is below
+            check_regular(Path(path))
         return open(path, "rb")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such file") from error
     except IsADirectoryError as error:

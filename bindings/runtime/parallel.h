@@ -15,6 +15,7 @@ namespace cvops {
 template <typename Body>
 void parallel_for(int64_t count, double cost, const Body& body) {
   constexpr double worth_a_thread = 15e3, worth_a_turn = 2e3;  // ns
+  if (count == 0) return;                                      // the estimate may be 0 / 0
   const int64_t threads =
       std::min<int64_t>({num_threads(), count, (int64_t)(count * cost / worth_a_thread)});
   if (threads < 2) {

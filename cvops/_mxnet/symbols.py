@@ -132,7 +132,8 @@ def _check_graph(graph: Any) -> None:
             _expect(f"node {i}: {key}", node.get(key), isinstance(node.get(key), str), "a text")
         _check_entries(f"node {i}: inputs", node.get("inputs", []), i)
         for key in ("attrs", "attr", "param"):
-            _expect(f"node {i}: {key}", node, isinstance(node.get(key, {}), dict), "an object")
+            value = node.get(key, {})
+            _expect(f"node {i}: {key}", value, isinstance(value, dict), "an object")
         operator = _OURS.get(node["op"])
         if operator is not None and len(node.get("inputs", [])) > len(operator.inputs):
             want = f"{len(operator.inputs)} inputs or fewer"

@@ -99,10 +99,17 @@ def _detect(options: argparse.Namespace) -> None:
         print(f"{net.classes[int(kind)]:12} {score:5.2f}", *(f"{v:6.1f}" for v in box))
 
     if options.output:
+        from PIL import Image
+
         from cvops import plot
 
+        suffix = options.output.suffix.lower()
         try:
-            plot.draw_detections(image, rows, net.classes).save(options.output)
+            if suffix not in Image.registered_extensions():
+                raise ValueError(f"unknown file extension {suffix}")
+            with replacing(options.output) as part:
+                drawing = plot.draw_detections(image, rows, net.classes)
+                drawing.save(part, Image.registered_extensions()[suffix])
         except (OSError, ValueError) as error:
             raise Refused(f"{options.output}: cannot be written: {error}") from error
 

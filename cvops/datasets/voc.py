@@ -87,7 +87,7 @@ def check_size(label: Path, size: tuple[int, ...], image_size: tuple[int, ...]) 
         raise ValueError(f"{label}: expected the image's size, {want}, got {got}")
 
 
-def _size(image: Path, label: Path) -> tuple[int, int]:
+def read_size(image: Path, label: Path) -> tuple[int, int]:
     """Return height and width, read from the headers only."""
     size = images.image_size(image)
     check_size(label, images.image_size(label), size)
@@ -126,6 +126,7 @@ def _read_colors(path: Path) -> np.ndarray:
 
 def _read(image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read an image, uint8 (height, width, 3), and its classes, int32 (height, width)."""
+    read_size(image, label)  # before the pixels, which may be many
     pixels, classes = np.asarray(images.read_image(image)), _read_label(label)
     check_size(label, classes.shape, pixels.shape[:2])
     return pixels, classes
@@ -234,7 +235,7 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
             raise ValueError(f"void: expected 0 with colormap2label, got {void!r}")
         listed = "train" if flag("is_train", is_train) else "val"
         pairs = _pairs(voc_dir, listed if split is None else split)
-        sizes = [_size(*pair) for pair in pairs]
+        sizes = [read_size(*pair) for pair in pairs]
         self._pairs = [pair for pair, (h, w) in zip(pairs, sizes) if h >= height and w >= width]
         self.dropped = len(pairs) - len(self._pairs)
         smaller = f"{self.dropped} smaller than {height} x {width}"
@@ -252,6 +253,7 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
         """Read a whole image, uint8 (h, w, 3), and its classes, int32 (h, w)."""
         image, label = self._pairs[index]
         if self._table is not None:
+            read_size(image, label)
             pixels, colors = np.asarray(images.read_image(image)), _read_colors(label)
             check_size(label, colors.shape[:2], pixels.shape[:2])
             return pixels, by_table(colors, self._table)

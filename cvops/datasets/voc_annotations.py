@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
+from xml.parsers import expat
+
+from cvops._files import check_regular
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -32,14 +36,15 @@ def read_voc_annotation(path: str | Path) -> list[VOCObject]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is not VOC's XML, or an object has no name, no box, an empty box, or a
-            flag that is not 0 or 1. The message names the file and the object.
+        ValueError: the file is not VOC's XML, declares entities, or an object has no name, no box,
+            an empty box, or a flag that is not 0 or 1. The message names the file and the object.
     """
     try:
-        root = ElementTree.fromstring(Path(path).read_bytes())
+        check_regular(Path(path))
+        root = _parsed(Path(path).read_bytes())
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: no such file") from error
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, expat.ExpatError, LookupError, ValueError) as error:
         raise ValueError(f"{path}: not an XML file: {error}") from error
     if root.tag != "annotation":
         raise ValueError(f"{path}: expected VOC's element <annotation>, got <{root.tag}>")
@@ -47,6 +52,18 @@ def read_voc_annotation(path: str | Path) -> list[VOCObject]:
         _object(element, f"{path}: object {number}")
         for number, element in enumerate(root.findall("object"))
     ]
+
+
+def _parsed(content: bytes) -> ElementTree.Element:
+    """Return the root element; refuse entities, whose expansion has no limit in older parsers."""
+    parser = expat.ParserCreate()
+    parser.EntityDeclHandler = _refuse_entity
+    parser.Parse(content, True)
+    return ElementTree.fromstring(content)
+
+
+def _refuse_entity(name: str, *_: Any) -> None:
+    raise ValueError(f"expected no entities, got <!ENTITY {name}>")
 
 
 def _object(element: ElementTree.Element, where: str) -> VOCObject:
@@ -60,7 +77,9 @@ def _object(element: ElementTree.Element, where: str) -> VOCObject:
         corners = []
     finite = len(corners) == 4 and all(map(math.isfinite, corners))
     if not (finite and corners[0] <= corners[2] and corners[1] <= corners[3]):
-        raise ValueError(f"{where}: expected a <bndbox> of {', '.join(_CORNERS)}, got {texts}")
+        raise ValueError(
+            f"{where}: expected a <bndbox> of {', '.join(_CORNERS)}, got {reprlib.repr(texts)}"
+        )
     x1, y1, x2, y2 = corners
     flags = [_flag(element, flag, where) for flag in ("difficult", "truncated")]
     return VOCObject(name, (x1 - 1, y1 - 1, x2, y2), *flags)
@@ -69,7 +88,7 @@ def _object(element: ElementTree.Element, where: str) -> VOCObject:
 def _flag(element: ElementTree.Element, flag: str, where: str) -> bool:
     text = (element.findtext(flag) or "0").strip()
     if text not in ("0", "1"):
-        raise ValueError(f"{where}: expected a <{flag}> of 0 or 1, got {text!r}")
+        raise ValueError(f"{where}: expected a <{flag}> of 0 or 1, got {reprlib.repr(text)}")
     return text == "1"
 
 

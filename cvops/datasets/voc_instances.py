@@ -16,7 +16,7 @@ from PIL import Image
 
 from cvops import images
 from cvops._mxnet import mxnet
-from cvops.datasets.voc import check_size, listed_names, missing_file
+from cvops.datasets.voc import check_size, listed_names, missing_file, read_size
 from cvops.datasets.voc_annotations import VOCObject, read_voc_annotation
 from cvops.datasets.voc_labels import VOC_CLASSES, VOC_PALETTE, VOC_VOID
 from cvops.ops._check import flag, integer
@@ -200,8 +200,9 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
 
     Raises:
         FileNotFoundError: a list, an image, a label or an annotation is missing.
-        ValueError: an annotation is malformed, or no image has an object of ``classes``. Each
-            access raises it for an image or a label that is damaged, or of another size.
+        ValueError: an annotation is malformed or has more than 254 objects, which a label cannot
+            number, or no image has an object of ``classes``. Each access raises it for an image or
+            a label that is damaged, or of another size, and for a box outside of the image.
     """
 
     def __init__(
@@ -230,7 +231,12 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
         kinds = {_letters(name): kind for kind, name in enumerate(self.classes)}
         self._objects = []
         for name in self.names:
-            objects = read_voc_annotation(self._files(name)[2])
+            annotation = self._files(name)[2]
+            objects = read_voc_annotation(annotation)
+            if len(objects) >= VOC_VOID:
+                raise ValueError(
+                    f"{annotation}: expected at most {VOC_VOID - 1} objects, got {len(objects)}"
+                )
             self._objects.append([(kinds.get(_letters(thing.name)), thing) for thing in objects])
         counts = [sum(kind is not None for kind, _ in row) for row in self._objects]
         self.most = max(counts, default=0)
@@ -258,11 +264,19 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
             The image, uint8 (h, w, 3), the labels of its n objects, float32 (n, 7), and their
             masks, uint8 (n, h, w).
         """
-        image_file, label_file, _ = self._files(self.names[index])
+        image_file, label_file, annotation = self._files(self.names[index])
+        read_size(image_file, label_file)  # before the pixels, which may be many
         image, numbers = np.asarray(images.read_image(image_file)), read_instance_label(label_file)
         height, width = image.shape[:2]
         check_size(label_file, numbers.shape, (height, width))
         objects = self._objects[index]
+        for row, (_, thing) in enumerate(objects):
+            x1, y1, x2, y2 = thing.box
+            if not (x1 < width and y1 < height and x2 > 0 and y2 > 0):
+                raise ValueError(
+                    f"{annotation}: object {row}: expected a box in the image of {width} x {height}"
+                    f" pixels, got {thing.box}"
+                )
         own = _numbers_of([thing for _, thing in objects], numbers)
         labels: list[tuple[float, ...]] = []
         masks = []

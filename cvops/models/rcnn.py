@@ -26,7 +26,7 @@ from cvops.models import saved, steps
 from cvops.models.losses import on_cpu, smooth_l1
 from cvops.models.rcnn_blocks import RPN, Backbone, BoxHead, MaskHead
 from cvops.models.steps import contexts
-from cvops.models.tiny_ssd import check_labels, class_names, nan_if_invalid
+from cvops.models.tiny_ssd import MAX_SIDE, check_labels, class_names, nan_if_invalid
 from cvops.ops._check import choice, flag, integer, number, numbers
 
 mx = mxnet()
@@ -62,7 +62,7 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
     Args:
         classes: names of the classes, without the background.
-        side: height and width of the training images in pixels, 64 or more. The network accepts
+        side: height and width of the training images in pixels, 64 to 4096. The network accepts
             other sizes.
         mask: True adds the head that predicts a mask of 28 x 28 for each class.
         roi: "align" (RoIAlign with 2 x 2 samples per cell) or "pooling" (RoI pooling).
@@ -89,7 +89,7 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         import cvops.mxnet  # noqa: F401 (registers the ops)
 
         self.classes = class_names(classes)
-        self.side, self.mask = integer("side", side, 64), flag("mask", mask)
+        self.side, self.mask = integer("side", side, 64, MAX_SIDE), flag("mask", mask)
         self.roi = choice("roi", roi, ("align", "pooling"))
         hidden = integer("hidden", hidden, 1)
         self.options: dict[str, Any] = {"mask": self.mask, "roi": roi, "backbone": backbone}

@@ -61,6 +61,10 @@ def stages() -> list[Any]:
     return [first, halving(64, 128), halving(128, 128), halving(128, 128), nn.GlobalMaxPool2D()]
 
 
+#: The maximum ``side``: a saved network may have any number.
+MAX_SIDE = 4096
+
+
 def class_names(classes: Any) -> tuple[str, ...]:
     """Return ``classes`` as a tuple; refuse everything but one or more names."""
     listed = isinstance(classes, Iterable) and not isinstance(classes, str)
@@ -78,7 +82,7 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
     Args:
         classes: names of the classes, without the background.
-        side: height and width of the training images in pixels, 64 or more. The network accepts
+        side: height and width of the training images in pixels, 64 to 4096. The network accepts
             other sizes of 64 or more. It detects objects best at their size in training images.
         ops: library of MultiBoxPrior, MultiBoxTarget and MultiBoxDetection: "cvops" or "mxnet". The
             names of the parameters do not depend on it.
@@ -97,7 +101,7 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         if ops == "cvops":
             import cvops.mxnet  # noqa: F401 (registers the ops)
         self.classes = names
-        self.side = integer("side", side, 64)
+        self.side = integer("side", side, 64, MAX_SIDE)
         self.ops = ops
         with self.name_scope():
             self.stages = nn.HybridSequential()
@@ -147,9 +151,13 @@ class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             FileNotFoundError: ``path`` or its JSON file is missing.
             ValueError: one of the two is not a file of ``save``.
         """
-        net: TinySSD = saved.load(
-            path, "a TinySSD", lambda about: cls(about["classes"], about["side"], ops)
-        )
+
+        def make(about: dict[str, Any]) -> Any:
+            if about["model"] != "TinySSD":
+                raise ValueError(about["model"])
+            return cls(about["classes"], about["side"], ops)
+
+        net: TinySSD = saved.load(path, "a TinySSD", make)
         return net
 
 

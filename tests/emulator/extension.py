@@ -88,11 +88,14 @@ def _link(
 ) -> Path:
     """Return a shared library of sources."""
     objects = _compile(folders, flags, jobs)
+    sanitizers = [flag for flag in flags if flag.startswith("-fsanitize=")]  # add their libraries
     return cached(
         name,
         suffix,
-        [path.name for path in objects],
-        lambda made: run_compiler("-shared", "-pthread", *objects, *libraries, "-ldl", "-o", made),
+        [*(path.name for path in objects), *sanitizers],
+        lambda made: run_compiler(
+            *("-shared", "-pthread", *sanitizers, *objects, *libraries, "-ldl", "-o", made)
+        ),
     )
 
 

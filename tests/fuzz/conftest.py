@@ -18,6 +18,7 @@ def native():
         from emulator.backends import BINDINGS
         from emulator.extension import build_extension
 
+        os.environ.pop("LD_PRELOAD", None)  # a compiler with a sanitizer is slow
         module = build_extension(BINDINGS, nvrtc.KERNELS, "_native_fuzzed", ["-g1", *FLAGS])
         extension.native = lambda: module
         _op.clear_caches()

@@ -7,9 +7,8 @@ import sys
 
 import numpy as np
 import pytest
-from operator_cases import MODES as ALL_MODES
-
 from cvops._mxnet.operators import OPERATORS
+from operator_cases import MODES as ALL_MODES
 
 MODES = {mode: ALL_MODES[mode] for mode in ("eager", "static")}
 

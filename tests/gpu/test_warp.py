@@ -1,9 +1,10 @@
-"""The warp functions of ``kernels/warp.cuh`` against NumPy."""
+"""The functions of warps, and the prefix sum and the sort of a block, against NumPy."""
 
 import shutil
 
 import numpy as np
 import pytest
+from emulator.arena import Arena
 from emulator.build import compiler
 from emulator.emulator import Module
 
@@ -79,3 +80,51 @@ def test_warp_append_writes_the_threads_of_a_warp_in_order(launch, threads):
     assert (out[count[0] :] == -1).all()
     parts = [[t for t in threads if t // 32 == warp] for warp in range(2)]
     assert out[7 : count[0]].tolist() in ([*parts[0], *parts[1]], [*parts[1], *parts[0]])
+
+
+SCAN = """
+extern "C" __global__ void scan(int* before, int* total, const cvops::uint64* words, int num,
+                                int first) {
+  const int all = cvops::popcount_prefix_sum(before, num, first, [&](int w) { return words[w]; });
+  if (threadIdx.x == 0) *total = all;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("num", "seed", "sanitizer"),
+    [(1, 0, None), (512, 0, None), (1300, 0, None), (1300, 2, None), (1300, 0, "thread")],
+)
+def test_prefix_sum_of_a_block_counts_the_bits_before_each_word(num, seed, sanitizer):
+    """512 threads take 512 words at a time. The seed is the order of the warps."""
+    rng = np.random.default_rng(num)
+    random = rng.integers(0, 2**64, num, np.uint64) & rng.integers(0, 2**64, num, np.uint64)
+    arena = Arena()
+    words, before = arena.array((num,), np.uint64), arena.array((num + 1,), np.int32)
+    total = arena.array((1,), np.int32)
+    words[:] = random
+    args = before, total, words, np.int32(num), np.int32(7)
+    module = Module(nvrtc.source("nms/last_block") + SCAN, "scan", sanitizer)
+    module.launch("scan", (1,), (512,), args, seed=seed, arena=arena if sanitizer else None)
+    bits = np.unpackbits(random.view(np.uint8)).reshape(num, 64).sum(axis=1)
+    np.testing.assert_array_equal(before, 7 + np.append(0, bits.cumsum()))
+    assert total == before[-1]
+    arena.close()
+
+
+@pytest.mark.parametrize(
+    ("num", "seed", "sanitizer"),
+    [(1500, 0, None), (2048, 0, None), (2048, 2, None), (2048, 0, "thread")],
+)
+def test_tile_of_keys_is_sorted(num, seed, sanitizer):
+    """512 threads have four keys each; those of distant threads pass through shared memory."""
+    random = np.random.default_rng(num).integers(0, 2**64 - 1, num, np.uint64)
+    arena = Arena()
+    keys, out = arena.array((num,), np.uint64), arena.array((num,), np.uint64)
+    counts = arena.array((1,), np.int32)
+    keys[:], counts[:] = random, num
+    args = out, keys, counts, np.int32(num), np.int32(2048)
+    module = Module(nvrtc.source("sort"), "sort", sanitizer)
+    module.launch("sort_tiles", (1, 1), (512,), args, seed=seed, arena=arena if sanitizer else None)
+    np.testing.assert_array_equal(out, np.sort(random))
+    arena.close()

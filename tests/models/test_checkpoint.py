@@ -154,6 +154,27 @@ def test_checkpoint_of_two_devices_loads_onto_one(tmp_path, start):
     train(one, its_trainer, (2,))
 
 
+def test_checkpoint_after_a_backward_has_its_running_means(tmp_path, start):
+    """The backward of a static graph writes them, and MXNet does not wait for it."""
+    net = mx.gluon.nn.HybridSequential()
+    net.add(
+        mx.gluon.nn.Conv2D(16, 3, in_channels=3), mx.gluon.nn.BatchNorm(in_channels=16),
+        mx.gluon.nn.Conv2D(16, 3, in_channels=16),
+    )  # fmt: skip
+    net.initialize()
+    net.hybridize(static_alloc=True, static_shape=True)
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd")
+    for _ in range(6):
+        with mx.autograd.record():
+            out = net(mx.nd.random.uniform(shape=(2, 3, 64, 64)))
+        out.backward()
+        checkpoint.save(tmp_path / "step", net, trainer)
+        mx.nd.waitall()
+        with zipfile.ZipFile(tmp_path / "step") as archive:
+            saved = np.load(io.BytesIO(archive.read("parameters/1.running_mean.npy")))
+        np.testing.assert_array_equal(saved, values(net)["1.running_mean"])
+
+
 def test_load_restores_the_random_generators(tmp_path):
     net, trainer = make()
     checkpoint.seed_all(0, 1)

@@ -169,6 +169,11 @@ def test_detect_rejects_bad_files(trained, photo, tmp_path, capsys):
     mx.nd.save(str(wrong), {"weight": mx.nd.zeros((1,))})
     broken = tmp_path / "broken.params"
     broken.write_text("not parameters")
+    about = json.loads(params.with_suffix(".json").read_text())
+    for name, changed in (("other", {"model": "FasterRCNN"}), ("huge", {"side": 10**9})):
+        path = tmp_path / f"{name}.params"
+        path.write_bytes(params.read_bytes())
+        path.with_suffix(".json").write_text(json.dumps({**about, **changed}))
     for path in (wrong, broken):
         path.with_suffix(".json").write_bytes(params.with_suffix(".json").read_bytes())
     for arguments, message in [
@@ -180,6 +185,8 @@ def test_detect_rejects_bad_files(trained, photo, tmp_path, capsys):
         ((odd, params), "odd.tiff: expected float pixels of 0 to 1, got 7.0 to 7.0"),
         ((photo, tmp_path / "none.params"), "none.params: no such file"),
         ((photo, lonely), "lonely.json: no such file"),
+        ((photo, tmp_path / "other.params"), "other.json: does not describe a TinySSD"),
+        ((photo, tmp_path / "huge.params"), "huge.json: does not describe a TinySSD"),
         ((photo, wrong), "wrong.params: not the parameters of a TinySSD"),
         ((photo, broken), "broken.params: not the parameters of a TinySSD"),
         ((photo, params, "--output", tmp_path / "out.nothing"), "out.nothing: cannot be written"),
@@ -189,6 +196,21 @@ def test_detect_rejects_bad_files(trained, photo, tmp_path, capsys):
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_failed_drawing_keeps_the_previous_file(trained, photo, tmp_path, capsys, monkeypatch):
+    def fill_disk(self, file, *_):
+        file.write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    output = tmp_path / "out.png"
+    output.write_bytes(b"before")
+    monkeypatch.setattr(Image.Image, "save", fill_disk)
+    given = "--params", str(trained / "tiny_ssd.params"), "--output", str(output)
+    assert cli.main(["detect", str(photo), *given]) == 2
+    assert "out.png: cannot be written: No space left on device\n" in capsys.readouterr().err
+    assert output.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [output]
 
 
 # --- command lines --------------------------------------------------------------------------------

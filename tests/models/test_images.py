@@ -1,6 +1,7 @@
 """The reader of images: the rule for each kind of file, and bad files."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -233,6 +234,18 @@ def test_file_that_is_no_image_is_rejected_with_its_path(tmp_path):
                 read(path)
         with pytest.raises(ValueError, match=f"record 3: {message}"):
             images.decode_image(content, "record 3")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+def test_device_and_pipe_are_rejected(tmp_path, kind):
+    path = "/dev/zero"
+    if kind == "pipe":
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+        pipe = os.open(path, os.O_RDWR)  # a reader would wait for a writer
+        os.write(pipe, b"x")
+    with pytest.raises(ValueError, match=f"{path}: expected a file, got a device or pipe"):
+        images.read_image(path)
 
 
 def test_image_above_the_limit_is_rejected_with_its_path(tmp_path, monkeypatch):

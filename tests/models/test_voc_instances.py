@@ -2,6 +2,7 @@
 
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
+import io
 import random
 import re
 
@@ -82,12 +83,41 @@ def test_malformed_annotation_is_rejected(tmp_path, old, new, message):
         voc.read_voc_annotation(tmp_path / "a.xml")
 
 
+BOMB = "".join(f"<!ENTITY e{i + 1} '{f'&e{i};' * 10}'>" for i in range(9))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"<!DOCTYPE a [<!ENTITY e0 'ha'>{BOMB}]><a>&e9;</a>", "expected no entities, got .* e0>"),
+        ("<!DOCTYPE a [<!ENTITY e SYSTEM 'file:///etc/passwd'>]><a>&e;</a>", "expected no entiti"),
+        ("<?xml version='1.0' encoding='nonsense'?><annotation/>", "unknown encoding"),
+        ("<?xml version='1.0' encoding='utf-7'?><annotation/>", "multi-byte encodings"),
+        ("\0" * 100, "not well-formed"),
+    ],
+    ids=["nested entities", "external entity", "unknown encoding", "utf-7", "zeros"],
+)
+def test_file_that_is_no_plain_xml_is_rejected(tmp_path, content, message):
+    (tmp_path / "a.xml").write_text(content)
+    with pytest.raises(ValueError, match=rf"a\.xml: not an XML file: {message}"):
+        voc.read_voc_annotation(tmp_path / "a.xml")
+
+
+def test_message_about_a_long_number_is_short(tmp_path):
+    (tmp_path / "a.xml").write_text(ANNOTATION.replace("104", "9" * 100_000))
+    with pytest.raises(ValueError, match=r"object 0: expected a <bndbox> .*, got \['9999") as error:
+        voc.read_voc_annotation(tmp_path / "a.xml")
+    assert len(str(error.value)) < 500
+
+
 def test_missing_or_empty_annotation_is_rejected(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.xml: no such file"):
         voc.read_voc_annotation(tmp_path / "none.xml")
     (tmp_path / "empty.xml").write_bytes(b"")
     with pytest.raises(ValueError, match=r"empty\.xml: not an XML file"):
         voc.read_voc_annotation(tmp_path / "empty.xml")
+    with pytest.raises(ValueError, match=r"/dev/zero: .*expected a file, got a device"):
+        voc.read_voc_annotation("/dev/zero")
 
 
 # --- the data set ---------------------------------------------------------------------------------
@@ -147,11 +177,11 @@ def test_mask_of_another_number_belongs_to_the_object_of_its_box(tmp_path):
     np.testing.assert_array_equal(masks, [numbers == 2, numbers == 1, np.zeros((8, 10))])
 
 
-def test_objects_with_equal_boxes_keep_their_numbers(tmp_path):
-    """Both masks have the same tight box: by the boxes alone their order would be arbitrary."""
+def test_objects_with_similar_boxes_keep_their_numbers(tmp_path):
+    """The tight box of each mask is the box of the other object, but agrees with both."""
     numbers = np.zeros((8, 10), int)
     numbers[0::2, :8], numbers[1::2, :8] = 2, 1
-    objects = [voc.VOCObject("bird", (0, 0, 8, 8)), voc.VOCObject("cat", (0, 0, 8, 8))]
+    objects = [voc.VOCObject("bird", (0, 0, 8, 7)), voc.VOCObject("cat", (0, 1, 8, 8))]
     _, _, masks = scene_of(tmp_path, numbers, objects)
     np.testing.assert_array_equal(masks, [numbers == 1, numbers == 2])
 
@@ -214,6 +244,29 @@ def test_damaged_label_is_rejected(tmp_path):
     path.write_text("no image")
     with pytest.raises(ValueError, match=r"0\.png: not an image"):
         dataset.scene(0)
+
+
+def test_label_of_another_size_is_rejected_before_its_pixels_are_read(tmp_path):
+    """The file of 9000 x 9000 pixels ends after its header."""
+    scene_of(tmp_path, NUMBERS, OBJECTS)
+    whole = io.BytesIO()
+    Image.new("P", (9000, 9000)).save(whole, "PNG")
+    (tmp_path / "SegmentationObject" / "0.png").write_bytes(whole.getvalue()[:2000])
+    with pytest.raises(ValueError, match=r"0\.png: expected the image's size, 8 x 10, got 9000 x"):
+        voc.VOCInstanceDataset(True, tmp_path).scene(0)
+
+
+def test_more_objects_than_a_label_numbers_are_rejected(tmp_path):
+    with pytest.raises(ValueError, match=r"0\.xml: expected at most 254 objects, got 255"):
+        scene_of(tmp_path, NUMBERS, OBJECTS[:1] * 255)
+
+
+@pytest.mark.parametrize("box", [(10, 0, 12, 8), (-3, 0, 0, 8), (0, 8, 4, 9), (0, -2, 4, 0)])
+def test_box_outside_of_the_image_is_rejected(tmp_path, box):
+    with pytest.raises(
+        ValueError, match=r"0\.xml: object 1: expected a box in the image of 10 x 8"
+    ):
+        scene_of(tmp_path, NUMBERS, [*OBJECTS[:1], voc.VOCObject("cat", box)])
 
 
 # --- augmentation ---------------------------------------------------------------------------------

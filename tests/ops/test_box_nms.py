@@ -200,6 +200,23 @@ def test_several_chunks_have_equal_bits(run_any_steps, size):
         np.testing.assert_array_equal(run_any_steps(box_nms, data, **options), expected)
 
 
+@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.5, 0.7])
+def test_pairs_near_the_threshold_have_equal_bits(run_any_steps, threshold):
+    """Cheap tests skip only pairs whose IoU is certainly below the threshold."""
+    rng = np.random.default_rng(14)
+    iou = threshold * (1 + rng.choice([-1, 1], 300) * 10 ** rng.uniform(-7, -2, 300))
+    shift = (1 - iou) / (1 + iou)  # of two squares of side 1
+    x = np.stack([np.zeros(300), shift], axis=1) + 3 * np.arange(300)[:, None]
+    boxes = np.stack([x, 0 * x, x + 1, 0 * x + 1], axis=2).reshape(600, 4)
+    scores, classes = rng.permutation(np.linspace(1, 0.1, 600)), np.zeros(600)
+    data = np.column_stack([classes, scores, boxes]).astype(np.float32)
+    for options in ({}, {"id_index": 0}):
+        options = {"overlap_thresh": threshold, **options}
+        expected = box_nms(data, **options, backend="numpy")
+        assert 400 < (expected[:, 1] > 0).sum() < 500
+        np.testing.assert_array_equal(run_any_steps(box_nms, data, **options), expected)
+
+
 def test_several_chunks_of_extreme_boxes_have_equal_bits(run_any_steps):
     """NaN, infinite, inverted, empty and negative boxes."""
     rng = np.random.default_rng(11)

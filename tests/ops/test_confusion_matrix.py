@@ -1,4 +1,6 @@
+import contextlib
 import math
+import mmap
 import re
 
 import numpy as np
@@ -105,6 +107,33 @@ def test_threads_and_vectors_do_not_change_a_count(cpu_variants, num_classes, to
     run = runner("cpu", "native")
     for got in cpu_variants(lambda: run(confusion_matrix, prediction, label, num_classes, 0)):
         np.testing.assert_array_equal(got, want)
+
+
+def test_more_than_2_to_the_32_equal_pixels_are_counted():
+    """The pages of a private mapping that nothing was written to are one page of zeros."""
+    num, reserve_nothing = 2**32 + 70, 0x4000
+    kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | reserve_nothing
+    with mmap.mmap(-1, 4 * num, kind) as memory:
+        with contextlib.suppress(OSError):  # a kernel without large pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        pixels = np.frombuffer(memory, np.int32)
+        matrix = runner("cpu", "native")(confusion_matrix, pixels, pixels, 2)
+        del pixels
+    assert matrix.tolist() == [[num, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("num_classes", [3, 120])
+def test_kernel_counts_beyond_2_to_the_32(num_classes):
+    """Each cell begins with the count of other blocks, 2^32 - 2."""
+    prediction, label = random_case(8, (2**12,), num_classes, 2)
+    before = 2**32 - 2
+    matrix = np.full((num_classes, num_classes), before, np.uint64)
+    args = matrix, prediction, label, np.int64(label.size), np.int32(num_classes), np.int32(-1)
+    shared = 4 * num_classes**2 if num_classes == 3 else 0
+    backends.module("confusion_matrix").launch("confusion_matrix", (2,), (256,), args, shared)
+    counts = confusion_matrix(prediction, label, num_classes, backend="numpy")
+    assert counts.max() > 2
+    np.testing.assert_array_equal(matrix - np.uint64(before), counts.astype(np.uint64))
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -151,6 +151,24 @@ def test_selection_among_close_and_vanishing_scores_equals_the_reference(run_oth
         assert_equals_reference(run_other, inputs, negative_mining_ratio=ratio)
 
 
+@pytest.mark.parametrize("spread", [4e-3, 1e-4], ids=["exponentials", "sums"])
+def test_order_of_nearly_equal_scores_is_that_of_exact_ones(run_any_steps, spread):
+    """The sums of exponentials differ by less than the error of an approximation.
+
+    The approximate exponentials of the CPU have a relative error of 1e-4, those of the kernels one
+    of 2**-22. Each image has its own distance of the last negative from the others.
+    """
+    rng = np.random.default_rng(29)
+    images, num = 64, 400
+    anchors = f32([[[0, 0, 4, 4], *[[8, 8, 9, 9]] * num]])
+    total = 2.5 * (1 + spread * rng.random((images, num + 1)))
+    part = rng.uniform(0.1, 0.9, total.shape)
+    logits = np.stack([0 * total, np.log(total * part), np.log(total * (1 - part))], 1).astype(F)
+    inputs = anchors, WHOLE.repeat(images, 0), logits
+    want = assert_equals_reference(run_any_steps, inputs, negative_mining_ratio=150)
+    assert (want[2] == 0).sum() == 150 * images
+
+
 LOGITS_OF = {
     "equal": lambda rng, shape: np.zeros(shape),
     "different in the last bit": lambda rng, shape: 1 + rng.integers(0, 4, shape) * 2.0**-23,

@@ -224,6 +224,31 @@ def test_biased_sample_makes_the_list_too_long_or_too_short(monkeypatch, higher)
     assert found[1] < 1000 if higher else found[1] > capacity
 
 
+def test_bound_of_the_sample_that_excludes_one_candidate_loses_no_row(run):
+    """The bound is the sample of rank 29: 97 to 100 scores are better. The best 100 are wanted."""
+    classes, num, topk, rank = 7, 10_001, 100, 29
+    rng = np.random.default_rng(31)
+    in_sample = sampled(classes * num)
+    others = np.setdiff1d(np.arange(classes * num), in_sample)
+    boxes = np.zeros((4, num, 4), np.float32)
+    boxes[..., 0] = np.arange(num)
+    boxes[..., 2:] = boxes[..., :2] + np.float32(0.5)
+    scores = rng.uniform(0.1, 0.4, (4, classes * num)).astype(np.float32)
+    for row, better in zip(scores, (97, 98, 99, 100)):
+        first = rng.choice(in_sample, rank, False)
+        row[first] = rng.uniform(0.6, 0.9, rank)
+        row[first[0]] = 0.5
+        row[rng.choice(others, better - rank + 1, False)] = rng.uniform(0.6, 0.9, better - rank + 1)
+        assert np.sort(row[in_sample])[-rank] == 0.5
+        assert (row > 0.5).sum() == better
+    out, counts = run(multiclass_nms, boxes, scores.reshape(4, classes, num), topk=topk)
+    assert counts.tolist() == [topk] * 4
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :topk]
+    np.testing.assert_array_equal(out[..., 0], order // num)
+    np.testing.assert_array_equal(out[..., 1], np.take_along_axis(scores, order, 1))
+    np.testing.assert_array_equal(out[..., 2], order % num)
+
+
 def test_images_are_independent(run):
     boxes, scores = scene(1, 3, 4, 100, ties=True)
     out, counts = run(multiclass_nms, boxes, scores, topk=60)

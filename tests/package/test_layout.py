@@ -269,8 +269,8 @@ def test_kernels_include_no_standard_header_except_cmath():
 
 #: The packages and modules, from the lowest layer. Modules of one layer do not import each other.
 LAYERS = [
-    {"_files", "_imports", "images"},
-    {"arrays"},
+    {"_files", "_imports"},
+    {"arrays", "images"},
     {"backends"},
     {"ops", "_mxnet"},
     {"checkpoint", "datasets", "metrics", "mxnet", "plot", "proposals", "torch"},
