@@ -96,6 +96,8 @@ class TinySSD(nn.Module):  # type: ignore[misc]
         try:
             check_regular(description)
             about = json.loads(description.read_text("utf-8"))
+            if about["model"] != "TinySSD":
+                raise ValueError(about["model"])
             net = cls(about["classes"], about["side"])
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise ValueError(f"{description}: does not describe a TinySSD") from error

@@ -87,6 +87,6 @@ class TestFiles:
             modules.TinySSD.load(tmp_path / "net.params")
 
     def test_description_of_another_kind_is_refused(self, tmp_path):
-        (tmp_path / "net.json").write_text("[]")
+        (tmp_path / "net.json").write_text('{"model": "FCN", "classes": ["cat"], "side": 64}')
         with pytest.raises(ValueError, match=r"net\.json: does not describe a TinySSD"):
             modules.TinySSD.load(tmp_path / "net.params")
