@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.util
 import io
 import math
 from collections.abc import Sequence
@@ -29,8 +30,9 @@ def average_precision(
 
     The precision at a recall is the maximum at that recall or a larger one. Methods:
 
-    - "coco": mean precision at the 101 recalls 0, 0.01, ..., 1, from pycocotools. A detection
-      matches the free box with the largest IoU. The 100 best detections per class and image count.
+    - "coco": mean precision at the 101 recalls 0, 0.01, ..., 1, from pycocotools, or from
+      faster-coco-eval if it is installed. A detection matches the free box with the largest IoU.
+      The 100 best detections per class and image count.
     - "area": area under the precision-recall curve, as in VOC from 2010 on.
     - "11-point": mean precision at the 11 recalls 0, 0.1, ..., 1, as in VOC until 2009.
 
@@ -353,11 +355,22 @@ def _voc(pairs: Sequence[tuple[_Shapes, _Shapes]], kind: int, iou: float, method
     return float(np.mean([at[0] if len(at) else 0.0 for at in reached]))
 
 
-def _coco(pairs: Sequence[tuple[_Shapes, _Shapes]], num_classes: int, iou: float) -> np.ndarray:
-    from pycocotools import mask
+def _evaluator() -> tuple[Any, Any]:
+    """Return the classes of pycocotools, or those of faster-coco-eval if it is installed."""
+    if importlib.util.find_spec("faster_coco_eval") is not None:
+        from faster_coco_eval import COCO, COCOeval_faster
+
+        return COCO, COCOeval_faster
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    return COCO, COCOeval
+
+
+def _coco(pairs: Sequence[tuple[_Shapes, _Shapes]], num_classes: int, iou: float) -> np.ndarray:
+    from pycocotools import mask
+
+    new_frame, new_evaluation = _evaluator()
     by_boxes = not pairs or isinstance(pairs[0][0].shapes, np.ndarray)
 
     def entry(image: int, kind: float, shape: Any) -> dict:
@@ -385,12 +398,12 @@ def _coco(pairs: Sequence[tuple[_Shapes, _Shapes]], num_classes: int, iou: float
         "images": [{"id": i, "height": 0, "width": 0} for i in range(len(pairs))],
         "categories": [{"id": kind} for kind in range(num_classes)],
     }
-    truth, result = COCO(), COCO()
+    truth, result = new_frame(), new_frame()
     with contextlib.redirect_stdout(io.StringIO()):
         for coco, rows in ((truth, truths), (result, found)):
             coco.dataset = {**frame, "annotations": rows}
             coco.createIndex()
-        run = COCOeval(truth, result, "bbox" if by_boxes else "segm")
+        run = new_evaluation(truth, result, "bbox" if by_boxes else "segm")
         run.params.iouThrs = np.array([iou])
         run.evaluate()
         run.accumulate()
