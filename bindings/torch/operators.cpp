@@ -1,7 +1,7 @@
 // The operators as torch.ops.cvops.<name>, with gradients.
 //
 // One boxed kernel serves all operators: it has the tensors and the options on PyTorch's stack. The
-// Python side (cvops/_torch) names the operators, and adds their shapes for tracers and their rule
+// Python side (cvops/torch) names the operators, and adds their shapes for tracers and their rule
 // for vmap.
 #include <ATen/autocast_mode.h>
 #include <ATen/core/LegacyTypeDispatch.h>
@@ -19,7 +19,7 @@
 #undef KERNEL  // a macro of PyTorch's autocast
 #include "operator.h"
 
-namespace cvops::torch_ {
+namespace cvops::pytorch {
 namespace {
 
 using c10::DispatchKey;
@@ -496,7 +496,7 @@ void define(const OperatorType& type, const std::string& function,
 }
 
 }  // namespace
-}  // namespace cvops::torch_
+}  // namespace cvops::pytorch
 
 // Defines torch.ops.cvops.<function>. `options` are its options in order, separated by commas.
 // Returns null, or a message that is valid until the next call.
@@ -512,7 +512,7 @@ extern "C" const char* cvops_define(const char* name, const char* function, cons
     }
     for (const auto* type : cvops::operators::operators()) {
       if (std::strcmp(type->name, name)) continue;
-      cvops::torch_::define(*type, function, order, num_optional);
+      cvops::pytorch::define(*type, function, order, num_optional);
       return nullptr;
     }
     message = std::string("no operator ") + name;
@@ -524,4 +524,4 @@ extern "C" const char* cvops_define(const char* name, const char* function, cons
   return message.c_str();
 }
 
-extern "C" void cvops_compute_through_gpu(int on) { cvops::torch_::through_gpu = on; }
+extern "C" void cvops_compute_through_gpu(int on) { cvops::pytorch::through_gpu = on; }
