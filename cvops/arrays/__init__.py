@@ -1,4 +1,4 @@
-"""The array libraries: NumPy, CuPy, PyTorch and MXNet.
+"""The array libraries: NumPy, CuPy, PyTorch, MXNet and JAX.
 
 An op accepts arrays of the caller's library and returns arrays of that library. An executor sees a
 NumPy array on the CPU, or an address on a GPU, which share the caller's memory. The root module of
@@ -21,15 +21,19 @@ from cvops.arrays.base import MaskedNumPy, NumPy
 from cvops.arrays.base import Memory as Memory
 from cvops.arrays.base import dtype_name as dtype_name
 from cvops.arrays.cupy import CuPy
+from cvops.arrays.jax import Jax
 from cvops.arrays.mxnet import MXNet, MXNetNumPy, SparseMXNet
 from cvops.arrays.shapes import Shapes
 from cvops.arrays.torch import Torch, WrappedTorch, has_memory
 
+_JAX = Jax()
 _BY_ROOT: dict[str, Library] = {
     "numpy": NumPy(),
     "cupy": CuPy(),
     "torch": Torch(),
     "mxnet": MXNet(),
+    "jax": _JAX,
+    "jaxlib": _JAX,
     "cvops": Shapes(),
 }
 _BY_MODULE: dict[str, Library] = {

@@ -29,6 +29,7 @@ _LIFETIMES = {
     "*-sm*-*.cubin": 90,
     "mxnet-operators-*.so": 90,
     "torch-operators-*.so": 90,
+    "jax-operators-*.so": 90,
     "cvops-temporary-*": 1,
 }
 #: The beginning of the name of a file that is not complete.

@@ -273,7 +273,7 @@ LAYERS = [
     {"arrays", "images"},
     {"backends"},
     {"ops", "_mxnet"},
-    {"checkpoint", "datasets", "metrics", "mxnet", "plot", "proposals", "torch"},
+    {"checkpoint", "datasets", "metrics", "mxnet", "plot", "jax", "proposals", "torch"},
     {"contrib", "data", "models", "training", "voc"},
     {"demo", "demo_fcn", "demo_rcnn"},
     {"cli"},
