@@ -112,6 +112,12 @@ class TorchVision(Torch):
     modules = "torch", "torchvision"
     module = "torchvision"
 
+    def missing(self) -> str | None:
+        missing = super().missing()
+        if missing is None and not importlib.import_module("torchvision").extension._has_ops():
+            return "cannot load its compiled operators"
+        return missing
+
 
 class OnnxRuntime(Library):
     """Single operators of ONNX Runtime; a job gets the module ``peers.onnx_ops``."""

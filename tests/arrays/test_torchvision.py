@@ -166,10 +166,11 @@ def torchvision():
     formula = importlib.import_module("torchvision.ops.roi_align")._roi_align
     library.impl("nms", plain_nms, "CompositeExplicitAutograd")
     library.impl("roi_align", formula, "CompositeImplicitAutograd")
-    module.extension._has_ops = lambda: True
-    # The formula compiles itself, which would take most of the time.
-    with torch.compiler.set_stance("force_eager"):
-        yield module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.extension, "_has_ops", lambda: True)
+        # The formula compiles itself, which would take most of the time.
+        with torch.compiler.set_stance("force_eager"):
+            yield module
 
 
 #: Small sizes, and all scores of networks that are not trained.

@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
-from cvops._mxnet.operators import OPERATORS
 from operator_cases import MODES as ALL_MODES
+
+from cvops.backends.operators import OPERATORS
 
 MODES = {mode: ALL_MODES[mode] for mode in ("eager", "static")}
 

@@ -68,7 +68,7 @@ def test_anchors_are_those_of_multibox_prior():
 
 BAD_ARGUMENTS = [
     ({"classes": ()}, "classes: expected one or more names, got ()"),
-    ({"side": 63}, "side: expected an integer in [64, 2147483647], got 63"),
+    ({"side": 63}, "side: expected an integer in [64, 4096], got 63"),
     ({"roi": "crop"}, "roi: expected one of ['align', 'pooling'], got 'crop'"),
     ({"backbone": "vgg"}, "backbone: expected one of ['small', 'squeezenet', 'resnet50'], got"),
     ({"mask": "maybe"}, "mask: expected True or False, got 'maybe'"),

@@ -43,7 +43,7 @@ def test_first_anchor_equals_the_value_by_hand():
         (("bee",), "classes: expected one or more names, got 'bee'"),
         (((1, 2),), "classes: expected one or more names, got (1, 2)"),
         ((2,), "classes: expected one or more names, got 2"),
-        ((("bee",), 63), "side: expected an integer in [64, 2147483647], got 63"),
+        ((("bee",), 63), "side: expected an integer in [64, 4096], got 63"),
         ((("bee",), 64.5), "side: expected an integer, got 64.5"),
         ((("bee",), 64, "torch"), "ops: expected one of ['cvops', 'mxnet'], got 'torch'"),
     ],
