@@ -129,11 +129,11 @@ ffi::Error backward(ffi::RemainingArgs args, ffi::RemainingRets rets, std::strin
 }  // namespace
 }  // namespace cvops::jax
 
-#define CVOPS_BINDING                           \
-  xla::ffi::Ffi::Bind()                         \
-      .RemainingArgs()                          \
-      .RemainingRets()                          \
-      .Attr<std::string_view>("name")           \
+#define CVOPS_BINDING                 \
+  xla::ffi::Ffi::Bind()               \
+      .RemainingArgs()                \
+      .RemainingRets()                \
+      .Attr<std::string_view>("name") \
       .Attr<std::string_view>("options")
 
 XLA_FFI_DEFINE_HANDLER_SYMBOL(cvops_forward, cvops::jax::forward, CVOPS_BINDING);

@@ -153,7 +153,11 @@ def _warmup(options: argparse.Namespace) -> None:
         raise Refused(
             '--arch: compiling kernels needs CuPy: pip install "cvops[cuda12]" or "cvops[cuda13]"'
         )
-    for package, module in (("mxnet", "cvops._mxnet.build"), ("torch", "cvops.torch.build")):
+    for package, module in (
+        ("mxnet", "cvops._mxnet.build"),
+        ("torch", "cvops.torch.build"),
+        ("jax", "cvops.jax.build"),
+    ):
         if importlib.util.find_spec(package) is not None:
             print(importlib.import_module(module).build())
 
@@ -258,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     warmup = commands.add_parser(
         "warmup",
         help="compile in advance: the kernels for the GPUs of this machine, and the operators for "
-        "MXNet and PyTorch",
+        "MXNet, PyTorch and JAX",
     )
     warmup.add_argument(
         "--arch",

@@ -11,7 +11,7 @@ import numpy as np
 
 import cvops
 from cvops.arrays.shapes import Shaped
-from cvops.backends.operators import OPERATORS, Operator
+from cvops.backends.operators import OPERATORS
 from cvops.jax import build
 
 #: The arguments that ask for all results of an op, as the operators return them.

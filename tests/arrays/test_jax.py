@@ -14,6 +14,7 @@ pytest.importorskip("cvops._native")
 sys.path.append(str(Path(__file__).parents[1] / "gluon"))
 
 import operator_cases  # noqa: E402
+from jax.experimental import enable_x64  # noqa: E402
 
 import cvops.jax as ops  # noqa: E402
 from cvops.backends.operators import OPERATORS  # noqa: E402
@@ -57,7 +58,7 @@ def same(a, b):
 @pytest.mark.parametrize("name", CASES)
 def test_results_are_those_of_numpy_arrays(name):
     arrays, options = CASES[name]
-    with jax.enable_x64(name == "confusion_matrix"):
+    with enable_x64(name == "confusion_matrix"):
         given = {key: jnp.asarray(x) for key, x in arrays.items()}
         want = public(name, arrays, options)
         traced = jax.jit(lambda given: getattr(ops, name)(**given, **options))

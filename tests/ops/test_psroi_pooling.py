@@ -307,7 +307,11 @@ class TestRefusals:
             "expected at least output_dim * group_size**2 = 8 channels, got 7",
         ),
         "four columns": ("rois", rois[:, :4], "expected shape (R, 5), got (3, 4)"),
-        "rois is a list": ("rois", [[0] * 5], "expected an array (NumPy, CuPy, PyTorch or MXNet)"),
+        "rois is a list": (
+            "rois",
+            [[0] * 5],
+            "expected an array (NumPy, CuPy, PyTorch, MXNet or JAX)",
+        ),
         "scale above 1": ("spatial_scale", 1.1, "expected a number in [0, 1], got 1.1"),
         "scale is NaN": ("spatial_scale", NAN, "expected a number in [0, 1], got nan"),
         "no output channels": (

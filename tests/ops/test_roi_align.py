@@ -422,7 +422,11 @@ class TestRefusals:
         "data is float64": ("data", data.astype("f8"), "expected float32, got float64"),
         "2^31 elements": ("data", huge, "expected less than 2**31 elements, got shape (2, 1024"),
         "four columns": ("rois", rois[:, :4], "expected shape (R, 5), got (3, 4)"),
-        "rois is a list": ("rois", [[0] * 5], "expected an array (NumPy, CuPy, PyTorch or MXNet)"),
+        "rois is a list": (
+            "rois",
+            [[0] * 5],
+            "expected an array (NumPy, CuPy, PyTorch, MXNet or JAX)",
+        ),
         "one size": ("pooled_size", (7,), "expected a pair (height, width), got (7,)"),
         "size of zero": ("pooled_size", (7, 0), "expected an integer in [1, 2147483647], got 0"),
         "2^30 bins": ("pooled_size", (2**15, 2**15), "less than 2**30 bins, got (32768, 32768)"),
