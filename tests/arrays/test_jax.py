@@ -124,7 +124,8 @@ def test_second_derivative_is_an_error():
 
 BOXES = jnp.zeros((2, 4))
 BAD = {
-    "shape": (lambda: ops.box_iou(BOXES, BOXES[:, :3]), ValueError, r"rhs: expected shape .* got \(2, 3\)"),
+    "shape": (lambda: ops.box_iou(BOXES, BOXES[:, :3]), ValueError,
+              r"rhs: expected shape .* got \(2, 3\)"),
     "dtype": (lambda: ops.box_iou(BOXES.astype(jnp.float16), BOXES), TypeError,
               r"lhs: expected float32, got float16: convert it by \.astype"),
     "library": (lambda: ops.box_iou(BOXES, np.zeros((2, 4), np.float32)), TypeError,
