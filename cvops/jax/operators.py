@@ -13,9 +13,8 @@ import cvops
 from cvops.arrays.shapes import Shaped
 from cvops.backends.operators import OPERATORS
 from cvops.jax import build
+from cvops.ops._results import ALL_RESULTS, shapes_of
 
-#: The arguments that ask for all results of an op, as the operators return them.
-_ALL_RESULTS = ("return_index", "return_argmax", "output_score")
 _OPERATORS = {operator.npx_name: operator for operator in OPERATORS}
 
 
@@ -40,7 +39,7 @@ def function(name: str) -> Callable[..., Any]:
     parameters = [
         parameter.replace(annotation=parameter.empty)
         for key, parameter in signature.parameters.items()
-        if key not in (*_ALL_RESULTS, "backend")
+        if key not in (*ALL_RESULTS, "backend")
     ]
     signature = signature.replace(parameters=parameters, return_annotation=signature.empty)
     # An array that only selects the library is no input of the operator.
@@ -78,15 +77,8 @@ def _text(x: Any) -> str:
 
 def _results(name: str, arrays: dict[str, Any], options: dict[str, Any]) -> tuple[Any, ...]:
     """Return the shape and the dtype of each result; refuse bad arguments by their names."""
-    public = getattr(cvops, name)
-    parameters = inspect.signature(public).parameters
-    all_results = {key: True for key in _ALL_RESULTS if key in parameters}
-    shaped: dict[str, Any] = {key: Shaped(x.shape, x.dtype) for key, x in arrays.items()}
-    for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in {**shaped, **options}:
-            shaped[key] = None  # an array that the options omit
-    found = public(**shaped, **options, **all_results)
-    found = found if isinstance(found, (list, tuple)) else (found,)
+    shaped = {key: Shaped(x.shape, x.dtype) for key, x in arrays.items()}
+    found = shapes_of(getattr(cvops, name), {**shaped, **options})
     if any(x.dtype == np.int64 for x in found) and not jax.config.jax_enable_x64:
         raise TypeError(
             f"{name}: the result is int64, which JAX has after "

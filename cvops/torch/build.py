@@ -42,11 +42,17 @@ def build() -> Path:
 
 
 @functools.cache
+def has_kernels() -> bool:
+    """Report if the operators accept tensors on a GPU; the first call sets their kernels."""
+    return adapter.use_kernels()
+
+
+@functools.cache
 def library() -> ctypes.CDLL:
     """Return the operators; the first call builds and loads them.
 
     Raises:
         ImportError: as :func:`build`.
     """
-    adapter.use_kernels()
+    has_kernels()
     return ctypes.CDLL(str(build()))

@@ -13,8 +13,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
-from cvops.backends import extension
-from cvops.torch import vision
+from cvops.torch import build, vision
 
 #: The functions of ``torchvision.ops`` that :func:`install` replaces.
 REPLACED = ("nms", "batched_nms", "box_iou", "generalized_box_iou", "roi_align", "roi_pool")
@@ -33,7 +32,7 @@ def _is_ours(x: Any) -> bool:
         return True
     if x.dtype not in _FLOATS or x.layout is not torch.strided:
         return False
-    return x.device.type == "cpu" or (x.device.type == "cuda" and extension.has_gpu())
+    return x.device.type == "cpu" or (x.device.type == "cuda" and build.has_kernels())
 
 
 def _replacement(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,6 +91,8 @@ def uninstall() -> None:
 def installed() -> Iterator[tuple[str, ...]]:
     """Run a block with :func:`install`; then restore the state before it."""
     before = bool(_theirs)
-    yield install()
-    if not before:
-        uninstall()
+    try:
+        yield install()
+    finally:
+        if not before:
+            uninstall()

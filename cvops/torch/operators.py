@@ -14,10 +14,8 @@ import cvops
 from cvops._imports import when_imported
 from cvops.arrays.shapes import Shaped
 from cvops.backends.operators import OPERATORS, Operator
+from cvops.ops._results import ALL_RESULTS, shapes_of
 from cvops.torch import build
-
-#: The arguments that ask for all results of an op, as the operators return them.
-_ALL_RESULTS = ("return_index", "return_argmax", "output_score")
 
 
 def define() -> None:
@@ -29,7 +27,7 @@ def define() -> None:
     function = build.library().cvops_define
     function.restype = ctypes.c_char_p
     for operator in OPERATORS:
-        options = [name for name in operator.options if name not in _ALL_RESULTS]
+        options = [name for name in operator.options if name not in ALL_RESULTS]
         names = (operator.name, operator.npx_name, ",".join(options))
         error = function(*(name.encode() for name in names), len(operator.optional))
         if error is not None:
@@ -41,9 +39,6 @@ def define() -> None:
 def _add_shapes(operator: Operator) -> None:
     name = operator.npx_name
     packet = getattr(torch.ops.cvops, name).default
-    public = getattr(cvops, name)
-    parameters = inspect.signature(public).parameters
-    extra = {key: True for key in _ALL_RESULTS if key in parameters}
     arguments = packet._schema.arguments
 
     # Anchors are computed from the height and the width as numbers.
@@ -55,10 +50,9 @@ def _add_shapes(operator: Operator) -> None:
         shaped = {
             key: Shaped(tuple(axes(x.shape)), x.dtype) if isinstance(x, torch.Tensor) else x
             for key, x in given.items()
-            if x is not None or parameters[key].default is inspect.Parameter.empty
         }
-        found = public(**shaped, **extra)
-        made = [_empty(x, tensors[0].device) for x in _as_list(found)]
+        found = shapes_of(getattr(cvops, name), shaped)
+        made = [_empty(x, tensors[0].device) for x in found]
         return made[0] if len(made) == 1 else tuple(made)
 
     torch.library.register_fake(packet, shapes)
@@ -97,11 +91,11 @@ def _in_graph(operator: Operator, public: Any) -> Any:
     """Return the function that the tracer inlines for a call of ``public``."""
     packet = getattr(torch.ops.cvops, operator.npx_name)
     parameters = list(inspect.signature(public).parameters)
-    extra = next((key for key in _ALL_RESULTS if key in parameters), "")
+    extra = next((key for key in ALL_RESULTS if key in parameters), "")
     place = parameters.index(extra) if extra else len(parameters)
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        kwargs.pop("backend", None)
+        kwargs.pop("backend", None)  # all backends give the same bits
         wants_all = kwargs.pop(extra, False) or args[place : place + 1] == (True,)
         out = packet(*args[:place], *args[place + 1 :], **kwargs)
         return out[0] if extra and not wants_all else out

@@ -200,6 +200,12 @@ class TestInstall:
         assert torch.equal(found, ours.roi_align(IMAGE, ROIS, 2, sampling_ratio=2))
         ours.uninstall()
 
+    def test_error_in_the_block_puts_the_functions_back(self, torchvision):
+        theirs = torchvision.ops.nms
+        with pytest.raises(KeyError), ours.installed():
+            raise KeyError
+        assert torchvision.ops.nms is theirs
+
     @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
     def test_dtype_that_we_lack_stays_torchvisions(self, torchvision):
         with ours.installed():
