@@ -1,9 +1,5 @@
 """Arrays of JAX: eager calls, and ``cvops.jax`` under JAX's transformations."""
 
-import inspect
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,43 +7,17 @@ import cvops
 
 jax = pytest.importorskip("jax")
 pytest.importorskip("cvops._native")
-sys.path.append(str(Path(__file__).parents[1] / "gluon"))
 
-import operator_cases  # noqa: E402
 from jax.experimental import enable_x64  # noqa: E402
+from operator_calls import CASES, DIFFERENTIABLE, as_list, public  # noqa: E402
 
 import cvops.jax as ops  # noqa: E402
-from cvops.backends.operators import OPERATORS  # noqa: E402
 
 jnp = jax.numpy
-ALL_RESULTS = ("return_index", "return_argmax", "output_score")
-INTEGERS = {"label_from_color": np.uint8, "confusion_matrix": np.int32}
 
 
-def case(operator):
-    """Return the arrays and the options of a call."""
-    inputs, options = operator_cases.CASES[operator.name]
-    dtype = INTEGERS.get(operator.npx_name, np.float32)
-    arrays = [np.asarray(x).astype(dtype) for x in inputs]
-    options = {key: x for key, x in options.items() if key not in ALL_RESULTS}
-    return dict(zip(operator.inputs, arrays)), options
-
-
-CASES = {operator.npx_name: case(operator) for operator in OPERATORS}
-DIFFERENTIABLE = [operator.npx_name for operator in OPERATORS if operator.differentiable]
 IMAGE = jnp.asarray(np.arange(2 * 3 * 8 * 8, dtype=np.float32).reshape(2, 3, 8, 8) % 17)
 ROIS = jnp.asarray([[0.0, 0, 0, 5, 5], [1, 2, 2, 7, 7]])
-
-
-def as_list(x):
-    return list(x) if isinstance(x, (list, tuple)) else [x]
-
-
-def public(name, arrays, options):
-    """Call the public function for all of its results."""
-    function = getattr(cvops, name)
-    known = inspect.signature(function).parameters
-    return as_list(function(**arrays, **options, **{x: True for x in ALL_RESULTS if x in known}))
 
 
 def same(a, b):

@@ -1,8 +1,6 @@
 """``torch.ops.cvops``: results, gradients, and the transformations of PyTorch."""
 
 import inspect
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,29 +9,21 @@ import cvops
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("cvops._native")
-sys.path.append(str(Path(__file__).parents[1] / "gluon"))
 
-import operator_cases  # noqa: E402
+from operator_calls import CASES as ARRAYS  # noqa: E402
+from operator_calls import DIFFERENTIABLE, as_list, public  # noqa: E402
 
 import cvops.torch  # noqa: E402
-from cvops.backends.operators import OPERATORS  # noqa: E402
+from cvops.ops._results import ALL_RESULTS  # noqa: E402
 from cvops.torch import build  # noqa: E402
 
-ALL_RESULTS = ("return_index", "return_argmax", "output_score")
-INTEGERS = {"label_from_color": torch.uint8, "confusion_matrix": torch.int32}
+#: op -> the tensors and the options of a call.
+CASES = {
+    name: ({key: torch.from_numpy(x) for key, x in arrays.items()}, options)
+    for name, (arrays, options) in ARRAYS.items()
+}
 
 
-def case(operator):
-    """Return the tensors and the options of a call."""
-    inputs, options = operator_cases.CASES[operator.name]
-    dtype = INTEGERS.get(operator.npx_name, torch.float32)
-    tensors = [torch.from_numpy(np.asarray(x)).to(dtype) for x in inputs]
-    options = {key: x for key, x in options.items() if key not in ALL_RESULTS}
-    return dict(zip(operator.inputs, tensors)), options
-
-
-CASES = {operator.npx_name: case(operator) for operator in OPERATORS}
-DIFFERENTIABLE = [operator.npx_name for operator in OPERATORS if operator.differentiable]
 #: A small image with two RoIs.
 IMAGE = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).reshape(2, 3, 8, 8) % 17
 ROIS = torch.tensor([[0.0, 0, 0, 5, 5], [1, 2, 2, 7, 7]])
@@ -41,17 +31,6 @@ ROIS = torch.tensor([[0.0, 0, 0, 5, 5], [1, 2, 2, 7, 7]])
 
 def packet(name):
     return getattr(torch.ops.cvops, name).default
-
-
-def as_list(x):
-    return list(x) if isinstance(x, (list, tuple)) else [x]
-
-
-def public(name, tensors, options):
-    """Call the public function for all of its results."""
-    function = getattr(cvops, name)
-    known = inspect.signature(function).parameters
-    return as_list(function(**tensors, **options, **{x: True for x in ALL_RESULTS if x in known}))
 
 
 def equal(a, b):
