@@ -22,7 +22,7 @@ def examples(text):
 
 BLOCKS = examples(TEXT)
 #: The modules of optional packages that an example may import.
-OPTIONAL = ["mxnet", "torch", "PIL", "skimage"]
+OPTIONAL = ["mxnet", "torch", "jax", "PIL", "skimage"]
 
 
 def run(folder, *command, **environment):
