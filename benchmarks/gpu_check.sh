@@ -42,7 +42,7 @@ if [[ $python == */* ]]; then python=$(realpath -s "$python"); fi
 budget=${BUDGET:-570}
 # The ids of most tests on a GPU have "cuda-cupy" or "cuda-native". Those of these files do not.
 gpu_tests="test_cupy.py or test_gpu_launch.py or test_graph.py or test_torch_gpu.py"
-tests="${TESTS:-(cuda-cupy or cuda-native or $gpu_tests) and not emulat}"
+tests="${TESTS:-(cuda-cupy or cuda-native or $gpu_tests or (test_torch_operators.py and cuda)) and not emulat}"
 only=,${ONLY:-tests,benchmarks,kernels,sanitizers,ncu,plots},
 mkdir -p "${OUT:=$repo/benchmarks/results}" && out=$(cd "$OUT" && pwd) || exit
 work=$(mktemp -d) || exit

@@ -40,17 +40,19 @@ def equal(a, b):
     )
 
 
-@pytest.fixture(params=["cpu", "emulated GPU"])
+@pytest.fixture(params=["cpu", "emulated", "cuda"])
 def device(request):
-    """Compute CPU tensors on the CPU, or through the code for GPUs on an emulated one."""
-    if request.param == "cpu":
-        yield
+    """The device of the tensors. "emulated" computes CPU tensors by the code for GPUs."""
+    if request.param == "cuda" and not (torch.cuda.is_available() and build.has_kernels()):
+        pytest.skip("needs an NVIDIA GPU and its driver")
+    if request.param != "emulated":
+        yield request.param
         return
     from emulator import backends
 
     backends.use_for_mxnet()
     build.library().cvops_compute_through_gpu(1)
-    yield
+    yield "cpu"
     build.library().cvops_compute_through_gpu(0)
 
 
@@ -58,7 +60,8 @@ def device(request):
 def test_results_are_those_of_the_public_function(device, name):
     tensors, options = CASES[name]
     want = public(name, {key: x.numpy() for key, x in tensors.items()}, options)
-    got = [x.numpy() for x in as_list(packet(name)(**tensors, **options))]
+    given = {key: x.to(device) for key, x in tensors.items()}
+    got = [x.cpu().numpy() for x in as_list(packet(name)(**given, **options))]
     assert equal(got, want)
 
 
@@ -68,13 +71,15 @@ def test_gradients_are_those_of_the_public_function(device, name):
     if name == "box_iou":
         options = {**options, "kind": "giou"}
     grads = []
-    for function in (packet(name), lambda **args: public(name, tensors | args, {})):
-        given = {key: x.clone().requires_grad_() for key, x in tensors.items()}
+    calls = (packet(name), device), (lambda **args: public(name, tensors | args, {}), "cpu")
+    for function, where in calls:
+        given = {key: x.to(where).clone().requires_grad_() for key, x in tensors.items()}
         out = as_list(function(**given, **options))[0]
-        weight = torch.arange(out.numel(), dtype=torch.float32).reshape(out.shape)
+        weight = torch.arange(out.numel(), dtype=torch.float32, device=where)
+        weight = weight.reshape(out.shape)
         found = torch.autograd.grad(out, list(given.values()), weight, allow_unused=True)
         # The public function has zeros where the operator has no gradient.
-        grads.append([torch.zeros(0) if x is None or not x.any() else x for x in found])
+        grads.append([torch.zeros(0) if x is None or not x.any() else x.cpu() for x in found])
     assert any(x.numel() for x in grads[0])
     assert equal(*([x.numpy() for x in found] for found in grads))
 
