@@ -17,7 +17,7 @@ from cvops.backends import adapter, nvrtc
 START = f"""
 import json, sys
 import numpy as np
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
 import cvops.mxnet
 from cvops._mxnet import mxnet
 from operator_cases import CASES, array, ours, theirs
