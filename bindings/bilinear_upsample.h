@@ -6,13 +6,16 @@
 // * scale, width * scale). scale is in [1, 1024].
 namespace cvops {
 
-void bilinear_upsample(const Cpu&, float* out, const float* data, int64 planes, int height,
-                       int width, int scale);
-void bilinear_upsample(Gpu&, float* out, const float* data, int64 planes, int height, int width,
+template <typename T>
+void bilinear_upsample(const Cpu&, T* out, const T* data, int64 planes, int height, int width,
                        int scale);
-void bilinear_upsample_backward(const Cpu&, float* grad, const float* out_grad, int64 planes,
-                                int height, int width, int scale);
-void bilinear_upsample_backward(Gpu&, float* grad, const float* out_grad, int64 planes, int height,
+template <typename T>
+void bilinear_upsample(Gpu&, T* out, const T* data, int64 planes, int height, int width, int scale);
+template <typename T>
+void bilinear_upsample_backward(const Cpu&, T* grad, const T* out_grad, int64 planes, int height,
+                                int width, int scale);
+template <typename T>
+void bilinear_upsample_backward(Gpu&, T* grad, const T* out_grad, int64 planes, int height,
                                 int width, int scale);
 
 }  // namespace cvops

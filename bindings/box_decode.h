@@ -5,9 +5,11 @@
 namespace cvops {
 
 // out and data (B, N, 4), anchors (1, N, 4).
-void box_decode(const Cpu&, float* out, const float* data, const float* anchors, int64 batch,
-                int64 num, BoxDecode op);
-void box_decode(Gpu&, float* out, const float* data, const float* anchors, int64 batch, int64 num,
+template <typename T>
+void box_decode(const Cpu&, T* out, const T* data, const T* anchors, int64 batch, int64 num,
+                BoxDecode op);
+template <typename T>
+void box_decode(Gpu&, T* out, const T* data, const T* anchors, int64 batch, int64 num,
                 BoxDecode op);
 
 }  // namespace cvops

@@ -4,13 +4,15 @@
 
 namespace cvops {
 
-void roi_align(const Cpu&, float* pooled, const float* data, const float* rois, int64 num_rois,
-               RoiAlign op);
-void roi_align(Gpu&, float* pooled, const float* data, const float* rois, int64 num_rois,
-               RoiAlign op);
-void roi_align_backward(const Cpu&, float* grad, const float* out_grad, const float* rois,
-                        int64 num_rois, RoiAlign op);
-void roi_align_backward(Gpu&, float* grad, const float* out_grad, const float* rois, int64 num_rois,
+template <typename T>
+void roi_align(const Cpu&, T* pooled, const T* data, const T* rois, int64 num_rois, RoiAlign op);
+template <typename T>
+void roi_align(Gpu&, T* pooled, const T* data, const T* rois, int64 num_rois, RoiAlign op);
+template <typename T>
+void roi_align_backward(const Cpu&, T* grad, const T* out_grad, const T* rois, int64 num_rois,
+                        RoiAlign op);
+template <typename T>
+void roi_align_backward(Gpu&, T* grad, const T* out_grad, const T* rois, int64 num_rois,
                         RoiAlign op);
 
 }  // namespace cvops

@@ -11,13 +11,16 @@ struct RoiPoolingGrad {
 };
 
 // argmax may be null in roi_pooling, which then does not write it.
-void roi_pooling(const Cpu&, float* pooled, int* argmax, const float* data, const float* rois,
-                 int64 num_rois, RoiPooling op);
-void roi_pooling(Gpu&, float* pooled, int* argmax, const float* data, const float* rois,
-                 int64 num_rois, RoiPooling op);
-void roi_pooling_backward(const Cpu&, float* grad, const float* out_grad, const int* argmax,
+template <typename T>
+void roi_pooling(const Cpu&, T* pooled, int* argmax, const T* data, const T* rois, int64 num_rois,
+                 RoiPooling op);
+template <typename T>
+void roi_pooling(Gpu&, T* pooled, int* argmax, const T* data, const T* rois, int64 num_rois,
+                 RoiPooling op);
+template <typename T>
+void roi_pooling_backward(const Cpu&, T* grad, const T* out_grad, const int* argmax,
                           RoiPoolingGrad size);
-void roi_pooling_backward(Gpu&, float* grad, const float* out_grad, const int* argmax,
-                          RoiPoolingGrad size);
+template <typename T>
+void roi_pooling_backward(Gpu&, T* grad, const T* out_grad, const int* argmax, RoiPoolingGrad size);
 
 }  // namespace cvops

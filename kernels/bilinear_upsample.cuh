@@ -18,24 +18,28 @@ namespace cvops {
 
 // Weight of tap t, 0 <= t < 2 scale. An odd scale has one tap fewer: the last weight is 0 and its
 // pixel is not read. The numerator is exact, so the weight is rounded once.
-CVOPS_HD float bilinear_weight(int t, int scale) {
+template <typename T>
+CVOPS_HD T bilinear_weight(int t, int scale) {
   int off = 2 * t - (2 * scale - 1 - scale % 2);
-  return (float)(2 * scale - (off < 0 ? -off : off)) / (float)(2 * scale);
+  return (T)(2 * scale - (off < 0 ? -off : off)) / (T)(2 * scale);
 }
 
 CVOPS_HD int bilinear_taps(int scale) { return 2 * scale - scale % 2; }
 
 // Weights of output number `of` of a band.
+template <typename T>
 struct BilinearPair {
-  float near, far;
+  T near, far;
 };
 
-CVOPS_HD BilinearPair bilinear_pair(int of, int scale) {
-  return {bilinear_weight(of, scale), bilinear_weight(of + scale, scale)};
+template <typename T>
+CVOPS_HD BilinearPair<T> bilinear_pair(int of, int scale) {
+  return {bilinear_weight<T>(of, scale), bilinear_weight<T>(of + scale, scale)};
 }
 
 // Weighted sum of two pixels, along x first, then along y. This order fixes the rounding.
-CVOPS_HD float blended(float near, float far, BilinearPair weight) {
+template <typename T>
+CVOPS_HD T blended(T near, T far, BilinearPair<T> weight) {
   return near * weight.near + far * weight.far;
 }
 
@@ -45,30 +49,41 @@ constexpr int kRowsAtOnce = CVOPS_STEP(8, 2);
 
 CVOPS_KERNEL bilinear_upsample(float* out, const float* data, cvops::int64 planes, int height,
                                int width, int scale);
+CVOPS_KERNEL bilinear_upsample_f64(double* out, const double* data, cvops::int64 planes, int height,
+                                   int width, int scale);
 CVOPS_KERNEL bilinear_upsample_backward(float* grad, const float* out_grad, cvops::int64 lines,
                                         int height, int width, int scale, int item_lines,
                                         int item_columns);
+CVOPS_KERNEL bilinear_upsample_backward_f64(double* grad, const double* out_grad,
+                                            cvops::int64 lines, int height, int width, int scale,
+                                            int item_lines, int item_columns);
 
 #ifdef __CUDACC__
 namespace cvops {
 
 // Interpolation of one row of pixels at output column x. If the row does not exist, its pixels are
 // 0. Values beyond the last column are not stored.
-__device__ __forceinline__ float along_x(const float* __restrict__ row, bool exists, int x,
-                                         int width, int scale) {
+template <typename T>
+__device__ __forceinline__ T along_x(const T* __restrict__ row, bool exists, int x, int width,
+                                     int scale) {
   const int near = (x + scale / 2) / scale;
-  const BilinearPair weight = bilinear_pair(x + scale / 2 - near * scale, scale);
-  const float right = exists && near < width ? row[near] : 0.0f;
-  const float left = exists && near > 0 && near <= width && weight.far > 0 ? row[near - 1] : 0.0f;
+  const BilinearPair<T> weight = bilinear_pair<T>(x + scale / 2 - near * scale, scale);
+  const T right = exists && near < width ? row[near] : T(0);
+  const T left = exists && near > 0 && near <= width && weight.far > 0 ? row[near - 1] : T(0);
   return blended(right, left, weight);
 }
-}  // namespace cvops
 
-// out (planes, height * scale, width * scale), data (planes, height, width).
-extern "C" __global__ void __launch_bounds__(256)
-    bilinear_upsample(float* __restrict__ out, const float* __restrict__ data, long long planes,
-                      int height, int width, int scale) {
-  using namespace cvops;
+__device__ __forceinline__ void store_four(float* to, const float (&x)[4]) {
+  *reinterpret_cast<float4*>(to) = make_float4(x[0], x[1], x[2], x[3]);
+}
+__device__ __forceinline__ void store_four(double* to, const double (&x)[4]) {
+  reinterpret_cast<double2*>(to)[0] = make_double2(x[0], x[1]);
+  reinterpret_cast<double2*>(to)[1] = make_double2(x[2], x[3]);
+}
+
+template <typename T>
+__device__ __forceinline__ void enlarge(T* __restrict__ out, const T* __restrict__ data,
+                                        int64 planes, int height, int width, int scale) {
   const int out_height = height * scale, out_width = width * scale;
   const int quads = (int)ceil_div(out_width, 4), parts = (int)ceil_div(scale, kRowsAtOnce);
   const bool wide = out_width % 4 == 0;
@@ -81,8 +96,8 @@ extern "C" __global__ void __launch_bounds__(256)
     const int64 line = k / quads, band = line / parts, plane = band / (height + 1);
     const int x = first * (int)(k - line * quads);
     const int near = (int)(band - plane * (height + 1));
-    const float* row = data + (plane * height + near) * width;
-    float below[4], above[4];
+    const T* row = data + (plane * height + near) * width;
+    T below[4], above[4];
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
       below[n] = along_x(row, near < height, x + n * step, width, scale);
@@ -93,15 +108,15 @@ extern "C" __global__ void __launch_bounds__(256)
     for (int of = begin; of < end; ++of) {
       const int y = near * scale + of - scale / 2;
       if (y < 0 || y >= out_height) continue;
-      const BilinearPair weight = bilinear_pair(of, scale);
-      float value[4];
+      const BilinearPair<T> weight = bilinear_pair<T>(of, scale);
+      T value[4];
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
-        value[n] = blended(below[n], weight.far > 0 ? above[n] : 0.0f, weight);
+        value[n] = blended(below[n], weight.far > 0 ? above[n] : T(0), weight);
       }
-      float* to = out + (plane * out_height + y) * out_width + x;
+      T* to = out + (plane * out_height + y) * out_width + x;
       if (wide) {
-        *reinterpret_cast<float4*>(to) = make_float4(value[0], value[1], value[2], value[3]);
+        store_four(to, value);
       } else {
 #pragma unroll
         for (int n = 0; n < 4; ++n) {
@@ -112,21 +127,16 @@ extern "C" __global__ void __launch_bounds__(256)
   }
 }
 
-// grad (lines / height, height, width), out_grad (lines / height, height * scale, width * scale). A
-// work item is item_lines lines by item_columns columns: at most one pixel per thread. Shared
-// memory: the weights, then the column sums of each line at `padded` indices.
-extern "C" __global__ void __launch_bounds__(256)
-    bilinear_upsample_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
-                               long long lines, int height, int width, int scale, int item_lines,
-                               int item_columns) {
-  using namespace cvops;
-  CVOPS_DYNAMIC_SHARED(float, shared);
-  float* const weights = shared;
-  float* const sums = shared + 2 * scale;
+template <typename T>
+__device__ __forceinline__ void add_bands(T* __restrict__ grad, const T* __restrict__ out_grad,
+                                          int64 lines, int height, int width, int scale,
+                                          int item_lines, int item_columns, T* shared) {
+  T* const weights = shared;
+  T* const sums = shared + 2 * scale;
   const int me = (int)threadIdx.x, threads = (int)blockDim.x;
   const int taps = bilinear_taps(scale), out_height = height * scale, out_width = width * scale;
   const int pitch = padded((item_columns + 1) * scale);
-  for (int t = me; t < taps; t += threads) weights[t] = bilinear_weight(t, scale);
+  for (int t = me; t < taps; t += threads) weights[t] = bilinear_weight<T>(t, scale);
   __syncthreads();
 
   const int across = (int)ceil_div(width, item_columns);
@@ -142,11 +152,11 @@ extern "C" __global__ void __launch_bounds__(256)
       const int64 plane = (first_line + row) / height;
       const int top = (int)(first_line + row - plane * height) * scale - scale / 2;
       const int x = first_column * scale - scale / 2 + column;
-      float sum = 0.0f;
+      T sum = 0.0f;
       if (x >= 0 && x < out_width) {
         const int begin = top < 0 ? -top : 0;
         const int end = out_height - top < taps ? out_height - top : taps;
-        const float* from = out_grad + (plane * out_height + top + begin) * out_width + x;
+        const T* from = out_grad + (plane * out_height + top + begin) * out_width + x;
 #pragma unroll 8
         for (int t = begin; t < end; ++t, from += out_width) sum += *from * weights[t];
       }
@@ -155,7 +165,7 @@ extern "C" __global__ void __launch_bounds__(256)
     __syncthreads();
     if (me < rows * columns) {
       const int row = me / columns, column = me - row * columns;
-      float sum = 0.0f;
+      T sum = 0.0f;
 #pragma unroll 8
       for (int t = 0; t < taps; ++t) {
         sum += sums[row * pitch + padded(column * scale + t)] * weights[t];
@@ -164,5 +174,39 @@ extern "C" __global__ void __launch_bounds__(256)
     }
     __syncthreads();
   }
+}
+
+}  // namespace cvops
+
+// out (planes, height * scale, width * scale), data (planes, height, width).
+extern "C" __global__ void __launch_bounds__(256)
+    bilinear_upsample(float* __restrict__ out, const float* __restrict__ data, long long planes,
+                      int height, int width, int scale) {
+  cvops::enlarge(out, data, planes, height, width, scale);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    bilinear_upsample_f64(double* __restrict__ out, const double* __restrict__ data,
+                          long long planes, int height, int width, int scale) {
+  cvops::enlarge(out, data, planes, height, width, scale);
+}
+
+// grad (lines / height, height, width), out_grad (lines / height, height * scale, width * scale). A
+// work item is item_lines lines by item_columns columns: at most one pixel per thread. Shared
+// memory: the weights, then the column sums of each line at `padded` indices.
+extern "C" __global__ void __launch_bounds__(256)
+    bilinear_upsample_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
+                               long long lines, int height, int width, int scale, int item_lines,
+                               int item_columns) {
+  CVOPS_DYNAMIC_SHARED(float, shared);
+  cvops::add_bands(grad, out_grad, lines, height, width, scale, item_lines, item_columns, shared);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    bilinear_upsample_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
+                                   long long lines, int height, int width, int scale,
+                                   int item_lines, int item_columns) {
+  CVOPS_DYNAMIC_SHARED(double, shared);
+  cvops::add_bands(grad, out_grad, lines, height, width, scale, item_lines, item_columns, shared);
 }
 #endif

@@ -34,11 +34,18 @@ using uint32 = unsigned int;
 
 // Maximum and minimum with MXNet's rule for NaN: the comparison is false, so the result is the
 // second operand. fminf and fmaxf would return the number instead.
-CVOPS_HD float larger(float a, float b) { return a > b ? a : b; }
-CVOPS_HD float smaller(float a, float b) { return a < b ? a : b; }
+template <typename T>
+CVOPS_HD T larger(T a, T b) {
+  return a > b ? a : b;
+}
+template <typename T>
+CVOPS_HD T smaller(T a, T b) {
+  return a < b ? a : b;
+}
 
 // x rounded toward zero. NaN and values outside the range of int give the smallest int, as on x86.
-CVOPS_HD int truncated(float x) {
+template <typename T>
+CVOPS_HD int truncated(T x) {
   return x >= -2147483648.0f && x < 2147483648.0f ? (int)x : -2147483647 - 1;
 }
 

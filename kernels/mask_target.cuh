@@ -89,8 +89,9 @@ extern "C" __global__ void __launch_bounds__(256)
     const int64 image = first_image + in_image / shape.rois;
     const int mask = mask_of_match(in.matches[roi], shape.masks);
     const float* const plane = in.gt_masks + (image * shape.masks + mask) * pixels;
-    mean = mean_of_bin<Value>(roi_of_mask(load_box(in.rois, roi), op), i, bin - i * op.pooled_width,
-                              op, [&](int p) { return Value{{plane[p]}}; });
+    mean = mean_of_bin<float, Value>(roi_of_mask(load_box(in.rois, roi), op), i,
+                                     bin - i * op.pooled_width, op,
+                                     [&](int p) { return Value{{plane[p]}}; });
   }
   const float target = in.cls_targets[roi];
   int64 to = (roi * options.classes + first_class) * bins + bin;

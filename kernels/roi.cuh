@@ -19,32 +19,43 @@ CVOPS_HD int wrapping_subtract(int a, int b) { return (int)((uint32)a - (uint32)
 
 CVOPS_HD int clamped(int i, int max) { return i < 0 ? 0 : i > max ? max : i; }
 
+// Roundings to an integer; `rounded` takes halves away from zero.
+CVOPS_HD float rounded(float x) { return roundf(x); }
+CVOPS_HD float rounded_up(float x) { return ceilf(x); }
+CVOPS_HD float rounded_down(float x) { return floorf(x); }
+CVOPS_HD double rounded(double x) { return round(x); }
+CVOPS_HD double rounded_up(double x) { return ceil(x); }
+CVOPS_HD double rounded_down(double x) { return floor(x); }
+
 // One axis of an RoI, in pixels: the first pixel, and the length of a bin.
-struct RoiAxis {
+template <typename T>
+struct RoiAxisOf {
   int begin;
-  float bin;
+  T bin;
 };
 
 // Axis from the first and last coordinate. The RoI has at least one pixel.
-CVOPS_HD RoiAxis roi_axis(float first, float last, float scale, int bins) {
-  int begin = truncated(roundf(first * scale)), end = truncated(roundf(last * scale));
+template <typename T>
+CVOPS_HD RoiAxisOf<T> roi_axis(T first, T last, float scale, int bins) {
+  int begin = truncated(rounded(first * scale)), end = truncated(rounded(last * scale));
   int size = wrapping_add(wrapping_subtract(end, begin), 1);
-  return {begin, (float)(size > 1 ? size : 1) / (float)bins};
+  return {begin, (T)(size > 1 ? size : 1) / (T)bins};
 }
 
 // Pixels of bin i, clamped to [0, limit). Bins overlap if the bin length is not an integer.
-CVOPS_HD Range bin_range(RoiAxis axis, int i, int limit) {
-  int begin = truncated(floorf((float)i * axis.bin));
-  int end = truncated(ceilf((float)(i + 1) * axis.bin));
+template <typename T>
+CVOPS_HD Range bin_range(RoiAxisOf<T> axis, int i, int limit) {
+  int begin = truncated(rounded_down((T)i * axis.bin));
+  int end = truncated(rounded_up((T)(i + 1) * axis.bin));
   return {clamped(wrapping_add(begin, axis.begin), limit),
           clamped(wrapping_add(end, axis.begin), limit)};
 }
 
 // Maximum in a bin of each of kPlanes planes, and the index of its first occurrence in the plane.
 // NaN is never the maximum. The index is -1 if no value is above kLowestFloat or the bin is empty.
-template <int kPlanes>
-CVOPS_HD void max_of_bin(const float* const (&planes)[kPlanes], Range rows, Range columns,
-                         int width, float (&best)[kPlanes], int (&at)[kPlanes]) {
+template <int kPlanes, typename T>
+CVOPS_HD void max_of_bin(const T* const (&planes)[kPlanes], Range rows, Range columns, int width,
+                         T (&best)[kPlanes], int (&at)[kPlanes]) {
   bool empty = rows.begin >= rows.end || columns.begin >= columns.end;
   for (int k = 0; k < kPlanes; ++k) {
     best[k] = empty ? 0.0f : kLowestFloat;
@@ -54,7 +65,7 @@ CVOPS_HD void max_of_bin(const float* const (&planes)[kPlanes], Range rows, Rang
   for (int row = rows.begin; row < rows.end; ++row) {
     for (int i = row * width + columns.begin; i < row * width + columns.end; ++i) {
       for (int k = 0; k < kPlanes; ++k) {
-        float value = planes[k][i];
+        T value = planes[k][i];
         if (value > best[k]) {
           best[k] = value;
           at[k] = i;
@@ -68,9 +79,11 @@ constexpr int kChannelsAtOnce = 4;  // of a thread
 
 #ifdef __CUDACC__
 // One value for each of kChannelsAtOnce channels.
-struct __align__(16) Values {
-  float of[kChannelsAtOnce];
+template <typename T>
+struct __align__(16) ValuesOf {
+  T of[kChannelsAtOnce];
 };
+using Values = ValuesOf<float>;
 #endif
 
 }  // namespace cvops

@@ -24,8 +24,12 @@ constexpr int kGradChannels = 8;  // of a thread
 
 CVOPS_KERNEL roi_align(float* pooled, const float* data, const float* rois, cvops::int64 num_rois,
                        cvops::RoiAlign op, int splits, int in_shared);
+CVOPS_KERNEL roi_align_f64(double* pooled, const double* data, const double* rois,
+                           cvops::int64 num_rois, cvops::RoiAlign op, int splits, int in_shared);
 CVOPS_KERNEL roi_align_backward(float* grad, const float* out_grad, const float* rois,
                                 cvops::int64 num_rois, cvops::RoiAlign op);
+CVOPS_KERNEL roi_align_backward_f64(double* grad, const double* out_grad, const double* rois,
+                                    cvops::int64 num_rois, cvops::RoiAlign op);
 
 #ifdef __CUDACC__
 namespace cvops {
@@ -36,14 +40,15 @@ struct __align__(16) SampleInterval {
   int first_bin, first, last_bin, last;
 };
 
-__device__ __forceinline__ SampleInterval samples_touching(const RoiAlignAxis& axis, Range bins,
-                                                           int pixel) {
+template <typename T>
+__device__ __forceinline__ SampleInterval samples_touching(const RoiAlignAxisOf<T>& axis,
+                                                           Range bins, int pixel) {
   // Positions from -1 to 0 touch the pixels 0 and 1.
-  const float lower = pixel > 1 ? (float)(pixel - 1) : -1.0f;
+  const T lower = pixel > 1 ? (T)(pixel - 1) : T(-1);
   SampleInterval found = {bins.end, 0, -1, 0};
 #pragma unroll 1
   for (int i = bins.begin; i < bins.end; ++i) {
-    const Range range = samples_between(axis, i, lower, (float)(pixel + 1));
+    const Range range = samples_between(axis, i, lower, (T)(pixel + 1));
     if (range.begin >= range.end) continue;
     if (found.last_bin < 0) {
       found.first_bin = i;
@@ -84,7 +89,8 @@ struct GradTile {
     }
   }
 
-  __device__ __forceinline__ bool touched_by(const AlignedRoi& roi, const RoiAlign& op) const {
+  template <typename T>
+  __device__ __forceinline__ bool touched_by(const AlignedRoiOf<T>& roi, const RoiAlign& op) const {
     return roi.image == image &&
            intersect(touched_pixels(roi.y, bin_rows, op.height), pixel_rows) &&
            intersect(touched_pixels(roi.x, bin_columns, op.width), pixel_columns);
@@ -93,9 +99,10 @@ struct GradTile {
 
 // Adds the gradients of an RoI to the sums of the pixel (row, column). out_grad begins at the
 // RoI's first of `channels` channels.
-__device__ __forceinline__ void add_samples(float (&sums)[kGradChannels],
-                                            const float* __restrict__ out_grad, int channels,
-                                            const AlignedRoi& roi, const SampleInterval& rows,
+template <typename T>
+__device__ __forceinline__ void add_samples(T (&sums)[kGradChannels],
+                                            const T* __restrict__ out_grad, int channels,
+                                            const AlignedRoiOf<T>& roi, const SampleInterval& rows,
                                             const SampleInterval& columns, int row, int column,
                                             const RoiAlign& op) {
 #pragma unroll 1
@@ -106,8 +113,8 @@ __device__ __forceinline__ void add_samples(float (&sums)[kGradChannels],
     for (int j = columns.first_bin; j <= columns.last_bin; ++j) {
       const int l_begin = j == columns.first_bin ? columns.first : 0;
       const int l_end = j == columns.last_bin ? columns.last + 1 : roi.x.samples;
-      const float* from = out_grad + i * op.pooled_width + j;
-      float top[kGradChannels];
+      const T* from = out_grad + i * op.pooled_width + j;
+      T top[kGradChannels];
 #pragma unroll
       for (int n = 0; n < kGradChannels; ++n) {
         top[n] = *from;
@@ -115,13 +122,13 @@ __device__ __forceinline__ void add_samples(float (&sums)[kGradChannels],
       }
 #pragma unroll 1
       for (int k = k_begin; k < k_end; ++k) {
-        const AxisSample y = axis_sample(roi.y.position(i, k), op.height);
+        const AxisSampleOf<T> y = axis_sample(roi.y.position(i, k), op.height);
         if (!y.touches(row)) continue;
 #pragma unroll 1
         for (int l = l_begin; l < l_end; ++l) {
-          const AxisSample x = axis_sample(roi.x.position(j, l), op.width);
+          const AxisSampleOf<T> x = axis_sample(roi.x.position(j, l), op.width);
           if (!x.touches(column)) continue;
-          const float weight = y.weight(row) * x.weight(column);
+          const T weight = y.weight(row) * x.weight(column);
           // At the edge of the map, both pixels of an axis are the same one. The second one has a
           // weight of 0, which matters for an infinite gradient only.
           const bool twice = y.low == y.high || x.low == x.high;
@@ -136,30 +143,22 @@ __device__ __forceinline__ void add_samples(float (&sums)[kGradChannels],
   }
 }
 
-}  // namespace cvops
-
-// pooled (num_rois, channels, pooled_height, pooled_width), data, rois (num_rois, 5). See
-// align_bins. The planes of data are not empty.
-extern "C" __global__ void __launch_bounds__(256, 3)
-    roi_align(float* __restrict__ pooled, const float* __restrict__ data,
-              const float* __restrict__ rois, long long num_rois, const cvops::RoiAlign op,
-              int splits, int in_shared) {
-  using namespace cvops;
-  CVOPS_DYNAMIC_SHARED(Values, planes);
+template <typename T>
+__device__ __forceinline__ void align_rois(T* __restrict__ pooled, const T* __restrict__ data,
+                                           const T* __restrict__ rois, int64 num_rois,
+                                           const RoiAlign& op, int splits, int in_shared,
+                                           ValuesOf<T>* planes) {
   auto find = [&](int64 number) { return aligned_roi(rois + 5 * number, op); };
   align_bins(pooled, data, num_rois, op, splits, in_shared, planes, find);
 }
 
-// grad: the shape of data; out_grad (num_rois, channels, pooled_height, pooled_width); rois
-// (num_rois, 5). A work item is a GradTile. Blocks have kGradThreads threads.
-extern "C" __global__ void __launch_bounds__(256, 3)
-    roi_align_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
-                       const float* __restrict__ rois, long long num_rois,
-                       const cvops::RoiAlign op) {
-  using namespace cvops;
+template <typename T>
+__device__ __forceinline__ void add_tiles(T* __restrict__ grad, const T* __restrict__ out_grad,
+                                          const T* __restrict__ rois, int64 num_rois,
+                                          const RoiAlign& op) {
   __shared__ SampleInterval intervals[kGradRois][2 * kGradTile];  // of rows, then of columns
   __shared__ GradTile tile;
-  __shared__ AlignedRoi shared_rois[kGradRois];
+  __shared__ AlignedRoiOf<T> shared_rois[kGradRois];
   __shared__ int found[kGradThreads];         // RoIs that reach the tile, relative to the first
   __shared__ int in_warp[kGradThreads / 32];  // numbers of such RoIs
   const int me = (int)threadIdx.x, lane = me % 32;
@@ -171,7 +170,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     const int channels = min(op.channels - tile.channel, kGradChannels);
     const int row = tile.pixel_rows.begin + me / kGradTile;
     const int column = tile.pixel_columns.begin + me % kGradTile;
-    float sums[kGradChannels] = {};
+    T sums[kGradChannels] = {};
     for (int64 first = 0; first < num_rois; first += kGradThreads) {
       const bool reaches =
           first + me < num_rois && tile.touched_by(aligned_roi(rois + 5 * (first + me), op), op);
@@ -190,7 +189,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
         const int end = min(begin + kGradRois, num), line = me % (2 * kGradTile);
         const int mine = begin + me / (2 * kGradTile);
         if (mine < end) {
-          const AlignedRoi roi = aligned_roi(rois + 5 * (first + found[mine]), op);
+          const AlignedRoiOf<T> roi = aligned_roi(rois + 5 * (first + found[mine]), op);
           if (line == 0) shared_rois[mine - begin] = roi;
           intervals[mine - begin][line] =
               line < kGradTile
@@ -219,5 +218,41 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     }
     __syncthreads();
   }
+}
+
+}  // namespace cvops
+
+// pooled (num_rois, channels, pooled_height, pooled_width), data, rois (num_rois, 5). See
+// align_bins. The planes of data are not empty.
+extern "C" __global__ void __launch_bounds__(256, 3)
+    roi_align(float* __restrict__ pooled, const float* __restrict__ data,
+              const float* __restrict__ rois, long long num_rois, const cvops::RoiAlign op,
+              int splits, int in_shared) {
+  CVOPS_DYNAMIC_SHARED(cvops::Values, planes);
+  cvops::align_rois(pooled, data, rois, num_rois, op, splits, in_shared, planes);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    roi_align_f64(double* __restrict__ pooled, const double* __restrict__ data,
+                  const double* __restrict__ rois, long long num_rois, const cvops::RoiAlign op,
+                  int splits, int in_shared) {
+  CVOPS_DYNAMIC_SHARED(cvops::ValuesOf<double>, planes);
+  cvops::align_rois(pooled, data, rois, num_rois, op, splits, in_shared, planes);
+}
+
+// grad: the shape of data; out_grad (num_rois, channels, pooled_height, pooled_width); rois
+// (num_rois, 5). A work item is a GradTile. Blocks have kGradThreads threads.
+extern "C" __global__ void __launch_bounds__(256, 3)
+    roi_align_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
+                       const float* __restrict__ rois, long long num_rois,
+                       const cvops::RoiAlign op) {
+  cvops::add_tiles(grad, out_grad, rois, num_rois, op);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    roi_align_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
+                           const double* __restrict__ rois, long long num_rois,
+                           const cvops::RoiAlign op) {
+  cvops::add_tiles(grad, out_grad, rois, num_rois, op);
 }
 #endif

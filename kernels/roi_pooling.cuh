@@ -27,19 +27,25 @@ CVOPS_KERNEL roi_pooling(float* pooled, int* argmax, const float* data, const fl
 CVOPS_KERNEL roi_pooling_staged(float* pooled, int* argmax, const float* data, const float* rois,
                                 cvops::int64 num_rois, cvops::RoiPooling op, int splits,
                                 int at_once, int with_argmax);
+CVOPS_KERNEL roi_pooling_f64(double* pooled, int* argmax, const double* data, const double* rois,
+                             cvops::int64 num_rois, cvops::RoiPooling op, int group,
+                             int with_argmax);
 CVOPS_KERNEL roi_pooling_backward(float* grad, const float* out_grad, const int* argmax,
                                   cvops::int64 num_rois, int bins, int images, int channels,
                                   int pixels, int group, int in_shared);
+CVOPS_KERNEL roi_pooling_backward_f64(double* grad, const double* out_grad, const int* argmax,
+                                      cvops::int64 num_rois, int bins, int images, int channels,
+                                      int pixels, int group, int in_shared);
 
 #ifdef __CUDACC__
-// The textbook kernel. pooled (num_rois, channels, pooled_height, pooled_width); argmax: the same
-// shape, not written unless `with_argmax`; data; rois (num_rois, 5). A work item is an RoI with
-// `group` channels.
-extern "C" __global__ void __launch_bounds__(256)
-    roi_pooling(float* __restrict__ pooled, int* __restrict__ argmax,
-                const float* __restrict__ data, const float* __restrict__ rois, long long num_rois,
-                const cvops::RoiPooling op, int group, int with_argmax) {
-  using namespace cvops;
+namespace cvops {
+
+// The textbook version.
+template <typename T>
+__device__ __forceinline__ void pool_bins(T* __restrict__ pooled, int* __restrict__ argmax,
+                                          const T* __restrict__ data, const T* __restrict__ rois,
+                                          int64 num_rois, const RoiPooling& op, int group,
+                                          int with_argmax) {
   const int bins = op.pooled_height * op.pooled_width, pixels = op.height * op.width;
   const int groups = (op.channels - 1) / group + 1;
   // Threads beyond the last complete set of bins are idle.
@@ -50,19 +56,19 @@ extern "C" __global__ void __launch_bounds__(256)
     const int64 roi = item / groups;
     const int begin = (int)(item - roi * groups) * group;
     const int count = op.channels - begin < group ? op.channels - begin : group;
-    const float* r = rois + 5 * roi;
+    const T* r = rois + 5 * roi;
     const int image = truncated(r[0]);
     const bool known = image >= 0 && image < op.images;
-    const RoiAxis y = roi_axis(r[2], r[4], op.scale, op.pooled_height);
-    const RoiAxis x = roi_axis(r[1], r[3], op.scale, op.pooled_width);
+    const RoiAxisOf<T> y = roi_axis(r[2], r[4], op.scale, op.pooled_height);
+    const RoiAxisOf<T> x = roi_axis(r[1], r[3], op.scale, op.pooled_width);
     for (int64 bin = (int)threadIdx.x - first_channel * bins; bin < bins; bin += blockDim.x) {
       const int row = (int)bin / op.pooled_width, column = (int)bin - row * op.pooled_width;
       Range rows = bin_range(y, row, op.height), columns = bin_range(x, column, op.width);
       if (!known) rows.end = rows.begin;
       for (int c = first_channel; c < count; c += kChannelsAtOnce * side_by_side) {
-        const float* planes[kChannelsAtOnce];
+        const T* planes[kChannelsAtOnce];
         int channel[kChannelsAtOnce], at[kChannelsAtOnce];
-        float best[kChannelsAtOnce];
+        T best[kChannelsAtOnce];
 #pragma unroll
         for (int k = 0; k < kChannelsAtOnce; ++k) {
           // Beyond the last channel: channel c again, which is not stored.
@@ -80,6 +86,57 @@ extern "C" __global__ void __launch_bounds__(256)
       }
     }
   }
+}
+
+template <typename T>
+__device__ __forceinline__ void add_outputs_of_items(T* __restrict__ grad,
+                                                     const T* __restrict__ out_grad,
+                                                     const int* __restrict__ argmax, int64 num_rois,
+                                                     int bins, int images, int channels, int pixels,
+                                                     int group, int in_shared,
+                                                     StagingBuffer<T>* staging) {
+  T* const own_sums = (T*)(staging + 1);
+  const int me = (int)threadIdx.x, threads = (int)blockDim.x;
+  for (int i = me; i < kOwners<T>; i += threads) staging->groups[i] = 0;
+  __syncthreads();
+  const int groups = (images - 1) / group + 1;
+  for (uint32 item = blockIdx.x; item < (uint32)(channels * groups); item += gridDim.x) {
+    const int channel = (int)item % channels, first = (int)item / channels * group;
+    const int last = images - first < group ? images : first + group;
+    const ChannelPlanes own = {channels, pixels, channel, first, last};
+    for (int image = first; image < last; ++image) {
+      T* const to = in_shared ? own_sums + (image - first) * pixels
+                              : grad + (image * channels + channel) * pixels;
+      for (int64 i = me; i < pixels; i += threads) to[i] = T(0);
+    }
+    if (!in_shared) {
+      add_outputs<false>(grad, *staging, out_grad, argmax, num_rois, bins, own);
+      continue;
+    }
+    add_outputs<true>(own_sums, *staging, out_grad, argmax, num_rois, bins, own);
+    for (int image = first; image < last; ++image) {
+      T* const to = grad + (image * channels + channel) * pixels;
+      for (int i = me; i < pixels; i += threads) to[i] = own_sums[(image - first) * pixels + i];
+    }
+  }
+}
+}  // namespace cvops
+
+// The textbook kernel. pooled (num_rois, channels, pooled_height, pooled_width); argmax: the same
+// shape, not written unless `with_argmax`; data; rois (num_rois, 5). A work item is an RoI with
+// `group` channels.
+extern "C" __global__ void __launch_bounds__(256)
+    roi_pooling(float* __restrict__ pooled, int* __restrict__ argmax,
+                const float* __restrict__ data, const float* __restrict__ rois, long long num_rois,
+                const cvops::RoiPooling op, int group, int with_argmax) {
+  cvops::pool_bins(pooled, argmax, data, rois, num_rois, op, group, with_argmax);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    roi_pooling_f64(double* __restrict__ pooled, int* __restrict__ argmax,
+                    const double* __restrict__ data, const double* __restrict__ rois,
+                    long long num_rois, const cvops::RoiPooling op, int group, int with_argmax) {
+  cvops::pool_bins(pooled, argmax, data, rois, num_rois, op, group, with_argmax);
 }
 
 // The shared-memory version. pooled (num_rois, channels, pooled_height, pooled_width); argmax: the
@@ -134,37 +191,23 @@ extern "C" __global__ void __launch_bounds__(1024)
 }
 
 // grad (images, channels, pixels); out_grad and argmax (num_rois, channels, bins). A work item is a
-// channel of `group` images. Shared memory: a StagingBuffer and, if `in_shared`, one float per
+// channel of `group` images. Shared memory: a StagingBuffer and, if `in_shared`, one element per
 // pixel of a group. The number of threads is a multiple of 32.
 extern "C" __global__ void __launch_bounds__(256, 4)
     roi_pooling_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                          const int* __restrict__ argmax, long long num_rois, int bins, int images,
                          int channels, int pixels, int group, int in_shared) {
-  using namespace cvops;
-  CVOPS_DYNAMIC_SHARED(StagingBuffer, staging);
-  float* const own_sums = (float*)(staging + 1);
-  const int me = (int)threadIdx.x, threads = (int)blockDim.x;
-  for (int i = me; i < kOwners; i += threads) staging->groups[i] = 0;
-  __syncthreads();
-  const int groups = (images - 1) / group + 1;
-  for (uint32 item = blockIdx.x; item < (uint32)(channels * groups); item += gridDim.x) {
-    const int channel = (int)item % channels, first = (int)item / channels * group;
-    const int last = images - first < group ? images : first + group;
-    const ChannelPlanes own = {channels, pixels, channel, first, last};
-    for (int image = first; image < last; ++image) {
-      float* const to = in_shared ? own_sums + (image - first) * pixels
-                                  : grad + (image * channels + channel) * pixels;
-      for (int64 i = me; i < pixels; i += threads) to[i] = 0.0f;
-    }
-    if (!in_shared) {
-      add_outputs<false>(grad, *staging, out_grad, argmax, num_rois, bins, own);
-      continue;
-    }
-    add_outputs<true>(own_sums, *staging, out_grad, argmax, num_rois, bins, own);
-    for (int image = first; image < last; ++image) {
-      float* const to = grad + (image * channels + channel) * pixels;
-      for (int i = me; i < pixels; i += threads) to[i] = own_sums[(image - first) * pixels + i];
-    }
-  }
+  CVOPS_DYNAMIC_SHARED(cvops::StagingBuffer<float>, staging);
+  cvops::add_outputs_of_items(grad, out_grad, argmax, num_rois, bins, images, channels, pixels,
+                              group, in_shared, staging);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    roi_pooling_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
+                             const int* __restrict__ argmax, long long num_rois, int bins,
+                             int images, int channels, int pixels, int group, int in_shared) {
+  CVOPS_DYNAMIC_SHARED(cvops::StagingBuffer<double>, staging);
+  cvops::add_outputs_of_items(grad, out_grad, argmax, num_rois, bins, images, channels, pixels,
+                              group, in_shared, staging);
 }
 #endif

@@ -78,8 +78,8 @@ __device__ __forceinline__ void load_planes(const SharedPlanes& shared,
 // Edges of the rows and columns of bins of an RoI. An RoI of an unknown image has empty rows.
 __device__ __forceinline__ void find_edges(uint32* edges, const float* __restrict__ roi, bool known,
                                            const RoiPooling& op) {
-  const RoiAxis y = roi_axis(roi[2], roi[4], op.scale, op.pooled_height);
-  const RoiAxis x = roi_axis(roi[1], roi[3], op.scale, op.pooled_width);
+  const RoiAxisOf<float> y = roi_axis(roi[2], roi[4], op.scale, op.pooled_height);
+  const RoiAxisOf<float> x = roi_axis(roi[1], roi[3], op.scale, op.pooled_width);
 #pragma unroll 1
   for (int i = 0; i < op.pooled_height; ++i) {
     *edges++ = known ? packed(bin_range(y, i, op.height)) : 0;

@@ -15,7 +15,7 @@ struct SampleShape {
 struct SampleOptions {
   int num, most_positive;
   float positive_iou, negative_iou;
-  EncodeScale scale;
+  EncodeScaleOf<float> scale;
 };
 
 // Order of samples: ascending noise. -0 equals 0. NaN comes after all numbers.

@@ -13,9 +13,10 @@ using namespace cpu;
 
 namespace {
 
-// Decodes at most Boxes::kMost boxes.
-void decode(float* out, const float* data, const float* anchors, int num, BoxDecode op) {
-  Boxes from, by, to;
+// Decodes at most kMostBoxes boxes.
+template <typename T>
+void decode(T* out, const T* data, const T* anchors, int num, BoxDecode op) {
+  Boxes<T> from, by, to;
   for (int i = 0; i < num; ++i) {
     from.set(i, decode_anchor(load_box(anchors, i), op.corner));
     by.set(i, load_box(data, i));
@@ -26,20 +27,25 @@ void decode(float* out, const float* data, const float* anchors, int num, BoxDec
 
 }  // namespace
 
-void box_decode(const Cpu&, float* out, const float* data, const float* anchors, int64 batch,
-                int64 num, BoxDecode op) {
+template <typename T>
+void box_decode(const Cpu&, T* out, const T* data, const T* anchors, int64 batch, int64 num,
+                BoxDecode op) {
   if (batch * num == 0) return;
-  const int64 tiles = ceil_div(num, Boxes::kMost);
-  const bool streams = worth_streaming(out, 16 * batch * num);
-  parallel_for(batch * tiles, 5.0 * std::min<int64>(num, Boxes::kMost), [&](int64 part) {
-    const int64 first = part % tiles * Boxes::kMost, at = part / tiles * num + first;
-    const int count = (int)std::min<int64>(num - first, Boxes::kMost);
-    float staged[4 * Boxes::kMost], *to = out + 4 * at;
-    simd<decode>(streams ? staged : to, data + 4 * at, anchors + 4 * first, count, op);
+  const int64 tiles = ceil_div(num, kMostBoxes);
+  const bool streams = worth_streaming(out, 4 * sizeof(T) * batch * num);
+  parallel_for(batch * tiles, 5.0 * std::min<int64>(num, kMostBoxes), [&](int64 part) {
+    const int64 first = part % tiles * kMostBoxes, at = part / tiles * num + first;
+    const int count = (int)std::min<int64>(num - first, kMostBoxes);
+    T staged[4 * kMostBoxes], *to = out + 4 * at;
+    simd<decode<T>>(streams ? staged : to, data + 4 * at, anchors + 4 * first, count, op);
     if (!streams) return;
     stream(to, staged, 4 * count);
     streamed();
   });
 }
+
+template void box_decode(const Cpu&, float*, const float*, const float*, int64, int64, BoxDecode);
+template void box_decode(const Cpu&, double*, const double*, const double*, int64, int64,
+                         BoxDecode);
 
 }  // namespace cvops

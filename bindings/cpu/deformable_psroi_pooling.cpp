@@ -233,7 +233,7 @@ void add_gradients_of_item(const Backward& call, const std::vector<int64>& rois,
   const std::unique_ptr<Pixel<kVectors>[]> sums(new Pixel<kVectors>[op.pixels()]());
   simd<add_gradients<kVectors>>(call, rois, item, sums.get());
   const Window window = {{0, op.height}, {0, op.width}};
-  simd<write_planes<kVectors>>(grad, sums.get(), window, pitch, op.width, item.channels);
+  simd<write_planes<kVectors, float>>(grad, sums.get(), window, pitch, op.width, item.channels);
 }
 
 // Maximum number of samples of a bin for add_offset_gradients_of_cell.

@@ -8,18 +8,23 @@
 
 namespace cvops::cpu {
 
-// One pixel of kVectors * kWidth channels, processed in parallel lanes. Running results
+// One pixel of kVectors * kWidthOf<T> channels, processed in parallel lanes. Running results
 // stay in registers.
-template <int kVectors>
+template <int kVectors, typename T = float>
 struct Pixel {
-  FloatVector of[kVectors];
+  VectorOf<T> of[kVectors];
 };
 constexpr int kMaxVectors = 4, kLanes = kMaxVectors * kWidth;
+template <typename T>
+constexpr int kLanesOf = kMaxVectors * kWidthOf<T>;
 
 // Sets all lanes to x. For a scalar operand of a product, the compiler would build the vector in
 // memory on a target without vectors of its width.
 CVOPS_INLINE void fill(FloatVector& lanes, float x) {
   for (int i = 0; i < kWidth; ++i) lanes[i] = x;
+}
+CVOPS_INLINE void fill(DoubleVector& lanes, double x) {
+  for (int i = 0; i < kWidthOf<double>; ++i) lanes[i] = x;
 }
 
 // Maximum number of bins for non-temporal stores: the staged results must fit into a near cache.
@@ -62,16 +67,30 @@ CVOPS_INLINE void interleave(Pixel<kVectors>* out, const float* data, int64 plan
   }
 }
 
+// The same without a change.
+template <int kVectors, typename T>
+CVOPS_INLINE void interleave(Pixel<kVectors, T>* out, const T* data, int64 plane, int width,
+                             const Window& window, int channels) {
+  constexpr int kAtOnce = 64;  // pixels that stay in the L1 cache
+  for (int row = window.rows.begin; row < window.rows.end; ++row) {
+    for (int begin = window.columns.begin; begin < window.columns.end; begin += kAtOnce) {
+      const int num = std::min(kAtOnce, window.columns.end - begin);
+      T* const to = reinterpret_cast<T*>(out + window.index(row, begin));
+      transpose(to, kVectors * kWidthOf<T>, data + (int64)row * width + begin, plane, channels,
+                num);
+    }
+  }
+}
+
 // Copies interleaved pixels of a window to `channels` planes, `pitch` elements apart.
-template <int kVectors>
-void write_planes(float* first, const Pixel<kVectors>* pixels, const Window& window, int64 pitch,
+template <int kVectors, typename T>
+void write_planes(T* first, const Pixel<kVectors, T>* pixels, const Window& window, int64 pitch,
                   int width, int channels) {
-  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
   const int columns = window.columns.end - window.columns.begin;
   for (int row = window.rows.begin; row < window.rows.end; ++row) {
     transpose(first + (int64)row * width + window.columns.begin, pitch,
-              (const float*)(pixels + window.index(row, window.columns.begin)), kVectors * kWidth,
-              columns, channels, same);
+              (const T*)(pixels + window.index(row, window.columns.begin)), kVectors * kWidthOf<T>,
+              columns, channels);
   }
 }
 

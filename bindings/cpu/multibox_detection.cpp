@@ -59,9 +59,9 @@ struct Candidates {
 template <bool kClip>
 void decode(Box* boxes, const int* anchor_of, int64 count, const float* anchors,
             const float* offsets, Variances variances) {
-  Boxes from, by, to;
-  for (int64 first = 0; first < count; first += Boxes::kMost) {
-    const int num = (int)std::min<int64>(count - first, Boxes::kMost);
+  Boxes<float> from, by, to;
+  for (int64 first = 0; first < count; first += kMostBoxes) {
+    const int num = (int)std::min<int64>(count - first, kMostBoxes);
     for (int i = 0; i < num; ++i) {
       from.set(i, load_box(anchors, anchor_of[first + i]));
       by.set(i, load_box(offsets, anchor_of[first + i]));

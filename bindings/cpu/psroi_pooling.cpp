@@ -258,7 +258,7 @@ void add_gradients_of_item(const Backward& call, const RoiList& list, int image,
   const std::unique_ptr<Pixel<kVectors>[]> memory(new Pixel<kVectors>[area]());
   const Planes<kVectors> sums = {window, memory.get()};
   simd<add_gradients<kVectors>>(call, list, bins, sums, channel, channels);
-  simd<write_planes<kVectors>>(grad, sums.pixels, window, pitch, op.width, channels);
+  simd<write_planes<kVectors, float>>(grad, sums.pixels, window, pitch, op.width, channels);
 }
 
 // Lanes of a work item.

@@ -35,7 +35,7 @@ struct Rois {
 };
 
 // Appends the bins of an axis to `out` and returns the sum of their lengths.
-CVOPS_INLINE double find_bins(Range* out, Range& all, RoiAxis axis, int bins, int limit) {
+CVOPS_INLINE double find_bins(Range* out, Range& all, RoiAxisOf<float> axis, int bins, int limit) {
   double length = 0;
   for (int i = 0; i < bins; ++i) {
     out[i] = bin_range(axis, i, limit);
@@ -288,8 +288,53 @@ double add_items(std::vector<WorkItem>& items, const Roi* begin, const Roi* end,
   return blocks * (interleaving + pooling);
 }
 
+// Pools an RoI of doubles, bin by bin.
+void pool_plainly(double* pooled, int* argmax, const double* data, const double* roi,
+                  const RoiPooling& op) {
+  constexpr int kAtOnce = 4;  // channels
+  const int pixels = op.height * op.width;
+  const int64 bins = (int64)op.pooled_height * op.pooled_width;
+  const int image = truncated(roi[0]);
+  const bool known = image >= 0 && image < op.images;
+  const auto y = roi_axis(roi[2], roi[4], op.scale, op.pooled_height);
+  const auto x = roi_axis(roi[1], roi[3], op.scale, op.pooled_width);
+  for (int64 bin = 0; bin < bins; ++bin) {
+    Range rows = bin_range(y, (int)(bin / op.pooled_width), op.height);
+    const Range columns = bin_range(x, (int)(bin % op.pooled_width), op.width);
+    if (!known) rows.end = rows.begin;
+    for (int channel = 0; channel < op.channels; channel += kAtOnce) {
+      const double* planes[kAtOnce];
+      double best[kAtOnce];
+      int at[kAtOnce];
+      for (int k = 0; k < kAtOnce; ++k) {
+        // Beyond the last channel: that one again.
+        const int c = std::min(channel + k, op.channels - 1);
+        planes[k] = data + (known ? (image * op.channels + c) * pixels : 0);
+      }
+      max_of_bin(planes, rows, columns, op.width, best, at);
+      for (int k = 0; k < std::min(kAtOnce, op.channels - channel); ++k) {
+        const int64 to = (channel + k) * bins + bin;
+        pooled[to] = best[k];
+        if (argmax) argmax[to] = at[k] < 0 ? -1 : (int)(planes[k] - data) + at[k];
+      }
+    }
+  }
+}
+
 }  // namespace
 
+template <>
+void roi_pooling(const Cpu&, double* pooled, int* argmax, const double* data, const double* rois,
+                 int64 num_rois, RoiPooling op) {
+  if (op.channels == 0) return;
+  const int64 outputs = (int64)op.channels * op.pooled_height * op.pooled_width;
+  parallel_for(num_rois, 20.0 * outputs, [&](int64 n) {
+    simd<pool_plainly>(pooled + n * outputs, argmax ? argmax + n * outputs : nullptr, data,
+                       rois + 5 * n, op);
+  });
+}
+
+template <>
 void roi_pooling(const Cpu&, float* pooled, int* argmax, const float* data, const float* boxes,
                  int64 num_rois, RoiPooling op) {
   if (num_rois == 0 || op.channels == 0) return;

@@ -20,8 +20,8 @@ CVOPS_INLINE bool all_inside(const int* argmax, int count, int plane, int pixels
 // Adds the outputs of kChannels channels, `bins` each, to valid pixels. An addition depends on the
 // previous one if both have the same pixel, as adjacent bins often do. Those of different channels
 // are independent. Loads and stores limit the speed, so one load takes two indices.
-template <int kChannels>
-CVOPS_INLINE void add_channels(float* grad, const float* value, const int* at, int64 bins) {
+template <int kChannels, typename T>
+CVOPS_INLINE void add_channels(T* grad, const T* value, const int* at, int64 bins) {
   int64 i = 0;
   for (; i + 2 <= bins; i += 2) {
     uint64 pair[kChannels];
@@ -33,7 +33,8 @@ CVOPS_INLINE void add_channels(float* grad, const float* value, const int* at, i
 }
 
 // Adds all outputs of the channels [first, last) to their pixels, RoI by RoI.
-void add_gradients(float* grad, const float* out_grad, const int* argmax, int first, int last,
+template <typename T>
+void add_gradients(T* grad, const T* out_grad, const int* argmax, int first, int last,
                    const RoiPoolingGrad& size) {
   constexpr int kAhead = 2;  // RoIs; the hardware prefetcher does not follow this stride
   constexpr int kAtOnce = 2;
@@ -45,7 +46,7 @@ void add_gradients(float* grad, const float* out_grad, const int* argmax, int fi
       next = channel + kAtOnce <= last ? channel + kAtOnce : channel + 1;
       const int64 from = roi * of_roi + (int64)channel * size.bins;
       const int* const at = argmax + from;
-      const float* const value = out_grad + from;
+      const T* const value = out_grad + from;
       for (int64 i = 0; i < (int64)(next - channel) * size.bins; i += 16) {
         __builtin_prefetch(at + ahead + i);
         __builtin_prefetch(value + ahead + i);
@@ -76,22 +77,26 @@ void add_gradients(float* grad, const float* out_grad, const int* argmax, int fi
 
 }  // namespace
 
-void roi_pooling_backward(const Cpu&, float* grad, const float* out_grad, const int* argmax,
+template <typename T>
+void roi_pooling_backward(const Cpu&, T* grad, const T* out_grad, const int* argmax,
                           RoiPoolingGrad size) {
   if ((int64)size.images * size.channels * size.pixels == 0) return;
   // A group of channels per work item: their outputs for one RoI are adjacent. The planes of a
   // group fit into a near cache, and there are groups for all threads.
   const int64 max = std::min<int64>(32, ceil_div(size.channels, 2 * num_threads()));
-  const int group = (int)std::clamp<int64>(16384 / size.pixels, 1, max);
+  const int group = (int)std::clamp<int64>(65536 / (int64)sizeof(T) / size.pixels, 1, max);
   const double cost = group * (0.8 * size.rois * size.bins + 0.1 * size.images * size.pixels);
   parallel_for(ceil_div(size.channels, group), cost, [&](int64 part) {
     const int first = (int)part * group, last = std::min(size.channels, first + group);
     for (int image = 0; image < size.images; ++image) {
       std::fill_n(grad + ((int64)image * size.channels + first) * size.pixels,
-                  (int64)(last - first) * size.pixels, 0.0f);
+                  (int64)(last - first) * size.pixels, T(0));
     }
-    simd<add_gradients>(grad, out_grad, argmax, first, last, size);
+    simd<add_gradients<T>>(grad, out_grad, argmax, first, last, size);
   });
 }
+
+template void roi_pooling_backward(const Cpu&, float*, const float*, const int*, RoiPoolingGrad);
+template void roi_pooling_backward(const Cpu&, double*, const double*, const int*, RoiPoolingGrad);
 
 }  // namespace cvops

@@ -47,9 +47,12 @@ void split_block(const Anchors& to, int block, const float* __restrict__ anchor)
     x2[i] = solid ? b.box.x2 : -kInfinity, y2[i] = solid ? b.box.y2 : -kInfinity;
     area[i] = solid ? b.area : 0, least[i] = solid ? b.area : kInfinity;
   }
-  to.bounds_x1[block] = over_block(x1, smaller), to.bounds_y1[block] = over_block(y1, smaller);
-  to.bounds_x2[block] = over_block(x2, larger), to.bounds_y2[block] = over_block(y2, larger);
-  to.least[block] = over_block(least, smaller), to.most[block] = over_block(area, larger);
+  to.bounds_x1[block] = over_block(x1, smaller<float>),
+  to.bounds_y1[block] = over_block(y1, smaller<float>);
+  to.bounds_x2[block] = over_block(x2, larger<float>),
+  to.bounds_y2[block] = over_block(y2, larger<float>);
+  to.least[block] = over_block(least, smaller<float>),
+  to.most[block] = over_block(area, larger<float>);
 }
 
 void split_anchors(const Anchors& to, const float* anchor) {

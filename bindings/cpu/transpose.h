@@ -68,6 +68,20 @@ CVOPS_INLINE void transpose(T* __restrict__ to, int64 to_pitch, const T* __restr
   }
 }
 
+// to[i, k] = from[k, i].
+CVOPS_INLINE void transpose(float* __restrict__ to, int64 to_pitch, const float* __restrict__ from,
+                            int64 from_pitch, int rows, int columns) {
+  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
+  transpose(to, to_pitch, from, from_pitch, rows, columns, same);
+}
+CVOPS_INLINE void transpose(double* __restrict__ to, int64 to_pitch,
+                            const double* __restrict__ from, int64 from_pitch, int rows,
+                            int columns) {
+  for (int k = 0; k < rows; ++k) {
+    for (int i = 0; i < columns; ++i) to[i * to_pitch + k] = from[k * from_pitch + i];
+  }
+}
+
 #undef CVOPS_SHUFFLE
 
 }  // namespace cvops::cpu

@@ -12,12 +12,12 @@ constexpr int64 kMaxAlignBlocks = CVOPS_STEP(1 << 20, 3);
 constexpr int64 kBlocksOfMultiprocessor = 3;  // that fit by their registers
 
 // launch(blocks, threads, bytes of shared memory, splits, in_shared) makes the launch of `kernel`.
-template <typename Op, typename Launch>
+template <typename T, typename Op, typename Launch>
 void launch_align(const Gpu& gpu, const Kernel& kernel, int64 num_rois, const Op& op,
                   const Launch& launch) {
   const int64 outputs = num_rois * op.bins(), pixels = (int64)op.height * op.width;
   const int64 groups = ceil_div(op.channels, kChannelsAtOnce);
-  const int64 shared = 16 * pixels, max_shared = gpu.max_shared(kernel);
+  const int64 shared = kChannelsAtOnce * sizeof(T) * pixels, max_shared = gpu.max_shared(kernel);
   // Planes in shared memory pay if the bins read each pixel at least once.
   if (op.plane_step() == 1 && outputs >= op.images * pixels && shared <= max_shared) {
     const int64 blocks =

@@ -36,40 +36,51 @@ SharedLaunch shared_launch(const Gpu& gpu, int64 num_rois, const RoiPooling& op)
 
 }  // namespace
 
-void roi_pooling(Gpu& gpu, float* pooled, int* argmax, const float* data, const float* rois,
-                 int64 num_rois, RoiPooling op) {
+template <typename T>
+void roi_pooling(Gpu& gpu, T* pooled, int* argmax, const T* data, const T* rois, int64 num_rois,
+                 RoiPooling op) {
   if (op.channels == 0) return;
   const bool with_argmax = argmax != nullptr;
-  const SharedLaunch staged = shared_launch(gpu, num_rois, op);
-  if (staged.at_once) {
-    gpu.launch(KERNEL(roi_pooling_staged), std::min(staged.blocks, kMaxBlocks), kThreads,
-               staged.shared, pooled, argmax, data, rois, num_rois, op, staged.splits,
-               staged.at_once, with_argmax);
-    return;
+  if constexpr (std::is_same_v<T, float>) {
+    const SharedLaunch staged = shared_launch(gpu, num_rois, op);
+    if (staged.at_once) {
+      gpu.launch(KERNEL(roi_pooling_staged), std::min(staged.blocks, kMaxBlocks), kThreads,
+                 staged.shared, pooled, argmax, data, rois, num_rois, op, staged.splits,
+                 staged.at_once, with_argmax);
+      return;
+    }
   }
   // A thread loops twice over the channels of its bin, kChannelsAtOnce at a time.
   constexpr int threads = CVOPS_STEP(256, 32);
   const int64 bins = (int64)op.pooled_height * op.pooled_width;
   const int64 at_once = kChannelsAtOnce * std::max<int64>(threads / bins, 1);
   const int64 groups = ceil_div(op.channels, 2 * at_once), group = ceil_div(op.channels, groups);
-  gpu.launch(KERNEL(roi_pooling), std::min(num_rois * ceil_div(op.channels, group), kMaxBlocks),
-             threads, 0, pooled, argmax, data, rois, num_rois, op, group, with_argmax);
+  gpu.launch(KERNEL_OF(T, roi_pooling),
+             std::min(num_rois * ceil_div(op.channels, group), kMaxBlocks), threads, 0, pooled,
+             argmax, data, rois, num_rois, op, group, with_argmax);
 }
 
-void roi_pooling_backward(Gpu& gpu, float* grad, const float* out_grad, const int* argmax,
+template <typename T>
+void roi_pooling_backward(Gpu& gpu, T* grad, const T* out_grad, const int* argmax,
                           RoiPoolingGrad size) {
   if ((int64)size.images * size.channels * size.pixels == 0) return;
   // A block takes all outputs of its channel in some images. Images share a block unless there are
   // too few channels to fill a GPU.
   const int64 groups = std::min<int64>(size.images, ceil_div(kBackwardBlocks, size.channels));
   const int64 group = ceil_div(size.images, groups);
-  const int64 sums = 4 * group * size.pixels;
+  const int64 sums = sizeof(T) * group * size.pixels;
   const bool in_shared =
-      (int64)sizeof(StagingBuffer) + sums <= gpu.max_shared(KERNEL(roi_pooling_backward));
-  gpu.launch(KERNEL(roi_pooling_backward),
-             std::min(size.channels * ceil_div(size.images, group), kMaxBlocks), kOwners,
-             (int64)sizeof(StagingBuffer) + (in_shared ? sums : 0), grad, out_grad, argmax,
+      (int64)sizeof(StagingBuffer<T>) + sums <= gpu.max_shared(KERNEL_OF(T, roi_pooling_backward));
+  gpu.launch(KERNEL_OF(T, roi_pooling_backward),
+             std::min(size.channels * ceil_div(size.images, group), kMaxBlocks), kOwners<T>,
+             (int64)sizeof(StagingBuffer<T>) + (in_shared ? sums : 0), grad, out_grad, argmax,
              size.rois, size.bins, size.images, size.channels, size.pixels, group, in_shared);
 }
+
+#define CVOPS_INSTANTIATE(T)                                                        \
+  template void roi_pooling(Gpu&, T*, int*, const T*, const T*, int64, RoiPooling); \
+  template void roi_pooling_backward(Gpu&, T*, const T*, const int*, RoiPoolingGrad);
+CVOPS_INSTANTIATE(float)
+CVOPS_INSTANTIATE(double)
 
 }  // namespace cvops

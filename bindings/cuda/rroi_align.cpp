@@ -16,11 +16,11 @@ void rroi_align(Gpu& gpu, float* pooled, const float* data, const float* rois, i
   constexpr int64 angle_blocks = CVOPS_STEP(1 << 20, 3);
   gpu.launch(KERNEL(rroi_align_angles), std::min(ceil_div(num_rois, angle_threads), angle_blocks),
              angle_threads, 0, angles, rois, num_rois);
-  launch_align(gpu, KERNEL(rroi_align), num_rois, op,
-               [&](int64 blocks, int threads, int64 shared, int64 splits, bool in_shared) {
-                 gpu.launch(KERNEL(rroi_align), blocks, threads, shared, pooled, data, rois, angles,
-                            num_rois, op, splits, in_shared);
-               });
+  launch_align<float>(gpu, KERNEL(rroi_align), num_rois, op,
+                      [&](int64 blocks, int threads, int64 shared, int64 splits, bool in_shared) {
+                        gpu.launch(KERNEL(rroi_align), blocks, threads, shared, pooled, data, rois,
+                                   angles, num_rois, op, splits, in_shared);
+                      });
 }
 
 }  // namespace cvops

@@ -25,6 +25,12 @@ ffi::DataType data_type_of(Dtype type) {
       return ffi::DataType::S32;
     case Dtype::int64:
       return ffi::DataType::S64;
+    case Dtype::float64:
+      return ffi::DataType::F64;
+    case Dtype::float16:
+      return ffi::DataType::F16;
+    case Dtype::bfloat16:
+      return ffi::DataType::BF16;
     default:
       return ffi::DataType::F32;
   }
@@ -55,6 +61,14 @@ operators::Tensor view_of(const ffi::AnyBuffer& x, Dtype type) {
   return {x.untyped_data(), {x.dimensions().begin(), x.dimensions().end()}, type};
 }
 
+// The floating type of a call, from one of its arrays; float32 for an array of another type.
+Dtype floating_type_of(const ffi::AnyBuffer& x) {
+  for (Dtype type : {Dtype::float64, Dtype::float16, Dtype::bfloat16}) {
+    if (x.element_type() == data_type_of(type)) return type;
+  }
+  return Dtype::float32;
+}
+
 template <typename Body>
 ffi::Error guarded(std::string_view name, const Body& body) {
   try {
@@ -83,11 +97,14 @@ ffi::Error forward(ffi::RemainingArgs args, ffi::RemainingRets rets, std::string
     const OperatorType& type = type_of(name);
     const auto call = type.call(attributes_of(options), true);
     Tensors in, out;
+    const Dtype floating = floating_type_of(*args.get<ffi::AnyBuffer>(0));
     for (size_t i = 0; i < args.size(); ++i) {
-      in.push_back(view_of(*args.get<ffi::AnyBuffer>(i), type.input_type((int)i)));
+      const Dtype wanted = type.input_type_of((int)i, floating);
+      in.push_back(view_of(*args.get<ffi::AnyBuffer>(i), wanted));
     }
     for (size_t i = 0; i < rets.size(); ++i) {
-      out.push_back(view_of(**rets.get<ffi::AnyBuffer>(i), type.output_type((int)i)));
+      const Dtype wanted = type.output_type_of((int)i, floating);
+      out.push_back(view_of(**rets.get<ffi::AnyBuffer>(i), wanted));
     }
     check_results(out, shapes_of(*call, in));
     call->forward(Cpu(), in, out);
@@ -106,20 +123,23 @@ ffi::Error backward(ffi::RemainingArgs args, ffi::RemainingRets rets, std::strin
       throw operators::Refused("expected another number of arrays");
     }
     Tensors given, out;
+    const Dtype floating = floating_type_of(*args.get<ffi::AnyBuffer>(0));
     for (size_t i = 0; i < inputs; ++i) {
-      given.push_back(view_of(*args.get<ffi::AnyBuffer>(i + 1), type.input_type((int)i)));
-      out.push_back(view_of(**rets.get<ffi::AnyBuffer>(i), Dtype::float32));
+      const Dtype wanted = type.input_type_of((int)i, floating);
+      given.push_back(view_of(*args.get<ffi::AnyBuffer>(i + 1), wanted));
+      out.push_back(view_of(**rets.get<ffi::AnyBuffer>(i), floating));
     }
     const operators::Shapes shapes = shapes_of(*call, given);
     // Inputs of Call::backward: gradients of all outputs, inputs, outputs.
     const operators::Tensor none = {nullptr, {0}, Dtype::float32};
-    Tensors in = {view_of(*args.get<ffi::AnyBuffer>(0), Dtype::float32)};
+    Tensors in = {view_of(*args.get<ffi::AnyBuffer>(0), floating)};
     check_results(in, {shapes[0]});
     in.resize(outputs, none);
     in.insert(in.end(), given.begin(), given.end());
     in.push_back(none);
     if (outputs > 1) {
-      in.push_back(view_of(*args.get<ffi::AnyBuffer>(inputs + 1), type.output_type(1)));
+      in.push_back(
+          view_of(*args.get<ffi::AnyBuffer>(inputs + 1), type.output_type_of(1, floating)));
       check_results({in.back()}, {shapes[1]});
     }
     call->backward(Cpu(), in, out);

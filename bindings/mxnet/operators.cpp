@@ -59,15 +59,28 @@ MXReturnValue infer_type(const OperatorType& type, const Attributes& attributes,
     if (in->size() != type.inputs.size()) {
       operators::check_count(in->size(), type.call(attributes)->inputs());
     }
+    // The first known floating type is that of the call.
+    Dtype floating = Dtype::float32;
+    const char* first_float = nullptr;
+    for (size_t i = 0; i < in->size() && !first_float; ++i) {
+      if (in->at(i) < 0 || !type.may_float((int)i, (Dtype)in->at(i))) continue;
+      floating = (Dtype)in->at(i);
+      first_float = type.inputs[i];
+    }
     for (size_t i = 0; i < in->size(); ++i) {
-      const Dtype wanted = type.input_type((int)i), got = (Dtype)in->at(i);
+      const Dtype wanted = type.input_type_of((int)i, floating), got = (Dtype)in->at(i);
       if (in->at(i) >= 0 && got != wanted) {
-        throw operators::Refused(std::string(type.inputs[i]) + ": expected " + name_of(wanted) +
+        const bool as_first = first_float && type.may_float((int)i, got);
+        throw operators::Refused(std::string(type.inputs[i]) + ": expected " +
+                                 (as_first ? std::string(name_of(wanted)) + " as " + first_float
+                                           : std::string(type.expected_type((int)i))) +
                                  ", got " + name_of(got));
       }
       in->at(i) = (int)wanted;
     }
-    for (size_t i = 0; i < out->size(); ++i) out->at(i) = (int)type.output_type((int)i);
+    for (size_t i = 0; i < out->size(); ++i) {
+      out->at(i) = (int)type.output_type_of((int)i, floating);
+    }
   });
 }
 

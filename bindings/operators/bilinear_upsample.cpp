@@ -10,6 +10,7 @@ namespace {
 struct BilinearUpsample : Operator {
   static constexpr const char* kName = "bilinear_upsample";
   static const std::vector<const char*> kInputs;
+  static constexpr bool kAnyFloat = true;
 
   int scale;
 
@@ -35,15 +36,15 @@ struct BilinearUpsample : Operator {
   static int height(const Tensor& data) { return (int)data.shape[2]; }
   static int width(const Tensor& data) { return (int)data.shape[3]; }
 
-  template <typename Device>
+  template <typename T, typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
-    cvops::bilinear_upsample(device, out[0].data<float>(), in[0].data<float>(), planes(in[0]),
+    cvops::bilinear_upsample(device, out[0].data<T>(), in[0].data<T>(), planes(in[0]),
                              height(in[0]), width(in[0]), scale);
   }
-  template <typename Device>
+  template <typename T, typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
-    cvops::bilinear_upsample_backward(device, out[0].data<float>(), in[0].data<float>(),
-                                      planes(in[1]), height(in[1]), width(in[1]), scale);
+    cvops::bilinear_upsample_backward(device, out[0].data<T>(), in[0].data<T>(), planes(in[1]),
+                                      height(in[1]), width(in[1]), scale);
   }
 };
 

@@ -8,6 +8,7 @@ namespace {
 struct BoxDecodeOp : Operator {
   static constexpr const char* kName = "box_decode";
   static const std::vector<const char*> kInputs;
+  static constexpr bool kAnyFloat = true;
 
   BoxDecode op;
 
@@ -22,10 +23,10 @@ struct BoxDecodeOp : Operator {
     return {data};
   }
 
-  template <typename Device>
+  template <typename T, typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
-    cvops::box_decode(device, out[0].data<float>(), in[0].data<float>(), in[1].data<float>(),
-                      in[0].shape[0], in[0].shape[1], op);
+    cvops::box_decode(device, out[0].data<T>(), in[0].data<T>(), in[1].data<T>(), in[0].shape[0],
+                      in[0].shape[1], op);
   }
 };
 

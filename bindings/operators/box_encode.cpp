@@ -8,6 +8,7 @@ namespace {
 struct BoxEncode : Operator {
   static constexpr const char* kName = "box_encode";
   static const std::vector<const char*> kInputs;
+  static constexpr bool kAnyFloat = true;
   static constexpr int kOutputs = 2;
 
   explicit BoxEncode(Options&) {}
@@ -22,11 +23,11 @@ struct BoxEncode : Operator {
     return {anchors, anchors};
   }
 
-  template <typename Device>
+  template <typename T, typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
-    const EncodeInputs inputs = {in[0].data<float>(), in[1].data<float>(), in[2].data<float>(),
-                                 in[3].data<float>(), in[4].data<float>(), in[5].data<float>()};
-    cvops::box_encode(device, out[0].data<float>(), out[1].data<float>(), inputs, in[0].shape[0],
+    const EncodeInputsOf<T> inputs = {in[0].data<T>(), in[1].data<T>(), in[2].data<T>(),
+                                      in[3].data<T>(), in[4].data<T>(), in[5].data<T>()};
+    cvops::box_encode(device, out[0].data<T>(), out[1].data<T>(), inputs, in[0].shape[0],
                       in[0].shape[1], in[3].shape[1]);
   }
 };

@@ -8,6 +8,7 @@ namespace {
 struct BoxIou : Operator {
   static constexpr const char* kName = "box_iou";
   static const std::vector<const char*> kInputs;
+  static constexpr bool kAnyFloat = true;
 
   bool center;
   IouKind kind;
@@ -30,11 +31,10 @@ struct BoxIou : Operator {
     return {out};
   }
 
-  template <typename Device>
+  template <typename T, typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
     const int64 num_lhs = in[0].size() / 4, num_rhs = in[1].size() / 4;
-    float *const result = out[0].data<float>(), *const lhs = in[0].data<float>(),
-                 *const rhs = in[1].data<float>();
+    T *const result = out[0].data<T>(), *const lhs = in[0].data<T>(), *const rhs = in[1].data<T>();
     if (kind == IouKind::iou) {
       cvops::box_iou(device, result, lhs, rhs, num_lhs, num_rhs, center);
     } else {
@@ -43,12 +43,11 @@ struct BoxIou : Operator {
   }
 
   // MXNet has a gradient of the kind iou, which is zero.
-  template <typename Device>
+  template <typename T, typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
     if (!has_gradient()) return Operator::backward(device, in, out);
-    box_iou_backward(device, out[0].data<float>(), out[1].data<float>(), in[0].data<float>(),
-                     in[1].data<float>(), in[2].data<float>(), in[1].size() / 4, in[2].size() / 4,
-                     center, kind);
+    box_iou_backward(device, out[0].data<T>(), out[1].data<T>(), in[0].data<T>(), in[1].data<T>(),
+                     in[2].data<T>(), in[1].size() / 4, in[2].size() / 4, center, kind);
   }
 };
 

@@ -310,6 +310,7 @@ const Shape& Inputs::expect(int i, std::initializer_list<Axis> axes) {
 
 const char* name_of(Dtype type) {
   const char* names[] = {"float32", "float64", "float16", "uint8", "int32", "int8", "int64"};
+  if (type == Dtype::bfloat16) return "bfloat16";
   return (int)type >= 0 && (int)type < 7 ? names[(int)type] : "another type";
 }
 
@@ -319,6 +320,7 @@ int64 size_of(Dtype type) {
     case Dtype::int8:
       return 1;
     case Dtype::float16:
+    case Dtype::bfloat16:
       return 2;
     case Dtype::float64:
     case Dtype::int64:
@@ -347,6 +349,11 @@ void add_operator(const OperatorType* type) {
 }
 
 const std::vector<const OperatorType*>& operators() { return registry(); }
+
+const char* OperatorType::expected_type(int i) const {
+  const Dtype type = input_type(i);
+  return may_float(i, type) ? "float32, float64, float16 or bfloat16" : name_of(type);
+}
 
 std::unique_ptr<Call> OperatorType::call(const Attributes& attributes, bool beyond_mxnet) const {
   Options options(attributes, beyond_mxnet);

@@ -12,10 +12,13 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "gpu.h"
+#include "half.h"
 
 namespace cvops::operators {
 
@@ -27,8 +30,14 @@ enum class Dtype {
   uint8 = 3,
   int32 = 4,
   int8 = 5,
-  int64 = 6
+  int64 = 6,
+  bfloat16 = 12
 };
+
+inline bool is_half(Dtype type) { return type == Dtype::float16 || type == Dtype::bfloat16; }
+inline bool is_floating(Dtype type) {
+  return type == Dtype::float32 || type == Dtype::float64 || is_half(type);
+}
 
 // "float32"; "another type" for an unknown value.
 const char* name_of(Dtype type);
@@ -159,8 +168,13 @@ class Inputs {
 //     Shapes shapes(Inputs) const;                                 // of the outputs
 //     template <typename Device>                                   // const Cpu or Gpu
 //     void forward(Device&, Tensors& in, Tensors& out) const;
+//
+// With kAnyFloat, the float32 tensors of a call may all have another floating type instead, and
+// `forward` and `backward` have a template parameter before Device: float or double. float16 and
+// bfloat16 tensors are computed in float.
 struct Operator {
   static constexpr int kOutputs = 1;
+  static constexpr bool kAnyFloat = false;
 
   static Dtype input_type(int) { return Dtype::float32; }
   static Dtype output_type(int) { return Dtype::float32; }
@@ -239,6 +253,34 @@ class Call {
   virtual void backward(Gpu&, Tensors& in, Tensors& out) const = 0;
 };
 
+// Calls body(T(), in, out) with float or double, which is the floating type of the tensors `in` and
+// `out`. Tensors of a smaller type are converted to float and back.
+template <typename Device, typename Body>
+void as_floats(Device& device, Tensors& in, Tensors& out, const Body& body) {
+  const Dtype type = in.at(0).dtype;
+  if (type == Dtype::float64) return body(double(), in, out);
+  if (!is_half(type)) return body(float(), in, out);
+  Scratch<Device> scratch(device);
+  auto in_float = [&](const Tensor& x) {
+    if (x.dtype != type) return x;
+    return Tensor{scratch.template take<float>(x.size()), x.shape, Dtype::float32};
+  };
+  Tensors inputs, outputs;
+  for (const Tensor& x : in) {
+    inputs.push_back(in_float(x));
+    if (x.dtype != type || x.size() == 0) continue;
+    half_to_float(device, inputs.back().template data<float>(), x.template data<uint16>(), x.size(),
+                  type == Dtype::bfloat16);
+  }
+  for (const Tensor& x : out) outputs.push_back(in_float(x));
+  body(float(), inputs, outputs);
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (out[i].dtype != type || out[i].size() == 0) continue;
+    float_to_half(device, out[i].template data<uint16>(), outputs[i].template data<float>(),
+                  out[i].size(), type == Dtype::bfloat16);
+  }
+}
+
 struct OperatorType {
   const char* name;
   // Names of all inputs. A call may have fewer: see Call::inputs().
@@ -247,10 +289,26 @@ struct OperatorType {
   std::vector<int> differentiable;
   Dtype (*input_type)(int);
   Dtype (*output_type)(int);
+  // True if `floating`, the floating type of a call, need not be float32.
+  bool any_float;
   std::unique_ptr<Call> (*make)(Options&);
+
+  Dtype input_type_of(int i, Dtype floating) const { return actual(input_type(i), floating); }
+  Dtype output_type_of(int i, Dtype floating) const { return actual(output_type(i), floating); }
+  // True if an input may have the type, and the call then has this floating type.
+  bool may_float(int i, Dtype type) const {
+    return any_float && input_type(i) == Dtype::float32 && is_floating(type);
+  }
+  // The types that an input may have, as text.
+  const char* expected_type(int i) const;
 
   // The call with these options, or an error that names the option.
   std::unique_ptr<Call> call(const Attributes& attributes, bool beyond_mxnet = false) const;
+
+ private:
+  Dtype actual(Dtype type, Dtype floating) const {
+    return any_float && type == Dtype::float32 ? floating : type;
+  }
 };
 
 // The options of an operator beyond MXNet.
@@ -262,6 +320,14 @@ int num_outputs(const OperatorType& type);
 const std::vector<const OperatorType*>& operators();
 
 void add_operator(const OperatorType* type);
+
+// True if the operator has a `backward` of its own, with the template parameter of kAnyFloat.
+template <typename Op, typename = void>
+struct HasTypedBackward : std::false_type {};
+template <typename Op>
+struct HasTypedBackward<Op, decltype(std::declval<const Op&>().template backward<float>(
+                                std::declval<const Cpu&>(), std::declval<Tensors&>(),
+                                std::declval<Tensors&>()))> : std::true_type {};
 
 template <typename Op>
 class CallOf final : public Call {
@@ -275,13 +341,35 @@ class CallOf final : public Call {
   bool has_gradient() const override { return op_.has_gradient(); }
   Shapes shapes(const Shapes& in) const override { return op_.shapes(Inputs(in, inputs())); }
   void forward(const Cpu& cpu, Tensors& in, Tensors& out) const override {
-    op_.forward(cpu, in, out);
+    forward_on(cpu, in, out);
   }
-  void forward(Gpu& gpu, Tensors& in, Tensors& out) const override { op_.forward(gpu, in, out); }
+  void forward(Gpu& gpu, Tensors& in, Tensors& out) const override { forward_on(gpu, in, out); }
   void backward(const Cpu& cpu, Tensors& in, Tensors& out) const override {
-    op_.backward(cpu, in, out);
+    backward_on(cpu, in, out);
   }
-  void backward(Gpu& gpu, Tensors& in, Tensors& out) const override { op_.backward(gpu, in, out); }
+  void backward(Gpu& gpu, Tensors& in, Tensors& out) const override { backward_on(gpu, in, out); }
+
+ private:
+  template <typename Device>
+  void forward_on(Device& device, Tensors& in, Tensors& out) const {
+    if constexpr (Op::kAnyFloat) {
+      as_floats(device, in, out, [&](auto zero, Tensors& a, Tensors& b) {
+        op_.template forward<decltype(zero)>(device, a, b);
+      });
+    } else {
+      op_.forward(device, in, out);
+    }
+  }
+  template <typename Device>
+  void backward_on(Device& device, Tensors& in, Tensors& out) const {
+    if constexpr (Op::kAnyFloat && HasTypedBackward<Op>::value) {
+      as_floats(device, in, out, [&](auto zero, Tensors& a, Tensors& b) {
+        op_.template backward<decltype(zero)>(device, a, b);
+      });
+    } else {
+      op_.backward(device, in, out);
+    }
+  }
 
  private:
   const Op op_;
@@ -295,6 +383,7 @@ struct Register {
                                       Op::differentiable(),
                                       Op::input_type,
                                       Op::output_type,
+                                      Op::kAnyFloat,
                                       [](Options& options) -> std::unique_ptr<Call> {
                                         return std::make_unique<CallOf<Op>>(options);
                                       }};

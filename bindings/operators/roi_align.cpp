@@ -10,6 +10,7 @@ namespace {
 struct RoiAlignOp : Operator {
   static constexpr const char* kName = "ROIAlign";
   static const std::vector<const char*> kInputs;
+  static constexpr bool kAnyFloat = true;
 
   std::array<int, 2> pooled_size;
   float scale;
@@ -52,17 +53,17 @@ struct RoiAlignOp : Operator {
             position_sensitive, aligned};
   }
 
-  template <typename Device>
+  template <typename T, typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
-    cvops::roi_align(device, out[0].data<float>(), in[0].data<float>(), in[1].data<float>(),
-                     in[1].shape[0], op(in[0]));
+    cvops::roi_align(device, out[0].data<T>(), in[0].data<T>(), in[1].data<T>(), in[1].shape[0],
+                     op(in[0]));
   }
 
-  template <typename Device>
+  template <typename T, typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
     auto &out_grad = in[0], &data = in[1], &rois = in[2];
-    cvops::roi_align_backward(device, out[0].data<float>(), out_grad.data<float>(),
-                              rois.data<float>(), rois.shape[0], op(data));
+    cvops::roi_align_backward(device, out[0].data<T>(), out_grad.data<T>(), rois.data<T>(),
+                              rois.shape[0], op(data));
     set_to_zero(device, out[1].data_ptr, out[1].bytes());
   }
 };

@@ -8,6 +8,7 @@ namespace {
 struct RoiPoolingOp : Operator {
   static constexpr const char* kName = "ROIPooling";
   static const std::vector<const char*> kInputs;
+  static constexpr bool kAnyFloat = true;
 
   std::array<int, 2> pooled_size;
   float scale;
@@ -47,27 +48,27 @@ struct RoiPoolingOp : Operator {
             o.height * o.width};
   }
 
-  template <typename Device>
+  template <typename T, typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
-    cvops::roi_pooling(device, out[0].data<float>(), with_argmax ? out[1].data<int>() : nullptr,
-                       in[0].data<float>(), in[1].data<float>(), in[1].shape[0], op(in[0]));
+    cvops::roi_pooling(device, out[0].data<T>(), with_argmax ? out[1].data<int>() : nullptr,
+                       in[0].data<T>(), in[1].data<T>(), in[1].shape[0], op(in[0]));
   }
 
   // The gradient needs the argmax. Without that output, the forward pass computes it again: in
   // MXNet's graphs the output would be visible, and inference would write it too.
-  template <typename Device>
+  template <typename T, typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
     auto &out_grad = in[0], &data = in[outputs()], &rois = in[outputs() + 1];
     const int64 num = out_grad.size();
     Scratch<Device> scratch(device);
     int* argmax = with_argmax ? in[5].data<int>() : nullptr;
     if (!argmax) {
-      float* pooled = scratch.template take<float>(num);
+      T* pooled = scratch.template take<T>(num);
       argmax = scratch.template take<int>(num);
-      cvops::roi_pooling(device, pooled, argmax, data.data<float>(), rois.data<float>(),
-                         rois.shape[0], op(data));
+      cvops::roi_pooling(device, pooled, argmax, data.data<T>(), rois.data<T>(), rois.shape[0],
+                         op(data));
     }
-    cvops::roi_pooling_backward(device, out[0].data<float>(), out_grad.data<float>(), argmax,
+    cvops::roi_pooling_backward(device, out[0].data<T>(), out_grad.data<T>(), argmax,
                                 grad(data, rois));
     set_to_zero(device, out[1].data_ptr, out[1].bytes());
   }

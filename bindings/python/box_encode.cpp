@@ -2,17 +2,27 @@
 
 #include "ops.h"
 
+namespace {
+
+using namespace cvops;
+
+template <typename T>
+void bind_box_encode_of(Ops& ops) {
+  ops.def("box_encode", [](Array<T> targets, Array<T> masks, Array<const T> samples,
+                           Array<const T> matches, Array<const T> anchors, Array<const T> refs,
+                           Array<const T> means, Array<const T> stds) {
+    const EncodeInputsOf<T> in = {samples.data, matches.data, anchors.data,
+                                  refs.data,    means.data,   stds.data};
+    return [=](auto& device) {
+      box_encode(device, targets.data, masks.data, in, samples.shape[0], samples.shape[1],
+                 refs.shape[1]);
+    };
+  });
+}
+
+}  // namespace
+
 void bind_box_encode(cvops::Ops& ops) {
-  using namespace cvops;
-  ops.def("box_encode",
-          [](Array<float> targets, Array<float> masks, Array<const float> samples,
-             Array<const float> matches, Array<const float> anchors, Array<const float> refs,
-             Array<const float> means, Array<const float> stds) {
-            const EncodeInputs in = {samples.data, matches.data, anchors.data,
-                                     refs.data,    means.data,   stds.data};
-            return [=](auto& device) {
-              box_encode(device, targets.data, masks.data, in, samples.shape[0], samples.shape[1],
-                         refs.shape[1]);
-            };
-          });
+  bind_box_encode_of<float>(ops);
+  bind_box_encode_of<double>(ops);
 }

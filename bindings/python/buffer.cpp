@@ -8,6 +8,13 @@ namespace cvops {
 
 PyTypeObject* Buffer::type = nullptr;
 
+bool is_double(const Buffer& buffer) {
+  static PyObject* const dtype = py::dtype::of<double>().release().ptr();
+  static PyObject* const type =
+      py::object(py::module_::import("numpy").attr("float64")).release().ptr();
+  return buffer.dtype == dtype || buffer.dtype == type;
+}
+
 namespace {
 
 PyObject* new_buffer(PyObject* pointer, PyObject* shape, PyObject* dtype, PyObject* owner) {

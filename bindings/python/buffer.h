@@ -23,4 +23,7 @@ inline Buffer* as_buffer(PyObject* object) {
   return Py_TYPE(object) == Buffer::type ? reinterpret_cast<Buffer*>(object) : nullptr;
 }
 
+// True if the dtype is NumPy's float64, as a dtype or as a type.
+bool is_double(const Buffer& buffer);
+
 }  // namespace cvops

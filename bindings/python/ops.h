@@ -124,6 +124,7 @@ struct pybind11::detail::type_caster<cvops::Array<T>> {
 
  private:
   bool load(const cvops::Buffer& buffer) {
+    if (std::is_floating_point_v<T> && cvops::is_double(buffer) != (sizeof(T) == 8)) return false;
     value = {reinterpret_cast<T*>(buffer.pointer), 1, {}, false, true};
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(buffer.shape); ++i) {
       const cvops::int64 size = PyLong_AsLongLong(PyTuple_GET_ITEM(buffer.shape, i));

@@ -58,6 +58,17 @@ struct TypedKernel<void(Params...)> : Kernel {
     return kernel;                                                     \
   }())
 
+// A kernel for arrays of T, float or double. The kernel for double has the suffix _f64.
+template <typename T, typename Single, typename Double>
+const auto& kernel_of(const Single& single, const Double& for_double) {
+  if constexpr (std::is_same_v<T, double>) {
+    return for_double;
+  } else {
+    return single;
+  }
+}
+#define KERNEL_OF(T, name) (::cvops::kernel_of<T>(KERNEL(name), KERNEL(name##_f64)))
+
 struct Launch {
   const Kernel& kernel;
   Dim3 grid, block;

@@ -32,20 +32,22 @@ inline bool worth_streaming(const void* to, int64_t bytes) {
   return true;
 }
 
-// Copies `count` elements of 4 bytes. Call streamed() before other threads read them.
+// Copies `count` elements of 4 or 8 bytes. Call streamed() before other threads read them.
 template <typename T>
 inline void stream(T* to, const T* from, int64_t count) {
-  static_assert(sizeof(T) == 4, "");
+  constexpr int64_t kSize = sizeof(T), kAtOnce = 16 / kSize;
+  static_assert(kSize == 4 || kSize == 8, "");
 #ifdef __SSE2__
-  int64_t i = std::min<int64_t>(count, -(reinterpret_cast<uintptr_t>(to) / 4) & 3);
-  std::memcpy(to, from, 4 * i);
-  for (; i + 4 <= count; i += 4) {
-    const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
-    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), four);
+  const auto address = reinterpret_cast<uintptr_t>(to);
+  int64_t i = std::min<int64_t>(count, -(address / kSize) & (kAtOnce - 1));
+  std::memcpy(to, from, kSize * i);
+  for (; i + kAtOnce <= count; i += kAtOnce) {
+    const __m128i some = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
+    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), some);
   }
-  std::memcpy(to + i, from + i, 4 * (count - i));
+  std::memcpy(to + i, from + i, kSize * (count - i));
 #else
-  std::memcpy(to, from, 4 * count);
+  std::memcpy(to, from, kSize * count);
 #endif
 }
 

@@ -1,6 +1,7 @@
 // Functions compiled for each vector width; the width is selected at run time. Results do not
 // depend on it: every operation is rounded identically, and none are contracted.
 #pragma once
+#include <type_traits>
 
 // Forces a piece of an inner loop inline. It would be slow as a separate function.
 #define CVOPS_INLINE inline __attribute__((always_inline))
@@ -18,7 +19,14 @@ constexpr int kWidth = 8;
 constexpr int kWidth = 4;
 #endif
 typedef float FloatVector __attribute__((vector_size(4 * kWidth)));
+typedef double DoubleVector __attribute__((vector_size(4 * kWidth)));
 typedef int IntVector __attribute__((vector_size(4 * kWidth)));
+
+// The vector of T, float or double, and its number of elements.
+template <typename T>
+using VectorOf = std::conditional_t<std::is_same_v<T, double>, DoubleVector, FloatVector>;
+template <typename T>
+constexpr int kWidthOf = (int)(sizeof(VectorOf<T>) / sizeof(T));
 
 // In ascending order. Baseline is the default of the compiler: SSE2 on x86-64, NEON on ARM.
 enum class Simd { baseline, avx2, avx512 };

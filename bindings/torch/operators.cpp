@@ -53,9 +53,23 @@ c10::ScalarType scalar_type_of(Dtype type) {
       return at::kInt;
     case Dtype::int64:
       return at::kLong;
+    case Dtype::float64:
+      return at::kDouble;
+    case Dtype::float16:
+      return at::kHalf;
+    case Dtype::bfloat16:
+      return at::kBFloat16;
     default:
       return at::kFloat;
   }
+}
+
+// The floating type of a tensor; float32 for another type.
+Dtype floating_type_of(const at::Tensor& x) {
+  for (Dtype type : {Dtype::float64, Dtype::float16, Dtype::bfloat16}) {
+    if (x.scalar_type() == scalar_type_of(type)) return type;
+  }
+  return Dtype::float32;
 }
 
 // A number as text with a decimal point, in every locale.
@@ -113,11 +127,17 @@ void guarded(const Entry& entry, const Body& body) {
   TORCH_CHECK_VALUE(false, entry.name, ": ", message);
 }
 
-// The first inputs of a call, dense and on one device.
-std::vector<at::Tensor> tensors_of(const Entry& entry, const Call& call,
-                                   c10::ArrayRef<IValue> args) {
+// The inputs of a call, dense and on one device.
+struct Given {
+  std::vector<at::Tensor> tensors;
+  Dtype floating = Dtype::float32;  // of all that are floats
+};
+
+Given tensors_of(const Entry& entry, const Call& call, c10::ArrayRef<IValue> args) {
   const auto& names = call.inputs();
-  std::vector<at::Tensor> found;
+  Given given;
+  auto& found = given.tensors;
+  const char* first_float = nullptr;
   for (size_t i = 0; i < (size_t)entry.num_inputs; ++i) {
     const char* const name = entry.type->inputs[i];
     if (i >= names.size()) {
@@ -128,11 +148,16 @@ std::vector<at::Tensor> tensors_of(const Entry& entry, const Call& call,
     TORCH_CHECK_TYPE(args[i].isTensor(), entry.name, ": ", name,
                      ": expected a tensor with these options, got None");
     const at::Tensor& x = args[i].toTensor();
-    const auto wanted = scalar_type_of(entry.type->input_type((int)i));
-    TORCH_CHECK_TYPE(x.scalar_type() == wanted, entry.name, ": ", name, ": expected ",
-                     name_of(entry.type->input_type((int)i)), ", got ",
-                     c10::getDtypeNames(x.scalar_type()).first, ": convert it by .to(torch.",
-                     name_of(entry.type->input_type((int)i)), ")");
+    const bool is_float = entry.type->may_float((int)i, Dtype::float32);
+    if (is_float && !first_float) given.floating = floating_type_of(x);
+    const Dtype wanted = entry.type->input_type_of((int)i, given.floating);
+    const bool is_first = is_float && !first_float;
+    TORCH_CHECK_TYPE(x.scalar_type() == scalar_type_of(wanted), entry.name, ": ", name,
+                     ": expected ", is_first ? entry.type->expected_type((int)i) : name_of(wanted),
+                     is_float && !is_first ? std::string(" as ") + first_float : std::string(),
+                     ", got ", c10::getDtypeNames(x.scalar_type()).first,
+                     ": convert it by .to(torch.", name_of(wanted), ")");
+    if (is_first) first_float = name;
     TORCH_CHECK_TYPE(x.layout() == at::kStrided, entry.name, ": ", name,
                      ": expected a dense tensor, got layout ", x.layout());
     TORCH_CHECK_TYPE(found.empty() || x.device() == found[0].device(), entry.name, ": ", names[0],
@@ -140,7 +165,7 @@ std::vector<at::Tensor> tensors_of(const Entry& entry, const Call& call,
                      " on ", x.device(), ": the tensors must be on one device");
     found.push_back(x.contiguous());
   }
-  return found;
+  return given;
 }
 
 operators::Tensor view_of(const at::Tensor& x, Dtype type) {
@@ -176,18 +201,18 @@ class Forward final : public c10::OperatorKernel {
       const size_t num = handle.schema().arguments().size();
       const auto args = torch::jit::last(*stack, num);
       const auto call = call_of(entry_, handle, args);
-      const auto inputs = tensors_of(entry_, *call, args);
+      const auto [inputs, floating] = tensors_of(entry_, *call, args);
       Tensors in, out;
       operators::Shapes shapes;
       for (size_t i = 0; i < inputs.size(); ++i) {
-        in.push_back(view_of(inputs[i], entry_.type->input_type((int)i)));
+        in.push_back(view_of(inputs[i], entry_.type->input_type_of((int)i, floating)));
         shapes.push_back(in.back().shape);
       }
       shapes = call->shapes(shapes);
       const auto options = inputs[0].options();
       std::vector<at::Tensor> outputs;
       for (size_t i = 0; i < shapes.size(); ++i) {
-        const Dtype type = entry_.type->output_type((int)i);
+        const Dtype type = entry_.type->output_type_of((int)i, floating);
         const std::vector<int64_t> shape(shapes[i].begin(), shapes[i].end());
         outputs.push_back(at::empty(shape, options.dtype(scalar_type_of(type))));
         out.push_back(view_of(outputs[i], type));
@@ -216,17 +241,18 @@ class Backward final : public c10::OperatorKernel {
       const auto args = torch::jit::last(*stack, num);
       const auto call = call_of(entry_, handle, args);
       const at::Tensor out_grad = args[0].toTensor().contiguous();
-      const auto inputs = tensors_of(entry_, *call, args.slice(1));
-      TORCH_CHECK_TYPE(out_grad.scalar_type() == at::kFloat, entry_.name,
-                       ": out_grad: expected float32, got ",
+      const auto [inputs, floating] = tensors_of(entry_, *call, args.slice(1));
+      TORCH_CHECK_TYPE(out_grad.scalar_type() == scalar_type_of(floating), entry_.name,
+                       ": out_grad: expected ", name_of(floating), ", got ",
                        c10::getDtypeNames(out_grad.scalar_type()).first);
       TORCH_CHECK_TYPE(out_grad.device() == inputs[0].device(), entry_.name,
                        ": out_grad: expected a tensor on ", inputs[0].device(), ", got one on ",
                        out_grad.device());
-      Tensors in = {view_of(out_grad, Dtype::float32)};
+      Tensors in = {view_of(out_grad, floating)}, given;
       operators::Shapes shapes;
       for (size_t i = 0; i < inputs.size(); ++i) {
-        shapes.push_back(view_of(inputs[i], entry_.type->input_type((int)i)).shape);
+        given.push_back(view_of(inputs[i], entry_.type->input_type_of((int)i, floating)));
+        shapes.push_back(given.back().shape);
       }
       shapes = call->shapes(shapes);
       if (in[0].shape != shapes[0]) {
@@ -236,14 +262,12 @@ class Backward final : public c10::OperatorKernel {
       // Inputs of Call::backward: gradients of all outputs, inputs, outputs.
       const operators::Tensor none = {nullptr, {0}, Dtype::float32};
       in.resize(entry_.num_outputs, none);
-      for (size_t i = 0; i < inputs.size(); ++i) {
-        in.push_back(view_of(inputs[i], entry_.type->input_type((int)i)));
-      }
+      in.insert(in.end(), given.begin(), given.end());
       in.push_back(none);
       at::Tensor residual;
       if (entry_.num_outputs > 1) {
         residual = args[1 + entry_.num_inputs].toTensor().contiguous();
-        in.push_back(view_of(residual, entry_.type->output_type(1)));
+        in.push_back(view_of(residual, entry_.type->output_type_of(1, floating)));
         if (in.back().shape != shapes[1]) {
           throw operators::Refused("residual: expected shape " + operators::text(shapes[1]) +
                                    ", got " + operators::text(in.back().shape));
@@ -252,8 +276,9 @@ class Backward final : public c10::OperatorKernel {
       std::vector<at::Tensor> grads;
       Tensors out;
       for (size_t i = 0; i < inputs.size(); ++i) {
-        grads.push_back(at::empty(inputs[i].sizes(), inputs[i].options().dtype(at::kFloat)));
-        out.push_back(view_of(grads[i], Dtype::float32));
+        const auto type = scalar_type_of(floating);
+        grads.push_back(at::empty(inputs[i].sizes(), inputs[i].options().dtype(type)));
+        out.push_back(view_of(grads[i], floating));
       }
       const c10::OptionalDeviceGuard guard(inputs[0].device());
       run(inputs[0].device(), in, out,

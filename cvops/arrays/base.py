@@ -100,6 +100,17 @@ class Library:
         """Return a new array with the values of ``x``."""
         return x.copy()
 
+    def to_float32(self, x: Any) -> Any:
+        """Return a float16 or bfloat16 array as a float32 array."""
+        return x.astype(np.float32)
+
+    def to_half(self, y: Any, dtype: Any) -> Any:
+        """Return a float32 array in the dtype float16 or bfloat16; another array as it is."""
+        if y.dtype != np.float32:
+            return y
+        with np.errstate(over="ignore"):  # the result is infinite
+            return y.astype(dtype)
+
     def memory(self, x: Any) -> Memory:
         """Return the memory of ``x`` on a GPU; of a copy if it is not contiguous and aligned."""
         raise TypeError(f"a {self.name} is not on a GPU")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from cvops.arrays.base import Description, Device, Library
 
 
@@ -24,6 +26,12 @@ class Shapes(Library):
     name = "shape"
     # A symbol has no hash.
     is_hashable = False
+
+    def to_float32(self, x: Any) -> Any:
+        return Shaped(x.shape, np.dtype("float32"))
+
+    def to_half(self, y: Any, dtype: Any) -> Any:
+        return Shaped(y.shape, dtype) if y.dtype == np.float32 else y
 
     def describe(self, x: Any) -> Description:
         return Device("shapes"), x.dtype, x.shape

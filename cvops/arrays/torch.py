@@ -74,6 +74,12 @@ class Torch(Library):
     def copy(self, x: Any) -> Any:
         return x.detach().clone()
 
+    def to_float32(self, x: Any) -> Any:
+        return x.float()
+
+    def to_half(self, y: Any, dtype: Any) -> Any:
+        return y.to(dtype) if y.dtype == sys.modules["torch"].float32 else y
+
     def memory(self, x: Any) -> Memory:
         if x.requires_grad:
             x = x.detach()

@@ -150,7 +150,7 @@ def _functions() -> tuple[Any, Any]:
         def backward(ctx: Any, out_grad: Any, *_: Any) -> Any:
             signature, needed = ctx.signature, ctx.needs_input_grad[2:]
             grads = [
-                torch.zeros(shape, device=out_grad.device) if need else None
+                torch.zeros(shape, device=out_grad.device, dtype=out_grad.dtype) if need else None
                 for need, (shape, _) in zip(needed, signature.types)
             ]
             gradient = signature.op.gradient

@@ -40,4 +40,5 @@ class Shapes:
         options: tuple[Any, ...],
     ) -> Any:
         """Return the shapes and the dtypes of the results."""
-        return implementation(self, *arrays, *options)
+        shaped = [Shaped(x.shape, dtype) for x, (_, dtype) in zip(arrays, types)]
+        return implementation(self, *shaped, *options)

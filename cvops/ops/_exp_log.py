@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 _LN2_HIGH = float.fromhex("0x1.62e42fefap-1")
 _LN2_LOW = float.fromhex("0x1.cf79abc9e3b39p-40")
-_FACTORIALS = [479001600, 39916800, 3628800, 362880, 40320, 5040, 720, 120, 24, 6, 2, 1, 1]
+_FACTORIALS = [math.factorial(n) for n in range(14, -1, -1)]
 
 
 def exp(x: np.ndarray) -> np.ndarray:
-    """Return e to the power of each float32."""
+    """Return e to the power of each float32 or float64."""
+    x = np.asarray(x)
+    is_double = x.dtype == np.float64
+    low, high, first = (-746, 710, 0) if is_double else (-110, 90, 2)
     with np.errstate(all="ignore"):
-        clamped = np.clip(np.asarray(x, np.float32).astype(np.float64), -110, 90)
+        clamped = np.clip(x.astype(np.float64), low, high)
         n = np.rint(clamped * 1.4426950408889634)
         r = (clamped - n * _LN2_HIGH) - n * _LN2_LOW
         p = np.zeros_like(r)
-        for factorial in _FACTORIALS:
+        for factorial in _FACTORIALS[first:]:
             p = p * r + 1.0 / factorial
-        return np.ldexp(p, np.nan_to_num(n).astype(np.int32)).astype(np.float32)
+        whole = np.nan_to_num(n).astype(np.int32)
+        if is_double:
+            # Two factors: the first one is neither infinite nor denormal.
+            return np.ldexp(np.ldexp(p, whole >> 1), whole - (whole >> 1))
+        return np.ldexp(p, whole).astype(np.float32)
 
 
 def log(x: np.ndarray) -> np.ndarray:
@@ -27,9 +36,9 @@ def log(x: np.ndarray) -> np.ndarray:
 
 
 def log_in_double(x: np.ndarray) -> np.ndarray:
-    """Return the natural logarithm of each float32 before the rounding to float32."""
+    """Return the natural logarithm of each float32 or float64, in float64."""
     with np.errstate(all="ignore"):
-        x = np.asarray(x, np.float32).astype(np.float64)
+        x = np.asarray(x).astype(np.float64)
         m, e = np.frexp(x)  # 0.5 <= m < 1
         low = m < 1.4142135623730951 / 2
         m, e = np.where(low, m * 2, m), np.where(low, e - 1, e).astype(np.float64)

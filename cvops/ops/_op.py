@@ -110,10 +110,15 @@ def backend_for(device: Device, name: str | None) -> Backend:
     raise RuntimeError(f"no backend can run on {device} here: {'; '.join(reasons)}")
 
 
+#: The dtypes of a spec of the dtype ``float``. The last two are computed in float32.
+FLOATS = ("float32", "float64", "float16", "bfloat16")
+_HALVES = FLOATS[2:]
+
+
 class ArraySpec:
     """The dtype and the shape of one argument, from text such as ``float32 (..., N, 4)``.
 
-    An axis is a size or a name. A name is the same size in all arrays of a call. ``...`` at the
+    The dtype ``float`` is one of ``FLOATS``, the same for all such arrays of a call. An axis is a size or a name. A name is the same size in all arrays of a call. ``...`` at the
     beginning or at the end matches any number of axes. The implementations do not get an array of
     ``shape of float32 (...)``: the op uses its shape only.
     """
@@ -133,7 +138,12 @@ class ArraySpec:
         #: (index of the axis, name) of each named axis, and (index, size) of each other one.
         self.named = tuple([(i, axis) for i, axis in places if isinstance(axis, str)])
         self.fixed = tuple([(i, axis) for i, axis in places if isinstance(axis, int)])
-        self.numpy_dtype = np.dtype(self.dtype)
+        #: True for the dtype ``float``.
+        self.is_float = self.dtype == "float"
+        #: The name of the dtype in an error message.
+        self.expected = f"{', '.join(FLOATS[:-1])} or {FLOATS[-1]}" if self.is_float else self.dtype
+        #: The dtype of which each caller has an array.
+        self.plain = "float32" if self.is_float else self.dtype
 
 
 class Dispatch:
@@ -142,7 +152,11 @@ class Dispatch:
     def __init__(self, op: Op, backend: str | None, arrays: tuple[tuple[Any, ...], ...]):
         #: For each array its spec; None for an array without a spec.
         self.specs: list[ArraySpec | None] = []
+        #: For each array that the implementations get, its dtype there.
+        self.dtypes: list[np.dtype[Any]] = []
         first, library, device, _ = arrays[0]
+        floats: tuple[str, str, Any] | None = None
+        is_float = []
         for name, other, where, dtype in arrays:
             if other is not library or where != device:
                 raise TypeError(
@@ -151,16 +165,44 @@ class Dispatch:
                 )
             spec = op.specs.get(name.partition("[")[0])
             got = dtype_name(dtype)
-            if spec is not None and got != spec.dtype:
-                raise TypeError(
-                    f"{name}: expected {spec.dtype}, got {got}{library.cast(got, spec.dtype)}"
-                )
             self.specs.append(spec)
+            if spec is None:
+                continue
+            if got not in FLOATS if spec.is_float else got != spec.dtype:
+                cast = library.cast(got, spec.plain)
+                raise TypeError(f"{name}: expected {spec.expected}, got {got}{cast}")
+            if spec.is_float:
+                floats = floats or (name, got, dtype)
+                if got != floats[1]:
+                    cast = library.cast(got, floats[1])
+                    raise TypeError(f"{name}: expected {floats[1]} as {floats[0]}, got {got}{cast}")
+            if spec.read:
+                is_float.append(spec.is_float)
+                self.dtypes.append(np.dtype("float32" if got in _HALVES else got))
         backend_here = backend_for(device, backend)
         executor = backend_here.executor(library, device)
         #: Runs the implementation on arrays of types, with options.
         self.run = functools.partial(executor.run, op.implementations[backend_here.implementation])
+        if floats and floats[1] in _HALVES:
+            self.run = functools.partial(_in_float32, self.run, library, floats[2], is_float)
         self.autograd = library.autograd
+
+
+def _in_float32(
+    run: Callable[..., Any],
+    library: Library,
+    half: Any,
+    is_float: list[bool],
+    types: list[ArrayType],
+    arrays: Iterable[Any],
+    options: tuple[Any, ...],
+) -> Any:
+    """Compute a call on float16 or bfloat16 arrays in float32; round the results to ``half``."""
+    single = [library.to_float32(x) if is_half else x for x, is_half in zip(arrays, is_float)]
+    out = run(types, single, options)
+    if type(out) is tuple:
+        return tuple([library.to_half(y, half) for y in out])
+    return library.to_half(out, half)
 
 
 _dispatch = functools.lru_cache(1024)(Dispatch)
@@ -182,6 +224,7 @@ class Signature:
         dispatch = _dispatch(
             op, backend, tuple([(name, library, x[0], x[1]) for name, library, x in arrays])
         )
+        dtypes = iter(dispatch.dtypes)
         for (name, _, (_, _, shape)), spec in zip(arrays, dispatch.specs):
             if spec is None:
                 continue
@@ -200,7 +243,7 @@ class Signature:
                     raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
             shapes[name] = shape
             if spec.read:
-                types.append((shape, spec.numpy_dtype))
+                types.append((shape, next(dtypes)))
         #: Runs the implementation on arrays, with options.
         self.execute = functools.partial(dispatch.run, types)
         self.autograd = dispatch.autograd
@@ -230,7 +273,7 @@ def _conversion(op: Op, name: str, x: Any) -> str:
     spec = op.specs.get(name)
     if spec is None or not spec.read or not hasattr(x, "__len__") or isinstance(x, (str, bytes)):
         return ""
-    return f': convert it by numpy.array({name}, "{spec.dtype}")'
+    return f': convert it by numpy.array({name}, "{spec.plain}")'
 
 
 class Inputs:

@@ -10,8 +10,8 @@ from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Op
 
 Array = TypeVar("Array")
-_OP = Op("bilinear_upsample", data="float32 (N, C, H, W)")
-_BACKWARD = Op("bilinear_upsample_backward", out_grad="float32 (N, C, height, width)")
+_OP = Op("bilinear_upsample", data="float (N, C, H, W)")
+_BACKWARD = Op("bilinear_upsample_backward", out_grad="float (N, C, height, width)")
 
 
 def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) -> Array:
@@ -109,11 +109,11 @@ def _operator(scale: int) -> tuple[str, dict[str, Any]]:
     return "bilinear_upsample", {"scale": scale}
 
 
-def _weights(scale: int) -> np.ndarray:
+def _weights(scale: int, dtype: Any) -> np.ndarray:
     """Return the weights of ``2 * scale`` taps; the last one of an odd scale is 0."""
     t = np.arange(2 * scale)
     numerators = 2 * scale - abs(2 * t - (2 * scale - 1 - scale % 2))
-    return numerators.astype(np.float32) / np.float32(2 * scale)
+    return numerators.astype(dtype) / np.array(2 * scale, dtype)
 
 
 def _taps(scale: int) -> int:
@@ -137,7 +137,7 @@ def _small(large: tuple[int, ...], scale: int) -> tuple[int, ...]:
 @_OP.implementation("numpy")
 def _numpy(data: np.ndarray, scale: int) -> np.ndarray:
     if data.size == 0:
-        return np.empty(_large(data.shape, scale), np.float32)
+        return np.empty(_large(data.shape, scale), data.dtype)
     along_x = _enlarged(data, scale)
     return np.ascontiguousarray(_enlarged(along_x.swapaxes(2, 3), scale).swapaxes(2, 3))
 
@@ -146,7 +146,7 @@ def _enlarged(data: np.ndarray, scale: int) -> np.ndarray:
     """Enlarge along the last axis."""
     width = data.shape[-1]
     near, tap = np.divmod(np.arange(width * scale) + scale // 2, scale)
-    weights = _weights(scale)
+    weights = _weights(scale, data.dtype)
     near_weight, far_weight = weights[tap], weights[tap + scale]
     # There is a zero at each end. A far weight of 0 multiplies a zero, not an infinity.
     padded = np.pad(data, [(0, 0)] * 3 + [(1, 1)])
@@ -158,7 +158,7 @@ def _enlarged(data: np.ndarray, scale: int) -> np.ndarray:
 @_BACKWARD.implementation("numpy")
 def _backward_numpy(out_grad: np.ndarray, scale: int) -> np.ndarray:
     if out_grad.size == 0:
-        return np.empty(_small(out_grad.shape, scale), np.float32)
+        return np.empty(_small(out_grad.shape, scale), out_grad.dtype)
     along_y = _gathered(out_grad.swapaxes(2, 3), scale).swapaxes(2, 3)
     return np.ascontiguousarray(_gathered(along_y, scale))
 
@@ -167,22 +167,22 @@ def _gathered(out_grad: np.ndarray, scale: int) -> np.ndarray:
     """Sum the gradient along the last axis."""
     width = out_grad.shape[-1] // scale
     padded = np.pad(out_grad, [(0, 0)] * 3 + [(scale // 2, scale)])
-    grad = np.zeros((*out_grad.shape[:3], width), np.float32)
+    grad = np.zeros((*out_grad.shape[:3], width), out_grad.dtype)
     with np.errstate(all="ignore"):
-        for t, weight in enumerate(_weights(scale)[: _taps(scale)]):
+        for t, weight in enumerate(_weights(scale, grad.dtype)[: _taps(scale)]):
             grad += padded[..., t : t + width * scale : scale] * weight
     return grad
 
 
 @_OP.implementation("native")
 def _native(device: DeviceOps, data: np.ndarray, scale: int) -> np.ndarray:
-    out = device.empty(_large(data.shape, scale), np.float32)
+    out = device.empty(_large(data.shape, scale), data.dtype)
     device.ops.bilinear_upsample(out, data, *_sizes(data.shape, scale))
     return out
 
 
 @_BACKWARD.implementation("native")
 def _backward_native(device: DeviceOps, out_grad: np.ndarray, scale: int) -> np.ndarray:
-    grad = device.empty(_small(out_grad.shape, scale), np.float32)
+    grad = device.empty(_small(out_grad.shape, scale), out_grad.dtype)
     device.ops.bilinear_upsample_backward(grad, out_grad, *_sizes(grad.shape, scale))
     return grad

@@ -10,7 +10,7 @@ from cvops.ops import _check, _exp_log
 from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
-_OP = Op("box_decode", data="float32 (B, N, 4)", anchors="float32 (1, N, 4)")
+_OP = Op("box_decode", data="float (B, N, 4)", anchors="float (1, N, 4)")
 
 
 class _Options(NamedTuple):
@@ -90,7 +90,7 @@ def _check_shapes(signature: Signature) -> None:
 
 @_OP.implementation("numpy")
 def _numpy(data: np.ndarray, anchors: np.ndarray, options: _Options) -> np.ndarray:
-    std, clip = np.array(options[:4], np.float32), np.float32(options.clip)
+    std, clip = np.array(options[:4], data.dtype), data.dtype.type(options.clip)
     center, size = anchors[..., :2], anchors[..., 2:]
     with np.errstate(all="ignore"):
         if options.corner:
@@ -108,6 +108,6 @@ def _numpy(data: np.ndarray, anchors: np.ndarray, options: _Options) -> np.ndarr
 def _native(
     device: DeviceOps, data: np.ndarray, anchors: np.ndarray, options: _Options
 ) -> np.ndarray:
-    out = device.empty(data.shape, np.float32)
+    out = device.empty(data.shape, data.dtype)
     device.ops.box_decode(out, data, anchors, options)
     return out

@@ -12,12 +12,12 @@ from cvops.ops._op import DeviceOps, Op, Signature
 Array = TypeVar("Array")
 _OP = Op(
     "box_encode",
-    samples="float32 (B, N)",
-    matches="float32 (B, N)",
-    anchors="float32 (B, N, 4)",
-    refs="float32 (B, M, 4)",
-    means="float32 (4,)",
-    stds="float32 (4,)",
+    samples="float (B, N)",
+    matches="float (B, N)",
+    anchors="float (B, N, 4)",
+    refs="float (B, M, 4)",
+    means="float (4,)",
+    stds="float (4,)",
 )
 
 
@@ -93,7 +93,7 @@ def _numpy(
     means: np.ndarray,
     stds: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    targets, masks = np.zeros(anchors.shape, np.float32), np.zeros(anchors.shape, np.float32)
+    targets, masks = np.zeros_like(anchors), np.zeros_like(anchors)
     with np.errstate(all="ignore"):
         image, anchor = np.nonzero(samples > 0.5)
         match = np.trunc(matches[image, anchor])
@@ -124,6 +124,6 @@ def _center(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @_OP.implementation("native")
 def _native(device: DeviceOps, *inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     _, _, anchors, *_ = inputs
-    targets, masks = device.empty_all((anchors.shape, np.float32), (anchors.shape, np.float32))
+    targets, masks = device.empty_all(*[(anchors.shape, anchors.dtype)] * 2)
     device.ops.box_encode(targets, masks, *inputs)
     return targets, masks

@@ -11,14 +11,14 @@ from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
-_SIDES = {"lhs": "float32 (..., N, 4)", "rhs": "float32 (..., M, 4)"}
+_SIDES = {"lhs": "float (..., N, 4)", "rhs": "float (..., M, 4)"}
 _OP = Op("box_iou", **_SIDES)
 #: The op for the kinds that have a gradient.
 _KIND = Op("box_iou", **_SIDES)
-_BACKWARD = Op("box_iou_backward", out_grad="float32 (...)", **_SIDES)
+_BACKWARD = Op("box_iou_backward", out_grad="float (...)", **_SIDES)
 _KINDS = ("iou", "giou", "diou", "ciou")
-_EPS = np.float32(1e-7)
-_FOUR_OVER_PI_SQUARED = np.float32(0.40528473457)
+_EPS = 1e-7
+_FOUR_OVER_PI_SQUARED = 0.40528473456935108578
 _LANES = 128
 
 
@@ -158,7 +158,7 @@ def _numpy(lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
     overlap = _intersection(rhs, lhs) if center else _intersection(lhs, rhs)
     with np.errstate(all="ignore"):
         iou = overlap / (area_lhs + area_rhs - overlap)
-    return np.where(overlap <= 0, np.float32(0), iou).reshape(out_shape)
+    return np.where(overlap <= 0, iou.dtype.type(0), iou).reshape(out_shape)
 
 
 def _sized(boxes: np.ndarray, center: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -169,7 +169,7 @@ def _sized(boxes: np.ndarray, center: bool) -> tuple[np.ndarray, np.ndarray]:
         if center:
             boxes = np.concatenate([low - size / 2, low + size / 2], axis=-1)
         area = size[..., 0] * size[..., 1]
-    return boxes, np.where((size < 0).any(axis=-1), np.float32(0), area)
+    return boxes, np.where((size < 0).any(axis=-1), area.dtype.type(0), area)
 
 
 def _intersection(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -190,7 +190,7 @@ def _smaller(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _sides(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Return ``high - low``, or 0 where that is not positive."""
     with np.errstate(all="ignore"):
-        return np.where(high - low > 0, high - low, np.float32(0))
+        return np.where(high - low > 0, high - low, low.dtype.type(0))
 
 
 class _Boxes:
@@ -221,7 +221,7 @@ def _angle(size: np.ndarray) -> np.ndarray:
         angle = np.where(steep, 1.5707963267948966 - angle, angle)
     angle = np.where((a == 0) & (b == 0), 0.0, angle)
     negative = (size[..., 0] < 0) != (size[..., 1] < 0)
-    return np.where(negative, -angle, angle).astype(np.float32)
+    return np.where(negative, -angle, angle).astype(size.dtype)
 
 
 def _hull(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -237,7 +237,8 @@ def _kind_numpy(lhs: np.ndarray, rhs: np.ndarray, center: bool, kind: str) -> np
         _Boxes(lhs.reshape(-1, 1, 4), center, kind),
         _Boxes(rhs.reshape(1, -1, 4), center, kind),
     )
-    one, zero = np.float32(1), np.float32(0)
+    number = lhs.dtype.type
+    one, zero, eps = number(1), number(0), number(_EPS)
     first, second = (b, a) if center else (a, b)
     overlap = _intersection(first.corners, second.corners)
     with np.errstate(all="ignore"):
@@ -249,11 +250,11 @@ def _kind_numpy(lhs: np.ndarray, rhs: np.ndarray, center: bool, kind: str) -> np
             out = iou - np.where(hull > 0, (hull - total) / hull, total * zero)
         else:
             dx, dy = np.moveaxis(a.center - b.center, -1, 0)
-            out = iou - (dx * dx + dy * dy) / (width * width + height * height + _EPS)
+            out = iou - (dx * dx + dy * dy) / (width * width + height * height + eps)
         if kind == "ciou":
             turn = a.angle - b.angle
-            v = _FOUR_OVER_PI_SQUARED * (turn * turn)
-            out = out - v / (one - iou + v + _EPS) * v
+            v = number(_FOUR_OVER_PI_SQUARED) * (turn * turn)
+            out = out - v / (one - iou + v + eps) * v
     return out.reshape(out_shape)
 
 
@@ -273,7 +274,7 @@ def _side_grad(
     out_grad: np.ndarray, own: np.ndarray, other: np.ndarray, center: bool, kind: str
 ) -> np.ndarray:
     """Return the gradient of the boxes ``own``, from those of all pairs (own, other)."""
-    sums = np.zeros((len(own), _LANES, 6), np.float32)
+    sums = np.zeros((len(own), _LANES, 6), own.dtype)
     for begin in range(0, len(other), _LANES):
         boxes = other[begin : begin + _LANES]
         grads = _pair_grads(own[:, None], boxes[None], center, kind)
@@ -288,7 +289,7 @@ def _side_grad(
         width, height = size[:, :1], size[:, 1:]
         inverted = (size < 0).any(axis=-1, keepdims=True)
         norm = width * width + height * height
-        zero = np.float32(0)
+        zero = own.dtype.type(0)
         by_width = np.where(inverted, zero, by_area * height)
         by_width = by_width + np.where(norm > 0, by_angle * (height / norm), zero)
         by_height = np.where(inverted, zero, by_area * width)
@@ -303,13 +304,14 @@ def _side_grad(
 
 def _share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the share of ``a`` in the gradient of the maximum."""
-    return np.where(a > b, 1, np.where(a == b, 0.5, 0)).astype(np.float32)
+    return np.where(a > b, 1, np.where(a == b, 0.5, 0)).astype(a.dtype)
 
 
 def _pair_grads(own: np.ndarray, other: np.ndarray, center: bool, kind: str) -> np.ndarray:
     """Return the derivatives of each pair: corners, area and angle of the box ``own``."""
     a, b = _Boxes(own, center, kind), _Boxes(other, center, kind)
-    zero, one, two = np.float32(0), np.float32(1), np.float32(2)
+    number = own.dtype.type
+    zero, one, two, eps = number(0), number(1), number(2), number(_EPS)
     size = _sides(
         _larger(a.corners[..., :2], b.corners[..., :2]),
         _smaller(a.corners[..., 2:], b.corners[..., 2:]),
@@ -332,15 +334,16 @@ def _pair_grads(own: np.ndarray, other: np.ndarray, center: bool, kind: str) -> 
             by_hull = by_hull_area[..., None] * hull[..., ::-1]
         elif kind != "iou":
             d = a.center - b.center
-            diagonal = hull[..., 0] * hull[..., 0] + hull[..., 1] * hull[..., 1] + _EPS
+            diagonal = hull[..., 0] * hull[..., 0] + hull[..., 1] * hull[..., 1] + eps
             square = d[..., 0] * d[..., 0] + d[..., 1] * d[..., 1]
             by_center = -(two * d / diagonal[..., None])
             by_hull = two * hull * (square / diagonal / diagonal)[..., None]
         if kind == "ciou":
             turn = a.angle - b.angle
-            v = _FOUR_OVER_PI_SQUARED * (turn * turn)
-            alpha = v / (one - iou + v + _EPS)
-            by_angle = -(alpha * (two * _FOUR_OVER_PI_SQUARED * turn))
+            factor = number(_FOUR_OVER_PI_SQUARED)
+            v = factor * (turn * turn)
+            alpha = v / (one - iou + v + eps)
+            by_angle = -(alpha * (two * factor * turn))
         by_size = by_overlap[..., None] * size[..., ::-1]
         half = np.float32(0.5) * by_center
         a_low, a_high = a.corners[..., :2], a.corners[..., 2:]
@@ -353,7 +356,7 @@ def _pair_grads(own: np.ndarray, other: np.ndarray, center: bool, kind: str) -> 
 
 @_OP.implementation("native")
 def _native(device: DeviceOps, lhs: np.ndarray, rhs: np.ndarray, center: bool) -> np.ndarray:
-    out = device.empty(_out_shape(lhs.shape, rhs.shape), np.float32)
+    out = device.empty(_out_shape(lhs.shape, rhs.shape), lhs.dtype)
     device.ops.box_iou(out, lhs, rhs, center)
     return out
 
@@ -362,7 +365,7 @@ def _native(device: DeviceOps, lhs: np.ndarray, rhs: np.ndarray, center: bool) -
 def _kind_native(
     device: DeviceOps, lhs: np.ndarray, rhs: np.ndarray, center: bool, kind: str
 ) -> np.ndarray:
-    out = device.empty(_out_shape(lhs.shape, rhs.shape), np.float32)
+    out = device.empty(_out_shape(lhs.shape, rhs.shape), lhs.dtype)
     device.ops.box_iou_kind(out, lhs, rhs, center, _KINDS.index(kind))
     return out
 
@@ -376,6 +379,6 @@ def _backward_native(
     center: bool,
     kind: str,
 ) -> tuple[np.ndarray, np.ndarray]:
-    grads = device.empty(lhs.shape, np.float32), device.empty(rhs.shape, np.float32)
+    grads = device.empty(lhs.shape, lhs.dtype), device.empty(rhs.shape, lhs.dtype)
     device.ops.box_iou_backward(*grads, out_grad, lhs, rhs, center, _KINDS.index(kind))
     return grads

@@ -12,10 +12,8 @@ from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.roi_pooling import check_bins, check_elements
 
 Array = TypeVar("Array")
-_OP = Op("roi_align", data="float32 (N, C, H, W)", rois="float32 (R, 5)")
-_BACKWARD = Op(
-    "roi_align_backward", out_grad="float32 (R, C, height, width)", rois="float32 (R, 5)"
-)
+_OP = Op("roi_align", data="float (N, C, H, W)", rois="float (R, 5)")
+_BACKWARD = Op("roi_align_backward", out_grad="float (R, C, height, width)", rois="float (R, 5)")
 _MOST_SAMPLES = 1024
 
 
@@ -223,25 +221,27 @@ _BACKWARD.check(check_bins)
 class _Axis:
     """One axis of a roi, and the samples of its bins."""
 
-    def __init__(self, first: np.float32, last: np.float32, bins: int, size: int, sizes: _Sizes):
-        offset = np.float32(0.5 if sizes.aligned else 0)
-        self.begin = first * np.float32(sizes.scale) - offset
-        length = last * np.float32(sizes.scale) - offset - self.begin
+    def __init__(self, first: Any, last: Any, bins: int, size: int, sizes: _Sizes):
+        self.number = number = type(first)  # numpy.float32 or numpy.float64
+        scale, offset = number(np.float32(sizes.scale)), number(0.5 if sizes.aligned else 0)
+        self.begin = first * scale - offset
+        length = last * scale - offset - self.begin
         if not sizes.aligned and length < 1:
-            length = np.float32(1)
-        self.bin = length / np.float32(bins)
+            length = number(1)
+        self.bin = length / number(bins)
         self.count = sizes.sample_ratio
         if self.count <= 0:
             adaptive = np.ceil(self.bin)
             self.count = int(adaptive) if 0 < adaptive < 2**31 else 0
-        self.size, self.end = size, np.float32(size)
+        self.size, self.end = size, number(size)
         #: For each bin the samples in the map: low and high pixel, low and high weight.
         self.samples = [list(self._in_map(i)) for i in range(bins)]
 
-    def position(self, i: int, k: int) -> np.float32:
+    def position(self, i: int, k: int) -> Any:
         """Return the position of sample ``k`` of bin ``i``."""
-        part = (np.float32(k) + np.float32(0.5)) * self.bin / np.float32(self.count)
-        return self.begin + np.float32(i) * self.bin + part
+        number = self.number
+        part = (number(k) + number(0.5)) * self.bin / number(self.count)
+        return self.begin + number(i) * self.bin + part
 
     def _in_map(self, i: int) -> Any:
         low, high = 0, self.count
@@ -252,11 +252,11 @@ class _Axis:
         for k in range(low, high):
             at = self.position(i, k)
             if -1 <= at <= self.end:
-                at = max(at, np.float32(0))
+                at = max(at, self.number(0))
                 pixel = min(int(at), self.size - 1)
-                at = np.float32(pixel) if pixel == self.size - 1 else at
-                weight = at - np.float32(pixel)
-                yield pixel, min(pixel + 1, self.size - 1), np.float32(1) - weight, weight
+                at = self.number(pixel) if pixel == self.size - 1 else at
+                weight = at - self.number(pixel)
+                yield pixel, min(pixel + 1, self.size - 1), self.number(1) - weight, weight
 
     def _first(self, holds: Any) -> int:
         """Return the first sample for which ``holds`` is true, or their number."""
@@ -278,7 +278,7 @@ def _bins_of(rois: np.ndarray, sizes: _Sizes) -> Any:
         if -1 < index < sizes.images and 0 not in pixels:
             y = _Axis(y1, y2, pooled[0], pixels[0], sizes)
             x = _Axis(x1, x2, pooled[1], pixels[1], sizes)
-            count = np.int64(y.count * x.count).astype(np.float32)
+            count = np.int64(y.count * x.count).astype(rois.dtype)
             for i, j in np.ndindex(*pooled):
                 yield n, int(index), i, j, y.samples[i], x.samples[j], count
 
@@ -296,7 +296,7 @@ def _out_shape(rois: Any, sizes: _Sizes) -> tuple[int, int, int, int]:
 
 @_OP.implementation("numpy")
 def _numpy(data: np.ndarray, rois: np.ndarray, sizes: _Sizes) -> np.ndarray:
-    out = np.zeros(_out_shape(rois, sizes), np.float32)
+    out = np.zeros(_out_shape(rois, sizes), data.dtype)
     if out.size == 0:
         return out
     with np.errstate(all="ignore"):
@@ -304,7 +304,7 @@ def _numpy(data: np.ndarray, rois: np.ndarray, sizes: _Sizes) -> np.ndarray:
             if count == 0:
                 continue
             maps = data[image, _channels_of(i, j, sizes)]
-            total = np.zeros(sizes.channels, np.float32)
+            total = np.zeros(sizes.channels, data.dtype)
             for top, bottom, top_weight, bottom_weight in rows:
                 for left, right, left_weight, right_weight in columns:
                     total += (
@@ -314,7 +314,7 @@ def _numpy(data: np.ndarray, rois: np.ndarray, sizes: _Sizes) -> np.ndarray:
                         + bottom_weight * right_weight * maps[:, bottom, right]
                     )
             if len(rows) * len(columns) < count:
-                total += np.float32(0) * maps[:, 0, 0]
+                total += data.dtype.type(0) * maps[:, 0, 0]
             out[n, :, i, j] = total / count
     return out
 
@@ -326,7 +326,7 @@ def reference(data: np.ndarray, rois: np.ndarray, sizes: tuple[Any, ...]) -> np.
 
 @_BACKWARD.implementation("numpy")
 def _backward_numpy(out_grad: np.ndarray, rois: np.ndarray, sizes: _Sizes) -> np.ndarray:
-    grad = np.zeros(sizes.data_shape, np.float32)
+    grad = np.zeros(sizes.data_shape, out_grad.dtype)
     if grad.size == 0 or out_grad.size == 0:
         return grad
     with np.errstate(all="ignore"):
@@ -343,7 +343,7 @@ def _backward_numpy(out_grad: np.ndarray, rois: np.ndarray, sizes: _Sizes) -> np
 
 @_OP.implementation("native")
 def _native(device: DeviceOps, data: np.ndarray, rois: np.ndarray, sizes: _Sizes) -> np.ndarray:
-    out = device.empty(_out_shape(rois, sizes), np.float32)
+    out = device.empty(_out_shape(rois, sizes), data.dtype)
     device.ops.roi_align(out, data, rois, sizes)
     return out
 
@@ -352,6 +352,6 @@ def _native(device: DeviceOps, data: np.ndarray, rois: np.ndarray, sizes: _Sizes
 def _backward_native(
     device: DeviceOps, out_grad: np.ndarray, rois: np.ndarray, sizes: _Sizes
 ) -> np.ndarray:
-    grad = device.empty(sizes.data_shape, np.float32)
+    grad = device.empty(sizes.data_shape, out_grad.dtype)
     device.ops.roi_align_backward(grad, out_grad, rois, sizes)
     return grad

@@ -12,10 +12,10 @@ from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
-_OP = Op("roi_pooling", data="float32 (N, C, H, W)", rois="float32 (R, 5)")
+_OP = Op("roi_pooling", data="float (N, C, H, W)", rois="float (R, 5)")
 _BACKWARD = Op(
     "roi_pooling_backward",
-    out_grad="float32 (R, C, height, width)",
+    out_grad="float (R, C, height, width)",
     argmax="int32 (R, C, height, width)",
 )
 #: ``RoiPooling`` of the extension: the shape of ``data``, the pooled size and the scale.
@@ -183,19 +183,19 @@ def check_elements(name: str, shape: tuple[int, ...]) -> None:
 @_OP.implementation("numpy")
 def _numpy(data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: bool) -> Any:
     images, channels, height, width, pooled_height, pooled_width, scale = sizes
-    pooled = np.zeros(_out_shape(rois, sizes), np.float32)
+    pooled = np.zeros(_out_shape(rois, sizes), data.dtype)
     argmax = np.full(pooled.shape, -1, np.int32)
     if pooled.size == 0:
         return (pooled, argmax) if return_argmax else pooled
     with np.errstate(all="ignore"):
-        pixels = _truncated(_rounded(rois[:, 1:] * np.float32(scale)))
+        pixels = _truncated(_rounded(rois[:, 1:] * rois.dtype.type(np.float32(scale))))
     for n, image in enumerate(_truncated(rois[:, 0])):
         if not 0 <= image < images:
             continue
         x1, y1, x2, y2 = pixels[n]
         planes = (image * channels + np.arange(channels)) * height * width
-        for i, (top, bottom) in enumerate(_bins(y1, y2, pooled_height, height)):
-            for j, (left, right) in enumerate(_bins(x1, x2, pooled_width, width)):
+        for i, (top, bottom) in enumerate(_bins(y1, y2, pooled_height, height, rois.dtype.type)):
+            for j, (left, right) in enumerate(_bins(x1, x2, pooled_width, width, rois.dtype.type)):
                 if top < bottom and left < right:
                     window = data[image, :, top:bottom, left:right]
                     window = window.reshape(channels, (bottom - top) * (right - left))
@@ -210,8 +210,9 @@ def _numpy(data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: boo
 
 
 def _rounded(x: np.ndarray) -> np.ndarray:
-    """Round to the nearest integer, halves away from zero. The sum is exact in float64."""
-    return np.copysign(np.floor(np.abs(x.astype(np.float64)) + 0.5), x)
+    """Round to the nearest integer, halves away from zero."""
+    whole = np.trunc(x)
+    return whole + np.where(np.abs(x - whole) >= 0.5, np.sign(x), 0)
 
 
 def _truncated(x: np.ndarray) -> np.ndarray:
@@ -224,13 +225,13 @@ def _wrapped(i: Any) -> Any:
     return (i + 2**31) % 2**32 - 2**31
 
 
-def _bins(first: Any, last: Any, bins: int, limit: int) -> list[tuple[int, int]]:
+def _bins(first: Any, last: Any, bins: int, limit: int, number: Any) -> list[tuple[int, int]]:
     """Return the range of pixels of each bin of a roi along one axis."""
     size = max(_wrapped(last - first + 1), 1)
-    length = np.float32(size) / np.float32(bins)
+    length = number(size) / number(bins)
     i = np.arange(bins)
-    begin = _truncated(np.floor(i.astype(np.float32) * length))
-    end = _truncated(np.ceil((i + 1).astype(np.float32) * length))
+    begin = _truncated(np.floor(i.astype(number) * length))
+    end = _truncated(np.ceil((i + 1).astype(number) * length))
     begin, end = (np.clip(_wrapped(edge + first), 0, limit) for edge in (begin, end))
     return list(zip(begin.tolist(), end.tolist()))
 
@@ -244,7 +245,7 @@ def _out_shape(rois: Any, sizes: _Sizes) -> tuple[int, int, int, int]:
 def _native(
     device: DeviceOps, data: np.ndarray, rois: np.ndarray, sizes: _Sizes, return_argmax: bool
 ) -> Any:
-    pooled = device.empty(_out_shape(rois, sizes), np.float32)
+    pooled = device.empty(_out_shape(rois, sizes), data.dtype)
     argmax = device.empty(pooled.shape, np.int32) if return_argmax else None
     device.ops.roi_pooling(pooled, argmax, data, rois, sizes)
     return (pooled, argmax) if return_argmax else pooled
@@ -252,7 +253,7 @@ def _native(
 
 @_BACKWARD.implementation("numpy")
 def _backward_numpy(out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    grad = np.zeros(shape, np.float32)
+    grad = np.zeros(shape, out_grad.dtype)
     _, channels, height, width = shape
     if grad.size:
         channel = argmax // (height * width) % channels
@@ -279,6 +280,6 @@ def _grad_sizes(out_grad: Any, shape: tuple[int, ...]) -> tuple[int, int, int, i
 def _backward_native(
     device: DeviceOps, out_grad: np.ndarray, argmax: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    grad = device.empty(shape, np.float32)
+    grad = device.empty(shape, out_grad.dtype)
     device.ops.roi_pooling_backward(grad, out_grad, argmax, _grad_sizes(out_grad, shape))
     return grad

@@ -108,7 +108,10 @@ def _as_list(found: Any) -> list[Any]:
 
 
 def _empty(x: Shaped, device: torch.device) -> torch.Tensor:
-    return torch.empty(x.shape, dtype=getattr(torch, np.dtype(x.dtype).name), device=device)
+    dtype = x.dtype  # of PyTorch if it is that of an argument
+    if not isinstance(dtype, torch.dtype):
+        dtype = getattr(torch, np.dtype(dtype).name)
+    return torch.empty(x.shape, dtype=dtype, device=device)
 
 
 def _vmap(packet: Any) -> Any:

@@ -13,7 +13,7 @@ CVOPS_HD bool nms_is_valid(const float* row, NmsColumns columns, float valid_thr
 
 CVOPS_HD SizedBox nms_box(const float* row, NmsColumns columns, bool center) {
   const float* c = row + columns.coord;
-  return sized({c[0], c[1], c[2], c[3]}, center);
+  return sized<float>({c[0], c[1], c[2], c[3]}, center);
 }
 
 }  // namespace cvops

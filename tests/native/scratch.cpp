@@ -89,8 +89,8 @@ void measure_all(int n) {
       box_decode(kCpu, out.data(), data.data(), anchors.data(), 2, num, {1, 1, 1, 1, -1, false});
     });
     Floats samples(2 * num, 1.0f), matches(2 * num), refs(8), masks(out.size()), scale(4, 1.0f);
-    const EncodeInputs in = {samples.data(), matches.data(), data.data(),
-                             refs.data(),    scale.data(),   scale.data()};
+    const EncodeInputsOf<float> in = {samples.data(), matches.data(), data.data(),
+                                      refs.data(),    scale.data(),   scale.data()};
     measure("box_encode", n, bytes_of(samples, matches, data, refs, out, masks),
             [&] { box_encode(kCpu, out.data(), masks.data(), in, 2, num, 1); });
   }
