@@ -18,36 +18,41 @@ struct NmsOptions {
 // data (batch, num, width). A limit of 0 copies it. index (batch, num): the row of data, within its
 // set, of each row of out, or -1. It may be null in box_nms, which then does not write it. The
 // backward pass ignores an index that is no row. Of equal indices the last one counts.
-void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch, int64 num,
+template <typename T>
+void box_nms(const Cpu&, T* out, int* index, const T* data, int64 batch, int64 num,
              NmsOptions options);
-void box_nms(Gpu&, float* out, int* index, const float* data, int64 batch, int64 num,
-             NmsOptions options);
-void box_nms_backward(const Cpu&, float* grad, const float* out_grad, const int* index, int64 batch,
+template <typename T>
+void box_nms(Gpu&, T* out, int* index, const T* data, int64 batch, int64 num, NmsOptions options);
+template <typename T>
+void box_nms_backward(const Cpu&, T* grad, const T* out_grad, const int* index, int64 batch,
                       int64 num, int width);
-void box_nms_backward(Gpu&, float* grad, const float* out_grad, const int* index, int64 batch,
-                      int64 num, int width);
+template <typename T>
+void box_nms_backward(Gpu&, T* grad, const T* out_grad, const int* index, int64 batch, int64 num,
+                      int width);
 
 // The best valid rows of a set, which box_nms, matrix_nms, nms_rotated and soft_nms share: at most
 // options.topk, in descending order of their scores.
 namespace cpu {
 
-struct NmsCandidates {
+template <typename T>
+struct NmsCandidatesOf {
   std::unique_ptr<uint64[]> keys, other;
   const uint64* sorted;
   int count;
-  std::unique_ptr<int[]> classes;     // only with options.rule.by_class
-  std::unique_ptr<SizedBox[]> boxes;  // only after take_boxes()
+  std::unique_ptr<int[]> classes;          // only with options.rule.by_class
+  std::unique_ptr<SizedBoxOf<T>[]> boxes;  // only after take_boxes()
 
   // `rows` (num, width).
-  NmsCandidates(const float* rows, int64 num, const NmsOptions& options);
+  NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& options);
 
-  void take_boxes(const float* rows, const NmsOptions& options);
+  void take_boxes(const T* rows, const NmsOptions& options);
 
   // The row of candidate i.
-  const float* row(const float* rows, int i, NmsColumns columns) const {
+  const T* row(const T* rows, int i, NmsColumns columns) const {
     return rows + (int64)index_of(sorted[i]) * columns.width;
   }
 };
+using NmsCandidates = NmsCandidatesOf<float>;
 
 }  // namespace cpu
 

@@ -8,8 +8,9 @@
 namespace cvops {
 
 // boxes (batch, num, 4) and scores (batch, classes, num).
+template <typename T>
 struct ClassScores {
-  const float *boxes, *scores;
+  const T *boxes, *scores;
   int64 batch, classes, num;
 };
 
@@ -37,7 +38,9 @@ struct Sampling {
 };
 
 // out (batch, rows, 6) and counts (batch).
-void multiclass_nms(const Cpu&, float* out, int* counts, ClassScores in, MulticlassOptions options);
-void multiclass_nms(Gpu&, float* out, int* counts, ClassScores in, MulticlassOptions options);
+template <typename T>
+void multiclass_nms(const Cpu&, T* out, int* counts, ClassScores<T> in, MulticlassOptions options);
+template <typename T>
+void multiclass_nms(Gpu&, T* out, int* counts, ClassScores<T> in, MulticlassOptions options);
 
 }  // namespace cvops

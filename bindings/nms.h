@@ -7,6 +7,7 @@
 
 #include "gpu.h"
 #include "nms.cuh"
+#include "nms/double_box.cuh"
 #include "parallel.h"
 #include "rotated_box.cuh"
 #include "sort_key.cuh"
@@ -34,8 +35,10 @@ const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk);
 void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,
               int threads, int max_kept = std::numeric_limits<int>::max());
 
-// The same for rotated boxes. `boxes` are their nms_bounds().
-void suppress_rotated(uint8_t* kept, const SizedBox* boxes, const RotatedBox* rotated,
+// The same for rotated boxes, or for boxes of doubles. `bounds` are their nms_bounds().
+void suppress_exactly(uint8_t* kept, const SizedBox* bounds, const RotatedBox* exact,
+                      const int* classes, int num, NmsRule rule, int threads);
+void suppress_exactly(uint8_t* kept, const SizedBox* bounds, const DoubleBox* exact,
                       const int* classes, int num, NmsRule rule, int threads);
 
 // Calls body(b, threads) for each image of a batch; the body may use that number of threads. `cost`
@@ -62,12 +65,15 @@ class Nms {
   void compact(const uint64* keys, const int* tile_counts, uint64* compact);
   // compact (B, N) and counts -> sorted; `spare` (B, N) is overwritten.
   void sort(const uint64* compact, uint64* spare);
+  // The same by scores of doubles; `compact` has the keys of the first sort: see nms_f64.cuh.
+  void sort(const uint64* compact, uint64* spare, DoubleScores scores);
   // Allocates scratch memory for `buffers`.
   void take_buffers();
   // Computes which boxes of `buffers` are kept.
   void suppress(NmsRule rule);
-  // The same for rotated boxes (B, N), whose bounds `buffers` has.
-  void suppress_rotated(const RotatedBox* rotated, NmsRule rule);
+  // The same for rotated boxes, or boxes of doubles, (B, N), whose bounds `buffers` has.
+  void suppress_exactly(const RotatedBox* boxes, NmsRule rule);
+  void suppress_exactly(const DoubleBox* boxes, NmsRule rule);
 
   const int batch, num, most, tiles;
   uint64* const sorted;  // (B, N)
@@ -82,6 +88,9 @@ class Nms {
   bool has_order() const;
   // Keys that sort boxes by class and Morton code.
   const uint64* spatial_order(bool by_class);
+  template <typename Exact, typename Suppress, typename Mask>
+  void suppress_by(const Suppress& suppress_kernel, const Mask& mask_kernel, const Exact* boxes,
+                   NmsRule rule);
 
   Gpu& gpu_;
 };

@@ -9,6 +9,7 @@
 // scratch memory: the first number of each gradient row holds the source row until the row is
 // written.
 #pragma once
+#include "nms/double_box.cuh"
 #include "nms/rows.cuh"
 #include "sort_key.cuh"
 #include "warp.cuh"
@@ -28,11 +29,12 @@ CVOPS_HD bool nms_are_few(int64 batch, int64 num) {
 enum NmsConversion { kNmsAsIs, kNmsToCenter, kNmsToCorner };
 
 // Number c of an output row. MXNet does not convert a box whose first coordinate is negative.
-CVOPS_HD float nms_converted(const float* row, NmsColumns columns, int conversion, int c) {
-  const float* b = row + columns.coord;
+template <typename T>
+CVOPS_HD T nms_converted(const T* row, NmsColumns columns, int conversion, int c) {
+  const T* b = row + columns.coord;
   int axis = c - columns.coord;
   if (conversion == kNmsAsIs || axis < 0 || axis > 3 || b[0] < 0) return row[c];
-  float low = b[axis % 2], high = b[axis % 2 + 2];
+  T low = b[axis % 2], high = b[axis % 2 + 2];
   if (conversion == kNmsToCenter) return axis < 2 ? (low + high) / 2 : high - low;
   return axis < 2 ? low - high / 2 : low + high / 2;
 }
@@ -47,17 +49,30 @@ CVOPS_KERNEL box_nms_gather(cvops::NmsBuffers nms, const float* data, const cvop
 CVOPS_KERNEL box_nms_rank(cvops::uint64* keys, int* counts, cvops::NmsBuffers nms,
                           const float* data, int num, int topk, cvops::NmsColumns columns,
                           float valid_thresh, float background_id, int center);
+CVOPS_KERNEL box_nms_score_f64(cvops::uint64* keys, int* tile_counts, const double* data, int num,
+                               cvops::NmsColumns columns, float valid_thresh, float background_id);
+CVOPS_KERNEL box_nms_gather_f64(cvops::NmsBuffers nms, cvops::DoubleBox* boxes, const double* data,
+                                const cvops::uint64* keys, const int* counts, int num, int topk,
+                                cvops::NmsColumns columns, int center);
 CVOPS_KERNEL box_nms_write(float* out, int* index, const float* data, const cvops::uint64* keys,
                            const cvops::uint64* kept, const int* kept_before, const int* counts,
                            int num, int topk, cvops::NmsColumns columns, int conversion,
                            int with_index);
+CVOPS_KERNEL box_nms_write_f64(double* out, int* index, const double* data,
+                               const cvops::uint64* keys, const cvops::uint64* kept,
+                               const int* kept_before, const int* counts, int num, int topk,
+                               cvops::NmsColumns columns, int conversion, int with_index);
 CVOPS_KERNEL box_nms_copy(float* out, int* index, const float* data, cvops::int64 rows, int num,
                           int width, int with_index);
-CVOPS_KERNEL box_nms_backward_clear(int* sources, cvops::int64 rows, int width);
+CVOPS_KERNEL box_nms_copy_f64(double* out, int* index, const double* data, cvops::int64 rows,
+                              int num, int width, int with_index);
+CVOPS_KERNEL box_nms_backward_clear(int* sources, cvops::int64 rows, cvops::int64 stride);
 CVOPS_KERNEL box_nms_backward_invert(int* sources, const int* index, cvops::int64 rows, int num,
-                                     int width);
+                                     cvops::int64 stride);
 CVOPS_KERNEL box_nms_backward(float* grad, const float* out_grad, cvops::int64 rows, int num,
                               int width);
+CVOPS_KERNEL box_nms_backward_f64(double* grad, const double* out_grad, cvops::int64 rows, int num,
+                                  int width);
 
 #ifdef __CUDACC__
 namespace cvops {
@@ -65,6 +80,93 @@ namespace cvops {
 __device__ __forceinline__ void box_nms_store(const NmsBuffers& nms, int64 at, const float* row,
                                               NmsColumns columns, bool center) {
   nms.store(at, nms_box(row, columns, center), columns.id < 0 ? 0 : truncated(row[columns.id]));
+}
+
+template <typename T>
+__device__ __forceinline__ void write_rows(
+    T* __restrict__ out, int* __restrict__ index, const T* __restrict__ data,
+    const uint64* __restrict__ keys, const uint64* __restrict__ kept,
+    const int* __restrict__ kept_before, const int* __restrict__ counts, int num, int topk,
+    const NmsColumns& columns, int conversion, int with_index) {
+  // Numbers per thread, whose loads overlap.
+  constexpr int kAtOnce = 4;
+  __shared__ const T* comes_from[256];  // null: a row of -1
+  __shared__ T* goes_to[256];
+  const int batch = blockIdx.x, words = (int)ceil_div(num, 64), width = columns.width;
+  const int t = (int)threadIdx.x, threads = (int)blockDim.x;
+  const int count = min(counts[batch], topk);
+  kept += (int64)batch * words;
+  kept_before += (int64)batch * (words + 1);
+  keys += (int64)batch * num;
+  data += (int64)batch * num * width;
+  out += (int64)batch * num * width;
+  const int rows = threads / width, rest = threads % width;
+  for (int first = blockIdx.y * threads; first < num; first += gridDim.y * threads) {
+    const int i = first + t;
+    if (i < num) {
+      const int all_kept = kept_before[words];
+      const auto [to, is_kept] = output_row(kept, kept_before, i, count, all_kept);
+      const int from = is_kept ? (int)index_of(keys[i]) : -1;
+      comes_from[t] = is_kept ? data + (int64)from * width : nullptr;
+      goes_to[t] = out + (int64)to * width;
+      if (with_index) index[(int64)batch * num + to] = from;
+    }
+    __syncthreads();
+    const int here = min(num - first, threads);
+    for (int row = t / width, c = t % width; row < here;) {
+      T* to[kAtOnce];
+      T value[kAtOnce];
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        to[k] = nullptr, value[k] = -1;
+        if (row < here) {
+          to[k] = goes_to[row] + c;
+          const T* from = comes_from[row];
+          if (from) value[k] = nms_converted(from, columns, conversion, c);
+        }
+        row += rows, c += rest - width;
+        if (c < 0) {
+          c += width;
+        } else {
+          ++row;
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < kAtOnce; ++k) {
+        if (to[k]) *to[k] = value[k];
+      }
+    }
+    __syncthreads();
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void copy_rows(T* __restrict__ out, int* __restrict__ index,
+                                          const T* __restrict__ data, int64 rows, int num,
+                                          int width, int with_index) {
+  const int64 me = blockIdx.x * (int64)blockDim.x + threadIdx.x;
+  const int64 threads = (int64)gridDim.x * blockDim.x;
+  for (int64 k = me; k < rows * width; k += threads) out[k] = data[k];
+  for (int64 row = me; with_index && row < rows; row += threads) index[row] = (int)(row % num);
+}
+
+template <typename T>
+__device__ __forceinline__ void copy_gradients(T* __restrict__ grad, const T* __restrict__ out_grad,
+                                               int64 rows, int num, int width) {
+  __shared__ int sources[256];
+  const int me = (int)threadIdx.x, threads = (int)blockDim.x;
+  for (int64 first = blockIdx.x * (int64)threads; first < rows;
+       first += gridDim.x * (int64)threads) {
+    const int count = rows - first < threads ? (int)(rows - first) : threads;
+    if (me < count) sources[me] = (int)bits_of(grad[(first + me) * width]);
+    __syncthreads();
+    for (int64 k = me; k < (int64)count * width; k += threads) {
+      const int i = (int)(k / width), source = sources[i];
+      const int64 row = first + i, from = row - row % num + source;
+      grad[first * width + k] = source < 0 ? T(0) : out_grad[from * width + (k - (int64)i * width)];
+    }
+    __syncthreads();
+  }
 }
 
 }  // namespace cvops
@@ -98,6 +200,38 @@ extern "C" __global__ void __launch_bounds__(256)
   const int64 first = (int64)batch * num;
   box_nms_store(nms, first + i, data + (first + index_of(keys[first + i])) * columns.width, columns,
                 center);
+}
+
+// Keys of the first sort of doubles: see nms_f64.cuh. Otherwise as box_nms_score.
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_score_f64(unsigned long long* __restrict__ keys, int* __restrict__ tile_counts,
+                      const double* __restrict__ data, int num, const cvops::NmsColumns columns,
+                      float valid_thresh, float background_id) {
+  using namespace cvops;
+  const int i = blockIdx.y * kCompactTile + threadIdx.x, batch = blockIdx.x;
+  const double* row = data + ((int64)batch * num + i) * columns.width;
+  const bool valid = i < num && nms_is_valid(row, columns, valid_thresh, background_id);
+  if (i < num) keys[(int64)batch * num + i] = valid ? low_key(row[columns.score], i) : kNoKey;
+  const int count = __syncthreads_count(valid);
+  if (threadIdx.x == 0) tile_counts[(int64)batch * gridDim.y + blockIdx.y] = count;
+}
+
+// As box_nms_gather, for boxes (B, N) of doubles and their bounds.
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_gather_f64(const cvops::NmsBuffers nms, cvops::DoubleBox* __restrict__ boxes,
+                       const double* __restrict__ data, const unsigned long long* __restrict__ keys,
+                       const int* __restrict__ counts, int num, int topk,
+                       const cvops::NmsColumns columns, int center) {
+  using namespace cvops;
+  const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
+  const int count = min(counts[batch], topk);
+  nms.begin(batch, num, i, count);
+  if (i >= count) return;
+  const int64 first = (int64)batch * num;
+  const double* row = data + (first + index_of(keys[first + i])) * columns.width;
+  const DoubleBox box = nms_box(row, columns, center);
+  boxes[first + i] = box;
+  nms.store(first + i, nms_bounds(box), columns.id < 0 ? 0 : truncated(row[columns.id]));
 }
 
 // Score, sort and gather in one launch, for at most kNmsFew rows. The position of a row is the
@@ -154,77 +288,41 @@ extern "C" __global__ void __launch_bounds__(256, 4)
                   const unsigned long long* __restrict__ kept, const int* __restrict__ kept_before,
                   const int* __restrict__ counts, int num, int topk,
                   const cvops::NmsColumns columns, int conversion, int with_index) {
-  using namespace cvops;
-  // Numbers per thread, whose loads overlap.
-  constexpr int kAtOnce = 4;
-  __shared__ const float* comes_from[256];  // null: a row of -1
-  __shared__ float* goes_to[256];
-  const int batch = blockIdx.x, words = (int)ceil_div(num, 64), width = columns.width;
-  const int t = (int)threadIdx.x, threads = (int)blockDim.x;
-  const int count = min(counts[batch], topk);
-  kept += (int64)batch * words;
-  kept_before += (int64)batch * (words + 1);
-  keys += (int64)batch * num;
-  data += (int64)batch * num * width;
-  out += (int64)batch * num * width;
-  const int rows = threads / width, rest = threads % width;
-  for (int first = blockIdx.y * threads; first < num; first += gridDim.y * threads) {
-    const int i = first + t;
-    if (i < num) {
-      const int all_kept = kept_before[words];
-      const auto [to, is_kept] = output_row(kept, kept_before, i, count, all_kept);
-      const int from = is_kept ? (int)index_of(keys[i]) : -1;
-      comes_from[t] = is_kept ? data + (int64)from * width : nullptr;
-      goes_to[t] = out + (int64)to * width;
-      if (with_index) index[(int64)batch * num + to] = from;
-    }
-    __syncthreads();
-    const int here = min(num - first, threads);
-    for (int row = t / width, c = t % width; row < here;) {
-      float* to[kAtOnce];
-      float value[kAtOnce];
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        to[k] = nullptr, value[k] = -1;
-        if (row < here) {
-          to[k] = goes_to[row] + c;
-          const float* from = comes_from[row];
-          if (from) value[k] = nms_converted(from, columns, conversion, c);
-        }
-        row += rows, c += rest - width;
-        if (c < 0) {
-          c += width;
-        } else {
-          ++row;
-        }
-      }
-#pragma unroll
-      for (int k = 0; k < kAtOnce; ++k) {
-        if (to[k]) *to[k] = value[k];
-      }
-    }
-    __syncthreads();
-  }
+  cvops::write_rows(out, index, data, keys, kept, kept_before, counts, num, topk, columns,
+                    conversion, with_index);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_write_f64(double* __restrict__ out, int* __restrict__ index,
+                      const double* __restrict__ data, const unsigned long long* __restrict__ keys,
+                      const unsigned long long* __restrict__ kept,
+                      const int* __restrict__ kept_before, const int* __restrict__ counts, int num,
+                      int topk, const cvops::NmsColumns columns, int conversion, int with_index) {
+  cvops::write_rows(out, index, data, keys, kept, kept_before, counts, num, topk, columns,
+                    conversion, with_index);
 }
 
 // out = data, with `rows` rows in sets of `num`.
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_copy(float* __restrict__ out, int* __restrict__ index, const float* __restrict__ data,
                  long long rows, int num, int width, int with_index) {
-  using namespace cvops;
-  const int64 me = blockIdx.x * (int64)blockDim.x + threadIdx.x;
-  const int64 threads = (int64)gridDim.x * blockDim.x;
-  for (int64 k = me; k < rows * width; k += threads) out[k] = data[k];
-  for (int64 row = me; with_index && row < rows; row += threads) index[row] = (int)(row % num);
+  cvops::copy_rows(out, index, data, rows, num, width, with_index);
 }
 
-// sources (rows, width): sets the first column to -1, which means no source.
 extern "C" __global__ void __launch_bounds__(256)
-    box_nms_backward_clear(int* __restrict__ sources, long long rows, int width) {
+    box_nms_copy_f64(double* __restrict__ out, int* __restrict__ index,
+                     const double* __restrict__ data, long long rows, int num, int width,
+                     int with_index) {
+  cvops::copy_rows(out, index, data, rows, num, width, with_index);
+}
+
+// sources (rows, stride): sets the first column to -1, which means no source.
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_backward_clear(int* __restrict__ sources, long long rows, long long stride) {
   using namespace cvops;
   const int64 threads = (int64)gridDim.x * blockDim.x;
   for (int64 row = blockIdx.x * (int64)blockDim.x + threadIdx.x; row < rows; row += threads) {
-    sources[row * width] = -1;
+    sources[row * stride] = -1;
   }
 }
 
@@ -232,12 +330,12 @@ extern "C" __global__ void __launch_bounds__(256)
 // counts.
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_backward_invert(int* __restrict__ sources, const int* __restrict__ index,
-                            long long rows, int num, int width) {
+                            long long rows, int num, long long stride) {
   using namespace cvops;
   const int64 threads = (int64)gridDim.x * blockDim.x;
   for (int64 row = blockIdx.x * (int64)blockDim.x + threadIdx.x; row < rows; row += threads) {
     const int at = index[row], i = (int)(row % num);
-    if (at >= 0 && at < num) atomicMax(&sources[(row - i + at) * width], i);
+    if (at >= 0 && at < num) atomicMax(&sources[(row - i + at) * stride], i);
   }
 }
 
@@ -246,20 +344,12 @@ extern "C" __global__ void __launch_bounds__(256)
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_backward(float* __restrict__ grad, const float* __restrict__ out_grad, long long rows,
                      int num, int width) {
-  using namespace cvops;
-  __shared__ int sources[256];
-  const int me = (int)threadIdx.x, threads = (int)blockDim.x;
-  for (int64 first = blockIdx.x * (int64)threads; first < rows;
-       first += gridDim.x * (int64)threads) {
-    const int count = rows - first < threads ? (int)(rows - first) : threads;
-    if (me < count) sources[me] = (int)bits_of(grad[(first + me) * width]);
-    __syncthreads();
-    for (int64 k = me; k < (int64)count * width; k += threads) {
-      const int i = (int)(k / width), source = sources[i];
-      const int64 row = first + i, from = row - row % num + source;
-      grad[first * width + k] = source < 0 ? 0.0f : out_grad[from * width + (k - (int64)i * width)];
-    }
-    __syncthreads();
-  }
+  cvops::copy_gradients(grad, out_grad, rows, num, width);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    box_nms_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
+                         long long rows, int num, int width) {
+  cvops::copy_gradients(grad, out_grad, rows, num, width);
 }
 #endif

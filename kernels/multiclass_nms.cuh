@@ -3,7 +3,9 @@
 // is a pair of a class and a box. Its index is class * num_boxes + box.
 #pragma once
 #include "box.cuh"
+#include "nms/double_box.cuh"
 #include "nms/rule.cuh"
+#include "nms/score_filter.cuh"
 #include "sort_key.cuh"
 
 CVOPS_KERNEL multiclass_nms_gather(cvops::NmsBuffers nms, const float* boxes_in,
@@ -14,10 +16,61 @@ CVOPS_KERNEL multiclass_nms_write(float* out, int* out_counts, const float* boxe
                                   const cvops::uint64* kept, const int* kept_before,
                                   const int* counts, int num_classes, int num_boxes, int topk,
                                   int rows);
+CVOPS_KERNEL multiclass_nms_score_f64(cvops::uint64* keys, int* tile_counts, const double* scores,
+                                      int num, cvops::ScoreFilter filter);
+CVOPS_KERNEL multiclass_nms_gather_f64(cvops::NmsBuffers nms, cvops::DoubleBox* boxes,
+                                       const double* boxes_in, const cvops::uint64* keys,
+                                       const int* counts, int num, int num_boxes, int topk,
+                                       int center);
+CVOPS_KERNEL multiclass_nms_write_f64(double* out, int* out_counts, const double* boxes_in,
+                                      const double* scores, const cvops::uint64* keys,
+                                      const cvops::uint64* kept, const int* kept_before,
+                                      const int* counts, int num_classes, int num_boxes, int topk,
+                                      int rows);
 
 CVOPS_KERNEL multiclass_nms_clear(int* out_counts, int batch);
 
 #ifdef __CUDACC__
+namespace cvops {
+
+__device__ __forceinline__ void store_row(float* row, int of_class, float score, Box b) {
+  float2* at = reinterpret_cast<float2*>(row);
+  at[0] = make_float2((float)of_class, score);
+  at[1] = make_float2(b.x1, b.y1), at[2] = make_float2(b.x2, b.y2);
+}
+__device__ __forceinline__ void store_row(double* row, int of_class, double score,
+                                          BoxOf<double> b) {
+  double2* at = reinterpret_cast<double2*>(row);
+  at[0] = make_double2(of_class, score);
+  at[1] = make_double2(b.x1, b.y1), at[2] = make_double2(b.x2, b.y2);
+}
+
+// The keys and the buffers have rows of `num` candidates, of which at most `topk` take part.
+template <typename T>
+__device__ __forceinline__ void write_detections(
+    T* __restrict__ out, int* __restrict__ out_counts, const T* __restrict__ boxes_in,
+    const T* __restrict__ scores, const uint64* __restrict__ keys, const uint64* __restrict__ kept,
+    const int* __restrict__ kept_before, const int* __restrict__ counts, int num, int num_classes,
+    int num_boxes, int topk, int rows) {
+  const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
+  const int words = (int)ceil_div(num, 64);
+  kept += (int64)batch * words;
+  kept_before += (int64)batch * (words + 1);
+  const int all_kept = kept_before[words];
+  if (i == 0) out_counts[batch] = min(all_kept, rows);
+  if (i >= topk) return;
+  const int count = min(counts[batch], topk);
+  const auto [to, is_kept] = output_row(kept, kept_before, i, count, all_kept);
+  if (to >= rows) return;
+  T* const row = out + 6 * ((int64)batch * rows + to);
+  if (!is_kept) return store_row(row, -1, T(-1), {T(-1), T(-1), T(-1), T(-1)});
+  const int index = (int)index_of(keys[(int64)batch * num + i]), of_class = index / num_boxes;
+  store_row(row, of_class, scores[(int64)batch * num_classes * num_boxes + index],
+            load_box(boxes_in, (int64)batch * num_boxes + index - of_class * num_boxes));
+}
+
+}  // namespace cvops
+
 // Boxes, areas and classes of the counts[b] candidates in key order; capacity `topk`. It also
 // initializes the other buffers of nms.cuh. boxes_in (B, num_boxes, 4). Grid (B, tiles).
 extern "C" __global__ void __launch_bounds__(256)
@@ -44,26 +97,54 @@ extern "C" __global__ void __launch_bounds__(256)
                          const unsigned long long* __restrict__ kept,
                          const int* __restrict__ kept_before, const int* __restrict__ counts,
                          int num_classes, int num_boxes, int topk, int rows) {
+  cvops::write_detections(out, out_counts, boxes_in, scores, keys, kept, kept_before, counts, topk,
+                          num_classes, num_boxes, topk, rows);
+}
+
+// Keys of the first sort of doubles: see nms_f64.cuh. keys (B, num); tile_counts: candidates per
+// tile. Grid (B, tiles).
+extern "C" __global__ void __launch_bounds__(256)
+    multiclass_nms_score_f64(unsigned long long* __restrict__ keys, int* __restrict__ tile_counts,
+                             const double* __restrict__ scores, int num,
+                             const cvops::ScoreFilter filter) {
+  using namespace cvops;
+  const int i = blockIdx.y * kCompactTile + threadIdx.x, batch = blockIdx.x;
+  const int64 at = (int64)batch * num + i;
+  const bool valid = i < num && filter.passes(scores[at], i);
+  if (i < num) keys[at] = valid ? low_key(scores[at], i) : kNoKey;
+  const int count = __syncthreads_count(valid);
+  if (threadIdx.x == 0) tile_counts[(int64)batch * gridDim.y + blockIdx.y] = count;
+}
+
+// As multiclass_nms_gather, for boxes (B, num) of doubles and their bounds.
+extern "C" __global__ void __launch_bounds__(256)
+    multiclass_nms_gather_f64(const cvops::NmsBuffers nms, cvops::DoubleBox* __restrict__ boxes,
+                              const double* __restrict__ boxes_in,
+                              const unsigned long long* __restrict__ keys,
+                              const int* __restrict__ counts, int num, int num_boxes, int topk,
+                              int center) {
   using namespace cvops;
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
-  const int words = (int)ceil_div(topk, 64);
-  kept += (int64)batch * words;
-  kept_before += (int64)batch * (words + 1);
-  const int all_kept = kept_before[words];
-  if (i == 0) out_counts[batch] = min(all_kept, rows);
-  if (i >= topk) return;
-  const auto [to, is_kept] = output_row(kept, kept_before, i, counts[batch], all_kept);
-  if (to >= rows) return;
-  float2 row[3] = {make_float2(-1, -1), make_float2(-1, -1), make_float2(-1, -1)};
-  if (is_kept) {
-    const int index = (int)index_of(keys[(int64)batch * topk + i]), of_class = index / num_boxes;
-    const Box b = load_box(boxes_in, (int64)batch * num_boxes + index - of_class * num_boxes);
-    const float score = scores[(int64)batch * num_classes * num_boxes + index];
-    row[0] = make_float2((float)of_class, score);
-    row[1] = make_float2(b.x1, b.y1), row[2] = make_float2(b.x2, b.y2);
-  }
-  float2* at = reinterpret_cast<float2*>(out) + 3 * ((int64)batch * rows + to);
-  for (int k = 0; k < 3; ++k) at[k] = row[k];
+  const int count = min(counts[batch], topk);
+  nms.begin(batch, num, i, count);
+  if (i >= count) return;
+  const int64 at = (int64)batch * num + i;
+  const int index = (int)index_of(keys[at]), of_class = index / num_boxes;
+  const int64 from = (int64)batch * num_boxes + index - of_class * num_boxes;
+  const DoubleBox box = sized(load_box(boxes_in, from), center);
+  boxes[at] = box;
+  nms.store(at, nms_bounds(box), of_class);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+    multiclass_nms_write_f64(double* __restrict__ out, int* __restrict__ out_counts,
+                             const double* __restrict__ boxes_in, const double* __restrict__ scores,
+                             const unsigned long long* __restrict__ keys,
+                             const unsigned long long* __restrict__ kept,
+                             const int* __restrict__ kept_before, const int* __restrict__ counts,
+                             int num_classes, int num_boxes, int topk, int rows) {
+  cvops::write_detections(out, out_counts, boxes_in, scores, keys, kept, kept_before, counts,
+                          num_classes * num_boxes, num_classes, num_boxes, topk, rows);
 }
 
 // out_counts (B) = 0, for a result without rows.

@@ -17,6 +17,12 @@ CVOPS_HD uint64 sort_key(float score, uint32 index) {
   return (uint64)~ascending << 32 | index;
 }
 
+// The order of a double score as an integer: ascending means descending scores.
+CVOPS_HD uint64 descending(double score) {
+  const uint64 bits = (uint64)bits_of(score + 0.0);  // the addition turns -0 into 0
+  return ~(bits >> 63 ? ~bits : bits | 1ull << 63);
+}
+
 // Score of a key. For a value between two keys, a score between their scores.
 CVOPS_HD float score_of(uint64 key) {
   const uint32 ascending = ~(uint32)(key >> 32);

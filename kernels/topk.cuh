@@ -10,6 +10,7 @@
 // Keys are unique, so ties make no list longer. If the list is too short or overflows its capacity,
 // topk_select reads all scores instead: slower, with the same result.
 #pragma once
+#include "nms/score_filter.cuh"
 #include "radix_select.cuh"
 
 namespace cvops {
@@ -17,16 +18,9 @@ namespace cvops {
 constexpr int kSamples = CVOPS_STEP(4096, 128);  // power of two
 constexpr int kCollectTile = 4096;               // scores per block
 
-// Filter of the scores of a row: above the threshold and outside [skip, skip_end).
-struct ScoreFilter {
-  float threshold;
-  int skip, skip_end;
-};
-
 CVOPS_HD uint64 candidate_key(const float* scores, int i, ScoreFilter filter) {
   const float score = scores[i];
-  const bool counts = score > filter.threshold && (i < filter.skip || i >= filter.skip_end);
-  return counts ? sort_key(score, (uint32)i) : kNoKey;
+  return filter.passes(score, i) ? sort_key(score, (uint32)i) : kNoKey;
 }
 
 // Position of sample j in a row of `num` > kSamples scores. A hash selects the position in the

@@ -1,6 +1,7 @@
 #include "box_nms.h"
 
 #include <algorithm>
+#include <type_traits>
 
 #include "nms_rows.h"
 #include "parallel.h"
@@ -9,45 +10,82 @@ namespace cvops {
 
 using namespace cpu;
 
-NmsCandidates::NmsCandidates(const float* rows, int64 num, const NmsOptions& options)
+namespace {
+
+// Sorts the keys of candidates, whose indices ascend, by scores of doubles.
+const uint64* sort_by_scores(uint64* keys, int64 num, int64 topk, DoubleScores scores) {
+  const int64 most = std::min(num, topk);
+  std::partial_sort(keys, keys + most, keys + num, [&](uint64 a, uint64 b) {
+    const double first = scores.at(0, index_of(a)), second = scores.at(0, index_of(b));
+    return first != second ? first > second : a < b;
+  });
+  return keys;
+}
+
+}  // namespace
+
+template <typename T>
+NmsCandidatesOf<T>::NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& options)
     : keys(scratch<uint64>(num)), other(scratch<uint64>(num)) {
   const NmsColumns columns = options.columns;
   int64 valid = 0;
   for (int64 i = 0; i < num; ++i) {
-    const float* row = rows + i * columns.width;
-    keys[valid] = sort_key(row[columns.score], (uint32)i);
+    const T* row = rows + i * columns.width;
+    if constexpr (std::is_same_v<T, double>) {
+      keys[valid] = (uint64)i;
+    } else {
+      keys[valid] = sort_key(row[columns.score], (uint32)i);
+    }
     valid += nms_is_valid(row, columns, options.valid_thresh, options.background_id);
   }
-  sorted = sort_keys(keys.get(), other.get(), valid, options.topk);
+  if constexpr (std::is_same_v<T, double>) {
+    const DoubleScores scores = {rows + columns.score, 0, columns.width};
+    sorted = sort_by_scores(keys.get(), valid, options.topk, scores);
+  } else {
+    sorted = sort_keys(keys.get(), other.get(), valid, options.topk);
+  }
   count = (int)std::min<int64>(valid, options.topk);
   if (!options.rule.by_class) return;
   classes = scratch<int>(count);
   for (int i = 0; i < count; ++i) classes[i] = truncated(row(rows, i, columns)[columns.id]);
 }
 
-void NmsCandidates::take_boxes(const float* rows, const NmsOptions& options) {
-  boxes = scratch<SizedBox>(count);
+template <typename T>
+void NmsCandidatesOf<T>::take_boxes(const T* rows, const NmsOptions& options) {
+  boxes = scratch<SizedBoxOf<T>>(count);
   for (int i = 0; i < count; ++i) {
     boxes[i] = nms_box(row(rows, i, options.columns), options.columns, options.rule.center);
   }
 }
 
-void box_nms(const Cpu&, float* out, int* index, const float* data, int64 batch, int64 num,
+template struct cpu::NmsCandidatesOf<float>;
+template struct cpu::NmsCandidatesOf<double>;
+
+template <typename T>
+void box_nms(const Cpu&, T* out, int* index, const T* data, int64 batch, int64 num,
              NmsOptions options) {
   nms_rows(out, index, data, batch, num, options,
-           [&](uint8_t* kept, const float* rows, NmsCandidates& found, int threads) {
+           [&](uint8_t* kept, const T* rows, NmsCandidatesOf<T>& found, int threads) {
              found.take_boxes(rows, options);
-             suppress(kept, found.boxes.get(), found.classes.get(), found.count, options.rule,
-                      threads);
+             const int* const classes = found.classes.get();
+             if constexpr (std::is_same_v<T, double>) {
+               const auto bounds = scratch<SizedBox>(found.count);
+               for (int i = 0; i < found.count; ++i) bounds[i] = nms_bounds(found.boxes[i]);
+               suppress_exactly(kept, bounds.get(), found.boxes.get(), classes, found.count,
+                                options.rule, threads);
+             } else {
+               suppress(kept, found.boxes.get(), classes, found.count, options.rule, threads);
+             }
            });
 }
 
-void box_nms_backward(const Cpu&, float* grad, const float* out_grad, const int* index, int64 batch,
+template <typename T>
+void box_nms_backward(const Cpu&, T* grad, const T* out_grad, const int* index, int64 batch,
                       int64 num, int width) {
   if (width == 0 || batch * num == 0) return;
   parallel_for(batch, 1.0 * num * width, [&](int64 b) {
-    float* rows = grad + b * num * width;
-    std::fill_n(rows, num * width, 0.0f);
+    T* rows = grad + b * num * width;
+    std::fill_n(rows, num * width, T(0));
     for (int64 i = 0; i < num; ++i) {
       const int64 at = index[b * num + i];
       if (at < 0 || at >= num) continue;
@@ -55,5 +93,11 @@ void box_nms_backward(const Cpu&, float* grad, const float* out_grad, const int*
     }
   });
 }
+
+#define CVOPS_INSTANTIATE(T)                                                       \
+  template void box_nms(const Cpu&, T*, int*, const T*, int64, int64, NmsOptions); \
+  template void box_nms_backward(const Cpu&, T*, const T*, const int*, int64, int64, int);
+CVOPS_INSTANTIATE(float)
+CVOPS_INSTANTIATE(double)
 
 }  // namespace cvops

@@ -135,46 +135,87 @@ Best best_of(const float* scores, int64 num, const MulticlassOptions& options, i
   return best_above(options.filter.threshold, scores, num, options, threads);
 }
 
+// The best candidates, at most topk, of scores of doubles: their indices, the best first.
+std::vector<uint64> sorted_doubles(const double* scores, int64 num,
+                                   const MulticlassOptions& options) {
+  std::vector<uint64> found;
+  for (int64 i = 0; i < num; ++i) {
+    if (options.filter.passes(scores[i], (int)i)) found.push_back((uint64)i);
+  }
+  const int64 most = std::min<int64>((int64)found.size(), options.topk);
+  std::partial_sort(found.begin(), found.begin() + most, found.end(), [&](uint64 a, uint64 b) {
+    return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
+  });
+  found.resize(most);
+  return found;
+}
+
 // One row of the output.
+template <typename T>
 struct Row {
-  float id, score;
-  Box box;
+  T id, score;
+  BoxOf<T> box;
 };
+
+// Suppression among `count` candidates of an image in the order `sorted`; writes its rows, and
+// returns their number.
+template <typename T>
+int write_kept(T* out, const T* image, const T* scores, const uint64* sorted, int64 count,
+               int64 num, const MulticlassOptions& options, int threads) {
+  const auto boxes = scratch<SizedBoxOf<T>>(count);
+  const auto classes = scratch<int>(count);
+  for (int64 i = 0; i < count; ++i) {
+    const int64 index = index_of(sorted[i]), id = index / num;
+    boxes[i] = sized(load_box(image, index - id * num), options.rule.center);
+    classes[i] = (int)id;
+  }
+  const auto kept = scratch<uint8_t>(count);
+  if constexpr (std::is_same_v<T, double>) {
+    const auto bounds = scratch<SizedBox>(count);
+    for (int64 i = 0; i < count; ++i) bounds[i] = nms_bounds(boxes[i]);
+    suppress_exactly(kept.get(), bounds.get(), boxes.get(), classes.get(), (int)count, options.rule,
+                     threads);
+  } else {
+    suppress(kept.get(), boxes.get(), classes.get(), (int)count, options.rule, threads);
+  }
+  Row<T>*row = reinterpret_cast<Row<T>*>(out), *end = row + options.rows;
+  Row<T>* const first = row;
+  for (int64 i = 0; i < count && row < end; ++i) {
+    if (!kept[i]) continue;
+    const int64 index = index_of(sorted[i]);
+    *row++ = {(T)classes[i], scores[index], load_box(image, index - classes[i] * num)};
+  }
+  std::fill(reinterpret_cast<T*>(row), reinterpret_cast<T*>(end), T(-1));
+  return (int)(row - first);
+}
 
 }  // namespace
 
-void multiclass_nms(const Cpu&, float* out, int* counts, ClassScores in,
-                    MulticlassOptions options) {
+template <typename T>
+void multiclass_nms(const Cpu&, T* out, int* counts, ClassScores<T> in, MulticlassOptions options) {
   if (options.rows == 0) {
     std::fill_n(counts, in.batch, 0);
     return;
   }
   const int64 num = in.classes * in.num;
   for_each_image(in.batch, 0.2 * num + 100.0 * options.topk, [&](int64 b, int threads) {
-    const float *image = in.boxes + 4 * b * in.num, *scores = in.scores + b * num;
-    Best best = best_of(scores, num, options, threads);
-    const uint64* sorted = best.sorted();
-    const int64 count = best.count();
-    const auto boxes = scratch<SizedBox>(count);
-    const auto classes = scratch<int>(count);
-    for (int64 i = 0; i < count; ++i) {
-      const int64 index = index_of(sorted[i]), id = index / in.num;
-      boxes[i] = sized(load_box(image, index - id * in.num), options.rule.center);
-      classes[i] = (int)id;
+    const T *image = in.boxes + 4 * b * in.num, *scores = in.scores + b * num;
+    T* const rows = out + 6 * b * options.rows;
+    if constexpr (std::is_same_v<T, double>) {
+      const auto sorted = sorted_doubles(scores, num, options);
+      counts[b] = write_kept(rows, image, scores, sorted.data(), (int64)sorted.size(), in.num,
+                             options, threads);
+    } else {
+      Best best = best_of(scores, num, options, threads);
+      const uint64* sorted = best.sorted();
+      counts[b] = write_kept(rows, image, scores, sorted, best.count(), in.num, options, threads);
     }
-    const auto kept = scratch<uint8_t>(count);
-    suppress(kept.get(), boxes.get(), classes.get(), (int)count, options.rule, threads);
-
-    Row *row = reinterpret_cast<Row*>(out) + b * options.rows, *end = row + options.rows;
-    Row* const first = row;
-    for (int64 i = 0; i < count && row < end; ++i) {
-      if (!kept[i]) continue;
-      const int64 index = index_of(sorted[i]);
-      *row++ = {(float)classes[i], scores[index], load_box(image, index - classes[i] * in.num)};
-    }
-    counts[b] = (int)(row - first);
-    std::fill(reinterpret_cast<float*>(row), reinterpret_cast<float*>(end), -1.0f);
   });
 }
+
+#define CVOPS_INSTANTIATE(T) \
+  template void multiclass_nms(const Cpu&, T*, int*, ClassScores<T>, MulticlassOptions);
+CVOPS_INSTANTIATE(float)
+CVOPS_INSTANTIATE(double)
 
 }  // namespace cvops

@@ -25,9 +25,19 @@ constexpr int kMinParallel = 1000;
 // Threshold of an overlap that no box passes; its negative is one that every box passes.
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-// Meaning of the numbers of a box: see NmsRule. The boxes of `rotated` are the bounds of rotated
-// boxes.
-enum class Form { corner, center, pixels, rotated };
+// Meaning of the numbers of a box: see NmsRule. The boxes of `rotated` and `doubles` are the bounds
+// of rotated boxes and of boxes of doubles.
+enum class Form { corner, center, pixels, rotated, doubles };
+
+constexpr bool has_bounds(Form form) { return form == Form::rotated || form == Form::doubles; }
+
+// The boxes of bounds: null for axis-aligned boxes of floats.
+struct Exact {
+  const RotatedBox* rotated = nullptr;
+  const DoubleBox* doubles = nullptr;
+
+  explicit operator bool() const { return rotated || doubles; }
+};
 
 template <Form kForm>
 CVOPS_INLINE float intersection(Box kept, Box other) {
@@ -46,9 +56,9 @@ struct BroadPhase {
   float area_fraction;   // the overlap exceeds this fraction of the sum of areas
   double side_fraction;  // along each axis, the distance of centers is at most this times a side
 
-  const bool is_rotated;
+  const bool has_bounds;  // of other boxes
 
-  BroadPhase(NmsRule rule, bool is_rotated) : is_rotated(is_rotated) {
+  BroadPhase(NmsRule rule, bool has_bounds) : has_bounds(has_bounds) {
     const double t = rule.threshold;
     // With a negative threshold, boxes that do not touch suppress each other.
     enabled = rule.at_least ? t > 0 : t >= 0;
@@ -61,13 +71,13 @@ struct BroadPhase {
     //
     // For rotated boxes, the sides are those of the bounds. The width of a box in each row is at
     // most twice its mean width. A part t of the area thus has t / 2 of the height, or more.
-    const double part = is_rotated ? std::min(0.49 * t, 0.5) : std::min(0.99 * t, 1.0);
+    const double part = has_bounds ? std::min(0.49 * t, 0.5) : std::min(0.99 * t, 1.0);
     side_fraction = t < 1e-3 ? kInfinity : 1.01 * (1 - part) * std::max(1.0, 0.5 / part);
   }
 
   // Half of the minimum overlap: the bound for two boxes is the sum of their values.
   float min_overlap(float area) const {
-    if (is_rotated) return std::isnan(area) ? -kInfinity : area_fraction * area - 1e-36f;
+    if (has_bounds) return std::isnan(area) ? -kInfinity : area_fraction * area - 1e-36f;
     // If the product is denormal, three times the smallest float covers its rounding.
     return enabled ? std::max(0.0f, area_fraction * area - 4.2e-45f) : -kInfinity;
   }
@@ -76,7 +86,7 @@ struct BroadPhase {
   int kind_of_cell(const SizedBox& b, const NmsRule& rule) const {
     const float width = b.box.x2 - b.box.x1, height = b.box.y2 - b.box.y1;
     if (!enabled) return kOverflowCell;
-    if (is_rotated) {
+    if (has_bounds) {
       if (b.area == 0) return kNoCell;
       // Far from 0, the bounds are much larger than the box.
       const bool is_near = std::abs(b.box.x1 + b.box.x2) <= 4000 * width &&
@@ -176,24 +186,24 @@ struct GridAxis {
 // boxes of the cells in its reach. Each cell has capacity for all boxes that belong to it.
 struct SpatialHash {
   const SizedBox* boxes;
-  const RotatedBox* rotated;  // null for axis-aligned boxes
-  const int* order;           // indices of the boxes
+  const Exact exact;
+  const int* order;  // indices of the boxes
   const int num;
   const NmsRule rule;
-  const BroadPhase broad_phase{rule, rotated != nullptr};
+  const BroadPhase broad_phase{rule, (bool)exact};
 
   GridAxis x{(double)rule.pixels}, y{(double)rule.pixels};
   int cells = 1;        // kOverflowCell and the cells of the grid
   double fraction = 1;  // fraction of the inserted boxes with which a median box is compared
   int num_inserted = 0, num_kept = 0;
   const std::unique_ptr<int[]> integers =
-      scratch<int>(num + 3 * max_cells() + (rotated ? num + kVector : 0));
+      scratch<int>(num + 3 * max_cells() + (exact ? num + kVector : 0));
   int* const cell_of = integers.get();
   // Per cell: begin and end of its boxes in the arrays below, and begin of the new ones, which the
   // current boxes are not yet compared with.
   int *const begins = cell_of + num, *const new_begins = begins + max_cells(),
              *const ends = new_begins + max_cells();
-  // Index of each inserted rotated box.
+  // Index of each inserted box that is not the bounds themselves.
   int* const index_of_slot = ends + max_cells();
 
   const int64 capacity = num + kVector;
@@ -204,9 +214,8 @@ struct SpatialHash {
 
   int max_cells() const { return num / kBoxesPerCell + 2; }
 
-  SpatialHash(const SizedBox* boxes, const RotatedBox* rotated, const int* order, int num,
-              NmsRule rule)
-      : boxes(boxes), rotated(rotated), order(order), num(num), rule(rule) {}
+  SpatialHash(const SizedBox* boxes, Exact exact, const int* order, int num, NmsRule rule)
+      : boxes(boxes), exact(exact), order(order), num(num), rule(rule) {}
 
   int kind_of_cell(int i) const { return broad_phase.kind_of_cell(boxes[order[i]], rule); }
 
@@ -257,7 +266,7 @@ struct SpatialHash {
     const int at = ends[cell_of[i]]++;
     x1[at] = b.box.x1, y1[at] = b.box.y1, x2[at] = b.box.x2, y2[at] = b.box.y2;
     area[at] = b.area, min_overlap[at] = broad_phase.min_overlap(b.area);
-    if (rotated) index_of_slot[at] = order[i];
+    if (exact) index_of_slot[at] = order[i];
   }
 };
 
@@ -275,7 +284,7 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
       const int i = at + k;
       const Box other = {x1[i], y1[i], x2[i], y2[i]};
       passes[k] = intersection<kForm>(other, b.box) > least + lo[i];
-      if (kForm == Form::rotated) {
+      if (has_bounds(kForm)) {
         // A small overlap may be 0 after its rounding. Empty slots never pass.
         passes[k] &= may_overlap(other, b.box);
         passes[k] |= test_all & (lo[i] < kInfinity);
@@ -287,8 +296,11 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
       const int i = at + k;
       if (!passes[k]) continue;
       if constexpr (kForm == Form::rotated) {
-        const RotatedBox& other = kept.rotated[kept.index_of_slot[i]];
-        if (suppresses(other, kept.rotated[index], kept.rule.threshold)) return true;
+        const RotatedBox* const boxes = kept.exact.rotated;
+        if (suppresses(boxes[kept.index_of_slot[i]], boxes[index], kept.rule)) return true;
+      } else if constexpr (kForm == Form::doubles) {
+        const DoubleBox* const boxes = kept.exact.doubles;
+        if (suppresses(boxes[kept.index_of_slot[i]], boxes[index], kept.rule)) return true;
       } else {
         const SizedBox other = {{x1[i], y1[i], x2[i], y2[i]}, kept.area[i]};
         if (suppresses(other, b, kept.rule)) return true;
@@ -350,9 +362,9 @@ void resolve(SpatialHash& kept, uint8_t* is_kept, int first, int end, const int*
 
 // Suppression among the boxes of an image, or of one class.
 template <Form kForm>
-void suppress_class(uint8_t* is_kept, const SizedBox* boxes, const RotatedBox* rotated,
-                    const int* order, int num, NmsRule rule, int max_kept, int threads) {
-  SpatialHash kept(boxes, rotated, order, num, rule);
+void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const int* order, int num,
+                    NmsRule rule, int max_kept, int threads) {
+  SpatialHash kept(boxes, exact, order, num, rule);
   kept.choose_grid();
   kept.assign_cells();
   for (int i = 0; i < num; ++i) is_kept[order[i]] = 1;
@@ -374,16 +386,17 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, const RotatedBox* r
 }
 
 // Suppression among the boxes of each class, or among all boxes.
-void suppress_classes(uint8_t* kept, const SizedBox* boxes, const RotatedBox* rotated,
-                      const int* classes, int num, NmsRule rule, int threads, int max_kept) {
+void suppress_classes(uint8_t* kept, const SizedBox* boxes, Exact exact, const int* classes,
+                      int num, NmsRule rule, int threads, int max_kept) {
   const auto order = scratch<int>(num);
-  const auto suppress_one = rotated       ? suppress_class<Form::rotated>
-                            : rule.pixels ? suppress_class<Form::pixels>
-                            : rule.center ? suppress_class<Form::center>
-                                          : suppress_class<Form::corner>;
+  const auto suppress_one = exact.rotated   ? suppress_class<Form::rotated>
+                            : exact.doubles ? suppress_class<Form::doubles>
+                            : rule.pixels   ? suppress_class<Form::pixels>
+                            : rule.center   ? suppress_class<Form::center>
+                                            : suppress_class<Form::corner>;
   if (!rule.by_class) {
     std::iota(order.get(), order.get() + num, 0);
-    return suppress_one(kept, boxes, rotated, order.get(), num, rule, max_kept, threads);
+    return suppress_one(kept, boxes, exact, order.get(), num, rule, max_kept, threads);
   }
   const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
   for (int i = 0; i < num; ++i) keys[i] = (uint64)(uint32)classes[i] << 32 | (uint32)i;
@@ -399,7 +412,7 @@ void suppress_classes(uint8_t* kept, const SizedBox* boxes, const RotatedBox* ro
   const bool within = threads > 1 && largest > num / threads;
   auto one = [&](int64 g) {
     const auto [begin, end] = groups[g];
-    suppress_one(kept, boxes, rotated, order.get() + begin, end - begin, rule, max_kept,
+    suppress_one(kept, boxes, exact, order.get() + begin, end - begin, rule, max_kept,
                  within ? threads : 1);
   };
   if (within || threads < 2) {
@@ -413,12 +426,18 @@ void suppress_classes(uint8_t* kept, const SizedBox* boxes, const RotatedBox* ro
 
 void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,
               int threads, int max_kept) {
-  suppress_classes(kept, boxes, nullptr, classes, num, rule, threads, max_kept);
+  suppress_classes(kept, boxes, {}, classes, num, rule, threads, max_kept);
 }
 
-void suppress_rotated(uint8_t* kept, const SizedBox* boxes, const RotatedBox* rotated,
+void suppress_exactly(uint8_t* kept, const SizedBox* bounds, const RotatedBox* exact,
                       const int* classes, int num, NmsRule rule, int threads) {
-  suppress_classes(kept, boxes, rotated, classes, num, rule, threads,
+  suppress_classes(kept, bounds, {exact, nullptr}, classes, num, rule, threads,
+                   std::numeric_limits<int>::max());
+}
+
+void suppress_exactly(uint8_t* kept, const SizedBox* bounds, const DoubleBox* exact,
+                      const int* classes, int num, NmsRule rule, int threads) {
+  suppress_classes(kept, bounds, {nullptr, exact}, classes, num, rule, threads,
                    std::numeric_limits<int>::max());
 }
 

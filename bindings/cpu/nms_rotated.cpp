@@ -19,7 +19,7 @@ void nms_rotated(const Cpu&, float* out, int* index, const float* data, int64 ba
                    nms_rotated_box(found.row(rows, i, options.columns), options.columns, format);
                bounds[i] = nms_bounds(rotated[i]);
              }
-             suppress_rotated(kept, bounds.get(), rotated.get(), found.classes.get(), count,
+             suppress_exactly(kept, bounds.get(), rotated.get(), found.classes.get(), count,
                               options.rule, threads);
            });
 }

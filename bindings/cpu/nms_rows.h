@@ -10,8 +10,8 @@ namespace cvops::cpu {
 
 // Computes out and index: see box_nms. suppress(kept, rows, candidates, threads) sets kept[i] for
 // each of the candidates, which are without boxes. `rows` (num, width) is the set.
-template <typename Suppress>
-void nms_rows(float* out, int* index, const float* data, int64 batch, int64 num, NmsOptions options,
+template <typename T, typename Suppress>
+void nms_rows(T* out, int* index, const T* data, int64 batch, int64 num, NmsOptions options,
               const Suppress& suppress) {
   const NmsColumns columns = options.columns;
   const int64 width = columns.width;
@@ -22,16 +22,16 @@ void nms_rows(float* out, int* index, const float* data, int64 batch, int64 num,
     return;
   }
   for_each_image(batch, 100.0 * num, [&](int64 b, int threads) {
-    const float* rows = data + b * num * width;
-    NmsCandidates found(rows, num, options);
+    const T* rows = data + b * num * width;
+    NmsCandidatesOf<T> found(rows, num, options);
     const auto kept = scratch<uint8_t>(found.count);
     suppress(kept.get(), rows, found, threads);
 
-    float* to = out + b * num * width;
+    T* to = out + b * num * width;
     int* at = index ? index + b * num : nullptr;
     for (int i = 0; i < found.count; ++i) {
       if (!kept[i]) continue;
-      const float* row = found.row(rows, i, columns);
+      const T* row = found.row(rows, i, columns);
       if (options.conversion == kNmsAsIs) {
         std::copy_n(row, width, to);
       } else {
@@ -40,7 +40,7 @@ void nms_rows(float* out, int* index, const float* data, int64 batch, int64 num,
       to += width;
       if (index) *at++ = (int)index_of(found.sorted[i]);
     }
-    std::fill(to, out + (b + 1) * num * width, -1.0f);
+    std::fill(to, out + (b + 1) * num * width, T(-1));
     if (index) std::fill(at, index + (b + 1) * num, -1);
   });
 }

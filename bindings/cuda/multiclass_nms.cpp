@@ -7,7 +7,39 @@
 
 namespace cvops {
 
-void multiclass_nms(Gpu& gpu, float* out, int* counts, ClassScores in, MulticlassOptions options) {
+template <>
+void multiclass_nms(Gpu& gpu, double* out, int* counts, ClassScores<double> in,
+                    MulticlassOptions options) {
+  const int64 num = in.classes * in.num;
+  const int topk = options.topk;
+  if (in.batch == 0 || options.rows == 0) {
+    gpu.launch(KERNEL(multiclass_nms_clear), ceil_div(in.batch, 256), 256, 0, counts, in.batch);
+    return;
+  }
+  cuda::Nms nms(gpu, in.batch, num, topk);
+  {
+    Gpu::Scope scope(gpu);
+    uint64 *keys = gpu.scratch<uint64>(in.batch * num),
+           *compact = gpu.scratch<uint64>(in.batch * num);
+    int* tile_counts = gpu.scratch<int>(in.batch * nms.tiles);
+    gpu.launch(KERNEL(multiclass_nms_score_f64), {in.batch, nms.tiles}, kCompactTile, 0, keys,
+               tile_counts, in.scores, num, options.filter);
+    nms.compact(keys, tile_counts, compact);
+    nms.sort(compact, keys, {in.scores, num, 1});
+  }
+  nms.take_buffers();
+  DoubleBox* const boxes = gpu.scratch<DoubleBox>(in.batch * num);
+  gpu.launch(KERNEL(multiclass_nms_gather_f64), {in.batch, nms.tiles}, kCompactTile, 0, nms.buffers,
+             boxes, in.boxes, nms.sorted, nms.counts, num, in.num, topk, options.rule.center);
+  nms.suppress_exactly(boxes, options.rule);
+  gpu.launch(KERNEL(multiclass_nms_write_f64), {in.batch, ceil_div(topk, 256)}, 256, 0, out, counts,
+             in.boxes, in.scores, nms.sorted, nms.buffers.kept, nms.buffers.kept_before, nms.counts,
+             in.classes, in.num, topk, options.rows);
+}
+
+template <>
+void multiclass_nms(Gpu& gpu, float* out, int* counts, ClassScores<float> in,
+                    MulticlassOptions options) {
   const int64 num = in.classes * in.num;
   const int topk = options.topk;
   if (in.batch == 0 || options.rows == 0) {

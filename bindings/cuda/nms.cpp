@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "nms_f64.cuh"
 #include "sort.cuh"
 #include "sort.h"
 
@@ -33,6 +34,20 @@ void Nms::compact(const uint64* keys, const int* tile_counts, uint64* compact) {
 
 void Nms::sort(const uint64* compact, uint64* spare) {
   cuda::sort(gpu_, sorted, spare, compact, counts, batch, num, num);
+}
+
+void Nms::sort(const uint64* compact, uint64* spare, DoubleScores scores) {
+  Gpu::Scope scope(gpu_);
+  const int64 all = (int64)batch * num;
+  uint64 *const by_low = gpu_.scratch<uint64>(all), *const by_high = gpu_.scratch<uint64>(all);
+  cuda::sort(gpu_, by_low, spare, compact, counts, batch, num, num);
+  // The sort may read its keys from `spare`, or from its result if it merges oddly.
+  uint64* const keys = merges_oddly(num) ? by_high : spare;
+  gpu_.launch(KERNEL(nms_f64_high_keys), {batch, tiles}, kCompactTile, 0, keys, by_low, scores,
+              counts, num);
+  cuda::sort(gpu_, by_high, spare, keys, counts, batch, num, num);
+  gpu_.launch(KERNEL(nms_f64_merge), {batch, tiles}, kCompactTile, 0, sorted, by_low, by_high,
+              counts, num);
 }
 
 void Nms::take_buffers() {

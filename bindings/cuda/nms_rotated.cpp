@@ -1,11 +1,14 @@
 #include "nms_rotated.h"
 
+#include "nms_f64.cuh"
 #include "nms_rotated.cuh"
 #include "nms_rows.h"
 
 namespace cvops {
 
-void cuda::Nms::suppress_rotated(const RotatedBox* rotated, NmsRule rule) {
+template <typename Exact, typename Suppress, typename Mask>
+void cuda::Nms::suppress_by(const Suppress& suppress_kernel, const Mask& mask_kernel,
+                            const Exact* boxes, NmsRule rule) {
   Gpu::Scope scope(gpu_);
   const int chunk = this->chunk();
   const uint64* const order = has_order() ? spatial_order(rule.by_class) : nullptr;
@@ -13,14 +16,22 @@ void cuda::Nms::suppress_rotated(const RotatedBox* rotated, NmsRule rule) {
   for (int first = 0; first < most; first += chunk) {
     if (first) {
       const int64 tiles = ceil_div(has_order() ? most : most - first, kNmsTile);
-      gpu_.launch(KERNEL(nms_rotated_suppress), {batch, tiles, ceil_div(chunk, kNmsTile)}, kNmsTile,
-                  0, buffers, rotated, of_chunk, order, num, first, chunk, rule);
+      gpu_.launch(suppress_kernel, {batch, tiles, ceil_div(chunk, kNmsTile)}, kNmsTile, 0, buffers,
+                  boxes, of_chunk, order, num, first, chunk, rule);
     }
-    gpu_.launch(KERNEL(nms_rotated_mask), {batch, nms_mask_blocks(chunk)}, 256, 0, buffers, rotated,
-                of_chunk, num, first, chunk, rule);
+    gpu_.launch(mask_kernel, {batch, nms_mask_blocks(chunk)}, 256, 0, buffers, boxes, of_chunk, num,
+                first, chunk, rule);
     gpu_.launch(KERNEL(nms_rotated_resolve), batch, kNmsThreads, 0, buffers, of_chunk, num, first,
                 chunk);
   }
+}
+
+void cuda::Nms::suppress_exactly(const RotatedBox* boxes, NmsRule rule) {
+  suppress_by(KERNEL(nms_rotated_suppress), KERNEL(nms_rotated_mask), boxes, rule);
+}
+
+void cuda::Nms::suppress_exactly(const DoubleBox* boxes, NmsRule rule) {
+  suppress_by(KERNEL(nms_f64_suppress), KERNEL(nms_f64_mask), boxes, rule);
 }
 
 void nms_rotated(Gpu& gpu, float* out, int* index, const float* data, int64 batch, int64 num,
@@ -30,7 +41,7 @@ void nms_rotated(Gpu& gpu, float* out, int* index, const float* data, int64 batc
     RotatedBox* const rotated = gpu.scratch<RotatedBox>(batch * num);
     gpu.launch(KERNEL(nms_rotated_gather), {batch, nms.tiles}, kCompactTile, 0, nms.buffers,
                rotated, data, nms.sorted, nms.counts, num, options.topk, options.columns, format);
-    nms.suppress_rotated(rotated, options.rule);
+    nms.suppress_exactly(rotated, options.rule);
   });
 }
 

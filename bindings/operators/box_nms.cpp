@@ -5,6 +5,7 @@ namespace {
 
 struct BoxNms : NmsWithGradient<BoxNms> {
   static constexpr const char* kName = "box_nms";
+  static constexpr bool kAnyFloat = true;
 
   explicit BoxNms(Options& o) : NmsWithGradient(o, 0, -std::numeric_limits<double>::infinity()) {
     const int out_format = o.choice("out_format", {"corner", "center"});
@@ -14,8 +15,8 @@ struct BoxNms : NmsWithGradient<BoxNms> {
                                                            : kNmsToCorner;
   }
 
-  template <typename Device>
-  void suppress(Device& device, float* out, int* index, const float* data, int64 batch, int64 num,
+  template <typename Device, typename T>
+  void suppress(Device& device, T* out, int* index, const T* data, int64 batch, int64 num,
                 NmsOptions options) const {
     cvops::box_nms(device, out, index, data, batch, num, options);
   }

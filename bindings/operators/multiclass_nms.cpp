@@ -12,6 +12,7 @@ struct MulticlassNms : Operator {
   static constexpr const char* kName = "multiclass_nms";
   static constexpr int kOutputs = 2;
   static const std::vector<const char*> kInputs;
+  static constexpr bool kAnyFloat = true;
   static Dtype output_type(int i) { return i == 0 ? Dtype::float32 : Dtype::int32; }
 
   float valid_thresh;
@@ -51,15 +52,11 @@ struct MulticlassNms : Operator {
     return {{scores[0], options.rows, 6}, {scores[0]}};
   }
 
-  static ClassScores scores(Tensors& in) {
-    const auto& shape = in[1].shape;
-    return {in[0].data<float>(), in[1].data<float>(), shape[0], shape[1], shape[2]};
-  }
-
-  template <typename Device>
+  template <typename T, typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
-    const ClassScores s = scores(in);
-    cvops::multiclass_nms(device, out[0].data<float>(), out[1].data<int>(), s,
+    const auto& shape = in[1].shape;
+    const ClassScores<T> s = {in[0].data<T>(), in[1].data<T>(), shape[0], shape[1], shape[2]};
+    cvops::multiclass_nms(device, out[0].data<T>(), out[1].data<int>(), s,
                           options_for(s.classes, s.num));
   }
 };

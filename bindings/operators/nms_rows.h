@@ -111,28 +111,27 @@ struct NmsWithGradient : NmsRows {
 
   Shapes shapes(Inputs in) const { return with_indices(check(in)); }
 
-  template <typename Device>
+  template <typename T = float, typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {
     const Sizes size = sizes(in[0]);
-    static_cast<const Op*>(this)->suppress(device, out[0].data<float>(), index(out),
-                                           in[0].data<float>(), size.batch, size.num,
-                                           options_for(size));
+    static_cast<const Op*>(this)->suppress(device, out[0].data<T>(), index(out), in[0].data<T>(),
+                                           size.batch, size.num, options_for(size));
   }
 
   // The gradient needs the indices of the kept rows, or computes them again: see ROIPooling.
-  template <typename Device>
+  template <typename T = float, typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
     auto &out_grad = in[0], &data = in[outputs()];
     const Sizes size = sizes(data);
     Scratch<Device> scratch(device);
     int* index = with_index ? in[4].data<int>() : nullptr;
     if (!index) {
-      float* kept = scratch.template take<float>(data.size());
+      T* kept = scratch.template take<T>(data.size());
       index = scratch.template take<int>(size.batch * size.num);
-      static_cast<const Op*>(this)->suppress(device, kept, index, data.data<float>(), size.batch,
+      static_cast<const Op*>(this)->suppress(device, kept, index, data.data<T>(), size.batch,
                                              size.num, options_for(size));
     }
-    cvops::box_nms_backward(device, out[0].data<float>(), out_grad.data<float>(), index, size.batch,
+    cvops::box_nms_backward(device, out[0].data<T>(), out_grad.data<T>(), index, size.batch,
                             size.num, size.width);
   }
 };

@@ -13,8 +13,8 @@ from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.box_iou import _intersection, _sized
 
 Array = TypeVar("Array")
-_OP = Op("box_nms", data="float32 (..., N, K)")
-_BACKWARD = Op("box_nms_backward", out_grad="float32 (..., N, K)", index="int32 (...)")
+_OP = Op("box_nms", data="float (..., N, K)")
+_BACKWARD = Op("box_nms_backward", out_grad="float (..., N, K)", index="int32 (...)")
 
 
 class _Options(NamedTuple):
@@ -303,7 +303,7 @@ def _suppress_by(
     threshold, _, by_class, _ = options.rule
     overlap_thresh = np.float32(threshold)
     sizes = _sizes(data)
-    out, index = np.full(sizes, -1, np.float32), np.full(sizes[:2], -1, np.int32)
+    out, index = np.full(sizes, -1, data.dtype), np.full(sizes[:2], -1, np.int32)
     if options.limit == 0:
         index[:] = np.arange(sizes[1])
         return data.copy(), index.reshape(data.shape[:-1])
@@ -362,7 +362,7 @@ def _convert(boxes: np.ndarray, conversion: int) -> None:
 
 @_OP.implementation("native")
 def _native(device: DeviceOps, data: np.ndarray, options: _Options, return_index: bool) -> Any:
-    out = device.empty(data.shape, np.float32)
+    out = device.empty(data.shape, data.dtype)
     index = device.empty(data.shape[:-1], np.int32) if return_index else None
     batch, num, _ = _sizes(data)
     device.ops.box_nms(out, index, data, batch, num, *options)
@@ -372,7 +372,7 @@ def _native(device: DeviceOps, data: np.ndarray, options: _Options, return_index
 @_BACKWARD.implementation("numpy")
 def _backward_numpy(out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
     batch, num, _ = sizes = _sizes(out_grad)
-    grad = np.zeros(sizes, np.float32)
+    grad = np.zeros(sizes, out_grad.dtype)
     if grad.size == 0:
         return grad.reshape(out_grad.shape)
     for result, rows, at in zip(grad, out_grad.reshape(sizes), index.reshape(batch, num)):
@@ -383,6 +383,6 @@ def _backward_numpy(out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 @_BACKWARD.implementation("native")
 def _backward_native(device: DeviceOps, out_grad: np.ndarray, index: np.ndarray) -> np.ndarray:
-    grad = device.empty(out_grad.shape, np.float32)
+    grad = device.empty(out_grad.shape, out_grad.dtype)
     device.ops.box_nms_backward(grad, out_grad, index, *_sizes(out_grad))
     return grad

@@ -10,7 +10,7 @@ from cvops.ops import _check, box_nms
 from cvops.ops._op import DeviceOps, Op, Signature
 
 Array = TypeVar("Array")
-_OP = Op("multiclass_nms", boxes="float32 (B, N, 4)", scores="float32 (B, C, N)")
+_OP = Op("multiclass_nms", boxes="float (B, N, 4)", scores="float (B, C, N)")
 #: float32 represents each integer up to this one, so it represents each class.
 _MAX_CLASSES = 2**24
 
@@ -125,8 +125,8 @@ def _numpy(
     batch, classes, num = scores.shape
     threshold, first, end = options.candidates
     if options.rows == 0:
-        return np.empty((batch, 0, 6), np.float32), np.zeros(batch, np.int32)
-    data = np.empty((batch, classes, num, 6), np.float32)
+        return np.empty((batch, 0, 6), scores.dtype), np.zeros(batch, np.int32)
+    data = np.empty((batch, classes, num, 6), scores.dtype)
     data[..., 0] = np.arange(classes)[:, None]
     data[..., 1] = scores
     data[..., 2:] = boxes[:, None]
@@ -143,6 +143,6 @@ def _native(
     device: DeviceOps, boxes: np.ndarray, scores: np.ndarray, options: _Options
 ) -> tuple[np.ndarray, np.ndarray]:
     batch = scores.shape[0]
-    out, counts = device.empty_all(((batch, options.rows, 6), np.float32), ((batch,), np.int32))
+    out, counts = device.empty_all(((batch, options.rows, 6), scores.dtype), ((batch,), np.int32))
     device.ops.multiclass_nms(out, counts, boxes, scores, *options)
     return out, counts

@@ -6,14 +6,16 @@
 namespace cvops {
 
 // True if a row takes part in the suppression.
-CVOPS_HD bool nms_is_valid(const float* row, NmsColumns columns, float valid_thresh,
+template <typename T>
+CVOPS_HD bool nms_is_valid(const T* row, NmsColumns columns, float valid_thresh,
                            float background_id) {
   return row[columns.score] > valid_thresh && (columns.id < 0 || row[columns.id] != background_id);
 }
 
-CVOPS_HD SizedBox nms_box(const float* row, NmsColumns columns, bool center) {
-  const float* c = row + columns.coord;
-  return sized<float>({c[0], c[1], c[2], c[3]}, center);
+template <typename T>
+CVOPS_HD SizedBoxOf<T> nms_box(const T* row, NmsColumns columns, bool center) {
+  const T* c = row + columns.coord;
+  return sized<T>({c[0], c[1], c[2], c[3]}, center);
 }
 
 }  // namespace cvops

@@ -14,11 +14,12 @@ struct NmsRule {
   int pixels = 0;  // if set, the corners are pixels of the box: a side is one longer
 };
 
-CVOPS_HD bool suppresses(SizedBox kept, SizedBox other, NmsRule rule) {
-  float overlap = rule.pixels ? pixel_intersection(kept.box, other.box)
-                              : intersection(kept.box, other.box, rule.center);
-  float all = kept.area + other.area - overlap;
-  float iou = overlap / all;
+template <typename T>
+CVOPS_HD bool suppresses(SizedBoxOf<T> kept, SizedBoxOf<T> other, NmsRule rule) {
+  T overlap = rule.pixels ? pixel_intersection(kept.box, other.box)
+                          : intersection(kept.box, other.box, rule.center);
+  T all = kept.area + other.area - overlap;
+  T iou = overlap / all;
   return rule.at_least ? all > 0 && iou >= rule.threshold : iou > rule.threshold;
 }
 
