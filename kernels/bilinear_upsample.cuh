@@ -206,7 +206,8 @@ extern "C" __global__ void __launch_bounds__(256)
     bilinear_upsample_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                                    long long lines, int height, int width, int scale,
                                    int item_lines, int item_columns) {
-  CVOPS_DYNAMIC_SHARED(double, shared);
-  cvops::add_bands(grad, out_grad, lines, height, width, scale, item_lines, item_columns, shared);
+  CVOPS_DYNAMIC_SHARED(double, shared_f64);
+  cvops::add_bands(grad, out_grad, lines, height, width, scale, item_lines, item_columns,
+                   shared_f64);
 }
 #endif

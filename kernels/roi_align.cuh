@@ -236,8 +236,8 @@ extern "C" __global__ void __launch_bounds__(256)
     roi_align_f64(double* __restrict__ pooled, const double* __restrict__ data,
                   const double* __restrict__ rois, long long num_rois, const cvops::RoiAlign op,
                   int splits, int in_shared) {
-  CVOPS_DYNAMIC_SHARED(cvops::ValuesOf<double>, planes);
-  cvops::align_rois(pooled, data, rois, num_rois, op, splits, in_shared, planes);
+  CVOPS_DYNAMIC_SHARED(cvops::ValuesOf<double>, planes_f64);
+  cvops::align_rois(pooled, data, rois, num_rois, op, splits, in_shared, planes_f64);
 }
 
 // grad: the shape of data; out_grad (num_rois, channels, pooled_height, pooled_width); rois

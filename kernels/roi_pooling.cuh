@@ -206,8 +206,8 @@ extern "C" __global__ void __launch_bounds__(256)
     roi_pooling_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                              const int* __restrict__ argmax, long long num_rois, int bins,
                              int images, int channels, int pixels, int group, int in_shared) {
-  CVOPS_DYNAMIC_SHARED(cvops::StagingBuffer<double>, staging);
+  CVOPS_DYNAMIC_SHARED(cvops::StagingBuffer<double>, staging_f64);
   cvops::add_outputs_of_items(grad, out_grad, argmax, num_rois, bins, images, channels, pixels,
-                              group, in_shared, staging);
+                              group, in_shared, staging_f64);
 }
 #endif

@@ -7,6 +7,7 @@
 #define CVOPS_OPS(X)          \
   X(buffer)  /* shared */     \
   X(gpu)     /* shared */     \
+  X(half)    /* shared */     \
   X(simd)    /* shared */     \
   X(threads) /* shared */     \
   X(adaptive_avg_pooling)     \

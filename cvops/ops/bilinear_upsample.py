@@ -28,25 +28,28 @@ def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) ->
 
     The outside of a map is 0, so the ``scale // 2`` outputs along an edge are smaller.
 
-    The op computes along x, then along y, in float32. An output along an axis is ``near * w[t] +
+    The op computes along x, then along y, in the dtype. An output along an axis is ``near * w[t] +
     far * w[t + scale]``, from the one or two pixels next to it. Each operation is rounded, and each
     weight is rounded once. All implementations return the same bits. MXNet multiplies by rounded
     products of two weights and adds in another order. The difference is less than 1e-6 times the
     result of the absolute values. It is zero where no rounding occurs (``scale`` a power of two,
     values that are small integers).
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once).
+
     Args:
-        data: feature maps, float32 (N, C, H, W).
+        data: feature maps, float (N, C, H, W).
         scale: the factor for height and width, an integer in [1, 1024].
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 (N, C, scale * H, scale * W). Empty maps give empty maps. Infinity and NaN affect
+        float (N, C, scale * H, scale * W). Empty maps give empty maps. Infinity and NaN affect
         the outputs that have a weight for them. A PyTorch result has the gradient of
         :func:`bilinear_upsample_backward`, which has no gradient itself.
 
     Raises:
-        TypeError: ``data`` is not a float32 array; ``scale`` is not an integer.
+        TypeError: ``data`` is not a float array; ``scale`` is not an integer.
         ValueError: ``data`` does not have four axes; ``scale`` is out of range; a map of the result
             has 2**30 elements or more, where an axis of length 0 counts as 1.
     """
@@ -67,21 +70,24 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
     It is the exact transpose, as the gradient of ``mx.nd.Deconvolution`` of MXNet 1.9.1: for each
     pixel, the weighted sum of the ``k`` x ``k`` elements of ``out_grad`` that depend on it.
 
-    The op adds along y from the top, then along x from the left, in float32. Each operation is
+    The op adds along y from the top, then along x from the left, in the dtype. Each operation is
     rounded. All implementations return the same bits in every run. MXNet adds in another order. The
     difference is less than 1e-5 times the result of the absolute values. It is zero where no
     rounding occurs.
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once).
+
     Args:
-        out_grad: the gradient with respect to the result, float32 (N, C, scale * H, scale * W).
+        out_grad: the gradient with respect to the result, float (N, C, scale * H, scale * W).
         scale: as in :func:`bilinear_upsample`.
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 (N, C, H, W).
+        float (N, C, H, W).
 
     Raises:
-        TypeError: ``out_grad`` is not a float32 array; ``scale`` is not an integer.
+        TypeError: ``out_grad`` is not a float array; ``scale`` is not an integer.
         ValueError: ``out_grad`` does not have four axes; its last two axes are not multiples of
             ``scale``; a map has 2**30 elements or more; ``scale`` is out of range.
     """

@@ -47,9 +47,12 @@ def box_decode(
     the box with the center (dx std0 aw + ax, dy std1 ah + ay) and the size
     (exp(dw std2) aw, exp(dh std3) ah).
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once). Options are float32.
+
     Args:
-        data: offsets, float32 (B, N, 4).
-        anchors: float32 (1, N, 4), in any unit.
+        data: offsets, float (B, N, 4).
+        anchors: float (1, N, 4), in any unit.
         std0: the factor of dx.
         std1: the factor of dy.
         std2: the factor of dw.
@@ -60,12 +63,12 @@ def box_decode(
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 (B, N, 4), corners (x1, y1, x2, y2) in the anchors' unit, for both formats. Empty
+        float (B, N, 4), corners (x1, y1, x2, y2) in the anchors' unit, for both formats. Empty
         inputs give an empty result. There is no gradient, and MXNet's is zero: a PyTorch result
         does not require one.
 
     Raises:
-        TypeError: an input is not a float32 array; the inputs differ in library or device; a factor
+        TypeError: an input is not a float array; the inputs differ in library or device; a factor
             or ``clip`` is not a number.
         ValueError: the shapes do not agree; a factor or ``clip`` is NaN; ``format`` is unknown;
             there are 2**31 anchors or images or more.

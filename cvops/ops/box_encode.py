@@ -42,25 +42,28 @@ def box_encode(
     (((x - ax) / aw - means[0]) / stds[0], ((y - ay) / ah - means[1]) / stds[1],
     (log(w / aw) - means[2]) / stds[2], (log(h / ah) - means[3]) / stds[3]).
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once).
+
     Args:
-        samples: float32 (B, N), such as 1 for positive, -1 for negative, 0 for ignored anchors.
-        matches: float32 (B, N), the index of the matched box of each positive anchor; its fraction
+        samples: float (B, N), such as 1 for positive, -1 for negative, 0 for ignored anchors.
+        matches: float (B, N), the index of the matched box of each positive anchor; its fraction
             is dropped. The matches of the other anchors do not matter.
-        anchors: float32 (B, N, 4), corners (x1, y1, x2, y2) in any unit.
-        refs: boxes of each image, float32 (B, M, 4), corners in the anchors' unit.
-        means: the means of the four offsets, float32 (4,).
-        stds: the standard deviations of the four offsets, float32 (4,).
+        anchors: float (B, N, 4), corners (x1, y1, x2, y2) in any unit.
+        refs: boxes of each image, float (B, M, 4), corners in the anchors' unit.
+        means: the means of the four offsets, float (4,).
+        stds: the standard deviations of the four offsets, float (4,).
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        The pair (targets, masks), both float32 (B, N, 4): the offsets and 1 for each positive
+        The pair (targets, masks), both float (B, N, 4): the offsets and 1 for each positive
         anchor, 0 for the other anchors. A box without width or height has the offset -inf, an
         inverted one NaN. Empty inputs give empty results. There is no gradient, and MXNet's is
         zero: PyTorch results do not require one. On the CPU the two are parts of one array, which
         lives until the last of them dies.
 
     Raises:
-        TypeError: an input is not a float32 array; the inputs differ in library or device.
+        TypeError: an input is not a float array; the inputs differ in library or device.
         ValueError: the shapes do not agree; an axis is 2**31 or more; on the CPU, the match of a
             positive anchor is not an index of ``refs``. MXNet reads out of bounds then. On a GPU
             this check would need a wait: a match below 0 (also NaN, and a number that does not fit

@@ -38,18 +38,21 @@ def box_iou(
       times the squared difference of the angles ``atan(width / height)``, and ``alpha`` is ``v / (1
       - iou + v + 1e-7)``.
 
-    All operations are rounded to float32, except those of an angle: float64, rounded once. Each
+    All operations are rounded to the dtype, except those of an angle: float64, rounded once. Each
     implementation returns the same bits.
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once).
+
     Args:
-        lhs: boxes, float32 (..., 4) with at least two axes, in any unit.
-        rhs: boxes, float32 (..., 4) with at least two axes, in the same unit.
+        lhs: boxes, float (..., 4) with at least two axes, in any unit.
+        rhs: boxes, float (..., 4) with at least two axes, in the same unit.
         format: "corner" for (x1, y1, x2, y2), "center" for (x, y, width, height).
         kind: "iou", "giou", "diou" or "ciou".
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 ``lhs.shape[:-1] + rhs.shape[:-1]``. The IoU is 0 where boxes do not overlap, also
+        float ``lhs.shape[:-1] + rhs.shape[:-1]``. The IoU is 0 where boxes do not overlap, also
         for two equal boxes without area. The area of an inverted box is 0, so an IoU may exceed 1;
         there is no clipping. Empty inputs give an empty result. A hull without area has no penalty
         in "giou", and the angle of a box without width and height is 0; torchvision returns NaN for
@@ -60,7 +63,7 @@ def box_iou(
         both inputs, in PyTorch and in MXNet, which has no gradient itself.
 
     Raises:
-        TypeError: an input is not a float32 array, or the inputs differ in library or device.
+        TypeError: an input is not a float array, or the inputs differ in library or device.
         ValueError: the last axis of an input is not 4; an input has one axis only; an input has
             2**31 boxes or more; ``format`` or ``kind`` is unknown.
     """
@@ -87,12 +90,15 @@ def box_iou_backward(
     gradient of their maximum or minimum, and ``alpha`` of "ciou" counts as a constant. The
     gradient of an IoU of 0 is 0, and so is that of the area of an inverted box.
 
-    The gradient of a box is the sum over the boxes of the other side: 128 partial sums in float32,
+    The gradient of a box is the sum over the boxes of the other side: 128 partial sums,
     where sum ``l`` has the other boxes ``l``, ``l + 128`` and so on, then sums of pairs at distance
     64, 32, 16, 8, 4, 2 and 1. The result is the same in every run and for each implementation.
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once).
+
     Args:
-        out_grad: the gradient with respect to the result, float32 of its shape.
+        out_grad: the gradient with respect to the result, float of its shape.
         lhs: as in :func:`box_iou`.
         rhs: as in :func:`box_iou`.
         format: as in :func:`box_iou`.
@@ -100,11 +106,11 @@ def box_iou_backward(
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 of the shape of ``lhs``, float32 of the shape of ``rhs``; zeros for a side if the
+        float of the shape of ``lhs``, float of the shape of ``rhs``; zeros for a side if the
         other side has no boxes.
 
     Raises:
-        TypeError: an array is not a float32 array, or the arrays differ in library or device.
+        TypeError: an array is not a float array, or the arrays differ in library or device.
         ValueError: ``lhs`` or ``rhs`` is refused by :func:`box_iou`; ``out_grad`` has another
             shape; ``format`` or ``kind`` is unknown.
     """

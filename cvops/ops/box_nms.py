@@ -107,8 +107,11 @@ def box_nms(
     suppresses each later one of its class if their IoU is above ``overlap_thresh``; an equal IoU
     does not suppress. The area of an inverted box is 0. A union of 0, or a NaN, suppresses nothing.
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once). Options are float32.
+
     Args:
-        data: float32 (..., N, K): sets of N rows of K numbers. Each leading index is one set.
+        data: float (..., N, K): sets of N rows of K numbers. Each leading index is one set.
         overlap_thresh: the IoU above which a row is suppressed.
         valid_thresh: the score above which a row is a candidate; a row with a NaN score is not.
         topk: the maximum number of candidates in a set; no maximum if negative. 0 returns a copy of
@@ -125,14 +128,14 @@ def box_nms(
         backend: the implementation; by default the best for the array's device.
 
     Returns:
-        ``out``, float32 of ``data``'s shape: the kept rows, the best first, then rows of -1. With
+        ``out``, float of ``data``'s shape: the kept rows, the best first, then rows of -1. With
         ``return_index``, the pair (``out``, ``index``). ``index`` is int32 (..., N): the number of
         each row of ``out`` in its set, -1 for rows of -1. A GPU reads no value back, so a CUDA
         graph can capture the call. ``out`` as a PyTorch tensor has the gradient of
         :func:`box_nms_backward`, which has no gradient itself.
 
     Raises:
-        TypeError: ``data`` is not a float32 array; an argument is not a number.
+        TypeError: ``data`` is not a float array; an argument is not a number.
         ValueError: ``data`` has fewer than two axes; K is too small, or 2**31 or more; N is 65535 *
             256 or more; there are 2**31 sets or more that are not empty; a column is out of range
             or used twice; a format is unknown; a threshold is NaN.
@@ -195,18 +198,21 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
     Each row of ``out_grad`` is copied to the row that its ``index`` names; all other rows are 0.
     The copy ignores a conversion of the boxes by :func:`box_nms`.
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once). Options are float32.
+
     Args:
-        out_grad: the gradient with respect to ``out``, float32 (..., N, K).
+        out_grad: the gradient with respect to ``out``, float (..., N, K).
         index: the second result of :func:`box_nms`, int32 (..., N). An index outside of [0, N),
             such as -1, is skipped. Of several equal ones, which :func:`box_nms` never returns, the
             last counts.
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 of ``out_grad``'s shape.
+        float of ``out_grad``'s shape.
 
     Raises:
-        TypeError: ``out_grad`` is not a float32 array; ``index`` is not an int32 array; they differ
+        TypeError: ``out_grad`` is not a float array; ``index`` is not an int32 array; they differ
             in library or device.
         ValueError: ``out_grad`` has fewer than two axes; N is 65535 * 256 or more; K is 2**31 or
             more; there are 2**31 sets or more that are not empty; the shape of ``index`` is not

@@ -53,9 +53,12 @@ def multiclass_nms(
     ``scores``, with ``id_index=0``. It has therefore the bits of ``mx.nd.contrib.box_nms`` of
     MXNet 1.9.1 on the CPU. The rows are never in memory. There is no gradient.
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once). Options are float32.
+
     Args:
-        boxes: float32 (B, N, 4), in any unit, in ``in_format``.
-        scores: float32 (B, C, N), the score of each class for each box; 0 equals -0.
+        boxes: float (B, N, 4), in any unit, in ``in_format``.
+        scores: float (B, C, N), the score of each class for each box; 0 equals -0.
         overlap_thresh: the IoU above which a candidate is suppressed.
         valid_thresh: the score above which a pair is a candidate; a pair with a NaN score is not.
         topk: the maximum number of candidates of an image.
@@ -66,14 +69,14 @@ def multiclass_nms(
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        ``out``, float32 (B, K, 6), and ``counts``, int32 (B). K is the smallest of ``topk``, C * N,
+        ``out``, float (B, K, 6), and ``counts``, int32 (B). K is the smallest of ``topk``, C * N,
         and a ``post_nms`` that is not negative. The first counts[b] rows of image b are its kept
         candidates (class, score, and the four numbers of the box in ``boxes``), the best first.
         The other rows are -1. There is no gradient: a PyTorch result does not require one. A GPU
         reads no value back, so a CUDA graph can capture the call.
 
     Raises:
-        TypeError: an input is not a float32 array; the inputs differ in library or device; an
+        TypeError: an input is not a float array; the inputs differ in library or device; an
             argument is not a number.
         ValueError: the shapes do not agree; C is above 2**24; B or C * N is 2**31 or more; a
             threshold is NaN; ``topk`` is not positive; ``topk`` and C * N are both 65535 * 256 or
@@ -114,6 +117,11 @@ def _check_shapes(signature: Signature) -> None:
     if classes > _MAX_CLASSES or classes * num >= 2**31:
         raise ValueError(
             "scores: expected at most 2**24 classes, and fewer than 2**31 scores of an image, "
+            f"got shape {shape}"
+        )
+    if signature.types[1][1] == np.float64 and classes * num >= _check.MAX_BOXES:
+        raise ValueError(
+            f"scores: expected fewer than {_check.MAX_BOXES} float64 scores of an image, "
             f"got shape {shape}"
         )
 

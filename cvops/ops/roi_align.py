@@ -64,13 +64,16 @@ def roi_align(
     its integer position. A sample up to one pixel above or left of the map, or below or right of
     the last pixel, takes the nearest position in the map. Any other sample is 0, and it counts.
 
-    The op computes in float32, and each operation is rounded: ``w1 * d1 + w2 * d2 + w3 * d3 + w4 *
+    The op rounds each operation to the dtype: ``w1 * d1 + w2 * d2 + w3 * d3 + w4 *
     d4`` for a sample (upper left, upper right, lower left, lower right pixel), the sum over rows of
     samples, then their number divides it.
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once). Options are float32.
+
     Args:
-        data: feature maps, float32 (N, C, H, W).
-        rois: float32 (R, 5): the index of the image, whose fraction is dropped, then the corners
+        data: feature maps, float (N, C, H, W).
+        rois: float (R, 5): the index of the image, whose fraction is dropped, then the corners
             x1, y1, x2, y2, in pixels of ``data`` divided by ``spatial_scale``.
         pooled_size: height and width of the grid of bins.
         spatial_scale: pixels of ``data`` for each unit of the rois' coordinates, in [0, 1].
@@ -83,7 +86,7 @@ def roi_align(
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 (R, C, height, width), or (R, C / (height * width), height, width) with
+        float (R, C, height, width), or (R, C / (height * width), height, width) with
         ``position_sensitive``. Each bin of a roi whose image does not exist is 0; MXNet does not
         write the bins of a negative index, and reads out of bounds for a large one. Empty maps
         give 0.
@@ -99,7 +102,7 @@ def roi_align(
         itself. The gradient with respect to ``rois`` is 0, as in MXNet.
 
     Raises:
-        TypeError: an input is not a float32 array; the inputs differ in library or device;
+        TypeError: an input is not a float array; the inputs differ in library or device;
             ``pooled_size`` has a number that is not an integer; ``sample_ratio`` is not an integer.
         ValueError: ``data`` does not have four axes; ``rois`` is not (R, 5); ``pooled_size`` is
             not a pair of positive numbers, or has 2**30 bins or more; ``spatial_scale`` is NaN or
@@ -161,8 +164,11 @@ def roi_align_backward(
     right pixel. Each operation is rounded. The result is the same in every run, also on a GPU. A
     sample outside of the map adds nothing. The gradient with respect to ``rois`` is 0, as in MXNet.
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once). Options are float32.
+
     Args:
-        out_grad: the gradient with respect to the result, float32 (R, C, height, width).
+        out_grad: the gradient with respect to the result, float (R, C, height, width).
         rois: as in :func:`roi_align`.
         data_shape: the shape of ``data``: (N, C, H, W), or (N, C * height * width, H, W) with
             ``position_sensitive``.
@@ -173,10 +179,10 @@ def roi_align_backward(
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 of shape ``data_shape``; zeros without rois.
+        float of shape ``data_shape``; zeros without rois.
 
     Raises:
-        TypeError: an array is not a float32 array; the arrays differ in library or device;
+        TypeError: an array is not a float array; the arrays differ in library or device;
             ``data_shape`` has a number that is not an integer; ``sample_ratio`` is not an integer.
         ValueError: ``out_grad`` does not have four axes, or a roi has 2**30 bins or more; ``rois``
             is not (R, 5); ``data_shape`` does not have four numbers that are 0 or more, or has

@@ -71,9 +71,12 @@ def roi_pooling(
     long in that direction. ``pooled_size`` bins of equal, fractional length divide the roi. A bin
     has every pixel of ``data`` that it touches, so neighbors may share pixels.
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once). Options are float32.
+
     Args:
-        data: feature maps, float32 (N, C, H, W).
-        rois: float32 (R, 5): the index of the image, whose fraction is dropped, then the corners
+        data: feature maps, float (N, C, H, W).
+        rois: float (R, 5): the index of the image, whose fraction is dropped, then the corners
             x1, y1, x2, y2, in pixels of ``data`` divided by ``spatial_scale``.
         pooled_size: height and width of the grid of bins.
         spatial_scale: pixels of ``data`` for each unit of the rois' coordinates, in [0, 1].
@@ -81,7 +84,7 @@ def roi_pooling(
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        ``pooled``, float32 (R, C, height, width). With ``return_argmax``, the pair (``pooled``,
+        ``pooled``, float (R, C, height, width). With ``return_argmax``, the pair (``pooled``,
         ``argmax``). ``argmax`` is int32 of the same shape: the index of each value in
         ``data.reshape(-1)``, the lowest one if the value occurs several times. A bin without
         pixels has 0 and -1, and so has each bin of a roi whose image does not exist. NaN is never
@@ -96,7 +99,7 @@ def roi_pooling(
         x86. A roi that ends at infinity is one pixel long. One that begins there is empty.
 
     Raises:
-        TypeError: an input is not a float32 array; the inputs differ in library or device;
+        TypeError: an input is not a float array; the inputs differ in library or device;
             ``pooled_size`` has a number that is not an integer.
         ValueError: ``data`` does not have four axes; ``rois`` is not (R, 5); ``pooled_size`` is
             not a pair of positive numbers, or has 2**30 bins or more; ``spatial_scale`` is NaN or
@@ -127,18 +130,21 @@ def roi_pooling_backward(
     elements. The result is the same in every run, also on a GPU. The gradient with respect to
     ``rois`` is 0, as in MXNet.
 
+    ``float`` below is one dtype for all arrays: float32, float64 or half (float16 or bfloat16,
+    which are computed in float32 and rounded once). Options are float32.
+
     Args:
-        out_grad: the gradient with respect to ``pooled``, float32 (R, C, height, width).
+        out_grad: the gradient with respect to ``pooled``, float (R, C, height, width).
         argmax: the second result of :func:`roi_pooling`, int32 of that shape. An index outside of
             the element's own channel of ``data``, such as -1, is skipped.
         data_shape: the shape (N, C, H, W) of ``data``.
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        float32 of shape ``data_shape``; zeros without rois.
+        float of shape ``data_shape``; zeros without rois.
 
     Raises:
-        TypeError: ``out_grad`` is not a float32 array; ``argmax`` is not an int32 array; they
+        TypeError: ``out_grad`` is not a float array; ``argmax`` is not an int32 array; they
             differ in library or device; ``data_shape`` has a number that is not an integer.
         ValueError: ``out_grad`` does not have four axes, or a roi has 2**30 bins or more;
             ``argmax`` has another shape; ``data_shape`` does not have four numbers that are 0 or

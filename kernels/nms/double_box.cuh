@@ -13,9 +13,10 @@ CVOPS_HD float next_below(float x) {
   return x == 0 ? float_of(0x80000001u) : float_of(x > 0 ? bits - 1 : bits + 1);
 }
 
-// The largest float that is x or less.
+// The largest float that is x or less; -infinity for NaN.
 CVOPS_HD float rounded_below(double x) {
   const float nearest = (float)x;
+  if (x != x) return float_of(0xff800000u);
   return (double)nearest > x ? next_below(nearest) : nearest;
 }
 
