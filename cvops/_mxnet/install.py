@@ -59,8 +59,9 @@ def install() -> None:
     ``F.npx``. Symbols that are loaded meanwhile, as by ``SymbolBlock.imports``, get our operators.
     ``mrcnn_mask_target`` is added to ``contrib`` of an MXNet for CPUs, which lacks it.
 
-    MXNet's operators still compute arrays that are not float32 or not dense, hybridized blocks with
-    inputs of another type, calls with numbers that only MXNet accepts (NaN), and arrays on a GPU if
+    MXNet's operators still compute arrays that are not dense, or not of float32 or float64, where
+    few operators take float64 (:mod:`cvops.backends.operators`), hybridized blocks with inputs of
+    another type, calls with numbers that only MXNet accepts (NaN), and arrays on a GPU if
     our operators have no kernels. A block keeps the operators of its first hybridized call as long
     as its inputs have the same types. A second call of this function has no effect. All threads see
     the change.
@@ -183,6 +184,7 @@ def _added(module: str, operator: Operator) -> Callable[..., Any]:
 def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
     ours = functools.partial(register.functions_for, module, operator)
     array, dense = mx.nd.NDArray, (mx.nd.NDArray, mx.np.ndarray)
+    types = _types_of(operator)
     everywhere = not _only_on_the_cpu()
 
     @functools.wraps(theirs)
@@ -191,7 +193,7 @@ def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., A
             for x in (*args, *kwargs.values()):
                 if isinstance(x, array) and not (
                     type(x) in dense
-                    and x.dtype == np.float32
+                    and x.dtype in types
                     and (everywhere or x.ctx.device_type != "gpu")
                 ):
                     break
@@ -203,6 +205,14 @@ def _for_arrays(module: str, operator: Operator, theirs: Any) -> Callable[..., A
         return theirs(*args, **kwargs)
 
     return function
+
+
+def _types_of(operator: Operator) -> tuple[Any, ...]:
+    """Return the types of the arrays for which an operator of ours replaces MXNet's.
+
+    MXNet rounds each operation of float16, and ours round once.
+    """
+    return (np.float32, np.float64) if operator.any_float else (np.float32,)
 
 
 def _with_other_number(
@@ -224,14 +234,14 @@ def _only_on_the_cpu() -> bool:
 
 def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., Any]:
     ours = functools.partial(register.functions_for, module, operator)
-    replaced = {}
+    replaced, types = {}, _types_of(operator)
     if operator.replaces:
         replaced[symbols.REPLACED] = symbols.full_name(operator, theirs.__name__)
 
     @functools.wraps(theirs)
     def function(*args: Any, **kwargs: Any) -> Any:
         cast = operator.amp == "float32" and mx.contrib.amp.amp._amp_initialized
-        if is_installed() and (cast or all(map(_may_be_float32, (*args, *kwargs.values())))):
+        if is_installed() and (cast or all(_may_be(x, types) for x in (*args, *kwargs.values()))):
             attr = {**(kwargs.get("attr") or {}), **replaced}
             try:
                 return ours()(*args, **{**kwargs, "attr": attr})
@@ -242,8 +252,8 @@ def _for_symbols(module: str, operator: Operator, theirs: Any) -> Callable[..., 
     return function
 
 
-def _may_be_float32(x: Any) -> bool:
-    """Report if a symbol may be dense and of float32; any other argument may."""
+def _may_be(x: Any, types: tuple[Any, ...]) -> bool:
+    """Report if a symbol may be dense and of one of some types; any other argument may."""
     if not isinstance(x, mx.sym.Symbol):
         return True
     if any(
@@ -253,7 +263,7 @@ def _may_be_float32(x: Any) -> bool:
     known = getattr(_tracing, "types", {})
     names = set(x.list_arguments())
     _, out, _ = x.infer_type_partial(**{k: v for k, v in known.items() if k in names})
-    return all(t in (None, np.float32) for t in out or [])
+    return all(t in (None, *types) for t in out or [])
 
 
 def _tracing_types(theirs: Any) -> Callable[..., Any]:
@@ -321,6 +331,8 @@ def _fitting(symbol: Any, types: dict[str, Any]) -> Any:
     if written is text:
         return symbol
     names = set(symbol.list_inputs())
+    if np.float16 in types.values():  # see _types_of
+        return register.from_json(written, type(symbol))
     try:
         _infer_type(symbol, True, **{k: v for k, v in types.items() if k in names})
     except mx.MXNetError:

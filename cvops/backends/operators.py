@@ -29,6 +29,8 @@ class Operator(NamedTuple):
     optional: tuple[str, ...] = ()
     #: The flag with which a call omits them; empty if other options decide.
     omitting: str = ""
+    #: True if the arrays of float32 may all be of float64, float16 or bfloat16 instead.
+    any_float: bool = False
     #: The options that MXNet's operator lacks, with the values for which both are equal.
     extra: tuple[tuple[str, str], ...] = ()
 
@@ -129,6 +131,7 @@ OPERATORS = (
         ("data", "anchors"),
         ("std0", "std1", "std2", "std3", "clip", "format"),
         replaces=("_contrib_box_decode",),
+        any_float=True,
     ),
     Operator(
         "box_encode",
@@ -136,6 +139,7 @@ OPERATORS = (
         ("samples", "matches", "anchors", "refs", "means", "stds"),
         (),
         replaces=("_contrib_box_encode",),
+        any_float=True,
     ),
     Operator(
         "box_iou",
@@ -146,6 +150,7 @@ OPERATORS = (
         replaces=("_contrib_box_iou",),
         amp="widest",
         extra=(("kind", "iou"),),
+        any_float=True,
     ),
     Operator(
         "box_nms",
@@ -166,6 +171,7 @@ OPERATORS = (
         differentiable=True,
         replaces=("_contrib_box_nms", "_contrib_box_non_maximum_suppression"),
         amp="widest",
+        any_float=True,
     ),
     Operator(
         "DeformablePSROIPooling",
@@ -203,6 +209,7 @@ OPERATORS = (
         ("pooled_size", "spatial_scale"),
         differentiable=True,
         replaces=("ROIPooling",),
+        any_float=True,
     ),
     Operator(
         "ROIAlign",
@@ -212,6 +219,7 @@ OPERATORS = (
         differentiable=True,
         replaces=("_contrib_ROIAlign",),
         amp="widest",
+        any_float=True,
     ),
     Operator(
         "RROIAlign",
@@ -227,6 +235,7 @@ OPERATORS = (
         ("scale",),
         differentiable=True,
         amp="float32",
+        any_float=True,
     ),
     Operator(
         "matrix_nms",
@@ -282,6 +291,7 @@ OPERATORS = (
             "in_format",
         ),
         amp="float32",
+        any_float=True,
     ),
     Operator(
         "box_iou_rotated",

@@ -118,9 +118,10 @@ _HALVES = FLOATS[2:]
 class ArraySpec:
     """The dtype and the shape of one argument, from text such as ``float32 (..., N, 4)``.
 
-    The dtype ``float`` is one of ``FLOATS``, the same for all such arrays of a call. An axis is a size or a name. A name is the same size in all arrays of a call. ``...`` at the
-    beginning or at the end matches any number of axes. The implementations do not get an array of
-    ``shape of float32 (...)``: the op uses its shape only.
+    The dtype ``float`` is one of ``FLOATS``, the same for all such arrays of a call. An axis is a
+    size or a name. A name is the same size in all arrays of a call. ``...`` at the beginning or at
+    the end matches any number of axes. The implementations do not get an array of ``shape of
+    float32 (...)``: the op uses its shape only.
     """
 
     def __init__(self, text: str):

@@ -266,19 +266,30 @@ print("cvops" in mx.sym.contrib.box_iou(box, box).tojson())
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("dtype", ["float64", "float16"])
-def test_other_types_run_mxnets_operators(mx, operators, dtype, mode):
-    box = mx.nd.array([[0, 0, 1, 1], [0, 0, 1, 3]]).astype(dtype)
+@pytest.mark.parametrize(("dtype", "ours"), [("float64", True), ("float16", False)])
+def test_our_operators_run_float64_and_mxnets_run_float16(mx, operators, dtype, ours, mode):
+    box = mx.nd.array([[0, 0, 1, 1], [0, 0, 1, 3]]).astype(dtype) / 3
     with operators.installed():
         net = network(mx, lambda F, x: F.contrib.box_iou(x, x * 2), mode)
         out = net(box)
         assert out.dtype == np.dtype(dtype)
         if MODES[mode] is not None:
-            assert "cvops" not in graph_of(net)
+            assert ("cvops" in graph_of(net)) == ours
     np.testing.assert_array_equal(out.asnumpy(), mx.nd.contrib.box_iou(box, box * 2).asnumpy())
 
 
-def test_block_cast_to_float64_runs_mxnets_operators(mx, operators):
+@pytest.mark.parametrize("mode", MODES)
+def test_mxnet_runs_float64_where_ours_is_float32(mx, operators, mode):
+    x = mx.nd.random.uniform(shape=(1, 2, 4, 4), dtype="float64")
+    with operators.installed():
+        net = network(mx, lambda F, x: F.contrib.AdaptiveAvgPooling2D(x, output_size=2), mode)
+        out = net(x)
+        assert out.dtype == np.float64
+        if MODES[mode] is not None:
+            assert "cvops" not in graph_of(net)
+
+
+def test_block_cast_to_another_type_keeps_an_operator_that_takes_it(mx, operators):
     """The parameters determine the type of the operator's input."""
 
     class Net(mx.gluon.HybridBlock):
@@ -291,7 +302,7 @@ def test_block_cast_to_float64_runs_mxnets_operators(mx, operators):
             return F.contrib.box_iou(box, box)
 
     with operators.installed():
-        for dtype, ours in (("float64", False), ("float32", True)):
+        for dtype, ours in (("float64", True), ("float32", True)):
             net = Net()
             net.initialize()
             net.cast(dtype)
@@ -313,7 +324,7 @@ def test_block_accepts_inputs_of_one_type_after_another(mx, operators, mode):
             inputs = [mx.nd.array(x, dtype=dtype) for x in (data, rois)]
             out = net(*inputs)
             assert out.dtype == np.dtype(dtype)
-            assert ("cvops" in graph_of(net)) == (dtype == "float32")
+            assert ("cvops" in graph_of(net)) == (dtype != "float16")
             np.testing.assert_array_equal(out.asnumpy(), forward(mx.nd, *inputs).asnumpy())
     np.testing.assert_array_equal(net(*inputs).asnumpy(), out.asnumpy())
 
@@ -514,7 +525,7 @@ def test_operator_with_our_name_is_saved_with_our_name(mx, operators, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_loaded_model_without_types_accepts_each_type(mx, operators, two_ops, tmp_path, dtype):
-    """A file without types gets our operators; arrays of other types get MXNet's again."""
+    """A file without types gets our operators; arrays of float16 get MXNet's again."""
     net, inputs = two_ops
     net(*inputs)
     net.export(str(tmp_path / "net"))
@@ -525,7 +536,7 @@ def test_loaded_model_without_types_accepts_each_type(mx, operators, two_ops, tm
     with operators.installed():
         block = mx.gluon.SymbolBlock.imports(file, names)
         got = [block(*inputs)]
-        assert "cvops" not in graph_of(block)
+        assert ('"_contrib_cvops_' in graph_of(block)) == (dtype == "float64")
         symbol = mx.sym.load(file)
         assert "cvops" in symbol.tojson()
         assert symbol.infer_type(**types)[1] == [np.dtype(dtype).type] * 3

@@ -388,10 +388,17 @@ def test_match_out_of_range_is_rejected(mx, operators):
         out[0].wait_to_read()
 
 
-def test_float64_input_is_rejected_with_its_name(mx, operators):
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [
+        ("float64", "rhs: expected float32 as lhs, got float64"),
+        ("int32", "rhs: expected float32, float64, float16 or bfloat16, got int32"),
+    ],
+)
+def test_input_of_another_type_is_rejected_with_its_name(mx, operators, dtype, message):
     box = mx.nd.zeros((3, 4))
-    with pytest.raises(mx.MXNetError, match="cvops_box_iou: rhs: expected float32, got float64"):
-        mx.nd.contrib.cvops_box_iou(box, box.astype("float64"))
+    with pytest.raises(mx.MXNetError, match=f"cvops_box_iou: {message}"):
+        mx.nd.contrib.cvops_box_iou(box, box.astype(dtype))
 
 
 @pytest.mark.parametrize(

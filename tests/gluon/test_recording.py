@@ -145,7 +145,7 @@ def test_bad_argument_raises_the_error_of_the_function(mx, operators):
     with mx.autograd.record():
         with pytest.raises(ValueError, match=r"lhs: expected shape \(\.\.\., N, 4\)"):
             cvops.box_iou(x[:, :3], x)
-        with pytest.raises(TypeError, match="lhs: expected float32, got float64"):
+        with pytest.raises(TypeError, match="rhs: expected float64 as lhs, got float32"):
             cvops.box_iou(x.astype("float64"), x)
         with pytest.raises(ValueError, match="backend: expected one of"):
             cvops.box_iou(x, x, backend="gpu")

@@ -264,7 +264,11 @@ class TestRefusals:
 
     forward = {
         "three axes": (data[0], 2, "data: expected shape (N, C, H, W), got (2, 4, 6)"),
-        "float64": (data.astype("f8"), 2, "data: expected float32, got float64"),
+        "int32": (
+            data.astype("i4"),
+            2,
+            "data: expected float32, float64, float16 or bfloat16, got",
+        ),
         "list": ([[[[0]]]], 2, "data: expected an array"),
         "scale 0": (data, 0, "scale: expected an integer in [1, 1024], got 0"),
         "scale 1025": (data, 1025, "scale: expected an integer in [1, 1024], got 1025"),

@@ -164,7 +164,7 @@ DATA, ANCHORS = np.zeros((2, 3, 4), np.float32), np.zeros((1, 3, 4), np.float32)
     [
         ({"data": DATA[0]}, ValueError, r"data: expected shape \(B, N, 4\), got \(3, 4\)"),
         ({"data": DATA[..., :3]}, ValueError, r"data: .* got \(2, 3, 3\)"),
-        ({"data": DATA.astype("f8")}, TypeError, "data: expected float32, got float64"),
+        ({"data": DATA.astype("i4")}, TypeError, "data: expected float32, float64, .* got int32"),
         (
             {"anchors": ANCHORS[:, :2]},
             ValueError,

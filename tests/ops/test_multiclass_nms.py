@@ -387,7 +387,7 @@ REFUSED = {
         (BOXES, SCORES.astype("f8")),
         {},
         TypeError,
-        "scores: expected float32, got float64",
+        "scores: expected float32 as boxes, got float64",
     ),
     "list": ((BOXES.tolist(), SCORES), {}, TypeError, "boxes: expected an array .*got list"),
     "topk 0": (VALID, dict(topk=0), ValueError, r"topk: .* in \[1, 2147483647\], got 0"),

@@ -419,7 +419,7 @@ class TestRefusals:
     #: Name and value of a bad argument, and the message.
     forward = {
         "data has three axes": ("data", data[0], "expected shape (N, C, H, W), got (4, 4, 4)"),
-        "data is float64": ("data", data.astype("f8"), "expected float32, got float64"),
+        "data is int32": ("data", data.astype("i4"), "expected float32, float64, float16 or bfl"),
         "2^31 elements": ("data", huge, "expected less than 2**31 elements, got shape (2, 1024"),
         "four columns": ("rois", rois[:, :4], "expected shape (R, 5), got (3, 4)"),
         "rois is a list": (

@@ -468,7 +468,7 @@ class TestRefusals:
 
     forward = {
         "data of three axes": ("data", data[0], "expected shape (N, C, H, W), got (2, 4, 4)"),
-        "float64": ("data", data.astype("f8"), "expected float32, got float64"),
+        "int32": ("data", data.astype("i4"), "expected float32, float64, float16 or bfloat16, got"),
         "2^31 elements": (
             "data",
             huge,
