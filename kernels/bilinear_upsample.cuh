@@ -185,7 +185,7 @@ extern "C" __global__ void __launch_bounds__(256)
   cvops::enlarge(out, data, planes, height, width, scale);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     bilinear_upsample_f64(double* __restrict__ out, const double* __restrict__ data,
                           long long planes, int height, int width, int scale) {
   cvops::enlarge(out, data, planes, height, width, scale);
@@ -202,7 +202,7 @@ extern "C" __global__ void __launch_bounds__(256)
   cvops::add_bands(grad, out_grad, lines, height, width, scale, item_lines, item_columns, shared);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     bilinear_upsample_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                                    long long lines, int height, int width, int scale,
                                    int item_lines, int item_columns) {

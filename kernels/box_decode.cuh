@@ -72,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(256)
   cvops::decode_boxes(out, data, anchors, batch, num, op);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     box_decode_f64(double* __restrict__ out, const double* __restrict__ data,
                    const double* __restrict__ anchors, int batch, int num,
                    const cvops::BoxDecode op) {

@@ -61,7 +61,7 @@ extern "C" __global__ void __launch_bounds__(256)
   cvops::encode_boxes(targets, masks, in, batch, num, num_refs);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     box_encode_f64(double* __restrict__ targets, double* __restrict__ masks,
                    const cvops::EncodeInputsOf<double> in, int batch, int num, int num_refs) {
   cvops::encode_boxes(targets, masks, in, batch, num, num_refs);

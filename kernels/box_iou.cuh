@@ -90,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
   cvops::iou_matrix(out, lhs, rhs, num_lhs, num_rhs, center);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     box_iou_f64(double* __restrict__ out, const double* __restrict__ lhs,
                 const double* __restrict__ rhs, int num_lhs, int num_rhs, int center) {
   cvops::iou_matrix(out, lhs, rhs, num_lhs, num_rhs, center);

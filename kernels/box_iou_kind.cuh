@@ -328,7 +328,7 @@ extern "C" __global__ void __launch_bounds__(256)
   cvops::find_angles(angles, boxes, num, center);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     box_angles_f64(double* __restrict__ angles, const double* __restrict__ boxes, int num,
                    int center) {
   cvops::find_angles(angles, boxes, num, center);
@@ -342,7 +342,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
   cvops::kind_matrix(out, lhs, rhs, num_lhs, num_rhs, center, kind);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     box_iou_kind_f64(double* __restrict__ out, const cvops::IouSideOf<double> lhs,
                      const cvops::IouSideOf<double> rhs, int num_lhs, int num_rhs, int center,
                      int kind) {
@@ -358,7 +358,7 @@ extern "C" __global__ void __launch_bounds__(256)
   cvops::add_all_pairs(grad, out_grad, own, other, num_own, num_other, by_rows, center, kind);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     box_iou_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                          const cvops::IouSideOf<double> own, const cvops::IouSideOf<double> other,
                          int num_own, int num_other, int by_rows, int center, int kind) {

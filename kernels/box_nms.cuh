@@ -203,7 +203,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // Keys of the first sort of doubles: see nms_f64.cuh. Otherwise as box_nms_score.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     box_nms_score_f64(unsigned long long* __restrict__ keys, int* __restrict__ tile_counts,
                       const double* __restrict__ data, int num, const cvops::NmsColumns columns,
                       float valid_thresh, float background_id) {
@@ -217,7 +217,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // As box_nms_gather, for boxes (B, N) of doubles and their bounds.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     box_nms_gather_f64(const cvops::NmsBuffers nms, cvops::DoubleBox* __restrict__ boxes,
                        const double* __restrict__ data, const unsigned long long* __restrict__ keys,
                        const int* __restrict__ counts, int num, int topk,
@@ -292,7 +292,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
                     conversion, with_index);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     box_nms_write_f64(double* __restrict__ out, int* __restrict__ index,
                       const double* __restrict__ data, const unsigned long long* __restrict__ keys,
                       const unsigned long long* __restrict__ kept,
@@ -309,7 +309,7 @@ extern "C" __global__ void __launch_bounds__(256)
   cvops::copy_rows(out, index, data, rows, num, width, with_index);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     box_nms_copy_f64(double* __restrict__ out, int* __restrict__ index,
                      const double* __restrict__ data, long long rows, int num, int width,
                      int with_index) {
@@ -347,7 +347,7 @@ extern "C" __global__ void __launch_bounds__(256)
   cvops::copy_gradients(grad, out_grad, rows, num, width);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     box_nms_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                          long long rows, int num, int width) {
   cvops::copy_gradients(grad, out_grad, rows, num, width);

@@ -103,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(256)
 
 // Keys of the first sort of doubles: see nms_f64.cuh. keys (B, num); tile_counts: candidates per
 // tile. Grid (B, tiles).
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     multiclass_nms_score_f64(unsigned long long* __restrict__ keys, int* __restrict__ tile_counts,
                              const double* __restrict__ scores, int num,
                              const cvops::ScoreFilter filter) {
@@ -117,7 +117,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // As multiclass_nms_gather, for boxes (B, num) of doubles and their bounds.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     multiclass_nms_gather_f64(const cvops::NmsBuffers nms, cvops::DoubleBox* __restrict__ boxes,
                               const double* __restrict__ boxes_in,
                               const unsigned long long* __restrict__ keys,
@@ -136,7 +136,7 @@ extern "C" __global__ void __launch_bounds__(256)
   nms.store(at, nms_bounds(box), of_class);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     multiclass_nms_write_f64(double* __restrict__ out, int* __restrict__ out_counts,
                              const double* __restrict__ boxes_in, const double* __restrict__ scores,
                              const unsigned long long* __restrict__ keys,

@@ -20,7 +20,7 @@ CVOPS_KERNEL nms_f64_mask(cvops::NmsBuffers nms, const cvops::DoubleBox* boxes,
 
 #ifdef __CUDACC__
 // keys (B, N): the keys of the second sort, from `sorted` by the first one. Grid (B, tiles).
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     nms_f64_high_keys(unsigned long long* __restrict__ keys,
                       const unsigned long long* __restrict__ sorted,
                       const cvops::DoubleScores scores, const int* __restrict__ counts, int num) {
@@ -32,7 +32,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // merged (B, N): the indices in the order of both sorts. Grid (B, tiles).
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     nms_f64_merge(unsigned long long* __restrict__ merged,
                   const unsigned long long* __restrict__ by_low,
                   const unsigned long long* __restrict__ by_high, const int* __restrict__ counts,
@@ -45,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // See nms_suppress_exactly.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     nms_f64_suppress(const cvops::NmsBuffers nms, const cvops::DoubleBox* __restrict__ boxes,
                      const cvops::NmsChunk buffers, const unsigned long long* __restrict__ order,
                      int num, int first, int chunk, const cvops::NmsRule rule) {
@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // See nms_mask_exactly.
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     nms_f64_mask(const cvops::NmsBuffers nms, const cvops::DoubleBox* __restrict__ boxes,
                  const cvops::NmsChunk buffers, int num, int first, int chunk,
                  const cvops::NmsRule rule) {

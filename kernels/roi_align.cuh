@@ -232,7 +232,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
   cvops::align_rois(pooled, data, rois, num_rois, op, splits, in_shared, planes);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     roi_align_f64(double* __restrict__ pooled, const double* __restrict__ data,
                   const double* __restrict__ rois, long long num_rois, const cvops::RoiAlign op,
                   int splits, int in_shared) {
@@ -249,7 +249,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
   cvops::add_tiles(grad, out_grad, rois, num_rois, op);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     roi_align_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                            const double* __restrict__ rois, long long num_rois,
                            const cvops::RoiAlign op) {

@@ -132,7 +132,7 @@ extern "C" __global__ void __launch_bounds__(256)
   cvops::pool_bins(pooled, argmax, data, rois, num_rois, op, group, with_argmax);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     roi_pooling_f64(double* __restrict__ pooled, int* __restrict__ argmax,
                     const double* __restrict__ data, const double* __restrict__ rois,
                     long long num_rois, const cvops::RoiPooling op, int group, int with_argmax) {
@@ -202,7 +202,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
                               group, in_shared, staging);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 1)
     roi_pooling_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                              const int* __restrict__ argmax, long long num_rois, int bins,
                              int images, int channels, int pixels, int group, int in_shared) {

@@ -11,13 +11,13 @@ SOURCES = nvrtc.sources()
 
 def test_header_that_is_included_twice_is_in_the_source_once():
     text = nvrtc.source("multibox_detection")
-    assert text.count("struct SizedBox {") == 1
+    assert text.count("struct SizedBoxOf {") == 1
     assert "#include" not in text.replace("#include <cmath>", "")
     assert '#line 1 "exp_log.cuh"' in text
 
 
 def test_each_kernel_belongs_to_one_source():
-    assert nvrtc.kernels("box_iou") == ("box_iou",)
+    assert nvrtc.kernels("box_iou") == ("box_iou", "box_iou_f64")
     assert "nms_chunk" not in nvrtc.kernels("multiclass_nms")
     assert nvrtc.source_of("nms_chunk") == "nms"
     names = [kernel for source in SOURCES for kernel in nvrtc.kernels(source)]
@@ -25,7 +25,7 @@ def test_each_kernel_belongs_to_one_source():
 
 
 def test_compiler_error_names_the_file_and_the_line(compiler, monkeypatch):
-    text = nvrtc.source("box_iou").replace("float overlap = ", "flaot overlap = ")
+    text = nvrtc.source("box_iou").replace("T overlap = ", "Y overlap = ")
     monkeypatch.setattr(nvrtc, "source", lambda name: text)
     message = r"box_iou\.cuh does not compile for sm_90[\s\S]*box_iou\.cuh\(\d+\)"
     with pytest.raises(RuntimeError, match=message):
