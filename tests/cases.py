@@ -36,6 +36,23 @@ OPS = [
     "soft_nms",
 ]
 
+#: The ops with the dtypes ``FLOATS``, and their gradients.
+ANY_FLOAT = [
+    "bilinear_upsample",
+    "bilinear_upsample_backward",
+    "box_decode",
+    "box_encode",
+    "box_iou",
+    "box_iou_backward",
+    "box_nms",
+    "box_nms_backward",
+    "multiclass_nms",
+    "roi_align",
+    "roi_align_backward",
+    "roi_pooling",
+    "roi_pooling_backward",
+]
+
 RNG = np.random.default_rng(0)
 BOXES = np.sort(RNG.random((300, 2, 2), np.float32), axis=1).reshape(300, 4)
 ROWS = np.c_[RNG.integers(0, 3, 300), RNG.random(300), BOXES].astype(np.float32)

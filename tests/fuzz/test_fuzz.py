@@ -8,7 +8,7 @@ import os
 import inputs
 import numpy as np
 import pytest
-from cases import CALLS
+from cases import ANY_FLOAT, CALLS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,7 +33,10 @@ def same_bits(a, b):
 
 @st.composite
 def calls(draw, op):
-    return getattr(inputs, op)(inputs.Inputs(draw))
+    arguments, options = getattr(inputs, op)(inputs.Inputs(draw))
+    if op in ANY_FLOAT and draw(st.booleans()):
+        arguments = tuple([inputs.as_doubles(x) for x in arguments])
+    return arguments, options
 
 
 def test_every_op_has_inputs():

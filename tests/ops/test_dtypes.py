@@ -9,22 +9,6 @@ from cvops.ops._op import FLOATS
 
 ml_dtypes = pytest.importorskip("ml_dtypes")
 HALVES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
-#: The ops with the dtypes ``FLOATS``, and their gradients.
-OPS = [
-    "bilinear_upsample",
-    "bilinear_upsample_backward",
-    "box_decode",
-    "box_encode",
-    "box_iou",
-    "box_iou_backward",
-    "box_nms",
-    "box_nms_backward",
-    "multiclass_nms",
-    "roi_align",
-    "roi_align_backward",
-    "roi_pooling",
-    "roi_pooling_backward",
-]
 
 
 def call_of(name, dtype):
@@ -66,10 +50,10 @@ def test_the_list_of_ops_is_complete():
         for name in cases.CALLS
         if "float32, float64 or half" in (getattr(cvops, name).__doc__ or "")
     ]
-    assert named == OPS
+    assert named == cases.ANY_FLOAT
 
 
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", cases.ANY_FLOAT)
 def test_float64_results_equal_the_reference(run_any_steps, name):
     args, options = call_of(name, np.float64)
     rng = np.random.default_rng(0)
@@ -83,7 +67,7 @@ def test_float64_results_equal_the_reference(run_any_steps, name):
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", cases.ANY_FLOAT)
 def test_half_results_are_those_of_float32_rounded_once(run, name, dtype):
     half = HALVES[dtype]
     args, options = call_of(name, half)
@@ -158,7 +142,7 @@ def test_boxes_of_65504_pixels_in_float16_have_a_finite_area(run):
     np.testing.assert_array_equal(run(cvops.box_iou, lhs, rhs), np.float16([[0.5]]))
 
 
-@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("name", cases.ANY_FLOAT)
 def test_integers_are_refused_with_a_cast(run, name):
     args, options = call_of(name, np.int64)
     with pytest.raises(TypeError, match="expected float32, float64, float16 or bfloat16") as error:

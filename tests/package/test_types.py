@@ -52,8 +52,11 @@ def test_function_of_the_stub_has_the_parameters_of_the_function(owner):
     body = STUB.body if owner == "module" else CLASSES["Ops"].body
     for name, node in functions(body).items():
         found = getattr(native if owner == "module" else getattr(native, owner), name)
-        # The docstring begins with the signature: "box_iou(arg0: numpy.ndarray, ...) -> None".
-        signature = found.__doc__.splitlines()[0]
+        # The docstring begins with the signature: "box_iou(arg0: numpy.ndarray, ...) -> None". That
+        # of an op for several dtypes numbers the signatures, whose parameters are the same.
+        first, *lines = found.__doc__.splitlines()
+        numbered = [line for line in lines if line.startswith("1. ")]
+        signature = numbered[0] if numbered else first
         self_only_in_stub = owner == "cpu"
         assert parameters(node) - self_only_in_stub == len(re.findall(r"\w+: ", signature)), name
 
