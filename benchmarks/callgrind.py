@@ -69,6 +69,7 @@ JOBS = (
     ("soft_nms", (1, 1000, 1, spread)),
     ("rroi_align", (100, MAPS)),
     ("mask_target", (1, 32)),
+    ("match_anchors", (TINY_SSD, 64)),
     ("paste_masks", (20, 128, 128)),
     ("rcnn_target", (1, 2000)),
     ("rpn_target", (1, TINY_SSD)),

@@ -29,6 +29,7 @@ from cvops.ops.deformable_psroi_pooling import (
 )
 from cvops.ops.label_from_color import label_from_color as label_from_color
 from cvops.ops.mask_target import mask_target as mask_target
+from cvops.ops.match_anchors import match_anchors as match_anchors
 from cvops.ops.matrix_nms import matrix_nms as matrix_nms
 from cvops.ops.multibox_detection import multibox_detection as multibox_detection
 from cvops.ops.multibox_prior import multibox_prior as multibox_prior

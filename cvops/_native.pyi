@@ -35,6 +35,8 @@ _AdaptivePooling = tuple[int, int, int, int]
 _BilinearResize = tuple[int, int, int, int, bool]
 _MaskTargetShape = tuple[int, int, int, int, int]
 _MaskTargetOptions = tuple[int, int, int, int, bool]
+_MatchShape = tuple[int, int, int, int]
+_MatchOptions = tuple[float, float, bool, bool]
 _MatchingShape = tuple[int, int, int]
 _MatchingOptions = tuple[float, bool, int]
 _BoxDecode = tuple[float, float, float, float, float, bool]
@@ -168,6 +170,15 @@ class Ops:
     ) -> None: ...
     def label_from_color(
         self, out: _Array, image: _Array, colormap: _Array, unknown: int, /
+    ) -> None: ...
+    def match_anchors(
+        self,
+        out: _Array,
+        anchors: _Array,
+        boxes: _Array,
+        shape: _MatchShape,
+        options: _MatchOptions,
+        /,
     ) -> None: ...
     def matrix_nms(
         self,

@@ -19,6 +19,7 @@ OPS = [
     "deformable_psroi_pooling",
     "label_from_color",
     "mask_target",
+    "match_anchors",
     "matrix_nms",
     "multibox_detection",
     "multibox_prior",
@@ -87,6 +88,10 @@ CALLS = {
         {"part_size": 2, "sample_per_part": 2, "trans_std": 0.1},
     ),
     "label_from_color": ((COLORS[MASK], COLORS), {}),
+    "match_anchors": (
+        (BOXES, BOXES[:5]),
+        {"allow_low_quality_matches": True, "match_best_anchors": True},
+    ),
     "matrix_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
     "mask_target": (
         (PROPOSALS * 20, DATA.repeat(2, axis=0), MATCHES, CLASSES),

@@ -339,6 +339,11 @@ CASES = {
         empty_arrays=(MAPS[0, :0], ANCHORS[0, :0]),
         empty_args=((4, 4),),
     ),
+    "match_anchors": SmallCall(
+        cvops.match_anchors,
+        (ANCHORS, LABEL[0, :, 1:].copy()),
+        empty_arrays=(ANCHORS[:, :0], LABEL[0, :, 1:].copy()),
+    ),
     "rcnn_target": SmallCall(
         cvops.rcnn_target,
         (ANCHORS, LABEL, NOISE),

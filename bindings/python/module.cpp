@@ -21,8 +21,9 @@
   X(confusion_matrix)         \
   X(deformable_psroi_pooling) \
   X(label_from_color)         \
-  X(matrix_nms)               \
   X(mask_target)              \
+  X(match_anchors)            \
+  X(matrix_nms)               \
   X(multibox_detection)       \
   X(multibox_prior)           \
   X(multibox_target)          \

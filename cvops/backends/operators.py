@@ -298,6 +298,18 @@ OPERATORS = (
         gpu_name="mrcnn_mask_target",
         amp="float32",
     ),
+    Operator(
+        "match_anchors",
+        "match_anchors",
+        ("anchors", "boxes"),
+        (
+            "high_threshold",
+            "low_threshold",
+            "allow_low_quality_matches",
+            "match_best_anchors",
+        ),
+        amp="float32",
+    ),
     Operator("paste_masks", "paste_masks", ("masks", "boxes"), ("shape", "threshold")),
     Operator(
         "rcnn_target",

@@ -284,6 +284,7 @@ WITHOUT_GRADIENT = {
         lambda x, **k: cvops.mask_target(ANCHORS, x, *SAMPLES, 20, 2, (3, 3), **k),
         torch.ones(1, 2, 5, 5),
     ),
+    "match_anchors": (lambda x, **k: cvops.match_anchors(x, THREE, **k), ANCHORS),
     "paste_masks": (
         lambda x, **k: cvops.paste_masks(x, THREE, (8, 8), **k),
         torch.ones(3, 5, 5),

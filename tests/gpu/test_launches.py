@@ -15,6 +15,7 @@ from workloads import (
     MINING,
     alignment,
     alignment_backward,
+    anchor_matches,
     averaging,
     averaging_backward,
     call,
@@ -387,6 +388,27 @@ LAUNCHES = {
     ),
     "mask_target, no rois": (lambda: mask_targets(8, 0), ""),
     # A block has 4096 pixels.
+    # A block has 512 anchors. One block per image assigns the best anchors.
+    "match_anchors, 8 x 120000 x 16": (
+        lambda: anchor_matches(8, 120_000, 16),
+        "match_anchors_match 235x8 128",
+    ),
+    "match_anchors, 8 x 120000 x 16, low quality": (
+        lambda: anchor_matches(8, 120_000, 16, allow_low_quality_matches=True),
+        """match_anchors_match 235x8 128
+        match_anchors_search 235x8 128""",
+    ),
+    "match_anchors, 8 x 8732 x 16, best anchors": (
+        lambda: anchor_matches(8, 8732, 16, match_best_anchors=True),
+        """match_anchors_match 18x8 128
+        match_anchors_search 18x8 128
+        match_anchors_assign 8 1024""",
+    ),
+    "match_anchors, no boxes": (
+        lambda: anchor_matches(8, 600, 0, match_best_anchors=True),
+        "match_anchors_match 2x8 128",
+    ),
+    "match_anchors, no anchors": (lambda: anchor_matches(8, 0), ""),
     "paste_masks, 100 x 800 x 1333": (lambda: pasting(100), "paste_masks 26036 256"),
     "paste_masks, no boxes": (lambda: pasting(0), ""),
     # A block of the match has 512 boxes. 2016 keys are one tile of the sort.

@@ -619,6 +619,24 @@ Hash run_mask_target() {
   return hash;
 }
 
+Hash run_match_anchors() {
+  Hash hash;
+  constexpr int kImages = 2, kTruths = 9;
+  for (int num : {1, 7, 300, 3000}) {
+    Numbers numbers(num);
+    Floats anchors(4 * num), truths(4 * kImages * kTruths);
+    numbers.boxes(anchors, 4, 0, 0.5f);
+    numbers.boxes(truths, 4, 0, 0.5f);
+    for (int options = 0; options < 4; ++options) {
+      std::vector<int> out(kImages * num);
+      match_anchors(kCpu, out.data(), anchors.data(), truths.data(), {kImages, num, kTruths, 1},
+                    {0.5f, 0.2f, options % 2 == 1, options / 2 == 1});
+      hash.add(out);
+    }
+  }
+  return hash;
+}
+
 Hash run_paste_masks() {
   Hash hash;
   constexpr int kNum = 20;
@@ -700,6 +718,7 @@ int main() {
       {"nms_rotated", run_nms_rotated},
       {"proposal", run_proposal},
       {"psroi_pooling", run_psroi_pooling},
+      {"match_anchors", run_match_anchors},
       {"paste_masks", run_paste_masks},
       {"rcnn_target", run_rcnn_target},
       {"roi_align", run_roi_align},

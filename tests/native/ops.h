@@ -16,6 +16,7 @@
 #include "deformable_psroi_pooling.h"
 #include "label_from_color.h"
 #include "mask_target.h"
+#include "match_anchors.h"
 #include "matrix_nms.h"
 #include "multibox_detection.h"
 #include "multibox_prior.h"

@@ -275,6 +275,13 @@ void measure_all(int n) {
     Floats anchors(4 * num), labels(5 * kImages * kTruths), noise(kImages * num);
     Floats classes(noise.size()), boxes(4 * noise.size()), masks(boxes.size());
     spread(anchors, 4, 0), spread(labels, 5, 1);
+    Floats truths(4 * kImages * kTruths);
+    std::vector<int> matched(kImages * num);
+    spread(truths, 4, 0);
+    measure("match_anchors", n, bytes_of(anchors, truths, matched), [&] {
+      match_anchors(kCpu, matched.data(), anchors.data(), truths.data(), {kImages, num, kTruths, 1},
+                    {0.7f, 0.3f, true, true});
+    });
     Floats all_noise(kImages * (num + kTruths)), proposals(4 * kImages * num);
     Floats rois(4 * kImages * 128), cls(kImages * 128), matches(cls.size());
     Floats offsets(rois.size()), mask(rois.size());

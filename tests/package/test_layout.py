@@ -217,6 +217,12 @@ DEFAULTS = {
         "sample_ratio": 2,
         "aligned": False,
     },
+    "match_anchors": {
+        "high_threshold": 0.5,
+        "low_threshold": None,
+        "allow_low_quality_matches": False,
+        "match_best_anchors": False,
+    },
     "paste_masks": {"threshold": 0.5},
     "rcnn_target": {
         "num_sample": 128,
