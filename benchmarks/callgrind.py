@@ -67,6 +67,7 @@ JOBS = (
     ("bilinear_resize", ((1, 64, 28, 28), (56, 56))),
     ("bilinear_resize_backward", ((1, 64, 28, 28), (56, 56))),
     ("soft_nms", (1, 1000, 1, spread)),
+    ("weighted_boxes_fusion", (5, 300)),
     ("rroi_align", (100, MAPS)),
     ("mask_target", (1, 32)),
     ("match_anchors", (TINY_SSD, 64)),

@@ -50,6 +50,7 @@ from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
 from cvops.ops.rpn_target import rpn_target as rpn_target
 from cvops.ops.rroi_align import rroi_align as rroi_align
 from cvops.ops.soft_nms import soft_nms as soft_nms
+from cvops.ops.weighted_boxes_fusion import weighted_boxes_fusion as weighted_boxes_fusion
 
 __version__ = "0.1.0"
 

@@ -48,6 +48,7 @@ _NmsRule = tuple[float, bool, bool, bool]
 _Candidates = tuple[float, int, int]
 _ProposalOptions = tuple[int, int, bool, int, int]
 _SoftNms = tuple[float, float, bool, bool, bool]
+_BoxFusion = tuple[float, int, bool, bool, bool]
 _Variances = tuple[float, ...]
 _TargetShape = tuple[int, int, int, int, int]
 _TargetOptions = tuple[float, float, float, float, float, float, float, float]
@@ -350,6 +351,20 @@ class Ops:
         noise: _Array,
         shape: _SampleShape,
         options: _SampleOptions,
+        /,
+    ) -> None: ...
+    def weighted_boxes_fusion(
+        self,
+        out: _Array,
+        data: _Array,
+        batch: int,
+        num: int,
+        columns: _NmsColumns,
+        valid_thresh: float,
+        background_id: float,
+        topk: int,
+        op: _BoxFusion,
+        rows: int,
         /,
     ) -> None: ...
 

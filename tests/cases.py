@@ -35,6 +35,7 @@ OPS = [
     "rpn_target",
     "rroi_align",
     "soft_nms",
+    "weighted_boxes_fusion",
 ]
 
 RNG = np.random.default_rng(0)
@@ -120,4 +121,5 @@ CALLS = {
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
     "rroi_align": ((DATA, ROTATED_ROIS, (3, 3), 1.0), {"sampling_ratio": 2}),
     "soft_nms": ((ROWS,), {"id_index": 0, "method": "gaussian", "post_nms": 20}),
+    "weighted_boxes_fusion": ((ROWS,), {"id_index": 0, "num_models": 3}),
 }

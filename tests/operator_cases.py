@@ -135,6 +135,10 @@ CASES = {
             **{"allow_low_quality_matches": True, "match_best_anchors": True},
         },
     ),
+    "weighted_boxes_fusion": (
+        [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
+        {"id_index": 0, "overlap_thresh": 0.3, "num_models": 3, "topk": 25, "post_nms": 20},
+    ),
     "mrcnn_mask_target": (
         [
             9 * boxes(2, 6),

@@ -264,6 +264,9 @@ CASES = {
         mxnet=contrib("MultiProposal", rpn_post_nms_top_n=8),
     ),
     "soft_nms": SmallCall(cvops.soft_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
+    "weighted_boxes_fusion": SmallCall(
+        cvops.weighted_boxes_fusion, (ROWS,), empty_arrays=(ROWS[:0],)
+    ),
     "deformable_psroi_pooling": SmallCall(
         cvops.deformable_psroi_pooling,
         (CELLS, ROIS, TRANS),

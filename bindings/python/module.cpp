@@ -37,7 +37,8 @@
   X(roi_pooling)              \
   X(rroi_align)               \
   X(rpn_target)               \
-  X(soft_nms)
+  X(soft_nms)                 \
+  X(weighted_boxes_fusion)
 
 #define DECLARE(op) void bind_##op(cvops::Ops&);
 CVOPS_OPS(DECLARE)

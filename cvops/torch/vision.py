@@ -17,8 +17,11 @@ from typing import Any, Union
 import torch
 from torch import Tensor
 
+from cvops.ops._check import number
+
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 Rois = Union[Tensor, Sequence[Tensor]]
+_ARGUMENTS = ("boxes", "scores", "idxs")
 
 
 def _float32(name: str, x: Any) -> Tensor:
@@ -42,13 +45,17 @@ def _check(name: str, x: Any, shape: str, *sizes: int | None) -> Tensor:
     return y
 
 
-def _rows(boxes: Tensor, scores: Tensor, idxs: Tensor | None = None) -> Tensor:
+def _rows(
+    boxes: Tensor, scores: Tensor, idxs: Tensor | None = None, names: Sequence[str] = _ARGUMENTS
+) -> Tensor:
     """Return the rows (class if any, score, box) of checked boxes."""
-    boxes = _check("boxes", boxes, "(N, 4)", None, 4)
-    columns = [_check("scores", scores, f"({len(boxes)},)", len(boxes))[:, None], boxes]
+    boxes = _check(names[0], boxes, "(N, 4)", None, 4)
+    columns = [_check(names[1], scores, f"({len(boxes)},)", len(boxes))[:, None], boxes]
     if idxs is not None:
+        if not isinstance(idxs, Tensor):
+            raise TypeError(f"{names[2]}: expected a tensor, got {type(idxs).__name__}")
         if idxs.shape != scores.shape:
-            raise ValueError(f"idxs: expected shape ({len(boxes)},), got {tuple(idxs.shape)}")
+            raise ValueError(f"{names[2]}: expected shape ({len(boxes)},), got {tuple(idxs.shape)}")
         columns.insert(0, idxs.to(torch.float32)[:, None])
     return torch.cat(columns, dim=1)
 
@@ -148,6 +155,66 @@ def soft_nms(
     )
     kept = index >= 0
     return index[kept].to(torch.int64), found[kept, coord - 1].to(scores.dtype)
+
+
+def weighted_boxes_fusion(
+    boxes: Sequence[Tensor],
+    scores: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    weights: Sequence[float] | None = None,
+    iou_threshold: float = 0.55,
+    score_threshold: float = 0.0,
+    score_type: str = "avg",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fuse the boxes of several models for one image: Weighted Boxes Fusion.
+
+    torchvision has no such function. The rules are those of the package ``ensemble_boxes``;
+    :func:`cvops.weighted_boxes_fusion` has the formulas.
+
+    Args:
+        boxes: for each model (N, 4) of (x1, y1, x2, y2), float32, float16 or bfloat16.
+        scores: for each model (N,).
+        labels: for each model (N,): integers from 0 to 2**24.
+        weights: a positive factor of the scores of each model; by default 1.
+        iou_threshold: the IoU with the fused box above which a box joins it, in [0, 1].
+        score_threshold: the score that a box must reach. A box of score 0 is left out.
+        score_type: "avg" for the mean of the scores of a fused box, "max" for the highest one.
+
+    Returns:
+        Boxes (M, 4) in the dtype of ``boxes[0]``, scores (M,) in that of ``scores[0]``, labels (M,)
+        in that of ``labels[0]``: the highest score first. They have no gradient.
+
+    Raises:
+        TypeError: a tensor has another dtype, or is none; a weight is no number.
+        ValueError: there is no model; the models' lists have different lengths; a shape is wrong;
+            a weight is not positive; an option is out of its range.
+    """
+    models = len(boxes)
+    if models == 0:
+        raise ValueError("boxes: expected a tensor for each model, got none")
+    given = [1.0] * models if weights is None else weights
+    for name, x in (("scores", scores), ("labels", labels), ("weights", given)):
+        if len(x) != models:
+            raise ValueError(f"{name}: expected {models} elements as boxes, got {len(x)}")
+    factors = [number(f"weights[{i}]", x, 0) for i, x in enumerate(given)]
+    if 0 in factors:
+        raise ValueError(f"weights: expected positive numbers, got {weights!r}")
+    least = number("score_threshold", score_threshold)
+    rows = []
+    for i, (factor, *arrays) in enumerate(zip(factors, boxes, scores, labels)):
+        row = _rows(*arrays, names=[f"{name}[{i}]" for name in ("boxes", "scores", "labels")])
+        score = torch.where(row[:, 1] >= least, row[:, 1] * factor, 0)
+        rows.append(torch.cat([row[:, :1], score[:, None], row[:, 2:]], dim=1))
+    found = torch.ops.cvops.weighted_boxes_fusion(
+        torch.cat(rows), iou_threshold, models, score_type, id_index=0
+    )
+    found = found[found[:, 1] >= 0]
+    score = found[:, 1] * (models / sum(factors))
+    return (
+        found[:, 2:].to(boxes[0].dtype),
+        score.to(scores[0].dtype),
+        found[:, 0].to(labels[0].dtype),
+    )
 
 
 def box_area(boxes: Tensor) -> Tensor:

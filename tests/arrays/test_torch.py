@@ -275,6 +275,10 @@ WITHOUT_GRADIENT = {
     ),
     "matrix_nms": (cvops.matrix_nms, torch.from_numpy(RNG.random((9, 6), np.float32))),
     "soft_nms": (cvops.soft_nms, torch.from_numpy(RNG.random((9, 6), np.float32))),
+    "weighted_boxes_fusion": (
+        cvops.weighted_boxes_fusion,
+        torch.from_numpy(RNG.random((9, 6), np.float32)),
+    ),
     "multi_proposal": (
         lambda x, **k: cvops.multi_proposal(x, DELTAS, SIZE, **RPN, **k),
         torch.from_numpy(RNG.random((1, 4, 2, 5), np.float32)),

@@ -136,6 +136,25 @@ class TestFunctions:
         assert sorted(index.tolist()) == sorted(want.tolist())
         assert torch.equal(values, torch.cat([x for _, x in alone]).sort(descending=True).values)
 
+    def test_boxes_of_models_are_fused(self):
+        # Two models find one box; the mean has the weights 0.8 and 2 * 0.4.
+        boxes = [torch.tensor([[0.0, 0, 4, 4], [8, 0, 12, 4]]), torch.tensor([[0.0, 0, 4, 3]])]
+        scores, labels = [torch.tensor([0.8, 0.3]), torch.tensor([0.4])], [torch.tensor([1, 2])]
+        labels.append(torch.tensor([1]))
+        found = ours.weighted_boxes_fusion(boxes, scores, labels, [1, 2])
+        torch.testing.assert_close(found[0], torch.tensor([[0, 0, 4, 3.5], [8, 0, 12, 4]]))
+        # The mean (0.8 + 2 * 0.4) / 2, and half of 0.3; both times 2 models / 3 weights.
+        torch.testing.assert_close(found[1], torch.tensor([0.8 * 2 / 3, 0.15 * 2 / 3]))
+        assert found[2].tolist() == [1, 2]
+        found = ours.weighted_boxes_fusion(boxes, scores, labels, score_threshold=0.4)
+        assert found[2].tolist() == [1]
+        labels[1] += 2
+        found = ours.weighted_boxes_fusion([x.half() for x in boxes], scores, labels)
+        assert [x.dtype for x in found] == [torch.float16, torch.float32, torch.int64]
+        assert found[2].tolist() == [1, 3, 2]
+        none = ours.weighted_boxes_fusion([torch.zeros(0, 4)], [torch.zeros(0)], [torch.zeros(0)])
+        assert [x.shape for x in none] == [(0, 4), (0,), (0,)]
+
     def test_masks_have_their_bounding_boxes(self):
         masks = torch.zeros(4, 5, 7, dtype=torch.uint8)
         masks[0, 1:4, 2:6] = 1
@@ -202,6 +221,15 @@ class TestFunctions:
              r"idxs: expected shape \(2,\), got \(1,\)"),
             (lambda: ours.soft_nms(torch.zeros(2, 4), torch.zeros(2), sigma=0), ValueError,
              "sigma: expected a positive number, got 0"),
+            (lambda: ours.weighted_boxes_fusion([], [], []), ValueError, "boxes: expected a"),
+            (lambda: ours.weighted_boxes_fusion([ROIS], [ROIS[:, 0]], [ROIS[:, 0]]), ValueError,
+             r"boxes\[0\]: expected shape \(N, 4\), got \(2, 5\)"),
+            (lambda: ours.weighted_boxes_fusion([ROIS[:, 1:]], [ROIS[:, 0]], []), ValueError,
+             "labels: expected 1 elements as boxes, got 0"),
+            (lambda: ours.weighted_boxes_fusion([ROIS[:, 1:]], [ROIS[:, 0]], [[1, 2]]), TypeError,
+             r"labels\[0\]: expected a tensor, got list"),
+            (lambda: ours.weighted_boxes_fusion([ROIS[:, 1:]], [ROIS[:, 0]], [ROIS[:, 0]], [0]),
+             ValueError, r"weights: expected positive numbers, got \[0\]"),
             (lambda: ours.masks_to_boxes(torch.zeros(3, 4)), ValueError,
              r"masks: expected shape \(N, H, W\), got \(3, 4\)"),
             (lambda: ours.masks_to_boxes([[1]]), TypeError, "masks: expected a tensor, got list"),

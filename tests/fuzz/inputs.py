@@ -429,3 +429,20 @@ def soft_nms(new: Inputs) -> tuple:
     rows = new.rows(new.size(0, 3), new.size(0, 70), width=new.size(6, 8))
     options = {**soft_options(new), **new.options(overlap_thresh=[0, 0.7])}
     return (rows,), {"return_index": True, **options}
+
+
+def weighted_boxes_fusion(new: Inputs) -> tuple:
+    rows = new.rows(new.size(0, 3), new.size(0, 70), width=new.size(6, 8))
+    options = new.options(
+        overlap_thresh=[0, 0.2, 1],
+        num_models=[2, 5],
+        score_type=["max"],
+        valid_thresh=[0.3],
+        topk=[0, 1, 10],
+        post_nms=[1, 20],
+        id_index=[0],
+        background_id=[0],
+        force_suppress=[True],
+        in_format=["center"],
+    )
+    return (rows,), options

@@ -222,6 +222,12 @@ BAD_CALLS = {
         {"sigma": 0},
         "cvops_matrix_nms: sigma: expected a positive number, got 0",
     ),
+    "no models": (
+        "weighted_boxes_fusion",
+        [(7, 6)],
+        {"num_models": 0},
+        "num_models: expected a positive integer, got 0",
+    ),
     "negative valid_thresh": (
         "soft_nms",
         [(7, 6)],

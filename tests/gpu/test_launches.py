@@ -325,6 +325,15 @@ LAUNCHES = {
         """box_nms_rank 1x157 1024
         soft_nms 1 1024""",
     ),
+    # The clusters may be as many as the boxes: their sort has three tiles and a merge.
+    "weighted_boxes_fusion, 5000": (
+        lambda: nms(1, 5000, op=cvops.weighted_boxes_fusion),
+        """box_nms_rank 1x157 1024
+        weighted_boxes_fusion 1 1024
+        sort_tiles 1x3 512
+        sort_merge 1x40 128
+        weighted_boxes_fusion_write 1x118 256""",
+    ),
     # 40,800 keys of an image take two merges. Three chunks have the best 6000.
     "proposal, 8 x 12 x 50 x 68": (
         lambda: proposals(8, 50, 68),

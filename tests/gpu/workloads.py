@@ -233,6 +233,7 @@ CALLS = {
     "rroi_align": lambda n: rotated(30 * n, 8),
     "soft_nms": lambda n: nms(1, 2000 * n, op=cvops.soft_nms),
     "rpn_target": lambda n: region_proposals(2, 1000 * n),
+    "weighted_boxes_fusion": lambda n: nms(1, 2000 * n, op=cvops.weighted_boxes_fusion),
 }
 #: (op, workload of predictions.json) -> a function that returns the call.
 WORKLOADS = {
@@ -298,5 +299,8 @@ WORKLOADS = {
     ("roi_pooling_backward", "1000 rois of 256 x 50 x 68"): lambda: pooling_backward(1000),
     ("rroi_align", "1000 rois of 256 x 50 x 68"): lambda: rotated(1000),
     ("soft_nms", "5000, spread, linear"): lambda: nms(1, 5000, op=cvops.soft_nms),
+    ("weighted_boxes_fusion", "5000, clustered"): lambda: nms(
+        1, 5000, op=cvops.weighted_boxes_fusion
+    ),
     ("rpn_target", "8 x 36720 x 16"): lambda: region_proposals(8, 36720, 16),
 }

@@ -319,6 +319,16 @@ Hash run_soft_nms() {
   });
 }
 
+Hash run_weighted_boxes_fusion() {
+  return run_on_rows([](float* out, int* index, const float* data, int64 batch, int64 num,
+                        const NmsOptions& candidates, bool best_score, int rows) {
+    const NmsRule rule = candidates.rule;
+    weighted_boxes_fusion(kCpu, out, data, batch, num,
+                          {candidates, {0.2f, 3, best_score, rule.by_class, rule.center}, rows});
+    std::fill_n(index, batch * rows, 0);
+  });
+}
+
 Hash run_multiclass_nms() {
   Hash hash;
   for (int num : {1, 130, 25000}) {
@@ -726,6 +736,7 @@ int main() {
       {"rroi_align", run_rroi_align},
       {"soft_nms", run_soft_nms},
       {"rpn_target", run_rpn_target},
+      {"weighted_boxes_fusion", run_weighted_boxes_fusion},
   };
   for (const auto& op : ops) {
     for (int simd = 0; simd <= (int)widest_simd(); ++simd) {

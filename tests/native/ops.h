@@ -32,6 +32,7 @@
 #include "rpn_target.h"
 #include "rroi_align.h"
 #include "soft_nms.h"
+#include "weighted_boxes_fusion.h"
 #include "threads.h"
 
 constexpr cvops::Cpu kCpu;

@@ -123,6 +123,10 @@ void measure_all(int n) {
       soft_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n,
                {options, {0.3f, 0.5f, false, false, false}, rows});
     });
+    measure("weighted_boxes_fusion", n, bytes_of(data, out), [&] {
+      weighted_boxes_fusion(kCpu, out.data(), data.data(), 1, 2000 * n,
+                            {options, {0.9f, 2, false, false, false}, 2000 * n});
+    });
     measure("matrix_nms", n, bytes_of(data, out, index), [&] {
       matrix_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n,
                  {options, {2, false, false, false}, 0, rows});

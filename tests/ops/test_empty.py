@@ -247,6 +247,18 @@ CALLS = {
         {"post_nms": 0, "return_index": True},
         [(2, 0, 6), (2, 0)],
     ),
+    "weighted_boxes_fusion, no rows": (
+        cvops.weighted_boxes_fusion,
+        lambda: [empty(MANY, 0, 6)],
+        {},
+        [(MANY, 0, 6)],
+    ),
+    "weighted_boxes_fusion, post_nms 0": (
+        cvops.weighted_boxes_fusion,
+        lambda: [ones(2, 2**20, 6)],
+        {"post_nms": 0},
+        [(2, 0, 6)],
+    ),
     "multi_proposal, no images": (
         cvops.multi_proposal,
         lambda: (empty(0, 24, 2**10, 2**10), empty(0, 48, 2**10, 2**10), empty(0, 3)),
