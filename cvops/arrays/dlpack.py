@@ -151,6 +151,13 @@ class DLPack(Library):
     def stream(self, device: Device) -> int:
         return _STREAM_OF_DRIVER
 
+    def to_float32(self, x: Any) -> Any:
+        return self._namespace.astype(x, self._namespace.float32)
+
+    def to_half(self, y: Any, dtype: Any) -> Any:
+        is_single = str(y.dtype).rpartition(".")[2] == "float32"
+        return self._namespace.astype(y, getattr(self._namespace, dtype)) if is_single else y
+
     def _cast(self, before: str, dtype: str) -> str:
         return f"{self._module}.astype(x, {self._module}.{dtype})"
 

@@ -20,7 +20,7 @@ REPLACED = (
     *("nms", "batched_nms", "box_iou", "generalized_box_iou"),
     *("roi_align", "roi_pool", "ps_roi_align"),
 )
-_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 #: torchvision's functions, by name; empty if they are in place.
 _theirs: dict[str, Callable[..., Any]] = {}
 #: (module, name, torchvision's function) of each replaced function.
@@ -59,7 +59,7 @@ def install() -> tuple[str, ...]:
     """Replace functions of ``torchvision.ops``, in all modules of torchvision; return their names.
 
     torchvision's detection models then run on our operators, and so does other code that calls
-    ``torchvision.ops``. Tensors that our operators do not take, such as float64, and other
+    ``torchvision.ops``. Tensors that our operators do not take, such as integers, and other
     functions stay torchvision's. A second call changes nothing. Code that has imported a function
     by its name before, outside of torchvision, keeps it.
 

@@ -2,7 +2,9 @@
 
 Names, arguments and rules are those of torchvision 0.28. Differences: a box whose score is NaN or
 -inf is not kept; the IoU of two boxes without area is 0, and not NaN. float16 and bfloat16 tensors
-are computed in float32, and rounded once. Each function has the same result on each device.
+are computed in float32, and rounded once. Each function has the same result on each device. The
+functions that torchvision has, and that are on operators with float64, take float64 tensors too. An
+option such as a threshold is rounded to float32.
 
 ``ps_roi_pool`` is not here: torchvision rounds the RoIs after it scales them, and leaves out the
 last row and the last column. ``cvops.psroi_pooling`` has MXNet's rules instead.
@@ -24,21 +26,23 @@ Rois = Union[Tensor, Sequence[Tensor]]
 _ARGUMENTS = ("boxes", "scores", "idxs")
 
 
-def _float32(name: str, x: Any) -> Tensor:
-    """Return a tensor of floats as float32."""
+def _floats(name: str, x: Any, doubles: bool = False) -> Tensor:
+    """Return a tensor of floats as float32; one of float64 as it is, if ``doubles``."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+    if doubles and x.dtype == torch.float64:
+        return x
     if x.dtype not in _FLOATS:
+        known = "float32, float64, float16" if doubles else "float32, float16"
         raise TypeError(
-            f"{name}: expected float32, float16 or bfloat16, got {x.dtype}: convert it by "
-            ".to(torch.float32)"
+            f"{name}: expected {known} or bfloat16, got {x.dtype}: convert it by .to(torch.float32)"
         )
     return x.to(torch.float32)
 
 
-def _check(name: str, x: Any, shape: str, *sizes: int | None) -> Tensor:
-    """Return a tensor of that shape as float32; None is any size."""
-    y = _float32(name, x)
+def _check(name: str, x: Any, shape: str, *sizes: int | None, doubles: bool = True) -> Tensor:
+    """Return a tensor of that shape, as :func:`_floats`; a size of None is any size."""
+    y = _floats(name, x, doubles)
     same = len(x.shape) == len(sizes)
     if not same or any(want not in (None, got) for want, got in zip(sizes, x.shape)):
         raise ValueError(f"{name}: expected shape {shape}, got {tuple(x.shape)}")
@@ -46,11 +50,16 @@ def _check(name: str, x: Any, shape: str, *sizes: int | None) -> Tensor:
 
 
 def _rows(
-    boxes: Tensor, scores: Tensor, idxs: Tensor | None = None, names: Sequence[str] = _ARGUMENTS
+    boxes: Tensor,
+    scores: Tensor,
+    idxs: Tensor | None = None,
+    names: Sequence[str] = _ARGUMENTS,
+    doubles: bool = False,
 ) -> Tensor:
     """Return the rows (class if any, score, box) of checked boxes."""
-    boxes = _check(names[0], boxes, "(N, 4)", None, 4)
-    columns = [_check(names[1], scores, f"({len(boxes)},)", len(boxes))[:, None], boxes]
+    boxes = _check(names[0], boxes, "(N, 4)", None, 4, doubles=doubles)
+    scores = _check(names[1], scores, f"({len(boxes)},)", len(boxes), doubles=doubles)
+    columns = [scores[:, None], boxes]
     if idxs is not None:
         if not isinstance(idxs, Tensor):
             raise TypeError(f"{names[2]}: expected a tensor, got {type(idxs).__name__}")
@@ -73,7 +82,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     """Suppress boxes that overlap a box of a higher score; as ``torchvision.ops.nms``.
 
     Args:
-        boxes: (N, 4) of (x1, y1, x2, y2), float32, float16 or bfloat16.
+        boxes: (N, 4) of (x1, y1, x2, y2), float32, float64, float16 or bfloat16.
         scores: (N,). Of equal scores, the first one is the higher.
         iou_threshold: a box is suppressed if its IoU with a kept one is above it.
 
@@ -84,7 +93,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         TypeError: a tensor has another dtype.
         ValueError: a shape is wrong, or the threshold is no number.
     """
-    return _nms(_rows(boxes, scores), iou_threshold, -1)
+    return _nms(_rows(boxes, scores, doubles=True), iou_threshold, -1)
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -106,7 +115,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         TypeError: as :func:`nms`.
         ValueError: as :func:`nms`; ``idxs`` has another shape.
     """
-    return _nms(_rows(boxes, scores, idxs), iou_threshold, 0)
+    return _nms(_rows(boxes, scores, idxs, doubles=True), iou_threshold, 0)
 
 
 def soft_nms(
@@ -124,8 +133,8 @@ def soft_nms(
     the formulas.
 
     Args:
-        boxes: as in :func:`nms`.
-        scores: as in :func:`nms`.
+        boxes: (N, 4) of (x1, y1, x2, y2), float32, float16 or bfloat16.
+        scores: (N,). Of equal scores, the first one is the higher.
         idxs: the classes, as in :func:`batched_nms`; None for one class.
         iou_threshold: the IoU above which "linear" lowers a score.
         sigma: the divisor of the squared IoU for "gaussian".
@@ -235,7 +244,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """Return the IoU (N, M) of each box with each; as ``torchvision.ops.box_iou``.
 
     Args:
-        boxes1: (N, 4) of (x1, y1, x2, y2), float32, float16 or bfloat16.
+        boxes1: (N, 4) of (x1, y1, x2, y2), float32, float64, float16 or bfloat16.
         boxes2: (M, 4).
 
     Raises:
@@ -339,8 +348,8 @@ def match_anchors(
         ValueError: the shapes do not agree, or a threshold is out of its range.
     """
     found: Tensor = torch.ops.cvops.match_anchors(
-        _float32("anchors", anchors),
-        _float32("boxes", boxes),
+        _floats("anchors", anchors),
+        _floats("boxes", boxes),
         high_threshold,
         low_threshold,
         allow_low_quality_matches,
@@ -377,7 +386,7 @@ def roi_align(
     The gradient is deterministic on each device.
 
     Args:
-        input: (N, C, H, W), float32, float16 or bfloat16.
+        input: (N, C, H, W), float32, float64, float16 or bfloat16.
         boxes: RoIs (K, 5) of an image's number and (x1, y1, x2, y2), or a list with (L, 4) for
             each image.
         output_size: the bins (height, width), or one number for both.

@@ -143,7 +143,7 @@ def test_another_dtype_is_refused_with_its_conversion(dtype, name):
     remedy = (
         "" if name == "complex64" else r": convert it by standard.astype\(x, standard.float32\)"
     )
-    with pytest.raises(TypeError, match=f"^rhs: expected float32, got {name}{remedy}$"):
+    with pytest.raises(TypeError, match=f"^rhs: expected .*, got {name}{remedy}$"):
         cvops.box_iou(Standard(A), Standard(np.zeros((3, 4), dtype)))
 
 

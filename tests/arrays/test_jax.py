@@ -96,8 +96,8 @@ BOXES = jnp.zeros((2, 4))
 BAD = {
     "shape": (lambda: ops.box_iou(BOXES, BOXES[:, :3]), ValueError,
               r"rhs: expected shape .* got \(2, 3\)"),
-    "dtype": (lambda: ops.box_iou(BOXES.astype(jnp.float16), BOXES), TypeError,
-              r"lhs: expected float32, got float16: convert it by \.astype"),
+    "dtype": (lambda: ops.box_iou(BOXES, BOXES.astype(jnp.float16)), TypeError,
+              r"rhs: expected float32 as lhs, got float16: convert it by \.astype"),
     "library": (lambda: ops.box_iou(BOXES, np.zeros((2, 4), np.float32)), TypeError,
                 "rhs: expected an array of JAX, got ndarray"),
     "word": (lambda: ops.box_iou(BOXES, BOXES, "x"), ValueError, "format: expected one of"),

@@ -62,11 +62,26 @@ def plain_soft_nms(boxes, scores, iou_threshold, sigma, least, gaussian):
 
 
 class TestFunctions:
-    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
     def test_nms_keeps_the_boxes_of_the_rule(self, dtype):
         boxes, scores = (x.to(dtype) for x in random_boxes(60))
-        want = plain_nms(boxes.float(), scores.float(), 0.3)
+        want = plain_nms(boxes.double(), scores.double(), 0.3)
         assert torch.equal(ours.nms(boxes, scores, 0.3), want)
+
+    def test_functions_of_float64_are_computed_in_float64(self):
+        boxes, other = random_boxes(5, 1)[0].double() / 3, random_boxes(7, 2)[0].double() / 7
+        scores = 0.5 + torch.arange(5, dtype=torch.float64) * 2.0**-50
+        assert ours.nms(boxes, scores, 1.0).tolist() == [4, 3, 2, 1, 0]
+        torch.testing.assert_close(
+            ours.box_iou(boxes, other), plain_iou(boxes, other), rtol=1e-14, atol=1e-15
+        )
+        x, rois = IMAGE.double() / 3, ROIS.double() / 3
+        for found, want in (
+            (ours.roi_align(x, rois, 2), cvops.roi_align(x, rois, (2, 2), 1.0)),
+            (ours.roi_pool(x, rois, 2), cvops.roi_pooling(x, rois, (2, 2), 1.0)),
+        ):
+            assert found.dtype == torch.float64
+            assert torch.equal(found, want)
 
     def test_batched_nms_compares_the_boxes_of_a_class(self):
         boxes, scores = random_boxes(60)
@@ -210,8 +225,10 @@ class TestFunctions:
              r"scores: expected shape \(2,\), got \(3,\)"),
             (lambda: ours.nms(torch.zeros(2, 4), torch.zeros(2), math.nan), ValueError,
              "overlap_thresh: expected a number, got nan"),
-            (lambda: ours.nms(torch.zeros(2, 4).double(), torch.zeros(2), 0.5), TypeError,
-             r"boxes: expected float32, .*, got torch.float64"),
+            (lambda: ours.nms(torch.zeros(2, 4).int(), torch.zeros(2), 0.5), TypeError,
+             r"boxes: expected float32, float64, .*, got torch.int32"),
+            (lambda: ours.soft_nms(torch.zeros(2, 4).double(), torch.zeros(2)), TypeError,
+             r"boxes: expected float32, float16 or bfloat16, got torch.float64"),
             (lambda: ours.batched_nms(torch.zeros(2, 4), torch.zeros(2), torch.zeros(3), 0.5),
              ValueError, r"idxs: expected shape \(2,\), got \(3,\)"),
             (lambda: ours.roi_align(IMAGE, [], 2), ValueError, "boxes: expected a tensor for each"),
@@ -384,9 +401,10 @@ class TestInstall:
 
     @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
     def test_dtype_that_we_lack_stays_torchvisions(self, torchvision):
+        boxes = torch.tensor([[0, 0, 2, 2], [1, 0, 3, 2]])
         with ours.installed():
-            found = torchvision.ops.roi_align(IMAGE.double(), ROIS.double(), 2, sampling_ratio=2)
-        assert found.dtype == torch.float64
+            found = torchvision.ops.box_iou(boxes, boxes)
+        torch.testing.assert_close(found, torch.tensor([[1, 1 / 3], [1 / 3, 1]]))
 
     @pytest.mark.parametrize(
         ("name", "options"),
