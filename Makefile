@@ -6,6 +6,7 @@
 # make sanitize     does the same with sanitizers in the C++
 # make mutants      plants faults in a copy of the sources, and prints those that no test finds
 # make lint         checks format, imports and types; make format formats
+# make docs         builds the documentation, docs/_build/html/index.html
 # make bench        times each op and the installed peers, and counts instructions
 # make bench-plots  plots the growth of the times with the inputs
 # make bench-gluon  times whole Gluon models, with MXNet's operators and with cvops's
@@ -13,23 +14,24 @@
 #
 # The benchmarks write their tables and all numbers to the folder RESULTS. Each command first makes
 # .venv, with PYTHON (3.9 or newer) and a C++17 compiler. If nvcc is on PATH, it compiles the
-# kernels for the package.
+# kernels for the package; CVOPS_CUDA=OFF prevents it.
 
 PYTHON ?= python3
 # The CUDA generation of CuPy: 12 or 13.
 CUDA ?= 13
+export CVOPS_CUDA ?= AUTO
 # The architectures for nvcc: those of this machine's GPUs, or Hopper without a GPU.
 export CUDAARCHS ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader \
   2>/dev/null | tr -d . | sort -u | paste -sd ';'),90)
 BIN := .venv/bin
-EXTRAS := bench,cuda$(CUDA),demo,lint,test
+EXTRAS := bench,cuda$(CUDA),demo,docs,lint,test
 RESULTS ?= benchmarks/results
 EXAMPLES ?= 1000
 # The name of a result, without a suffix.
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-fcn demo-rcnn test fuzz sanitize mutants bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
+.PHONY: setup demo demo-fcn demo-rcnn test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
 
 setup: .venv/ready
 
@@ -69,6 +71,10 @@ sanitize: setup
 # The words in MUTANTS select mutants by their names.
 mutants: setup
 	cd tests && ../$(BIN)/python -m mutants $(MUTANTS)
+
+# A warning is an error: also a link to a heading that does not exist.
+docs: setup
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 # MXNet reads OMP_NUM_THREADS when it loads; its default is half of the cores.
 bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)
@@ -111,4 +117,4 @@ format: setup
 	$(BIN)/clang-format -i $$(git ls-files '*.cuh' '*.cpp' '*.h')
 
 clean:
-	rm -rf .venv build demo demo-fcn demo-rcnn
+	rm -rf .venv build demo demo-fcn demo-rcnn docs/_build

@@ -165,7 +165,7 @@ def _warmup(options: argparse.Namespace) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     from cvops.cli import doctor
 
-    return doctor.run()
+    return doctor.run(options.json)
 
 
 def _count(text: str) -> int:
@@ -275,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor", help="list installed and missing packages, and the commands that install them"
     )
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(run=_doctor)
     return parser
 

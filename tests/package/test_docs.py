@@ -1,0 +1,271 @@
+"""README.md and the pages in docs: their examples, links, tables and numbers.
+
+The examples of a page run in one new process, in their order, in a new folder. An example whose
+package is missing is skipped by its name. Examples with CuPy run on an emulated GPU.
+"""
+
+import ast
+import importlib.util
+import inspect
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from cases import OPS
+from tools import best_peers
+
+import cvops
+
+TESTS = Path(__file__).parents[1]
+ROOT = TESTS.parent
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
+PAGES = [README, *sorted(DOCS.glob("**/*.md")), TESTS / "emulator" / "README.md"]
+LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/MODEL.md"]
+#: The packages that modules of cvops import.
+NEEDS = {
+    "cvops.data": {"skimage", "PIL"},
+    "cvops.jax": {"jax"},
+    "cvops.models": {"mxnet"},
+    "cvops.mxnet": {"mxnet"},
+    "cvops.plot": {"matplotlib", "PIL"},
+    "cvops.torch": {"torch"},
+    "cvops.voc": {"mxnet", "skimage", "PIL"},
+}
+#: Executes files in one namespace. The names of the files are those of the pages.
+RUN = """
+import sys
+namespace = {"__name__": "__main__"}
+for file, name in zip(sys.argv[1::2], sys.argv[2::2]):
+    with open(file, encoding="utf-8") as code:
+        exec(compile(code.read(), name, "exec"), namespace)
+"""
+EMULATED_GPU = "from emulator import backends\nbackends.register()\nbackends.install_driver()\n"
+
+
+class Example(NamedTuple):
+    page: str
+    #: The number of the line before the code.
+    line: int
+    code: str
+    #: The packages that it imports, and those of the examples that it continues.
+    packages: frozenset
+
+    @property
+    def missing(self):
+        return sorted(x for x in self.packages if importlib.util.find_spec(x) is None)
+
+
+def name_of(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def imports(tree):
+    """Return the full names of the imported modules, and of names that may be modules."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (x.name for x in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+            yield from (f"{node.module}.{x.name}" for x in node.names)
+
+
+def packages(tree):
+    for module in imports(tree):
+        root = module.partition(".")[0]
+        if root == "cvops":
+            yield from NEEDS.get(".".join(module.split(".")[:2]), ())
+        elif root != "emulator":
+            yield root
+
+
+def examples(page):
+    """Return the examples of a page in their order."""
+    text, found, defined = page.read_text("utf-8"), [], {}
+    for match in re.finditer(r"^```python\n(.*?)^```$", text, re.M | re.S):
+        tree = ast.parse(match[1])
+        needed = set(packages(tree))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                needed |= defined.get(node.id, frozenset())
+        line = text.count("\n", 0, match.start(1))
+        found.append(Example(name_of(page), line, match[1], frozenset(needed)))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                defined[node.id] = frozenset(needed)
+            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                defined[node.name] = frozenset(needed)
+            elif isinstance(node, ast.alias):
+                name = node.asname or node.name.partition(".")[0]
+                defined[name] = defined.get(name, frozenset()) | frozenset(packages(tree))
+    return found
+
+
+EXAMPLES = {name_of(page): examples(page) for page in PAGES}
+
+
+def run(folder, *command):
+    done = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(TESTS), "MPLBACKEND": "Agg"},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def skip_without(*modules):
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            pytest.skip(f"needs {module}")
+
+
+def can_emulate_gpus():
+    if sys.platform != "linux" or platform.machine() != "x86_64" or shutil.which("g++") is None:
+        return False
+    return importlib.util.find_spec("cupy_backends") is not None
+
+
+@pytest.mark.parametrize("page", [page for page, found in EXAMPLES.items() if found])
+def test_examples_of_a_page_run(tmp_path, page):
+    if "emulator" in page and shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    chosen = [x for x in EXAMPLES[page] if not x.missing]
+    if not can_emulate_gpus():
+        chosen = [x for x in chosen if "cupy" not in x.packages]
+    if not chosen:
+        pytest.skip("its packages are missing")
+    arguments = []
+    if any("cupy" in x.packages for x in chosen):
+        (tmp_path / "emulated_gpu.py").write_text(EMULATED_GPU, "utf-8")
+        arguments += ["emulated_gpu.py", "emulated_gpu.py"]
+    for x in chosen:
+        # A traceback has the line of the page.
+        (tmp_path / f"{x.line}.py").write_text("\n" * x.line + x.code, "utf-8")
+        arguments += [f"{x.line}.py", page]
+    run(tmp_path, "-c", RUN, *arguments)
+
+
+@pytest.mark.parametrize(
+    "example",
+    [x for found in EXAMPLES.values() for x in found if x.missing],
+    ids=lambda x: f"{x.page}:{x.line}",
+)
+def test_example_without_its_package(example):
+    pytest.skip(f"needs {', '.join(example.missing)}")
+
+
+def test_pages_have_examples():
+    assert len(EXAMPLES["README.md"]) >= 3
+    assert sum(map(len, EXAMPLES.values())) >= 30
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_code_of_a_page_is_python_that_runs(page):
+    """An indented block has commands or output; a fenced one is an example or a directive."""
+    languages = re.findall(r"^```(.+)$", page.read_text("utf-8"), re.M)
+    assert set(languages) <= {"python", "{toctree}", "{eval-rst}"} | {
+        x for x in languages if x.startswith("{include} ")
+    }
+
+
+def test_detect_command_of_the_pages_runs(tmp_path):
+    """The network has random weights, and the image is gray; the page names their files."""
+    skip_without("mxnet", "PIL")
+    [line] = re.findall(r"^    cvops (detect .*)$", (DOCS / "models.md").read_text("utf-8"), re.M)
+    make = """
+import cvops
+import mxnet as mx
+from cvops.models import TinySSD
+from PIL import Image
+
+net = TinySSD(["bee", "frog"])
+net.initialize(mx.init.Xavier())
+net(mx.nd.zeros((1, 3, 256, 256)))
+net.save("demo/tiny_ssd.params")
+Image.new("RGB", (300, 200), "gray").save("demo/scene.png")
+"""
+    (tmp_path / "demo").mkdir()
+    run(tmp_path, "-c", make)
+    run(tmp_path, "-m", "cvops", *shlex.split(line, comments=True))
+
+
+def anchors(page):
+    """Return the anchors of the headings of a page, as GitHub and MyST make them."""
+    text = page.read_text("utf-8")
+    included = re.findall(r"^```\{include\} (.+)$", text, re.M)
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", text, re.M):
+        found.add(re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-"))
+    for file in included:
+        if "_build" not in file:
+            found |= anchors(page.parent / file)
+    return found
+
+
+@pytest.mark.parametrize("page", LINKED, ids=name_of)
+def test_relative_links_lead_to_files_and_headings(page):
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    for link in re.findall(r"\]\(\s*([^)\s]+)\s*\)", text):
+        if re.match(r"https?:", link):
+            continue
+        file, _, anchor = link.partition("#")
+        target = (page.parent / file) if file else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.glob("**/*.md")), ids=name_of)
+def test_lines_of_a_page_are_at_most_100_characters_long(page):
+    assert [x for x in page.read_text("utf-8").splitlines() if len(x) > 100] == []
+
+
+def test_readme_has_at_most_150_lines():
+    assert len(README.read_text("utf-8").splitlines()) <= 150
+
+
+def test_numbers_of_the_readme_are_those_of_the_results():
+    text, jobs = README.read_text("utf-8"), best_peers.jobs()
+    table = text.partition("## Speed")[2].partition("##")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\|.*", table, re.M)]
+    assert rows[0] == best_peers.HEADS
+    assert len(rows[2:]) == 6
+    for row in rows[2:]:
+        assert row in [job.cells() for job in jobs]
+    faster, count = re.search(r"\[(\d+) of (\d+) jobs\]", text).groups()
+    assert int(faster) == sum(job.ratio > 1 for job in jobs)
+    assert int(count) == len(jobs)
+    newest = sorted(best_peers.RESULTS.glob("*-torchvision-cpu-*.json"))[-1]
+    same = [case["same bits"] for case in json.loads(newest.read_text("utf-8"))["cases"]]
+    assert all(same)
+    assert f"[all {len(same)} cases]" in text
+
+
+def test_pages_have_each_op():
+    table, reference = ((DOCS / file).read_text("utf-8") for file in ("ops.md", "api/ops.md"))
+    for op in OPS:
+        assert f"`{op}`" in table
+        assert f"cvops.{op}(" in table or f"cvops.{op}s(" in table
+    public = [name for name, x in vars(cvops).items() if inspect.isfunction(x) and name[0] != "_"]
+    listed = re.findall(r"^\.\. autofunction:: cvops\.(\w+)$", reference, re.M)
+    internal = {"find_old_packages"}
+    assert sorted(listed) == sorted(set(public) - internal)
+
+
+def test_script_of_the_drawings_draws_each(tmp_path):
+    skip_without("matplotlib")
+    run(ROOT, "docs/figures/draw.py", tmp_path)
+    drawn = {file.name for file in tmp_path.iterdir()}
+    assert drawn == {file.name for file in (DOCS / "figures").glob("*.svg")}
+    page = (DOCS / "how-it-works.md").read_text("utf-8")
+    assert drawn == set(re.findall(r"\(figures/(.+\.svg)\)", page))
