@@ -8,7 +8,7 @@ import cvops
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS.parent / "benchmarks"))
-from tools import best_peers
+from tools import best_peers  # noqa: E402 (after the path)
 
 project = "cvops"
 author = "the developers of cvops"

@@ -107,7 +107,7 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     # --- parts of the forward pass, for arrays or symbols ---
 
     def pool(self, F: Any, images: Any, maps: Any, rois: Any, cells: tuple[int, int]) -> Any:
-        """Return the features in each roi, (B * N, channels, *cells), of the maps of ``images``."""
+        """Return the features in each roi of ``images``: ``(B * N, channels, *cells)``."""
         rois = F.BlockGrad(rois)
         pixels = F.broadcast_mul(rois, _image_size(F, images))
         first = F.slice_axis(pixels, axis=2, begin=0, end=1)

@@ -16,7 +16,7 @@ from matplotlib.patches import Circle, Rectangle
 import cvops
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402 (after the choice of the backend)
+from matplotlib import pyplot
 
 BLUE, ORANGE, GRAY = "#4477aa", "#ee7733", "#bbbbbb"
 #: The same text in each run: no date, and ids from a fixed salt.
@@ -139,7 +139,9 @@ def roi() -> Any:
             color = [BLUE, ORANGE, ORANGE, BLUE][2 * row + column]
             left.add_patch(Rectangle(corner, size[1], size[0], fill=False, edgecolor=color, lw=2))
             y, x = divmod(int(argmax[0, 0, row, column]), side)
-            left.add_patch(Circle((x, y), 0.36 - 0.1 * column, fill=False, edgecolor=color, linewidth=2))
+            left.add_patch(
+                Circle((x, y), 0.36 - 0.1 * column, fill=False, edgecolor=color, linewidth=2)
+            )
     left.set_xlabel("roi_pooling: " + ", ".join(f"{x:.2f}" for x in pooled.ravel()))
 
     x1, y1, x2, y2 = box[1:]

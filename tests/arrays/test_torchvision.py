@@ -9,6 +9,7 @@ import importlib
 import math
 
 import pytest
+import torchvision_import
 
 import cvops
 
@@ -137,32 +138,14 @@ class TestFunctions:
             call()
 
 
-#: Operators that torchvision needs to define when it is imported; these have no implementation.
-UNUSED = (
-    *("ps_roi_align", "_ps_roi_align_backward", "roi_pool", "_roi_pool_backward", "ps_roi_pool"),
-    *("_ps_roi_pool_backward", "_roi_align_backward", "qnms", "qroi_align", "deform_conv2d"),
-    "_deform_conv2d_backward",
-)
-
-
 @pytest.fixture(scope="module")
 def torchvision():
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("needs torchvision")
-    try:
-        yield importlib.import_module("torchvision")
+    module, library = torchvision_import.torchvision()
+    if library is None:
+        yield module
         return
-    except RuntimeError:  # its compiled operators need the CUDA libraries of another PyTorch
-        pass
-    library = torch.library.Library("torchvision", "DEF")
-    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    library.define(
-        "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, "
-        "SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor"
-    )
-    for name in UNUSED:
-        library.define(f"{name}(Tensor x) -> Tensor")
-    module = importlib.import_module("torchvision")
     formula = importlib.import_module("torchvision.ops.roi_align")._roi_align
     library.impl("nms", plain_nms, "CompositeExplicitAutograd")
     library.impl("roi_align", formula, "CompositeImplicitAutograd")

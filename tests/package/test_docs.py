@@ -5,6 +5,7 @@ package is missing is skipped by its name. Examples with CuPy run on an emulated
 """
 
 import ast
+import doctest
 import importlib.util
 import inspect
 import json
@@ -18,6 +19,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from cases import OPS
 from tools import best_peers
@@ -28,16 +30,17 @@ TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
-PAGES = [README, *sorted(DOCS.glob("**/*.md")), TESTS / "emulator" / "README.md"]
+SOURCES = [file for file in sorted(DOCS.glob("**/*.md")) if "_build" not in file.parts]
+PAGES = [README, *SOURCES, TESTS / "emulator" / "README.md"]
 LINKED = [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/MODEL.md"]
 #: The packages that modules of cvops import.
 NEEDS = {
-    "cvops.data": {"skimage", "PIL"},
+    "cvops.data": {"mxnet", "skimage", "PIL"},
     "cvops.jax": {"jax"},
     "cvops.models": {"mxnet"},
     "cvops.mxnet": {"mxnet"},
     "cvops.plot": {"matplotlib", "PIL"},
-    "cvops.torch": {"torch"},
+    "cvops.torch": {"torch", "torchvision"},
     "cvops.voc": {"mxnet", "skimage", "PIL"},
 }
 #: Executes files in one namespace. The names of the files are those of the pages.
@@ -48,7 +51,11 @@ for file, name in zip(sys.argv[1::2], sys.argv[2::2]):
     with open(file, encoding="utf-8") as code:
         exec(compile(code.read(), name, "exec"), namespace)
 """
-EMULATED_GPU = "from emulator import backends\nbackends.register()\nbackends.install_driver()\n"
+#: package -> code before the examples that use it. It makes them run on this machine.
+BEFORE = {
+    "cupy": "from emulator import backends; backends.register(); backends.install_driver()",
+    "torchvision": "import torchvision_import; _, library = torchvision_import.torchvision()",
+}
 
 
 class Example(NamedTuple):
@@ -68,44 +75,43 @@ def name_of(page):
     return page.relative_to(ROOT).as_posix()
 
 
-def imports(tree):
-    """Return the full names of the imported modules, and of names that may be modules."""
+def package_of(module):
+    """Return the packages that the import of a module needs; the name may be of its member."""
+    root = module.partition(".")[0]
+    if root == "cvops":
+        return NEEDS.get(".".join(module.split(".")[:2]), set())
+    return {root} - {"emulator"}
+
+
+def bound(tree):
+    """Yield the names that a code binds, each with the packages of its import."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (x.name for x in node.names)
+            yield from (
+                (x.asname or x.name.partition(".")[0], package_of(x.name)) for x in node.names
+            )
         elif isinstance(node, ast.ImportFrom):
-            yield node.module
-            yield from (f"{node.module}.{x.name}" for x in node.names)
-
-
-def packages(tree):
-    for module in imports(tree):
-        root = module.partition(".")[0]
-        if root == "cvops":
-            yield from NEEDS.get(".".join(module.split(".")[:2]), ())
-        elif root != "emulator":
-            yield root
+            yield from (
+                (x.asname or x.name, package_of(f"{node.module}.{x.name}")) for x in node.names
+            )
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name, set()
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id, set()
 
 
 def examples(page):
     """Return the examples of a page in their order."""
-    text, found, defined = page.read_text("utf-8"), [], {}
+    text, found, packages = page.read_text("utf-8"), [], {}
     for match in re.finditer(r"^```python\n(.*?)^```$", text, re.M | re.S):
         tree = ast.parse(match[1])
-        needed = set(packages(tree))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                needed |= defined.get(node.id, frozenset())
+        names = dict(bound(tree))
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - set(names)
+        needed = set().union(*(x for _, x in bound(tree)), *(packages.get(x, ()) for x in used))
+        # A later example needs the packages of a name's import, or of the code that computes it.
+        packages.update({name: own or needed for name, own in names.items()})
         line = text.count("\n", 0, match.start(1))
         found.append(Example(name_of(page), line, match[1], frozenset(needed)))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-                defined[node.id] = frozenset(needed)
-            elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-                defined[node.name] = frozenset(needed)
-            elif isinstance(node, ast.alias):
-                name = node.asname or node.name.partition(".")[0]
-                defined[name] = defined.get(name, frozenset()) | frozenset(packages(tree))
     return found
 
 
@@ -146,13 +152,13 @@ def test_examples_of_a_page_run(tmp_path, page):
     if not chosen:
         pytest.skip("its packages are missing")
     arguments = []
-    if any("cupy" in x.packages for x in chosen):
-        (tmp_path / "emulated_gpu.py").write_text(EMULATED_GPU, "utf-8")
-        arguments += ["emulated_gpu.py", "emulated_gpu.py"]
+    for package in sorted(set(BEFORE) & set().union(*(x.packages for x in chosen))):
+        (tmp_path / f"{package}.code").write_text(BEFORE[package], "utf-8")
+        arguments += [f"{package}.code", package]
     for x in chosen:
         # A traceback has the line of the page.
-        (tmp_path / f"{x.line}.py").write_text("\n" * x.line + x.code, "utf-8")
-        arguments += [f"{x.line}.py", page]
+        (tmp_path / f"{x.line}.code").write_text("\n" * x.line + x.code, "utf-8")
+        arguments += [f"{x.line}.code", page]
     run(tmp_path, "-c", RUN, *arguments)
 
 
@@ -225,9 +231,11 @@ def test_relative_links_lead_to_files_and_headings(page):
         assert not anchor or anchor in anchors(target), link
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.glob("**/*.md")), ids=name_of)
+@pytest.mark.parametrize("page", SOURCES, ids=name_of)
 def test_lines_of_a_page_are_at_most_100_characters_long(page):
-    assert [x for x in page.read_text("utf-8").splitlines() if len(x) > 100] == []
+    lines = page.read_text("utf-8").splitlines()
+    # A list of reST's members has one line.
+    assert [x for x in lines if len(x) > 100 and ":members:" not in x] == []
 
 
 def test_readme_has_at_most_150_lines():
@@ -237,7 +245,9 @@ def test_readme_has_at_most_150_lines():
 def test_numbers_of_the_readme_are_those_of_the_results():
     text, jobs = README.read_text("utf-8"), best_peers.jobs()
     table = text.partition("## Speed")[2].partition("##")[0]
-    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\|.*", table, re.M)]
+    rows = [
+        [cell.strip() for cell in row.split("|")[1:-1]] for row in re.findall(r"^\|.*", table, re.M)
+    ]
     assert rows[0] == best_peers.HEADS
     assert len(rows[2:]) == 6
     for row in rows[2:]:
@@ -255,11 +265,19 @@ def test_pages_have_each_op():
     table, reference = ((DOCS / file).read_text("utf-8") for file in ("ops.md", "api/ops.md"))
     for op in OPS:
         assert f"`{op}`" in table
-        assert f"cvops.{op}(" in table or f"cvops.{op}s(" in table
+        assert f"cvops.{op}(" in table
     public = [name for name, x in vars(cvops).items() if inspect.isfunction(x) and name[0] != "_"]
     listed = re.findall(r"^\.\. autofunction:: cvops\.(\w+)$", reference, re.M)
     internal = {"find_old_packages"}
     assert sorted(listed) == sorted(set(public) - internal)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_example_in_the_docstring_of_an_op(op):
+    names = {"cvops": cvops, "np": np}
+    [test] = doctest.DocTestFinder(recurse=False).find(getattr(cvops, op), op, globs=names)
+    assert test.examples
+    assert doctest.DocTestRunner().run(test).failed == 0
 
 
 def test_script_of_the_drawings_draws_each(tmp_path):
