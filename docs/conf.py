@@ -32,7 +32,13 @@ python_use_unqualified_type_names = True
 # The pages whose modules import an optional package.
 exclude_patterns += [
     f"api/{page}.md"
-    for page, package in (("models", "mxnet"), ("mxnet", "mxnet"), ("torch", "torch"))
+    for page, package in (
+        ("data", "mxnet"),
+        ("jax", "jax"),
+        ("models", "mxnet"),
+        ("mxnet", "mxnet"),
+        ("torch", "torch"),
+    )
     if importlib.util.find_spec(package) is None
 ]
 for page in exclude_patterns[1:]:
