@@ -29,8 +29,9 @@ def _prepare(options: argparse.Namespace) -> None:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"{options.output}: cannot make this folder: {error.strerror}") from error
-    if options.checkpoint and not options.checkpoint.parent.is_dir():
-        raise Refused(f"{options.checkpoint.parent}: no such folder")
+    checkpoint = getattr(options, "checkpoint", None)
+    if checkpoint and not checkpoint.parent.is_dir():
+        raise Refused(f"{checkpoint.parent}: no such folder")
 
 
 def _train(run: Callable[..., float], options: argparse.Namespace, **more: Any) -> None:
@@ -48,6 +49,29 @@ def _demo(options: argparse.Namespace) -> None:
     from cvops import demo
 
     _train(demo.run, options)
+
+
+def _demo_augmentation(options: argparse.Namespace) -> None:
+    _prepare(options)
+    from cvops import demo_augmentation
+
+    given = options.output, options.epochs, options.train_images, options.seed, options.seeds
+    try:
+        demo_augmentation.run(*given, options.pipelines, options.data)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
+
+
+def _demo_finetune(options: argparse.Namespace) -> None:
+    _prepare(options)
+    from cvops import demo_finetune
+
+    given = options.output, options.epochs, options.train_images, options.seed, options.seeds
+    given += options.data, options.network, options.pretrained, options.rate
+    try:
+        demo_finetune.run(*given)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
 
 
 def _demo_fcn(options: argparse.Namespace) -> None:
@@ -182,6 +206,13 @@ def _score(text: str) -> float:
     return number
 
 
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
+    return number
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("cvops", description="Detection with the ops of cvops.")
     parser.add_argument("--version", action="version", version=f"cvops {__version__}")
@@ -196,6 +227,67 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=_count, default=3, help="number of epochs")
     demo.add_argument("--train-images", type=_count, default=600, help="number of training images")
     demo.set_defaults(run=_demo)
+
+    augmentation = commands.add_parser(
+        "demo-augmentation",
+        help="train classifiers with and without image augmentation, and compare them",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    augmentation.add_argument(
+        "--output", type=Path, default=Path("demo-augmentation"), help="output folder"
+    )
+    augmentation.add_argument(
+        "--data", type=Path, help="folder of CIFAR-10; by default small images are made"
+    )
+    augmentation.add_argument(
+        "--epochs", type=_count, help="number of epochs, by default 25, or 10 with --data"
+    )
+    augmentation.add_argument(
+        "--train-images", type=_count, help="number of training images, by default 300 made ones"
+    )
+    augmentation.add_argument(
+        "--pipelines",
+        nargs="+",
+        default=["none", "flip", "flip and hue"],
+        help="the pipelines to compare; others: 'flip and color jitter', 'flip and resized crop'",
+    )
+    augmentation.set_defaults(run=_demo_augmentation)
+
+    finetune = commands.add_parser(
+        "demo-finetune",
+        help="fine-tune a pretrained classifier, and compare it with others",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    finetune.add_argument(
+        "--output", type=Path, default=Path("demo-finetune"), help="output folder"
+    )
+    finetune.add_argument(
+        "--data",
+        type=Path,
+        help="folder of images, train/<class>/* and test/<class>/*; by default images are made",
+    )
+    finetune.add_argument(
+        "--network", default="squeezenet1_1", help="the network, of MXNet's model zoo"
+    )
+    finetune.add_argument(
+        "--pretrained",
+        type=Path,
+        help="file of weights; by default that of MXNet's model folder or of an installed package, "
+        "or a source that is trained here",
+    )
+    finetune.add_argument(
+        "--epochs", type=_count, help="number of epochs, by default 8, or 5 with --data"
+    )
+    finetune.add_argument(
+        "--train-images", type=_count, default=120, help="number of made training images"
+    )
+    finetune.add_argument(
+        "--rate", type=_rate, help="learning rate of the features, by default 0.001 or 0.01"
+    )
+    finetune.set_defaults(run=_demo_finetune)
+    for command in (augmentation, finetune):
+        command.add_argument("--seed", type=int, default=0, help="the first seed")
+        command.add_argument("--seeds", type=_count, default=1, help="number of seeds")
 
     demo_fcn = commands.add_parser(
         "demo-fcn",
