@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from cvops import classification, plot
 from cvops.checkpoint import seed_all
 from cvops.models.classification import Epoch, train_with_data_aug
 from cvops.ops import _check
+from cvops.training import epoch_bar, save_accuracies
 
 #: The pipelines of the comparison, the one without augmentation first.
 PIPELINES = ("none", "flip", "flip and hue")
@@ -123,7 +123,7 @@ def run(
         for name in names:
             start = time.perf_counter()
             seed_all(number, 0)
-            with tqdm(total=epochs, unit="epoch", leave=False) as bar:
+            with epoch_bar(epochs) as report:
                 runs[name] = train_with_data_aug(
                     known[name],
                     classification.no_aug,
@@ -131,7 +131,7 @@ def run(
                     test_set=test_set,
                     num_classes=classes,
                     num_epochs=epochs,
-                    report=lambda text, bar=bar: bar.update(text.startswith("epoch")),
+                    report=report,
                     **sizes,
                 )
             last, duration = runs[name][-1], time.perf_counter() - start
@@ -140,11 +140,7 @@ def run(
                 f"test acc {last.test_acc:.3f}, {duration:.0f} s"
             )
         results.append(runs)
-    panels = {
-        title: {name: [epoch[i] for epoch in runs] for name, runs in results[0].items()}
-        for i, title in ((1, "training accuracy"), (2, "test accuracy"))
-    }
-    plot.draw_curves(panels, "epoch").savefig(folder / "curves.png", dpi=100)
+    save_accuracies(results[0], folder / "curves.png")
     print("\n" + table(results, numbers))
     if len(names) > 1:
         print("\n" + effects(results))

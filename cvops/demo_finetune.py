@@ -10,7 +10,6 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from cvops import classification, plot, weights
 from cvops._mxnet import mxnet
@@ -18,6 +17,7 @@ from cvops.checkpoint import seed_all
 from cvops.models import finetune
 from cvops.models.classification import Epoch, train, try_all_gpus
 from cvops.ops import _check
+from cvops.training import epoch_bar, save_accuracies
 
 mx = mxnet()
 vision = mx.gluon.model_zoo.vision
@@ -103,11 +103,9 @@ def _train(net: Any, root: Path, setup: Setup, optimizer: str, rate: float) -> l
     options = {"learning_rate": rate, "wd": 1e-3}
     trainer = mx.gluon.Trainer(net.collect_params(), optimizer, options)
     loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    with tqdm(total=setup.epochs, unit="epoch", leave=False) as bar:
-        return train(
-            *(train_iter, test_iter, net, loss, trainer, try_all_gpus(), setup.epochs),
-            report=lambda text: bar.update(text.startswith("epoch")),
-        )
+    devices = try_all_gpus()
+    with epoch_bar(setup.epochs) as report:
+        return train(train_iter, test_iter, net, loss, trainer, devices, setup.epochs, report)
 
 
 def compare(
@@ -159,7 +157,7 @@ def compare(
         variants["output of the source"] = functools.partial(fine_tuned, rows=rows), rate
     results, nets = {}, []
     for name in variants if only is None else only:
-        make, own_rate = variants[name]
+        make, own_rate = variants[_check.choice("only", name, tuple(variants))]
         seed_all(seed, 0)
         nets.append(make())
         start = time.perf_counter()
@@ -282,10 +280,6 @@ def run(
         if not results:
             picture(net, images, setup).save(folder / "finetune.png")
         results.append(result)
-    panels = {
-        title: {name: [epoch[i] for epoch in run] for name, run in results[0].items()}
-        for i, title in ((1, "training accuracy"), (2, "test accuracy"))
-    }
-    plot.draw_curves(panels, "epoch").savefig(folder / "curves.png", dpi=100)
+    save_accuracies(results[0], folder / "curves.png")
     print("\n" + table(results, numbers))
     return results

@@ -67,9 +67,9 @@ def _demo_finetune(options: argparse.Namespace) -> None:
     from cvops import demo_finetune
 
     given = options.output, options.epochs, options.train_images, options.seed, options.seeds
-    given += options.data, options.network, options.pretrained, options.rate
+    source = options.network, options.pretrained, options.rate
     try:
-        demo_finetune.run(*given)
+        demo_finetune.run(*given, options.data, *source)
     except (OSError, ValueError) as error:
         raise Refused(str(error)) from error
 
