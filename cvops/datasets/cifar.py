@@ -67,13 +67,14 @@ def read_cifar10(
         ValueError: a file has another layout, or a label is not a class. The message begins with
             the file.
     """
+    batches = _TRAIN if flag("train", train) else _TEST
     root = Path(mx.base.data_dir(), "datasets", "cifar10") if root is None else Path(root)
     folder, is_binary = _find(root)
     read: Callable[[Path], tuple[np.ndarray, np.ndarray]]
     read, suffix = (_read_records, ".bin") if is_binary else (_read_pickle, "")
     names = _class_names(folder, is_binary)
     parts = []
-    for batch in _TRAIN if flag("train", train) else _TEST:
+    for batch in batches:
         path = folder / (batch + suffix)
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
@@ -227,7 +228,7 @@ def load_cifar10(
     Raises:
         As ``read_cifar10``.
     """
-    batch_size = integer("batch_size", batch_size, 1)
+    batch_size, is_train = integer("batch_size", batch_size, 1), flag("is_train", is_train)
     dataset = CIFAR10(root, is_train).transform_first(augs)
     workers = integer("num_workers", num_workers, 0)
     return mx.gluon.data.DataLoader(dataset, batch_size, shuffle=is_train, num_workers=workers)

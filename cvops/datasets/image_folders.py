@@ -113,9 +113,9 @@ def load_image_folders(root: str | Path, is_train: bool, augs: Any, batch_size: 
     Raises:
         As ``read_image_folders``.
     """
-    batch_size = integer("batch_size", batch_size, 1)
+    batch_size, is_train = integer("batch_size", batch_size, 1), flag("is_train", is_train)
     train, test = read_image_folders(root)
-    dataset = (train if flag("is_train", is_train) else test).transform_first(augs)
+    dataset = (train if is_train else test).transform_first(augs)
     return mx.gluon.data.DataLoader(dataset, batch_size, shuffle=is_train)
 
 

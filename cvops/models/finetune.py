@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cvops import weights
 from cvops._mxnet import mxnet
 from cvops.models.steps import freeze
 from cvops.ops._check import flag, integer, number
@@ -24,14 +25,15 @@ def network(name: str, classes: int) -> Any:
     The output of SqueezeNet is for images of any size: a 1 x 1 convolution and the mean over the
     positions. That of the zoo is for 224 x 224 pixels.
 
+    Args:
+        name: as for ``cvops.weights``.
+        classes: number of classes, 1 or more.
+
     Raises:
         ValueError: ``name`` is not a network of the zoo.
     """
-    classes = integer("classes", classes, 1)
-    try:
-        net = mx.gluon.model_zoo.vision.get_model(name, classes=classes)
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"name: expected a network of Gluon's model zoo, got {name!r}") from error
+    name, classes = weights.zoo_name(name), integer("classes", classes, 1)
+    net = mx.gluon.model_zoo.vision.get_model(name, classes=classes)
     if isinstance(net, mx.gluon.model_zoo.vision.SqueezeNet):
         with net.name_scope():
             net.output = nn.HybridSequential(prefix="")
@@ -66,24 +68,32 @@ def fine_tune(
         ValueError: ``source`` has another architecture, or ``rows`` are not its classes.
     """
     lr_mult, frozen = number("lr_mult", lr_mult, 0), flag("frozen", frozen)
-    net.initialize(mx.init.Xavier(), ctx=ctx, force_reinit=True)
-    _copy("features", net.features, source.features)
+    copies = _values("features", net.features, source.features)
     if rows is not None:
-        _copy("output", net.output, source.output, [integer("rows", row, 0) for row in rows])
+        rows = [integer("rows", row, 0) for row in rows]
+        copies += _values("output", net.output, source.output, rows)
+    for parameter, values in copies:
+        parameter.shape = values.shape  # so that the initialization is not deferred
+    net.initialize(mx.init.Xavier(), ctx=ctx, force_reinit=True)
+    for parameter, values in copies:
+        parameter.set_data(mx.nd.array(values, dtype=values.dtype))
     net.output.collect_params().setattr("lr_mult", lr_mult)
     if frozen:
         freeze(net.features)
     return net
 
 
-def _copy(part: str, net: Any, source: Any, rows: Sequence[int] | None = None) -> None:
-    """Copy the parameters of a block, or some rows of each of them, to a similar block."""
+def _values(
+    part: str, net: Any, source: Any, rows: Sequence[int] | None = None
+) -> list[tuple[Any, np.ndarray]]:
+    """Return each parameter of a block, and its values (or some rows) in a similar block."""
     ours, theirs = net._collect_params_with_prefix(), source._collect_params_with_prefix()
     if ours.keys() != theirs.keys():
         only = sorted(ours.keys() ^ theirs.keys())
         raise ValueError(
             f"source: expected the {part} of net, got others: only one of them has {only[0]}"
         )
+    found = []
     for name, parameter in ours.items():
         values = theirs[name].data(theirs[name].list_ctx()[0]).asnumpy()
         if rows is not None:
@@ -98,4 +108,5 @@ def _copy(part: str, net: Any, source: Any, rows: Sequence[int] | None = None) -
                 f"{'source' if rows is None else 'rows'}: expected {part} of shape {wanted} "
                 f"in {name}, got {got}"
             )
-        parameter.set_data(mx.nd.array(values, dtype=np.float32))
+        found.append((parameter, values))
+    return found

@@ -199,14 +199,14 @@ def test_training_reads_cifar10_of_gluons_folder(tmp_path, monkeypatch, capsys):
 
 def test_augmentation_lowers_the_gap_of_the_accuracies(tmp_path):
     """Seen with seed 0: a gap of 0.66 without augmentation, and of 0.33 with flip and hue."""
-    root = classification.make_cifar10(tmp_path, train=300, test=300)
+    root = classification.make_cifar10(tmp_path, train=300, test=200)
     sets = {
         f"{part}_set": classification.CIFAR10(root, part == "train") for part in ("train", "test")
     }
     last = []
     for augs in (classification.no_aug, classification.flip_hue_aug):
         checkpoint.seed_all(0, 0)
-        sizes = {"num_classes": 5, "batch_size": 32, "num_epochs": 20, "channels": 8, "stride": 2}
+        sizes = {"num_classes": 5, "batch_size": 32, "num_epochs": 12, "channels": 8, "stride": 2}
         silent = {"report": lambda text: None}
         last.append(train_with_data_aug(augs, classification.no_aug, **sets, **sizes, **silent)[-1])
     gaps = [epoch.train_acc - epoch.test_acc for epoch in last]

@@ -137,7 +137,7 @@ def test_other_architectures_and_classes_are_rejected(source):
         fine_tune(small(2), source, rows=(0, -1))
     with pytest.raises(ValueError, match="lr_mult: expected"):
         fine_tune(small(2), source, lr_mult=-1)
-    with pytest.raises(ValueError, match="name: expected a network of Gluon's model zoo, got 'no'"):
+    with pytest.raises(ValueError, match="network: expected one of MXNet's model zoo, got 'no'"):
         network("no", 2)
 
 

@@ -275,6 +275,7 @@ LAYERS = [
     {"backends"},
     {"ops", "_mxnet"},
     {"checkpoint", "datasets", "metrics", "mxnet", "plot", "jax", "proposals", "torch"},
+    {"weights"},
     {"classification", "contrib", "data", "models", "training", "voc"},
     {"d2l", "demo", "demo_augmentation", "demo_fcn", "demo_finetune", "demo_rcnn"},
     {"cli"},
