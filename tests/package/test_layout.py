@@ -274,8 +274,9 @@ LAYERS = [
     {"backends"},
     {"ops", "_mxnet"},
     {"checkpoint", "datasets", "metrics", "mxnet", "plot", "jax", "proposals", "torch"},
+    {"weights"},
     {"contrib", "data", "models", "training", "voc"},
-    {"demo", "demo_fcn", "demo_rcnn"},
+    {"demo", "demo_fcn", "demo_rcnn", "demo_style"},
     {"cli"},
     {"__main__"},
 ]
