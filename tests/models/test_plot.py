@@ -140,9 +140,9 @@ def test_apply_shows_results_of_a_transform(pyplot):
     assert plot.apply(image, lambda x: x).shape == (2, 4)
 
 
-def test_draw_curves_has_a_panel_for_each_title(pyplot):
+def test_draw_panels_has_a_panel_for_each_title(pyplot):
     panels = {"train": {"a": [3, 2, 1], "b": [1.5]}, "test": {"a": [4, 5]}}
-    figure = plot.draw_curves(panels, "epoch")
+    figure = plot.draw_panels(panels, "epoch")
     assert [axes.get_title() for axes in figure.axes] == ["train", "test"]
     for axes, curves in zip(figure.axes, panels.values()):
         assert axes.get_xlabel() == "epoch"
@@ -182,3 +182,18 @@ def test_error_without_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ModuleNotFoundError, match=re.escape("pip install cvops[demo]")):
         plot.bbox_to_rect((0, 0, 1, 1), "blue")
+
+
+def test_curves_have_the_losses_and_their_names():
+    pytest.importorskip("matplotlib")
+    history = np.array([[1.0, 0.0], [0.5, 2.0]])
+    axes = plot.curves(history, ["a", "b"])
+    shown = [line.get_ydata() for line in axes.lines]
+    np.testing.assert_array_equal(shown, [[1, 0.5], [np.nan, 2]])  # no logarithm of 0
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+    assert axes.get_yscale() == "log"
+
+
+def test_curves_without_a_name_for_each_column_are_refused():
+    with pytest.raises(ValueError, match=r"^history: expected"):
+        plot.curves(np.ones((3, 2)), ["a"])

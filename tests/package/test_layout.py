@@ -277,7 +277,7 @@ LAYERS = [
     {"checkpoint", "datasets", "metrics", "mxnet", "plot", "jax", "proposals", "torch"},
     {"weights"},
     {"classification", "contrib", "data", "models", "training", "voc"},
-    {"d2l", "demo", "demo_augmentation", "demo_fcn", "demo_finetune", "demo_rcnn"},
+    {"d2l", "demo", "demo_augmentation", "demo_fcn", "demo_finetune", "demo_rcnn", "demo_style"},
     {"cli"},
     {"__main__"},
 ]
