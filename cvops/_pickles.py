@@ -17,20 +17,28 @@ _DTYPES = ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")
 
 
 def load(path: Path) -> Any:
+    """Return the object of a file, as :func:`loads`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: as :func:`loads`. The message begins with the path.
+    """
+    try:
+        check_regular(path)
+        return loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def loads(content: bytes) -> Any:
     """Return the object of a pickle: numbers, texts, bytes, and containers and arrays of them.
 
     The texts of a pickle of Python 2 are bytes. Arrays are read-only, in dictionaries, lists and
     tuples; their dtypes are floats and integers.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not a pickle, or it has other objects. The message begins with the path.
+        ValueError: it is not a pickle, or it has other objects.
     """
-    try:
-        check_regular(path)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
-    content = path.read_bytes()
     try:
         # The scan checks all lengths. The unpickler would allocate a memo of any size.
         for opcode, argument, _ in pickletools.genops(content):
@@ -39,7 +47,7 @@ def load(path: Path) -> Any:
         return _with_arrays(_Unpickler(io.BytesIO(content), encoding="bytes").load())
     except Exception as error:  # a damaged pickle raises many types
         text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path}: not a pickle of plain values and arrays: {text}") from error
+        raise ValueError(f"not a pickle of plain values and arrays: {text}") from error
 
 
 def _text(value: Any) -> Any:

@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | ``.pth``, ``.pt`` | state dict of PyTorch | ``torch.load(weights_only=True)`` |
 | ``.safetensors`` | arrays by name | the package ``safetensors`` |
-| ``.pkl`` | dict from a layer's name to a list of NumPy arrays | an unpickler of this module |
+| ``.pkl`` | dict from a layer's name to a list of NumPy arrays | ``cvops._pickles`` |
 | ``.h5`` | groups of Keras with arrays | the package ``h5py`` |
 
 Pickles and files of Keras have no names of arrays: the name is that of the layer, ``/``, and the
@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import io
-import pickle
-import pickletools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -25,13 +22,12 @@ from typing import Any, Callable
 
 import numpy as np
 
+from cvops import _pickles
 from cvops._files import check_regular
 from cvops._imports import pip_command
 
 #: The first version of PyTorch whose ``weights_only`` refuses all code: CVE-2025-32434.
 _SAFE_TORCH = (2, 6)
-#: The dtypes in a pickle.
-_DTYPES = ("f2", "f4", "f8")
 
 
 @contextlib.contextmanager
@@ -115,66 +111,15 @@ def _read_hdf5(path: Path, stack: contextlib.ExitStack) -> Mapping[str, Any]:
     return arrays
 
 
-# --- pickles of NumPy arrays ----------------------------------------------------------------------
-
-
-class _Dtype:
-    """The pickled state of a ``numpy.dtype``."""
-
-    def __init__(self, code: Any):
-        self.code, self.order = code, "<"
-
-    def __setstate__(self, state: Any) -> None:
-        self.order = state[1]
-
-    def dtype(self) -> np.dtype:
-        if self.code not in _DTYPES or self.order not in ("<", ">"):
-            raise ValueError(f"expected one of the dtypes {_DTYPES}, got {self.code!r}")
-        return np.dtype(self.order + self.code)
-
-
-class _Array:
-    """The pickled state of a ``numpy.ndarray``. NumPy itself would trust its dtype and size."""
-
-    state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def array(self) -> np.ndarray:
-        _, shape, dtype, is_fortran, data = self.state
-        flat = np.frombuffer(data, dtype.dtype())
-        return flat.reshape(shape, order="F" if is_fortran else "C")
-
-
-class _Unpickler(pickle.Unpickler):
-    """An unpickler of NumPy arrays alone."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        # New functions: a pickle can set attributes of what it gets.
-        if (module, name) == ("numpy", "ndarray"):
-            return None  # only an argument of ``_reconstruct``
-        if (module, name) == ("numpy", "dtype"):
-            return lambda code, *_: _Dtype(code)
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
-            return lambda *_: _Array()
-        raise pickle.UnpicklingError(f"expected NumPy arrays only, got {module}.{name}")
-
-
 def _read_pickle(path: Path, _: contextlib.ExitStack) -> Mapping[str, Any]:
-    data = path.read_bytes()
-    # The scan checks all lengths. The unpickler would allocate a memo of any size.
-    for opcode, argument, _position in pickletools.genops(data):
-        if opcode.name.endswith("PUT") and int(argument) > len(data):  # type: ignore[arg-type]
-            raise pickle.UnpicklingError(f"expected a small memo, got the index {argument}")
-    layers = _Unpickler(io.BytesIO(data)).load()
+    layers = _pickles.loads(path.read_bytes())
     if not isinstance(layers, dict):
         raise ValueError(f"expected a dict, got {type(layers).__name__}")
-    arrays: dict[str, np.ndarray] = {}
+    arrays = {}
     for layer, values in layers.items():
-        if not isinstance(values, list) or not all(isinstance(x, _Array) for x in values):
+        if not isinstance(values, list) or not all(isinstance(x, np.ndarray) for x in values):
             raise ValueError(f"expected lists of arrays, got {type(values).__name__} at {layer!r}")
-        arrays |= {f"{layer}/{i}": value.array() for i, value in enumerate(values)}
+        arrays |= {f"{layer}/{i}": value for i, value in enumerate(values)}
     return arrays
 
 
