@@ -56,19 +56,19 @@ def effects(results: Sequence[dict[str, list[Epoch]]]) -> str:
 
 
 def picture(
-    dataset: Any, names: Sequence[str] = PIPELINES, images: int = 4, copies: int = 5
+    dataset: Any, names: Sequence[str] = PIPELINES, images: int = 3, copies: int = 5
 ) -> Image.Image:
     """Draw images of ``dataset`` and augmented copies of them, one row per image and pipeline."""
     tiles = []
     for name in names:
         augs = classification.pipelines(len(dataset[0][0]))[name]
-        for number in range(images):
+        for number in range(min(images, len(dataset))):
             image = dataset[number][0]
             pixels = [image.asnumpy()]
             for _ in range(copies):
-                scores = augs(image).asnumpy().transpose(1, 2, 0)
-                pixels.append(np.rint(255 * scores).clip(0, 255).astype(np.uint8))
-            tiles += [Image.fromarray(part).resize((96, 96), 0) for part in pixels]
+                tensor = augs(image).asnumpy().transpose(1, 2, 0)
+                pixels.append(np.rint(255 * tensor).astype(np.uint8))
+            tiles += [Image.fromarray(x).resize((96, 96), Image.Resampling.NEAREST) for x in pixels]
     return plot.grid(tiles, columns=1 + copies)
 
 
@@ -118,6 +118,7 @@ def run(
         used = train_set if count is None else train_set.take(count)
         if not results:
             print(f"{len(used)} training images, {len(test_set)} test images, {classes} classes")
+            seed_all(number, 0)
             picture(used, names).save(folder / "augmentation.png")
         runs = {}
         for name in names:

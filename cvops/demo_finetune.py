@@ -66,7 +66,7 @@ def zoo_source(name: str, pretrained: bool | str | Path = True) -> Source:
     path = weights.find(name, pretrained)
     net = weights.pretrained(name, path, try_all_gpus())
     # Without batch normalization the book's rate of 0.01 diverges.
-    rate = 0.01 if any("gamma" in key for key in net.collect_params()) else 0.001
+    rate = 0.01 if any("gamma" in key for key in net.collect_params()) else 0.0005
     return Source(net, functools.partial(finetune.network, name), rate, f"{name} of {path}")
 
 

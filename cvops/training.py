@@ -80,8 +80,8 @@ def run_epochs(
 
 @contextlib.contextmanager
 def epoch_bar(epochs: int) -> Iterator[Callable[[str], None]]:
-    """Show a progress bar and give a ``report`` for ``models.classification.train``."""
-    with tqdm(total=epochs, unit="epoch", leave=False) as bar:
+    """Show a progress bar on a terminal; give a ``report`` of ``models.classification.train``."""
+    with tqdm(total=epochs, unit="epoch", leave=False, disable=None) as bar:
         yield lambda text: bar.update(text.startswith("epoch"))
 
 

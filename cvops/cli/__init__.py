@@ -312,7 +312,7 @@ def _parser() -> argparse.ArgumentParser:
         "--train-images", type=_count, default=120, help="number of made training images"
     )
     finetune.add_argument(
-        "--rate", type=_rate, help="learning rate of the features, by default 0.001 or 0.01"
+        "--rate", type=_rate, help="learning rate of the features, by default 0.0005 or 0.01"
     )
     finetune.set_defaults(run=_demo_finetune)
     for command in (augmentation, finetune):
