@@ -8,6 +8,7 @@ blue pixels. A folder of the Python version has pickles with these names without
 
 from __future__ import annotations
 
+import functools
 import random
 from pathlib import Path
 from typing import Any, Callable
@@ -265,10 +266,10 @@ def make_cifar10(folder: str | Path, train: int = 300, test: int = 500, seed: in
 
 def _draw_records(count: int, files: tuple[str, ...], rng: random.Random) -> np.ndarray:
     """Return ``count`` records in a random order, uint8 (count, 3073)."""
-    names, photos = tuple(FIGURES), [drawing.photograph(file) for file in files]
+    names, photograph = tuple(FIGURES), functools.lru_cache(None)(drawing.photograph)
     records = np.empty((count, 1 + _PIXELS), np.uint8)
     for number, record in enumerate(records):
         label = number % len(names)
-        image = figure_image(names[label], rng.choice(photos), rng, _SIDE)
+        image = figure_image(names[label], photograph(rng.choice(files)), rng, _SIDE)
         record[0], record[1:] = label, np.asarray(image).transpose(2, 0, 1).ravel()
     return records[rng.sample(range(count), count)]

@@ -10,6 +10,7 @@ The layout is that of the hot dogs of "Dive into Deep Learning", and of
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,13 +160,12 @@ def make_image_folders(
         for path in (folder / part).rglob("*"):
             if path not in files and not path.is_dir():
                 raise FileExistsError(f"{path}: expected an empty folder, or one of such a set")
-    photos = {
-        "train": [drawing.photograph(name) for name in drawing.TRAIN_PHOTOS],
-        "test": [drawing.photograph(name) for name in drawing.TEST_PHOTOS],
-    }
+    photos = {"train": drawing.TRAIN_PHOTOS, "test": drawing.TEST_PHOTOS}
+    photograph = functools.lru_cache(None)(drawing.photograph)
     generators = {"train": random.Random(f"train {seed}"), "test": random.Random("test")}
     for path, part in files.items():
         rng = generators[part]
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure_image(path.parent.name, rng.choice(photos[part]), rng, side).save(path)
+        photo = photograph(rng.choice(photos[part]))
+        figure_image(path.parent.name, photo, rng, side).save(path)
     return folder

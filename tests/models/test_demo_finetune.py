@@ -32,12 +32,12 @@ def no_weights(monkeypatch, tmp_path):
 
 
 def test_demo_trains_a_source_where_there_are_no_weights(tmp_path, capsys, no_weights):
-    results = demo_finetune.run(tmp_path, 1, 8, seed=2, seeds=2, test_images=6)
+    results = demo_finetune.run(tmp_path, 1, 4, seed=2, seeds=2, test_images=6)
     out = capsys.readouterr().out
     lines = out.splitlines()
     assert lines[0] == "no weights of squeezenet1_1: squeezenet: no such file"
     assert re.fullmatch(r"source: a ResNet trained here on bird, cat, sheep, .* 0\.\d\d", lines[1])
-    assert lines[2] == "8 training images, 6 test images, classes bee, frog"
+    assert lines[2] == "4 training images, 6 test images, classes bee, frog"
     assert [list(run) for run in results] == [NAMES] * 2
     start = lines.index("")
     assert lines[start + 1].split() == [
