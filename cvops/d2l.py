@@ -32,6 +32,7 @@ from cvops.models.classification import (
 from cvops.models.fcn import bilinear_kernel
 from cvops.models.losses import bbox_eval, calc_loss, cls_eval
 from cvops.models.resnet import Residual, resnet18
+from cvops.models.style import GeneratedImage, content_loss, gram, style_loss, tv_loss
 from cvops.ops._check import integer
 from cvops.plot import apply, bbox_to_rect, display, display_anchors, show_bboxes, show_images
 from cvops.voc import (
@@ -50,6 +51,7 @@ __all__ = [
     "CIFAR10",
     "VOC_CLASSES",
     "VOC_COLORMAP",
+    "GeneratedImage",
     "ImageFolderDataset",
     "Residual",
     "VOCSegDataset",
@@ -60,11 +62,13 @@ __all__ = [
     "calc_loss",
     "cls_eval",
     "color_aug",
+    "content_loss",
     "display",
     "display_anchors",
     "download_voc_pascal",
     "evaluate_accuracy",
     "flip_aug",
+    "gram",
     "label2image",
     "load_cifar10",
     "load_data_pikachu",
@@ -77,10 +81,12 @@ __all__ = [
     "shape_aug",
     "show_bboxes",
     "show_images",
+    "style_loss",
     "train",
     "train_with_data_aug",
     "try_all_gpus",
     "try_gpu",
+    "tv_loss",
     "use_svg_display",
     "voc_label_indices",
     "voc_rand_crop",

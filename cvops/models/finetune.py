@@ -65,7 +65,8 @@ def fine_tune(
         ctx: a context or a list of contexts, the CPU by default.
 
     Raises:
-        ValueError: ``source`` has another architecture, or ``rows`` are not its classes.
+        ValueError: ``source`` has another architecture or no weights, or ``rows`` are not its
+            classes.
     """
     lr_mult, frozen = number("lr_mult", lr_mult, 0), flag("frozen", frozen)
     copies = _values("features", net.features, source.features)
@@ -95,7 +96,12 @@ def _values(
         )
     found = []
     for name, parameter in ours.items():
-        values = theirs[name].data(theirs[name].list_ctx()[0]).asnumpy()
+        try:
+            values = theirs[name].data(theirs[name].list_ctx()[0]).asnumpy()
+        except (RuntimeError, mx.MXNetError) as error:  # not initialized, or not yet
+            raise ValueError(
+                f"source: expected a network with weights, got none in {name}"
+            ) from error
         if rows is not None:
             if max(rows, default=0) >= len(values):
                 raise ValueError(

@@ -51,7 +51,7 @@ def resnet18(num_classes: int, channels: int = 64, stride: int = 1) -> Any:
     Args:
         num_classes: number of classes.
         channels: number of channels of the first layer; they double three times.
-        stride: stride of the first layer. A stride of 2 takes about a quarter of the time.
+        stride: stride of the first layer.
     """
     num_classes, channels = integer("num_classes", num_classes, 1), integer("channels", channels, 1)
     net = nn.HybridSequential()

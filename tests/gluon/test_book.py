@@ -1,8 +1,8 @@
-"""The code of "Dive into Deep Learning" (first edition, for Gluon), sections 9.1 to 9.10.
+"""The code of "Dive into Deep Learning" (first edition, for Gluon), sections 9.1 to 9.11.
 
 The calls, their order and the paths are the book's. The imports differ: ``contrib`` and ``d2l``
-come from cvops. The data are small files with the book's names. ResNet-18 has random weights,
-because its pretrained weights are a download.
+come from cvops. The data are small files with the book's names. ResNet-18 and VGG-19 have random
+weights, because their pretrained weights are a download.
 """
 
 # ruff: noqa: E402 (imports below the skip of this file)
@@ -774,6 +774,117 @@ def test_section_9_10_trains_and_predicts(d2l):
         np.testing.assert_array_equal(pred.asnumpy(), voc.label2image(predict(X)))
         imgs += [X, pred, image.fixed_crop(test_labels[i], *crop_rect)]
     d2l.show_images(imgs[::3] + imgs[1::3] + imgs[2::3], 3, n)
+
+
+# --- 9.11 style transfer --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_ours", [False, True], ids=["book", "cvops"])
+def test_section_9_11_transfers_a_style(d2l, is_ours):
+    """Losses and image are the book's or those of cvops."""
+    content_img = image.imread("../img/cat1.jpg")
+    style_img = image.imread("../img/pikachu.jpg")
+    rgb_mean = nd.array([0.485, 0.456, 0.406])
+    rgb_std = nd.array([0.229, 0.224, 0.225])
+
+    def preprocess(img, image_shape):
+        img = image.imresize(img, *image_shape)
+        img = (img.astype("float32") / 255 - rgb_mean) / rgb_std
+        return img.transpose((2, 0, 1)).expand_dims(axis=0)
+
+    def postprocess(img):
+        img = img[0].as_in_context(rgb_std.context)
+        return (img.transpose((1, 2, 0)) * rgb_std + rgb_mean).clip(0, 1)
+
+    pretrained_net = model_zoo.vision.vgg19()
+    pretrained_net.initialize(init.Xavier())
+    style_layers, content_layers = [0, 5, 10, 19, 28], [25]
+    net = nn.Sequential()
+    for i in range(max(content_layers + style_layers) + 1):
+        net.add(pretrained_net.features[i])
+
+    def extract_features(X, content_layers, style_layers):
+        contents = []
+        styles = []
+        for i in range(len(net)):
+            X = net[i](X)
+            if i in style_layers:
+                styles.append(X)
+            if i in content_layers:
+                contents.append(X)
+        return contents, styles
+
+    def content_loss(Y_hat, Y):
+        return (Y_hat - Y).square().mean()
+
+    def gram(X):
+        num_channels, n = X.shape[1], X.size // X.shape[1]
+        X = X.reshape((num_channels, n))
+        return nd.dot(X, X.T) / (num_channels * n)
+
+    def style_loss(Y_hat, gram_Y):
+        return (gram(Y_hat) - gram_Y).square().mean()
+
+    def tv_loss(Y_hat):
+        return 0.5 * (
+            (Y_hat[:, :, 1:, :] - Y_hat[:, :, :-1, :]).abs().mean()
+            + (Y_hat[:, :, :, 1:] - Y_hat[:, :, :, :-1]).abs().mean()
+        )
+
+    class GeneratedImage(nn.Block):
+        def __init__(self, img_shape, **kwargs):
+            super().__init__(**kwargs)
+            self.weight = self.params.get("weight", shape=img_shape)
+
+        def forward(self):
+            return self.weight.data()
+
+    if is_ours:
+        content_loss, gram, style_loss, tv_loss = (
+            getattr(d2l, name) for name in ("content_loss", "gram", "style_loss", "tv_loss")
+        )
+        GeneratedImage = d2l.GeneratedImage
+    content_weight, style_weight, tv_weight = 1, 1e3, 10
+
+    def compute_loss(X, contents_Y_hat, styles_Y_hat, contents_Y, styles_Y_gram):
+        contents_l = [
+            content_loss(Y_hat, Y) * content_weight for Y_hat, Y in zip(contents_Y_hat, contents_Y)
+        ]
+        styles_l = [
+            style_loss(Y_hat, Y) * style_weight for Y_hat, Y in zip(styles_Y_hat, styles_Y_gram)
+        ]
+        tv_l = tv_loss(X) * tv_weight
+        l = nd.add_n(*styles_l) + nd.add_n(*contents_l) + tv_l  # noqa: E741
+        return contents_l, styles_l, tv_l, l
+
+    def get_inits(X, ctx, lr, styles_Y):
+        gen_img = GeneratedImage(X.shape)
+        gen_img.initialize(init.Constant(X), ctx=ctx, force_reinit=True)
+        trainer = gluon.Trainer(gen_img.collect_params(), "adam", {"learning_rate": lr})
+        styles_Y_gram = [gram(Y) for Y in styles_Y]
+        return gen_img(), styles_Y_gram, trainer
+
+    image_shape, ctx = (45, 30), d2l.try_gpu()
+    net.collect_params().reset_ctx(ctx)
+    content_X = preprocess(content_img, image_shape).copyto(ctx)
+    contents_Y, _ = extract_features(content_X, content_layers, style_layers)
+    style_X = preprocess(style_img, image_shape).copyto(ctx)
+    _, styles_Y = extract_features(style_X, content_layers, style_layers)
+    X, styles_Y_gram, trainer = get_inits(content_X, ctx, 0.01, styles_Y)
+    sums = []
+    for _ in range(4):
+        with autograd.record():
+            contents_Y_hat, styles_Y_hat = extract_features(X, content_layers, style_layers)
+            _, styles_l, _, l = compute_loss(  # noqa: E741
+                X, contents_Y_hat, styles_Y_hat, contents_Y, styles_Y_gram
+            )
+        l.backward()
+        trainer.step(1)
+        nd.waitall()
+        sums.append(l.asscalar())
+    assert len(styles_l) == 5
+    assert sums[-1] < sums[0]
+    assert postprocess(X).shape == (30, 45, 3)
 
 
 # --- the second edition, with arrays of mx.np -----------------------------------------------------

@@ -184,6 +184,9 @@ def test_bad_data_are_rejected():
         with pytest.raises(ValueError, match=r"labels: expected classes 0 to 2, got \d at \(\d,\)"):
             call()
     np.testing.assert_array_equal(net.weight.data().asnumpy(), before)
+    for value in (np.nan, 0.5, -1):
+        with pytest.raises(ValueError, match=rf"labels: expected classes 0 to 2, got {value} at"):
+            evaluate_accuracy([(nd.zeros((1, 4)), nd.array([value]))], net)
     with pytest.raises(ValueError, match="num_epochs: expected"):
         train(empty, empty, net, LOSS, trainer, mx.cpu(), 0)
 

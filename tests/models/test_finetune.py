@@ -135,6 +135,12 @@ def test_other_architectures_and_classes_are_rejected(source):
         fine_tune(small(2), source, rows=(0, 1, 2))
     with pytest.raises(ValueError, match="rows: expected"):
         fine_tune(small(2), source, rows=(0, -1))
+    for initialize in (False, True):
+        other = small(5)
+        if initialize:  # its shapes are not known yet
+            other.initialize()
+        with pytest.raises(ValueError, match="source: expected a network with weights, got none"):
+            fine_tune(small(2), other)
     with pytest.raises(ValueError, match="lr_mult: expected"):
         fine_tune(small(2), source, lr_mult=-1)
     with pytest.raises(ValueError, match="network: expected one of MXNet's model zoo, got 'no'"):
