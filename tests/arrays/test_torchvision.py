@@ -1,15 +1,11 @@
-"""``cvops.torch``'s functions of torchvision, and torchvision's models on them.
-
-A build of PyTorch for the CPU cannot load torchvision's compiled operators. They are then defined
-here from torchvision's own formulas in Python.
-"""
+"""``cvops.torch``'s functions of torchvision, and torchvision's models on them."""
 
 import copy
 import importlib
 import math
 
 import pytest
-import torchvision_import
+from torchvision_module import import_torchvision, plain_iou, plain_nms
 
 import cvops
 
@@ -26,24 +22,6 @@ def random_boxes(num, seed=0):
     generator = torch.Generator().manual_seed(seed)
     corners = torch.rand(num, 2, 2, generator=generator) * 20
     return corners.sort(dim=1).values.reshape(num, 4), torch.rand(num, generator=generator)
-
-
-def plain_iou(a, b):
-    """The IoU by PyTorch's own operations, as torchvision's Python."""
-    low = torch.maximum(a[:, None, :2], b[None, :, :2])
-    high = torch.minimum(a[:, None, 2:], b[None, :, 2:])
-    inside = (high - low).clamp(min=0).prod(dim=2)
-    area_a, area_b = (x[:, 2:] - x[:, :2] for x in (a, b))
-    return inside / (area_a.prod(dim=1)[:, None] + area_b.prod(dim=1)[None] - inside)
-
-
-def plain_nms(boxes, scores, threshold):
-    """Each box in the order of the scores, if no kept box overlaps it."""
-    iou, kept = plain_iou(boxes, boxes), []
-    for i in scores.argsort(descending=True, stable=True).tolist():
-        if not any(iou[i, j] > threshold for j in kept):  # a NaN suppresses nothing
-            kept.append(i)
-    return torch.tensor(kept, dtype=torch.int64)
 
 
 class TestFunctions:
@@ -140,15 +118,10 @@ class TestFunctions:
 
 @pytest.fixture(scope="module")
 def torchvision():
-    if importlib.util.find_spec("torchvision") is None:
-        pytest.skip("needs torchvision")
-    module, library = torchvision_import.torchvision()
-    if library is None:
+    module, is_compiled = import_torchvision()
+    if is_compiled:
         yield module
         return
-    formula = importlib.import_module("torchvision.ops.roi_align")._roi_align
-    library.impl("nms", plain_nms, "CompositeExplicitAutograd")
-    library.impl("roi_align", formula, "CompositeImplicitAutograd")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module.extension, "_has_ops", lambda: True)
         # The formula compiles itself, which would take most of the time.

@@ -54,7 +54,7 @@ for file, name in zip(sys.argv[1::2], sys.argv[2::2]):
 #: package -> code before the examples that use it. It makes them run on this machine.
 BEFORE = {
     "cupy": "from emulator import backends; backends.register(); backends.install_driver()",
-    "torchvision": "import torchvision_import; _, library = torchvision_import.torchvision()",
+    "torchvision": "from torchvision_module import import_torchvision; import_torchvision()",
 }
 
 
