@@ -27,8 +27,8 @@ void box_nms_backward(const Cpu&, float* grad, const float* out_grad, const int*
 void box_nms_backward(Gpu&, float* grad, const float* out_grad, const int* index, int64 batch,
                       int64 num, int width);
 
-// The best valid rows of a set, which box_nms, matrix_nms, nms_rotated and soft_nms share: at most
-// options.topk, in descending order of their scores.
+// The best valid rows of a set, which box_nms, matrix_nms, nms_rotated, soft_nms and
+// weighted_boxes_fusion share: at most options.topk, in descending order of their scores.
 namespace cpu {
 
 struct NmsCandidates {

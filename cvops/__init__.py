@@ -29,6 +29,7 @@ from cvops.ops.deformable_psroi_pooling import (
 )
 from cvops.ops.label_from_color import label_from_color as label_from_color
 from cvops.ops.mask_target import mask_target as mask_target
+from cvops.ops.match_anchors import match_anchors as match_anchors
 from cvops.ops.matrix_nms import matrix_nms as matrix_nms
 from cvops.ops.multibox_detection import multibox_detection as multibox_detection
 from cvops.ops.multibox_prior import multibox_prior as multibox_prior
@@ -49,6 +50,7 @@ from cvops.ops.roi_pooling import roi_pooling_backward as roi_pooling_backward
 from cvops.ops.rpn_target import rpn_target as rpn_target
 from cvops.ops.rroi_align import rroi_align as rroi_align
 from cvops.ops.soft_nms import soft_nms as soft_nms
+from cvops.ops.weighted_boxes_fusion import weighted_boxes_fusion as weighted_boxes_fusion
 
 __version__ = "0.1.0"
 

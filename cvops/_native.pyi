@@ -35,6 +35,8 @@ _AdaptivePooling = tuple[int, int, int, int]
 _BilinearResize = tuple[int, int, int, int, bool]
 _MaskTargetShape = tuple[int, int, int, int, int]
 _MaskTargetOptions = tuple[int, int, int, int, bool]
+_MatchShape = tuple[int, int, int, int]
+_MatchOptions = tuple[float, float, bool, bool]
 _MatchingShape = tuple[int, int, int]
 _MatchingOptions = tuple[float, bool, int]
 _BoxDecode = tuple[float, float, float, float, float, bool]
@@ -46,6 +48,7 @@ _NmsRule = tuple[float, bool, bool, bool]
 _Candidates = tuple[float, int, int]
 _ProposalOptions = tuple[int, int, bool, int, int]
 _SoftNms = tuple[float, float, bool, bool, bool]
+_BoxFusion = tuple[float, int, bool, bool, bool]
 _Variances = tuple[float, ...]
 _TargetShape = tuple[int, int, int, int, int]
 _TargetOptions = tuple[float, float, float, float, float, float, float, float]
@@ -168,6 +171,15 @@ class Ops:
     ) -> None: ...
     def label_from_color(
         self, out: _Array, image: _Array, colormap: _Array, unknown: int, /
+    ) -> None: ...
+    def match_anchors(
+        self,
+        out: _Array,
+        anchors: _Array,
+        boxes: _Array,
+        shape: _MatchShape,
+        options: _MatchOptions,
+        /,
     ) -> None: ...
     def matrix_nms(
         self,
@@ -339,6 +351,20 @@ class Ops:
         noise: _Array,
         shape: _SampleShape,
         options: _SampleOptions,
+        /,
+    ) -> None: ...
+    def weighted_boxes_fusion(
+        self,
+        out: _Array,
+        data: _Array,
+        batch: int,
+        num: int,
+        columns: _NmsColumns,
+        valid_thresh: float,
+        background_id: float,
+        topk: int,
+        op: _BoxFusion,
+        rows: int,
         /,
     ) -> None: ...
 

@@ -1,5 +1,5 @@
-// Training targets of R-CNN: the options, the order of samples, and the pass over all pairs of
-// boxes and ground truths (truths), which rpn_target and rcnn_target share.
+// Training targets of R-CNN: the options and the order of samples, which rpn_target and rcnn_target
+// share, and the pass over all pairs of boxes and ground truths (truths), also of match_anchors.
 #pragma once
 #include "box_offsets.cuh"
 #include "target.cuh"
@@ -75,6 +75,20 @@ struct TruthsInShared {
     }
     __syncthreads();
     return count;
+  }
+
+  // The same for all rows of `from` (num_truths, 4).
+  __device__ __forceinline__ int load(const float* from, int begin, int num_truths) {
+    const int most = min(num_truths - begin, kMost);
+    __syncthreads();
+    for (int k = threadIdx.x; k < most; k += blockDim.x) {
+      const SizedBox truth = signed_size(load_box(from, begin + k));
+      boxes[k] = make_float4(truth.box.x1, truth.box.y1, truth.box.x2, truth.box.y2);
+      areas[k] = truth.area;
+      best[k] = 0;
+    }
+    __syncthreads();
+    return most;
   }
 };
 

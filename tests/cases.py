@@ -19,6 +19,7 @@ OPS = [
     "deformable_psroi_pooling",
     "label_from_color",
     "mask_target",
+    "match_anchors",
     "matrix_nms",
     "multibox_detection",
     "multibox_prior",
@@ -34,6 +35,7 @@ OPS = [
     "rpn_target",
     "rroi_align",
     "soft_nms",
+    "weighted_boxes_fusion",
 ]
 
 RNG = np.random.default_rng(0)
@@ -87,6 +89,10 @@ CALLS = {
         {"part_size": 2, "sample_per_part": 2, "trans_std": 0.1},
     ),
     "label_from_color": ((COLORS[MASK], COLORS), {}),
+    "match_anchors": (
+        (BOXES, BOXES[:5]),
+        {"allow_low_quality_matches": True, "match_best_anchors": True},
+    ),
     "matrix_nms": ((ROWS,), {"id_index": 0, "method": "gaussian"}),
     "mask_target": (
         (PROPOSALS * 20, DATA.repeat(2, axis=0), MATCHES, CLASSES),
@@ -115,4 +121,5 @@ CALLS = {
     "roi_pooling_backward": ((RNG.random(ARGMAX.shape, np.float32), ARGMAX, DATA.shape), {}),
     "rroi_align": ((DATA, ROTATED_ROIS, (3, 3), 1.0), {"sampling_ratio": 2}),
     "soft_nms": ((ROWS,), {"id_index": 0, "method": "gaussian", "post_nms": 20}),
+    "weighted_boxes_fusion": ((ROWS,), {"id_index": 0, "num_models": 3}),
 }

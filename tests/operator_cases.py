@@ -128,6 +128,17 @@ CASES = {
         [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
         {"id_index": 0, "method": "gaussian", "sigma": 0.7, "topk": 25, "post_nms": 20},
     ),
+    "match_anchors": (
+        [ANCHORS, boxes(3, 4)],
+        {
+            **{"high_threshold": 0.6, "low_threshold": 0.2},
+            **{"allow_low_quality_matches": True, "match_best_anchors": True},
+        },
+    ),
+    "weighted_boxes_fusion": (
+        [np.concatenate([rng.integers(0, 3, (2, 30, 1)), floats(2, 30, 1), boxes(2, 30)], -1)],
+        {"id_index": 0, "overlap_thresh": 0.3, "num_models": 3, "topk": 25, "post_nms": 20},
+    ),
     "mrcnn_mask_target": (
         [
             9 * boxes(2, 6),

@@ -33,7 +33,7 @@ def plain_nms(boxes, scores, threshold):
 
 #: Operators that torchvision needs to define when it is imported; these have no implementation.
 UNUSED = (
-    *("ps_roi_align", "_ps_roi_align_backward", "roi_pool", "_roi_pool_backward", "ps_roi_pool"),
+    *("_ps_roi_align_backward", "roi_pool", "_roi_pool_backward", "ps_roi_pool"),
     *("_ps_roi_pool_backward", "_roi_align_backward", "qnms", "qroi_align", "deform_conv2d"),
     "_deform_conv2d_backward",
 )
@@ -51,10 +51,23 @@ def _import_torchvision():
         "roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, "
         "SymInt pooled_width, int sampling_ratio, bool aligned) -> Tensor"
     )
+    library.define(
+        "ps_roi_align(Tensor input, Tensor rois, float spatial_scale, SymInt pooled_height, "
+        "SymInt pooled_width, int sampling_ratio) -> (Tensor, Tensor)"
+    )
     for name in UNUSED:
         library.define(f"{name}(Tensor x) -> Tensor")
     module = importlib.import_module("torchvision")
     formula = importlib.import_module("torchvision.ops.roi_align")._roi_align
+
+    def position_sensitive(x, rois, scale, height, width, samples):
+        """The bins of ``roi_align``, each of its own channel."""
+        every = formula(x, rois, scale, height, width, samples, True)
+        every = every.unflatten(1, (-1, height, width))
+        rows, columns = torch.arange(height)[:, None], torch.arange(width)
+        return every[:, :, rows, columns, rows, columns], x.new_zeros(0)
+
+    library.impl("ps_roi_align", position_sensitive, "CompositeImplicitAutograd")
     library.impl("nms", plain_nms, "CompositeExplicitAutograd")
     library.impl("roi_align", formula, "CompositeImplicitAutograd")
     return module, library  # the operators exist as long as the library

@@ -294,6 +294,15 @@ def multibox_target(
     return _targets(anchor, label, match, negative)
 
 
+def match_anchors(anchors: Tensor, boxes: Tensor, high: float = 0.7, low: float = 0.3) -> Tensor:
+    """Return the results of ``cvops.match_anchors`` with low-quality matches of one image."""
+    iou = box_iou(anchors, boxes)
+    best, match = iou.max(dim=1)
+    of_box = iou.amax(dim=0)
+    matched = (best >= high) | ((iou == of_box) & (of_box > 0)).any(dim=1)
+    return torch.where(matched, match, torch.where(best < low, -1, -2)).to(torch.int32)
+
+
 def rpn_target(
     anchors: Tensor, labels: Tensor, noise: Tensor, num_sample: int = 256
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -264,6 +264,9 @@ CASES = {
         mxnet=contrib("MultiProposal", rpn_post_nms_top_n=8),
     ),
     "soft_nms": SmallCall(cvops.soft_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
+    "weighted_boxes_fusion": SmallCall(
+        cvops.weighted_boxes_fusion, (ROWS,), empty_arrays=(ROWS[:0],)
+    ),
     "deformable_psroi_pooling": SmallCall(
         cvops.deformable_psroi_pooling,
         (CELLS, ROIS, TRANS),
@@ -338,6 +341,11 @@ CASES = {
         args=((4, 4),),
         empty_arrays=(MAPS[0, :0], ANCHORS[0, :0]),
         empty_args=((4, 4),),
+    ),
+    "match_anchors": SmallCall(
+        cvops.match_anchors,
+        (ANCHORS, LABEL[0, :, 1:].copy()),
+        empty_arrays=(ANCHORS[:, :0], LABEL[0, :, 1:].copy()),
     ),
     "rcnn_target": SmallCall(
         cvops.rcnn_target,

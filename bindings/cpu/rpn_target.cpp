@@ -71,34 +71,20 @@ class Image {
   }
 
   void write(int threads) {
-    const int64 blocks = anchors_.blocks(), num_truths = (int64)truths_.size();
-    const int64 parts = threads > 1 ? std::min<int64>(blocks, 4 * threads) : 1;
-    std::vector<float> best(parts * num_truths);
-    const auto over_parts = [&](double cost, const auto& body) {
-      const auto run = [&](int64 p) { body(p, blocks * p / parts, blocks * (p + 1) / parts); };
-      if (parts == 1) return run(0);
-      parallel_for(parts, cost * num_ / parts, run);
-    };
-    over_parts(1 + 0.1 * num_truths, [&](int64 p, int64 first, int64 end) {
-      match_blocks(best_of_anchors_, best.data() + p * num_truths, anchors_, truths_, first, end);
-    });
-    for (int64 p = 1; p < parts; ++p) {
-      for (int64 t = 0; t < num_truths; ++t) {
-        best[t] = larger(best[p * num_truths + t], best[t]);
-      }
-    }
+    const BlockParts parts(anchors_, threads);
+    const std::vector<float> best = match_parts(best_of_anchors_, anchors_, truths_, parts);
     std::vector<int> incomplete;
-    for (int t = 0; t < (int)num_truths; ++t) {
+    for (int t = 0; t < (int)best.size(); ++t) {
       if (needs_best(best[t], options_)) incomplete.push_back(t);
     }
-    std::vector<Sides> sides(parts, Sides(options_));
-    over_parts(4, [&](int64 p, int64 first, int64 end) {
+    std::vector<Sides> sides(parts.count, Sides(options_));
+    parts.for_each(4, [&](int64 p, int64 first, int64 end) {
       clear(first * kSize, std::min<int64>(end * kSize, num_));
       for (int64 block = first; block < end; ++block) {
         label(sides[p], block, best.data(), incomplete);
       }
     });
-    for (int64 p = 1; p < parts; ++p) {
+    for (int64 p = 1; p < parts.count; ++p) {
       for (uint64 key : sides[p].positives.keys()) sides[0].positives.add(key);
       for (uint64 key : sides[p].negatives.keys()) sides[0].negatives.add(key);
     }

@@ -47,13 +47,17 @@ void match_some(float* all_iou, int* all_truth, float* best, const BoxBlocks& bo
 }
 
 void mark(bool* __restrict__ is_best, const float* iou, const BoxBlocks& boxes, int64 block,
-          const std::vector<SizedBox>& truths, const float* best, const std::vector<int>& which) {
+          const std::vector<SizedBox>& truths, const float* best, const std::vector<int>& which,
+          int* first) {
   const float most = max_of_block(iou);
   for (int t : which) {
     if (best[t] > most || !may_overlap(boxes.bounds(block), truths[t].box)) continue;
     float found[kSize];
     find_ious(found, boxes, block, truths[t]);
     for (int i = 0; i < kSize; ++i) is_best[i] |= found[i] == best[t];
+    if (!first) continue;
+    const auto at = std::find(found, found + kSize, best[t]) - found;
+    if (at < kSize) first[t] = std::min(first[t], (int)(block * kSize + at));
   }
 }
 
@@ -93,10 +97,24 @@ void match_blocks(const BestTruths& out, float* best, const BoxBlocks& boxes,
   simd<match_some>(out.iou.get(), out.truth.get(), best, boxes, truths, first, end);
 }
 
+std::vector<float> match_parts(const BestTruths& out, const BoxBlocks& boxes,
+                               const std::vector<SizedBox>& truths, const BlockParts& parts) {
+  const int64 num = (int64)truths.size();
+  std::vector<float> best(parts.count * num);
+  parts.for_each(1 + 0.1 * num, [&](int64 p, int64 first, int64 end) {
+    match_blocks(out, best.data() + p * num, boxes, truths, first, end);
+  });
+  for (int64 p = 1; p < parts.count; ++p) {
+    for (int64 t = 0; t < num; ++t) best[t] = larger(best[p * num + t], best[t]);
+  }
+  best.resize(num);
+  return best;
+}
+
 void mark_best(bool* is_best, const float* iou, const BoxBlocks& boxes, int64 block,
                const std::vector<SizedBox>& truths, const float* best,
-               const std::vector<int>& which) {
-  simd<mark>(is_best, iou, boxes, block, truths, best, which);
+               const std::vector<int>& which, int* first) {
+  simd<mark>(is_best, iou, boxes, block, truths, best, which, first);
 }
 
 void rank_noise(uint32* ranks, const float* noise, int num) { simd<rank_some>(ranks, noise, num); }

@@ -1,5 +1,5 @@
-// Matches of boxes with ground truths (truths), and the choice of samples: steps of rpn_target and
-// rcnn_target.
+// Matches of boxes with ground truths (truths), also of match_anchors, and the choice of samples:
+// steps of rpn_target and rcnn_target.
 #pragma once
 #include <algorithm>
 #include <memory>
@@ -45,10 +45,31 @@ struct BestTruths {
 void match_blocks(const BestTruths& out, float* best, const BoxBlocks& boxes,
                   const std::vector<SizedBox>& truths, int64 first, int64 end);
 
-// Sets is_best[i] of a block if box i has the IoU best[t] with one of the truths `which`.
+// The blocks of the boxes of an image, in parts that threads take.
+struct BlockParts {
+  const int64 blocks, count;
+
+  BlockParts(const BoxBlocks& boxes, int threads)
+      : blocks(boxes.blocks()), count(threads > 1 ? std::min<int64>(blocks, 4 * threads) : 1) {}
+
+  // Calls body(part, first block, end block) for each part. `cost`: the time of a box in ns.
+  template <typename Body>
+  void for_each(double cost, const Body& body) const {
+    const auto run = [&](int64 p) { body(p, blocks * p / count, blocks * (p + 1) / count); };
+    if (count == 1) return run(0);
+    parallel_for(count, cost * BoxBlocks::kSize * blocks / count, run);
+  }
+};
+
+// Matches all blocks. Returns the highest IoU of each truth.
+std::vector<float> match_parts(const BestTruths& out, const BoxBlocks& boxes,
+                               const std::vector<SizedBox>& truths, const BlockParts& parts);
+
+// Sets is_best[i] of a block if box i has the IoU best[t] with one of the truths `which`. first[t],
+// if given, becomes the number of the first such box if it is lower.
 void mark_best(bool* is_best, const float* iou, const BoxBlocks& boxes, int64 block,
                const std::vector<SizedBox>& truths, const float* best,
-               const std::vector<int>& which);
+               const std::vector<int>& which, int* first = nullptr);
 
 // noise_rank of each number.
 void rank_noise(uint32* ranks, const float* noise, int num);

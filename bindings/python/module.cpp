@@ -21,8 +21,9 @@
   X(confusion_matrix)         \
   X(deformable_psroi_pooling) \
   X(label_from_color)         \
-  X(matrix_nms)               \
   X(mask_target)              \
+  X(match_anchors)            \
+  X(matrix_nms)               \
   X(multibox_detection)       \
   X(multibox_prior)           \
   X(multibox_target)          \
@@ -36,7 +37,8 @@
   X(roi_pooling)              \
   X(rroi_align)               \
   X(rpn_target)               \
-  X(soft_nms)
+  X(soft_nms)                 \
+  X(weighted_boxes_fusion)
 
 #define DECLARE(op) void bind_##op(cvops::Ops&);
 CVOPS_OPS(DECLARE)

@@ -1,4 +1,4 @@
-"""The array libraries: NumPy, CuPy, PyTorch, MXNet and JAX.
+"""The array libraries: NumPy, CuPy, PyTorch, MXNet, JAX, and each library with DLPack.
 
 An op accepts arrays of the caller's library and returns arrays of that library. An executor sees a
 NumPy array on the CPU, or an address on a GPU, which share the caller's memory. The root module of
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from cvops.arrays import dlpack
 from cvops.arrays.base import ALIGNMENT as ALIGNMENT
 from cvops.arrays.base import CPU as CPU
 from cvops.arrays.base import ArrayType as ArrayType
@@ -63,7 +64,7 @@ def _find_library(x: Any) -> Library | None:
     roots = (module.partition(".")[0] for module in modules)
     found += [_BY_ROOT[root] for root in roots if root in _BY_ROOT]
     if not found:
-        return None
+        return dlpack.find(x)
     library = found[0]
     return _WRAPPED_TORCH if isinstance(library, Torch) and not has_memory(type(x)) else library
 

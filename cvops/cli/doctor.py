@@ -143,14 +143,7 @@ def _mxnet() -> Finding:
             f"MXNet: {text} have the same package, and hide or overwrite each other's files",
             f"pip uninstall {' '.join(found)}; then install one of them",
         )
-    # In a separate process, because an incompatible library can crash it.
-    done = subprocess.run(
-        [sys.executable, "-c", _IMPORT],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = _run_python(_IMPORT)
     if done.returncode == 0:
         gpus = int(done.stdout.split()[-1])
         return Finding("ok", f"MXNet: {text}, imports" + (f", sees {gpus} GPUs" if gpus else ""))
@@ -160,6 +153,17 @@ def _mxnet() -> Finding:
     debian = _DEBIAN.get(absent[1]) if absent else None
     hint = f"apt-get install {debian}" if debian else ""
     return Finding("broken", f"MXNet: {text} does not import: {done.stderr.strip()}", hint)
+
+
+def _run_python(*code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code with arguments in a separate process, which a library may crash."""
+    return subprocess.run(
+        [sys.executable, "-c", *code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
 
 
 _IMPORT = """
@@ -191,12 +195,18 @@ def _operators() -> Finding:
             f"MXNet's operators (cvops.mxnet): {error}",
             'pip install --force-reinstall --no-deps "mxnet==1.9.1"',
         )
-    if path is not None:
-        return Finding("ok", f"MXNet's operators (cvops.mxnet): built, {path}")
+    return _built("MXNet", "cvops.mxnet", path)
+
+
+def _built(framework: str, module: str, path: object) -> Finding:
+    """Return the finding for the operators of a framework, from the path of their library."""
+    subject = f"{framework}'s operators ({module})"
+    if path:
+        return Finding("ok", f"{subject}: built, {path}")
     compiler = _compiler()
     return Finding(
         "note" if compiler.status == "ok" else "missing",
-        "MXNet's operators (cvops.mxnet): not built yet; `import cvops.mxnet` builds them, once",
+        f"{subject}: not built yet; `import {module}` builds them, once",
         compiler.hint,
     )
 
@@ -259,6 +269,44 @@ def _torch() -> Finding:
     return Finding("ok", f"PyTorch {version}")
 
 
+def _torch_operators() -> Finding:
+    return _adapter("torch", "PyTorch", "cvops.torch", "cvops.backends.torch_adapter")
+
+
+def _jax() -> Finding:
+    version = _version("jax")
+    if version is None:
+        return Finding("note", "JAX: not installed; only JAX's arrays need it")
+    return Finding("ok", f"JAX {version}")
+
+
+def _jax_operators() -> Finding:
+    return _adapter("jax", "JAX", "cvops.jax", "cvops.jax.build")
+
+
+def _adapter(package: str, framework: str, module: str, recipes: str) -> Finding:
+    """Return the finding for an adapter, from the module that has its ``recipe``."""
+    subject = f"{framework}'s operators ({module})"
+    if _version(package) is None:
+        return Finding("note", f"{subject}: need {framework}, see above")
+    done = _run_python(_FIND, recipes)
+    if done.returncode < 0:
+        return Finding("broken", f"{subject}: signal {-done.returncode} ends {framework}'s import")
+    if done.returncode:
+        return Finding("broken", f"{subject}: {done.stderr.strip()}")
+    return _built(framework, module, done.stdout.rpartition("path: ")[2].strip())
+
+
+_FIND = """
+import importlib, sys
+try:
+    path = importlib.import_module(sys.argv[1]).recipe().entry().find()
+except Exception as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+print("path:", path or "")
+"""
+
+
 def _driver() -> Finding:
     try:
         ctypes.CDLL(cuda11.DRIVER)
@@ -308,6 +356,9 @@ CHECKS: list[Callable[[], Finding]] = [
     _cupy,
     _nvrtc,
     _torch,
+    _torch_operators,
+    _jax,
+    _jax_operators,
     _driver,
     _gpus,
     _mxnets_kernels,

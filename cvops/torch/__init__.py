@@ -7,7 +7,8 @@ of ``cvops.<name>`` and all of its results. The operators take part in autograd,
 function may also call ``cvops.<name>``.
 
 The functions here have the names, the arguments and the rules of ``torchvision.ops``.
-:func:`install` puts them in the place of torchvision's own.
+:func:`install` puts them in the place of torchvision's own. ``match_anchors``,
+``soft_nms`` and ``weighted_boxes_fusion`` are further ones for PyTorch's detectors.
 """
 
 from cvops.torch import operators as _operators
@@ -21,9 +22,14 @@ from cvops.torch.vision import clip_boxes_to_image as clip_boxes_to_image
 from cvops.torch.vision import complete_box_iou as complete_box_iou
 from cvops.torch.vision import distance_box_iou as distance_box_iou
 from cvops.torch.vision import generalized_box_iou as generalized_box_iou
+from cvops.torch.vision import masks_to_boxes as masks_to_boxes
+from cvops.torch.vision import match_anchors as match_anchors
 from cvops.torch.vision import nms as nms
+from cvops.torch.vision import ps_roi_align as ps_roi_align
 from cvops.torch.vision import remove_small_boxes as remove_small_boxes
 from cvops.torch.vision import roi_align as roi_align
 from cvops.torch.vision import roi_pool as roi_pool
+from cvops.torch.vision import soft_nms as soft_nms
+from cvops.torch.vision import weighted_boxes_fusion as weighted_boxes_fusion
 
 _operators.define()

@@ -16,7 +16,10 @@ from torch import Tensor
 from cvops.torch import build, vision
 
 #: The functions of ``torchvision.ops`` that :func:`install` replaces.
-REPLACED = ("nms", "batched_nms", "box_iou", "generalized_box_iou", "roi_align", "roi_pool")
+REPLACED = (
+    *("nms", "batched_nms", "box_iou", "generalized_box_iou"),
+    *("roi_align", "roi_pool", "ps_roi_align"),
+)
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 #: torchvision's functions, by name; empty if they are in place.
 _theirs: dict[str, Callable[..., Any]] = {}

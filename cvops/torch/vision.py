@@ -1,8 +1,11 @@
-"""The functions of ``torchvision.ops`` on our operators.
+"""The functions of ``torchvision.ops`` on our operators, and three that torchvision lacks.
 
 Names, arguments and rules are those of torchvision 0.28. Differences: a box whose score is NaN or
 -inf is not kept; the IoU of two boxes without area is 0, and not NaN. float16 and bfloat16 tensors
 are computed in float32, and rounded once. Each function has the same result on each device.
+
+``ps_roi_pool`` is not here: torchvision rounds the RoIs after it scales them, and leaves out the
+last row and the last column. ``cvops.psroi_pooling`` has MXNet's rules instead.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from typing import Any, Union
 import torch
 from torch import Tensor
 
+from cvops.ops._check import number
+
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 Rois = Union[Tensor, Sequence[Tensor]]
+_ARGUMENTS = ("boxes", "scores", "idxs")
 
 
-def _check(name: str, x: Any, shape: str, *sizes: int | None) -> Tensor:
-    """Return a tensor of that shape as float32; None is any size."""
+def _float32(name: str, x: Any) -> Tensor:
+    """Return a tensor of floats as float32."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
     if x.dtype not in _FLOATS:
@@ -27,10 +33,31 @@ def _check(name: str, x: Any, shape: str, *sizes: int | None) -> Tensor:
             f"{name}: expected float32, float16 or bfloat16, got {x.dtype}: convert it by "
             ".to(torch.float32)"
         )
+    return x.to(torch.float32)
+
+
+def _check(name: str, x: Any, shape: str, *sizes: int | None) -> Tensor:
+    """Return a tensor of that shape as float32; None is any size."""
+    y = _float32(name, x)
     same = len(x.shape) == len(sizes)
     if not same or any(want not in (None, got) for want, got in zip(sizes, x.shape)):
         raise ValueError(f"{name}: expected shape {shape}, got {tuple(x.shape)}")
-    return x.to(torch.float32)
+    return y
+
+
+def _rows(
+    boxes: Tensor, scores: Tensor, idxs: Tensor | None = None, names: Sequence[str] = _ARGUMENTS
+) -> Tensor:
+    """Return the rows (class if any, score, box) of checked boxes."""
+    boxes = _check(names[0], boxes, "(N, 4)", None, 4)
+    columns = [_check(names[1], scores, f"({len(boxes)},)", len(boxes))[:, None], boxes]
+    if idxs is not None:
+        if not isinstance(idxs, Tensor):
+            raise TypeError(f"{names[2]}: expected a tensor, got {type(idxs).__name__}")
+        if idxs.shape != scores.shape:
+            raise ValueError(f"{names[2]}: expected shape ({len(boxes)},), got {tuple(idxs.shape)}")
+        columns.insert(0, idxs.to(torch.float32)[:, None])
+    return torch.cat(columns, dim=1)
 
 
 def _nms(rows: Tensor, iou_threshold: float, id_index: int) -> Tensor:
@@ -57,9 +84,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         TypeError: a tensor has another dtype.
         ValueError: a shape is wrong, or the threshold is no number.
     """
-    boxes = _check("boxes", boxes, "(N, 4)", None, 4)
-    scores = _check("scores", scores, f"({len(boxes)},)", len(boxes))
-    return _nms(torch.cat([scores[:, None], boxes], dim=1), iou_threshold, -1)
+    return _nms(_rows(boxes, scores), iou_threshold, -1)
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -81,13 +106,115 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         TypeError: as :func:`nms`.
         ValueError: as :func:`nms`; ``idxs`` has another shape.
     """
-    boxes = _check("boxes", boxes, "(N, 4)", None, 4)
-    scores = _check("scores", scores, f"({len(boxes)},)", len(boxes))
-    if idxs.shape != scores.shape:
-        raise ValueError(f"idxs: expected shape ({len(boxes)},), got {tuple(idxs.shape)}")
-    classes = idxs.to(torch.float32)
-    rows = torch.cat([classes[:, None], scores[:, None], boxes], dim=1)
-    return _nms(rows, iou_threshold, 0)
+    return _nms(_rows(boxes, scores, idxs), iou_threshold, 0)
+
+
+def soft_nms(
+    boxes: Tensor,
+    scores: Tensor,
+    idxs: Tensor | None = None,
+    iou_threshold: float = 0.3,
+    sigma: float = 0.5,
+    score_threshold: float = 0.001,
+    method: str = "linear",
+) -> tuple[Tensor, Tensor]:
+    """Lower the scores of boxes that overlap a box of a higher score: Soft-NMS.
+
+    torchvision has no such function. The rules are those of detectron2; :func:`cvops.soft_nms` has
+    the formulas.
+
+    Args:
+        boxes: as in :func:`nms`.
+        scores: as in :func:`nms`.
+        idxs: the classes, as in :func:`batched_nms`; None for one class.
+        iou_threshold: the IoU above which "linear" lowers a score.
+        sigma: the divisor of the squared IoU for "gaussian".
+        score_threshold: the score that a box must exceed, before and after; 0 or more.
+        method: "linear" or "gaussian".
+
+    Returns:
+        int64 (kept,): the numbers of the kept boxes in the order of their new scores, and the new
+        scores (kept,) in the dtype of ``scores``, without a gradient.
+
+    Raises:
+        TypeError: as :func:`nms`.
+        ValueError: as :func:`batched_nms`; an option is out of its range.
+    """
+    rows = _rows(boxes, scores, idxs)
+    coord, of_class = rows.shape[1] - 4, -1 if idxs is None else 0
+    found, index = torch.ops.cvops.soft_nms(
+        rows,
+        method,
+        sigma,
+        iou_threshold,
+        score_threshold,
+        coord_start=coord,
+        score_index=coord - 1,
+        id_index=of_class,
+        background_id=-1,
+    )
+    kept = index >= 0
+    return index[kept].to(torch.int64), found[kept, coord - 1].to(scores.dtype)
+
+
+def weighted_boxes_fusion(
+    boxes: Sequence[Tensor],
+    scores: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    weights: Sequence[float] | None = None,
+    iou_threshold: float = 0.55,
+    score_threshold: float = 0.0,
+    score_type: str = "avg",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Fuse the boxes of several models for one image: Weighted Boxes Fusion.
+
+    torchvision has no such function. The rules are those of the package ``ensemble_boxes``;
+    :func:`cvops.weighted_boxes_fusion` has the formulas.
+
+    Args:
+        boxes: for each model (N, 4) of (x1, y1, x2, y2), float32, float16 or bfloat16.
+        scores: for each model (N,).
+        labels: for each model (N,): integers from 0 to 2**24.
+        weights: a positive factor of the scores of each model; by default 1.
+        iou_threshold: the IoU with the fused box above which a box joins it, in [0, 1].
+        score_threshold: the score that a box must reach. A box of score 0 is left out.
+        score_type: "avg" for the mean of the scores of a fused box, "max" for the highest one.
+
+    Returns:
+        Boxes (M, 4) in the dtype of ``boxes[0]``, scores (M,) in that of ``scores[0]``, labels (M,)
+        in that of ``labels[0]``: the highest score first. They have no gradient.
+
+    Raises:
+        TypeError: a tensor has another dtype, or is none; a weight is no number.
+        ValueError: there is no model; the models' lists have different lengths; a shape is wrong;
+            a weight is not positive; an option is out of its range.
+    """
+    models = len(boxes)
+    if models == 0:
+        raise ValueError("boxes: expected a tensor for each model, got none")
+    given = [1.0] * models if weights is None else weights
+    for name, x in (("scores", scores), ("labels", labels), ("weights", given)):
+        if len(x) != models:
+            raise ValueError(f"{name}: expected {models} elements as boxes, got {len(x)}")
+    factors = [number(f"weights[{i}]", x, 0) for i, x in enumerate(given)]
+    if 0 in factors:
+        raise ValueError(f"weights: expected positive numbers, got {weights!r}")
+    least = number("score_threshold", score_threshold)
+    rows = []
+    for i, (factor, *arrays) in enumerate(zip(factors, boxes, scores, labels)):
+        row = _rows(*arrays, names=[f"{name}[{i}]" for name in ("boxes", "scores", "labels")])
+        score = torch.where(row[:, 1] >= least, row[:, 1] * factor, 0)
+        rows.append(torch.cat([row[:, :1], score[:, None], row[:, 2:]], dim=1))
+    found = torch.ops.cvops.weighted_boxes_fusion(
+        torch.cat(rows), iou_threshold, models, score_type, id_index=0
+    )
+    found = found[found[:, 1] >= 0]
+    score = found[:, 1] * (models / sum(factors))
+    return (
+        found[:, 2:].to(boxes[0].dtype),
+        score.to(scores[0].dtype),
+        found[:, 0].to(labels[0].dtype),
+    )
 
 
 def box_area(boxes: Tensor) -> Tensor:
@@ -145,6 +272,82 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     return (sides >= min_size).all(dim=1).nonzero()[:, 0]
 
 
+def masks_to_boxes(masks: Tensor) -> Tensor:
+    """Return the bounding boxes of masks; as ``torchvision.ops.masks_to_boxes``.
+
+    Args:
+        masks: (N, H, W) of any dtype; a pixel is in the mask if it is not 0.
+
+    Returns:
+        float32 (N, 4): the first and the last column and row of each mask, as (x1, y1, x2, y2) in
+        pixels. A mask without pixels has the box (0, 0, 0, 0).
+
+    Raises:
+        TypeError: ``masks`` is not a tensor.
+        ValueError: it does not have three axes.
+    """
+    if not isinstance(masks, Tensor):
+        raise TypeError(f"masks: expected a tensor, got {type(masks).__name__}")
+    if masks.dim() != 3:
+        raise ValueError(f"masks: expected shape (N, H, W), got {tuple(masks.shape)}")
+    inside = masks != 0
+    if inside.numel() == 0:
+        return torch.zeros(len(masks), 4, device=masks.device)
+
+    def ends(line: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the numbers of the first and the last true element of each row."""
+        place = torch.arange(line.shape[1], device=line.device)
+        return torch.where(line, place, len(place)).amin(1), torch.where(line, place, -1).amax(1)
+
+    (x1, x2), (y1, y2) = ends(inside.any(dim=1)), ends(inside.any(dim=2))
+    found = torch.stack([x1, y1, x2, y2], dim=1) * inside.flatten(1).any(dim=1)[:, None]
+    return found.to(torch.float32)
+
+
+def match_anchors(
+    anchors: Tensor,
+    boxes: Tensor,
+    high_threshold: float = 0.5,
+    low_threshold: float | None = None,
+    allow_low_quality_matches: bool = False,
+    match_best_anchors: bool = False,
+) -> Tensor:
+    """Match each anchor with the ground truth of its highest IoU, without the matrix of IoUs.
+
+    torchvision has classes for it, which need the matrix: ``match_anchors(anchors, boxes, 0.7, 0.3,
+    True)`` stands for ``Matcher(0.7, 0.3, True)(box_iou(boxes, anchors))``, and ``match_anchors(
+    anchors, boxes, 0.5, match_best_anchors=True)`` for ``SSDMatcher(0.5)(box_iou(boxes,
+    anchors))``. The results are equal if each box overlaps an anchor; :func:`cvops.match_anchors`
+    has the rules. :func:`install` leaves the classes as they are.
+
+    Args:
+        anchors: (A, 4) or (1, A, 4), or (..., A, 4) with the leading axes of ``boxes``; corners
+            (x1, y1, x2, y2), float32, float16 or bfloat16.
+        boxes: (..., M, 4), padded by boxes without area; M may be 0.
+        high_threshold: the IoU from which on an anchor matches, in [0, 1].
+        low_threshold: the IoU below which the result is -1; None means ``high_threshold``.
+        allow_low_quality_matches: also match the anchors that have the highest IoU of a box.
+        match_best_anchors: match the best anchor of each box to that box.
+
+    Returns:
+        int64 (..., A): the number of the matched box, -1, or -2 between the thresholds. It has no
+        gradient.
+
+    Raises:
+        TypeError: a tensor has another dtype.
+        ValueError: the shapes do not agree, or a threshold is out of its range.
+    """
+    found: Tensor = torch.ops.cvops.match_anchors(
+        _float32("anchors", anchors),
+        _float32("boxes", boxes),
+        high_threshold,
+        low_threshold,
+        allow_low_quality_matches,
+        match_best_anchors,
+    )
+    return found.to(torch.int64)
+
+
 def _rois(boxes: Rois) -> Tensor:
     """Return RoIs (K, 5) of an image's number and a box, from them or from a list of (L, 4)."""
     if isinstance(boxes, Tensor):
@@ -188,11 +391,51 @@ def roi_align(
         TypeError: a tensor has another dtype.
         ValueError: a shape or a number is wrong.
     """
+    return _roi_align(input, boxes, output_size, spatial_scale, sampling_ratio, False, aligned)
+
+
+def _roi_align(
+    input: Tensor,
+    boxes: Rois,
+    output_size: int | Sequence[int],
+    spatial_scale: float,
+    sampling_ratio: int,
+    position_sensitive: bool,
+    aligned: bool,
+) -> Tensor:
     x = _check("input", input, "(N, C, H, W)", None, None, None, None)
-    found: Tensor = torch.ops.cvops.roi_align(
-        x, _rois(boxes), _size(output_size), spatial_scale, sampling_ratio, False, aligned
-    )
+    options = spatial_scale, sampling_ratio, position_sensitive, aligned
+    found: Tensor = torch.ops.cvops.roi_align(x, _rois(boxes), _size(output_size), *options)
     return found.to(input.dtype)
+
+
+def ps_roi_align(
+    input: Tensor,
+    boxes: Rois,
+    output_size: int | Sequence[int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+) -> Tensor:
+    """Average bilinear samples, with channels for each bin; as ``torchvision.ops.ps_roi_align``.
+
+    The gradient is deterministic on each device. A RoI without height or width has the value 0 if
+    ``sampling_ratio`` is not positive; torchvision's is NaN.
+
+    Args:
+        input: (N, C, H, W), float32, float16 or bfloat16. C is a multiple of the number of bins.
+        boxes: as in :func:`roi_align`.
+        output_size: as in :func:`roi_align`.
+        spatial_scale: as in :func:`roi_align`.
+        sampling_ratio: as in :func:`roi_align`.
+
+    Returns:
+        (K, C / (height * width), height, width).
+
+    Raises:
+        TypeError: a tensor has another dtype.
+        ValueError: a shape or a number is wrong.
+    """
+    return _roi_align(input, boxes, output_size, spatial_scale, sampling_ratio, True, True)
 
 
 def roi_pool(

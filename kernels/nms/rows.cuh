@@ -1,4 +1,5 @@
-// Candidates among rows of numbers, which box_nms, nms_rotated, soft_nms and matrix_nms share.
+// Candidates among rows of numbers, which box_nms, nms_rotated, soft_nms, matrix_nms and
+// weighted_boxes_fusion share.
 #pragma once
 #include "box.cuh"
 #include "nms/rule.cuh"

@@ -317,6 +317,33 @@ def test_list_is_refused_with_its_conversion():
         cvops.multibox_priors([np.zeros((1, 1, 2, 2), "f"), "x"], [1, 1], [1, 1])
 
 
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (1.5, "expected an array .*NumPy.*, got float$"),
+        (None, "expected an array .*NumPy.*, got NoneType$"),
+        ("boxes", "expected an array .*NumPy.*, got str$"),
+        (memoryview(A), r"expected an array .*, got memoryview: convert it by numpy.array\(lhs, "),
+        ([[0, 0, 1, 1], [0]], r"expected an array .*, got list: convert it by numpy.array\(lhs, "),
+    ],
+    ids=["float", "None", "text", "memoryview", "ragged list"],
+)
+def test_object_that_is_no_array_is_refused(x, message):
+    with pytest.raises(TypeError, match=f"^lhs: {message}"):
+        cvops.box_iou(x, B)
+
+
+def test_scalar_of_numpy_is_refused_by_its_shape():
+    with pytest.raises(ValueError, match=r"lhs: expected shape \(..., N, 4\), got \(\)"):
+        cvops.box_iou(np.float32(1), B)
+
+
+def test_sparse_array_of_scipy_is_refused():
+    sparse = pytest.importorskip("scipy.sparse")
+    with pytest.raises(TypeError, match=r"lhs: expected an array .*, got csr_"):
+        cvops.box_iou(sparse.csr_matrix(A), B)
+
+
 def test_call_after_a_valid_call_is_checked_again():
     cvops.box_iou(A, B)
     for lhs, error, message in (

@@ -275,6 +275,10 @@ WITHOUT_GRADIENT = {
     ),
     "matrix_nms": (cvops.matrix_nms, torch.from_numpy(RNG.random((9, 6), np.float32))),
     "soft_nms": (cvops.soft_nms, torch.from_numpy(RNG.random((9, 6), np.float32))),
+    "weighted_boxes_fusion": (
+        cvops.weighted_boxes_fusion,
+        torch.from_numpy(RNG.random((9, 6), np.float32)),
+    ),
     "multi_proposal": (
         lambda x, **k: cvops.multi_proposal(x, DELTAS, SIZE, **RPN, **k),
         torch.from_numpy(RNG.random((1, 4, 2, 5), np.float32)),
@@ -284,6 +288,7 @@ WITHOUT_GRADIENT = {
         lambda x, **k: cvops.mask_target(ANCHORS, x, *SAMPLES, 20, 2, (3, 3), **k),
         torch.ones(1, 2, 5, 5),
     ),
+    "match_anchors": (lambda x, **k: cvops.match_anchors(x, THREE, **k), ANCHORS),
     "paste_masks": (
         lambda x, **k: cvops.paste_masks(x, THREE, (8, 8), **k),
         torch.ones(3, 5, 5),

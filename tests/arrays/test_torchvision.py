@@ -24,6 +24,22 @@ def random_boxes(num, seed=0):
     return corners.sort(dim=1).values.reshape(num, 4), torch.rand(num, generator=generator)
 
 
+def plain_soft_nms(boxes, scores, iou_threshold, sigma, least, gaussian):
+    """The loop of the paper, on one class."""
+    iou, scores = plain_iou(boxes, boxes), scores.clone()
+    left, kept = (scores > least).nonzero()[:, 0].tolist(), []
+    while left:
+        best = max(left, key=lambda i: (scores[i], -i))
+        kept.append((best, scores[best].item()))
+        left.remove(best)
+        for i in left:
+            linear = 1 - iou[best, i] if iou[best, i] > iou_threshold else 1
+            scores[i] *= torch.exp(-(iou[best, i] ** 2) / sigma) if gaussian else linear
+        left = [i for i in left if scores[i] > least]
+    index, values = zip(*kept)
+    return torch.tensor(index), torch.tensor(values)
+
+
 class TestFunctions:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
     def test_nms_keeps_the_boxes_of_the_rule(self, dtype):
@@ -79,6 +95,77 @@ class TestFunctions:
         assert clipped.tolist() == [[0, 2, 4, 10], [0, 0, 1, 9]]
         assert ours.remove_small_boxes(boxes, 2).tolist() == [0]
 
+    @pytest.mark.parametrize("method", ["linear", "gaussian"])
+    def test_soft_nms_lowers_the_scores_of_the_rule(self, method):
+        boxes, scores = random_boxes(50)
+        want = plain_soft_nms(boxes, scores, 0.2, 0.4, 0.05, method == "gaussian")
+        index, values = ours.soft_nms(boxes, scores, None, 0.2, 0.4, 0.05, method)
+        assert torch.equal(index, want[0])
+        assert len(index) < 50
+        torch.testing.assert_close(values, want[1])
+
+    def test_soft_nms_compares_the_boxes_of_a_class(self):
+        boxes, scores = random_boxes(50)
+        classes = torch.arange(50) % 2
+        index, values = ours.soft_nms(boxes, scores.half(), classes)
+        assert values.dtype == torch.float16
+        parts = [classes == c for c in range(2)]
+        alone = [ours.soft_nms(boxes[part], scores[part].half()) for part in parts]
+        want = torch.cat([part.nonzero()[:, 0][i] for part, (i, _) in zip(parts, alone)])
+        assert sorted(index.tolist()) == sorted(want.tolist())
+        assert torch.equal(values, torch.cat([x for _, x in alone]).sort(descending=True).values)
+
+    def test_boxes_of_models_are_fused(self):
+        # Two models find one box; the mean has the weights 0.8 and 2 * 0.4.
+        boxes = [torch.tensor([[0.0, 0, 4, 4], [8, 0, 12, 4]]), torch.tensor([[0.0, 0, 4, 3]])]
+        scores, labels = [torch.tensor([0.8, 0.3]), torch.tensor([0.4])], [torch.tensor([1, 2])]
+        labels.append(torch.tensor([1]))
+        found = ours.weighted_boxes_fusion(boxes, scores, labels, [1, 2])
+        torch.testing.assert_close(found[0], torch.tensor([[0, 0, 4, 3.5], [8, 0, 12, 4]]))
+        # The mean (0.8 + 2 * 0.4) / 2, and half of 0.3; both times 2 models / 3 weights.
+        torch.testing.assert_close(found[1], torch.tensor([0.8 * 2 / 3, 0.15 * 2 / 3]))
+        assert found[2].tolist() == [1, 2]
+        found = ours.weighted_boxes_fusion(boxes, scores, labels, score_threshold=0.4)
+        assert found[2].tolist() == [1]
+        labels[1] += 2
+        found = ours.weighted_boxes_fusion([x.half() for x in boxes], scores, labels)
+        assert [x.dtype for x in found] == [torch.float16, torch.float32, torch.int64]
+        assert found[2].tolist() == [1, 3, 2]
+        none = ours.weighted_boxes_fusion([torch.zeros(0, 4)], [torch.zeros(0)], [torch.zeros(0)])
+        assert [x.shape for x in none] == [(0, 4), (0,), (0,)]
+
+    def test_masks_have_their_bounding_boxes(self):
+        masks = torch.zeros(4, 5, 7, dtype=torch.uint8)
+        masks[0, 1:4, 2:6] = 1
+        masks[1, 4, 6] = 255
+        masks[2, [0, 3], [5, 1]] = 1
+        want = [[2, 1, 5, 3], [6, 4, 6, 4], [1, 0, 5, 3], [0, 0, 0, 0]]
+        for x in (masks, masks.bool(), -masks.double()):
+            found = ours.masks_to_boxes(x)
+            assert found.dtype == torch.float32
+            assert found.tolist() == want
+        for shape in ((0, 5, 7), (2, 0, 7), (2, 5, 0)):
+            assert ours.masks_to_boxes(torch.zeros(shape)).tolist() == [[0.0] * 4] * shape[0]
+
+    def test_position_sensitive_bins_have_their_own_channels(self):
+        x = torch.arange(2 * 12 * 64, dtype=torch.float32).reshape(2, 12, 8, 8) % 23
+        every = ours.roi_align(x, ROIS, (2, 3), 0.5, 2, True)
+        want = torch.stack(
+            [every[:, 6 * c + b, b // 3, b % 3] for c in range(2) for b in range(6)], dim=1
+        ).reshape(2, 2, 2, 3)
+        assert torch.equal(ours.ps_roi_align(x, ROIS, (2, 3), 0.5, 2), want)
+        assert ours.ps_roi_align(x.half(), ROIS, (2, 3), 0.5).dtype == torch.float16
+
+    def test_matches_are_those_of_the_op(self):
+        anchors, boxes = random_boxes(40)[0], random_boxes(6, 1)[0].reshape(2, 3, 4)
+        options = dict(allow_low_quality_matches=True, match_best_anchors=True)
+        found = ours.match_anchors(anchors, boxes, 0.5, 0.25, **options)
+        assert found.dtype == torch.int64
+        assert torch.equal(found, cvops.match_anchors(anchors, boxes, 0.5, 0.25, **options).long())
+        assert torch.equal(ours.match_anchors(anchors, boxes[:0]), torch.zeros(0, 40).long())
+        half = ours.match_anchors(anchors.half(), boxes.half(), 0.5)
+        assert torch.equal(half, ours.match_anchors(anchors.half().float(), boxes.half().float()))
+
     def test_roi_functions_take_lists_and_one_size(self):
         boxes = [ROIS[:1, 1:], ROIS[1:, 1:]]
         want = cvops.roi_align(IMAGE, ROIS, (2, 2), 0.5, 2, aligned=True)
@@ -108,6 +195,29 @@ class TestFunctions:
              ValueError, r"idxs: expected shape \(2,\), got \(3,\)"),
             (lambda: ours.roi_align(IMAGE, [], 2), ValueError, "boxes: expected a tensor for each"),
             (lambda: ours.roi_align(IMAGE[0], ROIS, 2), ValueError, "input: expected shape"),
+            (lambda: ours.ps_roi_align(IMAGE, ROIS, 2), ValueError, "data: expected a multiple of"),
+            (lambda: ours.soft_nms(torch.zeros(2, 4), torch.zeros(2), torch.zeros(1)), ValueError,
+             r"idxs: expected shape \(2,\), got \(1,\)"),
+            (lambda: ours.soft_nms(torch.zeros(2, 4), torch.zeros(2), sigma=0), ValueError,
+             "sigma: expected a positive number, got 0"),
+            (lambda: ours.weighted_boxes_fusion([], [], []), ValueError, "boxes: expected a"),
+            (lambda: ours.weighted_boxes_fusion([ROIS], [ROIS[:, 0]], [ROIS[:, 0]]), ValueError,
+             r"boxes\[0\]: expected shape \(N, 4\), got \(2, 5\)"),
+            (lambda: ours.weighted_boxes_fusion([ROIS[:, 1:]], [ROIS[:, 0]], []), ValueError,
+             "labels: expected 1 elements as boxes, got 0"),
+            (lambda: ours.weighted_boxes_fusion([ROIS[:, 1:]], [ROIS[:, 0]], [[1, 2]]), TypeError,
+             r"labels\[0\]: expected a tensor, got list"),
+            (lambda: ours.weighted_boxes_fusion([ROIS[:, 1:]], [ROIS[:, 0]], [ROIS[:, 0]], [0]),
+             ValueError, r"weights: expected positive numbers, got \[0\]"),
+            (lambda: ours.masks_to_boxes(torch.zeros(3, 4)), ValueError,
+             r"masks: expected shape \(N, H, W\), got \(3, 4\)"),
+            (lambda: ours.masks_to_boxes([[1]]), TypeError, "masks: expected a tensor, got list"),
+            (lambda: ours.match_anchors(torch.zeros(3, 4).long(), torch.zeros(2, 4)), TypeError,
+             "anchors: expected float32, .*, got torch.int64"),
+            (lambda: ours.match_anchors(torch.zeros(3, 4), torch.zeros(2, 5)), ValueError,
+             r"boxes: expected shape \(..., M, 4\), got \(2, 5\)"),
+            (lambda: ours.match_anchors(torch.zeros(3, 4), torch.zeros(2, 4), 0.5, 0.6), ValueError,
+             "low_threshold: expected a number from 0 to high_threshold, got 0.6"),
             (lambda: ours.box_iou([[0, 0, 1, 1]], ROIS[:, 1:]), TypeError, "boxes1: expected a te"),
         ],
     )  # fmt: skip
@@ -127,6 +237,16 @@ def torchvision():
         # The formula compiles itself, which would take most of the time.
         with torch.compiler.set_stance("force_eager"):
             yield module
+
+
+def touching_boxes(seed):
+    """900 anchors and 40 boxes on a coarse grid, with equal IoUs; each box overlaps an anchor."""
+    generator = torch.Generator().manual_seed(seed)
+    sides = torch.randint(1, 8, (940, 2), generator=generator)
+    low = torch.randint(0, 16, (940, 2), generator=generator)
+    boxes = torch.cat([low, low + sides], dim=1) / 8
+    boxes[0] = torch.tensor([0, 0, 4, 4])
+    return boxes[:900], boxes[900:]
 
 
 #: Small sizes, and all scores of networks that are not trained.
@@ -161,6 +281,48 @@ class TestInstall:
         with pytest.raises(KeyError), ours.installed():
             raise KeyError
         assert torchvision.ops.nms is theirs
+
+    def test_pooling_modules_give_the_same_on_our_functions(self, torchvision):
+        ops = torchvision.ops
+        maps = {f"p{i}": IMAGE[..., :: 2**i, :: 2**i].contiguous() for i in range(2)}
+        levels = ops.MultiScaleRoIAlign(["p0", "p1"], (3, 2), 2, canonical_scale=6)
+        boxes = [ROIS[:1, 1:], torch.tensor([[1.0, 1, 7, 7], [0, 3, 2, 5]])]
+        sensitive, x = ops.PSRoIAlign((2, 1), 0.5, 2), IMAGE[:, [0, 1, 2, 0]]
+
+        def run():
+            return levels(maps, boxes, [(8, 8), (8, 8)]), sensitive(x, ROIS)
+
+        want = run()
+        with ours.installed():
+            assert ops.poolers.roi_align is ops.roi_align
+            found = run()
+        assert want[0].shape == (3, 3, 3, 2)
+        torch.testing.assert_close(found, want)
+        assert torch.equal(found[1], ours.ps_roi_align(x, ROIS, (2, 1), 0.5, 2))
+
+    def test_masks_have_the_boxes_of_torchvision(self, torchvision):
+        masks = torch.rand(9, 12, 15, generator=torch.Generator().manual_seed(0)) < 0.02
+        want = torchvision.ops.masks_to_boxes(masks)
+        assert torch.equal(ours.masks_to_boxes(masks), want)
+
+    @pytest.mark.parametrize(
+        ("high", "low", "low_quality"),
+        [(0.7, 0.3, True), (0.5, 0.5, False), (0.5, 0.4, True), (0.25, 0.0, False)],
+    )
+    def test_matcher_gives_our_matches(self, torchvision, high, low, low_quality):
+        utils = importlib.import_module("torchvision.models.detection._utils")
+        for seed in range(4):
+            anchors, boxes = touching_boxes(seed)
+            want = utils.Matcher(high, low, low_quality)(torchvision.ops.box_iou(boxes, anchors))
+            assert torch.equal(ours.match_anchors(anchors, boxes, high, low, low_quality), want)
+
+    def test_ssd_matcher_gives_our_matches(self, torchvision):
+        utils = importlib.import_module("torchvision.models.detection._utils")
+        for seed in range(4):
+            anchors, boxes = touching_boxes(seed)
+            want = utils.SSDMatcher(0.5)(torchvision.ops.box_iou(boxes, anchors))
+            found = ours.match_anchors(anchors, boxes, 0.5, match_best_anchors=True)
+            assert torch.equal(found, want)
 
     @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
     def test_dtype_that_we_lack_stays_torchvisions(self, torchvision):

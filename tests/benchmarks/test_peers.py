@@ -7,6 +7,7 @@ import bench_box_decode
 import bench_box_encode
 import bench_box_iou_rotated
 import bench_box_nms
+import bench_match_anchors
 import bench_matrix_nms
 import bench_multibox_detection
 import bench_multibox_target
@@ -82,6 +83,7 @@ class TestTorch:
             ("torch", lambda: bench_box_decode.job(2, MAPS)),
             ("torch", lambda: bench_box_encode.job(2, MAPS)),
             ("torch", lambda: bench_box_iou_rotated.job(40, 50)),
+            ("torch", lambda: bench_match_anchors.job(MAPS, 9)),
             ("torch", lambda: bench_paste_masks.job(9, 70, 90)),
             ("torch", lambda: bench_rcnn_target.job(2, 2000)),
             ("torch", lambda: bench_rpn_target.job(2, MAPS)),
@@ -101,8 +103,9 @@ class TestTorch:
             "matching",
             "decode",
             "encode",
-            "paste",
             "rotated iou",
+            "match",
+            "paste",
             "rcnn",
             "rpn",
             "rotated nms",

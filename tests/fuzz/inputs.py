@@ -229,6 +229,19 @@ def mask_target(new: Inputs) -> tuple:
     return given, {"num_classes": classes, "mask_size": (new.size(1, 4), new.size(1, 4)), **options}
 
 
+def match_anchors(new: Inputs) -> tuple:
+    batch, num = new.pick((), (2,), (1, 3)), new.size(0, 80)
+    own = new.pick((), (1,), batch)
+    options = new.options(
+        high_threshold=[0, 0.3, 1],
+        allow_low_quality_matches=[True],
+        match_best_anchors=[True],
+    )
+    if options.get("high_threshold", 0.5) and new.pick(True, False):
+        options["low_threshold"] = new.pick(0, 0.1, None)
+    return (new.boxes(*own, num), new.boxes(*batch, new.size(0, 9))), options
+
+
 def matrix_nms(new: Inputs) -> tuple:
     rows = new.rows(new.size(0, 3), new.size(0, 70), width=new.size(6, 8))
     return (rows,), {"return_index": True, **soft_options(new), **new.options(post_thresh=[0.2])}
@@ -416,3 +429,20 @@ def soft_nms(new: Inputs) -> tuple:
     rows = new.rows(new.size(0, 3), new.size(0, 70), width=new.size(6, 8))
     options = {**soft_options(new), **new.options(overlap_thresh=[0, 0.7])}
     return (rows,), {"return_index": True, **options}
+
+
+def weighted_boxes_fusion(new: Inputs) -> tuple:
+    rows = new.rows(new.size(0, 3), new.size(0, 70), width=new.size(6, 8))
+    options = new.options(
+        overlap_thresh=[0, 0.2, 1],
+        num_models=[2, 5],
+        score_type=["max"],
+        valid_thresh=[0.3],
+        topk=[0, 1, 10],
+        post_nms=[1, 20],
+        id_index=[0],
+        background_id=[0],
+        force_suppress=[True],
+        in_format=["center"],
+    )
+    return (rows,), options

@@ -222,6 +222,12 @@ BAD_CALLS = {
         {"sigma": 0},
         "cvops_matrix_nms: sigma: expected a positive number, got 0",
     ),
+    "no models": (
+        "weighted_boxes_fusion",
+        [(7, 6)],
+        {"num_models": 0},
+        "num_models: expected a positive integer, got 0",
+    ),
     "negative valid_thresh": (
         "soft_nms",
         [(7, 6)],
@@ -318,6 +324,18 @@ BAD_CALLS = {
         [(1, 8, 4), (2, 3, 5), (2, 7)],
         {},
         r"noise: expected shape \(B, A\) with B = 2 .*, A = 8 .*, got \(2, 7\)|noise: expected",
+    ),
+    "low threshold above the high one": (
+        "match_anchors",
+        [(8, 4), (2, 3, 4)],
+        {"high_threshold": 0.4, "low_threshold": 0.5},
+        "low_threshold: expected a number from 0 to high_threshold, got 0.5",
+    ),
+    "anchors of 3 images": (
+        "match_anchors",
+        [(3, 8, 4), (2, 3, 4)],
+        {},
+        r"anchors: expected shape \(A, 4\), \(1, A, 4\) or .*, got \(3, 8, 4\)",
     ),
     "mask_size missing": (
         "mrcnn_mask_target",

@@ -15,6 +15,7 @@ from workloads import (
     MINING,
     alignment,
     alignment_backward,
+    anchor_matches,
     averaging,
     averaging_backward,
     call,
@@ -324,6 +325,15 @@ LAUNCHES = {
         """box_nms_rank 1x157 1024
         soft_nms 1 1024""",
     ),
+    # The clusters may be as many as the boxes: their sort has three tiles and a merge.
+    "weighted_boxes_fusion, 5000": (
+        lambda: nms(1, 5000, op=cvops.weighted_boxes_fusion),
+        """box_nms_rank 1x157 1024
+        weighted_boxes_fusion 1 1024
+        sort_tiles 1x3 512
+        sort_merge 1x40 128
+        weighted_boxes_fusion_write 1x118 256""",
+    ),
     # 40,800 keys of an image take two merges. Three chunks have the best 6000.
     "proposal, 8 x 12 x 50 x 68": (
         lambda: proposals(8, 50, 68),
@@ -387,6 +397,27 @@ LAUNCHES = {
     ),
     "mask_target, no rois": (lambda: mask_targets(8, 0), ""),
     # A block has 4096 pixels.
+    # A block has 512 anchors. One block per image assigns the best anchors.
+    "match_anchors, 8 x 120000 x 16": (
+        lambda: anchor_matches(8, 120_000, 16),
+        "match_anchors_match 235x8 128",
+    ),
+    "match_anchors, 8 x 120000 x 16, low quality": (
+        lambda: anchor_matches(8, 120_000, 16, allow_low_quality_matches=True),
+        """match_anchors_match 235x8 128
+        match_anchors_search 235x8 128""",
+    ),
+    "match_anchors, 8 x 8732 x 16, best anchors": (
+        lambda: anchor_matches(8, 8732, 16, match_best_anchors=True),
+        """match_anchors_match 18x8 128
+        match_anchors_search 18x8 128
+        match_anchors_assign 8 1024""",
+    ),
+    "match_anchors, no boxes": (
+        lambda: anchor_matches(8, 600, 0, match_best_anchors=True),
+        "match_anchors_match 2x8 128",
+    ),
+    "match_anchors, no anchors": (lambda: anchor_matches(8, 0), ""),
     "paste_masks, 100 x 800 x 1333": (lambda: pasting(100), "paste_masks 26036 256"),
     "paste_masks, no boxes": (lambda: pasting(0), ""),
     # A block of the match has 512 boxes. 2016 keys are one tile of the sort.

@@ -26,6 +26,7 @@ FIXED_BYTES = dict.fromkeys(
         "nms_rotated",
         "proposal",
         "soft_nms",
+        "weighted_boxes_fusion",
     ),
     600_000,
 )

@@ -158,6 +158,11 @@ def sampling(images, num, truths=8, **options):
     return call(cvops.rcnn_target, *arrays, **options)
 
 
+def anchor_matches(images, num, boxes=8, **options):
+    arrays = zeros(num, 4), zeros(images, boxes, 4)
+    return call(cvops.match_anchors, *arrays, **options)
+
+
 def mask_targets(images, num, classes=2, side=100):
     rows = zeros(images, num)
     arrays = zeros(images, num, 4), zeros(images, 8, side, side), rows, rows
@@ -208,6 +213,7 @@ CALLS = {
     "deformable_psroi_pooling_backward": lambda n: deformed_backward(300 * n, 2),
     "label_from_color": labels,
     "mask_target": lambda n: mask_targets(2, 10 * n),
+    "match_anchors": lambda n: anchor_matches(2, 1000 * n, 20 * n, match_best_anchors=True),
     "matrix_nms": lambda n: nms(1, 2000 * n, op=cvops.matrix_nms),
     "multibox_detection": lambda n: detection(2, 2000 * n, 2),
     "multibox_prior": lambda n: anchors(16 * n, 16),
@@ -227,6 +233,7 @@ CALLS = {
     "rroi_align": lambda n: rotated(30 * n, 8),
     "soft_nms": lambda n: nms(1, 2000 * n, op=cvops.soft_nms),
     "rpn_target": lambda n: region_proposals(2, 1000 * n),
+    "weighted_boxes_fusion": lambda n: nms(1, 2000 * n, op=cvops.weighted_boxes_fusion),
 }
 #: (op, workload of predictions.json) -> a function that returns the call.
 WORKLOADS = {
@@ -278,6 +285,9 @@ WORKLOADS = {
         lambda: deformed_backward(300)
     ),
     ("mask_target", "8 x 128 rois, 80 classes of 28 x 28"): lambda: mask_targets(8, 128, 80),
+    ("match_anchors", "8 x 120000 x 16, low quality"): lambda: anchor_matches(
+        8, 120_000, 16, allow_low_quality_matches=True
+    ),
     ("paste_masks", "100 masks of 28 x 28, 800 x 1333"): lambda: pasting(100),
     ("rcnn_target", "8 x 2000 x 16, 512 samples"): lambda: sampling(8, 2000, 16, num_sample=512),
     ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
@@ -289,5 +299,8 @@ WORKLOADS = {
     ("roi_pooling_backward", "1000 rois of 256 x 50 x 68"): lambda: pooling_backward(1000),
     ("rroi_align", "1000 rois of 256 x 50 x 68"): lambda: rotated(1000),
     ("soft_nms", "5000, spread, linear"): lambda: nms(1, 5000, op=cvops.soft_nms),
+    ("weighted_boxes_fusion", "5000, clustered"): lambda: nms(
+        1, 5000, op=cvops.weighted_boxes_fusion
+    ),
     ("rpn_target", "8 x 36720 x 16"): lambda: region_proposals(8, 36720, 16),
 }

@@ -181,6 +181,23 @@ KERNELS = [
         "emulated",
     ),
     Mutant(
+        "first of several boxes gets their best anchor",
+        "kernels/match_anchors.cuh",
+        "return kBetween - 1 - k;",
+        "return -0x7fffffff + k;",
+        "tests/ops/test_match_anchors.py::TestByHand::test_last_of_several_boxes_gets_their_best_anchor",
+        "emulated",
+    ),
+    Mutant(
+        "box whose IoU is the threshold joins a cluster",
+        "kernels/weighted_boxes_fusion.cuh",
+        "if (!(iou > most) ||",
+        "if (!(iou >= most) ||",
+        "tests/ops/test_weighted_boxes_fusion.py::TestByHand::"
+        "test_iou_at_the_threshold_fuses_nothing",
+        "emulated",
+    ),
+    Mutant(
         "side of a proposal without its last pixel",
         "kernels/proposal.cuh",
         "return high - low + 1.0f;",

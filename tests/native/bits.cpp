@@ -319,6 +319,16 @@ Hash run_soft_nms() {
   });
 }
 
+Hash run_weighted_boxes_fusion() {
+  return run_on_rows([](float* out, int* index, const float* data, int64 batch, int64 num,
+                        const NmsOptions& candidates, bool best_score, int rows) {
+    const NmsRule rule = candidates.rule;
+    weighted_boxes_fusion(kCpu, out, data, batch, num,
+                          {candidates, {0.2f, 3, best_score, rule.by_class, rule.center}, rows});
+    std::fill_n(index, batch * rows, 0);
+  });
+}
+
 Hash run_multiclass_nms() {
   Hash hash;
   for (int num : {1, 130, 25000}) {
@@ -619,6 +629,24 @@ Hash run_mask_target() {
   return hash;
 }
 
+Hash run_match_anchors() {
+  Hash hash;
+  constexpr int kImages = 2, kTruths = 9;
+  for (int num : {1, 7, 300, 3000}) {
+    Numbers numbers(num);
+    Floats anchors(4 * num), truths(4 * kImages * kTruths);
+    numbers.boxes(anchors, 4, 0, 0.5f);
+    numbers.boxes(truths, 4, 0, 0.5f);
+    for (int options = 0; options < 4; ++options) {
+      std::vector<int> out(kImages * num);
+      match_anchors(kCpu, out.data(), anchors.data(), truths.data(), {kImages, num, kTruths, 1},
+                    {0.5f, 0.2f, options % 2 == 1, options / 2 == 1});
+      hash.add(out);
+    }
+  }
+  return hash;
+}
+
 Hash run_paste_masks() {
   Hash hash;
   constexpr int kNum = 20;
@@ -700,6 +728,7 @@ int main() {
       {"nms_rotated", run_nms_rotated},
       {"proposal", run_proposal},
       {"psroi_pooling", run_psroi_pooling},
+      {"match_anchors", run_match_anchors},
       {"paste_masks", run_paste_masks},
       {"rcnn_target", run_rcnn_target},
       {"roi_align", run_roi_align},
@@ -707,6 +736,7 @@ int main() {
       {"rroi_align", run_rroi_align},
       {"soft_nms", run_soft_nms},
       {"rpn_target", run_rpn_target},
+      {"weighted_boxes_fusion", run_weighted_boxes_fusion},
   };
   for (const auto& op : ops) {
     for (int simd = 0; simd <= (int)widest_simd(); ++simd) {

@@ -16,6 +16,7 @@
 #include "deformable_psroi_pooling.h"
 #include "label_from_color.h"
 #include "mask_target.h"
+#include "match_anchors.h"
 #include "matrix_nms.h"
 #include "multibox_detection.h"
 #include "multibox_prior.h"
@@ -31,6 +32,7 @@
 #include "rpn_target.h"
 #include "rroi_align.h"
 #include "soft_nms.h"
+#include "weighted_boxes_fusion.h"
 #include "threads.h"
 
 constexpr cvops::Cpu kCpu;

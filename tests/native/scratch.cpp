@@ -123,6 +123,10 @@ void measure_all(int n) {
       soft_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n,
                {options, {0.3f, 0.5f, false, false, false}, rows});
     });
+    measure("weighted_boxes_fusion", n, bytes_of(data, out), [&] {
+      weighted_boxes_fusion(kCpu, out.data(), data.data(), 1, 2000 * n,
+                            {options, {0.9f, 2, false, false, false}, 2000 * n});
+    });
     measure("matrix_nms", n, bytes_of(data, out, index), [&] {
       matrix_nms(kCpu, out.data(), index.data(), data.data(), 1, 2000 * n,
                  {options, {2, false, false, false}, 0, rows});
@@ -275,6 +279,13 @@ void measure_all(int n) {
     Floats anchors(4 * num), labels(5 * kImages * kTruths), noise(kImages * num);
     Floats classes(noise.size()), boxes(4 * noise.size()), masks(boxes.size());
     spread(anchors, 4, 0), spread(labels, 5, 1);
+    Floats truths(4 * kImages * kTruths);
+    std::vector<int> matched(kImages * num);
+    spread(truths, 4, 0);
+    measure("match_anchors", n, bytes_of(anchors, truths, matched), [&] {
+      match_anchors(kCpu, matched.data(), anchors.data(), truths.data(), {kImages, num, kTruths, 1},
+                    {0.7f, 0.3f, true, true});
+    });
     Floats all_noise(kImages * (num + kTruths)), proposals(4 * kImages * num);
     Floats rois(4 * kImages * 128), cls(kImages * 128), matches(cls.size());
     Floats offsets(rois.size()), mask(rois.size());

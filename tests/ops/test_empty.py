@@ -157,6 +157,18 @@ CALLS = {
         {"shape": (0, 2**30)},
         [(2**24, 0, 2**30)],
     ),
+    "match_anchors, no images": (
+        cvops.match_anchors,
+        lambda: (empty(2**24, 4), empty(0, 2**29, 4)),
+        {"match_best_anchors": True},
+        [(0, 2**24)],
+    ),
+    "match_anchors, no anchors": (
+        cvops.match_anchors,
+        lambda: (empty(0, 4), empty(MANY, 0, 4)),
+        {"allow_low_quality_matches": True},
+        [(MANY, 0)],
+    ),
     "rcnn_target, no images": (
         cvops.rcnn_target,
         lambda: (empty(0, MANY, 4), empty(0, 3, 5), empty(0, MANY + 3)),
@@ -234,6 +246,18 @@ CALLS = {
         lambda: [ones(2, 2**20, 6)],
         {"post_nms": 0, "return_index": True},
         [(2, 0, 6), (2, 0)],
+    ),
+    "weighted_boxes_fusion, no rows": (
+        cvops.weighted_boxes_fusion,
+        lambda: [empty(MANY, 0, 6)],
+        {},
+        [(MANY, 0, 6)],
+    ),
+    "weighted_boxes_fusion, post_nms 0": (
+        cvops.weighted_boxes_fusion,
+        lambda: [ones(2, 2**20, 6)],
+        {"post_nms": 0},
+        [(2, 0, 6)],
     ),
     "multi_proposal, no images": (
         cvops.multi_proposal,

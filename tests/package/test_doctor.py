@@ -392,6 +392,67 @@ class TestGpu:
         assert doctor._torch() == ("ok", "PyTorch 2.9", "")
 
 
+class TestAdapters:
+    """The operators for PyTorch and JAX, which their packages build on import."""
+
+    @pytest.mark.parametrize(
+        ("name", "framework", "check"),
+        [("torch", "PyTorch", doctor._torch_operators), ("jax", "JAX", doctor._jax_operators)],
+    )
+    def test_operators_are_reported_at_each_stage(
+        self, monkeypatch, tmp_path, name, framework, check
+    ):
+        subject = f"{framework}'s operators (cvops.{name})"
+        monkeypatch.setattr(doctor, "_version", lambda name: None)
+        assert check() == ("note", f"{subject}: need {framework}, see above", "")
+        monkeypatch.setattr(doctor, "_version", lambda name: "2.9")
+        package = tmp_path / name
+        package.mkdir()
+        init = package / "__init__.py"
+        monkeypatch.syspath_prepend(str(tmp_path))
+        for code, message in (
+            ("raise OSError('libfoo.so: no such file')", "OSError: libfoo.so: no such file"),
+            ("import os; os.kill(os.getpid(), 11)", f"signal 11 ends {framework}'s import"),
+        ):
+            init.write_text(code)
+            assert check() == ("broken", f"{subject}: {message}", "")
+
+    @pytest.mark.parametrize(
+        ("name", "check"), [("torch", doctor._torch_operators), ("jax", doctor._jax_operators)]
+    )
+    def test_library_in_the_cache_is_found(self, monkeypatch, tmp_path, name, check):
+        pytest.importorskip(name)
+        monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
+        monkeypatch.setenv("CXX", sys.executable)  # accepts --version
+        finding = check()
+        assert finding.status == "note"
+        assert f"not built yet; `import cvops.{name}` builds them" in finding.text
+        module = "cvops.backends.torch_adapter" if name == "torch" else "cvops.jax.build"
+        (tmp_path / "made").touch()
+        built = importlib.import_module(module).recipe().entry().add(tmp_path / "made")
+        finding = check()
+        assert finding.status == "ok"
+        assert finding.text.endswith(f"built, {built}")
+
+    def test_old_pytorch_is_reported(self, monkeypatch, tmp_path):
+        package = tmp_path / "torch"
+        package.mkdir()
+        (package / "__init__.py").write_text(
+            "class _C: _GLIBCXX_USE_CXX11_ABI = False\n__version__ = '2.5.1'\n"
+        )
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setattr(doctor, "_version", lambda name: "2.5.1")
+        status, text, _ = doctor._torch_operators()
+        assert status == "broken"
+        assert "expected PyTorch 2.6 or later, got 2.5.1" in text
+
+    def test_jax_is_reported_with_its_version(self, monkeypatch):
+        monkeypatch.setattr(doctor, "_version", lambda name: None)
+        assert "not installed" in doctor._jax().text
+        monkeypatch.setattr(doctor, "_version", lambda name: "0.7.1")
+        assert doctor._jax() == ("ok", "JAX 0.7.1", "")
+
+
 def test_import_error_of_a_command_is_one_line(monkeypatch, capsys):
     def fail(options):
         raise ImportError("libcudnn.so.8 is missing")
