@@ -125,7 +125,7 @@ def load_data_pikachu(
 
     They are those of ``data.iterator``; a batch has data (B, 3, edge_size, edge_size) and label
     (B, 1, 5). If ``data_dir`` has neither train.rec nor val.rec, a drawn set of the same form is
-    written there: 900 and 100 photographs of 256 x 256 pixels, each with one bee, class 0.
+    written there: 900 and 100 photographs of 256 x 256 pixels, each with one drawn bee, class 0.
 
     Args:
         batch_size: images per batch, 1 or more.

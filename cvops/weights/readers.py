@@ -115,7 +115,7 @@ def _read_pickle(path: Path, _: contextlib.ExitStack) -> Mapping[str, Any]:
     layers = _pickles.loads(path.read_bytes())
     if not isinstance(layers, dict):
         raise ValueError(f"expected a dict, got {type(layers).__name__}")
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for layer, values in layers.items():
         if not isinstance(values, list) or not all(isinstance(x, np.ndarray) for x in values):
             raise ValueError(f"expected lists of arrays, got {type(values).__name__} at {layer!r}")
