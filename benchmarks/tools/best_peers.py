@@ -1,8 +1,14 @@
-"""The best peer of each job, from the results of all runs on a CPU. As a script: its table."""
+"""The best peer of each job, from the results of all runs on a CPU.
+
+``python -m tools.best_peers`` prints the table. With the path of README.md it updates the rows of
+that file and its number of jobs.
+"""
 
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -55,5 +61,22 @@ def table(found: list[Job]) -> str:
     return "\n".join(aligned([HEADS, *(job.cells() for job in found)], left=3)) + "\n"
 
 
+def update(text: str, found: list[Job]) -> str:
+    """Return the text with new numbers: in the rows of a job, and in "[109 of 111 jobs]"."""
+    rows = {tuple(job.cells()[:2]): job.cells() for job in found}
+
+    def row(match: re.Match[str]) -> str:
+        cells = rows.get((match[1], match[2]))
+        return f"| {' | '.join(cells)} |" if cells else match[0]
+
+    text = re.sub(r"^\| (`\w+`) \| ([^|]+) \|.*\|$", row, text, flags=re.MULTILINE)
+    faster = sum(job.ratio > 1 for job in found)
+    return re.sub(r"\[\d+ of \d+ jobs\]", f"[{faster} of {len(found)} jobs]", text)
+
+
 if __name__ == "__main__":
-    print(table(jobs()), end="")
+    if sys.argv[1:]:
+        readme = Path(sys.argv[1])
+        readme.write_text(update(readme.read_text("utf-8"), jobs()), "utf-8")
+    else:
+        print(table(jobs()), end="")

@@ -96,7 +96,7 @@ def weighted_boxes_fusion(
             [0, 1]; ``valid_thresh`` is negative or NaN; ``num_models`` is not positive.
 
     Example:
-        >>> rows = np.float32([[0, 0.75, 0, 0, 4, 4], [0, 0.25, 0, 0, 4, 3]])  # class, score, corners
+        >>> rows = np.float32([[0, 0.75, 0, 0, 4, 4], [0, 0.25, 0, 0, 4, 3]])
         >>> cvops.weighted_boxes_fusion(rows, num_models=2, id_index=0)
         array([[ 0.  ,  0.5 ,  0.  ,  0.  ,  4.  ,  3.75],
                [-1.  , -1.  , -1.  , -1.  , -1.  , -1.  ]], dtype=float32)
