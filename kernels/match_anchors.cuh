@@ -1,11 +1,12 @@
 // match_anchors: the matched ground truth (truth) of each anchor, without the matrix of IoUs.
 //
+// - match_anchors_clear prepares the numbers of each truth.
 // - match_anchors_match compares all anchors with all truths.
 // - match_anchors_search finds the anchors that have the highest IoU of a truth.
 // - match_anchors_assign matches the best anchor of each truth to that truth.
 //
-// The options decide about the last two. They need 4 bytes of scratch memory per anchor and 8 per
-// truth of each image.
+// The options decide about all but the second. They need 4 bytes of scratch memory per anchor and 8
+// per truth of each image.
 #pragma once
 #include "sampling.cuh"
 
@@ -46,6 +47,7 @@ struct MatchBuffers {
 
 }  // namespace cvops
 
+CVOPS_KERNEL match_anchors_clear(cvops::uint32* numbers, cvops::int64 num);
 CVOPS_KERNEL match_anchors_match(int* out, cvops::MatchBuffers buffers, const float* anchors,
                                  const float* truths, cvops::MatchShape shape,
                                  cvops::MatchOptions options);
@@ -57,12 +59,6 @@ CVOPS_KERNEL match_anchors_assign(int* out, const cvops::uint32* first, cvops::M
 #ifdef __CUDACC__
 namespace cvops {
 
-// Number of the first box of a thread; the others are 32 apart. The boxes of a warp are adjacent.
-__device__ __forceinline__ int64 first_box() {
-  const int warp = (int)threadIdx.x / 32;
-  return ((int64)blockIdx.x * kSampleThreads + 32 * warp) * kMatchEach + (int)threadIdx.x % 32;
-}
-
 // The anchors of image number `image`.
 __device__ __forceinline__ const float* anchors_of(const float* anchors, int64 image,
                                                    const MatchShape& shape) {
@@ -70,6 +66,16 @@ __device__ __forceinline__ const float* anchors_of(const float* anchors, int64 i
 }
 
 }  // namespace cvops
+
+// numbers (num) = 0.
+extern "C" __global__ void __launch_bounds__(256)
+    match_anchors_clear(unsigned int* __restrict__ numbers, long long num) {
+  using namespace cvops;
+  const int64 threads = (int64)gridDim.x * blockDim.x;
+  for (int64 i = blockIdx.x * (int64)blockDim.x + threadIdx.x; i < num; i += threads) {
+    numbers[i] = 0;
+  }
+}
 
 // out (B, A): the matches if `buffers` is null; else the truth with the highest IoU of each anchor,
 // and iou and best of `buffers`. best is 0 before. A block has kMatchEach * kSampleThreads anchors.
@@ -97,6 +103,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kSampleThreads, 7)
     for (int begin = 0; begin < shape.num_truths; begin += kTruthsAtOnce) {
       const int count = some.load(truths + 4 * row, begin, shape.num_truths);
       match_truths(own, bounds, some, begin, count, [&](int k, float top) {
+        if (!buffers.best) return;
         const uint32 bits = warp_max(bits_of(top));
         if (lane_id() == 0 && bits) atomicMax(reinterpret_cast<uint32*>(&some.best[k]), bits);
       });

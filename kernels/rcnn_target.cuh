@@ -120,9 +120,8 @@ extern "C" __global__ void __launch_bounds__(cvops::kSampleThreads, 7)
                       const cvops::SampleShape shape, const cvops::SampleOptions options) {
   using namespace cvops;
   __shared__ TruthsInShared<kTruthsAtOnce> truths;
-  const int num = shape.num_boxes + shape.num_truths, warp = (int)threadIdx.x / 32;
-  const int64 first =
-      ((int64)blockIdx.x * kSampleThreads + 32 * warp) * kMatchEach + (int)threadIdx.x % 32;
+  const int num = shape.num_boxes + shape.num_truths;
+  const int64 first = first_box();
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
     const float* label = in.labels + image * shape.num_truths * shape.label_width;
     ThreadMatches own;

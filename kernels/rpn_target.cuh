@@ -92,10 +92,8 @@ extern "C" __global__ void __launch_bounds__(cvops::kSampleThreads, 7)
                      const float* __restrict__ labels, const cvops::SampleShape shape) {
   using namespace cvops;
   __shared__ TruthsInShared<kTruthsAtOnce> truths;
-  const int warp = (int)threadIdx.x / 32, num = shape.num_boxes;
-  // The anchors of a warp are adjacent.
-  const int64 first =
-      ((int64)blockIdx.x * kSampleThreads + 32 * warp) * kMatchEach + (int)threadIdx.x % 32;
+  const int num = shape.num_boxes;
+  const int64 first = first_box();
   ThreadMatches own;
   Box bounds = kEmptyBounds;
 #pragma unroll

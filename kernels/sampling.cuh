@@ -92,6 +92,13 @@ struct TruthsInShared {
   }
 };
 
+// Index of the first of the kMatchEach boxes of a thread; the others are 32 apart. The boxes of a
+// warp are adjacent.
+__device__ __forceinline__ int64 first_box() {
+  const int warp = (int)threadIdx.x / 32;
+  return ((int64)blockIdx.x * kSampleThreads + 32 * warp) * kMatchEach + (int)threadIdx.x % 32;
+}
+
 // kMatchEach boxes of a thread, and their best truths so far.
 struct ThreadMatches {
   SizedBox boxes[kMatchEach];

@@ -22,10 +22,26 @@ struct Clusters {
   const std::unique_ptr<float[]> floats;
   const std::unique_ptr<int[]> classes;
   float *const x1, *const y1, *const x2, *const y2, *const area;
-  std::vector<FusionSums> sums;
-  std::vector<const float*> first_rows;
+  const std::unique_ptr<FusionSums[]> sums;
+  const std::unique_ptr<const float*[]> first_rows;
+  int num = 0;
 
-  Clusters(const BoxFusion& op, int64 capacity)
+  Clusters(const BoxFusion& op, int64 most) : Clusters(op, most, most + kLanes) {}
+
+  // Begins a cluster with the box of a row.
+  void add(const float* row, Box b, const FusionSums& own, int of_class) {
+    sums[num] = own, first_rows[num] = row;
+    set_box(num++, b, of_class);
+  }
+
+  void set_box(int i, Box b, int of_class) {
+    const SizedBox fused = sized(b, op.center);
+    x1[i] = fused.box.x1, y1[i] = fused.box.y1, x2[i] = fused.box.x2, y2[i] = fused.box.y2;
+    area[i] = fused.area, classes[i] = of_class;
+  }
+
+ private:
+  Clusters(const BoxFusion& op, int64 most, int64 capacity)
       : op(op),
         floats(scratch<float>(5 * capacity)),
         classes(scratch<int>(capacity)),
@@ -33,17 +49,11 @@ struct Clusters {
         y1(x1 + capacity),
         x2(y1 + capacity),
         y2(x2 + capacity),
-        area(y2 + capacity) {
+        area(y2 + capacity),
+        sums(scratch<FusionSums>(most)),
+        first_rows(scratch<const float*>(most)) {
     std::fill_n(floats.get(), 5 * capacity, std::numeric_limits<float>::quiet_NaN());
     std::fill_n(classes.get(), capacity, 0);
-  }
-
-  int num() const { return (int)sums.size(); }
-
-  void set_box(int i, Box b, int of_class) {
-    const SizedBox fused = sized(b, op.center);
-    x1[i] = fused.box.x1, y1[i] = fused.box.y1, x2[i] = fused.box.x2, y2[i] = fused.box.y2;
-    area[i] = fused.area, classes[i] = of_class;
   }
 };
 
@@ -52,7 +62,7 @@ int best_cluster(const Clusters& clusters, const SizedBox& own, int of_class) {
   float most[kLanes];
   int best[kLanes];
   for (int k = 0; k < kLanes; ++k) most[k] = clusters.op.threshold, best[k] = -1;
-  for (int first = 0; first < clusters.num(); first += kLanes) {
+  for (int first = 0; first < clusters.num; first += kLanes) {
     for (int k = 0; k < kLanes; ++k) {
       const int i = first + k;
       const Box box = {clusters.x1[i], clusters.y1[i], clusters.x2[i], clusters.y2[i]};
@@ -80,8 +90,7 @@ void fuse(Clusters& clusters, const NmsCandidates& found, const float* rows,
     const FusionSums own = fusion_sums(box, row[columns.score]);
     const int to = simd<best_cluster>(clusters, found.boxes[i], of_class);
     if (to < 0) {
-      clusters.set_box(clusters.num(), box, of_class);
-      clusters.sums.push_back(own), clusters.first_rows.push_back(row);
+      clusters.add(row, box, own, of_class);
     } else {
       clusters.sums[to] = clusters.sums[to] + own;
       clusters.set_box(to, fused_box(clusters.sums[to]), of_class);
@@ -100,10 +109,10 @@ void weighted_boxes_fusion(const Cpu&, float* out, const float* data, int64 batc
     const float* const from = data + b * num * width;
     NmsCandidates found(from, num, options.candidates);
     found.take_boxes(from, options.candidates);
-    Clusters clusters(options.op, found.count + kLanes);
+    Clusters clusters(options.op, found.count);
     fuse(clusters, found, from, columns);
-    std::vector<uint64> keys(clusters.num());
-    for (int i = 0; i < clusters.num(); ++i) {
+    std::vector<uint64> keys(clusters.num);
+    for (int i = 0; i < clusters.num; ++i) {
       const float best = clusters.first_rows[i][columns.score];
       keys[i] = sort_key(fusion_score(clusters.sums[i], best, options.op), (uint32)i);
     }

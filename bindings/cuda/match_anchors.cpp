@@ -15,7 +15,8 @@ void match_anchors(Gpu& gpu, int* out, const float* anchors, const float* truths
     b.iou = gpu.scratch<float>(batch * num);
     b.best = gpu.scratch<uint32>(2 * all_truths);
     b.first = b.best + all_truths;
-    gpu.set_to_zero(b.best, 2 * all_truths * (int64)sizeof(uint32));
+    gpu.launch(KERNEL(match_anchors_clear), ceil_div(2 * all_truths, 256), 256, 0, b.best,
+               2 * all_truths);
   }
   const Dim3 grid = {ceil_div(num, kMatchEach * kSampleThreads), std::min<int64>(batch, kMaxGridY)};
   gpu.launch(KERNEL(match_anchors_match), grid, kSampleThreads, 0, out, b, anchors, truths, shape,

@@ -201,8 +201,9 @@ def weighted_boxes_fusion(
         raise ValueError(f"weights: expected positive numbers, got {weights!r}")
     least = number("score_threshold", score_threshold)
     rows = []
-    for i, (factor, *arrays) in enumerate(zip(factors, boxes, scores, labels)):
-        row = _rows(*arrays, names=[f"{name}[{i}]" for name in ("boxes", "scores", "labels")])
+    for i, factor in enumerate(factors):
+        names = [f"{name}[{i}]" for name in ("boxes", "scores", "labels")]
+        row = _rows(boxes[i], scores[i], labels[i], names)
         score = torch.where(row[:, 1] >= least, row[:, 1] * factor, 0)
         rows.append(torch.cat([row[:, :1], score[:, None], row[:, 2:]], dim=1))
     found = torch.ops.cvops.weighted_boxes_fusion(

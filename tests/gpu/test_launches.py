@@ -404,12 +404,14 @@ LAUNCHES = {
     ),
     "match_anchors, 8 x 120000 x 16, low quality": (
         lambda: anchor_matches(8, 120_000, 16, allow_low_quality_matches=True),
-        """match_anchors_match 235x8 128
+        """match_anchors_clear 1 256
+        match_anchors_match 235x8 128
         match_anchors_search 235x8 128""",
     ),
     "match_anchors, 8 x 8732 x 16, best anchors": (
         lambda: anchor_matches(8, 8732, 16, match_best_anchors=True),
-        """match_anchors_match 18x8 128
+        """match_anchors_clear 1 256
+        match_anchors_match 18x8 128
         match_anchors_search 18x8 128
         match_anchors_assign 8 1024""",
     ),

@@ -285,8 +285,8 @@ WORKLOADS = {
         lambda: deformed_backward(300)
     ),
     ("mask_target", "8 x 128 rois, 80 classes of 28 x 28"): lambda: mask_targets(8, 128, 80),
-    ("match_anchors", "8 x 120000 x 16, low quality"): lambda: anchor_matches(
-        8, 120_000, 16, allow_low_quality_matches=True
+    ("match_anchors", "122820 x 500"): lambda: anchor_matches(
+        1, 122_820, 500, allow_low_quality_matches=True
     ),
     ("paste_masks", "100 masks of 28 x 28, 800 x 1333"): lambda: pasting(100),
     ("rcnn_target", "8 x 2000 x 16, 512 samples"): lambda: sampling(8, 2000, 16, num_sample=512),
@@ -299,8 +299,6 @@ WORKLOADS = {
     ("roi_pooling_backward", "1000 rois of 256 x 50 x 68"): lambda: pooling_backward(1000),
     ("rroi_align", "1000 rois of 256 x 50 x 68"): lambda: rotated(1000),
     ("soft_nms", "5000, spread, linear"): lambda: nms(1, 5000, op=cvops.soft_nms),
-    ("weighted_boxes_fusion", "5000, clustered"): lambda: nms(
-        1, 5000, op=cvops.weighted_boxes_fusion
-    ),
+    ("weighted_boxes_fusion", "5 x 2000"): lambda: nms(1, 10_000, op=cvops.weighted_boxes_fusion),
     ("rpn_target", "8 x 36720 x 16"): lambda: region_proposals(8, 36720, 16),
 }
