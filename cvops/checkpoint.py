@@ -11,7 +11,7 @@ pickle, so reading one never runs code from the file. It contains
 - the caller's state: counters of epochs and steps, losses.
 
 MXNet does not return the state of ``mx.random``, and iterators do not return their positions.
-Therefore save checkpoints between epochs, and begin each epoch with ``seed_all``:
+Therefore save checkpoints between epochs, and begin each epoch with ``seed_all``::
 
     first = checkpoint.load(path, net, trainer)["epoch"] if path.exists() else 0
     for epoch in range(first, epochs):

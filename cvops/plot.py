@@ -1,15 +1,16 @@
 """Drawings of boxes, detections and segmentations. Boxes are (x1, y1, x2, y2), corners, in pixels.
 
-``draw_detections``, ``grid`` and ``show_segmentation`` make pictures with Pillow. The others are
-helpers of "Dive into Deep Learning" for Matplotlib, which is imported at the first call.
+``draw_detections``, ``grid`` and ``show_segmentation`` make pictures with Pillow. ``curves``,
+``draw_panels`` and the helpers of "Dive into Deep Learning" use Matplotlib, which is imported at
+the first call.
 """
 
 from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -161,6 +162,24 @@ def show_images(imgs: Any, num_rows: int, num_cols: int, scale: float = 2) -> np
     return axes
 
 
+def apply(
+    img: Any, aug: Callable[[Any], Any], num_rows: int = 2, num_cols: int = 4, scale: float = 1.5
+) -> np.ndarray:
+    """Show ``num_rows`` * ``num_cols`` results of a random transform of one image, row by row.
+
+    Args:
+        img: image (H, W, 3), RGB, an array for ``aug``.
+        aug: function from an image to an image (h, w, 3), such as a transform of Gluon.
+        num_rows, num_cols: number of rows and columns, 1 or more each.
+        scale: height and width of each image in inches.
+
+    Returns:
+        Matplotlib's axes, (num_rows, num_cols).
+    """
+    num_rows, num_cols = integer("num_rows", num_rows, 1), integer("num_cols", num_cols, 1)
+    return show_images([aug(img) for _ in range(num_rows * num_cols)], num_rows, num_cols, scale)
+
+
 def display_anchors(image: Any, fmap_w: int, fmap_h: int, s: Sequence[float]) -> Any:
     """Show the anchors of a feature map of ``fmap_w`` x ``fmap_h`` cells on ``image``.
 
@@ -189,6 +208,51 @@ def display(image: Any, rows: np.ndarray, threshold: float) -> Any:
     shown = [row for row in rows if row[0] >= 0 and row[1] >= threshold]
     show_bboxes(axes, [row[2:] for row in shown], [f"{row[1]:.2f}" for row in shown], "w")
     return axes
+
+
+def curves(history: np.ndarray, names: Sequence[str]) -> Any:
+    """Plot losses by step on a logarithmic axis.
+
+    Args:
+        history: (n, m), m losses at each of n steps. Losses of 0 are not shown.
+        names: m names.
+
+    Returns:
+        Matplotlib's axes. Their ``figure`` has ``savefig``.
+
+    Raises:
+        ValueError: ``history`` has not one column for each name.
+    """
+    rows = as_rows("history", history, len(names))
+    axes = _matplotlib("figure").Figure(figsize=(6, 4), layout="tight").add_subplot()
+    for column, name in zip(rows.T, names):
+        axes.plot(np.where(column > 0, column, np.nan), label=name)
+    _finish(axes, xlabel="step", ylabel="loss", yscale="log")
+    return axes
+
+
+def draw_panels(panels: Mapping[str, Mapping[str, Sequence[float]]], xlabel: str) -> Any:
+    """Draw curves in panels from left to right and return a ``matplotlib.figure.Figure``.
+
+    Args:
+        panels: for each panel, by its title, the values of each curve, by its label. The values are
+            at 1, 2, ...
+        xlabel: label of the horizontal axes.
+    """
+    figure = _matplotlib("figure").Figure(figsize=(4.5 * len(panels), 3.5), layout="tight")
+    for column, (title, curves) in enumerate(panels.items(), 1):
+        axes = figure.add_subplot(1, len(panels), column)
+        for label, values in curves.items():
+            axes.plot(range(1, len(values) + 1), values, label=label)
+        _finish(axes, title=title, xlabel=xlabel)
+    return figure
+
+
+def _finish(axes: Any, **texts: str) -> None:
+    """Add texts, a grid and a legend."""
+    axes.set(**texts)
+    axes.grid(alpha=0.3)
+    axes.legend()
 
 
 def _matplotlib(module: str) -> Any:

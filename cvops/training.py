@@ -1,14 +1,16 @@
-"""The training loop of the demos: learning rate, checkpoints, progress bar, history."""
+"""The training loop of the demos: learning rate, checkpoints, progress bar, history, curves."""
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Callable
 
 from tqdm.auto import tqdm
 
-from cvops import checkpoint
+from cvops import checkpoint, plot
 from cvops._mxnet import mxnet
 
 mx = mxnet()
@@ -74,3 +76,24 @@ def run_epochs(
                 checkpoint.save(saved, net, trainer, settings=settings, history=history)
             bar.write(f"epoch {epoch + 1:2d}: {text}, {time.perf_counter() - start:.1f} s")
     return history
+
+
+@contextlib.contextmanager
+def epoch_bar(epochs: int) -> Iterator[Callable[[str], None]]:
+    """Show a progress bar on a terminal; give a ``report`` of ``models.classification.train``."""
+    with tqdm(total=epochs, unit="epoch", leave=False, disable=None) as bar:
+        yield lambda text: bar.update(text.startswith("epoch"))
+
+
+def save_accuracies(runs: Mapping[str, Sequence[Any]], path: Path) -> None:
+    """Write a picture of the training and test accuracies of each run by epoch.
+
+    ``runs`` are the results of ``models.classification.train`` by their labels.
+    """
+    panels = {
+        "training accuracy": {
+            name: [epoch.train_acc for epoch in run] for name, run in runs.items()
+        },
+        "test accuracy": {name: [epoch.test_acc for epoch in run] for name, run in runs.items()},
+    }
+    plot.draw_panels(panels, "epoch").savefig(path, dpi=100)

@@ -17,6 +17,7 @@ without a palette). Colors must be VOC's; the order of the file's palette does n
 indices must be 0 to 20 or 255. All other labels raise an error that names the file.
 """
 
+from cvops.datasets.downloads import download_voc_pascal
 from cvops.datasets.make_voc import FIGURES, make_voc, make_voc_creatures
 from cvops.datasets.transforms import normalize_image
 from cvops.datasets.voc import VOCSegDataset, read_voc_images, voc_rand_crop
@@ -51,6 +52,7 @@ __all__ = [
     "VOCObject",
     "VOCSegDataset",
     "crop_instances",
+    "download_voc_pascal",
     "label2image",
     "make_voc",
     "make_voc_creatures",

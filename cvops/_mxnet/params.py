@@ -70,6 +70,14 @@ def check(path: Path) -> None:
         _Reader(file).read()
 
 
+def names(path: Path) -> list[str]:
+    """Return the names of the arrays in a file, which :func:`check` accepts."""
+    with open(path, "rb") as file:
+        reader = _Reader(file)
+        reader.read()
+        return reader.names
+
+
 def arrays(path: Path) -> dict[str, np.ndarray]:
     """Return the arrays of a file by their names, without MXNet.
 

@@ -29,11 +29,11 @@ def _prepare(options: argparse.Namespace) -> None:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"{options.output}: cannot make this folder: {error.strerror}") from error
-    if options.checkpoint and not options.checkpoint.parent.is_dir():
-        raise Refused(f"{options.checkpoint.parent}: no such folder")
 
 
 def _train(run: Callable[..., float], options: argparse.Namespace, **more: Any) -> None:
+    if options.checkpoint and not options.checkpoint.parent.is_dir():
+        raise Refused(f"{options.checkpoint.parent}: no such folder")
     from cvops.checkpoint import CheckpointError
 
     given = options.output, options.epochs, options.train_images
@@ -48,6 +48,29 @@ def _demo(options: argparse.Namespace) -> None:
     from cvops import demo
 
     _train(demo.run, options)
+
+
+def _demo_augmentation(options: argparse.Namespace) -> None:
+    _prepare(options)
+    from cvops import demo_augmentation
+
+    given = options.output, options.epochs, options.train_images, options.seed, options.seeds
+    try:
+        demo_augmentation.run(*given, options.pipelines, options.data)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
+
+
+def _demo_finetune(options: argparse.Namespace) -> None:
+    _prepare(options)
+    from cvops import demo_finetune
+
+    given = options.output, options.epochs, options.train_images, options.seed, options.seeds
+    source = options.network, options.pretrained, options.rate
+    try:
+        demo_finetune.run(*given, options.data, *source)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
 
 
 def _demo_fcn(options: argparse.Namespace) -> None:
@@ -67,6 +90,26 @@ def _demo_rcnn(options: argparse.Namespace) -> None:
 
     more = {"model": options.model, "roi": options.roi, "alternating": options.alternating}
     _train(demo_rcnn.run, options, **more)
+
+
+def _demo_style(options: argparse.Namespace) -> None:
+    _prepare(options)
+    from cvops import demo_style
+
+    try:
+        demo_style.run(
+            options.output,
+            options.content,
+            options.style,
+            options.network,
+            True if options.pretrained is None else options.pretrained,
+            tuple(options.size),
+            options.steps,
+            options.optimizer,
+            options.large,
+        )
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
 
 
 def _load(params: Path) -> Any:
@@ -136,6 +179,17 @@ def _convert_symbol(options: argparse.Namespace) -> None:
     print(f"{options.target}: {count} operators replaced")
 
 
+def _convert_weights(options: argparse.Namespace) -> None:
+    from cvops import weights
+
+    source = True if options.source is None else options.source
+    try:
+        path, count = weights.convert(options.network, options.target, source)
+    except (OSError, ValueError) as error:
+        raise Refused(str(error)) from error
+    print(f"{options.target}: {count} arrays of {options.network} from {path}")
+
+
 def _warmup(options: argparse.Namespace) -> None:
     from cvops.backends import nvrtc
 
@@ -165,7 +219,7 @@ def _warmup(options: argparse.Namespace) -> None:
 def _doctor(options: argparse.Namespace) -> int:
     from cvops.cli import doctor
 
-    return doctor.run()
+    return doctor.run(options.json)
 
 
 def _count(text: str) -> int:
@@ -179,6 +233,13 @@ def _score(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"expected a score from 0 to 1, got {text}")
+    return number
+
+
+def _rate(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return number
 
 
@@ -196,6 +257,67 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--epochs", type=_count, default=3, help="number of epochs")
     demo.add_argument("--train-images", type=_count, default=600, help="number of training images")
     demo.set_defaults(run=_demo)
+
+    augmentation = commands.add_parser(
+        "demo-augmentation",
+        help="train classifiers with and without image augmentation, and compare them",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    augmentation.add_argument(
+        "--output", type=Path, default=Path("demo-augmentation"), help="output folder"
+    )
+    augmentation.add_argument(
+        "--data", type=Path, help="folder of CIFAR-10; by default small images are made"
+    )
+    augmentation.add_argument(
+        "--epochs", type=_count, help="number of epochs, by default 25, or 10 with --data"
+    )
+    augmentation.add_argument(
+        "--train-images", type=_count, help="number of training images, by default 300 made ones"
+    )
+    augmentation.add_argument(
+        "--pipelines",
+        nargs="+",
+        default=["none", "flip", "flip and hue"],
+        help="the pipelines to compare; others: 'flip and color jitter', 'flip and resized crop'",
+    )
+    augmentation.set_defaults(run=_demo_augmentation)
+
+    finetune = commands.add_parser(
+        "demo-finetune",
+        help="fine-tune a pretrained classifier, and compare it with others",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    finetune.add_argument(
+        "--output", type=Path, default=Path("demo-finetune"), help="output folder"
+    )
+    finetune.add_argument(
+        "--data",
+        type=Path,
+        help="folder of images, train/<class>/* and test/<class>/*; by default images are made",
+    )
+    finetune.add_argument(
+        "--network", default="squeezenet1_1", help="the network, of MXNet's model zoo"
+    )
+    finetune.add_argument(
+        "--pretrained",
+        type=Path,
+        help="file of weights; by default that of MXNet's model folder or of an installed package, "
+        "or a source that is trained here",
+    )
+    finetune.add_argument(
+        "--epochs", type=_count, help="number of epochs, by default 8, or 5 with --data"
+    )
+    finetune.add_argument(
+        "--train-images", type=_count, default=120, help="number of made training images"
+    )
+    finetune.add_argument(
+        "--rate", type=_rate, help="learning rate of the features, by default 0.0005 or 0.01"
+    )
+    finetune.set_defaults(run=_demo_finetune)
+    for command in (augmentation, finetune):
+        command.add_argument("--seed", type=int, default=0, help="the first seed")
+        command.add_argument("--seeds", type=_count, default=1, help="number of seeds")
 
     demo_fcn = commands.add_parser(
         "demo-fcn",
@@ -241,6 +363,42 @@ def _parser() -> argparse.ArgumentParser:
         )
     demo_fcn.set_defaults(run=_demo_fcn)
 
+    demo_style = commands.add_parser(
+        "demo-style",
+        help="make an image with the content of one image and the style of another",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    demo_style.add_argument("--output", type=Path, default=Path("demo-style"), help="output folder")
+    demo_style.add_argument("--content", type=Path, help="image, by default an astronaut")
+    demo_style.add_argument("--style", type=Path, help="image, by default drawn stained glass")
+    demo_style.add_argument(
+        "--network",
+        choices=("squeezenet1_1", "vgg16", "vgg19"),
+        default="squeezenet1_1",
+        help="the network of the features",
+    )
+    demo_style.add_argument(
+        "--pretrained",
+        type=Path,
+        help="file of its weights, by default that of MXNet's model zoo or of an installed package",
+    )
+    demo_style.add_argument(
+        "--size",
+        type=_count,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        default=(192, 192),
+        help="size of the result",
+    )
+    demo_style.add_argument("--steps", type=_count, default=100, help="number of steps")
+    demo_style.add_argument(
+        "--optimizer", choices=("adam", "lbfgs"), default="adam", help="the optimizer"
+    )
+    demo_style.add_argument(
+        "--large", action="store_true", help="add a result of twice the size, from the first one"
+    )
+    demo_style.set_defaults(run=_demo_style)
+
     detect = commands.add_parser("detect", help="find objects in an image")
     detect.add_argument("image", type=Path, help="the image")
     detect.add_argument(
@@ -259,6 +417,20 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("--to", choices=("cvops", "mxnet"), default="cvops")
     convert.set_defaults(run=_convert_symbol)
 
+    weights = commands.add_parser(
+        "convert-weights",
+        help="write pretrained weights of a network of MXNet's model zoo for Gluon",
+    )
+    weights.add_argument("network", help="such as squeezenet1_1, vgg19 or resnet18_v1")
+    weights.add_argument("target", type=Path, help="output file, for load_parameters")
+    weights.add_argument(
+        "--source",
+        type=Path,
+        help="file of weights: torchvision's .pth or .safetensors, or one of an installed package; "
+        "by default that of MXNet's model zoo or of an installed package",
+    )
+    weights.set_defaults(run=_convert_weights)
+
     warmup = commands.add_parser(
         "warmup",
         help="compile in advance: the kernels for the GPUs of this machine, and the operators for "
@@ -275,6 +447,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor", help="list installed and missing packages, and the commands that install them"
     )
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -293,7 +466,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except ModuleNotFoundError as error:
         needs = pip_command("demo", "mxnet")
-        print(f"cvops: {error} (for this command: {needs})", file=sys.stderr)
+        hint = "" if "pip install" in str(error) else f" (for this command: {needs})"
+        print(f"cvops: {error}{hint}", file=sys.stderr)
         return 2
     except ImportError as error:  # an installed package cannot be loaded
         print(f"cvops: {error}", file=sys.stderr)

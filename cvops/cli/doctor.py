@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -41,13 +42,21 @@ class Device(NamedTuple):
     capability: tuple[int, int]
 
 
-def run() -> int:
-    """Print the finding of each check; return 0 if the ops work on the CPU, or else 1."""
+def run(as_json: bool = False) -> int:
+    """Print the finding of each check; return 0 if the ops work on the CPU, or else 1.
+
+    Args:
+        as_json: print one JSON object: for each check its status, text and hint.
+    """
+    findings = {}
     for check in CHECKS:
-        status, text, hint = examine(check)
-        _print(f"{status:9}", text)
-        if hint:
-            _print(" " * 9 + "-> ", hint)
+        finding = findings[check.__name__.lstrip("_")] = examine(check)
+        if not as_json:
+            _print(f"{finding.status:9}", finding.text)
+            if finding.hint:
+                _print(" " * 9 + "-> ", finding.hint)
+    if as_json:
+        print(json.dumps({name: x._asdict() for name, x in findings.items()}, indent=2))
     return 0 if examine(_arrays).status == "ok" else 1
 
 
@@ -92,7 +101,7 @@ def _extension() -> Finding:
     return Finding(
         "ok",
         f"{text}built without CUDA",
-        "for arrays on a GPU, install CuPy, or build cvops with nvcc on the PATH",
+        "for arrays on a GPU, install CuPy, or build cvops with nvcc: CVOPS_CUDA=ON pip install .",
     )
 
 

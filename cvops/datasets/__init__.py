@@ -1,1 +1,1 @@
-"""Data sets: readers, writers and made data; ``cvops.data`` and ``cvops.voc`` are public."""
+"""Data sets: readers, writers, made data. ``classification``, ``data`` and ``voc`` are public."""

@@ -9,7 +9,8 @@ import importlib.resources
 import random
 from typing import Callable
 
-from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
+import numpy as np
+from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter
 
 from cvops.images import decode_image
 
@@ -37,6 +38,31 @@ TEST_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "gravel.png")
 def photograph(name: str) -> Image.Image:
     """Return a photograph of the scikit-image wheel, RGB."""
     return decode_image(importlib.resources.files("skimage.data").joinpath(name).read_bytes(), name)
+
+
+def stained_glass(height: int, width: int, panes: int = 170, seed: int = 0) -> Image.Image:
+    """Draw a window of colored panes with dark leads, RGB.
+
+    The panes are the Voronoi cells of random points. Each one darkens towards its border.
+    """
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0, (height, width), (panes, 2))
+    hues = rng.choice(["#b3202c", "#1f4e9e", "#e0a526", "#2c7a4b", "#6a2c7a", "#d9d2b0"], panes)
+    colors = np.array([ImageColor.getrgb(hue) for hue in hues]) * rng.uniform(0.7, 1.1, (panes, 1))
+    pixels = np.indices((height, width)).reshape(2, -1).T
+    # By blocks: the distances of all pixels would take a gigabyte for a large window.
+    image = np.empty((len(pixels), 3))
+    pane = np.sqrt(height * width / panes)
+    lead = 0.06 * pane  # half of its width
+    for block in range(0, len(pixels), 65536):
+        rows = pixels[block : block + 65536]
+        distances = np.linalg.norm(rows[:, None] - points, axis=2)
+        i, j = np.argpartition(distances, 1, axis=1)[:, :2].T
+        near, far = (np.take_along_axis(distances, k[:, None], 1)[:, 0] for k in (i, j))
+        border = (far**2 - near**2) / (2 * np.linalg.norm(points[i] - points[j], axis=1))
+        glass = colors[i] * (1.15 - 0.5 * near / pane)[:, None]
+        image[block : block + 65536] = np.where(border[:, None] < lead, 20, glass)
+    return Image.fromarray(image.clip(0, 255).astype(np.uint8).reshape(height, width, 3))
 
 
 class Pen:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from cvops._mxnet import mxnet
 from cvops.datasets.drawing import photograph
-from cvops.datasets.scenes import SIDE, scene
+from cvops.datasets.scenes import CLASSES, SIDE, scene
 from cvops.images import decode_image
 from cvops.ops._check import flag, integer
 
@@ -28,7 +28,13 @@ mx = mxnet()
 
 
 def write_record(
-    path: str | Path, photos: Sequence[str], count: int, seed: int, side: int = SIDE
+    path: str | Path,
+    photos: Sequence[str],
+    count: int,
+    seed: int,
+    side: int = SIDE,
+    most: int = 4,
+    classes: Sequence[str] = CLASSES,
 ) -> None:
     """Write ``count`` scenes to the record file ``path``, and its index next to it (``.idx``).
 
@@ -40,6 +46,7 @@ def write_record(
         count: number of scenes, 0 or more.
         seed: seed of all random numbers.
         side: side of the images in pixels, 32 or more.
+        most, classes: the creatures in an image, as for ``scene``.
     """
     path = Path(path)
     count, side = integer("count", count, 0), integer("side", side, 32)
@@ -49,7 +56,7 @@ def write_record(
     images = [photograph(name) for name in photos]
     record = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "w")
     for number in range(count):
-        image, labels = scene(images[number % len(images)], rng, side)
+        image, labels = scene(images[number % len(images)], rng, side, most, classes)
         encoded = io.BytesIO()
         image.save(encoded, "JPEG", quality=92)
         header = mx.recordio.IRHeader(0, [2.0, 5.0, *labels.ravel().tolist()], number, 0)

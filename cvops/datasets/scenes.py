@@ -66,7 +66,8 @@ def _frog(pen: drawing.Pen) -> None:
         pen.oval(x, 0.48, 0.013, 0.017, "#2c6b33")
 
 
-_DRAWINGS = {"bee": _bee, "frog": _frog}
+#: Drawing function of each class.
+DRAWINGS = {"bee": _bee, "frog": _frog}
 
 
 def draw(name: str, side: int) -> Image.Image:
@@ -75,7 +76,7 @@ def draw(name: str, side: int) -> Image.Image:
     The result is RGBA, on a transparent square of ``side`` pixels.
     """
     choice("name", name, CLASSES)
-    return drawing.render(_DRAWINGS[name], integer("side", side, 1))
+    return drawing.render(DRAWINGS[name], integer("side", side, 1))
 
 
 def _is_free(box: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
@@ -91,7 +92,11 @@ def _is_free(box: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
 
 
 def scene(
-    photo: Image.Image, rng: random.Random, side: int = SIDE, most: int = 4
+    photo: Image.Image,
+    rng: random.Random,
+    side: int = SIDE,
+    most: int = 4,
+    classes: Sequence[str] = CLASSES,
 ) -> tuple[Image.Image, np.ndarray]:
     """Draw one to ``most`` creatures on a part of ``photo``.
 
@@ -100,16 +105,21 @@ def scene(
         rng: generator of all random numbers.
         side: side of the result in pixels, 32 or more.
         most: the maximum number of creatures, 1 or more.
+        classes: names of the creatures, of ``CLASSES``. A class in a label is an index into it.
 
     Returns:
         The RGB image, ``side`` x ``side``, and its labels, float32 (n, 5), rows
         (class, x1, y1, x2, y2).
     """
-    return instance_scene(photo, rng, side, most)[:2]
+    return instance_scene(photo, rng, side, most, classes)[:2]
 
 
 def instance_scene(
-    photo: Image.Image, rng: random.Random, side: int = SIDE, most: int = 4
+    photo: Image.Image,
+    rng: random.Random,
+    side: int = SIDE,
+    most: int = 4,
+    classes: Sequence[str] = CLASSES,
 ) -> tuple[Image.Image, np.ndarray, np.ndarray]:
     """Draw a scene and return its image, its labels and its masks.
 
@@ -117,11 +127,14 @@ def instance_scene(
     pixel of two creatures belongs to the later one.
     """
     side, most = integer("side", side, 32), integer("most", most, 1)
+    classes = [choice("classes", name, CLASSES) for name in classes]
+    if not classes:
+        raise ValueError("classes: expected one name or more, got none")
     image = drawing.random_background(photo, side, rng)
     labels: list[tuple[float, ...]] = []
     owner = np.zeros((side, side), np.int32)
     for _ in range(rng.randint(1, most)):
-        name = rng.choice(CLASSES)
+        name = rng.choice(classes)
         # Sizes are uniform on a logarithmic scale.
         size = round(side * math.exp(rng.uniform(math.log(0.18), math.log(0.5))))
         sprite = drawing.vary(draw(name, size), rng, 35, 0.25)
@@ -130,7 +143,7 @@ def instance_scene(
             box = (x, y, x + sprite.width, y + sprite.height)
             if _is_free([v / side for v in box], [label[1:] for label in labels]):
                 box = paste(image, sprite, x, y)
-                labels.append((CLASSES.index(name), *(v / side for v in box)))
+                labels.append((classes.index(name), *(v / side for v in box)))
                 mask = drawing.mask_of(sprite, image.size, x, y)
                 owner[np.asarray(mask) > 0] = len(labels)
                 break

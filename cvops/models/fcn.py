@@ -6,6 +6,7 @@ Learning". B images, C classes. Pixels are RGB, normalized (``normalize_image``)
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cvops._mxnet import mxnet, params
+from cvops import weights
+from cvops._mxnet import mxnet
 from cvops.datasets.transforms import MEAN as MEAN
 from cvops.datasets.transforms import STD as STD
+from cvops.datasets.transforms import as_pixels
 from cvops.datasets.transforms import normalize_image as normalize_image
 from cvops.models.losses import check_classes, nan_if_unknown, on_cpu
 from cvops.ops._check import choice, flag, integer, integers
@@ -30,6 +33,7 @@ class _Skip(NamedTuple):
     channels: int
 
 
+_BACKBONE = "resnet18_v2"
 _SKIPS = (_Skip(16, 8, 256), _Skip(8, 7, 128))
 
 # --- upsampling -----------------------------------------------------------------------------------
@@ -115,21 +119,6 @@ class BilinearUpsample(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined
 # --- the network ----------------------------------------------------------------------------------
 
 
-def _weights_file(pretrained: bool | str | Path) -> Path:
-    """Return the file of ResNet-18's weights: the given one, or that of MXNet's model zoo."""
-    if pretrained is True:
-        short = mx.gluon.model_zoo.model_store.short_hash("resnet18_v2")
-        path = Path(mx.base.data_dir()) / "models" / f"resnet18_v2-{short}.params"
-    else:
-        path = Path(pretrained)  # type: ignore[arg-type]
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: no such file; pretrained: expected the weights of ResNet-18 there, or their "
-            'path. mx.gluon.model_zoo.model_store.get_model_file("resnet18_v2") downloads them'
-        )
-    return path
-
-
 class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     """Network from images (B, 3, H, W) of any size to scores (B, num_classes, H, W).
 
@@ -143,9 +132,8 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         stride: stride of the finest feature map in use: 32, 16 or 8. Each map finer than 32 has its
             own 1 x 1 convolution to scores, zero at first. Its scores are added to the upsampled
             scores of the coarser map.
-        pretrained: initial weights of ResNet-18: the path of a file, or True for the file of
-            MXNet's model zoo in MXNet's data folder. ``initialize`` then loads it and initializes
-            the other layers. Nothing is downloaded.
+        pretrained: initial weights of ResNet-18 (``resnet18_v2``): a source of ``cvops.weights``.
+            ``initialize`` then loads it and initializes the other layers.
         init: initialization of "transposed": "bilinear" or "xavier".
         ops: library of the fixed upsampling: "cvops" or "mxnet".
 
@@ -174,7 +162,7 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             raise ValueError(f"stride: expected 32, 16 or 8, got {stride!r}")
         by_path = isinstance(pretrained, (str, Path))
         wanted = by_path or flag("pretrained", pretrained)
-        self._weights = _weights_file(pretrained if by_path else True) if wanted else None
+        self._weights = weights.find(_BACKBONE, pretrained) if wanted else None
         skips = [skip for skip in _SKIPS if skip.stride >= stride]
         self._skip_depths = [skip.depth for skip in skips]
 
@@ -188,8 +176,9 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             )
 
         with self.name_scope():
-            backbone = mx.gluon.model_zoo.vision.resnet18_v2()
-            self._load_backbone = backbone.load_parameters
+            backbone = mx.gluon.model_zoo.vision.get_model(_BACKBONE)
+            # A function: as an attribute the network would be a child block.
+            self._load_backbone = functools.partial(weights.load, backbone, _BACKBONE)
             self.features = nn.HybridSequential()
             self.features.add(*list(backbone.features)[:-2])
             self.score = nn.Conv2D(num_classes, 1, in_channels=512)
@@ -215,7 +204,7 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         if self._weights is None:
             super().initialize(init, ctx, **kwargs)
             return
-        params.load(self._load_backbone, self._weights, "resnet18_v2", ctx=ctx)
+        self._load_backbone(self._weights, ctx)
         for child in self._children.values():
             if child is not self.features:
                 child.initialize(init, ctx, **kwargs)
@@ -286,13 +275,8 @@ def predict(net: Any, image: Any, tile: tuple[int, int] | None = None) -> np.nda
     Raises:
         ValueError: ``image`` is not (H, W, 3), or ``tile`` is not two sizes.
     """
-    if not isinstance(image, np.ndarray):
-        from cvops.images import as_numpy  # needs Pillow
-
-        image = as_numpy(image)
+    image = as_pixels("image", image)
     shape = image.shape
-    if len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise ValueError(f"image: expected shape (H, W, 3), got {shape}")
     wanted = shape[:2] if tile is None else integers("tile", tile, "(height, width)", 1)
     height, width = (min(side, length) for side, length in zip(wanted, shape))
     pixels = normalize_image(image).transpose(2, 0, 1)

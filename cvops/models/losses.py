@@ -105,14 +105,14 @@ def focal(F: Any, cls_preds: Any, cls_labels: Any, alpha: float = 0.25, gamma: f
 
 
 def l1(F: Any, errors: Any) -> Any:
-    """Return |x| of each error x."""
+    """Return ``|x|`` of each error x."""
     return F.abs(errors)
 
 
 def smooth_l1(F: Any, errors: Any, scale: float = 1.0) -> Any:
     """Return the smooth L1 of each error x.
 
-    It is (scale x)^2 / 2 if |x| < 1 / scale^2, or else |x| - 1 / (2 scale^2).
+    It is ``(scale x)^2 / 2`` if ``|x| < 1 / scale^2``, or else ``|x| - 1 / (2 scale^2)``.
     """
     return F.smooth_l1(errors, scalar=scale)
 

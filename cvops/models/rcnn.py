@@ -26,6 +26,7 @@ from cvops.models import saved, steps
 from cvops.models.losses import on_cpu, smooth_l1
 from cvops.models.rcnn_blocks import RPN, Backbone, BoxHead, MaskHead
 from cvops.models.steps import contexts
+from cvops.models.steps import freeze as freeze
 from cvops.models.tiny_ssd import MAX_SIDE, check_labels, class_names, nan_if_invalid
 from cvops.ops._check import choice, flag, integer, number, numbers
 
@@ -107,7 +108,7 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     # --- parts of the forward pass, for arrays or symbols ---
 
     def pool(self, F: Any, images: Any, maps: Any, rois: Any, cells: tuple[int, int]) -> Any:
-        """Return the features in each roi, (B * N, channels, *cells), of the maps of ``images``."""
+        """Return the features in each roi of ``images``: ``(B * N, channels, *cells)``."""
         rois = F.BlockGrad(rois)
         pixels = F.broadcast_mul(rois, _image_size(F, images))
         first = F.slice_axis(pixels, axis=2, begin=0, end=1)
@@ -649,21 +650,3 @@ def train_step(
     batch += [noise]
     batch += [proposals] if training.parts == "heads" else []
     return steps.step(training, trainer, batch, devices, training.parts != "all")
-
-
-def freeze(block: Any, frozen: bool = True) -> None:
-    """Stop, or resume, the training of all parameters below ``block``.
-
-    A batch normalization of a frozen block uses its running mean and variance, and keeps them. Call
-    it before the block is hybridized, or hybridize again.
-    """
-    frozen = flag("frozen", frozen)
-    for parameter in block.collect_params().values():
-        if "running" not in parameter.name:
-            parameter.grad_req = "null" if frozen else "write"
-
-    def visit(part: Any) -> None:
-        if isinstance(part, mx.gluon.nn.BatchNorm):
-            part._kwargs["use_global_stats"] = frozen
-
-    block.apply(visit)

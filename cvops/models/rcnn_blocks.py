@@ -6,11 +6,13 @@ image are (B, N, 4), corners in fractions of the image.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
-from cvops._mxnet import mxnet, params
+from cvops import weights
+from cvops._mxnet import mxnet
 from cvops.datasets.transforms import MEAN, STD
 from cvops.models.tiny_ssd import halving
 from cvops.ops._check import choice, flag
@@ -36,8 +38,8 @@ class _Trunk(NamedTuple):
     stages: list[_Stage]
     #: Index of the stage whose map is used without FPN.
     single: int
-    #: The block that reads a file of the model zoo; None for a network of our own.
-    zoo: Any = None
+    #: The loader of weights of the model zoo; None for a network of our own.
+    load_zoo: Callable[..., Path] | None = None
 
 
 def _join(*layers: Any) -> Any:
@@ -77,7 +79,7 @@ def _zoo(name: str, ends: Sequence[tuple[int, int, int]], single: int) -> _Trunk
     for end, channels, stride in ends:
         stages.append(_Stage(_join(*layers[first:end]), channels, stride))
         first = end
-    return _Trunk(stages, single, net)
+    return _Trunk(stages, single, functools.partial(weights.load, net, name))
 
 
 def _squeezenet() -> _Trunk:
@@ -142,8 +144,8 @@ class Backbone(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         self._centered = name == "small"
         with self.name_scope():
             trunk = BACKBONES[name]()
-            # The function only: as an attribute the network would be a child block.
-            self._load_zoo = None if trunk.zoo is None else trunk.zoo.load_parameters
+            # A function: as an attribute the network would be a child block.
+            self._load_zoo = trunk.load_zoo
             used = trunk.stages if fpn else trunk.stages[: trunk.single + 1]
             self.stages = nn.HybridSequential()
             self.stages.add(*(stage.layers for stage in used))
@@ -156,19 +158,17 @@ class Backbone(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
                 self.fpn = None
                 self.channels, self.strides = [used[-1].channels], [used[-1].stride]
 
-    def load_zoo(self, path: str | Path, ctx: Any = None) -> None:
-        """Load weights of MXNet's model zoo.
+    def load_zoo(self, source: bool | str | Path = True, ctx: Any = None) -> None:
+        """Load pretrained weights of the network in MXNet's model zoo.
+
+        ``source`` and the errors are those of ``cvops.weights.load``.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the backbone is not of the zoo, or the file is not of its network.
+            ValueError: the backbone is not of the zoo.
         """
         if self._load_zoo is None:
             raise ValueError("pretrained: expected a backbone of the model zoo, got 'small'")
-        path = Path(path)
-        if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file")
-        params.load(self._load_zoo, path, "the backbone", ctx=ctx)
+        self._load_zoo(source, ctx, classifier=False)
 
     def hybrid_forward(self, F: Any, images: Any) -> list[Any]:
         if self._centered:

@@ -1,4 +1,4 @@
-"""One step of a training on one or more devices, for the blocks that return losses."""
+"""Steps of a training on one or more devices, for the blocks that return losses; frozen blocks."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvops._mxnet import mxnet
+from cvops.ops._check import flag
 
 mx = mxnet()
 
@@ -59,3 +60,21 @@ def step(
         mx.nd.waitall()
     trainer.step(len(batch[0]), ignore_stale_grad=some_parameters)
     return results
+
+
+def freeze(block: Any, frozen: bool = True) -> None:
+    """Stop, or resume, the training of all parameters below ``block``.
+
+    A batch normalization of a frozen block uses its running mean and variance, and keeps them. Call
+    it before the block is hybridized, or hybridize again.
+    """
+    frozen = flag("frozen", frozen)
+    for parameter in block.collect_params().values():
+        if "running" not in parameter.name:
+            parameter.grad_req = "null" if frozen else "write"
+
+    def visit(part: Any) -> None:
+        if isinstance(part, mx.gluon.nn.BatchNorm):
+            part._kwargs["use_global_stats"] = frozen
+
+    block.apply(visit)

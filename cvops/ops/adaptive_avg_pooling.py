@@ -57,6 +57,12 @@ def adaptive_avg_pooling(
         ValueError: ``data`` does not have four axes, or its maps have no pixels; ``output_size`` is
             below 1, or has more than two numbers; maps or grids have 2**30 elements or more; the
             product of the lengths of an axis before and after is 2**31 or more.
+
+    Example:
+        >>> data = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+        >>> cvops.adaptive_avg_pooling(data, (2, 2))
+        array([[[[ 2.5,  4.5],
+                 [10.5, 12.5]]]], dtype=float32)
     """
     inputs = _OP.inputs(backend, data=data)
     images, channels, height, width = inputs.shapes["data"]

@@ -88,6 +88,13 @@ def bilinear_resize(
             ``width`` is below 1; ``mode`` is unknown; ``like`` is missing, or the mode is another;
             ``align_corners`` is not a flag; the result has no pixels; maps have 2**30 elements or
             more before or after.
+
+    Example:
+        >>> data = np.float32([[[[0, 2], [4, 6]]]])
+        >>> cvops.bilinear_resize(data, height=3, width=3)
+        array([[[[0., 1., 2.],
+                 [2., 3., 4.],
+                 [4., 5., 6.]]]], dtype=float32)
     """
     mode = _check.choice("mode", mode, _MODES)
     if (mode == "like") != (like is not None):

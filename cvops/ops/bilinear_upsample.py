@@ -52,6 +52,12 @@ def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) ->
         TypeError: ``data`` is not a float array; ``scale`` is not an integer.
         ValueError: ``data`` does not have four axes; ``scale`` is out of range; a map of the result
             has 2**30 elements or more, where an axis of length 0 counts as 1.
+
+    Example:
+        >>> data = np.ones((1, 1, 1, 2), np.float32)
+        >>> cvops.bilinear_upsample(data, 2)
+        array([[[[0.5625, 0.75  , 0.75  , 0.5625],
+                 [0.5625, 0.75  , 0.75  , 0.5625]]]], dtype=float32)
     """
     inputs = _OP.inputs(backend, data=data)
     scale = _check.integer("scale", scale, low=1, high=1024)

@@ -62,6 +62,11 @@ def bipartite_matching(
             ``topk`` is not an integer.
         ValueError: ``data`` has one axis only; a matrix has more than 65535 * 2048 pairs; there are
             2**31 matrices or more; ``threshold`` is NaN; ``is_ascend`` is not a flag.
+
+    Example:
+        >>> scores = np.float32([[0.9, 0.8], [0.7, 0.1], [0.6, 0.5]])
+        >>> cvops.bipartite_matching(scores, threshold=0.2)
+        (array([ 0., -1.,  1.], dtype=float32), array([0., 2.], dtype=float32))
     """
     inputs = _OP.inputs(backend, data=data)
     options = _Options(

@@ -72,6 +72,11 @@ def box_decode(
             or ``clip`` is not a number.
         ValueError: the shapes do not agree; a factor or ``clip`` is NaN; ``format`` is unknown;
             there are 2**31 anchors or images or more.
+
+    Example:
+        >>> offsets, anchors = np.float32([[[1, 0, 0, 0]]]), np.float32([[[0, 0, 2, 2]]])
+        >>> cvops.box_decode(offsets, anchors, 0.5, 0.5, 0.5, 0.5, format="corner")
+        array([[[1., 0., 3., 2.]]], dtype=float32)
     """
     inputs = _OP.inputs(backend, data=data, anchors=anchors)
     options = _Options(

@@ -69,6 +69,13 @@ def box_encode(
             this check would need a wait: a match below 0 (also NaN, and a number that does not fit
             into int32) becomes 0 there, a match of M or more becomes M - 1, and without boxes all
             results are 0.
+
+    Example:
+        >>> anchors, boxes = np.float32([[[0, 0, 2, 2]]]), np.float32([[[1, 0, 3, 2]]])
+        >>> positive, matches = np.ones((1, 1), np.float32), np.zeros((1, 1), np.float32)
+        >>> means, stds = np.zeros(4, np.float32), np.full(4, 0.5, np.float32)
+        >>> cvops.box_encode(positive, matches, anchors, boxes, means, stds)[0]
+        array([[[1., 0., 0., 0.]]], dtype=float32)
     """
     return _OP.inputs(
         backend,

@@ -66,6 +66,12 @@ def box_iou(
         TypeError: an input is not a float array, or the inputs differ in library or device.
         ValueError: the last axis of an input is not 4; an input has one axis only; an input has
             2**31 boxes or more; ``format`` or ``kind`` is unknown.
+
+    Example:
+        >>> boxes = np.float32([[0, 0, 2, 2], [1, 0, 3, 2]])
+        >>> cvops.box_iou(boxes, boxes[:1])
+        array([[1.        ],
+               [0.33333334]], dtype=float32)
     """
     op = _OP if isinstance(kind, str) and kind == "iou" else _KIND
     inputs = op.inputs(backend, lhs=lhs, rhs=rhs)

@@ -56,6 +56,12 @@ def box_iou_rotated(
         TypeError: an input is not a float32 array, or the inputs differ in library or device.
         ValueError: the last axis of an input is not 5; an input has one axis only; an input has
             2**31 boxes or more; ``angle`` is unknown; ``clockwise`` is not a flag.
+
+    Example:
+        >>> boxes = np.float32([[0, 0, 4, 2, 0], [0, 0, 4, 2, 90]])  # a turn by 90 degrees
+        >>> cvops.box_iou_rotated(boxes, boxes[:1])
+        array([[1.        ],
+               [0.33333334]], dtype=float32)
     """
     inputs = _OP.inputs(backend, lhs=lhs, rhs=rhs)
     return inputs.run(rotated_format(angle, clockwise))

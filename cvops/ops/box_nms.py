@@ -139,6 +139,13 @@ def box_nms(
         ValueError: ``data`` has fewer than two axes; K is too small, or 2**31 or more; N is 65535 *
             256 or more; there are 2**31 sets or more that are not empty; a column is out of range
             or used twice; a format is unknown; a threshold is NaN.
+
+    Example:
+        >>> rows = np.float32([[0, 0.8, 0, 0, 2, 1], [0, 0.9, 0, 0, 2, 2], [1, 0.7, 0, 0, 2, 2]])
+        >>> cvops.box_nms(rows, 0.4, id_index=0)  # class, score, corners
+        array([[ 0. ,  0.9,  0. ,  0. ,  2. ,  2. ],
+               [ 1. ,  0.7,  0. ,  0. ,  2. ,  2. ],
+               [-1. , -1. , -1. , -1. , -1. , -1. ]], dtype=float32)
     """
     inputs = _OP.inputs(backend, data=data)
     columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index)

@@ -44,6 +44,12 @@ def confusion_matrix(
             ``num_classes`` or ``ignore_label`` is not an integer.
         ValueError: the shapes differ; ``num_classes`` is out of range; ``ignore_label`` does not
             fit into int32.
+
+    Example:
+        >>> prediction, label = np.int32([0, 1, 1, 0]), np.int32([0, 1, 0, 255])
+        >>> cvops.confusion_matrix(prediction, label, 2, ignore_label=255)
+        array([[1, 1],
+               [0, 1]])
     """
     inputs = _OP.inputs(backend, prediction=prediction, label=label)
     num_classes = _check.integer("num_classes", num_classes, low=1, high=46340)

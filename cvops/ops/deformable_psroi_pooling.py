@@ -120,6 +120,13 @@ def deformable_psroi_pooling(
             option is out of range; ``no_trans`` is not a flag; ``data`` has less than ``output_dim
             * group_size**2`` channels, or 2**31 elements or more, where an axis of length 0 counts
             as 1. MXNet does not check channels and ``trans``.
+
+    Example:
+        >>> data = np.ones((1, 4, 4, 4), np.float32) * np.float32([0, 1, 2, 3])[:, None, None]
+        >>> rois, trans = np.float32([[0, 0, 0, 3, 3]]), np.zeros((1, 2, 2, 2), np.float32)
+        >>> cvops.deformable_psroi_pooling(data, rois, trans, 1.0, 1, 2, 2, sample_per_part=2)
+        array([[[[0., 1.],
+                 [2., 3.]]]], dtype=float32)
     """
     flag = _check.flag("no_trans", no_trans)
     inputs = _inputs((_PLAIN, _OP), backend, flag, data=data, rois=rois, trans=trans)

@@ -37,6 +37,12 @@ def label_from_color(
             ``unknown`` is not an integer.
         ValueError: ``image`` is not (..., W, 3); ``colormap`` is not (K, 3), or K is out of range;
             ``unknown`` does not fit into int32.
+
+    Example:
+        >>> colormap = np.uint8([[0, 0, 0], [128, 0, 0]])
+        >>> colors = np.uint8([[128, 0, 0], [0, 0, 0], [1, 2, 3]])
+        >>> cvops.label_from_color(colors, colormap, unknown=-1)
+        array([ 1,  0, -1], dtype=int32)
     """
     inputs = _OP.inputs(backend, image=image, colormap=colormap)
     return inputs.run(_check.integer("unknown", unknown))

@@ -87,6 +87,12 @@ def mask_target(
             an index of ``gt_masks``. MXNet reads out of bounds then. On a GPU this check would need
             a wait: a match below 0 (also NaN, and a number that does not fit into int32) becomes 0
             there, and a match of M or more becomes M - 1.
+
+    Example:
+        >>> masks = np.float32([[[[0, 1], [0, 1]]]])  # (images, objects, height, width)
+        >>> rois, match = np.float32([[[0, 0, 1, 1]]]), np.zeros((1, 1), np.float32)
+        >>> cvops.mask_target(rois, masks, match, match, num_classes=1, mask_size=(1, 2))[0]
+        array([[[[[0.25, 0.75]]]]], dtype=float32)
     """
     inputs = _OP.inputs(
         backend, rois=rois, gt_masks=gt_masks, matches=matches, cls_targets=cls_targets

@@ -88,6 +88,12 @@ def match_anchors(
             threshold is not a number.
         ValueError: the shapes do not agree; an image has 2**30 boxes or more; another axis is 2**31
             or more; a threshold is out of its range; another option is not a flag.
+
+    Example:
+        >>> anchors = np.float32([[0, 0, 4, 4], [0, 0, 4, 2], [0, 0, 4, 1], [6, 6, 9, 9]])
+        >>> boxes = np.float32([[0, 0, 4, 4]])
+        >>> cvops.match_anchors(anchors, boxes, 0.7, 0.3)  # the IoUs are 1, 0.5, 0.25, 0
+        array([ 0, -2, -1, -1], dtype=int32)
     """
     inputs = _OP.inputs(backend, anchors=anchors, boxes=boxes)
     high = _check.number("high_threshold", high_threshold, 0, 1)

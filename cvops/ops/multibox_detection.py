@@ -89,6 +89,13 @@ def multibox_detection(
             argument is not a number.
         ValueError: the shapes do not agree; a threshold is NaN; there are not four variances; there
             are 65535 * 256 anchors or more; there are 2**31 images or classes or more.
+
+    Example:
+        >>> cls_prob = np.float32([[[0.1, 0.2], [0.9, 0.8]]])  # background, class 0; of two anchors
+        >>> anchors = np.float32([[[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.375]]])
+        >>> cvops.multibox_detection(cls_prob, np.zeros((1, 8), np.float32), anchors)
+        array([[[ 0.   ,  0.9  ,  0.   ,  0.   ,  0.5  ,  0.5  ],
+                [-1.   ,  0.8  ,  0.   ,  0.   ,  0.5  ,  0.375]]], dtype=float32)
     """
     inputs = _OP.inputs(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
     num = inputs.sizes["A"]

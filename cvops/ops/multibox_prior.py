@@ -110,6 +110,11 @@ def multibox_prior(
         ValueError: ``data`` has fewer than four axes; H or W is 0; ``sizes`` or ``ratios`` is
             empty; one of ``offsets`` is out of [0, 1]; one of ``steps`` is positive and the other
             negative; there are 2**31 anchors or more.
+
+    Example:
+        >>> cvops.multibox_prior((1, 2), sizes=[0.5], ratios=[1])
+        array([[[0.125, 0.25 , 0.375, 0.75 ],
+                [0.625, 0.25 , 0.875, 0.75 ]]], dtype=float32)
     """
     if _is_pair(data):
         inputs, map_ = _inputs_like(like, backend), _pair("data", data)
@@ -202,6 +207,10 @@ def multibox_priors(
         ValueError: ``maps`` is empty; another argument does not have one element for each map;
             :func:`multibox_prior` refuses a map; there are 2**31 anchors or more. The message
             names argument and map: ``sizes[2]``.
+
+    Example:
+        >>> cvops.multibox_priors([(8, 8), (4, 4)], sizes=[[0.2], [0.5]], ratios=[[1, 2]] * 2).shape
+        (1, 160, 4)
     """
     if not hasattr(maps, "__len__") or len(maps) == 0:
         raise ValueError(f"maps: expected one feature map or more, got {maps!r}")

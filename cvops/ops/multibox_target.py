@@ -114,6 +114,13 @@ def multibox_target(
             2**31 or more; mining has a ``negative_mining_thresh`` that is not positive; on the CPU,
             the corners of a row of class -1 are not all -1. On a GPU this check would need a wait:
             such a row ends the ground truths as any other row of class -1.
+
+    Example:
+        >>> anchors = np.float32([[[0, 0, 0.5, 0.5], [0, 0, 0.5, 0.4], [0.5, 0.5, 1, 1]]])
+        >>> labels = np.float32([[[1, 0, 0, 0.5, 0.5]]])  # class, corners
+        >>> cls_preds = np.zeros((1, 3, 3), np.float32)
+        >>> cvops.multibox_target(anchors, labels, cls_preds)[2]  # 1 + class, or 0
+        array([[2., 2., 0.]], dtype=float32)
     """
     inputs = _OP.inputs(backend, anchor=anchor, label=label, cls_pred=cls_pred)
     _check.integer("minimum_negative_samples", minimum_negative_samples)

@@ -81,6 +81,14 @@ def multiclass_nms(
         ValueError: the shapes do not agree; C is above 2**24; B or C * N is 2**31 or more; a
             threshold is NaN; ``topk`` is not positive; ``topk`` and C * N are both 65535 * 256 or
             more; ``in_format`` is unknown.
+
+    Example:
+        >>> boxes = np.float32([[[0, 0, 2, 2], [0, 0, 2, 1.5]]])
+        >>> scores = np.float32([[[0.9, 0.8], [0, 0.6]]])  # (images, classes, boxes)
+        >>> cvops.multiclass_nms(boxes, scores, topk=3)
+        (array([[[ 0. ,  0.9,  0. ,  0. ,  2. ,  2. ],
+                [ 1. ,  0.6,  0. ,  0. ,  2. ,  1.5],
+                [-1. , -1. , -1. , -1. , -1. , -1. ]]], dtype=float32), array([2], dtype=int32))
     """
     inputs = _OP.inputs(backend, boxes=boxes, scores=scores)
     _, classes, num = inputs.shapes["scores"]

@@ -122,6 +122,12 @@ def nms_rotated(
         ValueError: ``data`` has fewer than two axes; K is too small, or 2**31 or more; N is 65535 *
             256 or more; there are 2**31 sets or more that are not empty; a column is out of range
             or used twice; ``angle`` is unknown; a threshold is NaN.
+
+    Example:
+        >>> rows = np.float32([[0, 0.9, 0, 0, 4, 2, 0], [0, 0.8, 0, 0, 4, 2, 90]])
+        >>> cvops.nms_rotated(rows, 0.3, id_index=0)  # class, score, x, y, width, height, degrees
+        array([[ 0. ,  0.9,  0. ,  0. ,  4. ,  2. ,  0. ],
+               [-1. , -1. , -1. , -1. , -1. , -1. , -1. ]], dtype=float32)
     """
     inputs = _OP.inputs(backend, data=data)
     columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index, 5)

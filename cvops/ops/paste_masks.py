@@ -51,6 +51,11 @@ def paste_masks(
             ``shape`` has a number that is not an integer; ``threshold`` is not a number.
         ValueError: the shapes do not agree; an axis is 2**31 or more; ``shape`` is not a pair of
             numbers that are 0 or more; ``threshold`` is NaN.
+
+    Example:
+        >>> cvops.paste_masks(np.ones((1, 2, 2), np.float32), np.float32([[1, 0, 3, 2]]), (2, 4))
+        array([[[0, 1, 1, 0],
+                [0, 1, 1, 0]]], dtype=uint8)
     """
     inputs = _OP.inputs(backend, masks=masks, boxes=boxes)
     size = _check.integers("shape", shape, "a pair (height, width)", low=0)

@@ -112,6 +112,13 @@ def proposal(
     Raises:
         TypeError: see :func:`multi_proposal`.
         ValueError: ``cls_prob`` does not have one image; see :func:`multi_proposal`.
+
+    Example:
+        >>> cls_prob = np.float32([0.1, 0.9]).reshape(1, 2, 1, 1)  # background, object; one anchor
+        >>> bbox_pred, im_info = np.zeros((1, 4, 1, 1), np.float32), np.float32([[64, 64, 1]])
+        >>> shape = {"scales": [2], "ratios": [1], "rpn_min_size": 8}
+        >>> cvops.proposal(cls_prob, bbox_pred, im_info, rpn_post_nms_top_n=1, **shape)
+        array([[ 0.,  0.,  0., 23., 23.]], dtype=float32)
     """
     inputs = _OP.inputs(backend, cls_prob=cls_prob, bbox_pred=bbox_pred, im_info=im_info)
     shape = inputs.shapes["cls_prob"]

@@ -87,6 +87,13 @@ def psroi_pooling(
             2**15 or more; ``group_size`` is negative; ``data`` has less than ``output_dim *
             group_size**2`` channels, or 2**31 elements or more, where an axis of length 0 counts
             as 1.
+
+    Example:
+        >>> data = np.ones((1, 4, 4, 4), np.float32) * np.float32([0, 1, 2, 3])[:, None, None]
+        >>> rois = np.float32([[0, 0, 0, 3, 3]])
+        >>> cvops.psroi_pooling(data, rois, 1.0, output_dim=1, pooled_size=2)
+        array([[[[0., 1.],
+                 [2., 3.]]]], dtype=float32)
     """
     inputs = _OP.inputs(backend, data=data, rois=rois)
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)

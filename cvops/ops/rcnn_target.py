@@ -97,6 +97,14 @@ def rcnn_target(
         ValueError: the shapes do not agree; N + M is above 65535 * 2048; another axis is 2**31 or
             more; ``num_sample`` is not positive; the threshold or the ratio is out of [0, 1];
             ``means`` or ``stds`` does not have four numbers.
+
+    Example:
+        >>> proposals = np.float32([[[0, 0, 4, 3], [6, 6, 9, 9]]])
+        >>> labels, noise = np.float32([[[2, 0, 0, 4, 4]]]), np.float32([[0.1, 0.2, 0.9]])
+        >>> results = cvops.rcnn_target(proposals, labels, noise, num_sample=2, pos_ratio=0.5)
+        >>> results[:2]  # a positive, 1 + class; a negative
+        (array([[[0., 0., 4., 3.],
+                [6., 6., 9., 9.]]], dtype=float32), array([[3., 0.]], dtype=float32))
     """
     inputs = _OP.inputs(backend, proposals=proposals, labels=labels, noise=noise)
     options = _sampling.sample_options(num_sample, pos_ratio, pos_iou_thresh, 0, means, stds)

@@ -110,6 +110,12 @@ def roi_align(
             not a flag; ``data`` has 2**31 elements or more, where an axis of length 0 counts as 1,
             or, with ``position_sensitive``, a number of channels that is not a multiple of the
             number of bins.
+
+    Example:
+        >>> data = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+        >>> cvops.roi_align(data, np.float32([[0, 0, 0, 2, 2]]), (2, 2), 1.0, sample_ratio=1)
+        array([[[[2.5, 3.5],
+                 [6.5, 7.5]]]], dtype=float32)
     """
     inputs = _OP.inputs(backend, data=data, rois=rois)
     height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)

@@ -105,6 +105,12 @@ def roi_pooling(
             not a pair of positive numbers, or has 2**30 bins or more; ``spatial_scale`` is NaN or
             out of [0, 1]; ``data`` has 2**31 elements or more, where an axis of length 0 counts as
             1.
+
+    Example:
+        >>> data = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+        >>> cvops.roi_pooling(data, np.float32([[0, 0, 0, 3, 3]]), (2, 2), 1.0)
+        array([[[[ 5.,  7.],
+                 [13., 15.]]]], dtype=float32)
     """
     inputs = _OP.inputs(backend, data=data, rois=rois)
     height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)

@@ -89,6 +89,12 @@ def rpn_target(
         ValueError: the shapes do not agree; there are 2**30 anchors or more; another axis is 2**31
             or more; ``num_sample`` is not positive; a threshold or the ratio is out of [0, 1];
             ``means`` or ``stds`` does not have four numbers.
+
+    Example:
+        >>> anchors = np.float32([[0, 0, 4, 4], [0, 0, 4, 3], [6, 6, 9, 9], [5, 0, 9, 4]])
+        >>> labels, noise = np.float32([[[0, 0, 0, 4, 4]]]), np.zeros((1, 4), np.float32)
+        >>> cvops.rpn_target(anchors, labels, noise, num_sample=2)[0]
+        array([[ 1., -1.,  0., -1.]], dtype=float32)
     """
     inputs = _OP.inputs(backend, anchors=anchors, labels=labels, noise=noise)
     options = _sampling.sample_options(

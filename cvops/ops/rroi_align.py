@@ -84,6 +84,13 @@ def rroi_align(
             a pair of positive numbers, or has 2**30 bins or more; ``spatial_scale`` is NaN or out
             of [0, 1]; ``sampling_ratio`` is above 1024; ``data`` has 2**31 elements or more, where
             an axis of length 0 counts as 1.
+
+    Example:
+        >>> data = np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4)
+        >>> rois = np.float32([[0, 1, 1, 2, 2, 90]])  # image, x, y, width, height, degrees
+        >>> cvops.rroi_align(data, rois, (2, 2), 1.0, sampling_ratio=1)
+        array([[[[6.5, 2.5],
+                 [7.5, 3.5]]]], dtype=float32)
     """
     inputs = _OP.inputs(backend, data=data, rois=rois)
     height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)

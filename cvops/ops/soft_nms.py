@@ -131,6 +131,12 @@ def soft_nms(
             256 or more; there are 2**31 sets or more that are not empty; a column is out of range
             or used twice; ``method`` or ``in_format`` is unknown; a threshold is NaN;
             ``valid_thresh`` is negative; ``sigma`` is not positive.
+
+    Example:
+        >>> rows = np.float32([[0.75, 0, 0, 2, 1], [1, 0, 0, 2, 2]])  # score, corners
+        >>> cvops.soft_nms(rows, score_index=0, coord_start=1)  # the IoU is 0.5
+        array([[1.   , 0.   , 0.   , 2.   , 2.   ],
+               [0.375, 0.   , 0.   , 2.   , 1.   ]], dtype=float32)
     """
     inputs = _OP.inputs(backend, data=data)
     columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index)

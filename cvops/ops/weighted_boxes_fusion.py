@@ -94,6 +94,12 @@ def weighted_boxes_fusion(
             256 or more; there are 2**31 sets or more that are not empty; a column is out of range
             or used twice; ``score_type`` or ``in_format`` is unknown; ``overlap_thresh`` is out of
             [0, 1]; ``valid_thresh`` is negative or NaN; ``num_models`` is not positive.
+
+    Example:
+        >>> rows = np.float32([[0, 0.75, 0, 0, 4, 4], [0, 0.25, 0, 0, 4, 3]])
+        >>> cvops.weighted_boxes_fusion(rows, num_models=2, id_index=0)
+        array([[ 0.  ,  0.5 ,  0.  ,  0.  ,  4.  ,  3.75],
+               [-1.  , -1.  , -1.  , -1.  , -1.  , -1.  ]], dtype=float32)
     """
     inputs = _OP.inputs(backend, data=data)
     columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index)

@@ -1,15 +1,14 @@
-"""The code of "Dive into Deep Learning" (first edition, for Gluon), sections 9.3 to 9.10.
+"""The code of "Dive into Deep Learning" (first edition, for Gluon), sections 9.1 to 9.11.
 
-The calls, their order and the paths are the book's. The imports differ: ``contrib`` and the helpers
-of the package ``d2lzh`` come from cvops. The data are small files with the book's names. ResNet-18
-has random weights, because its pretrained weights are a download.
+The calls, their order and the paths are the book's. The imports differ: ``contrib`` and ``d2l``
+come from cvops. The data are small files with the book's names. ResNet-18 and VGG-19 have random
+weights, because their pretrained weights are a download.
 """
 
 # ruff: noqa: E402 (imports below the skip of this file)
 
 import os
 import time
-import types
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from requirements import skip_without
 
 skip_without("mxnet", "skimage", "PIL", "matplotlib")
 
-from cvops import contrib, data, plot, voc
+from cvops import classification, contrib, data, voc
 from cvops._mxnet import mxnet
 from cvops.models import losses
 
@@ -35,45 +34,34 @@ def folder(tmp_path_factory):
     for name in ("chapter", "img", "data/pikachu"):
         (root / name).mkdir(parents=True)
     data.photograph("chelsea.png").resize((728, 561)).save(root / "img/catdog.jpg")
+    data.photograph("chelsea.png").resize((100, 75)).save(root / "img/cat1.jpg")
     data.photograph("coffee.png").resize((96, 64)).save(root / "img/pikachu.jpg")
     pikachu = root / "data/pikachu"
     data.write_record(pikachu / "train.rec", data.TRAIN_PHOTOS, count=10, seed=0, side=64)
     data.write_record(pikachu / "val.rec", data.TEST_PHOTOS, count=5, seed=1, side=64)
     (pikachu / "val.idx").unlink()  # the book's data have no such file
+    hotdog = classification.make_image_folders(
+        root / "data/hotdog", ("bee", "frog"), 16, 8, side=40
+    )
+    for part in ("train", "test"):
+        (hotdog / part / "bee").rename(hotdog / part / "hotdog")
+        (hotdog / part / "frog").rename(hotdog / part / "not-hotdog")
     voc.make_voc(root / "data", train=6, val=4, size=(340, 500))
     return root / "chapter"
 
 
-def load_data_pikachu(batch_size, edge_size=256):
-    data_dir = "../data/pikachu"
-    train_iter = data.iterator(f"{data_dir}/train.rec", batch_size, edge_size, augment=True)
-    return train_iter, data.iterator(f"{data_dir}/val.rec", batch_size, edge_size)
-
-
 @pytest.fixture
 def d2l(folder, monkeypatch):
-    """The package ``d2lzh``, with the functions of cvops that have its names."""
+    """The module in the place of ``d2lzh``, in the folder of the chapter."""
     import matplotlib
 
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from cvops import d2l
 
+    matplotlib.use("Agg")
     monkeypatch.chdir(folder)
-    yield types.SimpleNamespace(
-        plt=pyplot,
-        set_figsize=lambda figsize=(3.5, 2.5): None,
-        bbox_to_rect=plot.bbox_to_rect,
-        show_bboxes=plot.show_bboxes,
-        show_images=plot.show_images,
-        load_data_pikachu=load_data_pikachu,
-        download_voc_pascal=lambda data_dir="../data": os.path.join(data_dir, "VOCdevkit/VOC2012"),
-        read_voc_images=voc.read_voc_images,
-        VOCSegDataset=voc.VOCSegDataset,
-        VOC_COLORMAP=voc.VOC_COLORMAP,
-        try_all_gpus=lambda: [mx.cpu()],
-        try_gpu=mx.cpu,
-    )
-    pyplot.close("all")
+    with matplotlib.rc_context():
+        yield d2l
+    d2l.plt.close("all")
 
 
 # --- names of MXNet's modules ---------------------------------------------------------------------
@@ -101,6 +89,165 @@ def test_contrib_gives_equal_results_for_symbols_and_arrays(operators):
     (anchors,) = prior.eval(x=x)
     expected = contrib.nd.MultiBoxPrior(x, sizes=(0.5, 0.2), ratios=(1, 2))
     np.testing.assert_array_equal(anchors.asnumpy(), expected.asnumpy())
+
+
+# --- 9.1 image augmentation -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def cifar10(tmp_path, d2l, monkeypatch):
+    """A made set in the place of CIFAR-10. Gluon's class would compare its sums and download."""
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    classification.make_cifar10(tmp_path / "datasets/cifar10", train=40, test=20)
+    monkeypatch.setattr(gdata.vision, "CIFAR10", d2l.CIFAR10)
+
+
+def test_section_9_1_shows_augmented_images(d2l, cifar10):
+    d2l.set_figsize()
+    img = image.imread("../img/cat1.jpg")
+    d2l.plt.imshow(img.asnumpy())
+
+    def show_images(imgs, num_rows, num_cols, scale=2):
+        figsize = (num_cols * scale, num_rows * scale)
+        _, axes = d2l.plt.subplots(num_rows, num_cols, figsize=figsize)
+        for i in range(num_rows):
+            for j in range(num_cols):
+                axes[i][j].imshow(imgs[i * num_cols + j].asnumpy())
+                axes[i][j].axes.get_xaxis().set_visible(False)
+                axes[i][j].axes.get_yaxis().set_visible(False)
+        return axes
+
+    def apply(img, aug, num_rows=2, num_cols=4, scale=1.5):
+        Y = [aug(img) for _ in range(num_rows * num_cols)]
+        show_images(Y, num_rows, num_cols, scale)
+
+    color_aug = gdata.vision.transforms.RandomColorJitter(
+        brightness=0.5, contrast=0.5, saturation=0.5, hue=0.5
+    )
+    shape_aug = gdata.vision.transforms.RandomResizedCrop(
+        (200, 200), scale=(0.1, 1), ratio=(0.5, 2)
+    )
+    augs = gdata.vision.transforms.Compose(
+        [gdata.vision.transforms.RandomFlipLeftRight(), color_aug, shape_aug]
+    )
+    for aug in (
+        gdata.vision.transforms.RandomFlipLeftRight(),
+        gdata.vision.transforms.RandomFlipTopBottom(),
+        shape_aug,
+        gdata.vision.transforms.RandomBrightness(0.5),
+        gdata.vision.transforms.RandomHue(0.5),
+        color_aug,
+        augs,
+    ):
+        apply(img, aug)
+        assert len(d2l.plt.gcf().axes) == 8
+        d2l.plt.close()
+    d2l.apply(img, augs)
+    assert d2l.plt.gcf().get_size_inches().tolist() == [6, 3]
+    axes = d2l.show_images(gdata.vision.CIFAR10(train=True)[0:32][0], 4, 8, scale=0.8)
+    assert axes.shape == (4, 8)
+
+
+def test_section_9_1_trains_with_augmentation(d2l, cifar10, capsys):
+    flip_aug = gdata.vision.transforms.Compose(
+        [gdata.vision.transforms.RandomFlipLeftRight(), gdata.vision.transforms.ToTensor()]
+    )
+    no_aug = gdata.vision.transforms.Compose([gdata.vision.transforms.ToTensor()])
+    num_workers = 0
+
+    def load_cifar10(is_train, augs, batch_size):
+        return gdata.DataLoader(
+            gdata.vision.CIFAR10(train=is_train).transform_first(augs),
+            batch_size=batch_size,
+            shuffle=is_train,
+            num_workers=num_workers,
+        )
+
+    def train_with_data_aug(train_augs, test_augs, lr=0.001):
+        batch_size, ctx, net = 20, d2l.try_all_gpus(), d2l.resnet18(10)
+        net.initialize(ctx=ctx, init=init.Xavier())
+        trainer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": lr})
+        loss = gloss.SoftmaxCrossEntropyLoss()
+        train_iter = load_cifar10(True, train_augs, batch_size)
+        test_iter = load_cifar10(False, test_augs, batch_size)
+        d2l.train(train_iter, test_iter, net, loss, trainer, ctx, num_epochs=1)
+        accuracy = d2l.evaluate_accuracy(load_cifar10(False, test_augs, batch_size), net, ctx)
+        assert 0 <= accuracy <= 1
+
+    train_with_data_aug(flip_aug, no_aug)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "training on [cpu(0)]"
+    assert lines[1].startswith("epoch 1, loss ")
+    for (X, y), (ours, same) in zip(
+        load_cifar10(False, no_aug, 20), d2l.load_cifar10(False, d2l.no_aug, 20)
+    ):
+        np.testing.assert_array_equal(X.asnumpy(), ours.asnumpy())
+        np.testing.assert_array_equal(y.asnumpy(), same.asnumpy())
+
+
+# --- 9.2 fine-tuning ------------------------------------------------------------------------------
+
+
+def test_section_9_2_trains_both_networks(d2l, capsys):
+    data_dir = "../data"
+    train_imgs = gdata.vision.ImageFolderDataset(os.path.join(data_dir, "hotdog/train"))
+    test_imgs = gdata.vision.ImageFolderDataset(os.path.join(data_dir, "hotdog/test"))
+    assert train_imgs.synsets == ["hotdog", "not-hotdog"]
+
+    hotdogs = [train_imgs[i][0] for i in range(8)]
+    not_hotdogs = [train_imgs[-i - 1][0] for i in range(8)]
+    assert d2l.show_images(hotdogs + not_hotdogs, 2, 8, scale=1.4).shape == (2, 8)
+
+    normalize = gdata.vision.transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    train_augs = gdata.vision.transforms.Compose(
+        [
+            gdata.vision.transforms.RandomResizedCrop(32),
+            gdata.vision.transforms.RandomFlipLeftRight(),
+            gdata.vision.transforms.ToTensor(),
+            normalize,
+        ]
+    )
+    test_augs = gdata.vision.transforms.Compose(
+        [
+            gdata.vision.transforms.Resize(36),
+            gdata.vision.transforms.CenterCrop(32),
+            gdata.vision.transforms.ToTensor(),
+            normalize,
+        ]
+    )
+
+    pretrained_net = model_zoo.vision.resnet18_v2()
+    pretrained_net.initialize()
+    pretrained_net(nd.zeros((1, 3, 32, 32)))
+    finetune_net = model_zoo.vision.resnet18_v2(classes=2)
+    finetune_net.features = pretrained_net.features
+    finetune_net.output.initialize(init.Xavier())
+    finetune_net.output.collect_params().setattr("lr_mult", 10)
+
+    def train_fine_tuning(net, learning_rate, batch_size=8, num_epochs=1):
+        train_iter = gdata.DataLoader(
+            train_imgs.transform_first(train_augs), batch_size, shuffle=True
+        )
+        test_iter = gdata.DataLoader(test_imgs.transform_first(test_augs), batch_size)
+        ctx = d2l.try_all_gpus()
+        net.collect_params().reset_ctx(ctx)
+        net.hybridize()
+        loss = gloss.SoftmaxCrossEntropyLoss()
+        trainer = gluon.Trainer(
+            net.collect_params(), "sgd", {"learning_rate": learning_rate, "wd": 0.001}
+        )
+        d2l.train(train_iter, test_iter, net, loss, trainer, ctx, num_epochs)
+
+    train_fine_tuning(finetune_net, 0.01)
+    scratch_net = model_zoo.vision.resnet18_v2(classes=2)
+    scratch_net.initialize(init=init.Xavier())
+    train_fine_tuning(scratch_net, 0.1)
+    assert capsys.readouterr().out.count("epoch 1, loss ") == 2
+
+    finetune_net.features.collect_params().setattr("grad_req", "null")
+    weight = pretrained_net.output.weight
+    hotdog_w = nd.split(weight.data(), 1000, axis=0)[713]
+    assert hotdog_w.shape == (1, 512)
 
 
 # --- 9.3 bounding boxes, 9.4 anchors, 9.5 several scales ------------------------------------------
@@ -240,10 +387,11 @@ def load_with_mxnets_iterator(batch_size, edge_size=256):
     return train_iter, val_iter
 
 
-@pytest.mark.parametrize("load_data_pikachu", [load_with_mxnets_iterator, load_data_pikachu])
-def test_section_9_6_reads_and_draws_a_batch(d2l, load_data_pikachu):
+@pytest.mark.parametrize("is_ours", [False, True], ids=["mxnet", "cvops"])
+def test_section_9_6_reads_and_draws_a_batch(d2l, is_ours):
     """The iterators read both files: the training data with an index, the others without one."""
     batch_size, edge_size = 10, 64
+    load_data_pikachu = d2l.load_data_pikachu if is_ours else load_with_mxnets_iterator
     train_iter, val_iter = load_data_pikachu(batch_size, edge_size)
     batch = train_iter.next()
     most = train_iter.provide_label[0][1][1]
@@ -628,6 +776,117 @@ def test_section_9_10_trains_and_predicts(d2l):
     d2l.show_images(imgs[::3] + imgs[1::3] + imgs[2::3], 3, n)
 
 
+# --- 9.11 style transfer --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_ours", [False, True], ids=["book", "cvops"])
+def test_section_9_11_transfers_a_style(d2l, is_ours):
+    """Losses and image are the book's or those of cvops."""
+    content_img = image.imread("../img/cat1.jpg")
+    style_img = image.imread("../img/pikachu.jpg")
+    rgb_mean = nd.array([0.485, 0.456, 0.406])
+    rgb_std = nd.array([0.229, 0.224, 0.225])
+
+    def preprocess(img, image_shape):
+        img = image.imresize(img, *image_shape)
+        img = (img.astype("float32") / 255 - rgb_mean) / rgb_std
+        return img.transpose((2, 0, 1)).expand_dims(axis=0)
+
+    def postprocess(img):
+        img = img[0].as_in_context(rgb_std.context)
+        return (img.transpose((1, 2, 0)) * rgb_std + rgb_mean).clip(0, 1)
+
+    pretrained_net = model_zoo.vision.vgg19()
+    pretrained_net.initialize(init.Xavier())
+    style_layers, content_layers = [0, 5, 10, 19, 28], [25]
+    net = nn.Sequential()
+    for i in range(max(content_layers + style_layers) + 1):
+        net.add(pretrained_net.features[i])
+
+    def extract_features(X, content_layers, style_layers):
+        contents = []
+        styles = []
+        for i in range(len(net)):
+            X = net[i](X)
+            if i in style_layers:
+                styles.append(X)
+            if i in content_layers:
+                contents.append(X)
+        return contents, styles
+
+    def content_loss(Y_hat, Y):
+        return (Y_hat - Y).square().mean()
+
+    def gram(X):
+        num_channels, n = X.shape[1], X.size // X.shape[1]
+        X = X.reshape((num_channels, n))
+        return nd.dot(X, X.T) / (num_channels * n)
+
+    def style_loss(Y_hat, gram_Y):
+        return (gram(Y_hat) - gram_Y).square().mean()
+
+    def tv_loss(Y_hat):
+        return 0.5 * (
+            (Y_hat[:, :, 1:, :] - Y_hat[:, :, :-1, :]).abs().mean()
+            + (Y_hat[:, :, :, 1:] - Y_hat[:, :, :, :-1]).abs().mean()
+        )
+
+    class GeneratedImage(nn.Block):
+        def __init__(self, img_shape, **kwargs):
+            super().__init__(**kwargs)
+            self.weight = self.params.get("weight", shape=img_shape)
+
+        def forward(self):
+            return self.weight.data()
+
+    if is_ours:
+        content_loss, gram, style_loss, tv_loss = (
+            getattr(d2l, name) for name in ("content_loss", "gram", "style_loss", "tv_loss")
+        )
+        GeneratedImage = d2l.GeneratedImage
+    content_weight, style_weight, tv_weight = 1, 1e3, 10
+
+    def compute_loss(X, contents_Y_hat, styles_Y_hat, contents_Y, styles_Y_gram):
+        contents_l = [
+            content_loss(Y_hat, Y) * content_weight for Y_hat, Y in zip(contents_Y_hat, contents_Y)
+        ]
+        styles_l = [
+            style_loss(Y_hat, Y) * style_weight for Y_hat, Y in zip(styles_Y_hat, styles_Y_gram)
+        ]
+        tv_l = tv_loss(X) * tv_weight
+        l = nd.add_n(*styles_l) + nd.add_n(*contents_l) + tv_l  # noqa: E741
+        return contents_l, styles_l, tv_l, l
+
+    def get_inits(X, ctx, lr, styles_Y):
+        gen_img = GeneratedImage(X.shape)
+        gen_img.initialize(init.Constant(X), ctx=ctx, force_reinit=True)
+        trainer = gluon.Trainer(gen_img.collect_params(), "adam", {"learning_rate": lr})
+        styles_Y_gram = [gram(Y) for Y in styles_Y]
+        return gen_img(), styles_Y_gram, trainer
+
+    image_shape, ctx = (45, 30), d2l.try_gpu()
+    net.collect_params().reset_ctx(ctx)
+    content_X = preprocess(content_img, image_shape).copyto(ctx)
+    contents_Y, _ = extract_features(content_X, content_layers, style_layers)
+    style_X = preprocess(style_img, image_shape).copyto(ctx)
+    _, styles_Y = extract_features(style_X, content_layers, style_layers)
+    X, styles_Y_gram, trainer = get_inits(content_X, ctx, 0.01, styles_Y)
+    sums = []
+    for _ in range(4):
+        with autograd.record():
+            contents_Y_hat, styles_Y_hat = extract_features(X, content_layers, style_layers)
+            _, styles_l, _, l = compute_loss(  # noqa: E741
+                X, contents_Y_hat, styles_Y_hat, contents_Y, styles_Y_gram
+            )
+        l.backward()
+        trainer.step(1)
+        nd.waitall()
+        sums.append(l.asscalar())
+    assert len(styles_l) == 5
+    assert sums[-1] < sums[0]
+    assert postprocess(X).shape == (30, 45, 3)
+
+
 # --- the second edition, with arrays of mx.np -----------------------------------------------------
 
 
@@ -689,3 +948,44 @@ def test_batches_of_records_have_arrays_of_numpy(d2l, np_arrays):
     for batches in d2l.load_data_pikachu(5, 64):
         batch = batches.next()
         assert type(batch.data[0]) is type(batch.label[0]) is mx.np.ndarray
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+def test_d2l_has_all_its_names(d2l):
+    for name in d2l.__all__:
+        assert getattr(d2l, name) is not None
+    with pytest.raises(AttributeError, match=r"'cvops\.d2l' has no attribute 'nothing'"):
+        _ = d2l.nothing
+
+
+def test_set_figsize_sets_the_size_of_figures(d2l):
+    d2l.set_figsize()
+    assert d2l.plt.figure().get_size_inches().tolist() == [3.5, 2.5]
+    d2l.set_figsize((5, 4))
+    assert d2l.plt.figure().get_size_inches().tolist() == [5, 4]
+
+
+def test_missing_pikachu_set_is_drawn_in_its_form(d2l, tmp_path, monkeypatch, capsys):
+    """An image has one object of class 0. The second call reads the files of the first one."""
+    write = data.write_record
+
+    def write_few(file, photos, count, *options, **more):
+        return write(file, photos, count // 100, *options, **more)
+
+    monkeypatch.setattr(data, "write_record", write_few)
+    train_iter, val_iter = d2l.load_data_pikachu(3, 128, tmp_path / "pikachu")
+    assert "so a drawn set is written there" in capsys.readouterr().out
+    for batches, count in ((train_iter, 9), (val_iter, 1)):
+        labels = [batch.label[0][: 3 - batch.pad].asnumpy() for batch in batches]
+        labels = np.concatenate(labels)
+        assert labels.shape == (count, 1, 5)
+        assert (labels[:, 0, 0] == 0).all()
+    content = (tmp_path / "pikachu/train.rec").read_bytes()
+    d2l.load_data_pikachu(3, 128, tmp_path / "pikachu")
+    assert (tmp_path / "pikachu/train.rec").read_bytes() == content
+    assert capsys.readouterr().out == ""
+    (tmp_path / "pikachu/val.rec").unlink()
+    with pytest.raises(FileNotFoundError, match=r"val\.rec: no such file"):
+        d2l.load_data_pikachu(3, 128, tmp_path / "pikachu")

@@ -66,6 +66,19 @@ def record(tmp_path_factory):
     return path
 
 
+@pytest.mark.parametrize("name", data.CLASSES)
+def test_scene_has_the_given_classes_and_number(name):
+    photo = data.photograph("chelsea.png")
+    for seed in range(8):
+        _, labels = data.scene(photo, random.Random(seed), 64, most=1, classes=(name,))
+        assert labels.shape == (1, 5)
+        assert labels[0, 0] == 0
+    with pytest.raises(ValueError, match=r"classes: expected one of \['bee', 'frog'\], got 'dog'"):
+        data.scene(photo, random.Random(0), 64, classes=("dog",))
+    with pytest.raises(ValueError, match="classes: expected one name or more, got none"):
+        data.scene(photo, random.Random(0), 64, classes=())
+
+
 def test_record_has_the_drawn_scenes(record):
     rng = random.Random(3)
     photos = [data.photograph(name) for name in data.TEST_PHOTOS]

@@ -130,6 +130,28 @@ def test_show_images_rejects_too_few_images(pyplot):
         plot.show_images([np.zeros((4, 4, 3))] * 3, 2, 2)
 
 
+def test_apply_shows_results_of_a_transform(pyplot):
+    counts = iter(range(100))
+    image = np.zeros((4, 4, 3), np.uint8)
+    axes = plot.apply(image, lambda x: x + np.uint8(next(counts)), num_rows=2, num_cols=3)
+    assert axes[0, 0].figure.get_size_inches().tolist() == [4.5, 3]
+    shown = [np.asarray(place.images[0].get_array()).max() for place in axes.flat]
+    assert shown == [0, 1, 2, 3, 4, 5]
+    assert plot.apply(image, lambda x: x).shape == (2, 4)
+
+
+def test_draw_panels_has_a_panel_for_each_title(pyplot):
+    panels = {"train": {"a": [3, 2, 1], "b": [1.5]}, "test": {"a": [4, 5]}}
+    figure = plot.draw_panels(panels, "epoch")
+    assert [axes.get_title() for axes in figure.axes] == ["train", "test"]
+    for axes, curves in zip(figure.axes, panels.values()):
+        assert axes.get_xlabel() == "epoch"
+        for line, (label, values) in zip(axes.lines, curves.items()):
+            assert line.get_label() == label
+            assert line.get_xdata().tolist() == list(range(1, len(values) + 1))
+            assert line.get_ydata().tolist() == values
+
+
 def test_display_anchors_draws_the_anchors_of_each_cell(pyplot):
     """The 2 x 1 cells have centers (1/4, 1/2) and (3/4, 1/2) of 80 x 40, with 3 anchors each.
 
@@ -160,3 +182,18 @@ def test_error_without_matplotlib_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ModuleNotFoundError, match=re.escape("pip install cvops[demo]")):
         plot.bbox_to_rect((0, 0, 1, 1), "blue")
+
+
+def test_curves_have_the_losses_and_their_names():
+    pytest.importorskip("matplotlib")
+    history = np.array([[1.0, 0.0], [0.5, 2.0]])
+    axes = plot.curves(history, ["a", "b"])
+    shown = [line.get_ydata() for line in axes.lines]
+    np.testing.assert_array_equal(shown, [[1, 0.5], [np.nan, 2]])  # no logarithm of 0
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+    assert axes.get_yscale() == "log"
+
+
+def test_curves_without_a_name_for_each_column_are_refused():
+    with pytest.raises(ValueError, match=r"^history: expected"):
+        plot.curves(np.ones((3, 2)), ["a"])

@@ -242,7 +242,7 @@ def test_backbone_loads_the_weights_of_the_model_zoo(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"none\.params: no such file"):
         net.backbone.load_zoo(tmp_path / "none.params")
     path.write_bytes(b"no parameters")
-    with pytest.raises(ValueError, match=r"squeezenet\.params: not the parameters of the backbone"):
+    with pytest.raises(ValueError, match=r"squeezenet\.params: not the parameters of squeezenet"):
         net.backbone.load_zoo(path)
     with pytest.raises(ValueError, match="pretrained: expected a backbone of the model zoo"):
         make().backbone.load_zoo(path)

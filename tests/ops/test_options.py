@@ -355,8 +355,11 @@ def calls(mx, tmp_path_factory):
 
     from PIL import Image
 
-    from cvops import checkpoint, data, plot, voc
+    from cvops import checkpoint, classification, data, plot, voc
     from cvops.models import FCN, DetectionLoss, Detector, TinySSD, Training, fcn
+    from cvops.models import classification as classifier
+    from cvops.models.finetune import fine_tune
+    from cvops.models.resnet import resnet18
 
     folder = tmp_path_factory.mktemp("options")
     image = Image.new("RGB", (64, 64))
@@ -374,9 +377,15 @@ def calls(mx, tmp_path_factory):
             lambda x: data.write_record(folder / "a.rec", data.TEST_PHOTOS, 1, 0, side=x),
             lambda x: data.iterator(record, 1, side=x),
         ],
-        ("integer", "num_classes"): [lambda x: FCN(num_classes=x)],
-        ("integer", "stride"): [lambda x: FCN(stride=x)],
-        ("integer", "channels"): [lambda x: fcn.BilinearUpsample(x, 2)],
+        ("integer", "num_classes"): [lambda x: FCN(num_classes=x), resnet18],
+        ("integer", "stride"): [
+            lambda x: FCN(stride=x),
+            lambda x: resnet18(2, stride=x),
+        ],
+        ("integer", "channels"): [
+            lambda x: fcn.BilinearUpsample(x, 2),
+            lambda x: resnet18(2, channels=x),
+        ],
         ("integer", "scale"): [lambda x: fcn.BilinearUpsample(1, x)],
         ("integer", "kernel_size"): [lambda x: fcn.bilinear_kernel(1, 1, x)],
         ("integer", "most"): [lambda x: data.scene(image, random.Random(0), most=x)],
@@ -396,7 +405,20 @@ def calls(mx, tmp_path_factory):
         ],
         ("integer", "height"): [lambda x: voc.voc_rand_crop(pixels, pixels, x, 1)],
         ("integer", "columns"): [lambda x: plot.grid([image], x)],
-        ("integer", "num_rows"): [lambda x: plot.show_images([pixels], x, 1)],
+        ("integer", "num_rows"): [
+            lambda x: plot.show_images([pixels], x, 1),
+            lambda x: plot.apply(pixels, lambda image: image, x),
+        ],
+        ("integer", "train"): [
+            lambda x: classification.make_cifar10(folder / "c", x),
+            lambda x: classification.make_image_folders(folder / "c", train=x),
+        ],
+        ("integer", "num_epochs"): [
+            lambda x: classifier.train([], [], net, None, None, mx.cpu(), x)
+        ],
+        ("number", "lr_mult"): [lambda x: fine_tune(net, net, lr_mult=x)],
+        ("flag", "frozen"): [lambda x: fine_tune(net, net, frozen=x)],
+        ("flag", "train"): [lambda x: classification.read_cifar10(folder / "c", x)],
         ("integer", "fmap_w"): [lambda x: plot.display_anchors(pixels, x, 1, [0.5])],
         ("number", "threshold"): [
             lambda x: Detector(net, threshold=x),

@@ -1,6 +1,7 @@
 """``cvops doctor`` names each missing part and the command that installs it."""
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -98,6 +99,17 @@ class TestAll:
         monkeypatch.setattr(doctor, "CHECKS", [doctor._numpy])
         assert cli.main(["doctor"]) == 0
         assert capsys.readouterr().out == f"ok       NumPy {np.__version__}\n"
+
+    def test_json_has_the_findings_by_check(self, monkeypatch, capsys):
+        def _broken():
+            raise OSError("no disk")
+
+        monkeypatch.setattr(doctor, "CHECKS", [doctor._numpy, _broken])
+        assert cli.main(["doctor", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out) == {
+            "numpy": {"status": "ok", "text": f"NumPy {np.__version__}", "hint": ""},
+            "broken": {"status": "broken", "text": "broken: OSError: no disk", "hint": ""},
+        }
 
     @pytest.mark.parametrize(
         "problem", [RuntimeError("out of order"), None], ids=["error", "wrong result"]

@@ -290,12 +290,14 @@ def test_kernels_include_no_standard_header_except_cmath():
 #: The packages and modules, from the lowest layer. Modules of one layer do not import each other.
 LAYERS = [
     {"_files", "_imports"},
+    {"_pickles"},
     {"arrays", "images"},
     {"backends"},
     {"ops", "_mxnet"},
     {"checkpoint", "datasets", "metrics", "mxnet", "plot", "jax", "proposals", "torch"},
-    {"contrib", "data", "models", "training", "voc"},
-    {"demo", "demo_fcn", "demo_rcnn"},
+    {"weights"},
+    {"classification", "contrib", "data", "models", "training", "voc"},
+    {"d2l", "demo", "demo_augmentation", "demo_fcn", "demo_finetune", "demo_rcnn", "demo_style"},
     {"cli"},
     {"__main__"},
 ]

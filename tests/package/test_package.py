@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import os
 import pkgutil
 import re
 import shutil
@@ -72,6 +73,57 @@ def test_build_without_a_compiler_names_the_package_to_install(tmp_path, cxx):
     assert "cvops needs a C++17 compiler, and found none: install g++" in message
     assert "apt-get install g++" in message
     assert message.count("CMake Error") == 1
+
+
+@pytest.mark.skipif(
+    not all(map(shutil.which, ("cmake", "g++", "ninja"))), reason="needs cmake, ninja and g++"
+)
+@pytest.mark.parametrize(("cuda", "compiles"), [(None, False), ("ON", True)], ids=["default", "ON"])
+def test_build_calls_nvcc_only_on_request(tmp_path, cuda, compiles):
+    pybind11 = pytest.importorskip("pybind11")
+    nvcc = tmp_path / "nvcc"
+    nvcc.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\necho sm_90\n")
+    nvcc.chmod(0o755)
+    subprocess.run(
+        [
+            *("cmake", "-S", str(ROOT), "-B", str(tmp_path / "build"), "-G", "Ninja"),
+            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
+            f"-DPython_EXECUTABLE={sys.executable}",
+            *([f"-DCVOPS_CUDA={cuda}"] if cuda else []),
+        ],
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        check=True,
+        capture_output=True,
+    )
+    assert (tmp_path / "called").exists() == compiles
+    assert ("fatbin" in (tmp_path / "build" / "build.ninja").read_text("utf-8")) == compiles
+
+
+def test_check_of_a_wheel_passes_without_other_packages_than_numpy():
+    script = f"""
+import runpy, sys
+sys.path[:] = [x for x in sys.path if x]
+sys.path.insert(0, {str(ROOT / "tests")!r})
+runpy.run_path({str(ROOT / "tests" / "check_wheel.py")!r}, run_name="__main__")
+others = set(sys.modules) & {{"cupy", "hypothesis", "jax", "mxnet", "PIL", "pytest", "torch"}}
+assert not others, others
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT / "tests"
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"cvops {cvops.__version__}" in done.stdout
+
+
+def test_metadata_names_license_and_pythons():
+    metadata = importlib.metadata.metadata("cvops")
+    assert metadata["License-Expression"] == "Apache-2.0"
+    wheels = re.search(r'^build = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)[1]
+    pythons = [f"3.{version}" for version in re.findall(r"cp3(\d+)-", wheels)]
+    prefix = "Programming Language :: Python :: "
+    classifiers = [x[len(prefix) :] for x in metadata.get_all("Classifier") if prefix in x]
+    assert classifiers == ["3", *pythons]
+    assert metadata["Requires-Python"] == f">={pythons[0]}"
 
 
 @pytest.mark.parametrize(
