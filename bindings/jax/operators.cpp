@@ -1,10 +1,13 @@
-// The operators as targets of XLA's foreign function interface, on the CPU.
+// The operators as targets of XLA's foreign function interface, on the CPU and on GPUs.
 //
-// One handler serves all operators. The Python side (cvops/jax) checks the arrays, computes the
-// shapes of the results, and passes the operator's name and its options as text.
+// One handler serves all operators on a device. The Python side (cvops/jax) checks the arrays,
+// computes the shapes of the results, and passes the operator's name and its options as text.
 #include <xla/ffi/api/ffi.h>
 
+#include <cstdint>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "operator.h"
 
@@ -69,6 +72,45 @@ Dtype floating_type_of(const ffi::AnyBuffer& x) {
   return Dtype::float32;
 }
 
+// If true, arrays on the CPU are computed as on GPU 0, for tests with an emulated GPU.
+bool through_gpu = false;
+
+// The device of a call: device(in, out, body) runs body(Cpu or Gpu, in, out).
+struct OnCpu {
+  template <typename Body>
+  void operator()(Tensors& in, Tensors& out, const Body& body) const {
+    if (!through_gpu) {
+      const Cpu cpu;
+      return body(cpu, in, out);
+    }
+    std::vector<std::vector<char>> scratch;
+    auto allocate = [&](int64 bytes) {
+      scratch.emplace_back(bytes + Gpu::kAlignment);
+      const auto begin = reinterpret_cast<uintptr_t>(scratch.back().data());
+      return reinterpret_cast<void*>(ceil_div(begin, Gpu::kAlignment) * Gpu::kAlignment);
+    };
+    operators::on_gpu(0, nullptr, allocate, in, out, body);
+  }
+};
+
+struct OnGpu {
+  void* stream;
+  int32_t number;
+  ffi::ScratchAllocator& scratch;
+
+  template <typename Body>
+  void operator()(Tensors& in, Tensors& out, const Body& body) const {
+    auto allocate = [&](int64 bytes) {
+      const auto memory = scratch.Allocate((size_t)bytes, Gpu::kAlignment);
+      if (!memory) {
+        throw std::runtime_error("scratch memory: XLA has no " + std::to_string(bytes) + " bytes");
+      }
+      return *memory;
+    };
+    operators::on_gpu(number, stream, allocate, in, out, body);
+  }
+};
+
 template <typename Body>
 ffi::Error guarded(std::string_view name, const Body& body) {
   try {
@@ -91,8 +133,9 @@ void check_results(const Tensors& out, const operators::Shapes& shapes) {
   if (!same) throw operators::Refused("expected results of other shapes");
 }
 
-ffi::Error forward(ffi::RemainingArgs args, ffi::RemainingRets rets, std::string_view name,
-                   std::string_view options) {
+template <typename Device>
+ffi::Error forward_on(const Device& device, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                      std::string_view name, std::string_view options) {
   return guarded(name, [&] {
     const OperatorType& type = type_of(name);
     const auto call = type.call(attributes_of(options), true);
@@ -107,14 +150,15 @@ ffi::Error forward(ffi::RemainingArgs args, ffi::RemainingRets rets, std::string
       out.push_back(view_of(**rets.get<ffi::AnyBuffer>(i), wanted));
     }
     check_results(out, shapes_of(*call, in));
-    call->forward(Cpu(), in, out);
+    device(in, out, [&](auto& on, Tensors& a, Tensors& b) { call->forward(on, a, b); });
   });
 }
 
 // Arguments: the gradient of the first output, the inputs, the second output if the operator has
 // one. Results: a gradient for each input.
-ffi::Error backward(ffi::RemainingArgs args, ffi::RemainingRets rets, std::string_view name,
-                    std::string_view options) {
+template <typename Device>
+ffi::Error backward_on(const Device& device, ffi::RemainingArgs args, ffi::RemainingRets rets,
+                       std::string_view name, std::string_view options) {
   return guarded(name, [&] {
     const OperatorType& type = type_of(name);
     const auto call = type.call(attributes_of(options), true);
@@ -142,19 +186,50 @@ ffi::Error backward(ffi::RemainingArgs args, ffi::RemainingRets rets, std::strin
           view_of(*args.get<ffi::AnyBuffer>(inputs + 1), type.output_type_of(1, floating)));
       check_results({in.back()}, {shapes[1]});
     }
-    call->backward(Cpu(), in, out);
+    device(in, out, [&](auto& on, Tensors& a, Tensors& b) { call->backward(on, a, b); });
   });
+}
+
+ffi::Error forward(ffi::RemainingArgs args, ffi::RemainingRets rets, std::string_view name,
+                   std::string_view options) {
+  return forward_on(OnCpu(), args, rets, name, options);
+}
+
+ffi::Error backward(ffi::RemainingArgs args, ffi::RemainingRets rets, std::string_view name,
+                    std::string_view options) {
+  return backward_on(OnCpu(), args, rets, name, options);
+}
+
+ffi::Error forward_cuda(void* stream, int32_t number, ffi::ScratchAllocator scratch,
+                        ffi::RemainingArgs args, ffi::RemainingRets rets, std::string_view name,
+                        std::string_view options) {
+  return forward_on(OnGpu{stream, number, scratch}, args, rets, name, options);
+}
+
+ffi::Error backward_cuda(void* stream, int32_t number, ffi::ScratchAllocator scratch,
+                         ffi::RemainingArgs args, ffi::RemainingRets rets, std::string_view name,
+                         std::string_view options) {
+  return backward_on(OnGpu{stream, number, scratch}, args, rets, name, options);
 }
 
 }  // namespace
 }  // namespace cvops::jax
 
-#define CVOPS_BINDING                 \
-  xla::ffi::Ffi::Bind()               \
-      .RemainingArgs()                \
-      .RemainingRets()                \
-      .Attr<std::string_view>("name") \
+#define CVOPS_BINDING(context)                  \
+  xla::ffi::Ffi::Bind() context.RemainingArgs() \
+      .RemainingRets()                          \
+      .Attr<std::string_view>("name")           \
       .Attr<std::string_view>("options")
+#define CVOPS_ON_GPU                      \
+  .Ctx<xla::ffi::PlatformStream<void*>>() \
+      .Ctx<xla::ffi::DeviceOrdinal>()     \
+      .Ctx<xla::ffi::ScratchAllocator>()
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cvops_forward, cvops::jax::forward, CVOPS_BINDING);
-XLA_FFI_DEFINE_HANDLER_SYMBOL(cvops_backward, cvops::jax::backward, CVOPS_BINDING);
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cvops_forward, cvops::jax::forward, CVOPS_BINDING());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cvops_backward, cvops::jax::backward, CVOPS_BINDING());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cvops_forward_cuda, cvops::jax::forward_cuda,
+                              CVOPS_BINDING(CVOPS_ON_GPU));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(cvops_backward_cuda, cvops::jax::backward_cuda,
+                              CVOPS_BINDING(CVOPS_ON_GPU));
+
+extern "C" void cvops_compute_through_gpu(int on) { cvops::jax::through_gpu = on; }

@@ -26,7 +26,10 @@ class Jax(Library):
             )
         platforms = {device.platform for device in x.devices()}
         if platforms != {"cpu"}:
-            raise TypeError(f"expected an array on the CPU, got one on {', '.join(platforms)}")
+            raise TypeError(
+                f"expected an array on the CPU, got one on {', '.join(sorted(platforms))}: import "
+                "cvops.jax and call the op of that module"
+            )
         return CPU, x.dtype, x.shape
 
     def from_numpy(self, y: np.ndarray) -> Any:

@@ -42,7 +42,11 @@ def library() -> ctypes.CDLL:
         ImportError: as :func:`build`.
     """
     loaded = ctypes.CDLL(str(build()))
-    for target in ("cvops_forward", "cvops_backward"):
-        handler = jax.ffi.pycapsule(getattr(loaded, target))
-        jax.ffi.register_ffi_target(target, handler, platform="cpu")
+    suffixes = {"cpu": ""}
+    if adapter.use_kernels():
+        suffixes["CUDA"] = "_cuda"
+    for platform, suffix in suffixes.items():
+        for target in ("cvops_forward", "cvops_backward"):
+            handler = jax.ffi.pycapsule(getattr(loaded, target + suffix))
+            jax.ffi.register_ffi_target(target, handler, platform=platform)
     return loaded

@@ -25,8 +25,22 @@ def same(a, b):
     return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
 
+@pytest.fixture(params=["cpu", "emulated"])
+def device(request):
+    """ "emulated" computes arrays on the CPU by the code for GPUs."""
+    from emulator import backends
+
+    from cvops.jax import build
+
+    if request.param == "emulated":
+        backends.use_for_mxnet()
+        build.library().cvops_compute_through_gpu(1)
+    yield
+    build.library().cvops_compute_through_gpu(0)
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_results_are_those_of_numpy_arrays(name):
+def test_results_are_those_of_numpy_arrays(device, name):
     arrays, options = CASES[name]
     with enable_x64(name == "confusion_matrix"):
         given = {key: jnp.asarray(x) for key, x in arrays.items()}
@@ -42,7 +56,7 @@ def test_results_are_those_of_numpy_arrays(name):
 
 
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
-def test_gradients_are_those_of_the_operators_of_pytorch(name):
+def test_gradients_are_those_of_the_operators_of_pytorch(device, name):
     torch = pytest.importorskip("torch")
     import cvops.torch  # noqa: F401
 

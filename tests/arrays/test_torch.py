@@ -676,7 +676,7 @@ class TestTensors:
     @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
     def test_quantized_tensor_is_refused(self):
         x = torch.quantize_per_tensor(boxes(5), 0.1, 0, torch.quint8)
-        with pytest.raises(TypeError, match="lhs: expected float32, .*, got quint8"):
+        with pytest.raises(TypeError, match=r"lhs: expected float32, .*, got quint8"):
             cvops.box_iou(x, boxes(5))
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
