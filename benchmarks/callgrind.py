@@ -104,11 +104,13 @@ def measure(simd: str) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         command = ["valgrind", "--tool=callgrind", "--quiet", f"--callgrind-out-file={folder}/out"]
         for op in dict.fromkeys(op for op, _ in JOBS):
-            # The two patterns differ: valgrind uses only one of two options with equal patterns.
-            command += [
-                f"--toggle-collect=cvops::{op}(cvops::Cpu const&*)",
-                f"--dump-after=?vops::{op}(cvops::Cpu const&*)",
-            ]
+            # An op for several dtypes is a template. The patterns of the two options differ:
+            # valgrind uses only one of two options with equal patterns.
+            for function in (f"cvops::{op}", f"void cvops::{op}<float>"):
+                command += [
+                    f"--toggle-collect={function}(cvops::Cpu const&*)",
+                    f"--dump-after=?{function[1:]}(cvops::Cpu const&*)",
+                ]
         command += [sys.executable, __file__, "--run-jobs", folder]
         environment = {
             **os.environ,
@@ -173,7 +175,7 @@ def short(name: str) -> str:
             pass
         name = name.split()[-1]
     name = re.sub(r"\bcvops::| const$| \[clone [^]]*\]|'\d+$", "", name)
-    return name.removeprefix("void ")
+    return name.removeprefix("void ").removesuffix("<float>")
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:

@@ -28,6 +28,7 @@ fn=(1)
     ("name", "text"),
     [
         ("cvops::box_iou(cvops::Cpu const&, float*, long long)", "box_iou"),
+        ("void cvops::box_iou<float>(cvops::Cpu const&, float*, long long)", "box_iou"),
         ("cvops::(anonymous namespace)::decode(int) [clone .isra.0]", "decode"),
         ("auto cvops::as_avx2<&cvops::iou_row, float*&>(float*&) [clone .isra.0]", "iou_row"),
         (
@@ -41,7 +42,15 @@ fn=(1)
         ),
         ("void std::__sort<std::pair<int, int>*, std::less<int> >(int*)", "std::__sort"),
     ],
-    ids=["function", "clone", "vector function", "vector template", "lambda", "template"],
+    ids=[
+        "function",
+        "op of several dtypes",
+        "clone",
+        "vector function",
+        "vector template",
+        "lambda",
+        "template",
+    ],
 )
 def test_names_are_without_parameters_and_namespaces(name, text):
     assert callgrind.short(name) == text
