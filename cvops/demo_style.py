@@ -20,7 +20,7 @@ from cvops.models.style import LAYERS, Layers, StyleFeatures, StyleLoss, preproc
 mx = mxnet()
 
 #: Weights of content, style and total variation, for relative losses.
-WEIGHTS = (1.0, 10.0, 0.1)
+WEIGHTS = (1.0, 10.0, 3.0)
 NAMES = ("content", "style", "total variation")
 
 
@@ -63,7 +63,7 @@ def run(
 
     def make(title: str, shape: tuple[int, int], steps: int, **more: Any) -> tuple[Any, Any]:
         # The learning rate falls twice.
-        options = {"rate": 0.05, "decay": 0.3, "decay_steps": max(1, steps * 2 // 5), **more}
+        options = {"rate": 0.1, "decay": 0.3, "decay_steps": max(1, steps * 2 // 5), **more}
         options = {"weights": WEIGHTS, "relative": True, "optimizer": optimizer, **options}
         start = time.perf_counter()
         with tqdm(total=steps, unit="step") as bar:

@@ -53,13 +53,15 @@ def stained_glass(height: int, width: int, panes: int = 170, seed: int = 0) -> I
     # By blocks: the distances of all pixels would take a gigabyte for a large window.
     image = np.empty((len(pixels), 3))
     pane = np.sqrt(height * width / panes)
+    lead = 0.06 * pane  # half of its width
     for block in range(0, len(pixels), 65536):
-        rows = slice(block, block + 65536)
-        distances = np.linalg.norm(pixels[rows, None] - points, axis=2)
-        nearest, second = np.partition(distances, 1, axis=1)[:, :2].T
-        glass = colors[distances.argmin(axis=1)] * (1.15 - 0.5 * nearest / pane)[:, None]
-        is_lead = second - nearest < 0.12 * pane
-        image[rows] = np.where(is_lead[:, None], 20, glass)
+        rows = pixels[block : block + 65536]
+        distances = np.linalg.norm(rows[:, None] - points, axis=2)
+        i, j = np.argpartition(distances, 1, axis=1)[:, :2].T
+        near, far = (np.take_along_axis(distances, k[:, None], 1)[:, 0] for k in (i, j))
+        border = (far**2 - near**2) / (2 * np.linalg.norm(points[i] - points[j], axis=1))
+        glass = colors[i] * (1.15 - 0.5 * near / pane)[:, None]
+        image[block : block + 65536] = np.where(border[:, None] < lead, 20, glass)
     return Image.fromarray(image.clip(0, 255).astype(np.uint8).reshape(height, width, 3))
 
 

