@@ -49,6 +49,8 @@ class Setup(NamedTuple):
 
 #: Sizes for the made images.
 MADE = Setup(64, (0.5, 1), 8, 16)
+#: Sizes for the made images and a source that is trained here: from scratch it learns soon.
+SMALL = Setup(64, (0.5, 1), 4, 8)
 #: Sizes of the book.
 BOOK = Setup(224, (0.08, 1), 5, 128)
 
@@ -75,7 +77,7 @@ def _small_resnet(classes: int) -> Any:
     return vision.ResNetV2(vision.BasicBlockV2, [1, 1, 1, 1], [16, 16, 32, 64, 128], classes)
 
 
-def trained_source(folder: Path, images: int = 600, epochs: int = 20, seed: int = 0) -> Source:
+def trained_source(folder: Path, images: int = 400, epochs: int = 12, seed: int = 0) -> Source:
     """Train a small ResNet on made images of other animals than those of the target.
 
     ``folder`` gets the images.
@@ -87,7 +89,7 @@ def trained_source(folder: Path, images: int = 600, epochs: int = 20, seed: int 
     net.initialize(mx.init.Xavier(), ctx=try_all_gpus())
     (*_, last) = _train(net, folder, setup, "adam", 1e-3)
     text = f"a ResNet trained here on {', '.join(_SOURCE_CLASSES)}, test acc {last.test_acc:.2f}"
-    return Source(net, _small_resnet, 0.01, text)
+    return Source(net, _small_resnet, 0.02, text)
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -213,7 +215,7 @@ def picture(net: Any, root: Path, setup: Setup, count: int = 12) -> Any:
 def run(
     folder: Path,
     epochs: int | None = None,
-    train_images: int = 120,
+    train_images: int | None = None,
     seed: int = 0,
     seeds: int = 1,
     root: Path | None = None,
@@ -229,8 +231,10 @@ def run(
 
     Args:
         folder: output folder.
-        epochs: number of epochs; by default 8 for the made images, or the book's 5.
-        train_images: number of made training images.
+        epochs: number of epochs; by default 8 for the made images, 4 with a source that is trained
+            here, or the book's 5.
+        train_images: number of made training images; by default 120, or 40 with a source that is
+            trained here.
         seed: the first seed. A seed has its own made training images, weights and random numbers.
         seeds: number of seeds, 1 or more.
         root: folder with the folders train and test of images; by default images are made.
@@ -246,9 +250,8 @@ def run(
         FileNotFoundError: ``root`` or ``pretrained`` is missing.
         ValueError: ``root`` has no such images, or ``pretrained`` are no weights of ``network``.
     """
-    seeds, setup = _check.integer("seeds", seeds, 1), MADE if root is None else BOOK
-    if epochs is not None:
-        setup = setup._replace(epochs=_check.integer("epochs", epochs, 1))
+    seeds = _check.integer("seeds", seeds, 1)
+    epochs = None if epochs is None else _check.integer("epochs", epochs, 1)
     if root is not None:
         classification.read_image_folders(root)  # before a long training
     folder.mkdir(parents=True, exist_ok=True)
@@ -260,14 +263,19 @@ def run(
         print(f"no weights of {network}: {error}")
         source, is_zoo = trained_source(folder / "source"), False
     print(f"source: {source.text}")
+    usual, setup = (120, MADE) if is_zoo else (40, SMALL)
+    count = usual if train_images is None else train_images
+    setup = setup if root is None else BOOK
+    setup = setup if epochs is None else setup._replace(epochs=epochs)
     results: list[dict[str, list[Epoch]]] = []
     numbers = range(seed, seed + seeds)
     for number in numbers:
         images = root
         if images is None:
-            images = folder / f"images-{number}-{train_images}"
-            sizes = train_images, test_images
-            classification.make_image_folders(images, CLASSES, *sizes, number, setup.side)
+            images = folder / f"images-{number}-{count}"
+            classification.make_image_folders(
+                images, CLASSES, count, test_images, number, setup.side
+            )
         train_set, test_set = classification.read_image_folders(images)
         if not results:
             print(

@@ -306,13 +306,13 @@ def _parser() -> argparse.ArgumentParser:
         "or a source that is trained here",
     )
     finetune.add_argument(
-        "--epochs", type=_count, help="number of epochs, by default 8, or 5 with --data"
+        "--epochs", type=_count, help="number of epochs, by default 4, 8, or 5 with --data"
     )
     finetune.add_argument(
-        "--train-images", type=_count, default=120, help="number of made training images"
+        "--train-images", type=_count, help="number of made training images, by default 40 or 120"
     )
     finetune.add_argument(
-        "--rate", type=_rate, help="learning rate of the features, by default 0.0005 or 0.01"
+        "--rate", type=_rate, help="learning rate of the features, by default 0.0005 to 0.02"
     )
     finetune.set_defaults(run=_demo_finetune)
     for command in (augmentation, finetune):

@@ -101,7 +101,7 @@ def test_command_passes_its_options_to_the_demo(tmp_path, monkeypatch):
     monkeypatch.setattr(demo_finetune, "run", lambda *args: given.append(args))
     output, data, file = (tmp_path / name for name in ("out", "data", "file.params"))
     assert cli.main(["demo-finetune", "--output", str(output)]) == 0
-    assert given[0] == (output, None, 120, 0, 1, None, "squeezenet1_1", None, None)
+    assert given[0] == (output, None, None, 0, 1, None, "squeezenet1_1", None, None)
     arguments = "--data", str(data), "--epochs", "3", "--train-images", "5", "--seed", "4"
     arguments += "--seeds", "2", "--network", "resnet18_v2", "--pretrained", str(file)
     arguments += "--rate", "0.05"

