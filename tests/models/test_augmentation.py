@@ -136,7 +136,7 @@ def test_saturation_of_mxnet_scales_all_channels(image):
         factors.append(ratio(found, image))
         np.testing.assert_allclose(
             found, factors[-1] * image.asnumpy(), atol=4
-        )  # rounding; gray would add up to 15
+        )  # rounding
     assert 0.48 <= min(factors) < 0.6
     assert 1.4 < max(factors) <= 1.5
 
