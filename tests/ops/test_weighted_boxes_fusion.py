@@ -146,15 +146,15 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("shape", [(1, 1), (2, 40), (3, 300)])
+@pytest.mark.parametrize("shape", [(1, 1), (2, 40), (1, 200)])
 def test_backend_gives_the_bits_of_the_reference(run_any_steps, shape, options):
     for ties, special in ((False, False), (True, False), (True, True)):
         check(run_any_steps, scene(1, *shape, ties=ties, special=special), options)
 
 
 def test_more_clusters_than_threads_of_a_block(run_other):
-    data = scene(2, 2300, side=200)
-    assert (weighted_boxes_fusion(data, backend="native")[:, 1] > 0).sum() > 2048
+    data = scene(2, 1100, side=400)
+    assert (weighted_boxes_fusion(data, backend="native")[:, 1] > 0).sum() > 1024
     check(run_other, data, {"overlap_thresh": 0.2, "num_models": 2})
 
 
@@ -182,7 +182,9 @@ def test_random_case_equals_the_reference(seed, special):
 
 
 def test_sanitized(run_sanitized_small):
-    check(run_sanitized_small, scene(5, 2, 300, ties=True), dict(id_index=0, overlap_thresh=0.1))
+    # A step is slow here.
+    options = dict(id_index=0, overlap_thresh=0.1, topk=6)
+    check(run_sanitized_small, scene(5, 2, 110, ties=True), options)
 
 
 def test_order_of_the_rows_does_not_matter(run):
