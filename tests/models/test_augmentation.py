@@ -134,9 +134,7 @@ def test_saturation_of_mxnet_scales_all_channels(image):
     factors = []
     for found in results("RandomSaturation", image):
         factors.append(ratio(found, image))
-        np.testing.assert_allclose(
-            found, factors[-1] * image.asnumpy(), atol=4
-        )  # rounding
+        np.testing.assert_allclose(found, factors[-1] * image.asnumpy(), atol=4)  # rounding
     assert 0.48 <= min(factors) < 0.6
     assert 1.4 < max(factors) <= 1.5
 
