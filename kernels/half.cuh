@@ -49,19 +49,15 @@ extern "C" __global__ void __launch_bounds__(256)
     half_to_float(float* __restrict__ out, const unsigned short* __restrict__ in, long long num,
                   int is_bfloat16) {
   using namespace cvops;
-  for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < num;
-       i += (int64)gridDim.x * blockDim.x) {
-    out[i] = is_bfloat16 ? float_of_bfloat16(in[i]) : float_of_float16(in[i]);
-  }
+  const int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < num) out[i] = is_bfloat16 ? float_of_bfloat16(in[i]) : float_of_float16(in[i]);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
     float_to_half(unsigned short* __restrict__ out, const float* __restrict__ in, long long num,
                   int is_bfloat16) {
   using namespace cvops;
-  for (int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x; i < num;
-       i += (int64)gridDim.x * blockDim.x) {
-    out[i] = is_bfloat16 ? bfloat16_of(in[i]) : float16_of(in[i]);
-  }
+  const int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < num) out[i] = is_bfloat16 ? bfloat16_of(in[i]) : float16_of(in[i]);
 }
 #endif

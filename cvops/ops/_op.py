@@ -290,7 +290,7 @@ class Inputs:
             library = library_of(x)
             if library is None:
                 raise TypeError(
-                    f"{name}: expected an array (NumPy, CuPy, PyTorch, MXNet or JAX), "
+                    f"{name}: expected an array (NumPy, CuPy, PyTorch, MXNet, JAX, DLPack), "
                     f"got {type(x).__name__}{_conversion(op, name, x)}"
                 )
             try:

@@ -267,7 +267,7 @@ def _check_backward_shapes(signature: Signature) -> None:
             f"got shape {shape}"
         )
     if got != shape[:-1]:
-        raise ValueError(f"index: expected shape {shape[:-1]}, got {got}")
+        raise ValueError(f"index: expected shape {shape[:-1]} of the rows in out_grad, got {got}")
 
 
 def _sizes(data: Any) -> tuple[int, int, int]:

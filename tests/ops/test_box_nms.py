@@ -658,18 +658,18 @@ REFUSED_BY_GRADIENT = {
     ),
     "int32": (SIX.astype("i4"), INDEX, TypeError, "out_grad: expected float32, .* got int32"),
     "int64 index": (SIX, INDEX.astype("i8"), TypeError, "index: expected int32, got int64"),
-    "short index": (SIX, INDEX[:2], ValueError, r"index: expected shape \(3,\), got \(2,\)"),
+    "short index": (SIX, INDEX[:2], ValueError, r"index: expected shape \(3,\) .*, got \(2,\)"),
     "index of two axes": (
         SIX,
         INDEX[:, None],
         ValueError,
-        r"index: expected shape \(3,\), got \(3, 1\)",
+        r"index: expected shape \(3,\) .*, got \(3, 1\)",
     ),
     "index of one axis": (
         SIX[None],
         INDEX,
         ValueError,
-        r"index: expected shape \(1, 3\), got \(3,\)",
+        r"index: expected shape \(1, 3\) .*, got \(3,\)",
     ),
     "list": (SIX, [0, 1, 2], TypeError, "index: expected an array .* got list"),
     "2^24 rows": (

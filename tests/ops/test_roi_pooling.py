@@ -511,7 +511,7 @@ class TestRefusals:
 
     backward = {
         "two axes": ("out_grad", rois, "expected shape (R, C, height, width), got (3, 5)"),
-        "int32": ("out_grad", argmax, "expected float32, got int32"),
+        "int32": ("out_grad", argmax, "expected float32, float64, float16 or bfloat16, got int32"),
         "int64 argmax": ("argmax", argmax.astype("i8"), "expected int32, got int64"),
         "argmax of fewer RoIs": (
             "argmax",
