@@ -380,7 +380,11 @@ class TestRefusals:
             "expected at least output_dim * group_size**2 = 8 channels, got 7",
         ),
         "four columns": ("rois", rois[:, :4], "expected shape (R, 5), got (3, 4)"),
-        "no offsets": ("trans", None, "expected an array (NumPy, CuPy, PyTorch, MXNet or JAX)"),
+        "no offsets": (
+            "trans",
+            None,
+            "expected an array (NumPy, CuPy, PyTorch, MXNet, JAX, DLPack)",
+        ),
         "offsets are float64": ("trans", trans.astype("f8"), "expected float32, got float64"),
         "offsets of two rois": ("trans", trans[:2], "with R = 3 as in rois, got (2, 4, 2, 2)"),
         "offsets of three axes": ("trans", trans[0], "got (4, 2, 2)"),

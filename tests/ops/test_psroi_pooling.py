@@ -310,7 +310,7 @@ class TestRefusals:
         "rois is a list": (
             "rois",
             [[0] * 5],
-            "expected an array (NumPy, CuPy, PyTorch, MXNet or JAX)",
+            "expected an array (NumPy, CuPy, PyTorch, MXNet, JAX, DLPack)",
         ),
         "scale above 1": ("spatial_scale", 1.1, "expected a number in [0, 1], got 1.1"),
         "scale is NaN": ("spatial_scale", NAN, "expected a number in [0, 1], got nan"),

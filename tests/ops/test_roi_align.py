@@ -425,7 +425,7 @@ class TestRefusals:
         "rois is a list": (
             "rois",
             [[0] * 5],
-            "expected an array (NumPy, CuPy, PyTorch, MXNet or JAX)",
+            "expected an array (NumPy, CuPy, PyTorch, MXNet, JAX, DLPack)",
         ),
         "one size": ("pooled_size", (7,), "expected a pair (height, width), got (7,)"),
         "size of zero": ("pooled_size", (7, 0), "expected an integer in [1, 2147483647], got 0"),

@@ -484,7 +484,7 @@ class TestRefusals:
         "list": (
             "rois",
             [[0] * 5],
-            "expected an array (NumPy, CuPy, PyTorch, MXNet or JAX), got list",
+            "expected an array (NumPy, CuPy, PyTorch, MXNet, JAX, DLPack), got list",
         ),
         "pooled_size is a number": ("pooled_size", 7, "expected a pair (height, width), got 7"),
         "one pooled size": ("pooled_size", (7,), "expected a pair (height, width), got (7,)"),
