@@ -32,8 +32,8 @@
 #include "rpn_target.h"
 #include "rroi_align.h"
 #include "soft_nms.h"
-#include "weighted_boxes_fusion.h"
 #include "threads.h"
+#include "weighted_boxes_fusion.h"
 
 constexpr cvops::Cpu kCpu;
 using Floats = std::vector<float>;
