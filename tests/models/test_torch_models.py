@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from torch_cases import with_statistics
 
 from cvops._mxnet import mxnet
