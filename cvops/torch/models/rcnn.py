@@ -144,11 +144,11 @@ class FastRCNN(nn.Module):  # type: ignore[misc]
         Raises:
             TypeError, ValueError: an option is not as there.
         """
-        num, most = len(self.classes), integer("most", most, 1)
-        options = {
-            "valid_thresh": number("threshold", threshold, 0, 1),
-            "overlap_thresh": number("nms_threshold", nms_threshold, 0, 1),
-        }
+        if not torch.compiler.is_compiling():  # a graph cannot contain the checks
+            most = integer("most", most, 1)
+            threshold = number("threshold", threshold, 0, 1)
+            nms_threshold = number("nms_threshold", nms_threshold, 0, 1)
+        num = len(self.classes)
         maps = self.backbone(images)
         proposals = self._proposals(maps, given)
         logits, offsets = self.heads(images, maps, proposals)
@@ -164,7 +164,9 @@ class FastRCNN(nn.Module):  # type: ignore[misc]
         kinds = torch.arange(num, device=scores.device, dtype=scores.dtype).expand_as(scores)
         columns = [x.reshape(len(scores), -1, 1) for x in (kinds, scores)]
         rows = torch.cat([*columns, boxes.view_as(starts)], dim=2)
-        rows, _ = torch.ops.cvops.box_nms(rows, coord_start=2, score_index=1, id_index=0, **options)
+        rows, _ = torch.ops.cvops.box_nms(
+            rows, nms_threshold, threshold, coord_start=2, score_index=1, id_index=0
+        )
         # Rows beyond N * C are padding.
         rows = pad(rows, (0, 0, 0, most), value=-1.0)[:, :most]
         if not self.mask:
