@@ -103,12 +103,29 @@ def test_predictions_in_pixels_are_those_of_gluon(tmp_path, kind):
     assert 0 < expected.masks.mean() < 1
 
 
-def test_detection_is_one_compiled_graph():
-    module = modules.FasterRCNN(CLASSES, 64, mask=True, hidden=32).eval()
+class Detector(torch.nn.Module):
+    """Images to detections and masks."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, images):
+        return self.net.detect(images, threshold=0.1)
+
+
+@pytest.mark.parametrize("way", ["compile", "export"])
+def test_detection_is_one_graph(way):
+    detector = Detector(modules.FasterRCNN(CLASSES, 64, mask=True, hidden=32).eval())
     images = torch.from_numpy(IMAGES)
-    compiled = torch.compile(module.detect, backend="eager", fullgraph=True)
     with torch.no_grad():
-        for got, want in zip(compiled(images, threshold=0.1), module.detect(images, threshold=0.1)):
+        if way == "compile":
+            graph = torch.compile(detector, backend="eager", fullgraph=True)
+        else:
+            graph = torch.export.export(detector, (images,)).module()
+        rows, masks = detector(images)
+        assert (rows[..., 0] >= 0).any()
+        for got, want in zip(graph(images), (rows, masks)):
             assert torch.equal(got, want)
 
 
