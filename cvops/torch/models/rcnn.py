@@ -32,7 +32,7 @@ class FastRCNN(nn.Module):  # type: ignore[misc]
     proposal to a box of each class. :class:`cvops.models.FastRCNN` describes the arguments.
 
     Raises:
-        TypeError, ValueError: an argument is not as there.
+        TypeError, ValueError: an argument is not one that is described there.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ class FastRCNN(nn.Module):  # type: ignore[misc]
         those of the network.
 
         Raises:
-            TypeError, ValueError: an option is not as there.
+            TypeError, ValueError: an option has another type or is out of its range there.
         """
         if not torch.compiler.is_compiling():  # a graph cannot contain the checks
             most = integer("most", most, 1)
@@ -185,7 +185,7 @@ class FasterRCNN(FastRCNN):
     the arguments. With ``mask=True`` the network is a Mask R-CNN.
 
     Raises:
-        TypeError, ValueError: an argument is not as there.
+        TypeError, ValueError: an argument is not one that is described there.
     """
 
     def __init__(
