@@ -8,12 +8,10 @@ import numpy as np
 
 from cvops._mxnet import mxnet
 from cvops._mxnet.arrays import from_numpy
+from cvops._networks import MEAN as MEAN
+from cvops._networks import STD as STD
 
 mx = mxnet()
-
-#: Mean and standard deviation of ImageNet's channels (RGB, 0 to 1), for pretrained networks.
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def normalize_image(image: Any) -> Any:

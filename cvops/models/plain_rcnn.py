@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from cvops._mxnet import mxnet
-from cvops.models.rcnn import STDS
+from cvops._networks import class_names
+from cvops._networks.rcnn import STDS
 from cvops.models.rcnn_blocks import Backbone
 from cvops.models.steps import contexts
-from cvops.models.tiny_ssd import class_names
 from cvops.ops._check import integer, number
 from cvops.ops.box_decode import box_decode
 from cvops.ops.box_iou import box_iou

@@ -14,41 +14,23 @@ Blocks that hybridize as a whole, including the detection ops:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from cvops._mxnet import mxnet
+from cvops._networks import rcnn as shared
+from cvops._networks.rcnn import BOX_CELLS, CLIP, MASK_CELLS, MASK_CHANNELS, SAMPLE_RATIO, STDS
+from cvops._networks.rcnn import Prediction as Prediction
 from cvops.models import saved, steps
 from cvops.models.losses import on_cpu, smooth_l1
 from cvops.models.rcnn_blocks import RPN, Backbone, BoxHead, MaskHead
 from cvops.models.steps import contexts
 from cvops.models.steps import freeze as freeze
-from cvops.models.tiny_ssd import MAX_SIDE, check_labels, class_names, nan_if_invalid
-from cvops.ops._check import choice, flag, integer, number, numbers
+from cvops.models.tiny_ssd import check_labels, nan_if_invalid
+from cvops.ops._check import choice, integer, number, numbers
 
 mx = mxnet()
-
-#: Standard deviations of the offsets of all boxes: x, y, width, height.
-STDS = (0.1, 0.1, 0.2, 0.2)
-
-#: Maximum logarithm of the ratio of a box and its anchor.
-_CLIP = math.log(1000 / 16)
-
-#: Cells of the pooled features for boxes and for masks. A mask has twice as many.
-_BOX_CELLS, _MASK_CELLS = (7, 7), (14, 14)
-
-#: Minimum side of a proposal in pixels of a training image.
-_MIN_SIDE = 4
-
-#: Proposals before and after non-maximum suppression, and its IoU.
-_PRE_NMS, _POST_NMS, _PROPOSAL_IOU = 300, 60, 0.7
-
-#: Sides of an object in cells, from which on the next coarser map of a pyramid is used.
-_PYRAMID_CELLS = 14
 
 #: Samples of an image for the losses: anchors, rois; the fraction of rois with an object.
 _RPN_SAMPLES, _ROI_SAMPLES, _ROI_POSITIVE = 64, 32, 0.25
@@ -89,17 +71,16 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         super().__init__(**kwargs)
         import cvops.mxnet  # noqa: F401 (registers the ops)
 
-        self.classes = class_names(classes)
-        self.side, self.mask = integer("side", side, 64, MAX_SIDE), flag("mask", mask)
-        self.roi = choice("roi", roi, ("align", "pooling"))
-        hidden = integer("hidden", hidden, 1)
-        self.options: dict[str, Any] = {"mask": self.mask, "roi": roi, "backbone": backbone}
-        self.options |= {"fpn": flag("fpn", fpn), "hidden": hidden}
+        self.classes, self.side, self.options = shared.arguments(
+            classes, side, mask, roi, backbone, fpn, hidden
+        )
+        self.mask, self.roi = self.options["mask"], self.options["roi"]
+        hidden = self.options["hidden"]
         with self.name_scope():
-            self.backbone = Backbone(backbone, fpn)
+            self.backbone = Backbone(backbone, self.options["fpn"])
             channels, num = self.backbone.channels[0], len(self.classes)
-            self.box_head = BoxHead(channels, _BOX_CELLS[0], hidden, num)
-            self.mask_head: Any = MaskHead(channels, 48, num) if self.mask else None
+            self.box_head = BoxHead(channels, BOX_CELLS[0], hidden, num)
+            self.mask_head: Any = MaskHead(channels, MASK_CHANNELS, num) if self.mask else None
 
     def initialize(self, init: Any = None, ctx: Any = None, **kwargs: Any) -> None:
         """Initialize all layers, as in Gluon. ``init`` is Xavier's initializer by default."""
@@ -122,7 +103,7 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             rows = F.concat(index, pixels, dim=2).reshape((-1, 5))
             given = {"pooled_size": cells, "spatial_scale": 1 / stride}
             if self.roi == "align":
-                part = F.contrib.cvops_ROIAlign(features, rows, sample_ratio=2, **given)
+                part = F.contrib.cvops_ROIAlign(features, rows, sample_ratio=SAMPLE_RATIO, **given)
             else:
                 part = F.contrib.cvops_ROIPooling(features, rows, **given)
             pooled = part if i == 0 else pooled + part
@@ -133,13 +114,13 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         size = F.slice_axis(pixels, axis=2, begin=2, end=4)
         size = size - F.slice_axis(pixels, axis=2, begin=0, end=2)
         area = F.prod(F.relu(size), axis=2, keepdims=True)
-        limits = ((_PYRAMID_CELLS * stride) ** 2 for stride in self.backbone.strides[1:])
+        limits = ((shared.PYRAMID_CELLS * stride) ** 2 for stride in self.backbone.strides[1:])
         return sum(area >= limit for limit in limits)
 
     def heads(self, F: Any, images: Any, maps: Any, rois: Any) -> tuple[Any, Any]:
         """Return the logits (B, N, C + 1) and the offsets (B, N, C, 4) of rois."""
         num = len(self.classes)
-        logits, offsets = self.box_head(self.pool(F, images, maps, rois, _BOX_CELLS))
+        logits, offsets = self.box_head(self.pool(F, images, maps, rois, BOX_CELLS))
         logits = F.reshape_like(
             logits, rois, lhs_begin=0, lhs_end=1, rhs_begin=0, rhs_end=2
         )  # (B, N, C + 1)
@@ -148,7 +129,7 @@ class FastRCNN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
 
     def masks(self, F: Any, images: Any, maps: Any, rois: Any) -> Any:
         """Return the logits of the masks of rois, (B * N, C, 28, 28)."""
-        return self.mask_head(self.pool(F, images, maps, rois, _MASK_CELLS))
+        return self.mask_head(self.pool(F, images, maps, rois, MASK_CELLS))
 
     def hybrid_forward(self, F: Any, images: Any, *given: Any) -> tuple[Any, ...]:
         (proposals,) = given
@@ -215,15 +196,10 @@ class FasterRCNN(FastRCNN):
     ) -> None:
         super().__init__(classes, side, mask, roi, backbone, fpn, hidden, **kwargs)
         maps = len(self.backbone.strides)
-        if sizes is None:
-            sizes = (0.1, 0.2, 0.4, 0.8) if maps == 4 else (0.2, 0.32, 0.5)
-        sizes, ratios = numbers("sizes", sizes), numbers("ratios", ratios)
-        if maps > 1 and len(sizes) != maps:
-            raise ValueError(f"sizes: expected {maps}, one for each map, got {sizes}")
-        self.options |= {"sizes": list(sizes), "ratios": list(ratios)}
-        self._sizes = [sizes] if maps == 1 else [(size,) for size in sizes]
-        self._ratios = ratios
-        self._per_cell = len(self._sizes[0]) + len(ratios) - 1
+        self._sizes, self._ratios = shared.anchor_sizes(sizes, maps), numbers("ratios", ratios)
+        flat = [size for sizes in self._sizes for size in sizes]
+        self.options |= {"sizes": flat, "ratios": list(self._ratios)}
+        self._per_cell = len(self._sizes[0]) + len(self._ratios) - 1
         with self.name_scope():
             channels = self.backbone.channels[0]
             self.rpn = RPN(channels, self._per_cell, min(channels, 512))
@@ -257,18 +233,18 @@ class FasterRCNN(FastRCNN):
     def _best_boxes(self, F: Any, anchors: Any, logits: Any, offsets: Any) -> Any:
         """Return rows of multiclass_nms, (B, N, 6)."""
         boxes = F.contrib.cvops_box_decode(
-            offsets, anchors, *STDS, clip=_CLIP, format="corner"
+            offsets, anchors, *STDS, clip=CLIP, format="corner"
         ).clip(0, 1)
         size = F.slice_axis(boxes, axis=2, begin=2, end=4)
         size = size - F.slice_axis(boxes, axis=2, begin=0, end=2)
-        large = F.min(size, axis=2) >= _MIN_SIDE / self.side
+        large = F.min(size, axis=2) >= shared.MIN_SIDE / self.side
         scores = F.sigmoid(logits) * large  # a score of 0 is no candidate
         rows, _ = F.contrib.cvops_multiclass_nms(
             *(boxes, scores.expand_dims(axis=1)),
-            overlap_thresh=_PROPOSAL_IOU,
+            overlap_thresh=shared.PROPOSAL_IOU,
             valid_thresh=0,
-            topk=_PRE_NMS,
-            post_nms=_POST_NMS,
+            topk=shared.PRE_NMS,
+            post_nms=shared.POST_NMS,
         )
         return rows
 
@@ -341,7 +317,7 @@ class RCNNDetector(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         starts = F.repeat(proposals, repeats=num, axis=1)  # (B, N * C, 4)
         boxes = F.contrib.cvops_box_decode(
             *(offsets.reshape((1, -1, 4)), starts.reshape((1, -1, 4)), *STDS),
-            clip=_CLIP,
+            clip=CLIP,
             format="corner",
         ).clip(0, 1)
         kinds = F.contrib.arange_like(scores, axis=2).reshape((1, 1, -1))
@@ -369,15 +345,6 @@ class RCNNDetector(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         return rows, F.broadcast_mul(masks, kinds.expand_dims(axis=3) >= 0)
 
 
-class Prediction(NamedTuple):
-    """Detections in one image."""
-
-    #: float32 (n, 6), rows (class, score, x1, y1, x2, y2), corners in pixels of the image.
-    rows: np.ndarray
-    #: uint8 (n, height, width) of 0 and 1; None if the network has no masks.
-    masks: np.ndarray | None
-
-
 def predict(
     net: FastRCNN,
     image: Any,
@@ -400,39 +367,15 @@ def predict(
         ValueError: ``image`` is an array of another shape or dtype, or a Pillow image whose pixels
             have no rule; ``proposals`` are missing, or not for this network.
     """
-    from PIL import Image
 
-    from cvops.images import as_numpy
-    from cvops.ops.paste_masks import paste_masks
+    def detect(*arrays: Any) -> list[Any]:
+        ctx = contexts(net)[0]
+        block = RCNNDetector(net, threshold, nms_threshold) if detector is None else detector
+        out = block(*(mx.nd.array(x, ctx=ctx) for x in arrays))
+        return [x.asnumpy() for x in (out if net.mask else [out])]
 
-    pixels = as_numpy(image)
-    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
-        raise ValueError(
-            f"image: expected uint8 (height, width, 3), got {pixels.dtype} {pixels.shape}"
-        )
-    if (proposals is None) != isinstance(net, FasterRCNN):
-        want = "no proposals" if isinstance(net, FasterRCNN) else "proposals (n, 4)"
-        raise ValueError(f"proposals: expected {want} for a {type(net).__name__}")
-    height, width = pixels.shape[:2]
-    square = np.asarray(Image.fromarray(pixels).resize((net.side, net.side)))
-    ctx = contexts(net)[0]
-    inputs = [mx.nd.array(square.transpose(2, 0, 1)[None], ctx=ctx)]
-    if proposals is not None:
-        boxes = np.asarray(proposals, np.float32).reshape(-1, 4) / ((width, height) * 2)
-        if not len(boxes):  # MXNet's layers reject arrays without elements
-            boxes = np.full((1, 4), -1, np.float32)
-        inputs.append(mx.nd.array(boxes[None], ctx=ctx))
-    if detector is None:
-        detector = RCNNDetector(net, threshold, nms_threshold)
-    out = detector(*inputs)
-    rows = (out[0] if net.mask else out)[0].asnumpy()
-    kept = (rows[:, 0] >= 0) & (rows[:, 1] >= threshold)
-    rows = rows[kept]
-    rows[:, 2:] *= (width, height) * 2
-    if not net.mask:
-        return Prediction(rows, None)
-    scores = out[1][0].asnumpy()[kept]
-    return Prediction(rows, paste_masks(scores, np.ascontiguousarray(rows[:, 2:]), (height, width)))
+    proposes = isinstance(net, FasterRCNN)
+    return shared.predict(net, image, threshold, proposals, proposes, detect)
 
 
 # --- training -------------------------------------------------------------------------------------
@@ -499,7 +442,7 @@ class RCNNTraining(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             width += anchors
         if self.has_heads:
             width += labels.shape[1]
-            width += min(_POST_NMS, anchors) if proposals is None else proposals.shape[1]
+            width += min(shared.POST_NMS, anchors) if proposals is None else proposals.shape[1]
         return mx.nd.random.uniform(shape=(len(images), width))
 
     def hybrid_forward(self, F: Any, images: Any, labels: Any, *rest: Any) -> tuple[Any, ...]:
@@ -589,8 +532,8 @@ class RCNNTraining(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             F.where(filled > 0, kinds - 1, -F.ones_like(kinds)),
             num_rois=count,
             num_classes=num,
-            mask_size=tuple(2 * cells for cells in _MASK_CELLS),
-            sample_ratio=2,
+            mask_size=tuple(2 * cells for cells in MASK_CELLS),
+            sample_ratio=SAMPLE_RATIO,
         )
         wanted, weights = map(F.BlockGrad, targets)
         logits = net.masks(F, images, maps, rois)

@@ -12,13 +12,17 @@ Three blocks hybridize as a whole, including the detection ops:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cvops._mxnet import mxnet
+from cvops._networks import MAX_SIDE, class_names
+from cvops._networks.tiny_ssd import CHANNELS
+from cvops._networks.tiny_ssd import RATIOS as RATIOS
+from cvops._networks.tiny_ssd import SIZES as SIZES
 from cvops.models import saved
 from cvops.models.losses import DetectionLoss, label_background, on_cpu
 from cvops.models.steps import contexts, step
@@ -27,15 +31,8 @@ from cvops.ops._check import choice, integer, number
 mx = mxnet()
 nn = mx.gluon.nn
 
-#: Anchor sizes (fractions of the image) and ratios of the five feature maps, fine to coarse.
-SIZES = ((0.2, 0.272), (0.37, 0.447), (0.54, 0.619), (0.71, 0.79), (0.88, 0.961))
-RATIOS = ((1, 2, 0.5),) * 5
-
 #: Maximum absolute corner in a label. Boxes can extend beyond the image.
 MOST = 2
-
-#: Channels of the feature maps.
-CHANNELS = (64, 128, 128, 128, 128)
 
 
 def halving(before: int, channels: int) -> Any:
@@ -59,19 +56,6 @@ def stages() -> list[Any]:
     first = nn.HybridSequential()
     first.add(halving(3, 16), halving(16, 32), halving(32, 64))
     return [first, halving(64, 128), halving(128, 128), halving(128, 128), nn.GlobalMaxPool2D()]
-
-
-#: The maximum ``side``: a saved network may have any number.
-MAX_SIDE = 4096
-
-
-def class_names(classes: Any) -> tuple[str, ...]:
-    """Return ``classes`` as a tuple; refuse everything but one or more names."""
-    listed = isinstance(classes, Iterable) and not isinstance(classes, str)
-    names = tuple(classes) if listed else ()
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"classes: expected one or more names, got {classes!r}")
-    return names
 
 
 class TinySSD(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from torch_cases import with_statistics
 
 from cvops._mxnet import mxnet
 
@@ -12,18 +13,6 @@ from cvops import models  # noqa: E402
 from cvops.torch import models as modules  # noqa: E402
 
 RNG = np.random.default_rng(0)
-
-
-def with_statistics(net, images):
-    """Initialize a network; its batch normalizations get the statistics of some images."""
-    mx.random.seed(0)
-    net.initialize(mx.init.Xavier())
-    with mx.autograd.train_mode():
-        net(mx.nd.array(images))
-    for name, parameter in net.collect_params().items():
-        if name.endswith(("gamma", "beta")) and parameter.grad_req != "null":
-            parameter.set_data(parameter.data() + mx.nd.random.uniform(-0.2, 0.2, parameter.shape))
-    return net
 
 
 def test_tiny_ssd_detects_as_in_gluon(tmp_path):
@@ -52,11 +41,6 @@ def test_fcn_scores_pixels_as_in_gluon(tmp_path, upsample, stride):
     with torch.no_grad():
         scores = module(torch.from_numpy(images)).numpy()
     np.testing.assert_allclose(scores, net(mx.nd.array(images)).asnumpy(), rtol=1e-3, atol=1e-3)
-
-
-def test_anchors_are_those_of_gluons_network():
-    for name in ("SIZES", "RATIOS", "CHANNELS"):
-        assert getattr(modules, name) == getattr(models.tiny_ssd, name)
 
 
 def test_tiny_ssd_is_one_compiled_graph():
@@ -88,5 +72,13 @@ class TestFiles:
 
     def test_description_of_another_kind_is_refused(self, tmp_path):
         (tmp_path / "net.json").write_text('{"model": "FCN", "classes": ["cat"], "side": 64}')
+        with pytest.raises(ValueError, match=r"net\.json: does not describe a TinySSD"):
+            modules.TinySSD.load(tmp_path / "net.params")
+
+    @pytest.mark.parametrize(
+        "fields", ['"classes": "cat", "side": 64', '"classes": ["cat"], "side": 1']
+    )
+    def test_description_with_bad_arguments_is_refused(self, tmp_path, fields):
+        (tmp_path / "net.json").write_text(f'{{"model": "TinySSD", {fields}}}')
         with pytest.raises(ValueError, match=r"net\.json: does not describe a TinySSD"):
             modules.TinySSD.load(tmp_path / "net.params")

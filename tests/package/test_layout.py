@@ -294,6 +294,7 @@ LAYERS = [
     {"arrays", "images"},
     {"backends"},
     {"ops", "_mxnet"},
+    {"_networks"},
     {"checkpoint", "datasets", "metrics", "mxnet", "plot", "jax", "proposals", "torch"},
     {"weights"},
     {"classification", "contrib", "data", "models", "training", "voc"},
