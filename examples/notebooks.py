@@ -1,4 +1,4 @@
-"""Execute the notebooks of this folder and keep their outputs: ``python notebooks.py [FILE ...]``."""
+"""Execute the notebooks of this folder with their outputs: ``python notebooks.py [FILE ...]``."""
 
 from __future__ import annotations
 
