@@ -1,4 +1,4 @@
-"""The notebooks in ``examples``: each one runs, with small sizes, and its kept outputs are clean."""
+"""The notebooks in ``examples``: each one runs with small sizes; its kept outputs are clean."""
 
 import base64
 import io
