@@ -53,6 +53,17 @@ def test_source_archive_contains_the_pictures_of_the_readme():
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
+@pytest.mark.parametrize("system", ["Darwin", "Windows"])
+def test_build_for_another_system_is_refused_with_its_name(tmp_path, system):
+    command = ["cmake", "-S", ROOT, "-B", tmp_path, f"-DCMAKE_SYSTEM_NAME={system}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    message = " ".join(done.stderr.split())
+    assert f"cvops builds on Linux only, and found {system}" in message
+    assert message.count("CMake Error") == 1
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="needs cmake")
 @pytest.mark.parametrize(
     "cxx", [None, "g++", "no-such-compiler"], ids=["no CXX", "g++", "unknown CXX"]
 )
