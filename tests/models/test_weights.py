@@ -7,8 +7,10 @@ import importlib.metadata
 import os
 import pickle
 import re
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -178,33 +180,57 @@ def test_names_of_torchvision_are_those_of_its_networks(torchvision, network):
     assert state == {file: shapes[name] for file, name in gluon.items()}
 
 
+#: Compares a network of torchvision and that of Gluon with its weights, from a file of a suffix. A
+#: new process runs it: PyTorch and MXNet bring their own libraries for convolutions.
+OUTPUTS = """
+import sys
+
+import numpy as np
+import torch
+from torchvision_module import import_torchvision
+
+from cvops import weights
+import mxnet as mx  # after cvops, with which it imports on any NumPy
+
+network, path = sys.argv[1:]
+torch.manual_seed(0)
+torchvision = import_torchvision()[0]
+module = getattr(torchvision.models, network.replace("_v1", ""))().eval()
+# All values differ from those of a new network.
+for name, array in (*module.named_buffers(), *module.named_parameters()):
+    if name.endswith("running_var"):
+        torch.nn.init.uniform_(array, 0.1, 0.3)
+    elif array.ndim == 1:
+        torch.nn.init.normal_(array, 1 if name.endswith("weight") else 0, 0.1)
+if path.endswith(".pth"):
+    torch.save(module.state_dict(), path)
+else:
+    from safetensors.torch import save_file
+    save_file(module.state_dict(), path)
+images = np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32)
+with torch.no_grad():
+    expected = module(torch.from_numpy(images)).numpy()
+outputs = weights.pretrained(network, path)(mx.nd.array(images)).asnumpy()
+scale = abs(expected[0] - expected[1]).max()  # the outputs depend on the images
+assert scale > 0.01
+np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-4 * scale)
+"""
+
+
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 @pytest.mark.parametrize("network", ["squeezenet1_1", "resnet18_v1"])
 def test_network_with_the_weights_of_torchvision_has_its_outputs(
     tmp_path, torchvision, network, suffix
 ):
-    import torch
-
-    torch.manual_seed(0)
-    module = getattr(torchvision.models, network.replace("_v1", ""))().eval()
-    # All values differ from those of a new network.
-    for name, array in (*module.named_buffers(), *module.named_parameters()):
-        if name.endswith("running_var"):
-            torch.nn.init.uniform_(array, 0.1, 0.3)
-        elif array.ndim == 1:
-            torch.nn.init.normal_(array, 1 if name.endswith("weight") else 0, 0.1)
-    path = tmp_path / f"net{suffix}"
-    if suffix == ".pth":
-        torch.save(module.state_dict(), path)
-    else:
-        pytest.importorskip("safetensors.torch").save_file(module.state_dict(), path)
-    images = np.random.default_rng(0).normal(size=(2, 3, 224, 224)).astype(np.float32)
-    with torch.no_grad():
-        expected = module(torch.from_numpy(images)).numpy()
-    outputs = weights.pretrained(network, path)(mx.nd.array(images)).asnumpy()
-    scale = abs(expected[0] - expected[1]).max()  # the outputs depend on the images
-    assert scale > 0.01
-    np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-4 * scale)
+    if suffix == ".safetensors":
+        pytest.importorskip("safetensors")
+    done = subprocess.run(
+        [sys.executable, "-c", OUTPUTS, network, str(tmp_path / f"net{suffix}")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_half_precision_weights_become_float32(tmp_path):

@@ -225,7 +225,12 @@ INPUTS = dict(
     ("name", "value", "error", "message"),
     [
         ("samples", ZEROS, ValueError, r"expected shape \(B, N\), got \(4,\)"),
-        ("samples", INPUTS["samples"].astype("i4"), TypeError, "expected float32, got int32"),
+        (
+            "samples",
+            INPUTS["samples"].astype("i4"),
+            TypeError,
+            "expected float32, float64, float16 or bfloat16, got int32",
+        ),
         (
             "matches",
             np.zeros((2, 4), np.float32),
