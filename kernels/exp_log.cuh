@@ -10,17 +10,8 @@ namespace cvops {
 // ln 2 in two parts. The first part has few bits, so its product with an exponent is exact.
 constexpr double kLn2High = 0x1.62e42fefap-1, kLn2Low = 0x1.cf79abc9e3b39p-40;
 
-CVOPS_HD float exp_of(float x) {
-  // Outside these bounds the result is 0 or infinite. A NaN fails both comparisons.
-  double clamped = x < -110.0f ? -110.0 : x > 90.0f ? 90.0 : (double)x;
-  // x = n ln 2 + r with |r| <= ln 2 / 2. The addition of 1.5 * 2^52 rounds away the fraction and
-  // leaves n in the lowest bits.
-  constexpr double kShift = 6755399441055744.0;
-  double shifted = clamped * 1.4426950408889634 + kShift;
-  double n = shifted - kShift;
-  double r = (clamped - n * kLn2High) - n * kLn2Low;
-  // Taylor series in Horner form.
-  double p = 1.0 / 479001600;
+// The Taylor series of exp in Horner form; p has its terms from r^12 on, divided by r^12.
+CVOPS_HD double exp_series(double p, double r) {
   p = p * r + 1.0 / 39916800;
   p = p * r + 1.0 / 3628800;
   p = p * r + 1.0 / 362880;
@@ -33,6 +24,19 @@ CVOPS_HD float exp_of(float x) {
   p = p * r + 0.5;
   p = p * r + 1.0;
   p = p * r + 1.0;
+  return p;
+}
+
+CVOPS_HD float exp_of(float x) {
+  // Outside these bounds the result is 0 or infinite. A NaN fails both comparisons.
+  double clamped = x < -110.0f ? -110.0 : x > 90.0f ? 90.0 : (double)x;
+  // x = n ln 2 + r with |r| <= ln 2 / 2. The addition of 1.5 * 2^52 rounds away the fraction and
+  // leaves n in the lowest bits.
+  constexpr double kShift = 6755399441055744.0;
+  double shifted = clamped * 1.4426950408889634 + kShift;
+  double n = shifted - kShift;
+  double r = (clamped - n * kLn2High) - n * kLn2Low;
+  const double p = exp_series(1.0 / 479001600, r);
   double two_to_n = double_of((int64)((uint64)(bits_of(shifted) + 1023) << 52));
   return (float)(p * two_to_n);
 }
@@ -44,21 +48,8 @@ CVOPS_HD double exp_of(double x) {
   constexpr double kShift = 6755399441055744.0;  // see above
   const double shifted = clamped * 1.4426950408889634 + kShift, n = shifted - kShift;
   const double r = (clamped - n * kLn2High) - n * kLn2Low;
-  double p = 1.0 / 87178291200;
-  p = p * r + 1.0 / 6227020800;
-  p = p * r + 1.0 / 479001600;
-  p = p * r + 1.0 / 39916800;
-  p = p * r + 1.0 / 3628800;
-  p = p * r + 1.0 / 362880;
-  p = p * r + 1.0 / 40320;
-  p = p * r + 1.0 / 5040;
-  p = p * r + 1.0 / 720;
-  p = p * r + 1.0 / 120;
-  p = p * r + 1.0 / 24;
-  p = p * r + 1.0 / 6;
-  p = p * r + 0.5;
-  p = p * r + 1.0;
-  p = p * r + 1.0;
+  const double first_terms = (1.0 / 87178291200 * r + 1.0 / 6227020800) * r + 1.0 / 479001600;
+  const double p = exp_series(first_terms, r);
   // Two factors, because 2^n itself may be infinite or denormal.
   const int64 whole = (int64)((uint64)bits_of(shifted) - (uint64)bits_of(kShift));
   const int64 part = whole >> 1;
