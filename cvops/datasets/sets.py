@@ -124,8 +124,16 @@ class Set:
     ) -> VOCInstanceDataset:
         """Return a split as boxes and masks: kinds "instances" and "segmentation"."""
         self._check(split, "instances", "segmentation")
-        options = {"split": split, "mirror": mirror, "crop": crop, "numbered": True}
-        return VOCInstanceDataset(split == "train", self.path, self.classes, side, **options)
+        return VOCInstanceDataset(
+            split == "train",
+            self.path,
+            self.classes,
+            side,
+            mirror=mirror,
+            crop=crop,
+            split=split,
+            numbered=True,
+        )
 
     def segmentation(self, split: str, crop_size: Sequence[int], *, void: int = 0) -> VOCSegDataset:
         """Return a split as random crops with the class of each pixel.

@@ -195,8 +195,8 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
     Args:
         is_train: use the images of train.txt if true, or else those of val.txt.
         voc_dir: the folder VOCdevkit/VOC2012.
-        classes: names of the classes, VOC's by default. Case, spaces and signs do not matter, unless
-            two classes differ in them alone. Objects of other classes are omitted.
+        classes: names of the classes, VOC's by default. Case, spaces and signs do not matter,
+            unless two classes differ in them alone. Objects of other classes are omitted.
         side: height and width of the items in pixels.
         mirror: mirror each item with a probability of 1/2, by the random numbers of ``random``.
         crop: crop each item by ``rand_crop_instances``.
