@@ -17,7 +17,7 @@ from PIL import Image
 from cvops import images
 from cvops._mxnet import mxnet
 from cvops.datasets.voc import check_size, listed_names, missing_file, read_size
-from cvops.datasets.voc_annotations import VOCObject, read_voc_annotation
+from cvops.datasets.voc_annotations import read_voc_annotation
 from cvops.datasets.voc_labels import VOC_CLASSES, VOC_PALETTE, VOC_VOID
 from cvops.ops._check import flag, integer
 from cvops.ops.label_from_color import label_from_color
@@ -89,8 +89,8 @@ def _iou(a: Sequence[float], b: Sequence[float]) -> float:
     return both / max(sum(areas) - both, 1e-9)
 
 
-def _numbers_of(objects: Sequence[VOCObject], numbers: np.ndarray) -> list[int]:
-    """Return the number in a label of each object; 0 for an object without a mask.
+def numbers_of(corners: Sequence[Sequence[float]], numbers: np.ndarray) -> list[int]:
+    """Return the number in a label of each object, by its box; 0 for an object without a mask.
 
     VOC numbers the objects in the order of the annotation, but some files may differ. An object
     has the number of its place if their boxes agree, or else the number with the largest IoU. A
@@ -98,12 +98,10 @@ def _numbers_of(objects: Sequence[VOCObject], numbers: np.ndarray) -> list[int]:
     """
     found = [int(n) for n in np.unique(numbers) if n not in (0, VOC_VOID)]
     boxes = {n: _tight_box(numbers == n) for n in found}
-    overlaps = {
-        (row, n): _iou(thing.box, boxes[n]) for row, thing in enumerate(objects) for n in found
-    }
+    overlaps = {(row, n): _iou(box, boxes[n]) for row, box in enumerate(corners) for n in found}
     own = [pair for pair in sorted(overlaps) if pair[1] == pair[0] + 1]
     others = sorted(overlaps, key=lambda pair: -overlaps[pair])
-    result = [0] * len(objects)
+    result = [0] * len(corners)
     free = set(found)
     for pairs, least in ((own, 0.5), (others, _SAME), (own, 1e-9)):
         for row, n in pairs:
@@ -292,7 +290,7 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
         if self.numbered:
             own = list(range(1, len(objects) + 1))
         else:
-            own = _numbers_of([thing for _, thing in objects], numbers)
+            own = numbers_of([thing.box for _, thing in objects], numbers)
         labels: list[tuple[float, ...]] = []
         masks = []
         for (kind, thing), number in zip(objects, own):
