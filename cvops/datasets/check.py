@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -88,13 +88,15 @@ def check(
         if key in listed:
             problems.append(Problem("image is listed twice", str(image.image), image.source))
         listed.setdefault(key, image)
-    unique = list(listed.values())
+    unique, omitted = list(listed.values()), Counter[str]()
     with ThreadPoolExecutor(min(16, len(os.sched_getaffinity(0)))) as pool:
         facts = progress(pool.map(_facts, unique), len(unique), "check")
         found = [
-            _check_image(image, fact, classes, with_masks, problems)
+            _check_image(image, fact, classes, with_masks, problems, omitted)
             for image, fact in zip(unique, facts)
         ]
+    for name, count in sorted(omitted.items()):
+        problems.append(Problem("class is not asked for", name, f"{name}: {count} objects"))
     kept = _in_one_split([image for image in found if image is not None], problems)
     return kept, problems
 
@@ -122,8 +124,12 @@ def _check_image(
     classes: Sequence[str],
     with_masks: bool,
     problems: list[Problem],
+    omitted: Counter[str],
 ) -> CheckedImage | None:
-    """Return an image with its labels; None if it has an error."""
+    """Return an image with its labels; None if it has an error.
+
+    ``omitted`` counts the objects of each class that is not asked for.
+    """
     if isinstance(facts, Problem):
         problems.append(facts)
         return None
@@ -133,6 +139,8 @@ def _check_image(
             f"{image.source}: expected the size of the upright image, {height} x {width}, got "
             "{} x {}".format(*image.size)
         )
+        if image.size == (width, height):
+            message += "; the annotation may be that of the image before its EXIF rotation"
         problems.append(Problem("size of the image differs", image.source, message))
         return None
     places, rows = [], []
@@ -140,7 +148,9 @@ def _check_image(
     for place, thing in enumerate(image.objects):
         where = f"{image.source}: object {place}"
         row, kind = _row(thing, classes, facts.size)
-        if kind:
+        if row is None and not kind:
+            omitted[thing.name] += 1
+        elif kind:
             problems.append(Problem(kind, where, f"{where}: {thing.name}, box {_short(thing.box)}"))
         if row is None:
             continue
@@ -164,9 +174,12 @@ def _short(box: Sequence[float]) -> str:
 def _row(
     thing: Object, classes: Sequence[str], size: tuple[int, int]
 ) -> tuple[tuple[float, ...] | None, str]:
-    """Return the label of an object, or None, and the kind of its problem, or ""."""
+    """Return the label of an object, or None, and the kind of its problem.
+
+    None and "" are those of an object whose class is not asked for.
+    """
     if thing.name not in classes:
-        return None, "class is not asked for"
+        return None, ""
     height, width = size
     x1, y1, x2, y2 = thing.box
     if not (x1 < x2 and y1 < y2):

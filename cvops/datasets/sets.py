@@ -344,8 +344,13 @@ def _write_record(
             header = mx.recordio.IRHeader(0, label, number, 0)
             record.write_idx(number, mx.recordio.pack(header, _encoded(example)))
             yield str(number), example
+        end = record.tell()
+    except mx.MXNetError as error:
+        raise OSError(f"{path}: cannot be written: {error}") from error
     finally:
         record.close()
+    if path.stat().st_size != end:  # MXNet ignores an error when it closes the file
+        raise OSError(f"{path}: cannot be written: expected {end} bytes, got fewer")
 
 
 def _write_tree(

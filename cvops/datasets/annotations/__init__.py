@@ -68,7 +68,7 @@ def find_format(source: str | Path) -> str:
         )
     if len(found) > 1:
         names = sorted(map(str, found))
-        raise ValueError(f"{source}: expected one format, got {names}; choose one by its name")
+        raise ValueError(f"{source}: expected one format, got {names}; --format chooses one")
     return str(found.pop())
 
 
@@ -84,12 +84,12 @@ def _json_format(path: Path) -> str | None:
 
 def _is_yolo(source: Path, by_suffix: dict[str, list[Path]]) -> bool:
     texts = [*by_suffix.get(".txt", []), *by_suffix.get(".names", [])]
-    if any(path.name in yolo.NAME_FILES or path.parent.name == "labels" for path in texts):
-        return True
-    if any("labels" in path.parts for path in texts):
-        return True
     yamls = [*by_suffix.get(".yaml", []), *by_suffix.get(".yml", [])]
-    return any(path.parent == source or path == source for path in yamls)
+    return (
+        any(path.name in yolo.NAME_FILES for path in texts)
+        or any("labels" in (source.name, *path.relative_to(source).parts) for path in texts)
+        or any(path.parent == source or path == source for path in yamls)
+    )
 
 
 def read_annotations(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import reprlib
 from collections import defaultdict
@@ -116,7 +117,7 @@ PROBLEMS = {
     "empty box": Result(True, "object omitted"),
     "object is there twice": Result(False, "one kept"),
     "box beyond the border": Result(False, "cut"),
-    "class is not asked for": Result(False, "object omitted"),
+    "class is not asked for": Result(False, "objects omitted"),
     "object without a mask": Result(False, "kept, no mask"),
     "equal images": Result(False, "kept, in one split"),
     "image without an annotation": Result(False, "not in the set"),
@@ -185,14 +186,18 @@ class ImageFiles:
         return found[0]
 
 
-def visible_files(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder by name, without hidden files and folders."""
+def visible_files(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Yield the files below a folder by name, without hidden files and folders.
+
+    ``above`` are the folders that contain this one: a link to one of them has no new files.
+    """
+    above |= {os.path.realpath(folder)}
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
         if path.is_dir():
-            if not path.is_symlink():  # a link may lead to a folder above
-                yield from visible_files(path)
+            if os.path.realpath(path) not in above:
+                yield from visible_files(path, above)
         elif path.is_file():
             yield path
 
