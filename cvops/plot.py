@@ -124,8 +124,7 @@ def contact_sheet(
         image, labels = to_rgb(Image.fromarray(as_numpy(pixels))), as_rows("labels", labels, 6)
         boxes = labels[:, 1:5] * ((*image.size,) * 2)
         rows = np.column_stack([labels[:, 0], np.ones(len(labels)), boxes])
-        kinds, difficult = labels[:, 0].astype(int), labels[:, 5] > 0
-        texts = [classes[kind] + "?" * flag for kind, flag in zip(kinds, difficult)]
+        texts = [classes[int(row[0])] + ("?" if row[5] else "") for row in labels]
         scale = side / max(image.size)
         drawn = draw_detections(image, rows, classes, scale, masks, texts)
         picture = Image.new("RGB", (side, side), "white")

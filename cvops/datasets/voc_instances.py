@@ -208,8 +208,9 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
     Raises:
         FileNotFoundError: a list, an image, a label or an annotation is missing.
         ValueError: an annotation is malformed or has more than 254 objects, which a label cannot
-            number, or no image has an object of ``classes``. Each access raises it for an image or
-            a label that is damaged, or of another size, and for a box outside of the image.
+            number; or no image has an object of ``classes``, and ``numbered`` is false. Each access
+            raises it for an image or a label that is damaged, or of another size, and for a box
+            outside of the image.
     """
 
     def __init__(
@@ -250,11 +251,12 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
             self._objects.append(list(named))
         counts = [sum(kind is not None for kind, _ in row) for row in self._objects]
         self.most = max(counts, default=0)
-        if not self.most:
+        if not (self.most or self.numbered):
             raise ValueError(
                 f"{voc_dir}: expected an object of {self.classes}, got {len(self.names)} images "
                 "without one"
             )
+        self.most = max(self.most, 1)
 
     def _files(self, name: str) -> tuple[Path, Path, Path]:
         """Return the files of the image, the label and the annotation."""

@@ -113,7 +113,7 @@ PROBLEMS = {
     "image is listed twice": Result(True, "first one kept"),
     "image is in two splits": Result(True, "omitted from the first one"),
     "unknown class": Result(True, "image skipped"),
-    "box outside of the image": Result(True, "object omitted"),
+    "box outside of the image": Result(True, "image skipped"),
     "empty box": Result(True, "object omitted"),
     "object is there twice": Result(False, "one kept"),
     "box beyond the border": Result(False, "cut"),
@@ -167,7 +167,9 @@ class ImageFiles:
         if relative.name:
             for folder in (*folders, self.root):
                 if (folder / relative).is_file():
-                    return folder / relative
+                    # The same file has one path, also with "..".
+                    path = Path(os.path.normpath(folder / relative))
+                    return path if path.is_file() else folder / relative
         return self._only(name, self._by_name.get(relative.name, []), relative.parts)
 
     def find_stem(self, stem: str, *folders: Path) -> Path:
