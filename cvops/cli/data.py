@@ -37,10 +37,11 @@ def _classes(text: str | None) -> list[str] | None:
     if text is None:
         return None
     try:
-        is_file = Path(text).is_file()
+        # A list may be longer than the name of a file.
+        is_file = "," not in text and (Path(text).is_file() or text.endswith(".txt"))
         names = Path(text).read_text("utf-8-sig").splitlines() if is_file else text.split(",")
     except (OSError, ValueError) as error:
-        raise Refused(f"--classes: {text}: cannot be read: {error}") from error
+        raise Refused(f"--classes: cannot be read: {error}") from error
     return [name.strip() for name in names if name.strip()]
 
 

@@ -10,13 +10,18 @@ import reprlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
 
 from cvops._files import check_regular
 
 #: Suffixes of the files that are images, in lower case.
 IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+    [
+        *(".avif", ".bmp", ".gif", ".heic", ".jfif", ".jpeg", ".jpg"),
+        *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+    ]
 )
 #: Folders whose images are labels of pixels.
 _LABEL_FOLDERS = frozenset(("SegmentationClass", "SegmentationObject"))
@@ -71,8 +76,9 @@ class AnnotatedImage(NamedTuple):
     split: str | None = None
     #: Height and width that the annotation names.
     size: tuple[int, int] | None = None
-    #: Label of ``SegmentationObject`` with the masks of the objects.
-    label: Path | None = None
+    #: Reads the number of each pixel's object, int (height, width): 1, 2, ... in the order of
+    #: ``objects``, 0, or 255 for pixels to ignore. None if each object has its own mask, or none.
+    numbers: Callable[[], np.ndarray] | None = None
 
 
 class Problem(NamedTuple):
