@@ -159,7 +159,6 @@ def add(commands: Any) -> None:
     data = commands.add_parser(
         "data",
         help="make a set for training from images and their annotations, and check them",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     data.add_argument("source", type=Path, help="folder of annotations and images, or one file")
     data.add_argument("output", type=Path, help="folder of the set, which does not exist")
@@ -174,7 +173,7 @@ def add(commands: Any) -> None:
     data.add_argument(
         "--val", type=_fraction, help="fraction of val, by default 0.2, or splits of the source"
     )
-    data.add_argument("--seed", type=int, default=0, help="seed of the random split")
+    data.add_argument("--seed", type=int, default=0, help="seed of the random split (%(default)s)")
     data.add_argument(
         "--kind",
         choices=_KINDS,
@@ -189,7 +188,7 @@ def add(commands: Any) -> None:
         "--on-error",
         choices=("skip", "stop"),
         default="skip",
-        help="skip what has an error, or write nothing",
+        help="skip images with errors, or write nothing if there are any (%(default)s)",
     )
     data.add_argument("--overwrite", action="store_true", help="replace the set in the folder")
     data.set_defaults(run=_run)

@@ -236,23 +236,22 @@ def _check_masks(checked: CheckedImage, problems: list[Problem]) -> bool:
 
 def _in_one_split(found: list[CheckedImage], problems: list[Problem]) -> list[CheckedImage]:
     """Omit images from a split whose equal is in a later one; note equal images."""
-    groups: dict[bytes, list[CheckedImage]] = defaultdict(list)
+    #: The first image of each digest in each split.
+    first: dict[bytes, dict[str, CheckedImage]] = defaultdict(dict)
     for image in found:
-        groups[image.digest].append(image)
+        first[image.digest].setdefault(_split(image), image)
     kept = []
     for image in found:
-        group = groups[image.digest]
-        own, last = _split(image), max(map(_split, group), key=_SPLIT_ORDER.index)
-        name = str(image.annotated.image)
+        equal = first[image.digest]
+        own, last = _split(image), max(equal, key=_SPLIT_ORDER.index)
+        name, other = str(image.annotated.image), equal[last]
         if own != last:
-            equal = next(other.annotated.image for other in group if _split(other) == last)
-            message = f"{name}: equal to {equal} of {last}"
+            message = f"{name}: equal to {other.annotated.image} of {last}"
             problems.append(Problem("image is in two splits", name, message))
             continue
         kept.append(image)
-        first = next(other for other in group if _split(other) == own)
-        if image is not first:
-            message = f"{name}: equal to {first.annotated.image}"
+        if image is not other:
+            message = f"{name}: equal to {other.annotated.image}"
             problems.append(Problem("equal images", name, message))
     return kept
 

@@ -224,14 +224,16 @@ def test_annotation_of_another_size_is_an_error(tmp_path):
         "0.png,80,40,bee,1,2,3,4",
         "1.png,20,40,bee,1,2,3,4",
         "2.png,40,20,bee,1,2,3,4",
+        "3.png,40,0,bee,1,2,3,4",
     )
     report = make_set(photos, tmp_path / "set", val=0)
     assert kinds(report) == [
+        ("annotation cannot be read", "boxes.csv: line 5"),
         ("size of the image differs", "boxes.csv: 0.png"),
         ("size of the image differs", "boxes.csv: 1.png"),
     ]
-    assert report.problems[0].message.endswith("upright image, 20 x 40, got 40 x 80")
-    assert report.problems[1].message.endswith("of the image before its EXIF rotation")
+    assert report.problems[1].message.endswith("upright image, 20 x 40, got 40 x 80")
+    assert report.problems[2].message.endswith("of the image before its EXIF rotation")
 
 
 def test_boxes_are_those_of_the_upright_image(tmp_path):
@@ -358,6 +360,11 @@ def test_masks_of_coco_are_those_of_the_set(tmp_path, max_side):
     assert scenes[2].masks.shape == (0, HEIGHT // scale, WIDTH // scale)
     _, pixels = made.segmentation("train", (HEIGHT // scale, WIDTH // scale)).image(0)
     np.testing.assert_array_equal(pixels, expected[0] * 2 + expected[1])
+
+
+def test_masks_are_needed_for_segmentation(photos, tmp_path):
+    with pytest.raises(DataError, match="expected masks for segmentation, got boxes alone"):
+        make_set(photos, tmp_path / "set", kind="segmentation")
 
 
 def test_kind_of_a_set_is_as_asked(tmp_path):

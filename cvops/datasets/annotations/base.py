@@ -101,7 +101,7 @@ class Annotations(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What follows from a kind of problem."""
+    """The consequence of a kind of problem."""
 
     #: True if ``on_error="stop"`` refuses the data.
     is_error: bool
@@ -160,10 +160,11 @@ class ImageFiles:
             self._by_name[path.name].append(path)
             self._by_stem[path.stem].append(path)
 
-    def find(self, name: str, *folders: Path) -> Path:
+    def find(self, name: str, *folders: Path, split: str | None = None) -> Path:
         """Return the file with the path ``name`` in one of ``folders``, or below the root.
 
-        Below the root the last parts of the path decide.
+        Below the root the last parts of the path decide, and then a folder with the name of
+        ``split``.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -176,7 +177,10 @@ class ImageFiles:
                     # The same file has one path, also with "..".
                     path = Path(os.path.normpath(folder / relative))
                     return path if path.is_file() else folder / relative
-        return self._only(name, self._by_name.get(relative.name, []), relative.parts)
+        found = self._by_name.get(relative.name, [])
+        if len(found) > 1 and split is not None:
+            found = [path for path in found if split_of(path.parent, self.root) == split] or found
+        return self._only(name, found, relative.parts)
 
     def find_stem(self, stem: str, *folders: Path) -> Path:
         """Return the file with this name without its suffix, first in ``folders``."""

@@ -31,8 +31,6 @@ from cvops.datasets.voc_annotations import VOCAnnotation, read_voc_file
 from cvops.datasets.voc_instances import numbers_of, read_instance_label, tight_box
 from cvops.datasets.voc_labels import VOC_CLASSES, VOC_PALETTE, VOC_VOID
 
-NAME = "VOC XML"
-
 
 def read(source: Path, files: ImageFiles, request: Request) -> Annotations:
     """Read all annotations; the lists of ``ImageSets`` choose the images and their splits.
@@ -53,32 +51,31 @@ def read(source: Path, files: ImageFiles, request: Request) -> Annotations:
         )
     images: list[AnnotatedImage] = []
     problems: list[Problem] = []
-    used: set[Path] = set()
     lists: dict[Path, dict[str, str | None]] = {}
+    missing: dict[Path, dict[str, None]] = {}
     for path in paths:
         tree = path.parent.parent if path.parent.name == "Annotations" else path.parent
         if tree not in lists:
             lists[tree] = _splits(tree, request)
+            missing[tree] = dict.fromkeys(lists[tree])
         listed = lists[tree]
+        missing[tree].pop(path.stem, None)
+        if listed and path.stem not in listed:
+            continue
         image, problem = _image(path, tree, files)
         if image is not None:
-            used.add(image.image)
             split = listed.get(path.stem) if listed else folder_split(path, files.root)
-            image = image._replace(split=split)
-        if listed and path.stem not in listed:
-            continue  # neither the image nor its faults are asked for
-        if image is not None:
-            images.append(image)
+            images.append(image._replace(split=split))
         if problem is not None:
             problems.append(problem)
-    for tree, listed in lists.items():
-        have = {path.stem for path in (tree / "Annotations").glob("*.xml")}
+    for tree, names in missing.items():
+        folder = tree / "Annotations"
         problems += [
-            Problem("annotation cannot be read", f"{tree / 'Annotations' / name}.xml", "no file")
-            for name in listed
-            if name not in have
+            Problem("annotation cannot be read", f"{folder / name}.xml", "no file")
+            for name in names
         ]
     if not any(lists.values()):
+        used = {image.image for image in images}
         rest = (path for path in files.files if path not in used)
         problems += [Problem("image without an annotation", str(path)) for path in rest]
     return Annotations(images, problems)
