@@ -145,7 +145,7 @@ def _values(text: str, where: str) -> list[str]:
 
 def _unquoted(text: str, where: str) -> str:
     if text[:1] in "'\"" and len(text) > 1 and text[-1] == text[0]:
-        return text[1:-1]
+        return text[1:-1].strip()
     if not text or text[0] in "&*!|>%@`[{":
         raise ValueError(f"{where}: expected a name or a path, got {reprlib.repr(text)}")
     return text
