@@ -34,9 +34,16 @@ _SAME = 0.3
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _letters(name: str) -> str:
-    """Return the letters of a name: VOC's lists and its files differ in the other characters."""
-    return re.sub("[^a-z]", "", name.lower())
+def _plain(name: str) -> str:
+    """Return letters and digits of a name: VOC's lists and its files differ in the rest."""
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+def _kinds(classes: Sequence[str]) -> dict[str, int]:
+    """Return the class of each name, also of plain names, if those of two classes differ."""
+    plain = [_plain(name) for name in classes]
+    own = {name: kind for kind, name in enumerate(plain) if name and plain.count(name) == 1}
+    return own | {name: kind for kind, name in enumerate(classes)}
 
 
 def read_instance_label(path: str | Path) -> np.ndarray:
@@ -212,12 +219,14 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
     Args:
         is_train: use the images of train.txt if true, or else those of val.txt.
         voc_dir: the folder VOCdevkit/VOC2012.
-        classes: names of the classes, VOC's by default. Case, spaces and signs do not matter.
-            Objects of other classes are omitted.
+        classes: names of the classes, VOC's by default. Case, spaces and signs do not matter, unless
+            two classes differ in them alone. Objects of other classes are omitted.
         side: height and width of the items in pixels.
         mirror: mirror each item with a probability of 1/2, by the random numbers of ``random``.
         crop: crop each item by ``rand_crop_instances``.
         split: name of another list in ImageSets/Segmentation, for example "trainval".
+        numbered: the number of an object in ``SegmentationObject`` is its place in ``Annotations``,
+            whatever their boxes.
 
     Attributes:
         most: the maximum number of objects M.
@@ -239,7 +248,9 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
         mirror: bool = False,
         crop: bool = False,
         split: str | None = None,
+        numbered: bool = False,
     ) -> None:
+        self.numbered = flag("numbered", numbered)
         self.side = integer("side", side, 1)
         self.mirror, self.crop = flag("mirror", mirror), flag("crop", crop)
         self.classes = tuple(classes)
@@ -252,7 +263,7 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
             for path in self._files(name):
                 if not path.is_file():
                     raise missing_file(path, self._voc_dir)
-        kinds = {_letters(name): kind for kind, name in enumerate(self.classes)}
+        kinds = _kinds(self.classes)
         self._objects = []
         for name in self.names:
             annotation = self._files(name)[2]
@@ -261,7 +272,8 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
                 raise ValueError(
                     f"{annotation}: expected at most {VOC_VOID - 1} objects, got {len(objects)}"
                 )
-            self._objects.append([(kinds.get(_letters(thing.name)), thing) for thing in objects])
+            named = ((kinds.get(x.name, kinds.get(_plain(x.name))), x) for x in objects)
+            self._objects.append(list(named))
         counts = [sum(kind is not None for kind, _ in row) for row in self._objects]
         self.most = max(counts, default=0)
         if not self.most:
@@ -301,7 +313,10 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
                     f"{annotation}: object {row}: expected a box in the image of {width} x {height}"
                     f" pixels, got {thing.box}"
                 )
-        own = _numbers_of([thing for _, thing in objects], numbers)
+        if self.numbered:
+            own = list(range(1, len(objects) + 1))
+        else:
+            own = _numbers_of([thing for _, thing in objects], numbers)
         labels: list[tuple[float, ...]] = []
         masks = []
         for (kind, thing), number in zip(objects, own):
