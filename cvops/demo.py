@@ -17,18 +17,12 @@ import numpy as np
 from cvops import data, metrics, plot
 from cvops._mxnet import mxnet
 from cvops.models import losses, tiny_ssd
-from cvops.models.tiny_ssd import Detector, TinySSD, Training
+from cvops.models.tiny_ssd import Detector, TinySSD
 from cvops.ops import _check
+from cvops.recipes.detectors import make_ssd_training
 from cvops.training import Summary, Task, fit
 
 mx = mxnet()
-
-
-def make_training(net: TinySSD) -> Training:
-    """Return the hybridized training graph, whose loss is per box: it learns the offsets sooner."""
-    training = Training(net, losses.DetectionLoss(per="box"))
-    training.hybridize(static_alloc=True, static_shape=True)
-    return training
 
 
 def train(
@@ -56,7 +50,7 @@ def train(
         CheckpointError: ``saved`` is not a checkpoint, or is one of another training.
     """
     epochs, rate = _check.integer("epochs", epochs, 1), _check.number("rate", rate, 0)
-    training = make_training(net)
+    training = make_ssd_training(net)
 
     def batches_of(epoch: int, first: int) -> Any:
         batches.seq.sort()  # the order must not depend on earlier epochs
@@ -112,7 +106,7 @@ class Steps:
 
     def __init__(self, net: TinySSD) -> None:
         self.net = net
-        self.training = make_training(net)
+        self.training = make_ssd_training(net)
         self.detector = Detector(net)
         self.detector.hybridize(static_alloc=True, static_shape=True)
 

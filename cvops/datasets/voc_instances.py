@@ -293,6 +293,10 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
     def __len__(self) -> int:
         return len(self.names)
 
+    def kinds(self, index: int) -> list[int]:
+        """Return the class of each object of an image."""
+        return [kind for kind, _ in self._objects[index] if kind is not None]
+
     def scene(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read a whole image.
 

@@ -443,8 +443,8 @@ class RCNNTraining(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             *(("mask",) if self.has_masks else ()),
         )
 
-    def noise(self, images: Any, labels: Any, proposals: Any = None) -> Any:
-        """Draw noise for a batch, on the CPU, by MXNet's generator."""
+    def noise_width(self, images: Any, labels: Any, proposals: Any = None) -> int:
+        """Return the number K of random numbers of an image."""
         width = 0
         if self.has_rpn:
             anchors = self.net.num_anchors(*images.shape[2:])
@@ -452,7 +452,12 @@ class RCNNTraining(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         if self.has_heads:
             width += labels.shape[1]
             width += min(shared.POST_NMS, anchors) if proposals is None else proposals.shape[1]
-        return mx.nd.random.uniform(shape=(len(images), width))
+        return width
+
+    def noise(self, images: Any, labels: Any, proposals: Any = None) -> Any:
+        """Draw noise for a batch, on the CPU, by MXNet's generator."""
+        shape = len(images), self.noise_width(images, labels, proposals)
+        return mx.nd.random.uniform(shape=shape)
 
     def hybrid_forward(
         self, F: Any, images: Any, labels: Any, *rest: Any, class_weights: Any = None
