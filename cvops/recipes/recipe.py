@@ -82,8 +82,8 @@ class Recipe(abc.ABC):
     options: Mapping[str, float] = {"wd": 1e-4}
     #: The metric that selects the best parameters.
     metric: str
-    #: Class weights are in proportion to pixels, or else to objects.
-    weights_by_pixels = False
+    #: The result is the class of each pixel, or else boxes.
+    segments = False
 
     @abc.abstractmethod
     def make(self, network: Network, devices: Sequence[Any]) -> Any:

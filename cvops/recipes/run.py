@@ -202,7 +202,7 @@ def train(
     side: Any = options.side  # __post_init__ has set what was None
     backbone: Any = options.backbone
     net = recipe.make(Network(data.classes, side, backbone, options.pretrained), devices)
-    weights = class_weights(options.class_weights, split, recipe.weights_by_pixels, options.workers)
+    weights = class_weights(options.class_weights, split, recipe.segments, options.workers)
     block, names = recipe.training(net, weights)
     most = max(1, *map(len, split.kinds()), 1)
     loader = Loader(

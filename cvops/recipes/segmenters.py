@@ -42,7 +42,7 @@ class FCNRecipe(Recipe):
     kinds = ("segmentation", "instances")
     backbones = pretrained = ("resnet18",)
     metric = "mean IoU"
-    weights_by_pixels = True
+    segments = True
 
     def make(self, network: Network, devices: Sequence[Any]) -> fcn.FCN:
         names = ("background", *network.classes)
