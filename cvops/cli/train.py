@@ -61,7 +61,7 @@ def _train(options: argparse.Namespace) -> int:
     import dataclasses
 
     from cvops import training
-    from cvops.recipes import run
+    from cvops.recipes import RECIPES, run
 
     known = [field.name for field in dataclasses.fields(run.Options)]
     try:
@@ -76,7 +76,7 @@ def _train(options: argparse.Namespace) -> int:
         return _STOPPED
     except (FloatingPointError, OSError, TypeError, ValueError) as error:
         raise Refused(str(error)) from error
-    metric = run.RECIPES[chosen.model].metric
+    metric = RECIPES[chosen.model].metric
     best = run.best_epoch(history, metric)
     value = history[best].get(f"val {metric}")
     score = "" if value is None else f", validation {metric} {value:.3f}"
