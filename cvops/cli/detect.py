@@ -73,6 +73,10 @@ def _check_outputs(options: argparse.Namespace, files: Sequence[Any]) -> str:
             check_writable(path)
     if options.coco_ids and not options.coco:
         raise Refused("--coco-ids: only with --coco")
+    if options.draw is not None:
+        targets = {(options.draw / part.with_suffix(".jpg")).resolve() for _, part in files}
+        if targets & {path.resolve() for path, _ in files}:
+            raise Refused("--draw: expected another folder than that of the images")
     if options.output is None:
         return ""
     if len(files) > 1 or Path(options.paths[0]).is_dir():
