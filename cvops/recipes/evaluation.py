@@ -90,9 +90,12 @@ def picture_of_errors(
             rows = np.insert(labels[:, :5], 1, 1, axis=1)
             rows[:, 2:] *= pixels.shape[1::-1] * 2
             image, (result,) = Image.fromarray(pixels), predict([pixels])
-            shapes = masks if masks.size else None
+            shapes, texts = (
+                masks if masks.size else None,
+                [split.classes[int(k)] for k in rows[:, 0]],
+            )
             pair = [
-                plot.draw_detections(image, rows, split.classes, masks=shapes, scores=False),
+                plot.draw_detections(image, rows, split.classes, masks=shapes, texts=texts),
                 plot.draw_detections(image, result.rows, split.classes, masks=result.masks()),
             ]
         tiles += [ImageOps.pad(tile, (_TILE, _TILE), color="white") for tile in pair]
