@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def _detect(options: argparse.Namespace) -> int:
         )
         prints = not (options.json or options.coco or options.draw)
         counts = [0, 0]  # images with a result, and without one
-        with writer.open():
+        with _without_limit_of_pillow(), writer.open():
             for result in results:
                 counts[bool(result.error)] += 1
                 if result.error:
@@ -64,6 +65,19 @@ def _detect(options: argparse.Namespace) -> int:
     if len(files) > 1:
         print(f"{counts[0]} images, {counts[1]} skipped", file=sys.stderr)
     return _SKIPPED if counts[1] else 0
+
+
+@contextlib.contextmanager
+def _without_limit_of_pillow() -> Iterator[None]:
+    """Lift Pillow's limit of pixels, in the place of which ``--max-pixels`` is."""
+    from PIL import Image
+
+    before = Image.MAX_IMAGE_PIXELS
+    Image.MAX_IMAGE_PIXELS = None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
 
 
 def _check_outputs(options: argparse.Namespace, files: Sequence[Any]) -> str:

@@ -46,9 +46,7 @@ def _evaluate(options: argparse.Namespace) -> None:
                 print(f"skipped: {message}", file=sys.stderr)
         if not len(split):
             raise Refused(f"{data.path}: expected one image of {options.split} or more, got none")
-        result = recipe.evaluate(
-            net, split, options.batch, options.workers, lambda: None, full=True
-        )
+        result = recipe.evaluate(net, split, options.batch, options.workers)
         print(f"{len(split)} images of {options.split}\n{evaluation.text(result)}")
         if options.json is not None:
             evaluation.write_json(options.json, result, split.names)

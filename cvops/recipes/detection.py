@@ -113,19 +113,8 @@ def _frames(path: Path, relative: Path, every: int) -> Iterator[Source]:
         )
 
 
-@contextlib.contextmanager
-def _pixel_limit(limit: int) -> Iterator[None]:
-    """Set Pillow's limit above ``limit``, whose own error has a better message."""
-    before = Image.MAX_IMAGE_PIXELS
-    Image.MAX_IMAGE_PIXELS = None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
 def read(source: Source, max_pixels: int = MAX_PIXELS) -> Result:
-    """Read an image; an error is in the result."""
+    """Read an image; an error is in the result. Pillow's own limit of pixels holds too."""
     if source.error:
         return Result(source, None, None, source.error)
     if source.frame is not None:
@@ -157,12 +146,11 @@ def detect(
     def load(source: Source) -> Result:
         return read(source, max_pixels)
 
-    with _pixel_limit(max_pixels):
-        for batch in load_groups(load, groups_of(sources, batch_size), threads):
-            arrays = [result.image for result in batch if result.image is not None]
-            found = iter(predict(arrays) if arrays else ())
-            for result in batch:
-                yield result if result.error else result._replace(found=next(found))
+    for batch in load_groups(load, groups_of(sources, batch_size), threads):
+        arrays = [result.image for result in batch if result.image is not None]
+        found = iter(predict(arrays) if arrays else ())
+        for result in batch:
+            yield result if result.error else result._replace(found=next(found))
 
 
 # --- results --------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from cvops.datasets.voc_instances import mirror_instances, rand_crop_instances, 
 from cvops.models import rcnn, tiny_ssd
 from cvops.models.losses import DetectionLoss
 from cvops.models.steps import contexts
-from cvops.recipes.recipe import Check, Evaluation, Found, Network, Recipe
+from cvops.recipes.recipe import Check, Evaluation, Found, Network, Recipe, nothing
 from cvops.recipes.splits import Split
 
 mx = mxnet()
@@ -59,7 +59,13 @@ class DetectorRecipe(Recipe):
         return load
 
     def evaluate(
-        self, net: Any, split: Split, batch_size: int, threads: int, check: Check, full: bool
+        self,
+        net: Any,
+        split: Split,
+        batch_size: int = 16,
+        threads: int = 2,
+        check: Check = nothing,
+        full: bool = True,
     ) -> Evaluation:
         predict = self.predictor(net, self.threshold)
         found, labels, masks = [], [], []
