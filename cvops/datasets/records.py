@@ -144,13 +144,24 @@ class RecordDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
         return len(self._record.keys)
 
     def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
+        name, header, encoded = self._read(index)
+        return decode_image(encoded, name), _objects(header.label, name)
+
+    def kinds(self, index: int) -> list[int]:
+        """Return the class of each object of an image, which is not decoded."""
+        name, header, _ = self._read(index)
+        kinds: list[int] = _objects(header.label, name)[:, 0].astype(np.int64).tolist()
+        return kinds
+
+    def _read(self, index: int) -> tuple[str, Any, bytes]:
+        """Return the name (for messages), the header and the encoded image of a record."""
         key = self._record.keys[index]
         name = f"{self._path}: record {key}"
         try:
             header, encoded = mx.recordio.unpack(self._record.read_idx(key))
         except _DAMAGES as error:
             raise ValueError(f"{name}: damaged, or not a record") from error
-        return decode_image(encoded, name), _objects(header.label, name)
+        return name, header, encoded
 
 
 def _objects(label: Any, name: str) -> np.ndarray:

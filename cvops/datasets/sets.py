@@ -101,6 +101,11 @@ class Scenes(Sequence):
         picture, objects = self._source[index]
         return Scene(np.asarray(picture), objects, None)
 
+    def kinds(self, index: int) -> list[int]:
+        """Return the class of each object of an image, which is not decoded."""
+        kinds: list[int] = self._source.kinds(index)
+        return kinds
+
 
 @dataclass(frozen=True)
 class Set:

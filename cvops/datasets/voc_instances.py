@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -150,19 +151,23 @@ def crop_instances(
 
 
 def rand_crop_instances(
-    image: np.ndarray, labels: np.ndarray, masks: np.ndarray, attempts: int = 20
+    image: np.ndarray,
+    labels: np.ndarray,
+    masks: np.ndarray,
+    attempts: int = 20,
+    rng: Any = random,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut a random rectangle that keeps an object: half of the image or more, 3 : 4 to 4 : 3.
 
-    The random numbers are those of ``random``. After ``attempts`` without an object, or for an
-    image without objects, the whole image is the result.
+    The random numbers are those of ``rng``: a ``random.Random``, or the module ``random``. After
+    ``attempts`` without an object, or for an image without objects, the whole image is the result.
     """
     height, width = image.shape[:2]
     for _ in range(attempts if len(labels) else 0):
-        area, ratio = random.uniform(0.5, 1), random.uniform(0.75, 4 / 3) ** 0.5
+        area, ratio = rng.uniform(0.5, 1), rng.uniform(0.75, 4 / 3) ** 0.5
         w = min(width, max(1, round(width * area**0.5 * ratio)))
         h = min(height, max(1, round(height * area**0.5 / ratio)))
-        x, y = random.randint(0, width - w), random.randint(0, height - h)
+        x, y = rng.randint(0, width - w), rng.randint(0, height - h)
         result = crop_instances(image, labels, masks, (x, y, x + w, y + h))
         if len(result[1]):
             return result
@@ -172,6 +177,25 @@ def rand_crop_instances(
 def _nearest(length: int, size: int) -> np.ndarray:
     """Return the indices of ``size`` samples of a line of ``length`` pixels."""
     return ((np.arange(size) + 0.5) * length / size).astype(np.intp)
+
+
+def square_instances(
+    image: np.ndarray, labels: np.ndarray, masks: np.ndarray, side: int, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Resize an image and its masks to a square, and fill its labels and masks up to ``most`` rows.
+
+    Returns:
+        The image, float32 (3, side, side), the labels (most, W), whose other rows are -1, and the
+        masks, uint8 (most, side, side), whose other rows are 0.
+    """
+    pixels = np.asarray(Image.fromarray(image).resize((side, side)), np.float32)
+    rows = np.full((most, labels.shape[1]), -1, np.float32)
+    rows[: len(labels)] = labels
+    square = np.zeros((most, side, side), np.uint8)
+    if masks.size:
+        y, x = (_nearest(length, side) for length in masks.shape[1:])
+        square[: len(masks)] = masks[:, y[:, None], x]
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)), rows, square
 
 
 # --- the data set ---------------------------------------------------------------------------------
@@ -269,6 +293,10 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
     def __len__(self) -> int:
         return len(self.names)
 
+    def kinds(self, index: int) -> list[int]:
+        """Return the class of each object of an image."""
+        return [kind for kind, _ in self._objects[index] if kind is not None]
+
     def scene(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read a whole image.
 
@@ -313,11 +341,4 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
             parts = rand_crop_instances(*parts)
         if self.mirror and random.random() < 0.5:
             parts = mirror_instances(*parts)
-        image, labels, masks = parts
-        pixels = np.asarray(Image.fromarray(image).resize((self.side, self.side)), np.float32)
-        rows = np.full((self.most, WIDTH), -1, np.float32)
-        rows[: len(labels)] = labels
-        square = np.zeros((self.most, self.side, self.side), np.uint8)
-        y, x = (_nearest(length, self.side) for length in masks.shape[1:])
-        square[: len(masks)] = masks[:, y[:, None], x]
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1)), rows, square
+        return square_instances(*parts, self.side, self.most)

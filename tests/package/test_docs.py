@@ -39,6 +39,7 @@ NEEDS = {
     "cvops.jax": {"jax"},
     "cvops.models": {"mxnet"},
     "cvops.mxnet": {"mxnet"},
+    "cvops.recipes": {"mxnet", "skimage", "PIL", "pycocotools", "tqdm"},
     "cvops.plot": {"matplotlib", "PIL"},
     "cvops.sets": {"mxnet", "PIL"},
     "cvops.torch": {"torch", "torchvision"},

@@ -298,6 +298,7 @@ LAYERS = [
     {"checkpoint", "datasets", "metrics", "mxnet", "plot", "jax", "proposals", "torch"},
     {"weights"},
     {"classification", "contrib", "data", "models", "sets", "training", "voc"},
+    {"recipes"},
     {"d2l", "demo", "demo_augmentation", "demo_fcn", "demo_finetune", "demo_rcnn", "demo_style"},
     {"cli"},
     {"__main__"},
