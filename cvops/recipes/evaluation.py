@@ -74,7 +74,7 @@ def worst(evaluation: Evaluation, count: int = _WORST) -> list[int]:
 def picture_of_errors(
     recipe: Recipe, net: Any, split: Split, evaluation: Evaluation
 ) -> Image.Image | None:
-    """Draw the images with most errors: at the left the labels, at the right what ``net`` finds.
+    """Draw the images with most errors: labels at the left, detections at the right.
 
     Returns:
         The picture; None if no image has an error.
