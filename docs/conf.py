@@ -37,6 +37,7 @@ exclude_patterns += [
         ("jax", "jax"),
         ("models", "mxnet"),
         ("mxnet", "mxnet"),
+        ("recipes", "mxnet"),
         ("torch", "torch"),
     )
     if importlib.util.find_spec(package) is None

@@ -199,7 +199,7 @@ def train(
         raise ValueError(f"{data.path}: expected one training image or more, got none")
 
     seed_all(options.seed, 0)  # of the initial parameters
-    side: Any = options.side  # __post_init__ has set what was None
+    side: Any = options.side  # __post_init__ has replaced None
     backbone: Any = options.backbone
     net = recipe.make(Network(data.classes, side, backbone, options.pretrained), devices)
     weights = class_weights(options.class_weights, split, recipe.segments, options.workers)
