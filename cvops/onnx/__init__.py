@@ -72,7 +72,7 @@ def export(
         path: the file.
         batch: the number of images B; any number if None.
         size: height and width of the images. By default a detector has the size of its training
-            images, and an FCN has any size.
+            images, and an FCN has any size. A detector needs 64 pixels or more.
         threshold: the minimum score of a detection, 0 to 1; by default that of the detector.
         nms_threshold: the IoU of the suppression, above 0 and at most 1; by default that of the
             detector.
@@ -86,20 +86,22 @@ def export(
     path = Path(path)
     batch = None if batch is None else integer("batch", batch, 1)
     exported = _exported(net, threshold, nms_threshold)
+    sides: tuple[int, int] | None = None
     if size is not None:
-        low, high = integers("size", size, "(height, width)", 32)
-        if max(low, high) > MAX_SIDE:
+        smallest = 1 if exported.segments else 64
+        height, width = integers("size", size, "(height, width)", smallest)
+        if max(height, width) > MAX_SIDE:
             raise ValueError(f"size: expected at most {MAX_SIDE} pixels, got {tuple(size)}")
-        size = low, high
+        sides = height, width
     elif not exported.segments:
-        size = net.side, net.side
-    model = _model(net, exported, batch, size)
+        sides = net.side, net.side
+    model = _model(net, exported, batch, sides)
     with replacing(path) as part:
         part.write_bytes(model.SerializeToString())
 
 
 def _exported(net: Any, threshold: float | None, nms_threshold: float | None) -> _Exported:
-    given = {
+    given: dict[str, Any] = {
         name: number(name, x, 0, 1)
         for name, x in (("threshold", threshold), ("nms_threshold", nms_threshold))
         if x is not None
@@ -123,7 +125,8 @@ def _exported(net: Any, threshold: float | None, nms_threshold: float | None) ->
         }
         names += ["masks"] if net.mask else []
     else:
-        raise TypeError(f"net: expected a TinySSD, a FasterRCNN or an FCN, got {type(net).__name__}")
+        kind = type(net).__name__
+        raise TypeError(f"net: expected a TinySSD, a FasterRCNN or an FCN, got {kind}")
     about = {"model": type(net).__name__, "classes": net.classes, "side": net.side, **used}
     return _Exported(block, names, len(net.classes), about)
 
@@ -142,60 +145,74 @@ def _parameters(net: Any) -> dict[str, tuple[str, np.ndarray]]:
     return found
 
 
-def _model(net: Any, exported: _Exported, batch: int | None, size: Sequence[int] | None) -> Any:
+def _model(net: Any, exported: _Exported, batch: int | None, size: tuple[int, int] | None) -> Any:
     graph = Graph(exported.num_classes)
-    parameters = _parameters(net)
-    out = exported.block(mx.sym.var("images"))
-    symbol = mx.sym.Group(list(out)) if isinstance(out, (list, tuple)) else out
-    internals = symbol.get_internals()
-    image = 1, 3, *(size or _ANY)
-    _, shapes, _ = internals.infer_shape(images=image)
-    shape_of = dict(zip(internals.list_outputs(), shapes))
-    content = json.loads(symbol.tojson(remove_amp_cast=False))
+    images = _normalized(graph) if exported.segments else "images"
+    results = _convert(graph, exported.block, _parameters(net), images, size or _ANY)
 
-    values: list[str] = []
-    for node in content["nodes"]:
-        name, inputs = node["name"], [source for source, _, _ in node["inputs"]]
-        if name == "images":
-            values.append(_normalized(graph) if exported.segments else name)
-        elif node["op"] == "null":
-            key, array = parameters[name]
-            graph.arrays[key] = array
-            values.append(key)
-        else:
-            if node["op"] not in CONVERTERS:
-                raise ValueError(f"net: no converter to ONNX for the operator {node['op']!r}")
-            known = [_shape(content["nodes"][source], shape_of) for source in inputs]
-            call = Call([values[i] for i in inputs], known, options(node.get("attrs", {})))
-            try:
-                values.append(CONVERTERS[node["op"]](graph, call))
-            except NotImplementedError as error:
-                raise ValueError(f"net: no converter to ONNX for {error}") from error
-
-    height, width = size or ("height", "width")
-    rows = "batch" if batch is None else batch
-    outputs = {}
-    for name, (source, _, _) in zip(exported.outputs, content["heads"]):
-        shape = _shape(content["nodes"][source], shape_of)
-        rest = (shape[1], height, width) if exported.segments else shape[1:]
-        outputs[name] = values[source], np.float32, (rows, *rest)
+    rows: Any = "batch" if batch is None else batch
+    sides: tuple[Any, ...] = size or ("height", "width")
+    outputs: dict[str, tuple[str, Any, Sequence[Any]]] = {}
+    for name, (value, shape) in zip(exported.outputs, results):
+        rest = (shape[1], *sides) if exported.segments else shape[1:]
+        outputs[name] = value, np.float32, (rows, *rest)
     if exported.segments:
         classes = graph.add("ArgMax", outputs["scores"][0], axis=1, keepdims=0)
-        outputs["classes"] = classes, np.int64, (rows, height, width)
+        outputs["classes"] = classes, np.int64, (rows, *sides)
     about = {
         key: x if isinstance(x, str) else json.dumps(x, ensure_ascii=False)
         for key, x in exported.about.items()
     }
-    name = exported.about["model"]
-    shape = rows, 3, height, width
-    return graph.model({"images": shape}, outputs, name, cvops.__version__, about)
+    inputs = {"images": (rows, 3, *sides)}
+    return graph.model(inputs, outputs, exported.about["model"], cvops.__version__, about)
 
 
-def _shape(node: dict[str, Any], shape_of: dict[str, tuple[int, ...]]) -> tuple[int, ...]:
-    """Return the shape of the first output of a node."""
-    name = node["name"]
-    names = [name] if node["op"] == "null" else [f"{name}_output", f"{name}_output0"]
-    return next(shape_of[x] for x in names if x in shape_of)
+def _convert(
+    graph: Graph,
+    block: Any,
+    parameters: dict[str, tuple[str, np.ndarray]],
+    images: str,
+    size: tuple[int, int],
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Add the operators of a block to the graph.
+
+    Args:
+        images: the value of the block's input.
+        size: height and width of the images.
+
+    Returns:
+        The value of each output, and its shape for one image.
+    """
+    out = block(mx.sym.var("images"))
+    symbol = mx.sym.Group(list(out)) if isinstance(out, (list, tuple)) else out
+    internals = symbol.get_internals()
+    _, shapes, _ = internals.infer_shape(images=(1, 3, *size))
+    shape_of = dict(zip(internals.list_outputs(), shapes))
+    content = json.loads(symbol.tojson(remove_amp_cast=False))
+
+    #: The value and the shape of the first output of each node.
+    found: list[tuple[str, tuple[int, ...]]] = []
+    for node in content["nodes"]:
+        name, operator = node["name"], node["op"]
+        if name == "images":
+            found.append((images, shape_of[name]))
+        elif operator == "null":
+            key, array = parameters[name]
+            graph.arrays[key] = array
+            found.append((key, array.shape))
+        elif operator not in CONVERTERS:
+            raise ValueError(f"net: no converter to ONNX for the operator {operator!r}")
+        else:
+            inputs = [found[source] for source, _, _ in node["inputs"]]
+            values, known = [value for value, _ in inputs], [shape for _, shape in inputs]
+            call = Call(values, known, options(node.get("attrs", {})))
+            try:
+                value = CONVERTERS[operator](graph, call)
+            except NotImplementedError as error:
+                raise ValueError(f"net: no converter to ONNX for {error}") from error
+            names = f"{name}_output", f"{name}_output0"  # of one output, of several
+            found.append((value, next(shape_of[x] for x in names if x in shape_of)))
+    return [found[source] for source, _, _ in content["heads"]]
 
 
 def _normalized(graph: Graph) -> str:

@@ -16,7 +16,8 @@ from cvops.ops.multibox_prior import multibox_prior
 @converter("_contrib_cvops_MultiBoxPrior", "_contrib_MultiBoxPrior")
 def _multibox_prior(graph: Graph, call: Call) -> str:
     """Return the anchors as a constant: they depend only on the size of the map."""
-    known = {name: call.options[name] for name in ("clip", "steps", "offsets") & call.options.keys()}
+    given = call.options
+    known = {name: given[name] for name in ("clip", "steps", "offsets") if name in given}
     sizes, ratios = (call.numbers(name, (1,)).tolist() for name in ("sizes", "ratios"))
     return graph.constant(multibox_prior(call.shapes[0][2:], sizes, ratios, **known))
 
@@ -26,16 +27,16 @@ def _decode(
 ) -> str:
     """Return the boxes (B, N, 4) of offsets (B, N, 4) from anchors (1, N, 4)."""
     center, size = graph.slice(anchors, 2, 0, 2), graph.slice(anchors, 2, 2, 4)
-    half = np.float32(0.5)
     if corner:
         size = graph.add("Sub", size, center)
-        center = graph.add("Add", center, graph.add("Mul", size, half))
+        center = graph.add("Add", center, graph.add("Mul", size, np.float32(0.5)))
     offsets = graph.add("Mul", offsets, factors)
     move, scale = graph.slice(offsets, 2, 0, 2), graph.slice(offsets, 2, 2, 4)
     center = graph.add("Add", graph.add("Mul", move, size), center)
     if clip > 0:
         scale = graph.add("Min", scale, np.float32(clip))
-    half = graph.add("Mul", graph.add("Mul", graph.add("Exp", scale), size), half)
+    size = graph.add("Mul", graph.add("Exp", scale), size)
+    half = graph.add("Mul", size, np.float32(0.5))
     return graph.add(
         "Concat", graph.add("Sub", center, half), graph.add("Add", center, half), axis=2
     )
@@ -43,9 +44,10 @@ def _decode(
 
 @converter("_contrib_cvops_box_decode", "_contrib_box_decode")
 def _box_decode(graph: Graph, call: Call) -> str:
-    factors = np.float32([call.get(f"std{i}", 1) for i in range(4)])
+    offsets, anchors = call.inputs
+    factors = np.array([call.get(f"std{i}", 1) for i in range(4)], np.float32)
     corner = call.get("format", "center") == "corner"
-    return _decode(graph, *call.inputs, factors, call.get("clip", -1), corner)
+    return _decode(graph, offsets, anchors, factors, call.get("clip", -1), corner)
 
 
 # --- suppression ----------------------------------------------------------------------------------

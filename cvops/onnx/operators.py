@@ -28,7 +28,7 @@ class Call(NamedTuple):
 
     def numbers(self, name: str, default: Any = ()) -> np.ndarray:
         """Return an option as float32 numbers. MXNet writes a single number without a comma."""
-        return np.atleast_1d(np.float32(self.options.get(name, default)))
+        return np.array(self.options.get(name, default), np.float32, ndmin=1)
 
 
 def options(attributes: dict[str, str]) -> dict[str, Any]:
@@ -127,10 +127,11 @@ def _activation(graph: Graph, call: Call) -> str:
 def _upsampling(graph: Graph, call: Call) -> str:
     if call.options["sample_type"] != "nearest":
         raise NotImplementedError("UpSampling")
-    scales = np.float32([1, 1, *[call.options["scale"]] * 2])
+    scales = np.array([1, 1, *[call.options["scale"]] * 2], np.float32)
+    [x] = call.inputs
     return graph.add(
         "Resize",
-        *(*call.inputs, "", scales),
+        *(x, "", scales),
         mode="nearest",
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
@@ -161,9 +162,7 @@ def _same(operator: str) -> Converter:
 
 
 def _with_scalar(operator: str) -> Converter:
-    return lambda graph, call: graph.add(
-        operator, *call.inputs, np.float32(call.options["scalar"])
-    )
+    return lambda graph, call: graph.add(operator, *call.inputs, np.float32(call.options["scalar"]))
 
 
 def _compare(operator: str) -> Converter:
