@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
 import numpy as np
@@ -98,8 +98,8 @@ class Graph:
 
     def model(
         self,
-        inputs: dict[str, Sequence[Any]],
-        outputs: dict[str, tuple[str, Any, Sequence[Any]]],
+        inputs: Mapping[str, Sequence[Any]],
+        outputs: Mapping[str, tuple[str, Any, Sequence[Any]]],
         name: str,
         version: str,
         about: dict[str, str],

@@ -128,10 +128,10 @@ def _upsampling(graph: Graph, call: Call) -> str:
     if call.options["sample_type"] != "nearest":
         raise NotImplementedError("UpSampling")
     scales = np.array([1, 1, *[call.options["scale"]] * 2], np.float32)
-    [x] = call.inputs
+    operands: list[Operand] = [*call.inputs, "", scales]  # without a region of interest
     return graph.add(
         "Resize",
-        *(x, "", scales),
+        *operands,
         mode="nearest",
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
@@ -144,9 +144,11 @@ def _bilinear_upsample(graph: Graph, call: Call) -> str:
     size = 2 * scale - scale % 2
     line = np.float32(1) - np.abs(np.arange(size, dtype=np.float32) - (size - 1) / 2) / scale
     weight = np.tile(np.outer(line, line).astype(np.float32), (channels, 1, 1, 1))
+    [x] = call.inputs
+    operands: list[Operand] = [x, weight]
     return graph.add(
         "ConvTranspose",
-        *(*call.inputs, weight),
+        *operands,
         group=channels,
         kernel_shape=(size, size),
         strides=(scale, scale),

