@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cvops import metrics, plot, voc
-from cvops._mxnet import mxnet
+from cvops._mxnet import mxnet, params
 from cvops.models import FCN
 from cvops.models.fcn import SegmentationLoss, predict
 from cvops.ops import _check
@@ -134,14 +134,14 @@ def run(
         voc.VOCSegDataset(is_train, crop_size, voc_dir, void=voc.VOC_VOID)
         for is_train in (True, False)
     )
-    net = FCN(len(voc.VOC_CLASSES), stride=stride, classes=voc.VOC_CLASSES)
+    net = FCN(len(voc.VOC_CLASSES), stride=stride)
     net.initialize()
     net.hybridize(static_alloc=True)
     start = time.perf_counter()
     train(net, train_set, epochs, min(batch_size, len(train_set)), seed=seed, saved=saved)
     print(f"trained in {time.perf_counter() - start:.0f} s")
 
-    net.save(folder / "fcn.params")
+    params.save(net, folder / "fcn.params")
     picture(net, val_set).save(folder / "segmentation.png")
     matrix, background = evaluate(net, val_set)
     accuracy = metrics.pixel_accuracy(matrix)

@@ -2,7 +2,6 @@
 
 from cvops.models.fcn import FCN as FCN
 from cvops.models.losses import DetectionLoss as DetectionLoss
-from cvops.models.networks import load as load
 from cvops.models.plain_rcnn import RCNN as RCNN
 from cvops.models.rcnn import FasterRCNN as FasterRCNN
 from cvops.models.rcnn import FastRCNN as FastRCNN

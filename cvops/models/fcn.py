@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,12 +16,10 @@ import numpy as np
 
 from cvops import weights
 from cvops._mxnet import mxnet
-from cvops._networks import class_names
 from cvops.datasets.transforms import MEAN as MEAN
 from cvops.datasets.transforms import STD as STD
 from cvops.datasets.transforms import as_pixels
 from cvops.datasets.transforms import normalize_image as normalize_image
-from cvops.models import saved
 from cvops.models.losses import check_classes, nan_if_unknown, on_cpu
 from cvops.ops._check import choice, flag, integer, integers
 
@@ -139,7 +136,6 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             ``initialize`` then loads it and initializes the other layers.
         init: initialization of "transposed": "bilinear" or "xavier".
         ops: library of the fixed upsampling: "cvops" or "mxnet".
-        classes: names of the classes, the background first; None if they have no names.
 
     Raises:
         FileNotFoundError: there are no pretrained weights.
@@ -154,21 +150,16 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         pretrained: bool | str | Path = False,
         init: str = "bilinear",
         ops: str = "cvops",
-        classes: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes = integer("num_classes", num_classes, 1)
-        self.classes = None if classes is None else class_names(classes)
-        if self.classes is not None and len(self.classes) != num_classes:
-            raise ValueError(f"classes: expected {num_classes} names, got {self.classes}")
         choice("upsample", upsample, ("bilinear", "transposed"))
         choice("init", init, ("bilinear", "xavier"))
         choice("ops", ops, ("cvops", "mxnet"))
         stride = integer("stride", stride)
         if stride not in (32, 16, 8):
             raise ValueError(f"stride: expected 32, 16 or 8, got {stride!r}")
-        self.options = {"upsample": upsample, "stride": stride}
         by_path = isinstance(pretrained, (str, Path))
         wanted = by_path or flag("pretrained", pretrained)
         self._weights = weights.find(_BACKBONE, pretrained) if wanted else None
@@ -226,29 +217,6 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             finer = score(maps[depth])
             scores = F.slice_like(double(scores), finer, axes=(2, 3)) + finer
         return F.slice_like(self.upsample(scores), images, axes=(2, 3))
-
-    def save(self, path: str | Path) -> None:
-        """Write the parameters to ``path``, and the arguments of the network next to it."""
-        about = {"model": "FCN", "num_classes": self.num_classes, "classes": self.classes}
-        saved.save(self, path, {**about, "options": self.options})
-
-    @classmethod
-    def load(cls, path: str | Path, ops: str = "cvops") -> FCN:
-        """Return the network that ``save`` wrote to ``path``, on the CPU.
-
-        Raises:
-            FileNotFoundError: ``path`` or its JSON file is missing.
-            ValueError: one of the two is not a file of ``save``.
-        """
-
-        def make(about: dict[str, Any]) -> Any:
-            if about["model"] != "FCN":
-                raise ValueError(about["model"])
-            options = about["options"]
-            return cls(about["num_classes"], **options, ops=ops, classes=about["classes"])
-
-        net: FCN = saved.load(path, "an FCN", make)
-        return net
 
 
 class SegmentationLoss(mx.gluon.loss.SoftmaxCrossEntropyLoss):  # type: ignore[misc, name-defined]
