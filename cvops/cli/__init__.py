@@ -12,7 +12,16 @@ from cvops._imports import pip_command
 from cvops.cli.common import Refused
 
 #: The modules of the commands, in the order of the help.
-COMMANDS = ("demos", "detect", "export", "convert", "warmup", "doctor")
+COMMANDS = (
+    "demos",
+    "train",
+    "evaluate",
+    "detect",
+    "export",
+    "convert",
+    "warmup",
+    "doctor",
+)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,12 +16,12 @@ def _batch(text: str) -> int | None:
 
 def _export(options: argparse.Namespace) -> None:
     import cvops.onnx
-    from cvops.models import load
+    from cvops import recipes
 
     arguments = {name: getattr(options, name) for name in ("batch", "size")}
     arguments |= {name: getattr(options, name) for name in ("threshold", "nms_threshold")}
     try:
-        net = load(options.params)
+        _, net = recipes.load(options.params)
     except (OSError, ValueError) as error:
         raise Refused(str(error)) from error
     try:

@@ -299,6 +299,7 @@ LAYERS = [
     {"weights"},
     {"classification", "contrib", "data", "models", "training", "voc"},
     {"d2l", "demo", "demo_augmentation", "demo_fcn", "demo_finetune", "demo_rcnn", "demo_style"},
+    {"recipes"},
     {"onnx", "ray"},
     {"cli"},
     {"__main__"},
