@@ -432,7 +432,7 @@ def test_command_refuses_what_it_cannot_do(ssd, tmp_path, capsys):
     params = tmp_path / "net.params"
     line = ["export", "--params", str(params), "--onnx", str(tmp_path / "net.onnx")]
     for before, more, message in (
-        (lambda: None, [], f"{tmp_path}/net.json: no such file"),
+        (lambda: None, [], f"{params}: no such file"),
         (lambda: ssd[0].save(params), ["--nms-threshold", "0"], "nms_threshold: expected a"),
         (lambda: None, ["--size", "8", "8"], "size: expected an integer in"),
         (lambda: None, ["--onnx", f"{tmp_path}/no/net.onnx"], "cannot be written: No such file"),
