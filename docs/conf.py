@@ -37,6 +37,8 @@ exclude_patterns += [
         ("jax", "jax"),
         ("models", "mxnet"),
         ("mxnet", "mxnet"),
+        ("onnx", "onnx"),
+        ("ray", "ray"),
         ("torch", "torch"),
     )
     if importlib.util.find_spec(package) is None

@@ -39,7 +39,9 @@ NEEDS = {
     "cvops.jax": {"jax"},
     "cvops.models": {"mxnet"},
     "cvops.mxnet": {"mxnet"},
+    "cvops.onnx": {"mxnet", "onnx"},
     "cvops.plot": {"matplotlib", "PIL"},
+    "cvops.ray": {"mxnet", "PIL", "ray"},
     "cvops.torch": {"torch", "torchvision"},
     "cvops.voc": {"mxnet", "skimage", "PIL"},
 }
