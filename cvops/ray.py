@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, Union
+from typing import Any, Callable
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def detect(
     nms_threshold: float = 0.3,
     *,
     batch_size: int = 16,
-    actors: Union[int, tuple[int, int]] = 1,
+    actors: int | tuple[int, int] = 1,
     cpus: float = 1,
     on_error: str = "stop",
 ) -> ray.data.Dataset:

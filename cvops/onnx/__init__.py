@@ -63,7 +63,7 @@ def export(
     The results have the network's classes, order and padding. Scores and corners agree to about
     1e-5, because a runtime rounds and adds otherwise. Two scores or an IoU and its threshold that
     are that close can change places. The properties of the model have the name of the network, its
-    classes as JSON, and the other arguments.
+    classes as JSON if they have names, and the other arguments.
 
     An error leaves the previous file.
 
@@ -81,7 +81,8 @@ def export(
         OSError: the file cannot be written.
         TypeError: ``net`` is another object, or an argument is not a number.
         ValueError: ``net`` has no parameters, or other ones than float32; it has an operator
-            without a converter; an argument is out of range, or has no meaning for an FCN.
+            without a converter; the network does not accept the size; an argument is out of range,
+            or has no meaning for an FCN.
     """
     path = Path(path)
     batch = None if batch is None else integer("batch", batch, 1)
@@ -111,7 +112,8 @@ def _exported(net: Any, threshold: float | None, nms_threshold: float | None) ->
     if isinstance(net, FCN):
         for name, x in given.items():
             raise ValueError(f"{name}: expected none for an FCN, got {x}")
-        about = {"model": "FCN", "classes": net.classes or net.num_classes}
+        about = {"model": "FCN", "num_classes": net.num_classes}
+        about |= {"classes": net.classes} if net.classes else {}
         return _Exported(net, ["scores"], net.num_classes, about, segments=True)
     names = ["detections"]
     if isinstance(net, TinySSD):
@@ -186,7 +188,10 @@ def _convert(
     out = block(mx.sym.var("images"))
     symbol = mx.sym.Group(list(out)) if isinstance(out, (list, tuple)) else out
     internals = symbol.get_internals()
-    _, shapes, _ = internals.infer_shape(images=(1, 3, *size))
+    try:
+        _, shapes, _ = internals.infer_shape(images=(1, 3, *size))
+    except mx.MXNetError as error:
+        raise ValueError(f"size: the network has no graph for images of {size}") from error
     shape_of = dict(zip(internals.list_outputs(), shapes))
     content = json.loads(symbol.tojson(remove_amp_cast=False))
 

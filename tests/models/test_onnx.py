@@ -398,6 +398,17 @@ def test_network_of_halves_is_refused(tmp_path):
         cvops.onnx.export(net, tmp_path / "model.onnx")
 
 
+def test_size_that_the_network_does_not_accept_is_an_error(tmp_path):
+    """The last two maps of this pyramid are 7 and 3 cells wide, and 3 enlarged twice is 6."""
+    net = FasterRCNN(NAMES, SIDE, backbone="squeezenet", fpn=True)
+    net.initialize()
+    net(mx.nd.zeros((1, 3, 66, 66)))
+    with pytest.raises(
+        ValueError, match=r"size: the network has no graph for images of \(64, 64\)"
+    ):
+        cvops.onnx.export(net, tmp_path / "model.onnx")
+
+
 def test_thresholds_have_no_meaning_for_an_fcn(tmp_path):
     with pytest.raises(ValueError, match=r"threshold: expected none for an FCN, got 0\.5"):
         cvops.onnx.export(FCN(2), tmp_path / "model.onnx", threshold=0.5)
