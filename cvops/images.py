@@ -54,11 +54,32 @@ def image_size(path: str | Path) -> tuple[int, int]:
         As :func:`read_image`, except for damaged pixels, which are not read.
     """
     with _file(path) as file:
-        image = _opened(file, str(path))
-        if image.format == "TIFF":  # some versions of Pillow turn a TIFF when they load its pixels
-            image = _upright(image, str(path))
-        on_its_side = _orientation(image) >= 5
-        return image.size if on_its_side else (image.height, image.width)
+        return _size(_opened(file, str(path)), str(path))
+
+
+def encoded_size(encoded: bytes, name: str = "image") -> tuple[int, int]:
+    """Return height and width as :func:`image_size`; messages begin with ``name``."""
+    return _size(_opened(io.BytesIO(encoded), name), name)
+
+
+def _size(image: Image.Image, name: str) -> tuple[int, int]:
+    if image.format == "TIFF":  # some versions of Pillow turn a TIFF when they load its pixels
+        image = _upright(image, name)
+    on_its_side = _orientation(image) >= 5
+    return image.size if on_its_side else (image.height, image.width)
+
+
+def plain_format(encoded: bytes) -> str | None:
+    """Return "JPEG" or "PNG" for the bytes of an image that each library reads alike, or None.
+
+    Such an image is upright, 8-bit gray or RGB, without transparent pixels.
+    """
+    image = _opened(io.BytesIO(encoded), "image")
+    plain = image.mode in ("L", "RGB") and "transparency" not in image.info
+    is_one = getattr(image, "n_frames", 1) == 1
+    if image.format in ("JPEG", "PNG") and plain and is_one and _orientation(image) == 1:
+        return image.format
+    return None
 
 
 def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:

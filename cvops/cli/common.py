@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
+from typing import Any
 
 
 class Refused(Exception):
@@ -20,6 +22,36 @@ def prepare(options: argparse.Namespace) -> None:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"{options.output}: cannot make this folder: {error.strerror}") from error
+
+
+def image_format(path: Path) -> str:
+    """Return Pillow's format for the extension of ``path``.
+
+    Raises:
+        Refused: Pillow does not write such files.
+    """
+    from PIL import Image
+
+    suffix = path.suffix.lower()
+    known = Image.registered_extensions().get(suffix)
+    if known not in Image.SAVE:
+        raise Refused(f"{path}: cannot be written: unknown file extension {suffix}")
+    return str(known)
+
+
+def move(net: Any, device: str) -> None:
+    """Move a network to a device, such as "cpu" or "gpu:0".
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    from cvops.recipes.run import check_devices, contexts
+
+    devices = contexts(device)
+    if len(devices) > 1:
+        raise ValueError(f"device: expected one device, got {device!r}")
+    check_devices(devices)
+    net.collect_params().reset_ctx(devices)
 
 
 def count(text: str) -> int:

@@ -16,6 +16,10 @@ from cvops.recipes.splits import Split
 Check = Callable[[], None]
 
 
+def nothing() -> None:
+    """Check nothing."""
+
+
 class Found(NamedTuple):
     """What a network finds in one image of height and width ``size``."""
 
@@ -82,8 +86,8 @@ class Recipe(abc.ABC):
     options: Mapping[str, float] = {"wd": 1e-4}
     #: The metric that selects the best parameters.
     metric: str
-    #: Class weights are in proportion to pixels, or else to objects.
-    weights_by_pixels = False
+    #: The result is the class of each pixel, or else boxes.
+    segments = False
 
     @abc.abstractmethod
     def make(self, network: Network, devices: Sequence[Any]) -> Any:
@@ -121,11 +125,19 @@ class Recipe(abc.ABC):
 
     @abc.abstractmethod
     def evaluate(
-        self, net: Any, split: Split, batch_size: int, threads: int, check: Check, full: bool
+        self,
+        net: Any,
+        split: Split,
+        batch_size: int = 16,
+        threads: int = 2,
+        check: Check = nothing,
+        full: bool = True,
     ) -> Evaluation:
         """Evaluate ``net`` on all images of a split.
 
         Args:
+            batch_size: images per batch.
+            threads: threads that read images.
             check: called before each batch.
             full: False computes ``values`` alone.
         """

@@ -15,7 +15,7 @@ from cvops.datasets.transforms import normalize_image
 from cvops.datasets.voc_labels import VOC_VOID
 from cvops.models import fcn, steps
 from cvops.ops.confusion_matrix import confusion_matrix
-from cvops.recipes.recipe import Check, Evaluation, Found, Network, Recipe
+from cvops.recipes.recipe import Check, Evaluation, Found, Network, Recipe, nothing
 from cvops.recipes.splits import Split
 
 mx = mxnet()
@@ -42,7 +42,7 @@ class FCNRecipe(Recipe):
     kinds = ("segmentation", "instances")
     backbones = pretrained = ("resnet18",)
     metric = "mean IoU"
-    weights_by_pixels = True
+    segments = True
 
     def make(self, network: Network, devices: Sequence[Any]) -> fcn.FCN:
         names = ("background", *network.classes)
@@ -94,7 +94,13 @@ class FCNRecipe(Recipe):
         return predict
 
     def evaluate(
-        self, net: fcn.FCN, split: Split, batch_size: int, threads: int, check: Check, full: bool
+        self,
+        net: fcn.FCN,
+        split: Split,
+        batch_size: int = 16,
+        threads: int = 2,
+        check: Check = nothing,
+        full: bool = True,
     ) -> Evaluation:
         net.hybridize(static_alloc=True)
         names = self.class_names(net)

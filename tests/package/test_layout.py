@@ -297,10 +297,10 @@ LAYERS = [
     {"_networks"},
     {"checkpoint", "datasets", "metrics", "mxnet", "plot", "jax", "proposals", "torch"},
     {"weights"},
-    {"classification", "contrib", "data", "models", "training", "voc"},
+    {"classification", "contrib", "data", "models", "sets", "training", "voc"},
     {"recipes"},
-    {"d2l", "demo", "demo_augmentation", "demo_fcn", "demo_finetune", "demo_rcnn", "demo_style"},
-    {"onnx", "ray"},
+    {"d2l", "demo", "demo_augmentation", "demo_fcn", "demo_finetune", "demo_rcnn", "demo_style"}
+    | {"onnx", "ray"},
     {"cli"},
     {"__main__"},
 ]
