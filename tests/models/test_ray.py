@@ -6,6 +6,9 @@ import io
 import os
 import re
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +29,7 @@ from cvops.models import FCN, TinySSD
 
 mx = mxnet()
 pytestmark = pytest.mark.filterwarnings("ignore")
+SCRIPT = Path(__file__).parents[2] / "examples" / "ray_detect.py"
 NAMES = ("bee", "frog")
 THRESHOLD = 0.34
 
@@ -210,6 +214,21 @@ def test_work_of_a_killed_actor_is_done_again(
     assert sorted(row["path"] for row in rows) == sorted(images)
     for row in rows:
         check_row(row, images[row["path"]], expected(images[row["path"]]))
+
+
+def test_script_of_the_examples_names_broken_images(cluster, params, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "whole.PNG").write_bytes(encoded(make_image(0)))
+    (photos / "broken.jpg").write_bytes(b"no image")
+    (photos / "notes.txt").write_text("no image")
+    command = [sys.executable, SCRIPT, photos, "--params", params, "--output", tmp_path / "found"]
+    command += ["--address", cluster.address, "--actors", "1", "--threshold", str(THRESHOLD)]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    skipped, total = done.stdout.splitlines()[-2:]
+    assert skipped.startswith(f"skipped: {photos}/broken.jpg: not an image that can be read")
+    assert re.fullmatch(r"2 images in \d+\.\d s: \d+\.\d images/s", total)
 
 
 @pytest.mark.parametrize(
