@@ -216,6 +216,7 @@ def test_work_of_a_killed_actor_is_done_again(
         check_row(row, images[row["path"]], expected(images[row["path"]]))
 
 
+@pytest.mark.slow
 def test_script_of_the_examples_names_broken_images(cluster, params, tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
