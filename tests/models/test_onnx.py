@@ -294,8 +294,15 @@ def test_model_of_a_faster_rcnn_has_its_detections(tmp_path, options):
         check_detections(found[0], expected.asnumpy())
 
 
-@pytest.mark.parametrize("upsample", ["bilinear", "transposed"])
-@pytest.mark.parametrize("stride", [32, 8], ids="stride {}".format)
+@pytest.mark.parametrize(
+    ("stride", "upsample"),
+    [
+        (8, "bilinear"),
+        (32, "transposed"),
+        pytest.param(8, "transposed", marks=pytest.mark.slow),
+        pytest.param(32, "bilinear", marks=pytest.mark.slow),
+    ],
+)
 def test_model_of_an_fcn_has_its_scores_at_any_size(tmp_path, stride, upsample):
     net = initialized(FCN(5, upsample, stride), 1)
     for score in net.skip_scores:
