@@ -299,7 +299,8 @@ LAYERS = [
     {"weights"},
     {"classification", "contrib", "data", "models", "sets", "training", "voc"},
     {"recipes"},
-    {"d2l", "demo", "demo_augmentation", "demo_fcn", "demo_finetune", "demo_rcnn", "demo_style"},
+    {"d2l", "demo", "demo_augmentation", "demo_fcn", "demo_finetune", "demo_rcnn", "demo_style"}
+    | {"onnx", "ray"},
     {"cli"},
     {"__main__"},
 ]
