@@ -14,6 +14,9 @@ namespace cvops {
 namespace {
 
 constexpr int64 kMiB = 1 << 20, kHugePage = 2 * kMiB, kDefaultSize = 256 * kMiB;
+// Bytes of the latest blocks that the system cannot reclaim: the call that permits it takes some
+// microseconds.
+constexpr int64 kMaxHeld = 16 * kMiB;
 // More would not fit into the address space.
 constexpr int64 kMaxSize = int64(1) << 46;
 
@@ -55,6 +58,10 @@ void* map(int64 bytes) {
   return begin + before;
 }
 
+struct KeptBlock : ResultBlock {
+  bool held;  // false: the system may reclaim its huge pages
+};
+
 class Pool {
  public:
   Pool() : size_(size_from_environment()) { pthread_atfork(before_fork, after_fork, after_fork); }
@@ -65,12 +72,12 @@ class Pool {
     if (bytes > size_) return {};
     ResultBlock block = {nullptr, block_bytes(bytes)};
     // The block that was given last is the likeliest to be in a cache.
-    const auto found = std::find_if(blocks_.rbegin(), blocks_.rend(), [&](const ResultBlock& kept) {
+    const auto found = std::find_if(blocks_.rbegin(), blocks_.rend(), [&](const KeptBlock& kept) {
       return kept.bytes == block.bytes;
     });
     if (found != blocks_.rend()) {
       block.memory = found->memory;
-      kept_ -= block.bytes;
+      remove(*found);
       blocks_.erase(std::next(found).base());
       return block;
     }
@@ -83,19 +90,18 @@ class Pool {
   }
 
   void give(ResultBlock block) {
-#ifdef MADV_FREE
-    // Huge pages only: for small ones it takes as long as a short op.
-    const int64 huge = block.bytes & -kHugePage;
-    if (huge) madvise(block.memory, (size_t)huge, MADV_FREE);
-#endif
     std::lock_guard<std::mutex> lock(mutex_);
     try {
-      blocks_.push_back(block);
+      blocks_.push_back({block, true});
     } catch (const std::bad_alloc&) {
       return unmap(block.memory, block.bytes);
     }
-    kept_ += block.bytes;
+    kept_ += block.bytes, held_ += block.bytes;
     shrink(size_);
+    for (KeptBlock& kept : blocks_) {
+      if (held_ <= kMaxHeld) break;
+      let_go(kept);
+    }
   }
 
   void resize(int64 size) {
@@ -126,19 +132,36 @@ class Pool {
 
   void release() { shrink(0); }
 
+  // Permits the system to reclaim a block, except small pages: there are too many of them.
+  void let_go(KeptBlock& block) {
+    if (!block.held) return;
+#ifdef MADV_FREE
+    const int64 huge = block.bytes & -kHugePage;
+    if (huge) madvise(block.memory, (size_t)huge, MADV_FREE);
+#endif
+    block.held = false;
+    held_ -= block.bytes;
+  }
+
+  // Subtracts a block from the sums.
+  void remove(const KeptBlock& block) {
+    kept_ -= block.bytes;
+    if (block.held) held_ -= block.bytes;
+  }
+
   // Frees the oldest blocks until the others have at most that number of bytes.
   void shrink(int64 most) {
     auto end = blocks_.begin();
     for (; kept_ > most; ++end) {
       unmap(end->memory, end->bytes);
-      kept_ -= end->bytes;
+      remove(*end);
     }
     blocks_.erase(blocks_.begin(), end);
   }
 
-  std::mutex mutex_;                 // protects the members below
-  std::vector<ResultBlock> blocks_;  // in the order in which they were given
-  int64 kept_ = 0, size_;
+  std::mutex mutex_;               // protects the members below
+  std::vector<KeptBlock> blocks_;  // in the order in which they were given
+  int64 kept_ = 0, held_ = 0, size_;
 };
 
 // Never destroyed: a result can outlive static objects.

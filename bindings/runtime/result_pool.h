@@ -18,8 +18,8 @@ constexpr int64 kMinPooled = 1 << 20;
 // the system has none.
 ResultBlock take_result(int64 bytes);
 
-// Keeps a block of take_result() for later results. The system may reclaim its huge pages at any
-// time. Beyond the size of the pool, the blocks that were given first are freed.
+// Keeps a block of take_result() for later results. Beyond the size of the pool, the blocks that
+// were given first are freed. The system may reclaim all but the last 16 MiB at any time.
 void give_result(ResultBlock block);
 
 // Number of bytes of the blocks that the pool keeps.
