@@ -473,8 +473,14 @@ CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begin
   const int index = kept.order[i];
   const SizedBox b = kept.boxes[index];
   const float least = kept.broad_phase.min_overlap(b.area);
-  int at = begins[kOverflowCell];
-  if (is_suppressed_by<kForm>(kept, at, ends[kOverflowCell], index, least)) return true;
+  int at;
+  // Where most boxes are suppressed, it is probably by a box of the own cell.
+  const bool own_first = own_cell != kOverflowCell && 2 * kept.num_inserted < i;
+  for (const int cell : {kOverflowCell, own_first ? own_cell : kOverflowCell}) {
+    at = begins[cell];
+    if (is_suppressed_by<kForm>(kept, at, ends[cell], index, least)) return true;
+    if (!own_first) break;
+  }
   if (kept.cells == 1) return false;
   Range columns = {0, kept.x.cells}, rows = {0, kept.y.cells};
   if (own_cell != kOverflowCell) {
