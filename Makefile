@@ -96,12 +96,15 @@ docs: setup
 # MXNet reads OMP_NUM_THREADS when it loads; its default is half of the cores.
 bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)
 
-# MXNet and the other peers run in two processes: in one, their threads would compete for the cores.
+# The peers run in three processes: in one, their threads would compete for the cores.
+bench: export RAYON_NUM_THREADS ?= $(shell nproc)
 bench: setup
-	$(BIN)/python -m pytest benchmarks -k "not torch and not book and not onnxruntime and not openvino" \
+	$(BIN)/python -m pytest benchmarks -k "mxnet or numpy or native" \
 	  --table $(call result).md --benchmark-json $(call result).json
-	$(BIN)/python -m pytest benchmarks -k "not mxnet" \
+	$(BIN)/python -m pytest benchmarks -k "not mxnet and not openvino and not opencv and not powerboxes" \
 	  --table $(call result,-others).md --benchmark-json $(call result,-others).json
+	$(BIN)/python -m pytest benchmarks -k "openvino or opencv or powerboxes or native" \
+	  --table $(call result,-peers).md --benchmark-json $(call result,-peers).json
 	$(MAKE) bench-instructions
 
 bench-instructions: setup
