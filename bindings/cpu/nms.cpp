@@ -21,8 +21,8 @@ constexpr int kBoxesPerCell = 2;
 constexpr int kMinSaved = 300;
 // Minimum work per box, in comparisons, of a grid that levels replace; the work of a visited cell;
 // the number of boxes in a sample of the work; and the lowest threshold for levels.
-constexpr double kMinReplaced = 5000, kCellWork = 16, kMinLevelThreshold = 0.1;
-constexpr int kWorkSample = 16;
+constexpr double kMinReplaced = 2500, kCellWork = 16, kMinLevelThreshold = 0.1;
+constexpr int kWorkSample = 32;
 // Boxes that are resolved per step, of the first boxes and later. Several threads compare them with
 // previously kept boxes, if each box has more than kMinParallel comparisons.
 constexpr int kFirstBlock = 256, kBlock = 1024;
@@ -254,6 +254,7 @@ struct SpatialHash {
 
   GridAxis x{(double)rule.pixels}, y{(double)rule.pixels};
   Levels levels;        // replace the grid where it is slow
+  int next_check = 0;   // the box from which on the work is estimated again
   int cells = 1;        // kOverflowCell and the cells of the grid
   double fraction = 1;  // fraction of the inserted boxes with which a median box is compared
   int num_inserted = 0, num_kept = 0;
@@ -358,10 +359,12 @@ struct SpatialHash {
 
   // Replaces the grid by levels if the boxes from `first` on would need much work.
   void replace_slow_grid(int first, const uint8_t* is_kept) {
-    if (levels.buckets || num < kMinSaved || !broad_phase.enabled ||
-        rule.threshold < kMinLevelThreshold || work(first) < kMinReplaced) {
+    if (first < next_check || levels.buckets || num < kMinSaved || !broad_phase.enabled ||
+        rule.threshold < kMinLevelThreshold) {
       return;
     }
+    next_check = 2 * first;
+    if (work(first) < kMinReplaced) return;
     levels.use(num / kBoxesPerCell);
     x.cells = levels.buckets, y.cells = 1, cells = kGridCell + levels.buckets;
     fraction = 0;

@@ -308,7 +308,7 @@ def test_fork_during_calls_of_other_threads():
 
 
 def test_result_that_lives_at_exit_is_no_error():
-    code = "import cvops, threading\nx = native.empty((4 << 20,), np.uint8)\nx[...] = 1\nprint(x[9])"
+    code = "x = native.empty((4 << 20,), np.uint8)\nx[...] = 1\nprint(x[9])"
     assert run_python(code) == "1"
 
 
