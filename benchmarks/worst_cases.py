@@ -3,14 +3,15 @@
     python benchmarks/worst_cases.py [--table FILE] [--json FILE]
 
 A time is the CPU time of one thread, which other work on the machine changes less than the wall
-time: the fastest of several calls, the cases of a size in turns. The table has the time of each
-input relative to the input "spread" of the same size, and the exponent of the growth between the
-two largest sizes: 1 is linear, 2 is quadratic.
+time: the fastest of several calls, the cases of a size in turns. The table has each time relative
+to that of the input "spread" of the same size, and the exponent of the growth between the two
+largest sizes, in boxes or in pairs of anchors and ground truths: 1 is linear, 2 is quadratic.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
 import time
@@ -38,7 +39,7 @@ ALIKE = np.float32([0.2, 0.3, 0.6, 0.7])
 
 class Case(NamedTuple):
     name: str
-    call: Callable[[], Any]
+    call: Callable[..., Any]
 
 
 def strips(num: int, vertical: bool) -> np.ndarray:
@@ -115,17 +116,14 @@ def cases(op: str, size: tuple[int, ...]) -> Iterator[Case]:
     if op == "box_nms":
         for name, corners, scores in of_nms(*size):
             data = np.insert(corners, 0, scores, axis=1).astype(np.float32)
-            options = dict(score_index=0, coord_start=1)
-            yield Case(name, lambda data=data, options=options: cvops.box_nms(data, **options))
+            yield Case(name, functools.partial(cvops.box_nms, data, score_index=0, coord_start=1))
         return
     for name, anchors, truths in of_target(*size):
         label = np.insert(truths, 0, 0, axis=1).astype(np.float32)[None]
         logits = np.random.default_rng(1).standard_normal((1, 21, size[0]), np.float32)
         inputs = anchors.astype(np.float32)[None], label, logits
-        yield Case(
-            name,
-            lambda inputs=inputs: cvops.multibox_target(*inputs, negative_mining_ratio=3),
-        )
+        call = functools.partial(cvops.multibox_target, *inputs, negative_mining_ratio=3)
+        yield Case(name, call)
 
 
 def measure(op: str, size: tuple[int, ...]) -> dict[str, float]:
@@ -159,7 +157,8 @@ def main() -> None:
         for name in found[0]:
             seconds = [of[name] for of in found]
             ratios = [of[name] / of["spread"] for of in found]
-            growth = math.log(seconds[-1] / seconds[-2]) / math.log(sizes[-1][0] / sizes[-2][0])
+            larger = math.prod(sizes[-1]) / math.prod(sizes[-2])
+            growth = math.log(seconds[-1] / seconds[-2]) / math.log(larger)
             cells = [(scaled(x, SECONDS), f"{r:.2f}") for x, r in zip(seconds, ratios)]
             lines.append([name, *(cell for pair in cells for cell in pair), f"{growth:.2f}"])
             rows.append(dict(op=op, case=name, sizes=sizes, seconds=seconds, exponent=growth))

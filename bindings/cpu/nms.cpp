@@ -21,7 +21,7 @@ constexpr int kBoxesPerCell = 2;
 constexpr int kMinSaved = 300;
 // Minimum work per box, in comparisons, of a grid that levels replace; the work of a visited cell;
 // the number of boxes in a sample of the work; and the lowest threshold for levels.
-constexpr double kMinReplaced = 2500, kCellWork = 16, kMinLevelThreshold = 0.1;
+constexpr double kMinReplaced = 1500, kCellWork = 16, kMinLevelThreshold = 0.1;
 constexpr int kWorkSample = 32;
 // Boxes that are resolved per step, of the first boxes and later. Several threads compare them with
 // previously kept boxes, if each box has more than kMinParallel comparisons.
