@@ -31,6 +31,7 @@ def heaps(rng, num):
 
 
 CASES = {
+    "few": (1, 300, 1, clustered),
     "small": (1, 1000, 1, spread),
     "small heaps": (1, 1000, 1, heaps),
     "middle": (1, 5000, 1, spread),
