@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import importlib.util
 import json
@@ -58,6 +59,19 @@ def run(as_json: bool = False) -> int:
     if as_json:
         print(json.dumps({name: x._asdict() for name, x in findings.items()}, indent=2))
     return 0 if examine(_arrays).status == "ok" else 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    return run(options.json)
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    doctor = commands.add_parser(
+        "doctor", help="list installed and missing packages, and the commands that install them"
+    )
+    doctor.add_argument("--json", action="store_true", help="print the findings as JSON")
+    doctor.set_defaults(run=_run)
 
 
 def _print(first: str, text: str) -> None:

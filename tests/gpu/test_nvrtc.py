@@ -50,7 +50,7 @@ class TestWarmup:
         monkeypatch.setattr(nvrtc, "compile_cubin", lambda _, *what: compiled(*what))
         monkeypatch.setattr(build, "build", lambda: tmp_path / "operators")
         # It finds MXNet, and no PyTorch.
-        monkeypatch.setattr(cli.importlib.util, "find_spec", {"mxnet": "", "cupy": ""}.get)
+        monkeypatch.setattr(cli.warmup.importlib.util, "find_spec", {"mxnet": "", "cupy": ""}.get)
         return tmp_path
 
     def test_each_kernel_is_compiled_once(self, folder, capsys):

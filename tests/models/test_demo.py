@@ -224,7 +224,7 @@ def test_missing_compiler_is_reported_in_one_line(command, tmp_path, monkeypatch
         raise ImportError("a C++ compiler is needed")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "_open", fail)
+    monkeypatch.setattr(cli.detect, "_open", fail)
     monkeypatch.setattr(demo, "run", fail)
     assert cli.main(command) == 2
     assert capsys.readouterr().err == "cvops: a C++ compiler is needed\n"

@@ -457,6 +457,6 @@ def test_import_error_of_a_command_is_one_line(monkeypatch, capsys):
     def fail(options):
         raise ImportError("libcudnn.so.8 is missing")
 
-    monkeypatch.setattr(cli, "_doctor", fail)
+    monkeypatch.setattr(doctor, "_run", fail)
     assert cli.main(["doctor"]) == 2
     assert capsys.readouterr().err == "cvops: libcudnn.so.8 is missing\n"
