@@ -225,6 +225,7 @@ class _Launcher:
         for task in self._tasks:
             if task.status is None:  # a guard that does not answer, or a lost machine
                 task.process.kill()
+        self._wait(self._tasks, 1)
         for task in self._tasks:
             for reader in task.readers:
                 reader.join(2)  # a process that left its group may hold the pipe
@@ -311,8 +312,9 @@ class _Launcher:
 
     def _print(self, task: _Task, stream: IO[bytes], target: IO[str]) -> None:
         """Print the lines of a stream after the name of its process."""
-        for line in iter(stream.readline, b""):
-            # A progress bar writes its states over one another. The last one is visible.
-            text = line.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
-            with self._output:
-                print(f"[{task.name}] {text}", file=target, flush=True)
+        with stream:
+            for line in stream:
+                # A progress bar writes its states over one another. The last one is visible.
+                text = line.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
+                with self._output:
+                    print(f"[{task.name}] {text}", file=target, flush=True)

@@ -555,6 +555,9 @@ else:
 """
 
 
+SERVICE = ["-m", "cvops.distributed"]
+
+
 def in_two_processes(folder, work):
     """The output of two workers, with a scheduler and a server, all on this machine."""
     with socket.socket() as free:
@@ -563,14 +566,14 @@ def in_two_processes(folder, work):
     about = {
         **{"DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": str(port)},
         **{"DMLC_NODE_HOST": "127.0.0.1", "DMLC_INTERFACE": "lo"},
-        **{"DMLC_NUM_SERVER": "1", "DMLC_NUM_WORKER": "2"},
+        **{"DMLC_NUM_SERVER": "1", "DMLC_NUM_WORKER": "2", "PS_HEARTBEAT_INTERVAL": "2"},
     }
     processes = {}
     try:
         for name in ("scheduler", "server", "worker 0", "worker 1"):
             role, *worker = name.split()
             processes[name] = subprocess.Popen(
-                [sys.executable, "-c", WORKER if worker else "import cvops, mxnet", folder, work],
+                [sys.executable, *(["-c", WORKER, folder, work] if worker else SERVICE)],
                 env={**os.environ, **about, "DMLC_ROLE": role},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
