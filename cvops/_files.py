@@ -1,10 +1,12 @@
-"""Files that are complete or not there, and the refusal of what is not a file."""
+"""Files and folders that are complete or not there, and the refusal of what is not a file."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,11 +29,50 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync(path.parent)  # so that the new name is on the disk
+
+
+@contextlib.contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Give the path of a new folder to fill, and rename that folder to ``path`` at the end.
+
+    The folder is beside ``path``, with a name that begins with a dot, and is flushed to the disk.
+    After an error it is removed. If the process stops between the two renames of a folder that is
+    replaced, the previous one is still there, with a name that begins with a dot.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        os.fsync(folder)  # so that the new name is on the disk
+        part = beside / "new"
+        part.mkdir()
+        yield part
+        for file in (*part.rglob("*"), part):
+            _sync(file)
+        previous = beside / "old"
+        if path.exists():
+            os.replace(path, previous)
+        try:
+            os.replace(part, path)
+        except OSError:
+            if previous.exists():
+                os.replace(previous, path)
+            raise
+        _sync(path.parent)
     finally:
-        os.close(folder)
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def check_writable(path: Path) -> None:

@@ -17,18 +17,12 @@ import numpy as np
 from cvops import data, metrics, plot
 from cvops._mxnet import mxnet
 from cvops.models import losses, tiny_ssd
-from cvops.models.tiny_ssd import Detector, TinySSD, Training
+from cvops.models.tiny_ssd import Detector, TinySSD
 from cvops.ops import _check
-from cvops.training import run_epochs
+from cvops.recipes.detectors import make_ssd_training
+from cvops.training import Summary, Task, fit
 
 mx = mxnet()
-
-
-def make_training(net: TinySSD) -> Training:
-    """Return the hybridized training graph, whose loss is per box: it learns the offsets sooner."""
-    training = Training(net, losses.DetectionLoss(per="box"))
-    training.hybridize(static_alloc=True, static_shape=True)
-    return training
 
 
 def train(
@@ -56,26 +50,31 @@ def train(
         CheckpointError: ``saved`` is not a checkpoint, or is one of another training.
     """
     epochs, rate = _check.integer("epochs", epochs, 1), _check.number("rate", rate, 0)
-    training = make_training(net)
+    training = make_ssd_training(net)
 
-    def train_epoch(trainer: Any, bar: Any) -> tuple[dict[str, Any], str]:
-        errors = metrics.AnchorErrors()
+    def batches_of(epoch: int, first: int) -> Any:
         batches.seq.sort()  # the order must not depend on earlier epochs
         batches.reset()
-        for batch in batches:
-            results = tiny_ssd.train_step(training, trainer, batch.data[0], batch.label[0])
-            for _, classes, class_labels, *boxes in results:
-                right = losses.cls_eval(classes, class_labels)
-                errors.add(class_labels.size, right, losses.bbox_eval(*boxes))
-            bar.set_postfix_str(f"class error {errors.class_error:.2e}", refresh=False)
-            bar.update()
+        return itertools.islice(batches, first, None)
+
+    def train_step(trainer: Any, batch: Any) -> list[float]:
+        errors = metrics.AnchorErrors()
+        results = tiny_ssd.train_step(training, trainer, batch.data[0], batch.label[0])
+        for _, classes, class_labels, *boxes in results:
+            right = losses.cls_eval(classes, class_labels)
+            errors.add(class_labels.size, right, losses.bbox_eval(*boxes))
+        return [errors.anchors, errors.right, errors.offset_error]
+
+    def summary(numbers: np.ndarray) -> Summary:
+        anchors, right, offset_error = numbers.sum(axis=0).tolist()
+        errors = metrics.AnchorErrors(int(anchors), right, offset_error)
         text = f"class error {errors.class_error:.2e}, box MAE {errors.box_mae:.2e}"
         return dataclasses.asdict(errors), text
 
-    options = {"momentum": 0.9, "wd": 5e-4}
     steps = math.ceil(len(batches.seq) / batches.batch_size)
+    task = Task(steps, batches_of, train_step, summary)
     settings = {"epochs": epochs, "rate": rate, "seed": seed, "side": net.side}
-    history = run_epochs(train_epoch, net, "sgd", options, steps, settings, saved)
+    history = fit(task, net, "sgd", {"momentum": 0.9, "wd": 5e-4}, settings, saved)
     return [metrics.AnchorErrors(**errors) for errors in history]
 
 
@@ -107,7 +106,7 @@ class Steps:
 
     def __init__(self, net: TinySSD) -> None:
         self.net = net
-        self.training = make_training(net)
+        self.training = make_ssd_training(net)
         self.detector = Detector(net)
         self.detector.hybridize(static_alloc=True, static_shape=True)
 

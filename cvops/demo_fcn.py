@@ -16,7 +16,7 @@ from cvops.models import FCN
 from cvops.models.fcn import SegmentationLoss, predict
 from cvops.ops import _check
 from cvops.ops.confusion_matrix import confusion_matrix
-from cvops.training import run_epochs
+from cvops.training import Task, fit, loader_batches, mean_losses
 
 mx = mxnet()
 
@@ -58,22 +58,20 @@ def train(
     loss_of = SegmentationLoss(voc.VOC_VOID)
     context = net.score.weight.list_ctx()[0]
 
-    def train_epoch(trainer: Any, bar: Any) -> tuple[float, str]:
-        losses = []
-        for images, labels in loader:
-            with mx.autograd.record():
-                scores = net(images.as_in_context(context))
-                loss = loss_of(scores, labels.as_in_context(context))
-            loss.backward()
-            trainer.step(batch_size)
-            losses.append(float(loss.mean().asscalar()))
-            bar.update()
-        mean = float(np.mean(losses))
-        return mean, f"loss {mean:.3f}"
+    def train_step(trainer: Any, batch: Any) -> list[float]:
+        images, labels = batch
+        with mx.autograd.record():
+            scores = net(images.as_in_context(context))
+            loss = loss_of(scores, labels.as_in_context(context))
+        loss.backward()
+        trainer.step(batch_size)
+        return [float(loss.mean().asscalar())]
 
+    task = Task(len(loader), loader_batches(loader), train_step, mean_losses(["loss"]))
     settings: dict[str, Any] = {"epochs": epochs, "rate": rate, "seed": seed}
     settings |= {"batch size": batch_size, "crop": list(dataset.crop_size)}
-    return run_epochs(train_epoch, net, "adam", {"wd": 1e-4}, len(loader), settings, saved)
+    history = fit(task, net, "adam", {"wd": 1e-4}, settings, saved)
+    return [means["loss"] for means in history]
 
 
 def evaluate(net: FCN, dataset: voc.VOCSegDataset) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from cvops.models.steps import contexts
 from cvops.ops import _check
 from cvops.ops.paste_masks import paste_masks
 from cvops.proposals import selective_search
-from cvops.training import run_epochs
+from cvops.training import Task, fit, loader_batches, mean_losses
 
 mx = mxnet()
 
@@ -89,23 +89,21 @@ def train(
     training = RCNNTraining(net, parts)
     training.hybridize(static_alloc=True, static_shape=True)
 
-    def train_epoch(trainer: Any, bar: Any) -> tuple[list[float], str]:
-        losses = []
-        for (images, labels, masks), boxes in loader:
-            if callable(proposals):
-                boxes = proposals(images)
-            results = rcnn.train_step(training, trainer, images, labels, masks, boxes)
-            parts_of = [np.concatenate([x.asnumpy() for x in column]) for column in zip(*results)]
-            losses.append([float(values.mean()) for values in parts_of])
-            bar.update()
-        means = np.mean(losses, axis=0).tolist()
-        named = zip(("loss", *training.names), means)
-        return means, ", ".join(f"{name} {value:.3f}" for name, value in named)
+    def train_step(trainer: Any, batch: Any) -> list[float]:
+        (images, labels, masks), boxes = batch
+        if callable(proposals):
+            boxes = proposals(images)
+        results = rcnn.train_step(training, trainer, images, labels, masks, boxes)
+        columns = (np.concatenate([x.asnumpy() for x in column]) for column in zip(*results))
+        return [float(values.mean()) for values in columns]
 
+    summary = mean_losses(("loss", *training.names))
+    task = Task(len(loader), loader_batches(loader), train_step, summary)
     settings: dict[str, Any] = {"epochs": epochs, "rate": rate, "seed": seed}
     settings |= {"batch size": batch_size, "parts": training.parts, "images": len(dataset)}
     settings |= {"model": type(net).__name__, "side": net.side, "mask": net.mask}
-    return run_epochs(train_epoch, net, "adam", {"wd": 1e-4}, len(loader), settings, saved)
+    history = fit(task, net, "adam", {"wd": 1e-4}, settings, saved)
+    return [list(means.values()) for means in history]
 
 
 def train_alternating(net: FasterRCNN, dataset: Any, epochs: int, seed: int = 0) -> None:
@@ -178,19 +176,17 @@ def train_plain(dataset: Any, proposals: np.ndarray, epochs: int, seed: int = 0)
     crops = mx.gluon.data.ArrayDataset(samples.crops, samples.kinds + 1)
     loader = mx.gluon.data.DataLoader(crops, batch, shuffle=True, last_batch="discard")
 
-    def train_epoch(trainer: Any, bar: Any) -> tuple[float, str]:
-        losses = []
-        for pixels, kinds in loader:
-            with mx.autograd.record():
-                loss = loss_of(net(pixels), kinds)
-            loss.backward()
-            trainer.step(batch)
-            losses.append(float(loss.mean().asscalar()))
-            bar.update()
-        return float(np.mean(losses)), f"loss {np.mean(losses):.3f}"
+    def train_step(trainer: Any, given: Any) -> list[float]:
+        pixels, kinds = given
+        with mx.autograd.record():
+            loss = loss_of(net(pixels), kinds)
+        loss.backward()
+        trainer.step(batch)
+        return [float(loss.mean().asscalar())]
 
+    task = Task(len(loader), loader_batches(loader), train_step, mean_losses(["loss"]))
     settings = {"epochs": epochs, "rate": 1e-3, "seed": seed}
-    run_epochs(train_epoch, net, "adam", {"wd": 1e-4}, len(loader), settings, None)
+    fit(task, net, "adam", {"wd": 1e-4}, settings)
     return plain_rcnn.RCNN(features, dataset.classes, _CROP).fit(samples)
 
 

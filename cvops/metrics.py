@@ -368,24 +368,42 @@ def _evaluator() -> tuple[Any, Any]:
 
 
 def _coco(pairs: Sequence[tuple[_Shapes, _Shapes]], num_classes: int, iou: float) -> np.ndarray:
+    run = _coco_run(pairs, num_classes, [iou])
+    # Axes: IoU threshold, recall, class, range of areas (0: all), maximum number of detections.
+    return _mean_precision(run.eval["precision"][0, :, :, 0, -1])
+
+
+def _mean_precision(precision: np.ndarray) -> np.ndarray:
+    """Return the mean over all axes but the last, the class; NaN for a class without labels."""
+    flat = precision.reshape(-1, precision.shape[-1])
+    return np.where((flat > -1).any(axis=0), flat.mean(axis=0), np.nan)
+
+
+def _coco_run(
+    pairs: Sequence[tuple[_Shapes, _Shapes]], num_classes: int, ious: Sequence[float] | None
+) -> Any:
+    """Return an evaluation of pycocotools, at COCO's ten IoUs by default.
+
+    Difficult objects are crowds.
+    """
     from pycocotools import mask
 
     new_frame, new_evaluation = _evaluator()
     by_boxes = not pairs or isinstance(pairs[0][0].shapes, np.ndarray)
 
-    def entry(image: int, kind: float, shape: Any) -> dict:
-        about = {"image_id": image, "category_id": int(kind), "iscrowd": 0}
+    def entry(image: int, kind: float, shape: Any, crowd: float) -> dict:
+        about = {"image_id": image, "category_id": int(kind), "iscrowd": int(crowd > 0)}
         if by_boxes:
             return {**about, "bbox": shape.tolist(), "area": float(shape[2] * shape[3])}
         return {**about, "segmentation": shape, "area": float(mask.area(shape))}
 
     truths = [
-        entry(i, row[0], shape)
+        entry(i, row[0], shape, row[5] if len(row) > 5 else 0)
         for i, (_, labels) in enumerate(pairs)
         for row, shape in zip(*labels)
     ]
     found = [
-        {**entry(i, row[0], shape), "score": float(row[1])}
+        {**entry(i, row[0], shape, 0), "score": float(row[1])}
         for i, (detections, _) in enumerate(pairs)
         for row, shape in zip(*detections)
     ]
@@ -404,12 +422,150 @@ def _coco(pairs: Sequence[tuple[_Shapes, _Shapes]], num_classes: int, iou: float
             coco.dataset = {**frame, "annotations": rows}
             coco.createIndex()
         run = new_evaluation(truth, result, "bbox" if by_boxes else "segm")
-        run.params.iouThrs = np.array([iou])
+        if ious is not None:
+            run.params.iouThrs = np.array(ious)
         run.evaluate()
         run.accumulate()
-    # Axes: IoU threshold, recall, class, range of areas (0: all), maximum number of detections.
-    precision = run.eval["precision"][0, :, :, 0, -1]
-    return np.where((precision > -1).any(axis=0), precision.mean(axis=0), np.nan)
+        if ious is None:
+            run.summarize()
+    return run
+
+
+#: Names of COCO's table: average precision (AP) and recall (AR) at IoUs of 0.5 to 0.95; AP at one
+#: IoU; of small, medium and large objects (s, m, l); AR of at most 1, 10 and 100 detections.
+COCO_NAMES = (
+    *("AP", "AP50", "AP75", "APs", "APm", "APl"),
+    *("AR1", "AR10", "AR100", "ARs", "ARm", "ARl"),
+)
+
+
+class CocoMetrics(NamedTuple):
+    """Result of :func:`coco_metrics`."""
+
+    #: The metrics of ``COCO_NAMES``, in [0, 1]; NaN without objects.
+    values: dict[str, float]
+    #: Average precision of each class, float64 (num_classes,), at IoUs of 0.5 to 0.95, and at 0.5.
+    ap: np.ndarray
+    ap50: np.ndarray
+
+
+def coco_metrics(
+    detections: Sequence[Any],
+    labels: Sequence[Any],
+    num_classes: int,
+    detected_masks: Sequence[Any] | None = None,
+    masks: Sequence[Any] | None = None,
+) -> CocoMetrics:
+    """Return COCO's table of metrics, from pycocotools or faster-coco-eval.
+
+    Difficult objects are COCO's crowds: detections on them are not counted.
+
+    Args:
+        detections, labels: as in :func:`average_precision`, in pixels, so that small, medium and
+            large objects have COCO's areas.
+        num_classes: as in :func:`average_precision`.
+        detected_masks, masks: masks of the rows, as in :func:`mask_average_precision`, or their
+            run-length codes from :func:`encode_masks`. By default boxes are compared.
+
+    Raises:
+        TypeError, ValueError: as in :func:`average_precision`; or the number of masks of an image
+            is not that of its rows.
+    """
+    found, truths = _checked_rows(detections, labels, integer("num_classes", num_classes, 1))
+    shapes: list[list[Any]] = [[], []]
+    for image, (rows, objects) in enumerate(zip(found, truths)):
+        _check_boxes(image, objects)
+        rows[~_is_box(rows[:, 2:6]), 2:6] = 0
+        if detected_masks is None or masks is None:
+            shapes[0].append(_sized(rows[:, 2:6]))
+            shapes[1].append(_sized(objects[:, 1:5]))
+            continue
+        for side, (name, given) in enumerate(
+            (("detected_masks", detected_masks), ("masks", masks))
+        ):
+            own = rows if side == 0 else objects
+            codes = given[image]
+            codes = codes if isinstance(codes, list) else encode_masks(codes)
+            if len(codes) != len(own):
+                want = f"{len(own)} masks, one for each row"
+                raise ValueError(f"{name}[{image}]: expected {want}, got {len(codes)}")
+            shapes[side].append(codes)
+    pairs = []
+    for rows, objects, *both in zip(found, truths, *shapes):
+        one, other = _Shapes(rows, both[0]), _Shapes(objects, both[1])
+        pairs.append((one.only(rows[:, 0] >= 0), other.only(objects[:, 0] >= 0)))
+    run = _coco_run(pairs, num_classes, None)
+    precision = run.eval["precision"][:, :, :, 0, -1]
+    stats = np.asarray(run.stats, np.float64)[: len(COCO_NAMES)]
+    values = np.where(stats < 0, np.nan, stats).tolist()
+    return CocoMetrics(
+        dict(zip(COCO_NAMES, values)), _mean_precision(precision), _mean_precision(precision[0])
+    )
+
+
+def encode_masks(masks: Any) -> list[dict[str, Any]]:
+    """Return pycocotools' run-length code of each mask; pixels that are not 0 belong to it.
+
+    Args:
+        masks: array of numbers (n, height, width).
+    """
+    pixels = as_numbers("masks", masks)
+    if pixels.ndim != 3:
+        raise ValueError(f"masks: expected shape (n, height, width), got {pixels.shape}")
+    return _encoded(pixels != 0)
+
+
+def detection_confusion(
+    detections: Sequence[Any],
+    labels: Sequence[Any],
+    num_classes: int,
+    iou: float = 0.5,
+    score: float = 0.5,
+) -> np.ndarray:
+    """Count which classes are detected as which.
+
+    The detections of an image have their turn by score, the best first. Each one takes the free
+    object with the largest IoU, whatever its class, if that is ``iou`` or more. A detection whose
+    object is difficult is not counted, nor is a difficult object that is not found.
+
+    Args:
+        detections, labels: as in :func:`average_precision`.
+        num_classes: as in :func:`average_precision`.
+        iou: minimum IoU, in (0, 1].
+        score: minimum score of a detection that counts.
+
+    Returns:
+        int64 (num_classes + 1, num_classes + 1), one row per true class, one column per detected
+        class. The last row has the detections without an object, the last column the objects that
+        are not found.
+
+    Raises:
+        TypeError, ValueError: as in :func:`average_precision`.
+    """
+    options = _options(num_classes, iou, "coco")
+    score = number("score", score)
+    found, truths = _checked_rows(detections, labels, options.num_classes)
+    matrix = np.zeros((num_classes + 1, num_classes + 1), np.int64)
+    for image, (rows, objects) in enumerate(zip(found, truths)):
+        _check_boxes(image, objects)
+        rows = rows[(rows[:, 0] >= 0) & (rows[:, 1] >= score) & _is_box(rows[:, 2:6])]
+        rows = rows[np.argsort(-rows[:, 1], kind="stable")]
+        objects = objects[objects[:, 0] >= 0]
+        flags = objects[:, 5] > 0 if objects.shape[1] > 5 else np.zeros(len(objects), bool)
+        overlaps = _overlaps(_sized(rows[:, 2:6]), _sized(objects[:, 1:5]))
+        free = np.ones(len(objects), bool)
+        for row, own in zip(rows, overlaps):
+            own = np.where(free, own, -1)
+            best = int(own.argmax()) if len(own) else -1
+            if best < 0 or own[best] < options.iou:
+                matrix[num_classes, int(row[0])] += 1
+                continue
+            free[best] = flags[best]  # several detections can be on one difficult object
+            if not flags[best]:
+                matrix[int(objects[best, 0]), int(row[0])] += 1
+        for kind in objects[free & ~flags, 0]:
+            matrix[int(kind), num_classes] += 1
+    return matrix
 
 
 def pixel_accuracy(matrix: Any) -> float:
@@ -447,10 +603,18 @@ def mean_iou(matrix: Any) -> float:
         TypeError: ``matrix`` is not an array of numbers.
         ValueError: ``matrix`` is not square, or has NaN, infinity or negative numbers.
     """
+    iou = class_iou(matrix)
+    return float(_ratio(np.nansum(iou), np.count_nonzero(~np.isnan(iou))))
+
+
+def class_iou(matrix: Any) -> np.ndarray:
+    """Return the intersection over union of each class, float64 (classes,), as in :func:`mean_iou`.
+
+    It is NaN for a class without labels and predictions.
+    """
     counts = _counts(matrix)
     both = counts.diagonal()
-    iou = _ratio(both, counts.sum(axis=0) + counts.sum(axis=1) - both)
-    return float(_ratio(np.nansum(iou), np.count_nonzero(~np.isnan(iou))))
+    return np.asarray(_ratio(both, counts.sum(axis=0) + counts.sum(axis=1) - both))
 
 
 def _counts(matrix: Any) -> np.ndarray:

@@ -30,6 +30,7 @@ def draw_detections(
     classes: Sequence[str],
     scale: float = 1,
     masks: np.ndarray | None = None,
+    scores: bool = True,
 ) -> Image.Image:
     """Return a copy of ``image`` with each detection's box, class name and score, and its mask.
 
@@ -40,6 +41,7 @@ def draw_detections(
         classes: names of the classes.
         scale: ratio of the sizes of the copy and ``image``; above 1 for finer lines.
         masks: (n, height, width) of ``image``; pixels that are not 0 get the color of the class.
+        scores: False draws the names alone, for labels.
 
     Raises:
         TypeError: ``rows`` is not an array of numbers, or ``scale`` is not a number.
@@ -73,7 +75,7 @@ def draw_detections(
         corners = x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
         draw.rectangle(corners, outline=COLOURS[int(kind) % len(COLOURS)], width=line)
     for (kind, score, *_), (x1, y1, _, _) in zip(shown, boxes):
-        text = f"{classes[int(kind)]} {score:.2f}"
+        text = f"{classes[int(kind)]} {score:.2f}" if scores else classes[int(kind)]
         _, _, right, bottom = draw.textbbox((0, 0), text, font)
         tag_width, tag_height = right + 4 * line, bottom + 2 * line
         x = max(0, min(x1, width - tag_width))

@@ -1,13 +1,16 @@
-"""The training loop of the demos: learning rate, checkpoints, progress bar, history, curves."""
+"""The training loop of all networks: learning rate, checkpoints, progress bar, history, curves."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
 
+import numpy as np
 from tqdm.auto import tqdm
 
 from cvops import checkpoint, plot
@@ -15,67 +18,195 @@ from cvops._mxnet import mxnet
 
 mx = mxnet()
 
+#: Values of an epoch as JSON has them, and a text about them.
+Summary = tuple[Any, str]
 
-def run_epochs(
-    train_epoch: Callable[[Any, Any], tuple[Any, str]],
-    net: Any,
-    optimizer: str,
-    options: dict[str, Any],
-    batches: int,
-    settings: dict[str, Any],
-    saved: Path | None,
-) -> list[Any]:
-    """Train ``net``, with a learning rate that falls along half a cosine.
 
-    Args:
-        train_epoch: trains for one epoch. Its arguments are the trainer and the progress bar, which
-            it updates after each batch. It returns the errors of the epoch, as JSON has them, and a
-            text about them.
-        net: a Gluon block with initialized parameters.
-        optimizer: a name for ``gluon.Trainer``.
-        options: options of the optimizer, without the learning rate.
-        batches: number of batches per epoch.
-        settings: "epochs", "rate" (the maximum learning rate), "seed", and other settings. A run
-            continues only from a checkpoint with the same settings.
-        saved: checkpoint file, written after each epoch. If it exists, training continues from it.
+class Interrupted(Exception):
+    """The training stopped at a step because its caller asked for it. The checkpoint is written."""
 
-    Returns:
-        The errors of each epoch, those in the checkpoint included.
 
-    Raises:
-        CheckpointError: ``saved`` is not a checkpoint, or is one of another training.
-        OSError: ``saved`` cannot be written.
-    """
-    epochs, rate = settings["epochs"], settings["rate"]
-    steps = epochs * batches
+class Task(NamedTuple):
+    """The work of an epoch: batches, and a step for each of them."""
+
+    #: Number of batches of an epoch.
+    steps: int
+    #: batches(epoch, first) yields the batches of an epoch from number ``first`` on.
+    batches: Callable[[int, int], Iterable[Any]]
+    #: step(trainer, batch) trains on a batch and returns numbers, such as its losses.
+    step: Callable[[Any, Any], Sequence[float]]
+    #: summary(numbers) summarizes the numbers of steps, (steps, n).
+    summary: Callable[[np.ndarray], Summary]
+
+
+class Process(NamedTuple):
+    """The place of this process among those that train one network."""
+
+    rank: int = 0
+    #: Number of these processes. Each of them gets its part of each batch.
+    num_workers: int = 1
+    #: MXNet's KVStore, by its name or as an object.
+    kvstore: Any = "device"
+
+    @property
+    def writes(self) -> bool:
+        """True for the process that writes files and messages."""
+        return self.rank == 0
+
+
+_ALONE = Process()
+
+
+def make_trainer(
+    net: Any, optimizer: str, options: dict[str, Any], steps: int, rate: float, process: Process
+) -> Any:
+    """Return a ``gluon.Trainer``, whose learning rate falls along half a cosine."""
     schedule = mx.lr_scheduler.CosineScheduler(
         steps, rate, final_lr=rate / 100, warmup_steps=steps // 20, warmup_begin_lr=rate / 10
     )
     options = {"learning_rate": rate, "lr_scheduler": schedule, **options}
-    trainer = mx.gluon.Trainer(net.collect_params(), optimizer, options)
-    settings = {**settings, "steps": steps}
-    history: Any = []
+    return mx.gluon.Trainer(net.collect_params(), optimizer, options, kvstore=process.kvstore)
+
+
+def fit(
+    task: Task,
+    net: Any,
+    optimizer: str,
+    options: dict[str, Any],
+    settings: dict[str, Any],
+    saved: Path | None = None,
+    *,
+    validate: Callable[[Any], Summary] | None = None,
+    report: Callable[[list[Any]], None] | None = None,
+    finished: Callable[[list[Any]], bool] | None = None,
+    stop: Callable[[], bool] | None = None,
+    process: Process = _ALONE,
+) -> list[Any]:
+    """Train ``net``, with a learning rate that falls along half a cosine.
+
+    ``seed_all`` seeds the random generators by the seed and the epoch before each epoch.
+
+    Args:
+        task: the batches and the step.
+        net: a Gluon block with initialized parameters.
+        optimizer: a name for ``gluon.Trainer``.
+        options: options of the optimizer, without the learning rate.
+        settings: "epochs", "rate" (the maximum learning rate), "seed", and other settings. A run
+            continues only from a checkpoint with the same settings.
+        saved: checkpoint file, written after each epoch. If it exists, training continues from it.
+        validate: computes values after an epoch, a dictionary, which its summary gets. Its
+            argument is the trainer. It may raise ``Interrupted``.
+        report: gets the history after each epoch, before the checkpoint is written.
+        finished: returns True if the training ends early, from the history alone.
+        stop: asked after each step. At True the checkpoint is written and ``Interrupted`` raised.
+            A training that continues from it has the bits of an uninterrupted one if its step uses
+            no random generator, and ``task.batches`` none but those of ``random`` and NumPy.
+        process: the place of this process among several.
+
+    Returns:
+        The summary of each epoch, those in the checkpoint included.
+
+    Raises:
+        CheckpointError: ``saved`` is not a checkpoint, or is one of another training.
+        FloatingPointError: a number of a step is not finite.
+        Interrupted: ``stop`` returned True.
+        OSError: ``saved`` cannot be written.
+    """
+    epochs, steps = settings["epochs"], task.steps
+    trainer = make_trainer(net, optimizer, options, epochs * steps, settings["rate"], process)
+    settings = {**settings, "steps": epochs * steps}
+    history: list[Any] = []
+    numbers: list[list[float]] = []  # of each step of an epoch that is not complete
     if saved is not None and saved.exists():
-        state = checkpoint.load(saved, net, trainer)
-        found, history = state.get("settings"), state.get("history")
-        if found != settings or not isinstance(history, list) or len(history) > epochs:
-            raise checkpoint.CheckpointError(
-                f"{saved}: expected a training with {settings}, got one with {found}"
-            )
-    elif saved is not None:
+        history, numbers = _resume(saved, net, trainer, settings, task)
+    elif saved is not None and process.writes:
         checkpoint.check_path(saved)  # before the first epoch, not after it
-    with tqdm(total=steps, initial=len(history) * batches, unit="batch") as bar:
+
+    def save() -> None:
+        # The backward of a static graph writes running means, and MXNet does not wait for them.
+        mx.nd.waitall()
+        if saved is not None and process.writes:
+            state = {"settings": settings, "history": history, "numbers": numbers}
+            checkpoint.save(saved, net, trainer, **state)
+
+    def check_stop() -> None:
+        if stop is not None and stop():
+            save()
+            raise Interrupted
+
+    done = len(history) * steps + len(numbers)
+    with tqdm(total=epochs * steps, initial=done, unit="batch", disable=not process.writes) as bar:
         for epoch in range(len(history), epochs):
+            if finished is not None and finished(history):
+                break
             start = time.perf_counter()
             checkpoint.seed_all(settings["seed"], epoch)
-            errors, text = train_epoch(trainer, bar)
-            # The backward of a static graph writes running means, and MXNet does not wait for them.
+            for batch in task.batches(epoch, len(numbers)):
+                numbers.append(_finite(task.step(trainer, batch), epoch, len(numbers)))
+                bar.set_postfix_str(task.summary(np.array(numbers[-1:]))[1], refresh=False)
+                bar.update()
+                check_stop()
+            values, text = task.summary(np.array(numbers))
             mx.nd.waitall()
-            history.append(errors)
-            if saved is not None:
-                checkpoint.save(saved, net, trainer, settings=settings, history=history)
+            if validate is not None:
+                try:
+                    more, about = validate(trainer)
+                except Interrupted:  # at the next start the validation is repeated
+                    save()
+                    raise
+                values, text = {**values, **more}, f"{text}, {about}"
+                check_stop()
+            history.append(values)
+            numbers = []
+            if report is not None:
+                report(history)
+            save()
             bar.write(f"epoch {epoch + 1:2d}: {text}, {time.perf_counter() - start:.1f} s")
     return history
+
+
+def _finite(numbers: Sequence[float], epoch: int, step: int) -> list[float]:
+    if not all(map(math.isfinite, numbers)):
+        raise FloatingPointError(
+            f"loss: expected finite numbers, got {list(numbers)} in epoch {epoch + 1}, batch "
+            f"{step + 1}; a lower learning rate may help"
+        )
+    return list(numbers)
+
+
+def _resume(
+    saved: Path, net: Any, trainer: Any, settings: dict[str, Any], task: Task
+) -> tuple[list[Any], list[list[float]]]:
+    """Load a checkpoint; return its history and the numbers of the steps after it."""
+    state = checkpoint.load(saved, net, trainer)
+    found = state.get("settings")
+    history: Any = state.get("history")
+    numbers: Any = state.get("numbers", [])
+    lists = isinstance(history, list) and isinstance(numbers, list)
+    if found != settings or not lists or len(history) > settings["epochs"]:
+        raise checkpoint.CheckpointError(
+            f"{saved}: expected a training with {settings}, got one with {found}"
+        )
+    if len(numbers) > task.steps:
+        raise checkpoint.CheckpointError(
+            f"{saved}: expected at most {task.steps} steps of an epoch, got {len(numbers)}"
+        )
+    return history, numbers
+
+
+def mean_losses(names: Sequence[str]) -> Callable[[np.ndarray], Summary]:
+    """Return a ``Task.summary``: the mean of each loss over the steps, by its name."""
+
+    def summary(numbers: np.ndarray) -> Summary:
+        means = dict(zip(names, numbers.mean(axis=0).tolist()))
+        return means, ", ".join(f"{name} {value:.3f}" for name, value in means.items())
+
+    return summary
+
+
+def loader_batches(loader: Any) -> Callable[[int, int], Iterator[Any]]:
+    """Return ``Task.batches`` of a ``gluon.data.DataLoader``."""
+    return lambda epoch, first: itertools.islice(loader, first, None)
 
 
 @contextlib.contextmanager

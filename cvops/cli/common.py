@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 
 class Refused(Exception):
@@ -20,6 +21,21 @@ def prepare(options: argparse.Namespace) -> None:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Refused(f"{options.output}: cannot make this folder: {error.strerror}") from error
+
+
+def image_format(path: Path) -> str:
+    """Return Pillow's format for the extension of ``path``.
+
+    Raises:
+        Refused: Pillow does not write such files.
+    """
+    from PIL import Image
+
+    suffix = path.suffix.lower()
+    known = Image.registered_extensions().get(suffix)
+    if known not in Image.SAVE:
+        raise Refused(f"{path}: cannot be written: unknown file extension {suffix}")
+    return str(known)
 
 
 def count(text: str) -> int:

@@ -122,6 +122,48 @@ def _open_record(path: Path, index: Path | None) -> Any:
         raise ValueError(f"{index}: not the index of a record file") from error
 
 
+class RecordDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
+    """The images of a detection record file, each read when its item is used.
+
+    Item i is the image, RGB, and its objects, as of :func:`read_record`, in the order of the index.
+    It works with all kinds of workers of ``gluon.data.DataLoader``.
+
+    Args:
+        path: record file with an index next to it (``.idx``).
+
+    Raises:
+        FileNotFoundError: the record file or its index is missing.
+        ValueError: as :func:`read_record`. Each access raises it for a damaged record.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        self._record = _open_record(self._path, self._path.with_suffix(".idx"))
+
+    def __len__(self) -> int:
+        return len(self._record.keys)
+
+    def __getitem__(self, index: int) -> tuple[Image.Image, np.ndarray]:
+        name, header, encoded = self._read(index)
+        return decode_image(encoded, name), _objects(header.label, name)
+
+    def kinds(self, index: int) -> list[int]:
+        """Return the class of each object of an image, which is not decoded."""
+        name, header, _ = self._read(index)
+        kinds: list[int] = _objects(header.label, name)[:, 0].astype(np.int64).tolist()
+        return kinds
+
+    def _read(self, index: int) -> tuple[str, Any, bytes]:
+        """Return the name (for messages), the header and the encoded image of a record."""
+        key = self._record.keys[index]
+        name = f"{self._path}: record {key}"
+        try:
+            header, encoded = mx.recordio.unpack(self._record.read_idx(key))
+        except _DAMAGES as error:
+            raise ValueError(f"{name}: damaged, or not a record") from error
+        return name, header, encoded
+
+
 def _objects(label: Any, name: str) -> np.ndarray:
     """Return the objects of a record's label, float32 (n, W).
 

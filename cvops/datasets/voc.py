@@ -14,9 +14,8 @@ from cvops._mxnet import mxnet
 from cvops._mxnet.arrays import from_numpy
 from cvops.datasets.transforms import normalize_image
 from cvops.datasets.voc_labels import (
-    COLORS,
-    INDICES,
     VOC_CLASSES,
+    VOC_PALETTE,
     VOC_VOID,
     by_table,
     check_table,
@@ -94,26 +93,26 @@ def read_size(image: Path, label: Path) -> tuple[int, int]:
     return size
 
 
-def _read_label(path: Path) -> np.ndarray:
-    """Return the class of each pixel, int32 (height, width): 0 to 20, or ``VOC_VOID``."""
+def _read_label(path: Path, count: int = len(VOC_CLASSES)) -> np.ndarray:
+    """Return the class of each pixel, int32 (height, width): 0 to count - 1, or ``VOC_VOID``."""
     opened, is_index = images.read_label(path)
-    pixels = np.asarray(opened)
+    pixels, indices = np.asarray(opened), np.array([*range(count), VOC_VOID])
     if is_index:
-        wrong = ~np.isin(pixels, INDICES)
+        wrong = ~np.isin(pixels, indices)
         if wrong.any():
             raise ValueError(
-                f"{path}: expected VOC's class indices, 0 to {len(VOC_CLASSES) - 1} or {VOC_VOID}, "
+                f"{path}: expected VOC's class indices, 0 to {count - 1} or {VOC_VOID}, "
                 f"got {pixels[wrong][0]} in {np.count_nonzero(wrong)} pixels"
             )
         return pixels
-    rows = label_from_color(pixels, COLORS, unknown=-1)
+    rows = label_from_color(pixels, VOC_PALETTE[indices], unknown=-1)
     wrong = rows < 0
     if wrong.any():
         color = tuple(pixels[wrong][0].tolist())
         raise ValueError(
             f"{path}: expected VOC's colors, got {color} in {np.count_nonzero(wrong)} pixels"
         )
-    return INDICES[rows].astype(np.int32)
+    return indices[rows].astype(np.int32)
 
 
 def _read_colors(path: Path) -> np.ndarray:
@@ -124,10 +123,10 @@ def _read_colors(path: Path) -> np.ndarray:
     return np.asarray(opened)
 
 
-def _read(image: Path, label: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read(image: Path, label: Path, count: int = len(VOC_CLASSES)) -> tuple[np.ndarray, np.ndarray]:
     """Read an image, uint8 (height, width, 3), and its classes, int32 (height, width)."""
     read_size(image, label)  # before the pixels, which may be many
-    pixels, classes = np.asarray(images.read_image(image)), _read_label(label)
+    pixels, classes = np.asarray(images.read_image(image)), _read_label(label, count)
     check_size(label, classes.shape, pixels.shape[:2])
     return pixels, classes
 
@@ -203,6 +202,8 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
             colors are not VOC's. Such labels must be color images.
         void: label of boundary pixels, see ``voc_label_indices``.
         split: name of another list in ImageSets/Segmentation, for example "trainval".
+        classes: names of the classes, the background first; at most 255. Their colors are the first
+            ones of ``VOC_PALETTE``.
 
     Attributes:
         dropped: the number of images smaller than a crop.
@@ -224,7 +225,11 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
         *,
         void: int = 0,
         split: str | None = None,
+        classes: Sequence[str] = VOC_CLASSES,
     ) -> None:
+        self.classes = tuple(classes)
+        if isinstance(classes, str) or not 1 <= len(self.classes) <= VOC_VOID:
+            raise ValueError(f"classes: expected 1 to {VOC_VOID} names, got {classes!r}")
         height, width = integers("crop_size", crop_size, "(height, width)", low=1)
         self.crop_size = height, width
         self.void = integer("void", void, 0, 255)
@@ -257,7 +262,7 @@ class VOCSegDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
             pixels, colors = np.asarray(images.read_image(image)), _read_colors(label)
             check_size(label, colors.shape[:2], pixels.shape[:2])
             return pixels, by_table(colors, self._table)
-        pixels, classes = _read(image, label)
+        pixels, classes = _read(image, label, len(self.classes))
         return pixels, np.where(classes == VOC_VOID, self.void, classes).astype(np.int32)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:

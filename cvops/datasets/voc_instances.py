@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -33,9 +34,16 @@ _SAME = 0.3
 # --- reading --------------------------------------------------------------------------------------
 
 
-def _letters(name: str) -> str:
-    """Return the letters of a name: VOC's lists and its files differ in the other characters."""
-    return re.sub("[^a-z]", "", name.lower())
+def _plain(name: str) -> str:
+    """Return letters and digits of a name: VOC's lists and its files differ in the rest."""
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+def _kinds(classes: Sequence[str]) -> dict[str, int]:
+    """Return the class of each name, also of plain names, if those of two classes differ."""
+    plain = [_plain(name) for name in classes]
+    own = {name: kind for kind, name in enumerate(plain) if name and plain.count(name) == 1}
+    return own | {name: kind for kind, name in enumerate(classes)}
 
 
 def read_instance_label(path: str | Path) -> np.ndarray:
@@ -145,19 +153,23 @@ def crop_instances(
 
 
 def rand_crop_instances(
-    image: np.ndarray, labels: np.ndarray, masks: np.ndarray, attempts: int = 20
+    image: np.ndarray,
+    labels: np.ndarray,
+    masks: np.ndarray,
+    attempts: int = 20,
+    rng: Any = random,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut a random rectangle that keeps an object: half of the image or more, 3 : 4 to 4 : 3.
 
-    The random numbers are those of ``random``. After ``attempts`` without an object, or for an
-    image without objects, the whole image is the result.
+    The random numbers are those of ``rng``: a ``random.Random``, or the module ``random``. After
+    ``attempts`` without an object, or for an image without objects, the whole image is the result.
     """
     height, width = image.shape[:2]
     for _ in range(attempts if len(labels) else 0):
-        area, ratio = random.uniform(0.5, 1), random.uniform(0.75, 4 / 3) ** 0.5
+        area, ratio = rng.uniform(0.5, 1), rng.uniform(0.75, 4 / 3) ** 0.5
         w = min(width, max(1, round(width * area**0.5 * ratio)))
         h = min(height, max(1, round(height * area**0.5 / ratio)))
-        x, y = random.randint(0, width - w), random.randint(0, height - h)
+        x, y = rng.randint(0, width - w), rng.randint(0, height - h)
         result = crop_instances(image, labels, masks, (x, y, x + w, y + h))
         if len(result[1]):
             return result
@@ -167,6 +179,25 @@ def rand_crop_instances(
 def _nearest(length: int, size: int) -> np.ndarray:
     """Return the indices of ``size`` samples of a line of ``length`` pixels."""
     return ((np.arange(size) + 0.5) * length / size).astype(np.intp)
+
+
+def square_instances(
+    image: np.ndarray, labels: np.ndarray, masks: np.ndarray, side: int, most: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Resize an image and its masks to a square, and fill its labels and masks up to ``most`` rows.
+
+    Returns:
+        The image, float32 (3, side, side), the labels (most, W), whose other rows are -1, and the
+        masks, uint8 (most, side, side), whose other rows are 0.
+    """
+    pixels = np.asarray(Image.fromarray(image).resize((side, side)), np.float32)
+    rows = np.full((most, labels.shape[1]), -1, np.float32)
+    rows[: len(labels)] = labels
+    square = np.zeros((most, side, side), np.uint8)
+    if masks.size:
+        y, x = (_nearest(length, side) for length in masks.shape[1:])
+        square[: len(masks)] = masks[:, y[:, None], x]
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)), rows, square
 
 
 # --- the data set ---------------------------------------------------------------------------------
@@ -188,12 +219,14 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
     Args:
         is_train: use the images of train.txt if true, or else those of val.txt.
         voc_dir: the folder VOCdevkit/VOC2012.
-        classes: names of the classes, VOC's by default. Case, spaces and signs do not matter.
-            Objects of other classes are omitted.
+        classes: names of the classes, VOC's by default. Case, spaces and signs do not matter, unless
+            two classes differ in them alone. Objects of other classes are omitted.
         side: height and width of the items in pixels.
         mirror: mirror each item with a probability of 1/2, by the random numbers of ``random``.
         crop: crop each item by ``rand_crop_instances``.
         split: name of another list in ImageSets/Segmentation, for example "trainval".
+        numbered: the number of an object in ``SegmentationObject`` is its place in ``Annotations``,
+            whatever their boxes.
 
     Attributes:
         most: the maximum number of objects M.
@@ -215,7 +248,9 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
         mirror: bool = False,
         crop: bool = False,
         split: str | None = None,
+        numbered: bool = False,
     ) -> None:
+        self.numbered = flag("numbered", numbered)
         self.side = integer("side", side, 1)
         self.mirror, self.crop = flag("mirror", mirror), flag("crop", crop)
         self.classes = tuple(classes)
@@ -228,7 +263,7 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
             for path in self._files(name):
                 if not path.is_file():
                     raise missing_file(path, self._voc_dir)
-        kinds = {_letters(name): kind for kind, name in enumerate(self.classes)}
+        kinds = _kinds(self.classes)
         self._objects = []
         for name in self.names:
             annotation = self._files(name)[2]
@@ -237,7 +272,8 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
                 raise ValueError(
                     f"{annotation}: expected at most {VOC_VOID - 1} objects, got {len(objects)}"
                 )
-            self._objects.append([(kinds.get(_letters(thing.name)), thing) for thing in objects])
+            named = ((kinds.get(x.name, kinds.get(_plain(x.name))), x) for x in objects)
+            self._objects.append(list(named))
         counts = [sum(kind is not None for kind, _ in row) for row in self._objects]
         self.most = max(counts, default=0)
         if not self.most:
@@ -256,6 +292,10 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def kinds(self, index: int) -> list[int]:
+        """Return the class of each object of an image."""
+        return [kind for kind, _ in self._objects[index] if kind is not None]
 
     def scene(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read a whole image.
@@ -277,7 +317,10 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
                     f"{annotation}: object {row}: expected a box in the image of {width} x {height}"
                     f" pixels, got {thing.box}"
                 )
-        own = _numbers_of([thing for _, thing in objects], numbers)
+        if self.numbered:
+            own = list(range(1, len(objects) + 1))
+        else:
+            own = _numbers_of([thing for _, thing in objects], numbers)
         labels: list[tuple[float, ...]] = []
         masks = []
         for (kind, thing), number in zip(objects, own):
@@ -298,11 +341,4 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
             parts = rand_crop_instances(*parts)
         if self.mirror and random.random() < 0.5:
             parts = mirror_instances(*parts)
-        image, labels, masks = parts
-        pixels = np.asarray(Image.fromarray(image).resize((self.side, self.side)), np.float32)
-        rows = np.full((self.most, WIDTH), -1, np.float32)
-        rows[: len(labels)] = labels
-        square = np.zeros((self.most, self.side, self.side), np.uint8)
-        y, x = (_nearest(length, self.side) for length in masks.shape[1:])
-        square[: len(masks)] = masks[:, y[:, None], x]
-        return np.ascontiguousarray(pixels.transpose(2, 0, 1)), rows, square
+        return square_instances(*parts, self.side, self.most)

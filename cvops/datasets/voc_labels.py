@@ -61,9 +61,8 @@ VOC_COLORMAP = VOC_PALETTE[: len(VOC_CLASSES)].astype(np.int64)
 #: Index of the pixels on object boundaries, which VOC ignores. Their color is (224, 224, 192).
 VOC_VOID = 255
 
-#: All valid indices in a label, and their colors.
-INDICES = np.array([*range(len(VOC_CLASSES)), VOC_VOID])
-COLORS = VOC_PALETTE[INDICES]
+#: All valid indices in a label.
+_INDICES = np.array([*range(len(VOC_CLASSES)), VOC_VOID])
 
 
 def voc_label_indices(colormap: Any, colormap2label: Any = None, *, void: int = 0) -> Any:
@@ -136,7 +135,7 @@ def label2image(label: Any) -> np.ndarray:
         ValueError: an index has no color.
     """
     index = images.as_numpy(label)
-    wrong = ~np.isin(index, INDICES)
+    wrong = ~np.isin(index, _INDICES)
     if wrong.any():
         raise ValueError(
             f"label: expected class indices, 0 to {len(VOC_CLASSES) - 1} or {VOC_VOID}, "

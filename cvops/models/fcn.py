@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,13 @@ import numpy as np
 
 from cvops import weights
 from cvops._mxnet import mxnet
+from cvops._networks import class_names
 from cvops.datasets.transforms import MEAN as MEAN
 from cvops.datasets.transforms import STD as STD
 from cvops.datasets.transforms import as_pixels
 from cvops.datasets.transforms import normalize_image as normalize_image
-from cvops.models.losses import check_classes, nan_if_unknown, on_cpu
+from cvops.models import saved
+from cvops.models.losses import check_classes, nan_if_unknown, on_cpu, weighted, weights_of
 from cvops.ops._check import choice, flag, integer, integers
 
 mx = mxnet()
@@ -136,6 +139,7 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             ``initialize`` then loads it and initializes the other layers.
         init: initialization of "transposed": "bilinear" or "xavier".
         ops: library of the fixed upsampling: "cvops" or "mxnet".
+        classes: names of the classes, the background first, for ``save``.
 
     Raises:
         FileNotFoundError: there are no pretrained weights.
@@ -150,10 +154,14 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         pretrained: bool | str | Path = False,
         init: str = "bilinear",
         ops: str = "cvops",
+        classes: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.num_classes = num_classes = integer("num_classes", num_classes, 1)
+        self.classes = None if classes is None else class_names(classes)
+        if self.classes is not None and len(self.classes) != num_classes:
+            raise ValueError(f"classes: expected {num_classes} names, got {classes!r}")
         choice("upsample", upsample, ("bilinear", "transposed"))
         choice("init", init, ("bilinear", "xavier"))
         choice("ops", ops, ("cvops", "mxnet"))
@@ -162,6 +170,7 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             raise ValueError(f"stride: expected 32, 16 or 8, got {stride!r}")
         by_path = isinstance(pretrained, (str, Path))
         wanted = by_path or flag("pretrained", pretrained)
+        self.options = {"upsample": upsample, "stride": stride}
         self._weights = weights.find(_BACKBONE, pretrained) if wanted else None
         skips = [skip for skip in _SKIPS if skip.stride >= stride]
         self._skip_depths = [skip.depth for skip in skips]
@@ -209,6 +218,28 @@ class FCN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             if child is not self.features:
                 child.initialize(init, ctx, **kwargs)
 
+    def save(self, path: str | Path) -> None:
+        """Write the parameters to ``path``, and the arguments of the network next to it."""
+        about = {"model": "FCN", "num_classes": self.num_classes, "classes": self.classes}
+        saved.save(self, path, {**about, "options": self.options})
+
+    @classmethod
+    def load(cls, path: str | Path) -> FCN:
+        """Return the network that ``save`` wrote to ``path``, on the CPU.
+
+        Raises:
+            FileNotFoundError: ``path`` or its JSON file is missing.
+            ValueError: one of the two is not a file of ``save``.
+        """
+
+        def make(about: dict[str, Any]) -> Any:
+            if about["model"] != "FCN":
+                raise ValueError(about["model"])
+            return cls(about["num_classes"], classes=about["classes"], **about["options"])
+
+        net: FCN = saved.load(path, "an FCN", make)
+        return net
+
     def hybrid_forward(self, F: Any, images: Any) -> Any:
         # Strided layers round up, so each map covers the image from its first pixel on.
         maps = list(itertools.accumulate(self.features, lambda x, layer: layer(x), initial=images))
@@ -226,10 +257,19 @@ class SegmentationLoss(mx.gluon.loss.SoftmaxCrossEntropyLoss):  # type: ignore[m
     other labels must be 0 to C - 1. On the CPU an invalid label raises a ValueError that names the
     label and its position (image, row, column). In a graph (hybridized) and on a GPU the loss of
     its image is NaN.
+
+    ``class_weights`` are factors of the loss of the classes, C numbers of 0 or more. ``initialize``
+    puts them on devices.
     """
 
-    def __init__(self, ignore_label: int | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        ignore_label: int | None = None,
+        class_weights: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(axis=1, **kwargs)
+        self.class_weights = weights_of(self, class_weights)
         if ignore_label is not None:
             ignore_label = integer("ignore_label", ignore_label)
         self._ignore_label = ignore_label
@@ -238,13 +278,14 @@ class SegmentationLoss(mx.gluon.loss.SoftmaxCrossEntropyLoss):  # type: ignore[m
         # No label equals NaN: without an ignored label the mask is 0.
         return label == (math.nan if self._ignore_label is None else self._ignore_label)
 
-    def hybrid_forward(self, F: Any, pred: Any, label: Any) -> Any:
+    def hybrid_forward(self, F: Any, pred: Any, label: Any, class_weights: Any = None) -> Any:
         ignored = "" if self._ignore_label is None else f" or {self._ignore_label}"
         if on_cpu(label):
             check_classes("label", label, pred.shape[1], ignored, self._is_ignored)
         weight = nan_if_unknown(F, label, pred, 1, 3, self._is_ignored).expand_dims(axis=1)
         if self._ignore_label is not None:
             weight = weight * F.cast(label != self._ignore_label, "float32").expand_dims(axis=1)
+        weight = weighted(F, weight, label.expand_dims(axis=1), class_weights)
         return super().hybrid_forward(F, pred, label, weight)
 
 

@@ -17,12 +17,13 @@ and its position. In a graph (hybridized) and on a GPU the loss of its image is 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cvops._mxnet import mxnet
-from cvops.ops._check import choice, number
+from cvops.ops._check import choice, number, numbers
 
 mx = mxnet()
 
@@ -135,6 +136,30 @@ def label_background(F: Any, cls_labels: Any, count: int = 0, cls_preds: Any = N
     return F.where(F.broadcast_like(empty, cls_labels), background, cls_labels)
 
 
+def weights_of(block: Any, class_weights: Any, classes: int | None = None) -> Any:
+    """Return a constant of ``block``, the weight of each class; None without weights.
+
+    ``block.initialize`` puts it on devices. ``hybrid_forward`` gets it as ``class_weights``.
+
+    Raises:
+        TypeError: a weight is not a number.
+        ValueError: a weight is below 0 or infinite, or there are not ``classes`` of them.
+    """
+    if class_weights is None:
+        return None
+    values = numbers("class_weights", class_weights, classes)
+    if not all(0 <= value < np.inf for value in values):
+        raise ValueError(f"class_weights: expected numbers of 0 or more, got {class_weights!r}")
+    return block.params.get_constant("class_weights", mx.nd.array(values))
+
+
+def weighted(F: Any, losses: Any, labels: Any, class_weights: Any) -> Any:
+    """Return ``losses`` times the weights of their classes, ``labels``, if there are weights."""
+    if class_weights is None:
+        return losses
+    return losses * F.take(class_weights, F.BlockGrad(labels))  # indices are clipped
+
+
 class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
     """Loss of each image, (B,), from cls_preds, cls_labels, bbox_preds, bbox_labels, bbox_masks.
 
@@ -153,11 +178,13 @@ class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             offsets learn slowly at first.
         alpha, gamma: options of ``focal``.
         scale: option of ``smooth_l1``.
+        class_weights: factors of the loss of the classes, C + 1 numbers of 0 or more; the
+            background is first. ``initialize`` puts them on devices.
 
     Raises:
-        TypeError: alpha, gamma or scale is not a number.
-        ValueError: a name is not one of these, alpha or scale is not above 0, or gamma is below 0.
-            A call raises it for labels: see the module.
+        TypeError: alpha, gamma, scale or a weight is not a number.
+        ValueError: a name is not one of these, alpha or scale is not above 0, or gamma or a weight
+            is below 0. A call raises it for labels: see the module.
     """
 
     def __init__(
@@ -168,9 +195,11 @@ class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         alpha: float = 0.25,
         gamma: float = 2.0,
         scale: float = 1.0,
+        class_weights: Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.class_weights = weights_of(self, class_weights)
         choice("classes", classes, ("cross_entropy", "focal"))
         choice("boxes", boxes, ("l1", "smooth_l1"))
         choice("per", per, ("anchor", "box"))
@@ -195,9 +224,11 @@ class DetectionLoss(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         bbox_preds: Any,
         bbox_labels: Any,
         bbox_masks: Any,
+        class_weights: Any = None,
     ) -> Any:
         cls_labels = label_background(F, cls_labels)
         class_losses = self.of_classes(F, cls_preds, cls_labels) * (cls_labels >= 0)
+        class_losses = weighted(F, class_losses, cls_labels, class_weights)
         offset_losses = self.of_errors(F, (bbox_preds - bbox_labels) * bbox_masks)
         if self.per == "anchor":
             return F.mean(class_losses, axis=1) + F.mean(offset_losses, axis=1)

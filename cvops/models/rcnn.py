@@ -23,7 +23,7 @@ from cvops._networks import rcnn as shared
 from cvops._networks.rcnn import BOX_CELLS, CLIP, MASK_CELLS, MASK_CHANNELS, SAMPLE_RATIO, STDS
 from cvops._networks.rcnn import Prediction as Prediction
 from cvops.models import saved, steps
-from cvops.models.losses import on_cpu, smooth_l1
+from cvops.models.losses import on_cpu, smooth_l1, weighted, weights_of
 from cvops.models.rcnn_blocks import RPN, Backbone, BoxHead, MaskHead
 from cvops.models.steps import contexts
 from cvops.models.steps import freeze as freeze
@@ -407,10 +407,19 @@ class RCNNTraining(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         net: the network.
         parts: "all", approximate joint training of RPN and heads; "rpn"; or "heads". A ``FastRCNN``
             has only "heads", which is its default.
+        class_weights: factors of the loss of the heads' classes, C + 1 numbers of 0 or more; the
+            background is first. ``initialize`` puts them on devices.
     """
 
-    def __init__(self, net: FastRCNN, parts: str | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        net: FastRCNN,
+        parts: str | None = None,
+        class_weights: Sequence[float] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self.class_weights = weights_of(self, class_weights, len(net.classes) + 1)
         # Only the blocks in use are children: MXNet warns about unused parameters of a graph.
         object.__setattr__(self, "net", net)
         known = ("all", "rpn", "heads") if isinstance(net, FasterRCNN) else ("heads",)
@@ -434,8 +443,8 @@ class RCNNTraining(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
             *(("mask",) if self.has_masks else ()),
         )
 
-    def noise(self, images: Any, labels: Any, proposals: Any = None) -> Any:
-        """Draw noise for a batch, on the CPU, by MXNet's generator."""
+    def noise_width(self, images: Any, labels: Any, proposals: Any = None) -> int:
+        """Return the number K of random numbers of an image."""
         width = 0
         if self.has_rpn:
             anchors = self.net.num_anchors(*images.shape[2:])
@@ -443,9 +452,16 @@ class RCNNTraining(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         if self.has_heads:
             width += labels.shape[1]
             width += min(shared.POST_NMS, anchors) if proposals is None else proposals.shape[1]
-        return mx.nd.random.uniform(shape=(len(images), width))
+        return width
 
-    def hybrid_forward(self, F: Any, images: Any, labels: Any, *rest: Any) -> tuple[Any, ...]:
+    def noise(self, images: Any, labels: Any, proposals: Any = None) -> Any:
+        """Draw noise for a batch, on the CPU, by MXNet's generator."""
+        shape = len(images), self.noise_width(images, labels, proposals)
+        return mx.nd.random.uniform(shape=shape)
+
+    def hybrid_forward(
+        self, F: Any, images: Any, labels: Any, *rest: Any, class_weights: Any = None
+    ) -> tuple[Any, ...]:
         net, given = self.net, list(rest)
         if on_cpu(labels):
             check_labels(labels, len(net.classes))
@@ -463,7 +479,7 @@ class RCNNTraining(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
                 proposals = net.propose(F, anchors, logits, offsets)
         if self.has_heads:
             losses += self._head_losses(
-                F, images, maps, F.BlockGrad(proposals), objects, masks, noise
+                F, images, maps, F.BlockGrad(proposals), objects, masks, noise, class_weights
             )
         total = sum(losses[1:], losses[0])
         return (F.broadcast_mul(total, valid), *losses)
@@ -489,7 +505,15 @@ class RCNNTraining(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         ]
 
     def _head_losses(
-        self, F: Any, images: Any, maps: Any, proposals: Any, objects: Any, masks: Any, noise: Any
+        self,
+        F: Any,
+        images: Any,
+        maps: Any,
+        proposals: Any,
+        objects: Any,
+        masks: Any,
+        noise: Any,
+        class_weights: Any,
     ) -> list[Any]:
         net, num = self.net, len(self.net.classes)
         candidates = F.concat(
@@ -506,7 +530,7 @@ class RCNNTraining(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         )
         rois, kinds, matches, wanted, weights = map(F.BlockGrad, targets)
         logits, offsets = net.heads(F, images, maps, rois)
-        errors = -F.pick(F.log_softmax(logits), kinds)
+        errors = weighted(F, -F.pick(F.log_softmax(logits), kinds), kinds, class_weights)
         mine = F.one_hot(kinds - 1, num).expand_dims(axis=3)  # (B, n, C, 1); 0 for the background
         moves = F.broadcast_sub(offsets, wanted.expand_dims(axis=2))
         moves = F.broadcast_mul(F.broadcast_mul(moves, weights.expand_dims(axis=2)), mine)

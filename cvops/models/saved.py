@@ -21,6 +21,30 @@ def save(net: Any, path: str | Path, about: dict[str, Any]) -> None:
         part.write_text(json.dumps(about, indent=2) + "\n", "utf-8")
 
 
+def describe(path: str | Path, network: str = "a network") -> dict[str, Any]:
+    """Return ``about`` of :func:`save`, from the JSON file of the parameters ``path``.
+
+    ``network`` describes the network in an error.
+
+    Raises:
+        FileNotFoundError: ``path`` or its JSON file is missing.
+        ValueError: the JSON file is not one of :func:`save`.
+    """
+    path = Path(path)
+    description = path.with_suffix(".json")
+    for file in (path, description):
+        if not file.exists():
+            raise FileNotFoundError(f"{file}: no such file")
+    try:
+        check_regular(description)
+        about = json.loads(description.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{description}: does not describe {network}: {error}") from error
+    if not isinstance(about, dict):
+        raise ValueError(f"{description}: does not describe {network}: expected an object")
+    return about
+
+
 def load(path: str | Path, network: str, make: Callable[[dict[str, Any]], Any]) -> Any:
     """Return the network that ``make`` makes from the JSON file, with the parameters of ``path``.
 
@@ -31,14 +55,11 @@ def load(path: str | Path, network: str, make: Callable[[dict[str, Any]], Any]) 
         ValueError: one of the two is not a file of :func:`save`.
     """
     path = Path(path)
-    description = path.with_suffix(".json")
-    for file in (path, description):
-        if not file.exists():
-            raise FileNotFoundError(f"{file}: no such file")
+    about = describe(path, network)
     try:
-        check_regular(description)
-        net = make(json.loads(description.read_text("utf-8")))
+        net = make(about)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
+        description = path.with_suffix(".json")
         raise ValueError(f"{description}: does not describe {network}") from error
     params.load(net.load_parameters, path, network)
     return net
