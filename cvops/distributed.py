@@ -7,9 +7,9 @@ scheduler from environment variables, which ``cvops launch`` or a cluster's sche
 
 A worker joins the training, and gives MXNet's store to its trainer::
 
-    with distributed.join("dist_sync") as workers:
-        trainer = gluon.Trainer(net.collect_params(), "sgd", options, **workers.trainer_options)
-        workers.start(trainer)
+    with distributed.join("dist_sync") as worker:
+        trainer = gluon.Trainer(net.collect_params(), "sgd", options, **worker.trainer_options)
+        distributed.share_parameters(trainer)
         ...
 
 ``python -m cvops.distributed`` is the scheduler or a server.
@@ -25,13 +25,16 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
+import json
 import os
 import socket
 import sys
 import threading
 import traceback
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, Callable, NoReturn, TypeVar
 
 import numpy as np
 
@@ -41,11 +44,15 @@ from cvops._mxnet import cuda11, mxnet
 KINDS = ("dist_sync", "dist_device_sync")
 #: The default seconds between signs of life, and of the silence of a process that is gone.
 HEARTBEATS = {"PS_HEARTBEAT_INTERVAL": "2", "PS_HEARTBEAT_TIMEOUT": "20"}
+_Json = TypeVar("_Json")
+_Own = TypeVar("_Own", bound="Process")
 _ROLES = ("scheduler", "server", "worker")
 #: MXNet's numbers of the scheduler, of all other processes, and of the first of each kind.
 _SCHEDULER, _OTHERS, _FIRST_SERVER, _FIRST_WORKER = 1, 6, 8, 9
-#: The first key of :meth:`Workers.sum`. A trainer has the numbers of its parameters as keys.
+#: The first key of :meth:`Worker.sum`. A trainer has the numbers of its parameters as keys.
 _FIRST_KEY = 1 << 20
+#: A text has a multiple of this number of bytes on its way, since each size has a key.
+_CHUNK = 1 << 12
 #: The seconds in which a scheduler or a server creates what the watch reads.
 _CREATION = 10
 
@@ -55,7 +62,12 @@ def is_service() -> bool:
     return os.environ.get("DMLC_ROLE") in ("scheduler", "server")
 
 
-def join(kvstore: str = "dist_sync") -> Workers:
+def is_worker() -> bool:
+    """Return whether this process has to be a worker of a training in several processes."""
+    return os.environ.get("DMLC_ROLE") == "worker"
+
+
+def join(kvstore: str = "dist_sync") -> Worker:
     """Join a training as a worker, and wait for all other processes.
 
     Args:
@@ -76,7 +88,7 @@ def join(kvstore: str = "dist_sync") -> Workers:
     timer.start()
     store = mx.kv.create(kvstore)
     timer.cancel()
-    return Workers(store)
+    return Worker(store)
 
 
 def serve() -> None:
@@ -142,30 +154,81 @@ def _import_mxnet(role: str) -> Any:
         os.environ["DMLC_ROLE"] = role
 
 
-class Workers:
-    """The workers of a training, as one of them sees them. :func:`join` makes it.
+def share_parameters(trainer: Any) -> None:
+    """Give the parameters of the first worker to all, before the first step of a trainer.
 
-    At the end of the context a worker waits for the others. After an exception it ends the process
-    at once, because MXNet's normal end would wait for the others without a limit.
+    MXNet's servers put the first gradients in the place of the parameters, so all workers must have
+    these before. Several devices of one process get them too.
+    """
+    # The backward of a static graph writes running means, and MXNet does not wait for them.
+    mxnet().nd.waitall()
+    trainer._init_kvstore()
+    trainer._init_params()
+    mxnet().nd.waitall()
+
+
+class Process:
+    """A process that trains alone. A :class:`Worker` has the same methods.
 
     Attributes:
-        rank: the number of this worker, from 0.
-        count: the number of workers.
-        trainer_options: arguments for ``gluon.Trainer``. With them each worker keeps the states of
-            the optimizer, so that ``checkpoint.save`` can write them.
+        rank: number of the process among those that train, from 0.
+        num_workers: number of these processes.
+        trainer_options: arguments for ``gluon.Trainer``.
+    """
+
+    rank = 0
+    num_workers = 1
+
+    def __init__(self) -> None:
+        self.trainer_options: dict[str, Any] = {"kvstore": "device"}
+
+    def __enter__(self: _Own) -> _Own:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        """Do nothing."""
+
+    @property
+    def writes(self) -> bool:
+        """True in the process that writes files and messages."""
+        return self.rank == 0
+
+    def mean(self, values: Sequence[float]) -> list[float]:
+        """Return the mean of each value over the workers. They all call it, in the same order."""
+        return list(values)
+
+    def first(self, call: Callable[[], _Json]) -> _Json:
+        """Return the result of ``call``, which runs in the first worker. All workers call it.
+
+        The result has only what JSON has.
+        """
+        return call()
+
+    def check_equal(self, name: str, value: str) -> None:
+        """Raise a ValueError with ``name`` if the workers do not all have the same text."""
+
+    def abort(self, message: str, status: int = 1) -> None:
+        """Print a message and end this process. A process that trains alone does nothing."""
+
+
+class Worker(Process):
+    """One of the workers of a training; :func:`join` makes it.
+
+    At the end of its context a worker waits for the others. After an exception it ends the process
+    at once, because MXNet's normal end waits for the others without a limit.
+
+    With its ``trainer_options`` each worker keeps the states of the optimizer, so that
+    ``checkpoint.save`` can write them.
     """
 
     def __init__(self, store: Any) -> None:
         self.rank: int = store.rank
-        self.count: int = store.num_workers
+        self.num_workers: int = store.num_workers
         self.trainer_options = {"kvstore": store, "update_on_kvstore": False}
         self._store, self._library = store, mxnet().base._LIB
         self._keys: dict[int, int] = {}
         self._watch = _Watch(self._library, store.handle, "worker")
         self._watch.start()
-
-    def __enter__(self) -> Workers:
-        return self
 
     def __exit__(
         self,
@@ -175,37 +238,20 @@ class Workers:
     ) -> None:
         if error is None:
             self.close()
-            return
-        status = 1
-        if isinstance(error, SystemExit) and isinstance(error.code, int):
-            status = error.code
+        elif isinstance(error, SystemExit) and isinstance(error.code, int):
+            _exit(error.code)
         else:
             traceback.print_exception(kind, error, trace)
-        _exit(status)
+            _exit(1)
 
-    def start(self, trainer: Any) -> None:
-        """Give the parameters of the worker of rank 0 to all workers, before the first step.
-
-        MXNet's servers put the first gradients in the place of the parameters.
-        """
-        if not trainer._kv_initialized:
-            trainer._init_kvstore()
-        trainer._init_params()
-        self.barrier()
-
-    def barrier(self) -> None:
-        """Wait until all workers call this function."""
-        mxnet().nd.waitall()
-        self._store._barrier()
-
-    def sum(self, values: np.ndarray | list[float]) -> np.ndarray:
-        """Add up the values of all workers, which call this function in the same order.
+    def sum(self, values: Any) -> np.ndarray:
+        """Add up the values of the workers, which all call this function in the same order.
 
         Args:
-            values: float32 array of any shape, equal in all workers.
+            values: float32 array, or what NumPy converts to it, of the same shape in all workers.
 
         Returns:
-            The sums, float32 of the same shape, equal in all workers.
+            The sums, float32 of this shape. They are the same bits in all workers.
         """
         mx = mxnet()
         own = np.asarray(values, np.float32)
@@ -218,9 +264,32 @@ class Workers:
         result: np.ndarray = sums.asnumpy().reshape(own.shape)
         return result
 
+    def mean(self, values: Sequence[float]) -> list[float]:
+        means: list[float] = (self.sum(values).astype(np.float64) / self.num_workers).tolist()
+        return means
+
+    def first(self, call: Callable[[], _Json]) -> _Json:
+        text = json.dumps(call()).encode() if self.writes else b""
+        size = int(self.sum([len(text)])[0])
+        padded = np.zeros(-(-size // _CHUNK) * _CHUNK, np.float32)
+        padded[: len(text)] = np.frombuffer(text, np.uint8)
+        result: _Json = json.loads(self.sum(padded)[:size].astype(np.uint8).tobytes())
+        return result
+
+    def check_equal(self, name: str, value: str) -> None:
+        # 16 bits are exact in the sums of 256 workers.
+        own = np.frombuffer(hashlib.sha256(value.encode()).digest(), np.uint16).astype(np.float32)
+        if not np.array_equal(self.sum(own), own * np.float32(self.num_workers)):
+            raise ValueError(f"{name}: expected the same in all workers, got different ones")
+
+    def abort(self, message: str, status: int = 1) -> None:
+        print(message, file=sys.stderr)
+        _exit(status)
+
     def close(self) -> None:
         """Wait for the other workers and leave the training. The store has no use after it."""
-        self.barrier()
+        mxnet().nd.waitall()
+        self._store._barrier()
         self._watch.stop()
         handle = self._store.handle
         self._store.handle = type(handle)()  # its destructor then frees nothing
