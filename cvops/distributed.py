@@ -31,6 +31,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Sequence
 from types import TracebackType
@@ -79,7 +80,7 @@ def join(kvstore: str = "dist_sync") -> Worker:
     """
     if kvstore not in KINDS:
         raise ValueError(f"kvstore: expected one of {', '.join(KINDS)}, got {kvstore!r}")
-    role, seconds = _prepare(), _join_timeout()
+    seconds, role = _join_timeout(), _prepare()
     if role != "worker":
         raise ValueError(f"DMLC_ROLE: expected worker, got {role!r}")
     mx = mxnet()
@@ -381,16 +382,26 @@ def _prepare() -> str:
     _number("DMLC_PS_ROOT_PORT", 1, 2**16 - 1)
     interval = _number("PS_HEARTBEAT_INTERVAL", 1, 10**4)
     _number("PS_HEARTBEAT_TIMEOUT", 2 * interval, 10**6)
+    # MXNet's scheduler listens at an address, not at a name.
+    os.environ["DMLC_PS_ROOT_URI"] = address = _resolve(root)
     if not (os.environ.get("DMLC_NODE_HOST") or os.environ.get("DMLC_INTERFACE")):
-        try:
-            os.environ["DMLC_NODE_HOST"] = address_toward(root)
-        except OSError as error:
-            raise ValueError(
-                f"DMLC_PS_ROOT_URI: expected an address that this machine reaches, got {root!r}: "
-                f"{error.strerror}"
-            ) from error
+        os.environ["DMLC_NODE_HOST"] = address_toward(address)
     os.environ.pop("DMLC_RANK", None)  # MXNet sets it; with an inherited one it does not join
     return role
+
+
+def _resolve(name: str) -> str:
+    """Return the address of a host, whose name may become known after this process starts."""
+    limit = time.monotonic() + _join_timeout()
+    while True:
+        try:
+            return socket.gethostbyname(name)
+        except (OSError, UnicodeError) as error:
+            if time.monotonic() > limit:
+                raise ValueError(
+                    f"DMLC_PS_ROOT_URI: expected the scheduler's address, got {name!r}: {error}"
+                ) from error
+        time.sleep(1)
 
 
 def _number(name: str, least: int, most: int) -> int:
