@@ -8,7 +8,7 @@ Boxes are (x1, y1, x2, y2), corners, in fractions of the image's width and heigh
 """
 
 from cvops.datasets.drawing import TEST_PHOTOS, TRAIN_PHOTOS, paste, photograph
-from cvops.datasets.records import iterator, read_record, write_record
+from cvops.datasets.records import RecordDataset, iterator, read_record, write_record
 from cvops.datasets.scenes import CLASSES, SIDE, draw, instance_scene, scene
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "SIDE",
     "TEST_PHOTOS",
     "TRAIN_PHOTOS",
+    "RecordDataset",
     "draw",
     "instance_scene",
     "iterator",

@@ -61,6 +61,19 @@ def image_size(path: str | Path) -> tuple[int, int]:
         return image.size if on_its_side else (image.height, image.width)
 
 
+def plain_format(encoded: bytes) -> str | None:
+    """Return "JPEG" or "PNG" for the bytes of an image that each library reads alike, or None.
+
+    Such an image is upright, 8-bit gray or RGB, without transparent pixels.
+    """
+    image = _opened(io.BytesIO(encoded), "image")
+    plain = image.mode in ("L", "RGB") and "transparency" not in image.info
+    is_one = getattr(image, "n_frames", 1) == 1
+    if image.format in ("JPEG", "PNG") and plain and is_one and _orientation(image) == 1:
+        return image.format
+    return None
+
+
 def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     """Convert a Pillow image to upright RGB by the rules of this module.
 

@@ -30,7 +30,7 @@ def draw_detections(
     classes: Sequence[str],
     scale: float = 1,
     masks: np.ndarray | None = None,
-    scores: bool = True,
+    texts: Sequence[str] | None = None,
 ) -> Image.Image:
     """Return a copy of ``image`` with each detection's box, class name and score, and its mask.
 
@@ -41,18 +41,21 @@ def draw_detections(
         classes: names of the classes.
         scale: ratio of the sizes of the copy and ``image``; above 1 for finer lines.
         masks: (n, height, width) of ``image``; pixels that are not 0 get the color of the class.
-        scores: False draws the names alone, for labels.
+        texts: n texts at the boxes, instead of class name and score.
 
     Raises:
         TypeError: ``rows`` is not an array of numbers, or ``scale`` is not a number.
         ValueError: ``rows`` is not (n, 6), a class has no name, a score or a box is not finite,
-            ``scale`` is not above 0, or ``masks`` have another shape.
+            ``scale`` is not above 0, ``masks`` have another shape, or ``texts`` another length.
     """
     image, rows = to_rgb(image), as_rows("rows", rows, 6)
     if not number("scale", scale, 0) > 0:
         raise ValueError(f"scale: expected a number above 0, got {scale!r}")
     shapes = None if masks is None else _shapes(masks, (len(rows), image.height, image.width))
+    if texts is not None and len(texts) != len(rows):
+        raise ValueError(f"texts: expected {len(rows)} texts, got {len(texts)}")
     valid = ~(rows[:, 0] < 0)
+    chosen = None if texts is None else [text for text, own in zip(texts, valid) if own]
     rows = rows[valid]
     wrong = ~(np.isin(rows[:, 0], range(len(classes))) & np.isfinite(rows).all(axis=1))
     if wrong.any():
@@ -74,8 +77,8 @@ def draw_detections(
     for (kind, *_), (x1, y1, x2, y2) in zip(shown, boxes):
         corners = x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
         draw.rectangle(corners, outline=COLOURS[int(kind) % len(COLOURS)], width=line)
-    for (kind, score, *_), (x1, y1, _, _) in zip(shown, boxes):
-        text = f"{classes[int(kind)]} {score:.2f}" if scores else classes[int(kind)]
+    for place, (kind, score, *_), (x1, y1, _, _) in zip(order, shown, boxes):
+        text = f"{classes[int(kind)]} {score:.2f}" if chosen is None else chosen[place]
         _, _, right, bottom = draw.textbbox((0, 0), text, font)
         tag_width, tag_height = right + 4 * line, bottom + 2 * line
         x = max(0, min(x1, width - tag_width))
@@ -97,6 +100,37 @@ def _tint(picture: Image.Image, shape: np.ndarray, color: str) -> None:
     """Blend ``color`` into the pixels of a mask, which is enlarged to ``picture``."""
     mask = Image.fromarray(shape.astype(np.uint8) * 120)
     picture.paste(color, mask=mask.resize(picture.size, Image.Resampling.BILINEAR))
+
+
+def contact_sheet(
+    scenes: Sequence[Any], classes: Sequence[str], columns: int = 4, side: int = 256
+) -> Image.Image:
+    """Draw images with their true boxes, class names and masks, row by row on white.
+
+    Args:
+        scenes: one or more of (image, labels, masks), such as ``cvops.sets.Scene``: RGB; (n, 6),
+            rows (class, x1, y1, x2, y2, difficult), corners in fractions; (n, height, width) or
+            None.
+        classes: names of the classes. The text of a difficult object ends with "?".
+        columns: number of columns, 1 or more.
+        side: longer side of each image in the result, in pixels, 32 or more.
+
+    Raises:
+        As :func:`draw_detections`; and ValueError if there is no image.
+    """
+    columns, side = integer("columns", columns, 1), integer("side", side, 32)
+    pictures = []
+    for pixels, labels, masks in scenes:
+        image, labels = to_rgb(Image.fromarray(as_numpy(pixels))), as_rows("labels", labels, 6)
+        boxes = labels[:, 1:5] * ((*image.size,) * 2)
+        rows = np.column_stack([labels[:, 0], np.ones(len(labels)), boxes])
+        texts = [classes[int(row[0])] + ("?" if row[5] else "") for row in labels]
+        scale = side / max(image.size)
+        drawn = draw_detections(image, rows, classes, scale, masks, texts)
+        picture = Image.new("RGB", (side, side), "white")
+        picture.paste(drawn, ((side - drawn.width) // 2, (side - drawn.height) // 2))
+        pictures.append(picture)
+    return grid(pictures, min(columns, max(1, len(pictures))))
 
 
 def bbox_to_rect(bbox: Any, color: str) -> Any:

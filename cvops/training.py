@@ -189,6 +189,10 @@ def _resume(
     numbers: Any = state.get("numbers", [])
     lists = isinstance(history, list) and isinstance(numbers, list)
     if found != settings or not lists or len(history) > settings["epochs"]:
+        if isinstance(found, dict):  # the message has the settings that differ
+            wanted = {k: v for k, v in settings.items() if k not in found or found[k] != v}
+            found = {k: v for k, v in found.items() if k not in settings or settings[k] != v}
+            settings = wanted
         raise checkpoint.CheckpointError(
             f"{saved}: expected a training with {settings}, got one with {found}"
         )

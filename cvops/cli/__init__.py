@@ -12,7 +12,17 @@ from cvops._imports import pip_command
 from cvops.cli.common import Refused
 
 #: The modules of the commands, in the order of the help.
-COMMANDS = ("demos", "train", "evaluate", "detect", "launch", "convert", "warmup", "doctor")
+COMMANDS = (
+    "demos",
+    "data",
+    "train",
+    "evaluate",
+    "detect",
+    "launch",
+    "convert",
+    "warmup",
+    "doctor",
+)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 
 class Refused(Exception):
@@ -36,6 +37,21 @@ def image_format(path: Path) -> str:
     if known not in Image.SAVE:
         raise Refused(f"{path}: cannot be written: unknown file extension {suffix}")
     return str(known)
+
+
+def move(net: Any, device: str) -> None:
+    """Move a network to a device, such as "cpu" or "gpu:0".
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    from cvops.recipes.run import check_devices, contexts
+
+    devices = contexts(device)
+    if len(devices) > 1:
+        raise ValueError(f"device: expected one device, got {device!r}")
+    check_devices(devices)
+    net.collect_params().reset_ctx(devices)
 
 
 def count(text: str) -> int:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cvops._files import check_writable, replacing
+from cvops._files import check_writable
 from cvops.cli import common
 from cvops.cli.common import Refused
 
@@ -16,7 +16,7 @@ from cvops.cli.common import Refused
 def _evaluate(options: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # MXNet reads it when it is imported
     from cvops.datasets.sets import read_set
-    from cvops.recipes import evaluation, load
+    from cvops.recipes import detection, evaluation, load
     from cvops.recipes.splits import Split
 
     try:
@@ -26,6 +26,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         if options.errors is not None:
             image_format = common.image_format(options.errors)
         recipe, net = load(options.params)
+        common.move(net, options.device)
         data = read_set(options.data)
         if data.kind not in recipe.kinds:
             raise Refused(
@@ -45,9 +46,7 @@ def _evaluate(options: argparse.Namespace) -> None:
                 print(f"skipped: {message}", file=sys.stderr)
         if not len(split):
             raise Refused(f"{data.path}: expected one image of {options.split} or more, got none")
-        result = recipe.evaluate(
-            net, split, options.batch, options.workers, lambda: None, full=True
-        )
+        result = recipe.evaluate(net, split, options.batch, options.workers)
         print(f"{len(split)} images of {options.split}\n{evaluation.text(result)}")
         if options.json is not None:
             evaluation.write_json(options.json, result, split.names)
@@ -56,8 +55,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             if picture is None:
                 print("no image has an error: no picture")
             else:
-                with replacing(options.errors) as part:
-                    picture.save(part, image_format)
+                detection.save_image(options.errors, picture, image_format)
     except (OSError, ValueError) as error:
         raise Refused(str(error)) from error
 
@@ -76,6 +74,7 @@ def add(commands: Any) -> None:
     evaluate.add_argument("--split", default="val", help="the images: val, train or test")
     evaluate.add_argument("--batch", type=common.count, default=16, help="images per batch")
     evaluate.add_argument("--workers", type=int, default=2, help="threads that load images")
+    evaluate.add_argument("--device", default="cpu", help="such as cpu or gpu:0")
     evaluate.add_argument("--json", type=Path, help="file for the results as JSON")
     evaluate.add_argument(
         "--errors", type=Path, help="image file for a drawing of the worst images"

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
@@ -20,7 +21,10 @@ _STOPPED = 130
 @contextlib.contextmanager
 def _stop_on_signals() -> Iterator[Callable[[], bool]]:
     """Give a function that tells if SIGINT or SIGTERM came; a second signal ends the process."""
-    came = []
+    came: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # which has the signals
+        yield lambda: False
+        return
 
     def remember(number: int, _: Any) -> None:
         came.append(number)
@@ -38,7 +42,7 @@ def _stop_on_signals() -> Iterator[Callable[[], bool]]:
 
 
 def _given(options: argparse.Namespace, known: list[str]) -> dict[str, Any]:
-    """Return the options of the command line, those of the configuration, then nothing else."""
+    """Return the options of the command line, and below them those of configuration files."""
     from cvops.recipes import config, run
 
     files = [options.config] if options.config else []
@@ -76,7 +80,7 @@ def _train(options: argparse.Namespace) -> int:
     if distributed.is_service():  # it does not import MXNet
         return distributed.main()
     from cvops import training
-    from cvops.recipes import run
+    from cvops.recipes import RECIPES, run
 
     known = [field.name for field in dataclasses.fields(run.Options)]
     try:
@@ -100,7 +104,7 @@ def _train(options: argparse.Namespace) -> int:
             raise Refused(str(error)) from error
     if not process.writes:
         return 0
-    metric = run.RECIPES[chosen.model].metric
+    metric = RECIPES[chosen.model].metric
     best = run.best_epoch(history, metric)
     value = history[best].get(f"val {metric}")
     score = "" if value is None else f", validation {metric} {value:.3f}"

@@ -129,8 +129,16 @@ class Set:
     ) -> VOCInstanceDataset:
         """Return a split as boxes and masks: kinds "instances" and "segmentation"."""
         self._check(split, "instances", "segmentation")
-        options = {"split": split, "mirror": mirror, "crop": crop, "numbered": True}
-        return VOCInstanceDataset(split == "train", self.path, self.classes, side, **options)
+        return VOCInstanceDataset(
+            split == "train",
+            self.path,
+            self.classes,
+            side,
+            mirror=mirror,
+            crop=crop,
+            split=split,
+            numbered=True,
+        )
 
     def segmentation(self, split: str, crop_size: Sequence[int], *, void: int = 0) -> VOCSegDataset:
         """Return a split as random crops with the class of each pixel.
@@ -341,8 +349,13 @@ def _write_record(
             header = mx.recordio.IRHeader(0, label, number, 0)
             record.write_idx(number, mx.recordio.pack(header, _encoded(example)))
             yield str(number), example
+        end = record.tell()
+    except mx.MXNetError as error:
+        raise OSError(f"{path}: cannot be written: {error}") from error
     finally:
         record.close()
+    if path.stat().st_size != end:  # MXNet ignores an error when it closes the file
+        raise OSError(f"{path}: cannot be written: expected {end} bytes, got fewer")
 
 
 def _write_tree(

@@ -28,6 +28,16 @@ class VOCObject(NamedTuple):
     truncated: bool = False
 
 
+class VOCAnnotation(NamedTuple):
+    """The content of an annotation file."""
+
+    #: Name of the image file; "" if the file has none.
+    filename: str
+    #: Height and width in pixels; None if the file has none, or zeros.
+    size: tuple[int, int] | None
+    objects: list[VOCObject]
+
+
 def read_voc_annotation(path: str | Path) -> list[VOCObject]:
     """Read the objects of an annotation file, in the order of the file.
 
@@ -39,6 +49,15 @@ def read_voc_annotation(path: str | Path) -> list[VOCObject]:
         ValueError: the file is not VOC's XML, declares entities, or an object has no name, no box,
             an empty box, or a flag that is not 0 or 1. The message names the file and the object.
     """
+    return read_voc_file(path).objects
+
+
+def read_voc_file(path: str | Path) -> VOCAnnotation:
+    """Read a whole annotation file.
+
+    Raises:
+        As :func:`read_voc_annotation`; and ValueError for a size that is not two whole numbers.
+    """
     try:
         check_regular(Path(path))
         root = _parsed(Path(path).read_bytes())
@@ -48,10 +67,21 @@ def read_voc_annotation(path: str | Path) -> list[VOCObject]:
         raise ValueError(f"{path}: not an XML file: {error}") from error
     if root.tag != "annotation":
         raise ValueError(f"{path}: expected VOC's element <annotation>, got <{root.tag}>")
-    return [
+    objects = [
         _object(element, f"{path}: object {number}")
         for number, element in enumerate(root.findall("object"))
     ]
+    return VOCAnnotation((root.findtext("filename") or "").strip(), _size(root, path), objects)
+
+
+def _size(root: ElementTree.Element, path: str | Path) -> tuple[int, int] | None:
+    texts = [root.findtext(f"size/{side}") or "0" for side in ("height", "width")]
+    try:
+        height, width = (int(float(text)) for text in texts)
+    except (OverflowError, ValueError) as error:
+        got = reprlib.repr(texts)
+        raise ValueError(f"{path}: expected a <size> in pixels, got {got}") from error
+    return (height, width) if height > 0 and width > 0 else None
 
 
 def _parsed(content: bytes) -> ElementTree.Element:

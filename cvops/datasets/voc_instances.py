@@ -18,7 +18,7 @@ from PIL import Image
 from cvops import images
 from cvops._mxnet import mxnet
 from cvops.datasets.voc import check_size, listed_names, missing_file, read_size
-from cvops.datasets.voc_annotations import VOCObject, read_voc_annotation
+from cvops.datasets.voc_annotations import read_voc_annotation
 from cvops.datasets.voc_labels import VOC_CLASSES, VOC_PALETTE, VOC_VOID
 from cvops.ops._check import flag, integer
 from cvops.ops.label_from_color import label_from_color
@@ -90,8 +90,8 @@ def _iou(a: Sequence[float], b: Sequence[float]) -> float:
     return both / max(sum(areas) - both, 1e-9)
 
 
-def _numbers_of(objects: Sequence[VOCObject], numbers: np.ndarray) -> list[int]:
-    """Return the number in a label of each object; 0 for an object without a mask.
+def numbers_of(corners: Sequence[Sequence[float]], numbers: np.ndarray) -> list[int]:
+    """Return the number in a label of each object, by its box; 0 for an object without a mask.
 
     VOC numbers the objects in the order of the annotation, but some files may differ. An object
     has the number of its place if their boxes agree, or else the number with the largest IoU. A
@@ -99,12 +99,10 @@ def _numbers_of(objects: Sequence[VOCObject], numbers: np.ndarray) -> list[int]:
     """
     found = [int(n) for n in np.unique(numbers) if n not in (0, VOC_VOID)]
     boxes = {n: _tight_box(numbers == n) for n in found}
-    overlaps = {
-        (row, n): _iou(thing.box, boxes[n]) for row, thing in enumerate(objects) for n in found
-    }
+    overlaps = {(row, n): _iou(box, boxes[n]) for row, box in enumerate(corners) for n in found}
     own = [pair for pair in sorted(overlaps) if pair[1] == pair[0] + 1]
     others = sorted(overlaps, key=lambda pair: -overlaps[pair])
-    result = [0] * len(objects)
+    result = [0] * len(corners)
     free = set(found)
     for pairs, least in ((own, 0.5), (others, _SAME), (own, 1e-9)):
         for row, n in pairs:
@@ -219,8 +217,8 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
     Args:
         is_train: use the images of train.txt if true, or else those of val.txt.
         voc_dir: the folder VOCdevkit/VOC2012.
-        classes: names of the classes, VOC's by default. Case, spaces and signs do not matter, unless
-            two classes differ in them alone. Objects of other classes are omitted.
+        classes: names of the classes, VOC's by default. Case, spaces and signs do not matter,
+            unless two classes differ in them alone. Objects of other classes are omitted.
         side: height and width of the items in pixels.
         mirror: mirror each item with a probability of 1/2, by the random numbers of ``random``.
         crop: crop each item by ``rand_crop_instances``.
@@ -234,8 +232,9 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
     Raises:
         FileNotFoundError: a list, an image, a label or an annotation is missing.
         ValueError: an annotation is malformed or has more than 254 objects, which a label cannot
-            number, or no image has an object of ``classes``. Each access raises it for an image or
-            a label that is damaged, or of another size, and for a box outside of the image.
+            number; or no image has an object of ``classes``, and ``numbered`` is false. Each access
+            raises it for an image or a label that is damaged, or of another size, and for a box
+            outside of the image.
     """
 
     def __init__(
@@ -276,11 +275,12 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
             self._objects.append(list(named))
         counts = [sum(kind is not None for kind, _ in row) for row in self._objects]
         self.most = max(counts, default=0)
-        if not self.most:
+        if not (self.most or self.numbered):
             raise ValueError(
                 f"{voc_dir}: expected an object of {self.classes}, got {len(self.names)} images "
                 "without one"
             )
+        self.most = max(self.most, 1)
 
     def _files(self, name: str) -> tuple[Path, Path, Path]:
         """Return the files of the image, the label and the annotation."""
@@ -320,7 +320,7 @@ class VOCInstanceDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defi
         if self.numbered:
             own = list(range(1, len(objects) + 1))
         else:
-            own = _numbers_of([thing for _, thing in objects], numbers)
+            own = numbers_of([thing.box for _, thing in objects], numbers)
         labels: list[tuple[float, ...]] = []
         masks = []
         for (kind, thing), number in zip(objects, own):

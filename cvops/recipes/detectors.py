@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Callable
 
 import numpy as np
@@ -16,7 +16,7 @@ from cvops.datasets.voc_instances import mirror_instances, rand_crop_instances, 
 from cvops.models import rcnn, tiny_ssd
 from cvops.models.losses import DetectionLoss
 from cvops.models.steps import contexts
-from cvops.recipes.recipe import Check, Evaluation, Found, Network, Recipe
+from cvops.recipes.recipe import Check, Evaluation, Found, Network, Recipe, nothing
 from cvops.recipes.splits import Split
 
 mx = mxnet()
@@ -59,30 +59,36 @@ class DetectorRecipe(Recipe):
         return load
 
     def evaluate(
-        self, net: Any, split: Split, batch_size: int, threads: int, check: Check, full: bool
+        self,
+        net: Any,
+        split: Split,
+        batch_size: int = 16,
+        threads: int = 2,
+        check: Check = nothing,
+        full: bool = True,
     ) -> Evaluation:
         predict = self.predictor(net, self.threshold)
-        found, labels, masks = [], [], []
-        for images, rows, shapes in _scenes(split, batch_size, threads):
+        found, labels, detected, masks = [], [], [], []
+        for batch in load_groups(split.scene, groups_of(range(len(split)), batch_size), threads):
             check()
-            found += predict(images)
-            for image, row in zip(images, rows):
-                scaled = row.astype(np.float64)
+            for (image, rows, shapes), one in zip(batch, predict([image for image, *_ in batch])):
+                scaled = rows.astype(np.float64)
                 scaled[:, 1:5] *= image.shape[1::-1] * 2
                 labels.append(scaled)
-            masks += [metrics.encode_masks(shape) for shape in shapes] if self.has_masks else []
-        rows = [one.rows for one in found]
-        table = metrics.coco_metrics(rows, labels, len(split.classes))
+                found.append(one.rows)
+                if self.has_masks:  # as codes, which take less memory
+                    detected.append(metrics.encode_masks(one.masks()))
+                    masks.append(metrics.encode_masks(shapes))
+        count = len(split.classes)
+        table = metrics.coco_metrics(found, labels, count)
         values = dict(table.values)
         if self.has_masks:
-            detected = [metrics.encode_masks(one.masks()) for one in found]
-            of_masks = metrics.coco_metrics(rows, labels, len(split.classes), detected, masks)
+            of_masks = metrics.coco_metrics(found, labels, count, detected, masks)
             values |= {f"mask {name}": value for name, value in of_masks.values.items()}
         if not full:
             return Evaluation(values, {}, np.zeros((0, 0), np.int64), (), [])
-        count = len(split.classes)
-        voc = metrics.average_precision(rows, labels, count, 0.5, "area")
-        voc07 = metrics.average_precision(rows, labels, count, 0.5, "11-point")
+        voc = metrics.average_precision(found, labels, count, 0.5, "area")
+        voc07 = metrics.average_precision(found, labels, count, 0.5, "11-point")
         columns = {"AP": table.ap, "AP50": table.ap50, "VOC AP": voc, "VOC07 AP": voc07}
         if self.has_masks:
             columns |= {"mask AP": of_masks.ap, "mask AP50": of_masks.ap50}
@@ -93,7 +99,7 @@ class DetectorRecipe(Recipe):
         }
         each = [
             metrics.detection_confusion([row], [label], count, score=CONFUSED)
-            for row, label in zip(rows, labels)
+            for row, label in zip(found, labels)
         ]
         errors = [int(matrix.sum() - matrix.trace()) for matrix in each]
         names = (*split.classes, _NOTHING)
@@ -102,13 +108,6 @@ class DetectorRecipe(Recipe):
 
 def _mean(values: np.ndarray) -> float:
     return float("nan") if np.isnan(values).all() else float(np.nanmean(values))
-
-
-def _scenes(split: Split, size: int, threads: int) -> Iterator[tuple[list[Any], ...]]:
-    """Yield the images, labels and masks of each batch."""
-    groups = groups_of(range(len(split)), size)
-    for batch in load_groups(split.scene, groups, threads):
-        yield tuple(map(list, zip(*batch)))
 
 
 def squares(images: Sequence[np.ndarray], side: int) -> np.ndarray:

@@ -83,17 +83,17 @@ def picture_of_errors(
     for index in worst(evaluation):
         if recipe.segments:
             pixels, label = split.pixels(index)
-            found = predict([pixels])[0].pixels
-            pair = [colored(pixels, classes) for classes in (label, found)]
+            found = predict([pixels])[0]
+            pair = [colored(pixels, classes) for classes in (label, found.pixels)]
         else:
             pixels, labels, masks = split.scene(index)
-            rows = np.insert(labels[:, :5], 1, 1, axis=1)
-            rows[:, 2:] *= pixels.shape[1::-1] * 2
-            image, (result,) = Image.fromarray(pixels), predict([pixels])
-            shapes = masks if masks.size else None
+            scene, found = (pixels, labels, masks if masks.size else None), predict([pixels])[0]
+            drawn = found.masks()
             pair = [
-                plot.draw_detections(image, rows, split.classes, masks=shapes, scores=False),
-                plot.draw_detections(image, result.rows, split.classes, masks=result.masks()),
+                plot.contact_sheet([scene], split.classes, 1, _TILE),
+                plot.draw_detections(
+                    Image.fromarray(pixels), found.rows, split.classes, masks=drawn
+                ),
             ]
         tiles += [ImageOps.pad(tile, (_TILE, _TILE), color="white") for tile in pair]
     return plot.grid(tiles, columns=4) if tiles else None

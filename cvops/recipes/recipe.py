@@ -16,6 +16,10 @@ from cvops.recipes.splits import Split
 Check = Callable[[], None]
 
 
+def nothing() -> None:
+    """Check nothing."""
+
+
 class Found(NamedTuple):
     """What a network finds in one image of height and width ``size``."""
 
@@ -121,11 +125,19 @@ class Recipe(abc.ABC):
 
     @abc.abstractmethod
     def evaluate(
-        self, net: Any, split: Split, batch_size: int, threads: int, check: Check, full: bool
+        self,
+        net: Any,
+        split: Split,
+        batch_size: int = 16,
+        threads: int = 2,
+        check: Check = nothing,
+        full: bool = True,
     ) -> Evaluation:
         """Evaluate ``net`` on all images of a split.
 
         Args:
+            batch_size: images per batch.
+            threads: threads that read images.
             check: called before each batch.
             full: False computes ``values`` alone.
         """

@@ -216,7 +216,7 @@ def train(
     net = recipe.make(Network(data.classes, side, backbone, options.pretrained), devices)
     weights = class_weights(options.class_weights, split, recipe.segments, options.workers)
     block, names = recipe.training(net, weights)
-    most = max(1, *map(len, split.kinds()), 1)
+    most = max([1, *map(len, split.kinds())])
     loader = Loader(
         recipe.item(split, side, options.augment, most),
         len(split),
@@ -268,7 +268,7 @@ def train(
         del settings[name]
     settings |= {"rate": options.lr, "class_weights": list(options.class_weights)}
     settings |= {"classes": list(data.classes), "images": len(split)}
-    if process.writes:
+    if process.writes and not saved.exists():
         write_config(folder / CONFIG, dataclasses.asdict(options))
     try:
         return training.fit(

@@ -15,7 +15,7 @@ from cvops.datasets.transforms import normalize_image
 from cvops.datasets.voc_labels import VOC_VOID
 from cvops.models import fcn, steps
 from cvops.ops.confusion_matrix import confusion_matrix
-from cvops.recipes.recipe import Check, Evaluation, Found, Network, Recipe
+from cvops.recipes.recipe import Check, Evaluation, Found, Network, Recipe, nothing
 from cvops.recipes.splits import Split
 
 mx = mxnet()
@@ -94,7 +94,13 @@ class FCNRecipe(Recipe):
         return predict
 
     def evaluate(
-        self, net: fcn.FCN, split: Split, batch_size: int, threads: int, check: Check, full: bool
+        self,
+        net: fcn.FCN,
+        split: Split,
+        batch_size: int = 16,
+        threads: int = 2,
+        check: Check = nothing,
+        full: bool = True,
     ) -> Evaluation:
         net.hybridize(static_alloc=True)
         names = self.class_names(net)

@@ -45,6 +45,7 @@ class Split:
             sources = [f"{data.path}: image {number} of {split}" for number in self._order]
         self.names: Sequence[str] = sources
         self._segmentation: Any = None
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._order)
@@ -80,9 +81,10 @@ class Split:
 
         Class 0 is the background. ``VOC_VOID`` marks pixels to ignore.
         """
-        if self._segmentation is None:
-            with contextlib.redirect_stdout(io.StringIO()):  # the book's class prints its length
-                self._segmentation = self.data.segmentation(self.split, (1, 1), void=VOC_VOID)
+        with self._lock:
+            if self._segmentation is None:
+                with contextlib.redirect_stdout(io.StringIO()):  # the book's class prints
+                    self._segmentation = self.data.segmentation(self.split, (1, 1), void=VOC_VOID)
         pair: tuple[np.ndarray, np.ndarray] = self._segmentation.image(self._order[index])
         return pair
 

@@ -3,6 +3,7 @@
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
 import io
+import pickle
 import random
 
 import numpy as np
@@ -104,6 +105,26 @@ def test_iterator_gives_the_images_and_labels_of_the_record(record):
     for rows, (_, expected) in zip(labels, data.read_record(record)):
         np.testing.assert_array_equal(rows[: len(expected)], expected)
         assert (rows[len(expected) :] == -1).all()
+
+
+def test_record_data_set_reads_an_item_at_its_access(record, tmp_path):
+    """The items are those of the record, also in worker processes; a damaged one is named."""
+    dataset = data.RecordDataset(record)
+    expected = data.read_record(record)
+    assert len(dataset) == 5
+    for i, (image, labels) in enumerate(expected):
+        assert dataset[i][0].tobytes() == image.tobytes()
+        np.testing.assert_array_equal(dataset[i][1], labels)
+    copy = pickle.loads(pickle.dumps(dataset))
+    assert copy[4][0].tobytes() == expected[4][0].tobytes()
+    path = write_records(tmp_path / "bad.rec", [[2, 5, *BEE], [2, 5, 0]])
+    damaged = data.RecordDataset(path)
+    assert len(damaged[0][1]) == 1
+    with pytest.raises(ValueError, match=r"bad\.rec: record 1: expected a header"):
+        damaged[1]
+    path.with_suffix(".idx").unlink()
+    with pytest.raises(FileNotFoundError, match=r"bad\.idx: no such file"):
+        data.RecordDataset(path)
 
 
 # --- labels ---------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from image_cases import save_on_its_side
 from PIL import Image
 from record_cases import BEE, FROG, SIDE, write_records
 
-from cvops import checkpoint, cli, data, demo
+from cvops import checkpoint, cli, data, demo, recipes
 from cvops._mxnet import mxnet
 
 mx = mxnet()
@@ -178,14 +178,13 @@ def test_detect_rejects_bad_files(trained, photo, tmp_path, capsys):
         path.with_suffix(".json").write_bytes(params.with_suffix(".json").read_bytes())
     for arguments, message in [
         ((tmp_path / "none.png", params), "none.png: no such file"),
-        ((tmp_path, params), ": a folder, not an image file"),
         ((text, params), "text.png: not an image that can be read"),
         ((empty, params), "empty.jpg: an empty file"),
         ((cut, params), "cut.png: not an image that can be read"),
         ((odd, params), "odd.tiff: expected float pixels of 0 to 1, got 7.0 to 7.0"),
         ((photo, tmp_path / "none.params"), "none.params: no such file"),
         ((photo, lonely), "lonely.json: no such file"),
-        ((photo, tmp_path / "other.params"), "other.json: does not describe a TinySSD"),
+        ((photo, tmp_path / "other.params"), "other.json: does not describe a FasterRCNN"),
         ((photo, tmp_path / "huge.params"), "huge.json: does not describe a TinySSD"),
         ((photo, wrong), "wrong.params: not the parameters of a TinySSD"),
         ((photo, broken), "broken.params: not the parameters of a TinySSD"),
@@ -224,7 +223,8 @@ def test_missing_compiler_is_reported_in_one_line(command, tmp_path, monkeypatch
         raise ImportError("a C++ compiler is needed")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli.detect, "_open", fail)
+    Image.new("RGB", (8, 8)).save("image.png")
+    monkeypatch.setattr(recipes, "load", fail)
     monkeypatch.setattr(demo, "run", fail)
     assert cli.main(command) == 2
     assert capsys.readouterr().err == "cvops: a C++ compiler is needed\n"

@@ -269,6 +269,20 @@ def test_weights_of_another_network_are_rejected(tmp_path):
             net.initialize()
 
 
+def test_saved_network_is_loaded_with_its_classes(tmp_path):
+    names = ["background", "bee", "frog", "wasp", "toad"]
+    net, images = make_net(stride=16, classes=names), random_array(1, 3, 32, 40)
+    net.save(tmp_path / "net.params")
+    loaded = FCN.load(tmp_path / "net.params")
+    assert (loaded.classes, loaded.options) == (tuple(names), net.options)
+    np.testing.assert_array_equal(loaded(images).asnumpy(), net(images).asnumpy())
+    (tmp_path / "net.json").write_text('{"model": "TinySSD"}')
+    with pytest.raises(ValueError, match=r"net\.json: does not describe an FCN"):
+        FCN.load(tmp_path / "net.params")
+    with pytest.raises(ValueError, match="classes: expected 5 names, got"):
+        make_net(classes=["background"])
+
+
 # --- loss -----------------------------------------------------------------------------------------
 
 
@@ -282,6 +296,16 @@ def test_loss_equals_the_value_by_hand(dtype):
     assert loss(scores, label).asscalar() == pytest.approx(cost / 4, rel=1e-6)
     loss = fcn.SegmentationLoss()
     assert loss(scores[:, :, :, :3], label[:, :, :3]).asscalar() == pytest.approx(cost / 3, 1e-6)
+
+
+def test_class_weights_are_factors_of_the_loss_of_their_pixels():
+    """Both classes have the loss log 2. The labels are 0, 1, ignored and 1."""
+    scores, label = mx.nd.zeros((1, 2, 1, 4)), mx.nd.array([[[0, 1, 255, 1]]])
+    for is_graph in (False, True):
+        loss = fcn.SegmentationLoss(255, class_weights=(1, 3))
+        loss.initialize()
+        loss.hybridize(is_graph)
+        assert loss(scores, label).asscalar() == pytest.approx(np.log(2) * 7 / 4, rel=1e-6)
 
 
 WRONG_LABELS = {"int32": [3, 21, -1, 255], "float32": [3, 21, -1, 255, 1.5, math.nan]}

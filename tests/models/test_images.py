@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("PIL")
 
+from image_cases import save_on_its_side
 from PIL import Image
 
 from cvops import images
@@ -267,3 +268,28 @@ def test_error_about_a_large_image_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"large.png: .*196000000 pixels") as refused:
         images.read_image(path)
     assert "\n" not in str(refused.value)
+
+
+def test_format_of_an_image_that_each_library_reads_alike(tmp_path):
+    """Rotated, wide, transparent, palette, CMYK and other files are read in several ways."""
+    rgb, gray = Image.new("RGB", (4, 3), "red"), Image.new("L", (4, 3), 7)
+    clear = Image.new("P", (4, 3))
+    clear.info["transparency"] = 0
+    cases = {
+        "a.jpg": (rgb, "JPEG"),
+        "b.jpg": (gray, "JPEG"),
+        "c.png": (rgb, "PNG"),
+        "d.png": (gray, "PNG"),
+        "e.bmp": (rgb, None),
+        "f.jpg": (rgb.convert("CMYK"), None),
+        "g.png": (clear, None),
+        "h.png": (rgb.convert("RGBA"), None),
+        "i.png": (Image.new("I;16", (4, 3)), None),
+    }
+    for name, (image, expected) in cases.items():
+        image.save(tmp_path / name)
+        assert images.plain_format((tmp_path / name).read_bytes()) == expected, name
+    save_on_its_side(tmp_path / "j.jpg", rgb, "JPEG")
+    assert images.plain_format((tmp_path / "j.jpg").read_bytes()) is None
+    with pytest.raises(ValueError, match="image: not an image"):
+        images.plain_format(b"text")

@@ -216,3 +216,17 @@ def test_unknown_class_of_an_anchor_is_rejected(options, wrong):
         np.testing.assert_array_equal(got[others], right[others])
     with pytest.raises(ValueError, match="cls_labels: expected classes 0 to 2"):
         losses.calc_loss(preds, bad, *arguments)
+
+
+def test_class_weights_are_factors_of_the_losses_of_their_classes():
+    """All classes have the loss log 3. The labels are background, 1, 2 and ignored."""
+    zeros = mx.nd.zeros((1, 4, 3)), mx.nd.array([[0, 1, 2, -1]]), *[mx.nd.zeros((1, 16))] * 3
+    for is_graph in (False, True):
+        loss = DetectionLoss(class_weights=(1, 2, 0.5))
+        loss.initialize()
+        loss.hybridize(is_graph)
+        expected = np.log(3) * (1 + 2 + 0.5) / 4
+        np.testing.assert_allclose(loss(*zeros).asnumpy(), [expected], rtol=1e-6)
+    for weights, kind in (((1, -1, 1), ValueError), ((1, np.inf, 1), ValueError), ("a", TypeError)):
+        with pytest.raises(kind, match="class_weights: expected"):
+            DetectionLoss(class_weights=weights)

@@ -531,3 +531,69 @@ def test_anchor_errors_are_means_over_all_batches():
     errors.add(anchors=4, right=3, offset_error=6)
     assert errors.class_error == pytest.approx(1 / 10)
     assert errors.box_mae == pytest.approx(8 / 40)
+
+
+# --- the table of COCO, confusion of classes ------------------------------------------------------
+
+#: An object of 100 x 100 pixels, and a detection of 62 % of it.
+OBJECT, PART = (0, 0, 0, 100, 100), (0, 0.9, 0, 0, 100, 62)
+
+
+def test_table_of_coco_counts_the_thresholds_that_a_detection_reaches():
+    """An IoU of 0.62 reaches 0.5, 0.55 and 0.6 of the ten thresholds."""
+    table = metrics.coco_metrics([[PART]], [[OBJECT]], 2)
+    values = {name: table.values[name] for name in ("AP", "AP50", "AP75", "APl", "AR1", "AR100")}
+    expected = {"AP": 0.3, "AP50": 1, "AP75": 0, "APl": 0.3, "AR1": 0.3, "AR100": 0.3}
+    assert values == pytest.approx(expected)
+    assert np.isnan([table.values["APs"], table.values["APm"]]).all()  # no such objects
+    np.testing.assert_allclose(table.ap, [0.3, np.nan])
+    np.testing.assert_allclose(table.ap50, [1, np.nan])
+
+
+def test_table_of_coco_does_not_count_detections_of_difficult_objects():
+    objects = [(*OBJECT, 0), (0, 200, 200, 300, 300, 1)]
+    exact = [(0, 0.9, 200, 200, 300, 300), (0, 0.8, 0, 0, 100, 100)]
+    assert metrics.coco_metrics([exact], [objects], 1).values["AP"] == pytest.approx(1)
+    flags = [(*row[:5], 0) for row in objects]
+    assert metrics.coco_metrics([exact[1:]], [flags], 1).values["AP"] == pytest.approx(51 / 101)
+
+
+def test_table_of_coco_has_the_iou_of_masks():
+    """The boxes are equal. The masks have an IoU of 1 / 2."""
+    masks, detected = np.zeros((1, 10, 10)), np.zeros((1, 10, 10))
+    masks[0, :, :], detected[0, :5, :] = 1, 1
+    rows = [[(0, 0.9, 0, 0, 10, 10)]], [[(0, 0, 0, 10, 10)]]
+    for shapes in (([detected], [masks]), ([metrics.encode_masks(detected)], [masks])):
+        table = metrics.coco_metrics(*rows, 1, *shapes)
+        assert (table.values["AP50"], table.values["AP75"]) == pytest.approx((1, 0))
+    with pytest.raises(ValueError, match=r"masks\[0\]: expected 1 masks, one for each row, got 2"):
+        metrics.coco_metrics(*rows, 1, [detected], [np.ones((2, 10, 10))])
+
+
+def test_table_of_coco_without_objects_is_nan():
+    table = metrics.coco_metrics([[PART]], [[]], 1)
+    assert np.isnan(list(table.values.values())).all()
+
+
+def test_confusion_of_classes():
+    """Found: 0 as 0, 0 as 1, a false 1 at the same object, nothing at the second object of 1."""
+    far, away = (1, 200, 200, 300, 300), (1, 400, 400, 500, 500)
+    labels = [[OBJECT, far], [OBJECT, away]]
+    detections = [
+        [(0, 0.9, 0, 0, 100, 90), (1, 0.8, 0, 0, 100, 100), (0, 0.3, 200, 200, 300, 300)],
+        [(1, 0.7, 0, 0, 100, 100), (1, 0.6, 400, 400, 500, 500), (-1, 0.9, 0, 0, 1, 1)],
+    ]
+    matrix = metrics.detection_confusion(detections, labels, 2)
+    assert matrix.tolist() == [[1, 1, 0], [0, 1, 1], [0, 1, 0]]
+
+
+def test_confusion_of_classes_omits_difficult_objects():
+    labels = [[(*OBJECT, 1), (1, 200, 200, 300, 300, 1)]]
+    twice = [[(0, 0.9, 0, 0, 100, 90), (1, 0.8, 0, 0, 100, 100)]]
+    assert not metrics.detection_confusion(twice, labels, 2).any()
+
+
+def test_iou_of_each_class():
+    """Class 0: 3 of 3 + 1; class 1: 0 of 1; class 2 does not occur."""
+    matrix = [[3, 0, 0], [1, 0, 0], [0, 0, 0]]
+    np.testing.assert_allclose(metrics.class_iou(matrix), [0.75, 0, np.nan])

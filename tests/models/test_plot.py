@@ -53,6 +53,39 @@ def test_draw_detections_tints_the_pixels_of_a_mask():
         plot.draw_detections(image, given, ("a", "b"), 4, masks[:2])
 
 
+def test_draw_detections_has_the_texts_of_the_rows():
+    """The text of a row without a class is left out, and the worse row is drawn first."""
+    image = Image.new("RGB", (200, 100), "white")
+    given = rows((0, 0.5, 10, 40, 90, 90), (-1, 0.9, 0, 0, 9, 9), (1, 0.9, 110, 40, 190, 90))
+    plain = plot.draw_detections(image, given, ("a 0.50", "b 0.90"), texts=["a 0.50 0.50", "", "b"])
+    same = plot.draw_detections(image, given, ("a 0.50", "b"), texts=["a 0.50 0.50", "other", "b"])
+    scores = plot.draw_detections(image, given, ("a 0.50", "b"))
+    assert plain.tobytes() == same.tobytes()
+    left, right = (0, 0, 100, 100), (100, 0, 200, 100)
+    assert plain.crop(left).tobytes() == scores.crop(left).tobytes()
+    assert plain.crop(right).tobytes() != scores.crop(right).tobytes()
+    with pytest.raises(ValueError, match="texts: expected 3 texts, got 1"):
+        plot.draw_detections(image, given, ("a", "b"), texts=["a"])
+
+
+def test_contact_sheet_has_each_image_in_a_square():
+    """Images of 40 x 20 and of 10 x 40 pixels; the box of the first is its right half."""
+    wide, high = np.zeros((20, 40, 3), np.uint8), np.zeros((40, 10, 3), np.uint8)
+    labels, none = rows((1, 0.5, 0, 1, 1, 1)), np.zeros((0, 6), np.float32)
+    scenes = [(wide, labels, None), (high, none, np.zeros((0, 40, 10)))]
+    sheet = plot.contact_sheet(scenes, ("a", "b"), columns=4, side=80)
+    assert sheet.size == (80 + 8 + 80, 80)
+    drawn = np.asarray(sheet).astype(int)
+    assert (drawn[[0, 19, 60, 79], 10] == 255).all()
+    assert (drawn[20:60, 10] == 0).all()
+    color = Image.new("RGB", (1, 1), plot.COLOURS[1]).getpixel((0, 0))
+    assert (drawn[59, 41:80] == color).all()
+    assert (drawn[:, 88 + 30 : 88 + 50] == 0).all()
+    assert (drawn[:, 88 : 88 + 30] == 255).all()
+    with pytest.raises(ValueError, match="pictures: expected one picture or more, got none"):
+        plot.contact_sheet([], ("a",))
+
+
 def test_grid_places_images_row_by_row():
     red, blue = (Image.new("RGB", (4, 3), name) for name in ("red", "blue"))
     sheet = plot.grid([red, blue, blue], columns=2, gap=1)

@@ -183,6 +183,23 @@ def test_noise_decides_which_samples_count():
     assert (first[0] != other[0]).all()
 
 
+def test_class_weights_scale_the_loss_of_the_classes():
+    """Twice the weight of each class is twice the loss; the other losses are equal."""
+    net, (images, labels, _) = make(), make_batch()
+    found = []
+    for weights in (None, (2, 2, 2)):
+        training = RCNNTraining(net, class_weights=weights)
+        if weights:
+            training.class_weights.initialize()
+        mx.random.seed(1)
+        noise = training.noise(images, labels)
+        found.append([x.asnumpy() for x in training(images, labels, noise)[1:]])
+    for name, one, other in zip(training.names, *found):
+        np.testing.assert_allclose(other, one * (2 if name == "class" else 1), rtol=1e-5)
+    with pytest.raises(ValueError, match="class_weights: expected 3 numbers"):
+        RCNNTraining(net, class_weights=(1, 2))
+
+
 def test_image_without_objects_has_the_losses_of_the_background():
     images, labels, masks = make_batch()
     labels[0] = -1

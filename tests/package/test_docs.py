@@ -39,7 +39,9 @@ NEEDS = {
     "cvops.jax": {"jax"},
     "cvops.models": {"mxnet"},
     "cvops.mxnet": {"mxnet"},
+    "cvops.recipes": {"mxnet", "skimage", "PIL", "pycocotools", "tqdm"},
     "cvops.plot": {"matplotlib", "PIL"},
+    "cvops.sets": {"mxnet", "PIL"},
     "cvops.torch": {"torch", "torchvision"},
     "cvops.voc": {"mxnet", "skimage", "PIL"},
 }
@@ -204,6 +206,24 @@ Image.new("RGB", (300, 200), "gray").save("demo/scene.png")
     (tmp_path / "demo").mkdir()
     run(tmp_path, "-c", make)
     run(tmp_path, "-m", "cvops", *shlex.split(line, comments=True))
+
+
+def test_data_command_of_the_page_runs(tmp_path):
+    skip_without("mxnet", "PIL", "skimage", "tqdm")
+    page = (DOCS / "own-data.md").read_text("utf-8")
+    [line] = re.findall(r"^    cvops (data .*)$", page, re.M)
+    make = """
+from pathlib import Path
+from PIL import Image
+
+Path("photos").mkdir()
+for gray in range(5):
+    Image.new("L", (40, 20), gray).save(f"photos/{gray}.png")
+Path("photos/boxes.csv").write_text("".join(f"{i}.png,bee,1,2,30,20\\n" for i in range(5)))
+"""
+    run(tmp_path, "-c", make)
+    run(tmp_path, "-m", "cvops", *shlex.split(line))
+    assert (tmp_path / "set" / "samples.png").is_file()
 
 
 def anchors(page):

@@ -1,0 +1,127 @@
+"""LabelMe JSON: a file for each image, with shapes.
+
+Points are (x, y) in pixels from the left upper corner. A rectangle has two opposite corners; a
+polygon and a circle have masks too. Shapes of one label and one ``group_id`` are one object. A flag
+``difficult`` of a shape is that of the object. The classes are in the order of their names.
+"""
+
+from __future__ import annotations
+
+import math
+import reprlib
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+from cvops.datasets.annotations.base import (
+    AnnotatedImage,
+    Annotations,
+    ImageFiles,
+    Object,
+    Polygons,
+    Problem,
+    Request,
+    box_of,
+    files_with_suffix,
+    finite,
+    folder_split,
+    read_json,
+    size_of,
+)
+
+NAME = "LabelMe JSON"
+
+#: Corners of the polygon of a circle.
+_CORNERS = 48
+
+
+def read(source: Path, files: ImageFiles, request: Request) -> Annotations:
+    """Read all JSON files."""
+    images: list[AnnotatedImage] = []
+    problems: list[Problem] = []
+    for path in files_with_suffix(source, ".json"):
+        try:
+            content = read_json(path)
+            objects = _objects(content, path)
+        except ValueError as error:
+            problems.append(Problem("annotation cannot be read", str(path), str(error)))
+            continue
+        try:
+            image = _image(content, path, files)
+        except (OSError, ValueError) as error:
+            problems.append(Problem("image is missing", str(path), str(error)))
+            continue
+        size = size_of(content.get("imageHeight"), content.get("imageWidth"))
+        split = folder_split(path, source)
+        images.append(AnnotatedImage(image, objects, str(path), split, size))
+    used = {image.image for image in images}
+    rest = (path for path in files.files if path not in used)
+    problems += [Problem("image without an annotation", str(path)) for path in rest]
+    return Annotations(images, problems)
+
+
+def _image(content: dict[str, Any], path: Path, files: ImageFiles) -> Path:
+    """Return the image: that of ``imagePath``, or that with the name of the JSON file."""
+    name = content.get("imagePath")
+    if isinstance(name, str) and name:
+        try:
+            return files.find(name, path.parent)
+        except (OSError, ValueError):
+            pass
+    return files.find_stem(path.stem, path.parent)
+
+
+def _objects(content: Any, path: Path) -> list[Object]:
+    shapes = content.get("shapes") if isinstance(content, dict) else None
+    if not isinstance(shapes, list):
+        raise ValueError(f"{path}: expected a list 'shapes', as LabelMe has it")
+    groups: dict[Hashable, list[Object]] = {}
+    for number, shape in enumerate(shapes):
+        where = f"{path}: shape {number}"
+        if not isinstance(shape, dict):
+            raise ValueError(f"{where}: expected an object, got {reprlib.repr(shape)}")
+        thing, group = _object(shape, where), shape.get("group_id")
+        key = (thing.name, str(group)) if group is not None else number
+        groups.setdefault(key, []).append(thing)
+    return [_union(things) for things in groups.values()]
+
+
+def _object(shape: dict[str, Any], where: str) -> Object:
+    name, kind = shape.get("label"), shape.get("shape_type") or "polygon"
+    if not isinstance(name, str) or not name.strip():
+        raise ValueError(f"{where}: expected a label, got {reprlib.repr(name)}")
+    points = shape.get("points")
+    if not isinstance(points, list):
+        raise ValueError(f"{where}: expected points, got {reprlib.repr(points)}")
+    corners = [finite(point, where, 2) for point in points]
+    flags = shape.get("flags")
+    difficult = bool(isinstance(flags, dict) and flags.get("difficult"))
+    if kind == "rectangle" and len(corners) in (2, 4):
+        box = box_of([[v for corner in corners for v in corner]])
+        return Object(name.strip(), box, difficult)
+    if kind == "circle" and len(corners) == 2:
+        ring = _circle(*corners)
+    elif kind == "polygon" and len(corners) >= 3:
+        ring = [v for corner in corners for v in corner]
+    else:
+        raise ValueError(
+            f"{where}: expected a rectangle of 2 points, a polygon of 3 or more, or a circle of 2, "
+            f"got {kind!r} of {len(corners)}"
+        )
+    return Object(name.strip(), box_of([ring]), difficult, Polygons([ring]))
+
+
+def _circle(center: list[float], edge: list[float]) -> list[float]:
+    """Return the corners of a circle around ``center`` through ``edge``."""
+    radius = math.dist(center, edge)
+    angles = [2 * math.pi * i / _CORNERS for i in range(_CORNERS)]
+    turns = ((math.cos(angle), math.sin(angle)) for angle in angles)
+    return [v for x, y in turns for v in (center[0] + radius * x, center[1] + radius * y)]
+
+
+def _union(things: list[Object]) -> Object:
+    """Return one object with the box around those of ``things``, and with all polygons."""
+    rings = [ring for x in things if isinstance(x.mask, Polygons) for ring in x.mask.rings]
+    mask = Polygons(rings) if all(thing.mask for thing in things) else None
+    box = box_of([list(thing.box) for thing in things])
+    return Object(things[0].name, box, any(thing.difficult for thing in things), mask)

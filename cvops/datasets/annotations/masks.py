@@ -1,0 +1,136 @@
+"""Masks of objects as pixels, by pycocotools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cvops._imports import pip_command
+from cvops.datasets.annotations.base import AnnotatedImage, Object, Polygons, RunLengths
+from cvops.datasets.voc_instances import numbers_of, read_instance_label
+from cvops.datasets.voc_labels import VOC_VOID
+
+#: The largest number of objects that a label of pixels can have.
+MOST = VOC_VOID - 1
+
+
+def check_pycocotools() -> None:
+    """Raise a ModuleNotFoundError if masks cannot be drawn."""
+    _pycocotools()
+
+
+def _pycocotools() -> Any:
+    try:
+        from pycocotools import mask
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"No module named 'pycocotools': {pip_command('demo', 'mxnet')}"
+        ) from error
+    return mask
+
+
+def _lengths(text: str) -> list[int]:
+    """Return the lengths of COCO's text, or [] if it is damaged.
+
+    A length has 5 bits a character, the lowest ones first; bit 5 means that more follow, and bit 4
+    of the last character is the sign. From the fourth length on it is the difference to the length
+    two before.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for character in text:
+        bits = ord(character) - 48
+        if not 0 <= bits < 64 or shift > 60:
+            return []
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value = shift = 0
+    return [] if shift else lengths
+
+
+def check_run_lengths(mask: RunLengths, where: str) -> None:
+    """Raise a ValueError if the lengths are not those of all pixels.
+
+    pycocotools leaves the pixels behind the last length as they are in memory.
+    """
+    height, width = mask.size
+    lengths = _lengths(mask.counts) if isinstance(mask.counts, str) else mask.counts
+    valid = isinstance(lengths, list) and height > 0 and width > 0 and min(lengths, default=-1) >= 0
+    if not valid or sum(lengths) != height * width:
+        raise ValueError(f"{where}: expected the lengths of {height} x {width} pixels, got others")
+
+
+def box(mask: RunLengths) -> tuple[float, float, float, float]:
+    """Return the corners of the smallest box around the pixels of a mask, in pixels."""
+    x, y, width, height = _pycocotools().toBbox(_encoded(mask)).tolist()
+    return x, y, x + width, y + height
+
+
+def _encoded(mask: RunLengths) -> Any:
+    height, width = mask.size
+    code = {"size": [height, width], "counts": mask.counts}
+    if isinstance(mask.counts, str):
+        return code
+    return _pycocotools().frPyObjects(code, height, width)
+
+
+def render(
+    mask: Polygons | RunLengths, size: tuple[int, int], given: tuple[int, int]
+) -> np.ndarray:
+    """Return a mask as bool (height, width) of ``size``. ``given`` is the size of the polygons."""
+    coco = _pycocotools()
+    if isinstance(mask, RunLengths):
+        return resize(coco.decode(_encoded(mask)), size) > 0
+    scale = np.array([size[1] / given[1], size[0] / given[0]])
+    rings = [(np.reshape(ring, (-1, 2)) * scale).ravel().tolist() for ring in mask.rings]
+    return coco.decode(coco.merge(coco.frPyObjects(rings, *size))) > 0
+
+
+def resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return the nearest pixels of a label, (height, width) of ``size``."""
+    if pixels.shape == size:
+        return pixels
+    picture = Image.fromarray(pixels.astype(np.uint8))
+    return np.asarray(picture.resize(size[::-1], Image.Resampling.NEAREST))
+
+
+def numbers(
+    image: AnnotatedImage, places: Sequence[int], size: tuple[int, int], given: tuple[int, int]
+) -> np.ndarray:
+    """Return the number of each pixel's object, uint8 (height, width), for ``Example``.
+
+    A pixel of several objects belongs to the smallest one, and to a difficult one last.
+
+    Args:
+        image: the image.
+        places: n of its objects, whose numbers are 1 to n; at most ``MOST``.
+        size: height and width of the result.
+        given: height and width of the image file.
+    """
+    if image.label is not None:
+        label = read_instance_label(image.label)
+        table = np.zeros(256, np.uint8)
+        own = numbers_of([thing.box for thing in image.objects], label)
+        for number, place in enumerate(places, 1):
+            table[own[place]] = number
+        table[[0, VOC_VOID]] = 0, VOC_VOID
+        return resize(table[label], size)
+    result = np.zeros(size, np.uint8)
+    for number in sorted(range(len(places)), key=lambda i: _order(image.objects[places[i]])):
+        mask = image.objects[places[number]].mask
+        if mask is not None:
+            result[render(mask, size, given)] = number + 1
+    return result
+
+
+def _order(thing: Object) -> tuple[bool, float]:
+    x1, y1, x2, y2 = thing.box
+    return not thing.difficult, -(x2 - x1) * (y2 - y1)
