@@ -159,11 +159,12 @@ def share_parameters(trainer: Any) -> None:
     """Give the parameters of the first worker to all, before the first step of a trainer.
 
     MXNet's servers put the first gradients in the place of the parameters, so all workers must have
-    these before. Several devices of one process get them too.
+    these before. The other devices of a process get them too.
     """
     # The backward of a static graph writes running means, and MXNet does not wait for them.
     mxnet().nd.waitall()
-    trainer._init_kvstore()
+    if not trainer._kv_initialized:
+        trainer._init_kvstore()
     trainer._init_params()
     mxnet().nd.waitall()
 

@@ -4,6 +4,7 @@
 
 import contextlib
 import csv
+import itertools
 import os
 import shutil
 import subprocess
@@ -17,9 +18,10 @@ skip_without("mxnet", "skimage", "pycocotools", "PIL", "tqdm")
 
 from PIL import Image
 
-from cvops import cli
+from cvops import cli, distributed, training
 from cvops._mxnet import mxnet
 from cvops.datasets.sets import Example, write_set
+from cvops.recipes import run
 
 mx = mxnet()
 SIDE = 64
@@ -44,17 +46,17 @@ def folder(tmp_path_factory):
     return folder
 
 
-def training(folder, output):
+def training_command(folder, output):
     """The arguments of a training, two steps an epoch."""
     options = {"--output": output, "--side": SIDE, "--epochs": 2, "--batch": 4, "--workers": 0}
-    return ["train", str(folder / "set"), *map(str, sum(options.items(), ()))]
+    return ["train", str(folder / "set"), *map(str, itertools.chain(*options.items()))]
 
 
 @pytest.fixture(scope="module")
 def alone(folder):
     """The folder of a run in one process. Each of two devices has the batch of a worker."""
     output = folder / "alone"
-    assert cli.main([*training(folder, output), "--devices", "cpu:0,1"]) == 0
+    assert cli.main([*training_command(folder, output), "--devices", "cpu:0,1"]) == 0
     return output
 
 
@@ -116,7 +118,7 @@ def launch_in_namespaces(folder, arguments):
 def together(operators, folder):
     """The folder of a run of two workers, and the reason if they had no namespaces."""
     reason, output = None, folder / "together"
-    command = ["cvops", *training(folder, output), "--kvstore", "dist_sync"]
+    command = ["cvops", *training_command(folder, output), "--kvstore", "dist_sync"]
     try:
         done = launch_in_namespaces(folder, command)
     except NoNamespaces as error:
@@ -181,7 +183,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 def test_training_resumes_after_a_lost_worker(folder, together):
     output = folder / "lost"
-    command = [*training(folder, output), "--kvstore", "dist_sync"]
+    command = [*training_command(folder, output), "--kvstore", "dist_sync"]
     lost = launch(["--", "python", "-c", LOST, *command])
     assert lost.returncode == 128 + 9
     assert "cvops: worker 1 was killed by SIGKILL; the other processes are ended" in lost.stderr
@@ -196,3 +198,60 @@ def test_training_resumes_after_a_lost_worker(folder, together):
     own, other = parameters(output), parameters(uninterrupted)
     for name, array in own.items():
         np.testing.assert_array_equal(array, other[name])
+
+
+# --- one process ----------------------------------------------------------------------------------
+
+
+class Second(distributed.Process):
+    """A second worker without a first one, which asks for the end after the third step."""
+
+    rank, num_workers = 1, 2
+    calls = 0
+
+    def mean(self, values):
+        self.calls += 1
+        *losses, stopped = values
+        return [*losses, (stopped + (self.calls == 3)) / 2]
+
+
+def fit(process, saved):
+    """Train a layer for two epochs of two steps; return the number of steps."""
+    net = mx.gluon.nn.Dense(1, in_units=2)
+    net.initialize()
+    steps = []
+
+    def step(trainer, batch):
+        steps.append(batch)
+        return [0.5]
+
+    task = training.Task(2, lambda epoch, first: range(first, 2), step, training.mean_losses(["x"]))
+    settings = {"epochs": 2, "rate": 0.1, "seed": 0}
+    with contextlib.suppress(training.Interrupted):
+        training.fit(task, net, "sgd", {}, settings, saved, process=process)
+        return "complete"
+    return len(steps)
+
+
+def test_stop_of_another_worker_stops_this_one(tmp_path, capsys):
+    assert fit(Second(), tmp_path / "checkpoint") == 3
+    assert not list(tmp_path.iterdir())
+    assert capsys.readouterr() == ("", "")
+    assert fit(distributed.Process(), tmp_path / "checkpoint") == "complete"
+
+
+def test_batch_that_workers_cannot_share_is_rejected(folder, tmp_path):
+    options = run.Options(str(folder / "set"), str(tmp_path / "run"), side=SIDE, batch=3)
+    with pytest.raises(ValueError, match="batch: expected a multiple of the number of workers, 2"):
+        run.train(options, process=Second())
+
+
+def test_training_needs_a_store_for_its_processes(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("DMLC_ROLE", raising=False)
+    command = training_command(folder, tmp_path / "run")
+    assert cli.main([*command, "--kvstore", "dist_sync"]) == 2
+    assert "cvops: DMLC_ROLE: expected one of" in capsys.readouterr().err
+    monkeypatch.setenv("DMLC_ROLE", "worker")
+    assert cli.main(command) == 2
+    assert "cvops: kvstore: expected one of ['dist_sync'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,7 @@
 """``cvops launch``: roles, output, and the end of all processes. The workers are shell scripts."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from cvops.cli import main
 
 skip_without("mxnet")
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 #: A child, the process itself, and a line when both run.
 SLEEP = "sleep 100 & echo $! $$ > $0; echo ready; wait"
 #: One of the workers makes the folder, and the others do not.
@@ -212,3 +214,37 @@ def test_launch_without_ssh_is_rejected(tmp_path, capsys):
     command = ["launch", "-n", "1", "--hosts", str(file), "--ssh", "/no/ssh", "--", "true"]
     assert main(command) == 2
     assert "/no/ssh" in capsys.readouterr().err
+
+
+def check_shell(script):
+    done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in re.findall(r"DMLC_\w+", script):
+        assert name in DMLC
+
+
+#: The variables of MXNet's processes.
+DMLC = {"DMLC_ROLE", *(f"DMLC_NUM_{kind}" for kind in ("WORKER", "SERVER"))}
+DMLC |= {f"DMLC_PS_ROOT_{part}" for part in ("URI", "PORT")}
+
+
+def test_example_for_slurm_is_a_shell_script():
+    script = (EXAMPLES / "slurm.sh").read_text()
+    check_shell(script)
+    assert set(re.findall(r"DMLC_\w+", script)) == DMLC
+
+
+def test_example_for_kubernetes_starts_all_processes():
+    yaml = pytest.importorskip("yaml")
+    service, job = yaml.safe_load_all((EXAMPLES / "kubernetes.yaml").read_text())
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    check_shell(container["args"][0])
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert {*variables, "DMLC_ROLE"} == DMLC
+    servers, workers = (int(variables[f"DMLC_NUM_{kind}"]) for kind in ("SERVER", "WORKER"))
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == 1 + servers + workers
+    name, domain = job["metadata"]["name"], service["metadata"]["name"]
+    assert variables["DMLC_PS_ROOT_URI"] == f"{name}-0.{domain}"
+    assert pod["subdomain"] == domain
+    assert service["spec"]["selector"] == {"job-name": name}
