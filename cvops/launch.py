@@ -115,6 +115,8 @@ def run(
         module = ["-m", "cvops"] if command[0] == "cvops" else []
         command = [sys.executable, *module, *command[1:]]
     places = list(hosts) or [LOCAL]
+    if not hosts:
+        about["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", _fair_share(workers))
     with _Launcher(about, shlex.split(ssh), forward) as launcher:
         launcher.start("scheduler", Host("", address), serve)
         for number in range(servers):
@@ -132,6 +134,11 @@ def _ranked(places: Sequence[Host], ports: Sequence[int]) -> list[tuple[Host, in
     workers = [(places[i % len(places)], port) for i, port in enumerate(ports)]
     workers.sort(key=lambda worker: worker[1])
     return sorted(workers, key=lambda worker: worker[0].address, reverse=True)
+
+
+def _fair_share(workers: int) -> str:
+    """Return the number of threads of each worker of this machine."""
+    return str(max(1, len(os.sched_getaffinity(0)) // workers))
 
 
 def _free_ports(count: int) -> list[int]:

@@ -54,6 +54,13 @@ def test_processes_have_roles_and_their_lines_have_names(capsys):
     assert sorted(err.splitlines()) == [f"[worker {rank}] b" for rank in range(3)]
 
 
+def test_workers_share_the_cores(monkeypatch, capsys):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(7))
+    assert launch.run(["sh", "-c", "echo $OMP_NUM_THREADS"], 2) == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == ["[worker 0] 3", "[worker 1] 3"]
+
+
 def test_all_processes_end_after_a_failure(tmp_path, capsys):
     file = tmp_path / "pids"
     wait = "until [ -s $0 ]; do sleep 0.05; done; exit 3"
