@@ -54,11 +54,19 @@ def image_size(path: str | Path) -> tuple[int, int]:
         As :func:`read_image`, except for damaged pixels, which are not read.
     """
     with _file(path) as file:
-        image = _opened(file, str(path))
-        if image.format == "TIFF":  # some versions of Pillow turn a TIFF when they load its pixels
-            image = _upright(image, str(path))
-        on_its_side = _orientation(image) >= 5
-        return image.size if on_its_side else (image.height, image.width)
+        return _size(_opened(file, str(path)), str(path))
+
+
+def encoded_size(encoded: bytes, name: str = "image") -> tuple[int, int]:
+    """Return height and width as :func:`image_size`; messages begin with ``name``."""
+    return _size(_opened(io.BytesIO(encoded), name), name)
+
+
+def _size(image: Image.Image, name: str) -> tuple[int, int]:
+    if image.format == "TIFF":  # some versions of Pillow turn a TIFF when they load its pixels
+        image = _upright(image, name)
+    on_its_side = _orientation(image) >= 5
+    return image.size if on_its_side else (image.height, image.width)
 
 
 def plain_format(encoded: bytes) -> str | None:

@@ -37,10 +37,11 @@ def _classes(text: str | None) -> list[str] | None:
     if text is None:
         return None
     try:
-        is_file = Path(text).is_file()
+        # A list may be longer than the name of a file.
+        is_file = "," not in text and (Path(text).is_file() or text.endswith(".txt"))
         names = Path(text).read_text("utf-8-sig").splitlines() if is_file else text.split(",")
     except (OSError, ValueError) as error:
-        raise Refused(f"--classes: {text}: cannot be read: {error}") from error
+        raise Refused(f"--classes: cannot be read: {error}") from error
     return [name.strip() for name in names if name.strip()]
 
 
@@ -158,7 +159,6 @@ def add(commands: Any) -> None:
     data = commands.add_parser(
         "data",
         help="make a set for training from images and their annotations, and check them",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     data.add_argument("source", type=Path, help="folder of annotations and images, or one file")
     data.add_argument("output", type=Path, help="folder of the set, which does not exist")
@@ -173,7 +173,7 @@ def add(commands: Any) -> None:
     data.add_argument(
         "--val", type=_fraction, help="fraction of val, by default 0.2, or splits of the source"
     )
-    data.add_argument("--seed", type=int, default=0, help="seed of the random split")
+    data.add_argument("--seed", type=int, default=0, help="seed of the random split (%(default)s)")
     data.add_argument(
         "--kind",
         choices=_KINDS,
@@ -188,7 +188,7 @@ def add(commands: Any) -> None:
         "--on-error",
         choices=("skip", "stop"),
         default="skip",
-        help="skip what has an error, or write nothing",
+        help="skip images with errors, or write nothing if there are any (%(default)s)",
     )
     data.add_argument("--overwrite", action="store_true", help="replace the set in the folder")
     data.set_defaults(run=_run)

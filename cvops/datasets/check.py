@@ -18,14 +18,13 @@ from cvops.datasets.annotations import AnnotatedImage, Annotations, Object, Prob
 from cvops.datasets.annotations.base import Polygons, RunLengths
 from cvops.datasets.annotations.masks import MOST
 from cvops.datasets.voc import check_size
-from cvops.datasets.voc_instances import read_instance_label
 
 #: A box may be this number of pixels beyond the border without a note: fractions are rounded.
 _TOLERANCE = 0.1
 #: Corners of polygons are at most this number of sides away from the image.
 _FAR = 10
 #: An image of several splits is in the last one of these.
-_SPLIT_ORDER = (None, "train", "val", "test")
+_SPLIT_ORDER = ("train", "val", "test")
 
 #: Wraps an iterable to show its progress: (iterable, length, text).
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
@@ -58,7 +57,7 @@ class _Facts(NamedTuple):
 def has_masks(annotations: Annotations) -> bool:
     """Return True if each object that is not difficult has a mask, and there is one."""
     objects = [
-        (image.label or thing.mask) is not None
+        (image.numbers or thing.mask) is not None
         for image in annotations.images
         for thing in image.objects
         if not thing.difficult
@@ -89,12 +88,15 @@ def check(
             problems.append(Problem("image is listed twice", str(image.image), image.source))
         listed.setdefault(key, image)
     unique, omitted = list(listed.values()), Counter[str]()
-    with ThreadPoolExecutor(min(16, len(os.sched_getaffinity(0)))) as pool:
+    pool = ThreadPoolExecutor(min(16, len(os.sched_getaffinity(0))))
+    try:
         facts = progress(pool.map(_facts, unique), len(unique), "check")
         found = [
             _check_image(image, fact, classes, with_masks, problems, omitted)
             for image, fact in zip(unique, facts)
         ]
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an interrupt no more images are read
     for name, count in sorted(omitted.items()):
         problems.append(Problem("class is not asked for", name, f"{name}: {count} objects"))
     kept = _in_one_split([image for image in found if image is not None], problems)
@@ -200,15 +202,16 @@ def _row(
 def _check_masks(checked: CheckedImage, problems: list[Problem]) -> bool:
     """Return True if the masks of an image can be drawn."""
     image, size = checked.annotated, checked.size
-    if len(checked.places) > MOST:
-        message = f"{image.source}: {len(checked.places)} objects"
+    count = len(checked.places if image.numbers is None else image.objects)
+    if count > MOST:
+        message = f"{image.source}: {count} objects"
         problems.append(Problem("more than 254 objects", image.source, message))
         return False
-    if image.label is not None:
+    if image.numbers is not None:
         try:
-            check_size(image.label, read_instance_label(image.label).shape, size)
+            check_size(Path(image.source), image.numbers().shape, size)
         except (OSError, ValueError) as error:
-            problems.append(Problem("mask cannot be read", str(image.label), str(error)))
+            problems.append(Problem("mask cannot be read", image.source, str(error)))
             return False
         return True
     for place in checked.places:
@@ -233,23 +236,25 @@ def _check_masks(checked: CheckedImage, problems: list[Problem]) -> bool:
 
 def _in_one_split(found: list[CheckedImage], problems: list[Problem]) -> list[CheckedImage]:
     """Omit images from a split whose equal is in a later one; note equal images."""
-    groups: dict[bytes, list[CheckedImage]] = defaultdict(list)
+    #: The first image of each digest in each split.
+    first: dict[bytes, dict[str, CheckedImage]] = defaultdict(dict)
     for image in found:
-        groups[image.digest].append(image)
+        first[image.digest].setdefault(_split(image), image)
     kept = []
     for image in found:
-        group = groups[image.digest]
-        own, last = image.annotated.split, group[0].annotated.split
-        for other in group:
-            last = max(last, other.annotated.split, key=_SPLIT_ORDER.index)
-        name = str(image.annotated.image)
+        equal = first[image.digest]
+        own, last = _split(image), max(equal, key=_SPLIT_ORDER.index)
+        name, other = str(image.annotated.image), equal[last]
         if own != last:
-            equal = next(x.annotated.image for x in group if x.annotated.split == last)
-            message = f"{name}: equal to {equal} of {last}"
+            message = f"{name}: equal to {other.annotated.image} of {last}"
             problems.append(Problem("image is in two splits", name, message))
             continue
         kept.append(image)
-        if image is not group[0] and group[0].annotated.split == own:
-            message = f"{name}: equal to {group[0].annotated.image}"
+        if image is not other:
+            message = f"{name}: equal to {other.annotated.image}"
             problems.append(Problem("equal images", name, message))
     return kept
+
+
+def _split(image: CheckedImage) -> str:
+    return image.annotated.split or "train"

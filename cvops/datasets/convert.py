@@ -130,6 +130,8 @@ def make_set(
             f"{len(checked)} images without one",
             problems,
         )
+    if kind != "boxes" and not any(map(_has_mask, checked)):
+        raise DataError(f"{source}: expected masks for {kind}, got boxes alone", problems)
     splits = _splits(checked, val, seed)
     examples = {
         split: _examples(rows, kind, max_side, progress, split) for split, rows in splits.items()
@@ -144,6 +146,12 @@ def _names(annotations: Annotations) -> tuple[str, ...]:
     if listed is None:
         listed = sorted({thing.name for image in annotations.images for thing in image.objects})
     return tuple(listed)
+
+
+def _has_mask(image: CheckedImage) -> bool:
+    annotated = image.annotated
+    masks_of = [annotated.numbers or annotated.objects[place].mask for place in image.places]
+    return any(mask is not None for mask in masks_of)
 
 
 def _splits(

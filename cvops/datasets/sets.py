@@ -34,7 +34,7 @@ from cvops.datasets.voc import VOCSegDataset
 from cvops.datasets.voc_annotations import VOCObject, write_voc_annotation
 from cvops.datasets.voc_instances import VOCInstanceDataset
 from cvops.datasets.voc_labels import VOC_PALETTE, VOC_VOID
-from cvops.images import decode_image
+from cvops.images import encoded_size
 from cvops.ops._check import choice
 
 mx = mxnet()
@@ -231,14 +231,17 @@ def _described(about: Any, description: Path, path: Path) -> Set:
 
 
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of classes: one or more texts, all different.
+    """Return the names of classes: one or more printable texts, all different.
 
     Raises:
-        ValueError: the names are not such texts.
+        ValueError: the names are not such texts, or one begins or ends with a space.
     """
     names = () if isinstance(classes, str) else tuple(classes)
-    if not names or not all(isinstance(name, str) and name.strip() for name in names):
+    if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"classes: expected one name or more, got {classes!r}")
+    for name in names:
+        if not name.isprintable() or name != name.strip():
+            raise ValueError(f"classes: expected printable names without margins, got {name!r}")
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"classes: expected different names, got {twice} more than once")
@@ -393,8 +396,7 @@ def _numbers(example: Example) -> tuple[np.ndarray, tuple[int, int]]:
     """Return the numbers of the pixels' objects, and height and width."""
     name = example.source or "example"
     image = example.image
-    picture = decode_image(image, name) if isinstance(image, bytes) else image
-    size = picture.height, picture.width
+    size = image.size[::-1] if isinstance(image, Image.Image) else encoded_size(image, name)
     if len(example.labels) >= VOC_VOID:
         raise ValueError(
             f"{name}: expected at most {VOC_VOID - 1} objects, got {len(example.labels)}"

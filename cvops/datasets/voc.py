@@ -93,19 +93,22 @@ def read_size(image: Path, label: Path) -> tuple[int, int]:
     return size
 
 
-def _read_label(path: Path, count: int = len(VOC_CLASSES)) -> np.ndarray:
-    """Return the class of each pixel, int32 (height, width): 0 to count - 1, or ``VOC_VOID``."""
+def read_class_label(path: Path, colors: np.ndarray) -> np.ndarray:
+    """Return the class of each pixel, int32 (height, width): 0 to n - 1, or ``VOC_VOID``.
+
+    ``colors``, uint8 (n, 3), are those of the classes.
+    """
     opened, is_index = images.read_label(path)
-    pixels, indices = np.asarray(opened), np.array([*range(count), VOC_VOID])
+    pixels, indices = np.asarray(opened), np.array([*range(len(colors)), VOC_VOID])
     if is_index:
         wrong = ~np.isin(pixels, indices)
         if wrong.any():
             raise ValueError(
-                f"{path}: expected VOC's class indices, 0 to {count - 1} or {VOC_VOID}, "
+                f"{path}: expected VOC's class indices, 0 to {len(colors) - 1} or {VOC_VOID}, "
                 f"got {pixels[wrong][0]} in {np.count_nonzero(wrong)} pixels"
             )
         return pixels
-    rows = label_from_color(pixels, VOC_PALETTE[indices], unknown=-1)
+    rows = label_from_color(pixels, np.vstack([colors, VOC_PALETTE[VOC_VOID]]), unknown=-1)
     wrong = rows < 0
     if wrong.any():
         color = tuple(pixels[wrong][0].tolist())
@@ -126,7 +129,10 @@ def _read_colors(path: Path) -> np.ndarray:
 def _read(image: Path, label: Path, count: int = len(VOC_CLASSES)) -> tuple[np.ndarray, np.ndarray]:
     """Read an image, uint8 (height, width, 3), and its classes, int32 (height, width)."""
     read_size(image, label)  # before the pixels, which may be many
-    pixels, classes = np.asarray(images.read_image(image)), _read_label(label, count)
+    pixels, classes = (
+        np.asarray(images.read_image(image)),
+        read_class_label(label, VOC_PALETTE[:count]),
+    )
     check_size(label, classes.shape, pixels.shape[:2])
     return pixels, classes
 

@@ -76,7 +76,7 @@ def read_instance_label(path: str | Path) -> np.ndarray:
     return numbers
 
 
-def _tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
+def tight_box(mask: np.ndarray) -> tuple[int, int, int, int]:
     """Return the corners in pixels of the pixels of a mask, which has one or more."""
     y, x = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return int(x[0]), int(y[0]), int(x[-1]) + 1, int(y[-1]) + 1
@@ -98,7 +98,7 @@ def numbers_of(corners: Sequence[Sequence[float]], numbers: np.ndarray) -> list[
     small object may have lost most of its mask to the boundary: at last its place decides.
     """
     found = [int(n) for n in np.unique(numbers) if n not in (0, VOC_VOID)]
-    boxes = {n: _tight_box(numbers == n) for n in found}
+    boxes = {n: tight_box(numbers == n) for n in found}
     overlaps = {(row, n): _iou(box, boxes[n]) for row, box in enumerate(corners) for n in found}
     own = [pair for pair in sorted(overlaps) if pair[1] == pair[0] + 1]
     others = sorted(overlaps, key=lambda pair: -overlaps[pair])

@@ -201,13 +201,17 @@ def test_split_of_a_coco_file_is_in_a_name(tmp_path):
         write_images(tmp_path, f"{split}/{split}.jpg")
         write(tmp_path / f"annotations/{name}.json", coco([f"{split}.jpg"], []))
     write(tmp_path / "annotations/captions_train2017.json", coco(["train2017.jpg"], []))
-    write_images(tmp_path, "test/c.jpg")
+    write_images(tmp_path, "test/c.jpg", "train2017/same.jpg", "val2017/same.jpg")
     write(tmp_path / "test/_annotations.coco.json", coco(["c.jpg"], []))
+    write(tmp_path / "annotations/more_val.json", coco(["same.jpg"], []))
     assert splits(read(tmp_path)) == {
         "train2017.jpg": "train",
         "val2017.jpg": "val",
         "c.jpg": "test",
+        "same.jpg": "val",
     }
+    paths = {image.image.name: image.image.parent.name for image in read(tmp_path).images}
+    assert paths["same.jpg"] == "val2017"
 
 
 @pytest.mark.parametrize(
@@ -362,13 +366,23 @@ def test_names_of_data_yaml(tmp_path, text, expected):
         ("names: *other\n", "names: expected a name or a path, got '\\*other'"),
         ("names:\n- a\n  b\n", "names: expected lines '- name'"),
         ("names: [a, a]\n", r"expected different names of classes, got \['a', 'a'\]"),
-        ("names: [a]\ntrain: nowhere\n", "train: expected a folder or a list, got 'nowhere'"),
     ],
 )
 def test_other_data_yaml_is_rejected(tmp_path, text, message):
     write(tmp_path / "data.yaml", text)
     with pytest.raises(ValueError, match=rf"data\.yaml: {message}"):
         read(tmp_path)
+
+
+def test_missing_folder_of_data_yaml_is_a_problem(tmp_path):
+    write_images(tmp_path, "train/images/a.jpg")
+    write(tmp_path / "train/labels/a.txt", "0 0.5 0.5 1 1")
+    write(tmp_path / "data.yaml", "names: [bee]\ntrain: ../train/images\ntest: ../test/images\n")
+    found = read(tmp_path)
+    assert splits(found) == {"a.jpg": "train"}
+    [problem] = found.problems
+    assert problem.kind == "image is missing"
+    assert problem.message.endswith("test: expected a folder or a list, got '../test/images'")
 
 
 def test_lists_of_darknet_choose_images_and_splits(tmp_path):

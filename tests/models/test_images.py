@@ -290,6 +290,8 @@ def test_format_of_an_image_that_each_library_reads_alike(tmp_path):
         image.save(tmp_path / name)
         assert images.plain_format((tmp_path / name).read_bytes()) == expected, name
     save_on_its_side(tmp_path / "j.jpg", rgb, "JPEG")
-    assert images.plain_format((tmp_path / "j.jpg").read_bytes()) is None
+    content = (tmp_path / "j.jpg").read_bytes()
+    assert images.plain_format(content) is None
+    assert images.encoded_size(content) == images.image_size(tmp_path / "j.jpg") == (3, 4)
     with pytest.raises(ValueError, match="image: not an image"):
         images.plain_format(b"text")

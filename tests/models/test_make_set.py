@@ -224,14 +224,16 @@ def test_annotation_of_another_size_is_an_error(tmp_path):
         "0.png,80,40,bee,1,2,3,4",
         "1.png,20,40,bee,1,2,3,4",
         "2.png,40,20,bee,1,2,3,4",
+        "3.png,40,0,bee,1,2,3,4",
     )
     report = make_set(photos, tmp_path / "set", val=0)
     assert kinds(report) == [
+        ("annotation cannot be read", "boxes.csv: line 5"),
         ("size of the image differs", "boxes.csv: 0.png"),
         ("size of the image differs", "boxes.csv: 1.png"),
     ]
-    assert report.problems[0].message.endswith("upright image, 20 x 40, got 40 x 80")
-    assert report.problems[1].message.endswith("of the image before its EXIF rotation")
+    assert report.problems[1].message.endswith("upright image, 20 x 40, got 40 x 80")
+    assert report.problems[2].message.endswith("of the image before its EXIF rotation")
 
 
 def test_boxes_are_those_of_the_upright_image(tmp_path):
@@ -360,6 +362,11 @@ def test_masks_of_coco_are_those_of_the_set(tmp_path, max_side):
     np.testing.assert_array_equal(pixels, expected[0] * 2 + expected[1])
 
 
+def test_masks_are_needed_for_segmentation(photos, tmp_path):
+    with pytest.raises(DataError, match="expected masks for segmentation, got boxes alone"):
+        make_set(photos, tmp_path / "set", kind="segmentation")
+
+
 def test_kind_of_a_set_is_as_asked(tmp_path):
     photos = coco_source(tmp_path / "photos")
     assert make_set(photos, tmp_path / "a", kind="boxes").set.kind == "boxes"
@@ -421,6 +428,73 @@ def test_voc_tree_keeps_objects_masks_and_boundaries(tmp_path):
     other = make_set(source, tmp_path / "one", classes=[name]).set
     for one, scene in zip(other.scenes("train"), made.scenes("train")):
         np.testing.assert_array_equal(one.masks, scene.masks[scene.labels[:, 0] == 0])
+
+
+def write_classes(folder, **files):
+    """Write labels of ``SegmentationClass``, gray images, and other files."""
+    for name in ("JPEGImages", "SegmentationClass"):
+        (folder / name).mkdir(parents=True)
+    for name, label in files.items():
+        Image.fromarray(noise(len(name), label.shape[:2])).save(folder / f"JPEGImages/{name}.png")
+        Image.fromarray(label).save(folder / f"SegmentationClass/{name}.png")
+
+
+def test_labels_of_classes_are_a_set_for_segmentation(tmp_path):
+    """The indices are 0, 1, 3 and void. The lists of the tree choose train and val."""
+    indices = np.zeros((HEIGHT, WIDTH), np.uint8)
+    indices[:10, :10], indices[5:, 20:], indices[0, 39] = 1, 3, 255
+    tree = tmp_path / "tree"
+    write_classes(tree, a=indices, bb=np.zeros_like(indices), ccc=indices, dddd=indices + 1)
+    lists = tree / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\nbb\ngone\n")
+    (lists / "val.txt").write_text("ccc\n")
+    names = ["bee", "frog", "cat"]
+    report = make_set(tree, tmp_path / "set", kind="segmentation", classes=names)
+    made = report.set
+    assert kinds(report) == [("mask cannot be read", "gone.png")]
+    assert made.classes == tuple(names)
+    assert made.splits == {"train": (2, 2), "val": (1, 2)}
+    pixels = made.segmentation("train", (HEIGHT, WIDTH), void=255)
+    np.testing.assert_array_equal(pixels.image(0)[1], indices)
+    np.testing.assert_array_equal(pixels.image(1)[1], 0)
+    labels = made.scenes("train")[0].labels
+    np.testing.assert_allclose(
+        labels, [(0, 0, 0, 0.25, 0.5, 0), (2, 0.5, 0.25, 1, 1, 0)], rtol=1e-6
+    )
+    with pytest.raises(ValueError, match="SegmentationClass alone, which are for --kind segment"):
+        make_set(tree, tmp_path / "other")
+    with pytest.raises(DataError, match="expected an image with an object of bee, frog") as error:
+        make_set(tree, tmp_path / "other", kind="segmentation", classes=["bee", "frog"])
+    assert [problem.kind for problem in error.value.problems] == ["mask cannot be read"] * 3
+
+
+def test_labels_have_the_classes_and_colors_of_a_list(tmp_path):
+    """CVAT's list has colors of its own, in any order; LabelMe's has VOC's colors."""
+    label = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    label[:5], label[5:8], label[8:9] = (9, 8, 7), (1, 2, 3), (224, 224, 192)
+    write_classes(tmp_path / "cvat", a=label)
+    (tmp_path / "cvat" / "labelmap.txt").write_text(
+        "# label:color_rgb:parts:actions\nfrog:9,8,7::\nbackground:0,0,0::\nbee:1,2,3::\n"
+    )
+    made = make_set(tmp_path / "cvat", tmp_path / "a", kind="segmentation", val=0).set
+    assert made.classes == ("frog", "bee")
+    expected = np.repeat([1] * 5 + [2] * 3 + [255] + [0] * 11, WIDTH).reshape(HEIGHT, WIDTH)
+    pixels = made.segmentation("train", (HEIGHT, WIDTH), void=255).image(0)[1]
+    np.testing.assert_array_equal(pixels, expected)
+
+    colors = voc.VOC_PALETTE[np.where(expected == 255, 255, expected)]
+    write_classes(tmp_path / "labelme", a=colors)
+    (tmp_path / "labelme" / "class_names.txt").write_text("__ignore__\n_background_\nfrog\nbee\n")
+    made = make_set(tmp_path / "labelme", tmp_path / "b", kind="segmentation", val=0).set
+    assert made.classes == ("frog", "bee")
+    pixels = made.segmentation("train", (HEIGHT, WIDTH), void=255).image(0)[1]
+    np.testing.assert_array_equal(pixels, expected)
+    (tmp_path / "cvat" / "labelmap.txt").write_text("frog:9,8\n")
+    with pytest.raises(
+        ValueError, match=r"labelmap\.txt: expected lines name:r,g,b, got 'frog:9,8'"
+    ):
+        make_set(tmp_path / "cvat", tmp_path / "c", kind="segmentation")
 
 
 # --- the command ----------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from image_cases import save_on_its_side
 from PIL import Image
 from set_cases import SIDE, make_set
 
-from cvops import checkpoint, cli, data, training
+from cvops import cli, data, training
 from cvops._mxnet import mxnet
 from cvops.datasets.sets import Example, read_set, write_set
 from cvops.recipes import RECIPES, load, run
@@ -460,10 +460,3 @@ def test_detect_reads_the_frames_of_a_video(runs, photos, tmp_path, capsys):
     (tmp_path / "bad.mp4").write_text("no video")
     assert detect(runs, "ssd", tmp_path / "bad.mp4") == 2
     assert "bad.mp4: not a video that can be read" in capsys.readouterr().err
-
-
-def test_checkpoint_of_a_run_is_refused_if_it_is_damaged(sets, tmp_path):
-    (tmp_path / run.CHECKPOINT).write_bytes(b"no checkpoint")
-    options = run.Options(sets["ssd"], str(tmp_path), **SMALL)
-    with pytest.raises(checkpoint.CheckpointError, match="damaged, or not a checkpoint"):
-        run.train(options, resume=True)

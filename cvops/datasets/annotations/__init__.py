@@ -55,7 +55,8 @@ def find_format(source: str | Path) -> str:
     for path in paths:
         by_suffix.setdefault(path.suffix.lower(), []).append(path)
     found = {_json_format(path) for path in by_suffix.get(".json", [])[:_JSON_FILES]} - {None}
-    if ".xml" in by_suffix:
+    labels = (path.parent.name == "SegmentationClass" for path in by_suffix.get(".png", []))
+    if ".xml" in by_suffix or any(labels):
         found.add("voc")
     if _is_yolo(source, by_suffix):
         found.add("yolo")

@@ -10,13 +10,18 @@ import reprlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
 
 from cvops._files import check_regular
 
 #: Suffixes of the files that are images, in lower case.
 IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+    [
+        *(".avif", ".bmp", ".gif", ".heic", ".jfif", ".jpeg", ".jpg"),
+        *(".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"),
+    ]
 )
 #: Folders whose images are labels of pixels.
 _LABEL_FOLDERS = frozenset(("SegmentationClass", "SegmentationObject"))
@@ -71,8 +76,9 @@ class AnnotatedImage(NamedTuple):
     split: str | None = None
     #: Height and width that the annotation names.
     size: tuple[int, int] | None = None
-    #: Label of ``SegmentationObject`` with the masks of the objects.
-    label: Path | None = None
+    #: Reads the number of each pixel's object, int (height, width): 1, 2, ... in the order of
+    #: ``objects``, 0, or 255 for pixels to ignore. None if each object has its own mask, or none.
+    numbers: Callable[[], np.ndarray] | None = None
 
 
 class Problem(NamedTuple):
@@ -95,7 +101,7 @@ class Annotations(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What follows from a kind of problem."""
+    """The consequence of a kind of problem."""
 
     #: True if ``on_error="stop"`` refuses the data.
     is_error: bool
@@ -154,10 +160,11 @@ class ImageFiles:
             self._by_name[path.name].append(path)
             self._by_stem[path.stem].append(path)
 
-    def find(self, name: str, *folders: Path) -> Path:
+    def find(self, name: str, *folders: Path, split: str | None = None) -> Path:
         """Return the file with the path ``name`` in one of ``folders``, or below the root.
 
-        Below the root the last parts of the path decide.
+        Below the root the last parts of the path decide, and then a folder with the name of
+        ``split``.
 
         Raises:
             FileNotFoundError: there is no such file.
@@ -170,7 +177,10 @@ class ImageFiles:
                     # The same file has one path, also with "..".
                     path = Path(os.path.normpath(folder / relative))
                     return path if path.is_file() else folder / relative
-        return self._only(name, self._by_name.get(relative.name, []), relative.parts)
+        found = self._by_name.get(relative.name, [])
+        if len(found) > 1 and split is not None:
+            found = [path for path in found if split_of(path.parent, self.root) == split] or found
+        return self._only(name, found, relative.parts)
 
     def find_stem(self, stem: str, *folders: Path) -> Path:
         """Return the file with this name without its suffix, first in ``folders``."""

@@ -30,8 +30,6 @@ from cvops.datasets.annotations.base import (
     split_of,
 )
 
-NAME = "COCO JSON"
-
 #: Files of COCO's archives without boxes of all categories.
 _OTHERS = ("captions_", "image_info_", "panoptic_", "person_keypoints_", "stuff_")
 
@@ -133,7 +131,8 @@ class _File:
         row: dict[str, Any],
     ) -> None:
         try:
-            image = files.find(name, self._path.parent, files.root / "images")
+            folders = self._path.parent, files.root / "images"
+            image = files.find(name, *folders, split=split)
         except (OSError, ValueError) as error:
             self.problems.append(Problem("image is missing", name, f"{self._path}: {error}"))
             return

@@ -28,8 +28,6 @@ from cvops.datasets.annotations.base import (
     split_of,
 )
 
-NAME = "CSV"
-
 #: Names of the columns in a header, in lower case.
 _COLUMNS = {
     "file": ("file", "filename", "file_name", "image", "image_path", "path", "img"),
@@ -87,7 +85,7 @@ def _read_file(path: Path, split: str | None, files: ImageFiles, found: Annotati
             if any(cells.get(column) for column in ("class", *_BOX)):
                 listed.append(_object(cells, where))
             if cells.get("width") and cells.get("height"):
-                sizes[key[0]] = int(cells["height"]), int(cells["width"])
+                sizes[key[0]] = _size(cells, where)
         except ValueError as error:
             broken.add(key)
             found.problems.append(Problem("annotation cannot be read", where, str(error)))
@@ -95,7 +93,7 @@ def _read_file(path: Path, split: str | None, files: ImageFiles, found: Annotati
         if (name, own) in broken:
             continue
         try:
-            image = files.find(name, path.parent)
+            image = files.find(name, path.parent, split=own)
         except (OSError, ValueError) as error:
             found.problems.append(Problem("image is missing", name, f"{path}: {error}"))
             continue
@@ -155,6 +153,14 @@ def _cells(row: list[str], columns: dict[str, int]) -> dict[str, str]:
 def _corners(row: list[str], columns: dict[str, int]) -> list[float]:
     cells = _cells(row, columns)
     return _numbers([cells.get(column, "") for column in _BOX]) or []
+
+
+def _size(cells: dict[str, str], where: str) -> tuple[int, int]:
+    lengths = _numbers([cells["height"], cells["width"]])
+    if lengths is None or not all(0 < v < 1e9 and v % 1 == 0 for v in lengths):
+        got = cells["width"], cells["height"]
+        raise ValueError(f"{where}: expected width and height in pixels, got {got}")
+    return int(lengths[0]), int(lengths[1])
 
 
 def _object(cells: dict[str, str], where: str) -> Object:

@@ -29,8 +29,6 @@ from cvops.datasets.annotations.base import (
     size_of,
 )
 
-NAME = "LabelMe JSON"
-
 #: Corners of the polygon of a circle.
 _CORNERS = 48
 

@@ -10,7 +10,6 @@ from PIL import Image
 
 from cvops._imports import pip_command
 from cvops.datasets.annotations.base import AnnotatedImage, Object, Polygons, RunLengths
-from cvops.datasets.voc_instances import numbers_of, read_instance_label
 from cvops.datasets.voc_labels import VOC_VOID
 
 #: The largest number of objects that a label of pixels can have.
@@ -115,14 +114,12 @@ def numbers(
         size: height and width of the result.
         given: height and width of the image file.
     """
-    if image.label is not None:
-        label = read_instance_label(image.label)
+    if image.numbers is not None:
         table = np.zeros(256, np.uint8)
-        own = numbers_of([thing.box for thing in image.objects], label)
         for number, place in enumerate(places, 1):
-            table[own[place]] = number
-        table[[0, VOC_VOID]] = 0, VOC_VOID
-        return resize(table[label], size)
+            table[place + 1] = number
+        table[VOC_VOID] = VOC_VOID
+        return resize(table[image.numbers()], size)
     result = np.zeros(size, np.uint8)
     for number in sorted(range(len(places)), key=lambda i: _order(image.objects[places[i]])):
         mask = image.objects[places[number]].mask

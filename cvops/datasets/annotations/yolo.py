@@ -10,6 +10,7 @@ of the image; or the class and x, y of the corners of a polygon. The names of th
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import reprlib
 from collections import defaultdict
@@ -32,8 +33,6 @@ from cvops.datasets.annotations.base import (
     visible_files,
 )
 
-NAME = "YOLO text"
-
 #: Files of the names of the classes, a line each.
 NAME_FILES = ("classes.txt", "obj.names")
 _LISTS = {"train.txt": "train", "val.txt": "val", "valid.txt": "val", "test.txt": "test"}
@@ -54,7 +53,11 @@ def read(source: Path, files: ImageFiles, request: Request) -> Annotations:
     lists = {
         path: _LISTS[path.name] for path in texts if path.name in _LISTS and not _is_label(path)
     }
-    listed = _yaml_splits(yaml, about, files) if yaml else _list_splits(lists, files)
+    problems: list[Problem] = []
+    if yaml is None:
+        listed = _list_splits(lists, files)
+    else:
+        listed = _yaml_splits(yaml, about, files, problems)
     labels = [path for path in texts if path.suffix == ".txt" and path not in lists]
     labels = [path for path in labels if path.name not in NAME_FILES]
     reader = _Labels(root, files, labels, names)
@@ -66,7 +69,7 @@ def read(source: Path, files: ImageFiles, request: Request) -> Annotations:
             images.append(found)
     if not listed:
         reader.report_unused()
-    return Annotations(images, reader.problems, names)
+    return Annotations(images, problems + reader.problems, names)
 
 
 def _yaml_file(root: Path) -> Path | None:
@@ -142,7 +145,7 @@ def _values(text: str, where: str) -> list[str]:
 
 def _unquoted(text: str, where: str) -> str:
     if text[:1] in "'\"" and len(text) > 1 and text[-1] == text[0]:
-        return text[1:-1]
+        return text[1:-1].strip()
     if not text or text[0] in "&*!|>%@`[{":
         raise ValueError(f"{where}: expected a name or a path, got {reprlib.repr(text)}")
     return text
@@ -181,9 +184,9 @@ def _distinct(names: list[str], path: Path) -> list[str]:
 
 
 def _yaml_splits(
-    yaml: Path, about: dict[str, list[str]], files: ImageFiles
+    yaml: Path, about: dict[str, list[str]], files: ImageFiles, problems: list[Problem]
 ) -> dict[Path, str | None]:
-    """Return the split of each image that ``data.yaml`` names."""
+    """Return the split of each image that ``data.yaml`` names, and report missing folders."""
     base = yaml.parent / (about.get("path") or ["."])[0]
     folders = [base, yaml.parent, files.root]
     found: dict[Path, str | None] = {}
@@ -192,15 +195,16 @@ def _yaml_splits(
             # Some tools write ../train/images for a folder beside the YAML file.
             inside = re.sub(r"^(\.\./)+", "", entry)
             places = [folder / name for folder in folders for name in (entry, inside)]
-            place = next((path.resolve() for path in places if path.exists()), None)
+            place = next((path for path in places if path.exists()), None)
             if place is None:
-                raise ValueError(f"{yaml}: {key}: expected a folder or a list, got {entry!r}")
-            if place.is_file():
+                message = f"{yaml}: {key}: expected a folder or a list, got {entry!r}"
+                problems.append(Problem("image is missing", str(yaml), message))
+            elif place.is_file():
                 found |= dict.fromkeys(_listed(place, files), split)
             else:
-                below = (path for path in visible_files(place))
-                inside_it = [path for path in below if path.suffix.lower() in IMAGE_SUFFIXES]
-                found |= dict.fromkeys(inside_it, split)
+                below = visible_files(Path(os.path.normpath(place)))
+                images = [path for path in below if path.suffix.lower() in IMAGE_SUFFIXES]
+                found |= dict.fromkeys(images, split)
     return found
 
 
