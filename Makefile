@@ -5,7 +5,7 @@
 # make demo-rcnn          trains a Mask R-CNN, evaluates it and draws its detections
 # make demo-style         transfers the style of one image to another
 # make notebooks          executes the notebooks in examples and keeps their outputs
-# make test               runs the tests
+# make test               runs the tests; make test-all runs the slow ones too
 # make fuzz               compares EXAMPLES random calls of each op with the reference implementation
 # make sanitize           does the same with sanitizers in the C++
 # make mutants            plants faults in a copy of the sources, and prints those that no test finds
@@ -35,7 +35,7 @@ EXAMPLES ?= 1000
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style notebooks test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
+.PHONY: setup test-all demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style notebooks test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
 
 setup: .venv/ready
 
@@ -74,6 +74,9 @@ notebooks: setup
 # Most tests of a file run in one process, which compiles each kernel once.
 test: setup
 	$(BIN)/python -m pytest tests -n auto --maxprocesses 8 --dist worksteal
+
+test-all: setup
+	$(BIN)/python -m pytest tests -m "" -n auto --maxprocesses 8 --dist worksteal
 
 fuzz sanitize: export CVOPS_FUZZ_EXAMPLES = $(EXAMPLES)
 fuzz: setup

@@ -26,6 +26,7 @@ def clustered(rng, num):
 
 
 CASES = {
+    "few": (1, 300, 1, clustered),
     "small": (1, 1000, 1, spread),
     "middle": (1, 5000, 1, spread),
     "model": (32, 5444, 20, clustered),

@@ -235,6 +235,24 @@ for file in "$repo"/benchmarks/bench_*.py; do
   if [[ " ${benchmarks[*]} " != *" $file "* ]]; then benchmarks+=("$file"); fi
 done
 
+# merge_json TARGET FILE...: joins the results of the ops.
+merge_json() {
+  "$python" - "$@" <<'PYTHON'
+import json
+import sys
+
+target, *files = sys.argv[1:]
+first, *others = [json.load(open(file)) for file in files]
+for other in others:
+    for key in ("benchmarks", "summary", "gpu"):
+        first[key] += other[key]
+    for title, lines in other["tables"].items():
+        known = first["tables"].setdefault(title, [])
+        known += lines[1:] if known else lines  # one head
+json.dump(first, open(target, "w"), indent=1)
+PYTHON
+}
+
 # Each op has a process of its own: a kernel that fails or hangs does not affect the other ops.
 if wanted benchmarks; then
   results=()
@@ -251,24 +269,11 @@ if wanted benchmarks; then
     else
       say "FAILED benchmarks of $op: nothing was timed"
     fi
-    if [[ -s $logs/$op.json ]]; then results+=("$logs/$op.json"); fi
+    if [[ -s $logs/$op.json ]]; then
+      results+=("$logs/$op.json")
+      merge_json "$base.json" "${results[@]}" # a run that is killed keeps what it has
+    fi
   done
-  if ((${#results[@]})); then
-    "$python" - "$base.json" "${results[@]}" <<'PYTHON'
-import json
-import sys
-
-target, *files = sys.argv[1:]
-first, *others = [json.load(open(file)) for file in files]
-for other in others:
-    for key in ("benchmarks", "summary", "gpu"):
-        first[key] += other[key]
-    for title, lines in other["tables"].items():
-        known = first["tables"].setdefault(title, [])
-        known += lines[1:] if known else lines  # one head
-json.dump(first, open(target, "w"), indent=1)
-PYTHON
-  fi
 fi
 
 if wanted kernels || wanted ncu; then

@@ -53,12 +53,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
         for file in (*part.rglob("*"), part):
             _sync(file)
         previous = beside / "old"
-        if path.exists():
-            os.replace(path, previous)
         try:
+            if path.exists():
+                os.replace(path, previous)
             os.replace(part, path)
-        except OSError:
-            if previous.exists():
+        except BaseException:
+            if previous.exists() and not path.exists():
                 os.replace(previous, path)
             raise
         _sync(path.parent)

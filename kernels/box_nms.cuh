@@ -2,6 +2,7 @@
 //
 // - Default: box_nms_score -> sort_* -> box_nms_gather -> nms_* -> box_nms_write.
 // - Few rows: box_nms_rank -> nms_* -> box_nms_write.
+// - Rows for one block: box_nms_block.
 // - No row may take part (topk 0): box_nms_copy. MXNet then returns all rows unchanged.
 //
 // Backward: the gradient of a row is the gradient of the result row that came from it, or 0. The
@@ -9,6 +10,7 @@
 // scratch memory: the first number of each gradient row holds the source row until the row is
 // written.
 #pragma once
+#include "nms/block.cuh"
 #include "nms/double_box.cuh"
 #include "nms/rows.cuh"
 #include "sort_key.cuh"
@@ -54,6 +56,9 @@ CVOPS_KERNEL box_nms_score_f64(cvops::uint64* keys, int* tile_counts, const doub
 CVOPS_KERNEL box_nms_gather_f64(cvops::NmsBuffers nms, cvops::DoubleBox* boxes, const double* data,
                                 const cvops::uint64* keys, const int* counts, int num, int topk,
                                 cvops::NmsColumns columns, int center);
+CVOPS_KERNEL box_nms_block(float* out, int* index, const float* data, int num, int topk,
+                           cvops::NmsColumns columns, float valid_thresh, float background_id,
+                           cvops::NmsRule rule, int conversion, int with_index);
 CVOPS_KERNEL box_nms_write(float* out, int* index, const float* data, const cvops::uint64* keys,
                            const cvops::uint64* kept, const int* kept_before, const int* counts,
                            int num, int topk, cvops::NmsColumns columns, int conversion,
@@ -275,6 +280,55 @@ extern "C" __global__ void __launch_bounds__(1024)
   keys[first + position] = key;
   if (position < count) {
     box_nms_store(nms, first + position, data + (int64)i * columns.width, columns, center);
+  }
+}
+
+// All steps of at most kNmsBlock rows in one launch. Outputs as in box_nms_write. Grid (B), one
+// warp or more for 32 rows: see nms_block_threads.
+extern "C" __global__ void __launch_bounds__(1024)
+    box_nms_block(float* __restrict__ out, int* __restrict__ index, const float* __restrict__ data,
+                  int num, int topk, const cvops::NmsColumns columns, float valid_thresh,
+                  float background_id, const cvops::NmsRule rule, int conversion, int with_index) {
+  using namespace cvops;
+  __shared__ uint64 keys[kNmsBlock];
+  __shared__ int positions[kNmsBlock], sources[kNmsBlock];
+  __shared__ int comes_from[kNmsBlock];  // input row of each output row, or -1
+  __shared__ NmsBlock nms;
+  const int t = threadIdx.x, width = columns.width;
+  data += (int64)blockIdx.x * num * width;
+  out += (int64)blockIdx.x * num * width;
+  const float* row = data + t * width;
+  const bool valid = t < num && nms_is_valid(row, columns, valid_thresh, background_id);
+  if (t < num) keys[t] = valid ? sort_key(row[columns.score], t) : kNoKey, positions[t] = 0;
+  const int count = min(__syncthreads_count(valid), topk);
+  // The position of a row is the number of lower keys. A thread compares one row with a part.
+  const int stride = 32 * (int)ceil_div(num, 32), parts = blockDim.x / stride;
+  const int i = t % stride, part = t / stride, each = (int)ceil_div(num, parts);
+  if (i < num && part < parts && keys[i] != kNoKey) {
+    int lower = 0;
+#pragma unroll 4
+    for (int k = part * each; k < min(num, (part + 1) * each); ++k) lower += keys[k] < keys[i];
+    atomicAdd(&positions[i], lower);
+  }
+  __syncthreads();
+  if (valid && positions[t] < count) {
+    const int position = positions[t];
+    sources[position] = t;
+    nms.boxes[position] = nms_candidate(nms_box(row, columns, rule.center),
+                                        columns.id < 0 ? 0 : truncated(row[columns.id]), rule);
+  }
+  __syncthreads();
+  nms.suppress(count, rule);
+  if (t < num) {
+    const OutputRow to = nms.output_row(t, count);
+    const int from = to.is_kept ? sources[t] : -1;
+    comes_from[to.row] = from;
+    if (with_index) index[(int64)blockIdx.x * num + to.row] = from;
+  }
+  __syncthreads();
+  for (int k = t; k < num * width; k += blockDim.x) {
+    const int from = comes_from[k / width];
+    out[k] = from < 0 ? -1 : nms_converted(data + from * width, columns, conversion, k % width);
   }
 }
 

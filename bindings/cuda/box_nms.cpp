@@ -64,6 +64,16 @@ static void suppress_doubles(Gpu& gpu, cuda::Nms& nms, const double* data,
 template <typename T>
 void box_nms(Gpu& gpu, T* out, int* index, const T* data, int64 batch, int64 num,
              NmsOptions options) {
+  if constexpr (std::is_same_v<T, float>) {
+    // The kernel counts the numbers of a set by int.
+    const bool fits = num <= kNmsBlock && num * options.columns.width <= (1 << 30);
+    if (fits && batch * num > 0 && options.topk > 0) {
+      gpu.launch(KERNEL(box_nms_block), batch, nms_block_threads(num), 0, out, index, data, num,
+                 options.topk, options.columns, options.valid_thresh, options.background_id,
+                 options.rule, options.conversion, index != nullptr);
+      return;
+    }
+  }
   cuda::nms_rows(gpu, out, index, data, batch, num, options, [&](cuda::Nms& nms) {
     if constexpr (std::is_same_v<T, double>) {
       suppress_doubles(gpu, nms, data, options);

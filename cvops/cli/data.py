@@ -21,7 +21,7 @@ _FORMATS = ("voc", "coco", "yolo", "labelme", "csv")
 _KINDS = ("boxes", "instances", "segmentation")
 #: Images on the contact sheet.
 _SAMPLES = 16
-#: Errors on the screen; ``problems.csv`` has all.
+#: Errors on the screen, if ``problems.csv`` has all.
 _SHOWN = 20
 
 
@@ -71,11 +71,11 @@ def _run(options: argparse.Namespace) -> None:
             progress=_progress,
         )
     except sets.DataError as error:
-        _print_problems(error.problems, options.on_error)
+        _print_problems(error.problems, options.on_error, None)
         raise Refused(str(error)) from error
     except (OSError, ValueError) as error:
         raise Refused(str(error)) from error
-    _print_problems(report.problems, options.on_error)
+    _print_problems(report.problems, options.on_error, _SHOWN)
     _print_counts(report)
     _draw_samples(report)
 
@@ -93,17 +93,16 @@ def _table(rows: Sequence[Sequence[object]]) -> None:
         print("  ".join(line).rstrip())
 
 
-def _print_problems(problems: Sequence[Problem], on_error: str) -> None:
-    """Name each error, and print the number of each kind of problem."""
+def _print_problems(problems: Sequence[Problem], on_error: str, most: int | None) -> None:
+    """Name ``most`` errors, or all, and print the number of each kind of problem."""
     from cvops.sets import PROBLEMS
 
     errors = [problem for problem in problems if PROBLEMS[problem.kind].is_error]
-    for kind, where, message in errors[:_SHOWN]:
+    for kind, where, message in errors[:most]:
         print(f"cvops: {kind}: {message or where}", file=sys.stderr)
-    if len(errors) > _SHOWN:
-        more = len(errors) - _SHOWN
-        place = "; problems.csv has all" if on_error == "skip" else ""
-        print(f"cvops: and {more} more errors{place}", file=sys.stderr)
+    if most is not None and len(errors) > most:
+        more = len(errors) - most
+        print(f"cvops: and {more} more errors; problems.csv has all", file=sys.stderr)
     counts = Counter(problem.kind for problem in problems)
     if counts:
         rows: list[tuple[object, ...]] = [("problem", "number", "result")]

@@ -208,7 +208,7 @@ def _write_problems(path: Path, problems: list[Problem]) -> None:
     for kind, where, message in problems:
         table.writerow((kind, PROBLEMS[kind].text, where, message))
     with replacing(path) as part:
-        part.write_text(text.getvalue(), "utf-8")
+        part.write_text(text.getvalue(), "utf-8", "surrogateescape")
 
 
 def _report(

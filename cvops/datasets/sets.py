@@ -43,6 +43,8 @@ FORMAT = "cvops set 1"
 KINDS = ("boxes", "instances", "segmentation")
 _QUALITY = 95  # of the images that are encoded as JPEG
 _SOURCES = ("split", "name", "source")
+#: Names of files may have any bytes.
+_ENCODING: Any = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 class Example(NamedTuple):
@@ -165,7 +167,7 @@ class Set:
         path = self.path / "sources.csv"
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file")
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, newline="", **_ENCODING) as file:
             rows = [row for row in csv.DictReader(file) if row.get("split") == split]
         return [row["source"] for row in rows]
 
@@ -288,7 +290,7 @@ def write_set(
     write = _write_record if kind == "boxes" else _write_tree
     with replacing_folder(path) as part:
         counts = {}
-        with open(part / "sources.csv", "w", encoding="utf-8", newline="") as file:
+        with open(part / "sources.csv", "w", newline="", **_ENCODING) as file:
             table = csv.writer(file)
             table.writerow(_SOURCES)
             for split, examples in splits.items():

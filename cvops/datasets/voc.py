@@ -129,10 +129,8 @@ def _read_colors(path: Path) -> np.ndarray:
 def _read(image: Path, label: Path, count: int = len(VOC_CLASSES)) -> tuple[np.ndarray, np.ndarray]:
     """Read an image, uint8 (height, width, 3), and its classes, int32 (height, width)."""
     read_size(image, label)  # before the pixels, which may be many
-    pixels, classes = (
-        np.asarray(images.read_image(image)),
-        read_class_label(label, VOC_PALETTE[:count]),
-    )
+    pixels = np.asarray(images.read_image(image))
+    classes = read_class_label(label, VOC_PALETTE[:count])
     check_size(label, classes.shape, pixels.shape[:2])
     return pixels, classes
 

@@ -41,6 +41,11 @@ __device__ __forceinline__ float nms_min_overlap(float area, const NmsRule& rule
 // Length of a side beyond the distance of its corners.
 __device__ __forceinline__ float nms_pixel(const NmsRule& rule) { return rule.pixels ? 1.0f : 0; }
 
+__device__ __forceinline__ Candidate nms_candidate(const SizedBox& b, int of_class,
+                                                   const NmsRule& rule) {
+  return {b.box, b.area, nms_min_overlap(b.area, rule), rule.by_class ? of_class : 0};
+}
+
 // One batch row.
 struct NmsRow {
   const float *boxes, *areas;
@@ -49,8 +54,7 @@ struct NmsRow {
   int count;
 
   __device__ __forceinline__ Candidate candidate(int i, const NmsRule& rule) const {
-    const float area = areas[i];
-    return {load_box(boxes, i), area, nms_min_overlap(area, rule), rule.by_class ? classes[i] : 0};
+    return nms_candidate({load_box(boxes, i), areas[i]}, rule.by_class ? classes[i] : 0, rule);
   }
 };
 

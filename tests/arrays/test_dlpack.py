@@ -1,5 +1,6 @@
 """Arrays of libraries that cvops does not know, through DLPack."""
 
+import ctypes
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -262,3 +263,9 @@ class TestGpu:
     def test_values_on_a_gpu_are_not_fetched(self):
         with pytest.raises(TypeError, match="x: expected an array of numbers"):
             arrays.as_numbers("x", self.make(A))
+
+
+def test_types_of_pythons_functions_stay_those_of_other_libraries():
+    """MXNet passes an address to the same function object."""
+    assert ctypes.pythonapi.PyCapsule_GetName.restype is ctypes.c_int
+    assert ctypes.pythonapi.PyCapsule_GetPointer.argtypes is None

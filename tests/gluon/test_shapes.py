@@ -268,6 +268,7 @@ def address_sanitizer():
     }
 
 
+@pytest.mark.slow
 def test_bad_shapes_cause_no_memory_error_under_address_sanitizer(operators, address_sanitizer):
     found = errors(OPS, EAGER + GRAPHS + EDITED, address_sanitizer)
     assert all(found.values())

@@ -21,12 +21,15 @@ TESTS = Path(__file__).parents[1]
 #: The slowest tests; "cpu-emulated" makes the same launches.
 LONG = "adversarial or many_boxes or (several_chunks and not extreme)"
 OP_TESTS = [*(f"ops/test_{op}" for op in OPS), "ops/test_mining"]
-#: name -> files, the expression that selects their tests, and the least number that must pass.
+#: "cpu-emulated" compares the same C++ with the reference implementations.
+NEW = f"not reference and not ({LONG})"
+#: name -> files, the expression that selects their tests, n for each n-th of these, and the least
+#: number that must pass.
 RUNS = {
-    "arrays": (["gpu/test_cupy", "gpu/test_graph", "gpu/test_gpu_launch"], "", 80),
-    # "cpu-emulated" compares the same C++ with the reference implementations.
-    "ops by CuPy": (OP_TESTS, f"cuda-cupy and not reference and not ({LONG})", 150),
-    "ops by C++": (OP_TESTS, f"cuda-native and not reference and not ({LONG})", 150),
+    "arrays": (["gpu/test_cupy", "gpu/test_graph", "gpu/test_gpu_launch"], "", 1, 80),
+    "a sixth of the ops' tests": (OP_TESTS, f"(cuda-cupy or cuda-native) and {NEW}", 6, 50),
+    "ops by CuPy": (OP_TESTS, f"cuda-cupy and {NEW}", 1, 150),
+    "ops by C++": (OP_TESTS, f"cuda-native and {NEW}", 1, 150),
 }
 
 
@@ -42,13 +45,15 @@ def requirements():
         pytest.skip(f"needs NVRTC: {error}")
 
 
-@pytest.mark.parametrize("run", RUNS)
+@pytest.mark.parametrize(
+    "run", [pytest.param(x, marks=pytest.mark.slow if x.startswith("ops") else ()) for x in RUNS]
+)
 def test_run_on_emulated_gpus_passes(run):
-    files, expression, least = RUNS[run]
+    files, expression, part, least = RUNS[run]
     command = ["pytest", "-q", "-rs", "-p", "no:cacheprovider", "-k", expression]
     done = subprocess.run(
         [sys.executable, "-m", *command, *(TESTS / f"{file}.py" for file in files)],
-        env={**os.environ, "CVOPS_EMULATED_GPUS": "1"},
+        env={**os.environ, "CVOPS_EMULATED_GPUS": "1", "CVOPS_TESTS_EACH": str(part)},
         capture_output=True,
         text=True,
     )

@@ -158,6 +158,9 @@ LAUNCHES = {
     "box_iou_rotated, 5000 x 40": (lambda: iou_rotated(5000, 40), "box_iou_rotated 50 256"),
     "box_iou_rotated, 5000 x 3": (lambda: iou_rotated(5000, 3), "box_iou_rotated 40 256"),
     "box_iou_rotated, no columns": (lambda: iou_rotated(5000, 0), ""),
+    # One block for each set, four threads for each row.
+    "box_nms, 7 x 100": (lambda: nms(7, 100), "box_nms_block 7 512"),
+    "box_nms, 320": (lambda: nms(1, 320), "box_nms_block 1 1024"),
     # A block ranks 32 rows. A chunk of 4 x 256 rows has 2 x 4 x 5 blocks for pairs.
     "box_nms, 1000": (
         lambda: nms(1, 1000),

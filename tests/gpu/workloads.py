@@ -265,6 +265,7 @@ WORKLOADS = {
         32, 5444, 21, nms_topk=400
     ),
     ("multiclass_nms", "32 x 80 classes x 8400, topk 1000"): lambda: nms_of_classes(32, 8400, 80),
+    ("box_nms", "300, clustered"): lambda: nms(1, 300),
     ("box_nms", "1000, spread"): lambda: nms(1, 1000),
     ("box_nms", "5000, spread"): lambda: nms(1, 5000),
     ("box_nms", "20000, spread"): lambda: nms(1, 20_000),

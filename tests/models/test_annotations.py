@@ -1,6 +1,7 @@
 """Annotations of each format: corners, classes, splits, and broken files."""
 
 import json
+import random
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pycocotools import mask as coco_mask  # noqa: E402
 from cvops.datasets.annotations import find_format, masks, read_annotations  # noqa: E402
 from cvops.datasets.annotations.base import Object, Polygons, RunLengths  # noqa: E402
 from cvops.datasets.annotations.yolo import read_yaml  # noqa: E402
+from cvops.datasets.check import check  # noqa: E402
 
 #: Width and height of the images.
 WIDTH, HEIGHT = 40, 20
@@ -582,6 +584,55 @@ def test_broken_row_of_csv_is_a_problem_of_its_image(tmp_path):
         ("annotation cannot be read", "a.csv: line 8"),
         ("image is missing", "gone.jpg"),
     ]
+
+
+# --- damaged files --------------------------------------------------------------------------------
+
+RING = [10, 5, 20, 5, 20, 15.5]
+RUNS = {"size": [HEIGHT, WIDTH], "counts": [0, HEIGHT * WIDTH]}
+SOUND = {
+    "voc": ("a.xml", voc_xml(("bee", 1, 1, 40, 20, 0), ("frog", 1, 5, 11, 5, 1))),
+    "coco": (
+        "a.json",
+        coco(["a.jpg"], [bee([0, 0, 40, 20], segmentation=[RING]), bee(None, segmentation=RUNS)]),
+    ),
+    "yolo": ("data.yaml", "names: {0: bee, 1: 'frog'}\ntrain: .\nval: [a, b]\n"),
+    "labelme": (
+        "a.json",
+        labelme(
+            ("bee", "rectangle", [[30, 15], [10, 5]], {"group_id": 1}),
+            ("frog", "circle", [[1, 2], [5, 2]], {"flags": {}}),
+        ),
+    ),
+    "csv": ("a.csv", "file,class,x1,y1,x2,y2,width,height\na.jpg,bee,1,2,30,20,40,20\n"),
+}
+PIECES = ["-1", "1e999", "NaN", "null", "[]", "{}", '""', "true", "9" * 30, "\0", "\\ud800", ","]
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_damaged_file_is_a_problem_or_an_error_with_a_message(tmp_path, name):
+    """Bytes are lost, doubled or replaced. No other exception than those of the contract occurs."""
+    file, content = SOUND[name]
+    write_images(tmp_path, "a.jpg")
+    rng = random.Random(name)
+    text = content if isinstance(content, str) else json.dumps(content)
+    counts, messages = [], []
+    for _ in range(60):
+        damaged = text
+        for _ in range(rng.randint(1, 3)):
+            at, length = rng.randrange(len(damaged)), rng.randint(0, 8)
+            piece = rng.choice([*PIECES, damaged[at : at + 10]])
+            damaged = damaged[:at] + piece + damaged[at + length :]
+        (tmp_path / file).write_text(damaged)
+        try:
+            found = read(tmp_path, format=name)
+            classes = found.classes or [x.name for image in found.images for x in image.objects]
+            kept, problems = check(found, classes, True)
+            counts.append(len(kept) + len(problems))
+        except (OSError, ValueError) as error:
+            messages.append(str(error))
+    assert any(counts)
+    assert all(messages)
 
 
 # --- the format -----------------------------------------------------------------------------------

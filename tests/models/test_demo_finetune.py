@@ -31,6 +31,7 @@ def no_weights(monkeypatch, tmp_path):
     monkeypatch.setattr(demo_finetune, "zoo_source", missing)
 
 
+@pytest.mark.slow
 def test_demo_trains_a_source_where_there_are_no_weights(tmp_path, capsys, no_weights):
     results = demo_finetune.run(tmp_path, 1, 4, seed=2, seeds=2, test_images=6)
     out = capsys.readouterr().out

@@ -288,6 +288,21 @@ def test_set_is_not_written_into_its_source(photos, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "photos"]
 
 
+def test_names_of_files_are_any_bytes(tmp_path):
+    photos, name = tmp_path / "photos", os.fsdecode(b"caf\xe9 1.png")
+    write_photos(photos, 1)
+    try:
+        (photos / "0.png").rename(photos / name)
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    Image.fromarray(noise(5)).save(photos / "other.png")
+    (photos / "classes.txt").write_text("bee")
+    (photos / name).with_suffix(".txt").write_text("0 0.5 0.5 1 1")
+    made = make_set(photos, tmp_path / "set", val=0).set
+    assert made.sources("train") == [str(photos / name), str(photos / "other.png")]
+    assert [len(scene.labels) for scene in made.scenes("train")] == [1, 0]
+
+
 # --- images and masks -----------------------------------------------------------------------------
 
 

@@ -34,7 +34,14 @@ def test_each_section_of_the_chapter_has_a_notebook():
     assert re.findall(r"\.\./examples/(.+)\.ipynb", chapter) == NAMES
 
 
-@pytest.mark.parametrize("path", notebooks.NOTEBOOKS, ids=NAMES)
+# The tests of the demos train the same networks.
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow if path.stem in SMALL else (), id=path.stem)
+        for path in notebooks.NOTEBOOKS
+    ],
+)
 def test_notebook_runs_with_small_sizes(path, operators, monkeypatch):
     if path.stem == "9.11-style-transfer":
         try:

@@ -1,6 +1,7 @@
 """Sets of a user: their description, their two forms, and their readers."""
 
 import json
+import os
 import random
 
 import numpy as np
@@ -152,6 +153,23 @@ def test_set_is_replaced_only_as_asked(tmp_path):
     (path / "set.json").unlink()
     with pytest.raises(FileExistsError, match="set: expected a set, or no folder, got files"):
         write_set(path, "boxes", CLASSES, {"train": []}, overwrite=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["set"]
+
+
+def test_previous_set_is_back_after_a_failed_rename(boxes, tmp_path, monkeypatch):
+    """The rename of the new folder fails after that of the previous one."""
+    path, rename = tmp_path / "set", os.replace
+    write_set(path, "boxes", CLASSES, {"train": examples()})
+
+    def replace(source, target):
+        if str(target) == str(path) and source.name == "new":
+            raise OSError("no space")
+        rename(source, target)
+
+    monkeypatch.setattr("cvops._files.os.replace", replace)
+    with pytest.raises(OSError, match="no space"):
+        write_set(path, "boxes", ["a"], {"train": []}, overwrite=True)
+    assert read_set(path).classes == tuple(CLASSES)
     assert [file.name for file in tmp_path.iterdir()] == ["set"]
 
 

@@ -217,13 +217,20 @@ np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-4 * scale)
 """
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize("network", ["squeezenet1_1", "resnet18_v1"])
+@pytest.mark.parametrize(
+    ("network", "suffix"),
+    [
+        ("squeezenet1_1", ".pth"),
+        ("resnet18_v1", ".safetensors"),
+        pytest.param("squeezenet1_1", ".safetensors", marks=pytest.mark.slow),
+        pytest.param("resnet18_v1", ".pth", marks=pytest.mark.slow),
+    ],
+)
 def test_network_with_the_weights_of_torchvision_has_its_outputs(
     tmp_path, torchvision, network, suffix
 ):
     if suffix == ".safetensors":
-        pytest.importorskip("safetensors")
+        skip_without("safetensors")
     done = subprocess.run(
         [sys.executable, "-c", OUTPUTS, network, str(tmp_path / f"net{suffix}")],
         capture_output=True,

@@ -216,7 +216,7 @@ def test_kernels_cover_all_images_on_any_grid(monkeypatch):
 
 
 def test_sanitized(run_sanitized_small):
-    args = random_case(np.random.default_rng(2), 2, 1030, 11, 0.1)
+    args = random_case(np.random.default_rng(2), 1, 530, 7, 0.1)
     check(run_sanitized_small, args, {"num_sample": 50})
 
 

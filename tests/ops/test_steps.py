@@ -364,6 +364,10 @@ STEPS = {
     "sort.cuh kMergeFew": lambda few: [
         nms(num, topk=40) for run in (128, 512) for num in (few * run, few * run + 1)
     ],
+    "block.cuh kNmsBlock": lambda most: [
+        *(nms(num, sets=3) for num in (31, 32, 33, most, most + 1)),
+        *(nms(most, topk=topk) for topk in (1, most - 8)),
+    ],
     "box_nms.cuh kNmsFew": lambda few: [nms(few), nms(few + 1)],
     "box_nms.cuh kNmsFewPairs": lambda pairs: [
         nms(64, pairs // 64**2),

@@ -183,8 +183,8 @@ def test_random_case_equals_the_reference(seed, special):
 
 def test_sanitized(run_sanitized_small):
     # A step is slow here.
-    options = dict(id_index=0, overlap_thresh=0.1, topk=6)
-    check(run_sanitized_small, scene(5, 2, 110, ties=True), options)
+    options = dict(id_index=0, overlap_thresh=0.1, topk=4)
+    check(run_sanitized_small, scene(5, 1, 110, ties=True), options)
 
 
 def test_order_of_the_rows_does_not_matter(run):
