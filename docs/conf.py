@@ -37,6 +37,9 @@ exclude_patterns += [
         ("jax", "jax"),
         ("models", "mxnet"),
         ("mxnet", "mxnet"),
+        ("onnx", "onnx"),
+        ("ray", "ray"),
+        ("recipes", "mxnet"),
         ("torch", "torch"),
     )
     if importlib.util.find_spec(package) is None
