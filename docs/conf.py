@@ -37,6 +37,8 @@ exclude_patterns += [
         ("jax", "jax"),
         ("models", "mxnet"),
         ("mxnet", "mxnet"),
+        ("onnx", "onnx"),
+        ("ray", "ray"),
         ("recipes", "mxnet"),
         ("torch", "torch"),
     )
