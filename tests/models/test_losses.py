@@ -227,6 +227,10 @@ def test_class_weights_are_factors_of_the_losses_of_their_classes():
         loss.hybridize(is_graph)
         expected = np.log(3) * (1 + 2 + 0.5) / 4
         np.testing.assert_allclose(loss(*zeros).asnumpy(), [expected], rtol=1e-5)
-    for weights, kind in (((1, -1, 1), ValueError), ((1, np.inf, 1), ValueError), ("a", TypeError)):
+    for weights, kind in (
+        ((1, -1, 1), ValueError),
+        ((1, np.inf, 1), ValueError),
+        ((1, None), TypeError),
+    ):
         with pytest.raises(kind, match="class_weights: expected"):
             DetectionLoss(class_weights=weights)
