@@ -13,6 +13,7 @@
 # make docs               builds the documentation, docs/_build/html/index.html
 # make bench              times each op and the installed peers, and counts instructions
 # make bench-plots        plots the growth of the times with the inputs
+# make bench-worst        times ops on inputs that could make them slow
 # make bench-gluon        times whole Gluon models, with MXNet's operators and with cvops's
 # make bench-torch        times torchvision on its own functions and on cvops's (needs the extra peers)
 #
@@ -35,7 +36,7 @@ EXAMPLES ?= 1000
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup test-all demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style notebooks test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch lint format clean
+.PHONY: setup test-all demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style notebooks test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch bench-worst lint format clean
 
 setup: .venv/ready
 
@@ -99,12 +100,15 @@ docs: setup
 # MXNet reads OMP_NUM_THREADS when it loads; its default is half of the cores.
 bench bench-plots bench-gluon: export OMP_NUM_THREADS ?= $(shell nproc)
 
-# MXNet and the other peers run in two processes: in one, their threads would compete for the cores.
+# The peers run in three processes: in one, their threads would compete for the cores.
+bench: export RAYON_NUM_THREADS ?= $(shell nproc)
 bench: setup
-	$(BIN)/python -m pytest benchmarks -k "not torch and not book and not onnxruntime and not openvino" \
+	$(BIN)/python -m pytest benchmarks -k "mxnet or numpy or native" \
 	  --table $(call result).md --benchmark-json $(call result).json
-	$(BIN)/python -m pytest benchmarks -k "not mxnet" \
+	$(BIN)/python -m pytest benchmarks -k "not mxnet and not openvino and not opencv and not powerboxes" \
 	  --table $(call result,-others).md --benchmark-json $(call result,-others).json
+	$(BIN)/python -m pytest benchmarks -k "openvino or opencv or powerboxes or native" \
+	  --table $(call result,-peers).md --benchmark-json $(call result,-peers).json
 	$(MAKE) bench-instructions
 
 bench-instructions: setup
@@ -114,6 +118,10 @@ bench-instructions: setup
 bench-plots: setup
 	$(BIN)/python benchmarks/plots.py --json $(call result,-scaling).json \
 	  --plot $(call result,-scaling).png --device cpu
+
+bench-worst: setup
+	$(BIN)/python benchmarks/worst_cases.py --table $(call result,-worst).md \
+	  --json $(call result,-worst).json
 
 # By default MXNet's idle threads spin and take time from ours. The demos set the same.
 bench-gluon: export OMP_WAIT_POLICY ?= PASSIVE

@@ -22,6 +22,9 @@ def job(rows, columns):
     def check_close(ours, theirs):
         np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5, atol=1e-7)
 
+    def check_distances(ours, theirs):
+        np.testing.assert_allclose(ours[0], 1 - theirs[0], rtol=1e-5, atol=1e-6)
+
     return Job(
         "box_iou",
         f"{rows} x {columns}",
@@ -34,6 +37,9 @@ def job(rows, columns):
             mxnet=Peer(lambda mx, array: partial(mx.nd.contrib.box_iou, array(lhs), array(rhs))),
             torchvision=Peer(
                 lambda tv, tensor: partial(tv.ops.box_iou, tensor(lhs), tensor(rhs)), check_close
+            ),
+            powerboxes=Peer(
+                lambda pb, array: partial(pb.parallel_iou_distance, lhs, rhs), check_distances
             ),
         ),
         too_slow=["numpy", *(PEERS_ON_CPU if rows * columns >= 1e8 else ())]

@@ -17,21 +17,29 @@ def spread(rng, num):
     return boxes(rng, num, 0.01, 0.06)
 
 
-def clustered(rng, num):
+def clustered(rng, num, members=25, noise=0.08):
     """Return clusters of 25 boxes, similar to a detector's; NMS keeps a few boxes of each."""
-    centers = boxes(rng, math.ceil(num / 25), 0.05, 0.3)
+    centers = boxes(rng, math.ceil(num / members), 0.05, 0.3)
     size = np.tile(centers[:, 2:] - centers[:, :2], 2)
-    noisy = centers + rng.normal(0, 0.08, (25, len(centers), 4)) * size
-    return noisy.reshape(-1, 4)[rng.permutation(25 * len(centers))[:num]].astype(np.float32)
+    noisy = centers + rng.normal(0, noise, (members, len(centers), 4)) * size
+    return noisy.reshape(-1, 4)[rng.permutation(members * len(centers))[:num]].astype(np.float32)
+
+
+def heaps(rng, num):
+    """Return heaps of 50 almost equal boxes; NMS keeps about one of each."""
+    return clustered(rng, num, 50, 0.02)
 
 
 CASES = {
     "few": (1, 300, 1, clustered),
     "small": (1, 1000, 1, spread),
+    "small heaps": (1, 1000, 1, heaps),
     "middle": (1, 5000, 1, spread),
+    "middle heaps": (1, 5000, 1, heaps),
     "model": (32, 5444, 20, clustered),
     "large": (1, 20000, 1, spread),
     "large clustered": (1, 20000, 1, clustered),
+    "large heaps": (1, 20000, 1, heaps),
     "large classes": (1, 20000, 80, spread),
     "batch": (32, 8400, 80, clustered, 1000),
     "huge": (1, 100_000, 1, spread),
@@ -103,12 +111,54 @@ def job(images, num, classes, make_boxes, topk=-1):
         image, _, row = theirs[0].T
         check_indices(ours, image * num + row)
 
+    def openvino(vino, array):
+        of_class = data[:, None, :, 0] == np.arange(classes)[:, None]
+        scores = np.where(of_class, data[:, None, :, 1], np.float32(-1))
+
+        def make(ops, corners, of_boxes):
+            most, threshold = np.int64(num), np.float32(0.5)
+            return ops.non_max_suppression(
+                corners, of_boxes, most, threshold, np.float32(0), sort_result_descending=False
+            )
+
+        return vino.call(make, data[..., 2:].copy(), scores)
+
+    def check_openvino(ours, theirs):
+        """Its rows after the last kept box are -1."""
+        check_onnxruntime(ours, [theirs[0][theirs[0][:, 0] >= 0]])
+
+    def opencv(cv, array):
+        sides = data[0, :, 4:] - data[0, :, 2:4]
+        rects, scores = np.hstack([data[0, :, 2:4], sides]), data[0, :, 1].copy()
+        if classes == 1:
+            return partial(cv.dnn.NMSBoxes, rects, scores, 0.0, 0.5)
+        ids = data[0, :, 0].astype(np.int32)
+        return partial(cv.dnn.NMSBoxesBatched, rects, scores, ids, 0.0, 0.5)
+
+    def powerboxes(pb, array):
+        """Return a call of its faster function."""
+        nms = pb.rtree_nms if make_boxes is spread else pb.nms
+        return partial(nms, data[0, :, 2:].copy(), data[0, :, 1].astype(np.float64), 0.5, 0.0)
+
+    def check_rows(ours, theirs):
+        check_indices(ours, theirs[0].astype(np.int64))
+
     peers = dict(
         mxnet=Peer(lambda mx, array: partial(mx.nd.contrib.box_nms, array(data), **options)),
         torchvision=Peer(torchvision, lambda ours, theirs: check_indices(ours, theirs[0])),
     )
     if topk < 0:
         peers["onnxruntime"] = Peer(onnxruntime, check_onnxruntime)
+        peers["openvino"] = Peer(openvino, check_openvino)
+    if images == 1:
+        peers["opencv"] = Peer(opencv, check_rows)
+        if classes == 1:
+            peers["powerboxes"] = Peer(powerboxes, check_rows)
+    too_slow = ["numpy"] if images > 1 or num > 1000 else []
+    if num > 5000:
+        too_slow.append("opencv")  # it takes seconds
+    if num >= 100_000:
+        too_slow += PEERS_ON_CPU
     return Job(
         "box_nms",
         size,
@@ -118,9 +168,7 @@ def job(images, num, classes, make_boxes, topk=-1):
         written=data.nbytes,
         inner=InnerLoop("NMS", count_kept_pairs),
         peers=peers,
-        too_slow=["numpy", *(PEERS_ON_CPU if num >= 100_000 else ())]
-        if images > 1 or num > 1000
-        else [],
+        too_slow=too_slow,
     )
 
 

@@ -1,7 +1,7 @@
 """roi_pooling, forward and backward, of feature maps with a sixteenth of the image size.
 
-MXNet and torchvision also write the positions of the maxima. ONNX Runtime does not, nor cvops
-without ``return_argmax``.
+MXNet and torchvision also write the positions of the maxima. ONNX Runtime and OpenVINO do not, nor
+cvops without ``return_argmax``.
 """
 
 from functools import lru_cache, partial
@@ -51,6 +51,12 @@ def job(num, shape):
         options = dict(pooled_shape=BINS, spatial_scale=SCALE)
         return onnx.call("MaxRoiPool", inputs, np.float32, **options)
 
+    def openvino(vino, array):
+        def make(ops, *inputs):
+            return ops.roi_pooling(*inputs, list(BINS), SCALE, "max")
+
+        return vino.call(make, data, rois)
+
     return Job(
         "roi_pooling",
         size,
@@ -62,6 +68,7 @@ def job(num, shape):
             mxnet=Peer(mxnet),
             torchvision=Peer(torchvision, check_close),
             onnxruntime=Peer(onnxruntime, check_close),
+            openvino=Peer(openvino, check_close),
         ),
         too_slow=["numpy"] if num > 100 else [],
     )

@@ -7,8 +7,9 @@
     pytest benchmarks --benchmark-disable            only checks the results
 
 ``-k`` accepts an op, the id of a size, and an implementation: mxnet, torchvision, onnxruntime,
-openvino, torch (dense PyTorch; also matches torchvision), book (the book's code in PyTorch), numpy,
-native, one-thread, cupy, gpu or graph. The table has a row for each op, size and implementation:
+openvino, opencv, powerboxes, torch (dense PyTorch; also matches torchvision), book (the book's code
+in PyTorch), numpy, native, one-thread, cupy, gpu or graph. The table has a row for each op, size
+and implementation:
 
 - the median time and the rate
 - the speed relative to each peer and to the best peer of this run; a peer's time is that on the

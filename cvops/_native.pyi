@@ -469,6 +469,21 @@ def num_threads() -> int:
 def set_num_threads(num_threads: int, /) -> None:
     """Set the most threads of an op on the CPU."""
 
+def empty(shape: tuple[int, ...], dtype: Any, /) -> np.ndarray:
+    """Call :func:`numpy.empty`; take the memory of 1 MiB or more from the pool of results."""
+
+def kept_result_bytes() -> int:
+    """Return the number of bytes of freed results that the pool keeps."""
+
+def result_pool_size() -> int:
+    """Return the maximum of that number."""
+
+def set_result_pool_size(size: int, /) -> None:
+    """Set the maximum of that number."""
+
+def release_results() -> None:
+    """Free the memory that the pool keeps."""
+
 def simd() -> str:
     """Return the name of the vector instructions in use."""
 

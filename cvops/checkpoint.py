@@ -21,9 +21,9 @@ Therefore save checkpoints between epochs, and begin each epoch with ``seed_all`
 
 Then a resumed run has the same bits as an uninterrupted run.
 
-In a training of several processes (``kvstore="dist_sync"``) each process saves and loads its own
-file. Its trainer needs ``update_on_kvstore=False``. MXNet's default keeps the optimizer's states on
-the servers, which do not return them.
+In a training of several processes (``cvops.distributed``) one process saves, and all load the file.
+The trainer needs ``update_on_kvstore=False``. MXNet's default keeps the optimizer's states on the
+servers, which do not return them.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ import numpy as np
 
 from cvops._files import check_regular, check_writable, replacing
 from cvops._mxnet import mxnet
+from cvops.distributed import share_parameters
 from cvops.ops._check import integer
 
 mx = mxnet()
@@ -155,10 +156,7 @@ def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
         parameter._load_init(_array(mean), None)
     # Initialize the trainer as its first step does. This copies the values of the first device to
     # the others, so their own values are written below.
-    if not trainer._kv_initialized:
-        trainer._init_kvstore()
-    trainer._init_params()
-    mx.nd.waitall()  # a distributed store keeps the first gradients under the same keys
+    share_parameters(trainer)
     for name, parameter in parameters.items():
         if len(saved[name]) == len(parameter.list_data()):
             for own, array in zip(parameter.list_data(), saved[name]):

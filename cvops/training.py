@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, NamedTuple, NoReturn
 
 import numpy as np
 from tqdm.auto import tqdm
 
 from cvops import checkpoint, plot
 from cvops._mxnet import mxnet
+from cvops.distributed import Process
 
 mx = mxnet()
 
@@ -39,24 +41,6 @@ class Task(NamedTuple):
     summary: Callable[[np.ndarray], Summary]
 
 
-class Process(NamedTuple):
-    """The place of this process among those that train one network."""
-
-    rank: int = 0
-    #: Number of these processes. Each of them gets its part of each batch.
-    num_workers: int = 1
-    #: MXNet's KVStore, by its name or as an object.
-    kvstore: Any = "device"
-
-    @property
-    def writes(self) -> bool:
-        """True for the process that writes files and messages."""
-        return self.rank == 0
-
-
-_ALONE = Process()
-
-
 def make_trainer(
     net: Any, optimizer: str, options: dict[str, Any], steps: int, rate: float, process: Process
 ) -> Any:
@@ -65,7 +49,7 @@ def make_trainer(
         steps, rate, final_lr=rate / 100, warmup_steps=steps // 20, warmup_begin_lr=rate / 10
     )
     options = {"learning_rate": rate, "lr_scheduler": schedule, **options}
-    return mx.gluon.Trainer(net.collect_params(), optimizer, options, kvstore=process.kvstore)
+    return mx.gluon.Trainer(net.collect_params(), optimizer, options, **process.trainer_options)
 
 
 def fit(
@@ -80,7 +64,7 @@ def fit(
     report: Callable[[list[Any]], None] | None = None,
     finished: Callable[[list[Any]], bool] | None = None,
     stop: Callable[[], bool] | None = None,
-    process: Process = _ALONE,
+    process: Process | None = None,
 ) -> list[Any]:
     """Train ``net``, with a learning rate that falls along half a cosine.
 
@@ -101,7 +85,8 @@ def fit(
         stop: asked after each step. At True the checkpoint is written and ``Interrupted`` raised.
             A training that continues from it has the bits of an uninterrupted one if its step uses
             no random generator, and ``task.batches`` none but those of ``random`` and NumPy.
-        process: the place of this process among several.
+        process: the worker of a distributed training. Its files are those of the first worker; the
+            other workers read its checkpoint too.
 
     Returns:
         The summary of each epoch, those in the checkpoint included.
@@ -112,11 +97,13 @@ def fit(
         Interrupted: ``stop`` returned True.
         OSError: ``saved`` cannot be written.
     """
+    process = process or Process()
     epochs, steps = settings["epochs"], task.steps
     trainer = make_trainer(net, optimizer, options, epochs * steps, settings["rate"], process)
     settings = {**settings, "steps": epochs * steps}
     history: list[Any] = []
     numbers: list[list[float]] = []  # of each step of an epoch that is not complete
+    process.check_equal("settings and checkpoint", f"{settings} {_checksum(saved)}")
     if saved is not None and saved.exists():
         history, numbers = _resume(saved, net, trainer, settings, task)
     elif saved is not None and process.writes:
@@ -129,10 +116,19 @@ def fit(
             state = {"settings": settings, "history": history, "numbers": numbers}
             checkpoint.save(saved, net, trainer, **state)
 
-    def check_stop() -> None:
-        if stop is not None and stop():
-            save()
-            raise Interrupted
+    def interrupt() -> NoReturn:
+        save()
+        raise Interrupted
+
+    def asked() -> bool:
+        return stop is not None and stop()
+
+    def validated() -> Summary | None:
+        assert validate is not None
+        try:
+            return validate(trainer)
+        except Interrupted:  # at the next start the validation is repeated
+            return None
 
     done = len(history) * steps + len(numbers)
     with tqdm(total=epochs * steps, initial=done, unit="batch", disable=not process.writes) as bar:
@@ -142,27 +138,36 @@ def fit(
             start = time.perf_counter()
             checkpoint.seed_all(settings["seed"], epoch)
             for batch in task.batches(epoch, len(numbers)):
-                numbers.append(_finite(task.step(trainer, batch), epoch, len(numbers)))
+                losses = task.step(trainer, batch)
+                *losses, stopped = process.mean([*losses, asked()])
+                numbers.append(_finite(losses, epoch, len(numbers)))
                 bar.set_postfix_str(task.summary(np.array(numbers[-1:]))[1], refresh=False)
                 bar.update()
-                check_stop()
+                if stopped:
+                    interrupt()
             values, text = task.summary(np.array(numbers))
             mx.nd.waitall()
             if validate is not None:
-                try:
-                    more, about = validate(trainer)
-                except Interrupted:  # at the next start the validation is repeated
-                    save()
-                    raise
+                found = process.first(validated)
+                if found is None or any(process.mean([asked()])):
+                    interrupt()
+                more, about = found
                 values, text = {**values, **more}, f"{text}, {about}"
-                check_stop()
             history.append(values)
             numbers = []
             if report is not None:
                 report(history)
             save()
-            bar.write(f"epoch {epoch + 1:2d}: {text}, {time.perf_counter() - start:.1f} s")
+            if process.writes:
+                bar.write(f"epoch {epoch + 1:2d}: {text}, {time.perf_counter() - start:.1f} s")
     return history
+
+
+def _checksum(path: Path | None) -> str:
+    """Return a checksum of a file, or an empty text without the file."""
+    if path is None or not path.is_file():
+        return ""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _finite(numbers: Sequence[float], epoch: int, step: int) -> list[float]:

@@ -39,6 +39,7 @@ exclude_patterns += [
         ("mxnet", "mxnet"),
         ("onnx", "onnx"),
         ("ray", "ray"),
+        ("recipes", "mxnet"),
         ("torch", "torch"),
     )
     if importlib.util.find_spec(package) is None

@@ -22,6 +22,8 @@ LIBRARIES = {
     "torchvision": "torchvision",
     "onnxruntime": "ONNX Runtime",
     "openvino": "OpenVINO",
+    "opencv": "OpenCV",
+    "powerboxes": "powerboxes",
     "torch": "PyTorch",
     "book": "the book's PyTorch",
 }
@@ -149,3 +151,17 @@ class OpenVino(Library):
 
     def module_and_array(self) -> tuple[Any, Callable[..., Any]]:
         return openvino_ops, np.asarray
+
+
+class Module(Library):
+    """A library with functions for NumPy arrays; a job gets its module."""
+
+    def __init__(self, library: str, module: str):
+        super().__init__(LIBRARIES[library])
+        self.library, self.module = library, module
+
+    def missing(self) -> str | None:
+        return None if importlib.util.find_spec(self.module) else f"needs {self.module}"
+
+    def module_and_array(self) -> tuple[Any, Callable[..., Any]]:
+        return importlib.import_module(self.module), np.asarray

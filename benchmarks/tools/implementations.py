@@ -10,7 +10,7 @@ library uses its default number of threads; see ``machine.threads``.
 
 from __future__ import annotations
 
-from peers.libraries import LIBRARIES, MXNet, OnnxRuntime, OpenVino, Torch, TorchVision
+from peers.libraries import LIBRARIES, Module, MXNet, OnnxRuntime, OpenVino, Torch, TorchVision
 from tools.cvops_backends import Captured, Cvops, OneThread
 from tools.interface import Implementation
 
@@ -19,6 +19,8 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
     "torchvision": TorchVision("torchvision", LIBRARIES["torchvision"]),
     "onnxruntime": OnnxRuntime(LIBRARIES["onnxruntime"]),
     "openvino": OpenVino(LIBRARIES["openvino"]),
+    "opencv": Module("opencv", "cv2"),
+    "powerboxes": Module("powerboxes", "powerboxes"),
     "torch": Torch("torch", LIBRARIES["torch"]),
     "book": Torch("book", LIBRARIES["book"]),
     "numpy": Cvops("cvops numpy", "cpu", "numpy"),

@@ -49,7 +49,7 @@ def versions() -> dict[str, str]:
         own = metadata.version("cvops")
     except metadata.PackageNotFoundError:
         own = "from a checkout"
-    names = "numpy", "mxnet", "cupy", "torch", "torchvision", "onnxruntime", "openvino"
+    names = "numpy", "mxnet", "cupy", "torch", "torchvision", "onnxruntime", "openvino", "cv2"
     modules = {name: sys.modules.get(name) for name in names}
     found = {n: str(m.__version__) for n, m in modules.items() if hasattr(m, "__version__")}
     return {"python": platform.python_version(), **found, "cvops": own}
@@ -62,7 +62,9 @@ def threads() -> dict[str, str]:
         found["mxnet"] = os.environ.get("OMP_NUM_THREADS", "its default (OMP_NUM_THREADS not set)")
     if "torch" in sys.modules:
         found["torch"] = str(sys.modules["torch"].get_num_threads())
-    for name in ("onnxruntime", "openvino"):
+    if "cv2" in sys.modules:
+        found["cv2"] = str(sys.modules["cv2"].getNumThreads())
+    for name in ("onnxruntime", "openvino", "powerboxes"):
         if name in sys.modules:
             found[name] = "its default, one for each core"
     return found

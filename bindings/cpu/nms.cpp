@@ -1,6 +1,7 @@
 #include "nms.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <utility>
@@ -18,9 +19,13 @@ constexpr int kVector = 16;
 constexpr int kBoxesPerCell = 2;
 // Minimum number of comparisons per box that a grid must save.
 constexpr int kMinSaved = 300;
-// Boxes that are resolved per step. Several threads compare them with previously kept boxes, if
-// each box has more than kMinParallel comparisons.
-constexpr int kBlock = 1024;
+// Minimum work per box, in comparisons, of a grid that levels replace; the work of a visited cell;
+// the number of boxes in a sample of the work; and the lowest threshold for levels.
+constexpr double kMinReplaced = 1500, kCellWork = 16, kMinLevelThreshold = 0.1;
+constexpr int kWorkSample = 32;
+// Boxes that are resolved per step, of the first boxes and later. Several threads compare them with
+// previously kept boxes, if each box has more than kMinParallel comparisons.
+constexpr int kFirstBlock = 256, kBlock = 1024;
 constexpr int kMinParallel = 1000;
 // Threshold of an overlap that no box passes; its negative is one that every box passes.
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
@@ -55,6 +60,7 @@ struct BroadPhase {
   bool enabled;          // false: there is no such condition, test all pairs
   float area_fraction;   // the overlap exceeds this fraction of the sum of areas
   double side_fraction;  // along each axis, the distance of centers is at most this times a side
+  double part;           // along each axis, the overlap exceeds this part of the longer side
 
   const bool has_bounds;  // of other boxes
 
@@ -71,7 +77,7 @@ struct BroadPhase {
     //
     // For rotated boxes, the sides are those of the bounds. The width of a box in each row is at
     // most twice its mean width. A part t of the area thus has t / 2 of the height, or more.
-    const double part = has_bounds ? std::min(0.49 * t, 0.5) : std::min(0.99 * t, 1.0);
+    part = has_bounds ? std::min(0.49 * t, 0.5) : std::min(0.99 * t, 1.0);
     side_fraction = t < 1e-3 ? kInfinity : 1.01 * (1 - part) * std::max(1.0, 0.5 / part);
   }
 
@@ -182,6 +188,60 @@ struct GridAxis {
   }
 };
 
+// Grids for boxes of different sizes: one for each pair of levels, of the width and of the height.
+// A level has the sides from a power of 4 to the next one. Only boxes of near levels suppress each
+// other. A cell is half as long as the longest sides of its level.
+struct Levels {
+  static constexpr int kNum = 160, kMinExponent = -160;
+
+  int buckets = 0, shift = 0;       // 0: not in use
+  std::unique_ptr<uint8_t[]> used;  // (kNum, kNum): true if there is a box
+
+  static int level(double side) {
+    uint64 bits;
+    std::memcpy(&bits, &side, sizeof bits);
+    const int exponent = (int)(bits >> 52 & 0x7ff) - 1023;
+    return std::clamp((exponent - kMinExponent) >> 1, 0, kNum - 1);
+  }
+
+  // 4^n for the exponent n of the shortest sides of a level.
+  static double shortest(int level) {
+    const uint64 bits = (uint64)(2 * level + kMinExponent + 1023) << 52;
+    double side;
+    std::memcpy(&side, &bits, sizeof side);
+    return side;
+  }
+
+  // Cell of a position. Positions are twice the centers; a cell has four of the shortest sides.
+  static int64 cell(double position, int level) {
+    constexpr double limit = 1ll << 60;
+    const double at = std::floor(position / (4 * shortest(level)));
+    return (int64)std::min(std::max(at, -limit), limit);
+  }
+
+  // Maximum distance in position from a box of side `side` to those of a level.
+  static double reach(double side, int level, double part) {
+    const double low = shortest(level), high = 4 * low;
+    auto distance = [&](double other) { return side + other - 2 * part * std::max(side, other); };
+    return 1.01 * std::max(distance(std::clamp(side, low, high)), distance(high));
+  }
+
+  // Several cells may share a bucket: more boxes are compared then.
+  int bucket(int of_x, int of_y, int64 column, int64 row) const {
+    uint64 key = (uint64)(of_x * kNum + of_y) * 0x9E3779B97F4A7C15u;
+    key += (uint64)column * 0xC2B2AE3D27D4EB4Fu + (uint64)row * 0x165667B19E3779F9u;
+    key = (key ^ key >> 32) * 0xD6E8FEB86659FD93u;
+    return (int)(key >> shift);
+  }
+
+  void use(int num) {
+    int bits = 1;
+    while (2 << bits <= num) ++bits;
+    buckets = 1 << bits, shift = 64 - bits;
+    used.reset(new uint8_t[kNum * kNum]());
+  }
+};
+
 // Spatial hash grid of the kept boxes of an image, or of one class. A box is compared with the kept
 // boxes of the cells in its reach. Each cell has capacity for all boxes that belong to it.
 struct SpatialHash {
@@ -193,6 +253,8 @@ struct SpatialHash {
   const BroadPhase broad_phase{rule, (bool)exact};
 
   GridAxis x{(double)rule.pixels}, y{(double)rule.pixels};
+  Levels levels;        // replace the grid where it is slow
+  int next_check = 0;   // the box from which on the work is estimated again
   int cells = 1;        // kOverflowCell and the cells of the grid
   double fraction = 1;  // fraction of the inserted boxes with which a median box is compared
   int num_inserted = 0, num_kept = 0;
@@ -242,9 +304,11 @@ struct SpatialHash {
   // Computes the cell of each box and reserves capacity in the cells.
   void assign_cells() {
     std::fill(begins, begins + cells, 0);
+    const bool few = num < kMinSaved;
     for (int i = 0; i < num; ++i) {
       const Box& b = boxes[order[i]].box;
-      int cell = cells == 1 ? kOverflowCell : kind_of_cell(i);
+      int cell = few ? kOverflowCell : kind_of_cell(i);
+      if (cell == kGridCell && cells == 1) cell = kOverflowCell;
       if (cell == kGridCell) {
         cell += y.cell((double)b.y1 + b.y2) * x.cells + x.cell((double)b.x1 + b.x2);
         x.max_side = std::max(x.max_side, (double)b.x2 - b.x1 + x.pixel);
@@ -253,11 +317,76 @@ struct SpatialHash {
       cell_of[i] = cell;
       if (cell != kNoCell) ++begins[cell];
     }
+    reserve();
+  }
+
+  // Reserves capacity for the numbers of boxes in `begins`.
+  void reserve() {
     for (int c = 0, before = 0; c < cells; ++c) before += std::exchange(begins[c], before);
     std::copy_n(begins, cells, new_begins);
     std::copy_n(begins, cells, ends);
     // Empty slots never pass the overlap test.
     std::fill_n(min_overlap, capacity, kInfinity);
+  }
+
+  Range columns_in_reach(const Box& b) const {
+    return x.cells_in_reach(b.x1, b.x2, broad_phase.side_fraction);
+  }
+  Range rows_in_reach(const Box& b) const {
+    return y.cells_in_reach(b.y1, b.y2, broad_phase.side_fraction);
+  }
+
+  // Estimates the work per box for the boxes from `first` on, from a sample.
+  double work(int first) const {
+    double sum = 0;
+    for (int i = first, stride = (int)ceil_div(num - first, kWorkSample); i < num; i += stride) {
+      if (kind_of_cell(i) != kGridCell) continue;
+      if (cells == 1) {
+        sum += ends[kOverflowCell] - begins[kOverflowCell];
+        continue;
+      }
+      const Box& b = boxes[order[i]].box;
+      const Range columns = columns_in_reach(b), rows = rows_in_reach(b);
+      for (int row = rows.begin; row < rows.end; ++row) {
+        const int at = kGridCell + row * x.cells;
+        for (int cell = at + columns.begin; cell < at + columns.end; ++cell) {
+          sum += kCellWork + (ends[cell] - begins[cell]);
+        }
+      }
+    }
+    return sum / std::min(kWorkSample, num - first);
+  }
+
+  // Replaces the grid by levels if the boxes from `first` on would need much work.
+  void replace_slow_grid(int first, const uint8_t* is_kept) {
+    if (first < next_check || levels.buckets || num < kMinSaved || !broad_phase.enabled ||
+        rule.threshold < kMinLevelThreshold) {
+      return;
+    }
+    next_check = 2 * first;
+    if (work(first) < kMinReplaced) return;
+    levels.use(num / kBoxesPerCell);
+    x.cells = levels.buckets, y.cells = 1, cells = kGridCell + levels.buckets;
+    fraction = 0;
+    std::fill(begins, begins + cells, 0);
+    auto is_left = [&](int i) { return i >= first || is_kept[order[i]]; };
+    for (int i = 0; i < num; ++i) {
+      if (!is_left(i) || cell_of[i] == kNoCell) continue;
+      cell_of[i] = kind_of_cell(i);
+      if (cell_of[i] == kGridCell) {
+        const Box& b = boxes[order[i]].box;
+        const int of_x = Levels::level((double)b.x2 - b.x1 + x.pixel);
+        const int of_y = Levels::level((double)b.y2 - b.y1 + y.pixel);
+        levels.used[of_x * Levels::kNum + of_y] = true;
+        cell_of[i] += levels.bucket(of_x, of_y, Levels::cell((double)b.x1 + b.x2, of_x),
+                                    Levels::cell((double)b.y1 + b.y2, of_y));
+      }
+      ++begins[cell_of[i]];
+    }
+    reserve();
+    for (int i = 0; i < first; ++i) {
+      if (is_kept[order[i]] && cell_of[i] != kNoCell) insert(i);
+    }
   }
 
   void insert(int i) {
@@ -310,6 +439,34 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
   return false;
 }
 
+// True if an inserted box in a cell of a level suppresses the box.
+template <Form kForm>
+CVOPS_INLINE bool is_suppressed_in_levels(const SpatialHash& kept, int index, float least,
+                                          const int* begins, const int* ends) {
+  const Box b = kept.boxes[index].box;
+  const double x = (double)b.x1 + b.x2, width = (double)b.x2 - b.x1 + kept.x.pixel;
+  const double y = (double)b.y1 + b.y2, height = (double)b.y2 - b.y1 + kept.y.pixel;
+  const double part = kept.broad_phase.part;
+  const int last_x = Levels::level(width / part), last_y = Levels::level(height / part);
+  for (int of_x = Levels::level(width * part); of_x <= last_x; ++of_x) {
+    const double far_x = Levels::reach(width, of_x, part);
+    const int64 column = Levels::cell(x - far_x, of_x), end = Levels::cell(x + far_x, of_x) + 1;
+    for (int of_y = Levels::level(height * part); of_y <= last_y; ++of_y) {
+      if (!kept.levels.used[of_x * Levels::kNum + of_y]) continue;
+      const double far_y = Levels::reach(height, of_y, part);
+      const int64 last_row = Levels::cell(y + far_y, of_y);
+      for (int64 row = Levels::cell(y - far_y, of_y); row <= last_row; ++row) {
+        for (int64 c = column; c < end; ++c) {
+          const int cell = kGridCell + kept.levels.bucket(of_x, of_y, c, row);
+          int at = begins[cell];
+          if (is_suppressed_by<kForm>(kept, at, ends[cell], index, least)) return true;
+        }
+      }
+    }
+  }
+  return false;
+}
+
 // True if an inserted box suppresses box i. Each cell is searched from begins[cell] to ends[cell].
 template <Form kForm>
 CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begins,
@@ -319,13 +476,21 @@ CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begin
   const int index = kept.order[i];
   const SizedBox b = kept.boxes[index];
   const float least = kept.broad_phase.min_overlap(b.area);
-  int at = begins[kOverflowCell];
-  if (is_suppressed_by<kForm>(kept, at, ends[kOverflowCell], index, least)) return true;
+  int at;
+  // Where most boxes are suppressed, it is probably by a box of the own cell.
+  const bool own_first = own_cell != kOverflowCell && 2 * kept.num_inserted < i;
+  for (const int cell : {kOverflowCell, own_first ? own_cell : kOverflowCell}) {
+    at = begins[cell];
+    if (is_suppressed_by<kForm>(kept, at, ends[cell], index, least)) return true;
+    if (!own_first) break;
+  }
   if (kept.cells == 1) return false;
   Range columns = {0, kept.x.cells}, rows = {0, kept.y.cells};
   if (own_cell != kOverflowCell) {
-    columns = kept.x.cells_in_reach(b.box.x1, b.box.x2, kept.broad_phase.side_fraction);
-    rows = kept.y.cells_in_reach(b.box.y1, b.box.y2, kept.broad_phase.side_fraction);
+    if (kept.levels.buckets) {
+      return is_suppressed_in_levels<kForm>(kept, index, least, begins, ends);
+    }
+    columns = kept.columns_in_reach(b.box), rows = kept.rows_in_reach(b.box);
   }
   for (int row = rows.begin; row < rows.end; ++row) {
     const int first = kGridCell + row * kept.x.cells;
@@ -368,8 +533,9 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const 
   kept.choose_grid();
   kept.assign_cells();
   for (int i = 0; i < num; ++i) is_kept[order[i]] = 1;
-  for (int first = 0; first < num; first += kBlock) {
-    const int end = std::min(num, first + kBlock);
+  for (int first = 0, end; first < num; first = end) {
+    end = std::min(num, first + (first < kBlock ? kFirstBlock : kBlock));
+    if (kept.num_kept < max_kept) kept.replace_slow_grid(first, is_kept);
     const double compared = kept.fraction * kept.num_inserted;  // maximum comparisons per box
     const int* begins = kept.begins;
     if (threads > 1 && compared > kMinParallel && kept.num_kept < max_kept) {

@@ -1,6 +1,8 @@
 #include "target_assignment.h"
 
+#include <functional>
 #include <limits>
+#include <utility>
 
 #include "parallel.h"
 #include "simd.h"
@@ -10,6 +12,8 @@ namespace {
 
 // Blocks whose bounds are tested together.
 constexpr int kGroup = 8;
+// Maximum number of keys that a search finds.
+constexpr int kFound = 32;
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
@@ -181,6 +185,37 @@ uint64 best_key(const BlockRange& range, Matches matches, SizedBox truth, int k,
   return key;
 }
 
+// Highest keys of free anchors with the truth, in descending order. Returns their number.
+int best_free_keys(uint64* keys, const BlockRange& range, const Matches& matches, SizedBox truth) {
+  const Anchors& a = range.anchors;
+  const std::greater<uint64> above;
+  int num = 0;
+  float least = kMinIou;  // lowest IoU that can give one of the keys
+  auto needed = [&] { return truth.area < 1e-30f ? 0.0f : least; };
+  bound_blocks(range.bounds, a, range.first, range.end, truth);
+  const int end = std::min(range.end, a.full_blocks);
+  for (int block = range.first; block < end; ++block) {
+    const int begin = block * kBlock;
+    if (range.bounds[block] < needed() || !has_relevant(a, begin, truth, needed())) continue;
+    float iou[kBlock];
+    for (int i = 0; i < kBlock; ++i) iou[i] = target_iou(a.at(begin + i), truth);
+    for (int i = 0; i < kBlock; ++i) {
+      if (!(iou[i] >= least) || matches.is_assigned(begin + i)) continue;
+      const uint64 key = pair_key(iou[i], begin + i);
+      if (key == 0) continue;
+      if (num == kFound) {
+        if (key < keys[0]) continue;
+        std::pop_heap(keys, keys + num--, above);
+      }
+      keys[num++] = key;
+      std::push_heap(keys, keys + num, above);
+      if (num == kFound) least = float_of((uint32)(keys[0] >> 32));
+    }
+  }
+  std::sort_heap(keys, keys + num, above);
+  return num;
+}
+
 }  // namespace
 
 Anchors::Anchors(int num)
@@ -209,6 +244,8 @@ void Bipartite::take(Workspace& memory) {
   bounds_ = memory.take<float>(anchors_.blocks);
   heap_ = memory.take<Pair>(max_truths_);
   keys_ = memory.take<uint64>((int64)num_ranges_ * max_truths_);
+  found_ = memory.take<Found>(max_truths_);
+  found_keys_ = memory.take<uint64>((int64)kFound * max_truths_);
 }
 
 void Bipartite::match(const Matches& matches, const SizedBox* truths, int num, float limit) {
@@ -224,6 +261,26 @@ void Bipartite::match(const Matches& matches, const SizedBox* truths, int num, f
   });
 }
 
+uint64 Bipartite::next_key(const Matches& matches, SizedBox truth, int k) {
+  const BlockRange all = {anchors_, bounds_, 0, anchors_.blocks};
+  Found& found = found_[k];
+  // One more key is mostly enough, and faster to find than several.
+  if (std::exchange(found.is_first, false)) {
+    return simd<best_key<true>>(all, matches, truth, k, kInfinity);
+  }
+  uint64* const keys = found_keys_ + (int64)k * kFound;
+  for (;;) {
+    while (found.next < found.num) {
+      const uint64 key = keys[found.next++];
+      if (!matches.is_assigned(anchor_of(key))) return key;
+    }
+    if (found.is_last) return 0;
+    found.next = 0;
+    found.num = simd<best_free_keys>(keys, all, matches, truth);
+    found.is_last = found.num < kFound;
+  }
+}
+
 // Greedy assignment from a heap of the best pair per truth. A truth searches another anchor only
 // when its pair is on top and its anchor is assigned. The new pair is worse, so this is early
 // enough.
@@ -233,9 +290,9 @@ void Bipartite::assign(Matches& matches, const SizedBox* truths, int num) {
     uint64 key = 0;
     for (int i = 0; i < num_ranges_; ++i) key = std::max(key, keys_[i * num + k]);
     if (key) heap_[size++] = {key, k};
+    found_[k] = {0, 0, true, false};
   }
   std::make_heap(heap_, heap_ + size);
-  const BlockRange all = {anchors_, bounds_, 0, anchors_.blocks};
   while (size) {
     std::pop_heap(heap_, heap_ + size);
     Pair& best = heap_[--size];
@@ -244,7 +301,7 @@ void Bipartite::assign(Matches& matches, const SizedBox* truths, int num) {
       matches.assign_to(anchor, best.truth);
       continue;
     }
-    best.key = simd<best_key<true>>(all, matches, truths[best.truth], best.truth, kInfinity);
+    best.key = next_key(matches, truths[best.truth], best.truth);
     if (best.key) std::push_heap(heap_, heap_ + ++size);
   }
 }

@@ -45,12 +45,23 @@ class Bipartite {
     }
   };
 
+  // Keys that a search found for a truth, for its next pairs.
+  struct Found {
+    int next, num;
+    bool is_first, is_last;  // no search yet; no further keys
+  };
+
+  // The next pair_key of truth k; 0 if all its anchors are assigned.
+  uint64 next_key(const Matches& matches, SizedBox truth, int k);
+
   const Anchors& anchors_;
   const int max_truths_, num_ranges_;  // ranges of blocks that a thread takes
   const bool parallel_;
   float* bounds_;  // one per block
   Pair* heap_;
   uint64* keys_;  // (num_ranges_, truths of the image)
+  Found* found_;
+  uint64* found_keys_;  // (max_truths_, kFound)
 };
 
 }  // namespace cvops::cpu

@@ -5,11 +5,12 @@
 #endif
 
 #define CVOPS_OPS(X)          \
-  X(buffer)  /* shared */     \
-  X(gpu)     /* shared */     \
-  X(half)    /* shared */     \
-  X(simd)    /* shared */     \
-  X(threads) /* shared */     \
+  X(buffer)      /* shared */ \
+  X(gpu)         /* shared */ \
+  X(half)        /* shared */ \
+  X(result_pool) /* shared */ \
+  X(simd)        /* shared */ \
+  X(threads)     /* shared */ \
   X(adaptive_avg_pooling)     \
   X(bilinear_resize)          \
   X(bilinear_upsample)        \

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Iterable
 from typing import Any, Callable, NamedTuple
@@ -11,8 +10,6 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 
 _ndarray = np.ndarray
-#: NumPy asks for huge pages from this number of bytes on.
-_HUGE = 1 << 22
 #: The alignment in bytes that the kernels' 16-byte loads need.
 ALIGNMENT = 16
 
@@ -53,6 +50,9 @@ class Library:
     #: Runs a call that the library may record for a gradient, of a ``Signature``, the arrays and
     #: the options; its ``execute`` computes without recording. None: no gradients.
     autograd: Callable[[Any, Iterable[Any], tuple[Any, ...]], Any] | None = None
+    #: Allocates an uninitialized array on the CPU, of a shape and a dtype, that :meth:`from_numpy`
+    #: can return. None: any NumPy array.
+    empty_cpu: Callable[[tuple[int, ...], Any], np.ndarray] | None = None
 
     def describe(self, x: Any) -> Description:
         """Return the hashable facts that the checks of an op need."""
@@ -72,28 +72,8 @@ class Library:
         """Return ``x``, of any dtype on any device, as a NumPy array."""
         return np.asarray(x)
 
-    def empty_cpu(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-        """Allocate an uninitialized array on the CPU, which :meth:`from_numpy` can return."""
-        return np.empty(shape, dtype)
-
-    def empty_all_cpu(self, *types: ArrayType) -> tuple[np.ndarray, ...]:
-        """Allocate several arrays, each as by :meth:`empty_cpu`.
-
-        They may be parts of one array, which then lives until the last of them dies. One array of
-        4 MiB or more gets huge pages; the first write to small pages may take longer than an op.
-        """
-        sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in types]
-        if sum(sizes) < _HUGE or min(sizes) >= _HUGE:
-            return tuple([self.empty_cpu(shape, dtype) for shape, dtype in types])
-        starts = np.cumsum([0, *(ceil_div(size, 64) * 64 for size in sizes)])
-        memory = self.empty_cpu((int(starts[-1]),), np.uint8)
-        parts = (memory[start : start + size] for start, size in zip(starts, sizes))
-        return tuple(
-            [part.view(dtype).reshape(shape) for part, (shape, dtype) in zip(parts, types)]
-        )
-
     def from_numpy(self, y: np.ndarray) -> Any:
-        """Return ``y`` as an array of this library; a copy if :meth:`empty_cpu` did not make it."""
+        """Return ``y`` as an array of this library; a copy if :attr:`empty_cpu` did not make it."""
         return y
 
     def copy(self, x: Any) -> Any:

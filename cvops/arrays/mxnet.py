@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cvops.arrays import mxnet_autograd
-from cvops.arrays.base import ALIGNMENT, CPU, ArrayType, Description, Device, Library, Memory
+from cvops.arrays.base import ALIGNMENT, CPU, Description, Device, Library, Memory
 
 
 class MXNet(Library):
@@ -79,9 +79,6 @@ class MXNet(Library):
 
     def empty_cpu(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
         return self._view(self._new(shape, dtype, CPU), shape, np.dtype(dtype))
-
-    def empty_all_cpu(self, *types: ArrayType) -> tuple[np.ndarray, ...]:
-        return tuple([self.empty_cpu(shape, dtype) for shape, dtype in types])
 
     def from_numpy(self, y: np.ndarray) -> Any:
         if y.size == 0:

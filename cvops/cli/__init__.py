@@ -12,7 +12,18 @@ from cvops._imports import pip_command
 from cvops.cli.common import Refused
 
 #: The modules of the commands, in the order of the help.
-COMMANDS = ("demos", "data", "train", "evaluate", "detect", "export", "convert", "warmup", "doctor")
+COMMANDS = (
+    "demos",
+    "data",
+    "train",
+    "evaluate",
+    "detect",
+    "launch",
+    "export",
+    "convert",
+    "warmup",
+    "doctor",
+)
 
 
 def _parser() -> argparse.ArgumentParser:

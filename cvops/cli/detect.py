@@ -99,7 +99,7 @@ def _check_outputs(options: argparse.Namespace, files: Sequence[Any]) -> str:
 
 
 def _print(result: Any, classes: Sequence[str], several: bool) -> None:
-    """Print what was found in an image as a table."""
+    """Print the result of an image as a table."""
     if several or result.source.frame is not None:
         print(result.source.name)
     if result.found.pixels is not None:

@@ -58,12 +58,27 @@ def _given(options: argparse.Namespace, known: list[str]) -> dict[str, Any]:
     }
 
 
+def _join(kvstore: str) -> Any:
+    """Return this process, as a worker of a distributed training if the store is of that kind."""
+    from cvops import distributed
+
+    if kvstore in distributed.KINDS:
+        return distributed.join(kvstore)
+    if distributed.is_worker():
+        raise Refused(f"kvstore: expected one of {list(distributed.KINDS)}, got {kvstore!r}")
+    return distributed.Process()
+
+
 def _train(options: argparse.Namespace) -> int:
     # MXNet reads these when it is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     import dataclasses
 
+    from cvops import distributed
+
+    if distributed.is_service():  # it does not import MXNet
+        return distributed.main()
     from cvops import training
     from cvops.recipes import RECIPES, run
 
@@ -73,13 +88,22 @@ def _train(options: argparse.Namespace) -> int:
         if "data" not in given:
             raise Refused("data: expected the folder of a set, which `cvops data` writes")
         chosen = run.Options(**given)
-        with _stop_on_signals() as stop:
-            history = run.train(chosen, options.resume, stop)
-    except training.Interrupted:
-        print(f"stopped; `cvops train --resume --output {chosen.output}` continues")
-        return _STOPPED
-    except (FloatingPointError, OSError, TypeError, ValueError) as error:
+        process = _join(chosen.kvstore)
+    except (OSError, TypeError, ValueError) as error:
         raise Refused(str(error)) from error
+    with process:
+        try:
+            with _stop_on_signals() as stop:
+                history = run.train(chosen, options.resume, stop, process)
+        except training.Interrupted:
+            if process.writes:
+                print(f"stopped; `cvops train --resume --output {chosen.output}` continues")
+            return _STOPPED
+        except (FloatingPointError, OSError, TypeError, ValueError) as error:
+            process.abort(f"cvops: {error}", 2)
+            raise Refused(str(error)) from error
+    if not process.writes:
+        return 0
     metric = RECIPES[chosen.model].metric
     best = run.best_epoch(history, metric)
     value = history[best].get(f"val {metric}")
@@ -115,12 +139,17 @@ def add(commands: Any) -> None:
     )
     train.add_argument("--side", type=common.count, help="side of the training images (256)")
     train.add_argument("--epochs", type=common.count, help="number of epochs (50)")
-    train.add_argument("--batch", type=common.count, help="images per step (16)")
+    train.add_argument("--batch", type=common.count, help="images per step, of all processes (16)")
     train.add_argument(
         "--lr", type=common.rate, help="maximum learning rate (ssd: 0.005, the others: 0.001)"
     )
     train.add_argument("--workers", type=int, help="threads that load images (2)")
     train.add_argument("--devices", help="such as cpu, gpu or gpu:0,1 (cpu)")
+    train.add_argument(
+        "--kvstore",
+        choices=("device", "dist_sync", "dist_device_sync"),
+        help="dist_*: train in several processes, which `cvops launch` starts (device)",
+    )
     train.add_argument("--seed", type=int, help="seed of all random numbers (0)")
     train.add_argument(
         "--no-augment",

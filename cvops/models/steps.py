@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cvops._mxnet import mxnet
+from cvops.distributed import share_parameters
 from cvops.ops._check import flag
 
 mx = mxnet()
@@ -29,7 +30,8 @@ def step(
         training: block from the arrays of ``batch`` to outputs; the first one is the loss of each
             image, (B,).
         trainer: a ``gluon.Trainer`` of the parameters.
-        batch: arrays whose first axis is the images, on any device.
+        batch: arrays whose first axis is the images, on any device. The workers of a distributed
+            store have batches of the same size.
         devices: MXNet's contexts. The batch is split over them evenly or nearly so.
         some_parameters: True if the loss depends on some of the parameters only. The others keep
             their values.
@@ -50,15 +52,10 @@ def step(
         results = [training(*part) for part in zip(*parts)]
     mx.autograd.backward([loss for loss, *_ in results])
     if not trainer._kv_initialized:
-        # The first step copies all parameters from the first device to the others. The backward of
-        # a static graph writes running means, and MXNet does not wait for them.
-        mx.nd.waitall()
-        trainer._init_kvstore()
-        trainer._init_params()
-        # A distributed store keeps the first gradients under the keys of the weights: without a
-        # wait MXNet can read them as weights.
-        mx.nd.waitall()
-    trainer.step(len(batch[0]), ignore_stale_grad=some_parameters)
+        share_parameters(trainer)
+    # The gradients are sums over the workers of a distributed store.
+    workers = 1 if trainer._kvstore is None else trainer._kvstore.num_workers
+    trainer.step(len(batch[0]) * workers, ignore_stale_grad=some_parameters)
     return results
 
 

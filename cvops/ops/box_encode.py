@@ -56,7 +56,7 @@ def box_encode(
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:
-        The pair (targets, masks), both float (B, N, 4): the offsets and 1 for each positive
+        Targets and masks, both float (B, N, 4): the offsets and 1 for each positive
         anchor, 0 for the other anchors. A box without width or height has the offset -inf, an
         inverted one NaN. Empty inputs give empty results. There is no gradient, and MXNet's is
         zero: PyTorch results do not require one. On the CPU the two are parts of one array, which

@@ -1,6 +1,6 @@
 """Recipes: the training, evaluation and detection of each model, on the sets of users.
 
-A recipe is what differs from model to model. :mod:`cvops.recipes.run` trains any of them,
+A recipe has the parts that differ between models. :mod:`cvops.recipes.run` trains each of them,
 :mod:`cvops.recipes.evaluation` evaluates them, :mod:`cvops.recipes.detection` reads images, detects
 and writes the results.
 """

@@ -37,12 +37,12 @@ class Source(NamedTuple):
     relative: Path
     #: The frame of a video, uint8 (h, w, 3).
     frame: np.ndarray | None = None
-    #: What is wrong with the file.
+    #: The error of a file that cannot be read.
     error: str = ""
 
 
 class Result(NamedTuple):
-    """An image and what a network found in it."""
+    """An image and the detections of a network."""
 
     source: Source
     #: uint8 (h, w, 3), RGB; None after an error.
@@ -250,7 +250,7 @@ def coco_rows(result: Result, classes: Sequence[str], ids: CocoIds | None) -> li
 
 
 def draw(result: Result, classes: Sequence[str]) -> Image.Image:
-    """Draw what was found in an image: boxes and masks, or the colors of the pixels' classes."""
+    """Draw the boxes and masks in an image, or the colors of its pixels' classes."""
     assert result.image is not None
     assert result.found is not None
     if result.found.pixels is not None:

@@ -32,7 +32,7 @@ _NOTHING = "background"
 
 
 class DetectorRecipe(Recipe):
-    """What the detectors share: labels, augmentation, metrics."""
+    """The common parts of the detectors: labels, augmentation, metrics."""
 
     kinds: tuple[str, ...] = ("boxes", "instances")
     metric = "AP"

@@ -74,7 +74,7 @@ def worst(evaluation: Evaluation, count: int = _WORST) -> list[int]:
 def picture_of_errors(
     recipe: Recipe, net: Any, split: Split, evaluation: Evaluation
 ) -> Image.Image | None:
-    """Draw the images with most errors: at the left the labels, at the right what ``net`` finds.
+    """Draw the images with most errors: labels at the left, detections at the right.
 
     Returns:
         The picture; None if no image has an error.
@@ -89,11 +89,10 @@ def picture_of_errors(
             pixels, labels, masks = split.scene(index)
             scene, found = (pixels, labels, masks if masks.size else None), predict([pixels])[0]
             drawn = found.masks()
+            image, scale = Image.fromarray(pixels), _TILE / max(pixels.shape[:2])
             pair = [
                 plot.contact_sheet([scene], split.classes, 1, _TILE),
-                plot.draw_detections(
-                    Image.fromarray(pixels), found.rows, split.classes, masks=drawn
-                ),
+                plot.draw_detections(image, found.rows, split.classes, scale, drawn),
             ]
         tiles += [ImageOps.pad(tile, (_TILE, _TILE), color="white") for tile in pair]
     return plot.grid(tiles, columns=4) if tiles else None

@@ -1,4 +1,4 @@
-"""What a training, an evaluation and a detection need of a model."""
+"""The interface between a model and its training, evaluation and detection."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def nothing() -> None:
 
 
 class Found(NamedTuple):
-    """What a network finds in one image of height and width ``size``."""
+    """The detections, or the segmentation, of one image of height and width ``size``."""
 
     size: tuple[int, int]
     #: float32 (n, 6), rows (class, score, x1, y1, x2, y2), corners in pixels, best first.
@@ -66,7 +66,7 @@ class Network:
 
 
 class Recipe(abc.ABC):
-    """What differs from model to model.
+    """The parts of training, evaluation and detection that differ between models.
 
     A recipe has no state. Images are uint8 (h, w, 3), RGB.
     """
@@ -121,7 +121,7 @@ class Recipe(abc.ABC):
     def predictor(
         self, net: Any, threshold: float, nms_threshold: float = 0.3
     ) -> Callable[[Sequence[np.ndarray]], list[Found]]:
-        """Return a function from a batch of images to what ``net`` finds in each of them."""
+        """Return a function from a batch of images to the result of each of them."""
 
     @abc.abstractmethod
     def evaluate(

@@ -24,6 +24,7 @@ from cvops._mxnet import mxnet
 from cvops.checkpoint import seed_all
 from cvops.datasets.loading import Loader
 from cvops.datasets.sets import read_set
+from cvops.distributed import KINDS, Process
 from cvops.ops._check import choice, flag, integer, number
 from cvops.recipes import RECIPES
 from cvops.recipes.config import write_config
@@ -49,10 +50,11 @@ class Options:
         pretrained: True, or a file of weights of the backbone: a source of ``cvops.weights``.
         side: height and width of the training images, 64 to 4096. Images are resized to it; for
             "fcn" they are cropped.
-        epochs, batch: number of epochs; images per step, 1 or more.
+        epochs, batch: number of epochs; images per step, 1 or more, in all workers together.
         lr: maximum learning rate, above 0. It falls along half a cosine.
         workers: threads that load images. The results do not depend on it.
         devices: such as "cpu", "gpu" or "gpu:0,1". A batch is split over them.
+        kvstore: "device", or one of ``cvops.distributed.KINDS`` for several processes.
         seed: seed of all random numbers.
         augment: crop and mirror the training images at random.
         difficult: False leaves out the objects with VOC's flag "difficult" in the training.
@@ -74,6 +76,7 @@ class Options:
     lr: float | None = None
     workers: int = 2
     devices: str = "cpu"
+    kvstore: str = "device"
     seed: int = 0
     augment: bool = True
     difficult: bool = True
@@ -101,6 +104,7 @@ class Options:
             "epochs": integer("epochs", self.epochs, 1),
             "batch": integer("batch", self.batch, 1),
             "workers": integer("workers", self.workers, 0, 256),
+            "kvstore": choice("kvstore", self.kvstore, ("device", *KINDS)),
             "seed": integer("seed", self.seed, -(2**63), 2**63),
             "augment": flag("augment", self.augment),
             "difficult": flag("difficult", self.difficult),
@@ -148,7 +152,7 @@ def train(
     options: Options,
     resume: bool = False,
     stop: Callable[[], bool] | None = None,
-    process: training.Process | None = None,
+    process: Process | None = None,
     say: Callable[[str], None] = print,
 ) -> list[dict[str, Any]]:
     """Train a network on a set, with validation, logs and checkpoints.
@@ -158,7 +162,7 @@ def train(
         resume: continue from the checkpoint in the folder of the run, if it is there.
         stop: asked after each step and during the validation. At True the checkpoint is written
             and ``training.Interrupted`` raised. A resumed run has the bits of an uninterrupted one.
-        process: the place of this process among several; see ``cvops.training``.
+        process: the worker of a distributed training.
         say: gets messages.
 
     Returns:
@@ -172,11 +176,18 @@ def train(
         OSError, ValueError: a file cannot be read or written, or an option does not fit the set.
         training.Interrupted: ``stop`` returned True.
     """
-    process = process or training.Process()
+    process = process or Process()
     recipe, devices = RECIPES[options.model], contexts(options.devices)
     check_devices(devices)
-    if options.batch < len(devices):
-        raise ValueError(f"batch: expected {len(devices)} or more, one per device")
+    batch = options.batch // process.num_workers
+    if options.batch % process.num_workers:
+        raise ValueError(
+            f"batch: expected a multiple of the number of workers, {process.num_workers}, "
+            f"got {options.batch}"
+        )
+    if batch < len(devices):
+        least = len(devices) * process.num_workers
+        raise ValueError(f"batch: expected {least} or more, one per device")
     events = _Events(options.output) if options.tensorboard and process.writes else None
     folder, data = Path(options.output), read_set(options.data)
     if data.kind not in recipe.kinds:
@@ -194,12 +205,13 @@ def train(
     if options.on_error == "skip":
         for part in filter(None, (split, held_out)):
             for message in part.without_broken(options.workers):
-                say(f"skipped: {message}")
+                if process.writes:
+                    say(f"skipped: {message}")
     if not len(split):
         raise ValueError(f"{data.path}: expected one training image or more, got none")
 
     seed_all(options.seed, 0)  # of the initial parameters
-    side: Any = options.side  # __post_init__ has set what was None
+    side: Any = options.side  # __post_init__ has replaced None
     backbone: Any = options.backbone
     net = recipe.make(Network(data.classes, side, backbone, options.pretrained), devices)
     weights = class_weights(options.class_weights, split, recipe.segments, options.workers)
@@ -208,7 +220,7 @@ def train(
     loader = Loader(
         recipe.item(split, side, options.augment, most),
         len(split),
-        options.batch,
+        batch,
         options.seed,
         options.workers,
         process.rank,
@@ -251,7 +263,8 @@ def train(
 
     settings = dataclasses.asdict(options)
     # A run can move, and be repeated by other threads and devices.
-    for name in ("data", "output", "workers", "devices", "tensorboard", "lr", "on_error"):
+    moving = ("data", "output", "workers", "devices", "kvstore", "tensorboard", "lr", "on_error")
+    for name in moving:
         del settings[name]
     settings |= {"rate": options.lr, "class_weights": list(options.class_weights)}
     settings |= {"classes": list(data.classes), "images": len(split)}

@@ -10,6 +10,7 @@ from in_threads import run_in_threads
 
 import cvops
 from cvops import arrays
+from cvops.backends.cpu import Cpu
 
 RNG = np.random.default_rng(0)
 A, B = (np.sort(RNG.random((n, 2, 2), np.float32), axis=1).reshape(n, 4) for n in (30, 20))
@@ -67,7 +68,7 @@ def test_conversions_to_and_from_numpy_share_the_memory(make):
     inside = library.to_numpy(x)
     inside[3, 2] = 42
     assert to_numpy(x)[3, 2] == 42
-    y = library.empty_cpu((2, 3), np.float32)
+    y = Cpu(library, arrays.CPU).empty((2, 3), np.float32)
     outside = library.from_numpy(y)
     y[1, 2] = 7
     assert to_numpy(outside)[1, 2] == 7
@@ -78,7 +79,7 @@ def test_every_numpy_array_converts_to_the_library(make):
     for y in (
         A,
         A[:, 1:3],
-        library.empty_cpu((6, 4), np.float32)[1:3],
+        Cpu(library, arrays.CPU).empty((6, 4), np.float32)[1:3],
         np.zeros((2, 0), np.float32),
     ):
         outside = library.from_numpy(y)
@@ -94,6 +95,18 @@ def test_result_keeps_its_memory(make):
     assert len(others) == 100
     for out in outs:
         np.testing.assert_array_equal(to_numpy(out), expected)
+
+
+def test_large_result_keeps_its_memory(make):
+    """The extension reuses the memory of large results that are freed."""
+    boxes = np.tile(A, (20, 1))
+    outs = [cvops.box_iou(make(boxes * scale), make(boxes)) for scale in (1, 2, 3)]
+    assert to_numpy(outs[0]).nbytes > 1 << 20
+    expected = [cvops.box_iou(boxes * scale, boxes, backend="numpy") for scale in (1, 2, 3)]
+    del outs[1], expected[1]
+    cvops.box_iou(make(boxes), make(boxes * 4))
+    for out, values in zip(outs, expected):
+        np.testing.assert_array_equal(to_numpy(out), values)
 
 
 @pytest.mark.parametrize("backend", ["native", "emulated"])

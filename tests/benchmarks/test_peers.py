@@ -5,6 +5,7 @@ import bench_bilinear_resize
 import bench_bipartite_matching
 import bench_box_decode
 import bench_box_encode
+import bench_box_iou
 import bench_box_iou_rotated
 import bench_box_nms
 import bench_match_anchors
@@ -68,11 +69,37 @@ class TestOpenVino:
             lambda: bench_psroi_pooling.job(10, 2, (2, 98, 25, 34)),
             lambda: bench_adaptive_avg_pooling.job((2, 3, 8, 7), 3),
             lambda: bench_bilinear_resize.job((2, 3, 5, 7), (8, 4)),
+            lambda: bench_roi_pooling.job(10, (1, 3, 25, 34)),
+            lambda: bench_box_nms.job(1, 300, 1, bench_box_nms.clustered),
+            lambda: bench_box_nms.job(2, 200, 3, bench_box_nms.clustered),
         ],
-        ids=["roi_align", "psroi_pooling", "adaptive_avg_pooling", "bilinear_resize"],
+        ids=[
+            "roi_align",
+            "psroi_pooling",
+            "adaptive_avg_pooling",
+            "bilinear_resize",
+            "roi_pooling",
+            "box_nms",
+            "box_nms by class",
+        ],
     )
     def test_openvino_agrees_with_cvops(self, make_job):
         check(IMPLEMENTATIONS["openvino"], make_job())
+
+
+@pytest.mark.parametrize(
+    ("library", "make_job"),
+    [
+        ("opencv", lambda: bench_box_nms.job(1, 300, 1, bench_box_nms.clustered)),
+        ("opencv", lambda: bench_box_nms.job(1, 300, 3, bench_box_nms.heaps)),
+        ("powerboxes", lambda: bench_box_nms.job(1, 300, 1, bench_box_nms.spread)),
+        ("powerboxes", lambda: bench_box_nms.job(1, 300, 1, bench_box_nms.heaps)),
+        ("powerboxes", lambda: bench_box_iou.job(50, 40)),
+    ],
+    ids=["opencv", "opencv by class", "powerboxes, r-tree", "powerboxes", "powerboxes, IoU"],
+)
+def test_function_of_a_small_library_agrees_with_cvops(library, make_job):
+    check(IMPLEMENTATIONS[library], make_job())
 
 
 class TestTorch:

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import random
-import socket
 import subprocess
 import sys
 import zipfile
@@ -18,7 +17,7 @@ from requirements import skip_without
 
 skip_without("mxnet")
 
-from cvops import checkpoint
+from cvops import checkpoint, launch
 from cvops._mxnet import mxnet
 
 mx = mxnet()
@@ -28,8 +27,8 @@ HERE = Path(__file__).parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent)))}
 
 
-def make(devices=CPU, units=3, optimizer="sgd", **options):
-    """A small network with running means, and its trainer."""
+def make(devices=CPU, units=3, optimizer="sgd", store=(), **options):
+    """A small network with running means, and its trainer, with the arguments ``store``."""
     net = mx.gluon.nn.HybridSequential()
     net.add(
         mx.gluon.nn.Dense(4, in_units=2), mx.gluon.nn.BatchNorm(in_channels=4),
@@ -40,7 +39,7 @@ def make(devices=CPU, units=3, optimizer="sgd", **options):
         options = {"momentum": 0.9, "wd": 0.01, **options}
     schedule = mx.lr_scheduler.FactorScheduler(step=1, factor=0.7, base_lr=0.1)
     options = {"learning_rate": 0.1, "lr_scheduler": schedule, **options}
-    return net, mx.gluon.Trainer(net.collect_params(), optimizer, options)
+    return net, mx.gluon.Trainer(net.collect_params(), optimizer, options, **dict(store))
 
 
 def train(net, trainer, steps, devices=CPU):
@@ -93,6 +92,25 @@ def test_training_resumes_to_the_same_bits(tmp_path, start, optimizer, devices):
     assert train(again, its_trainer, (2, 3), devices) == losses
     assert_equal(values(again), values(net))
     assert (random.random(), np.random.rand()) == generators
+
+
+@pytest.mark.parametrize(
+    ("kvstore", "on_store"),
+    [(None, None), ("local", True), ("local", False), ("device", True), ("device", False)],
+)
+def test_training_resumes_with_any_local_kvstore(tmp_path, start, kvstore, on_store):
+    devices = CPU if kvstore is None else [mx.cpu(0), mx.cpu(1)]
+    store = {"kvstore": kvstore, "update_on_kvstore": on_store}
+    net, trainer = make(devices, store=store)
+    train(net, trainer, (0, 1), devices)
+    assert trainer._update_on_kvstore is on_store
+    checkpoint.save(tmp_path / "two", net, trainer)
+    losses = train(net, trainer, (2, 3), devices)
+
+    again, its_trainer = make(devices, store=store)
+    checkpoint.load(tmp_path / "two", again, its_trainer)
+    assert train(again, its_trainer, (2, 3), devices) == losses
+    assert_equal(values(again), values(net))
 
 
 def test_training_resumes_in_another_process_to_the_same_bits(tmp_path, start):
@@ -497,109 +515,37 @@ def test_state_that_is_not_json_is_rejected(saved):
 
 WORKER = """
 import sys
-import cvops
+from cvops import checkpoint, distributed
 import mxnet as mx
-import numpy as np
-from cvops import checkpoint
 
-kvstore = mx.kv.create("dist_sync")
-path = f"{sys.argv[1]}/{kvstore.rank}"
-
-
-def make(**options):
-    mx.random.seed(3)
+with distributed.join() as worker:
     net = mx.gluon.nn.Dense(3, in_units=4)
-    net.initialize(mx.init.Xavier())
-    schedule = mx.lr_scheduler.FactorScheduler(step=1, factor=0.7, base_lr=0.1)
-    about = {"learning_rate": 0.1, "momentum": 0.9, "lr_scheduler": schedule}
-    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", about, kvstore=kvstore, **options)
-    return net, trainer
-
-
-def begin(trainer):
-    # The store puts the first gradients in the place of the first weights. A worker must have its
-    # weights before that.
-    trainer._init_kvstore()
-    trainer._init_params()
-    mx.nd.waitall()
-
-
-def train(net, trainer, steps):
-    for step in steps:
-        with mx.autograd.record():
-            loss = (net(mx.nd.ones((2, 4)) * (kvstore.rank + step)) ** 2).sum()
-        loss.backward()
-        trainer.step(4)
-    return net.weight.data().asnumpy()
-
-
-if sys.argv[2] == "save":
-    net, trainer = make(update_on_kvstore=False)
-    begin(trainer)
-    train(net, trainer, (1, 2))
-    checkpoint.save(path, net, trainer, epoch=2)
-    print(train(net, trainer, (3, 4)).tolist())
-elif sys.argv[2] == "load":
-    net, trainer = make(update_on_kvstore=False)
-    assert checkpoint.load(path, net, trainer) == {"epoch": 2}
-    print(train(net, trainer, (3, 4)).tolist())
-else:
-    net, trainer = make()
+    net.initialize()
+    about = {"learning_rate": 0.1, "momentum": 0.9}
+    kvstore = worker.trainer_options["kvstore"]
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", about, kvstore=kvstore)
     for stepped in (False, True):
         for call in (checkpoint.save, checkpoint.load):
             try:
-                call(path, net, trainer)
+                call(sys.argv[1], net, trainer)
             except ValueError as error:
                 print(stepped, error)
-        train(net, trainer, (1,))
+        with mx.autograd.record():
+            loss = (net(mx.nd.ones((2, 4))) ** 2).sum()
+        loss.backward()
+        trainer.step(2)
+    mx.nd.waitall()
 """
 
 
-def in_two_processes(folder, work):
-    """The output of two workers, with a scheduler and a server, all on this machine."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    about = {
-        **{"DMLC_PS_ROOT_URI": "127.0.0.1", "DMLC_PS_ROOT_PORT": str(port)},
-        **{"DMLC_NODE_HOST": "127.0.0.1", "DMLC_INTERFACE": "lo"},
-        **{"DMLC_NUM_SERVER": "1", "DMLC_NUM_WORKER": "2"},
-    }
-    processes = {}
-    try:
-        for name in ("scheduler", "server", "worker 0", "worker 1"):
-            role, *worker = name.split()
-            processes[name] = subprocess.Popen(
-                [sys.executable, "-c", WORKER if worker else "import cvops, mxnet", folder, work],
-                env={**os.environ, **about, "DMLC_ROLE": role},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-        outs = []
-        for name in ("worker 0", "worker 1", "server", "scheduler"):
-            out, err = processes[name].communicate(timeout=240)
-            assert processes[name].returncode == 0, f"{name}: {err}"
-            outs.append(out)
-        return outs[:2]
-    finally:
-        for process in processes.values():
-            process.kill()
-
-
-def test_two_workers_resume_to_the_same_bits(tmp_path):
-    want = in_two_processes(str(tmp_path), "save")
-    assert want[0].startswith("[[")
-    assert in_two_processes(str(tmp_path), "load") == want
-
-
-def test_optimizer_state_on_a_server_is_rejected(tmp_path):
-    for out in in_two_processes(str(tmp_path), "refuse"):
-        lines = out.splitlines()
-        assert [line.split()[0] for line in lines] == ["False", "False", "True", "True"]
-        for line in lines:
-            assert "trainer: expected one that updates in its own process" in line
-            assert "'dist_sync'" in line
-            assert "SGD" in line
-            assert line.endswith("update_on_kvstore=False)")
+def test_optimizer_state_on_a_server_is_rejected(tmp_path, capsys):
+    path = tmp_path / "checkpoint"
+    assert launch.run(["python", "-c", WORKER, str(path)], 1) == 0
+    lines = [line.split("[worker 0] ")[1] for line in capsys.readouterr().out.splitlines()]
+    assert [line.split()[0] for line in lines] == ["False", "False", "True", "True"]
+    for line in lines:
+        assert "trainer: expected one that updates in its own process" in line
+        assert "'dist_sync'" in line
+        assert "SGD" in line
+        assert line.endswith("update_on_kvstore=False)")
     assert not list(tmp_path.iterdir())

@@ -247,6 +247,27 @@ BINDINGS = [
         f"{_NMS}::test_most_distant_box_above_the_threshold_is_suppressed",
     ),
     Mutant(
+        "reach of the levels of sizes too short",
+        "bindings/cpu/nms.cpp",
+        "return 1.01 * std::max(distance(",
+        "return 0.9 * std::max(distance(",
+        f"{_NMS}::test_levels_of_sizes_do_not_change_a_bit",
+    ),
+    Mutant(
+        "anchors after the first that a search finds lost",
+        "bindings/cpu/target_assignment.cpp",
+        "found.is_last = found.num < kFound;",
+        "found.is_last = found.num <= kFound;",
+        f"{_TARGET}::test_ground_truths_that_compete_for_anchors_do_not_change_a_bit",
+    ),
+    Mutant(
+        "memory of a live result given to another one",
+        "bindings/runtime/result_pool.cpp",
+        "blocks_.erase(std::next(found).base());",
+        "",
+        "tests/native/test_result_pool.py::test_live_results_never_share_memory",
+    ),
+    Mutant(
         "bound of the overlap on the CPU above the rule",
         "bindings/cpu/nms.cpp",
         "(float)(0.9999 * t / (1 + t))",

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cvops import box_iou, box_nms, box_nms_backward
+from cvops import box_iou, box_nms, box_nms_backward, nms_rotated
 
 #: Each option is in one dictionary or more.
 OPTIONS = [
@@ -453,6 +453,45 @@ def test_skipped_comparisons_do_not_change_a_bit(nms_variants, make_boxes, cente
     for out, index in nms_variants(data, **options):
         np.testing.assert_array_equal(index, expected[1])
         np.testing.assert_array_equal(out, expected[0])
+
+
+def strips(rng, num):
+    """Long horizontal boxes and some vertical ones, of various sizes; groups far from each other.
+
+    A box reaches most cells of a grid, so that the CPU replaces the grid by levels of sizes.
+    """
+    long, short = rng.uniform(0.4, 2.2, num), 10.0 ** rng.uniform(-0.7, 0.7, num) / num
+    half = np.stack([long, short], axis=1) / 2
+    vertical = rng.random(num) < 0.4
+    half[vertical] = half[vertical, ::-1]
+    center = rng.random((num, 2))
+    center[np.arange(num), vertical.astype(int)] = 0.5
+    center[rng.random(num) < 0.3] += 1000
+    return np.hstack([center - half, center + half])
+
+
+@pytest.mark.parametrize("threshold", [0.09, 0.1, 0.3, 0.6])
+@pytest.mark.parametrize("center", [False, True], ids=["corner", "center"])
+def test_levels_of_sizes_do_not_change_a_bit(nms_variants, center, threshold):
+    data = scene(strips, 2000, 1, center)
+    options = dict(overlap_thresh=threshold, in_format="center" if center else "corner")
+    expected = box_nms(data, **options, return_index=True, backend="numpy")
+    kept = (expected[1] >= 0).sum()
+    assert 200 < kept < 1990
+    for out, index in nms_variants(data, **options):
+        np.testing.assert_array_equal(index, expected[1])
+        np.testing.assert_array_equal(out, expected[0])
+
+
+@pytest.mark.parametrize("threshold", [0.3, 0.5])
+def test_levels_of_sizes_do_not_change_a_bit_of_doubles_and_rotated_boxes(threshold):
+    data = scene(strips, 2000, 1, True).astype(np.float64)
+    options = dict(overlap_thresh=threshold, in_format="center", return_index=True)
+    _, expected = box_nms(data, **options, backend="numpy")
+    np.testing.assert_array_equal(box_nms(data, **options, backend="native")[1], expected)
+    rotated = np.insert(data, 6, 0, axis=1).astype(np.float32)  # the angle is 0
+    _, index = nms_rotated(rotated, threshold, return_index=True, backend="native")
+    np.testing.assert_array_equal(index, expected)
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7])

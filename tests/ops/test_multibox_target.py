@@ -261,6 +261,25 @@ def test_skipped_blocks_do_not_change_a_bit(cpu_variants, seed, steps):
         assert_variants_equal_reference(cpu_variants, (anchors, label, logits), **options)
 
 
+@pytest.mark.parametrize("anchors", ["alike", "spread", "fewer", "distant"])
+@pytest.mark.parametrize("num", [40, 100])
+def test_ground_truths_that_compete_for_anchors_do_not_change_a_bit(cpu_variants, anchors, num):
+    """A truth finds 32 further anchors per search, and more truths compete for them."""
+    rng = np.random.default_rng(num)
+    low = rng.random((500, 2)) * 0.3
+    boxes = np.hstack([low, low + 0.4 + rng.random((500, 2)) * 0.2])
+    if anchors == "alike":
+        boxes[:] = boxes[0]
+    if anchors == "fewer":
+        boxes[rng.random(500) < 0.9] += 5  # fewer anchors than truths overlap the truths
+    if anchors == "distant":
+        boxes[: 500 - num // 2, :2] -= 400  # IoUs near the lowest one of a match
+    label = np.tile([0, 0.2, 0.2, 0.6, 0.6], (1, num, 1))
+    label[0, num // 2 :, 1:] += rng.random((num - num // 2, 4)) * 0.05
+    inputs = [np.float32(x) for x in (boxes[None], label, rng.random((1, 3, 500)))]
+    assert_variants_equal_reference(cpu_variants, inputs, negative_mining_ratio=2)
+
+
 @pytest.mark.parametrize("scale", [1e-22, 3e-20, 1e-15, 1e17, 1e19, 2e19])
 def test_denormal_to_infinite_areas_do_not_change_a_bit(cpu_variants, scale):
     # The squares of these scales are areas from denormal to infinite.

@@ -289,13 +289,13 @@ def test_kernels_include_no_standard_header_except_cmath():
 
 #: The packages and modules, from the lowest layer. Modules of one layer do not import each other.
 LAYERS = [
-    {"_files", "_imports"},
+    {"_files", "_guard", "_imports"},
     {"_pickles"},
     {"arrays", "images"},
     {"backends"},
     {"ops", "_mxnet"},
-    {"_networks"},
-    {"checkpoint", "datasets", "metrics", "mxnet", "plot", "jax", "proposals", "torch"},
+    {"_networks", "distributed"},
+    {"checkpoint", "datasets", "launch", "metrics", "mxnet", "plot", "jax", "proposals", "torch"},
     {"weights"},
     {"classification", "contrib", "data", "models", "sets", "training", "voc"},
     {"recipes"},
