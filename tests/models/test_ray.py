@@ -216,6 +216,14 @@ def test_work_of_a_killed_actor_is_done_again(
         check_row(row, images[row["path"]], expected(images[row["path"]]))
 
 
+def test_pixels_of_different_sizes_have_their_detections(cluster, make_detector, expected):
+    images = [make_image(0), make_image(1, 40, 90)]
+    dataset = ray.data.from_items([{"image": image} for image in images])
+    table = dataset.take_batch(2, batch_format="pyarrow")
+    for row, image in zip(make_detector()(table).to_pylist(), images):
+        check_row(row, image, expected(image))
+
+
 @pytest.mark.slow
 def test_script_of_the_examples_names_broken_images(cluster, params, tmp_path):
     photos = tmp_path / "photos"
