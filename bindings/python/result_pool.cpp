@@ -62,8 +62,11 @@ PyObject* empty(PyObject*, PyObject* const* args, Py_ssize_t num) {
   return PyObject_Vectorcall(numpy_empty, args, (std::size_t)num, nullptr);
 }
 
+// The form of pybind11.
+constexpr char kDoc[] = "empty(arg0: tuple, arg1: object) -> numpy.ndarray\n";
+
 PyMethodDef method = {"empty", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(empty)),
-                      METH_FASTCALL, nullptr};
+                      METH_FASTCALL, kDoc};
 
 }  // namespace
 

@@ -250,8 +250,8 @@ BINDINGS = [
         "reach of the levels of sizes too short",
         "bindings/cpu/nms.cpp",
         "return 1.01 * std::max(distance(",
-        "return 0.9 * std::max(distance(",
-        f"{_NMS}::test_levels_of_sizes_do_not_change_a_bit",
+        "return 0.8 * std::max(distance(",
+        f"{_NMS}::test_most_distant_box_in_levels_of_sizes_is_suppressed",
     ),
     Mutant(
         "anchors after the first that a search finds lost",

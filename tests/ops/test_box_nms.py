@@ -512,6 +512,25 @@ def test_most_distant_box_above_the_threshold_is_suppressed(nms_variants, thresh
         assert (index[num:] == -1).all()
 
 
+@pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7])
+def test_most_distant_box_in_levels_of_sizes_is_suppressed(nms_variants, threshold):
+    """Two distant groups of the boxes above: levels of sizes replace the grid."""
+    num, unit = 6000, 512  # all numbers are multiples of 1 / 512, which floats have up to 32768
+    rng = np.random.default_rng(0)
+    data = np.zeros((2 * num, 6))
+    low = np.stack(np.divmod(np.arange(num), 78), axis=1) * 1.5 + rng.random((num, 2)) * 0.4
+    low = np.round(low * unit) / unit
+    low[::2] += 16384
+    side = np.ones((num, 2))
+    side[np.arange(num), rng.integers(0, 2, num)] = np.floor(threshold * unit + 1) / unit
+    at = low + (1 - side) * rng.integers(0, 2, (num, 2))
+    data[:num, 2:], data[num:, 2:] = np.hstack([low, low + 1]), np.hstack([at, at + side])
+    data[:num, 1], data[num:, 1] = 0.9, 0.8
+    for _, index in nms_variants(data.astype(np.float32), overlap_thresh=threshold):
+        np.testing.assert_array_equal(index[:num], np.arange(num))
+        assert (index[num:] == -1).all()
+
+
 @pytest.mark.parametrize("make_boxes", [small, clusters, special])
 @pytest.mark.parametrize("classes", [2, 40, 3000])
 def test_any_number_of_classes_has_equal_bits(nms_variants, make_boxes, classes):
