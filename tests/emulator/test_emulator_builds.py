@@ -3,6 +3,8 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
+
 from .build import cached
 from .extension import build_extension
 
@@ -41,6 +43,7 @@ EXTENSION = {
 }
 
 
+@pytest.mark.slow
 def test_extension_is_built_again_for_another_header_or_flag(tmp_path):
     def write(file, text):
         path = tmp_path / file

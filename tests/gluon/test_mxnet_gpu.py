@@ -61,8 +61,10 @@ np.savez(sys.argv[4], **results)
 
 @pytest.fixture(
     scope="module",
-    params=["use_for_mxnet", "use_driver_for_mxnet"],
-    ids=["kernels", "driver"],
+    params=[
+        pytest.param("use_for_mxnet", id="kernels"),
+        pytest.param("use_driver_for_mxnet", id="driver", marks=pytest.mark.slow),
+    ],
 )
 def results(request, mx, tmp_path_factory):
     """Outputs and gradients of every operator, from a process that loads the emulated operators."""

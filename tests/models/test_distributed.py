@@ -117,6 +117,7 @@ def start(role, port, command=("-m", "cvops.distributed"), **more):
     )
 
 
+@pytest.mark.slow
 def test_scheduler_without_the_others_ends():
     with start("scheduler", port := free_port(), CVOPS_JOIN_TIMEOUT="1") as scheduler:
         _, err = scheduler.communicate(timeout=60)

@@ -34,11 +34,14 @@ def test_each_section_of_the_chapter_has_a_notebook():
     assert re.findall(r"\.\./examples/(.+)\.ipynb", chapter) == NAMES
 
 
-# The tests of the demos train the same networks.
+#: The notebooks that run in a few seconds. The tests of the demos train the networks of the others.
+FAST = ("9.03-bounding-boxes", "9.06-object-detection-data")
+
+
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(path, marks=pytest.mark.slow if path.stem in SMALL else (), id=path.stem)
+        pytest.param(path, marks=() if path.stem in FAST else pytest.mark.slow, id=path.stem)
         for path in notebooks.NOTEBOOKS
     ],
 )

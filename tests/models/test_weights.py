@@ -221,7 +221,7 @@ np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-4 * scale)
     ("network", "suffix"),
     [
         ("squeezenet1_1", ".pth"),
-        ("resnet18_v1", ".safetensors"),
+        pytest.param("resnet18_v1", ".safetensors", marks=pytest.mark.slow),
         pytest.param("squeezenet1_1", ".safetensors", marks=pytest.mark.slow),
         pytest.param("resnet18_v1", ".pth", marks=pytest.mark.slow),
     ],

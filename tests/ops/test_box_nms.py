@@ -619,13 +619,12 @@ def test_results_and_gradients_equal_mxnet(mx, backend, options, seed, num, ties
 
 
 def test_sanitizers_find_no_error_in_several_chunks(run_sanitized_small, launches):
-    data = rows(np.random.default_rng(8), 300, ties=True)
+    data = rows(np.random.default_rng(8), 270, ties=True)
     data[..., 2:] *= 10
-    for options in ({}, {"id_index": 0}):
-        expected = box_nms(data, **options, backend="numpy")
-        np.testing.assert_array_equal(run_sanitized_small(box_nms, data, **options), expected)
+    expected = box_nms(data, id_index=0, backend="numpy")
+    np.testing.assert_array_equal(run_sanitized_small(box_nms, data, id_index=0), expected)
     kernels = [launch.kernel for launch in launches]
-    assert kernels.count("nms_chunk") == 6  # two calls with three chunks of 128
+    assert kernels.count("nms_chunk") == 3  # of 128
     assert {"sort_merge", "nms_spatial_keys", "nms_classes"} <= set(kernels)
 
 
