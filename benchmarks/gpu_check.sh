@@ -164,7 +164,8 @@ assert extension.machine_code(), 'cvops._native: expected the kernels of nvcc, g
 # --- tests and benchmarks -------------------------------------------------------------------------
 
 # The installed versions are not those of CI, so their warnings are no errors.
-pytest=("$python" -m pytest -p no:cacheprovider -W default --rootdir "$repo" -c "$repo/pyproject.toml")
+pytest=("$python" -m pytest -p no:cacheprovider -W default --rootdir "$repo" -c "$repo/pyproject.toml"
+  -m "")
 parallel=()
 if has_module xdist; then parallel=(-n "$(($(nproc) / 2 + 1))"); fi
 # An illegal access, or a kernel that never ends, makes the later tests of its process fail. Each file

@@ -355,7 +355,7 @@ class TestInstall:
             ("fasterrcnn_resnet50_fpn", RCNN),
             ("maskrcnn_resnet50_fpn", RCNN),
             ("retinanet_resnet50_fpn", {"min_size": 64, **FEW, "detections_per_img": 9}),
-            ("ssd300_vgg16", FEW),
+            pytest.param("ssd300_vgg16", FEW, marks=pytest.mark.slow),
         ],
         ids=["faster", "mask", "retinanet", "ssd"],
     )

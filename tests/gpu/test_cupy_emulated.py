@@ -20,14 +20,16 @@ from cvops import _imports
 TESTS = Path(__file__).parents[1]
 #: The slowest tests; "cpu-emulated" makes the same launches.
 LONG = "adversarial or many_boxes or (several_chunks and not extreme)"
+ARRAY_TESTS = ["gpu/test_cupy", "gpu/test_graph", "gpu/test_gpu_launch"]
 OP_TESTS = [*(f"ops/test_{op}" for op in OPS), "ops/test_mining"]
 #: "cpu-emulated" compares the same C++ with the reference implementations.
 NEW = f"not reference and not ({LONG})"
 #: name -> files, the expression that selects their tests, n for each n-th of these, and the least
 #: number that must pass.
 RUNS = {
-    "arrays": (["gpu/test_cupy", "gpu/test_graph", "gpu/test_gpu_launch"], "", 1, 80),
+    "a third of the arrays' tests": (ARRAY_TESTS, "", 3, 26),
     "a sixth of the ops' tests": (OP_TESTS, f"(cuda-cupy or cuda-native) and {NEW}", 6, 50),
+    "arrays": (ARRAY_TESTS, "", 1, 80),
     "ops by CuPy": (OP_TESTS, f"cuda-cupy and {NEW}", 1, 150),
     "ops by C++": (OP_TESTS, f"cuda-native and {NEW}", 1, 150),
 }
@@ -46,7 +48,7 @@ def requirements():
 
 
 @pytest.mark.parametrize(
-    "run", [pytest.param(x, marks=pytest.mark.slow if x.startswith("ops") else ()) for x in RUNS]
+    "run", [pytest.param(x, marks=pytest.mark.slow if not x.startswith("a ") else ()) for x in RUNS]
 )
 def test_run_on_emulated_gpus_passes(run):
     files, expression, part, least = RUNS[run]

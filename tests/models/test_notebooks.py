@@ -34,8 +34,8 @@ def test_each_section_of_the_chapter_has_a_notebook():
     assert re.findall(r"\.\./examples/(.+)\.ipynb", chapter) == NAMES
 
 
-#: The notebooks that run in a few seconds. The tests of the demos train the networks of the others.
-FAST = ("9.03-bounding-boxes", "9.06-object-detection-data")
+#: The notebooks that `make test` runs. The tests of the demos train the networks of the others.
+FAST = ("9.03-bounding-boxes",)
 
 
 @pytest.mark.parametrize(

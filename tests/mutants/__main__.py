@@ -108,7 +108,7 @@ class Checkout:
         options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
         try:
             done = self.run(
-                *("-m", "pytest", *options, mutant.test, "-k", mutant.cases), limit=_LIMIT
+                *("-m", "pytest", *options, "-m", "", mutant.test, "-k", mutant.cases), limit=_LIMIT
             )
         except subprocess.TimeoutExpired:
             return True

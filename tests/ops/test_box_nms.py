@@ -262,8 +262,8 @@ def test_classes_of_any_size_have_equal_bits(run_any_steps, sizes):
     ("options", "least"),
     [
         ({"id_index": 0}, 15000),
-        ({"in_format": "center"}, 5000),
-        ({"id_index": 0, "overlap_thresh": -1}, 5),
+        pytest.param({"in_format": "center"}, 5000, marks=pytest.mark.slow),
+        pytest.param({"id_index": 0, "overlap_thresh": -1}, 5, marks=pytest.mark.slow),
     ],
     ids=["classes", "center", "negative threshold"],
 )
@@ -618,6 +618,7 @@ def test_results_and_gradients_equal_mxnet(mx, backend, options, seed, num, ties
     np.testing.assert_array_equal(grad, x.grad.asnumpy())
 
 
+@pytest.mark.slow
 def test_sanitizers_find_no_error_in_several_chunks(run_sanitized_small, launches):
     data = rows(np.random.default_rng(8), 270, ties=True)
     data[..., 2:] *= 10

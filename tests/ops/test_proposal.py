@@ -243,6 +243,7 @@ def test_results_are_close_to_those_of_mxnet_with_exp(mx):
     np.testing.assert_allclose(out, want[0].asnumpy(), rtol=2e-6, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_sanitizers_find_no_error(run_sanitized_small):
     arrays = scene(7, 2, 4, 9, 11, special=True)
     options = options_of(dict(rpn_post_nms_top_n=300, threshold=0.9))

@@ -197,6 +197,7 @@ def test_any_order_of_threads_gives_the_same_rows(monkeypatch, seed):
     np.testing.assert_array_equal(soft_nms(data, backend="emulated"), want)
 
 
+@pytest.mark.slow
 def test_sanitizers_find_no_error(run_sanitized_small):
     # A step is slow here. The second call ends because no candidate is left.
     for options in ({"id_index": 0, "post_nms": 8}, {"method": "gaussian", "topk": 5}):
