@@ -31,7 +31,7 @@ _ANY = (64, 64)
 
 
 class _Exported(NamedTuple):
-    """What a network gives to its model."""
+    """The parts of a network that its model has."""
 
     block: Any
     outputs: list[str]

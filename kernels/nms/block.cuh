@@ -68,18 +68,16 @@ struct NmsBlock {
 
   // Output row of box i: see output_row().
   __device__ __forceinline__ OutputRow output_row(int i, int count) const {
-    const bool takes_part = i < count;
+    if (i >= count) return {i, false};
     int before = 0, all_kept = 0;
     for (int w = 0; w < ceil_div(count, 32); ++w) {
       const int here = __popc(kept[w]);
       all_kept += here;
       if (w < i / 32) before += here;
     }
-    if (!takes_part) return {i, false};
     const uint32 bits = kept[i / 32];
     before += __popc(bits & ((1u << (i % 32)) - 1));
-    const bool is_kept = bits >> (i % 32) & 1;
-    return {is_kept ? before : all_kept + i - before, is_kept};
+    return cvops::output_row(i, bits >> (i % 32) & 1, before, all_kept);
   }
 };
 

@@ -77,6 +77,11 @@ struct OutputRow {
   bool is_kept;
 };
 
+// Output row of box i, with `before` kept boxes before it.
+CVOPS_HD OutputRow output_row(int i, bool is_kept, int before, int all_kept) {
+  return {is_kept ? before : all_kept + i - before, is_kept};
+}
+
 #ifdef __CUDACC__
 // Output row of box i of `count` that take part. `kept` and `kept_before` are those of the batch
 // row; `all_kept` is the last element of `kept_before`.
@@ -89,7 +94,7 @@ __device__ __forceinline__ OutputRow output_row(const uint64* __restrict__ kept,
   const bool is_kept = bits >> (i % 64) & 1;
   const int before =
       takes_part ? kept_before[word] + __popcll(bits & ((1ull << (i % 64)) - 1)) : all_kept;
-  return {is_kept ? before : all_kept + i - before, is_kept};
+  return output_row(i, is_kept, before, all_kept);
 }
 #endif
 

@@ -46,7 +46,7 @@ def environment(monkeypatch):
                 monkeypatch.setenv(name, value)
 
     yield set_variables
-    # What the code under test has set.
+    # The code under test has set these.
     for name in (*names, *distributed.HEARTBEATS):
         os.environ.pop(name, None)
 
