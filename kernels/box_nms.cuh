@@ -243,7 +243,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
 // number of lower keys. keys (B, N): sorted keys of the valid rows; counts (B): their number; other
 // outputs as in box_nms_gather. Grid (B, tiles of 32 rows), 1024 threads. A lane holds a row; each
 // warp compares it with one split of the rows.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
     box_nms_rank(unsigned long long* __restrict__ keys, int* __restrict__ counts,
                  const cvops::NmsBuffers nms, const float* __restrict__ data, int num, int topk,
                  const cvops::NmsColumns columns, float valid_thresh, float background_id,
@@ -285,7 +285,7 @@ extern "C" __global__ void __launch_bounds__(1024)
 
 // All steps of at most kNmsBlock rows in one launch. Outputs as in box_nms_write. Grid (B), one
 // warp or more for 32 rows: see nms_block_threads.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
     box_nms_block(float* __restrict__ out, int* __restrict__ index, const float* __restrict__ data,
                   int num, int topk, const cvops::NmsColumns columns, float valid_thresh,
                   float background_id, const cvops::NmsRule rule, int conversion, int with_index) {

@@ -82,7 +82,7 @@ __device__ __forceinline__ void fill(ColorTable table, const unsigned char* __re
 }  // namespace cvops
 
 // table: the colors of 2^bits slots, then their indices. One block.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
     label_from_color_table(unsigned int* __restrict__ table,
                            const unsigned char* __restrict__ colormap, int num_colors, int bits) {
   using namespace cvops;

@@ -144,7 +144,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
 // kChannelsAtOnce channels of an image and each `splits`-th RoI, in batches of `at_once` RoIs. A
 // plane has 1 to 2^16 - 1 pixels. Shared memory: 36 bytes per pixel, one word, and words_of_roi()
 // words for each of `at_once` RoIs.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
     roi_pooling_staged(float* __restrict__ pooled, int* __restrict__ argmax,
                        const float* __restrict__ data, const float* __restrict__ rois,
                        long long num_rois, const cvops::RoiPooling op, int splits, int at_once,

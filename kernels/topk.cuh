@@ -47,7 +47,7 @@ CVOPS_KERNEL topk_select(cvops::uint64* out, int* counts, const cvops::uint64* l
 #ifdef __CUDACC__
 // bounds (B): the bound of each row of scores (B, N): the sample's `rank`-th best key, or kAllKeys
 // if rank is 0. found (B): 0. Grid (B), 1024 threads.
-extern "C" __global__ void __launch_bounds__(1024)
+extern "C" __global__ void __launch_bounds__(1024, 1)
     topk_sample(unsigned long long* __restrict__ bounds, int* __restrict__ found,
                 const float* __restrict__ scores, int num, int rank,
                 const cvops::ScoreFilter filter) {
