@@ -63,7 +63,7 @@ def draw_detections(
             f"rows: expected classes 0 to {len(classes) - 1} and finite numbers, "
             f"got {rows[wrong][0].tolist()}"
         )
-    width, height = round(image.width * scale), round(image.height * scale)
+    width, height = (max(1, round(length * scale)) for length in image.size)
     picture = image.resize((width, height), Image.Resampling.BICUBIC)
     order = np.argsort(rows[:, 1], kind="stable")
     if shapes is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import sys
 from collections.abc import Sequence
 
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The status is 0, or 2 if the command cannot run with these arguments. ``cvops doctor`` returns 1
     if the ops do not work on the CPU.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may have any bytes
     options = _parser().parse_args(arguments)
     try:
         return options.run(options) or 0

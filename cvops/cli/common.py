@@ -61,6 +61,13 @@ def count(text: str) -> int:
     return number
 
 
+def threads(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 256:
+        raise argparse.ArgumentTypeError(f"expected 0 to 256 threads, got {text}")
+    return number
+
+
 def score(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 1:

@@ -77,7 +77,10 @@ def _run(options: argparse.Namespace) -> None:
         raise Refused(str(error)) from error
     _print_problems(report.problems, options.on_error, _SHOWN)
     _print_counts(report)
-    _draw_samples(report)
+    try:
+        _draw_samples(report)
+    except (OSError, ValueError) as error:
+        raise Refused(f"{report.set.path}: no picture of samples: {error}") from error
 
 
 def _table(rows: Sequence[Sequence[object]]) -> None:

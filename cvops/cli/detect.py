@@ -82,6 +82,8 @@ def _without_limit_of_pillow() -> Iterator[None]:
 
 def _check_outputs(options: argparse.Namespace, files: Sequence[Any]) -> str:
     """Refuse outputs that cannot be written; return the format of ``--output``."""
+    from cvops.recipes.detection import VIDEOS
+
     for path in (options.json, options.coco):
         if path is not None and str(path) != "-":
             check_writable(path)
@@ -93,7 +95,8 @@ def _check_outputs(options: argparse.Namespace, files: Sequence[Any]) -> str:
             raise Refused("--draw: expected another folder than that of the images")
     if options.output is None:
         return ""
-    if len(files) > 1 or Path(options.paths[0]).is_dir():
+    is_video = files[0][0].suffix.lower() in VIDEOS
+    if len(files) > 1 or Path(options.paths[0]).is_dir() or is_video:
         raise Refused("--output: expected one image; --draw has a folder for several")
     return common.image_format(options.output)
 
@@ -158,7 +161,7 @@ def add(commands: Any) -> None:
     ):
         detect.add_argument(name, type=common.count, default=default, help=f"{text} (%(default)s)")
     detect.add_argument(
-        "--workers", type=int, default=2, help="threads that read images (%(default)s)"
+        "--workers", type=common.threads, default=2, help="threads that read images (%(default)s)"
     )
     detect.add_argument("--device", default="cpu", help="such as cpu or gpu:0 (%(default)s)")
     detect.add_argument(

@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cvops import images, plot
 from cvops._files import replacing
 from cvops._imports import pip_command
+from cvops.datasets.annotations.base import read_json, visible_files
 from cvops.datasets.loading import groups_of, load_groups
 from cvops.metrics import encode_masks
-from cvops.recipes.evaluation import colored
+from cvops.recipes.evaluation import colored, json_text
 from cvops.recipes.recipe import Found, Recipe
 
 #: Extensions of videos.
@@ -57,18 +58,19 @@ class Result(NamedTuple):
 def files_of(paths: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     """Return the files of paths, each with its path below the folder that was given.
 
-    A folder stands for its images and videos, and those of the folders in it, by name. A path that
-    does not exist and has one of ``*?[`` is a pattern; ``**`` matches folders.
+    A folder stands for its images and videos, and those of the folders in it, by name, without
+    hidden ones. A path that does not exist and has one of ``*?[`` is a pattern; ``**`` matches
+    folders.
 
     Raises:
         FileNotFoundError: a path does not exist, or a pattern or a folder has no file.
     """
-    known = {*Image.registered_extensions(), *VIDEOS}
+    known = _suffixes()
     files: list[tuple[Path, Path]] = []
     for given in paths:
         path = Path(given)
         if path.is_dir():
-            inside = sorted(x for x in path.rglob("*") if x.suffix.lower() in known and x.is_file())
+            inside = [file for file in visible_files(path) if file.suffix.lower() in known]
             if not inside:
                 raise FileNotFoundError(f"{path}: expected an image or a video in it, got none")
             files += [(file, file.relative_to(path)) for file in inside]
@@ -83,6 +85,17 @@ def files_of(paths: Sequence[str | Path]) -> list[tuple[Path, Path]]:
         else:
             raise FileNotFoundError(f"{path}: no such file")
     return files
+
+
+def _suffixes() -> set[str]:
+    """Return the extensions of videos, and of images that Pillow decodes by itself."""
+    known = set(VIDEOS)
+    for suffix, form in Image.registered_extensions().items():
+        reader = Image.OPEN.get(form, (None,))[0]
+        is_stub = isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)
+        if reader is not None and not is_stub:
+            known.add(suffix)
+    return known
 
 
 def sources_of(files: Sequence[tuple[Path, Path]], every: int = 1) -> Iterator[Source]:
@@ -120,12 +133,7 @@ def read(source: Source, max_pixels: int = MAX_PIXELS) -> Result:
     if source.frame is not None:
         return Result(source, source.frame, None)
     try:
-        height, width = images.image_size(source.path)
-        if height * width > max_pixels:
-            raise ValueError(
-                f"{source.path}: expected at most {max_pixels} pixels, got {width} x {height}"
-            )
-        return Result(source, np.asarray(images.read_image(source.path)), None)
+        return Result(source, np.asarray(images.read_image(source.path, max_pixels)), None)
     except (OSError, ValueError) as error:
         return Result(source, None, None, str(error))
 
@@ -205,12 +213,10 @@ def read_coco_ids(path: Path) -> CocoIds:
         ValueError: it is not an annotation file of COCO.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
         found = {row["file_name"]: int(row["id"]) for row in content["images"]}
         kinds = {row["name"]: int(row["id"]) for row in content["categories"]}
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: no such file") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(f"{path}: not an annotation file of COCO: {error!r}") from error
     return CocoIds(found, kinds)
 
@@ -319,8 +325,7 @@ class Writer:
         """Write a result."""
         lines, coco = self._paths
         if lines is not None:
-            content = json.dumps(as_json(result, self._classes), ensure_ascii=False)
-            print(content, file=self._lines)  # None is the standard output
+            print(json_text(as_json(result, self._classes)), file=self._lines)  # None: stdout
         if coco is not None:
             self._rows += coco_rows(result, self._classes, self._ids)
         if self._drawings is not None and result.found is not None:

@@ -127,17 +127,17 @@ def contexts(devices: str) -> list[Any]:
     """Return MXNet's contexts of a text such as "cpu", "gpu" or "gpu:0,1".
 
     Raises:
-        ValueError: the text is not of this form.
+        ValueError: the text is not of this form, or has a device twice.
     """
     kind, _, numbers = str(devices).partition(":")
     try:
         choice("devices", kind, ("cpu", "gpu"))
-        found = [mx.Context(kind, int(number)) for number in (numbers or "0").split(",")]
+        chosen = [int(number) for number in (numbers or "0").split(",")]
     except ValueError:
-        raise ValueError(
-            f"devices: expected such as 'cpu', 'gpu' or 'gpu:0,1', got {devices!r}"
-        ) from None
-    return found
+        chosen = []
+    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
+        raise ValueError(f"devices: expected such as 'cpu', 'gpu' or 'gpu:0,1', got {devices!r}")
+    return [mx.Context(kind, number) for number in chosen]
 
 
 def check_devices(devices: Sequence[Any]) -> None:

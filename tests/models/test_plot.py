@@ -82,6 +82,8 @@ def test_contact_sheet_has_each_image_in_a_square():
     assert (drawn[59, 41:80] == color).all()
     assert (drawn[:, 88 + 30 : 88 + 50] == 0).all()
     assert (drawn[:, 88 : 88 + 30] == 255).all()
+    thin = [(np.zeros((2, 2000, 3), np.uint8), labels, None)]
+    assert plot.contact_sheet(thin, ("a", "b"), side=80).size == (80, 80)
     with pytest.raises(ValueError, match="pictures: expected one picture or more, got none"):
         plot.contact_sheet([], ("a",))
 
