@@ -34,10 +34,10 @@ def bipartite_matching(
 ) -> tuple[Array, Array]:
     """Match rows and columns of score matrices, the best pair first.
 
-    The results have the bits of ``mx.nd.contrib.bipartite_matching`` of MXNet 1.9.1 on the CPU. Of
-    all pairs of a free row and a free column, the pair with the best score is matched, while its
-    score is beyond the threshold. Among equal scores the lowest row has priority, then the lowest
-    column.
+    The results have the bits of ``mx.nd.contrib.bipartite_matching`` of MXNet 1.9.1 on the CPU.
+    Among all pairs of a free row and a free column, the pair with the best score is matched, while
+    its score is beyond the threshold. Among equal scores the lowest row has priority, then the
+    lowest column.
 
     Args:
         data: scores, float32 (..., N, M), such as IoUs or distances. Each matrix of the last two

@@ -211,8 +211,8 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
     Args:
         out_grad: the gradient with respect to ``out``, float (..., N, K).
         index: the second result of :func:`box_nms`, int32 (..., N). An index outside of [0, N),
-            such as -1, is skipped. Of several equal ones, which :func:`box_nms` never returns, the
-            last counts.
+            such as -1, is skipped. The last of several equal ones counts, which :func:`box_nms`
+            never returns.
         backend: the implementation; by default the best for the arrays' device.
 
     Returns:

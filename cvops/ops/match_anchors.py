@@ -57,8 +57,8 @@ def match_anchors(
     - ``allow_low_quality_matches``, as ``Matcher``: each anchor that has the highest IoU of a box
       (all anchors with that IoU) matches the box of its own highest IoU, at any threshold.
     - ``match_best_anchors``, as ``SSDMatcher``: the anchor that has the highest IoU of a box, and
-      the lowest index among equal ones, matches that box. Of several such boxes, it matches the
-      last one.
+      the lowest index among equal ones, matches that box. It matches the last one of several
+      such boxes.
 
     The IoU has the bits of :func:`box_iou`. A box that overlaps no anchor changes nothing, so rows
     of -1 or of NaN can pad the boxes of an image. torchvision instead counts an IoU of 0 as the

@@ -61,7 +61,7 @@ def multibox_target(
     ground truths of an image are the rows of its label before the first row of class -1. Two stages
     make anchors positive:
 
-    1. Of all pairs of a free ground truth and a free anchor, the pair with the highest IoU is
+    1. Among all pairs of a free ground truth and a free anchor, the pair with the highest IoU is
        matched, while there is an IoU above 1e-6. Among equal IoUs the lowest anchor has priority,
        then the lowest ground truth.
     2. Each other anchor is matched with the ground truth of its highest IoU, if that IoU is above

@@ -46,8 +46,8 @@ def rpn_target(
     ``neg_iou_thresh``.
 
     At most ``num_sample`` * ``pos_ratio`` positives are samples, and negatives up to ``num_sample``
-    samples in all. Of each side the anchors with the least noise are samples; equal noise goes to
-    the lower index. -0 equals 0, and NaN comes after infinity. The caller draws the noise, so a
+    samples in all. The samples of each side are the anchors with the least noise; equal noise goes
+    to the lower index. -0 equals 0, and NaN comes after infinity. The caller draws the noise, so a
     call has one result on every device, and a graph can contain it.
 
     Args:

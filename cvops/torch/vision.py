@@ -83,7 +83,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
     Args:
         boxes: (N, 4) of (x1, y1, x2, y2), float32, float64, float16 or bfloat16.
-        scores: (N,). Of equal scores, the first one is the higher.
+        scores: (N,). The first one of equal scores is the higher.
         iou_threshold: a box is suppressed if its IoU with a kept one is above it.
 
     Returns:
@@ -134,7 +134,7 @@ def soft_nms(
 
     Args:
         boxes: (N, 4) of (x1, y1, x2, y2), float32, float16 or bfloat16.
-        scores: (N,). Of equal scores, the first one is the higher.
+        scores: (N,). The first one of equal scores is the higher.
         idxs: the classes, as in :func:`batched_nms`; None for one class.
         iou_threshold: the IoU above which "linear" lowers a score.
         sigma: the divisor of the squared IoU for "gaussian".

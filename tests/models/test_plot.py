@@ -215,7 +215,7 @@ def test_error_without_matplotlib_says_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ModuleNotFoundError, match=re.escape("pip install cvops[demo]")):
+    with pytest.raises(ModuleNotFoundError, match=re.escape('pip install "cvops[demo]"')):
         plot.bbox_to_rect((0, 0, 1, 1), "blue")
 
 
