@@ -25,7 +25,7 @@ _SAMPLES = 16
 _SHOWN = 20
 
 
-def _fraction(text: str) -> float:
+def fraction(text: str) -> float:
     number = float(text)
     if not 0 <= number <= 1:
         raise argparse.ArgumentTypeError(f"expected a fraction from 0 to 1, got {text}")
@@ -173,7 +173,7 @@ def add(commands: Any) -> None:
         "by default all",
     )
     data.add_argument(
-        "--val", type=_fraction, help="fraction of val, by default 0.2, or splits of the source"
+        "--val", type=fraction, help="fraction of val, by default 0.2, or splits of the source"
     )
     data.add_argument("--seed", type=int, default=0, help="seed of the random split (%(default)s)")
     data.add_argument(

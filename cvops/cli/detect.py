@@ -87,6 +87,8 @@ def _check_outputs(options: argparse.Namespace, files: Sequence[Any]) -> str:
     for path in (options.json, options.coco):
         if path is not None and str(path) != "-":
             check_writable(path)
+    if options.json is not None and options.json == options.coco:
+        raise Refused("--coco: expected another file than that of --json")
     if options.coco_ids and not options.coco:
         raise Refused("--coco-ids: only with --coco")
     if options.draw is not None:

@@ -94,6 +94,10 @@ class Options:
                 f"pretrained: expected one of the backbones {list(recipe.pretrained)} of "
                 f"{self.model}, got {backbone!r}"
             )
+        weights = self.class_weights
+        listed = isinstance(weights, (list, tuple)) and all(isinstance(x, str) for x in weights)
+        if not listed:
+            raise TypeError(f"class_weights: expected texts, got {weights!r}")
         rate = number("lr", recipe.rate if self.lr is None else self.lr, 0)
         if rate == 0:
             raise ValueError(f"lr: expected a number above 0, got {self.lr!r}")
@@ -111,13 +115,11 @@ class Options:
             "patience": integer("patience", self.patience, 0),
             "on_error": choice("on_error", self.on_error, ("stop", "skip")),
             "tensorboard": flag("tensorboard", self.tensorboard),
-            "class_weights": tuple(self.class_weights),
+            "class_weights": tuple(weights),
         }
         for name in ("data", "output", "devices"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name}: expected a text, got {getattr(self, name)!r}")
-        if isinstance(self.class_weights, str):
-            raise TypeError(f"class_weights: expected texts, got {self.class_weights!r}")
         contexts(self.devices)
         for name, value in checked.items():
             object.__setattr__(self, name, value)

@@ -231,6 +231,8 @@ def test_command_line_overrides_the_configuration(sets, tmp_path, monkeypatch, c
         ("epochs = ", "config.toml: not a configuration in TOML"),
         ('epochs = 1.5\ndata = "x"', "epochs: expected an integer, got 1.5"),
         ('devices = 1\ndata = "x"', "devices: expected a text, got 1"),
+        ('class_weights = [2]\ndata = "x"', "class_weights: expected texts, got [2]"),
+        ('class_weights = "bee=2"\ndata = "x"', "class_weights: expected texts, got 'bee=2'"),
         ("seed = 1", "data: expected the folder of a set"),
     ]:
         file.write_text(content)
@@ -461,6 +463,7 @@ def test_detect_rejects_paths_without_images_and_outputs_in_the_way(runs, photos
         ([video, "--output", tmp_path / "a.png"], "--output: expected one image"),
         ([photos, "--draw", photos], "--draw: expected another folder than that of the images"),
         ([photo, "--coco-ids", tmp_path], "--coco-ids: only with --coco"),
+        ([photo, "--coco", tmp_path / "a", "--json", tmp_path / "a"], "--coco: expected another"),
         ([photo, "--json", tmp_path / "no" / "a"], "a: cannot be written"),
         ([photo, "--device", "gpu:99"], "devices: expected a GPU of"),
     ]:
