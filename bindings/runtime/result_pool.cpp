@@ -106,7 +106,7 @@ class Pool {
 
   void resize(int64 size) {
     std::lock_guard<std::mutex> lock(mutex_);
-    size_ = std::max<int64>(size, 0);
+    size_ = std::clamp<int64>(size, 0, kMaxSize);
     shrink(size_);
   }
 

@@ -19,7 +19,7 @@ from cvops.datasets.annotations.base import read_json, visible_files
 from cvops.datasets.loading import groups_of, load_groups
 from cvops.metrics import encode_masks
 from cvops.recipes.evaluation import colored, json_text
-from cvops.recipes.recipe import Found, Recipe
+from cvops.recipes.recipe import Found, Recipe, check_nms_threshold
 
 #: Extensions of videos.
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -148,8 +148,12 @@ def detect(
     nms_threshold: float = 0.3,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Result]:
-    """Yield the result of each image, in order. An image that cannot be read has an error."""
-    predict = recipe.predictor(net, threshold, nms_threshold)
+    """Yield the result of each image, in order. An image that cannot be read has an error.
+
+    Raises:
+        TypeError, ValueError: a number is not one, or is out of its range.
+    """
+    predict = recipe.predictor(net, threshold, check_nms_threshold(nms_threshold))
 
     def load(source: Source) -> Result:
         return read(source, max_pixels)

@@ -466,6 +466,7 @@ def test_detect_rejects_paths_without_images_and_outputs_in_the_way(runs, photos
         ([photo, "--coco", tmp_path / "a", "--json", tmp_path / "a"], "--coco: expected another"),
         ([photo, "--json", tmp_path / "no" / "a"], "a: cannot be written"),
         ([photo, "--device", "gpu:99"], "devices: expected a GPU of"),
+        ([photo, "--nms-threshold", 0], "nms_threshold: expected a number above 0, got 0.0"),
     ]:
         assert detect(runs, "ssd", *arguments) == 2
         error = capsys.readouterr().err
