@@ -6,9 +6,11 @@ Results come first: the op writes them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Optional, Union, overload
+from typing import Any, Optional, TypeVar, Union, overload
 
 import numpy as np
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 class Buffer:
     """C-contiguous memory of a GPU."""
@@ -471,6 +473,14 @@ def set_num_threads(num_threads: int, /) -> None:
 
 def empty(shape: tuple[int, ...], dtype: Any, /) -> np.ndarray:
     """Call :func:`numpy.empty`; take the memory of 1 MiB or more from the pool of results."""
+
+def memoized(function: _F, arrays: bool = False) -> _F:
+    """Return the function, with a memory of its results.
+
+    It remembers a call whose arguments are of exactly these types: int, float, str, bool, None, and
+    tuples of these. With ``arrays``, the function reads the dtype and the shape of a NumPy array
+    only, and arrays with the same ones are equal arguments.
+    """
 
 def kept_result_bytes() -> int:
     """Return the number of bytes of freed results that the pool keeps."""

@@ -147,9 +147,31 @@ def box_nms(
                [ 1. ,  0.7,  0. ,  0. ,  2. ,  2. ],
                [-1. , -1. , -1. , -1. , -1. , -1. ]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data)
-    columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index)
-    num = inputs.shapes["data"][-2]
+    signature = _OP.signature.get(backend, data=data)
+    options = _options.get(
+        signature.shapes["data"], overlap_thresh, valid_thresh, topk, coord_start, score_index,
+        id_index, background_id, force_suppress, in_format, out_format, return_index,
+    )  # fmt: skip
+    return signature.run((data,), options)
+
+
+@_check.memoized
+def _options(
+    shape: tuple[int, ...],
+    overlap_thresh: Any,
+    valid_thresh: Any,
+    topk: Any,
+    coord_start: Any,
+    score_index: Any,
+    id_index: Any,
+    background_id: Any,
+    force_suppress: Any,
+    in_format: Any,
+    out_format: Any,
+    return_index: Any,
+) -> tuple[_Options, bool]:
+    columns = check_columns(shape, coord_start, score_index, id_index)
+    num = shape[-2]
     _check.choice("in_format", in_format, ("corner", "center"))
     _check.choice("out_format", out_format, ("corner", "center"))
     topk = _check.integer("topk", topk)
@@ -163,7 +185,7 @@ def box_nms(
         0 if in_format == out_format else 1 if out_format == "center" else 2,
         num if topk < 0 else min(topk, num),
     )
-    return inputs.run(options, _check.flag("return_index", return_index))
+    return options, _check.flag("return_index", return_index)
 
 
 def check_columns(
@@ -225,7 +247,8 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
             more; there are 2**31 sets or more that are not empty; the shape of ``index`` is not
             ``out_grad.shape[:-1]``.
     """
-    return _BACKWARD.inputs(backend, out_grad=out_grad, index=index).run()
+    signature = _BACKWARD.signature.get(backend, out_grad=out_grad, index=index)
+    return signature.run((out_grad, index), ())
 
 
 @_OP.check

@@ -129,9 +129,31 @@ def nms_rotated(
         array([[ 0. ,  0.9,  0. ,  0. ,  4. ,  2. ,  0. ],
                [-1. , -1. , -1. , -1. , -1. , -1. , -1. ]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data)
-    columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index, 5)
-    num = inputs.shapes["data"][-2]
+    signature = _OP.signature.get(backend, data=data)
+    options = _options.get(
+        signature.shapes["data"], overlap_thresh, valid_thresh, topk, coord_start, score_index,
+        id_index, background_id, force_suppress, angle, clockwise, return_index,
+    )  # fmt: skip
+    return signature.run((data,), options)
+
+
+@_check.memoized
+def _options(
+    shape: tuple[int, ...],
+    overlap_thresh: Any,
+    valid_thresh: Any,
+    topk: Any,
+    coord_start: Any,
+    score_index: Any,
+    id_index: Any,
+    background_id: Any,
+    force_suppress: Any,
+    angle: Any,
+    clockwise: Any,
+    return_index: Any,
+) -> tuple[_Options, RotatedFormat, bool]:
+    columns = check_columns(shape, coord_start, score_index, id_index, 5)
+    num = shape[-2]
     topk = _check.integer("topk", topk)
     across = _check.flag("force_suppress", force_suppress)
     by_class = columns[3] >= 0 and not across
@@ -143,8 +165,8 @@ def nms_rotated(
         0,
         num if topk < 0 else min(topk, num),
     )
-    format = rotated_format(angle, clockwise)
-    return inputs.run(options, format, _check.flag("return_index", return_index))
+    format = rotated_format.get(angle, clockwise)
+    return options, format, _check.flag("return_index", return_index)
 
 
 @_OP.check

@@ -138,9 +138,33 @@ def soft_nms(
         array([[1.   , 0.   , 0.   , 2.   , 2.   ],
                [0.375, 0.   , 0.   , 2.   , 1.   ]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data)
-    columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index)
-    num = inputs.shapes["data"][-2]
+    signature = _OP.signature.get(backend, data=data)
+    options = _options.get(
+        signature.shapes["data"], method, sigma, overlap_thresh, valid_thresh, topk, post_nms,
+        coord_start, score_index, id_index, background_id, force_suppress, in_format, return_index,
+    )  # fmt: skip
+    return signature.run((data,), options)
+
+
+@_check.memoized
+def _options(
+    shape: tuple[int, ...],
+    method: Any,
+    sigma: Any,
+    overlap_thresh: Any,
+    valid_thresh: Any,
+    topk: Any,
+    post_nms: Any,
+    coord_start: Any,
+    score_index: Any,
+    id_index: Any,
+    background_id: Any,
+    force_suppress: Any,
+    in_format: Any,
+    return_index: Any,
+) -> tuple[_Options, bool]:
+    columns = check_columns(shape, coord_start, score_index, id_index)
+    num = shape[-2]
     gaussian = _check.choice("method", method, ("linear", "gaussian")) == "gaussian"
     center = _check.choice("in_format", in_format, ("corner", "center")) == "center"
     by_class = not _check.flag("force_suppress", force_suppress) and columns[3] >= 0
@@ -157,7 +181,7 @@ def soft_nms(
         (_check.single("overlap_thresh", overlap_thresh), sigma, gaussian, by_class, center),
         num if post_nms < 0 else min(post_nms, num),
     )
-    return inputs.run(options, _check.flag("return_index", return_index))
+    return options, _check.flag("return_index", return_index)
 
 
 @_OP.check

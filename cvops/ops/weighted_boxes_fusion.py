@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -101,15 +101,38 @@ def weighted_boxes_fusion(
         array([[ 0.  ,  0.5 ,  0.  ,  0.  ,  4.  ,  3.75],
                [-1.  , -1.  , -1.  , -1.  , -1.  , -1.  ]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data)
-    columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index)
-    num = inputs.shapes["data"][-2]
+    signature = _OP.signature.get(backend, data=data)
+    options = _options.get(
+        signature.shapes["data"], overlap_thresh, num_models, score_type, valid_thresh, topk,
+        post_nms, coord_start, score_index, id_index, background_id, force_suppress, in_format,
+    )  # fmt: skip
+    return signature.run((data,), (options,))
+
+
+@_check.memoized
+def _options(
+    shape: tuple[int, ...],
+    overlap_thresh: Any,
+    num_models: Any,
+    score_type: Any,
+    valid_thresh: Any,
+    topk: Any,
+    post_nms: Any,
+    coord_start: Any,
+    score_index: Any,
+    id_index: Any,
+    background_id: Any,
+    force_suppress: Any,
+    in_format: Any,
+) -> _Options:
+    columns = check_columns(shape, coord_start, score_index, id_index)
+    num = shape[-2]
     best_score = _check.choice("score_type", score_type, ("avg", "max")) == "max"
     center = _check.choice("in_format", in_format, ("corner", "center")) == "center"
     by_class = not _check.flag("force_suppress", force_suppress) and columns[3] >= 0
     topk = _check.integer("topk", topk)
     post_nms = _check.integer("post_nms", post_nms)
-    options = _Options(
+    return _Options(
         columns,
         _check.number("valid_thresh", valid_thresh, 0),
         _check.integer("background_id", background_id),
@@ -123,7 +146,6 @@ def weighted_boxes_fusion(
         ),
         num if post_nms < 0 else min(post_nms, num),
     )
-    return inputs.run(options)
 
 
 @_OP.check
