@@ -154,7 +154,7 @@ struct Entry {
   py::object result;
 };
 
-// The results of a function. A set has two entries, the newer one first.
+// The results of a function. A set has four entries, the newest first.
 class Memo {
  public:
   Memo(py::object function, bool arrays) : function_(std::move(function)), arrays_(arrays) {}
@@ -184,26 +184,25 @@ class Memo {
     Entry entry{hash.value(), std::make_unique<Arguments>(args, num, names), result};
     {
       const std::lock_guard lock(mutex_);
-      std::swap(entry, set[0]);
-      std::swap(entry, set[1]);
+      for (Entry& place : set) std::swap(entry, place);
     }
     return result.inc_ref().ptr();  // the oldest entry dies here, without the lock
   }
 
  private:
-  static constexpr std::size_t kSets = 128;
+  static constexpr std::size_t kSets = 64, kWays = 4;
 
   const py::object function_;
   const bool arrays_;
   // Guards the sets in an interpreter without the GIL. No code of Python runs under it.
   std::mutex mutex_;
-  std::array<std::array<Entry, 2>, kSets> sets_;
+  std::array<std::array<Entry, kWays>, kSets> sets_;
 };
 
-constexpr char kName[] = "cvops.Memo";
+constexpr char kMemoName[] = "cvops.Memo";
 
 PyObject* call_memo(PyObject* capsule, PyObject* const* args, Py_ssize_t num, PyObject* names) {
-  auto* memo = static_cast<Memo*>(PyCapsule_GetPointer(capsule, kName));
+  auto* memo = static_cast<Memo*>(PyCapsule_GetPointer(capsule, kMemoName));
   try {
     return memo ? memo->call(args, num, names) : nullptr;
   } catch (const std::bad_alloc&) {
@@ -211,17 +210,17 @@ PyObject* call_memo(PyObject* capsule, PyObject* const* args, Py_ssize_t num, Py
   }
 }
 
-PyMethodDef method = {"memoized",
-                      reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_memo)),
-                      METH_FASTCALL | METH_KEYWORDS, nullptr};
+PyMethodDef memo_method = {"memoized",
+                           reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_memo)),
+                           METH_FASTCALL | METH_KEYWORDS, nullptr};
 
 py::object memoized(py::object function, bool arrays) {
   auto memo = std::make_unique<Memo>(std::move(function), arrays);
-  const py::capsule owner(memo.get(), kName, [](PyObject* capsule) {
-    delete static_cast<Memo*>(PyCapsule_GetPointer(capsule, kName));
+  const py::capsule owner(memo.get(), kMemoName, [](PyObject* capsule) {
+    delete static_cast<Memo*>(PyCapsule_GetPointer(capsule, kMemoName));
   });
   memo.release();
-  PyObject* made = PyCFunction_New(&method, owner.ptr());
+  PyObject* made = PyCFunction_New(&memo_method, owner.ptr());
   if (!made) throw py::error_already_set();
   return py::reinterpret_steal<py::object>(made);
 }

@@ -258,7 +258,7 @@ def _options(
     iou_loss: Any,
 ) -> tuple[np.ndarray, np.ndarray, _Options, float, bool]:
     """Return the arguments of the implementations after the arrays."""
-    scales, ratios = _check.numbers("scales", scales), _check.numbers("ratios", ratios)
+    scales, ratios = _floats.get("scales", scales), _floats.get("ratios", ratios)
     anchors = len(scales) * len(ratios)
     if anchors > _MAX_ANCHORS:
         raise ValueError(
@@ -295,14 +295,19 @@ def _options(
         min(pre, num) if pre > 0 else num,
         rows,
     )
-    with np.errstate(over="ignore"):  # a number beyond float32 is infinite
-        numbers = np.array(scales, np.float32), np.array(ratios, np.float32)
     return (
-        *numbers,
+        scales,
+        ratios,
         options,
         _check.single("threshold", threshold),
         _check.flag("output_score", output_score),
     )
+
+
+@_check.memoized
+def _floats(name: str, value: Any) -> np.ndarray:
+    with np.errstate(over="ignore"):  # a number beyond float32 is infinite
+        return np.array(_check.numbers(name, value), np.float32)
 
 
 def _base_anchors(scales: np.ndarray, ratios: np.ndarray, stride: int) -> np.ndarray:

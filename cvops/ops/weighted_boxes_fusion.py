@@ -10,7 +10,7 @@ import numpy as np
 from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.box_iou import _intersection, _sized
-from cvops.ops.box_nms import _candidates, _truncated, check_columns
+from cvops.ops.box_nms import _candidates, _truncated, check_columns, columns_of, fitted_limit
 
 Array = TypeVar("Array")
 _OP = Op("weighted_boxes_fusion", data="float32 (..., N, K)")
@@ -102,7 +102,7 @@ def weighted_boxes_fusion(
                [-1.  , -1.  , -1.  , -1.  , -1.  , -1.  ]], dtype=float32)
     """
     signature = _OP.signature.get(backend, data=data)
-    options = _options.get(
+    options = _fitted.get(
         signature.shapes["data"], overlap_thresh, num_models, score_type, valid_thresh, topk,
         post_nms, coord_start, score_index, id_index, background_id, force_suppress, in_format,
     )  # fmt: skip
@@ -110,8 +110,22 @@ def weighted_boxes_fusion(
 
 
 @_check.memoized
+def _fitted(shape: tuple[int, ...], *options: Any) -> _Options:
+    """Return the options for ``data`` of a shape."""
+    checked = _options.get(*options)
+    columns, valid_thresh, background_id, topk, op, rows = checked
+    return _Options(
+        check_columns(shape, columns),
+        valid_thresh,
+        background_id,
+        fitted_limit(topk, shape[-2]),
+        op,
+        fitted_limit(rows, shape[-2]),
+    )
+
+
+@_check.memoized
 def _options(
-    shape: tuple[int, ...],
     overlap_thresh: Any,
     num_models: Any,
     score_type: Any,
@@ -125,18 +139,15 @@ def _options(
     force_suppress: Any,
     in_format: Any,
 ) -> _Options:
-    columns = check_columns(shape, coord_start, score_index, id_index)
-    num = shape[-2]
+    columns = columns_of(coord_start, score_index, id_index)
     best_score = _check.choice("score_type", score_type, ("avg", "max")) == "max"
     center = _check.choice("in_format", in_format, ("corner", "center")) == "center"
     by_class = not _check.flag("force_suppress", force_suppress) and columns[3] >= 0
-    topk = _check.integer("topk", topk)
-    post_nms = _check.integer("post_nms", post_nms)
     return _Options(
         columns,
         _check.number("valid_thresh", valid_thresh, 0),
         _check.integer("background_id", background_id),
-        num if topk < 0 else min(topk, num),
+        _check.integer("topk", topk),
         (
             _check.number("overlap_thresh", overlap_thresh, 0, 1),
             _check.integer("num_models", num_models, 1),
@@ -144,7 +155,7 @@ def _options(
             by_class,
             center,
         ),
-        num if post_nms < 0 else min(post_nms, num),
+        _check.integer("post_nms", post_nms),
     )
 
 
