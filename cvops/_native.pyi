@@ -478,8 +478,15 @@ def memoized(function: _F, arrays: bool = False) -> _F:
     """Return the function, with a memory of its results.
 
     It remembers a call whose arguments are of exactly these types: int, float, str, bool, None, and
-    tuples of these. With ``arrays``, the function reads the dtype and the shape of a NumPy array
-    only, and arrays with the same ones are equal arguments.
+    tuples of these. With ``arrays``, the function reads the types and the shapes of arrays only.
+    Then arrays of NumPy, and of the types of :func:`describe_by`, are equal arguments if they have
+    the same type, dtype and shape.
+    """
+
+def describe_by(type: type, flag: str, /) -> None:
+    """Let ``dtype`` and ``shape`` describe arrays of exactly that type whose ``flag`` is True.
+
+    ``dtype`` is an object that is compared by its identity, ``shape`` a tuple of integers.
     """
 
 def kept_result_bytes() -> int:

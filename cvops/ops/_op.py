@@ -312,9 +312,23 @@ def _signature_of(op: Op, backend: str | None, /, **arrays: Any) -> Signature:
         kinds.append((name, library, device, dtype))
         shapes.append(shape)
     # All arrays are of one library, or the check refuses them.
-    if kinds[0][1].is_hashable:
-        return _signature(_dispatch(op, backend, tuple(kinds)), tuple(shapes))
-    return Signature(Dispatch(op, backend, tuple(kinds)), tuple(shapes))
+    library = kinds[0][1]
+    if not library.is_hashable:
+        return Signature(Dispatch(op, backend, tuple(kinds)), tuple(shapes))
+    signature = _signature(_dispatch(op, backend, tuple(kinds)), tuple(shapes))
+    if library.cpu_flag is not None:
+        for x in arrays.values():
+            kind: Any = type(x)
+            _describe_by(kind, library.cpu_flag)
+    return signature
+
+
+@functools.lru_cache(None)
+def _describe_by(kind: Any, cpu_flag: str) -> None:
+    """Let the memories of signatures recognize arrays on the CPU by their attributes."""
+    native = extension.native()
+    if native is not None:
+        native.describe_by(kind, cpu_flag)
 
 
 class Gradient(NamedTuple):
