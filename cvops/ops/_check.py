@@ -12,7 +12,7 @@ import operator
 import re
 import struct
 from collections.abc import Mapping, Set
-from typing import Any, Callable, Generic, TypeVar, cast
+from typing import Any, Callable, ClassVar, Generic, TypeVar, cast
 
 from cvops.backends import extension
 
@@ -41,8 +41,11 @@ class memoized(Generic[F]):
     """
 
     __slots__ = ("arrays", "function", "get")
+    #: All such functions.
+    functions: ClassVar[list[memoized[Any]]] = []
 
     def __init__(self, function: F, arrays: bool = False):
+        self.functions.append(self)
         #: Computes a result. With ``arrays``, it reads the dtypes and the shapes of arrays only.
         self.function, self.arrays = function, arrays
         #: Takes the arguments of the function, by position.

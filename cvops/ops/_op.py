@@ -273,16 +273,14 @@ class Signature:
 
 
 _signature = functools.lru_cache(1024)(Signature)
-#: The memories of checked NumPy arrays, of all ops.
-_SIGNATURES: list[_check.memoized[Any]] = []
 
 
 def clear_caches() -> None:
-    """Clear the caches of checked arrays, which keep executors."""
+    """Clear the caches of checked arrays, which keep executors, and those of checked options."""
     for cached in (backend_for, _dispatch, _signature):
         cached.cache_clear()
-    for memory in _SIGNATURES:
-        memory.forget()
+    for function in _check.memoized.functions:
+        function.forget()
 
 
 def _conversion(op: Op, name: str, x: Any) -> str:
@@ -357,7 +355,6 @@ class Op:
         #: array without a spec only selects the library and the device. Arrays ``maps[0]``,
         #: ``maps[1]``, ... have the spec of ``maps``, and each has its own sizes.
         self.signature = _check.memoized(functools.partial(_signature_of, self), arrays=True)
-        _SIGNATURES.append(self.signature)
         self.implementations: dict[str, Callable[..., Any]] = {}
         #: Refuses shapes that match the specs but not each other, or that are too large.
         self.check_shapes: Callable[[Signature], None] | None = None
