@@ -98,7 +98,7 @@ def multibox_detection(
                 [-1.   ,  0.8  ,  0.   ,  0.   ,  0.5  ,  0.375]]], dtype=float32)
     """
     signature = _OP.signature.get(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
-    options = _options.get(
+    options = _fitted.get(
         signature.sizes["A"], clip, threshold, background_id, nms_threshold, force_suppress,
         variances, nms_topk,
     )  # fmt: skip
@@ -106,8 +106,15 @@ def multibox_detection(
 
 
 @_check.memoized
+def _fitted(num: int, *options: Any) -> _Options:
+    """Return the options for a number of anchors."""
+    checked = _options.get(*options)
+    limit = checked.limit if 0 < checked.limit < num else num
+    return _Options(*checked[:-1], limit)
+
+
+@_check.memoized
 def _options(
-    num: int,
     clip: Any,
     threshold: Any,
     background_id: Any,
@@ -117,7 +124,6 @@ def _options(
     nms_topk: Any,
 ) -> _Options:
     _check.integer("background_id", background_id)
-    topk = _check.integer("nms_topk", nms_topk)
     nms_threshold = _check.single("nms_threshold", nms_threshold)
     return _Options(
         _check.flag("clip", clip),
@@ -125,7 +131,7 @@ def _options(
         _check.numbers("variances", variances, 4),
         (nms_threshold, True, not _check.flag("force_suppress", force_suppress), False),
         0 < nms_threshold <= 1,
-        topk if 0 < topk < num else num,
+        _check.integer("nms_topk", nms_topk),
     )
 
 
