@@ -19,10 +19,10 @@ namespace {
 
 // Rows that a thread scans per task.
 constexpr int64 kRowsAtOnce = 64;
-// Rows of a block, of which each column has its best pair.
+// Rows of a block, of which each column has its best pair; a multiple of 64.
 constexpr int kBlock = 128;
 // From that number of rows per column on, the heap is not used.
-constexpr int kManyRows = 3;
+constexpr int kManyRows = 2;
 // The heap is given up after more searches than matches and one per that number of rows.
 constexpr int kRowsPerSearch = 8;
 
@@ -68,11 +68,26 @@ CVOPS_INLINE Best best_pair(const float* row, const float* states, int num, floa
   return best;
 }
 
-// A matrix, and the states of its rows and columns.
+// A matrix, its free rows, one bit per row, and the states of its columns.
 struct Scores {
-  const float *data, *row_states, *column_states;
+  const float* data;
+  const uint64* free_rows;
+  const float* column_states;
   int num_rows, num_columns;
   float threshold;
+
+  bool is_free(int row) const { return free_rows[row / 64] >> row % 64 & 1; }
+
+  // Calls body(row) for each free row of a block.
+  template <typename Body>
+  CVOPS_INLINE void for_each_free(int block, const Body& body) const {
+    const int first = block * kBlock, end = std::min(first + kBlock, num_rows);
+    for (int word = first / 64; word * 64 < end; ++word) {
+      for (uint64 bits = free_rows[word]; bits; bits &= bits - 1) {
+        body(word * 64 + __builtin_ctzll(bits));
+      }
+    }
+  }
 };
 
 template <bool kAscend>
@@ -114,18 +129,16 @@ CVOPS_INLINE void find_some(const BlockBests& to, const Scores& scores, int bloc
   for (int v = 0; v < kVectors; ++v) {
     best[v] = FloatVector{} + scores.threshold, rows[v] = IntVector{} - 1;
   }
-  const int begin = block * kBlock, end = std::min(begin + kBlock, scores.num_rows);
-  for (int row = begin; row < end; ++row) {
+  scores.for_each_free(block, [&](int row) __attribute__((always_inline)) {
     const float* const from = scores.data + (int64)row * scores.num_columns + column;
     for (int v = 0; v < kVectors; ++v) {
       FloatVector score;
       std::memcpy(&score, from + v * kWidth, sizeof score);
-      score += scores.row_states[row];
       const auto better = kAscend ? score < best[v] : score > best[v];
       rows[v] = better ? IntVector{} + row : rows[v];
       best[v] = better ? score : best[v];
     }
-  }
+  });
   const int64 at = (int64)block * to.num_columns + column;
   std::memcpy(&to.scores[at], best, sizeof best);
   std::memcpy(&to.rows[at], rows, sizeof rows);
@@ -136,12 +149,12 @@ template <bool kAscend>
 CVOPS_INLINE void find_one(const BlockBests& to, const Scores& scores, int block, int column) {
   float best = scores.threshold;
   int of_best = -1;
-  const int begin = block * kBlock, end = std::min(begin + kBlock, scores.num_rows);
-  for (int row = begin; row < end; ++row) {
+  scores.for_each_free(block, [&](int row) __attribute__((always_inline)) {
     const float score = scores.data[(int64)row * scores.num_columns + column];
-    const float own = score + scores.row_states[row];
-    if (kAscend ? own < best : own > best) best = score, of_best = row;
-  }
+    const bool better = kAscend ? score < best : score > best;
+    of_best = better ? row : of_best;
+    best = better ? score : best;
+  });
   const int64 at = (int64)block * to.num_columns + column;
   to.scores[at] = best, to.rows[at] = of_best;
 }
@@ -171,7 +184,7 @@ int best_row(const BlockBests& bests, const Scores& scores, int column) {
       return bests.rows[at] >= 0 && (kAscend ? bests.scores[at] < best : bests.scores[at] > best);
     };
     if (!may_be_best()) continue;
-    if (scores.row_states[bests.rows[at]] != kFree) {
+    if (!scores.is_free(bests.rows[at])) {
       find_one<kAscend>(bests, scores, block, column);
       if (!may_be_best()) continue;
     }
@@ -188,17 +201,18 @@ class Matching {
            int64 limit, int threads)
       : columns_(columns),
         rows_(rows),
-        row_states_(scratch<float>(shape.rows)),
+        free_rows_(scratch<uint64>(ceil_div(shape.rows, 64))),
         column_states_(scratch<float>(shape.columns)),
         scores_{data,
-                row_states_.get(),
+                free_rows_.get(),
                 column_states_.get(),
                 (int)shape.rows,
                 (int)shape.columns,
                 threshold},
         left_(limit),
         threads_(threads) {
-    std::fill_n(row_states_.get(), shape.rows, kFree);
+    std::fill_n(free_rows_.get(), shape.rows / 64, ~0ull);
+    if (const int rest = (int)(shape.rows % 64)) free_rows_[shape.rows / 64] = (1ull << rest) - 1;
     std::fill_n(column_states_.get(), shape.columns, kFree);
   }
 
@@ -216,7 +230,8 @@ class Matching {
   }
 
   void take(int row, int column) {
-    row_states_[row] = column_states_[column] = kTaken;
+    free_rows_[row / 64] &= ~(1ull << row % 64);
+    column_states_[column] = kTaken;
     columns_[row] = (float)column, rows_[column] = (float)row;
   }
 
@@ -302,7 +317,8 @@ class Matching {
   }
 
   float *const columns_, *const rows_;
-  const std::unique_ptr<float[]> row_states_, column_states_;
+  const std::unique_ptr<uint64[]> free_rows_;
+  const std::unique_ptr<float[]> column_states_;
   const Scores scores_;
   int64 left_;  // pairs to match
   const int threads_;
