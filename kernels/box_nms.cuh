@@ -1,6 +1,7 @@
 // Kernels specific to box_nms. Sorting: sort.cuh; suppression: nms.cuh.
 //
 // - Default: box_nms_score -> sort_* -> box_nms_gather -> nms_* -> box_nms_write.
+// - `topk` rows for one tile of the sort: box_nms_score -> box_nms_order -> nms_* -> box_nms_write.
 // - Few rows: box_nms_rank -> nms_* -> box_nms_write.
 // - Rows for one block: box_nms_block.
 // - No row may take part (topk 0): box_nms_copy. MXNet then returns all rows unchanged.
@@ -22,6 +23,10 @@ namespace cvops {
 // pairs. A GPU does that number of comparisons in the time of one or two launches.
 constexpr int kNmsFew = CVOPS_STEP(5120, 96);
 constexpr int64 kNmsFewPairs = CVOPS_STEP(1 << 25, 1 << 14);
+
+// Maximum number of rows in a set whose ranking and suppression one block does in the time of three
+// launches.
+constexpr int kNmsBlockRows = CVOPS_STEP(320, 40);
 
 CVOPS_HD bool nms_are_few(int64 batch, int64 num) {
   return num <= kNmsFew && batch * num * num <= kNmsFewPairs;
@@ -48,6 +53,9 @@ CVOPS_KERNEL box_nms_score(cvops::uint64* keys, int* tile_counts, const float* d
 CVOPS_KERNEL box_nms_gather(cvops::NmsBuffers nms, const float* data, const cvops::uint64* keys,
                             const int* counts, int num, int topk, cvops::NmsColumns columns,
                             int center);
+CVOPS_KERNEL box_nms_order(cvops::NmsBuffers nms, cvops::uint64* sorted, int* counts,
+                           const cvops::uint64* keys, const float* data, int num, int topk,
+                           cvops::NmsColumns columns, int center);
 CVOPS_KERNEL box_nms_rank(cvops::uint64* keys, int* counts, cvops::NmsBuffers nms,
                           const float* data, int num, int topk, cvops::NmsColumns columns,
                           float valid_thresh, float background_id, int center);
@@ -207,6 +215,28 @@ extern "C" __global__ void __launch_bounds__(256)
                 center);
 }
 
+// The best rows in one launch, for topk <= kSortTile. keys (B, N), with kNoKey; sorted (B, N): the
+// keys in order; counts (B): their number; other outputs as in box_nms_gather. Grid (B), 1024
+// threads.
+extern "C" __global__ void __launch_bounds__(1024, 1)
+    box_nms_order(const cvops::NmsBuffers nms, unsigned long long* __restrict__ sorted,
+                  int* __restrict__ counts, const unsigned long long* __restrict__ keys,
+                  const float* __restrict__ data, int num, int topk,
+                  const cvops::NmsColumns columns, int center) {
+  using namespace cvops;
+  __shared__ BestKeys<kSortTile> best;
+  const int batch = blockIdx.x, t = threadIdx.x;
+  const int64 first = (int64)batch * num;
+  const int count = best.find([&](int i) { return keys[first + i]; }, num, topk);
+  if (t == 0) counts[batch] = count;
+  for (int i = t; i < ceil_div(num, 32); i += blockDim.x) nms.begin(batch, num, i, count);
+  for (int i = t; i < count; i += blockDim.x) {
+    sorted[first + i] = best[i];
+    box_nms_store(nms, first + i, data + (first + index_of(best[i])) * columns.width, columns,
+                  center);
+  }
+}
+
 // Keys of the first sort of doubles: see nms_f64.cuh. Otherwise as box_nms_score.
 extern "C" __global__ void __launch_bounds__(256, 1)
     box_nms_score_f64(unsigned long long* __restrict__ keys, int* __restrict__ tile_counts,
@@ -283,16 +313,16 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
   }
 }
 
-// All steps of at most kNmsBlock rows in one launch. Outputs as in box_nms_write. Grid (B), one
+// All steps of at most kNmsBlockRows rows in one launch. Outputs as in box_nms_write. Grid (B), one
 // warp or more for 32 rows: see nms_block_threads.
 extern "C" __global__ void __launch_bounds__(1024, 1)
     box_nms_block(float* __restrict__ out, int* __restrict__ index, const float* __restrict__ data,
                   int num, int topk, const cvops::NmsColumns columns, float valid_thresh,
                   float background_id, const cvops::NmsRule rule, int conversion, int with_index) {
   using namespace cvops;
-  __shared__ uint64 keys[kNmsBlock];
-  __shared__ int positions[kNmsBlock], sources[kNmsBlock];
-  __shared__ int comes_from[kNmsBlock];  // input row of each output row, or -1
+  __shared__ uint64 keys[kNmsBlockRows];
+  __shared__ int positions[kNmsBlockRows], sources[kNmsBlockRows];
+  __shared__ int comes_from[kNmsBlockRows];  // input row of each output row, or -1
   __shared__ NmsBlock nms;
   const int t = threadIdx.x, width = columns.width;
   data += (int64)blockIdx.x * num * width;
@@ -314,8 +344,8 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
   if (valid && positions[t] < count) {
     const int position = positions[t];
     sources[position] = t;
-    nms.boxes[position] = nms_candidate(nms_box(row, columns, rule.center),
-                                        columns.id < 0 ? 0 : truncated(row[columns.id]), rule);
+    nms.set(position, nms_box(row, columns, rule.center),
+            columns.id < 0 ? 0 : truncated(row[columns.id]), rule);
   }
   __syncthreads();
   nms.suppress(count, rule);
