@@ -95,6 +95,48 @@ __device__ __forceinline__ void box_nms_store(const NmsBuffers& nms, int64 at, c
   nms.store(at, nms_box(row, columns, center), columns.id < 0 ? 0 : truncated(row[columns.id]));
 }
 
+// Upper half of a sort key, which orders the scores. A row that is left out has the largest one.
+__device__ __forceinline__ uint32 score_order(const float* row, bool is_valid,
+                                              const NmsColumns& columns) {
+  return is_valid ? (uint32)(sort_key(row[columns.score], 0) >> 32) : ~0u;
+}
+
+// count += a < b. The compilers take three instructions for the comparison and the sum.
+__device__ __forceinline__ void count_if_lower(int& count, uint32 a, uint32 b) {
+#ifdef __CUDA_ARCH__
+  asm("{\n"
+      "  .reg .pred lower;\n"
+      "  setp.lt.u32 lower, %1, %2;\n"
+      "  @lower add.s32 %0, %0, 1;\n"
+      "}"
+      : "+r"(count)
+      : "r"(a), "r"(b));
+#else
+  count += a < b;
+#endif
+}
+
+// Number of rows that precede row i by their score or, if it is equal, by their index. Rows 4 begin
+// to 4 end - 1 count; `orders` has the score_order() of four rows.
+__device__ __forceinline__ int rows_before(const uint4* orders, int begin, int end, int i) {
+  const uint32* const single = reinterpret_cast<const uint32*>(orders);
+  const uint32 own = single[i];
+  const int own_four = i / 4;
+  int before = 0;
+#pragma unroll 4
+  for (int k = begin; k < end; ++k) {
+    const uint4 four = orders[k];
+    const uint32 bound = own + (k < own_four);
+    count_if_lower(before, four.x, bound), count_if_lower(before, four.y, bound);
+    count_if_lower(before, four.z, bound), count_if_lower(before, four.w, bound);
+  }
+  if (begin <= own_four && own_four < end) {
+#pragma unroll 1
+    for (int k = 4 * own_four; k < i; ++k) before += single[k] == own;
+  }
+  return before;
+}
+
 template <typename T>
 __device__ __forceinline__ void write_rows(
     T* __restrict__ out, int* __restrict__ index, const T* __restrict__ data,
@@ -270,7 +312,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
 }
 
 // Score, sort and gather in one launch, for at most kNmsFew rows. The position of a row is the
-// number of lower keys. keys (B, N): sorted keys of the valid rows; counts (B): their number; other
+// number of rows before it. keys (B, N): sorted keys of the valid rows; counts (B): their number; other
 // outputs as in box_nms_gather. Grid (B, tiles of 32 rows), 1024 threads. A lane holds a row; each
 // warp compares it with one split of the rows.
 extern "C" __global__ void __launch_bounds__(1024, 1)
@@ -279,7 +321,8 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                  const cvops::NmsColumns columns, float valid_thresh, float background_id,
                  int center) {
   using namespace cvops;
-  __shared__ uint64 all[kNmsFew];
+  static_assert(kNmsFew % 4 == 0, "see rows_before");
+  __shared__ uint4 orders[kNmsFew / 4];
   __shared__ int positions[32], num_valid;
   const int batch = blockIdx.x, t = threadIdx.x, lane = t % 32, warp = t / 32;
   const int64 first = (int64)batch * num;
@@ -287,27 +330,28 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
   if (t < 32) positions[t] = 0;
   if (t == 0) num_valid = 0;
   int valid = 0;
-  for (int i = t; i < num; i += blockDim.x) {
+  const int fours = (int)ceil_div(num, 4);
+  for (int i = t; i < 4 * fours; i += blockDim.x) {
     const float* row = data + (int64)i * columns.width;
-    const bool is_valid = nms_is_valid(row, columns, valid_thresh, background_id);
-    all[i] = is_valid ? sort_key(row[columns.score], i) : kNoKey;
+    const bool is_valid = i < num && nms_is_valid(row, columns, valid_thresh, background_id);
+    reinterpret_cast<uint32*>(orders)[i] = score_order(row, is_valid, columns);
     valid += is_valid;
   }
   __syncthreads();
   valid = warp_sum(valid);
   if (lane == 0) atomicAdd(&num_valid, valid);
-  const int i = 32 * blockIdx.y + lane, each = (int)ceil_div(num, 32);
-  const uint64 key = i < num ? all[i] : kNoKey;
-  int lower = 0;
-#pragma unroll 4
-  for (int k = warp * each; k < min(num, (warp + 1) * each); ++k) lower += all[k] < key;
-  atomicAdd(&positions[lane], lower);
+  const int i = 32 * blockIdx.y + lane, each = (int)ceil_div(fours, 32);
+  const uint32 order = i < num ? reinterpret_cast<const uint32*>(orders)[i] : ~0u;
+  if (order != ~0u) {
+    atomicAdd(&positions[lane],
+              rows_before(orders, warp * each, min(fours, (warp + 1) * each), i));
+  }
   __syncthreads();
   const int count = min(num_valid, topk), position = positions[lane];
   nms.begin(batch, num, blockIdx.y * blockDim.x + t, count);
   if (blockIdx.y == 0 && t == 0) counts[batch] = num_valid;
-  if (warp > 0 || key == kNoKey) return;
-  keys[first + position] = key;
+  if (warp > 0 || order == ~0u) return;
+  keys[first + position] = (uint64)order << 32 | i;
   if (position < count) {
     box_nms_store(nms, first + position, data + (int64)i * columns.width, columns, center);
   }
@@ -320,7 +364,8 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                   int num, int topk, const cvops::NmsColumns columns, float valid_thresh,
                   float background_id, const cvops::NmsRule rule, int conversion, int with_index) {
   using namespace cvops;
-  __shared__ uint64 keys[kNmsBlockRows];
+  static_assert(kNmsBlockRows % 4 == 0, "see rows_before");
+  __shared__ uint4 orders[kNmsBlockRows / 4];
   __shared__ int positions[kNmsBlockRows], sources[kNmsBlockRows];
   __shared__ int comes_from[kNmsBlockRows];  // input row of each output row, or -1
   __shared__ NmsBlock nms;
@@ -329,16 +374,16 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
   out += (int64)blockIdx.x * num * width;
   const float* row = data + t * width;
   const bool valid = t < num && nms_is_valid(row, columns, valid_thresh, background_id);
-  if (t < num) keys[t] = valid ? sort_key(row[columns.score], t) : kNoKey, positions[t] = 0;
+  const int fours = (int)ceil_div(num, 4);
+  if (t < 4 * fours) reinterpret_cast<uint32*>(orders)[t] = score_order(row, valid, columns);
+  if (t < num) positions[t] = 0;
   const int count = min(__syncthreads_count(valid), topk);
-  // The position of a row is the number of lower keys. A thread compares one row with a part.
+  // The position of a row is the number of rows before it. A thread compares one row with a part.
   const int stride = 32 * (int)ceil_div(num, 32), parts = blockDim.x / stride;
-  const int i = t % stride, part = t / stride, each = (int)ceil_div(num, parts);
-  if (i < num && part < parts && keys[i] != kNoKey) {
-    int lower = 0;
-#pragma unroll 4
-    for (int k = part * each; k < min(num, (part + 1) * each); ++k) lower += keys[k] < keys[i];
-    atomicAdd(&positions[i], lower);
+  const int i = t % stride, part = t / stride, each = (int)ceil_div(fours, parts);
+  if (i < num && part < parts && reinterpret_cast<const uint32*>(orders)[i] != ~0u) {
+    atomicAdd(&positions[i],
+              rows_before(orders, part * each, min(fours, (part + 1) * each), i));
   }
   __syncthreads();
   if (valid && positions[t] < count) {

@@ -566,7 +566,7 @@ STEPS = {
     "roi_pooling.cpp kBackwardBlocks": lambda blocks: [
         roi(20, (6, channels, 3, 2)) for channels in (1, 2, blocks, blocks + 1)
     ],
-    "roi_pooling.cpp threads": lambda threads: [
+    "roi_pooling.cpp kPlainThreads": lambda threads: [
         roi(2, (1, channels, 40, 30), (1, bins))
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
         for channels in (3, 8, 9, 17)
@@ -589,7 +589,7 @@ STEPS = {
     "roi_align.cpp kMaxBlocks": lambda blocks: [
         align(3, (n, channels, 5, 4)) for channels in (8, 9) for n in (blocks, 2 * blocks + 1)
     ],
-    "align.h threads": lambda threads: [
+    "align.h kPlainAlignThreads": lambda threads: [
         align(2, (1, 5, 40, 30), (1, bins))
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
     ],
