@@ -312,9 +312,9 @@ extern "C" __global__ void __launch_bounds__(256, 1)
 }
 
 // Score, sort and gather in one launch, for at most kNmsFew rows. The position of a row is the
-// number of rows before it. keys (B, N): sorted keys of the valid rows; counts (B): their number; other
-// outputs as in box_nms_gather. Grid (B, tiles of 32 rows), 1024 threads. A lane holds a row; each
-// warp compares it with one split of the rows.
+// number of rows before it. keys (B, N): sorted keys of the valid rows; counts (B): their number;
+// other outputs as in box_nms_gather. Grid (B, tiles of 32 rows), 1024 threads. A lane holds a row;
+// each warp compares it with one split of the rows.
 extern "C" __global__ void __launch_bounds__(1024, 1)
     box_nms_rank(unsigned long long* __restrict__ keys, int* __restrict__ counts,
                  const cvops::NmsBuffers nms, const float* __restrict__ data, int num, int topk,
@@ -343,8 +343,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
   const int i = 32 * blockIdx.y + lane, each = (int)ceil_div(fours, 32);
   const uint32 order = i < num ? reinterpret_cast<const uint32*>(orders)[i] : ~0u;
   if (order != ~0u) {
-    atomicAdd(&positions[lane],
-              rows_before(orders, warp * each, min(fours, (warp + 1) * each), i));
+    atomicAdd(&positions[lane], rows_before(orders, warp * each, min(fours, (warp + 1) * each), i));
   }
   __syncthreads();
   const int count = min(num_valid, topk), position = positions[lane];
@@ -382,8 +381,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
   const int stride = 32 * (int)ceil_div(num, 32), parts = blockDim.x / stride;
   const int i = t % stride, part = t / stride, each = (int)ceil_div(fours, parts);
   if (i < num && part < parts && reinterpret_cast<const uint32*>(orders)[i] != ~0u) {
-    atomicAdd(&positions[i],
-              rows_before(orders, part * each, min(fours, (part + 1) * each), i));
+    atomicAdd(&positions[i], rows_before(orders, part * each, min(fours, (part + 1) * each), i));
   }
   __syncthreads();
   if (valid && positions[t] < count) {

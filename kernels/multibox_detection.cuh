@@ -193,14 +193,11 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
 
 // The same with the suppression, for topk <= kNmsBlock. Of `nms` it writes the boxes and the words
 // of `kept` of the sorted anchors.
-extern "C" __global__ void __launch_bounds__(1024, 1)
-    multibox_detection_suppress(const cvops::NmsBuffers nms,
-                                unsigned long long* __restrict__ sorted, int* __restrict__ counts,
-                                const unsigned long long* __restrict__ keys, int uncounted,
-                                const int* __restrict__ ids, const float* __restrict__ loc_pred,
-                                const float* __restrict__ anchors, int num, int topk,
-                                const cvops::Variances variances, int clip,
-                                const cvops::NmsRule rule) {
+extern "C" __global__ void __launch_bounds__(1024, 1) multibox_detection_suppress(
+    const cvops::NmsBuffers nms, unsigned long long* __restrict__ sorted, int* __restrict__ counts,
+    const unsigned long long* __restrict__ keys, int uncounted, const int* __restrict__ ids,
+    const float* __restrict__ loc_pred, const float* __restrict__ anchors, int num, int topk,
+    const cvops::Variances variances, int clip, const cvops::NmsRule rule) {
   using namespace cvops;
   __shared__ NmsBlockMemory memory;
   const int batch = blockIdx.x, t = threadIdx.x;

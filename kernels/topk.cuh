@@ -132,10 +132,9 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
   using namespace cvops;
   __shared__ RadixSelect shared;
   const int batch = blockIdx.x;
-  candidates.among(batch, scores + (int64)batch * num, num, topk, filter,
-                   [&](const auto& key_at, int count) {
-                     write_topk(out + (int64)batch * topk, &counts[batch], key_at, count, topk,
-                                shared);
-                   });
+  candidates.among(
+      batch, scores + (int64)batch * num, num, topk, filter, [&](const auto& key_at, int count) {
+        write_topk(out + (int64)batch * topk, &counts[batch], key_at, count, topk, shared);
+      });
 }
 #endif

@@ -64,8 +64,9 @@ void multiclass_nms(Gpu& gpu, float* out, int* counts, ClassScores<float> in,
   }
   if (topk <= kNmsBlock) {
     const CandidateList candidates = candidates_of(gpu, in, options);
-    gpu.launch(KERNEL(multiclass_nms_block), in.batch, kTopkThreads, 0, out, counts, candidates, in.boxes,
-               in.scores, in.classes, in.num, topk, options.rows, options.filter, options.rule);
+    gpu.launch(KERNEL(multiclass_nms_block), in.batch, kTopkThreads, 0, out, counts, candidates,
+               in.boxes, in.scores, in.classes, in.num, topk, options.rows, options.filter,
+               options.rule);
     return;
   }
   const Dim3 grid = {in.batch, ceil_div(topk, 256)};
@@ -74,17 +75,17 @@ void multiclass_nms(Gpu& gpu, float* out, int* counts, ClassScores<float> in,
     nms.take_buffers();
     Gpu::Scope scope(gpu);
     const CandidateList candidates = candidates_of(gpu, in, options);
-    gpu.launch(KERNEL(multiclass_nms_order), in.batch, kTopkThreads, 0, nms.buffers, nms.sorted, nms.counts,
-               candidates, in.boxes, in.scores, in.classes, in.num, topk, options.filter,
-               options.rule.center);
+    gpu.launch(KERNEL(multiclass_nms_order), in.batch, kTopkThreads, 0, nms.buffers, nms.sorted,
+               nms.counts, candidates, in.boxes, in.scores, in.classes, in.num, topk,
+               options.filter, options.rule.center);
   } else {
     {
       Gpu::Scope scope(gpu);
       uint64 *compact = gpu.scratch<uint64>(in.batch * topk),
              *spare = gpu.scratch<uint64>(in.batch * topk);
       const CandidateList candidates = candidates_of(gpu, in, options);
-      gpu.launch(KERNEL(topk_select), in.batch, kTopkThreads, 0, compact, nms.counts, candidates, in.scores,
-                 num, topk, options.filter);
+      gpu.launch(KERNEL(topk_select), in.batch, kTopkThreads, 0, compact, nms.counts, candidates,
+                 in.scores, num, topk, options.filter);
       nms.sort(compact, spare);
     }
     nms.take_buffers();

@@ -44,10 +44,9 @@ struct NmsBlock {
       while (word > of) word -= ++of;
       const int j = 32 * of + lane, num_before = min(32, j - 32 * word);
       if (j >= count) continue;
-      mask[word][j] =
-          num_before > 0
-              ? suppressors(boxes + 32 * word, classes + 8 * word, num_before, boxes[j], rule, pixel)
-              : 0;
+      mask[word][j] = num_before > 0 ? suppressors(boxes + 32 * word, classes + 8 * word,
+                                                   num_before, boxes[j], rule, pixel)
+                                     : 0;
     }
     // Rounds: a box is kept if all its suppressors are suppressed, and suppressed if one of them is
     // kept.

@@ -83,9 +83,9 @@ __device__ __forceinline__ bool suppresses(const Candidate& kept, const Candidat
          suppresses(SizedBox{kept.box, kept.area}, SizedBox{other.box, other.area}, rule);
 }
 
-// Bits of the boxes that suppress `box`, among the first `num_before` of 32; at least one. `classes`
-// has their classes, which are read only with rule.by_class. A group of four may extend beyond the
-// last box.
+// Bits of the boxes that suppress `box`, among the first `num_before` of 32; at least one.
+// `classes` has their classes, which are read only with rule.by_class. A group of four may extend
+// beyond the last box.
 __device__ __forceinline__ uint32 suppressors(const Candidate* before, const int4* classes,
                                               int num_before, const Candidate& box,
                                               const NmsRule& rule, float pixel) {

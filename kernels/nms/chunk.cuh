@@ -41,8 +41,7 @@ __device__ __forceinline__ void nms_overlap_mask(uint32* mask, unsigned char* wo
   if (t < 64) found[t] = 0;
   __syncthreads();
   if (takes_part) {
-    const uint32 bits =
-        suppressors(before + own, classes + own / 4, num_before, box, rule, pixel);
+    const uint32 bits = suppressors(before + own, classes + own / 4, num_before, box, rule, pixel);
     if (bits) {
       mask[word * chunk + j] = bits;
       atomicOr(&found[t % 64], 1u << (t / 64));

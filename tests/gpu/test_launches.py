@@ -480,7 +480,7 @@ LAUNCHES = {
     ),
     # 49 x 30 bins are fewer than the pixels: 46 blocks of 32 threads for each group of channels.
     "roi_align, 30 rois of 8 x 50 x 68": (lambda: alignment(30, 8), "roi_align 92 32"),
-    # 100 x 49 bins do not pay for copies of the planes: 77 blocks of 64 threads for each of 4 groups.
+    # 100 x 49 bins do not pay for copies of the planes: 77 blocks of 64 threads for each group.
     "roi_align, 100 rois of 16 x 50 x 68": (lambda: alignment(100, 16), "roi_align 308 64"),
     # 4 x 5 tiles, and 32 groups of 8 channels.
     "roi_align_backward, 1000 rois of 256 x 50 x 68": (
