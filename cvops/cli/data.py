@@ -72,7 +72,7 @@ def _run(options: argparse.Namespace) -> None:
     try:
         _draw_samples(report)
     except (OSError, ValueError) as error:
-        raise Refused(f"{report.set.path}: no picture of samples: {error}") from error
+        raise Refused(f"no picture of samples: {error}; the set is complete") from error
 
 
 def _table(rows: Sequence[Sequence[object]]) -> None:
