@@ -203,12 +203,9 @@ class Matching {
         rows_(rows),
         free_rows_(scratch<uint64>(ceil_div(shape.rows, 64))),
         column_states_(scratch<float>(shape.columns)),
-        scores_{data,
-                free_rows_.get(),
-                column_states_.get(),
-                (int)shape.rows,
-                (int)shape.columns,
-                threshold},
+        scores_{
+            data,     free_rows_.get(), column_states_.get(), (int)shape.rows, (int)shape.columns,
+            threshold},
         left_(limit),
         threads_(threads) {
     std::fill_n(free_rows_.get(), shape.rows / 64, ~0ull);

@@ -249,9 +249,8 @@ struct Sides {
   static Sides of(const RotatedBox& b) {
     const bool turned = b.height > b.width;
     const double cos = turned ? -b.sin : b.cos, sin = turned ? b.cos : b.sin;
-    return {b.x,        b.y,
-            (float)cos, (float)sin,
-            turned ? b.height : b.width, turned ? b.width : b.height};
+    return {
+        b.x, b.y, (float)cos, (float)sin, turned ? b.height : b.width, turned ? b.width : b.height};
   }
 };
 
@@ -270,9 +269,8 @@ CVOPS_INLINE bool may_exceed(const Sides& a, const Sides& b, float smaller_area,
   const float slack = 1e-6f * (a.length + b.length + std::abs(dx) + std::abs(dy));
   const float x = smaller(smaller(length, b.length), 0.5f * (length + b.length) - along) + slack;
   const float y = smaller(smaller(width, b.width), 0.5f * (width + b.width) - across) + slack;
-  const float of_bounds = positive_part(x) * positive_part(y);
-  return !((1.001f * smaller_area < least) | (of_strips < least * (sin - 1e-5f)) |
-           (1.001f * of_bounds < least));
+  return !((1.001f * smaller_area < least) | (of_strips < least * positive_part(sin - 1e-5f)) |
+           (x <= 0) | (y <= 0) | (1.001f * x * y < least));
 }
 
 // Spatial hash grid of the kept boxes of an image, or of one class. A box is compared with the kept
@@ -476,7 +474,8 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
     if constexpr (kForm == Form::rotated) {
       for (int k = 0; k < kVector; ++k) {
         const int i = at + k;
-        passes[k] &= may_exceed(kept.sides_at(i), own, smaller(kept.area[i], b.area), least + lo[i]);
+        const float smaller_area = smaller(kept.area[i], b.area);
+        passes[k] &= test_all | may_exceed(kept.sides_at(i), own, smaller_area, least + lo[i]);
       }
     }
     for (int k = 0; k < kVector; ++k) {

@@ -61,8 +61,8 @@ class Bipartite {
   const bool parallel_;
   float* bounds_;  // one per block
   Pair* pairs_;
-  uint64* keys_;  // (num_ranges_, truths of the image); the first row is that of all ranges later
-  int* path_;     // truths
+  uint64* keys_;   // (num_ranges_, truths of the image); the first row is that of all ranges later
+  int* path_;      // truths
   bool* is_free_;  // per truth: it has anchors, and none is assigned to it
   Found* found_;
   uint64* found_keys_;  // (max_truths_, kFound)

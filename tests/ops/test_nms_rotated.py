@@ -141,6 +141,31 @@ def test_cells_of_the_grid_do_not_change_the_result(offset, threshold):
         check(runner("cpu", "native"), data, overlap_thresh=threshold)
 
 
+def thin(rng, num, scale):
+    """Rows of thin boxes that cross one another, then of boxes that are close to one each."""
+    length, share = rng.uniform(0.5, 2, num), 10.0 ** rng.uniform(-7, 0, num)
+    angle = rng.choice([0, 45, 90, *rng.uniform(-180, 180, 20)], num)
+    center, turned = rng.uniform(-1, 1, (num, 2)), rng.random(num) < 0.5
+    moves = rng.uniform(-0.8, 0.8, (3, num)) * rng.choice([0, 1, 1], (3, num))
+    boxes = []
+    for along, across, turn in (0 * moves, moves):
+        cos, sin = np.cos(np.radians(angle)), -np.sin(np.radians(angle))
+        x = center[:, 0] + length * (along * cos - across * share * sin)
+        y = center[:, 1] + length * (along * sin + across * share * cos)
+        sides = np.where(turned, [share, np.ones(num)], [np.ones(num), share]) * length
+        boxes.append([x, y, *sides, angle + np.degrees(turn * share) - 90 * turned])
+    numbers = np.concatenate(boxes, axis=1).T * [scale, scale, scale, scale, 1]
+    return np.insert(numbers, 0, [np.zeros(2 * num), rng.random(2 * num)], axis=1).astype("f4")
+
+
+@pytest.mark.parametrize("scale", [1, 1e-9, 1e12])
+@pytest.mark.parametrize("threshold", [0.7, 0.3, 0.02, 0])
+def test_thin_boxes_have_the_bits_of_the_reference(scale, threshold):
+    rng = np.random.default_rng(9)
+    for _ in range(2):
+        check(runner("cpu", "native"), thin(rng, 150, scale), overlap_thresh=threshold)
+
+
 def test_many_boxes_take_several_chunks(run_any_steps):
     rng = np.random.default_rng(6)
     data = random_rows(rng, 500, extent=25)
