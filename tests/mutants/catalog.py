@@ -241,14 +241,14 @@ BINDINGS = [
     ),
     Mutant(
         "reach of the spatial grid too short",
-        "bindings/cpu/nms.cpp",
+        "bindings/cpu/nms_broad_phase.h",
         "1.01 * (1 - part)",
         "0.9 * (1 - part)",
         f"{_NMS}::test_most_distant_box_above_the_threshold_is_suppressed",
     ),
     Mutant(
         "reach of the levels of sizes too short",
-        "bindings/cpu/nms.cpp",
+        "bindings/cpu/nms_levels.h",
         "return 1.01 * std::max(distance(",
         "return 0.8 * std::max(distance(",
         f"{_NMS}::test_most_distant_box_in_levels_of_sizes_is_suppressed",
@@ -269,7 +269,7 @@ BINDINGS = [
     ),
     Mutant(
         "bound of the overlap on the CPU above the rule",
-        "bindings/cpu/nms.cpp",
+        "bindings/cpu/nms_broad_phase.h",
         "(float)(0.9999 * t / (1 + t))",
         "(float)(1.001 * t / (1 + t))",
         f"{_NMS}::test_pairs_near_the_threshold_have_equal_bits",
