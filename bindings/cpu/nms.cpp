@@ -16,6 +16,8 @@ namespace {
 // previously kept boxes, if each box has more than kMinParallel comparisons.
 constexpr int kFirstBlock = 256, kBlock = 1024;
 constexpr int kMinParallel = 1000;
+// Minimum average number of kept boxes per cell for long vector steps.
+constexpr int kMinDense = 12;
 
 // Meaning of the numbers of a box: see NmsRule. The boxes of `rotated` and `doubles` are the bounds
 // of rotated boxes and of boxes of doubles.
@@ -29,9 +31,23 @@ CVOPS_INLINE float intersection(Box kept, Box other) {
                                : intersection(kept, other, kForm == Form::center);
 }
 
+// True if one of kVector boxes from `at` on that passes suppresses the box.
+template <Form kForm, int kVector, bool kAtLeast>
+CVOPS_INLINE bool any_suppresses(const SpatialHash& kept, const int* passes, int at, SizedBox b) {
+  const NmsRule rule = {kept.rule.threshold, kAtLeast, 0, kForm == Form::center,
+                        kForm == Form::pixels};
+  int found = 0;
+  for (int k = 0; k < kVector; ++k) {
+    const int i = at + k;
+    const SizedBox other = {{kept.x1[i], kept.y1[i], kept.x2[i], kept.y2[i]}, kept.area[i]};
+    found |= passes[k] & (int)suppresses(other, b, rule);
+  }
+  return found;
+}
+
 // True if an inserted box in [at, end) suppresses the box. `at` advances to `end` or beyond: boxes
 // after `end` in the last vector are compared too.
-template <Form kForm>
+template <Form kForm, int kVector>
 CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, int index,
                                    float least) {
   const SizedBox b = kept.boxes[index];
@@ -51,18 +67,21 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
       any |= passes[k];
     }
     if (!any) continue;
+    if constexpr (!has_bounds(kForm)) {
+      // The rule holds for nearly all boxes that pass: a loop over these alone does not pay.
+      const bool found = kept.rule.at_least
+                             ? any_suppresses<kForm, kVector, true>(kept, passes, at, b)
+                             : any_suppresses<kForm, kVector, false>(kept, passes, at, b);
+      if (found) return true;
+      continue;
+    }
     for (int k = 0; k < kVector; ++k) {
-      const int i = at + k;
       if (!passes[k]) continue;
+      const int i = kept.index_of_slot[at + k];
       if constexpr (kForm == Form::rotated) {
-        const RotatedBox* const boxes = kept.exact.rotated;
-        if (suppresses(boxes[kept.index_of_slot[i]], boxes[index], kept.rule)) return true;
+        if (suppresses(kept.exact.rotated[i], kept.exact.rotated[index], kept.rule)) return true;
       } else if constexpr (kForm == Form::doubles) {
-        const DoubleBox* const boxes = kept.exact.doubles;
-        if (suppresses(boxes[kept.index_of_slot[i]], boxes[index], kept.rule)) return true;
-      } else {
-        const SizedBox other = {{x1[i], y1[i], x2[i], y2[i]}, kept.area[i]};
-        if (suppresses(other, b, kept.rule)) return true;
+        if (suppresses(kept.exact.doubles[i], kept.exact.doubles[index], kept.rule)) return true;
       }
     }
   }
@@ -70,12 +89,12 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
 }
 
 // True if an inserted box in a cell of a level suppresses the box.
-template <Form kForm>
+template <Form kForm, int kVector>
 CVOPS_INLINE bool is_suppressed_in_levels(const SpatialHash& kept, int index, float least,
                                           const int* begins, const int* ends) {
   const Box b = kept.boxes[index].box;
-  const double x = (double)b.x1 + b.x2, width = (double)b.x2 - b.x1 + kept.x.pixel;
-  const double y = (double)b.y1 + b.y2, height = (double)b.y2 - b.y1 + kept.y.pixel;
+  const double x = (double)b.x1 + b.x2, width = (double)b.x2 - b.x1 + kept.grid.pixel;
+  const double y = (double)b.y1 + b.y2, height = (double)b.y2 - b.y1 + kept.grid.pixel;
   const double part = kept.broad_phase.part;
   const int last_x = Levels::level(width / part), last_y = Levels::level(height / part);
   for (int of_x = Levels::level(width * part); of_x <= last_x; ++of_x) {
@@ -89,7 +108,7 @@ CVOPS_INLINE bool is_suppressed_in_levels(const SpatialHash& kept, int index, fl
         for (int64 c = column; c < end; ++c) {
           const int cell = kGridCell + kept.levels.bucket(of_x, of_y, c, row);
           int at = begins[cell];
-          if (is_suppressed_by<kForm>(kept, at, ends[cell], index, least)) return true;
+          if (is_suppressed_by<kForm, kVector>(kept, at, ends[cell], index, least)) return true;
         }
       }
     }
@@ -98,7 +117,7 @@ CVOPS_INLINE bool is_suppressed_in_levels(const SpatialHash& kept, int index, fl
 }
 
 // True if an inserted box suppresses box i. Each cell is searched from begins[cell] to ends[cell].
-template <Form kForm>
+template <Form kForm, int kVector>
 CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begins,
                                 const int* ends) {
   const int own_cell = kept.cell_of[i];
@@ -106,50 +125,49 @@ CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begin
   const int index = kept.order[i];
   const SizedBox b = kept.boxes[index];
   const float least = kept.broad_phase.min_overlap(b.area);
-  int at;
+  int at = begins[kOverflowCell];
+  if (is_suppressed_by<kForm, kVector>(kept, at, ends[kOverflowCell], index, least)) return true;
   // Where most boxes are suppressed, it is probably by a box of the own cell.
-  const bool own_first = own_cell != kOverflowCell && 2 * kept.num_inserted < i;
-  for (const int cell : {kOverflowCell, own_first ? own_cell : kOverflowCell}) {
-    at = begins[cell];
-    if (is_suppressed_by<kForm>(kept, at, ends[cell], index, least)) return true;
-    if (!own_first) break;
+  if (own_cell != kOverflowCell && 2 * kept.num_inserted < i) {
+    at = begins[own_cell];
+    if (is_suppressed_by<kForm, kVector>(kept, at, ends[own_cell], index, least)) return true;
   }
   if (kept.cells == 1) return false;
-  Range columns = {0, kept.x.cells}, rows = {0, kept.y.cells};
+  Window window = {0, 0, kept.grid.columns, kept.grid.rows};
   if (own_cell != kOverflowCell) {
     if (kept.levels.buckets) {
-      return is_suppressed_in_levels<kForm>(kept, index, least, begins, ends);
+      return is_suppressed_in_levels<kForm, kVector>(kept, index, least, begins, ends);
     }
-    columns = kept.columns_in_reach(b.box), rows = kept.rows_in_reach(b.box);
+    window = kept.in_reach(b.box);
   }
-  for (int row = rows.begin; row < rows.end; ++row) {
-    const int first = kGridCell + row * kept.x.cells;
+  for (int row = window.row; row < window.end_row; ++row) {
+    const int first = kGridCell + row * kept.grid.columns;
     at = 0;
-    for (int cell = first + columns.begin; cell < first + columns.end; ++cell) {
+    for (int cell = first + window.column; cell < first + window.end_column; ++cell) {
       at = std::max(at, begins[cell]);
-      if (is_suppressed_by<kForm>(kept, at, ends[cell], index, least)) return true;
+      if (is_suppressed_by<kForm, kVector>(kept, at, ends[cell], index, least)) return true;
     }
   }
   return false;
 }
 
 // Sets is_kept for the boxes [first, end), by comparison with the old boxes of each cell.
-template <Form kForm>
+template <Form kForm, int kVector>
 void compare_with_old(const SpatialHash& kept, uint8_t* is_kept, int first, int end) {
   for (int i = first; i < end; ++i) {
-    is_kept[kept.order[i]] = !is_suppressed<kForm>(kept, i, kept.begins, kept.new_begins);
+    is_kept[kept.order[i]] = !is_suppressed<kForm, kVector>(kept, i, kept.begins, kept.new_begins);
   }
 }
 
 // Resolves the boxes [first, end) one by one and inserts the kept ones, until there are `max_kept`.
 // Each cell is searched from `begins` on: its earlier boxes are already compared.
-template <Form kForm>
+template <Form kForm, int kVector>
 void resolve(SpatialHash& kept, uint8_t* is_kept, int first, int end, const int* begins,
              int max_kept) {
   for (int i = first; i < end; ++i) {
     uint8_t& own = is_kept[kept.order[i]];
     own &= kept.num_kept < max_kept;
-    if (own) own = !is_suppressed<kForm>(kept, i, begins, kept.ends);
+    if (own) own = !is_suppressed<kForm, kVector>(kept, i, begins, kept.ends);
     kept.num_kept += own;
     if (own && kept.cell_of[i] != kNoCell) kept.insert(i);
   }
@@ -168,18 +186,27 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const 
     if (kept.num_kept < max_kept) kept.replace_slow_grid(first, is_kept);
     const double compared = kept.fraction * kept.num_inserted;  // maximum comparisons per box
     const int* begins = kept.begins;
+    const bool is_dense = kept.cells == 1 || kept.num_inserted > kMinDense * kept.cells;
     if (threads > 1 && compared > kMinParallel && kept.num_kept < max_kept) {
       begins = kept.new_begins;
       std::copy_n(kept.ends, kept.cells, kept.new_begins);
       constexpr int kPart = 32;
       parallel_for(ceil_div(end - first, kPart), kPart * 0.1 * compared, [&](int64 p) {
         const int begin = first + (int)p * kPart;
-        simd<compare_with_old<kForm>>(kept, is_kept, begin, std::min(end, begin + kPart));
+        const int last = std::min(end, begin + kPart);
+        is_dense ? simd<compare_with_old<kForm, kLong>>(kept, is_kept, begin, last)
+                 : simd<compare_with_old<kForm, kShort>>(kept, is_kept, begin, last);
       });
     }
-    simd<resolve<kForm>>(kept, is_kept, first, end, begins, max_kept);
+    is_dense ? simd<resolve<kForm, kLong>>(kept, is_kept, first, end, begins, max_kept)
+             : simd<resolve<kForm, kShort>>(kept, is_kept, first, end, begins, max_kept);
   }
 }
+
+// Boxes of one class.
+struct Range {
+  int begin, end;
+};
 
 // Suppression among the boxes of each class, or among all boxes.
 void suppress_classes(uint8_t* kept, const SizedBox* boxes, Exact exact, const int* classes,

@@ -1,7 +1,8 @@
-// The cells of a grid of boxes along one axis.
+// A grid of boxes.
 #pragma once
 #include <algorithm>
 
+#include "box.cuh"
 #include "simd.h"
 
 namespace cvops::cpu {
@@ -9,7 +10,7 @@ namespace cvops::cpu {
 // Sample of the sides of boxes along one axis.
 struct AxisSample {
   static constexpr int kMaxSize = 64;
-  const double pixel;  // see GridAxis
+  const double pixel;  // see Grid
   double positions[kMaxSize], sides[kMaxSize];
   int num = 0;
 
@@ -22,60 +23,85 @@ struct AxisSample {
   }
 };
 
-struct Range {
-  int begin, end;
+// A number for each axis: {x, y}.
+typedef double PerAxis __attribute__((vector_size(16)));
+
+inline PerAxis smaller_of(PerAxis a, PerAxis b) { return a < b ? a : b; }
+inline PerAxis larger_of(PerAxis a, PerAxis b) { return a > b ? a : b; }
+
+// Cells from (column, row) to (end_column, end_row), which are excluded.
+struct Window {
+  int column, row, end_column, end_row;
 };
 
-// Cells of the grid along one axis. The first and the last cell extend to infinity.
-struct GridAxis {
-  const double pixel;  // length of a side beyond the distance of its corners
-  int cells = 1;
-  double origin = 0, extent = 0;  // extent of most boxes
-  double median_side = 0, max_side = 0;
-  double cells_per_unit = 0;
+// Grid of cells. The cells at the margin extend to infinity. Positions are twice the centers.
+struct Grid {
+  double pixel;  // length of a side beyond the distance of its corners
+  int columns = 1, rows = 1;
+  PerAxis origin = {}, extent = {};  // extent of most boxes
+  PerAxis median_side = {}, max_side = {};
+  PerAxis cells_per_unit = {}, last_cell = {};
 
   // The sample affects the time only, never the result. It is reordered.
-  void measure(AxisSample& sample) {
+  void measure(int axis, AxisSample& sample) {
     double *low = sample.positions + sample.num / 8, *end = sample.positions + sample.num,
            *high = end - 1 - sample.num / 8;
     std::nth_element(sample.positions, low, end);
     std::nth_element(low + 1, high, end);
-    extent = (*high - *low) * 4 / 3;  // they are the middle three quarters
-    origin = *low - extent / 8;
+    extent[axis] = (*high - *low) * 4 / 3;  // they are the middle three quarters
+    origin[axis] = *low - extent[axis] / 8;
     std::nth_element(sample.sides, sample.sides + sample.num / 2, sample.sides + sample.num);
-    median_side = sample.sides[sample.num / 2];
-    max_side = *std::max_element(sample.sides, sample.sides + sample.num);
+    median_side[axis] = sample.sides[sample.num / 2];
+    max_side[axis] = *std::max_element(sample.sides, sample.sides + sample.num);
   }
 
   // Number of cells of about one median side each.
-  double preferred_cells() const { return std::max(1.0, extent / (2 * median_side)); }
-
-  void divide(double into) {
-    cells = (int)into;
-    cells_per_unit = extent > 0 ? cells / extent : 0;
+  double preferred_cells(int axis) const {
+    return std::max(1.0, extent[axis] / (2 * median_side[axis]));
   }
 
-  int cell(double position) const {
-    const double at = (position - origin) * cells_per_unit;
-    return at > 0 ? (int)std::min(at, cells - 1.0) : 0;
+  void divide(int into_columns, int into_rows) {
+    columns = into_columns, rows = into_rows;
+    const PerAxis cells = {(double)columns, (double)rows};
+    for (int axis : {0, 1}) {
+      cells_per_unit[axis] = extent[axis] > 0 ? cells[axis] / extent[axis] : 0;
+    }
+    last_cell = cells - 1.0;
+  }
+
+  static PerAxis low(const Box& b) { return PerAxis{b.x1, b.y1}; }
+  static PerAxis high(const Box& b) { return PerAxis{b.x2, b.y2}; }
+  PerAxis sides(const Box& b) const { return high(b) - low(b) + pixel; }
+
+  // The cell of a position, not rounded down.
+  PerAxis cell(PerAxis position) const {
+    const PerAxis at = (position - origin) * cells_per_unit;
+    return smaller_of(larger_of(at, PerAxis{}), last_cell);
   }
 
   // Maximum distance in position of boxes that suppress each other. The factor 1.01 covers
   // rounding.
-  double reach(double side, double side_fraction) const {
-    return std::min(2 * side_fraction * side, 1.01 * (side + max_side));
+  PerAxis reach(PerAxis sides, double side_fraction) const {
+    return smaller_of(2 * side_fraction * sides, 1.01 * (sides + max_side));
   }
 
-  // Range of cells within that distance.
-  CVOPS_INLINE Range cells_in_reach(float low, float high, double side_fraction) const {
-    const double position = (double)low + high;
-    const double far = reach((double)high - low + pixel, side_fraction);
-    return {cell(position - far), cell(position + far) + 1};
+  // Number of the cell of a box.
+  int cell_of(const Box& b) const {
+    const PerAxis at = cell(low(b) + high(b));
+    return (int)at[1] * columns + (int)at[0];
   }
 
-  // Fraction of all cells in that range, for a median box.
+  // Cells within reach.
+  CVOPS_INLINE Window in_reach(const Box& b, double side_fraction) const {
+    const PerAxis position = low(b) + high(b), far = reach(sides(b), side_fraction);
+    const PerAxis first = cell(position - far), last = cell(position + far);
+    return {(int)first[0], (int)first[1], (int)last[0] + 1, (int)last[1] + 1};
+  }
+
+  // Fraction of all cells in reach of a median box.
   double fraction_in_reach(double side_fraction) const {
-    return std::min(1.0, 2 * reach(median_side, side_fraction) / extent + 1.0 / cells);
+    const PerAxis far = 2 * reach(median_side, side_fraction) / extent;
+    return std::min(1.0, far[0] + 1.0 / columns) * std::min(1.0, far[1] + 1.0 / rows);
   }
 };
 

@@ -18,21 +18,21 @@ constexpr int kWorkSample = 32;
 
 void SpatialHash::choose_grid() {
   if (num < kMinSaved || !broad_phase.enabled) return;
-  AxisSample of_x(x.pixel), of_y(y.pixel);
+  AxisSample of_x(grid.pixel), of_y(grid.pixel);
   for (int i = 0, stride = (int)ceil_div(num, AxisSample::kMaxSize); i < num; i += stride) {
     if (kind_of_cell(i) != kGridCell) continue;
     const Box& b = boxes[order[i]].box;
     of_x.add(b.x1, b.x2), of_y.add(b.y1, b.y2);
   }
   if (of_x.num < 2) return;  // the sample has no extent
-  x.measure(of_x), y.measure(of_y);
-  const double max = max_cells() - 1, columns = x.preferred_cells(), rows = y.preferred_cells();
+  grid.measure(0, of_x), grid.measure(1, of_y);
+  const double max = max_cells() - 1;
+  const double columns = grid.preferred_cells(0), rows = grid.preferred_cells(1);
   const double fewer = std::sqrt(std::max(1.0, columns * rows / max));
-  x.divide(std::clamp(columns / fewer, 1.0, max));
-  y.divide(std::clamp(rows / fewer, 1.0, max / x.cells));
-  const double side = broad_phase.side_fraction;
-  fraction = x.fraction_in_reach(side) * y.fraction_in_reach(side);
-  if (num * (1 - fraction) >= kMinSaved) cells = kGridCell + x.cells * y.cells;
+  const int into_columns = (int)std::clamp(columns / fewer, 1.0, max);
+  grid.divide(into_columns, (int)std::clamp(rows / fewer, 1.0, max / into_columns));
+  fraction = grid.fraction_in_reach(broad_phase.side_fraction);
+  if (num * (1 - fraction) >= kMinSaved) cells = kGridCell + grid.columns * grid.rows;
 }
 
 void SpatialHash::assign_cells() {
@@ -43,9 +43,8 @@ void SpatialHash::assign_cells() {
     int cell = few ? kOverflowCell : kind_of_cell(i);
     if (cell == kGridCell && cells == 1) cell = kOverflowCell;
     if (cell == kGridCell) {
-      cell += y.cell((double)b.y1 + b.y2) * x.cells + x.cell((double)b.x1 + b.x2);
-      x.max_side = std::max(x.max_side, (double)b.x2 - b.x1 + x.pixel);
-      y.max_side = std::max(y.max_side, (double)b.y2 - b.y1 + y.pixel);
+      cell += grid.cell_of(b);
+      grid.max_side = larger_of(grid.max_side, grid.sides(b));
     }
     cell_of[i] = cell;
     if (cell != kNoCell) ++begins[cell];
@@ -70,10 +69,10 @@ double SpatialHash::work(int first) const {
       continue;
     }
     const Box& b = boxes[order[i]].box;
-    const Range columns = columns_in_reach(b), rows = rows_in_reach(b);
-    for (int row = rows.begin; row < rows.end; ++row) {
-      const int at = kGridCell + row * x.cells;
-      for (int cell = at + columns.begin; cell < at + columns.end; ++cell) {
+    const Window window = in_reach(b);
+    for (int row = window.row; row < window.end_row; ++row) {
+      const int at = kGridCell + row * grid.columns;
+      for (int cell = at + window.column; cell < at + window.end_column; ++cell) {
         sum += kCellWork + (ends[cell] - begins[cell]);
       }
     }
@@ -89,7 +88,7 @@ void SpatialHash::replace_slow_grid(int first, const uint8_t* is_kept) {
   next_check = 2 * first;
   if (work(first) < kMinReplaced) return;
   levels.use(num / kBoxesPerCell);
-  x.cells = levels.buckets, y.cells = 1, cells = kGridCell + levels.buckets;
+  grid.columns = levels.buckets, grid.rows = 1, cells = kGridCell + levels.buckets;
   fraction = 0;
   std::fill(begins, begins + cells, 0);
   auto is_left = [&](int i) { return i >= first || is_kept[order[i]]; };
@@ -98,8 +97,8 @@ void SpatialHash::replace_slow_grid(int first, const uint8_t* is_kept) {
     cell_of[i] = kind_of_cell(i);
     if (cell_of[i] == kGridCell) {
       const Box& b = boxes[order[i]].box;
-      const int of_x = Levels::level((double)b.x2 - b.x1 + x.pixel);
-      const int of_y = Levels::level((double)b.y2 - b.y1 + y.pixel);
+      const int of_x = Levels::level((double)b.x2 - b.x1 + grid.pixel);
+      const int of_y = Levels::level((double)b.y2 - b.y1 + grid.pixel);
       levels.used[of_x * Levels::kNum + of_y] = true;
       cell_of[i] += levels.bucket(of_x, of_y, Levels::cell((double)b.x1 + b.x2, of_x),
                                   Levels::cell((double)b.y1 + b.y2, of_y));

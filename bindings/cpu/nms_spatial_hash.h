@@ -9,11 +9,12 @@
 #include "nms_broad_phase.h"
 #include "nms_grid.h"
 #include "nms_levels.h"
+#include "result_pool.h"
 
 namespace cvops::cpu {
 
-// Kept boxes per vector step.
-constexpr int kVector = 16;
+// Kept boxes per vector step, where boxes have few near ones and where they have many.
+constexpr int kShort = 8, kLong = 16;
 // Minimum average number of boxes per cell of a grid.
 constexpr int kBoxesPerCell = 2;
 
@@ -35,14 +36,14 @@ struct SpatialHash {
   const NmsRule rule;
   const BroadPhase broad_phase{rule, (bool)exact};
 
-  GridAxis x{(double)rule.pixels}, y{(double)rule.pixels};
+  Grid grid{(double)rule.pixels};
   Levels levels;        // replace the grid where it is slow
   int next_check = 0;   // the box from which on the work is estimated again
   int cells = 1;        // kOverflowCell and the cells of the grid
   double fraction = 1;  // fraction of the inserted boxes with which a median box is compared
   int num_inserted = 0, num_kept = 0;
-  const std::unique_ptr<int[]> integers =
-      scratch<int>(num + 3 * max_cells() + (exact ? num + kVector : 0));
+  const PooledScratch<int> integers =
+      pooled_scratch<int>(num + 3 * max_cells() + (exact ? num + kLong : 0));
   int* const cell_of = integers.get();
   // Per cell: begin and end of its boxes in the arrays below, and begin of the new ones, which the
   // current boxes are not yet compared with.
@@ -51,8 +52,8 @@ struct SpatialHash {
   // Index of each inserted box that is not the bounds themselves.
   int* const index_of_slot = ends + max_cells();
 
-  const int64 capacity = num + kVector;
-  const std::unique_ptr<float[]> floats = scratch<float>(6 * capacity);
+  const int64 capacity = num + kLong;
+  const PooledScratch<float> floats = pooled_scratch<float>(6 * capacity);
   float *const x1 = floats.get(), *const y1 = x1 + capacity, *const x2 = y1 + capacity,
                *const y2 = x2 + capacity, *const area = y2 + capacity,
                *const min_overlap = area + capacity;
@@ -71,12 +72,7 @@ struct SpatialHash {
   // Reserves capacity for the numbers of boxes in `begins`.
   void reserve();
 
-  Range columns_in_reach(const Box& b) const {
-    return x.cells_in_reach(b.x1, b.x2, broad_phase.side_fraction);
-  }
-  Range rows_in_reach(const Box& b) const {
-    return y.cells_in_reach(b.y1, b.y2, broad_phase.side_fraction);
-  }
+  Window in_reach(const Box& b) const { return grid.in_reach(b, broad_phase.side_fraction); }
 
   // Estimates the work per box for the boxes from `first` on, from a sample.
   double work(int first) const;

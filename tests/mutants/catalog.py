@@ -276,6 +276,14 @@ BINDINGS = [
         "native",
     ),
     Mutant(
+        "boxes that pass the bound of the overlap suppressed without the rule",
+        "bindings/cpu/nms.cpp",
+        "found |= passes[k] & (int)suppresses(other, b, rule);",
+        "found |= passes[k];",
+        f"{_NMS}::test_pairs_near_the_threshold_have_equal_bits",
+        "native",
+    ),
+    Mutant(
         "last box of a part not compared with old boxes",
         "bindings/cpu/nms.cpp",
         "std::min(end, begin + kPart)",
