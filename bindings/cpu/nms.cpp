@@ -53,6 +53,8 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
   const SizedBox b = kept.boxes[index];
   const float *x1 = kept.x1, *y1 = kept.y1, *x2 = kept.x2, *y2 = kept.y2, *lo = kept.min_overlap;
   const bool test_all = !kept.broad_phase.enabled;
+  Sides own = {};
+  if constexpr (kForm == Form::rotated) own = Sides::of(kept.exact.rotated[index]);
   for (; at < end; at += kVector) {
     int passes[kVector], any = 0;
     for (int k = 0; k < kVector; ++k) {
@@ -74,6 +76,13 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
                              : any_suppresses<kForm, kVector, false>(kept, passes, at, b);
       if (found) return true;
       continue;
+    }
+    if constexpr (kForm == Form::rotated) {
+      for (int k = 0; k < kVector; ++k) {
+        const int i = at + k;
+        passes[k] &=
+            may_exceed(kept.sides_at(i), own, smaller(kept.area[i], b.area), least + lo[i]);
+      }
     }
     for (int k = 0; k < kVector; ++k) {
       if (!passes[k]) continue;

@@ -9,6 +9,7 @@
 #include "nms_broad_phase.h"
 #include "nms_grid.h"
 #include "nms_levels.h"
+#include "nms_sides.h"
 #include "result_pool.h"
 
 namespace cvops::cpu {
@@ -53,10 +54,11 @@ struct SpatialHash {
   int* const index_of_slot = ends + max_cells();
 
   const int64 capacity = num + kLong;
-  const PooledScratch<float> floats = pooled_scratch<float>(6 * capacity);
+  const PooledScratch<float> floats = pooled_scratch<float>((exact.rotated ? 12 : 6) * capacity);
   float *const x1 = floats.get(), *const y1 = x1 + capacity, *const x2 = y1 + capacity,
                *const y2 = x2 + capacity, *const area = y2 + capacity,
                *const min_overlap = area + capacity;
+  float* const sides = min_overlap + capacity;  // (6, capacity), of rotated boxes: see Sides
 
   int max_cells() const { return num / kBoxesPerCell + 2; }
 
@@ -79,6 +81,21 @@ struct SpatialHash {
   // Replaces the grid by levels if the boxes from `first` on would need much work.
   void replace_slow_grid(int first, const uint8_t* is_kept);
 
+  void set_sides(int at, const Sides& b) {
+    float* to = sides + at;
+    for (float number : {b.x, b.y, b.cos, b.sin, b.length, b.width}) *to = number, to += capacity;
+  }
+
+  CVOPS_INLINE Sides sides_at(int at) const {
+    const float* from = sides + at;
+    return {from[0],
+            from[capacity],
+            from[2 * capacity],
+            from[3 * capacity],
+            from[4 * capacity],
+            from[5 * capacity]};
+  }
+
   void insert(int i) {
     ++num_inserted;
     const SizedBox& b = boxes[order[i]];
@@ -86,6 +103,7 @@ struct SpatialHash {
     x1[at] = b.box.x1, y1[at] = b.box.y1, x2[at] = b.box.x2, y2[at] = b.box.y2;
     area[at] = b.area, min_overlap[at] = broad_phase.min_overlap(b.area);
     if (exact) index_of_slot[at] = order[i];
+    if (exact.rotated) set_sides(at, Sides::of(exact.rotated[order[i]]));
   }
 };
 

@@ -73,7 +73,9 @@ def add(commands: Any) -> None:
     )
     evaluate.add_argument("--split", default="val", help="the images: val, train or test")
     evaluate.add_argument("--batch", type=common.count, default=16, help="images per batch")
-    evaluate.add_argument("--workers", type=int, default=2, help="threads that load images")
+    evaluate.add_argument(
+        "--workers", type=common.threads, default=2, help="threads that load images"
+    )
     evaluate.add_argument("--device", default="cpu", help="such as cpu or gpu:0")
     evaluate.add_argument("--json", type=Path, help="file for the results as JSON")
     evaluate.add_argument(

@@ -115,8 +115,10 @@ class FPN(mx.gluon.HybridBlock):  # type: ignore[misc, name-defined]
         for i in reversed(range(len(maps))):
             lateral = self.lateral[i](maps[i])
             if top is not None:
-                # A map of odd size has a coarser map of more than half its size.
-                enlarged = F.UpSampling(top, scale=2, sample_type="nearest")
+                # A coarser map has half the cells of this map, rounded up or down. One more cell
+                # covers the last row and column where it is rounded down.
+                padded = F.Pad(top, mode="edge", pad_width=(0, 0, 0, 0, 0, 1, 0, 1))
+                enlarged = F.UpSampling(padded, scale=2, sample_type="nearest")
                 lateral = lateral + F.slice_like(enlarged, lateral, axes=(2, 3))
             top = lateral
             result.insert(0, self.smooth[i](top))

@@ -123,6 +123,14 @@ def _activation(graph: Graph, call: Call) -> str:
     return graph.add(kinds[call.options["act_type"]], *call.inputs)
 
 
+@converter("Pad")
+def _pad(graph: Graph, call: Call) -> str:
+    if call.options["mode"] != "edge":
+        raise NotImplementedError("Pad")
+    widths = np.array(call.options["pad_width"], np.int64).reshape(-1, 2)  # before, after
+    return graph.add("Pad", *call.inputs, widths.T.reshape(-1), mode="edge")
+
+
 @converter("UpSampling")
 def _upsampling(graph: Graph, call: Call) -> str:
     if call.options["sample_type"] != "nearest":

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cvops import images, plot
 from cvops._files import replacing
 from cvops._imports import pip_command
+from cvops.datasets.annotations.base import read_json, visible_files
 from cvops.datasets.loading import groups_of, load_groups
 from cvops.metrics import encode_masks
-from cvops.recipes.evaluation import colored
-from cvops.recipes.recipe import Found, Recipe
+from cvops.recipes.evaluation import colored, json_text
+from cvops.recipes.recipe import Found, Recipe, check_nms_threshold
 
 #: Extensions of videos.
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -57,18 +59,19 @@ class Result(NamedTuple):
 def files_of(paths: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     """Return the files of paths, each with its path below the folder that was given.
 
-    A folder stands for its images and videos, and those of the folders in it, by name. A path that
-    does not exist and has one of ``*?[`` is a pattern; ``**`` matches folders.
+    A folder stands for its images and videos, and those of the folders in it, by name, without
+    hidden files and folders. A path that does not exist and has one of ``*?[`` is a pattern; ``**``
+    matches folders.
 
     Raises:
         FileNotFoundError: a path does not exist, or a pattern or a folder has no file.
     """
-    known = {*Image.registered_extensions(), *VIDEOS}
+    known = _suffixes()
     files: list[tuple[Path, Path]] = []
     for given in paths:
         path = Path(given)
         if path.is_dir():
-            inside = sorted(x for x in path.rglob("*") if x.suffix.lower() in known and x.is_file())
+            inside = [file for file in visible_files(path) if file.suffix.lower() in known]
             if not inside:
                 raise FileNotFoundError(f"{path}: expected an image or a video in it, got none")
             files += [(file, file.relative_to(path)) for file in inside]
@@ -83,6 +86,17 @@ def files_of(paths: Sequence[str | Path]) -> list[tuple[Path, Path]]:
         else:
             raise FileNotFoundError(f"{path}: no such file")
     return files
+
+
+def _suffixes() -> set[str]:
+    """Return the extensions of videos, and of images that Pillow decodes by itself."""
+    known = set(VIDEOS)
+    for suffix, form in Image.registered_extensions().items():
+        reader = Image.OPEN.get(form, (None,))[0]
+        is_stub = isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)
+        if reader is not None and not is_stub:
+            known.add(suffix)
+    return known
 
 
 def sources_of(files: Sequence[tuple[Path, Path]], every: int = 1) -> Iterator[Source]:
@@ -120,12 +134,7 @@ def read(source: Source, max_pixels: int = MAX_PIXELS) -> Result:
     if source.frame is not None:
         return Result(source, source.frame, None)
     try:
-        height, width = images.image_size(source.path)
-        if height * width > max_pixels:
-            raise ValueError(
-                f"{source.path}: expected at most {max_pixels} pixels, got {width} x {height}"
-            )
-        return Result(source, np.asarray(images.read_image(source.path)), None)
+        return Result(source, np.asarray(images.read_image(source.path, max_pixels)), None)
     except (OSError, ValueError) as error:
         return Result(source, None, None, str(error))
 
@@ -140,8 +149,12 @@ def detect(
     nms_threshold: float = 0.3,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Result]:
-    """Yield the result of each image, in order. An image that cannot be read has an error."""
-    predict = recipe.predictor(net, threshold, nms_threshold)
+    """Yield the result of each image, in order. An image that cannot be read has an error.
+
+    Raises:
+        TypeError, ValueError: a number is not one, or is out of its range.
+    """
+    predict = recipe.predictor(net, threshold, check_nms_threshold(nms_threshold))
 
     def load(source: Source) -> Result:
         return read(source, max_pixels)
@@ -191,10 +204,28 @@ def _text_code(code: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class CocoIds(NamedTuple):
-    """The numbers of images, by the names of their files, and of classes in an annotation file."""
+    """The numbers of images and of classes in an annotation file."""
 
-    images: dict[str, int]
+    #: The paths of the images with a file name, each with its number.
+    images: dict[str, list[tuple[PurePosixPath, int]]]
+    #: The number of each class by its name.
     categories: dict[str, int]
+
+    def of_image(self, path: Path) -> int:
+        """Return the number of an image: with several of its name the folders decide.
+
+        Raises:
+            ValueError: there is no such image, or several have the same folders.
+        """
+        found = self.images.get(path.name, [])
+        if len(found) > 1:
+            found = [pair for pair in found if path.parts[-len(pair[0].parts) :] == pair[0].parts]
+        if len(found) != 1:
+            raise ValueError(
+                f"{path}: expected one image of the annotation file, got {len(found)} with this "
+                "name"
+            )
+        return found[0][1]
 
 
 def read_coco_ids(path: Path) -> CocoIds:
@@ -204,13 +235,14 @@ def read_coco_ids(path: Path) -> CocoIds:
         FileNotFoundError: there is no such file.
         ValueError: it is not an annotation file of COCO.
     """
+    content = read_json(path)
+    found: dict[str, list[tuple[PurePosixPath, int]]] = defaultdict(list)
     try:
-        content = json.loads(path.read_text("utf-8"))
-        found = {row["file_name"]: int(row["id"]) for row in content["images"]}
+        for row in content["images"]:
+            name = PurePosixPath(row["file_name"].replace("\\", "/"))
+            found[name.name].append((name, int(row["id"])))
         kinds = {row["name"]: int(row["id"]) for row in content["categories"]}
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: no such file") from error
-    except (ValueError, TypeError, KeyError) as error:
+    except (AttributeError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(f"{path}: not an annotation file of COCO: {error!r}") from error
     return CocoIds(found, kinds)
 
@@ -230,10 +262,7 @@ def coco_rows(result: Result, classes: Sequence[str], ids: CocoIds | None) -> li
     number: Any = result.source.name
     kinds = {name: kind for kind, name in enumerate(classes, 1)}
     if ids is not None:
-        kinds, name = ids.categories, result.source.path.name
-        if name not in ids.images:
-            raise ValueError(f"{result.source.name}: expected an image of the annotation file")
-        number = ids.images[name]
+        kinds, number = ids.categories, ids.of_image(result.source.path)
     masks = result.found.masks()
     codes = [None] * len(result.found.rows) if masks is None else encode_masks(masks)
     rows = []
@@ -269,11 +298,13 @@ def save_image(path: Path, picture: Image.Image, form: str, **options: Any) -> N
     Raises:
         OSError: the file cannot be written.
     """
-    try:
-        with replacing(path) as part:
+    with replacing(path) as part:
+        try:
             picture.save(part, form, **options)
-    except (OSError, ValueError) as error:
-        raise OSError(f"{path}: cannot be written: {error}") from error
+        except (OSError, ValueError) as error:
+            if getattr(error, "errno", None):  # an error of the file, which `replacing` names
+                raise
+            raise OSError(f"{path}: cannot be written: {error}") from error
 
 
 class Writer:
@@ -319,8 +350,7 @@ class Writer:
         """Write a result."""
         lines, coco = self._paths
         if lines is not None:
-            content = json.dumps(as_json(result, self._classes), ensure_ascii=False)
-            print(content, file=self._lines)  # None is the standard output
+            print(json_text(as_json(result, self._classes)), file=self._lines)  # None: stdout
         if coco is not None:
             self._rows += coco_rows(result, self._classes, self._ids)
         if self._drawings is not None and result.found is not None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from cvops import training
-from cvops._files import replacing
+from cvops._files import check_folder, replacing
 from cvops._imports import pip_command
 from cvops._mxnet import mxnet
 from cvops.checkpoint import seed_all
@@ -89,11 +89,17 @@ class Options:
         recipe = RECIPES[choice("model", self.model, tuple(RECIPES))]
         backbone = recipe.backbones[0] if self.backbone is None else self.backbone
         choice("backbone", backbone, recipe.backbones)
+        if self.pretrained and not recipe.pretrained:
+            raise ValueError(f"pretrained: the model {self.model} has no pretrained weights")
         if self.pretrained and backbone not in recipe.pretrained:
             raise ValueError(
                 f"pretrained: expected one of the backbones {list(recipe.pretrained)} of "
                 f"{self.model}, got {backbone!r}"
             )
+        weights = self.class_weights
+        listed = isinstance(weights, (list, tuple)) and all(isinstance(x, str) for x in weights)
+        if not listed:
+            raise TypeError(f"class_weights: expected texts, got {weights!r}")
         rate = number("lr", recipe.rate if self.lr is None else self.lr, 0)
         if rate == 0:
             raise ValueError(f"lr: expected a number above 0, got {self.lr!r}")
@@ -111,13 +117,11 @@ class Options:
             "patience": integer("patience", self.patience, 0),
             "on_error": choice("on_error", self.on_error, ("stop", "skip")),
             "tensorboard": flag("tensorboard", self.tensorboard),
-            "class_weights": tuple(self.class_weights),
+            "class_weights": tuple(weights),
         }
         for name in ("data", "output", "devices"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name}: expected a text, got {getattr(self, name)!r}")
-        if isinstance(self.class_weights, str):
-            raise TypeError(f"class_weights: expected texts, got {self.class_weights!r}")
         contexts(self.devices)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -127,17 +131,17 @@ def contexts(devices: str) -> list[Any]:
     """Return MXNet's contexts of a text such as "cpu", "gpu" or "gpu:0,1".
 
     Raises:
-        ValueError: the text is not of this form.
+        ValueError: the text is not of this form, or has a device twice.
     """
     kind, _, numbers = str(devices).partition(":")
     try:
         choice("devices", kind, ("cpu", "gpu"))
-        found = [mx.Context(kind, int(number)) for number in (numbers or "0").split(",")]
+        chosen = [int(number) for number in (numbers or "0").split(",")]
     except ValueError:
-        raise ValueError(
-            f"devices: expected such as 'cpu', 'gpu' or 'gpu:0,1', got {devices!r}"
-        ) from None
-    return found
+        chosen = []
+    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
+        raise ValueError(f"devices: expected such as 'cpu', 'gpu' or 'gpu:0,1', got {devices!r}")
+    return [mx.Context(kind, number) for number in chosen]
 
 
 def check_devices(devices: Sequence[Any]) -> None:
@@ -145,7 +149,9 @@ def check_devices(devices: Sequence[Any]) -> None:
     count = mx.context.num_gpus()
     for device in devices:
         if device.device_type == "gpu" and device.device_id >= count:
-            raise ValueError(f"devices: expected a GPU of {count}, got {device}")
+            raise ValueError(
+                f"devices: expected one of the {count} GPUs that MXNet sees, got {device}"
+            )
 
 
 def train(
@@ -190,6 +196,7 @@ def train(
         raise ValueError(f"batch: expected {least} or more, one per device")
     events = _Events(options.output) if options.tensorboard and process.writes else None
     folder, data = Path(options.output), read_set(options.data)
+    check_folder(folder)
     if data.kind not in recipe.kinds:
         raise ValueError(
             f"{data.path}: expected a set of kind {' or '.join(recipe.kinds)} for the model "
@@ -198,7 +205,6 @@ def train(
     saved = folder / CHECKPOINT
     if saved.exists() and not resume:
         raise FileExistsError(f"{saved}: there is a training; --resume continues it")
-    folder.mkdir(parents=True, exist_ok=True)
 
     split = Split(data, "train", options.difficult)
     held_out = Split(data, "val") if data.splits.get("val", (0, 0))[0] else None
@@ -268,6 +274,7 @@ def train(
         del settings[name]
     settings |= {"rate": options.lr, "class_weights": list(options.class_weights)}
     settings |= {"classes": list(data.classes), "images": len(split)}
+    folder.mkdir(parents=True, exist_ok=True)
     if process.writes and not saved.exists():
         write_config(folder / CONFIG, dataclasses.asdict(options))
     try:

@@ -49,7 +49,7 @@ class TestTorch:
 
         return torch
 
-    @pytest.fixture(params=["cpu", "emulated"])
+    @pytest.fixture(params=["cpu", pytest.param("emulated", marks=pytest.mark.slow)])
     def through(self, request, torch):
         """Compute on the CPU, or by the code for GPUs."""
         from emulator import backends

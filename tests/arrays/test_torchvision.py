@@ -69,16 +69,17 @@ class TestFunctions:
         kept = torch.cat([i[plain_nms(boxes[i], scores[i], 0.3)] for i in kept])
         want = kept[scores[kept].argsort(descending=True)]
         assert torch.equal(ours.batched_nms(boxes, scores, classes, 0.3), want)
+        assert torch.equal(ours.batched_nms(boxes, scores, classes - 1, 0.3), want)
 
     @pytest.mark.parametrize("with_classes", [False, True])
     def test_nms_of_tensors_on_the_cpu_keeps_the_rows_of_box_nms(self, with_classes):
         boxes, scores = random_boxes(400)
         scores[::5], scores[::7], scores[::11] = 0.5, math.nan, -math.inf
-        classes = torch.arange(400) % 4 - 1  # rows of class -1 are background
+        classes = torch.arange(400) % 4 - 1
         columns = [classes[:, None]] * with_classes + [scores[:, None], boxes]
         coord = 1 + with_classes
         _, index = torch.ops.cvops.box_nms(
-            torch.cat(columns, dim=1), 0.3, -math.inf, -1, coord, coord - 1, coord - 2
+            torch.cat(columns, dim=1), 0.3, -math.inf, -1, coord, coord - 1, coord - 2, -2
         )
         strided = boxes.t().contiguous().t().requires_grad_()
         if with_classes:
@@ -145,7 +146,7 @@ class TestFunctions:
     def test_soft_nms_compares_the_boxes_of_a_class(self):
         boxes, scores = random_boxes(50)
         classes = torch.arange(50) % 2
-        index, values = ours.soft_nms(boxes, scores.half(), classes)
+        index, values = ours.soft_nms(boxes, scores.half(), classes - 1)
         assert values.dtype == torch.float16
         parts = [classes == c for c in range(2)]
         alone = [ours.soft_nms(boxes[part], scores[part].half()) for part in parts]

@@ -102,12 +102,21 @@ def test_training_with_images_without_objects_lowers_the_error(operators, tmp_pa
 def test_demo_rejects_bad_paths(operators, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["demo", "--output", str(tmp_path / "file")]) == 2
-    assert capsys.readouterr().err.endswith("file: cannot make this folder: File exists\n")
+    assert capsys.readouterr().err.endswith("file: expected a folder, got a file\n")
     given = "demo", "--output", str(tmp_path), "--train-images", "8"
     assert cli.main([*given, "--checkpoint", str(tmp_path / "none" / "saved")]) == 2
     assert capsys.readouterr().err.endswith("none: no such folder\n")
     assert cli.main([*given, "--checkpoint", str(tmp_path / "file")]) == 2
     assert "file: damaged, or not a checkpoint" in capsys.readouterr().err
+
+
+def test_loss_that_is_not_finite_is_reported(tmp_path, monkeypatch, capsys):
+    def run(*given, **options):
+        raise FloatingPointError("loss: expected finite numbers")
+
+    monkeypatch.setattr("cvops.demo.run", run)
+    assert cli.main(["demo", "--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "cvops: loss: expected finite numbers\n"
 
 
 # --- detect ---------------------------------------------------------------------------------------

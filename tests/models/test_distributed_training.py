@@ -160,20 +160,35 @@ def test_workers_ran_on_two_machines(folder, together):
     assert sorted((folder / "ssh.log").read_text().split()) == [first, first, second]
 
 
+#: Worker 1 kills a process of the role in the first argument in the fourth step.
 LOST = """
+import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 from cvops import cli, distributed, training
 
 steps = 0
 mean = distributed.Worker.mean
+role = sys.argv.pop(1)
+
+def lost_process():
+    if role == "worker":
+        return os.getpid()
+    port = f"DMLC_PS_ROOT_PORT={os.environ['DMLC_PS_ROOT_PORT']}"
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            variables = (folder / "environ").read_text().split("\\0")
+            is_guard = "_guard" in (folder / "cmdline").read_text()
+            if port in variables and f"DMLC_ROLE={role}" in variables and not is_guard:
+                return int(folder.name)
 
 def lose(worker, values):
     global steps
     steps += len(values) > 1
     if worker.rank == 1 and steps == 4:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(lost_process(), signal.SIGKILL)
     return mean(worker, values)
 
 distributed.Worker.mean = lose
@@ -181,12 +196,13 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_training_resumes_after_a_lost_worker(folder, together):
-    output = folder / "lost"
+@pytest.mark.parametrize(("role", "name"), [("worker", "worker 1"), ("server", "server 0")])
+def test_training_resumes_after_a_lost_process(folder, together, role, name):
+    output = folder / f"lost {role}"
     command = [*training_command(folder, output), "--kvstore", "dist_sync"]
-    lost = launch(["--", "python", "-c", LOST, *command])
-    assert lost.returncode == 128 + 9
-    assert "cvops: worker 1 was killed by SIGKILL; the other processes are ended" in lost.stderr
+    lost = launch(["--", "python", "-c", LOST, role, *command])
+    assert lost.returncode == 128 + 9, lost.stderr
+    assert f"cvops: {name} was killed by SIGKILL; the other processes are ended" in lost.stderr
     assert [row["epoch"] for row in read_log(output)] == ["1"]
 
     resumed = launch(["--", "cvops", *command, "--resume"])

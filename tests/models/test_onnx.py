@@ -272,7 +272,7 @@ def test_network_with_operators_of_mxnet_has_the_same_model(ssd, tmp_path):
         {"mask": True},
         {"roi": "pooling"},
         {"fpn": True, "mask": True},
-        {"backbone": "squeezenet", "hidden": 32},
+        {"backbone": "squeezenet", "fpn": True, "hidden": 32},
     ],
 )
 def test_model_of_a_faster_rcnn_has_its_detections(tmp_path, options):
@@ -406,10 +406,11 @@ def test_network_of_halves_is_refused(tmp_path):
 
 
 def test_size_that_the_network_does_not_accept_is_an_error(tmp_path):
-    """The last two maps of this pyramid are 7 and 3 cells wide, and 3 enlarged twice is 6."""
-    net = FasterRCNN(NAMES, SIDE, backbone="squeezenet", fpn=True)
+    """The map of a larger image is 9 cells wide, and this one 8: less than the convolution."""
+    net = FasterRCNN(NAMES, SIDE)
+    net.backbone.stages.add(mx.gluon.nn.Conv2D(96, 9, in_channels=96))
     net.initialize()
-    net(mx.nd.zeros((1, 3, 66, 66)))
+    net(mx.nd.zeros((1, 3, SIDE + 8, SIDE + 8)))
     with pytest.raises(
         ValueError, match=r"size: the network has no graph for images of \(64, 64\)"
     ):

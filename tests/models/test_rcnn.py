@@ -46,6 +46,7 @@ def test_maps_have_the_strides_of_their_backbone():
         ("small", False, [8], [16]),
         ("small", True, [4, 8, 16], [32, 16, 8]),
         ("squeezenet", False, [8], [15]),
+        ("squeezenet", True, [4, 8, 16], [31, 15, 7]),
         ("resnet50", False, [16], [8]),
         ("resnet50", True, [4, 8, 16, 32], [32, 16, 8, 4]),
     ]:
@@ -85,8 +86,12 @@ def test_bad_argument_of_the_network_is_rejected(arguments, message):
         FasterRCNN(**{"classes": CLASSES, **arguments})
 
 
-def test_pyramid_adds_enlarged_coarse_maps_to_fine_maps():
-    """All weights are 1 in the center: the maps are sums over channels of this and coarser maps."""
+@pytest.mark.parametrize("coarse_size", [(2, 3), (1, 2)], ids=["rounded up", "rounded down"])
+def test_pyramid_adds_enlarged_coarse_maps_to_fine_maps(coarse_size):
+    """All weights are 1 in the center: the maps are sums over channels of this and coarser maps.
+
+    The last row and column of a coarse map that is too small count again.
+    """
     fpn = FPN((2, 3), 1)
     fpn.initialize(mx.init.Zero())
     for layer in fpn.lateral:
@@ -96,11 +101,13 @@ def test_pyramid_adds_enlarged_coarse_maps_to_fine_maps():
         center[..., 1, 1] = 1
         layer.weight.set_data(mx.nd.array(center))
     rng = np.random.default_rng(0)
-    fine, coarse = rng.random((1, 2, 3, 5), np.float32), rng.random((1, 3, 2, 3), np.float32)
+    fine = rng.random((1, 2, 3, 5), np.float32)
+    coarse = rng.random((1, 3, *coarse_size), np.float32)
     first, second = (x.asnumpy() for x in fpn(mx.nd.array(fine), mx.nd.array(coarse)))
     top = coarse.sum(axis=1)
     np.testing.assert_allclose(second[:, 0], top, rtol=1e-5)
-    enlarged = top.repeat(2, axis=1).repeat(2, axis=2)[:, :3, :5]
+    padded = np.pad(top, ((0, 0), (0, 1), (0, 1)), mode="edge")
+    enlarged = padded.repeat(2, axis=1).repeat(2, axis=2)[:, :3, :5]
     np.testing.assert_allclose(first[:, 0], fine.sum(axis=1) + enlarged, rtol=1e-5)
 
 

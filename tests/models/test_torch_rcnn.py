@@ -57,7 +57,7 @@ def as_arrays(out):
     [
         ("FasterRCNN", {"mask": True}),
         ("FasterRCNN", {"mask": True, "fpn": True, "roi": "pooling", "sizes": (0.1, 0.3, 0.9)}),
-        ("FasterRCNN", {"backbone": "squeezenet", "ratios": (1, 3)}),
+        ("FasterRCNN", {"backbone": "squeezenet", "fpn": True, "ratios": (1, 3)}),
         ("FasterRCNN", {"backbone": "resnet50", "fpn": True}),
         ("FastRCNN", {"mask": True, "roi": "pooling"}),
     ],

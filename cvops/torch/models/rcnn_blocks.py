@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from cvops._networks import MEAN, STD
 from cvops.ops._check import choice, flag
@@ -142,9 +142,11 @@ class FPN(nn.Module):  # type: ignore[misc]
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         tops = [layer(x) for layer, x in zip(self.lateral, maps)]
         for i in reversed(range(len(tops) - 1)):
-            # A map of odd size has a coarser map of more than half its size.
+            # A coarser map has half the cells of this map, rounded up or down. One more cell
+            # covers the last row and column where it is rounded down.
             height, width = tops[i].shape[2:]
-            enlarged = interpolate(tops[i + 1], scale_factor=2.0, mode="nearest")
+            padded = pad(tops[i + 1], (0, 1, 0, 1), mode="replicate")
+            enlarged = interpolate(padded, scale_factor=2.0, mode="nearest")
             tops[i] = tops[i] + enlarged[:, :, :height, :width]
         return [layer(x) for layer, x in zip(self.smooth, tops)]
 
