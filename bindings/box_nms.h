@@ -4,6 +4,7 @@
 #include "box_nms.cuh"
 #include "gpu.h"
 #include "nms/rule.cuh"
+#include "result_pool.h"
 
 namespace cvops {
 
@@ -36,11 +37,11 @@ namespace cpu {
 
 template <typename T>
 struct NmsCandidatesOf {
-  std::unique_ptr<uint64[]> keys, other;
+  PooledScratch<uint64> keys, other;
   const uint64* sorted;
   int count;
-  std::unique_ptr<int[]> classes;          // only with options.rule.by_class
-  std::unique_ptr<SizedBoxOf<T>[]> boxes;  // only after take_boxes()
+  std::unique_ptr<int[]> classes;      // only with options.rule.by_class
+  PooledScratch<SizedBoxOf<T>> boxes;  // only after take_boxes()
 
   // `rows` (num, width).
   NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& options);

@@ -26,7 +26,7 @@ const uint64* sort_by_scores(uint64* keys, int64 num, int64 topk, DoubleScores s
 
 template <typename T>
 NmsCandidatesOf<T>::NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& options)
-    : keys(scratch<uint64>(num)), other(scratch<uint64>(num)) {
+    : keys(pooled_scratch<uint64>(num)), other(pooled_scratch<uint64>(num)) {
   const NmsColumns columns = options.columns;
   int64 valid = 0;
   for (int64 i = 0; i < num; ++i) {
@@ -52,7 +52,7 @@ NmsCandidatesOf<T>::NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& 
 
 template <typename T>
 void NmsCandidatesOf<T>::take_boxes(const T* rows, const NmsOptions& options) {
-  boxes = scratch<SizedBoxOf<T>>(count);
+  boxes = pooled_scratch<SizedBoxOf<T>>(count);
   for (int i = 0; i < count; ++i) {
     boxes[i] = nms_box(row(rows, i, options.columns), options.columns, options.rule.center);
   }

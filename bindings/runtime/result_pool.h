@@ -1,6 +1,8 @@
 // Memory of large results on the CPU. The pool keeps freed blocks for later results: the system
 // clears the pages of new memory, which can take longer than an op. Thread-safe.
 #pragma once
+#include <memory>
+
 #include "common.cuh"
 
 namespace cvops {
@@ -31,5 +33,29 @@ void set_result_pool_size(int64 bytes);
 
 // Frees the blocks that the pool keeps.
 void release_results();
+
+// Frees scratch memory: a block of the pool of results goes back to it.
+struct FreeScratch {
+  ResultBlock block;
+
+  template <typename T>
+  void operator()(T* memory) const {
+    block.memory ? give_result(block) : delete[] memory;
+  }
+};
+
+template <typename T>
+using PooledScratch = std::unique_ptr<T[], FreeScratch>;
+
+// Uninitialized scratch memory. Large arrays come from the pool of results: the allocator may give
+// their pages back to the system, which clears them again in the next call.
+template <typename T>
+PooledScratch<T> pooled_scratch(int64 num) {
+  constexpr int64 kMinBytes = 1 << 17;  // from this size on, glibc gives memory back
+  const int64 bytes = num * (int64)sizeof(T);
+  const ResultBlock block = bytes < kMinBytes ? ResultBlock{} : take_result(bytes);
+  if (block.memory) return {static_cast<T*>(block.memory), FreeScratch{block}};
+  return {new T[num], FreeScratch{}};
+}
 
 }  // namespace cvops

@@ -16,6 +16,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Union
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,16 +40,20 @@ def _floats(name: str, x: Any, doubles: bool = False) -> Tensor:
         raise TypeError(
             f"{name}: expected {known} or bfloat16, got {x.dtype}: convert it by .to(torch.float32)"
         )
-    return x.to(torch.float32)
+    return x if x.dtype == torch.float32 else x.to(torch.float32)
 
 
 def _check(name: str, x: Any, shape: str, *sizes: int | None, doubles: bool = True) -> Tensor:
     """Return a tensor of that shape, as :func:`_floats`; a size of None is any size."""
     y = _floats(name, x, doubles)
-    same = len(x.shape) == len(sizes)
-    if not same or any(want not in (None, got) for want, got in zip(sizes, x.shape)):
-        raise ValueError(f"{name}: expected shape {shape}, got {tuple(x.shape)}")
-    return y
+    got = x.shape
+    if len(got) == len(sizes):
+        for want, size in zip(sizes, got):
+            if want is not None and want != size:
+                break
+        else:
+            return y
+    raise ValueError(f"{name}: expected shape {shape}, got {tuple(got)}")
 
 
 def _rows(
@@ -61,7 +66,7 @@ def _rows(
     """Return the rows (class if any, score, box) of checked boxes."""
     boxes = _check(names[0], boxes, "(N, 4)", None, 4, doubles=doubles)
     scores = _check(names[1], scores, f"({len(boxes)},)", len(boxes), doubles=doubles)
-    columns = [scores[:, None], boxes]
+    columns = [scores.unsqueeze(1), boxes]
     if idxs is not None:
         if not isinstance(idxs, Tensor):
             raise TypeError(f"{names[2]}: expected a tensor, got {type(idxs).__name__}")
@@ -77,7 +82,15 @@ def _nms(rows: Tensor, iou_threshold: float, id_index: int) -> Tensor:
     _, index = torch.ops.cvops.box_nms(
         rows, iou_threshold, -math.inf, -1, coord, coord - 1, id_index, _NO_BACKGROUND
     )
-    return index[index >= 0].to(torch.int64)
+    return _kept(index)
+
+
+def _kept(index: Tensor) -> Tensor:
+    """Return the numbers before the first -1, as int64."""
+    if torch.compiler.is_compiling() or type(index) is not Tensor or not index.is_cpu:
+        return index[index >= 0].to(torch.int64)
+    # On a CPU, operators of PyTorch would take longer than NMS of few boxes.
+    return index[: np.count_nonzero(index.numpy() >= 0)].to(torch.int64)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:

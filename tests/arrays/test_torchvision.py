@@ -71,6 +71,29 @@ class TestFunctions:
         assert torch.equal(ours.batched_nms(boxes, scores, classes, 0.3), want)
         assert torch.equal(ours.batched_nms(boxes, scores, classes - 1, 0.3), want)
 
+    @pytest.mark.parametrize("with_classes", [False, True])
+    def test_nms_of_tensors_on_the_cpu_keeps_the_rows_of_box_nms(self, with_classes):
+        boxes, scores = random_boxes(400)
+        scores[::5], scores[::7], scores[::11] = 0.5, math.nan, -math.inf
+        classes = torch.arange(400) % 4 - 1
+        columns = [classes[:, None]] * with_classes + [scores[:, None], boxes]
+        coord = 1 + with_classes
+        _, index = torch.ops.cvops.box_nms(
+            torch.cat(columns, dim=1), 0.3, -math.inf, -1, coord, coord - 1, coord - 2, -2
+        )
+        strided = boxes.t().contiguous().t().requires_grad_()
+        if with_classes:
+            found = ours.batched_nms(strided, scores, classes, 0.3)
+        else:
+            found = ours.nms(strided, scores, 0.3)
+        assert torch.equal(found, index[index >= 0].to(torch.int64))
+        assert 0 < len(found) < 300
+        assert not found.requires_grad
+
+    def test_nms_of_float32_boxes_and_float64_scores_orders_by_float64(self):
+        scores = 0.5 + torch.arange(5, dtype=torch.float64) * 2.0**-50
+        assert ours.nms(random_boxes(5)[0], scores, 1.0).tolist() == [4, 3, 2, 1, 0]
+
     def test_nms_of_no_boxes_is_empty(self):
         found = ours.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
         assert (found.shape, found.dtype) == ((0,), torch.int64)

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "ops.h"
+#include "result_pool.h"
 
 // The allocated bytes of the process, and their peak.
 static std::atomic<long long> held{0}, peak{0};
@@ -347,5 +348,6 @@ void measure_all(int n) {
 
 int main() {
   set_num_threads(2);
+  set_result_pool_size(0);  // large scratch arrays would come from the pool
   for (int n : {1, 4, 16}) measure_all(n);
 }
