@@ -14,6 +14,7 @@
 # make bench              times each op and the installed peers, and counts instructions
 # make bench-plots        plots the growth of the times with the inputs
 # make bench-worst        times ops on inputs that could make them slow
+# make bench-threads      times each op on one thread and on all cores
 # make bench-gluon        times whole Gluon models, with MXNet's operators and with cvops's
 # make bench-torch        times torchvision on its own functions and on cvops's (needs the extra peers)
 #
@@ -36,7 +37,7 @@ EXAMPLES ?= 1000
 result = $(RESULTS)/$(shell date +%F)$(1)-cpu-$(shell nproc)-cores
 SOURCES := $(wildcard bindings/*.* bindings/*/* kernels/*.cuh kernels/*/*) CMakeLists.txt pyproject.toml
 
-.PHONY: setup test-all demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style notebooks test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch bench-worst lint format clean
+.PHONY: setup test-all demo demo-augmentation demo-finetune demo-fcn demo-rcnn demo-style notebooks test fuzz sanitize mutants docs bench bench-instructions bench-plots bench-gluon bench-torch bench-threads bench-worst lint format clean
 
 setup: .venv/ready
 
@@ -122,6 +123,10 @@ bench-plots: setup
 bench-worst: setup
 	$(BIN)/python benchmarks/worst_cases.py --table $(call result,-worst).md \
 	  --json $(call result,-worst).json
+
+bench-threads: setup
+	$(BIN)/python benchmarks/thread_scaling.py --table $(call result,-threads).md \
+	  --json $(call result,-threads).json
 
 # By default MXNet's idle threads spin and take time from ours. The demos set the same.
 bench-gluon: export OMP_WAIT_POLICY ?= PASSIVE

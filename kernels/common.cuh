@@ -13,7 +13,8 @@
 #define CVOPS_KERNEL extern "C" __global__ void
 #else
 #include <cmath>
-#define CVOPS_HD inline
+// A function with vectors (see simd.h) must not call a copy that is compiled without them.
+#define CVOPS_HD inline __attribute__((always_inline))
 // Prototype of a kernel. bindings/cuda/ takes the types of the launch arguments from it.
 #define CVOPS_KERNEL extern "C" void
 #endif

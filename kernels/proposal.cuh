@@ -96,12 +96,12 @@ CVOPS_HD Proposal proposal_of(Box anchor, Box offsets, float score, bool is_insi
   const float right = image.width - 1.0f, bottom = image.height - 1.0f;
   b = {proposal_clip(b.x1, right), proposal_clip(b.y1, bottom), proposal_clip(b.x2, right),
        proposal_clip(b.y2, bottom)};
-  const bool is_small =
-      (pixel_side(b.x1, b.x2) < image.min_size) | (pixel_side(b.y1, b.y2) < image.min_size);
+  const float width = pixel_side(b.x1, b.x2), height = pixel_side(b.y1, b.y2);
+  const bool is_small = (width < image.min_size) | (height < image.min_size);
   const float more = is_small ? image.min_size / 2 : 0.0f;
   // MXNet keeps a small box, with a larger size and the lowest score.
   return {{b.x1 - more, b.y1 - more, b.x2 + more, b.y2 + more},
-          is_small | !is_inside ? -1.0f : score};
+          (is_small | !is_inside) ? -1.0f : score};
 }
 
 // A NaN is the lowest score.

@@ -146,10 +146,11 @@ CVOPS_HD double rotated_intersection(const RotatedBox& a, const RotatedBox& b) {
   const double abs_c = absolute(c), abs_s = absolute(s);
   // A line along a side of a box separates the boxes: separating axis theorem.
   const double own_x = dx * a.cos + dy * a.sin, own_y = dy * a.cos - dx * a.sin;
-  const bool apart = (absolute(x) >= (w + absolute(ux) + absolute(vx)) * kContact) |
-                     (absolute(y) >= (h + absolute(uy) + absolute(vy)) * kContact) |
-                     (absolute(own_x) >= (width + w * abs_c + h * abs_s) * kContact) |
-                     (absolute(own_y) >= (height + w * abs_s + h * abs_c) * kContact);
+  const bool apart_x = absolute(x) >= (w + absolute(ux) + absolute(vx)) * kContact;
+  const bool apart_y = absolute(y) >= (h + absolute(uy) + absolute(vy)) * kContact;
+  const bool apart_own_x = absolute(own_x) >= (width + w * abs_c + h * abs_s) * kContact;
+  const bool apart_own_y = absolute(own_y) >= (height + w * abs_s + h * abs_c) * kContact;
+  const bool apart = apart_x | apart_y | apart_own_x | apart_own_y;
   const double slope_u = s == 0 ? 0 : c / s, slope_v = c == 0 ? 0 : -(s / c);
   const Point corners[4] = {{x - ux - vx, y - uy - vy},
                             {x + ux - vx, y + uy - vy},

@@ -104,7 +104,7 @@ inline void add_some(T* __restrict__ sums, const Rows& rows, const T* weights, i
   const T* row[kRows];
   T weight[kRows];
   for (int n = 0; n < kRows; ++n) row[n] = rows(t + n), weight[n] = weights[t + n];
-#pragma GCC ivdep
+  CVOPS_INDEPENDENT
   for (int64 x = 0; x < num; ++x) {
     T sum = kFirst ? T(0) : sums[x];
     for (int n = 0; n < kRows; ++n) sum += row[n][x] * weight[n];

@@ -38,7 +38,7 @@ constexpr float kFree = 0, kTaken = std::numeric_limits<float>::quiet_NaN();
 // Best pair of a row of `num` scores; of equal ones the first. states (num): kFree or kTaken.
 template <bool kAscend>
 CVOPS_INLINE Best best_pair(const float* row, const float* states, int num, float threshold) {
-  const auto is_better = [](auto a, auto b)
+  const auto is_better = [](float a, float b)
                              __attribute__((always_inline)) { return kAscend ? a < b : a > b; };
   Best best = {threshold, -1};
   int i = 0;
@@ -51,7 +51,7 @@ CVOPS_INLINE Best best_pair(const float* row, const float* states, int num, floa
       std::memcpy(&score, row + i, sizeof score);
       std::memcpy(&state, states + i, sizeof state);
       score += state;
-      const auto better = is_better(score, scores);
+      const IntVector better = kAscend ? score < scores : score > scores;
       columns = better ? column : columns;
       scores = better ? score : scores;
     }
@@ -91,14 +91,14 @@ struct Scores {
 };
 
 template <bool kAscend>
-Best best_of_row(const Scores& scores, int64 row) {
+CVOPS_INLINE Best best_of_row(const Scores& scores, int64 row) {
   return best_pair<kAscend>(scores.data + row * scores.num_columns, scores.column_states,
                             scores.num_columns, scores.threshold);
 }
 
 // Key of the best pair of a row, or kNoKey; `column` is its column.
 template <bool kAscend>
-uint64 best_key(int& column, const Scores& scores, int64 row) {
+CVOPS_INLINE uint64 best_key(int& column, const Scores& scores, int64 row) {
   const Best best = best_of_row<kAscend>(scores, row);
   column = best.column;
   return best.column < 0 ? kNoKey : matching_key(best.score, (uint32)row, kAscend);
@@ -332,7 +332,7 @@ void match(float* columns, float* rows, const float* data, MatchingShape shape,
 
 void bipartite_matching(const Cpu&, float* columns, float* rows, const float* data,
                         MatchingShape shape, MatchingOptions options) {
-  const auto [batch, num_rows, num_columns] = shape;
+  const int64 batch = shape.batch, num_rows = shape.rows, num_columns = shape.columns;
   std::fill_n(columns, batch * num_rows, -1.0f);
   std::fill_n(rows, batch * num_columns, -1.0f);
   if (batch == 0 || num_rows * num_columns == 0) return;

@@ -40,7 +40,7 @@ struct Pairs {
   int num = 0;
 };
 
-void compute(Pairs& pairs) {
+CVOPS_INLINE void compute(Pairs& pairs) {
   Lanes lhs, rhs;
   float iou[kLanes];
   for (int first = 0; first < pairs.num; first += kLanes) {

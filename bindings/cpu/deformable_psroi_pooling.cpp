@@ -33,7 +33,7 @@ struct Bins {
   int64 num() const { return (int64)(rows.end - rows.begin) * (columns.end - columns.begin); }
 };
 
-Bins bins_of_cell(int cell, const Psroi& op) {
+CVOPS_INLINE Bins bins_of_cell(int cell, const Psroi& op) {
   return {op.bins_of_cell(cell / op.group), op.bins_of_cell(cell % op.group)};
 }
 

@@ -1,6 +1,7 @@
 #include "multibox_prior.h"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 
 #include "parallel.h"
@@ -13,17 +14,19 @@ namespace {
 // each x has no effect, because no x is -0.
 template <bool kClip>
 void shifted_row(float* __restrict__ out, const float* __restrict__ at_zero, int64 num, float y) {
-  const float shift[8] = {0, y, 0, y, 0, y, 0, y};
-  auto shift_one = [&](int64 i, int k) {
-    const float moved = at_zero[i + k] + shift[k];
-    out[i + k] = kClip ? clip_to_unit(moved) : moved;
-  };
+  FloatVector shift;
+  for (int k = 0; k < kWidth; ++k) shift[k] = k % 2 ? y : 0;
   int64 i = 0;
-  for (; i + 8 <= num; i += 8) {
-    for (int k = 0; k < 8; ++k) shift_one(i, k);
+  for (; i + kWidth <= num; i += kWidth) {
+    FloatVector moved;
+    std::memcpy(&moved, at_zero + i, sizeof moved);
+    moved += shift;
+    for (int k = 0; kClip && k < kWidth; ++k) moved[k] = clip_to_unit(moved[k]);
+    std::memcpy(out + i, &moved, sizeof moved);
   }
-  for (; i < num; i += 4) {
-    for (int k = 0; k < 4; ++k) shift_one(i, k);
+  for (; i < num; ++i) {
+    const float moved = at_zero[i] + (i % 2 ? y : 0);
+    out[i] = kClip ? clip_to_unit(moved) : moved;
   }
 }
 

@@ -25,10 +25,12 @@ int64 collect(uint64* keys, int64 num, int64 capacity, const float* scores, int6
               float cut) {
   int64 at = first;
   for (; at + kGroup <= end; at += kGroup) {
+    int any = 0;
+    for (int k = 0; k < kGroup; ++k) any |= scores[at + k] > cut;
+    if (!any) continue;
+    if (num + kGroup > capacity) break;
     uint32 bits = 0;
     for (int k = 0; k < kGroup; ++k) bits |= (uint32)(scores[at + k] > cut) << k;
-    if (!bits) continue;
-    if (num + kGroup > capacity) break;
     for (; bits; bits &= bits - 1) {
       const int64 i = at + __builtin_ctz(bits);
       keys[num++] = sort_key(scores[i], (uint32)i);

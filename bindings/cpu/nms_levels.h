@@ -18,7 +18,7 @@ struct Levels {
   int buckets = 0, shift = 0;       // 0: not in use
   std::unique_ptr<uint8_t[]> used;  // (kNum, kNum): true if there is a box
 
-  static int level(double side) {
+  static CVOPS_INLINE int level(double side) {
     uint64 bits;
     std::memcpy(&bits, &side, sizeof bits);
     const int exponent = (int)(bits >> 52 & 0x7ff) - 1023;

@@ -96,7 +96,7 @@ struct SpatialHash {
             from[5 * capacity]};
   }
 
-  void insert(int i) {
+  CVOPS_INLINE void insert(int i) {
     ++num_inserted;
     const SizedBox& b = boxes[order[i]];
     const int at = ends[cell_of[i]]++;

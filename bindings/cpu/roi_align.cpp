@@ -40,8 +40,8 @@ struct Rois {
 };
 
 template <typename T>
-void find_samples(Rois<T>& out, BinSamples* bins, const RoiAlignAxisOf<T>& axis, int num_bins,
-                  int size) {
+CVOPS_INLINE void find_samples(Rois<T>& out, BinSamples* bins, const RoiAlignAxisOf<T>& axis,
+                               int num_bins, int size) {
   for (int i = 0; i < num_bins; ++i) {
     const int64 begin = (int64)out.samples.size();
     const Range range = samples_in_map(axis, i, size);

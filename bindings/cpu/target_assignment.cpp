@@ -28,7 +28,7 @@ bool is_solid(SizedBox b) {
 
 // Reduction of a block, first per lane, then over the lanes. The compiler can vectorize this order.
 template <typename Choose>
-float over_block(const float* __restrict__ x, Choose choose) {
+CVOPS_INLINE float over_block(const float* __restrict__ x, Choose choose) {
   float lanes[8];
   for (int k = 0; k < 8; ++k) lanes[k] = x[k];
   for (int i = 8; i < kBlock; i += 8) {
@@ -38,7 +38,7 @@ float over_block(const float* __restrict__ x, Choose choose) {
   return lanes[0];
 }
 
-void split_block(const Anchors& to, int block, const float* __restrict__ anchor) {
+CVOPS_INLINE void split_block(const Anchors& to, int block, const float* __restrict__ anchor) {
   const int64 first = (int64)block * kBlock;
   float* __restrict__ x1 = to.x1 + first;
   float* __restrict__ y1 = to.y1 + first;
@@ -109,7 +109,7 @@ struct BlockRange {
 
 // Maximum IoU of a block, as integers, which have the same order. The compiler may not reorder a
 // maximum of floats.
-float greatest(const float* iou) {
+CVOPS_INLINE float greatest(const float* iou) {
   int top = 0;
   for (int i = 0; i < kBlock; ++i) {
     const int bits = (int)bits_of(iou[i]);
@@ -119,7 +119,7 @@ float greatest(const float* iou) {
 }
 
 // Index of the first anchor of a block with this IoU.
-int first_of(const float* iou, float top) {
+CVOPS_INLINE int first_of(const float* iou, float top) {
   int at = kBlock;
   for (int i = 0; i < kBlock; ++i) {
     const int place = iou[i] == top ? i : kBlock;
@@ -129,7 +129,7 @@ int first_of(const float* iou, float top) {
 }
 
 // True if an IoU of a block and the truth exceeds about `least`. A product replaces the division.
-bool has_relevant(const Anchors& a, int begin, SizedBox truth, float least) {
+CVOPS_INLINE bool has_relevant(const Anchors& a, int begin, SizedBox truth, float least) {
   const float rate = least * 0.999998f;
   int any = 0;
   for (int i = 0; i < kBlock; ++i) {
@@ -140,7 +140,7 @@ bool has_relevant(const Anchors& a, int begin, SizedBox truth, float least) {
 }
 
 // Records the IoUs of at least `limit` of a block with truth k.
-void record_block(Matches matches, int begin, const float* __restrict__ iou, int k, float limit) {
+CVOPS_INLINE void record_block(Matches matches, int begin, const float* __restrict__ iou, int k, float limit) {
   uint32 found = 0;
   for (int i = 0; i < kBlock; ++i) found |= (uint32)(iou[i] >= limit) << i;
   if (__builtin_popcount(found) < kManyRecords) {
@@ -164,7 +164,7 @@ void record_block(Matches matches, int begin, const float* __restrict__ iou, int
 }
 
 // Sets the IoUs of the assigned anchors of a block to 0.
-void exclude_assigned(float* iou, const Matches& matches, int begin) {
+CVOPS_INLINE void exclude_assigned(float* iou, const Matches& matches, int begin) {
   const uint32 touched = (uint32)(matches.touched[begin / 64] >> begin % 64);
   for (int i = 0; i < kBlock; ++i) {
     const bool is_assigned = (touched >> i & 1) & (matches.truth[begin + i] < 0);
@@ -185,7 +185,7 @@ uint64 best_key(const BlockRange& range, Matches matches, SizedBox truth, int k,
     const float iou = only_free ? least : smaller(least, limit);
     return truth.area < 1e-30f || iou < kMinIou ? 0.0f : iou;
   };
-  auto visit = [&](int block) {
+  auto visit = [&](int block) __attribute__((always_inline)) {
     const int begin = block * kBlock;
     if (!has_relevant(a, begin, truth, needed())) return;
     float iou[kBlock];

@@ -121,7 +121,7 @@ struct NmsWithGradient : NmsRows {
   // The gradient needs the indices of the kept rows, or computes them again: see ROIPooling.
   template <typename T = float, typename Device>
   void backward(Device& device, Tensors& in, Tensors& out) const {
-    auto &out_grad = in[0], &data = in[outputs()];
+    const Tensor &out_grad = in[0], &data = in[outputs()];
     const Sizes size = sizes(data);
     Scratch<Device> scratch(device);
     int* index = with_index ? in[4].data<int>() : nullptr;

@@ -7,7 +7,6 @@ namespace {
 
 struct WeightedBoxesFusion : NmsRows {
   static constexpr const char* kName = "weighted_boxes_fusion";
-  static constexpr int kOutputs = 1;
 
   BoxFusion op;
   int post_nms;

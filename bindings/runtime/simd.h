@@ -6,6 +6,13 @@
 // Forces a piece of an inner loop inline. It would be slow as a separate function.
 #define CVOPS_INLINE inline __attribute__((always_inline))
 
+// Before a loop: its iterations are independent.
+#ifdef __clang__
+#define CVOPS_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define CVOPS_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
 // Some loops load two small numbers, or the bytes of a color, as one large number.
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "");
 

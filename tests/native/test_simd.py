@@ -1,10 +1,12 @@
 """The ops for each vector width, on the CPU of this machine and on an emulated ARM CPU."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +49,26 @@ def test_every_op_runs_with_each_width_and_number_of_threads(bits, native):
 @pytest.mark.parametrize("op", OPS)
 def test_results_do_not_depend_on_width_and_threads(bits, op):
     assert len(set(bits[op].values())) == 1, bits[op]
+
+
+def test_functions_for_avx_call_no_functions_of_the_baseline(native):
+    """A call that is not inlined would leave the loop in it without wide vectors."""
+    if shutil.which("objdump") is None:
+        pytest.skip("needs objdump (on Debian: apt-get install binutils)")
+    library = Path(native.__file__).parent / "lib" / "libcvops.so"
+    command = ["objdump", "-d", "--no-show-raw-insn", str(library)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    wide, calls = 0, []
+    for function in re.split(r"\n\n[0-9a-f]+ ", text):
+        name = function.partition("\n")[0]
+        if "as_avx" in name:
+            wide += 1
+            # A function of cvops, mangled. A jump within the function has an offset.
+            called = re.findall(r"\b(?:call|jmp)q? .*<(_ZNK?5cvops[^+>]*)>", function)
+            calls += [(name, call) for call in called if "as_avx" not in call]
+    if not wide:
+        pytest.skip("needs an x86-64 CPU and a library with the names of its functions")
+    assert not calls
 
 
 def test_arm_gives_the_same_results(bits):
