@@ -49,14 +49,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     with _naming(given, Path(path.anchor)):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    part, previous = beside / "new", beside / "old"
     try:
-        part = beside / "new"
         with _naming(given, beside):
             part.mkdir()
             yield part
             for file in (*part.rglob("*"), part):
                 _sync(file)
-        previous = beside / "old"
         try:
             if path.exists():
                 os.replace(path, previous)
@@ -67,7 +66,8 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             raise
         _sync(path.parent)
     finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        if path.exists() or not previous.exists():
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ The exit status is that of the process, or 128 and the number of the signal that
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -20,9 +21,11 @@ GRACE = 5
 _PR_SET_PDEATHSIG = 1
 
 
-def _prepare_child() -> None:
+def _prepare_child(parent: int) -> None:
     """Bind the life of the new process to its parent. The launcher may ignore SIGINT."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was killed before the call
+        os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -49,7 +52,7 @@ def main() -> int:
             sys.argv[1:],
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_prepare_child,
+            preexec_fn=functools.partial(_prepare_child, os.getpid()),
         )
     except OSError as error:
         print(f"cvops: {sys.argv[1]}: cannot be started: {error.strerror}", file=sys.stderr)

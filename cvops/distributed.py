@@ -87,8 +87,10 @@ def join(kvstore: str = "dist_sync") -> Worker:
     timer = threading.Timer(seconds, _fail, [_not_joined(seconds)])
     timer.daemon = True
     timer.start()
-    store = mx.kv.create(kvstore)
-    timer.cancel()
+    try:
+        store = mx.kv.create(kvstore)
+    finally:
+        timer.cancel()
     return Worker(store)
 
 
@@ -240,8 +242,10 @@ class Worker(Process):
     ) -> None:
         if error is None:
             self.close()
-        elif isinstance(error, SystemExit) and isinstance(error.code, int):
-            _exit(error.code)
+        elif isinstance(error, SystemExit) and isinstance(error.code, (int, type(None))):
+            _exit(error.code or 0)
+        elif isinstance(error, SystemExit):
+            self.abort(str(error.code))
         else:
             traceback.print_exception(kind, error, trace)
             _exit(1)
@@ -387,7 +391,13 @@ def _prepare() -> str:
     # MXNet's scheduler listens at an address, not at a name.
     os.environ["DMLC_PS_ROOT_URI"] = address = _resolve(root)
     if not (os.environ.get("DMLC_NODE_HOST") or os.environ.get("DMLC_INTERFACE")):
-        os.environ["DMLC_NODE_HOST"] = address_toward(address)
+        try:
+            os.environ["DMLC_NODE_HOST"] = address_toward(address)
+        except OSError as error:
+            raise ValueError(
+                f"DMLC_PS_ROOT_URI: expected an address with a route to it, got {root!r}: "
+                f"{error.strerror}"
+            ) from error
     os.environ.pop("DMLC_RANK", None)  # MXNet sets it; with an inherited one it does not join
     return role
 

@@ -27,8 +27,12 @@ from cvops._files import check_regular
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path, max_pixels: int | None = None) -> Image.Image:
     """Read the image in a file, upright RGB by the rules of this module.
+
+    Args:
+        path: the file.
+        max_pixels: maximum number of pixels, which is compared before they are decoded.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -37,7 +41,11 @@ def read_image(path: str | Path) -> Image.Image:
             an image, or has values without a rule. Each message begins with the path.
     """
     with _file(path) as file:
-        return to_rgb(_opened(file, str(path)), str(path))
+        image = _opened(file, str(path))
+        if max_pixels is not None and image.width * image.height > max_pixels:
+            size = f"{image.width} x {image.height}"
+            raise ValueError(f"{path}: expected at most {max_pixels} pixels, got {size}")
+        return to_rgb(image, str(path))
 
 
 def decode_image(encoded: bytes, name: str = "image") -> Image.Image:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import queue
 import shlex
@@ -118,12 +119,16 @@ def run(
     if not hosts:
         about["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", _fair_share(workers))
     with _Launcher(about, shlex.split(ssh), forward) as launcher:
-        launcher.start("scheduler", Host("", address), serve)
-        for number in range(servers):
-            launcher.start(f"server {number}", places[number % len(places)], serve)
-        for rank, (host, own) in enumerate(_ranked(places, ports)):
-            launcher.start(f"worker {rank}", host, command, PORT=str(own))
-        return launcher.watch()
+        try:
+            launcher.start("scheduler", Host("", address), serve)
+            for number in range(servers):
+                launcher.start(f"server {number}", places[number % len(places)], serve)
+            for rank, (host, own) in enumerate(_ranked(places, ports)):
+                launcher.start(f"worker {rank}", host, command, PORT=str(own))
+            return launcher.watch()
+        except _Interrupted as error:
+            launcher.interrupt()
+            return 128 + error.number
 
 
 def _ranked(places: Sequence[Host], ports: Sequence[int]) -> list[tuple[Host, int]]:
@@ -278,23 +283,22 @@ class _Launcher:
 
     def watch(self) -> int:
         """Wait for the end of the workers and return the exit status of the launcher."""
-        workers = [task for task in self._tasks if task.name.startswith("worker")]
-        try:
-            while any(task.status is None for task in workers):
-                task = self._ends.get()
-                if task.status:
-                    self._say(f"{task.describe_end()}; the other processes are ended")
-                    return task.status
-            self._wait(self._tasks, _LEAVING)
-        except _Interrupted as error:
-            self._interrupt(workers)
-            return 128 + error.number
+        while any(task.status is None for task in self._workers()):
+            task = self._ends.get()
+            if task.status:
+                self._say(f"{task.describe_end()}; the other processes are ended")
+                return task.status
+        self._wait(self._tasks, _LEAVING)
         return 0
 
-    def _interrupt(self, workers: Sequence[_Task]) -> None:
+    def _workers(self) -> list[_Task]:
+        return [task for task in self._tasks if task.name.startswith("worker")]
+
+    def interrupt(self) -> None:
         """Interrupt the workers and wait until they have saved their states, or a second signal."""
-        self._say(f"interrupted; workers end within {_SAVING} s, a second signal ends them now")
         with contextlib.suppress(_Interrupted):
+            self._say(f"interrupted; workers end within {_SAVING} s, a second signal ends them now")
+            workers = self._workers()
             for task in workers:
                 task.interrupt()
             self._wait(workers, _SAVING)
@@ -317,11 +321,24 @@ class _Launcher:
         with self._output:
             print(f"cvops: {text}", file=sys.stderr, flush=True)
 
-    def _print(self, task: _Task, stream: IO[bytes], target: IO[str]) -> None:
+    def _print(self, task: _Task, stream: io.BufferedReader, target: IO[str]) -> None:
         """Print the lines of a stream after the name of its process."""
+
+        def say(line: bytes | bytearray) -> None:
+            text = line.decode("utf-8", "replace").rstrip("\r").rpartition("\r")[2]
+            with self._output:
+                print(f"[{task.name}] {text}", file=target, flush=True)
+
+        line = bytearray()
         with stream:
-            for line in stream:
-                # A progress bar writes its states over one another. The last one is visible.
-                text = line.decode("utf-8", "replace").rstrip("\r\n").rpartition("\r")[2]
-                with self._output:
-                    print(f"[{task.name}] {text}", file=target, flush=True)
+            while chunk := stream.read1(1 << 16):
+                first, *others = chunk.split(b"\n")
+                line += first
+                for other in others:
+                    say(line)
+                    line = bytearray(other)
+                if b"\r" in chunk:
+                    # A progress bar writes its states over one another. The last one is visible.
+                    del line[: max(0, line.rstrip(b"\r").rfind(b"\r"))]
+        if line:
+            say(line)

@@ -37,8 +37,8 @@ def average_precision(
     - "11-point": mean precision at the 11 recalls 0, 0.1, ..., 1, as in VOC until 2009.
 
     In both VOC methods a detection matches the box with the largest IoU. It is wrong if a better
-    detection already matches this box. Of equal scores the first one is better, by image, then by
-    row.
+    detection already matches this box. The first one of equal scores is better, by image, then
+    by row.
 
     Args:
         detections: for each image an array of numbers (n, 6), rows (class, score, x1, y1, x2, y2).

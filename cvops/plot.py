@@ -15,6 +15,7 @@ from typing import Any, Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cvops._imports import pip_command
 from cvops.arrays import as_numbers, as_rows
 from cvops.images import as_numpy, to_rgb
 from cvops.ops._check import integer, number, numbers
@@ -63,7 +64,7 @@ def draw_detections(
             f"rows: expected classes 0 to {len(classes) - 1} and finite numbers, "
             f"got {rows[wrong][0].tolist()}"
         )
-    width, height = round(image.width * scale), round(image.height * scale)
+    width, height = (max(1, round(length * scale)) for length in image.size)
     picture = image.resize((width, height), Image.Resampling.BICUBIC)
     order = np.argsort(rows[:, 1], kind="stable")
     if shapes is not None:
@@ -295,9 +296,7 @@ def _matplotlib(module: str) -> Any:
     try:
         return importlib.import_module(f"matplotlib.{module}")
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "No module named 'matplotlib': pip install cvops[demo]"
-        ) from error
+        raise ModuleNotFoundError(f"No module named 'matplotlib': {pip_command('demo')}") from error
 
 
 def _listed(given: Any, default: list[str]) -> list[str]:

@@ -19,7 +19,7 @@ from cvops._imports import pip_command
 from cvops.images import decode_image
 from cvops.ops._check import choice, integer, number
 from cvops.recipes.detectors import DetectorRecipe
-from cvops.recipes.recipe import Found
+from cvops.recipes.recipe import Found, check_nms_threshold
 
 try:
     import pyarrow as pa
@@ -81,7 +81,7 @@ def detect(
         ValueError: the network is not a detector; ``dataset`` is known to have no images; a number
             is out of range.
     """
-    options = number("threshold", threshold, 0, 1), number("nms_threshold", nms_threshold, 0, 1)
+    options = number("threshold", threshold, 0, 1), check_nms_threshold(nms_threshold)
     choice("on_error", on_error, ("stop", "skip"))
     limits = actors if isinstance(actors, tuple) else (actors, actors)
     sizes = [integer("actors", limit, 1) for limit in limits]

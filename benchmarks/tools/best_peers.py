@@ -40,7 +40,7 @@ class Job(NamedTuple):
 
 
 def jobs(folder: Path = RESULTS) -> list[Job]:
-    """Return the jobs that have a peer. Of several runs with the same peers the newest counts."""
+    """Return the jobs that have a peer. The newest of several runs with the same peers counts."""
     newest: dict[tuple[str, str, bool], Job] = {}
     for file in sorted(folder.glob("*-cpu-*.json")):
         # MXNet and the other peers run in two processes.

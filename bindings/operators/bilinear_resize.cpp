@@ -1,5 +1,7 @@
 #include "bilinear_resize.h"
 
+#include <algorithm>
+
 #include "operator.h"
 
 namespace cvops::operators {
@@ -43,7 +45,7 @@ struct BilinearResizeOp : Operator {
   // Length of an axis of the result, rounded toward 0 and limited to int.
   static int64 scaled(int64 size, float scale) {
     const float length = (float)size * scale;
-    return length < 1e9f ? (int64)length : 1 << 30;
+    return length < 1e9f ? (int64)std::max(length, -1.0f) : 1 << 30;
   }
 
   int64 out_size(int64 size, int fixed, std::optional<float> scale, int64 like) const {

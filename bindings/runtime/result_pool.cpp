@@ -106,7 +106,7 @@ class Pool {
 
   void resize(int64 size) {
     std::lock_guard<std::mutex> lock(mutex_);
-    size_ = size;
+    size_ = std::clamp<int64>(size, 0, kMaxSize);
     shrink(size_);
   }
 

@@ -15,6 +15,7 @@
 #include <torch/library.h>
 
 #include <cstdio>
+#include <mutex>
 
 #undef KERNEL  // a macro of PyTorch's autocast
 #include "operator.h"
@@ -321,11 +322,14 @@ class Node final : public torch::autograd::Node {
   }
 
   void release_variables() override {
+    const std::lock_guard<std::mutex> lock(mutex_);
     for (auto& x : saved_) x.reset_data();
     released_ = true;
   }
 
   torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
+    // Threads may run one graph. As in PyTorch, a thread ends its step before another begins it.
+    const std::lock_guard<std::mutex> lock(mutex_);
     TORCH_CHECK(!released_, torch::autograd::ERR_BACKWARD_TWICE);
     torch::autograd::variable_list found(entry_.type->differentiable.size());
     if (!grads[0].defined()) return found;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if the ops do not work on the CPU. As in shells it is 130 after Ctrl-C, and 141 if the reader of
     the output has closed it, such as ``head``.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may have any bytes
     options = _parser().parse_args(arguments)
     try:
         status = options.run(options) or 0

@@ -71,8 +71,8 @@ def _run(options: argparse.Namespace) -> None:
     _print_counts(report)
     try:
         _draw_samples(report)
-    except OSError as error:
-        raise Refused(f"{error}; the set is complete") from error
+    except (OSError, ValueError) as error:
+        raise Refused(f"no picture of samples: {error}; the set is complete") from error
 
 
 def _table(rows: Sequence[Sequence[object]]) -> None:

@@ -17,7 +17,7 @@ def _train(run: Callable[..., float], options: argparse.Namespace, **more: Any) 
     given = options.output, options.epochs, options.train_images
     try:
         run(*given, seed=options.seed, saved=options.checkpoint, **more)
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, FloatingPointError, OSError) as error:
         raise Refused(error) from error
 
 

@@ -82,11 +82,15 @@ def _without_limit_of_pillow() -> Iterator[None]:
 
 def _check_outputs(options: argparse.Namespace, files: Sequence[Any]) -> str:
     """Refuse outputs that cannot be written; return the format of ``--output``."""
+    from cvops.recipes.detection import VIDEOS
+
     for path in (options.json, options.coco, options.output):
         if path is not None and str(path) != "-":
             check_writable(path)
     if options.draw is not None:
         check_folder(options.draw)
+    if options.json is not None and options.json == options.coco:
+        raise Refused("--coco: expected another file than that of --json")
     if options.coco_ids and not options.coco:
         raise Refused("--coco-ids: only with --coco")
     if options.draw is not None:
@@ -95,7 +99,8 @@ def _check_outputs(options: argparse.Namespace, files: Sequence[Any]) -> str:
             raise Refused("--draw: expected another folder than that of the images")
     if options.output is None:
         return ""
-    if len(files) > 1 or Path(options.paths[0]).is_dir():
+    is_video = files[0][0].suffix.lower() in VIDEOS
+    if len(files) > 1 or Path(options.paths[0]).is_dir() or is_video:
         raise Refused("--output: expected one image; --draw has a folder for several")
     return common.image_format(options.output)
 

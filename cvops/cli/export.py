@@ -10,7 +10,7 @@ from cvops.cli import common
 from cvops.cli.common import Refused
 
 
-def _batch(text: str) -> int | None:
+def batch(text: str) -> int | None:
     return None if text == "dynamic" else common.count(text, " or dynamic")
 
 
@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
     )
     export.add_argument("--onnx", type=Path, required=True, help="output file")
     export.add_argument(
-        "--batch", type=_batch, help="number of images, or dynamic: any number (default)"
+        "--batch", type=batch, help="number of images, or dynamic: any number (default)"
     )
     export.add_argument(
         "--size",

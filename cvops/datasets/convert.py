@@ -82,7 +82,7 @@ def make_set(
 
     Args:
         source: folder of annotations and images, or the file of the annotations.
-        path: folder of the set, outside of ``source``, as for :func:`write_set`.
+        path: folder of the set, outside of ``source`` and without it, as for :func:`write_set`.
         format: "voc", "coco", "yolo", "labelme" or "csv"; found by itself if None.
         classes: names of the classes in their order. By default those that the source lists, or
             else all names in alphabetical order.
@@ -114,6 +114,9 @@ def make_set(
     check_folder(path)
     if path.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"path: expected a folder outside of {source}, got {path}")
+    for given in (source, source if images is None else Path(images)):
+        if given.resolve().is_relative_to(path.resolve()):  # it would be replaced too
+            raise ValueError(f"path: expected a folder without {given} in it, got {path}")
     found, annotations = read_annotations(source, format, classes=asked, kind=kind, images=images)
     names = asked or _names(annotations)
     kind = kind or ("instances" if has_masks(annotations) else "boxes")

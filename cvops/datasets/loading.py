@@ -28,8 +28,12 @@ def load_groups(
     Args:
         load: function of one item of a group. With threads it runs in several of them at once.
         groups: sequences of items; an iterator is read as far as its groups are loaded.
-        threads: number of threads; 0 loads a group when it is asked for.
+        threads: number of threads, 0 to 256; 0 loads a group when it is asked for.
+
+    Raises:
+        ValueError: ``threads`` is out of range.
     """
+    threads = integer("threads", threads, 0, 256)
     if not threads:
         yield from ([load(item) for item in group] for group in groups)
         return

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cvops._imports import pip_command
 from cvops._mxnet import mxnet
 from cvops._networks import class_names
 from cvops._networks.rcnn import STDS
@@ -43,7 +44,7 @@ def require_sklearn() -> tuple[Any, Any]:
     try:
         from sklearn import linear_model, svm
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("No module named 'sklearn': pip install cvops[rcnn]") from error
+        raise ModuleNotFoundError(f"No module named 'sklearn': {pip_command('rcnn')}") from error
     return linear_model, svm
 
 

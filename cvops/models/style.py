@@ -14,6 +14,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 from PIL import Image
 
+from cvops._imports import pip_command
 from cvops._mxnet import mxnet
 from cvops.datasets.transforms import MEAN, STD, as_pixels, normalize_image
 from cvops.models.steps import contexts, freeze
@@ -367,7 +368,7 @@ def _minimize(
     try:
         from scipy import optimize
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("No module named 'scipy': pip install cvops[demo]") from error
+        raise ModuleNotFoundError(f"No module named 'scipy': {pip_command('demo')}") from error
     image, losses = generated.weight, [0.0]
     low, high = (np.broadcast_to(x.reshape(3, 1, 1), image.shape).ravel() for x in _RANGE)
 

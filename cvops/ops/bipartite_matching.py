@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -34,10 +34,10 @@ def bipartite_matching(
 ) -> tuple[Array, Array]:
     """Match rows and columns of score matrices, the best pair first.
 
-    The results have the bits of ``mx.nd.contrib.bipartite_matching`` of MXNet 1.9.1 on the CPU. Of
-    all pairs of a free row and a free column, the pair with the best score is matched, while its
-    score is beyond the threshold. Among equal scores the lowest row has priority, then the lowest
-    column.
+    The results have the bits of ``mx.nd.contrib.bipartite_matching`` of MXNet 1.9.1 on the CPU.
+    Among all pairs of a free row and a free column, the pair with the best score is matched, while
+    its score is beyond the threshold. Among equal scores the lowest row has priority, then the
+    lowest column.
 
     Args:
         data: scores, float32 (..., N, M), such as IoUs or distances. Each matrix of the last two
@@ -68,13 +68,17 @@ def bipartite_matching(
         >>> cvops.bipartite_matching(scores, threshold=0.2)
         (array([ 0., -1.,  1.], dtype=float32), array([0., 2.], dtype=float32))
     """
-    inputs = _OP.inputs(backend, data=data)
-    options = _Options(
+    signature = _OP.signature.get(backend, data=data)
+    return signature.run((data,), (_options.get(threshold, is_ascend, topk),))
+
+
+@_check.memoized
+def _options(threshold: Any, is_ascend: Any, topk: Any) -> _Options:
+    return _Options(
         _check.single("threshold", threshold),
         _check.flag("is_ascend", is_ascend),
         _check.integer("topk", topk),
     )
-    return inputs.run(options)
 
 
 @_OP.check

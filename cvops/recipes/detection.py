@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cvops import images, plot
 from cvops._files import replacing
@@ -19,8 +19,8 @@ from cvops._imports import pip_command
 from cvops.datasets.annotations.base import read_json, visible_files
 from cvops.datasets.loading import groups_of, load_groups
 from cvops.metrics import encode_masks
-from cvops.recipes.evaluation import colored
-from cvops.recipes.recipe import Found, Recipe
+from cvops.recipes.evaluation import colored, json_text
+from cvops.recipes.recipe import Found, Recipe, check_nms_threshold
 
 #: Extensions of videos.
 VIDEOS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -66,9 +66,7 @@ def files_of(paths: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     Raises:
         FileNotFoundError: a path does not exist, or a pattern or a folder has no file.
     """
-    # Pillow also knows files that it only writes, such as PDF.
-    suffixes = Image.registered_extensions().items()
-    known = {*VIDEOS, *(suffix for suffix, form in suffixes if form in Image.OPEN)}
+    known = _suffixes()
     files: list[tuple[Path, Path]] = []
     for given in paths:
         path = Path(given)
@@ -88,6 +86,17 @@ def files_of(paths: Sequence[str | Path]) -> list[tuple[Path, Path]]:
         else:
             raise FileNotFoundError(f"{path}: no such file")
     return files
+
+
+def _suffixes() -> set[str]:
+    """Return the extensions of videos, and of images that Pillow decodes by itself."""
+    known = set(VIDEOS)
+    for suffix, form in Image.registered_extensions().items():
+        reader = Image.OPEN.get(form, (None,))[0]
+        is_stub = isinstance(reader, type) and issubclass(reader, ImageFile.StubImageFile)
+        if reader is not None and not is_stub:
+            known.add(suffix)
+    return known
 
 
 def sources_of(files: Sequence[tuple[Path, Path]], every: int = 1) -> Iterator[Source]:
@@ -125,12 +134,7 @@ def read(source: Source, max_pixels: int = MAX_PIXELS) -> Result:
     if source.frame is not None:
         return Result(source, source.frame, None)
     try:
-        height, width = images.image_size(source.path)
-        if height * width > max_pixels:
-            raise ValueError(
-                f"{source.path}: expected at most {max_pixels} pixels, got {width} x {height}"
-            )
-        return Result(source, np.asarray(images.read_image(source.path)), None)
+        return Result(source, np.asarray(images.read_image(source.path, max_pixels)), None)
     except (OSError, ValueError) as error:
         return Result(source, None, None, str(error))
 
@@ -145,8 +149,12 @@ def detect(
     nms_threshold: float = 0.3,
     max_pixels: int = MAX_PIXELS,
 ) -> Iterator[Result]:
-    """Yield the result of each image, in order. An image that cannot be read has an error."""
-    predict = recipe.predictor(net, threshold, nms_threshold)
+    """Yield the result of each image, in order. An image that cannot be read has an error.
+
+    Raises:
+        TypeError, ValueError: a number is not one, or is out of its range.
+    """
+    predict = recipe.predictor(net, threshold, check_nms_threshold(nms_threshold))
 
     def load(source: Source) -> Result:
         return read(source, max_pixels)
@@ -234,7 +242,7 @@ def read_coco_ids(path: Path) -> CocoIds:
             name = PurePosixPath(row["file_name"].replace("\\", "/"))
             found[name.name].append((name, int(row["id"])))
         kinds = {row["name"]: int(row["id"]) for row in content["categories"]}
-    except (AttributeError, ValueError, TypeError, KeyError) as error:
+    except (AttributeError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(f"{path}: not an annotation file of COCO: {error!r}") from error
     return CocoIds(found, kinds)
 
@@ -342,8 +350,7 @@ class Writer:
         """Write a result."""
         lines, coco = self._paths
         if lines is not None:
-            content = json.dumps(as_json(result, self._classes), ensure_ascii=False)
-            print(content, file=self._lines)  # None is the standard output
+            print(json_text(as_json(result, self._classes)), file=self._lines)  # None: stdout
         if coco is not None:
             self._rows += coco_rows(result, self._classes, self._ids)
         if self._drawings is not None and result.found is not None:

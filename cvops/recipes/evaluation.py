@@ -58,9 +58,15 @@ def _without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: None if math.isnan(value) else value for name, value in values.items()}
 
 
+def json_text(content: Any, **options: Any) -> str:
+    """Return JSON in UTF-8. The bytes of a name of a file that are no UTF-8 are escaped."""
+    text = json.dumps(content, ensure_ascii=False, **options)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def write_json(path: Path, evaluation: Evaluation, names: Sequence[str]) -> None:
     """Write an evaluation; an error leaves the previous file."""
-    content = json.dumps(as_json(evaluation, names), indent=2, ensure_ascii=False)
+    content = json_text(as_json(evaluation, names), indent=2)
     with replacing(path) as part:
         part.write_text(content + "\n", "utf-8")
 

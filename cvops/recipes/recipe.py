@@ -10,6 +10,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
+from cvops.ops._check import number
 from cvops.recipes.splits import Split
 
 #: A function that a long computation calls now and then; it may raise an exception.
@@ -18,6 +19,19 @@ Check = Callable[[], None]
 
 def nothing() -> None:
     """Check nothing."""
+
+
+def check_nms_threshold(value: Any) -> float:
+    """Return an IoU from which on a box is suppressed; at 0 the detectors differ.
+
+    Raises:
+        TypeError: ``value`` is not a number.
+        ValueError: it is not above 0 and at most 1.
+    """
+    found = number("nms_threshold", value, 0, 1)
+    if found == 0:
+        raise ValueError(f"nms_threshold: expected a number above 0, got {value!r}")
+    return found
 
 
 class Found(NamedTuple):

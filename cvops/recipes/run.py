@@ -96,6 +96,10 @@ class Options:
                 f"pretrained: expected one of the backbones {list(recipe.pretrained)} of "
                 f"{self.model}, got {backbone!r}"
             )
+        weights = self.class_weights
+        listed = isinstance(weights, (list, tuple)) and all(isinstance(x, str) for x in weights)
+        if not listed:
+            raise TypeError(f"class_weights: expected texts, got {weights!r}")
         rate = number("lr", recipe.rate if self.lr is None else self.lr, 0)
         if rate == 0:
             raise ValueError(f"lr: expected a number above 0, got {self.lr!r}")
@@ -113,13 +117,11 @@ class Options:
             "patience": integer("patience", self.patience, 0),
             "on_error": choice("on_error", self.on_error, ("stop", "skip")),
             "tensorboard": flag("tensorboard", self.tensorboard),
-            "class_weights": tuple(self.class_weights),
+            "class_weights": tuple(weights),
         }
         for name in ("data", "output", "devices"):
             if not isinstance(getattr(self, name), str):
                 raise TypeError(f"{name}: expected a text, got {getattr(self, name)!r}")
-        if isinstance(self.class_weights, str):
-            raise TypeError(f"class_weights: expected texts, got {self.class_weights!r}")
         contexts(self.devices)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
@@ -129,17 +131,17 @@ def contexts(devices: str) -> list[Any]:
     """Return MXNet's contexts of a text such as "cpu", "gpu" or "gpu:0,1".
 
     Raises:
-        ValueError: the text is not of this form.
+        ValueError: the text is not of this form, or has a device twice.
     """
     kind, _, numbers = str(devices).partition(":")
     try:
         choice("devices", kind, ("cpu", "gpu"))
-        found = [mx.Context(kind, int(number)) for number in (numbers or "0").split(",")]
+        chosen = [int(number) for number in (numbers or "0").split(",")]
     except ValueError:
-        raise ValueError(
-            f"devices: expected such as 'cpu', 'gpu' or 'gpu:0,1', got {devices!r}"
-        ) from None
-    return found
+        chosen = []
+    if not chosen or min(chosen) < 0 or len(set(chosen)) < len(chosen):
+        raise ValueError(f"devices: expected such as 'cpu', 'gpu' or 'gpu:0,1', got {devices!r}")
+    return [mx.Context(kind, number) for number in chosen]
 
 
 def check_devices(devices: Sequence[Any]) -> None:

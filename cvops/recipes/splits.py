@@ -52,7 +52,14 @@ class Split:
 
     def kinds(self) -> list[list[int]]:
         """Return the classes of the objects of each image, difficult ones included."""
-        return [self._local.scenes.kinds(index) for index in self._order]
+        scenes = self._scenes()
+        return [scenes.kinds(index) for index in self._order]
+
+    def _scenes(self) -> Any:
+        """Return the images for this thread."""
+        if not hasattr(self._local, "scenes"):
+            self._local.scenes = self._shared or self.data.scenes(self.split)
+        return self._local.scenes
 
     def scene(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read an image.
@@ -65,9 +72,7 @@ class Split:
         Raises:
             ValueError: the image or its label cannot be read.
         """
-        if not hasattr(self._local, "scenes"):
-            self._local.scenes = self._shared or self.data.scenes(self.split)
-        scene: Scene = self._local.scenes[self._order[index]]
+        scene: Scene = self._scenes()[self._order[index]]
         image, labels, masks = scene
         if masks is None:
             masks = np.zeros((len(labels), 0, 0), np.uint8)

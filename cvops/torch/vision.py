@@ -24,6 +24,8 @@ from cvops.ops._check import number
 _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 Rois = Union[Tensor, Sequence[Tensor]]
 _ARGUMENTS = ("boxes", "scores", "idxs")
+#: No class of a box: all classes take part.
+_NO_BACKGROUND = -(2**31)
 
 
 def _floats(name: str, x: Any, doubles: bool = False) -> Tensor:
@@ -73,7 +75,7 @@ def _nms(rows: Tensor, iou_threshold: float, id_index: int) -> Tensor:
     """Return the numbers of the kept rows (class if any, score, box), the best first."""
     coord = rows.shape[1] - 4
     _, index = torch.ops.cvops.box_nms(
-        rows, iou_threshold, -math.inf, -1, coord, coord - 1, id_index
+        rows, iou_threshold, -math.inf, -1, coord, coord - 1, id_index, _NO_BACKGROUND
     )
     return index[index >= 0].to(torch.int64)
 
@@ -83,7 +85,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
     Args:
         boxes: (N, 4) of (x1, y1, x2, y2), float32, float64, float16 or bfloat16.
-        scores: (N,). Of equal scores, the first one is the higher.
+        scores: (N,). The first one of equal scores is the higher.
         iou_threshold: a box is suppressed if its IoU with a kept one is above it.
 
     Returns:
@@ -105,7 +107,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     Args:
         boxes: as in :func:`nms`.
         scores: as in :func:`nms`.
-        idxs: (N,) the class of each box: integers from 0 to 2**24.
+        idxs: (N,) the class of each box: integers from -2**24 to 2**24.
         iou_threshold: as in :func:`nms`.
 
     Returns:
@@ -134,7 +136,7 @@ def soft_nms(
 
     Args:
         boxes: (N, 4) of (x1, y1, x2, y2), float32, float16 or bfloat16.
-        scores: (N,). Of equal scores, the first one is the higher.
+        scores: (N,). The first one of equal scores is the higher.
         idxs: the classes, as in :func:`batched_nms`; None for one class.
         iou_threshold: the IoU above which "linear" lowers a score.
         sigma: the divisor of the squared IoU for "gaussian".
@@ -160,7 +162,7 @@ def soft_nms(
         coord_start=coord,
         score_index=coord - 1,
         id_index=of_class,
-        background_id=-1,
+        background_id=_NO_BACKGROUND,
     )
     kept = index >= 0
     return index[kept].to(torch.int64), found[kept, coord - 1].to(scores.dtype)

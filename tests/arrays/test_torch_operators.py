@@ -1,6 +1,9 @@
 """``torch.ops.cvops``: results, gradients, and the transformations of PyTorch."""
 
+import contextlib
 import inspect
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,6 +13,7 @@ import cvops
 torch = pytest.importorskip("torch")
 pytest.importorskip("cvops._native")
 
+from in_threads import run_in_threads  # noqa: E402
 from operator_calls import CASES as ARRAYS  # noqa: E402
 from operator_calls import DIFFERENTIABLE, as_list, public  # noqa: E402
 
@@ -233,3 +237,29 @@ def test_tensor_that_is_not_contiguous_gives_the_result_of_its_copy():
     x = IMAGE.permute(0, 1, 3, 2)
     found = torch.ops.cvops.roi_align(x, ROIS, (2, 2), 1.0)
     assert torch.equal(found, torch.ops.cvops.roi_align(x.contiguous(), ROIS, (2, 2), 1.0))
+
+
+def test_graph_is_not_freed_while_another_thread_runs_it():
+    """The first thread waits between two saved tensors. The second one would free them."""
+    began, grads = threading.Event(), {}
+
+    def unpack(x):
+        if threading.current_thread().name == "first":
+            began.set()
+            time.sleep(0.1)
+        return x
+
+    x = IMAGE.clone().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda x: x, unpack):
+        total = cvops.torch.roi_align(x, ROIS, 4).sum()
+
+    def work(name):
+        threading.current_thread().name = name
+        if name == "second":
+            began.wait(30)
+        with contextlib.suppress(RuntimeError):  # the graph is freed
+            (grads[name],) = torch.autograd.grad(total, x)
+
+    run_in_threads(work, ["first", "second"])
+    (expected,) = torch.autograd.grad(cvops.torch.roi_align(x, ROIS, 4).sum(), x)
+    assert torch.equal(grads["first"], expected)

@@ -69,6 +69,7 @@ class TestFunctions:
         kept = torch.cat([i[plain_nms(boxes[i], scores[i], 0.3)] for i in kept])
         want = kept[scores[kept].argsort(descending=True)]
         assert torch.equal(ours.batched_nms(boxes, scores, classes, 0.3), want)
+        assert torch.equal(ours.batched_nms(boxes, scores, classes - 1, 0.3), want)
 
     def test_nms_of_no_boxes_is_empty(self):
         found = ours.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
@@ -122,7 +123,7 @@ class TestFunctions:
     def test_soft_nms_compares_the_boxes_of_a_class(self):
         boxes, scores = random_boxes(50)
         classes = torch.arange(50) % 2
-        index, values = ours.soft_nms(boxes, scores.half(), classes)
+        index, values = ours.soft_nms(boxes, scores.half(), classes - 1)
         assert values.dtype == torch.float16
         parts = [classes == c for c in range(2)]
         alone = [ours.soft_nms(boxes[part], scores[part].half()) for part in parts]

@@ -93,14 +93,14 @@ def test_xml_beside_its_image_has_the_split_of_its_folder(tmp_path):
 
 
 def test_lists_of_a_voc_tree_choose_images_and_splits(tmp_path):
-    for name in "abcd":
+    for name in ("a", "b", "c 2 c", "d"):
         write_images(tmp_path, f"JPEGImages/{name}.jpg")
         write(tmp_path / f"Annotations/{name}.xml", voc_xml())
     write(tmp_path / "ImageSets/Main/train.txt", "a  1\nb -1\n")
-    write(tmp_path / "ImageSets/Main/val.txt", "c\nmissing\n")
+    write(tmp_path / "ImageSets/Main/val.txt", "c 2 c\nmissing\n")
     write(tmp_path / "ImageSets/Segmentation/val.txt", "a\n")
     found = read(tmp_path)
-    assert splits(found) == {"a.jpg": "train", "b.jpg": "train", "c.jpg": "val"}
+    assert splits(found) == {"a.jpg": "train", "b.jpg": "train", "c 2 c.jpg": "val"}
     assert problems(found) == [("annotation cannot be read", "missing.xml")]
     assert found.problems[0].message.startswith(f"{tmp_path}/Annotations/missing.xml: no such file")
     assert splits(read(tmp_path, kind="instances")) == {"a.jpg": "val"}
@@ -419,6 +419,17 @@ def test_labels_in_another_folder_than_the_images(tmp_path):
     assert objects(found) == {"a.jpg": [Object("bee", (0, 0, 40, 20))]}
     with pytest.raises(FileNotFoundError, match="other: no such folder"):
         read(tmp_path / "labels", images=tmp_path / "other")
+
+
+def test_label_of_another_image_with_the_same_name_is_not_used(tmp_path):
+    write_images(tmp_path, "train/images/a.jpg", "val/images/a.jpg", "val/images/b.jpg")
+    write(tmp_path / "val/labels/a.txt", "0 0.5 0.5 1 1")
+    write(tmp_path / "more/b.txt", "0 0.5 0.5 1 1")
+    write(tmp_path / "data.yaml", "names: [bee]\ntrain: train/images\nval: val/images\n")
+    found = read(tmp_path)
+    assert [len(image.objects) for image in found.images] == [0, 1, 1]
+    assert problems(found) == [("image without a label file", "a.jpg")]
+    assert found.problems[0].where == str(tmp_path / "train/images/a.jpg")
 
 
 @pytest.mark.parametrize(

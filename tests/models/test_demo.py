@@ -110,6 +110,15 @@ def test_demo_rejects_bad_paths(operators, tmp_path, capsys):
     assert "file: damaged, or not a checkpoint" in capsys.readouterr().err
 
 
+def test_loss_that_is_not_finite_is_reported(tmp_path, monkeypatch, capsys):
+    def run(*given, **options):
+        raise FloatingPointError("loss: expected finite numbers")
+
+    monkeypatch.setattr("cvops.demo.run", run)
+    assert cli.main(["demo", "--output", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == "cvops: loss: expected finite numbers\n"
+
+
 # --- detect ---------------------------------------------------------------------------------------
 
 

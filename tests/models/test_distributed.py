@@ -2,11 +2,14 @@
 
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
+import errno
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
+import types
 
 import pytest
 from requirements import skip_without
@@ -102,6 +105,50 @@ def test_used_port_is_rejected(environment, capsys):
         err
         == f"cvops: DMLC_PS_ROOT_PORT: expected a free port, got {port}: Address already in use\n"
     )
+
+
+def test_scheduler_without_a_route_is_rejected(environment, monkeypatch):
+    def address_toward(host):
+        raise OSError(errno.ENETUNREACH, "Network is unreachable")
+
+    monkeypatch.setattr(distributed, "address_toward", address_toward)
+    environment(**variables("worker", 9))
+    with pytest.raises(ValueError, match=r"DMLC_PS_ROOT_URI: .* '127\.0\.0\.1': Network is"):
+        distributed.join()
+
+
+def test_store_that_cannot_be_made_leaves_the_process(environment, monkeypatch):
+    def create(kvstore):
+        raise RuntimeError("no store")
+
+    mx = types.SimpleNamespace(kv=types.SimpleNamespace(create=create))
+    monkeypatch.setattr(distributed, "mxnet", lambda: mx)
+    environment(**variables("worker", 9))
+    with pytest.raises(RuntimeError, match="no store"):
+        distributed.join()
+    timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    for timer in timers:
+        timer.join(5)
+    assert not any(timer.is_alive() for timer in timers)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "text"),
+    [(None, 0, ""), (0, 0, ""), (3, 3, ""), ("no data", 1, "no data\n")],
+)
+def test_exit_of_a_worker_has_its_status(monkeypatch, capsys, code, status, text):
+    class Ended(Exception):
+        pass
+
+    def end(status):
+        raise Ended(status)
+
+    monkeypatch.setattr(os, "_exit", end)
+    worker = object.__new__(distributed.Worker)
+    with pytest.raises(Ended) as ended, worker:
+        sys.exit(code)
+    assert ended.value.args == (status,)
+    assert capsys.readouterr().err == text
 
 
 # --- lost processes -------------------------------------------------------------------------------

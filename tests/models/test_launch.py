@@ -1,11 +1,14 @@
 """``cvops launch``: roles, output, and the end of all processes. The workers are shell scripts."""
 
+import io
+import itertools
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,27 @@ def test_processes_have_roles_and_their_lines_have_names(capsys):
     out, err = capsys.readouterr()
     assert sorted(out.splitlines()) == [f"[worker {rank}] worker 3 1" for rank in range(3)]
     assert sorted(err.splitlines()) == [f"[worker {rank}] b" for rank in range(3)]
+
+
+def test_progress_bar_takes_no_more_memory_than_a_state(capsys):
+    """Its states have no end of a line. Parts of the output end anywhere."""
+
+    class Stream(io.BytesIO):
+        def read1(self, size):
+            return next(chunks, b"")
+
+    states = [b"\r" + b"x" * 40_000, b"y" * 10_000 + b"\r" + b"z" * 50_000]
+    end = [b"\rla", b"st\r", b"\nnext\nno end"]
+    chunks = itertools.chain(*itertools.repeat(states, 300), end)
+    task = launch._Task("worker 0", launch.LOCAL, None)
+    tracemalloc.start()
+    try:
+        launch._Launcher({}, [], [])._print(task, Stream(), sys.stdout)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000  # of 30 MB
+    finally:
+        tracemalloc.stop()
+    lines = ["last", "next", "no end"]
+    assert capsys.readouterr().out.splitlines() == [f"[worker 0] {line}" for line in lines]
 
 
 def test_workers_share_the_cores(monkeypatch, capsys):
@@ -102,6 +126,18 @@ def test_all_processes_end_with_a_killed_launcher(tmp_path):
         assert launcher.stdout.readline() == "[worker 0] ready\n"
         launcher.kill()
     check_gone(file)
+
+
+def test_signal_while_processes_start_ends_them(monkeypatch, capsys):
+    begin = launch._Launcher.start
+
+    def start(self, name, *given, **variables):
+        begin(self, name, *given, **variables)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(launch._Launcher, "start", start)
+    assert launch.run(["sleep", "100"], 1) == 128 + signal.SIGTERM
+    assert "cvops: interrupted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

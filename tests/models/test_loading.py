@@ -65,6 +65,12 @@ def test_wrong_arguments_are_refused(options, message):
         batches(**options)
 
 
+@pytest.mark.parametrize("threads", [-1, 257])
+def test_number_of_threads_out_of_range_is_refused(threads):
+    with pytest.raises(ValueError, match=r"threads: expected an integer in \[0, 256\]"):
+        next(load_groups(len, [["a"]], threads))
+
+
 def test_groups_are_loaded_in_order_and_not_all_in_advance():
     asked = []
 

@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -289,6 +290,15 @@ def test_set_is_not_written_into_its_source(photos, tmp_path):
     with pytest.raises(FileExistsError, match="full: expected no folder, or an empty one"):
         make_set(photos, tmp_path / "full")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "photos"]
+
+
+def test_set_that_contains_its_source_is_not_replaced(photos, tmp_path):
+    made = make_set(photos, tmp_path / "set").set.path
+    shutil.copytree(photos, made / "photos")
+    for given in ({"source": made / "photos"}, {"source": photos, "images": made / "photos"}):
+        with pytest.raises(ValueError, match=r"path: expected a folder without .*photos in it"):
+            make_set(path=made, overwrite=True, **given)
+    assert (made / "photos").is_dir()
 
 
 def test_names_of_files_are_any_bytes(tmp_path):

@@ -127,7 +127,7 @@ def test_detection_before_fitting_is_rejected():
 
 def test_missing_scikit_learn_is_reported_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(ModuleNotFoundError, match=r"'sklearn': pip install cvops\[rcnn\]"):
+    with pytest.raises(ModuleNotFoundError, match=r'sklearn.: pip install "cvops\[rcnn\]"'):
         plain_rcnn.require_sklearn()
 
 

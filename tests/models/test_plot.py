@@ -82,6 +82,8 @@ def test_contact_sheet_has_each_image_in_a_square():
     assert (drawn[59, 41:80] == color).all()
     assert (drawn[:, 88 + 30 : 88 + 50] == 0).all()
     assert (drawn[:, 88 : 88 + 30] == 255).all()
+    thin = [(np.zeros((2, 2000, 3), np.uint8), labels, None)]
+    assert plot.contact_sheet(thin, ("a", "b"), side=80).size == (80, 80)
     with pytest.raises(ValueError, match="pictures: expected one picture or more, got none"):
         plot.contact_sheet([], ("a",))
 
@@ -213,7 +215,7 @@ def test_error_without_matplotlib_says_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ModuleNotFoundError, match=re.escape("pip install cvops[demo]")):
+    with pytest.raises(ModuleNotFoundError, match=re.escape('pip install "cvops[demo]"')):
         plot.bbox_to_rect((0, 0, 1, 1), "blue")
 
 

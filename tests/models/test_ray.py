@@ -246,6 +246,7 @@ def test_script_of_the_examples_names_broken_images(cluster, params, tmp_path):
     ("options", "error", "message"),
     [
         ({"threshold": 2}, ValueError, "threshold: expected a number in [0, 1], got 2"),
+        ({"nms_threshold": 0}, ValueError, "nms_threshold: expected a number above 0, got 0"),
         ({"nms_threshold": "x"}, TypeError, "nms_threshold: expected a number, got 'x'"),
         ({"batch_size": 0}, ValueError, "batch_size: expected an integer in [1,"),
         ({"actors": 0}, ValueError, "actors: expected an integer in [1,"),

@@ -5,12 +5,14 @@
 import csv
 import errno
 import importlib.util
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +209,8 @@ def test_run_needs_resume_to_continue_and_refuses_other_settings(runs, sets, tmp
         ({"lr": 0}, "lr: expected a number above 0"),
         ({"devices": "tpu"}, "devices: expected such as 'cpu'"),
         ({"devices": "gpu:x"}, "devices: expected such as 'cpu'"),
+        ({"devices": "gpu:-1"}, "devices: expected such as 'cpu'"),
+        ({"devices": "cpu:0,0"}, "devices: expected such as 'cpu'"),
         ({"class_weights": ["wasp=2"]}, "class_weights: expected <class>=<number>"),
         ({"model": "mask"}, "expected a set of kind instances for the model mask, got boxes"),
         ({"devices": "cpu:0,1", "batch": 1}, "batch: expected 2 or more, one per device"),
@@ -233,6 +237,8 @@ def test_command_line_overrides_the_configuration(sets, tmp_path, monkeypatch, c
         ("epochs = ", "config.toml: not a configuration in TOML"),
         ('epochs = 1.5\ndata = "x"', "epochs: expected an integer, got 1.5"),
         ('devices = 1\ndata = "x"', "devices: expected a text, got 1"),
+        ('class_weights = [2]\ndata = "x"', "class_weights: expected texts, got [2]"),
+        ('class_weights = "bee=2"\ndata = "x"', "class_weights: expected texts, got 'bee=2'"),
         ("seed = 1", "data: expected the folder of a set"),
     ]:
         file.write_text(content)
@@ -255,6 +261,8 @@ def test_class_weights_are_in_proportion_to_the_frequencies(tmp_path):
     picture, rows = Image.new("RGB", (SIDE, SIDE)), [(k, 0, 0, 0.5, 0.5, 0) for k in (0, 0, 0, 1)]
     write_set(tmp_path, "boxes", data.CLASSES, {"train": [Example(picture, np.array(rows))]})
     split = Split(read_set(tmp_path), "train")
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(split.kinds).result() == [[0, 0, 0, 1]]
     assert class_weights((), split, False, 0) is None
     np.testing.assert_allclose(class_weights(["balanced"], split, False, 0), [1, 2 / 3, 2])
     assert class_weights(["frog=0.5", "background=3"], split, False, 0) == [3, 1, 0.5]
@@ -337,7 +345,7 @@ def photos(tmp_path):
     photo.convert("L").save(folder / "f.png")
     photo.convert("CMYK").save(folder / "g.tiff")
     photo.quantize(16).save(folder / "more" / "a.png")
-    for other in ("notes.txt", "paper.pdf", "._a.png", ".hidden/a.png"):
+    for other in ("notes.txt", "paper.pdf", "array.h5", "._a.png", ".hidden/a.png"):
         (folder / other).write_text("no image")
     return folder
 
@@ -397,6 +405,9 @@ def test_detect_writes_the_form_of_coco(runs, photos, tmp_path, capsys):
         assert row["segmentation"] == frog["mask"]
     assert detect(runs, "mask", photos / "b.png", "--coco", out, "--coco-ids", ids) == 2
     assert "b.png: expected one image of the annotation file, got 0" in capsys.readouterr().err
+    ids.write_text('{"images": [{"file_name": "b.png", "id": 1e999}]}')
+    assert detect(runs, "mask", photos / "b.png", "--coco", out, "--coco-ids", ids) == 2
+    assert "ids.json: not an annotation file of COCO" in capsys.readouterr().err
     assert json.loads(out.read_text()) == rows  # the previous file
     assert detect(runs, "fcn", photos / "b.png", "--coco", out) == 2
     assert "--coco: expected parameters of a detector" in capsys.readouterr().err
@@ -417,7 +428,8 @@ def test_segmentation_counts_the_pixels_of_each_class(runs, photos, tmp_path, ca
 
 def test_broken_file_stops_the_detection_or_is_skipped(runs, photos, tmp_path, capsys):
     (photos / "bad.png").write_text("no image")
-    Image.new("L", (200, 100)).save(photos / "huge.png")
+    Image.new("L", (200, 100)).save(photos / "huge.tiff")
+    os.truncate(photos / "huge.tiff", 1000)  # its pixels are not read
     out = tmp_path / "out.jsonl"
     out.write_text("before")
     limit = "--max-pixels", "10000"
@@ -427,27 +439,43 @@ def test_broken_file_stops_the_detection_or_is_skipped(runs, photos, tmp_path, c
     assert not list(tmp_path.glob("*.part"))
     assert detect(runs, "ssd", photos, "--json", out, *limit, "--on-error", "skip") == 1
     error = capsys.readouterr().err.splitlines()
-    assert error[1].endswith("huge.png: expected at most 10000 pixels, got 200 x 100")
+    assert error[1].endswith("huge.tiff: expected at most 10000 pixels, got 200 x 100")
     assert error[2] == "8 images, 2 skipped"
     wrong = {row["image"]: row["error"] for row in lines_of(out) if "error" in row}
-    assert list(wrong) == [f"{photos}/bad.png", f"{photos}/huge.png"]
+    assert list(wrong) == [f"{photos}/bad.png", f"{photos}/huge.tiff"]
+
+
+def test_names_of_images_may_have_any_bytes(runs, photos, tmp_path, monkeypatch):
+    photo, out = os.fsdecode(os.fsencode(photos) + b"/\xe4.png"), tmp_path / "out.jsonl"
+    shutil.copy(photos / "a.png", photo)
+    assert detect(runs, "ssd", photo, "--json", out) == 0
+    assert [row["image"] for row in lines_of(out)] == [photo]
+    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8", "strict")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert detect(runs, "ssd", photo, photos / "b.png") == 0  # it prints the names
+    stdout.flush()
+    assert rb"\udce4.png" in stdout.buffer.getvalue()
 
 
 def test_detect_rejects_paths_without_images_and_outputs_in_the_way(runs, photos, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    photo = photos / "a.jpg"
+    photo, video = photos / "a.jpg", tmp_path / "v.mp4"
+    video.write_text("no video")
     Image.open(photos / "a.png").convert("RGB").save(photo)
     for arguments, message in [
         ([tmp_path / "none"], "none: no such file"),
         ([tmp_path / "*.bmp"], "*.bmp: no file matches this pattern"),
         ([tmp_path / "empty"], "empty: expected an image or a video in it, got none"),
         ([photos, "--output", tmp_path / "a.png"], "--output: expected one image"),
+        ([video, "--output", tmp_path / "a.png"], "--output: expected one image"),
         ([photos, "--draw", photos], "--draw: expected another folder than that of the images"),
         ([photo, "--coco-ids", tmp_path], "--coco-ids: only with --coco"),
+        ([photo, "--coco", tmp_path / "a", "--json", tmp_path / "a"], "--coco: expected another"),
         ([photo, "--json", tmp_path / "no" / "a"], "a: cannot be written: No such file"),
         ([photo, "--output", tmp_path / "no" / "a.png"], "a.png: cannot be written: No such file"),
         ([photo, "--draw", photo], "a.jpg: expected a folder, got a file"),
         ([photo, "--device", "gpu:99"], "GPUs that MXNet sees, got gpu(99)"),
+        ([photo, "--nms-threshold", 0], "nms_threshold: expected a number above 0, got 0.0"),
     ]:
         assert detect(runs, "ssd", *arguments) == 2
         error = capsys.readouterr().err

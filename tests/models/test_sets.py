@@ -156,21 +156,23 @@ def test_set_is_replaced_only_as_asked(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["set"]
 
 
-def test_previous_set_is_back_after_a_failed_rename(boxes, tmp_path, monkeypatch):
-    """The rename of the new folder fails after that of the previous one."""
+@pytest.mark.parametrize("failing", [("new",), ("new", "old")])
+def test_previous_set_is_there_after_a_failed_rename(boxes, tmp_path, monkeypatch, failing):
+    """The rename of the new folder fails after that of the previous one, or its way back too."""
     path, rename = tmp_path / "set", os.replace
     write_set(path, "boxes", CLASSES, {"train": examples()})
 
     def replace(source, target):
-        if str(target) == str(path) and source.name == "new":
+        if str(target) == str(path) and source.name in failing:
             raise OSError("no space")
         rename(source, target)
 
     monkeypatch.setattr("cvops._files.os.replace", replace)
     with pytest.raises(OSError, match="no space"):
         write_set(path, "boxes", ["a"], {"train": []}, overwrite=True)
-    assert read_set(path).classes == tuple(CLASSES)
-    assert [file.name for file in tmp_path.iterdir()] == ["set"]
+    (left,) = tmp_path.iterdir()
+    assert read_set(left if left == path else left / "old").classes == tuple(CLASSES)
+    assert (left == path) == (failing == ("new",))
 
 
 @pytest.mark.parametrize(

@@ -347,5 +347,5 @@ def test_image_that_is_too_small_for_the_layers_is_refused():
 def test_missing_scipy_is_reported_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     images = random_image(32, 32), random_image(32, 32)
-    with pytest.raises(ModuleNotFoundError, match=r"'scipy': pip install cvops\[demo\]"):
+    with pytest.raises(ModuleNotFoundError, match=r'scipy.: pip install "cvops\[demo\]"'):
         transfer(*images, two_layers(), TWO, optimizer="lbfgs", **SMALL)

@@ -204,9 +204,11 @@ def test_smaller_size_frees_results():
     assert native.kept_result_bytes() == 0
 
 
-def test_pool_of_size_0_is_off():
+@pytest.mark.parametrize("size", [0, -1])
+def test_pool_without_a_size_is_off(size):
     x = empty()
-    native.set_result_pool_size(0)
+    native.set_result_pool_size(size)
+    assert native.result_pool_size() == 0
     assert empty().flags.owndata
     del x
     assert native.kept_result_bytes() == 0

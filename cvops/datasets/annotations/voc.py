@@ -95,8 +95,9 @@ def _splits(tree: Path, request: Request) -> dict[str, str | None]:
         listed: dict[str, str | None] = {}
         for split, path in lists.items():
             if path.is_file():
-                # A line has a name; the lists of one class also have 1 or -1.
-                names = (line.split()[0] for line in read_text(path).splitlines() if line.strip())
+                # A line has a name; the lists of one class also have -1, 0 or 1.
+                lines = (line.strip() for line in read_text(path).splitlines())
+                names = (re.sub(r"\s+-?[01]$", "", line) for line in lines if line)
                 listed |= dict.fromkeys(names, split or None)
         if listed:
             return listed

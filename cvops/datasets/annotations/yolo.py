@@ -13,7 +13,8 @@ import contextlib
 import os
 import re
 import reprlib
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from cvops import images as image_files
@@ -60,7 +61,7 @@ def read(source: Path, files: ImageFiles, request: Request) -> Annotations:
         listed = _yaml_splits(yaml, about, files, problems)
     labels = [path for path in texts if path.suffix == ".txt" and path not in lists]
     labels = [path for path in labels if path.name not in NAME_FILES]
-    reader = _Labels(root, files, labels, names)
+    reader = _Labels(root, files, labels, names, {*listed, *files.files})
     images: list[AnnotatedImage] = []
     for path in listed or files.files:
         split = listed[path] if listed else folder_split(path, files.root)
@@ -232,13 +233,21 @@ def _listed(path: Path, files: ImageFiles) -> list[Path]:
 class _Labels:
     """The reader of labels; ``problems`` are those that it found."""
 
-    def __init__(self, root: Path, files: ImageFiles, labels: list[Path], names: list[str]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        files: ImageFiles,
+        labels: list[Path],
+        names: list[str],
+        images: Iterable[Path],
+    ) -> None:
         self.problems: list[Problem] = []
         self._root, self._files, self._names = root, files, names
         self._labels = dict.fromkeys(labels)
         self._by_stem = defaultdict(list)
         for path in labels:
             self._by_stem[path.stem].append(path)
+        self._images_of = Counter(path.stem for path in images)
         self._used: set[Path] = set()
 
     def _label(self, image: Path) -> Path | None:
@@ -254,8 +263,9 @@ class _Labels:
         for place in places:
             if place in self._labels or place.is_file():
                 return place
+        # A label in another place can be that of another image with this name.
         same = self._by_stem.get(image.stem, [])
-        return same[0] if len(same) == 1 else None
+        return same[0] if len(same) == self._images_of[image.stem] == 1 else None
 
     def read(self, image: Path, split: str | None) -> AnnotatedImage | None:
         path = self._label(image)
