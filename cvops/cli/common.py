@@ -15,6 +15,11 @@ _Number = TypeVar("_Number", int, float)
 class Refused(Exception):
     """The command cannot run with these arguments. The message gives the reason in one line."""
 
+    def __init__(self, reason: str | Exception) -> None:
+        if isinstance(reason, OSError) and reason.filename and reason.strerror:
+            reason = f"{reason.filename}: {reason.strerror}"  # without the number of the error
+        super().__init__(str(reason))
+
 
 def prepare(options: argparse.Namespace) -> None:
     """Set the environment of a training command and make its output folder."""
@@ -26,7 +31,7 @@ def prepare(options: argparse.Namespace) -> None:
         check_folder(options.output)
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
 
 
 def image_format(path: Path) -> str:

@@ -26,7 +26,7 @@ def _convert_symbol(options: argparse.Namespace) -> None:
         with replacing(options.target) as part:
             part.write_text(converted, "utf-8")
     except OSError as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
     ours, mark = "_contrib_cvops_", '"op": "'
     count = abs(converted.count(mark + ours) - text.count(mark + ours))
     print(f"{options.target}: {count} operators replaced")
@@ -39,7 +39,7 @@ def _convert_weights(options: argparse.Namespace) -> None:
     try:
         path, count = weights.convert(options.network, options.target, source)
     except (OSError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
     print(f"{options.target}: {count} arrays of {options.network} from {path}")
 
 

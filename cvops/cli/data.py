@@ -64,9 +64,9 @@ def _run(options: argparse.Namespace) -> None:
         )
     except sets.DataError as error:
         _print_problems(error.problems, options.on_error, None)
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
     except (OSError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
     _print_problems(report.problems, options.on_error, _SHOWN)
     _print_counts(report)
     try:

@@ -18,7 +18,7 @@ def _train(run: Callable[..., float], options: argparse.Namespace, **more: Any) 
     try:
         run(*given, seed=options.seed, saved=options.checkpoint, **more)
     except (CheckpointError, FloatingPointError, OSError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -36,7 +36,7 @@ def _demo_augmentation(options: argparse.Namespace) -> None:
     try:
         demo_augmentation.run(*given, options.pipelines, options.data)
     except (OSError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
 
 
 def _demo_finetune(options: argparse.Namespace) -> None:
@@ -48,7 +48,7 @@ def _demo_finetune(options: argparse.Namespace) -> None:
     try:
         demo_finetune.run(*given, options.data, *source)
     except (OSError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
 
 
 def _demo_fcn(options: argparse.Namespace) -> None:
@@ -87,7 +87,7 @@ def _demo_style(options: argparse.Namespace) -> None:
             options.large,
         )
     except (OSError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
 
 
 def add(commands: Any) -> None:

@@ -61,7 +61,7 @@ def _detect(options: argparse.Namespace) -> int:
     except Refused:
         raise
     except (OSError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
     if len(files) > 1:
         print(f"{counts[0]} images, {counts[1]} skipped", file=sys.stderr)
     return _SKIPPED if counts[1] else 0

@@ -57,7 +57,7 @@ def _evaluate(options: argparse.Namespace) -> None:
             else:
                 detection.save_image(options.errors, picture, image_format)
     except (OSError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
 
 
 def add(commands: Any) -> None:

@@ -25,11 +25,11 @@ def _export(options: argparse.Namespace) -> None:
         check_writable(options.onnx)
         _, net = recipes.load(options.params)
     except (OSError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
     try:
         cvops.onnx.export(net, options.onnx, **arguments)
     except (OSError, TypeError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
     size = options.onnx.stat().st_size
     print(f"{options.onnx}: {type(net).__name__}, {size / 1e6:.1f} MB")
 

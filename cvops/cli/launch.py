@@ -27,7 +27,7 @@ def _run(options: argparse.Namespace) -> int:
             options.env,
         )
     except (OSError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
 
 
 def add(commands: Any) -> None:

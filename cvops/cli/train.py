@@ -92,7 +92,7 @@ def _train(options: argparse.Namespace) -> int:
         chosen = run.Options(**given)
         process = _join(chosen.kvstore)
     except (OSError, TypeError, ValueError) as error:
-        raise Refused(str(error)) from error
+        raise Refused(error) from error
     with process:
         try:
             with _stop_on_signals() as stop:
@@ -103,7 +103,7 @@ def _train(options: argparse.Namespace) -> int:
             return _STOPPED
         except (FloatingPointError, OSError, TypeError, ValueError) as error:
             process.abort(f"cvops: {error}", 2)
-            raise Refused(str(error)) from error
+            raise Refused(error) from error
     if not process.writes:
         return 0
     metric = RECIPES[chosen.model].metric

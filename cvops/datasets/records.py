@@ -111,9 +111,11 @@ def _records(path: Path) -> Iterator[tuple[str, Any, bytes]]:
 
 
 def _open_record(path: Path, index: Path | None) -> Any:
-    for file in (path, index):
-        if file is not None and not file.is_file():
+    for file in filter(None, (path, index)):
+        if not file.is_file():
             raise FileNotFoundError(f"{file}: no such file")
+        with open(file, "rb"):  # MXNet's error has many lines
+            pass
     if index is None:
         return mx.recordio.MXRecordIO(str(path), "r")
     try:
@@ -133,6 +135,7 @@ class RecordDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
 
     Raises:
         FileNotFoundError: the record file or its index is missing.
+        OSError: one of the two cannot be opened.
         ValueError: as :func:`read_record`. Each access raises it for a damaged record.
     """
 

@@ -581,7 +581,10 @@ def test_split_of_a_csv_row_is_in_a_column_a_file_or_a_folder(tmp_path):
         ("file,x1,y1\na.jpg,1,2\n", r"expected columns \['class', 'x2', 'y2'\] in the header"),
         ("a.jpg,bee,1,2,3\n", "expected a header, or the columns file, class, x1"),
         ("\n", "expected rows .*, got none"),
-        ('a.jpg,bee,1,2,3,4\n"a.jpg,bee,1,2,3,4\n', "line 2: not a table: unexpected end of data"),
+        (
+            'a.jpg,bee,1,2,3,4\n"a.jpg,bee,1,2,3,4\n',
+            "line 2: not a table, or a wrong quotation mark",
+        ),
     ],
 )
 def test_other_csv_is_rejected(tmp_path, text, message):

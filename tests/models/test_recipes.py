@@ -3,6 +3,7 @@
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
 import csv
+import errno
 import importlib.util
 import io
 import json
@@ -26,6 +27,7 @@ from set_cases import SIDE, make_set
 
 from cvops import cli, data, training
 from cvops._mxnet import mxnet
+from cvops.datasets import records
 from cvops.datasets.sets import Example, read_set, write_set
 from cvops.recipes import RECIPES, detection, load, run
 from cvops.recipes.config import read_config, write_config
@@ -494,6 +496,15 @@ def test_number_of_an_image_is_that_of_its_folders(tmp_path):
     for path in ("c.jpg", "x/c.jpg", "d.jpg"):
         with pytest.raises(ValueError, match="expected one image of the annotation file, got 0"):
             ids.of_image(Path(path))
+
+
+def test_record_that_cannot_be_opened_is_named(runs, sets, monkeypatch, capsys):
+    def closed(file, *_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+
+    monkeypatch.setattr(records, "open", closed, raising=False)
+    assert cli.main(["evaluate", sets["ssd"], "--params", str(runs["ssd"] / run.BEST)]) == 2
+    assert capsys.readouterr().err == f"cvops: {sets['ssd']}/val.rec: Permission denied\n"
 
 
 @pytest.mark.parametrize(

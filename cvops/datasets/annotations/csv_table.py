@@ -113,7 +113,8 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise ValueError(f"{path}: line {reader.line_num}: not a table: {error}") from error
+        where = f"{path}: line {reader.line_num}"
+        raise ValueError(f"{where}: not a table, or a wrong quotation mark: {error}") from error
     if not rows:
         raise ValueError(f"{path}: expected rows (file, class, x1, y1, x2, y2), got none")
     return rows
