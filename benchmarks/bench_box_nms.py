@@ -31,6 +31,7 @@ def heaps(rng, num):
 
 
 CASES = {
+    "fewest": (1, 100, 1, clustered),
     "few": (1, 300, 1, clustered),
     "small": (1, 1000, 1, spread),
     "small heaps": (1, 1000, 1, heaps),

@@ -23,6 +23,9 @@ A summary of cvops and the best peers follows. On a GPU a last table has times b
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -81,6 +84,16 @@ def pytest_collection_modifyitems(items):
     items[:] = [item for group in groups.values() for item in group]
 
 
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """Hold the lock of the file CVOPS_BENCHMARK_LOCK: one process at a time runs a job."""
+    path = os.environ.get("CVOPS_BENCHMARK_LOCK")
+    with open(path, "a") if path else contextlib.nullcontext() as file:
+        if file is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)  # closing the file releases it
+        yield
+
+
 @pytest.fixture(params=IMPLEMENTATIONS)
 def time_job(request):
     """Return time_job(job), which checks and times one implementation of a ``Job``."""
@@ -96,6 +109,7 @@ def time_job(request):
     if missing is not None:
         skip(missing)
 
+    @exclusive()
     def run(job):
         name = f"{job.op}, {job.size}"
         if request.param in job.too_slow:

@@ -14,16 +14,18 @@
 #     PYTHON   interpreter (python3)
 #     WHEELS   folder of wheels to use in addition to the installed packages
 #     BUDGET   seconds for all steps (570)
-#     ONLY     comma-separated list of steps (tests,benchmarks,kernels,sanitizers,ncu,plots), for
-#              example for the steps that a first run had no time for. A seventh step, "cpu", runs
+#     ONLY     comma-separated list of steps (ops,benchmarks,kernels,tests,sanitizers,ncu,plots), for
+#              example for the steps that a first run had no time for. An eighth step, "cpu", runs
 #              only if it is named: the benchmarks on the CPU
-#     TESTS    pytest's -k of the step "tests" (all tests that need a GPU)
+#     TESTS    pytest's -k of the steps "ops" and "tests" (all tests that need a GPU)
 #
-# The steps run in the order of their importance, after the build:
+# The steps run in the order of their importance, after the build. The first five minutes give the
+# correctness and the times of each op, and the times of its peers:
 #
-#     tests       the tests of the GPU backends
+#     ops         the tests of each op on the GPU backends, without the marker "slow"
 #     benchmarks  cvops and its peers on the GPU
 #     kernels     each launch of the largest jobs, between two events
+#     tests       all tests of the GPU backends
 #     sanitizers  a few tests under compute-sanitizer; concurrently, the tests that need no GPU
 #     ncu         profiles of the slowest kernels
 #     plots       time against size
@@ -32,7 +34,8 @@
 # ncu), -scaling.json and -scaling.png, -logs.tar.gz (the log of each step, JUnit's XML,
 # kernels.json).
 #
-# A failure does not stop the later steps. The exit code is 0 only if there was no failure.
+# Each op's results are written when it ends. A failure does not stop the later steps. The exit code is
+# 0 only if there was no failure.
 set -u
 
 cd "$(dirname "$0")/.." || exit
@@ -43,7 +46,7 @@ budget=${BUDGET:-570}
 # The ids of most tests on a GPU have "cuda-cupy" or "cuda-native". Those of these files do not.
 gpu_tests="test_cupy.py or test_gpu_launch.py or test_graph.py or test_torch_gpu.py"
 tests="${TESTS:-(cuda-cupy or cuda-native or $gpu_tests or (test_torch_operators.py and cuda)) and not emulat}"
-only=,${ONLY:-tests,benchmarks,kernels,sanitizers,ncu,plots},
+only=,${ONLY:-ops,benchmarks,kernels,tests,sanitizers,ncu,plots},
 mkdir -p "${OUT:=$repo/benchmarks/results}" && out=$(cd "$OUT" && pwd) || exit
 work=$(mktemp -d) || exit
 trap 'rm -rf "$work"' EXIT
@@ -142,7 +145,7 @@ build() {
     "-DPython_EXECUTABLE=$(command -v "$python")"
     "-Dpybind11_DIR=$(cd "$work" && "$python" -m pybind11 --cmakedir)")
   if command -v ninja >/dev/null; then configure+=(-G Ninja "-DCMAKE_MAKE_PROGRAM=$(command -v ninja)"); fi
-  step "configure $2 for sm_${arch%-real}" 60 build.log "${configure[@]}" &&
+  step "configure $2 for sm_${arch%-real}" 40 build.log "${configure[@]}" &&
     step "build $2" 150 build.log cmake --build "$work/$2" --parallel "$(nproc)" &&
     step "install $2" 20 build.log cmake --install "$work/$2" --prefix "$site"
 }
@@ -164,8 +167,8 @@ assert extension.machine_code(), 'cvops._native: expected the kernels of nvcc, g
 # --- tests and benchmarks -------------------------------------------------------------------------
 
 # The installed versions are not those of CI, so their warnings are no errors.
-pytest=("$python" -m pytest -p no:cacheprovider -W default --rootdir "$repo" -c "$repo/pyproject.toml"
-  -m "")
+pytest=("$python" -m pytest -p no:cacheprovider -W default --rootdir "$repo" -c "$repo/pyproject.toml")
+all=(-m "") # with the marker "slow"
 parallel=()
 if has_module xdist; then parallel=(-n "$(($(nproc) / 2 + 1))"); fi
 # An illegal access, or a kernel that never ends, makes the later tests of its process fail. Each file
@@ -211,7 +214,7 @@ for file in "$repo"/kernels/*.cuh; do
 done
 
 if [[ -z $gpu ]]; then
-  for step in tests benchmarks kernels sanitizers ncu plots; do
+  for step in ops benchmarks kernels tests sanitizers ncu plots; do
     if wanted $step; then
       say "FAILED $step: not run, because nvidia-smi lists no GPU"
     fi
@@ -219,62 +222,96 @@ if [[ -z $gpu ]]; then
   only=,
 fi
 
-if wanted tests; then
-  step tests 150 tests.log "${pytest[@]}" "${isolated[@]}" "$repo/tests" -k "$tests" \
-    --continue-on-collection-errors --junit-xml "$logs/tests.xml"
-  if [[ -s $logs/tests.xml ]]; then
-    while IFS= read -r line; do say "$line"; done < <(count_tests "$logs/tests.xml")
+# test_gpu NAME LIMIT ARGUMENT...: runs tests on the GPU, one process for each file.
+test_gpu() {
+  local name=$1 limit=$2
+  shift 2
+  step "$name" "$limit" "$name.log" "${pytest[@]}" "${isolated[@]}" "$@" -k "$tests" \
+    --continue-on-collection-errors --junit-xml "$logs/$name.xml"
+  if [[ -s $logs/$name.xml ]]; then
+    while IFS= read -r line; do say "$line"; done < <(count_tests "$logs/$name.xml")
   fi
-fi
+}
+
+if wanted ops; then test_gpu ops 90 "$repo/tests/ops"; fi
 
 # The most important ops come first.
-benchmarks=()
-for op in box_nms multiclass_nms multibox_target multibox_detection roi_pooling box_iou multibox_prior; do
-  if [[ -f $repo/benchmarks/bench_$op.py ]]; then benchmarks+=("$repo/benchmarks/bench_$op.py"); fi
-done
-for file in "$repo"/benchmarks/bench_*.py; do
-  if [[ " ${benchmarks[*]} " != *" $file "* ]]; then benchmarks+=("$file"); fi
+ops=()
+for op in box_nms multiclass_nms multibox_target multibox_detection roi_pooling box_iou multibox_prior \
+  $(basename -s .py -a "$repo"/benchmarks/bench_*.py | sed s/^bench_//); do
+  if [[ -f $repo/benchmarks/bench_$op.py && " ${ops[*]} " != *" $op "* ]]; then ops+=("$op"); fi
 done
 
 # merge_json TARGET FILE...: joins the results of the ops.
 merge_json() {
   "$python" - "$@" <<'PYTHON'
 import json
+import os
 import sys
 
 target, *files = sys.argv[1:]
-first, *others = [json.load(open(file)) for file in files]
+loaded = []
+for name in files:
+    try:
+        loaded.append(json.load(open(name)))
+    except ValueError:
+        pass  # another process writes it now, or a killed process wrote a part of it
+if not loaded:
+    sys.exit()
+first, *others = loaded
 for other in others:
     for key in ("benchmarks", "summary", "gpu"):
         first[key] += other[key]
     for title, lines in other["tables"].items():
         known = first["tables"].setdefault(title, [])
         known += lines[1:] if known else lines  # one head
-json.dump(first, open(target, "w"), indent=1)
+part = target + ".part"
+with open(part, "w") as file:
+    json.dump(first, file, indent=1)
+os.replace(part, target)
 PYTHON
 }
 
-# Each op has a process of its own: a kernel that fails or hangs does not affect the other ops.
-if wanted benchmarks; then
-  results=()
-  rm -f "$base.md"
-  end=$((SECONDS + 200))
-  for file in "${benchmarks[@]}"; do
-    op=$(basename "$file" .py)
-    op=${op#bench_}
-    left=$((end - SECONDS))
-    step "benchmarks of $op" $((left < 60 ? left : 60)) benchmarks.log "${pytest[@]}" "$file" \
-      -k "gpu or graph" --seconds 0.1 --table "$logs/$op.md" --benchmark-json "$logs/$op.json"
-    if [[ -s $logs/$op.md ]]; then
-      cat "$logs/$op.md" >>"$base.md"
-    else
-      say "FAILED benchmarks of $op: nothing was timed"
-    fi
-    if [[ -s $logs/$op.json ]]; then
-      results+=("$logs/$op.json")
-      merge_json "$base.json" "${results[@]}" # a run that is killed keeps what it has
-    fi
+# Each op has a process of its own: a kernel that fails or hangs does not affect the other ops. Four
+# processes start and check their inputs at the same time; a lock lets one of them use the GPU.
+time_op() {
+  local op=$1 left=$((end - SECONDS))
+  step "benchmarks of $op" $((left < 60 ? left : 60)) "benchmarks-$op.log" \
+    env CVOPS_BENCHMARK_LOCK="$work/lock" "${pytest[@]}" "$repo/benchmarks/bench_$op.py" \
+    -k "gpu or graph" --seconds 0.1 --table "$logs/$op.md" --benchmark-json "$logs/$op.json"
+  if [[ ! -s $logs/$op.md ]]; then say "FAILED benchmarks of $op: nothing was timed"; fi
+}
+
+# Joins the results so far, in the order of the ops. A run that is killed keeps them.
+join_results() {
+  local op tables=() results=()
+  for op in "${ops[@]}"; do
+    if [[ -s $logs/$op.md ]]; then tables+=("$logs/$op.md"); fi
+    if [[ -s $logs/$op.json ]]; then results+=("$logs/$op.json"); fi
   done
+  if ((${#tables[@]})); then cat "${tables[@]}" >"$work/tables" && mv "$work/tables" "$base.md"; fi
+  if ((${#results[@]})); then merge_json "$base.json" "${results[@]}"; fi
+}
+
+if wanted benchmarks; then
+  start=$SECONDS end=$((SECONDS + 200)) running=0
+  rm -f "$base.md"
+  for op in "${ops[@]}"; do
+    if ((running == 4)); then
+      wait -n
+      ((running -= 1))
+      join_results
+    fi
+    time_op "$op" &
+    ((running += 1))
+  done
+  wait
+  # A hanging process also stops those that wait for the lock.
+  for op in "${ops[@]}"; do
+    if [[ ! -s $logs/$op.md ]]; then time_op "$op"; fi
+  done
+  join_results
+  say "benchmarks of all ops: $((SECONDS - start)) s"
 fi
 
 if wanted kernels || wanted ncu; then
@@ -282,11 +319,13 @@ if wanted kernels || wanted ncu; then
   cp "$logs/kernels.log" "$base-kernels.txt"
 fi
 
+if wanted tests; then test_gpu tests 150 "$repo/tests" "${all[@]}"; fi
+
 # --- sanitizers, and concurrently the tests on the CPU --------------------------------------------
 
 if wanted sanitizers; then
   if wanted tests; then
-    step "tests without a GPU" 120 tests-cpu.log "${pytest[@]}" "${parallel[@]}" "$repo/tests" \
+    step "tests without a GPU" 120 tests-cpu.log "${pytest[@]}" "${all[@]}" "${parallel[@]}" "$repo/tests" \
       -k "not emulat and not ($tests)" --continue-on-collection-errors &
   fi
   if command -v compute-sanitizer >/dev/null; then
@@ -297,7 +336,7 @@ if wanted sanitizers; then
       ((port += 20)) # each tool uses ten ports
       step "$tool" 120 "$tool.log" compute-sanitizer --tool "$tool" --target-processes all \
         --port "$port" --require-cuda-init no --error-exitcode 9 \
-        "${pytest[@]}" -p without_pool -q "${op_tests[@]}" -k "$sanitized" \
+        "${pytest[@]}" "${all[@]}" -p without_pool -q "${op_tests[@]}" -k "$sanitized" \
         --continue-on-collection-errors &
     done
   else
@@ -339,7 +378,8 @@ if wanted plots; then
 fi
 
 if wanted cpu; then
-  step "benchmarks on the CPU" 400 benchmarks-cpu.log "${pytest[@]}" "${benchmarks[@]}" \
+  files=("${ops[@]/#/$repo/benchmarks/bench_}")
+  step "benchmarks on the CPU" 400 benchmarks-cpu.log "${pytest[@]}" "${files[@]/%/.py}" \
     -k "not gpu and not graph" --table "$base-cpu.md" --benchmark-json "$base-cpu.json"
 fi
 
@@ -352,8 +392,8 @@ awk '/^###/ {shown = /^### GPU summary/} shown && /^[#|]/' "$base.md" 2>/dev/nul
 grep -hE '^  [a-z0-9_]+ \(|Duration  |Memory Throughput  .*%|Compute \(SM\) Throughput|Achieved Occupancy' \
   "$logs/ncu.log" 2>/dev/null
 cat "$summary"
-for log in tests tests-cpu; do
+for log in ops tests tests-cpu; do
   tail -n 1 "$logs/$log.log" 2>/dev/null
 done
-grep -hE '^(FAILED|ERROR) ' "$logs"/{tests,tests-cpu,benchmarks}.log 2>/dev/null | cut -c 1-200 | head -n 20
+grep -hE '^(FAILED|ERROR) ' "$logs"/{ops,tests,tests-cpu,benchmarks-*}.log 2>/dev/null | cut -c 1-200 | head -n 20
 ! grep -q '^FAILED' "$summary"

@@ -4,7 +4,7 @@ The calls are those of bench_overhead: on CuPy arrays by both backends, and on P
 PyTorch is installed. CuPy is the real one, but the functions of CUDA are stand-ins that return at
 once. The PyTorch tensors are CPU tensors, so their allocator is not the one for GPUs. The time is
 the shortest of many rounds. A real launch takes about 2 us more in the driver. "New shapes" are
-calls without a cached signature.
+calls that neither the checks of the arrays nor those of the options have seen.
 """
 
 from __future__ import annotations
@@ -88,6 +88,7 @@ def on_tensors() -> Callable[[np.ndarray], Any] | None:
     from cvops.arrays import torch as tensors
 
     tensors.CPU = tensors.Device("cuda", 0)
+    tensors.Torch.cpu_flag = None  # the checks of tensors on a GPU
     tensors._gpu = lru_cache(None)(lambda number: torch.device("cpu"))
     tensors._current_stream = lru_cache(None)(lambda: int)
     return lambda x: torch.empty(x.shape, dtype=getattr(torch, x.dtype.name))
@@ -96,10 +97,9 @@ def on_tensors() -> Callable[[np.ndarray], Any] | None:
 def main() -> None:
     launches = ctypes.c_long.in_dll(idle_cuda(), "launches")
     import cupy
-    from tools.small_calls import CASES, quickest
+    from tools.small_calls import CASES, forget_checks, quickest
 
     from cvops.backends import extension, nvrtc
-    from cvops.ops import _op
 
     nvrtc.cubin_file = lambda name, arch: Path(name)  # type: ignore[assignment]
     files = tuple(Path(f"{name}.fatbin") for name in nvrtc.sources())
@@ -130,7 +130,7 @@ def main() -> None:
         return quickest(call, calls=10)
 
     def unseen(call: Callable[[], Any]) -> float:
-        return quickest(call, calls=1, between=_op._signature.cache_clear)
+        return quickest(call, calls=1, between=forget_checks)
 
     ways = seen, unseen
     times = {name: [float("inf")] * (2 * len(columns)) for name in calls}

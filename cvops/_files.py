@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -19,14 +20,15 @@ def replacing(path: Path) -> Iterator[Path]:
     any time, or the disk is full, ``path`` is either the previous file or the new one.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: the file cannot be written. The message begins with ``path``.
     """
     part = path.with_name(path.name + ".part")
     try:
-        yield part
-        with open(part, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
+        with _naming(path, part):
+            yield part
+            with open(part, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
     _sync(path.parent)  # so that the new name is on the disk
@@ -41,17 +43,19 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     replaced, the previous one is still there, with a name that begins with a dot.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written. The message begins with ``path``.
     """
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    given, path = path, path.absolute()
+    with _naming(given, Path(path.anchor)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     part, previous = beside / "new", beside / "old"
     try:
-        part.mkdir()
-        yield part
-        for file in (*part.rglob("*"), part):
-            _sync(file)
+        with _naming(given, beside):
+            part.mkdir()
+            yield part
+            for file in (*part.rglob("*"), part):
+                _sync(file)
         try:
             if path.exists():
                 os.replace(path, previous)
@@ -64,6 +68,22 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     finally:
         if path.exists() or not previous.exists():
             shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _naming(path: Path, own: Path) -> Iterator[None]:
+    """Begin the message of an OSError with ``path``, if it is of no file or of one in ``own``.
+
+    The errors of writing and of closing a file have no name, and ``own`` has a temporary name.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        is_own = name is None or (isinstance(name, str) and Path(name).is_relative_to(own))
+        if error.strerror is None or not is_own:
+            raise
+        raise type(error)(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def _sync(path: Path) -> None:
@@ -84,7 +104,21 @@ def check_writable(path: Path) -> None:
         part.open("ab").close()
         part.unlink()
     except OSError as error:
-        raise type(error)(error.errno, f"{path}: cannot be written: {error.strerror}") from error
+        raise type(error)(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def check_folder(path: Path) -> None:
+    """Raise an OSError if ``path`` is no folder, and none can be made there."""
+    above = path.absolute()
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir():
+        of = "" if above == path.absolute() else f", {above}"
+        raise NotADirectoryError(f"{path}: expected a folder, got a file{of}")
+    if not os.access(above, os.W_OK | os.X_OK):
+        read_only = os.statvfs(above).f_flag & os.ST_RDONLY
+        reason = os.strerror(errno.EROFS if read_only else errno.EACCES)
+        raise PermissionError(f"{path}: cannot be written: {reason}")
 
 
 def check_regular(path: Path) -> None:

@@ -6,9 +6,11 @@ Results come first: the op writes them.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Optional, Union, overload
+from typing import Any, Optional, TypeVar, Union, overload
 
 import numpy as np
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 class Buffer:
     """C-contiguous memory of a GPU."""
@@ -471,6 +473,21 @@ def set_num_threads(num_threads: int, /) -> None:
 
 def empty(shape: tuple[int, ...], dtype: Any, /) -> np.ndarray:
     """Call :func:`numpy.empty`; take the memory of 1 MiB or more from the pool of results."""
+
+def memoized(function: _F, arrays: bool = False) -> _F:
+    """Return the function, with a memory of its results.
+
+    It remembers a call whose arguments are of exactly these types: int, float, str, bool, None, and
+    tuples of these. With ``arrays``, the function reads the types and the shapes of arrays only.
+    Then arrays of NumPy, and of the types of :func:`describe_by`, are equal arguments if they have
+    the same type, dtype and shape.
+    """
+
+def describe_by(type: type, flag: str, /) -> None:
+    """Let ``dtype`` and ``shape`` describe arrays of exactly that type whose ``flag`` is True.
+
+    ``dtype`` is an object that is compared by its identity, ``shape`` a tuple of integers.
+    """
 
 def kept_result_bytes() -> int:
     """Return the number of bytes of freed results that the pool keeps."""

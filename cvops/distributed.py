@@ -376,7 +376,8 @@ def _prepare() -> str:
     """Check the environment variables, set those that have a default, and return the role."""
     role = os.environ.get("DMLC_ROLE")
     if role not in _ROLES:
-        raise ValueError(f"DMLC_ROLE: expected one of {', '.join(_ROLES)}, got {role!r}")
+        got = "no such variable; `cvops launch` sets it" if role is None else repr(role)
+        raise ValueError(f"DMLC_ROLE: expected one of {', '.join(_ROLES)}, got {got}")
     root = os.environ.get("DMLC_PS_ROOT_URI")
     if not root:
         raise ValueError(f"DMLC_PS_ROOT_URI: expected the scheduler's address, got {root!r}")

@@ -1,8 +1,13 @@
-// Kernels specific to multiclass_nms. Top-k: topk.cuh; sorting: sort.cuh; suppression: nms.cuh.
-// Order: topk_* -> sort_* -> multiclass_nms_gather -> nms_* -> multiclass_nms_write. A candidate
-// is a pair of a class and a box. Its index is class * num_boxes + box.
+// Kernels specific to multiclass_nms. Top-k: topk.cuh; sorting: sort.cuh; suppression: nms.cuh. A
+// candidate is a pair of a class and a box. Its index is class * num_boxes + box. topk_sample and
+// topk_collect list the candidates, unless all are few. The rest depends on `topk`:
+//
+// - Candidates for one block: multiclass_nms_block.
+// - A tile of the sort: multiclass_nms_order -> nms_* -> multiclass_nms_write.
+// - More: topk_select -> sort_* -> multiclass_nms_gather -> nms_* -> multiclass_nms_write.
 #pragma once
 #include "box.cuh"
+#include "nms/block.cuh"
 #include "nms/double_box.cuh"
 #include "nms/rule.cuh"
 #include "nms/score_filter.cuh"
@@ -11,6 +16,14 @@
 CVOPS_KERNEL multiclass_nms_gather(cvops::NmsBuffers nms, const float* boxes_in,
                                    const cvops::uint64* keys, const int* counts, int num_boxes,
                                    int topk, int center);
+CVOPS_KERNEL multiclass_nms_order(cvops::NmsBuffers nms, cvops::uint64* sorted, int* counts,
+                                  cvops::CandidateList candidates, const float* boxes_in,
+                                  const float* scores, int num_classes, int num_boxes, int topk,
+                                  cvops::ScoreFilter filter, int center);
+CVOPS_KERNEL multiclass_nms_block(float* out, int* out_counts, cvops::CandidateList candidates,
+                                  const float* boxes_in, const float* scores, int num_classes,
+                                  int num_boxes, int topk, int rows, cvops::ScoreFilter filter,
+                                  cvops::NmsRule rule);
 CVOPS_KERNEL multiclass_nms_write(float* out, int* out_counts, const float* boxes_in,
                                   const float* scores, const cvops::uint64* keys,
                                   const cvops::uint64* kept, const int* kept_before,
@@ -45,6 +58,25 @@ __device__ __forceinline__ void store_row(double* row, int of_class, double scor
   at[1] = make_double2(b.x1, b.y1), at[2] = make_double2(b.x2, b.y2);
 }
 
+// The box of a candidate.
+__device__ __forceinline__ SizedBox candidate_box(const float* boxes_in, int batch, int index,
+                                                  int num_boxes, int center) {
+  return sized(load_box(boxes_in, (int64)batch * num_boxes + index % num_boxes), center);
+}
+
+// Writes a candidate, or a row of -1 if it is not kept. Rows beyond `rows` are left out.
+template <typename T>
+__device__ __forceinline__ void store_candidate(T* out, OutputRow to, int batch, int index,
+                                                const T* boxes_in, const T* scores, int num_classes,
+                                                int num_boxes, int rows) {
+  if (to.row >= rows) return;
+  T* const row = out + 6 * ((int64)batch * rows + to.row);
+  if (!to.is_kept) return store_row(row, -1, T(-1), {T(-1), T(-1), T(-1), T(-1)});
+  const int of_class = index / num_boxes;
+  store_row(row, of_class, scores[(int64)batch * num_classes * num_boxes + index],
+            load_box(boxes_in, (int64)batch * num_boxes + index - of_class * num_boxes));
+}
+
 // The keys and the buffers have rows of `num` candidates, of which at most `topk` take part.
 template <typename T>
 __device__ __forceinline__ void write_detections(
@@ -60,13 +92,9 @@ __device__ __forceinline__ void write_detections(
   if (i == 0) out_counts[batch] = min(all_kept, rows);
   if (i >= topk) return;
   const int count = min(counts[batch], topk);
-  const auto [to, is_kept] = output_row(kept, kept_before, i, count, all_kept);
-  if (to >= rows) return;
-  T* const row = out + 6 * ((int64)batch * rows + to);
-  if (!is_kept) return store_row(row, -1, T(-1), {T(-1), T(-1), T(-1), T(-1)});
-  const int index = (int)index_of(keys[(int64)batch * num + i]), of_class = index / num_boxes;
-  store_row(row, of_class, scores[(int64)batch * num_classes * num_boxes + index],
-            load_box(boxes_in, (int64)batch * num_boxes + index - of_class * num_boxes));
+  const OutputRow to = output_row(kept, kept_before, i, count, all_kept);
+  const int index = to.is_kept ? (int)index_of(keys[(int64)batch * num + i]) : 0;
+  store_candidate(out, to, batch, index, boxes_in, scores, num_classes, num_boxes, rows);
 }
 
 }  // namespace cvops
@@ -82,9 +110,63 @@ extern "C" __global__ void __launch_bounds__(256)
   nms.begin(batch, topk, i, count);
   if (i >= count) return;
   const int64 at = (int64)batch * topk + i;
-  const int index = (int)index_of(keys[at]), of_class = index / num_boxes;
-  const int64 from = (int64)batch * num_boxes + index - of_class * num_boxes;
-  nms.store(at, sized(load_box(boxes_in, from), center), of_class);
+  const int index = (int)index_of(keys[at]);
+  nms.store(at, candidate_box(boxes_in, batch, index, num_boxes, center), index / num_boxes);
+}
+
+// The best candidates of all scores in one launch, for topk <= kSortTile: sorted (B, topk): their
+// keys in order; counts (B): their number; other outputs as in multiclass_nms_gather. Grid (B),
+// 1024 threads.
+extern "C" __global__ void __launch_bounds__(1024, 1)
+    multiclass_nms_order(const cvops::NmsBuffers nms, unsigned long long* __restrict__ sorted,
+                         int* __restrict__ counts, const cvops::CandidateList candidates,
+                         const float* __restrict__ boxes_in, const float* __restrict__ scores,
+                         int num_classes, int num_boxes, int topk, const cvops::ScoreFilter filter,
+                         int center) {
+  using namespace cvops;
+  __shared__ BestKeys<kSortTile> keys;
+  const int batch = blockIdx.x, t = threadIdx.x, num = num_classes * num_boxes;
+  const int count = candidates.among(
+      batch, scores + (int64)batch * num, num, topk, filter,
+      [&](const auto& key_at, int among) { return keys.find(key_at, among, topk); });
+  nms.begin(batch, topk, t, count);
+  if (t == 0) counts[batch] = count;
+  for (int i = t; i < count; i += blockDim.x) {
+    const int64 at = (int64)batch * topk + i;
+    const int index = (int)index_of(keys[i]);
+    sorted[at] = keys[i];
+    nms.store(at, candidate_box(boxes_in, batch, index, num_boxes, center), index / num_boxes);
+  }
+}
+
+// The same with the suppression, for topk <= kNmsBlock. Outputs as in multiclass_nms_write. Grid
+// (B), 1024 threads.
+extern "C" __global__ void __launch_bounds__(1024, 1)
+    multiclass_nms_block(float* __restrict__ out, int* __restrict__ out_counts,
+                         const cvops::CandidateList candidates, const float* __restrict__ boxes_in,
+                         const float* __restrict__ scores, int num_classes, int num_boxes, int topk,
+                         int rows, const cvops::ScoreFilter filter, const cvops::NmsRule rule) {
+  using namespace cvops;
+  __shared__ NmsBlockMemory memory;
+  NmsBlock& nms = memory.nms;
+  const int batch = blockIdx.x, t = threadIdx.x, num = num_classes * num_boxes;
+  const int count = candidates.among(
+      batch, scores + (int64)batch * num, num, topk, filter,
+      [&](const auto& key_at, int among) { return memory.keys.find(key_at, among, topk); });
+  const int index = t < count ? (int)index_of(memory.keys[t]) : 0;
+  __syncthreads();  // the boxes overwrite the keys
+  if (t < count) {
+    nms.set(t, candidate_box(boxes_in, batch, index, num_boxes, rule.center), index / num_boxes,
+            rule);
+  }
+  __syncthreads();
+  nms.suppress(count, rule);
+  const OutputRow to = nms.output_row(t, count);
+  const int all_kept = __syncthreads_count(to.is_kept);
+  if (t == 0) out_counts[batch] = min(all_kept, rows);
+  if (t < topk) {
+    store_candidate(out, to, batch, index, boxes_in, scores, num_classes, num_boxes, rows);
+  }
 }
 
 // out (B, rows, 6): the first kept candidates in key order, then rows of -1; out_counts (B): number

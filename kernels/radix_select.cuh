@@ -7,13 +7,12 @@
 namespace cvops {
 
 constexpr uint64 kAllKeys = kNoKey - 1;  // bound that excludes no key
+constexpr int kTopkThreads = 1024;
 
 }  // namespace cvops
 
 #ifdef __CUDACC__
 namespace cvops {
-
-constexpr int kTopkThreads = 1024;
 
 // Shared memory of a radix select.
 struct RadixSelect {

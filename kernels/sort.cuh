@@ -11,24 +11,13 @@
 // A radix sort reads the keys fewer times. But it needs three launches per digit, or blocks that
 // wait for one another. Here the launches dominate the time.
 #pragma once
-#include "sort_key.cuh"
-#include "warp.cuh"
+#include "sort_tile.cuh"
 
 namespace cvops {
 
-// Maximum number of keys per block, and keys per thread.
-constexpr int kSortTile = CVOPS_STEP(2048, 128), kSortEach = 4;
 constexpr int kSortWays = CVOPS_STEP(16, 4);   // runs that a pass merges into one
 constexpr int kMergeWarps = CVOPS_STEP(4, 1);  // warps per block of sort_merge
 constexpr int kMergeFew = CVOPS_STEP(5, 2);    // number of runs that a single thread searches
-
-// Keys per block of sort_tiles for at most `max_keys` keys: a power of two, kSortEach keys for each
-// of at least 32 threads.
-CVOPS_HD int sort_tile_of(int max_keys) {
-  int tile = 32 * kSortEach;
-  while (tile < max_keys && tile < kSortTile) tile *= 2;
-  return tile;
-}
 
 // Number of blocks of sort_merge per row of `max_keys` keys in runs of `run` keys.
 CVOPS_HD int merge_blocks(int64 max_keys, int64 run) {
@@ -47,14 +36,6 @@ CVOPS_KERNEL sort_merge(cvops::uint64* out, const cvops::uint64* keys, const int
 
 #ifdef __CUDACC__
 namespace cvops {
-
-// Swaps two keys of a thread if they are out of order.
-__device__ __forceinline__ void order_keys(uint64& a, uint64& b, bool ascending) {
-  const uint64 first = a, second = b;
-  const bool swap = (first > second) == ascending;
-  a = swap ? second : first;
-  b = swap ? first : second;
-}
 
 // Sorted runs of `run` keys in keys[begin], ..., keys[end - 1]. One run begins at `own`.
 struct Runs {
@@ -119,10 +100,6 @@ extern "C" __global__ void __launch_bounds__(256)
 
 // out (B, N): each tile of `tile` keys sorted; `tile` is a power of two from sort_tile_of(). The
 // first counts[b] keys of a row are valid. Grid (B, tiles), tile / kSortEach threads.
-//
-// Bitonic sort: runs of `run` keys, alternately ascending and descending, become runs of twice the
-// length. A step compares each key with the key at `distance`; `distance` is halved down to 1.
-// Thread t holds the keys 4 t to 4 t + 3 of the tile.
 extern "C" __global__ void __launch_bounds__(512)
     sort_tiles(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int tile) {
@@ -139,41 +116,7 @@ extern "C" __global__ void __launch_bounds__(512)
     const int i = e * threads + t;
     own[e] = first + i < count ? keys[i] : kNoKey;
   }
-  // Pairs, the second one descending, become runs of four.
-  order_keys(own[0], own[1], true);
-  order_keys(own[2], own[3], false);
-  int side = 0;  // double buffer: other threads may still read the other side
-#pragma unroll 1
-  for (int run = 2; run < tile; run *= 2) {
-    const bool ascending = (kSortEach * t & 2 * run) == 0;
-#pragma unroll 1
-    for (int distance = run; distance >= kSortEach; distance /= 2) {
-      const int apart = distance / kSortEach;  // distance in threads
-      const bool takes_lower = ((t & apart) == 0) == ascending;
-      uint64 other[kSortEach];
-      if (apart < 32) {
-#pragma unroll
-        for (int e = 0; e < kSortEach; ++e) other[e] = __shfl_xor_sync(kWarp, own[e], apart);
-      } else {
-#pragma unroll
-        for (int e = 0; e < kSortEach; ++e) exchanged[side][e * threads + t] = own[e];
-        __syncthreads();
-#pragma unroll
-        for (int e = 0; e < kSortEach; ++e) {
-          other[e] = exchanged[side][e * threads + (t ^ apart)];
-        }
-        side ^= 1;
-      }
-#pragma unroll
-      for (int e = 0; e < kSortEach; ++e) {
-        own[e] = (other[e] < own[e]) == takes_lower ? other[e] : own[e];
-      }
-    }
-    order_keys(own[0], own[2], ascending);
-    order_keys(own[1], own[3], ascending);
-    order_keys(own[0], own[1], ascending);
-    order_keys(own[2], own[3], ascending);
-  }
+  sort_tile<true>(own, tile, exchanged);
 #pragma unroll
   for (int e = 0; e < kSortEach; ++e) {
     const int i = kSortEach * t + e;

@@ -18,11 +18,6 @@ namespace cvops {
 constexpr int kSamples = CVOPS_STEP(4096, 128);  // power of two
 constexpr int kCollectTile = 4096;               // scores per block
 
-CVOPS_HD uint64 candidate_key(const float* scores, int i, ScoreFilter filter) {
-  const float score = scores[i];
-  return filter.passes(score, i) ? sort_key(score, (uint32)i) : kNoKey;
-}
-
 // Position of sample j in a row of `num` > kSamples scores. A hash selects the position in the
 // stretch; a fixed stride would fail for periodic scores.
 CVOPS_HD int sample_position(int j, int num) {
@@ -40,9 +35,8 @@ CVOPS_KERNEL topk_sample(cvops::uint64* bounds, int* found, const float* scores,
 CVOPS_KERNEL topk_collect(cvops::uint64* list, int* found, const cvops::uint64* bounds,
                           const float* scores, cvops::int64 total, int num, int tiles, int capacity,
                           cvops::ScoreFilter filter);
-CVOPS_KERNEL topk_select(cvops::uint64* out, int* counts, const cvops::uint64* list,
-                         const int* found, const cvops::uint64* bounds, const float* scores,
-                         int num, int capacity, int topk, cvops::ScoreFilter filter);
+CVOPS_KERNEL topk_select(cvops::uint64* out, int* counts, cvops::CandidateList candidates,
+                         const float* scores, int num, int topk, cvops::ScoreFilter filter);
 
 #ifdef __CUDACC__
 // bounds (B): the bound of each row of scores (B, N): the sample's `rank`-th best key, or kAllKeys
@@ -130,20 +124,17 @@ extern "C" __global__ void __launch_bounds__(256)
 }
 
 // out (B, most): the best keys of each row of scores (B, N), in any order; counts (B): their
-// number. list, found, bounds: from topk_collect. Grid (B), 1024 threads.
+// number. Grid (B), 1024 threads.
 extern "C" __global__ void __launch_bounds__(1024, 1)
     topk_select(unsigned long long* __restrict__ out, int* __restrict__ counts,
-                const unsigned long long* __restrict__ list, const int* __restrict__ found,
-                const unsigned long long* __restrict__ bounds, const float* __restrict__ scores,
-                int num, int capacity, int topk, const cvops::ScoreFilter filter) {
+                const cvops::CandidateList candidates, const float* __restrict__ scores, int num,
+                int topk, const cvops::ScoreFilter filter) {
   using namespace cvops;
   __shared__ RadixSelect shared;
-  const int batch = blockIdx.x, listed = found[batch];
-  out += (int64)batch * topk;
-  list += (int64)batch * capacity;
-  scores += (int64)batch * num;
-  const bool complete = listed <= capacity && (listed >= topk || bounds[batch] == kAllKeys);
-  const auto key_at = [&](int i) { return complete ? list[i] : candidate_key(scores, i, filter); };
-  write_topk(out, &counts[batch], key_at, complete ? listed : num, topk, shared);
+  const int batch = blockIdx.x;
+  candidates.among(
+      batch, scores + (int64)batch * num, num, topk, filter, [&](const auto& key_at, int count) {
+        write_topk(out + (int64)batch * topk, &counts[batch], key_at, count, topk, shared);
+      });
 }
 #endif

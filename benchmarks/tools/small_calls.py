@@ -10,6 +10,7 @@ import numpy as np
 from tools.inputs import boxes
 
 import cvops
+from cvops.ops import _check, _op
 
 RNG = np.random.default_rng(0)
 ROWS = np.column_stack([np.zeros(4), RNG.random(4), boxes(RNG, 4)]).astype(np.float32)
@@ -409,6 +410,13 @@ CASES = {
         cvops.label_from_color, (COLORS, COLORS[0]), empty_arrays=(COLORS[:0], COLORS[0])
     ),
 }
+
+
+def forget_checks() -> None:
+    """Forget the arrays and the options that the ops have checked."""
+    _op._signature.cache_clear()
+    for function in _check.memoized.functions:
+        function.forget()
 
 
 def quickest(

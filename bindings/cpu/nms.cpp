@@ -242,6 +242,39 @@ struct Levels {
   }
 };
 
+// Center, sides, and direction of the longer side of a rotated box.
+struct Sides {
+  float x, y, cos, sin, length, width;
+
+  static Sides of(const RotatedBox& b) {
+    const bool turned = b.height > b.width;
+    const double cos = turned ? -b.sin : b.cos, sin = turned ? b.cos : b.sin;
+    return {b.x,        b.y,
+            (float)cos, (float)sin,
+            turned ? b.height : b.width, turned ? b.width : b.height};
+  }
+};
+
+// False if the overlap of two rotated boxes is certainly not above `least`. For thin boxes, their
+// bounds do not tell that. Infinite sides, or a NaN, give true.
+CVOPS_INLINE bool may_exceed(const Sides& a, const Sides& b, float smaller_area, float least) {
+  const float cos = std::abs(a.cos * b.cos + a.sin * b.sin);
+  const float sin = std::abs(a.cos * b.sin - a.sin * b.cos);
+  // The overlap is at most that of the strips along the longer sides. The other terms and factors
+  // cover the rounding, here and of the exact area.
+  const float of_strips = 1.001f * a.width * b.width + 1e-10f * a.length * b.length;
+  // It is also at most that of b and the bounds of a in the frame of b.
+  const float dx = a.x - b.x, dy = a.y - b.y;
+  const float along = std::abs(dx * b.cos + dy * b.sin), across = std::abs(dy * b.cos - dx * b.sin);
+  const float length = a.length * cos + a.width * sin, width = a.length * sin + a.width * cos;
+  const float slack = 1e-6f * (a.length + b.length + std::abs(dx) + std::abs(dy));
+  const float x = smaller(smaller(length, b.length), 0.5f * (length + b.length) - along) + slack;
+  const float y = smaller(smaller(width, b.width), 0.5f * (width + b.width) - across) + slack;
+  const float of_bounds = positive_part(x) * positive_part(y);
+  return !((1.001f * smaller_area < least) | (of_strips < least * (sin - 1e-5f)) |
+           (1.001f * of_bounds < least));
+}
+
 // Spatial hash grid of the kept boxes of an image, or of one class. A box is compared with the kept
 // boxes of the cells in its reach. Each cell has capacity for all boxes that belong to it.
 struct SpatialHash {
@@ -269,10 +302,11 @@ struct SpatialHash {
   int* const index_of_slot = ends + max_cells();
 
   const int64 capacity = num + kVector;
-  const std::unique_ptr<float[]> floats = scratch<float>(6 * capacity);
+  const std::unique_ptr<float[]> floats = scratch<float>((exact.rotated ? 12 : 6) * capacity);
   float *const x1 = floats.get(), *const y1 = x1 + capacity, *const x2 = y1 + capacity,
                *const y2 = x2 + capacity, *const area = y2 + capacity,
                *const min_overlap = area + capacity;
+  float* const sides = min_overlap + capacity;  // (6, capacity), of rotated boxes: see Sides
 
   int max_cells() const { return num / kBoxesPerCell + 2; }
 
@@ -389,6 +423,21 @@ struct SpatialHash {
     }
   }
 
+  void set_sides(int at, const Sides& b) {
+    float* to = sides + at;
+    for (float number : {b.x, b.y, b.cos, b.sin, b.length, b.width}) *to = number, to += capacity;
+  }
+
+  CVOPS_INLINE Sides sides_at(int at) const {
+    const float* from = sides + at;
+    return {from[0],
+            from[capacity],
+            from[2 * capacity],
+            from[3 * capacity],
+            from[4 * capacity],
+            from[5 * capacity]};
+  }
+
   void insert(int i) {
     ++num_inserted;
     const SizedBox& b = boxes[order[i]];
@@ -396,6 +445,7 @@ struct SpatialHash {
     x1[at] = b.box.x1, y1[at] = b.box.y1, x2[at] = b.box.x2, y2[at] = b.box.y2;
     area[at] = b.area, min_overlap[at] = broad_phase.min_overlap(b.area);
     if (exact) index_of_slot[at] = order[i];
+    if (exact.rotated) set_sides(at, Sides::of(exact.rotated[order[i]]));
   }
 };
 
@@ -407,6 +457,8 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
   const SizedBox b = kept.boxes[index];
   const float *x1 = kept.x1, *y1 = kept.y1, *x2 = kept.x2, *y2 = kept.y2, *lo = kept.min_overlap;
   const bool test_all = !kept.broad_phase.enabled;
+  Sides own = {};
+  if constexpr (kForm == Form::rotated) own = Sides::of(kept.exact.rotated[index]);
   for (; at < end; at += kVector) {
     int passes[kVector], any = 0;
     for (int k = 0; k < kVector; ++k) {
@@ -421,6 +473,12 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
       any |= passes[k];
     }
     if (!any) continue;
+    if constexpr (kForm == Form::rotated) {
+      for (int k = 0; k < kVector; ++k) {
+        const int i = at + k;
+        passes[k] &= may_exceed(kept.sides_at(i), own, smaller(kept.area[i], b.area), least + lo[i]);
+      }
+    }
     for (int k = 0; k < kVector; ++k) {
       const int i = at + k;
       if (!passes[k]) continue;

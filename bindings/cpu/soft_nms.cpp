@@ -1,6 +1,7 @@
 #include "soft_nms.h"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <queue>
 #include <utility>
@@ -39,13 +40,17 @@ struct Kept {
   // factor 0.9999 covers rounding.
   Kept(SoftNms op, int64 num)
       : op(op),
-        area_fraction(op.gaussian || op.threshold < 1e-30f
-                          ? 0.0f
-                          : 0.9999f * op.threshold / (1 + op.threshold)),
+        area_fraction(threshold(op) < 1e-30f ? 0.0f
+                                             : 0.9999f * threshold(op) / (1 + threshold(op))),
         capacity(num + kVector) {
     std::fill_n(min_overlap, capacity, std::numeric_limits<float>::infinity());
     std::fill_n(floats.get(), 5 * capacity, 0.0f);
     std::fill_n(classes.get(), capacity, 0);
+  }
+
+  // The IoU up to which a factor is 1. exp(-2^-26) rounds to 1.
+  static float threshold(const SoftNms& op) {
+    return op.gaussian ? std::sqrt(0x1p-26f * op.sigma) : op.threshold;
   }
 
   // Part of the minimum overlap that is due to one of two boxes. A NaN gives 0.
@@ -69,14 +74,15 @@ struct Batch {
   int num = 0;
 
   // Multiplies the score by the factors, in order, until it is not above `lowest`. A negative
-  // factor, of an IoU above 1, could raise it again.
+  // factor, of an IoU above 1, could raise it again; a Gaussian one could not.
+  template <bool kGaussian>
   CVOPS_INLINE float apply(float score, float lowest, const SoftNms& op) {
     float factors[kSize + kVector];
     const int padded = num <= kSize ? kSize : kSize + kVector;
     for (int k = num; k < padded; ++k) ious[k] = 0;
 #pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
     for (int k = 0; k < padded; ++k) factors[k] = soft_nms_factor(ious[k], op);
-    for (int k = 0; k < num && score > lowest; ++k) score *= factors[k];
+    for (int k = 0; k < num && (kGaussian || score > lowest); ++k) score *= factors[k];
     num = 0;
     return score;
   }
@@ -109,10 +115,10 @@ float decayed(const Kept& kept, int first, const SizedBox& b, int of_class, floa
       batch.num += passes[k];
     }
     if (batch.num < Batch::kSize) continue;
-    score = batch.apply(score, lowest, op);
+    score = batch.apply<kGaussian>(score, lowest, op);
     if (!(score > lowest)) return score;
   }
-  return batch.num ? batch.apply(score, lowest, op) : score;
+  return batch.num ? batch.apply<kGaussian>(score, lowest, op) : score;
 }
 
 // Scores decrease only, so a candidate whose score is an upper bound waits until it is the best of

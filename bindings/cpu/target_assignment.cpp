@@ -12,6 +12,8 @@ namespace {
 
 // Blocks whose bounds are tested together.
 constexpr int kGroup = 8;
+// From that number of IoUs in a block on, all are recorded together.
+constexpr int kManyRecords = 6;
 // Maximum number of keys that a search finds.
 constexpr int kFound = 32;
 
@@ -138,13 +140,36 @@ bool has_relevant(const Anchors& a, int begin, SizedBox truth, float least) {
 }
 
 // Records the IoUs of at least `limit` of a block with truth k.
-void record_block(Matches matches, int begin, const float* iou, int k, float limit) {
-  int num = 0, places[kBlock];
-  for (int i = 0; i < kBlock; ++i) {
-    places[num] = i;
-    num += iou[i] >= limit;
+void record_block(Matches matches, int begin, const float* __restrict__ iou, int k, float limit) {
+  uint32 found = 0;
+  for (int i = 0; i < kBlock; ++i) found |= (uint32)(iou[i] >= limit) << i;
+  if (__builtin_popcount(found) < kManyRecords) {
+    for (; found; found &= found - 1) {
+      const int i = __builtin_ctz(found);
+      matches.record(begin + i, iou[i], k);
+    }
+    return;
   }
-  for (int i = 0; i < num; ++i) matches.record(begin + places[i], iou[places[i]], k);
+  uint64& word = matches.touched[begin / 64];
+  const uint32 is_new = ~(uint32)(word >> begin % 64);
+  float* __restrict__ const old_iou = matches.iou + begin;
+  int* __restrict__ const old_truth = matches.truth + begin;
+  for (int i = 0; i < kBlock; ++i) {
+    const int is_better = iou[i] > old_iou[i];
+    const int records = iou[i] >= limit & ((int)(is_new >> i & 1) | is_better);
+    old_iou[i] = records ? iou[i] : old_iou[i];
+    old_truth[i] = records ? k : old_truth[i];
+  }
+  word |= (uint64)found << begin % 64;
+}
+
+// Sets the IoUs of the assigned anchors of a block to 0.
+void exclude_assigned(float* iou, const Matches& matches, int begin) {
+  const uint32 touched = (uint32)(matches.touched[begin / 64] >> begin % 64);
+  for (int i = 0; i < kBlock; ++i) {
+    const bool is_assigned = (touched >> i & 1) & (matches.truth[begin + i] < 0);
+    iou[i] = is_assigned ? 0 : iou[i];
+  }
 }
 
 // Highest pair_key of truth k. Most blocks have no relevant pair; the test of their bounds excludes
@@ -165,15 +190,15 @@ uint64 best_key(const BlockRange& range, Matches matches, SizedBox truth, int k,
     if (!has_relevant(a, begin, truth, needed())) return;
     float iou[kBlock];
     for (int i = 0; i < kBlock; ++i) iou[i] = target_iou(a.at(begin + i), truth);
-    if (only_free) {
-      for (int i = 0; i < kBlock; ++i) iou[i] = matches.is_assigned(begin + i) ? 0 : iou[i];
-    }
-    const float top = greatest(iou);
-    if (top >= least) {
-      key = std::max(key, pair_key(top, begin + first_of(iou, top)));
-      least = top;
-    }
+    float top = greatest(iou);
     if (!only_free && top >= limit) record_block(matches, begin, iou, k, limit);
+    if (pair_key(top, begin) <= key) return;
+    if (only_free) {
+      exclude_assigned(iou, matches, begin);
+      top = greatest(iou);
+    }
+    key = std::max(key, pair_key(top, begin + first_of(iou, top)));
+    least = larger(top, least);
   };
   if (!is_solid(truth)) return 0;
   const int top = bound_blocks(range.bounds, a, range.first, range.end, truth);
@@ -242,8 +267,10 @@ Bipartite::Bipartite(const Anchors& anchors, int max_truths, bool parallel)
 
 void Bipartite::take(Workspace& memory) {
   bounds_ = memory.take<float>(anchors_.blocks);
-  heap_ = memory.take<Pair>(max_truths_);
+  pairs_ = memory.take<Pair>(max_truths_);
   keys_ = memory.take<uint64>((int64)num_ranges_ * max_truths_);
+  path_ = memory.take<int>(max_truths_);
+  is_free_ = memory.take<bool>(max_truths_);
   found_ = memory.take<Found>(max_truths_);
   found_keys_ = memory.take<uint64>((int64)kFound * max_truths_);
 }
@@ -281,28 +308,59 @@ uint64 Bipartite::next_key(const Matches& matches, SizedBox truth, int k) {
   }
 }
 
-// Greedy assignment from a heap of the best pair per truth. A truth searches another anchor only
-// when its pair is on top and its anchor is assigned. The new pair is worse, so this is early
-// enough.
+// Index of the free truth with the highest IoU, the first of equal ones.
+int Bipartite::best_truth(int anchor, const SizedBox* truths, int num) const {
+  const SizedBox own = anchors_.at(anchor);
+  float best = 0;
+  int found = -1;
+  for (int k = 0; k < num; ++k) {
+    const float iou = is_free_[k] ? target_iou(own, truths[k]) : 0;
+    if (iou > best) best = iou, found = k;
+  }
+  return found;
+}
+
+// Assigns truths until truth k has an anchor, or none is free. A path goes from a truth to the free
+// truth that its best anchor prefers, whose pair with it is better, and so on. Its last truth and
+// that one's best anchor prefer each other: no other pair can take them before. There are at most
+// two searches per truth.
+void Bipartite::assign_path(Matches& matches, const SizedBox* truths, int num, int k) {
+  int length = 0;
+  path_[length++] = k;
+  while (length) {
+    k = path_[length - 1];
+    uint64& key = keys_[k];
+    if (matches.is_assigned(anchor_of(key))) key = next_key(matches, truths[k], k);
+    const int next = key ? best_truth(anchor_of(key), truths, num) : k;
+    if (next != k) {
+      path_[length++] = next;
+      continue;
+    }
+    if (key) matches.assign_to(anchor_of(key), k);
+    is_free_[k] = false;
+    --length;
+  }
+}
+
+// Greedy assignment, the best pair first. Where the anchor is not free, a path replaces the pair.
 void Bipartite::assign(Matches& matches, const SizedBox* truths, int num) {
   int size = 0;
   for (int k = 0; k < num; ++k) {
-    uint64 key = 0;
-    for (int i = 0; i < num_ranges_; ++i) key = std::max(key, keys_[i * num + k]);
-    if (key) heap_[size++] = {key, k};
+    for (int i = 1; i < num_ranges_; ++i) keys_[k] = std::max(keys_[k], keys_[i * num + k]);
+    if (keys_[k]) pairs_[size++] = {keys_[k], k};
+    is_free_[k] = keys_[k] != 0;
     found_[k] = {0, 0, true, false};
   }
-  std::make_heap(heap_, heap_ + size);
+  std::sort(pairs_, pairs_ + size);
   while (size) {
-    std::pop_heap(heap_, heap_ + size);
-    Pair& best = heap_[--size];
-    const int anchor = anchor_of(best.key);
-    if (!matches.is_assigned(anchor)) {
-      matches.assign_to(anchor, best.truth);
-      continue;
+    const auto [key, k] = pairs_[--size];
+    if (!is_free_[k]) continue;
+    if (matches.is_assigned(anchor_of(key))) {
+      assign_path(matches, truths, num, k);
+    } else {
+      matches.assign_to(anchor_of(key), k);
+      is_free_[k] = false;
     }
-    best.key = next_key(matches, truths[best.truth], best.truth);
-    if (best.key) std::push_heap(heap_, heap_ + ++size);
   }
 }
 

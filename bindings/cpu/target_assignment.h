@@ -53,13 +53,17 @@ class Bipartite {
 
   // The next pair_key of truth k; 0 if all its anchors are assigned.
   uint64 next_key(const Matches& matches, SizedBox truth, int k);
+  int best_truth(int anchor, const SizedBox* truths, int num) const;
+  void assign_path(Matches& matches, const SizedBox* truths, int num, int k);
 
   const Anchors& anchors_;
   const int max_truths_, num_ranges_;  // ranges of blocks that a thread takes
   const bool parallel_;
   float* bounds_;  // one per block
-  Pair* heap_;
-  uint64* keys_;  // (num_ranges_, truths of the image)
+  Pair* pairs_;
+  uint64* keys_;  // (num_ranges_, truths of the image); the first row is that of all ranges later
+  int* path_;     // truths
+  bool* is_free_;  // per truth: it has anchors, and none is assigned to it
   Found* found_;
   uint64* found_keys_;  // (max_truths_, kFound)
 };

@@ -3,11 +3,12 @@
 #include <algorithm>
 
 #include "gpu.h"
+#include "roi_planes.h"
 #include "roi_samples.cuh"
 
 namespace cvops {
 
-constexpr int kAlignThreads = CVOPS_STEP(256, 64);
+constexpr int kAlignThreads = CVOPS_STEP(256, 64), kPlainAlignThreads = CVOPS_STEP(128, 64);
 constexpr int64 kMaxAlignBlocks = CVOPS_STEP(1 << 20, 3);
 constexpr int64 kBlocksOfMultiprocessor = 3;  // that fit by their registers
 
@@ -18,8 +19,8 @@ void launch_align(const Gpu& gpu, const Kernel& kernel, int64 num_rois, const Op
   const int64 outputs = num_rois * op.bins(), pixels = (int64)op.height * op.width;
   const int64 groups = ceil_div(op.channels, kChannelsAtOnce);
   const int64 shared = kChannelsAtOnce * sizeof(T) * pixels, max_shared = gpu.max_shared(kernel);
-  // Planes in shared memory pay if the bins read each pixel at least once.
-  if (op.plane_step() == 1 && outputs >= op.images * pixels && shared <= max_shared) {
+  if (op.plane_step() == 1 && shared <= max_shared &&
+      cuda::planes_pay(gpu, op.images, groups, pixels, outputs)) {
     const int64 blocks =
         gpu.multiprocessors() * std::min(kBlocksOfMultiprocessor, max_shared / shared);
     const int64 splits =
@@ -28,8 +29,11 @@ void launch_align(const Gpu& gpu, const Kernel& kernel, int64 num_rois, const Op
            true);
     return;
   }
-  // A thread has one bin, or several if there are very many.
-  constexpr int threads = CVOPS_STEP(128, 32);
+  // A thread has one bin, or several if there are very many. Small blocks fill a GPU with few bins.
+  int threads = kPlainAlignThreads;
+  while (threads > 32 && groups * ceil_div(outputs, threads) < 2 * gpu.multiprocessors()) {
+    threads /= 2;
+  }
   const int64 splits = std::min(ceil_div(outputs, threads), kMaxAlignBlocks);
   launch(std::min(groups * splits, kMaxAlignBlocks), threads, 0, splits, false);
 }

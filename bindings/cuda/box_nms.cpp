@@ -21,6 +21,17 @@ bool cuda::nms_order(Gpu& gpu, Nms& nms, const float* data, const NmsOptions& op
                options.background_id, options.rule.center);
     return true;
   }
+  if (nms.most <= kSortTile && num <= kMaxSelect) {
+    nms.take_buffers();
+    Gpu::Scope scope(gpu);
+    uint64* keys = gpu.scratch<uint64>(batch * num);
+    int* tile_counts = gpu.scratch<int>(batch * nms.tiles);
+    gpu.launch(KERNEL(box_nms_score), {batch, nms.tiles}, kCompactTile, 0, keys, tile_counts, data,
+               num, columns, options.valid_thresh, options.background_id);
+    gpu.launch(KERNEL(box_nms_order), batch, kTopkThreads, 0, nms.buffers, nms.sorted, nms.counts,
+               keys, data, num, nms.most, columns, options.rule.center);
+    return true;
+  }
   {
     Gpu::Scope scope(gpu);
     uint64 *keys = gpu.scratch<uint64>(batch * num), *compact = gpu.scratch<uint64>(batch * num);
@@ -66,7 +77,7 @@ void box_nms(Gpu& gpu, T* out, int* index, const T* data, int64 batch, int64 num
              NmsOptions options) {
   if constexpr (std::is_same_v<T, float>) {
     // The kernel counts the numbers of a set by int.
-    const bool fits = num <= kNmsBlock && num * options.columns.width <= (1 << 30);
+    const bool fits = num <= kNmsBlockRows && num * options.columns.width <= (1 << 30);
     if (fits && batch * num > 0 && options.topk > 0) {
       gpu.launch(KERNEL(box_nms_block), batch, nms_block_threads(num), 0, out, index, data, num,
                  options.topk, options.columns, options.valid_thresh, options.background_id,

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 
+#include "roi_planes.h"
+
 namespace cvops {
 namespace {
 
-constexpr int kThreads = CVOPS_STEP(1024, 64);
+constexpr int kThreads = CVOPS_STEP(1024, 64), kPlainThreads = CVOPS_STEP(256, 64);
 constexpr int64 kMaxBlocks = CVOPS_STEP(1 << 20, 3);
 // Maximum bytes of the RoIs that a block holds at once, and minimum number of RoIs per block.
 constexpr int64 kMaxBytes = CVOPS_STEP(32768, 256), kWorthwhile = CVOPS_STEP(32, 3);
@@ -19,9 +21,9 @@ struct SharedLaunch {
 SharedLaunch shared_launch(const Gpu& gpu, int64 num_rois, const RoiPooling& op) {
   const int64 pixels = (int64)op.height * op.width,
               bins = (int64)op.pooled_height * op.pooled_width;
-  const int64 groups = op.images * ceil_div(op.channels, kChannelsAtOnce);
-  // It pays if the bins read each pixel at least once.
-  if (groups * pixels == 0 || num_rois * bins < op.images * pixels) return {};
+  const int64 of_image = ceil_div(op.channels, kChannelsAtOnce), groups = op.images * of_image;
+  if (groups * pixels == 0) return {};
+  if (!cuda::planes_pay(gpu, op.images, of_image, pixels, num_rois * bins)) return {};
   // One block fills a multiprocessor.
   const int64 splits =
       std::clamp<int64>(gpu.multiprocessors() / groups, 1, ceil_div(num_rois * bins, kThreads));
@@ -32,6 +34,28 @@ SharedLaunch shared_launch(const Gpu& gpu, int64 num_rois, const RoiPooling& op)
   const int64 at_once = std::min({rois, capacity / roi, kMaxBytes / roi});
   if (at_once < std::min(rois, kWorthwhile)) return {};
   return {groups * splits, splits, at_once, planes + at_once * roi};
+}
+
+// Launch of roi_pooling. A block has `group` channels of a RoI.
+struct PlainLaunch {
+  int64 blocks, group;
+  int threads;
+};
+
+PlainLaunch plain_launch(const Gpu& gpu, int64 num_rois, const RoiPooling& op) {
+  const int64 bins = (int64)op.pooled_height * op.pooled_width;
+  int threads = kPlainThreads;
+  for (int64 loops = 2;; loops = 1) {  // of a thread over the channels of its bin
+    const int64 at_once = kChannelsAtOnce * std::max<int64>(threads / bins, 1);
+    const int64 groups = ceil_div(op.channels, loops * at_once);
+    const int64 group = ceil_div(op.channels, groups);
+    const int64 blocks = num_rois * ceil_div(op.channels, group);
+    const bool shrinks = threads / 2 >= std::max<int64>(bins, 32);
+    if (blocks >= 2 * gpu.multiprocessors() || (loops == 1 && !shrinks)) {
+      return {blocks, group, threads};
+    }
+    if (loops == 1) threads /= 2;
+  }
 }
 
 }  // namespace
@@ -50,14 +74,9 @@ void roi_pooling(Gpu& gpu, T* pooled, int* argmax, const T* data, const T* rois,
       return;
     }
   }
-  // A thread loops twice over the channels of its bin, kChannelsAtOnce at a time.
-  constexpr int threads = CVOPS_STEP(256, 32);
-  const int64 bins = (int64)op.pooled_height * op.pooled_width;
-  const int64 at_once = kChannelsAtOnce * std::max<int64>(threads / bins, 1);
-  const int64 groups = ceil_div(op.channels, 2 * at_once), group = ceil_div(op.channels, groups);
-  gpu.launch(KERNEL_OF(T, roi_pooling),
-             std::min(num_rois * ceil_div(op.channels, group), kMaxBlocks), threads, 0, pooled,
-             argmax, data, rois, num_rois, op, group, with_argmax);
+  const auto [blocks, group, threads] = plain_launch(gpu, num_rois, op);
+  gpu.launch(KERNEL_OF(T, roi_pooling), std::min(blocks, kMaxBlocks), threads, 0, pooled, argmax,
+             data, rois, num_rois, op, group, with_argmax);
 }
 
 template <typename T>

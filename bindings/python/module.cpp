@@ -8,6 +8,7 @@
   X(buffer)      /* shared */ \
   X(gpu)         /* shared */ \
   X(half)        /* shared */ \
+  X(memo)        /* shared */ \
   X(result_pool) /* shared */ \
   X(simd)        /* shared */ \
   X(threads)     /* shared */ \

@@ -47,6 +47,9 @@ class Library:
     exposes_stream = True
     #: False if a description may have no hash; the checks are then not cached.
     is_hashable = True
+    #: The attribute that is True for an array on the CPU. Its ``dtype``, which has no copies, and
+    #: its ``shape`` then describe it as :meth:`describe` does. None: there is no such attribute.
+    cpu_flag: str | None = None
     #: Runs a call that the library may record for a gradient, of a ``Signature``, the arrays and
     #: the options; its ``execute`` computes without recording. None: no gradients.
     autograd: Callable[[Any, Iterable[Any], tuple[Any, ...]], Any] | None = None

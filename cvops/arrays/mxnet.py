@@ -33,7 +33,7 @@ class MXNet(Library):
         _call("MXAutogradIsRecording", ctypes.byref(recording))
         if recording.value:
             return mxnet_autograd.run(signature, tuple(arrays), options)
-        return signature.execute(arrays if signature.types else (), options)
+        return signature.execute(arrays, options)
 
     def describe(self, x: Any) -> Description:
         return self._device(x), self._dtype(x), self._shape(x)

@@ -20,7 +20,7 @@ def run(signature: Any, arrays: tuple[Any, ...], options: tuple[Any, ...]) -> An
     legacy = [x.as_nd_ndarray() for x in arrays] if is_np else arrays
     if op.operator is None:
         with mx.autograd.pause():
-            out = signature.execute(arrays if signature.types else (), options)
+            out = signature.execute(arrays, options)
         results = out if isinstance(out, tuple) else (out,)
         results = tuple([_with_zero_gradient(y.as_nd_ndarray(), legacy) for y in results])
     else:

@@ -17,6 +17,7 @@ class Torch(Library):
     """PyTorch tensors. Their gradients are in :mod:`cvops.arrays.torch_autograd`."""
 
     name = "PyTorch tensor"
+    cpu_flag = "is_cpu"
 
     # The parts of PyTorch that each call needs, looked up once.
 
@@ -33,14 +34,15 @@ class Torch(Library):
         return sys.modules["torch"].autograd.forward_ad
 
     def describe(self, x: Any) -> Description:
-        if self._is_tracing():
-            raise torch_autograd.refusal("torch.jit.trace")
         try:
             return CPU if x.is_cpu else _device(x.device), x.dtype, x.shape
         except RuntimeError as error:  # a nested tensor has no shape
             raise TypeError(f"expected a tensor with a shape, got {type(x)}: {error}") from None
 
     def autograd(self, signature: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
+        if self._is_tracing():
+            name = next(iter(signature.shapes), signature.op.name)
+            raise NotImplementedError(f"{name}: {torch_autograd.refusal('torch.jit.trace')}")
         if not signature.types:
             arrays = ()
         if not self._count_modes() and self._forward_ad._current_level < 0:

@@ -15,6 +15,8 @@ from cvops.backends import extension
 
 #: An array of this number of bytes or more gets huge pages, from NumPy or from the extension.
 _HUGE = 1 << 22
+#: The largest element of a result, in bytes.
+_MAX_ITEM = 8
 
 
 class Cpu:
@@ -72,6 +74,8 @@ def _parts(empty: Callable[..., np.ndarray], *types: ArrayType) -> tuple[np.ndar
     That array lives until the last part dies. It gets huge pages: the first write to small ones may
     take longer than an op.
     """
+    if sum([math.prod(shape) for shape, _ in types]) * _MAX_ITEM < _HUGE:
+        return tuple([empty(shape, dtype) for shape, dtype in types])
     sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in types]
     if sum(sizes) < _HUGE or min(sizes) >= _HUGE:
         return _each(empty, *types)

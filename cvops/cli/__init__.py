@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import io
+import os
 import sys
 from collections.abc import Sequence
 
@@ -40,14 +42,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status.
 
     The status is 0, or 2 if the command cannot run with these arguments. ``cvops doctor`` returns 1
-    if the ops do not work on the CPU.
+    if the ops do not work on the CPU. As in shells it is 130 after Ctrl-C, and 141 if the reader of
+    the output has closed it, such as ``head``.
     """
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may have any bytes
     options = _parser().parse_args(arguments)
     try:
-        return options.run(options) or 0
+        status = options.run(options) or 0
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print("cvops: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return _without_reader()
     except Refused as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            return _without_reader()
         print(f"cvops: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
@@ -58,3 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ImportError as error:  # an installed package cannot be loaded
         print(f"cvops: {error}", file=sys.stderr)
         return 2
+
+
+def _without_reader() -> int:
+    """Drop the rest of the output, whose flush would fail at the end; return the status."""
+    with contextlib.suppress(OSError):  # of an output that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, TypeVar
+
+from cvops._files import check_folder
+
+_Number = TypeVar("_Number", int, float)
 
 
 class Refused(Exception):
@@ -19,9 +23,10 @@ def prepare(options: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
+        check_folder(options.output)
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Refused(f"{options.output}: cannot make this folder: {error.strerror}") from error
+        raise Refused(str(error)) from error
 
 
 def image_format(path: Path) -> str:
@@ -54,29 +59,36 @@ def move(net: Any, device: str) -> None:
     net.collect_params().reset_ctx(devices)
 
 
-def count(text: str) -> int:
-    number = int(text)
+def _parsed(kind: Callable[[str], _Number], text: str, want: str) -> _Number:
+    try:
+        return kind(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected {want}, got {text!r}") from None
+
+
+def count(text: str, more: str = "") -> int:
+    number = _parsed(int, text, f"1 or more{more}")
     if number < 1:
-        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+        raise argparse.ArgumentTypeError(f"expected 1 or more{more}, got {text}")
     return number
 
 
 def threads(text: str) -> int:
-    number = int(text)
+    number = _parsed(int, text, "a number from 0 to 256")
     if not 0 <= number <= 256:
-        raise argparse.ArgumentTypeError(f"expected 0 to 256 threads, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 256, got {text}")
     return number
 
 
-def score(text: str) -> float:
-    number = float(text)
+def fraction(text: str) -> float:
+    number = _parsed(float, text, "a number from 0 to 1")
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"expected a score from 0 to 1, got {text}")
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text}")
     return number
 
 
 def rate(text: str) -> float:
-    number = float(text)
+    number = _parsed(float, text, "a number above 0")
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {text}")
     return number

@@ -26,7 +26,7 @@ def _convert_symbol(options: argparse.Namespace) -> None:
         with replacing(options.target) as part:
             part.write_text(converted, "utf-8")
     except OSError as error:
-        raise Refused(f"{options.target}: cannot be written: {error.strerror}") from error
+        raise Refused(str(error)) from error
     ours, mark = "_contrib_cvops_", '"op": "'
     count = abs(converted.count(mark + ours) - text.count(mark + ours))
     print(f"{options.target}: {count} operators replaced")

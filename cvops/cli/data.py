@@ -9,7 +9,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cvops._files import replacing
 from cvops.cli import common
 from cvops.cli.common import Refused
 
@@ -23,13 +22,6 @@ _KINDS = ("boxes", "instances", "segmentation")
 _SAMPLES = 16
 #: Errors on the screen, if ``problems.csv`` has all.
 _SHOWN = 20
-
-
-def fraction(text: str) -> float:
-    number = float(text)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"expected a fraction from 0 to 1, got {text}")
-    return number
 
 
 def _classes(text: str | None) -> list[str] | None:
@@ -80,7 +72,7 @@ def _run(options: argparse.Namespace) -> None:
     try:
         _draw_samples(report)
     except (OSError, ValueError) as error:
-        raise Refused(f"{report.set.path}: no picture of samples: {error}") from error
+        raise Refused(f"no picture of samples: {error}; the set is complete") from error
 
 
 def _table(rows: Sequence[Sequence[object]]) -> None:
@@ -134,6 +126,8 @@ def _print_counts(report: Report) -> None:
     for split, row in made.splits.items():
         if not row.objects:
             print(f"note: {split} has no objects")
+    if "val" not in made.splits:
+        print("note: no images are in val; the training is without a validation")
     smallest, median, largest = report.sides
     print(f"longer sides of the images: {smallest} to {largest} pixels, median {median}")
     print(f"{made.path}: {made.kind}, from {report.format}")
@@ -142,6 +136,7 @@ def _print_counts(report: Report) -> None:
 def _draw_samples(report: Report) -> None:
     """Draw images that are read back from the set."""
     from cvops import plot
+    from cvops.recipes.detection import save_image
 
     made = report.set
     split = next(iter(made.splits))
@@ -151,8 +146,7 @@ def _draw_samples(report: Report) -> None:
         return
     sheet = plot.contact_sheet([scenes[i] for i in chosen], made.classes)
     path = made.path / "samples.png"
-    with replacing(path) as part:
-        sheet.save(part, "PNG")
+    save_image(path, sheet, "PNG")
     print(f"{path}: {len(chosen)} images of {split}")
 
 
@@ -173,7 +167,9 @@ def add(commands: Any) -> None:
         "by default all",
     )
     data.add_argument(
-        "--val", type=fraction, help="fraction of val, by default 0.2, or splits of the source"
+        "--val",
+        type=common.fraction,
+        help="fraction of val, by default 0.2, or splits of the source",
     )
     data.add_argument("--seed", type=int, default=0, help="seed of the random split (%(default)s)")
     data.add_argument(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvops._files import check_writable
+from cvops._files import check_folder, check_writable
 from cvops.cli import common
 from cvops.cli.common import Refused
 
@@ -84,9 +84,11 @@ def _check_outputs(options: argparse.Namespace, files: Sequence[Any]) -> str:
     """Refuse outputs that cannot be written; return the format of ``--output``."""
     from cvops.recipes.detection import VIDEOS
 
-    for path in (options.json, options.coco):
+    for path in (options.json, options.coco, options.output):
         if path is not None and str(path) != "-":
             check_writable(path)
+    if options.draw is not None:
+        check_folder(options.draw)
     if options.json is not None and options.json == options.coco:
         raise Refused("--coco: expected another file than that of --json")
     if options.coco_ids and not options.coco:
@@ -155,7 +157,9 @@ def add(commands: Any) -> None:
         ("--threshold", 0.5, "minimum score"),
         ("--nms-threshold", 0.3, "IoU from which on a better detection suppresses a box"),
     ):
-        detect.add_argument(name, type=common.score, default=default, help=f"{text} (%(default)s)")
+        detect.add_argument(
+            name, type=common.fraction, default=default, help=f"{text} (%(default)s)"
+        )
     for name, default, text in (
         ("--batch", 8, "images per batch"),
         ("--every", 1, "interval of the frames of a video"),
@@ -163,7 +167,10 @@ def add(commands: Any) -> None:
     ):
         detect.add_argument(name, type=common.count, default=default, help=f"{text} (%(default)s)")
     detect.add_argument(
-        "--workers", type=common.threads, default=2, help="threads that read images (%(default)s)"
+        "--workers",
+        type=common.threads,
+        default=2,
+        help="threads that read images (%(default)s)",
     )
     detect.add_argument("--device", default="cpu", help="such as cpu or gpu:0 (%(default)s)")
     detect.add_argument(

@@ -11,25 +11,25 @@ from cvops.cli.common import Refused
 
 
 def batch(text: str) -> int | None:
-    return None if text == "dynamic" else common.count(text)
+    return None if text == "dynamic" else common.count(text, " or dynamic")
 
 
 def _export(options: argparse.Namespace) -> None:
     import cvops.onnx
     from cvops import recipes
+    from cvops._files import check_writable
 
     arguments = {name: getattr(options, name) for name in ("batch", "size")}
     arguments |= {name: getattr(options, name) for name in ("threshold", "nms_threshold")}
     try:
+        check_writable(options.onnx)
         _, net = recipes.load(options.params)
     except (OSError, ValueError) as error:
         raise Refused(str(error)) from error
     try:
         cvops.onnx.export(net, options.onnx, **arguments)
-    except (TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         raise Refused(str(error)) from error
-    except OSError as error:
-        raise Refused(f"{options.onnx}: cannot be written: {error.strerror}") from error
     size = options.onnx.stat().st_size
     print(f"{options.onnx}: {type(net).__name__}, {size / 1e6:.1f} MB")
 
@@ -55,11 +55,11 @@ def add(commands: Any) -> None:
         help="size of the images, by default that of the training images, or any size for an FCN",
     )
     export.add_argument(
-        "--threshold", type=common.score, help="minimum score, by default 0.01, or 0.05 (R-CNN)"
+        "--threshold", type=common.fraction, help="minimum score, by default 0.01, or 0.05 (R-CNN)"
     )
     export.add_argument(
         "--nms-threshold",
-        type=common.score,
+        type=common.fraction,
         help="IoU from which on a detection is suppressed, by default 0.3",
     )
     export.set_defaults(run=_export)

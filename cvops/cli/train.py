@@ -49,6 +49,8 @@ def _given(options: argparse.Namespace, known: list[str]) -> dict[str, Any]:
     if options.resume:
         output = Path(options.output or run.Options.output)
         files.insert(0, output / run.CONFIG)
+        if not (files[0].exists() or options.config or options.data):
+            raise Refused(f"{files[0]}: no such file; --resume continues the training of --output")
     values: dict[str, Any] = {}
     for file in files:
         if file.exists() or file is options.config:
@@ -143,7 +145,7 @@ def add(commands: Any) -> None:
     train.add_argument(
         "--lr", type=common.rate, help="maximum learning rate (ssd: 0.005, the others: 0.001)"
     )
-    train.add_argument("--workers", type=int, help="threads that load images (2)")
+    train.add_argument("--workers", type=common.threads, help="threads that load images (2)")
     train.add_argument("--devices", help="such as cpu, gpu or gpu:0,1 (cpu)")
     train.add_argument(
         "--kvstore",

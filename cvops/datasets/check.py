@@ -23,6 +23,8 @@ from cvops.datasets.voc import check_size
 _TOLERANCE = 0.1
 #: Corners of polygons are at most this number of sides away from the image.
 _FAR = 10
+#: Problems of an object that may be somewhere else in its image, so the image is of no use.
+_ELSEWHERE = ("box outside of the image", "inverted box")
 #: An image of several splits is in the last one of these.
 _SPLIT_ORDER = ("train", "val", "test")
 
@@ -154,7 +156,7 @@ def _check_image(
             omitted[thing.name] += 1
         elif kind:
             problems.append(Problem(kind, where, f"{where}: {thing.name}, box {_short(thing.box)}"))
-        if kind == "box outside of the image":  # the object may be somewhere else in it
+        if kind in _ELSEWHERE:
             return None
         if row is None:
             continue
@@ -186,6 +188,8 @@ def _row(
         return None, ""
     height, width = size
     x1, y1, x2, y2 = thing.box
+    if x1 > x2 or y1 > y2:
+        return None, "inverted box"
     if not (x1 < x2 and y1 < y2):
         return None, "empty box"
     if not (x1 < width and y1 < height and x2 > 0 and y2 > 0):

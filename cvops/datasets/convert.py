@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from cvops._files import replacing
+from cvops._files import check_folder
 from cvops.datasets.annotations import PROBLEMS, Annotations, Problem, masks, read_annotations
 from cvops.datasets.check import CheckedImage, Progress, check, has_masks
 from cvops.datasets.sets import KINDS, Example, Set, check_classes, check_free, write_set
@@ -111,6 +111,7 @@ def make_set(
     val = None if val is None else number("val", val, 0, 1)
     asked = None if classes is None else check_classes(classes)
     check_free(path, overwrite)
+    check_folder(path)
     if path.resolve().is_relative_to(source.resolve()):
         raise ValueError(f"path: expected a folder outside of {source}, got {path}")
     for given in (source, source if images is None else Path(images)):
@@ -128,9 +129,10 @@ def make_set(
     if errors and on_error == "stop":
         raise DataError(f"{source}: {len(errors)} errors; nothing is written", problems)
     if not any(len(image.labels) for image in checked):
+        got = f"{len(checked)} images without one" if checked else "no image"
         raise DataError(
             f"{source}: expected an image with an object of {', '.join(names) or 'any class'}, got "
-            f"{len(checked)} images without one",
+            f"{got}",
             problems,
         )
     if kind != "boxes" and not any(map(_has_mask, checked)):
@@ -139,8 +141,8 @@ def make_set(
     examples = {
         split: _examples(rows, kind, max_side, progress, split) for split, rows in splits.items()
     }
-    result = write_set(path, kind, names, examples, overwrite=overwrite)
-    _write_problems(path / "problems.csv", problems)
+    texts = {"problems.csv": _table(problems)}
+    result = write_set(path, kind, names, examples, overwrite=overwrite, texts=texts)
     return _report(result, found, problems, splits, seed)
 
 
@@ -204,14 +206,14 @@ def _examples(
         yield Example(picture, image.labels, numbers, str(path))
 
 
-def _write_problems(path: Path, problems: list[Problem]) -> None:
+def _table(problems: list[Problem]) -> str:
+    """Return the problems as CSV."""
     text = io.StringIO(newline="")
     table = csv.writer(text)
     table.writerow(("problem", "result", "where", "message"))
     for kind, where, message in problems:
         table.writerow((kind, PROBLEMS[kind].text, where, message))
-    with replacing(path) as part:
-        part.write_text(text.getvalue(), "utf-8", "surrogateescape")
+    return text.getvalue()
 
 
 def _report(

@@ -16,6 +16,7 @@ its record, or that of its files in the VOC tree.
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -262,6 +263,7 @@ def write_set(
     splits: Mapping[str, Iterable[Example]],
     *,
     overwrite: bool = False,
+    texts: Mapping[str, str] | None = None,
 ) -> Set:
     """Write a set and return it.
 
@@ -274,6 +276,7 @@ def write_set(
         classes: names of the classes; the class of an object is an index.
         splits: the images by the name of their split. An iterator is read once.
         overwrite: replace a set that is there.
+        texts: more text files of the folder, by name.
 
     Raises:
         FileExistsError: the folder has files, and it is not a set or ``overwrite`` is false.
@@ -306,7 +309,8 @@ def write_set(
             "splits": {split: count._asdict() for split, count in counts.items()},
         }
         text = json.dumps(about, indent=2, ensure_ascii=False)
-        (part / "set.json").write_text(text + "\n", "utf-8")
+        for name, content in {**(texts or {}), "set.json": text + "\n"}.items():
+            (part / name).write_bytes(content.encode(**_ENCODING))
     return Set(path, kind, names, counts)
 
 
@@ -356,11 +360,11 @@ def _write_record(
             yield str(number), example
         end = record.tell()
     except mx.MXNetError as error:
-        raise OSError(f"{path}: cannot be written: {error}") from error
+        raise OSError(errno.EIO, f"{path.name}: {error}", str(path)) from error
     finally:
         record.close()
     if path.stat().st_size != end:  # MXNet ignores an error when it closes the file
-        raise OSError(f"{path}: cannot be written: expected {end} bytes, got fewer")
+        raise OSError(errno.EIO, f"{path.name}: expected {end} bytes, got fewer", str(path))
 
 
 def _write_tree(

@@ -32,9 +32,12 @@ def describe(path: str | Path, network: str = "a network") -> dict[str, Any]:
     """
     path = Path(path)
     description = path.with_suffix(".json")
-    for file in (path, description):
-        if not file.exists():
-            raise FileNotFoundError(f"{file}: no such file")
+    if path.is_dir():
+        raise ValueError(f"{path}: expected a file of parameters, got a folder")
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file")
+    if not description.exists():
+        raise FileNotFoundError(f"{description}: no such file; the parameters {path.name} need it")
     try:
         check_regular(description)
         about = json.loads(description.read_text("utf-8"))

@@ -12,8 +12,11 @@ import operator
 import re
 import struct
 from collections.abc import Mapping, Set
-from typing import Any
+from typing import Any, Callable, ClassVar, Generic, TypeVar, cast
 
+from cvops.backends import extension
+
+F = TypeVar("F", bound=Callable[..., Any])
 _SINGLE = struct.Struct("f")
 #: One suppression has fewer boxes: the y axis of a grid has at most 65535 tiles of 256 boxes.
 MAX_BOXES = 65535 * 256
@@ -28,6 +31,34 @@ _DECIMAL = re.compile(
 )
 _INTEGER = re.compile(r"\s*([+-]?\d+)L?\s*", re.ASCII)
 _TUPLE = re.compile(r"\s*[(\[](.*?),?\s*[)\]]\s*", re.DOTALL)
+
+
+class memoized(Generic[F]):
+    """A function of options, with a memory of its results: ``@memoized``.
+
+    The result depends on the arguments only, and nobody changes it. The memory is that of the
+    extension, which the first call loads.
+    """
+
+    __slots__ = ("arrays", "function", "get")
+    #: All such functions.
+    functions: ClassVar[list[memoized[Any]]] = []
+
+    def __init__(self, function: F, arrays: bool = False):
+        self.functions.append(self)
+        #: Computes a result. With ``arrays``, it reads the dtypes and the shapes of arrays only.
+        self.function, self.arrays = function, arrays
+        #: Takes the arguments of the function, by position.
+        self.get = cast(F, self._first)
+
+    def _first(self, *args: Any, **kwargs: Any) -> Any:
+        self.forget()
+        return self.get(*args, **kwargs)
+
+    def forget(self) -> None:
+        """Forget all results."""
+        native = extension.native()
+        self.get = self.function if native is None else native.memoized(self.function, self.arrays)
 
 
 def flag(name: str, value: Any) -> bool:

@@ -2,8 +2,8 @@
 
 A call passes through these files:
 
-1. ``ops/<op>.py``. The public function passes the caller's arrays to :meth:`Op.inputs`, checks the
-   options, and passes them to :meth:`Inputs.run`. The implementations are below it.
+1. ``ops/<op>.py``. The public function passes the caller's arrays to :attr:`Op.signature`, checks
+   the options, and passes both to :attr:`Signature.run`. The implementations are below it.
 2. This file. It checks the arrays against the op's specs, and selects an implementation and the
    executor that runs it.
 3. ``backends/cpu.py`` or ``backends/cuda.py``. The executor converts the arrays and calls the
@@ -20,8 +20,8 @@ implementation  first argument      arrays
 PyTorch and MXNet record calls for gradients: :attr:`cvops.arrays.Library.autograd` then comes
 before the executor.
 
-The code in this file dominates a small call. It therefore caches the specs of an op, the backend
-of a device, and the checks of arrays of the same types.
+The checks dominate a small call. Those of arrays of the same types, and those of the same options,
+are therefore cached, as are the specs of an op and the backend of a device.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ import numpy as np
 
 from cvops.arrays import ArrayType, Device, Library, dtype_name, library_of
 from cvops.backends import cpu, cuda, extension, shapes
+from cvops.ops import _check
 
 if TYPE_CHECKING:
     from cvops._native import Ops
@@ -139,6 +140,10 @@ class ArraySpec:
         #: (index of the axis, name) of each named axis, and (index, size) of each other one.
         self.named = tuple([(i, axis) for i, axis in places if isinstance(axis, str)])
         self.fixed = tuple([(i, axis) for i, axis in places if isinstance(axis, int)])
+        self.names = tuple([axis for _, axis in self.named])
+        #: The place in a shape of axes that all have different names; None for other axes.
+        unique = not self.fixed and len(set(self.axes)) == self.rank
+        self.place = slice(first, first + self.rank or None) if unique else None
         #: True for the dtype ``float``.
         self.is_float = self.dtype == "float"
         #: The name of the dtype in an error message.
@@ -151,10 +156,10 @@ class Dispatch:
     """The executor of a call, from the op and from its arrays' library, device and dtypes."""
 
     def __init__(self, op: Op, backend: str | None, arrays: tuple[tuple[Any, ...], ...]):
-        #: For each array its spec; None for an array without a spec.
-        self.specs: list[ArraySpec | None] = []
-        #: For each array that the implementations get, its dtype there.
-        self.dtypes: list[np.dtype[Any]] = []
+        self.op, self.backend = op, backend
+        #: For each array its name, its spec, and its dtype in the implementations. The spec is None
+        #: for an array without a spec, the dtype for one that the implementations do not get.
+        self.arrays: list[tuple[str, ArraySpec | None, np.dtype[Any] | None]] = []
         first, library, device, _ = arrays[0]
         floats: tuple[str, str, Any] | None = None
         is_float = []
@@ -166,8 +171,8 @@ class Dispatch:
                 )
             spec = op.specs.get(name.partition("[")[0])
             got = dtype_name(dtype)
-            self.specs.append(spec)
             if spec is None:
+                self.arrays.append((name, None, None))
                 continue
             if got not in FLOATS if spec.is_float else got != spec.dtype:
                 cast = library.cast(got, spec.plain)
@@ -177,9 +182,10 @@ class Dispatch:
                 if got != floats[1]:
                     cast = library.cast(got, floats[1])
                     raise TypeError(f"{name}: expected {floats[1]} as {floats[0]}, got {got}{cast}")
+            known = np.dtype("float32" if got in _HALVES else got) if spec.read else None
+            self.arrays.append((name, spec, known))
             if spec.read:
                 is_float.append(spec.is_float)
-                self.dtypes.append(np.dtype("float32" if got in _HALVES else got))
         backend_here = backend_for(device, backend)
         executor = backend_here.executor(library, device)
         #: Runs the implementation on arrays of types, with options.
@@ -187,6 +193,10 @@ class Dispatch:
         if floats and floats[1] in _HALVES:
             self.run = functools.partial(_in_float32, self.run, library, floats[2], is_float)
         self.autograd = library.autograd
+
+    def run_unread(self, types: list[ArrayType], _: Iterable[Any], options: tuple[Any, ...]) -> Any:
+        """Run the implementation of an op that reads no array."""
+        return self.run(types, (), options)
 
 
 def _in_float32(
@@ -212,21 +222,17 @@ _dispatch = functools.lru_cache(1024)(Dispatch)
 class Signature:
     """The library, device, dtypes and shapes of a call's arrays, and their consequences."""
 
-    __slots__ = ("autograd", "backend", "execute", "op", "shapes", "sizes", "types")
+    __slots__ = ("backend", "execute", "op", "run", "shapes", "sizes", "types")
 
-    def __init__(self, op: Op, backend: str | None, arrays: tuple[tuple[Any, ...], ...]):
-        self.op, self.backend = op, backend
+    def __init__(self, dispatch: Dispatch, given: tuple[tuple[int, ...], ...]):
+        self.op, self.backend = dispatch.op, dispatch.backend
         #: The shapes of the arrays that have a spec.
         self.shapes = shapes = {}  # type: dict[str, tuple[int, ...]]
         #: The sizes of the axes that the specs name.
         self.sizes = sizes = {}  # type: dict[str, int]
         #: The types of the arrays that the implementations get: of all arrays, or of none.
         self.types = types = []  # type: list[ArrayType]
-        dispatch = _dispatch(
-            op, backend, tuple([(name, library, x[0], x[1]) for name, library, x in arrays])
-        )
-        dtypes = iter(dispatch.dtypes)
-        for (name, _, (_, _, shape)), spec in zip(arrays, dispatch.specs):
+        for (name, spec, dtype), shape in zip(dispatch.arrays, given):
             if spec is None:
                 continue
             shape = tuple(shape)
@@ -235,21 +241,27 @@ class Signature:
                 raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
             # The arrays of a list have sizes of their own.
             known = {} if name[-1] == "]" else sizes
-            for index, axis in spec.named:
-                size = shape[index]
-                if known.setdefault(axis, size) != size:
-                    self._refuse(name, spec, axis, shape)
-            for index, want in spec.fixed:
-                if shape[index] != want:
-                    raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
+            if spec.place and not known:
+                known.update(zip(spec.names, shape[spec.place]))
+            else:
+                for index, axis in spec.named:
+                    size = shape[index]
+                    if known.setdefault(axis, size) != size:
+                        self._refuse(name, spec, axis, shape)
+                for index, want in spec.fixed:
+                    if shape[index] != want:
+                        raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
             shapes[name] = shape
-            if spec.read:
-                types.append((shape, next(dtypes)))
-        #: Runs the implementation on arrays, with options.
-        self.execute = functools.partial(dispatch.run, types)
-        self.autograd = dispatch.autograd
-        if op.check_shapes is not None:
-            op.check_shapes(self)
+            if dtype is not None:
+                types.append((shape, dtype))
+        #: Runs the implementation on the caller's arrays, with a tuple of options.
+        self.execute = functools.partial(dispatch.run if types else dispatch.run_unread, types)
+        #: Also records the call for a gradient. It returns arrays of the caller's library.
+        self.run = self.execute
+        if dispatch.autograd is not None:
+            self.run = functools.partial(dispatch.autograd, self)
+        if self.op.check_shapes is not None:
+            self.op.check_shapes(self)
 
     def _refuse(self, name: str, spec: ArraySpec, axis: str, shape: tuple[int, ...]) -> None:
         specs = self.op.specs
@@ -264,9 +276,11 @@ _signature = functools.lru_cache(1024)(Signature)
 
 
 def clear_caches() -> None:
-    """Clear the caches of checked arrays, which keep executors."""
+    """Clear the caches of checked arrays, which keep executors, and those of checked options."""
     for cached in (backend_for, _dispatch, _signature):
         cached.cache_clear()
+    for function in _check.memoized.functions:
+        function.forget()
 
 
 def _conversion(op: Op, name: str, x: Any) -> str:
@@ -277,38 +291,42 @@ def _conversion(op: Op, name: str, x: Any) -> str:
     return f': convert it by numpy.array({name}, "{spec.plain}")'
 
 
-class Inputs:
-    """The checked arrays of one call."""
+def _signature_of(op: Op, backend: str | None, /, **arrays: Any) -> Signature:
+    """Check the caller's arrays."""
+    if backend is not None and not isinstance(backend, str):
+        raise TypeError(f"backend: expected a name or None, got {backend!r}")
+    kinds, shapes = [], []
+    for name, x in arrays.items():
+        library = library_of(x)
+        if library is None:
+            raise TypeError(
+                f"{name}: expected an array (NumPy, CuPy, PyTorch, MXNet, JAX, DLPack), "
+                f"got {type(x).__name__}{_conversion(op, name, x)}"
+            )
+        try:
+            device, dtype, shape = library.describe(x)
+        except (TypeError, NotImplementedError) as error:
+            raise type(error)(f"{name}: {error}") from None
+        kinds.append((name, library, device, dtype))
+        shapes.append(shape)
+    # All arrays are of one library, or the check refuses them.
+    library = kinds[0][1]
+    if not library.is_hashable:
+        return Signature(Dispatch(op, backend, tuple(kinds)), tuple(shapes))
+    signature = _signature(_dispatch(op, backend, tuple(kinds)), tuple(shapes))
+    if library.cpu_flag is not None:
+        for x in arrays.values():
+            kind: Any = type(x)
+            _describe_by(kind, library.cpu_flag)
+    return signature
 
-    __slots__ = ("_arrays", "_signature", "shapes", "sizes")
 
-    def __init__(self, op: Op, backend: str | None, /, **arrays: Any):
-        if backend is not None and not isinstance(backend, str):
-            raise TypeError(f"backend: expected a name or None, got {backend!r}")
-        described = []
-        for name, x in arrays.items():
-            library = library_of(x)
-            if library is None:
-                raise TypeError(
-                    f"{name}: expected an array (NumPy, CuPy, PyTorch, MXNet, JAX, DLPack), "
-                    f"got {type(x).__name__}{_conversion(op, name, x)}"
-                )
-            try:
-                described.append((name, library, library.describe(x)))
-            except (TypeError, NotImplementedError) as error:
-                raise type(error)(f"{name}: {error}") from None
-        # All arrays are of one library, or the check refuses them.
-        check = _signature if described[0][1].is_hashable else Signature
-        signature = check(op, backend, tuple(described))
-        self._arrays, self._signature = arrays.values(), signature
-        self.shapes, self.sizes = signature.shapes, signature.sizes
-
-    def run(self, *options: Any) -> Any:
-        """Run the implementation; return arrays of the caller's library."""
-        signature = self._signature
-        if signature.autograd is not None:
-            return signature.autograd(signature, self._arrays, options)
-        return signature.execute(self._arrays if signature.types else (), options)
+@functools.lru_cache(None)
+def _describe_by(kind: Any, cpu_flag: str) -> None:
+    """Let the memories of signatures recognize arrays on the CPU by their attributes."""
+    native = extension.native()
+    if native is not None:
+        native.describe_by(kind, cpu_flag)
 
 
 class Gradient(NamedTuple):
@@ -336,7 +354,7 @@ class Op:
         #: Checks the caller's arrays, of a backend and of the names of the op's parameters. An
         #: array without a spec only selects the library and the device. Arrays ``maps[0]``,
         #: ``maps[1]``, ... have the spec of ``maps``, and each has its own sizes.
-        self.inputs: Callable[..., Inputs] = functools.partial(Inputs, self)
+        self.signature = _check.memoized(functools.partial(_signature_of, self), arrays=True)
         self.implementations: dict[str, Callable[..., Any]] = {}
         #: Refuses shapes that match the specs but not each other, or that are too large.
         self.check_shapes: Callable[[Signature], None] | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,21 +19,24 @@ class SampleOptions(NamedTuple):
     most_positive: int
     positive_iou: float
     negative_iou: float
-    means: tuple[float, ...]
-    stds: tuple[float, ...]
+    mean_x: float
+    mean_y: float
+    mean_width: float
+    mean_height: float
+    std_x: float
+    std_y: float
+    std_width: float
+    std_height: float
 
-    def flat(self) -> tuple[Any, ...]:
-        """Return the fields without nested tuples."""
-        return (*self[:4], *self.means, *self.stds)
 
-
+@_check.memoized
 def sample_options(
     num_sample: Any,
     pos_ratio: Any,
     pos_iou_thresh: Any,
     neg_iou_thresh: Any,
-    means: Sequence[float],
-    stds: Sequence[float],
+    means: Any,
+    stds: Any,
 ) -> SampleOptions:
     """Return the checked options. The number of positives is computed in float32."""
     num = _check.integer("num_sample", num_sample, 1)
@@ -44,8 +46,8 @@ def sample_options(
         min(num, round(float(np.float32(num) * ratio))),
         _check.number("pos_iou_thresh", pos_iou_thresh, 0, 1),
         _check.number("neg_iou_thresh", neg_iou_thresh, 0, 1),
-        _check.numbers("means", means, 4),
-        _check.numbers("stds", stds, 4),
+        *_check.numbers("means", means, 4),
+        *_check.numbers("stds", stds, 4),
     )
 
 
@@ -84,7 +86,7 @@ def least(noise: np.ndarray, where: np.ndarray, most: int) -> np.ndarray:
 def encode(boxes: np.ndarray, truths: np.ndarray, options: SampleOptions) -> np.ndarray:
     """Return the offsets (N, 4) from boxes to truths, as ``box_encode``."""
     with np.errstate(all="ignore"):
-        means, stds = np.array([options.means, options.stds], np.float32)
+        means, stds = np.array(options[4:], np.float32).reshape(2, 4)
         size, truth_size = (x[:, 2:] - x[:, :2] for x in (boxes, truths))
         half = np.float32(0.5)
         center, truth_center = boxes[:, :2] + size * half, truths[:, :2] + truth_size * half

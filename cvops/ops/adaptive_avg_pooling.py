@@ -64,11 +64,16 @@ def adaptive_avg_pooling(
         array([[[[ 2.5,  4.5],
                  [10.5, 12.5]]]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data)
-    images, channels, height, width = inputs.shapes["data"]
+    signature = _OP.signature.get(backend, data=data)
+    return signature.run((data,), (_sizes.get(signature.shapes["data"], output_size),))
+
+
+@_check.memoized
+def _sizes(shape: tuple[int, ...], output_size: Any) -> _Sizes:
+    images, channels, height, width = shape
     sizes = _Sizes(height, width, *_grid(output_size))
     _check_sizes("data", "output_size", images * channels, sizes)
-    return inputs.run(sizes)
+    return sizes
 
 
 def adaptive_avg_pooling_backward(
@@ -96,8 +101,15 @@ def adaptive_avg_pooling_backward(
             have four numbers, has another number of images or channels, or has no pixels; sizes are
             too large (as in :func:`adaptive_avg_pooling`).
     """
-    inputs = _BACKWARD.inputs(backend, out_grad=out_grad)
-    images, channels, height, width = inputs.shapes["out_grad"]
+    signature = _BACKWARD.signature.get(backend, out_grad=out_grad)
+    return signature.run(
+        (out_grad,), (_backward_sizes.get(signature.shapes["out_grad"], data_shape),)
+    )
+
+
+@_check.memoized
+def _backward_sizes(grad_shape: tuple[int, ...], data_shape: Any) -> _Sizes:
+    images, channels, height, width = grad_shape
     shape = _check.integers("data_shape", data_shape, "(N, C, H, W)", low=0)
     if shape[:2] != (images, channels):
         raise ValueError(
@@ -106,7 +118,7 @@ def adaptive_avg_pooling_backward(
         )
     sizes = _Sizes(shape[2], shape[3], height, width)
     _check_sizes("data_shape", "out_grad", images * channels, sizes)
-    return inputs.run(sizes)
+    return sizes
 
 
 def _grid(output_size: Any) -> tuple[int, int]:

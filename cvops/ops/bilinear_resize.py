@@ -100,16 +100,35 @@ def bilinear_resize(
     if (mode == "like") != (like is not None):
         want = "an array for mode 'like'" if like is None else f"None for mode {mode!r}"
         raise ValueError(f"like: expected {want}, got {type(like).__name__}")
+    arrays: tuple[Array, ...]
     if like is None:
-        inputs = _OP.inputs(backend, data=data)
+        arrays, signature = (data,), _OP.signature.get(backend, data=data)
     else:
-        inputs = _LIKE.inputs(backend, data=data, like=like)
+        arrays, signature = (data, like), _LIKE.signature.get(backend, data=data, like=like)
+    sizes = _sizes.get(
+        signature.shapes["data"], signature.shapes.get("like"), height, width, scale_height,
+        scale_width, mode, align_corners,
+    )  # fmt: skip
+    return signature.run(arrays, (sizes,))
+
+
+@_check.memoized
+def _sizes(
+    shape: tuple[int, ...],
+    like_shape: tuple[int, ...] | None,
+    height: Any,
+    width: Any,
+    scale_height: Any,
+    scale_width: Any,
+    mode: str,
+    align_corners: Any,
+) -> _Sizes:
     height = _check.integer("height", height, low=1)
     width = _check.integer("width", width, low=1)
     factors = _factors(mode, scale_height, scale_width)
-    images, channels, *before = inputs.shapes["data"]
-    if mode == "like":
-        after = inputs.shapes["like"][2:]
+    images, channels, *before = shape
+    if like_shape is not None:
+        after = like_shape[2:]
     elif mode in _PARITIES:
         after = tuple(map(_PARITIES[mode], before))
     elif factors is not None:
@@ -122,7 +141,7 @@ def bilinear_resize(
     align_corners = _check.flag("align_corners", align_corners)
     sizes = _Sizes(before[0], before[1], after[0], after[1], align_corners)
     _check_sizes("data", "the result", images * channels, sizes)
-    return inputs.run(sizes)
+    return sizes
 
 
 def _factors(mode: str, scale_height: Any, scale_width: Any) -> tuple[float, float] | None:
@@ -179,8 +198,15 @@ def bilinear_resize_backward(
             have four numbers, has another number of images or channels, or has no pixels;
             ``align_corners`` is not a flag; maps have 2**30 elements or more before or after.
     """
-    inputs = _BACKWARD.inputs(backend, out_grad=out_grad)
-    images, channels, height, width = inputs.shapes["out_grad"]
+    signature = _BACKWARD.signature.get(backend, out_grad=out_grad)
+    return signature.run(
+        (out_grad,), (_backward_sizes.get(signature.shapes["out_grad"], data_shape, align_corners),)
+    )
+
+
+@_check.memoized
+def _backward_sizes(grad_shape: tuple[int, ...], data_shape: Any, align_corners: Any) -> _Sizes:
+    images, channels, height, width = grad_shape
     shape = _check.integers("data_shape", data_shape, "(N, C, H, W)", low=0)
     if shape[:2] != (images, channels):
         raise ValueError(
@@ -190,7 +216,7 @@ def bilinear_resize_backward(
     align_corners = _check.flag("align_corners", align_corners)
     sizes = _Sizes(shape[2], shape[3], height, width, align_corners)
     _check_sizes("data_shape", "out_grad", images * channels, sizes)
-    return inputs.run(sizes)
+    return sizes
 
 
 def _check_sizes(data: str, out: str, planes: int, sizes: _Sizes) -> None:

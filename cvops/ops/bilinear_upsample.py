@@ -59,15 +59,15 @@ def bilinear_upsample(data: Array, scale: int, *, backend: str | None = None) ->
         array([[[[0.5625, 0.75  , 0.75  , 0.5625],
                  [0.5625, 0.75  , 0.75  , 0.5625]]]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data)
+    signature = _OP.signature.get(backend, data=data)
     scale = _check.integer("scale", scale, low=1, high=1024)
-    height, width = inputs.sizes["H"], inputs.sizes["W"]
+    height, width = signature.sizes["H"], signature.sizes["W"]
     if max(height, 1) * max(width, 1) * scale**2 >= 2**30:
         raise ValueError(
             f"data: expected maps that have less than 2**30 elements when enlarged {scale} times, "
             f"got {height} x {width}"
         )
-    return inputs.run(scale)
+    return signature.run((data,), (scale,))
 
 
 def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | None = None) -> Array:
@@ -97,9 +97,9 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
         ValueError: ``out_grad`` does not have four axes; its last two axes are not multiples of
             ``scale``; a map has 2**30 elements or more; ``scale`` is out of range.
     """
-    inputs = _BACKWARD.inputs(backend, out_grad=out_grad)
+    signature = _BACKWARD.signature.get(backend, out_grad=out_grad)
     scale = _check.integer("scale", scale, low=1, high=1024)
-    height, width = inputs.sizes["height"], inputs.sizes["width"]
+    height, width = signature.sizes["height"], signature.sizes["width"]
     if height % scale or width % scale:
         raise ValueError(
             f"out_grad: expected maps of multiples of scale = {scale}, got {height} x {width}"
@@ -108,7 +108,7 @@ def bilinear_upsample_backward(out_grad: Array, scale: int, *, backend: str | No
         raise ValueError(
             f"out_grad: expected maps of less than 2**30 elements, got {height} x {width}"
         )
-    return inputs.run(scale)
+    return signature.run((out_grad,), (scale,))
 
 
 @_OP.backward()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -68,13 +68,17 @@ def bipartite_matching(
         >>> cvops.bipartite_matching(scores, threshold=0.2)
         (array([ 0., -1.,  1.], dtype=float32), array([0., 2.], dtype=float32))
     """
-    inputs = _OP.inputs(backend, data=data)
-    options = _Options(
+    signature = _OP.signature.get(backend, data=data)
+    return signature.run((data,), (_options.get(threshold, is_ascend, topk),))
+
+
+@_check.memoized
+def _options(threshold: Any, is_ascend: Any, topk: Any) -> _Options:
+    return _Options(
         _check.single("threshold", threshold),
         _check.flag("is_ascend", is_ascend),
         _check.integer("topk", topk),
     )
-    return inputs.run(options)
 
 
 @_OP.check

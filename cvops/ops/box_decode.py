@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -78,8 +78,13 @@ def box_decode(
         >>> cvops.box_decode(offsets, anchors, 0.5, 0.5, 0.5, 0.5, format="corner")
         array([[[1., 0., 3., 2.]]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data, anchors=anchors)
-    options = _Options(
+    signature = _OP.signature.get(backend, data=data, anchors=anchors)
+    return signature.run((data, anchors), (_options.get(std0, std1, std2, std3, clip, format),))
+
+
+@_check.memoized
+def _options(std0: Any, std1: Any, std2: Any, std3: Any, clip: Any, format: Any) -> _Options:
+    return _Options(
         _check.single("std0", std0),
         _check.single("std1", std1),
         _check.single("std2", std2),
@@ -87,7 +92,6 @@ def box_decode(
         _check.single("clip", clip),
         _check.choice("format", format, ("corner", "center")) == "corner",
     )
-    return inputs.run(options)
 
 
 @_OP.check

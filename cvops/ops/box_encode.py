@@ -77,7 +77,8 @@ def box_encode(
         >>> cvops.box_encode(positive, matches, anchors, boxes, means, stds)[0]
         array([[[1., 0., 0., 0.]]], dtype=float32)
     """
-    return _OP.inputs(
+    arrays = samples, matches, anchors, refs, means, stds
+    signature = _OP.signature.get(
         backend,
         samples=samples,
         matches=matches,
@@ -85,7 +86,8 @@ def box_encode(
         refs=refs,
         means=means,
         stds=stds,
-    ).run()
+    )
+    return signature.run(arrays, ())
 
 
 @_OP.check

@@ -74,11 +74,11 @@ def box_iou(
                [0.33333334]], dtype=float32)
     """
     op = _OP if isinstance(kind, str) and kind == "iou" else _KIND
-    inputs = op.inputs(backend, lhs=lhs, rhs=rhs)
+    signature = op.signature.get(backend, lhs=lhs, rhs=rhs)
     center = _check.choice("format", format, ("corner", "center")) == "center"
     if op is _OP:
-        return inputs.run(center)
-    return inputs.run(center, _check.choice("kind", kind, _KINDS))
+        return signature.run((lhs, rhs), (center,))
+    return signature.run((lhs, rhs), (center, _check.choice("kind", kind, _KINDS)))
 
 
 def box_iou_backward(
@@ -120,9 +120,9 @@ def box_iou_backward(
         ValueError: ``lhs`` or ``rhs`` is refused by :func:`box_iou`; ``out_grad`` has another
             shape; ``format`` or ``kind`` is unknown.
     """
-    inputs = _BACKWARD.inputs(backend, out_grad=out_grad, lhs=lhs, rhs=rhs)
+    signature = _BACKWARD.signature.get(backend, out_grad=out_grad, lhs=lhs, rhs=rhs)
     center = _check.choice("format", format, ("corner", "center")) == "center"
-    return inputs.run(center, _check.choice("kind", kind, _KINDS))
+    return signature.run((out_grad, lhs, rhs), (center, _check.choice("kind", kind, _KINDS)))
 
 
 def _check_shapes(signature: Signature) -> None:

@@ -63,11 +63,12 @@ def box_iou_rotated(
         array([[1.        ],
                [0.33333334]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, lhs=lhs, rhs=rhs)
-    return inputs.run(rotated_format(angle, clockwise))
+    signature = _OP.signature.get(backend, lhs=lhs, rhs=rhs)
+    return signature.run((lhs, rhs), (rotated_format.get(angle, clockwise),))
 
 
-def rotated_format(angle: str, clockwise: bool) -> RotatedFormat:
+@_check.memoized
+def rotated_format(angle: Any, clockwise: Any) -> RotatedFormat:
     """Return the checked options of rotated boxes."""
     unit = _check.choice("angle", angle, ("degrees", "radians"))
     return RotatedFormat(unit == "radians", _check.flag("clockwise", clockwise))

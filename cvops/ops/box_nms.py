@@ -17,11 +17,14 @@ _OP = Op("box_nms", data="float (..., N, K)")
 _BACKWARD = Op("box_nms_backward", out_grad="float (..., N, K)", index="int32 (...)")
 
 
+_Columns = tuple[int, int, int, int]
+
+
 class _Options(NamedTuple):
     """The options of the implementations, in the order of the extension's parameters."""
 
     #: ``NmsColumns``: the width of a row, the columns of score, first coordinate and class.
-    columns: tuple[int, int, int, int]
+    columns: _Columns
     #: ``NmsRule``: threshold, True if an IoU at the threshold suppresses, by_class, center.
     rule: tuple[float, bool, bool, bool]
     valid_thresh: float
@@ -147,12 +150,39 @@ def box_nms(
                [ 1. ,  0.7,  0. ,  0. ,  2. ,  2. ],
                [-1. , -1. , -1. , -1. , -1. , -1. ]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data)
-    columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index)
-    num = inputs.shapes["data"][-2]
+    signature = _OP.signature.get(backend, data=data)
+    options = _fitted.get(
+        signature.shapes["data"], overlap_thresh, valid_thresh, topk, coord_start, score_index,
+        id_index, background_id, force_suppress, in_format, out_format, return_index,
+    )  # fmt: skip
+    return signature.run((data,), options)
+
+
+@_check.memoized
+def _fitted(shape: tuple[int, ...], *options: Any) -> tuple[_Options, bool]:
+    """Return the options for ``data`` of a shape."""
+    checked, return_index = _options.get(*options)
+    limit = fitted_limit(checked.limit, shape[-2])
+    return _Options(check_columns(shape, checked.columns), *checked[1:-1], limit), return_index
+
+
+@_check.memoized
+def _options(
+    overlap_thresh: Any,
+    valid_thresh: Any,
+    topk: Any,
+    coord_start: Any,
+    score_index: Any,
+    id_index: Any,
+    background_id: Any,
+    force_suppress: Any,
+    in_format: Any,
+    out_format: Any,
+    return_index: Any,
+) -> tuple[_Options, bool]:
+    columns = columns_of(coord_start, score_index, id_index)
     _check.choice("in_format", in_format, ("corner", "center"))
     _check.choice("out_format", out_format, ("corner", "center"))
-    topk = _check.integer("topk", topk)
     across = _check.flag("force_suppress", force_suppress)
     by_class, center = columns[3] >= 0 and not across, in_format == "center"
     options = _Options(
@@ -161,41 +191,49 @@ def box_nms(
         _check.number("valid_thresh", valid_thresh),
         _check.integer("background_id", background_id),
         0 if in_format == out_format else 1 if out_format == "center" else 2,
-        num if topk < 0 else min(topk, num),
+        _check.integer("topk", topk),
     )
-    return inputs.run(options, _check.flag("return_index", return_index))
+    return options, _check.flag("return_index", return_index)
 
 
-def check_columns(
-    shape: tuple[int, ...], coord_start: Any, score_index: Any, id_index: Any, numbers: int = 4
-) -> tuple[int, int, int, int]:
-    """Return ``NmsColumns`` of the extension for ``data`` of a shape.
+def fitted_limit(limit: int, num: int) -> int:
+    """Return the maximum number of rows of a set of ``num`` rows; a negative limit is none."""
+    return num if limit < 0 else min(limit, num)
+
+
+def columns_of(coord_start: Any, score_index: Any, id_index: Any) -> _Columns:
+    """Return ``NmsColumns`` of the extension for rows of an unknown width, which is 0."""
+    score = _check.integer("score_index", score_index)
+    coord = _check.integer("coord_start", coord_start)
+    return 0, score, coord, max(_check.integer("id_index", id_index), -1)
+
+
+def check_columns(shape: tuple[int, ...], columns: _Columns, numbers: int = 4) -> _Columns:
+    """Return the columns for ``data`` of a shape.
 
     ``numbers`` is the number of coordinates of a box.
     """
     num, width = shape[-2:]
-    score = _check.integer("score_index", score_index)
-    coord = _check.integer("coord_start", coord_start)
-    id_ = _check.integer("id_index", id_index)
+    _, score, coord, id_ = columns
     if width < 1 + numbers + (id_ > 0):
         want = f"a score, a class and {numbers}" if id_ > 0 else f"a score and {numbers}"
         raise ValueError(f"data: expected rows of {want} coordinates or more, got shape {shape}")
     if not 0 <= coord <= width - numbers:
         word = {4: "four", 5: "five"}[numbers]
-        raise ValueError(f"coord_start: expected {word} columns of {width}, got {coord_start}")
+        raise ValueError(f"coord_start: expected {word} columns of {width}, got {coord}")
     if not 0 <= score < width or coord <= score < coord + numbers:
         raise ValueError(
             "score_index: expected a column outside of the coordinates, whose columns are "
-            f"coord_start = {coord} to {coord + numbers - 1}, got {score_index}"
+            f"coord_start = {coord} to {coord + numbers - 1}, got {score}"
         )
     if id_ >= width or coord <= id_ < coord + numbers or id_ == score:
-        raise ValueError(f"id_index: expected a column of its own or -1, got {id_index}")
+        raise ValueError(f"id_index: expected a column of its own or -1, got {id_}")
     if num >= _check.MAX_BOXES or width >= 2**31:
         raise ValueError(
             f"data: expected fewer than {_check.MAX_BOXES} rows of fewer than 2**31 numbers, "
             f"got shape {shape}"
         )
-    return width, score, coord, max(id_, -1)
+    return width, score, coord, id_
 
 
 def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:
@@ -225,7 +263,8 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
             more; there are 2**31 sets or more that are not empty; the shape of ``index`` is not
             ``out_grad.shape[:-1]``.
     """
-    return _BACKWARD.inputs(backend, out_grad=out_grad, index=index).run()
+    signature = _BACKWARD.signature.get(backend, out_grad=out_grad, index=index)
+    return signature.run((out_grad, index), ())
 
 
 @_OP.check

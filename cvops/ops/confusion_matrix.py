@@ -51,11 +51,11 @@ def confusion_matrix(
         array([[1, 1],
                [0, 1]])
     """
-    inputs = _OP.inputs(backend, prediction=prediction, label=label)
+    signature = _OP.signature.get(backend, prediction=prediction, label=label)
     num_classes = _check.integer("num_classes", num_classes, low=1, high=46340)
     # The implementations ignore -1, which is no class, in any case.
     ignored = -1 if ignore_label is None else _check.integer("ignore_label", ignore_label)
-    return inputs.run(num_classes, ignored)
+    return signature.run((prediction, label), (num_classes, ignored))
 
 
 @_OP.check

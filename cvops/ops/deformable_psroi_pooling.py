@@ -8,13 +8,14 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cvops.ops import _check
-from cvops.ops._op import DeviceOps, Inputs, Op, Signature
+from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.psroi_pooling import (
     MOST_BINS,
     Sizes,
     cells_of,
     channels_of,
     check_bins,
+    forward_sizes,
     out_shape,
     rounded,
     sizes_of,
@@ -129,33 +130,52 @@ def deformable_psroi_pooling(
                  [2., 3.]]]], dtype=float32)
     """
     flag = _check.flag("no_trans", no_trans)
-    inputs = _inputs((_PLAIN, _OP), backend, flag, data=data, rois=rois, trans=trans)
-    scale = _check.number("spatial_scale", spatial_scale, 0, 1)
-    dim = _check.integer("output_dim", output_dim, low=1)
-    pooled = _check.integer("pooled_size", pooled_size, low=1, high=MOST_BINS)
-    sizes = sizes_of("data", inputs.shapes["data"], scale, dim, pooled, group_size)
-    return inputs.run(_options(inputs, sizes, part_size, sample_per_part, trans_std))
+    arrays = {"data": data, "rois": rois}
+    signature = _signature((_PLAIN, _OP), backend, flag, trans, arrays)
+    options = _forward_options.get(
+        signature.shapes["data"], signature.shapes.get("trans"), spatial_scale, output_dim,
+        group_size, pooled_size, part_size, sample_per_part, trans_std,
+    )  # fmt: skip
+    return signature.run(tuple(arrays.values()), (options,))
 
 
-def _inputs(
-    ops: tuple[Op, Op], backend: str | None, no_trans: bool, trans: Any, **arrays: Any
-) -> Inputs:
-    """Return the checked arrays, for the op without ``trans`` or the op with it."""
+def _signature(
+    ops: tuple[Op, Op], backend: str | None, no_trans: bool, trans: Any, arrays: dict[str, Any]
+) -> Signature:
+    """Check the arrays, for the op without ``trans`` or the op with it. Add ``trans`` to them."""
     if not no_trans:
-        return ops[1].inputs(backend, **arrays, trans=trans)
+        arrays["trans"] = trans
+        return ops[1].signature.get(backend, **arrays)
     if trans is not None:
         raise TypeError(f"trans: expected None with no_trans, got {type(trans).__name__}")
-    return ops[0].inputs(backend, **arrays)
+    return ops[0].signature.get(backend, **arrays)
+
+
+@_check.memoized
+def _forward_options(
+    shape: tuple[int, ...],
+    trans_shape: tuple[int, ...] | None,
+    spatial_scale: Any,
+    output_dim: Any,
+    group_size: Any,
+    pooled_size: Any,
+    *others: Any,
+) -> _Options:
+    sizes = forward_sizes.get(shape, spatial_scale, output_dim, pooled_size, group_size)
+    return _options(sizes, trans_shape, *others)
 
 
 def _options(
-    inputs: Inputs, sizes: Sizes, part_size: Any, sample_per_part: Any, trans_std: Any
+    sizes: Sizes,
+    shape: tuple[int, ...] | None,
+    part_size: Any,
+    sample_per_part: Any,
+    trans_std: Any,
 ) -> _Options:
     """Return the checked options that both directions have."""
     part = _check.integer("part_size", part_size, low=0, high=MOST_BINS) or sizes.pooled
     samples = _check.integer("sample_per_part", sample_per_part, low=1, high=_MOST_SAMPLES)
     std = _check.number("trans_std", trans_std, 0, 1)
-    shape = inputs.shapes.get("trans")
     if shape is None:
         return _Options(*sizes, part, samples, std, 1)
     classes = shape[1] // 2
@@ -230,12 +250,28 @@ def deformable_psroi_pooling_backward(
     """
     no_trans = trans is None
     arrays = {"out_grad": out_grad, "data": data, "rois": rois}
-    inputs = _inputs((_PLAIN_BACKWARD, _BACKWARD), backend, no_trans, trans, **arrays)
-    scale = _check.number("spatial_scale", spatial_scale, 0, 1)
-    dim, pooled, _ = inputs.shapes["out_grad"][1:]
-    sizes = sizes_of("data", inputs.shapes["data"], scale, dim, pooled, group_size)
-    out = inputs.run(_options(inputs, sizes, part_size, sample_per_part, trans_std))
+    signature = _signature((_PLAIN_BACKWARD, _BACKWARD), backend, no_trans, trans, arrays)
+    options = _backward_options.get(
+        signature.shapes["out_grad"], signature.shapes["data"], signature.shapes.get("trans"),
+        spatial_scale, group_size, part_size, sample_per_part, trans_std,
+    )  # fmt: skip
+    out = signature.run(tuple(arrays.values()), (options,))
     return (out, None) if no_trans else out
+
+
+@_check.memoized
+def _backward_options(
+    grad_shape: tuple[int, ...],
+    shape: tuple[int, ...],
+    trans_shape: tuple[int, ...] | None,
+    spatial_scale: Any,
+    group_size: Any,
+    *others: Any,
+) -> _Options:
+    scale = _check.number("spatial_scale", spatial_scale, 0, 1)
+    dim, pooled, _ = grad_shape[1:]
+    sizes = sizes_of("data", shape, scale, dim, pooled, group_size)
+    return _options(sizes, trans_shape, *others)
 
 
 @_OP.backward(inputs=("data", "rois", "trans"), arrays=3)

@@ -44,8 +44,8 @@ def label_from_color(
         >>> cvops.label_from_color(colors, colormap, unknown=-1)
         array([ 1,  0, -1], dtype=int32)
     """
-    inputs = _OP.inputs(backend, image=image, colormap=colormap)
-    return inputs.run(_check.integer("unknown", unknown))
+    signature = _OP.signature.get(backend, image=image, colormap=colormap)
+    return signature.run((image, colormap), (_check.integer("unknown", unknown),))
 
 
 @_OP.check

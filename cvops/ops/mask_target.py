@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -94,11 +94,27 @@ def mask_target(
         >>> cvops.mask_target(rois, masks, match, match, num_classes=1, mask_size=(1, 2))[0]
         array([[[[[0.25, 0.75]]]]], dtype=float32)
     """
-    inputs = _OP.inputs(
+    signature = _OP.signature.get(
         backend, rois=rois, gt_masks=gt_masks, matches=matches, cls_targets=cls_targets
     )
-    images, masks, height, width = inputs.shapes["gt_masks"]
-    num = inputs.sizes["N"]
+    options = _options.get(
+        signature.shapes["gt_masks"], signature.sizes["N"], num_rois, num_classes, mask_size,
+        sample_ratio, aligned,
+    )  # fmt: skip
+    return signature.run((rois, gt_masks, matches, cls_targets), options)
+
+
+@_check.memoized
+def _options(
+    shape: tuple[int, ...],
+    num: int,
+    num_rois: Any,
+    num_classes: Any,
+    mask_size: Any,
+    sample_ratio: Any,
+    aligned: Any,
+) -> tuple[_Shape, _Options]:
+    images, masks, height, width = shape
     if num_rois is not None and _check.integer("num_rois", num_rois) != num:
         raise ValueError(f"num_rois: expected the number of rois, {num}, got {num_rois!r}")
     classes = _check.integer("num_classes", num_classes, 1)
@@ -112,7 +128,7 @@ def mask_target(
         _check.integer("sample_ratio", sample_ratio, high=_MOST_SAMPLES),
         _check.flag("aligned", aligned),
     )
-    return inputs.run((images, num, masks, height, width), options)
+    return (images, num, masks, height, width), options
 
 
 @_OP.check

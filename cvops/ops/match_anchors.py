@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -95,19 +95,37 @@ def match_anchors(
         >>> cvops.match_anchors(anchors, boxes, 0.7, 0.3)  # the IoUs are 1, 0.5, 0.25, 0
         array([ 0, -2, -1, -1], dtype=int32)
     """
-    inputs = _OP.inputs(backend, anchors=anchors, boxes=boxes)
+    signature = _OP.signature.get(backend, anchors=anchors, boxes=boxes)
+    options = _options.get(
+        high_threshold, low_threshold, allow_low_quality_matches, match_best_anchors
+    )
+    return signature.run(
+        (anchors, boxes),
+        (*_shape.get(signature.shapes["anchors"], signature.shapes["boxes"]), options),
+    )
+
+
+@_check.memoized
+def _shape(anchors: tuple[int, ...], boxes: tuple[int, ...]) -> tuple[tuple[int, ...], _Shape]:
+    """Return the leading axes of the result, and all sizes."""
+    leading = boxes[:-2]
+    sizes = math.prod(leading), anchors[-2], boxes[-2], math.prod(anchors[:-2])
+    return leading, _Shape(*sizes)
+
+
+@_check.memoized
+def _options(
+    high_threshold: Any,
+    low_threshold: Any,
+    allow_low_quality_matches: Any,
+    match_best_anchors: Any,
+) -> _Options:
     high = _check.number("high_threshold", high_threshold, 0, 1)
-    options = _Options(
+    return _Options(
         high,
         high if low_threshold is None else _check.number("low_threshold", low_threshold, 0, high),
         _check.flag("allow_low_quality_matches", allow_low_quality_matches),
         _check.flag("match_best_anchors", match_best_anchors),
-    )
-    shape = inputs.shapes["anchors"]
-    leading = inputs.shapes["boxes"][:-2]
-    sizes = inputs.sizes
-    return inputs.run(
-        leading, _Shape(math.prod(leading), sizes["A"], sizes["M"], math.prod(shape[:-2])), options
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from cvops.ops import _check, _exp_log
 from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.box_iou import _intersection, _sized
-from cvops.ops.box_nms import _candidates, _truncated, check_columns
+from cvops.ops.box_nms import _candidates, _truncated, check_columns, columns_of, fitted_limit
 
 Array = TypeVar("Array")
 _OP = Op("matrix_nms", data="float32 (..., N, K)")
@@ -138,27 +138,64 @@ def matrix_nms(
         array([[1.   , 0.   , 0.   , 2.   , 2.   ],
                [0.375, 0.   , 0.   , 2.   , 1.   ]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data)
-    columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index)
-    num = inputs.shapes["data"][-2]
+    signature = _OP.signature.get(backend, data=data)
+    options = _fitted.get(
+        signature.shapes["data"], method, sigma, valid_thresh, post_thresh, topk, post_nms,
+        coord_start, score_index, id_index, background_id, force_suppress, in_format, return_index,
+    )  # fmt: skip
+    return signature.run((data,), options)
+
+
+@_check.memoized
+def _fitted(shape: tuple[int, ...], *options: Any) -> tuple[_Options, bool]:
+    """Return the options for ``data`` of a shape."""
+    checked, return_index = _options.get(*options)
+    columns, valid_thresh, background_id, topk, op, post_thresh, rows = checked
+    fitted = _Options(
+        check_columns(shape, columns),
+        valid_thresh,
+        background_id,
+        fitted_limit(topk, shape[-2]),
+        op,
+        post_thresh,
+        fitted_limit(rows, shape[-2]),
+    )
+    return fitted, return_index
+
+
+@_check.memoized
+def _options(
+    method: Any,
+    sigma: Any,
+    valid_thresh: Any,
+    post_thresh: Any,
+    topk: Any,
+    post_nms: Any,
+    coord_start: Any,
+    score_index: Any,
+    id_index: Any,
+    background_id: Any,
+    force_suppress: Any,
+    in_format: Any,
+    return_index: Any,
+) -> tuple[_Options, bool]:
+    columns = columns_of(coord_start, score_index, id_index)
     gaussian = _check.choice("method", method, ("linear", "gaussian")) == "gaussian"
     center = _check.choice("in_format", in_format, ("corner", "center")) == "center"
     by_class = not _check.flag("force_suppress", force_suppress) and columns[3] >= 0
     sigma = _check.single("sigma", sigma)
     if sigma <= 0:
         raise ValueError(f"sigma: expected a positive number, got {sigma}")
-    topk = _check.integer("topk", topk)
-    post_nms = _check.integer("post_nms", post_nms)
     options = _Options(
         columns,
         _check.number("valid_thresh", valid_thresh, 0),
         _check.integer("background_id", background_id),
-        num if topk < 0 else min(topk, num),
+        _check.integer("topk", topk),
         (sigma, gaussian, by_class, center),
         _check.number("post_thresh", post_thresh, 0),
-        num if post_nms < 0 else min(post_nms, num),
+        _check.integer("post_nms", post_nms),
     )
-    return inputs.run(options, _check.flag("return_index", return_index))
+    return options, _check.flag("return_index", return_index)
 
 
 @_OP.check

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -97,20 +97,42 @@ def multibox_detection(
         array([[[ 0.   ,  0.9  ,  0.   ,  0.   ,  0.5  ,  0.5  ],
                 [-1.   ,  0.8  ,  0.   ,  0.   ,  0.5  ,  0.375]]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
-    num = inputs.sizes["A"]
+    signature = _OP.signature.get(backend, cls_prob=cls_prob, loc_pred=loc_pred, anchor=anchor)
+    options = _fitted.get(
+        signature.sizes["A"], clip, threshold, background_id, nms_threshold, force_suppress,
+        variances, nms_topk,
+    )  # fmt: skip
+    return signature.run((cls_prob, loc_pred, anchor), (options,))
+
+
+@_check.memoized
+def _fitted(num: int, *options: Any) -> _Options:
+    """Return the options for a number of anchors."""
+    checked = _options.get(*options)
+    limit = checked.limit if 0 < checked.limit < num else num
+    return _Options(*checked[:-1], limit)
+
+
+@_check.memoized
+def _options(
+    clip: Any,
+    threshold: Any,
+    background_id: Any,
+    nms_threshold: Any,
+    force_suppress: Any,
+    variances: Any,
+    nms_topk: Any,
+) -> _Options:
     _check.integer("background_id", background_id)
-    topk = _check.integer("nms_topk", nms_topk)
     nms_threshold = _check.single("nms_threshold", nms_threshold)
-    options = _Options(
+    return _Options(
         _check.flag("clip", clip),
         _check.number("threshold", threshold),
-        _VARIANCES if variances is _VARIANCES else _check.numbers("variances", variances, 4),
+        _check.numbers("variances", variances, 4),
         (nms_threshold, True, not _check.flag("force_suppress", force_suppress), False),
         0 < nms_threshold <= 1,
-        topk if 0 < topk < num else num,
+        _check.integer("nms_topk", nms_topk),
     )
-    return inputs.run(options)
 
 
 @_OP.check

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from cvops.arrays import library_of
 from cvops.ops import _check
-from cvops.ops._op import DeviceOps, Inputs, Op
+from cvops.ops._op import DeviceOps, Op
 
 Array = TypeVar("Array")
 _FEATURES = "shape of float32 (N, C, H, W, ...)"
@@ -117,17 +116,18 @@ def multibox_prior(
                 [0.625, 0.25 , 0.875, 0.75 ]]], dtype=float32)
     """
     if _is_pair(data):
-        inputs, map_ = _inputs_like(like, backend), _pair("data", data)
+        like, map_ = _like(like), _pair("data", data)
+        arrays, signature = (like,), _OP.signature.get(backend, like=like)
     else:
-        inputs = _OP.inputs(backend, data=data)
-        map_ = inputs.shapes["data"]
+        arrays, signature = (data,), _OP.signature.get(backend, data=data)
+        map_ = signature.shapes["data"]
     options = (
-        (_hashable("sizes", sizes),),
-        (_hashable("ratios", ratios),),
-        (steps if steps is _STEPS else _hashable("steps", steps, 2),),
-        (offsets if offsets is _OFFSETS else _hashable("offsets", offsets, 2),),
+        (_as_tuple("sizes", sizes),),
+        (_as_tuple("ratios", ratios),),
+        (_as_tuple("steps", steps, 2),),
+        (_as_tuple("offsets", offsets, 2),),
     )
-    return inputs.run(_layout(False, (map_,), *options), _check.flag("clip", clip))
+    return signature.run(arrays, (_layout.get(False, (map_,), *options), _check.flag("clip", clip)))
 
 
 @overload
@@ -216,25 +216,27 @@ def multibox_priors(
         raise ValueError(f"maps: expected one feature map or more, got {maps!r}")
     num = len(maps)
     if _is_pair(next(iter(maps))):
-        inputs, pairs = _inputs_like(like, backend), tuple(map(_pair, _names(num), maps))
+        like, pairs = _like(like), tuple(map(_pair, _names(num), maps))
+        arrays, signature = (like,), _OP.signature.get(backend, like=like)
     else:
-        inputs = _OP.inputs(backend, **dict(zip(_names(num), maps)))
-        pairs = tuple(inputs.shapes.values())
+        arrays = tuple(maps)
+        signature = _OP.signature.get(backend, **dict(zip(_names(num), arrays)))
+        pairs = tuple(signature.shapes.values())
     options = (
         _for_each_map("sizes", sizes, num),
         _for_each_map("ratios", ratios, num),
         (_STEPS,) * num if steps is None else _for_each_map("steps", steps, num, 2),
         (_OFFSETS,) * num if offsets is None else _for_each_map("offsets", offsets, num, 2),
     )
-    return inputs.run(_layout(True, pairs, *options), _check.flag("clip", clip))
+    return signature.run(arrays, (_layout.get(True, pairs, *options), _check.flag("clip", clip)))
 
 
 def _is_pair(x: Any) -> bool:
     return library_of(x) is None and hasattr(x, "__len__")
 
 
-def _inputs_like(like: Any, backend: str | None) -> Inputs:
-    return _OP.inputs(backend, like=np.empty(0, np.float32) if like is None else like)
+def _like(like: Any) -> Any:
+    return np.empty(0, np.float32) if like is None else like
 
 
 def _pair(name: str, x: Any) -> tuple[int, ...]:
@@ -249,37 +251,19 @@ def _names(num: int) -> list[str]:
     return [f"maps[{i}]" for i in range(num)]
 
 
-def _is_key(x: tuple[Any, ...]) -> bool:
-    """Report if equal elements have the same meaning, unlike 1 and True, or 0.0 and -0.0."""
-    return 0 not in x and _check.PLAIN.issuperset(map(type, x))
-
-
-class _Signed(tuple):
-    """Numbers with a zero as a part of a key. The sign of a zero counts."""
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is _Signed and repr(self) == repr(other)
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
-
-
-def _hashable(name: str, x: Any, length: int | None = None) -> tuple[float, ...]:
-    """Return ``x`` as a part of the key of :func:`_layout`, which checks tuples of numbers."""
-    if type(x) is tuple and _is_key(x):
-        return x
-    numbers = _check.numbers(name, x, length)
-    return _Signed(numbers) if 0 in numbers else numbers
+def _as_tuple(name: str, x: Any, length: int | None = None) -> tuple[Any, ...]:
+    """Return the numbers as a tuple: :func:`_layout` remembers no list. It checks a tuple."""
+    return x if type(x) is tuple else _check.numbers(name, x, length)
 
 
 def _for_each_map(name: str, option: Any, num: int, length: int | None = None) -> tuple[Any, ...]:
-    """Return the hashable option of each map."""
+    """Return the numbers of each map, as tuples."""
     items = _check.elements(option)
     if items is not option or len(items) != num:
         raise ValueError(f"{name}: expected one for each of {num} maps, got {option!r}")
-    if _TUPLES.issuperset(map(type, items)) and _is_key(tuple(itertools.chain(*items))):
+    if _TUPLES.issuperset(map(type, items)):
         return tuple(items)
-    return tuple([_hashable(f"{name}[{i}]", x, length) for i, x in enumerate(items)])
+    return tuple([_as_tuple(f"{name}[{i}]", x, length) for i, x in enumerate(items)])
 
 
 class _Layout:
@@ -294,14 +278,14 @@ class _Layout:
         self.fields = self.maps.view(np.int32).reshape(len(maps), -1), self.half
 
 
-@functools.lru_cache(256)
+@_check.memoized
 def _layout(
     listed: bool, shapes: tuple[tuple[int, ...], ...], *options: tuple[Any, ...]
 ) -> _Layout:
     """Check the sizes, ratios, steps and offsets of each map, and return the layout.
 
-    ``shapes`` has the shape of each map, or the pair of its height and width. A model has few
-    layouts. An error names the argument, and also the map if the maps are ``listed``.
+    ``shapes`` has the shape of each map, or the pair of its height and width. An error names the
+    argument, and also the map if the maps are ``listed``.
     """
     maps: list[tuple[Any, ...]] = []
     halves, total = [], 0

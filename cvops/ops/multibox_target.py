@@ -122,22 +122,38 @@ def multibox_target(
         >>> cvops.multibox_target(anchors, labels, cls_preds)[2]  # 1 + class, or 0
         array([[2., 2., 0.]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, anchor=anchor, label=label, cls_pred=cls_pred)
+    signature = _OP.signature.get(backend, anchor=anchor, label=label, cls_pred=cls_pred)
+    options = _options.get(
+        overlap_threshold, ignore_label, negative_mining_ratio, negative_mining_thresh,
+        minimum_negative_samples, variances,
+    )  # fmt: skip
+    images, truths, label_width = signature.shapes["label"]
+    shape = (images, signature.sizes["A"], truths, label_width, signature.sizes["C"])
+    return signature.run((anchor, label, cls_pred), (shape, options))
+
+
+@_check.memoized
+def _options(
+    overlap_threshold: Any,
+    ignore_label: Any,
+    negative_mining_ratio: Any,
+    negative_mining_thresh: Any,
+    minimum_negative_samples: Any,
+    variances: Any,
+) -> _Options:
     _check.integer("minimum_negative_samples", minimum_negative_samples)
     options = _Options(
         _check.number("overlap_threshold", overlap_threshold),
         _check.number("ignore_label", ignore_label),
         _check.single("negative_mining_ratio", negative_mining_ratio),
         _check.single("negative_mining_thresh", negative_mining_thresh),
-        *(_VARIANCES if variances is _VARIANCES else _check.numbers("variances", variances, 4)),
+        *_check.numbers("variances", variances, 4),
     )
     if options.mining_ratio > 0 and not options.mining_threshold > 0:
         raise ValueError(
             f"negative_mining_thresh: expected a positive number, got {negative_mining_thresh!r}"
         )
-    images, truths, label_width = inputs.shapes["label"]
-    shape = (images, inputs.sizes["A"], truths, label_width, inputs.sizes["C"])
-    return inputs.run(shape, options)
+    return options
 
 
 @_OP.check

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -90,8 +90,26 @@ def multiclass_nms(
                 [ 1. ,  0.6,  0. ,  0. ,  2. ,  1.5],
                 [-1. , -1. , -1. , -1. , -1. , -1. ]]], dtype=float32), array([2], dtype=int32))
     """
-    inputs = _OP.inputs(backend, boxes=boxes, scores=scores)
-    _, classes, num = inputs.shapes["scores"]
+    signature = _OP.signature.get(backend, boxes=boxes, scores=scores)
+    options = _options.get(
+        signature.shapes["scores"], overlap_thresh, valid_thresh, topk, post_nms, background_id,
+        force_suppress, in_format,
+    )  # fmt: skip
+    return signature.run((boxes, scores), (options,))
+
+
+@_check.memoized
+def _options(
+    shape: tuple[int, ...],
+    overlap_thresh: Any,
+    valid_thresh: Any,
+    topk: Any,
+    post_nms: Any,
+    background_id: Any,
+    force_suppress: Any,
+    in_format: Any,
+) -> _Options:
+    _, classes, num = shape
     limit = min(_check.integer("topk", topk, 1), classes * num)
     if limit >= _check.MAX_BOXES:
         raise ValueError(
@@ -104,7 +122,7 @@ def multiclass_nms(
     first, end = 0, 0
     if 0 <= background_id < classes:
         first, end = background_id * num, (background_id + 1) * num
-    options = _Options(
+    return _Options(
         (_check.single("valid_thresh", valid_thresh), first, end),
         (
             _check.single("overlap_thresh", overlap_thresh),
@@ -115,7 +133,6 @@ def multiclass_nms(
         limit,
         limit if post_nms < 0 else min(post_nms, limit),
     )
-    return inputs.run(options)
 
 
 @_OP.check

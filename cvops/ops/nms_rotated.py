@@ -10,7 +10,15 @@ import numpy as np
 from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.box_iou_rotated import RotatedFormat, _boxes, _iou, rotated_format
-from cvops.ops.box_nms import _Options, _sizes, _suppress_by, box_nms_backward, check_columns
+from cvops.ops.box_nms import (
+    _Options,
+    _sizes,
+    _suppress_by,
+    box_nms_backward,
+    check_columns,
+    columns_of,
+    fitted_limit,
+)
 
 Array = TypeVar("Array")
 _OP = Op("nms_rotated", data="float32 (..., N, K)")
@@ -129,10 +137,38 @@ def nms_rotated(
         array([[ 0. ,  0.9,  0. ,  0. ,  4. ,  2. ,  0. ],
                [-1. , -1. , -1. , -1. , -1. , -1. , -1. ]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data)
-    columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index, 5)
-    num = inputs.shapes["data"][-2]
-    topk = _check.integer("topk", topk)
+    signature = _OP.signature.get(backend, data=data)
+    options = _fitted.get(
+        signature.shapes["data"], overlap_thresh, valid_thresh, topk, coord_start, score_index,
+        id_index, background_id, force_suppress, angle, clockwise, return_index,
+    )  # fmt: skip
+    return signature.run((data,), options)
+
+
+@_check.memoized
+def _fitted(shape: tuple[int, ...], *options: Any) -> tuple[_Options, RotatedFormat, bool]:
+    """Return the options for ``data`` of a shape."""
+    checked, format, return_index = _options.get(*options)
+    limit = fitted_limit(checked.limit, shape[-2])
+    columns = check_columns(shape, checked.columns, 5)
+    return _Options(columns, *checked[1:-1], limit), format, return_index
+
+
+@_check.memoized
+def _options(
+    overlap_thresh: Any,
+    valid_thresh: Any,
+    topk: Any,
+    coord_start: Any,
+    score_index: Any,
+    id_index: Any,
+    background_id: Any,
+    force_suppress: Any,
+    angle: Any,
+    clockwise: Any,
+    return_index: Any,
+) -> tuple[_Options, RotatedFormat, bool]:
+    columns = columns_of(coord_start, score_index, id_index)
     across = _check.flag("force_suppress", force_suppress)
     by_class = columns[3] >= 0 and not across
     options = _Options(
@@ -141,10 +177,10 @@ def nms_rotated(
         _check.number("valid_thresh", valid_thresh),
         _check.integer("background_id", background_id),
         0,
-        num if topk < 0 else min(topk, num),
+        _check.integer("topk", topk),
     )
-    format = rotated_format(angle, clockwise)
-    return inputs.run(options, format, _check.flag("return_index", return_index))
+    format = rotated_format.get(angle, clockwise)
+    return options, format, _check.flag("return_index", return_index)
 
 
 @_OP.check

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -57,9 +57,14 @@ def paste_masks(
         array([[[0, 1, 1, 0],
                 [0, 1, 1, 0]]], dtype=uint8)
     """
-    inputs = _OP.inputs(backend, masks=masks, boxes=boxes)
+    signature = _OP.signature.get(backend, masks=masks, boxes=boxes)
+    return signature.run((masks, boxes), _options.get(shape, threshold))
+
+
+@_check.memoized
+def _options(shape: Any, threshold: Any) -> tuple[tuple[int, ...], float]:
     size = _check.integers("shape", shape, "a pair (height, width)", low=0)
-    return inputs.run(size, _check.single("threshold", threshold))
+    return size, _check.single("threshold", threshold)
 
 
 @_OP.check

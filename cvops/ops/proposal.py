@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
 
 import numpy as np
 
 from cvops.ops import _check, _exp_log
-from cvops.ops._op import DeviceOps, Inputs, Op
+from cvops.ops._op import DeviceOps, Op
 
 Array = TypeVar("Array")
 _OP = Op(
@@ -120,16 +119,18 @@ def proposal(
         >>> cvops.proposal(cls_prob, bbox_pred, im_info, rpn_post_nms_top_n=1, **shape)
         array([[ 0.,  0.,  0., 23., 23.]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, cls_prob=cls_prob, bbox_pred=bbox_pred, im_info=im_info)
-    shape = inputs.shapes["cls_prob"]
+    signature = _OP.signature.get(backend, cls_prob=cls_prob, bbox_pred=bbox_pred, im_info=im_info)
+    shape = signature.shapes["cls_prob"]
     if shape[0] != 1:
         raise ValueError(
             f"cls_prob: expected one image, got shape {shape}: multi_proposal takes several"
         )
-    return _run(
-        inputs, rpn_pre_nms_top_n, rpn_post_nms_top_n, threshold, rpn_min_size, scales, ratios,
-        feature_stride, output_score, iou_loss,
+    options = _options.get(
+        signature.shapes["cls_prob"], signature.shapes["bbox_pred"], rpn_pre_nms_top_n,
+        rpn_post_nms_top_n, threshold, rpn_min_size, scales, ratios, feature_stride, output_score,
+        iou_loss,
     )  # fmt: skip
+    return signature.run((cls_prob, bbox_pred, im_info), options)
 
 
 @overload
@@ -233,15 +234,19 @@ def multi_proposal(
             feature map has 2**31 pixels or more along an axis; ``threshold``, a scale or a ratio is
             NaN.
     """
-    inputs = _OP.inputs(backend, cls_prob=cls_prob, bbox_pred=bbox_pred, im_info=im_info)
-    return _run(
-        inputs, rpn_pre_nms_top_n, rpn_post_nms_top_n, threshold, rpn_min_size, scales, ratios,
-        feature_stride, output_score, iou_loss,
+    signature = _OP.signature.get(backend, cls_prob=cls_prob, bbox_pred=bbox_pred, im_info=im_info)
+    options = _options.get(
+        signature.shapes["cls_prob"], signature.shapes["bbox_pred"], rpn_pre_nms_top_n,
+        rpn_post_nms_top_n, threshold, rpn_min_size, scales, ratios, feature_stride, output_score,
+        iou_loss,
     )  # fmt: skip
+    return signature.run((cls_prob, bbox_pred, im_info), options)
 
 
-def _run(
-    inputs: Inputs,
+@_check.memoized
+def _options(
+    shape: tuple[int, ...],
+    offsets_shape: tuple[int, ...],
     pre: Any,
     post: Any,
     threshold: Any,
@@ -251,21 +256,21 @@ def _run(
     stride: Any,
     output_score: Any,
     iou_loss: Any,
-) -> Any:
-    scales = scales if scales is _SCALES else _check.numbers("scales", scales)
-    ratios = ratios if ratios is _RATIOS else _check.numbers("ratios", ratios)
+) -> tuple[np.ndarray, np.ndarray, _Options, float, bool]:
+    """Return the arguments of the implementations after the arrays."""
+    scales, ratios = _floats.get("scales", scales), _floats.get("ratios", ratios)
     anchors = len(scales) * len(ratios)
     if anchors > _MAX_ANCHORS:
         raise ValueError(
             f"scales: expected at most {_MAX_ANCHORS} anchors of a cell, got {anchors} for "
             f"{len(ratios)} ratios"
         )
-    shape = batch, _, height, width = inputs.shapes["cls_prob"]
-    for name, each in (("cls_prob", 2), ("bbox_pred", 4)):
-        if inputs.shapes[name][1] != each * anchors:
+    batch, _, height, width = shape
+    for name, each, got in (("cls_prob", 2, shape), ("bbox_pred", 4, offsets_shape)):
+        if got[1] != each * anchors:
             raise ValueError(
                 f"{name}: expected {each} * {anchors} channels for {len(scales)} scales and "
-                f"{len(ratios)} ratios, got shape {inputs.shapes[name]}"
+                f"{len(ratios)} ratios, got shape {got}"
             )
     num = anchors * height * width
     if not 1 <= num < _check.MAX_BOXES:
@@ -290,7 +295,7 @@ def _run(
         min(pre, num) if pre > 0 else num,
         rows,
     )
-    return inputs.run(
+    return (
         scales,
         ratios,
         options,
@@ -299,10 +304,10 @@ def _run(
     )
 
 
-@functools.lru_cache(64)
-def _floats(numbers: tuple[float, ...]) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        return np.array(numbers, np.float32)
+@_check.memoized
+def _floats(name: str, value: Any) -> np.ndarray:
+    with np.errstate(over="ignore"):  # a number beyond float32 is infinite
+        return np.array(_check.numbers(name, value), np.float32)
 
 
 def _base_anchors(scales: np.ndarray, ratios: np.ndarray, stride: int) -> np.ndarray:
@@ -356,8 +361,8 @@ def _numpy(
     cls_prob: np.ndarray,
     bbox_pred: np.ndarray,
     im_info: np.ndarray,
-    scales: tuple[float, ...],
-    ratios: tuple[float, ...],
+    scales: np.ndarray,
+    ratios: np.ndarray,
     options: _Options,
     threshold: float,
     output_score: bool,
@@ -367,7 +372,7 @@ def _numpy(
     out = np.empty((batch, options.rows, 5), np.float32)
     out_score = np.empty((batch, options.rows, 1), np.float32)
     with np.errstate(all="ignore"):
-        base = _base_anchors(_floats(tuple(scales)), _floats(tuple(ratios)), options.stride)
+        base = _base_anchors(scales, ratios, options.stride)
         y, x = np.mgrid[:height, :width].astype(np.float32) * np.float32(options.stride)
         anchors = base + np.stack([x, y, x, y], axis=-1)[:, :, None]
         for image, info in enumerate(im_info):
@@ -402,8 +407,8 @@ def _native(
     cls_prob: np.ndarray,
     bbox_pred: np.ndarray,
     im_info: np.ndarray,
-    scales: tuple[float, ...],
-    ratios: tuple[float, ...],
+    scales: np.ndarray,
+    ratios: np.ndarray,
     options: _Options,
     threshold: float,
     output_score: bool,
@@ -412,7 +417,7 @@ def _native(
     out = device.empty((batch * options.rows, 5), np.float32)
     score = device.empty((batch * options.rows, 1), np.float32) if output_score else None
     device.ops.proposal(
-        out, score, cls_prob, bbox_pred, im_info, _floats(scales), _floats(ratios), batch, height,
-        width, options, threshold,
+        out, score, cls_prob, bbox_pred, im_info, scales, ratios, batch, height, width, options,
+        threshold,
     )  # fmt: skip
     return (out, score) if output_score else out

@@ -95,11 +95,21 @@ def psroi_pooling(
         array([[[[0., 1.],
                  [2., 3.]]]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data, rois=rois)
+    signature = _OP.signature.get(backend, data=data, rois=rois)
+    sizes = forward_sizes.get(
+        signature.shapes["data"], spatial_scale, output_dim, pooled_size, group_size
+    )
+    return signature.run((data, rois), (sizes,))
+
+
+@_check.memoized
+def forward_sizes(
+    shape: tuple[int, ...], spatial_scale: Any, output_dim: Any, pooled_size: Any, group_size: Any
+) -> Sizes:
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
     dim = _check.integer("output_dim", output_dim, low=1)
     pooled = _check.integer("pooled_size", pooled_size, low=1, high=MOST_BINS)
-    return inputs.run(sizes_of("data", inputs.shapes["data"], scale, dim, pooled, group_size))
+    return sizes_of("data", shape, scale, dim, pooled, group_size)
 
 
 def sizes_of(
@@ -157,13 +167,23 @@ def psroi_pooling_backward(
             that are 0 or more, has too few channels, or has 2**31 elements or more (as in
             :func:`psroi_pooling`); an option is out of range.
     """
-    inputs = _BACKWARD.inputs(backend, out_grad=out_grad, rois=rois)
+    signature = _BACKWARD.signature.get(backend, out_grad=out_grad, rois=rois)
+    return signature.run(
+        (out_grad, rois),
+        (_backward_sizes.get(signature.shapes["out_grad"], data_shape, spatial_scale, group_size),),
+    )
+
+
+@_check.memoized
+def _backward_sizes(
+    grad_shape: tuple[int, ...], data_shape: Any, spatial_scale: Any, group_size: Any
+) -> Sizes:
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
-    dim, pooled, _ = inputs.shapes["out_grad"][1:]
+    dim, pooled, _ = grad_shape[1:]
     shape = _check.integers("data_shape", data_shape, "(N, C, H, W)", low=0)
     sizes = sizes_of("data_shape", shape, scale, dim, pooled, group_size)
     check_elements("data_shape", shape)
-    return inputs.run(sizes)
+    return sizes
 
 
 @_OP.backward(inputs=("rois",))

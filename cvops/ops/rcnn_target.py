@@ -106,10 +106,12 @@ def rcnn_target(
         (array([[[0., 0., 4., 3.],
                 [6., 6., 9., 9.]]], dtype=float32), array([[3., 0.]], dtype=float32))
     """
-    inputs = _OP.inputs(backend, proposals=proposals, labels=labels, noise=noise)
-    options = _sampling.sample_options(num_sample, pos_ratio, pos_iou_thresh, 0, means, stds)
-    images, truths, width = inputs.shapes["labels"]
-    return inputs.run((images, inputs.sizes["N"], truths, width), options)
+    signature = _OP.signature.get(backend, proposals=proposals, labels=labels, noise=noise)
+    options = _sampling.sample_options.get(num_sample, pos_ratio, pos_iou_thresh, 0, means, stds)
+    images, truths, width = signature.shapes["labels"]
+    return signature.run(
+        (proposals, labels, noise), ((images, signature.sizes["N"], truths, width), options)
+    )
 
 
 @_OP.check
@@ -183,5 +185,5 @@ def _native(
     )
     out = rois, cls_target, matches, box_target, box_mask
     if shape[0] > 0:  # without images another size may be more than an int holds
-        device.ops.rcnn_target(*out, proposals, labels, noise, shape, options.flat())
+        device.ops.rcnn_target(*out, proposals, labels, noise, shape, options)
     return out

@@ -117,12 +117,32 @@ def roi_align(
         array([[[[2.5, 3.5],
                  [6.5, 7.5]]]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data, rois=rois)
+    signature = _OP.signature.get(backend, data=data, rois=rois)
+    sizes = _sizes.get(
+        signature.shapes["data"],
+        pooled_size,
+        spatial_scale,
+        sample_ratio,
+        position_sensitive,
+        aligned,
+    )
+    return signature.run((data, rois), (sizes,))
+
+
+@_check.memoized
+def _sizes(
+    shape: tuple[int, ...],
+    pooled_size: Any,
+    spatial_scale: Any,
+    sample_ratio: Any,
+    position_sensitive: Any,
+    aligned: Any,
+) -> _Sizes:
     height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)
     if height * width >= 2**30:
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
     options = _options(spatial_scale, sample_ratio, position_sensitive, aligned)
-    images, channels, rows, columns = inputs.shapes["data"]
+    images, channels, rows, columns = shape
     if options[2]:
         if channels % (height * width):
             raise ValueError(
@@ -130,7 +150,7 @@ def roi_align(
                 f"position_sensitive needs, got {channels}"
             )
         channels //= height * width
-    return inputs.run(_Sizes(images, channels, rows, columns, height, width, *options))
+    return _Sizes(images, channels, rows, columns, height, width, *options)
 
 
 def _options(
@@ -195,9 +215,25 @@ def roi_align_backward(
             another number of channels, or has 2**31 elements or more (as in :func:`roi_align`); an
             option is out of range.
     """
-    inputs = _BACKWARD.inputs(backend, out_grad=out_grad, rois=rois)
+    signature = _BACKWARD.signature.get(backend, out_grad=out_grad, rois=rois)
+    sizes = _backward_sizes.get(
+        signature.shapes["out_grad"], data_shape, spatial_scale, sample_ratio, position_sensitive,
+        aligned,
+    )  # fmt: skip
+    return signature.run((out_grad, rois), (sizes,))
+
+
+@_check.memoized
+def _backward_sizes(
+    grad_shape: tuple[int, ...],
+    data_shape: Any,
+    spatial_scale: Any,
+    sample_ratio: Any,
+    position_sensitive: Any,
+    aligned: Any,
+) -> _Sizes:
     options = _options(spatial_scale, sample_ratio, position_sensitive, aligned)
-    channels, height, width = inputs.shapes["out_grad"][1:]
+    channels, height, width = grad_shape[1:]
     shape = _check.integers("data_shape", data_shape, "(N, C, H, W)", low=0)
     sizes = _Sizes(shape[0], channels, shape[2], shape[3], height, width, *options)
     if shape != sizes.data_shape:
@@ -207,7 +243,7 @@ def roi_align_backward(
             f"got {shape}"
         )
     check_elements("data_shape", shape)
-    return inputs.run(sizes)
+    return sizes
 
 
 @_OP.backward(inputs=("rois",))

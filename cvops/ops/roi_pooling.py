@@ -112,13 +112,22 @@ def roi_pooling(
         array([[[[ 5.,  7.],
                  [13., 15.]]]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data, rois=rois)
+    signature = _OP.signature.get(backend, data=data, rois=rois)
+    options = _options.get(signature.shapes["data"], pooled_size, spatial_scale, return_argmax)
+    return signature.run((data, rois), options)
+
+
+@_check.memoized
+def _options(
+    shape: tuple[int, ...], pooled_size: Any, spatial_scale: Any, return_argmax: Any
+) -> tuple[_Sizes, bool]:
     height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)
     if height * width >= 2**30:
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
-    sizes = (*inputs.shapes["data"], height, width, scale)
-    return inputs.run(sizes, _check.flag("return_argmax", return_argmax))
+    images, channels, rows, columns = shape
+    sizes = images, channels, rows, columns, height, width, scale
+    return sizes, _check.flag("return_argmax", return_argmax)
 
 
 @_OP.check
@@ -157,15 +166,15 @@ def roi_pooling_backward(
             more, or has another number of channels, or has 2**31 elements or more (as in
             :func:`roi_pooling`).
     """
-    inputs = _BACKWARD.inputs(backend, out_grad=out_grad, argmax=argmax)
-    channels = inputs.sizes["C"]
+    signature = _BACKWARD.signature.get(backend, out_grad=out_grad, argmax=argmax)
+    channels = signature.sizes["C"]
     shape = _check.integers("data_shape", data_shape, "(N, C, H, W)", low=0)
     if shape[1] != channels:
         raise ValueError(
             f"data_shape: expected (N, C, H, W) with C = {channels} as in out_grad, got {shape}"
         )
     check_elements("data_shape", shape)
-    return inputs.run(shape)
+    return signature.run((out_grad, argmax), (shape,))
 
 
 @_OP.backward(residual=True)
@@ -188,7 +197,7 @@ def check_bins(signature: Signature) -> None:
 
 def check_elements(name: str, shape: tuple[int, ...]) -> None:
     """Refuse a shape of 2**31 elements or more, where an axis of length 0 counts as 1."""
-    if math.prod(max(size, 1) for size in shape) >= 2**31:
+    if math.prod([size or 1 for size in shape]) >= 2**31:
         raise ValueError(f"{name}: expected less than 2**31 elements, got shape {tuple(shape)}")
 
 

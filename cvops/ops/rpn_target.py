@@ -96,12 +96,14 @@ def rpn_target(
         >>> cvops.rpn_target(anchors, labels, noise, num_sample=2)[0]
         array([[ 1., -1.,  0., -1.]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, anchors=anchors, labels=labels, noise=noise)
-    options = _sampling.sample_options(
+    signature = _OP.signature.get(backend, anchors=anchors, labels=labels, noise=noise)
+    options = _sampling.sample_options.get(
         num_sample, pos_ratio, pos_iou_thresh, neg_iou_thresh, means, stds
     )
-    images, truths, width = inputs.shapes["labels"]
-    return inputs.run((images, inputs.sizes["A"], truths, width), options)
+    images, truths, width = signature.shapes["labels"]
+    return signature.run(
+        (anchors, labels, noise), ((images, signature.sizes["A"], truths, width), options)
+    )
 
 
 @_OP.check
@@ -159,6 +161,6 @@ def _native(
     box_target, box_mask, cls_target = out
     if shape[0] * shape[1] > 0:  # without results another size may be more than an int holds
         device.ops.rpn_target(
-            cls_target, box_target, box_mask, anchors, labels, noise, shape, options.flat()
+            cls_target, box_target, box_mask, anchors, labels, noise, shape, options
         )
     return cls_target, box_target, box_mask

@@ -92,14 +92,22 @@ def rroi_align(
         array([[[[6.5, 2.5],
                  [7.5, 3.5]]]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data, rois=rois)
+    signature = _OP.signature.get(backend, data=data, rois=rois)
+    sizes = _sizes.get(signature.shapes["data"], pooled_size, spatial_scale, sampling_ratio)
+    return signature.run((data, rois), (sizes,))
+
+
+@_check.memoized
+def _sizes(
+    shape: tuple[int, ...], pooled_size: Any, spatial_scale: Any, sampling_ratio: Any
+) -> _Sizes:
     height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)
     if height * width >= 2**30:
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
     samples = _check.integer("sampling_ratio", sampling_ratio, high=_MOST_SAMPLES)
-    images, channels, rows, columns = inputs.shapes["data"]
-    return inputs.run(_Sizes(images, channels, rows, columns, height, width, scale, samples))
+    images, channels, rows, columns = shape
+    return _Sizes(images, channels, rows, columns, height, width, scale, samples)
 
 
 @_OP.check

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.box_iou import _intersection, _sized
-from cvops.ops.box_nms import _candidates, _truncated, check_columns
+from cvops.ops.box_nms import _candidates, _truncated, check_columns, columns_of, fitted_limit
 
 Array = TypeVar("Array")
 _OP = Op("weighted_boxes_fusion", data="float32 (..., N, K)")
@@ -101,19 +101,53 @@ def weighted_boxes_fusion(
         array([[ 0.  ,  0.5 ,  0.  ,  0.  ,  4.  ,  3.75],
                [-1.  , -1.  , -1.  , -1.  , -1.  , -1.  ]], dtype=float32)
     """
-    inputs = _OP.inputs(backend, data=data)
-    columns = check_columns(inputs.shapes["data"], coord_start, score_index, id_index)
-    num = inputs.shapes["data"][-2]
+    signature = _OP.signature.get(backend, data=data)
+    options = _fitted.get(
+        signature.shapes["data"], overlap_thresh, num_models, score_type, valid_thresh, topk,
+        post_nms, coord_start, score_index, id_index, background_id, force_suppress, in_format,
+    )  # fmt: skip
+    return signature.run((data,), (options,))
+
+
+@_check.memoized
+def _fitted(shape: tuple[int, ...], *options: Any) -> _Options:
+    """Return the options for ``data`` of a shape."""
+    checked = _options.get(*options)
+    columns, valid_thresh, background_id, topk, op, rows = checked
+    return _Options(
+        check_columns(shape, columns),
+        valid_thresh,
+        background_id,
+        fitted_limit(topk, shape[-2]),
+        op,
+        fitted_limit(rows, shape[-2]),
+    )
+
+
+@_check.memoized
+def _options(
+    overlap_thresh: Any,
+    num_models: Any,
+    score_type: Any,
+    valid_thresh: Any,
+    topk: Any,
+    post_nms: Any,
+    coord_start: Any,
+    score_index: Any,
+    id_index: Any,
+    background_id: Any,
+    force_suppress: Any,
+    in_format: Any,
+) -> _Options:
+    columns = columns_of(coord_start, score_index, id_index)
     best_score = _check.choice("score_type", score_type, ("avg", "max")) == "max"
     center = _check.choice("in_format", in_format, ("corner", "center")) == "center"
     by_class = not _check.flag("force_suppress", force_suppress) and columns[3] >= 0
-    topk = _check.integer("topk", topk)
-    post_nms = _check.integer("post_nms", post_nms)
-    options = _Options(
+    return _Options(
         columns,
         _check.number("valid_thresh", valid_thresh, 0),
         _check.integer("background_id", background_id),
-        num if topk < 0 else min(topk, num),
+        _check.integer("topk", topk),
         (
             _check.number("overlap_thresh", overlap_thresh, 0, 1),
             _check.integer("num_models", num_models, 1),
@@ -121,9 +155,8 @@ def weighted_boxes_fusion(
             by_class,
             center,
         ),
-        num if post_nms < 0 else min(post_nms, num),
+        _check.integer("post_nms", post_nms),
     )
-    return inputs.run(options)
 
 
 @_OP.check

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import glob
 import json
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
@@ -59,8 +60,8 @@ def files_of(paths: Sequence[str | Path]) -> list[tuple[Path, Path]]:
     """Return the files of paths, each with its path below the folder that was given.
 
     A folder stands for its images and videos, and those of the folders in it, by name, without
-    hidden ones. A path that does not exist and has one of ``*?[`` is a pattern; ``**`` matches
-    folders.
+    hidden files and folders. A path that does not exist and has one of ``*?[`` is a pattern; ``**``
+    matches folders.
 
     Raises:
         FileNotFoundError: a path does not exist, or a pattern or a folder has no file.
@@ -203,10 +204,28 @@ def _text_code(code: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class CocoIds(NamedTuple):
-    """The numbers of images, by the names of their files, and of classes in an annotation file."""
+    """The numbers of images and of classes in an annotation file."""
 
-    images: dict[str, int]
+    #: The paths of the images with a file name, each with its number.
+    images: dict[str, list[tuple[PurePosixPath, int]]]
+    #: The number of each class by its name.
     categories: dict[str, int]
+
+    def of_image(self, path: Path) -> int:
+        """Return the number of an image: with several of its name the folders decide.
+
+        Raises:
+            ValueError: there is no such image, or several have the same folders.
+        """
+        found = self.images.get(path.name, [])
+        if len(found) > 1:
+            found = [pair for pair in found if path.parts[-len(pair[0].parts) :] == pair[0].parts]
+        if len(found) != 1:
+            raise ValueError(
+                f"{path}: expected one image of the annotation file, got {len(found)} with this "
+                "name"
+            )
+        return found[0][1]
 
 
 def read_coco_ids(path: Path) -> CocoIds:
@@ -216,11 +235,14 @@ def read_coco_ids(path: Path) -> CocoIds:
         FileNotFoundError: there is no such file.
         ValueError: it is not an annotation file of COCO.
     """
+    content = read_json(path)
+    found: dict[str, list[tuple[PurePosixPath, int]]] = defaultdict(list)
     try:
-        content = read_json(path)
-        found = {row["file_name"]: int(row["id"]) for row in content["images"]}
+        for row in content["images"]:
+            name = PurePosixPath(row["file_name"].replace("\\", "/"))
+            found[name.name].append((name, int(row["id"])))
         kinds = {row["name"]: int(row["id"]) for row in content["categories"]}
-    except (ValueError, TypeError, KeyError, OverflowError) as error:
+    except (AttributeError, ValueError, TypeError, KeyError, OverflowError) as error:
         raise ValueError(f"{path}: not an annotation file of COCO: {error!r}") from error
     return CocoIds(found, kinds)
 
@@ -240,10 +262,7 @@ def coco_rows(result: Result, classes: Sequence[str], ids: CocoIds | None) -> li
     number: Any = result.source.name
     kinds = {name: kind for kind, name in enumerate(classes, 1)}
     if ids is not None:
-        kinds, name = ids.categories, result.source.path.name
-        if name not in ids.images:
-            raise ValueError(f"{result.source.name}: expected an image of the annotation file")
-        number = ids.images[name]
+        kinds, number = ids.categories, ids.of_image(result.source.path)
     masks = result.found.masks()
     codes = [None] * len(result.found.rows) if masks is None else encode_masks(masks)
     rows = []
@@ -279,11 +298,13 @@ def save_image(path: Path, picture: Image.Image, form: str, **options: Any) -> N
     Raises:
         OSError: the file cannot be written.
     """
-    try:
-        with replacing(path) as part:
+    with replacing(path) as part:
+        try:
             picture.save(part, form, **options)
-    except (OSError, ValueError) as error:
-        raise OSError(f"{path}: cannot be written: {error}") from error
+        except (OSError, ValueError) as error:
+            if getattr(error, "errno", None):  # an error of the file, which `replacing` names
+                raise
+            raise OSError(f"{path}: cannot be written: {error}") from error
 
 
 class Writer:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 from cvops import training
-from cvops._files import replacing
+from cvops._files import check_folder, replacing
 from cvops._imports import pip_command
 from cvops._mxnet import mxnet
 from cvops.checkpoint import seed_all
@@ -89,6 +89,8 @@ class Options:
         recipe = RECIPES[choice("model", self.model, tuple(RECIPES))]
         backbone = recipe.backbones[0] if self.backbone is None else self.backbone
         choice("backbone", backbone, recipe.backbones)
+        if self.pretrained and not recipe.pretrained:
+            raise ValueError(f"pretrained: the model {self.model} has no pretrained weights")
         if self.pretrained and backbone not in recipe.pretrained:
             raise ValueError(
                 f"pretrained: expected one of the backbones {list(recipe.pretrained)} of "
@@ -147,7 +149,9 @@ def check_devices(devices: Sequence[Any]) -> None:
     count = mx.context.num_gpus()
     for device in devices:
         if device.device_type == "gpu" and device.device_id >= count:
-            raise ValueError(f"devices: expected a GPU of {count}, got {device}")
+            raise ValueError(
+                f"devices: expected one of the {count} GPUs that MXNet sees, got {device}"
+            )
 
 
 def train(
@@ -192,6 +196,7 @@ def train(
         raise ValueError(f"batch: expected {least} or more, one per device")
     events = _Events(options.output) if options.tensorboard and process.writes else None
     folder, data = Path(options.output), read_set(options.data)
+    check_folder(folder)
     if data.kind not in recipe.kinds:
         raise ValueError(
             f"{data.path}: expected a set of kind {' or '.join(recipe.kinds)} for the model "
@@ -200,7 +205,6 @@ def train(
     saved = folder / CHECKPOINT
     if saved.exists() and not resume:
         raise FileExistsError(f"{saved}: there is a training; --resume continues it")
-    folder.mkdir(parents=True, exist_ok=True)
 
     split = Split(data, "train", options.difficult)
     held_out = Split(data, "val") if data.splits.get("val", (0, 0))[0] else None
@@ -270,6 +274,7 @@ def train(
         del settings[name]
     settings |= {"rate": options.lr, "class_weights": list(options.class_weights)}
     settings |= {"classes": list(data.classes), "images": len(split)}
+    folder.mkdir(parents=True, exist_ok=True)
     if process.writes and not saved.exists():
         write_config(folder / CONFIG, dataclasses.asdict(options))
     try:

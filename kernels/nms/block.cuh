@@ -1,11 +1,12 @@
 // The suppression among few boxes by one block, in its shared memory.
 #pragma once
+#include "nms/best_keys.cuh"
 #include "nms/candidate.cuh"
 
 namespace cvops {
 
 // Maximum number of boxes. A block compares their pairs in the time of about two launches.
-constexpr int kNmsBlock = CVOPS_STEP(320, 40);
+constexpr int kNmsBlock = CVOPS_STEP(416, 40);
 
 // Threads for `num` boxes: four for each box, at most a full block.
 CVOPS_HD int nms_block_threads(int num) {
@@ -21,8 +22,16 @@ namespace cvops {
 struct NmsBlock {
   static constexpr int kWords = (kNmsBlock + 31) / 32;
   Candidate boxes[kNmsBlock + 4];  // in score order; a group of four may extend beyond the last
+  int4 classes[8 * kWords];        // those of the boxes
   uint32 mask[kWords][kNmsBlock];  // bit k of mask[w][j]: box 32 w + k suppresses box j
   uint32 undecided[kWords], kept[kWords];
+
+  // Sets box i in score order.
+  __device__ __forceinline__ void set(int i, const SizedBox& box, int of_class,
+                                      const NmsRule& rule) {
+    boxes[i] = nms_candidate(box, of_class, rule);
+    reinterpret_cast<int*>(classes)[i] = boxes[i].of_class;
+  }
 
   // Finds which of `count` boxes are kept. All threads call it after a barrier.
   __device__ __forceinline__ void suppress(int count, const NmsRule& rule) {
@@ -35,16 +44,9 @@ struct NmsBlock {
       while (word > of) word -= ++of;
       const int j = 32 * of + lane, num_before = min(32, j - 32 * word);
       if (j >= count) continue;
-      const Candidate mine = boxes[j];
-      uint32 bits = 0;
-      for (int k = 0; k < num_before; k += 4) {
-        if (!any_may_suppress<1>(boxes + 32 * word + k, mine, pixel)) continue;
-#pragma unroll 1
-        for (int i = k; i < min(k + 4, num_before); ++i) {
-          if (suppresses(boxes[32 * word + i], mine, rule)) bits |= 1u << i;
-        }
-      }
-      mask[word][j] = bits;
+      mask[word][j] = num_before > 0 ? suppressors(boxes + 32 * word, classes + 8 * word,
+                                                   num_before, boxes[j], rule, pixel)
+                                     : 0;
     }
     // Rounds: a box is kept if all its suppressors are suppressed, and suppressed if one of them is
     // kept.
@@ -66,6 +68,16 @@ struct NmsBlock {
     }
   }
 
+  // True if box i of `count` is kept.
+  __device__ __forceinline__ bool is_kept(int i, int count) const {
+    return i < count && kept[i / 32] >> (i % 32) & 1;
+  }
+
+  // Bits of the kept boxes 64 w to 64 w + 63, one of which exists.
+  __device__ __forceinline__ uint64 kept_word(int w) const {
+    return kept[2 * w] | (2 * w + 1 < kWords ? (uint64)kept[2 * w + 1] << 32 : 0);
+  }
+
   // Output row of box i: see output_row().
   __device__ __forceinline__ OutputRow output_row(int i, int count) const {
     if (i >= count) return {i, false};
@@ -79,6 +91,12 @@ struct NmsBlock {
     before += __popc(bits & ((1u << (i % 32)) - 1));
     return cvops::output_row(i, bits >> (i % 32) & 1, before, all_kept);
   }
+};
+
+// Shared memory of a block that first finds the keys of its boxes.
+union NmsBlockMemory {
+  BestKeys<sort_tile_of(kNmsBlock)> keys;
+  NmsBlock nms;
 };
 
 }  // namespace cvops

@@ -83,6 +83,40 @@ __device__ __forceinline__ bool suppresses(const Candidate& kept, const Candidat
          suppresses(SizedBox{kept.box, kept.area}, SizedBox{other.box, other.area}, rule);
 }
 
+// Bits of the boxes that suppress `box`, among the first `num_before` of 32; at least one.
+// `classes` has their classes, which are read only with rule.by_class. A group of four may extend
+// beyond the last box.
+__device__ __forceinline__ uint32 suppressors(const Candidate* before, const int4* classes,
+                                              int num_before, const Candidate& box,
+                                              const NmsRule& rule, float pixel) {
+  uint32 bits = 0;
+  if (rule.by_class) {
+    uint32 same = 0;
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      const int4 four = classes[k];
+      same |= ((uint32)(four.x == box.of_class) | (uint32)(four.y == box.of_class) << 1 |
+               (uint32)(four.z == box.of_class) << 2 | (uint32)(four.w == box.of_class) << 3)
+              << 4 * k;
+    }
+    same &= ~0u >> (32 - num_before);
+    for (; same; same &= same - 1) {
+      const int k = __ffs(same) - 1;
+      const Candidate& other = before[k];
+      if (may_suppress(other, box, pixel) && suppresses(other, box, rule)) bits |= 1u << k;
+    }
+  } else {
+    for (int k = 0; k < num_before; k += 4) {
+      if (!any_may_suppress<1>(before + k, box, pixel)) continue;
+#pragma unroll 1
+      for (int i = k; i < min(k + 4, num_before); ++i) {
+        if (suppresses(before[i], box, rule)) bits |= 1u << i;
+      }
+    }
+  }
+  return bits;
+}
+
 // Racy read on purpose: other blocks may set bits. A missed bit costs comparisons only.
 __device__ __forceinline__ bool is_suppressed(const uint32* suppressed, int i) {
   return __ldcv(suppressed + i / 32) >> (i % 32) & 1;

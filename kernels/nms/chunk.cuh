@@ -41,31 +41,7 @@ __device__ __forceinline__ void nms_overlap_mask(uint32* mask, unsigned char* wo
   if (t < 64) found[t] = 0;
   __syncthreads();
   if (takes_part) {
-    uint32 bits = 0;
-    if (rule.by_class) {
-      uint32 same = 0;
-#pragma unroll
-      for (int k = 0; k < 8; ++k) {
-        const int4 four = classes[own / 4 + k];
-        same |= ((uint32)(four.x == box.of_class) | (uint32)(four.y == box.of_class) << 1 |
-                 (uint32)(four.z == box.of_class) << 2 | (uint32)(four.w == box.of_class) << 3)
-                << 4 * k;
-      }
-      same &= ~0u >> (32 - num_before);
-      for (; same; same &= same - 1) {
-        const int k = __ffs(same) - 1;
-        const Candidate& other = before[own + k];
-        if (may_suppress(other, box, pixel) && suppresses(other, box, rule)) bits |= 1u << k;
-      }
-    } else {
-      for (int k = 0; k < num_before; k += 4) {
-        if (!any_may_suppress<1>(before + own + k, box, pixel)) continue;
-#pragma unroll 1
-        for (int i = k; i < min(k + 4, num_before); ++i) {
-          if (suppresses(before[own + i], box, rule)) bits |= 1u << i;
-        }
-      }
-    }
+    const uint32 bits = suppressors(before + own, classes + own / 4, num_before, box, rule, pixel);
     if (bits) {
       mask[word * chunk + j] = bits;
       atomicOr(&found[t % 64], 1u << (t / 64));

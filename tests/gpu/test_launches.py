@@ -216,14 +216,11 @@ LAUNCHES = {
         nms_chunk 1x{144 + 391} 512 times 48
         box_nms_write 1x391 256""",
     ),
-    # One chunk has the best 1000 of 8400 rows.
+    # A block selects the best 1000 of 8400 rows and sorts them. They are one chunk.
     "box_nms, 32 x 8400, topk 1000": (
         lambda: nms(32, 8400, topk=1000),
         """box_nms_score 32x33 256
-        sort_compact 32x33 256
-        sort_tiles 32x5 512
-        sort_merge 32x66 128
-        box_nms_gather 32x33 256
+        box_nms_order 32 1024
         nms_chunk 32x40 512
         box_nms_write 32x33 256""",
     ),
@@ -259,15 +256,37 @@ LAUNCHES = {
         """label_from_color_table 1 1024
         label_from_color 5 256""",
     ),
-    # Tiles have 256 anchors, except in the sort. One chunk of 512 has the best 400 rows.
+    # One block for each image, four threads for each anchor.
+    "multibox_detection, 8 x 100": (
+        lambda: detection(8, 100, 21),
+        "multibox_detection_block 8 512",
+    ),
+    # Tiles have 256 anchors, except in the sort. A block sorts the best 400 anchors and suppresses.
     "multibox_detection, 32 x 5444, topk 400": (
         lambda: detection(32, 5444, 21, nms_topk=400),
         """multibox_detection_score 32x22 256
         sort_compact 32x22 256
+        multibox_detection_suppress 32 1024
+        multibox_detection_write 32x22 256""",
+    ),
+    # A block sorts all anchors, which need not be compact. They are one chunk of 1024.
+    "multibox_detection, 8 x 1000": (
+        lambda: detection(8, 1000, 21),
+        """multibox_detection_score 8x4 256
+        multibox_detection_order 8 1024
+        nms_chunk 8x40 512
+        multibox_detection_write 8x4 256""",
+    ),
+    "multibox_detection, 32 x 5444": (
+        lambda: detection(32, 5444, 21),
+        f"""multibox_detection_score 32x22 256
+        sort_compact 32x22 256
         sort_tiles 32x3 512
         sort_merge 32x43 128
         multibox_detection_gather 32x22 256
-        nms_chunk 32x12 512
+        nms_chunk 32x144 512
+        nms_chunk 32x{144 + 14} 512
+        nms_chunk 32x{144 + 6} 512
         multibox_detection_write 32x22 256""",
     ),
     "multibox_detection, 2 x 1000 without suppression": (
@@ -299,14 +318,24 @@ LAUNCHES = {
         multibox_target_refine 4x64 512
         multibox_target_write 96x64 256""",
     ),
-    # 80 x 8400 scores are in tiles of 4096. One tile sorts the best 1000.
+    # A block reads all 2000 scores of an image.
+    "multiclass_nms, 32 x 20 x 100, topk 100": (
+        lambda: nms_of_classes(32, 100, 20, topk=100),
+        "multiclass_nms_block 32 1024",
+    ),
+    # 24,000 scores are in tiles of 4096.
+    "multiclass_nms, 8 x 80 x 300, topk 300": (
+        lambda: nms_of_classes(8, 300, 80, topk=300),
+        f"""topk_sample 8 1024
+        topk_collect {8 * 6} 256
+        multiclass_nms_block 8 1024""",
+    ),
+    # 80 x 8400 scores are in tiles of 4096. A block sorts the best 1000.
     "multiclass_nms, 32 x 80 x 8400, topk 1000": (
         lambda: nms_of_classes(32, 8400, 80),
         f"""topk_sample 32 1024
         topk_collect {32 * 165} 256
-        topk_select 32 1024
-        sort_tiles 32x1 256
-        multiclass_nms_gather 32x4 256
+        multiclass_nms_order 32 1024
         nms_chunk 32x40 512
         multiclass_nms_write 32x4 256""",
     ),
@@ -349,6 +378,16 @@ LAUNCHES = {
         nms_chunk 8x176 512
         nms_chunk 8x176 512
         proposal_write 8x24 256""",
+    ),
+    "multiclass_nms, 1 x 3 x 1000, topk 3000": (
+        lambda: nms_of_classes(1, 1000, 3, topk=3000),
+        """topk_select 1 1024
+        sort_tiles 1x2 512
+        sort_merge 1x24 128
+        multiclass_nms_gather 1x12 256
+        nms_chunk 1x144 512
+        nms_chunk 1x208 512
+        multiclass_nms_write 1x12 256""",
     ),
     "multiclass_nms, post_nms 0": (
         lambda: call(cvops.multiclass_nms, zeros(300, 9, 4), zeros(300, 2, 9), post_nms=0),
@@ -439,8 +478,10 @@ LAUNCHES = {
         lambda: alignment(1000),
         f"roi_align 384 256 +{16 * 50 * 68}",
     ),
-    # 49 x 30 bins are fewer than the pixels: 12 blocks of 128 threads for each group.
-    "roi_align, 30 rois of 8 x 50 x 68": (lambda: alignment(30, 8), "roi_align 24 128"),
+    # 49 x 30 bins are fewer than the pixels: 46 blocks of 32 threads for each group of channels.
+    "roi_align, 30 rois of 8 x 50 x 68": (lambda: alignment(30, 8), "roi_align 92 32"),
+    # 100 x 49 bins do not pay for copies of the planes: 77 blocks of 64 threads for each group.
+    "roi_align, 100 rois of 16 x 50 x 68": (lambda: alignment(100, 16), "roi_align 308 64"),
     # 4 x 5 tiles, and 32 groups of 8 channels.
     "roi_align_backward, 1000 rois of 256 x 50 x 68": (
         lambda: alignment_backward(1000),
@@ -452,8 +493,19 @@ LAUNCHES = {
         lambda: pooling(1000),
         f"roi_pooling_staged 128 1024 +{36 * 50 * 68 + 4 + 64 * 500}",
     ),
-    # 49 x 30 bins are fewer than the pixels, so a block has 8 channels of a roi.
-    "roi_pooling, 30 rois of 8 x 50 x 68": (lambda: pooling(30, 8), "roi_pooling 30 256"),
+    # 49 x 30 bins are fewer than the pixels, so a block has 4 channels of a roi.
+    "roi_pooling, 30 rois of 8 x 50 x 68": (lambda: pooling(30, 8), "roi_pooling 60 64"),
+    "roi_pooling, 20 rois of 16 x 50 x 68": (lambda: pooling(20, 16), "roi_pooling 80 64"),
+    # 256 / 49 threads with 4 channels each have 20 channels of a bin.
+    "roi_pooling, 30 rois of 256 x 50 x 68": (lambda: pooling(30), "roi_pooling 390 256"),
+    # The threads loop twice.
+    "roi_pooling, 60 rois of 256 x 50 x 68": (lambda: pooling(60), "roi_pooling 420 256"),
+    # 100 x 49 bins do not pay for copies of the planes.
+    "roi_pooling, 100 rois of 16 x 50 x 68": (lambda: pooling(100, 16), "roi_pooling 400 64"),
+    "roi_pooling, 1000 rois of 16 x 50 x 68": (
+        lambda: pooling(1000, 16),
+        f"roi_pooling_staged 132 1024 +{36 * 50 * 68 + 4 + 64 * 31}",
+    ),
     # A block has one channel. Shared memory has its sums and a table.
     "roi_pooling_backward, 1000 rois of 256 x 50 x 68": (
         lambda: pooling_backward(1000),
@@ -468,7 +520,7 @@ LAUNCHES = {
     "rroi_align, 30 rois of 8 x 50 x 68": (
         lambda: rotated(30, 8),
         """rroi_align_angles 1 256
-        rroi_align 24 128""",
+        rroi_align 92 32""",
     ),
     # A block of the match has 512 anchors, a tile of the selection 4096.
     "rpn_target, 8 x 36720 x 16": (

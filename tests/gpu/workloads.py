@@ -28,8 +28,9 @@ def nms(sets, num, op=cvops.box_nms, **options):
     return call(op, zeros(sets, num, 6), **options)
 
 
-def nms_of_classes(images, num, classes):
-    return call(cvops.multiclass_nms, zeros(images, num, 4), zeros(images, classes, num))
+def nms_of_classes(images, num, classes, **options):
+    arrays = zeros(images, num, 4), zeros(images, classes, num)
+    return call(cvops.multiclass_nms, *arrays, **options)
 
 
 def proposals(images, height, width, anchors=12):
@@ -264,7 +265,17 @@ WORKLOADS = {
     ("multibox_detection", "32 x 5444, 21 classes, topk 400"): lambda: detection(
         32, 5444, 21, nms_topk=400
     ),
+    ("multibox_detection", "8 x 300, 21 classes"): lambda: detection(8, 300, 21),
+    ("multibox_detection", "8 x 1000, 21 classes"): lambda: detection(8, 1000, 21),
+    ("multiclass_nms", "1 x 20 classes x 100, topk 100"): lambda: nms_of_classes(
+        1, 100, 20, topk=100
+    ),
+    ("multiclass_nms", "8 x 80 classes x 300, topk 300"): lambda: nms_of_classes(
+        8, 300, 80, topk=300
+    ),
+    ("multiclass_nms", "8 x 80 classes x 1000, topk 1000"): lambda: nms_of_classes(8, 1000, 80),
     ("multiclass_nms", "32 x 80 classes x 8400, topk 1000"): lambda: nms_of_classes(32, 8400, 80),
+    ("box_nms", "100, clustered"): lambda: nms(1, 100),
     ("box_nms", "300, clustered"): lambda: nms(1, 300),
     ("box_nms", "1000, spread"): lambda: nms(1, 1000),
     ("box_nms", "5000, spread"): lambda: nms(1, 5000),
@@ -291,8 +302,14 @@ WORKLOADS = {
     ),
     ("paste_masks", "100 masks of 28 x 28, 800 x 1333"): lambda: pasting(100),
     ("rcnn_target", "8 x 2000 x 16, 512 samples"): lambda: sampling(8, 2000, 16, num_sample=512),
+    ("roi_align", "20 rois of 16 x 50 x 68"): lambda: alignment(20, 16),
+    ("roi_align", "100 rois of 16 x 50 x 68"): lambda: alignment(100, 16),
+    ("roi_align", "1000 rois of 16 x 50 x 68"): lambda: alignment(1000, 16),
     ("roi_align", "1000 rois of 256 x 50 x 68"): lambda: alignment(1000),
     ("roi_align_backward", "1000 rois of 256 x 50 x 68"): lambda: alignment_backward(1000),
+    ("roi_pooling", "20 rois of 16 x 50 x 68"): lambda: pooling(20, 16),
+    ("roi_pooling", "100 rois of 16 x 50 x 68"): lambda: pooling(100, 16),
+    ("roi_pooling", "1000 rois of 16 x 50 x 68"): lambda: pooling(1000, 16),
     ("roi_pooling", "1000 rois of 256 x 50 x 68"): lambda: pooling(1000),
     ("roi_pooling", "1000 rois of 256 x 50 x 68, argmax"): lambda: pooling(
         1000, return_argmax=True

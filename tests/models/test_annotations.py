@@ -102,6 +102,7 @@ def test_lists_of_a_voc_tree_choose_images_and_splits(tmp_path):
     found = read(tmp_path)
     assert splits(found) == {"a.jpg": "train", "b.jpg": "train", "c 2 c.jpg": "val"}
     assert problems(found) == [("annotation cannot be read", "missing.xml")]
+    assert found.problems[0].message.startswith(f"{tmp_path}/Annotations/missing.xml: no such file")
     assert splits(read(tmp_path, kind="instances")) == {"a.jpg": "val"}
 
 
@@ -113,12 +114,13 @@ def test_broken_voc_file_is_a_problem(tmp_path):
     write(tmp_path / "d.xml", voc_xml(size="<size><width>wide</width></size>"))
     found = read(tmp_path)
     assert found.images == []
-    assert problems(found)[:4] == [
+    assert problems(found) == [
         ("annotation cannot be read", "a.xml"),
         ("annotation cannot be read", "b.xml"),
         ("image is missing", "c.xml"),
         ("annotation cannot be read", "d.xml"),
     ]
+    assert all(x.message.startswith(x.where) for x in found.problems)
     assert "object 0: expected a <bndbox>" in found.problems[0].message
 
 
@@ -226,8 +228,8 @@ def test_split_of_a_coco_file_is_in_a_name(tmp_path):
         (bee(None), "annotation cannot be read", "expected a bbox or a segmentation, got none"),
         (bee([1, 2, 3, 4], iscrowd=2), "annotation cannot be read", "expected 0 or 1, got 2"),
         (bee([1, 2, 3, 4], category_id=9), "unknown class", "expected the id of a category, got 9"),
-        (bee([1, 2, 3, 4], image_id=9), "annotation cannot be read", "the id of an image, got 9"),
-        (bee([1, 2, 3, 4], image_id=[1]), "annotation cannot be read", "the id of an image"),
+        (bee([1, 2, 3, 4], image_id=9), "object without an image", "the id of an image, got 9"),
+        (bee([1, 2, 3, 4], image_id=[1]), "object without an image", "the id of an image"),
         (bee([1, 2, 3, 4], segmentation=[[1, 2, 3, 4]]), "annotation cannot be read", "3 corners"),
         (bee([1, 2, 3, 4], segmentation="x"), "annotation cannot be read", "expected polygons or"),
         (
@@ -270,6 +272,17 @@ def test_broken_file_of_coco_is_a_problem(tmp_path, content, message):
     [problem] = read(tmp_path, format="coco").problems
     assert problem.kind == "annotation cannot be read"
     assert message in problem.message
+
+
+def test_whole_numbers_with_a_point_are_ids_and_sizes_of_coco(tmp_path):
+    write_images(tmp_path, "a.jpg")
+    row = {"image_id": 1.0, "category_id": 7, "bbox": [1, 2, 3, 4]}
+    content = coco(["a.jpg"], [row], ((7.0, "bee"),))
+    content["images"][0].update(height=20.0, width=40.0)
+    write(tmp_path / "a.json", content)
+    found = read(tmp_path)
+    assert objects(found) == {"a.jpg": [Object("bee", (1, 2, 4, 6))]}
+    assert found.images[0].size == (20, 40)
 
 
 def test_missing_and_equal_ids_and_files_of_coco_are_problems(tmp_path):
@@ -440,6 +453,7 @@ def test_broken_label_of_yolo_is_a_problem(tmp_path, line, kind, message):
     write(tmp_path / "gone.txt", "0 0.5 0.5 1 1")
     found = read(tmp_path)
     assert problems(found) == [(kind, "a.txt"), ("image is missing", "gone.txt")]
+    assert all(x.message.startswith(x.where) for x in found.problems)
     assert message in found.problems[0].message
     assert objects(found) == {"b.jpg": []}
 
@@ -452,6 +466,9 @@ def test_yolo_without_names_needs_classes(tmp_path):
     ):
         read(tmp_path)
     assert objects(read(tmp_path, classes=("x", "y")))["a.jpg"][0].name == "y"
+    (tmp_path / "labels/a.txt").rename(tmp_path / "images/a.txt")  # beside its image
+    assert objects(read(tmp_path, classes=("x", "y")))["a.jpg"][0].name == "y"
+    (tmp_path / "images/a.txt").rename(tmp_path / "labels/a.txt")
     write(tmp_path / "classes.txt", "bee")
     write(tmp_path / "labels/classes.txt", "frog")
     with pytest.raises(ValueError, match="expected the same names of classes, got different ones"):
@@ -514,7 +531,7 @@ def test_broken_file_of_labelme_is_a_problem(tmp_path, content, message):
     write_images(tmp_path, "a.jpg")
     write(tmp_path / "a.json", content)
     found = read(tmp_path)
-    assert problems(found)[0] == ("annotation cannot be read", "a.json")
+    assert problems(found) == [("annotation cannot be read", "a.json")]
     assert message in found.problems[0].message
     assert found.images == []
 
@@ -564,6 +581,7 @@ def test_split_of_a_csv_row_is_in_a_column_a_file_or_a_folder(tmp_path):
         ("file,x1,y1\na.jpg,1,2\n", r"expected columns \['class', 'x2', 'y2'\] in the header"),
         ("a.jpg,bee,1,2,3\n", "expected a header, or the columns file, class, x1"),
         ("\n", "expected rows .*, got none"),
+        ('a.jpg,bee,1,2,3,4\n"a.jpg,bee,1,2,3,4\n', "line 2: not a table: unexpected end of data"),
     ],
 )
 def test_other_csv_is_rejected(tmp_path, text, message):
@@ -573,7 +591,7 @@ def test_other_csv_is_rejected(tmp_path, text, message):
 
 
 def test_broken_row_of_csv_is_a_problem_of_its_image(tmp_path):
-    write_images(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    write_images(tmp_path, "a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg")
     rows = [
         "file,class,x1,y1,x2,y2,split",
         "a.jpg,bee,1,2,3,4,",
@@ -583,6 +601,7 @@ def test_broken_row_of_csv_is_a_problem_of_its_image(tmp_path):
         "gone.jpg,bee,1,2,3,4,",
         ",bee,1,2,3,4,",
         "d.jpg,bee,10,2,30,inf,",
+        "e.jpg,bee,1,5,2,5,train,30,5,40,5",  # decimal commas
     ]
     write(tmp_path / "a.csv", "\n".join(rows))
     found = read(tmp_path)
@@ -593,6 +612,7 @@ def test_broken_row_of_csv_is_a_problem_of_its_image(tmp_path):
         ("annotation cannot be read", "a.csv: line 5"),
         ("annotation cannot be read", "a.csv: line 7"),
         ("annotation cannot be read", "a.csv: line 8"),
+        ("annotation cannot be read", "a.csv: line 9"),
         ("image is missing", "gone.jpg"),
     ]
 
@@ -690,3 +710,10 @@ def test_linked_folders_are_read_once(tmp_path):
     (tmp_path / "set/loop").symlink_to(tmp_path / "set")
     write(tmp_path / "set/labels/a.txt", "0 0.5 0.5 1 1")
     assert objects(read(tmp_path / "set")) == {"a.jpg": [Object("bee", (0, 0, 40, 20))]}
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "labelme"])
+def test_format_without_files_is_rejected(tmp_path, name):
+    write_images(tmp_path, "a.jpg")
+    with pytest.raises(ValueError, match=f"with annotations of the format {name}, got none"):
+        read(tmp_path, format=name)

@@ -102,7 +102,7 @@ def test_training_with_images_without_objects_lowers_the_error(operators, tmp_pa
 def test_demo_rejects_bad_paths(operators, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert cli.main(["demo", "--output", str(tmp_path / "file")]) == 2
-    assert capsys.readouterr().err.endswith("file: cannot make this folder: File exists\n")
+    assert capsys.readouterr().err.endswith("file: expected a folder, got a file\n")
     given = "demo", "--output", str(tmp_path), "--train-images", "8"
     assert cli.main([*given, "--checkpoint", str(tmp_path / "none" / "saved")]) == 2
     assert capsys.readouterr().err.endswith("none: no such folder\n")

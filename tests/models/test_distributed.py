@@ -57,7 +57,7 @@ def environment(monkeypatch):
 # --- environment variables ------------------------------------------------------------------------
 
 WRONG = [
-    ({"DMLC_ROLE": None}, "DMLC_ROLE: expected one of scheduler, server, worker, got None"),
+    ({"DMLC_ROLE": None}, "DMLC_ROLE: expected one of .*no such variable; `cvops launch` sets it"),
     ({"DMLC_ROLE": "boss"}, "DMLC_ROLE: expected one of scheduler, server, worker, got 'boss'"),
     ({"DMLC_PS_ROOT_URI": None}, "DMLC_PS_ROOT_URI: expected the scheduler's address, got None"),
     ({"DMLC_PS_ROOT_URI": "no.host.invalid"}, "DMLC_PS_ROOT_URI: expected the scheduler's addr"),

@@ -1,9 +1,11 @@
 """From images and annotations to a set: the check, the splits, the masks and the command."""
 
 import csv
+import errno
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,6 +173,7 @@ FAULTS = {
     "cut.png,bee,1,2,3,4": ("image cannot be read", "cut.png"),
     "4.png,bee,1,2,three,4": ("annotation cannot be read", "boxes.csv: line 5"),
     "5.png,bee,40,2,50,4": ("box outside of the image", "boxes.csv: 5.png: object 0"),
+    "9.png,bee,5,2,3,4": ("inverted box", "boxes.csv: 9.png: object 0"),
     "6.png,bee,5,2,5,4": ("empty box", "boxes.csv: 6.png: object 0"),
     "7.png,bee,-3,2,30,4": ("box beyond the border", "boxes.csv: 7.png: object 0"),
     "8.png,bee,1,2,3,4\n8.png,bee,1,2,3,4": ("object is there twice", "boxes.csv: 8.png: object 1"),
@@ -205,9 +208,9 @@ def test_each_fault_is_named_and_the_rest_is_kept(faulty, tmp_path):
 
 
 def test_stop_refuses_errors_but_not_notes(faulty, tmp_path):
-    with pytest.raises(DataError, match="photos: 6 errors; nothing is written") as error:
+    with pytest.raises(DataError, match="photos: 7 errors; nothing is written") as error:
         make_set(faulty, tmp_path / "set", on_error="stop")
-    assert len(error.value.problems) == 8
+    assert len(error.value.problems) == 9
     assert not (tmp_path / "set").exists()
     notes = [row for row, (kind, _) in FAULTS.items() if row[0] in "78"]
     write_csv(faulty, *notes)
@@ -270,7 +273,7 @@ def test_classes_choose_names_and_their_order(photos, tmp_path):
         ({"val": 1.5}, "val: expected a number in"),
         ({"max_side": 0}, "max_side: expected an integer in"),
         ({"classes": "bee"}, "classes: expected one name or more, got 'bee'"),
-        ({"format": "voc"}, "expected an image with an object of any class"),
+        ({"format": "voc"}, "expected images with annotations of the format voc, got none"),
     ],
 )
 def test_bad_argument_is_rejected(photos, tmp_path, options, message):
@@ -530,7 +533,7 @@ def test_command_prints_counts_and_draws_samples(faulty, tmp_path, capsys):
     assert cli.main(["data", str(faulty), str(out), "--val", "0.2"]) == 0
     printed = capsys.readouterr()
     assert f"cvops: image cannot be read: {faulty / 'text.png'}: not an image" in printed.err
-    assert printed.err.count("cvops: ") == 6
+    assert printed.err.count("cvops: ") == 7
     lines = [line.split() for line in printed.out.splitlines()]
     assert ["image", "cannot", "be", "read", "2", "skipped"] in lines
     assert lines[-2] == [f"{out}:", "boxes,", "from", "csv"]
@@ -551,10 +554,39 @@ def test_command_prints_counts_and_draws_samples(faulty, tmp_path, capsys):
     ]
 
 
+def test_full_disk_is_reported_with_the_folder(photos, tmp_path, capsys, monkeypatch):
+    """The set is there only if its drawing alone is missing."""
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    out = tmp_path / "set"
+    for owner, name, message in [
+        (Path, "write_bytes", "set: cannot be written: No space left on device\n"),
+        (
+            Image.Image,
+            "save",
+            "samples.png: cannot be written: No space left on device; the",
+        ),
+    ]:
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, fail)
+            assert cli.main(["data", str(photos), str(out)]) == 2
+        assert message in capsys.readouterr().err
+        assert out.exists() == (owner is Image.Image)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "set"]
+    assert "samples.png" not in {path.name for path in out.iterdir()}
+
+
+def test_command_notes_that_val_is_missing(photos, tmp_path, capsys):
+    assert cli.main(["data", str(photos), str(tmp_path / "set"), "--val", "0"]) == 0
+    assert "note: no images are in val" in capsys.readouterr().out
+
+
 def test_command_stops_on_errors_as_asked(faulty, tmp_path, capsys):
     assert cli.main(["data", str(faulty), str(tmp_path / "set"), "--on-error", "stop"]) == 2
     printed = capsys.readouterr()
-    assert printed.err.splitlines()[-1].endswith("6 errors; nothing is written")
+    assert printed.err.splitlines()[-1].endswith("7 errors; nothing is written")
     assert "refused" in printed.out
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos"]
 
@@ -575,6 +607,7 @@ def test_command_reads_classes_from_a_file_or_its_argument(photos, tmp_path, cap
         (["photos", "set", "--images", "gone"], "gone: no such folder"),
         (["photos", "set", "--classes", ","], "classes: expected one name or more"),
         (["photos", "set", "--classes", "cat"], "expected an image with an object of cat"),
+        (["photos", "photos/0.png/set"], "expected a folder, got a file, "),
     ],
 )
 def test_command_gives_the_reason_in_one_line(

@@ -27,7 +27,7 @@ from set_cases import SIDE, make_set
 from cvops import cli, data, training
 from cvops._mxnet import mxnet
 from cvops.datasets.sets import Example, read_set, write_set
-from cvops.recipes import RECIPES, load, run
+from cvops.recipes import RECIPES, detection, load, run
 from cvops.recipes.config import read_config, write_config
 from cvops.recipes.recipe import Evaluation
 from cvops.recipes.splits import Split, class_weights
@@ -189,6 +189,10 @@ def test_run_needs_resume_to_continue_and_refuses_other_settings(runs, sets, tmp
     assert (
         "expected a training with {'seed': 1}, got one with {'seed': 0}" in capsys.readouterr().err
     )
+    assert cli.main(["train", "--output", f"{tmp_path}/none", "--resume"]) == 2
+    assert "none/config.toml: no such file; --resume continues" in capsys.readouterr().err
+    assert cli.main(["evaluate", sets["ssd"], "--params", folder]) == 2
+    assert "run: expected a file of parameters, got a folder" in capsys.readouterr().err
     assert cli.main(["train", "--output", folder, "--resume"]) == 0  # no epoch is left
     assert capsys.readouterr().out.startswith("best epoch 1, validation AP 0.")
 
@@ -198,7 +202,7 @@ def test_run_needs_resume_to_continue_and_refuses_other_settings(runs, sets, tmp
     [
         ({"model": "yolo"}, r"model: expected one of \['ssd', 'faster', 'mask', 'fcn'\]"),
         ({"backbone": "resnet50"}, r"backbone: expected one of \['tiny'\], got 'resnet50'"),
-        ({"pretrained": True}, "pretrained: expected one of the backbones"),
+        ({"pretrained": True}, "pretrained: the model ssd has no pretrained weights"),
         ({"side": 32}, "side: expected an integer in"),
         ({"lr": 0}, "lr: expected a number above 0"),
         ({"devices": "tpu"}, "devices: expected such as 'cpu'"),
@@ -214,7 +218,7 @@ def test_run_needs_resume_to_continue_and_refuses_other_settings(runs, sets, tmp
 def test_options_that_do_not_fit_are_refused(options, message, sets, tmp_path):
     with pytest.raises(ValueError, match=message):
         run.train(run.Options(sets["ssd"], str(tmp_path / "run"), **options))
-    assert not (tmp_path / "run" / run.CHECKPOINT).exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_command_line_overrides_the_configuration(sets, tmp_path, monkeypatch, capsys):
@@ -326,7 +330,8 @@ def test_evaluation_rejects_a_set_of_other_classes(runs, tmp_path, capsys):
 def photos(tmp_path):
     """Images of many kinds in a folder with another folder: one content, upright."""
     folder = tmp_path / "photos"
-    (folder / "more").mkdir(parents=True)
+    for inside in ("more", ".hidden"):
+        (folder / inside).mkdir(parents=True)
     photo = data.photograph(data.TEST_PHOTOS[0]).resize((96, 72))
     photo.save(folder / "a.png")
     save_on_its_side(folder / "b.png", photo)
@@ -338,8 +343,8 @@ def photos(tmp_path):
     photo.convert("L").save(folder / "f.png")
     photo.convert("CMYK").save(folder / "g.tiff")
     photo.quantize(16).save(folder / "more" / "a.png")
-    for name in ("notes.txt", "paper.pdf", "array.h5", "._a.png"):
-        (folder / name).write_text("no image")
+    for other in ("notes.txt", "paper.pdf", "array.h5", "._a.png", ".hidden/a.png"):
+        (folder / other).write_text("no image")
     return folder
 
 
@@ -397,7 +402,7 @@ def test_detect_writes_the_form_of_coco(runs, photos, tmp_path, capsys):
         np.testing.assert_allclose(row["bbox"], [x1, y1, x2 - x1, y2 - y1], atol=1e-3)
         assert row["segmentation"] == frog["mask"]
     assert detect(runs, "mask", photos / "b.png", "--coco", out, "--coco-ids", ids) == 2
-    assert "b.png: expected an image of the annotation file" in capsys.readouterr().err
+    assert "b.png: expected one image of the annotation file, got 0" in capsys.readouterr().err
     ids.write_text('{"images": [{"file_name": "b.png", "id": 1e999}]}')
     assert detect(runs, "mask", photos / "b.png", "--coco", out, "--coco-ids", ids) == 2
     assert "ids.json: not an annotation file of COCO" in capsys.readouterr().err
@@ -464,14 +469,49 @@ def test_detect_rejects_paths_without_images_and_outputs_in_the_way(runs, photos
         ([photos, "--draw", photos], "--draw: expected another folder than that of the images"),
         ([photo, "--coco-ids", tmp_path], "--coco-ids: only with --coco"),
         ([photo, "--coco", tmp_path / "a", "--json", tmp_path / "a"], "--coco: expected another"),
-        ([photo, "--json", tmp_path / "no" / "a"], "a: cannot be written"),
-        ([photo, "--device", "gpu:99"], "devices: expected a GPU of"),
+        ([photo, "--json", tmp_path / "no" / "a"], "a: cannot be written: No such file"),
+        ([photo, "--output", tmp_path / "no" / "a.png"], "a.png: cannot be written: No such file"),
+        ([photo, "--draw", photo], "a.jpg: expected a folder, got a file"),
+        ([photo, "--device", "gpu:99"], "GPUs that MXNet sees, got gpu(99)"),
         ([photo, "--nms-threshold", 0], "nms_threshold: expected a number above 0, got 0.0"),
     ]:
         assert detect(runs, "ssd", *arguments) == 2
         error = capsys.readouterr().err
         assert message in error
         assert error.count("\n") == 1
+
+
+def test_number_of_an_image_is_that_of_its_folders(tmp_path):
+    names = {"a.jpg": 1, "D:\\train\\b.jpg": 2, "train/c.jpg": 3, "val/c.jpg": 4}
+    content = {
+        "images": [{"file_name": name, "id": number} for name, number in names.items()],
+        "categories": [],
+    }
+    (tmp_path / "ids.json").write_text(json.dumps(content), "utf-8-sig")
+    ids = detection.read_coco_ids(tmp_path / "ids.json")
+    paths = "x/a.jpg", "x/b.jpg", "x/train/c.jpg", "val/c.jpg"
+    assert [ids.of_image(Path(path)) for path in paths] == [1, 2, 3, 4]
+    for path in ("c.jpg", "x/c.jpg", "d.jpg"):
+        with pytest.raises(ValueError, match="expected one image of the annotation file, got 0"):
+            ids.of_image(Path(path))
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("data a b --val x", "argument --val: expected a number from 0 to 1, got 'x'"),
+        ("train a --lr x", "argument --lr: expected a number above 0, got 'x'"),
+        ("train a --workers -1", "argument --workers: expected a number from 0 to 256, got -1"),
+        ("evaluate a --params b --workers x", "expected a number from 0 to 256, got 'x'"),
+        ("detect a --params b --every x", "argument --every: expected 1 or more, got 'x'"),
+        ("detect a --params b --threshold 2", "expected a number from 0 to 1, got 2"),
+        ("export --params a --onnx b --batch x", "expected 1 or more or dynamic, got 'x'"),
+    ],
+)
+def test_argument_that_is_no_number_is_named(command, message, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(command.split())
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of imageio

@@ -127,6 +127,30 @@ def test_chain_of_conflicts_is_resolved_in_order(run_any_steps, is_ascend):
         check(run_any_steps, scores, is_ascend, 100 if is_ascend else -100, 17)
 
 
+def conflicts(rng, rows, columns):
+    """Yield scores where many rows or columns prefer the same ones."""
+    scores, ties = f32(rng.random((rows, columns))), f32(rng.integers(0, 3, (rows, columns)))
+    rank = np.where(np.arange(columns) % 2, 1, -1) * np.arange(rows)[:, None] / rows
+    for data in (scores, ties):
+        yield from (data[:1] + 0 * data, data[:, :1] + 0 * data, data[:1] + data[:, :1])
+        yield data[:1] + 1e-3 * data
+    yield f32(rank - 2 * np.arange(columns))
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"), [(90, 90), (400, 40), (40, 400), (300, 6), (150, 80), (1, 9), (9, 1)]
+)
+@pytest.mark.parametrize("is_ascend", [False, True])
+def test_rows_that_prefer_the_same_columns_are_matched_in_order(rows, columns, is_ascend):
+    rng = np.random.default_rng(rows)
+    run = runner("cpu", "native")
+    for data in conflicts(rng, rows, columns):
+        data[rng.random(data.shape) < 0.1] = NAN
+        for topk in (-1, 1, columns // 2):
+            for threshold in (INF if is_ascend else -INF, np.nanmedian(data)):
+                check(run, data, is_ascend, threshold, topk)
+
+
 def iou_like(rng, rows, columns):
     """Scores of which most are 0."""
     scores = rng.random((rows, columns))

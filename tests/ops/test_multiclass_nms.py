@@ -1,4 +1,5 @@
 import ctypes
+import struct
 
 import numpy as np
 import pytest
@@ -211,8 +212,8 @@ def test_biased_sample_makes_the_list_too_long_or_too_short(monkeypatch, higher)
     found, capacities = [], []
 
     def record(launch):
-        if launch.kernel == "topk_select":  # it reads the lists of topk_collect
-            address, capacity = (int.from_bytes(launch.arguments[i], "little") for i in (3, 7))
+        if launch.kernel == "multiclass_nms_order":  # it reads the lists of topk_collect
+            _, address, _, capacity = struct.unpack("PPPi", launch.arguments[3][:28])
             found.extend((ctypes.c_int * 2).from_address(address))
             capacities.append(capacity)
         return launch

@@ -77,19 +77,20 @@ def nms_rotated(num, sets):
     return lambda run: run(cvops.nms_rotated, data, 0.2, id_index=0, return_index=True)
 
 
-def detection(num, images=2):
+def detection(num, images=2, **options):
     rng = rng_of(num, images)
     anchors = boxes_of(rng, 1, num)
     scores = rng.random((images, 3, num), np.float32)
     offsets = rng.normal(size=(images, 4 * num)).astype(np.float32)
-    return lambda run: run(cvops.multibox_detection, scores, offsets, anchors)
+    return lambda run: run(cvops.multibox_detection, scores, offsets, anchors, **options)
 
 
-def multiclass(num, topk, images=2, classes=3, scores=None):
+def multiclass(num, topk, images=2, classes=3, scores=None, **options):
     rng = rng_of(num, topk)
     boxes = boxes_of(rng, images, num)
     scores = rng.random((images, classes, num), np.float32) if scores is None else scores
-    return lambda run: run(cvops.multiclass_nms, boxes, scores, topk=topk, valid_thresh=0.1)
+    options = dict(options, topk=topk, valid_thresh=0.1)
+    return lambda run: run(cvops.multiclass_nms, boxes, scores, **options)
 
 
 def iou(num_lhs, num_rhs):
@@ -340,11 +341,23 @@ STEPS = {
         *(deformed(3, (1, 4 * n + 1, 5, 4)) for n in (rows - 1, rows)),
         *(matrix(256 * tiles) for tiles in range(2, rows)),
     ],
-    # topk limits the suppression, which takes the most time.
-    "sort.cuh kSortTile": lambda tile: [
-        *(nms(num, topk=40) for num in (tile - 1, tile, tile + 1)),
+    "sort_tile.cuh kSortTile": lambda tile: [
+        *(nms(num) for num in (tile - 1, tile, tile + 1)),
+        *(nms(tile + 50, topk=topk) for topk in (1, tile, tile + 1)),
         *(detection(tile), detection(tile + 1), multiclass(tile, tile), multiclass(tile, tile + 1)),
+        *(detection(tile + 9, nms_topk=topk) for topk in (tile, tile + 1)),
     ],
+    "best_keys.cuh kMaxSelect": lambda most: [
+        call
+        for num in (most, most + 1)
+        for call in (
+            nms(num, topk=60),
+            nms_rotated(num, 1),
+            detection(num, nms_topk=30),
+            detection(num, nms_topk=60),
+        )
+    ],
+    # topk limits the suppression, which takes the most time.
     # A pass merges four runs of 128 keys. The spatial order sorts the same number of keys.
     "sort.cuh kSortWays": lambda ways: [
         *(
@@ -365,8 +378,22 @@ STEPS = {
         nms(num, topk=40) for run in (128, 512) for num in (few * run, few * run + 1)
     ],
     "block.cuh kNmsBlock": lambda most: [
+        call
+        for force in (False, True)
+        for topk in (1, most - 8, most, most + 1)
+        for call in (
+            # With a list of candidates, and without.
+            multiclass(50, topk, force_suppress=force),
+            multiclass(50, topk, classes=2, post_nms=9, force_suppress=force),
+            *(
+                detection(num, nms_topk=topk, force_suppress=force)
+                for num in (31, 33, most, most + 1)
+            ),
+        )
+    ],
+    "box_nms.cuh kNmsBlockRows": lambda most: [
         *(nms(num, sets=3) for num in (31, 32, 33, most, most + 1)),
-        *(nms(most, topk=topk) for topk in (1, most - 8)),
+        *(nms(most, topk=topk, id_index=0) for topk in (1, most - 8)),
     ],
     "box_nms.cuh kNmsFew": lambda few: [nms(few), nms(few + 1)],
     "box_nms.cuh kNmsFewPairs": lambda pairs: [
@@ -539,7 +566,7 @@ STEPS = {
     "roi_pooling.cpp kBackwardBlocks": lambda blocks: [
         roi(20, (6, channels, 3, 2)) for channels in (1, 2, blocks, blocks + 1)
     ],
-    "roi_pooling.cpp threads": lambda threads: [
+    "roi_pooling.cpp kPlainThreads": lambda threads: [
         roi(2, (1, channels, 40, 30), (1, bins))
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
         for channels in (3, 8, 9, 17)
@@ -562,7 +589,7 @@ STEPS = {
     "roi_align.cpp kMaxBlocks": lambda blocks: [
         align(3, (n, channels, 5, 4)) for channels in (8, 9) for n in (blocks, 2 * blocks + 1)
     ],
-    "align.h threads": lambda threads: [
+    "align.h kPlainAlignThreads": lambda threads: [
         align(2, (1, 5, 40, 30), (1, bins))
         for bins in (threads // 2, threads // 2 + 1, threads, threads + 1)
     ],

@@ -453,6 +453,44 @@ class TestAdapters:
         assert doctor._jax() == ("ok", "JAX 0.7.1", "")
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "cvops: interrupted\n"),
+        (BrokenPipeError(), 141, ""),
+    ],
+    ids=["ctrl-c", "head"],
+)
+def test_command_that_is_stopped_has_the_status_of_shells(
+    monkeypatch, capsys, error, status, message
+):
+    def stopped(_):
+        raise error
+
+    monkeypatch.setattr(doctor, "run", stopped)
+    assert cli.main(["doctor"]) == status
+    assert capsys.readouterr().err == message
+
+
+OUTPUT = """
+import sys
+from cvops import cli
+from cvops.cli import doctor
+doctor.run = lambda _: print("text")
+sys.exit(cli.main(["doctor"]))
+"""
+
+
+def test_output_without_a_reader_is_no_error():
+    """The error is in the flush at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OUTPUT], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def test_import_error_of_a_command_is_one_line(monkeypatch, capsys):
     def fail(options):
         raise ImportError("libcudnn.so.8 is missing")

@@ -6,10 +6,12 @@ A reader has a function ``read`` of the source, the images and the options; it r
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cvops.datasets.annotations import coco, csv_table, labelme, voc, yolo
 from cvops.datasets.annotations.base import (
+    IMAGE_SUFFIXES,
     PROBLEMS,
     AnnotatedImage,
     Annotations,
@@ -60,8 +62,11 @@ def find_format(source: str | Path) -> str:
         found.add("voc")
     if _is_yolo(source, by_suffix):
         found.add("yolo")
-    if ".csv" in by_suffix and not found:  # other formats come with tables of other contents
+    # Other formats come with tables and texts of other contents.
+    if ".csv" in by_suffix and not found:
         found.add("csv")
+    if not found and _has_labels(by_suffix):
+        found.add("yolo")
     if not found:
         raise ValueError(
             f"{source}: expected VOC XML, COCO or LabelMe JSON, YOLO text with data.yaml, "
@@ -93,6 +98,15 @@ def _is_yolo(source: Path, by_suffix: dict[str, list[Path]]) -> bool:
     )
 
 
+def _has_labels(by_suffix: Mapping[str, Sequence[Path]]) -> bool:
+    """Return True if a text has the name of an image, and the form of a label of YOLO."""
+    named = {
+        path.with_suffix("") for suffix in IMAGE_SUFFIXES for path in by_suffix.get(suffix, [])
+    }
+    texts = by_suffix.get(".txt", [])
+    return any(path.with_suffix("") in named and yolo.is_label(path) for path in texts)
+
+
 def read_annotations(
     source: str | Path,
     format: str | None = None,
@@ -122,4 +136,10 @@ def read_annotations(
     if images is not None and not Path(images).is_dir():
         raise FileNotFoundError(f"{images}: no such folder")
     files = ImageFiles(source, None if images is None else Path(images))
-    return found, FORMATS[found].read(source, files, Request(classes, kind))
+    annotations = FORMATS[found].read(source, files, Request(classes, kind))
+    errors = [problem for problem in annotations.problems if PROBLEMS[problem.kind].is_error]
+    if not annotations.images and not errors:
+        raise ValueError(
+            f"{source}: expected images with annotations of the format {found}, got none"
+        )
+    return found, annotations

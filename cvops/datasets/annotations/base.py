@@ -111,6 +111,7 @@ class Result(NamedTuple):
 #: The kinds of problems, in the order of the table.
 PROBLEMS = {
     "annotation cannot be read": Result(True, "image skipped"),
+    "object without an image": Result(True, "object omitted"),
     "image is missing": Result(True, "skipped"),
     "image cannot be read": Result(True, "skipped"),
     "size of the image differs": Result(True, "image skipped"),
@@ -120,6 +121,7 @@ PROBLEMS = {
     "image is in two splits": Result(True, "omitted from the first one"),
     "unknown class": Result(True, "image skipped"),
     "box outside of the image": Result(True, "image skipped"),
+    "inverted box": Result(True, "image skipped"),
     "empty box": Result(True, "object omitted"),
     "object is there twice": Result(False, "one kept"),
     "box beyond the border": Result(False, "cut"),
@@ -220,6 +222,19 @@ def files_with_suffix(source: Path, suffix: str) -> list[Path]:
     return [path for path in files if path.suffix.lower() == suffix]
 
 
+def unused(
+    files: ImageFiles, images: Sequence[AnnotatedImage], problems: Sequence[Problem]
+) -> list[Problem]:
+    """Return a note for each image without an annotation.
+
+    An image with the name of an annotation in ``problems`` has one, which cannot be read.
+    """
+    used = {image.image for image in images}
+    broken = {Path(problem.where).stem for problem in problems}
+    rest = (path for path in files.files if path not in used and path.stem not in broken)
+    return [Problem("image without an annotation", str(path)) for path in rest]
+
+
 def split_of(path: Path, root: Path) -> str | None:
     """Return the split that the name of a file, or of a folder between it and ``root``, has."""
     parts = path.relative_to(root).parts if path.is_relative_to(root) else path.parts[-1:]
@@ -301,6 +316,8 @@ def box_of(rings: Sequence[Sequence[float]]) -> tuple[float, float, float, float
 
 def pixels(value: Any) -> int:
     """Return a length in pixels; 0 if the value is none."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 

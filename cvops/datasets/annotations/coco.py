@@ -68,7 +68,7 @@ def _rows(content: Any, key: str, path: Path) -> list[dict[str, Any]]:
 def _categories(content: Any, path: Path) -> dict[int, str]:
     found: dict[int, str] = {}
     for row in _rows(content, "categories", path):
-        key, name = row.get("id"), row.get("name")
+        key, name = _key(row.get("id")), row.get("name")
         if not isinstance(key, int) or not isinstance(name, str) or not name.strip():
             raise ValueError(f"{path}: expected categories with an id and a name, got {row!r}")
         if found.setdefault(key, name.strip()) != name.strip():
@@ -98,12 +98,12 @@ class _File:
         for number, row in enumerate(_rows(content, "annotations", path)):
             where = f"{path}: annotation {row.get('id', number)}"
             image = _key(row.get("image_id"))
+            if image is None or image not in objects:
+                got = reprlib.repr(row.get("image_id"))
+                message = f"{where}: image_id: expected the id of an image, got {got}"
+                self.problems.append(Problem("object without an image", where, message))
+                continue
             try:
-                if image is None or image not in objects:
-                    raise ValueError(
-                        f"{where}: image_id: expected the id of an image, got "
-                        f"{reprlib.repr(row.get('image_id'))}"
-                    )
                 objects[image].append(self._object(row, where))
             except _UnknownClass as error:
                 broken.add(image)
@@ -168,7 +168,9 @@ class _UnknownClass(ValueError):
 
 
 def _key(value: Any) -> Any:
-    """Return an id, an integer or a text; None for what is none."""
+    """Return an id, an integer or a text; None for another value."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, (int, str)) and not isinstance(value, bool) else None
 
 

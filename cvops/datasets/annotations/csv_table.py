@@ -63,7 +63,7 @@ def read(source: Path, files: ImageFiles, request: Request) -> Annotations:
 
 def _read_file(path: Path, split: str | None, files: ImageFiles, found: Annotations) -> None:
     rows = _rows(path)
-    columns = _columns(rows[0][1], path)
+    columns, width = _columns(rows[0][1], path), len(rows[0][1])
     if rows[0][1][columns["file"]].strip().lower() in _COLUMNS["file"]:
         rows = rows[1:]
     corners = [value for _, row in rows for value in _corners(row, columns)]
@@ -82,6 +82,8 @@ def _read_file(path: Path, split: str | None, files: ImageFiles, found: Annotati
             if not key[0]:
                 raise ValueError(f"{where}: expected a file, got {reprlib.repr(row)}")
             listed = objects.setdefault(key, [])
+            if any(map(str.strip, row[width:])):
+                raise ValueError(f"{where}: expected {width} cells, got {len(row)}: {row}")
             if any(cells.get(column) for column in ("class", *_BOX)):
                 listed.append(_object(cells, where))
             if cells.get("width") and cells.get("height"):
@@ -107,11 +109,11 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     text = read_text(path)
     first = text.split("\n", 1)[0]
     delimiter = max(",;\t", key=first.count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         rows = [(reader.line_num, row) for row in reader if any(cell.strip() for cell in row)]
     except csv.Error as error:
-        raise ValueError(f"{path}: not a table: {error}") from error
+        raise ValueError(f"{path}: line {reader.line_num}: not a table: {error}") from error
     if not rows:
         raise ValueError(f"{path}: expected rows (file, class, x1, y1, x2, y2), got none")
     return rows

@@ -27,6 +27,7 @@ from cvops.datasets.annotations.base import (
     folder_split,
     read_json,
     size_of,
+    unused,
 )
 
 #: Corners of the polygon of a circle.
@@ -47,15 +48,12 @@ def read(source: Path, files: ImageFiles, request: Request) -> Annotations:
         try:
             image = _image(content, path, files)
         except (OSError, ValueError) as error:
-            problems.append(Problem("image is missing", str(path), str(error)))
+            problems.append(Problem("image is missing", str(path), f"{path}: {error}"))
             continue
         size = size_of(content.get("imageHeight"), content.get("imageWidth"))
         split = folder_split(path, source)
         images.append(AnnotatedImage(image, objects, str(path), split, size))
-    used = {image.image for image in images}
-    rest = (path for path in files.files if path not in used)
-    problems += [Problem("image without an annotation", str(path)) for path in rest]
-    return Annotations(images, problems)
+    return Annotations(images, problems + unused(files, images, problems))
 
 
 def _image(content: dict[str, Any], path: Path, files: ImageFiles) -> Path:

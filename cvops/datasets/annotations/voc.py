@@ -25,6 +25,7 @@ from cvops.datasets.annotations.base import (
     files_with_suffix,
     folder_split,
     read_text,
+    unused,
 )
 from cvops.datasets.voc import read_class_label
 from cvops.datasets.voc_annotations import VOCAnnotation, read_voc_file
@@ -71,14 +72,15 @@ def read(source: Path, files: ImageFiles, request: Request) -> Annotations:
     for tree, names in missing.items():
         folder = tree / "Annotations"
         problems += [
-            Problem("annotation cannot be read", f"{folder / name}.xml", "no file")
-            for name in names
+            _no_file("annotation cannot be read", folder / f"{name}.xml") for name in names
         ]
     if not any(lists.values()):
-        used = {image.image for image in images}
-        rest = (path for path in files.files if path not in used)
-        problems += [Problem("image without an annotation", str(path)) for path in rest]
+        problems += unused(files, images, problems)
     return Annotations(images, problems)
+
+
+def _no_file(kind: str, path: Path) -> Problem:
+    return Problem(kind, str(path), f"{path}: no such file, but a list of ImageSets has it")
 
 
 def _splits(tree: Path, request: Request) -> dict[str, str | None]:
@@ -112,7 +114,7 @@ def _image(
     try:
         image = _file(found, path, tree, files)
     except (OSError, ValueError) as error:
-        return None, Problem("image is missing", str(path), str(error))
+        return None, Problem("image is missing", str(path), f"{path}: {error}")
     objects = [Object(thing.name, thing.box, thing.difficult) for thing in found.objects]
     label = tree / "SegmentationObject" / f"{path.stem}.png"
     boxes = [thing.box for thing in objects]
@@ -204,9 +206,7 @@ def _read_classes(trees: list[Path], files: ImageFiles, request: Request) -> Ann
         labels = sorted((tree / "SegmentationClass").glob("*.png"))
         have = {path.stem for path in labels}
         problems += [
-            Problem(
-                "mask cannot be read", str(tree / "SegmentationClass" / f"{name}.png"), "no file"
-            )
+            _no_file("mask cannot be read", tree / "SegmentationClass" / f"{name}.png")
             for name in listed
             if name not in have
         ]
@@ -216,7 +216,7 @@ def _read_classes(trees: list[Path], files: ImageFiles, request: Request) -> Ann
             try:
                 image = files.find_stem(path.stem, tree / "JPEGImages")
             except (OSError, ValueError) as error:
-                problems.append(Problem("image is missing", str(path), str(error)))
+                problems.append(Problem("image is missing", str(path), f"{path}: {error}"))
                 continue
             try:
                 indices = read_class_label(path, palette.colors)

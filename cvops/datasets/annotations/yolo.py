@@ -52,7 +52,7 @@ def read(source: Path, files: ImageFiles, request: Request) -> Annotations:
     about = {} if yaml is None else read_yaml(yaml)
     names = _names(yaml, about, texts, request)
     lists = {
-        path: _LISTS[path.name] for path in texts if path.name in _LISTS and not _is_label(path)
+        path: _LISTS[path.name] for path in texts if path.name in _LISTS and not is_label(path)
     }
     problems: list[Problem] = []
     if yaml is None:
@@ -326,12 +326,12 @@ class _Labels:
         """Report the labels without an image."""
         folders = {path.parent for path in self._used}
         for path in self._labels:
-            if path not in self._used and path.parent in folders and _is_label(path):
-                message = f"no image {path.stem}.*"
+            if path not in self._used and path.parent in folders and is_label(path):
+                message = f"{path}: no image has the name {path.stem}"
                 self.problems.append(Problem("image is missing", str(path), message))
 
 
-def _is_label(path: Path) -> bool:
+def is_label(path: Path) -> bool:
     """Return True if the first line of a text has numbers alone, or the text is empty."""
     try:
         words = read_text(path).split("\n", 1)[0].split()

@@ -1,0 +1,296 @@
+// memoized(function, arrays): `function`, with a memory of its results.
+//
+// It remembers a call whose arguments are of exactly these types: int, float, str, bool, None, and
+// tuples of these. Such objects never change, and a comparison of two runs no Python code. Equal
+// arguments have the same type and the same bits: 1 is neither True nor 1.0, and -0.0 is not 0.0.
+// An error is not remembered.
+//
+// With `arrays`, the function reads the types and the shapes of arrays only. Then a NumPy array,
+// and an array of a type of describe_by(), is equal to another one of its type, dtype and shape.
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "ops.h"
+
+namespace {
+
+using namespace cvops;
+
+// A call with more is not remembered, so that the memory of a table has a bound.
+constexpr std::size_t kMaxArguments = 32, kMaxDescribed = 8, kMaxSizes = 128, kMaxObjects = 512;
+constexpr Py_ssize_t kMaxCharacters = 64;
+constexpr int kMaxDepth = 4;
+
+// A type whose instances the attributes `dtype` and `shape` describe if the attribute `flag` is
+// True: an object that is compared by its identity, and a tuple of integers.
+struct DescribedType {
+  PyTypeObject* type;
+  PyObject* flag;
+};
+
+std::vector<DescribedType>& described_types() {
+  static std::vector<DescribedType> types;
+  return types;
+}
+
+uint64 float_bits(PyObject* x) {
+  const double value = PyFloat_AS_DOUBLE(x);
+  uint64 bits;
+  std::memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+// True if two objects, which a Call accepts, have the same type and the same bits.
+bool same(PyObject* a, PyObject* b) {
+  if (a == b) return true;
+  PyTypeObject* const type = Py_TYPE(a);
+  if (type != Py_TYPE(b)) return false;
+  if (type == &PyFloat_Type) return float_bits(a) == float_bits(b);
+  if (type == &PyLong_Type || type == &PyUnicode_Type) {
+    return PyObject_RichCompareBool(a, b, Py_EQ) == 1;
+  }
+  if (type != &PyTuple_Type || PyTuple_GET_SIZE(a) != PyTuple_GET_SIZE(b)) return false;
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a); ++i) {
+    if (!same(PyTuple_GET_ITEM(a, i), PyTuple_GET_ITEM(b, i))) return false;
+  }
+  return true;
+}
+
+// The arguments of a call in the form in which they are compared, and their hash.
+class Call {
+ public:
+  explicit Call(bool arrays) : arrays_(arrays) {}
+  Call(const Call&) = delete;
+  ~Call() {
+    for (std::size_t i = 0; i < num_dtypes_; ++i) Py_DECREF(dtypes_[i]);
+  }
+
+  // Adds an argument. Returns false if the call cannot be remembered.
+  bool add(PyObject* x) {
+    if (num_ == kMaxArguments) return false;
+    objects[num_++] = x;
+    return add_object(x, 0) || (arrays_ && add_array(x));
+  }
+
+  std::size_t num() const { return num_; }
+  std::size_t num_sizes() const { return num_sizes_; }
+  uint64 hash() const { return hash_; }
+
+  std::array<PyObject*, kMaxArguments> objects;  // an argument; the dtype of an array
+  std::array<Py_ssize_t, kMaxSizes> sizes;  // of each array the type, the number of axes, the axes
+
+ private:
+  bool add_object(PyObject* x, int depth) {
+    PyTypeObject* const type = Py_TYPE(x);
+    if (++num_objects_ > kMaxObjects) return false;
+    mix(reinterpret_cast<std::uintptr_t>(type));
+    if (type == &PyFloat_Type) {
+      mix(float_bits(x));
+    } else if (type == &PyLong_Type) {
+      mix((uint64)PyObject_Hash(x));
+    } else if (type == &PyUnicode_Type) {
+      if (PyUnicode_GET_LENGTH(x) > kMaxCharacters) return false;
+      mix((uint64)PyObject_Hash(x));
+    } else if (type == &PyBool_Type || x == Py_None) {
+      mix(reinterpret_cast<std::uintptr_t>(x));
+    } else {
+      return type == &PyTuple_Type && add_elements(x, depth + 1);
+    }
+    return true;
+  }
+
+  bool add_elements(PyObject* tuple, int depth) {
+    const Py_ssize_t num = PyTuple_GET_SIZE(tuple);
+    if (depth > kMaxDepth) return false;
+    for (Py_ssize_t i = 0; i < num; ++i) {
+      if (!add_object(PyTuple_GET_ITEM(tuple, i), depth)) return false;
+    }
+    mix((uint64)num);
+    return true;
+  }
+
+  bool add_array(PyObject* x) {
+    if (Py_TYPE(x) == py::detail::npy_api::get().PyArray_Type_) {
+      const auto* array = py::detail::array_proxy(x);
+      if (!add_type(x, array->descr) || !add_size(array->nd)) return false;
+      for (int i = 0; i < array->nd; ++i) {
+        if (!add_size(array->dimensions[i])) return false;
+      }
+      return true;
+    }
+    for (const DescribedType& described : described_types()) {
+      if (described.type == Py_TYPE(x)) return add_described(x, described);
+    }
+    return false;
+  }
+
+  bool add_described(PyObject* x, const DescribedType& described) {
+    static PyObject* const dtype_name = PyUnicode_InternFromString("dtype");
+    static PyObject* const shape_name = PyUnicode_InternFromString("shape");
+    if (attribute(x, described.flag).ptr() != Py_True) return false;
+    if (num_dtypes_ == kMaxDescribed) return false;
+    PyObject* const dtype = attribute(x, dtype_name).release().ptr();
+    if (!dtype) return false;
+    dtypes_[num_dtypes_++] = dtype;
+    const py::object shape = attribute(x, shape_name);
+    if (!shape || !PyTuple_Check(shape.ptr())) return false;
+    const Py_ssize_t num = PyTuple_GET_SIZE(shape.ptr());
+    if (!add_type(x, dtype) || !add_size(num)) return false;
+    for (Py_ssize_t i = 0; i < num; ++i) {
+      PyObject* const size = PyTuple_GET_ITEM(shape.ptr(), i);
+      if (!PyLong_CheckExact(size) || !add_size(PyLong_AsSsize_t(size))) return false;
+    }
+    return true;
+  }
+
+  // Null if there is no such attribute.
+  static py::object attribute(PyObject* x, PyObject* name) {
+    PyObject* const value = PyObject_GetAttr(x, name);
+    if (!value) PyErr_Clear();
+    return py::reinterpret_steal<py::object>(value);
+  }
+
+  // Types of arrays live as long as the process.
+  bool add_type(PyObject* array, PyObject* dtype) {
+    objects[num_ - 1] = dtype;
+    mix(reinterpret_cast<std::uintptr_t>(dtype));
+    return add_size((Py_ssize_t) reinterpret_cast<std::uintptr_t>(Py_TYPE(array)));
+  }
+
+  bool add_size(Py_ssize_t size) {
+    if (num_sizes_ == kMaxSizes) return false;
+    sizes[num_sizes_++] = size;
+    mix((uint64)size);
+    return true;
+  }
+
+  void mix(uint64 bits) {
+    hash_ = (hash_ ^ bits) * 0x9e3779b97f4a7c15;
+    hash_ ^= hash_ >> 32;
+  }
+
+  const bool arrays_;
+  uint64 hash_ = 0;
+  std::size_t num_ = 0, num_sizes_ = 0, num_objects_ = 0, num_dtypes_ = 0;
+  std::array<PyObject*, kMaxDescribed> dtypes_;  // owns those of attributes
+};
+
+// The arguments and the result of a remembered call.
+class Entry {
+ public:
+  // `names` are the names of the last arguments, or null.
+  Entry(const Call& call, PyObject* names, py::object result)
+      : hash_(call.hash()),
+        names_(py::reinterpret_borrow<py::object>(names)),
+        sizes_(call.sizes.begin(), call.sizes.begin() + call.num_sizes()),
+        result_(std::move(result)) {
+    for (std::size_t i = 0; i < call.num(); ++i) {
+      objects_.push_back(py::reinterpret_borrow<py::object>(call.objects[i]));
+    }
+  }
+
+  bool is_of(const Call& call, PyObject* names) const {
+    if (hash_ != call.hash() || objects_.size() != call.num()) return false;
+    for (std::size_t i = 0; i < call.num(); ++i) {
+      if (!same(objects_[i].ptr(), call.objects[i])) return false;
+    }
+    PyObject* const own = names_.ptr();
+    return (own == names || (own && names && same(own, names))) &&
+           std::equal(sizes_.begin(), sizes_.end(), call.sizes.begin(),
+                      call.sizes.begin() + call.num_sizes());
+  }
+
+  const py::object& result() const { return result_; }
+
+ private:
+  const uint64 hash_;
+  const py::object names_;
+  std::vector<py::object> objects_;
+  const std::vector<Py_ssize_t> sizes_;
+  const py::object result_;
+};
+
+// The results of a function. A set has four entries, the newest first.
+class Memo {
+ public:
+  Memo(py::object function, bool arrays) : function_(std::move(function)), arrays_(arrays) {}
+
+  // Returns a new reference; null with an error of Python.
+  PyObject* call(PyObject* const* args, Py_ssize_t num_positional, PyObject* names) {
+    const Py_ssize_t num = num_positional + (names ? PyTuple_GET_SIZE(names) : 0);
+    const auto call_function = [&] {
+      return PyObject_Vectorcall(function_.ptr(), args, (std::size_t)num_positional, names);
+    };
+    Call call(arrays_);
+    for (Py_ssize_t i = 0; i < num; ++i) {
+      if (!call.add(args[i])) return call_function();
+    }
+    auto& set = sets_[call.hash() % kSets];
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& entry : set) {
+        if (entry && entry->is_of(call, names)) return entry->result().inc_ref().ptr();
+      }
+    }
+    auto result = py::reinterpret_steal<py::object>(call_function());
+    if (!result) return nullptr;
+    auto entry = std::make_unique<const Entry>(call, names, result);
+    {
+      const std::lock_guard lock(mutex_);
+      for (auto& place : set) std::swap(entry, place);
+    }
+    return result.release().ptr();  // the oldest entry dies here, without the lock
+  }
+
+ private:
+  static constexpr std::size_t kSets = 64, kWays = 4;
+
+  const py::object function_;
+  const bool arrays_;
+  // Guards the sets in an interpreter without the GIL. No code of Python runs under it.
+  std::mutex mutex_;
+  std::array<std::array<std::unique_ptr<const Entry>, kWays>, kSets> sets_;
+};
+
+constexpr char kMemoName[] = "cvops.Memo";
+
+PyObject* call_memo(PyObject* capsule, PyObject* const* args, Py_ssize_t num, PyObject* names) {
+  auto* memo = static_cast<Memo*>(PyCapsule_GetPointer(capsule, kMemoName));
+  try {
+    return memo ? memo->call(args, num, names) : nullptr;
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  }
+}
+
+PyMethodDef memo_method = {"memoized",
+                           reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_memo)),
+                           METH_FASTCALL | METH_KEYWORDS, nullptr};
+
+py::object memoized(py::object function, bool arrays) {
+  auto memo = std::make_unique<Memo>(std::move(function), arrays);
+  const py::capsule owner(memo.get(), kMemoName, [](PyObject* capsule) {
+    delete static_cast<Memo*>(PyCapsule_GetPointer(capsule, kMemoName));
+  });
+  memo.release();
+  PyObject* made = PyCFunction_New(&memo_method, owner.ptr());
+  if (!made) throw py::error_already_set();
+  return py::reinterpret_steal<py::object>(made);
+}
+
+void describe_by(py::type type, py::str flag) {
+  described_types().push_back({reinterpret_cast<PyTypeObject*>(type.release().ptr()), flag.ptr()});
+  PyUnicode_InternInPlace(&described_types().back().flag);
+  flag.release();
+}
+
+}  // namespace
+
+void bind_memo(cvops::Ops& ops) {
+  ops.module.def("memoized", &memoized, py::arg("function"), py::arg("arrays") = false);
+  ops.module.def("describe_by", &describe_by);
+}
