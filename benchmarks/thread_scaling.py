@@ -86,7 +86,7 @@ JOBS: tuple[tuple[str, tuple[Any, ...]], ...] = (
 
 def seconds(job: Job, counts: Sequence[int]) -> dict[int, float]:
     """Compare the results; return the seconds of the fastest call by number of threads."""
-    results, times = [], {}
+    results: list[list[Any]] = []
     for count in counts:
         cvops.set_num_threads(count)
         results.append(flat(job.ours(*job.arrays, backend="native")))
@@ -125,11 +125,10 @@ def measure(jobs: Sequence[tuple[str, tuple[Any, ...]]], threads: int) -> list[d
 def table(rows: Sequence[dict[str, Any]], threads: int) -> str:
     lines = [["op", "size", "1 thread", f"{threads} threads", "gain", "moved", ""]]
     for row in rows:
-        lines.append(
-            [row["op"], row["size"], *(scaled(x, SECONDS) for x in row["seconds"])]
-            + [f"{row['gain']:.2f}", f"{scaled(row['bytes_per_second'], PREFIXES)}B/s"]
-            + [f"below {LOW_GAIN}" if row["gain"] < LOW_GAIN else ""]
-        )
+        times = (scaled(x, SECONDS) for x in row["seconds"])
+        rate = f"{scaled(row['bytes_per_second'], PREFIXES)}B/s"
+        mark = f"below {LOW_GAIN}" if row["gain"] < LOW_GAIN else ""
+        lines.append([row["op"], row["size"], *times, f"{row['gain']:.2f}", rate, mark])
     return "\n".join([about(), "", *aligned(lines, left=2), ""])
 
 
