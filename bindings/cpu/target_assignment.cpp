@@ -140,7 +140,8 @@ CVOPS_INLINE bool has_relevant(const Anchors& a, int begin, SizedBox truth, floa
 }
 
 // Records the IoUs of at least `limit` of a block with truth k.
-CVOPS_INLINE void record_block(Matches matches, int begin, const float* __restrict__ iou, int k, float limit) {
+CVOPS_INLINE void record_block(Matches matches, int begin, const float* __restrict__ iou, int k,
+                               float limit) {
   uint32 found = 0;
   for (int i = 0; i < kBlock; ++i) found |= (uint32)(iou[i] >= limit) << i;
   if (__builtin_popcount(found) < kManyRecords) {
