@@ -157,7 +157,7 @@ CVOPS_INLINE void record_block(Matches matches, int begin, const float* __restri
   int* __restrict__ const old_truth = matches.truth + begin;
   for (int i = 0; i < kBlock; ++i) {
     const int is_better = iou[i] > old_iou[i];
-    const int records = iou[i] >= limit & ((int)(is_new >> i & 1) | is_better);
+    const int records = (iou[i] >= limit) & ((int)(is_new >> i & 1) | is_better);
     old_iou[i] = records ? iou[i] : old_iou[i];
     old_truth[i] = records ? k : old_truth[i];
   }
