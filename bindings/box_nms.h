@@ -18,7 +18,7 @@ struct NmsOptions {
 
 // data (batch, num, width). A limit of 0 copies it. index (batch, num): the row of data, within its
 // set, of each row of out, or -1. It may be null in box_nms, which then does not write it. The
-// backward pass ignores an index that is no row. Of equal indices the last one counts.
+// backward pass ignores an index that is no row. The last one of equal indices counts.
 template <typename T>
 void box_nms(const Cpu&, T* out, int* index, const T* data, int64 batch, int64 num,
              NmsOptions options);

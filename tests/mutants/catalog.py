@@ -66,14 +66,14 @@ KERNELS = [
     ),
     Mutant(
         "tiles of the sort without a second buffer",
-        "kernels/sort.cuh",
+        "kernels/sort_tile.cuh",
         "        side ^= 1;\n",
         "",
         "tests/gpu/test_warp.py::test_tile_of_keys_is_sorted",
     ),
     Mutant(
         "list of top-k with one candidate too few",
-        "kernels/topk.cuh",
+        "kernels/nms/score_filter.cuh",
         "(listed >= topk ||",
         "(listed >= topk - 1 ||",
         f"{_MULTICLASS}::test_bound_of_the_sample_that_excludes_one_candidate_loses_no_row",
