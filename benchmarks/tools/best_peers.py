@@ -41,13 +41,13 @@ class Job(NamedTuple):
 
 def jobs(folder: Path = RESULTS) -> list[Job]:
     """Return the jobs that have a peer. The newest of several runs with the same peers counts."""
-    newest: dict[tuple[str, str, bool], Job] = {}
+    newest: dict[tuple[str, str, str], Job] = {}
     for file in sorted(folder.glob("*-cpu-*.json")):
-        # MXNet and the other peers run in two processes.
-        others = "-others" in file.stem
+        # The peers run in three processes.
+        peers = next((x for x in ("others", "peers") if f"-{x}-" in file.stem), "mxnet")
         for x in json.loads(file.read_text("utf-8")).get("summary") or []:
             job = Job(x["op"], x["size"], x["peer"], x["peer_s"], x["ours_s"], file.stem)
-            newest[job.op, job.size, others] = job
+            newest[job.op, job.size, peers] = job
     best: dict[tuple[str, str], Job] = {}
     for job in newest.values():
         known = best.setdefault((job.op, job.size), job)

@@ -31,6 +31,7 @@ def jobs(tmp_path):
             line("box_iou", "PyTorch", 4e-3, 1e-6),
             line("box_nms", "PyTorch", 2e-3, 1e-3),
         ],
+        "2026-01-02-peers-cpu-2-cores": [line("box_iou", "OpenVINO", 5e-3, 1e-3)],
         "2026-01-03-gpu": [line("box_iou", "PyTorch", 1e-9, 1e-9)],
         "2026-01-03-scaling-cpu-2-cores": None,
     }.items():
