@@ -9,8 +9,8 @@ import cvops
 from native import core, program, run
 
 BACKWARD = [name for name in cvops.__dict__ if name.endswith("_backward")]
-#: Rotated boxes have float64 and axes; matrix_nms has a term of each box; proposal has boxes of each
-#: image; each box may be a cluster of weighted_boxes_fusion.
+#: Rotated boxes have float64 and axes; matrix_nms has a term of each box; proposal has the boxes of
+#: each image; each box may be a cluster of weighted_boxes_fusion.
 MAX_RATIOS = {"matrix_nms": 2, "nms_rotated": 2.5, "proposal": 4, "weighted_boxes_fusion": 2.5}
 CALLS = [*OPS, *BACKWARD, "multibox_target_mining"]
 
