@@ -32,7 +32,8 @@ CVOPS_INLINE bool may_exceed(const Sides& a, const Sides& b, float smaller_area,
   const float dx = a.x - b.x, dy = a.y - b.y;
   const float along = std::abs(dx * b.cos + dy * b.sin), across = std::abs(dy * b.cos - dx * b.sin);
   const float length = a.length * cos + a.width * sin, width = a.length * sin + a.width * cos;
-  const float slack = 1e-6f * (a.length + b.length + std::abs(dx) + std::abs(dy));
+  // Denormal terms have absolute errors.
+  const float slack = 1e-6f * (a.length + b.length + std::abs(dx) + std::abs(dy)) + 1e-42f;
   const float x = smaller(smaller(length, b.length), 0.5f * (length + b.length) - along) + slack;
   const float y = smaller(smaller(width, b.width), 0.5f * (width + b.width) - across) + slack;
   return !((1.001f * smaller_area < least) | (of_strips < least * positive_part(sin - 1e-5f)) |

@@ -174,7 +174,7 @@ def test_address_sanitizer_finds_an_access_outside_of_the_arrays_of_an_op(
     monkeypatch, kernel, argument, by
 ):
     """Gaps separate the arrays of a call, and the parts of its scratch memory."""
-    data = np.random.default_rng(0).random((2, 100, 6)).astype(np.float32) + 1
+    data = np.random.default_rng(0).random((2, 300, 6)).astype(np.float32) + 1
 
     def move(launch):
         if launch.kernel != kernel:

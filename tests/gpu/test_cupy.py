@@ -273,7 +273,7 @@ class TestDriver:
         module.load_file(str(nvrtc.cubin_file("box_nms", 90)))
         function = module.get_function("box_nms_rank").ptr
         static = driver.funcGetAttribute(driver.CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES, function)
-        assert static > 5120 * 8  # a key for each row
+        assert static > 5120 * 4  # a part of the key of each row
         limit = driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         with pytest.raises(driver.CUDADriverError, match=r"^1: "):
             driver.funcSetAttribute(function, limit, most - static + 1)

@@ -77,7 +77,7 @@ def test_command_passes_its_options_to_the_demo(tmp_path, monkeypatch):
 def test_command_rejects_bad_arguments(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for arguments, message in [
-        (["--output", str(tmp_path / "file")], "file: cannot make this folder: File exists"),
+        (["--output", str(tmp_path / "file")], "file: expected a folder, got a file"),
         (["--output", str(tmp_path), "--data", str(tmp_path)], "expected CIFAR-10, the folder"),
         (["--output", str(tmp_path), "--pipelines", "no"], "names: expected one of ['none', 'flip"),
     ]:

@@ -84,7 +84,7 @@ def test_command_passes_its_options_to_the_demo(tmp_path, monkeypatch):
 def test_command_rejects_bad_arguments(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for arguments, message in [
-        (["--output", str(tmp_path / "file")], "file: cannot make this folder: File exists"),
+        (["--output", str(tmp_path / "file")], "file: expected a folder, got a file"),
         (["--output", str(tmp_path), "--checkpoint", str(tmp_path / "no/saved")], "no such folder"),
     ]:
         assert cli.main(["demo-fcn", *arguments]) == 2
