@@ -280,13 +280,17 @@ void psroi_pooling(const Cpu&, float* pooled, const float* data, const float* bo
   for (int64 n : call.rois.unknown) std::fill_n(pooled + n * of_roi, of_roi, 0.0f);
   std::vector<RoiList> lists = call.lists();
   const int lanes = lanes_for(op);
-  const int64 groups = ceil_div(op.output_dim, lanes), per_image = groups * op.cells();
+  const int64 groups = ceil_div(op.output_dim, lanes);
+  // Bins of adjacent cells share cache lines: items that run concurrently have distant cells.
+  const int parts = std::min(num_threads(), op.cells()), each = (int)ceil_div(op.cells(), parts);
+  const int64 per_group = (int64)parts * each, per_image = groups * per_group;
   const double rois_of_image = (double)num_rois / op.images;
   const double cost = lanes * (rois_of_image * op.bins() / op.cells() * 3 + 0.2 * op.pixels());
   parallel_for(op.images * per_image, cost, [&](int64 item) {
-    const int image = (int)(item / per_image), cell = (int)(item % op.cells());
-    const int channel = (int)(item % per_image / op.cells()) * lanes;
-    if (lists[image].begin == lists[image].end) return;
+    const int image = (int)(item / per_image), place = (int)(item % per_group);
+    const int channel = (int)(item % per_image / per_group) * lanes;
+    const int cell = place % parts * each + place / parts;
+    if (cell >= op.cells() || lists[image].begin == lists[image].end) return;
     if (lanes > 2 * kWidth) return pool_item<4>(call, lists[image], image, channel, cell);
     if (lanes > kWidth) return pool_item<2>(call, lists[image], image, channel, cell);
     pool_item<1>(call, lists[image], image, channel, cell);
