@@ -22,7 +22,7 @@ HARMLESS = {
 
 
 def check(code):
-    """Check the text of each kernel; a text of nvdisasm has ``/*0010*/  LDC R1, c[0x0][0x28] ;``."""
+    """Check the text of each kernel, of lines like ``/*0010*/  LDC R1, c[0x0][0x28] ;``."""
     for kernel, text in code.items():
         before, *after = text.split(WAIT)
         assert len(after) == 1, f"{kernel}: expected one {WAIT}, got {len(after)}"
