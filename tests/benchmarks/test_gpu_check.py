@@ -19,6 +19,7 @@ case "$*" in
   *find_spec*) exit 0 ;;
   *kernel_times.py\ --json*) echo '{}' >"${*: -1}" ;;
   *kernel_times.py*) ;;
+  *dependent_launches.py*) echo 'table of launches' ;;
   *plots.py*) ;;
   *"import cvops"*) ;;
   "-m pytest"*)
@@ -56,7 +57,7 @@ COMMANDS = {
     "ncu": "#!/bin/sh\necho 'Section: A'\n",
     "compute-sanitizer": "#!/bin/sh\necho '1 passed'\necho 'ERROR SUMMARY: 0 errors'\n",
 }
-STEPS = ("ops", "benchmarks of all ops", "kernels", "tests", "memcheck", "ncu", "plots")
+STEPS = ("ops", "launches", "benchmarks of all ops", "kernels", "tests", "memcheck", "ncu", "plots")
 
 
 @pytest.fixture
@@ -114,6 +115,7 @@ def test_steps_run_in_order_and_results_of_all_ops_are_joined(check):
     assert result(out, ".md").read_text("utf-8").splitlines() == tables
     ops = json.loads(result(out, ".json").read_text("utf-8"))["benchmarks"]
     assert ops == ["box_nms", "a", "b", "c", "d", "e"]
+    assert result(out, "-launches.txt").read_text("utf-8") == "table of launches\n"
     with tarfile.open(result(out, "-logs.tar.gz")) as logs:
         assert {"./ops.log", "./tests.xml", "./benchmarks-a.log"} <= set(logs.getnames())
 
