@@ -83,8 +83,9 @@ const Functions::Function& Functions::look_up(const Kernel& kernel, int device) 
     rows_[device].store(row, std::memory_order_release);
   }
   auto& slot = row->of[kernel.number];
-  if (!slot.load())
+  if (!slot.load()) {
     slot.store(new Function{handle, dynamic, ptx >= kWaitingPtx}, std::memory_order_release);
+  }
   return *slot.load();
 }
 

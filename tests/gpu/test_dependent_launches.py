@@ -71,6 +71,7 @@ def dependent(launches):
     return [x.dependent for x in launches]
 
 
+@pytest.mark.parametrize("backend", ["cupy"], indirect=True)
 @pytest.mark.parametrize("op", CALLS)
 def test_all_launches_of_an_op_but_the_first_are_dependent(call, op):
     for _ in range(2):  # the first launch of a call does not depend on the call before it
