@@ -15,8 +15,8 @@
 #     WHEELS   folder of wheels to use in addition to the installed packages
 #     BUDGET   seconds for all steps (570)
 #     ONLY     comma-separated list of steps (ops,launches,benchmarks,kernels,tests,sanitizers,ncu,
-#              plots), for example for the steps that a first run had no time for. A ninth step, "cpu",
-#              runs only if it is named: the benchmarks on the CPU
+#              plots), for example for the steps that a first run had no time for. A ninth step,
+#              "cpu", runs only if it is named: the benchmarks on the CPU
 #     TESTS    pytest's -k of the steps "ops" and "tests" (all tests that need a GPU)
 #
 # The steps run in the order of their importance, after the build. The first five minutes give the
@@ -31,9 +31,9 @@
 #     ncu         profiles of the slowest kernels
 #     plots       time against size
 #
-# Results: .md (tables), .json, -summary.txt, -launches.txt, -kernels.txt (time of each kernel, then the report of
-# ncu), -scaling.json and -scaling.png, -logs.tar.gz (the log of each step, JUnit's XML,
-# kernels.json).
+# Results: .md (tables), .json, -summary.txt, -launches.txt (ops with and without dependent launches),
+# -kernels.txt (time of each kernel, then the report of ncu), -scaling.json and -scaling.png,
+# -logs.tar.gz (the log of each step, JUnit's XML, kernels.json, launches.json).
 #
 # Each op's results are written when it ends. A failure does not stop the later steps. The exit code is
 # 0 only if there was no failure.
@@ -242,10 +242,10 @@ if wanted launches; then
   cp "$logs/launches.log" "$base-launches.txt"
 fi
 
-# The most important ops come first.
+# The most important ops come first. "overhead", the calls of all ops on a few elements, is last.
 ops=()
 for op in box_nms multiclass_nms multibox_target multibox_detection roi_pooling box_iou multibox_prior \
-  $(basename -s .py -a "$repo"/benchmarks/bench_*.py | sed s/^bench_//); do
+  $(basename -s .py -a "$repo"/benchmarks/bench_*.py | sed s/^bench_// | grep -vx overhead) overhead; do
   if [[ -f $repo/benchmarks/bench_$op.py && " ${ops[*]} " != *" $op "* ]]; then ops+=("$op"); fi
 done
 
@@ -326,7 +326,10 @@ if wanted kernels || wanted ncu; then
   cp "$logs/kernels.log" "$base-kernels.txt"
 fi
 
-if wanted tests; then test_gpu tests 150 "$repo/tests" "${all[@]}"; fi
+# Only these folders have such tests. The collection of all folders takes half a minute.
+gpu_folders=("$repo/tests/ops" "$repo/tests/gpu" "$repo/tests/arrays")
+if [[ -n ${TESTS:-} ]]; then gpu_folders=("$repo/tests"); fi
+if wanted tests; then test_gpu tests 150 "${gpu_folders[@]}" "${all[@]}"; fi
 
 # --- sanitizers, and concurrently the tests on the CPU --------------------------------------------
 
