@@ -14,15 +14,16 @@
 #     PYTHON   interpreter (python3)
 #     WHEELS   folder of wheels to use in addition to the installed packages
 #     BUDGET   seconds for all steps (570)
-#     ONLY     comma-separated list of steps (ops,benchmarks,kernels,tests,sanitizers,ncu,plots), for
-#              example for the steps that a first run had no time for. An eighth step, "cpu", runs
-#              only if it is named: the benchmarks on the CPU
+#     ONLY     comma-separated list of steps (ops,launches,benchmarks,kernels,tests,sanitizers,ncu,
+#              plots), for example for the steps that a first run had no time for. A ninth step,
+#              "cpu", runs only if it is named: the benchmarks on the CPU
 #     TESTS    pytest's -k of the steps "ops" and "tests" (all tests that need a GPU)
 #
 # The steps run in the order of their importance, after the build. The first five minutes give the
 # correctness and the times of each op, and the times of its peers:
 #
 #     ops         the tests of each op on the GPU backends, without the marker "slow"
+#     launches    some ops with and without programmatic dependent launches
 #     benchmarks  cvops and its peers on the GPU
 #     kernels     each launch of the largest jobs, between two events
 #     tests       all tests of the GPU backends
@@ -30,9 +31,9 @@
 #     ncu         profiles of the slowest kernels
 #     plots       time against size
 #
-# Results: .md (tables), .json, -summary.txt, -kernels.txt (time of each kernel, then the report of
-# ncu), -scaling.json and -scaling.png, -logs.tar.gz (the log of each step, JUnit's XML,
-# kernels.json).
+# Results: .md (tables), .json, -summary.txt, -launches.txt (ops with and without dependent launches),
+# -kernels.txt (time of each kernel, then the report of ncu), -scaling.json and -scaling.png,
+# -logs.tar.gz (the log of each step, JUnit's XML, kernels.json, launches.json).
 #
 # Each op's results are written when it ends. A failure does not stop the later steps. The exit code is
 # 0 only if there was no failure.
@@ -46,7 +47,7 @@ budget=${BUDGET:-570}
 # The ids of most tests on a GPU have "cuda-cupy" or "cuda-native". Those of these files do not.
 gpu_tests="test_cupy.py or test_gpu_launch.py or test_graph.py or test_torch_gpu.py"
 tests="${TESTS:-(cuda-cupy or cuda-native or $gpu_tests or (test_torch_operators.py and cuda)) and not emulat}"
-only=,${ONLY:-ops,benchmarks,kernels,tests,sanitizers,ncu,plots},
+only=,${ONLY:-ops,launches,benchmarks,kernels,tests,sanitizers,ncu,plots},
 mkdir -p "${OUT:=$repo/benchmarks/results}" && out=$(cd "$OUT" && pwd) || exit
 work=$(mktemp -d) || exit
 trap 'rm -rf "$work"' EXIT
@@ -214,7 +215,7 @@ for file in "$repo"/kernels/*.cuh; do
 done
 
 if [[ -z $gpu ]]; then
-  for step in ops benchmarks kernels tests sanitizers ncu plots; do
+  for step in ops launches benchmarks kernels tests sanitizers ncu plots; do
     if wanted $step; then
       say "FAILED $step: not run, because nvidia-smi lists no GPU"
     fi
@@ -235,10 +236,16 @@ test_gpu() {
 
 if wanted ops; then test_gpu ops 90 "$repo/tests/ops"; fi
 
-# The most important ops come first.
+if wanted launches; then
+  step launches 30 launches.log "$python" "$repo/benchmarks/dependent_launches.py" \
+    --json "$logs/launches.json"
+  cp "$logs/launches.log" "$base-launches.txt"
+fi
+
+# The most important ops come first. "overhead", the calls of all ops on a few elements, is last.
 ops=()
 for op in box_nms multiclass_nms multibox_target multibox_detection roi_pooling box_iou multibox_prior \
-  $(basename -s .py -a "$repo"/benchmarks/bench_*.py | sed s/^bench_//); do
+  $(basename -s .py -a "$repo"/benchmarks/bench_*.py | sed s/^bench_// | grep -vx overhead) overhead; do
   if [[ -f $repo/benchmarks/bench_$op.py && " ${ops[*]} " != *" $op "* ]]; then ops+=("$op"); fi
 done
 
@@ -319,7 +326,10 @@ if wanted kernels || wanted ncu; then
   cp "$logs/kernels.log" "$base-kernels.txt"
 fi
 
-if wanted tests; then test_gpu tests 150 "$repo/tests" "${all[@]}"; fi
+# Only these folders have such tests. The collection of all folders takes half a minute.
+gpu_folders=("$repo/tests/ops" "$repo/tests/gpu" "$repo/tests/arrays")
+if [[ -n ${TESTS:-} ]]; then gpu_folders=("$repo/tests"); fi
+if wanted tests; then test_gpu tests 150 "${gpu_folders[@]}" "${all[@]}"; fi
 
 # --- sanitizers, and concurrently the tests on the CPU --------------------------------------------
 

@@ -42,6 +42,7 @@ int cudaFree(void*) { return 0; }
 int cudaMemcpyAsync(void*, const void*, size_t, int, void*) { return 0; }
 int cudaStreamSynchronize(void*) { return 0; }
 int cuInit(unsigned) { return 0; }
+int cuDriverGetVersion(int* version) { return *version = 13000, 0; }
 int cuGetExportTable(const void**, const void*) { return 500; }
 int cuGetErrorString(int, const char** text) { return *text = "an error", 0; }
 int cuDeviceGetCount(int* count) { return *count = 1, 0; }
@@ -56,10 +57,11 @@ int cuMemsetD8Async(unsigned long long, unsigned char, size_t, void*) { return 0
 int cuStreamSynchronize(void*) { return 0; }
 int cuModuleLoad(void** module, const char*) { return *module = next, 0; }
 int cuModuleGetFunction(void** function, void*, const char*) { return *function = next, 0; }
-int cuFuncGetAttribute(int* value, int, void*) { return *value = 0; }
+int cuFuncGetAttribute(int* value, int which, void*) { return *value = which == 5 ? 90 : 0, 0; }
 int cuFuncSetAttribute(void*, int, int) { return 0; }
 int cuLaunchKernel(void*, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned,
                    void*, void**, void**) { return ++launches, 0; }
+int cuLaunchKernelEx(const void*, void*, void**, void**) { return ++launches, 0; }
 }
 """
 

@@ -378,7 +378,7 @@ class Device:
     """A GPU, or a replacement for tests."""
 
 class DriverDevice(Device):
-    """A GPU of NVIDIA's driver."""
+    """A GPU of NVIDIA's driver; see the environment variable ``CVOPS_DEPENDENT_LAUNCHES``."""
 
     def __init__(self, number: int, functions: Functions) -> None: ...
 

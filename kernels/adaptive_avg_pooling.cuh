@@ -124,6 +124,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
                          const cvops::AdaptivePooling op, int group, int bins_at_once,
                          int columns_at_once) {
   using namespace cvops;
+  wait_for_earlier_launches();
   CVOPS_DYNAMIC_SHARED(float, piece);
   const int me = (int)threadIdx.x, bands = op.bands(), bins = op.bins(), width = op.columns();
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
@@ -170,6 +171,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     adaptive_avg_pooling_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                                   long long planes, const cvops::AdaptivePooling op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int rows = op.rows(), width = op.columns(), bins = op.bins();
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
   const int parts = (int)ceil_div(rows, kPoolRows);

@@ -100,6 +100,7 @@ extern "C" __global__ void __launch_bounds__(256)
     bilinear_resize(float* __restrict__ out, const float* __restrict__ data, long long planes,
                     const cvops::BilinearResize op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const ResizeAxis y_axis = op.rows(), x_axis = op.columns();
   const int quads = (int)ceil_div(op.out_width, 4),
             parts = (int)ceil_div(op.out_height, kResizeRows);
@@ -162,6 +163,7 @@ extern "C" __global__ void __launch_bounds__(256)
     bilinear_resize_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                              long long planes, const cvops::BilinearResize op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const ResizeAxis y_axis = op.rows(), x_axis = op.columns();
   const int64 map = (int64)op.height * op.width, out_map = (int64)op.out_height * op.out_width;
   const int64 total = ceil_div(planes, kResizePlanes) * map;

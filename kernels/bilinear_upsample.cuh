@@ -182,12 +182,14 @@ __device__ __forceinline__ void add_bands(T* __restrict__ grad, const T* __restr
 extern "C" __global__ void __launch_bounds__(256)
     bilinear_upsample(float* __restrict__ out, const float* __restrict__ data, long long planes,
                       int height, int width, int scale) {
+  cvops::wait_for_earlier_launches();
   cvops::enlarge(out, data, planes, height, width, scale);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
     bilinear_upsample_f64(double* __restrict__ out, const double* __restrict__ data,
                           long long planes, int height, int width, int scale) {
+  cvops::wait_for_earlier_launches();
   cvops::enlarge(out, data, planes, height, width, scale);
 }
 
@@ -198,6 +200,7 @@ extern "C" __global__ void __launch_bounds__(256)
     bilinear_upsample_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                                long long lines, int height, int width, int scale, int item_lines,
                                int item_columns) {
+  cvops::wait_for_earlier_launches();
   CVOPS_DYNAMIC_SHARED(float, shared);
   cvops::add_bands(grad, out_grad, lines, height, width, scale, item_lines, item_columns, shared);
 }
@@ -206,6 +209,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     bilinear_upsample_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                                    long long lines, int height, int width, int scale,
                                    int item_lines, int item_columns) {
+  cvops::wait_for_earlier_launches();
   CVOPS_DYNAMIC_SHARED(double, shared_f64);
   cvops::add_bands(grad, out_grad, lines, height, width, scale, item_lines, item_columns,
                    shared_f64);

@@ -46,6 +46,7 @@ extern "C" __global__ void __launch_bounds__(256)
                              int* __restrict__ counts, long long num_columns, long long num_rows,
                              long long num_counts) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int64 threads = (int64)gridDim.x * blockDim.x;
   const int64 me = (int64)blockIdx.x * blockDim.x + threadIdx.x;
   for (int64 i = me; i < num_columns; i += threads) columns[i] = -1;
@@ -60,6 +61,7 @@ extern "C" __global__ void __launch_bounds__(256)
                                const float* __restrict__ data, int num, int tiles, float threshold,
                                int is_ascend) {
   using namespace cvops;
+  wait_for_earlier_launches();
   constexpr int kThreads = 256, kEach = kMatchingTile / kThreads;
   __shared__ int num_listed, begin_of_block;
   const int batch = blockIdx.x / tiles, t = threadIdx.x;
@@ -102,6 +104,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kMatchingThreads, 1)
                               const int* __restrict__ counts, int num_rows, int num_columns,
                               int limit) {
   using namespace cvops;
+  wait_for_earlier_launches();
   constexpr int kUnclaimed = 0x7fffffff, kThreads = kMatchingThreads, kWarps = kThreads / 32;
   __shared__ int found_before[kMatchingEach * kWarps];
   const int64 batch = blockIdx.x;

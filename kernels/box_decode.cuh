@@ -69,6 +69,7 @@ __device__ __forceinline__ void decode_boxes(T* __restrict__ out, const T* __res
 extern "C" __global__ void __launch_bounds__(256)
     box_decode(float* __restrict__ out, const float* __restrict__ data,
                const float* __restrict__ anchors, int batch, int num, const cvops::BoxDecode op) {
+  cvops::wait_for_earlier_launches();
   cvops::decode_boxes(out, data, anchors, batch, num, op);
 }
 
@@ -76,6 +77,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     box_decode_f64(double* __restrict__ out, const double* __restrict__ data,
                    const double* __restrict__ anchors, int batch, int num,
                    const cvops::BoxDecode op) {
+  cvops::wait_for_earlier_launches();
   cvops::decode_boxes(out, data, anchors, batch, num, op);
 }
 #endif

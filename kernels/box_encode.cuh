@@ -58,12 +58,14 @@ __device__ __forceinline__ void encode_boxes(T* __restrict__ targets, T* __restr
 extern "C" __global__ void __launch_bounds__(256)
     box_encode(float* __restrict__ targets, float* __restrict__ masks,
                const cvops::EncodeInputsOf<float> in, int batch, int num, int num_refs) {
+  cvops::wait_for_earlier_launches();
   cvops::encode_boxes(targets, masks, in, batch, num, num_refs);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
     box_encode_f64(double* __restrict__ targets, double* __restrict__ masks,
                    const cvops::EncodeInputsOf<double> in, int batch, int num, int num_refs) {
+  cvops::wait_for_earlier_launches();
   cvops::encode_boxes(targets, masks, in, batch, num, num_refs);
 }
 #endif

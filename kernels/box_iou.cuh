@@ -87,12 +87,14 @@ __device__ __forceinline__ void iou_matrix(T* out, const T* lhs, const T* rhs, i
 extern "C" __global__ void __launch_bounds__(256, 4)
     box_iou(float* __restrict__ out, const float* __restrict__ lhs, const float* __restrict__ rhs,
             int num_lhs, int num_rhs, int center) {
+  cvops::wait_for_earlier_launches();
   cvops::iou_matrix(out, lhs, rhs, num_lhs, num_rhs, center);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
     box_iou_f64(double* __restrict__ out, const double* __restrict__ lhs,
                 const double* __restrict__ rhs, int num_lhs, int num_rhs, int center) {
+  cvops::wait_for_earlier_launches();
   cvops::iou_matrix(out, lhs, rhs, num_lhs, num_rhs, center);
 }
 #endif

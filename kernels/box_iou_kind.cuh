@@ -325,12 +325,14 @@ __device__ __forceinline__ void add_all_pairs(T* __restrict__ grad, const T* __r
 // angles (num), boxes (num, 4).
 extern "C" __global__ void __launch_bounds__(256)
     box_angles(float* __restrict__ angles, const float* __restrict__ boxes, int num, int center) {
+  cvops::wait_for_earlier_launches();
   cvops::find_angles(angles, boxes, num, center);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
     box_angles_f64(double* __restrict__ angles, const double* __restrict__ boxes, int num,
                    int center) {
+  cvops::wait_for_earlier_launches();
   cvops::find_angles(angles, boxes, num, center);
 }
 
@@ -339,6 +341,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     box_iou_kind(float* __restrict__ out, const cvops::IouSideOf<float> lhs,
                  const cvops::IouSideOf<float> rhs, int num_lhs, int num_rhs, int center,
                  int kind) {
+  cvops::wait_for_earlier_launches();
   cvops::kind_matrix(out, lhs, rhs, num_lhs, num_rhs, center, kind);
 }
 
@@ -346,6 +349,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     box_iou_kind_f64(double* __restrict__ out, const cvops::IouSideOf<double> lhs,
                      const cvops::IouSideOf<double> rhs, int num_lhs, int num_rhs, int center,
                      int kind) {
+  cvops::wait_for_earlier_launches();
   cvops::kind_matrix(out, lhs, rhs, num_lhs, num_rhs, center, kind);
 }
 
@@ -355,6 +359,7 @@ extern "C" __global__ void __launch_bounds__(256)
     box_iou_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                      const cvops::IouSideOf<float> own, const cvops::IouSideOf<float> other,
                      int num_own, int num_other, int by_rows, int center, int kind) {
+  cvops::wait_for_earlier_launches();
   cvops::add_all_pairs(grad, out_grad, own, other, num_own, num_other, by_rows, center, kind);
 }
 
@@ -362,6 +367,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     box_iou_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                          const cvops::IouSideOf<double> own, const cvops::IouSideOf<double> other,
                          int num_own, int num_other, int by_rows, int center, int kind) {
+  cvops::wait_for_earlier_launches();
   cvops::add_all_pairs(grad, out_grad, own, other, num_own, num_other, by_rows, center, kind);
 }
 #endif

@@ -34,6 +34,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
                     const float* __restrict__ rhs, int num_lhs, int num_rhs,
                     const cvops::RotatedFormat format) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ RotatedBox boxes[kRotatedRows + kRotatedColumns];  // rows, then columns
   __shared__ Box bounds[kRotatedRows + kRotatedColumns];
   __shared__ unsigned short list[kRotatedPairs];

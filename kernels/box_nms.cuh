@@ -233,6 +233,7 @@ extern "C" __global__ void __launch_bounds__(256)
                   const float* __restrict__ data, int num, const cvops::NmsColumns columns,
                   float valid_thresh, float background_id) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * kCompactTile + threadIdx.x, batch = blockIdx.x;
   const float* row = data + ((int64)batch * num + i) * columns.width;
   const bool valid = i < num && nms_is_valid(row, columns, valid_thresh, background_id);
@@ -248,6 +249,7 @@ extern "C" __global__ void __launch_bounds__(256)
                    const unsigned long long* __restrict__ keys, const int* __restrict__ counts,
                    int num, int topk, const cvops::NmsColumns columns, int center) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   const int count = min(counts[batch], topk);
   nms.begin(batch, num, i, count);
@@ -266,6 +268,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                   const float* __restrict__ data, int num, int topk,
                   const cvops::NmsColumns columns, int center) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ BestKeys<kSortTile> best;
   const int batch = blockIdx.x, t = threadIdx.x;
   const int64 first = (int64)batch * num;
@@ -285,6 +288,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
                       const double* __restrict__ data, int num, const cvops::NmsColumns columns,
                       float valid_thresh, float background_id) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * kCompactTile + threadIdx.x, batch = blockIdx.x;
   const double* row = data + ((int64)batch * num + i) * columns.width;
   const bool valid = i < num && nms_is_valid(row, columns, valid_thresh, background_id);
@@ -300,6 +304,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
                        const int* __restrict__ counts, int num, int topk,
                        const cvops::NmsColumns columns, int center) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   const int count = min(counts[batch], topk);
   nms.begin(batch, num, i, count);
@@ -321,6 +326,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                  const cvops::NmsColumns columns, float valid_thresh, float background_id,
                  int center) {
   using namespace cvops;
+  wait_for_earlier_launches();
   static_assert(kNmsFew % 4 == 0, "see rows_before");
   __shared__ uint4 orders[kNmsFew / 4];
   __shared__ int positions[32], num_valid;
@@ -363,6 +369,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                   int num, int topk, const cvops::NmsColumns columns, float valid_thresh,
                   float background_id, const cvops::NmsRule rule, int conversion, int with_index) {
   using namespace cvops;
+  wait_for_earlier_launches();
   static_assert(kNmsBlockRows % 4 == 0, "see rows_before");
   __shared__ uint4 orders[kNmsBlockRows / 4];
   __shared__ int positions[kNmsBlockRows], sources[kNmsBlockRows];
@@ -415,6 +422,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
                   const unsigned long long* __restrict__ kept, const int* __restrict__ kept_before,
                   const int* __restrict__ counts, int num, int topk,
                   const cvops::NmsColumns columns, int conversion, int with_index) {
+  cvops::wait_for_earlier_launches();
   cvops::write_rows(out, index, data, keys, kept, kept_before, counts, num, topk, columns,
                     conversion, with_index);
 }
@@ -425,6 +433,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
                       const unsigned long long* __restrict__ kept,
                       const int* __restrict__ kept_before, const int* __restrict__ counts, int num,
                       int topk, const cvops::NmsColumns columns, int conversion, int with_index) {
+  cvops::wait_for_earlier_launches();
   cvops::write_rows(out, index, data, keys, kept, kept_before, counts, num, topk, columns,
                     conversion, with_index);
 }
@@ -433,6 +442,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_copy(float* __restrict__ out, int* __restrict__ index, const float* __restrict__ data,
                  long long rows, int num, int width, int with_index) {
+  cvops::wait_for_earlier_launches();
   cvops::copy_rows(out, index, data, rows, num, width, with_index);
 }
 
@@ -440,6 +450,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     box_nms_copy_f64(double* __restrict__ out, int* __restrict__ index,
                      const double* __restrict__ data, long long rows, int num, int width,
                      int with_index) {
+  cvops::wait_for_earlier_launches();
   cvops::copy_rows(out, index, data, rows, num, width, with_index);
 }
 
@@ -447,6 +458,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_backward_clear(int* __restrict__ sources, long long rows, long long stride) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int64 threads = (int64)gridDim.x * blockDim.x;
   for (int64 row = blockIdx.x * (int64)blockDim.x + threadIdx.x; row < rows; row += threads) {
     sources[row * stride] = -1;
@@ -459,6 +471,7 @@ extern "C" __global__ void __launch_bounds__(256)
     box_nms_backward_invert(int* __restrict__ sources, const int* __restrict__ index,
                             long long rows, int num, long long stride) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int64 threads = (int64)gridDim.x * blockDim.x;
   for (int64 row = blockIdx.x * (int64)blockDim.x + threadIdx.x; row < rows; row += threads) {
     const int at = index[row], i = (int)(row % num);
@@ -471,12 +484,14 @@ extern "C" __global__ void __launch_bounds__(256)
 extern "C" __global__ void __launch_bounds__(256)
     box_nms_backward(float* __restrict__ grad, const float* __restrict__ out_grad, long long rows,
                      int num, int width) {
+  cvops::wait_for_earlier_launches();
   cvops::copy_gradients(grad, out_grad, rows, num, width);
 }
 
 extern "C" __global__ void __launch_bounds__(256, 1)
     box_nms_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                          long long rows, int num, int width) {
+  cvops::wait_for_earlier_launches();
   cvops::copy_gradients(grad, out_grad, rows, num, width);
 }
 #endif

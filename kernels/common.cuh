@@ -76,6 +76,17 @@ CVOPS_HD int64 ceil_div(int64 a, int64 b) { return (a + b - 1) / b; }
 // then use different banks.
 CVOPS_HD int padded(int i) { return i + i / 32; }
 
+#ifdef __CUDACC__
+// Waits until the earlier kernels of the stream have ended and their stores are visible. A
+// programmatic dependent launch begins before that. Each thread of each kernel waits first: the end
+// of a kernel then implies the end of all kernels before it. Other launches do not wait.
+__device__ __forceinline__ void wait_for_earlier_launches() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+#endif
+
 // Maximum number of blocks along the y axis of a grid. A kernel that needs more loops over them.
 constexpr int kMaxGridY = CVOPS_STEP(65535, 7);
 

@@ -59,6 +59,7 @@ __device__ __forceinline__ void extend(CellRun& run, int cell, Counts counts) {
 extern "C" __global__ void __launch_bounds__(256)
     confusion_matrix_clear(unsigned long long* __restrict__ matrix, long long cells) {
   using namespace cvops;
+  wait_for_earlier_launches();
   for (int64 k = blockIdx.x * (int64)blockDim.x + threadIdx.x; k < cells;
        k += (int64)gridDim.x * blockDim.x) {
     matrix[k] = 0;
@@ -73,6 +74,7 @@ extern "C" __global__ void __launch_bounds__(256)
                      const int* __restrict__ label, long long total, int num_classes,
                      int ignore_label) {
   using namespace cvops;
+  wait_for_earlier_launches();
   CVOPS_DYNAMIC_SHARED(uint32, shared);
   const int cells = num_classes * num_classes, me = (int)threadIdx.x, threads = (int)blockDim.x;
   const bool in_shared = cells <= kCellsInShared;

@@ -152,6 +152,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
                              const float* __restrict__ rois, const float* __restrict__ trans,
                              long long num_rois, const cvops::DeformablePsroi op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const Psroi& psroi = op.psroi;
   const int bins = psroi.bins(), pixels = psroi.pixels(), of_class = op.channels_of_class();
   const int plane = psroi.cells() * pixels;
@@ -219,6 +220,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
                                       const float* __restrict__ trans, long long num_rois,
                                       const cvops::DeformablePsroi op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ PsroiTile tile;
   __shared__ DeformedBin found[kPsroiThreads];                   // bins that reach the tile
   __shared__ Range rows[kPsroiThreads], columns[kPsroiThreads];  // of the pixels that they touch
@@ -319,6 +321,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
                                      const float* __restrict__ trans, long long num_rois,
                                      const cvops::DeformablePsroi op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const Psroi& psroi = op.psroi;
   const int of_class = op.channels_of_class(), pixels = psroi.pixels();
   const int64 step = (int64)gridDim.x * blockDim.x, num = num_rois * op.classes * op.parts();

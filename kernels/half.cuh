@@ -49,6 +49,7 @@ extern "C" __global__ void __launch_bounds__(256)
     half_to_float(float* __restrict__ out, const unsigned short* __restrict__ in, long long num,
                   int is_bfloat16) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < num) out[i] = is_bfloat16 ? float_of_bfloat16(in[i]) : float_of_float16(in[i]);
 }
@@ -57,6 +58,7 @@ extern "C" __global__ void __launch_bounds__(256)
     float_to_half(unsigned short* __restrict__ out, const float* __restrict__ in, long long num,
                   int is_bfloat16) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int64 i = (int64)blockIdx.x * blockDim.x + threadIdx.x;
   if (i < num) out[i] = is_bfloat16 ? bfloat16_of(in[i]) : float16_of(in[i]);
 }

@@ -86,6 +86,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
     label_from_color_table(unsigned int* __restrict__ table,
                            const unsigned char* __restrict__ colormap, int num_colors, int bits) {
   using namespace cvops;
+  wait_for_earlier_launches();
   fill({table, reinterpret_cast<int*>(table + (1 << bits)), bits}, colormap, num_colors);
 }
 
@@ -96,6 +97,7 @@ extern "C" __global__ void __launch_bounds__(256)
                      const unsigned char* __restrict__ colormap, unsigned int* table,
                      long long pixels, int num_colors, int bits, int unknown) {
   using namespace cvops;
+  wait_for_earlier_launches();
   CVOPS_DYNAMIC_SHARED(uint32, shared);
   const bool in_shared = num_colors <= kColorsInShared;
   uint32* const colors = in_shared ? shared : table;

@@ -67,6 +67,7 @@ extern "C" __global__ void __launch_bounds__(256)
                 const cvops::MaskTargetInputs in, const cvops::MaskTargetShape shape,
                 const cvops::MaskTargetOptions options, int parts) {
   using namespace cvops;
+  wait_for_earlier_launches();
   struct Value {
     float of[1];
   };

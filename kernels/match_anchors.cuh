@@ -71,6 +71,7 @@ __device__ __forceinline__ const float* anchors_of(const float* anchors, int64 i
 extern "C" __global__ void __launch_bounds__(256)
     match_anchors_clear(unsigned int* __restrict__ numbers, long long num) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int64 threads = (int64)gridDim.x * blockDim.x;
   for (int64 i = blockIdx.x * (int64)blockDim.x + threadIdx.x; i < num; i += threads) {
     numbers[i] = 0;
@@ -85,6 +86,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kSampleThreads, 7)
                         const float* __restrict__ anchors, const float* __restrict__ truths,
                         const cvops::MatchShape shape, const cvops::MatchOptions options) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ TruthsInShared<kTruthsAtOnce> some;
   const int num = shape.num_anchors;
   const int64 first = first_box();
@@ -132,6 +134,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kSampleThreads, 7)
                          const float* __restrict__ anchors, const float* __restrict__ truths,
                          const cvops::MatchShape shape, const cvops::MatchOptions options) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ TruthsInShared<kTruthsAtOnce> some;
   const int num = shape.num_anchors;
   const int64 first = first_box();
@@ -179,6 +182,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
     match_anchors_assign(int* __restrict__ out, const unsigned int* __restrict__ first,
                          const cvops::MatchShape shape) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int64 image = blockIdx.x;
   int* const matches = out + image * shape.num_anchors;
   const uint32* const anchors = first + image * shape.num_truths;

@@ -100,6 +100,7 @@ __device__ __forceinline__ void matrix_nms_pairs(const NmsBuffers& nms, int num,
 extern "C" __global__ void __launch_bounds__(256)
     matrix_nms_clear(unsigned* __restrict__ numbers, long long num) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int64 threads = (int64)gridDim.x * blockDim.x;
   for (int64 i = blockIdx.x * (int64)blockDim.x + threadIdx.x; i < num; i += threads) {
     numbers[i] = 0;
@@ -112,6 +113,7 @@ extern "C" __global__ void __launch_bounds__(256)
     matrix_nms_overlap(unsigned* __restrict__ greatest, const cvops::NmsBuffers nms, int num,
                        const cvops::MatrixNms op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   float most = 0;
   matrix_nms_pairs(
       nms, num, op, [&](int64, int) { most = 0; },
@@ -128,6 +130,7 @@ extern "C" __global__ void __launch_bounds__(256)
     matrix_nms_decay(unsigned* __restrict__ terms, const unsigned* __restrict__ greatest,
                      const cvops::NmsBuffers nms, int num, const cvops::MatrixNms op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ float most[kMatrixTile];
   const float neutral = matrix_nms_neutral(op.gaussian);
   float least = neutral;
@@ -155,6 +158,7 @@ extern "C" __global__ void __launch_bounds__(256)
                    const unsigned* __restrict__ terms, const int* __restrict__ counts, int num,
                    const cvops::MatrixNms op, float post_thresh) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * kCompactTile + threadIdx.x, batch = blockIdx.x;
   const int64 at = (int64)batch * num + i;
   uint64 key = kNoKey;
@@ -180,6 +184,7 @@ extern "C" __global__ void __launch_bounds__(256)
                      const int* __restrict__ counts, int num, int rows, int width, int score,
                      int with_index) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int batch = blockIdx.x, count = counts[batch];
   keys += (int64)batch * num;
   data += (int64)batch * num * width;

@@ -171,6 +171,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kScoreThreads)
                           const int* __restrict__ states, const float* __restrict__ cls_pred,
                           const int* __restrict__ wanted, const cvops::TargetShape shape) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ uint32 own_bins[kDigitBins];
   const int num = shape.num_anchors;
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
@@ -435,6 +436,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kRefineThreads)
     multibox_target_refine(const cvops::TargetBuffers buffers, const float* __restrict__ cls_pred,
                            const cvops::TargetShape shape, const int splits) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ uint32 own_bins[kDigitBins];
   __shared__ ExactList list;
   __shared__ UndecidedRange undecided;  // in shared memory to save registers

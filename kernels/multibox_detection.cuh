@@ -135,6 +135,7 @@ extern "C" __global__ void __launch_bounds__(256)
                              int* __restrict__ tile_counts, const float* __restrict__ cls_prob,
                              int num_classes, int num, float threshold) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * kCompactTile + threadIdx.x, batch = blockIdx.x;
   BestClass best = {-1, -1};
   if (i < num) {
@@ -158,6 +159,7 @@ extern "C" __global__ void __launch_bounds__(256)
                               const float* __restrict__ loc_pred, const float* __restrict__ anchors,
                               int num, int topk, const cvops::Variances variances, int clip) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   const int count = min(counts[batch], topk);
   nms.begin(batch, num, i, count);
@@ -178,6 +180,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                              const float* __restrict__ loc_pred, const float* __restrict__ anchors,
                              int num, int topk, const cvops::Variances variances, int clip) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ BestKeys<kSortTile> best;
   const int batch = blockIdx.x, t = threadIdx.x;
   const int count = order_anchors(best, counts, keys, uncounted, num, topk);
@@ -199,6 +202,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1) multibox_detection_suppres
     const float* __restrict__ loc_pred, const float* __restrict__ anchors, int num, int topk,
     const cvops::Variances variances, int clip, const cvops::NmsRule rule) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ NmsBlockMemory memory;
   const int batch = blockIdx.x, t = threadIdx.x;
   const int64 at = (int64)batch * num + t;
@@ -226,6 +230,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                              const cvops::Variances variances, int clip,
                              const cvops::NmsRule rule) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ NmsBlockMemory memory;
   __shared__ int ids[kNmsBlock];         // of the anchors
   __shared__ int candidates[kNmsBlock];  // anchors of the candidates, in anchor order
@@ -279,6 +284,7 @@ extern "C" __global__ void __launch_bounds__(256)
                              int num_classes, int num, int topk, int cuts,
                              const cvops::Variances variances, int clip) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   if (i >= num) return;
   const int64 at = (int64)batch * num + i;

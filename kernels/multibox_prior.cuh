@@ -66,6 +66,7 @@ CVOPS_KERNEL multibox_prior(float* out, cvops::PriorWork work, int clip);
 extern "C" __global__ void __launch_bounds__(256)
     multibox_prior(float* __restrict__ out, const cvops::PriorWork work, int clip) {
   using namespace cvops;
+  wait_for_earlier_launches();
   uint32 tile = blockIdx.x;
   while (tile < work.end[kPriorParts - 1]) {
     int p = 0;

@@ -231,6 +231,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kTargetThreads, 7)
                           const float* __restrict__ label, const cvops::TargetShape shape,
                           const cvops::TargetOptions options) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ TruthChunk chunk;
   const int64 row = row_length(shape.num_anchors);
   const int num_splits = buffers.num_splits;
@@ -267,6 +268,7 @@ extern "C" __global__ void __launch_bounds__(256)
                           const float* __restrict__ label, const cvops::TargetBuffers buffers,
                           const cvops::TargetShape shape, const cvops::TargetOptions options) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int num = shape.num_anchors;
   for (int64 image = blockIdx.y; image < shape.num_images; image += gridDim.y) {
     const int* row = buffers.states + image * row_length(num);

@@ -106,6 +106,7 @@ extern "C" __global__ void __launch_bounds__(256)
                           const unsigned long long* __restrict__ keys,
                           const int* __restrict__ counts, int num_boxes, int topk, int center) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x, count = counts[batch];
   nms.begin(batch, topk, i, count);
   if (i >= count) return;
@@ -124,6 +125,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                          int num_classes, int num_boxes, int topk, const cvops::ScoreFilter filter,
                          int center) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ BestKeys<kSortTile> keys;
   const int batch = blockIdx.x, t = threadIdx.x, num = num_classes * num_boxes;
   const int count = candidates.among(
@@ -147,6 +149,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                          const float* __restrict__ scores, int num_classes, int num_boxes, int topk,
                          int rows, const cvops::ScoreFilter filter, const cvops::NmsRule rule) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ NmsBlockMemory memory;
   NmsBlock& nms = memory.nms;
   const int batch = blockIdx.x, t = threadIdx.x, num = num_classes * num_boxes;
@@ -179,6 +182,7 @@ extern "C" __global__ void __launch_bounds__(256)
                          const unsigned long long* __restrict__ kept,
                          const int* __restrict__ kept_before, const int* __restrict__ counts,
                          int num_classes, int num_boxes, int topk, int rows) {
+  cvops::wait_for_earlier_launches();
   cvops::write_detections(out, out_counts, boxes_in, scores, keys, kept, kept_before, counts, topk,
                           num_classes, num_boxes, topk, rows);
 }
@@ -190,6 +194,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
                              const double* __restrict__ scores, int num,
                              const cvops::ScoreFilter filter) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * kCompactTile + threadIdx.x, batch = blockIdx.x;
   const int64 at = (int64)batch * num + i;
   const bool valid = i < num && filter.passes(scores[at], i);
@@ -206,6 +211,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
                               const int* __restrict__ counts, int num, int num_boxes, int topk,
                               int center) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   const int count = min(counts[batch], topk);
   nms.begin(batch, num, i, count);
@@ -225,6 +231,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
                              const unsigned long long* __restrict__ kept,
                              const int* __restrict__ kept_before, const int* __restrict__ counts,
                              int num_classes, int num_boxes, int topk, int rows) {
+  cvops::wait_for_earlier_launches();
   cvops::write_detections(out, out_counts, boxes_in, scores, keys, kept, kept_before, counts,
                           num_classes * num_boxes, num_classes, num_boxes, topk, rows);
 }
@@ -232,6 +239,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
 // out_counts (B) = 0, for a result without rows.
 extern "C" __global__ void __launch_bounds__(256)
     multiclass_nms_clear(int* __restrict__ out_counts, int batch) {
+  cvops::wait_for_earlier_launches();
   const cvops::int64 i = blockIdx.x * (cvops::int64)blockDim.x + threadIdx.x;
   if (i < batch) out_counts[i] = 0;
 }

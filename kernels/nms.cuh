@@ -53,6 +53,7 @@ extern "C" __global__ void __launch_bounds__(256)
                      const int* __restrict__ classes, const int* __restrict__ counts, int num,
                      int by_class) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   if (i >= counts[batch]) return;
   const int64 at = (int64)batch * num + i;
@@ -79,6 +80,7 @@ extern "C" __global__ void __launch_bounds__(512, 2)
     nms_classes(const cvops::NmsBuffers nms, const unsigned long long* __restrict__ order, int num,
                 const cvops::NmsRule rule) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int batch = blockIdx.x, t = threadIdx.x, begin = blockIdx.y * kNmsTile;
   const int64 at = (int64)batch * num;
   const NmsRow row = {nms.boxes + 4 * at, nms.areas + at, nms.classes + at, order + at,
@@ -139,6 +141,7 @@ extern "C" __global__ void __launch_bounds__(512, 2)
               const unsigned long long* __restrict__ order, int num, int first, int chunk,
               int splits, const cvops::NmsRule rule) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int batch = blockIdx.x;
   const int64 at = (int64)batch * num;
   const NmsRow row = {nms.boxes + 4 * at, nms.areas + at, nms.classes + at,

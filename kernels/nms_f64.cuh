@@ -25,6 +25,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
                       const unsigned long long* __restrict__ sorted,
                       const cvops::DoubleScores scores, const int* __restrict__ counts, int num) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   if (i >= counts[batch]) return;
   const int64 at = (int64)batch * num + i;
@@ -38,6 +39,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
                   const unsigned long long* __restrict__ by_high, const int* __restrict__ counts,
                   int num) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   if (i >= counts[batch]) return;
   const int64 first = (int64)batch * num;
@@ -49,6 +51,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     nms_f64_suppress(const cvops::NmsBuffers nms, const cvops::DoubleBox* __restrict__ boxes,
                      const cvops::NmsChunk buffers, const unsigned long long* __restrict__ order,
                      int num, int first, int chunk, const cvops::NmsRule rule) {
+  cvops::wait_for_earlier_launches();
   cvops::nms_suppress_exactly(nms, boxes, buffers, order, num, first, chunk, rule);
 }
 
@@ -57,6 +60,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     nms_f64_mask(const cvops::NmsBuffers nms, const cvops::DoubleBox* __restrict__ boxes,
                  const cvops::NmsChunk buffers, int num, int first, int chunk,
                  const cvops::NmsRule rule) {
+  cvops::wait_for_earlier_launches();
   cvops::nms_mask_exactly(nms, boxes, buffers, num, first, chunk, rule);
 }
 #endif

@@ -46,6 +46,7 @@ extern "C" __global__ void __launch_bounds__(256)
                        const int* __restrict__ counts, int num, int topk,
                        const cvops::NmsColumns columns, const cvops::RotatedFormat format) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, batch = blockIdx.x;
   const int count = min(counts[batch], topk);
   nms.begin(batch, num, i, count);
@@ -63,6 +64,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
                          const cvops::NmsChunk buffers,
                          const unsigned long long* __restrict__ order, int num, int first,
                          int chunk, const cvops::NmsRule rule) {
+  cvops::wait_for_earlier_launches();
   cvops::nms_suppress_exactly(nms, rotated, buffers, order, num, first, chunk, rule);
 }
 
@@ -71,6 +73,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     nms_rotated_mask(const cvops::NmsBuffers nms, const cvops::RotatedBox* __restrict__ rotated,
                      const cvops::NmsChunk buffers, int num, int first, int chunk,
                      const cvops::NmsRule rule) {
+  cvops::wait_for_earlier_launches();
   cvops::nms_mask_exactly(nms, rotated, buffers, num, first, chunk, rule);
 }
 
@@ -79,6 +82,7 @@ extern "C" __global__ void __launch_bounds__(512, 2)
     nms_rotated_resolve(const cvops::NmsBuffers nms, const cvops::NmsChunk buffers, int num,
                         int first, int chunk) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int batch = blockIdx.x, count = nms.counts[batch];
   if (first > 0 && first >= count) return;
   nms_resolve_chunk(nms.kept + batch * ceil_div(num, 64),

@@ -78,6 +78,7 @@ extern "C" __global__ void __launch_bounds__(256)
     paste_masks(unsigned char* __restrict__ out, const float* __restrict__ masks,
                 const float* __restrict__ boxes, const cvops::PasteShape shape, float threshold) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int64 total = shape.num * shape.height * shape.width;
   const int64 cells = (int64)shape.mask_height * shape.mask_width;
   // The row and the column of the first pixel of the block. A thread then divides 32-bit numbers.

@@ -151,6 +151,7 @@ extern "C" __global__ void __launch_bounds__(256)
                   const cvops::ProposalInputs in, const cvops::ProposalAnchors anchors,
                   const cvops::ProposalOptions op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, image = blockIdx.x, num = in.candidates();
   if (i == 0) counts[image] = num;
   if (i >= num) return;
@@ -166,6 +167,7 @@ extern "C" __global__ void __launch_bounds__(256)
                     const cvops::ProposalInputs in, const cvops::ProposalAnchors anchors,
                     const cvops::ProposalOptions op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, image = blockIdx.x, num = in.candidates();
   const int count = min(num, op.topk);
   nms.begin(image, num, i, count);
@@ -185,6 +187,7 @@ extern "C" __global__ void __launch_bounds__(256)
                    const unsigned long long* __restrict__ kept, const int* __restrict__ kept_before,
                    const cvops::ProposalInputs in, const cvops::ProposalOptions op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int i = blockIdx.y * blockDim.x + threadIdx.x, image = blockIdx.x, num = in.candidates();
   const int words = (int)ceil_div(num, 64);
   kept += (int64)image * words;

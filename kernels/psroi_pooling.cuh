@@ -47,6 +47,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     psroi_pooling(float* __restrict__ pooled, const float* __restrict__ data,
                   const float* __restrict__ rois, long long num_rois, const cvops::Psroi op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int bins = op.bins(), pixels = op.pixels();
   const int plane = op.cells() * pixels;
   const int64 step = (int64)gridDim.x * blockDim.x;
@@ -99,6 +100,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
                            const float* __restrict__ rois, long long num_rois,
                            const cvops::Psroi op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ PsroiTile tile;
   __shared__ PsroiBin found[kPsroiThreads];  // bins that reach the tile
   __shared__ int64 from[kPsroiThreads];      // indices of their gradients for the first channel

@@ -119,6 +119,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kSampleThreads, 7)
                       int* __restrict__ counts, const cvops::RcnnInputs in,
                       const cvops::SampleShape shape, const cvops::SampleOptions options) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ TruthsInShared<kTruthsAtOnce> truths;
   const int num = shape.num_boxes + shape.num_truths;
   const int64 first = first_box();
@@ -161,6 +162,7 @@ extern "C" __global__ void __launch_bounds__(128, 8)
                       const unsigned long long* __restrict__ keys, const int* __restrict__ truth,
                       const cvops::SampleShape shape, const cvops::SampleOptions options) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ RcnnCounts counts;
   const int num = shape.num_boxes + shape.num_truths;
   const int64 sample = (int64)blockIdx.x * blockDim.x + threadIdx.x;

@@ -228,6 +228,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     roi_align(float* __restrict__ pooled, const float* __restrict__ data,
               const float* __restrict__ rois, long long num_rois, const cvops::RoiAlign op,
               int splits, int in_shared) {
+  cvops::wait_for_earlier_launches();
   CVOPS_DYNAMIC_SHARED(cvops::Values, planes);
   cvops::align_rois(pooled, data, rois, num_rois, op, splits, in_shared, planes);
 }
@@ -236,6 +237,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     roi_align_f64(double* __restrict__ pooled, const double* __restrict__ data,
                   const double* __restrict__ rois, long long num_rois, const cvops::RoiAlign op,
                   int splits, int in_shared) {
+  cvops::wait_for_earlier_launches();
   CVOPS_DYNAMIC_SHARED(cvops::ValuesOf<double>, planes_f64);
   cvops::align_rois(pooled, data, rois, num_rois, op, splits, in_shared, planes_f64);
 }
@@ -246,6 +248,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
     roi_align_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                        const float* __restrict__ rois, long long num_rois,
                        const cvops::RoiAlign op) {
+  cvops::wait_for_earlier_launches();
   cvops::add_tiles(grad, out_grad, rois, num_rois, op);
 }
 
@@ -253,6 +256,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     roi_align_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                            const double* __restrict__ rois, long long num_rois,
                            const cvops::RoiAlign op) {
+  cvops::wait_for_earlier_launches();
   cvops::add_tiles(grad, out_grad, rois, num_rois, op);
 }
 #endif

@@ -129,6 +129,7 @@ extern "C" __global__ void __launch_bounds__(256)
     roi_pooling(float* __restrict__ pooled, int* __restrict__ argmax,
                 const float* __restrict__ data, const float* __restrict__ rois, long long num_rois,
                 const cvops::RoiPooling op, int group, int with_argmax) {
+  cvops::wait_for_earlier_launches();
   cvops::pool_bins(pooled, argmax, data, rois, num_rois, op, group, with_argmax);
 }
 
@@ -136,6 +137,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     roi_pooling_f64(double* __restrict__ pooled, int* __restrict__ argmax,
                     const double* __restrict__ data, const double* __restrict__ rois,
                     long long num_rois, const cvops::RoiPooling op, int group, int with_argmax) {
+  cvops::wait_for_earlier_launches();
   cvops::pool_bins(pooled, argmax, data, rois, num_rois, op, group, with_argmax);
 }
 
@@ -150,6 +152,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                        long long num_rois, const cvops::RoiPooling op, int splits, int at_once,
                        int with_argmax) {
   using namespace cvops;
+  wait_for_earlier_launches();
   CVOPS_DYNAMIC_SHARED(Values, memory);
   const int pixels = op.height * op.width, bins = op.pooled_height * op.pooled_width;
   const int roi_words = words_of_roi(op.pooled_height, op.pooled_width);
@@ -197,6 +200,7 @@ extern "C" __global__ void __launch_bounds__(256, 4)
     roi_pooling_backward(float* __restrict__ grad, const float* __restrict__ out_grad,
                          const int* __restrict__ argmax, long long num_rois, int bins, int images,
                          int channels, int pixels, int group, int in_shared) {
+  cvops::wait_for_earlier_launches();
   CVOPS_DYNAMIC_SHARED(cvops::StagingBuffer<float>, staging);
   cvops::add_outputs_of_items(grad, out_grad, argmax, num_rois, bins, images, channels, pixels,
                               group, in_shared, staging);
@@ -206,6 +210,7 @@ extern "C" __global__ void __launch_bounds__(256, 1)
     roi_pooling_backward_f64(double* __restrict__ grad, const double* __restrict__ out_grad,
                              const int* __restrict__ argmax, long long num_rois, int bins,
                              int images, int channels, int pixels, int group, int in_shared) {
+  cvops::wait_for_earlier_launches();
   CVOPS_DYNAMIC_SHARED(cvops::StagingBuffer<double>, staging_f64);
   cvops::add_outputs_of_items(grad, out_grad, argmax, num_rois, bins, images, channels, pixels,
                               group, in_shared, staging_f64);

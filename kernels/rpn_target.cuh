@@ -75,6 +75,7 @@ extern "C" __global__ void __launch_bounds__(256)
     rpn_target_clear(const cvops::RpnOutputs out, unsigned int* __restrict__ best,
                      long long num_anchors, long long num_truths) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int64 threads = (int64)gridDim.x * blockDim.x;
   const int64 me = (int64)blockIdx.x * blockDim.x + threadIdx.x;
   for (int64 i = me; i < num_truths; i += threads) best[i] = 0;
@@ -91,6 +92,7 @@ extern "C" __global__ void __launch_bounds__(cvops::kSampleThreads, 7)
     rpn_target_match(const cvops::RpnBuffers buffers, const float* __restrict__ anchors,
                      const float* __restrict__ labels, const cvops::SampleShape shape) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ TruthsInShared<kTruthsAtOnce> truths;
   const int num = shape.num_boxes;
   const int64 first = first_box();
@@ -137,6 +139,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
     rpn_target_label(const cvops::RpnInputs in, const cvops::RpnBuffers buffers,
                      const cvops::SampleShape shape, const cvops::SampleOptions options) {
   using namespace cvops;
+  wait_for_earlier_launches();
   constexpr int kEach = kRpnTile / kTopkThreads, kTruths = CVOPS_STEP(128, 8);
   constexpr signed char kIgnored = 0, kPositive = 1, kNegative = 2;
   __shared__ TruthsInShared<kTruths> truths;
@@ -200,6 +203,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                       const cvops::RpnBuffers buffers, const cvops::SampleShape shape,
                       const cvops::SampleOptions options) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ RadixSelect shared;
   const int64 image = blockIdx.x, row = image * shape.num_boxes;
   const float* label = in.labels + image * shape.num_truths * shape.label_width;

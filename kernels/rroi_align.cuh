@@ -147,6 +147,7 @@ extern "C" __global__ void __launch_bounds__(256)
     rroi_align_angles(cvops::SinCos* __restrict__ angles, const float* __restrict__ rois,
                       long long num_rois) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int64 step = (int64)gridDim.x * blockDim.x;
   for (int64 n = (int64)blockIdx.x * blockDim.x + threadIdx.x; n < num_rois; n += step) {
     angles[n] = angle_of(rois + 6 * n);
@@ -160,6 +161,7 @@ extern "C" __global__ void __launch_bounds__(256, 3)
                const float* __restrict__ rois, const cvops::SinCos* __restrict__ angles,
                long long num_rois, const cvops::RroiAlign op, int splits, int in_shared) {
   using namespace cvops;
+  wait_for_earlier_launches();
   CVOPS_DYNAMIC_SHARED(Values, planes);
   auto find = [&](int64 number) { return rotated_roi(rois + 6 * number, angles[number], op); };
   align_bins(pooled, data, num_rois, op, splits, in_shared, planes, find);

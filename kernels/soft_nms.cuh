@@ -50,6 +50,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
              const float* __restrict__ data, int num, int rows, const cvops::NmsColumns columns,
              const cvops::SoftNms op, float valid_thresh, int with_index) {
   using namespace cvops;
+  wait_for_earlier_launches();
   // Two buffers: a warp may write the next step's key while another one reads this step's.
   __shared__ uint64 best_of_warp[2][kSoftNmsThreads / 32];
   const int batch = blockIdx.x, t = threadIdx.x, lane = t % 32, warp = t / 32;

@@ -81,6 +81,7 @@ extern "C" __global__ void __launch_bounds__(256)
                  const unsigned long long* __restrict__ keys, const int* __restrict__ tile_counts,
                  int num) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ int warp_sums[8], warp_kept[8];
   const int tile = blockIdx.y, batch = blockIdx.x, t = threadIdx.x, lane = t % 32, warp = t / 32;
   tile_counts += (int64)batch * gridDim.y;
@@ -104,6 +105,7 @@ extern "C" __global__ void __launch_bounds__(512)
     sort_tiles(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int tile) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ uint64 exchanged[2][kSortTile];
   const int batch = blockIdx.x, t = threadIdx.x, threads = blockDim.x, count = counts[batch];
   const int first = blockIdx.y * tile;
@@ -131,6 +133,7 @@ extern "C" __global__ void __launch_bounds__(32 * cvops::kMergeWarps, 8)
     sort_merge(unsigned long long* __restrict__ out, const unsigned long long* __restrict__ keys,
                const int* __restrict__ counts, int num, int run) {
   using namespace cvops;
+  wait_for_earlier_launches();
   static_assert(kSortWays == 4 * kMergeWarps, "a warp takes four runs at max_keys");
   __shared__ int lower_by[kMergeWarps][32];
   const int t = threadIdx.x, lane = t % 32, warp = t / 32, count = counts[blockIdx.x];

@@ -172,6 +172,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                            const float* __restrict__ label, const cvops::TargetShape shape,
                            const cvops::TargetOptions options) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ uint64 shared_keys[kSharedKeys];
   __shared__ uint64 best_conflict;
   __shared__ AnchorCounts counts;

@@ -46,6 +46,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                 const float* __restrict__ scores, int num, int rank,
                 const cvops::ScoreFilter filter) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ uint64 sample[kSamples];
   __shared__ RadixSelect shared;
   const int batch = blockIdx.x, t = threadIdx.x;
@@ -69,6 +70,7 @@ extern "C" __global__ void __launch_bounds__(256)
                  long long total, int num, int tiles, int capacity,
                  const cvops::ScoreFilter filter) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ int num_listed, begin_of_block;
   const int batch = blockIdx.x / tiles, t = threadIdx.x;
   const int64 row = (int64)batch * num;
@@ -130,6 +132,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                 const cvops::CandidateList candidates, const float* __restrict__ scores, int num,
                 int topk, const cvops::ScoreFilter filter) {
   using namespace cvops;
+  wait_for_earlier_launches();
   __shared__ RadixSelect shared;
   const int batch = blockIdx.x;
   candidates.among(

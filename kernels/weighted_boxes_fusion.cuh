@@ -101,6 +101,7 @@ extern "C" __global__ void __launch_bounds__(1024, 1)
                           const cvops::NmsBuffers nms, const float* __restrict__ data, int num,
                           const cvops::NmsColumns columns, const cvops::BoxFusion op) {
   using namespace cvops;
+  wait_for_earlier_launches();
   // Two buffers: a warp may write the next step's key while another one reads this step's.
   __shared__ uint64 best_of_warp[2][kFusionThreads / 32];
   const int batch = blockIdx.x, t = threadIdx.x, lane = t % 32, warp = t / 32;
@@ -168,6 +169,7 @@ extern "C" __global__ void __launch_bounds__(256)
                                 const int* __restrict__ first_row, int num, int rows,
                                 const cvops::NmsColumns columns) {
   using namespace cvops;
+  wait_for_earlier_launches();
   const int batch = blockIdx.x, count = counts[batch], width = columns.width;
   const int64 begin = (int64)batch * num, elements = (int64)rows * width;
   out += batch * elements;

@@ -54,7 +54,8 @@ class CallbackDevice : public Device {
   int64 max_shared_, scratch_gap_;
 };
 
-// Another device, each of whose launches Python does: the benchmarks time them one by one.
+// Another device, each of whose launches Python does: the benchmarks time them one by one. A launch
+// begins after the end of the one before it.
 class AroundDevice : public Device {
  public:
   AroundDevice(std::shared_ptr<Device> device, py::function around)
@@ -63,9 +64,11 @@ class AroundDevice : public Device {
   // Calls around(kernel, launch), which is to call launch().
   void launch(const Launch& l, void* stream) override {
     py::gil_scoped_acquire acquire;
+    Launch alone = l;
+    alone.dependent = false;
     around_(l.kernel.name, py::cpp_function([&] {
               py::gil_scoped_release release;
-              device_->launch(l, stream);
+              device_->launch(alone, stream);
             }));
   }
   void copy(void* to, const void* from, int64 bytes, void* stream) override {

@@ -1,7 +1,9 @@
 #include "device.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <stdexcept>
+#include <string_view>
 
 #include "driver.h"
 
@@ -26,6 +28,13 @@ namespace {
 
 // Dynamic shared memory of a kernel that needs no attribute, in bytes.
 constexpr int64 kSharedByDefault = 48 << 10;
+// Kernels wait from this architecture on, also if the driver compiles their PTX: see common.cuh.
+constexpr int kWaitingPtx = 90;
+
+bool allows_dependent_launches() {
+  const char* wanted = std::getenv("CVOPS_DEPENDENT_LAUNCHES");
+  return !(wanted && std::string_view(wanted) == "0") && has_dependent_launches();
+}
 
 unsigned long long address(const void* memory) {
   return reinterpret_cast<unsigned long long>(memory);
@@ -65,6 +74,8 @@ const Functions::Function& Functions::look_up(const Kernel& kernel, int device) 
     check(driver().set_function_attribute(handle, kMaxDynamicShared, (int)dynamic),
           "cuFuncSetAttribute");
   }
+  int ptx = 0;
+  if (driver().function_attribute(&ptx, kPtxVersion, handle) != 0) ptx = 0;
   const std::lock_guard lock(mutex_);
   Row* row = rows_[device].load();
   if (!row) {
@@ -72,7 +83,9 @@ const Functions::Function& Functions::look_up(const Kernel& kernel, int device) 
     rows_[device].store(row, std::memory_order_release);
   }
   auto& slot = row->of[kernel.number];
-  if (!slot.load()) slot.store(new Function{handle, dynamic}, std::memory_order_release);
+  if (!slot.load()) {
+    slot.store(new Function{handle, dynamic, ptx >= kWaitingPtx}, std::memory_order_release);
+  }
   return *slot.load();
 }
 
@@ -129,13 +142,34 @@ void* Modules::load(const std::string& file, int device) {
 DriverDevice::DriverDevice(int number, std::shared_ptr<Functions> functions)
     : number_(number),
       functions_(std::move(functions)),
-      multiprocessors_(device_attribute(number, kMultiprocessors)) {}
+      multiprocessors_(device_attribute(number, kMultiprocessors)),
+      dependent_launches_(allows_dependent_launches()) {}
 
 void DriverDevice::launch(const Launch& l, void* stream) {
-  const Result result = driver().launch(functions_->get(l.kernel, number_).handle, l.grid.x,
-                                        l.grid.y, l.grid.z, l.block.x, l.block.y, l.block.z,
-                                        (unsigned)l.shared, stream, l.arguments, nullptr);
+  const Functions::Function& function = functions_->get(l.kernel, number_);
+  const bool dependent =
+      l.dependent && function.waits && dependent_launches_.load(std::memory_order_relaxed);
+  if (dependent && launch_dependent(l, function.handle, stream) == 0) return;
+  const Result result = launch(l, function.handle, stream);
   if (result != 0) throw std::runtime_error(text_of(l) + ": " + text_of(result));
+  // Only the attribute was refused.
+  if (dependent) dependent_launches_.store(false, std::memory_order_relaxed);
+}
+
+Result DriverDevice::launch(const Launch& l, void* function, void* stream) {
+  return driver().launch(function, l.grid.x, l.grid.y, l.grid.z, l.block.x, l.block.y, l.block.z,
+                         (unsigned)l.shared, stream, l.arguments, nullptr);
+}
+
+Result DriverDevice::launch_dependent(const Launch& l, void* function, void* stream) {
+  const LaunchAttribute attribute = {LaunchAttribute::kProgrammaticStreamSerialization, 1, {}};
+  const LaunchConfig config = {{l.grid.x, l.grid.y, l.grid.z},
+                               {l.block.x, l.block.y, l.block.z},
+                               (unsigned)l.shared,
+                               stream,
+                               &attribute,
+                               1};
+  return driver().launch_with_attributes(&config, function, l.arguments, nullptr);
 }
 
 void DriverDevice::copy(void* to, const void* from, int64 bytes, void* stream) {

@@ -19,6 +19,7 @@ class Functions {
   struct Function {
     void* handle;
     int64 max_dynamic;  // bytes of shared memory
+    bool waits;         // true if the code has wait_for_earlier_launches()
   };
   // Returns the CUfunction of a kernel for the current device.
   using Find = std::function<void*(const char* kernel, int device)>;
@@ -62,6 +63,8 @@ class Modules {
   std::vector<Loaded> loaded_;
 };
 
+// A launch of an op after its first is a programmatic dependent launch, if the GPU and the driver
+// have these, unless the environment variable CVOPS_DEPENDENT_LAUNCHES is 0.
 class DriverDevice : public Device {
  public:
   DriverDevice(int number, std::shared_ptr<Functions> functions);
@@ -74,9 +77,14 @@ class DriverDevice : public Device {
   void with_current(const std::function<void()>& body) override;
 
  private:
+  Result launch(const Launch& launch, void* function, void* stream);
+  Result launch_dependent(const Launch& launch, void* function, void* stream);
+
   const int number_;
   const std::shared_ptr<Functions> functions_;
   const int multiprocessors_;
+  // False after a refusal of the driver.
+  std::atomic<bool> dependent_launches_;
 };
 
 // GPU number `number`, for callers without Python such as MXNet's engine.

@@ -33,7 +33,8 @@ const Driver* load_driver() {
           look_up(f.set_function_attribute, "cuFuncSetAttribute") &&
           look_up(f.launch, "cuLaunchKernel") && look_up(f.copy, "cuMemcpyDtoDAsync_v2") &&
           look_up(f.fill, "cuMemsetD8Async") && look_up(f.synchronize, "cuStreamSynchronize") &&
-          look_up(f.error_text, "cuGetErrorString");
+          look_up(f.version, "cuDriverGetVersion") && look_up(f.error_text, "cuGetErrorString");
+  look_up(f.launch_with_attributes, "cuLaunchKernelEx");
   return found ? &functions : nullptr;
 }
 
@@ -76,6 +77,12 @@ int device_attribute(int device, int attribute) {
   int value = 0;
   check(driver().device_attribute(&value, attribute, device), "cuDeviceGetAttribute");
   return value;
+}
+
+bool has_dependent_launches() {
+  constexpr int kCuda12_3 = 12030;
+  int version = 0;
+  return driver().launch_with_attributes && driver().version(&version) == 0 && version >= kCuda12_3;
 }
 
 std::optional<std::uintptr_t> enter_device(int device) {

@@ -74,6 +74,9 @@ struct Launch {
   Dim3 grid, block;
   std::size_t shared;  // bytes of dynamic shared memory
   void** arguments;    // address of each argument
+  // The previous work of the op is a kernel. This one may begin before its end, because each kernel
+  // begins with wait_for_earlier_launches().
+  bool dependent = false;
 };
 
 // `arg` converted to the parameter's type. An integer out of range is an error.
@@ -128,7 +131,7 @@ class Gpu {
   void run(const Body& body) {
     counting_ = true, used_ = most_ = 0, memory_ = nullptr;
     body();
-    counting_ = false, used_ = 0;
+    counting_ = false, used_ = 0, after_launch_ = false;
     if (most_) memory_ = static_cast<char*>(allocate_(most_));
     body();
   }
@@ -171,10 +174,14 @@ class Gpu {
   }
 
   void copy(void* to, const void* from, int64 bytes) {
-    if (!counting_ && bytes) device_.copy(to, from, bytes, stream_);
+    if (counting_ || !bytes) return;
+    device_.copy(to, from, bytes, stream_);
+    after_launch_ = false;
   }
   void set_to_zero(void* memory, int64 bytes) {
-    if (!counting_ && bytes) device_.set_to_zero(memory, bytes, stream_);
+    if (counting_ || !bytes) return;
+    device_.set_to_zero(memory, bytes, stream_);
+    after_launch_ = false;
   }
 
   int multiprocessors() const { return device_.multiprocessors(); }
@@ -185,7 +192,8 @@ class Gpu {
   void queue(const Kernel& kernel, Dim3 grid, Dim3 block, int64 shared,
              std::tuple<Params...>& values, std::index_sequence<I...>) {
     void* arguments[] = {&std::get<I>(values)...};
-    device_.launch({kernel, grid, block, (std::size_t)shared, arguments}, stream_);
+    device_.launch({kernel, grid, block, (std::size_t)shared, arguments, after_launch_}, stream_);
+    after_launch_ = true;
   }
 
   Device& device_;
@@ -195,6 +203,7 @@ class Gpu {
   char* memory_ = nullptr;
   int64 used_ = 0, most_ = 0;
   bool counting_ = false;
+  bool after_launch_ = false;  // the previous work of the op is a kernel
 };
 
 inline void set_to_zero(const Cpu&, void* memory, int64 bytes) {

@@ -14,7 +14,8 @@ import json, sys
 sys.path[:0] = sys.argv[1:]
 from emulator import clock
 clock.install()
-import kernel_times, plots
+import dependent_launches, kernel_times, plots
+from emulator import driver
 from bench_box_nms import clustered
 from tools.implementations import IMPLEMENTATIONS
 from tools.report import Row, Rows
@@ -34,9 +35,19 @@ for arguments in kernel_times.JOBS[:2]:
         call, once = implementation.first_call(job)
         gpu = implementation.gpu_times(call, 0.01)
         rows.append(Row(job.op, job.size, implementation, once, job.work, job.moved, None, gpu))
+dependent_launches.TURNS = dependent_launches.CALLS = 1
+nms = kernel_times.find_job(*jobs[1])
+compared = dependent_launches.measure(nms)
+compared["dependent"] = []
+for wanted in (False, True):
+    with dependent_launches.launches(wanted):
+        driver.calls.clear()
+        kernel_times.prepare_call(nms)
+    compared["dependent"].append(sum(x.dependent for x in driver.calls))
 *_, results = kernel_times.measure_jobs()
 kernel_times.profile(results)
 print(json.dumps(dict(
+    compared=compared,
     gpu=Rows(rows).gpu(), kernels=results["kernels"], profiled=clock.profiled, jobs=results["jobs"],
     series=plots.measure_group([IMPLEMENTATIONS[x] for x in ("cupy-gpu", "cupy-graph")])["series"],
 )))
@@ -77,6 +88,12 @@ def test_kernels_of_jobs_that_run_are_timed(results):
     names = [line["kernel"] for line in results["kernels"]]
     assert names[0] == "box_iou"
     assert "nms_chunk" in names
+
+
+def test_ordinary_and_dependent_launches_are_compared(results):
+    compared = results["compared"]
+    assert compared["dependent"] == [0, compared["launches"] - 1] != [0, 0]
+    assert all(time > 0 for way in ("stream", "graph") for time in compared[way])
 
 
 def test_profiler_runs_during_one_launch(results):

@@ -19,6 +19,7 @@ case "$*" in
   *find_spec*) exit 0 ;;
   *kernel_times.py\ --json*) echo '{}' >"${*: -1}" ;;
   *kernel_times.py*) ;;
+  *dependent_launches.py*) echo 'table of launches' ;;
   *plots.py*) ;;
   *"import cvops"*) ;;
   "-m pytest"*)
@@ -56,7 +57,7 @@ COMMANDS = {
     "ncu": "#!/bin/sh\necho 'Section: A'\n",
     "compute-sanitizer": "#!/bin/sh\necho '1 passed'\necho 'ERROR SUMMARY: 0 errors'\n",
 }
-STEPS = ("ops", "benchmarks of all ops", "kernels", "tests", "memcheck", "ncu", "plots")
+STEPS = ("ops", "launches", "benchmarks of all ops", "kernels", "tests", "memcheck", "ncu", "plots")
 
 
 @pytest.fixture
@@ -103,17 +104,19 @@ def begin_of(step, summary):
 
 
 def test_steps_run_in_order_and_results_of_all_ops_are_joined(check):
-    code, summary, out = check("a", "box_nms", "b", "c", "d", "e")
+    code, summary, out = check("a", "box_nms", "b", "c", "d", "overhead", "z")
     assert code == 0, summary
     assert "FAILED" not in summary
     begins = [begin_of(step, summary) for step in STEPS]
     assert begins == sorted(begins)
     assert summary.count("tests on cuda-native: 1 passed") == 2
-    # The most important op comes first.
-    tables = [f"table of {op}" for op in ("box_nms", "a", "b", "c", "d", "e")]
+    # The most important op comes first, and the overhead of calls last.
+    ordered = ["box_nms", "a", "b", "c", "d", "z", "overhead"]
+    tables = [f"table of {op}" for op in ordered]
     assert result(out, ".md").read_text("utf-8").splitlines() == tables
     ops = json.loads(result(out, ".json").read_text("utf-8"))["benchmarks"]
-    assert ops == ["box_nms", "a", "b", "c", "d", "e"]
+    assert ops == ordered
+    assert result(out, "-launches.txt").read_text("utf-8") == "table of launches\n"
     with tarfile.open(result(out, "-logs.tar.gz")) as logs:
         assert {"./ops.log", "./tests.xml", "./benchmarks-a.log"} <= set(logs.getnames())
 

@@ -18,7 +18,7 @@ from cvops import _imports, arrays
 from cvops.backends import extension, nvrtc
 
 #: The functions of the driver that an op may call: they only queue work.
-QUEUED = {"cuLaunchKernel", "cuMemcpyDtoDAsync_v2", "cuMemsetD8Async"}
+QUEUED = {"cuLaunchKernel", "cuLaunchKernelEx", "cuMemcpyDtoDAsync_v2", "cuMemsetD8Async"}
 BOXES = CALLS["box_iou"][0][0]
 IOU = cvops.box_iou(BOXES, BOXES, backend="numpy")
 

@@ -20,7 +20,9 @@ from cvops import _imports
 TESTS = Path(__file__).parents[1]
 #: The slowest tests; "cpu-emulated" makes the same launches.
 LONG = "adversarial or many_boxes or (several_chunks and not extreme)"
-ARRAY_TESTS = ["gpu/test_cupy", "gpu/test_graph", "gpu/test_gpu_launch"]
+ARRAY_TESTS = [
+    *("gpu/test_cupy", "gpu/test_graph", "gpu/test_gpu_launch", "gpu/test_dependent_launches")
+]
 OP_TESTS = [*(f"ops/test_{op}" for op in OPS), "ops/test_mining"]
 #: "cpu-emulated" compares the same C++ with the reference implementations.
 NEW = f"not reference and not ({LONG})"

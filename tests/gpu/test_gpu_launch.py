@@ -4,7 +4,6 @@ import ctypes
 import functools
 import threading
 
-import native
 import numpy as np
 import pytest
 from backend_runner import runner
@@ -68,23 +67,6 @@ def test_graph_of_many_launches_reads_new_data(rng):
         data.set(rows)
         graph.launch(stream)
         np.testing.assert_array_equal(out.get(), cvops.box_nms(rows, id_index=0))
-
-
-@pytest.fixture
-def launch():
-    """launch(name, *arguments): call a function of native/launch.cpp; return its error."""
-    library = ctypes.CDLL(str(native.program("launch", "-shared", "-fPIC", *native.core())))
-
-    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
-    def find(kernel, device):
-        return nvrtc.load(kernel.decode(), device)
-
-    def launch(name, *arguments):
-        error = ctypes.create_string_buffer(256)
-        library[name](find, error, *arguments)
-        return error.value.decode()
-
-    return launch
 
 
 ECHO = """

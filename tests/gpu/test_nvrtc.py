@@ -32,6 +32,16 @@ def test_compiler_error_names_the_file_and_the_line(compiler, monkeypatch):
         nvrtc.compile_cubin(compiler, "box_iou", 90)
 
 
+def test_function_without_an_execution_space_is_one_of_the_device(compiler, monkeypatch):
+    """NVRTC of CUDA 12 takes generic lambdas for functions without one."""
+    text = """
+    int twice(int x) { return 2 * x; }
+    extern "C" __global__ void scale(int* x) { *x = twice(*x); }
+    """
+    monkeypatch.setattr(nvrtc, "source", lambda name: text)
+    assert nvrtc.compile_cubin(compiler, "scale", 90)[0][:4] == b"\x7fELF"
+
+
 def test_changed_source_gets_another_file_in_the_cache(compiler, monkeypatch, tmp_path):
     monkeypatch.setenv("CVOPS_CACHE_DIR", str(tmp_path))
     first = nvrtc.cubin_file("box_iou", 90)

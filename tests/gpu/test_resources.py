@@ -1,8 +1,6 @@
 """Registers, spills and shared memory of the kernels, as the compilers report them."""
 
 import re
-import shutil
-import subprocess
 
 import pytest
 from emulator.driver import elf
@@ -52,20 +50,10 @@ def test_nvrtc_compiles_without_spills(compiled, source, arch, record_property):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_nvcc_compiles_without_spills(source, record_property, tmp_path):
-    nvcc = shutil.which("nvcc")
-    if nvcc is None:
-        pytest.skip("no nvcc")
-    code = tmp_path / f"{source}.cu"
-    code.write_text(nvrtc.source(source))
-    listing = [nvcc, "--list-gpu-code"]
-    known = subprocess.run(listing, check=True, capture_output=True, text=True).stdout
-    for arch in (arch for arch in (90, 100) if f"sm_{arch}\n" in known):
-        flags = [*nvrtc.FLAGS, f"-arch=sm_{arch}", "-Xptxas=-v", "-cubin"]
-        command = [nvcc, *flags, "-o", tmp_path / "cubin", code]
-        run = subprocess.run(command, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr
-        check(source, f"nvcc-sm_{arch}", run.stderr, record_property)
+def test_nvcc_compiles_without_spills(compiled_by_nvcc, source, record_property):
+    for arch in (90, 100):
+        if made := compiled_by_nvcc(source, arch):
+            check(source, f"nvcc-sm_{arch}", made[1], record_property)
 
 
 @pytest.mark.parametrize("arch", [80, 90])

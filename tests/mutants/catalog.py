@@ -205,6 +205,14 @@ KERNELS = [
         "tests/ops/test_proposal.py::test_suppression_counts_both_corners",
         "emulated",
     ),
+    Mutant(
+        "kernel that does not wait for the earlier launches",
+        "kernels/soft_nms.cuh",
+        "  wait_for_earlier_launches();\n",
+        "",
+        "tests/gpu/test_wait.py::test_kernel_waits_before_it_accesses_memory",
+        "soft_nms",
+    ),
 ]
 
 BINDINGS = [

@@ -16,7 +16,7 @@ INVALID_VALUE, NOT_INITIALIZED, INVALID_DEVICE, NO_BINARY = 1, 3, 101, 209
 INVALID_CONTEXT, INVALID_HANDLE, NOT_FOUND = 201, 400, 500
 ILLEGAL_ADDRESS, LAUNCH_FAILURE = 700, 719
 CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED, CAPTURE_IMPLICIT = 900, 901, 906
-UNKNOWN = 999
+NOT_SUPPORTED, UNKNOWN = 801, 999
 
 #: The type of an output parameter: a handle or an address.
 OUT = POINTER(c_void_p)
@@ -34,6 +34,8 @@ class Call(NamedTuple):
     host: bool = False
     #: True for work that became a part of a graph.
     captured: bool = False
+    #: True for a programmatic dependent launch.
+    dependent: bool = False
 
 
 class CudaError(Exception):
@@ -87,7 +89,13 @@ thread = Thread()
 #: Functions of the runtime that need no context.
 _RUNTIME_WITHOUT_CONTEXT = {"cudaDriverGetVersion", "cudaGetDevice", "cudaGetDeviceCount"}
 #: Functions of the driver that work before cuInit.
-_DRIVER_WITHOUT_INIT = {"cuInit", "cuGetExportTable", "cuGetErrorName", "cuGetErrorString"}
+_DRIVER_WITHOUT_INIT = {
+    "cuInit",
+    "cuDriverGetVersion",
+    "cuGetExportTable",
+    "cuGetErrorName",
+    "cuGetErrorString",
+}
 #: Functions of the driver that need no context.
 _DRIVER_WITHOUT_CONTEXT = {
     *_DRIVER_WITHOUT_INIT,

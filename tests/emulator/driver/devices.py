@@ -46,6 +46,8 @@ class Memory(NamedTuple):
 _memory: dict[int, Memory] = {}
 #: The device that can access memory of the host, like a device with unified memory; or None.
 host_memory_device: int | None = None
+#: The version of CUDA that the driver supports; tests may set it.
+driver_version = 13000
 
 
 def check_number(number: int) -> int:
@@ -70,7 +72,12 @@ def device_of(address: int) -> int | None:
 
 @cuda(POINTER(c_int))
 def cudaDriverGetVersion(version):
-    version[0] = 13000
+    version[0] = driver_version
+
+
+@cuda(POINTER(c_int))
+def cuDriverGetVersion(version):
+    version[0] = driver_version
 
 
 @cuda(POINTER(c_int))
