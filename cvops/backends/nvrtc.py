@@ -18,7 +18,7 @@ KERNELS = next(d for d in (_PACKAGE / "kernels", _PACKAGE.parent / "kernels") if
 #: the bits of the CPU.
 FLAGS = ("-std=c++17", "-fmad=false", "-ftz=false", "-prec-div=true", "-prec-sqrt=true")
 #: NVRTC of CUDA 12 else refuses a generic lambda as a function of the host.
-_OPTIONS = (*FLAGS, "-default-device")
+OPTIONS = (*FLAGS, "-default-device")
 
 _KERNEL = re.compile(r'extern "C" __global__ void\s+(?:__launch_bounds__\([^)]*\)\s+)?(\w+)\(')
 
@@ -77,7 +77,7 @@ def compile_cubin(
     """
     program = nvrtc.createProgram(source(name), f"{name}.cuh", (), ())
     try:
-        nvrtc.compileProgram(program, (*_OPTIONS, f"-arch=sm_{arch}", *extra))
+        nvrtc.compileProgram(program, (*OPTIONS, f"-arch=sm_{arch}", *extra))
         # CuPy strips the last byte as the end of a text; it is the last zero of the ELF headers.
         return nvrtc.getCUBIN(program) + b"\0", nvrtc.getProgramLog(program)
     except nvrtc.NVRTCError as error:
@@ -102,7 +102,7 @@ def architectures() -> list[int]:
 def cubin_file(name: str, arch: int) -> Path:
     """Return the file of compiled kernels in the cache; compile it if it is missing."""
     nvrtc = load_nvrtc()
-    key = source(name), str(_OPTIONS), str(arch), str(nvrtc.getVersion())
+    key = source(name), str(OPTIONS), str(arch), str(nvrtc.getVersion())
     entry = cache.Entry(f"{name}-sm{arch}", key, ".cubin")
     file = entry.find()
     if file is not None:
