@@ -7,6 +7,10 @@
 //
 // With `arrays`, the function reads the types and the shapes of arrays only. Then a NumPy array,
 // and an array of a type of describe_by(), is equal to another one of its type, dtype and shape.
+//
+// With `parts`, a pair of functions, function(...) is equal to second(first(...), shapes) with the
+// shapes of all arrays, and first() does not read them. Its results are remembered apart, so that
+// arrays of other shapes need the second function only.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -14,7 +18,7 @@
 #include <mutex>
 #include <vector>
 
-#include "ops.h"
+#include "tensors.h"
 
 namespace {
 
@@ -24,18 +28,6 @@ using namespace cvops;
 constexpr std::size_t kMaxArguments = 32, kMaxDescribed = 8, kMaxSizes = 128, kMaxObjects = 512;
 constexpr Py_ssize_t kMaxCharacters = 64;
 constexpr int kMaxDepth = 4;
-
-// A type whose instances the attributes `dtype` and `shape` describe if the attribute `flag` is
-// True: an object that is compared by its identity, and a tuple of integers.
-struct DescribedType {
-  PyTypeObject* type;
-  PyObject* flag;
-};
-
-std::vector<DescribedType>& described_types() {
-  static std::vector<DescribedType> types;
-  return types;
-}
 
 uint64 float_bits(PyObject* x) {
   const double value = PyFloat_AS_DOUBLE(x);
@@ -63,7 +55,8 @@ bool same(PyObject* a, PyObject* b) {
 // The arguments of a call in the form in which they are compared, and their hash.
 class Call {
  public:
-  explicit Call(bool arrays) : arrays_(arrays) {}
+  // With `shapes`, the shapes of arrays count.
+  explicit Call(bool arrays, bool shapes = true) : arrays_(arrays), shapes_(shapes) {}
   Call(const Call&) = delete;
   ~Call() {
     for (std::size_t i = 0; i < num_dtypes_; ++i) Py_DECREF(dtypes_[i]);
@@ -76,12 +69,37 @@ class Call {
     return add_object(x, 0) || (arrays_ && add_array(x));
   }
 
+  // Adds all arguments. Returns false if the call cannot be remembered.
+  bool add(PyObject* const* args, Py_ssize_t num) {
+    return std::all_of(args, args + num, [&](PyObject* x) { return add(x); });
+  }
+
   std::size_t num() const { return num_; }
   std::size_t num_sizes() const { return num_sizes_; }
   uint64 hash() const { return hash_; }
 
+  // Returns the tuple of the shapes of the arrays; null with an error of Python.
+  PyObject* shapes() const {
+    PyObject* const shapes = PyTuple_New((Py_ssize_t)num_arrays_);
+    std::size_t at = 0;
+    for (std::size_t i = 0; shapes && i < num_arrays_; ++i) {
+      at += kSizesOfType;
+      const Py_ssize_t num = sizes[at++];
+      PyObject* const shape = PyTuple_New(num);
+      if (!shape) return Py_DECREF(shapes), nullptr;
+      PyTuple_SET_ITEM(shapes, (Py_ssize_t)i, shape);
+      for (Py_ssize_t k = 0; k < num; ++k) {
+        PyObject* const size = PyLong_FromSsize_t(sizes[at++]);
+        if (!size) return Py_DECREF(shapes), nullptr;
+        PyTuple_SET_ITEM(shape, k, size);
+      }
+    }
+    return shapes;
+  }
+
   std::array<PyObject*, kMaxArguments> objects;  // an argument; the dtype of an array
-  std::array<Py_ssize_t, kMaxSizes> sizes;  // of each array the type, the number of axes, the axes
+  // Of each array the type, the element of a tensor, the number of axes, and the axes.
+  std::array<Py_ssize_t, kMaxSizes> sizes;
 
  private:
   bool add_object(PyObject* x, int depth) {
@@ -116,16 +134,15 @@ class Call {
   bool add_array(PyObject* x) {
     if (Py_TYPE(x) == py::detail::npy_api::get().PyArray_Type_) {
       const auto* array = py::detail::array_proxy(x);
-      if (!add_type(x, array->descr) || !add_size(array->nd)) return false;
-      for (int i = 0; i < array->nd; ++i) {
-        if (!add_size(array->dimensions[i])) return false;
-      }
-      return true;
+      return add_type(x, array->descr, 0) && add_axes(array->dimensions, array->nd);
     }
-    for (const DescribedType& described : described_types()) {
-      if (described.type == Py_TYPE(x)) return add_described(x, described);
-    }
-    return false;
+    const DescribedType* const type = described_type(Py_TYPE(x));
+    if (!type) return false;
+    if (!type->describe) return add_described(x, *type);
+    DlTensor tensor;
+    return describe_on_cpu(*type, x, &tensor) &&
+           add_type(x, reinterpret_cast<PyObject*>(Py_TYPE(x)), tensor.element()) &&
+           add_axes(tensor.shape, tensor.num_axes);
   }
 
   bool add_described(PyObject* x, const DescribedType& described) {
@@ -139,12 +156,15 @@ class Call {
     const py::object shape = attribute(x, shape_name);
     if (!shape || !PyTuple_Check(shape.ptr())) return false;
     const Py_ssize_t num = PyTuple_GET_SIZE(shape.ptr());
-    if (!add_type(x, dtype) || !add_size(num)) return false;
+    if (!add_type(x, dtype, 0)) return false;
+    if (num > (Py_ssize_t)kMaxSizes) return false;
+    std::array<Py_ssize_t, kMaxSizes> axes;
     for (Py_ssize_t i = 0; i < num; ++i) {
       PyObject* const size = PyTuple_GET_ITEM(shape.ptr(), i);
-      if (!PyLong_CheckExact(size) || !add_size(PyLong_AsSsize_t(size))) return false;
+      if (!PyLong_CheckExact(size)) return false;
+      axes[i] = PyLong_AsSsize_t(size);
     }
-    return true;
+    return add_axes(axes.data(), num);
   }
 
   // Null if there is no such attribute.
@@ -155,10 +175,19 @@ class Call {
   }
 
   // Types of arrays live as long as the process.
-  bool add_type(PyObject* array, PyObject* dtype) {
+  bool add_type(PyObject* array, PyObject* dtype, uint64 element) {
     objects[num_ - 1] = dtype;
     mix(reinterpret_cast<std::uintptr_t>(dtype));
-    return add_size((Py_ssize_t) reinterpret_cast<std::uintptr_t>(Py_TYPE(array)));
+    ++num_arrays_;
+    return add_size((Py_ssize_t) reinterpret_cast<std::uintptr_t>(Py_TYPE(array))) &&
+           add_size((Py_ssize_t)element);
+  }
+
+  template <typename Size>
+  bool add_axes(const Size* axes, Py_ssize_t num) {
+    return !shapes_ || (add_size(num) && std::all_of(axes, axes + num, [&](Size size) {
+                          return add_size((Py_ssize_t)size);
+                        }));
   }
 
   bool add_size(Py_ssize_t size) {
@@ -173,9 +202,11 @@ class Call {
     hash_ ^= hash_ >> 32;
   }
 
-  const bool arrays_;
+  static constexpr std::size_t kSizesOfType = 2;  // those of add_type()
+
+  const bool arrays_, shapes_;
   uint64 hash_ = 0;
-  std::size_t num_ = 0, num_sizes_ = 0, num_objects_ = 0, num_dtypes_ = 0;
+  std::size_t num_ = 0, num_sizes_ = 0, num_objects_ = 0, num_arrays_ = 0, num_dtypes_ = 0;
   std::array<PyObject*, kMaxDescribed> dtypes_;  // owns those of attributes
 };
 
@@ -188,6 +219,7 @@ class Entry {
         names_(py::reinterpret_borrow<py::object>(names)),
         sizes_(call.sizes.begin(), call.sizes.begin() + call.num_sizes()),
         result_(std::move(result)) {
+    objects_.reserve(call.num());
     for (std::size_t i = 0; i < call.num(); ++i) {
       objects_.push_back(py::reinterpret_borrow<py::object>(call.objects[i]));
     }
@@ -214,46 +246,78 @@ class Entry {
   const py::object result_;
 };
 
-// The results of a function. A set has four entries, the newest first.
-class Memo {
+// Remembered calls of a function. A set has four entries, the newest first.
+class Table {
  public:
-  Memo(py::object function, bool arrays) : function_(std::move(function)), arrays_(arrays) {}
+  // Returns the result of an equal call; null if there is none.
+  py::object find(const Call& call, PyObject* names) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& entry : sets_[call.hash() % kSets]) {
+      if (entry && entry->is_of(call, names)) return entry->result();
+    }
+    return {};
+  }
 
-  // Returns a new reference; null with an error of Python.
-  PyObject* call(PyObject* const* args, Py_ssize_t num_positional, PyObject* names) {
-    const Py_ssize_t num = num_positional + (names ? PyTuple_GET_SIZE(names) : 0);
-    const auto call_function = [&] {
-      return PyObject_Vectorcall(function_.ptr(), args, (std::size_t)num_positional, names);
-    };
-    Call call(arrays_);
-    for (Py_ssize_t i = 0; i < num; ++i) {
-      if (!call.add(args[i])) return call_function();
-    }
-    auto& set = sets_[call.hash() % kSets];
-    {
-      const std::lock_guard lock(mutex_);
-      for (const auto& entry : set) {
-        if (entry && entry->is_of(call, names)) return entry->result().inc_ref().ptr();
-      }
-    }
-    auto result = py::reinterpret_steal<py::object>(call_function());
-    if (!result) return nullptr;
+  void add(const Call& call, PyObject* names, const py::object& result) {
     auto entry = std::make_unique<const Entry>(call, names, result);
     {
       const std::lock_guard lock(mutex_);
-      for (auto& place : set) std::swap(entry, place);
+      for (auto& place : sets_[call.hash() % kSets]) std::swap(entry, place);
     }
-    return result.release().ptr();  // the oldest entry dies here, without the lock
-  }
+  }  // the oldest entry dies here, without the lock
 
  private:
   static constexpr std::size_t kSets = 64, kWays = 4;
 
-  const py::object function_;
-  const bool arrays_;
   // Guards the sets in an interpreter without the GIL. No code of Python runs under it.
   std::mutex mutex_;
   std::array<std::array<std::unique_ptr<const Entry>, kWays>, kSets> sets_;
+};
+
+// The function of memoized().
+class Memo {
+ public:
+  Memo(py::object function, bool arrays, py::object of_types, py::object with_shapes)
+      : function_(std::move(function)),
+        of_types_(std::move(of_types)),
+        with_shapes_(std::move(with_shapes)),
+        arrays_(arrays) {}
+
+  // Returns a new reference; null with an error of Python.
+  PyObject* call(PyObject* const* args, Py_ssize_t num_positional, PyObject* names) {
+    const auto call_of = [&](const py::object& function) {
+      return py::reinterpret_steal<py::object>(
+          PyObject_Vectorcall(function.ptr(), args, (std::size_t)num_positional, names));
+    };
+    const Py_ssize_t num = num_positional + (names ? PyTuple_GET_SIZE(names) : 0);
+    Call call(arrays_);
+    if (!call.add(args, num)) return call_of(function_).release().ptr();
+    py::object result = calls_.find(call, names);
+    if (result) return result.release().ptr();
+    Call types(arrays_, false);
+    if (of_types_ && types.add(args, num)) {
+      py::object found = types_.find(types, names);
+      if (!found && (found = call_of(of_types_))) types_.add(types, names, found);
+      if (found) result = with_shapes(found, call);
+    } else {
+      result = call_of(function_);
+    }
+    if (result) calls_.add(call, names, result);
+    return result.release().ptr();
+  }
+
+ private:
+  py::object with_shapes(const py::object& of_types, const Call& call) const {
+    const auto shapes = py::reinterpret_steal<py::object>(call.shapes());
+    PyObject* const both[] = {of_types.ptr(), shapes.ptr()};
+    if (!shapes) return {};
+    return py::reinterpret_steal<py::object>(
+        PyObject_Vectorcall(with_shapes_.ptr(), both, 2, nullptr));
+  }
+
+  const py::object function_, of_types_, with_shapes_;
+  const bool arrays_;
+  Table calls_, types_;
 };
 
 constexpr char kMemoName[] = "cvops.Memo";
@@ -271,8 +335,13 @@ PyMethodDef memo_method = {"memoized",
                            reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_memo)),
                            METH_FASTCALL | METH_KEYWORDS, nullptr};
 
-py::object memoized(py::object function, bool arrays) {
-  auto memo = std::make_unique<Memo>(std::move(function), arrays);
+py::object memoized(py::object function, bool arrays, py::object parts) {
+  py::object first, second;
+  if (!parts.is_none()) {
+    const auto pair = parts.cast<std::pair<py::object, py::object>>();
+    first = pair.first, second = pair.second;
+  }
+  auto memo = std::make_unique<Memo>(std::move(function), arrays, first, second);
   const py::capsule owner(memo.get(), kMemoName, [](PyObject* capsule) {
     delete static_cast<Memo*>(PyCapsule_GetPointer(capsule, kMemoName));
   });
@@ -282,15 +351,9 @@ py::object memoized(py::object function, bool arrays) {
   return py::reinterpret_steal<py::object>(made);
 }
 
-void describe_by(py::type type, py::str flag) {
-  described_types().push_back({reinterpret_cast<PyTypeObject*>(type.release().ptr()), flag.ptr()});
-  PyUnicode_InternInPlace(&described_types().back().flag);
-  flag.release();
-}
-
 }  // namespace
 
 void bind_memo(cvops::Ops& ops) {
-  ops.module.def("memoized", &memoized, py::arg("function"), py::arg("arrays") = false);
-  ops.module.def("describe_by", &describe_by);
+  ops.module.def("memoized", &memoized, py::arg("function"), py::arg("arrays") = false,
+                 py::arg("parts") = py::none());
 }

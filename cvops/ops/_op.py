@@ -235,7 +235,6 @@ class Signature:
         for (name, spec, dtype), shape in zip(dispatch.arrays, given):
             if spec is None:
                 continue
-            shape = tuple(shape)
             rank = len(shape)
             if rank != spec.rank and not (rank > spec.rank and spec.open):
                 raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
@@ -291,10 +290,8 @@ def _conversion(op: Op, name: str, x: Any) -> str:
     return f': convert it by numpy.array({name}, "{spec.plain}")'
 
 
-def _signature_of(op: Op, backend: str | None, /, **arrays: Any) -> Signature:
-    """Check the caller's arrays."""
-    if backend is not None and not isinstance(backend, str):
-        raise TypeError(f"backend: expected a name or None, got {backend!r}")
+def _describe(op: Op, arrays: dict[str, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the name, the library, the device and the dtype of each array; and the shapes."""
     kinds, shapes = [], []
     for name, x in arrays.items():
         library = library_of(x)
@@ -308,12 +305,30 @@ def _signature_of(op: Op, backend: str | None, /, **arrays: Any) -> Signature:
         except (TypeError, NotImplementedError) as error:
             raise type(error)(f"{name}: {error}") from None
         kinds.append((name, library, device, dtype))
-        shapes.append(shape)
+        shapes.append(tuple(shape))
+    return tuple(kinds), tuple(shapes)
+
+
+def _check_backend(backend: Any) -> None:
+    if backend is not None and not isinstance(backend, str):
+        raise TypeError(f"backend: expected a name or None, got {backend!r}")
+
+
+def _dispatch_of(op: Op, backend: str | None, /, **arrays: Any) -> Dispatch:
+    """Check the libraries, devices and dtypes of the caller's arrays."""
+    _check_backend(backend)
+    return _dispatch(op, backend, _describe(op, arrays)[0])
+
+
+def _signature_of(op: Op, backend: str | None, /, **arrays: Any) -> Signature:
+    """Check the caller's arrays."""
+    _check_backend(backend)
+    kinds, shapes = _describe(op, arrays)
     # All arrays are of one library, or the check refuses them.
     library = kinds[0][1]
     if not library.is_hashable:
-        return Signature(Dispatch(op, backend, tuple(kinds)), tuple(shapes))
-    signature = _signature(_dispatch(op, backend, tuple(kinds)), tuple(shapes))
+        return Signature(Dispatch(op, backend, kinds), shapes)
+    signature = _signature(_dispatch(op, backend, kinds), shapes)
     if library.cpu_flag is not None:
         for x in arrays.values():
             kind: Any = type(x)
@@ -354,7 +369,11 @@ class Op:
         #: Checks the caller's arrays, of a backend and of the names of the op's parameters. An
         #: array without a spec only selects the library and the device. Arrays ``maps[0]``,
         #: ``maps[1]``, ... have the spec of ``maps``, and each has its own sizes.
-        self.signature = _check.memoized(functools.partial(_signature_of, self), arrays=True)
+        self.signature = _check.memoized(
+            functools.partial(_signature_of, self),
+            arrays=True,
+            parts=(functools.partial(_dispatch_of, self), Signature),
+        )
         self.implementations: dict[str, Callable[..., Any]] = {}
         #: Refuses shapes that match the specs but not each other, or that are too large.
         self.check_shapes: Callable[[Signature], None] | None = None

@@ -10,9 +10,6 @@ import pytest
 from in_threads import run_in_threads
 
 import cvops
-from cvops.arrays import CPU, library_of
-from cvops.backends import extension
-from cvops.backends.cpu import Cpu
 
 native = pytest.importorskip("cvops._native")
 MIB = 1 << 20
@@ -312,9 +309,3 @@ def test_fork_during_calls_of_other_threads():
 def test_result_that_lives_at_exit_is_no_error():
     code = "x = native.empty((4 << 20,), np.uint8)\nx[...] = 1\nprint(x[9])"
     assert run_python(code) == "1"
-
-
-def test_numpy_allocates_without_the_extension(monkeypatch):
-    monkeypatch.setattr(extension, "native", lambda: None)
-    device = Cpu(library_of(np.zeros(1)), CPU)
-    assert device.empty is np.empty
