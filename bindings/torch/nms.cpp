@@ -44,9 +44,11 @@ std::optional<at::Tensor> nms(const at::Tensor& boxes, const at::Tensor& scores,
   const auto is_dense = [](const at::Tensor& x) {
     return x.layout() == at::kStrided && x.device().is_cpu() && !x.is_neg();
   };
+  const bool is_float = std::abs(iou_threshold) <= std::numeric_limits<float>::max();
+  if (!is_float && !std::isinf(iou_threshold)) return {};
   const auto type = boxes.scalar_type();
   if ((type != at::kFloat && type != at::kDouble) || scores.scalar_type() != type) return {};
-  if (through_gpu || !is_dense(boxes) || !is_dense(scores) || std::isnan(iou_threshold)) return {};
+  if (through_gpu || !is_dense(boxes) || !is_dense(scores)) return {};
   if (boxes.dim() != 2 || boxes.size(1) != 4 || scores.dim() != 1) return {};
   const int64 num = boxes.size(0);
   if (scores.size(0) != num || num >= kMaxRows) return {};

@@ -2,7 +2,7 @@
 
 Each kind of option has one converter. The converters accept the values that MXNet 1.9.1 accepts,
 also text: ``"True"``, ``"1"``, ``"0.5"``, ``"(0.5, 1)"``. ``Options`` of
-``bindings/operators/operator.cpp`` has the same rules for the operators of frameworks.
+``bindings/operators/options.cpp`` has the same rules for the operators of frameworks.
 """
 
 from __future__ import annotations

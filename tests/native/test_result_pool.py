@@ -309,3 +309,30 @@ def test_fork_during_calls_of_other_threads():
 def test_result_that_lives_at_exit_is_no_error():
     code = "x = native.empty((4 << 20,), np.uint8)\nx[...] = 1\nprint(x[9])"
     assert run_python(code) == "1"
+
+
+@pytest.mark.parametrize("sizes", [(3, 5), (600_000, 7), (4_000_000, 2_000_000)])
+def test_several_arrays_are_apart_and_aligned(sizes):
+    """Together they are small; one is small; all are large."""
+    made = native.empty_all(((sizes[0],), np.float32), ((sizes[1], 1), "u1"), ((0,), np.int32))
+    assert [(x.shape, x.dtype) for x in made] == [
+        ((sizes[0],), np.float32),
+        ((sizes[1], 1), np.uint8),
+        ((0,), np.int32),
+    ]
+    assert all(x.flags.carray and x.ctypes.data % x.itemsize == 0 for x in made)
+    assert not np.shares_memory(made[0], made[1])
+
+
+def test_small_part_lies_in_the_memory_of_a_large_one():
+    large, small = native.empty_all(((3 << 20,), np.uint8), ((1 << 19,), np.float32))
+    assert large.base is small.base is not None
+    assert small.ctypes.data - large.ctypes.data == 3 << 20
+
+
+def test_array_that_is_too_large_is_an_error_beside_a_large_one():
+    for shape in ((1 << 60,), (1 << 31, 1 << 31, 1 << 31)):
+        with pytest.raises((MemoryError, ValueError)):
+            native.empty_all(((5 << 20,), np.float32), (shape, np.float32))
+    with pytest.raises(TypeError, match="expected pairs of a shape and a dtype"):
+        native.empty_all((5 << 20,))

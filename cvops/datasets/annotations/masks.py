@@ -72,7 +72,7 @@ def run_lengths(inside: np.ndarray) -> RunLengths:
     columns = inside.ravel(order="F")
     changes = np.flatnonzero(columns[1:] != columns[:-1]) + 1
     counts = np.diff([0, *changes, len(columns)]).tolist()
-    return RunLengths(inside.shape, [0, *counts] if columns[:1].any() else counts)
+    return RunLengths((len(inside), inside.shape[1]), [0, *counts] if columns[:1].any() else counts)
 
 
 def box(mask: RunLengths) -> tuple[float, float, float, float]:
