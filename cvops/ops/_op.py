@@ -75,14 +75,18 @@ class Backend(NamedTuple):
     missing: Callable[[], str | None]
     #: Makes the executor for a library and a device.
     executor: Callable[[Library, Device], Executor]
+    #: False if the executor ignores the types of the arrays.
+    reads_types: bool = True
 
 
 #: (kind of device, name of the backend) -> the backend; for each device the best comes first.
 BACKENDS: dict[tuple[str, str], Backend] = {
     ("cpu", "native"): Backend(
-        "native", extension.missing_native, functools.lru_cache(None)(cpu.Cpu)
+        "native", extension.missing_native, functools.lru_cache(None)(cpu.Cpu), False
     ),
-    ("cpu", "numpy"): Backend("numpy", lambda: None, functools.lru_cache(None)(cpu.Reference)),
+    ("cpu", "numpy"): Backend(
+        "numpy", lambda: None, functools.lru_cache(None)(cpu.Reference), False
+    ),
     ("cuda", "native"): Backend(
         "native", extension.missing_machine_code, functools.lru_cache(None)(cuda.Native)
     ),
@@ -192,6 +196,9 @@ class Dispatch:
         self.run = functools.partial(executor.run, op.implementations[backend_here.implementation])
         if floats and floats[1] in _HALVES:
             self.run = functools.partial(_in_float32, self.run, library, floats[2], is_float)
+        run = self.run if is_float else self.run_unread
+        #: The same without the types; None if the executor reads them.
+        self.execute = None if backend_here.reads_types else functools.partial(run, [])
         self.autograd = library.autograd
 
     def run_unread(self, types: list[ArrayType], _: Iterable[Any], options: tuple[Any, ...]) -> Any:
@@ -235,8 +242,8 @@ class Signature:
         for (name, spec, dtype), shape in zip(dispatch.arrays, given):
             if spec is None:
                 continue
-            rank = len(shape)
-            if rank != spec.rank and not (rank > spec.rank and spec.open):
+            rank = len(shape) - spec.rank
+            if rank and (rank < 0 or not spec.open):
                 raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
             # The arrays of a list have sizes of their own.
             known = {} if name[-1] == "]" else sizes
@@ -254,7 +261,9 @@ class Signature:
             if dtype is not None:
                 types.append((shape, dtype))
         #: Runs the implementation on the caller's arrays, with a tuple of options.
-        self.execute = functools.partial(dispatch.run if types else dispatch.run_unread, types)
+        self.execute = dispatch.execute or functools.partial(
+            dispatch.run if types else dispatch.run_unread, types
+        )
         #: Also records the call for a gradient. It returns arrays of the caller's library.
         self.run = self.execute
         if dispatch.autograd is not None:

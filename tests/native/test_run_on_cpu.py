@@ -41,8 +41,10 @@ def unaligned(x):
 def test_implementation_gets_the_device_arrays_and_options(kind):
     calls, arrays = Calls(), [np.zeros((2, 3)), read_only(np.zeros(2, np.uint8))]
     calls.run(kind(arrays), (1, None))
-    assert calls.got[0] == "device" and calls.got[3:] == (1, None)
-    assert calls.got[1] is arrays[0] and calls.got[2] is arrays[1]
+    assert calls.got[0] == "device"
+    assert calls.got[3:] == (1, None)
+    assert calls.got[1] is arrays[0]
+    assert calls.got[2] is arrays[1]
     assert calls.converted == []
 
 
@@ -54,7 +56,8 @@ def test_implementation_gets_the_device_arrays_and_options(kind):
 def test_other_arrays_are_converted(x):
     calls = Calls()
     calls.run([x])
-    assert len(calls.converted) == 1 and calls.converted[0] is x
+    assert len(calls.converted) == 1
+    assert calls.converted[0] is x
     assert calls.got[1].shape == (3,)
 
 
@@ -118,7 +121,8 @@ class TestTensors:
     def test_other_tensors_are_converted(self, torch, make):
         x, calls = make(torch), Calls()
         calls.run([x])
-        assert len(calls.converted) == 1 and calls.converted[0] is x
+        assert len(calls.converted) == 1
+        assert calls.converted[0] is x
 
     def test_negated_and_strided_tensors_have_the_results_of_their_values(self, torch):
         boxes = torch.rand(5, 4)
