@@ -271,7 +271,7 @@ def _for_each_map(name: str, option: Any, num: int, length: int | None = None) -
 class _Layout(NamedTuple):
     """Feature maps, and the shapes of their anchors."""
 
-    #: ``PriorMap`` of each map: a row of ``_MAP``.
+    #: ``PriorMap`` of each map, as bytes in int32.
     maps: np.ndarray
     #: (size, ratio) of each shape, of one map after another.
     shapes: np.ndarray
@@ -306,7 +306,7 @@ def _layout(
         maps.append(_PACKED.pack(height, width, len(of_cell), *centers))
         anchors.append(of_cell)
     all_anchors = np.concatenate(anchors) if len(anchors) > 1 else anchors[0]
-    return _Layout(np.frombuffer(b"".join(maps), _MAP), all_anchors, (1, total, 4))
+    return _Layout(np.frombuffer(b"".join(maps), np.int32), all_anchors, (1, total, 4))
 
 
 @_check.memoized
@@ -340,7 +340,7 @@ def _half_sizes(height: int, width: int, shapes: np.ndarray) -> np.ndarray:
 @_OP.implementation("numpy")
 def _numpy(layout: _Layout, clip: bool) -> np.ndarray:
     boxes, shape = [], 0
-    for height, width, shapes, step_y, step_x, offset_y, offset_x in layout.maps:
+    for height, width, shapes, step_y, step_x, offset_y, offset_x in layout.maps.view(_MAP):
         if step_y <= 0 or step_x <= 0:
             step_y, step_x = np.float32(1) / np.float32(height), np.float32(1) / np.float32(width)
         y = ((np.arange(height, dtype=np.float32) + offset_y) * step_y)[:, None, None]
@@ -358,5 +358,5 @@ def _numpy(layout: _Layout, clip: bool) -> np.ndarray:
 @_OP.implementation("native")
 def _native(device: DeviceOps, layout: _Layout, clip: bool) -> np.ndarray:
     out = device.empty(layout.out, np.float32)
-    device.ops.multibox_prior(out, layout.maps.view(np.int32), layout.shapes, clip)
+    device.ops.multibox_prior(out, layout.maps, layout.shapes, clip)
     return out
