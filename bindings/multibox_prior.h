@@ -1,5 +1,6 @@
 #pragma once
 #include <cmath>
+#include <vector>
 
 #include "gpu.h"
 #include "multibox_prior.cuh"
@@ -27,6 +28,23 @@ inline HalfSize prior_half_size(const PriorMap& map, float size, float ratio) {
   const float root = std::sqrt(ratio);
   return {size * (float)map.height / (float)map.width * root / 2, size / root / 2};
 }
+
+// An anchor around a cell: the height of a square, and width to height.
+struct PriorShape {
+  float size, ratio;
+};
+
+// Owns what Priors points to.
+struct PriorLayout {
+  std::vector<PriorMap> maps;
+  std::vector<HalfSize> half;
+
+  Priors priors() const { return {maps.data(), (int)maps.size(), half.data()}; }
+};
+
+// `shapes` are those of one map after another. Where a step of a map is not positive, the steps
+// divide the image into its cells.
+PriorLayout prior_layout(const PriorMap* maps, int num, const PriorShape* shapes);
 
 void multibox_prior(const Cpu&, float* out, Priors priors, bool clip);
 void multibox_prior(Gpu&, float* out, Priors priors, bool clip);

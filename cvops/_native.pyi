@@ -5,7 +5,7 @@ arrays are contiguous and aligned, and of the dtypes of the op's contract; the c
 Results come first: the op writes them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Optional, TypeVar, Union, overload
 
 import numpy as np
@@ -228,7 +228,7 @@ class Ops:
         /,
     ) -> None: ...
     def multibox_prior(
-        self, out: _Array, maps: np.ndarray, half: np.ndarray, clip: bool, /
+        self, out: _Array, maps: np.ndarray, shapes: np.ndarray, clip: bool, /
     ) -> None: ...
     def multibox_target(
         self,
@@ -474,19 +474,48 @@ def set_num_threads(num_threads: int, /) -> None:
 def empty(shape: tuple[int, ...], dtype: Any, /) -> np.ndarray:
     """Call :func:`numpy.empty`; take the memory of 1 MiB or more from the pool of results."""
 
-def memoized(function: _F, arrays: bool = False) -> _F:
+def empty_all(*types: tuple[tuple[int, ...], Any]) -> tuple[np.ndarray, ...]:
+    """Allocate several arrays by :func:`empty`, or as parts of one such array."""
+
+def run_on_cpu(
+    device: Any,
+    to_numpy: Callable[[Any], np.ndarray],
+    from_numpy: Optional[Callable[[np.ndarray], Any]],
+    implementation: Callable[..., Any],
+    types: Any,
+    arrays: Iterable[Any],
+    options: tuple[Any, ...],
+    /,
+) -> Any:
+    """Return the results of ``implementation(device, *arrays, *options)``.
+
+    The implementation gets NumPy arrays: ``to_numpy`` converts others, but for tensors of a type of
+    :func:`describe_by` that the extension can convert by itself. ``from_numpy`` converts each
+    result; None keeps them.
+    """
+
+def memoized(
+    function: _F,
+    arrays: bool = False,
+    parts: Optional[tuple[Callable[..., Any], Callable[..., Any]]] = None,
+) -> _F:
     """Return the function, with a memory of its results.
 
     It remembers a call whose arguments are of exactly these types: int, float, str, bool, None, and
     tuples of these. With ``arrays``, the function reads the types and the shapes of arrays only.
     Then arrays of NumPy, and of the types of :func:`describe_by`, are equal arguments if they have
     the same type, dtype and shape.
+
+    With ``parts``, ``function(...)`` is equal to ``parts[1](parts[0](...), shapes)`` with the
+    shapes of all arrays, and ``parts[0]`` reads the types of the arrays only. Its results are
+    remembered too.
     """
 
 def describe_by(type: type, flag: str, /) -> None:
     """Let ``dtype`` and ``shape`` describe arrays of exactly that type whose ``flag`` is True.
 
-    ``dtype`` is an object that is compared by its identity, ``shape`` a tuple of integers.
+    ``dtype`` is an object that is compared by its identity, ``shape`` a tuple of integers. DLPack's
+    functions for C describe the arrays instead, if the type has them.
     """
 
 def kept_result_bytes() -> int:

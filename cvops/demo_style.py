@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm.auto import tqdm
 
 from cvops import plot, weights
 from cvops._mxnet import mxnet
 from cvops.datasets.drawing import photograph, stained_glass
 from cvops.images import as_numpy, read_image
 from cvops.models.style import LAYERS, Layers, StyleFeatures, StyleLoss, preprocess, transfer
+from cvops.training import progress_bar
 
 mx = mxnet()
 
@@ -66,7 +66,7 @@ def run(
         options = {"rate": 0.1, "decay": 0.3, "decay_steps": max(1, steps * 2 // 5), **more}
         options = {"weights": WEIGHTS, "relative": True, "optimizer": optimizer, **options}
         start = time.perf_counter()
-        with tqdm(total=steps, unit="step") as bar:
+        with progress_bar(steps, "step") as bar:
             report = lambda step, losses: bar.update()  # noqa: E731
             image, history = transfer(
                 *images, net, LAYERS[network], shape, steps=steps, report=report, **options

@@ -22,7 +22,7 @@ from cvops.ops._check import integer, number, numbers
 from cvops.ops.multibox_prior import multibox_prior
 
 #: Colors of the classes in turn, dark enough for white text.
-COLOURS = ("#c2410c", "#0f766e", "#6d28d9", "#be123c", "#1d4ed8", "#4d7c0f")
+COLORS = ("#c2410c", "#0f766e", "#6d28d9", "#be123c", "#1d4ed8", "#4d7c0f")
 
 
 def draw_detections(
@@ -69,7 +69,7 @@ def draw_detections(
     order = np.argsort(rows[:, 1], kind="stable")
     if shapes is not None:
         for row, shape in zip(rows[order], shapes[valid][order]):
-            _tint(picture, shape, COLOURS[int(row[0]) % len(COLOURS)])
+            _tint(picture, shape, COLORS[int(row[0]) % len(COLORS)])
     draw = ImageDraw.Draw(picture)
     line = max(2, min(width, height) // 128)
     font = ImageFont.load_default(max(10, min(width, height) // 20))
@@ -77,14 +77,14 @@ def draw_detections(
     boxes = [np.rint(np.multiply(row[2:6], scale)).tolist() for row in shown]
     for (kind, *_), (x1, y1, x2, y2) in zip(shown, boxes):
         corners = x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)
-        draw.rectangle(corners, outline=COLOURS[int(kind) % len(COLOURS)], width=line)
+        draw.rectangle(corners, outline=COLORS[int(kind) % len(COLORS)], width=line)
     for place, (kind, score, *_), (x1, y1, _, _) in zip(order, shown, boxes):
         text = f"{classes[int(kind)]} {score:.2f}" if chosen is None else chosen[place]
         _, _, right, bottom = draw.textbbox((0, 0), text, font)
         tag_width, tag_height = right + 4 * line, bottom + 2 * line
         x = max(0, min(x1, width - tag_width))
         y = y1 - tag_height if y1 >= tag_height else y1  # above the box if it fits
-        color = COLOURS[int(kind) % len(COLOURS)]
+        color = COLORS[int(kind) % len(COLORS)]
         draw.rectangle((x, y, x + tag_width, y + tag_height), fill=color)
         draw.text((x + 2 * line, y + line), text, "white", font)
     return picture

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -131,7 +132,7 @@ def fit(
             return None
 
     done = len(history) * steps + len(numbers)
-    with tqdm(total=epochs * steps, initial=done, unit="batch", disable=not process.writes) as bar:
+    with progress_bar(epochs * steps, "batch", process.writes, initial=done) as bar:
         for epoch in range(len(history), epochs):
             if finished is not None and finished(history):
                 break
@@ -203,6 +204,12 @@ def _resume(
     return history, numbers
 
 
+def progress_bar(total: int, unit: str, shown: bool = True, **options: Any) -> Any:
+    """Return a progress bar of ``tqdm``. Only a terminal or a notebook shows it, not a log."""
+    live = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(total=total, unit=unit, disable=not (shown and live), **options)
+
+
 def mean_losses(names: Sequence[str]) -> Callable[[np.ndarray], Summary]:
     """Return a ``Task.summary``: the mean of each loss over the steps, by its name."""
 
@@ -221,7 +228,7 @@ def loader_batches(loader: Any) -> Callable[[int, int], Iterator[Any]]:
 @contextlib.contextmanager
 def epoch_bar(epochs: int) -> Iterator[Callable[[str], None]]:
     """Show a progress bar on a terminal; give a ``report`` of ``models.classification.train``."""
-    with tqdm(total=epochs, unit="epoch", leave=False, disable=None) as bar:
+    with progress_bar(epochs, "epoch", leave=False) as bar:
         yield lambda text: bar.update(text.startswith("epoch"))
 
 

@@ -44,7 +44,7 @@ class Steps:
 
         def run(implementation, types, inputs, options):
             self.implementation = implementation, executor, *inputs, *options
-            return type(executor).run(executor, implementation, types, inputs, options)
+            return original["run"](implementation, types, inputs, options)
 
         executor.ops, executor.run = Ops(), run
         executor.empty = recorded(self.memory, original["empty"])

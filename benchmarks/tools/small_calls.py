@@ -7,40 +7,36 @@ from functools import partial
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
-from tools.inputs import boxes
+from tools import small_mxnet
+from tools.small_inputs import (
+    ANCHORS,
+    ARGMAX,
+    BINS,
+    CELLS,
+    CLASSES,
+    COLORS,
+    DEFORMED,
+    ENCODED,
+    LABEL,
+    MAPS,
+    MINING,
+    NOISE,
+    OFFSETS,
+    ROIS,
+    ROTATED,
+    ROTATED_ROWS,
+    ROWS,
+    RPN,
+    SAMPLES,
+    SCALE,
+    SCORES,
+    SSD,
+    TRANS,
+    TURNED,
+)
 
 import cvops
 from cvops.ops import _check, _op
-
-RNG = np.random.default_rng(0)
-ROWS = np.column_stack([np.zeros(4), RNG.random(4), boxes(RNG, 4)]).astype(np.float32)
-ANCHORS = boxes(RNG, 4)[None]
-ROTATED = np.column_stack([ANCHORS[0], 360 * RNG.random(4)]).astype(np.float32)
-ROTATED_ROWS = np.column_stack([ROWS[:, :2], ROTATED])
-LABEL = np.float32([[[0, 0.1, 0.1, 0.6, 0.7]]])
-SCORES = RNG.random((1, 2, 4), np.float32)
-OFFSETS = RNG.random((1, 16), np.float32)
-MAPS = RNG.random((1, 1, 4, 4), np.float32)
-CELLS = RNG.random((1, 4, 4, 4), np.float32)
-ROIS = np.float32([[0, 0, 0, 3, 3]])
-RPN = (
-    RNG.random((1, 24, 2, 2), np.float32),
-    RNG.random((1, 48, 2, 2), np.float32),
-    np.float32([[32, 32, 1]]),
-)
-TRANS = RNG.random((1, 2, 2, 2), np.float32)
-DEFORMED = dict(spatial_scale=1.0, output_dim=1, group_size=2, pooled_size=2, trans_std=0.1)
-TURNED = np.float32([[0, 2, 2, 3, 3, 30]])
-BINS = np.float32(np.ones((1, 1, 2, 2)))
-ARGMAX = cvops.roi_pooling(MAPS, ROIS, (2, 2), 1.0, return_argmax=True)[1]
-CLASSES = np.int32([[0, 1], [2, 1]])
-COLORS = np.uint8([[[0, 0, 0], [128, 0, 0]]])
-SAMPLES, MATCHES = np.float32([[1, 0, 1, -1]]), np.float32([[0, -1, 0, 0]])
-ENCODED = SAMPLES, MATCHES, ANCHORS, LABEL[..., 1:].copy()
-SCALE = np.zeros(4, np.float32), np.float32([0.1, 0.1, 0.2, 0.2])
-NOISE = np.float32([[0.1, 0.4, 0.2, 0.3, 0.5]])
-SSD = dict(sizes=(0.2, 0.272), ratios=(1, 2, 0.5))
-MINING = dict(negative_mining_ratio=3.0, negative_mining_thresh=0.5)
 
 
 class SmallCall(NamedTuple):
@@ -58,112 +54,6 @@ class SmallCall(NamedTuple):
     torchvision: Any = None
 
 
-def roi_pooling_backward(mx, out_grad, argmax):
-    """Return a call of MXNet's backward pass.
-
-    It uses the positions of its own forward pass, which are equal to ``argmax``.
-    """
-    data = mx.nd.array(MAPS)
-    data.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.ROIPooling(data, mx.nd.array(ROIS), (2, 2), 1.0)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return data.grad
-
-    return backward
-
-
-def deformable_psroi_pooling_backward(mx, out_grad, *arrays):
-    """Return a call of MXNet's backward pass."""
-    for x in arrays:
-        x.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.contrib.DeformablePSROIPooling(*arrays, **DEFORMED)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return [arrays[0].grad, arrays[2].grad]
-
-    return backward
-
-
-def psroi_pooling_backward(mx, out_grad, rois):
-    """Return a call of MXNet's backward pass."""
-    data = mx.nd.array(CELLS)
-    data.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.contrib.PSROIPooling(data, rois, 1.0, 1, 2)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return data.grad
-
-    return backward
-
-
-def roi_align_backward(mx, out_grad, rois):
-    """Return a call of MXNet's backward pass."""
-    data = mx.nd.array(MAPS)
-    data.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.contrib.ROIAlign(data, rois, (2, 2), 1.0)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return data.grad
-
-    return backward
-
-
-def adaptive_avg_pooling_backward(mx, out_grad):
-    """Return a call of MXNet's backward pass."""
-    data = mx.nd.array(MAPS)
-    data.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.contrib.AdaptiveAvgPooling2D(data, output_size=2)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return data.grad
-
-    return backward
-
-
-def bilinear_resize_backward(mx, out_grad):
-    """Return a call of MXNet's backward pass."""
-    data = mx.nd.array(MAPS)
-    data.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.contrib.BilinearResize2D(data, height=2, width=2)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return data.grad
-
-    return backward
-
-
-def deconvolution(mx, maps):
-    """Return a call that enlarges the maps 2 times."""
-    profile = np.float32([0.25, 0.75, 0.75, 0.25])
-    weight = mx.nd.array((profile[:, None] * profile)[None, None])
-    sizes = dict(kernel=(4, 4), stride=(2, 2), pad=(1, 1))
-    return partial(mx.nd.Deconvolution, maps, weight, **sizes, num_filter=1, no_bias=True)
-
-
-def bincount(mx, prediction, label):
-    """Return a call that counts the pairs of a prediction and a label."""
-    prediction, label = prediction.as_np_ndarray().reshape(-1), label.as_np_ndarray().reshape(-1)
-    return lambda: mx.np.bincount(label * 3 + prediction, minlength=9).reshape(3, 3)
-
-
-def contrib(name, **options):
-    """Return a function that makes the call of MXNet's op with that name."""
-    return lambda mx, *arrays: partial(getattr(mx.nd.contrib, name), *arrays, **options)
-
-
 CASES = {
     "adaptive_avg_pooling": SmallCall(
         cvops.adaptive_avg_pooling,
@@ -171,7 +61,7 @@ CASES = {
         (2,),
         empty_arrays=(MAPS[:0],),
         empty_args=(2,),
-        mxnet=contrib("AdaptiveAvgPooling2D", output_size=2),
+        mxnet=small_mxnet.contrib("AdaptiveAvgPooling2D", output_size=2),
     ),
     "adaptive_avg_pooling_backward": SmallCall(
         cvops.adaptive_avg_pooling_backward,
@@ -179,26 +69,26 @@ CASES = {
         (MAPS.shape,),
         empty_arrays=(BINS[:0],),
         empty_args=((0, 1, 4, 4),),
-        mxnet=adaptive_avg_pooling_backward,
+        mxnet=small_mxnet.adaptive_avg_pooling_backward,
     ),
     "bipartite_matching": SmallCall(
         cvops.bipartite_matching,
         (SCORES,),
         options=dict(threshold=0.5),
         empty_arrays=(SCORES[:0],),
-        mxnet=contrib("bipartite_matching", threshold=0.5),
+        mxnet=small_mxnet.contrib("bipartite_matching", threshold=0.5),
     ),
     "box_decode": SmallCall(
         cvops.box_decode,
         (OFFSETS.reshape(1, 4, 4), ANCHORS),
         empty_arrays=(OFFSETS.reshape(1, 4, 4)[:0], ANCHORS),
-        mxnet=contrib("box_decode"),
+        mxnet=small_mxnet.contrib("box_decode"),
     ),
     "box_encode": SmallCall(
         cvops.box_encode,
         (*ENCODED, *SCALE),
         empty_arrays=(*(x[:0] for x in ENCODED), *SCALE),
-        mxnet=contrib("box_encode"),
+        mxnet=small_mxnet.contrib("box_encode"),
     ),
     "box_iou_backward": SmallCall(
         cvops.box_iou_backward,
@@ -210,14 +100,14 @@ CASES = {
         cvops.box_iou,
         (ANCHORS[0], ANCHORS[0]),
         empty_arrays=(ANCHORS[0][:0], ANCHORS[0][:0]),
-        mxnet=contrib("box_iou"),
+        mxnet=small_mxnet.contrib("box_iou"),
         torchvision=lambda tv, *arrays: partial(tv.ops.box_iou, *arrays),
     ),
     "box_iou_rotated": SmallCall(
         cvops.box_iou_rotated, (ROTATED, ROTATED), empty_arrays=(ROTATED[:0], ROTATED[:0])
     ),
     "box_nms": SmallCall(
-        cvops.box_nms, (ROWS,), empty_arrays=(ROWS[:0],), mxnet=contrib("box_nms")
+        cvops.box_nms, (ROWS,), empty_arrays=(ROWS[:0],), mxnet=small_mxnet.contrib("box_nms")
     ),
     "box_nms, by class": SmallCall(
         cvops.box_nms,
@@ -225,17 +115,19 @@ CASES = {
         (),
         dict(id_index=0, topk=400),
         empty_arrays=(ROWS[:0],),
-        mxnet=contrib("box_nms", id_index=0, topk=400),
+        mxnet=small_mxnet.contrib("box_nms", id_index=0, topk=400),
     ),
     "matrix_nms": SmallCall(cvops.matrix_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
-    "multibox_prior": SmallCall(cvops.multibox_prior, (MAPS,), mxnet=contrib("MultiBoxPrior")),
+    "multibox_prior": SmallCall(
+        cvops.multibox_prior, (MAPS,), mxnet=small_mxnet.contrib("MultiBoxPrior")
+    ),
     "multibox_prior, SSD": SmallCall(
-        cvops.multibox_prior, (MAPS,), (), SSD, mxnet=contrib("MultiBoxPrior", **SSD)
+        cvops.multibox_prior, (MAPS,), (), SSD, mxnet=small_mxnet.contrib("MultiBoxPrior", **SSD)
     ),
     "multibox_target": SmallCall(
         cvops.multibox_target,
         (ANCHORS, LABEL, SCORES),
-        mxnet=contrib("MultiBoxTarget"),
+        mxnet=small_mxnet.contrib("MultiBoxTarget"),
         empty_arrays=(ANCHORS, LABEL[:0], SCORES[:0]),
     ),
     "multibox_target, mining": SmallCall(
@@ -243,14 +135,14 @@ CASES = {
         (ANCHORS, LABEL, SCORES),
         (),
         MINING,
-        mxnet=contrib("MultiBoxTarget", **MINING),
+        mxnet=small_mxnet.contrib("MultiBoxTarget", **MINING),
         empty_arrays=(ANCHORS, LABEL[:0], SCORES[:0]),
     ),
     "multibox_detection": SmallCall(
         cvops.multibox_detection,
         (SCORES, OFFSETS, ANCHORS),
         empty_arrays=(SCORES[:0], OFFSETS[:0], ANCHORS),
-        mxnet=contrib("MultiBoxDetection"),
+        mxnet=small_mxnet.contrib("MultiBoxDetection"),
     ),
     "multiclass_nms": SmallCall(
         cvops.multiclass_nms, (ANCHORS, SCORES), empty_arrays=(ANCHORS[:0], SCORES[:0])
@@ -262,7 +154,7 @@ CASES = {
         (),
         dict(rpn_post_nms_top_n=8),
         empty_arrays=tuple(x[:0] for x in RPN),
-        mxnet=contrib("MultiProposal", rpn_post_nms_top_n=8),
+        mxnet=small_mxnet.contrib("MultiProposal", rpn_post_nms_top_n=8),
     ),
     "soft_nms": SmallCall(cvops.soft_nms, (ROWS,), empty_arrays=(ROWS[:0],)),
     "weighted_boxes_fusion": SmallCall(
@@ -286,7 +178,7 @@ CASES = {
         {"trans_std": 0.1},
         empty_arrays=(BINS[:0], CELLS[:0], ROIS[:0], TRANS[:0]),
         empty_args=(1.0, 2),
-        mxnet=deformable_psroi_pooling_backward,
+        mxnet=small_mxnet.deformable_psroi_pooling_backward,
     ),
     "psroi_pooling": SmallCall(
         cvops.psroi_pooling,
@@ -302,7 +194,7 @@ CASES = {
         (CELLS.shape, 1.0),
         empty_arrays=(BINS[:0], ROIS[:0]),
         empty_args=((0, 4, 4, 4), 1.0),
-        mxnet=psroi_pooling_backward,
+        mxnet=small_mxnet.psroi_pooling_backward,
     ),
     "roi_align": SmallCall(
         cvops.roi_align,
@@ -319,7 +211,7 @@ CASES = {
         (MAPS.shape, 1.0),
         empty_arrays=(BINS[:0], ROIS[:0]),
         empty_args=((0, 1, 4, 4), 1.0),
-        mxnet=roi_align_backward,
+        mxnet=small_mxnet.roi_align_backward,
     ),
     "roi_pooling": SmallCall(
         cvops.roi_pooling,
@@ -365,14 +257,14 @@ CASES = {
         (MAPS.shape,),
         empty_arrays=(BINS[:0], ARGMAX[:0]),
         empty_args=((0, 1, 4, 4),),
-        mxnet=roi_pooling_backward,
+        mxnet=small_mxnet.roi_pooling_backward,
     ),
     "bilinear_resize": SmallCall(
         cvops.bilinear_resize,
         (MAPS,),
         options=dict(height=6, width=6),
         empty_arrays=(MAPS[:0],),
-        mxnet=contrib("BilinearResize2D", height=6, width=6),
+        mxnet=small_mxnet.contrib("BilinearResize2D", height=6, width=6),
     ),
     "bilinear_resize_backward": SmallCall(
         cvops.bilinear_resize_backward,
@@ -380,7 +272,7 @@ CASES = {
         (MAPS.shape,),
         empty_arrays=(BINS[:0],),
         empty_args=((0, 1, 4, 4),),
-        mxnet=bilinear_resize_backward,
+        mxnet=small_mxnet.bilinear_resize_backward,
     ),
     "rroi_align": SmallCall(
         cvops.rroi_align,
@@ -396,14 +288,14 @@ CASES = {
         (2,),
         empty_arrays=(MAPS[:0],),
         empty_args=(2,),
-        mxnet=deconvolution,
+        mxnet=small_mxnet.deconvolution,
     ),
     "confusion_matrix": SmallCall(
         cvops.confusion_matrix,
         (CLASSES, CLASSES),
         (3,),
         empty_arrays=(CLASSES[:0], CLASSES[:0]),
-        mxnet=bincount,
+        mxnet=small_mxnet.bincount,
         empty_args=(3,),
     ),
     "label_from_color": SmallCall(

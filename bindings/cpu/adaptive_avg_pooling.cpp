@@ -17,6 +17,10 @@ namespace {
 constexpr int kColumns = 64;  // pixels that are interleaved at once
 constexpr int kTile = 64;     // bins whose means are transposed at once
 constexpr int kWideBin = 16;  // columns of a bin that is not interleaved first
+// Planes that are read at once for wide bins. With more, the processor no longer prefetches all.
+constexpr int kWideVectors = 2, kWideLanes = kWideVectors * kWidth;
+
+bool has_wide_bins(const AdaptivePooling& op) { return op.columns() / op.bins() >= kWideBin; }
 
 // Sets all lanes to x. For a scalar operand of a quotient, the compiler would build the vector in
 // memory on a target without vectors of its width.
@@ -100,16 +104,10 @@ void pool_by(float* out, const float* data, int planes, Range bands, const Range
   // The lanes beyond `planes` stay 0.
   Pixel<kVectors> pixels[kColumns] = {};
   auto* const sums = reinterpret_cast<Pixel<kVectors>*>(memory);
-  const bool wide = width / bins >= kWideBin;
   for (int band = bands.begin; band < bands.end; ++band) {
     const Range rows = op.rows_of_band(band);
     std::fill_n(sums, bins, Pixel<kVectors>{});
-    for (int bin = 0; wide && bin < bins; ++bin) {
-      for (int row = rows.begin; row < rows.end; ++row) {
-        add_wide_bin(sums + bin, data + (int64)row * width, map, planes, columns[bin]);
-      }
-    }
-    for (int row = rows.begin; !wide && row < rows.end; ++row) {
+    for (int row = rows.begin; row < rows.end; ++row) {
       int bin = 0;
       for (int begin = 0; begin < width; begin += kColumns) {
         const int end = std::min(begin + kColumns, width);
@@ -123,8 +121,37 @@ void pool_by(float* out, const float* data, int planes, Range bands, const Range
   }
 }
 
+// The same for wide bins.
+template <int kVectors>
+void pool_wide_by(float* out, const float* data, int planes, Range bands, const Range* columns,
+                  const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+  const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
+  const int bins = op.bins(), width = op.columns();
+  auto* const sums = reinterpret_cast<Pixel<kVectors>*>(memory);
+  for (int band = bands.begin; band < bands.end; ++band) {
+    const Range rows = op.rows_of_band(band);
+    for (int bin = 0; bin < bins; ++bin) {
+      sums[bin] = {};
+      for (int row = rows.begin; row < rows.end; ++row) {
+        add_wide_bin(sums + bin, data + (int64)row * width, map, planes, columns[bin]);
+      }
+    }
+    write_means(out + (int64)band * bins, grid, sums, rows, columns, planes, op);
+  }
+}
+
 void pool(float* out, const float* data, int planes, Range bands, const Range* columns,
           const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+  if (has_wide_bins(op)) {
+    const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
+    for (; planes > kWidth; planes -= kWideLanes, out += kWideLanes * grid) {
+      pool_wide_by<kWideVectors>(out, data, std::min(planes, kWideLanes), bands, columns, op,
+                                 memory);
+      data += kWideLanes * map;
+    }
+    if (planes > 0) pool_wide_by<1>(out, data, planes, bands, columns, op, memory);
+    return;
+  }
   if (planes <= kWidth) return pool_by<1>(out, data, planes, bands, columns, op, memory);
   if (planes <= 2 * kWidth) return pool_by<2>(out, data, planes, bands, columns, op, memory);
   pool_by<kMaxVectors>(out, data, planes, bands, columns, op, memory);
@@ -174,14 +201,17 @@ void adaptive_avg_pooling(const Cpu&, float* out, const float* data, int64 plane
   if (planes == 0) return;
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
   const auto columns = find_columns(op);
-  const int64 groups = ceil_div(planes, kLanes);
-  const double cost = 0.15 * std::min<int64>(planes, kLanes) * map;  // ns
+  constexpr int64 kWidePixels = 1 << 16;  // of a part
+  const int64 lanes =
+      has_wide_bins(op) ? ceil_div(kWidePixels, kWideLanes * map) * kWideLanes : kLanes;
+  const int64 groups = ceil_div(planes, lanes);
+  const double cost = 0.15 * std::min<int64>(planes, lanes) * map;  // ns
   const int64 parts = std::min<int64>(op.bands(), ceil_div(4 * num_threads(), groups));
   parallel_for(groups * parts, cost / parts, [&](int64 i) {
-    const int64 first = i / parts * kLanes, part = i % parts;
+    const int64 first = i / parts * lanes, part = i % parts;
     const Range bands = {(int)(part * op.bands() / parts), (int)((part + 1) * op.bands() / parts)};
     std::unique_ptr<Pixel<kMaxVectors>[]> sums(new Pixel<kMaxVectors>[op.bins()]);
-    simd<pool>(out + first * grid, data + first * map, (int)std::min<int64>(kLanes, planes - first),
+    simd<pool>(out + first * grid, data + first * map, (int)std::min<int64>(lanes, planes - first),
                bands, columns.get(), op, sums.get());
   });
 }

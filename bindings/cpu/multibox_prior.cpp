@@ -32,6 +32,19 @@ void shifted_row(float* __restrict__ out, const float* __restrict__ at_zero, int
 
 }  // namespace
 
+PriorLayout prior_layout(const PriorMap* maps, int num, const PriorShape* shapes) {
+  PriorLayout layout = {{maps, maps + num}, {}};
+  for (PriorMap& map : layout.maps) {
+    if (!(map.step_y > 0 && map.step_x > 0)) {
+      map.step_y = 1.0f / (float)map.height, map.step_x = 1.0f / (float)map.width;
+    }
+    for (const PriorShape* const end = shapes + map.shapes; shapes < end; ++shapes) {
+      layout.half.push_back(prior_half_size(map, shapes->size, shapes->ratio));
+    }
+  }
+  return layout;
+}
+
 void multibox_prior(const Cpu&, float* out, Priors priors, bool clip) {
   constexpr int64 few = 256, at_once = 1 << 12;
   const PriorMap* const end = priors.maps + priors.num;

@@ -7,177 +7,22 @@
 //
 // With `arrays`, the function reads the types and the shapes of arrays only. Then a NumPy array,
 // and an array of a type of describe_by(), is equal to another one of its type, dtype and shape.
+//
+// With `parts`, a pair of functions, function(...) is equal to second(first(...), shapes) with the
+// shapes of all arrays, and first() does not read them. Its results are remembered apart, so that
+// arrays of other shapes need the second function only.
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <memory>
 #include <mutex>
 #include <vector>
 
-#include "ops.h"
+#include "memo_call.h"
 
 namespace {
 
 using namespace cvops;
-
-// A call with more is not remembered, so that the memory of a table has a bound.
-constexpr std::size_t kMaxArguments = 32, kMaxDescribed = 8, kMaxSizes = 128, kMaxObjects = 512;
-constexpr Py_ssize_t kMaxCharacters = 64;
-constexpr int kMaxDepth = 4;
-
-// A type whose instances the attributes `dtype` and `shape` describe if the attribute `flag` is
-// True: an object that is compared by its identity, and a tuple of integers.
-struct DescribedType {
-  PyTypeObject* type;
-  PyObject* flag;
-};
-
-std::vector<DescribedType>& described_types() {
-  static std::vector<DescribedType> types;
-  return types;
-}
-
-uint64 float_bits(PyObject* x) {
-  const double value = PyFloat_AS_DOUBLE(x);
-  uint64 bits;
-  std::memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-// True if two objects, which a Call accepts, have the same type and the same bits.
-bool same(PyObject* a, PyObject* b) {
-  if (a == b) return true;
-  PyTypeObject* const type = Py_TYPE(a);
-  if (type != Py_TYPE(b)) return false;
-  if (type == &PyFloat_Type) return float_bits(a) == float_bits(b);
-  if (type == &PyLong_Type || type == &PyUnicode_Type) {
-    return PyObject_RichCompareBool(a, b, Py_EQ) == 1;
-  }
-  if (type != &PyTuple_Type || PyTuple_GET_SIZE(a) != PyTuple_GET_SIZE(b)) return false;
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(a); ++i) {
-    if (!same(PyTuple_GET_ITEM(a, i), PyTuple_GET_ITEM(b, i))) return false;
-  }
-  return true;
-}
-
-// The arguments of a call in the form in which they are compared, and their hash.
-class Call {
- public:
-  explicit Call(bool arrays) : arrays_(arrays) {}
-  Call(const Call&) = delete;
-  ~Call() {
-    for (std::size_t i = 0; i < num_dtypes_; ++i) Py_DECREF(dtypes_[i]);
-  }
-
-  // Adds an argument. Returns false if the call cannot be remembered.
-  bool add(PyObject* x) {
-    if (num_ == kMaxArguments) return false;
-    objects[num_++] = x;
-    return add_object(x, 0) || (arrays_ && add_array(x));
-  }
-
-  std::size_t num() const { return num_; }
-  std::size_t num_sizes() const { return num_sizes_; }
-  uint64 hash() const { return hash_; }
-
-  std::array<PyObject*, kMaxArguments> objects;  // an argument; the dtype of an array
-  std::array<Py_ssize_t, kMaxSizes> sizes;  // of each array the type, the number of axes, the axes
-
- private:
-  bool add_object(PyObject* x, int depth) {
-    PyTypeObject* const type = Py_TYPE(x);
-    if (++num_objects_ > kMaxObjects) return false;
-    mix(reinterpret_cast<std::uintptr_t>(type));
-    if (type == &PyFloat_Type) {
-      mix(float_bits(x));
-    } else if (type == &PyLong_Type) {
-      mix((uint64)PyObject_Hash(x));
-    } else if (type == &PyUnicode_Type) {
-      if (PyUnicode_GET_LENGTH(x) > kMaxCharacters) return false;
-      mix((uint64)PyObject_Hash(x));
-    } else if (type == &PyBool_Type || x == Py_None) {
-      mix(reinterpret_cast<std::uintptr_t>(x));
-    } else {
-      return type == &PyTuple_Type && add_elements(x, depth + 1);
-    }
-    return true;
-  }
-
-  bool add_elements(PyObject* tuple, int depth) {
-    const Py_ssize_t num = PyTuple_GET_SIZE(tuple);
-    if (depth > kMaxDepth) return false;
-    for (Py_ssize_t i = 0; i < num; ++i) {
-      if (!add_object(PyTuple_GET_ITEM(tuple, i), depth)) return false;
-    }
-    mix((uint64)num);
-    return true;
-  }
-
-  bool add_array(PyObject* x) {
-    if (Py_TYPE(x) == py::detail::npy_api::get().PyArray_Type_) {
-      const auto* array = py::detail::array_proxy(x);
-      if (!add_type(x, array->descr) || !add_size(array->nd)) return false;
-      for (int i = 0; i < array->nd; ++i) {
-        if (!add_size(array->dimensions[i])) return false;
-      }
-      return true;
-    }
-    for (const DescribedType& described : described_types()) {
-      if (described.type == Py_TYPE(x)) return add_described(x, described);
-    }
-    return false;
-  }
-
-  bool add_described(PyObject* x, const DescribedType& described) {
-    static PyObject* const dtype_name = PyUnicode_InternFromString("dtype");
-    static PyObject* const shape_name = PyUnicode_InternFromString("shape");
-    if (attribute(x, described.flag).ptr() != Py_True) return false;
-    if (num_dtypes_ == kMaxDescribed) return false;
-    PyObject* const dtype = attribute(x, dtype_name).release().ptr();
-    if (!dtype) return false;
-    dtypes_[num_dtypes_++] = dtype;
-    const py::object shape = attribute(x, shape_name);
-    if (!shape || !PyTuple_Check(shape.ptr())) return false;
-    const Py_ssize_t num = PyTuple_GET_SIZE(shape.ptr());
-    if (!add_type(x, dtype) || !add_size(num)) return false;
-    for (Py_ssize_t i = 0; i < num; ++i) {
-      PyObject* const size = PyTuple_GET_ITEM(shape.ptr(), i);
-      if (!PyLong_CheckExact(size) || !add_size(PyLong_AsSsize_t(size))) return false;
-    }
-    return true;
-  }
-
-  // Null if there is no such attribute.
-  static py::object attribute(PyObject* x, PyObject* name) {
-    PyObject* const value = PyObject_GetAttr(x, name);
-    if (!value) PyErr_Clear();
-    return py::reinterpret_steal<py::object>(value);
-  }
-
-  // Types of arrays live as long as the process.
-  bool add_type(PyObject* array, PyObject* dtype) {
-    objects[num_ - 1] = dtype;
-    mix(reinterpret_cast<std::uintptr_t>(dtype));
-    return add_size((Py_ssize_t) reinterpret_cast<std::uintptr_t>(Py_TYPE(array)));
-  }
-
-  bool add_size(Py_ssize_t size) {
-    if (num_sizes_ == kMaxSizes) return false;
-    sizes[num_sizes_++] = size;
-    mix((uint64)size);
-    return true;
-  }
-
-  void mix(uint64 bits) {
-    hash_ = (hash_ ^ bits) * 0x9e3779b97f4a7c15;
-    hash_ ^= hash_ >> 32;
-  }
-
-  const bool arrays_;
-  uint64 hash_ = 0;
-  std::size_t num_ = 0, num_sizes_ = 0, num_objects_ = 0, num_dtypes_ = 0;
-  std::array<PyObject*, kMaxDescribed> dtypes_;  // owns those of attributes
-};
+using memo::Call;
 
 // The arguments and the result of a remembered call.
 class Entry {
@@ -188,6 +33,7 @@ class Entry {
         names_(py::reinterpret_borrow<py::object>(names)),
         sizes_(call.sizes.begin(), call.sizes.begin() + call.num_sizes()),
         result_(std::move(result)) {
+    objects_.reserve(call.num());
     for (std::size_t i = 0; i < call.num(); ++i) {
       objects_.push_back(py::reinterpret_borrow<py::object>(call.objects[i]));
     }
@@ -196,10 +42,10 @@ class Entry {
   bool is_of(const Call& call, PyObject* names) const {
     if (hash_ != call.hash() || objects_.size() != call.num()) return false;
     for (std::size_t i = 0; i < call.num(); ++i) {
-      if (!same(objects_[i].ptr(), call.objects[i])) return false;
+      if (!memo::same(objects_[i].ptr(), call.objects[i])) return false;
     }
     PyObject* const own = names_.ptr();
-    return (own == names || (own && names && same(own, names))) &&
+    return (own == names || (own && names && memo::same(own, names))) &&
            std::equal(sizes_.begin(), sizes_.end(), call.sizes.begin(),
                       call.sizes.begin() + call.num_sizes());
   }
@@ -214,46 +60,78 @@ class Entry {
   const py::object result_;
 };
 
-// The results of a function. A set has four entries, the newest first.
-class Memo {
+// Remembered calls of a function. A set has four entries, the newest first.
+class Table {
  public:
-  Memo(py::object function, bool arrays) : function_(std::move(function)), arrays_(arrays) {}
+  // Returns the result of an equal call; null if there is none.
+  py::object find(const Call& call, PyObject* names) {
+    const std::lock_guard lock(mutex_);
+    for (const auto& entry : sets_[call.hash() % kSets]) {
+      if (entry && entry->is_of(call, names)) return entry->result();
+    }
+    return {};
+  }
 
-  // Returns a new reference; null with an error of Python.
-  PyObject* call(PyObject* const* args, Py_ssize_t num_positional, PyObject* names) {
-    const Py_ssize_t num = num_positional + (names ? PyTuple_GET_SIZE(names) : 0);
-    const auto call_function = [&] {
-      return PyObject_Vectorcall(function_.ptr(), args, (std::size_t)num_positional, names);
-    };
-    Call call(arrays_);
-    for (Py_ssize_t i = 0; i < num; ++i) {
-      if (!call.add(args[i])) return call_function();
-    }
-    auto& set = sets_[call.hash() % kSets];
-    {
-      const std::lock_guard lock(mutex_);
-      for (const auto& entry : set) {
-        if (entry && entry->is_of(call, names)) return entry->result().inc_ref().ptr();
-      }
-    }
-    auto result = py::reinterpret_steal<py::object>(call_function());
-    if (!result) return nullptr;
+  void add(const Call& call, PyObject* names, const py::object& result) {
     auto entry = std::make_unique<const Entry>(call, names, result);
     {
       const std::lock_guard lock(mutex_);
-      for (auto& place : set) std::swap(entry, place);
+      for (auto& place : sets_[call.hash() % kSets]) std::swap(entry, place);
     }
-    return result.release().ptr();  // the oldest entry dies here, without the lock
-  }
+  }  // the oldest entry dies here, without the lock
 
  private:
   static constexpr std::size_t kSets = 64, kWays = 4;
 
-  const py::object function_;
-  const bool arrays_;
   // Guards the sets in an interpreter without the GIL. No code of Python runs under it.
   std::mutex mutex_;
   std::array<std::array<std::unique_ptr<const Entry>, kWays>, kSets> sets_;
+};
+
+// The function of memoized().
+class Memo {
+ public:
+  Memo(py::object function, bool arrays, py::object of_types, py::object with_shapes)
+      : function_(std::move(function)),
+        of_types_(std::move(of_types)),
+        with_shapes_(std::move(with_shapes)),
+        arrays_(arrays) {}
+
+  // Returns a new reference; null with an error of Python.
+  PyObject* call(PyObject* const* args, Py_ssize_t num_positional, PyObject* names) {
+    const auto call_of = [&](const py::object& function) {
+      return py::reinterpret_steal<py::object>(
+          PyObject_Vectorcall(function.ptr(), args, (std::size_t)num_positional, names));
+    };
+    const Py_ssize_t num = num_positional + (names ? PyTuple_GET_SIZE(names) : 0);
+    Call call(arrays_);
+    if (!call.add(args, num)) return call_of(function_).release().ptr();
+    py::object result = calls_.find(call, names);
+    if (result) return result.release().ptr();
+    Call types(arrays_, false);
+    if (of_types_ && types.add(args, num)) {
+      py::object found = types_.find(types, names);
+      if (!found && (found = call_of(of_types_))) types_.add(types, names, found);
+      if (found) result = with_shapes(found, call);
+    } else {
+      result = call_of(function_);
+    }
+    if (result) calls_.add(call, names, result);
+    return result.release().ptr();
+  }
+
+ private:
+  py::object with_shapes(const py::object& of_types, const Call& call) const {
+    const auto shapes = py::reinterpret_steal<py::object>(call.shapes());
+    PyObject* const both[] = {of_types.ptr(), shapes.ptr()};
+    if (!shapes) return {};
+    return py::reinterpret_steal<py::object>(
+        PyObject_Vectorcall(with_shapes_.ptr(), both, 2, nullptr));
+  }
+
+  const py::object function_, of_types_, with_shapes_;
+  const bool arrays_;
+  Table calls_, types_;
 };
 
 constexpr char kMemoName[] = "cvops.Memo";
@@ -271,8 +149,13 @@ PyMethodDef memo_method = {"memoized",
                            reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(call_memo)),
                            METH_FASTCALL | METH_KEYWORDS, nullptr};
 
-py::object memoized(py::object function, bool arrays) {
-  auto memo = std::make_unique<Memo>(std::move(function), arrays);
+py::object memoized(py::object function, bool arrays, py::object parts) {
+  py::object first, second;
+  if (!parts.is_none()) {
+    const auto pair = parts.cast<std::pair<py::object, py::object>>();
+    first = pair.first, second = pair.second;
+  }
+  auto memo = std::make_unique<Memo>(std::move(function), arrays, first, second);
   const py::capsule owner(memo.get(), kMemoName, [](PyObject* capsule) {
     delete static_cast<Memo*>(PyCapsule_GetPointer(capsule, kMemoName));
   });
@@ -282,15 +165,9 @@ py::object memoized(py::object function, bool arrays) {
   return py::reinterpret_steal<py::object>(made);
 }
 
-void describe_by(py::type type, py::str flag) {
-  described_types().push_back({reinterpret_cast<PyTypeObject*>(type.release().ptr()), flag.ptr()});
-  PyUnicode_InternInPlace(&described_types().back().flag);
-  flag.release();
-}
-
 }  // namespace
 
 void bind_memo(cvops::Ops& ops) {
-  ops.module.def("memoized", &memoized, py::arg("function"), py::arg("arrays") = false);
-  ops.module.def("describe_by", &describe_by);
+  ops.module.def("memoized", &memoized, py::arg("function"), py::arg("arrays") = false,
+                 py::arg("parts") = py::none());
 }

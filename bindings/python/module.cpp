@@ -10,7 +10,9 @@
   X(half)        /* shared */ \
   X(memo)        /* shared */ \
   X(result_pool) /* shared */ \
+  X(run_on_cpu)  /* shared */ \
   X(simd)        /* shared */ \
+  X(tensors)     /* shared */ \
   X(threads)     /* shared */ \
   X(adaptive_avg_pooling)     \
   X(bilinear_resize)          \

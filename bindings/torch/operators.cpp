@@ -12,15 +12,23 @@
 #include <torch/csrc/autograd/functions/basic_ops.h>
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
-#include <torch/library.h>
 
 #include <cstdio>
 #include <mutex>
 
+#include "adapter.h"
 #undef KERNEL  // a macro of PyTorch's autocast
 #include "operator.h"
 
 namespace cvops::pytorch {
+
+bool through_gpu = false;
+
+torch::Library& library() {
+  static torch::Library made(torch::Library::FRAGMENT, "cvops", std::nullopt, __FILE__, __LINE__);
+  return made;
+}
+
 namespace {
 
 using c10::DispatchKey;
@@ -33,9 +41,6 @@ using operators::Dtype;
 using operators::OperatorType;
 using operators::Tensors;
 using torch::jit::Stack;
-
-// If true, tensors on the CPU are computed as on GPU 0, for tests with an emulated GPU.
-bool through_gpu = false;
 
 // An operator in PyTorch. Its arguments are the inputs, then the options.
 struct Entry {
@@ -455,11 +460,6 @@ class Autocast final : public c10::OperatorKernel {
 using AutocastCpu = Autocast<DispatchKey::AutocastCPU, c10::kCPU>;
 using AutocastCuda = Autocast<DispatchKey::AutocastCUDA, c10::kCUDA>;
 
-torch::Library& library() {
-  static torch::Library made(torch::Library::FRAGMENT, "cvops", std::nullopt, __FILE__, __LINE__);
-  return made;
-}
-
 template <typename Kernel>
 void implement(const std::string& name, DispatchKey key, const Entry& entry) {
   library().impl(name.c_str(),
@@ -552,5 +552,8 @@ extern "C" const char* cvops_define(const char* name, const char* function, cons
   }
   return message.c_str();
 }
+
+// Defines torch.ops.cvops._nms, which cvops.torch.nms calls.
+extern "C" void cvops_define_nms() { cvops::pytorch::define_nms(); }
 
 extern "C" void cvops_compute_through_gpu(int on) { cvops::pytorch::through_gpu = on; }

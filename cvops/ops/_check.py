@@ -2,7 +2,7 @@
 
 Each kind of option has one converter. The converters accept the values that MXNet 1.9.1 accepts,
 also text: ``"True"``, ``"1"``, ``"0.5"``, ``"(0.5, 1)"``. ``Options`` of
-``bindings/operators/operator.cpp`` has the same rules for the operators of frameworks.
+``bindings/operators/options.cpp`` has the same rules for the operators of frameworks.
 """
 
 from __future__ import annotations
@@ -40,14 +40,21 @@ class memoized(Generic[F]):
     extension, which the first call loads.
     """
 
-    __slots__ = ("arrays", "function", "get")
+    __slots__ = ("arrays", "function", "get", "parts")
     #: All such functions.
     functions: ClassVar[list[memoized[Any]]] = []
 
-    def __init__(self, function: F, arrays: bool = False):
+    def __init__(
+        self,
+        function: F,
+        arrays: bool = False,
+        parts: tuple[Callable[..., Any], Callable[..., Any]] | None = None,
+    ):
         self.functions.append(self)
         #: Computes a result. With ``arrays``, it reads the dtypes and the shapes of arrays only.
         self.function, self.arrays = function, arrays
+        #: The function in two parts, as the extension's ``memoized`` takes them.
+        self.parts = parts
         #: Takes the arguments of the function, by position.
         self.get = cast(F, self._first)
 
@@ -58,7 +65,10 @@ class memoized(Generic[F]):
     def forget(self) -> None:
         """Forget all results."""
         native = extension.native()
-        self.get = self.function if native is None else native.memoized(self.function, self.arrays)
+        if native is None:
+            self.get = self.function
+        else:
+            self.get = native.memoized(self.function, self.arrays, self.parts)
 
 
 def flag(name: str, value: Any) -> bool:
@@ -171,7 +181,7 @@ def numbers(name: str, value: Any, length: int | None = None) -> tuple[float, ..
 
 def sizes_fit(name: str, shape: tuple[int, ...], *sizes: int) -> None:
     """Refuse sizes that do not fit into int32, unless an axis of length 0 makes the op trivial."""
-    if 0 not in shape and max(sizes) >= 2**31:
+    if max(sizes) >= 2**31 and 0 not in shape:
         raise ValueError(f"{name}: expected sizes below 2**31, got shape {shape}")
 
 

@@ -75,14 +75,18 @@ class Backend(NamedTuple):
     missing: Callable[[], str | None]
     #: Makes the executor for a library and a device.
     executor: Callable[[Library, Device], Executor]
+    #: False if the executor ignores the types of the arrays.
+    reads_types: bool = True
 
 
 #: (kind of device, name of the backend) -> the backend; for each device the best comes first.
 BACKENDS: dict[tuple[str, str], Backend] = {
     ("cpu", "native"): Backend(
-        "native", extension.missing_native, functools.lru_cache(None)(cpu.Cpu)
+        "native", extension.missing_native, functools.lru_cache(None)(cpu.Cpu), False
     ),
-    ("cpu", "numpy"): Backend("numpy", lambda: None, functools.lru_cache(None)(cpu.Reference)),
+    ("cpu", "numpy"): Backend(
+        "numpy", lambda: None, functools.lru_cache(None)(cpu.Reference), False
+    ),
     ("cuda", "native"): Backend(
         "native", extension.missing_machine_code, functools.lru_cache(None)(cuda.Native)
     ),
@@ -192,6 +196,9 @@ class Dispatch:
         self.run = functools.partial(executor.run, op.implementations[backend_here.implementation])
         if floats and floats[1] in _HALVES:
             self.run = functools.partial(_in_float32, self.run, library, floats[2], is_float)
+        run = self.run if is_float else self.run_unread
+        #: The same without the types; None if the executor reads them.
+        self.execute = None if backend_here.reads_types else functools.partial(run, [])
         self.autograd = library.autograd
 
     def run_unread(self, types: list[ArrayType], _: Iterable[Any], options: tuple[Any, ...]) -> Any:
@@ -235,9 +242,8 @@ class Signature:
         for (name, spec, dtype), shape in zip(dispatch.arrays, given):
             if spec is None:
                 continue
-            shape = tuple(shape)
-            rank = len(shape)
-            if rank != spec.rank and not (rank > spec.rank and spec.open):
+            rank = len(shape) - spec.rank
+            if rank and (rank < 0 or not spec.open):
                 raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
             # The arrays of a list have sizes of their own.
             known = {} if name[-1] == "]" else sizes
@@ -255,7 +261,9 @@ class Signature:
             if dtype is not None:
                 types.append((shape, dtype))
         #: Runs the implementation on the caller's arrays, with a tuple of options.
-        self.execute = functools.partial(dispatch.run if types else dispatch.run_unread, types)
+        self.execute = dispatch.execute or functools.partial(
+            dispatch.run if types else dispatch.run_unread, types
+        )
         #: Also records the call for a gradient. It returns arrays of the caller's library.
         self.run = self.execute
         if dispatch.autograd is not None:
@@ -291,10 +299,8 @@ def _conversion(op: Op, name: str, x: Any) -> str:
     return f': convert it by numpy.array({name}, "{spec.plain}")'
 
 
-def _signature_of(op: Op, backend: str | None, /, **arrays: Any) -> Signature:
-    """Check the caller's arrays."""
-    if backend is not None and not isinstance(backend, str):
-        raise TypeError(f"backend: expected a name or None, got {backend!r}")
+def _describe(op: Op, arrays: dict[str, Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Return the name, the library, the device and the dtype of each array; and the shapes."""
     kinds, shapes = [], []
     for name, x in arrays.items():
         library = library_of(x)
@@ -308,12 +314,30 @@ def _signature_of(op: Op, backend: str | None, /, **arrays: Any) -> Signature:
         except (TypeError, NotImplementedError) as error:
             raise type(error)(f"{name}: {error}") from None
         kinds.append((name, library, device, dtype))
-        shapes.append(shape)
+        shapes.append(tuple(shape))
+    return tuple(kinds), tuple(shapes)
+
+
+def _check_backend(backend: Any) -> None:
+    if backend is not None and not isinstance(backend, str):
+        raise TypeError(f"backend: expected a name or None, got {backend!r}")
+
+
+def _dispatch_of(op: Op, backend: str | None, /, **arrays: Any) -> Dispatch:
+    """Check the libraries, devices and dtypes of the caller's arrays."""
+    _check_backend(backend)
+    return _dispatch(op, backend, _describe(op, arrays)[0])
+
+
+def _signature_of(op: Op, backend: str | None, /, **arrays: Any) -> Signature:
+    """Check the caller's arrays."""
+    _check_backend(backend)
+    kinds, shapes = _describe(op, arrays)
     # All arrays are of one library, or the check refuses them.
     library = kinds[0][1]
     if not library.is_hashable:
-        return Signature(Dispatch(op, backend, tuple(kinds)), tuple(shapes))
-    signature = _signature(_dispatch(op, backend, tuple(kinds)), tuple(shapes))
+        return Signature(Dispatch(op, backend, kinds), shapes)
+    signature = _signature(_dispatch(op, backend, kinds), shapes)
     if library.cpu_flag is not None:
         for x in arrays.values():
             kind: Any = type(x)
@@ -354,7 +378,11 @@ class Op:
         #: Checks the caller's arrays, of a backend and of the names of the op's parameters. An
         #: array without a spec only selects the library and the device. Arrays ``maps[0]``,
         #: ``maps[1]``, ... have the spec of ``maps``, and each has its own sizes.
-        self.signature = _check.memoized(functools.partial(_signature_of, self), arrays=True)
+        self.signature = _check.memoized(
+            functools.partial(_signature_of, self),
+            arrays=True,
+            parts=(functools.partial(_dispatch_of, self), Signature),
+        )
         self.implementations: dict[str, Callable[..., Any]] = {}
         #: Refuses shapes that match the specs but not each other, or that are too large.
         self.check_shapes: Callable[[Signature], None] | None = None

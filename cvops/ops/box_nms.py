@@ -9,6 +9,7 @@ from typing import Any, Callable, Literal, NamedTuple, TypeVar, Union, overload
 import numpy as np
 
 from cvops.ops import _check
+from cvops.ops._nms_rows import Columns, check_columns, check_sets, columns_of, fitted_limit
 from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.box_iou import _intersection, _sized
 
@@ -17,14 +18,11 @@ _OP = Op("box_nms", data="float (..., N, K)")
 _BACKWARD = Op("box_nms_backward", out_grad="float (..., N, K)", index="int32 (...)")
 
 
-_Columns = tuple[int, int, int, int]
-
-
 class _Options(NamedTuple):
     """The options of the implementations, in the order of the extension's parameters."""
 
     #: ``NmsColumns``: the width of a row, the columns of score, first coordinate and class.
-    columns: _Columns
+    columns: Columns
     #: ``NmsRule``: threshold, True if an IoU at the threshold suppresses, by_class, center.
     rule: tuple[float, bool, bool, bool]
     valid_thresh: float
@@ -196,46 +194,6 @@ def _options(
     return options, _check.flag("return_index", return_index)
 
 
-def fitted_limit(limit: int, num: int) -> int:
-    """Return the maximum number of rows of a set of ``num`` rows; a negative limit is none."""
-    return num if limit < 0 else min(limit, num)
-
-
-def columns_of(coord_start: Any, score_index: Any, id_index: Any) -> _Columns:
-    """Return ``NmsColumns`` of the extension for rows of an unknown width, which is 0."""
-    score = _check.integer("score_index", score_index)
-    coord = _check.integer("coord_start", coord_start)
-    return 0, score, coord, max(_check.integer("id_index", id_index), -1)
-
-
-def check_columns(shape: tuple[int, ...], columns: _Columns, numbers: int = 4) -> _Columns:
-    """Return the columns for ``data`` of a shape.
-
-    ``numbers`` is the number of coordinates of a box.
-    """
-    num, width = shape[-2:]
-    _, score, coord, id_ = columns
-    if width < 1 + numbers + (id_ > 0):
-        want = f"a score, a class and {numbers}" if id_ > 0 else f"a score and {numbers}"
-        raise ValueError(f"data: expected rows of {want} coordinates or more, got shape {shape}")
-    if not 0 <= coord <= width - numbers:
-        word = {4: "four", 5: "five"}[numbers]
-        raise ValueError(f"coord_start: expected {word} columns of {width}, got {coord}")
-    if not 0 <= score < width or coord <= score < coord + numbers:
-        raise ValueError(
-            "score_index: expected a column outside of the coordinates, whose columns are "
-            f"coord_start = {coord} to {coord + numbers - 1}, got {score}"
-        )
-    if id_ >= width or coord <= id_ < coord + numbers or id_ == score:
-        raise ValueError(f"id_index: expected a column of its own or -1, got {id_}")
-    if num >= _check.MAX_BOXES or width >= 2**31:
-        raise ValueError(
-            f"data: expected fewer than {_check.MAX_BOXES} rows of fewer than 2**31 numbers, "
-            f"got shape {shape}"
-        )
-    return width, score, coord, id_
-
-
 def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = None) -> Array:
     """Return the gradient of :func:`box_nms` with respect to ``data``.
 
@@ -267,9 +225,7 @@ def box_nms_backward(out_grad: Array, index: Array, *, backend: str | None = Non
     return signature.run((out_grad, index), ())
 
 
-@_OP.check
-def _check_shapes(signature: Signature) -> None:
-    _check.sizes_fit("data", signature.shapes["data"], math.prod(signature.shapes["data"][:-2]))
+_OP.check(check_sets)
 
 
 @_OP.backward(residual=True)

@@ -432,7 +432,7 @@ def _backward_numpy(out_grad: np.ndarray, data: np.ndarray, rois: np.ndarray, *r
 @_PLAIN.implementation("native")
 def _native(device: DeviceOps, data: Any, rois: Any, *rest: Any) -> Any:
     *offsets, options = rest
-    out = device.empty(out_shape(rois, options.psroi), np.float32)
+    out = device.empty(out_shape(rois, options), np.float32)
     trans = offsets[0] if offsets else None
     device.ops.deformable_psroi_pooling(out, data, rois, trans, options)
     return out

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import numpy as np
 
@@ -16,7 +17,7 @@ Array = TypeVar("Array")
 _FEATURES = "shape of float32 (N, C, H, W, ...)"
 _OP = Op("multibox_prior", data=_FEATURES, maps=_FEATURES)
 
-#: ``PriorMap`` of the bindings.
+#: ``PriorMap`` of the bindings. Steps that are not positive are those of a map from edge to edge.
 _MAP = np.dtype(
     [
         ("height", "i4"),
@@ -28,6 +29,7 @@ _MAP = np.dtype(
         ("offset_x", "f4"),
     ]
 )
+_PACKED = struct.Struct("iiiffff")
 _TUPLES = frozenset([tuple])
 _STEPS, _OFFSETS = (-1.0, -1.0), (0.5, 0.5)
 
@@ -266,16 +268,15 @@ def _for_each_map(name: str, option: Any, num: int, length: int | None = None) -
     return tuple([_as_tuple(f"{name}[{i}]", x, length) for i, x in enumerate(items)])
 
 
-class _Layout:
-    """Feature maps, and half the width and height of each shape of their anchors."""
+class _Layout(NamedTuple):
+    """Feature maps, and the shapes of their anchors."""
 
-    def __init__(self, maps: list[tuple[Any, ...]], half: list[np.ndarray]):
-        self.maps = np.array(maps, _MAP)
-        self.half = np.concatenate(half)
-        #: The shape of the result.
-        self.shape = 1, sum(height * width * shapes for height, width, shapes, *_ in maps), 4
-        #: The arguments of the extension.
-        self.fields = self.maps.view(np.int32).reshape(len(maps), -1), self.half
+    #: ``PriorMap`` of each map, as bytes in int32.
+    maps: np.ndarray
+    #: (size, ratio) of each shape, of one map after another.
+    shapes: np.ndarray
+    #: The shape of the result.
+    out: tuple[int, int, int]
 
 
 @_check.memoized
@@ -287,48 +288,49 @@ def _layout(
     ``shapes`` has the shape of each map, or the pair of its height and width. An error names the
     argument, and also the map if the maps are ``listed``.
     """
-    maps: list[tuple[Any, ...]] = []
-    halves, total = [], 0
+    maps: list[bytes] = []
+    anchors, total = [], 0
     for i, (shape, *of_map) in enumerate(zip(shapes, *options)):
         name, at = (f"maps[{i}]", f"[{i}]") if listed else ("data", "")
         height, width = shape if len(shape) == 2 else shape[2:4]
         if height == 0 or width == 0:
             raise ValueError(f"{name}: expected a height and a width above 0, got {shape}")
-        size, ratio, centers = _checked(at, height, width, *of_map)
-        total += height * width * len(size)
+        of_cell, centers = _checked.get(at, *of_map)
+        total += height * width * len(of_cell)
         if total >= 2**31:
             with_others = ", with those before," if i else ""
             raise ValueError(
-                f"{name}: {height} x {width} cells of {len(size)} anchors{with_others} are 2^31 or "
-                "more"
+                f"{name}: {height} x {width} cells of {len(of_cell)} anchors{with_others} are 2^31 "
+                "or more"
             )
-        maps.append((height, width, len(size), *centers))
-        halves.append(_half_sizes(height, width, size, ratio))
-    return _Layout(maps, halves)
+        maps.append(_PACKED.pack(height, width, len(of_cell), *centers))
+        anchors.append(of_cell)
+    all_anchors = np.concatenate(anchors) if len(anchors) > 1 else anchors[0]
+    return _Layout(np.frombuffer(b"".join(maps), np.int32), all_anchors, (1, total, 4))
 
 
+@_check.memoized
 def _checked(
-    at: str, height: int, width: int, sizes: Any, ratios: Any, steps: Any, offsets: Any
-) -> tuple[np.ndarray, np.ndarray, tuple[float, ...]]:
-    """Return size and ratio of each shape of a map, and its steps and offsets (y, x)."""
+    at: str, sizes: Any, ratios: Any, steps: Any, offsets: Any
+) -> tuple[np.ndarray, tuple[float, ...]]:
+    """Return (size, ratio) of each shape of a map, and its steps and offsets (y, x)."""
     sizes, ratios = _check.numbers(f"sizes{at}", sizes), _check.numbers(f"ratios{at}", ratios)
     with np.errstate(over="ignore"):
         step_y, step_x = np.array(_check.numbers(f"steps{at}", steps, 2), np.float32)
     if step_y * step_x < 0:
         raise ValueError(f"steps{at}: expected both positive or neither, got {steps!r}")
-    if step_y <= 0 or step_x <= 0:
-        step_y, step_x = np.float32(1) / np.float32(height), np.float32(1) / np.float32(width)
     offset_y, offset_x = _check.numbers(f"offsets{at}", offsets, 2)
     for offset in (offset_y, offset_x):
         _check.number(f"offsets{at}", offset, 0, 1)
     shapes = [(size, ratios[0]) for size in sizes] + [(sizes[0], ratio) for ratio in ratios[1:]]
     with np.errstate(over="ignore"):  # a number beyond float32 is infinite
-        size, ratio = np.array(shapes, np.float32).T
-    return size, ratio, (step_y, step_x, offset_y, offset_x)
+        of_cell = np.array(shapes, np.float32)
+    return of_cell, (step_y, step_x, offset_y, offset_x)
 
 
-def _half_sizes(height: int, width: int, size: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+def _half_sizes(height: int, width: int, shapes: np.ndarray) -> np.ndarray:
     """Compute half sizes in MXNet's order of operations. A negative ratio gives NaN."""
+    size, ratio = shapes.T
     with np.errstate(all="ignore"):
         root = np.sqrt(ratio)
         half_width = size * np.float32(height) / np.float32(width) * root / 2
@@ -338,10 +340,13 @@ def _half_sizes(height: int, width: int, size: np.ndarray, ratio: np.ndarray) ->
 @_OP.implementation("numpy")
 def _numpy(layout: _Layout, clip: bool) -> np.ndarray:
     boxes, shape = [], 0
-    for height, width, shapes, step_y, step_x, offset_y, offset_x in layout.maps:
+    for height, width, shapes, step_y, step_x, offset_y, offset_x in layout.maps.view(_MAP):
+        if step_y <= 0 or step_x <= 0:
+            step_y, step_x = np.float32(1) / np.float32(height), np.float32(1) / np.float32(width)
         y = ((np.arange(height, dtype=np.float32) + offset_y) * step_y)[:, None, None]
         x = ((np.arange(width, dtype=np.float32) + offset_x) * step_x)[None, :, None]
-        half_width, half_height = layout.half[shape : shape + shapes].T
+        of_cell = layout.shapes[shape : shape + shapes]
+        half_width, half_height = _half_sizes(height, width, of_cell).T
         with np.errstate(all="ignore"):
             corners = x - half_width, y - half_height, x + half_width, y + half_height
         boxes.append(np.stack(np.broadcast_arrays(*corners), axis=-1).reshape(1, -1, 4))
@@ -352,6 +357,6 @@ def _numpy(layout: _Layout, clip: bool) -> np.ndarray:
 
 @_OP.implementation("native")
 def _native(device: DeviceOps, layout: _Layout, clip: bool) -> np.ndarray:
-    out = device.empty(layout.shape, np.float32)
-    device.ops.multibox_prior(out, *layout.fields, clip)
+    out = device.empty(layout.out, np.float32)
+    device.ops.multibox_prior(out, layout.maps, layout.shapes, clip)
     return out

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, TypeVar, Union, overload
 
 import numpy as np
 
 from cvops.ops import _check
-from cvops.ops._op import DeviceOps, Op, Signature
+from cvops.ops._nms_rows import check_columns, check_sets, columns_of, fitted_limit
+from cvops.ops._op import DeviceOps, Op
 from cvops.ops.box_iou_rotated import RotatedFormat, _boxes, _iou, rotated_format
-from cvops.ops.box_nms import (
-    _Options,
-    _sizes,
-    _suppress_by,
-    box_nms_backward,
-    check_columns,
-    columns_of,
-    fitted_limit,
-)
+from cvops.ops.box_nms import _Options, _sizes, _suppress_by, box_nms_backward
 
 Array = TypeVar("Array")
 _OP = Op("nms_rotated", data="float32 (..., N, K)")
@@ -183,9 +175,7 @@ def _options(
     return options, format, _check.flag("return_index", return_index)
 
 
-@_OP.check
-def _check_shapes(signature: Signature) -> None:
-    _check.sizes_fit("data", signature.shapes["data"], math.prod(signature.shapes["data"][:-2]))
+_OP.check(check_sets)
 
 
 @_OP.backward(residual=True)

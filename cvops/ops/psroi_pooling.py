@@ -261,7 +261,8 @@ def _bins_of(rois: np.ndarray, sizes: Sizes) -> Iterator[tuple[Any, ...]]:
                         yield n, i, j, (int(index), channels, *pixels)
 
 
-def out_shape(rois: Any, sizes: Sizes) -> tuple[int, int, int, int]:
+def out_shape(rois: Any, sizes: Any) -> tuple[int, int, int, int]:
+    """Return the shape of the result. ``sizes`` has two fields of ``Sizes``."""
     return rois.shape[0], sizes.output_dim, sizes.pooled, sizes.pooled
 
 

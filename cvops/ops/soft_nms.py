@@ -8,9 +8,10 @@ from typing import Any, Literal, NamedTuple, TypeVar, Union, overload
 import numpy as np
 
 from cvops.ops import _check, _exp_log
-from cvops.ops._op import DeviceOps, Op, Signature
+from cvops.ops._nms_rows import Columns, check_sets, columns_of, decay, fitted
+from cvops.ops._op import DeviceOps, Op
 from cvops.ops.box_iou import _intersection, _sized
-from cvops.ops.box_nms import _candidates, _truncated, check_columns, columns_of, fitted_limit
+from cvops.ops.box_nms import _candidates, _truncated
 
 Array = TypeVar("Array")
 _OP = Op("soft_nms", data="float32 (..., N, K)")
@@ -20,7 +21,7 @@ class _Options(NamedTuple):
     """The options of the implementations, in the order of the extension's parameters."""
 
     #: ``NmsColumns``: the width of a row, the columns of score, first coordinate and class.
-    columns: tuple[int, int, int, int]
+    columns: Columns
     valid_thresh: float
     background_id: float
     #: The maximum number of candidates.
@@ -150,16 +151,7 @@ def soft_nms(
 def _fitted(shape: tuple[int, ...], *options: Any) -> tuple[_Options, bool]:
     """Return the options for ``data`` of a shape."""
     checked, return_index = _options.get(*options)
-    columns, valid_thresh, background_id, topk, op, rows = checked
-    fitted = _Options(
-        check_columns(shape, columns),
-        valid_thresh,
-        background_id,
-        fitted_limit(topk, shape[-2]),
-        op,
-        fitted_limit(rows, shape[-2]),
-    )
-    return fitted, return_index
+    return fitted(checked, shape), return_index
 
 
 @_check.memoized
@@ -179,26 +171,19 @@ def _options(
     return_index: Any,
 ) -> tuple[_Options, bool]:
     columns = columns_of(coord_start, score_index, id_index)
-    gaussian = _check.choice("method", method, ("linear", "gaussian")) == "gaussian"
-    center = _check.choice("in_format", in_format, ("corner", "center")) == "center"
-    by_class = not _check.flag("force_suppress", force_suppress) and columns[3] >= 0
-    sigma = _check.single("sigma", sigma)
-    if sigma <= 0:
-        raise ValueError(f"sigma: expected a positive number, got {sigma}")
+    rule = decay(method, sigma, force_suppress, in_format, columns)
     options = _Options(
         columns,
         _check.number("valid_thresh", valid_thresh, 0),
         _check.integer("background_id", background_id),
         _check.integer("topk", topk),
-        (_check.single("overlap_thresh", overlap_thresh), sigma, gaussian, by_class, center),
+        (_check.single("overlap_thresh", overlap_thresh), *rule),
         _check.integer("post_nms", post_nms),
     )
     return options, _check.flag("return_index", return_index)
 
 
-@_OP.check
-def _check_shapes(signature: Signature) -> None:
-    _check.sizes_fit("data", signature.shapes["data"], math.prod(signature.shapes["data"][:-2]))
+_OP.check(check_sets)
 
 
 @_OP.implementation("numpy")

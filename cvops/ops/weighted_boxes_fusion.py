@@ -8,9 +8,10 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cvops.ops import _check
-from cvops.ops._op import DeviceOps, Op, Signature
+from cvops.ops._nms_rows import Columns, check_sets, columns_of, fitted
+from cvops.ops._op import DeviceOps, Op
 from cvops.ops.box_iou import _intersection, _sized
-from cvops.ops.box_nms import _candidates, _truncated, check_columns, columns_of, fitted_limit
+from cvops.ops.box_nms import _candidates, _truncated
 
 Array = TypeVar("Array")
 _OP = Op("weighted_boxes_fusion", data="float32 (..., N, K)")
@@ -20,7 +21,7 @@ class _Options(NamedTuple):
     """The options of the implementations, in the order of the extension's parameters."""
 
     #: ``NmsColumns``: the width of a row, the columns of score, first coordinate and class.
-    columns: tuple[int, int, int, int]
+    columns: Columns
     valid_thresh: float
     background_id: float
     #: The maximum number of candidates.
@@ -112,16 +113,7 @@ def weighted_boxes_fusion(
 @_check.memoized
 def _fitted(shape: tuple[int, ...], *options: Any) -> _Options:
     """Return the options for ``data`` of a shape."""
-    checked = _options.get(*options)
-    columns, valid_thresh, background_id, topk, op, rows = checked
-    return _Options(
-        check_columns(shape, columns),
-        valid_thresh,
-        background_id,
-        fitted_limit(topk, shape[-2]),
-        op,
-        fitted_limit(rows, shape[-2]),
-    )
+    return fitted(_options.get(*options), shape)
 
 
 @_check.memoized
@@ -159,9 +151,7 @@ def _options(
     )
 
 
-@_OP.check
-def _check_shapes(signature: Signature) -> None:
-    _check.sizes_fit("data", signature.shapes["data"], math.prod(signature.shapes["data"][:-2]))
+_OP.check(check_sets)
 
 
 class _Cluster:

@@ -33,6 +33,7 @@ def define() -> None:
         if error is not None:
             raise ImportError(f"cvops.torch cannot define {operator.npx_name}: {error.decode()}")
         _add_shapes(operator)
+    build.library().cvops_define_nms()
     when_imported("torch._dynamo", lambda _: _substitute())
 
 

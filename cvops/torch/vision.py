@@ -16,7 +16,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, Union
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -76,21 +75,29 @@ def _rows(
     return torch.cat(columns, dim=1)
 
 
-def _nms(rows: Tensor, iou_threshold: float, id_index: int) -> Tensor:
-    """Return the numbers of the kept rows (class if any, score, box), the best first."""
+def _is_plain(*tensors: Any) -> bool:
+    """Report if PyTorch computes operators on these tensors, without a tracer or a mode."""
+    return (
+        not torch.compiler.is_compiling()
+        and all([type(x) is Tensor for x in tensors])
+        and not torch._C._len_torch_dispatch_stack()
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
+
+
+def _nms(boxes: Tensor, scores: Tensor, idxs: Tensor | None, iou_threshold: float) -> Tensor:
+    """Return the numbers of the kept boxes, the best first."""
+    if _is_plain(boxes, scores, *(() if idxs is None else (idxs,))):
+        found: Tensor | None = torch.ops.cvops._nms.default(boxes, scores, idxs, iou_threshold)
+        if found is not None:
+            return found
+    rows = _rows(boxes, scores, idxs, doubles=True)
+    id_index = -1 if idxs is None else 0
     coord = rows.shape[1] - 4
     _, index = torch.ops.cvops.box_nms(
         rows, iou_threshold, -math.inf, -1, coord, coord - 1, id_index, _NO_BACKGROUND
     )
-    return _kept(index)
-
-
-def _kept(index: Tensor) -> Tensor:
-    """Return the numbers before the first -1, as int64."""
-    if torch.compiler.is_compiling() or type(index) is not Tensor or not index.is_cpu:
-        return index[index >= 0].to(torch.int64)
-    # On a CPU, operators of PyTorch would take longer than NMS of few boxes.
-    return index[: np.count_nonzero(index.numpy() >= 0)].to(torch.int64)
+    return index[index >= 0].to(torch.int64)
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
@@ -108,7 +115,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
         TypeError: a tensor has another dtype.
         ValueError: a shape is wrong, or the threshold is no number.
     """
-    return _nms(_rows(boxes, scores, doubles=True), iou_threshold, -1)
+    return _nms(boxes, scores, None, iou_threshold)
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
@@ -130,7 +137,7 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         TypeError: as :func:`nms`.
         ValueError: as :func:`nms`; ``idxs`` has another shape.
     """
-    return _nms(_rows(boxes, scores, idxs, doubles=True), iou_threshold, 0)
+    return _nms(boxes, scores, idxs, iou_threshold)
 
 
 def soft_nms(

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("cvops._native")
 
 import cvops.torch as ours  # noqa: E402
+from cvops.torch import vision  # noqa: E402
 
 IMAGE = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).reshape(2, 3, 8, 8) % 17
 ROIS = torch.tensor([[0.0, 0, 0, 5, 5], [1, 2, 2, 7, 7]])
@@ -93,6 +94,27 @@ class TestFunctions:
     def test_nms_of_float32_boxes_and_float64_scores_orders_by_float64(self):
         scores = 0.5 + torch.arange(5, dtype=torch.float64) * 2.0**-50
         assert ours.nms(random_boxes(5)[0], scores, 1.0).tolist() == [4, 3, 2, 1, 0]
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+    @pytest.mark.parametrize("with_classes", [False, True])
+    def test_nms_in_one_operator_is_that_of_box_nms(self, monkeypatch, dtype, with_classes):
+        boxes, scores = (x.to(dtype) for x in random_boxes(300))
+        scores[::5], scores[::7] = 0.5, math.nan
+        classes = torch.arange(300) % 3 if with_classes else None
+        for threshold in (0.3, 0, -1, math.inf):
+            found = torch.ops.cvops._nms(boxes, scores, classes, threshold)
+            with monkeypatch.context() as patch:
+                patch.setattr(vision, "_is_plain", lambda *_: False)
+                assert torch.equal(found, vision._nms(boxes, scores, classes, threshold))
+
+    @pytest.mark.parametrize("threshold", [math.nan, 1e39])
+    def test_nms_in_one_operator_leaves_bad_arguments_to_python(self, threshold):
+        boxes, scores = random_boxes(5)
+        nms = torch.ops.cvops._nms
+        assert nms(boxes, scores, None, threshold) is None
+        for args in [(boxes.half(), scores), (boxes, scores[1:]), (boxes[:, 1:], scores)]:
+            assert nms(*args, None, 0.5) is None
+        assert nms(boxes, scores, scores[1:], 0.5) is None
 
     def test_nms_of_no_boxes_is_empty(self):
         found = ours.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)

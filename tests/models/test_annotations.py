@@ -1,5 +1,7 @@
 """Annotations of each format: corners, classes, splits, and broken files."""
 
+import base64
+import io
 import json
 import random
 
@@ -515,9 +517,54 @@ def test_labelme_shapes_are_boxes_and_masks(tmp_path):
     assert problems(found) == [("image without an annotation", "b.jpg")]
 
 
+def png(pixels):
+    """Return a picture as the text of LabelMe's masks."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+BOTTOM_LEFT = np.uint8([[0, 0, 0], [1, 1, 0]])
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_labelme_mask_has_the_pixels_of_its_file(tmp_path, value):
+    write_images(tmp_path, "a.jpg")
+    mask = {"mask": png(value * BOTTOM_LEFT)}
+    write(tmp_path / "a.json", labelme(("bee", "mask", [[7, 4], [9, 5]], mask)))
+    (bee,) = objects(read(tmp_path))["a.jpg"]
+    assert bee.box == (7, 4, 10, 6)
+    want = np.zeros((HEIGHT, WIDTH), bool)
+    want[5, 7:9] = True
+    np.testing.assert_array_equal(masks.render(bee.mask, want.shape, want.shape), want)
+
+
+@pytest.mark.parametrize("inside", [np.ones((2, 3), bool), np.eye(3) > 0, np.zeros((1, 1), bool)])
+def test_run_lengths_are_those_of_the_pixels(inside):
+    code = masks.run_lengths(inside)
+    masks.check_run_lengths(code, "mask")
+    np.testing.assert_array_equal(masks.render(code, inside.shape, inside.shape), inside)
+
+
+MASK = {"mask": png(BOTTOM_LEFT)}
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (labelme(("bee", "mask", [[1, 2], [3, 3]], {})), "expected a mask in base64, got None"),
+        (labelme(("bee", "mask", [[1, 2], [3, 3]], {"mask": "?"})), "expected a PNG file"),
+        (labelme(("bee", "mask", [[1, 2], [3, 3]], {"mask": "AAAA"})), "expected a PNG file"),
+        (labelme(("bee", "mask", [[-1, 2], [1, 3]], MASK)), "got 3 x 2 pixels at -1, 2"),
+        (labelme(("bee", "mask", [[38, 2], [40, 3]], MASK)), "got 3 x 2 pixels at 38, 2"),
+        (
+            labelme(("bee", "mask", [[1, 2], [3, 3]], MASK), imageHeight=None),
+            "expected imageHeight and imageWidth",
+        ),
+        (
+            labelme(*[("bee", "mask", [[1, 2], [3, 3]], {**MASK, "group_id": 1})] * 2),
+            "expected no mask in a group of shapes, got 'bee'",
+        ),
         (labelme(("bee", "line", [[1, 2], [3, 4]], {})), "got 'line' of 2"),
         (labelme(("bee", "polygon", [[1, 2], [3, 4]], {})), "got 'polygon' of 2"),
         (labelme(("", "rectangle", [[1, 2], [3, 4]], {})), "shape 0: expected a label, got ''"),

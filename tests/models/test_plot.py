@@ -33,7 +33,7 @@ def test_draw_detections_skips_rows_without_a_class():
         image, rows((1, 0.9, 10, 20, 90, 40), (-1, 0.9, 0, 0, 100, 50)), ("a", "b"), 2
     )
     assert drawn.size == (200, 100)
-    color = Image.new("RGB", (1, 1), plot.COLOURS[1]).getpixel((0, 0))
+    color = Image.new("RGB", (1, 1), plot.COLORS[1]).getpixel((0, 0))
     assert drawn.getpixel((20, 60)) == drawn.getpixel((179, 79)) == color
     assert drawn.getpixel((100, 70)) == drawn.getpixel((0, 99)) == (255, 255, 255)
 
@@ -45,7 +45,7 @@ def test_draw_detections_tints_the_pixels_of_a_mask():
     masks[1, :, 20:] = masks[2] = 1
     given = rows((0, 0.9, 0, 0, 1, 1), (1, 0.9, 0, 0, 1, 1), (-1, 0.5, 0, 0, 1, 1))
     drawn = np.asarray(plot.draw_detections(image, given, ("a", "b"), 4, masks))
-    color = np.array(Image.new("RGB", (1, 1), plot.COLOURS[1]).getpixel((0, 0)))
+    color = np.array(Image.new("RGB", (1, 1), plot.COLORS[1]).getpixel((0, 0)))
     tinted = 255 + (color - 255.0) * 120 / 255
     assert np.abs(drawn[70, 120:] - tinted).max() <= 2
     assert (drawn[70, 20:70] == 255).all()
@@ -78,7 +78,7 @@ def test_contact_sheet_has_each_image_in_a_square():
     drawn = np.asarray(sheet).astype(int)
     assert (drawn[[0, 19, 60, 79], 10] == 255).all()
     assert (drawn[20:60, 10] == 0).all()
-    color = Image.new("RGB", (1, 1), plot.COLOURS[1]).getpixel((0, 0))
+    color = Image.new("RGB", (1, 1), plot.COLORS[1]).getpixel((0, 0))
     assert (drawn[59, 41:80] == color).all()
     assert (drawn[:, 88 + 30 : 88 + 50] == 0).all()
     assert (drawn[:, 88 : 88 + 30] == 255).all()

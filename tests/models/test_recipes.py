@@ -2,16 +2,21 @@
 
 # ruff: noqa: E402 (imports below the skip, which is for what they need)
 
+import contextlib
 import csv
 import errno
+import fcntl
 import importlib.util
 import io
 import json
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -124,12 +129,23 @@ print("status", cli.main([*given, "--output", folder + "/straight"]), flush=True
 
 def test_interrupt_saves_a_checkpoint_from_which_the_command_resumes(sets, tmp_path):
     command = [sys.executable, "-c", DRIVER, sets["ssd"], str(tmp_path)]
+    begun, (terminal, end) = threading.Event(), os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))  # rows, columns
+
+    def watch():
+        text = b""
+        with contextlib.suppress(OSError):  # the process has ended
+            while True:
+                text += os.read(terminal, 1024)
+                if b"0/4" in text:  # the bar, before the first step
+                    begun.set()
+
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        command, stdout=subprocess.PIPE, stderr=end, text=True, env=os.environ
     ) as process:
-        text = ""
-        while "0/4" not in text:  # the bar, before the first step
-            text += process.stderr.read(1)
+        os.close(end)
+        threading.Thread(target=watch, daemon=True).start()
+        assert begun.wait(300)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=300)
     lines = [line for line in out.splitlines() if not line.startswith("epoch ")]
@@ -137,6 +153,14 @@ def test_interrupt_saves_a_checkpoint_from_which_the_command_resumes(sets, tmp_p
     assert [line for line in lines if "status" in line] == ["status 130", "status 0", "status 0"]
     for name in (run.LAST, run.BEST):
         assert_same_bits(tmp_path / "straight" / name, tmp_path / "stopped" / name)
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_terminal_shows_a_progress_bar_and_a_log_does_not(capsys, monkeypatch, is_terminal):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    with training.progress_bar(2, "batch") as bar:
+        bar.update()
+    assert ("0/2" in capsys.readouterr().err) == is_terminal
 
 
 def test_training_ends_early_and_keeps_the_best_epoch(sets, tmp_path, monkeypatch):

@@ -240,3 +240,61 @@ class TestOps:
             cvops.box_nms(self.ROWS[:, :3])
         with pytest.raises(TypeError, match="data: expected an array without a mask"):
             cvops.box_nms(np.ma.masked_array(self.ROWS))
+
+
+class Parts:
+    """A function in two parts with a memory, and the arguments of their calls."""
+
+    def __init__(self):
+        self.whole, self.first, self.second = [], [], []
+        parts = self._first, self._second
+        self.get = native.memoized(self._whole, True, parts)
+
+    def _whole(self, *args, **arrays):
+        self.whole.append(args)
+        return "whole"
+
+    def _first(self, name, **arrays):
+        self.first.append((name, *((key, x.dtype.name) for key, x in arrays.items())))
+        return len(self.first)
+
+    def _second(self, of_types, shapes):
+        self.second.append((of_types, shapes))
+        return len(self.second)
+
+
+def test_arrays_of_other_shapes_share_the_first_part():
+    parts = Parts()
+    x, y, double = np.zeros((2, 3), np.float32), np.zeros(5, np.float32), np.zeros(5)
+    for _ in range(2):
+        assert parts.get("a", x=x, y=y) == 1
+        assert parts.get("a", x=y, y=x[0]) == 2
+        assert parts.get("a", x=x, y=double) == 3
+        assert parts.get("b", x=x, y=y) == 4
+    single = ("x", "float32"), ("y", "float32")
+    assert parts.first == [
+        ("a", *single),
+        ("a", ("x", "float32"), ("y", "float64")),
+        ("b", *single),
+    ]
+    shapes = ((2, 3), (5,))
+    assert parts.second == [(1, shapes), (1, ((5,), (3,))), (2, shapes), (3, shapes)]
+    assert parts.whole == []
+
+
+def test_call_that_is_not_remembered_has_the_whole_function():
+    parts = Parts()
+    for _ in range(2):
+        assert parts.get([1], x=np.zeros(3)) == "whole"
+    assert (len(parts.whole), parts.first) == (2, [])
+
+
+def test_errors_of_a_part_are_not_remembered():
+    def fail(*args, **arrays):
+        raise ValueError("here")
+
+    for parts in ((fail, lambda *_: 0), (lambda x: 1, fail)):
+        get = native.memoized(lambda x: 0, True, parts)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="here"):
+                get(np.zeros(3))

@@ -10,9 +10,6 @@ import pytest
 from in_threads import run_in_threads
 
 import cvops
-from cvops.arrays import CPU, library_of
-from cvops.backends import extension
-from cvops.backends.cpu import Cpu
 
 native = pytest.importorskip("cvops._native")
 MIB = 1 << 20
@@ -314,7 +311,28 @@ def test_result_that_lives_at_exit_is_no_error():
     assert run_python(code) == "1"
 
 
-def test_numpy_allocates_without_the_extension(monkeypatch):
-    monkeypatch.setattr(extension, "native", lambda: None)
-    device = Cpu(library_of(np.zeros(1)), CPU)
-    assert device.empty is np.empty
+@pytest.mark.parametrize("sizes", [(3, 5), (600_000, 7), (4_000_000, 2_000_000)])
+def test_several_arrays_are_apart_and_aligned(sizes):
+    """Together they are small; one is small; all are large."""
+    made = native.empty_all(((sizes[0],), np.float32), ((sizes[1], 1), "u1"), ((0,), np.int32))
+    assert [(x.shape, x.dtype) for x in made] == [
+        ((sizes[0],), np.float32),
+        ((sizes[1], 1), np.uint8),
+        ((0,), np.int32),
+    ]
+    assert all(x.flags.carray and x.ctypes.data % x.itemsize == 0 for x in made)
+    assert not np.shares_memory(made[0], made[1])
+
+
+def test_small_part_lies_in_the_memory_of_a_large_one():
+    large, small = native.empty_all(((3 << 20,), np.uint8), ((1 << 19,), np.float32))
+    assert large.base is small.base is not None
+    assert small.ctypes.data - large.ctypes.data == 3 << 20
+
+
+def test_array_that_is_too_large_is_an_error_beside_a_large_one():
+    for shape in ((1 << 60,), (1 << 31, 1 << 31, 1 << 31)):
+        with pytest.raises((MemoryError, ValueError)):
+            native.empty_all(((5 << 20,), np.float32), (shape, np.float32))
+    with pytest.raises(TypeError, match="expected pairs of a shape and a dtype"):
+        native.empty_all((5 << 20,))

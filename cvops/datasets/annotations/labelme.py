@@ -1,18 +1,25 @@
 """LabelMe JSON: a file for each image, with shapes.
 
 Points are (x, y) in pixels from the left upper corner. A rectangle has two opposite corners; a
-polygon and a circle have masks too. Shapes of one label and one ``group_id`` are one object. A flag
-``difficult`` of a shape is that of the object. The classes are in the order of their names.
+polygon and a circle have masks too. A mask has its first and its last pixel, and a PNG file of the
+pixels between them. Shapes of one label and one ``group_id`` are one object. A flag ``difficult``
+of a shape is that of the object. The classes are in the order of their names.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import reprlib
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from cvops.datasets.annotations import masks
 from cvops.datasets.annotations.base import (
     AnnotatedImage,
     Annotations,
@@ -21,6 +28,7 @@ from cvops.datasets.annotations.base import (
     Polygons,
     Problem,
     Request,
+    RunLengths,
     box_of,
     files_with_suffix,
     finite,
@@ -71,18 +79,19 @@ def _objects(content: Any, path: Path) -> list[Object]:
     shapes = content.get("shapes") if isinstance(content, dict) else None
     if not isinstance(shapes, list):
         raise ValueError(f"{path}: expected a list 'shapes', as LabelMe has it")
+    size = size_of(content.get("imageHeight"), content.get("imageWidth"))
     groups: dict[Hashable, list[Object]] = {}
     for number, shape in enumerate(shapes):
         where = f"{path}: shape {number}"
         if not isinstance(shape, dict):
             raise ValueError(f"{where}: expected an object, got {reprlib.repr(shape)}")
-        thing, group = _object(shape, where), shape.get("group_id")
+        thing, group = _object(shape, size, where), shape.get("group_id")
         key = (thing.name, str(group)) if group is not None else number
         groups.setdefault(key, []).append(thing)
-    return [_union(things) for things in groups.values()]
+    return [_union(things, str(path)) for things in groups.values()]
 
 
-def _object(shape: dict[str, Any], where: str) -> Object:
+def _object(shape: dict[str, Any], size: tuple[int, int] | None, where: str) -> Object:
     name, kind = shape.get("label"), shape.get("shape_type") or "polygon"
     if not isinstance(name, str) or not name.strip():
         raise ValueError(f"{where}: expected a label, got {reprlib.repr(name)}")
@@ -95,16 +104,39 @@ def _object(shape: dict[str, Any], where: str) -> Object:
     if kind == "rectangle" and len(corners) in (2, 4):
         box = box_of([[v for corner in corners for v in corner]])
         return Object(name.strip(), box, difficult)
+    if kind == "mask" and len(corners) == 2:
+        mask, box = _mask(shape.get("mask"), corners[0], size, where)
+        return Object(name.strip(), box, difficult, mask)
     if kind == "circle" and len(corners) == 2:
         ring = _circle(*corners)
     elif kind == "polygon" and len(corners) >= 3:
         ring = [v for corner in corners for v in corner]
     else:
         raise ValueError(
-            f"{where}: expected a rectangle of 2 points, a polygon of 3 or more, or a circle of 2, "
-            f"got {kind!r} of {len(corners)}"
+            f"{where}: expected a rectangle, a circle or a mask of 2 points, or a polygon of 3 or "
+            f"more, got {kind!r} of {len(corners)}"
         )
     return Object(name.strip(), box_of([ring]), difficult, Polygons([ring]))
+
+
+def _mask(
+    text: Any, corner: list[float], size: tuple[int, int] | None, where: str
+) -> tuple[RunLengths, tuple[float, float, float, float]]:
+    """Return the pixels of a mask, and their box. ``corner`` is the first pixel of the PNG file."""
+    if size is None:
+        raise ValueError(f"{where}: expected imageHeight and imageWidth with a mask, got none")
+    if not isinstance(text, str):
+        raise ValueError(f"{where}: expected a mask in base64, got {reprlib.repr(text)}")
+    try:
+        picture = Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"])
+        (width, height), (x, y) = picture.size, map(round, corner)
+        if x < 0 or y < 0 or x + width > size[1] or y + height > size[0]:
+            raise ValueError(f"got {width} x {height} pixels at {x}, {y}")
+        inside = np.zeros(size, bool)
+        inside[y : y + height, x : x + width] = np.asarray(picture.convert("L")) > 0
+    except (OSError, SyntaxError, ValueError) as error:  # damaged text; a damaged file
+        raise ValueError(f"{where}: expected a PNG file inside of the image: {error}") from error
+    return masks.run_lengths(inside), (x, y, x + width, y + height)
 
 
 def _circle(center: list[float], edge: list[float]) -> list[float]:
@@ -115,8 +147,12 @@ def _circle(center: list[float], edge: list[float]) -> list[float]:
     return [v for x, y in turns for v in (center[0] + radius * x, center[1] + radius * y)]
 
 
-def _union(things: list[Object]) -> Object:
+def _union(things: list[Object], where: str) -> Object:
     """Return one object with the box around those of ``things``, and with all polygons."""
+    if len(things) == 1:
+        return things[0]
+    if any(isinstance(thing.mask, RunLengths) for thing in things):
+        raise ValueError(f"{where}: expected no mask in a group of shapes, got {things[0].name!r}")
     rings = [ring for x in things if isinstance(x.mask, Polygons) for ring in x.mask.rings]
     mask = Polygons(rings) if all(thing.mask for thing in things) else None
     box = box_of([list(thing.box) for thing in things])

@@ -67,6 +67,14 @@ def check_run_lengths(mask: RunLengths, where: str) -> None:
         raise ValueError(f"{where}: expected the lengths of {height} x {width} pixels, got others")
 
 
+def run_lengths(inside: np.ndarray) -> RunLengths:
+    """Return the pixels of a mask, bool (height, width), as a run-length code."""
+    columns = inside.ravel(order="F")
+    changes = np.flatnonzero(columns[1:] != columns[:-1]) + 1
+    counts = np.diff([0, *changes, len(columns)]).tolist()
+    return RunLengths((len(inside), inside.shape[1]), [0, *counts] if columns[:1].any() else counts)
+
+
 def box(mask: RunLengths) -> tuple[float, float, float, float]:
     """Return the corners of the smallest box around the pixels of a mask, in pixels."""
     x, y, width, height = _pycocotools().toBbox(_encoded(mask)).tolist()

@@ -1,0 +1,239 @@
+#include "options.h"
+
+#include <locale.h>
+#include <stdlib.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <cstring>
+#include <locale>
+#include <sstream>
+
+#include "operator.h"
+
+namespace cvops::operators {
+
+const std::string* Options::find(const char* name) {
+  known_.push_back(name);
+  auto found = given_.find(name);
+  return found == given_.end() ? nullptr : &found->second;
+}
+
+Options& Options::required(const char* name) {
+  if (!described_ && !given_.count(name)) {
+    throw Refused(std::string(name) + ": expected a value, got none");
+  }
+  required_ = true;
+  return *this;
+}
+
+bool Options::describe(const char* type, const std::string& fallback) {
+  const std::string name = known_.back(), schema = std::string(type) + " " + name;
+  const bool required = required_;
+  described_->push_back({name, required ? schema : schema + "=" + fallback});
+  required_ = false;
+  return required;
+}
+
+// A call with placeholders for the required options.
+std::unique_ptr<Call> describe(const OperatorType& type, std::vector<Option>* described) {
+  static const Attributes none;
+  Options options(none, true);
+  options.described_ = described;
+  return type.make(options);
+}
+
+std::vector<Option> options_of(const OperatorType& type) {
+  std::vector<Option> found;
+  describe(type, &found);
+  return found;
+}
+
+int num_outputs(const OperatorType& type) {
+  std::vector<Option> found;
+  return describe(type, &found)->outputs();
+}
+
+void Options::finish() const {
+  for (const auto& [name, value] : given_) {
+    if (std::find(known_.begin(), known_.end(), name) != known_.end()) continue;
+    if (name.compare(0, 2, "__") == 0) continue;
+    throw Refused("options: expected some of " + list_of(known_) + ", got " + name);
+  }
+}
+
+void Options::refuse(const char* name, const std::string& expected) const {
+  auto given = given_.find(name);
+  const std::string got = given == given_.end() ? "the default" : given->second;
+  throw Refused(std::string(name) + ": expected " + expected + ", got " + got);
+}
+
+static const char* const kSpaces = " \t\n\v\f\r";
+
+static std::string trimmed(const std::string& s) {
+  const size_t first = s.find_first_not_of(kSpaces), last = s.find_last_not_of(kSpaces);
+  return first == std::string::npos ? "" : s.substr(first, last - first + 1);
+}
+
+static std::string lower(std::string s) {
+  for (char& c : s) c = (char)std::tolower((unsigned char)c);
+  return s;
+}
+
+// Parses a number that fits in a float, independent of the locale; NaN is rejected. MXNet has the
+// options parsed several times per call, so streams would be too slow here.
+static bool parse(const std::string& given, double* out) {
+  std::string s = lower(trimmed(given));
+  for (const char* infinity : {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}) {
+    if (s == infinity) {
+      *out = s[0] == '-' ? -std::numeric_limits<double>::infinity()
+                         : std::numeric_limits<double>::infinity();
+      return true;
+    }
+  }
+  if (s.size() > 1 && s.back() == 'f') s.pop_back();  // as in C: 0.5f
+  // strtod would accept hexadecimal numbers and names too.
+  if (s.empty() || s.find_first_not_of("0123456789+-.e") != std::string::npos) return false;
+  static const locale_t classic = newlocale(LC_ALL_MASK, "C", nullptr);
+  char* end = nullptr;
+  *out = strtod_l(s.c_str(), &end, classic);
+  return *end == '\0' && std::abs(*out) <= std::numeric_limits<float>::max();
+}
+
+static std::string number_text(double x) {
+  std::ostringstream stream;
+  stream.imbue(std::locale::classic());
+  stream << x;
+  return stream.str();
+}
+
+// A number in Python, as a float.
+static std::string float_text(double x) {
+  const std::string text = number_text(x);
+  return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
+}
+
+float Options::number(const char* name, double fallback, double low, double high) {
+  const std::string* given = find(name);
+  double x = fallback;
+  if (described_) return describe("float", float_text(x)) ? 1 : (float)x;
+  if (given && (!parse(*given, &x) || x < low || x > high)) {
+    std::string limits = low == -kInfinity && high == kInfinity
+                             ? ""
+                             : " in [" + number_text(low) + ", " + number_text(high) + "]";
+    refuse(name, "a number" + limits);
+  }
+  return (float)x;
+}
+
+std::optional<float> Options::number_or_none(const char* name) {
+  const std::string* given = find(name);
+  if (described_) describe("float?", "None");
+  if (!given || *given == "None") return std::nullopt;
+  return number(name, 0);
+}
+
+// Parses an int: digits, and the suffix L of old Pythons.
+static bool parse(const std::string& given, int* out) {
+  std::string s = trimmed(given);
+  if (s.size() > 1 && s.back() == 'L') s.pop_back();
+  double x;
+  if (s.find_first_not_of("0123456789+-") != std::string::npos || !parse(s, &x)) return false;
+  if (x < std::numeric_limits<int>::min() || x > std::numeric_limits<int>::max()) return false;
+  *out = (int)x;
+  return true;
+}
+
+int Options::integer(const char* name, int fallback) {
+  const std::string* given = find(name);
+  if (described_) return describe("int", std::to_string(fallback)) ? 1 : fallback;
+  if (given && !parse(*given, &fallback)) refuse(name, "an integer");
+  return fallback;
+}
+
+int Options::integer_or_none(const char* name, int fallback) {
+  const std::string* given = find(name);
+  if (described_) describe("int?", "None");
+  return !given || *given == "None" ? fallback : integer(name, fallback);
+}
+
+bool Options::boolean(const char* name, bool fallback) {
+  const std::string* given = find(name);
+  if (described_) describe("bool", fallback ? "True" : "False");
+  if (!given) return fallback;
+  const std::string s = lower(*given);
+  if (s == "true" || s == "1") return true;
+  if (s == "false" || s == "0") return false;
+  refuse(name, "True or False");
+}
+
+// Parses one T, or a list of T in brackets. As in MXNet, the brackets may be of different kinds.
+template <typename T>
+static bool parse(const std::string& given, std::vector<T>* out) {
+  std::string s = trimmed(given);
+  const bool brackets =
+      s.size() >= 2 && std::strchr("([", s.front()) && std::strchr(")]", s.back());
+  if (brackets) {
+    s = trimmed(s.substr(1, s.size() - 2));
+    if (!s.empty() && s.back() == ',') s.pop_back();
+  }
+  for (size_t begin = 0, end; begin <= s.size(); begin = end + 1) {
+    end = brackets ? std::min(s.find(',', begin), s.size()) : s.size();
+    out->emplace_back();
+    if (!parse(s.substr(begin, end - begin), &out->back())) return false;
+  }
+  return true;
+}
+
+std::vector<float> Options::numbers(const char* name, std::vector<double> fallback, size_t length) {
+  const std::string* given = find(name);
+  std::vector<double> x;
+  if (described_) {
+    std::string list;
+    for (double each : fallback) list += (list.empty() ? "" : ", ") + float_text(each);
+    describe("float[]", "[" + list + "]");
+  }
+  if (!given) {
+    x = fallback;
+  } else if (!parse(*given, &x) || (length && x.size() != length)) {
+    refuse(name, length ? std::to_string(length) + " numbers" : "one number or more");
+  }
+  return {x.begin(), x.end()};
+}
+
+std::vector<int> Options::integers(const char* name) {
+  const std::string* given = find(name);
+  if (described_) describe("int[]?", "None");
+  if (!given || *given == "None") return {};
+  const std::string s = trimmed(*given);
+  const bool brackets = s.size() >= 2 && std::strchr("([", s[0]) && std::strchr(")]", s.back());
+  if (brackets && trimmed(s.substr(1, s.size() - 2)).empty()) return {};
+  std::vector<int> x;
+  if (!parse(s, &x)) refuse(name, "an integer, or integers in brackets");
+  return x;
+}
+
+std::array<int, 2> Options::pair(const char* name, int low, int high) {
+  const std::string* given = find(name);
+  if (described_) return describe("int[2]", ""), std::array<int, 2>{1, 1};
+  std::vector<int> x;
+  const bool ok = given && parse(*given, &x) && x.size() == 2 && std::min(x[0], x[1]) >= low &&
+                  std::max(x[0], x[1]) <= high;
+  if (!ok) refuse(name, "two integers of at least " + std::to_string(low));
+  return {x[0], x[1]};
+}
+
+int Options::choice(const char* name, std::initializer_list<const char*> choices) {
+  const std::string* given = find(name);
+  if (described_) describe("str", std::string("\"") + *choices.begin() + "\"");
+  if (!given) return 0;
+  std::string names;
+  for (const char* const* c = choices.begin(); c != choices.end(); ++c) {
+    if (*given == *c) return (int)(c - choices.begin());
+    names += std::string(names.empty() ? "" : " or ") + "'" + *c + "'";
+  }
+  refuse(name, names);
+}
+
+}  // namespace cvops::operators
