@@ -1,3 +1,4 @@
+import gc
 import os
 from pathlib import Path
 
@@ -11,6 +12,16 @@ from emulator import backends
 backends.register()
 if os.environ.get("CVOPS_EMULATED_GPUS"):
     backends.install_driver()
+
+# The garbage collector would visit the objects of all tests again and again, during the collection
+# of the tests and then in each test.
+gc.disable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish():
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)

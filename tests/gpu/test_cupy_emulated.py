@@ -29,8 +29,8 @@ NEW = f"not reference and not ({LONG})"
 #: name -> files, the expression that selects their tests, n for each n-th of these, and the least
 #: number that must pass.
 RUNS = {
-    "a third of the arrays' tests": (ARRAY_TESTS, "", 3, 26),
-    "a sixth of the ops' tests": (OP_TESTS, f"(cuda-cupy or cuda-native) and {NEW}", 6, 50),
+    "a sixth of the arrays' tests": (ARRAY_TESTS, "", 6, 13),
+    "a twelfth of the ops' tests": (OP_TESTS, f"(cuda-cupy or cuda-native) and {NEW}", 12, 25),
     "arrays": (ARRAY_TESTS, "", 1, 80),
     "ops by CuPy": (OP_TESTS, f"cuda-cupy and {NEW}", 1, 150),
     "ops by C++": (OP_TESTS, f"cuda-native and {NEW}", 1, 150),

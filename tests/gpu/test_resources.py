@@ -7,7 +7,8 @@ from emulator.driver import elf
 
 from cvops.backends import nvrtc
 
-ARCHITECTURES = [75, 80, 86, 89, 90, 100, 120]
+#: ptxas has the code of 80 for 86 and 89, with other limits.
+ARCHITECTURES = [75, 80, *(pytest.param(x, marks=pytest.mark.slow) for x in (86, 89)), 90, 100, 120]
 SOURCES = nvrtc.sources()
 #: Three blocks of 256 threads then fit on a multiprocessor of every architecture.
 MAX_REGISTERS = 80
