@@ -4,9 +4,9 @@
 #include <memory>
 #include <vector>
 
-#include "interleaved.h"
 #include "parallel.h"
 #include "simd.h"
+#include "staged_bins.h"
 
 namespace cvops {
 
@@ -83,9 +83,10 @@ struct Call {
 using Forward = Call<const float, float>;
 using Backward = Call<float, const float>;
 
-// Work item: a cell of an image, and some channels of a class.
+// Work item: a cell of an image, and a group of channels of a class.
 struct WorkItem {
   int image, class_id, channel, channels, cell;
+  int group;  // see Groups; 0 for all channels of a class
 };
 
 // Calls body(roi, index) with the samples of each bin of the cell.
@@ -115,9 +116,8 @@ void copy_planes(Pixel<kVectors>* pixels, const float* first, int64 pitch, int h
 // Pools the bins of a cell from interleaved planes.
 template <int kVectors>
 void pool(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
-          const Pixel<kVectors>* pixels) {
+          const Pixel<kVectors>* pixels, const StagedBins& staged) {
   const Psroi& op = call.op.psroi;
-  const int num_bins = op.bins();
   Samples samples(call.op);
   for_each_bin(call, rois, item, samples, [&](int64 n, int index) __attribute__((always_inline)) {
     Pixel<kVectors> sum = {};
@@ -141,20 +141,19 @@ void pool(const Forward& call, const std::vector<int64>& rois, const WorkItem& i
     FloatVector count;
     fill(count, num > 0.0f ? num : 1.0f);
     for (int v = 0; v < kVectors; ++v) sum.of[v] /= count;
-    float* const to = call.output(n, item.channel) + index;
-    const float* const lanes = (const float*)&sum;
-    for (int k = 0; k < item.channels; ++k) to[(int64)k * num_bins] = lanes[k];
+    staged.at<kVectors>(item.group, index, n) = sum;
   });
 }
 
 // Pools without interleaved planes, for few bins.
-void pool_separately(const Forward& call, const std::vector<int64>& rois, const WorkItem& item) {
+template <int kVectors>
+void pool_separately(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
+                     const StagedBins& staged) {
   const Psroi& op = call.op.psroi;
-  const int num_bins = op.bins();
   const float* const first = call.plane(item.image, item.channel, item.cell);
   Samples samples(call.op);
   for_each_bin(call, rois, item, samples, [&](int64 n, int index) {
-    float* const to = call.output(n, item.channel) + index;
+    float* const to = (float*)&staged.at<kVectors>(item.group, index, n);
     const float count = samples.count();
     for (int k = 0; k < item.channels; ++k) {
       const float* const plane = first + k * call.plane_pitch();
@@ -168,21 +167,22 @@ void pool_separately(const Forward& call, const std::vector<int64>& rois, const 
                  weight.d * high[x.high];
         }
       }
-      to[(int64)k * num_bins] = count > 0.0f ? sum / count : 0.0f;
+      to[k] = count > 0.0f ? sum / count : 0.0f;
     }
   });
 }
 
 template <int kVectors>
-void pool_item(const Forward& call, const std::vector<int64>& rois, const WorkItem& item) {
+void pool_item(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
+               const StagedBins& staged) {
   const Psroi& op = call.op.psroi;
   const double reads =
       4.0 * call.op.samples * call.op.samples * bins_of_cell(item.cell, op).num() * rois.size();
-  if (4 * reads < op.pixels()) return pool_separately(call, rois, item);
+  if (4 * reads < op.pixels()) return pool_separately<kVectors>(call, rois, item, staged);
   const std::unique_ptr<Pixel<kVectors>[]> pixels(new Pixel<kVectors>[op.pixels()]);
   simd<copy_planes<kVectors>>(pixels.get(), call.plane(item.image, item.channel, item.cell),
                               call.plane_pitch(), op.height, op.width, item.channels);
-  simd<pool<kVectors>>(call, rois, item, pixels.get());
+  simd<pool<kVectors>>(call, rois, item, pixels.get(), staged);
 }
 
 // Adds the gradients of the bins of a cell to the sums of their pixels.
@@ -399,27 +399,38 @@ void add_offset_gradients(float* trans_grad, const float* out_grad, const float*
   }
 }
 
+// Channels of a class in groups, one per lane.
+struct Groups {
+  int of_class, lanes, num;
+
+  explicit Groups(const DeformablePsroi& op) : of_class(op.channels_of_class()) {
+    const int64 vectors = ceil_div(of_class, kWidth);
+    lanes = kWidth * (vectors > 2 ? kMaxVectors : vectors > 1 ? 2 : 1);
+    num = (int)ceil_div(of_class, lanes);
+  }
+
+  // First channel of a group of any class, and the number of its channels.
+  int first(int group) const { return group / num * of_class + group % num * lanes; }
+  int channels(int group) const { return std::min(lanes, of_class - group % num * lanes); }
+};
+
 // Calls body(item, lanes) for each work item, on several threads. `costs`: ns of a sample and of a
 // pixel, for one channel.
 template <typename Body>
 void for_each_item(const DeformablePsroi& op, int64 num_rois, double of_sample, double of_pixel,
                    const Body& body) {
   const Psroi& psroi = op.psroi;
-  const int of_class = op.channels_of_class();
-  const int64 vectors = ceil_div(of_class, kWidth);
-  const int lanes = kWidth * (vectors > 2 ? kMaxVectors : vectors > 1 ? 2 : 1);
-  const int groups = (int)ceil_div(of_class, lanes);
+  const Groups groups(op);
   const double samples =
       (double)num_rois / psroi.images * psroi.bins() / psroi.cells() * op.samples * op.samples;
-  const double cost = lanes * (of_sample * samples + of_pixel * psroi.pixels());
-  const int64 per_image = (int64)op.classes * groups * psroi.cells();
+  const double cost = groups.lanes * (of_sample * samples + of_pixel * psroi.pixels());
+  const int64 per_image = (int64)op.classes * groups.num * psroi.cells();
   parallel_for(psroi.images * per_image, cost, [&](int64 number) {
     const int image = (int)(number / per_image), cell = (int)(number % psroi.cells());
     const int group = (int)(number % per_image / psroi.cells());
-    const int in_class = group % groups * lanes, class_id = group / groups;
-    body(WorkItem{image, class_id, class_id * of_class + in_class,
-                  std::min(lanes, of_class - in_class), cell},
-         lanes);
+    body(WorkItem{image, group / groups.num, groups.first(group), groups.channels(group), cell,
+                  group},
+         groups.lanes);
   });
 }
 
@@ -438,12 +449,20 @@ void deformable_psroi_pooling(const Cpu&, float* pooled, const float* data, cons
   }
   const RoiLists lists = rois_of_images(rois, num_rois, psroi);
   const Forward call = {data, pooled, rois, trans, op};
+  const Groups groups(op);
+  const StagedBins staged(op.classes * groups.num, psroi.bins(), num_rois, groups.lanes);
   for_each_item(op, num_rois, 0.3, 0.2, [&](const WorkItem& item, int lanes) {
     const std::vector<int64>& list = lists[item.image];
     if (list.empty()) return;
-    if (lanes > 2 * kWidth) return pool_item<4>(call, list, item);
-    if (lanes > kWidth) return pool_item<2>(call, list, item);
-    pool_item<1>(call, list, item);
+    if (lanes > 2 * kWidth) return pool_item<4>(call, list, item, staged);
+    if (lanes > kWidth) return pool_item<2>(call, list, item, staged);
+    pool_item<1>(call, list, item, staged);
+  });
+  parallel_for(num_rois, 0.3 * of_roi, [&](int64 n) {
+    if (psroi_image(rois + 5 * n, psroi) < 0) return;
+    for (int group = 0; group < op.classes * groups.num; ++group) {
+      staged.write(call.output(n, groups.first(group)), group, n, groups.channels(group));
+    }
   });
 }
 
@@ -479,7 +498,7 @@ void deformable_psroi_pooling_backward(const Cpu&, float* grad, float* trans_gra
     parallel_for(psroi.images * per_image, cost, [&](int64 number) {
       const int image = (int)(number / per_image), cell = (int)(number % psroi.cells());
       const int class_id = (int)(number % per_image / psroi.cells());
-      const WorkItem item = {image, class_id, class_id * op.channels_of_class(), 0, cell};
+      const WorkItem item = {image, class_id, class_id * op.channels_of_class(), 0, cell, 0};
       const std::vector<int64>& list = lists[image];
       const int64 vectors = ceil_div(op.channels_of_class(), kWidth);
       if (vectors > 2) {

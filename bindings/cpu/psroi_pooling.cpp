@@ -6,8 +6,8 @@
 
 #include "interleaved.h"
 #include "parallel.h"
-#include "result_pool.h"
 #include "simd.h"
+#include "staged_bins.h"
 
 namespace cvops {
 
@@ -145,22 +145,10 @@ void copy_planes(const Planes<kVectors>& planes, const float* first, int64 pitch
   interleave(planes.pixels, first, pitch, width, planes.window, channels, same);
 }
 
-// Results of the bins of all known RoIs, (bins, RoIs), in lanes of channels. The result itself has
-// the bins of adjacent cells in one cache line: threads would take it from one another.
-template <int kVectors>
-struct Staged {
-  Pixel<kVectors>* first;
-  const Rois& rois;
-
-  Pixel<kVectors>& at(const Roi* roi, int bin) const {
-    return first[bin * (int64)rois.known.size() + (roi - rois.known.data())];
-  }
-};
-
 // Pools the bins of a cell for all RoIs of the list, from interleaved planes.
 template <int kVectors>
 void pool(const Forward& call, const RoiList& list, const Bins& bins,
-          const Planes<kVectors>& planes, const Staged<kVectors>& staged) {
+          const Planes<kVectors>& planes, const StagedBins& staged, int64 group) {
   const int64 pitch = planes.window.columns.end - planes.window.columns.begin;
   for (const Roi* roi = list.begin; roi < list.end; ++roi) {
     for_each_bin(call, roi->number, bins,
@@ -179,7 +167,7 @@ void pool(const Forward& call, const RoiList& list, const Bins& bins,
                      fill(area, bin.area());
                      for (int v = 0; v < kVectors; ++v) sum.of[v] /= area;
                    }
-                   staged.at(roi, index) = sum;
+                   staged.at<kVectors>(group, index, roi->number) = sum;
                  });
   }
 }
@@ -187,7 +175,7 @@ void pool(const Forward& call, const RoiList& list, const Bins& bins,
 // Pools without interleaved planes, for few bins.
 template <int kVectors>
 void pool_separately(const Forward& call, const RoiList& list, const Bins& bins,
-                     const float* planes, int channels, const Staged<kVectors>& staged) {
+                     const float* planes, int channels, const StagedBins& staged, int64 group) {
   for (const Roi* roi = list.begin; roi < list.end; ++roi) {
     for_each_bin(call, roi->number, bins, [&](const PsroiBin& bin, int index) {
       for (int k = 0; k < channels; ++k) {
@@ -197,28 +185,30 @@ void pool_separately(const Forward& call, const RoiList& list, const Bins& bins,
           const float* const from = plane + (int64)row * call.op.width;
           for (int i = bin.columns.begin; i < bin.columns.end; ++i) sum += from[i];
         }
-        staged.at(roi, index).of[k / kWidth][k % kWidth] = bin.empty() ? 0.0f : sum / bin.area();
+        ((float*)&staged.at<kVectors>(group, index, roi->number))[k] =
+            bin.empty() ? 0.0f : sum / bin.area();
       }
     });
   }
 }
 
 template <int kVectors>
-void pool_item(const Forward& call, const RoiList& list, int image, int channel, int cell,
-               FloatVector* staged_group) {
+void pool_item(const Forward& call, const RoiList& list, int image, int64 group, int cell,
+               const StagedBins& staged) {
   const Psroi& op = call.op;
+  const int channel = (int)group * kVectors * kWidth;
   const int channels = std::min(kVectors * kWidth, op.output_dim - channel);
   const Bins bins = bins_of_cell(cell, op);
   const float* const first = call.plane(image, channel, cell);
-  const Staged<kVectors> staged = {(Pixel<kVectors>*)staged_group, call.rois};
   double pixels;
   Planes<kVectors> planes = {window_of(call, list, bins, pixels), nullptr};
   const int64 area = planes.window.pixels();
-  if (4 * pixels < area) return pool_separately(call, list, bins, first, channels, staged);
+  if (4 * pixels < area)
+    return pool_separately<kVectors>(call, list, bins, first, channels, staged, group);
   const std::unique_ptr<Pixel<kVectors>[]> memory(new Pixel<kVectors>[area]);
   planes.pixels = memory.get();
   simd<copy_planes<kVectors>>(planes, first, call.plane_pitch(), op.width, channels);
-  simd<pool<kVectors>>(call, list, bins, planes, staged);
+  simd<pool<kVectors>>(call, list, bins, planes, staged, group);
 }
 
 // Adds the gradients of the bins of a cell to the sums of their pixels.
@@ -292,26 +282,23 @@ void psroi_pooling(const Cpu&, float* pooled, const float* data, const float* bo
   std::vector<RoiList> lists = call.lists();
   const int lanes = lanes_for(op), vectors = lanes / kWidth;
   const int64 groups = ceil_div(op.output_dim, lanes), per_image = groups * op.cells();
-  const int64 known = (int64)call.rois.known.size(), of_group = op.bins() * known * vectors;
-  const auto staged = pooled_scratch<FloatVector>(groups * of_group);
+  const StagedBins staged(groups, op.bins(), num_rois, lanes);
   const double rois_of_image = (double)num_rois / op.images;
   const double cost = lanes * (rois_of_image * op.bins() / op.cells() * 3 + 0.2 * op.pixels());
   parallel_for(op.images * per_image, cost, [&](int64 item) {
     const int image = (int)(item / per_image), cell = (int)(item % op.cells());
-    const int group = (int)(item % per_image / op.cells()), channel = group * lanes;
+    const int64 group = item % per_image / op.cells();
     const RoiList& list = lists[image];
-    FloatVector* const to = staged.get() + group * of_group;
     if (list.begin == list.end) return;
-    if (vectors > 2) return pool_item<4>(call, list, image, channel, cell, to);
-    if (vectors > 1) return pool_item<2>(call, list, image, channel, cell, to);
-    pool_item<1>(call, list, image, channel, cell, to);
+    if (vectors > 2) return pool_item<4>(call, list, image, group, cell, staged);
+    if (vectors > 1) return pool_item<2>(call, list, image, group, cell, staged);
+    pool_item<1>(call, list, image, group, cell, staged);
   });
-  parallel_for(known, 0.3 * of_roi, [&](int64 n) {
+  parallel_for((int64)call.rois.known.size(), 0.3 * of_roi, [&](int64 k) {
+    const int64 n = call.rois.known[k].number;
     for (int64 group = 0; group < groups; ++group) {
       const int channel = (int)group * lanes;
-      const float* const from = (const float*)(staged.get() + group * of_group + n * vectors);
-      transpose(call.output(call.rois.known[n].number, channel), op.bins(), from, known * lanes,
-                op.bins(), std::min(lanes, op.output_dim - channel));
+      staged.write(call.output(n, channel), group, n, std::min(lanes, op.output_dim - channel));
     }
   });
 }
