@@ -44,6 +44,10 @@ CVOPS_HD PasteSample paste_sample(PasteAxis axis, int pixel) {
   return {low, 1.0f - high_weight, high_weight};
 }
 
+CVOPS_HD float paste_between(float low, float high, PasteSample at) {
+  return at.low_weight * low + at.high_weight * high;
+}
+
 // Interpolation along the rows of a mask in one column; 0 outside of the mask.
 CVOPS_HD float paste_column(const float* mask, PasteSample y, int column, const PasteShape& shape) {
   if (column < 0 || column >= shape.mask_width) return 0;
@@ -51,11 +55,11 @@ CVOPS_HD float paste_column(const float* mask, PasteSample y, int column, const 
   const float low = y.low >= 0 ? at[(int64)y.low * shape.mask_width] : 0.0f;
   const float high =
       y.low + 1 < shape.mask_height ? at[(int64)(y.low + 1) * shape.mask_width] : 0.0f;
-  return y.low_weight * low + y.high_weight * high;
+  return paste_between(low, high, y);
 }
 
 CVOPS_HD bool paste_value(float low, float high, PasteSample x, float threshold) {
-  return x.low_weight * low + x.high_weight * high >= threshold;
+  return paste_between(low, high, x) >= threshold;
 }
 
 }  // namespace cvops

@@ -64,6 +64,7 @@ void iou_row(Pairs& pairs, float* out, const RotatedBox& lhs, const RotatedBox* 
   std::fill_n(out, num, 0.0f);
   for (int first = 0; first < num; first += kGroup) {
     int passes[kGroup], any = 0;
+    CVOPS_VECTORIZED
     for (int k = 0; k < kGroup; ++k) {
       const int j = first + k;
       passes[k] = may_overlap(own, {bounds.x1[j], bounds.y1[j], bounds.x2[j], bounds.y2[j]});

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "deformed_bins.h"
+#include "staged_bins.h"
 
 namespace cvops {
 
@@ -16,9 +17,8 @@ namespace {
 // Pools the bins of a cell from interleaved planes.
 template <int kVectors>
 void pool(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
-          const Pixel<kVectors>* pixels) {
+          const Pixel<kVectors>* pixels, const StagedBins& staged) {
   const Psroi& op = call.op.psroi;
-  const int num_bins = op.bins();
   Samples samples(call.op);
   for_each_bin(call, rois, item, samples, [&](int64 n, int index) __attribute__((always_inline)) {
     Pixel<kVectors> sum = {};
@@ -42,20 +42,19 @@ void pool(const Forward& call, const std::vector<int64>& rois, const WorkItem& i
     FloatVector count;
     fill(count, num > 0.0f ? num : 1.0f);
     for (int v = 0; v < kVectors; ++v) sum.of[v] /= count;
-    float* const to = call.output(n, item.channel) + index;
-    const float* const lanes = (const float*)&sum;
-    for (int k = 0; k < item.channels; ++k) to[(int64)k * num_bins] = lanes[k];
+    staged.at<kVectors>(item.group, index, n) = sum;
   });
 }
 
 // Pools without interleaved planes, for few bins.
-void pool_separately(const Forward& call, const std::vector<int64>& rois, const WorkItem& item) {
+template <int kVectors>
+void pool_separately(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
+                     const StagedBins& staged) {
   const Psroi& op = call.op.psroi;
-  const int num_bins = op.bins();
   const float* const first = call.plane(item.image, item.channel, item.cell);
   Samples samples(call.op);
   for_each_bin(call, rois, item, samples, [&](int64 n, int index) {
-    float* const to = call.output(n, item.channel) + index;
+    float* const to = (float*)&staged.at<kVectors>(item.group, index, n);
     const float count = samples.count();
     for (int k = 0; k < item.channels; ++k) {
       const float* const plane = first + k * call.plane_pitch();
@@ -69,21 +68,22 @@ void pool_separately(const Forward& call, const std::vector<int64>& rois, const 
                  weight.d * high[x.high];
         }
       }
-      to[(int64)k * num_bins] = count > 0.0f ? sum / count : 0.0f;
+      to[k] = count > 0.0f ? sum / count : 0.0f;
     }
   });
 }
 
 template <int kVectors>
-void pool_item(const Forward& call, const std::vector<int64>& rois, const WorkItem& item) {
+void pool_item(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
+               const StagedBins& staged) {
   const Psroi& op = call.op.psroi;
   const double reads =
       4.0 * call.op.samples * call.op.samples * bins_of_cell(item.cell, op).num() * rois.size();
-  if (4 * reads < op.pixels()) return pool_separately(call, rois, item);
+  if (4 * reads < op.pixels()) return pool_separately<kVectors>(call, rois, item, staged);
   const std::unique_ptr<Pixel<kVectors>[]> pixels(new Pixel<kVectors>[op.pixels()]);
   simd<copy_planes<kVectors>>(pixels.get(), call.plane(item.image, item.channel, item.cell),
                               call.plane_pitch(), op.height, op.width, item.channels);
-  simd<pool<kVectors>>(call, rois, item, pixels.get());
+  simd<pool<kVectors>>(call, rois, item, pixels.get(), staged);
 }
 
 }  // namespace
@@ -101,12 +101,20 @@ void deformable_psroi_pooling(const Cpu&, float* pooled, const float* data, cons
   }
   const RoiLists lists = rois_of_images(rois, num_rois, psroi);
   const Forward call = {data, pooled, rois, trans, op};
+  const Groups groups(op);
+  const StagedBins staged(op.classes * groups.num, psroi.bins(), num_rois, groups.lanes);
   for_each_item(op, num_rois, 0.3, 0.2, [&](const WorkItem& item, int lanes) {
     const std::vector<int64>& list = lists[item.image];
     if (list.empty()) return;
-    if (lanes > 2 * kWidth) return pool_item<4>(call, list, item);
-    if (lanes > kWidth) return pool_item<2>(call, list, item);
-    pool_item<1>(call, list, item);
+    if (lanes > 2 * kWidth) return pool_item<4>(call, list, item, staged);
+    if (lanes > kWidth) return pool_item<2>(call, list, item, staged);
+    pool_item<1>(call, list, item, staged);
+  });
+  parallel_for(num_rois, 0.3 * of_roi, [&](int64 n) {
+    if (psroi_image(rois + 5 * n, psroi) < 0) return;
+    for (int group = 0; group < op.classes * groups.num; ++group) {
+      staged.write(call.output(n, groups.first(group)), group, n, groups.channels(group));
+    }
   });
 }
 

@@ -260,7 +260,7 @@ void deformable_psroi_pooling_backward(const Cpu&, float* grad, float* trans_gra
     parallel_for(psroi.images * per_image, cost, [&](int64 number) {
       const int image = (int)(number / per_image), cell = (int)(number % psroi.cells());
       const int class_id = (int)(number % per_image / psroi.cells());
-      const WorkItem item = {image, class_id, class_id * op.channels_of_class(), 0, cell};
+      const WorkItem item = {image, class_id, class_id * op.channels_of_class(), 0, cell, 0};
       const std::vector<int64>& list = lists[image];
       const int64 vectors = ceil_div(op.channels_of_class(), kWidth);
       if (vectors > 2) {

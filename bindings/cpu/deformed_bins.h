@@ -79,9 +79,10 @@ struct Call {
 using Forward = Call<const float, float>;
 using Backward = Call<float, const float>;
 
-// Work item: a cell of an image, and some channels of a class.
+// Work item: a cell of an image, and a group of channels of a class.
 struct WorkItem {
   int image, class_id, channel, channels, cell;
+  int group;  // see Groups; 0 for all channels of a class
 };
 
 // Calls body(roi, index) with the samples of each bin of the cell.
@@ -108,27 +109,38 @@ void copy_planes(Pixel<kVectors>* pixels, const float* first, int64 pitch, int h
   interleave(pixels, first, pitch, width, {{0, height}, {0, width}}, channels, same);
 }
 
+// Channels of a class in groups, one per lane.
+struct Groups {
+  int of_class, lanes, num;
+
+  explicit Groups(const DeformablePsroi& op) : of_class(op.channels_of_class()) {
+    const int64 vectors = ceil_div(of_class, kWidth);
+    lanes = kWidth * (vectors > 2 ? kMaxVectors : vectors > 1 ? 2 : 1);
+    num = (int)ceil_div(of_class, lanes);
+  }
+
+  // First channel of a group of any class, and the number of its channels.
+  int first(int group) const { return group / num * of_class + group % num * lanes; }
+  int channels(int group) const { return std::min(lanes, of_class - group % num * lanes); }
+};
+
 // Calls body(item, lanes) for each work item, on several threads. `costs`: ns of a sample and of a
 // pixel, for one channel.
 template <typename Body>
 void for_each_item(const DeformablePsroi& op, int64 num_rois, double of_sample, double of_pixel,
                    const Body& body) {
   const Psroi& psroi = op.psroi;
-  const int of_class = op.channels_of_class();
-  const int64 vectors = ceil_div(of_class, kWidth);
-  const int lanes = kWidth * (vectors > 2 ? kMaxVectors : vectors > 1 ? 2 : 1);
-  const int groups = (int)ceil_div(of_class, lanes);
+  const Groups groups(op);
   const double samples =
       (double)num_rois / psroi.images * psroi.bins() / psroi.cells() * op.samples * op.samples;
-  const double cost = lanes * (of_sample * samples + of_pixel * psroi.pixels());
-  const int64 per_image = (int64)op.classes * groups * psroi.cells();
+  const double cost = groups.lanes * (of_sample * samples + of_pixel * psroi.pixels());
+  const int64 per_image = (int64)op.classes * groups.num * psroi.cells();
   parallel_for(psroi.images * per_image, cost, [&](int64 number) {
     const int image = (int)(number / per_image), cell = (int)(number % psroi.cells());
     const int group = (int)(number % per_image / psroi.cells());
-    const int in_class = group % groups * lanes, class_id = group / groups;
-    body(WorkItem{image, class_id, class_id * of_class + in_class,
-                  std::min(lanes, of_class - in_class), cell},
-         lanes);
+    body(WorkItem{image, group / groups.num, groups.first(group), groups.channels(group), cell,
+                  group},
+         groups.lanes);
   });
 }
 

@@ -64,6 +64,9 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
       if (has_bounds(kForm)) {
         // A small overlap may be 0 after its rounding. Empty slots never pass.
         passes[k] &= may_overlap(other, b.box);
+        if (kForm == Form::rotated) {
+          passes[k] &= !(1.001f * smaller(kept.area[i], b.area) < least + lo[i]);
+        }
         passes[k] |= test_all & (lo[i] < kInfinity);
       }
       any |= passes[k];
@@ -80,8 +83,7 @@ CVOPS_INLINE bool is_suppressed_by(const SpatialHash& kept, int& at, int end, in
     if constexpr (kForm == Form::rotated) {
       for (int k = 0; k < kVector; ++k) {
         const int i = at + k;
-        const float smaller_area = smaller(kept.area[i], b.area);
-        passes[k] &= test_all | may_exceed(kept.sides_at(i), own, smaller_area, least + lo[i]);
+        passes[k] &= test_all | may_exceed(kept.sides_at(i), own, least + lo[i]);
       }
     }
     for (int k = 0; k < kVector; ++k) {
@@ -125,6 +127,17 @@ CVOPS_INLINE bool is_suppressed_in_levels(const SpatialHash& kept, int index, fl
   return false;
 }
 
+// True if an inserted box in a leaf of the tree suppresses the box.
+template <int kVector>
+CVOPS_INLINE bool is_suppressed_in_tree(const SpatialHash& kept, int index, float least,
+                                        const int* begins, const int* ends) {
+  const RotatedTree::Query query(kept.exact.rotated[index], 0.95 * kept.rule.threshold);
+  return kept.tree.search(query, [&](int leaf) {
+    int at = begins[kGridCell + leaf];
+    return is_suppressed_by<Form::rotated, kVector>(kept, at, ends[kGridCell + leaf], index, least);
+  });
+}
+
 // True if an inserted box suppresses box i. Each cell is searched from begins[cell] to ends[cell].
 template <Form kForm, int kVector>
 CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begins,
@@ -144,6 +157,11 @@ CVOPS_INLINE bool is_suppressed(const SpatialHash& kept, int i, const int* begin
   if (kept.cells == 1) return false;
   Window window = {0, 0, kept.grid.columns, kept.grid.rows};
   if (own_cell != kOverflowCell) {
+    if constexpr (kForm == Form::rotated) {
+      if (kept.tree.leaves) {
+        return is_suppressed_in_tree<kVector>(kept, index, least, begins, ends);
+      }
+    }
     if (kept.levels.buckets) {
       return is_suppressed_in_levels<kForm, kVector>(kept, index, least, begins, ends);
     }

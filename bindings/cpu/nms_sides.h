@@ -8,21 +8,31 @@
 
 namespace cvops::cpu {
 
+// Direction of the longer side of a rotated box, and its length; and the length of the other side.
+struct LongSide {
+  double cos, sin;
+  float length, width;
+
+  explicit LongSide(const RotatedBox& b) {
+    const bool turned = b.height > b.width;
+    cos = turned ? -b.sin : b.cos, sin = turned ? b.cos : b.sin;
+    length = turned ? b.height : b.width, width = turned ? b.width : b.height;
+  }
+};
+
 // Center, sides, and direction of the longer side of a rotated box.
 struct Sides {
   float x, y, cos, sin, length, width;
 
   static Sides of(const RotatedBox& b) {
-    const bool turned = b.height > b.width;
-    const double cos = turned ? -b.sin : b.cos, sin = turned ? b.cos : b.sin;
-    return {
-        b.x, b.y, (float)cos, (float)sin, turned ? b.height : b.width, turned ? b.width : b.height};
+    const LongSide side(b);
+    return {b.x, b.y, (float)side.cos, (float)side.sin, side.length, side.width};
   }
 };
 
 // False if the overlap of two rotated boxes is certainly not above `least`. For thin boxes, their
 // bounds do not tell that. Infinite sides, or a NaN, give true.
-CVOPS_INLINE bool may_exceed(const Sides& a, const Sides& b, float smaller_area, float least) {
+CVOPS_INLINE bool may_exceed(const Sides& a, const Sides& b, float least) {
   const float cos = std::abs(a.cos * b.cos + a.sin * b.sin);
   const float sin = std::abs(a.cos * b.sin - a.sin * b.cos);
   // The overlap is at most that of the strips along the longer sides. The other terms and factors
@@ -36,8 +46,8 @@ CVOPS_INLINE bool may_exceed(const Sides& a, const Sides& b, float smaller_area,
   const float slack = 1e-6f * (a.length + b.length + std::abs(dx) + std::abs(dy)) + 1e-42f;
   const float x = smaller(smaller(length, b.length), 0.5f * (length + b.length) - along) + slack;
   const float y = smaller(smaller(width, b.width), 0.5f * (width + b.width) - across) + slack;
-  return !((1.001f * smaller_area < least) | (of_strips < least * positive_part(sin - 1e-5f)) |
-           (x <= 0) | (y <= 0) | (1.001f * x * y < least));
+  return !((of_strips < least * positive_part(sin - 1e-5f)) | (x <= 0) | (y <= 0) |
+           (1.001f * x * y < least));
 }
 
 }  // namespace cvops::cpu

@@ -3,16 +3,20 @@
 #include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 namespace cvops::cpu {
 namespace {
 
 // Minimum number of comparisons per box that a grid must save.
 constexpr int kMinSaved = 300;
-// Minimum work per box, in comparisons, of a grid that levels replace; the work of a visited cell;
-// the number of boxes in a sample of the work; and the lowest threshold for levels.
-constexpr double kMinReplaced = 1500, kCellWork = 16, kMinLevelThreshold = 0.1;
+// Minimum work per box, in comparisons, of a grid that levels replace, and the work of a visited
+// cell; the same for a tree, whose searches take longer among many boxes; the number of boxes in a
+// sample of the work; and the lowest threshold for levels and trees.
+constexpr double kMinReplaced = 1500, kCellWork = 16;
+constexpr double kMinTreeWork = 200, kTreeWorkPerBox = 1.0 / 24, kTreeCellWork = 4;
 constexpr int kWorkSample = 32;
+constexpr double kMinLevelThreshold = 0.1;
 
 }  // namespace
 
@@ -61,39 +65,34 @@ void SpatialHash::reserve() {
 }
 
 double SpatialHash::work(int first) const {
+  const double cell_work = exact.rotated ? kTreeCellWork : kCellWork;
+  const int in_overflow = ends[kOverflowCell] - begins[kOverflowCell];
   double sum = 0;
   for (int i = first, stride = (int)ceil_div(num - first, kWorkSample); i < num; i += stride) {
-    if (kind_of_cell(i) != kGridCell) continue;
-    if (cells == 1) {
-      sum += ends[kOverflowCell] - begins[kOverflowCell];
-      continue;
-    }
+    const int kind = kind_of_cell(i);
+    if (kind == kNoCell) continue;
+    // Levels leave boxes in kOverflowCell, but a tree takes them too.
+    if (exact.rotated || (cells == 1 && kind == kGridCell)) sum += in_overflow;
+    if (kind != kGridCell && exact.rotated) sum += cells + num_inserted - in_overflow;
+    if (kind != kGridCell || cells == 1) continue;
     const Box& b = boxes[order[i]].box;
     const Window window = in_reach(b);
     for (int row = window.row; row < window.end_row; ++row) {
       const int at = kGridCell + row * grid.columns;
       for (int cell = at + window.column; cell < at + window.end_column; ++cell) {
-        sum += kCellWork + (ends[cell] - begins[cell]);
+        sum += cell_work + (ends[cell] - begins[cell]);
       }
     }
   }
   return sum / std::min(kWorkSample, num - first);
 }
 
-void SpatialHash::replace_slow_grid(int first, const uint8_t* is_kept) {
-  if (first < next_check || levels.buckets || num < kMinSaved || !broad_phase.enabled ||
-      rule.threshold < kMinLevelThreshold) {
-    return;
-  }
-  next_check = 2 * first;
-  if (work(first) < kMinReplaced) return;
+void SpatialHash::divide_by_levels(int first, const uint8_t* is_kept) {
   levels.use(num / kBoxesPerCell);
   grid.columns = levels.buckets, grid.rows = 1, cells = kGridCell + levels.buckets;
-  fraction = 0;
   std::fill(begins, begins + cells, 0);
-  auto is_left = [&](int i) { return i >= first || is_kept[order[i]]; };
   for (int i = 0; i < num; ++i) {
-    if (!is_left(i) || cell_of[i] == kNoCell) continue;
+    if (!is_left(i, first, is_kept)) continue;
     cell_of[i] = kind_of_cell(i);
     if (cell_of[i] == kGridCell) {
       const Box& b = boxes[order[i]].box;
@@ -105,6 +104,34 @@ void SpatialHash::replace_slow_grid(int first, const uint8_t* is_kept) {
     }
     ++begins[cell_of[i]];
   }
+}
+
+void SpatialHash::divide_by_tree(int first, const uint8_t* is_kept) {
+  std::vector<RotatedTree::Member> members;
+  members.reserve(num);
+  for (int i = 0; i < num; ++i) {
+    if (!is_left(i, first, is_kept)) continue;
+    cell_of[i] = kOverflowCell;
+    if (std::isnan(boxes[order[i]].area)) continue;
+    members.push_back({RotatedTree::Key::of(exact.rotated[order[i]]), i, 0});
+  }
+  tree.build(members);
+  grid.columns = tree.leaves, grid.rows = 1, cells = kGridCell + tree.leaves;
+  std::fill(begins, begins + cells, 0);
+  for (const auto& member : members) cell_of[member.index] = kGridCell + member.leaf;
+  for (int i = 0; i < num; ++i) begins[cell_of[i]] += is_left(i, first, is_kept);
+}
+
+void SpatialHash::replace_slow_grid(int first, const uint8_t* is_kept) {
+  if (first < next_check || levels.buckets || tree.leaves || num < kMinSaved ||
+      !broad_phase.enabled || rule.threshold < kMinLevelThreshold) {
+    return;
+  }
+  next_check = 2 * first;
+  const double replaced = exact.rotated ? kMinTreeWork + num * kTreeWorkPerBox : kMinReplaced;
+  if (work(first) < replaced) return;
+  fraction = 0;
+  exact.rotated ? divide_by_tree(first, is_kept) : divide_by_levels(first, is_kept);
   reserve();
   for (int i = 0; i < first; ++i) {
     if (is_kept[order[i]] && cell_of[i] != kNoCell) insert(i);

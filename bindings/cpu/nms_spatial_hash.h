@@ -9,7 +9,7 @@
 #include "nms_broad_phase.h"
 #include "nms_grid.h"
 #include "nms_levels.h"
-#include "nms_sides.h"
+#include "nms_tree.h"
 #include "result_pool.h"
 
 namespace cvops::cpu {
@@ -39,6 +39,7 @@ struct SpatialHash {
 
   Grid grid{(double)rule.pixels};
   Levels levels;        // replace the grid where it is slow
+  RotatedTree tree;     // replaces the grid of rotated boxes where it is slow
   int next_check = 0;   // the box from which on the work is estimated again
   int cells = 1;        // kOverflowCell and the cells of the grid
   double fraction = 1;  // fraction of the inserted boxes with which a median box is compared
@@ -78,8 +79,15 @@ struct SpatialHash {
 
   // Estimates the work per box for the boxes from `first` on, from a sample.
   double work(int first) const;
-  // Replaces the grid by levels if the boxes from `first` on would need much work.
+  // Replaces the grid by levels, or by a tree, if the boxes from `first` on would need much work.
   void replace_slow_grid(int first, const uint8_t* is_kept);
+  // False for a box that is suppressed, or that overlaps no other one. `first` boxes are resolved.
+  bool is_left(int i, int first, const uint8_t* is_kept) const {
+    return (i >= first || is_kept[order[i]]) && cell_of[i] != kNoCell;
+  }
+  // Sets cell_of for the boxes that are left, and counts them in `begins`.
+  void divide_by_levels(int first, const uint8_t* is_kept);
+  void divide_by_tree(int first, const uint8_t* is_kept);
 
   void set_sides(int at, const Sides& b) {
     float* to = sides + at;
@@ -103,7 +111,10 @@ struct SpatialHash {
     x1[at] = b.box.x1, y1[at] = b.box.y1, x2[at] = b.box.x2, y2[at] = b.box.y2;
     area[at] = b.area, min_overlap[at] = broad_phase.min_overlap(b.area);
     if (exact) index_of_slot[at] = order[i];
-    if (exact.rotated) set_sides(at, Sides::of(exact.rotated[order[i]]));
+    if (!exact.rotated) return;
+    const RotatedBox& own = exact.rotated[order[i]];
+    set_sides(at, Sides::of(own));
+    if (tree.leaves && cell_of[i] >= kGridCell) tree.insert(own, cell_of[i] - kGridCell);
   }
 };
 

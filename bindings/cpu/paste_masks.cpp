@@ -40,30 +40,61 @@ void find_columns(Columns& columns, const PasteAxis& axis, int width) {
   }
 }
 
-// Writes the pixels of a row in the box. `cells` has the interpolated cells, from cell -1 on.
-void write_row(unsigned char* __restrict__ out, const float* __restrict__ cells,
-               const Columns& columns, float threshold) {
-  const int* __restrict__ low = columns.low.data();
+// A row of cells at the columns: those of the low cells, then those of the high cells.
+struct CellRow {
+  int row;  // of the mask
+  std::vector<float> low, high;
+
+  // Row -1 and rows beyond the mask are 0, and so are cells beyond the row. `cells` is scratch
+  // memory for a row with a cell at both ends.
+  void load(const float* mask, int of_mask, const Columns& columns, const PasteShape& shape,
+            float* __restrict__ cells) {
+    row = of_mask;
+    const bool is_inside = row >= 0 && row < shape.mask_height;
+    for (int i = 0; i < shape.mask_width; ++i) {
+      cells[i + 1] = is_inside ? mask[(int64)row * shape.mask_width + i] : 0.0f;
+    }
+    const int* __restrict__ at = columns.low.data();
+    float* __restrict__ to_low = low.data(), * __restrict__ to_high = high.data();
+    const int num = columns.end - columns.begin;
+    for (int i = 0; i < num; ++i) to_low[i] = cells[at[i]], to_high[i] = cells[at[i] + 1];
+  }
+};
+
+// Writes the pixels of a row in the box, between two rows of cells.
+void write_row(unsigned char* __restrict__ out, const CellRow& above, const CellRow& below,
+               PasteSample y, const Columns& columns, float threshold) {
+  const float* __restrict__ above_low = above.low.data(), * __restrict__ above_high =
+                                                              above.high.data();
+  const float* __restrict__ below_low = below.low.data(), * __restrict__ below_high =
+                                                              below.high.data();
   const float* __restrict__ low_weight = columns.low_weight.data();
   const float* __restrict__ high_weight = columns.high_weight.data();
   const int num = columns.end - columns.begin;
   for (int i = 0; i < num; ++i) {
-    out[i] = paste_value(cells[low[i]], cells[low[i] + 1], {0, low_weight[i], high_weight[i]},
-                         threshold);
+    const float low = paste_between(above_low[i], below_low[i], y);
+    const float high = paste_between(above_high[i], below_high[i], y);
+    out[i] = paste_value(low, high, {0, low_weight[i], high_weight[i]}, threshold);
   }
 }
 
-// Writes the rows from `begin` to `end` of one mask.
+// Writes the rows from `begin` to `end` of one mask. Pixels between the same two rows of cells
+// share the loads from columns of cells, which take longer than the interpolation.
 void write_rows(unsigned char* out, const float* mask, const PasteAxis& down,
                 const Columns& columns, int begin, int end, const PasteShape& shape,
                 float threshold) {
   std::vector<float> cells(shape.mask_width + 2);
+  constexpr int kNone = -2;
+  const std::size_t num = columns.low.size();
+  CellRow rows[2] = {{kNone, std::vector<float>(num), std::vector<float>(num)},
+                     {kNone, std::vector<float>(num), std::vector<float>(num)}};
   for (int y = begin; y < end; ++y) {
     const PasteSample sample = paste_sample(down, y);
-    for (int i = 0; i < shape.mask_width; ++i) {
-      cells[i + 1] = paste_column(mask, sample, i, shape);
-    }
-    write_row(out + (int64)y * shape.width + columns.begin, cells.data(), columns, threshold);
+    CellRow &above = rows[sample.low & 1], &below = rows[~sample.low & 1];
+    if (above.row != sample.low) above.load(mask, sample.low, columns, shape, cells.data());
+    if (below.row != sample.low + 1) below.load(mask, sample.low + 1, columns, shape, cells.data());
+    write_row(out + (int64)y * shape.width + columns.begin, above, below, sample, columns,
+              threshold);
   }
 }
 

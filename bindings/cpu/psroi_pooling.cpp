@@ -7,6 +7,7 @@
 #include "interleaved.h"
 #include "parallel.h"
 #include "simd.h"
+#include "staged_bins.h"
 
 namespace cvops {
 
@@ -147,11 +148,9 @@ void copy_planes(const Planes<kVectors>& planes, const float* first, int64 pitch
 // Pools the bins of a cell for all RoIs of the list, from interleaved planes.
 template <int kVectors>
 void pool(const Forward& call, const RoiList& list, const Bins& bins,
-          const Planes<kVectors>& planes, int channel, int channels) {
+          const Planes<kVectors>& planes, const StagedBins& staged, int64 group) {
   const int64 pitch = planes.window.columns.end - planes.window.columns.begin;
-  const int num_bins = call.op.bins();
   for (const Roi* roi = list.begin; roi < list.end; ++roi) {
-    float* const to = call.output(roi->number, channel);
     for_each_bin(call, roi->number, bins,
                  [&](const PsroiBin& bin, int index) __attribute__((always_inline)) {
                    Pixel<kVectors> sum = {};
@@ -168,18 +167,16 @@ void pool(const Forward& call, const RoiList& list, const Bins& bins,
                      fill(area, bin.area());
                      for (int v = 0; v < kVectors; ++v) sum.of[v] /= area;
                    }
-                   const float* const lanes = (const float*)&sum;
-                   for (int k = 0; k < channels; ++k) to[(int64)k * num_bins + index] = lanes[k];
+                   staged.at<kVectors>(group, index, roi->number) = sum;
                  });
   }
 }
 
 // Pools without interleaved planes, for few bins.
+template <int kVectors>
 void pool_separately(const Forward& call, const RoiList& list, const Bins& bins,
-                     const float* planes, int channel, int channels) {
-  const int num_bins = call.op.bins();
+                     const float* planes, int channels, const StagedBins& staged, int64 group) {
   for (const Roi* roi = list.begin; roi < list.end; ++roi) {
-    float* const to = call.output(roi->number, channel);
     for_each_bin(call, roi->number, bins, [&](const PsroiBin& bin, int index) {
       for (int k = 0; k < channels; ++k) {
         const float* const plane = planes + k * call.plane_pitch();
@@ -188,26 +185,30 @@ void pool_separately(const Forward& call, const RoiList& list, const Bins& bins,
           const float* const from = plane + (int64)row * call.op.width;
           for (int i = bin.columns.begin; i < bin.columns.end; ++i) sum += from[i];
         }
-        to[(int64)k * num_bins + index] = bin.empty() ? 0.0f : sum / bin.area();
+        ((float*)&staged.at<kVectors>(group, index, roi->number))[k] =
+            bin.empty() ? 0.0f : sum / bin.area();
       }
     });
   }
 }
 
 template <int kVectors>
-void pool_item(const Forward& call, const RoiList& list, int image, int channel, int cell) {
+void pool_item(const Forward& call, const RoiList& list, int image, int64 group, int cell,
+               const StagedBins& staged) {
   const Psroi& op = call.op;
+  const int channel = (int)group * kVectors * kWidth;
   const int channels = std::min(kVectors * kWidth, op.output_dim - channel);
   const Bins bins = bins_of_cell(cell, op);
   const float* const first = call.plane(image, channel, cell);
   double pixels;
   Planes<kVectors> planes = {window_of(call, list, bins, pixels), nullptr};
   const int64 area = planes.window.pixels();
-  if (4 * pixels < area) return pool_separately(call, list, bins, first, channel, channels);
+  if (4 * pixels < area)
+    return pool_separately<kVectors>(call, list, bins, first, channels, staged, group);
   const std::unique_ptr<Pixel<kVectors>[]> memory(new Pixel<kVectors>[area]);
   planes.pixels = memory.get();
   simd<copy_planes<kVectors>>(planes, first, call.plane_pitch(), op.width, channels);
-  simd<pool<kVectors>>(call, list, bins, planes, channel, channels);
+  simd<pool<kVectors>>(call, list, bins, planes, staged, group);
 }
 
 // Adds the gradients of the bins of a cell to the sums of their pixels.
@@ -279,21 +280,26 @@ void psroi_pooling(const Cpu&, float* pooled, const float* data, const float* bo
   const Forward call = {data, pooled, op, find_rois(boxes, num_rois, op)};
   for (int64 n : call.rois.unknown) std::fill_n(pooled + n * of_roi, of_roi, 0.0f);
   std::vector<RoiList> lists = call.lists();
-  const int lanes = lanes_for(op);
-  const int64 groups = ceil_div(op.output_dim, lanes);
-  // Bins of adjacent cells share cache lines: items that run concurrently have distant cells.
-  const int parts = std::min(num_threads(), op.cells()), each = (int)ceil_div(op.cells(), parts);
-  const int64 per_group = (int64)parts * each, per_image = groups * per_group;
+  const int lanes = lanes_for(op), vectors = lanes / kWidth;
+  const int64 groups = ceil_div(op.output_dim, lanes), per_image = groups * op.cells();
+  const StagedBins staged(groups, op.bins(), num_rois, lanes);
   const double rois_of_image = (double)num_rois / op.images;
   const double cost = lanes * (rois_of_image * op.bins() / op.cells() * 3 + 0.2 * op.pixels());
   parallel_for(op.images * per_image, cost, [&](int64 item) {
-    const int image = (int)(item / per_image), place = (int)(item % per_group);
-    const int channel = (int)(item % per_image / per_group) * lanes;
-    const int cell = place % parts * each + place / parts;
-    if (cell >= op.cells() || lists[image].begin == lists[image].end) return;
-    if (lanes > 2 * kWidth) return pool_item<4>(call, lists[image], image, channel, cell);
-    if (lanes > kWidth) return pool_item<2>(call, lists[image], image, channel, cell);
-    pool_item<1>(call, lists[image], image, channel, cell);
+    const int image = (int)(item / per_image), cell = (int)(item % op.cells());
+    const int64 group = item % per_image / op.cells();
+    const RoiList& list = lists[image];
+    if (list.begin == list.end) return;
+    if (vectors > 2) return pool_item<4>(call, list, image, group, cell, staged);
+    if (vectors > 1) return pool_item<2>(call, list, image, group, cell, staged);
+    pool_item<1>(call, list, image, group, cell, staged);
+  });
+  parallel_for((int64)call.rois.known.size(), 0.3 * of_roi, [&](int64 k) {
+    const int64 n = call.rois.known[k].number;
+    for (int64 group = 0; group < groups; ++group) {
+      const int channel = (int)group * lanes;
+      staged.write(call.output(n, channel), group, n, std::min(lanes, op.output_dim - channel));
+    }
   });
 }
 

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <queue>
-#include <utility>
 #include <vector>
 
 #include "nms.h"
@@ -69,8 +67,8 @@ struct Kept {
 
 // IoUs whose factors are computed together.
 struct Batch {
-  static constexpr int kSize = 16;
-  float ious[kSize + kVector];
+  static constexpr int kSize = 16, kStep = 8;
+  float ious[kSize + kVector] = {};  // those from `num` on are without meaning
   int num = 0;
 
   // Multiplies the score by the factors, in order, until it is not above `lowest`. A negative
@@ -78,8 +76,7 @@ struct Batch {
   template <bool kGaussian>
   CVOPS_INLINE float apply(float score, float lowest, const SoftNms& op) {
     float factors[kSize + kVector];
-    const int padded = num <= kSize ? kSize : kSize + kVector;
-    for (int k = num; k < padded; ++k) ious[k] = 0;
+    const int padded = (num + kStep - 1) / kStep * kStep;
 #pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
     for (int k = 0; k < padded; ++k) factors[k] = soft_nms_factor(ious[k], op);
     for (int k = 0; k < num && (kGaussian || score > lowest); ++k) score *= factors[k];
@@ -121,6 +118,46 @@ float decayed(const Kept& kept, int first, const SizedBox& b, int of_class, floa
   return batch.num ? batch.apply<kGaussian>(score, lowest, op) : score;
 }
 
+// Candidate with a key of an upper bound of its score.
+struct Entry {
+  uint64 key;
+  int candidate;
+};
+
+// Binary heap whose top has the lowest key. std::priority_queue cannot replace its top, which is
+// most of the work here; a lowered score often stays near the top.
+class Queue {
+ public:
+  size_t size() const { return heap_.size(); }
+  const Entry& top() const { return heap_[0]; }
+
+  void push(const Entry& entry) {
+    heap_.push_back(entry);
+    std::push_heap(heap_.begin(), heap_.end(), is_after);
+  }
+
+  void pop() {
+    const Entry last = heap_.back();
+    heap_.pop_back();
+    if (size()) replace_top(last);
+  }
+
+  void replace_top(const Entry& entry) {
+    size_t at = 0;
+    for (size_t child = 1; child < size(); child = 2 * at + 1) {
+      if (child + 1 < size()) child += is_after(heap_[child], heap_[child + 1]);
+      if (!is_after(entry, heap_[child])) break;
+      heap_[at] = heap_[child], at = child;
+    }
+    heap_[at] = entry;
+  }
+
+ private:
+  static bool is_after(const Entry& a, const Entry& b) { return a.key > b.key; }
+
+  std::vector<Entry> heap_;
+};
+
 // Scores decrease only, so a candidate whose score is an upper bound waits until it is the best of
 // all. Only then the boxes kept since its last turn lower its score, in order. The result has the
 // bits of the algorithm that lowers all scores at each step.
@@ -142,22 +179,20 @@ class SoftNmsRun {
     const float lowest = options_.candidates.valid_thresh;
     while (kept_.num < options_.rows) {
       const bool from_queue =
-          !queue_.empty() && (next_ == found_.count || queue_.top().first < found_.sorted[next_]);
+          queue_.size() && (next_ == found_.count || queue_.top().key < found_.sorted[next_]);
       if (!from_queue && next_ == found_.count) return;
-      const Entry best = from_queue ? queue_.top() : Entry(found_.sorted[next_], next_);
-      if (from_queue) {
-        queue_.pop();
-      } else {
-        ++next_;
-      }
-      const int i = best.second;
+      const Entry best = from_queue ? queue_.top() : Entry{found_.sorted[next_], next_};
+      next_ += !from_queue;
+      const int i = best.candidate;
       update(i);
-      if (!(scores_[i] > lowest)) continue;
-      const uint64 key = sort_key(scores_[i], index_of(best.first));
-      if (key != best.first) {
-        queue_.emplace(key, i);
+      const bool is_left = scores_[i] > lowest;
+      const uint64 key = sort_key(scores_[i], index_of(best.key));
+      if (is_left && key != best.key) {
+        from_queue ? queue_.replace_top({key, i}) : queue_.push({key, i});
         continue;
       }
+      if (from_queue) queue_.pop();
+      if (!is_left) continue;
       use((int)index_of(key), scores_[i]);
       kept_.add(found_.boxes[i], class_of(i));
       seen_[i] = std::numeric_limits<int>::max();
@@ -166,8 +201,6 @@ class SoftNmsRun {
   }
 
  private:
-  using Entry = std::pair<uint64, int>;  // key with an upper bound of the score, candidate
-
   int class_of(int i) const { return options_.op.by_class ? found_.classes[i] : 0; }
 
   void update(int i) {
@@ -207,7 +240,7 @@ class SoftNmsRun {
   const std::unique_ptr<float[]> scores_;  // of the candidates, after the first `seen_` kept boxes
   const std::unique_ptr<int[]> seen_;
   int next_ = 0;  // first candidate that is not in the queue
-  std::priority_queue<Entry, std::vector<Entry>, std::greater<Entry>> queue_;
+  Queue queue_;
 };
 
 }  // namespace

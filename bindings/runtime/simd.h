@@ -13,6 +13,13 @@
 #define CVOPS_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
+// Before a loop of few iterations: the compiler vectorizes it rather than unrolls it.
+#ifdef __clang__
+#define CVOPS_VECTORIZED _Pragma("clang loop vectorize(enable) unroll(disable)")
+#else
+#define CVOPS_VECTORIZED
+#endif
+
 // Some loops load two small numbers, or the bytes of a color, as one large number.
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "");
 

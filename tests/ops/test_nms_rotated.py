@@ -166,6 +166,38 @@ def test_thin_boxes_have_the_bits_of_the_reference(scale, threshold):
         check(runner("cpu", "native"), thin(rng, 150, scale), overlap_thresh=threshold)
 
 
+def needles(rng, num):
+    return np.ones(num), np.full(num, 1e-4), rng.uniform(0, 1, (num, 2))
+
+
+def scales(rng, num):
+    sides = np.sort(2.0 ** rng.uniform(-20, 20, (2, num)), axis=0)
+    return sides[1], sides[0], sides.T / 2
+
+
+def distant_groups(rng, num):
+    center = rng.uniform(0, 5, (num, 2)) + 10_000 * rng.integers(0, 2, (num, 1))
+    return rng.uniform(0.1, 0.6, num), np.full(num, 0.1), center
+
+
+@pytest.mark.parametrize("make", [needles, scales, distant_groups])
+@pytest.mark.parametrize("threshold", [0.8, 0.15])
+def test_tree_does_not_change_the_result(make, threshold):
+    """The CPU puts such boxes in a tree. A part of them are close to one another."""
+    rng = np.random.default_rng(12)
+    own, copies = np.arange(700), rng.integers(0, 700, 200)
+    length, width, center = (x[[*own, *copies]] for x in make(rng, 700))
+    angle = rng.uniform(-180, 180, 700)[[*own, *copies]]
+    moves = rng.uniform(-0.2, 0.2, (5, 900)) * (np.arange(900) >= 700)
+    cos, sin = np.cos(np.radians(angle)), -np.sin(np.radians(angle))
+    x = center[:, 0] + moves[0] * length * cos - moves[1] * width * sin
+    y = center[:, 1] + moves[0] * length * sin + moves[1] * width * cos
+    angle += np.degrees(moves[2] * width / length)
+    sides = length * 2 ** moves[3], width * 2 ** moves[4]
+    data = np.stack([np.zeros(900), rng.random(900), x, y, *sides, angle], axis=1)
+    check(runner("cpu", "native"), data.astype("f4"), overlap_thresh=threshold)
+
+
 def test_many_boxes_take_several_chunks(run_any_steps):
     rng = np.random.default_rng(6)
     data = random_rows(rng, 500, extent=25)
