@@ -60,6 +60,14 @@ void SpatialHash::reserve() {
   std::fill_n(min_overlap, capacity, kInfinity);
 }
 
+void SpatialHash::insert_first(int end, const uint8_t* is_kept) {
+  for (int i = 0; i < end; ++i) {
+    if (!is_kept[order[i]]) continue;
+    ++num_kept;
+    if (cell_of[i] != kNoCell) insert(i);
+  }
+}
+
 double SpatialHash::work(int first) const {
   double sum = 0;
   for (int i = first, stride = (int)ceil_div(num - first, kWorkSample); i < num; i += stride) {
@@ -106,9 +114,8 @@ void SpatialHash::replace_slow_grid(int first, const uint8_t* is_kept) {
     ++begins[cell_of[i]];
   }
   reserve();
-  for (int i = 0; i < first; ++i) {
-    if (is_kept[order[i]] && cell_of[i] != kNoCell) insert(i);
-  }
+  num_kept = num_inserted = 0;
+  insert_first(first, is_kept);
 }
 
 }  // namespace cvops::cpu

@@ -1,0 +1,209 @@
+#include "nms_marks.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+namespace cvops::cpu {
+namespace {
+
+// Minimum number of boxes for a grid.
+constexpr int kMinForGrid = 300;
+// Maximum number of compared blocks per decided box, and the number of first boxes without limit.
+constexpr int64 kMaxWork = 160, kFree = 64;
+// An area of which products lose no bits.
+constexpr float kMinUnion = 1e-30f;
+
+// A kept box marks the boxes of the slots from `begin` to `end`, and others in their blocks. Adds
+// to `unsure` where the bounds of the rule do not decide.
+template <Form kForm, bool kExact, bool kAtLeast>
+CVOPS_INLINE void mark(const MarkedBoxes& boxes, SizedBox kept, int begin, int end, int* unsure) {
+  const float low = boxes.low, high = boxes.high;
+  const NmsRule rule = {boxes.rule.threshold, kAtLeast, 0, kForm == Form::center,
+                        kForm == Form::pixels};
+  MarkBlock* const last = boxes.blocks.get() + (end + kWidth - 1) / kWidth;
+  for (MarkBlock* block = boxes.blocks.get() + begin / kWidth; block < last; ++block) {
+    for (int k = 0; k < kWidth; ++k) {
+      const SizedBox other = {{block->x1[k], block->y1[k], block->x2[k], block->y2[k]},
+                              block->area[k]};
+      if constexpr (kExact) {
+        block->marks[k] |= (int)suppresses(kept, other, rule);
+      } else {
+        // The overlap, or a number below 0 if there is none.
+        float width = smaller(kept.box.x2, other.box.x2) - larger(kept.box.x1, other.box.x1);
+        float height = smaller(kept.box.y2, other.box.y2) - larger(kept.box.y1, other.box.y1);
+        if (kForm == Form::pixels) width += 1.0f, height += 1.0f;
+        const float overlap = larger(width, boxes.zero) * height;
+        const float all = kept.area + other.area - overlap;
+        const int surely = overlap > high * all, maybe = overlap > low * all;
+        block->marks[k] |= surely;
+        unsure[k] |= maybe & !surely;
+      }
+    }
+  }
+}
+
+template <Form kForm, bool kExact, bool kAtLeast>
+CVOPS_INLINE bool mark_near(MarkedBoxes& boxes, int slot, const SizedBox& b, const Window& near) {
+  int unsure[kWidth] = {};
+  auto range = [&](int begin, int end) {
+    mark<kForm, kExact, kAtLeast>(boxes, b, begin, end, unsure);
+    if (!kExact) boxes.work += (end + kWidth - 1) / kWidth - begin / kWidth;
+  };
+  if (boxes.cells == 1) {
+    range(slot, boxes.slots());
+  } else {
+    const int* row = boxes.begins + near.row * boxes.grid.columns;
+    for (int r = near.row; r < near.end_row; ++r, row += boxes.grid.columns) {
+      range(row[near.column], row[near.end_column]);
+    }
+  }
+  int any = 0;
+  for (int k = 0; k < kWidth; ++k) any |= unsure[k];
+  return any;
+}
+
+template <Form kForm>
+int decide(MarkedBoxes& boxes, uint8_t* is_kept, int max_kept) {
+  // Where most boxes are kept, their windows are computed ahead: the branches on them are hard to
+  // predict, and then need not wait for that.
+  constexpr int kAhead = 64;
+  Window windows[kAhead] = {};
+  const Grid grid = boxes.grid;
+  auto window = [&](const Box& b) { return grid.in_reach(b, boxes.broad_phase.side_fraction); };
+  bool ahead = false;
+  int64 next_check = boxes.num;
+  int num_kept = 0;
+  for (int i = 0; i < boxes.num; ++i) {
+    Window& near = windows[i % kAhead];
+    if (i % kAhead == 0 && boxes.cells > 1) {
+      ahead = 2 * num_kept >= i;
+      for (int j = i; ahead && j < std::min(boxes.num, i + kAhead); ++j) {
+        windows[j - i] = window(boxes.boxes[boxes.order[j]].box);
+      }
+    }
+    const int index = boxes.order[i];
+    const int slot = boxes.slot_of[i];
+    const bool own = (num_kept < max_kept) & (boxes.mark(slot) == 0);
+    is_kept[index] = own;
+    num_kept += own;
+    if (!own || slot == boxes.free_slot) continue;
+    const SizedBox b = boxes.boxes[index];
+    if (!ahead && boxes.cells > 1) near = window(b.box);
+    const bool unsure = mark_near<kForm, false, false>(boxes, slot, b, near);
+    if (unsure) {
+      boxes.rule.at_least ? mark_near<kForm, true, true>(boxes, slot, b, near)
+                          : mark_near<kForm, true, false>(boxes, slot, b, near);
+    }
+    if (boxes.work < next_check) continue;
+    if (boxes.work > kMaxWork * (i + kFree)) return i + 1;
+    next_check = boxes.work + boxes.slots();
+    const double left = (double)boxes.work / (i + 1) * (boxes.num - i);
+    if (left > 5 * boxes.slots() && 2 * boxes.count_marks() > boxes.slots()) boxes.compact();
+  }
+  return boxes.num;
+}
+
+// Computes the cells and the slots of all boxes.
+bool assign(MarkedBoxes& to) {
+  const SizedBox* const boxes = to.boxes;
+  const int *const order = to.order, num = to.num, cells = to.cells;
+  int *const begins = to.begins, *const cell_of = to.cell_of, *const slot_of = to.slot_of;
+  const Grid grid = to.grid;
+  PerAxis max_side = grid.max_side;
+  std::fill_n(begins, cells + 1, 0);
+  for (int i = 0; i < num; ++i) {
+    const SizedBox& b = boxes[order[i]];
+    int cell = to.broad_phase.kind_of_cell(b, to.rule);
+    if (cell == kOverflowCell) return false;
+    if (cell == kGridCell && cells > 1) {
+      cell += grid.cell_of(b.box);
+      max_side = larger_of(max_side, grid.sides(b.box));
+    }
+    cell_of[i] = cell;
+    begins[std::max(cell, 0)] += cell != kNoCell;
+  }
+  to.grid.max_side = max_side;
+  // Each number of boxes becomes the first slot of its cell, and then the first one of the next.
+  for (int c = 1, before = 0; c <= cells; ++c) before += std::exchange(begins[c], before);
+  for (int i = 0; i < num; ++i) {
+    if (cell_of[i] == kNoCell) {
+      slot_of[i] = to.free_slot;
+      continue;
+    }
+    const int slot = slot_of[i] = begins[cell_of[i]]++;
+    to.box_at[slot] = i;
+    to.put(slot, boxes[order[i]]);
+  }
+  to.fill_last_block();
+  return true;
+}
+
+}  // namespace
+
+void MarkedBoxes::choose_grid() {
+  if (num < kMinForGrid || !broad_phase.enabled) return;
+  AxisSample of_x(grid.pixel), of_y(grid.pixel);
+  for (int i = 0, stride = (int)ceil_div(num, AxisSample::kMaxSize); i < num; i += stride) {
+    const SizedBox& b = boxes[order[i]];
+    if (broad_phase.kind_of_cell(b, rule) != kGridCell) continue;
+    of_x.add(b.box.x1, b.box.x2), of_y.add(b.box.y1, b.box.y2);
+  }
+  if (of_x.num < 2) return;  // the sample has no extent
+  grid.measure(0, of_x), grid.measure(1, of_y);
+  // Sides of a cell as parts of the extent. A row of cells in reach has about one block of boxes,
+  // or more where cells would be lower than half of a median side.
+  const double x = std::min(0.5 / grid.preferred_cells(0), 1.0);
+  const double y = std::min(0.5 / grid.preferred_cells(1), 1.0);
+  const double height = std::max(0.5 * y, 5 / (1.3 * x * num));
+  const double most = max_cells() - 1;
+  const int rows = (int)std::clamp(1 / height, 1.0, most);
+  const int columns = (int)std::clamp(4 / x, 1.0, most / rows);
+  grid.divide(columns, rows);
+  cells = columns * rows;
+}
+
+bool MarkedBoxes::assign_slots() {
+  put(free_slot, {}), put(marked_slot, {});
+  mark(marked_slot) = 1;
+  return simd<assign>(*this);
+}
+
+void MarkedBoxes::fill_last_block() {
+  for (int slot = slots(); slot % kWidth; ++slot) put(slot, {{0, 0, 0, 0}, 1});
+}
+
+int MarkedBoxes::count_marks() const {
+  int count = 0;
+  for (int b = 0, last = slots() / kWidth; b < last; ++b) {
+    for (int k = 0; k < kWidth; ++k) count += blocks[b].marks[k];
+  }
+  return count;
+}
+
+void MarkedBoxes::compact() {
+  int from = 0, to = 0;
+  for (int c = 0; c < cells; ++c) {
+    for (const int end = begins[c + 1]; from < end; ++from) {
+      const MarkBlock& b = block(from);
+      const int k = from % kWidth, is_marked = b.marks[k], box = box_at[from];
+      put(to, {{b.x1[k], b.y1[k], b.x2[k], b.y2[k]}, b.area[k]});
+      box_at[to] = box;
+      slot_of[box] = is_marked ? marked_slot : to;
+      to += !is_marked;
+    }
+    begins[c + 1] = to;
+  }
+  fill_last_block();
+}
+
+template <Form kForm>
+int suppress_by_marks(MarkedBoxes& boxes, uint8_t* is_kept, int max_kept) {
+  return simd<decide<kForm>>(boxes, is_kept, max_kept);
+}
+
+template int suppress_by_marks<Form::corner>(MarkedBoxes&, uint8_t*, int);
+template int suppress_by_marks<Form::center>(MarkedBoxes&, uint8_t*, int);
+template int suppress_by_marks<Form::pixels>(MarkedBoxes&, uint8_t*, int);
+
+}  // namespace cvops::cpu
