@@ -8,59 +8,74 @@ namespace cvops::cpu {
 namespace {
 
 // Minimum number of boxes for a grid.
-constexpr int kMinForGrid = 300;
+constexpr int kMinForGrid = 160;
 // Maximum number of compared blocks per decided box, and the number of first boxes without limit.
 constexpr int64 kMaxWork = 160, kFree = 64;
 // An area of which products lose no bits.
 constexpr float kMinUnion = 1e-30f;
 
-// A kept box marks the boxes of the slots from `begin` to `end`, and others in their blocks. Adds
-// to `unsure` where the bounds of the rule do not decide.
-template <Form kForm, bool kExact, bool kAtLeast>
-CVOPS_INLINE void mark(const MarkedBoxes& boxes, SizedBox kept, int begin, int end, int* unsure) {
-  const float low = boxes.low, high = boxes.high;
-  const NmsRule rule = {boxes.rule.threshold, kAtLeast, 0, kForm == Form::center,
-                        kForm == Form::pixels};
-  MarkBlock* const last = boxes.blocks.get() + (end + kWidth - 1) / kWidth;
-  for (MarkBlock* block = boxes.blocks.get() + begin / kWidth; block < last; ++block) {
-    for (int k = 0; k < kWidth; ++k) {
-      const SizedBox other = {{block->x1[k], block->y1[k], block->x2[k], block->y2[k]},
-                              block->area[k]};
-      if constexpr (kExact) {
-        block->marks[k] |= (int)suppresses(kept, other, rule);
-      } else {
-        // The overlap, or a number below 0 if there is none.
-        float width = smaller(kept.box.x2, other.box.x2) - larger(kept.box.x1, other.box.x1);
-        float height = smaller(kept.box.y2, other.box.y2) - larger(kept.box.y1, other.box.y1);
-        if (kForm == Form::pixels) width += 1.0f, height += 1.0f;
-        const float overlap = larger(width, boxes.zero) * height;
-        const float all = kept.area + other.area - overlap;
-        const int surely = overlap > high * all, maybe = overlap > low * all;
-        block->marks[k] |= surely;
-        unsure[k] |= maybe & !surely;
-      }
-    }
+// A kept box, in each lane.
+struct KeptLanes {
+  FloatVector x1, y1, x2, y2, area;
+
+  CVOPS_INLINE explicit KeptLanes(const SizedBox& b)
+      : x1(FloatVector{} + b.box.x1),
+        y1(FloatVector{} + b.box.y1),
+        x2(FloatVector{} + b.box.x2),
+        y2(FloatVector{} + b.box.y2),
+        area(FloatVector{} + b.area) {}
+};
+
+// True if a lane is not 0.
+CVOPS_INLINE bool any(const IntVector& lanes) {
+  uint64 words[sizeof lanes / sizeof(uint64)], all = 0;
+  __builtin_memcpy(words, &lanes, sizeof lanes);
+  for (uint64 word : words) all |= word;
+  return all;
+}
+
+// Marks the boxes of a block that a kept box suppresses. Sets lanes of `unsure` where the bounds of
+// the rule do not decide.
+template <Form kForm>
+CVOPS_INLINE void mark(MarkBlock& block, const MarkedBoxes& boxes, const KeptLanes& kept,
+                       IntVector& unsure) {
+  const FloatVector zero = FloatVector{} + boxes.zero;
+  FloatVector width = (kept.x2 < block.x2 ? kept.x2 : block.x2) -
+                      (kept.x1 > block.x1 ? kept.x1 : block.x1);
+  FloatVector height = (kept.y2 < block.y2 ? kept.y2 : block.y2) -
+                       (kept.y1 > block.y1 ? kept.y1 : block.y1);
+  if (kForm == Form::pixels) width += 1.0f, height += 1.0f;
+  // The overlap, or a number below 0 if there is none.
+  const FloatVector overlap = (width > zero ? width : zero) * height;
+  const FloatVector all = kept.area + block.area - overlap;
+  const IntVector surely = overlap > boxes.high * all, maybe = overlap > boxes.low * all;
+  block.marks |= surely;
+  unsure |= surely ^ maybe;
+}
+
+// The same by the rule itself.
+template <Form kForm, bool kAtLeast>
+void mark_exactly(MarkBlock& block, SizedBox kept, float threshold) {
+  const NmsRule rule = {threshold, kAtLeast, 0, kForm == Form::center, kForm == Form::pixels};
+  for (int k = 0; k < kWidth; ++k) {
+    const Box other = {block.x1[k], block.y1[k], block.x2[k], block.y2[k]};
+    if (suppresses(kept, SizedBox{other, block.area[k]}, rule)) block.marks[k] = -1;
   }
 }
 
-template <Form kForm, bool kExact, bool kAtLeast>
-CVOPS_INLINE bool mark_near(MarkedBoxes& boxes, int slot, const SizedBox& b, const Window& near) {
-  int unsure[kWidth] = {};
-  auto range = [&](int begin, int end) {
-    mark<kForm, kExact, kAtLeast>(boxes, b, begin, end, unsure);
-    if (!kExact) boxes.work += (end + kWidth - 1) / kWidth - begin / kWidth;
+// Calls body(block) for each block with boxes near the box of a slot. `near` is its window.
+template <typename Body>
+CVOPS_INLINE void for_each_near(const MarkedBoxes& boxes, int slot, const Window& near,
+                                const Body& body) {
+  auto each = [&](int begin, int end) {
+    MarkBlock* const last = &boxes.block(end + kWidth - 1);
+    for (MarkBlock* block = &boxes.block(begin); block < last; ++block) body(*block);
   };
-  if (boxes.cells == 1) {
-    range(slot, boxes.slots());
-  } else {
-    const int* row = boxes.begins + near.row * boxes.grid.columns;
-    for (int r = near.row; r < near.end_row; ++r, row += boxes.grid.columns) {
-      range(row[near.column], row[near.end_column]);
-    }
+  if (boxes.cells == 1) return each(slot, boxes.slots());
+  const int* row = boxes.begins + near.row * boxes.grid.columns;
+  for (int r = near.row; r < near.end_row; ++r, row += boxes.grid.columns) {
+    each(row[near.column], row[near.end_column]);
   }
-  int any = 0;
-  for (int k = 0; k < kWidth; ++k) any |= unsure[k];
-  return any;
 }
 
 template <Form kForm>
@@ -90,10 +105,17 @@ int decide(MarkedBoxes& boxes, uint8_t* is_kept, int max_kept) {
     if (!own || slot == boxes.free_slot) continue;
     const SizedBox b = boxes.boxes[index];
     if (!ahead && boxes.cells > 1) near = window(b.box);
-    const bool unsure = mark_near<kForm, false, false>(boxes, slot, b, near);
-    if (unsure) {
-      boxes.rule.at_least ? mark_near<kForm, true, true>(boxes, slot, b, near)
-                          : mark_near<kForm, true, false>(boxes, slot, b, near);
+    const KeptLanes kept(b);
+    IntVector unsure = {};
+    for_each_near(boxes, slot, near, [&](MarkBlock& block) {
+      mark<kForm>(block, boxes, kept, unsure);
+      ++boxes.work;
+    });
+    if (any(unsure)) {
+      for_each_near(boxes, slot, near, [&](MarkBlock& block) {
+        boxes.rule.at_least ? mark_exactly<kForm, true>(block, b, boxes.rule.threshold)
+                            : mark_exactly<kForm, false>(block, b, boxes.rule.threshold);
+      });
     }
     if (boxes.work < next_check) continue;
     if (boxes.work > kMaxWork * (i + kFree)) return i + 1;
@@ -144,7 +166,8 @@ bool assign(MarkedBoxes& to) {
 void MarkedBoxes::choose_grid() {
   if (num < kMinForGrid || !broad_phase.enabled) return;
   AxisSample of_x(grid.pixel), of_y(grid.pixel);
-  for (int i = 0, stride = (int)ceil_div(num, AxisSample::kMaxSize); i < num; i += stride) {
+  const int stride = std::max(8, (int)ceil_div(num, AxisSample::kMaxSize));
+  for (int i = 0; i < num; i += stride) {
     const SizedBox& b = boxes[order[i]];
     if (broad_phase.kind_of_cell(b, rule) != kGridCell) continue;
     of_x.add(b.box.x1, b.box.x2), of_y.add(b.box.y1, b.box.y2);
@@ -153,9 +176,9 @@ void MarkedBoxes::choose_grid() {
   grid.measure(0, of_x), grid.measure(1, of_y);
   // Sides of a cell as parts of the extent. A row of cells in reach has about one block of boxes,
   // or more where cells would be lower than half of a median side.
-  const double x = std::min(0.5 / grid.preferred_cells(0), 1.0);
-  const double y = std::min(0.5 / grid.preferred_cells(1), 1.0);
-  const double height = std::max(0.5 * y, 5 / (1.3 * x * num));
+  const double x = 1 / grid.preferred_cells(0);
+  const double y = 1 / grid.preferred_cells(1);
+  const double height = std::max(0.5 * y, 10 / (1.3 * x * num));
   const double most = max_cells() - 1;
   const int rows = (int)std::clamp(1 / height, 1.0, most);
   const int columns = (int)std::clamp(4 / x, 1.0, most / rows);
@@ -165,7 +188,7 @@ void MarkedBoxes::choose_grid() {
 
 bool MarkedBoxes::assign_slots() {
   put(free_slot, {}), put(marked_slot, {});
-  mark(marked_slot) = 1;
+  mark(marked_slot) = -1;
   return simd<assign>(*this);
 }
 
@@ -176,7 +199,7 @@ void MarkedBoxes::fill_last_block() {
 int MarkedBoxes::count_marks() const {
   int count = 0;
   for (int b = 0, last = slots() / kWidth; b < last; ++b) {
-    for (int k = 0; k < kWidth; ++k) count += blocks[b].marks[k];
+    for (int k = 0; k < kWidth; ++k) count -= blocks[b].marks[k];
   }
   return count;
 }
@@ -186,7 +209,7 @@ void MarkedBoxes::compact() {
   for (int c = 0; c < cells; ++c) {
     for (const int end = begins[c + 1]; from < end; ++from) {
       const MarkBlock& b = block(from);
-      const int k = from % kWidth, is_marked = b.marks[k], box = box_at[from];
+      const int k = from % kWidth, is_marked = -b.marks[k], box = box_at[from];
       put(to, {{b.x1[k], b.y1[k], b.x2[k], b.y2[k]}, b.area[k]});
       box_at[to] = box;
       slot_of[box] = is_marked ? marked_slot : to;

@@ -9,10 +9,10 @@
 
 namespace cvops::cpu {
 
-// Adjacent boxes. A box with a mark is decided or suppressed.
+// Adjacent boxes, and their marks: -1 for a decided or suppressed one, else 0.
 struct MarkBlock {
-  float x1[kWidth], y1[kWidth], x2[kWidth], y2[kWidth], area[kWidth];
-  int marks[kWidth];
+  FloatVector x1, y1, x2, y2, area;
+  IntVector marks;
 };
 
 // The boxes of an image, or of one class, by their place. Most of them have few near ones.
@@ -60,7 +60,9 @@ struct MarkedBoxes {
   int count_marks() const;
 
   CVOPS_INLINE MarkBlock& block(uint32 slot) const { return blocks[slot / kWidth]; }
-  CVOPS_INLINE int& mark(uint32 slot) const { return block(slot).marks[slot % kWidth]; }
+  CVOPS_INLINE int& mark(uint32 slot) const {
+    return reinterpret_cast<int*>(&block(slot).marks)[slot % kWidth];
+  }
 
   CVOPS_INLINE void put(uint32 slot, const SizedBox& b) const {
     MarkBlock& to = block(slot);
