@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "nms_few.h"
 #include "nms_rows.h"
 #include "parallel.h"
 
@@ -64,19 +65,25 @@ template struct cpu::NmsCandidatesOf<double>;
 template <typename T>
 void box_nms(const Cpu&, T* out, int* index, const T* data, int64 batch, int64 num,
              NmsOptions options) {
-  nms_rows(out, index, data, batch, num, options,
-           [&](uint8_t* kept, const T* rows, NmsCandidatesOf<T>& found, int threads) {
-             found.take_boxes(rows, options);
-             const int* const classes = found.classes.get();
-             if constexpr (std::is_same_v<T, double>) {
-               const auto bounds = scratch<SizedBox>(found.count);
-               for (int i = 0; i < found.count; ++i) bounds[i] = nms_bounds(found.boxes[i]);
-               suppress_exactly(kept, bounds.get(), found.boxes.get(), classes, found.count,
-                                options.rule, threads);
-             } else {
-               suppress(kept, found.boxes.get(), classes, found.count, options.rule, threads);
-             }
-           });
+  auto suppress_found = [&](uint8_t* kept, const T* rows, NmsCandidatesOf<T>& found, int threads) {
+    found.take_boxes(rows, options);
+    const int* const classes = found.classes.get();
+    if constexpr (std::is_same_v<T, double>) {
+      const auto bounds = scratch<SizedBox>(found.count);
+      for (int i = 0; i < found.count; ++i) bounds[i] = nms_bounds(found.boxes[i]);
+      suppress_exactly(kept, bounds.get(), found.boxes.get(), classes, found.count, options.rule,
+                       threads);
+    } else {
+      suppress(kept, found.boxes.get(), classes, found.count, options.rule, threads);
+    }
+  };
+  nms_rows(out, index, data, batch, num, options, [&](int* kept, const T* rows, int threads) {
+    if constexpr (std::is_same_v<T, float>) {
+      const int count = keep_of_few(kept, rows, num, options);
+      if (count >= 0) return count;
+    }
+    return keep_candidates(kept, rows, num, options, threads, suppress_found);
+  });
 }
 
 template <typename T>

@@ -178,7 +178,7 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const 
                     NmsRule rule, int max_kept, int threads) {
   int first = 0;
   if constexpr (!has_bounds(kForm)) {
-    if (MarkedBoxes::suits(rule)) {
+    if (RuleBounds::suit(rule)) {
       MarkedBoxes marked(boxes, order, num, rule);
       marked.choose_grid();
       if (marked.assign_slots()) first = suppress_by_marks<kForm>(marked, is_kept, max_kept);

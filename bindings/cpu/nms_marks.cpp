@@ -11,57 +11,6 @@ namespace {
 constexpr int kMinForGrid = 160;
 // Maximum number of compared blocks per decided box, and the number of first boxes without limit.
 constexpr int64 kMaxWork = 160, kFree = 64;
-// An area of which products lose no bits.
-constexpr float kMinUnion = 1e-30f;
-
-// A kept box, in each lane.
-struct KeptLanes {
-  FloatVector x1, y1, x2, y2, area;
-
-  CVOPS_INLINE explicit KeptLanes(const SizedBox& b)
-      : x1(FloatVector{} + b.box.x1),
-        y1(FloatVector{} + b.box.y1),
-        x2(FloatVector{} + b.box.x2),
-        y2(FloatVector{} + b.box.y2),
-        area(FloatVector{} + b.area) {}
-};
-
-// True if a lane is not 0.
-CVOPS_INLINE bool any(const IntVector& lanes) {
-  uint64 words[sizeof lanes / sizeof(uint64)], all = 0;
-  __builtin_memcpy(words, &lanes, sizeof lanes);
-  for (uint64 word : words) all |= word;
-  return all;
-}
-
-// Marks the boxes of a block that a kept box suppresses. Sets lanes of `unsure` where the bounds of
-// the rule do not decide.
-template <Form kForm>
-CVOPS_INLINE void mark(MarkBlock& block, const MarkedBoxes& boxes, const KeptLanes& kept,
-                       IntVector& unsure) {
-  const FloatVector zero = FloatVector{} + boxes.zero;
-  FloatVector width = (kept.x2 < block.x2 ? kept.x2 : block.x2) -
-                      (kept.x1 > block.x1 ? kept.x1 : block.x1);
-  FloatVector height = (kept.y2 < block.y2 ? kept.y2 : block.y2) -
-                       (kept.y1 > block.y1 ? kept.y1 : block.y1);
-  if (kForm == Form::pixels) width += 1.0f, height += 1.0f;
-  // The overlap, or a number below 0 if there is none.
-  const FloatVector overlap = (width > zero ? width : zero) * height;
-  const FloatVector all = kept.area + block.area - overlap;
-  const IntVector surely = overlap > boxes.high * all, maybe = overlap > boxes.low * all;
-  block.marks |= surely;
-  unsure |= surely ^ maybe;
-}
-
-// The same by the rule itself.
-template <Form kForm, bool kAtLeast>
-void mark_exactly(MarkBlock& block, SizedBox kept, float threshold) {
-  const NmsRule rule = {threshold, kAtLeast, 0, kForm == Form::center, kForm == Form::pixels};
-  for (int k = 0; k < kWidth; ++k) {
-    const Box other = {block.x1[k], block.y1[k], block.x2[k], block.y2[k]};
-    if (suppresses(kept, SizedBox{other, block.area[k]}, rule)) block.marks[k] = -1;
-  }
-}
 
 // Calls body(block) for each block with boxes near the box of a slot. `near` is its window.
 template <typename Body>
@@ -105,16 +54,20 @@ int decide(MarkedBoxes& boxes, uint8_t* is_kept, int max_kept) {
     if (!own || slot == boxes.free_slot) continue;
     const SizedBox b = boxes.boxes[index];
     if (!ahead && boxes.cells > 1) near = window(b.box);
-    const KeptLanes kept(b);
-    IntVector unsure = {};
+    int unsure[kWidth] = {};
     for_each_near(boxes, slot, near, [&](MarkBlock& block) {
-      mark<kForm>(block, boxes, kept, unsure);
+      for (int k = 0; k < kWidth; ++k) {
+        const Verdict verdict = compare<kForm>(b, block.at(k), boxes.bounds);
+        block.marks[k] |= verdict.surely;
+        unsure[k] |= verdict.unsure;
+      }
       ++boxes.work;
     });
     if (any(unsure)) {
       for_each_near(boxes, slot, near, [&](MarkBlock& block) {
-        boxes.rule.at_least ? mark_exactly<kForm, true>(block, b, boxes.rule.threshold)
-                            : mark_exactly<kForm, false>(block, b, boxes.rule.threshold);
+        for (int k = 0; k < kWidth; ++k) {
+          block.marks[k] |= suppresses_by_rule<kForm>(b, block.at(k), boxes.rule);
+        }
       });
     }
     if (boxes.work < next_check) continue;
@@ -188,7 +141,7 @@ void MarkedBoxes::choose_grid() {
 
 bool MarkedBoxes::assign_slots() {
   put(free_slot, {}), put(marked_slot, {});
-  mark(marked_slot) = -1;
+  mark(marked_slot) = 1;
   return simd<assign>(*this);
 }
 
@@ -199,7 +152,7 @@ void MarkedBoxes::fill_last_block() {
 int MarkedBoxes::count_marks() const {
   int count = 0;
   for (int b = 0, last = slots() / kWidth; b < last; ++b) {
-    for (int k = 0; k < kWidth; ++k) count -= blocks[b].marks[k];
+    for (int k = 0; k < kWidth; ++k) count += blocks[b].marks[k];
   }
   return count;
 }
@@ -208,9 +161,8 @@ void MarkedBoxes::compact() {
   int from = 0, to = 0;
   for (int c = 0; c < cells; ++c) {
     for (const int end = begins[c + 1]; from < end; ++from) {
-      const MarkBlock& b = block(from);
-      const int k = from % kWidth, is_marked = -b.marks[k], box = box_at[from];
-      put(to, {{b.x1[k], b.y1[k], b.x2[k], b.y2[k]}, b.area[k]});
+      const int is_marked = mark(from), box = box_at[from];
+      put(to, block(from).at(from % kWidth));
       box_at[to] = box;
       slot_of[box] = is_marked ? marked_slot : to;
       to += !is_marked;

@@ -3,16 +3,15 @@
 #include <algorithm>
 
 #include "nms_broad_phase.h"
-#include "nms_form.h"
 #include "nms_grid.h"
+#include "nms_lanes.h"
 #include "result_pool.h"
 
 namespace cvops::cpu {
 
-// Adjacent boxes, and their marks: -1 for a decided or suppressed one, else 0.
-struct MarkBlock {
-  FloatVector x1, y1, x2, y2, area;
-  IntVector marks;
+// Adjacent boxes, and their marks: 1 for a decided or suppressed one, else 0.
+struct MarkBlock : BoxBlock {
+  int marks[kWidth];
 };
 
 // The boxes of an image, or of one class, by their place. Most of them have few near ones.
@@ -22,9 +21,7 @@ struct MarkedBoxes {
   const int num;
   const NmsRule rule;
   const BroadPhase broad_phase{rule, false};
-  // An overlap above `high` times the union exceeds the threshold, and one that is not above `low`
-  // times the union does not. The factors cover the rounding.
-  const float low = rule.threshold * 0.999999f, high = rule.threshold * 1.000001f;
+  const RuleBounds bounds{rule};
 
   Grid grid{(double)rule.pixels};
   int cells = 1;
@@ -35,12 +32,8 @@ struct MarkedBoxes {
   const PooledScratch<MarkBlock> blocks = pooled_scratch<MarkBlock>(num / kWidth + 2);
   // Slots of the boxes that overlap no other ones, and of removed boxes.
   const int free_slot = (num / kWidth + 1) * kWidth, marked_slot = free_slot + 1;
-  const float zero = 0;  // unknown to the compiler, which would not use a maximum for a constant
 
   int64 work = 0;  // number of compared blocks
-
-  // True if marks are possible with that threshold.
-  static bool suits(NmsRule rule) { return rule.threshold >= 0.001f && rule.threshold <= 1000; }
 
   MarkedBoxes(const SizedBox* boxes, const int* order, int num, NmsRule rule)
       : boxes(boxes), order(order), num(num), rule(rule) {}
@@ -61,14 +54,12 @@ struct MarkedBoxes {
 
   CVOPS_INLINE MarkBlock& block(uint32 slot) const { return blocks[slot / kWidth]; }
   CVOPS_INLINE int& mark(uint32 slot) const {
-    return reinterpret_cast<int*>(&block(slot).marks)[slot % kWidth];
+    return block(slot).marks[slot % kWidth];
   }
 
   CVOPS_INLINE void put(uint32 slot, const SizedBox& b) const {
-    MarkBlock& to = block(slot);
-    const uint32 k = slot % kWidth;
-    to.x1[k] = b.box.x1, to.y1[k] = b.box.y1, to.x2[k] = b.box.x2, to.y2[k] = b.box.y2;
-    to.area[k] = b.area, to.marks[k] = 0;
+    block(slot).put(slot % kWidth, b);
+    mark(slot) = 0;
   }
 };
 
