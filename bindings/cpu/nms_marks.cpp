@@ -107,7 +107,6 @@ bool assign(MarkedBoxes& to) {
       continue;
     }
     const int slot = slot_of[i] = begins[cell_of[i]]++;
-    to.box_at[slot] = i;
     to.put(slot, boxes[order[i]]);
   }
   to.fill_last_block();
@@ -158,12 +157,15 @@ int MarkedBoxes::count_marks() const {
 }
 
 void MarkedBoxes::compact() {
+  const auto box_at = pooled_scratch<int>(num + 1);
+  for (int i = 0; i < num; ++i) {
+    if (slot_of[i] < free_slot) box_at[slot_of[i]] = i;
+  }
   int from = 0, to = 0;
   for (int c = 0; c < cells; ++c) {
     for (const int end = begins[c + 1]; from < end; ++from) {
       const int is_marked = mark(from), box = box_at[from];
       put(to, block(from).at(from % kWidth));
-      box_at[to] = box;
       slot_of[box] = is_marked ? marked_slot : to;
       to += !is_marked;
     }

@@ -26,9 +26,9 @@ struct MarkedBoxes {
   Grid grid{(double)rule.pixels};
   int cells = 1;
   // First slot of each cell, and the end of the last one.
-  const PooledScratch<int> integers = pooled_scratch<int>(3 * (int64)num + max_cells() + 1);
+  const PooledScratch<int> integers = pooled_scratch<int>(2 * (int64)num + max_cells() + 1);
   int *const begins = integers.get(), *const slot_of = begins + max_cells() + 1,
-             *const box_at = slot_of + num, *const cell_of = box_at + num;
+             *const cell_of = slot_of + num;
   const PooledScratch<MarkBlock> blocks = pooled_scratch<MarkBlock>(num / kWidth + 2);
   // Slots of the boxes that overlap no other ones, and of removed boxes.
   const int free_slot = (num / kWidth + 1) * kWidth, marked_slot = free_slot + 1;
