@@ -26,17 +26,22 @@ const uint64* sort_by_scores(uint64* keys, int64 num, int64 topk, DoubleScores s
 }  // namespace
 
 template <typename T>
-NmsCandidatesOf<T>::NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& options)
+NmsCandidatesOf<T>::NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& options,
+                                    const int* some)
     : keys(pooled_scratch<uint64>(num)), other(pooled_scratch<uint64>(num)) {
   const NmsColumns columns = options.columns;
   int64 valid = 0;
-  for (int64 i = 0; i < num; ++i) {
-    const T* row = rows + i * columns.width;
+  auto add = [&](int64 i, const T* row) {
     if constexpr (std::is_same_v<T, double>) {
       keys[valid] = (uint64)i;
     } else {
       keys[valid] = sort_key(row[columns.score], (uint32)i);
     }
+  };
+  for (int64 i = 0; some && i < num; ++i, ++valid) add(some[i], rows + some[i] * columns.width);
+  for (int64 i = 0; !some && i < num; ++i) {
+    const T* row = rows + i * columns.width;
+    add(i, row);
     valid += nms_is_valid(row, columns, options.valid_thresh, options.background_id);
   }
   if constexpr (std::is_same_v<T, double>) {
@@ -79,8 +84,13 @@ void box_nms(const Cpu&, T* out, int* index, const T* data, int64 batch, int64 n
   };
   nms_rows(out, index, data, batch, num, options, [&](int* kept, const T* rows, int threads) {
     if constexpr (std::is_same_v<T, float>) {
-      const int count = keep_of_few(kept, rows, num, options);
-      if (count >= 0) return count;
+      FewRows count;
+      if (keep_of_few(kept, count, rows, num, options)) {
+        int* const left = kept + count.kept;
+        if (count.left == 0) return count.kept;
+        return count.kept +
+               keep_candidates(left, rows, count.left, options, threads, suppress_found, left);
+      }
     }
     return keep_candidates(kept, rows, num, options, threads, suppress_found);
   });

@@ -3,16 +3,18 @@
 #include <algorithm>
 #include <limits>
 
+#include "nms/rows.cuh"
 #include "nms_broad_phase.h"
 #include "nms_lanes.h"
-#include "nms/rows.cuh"
 
 namespace cvops::cpu {
 namespace {
 
-// Maximum number of rows. Maximum number of compared blocks per row.
+// Maximum number of rows.
 constexpr int kMaxRows = 2048;
-constexpr int64 kMaxWork = 3;
+// Number of steps after which the removed rows are counted. A step takes the time in which the
+// other way sorts and compares this share of the rows.
+constexpr int kSteps = 4, kMinShare = 50;
 // Blocks of a sample of boxes, and the minimum number of pairs in it of which one box suppresses
 // the other: one box of each block is compared with all others.
 constexpr int kSampleBlocks = 8, kMinPairs = 6;
@@ -111,12 +113,30 @@ bool are_dense(const float* rows, int num, const NmsOptions& options, const Rule
   return pairs >= kMinPairs;
 }
 
+// Writes the numbers of the boxes that are left, and returns how many these are.
+int write_left(int* numbers, const ScoredBlock* blocks, int num) {
+  int left = 0;
+  for (int i = 0; i < num; ++i) {
+    numbers[left] = i;
+    left += blocks[i / kWidth].scores[i % kWidth / 4][i % 4] > -kInfinity;
+  }
+  return left;
+}
+
+int count_left(const ScoredBlock* blocks, int num_blocks) {
+  FourInts left = {};
+  for (int block = 0; block < num_blocks; ++block) {
+    for (const Four& scores : blocks[block].scores) left -= scores > Four{} - kInfinity;
+  }
+  return left[0] + left[1] + left[2] + left[3];
+}
+
 template <Form kForm>
-int keep(int* kept, const float* rows, int num, const NmsOptions& options) {
+bool keep(int* numbers, FewRows& count, const float* rows, int num, const NmsOptions& options) {
   const NmsRule rule = options.rule;
   const BroadPhase broad_phase(rule, false);
   const RuleBounds bounds(rule);
-  if (num < kWidth || !are_dense<kForm>(rows, num, options, bounds)) return -1;
+  if (!are_dense<kForm>(rows, num, options, bounds)) return false;
   ScoredBlock blocks[kMaxRows / kWidth];
   const int num_blocks = (num + kWidth - 1) / kWidth;
   Best best;
@@ -126,7 +146,7 @@ int keep(int* kept, const float* rows, int num, const NmsOptions& options) {
     if (i < num) {
       const float* row = rows + (int64)i * options.columns.width;
       b = nms_box(row, options.columns, rule.center);
-      if (broad_phase.kind_of_cell(b, rule) == kOverflowCell) return -1;
+      if (broad_phase.kind_of_cell(b, rule) == kOverflowCell) return false;
       if (nms_is_valid(row, options.columns, options.valid_thresh, options.background_id)) {
         score = row[options.columns.score];
       }
@@ -136,12 +156,19 @@ int keep(int* kept, const float* rows, int num, const NmsOptions& options) {
     to.scores[i % kWidth / 4][i % 4] = score;
   }
   for (int block = 0; block < num_blocks; ++block) best.add(blocks[block], block);
-  int num_kept = 0;
-  for (int64 work = 0;; work += num_blocks) {
+  count = {};
+  for (int left = num;;) {
     const int index = best.number();
-    if (index < 0) return num_kept;
-    if (work > kMaxWork * num) return -1;
-    kept[num_kept++] = index;
+    if (index < 0) return true;
+    if (count.kept % kSteps == 0 && count.kept > 0) {
+      const int before = left;
+      left = count_left(blocks, num_blocks);
+      if ((before - left) * kMinShare < kSteps * num) {
+        count.left = write_left(numbers + count.kept, blocks, num);
+        return true;
+      }
+    }
+    numbers[count.kept++] = index;
     ScoredBlock& own = blocks[index / kWidth];
     own.scores[index % kWidth / 4][index % 4] = -kInfinity;
     const SizedBox b = own.at(index % kWidth);
@@ -153,11 +180,13 @@ int keep(int* kept, const float* rows, int num, const NmsOptions& options) {
 
 }  // namespace
 
-int keep_of_few(int* kept, const float* rows, int64 num, const NmsOptions& options) {
+bool keep_of_few(int* numbers, FewRows& count, const float* rows, int64 num,
+                 const NmsOptions& options) {
   const NmsRule& rule = options.rule;
-  if (num > kMaxRows || options.topk < num || rule.by_class || !RuleBounds::suit(rule)) return -1;
-  return rule.center ? simd<keep<Form::center>>(kept, rows, (int)num, options)
-                     : simd<keep<Form::corner>>(kept, rows, (int)num, options);
+  const bool suits = num <= kMaxRows && options.topk >= num && !rule.by_class;
+  if (!suits || !RuleBounds::suit(rule)) return false;
+  return rule.center ? simd<keep<Form::center>>(numbers, count, rows, (int)num, options)
+                     : simd<keep<Form::corner>>(numbers, count, rows, (int)num, options);
 }
 
 }  // namespace cvops::cpu

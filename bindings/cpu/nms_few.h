@@ -4,9 +4,16 @@
 
 namespace cvops::cpu {
 
-// Writes the numbers of the kept rows, the best first, and returns how many these are. Each step
-// finds the best row left, and removes those that it suppresses. Returns -1 where another way is
-// faster: many kept rows.
-int keep_of_few(int* kept, const float* rows, int64 num, const NmsOptions& options);
+// Rows of a set: the first ones are kept, and the last ones are undecided.
+struct FewRows {
+  int kept, left;
+};
+
+// Writes the numbers of kept rows, the best first, and then those of the rows that are left, in
+// ascending order: the rows that none of the kept ones suppresses. Each step finds the best row
+// left, and removes those that it suppresses. The steps end where a sort is faster. Returns false
+// if that is so from the beginning.
+bool keep_of_few(int* numbers, FewRows& count, const float* rows, int64 num,
+                 const NmsOptions& options);
 
 }  // namespace cvops::cpu

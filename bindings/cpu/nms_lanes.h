@@ -36,7 +36,8 @@ struct Verdict {
 };
 
 template <Form kForm>
-CVOPS_INLINE Verdict compare(const SizedBox& kept, const SizedBox& other, const RuleBounds& bounds) {
+CVOPS_INLINE Verdict compare(const SizedBox& kept, const SizedBox& other,
+                             const RuleBounds& bounds) {
   float width = smaller(kept.box.x2, other.box.x2) - larger(kept.box.x1, other.box.x1);
   float height = smaller(kept.box.y2, other.box.y2) - larger(kept.box.y1, other.box.y1);
   if (kForm == Form::pixels) width += 1.0f, height += 1.0f;

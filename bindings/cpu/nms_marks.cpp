@@ -9,7 +9,7 @@ namespace {
 
 // Minimum number of boxes for a grid.
 constexpr int kMinForGrid = 160;
-// Maximum number of compared blocks per decided box, and the number of first boxes without limit.
+// Maximum number of compared blocks per decided box. The first boxes may need more.
 constexpr int64 kMaxWork = 160, kFree = 64;
 
 // Calls body(block) for each block with boxes near the box of a slot. `near` is its window.
@@ -36,8 +36,8 @@ int decide(MarkedBoxes& boxes, uint8_t* is_kept, int max_kept) {
   const Grid grid = boxes.grid;
   auto window = [&](const Box& b) { return grid.in_reach(b, boxes.broad_phase.side_fraction); };
   bool ahead = false;
-  int64 next_check = boxes.num;
-  int num_kept = 0;
+  int first = 0, num_kept = 0;  // first box since the removal of boxes
+  int64 work_before = 0, next_check = boxes.num;
   for (int i = 0; i < boxes.num; ++i) {
     Window& near = windows[i % kAhead];
     if (i % kAhead == 0 && boxes.cells > 1) {
@@ -70,11 +70,18 @@ int decide(MarkedBoxes& boxes, uint8_t* is_kept, int max_kept) {
         }
       });
     }
-    if (boxes.work < next_check) continue;
-    if (boxes.work > kMaxWork * (i + kFree)) return i + 1;
-    next_check = boxes.work + boxes.slots();
-    const double left = (double)boxes.work / (i + 1) * (boxes.num - i);
-    if (left > 5 * boxes.slots() && 2 * boxes.count_marks() > boxes.slots()) boxes.compact();
+    const int64 work = boxes.work - work_before;
+    const bool is_slow = work > kMaxWork * (i - first + kFree);
+    if (!is_slow && work < next_check) continue;
+    next_check = work + boxes.slots();
+    // A guess of the work that is left.
+    const double left = (double)work / (i - first + 1) * (boxes.num - i);
+    if ((is_slow || left > 5 * boxes.slots()) && 2 * boxes.count_marks() > boxes.slots()) {
+      boxes.compact();
+      first = i, work_before = boxes.work, next_check = boxes.slots();
+    } else if (is_slow) {
+      return i + 1;
+    }
   }
   return boxes.num;
 }
@@ -107,6 +114,7 @@ bool assign(MarkedBoxes& to) {
       continue;
     }
     const int slot = slot_of[i] = begins[cell_of[i]]++;
+    to.box_at[slot] = i;
     to.put(slot, boxes[order[i]]);
   }
   to.fill_last_block();
@@ -125,6 +133,7 @@ void MarkedBoxes::choose_grid() {
     of_x.add(b.box.x1, b.box.x2), of_y.add(b.box.y1, b.box.y2);
   }
   if (of_x.num < 2) return;  // the sample has no extent
+  const PerAxis mean_sides = {of_x.mean_side(), of_y.mean_side()};
   grid.measure(0, of_x), grid.measure(1, of_y);
   // Sides of a cell as parts of the extent. A row of cells in reach has about one block of boxes,
   // or more where cells would be lower than half of a median side.
@@ -136,9 +145,14 @@ void MarkedBoxes::choose_grid() {
   const int columns = (int)std::clamp(4 / x, 1.0, most / rows);
   grid.divide(columns, rows);
   cells = columns * rows;
+  const PerAxis far = 2 * grid.reach(mean_sides, broad_phase.side_fraction) / grid.extent;
+  const double rows_in_reach = 1 + rows * std::min(1.0, far[1]);
+  work_per_box = rows_in_reach * (1 + std::min(1.0, far[0]) * num / rows / kWidth);
 }
 
 bool MarkedBoxes::assign_slots() {
+  // As many comparisons as without a grid: the boxes have many near ones.
+  if (cells > 1 && work_per_box > 0.5 * num / kWidth) return false;
   put(free_slot, {}), put(marked_slot, {});
   mark(marked_slot) = 1;
   return simd<assign>(*this);
@@ -157,15 +171,12 @@ int MarkedBoxes::count_marks() const {
 }
 
 void MarkedBoxes::compact() {
-  const auto box_at = pooled_scratch<int>(num + 1);
-  for (int i = 0; i < num; ++i) {
-    if (slot_of[i] < free_slot) box_at[slot_of[i]] = i;
-  }
   int from = 0, to = 0;
   for (int c = 0; c < cells; ++c) {
     for (const int end = begins[c + 1]; from < end; ++from) {
       const int is_marked = mark(from), box = box_at[from];
       put(to, block(from).at(from % kWidth));
+      box_at[to] = box;
       slot_of[box] = is_marked ? marked_slot : to;
       to += !is_marked;
     }

@@ -26,14 +26,15 @@ struct MarkedBoxes {
   Grid grid{(double)rule.pixels};
   int cells = 1;
   // First slot of each cell, and the end of the last one.
-  const PooledScratch<int> integers = pooled_scratch<int>(2 * (int64)num + max_cells() + 1);
+  const PooledScratch<int> integers = pooled_scratch<int>(3 * (int64)num + max_cells() + 1);
   int *const begins = integers.get(), *const slot_of = begins + max_cells() + 1,
-             *const cell_of = slot_of + num;
+             *const box_at = slot_of + num, *const cell_of = box_at + num;
   const PooledScratch<MarkBlock> blocks = pooled_scratch<MarkBlock>(num / kWidth + 2);
   // Slots of the boxes that overlap no other ones, and of removed boxes.
   const int free_slot = (num / kWidth + 1) * kWidth, marked_slot = free_slot + 1;
 
-  int64 work = 0;  // number of compared blocks
+  double work_per_box = 0;  // a guess of the number of compared blocks
+  int64 work = 0;           // number of compared blocks
 
   MarkedBoxes(const SizedBox* boxes, const int* order, int num, NmsRule rule)
       : boxes(boxes), order(order), num(num), rule(rule) {}
@@ -53,9 +54,7 @@ struct MarkedBoxes {
   int count_marks() const;
 
   CVOPS_INLINE MarkBlock& block(uint32 slot) const { return blocks[slot / kWidth]; }
-  CVOPS_INLINE int& mark(uint32 slot) const {
-    return block(slot).marks[slot % kWidth];
-  }
+  CVOPS_INLINE int& mark(uint32 slot) const { return block(slot).marks[slot % kWidth]; }
 
   CVOPS_INLINE void put(uint32 slot, const SizedBox& b) const {
     block(slot).put(slot % kWidth, b);

@@ -53,12 +53,13 @@ void nms_rows(T* out, int* index, const T* data, int64 batch, int64 num, NmsOpti
   });
 }
 
-// Selects of the candidates: see nms_rows. suppress(is_kept, rows, candidates, threads) sets is_kept[i] for each of
-// the candidates, which are without boxes.
+// Selects of the candidates: see nms_rows. suppress(is_kept, rows, candidates, threads) sets
+// is_kept[i] for each of the candidates, which are without boxes. With `some`, `num` valid rows of
+// these numbers take part; `kept` may be the same array.
 template <typename T, typename Suppress>
 int keep_candidates(int* kept, const T* rows, int64 num, const NmsOptions& options, int threads,
-                    const Suppress& suppress) {
-  NmsCandidatesOf<T> found(rows, num, options);
+                    const Suppress& suppress, const int* some = nullptr) {
+  NmsCandidatesOf<T> found(rows, num, options, some);
   const auto is_kept = pooled_scratch<uint8_t>(found.count);
   suppress(is_kept.get(), rows, found, threads);
   int count = 0;
