@@ -38,7 +38,8 @@ NmsCandidatesOf<T>::NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& 
       keys[valid] = sort_key(row[columns.score], (uint32)i);
     }
   };
-  for (int64 i = 0; some && i < num; ++i, ++valid) add(some[i], rows + some[i] * columns.width);
+  for (int64 i = 0; some && i < num; ++i, ++valid)
+    add(some[i], rows + (int64)some[i] * columns.width);
   for (int64 i = 0; !some && i < num; ++i) {
     const T* row = rows + i * columns.width;
     add(i, row);

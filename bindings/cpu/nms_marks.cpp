@@ -27,6 +27,35 @@ CVOPS_INLINE void for_each_near(const MarkedBoxes& boxes, int slot, const Window
   }
 }
 
+// Makes the slots after the last box overlap nothing.
+void fill_last_block(const MarkedBoxes& boxes) {
+  for (int slot = boxes.slots(); slot % kWidth; ++slot) boxes.put(slot, {{0, 0, 0, 0}, 1});
+}
+
+int count_marks(const MarkedBoxes& boxes) {
+  int count = 0;
+  for (int b = 0, last = boxes.slots() / kWidth; b < last; ++b) {
+    for (int k = 0; k < kWidth; ++k) count += boxes.blocks[b].marks[k];
+  }
+  return count;
+}
+
+// Removes the boxes with a mark.
+void compact(MarkedBoxes& boxes) {
+  int from = 0, to = 0;
+  for (int c = 0; c < boxes.cells; ++c) {
+    for (const int end = boxes.begins[c + 1]; from < end; ++from) {
+      const int is_marked = boxes.mark(from), box = boxes.box_at[from];
+      boxes.put(to, boxes.block(from).at(from % kWidth));
+      boxes.box_at[to] = box;
+      boxes.slot_of[box] = is_marked ? boxes.marked_slot : to;
+      to += !is_marked;
+    }
+    boxes.begins[c + 1] = to;
+  }
+  fill_last_block(boxes);
+}
+
 template <Form kForm>
 int decide(MarkedBoxes& boxes, uint8_t* is_kept, int max_kept) {
   // Where most boxes are kept, their windows are computed ahead: the branches on them are hard to
@@ -76,8 +105,8 @@ int decide(MarkedBoxes& boxes, uint8_t* is_kept, int max_kept) {
     next_check = work + boxes.slots();
     // A guess of the work that is left.
     const double left = (double)work / (i - first + 1) * (boxes.num - i);
-    if ((is_slow || left > 5 * boxes.slots()) && 2 * boxes.count_marks() > boxes.slots()) {
-      boxes.compact();
+    if ((is_slow || left > 5 * boxes.slots()) && 2 * count_marks(boxes) > boxes.slots()) {
+      compact(boxes);
       first = i, work_before = boxes.work, next_check = boxes.slots();
     } else if (is_slow) {
       return i + 1;
@@ -117,7 +146,7 @@ bool assign(MarkedBoxes& to) {
     to.box_at[slot] = i;
     to.put(slot, boxes[order[i]]);
   }
-  to.fill_last_block();
+  fill_last_block(to);
   return true;
 }
 
@@ -156,33 +185,6 @@ bool MarkedBoxes::assign_slots() {
   put(free_slot, {}), put(marked_slot, {});
   mark(marked_slot) = 1;
   return simd<assign>(*this);
-}
-
-void MarkedBoxes::fill_last_block() {
-  for (int slot = slots(); slot % kWidth; ++slot) put(slot, {{0, 0, 0, 0}, 1});
-}
-
-int MarkedBoxes::count_marks() const {
-  int count = 0;
-  for (int b = 0, last = slots() / kWidth; b < last; ++b) {
-    for (int k = 0; k < kWidth; ++k) count += blocks[b].marks[k];
-  }
-  return count;
-}
-
-void MarkedBoxes::compact() {
-  int from = 0, to = 0;
-  for (int c = 0; c < cells; ++c) {
-    for (const int end = begins[c + 1]; from < end; ++from) {
-      const int is_marked = mark(from), box = box_at[from];
-      put(to, block(from).at(from % kWidth));
-      box_at[to] = box;
-      slot_of[box] = is_marked ? marked_slot : to;
-      to += !is_marked;
-    }
-    begins[c + 1] = to;
-  }
-  fill_last_block();
 }
 
 template <Form kForm>

@@ -46,12 +46,6 @@ struct MarkedBoxes {
   void choose_grid();
   // Computes the slots of all boxes. Returns false if that is not possible.
   bool assign_slots();
-  // Makes the boxes after the last one overlap nothing.
-  void fill_last_block();
-  // Removes the boxes with a mark.
-  void compact();
-  // Number of slots with a mark.
-  int count_marks() const;
 
   CVOPS_INLINE MarkBlock& block(uint32 slot) const { return blocks[slot / kWidth]; }
   CVOPS_INLINE int& mark(uint32 slot) const { return block(slot).marks[slot % kWidth]; }

@@ -21,7 +21,8 @@ void copy_row(T* to, const T* row, int64 width) {
 }
 
 // Computes out and index: see box_nms. select(kept, rows, threads) writes the numbers of the kept
-// rows, the best first, and returns how many these are. `rows` (num, width) is the set.
+// rows, the best first, and returns how many these are; `kept` has num + 1 elements. `rows`
+// (num, width) is the set.
 template <typename T, typename Select>
 void nms_rows(T* out, int* index, const T* data, int64 batch, int64 num, NmsOptions options,
               const Select& select) {
@@ -35,7 +36,7 @@ void nms_rows(T* out, int* index, const T* data, int64 batch, int64 num, NmsOpti
   }
   for_each_image(batch, 100.0 * num, [&](int64 b, int threads) {
     const T* rows = data + b * num * width;
-    const auto kept = pooled_scratch<int>(num);
+    const auto kept = pooled_scratch<int>(num + 1);
     const int64 count = select(kept.get(), rows, threads);
     T* to = out + b * num * width;
     for (int64 i = 0; i < count; ++i, to += width) {
