@@ -88,8 +88,8 @@ const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk) {
   const int digit_bits = std::min((bits + 1) / 2, most_bits);
   sort_by_two_digits(keys, other, num, lowest, std::max(0, bits - 2 * digit_bits), digit_bits);
   if (bits <= 2 * digit_bits || insertion_sort(keys, num)) return keys;
-  // Some scores have equal high digits: a complete sort, from the lowest digits on.
-  for (int shift = 0; shift < bits; shift += 2 * kMaxDigitBits) {
+  // Many scores have equal high digits: a complete sort, by the lowest digits and then the highest.
+  for (int shift : {0, std::max(0, bits - 2 * kMaxDigitBits)}) {
     sort_by_two_digits(keys, other, num, lowest, shift, kMaxDigitBits);
   }
   return keys;

@@ -315,7 +315,7 @@ BINDINGS = [
         "bindings/cpu/nms_marks.cpp",
         "return i + 1;",
         "return std::min(i + 2, boxes.num);",
-        f"{_NMS_ON_CPU}::test_many_near_boxes_among_distant_ones",
+        f"{_NMS_ON_CPU}::test_groups_that_are_far_from_each_other",
     ),
     Mutant(
         "keys with equal high digits not sorted",
