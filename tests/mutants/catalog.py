@@ -311,10 +311,10 @@ BINDINGS = [
         f"{_NMS_ON_CPU}::test_groups_of_boxes",
     ),
     Mutant(
-        "box skipped where a search takes over from marks",
-        "bindings/cpu/nms_marks.cpp",
-        "return i + 1;",
-        "return std::min(i + 2, boxes.num);",
+        "kept boxes lost where a search takes over from marks",
+        "bindings/cpu/nms.cpp",
+        "kept.insert_first(first, is_kept);",
+        "",
         f"{_NMS_ON_CPU}::test_groups_that_are_far_from_each_other",
     ),
     Mutant(
