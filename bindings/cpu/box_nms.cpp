@@ -51,6 +51,7 @@ NmsCandidatesOf<T>::NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& 
   } else {
     sorted = sort_keys(keys.get(), other.get(), valid, options.topk);
   }
+  (sorted == keys.get() ? other : keys).reset();
   count = (int)std::min<int64>(valid, options.topk);
   if (!options.rule.by_class) return;
   classes = scratch<int>(count);
