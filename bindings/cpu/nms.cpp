@@ -20,6 +20,8 @@ constexpr int kFirstBlock = 256, kBlock = 1024;
 constexpr int kMinParallel = 1000;
 // Minimum average number of kept boxes per cell for long vector steps.
 constexpr int kMinDense = 12;
+// Minimum number of boxes of a class for marks.
+constexpr int kMinMarked = 300;
 
 // True if one of kVector boxes from `at` on that passes suppresses the box.
 template <Form kForm, int kVector, bool kAtLeast>
@@ -178,7 +180,8 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const 
                     NmsRule rule, int max_kept, int threads) {
   int first = 0;
   if constexpr (!has_bounds(kForm)) {
-    if (RuleBounds::suit(rule)) {
+    const bool is_small = rule.by_class && num < kMinMarked;
+    if (!is_small && RuleBounds::suit(rule)) {
       MarkedBoxes marked(boxes, order, num, rule);
       marked.choose_grid();
       if (marked.assign_slots()) first = suppress_by_marks<kForm>(marked, is_kept, max_kept);
