@@ -194,7 +194,8 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const 
   kept.insert_first(first, is_kept);
   for (int i = first; i < num; ++i) is_kept[order[i]] = 1;
   for (int end; first < num; first = end) {
-    end = std::min(num, first + (first < kBlock ? kFirstBlock : kBlock));
+    const int step = first < kBlock ? kFirstBlock : kBlock;
+    end = std::min(num, (first / step + 1) * step);
     if (kept.num_kept < max_kept) kept.replace_slow_grid(first, is_kept);
     const double compared = kept.fraction * kept.num_inserted;  // maximum comparisons per box
     const int* begins = kept.begins;
