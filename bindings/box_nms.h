@@ -43,8 +43,8 @@ struct NmsCandidatesOf {
   std::unique_ptr<int[]> classes;      // only with options.rule.by_class
   PooledScratch<SizedBoxOf<T>> boxes;  // only after take_boxes()
 
-  // `rows` (num, width).
-  NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& options);
+  // `rows` (num, width), or rows of the numbers `some`, which ascend; these rows are valid.
+  NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& options, const int* some = nullptr);
 
   void take_boxes(const T* rows, const NmsOptions& options);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "nms_few.h"
 #include "nms_rows.h"
 #include "parallel.h"
 
@@ -25,17 +26,23 @@ const uint64* sort_by_scores(uint64* keys, int64 num, int64 topk, DoubleScores s
 }  // namespace
 
 template <typename T>
-NmsCandidatesOf<T>::NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& options)
+NmsCandidatesOf<T>::NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& options,
+                                    const int* some)
     : keys(pooled_scratch<uint64>(num)), other(pooled_scratch<uint64>(num)) {
   const NmsColumns columns = options.columns;
   int64 valid = 0;
-  for (int64 i = 0; i < num; ++i) {
-    const T* row = rows + i * columns.width;
+  auto add = [&](int64 i, const T* row) {
     if constexpr (std::is_same_v<T, double>) {
       keys[valid] = (uint64)i;
     } else {
       keys[valid] = sort_key(row[columns.score], (uint32)i);
     }
+  };
+  for (int64 i = 0; some && i < num; ++i, ++valid)
+    add(some[i], rows + (int64)some[i] * columns.width);
+  for (int64 i = 0; !some && i < num; ++i) {
+    const T* row = rows + i * columns.width;
+    add(i, row);
     valid += nms_is_valid(row, columns, options.valid_thresh, options.background_id);
   }
   if constexpr (std::is_same_v<T, double>) {
@@ -44,6 +51,7 @@ NmsCandidatesOf<T>::NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& 
   } else {
     sorted = sort_keys(keys.get(), other.get(), valid, options.topk);
   }
+  (sorted == keys.get() ? other : keys).reset();
   count = (int)std::min<int64>(valid, options.topk);
   if (!options.rule.by_class) return;
   classes = scratch<int>(count);
@@ -64,19 +72,30 @@ template struct cpu::NmsCandidatesOf<double>;
 template <typename T>
 void box_nms(const Cpu&, T* out, int* index, const T* data, int64 batch, int64 num,
              NmsOptions options) {
-  nms_rows(out, index, data, batch, num, options,
-           [&](uint8_t* kept, const T* rows, NmsCandidatesOf<T>& found, int threads) {
-             found.take_boxes(rows, options);
-             const int* const classes = found.classes.get();
-             if constexpr (std::is_same_v<T, double>) {
-               const auto bounds = scratch<SizedBox>(found.count);
-               for (int i = 0; i < found.count; ++i) bounds[i] = nms_bounds(found.boxes[i]);
-               suppress_exactly(kept, bounds.get(), found.boxes.get(), classes, found.count,
-                                options.rule, threads);
-             } else {
-               suppress(kept, found.boxes.get(), classes, found.count, options.rule, threads);
-             }
-           });
+  auto suppress_found = [&](uint8_t* kept, const T* rows, NmsCandidatesOf<T>& found, int threads) {
+    found.take_boxes(rows, options);
+    const int* const classes = found.classes.get();
+    if constexpr (std::is_same_v<T, double>) {
+      const auto bounds = scratch<SizedBox>(found.count);
+      for (int i = 0; i < found.count; ++i) bounds[i] = nms_bounds(found.boxes[i]);
+      suppress_exactly(kept, bounds.get(), found.boxes.get(), classes, found.count, options.rule,
+                       threads);
+    } else {
+      suppress(kept, found.boxes.get(), classes, found.count, options.rule, threads);
+    }
+  };
+  nms_rows(out, index, data, batch, num, options, [&](int* kept, const T* rows, int threads) {
+    if constexpr (std::is_same_v<T, float>) {
+      FewRows count;
+      if (keep_of_few(kept, count, rows, num, options)) {
+        int* const left = kept + count.kept;
+        if (count.left == 0) return count.kept;
+        return count.kept +
+               keep_candidates(left, rows, count.left, options, threads, suppress_found, left);
+      }
+    }
+    return keep_candidates(kept, rows, num, options, threads, suppress_found);
+  });
 }
 
 template <typename T>

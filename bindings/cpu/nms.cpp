@@ -5,6 +5,8 @@
 #include <numeric>
 #include <vector>
 
+#include "nms_form.h"
+#include "nms_marks.h"
 #include "nms_rotated.cuh"
 #include "nms_spatial_hash.h"
 #include "simd.h"
@@ -18,18 +20,8 @@ constexpr int kFirstBlock = 256, kBlock = 1024;
 constexpr int kMinParallel = 1000;
 // Minimum average number of kept boxes per cell for long vector steps.
 constexpr int kMinDense = 12;
-
-// Meaning of the numbers of a box: see NmsRule. The boxes of `rotated` and `doubles` are the bounds
-// of rotated boxes and of boxes of doubles.
-enum class Form { corner, center, pixels, rotated, doubles };
-
-constexpr bool has_bounds(Form form) { return form == Form::rotated || form == Form::doubles; }
-
-template <Form kForm>
-CVOPS_INLINE float intersection(Box kept, Box other) {
-  return kForm == Form::pixels ? pixel_intersection(kept, other)
-                               : intersection(kept, other, kForm == Form::center);
-}
+// Minimum number of boxes of a class for marks.
+constexpr int kMinMarked = 300;
 
 // True if one of kVector boxes from `at` on that passes suppresses the box.
 template <Form kForm, int kVector, bool kAtLeast>
@@ -204,12 +196,24 @@ void resolve(SpatialHash& kept, uint8_t* is_kept, int first, int end, const int*
 template <Form kForm>
 void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const int* order, int num,
                     NmsRule rule, int max_kept, int threads) {
+  int first = 0;
+  if constexpr (!has_bounds(kForm)) {
+    const bool is_small = rule.by_class && num < kMinMarked;
+    if (!is_small && RuleBounds::suit(rule)) {
+      MarkedBoxes marked(boxes, order, num, rule);
+      marked.choose_grid();
+      if (marked.assign_slots()) first = suppress_by_marks<kForm>(marked, is_kept, max_kept);
+    }
+  }
+  if (first == num) return;
   SpatialHash kept(boxes, exact, order, num, rule);
   kept.choose_grid();
   kept.assign_cells();
-  for (int i = 0; i < num; ++i) is_kept[order[i]] = 1;
-  for (int first = 0, end; first < num; first = end) {
-    end = std::min(num, first + (first < kBlock ? kFirstBlock : kBlock));
+  kept.insert_first(first, is_kept);
+  for (int i = first; i < num; ++i) is_kept[order[i]] = 1;
+  for (int end; first < num; first = end) {
+    const int step = first < kBlock ? kFirstBlock : kBlock;
+    end = std::min(num, (first / step + 1) * step);
     if (kept.num_kept < max_kept) kept.replace_slow_grid(first, is_kept);
     const double compared = kept.fraction * kept.num_inserted;  // maximum comparisons per box
     const int* begins = kept.begins;

@@ -1,6 +1,7 @@
 // A grid of boxes.
 #pragma once
 #include <algorithm>
+#include <numeric>
 
 #include "box.cuh"
 #include "simd.h"
@@ -21,6 +22,8 @@ struct AxisSample {
     positions[num] = (double)low + high;
     sides[num++] = (double)high - low + pixel;
   }
+
+  double mean_side() const { return std::accumulate(sides, sides + num, 0.0) / num; }
 };
 
 // A number for each axis: {x, y}.

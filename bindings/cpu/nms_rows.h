@@ -8,11 +8,24 @@
 
 namespace cvops::cpu {
 
-// Computes out and index: see box_nms. suppress(kept, rows, candidates, threads) sets kept[i] for
-// each of the candidates, which are without boxes. `rows` (num, width) is the set.
-template <typename T, typename Suppress>
+// Copies a row. The common numbers of columns need no call of a function.
+template <typename T>
+void copy_row(T* to, const T* row, int64 width) {
+  if (width == 6) {
+    std::copy_n(row, 6, to);
+  } else if (width == 5) {
+    std::copy_n(row, 5, to);
+  } else {
+    std::copy_n(row, width, to);
+  }
+}
+
+// Computes out and index: see box_nms. select(kept, rows, threads) writes the numbers of the kept
+// rows, the best first, and returns how many these are; `kept` has num + 1 elements. `rows`
+// (num, width) is the set.
+template <typename T, typename Select>
 void nms_rows(T* out, int* index, const T* data, int64 batch, int64 num, NmsOptions options,
-              const Suppress& suppress) {
+              const Select& select) {
   const NmsColumns columns = options.columns;
   const int64 width = columns.width;
   if (batch * num == 0) return;
@@ -23,26 +36,39 @@ void nms_rows(T* out, int* index, const T* data, int64 batch, int64 num, NmsOpti
   }
   for_each_image(batch, 100.0 * num, [&](int64 b, int threads) {
     const T* rows = data + b * num * width;
-    NmsCandidatesOf<T> found(rows, num, options);
-    const auto kept = scratch<uint8_t>(found.count);
-    suppress(kept.get(), rows, found, threads);
-
+    const auto kept = pooled_scratch<int>(num + 1);
+    const int64 count = select(kept.get(), rows, threads);
     T* to = out + b * num * width;
-    int* at = index ? index + b * num : nullptr;
-    for (int i = 0; i < found.count; ++i) {
-      if (!kept[i]) continue;
-      const T* row = found.row(rows, i, columns);
+    for (int64 i = 0; i < count; ++i, to += width) {
+      const T* row = rows + kept[i] * width;
       if (options.conversion == kNmsAsIs) {
-        std::copy_n(row, width, to);
+        copy_row(to, row, width);
       } else {
         for (int c = 0; c < width; ++c) to[c] = nms_converted(row, columns, options.conversion, c);
       }
-      to += width;
-      if (index) *at++ = (int)index_of(found.sorted[i]);
     }
     std::fill(to, out + (b + 1) * num * width, T(-1));
-    if (index) std::fill(at, index + (b + 1) * num, -1);
+    if (!index) return;
+    std::copy_n(kept.get(), count, index + b * num);
+    std::fill(index + b * num + count, index + (b + 1) * num, -1);
   });
+}
+
+// Selects of the candidates: see nms_rows. suppress(is_kept, rows, candidates, threads) sets
+// is_kept[i] for each of the candidates, which are without boxes. With `some`, `num` valid rows of
+// these numbers take part; `kept` may be the same array.
+template <typename T, typename Suppress>
+int keep_candidates(int* kept, const T* rows, int64 num, const NmsOptions& options, int threads,
+                    const Suppress& suppress, const int* some = nullptr) {
+  NmsCandidatesOf<T> found(rows, num, options, some);
+  const auto is_kept = pooled_scratch<uint8_t>(found.count);
+  suppress(is_kept.get(), rows, found, threads);
+  int count = 0;
+  for (int i = 0; i < found.count; ++i) {
+    kept[count] = (int)index_of(found.sorted[i]);
+    count += is_kept[i];
+  }
+  return count;
 }
 
 }  // namespace cvops::cpu

@@ -64,6 +64,14 @@ void SpatialHash::reserve() {
   std::fill_n(min_overlap, capacity, kInfinity);
 }
 
+void SpatialHash::insert_first(int end, const uint8_t* is_kept) {
+  for (int i = 0; i < end; ++i) {
+    if (!is_kept[order[i]]) continue;
+    ++num_kept;
+    if (cell_of[i] != kNoCell) insert(i);
+  }
+}
+
 double SpatialHash::work(int first) const {
   const double cell_work = exact.rotated ? kTreeCellWork : kCellWork;
   const int in_overflow = ends[kOverflowCell] - begins[kOverflowCell];
@@ -133,9 +141,8 @@ void SpatialHash::replace_slow_grid(int first, const uint8_t* is_kept) {
   fraction = 0;
   exact.rotated ? divide_by_tree(first, is_kept) : divide_by_levels(first, is_kept);
   reserve();
-  for (int i = 0; i < first; ++i) {
-    if (is_kept[order[i]] && cell_of[i] != kNoCell) insert(i);
-  }
+  num_kept = num_inserted = 0;
+  insert_first(first, is_kept);
 }
 
 }  // namespace cvops::cpu

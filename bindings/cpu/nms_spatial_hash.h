@@ -75,6 +75,9 @@ struct SpatialHash {
   // Reserves capacity for the numbers of boxes in `begins`.
   void reserve();
 
+  // Inserts the kept ones of the boxes before `end`.
+  void insert_first(int end, const uint8_t* is_kept);
+
   Window in_reach(const Box& b) const { return grid.in_reach(b, broad_phase.side_fraction); }
 
   // Estimates the work per box for the boxes from `first` on, from a sample.

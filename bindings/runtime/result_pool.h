@@ -51,7 +51,8 @@ using PooledScratch = std::unique_ptr<T[], FreeScratch>;
 // their pages back to the system, which clears them again in the next call.
 template <typename T>
 PooledScratch<T> pooled_scratch(int64 num) {
-  constexpr int64 kMinBytes = 1 << 17;  // from this size on, glibc gives memory back
+  // glibc gives back blocks of 128 KiB, and the end of the heap if smaller blocks leave as much.
+  constexpr int64 kMinBytes = 1 << 14;
   const int64 bytes = num * (int64)sizeof(T);
   const ResultBlock block = bytes < kMinBytes ? ResultBlock{} : take_result(bytes);
   if (block.memory) return {static_cast<T*>(block.memory), FreeScratch{block}};

@@ -267,7 +267,10 @@ def _check_backward_shapes(signature: Signature) -> None:
 
 def _sizes(data: Any) -> tuple[int, int, int]:
     """Return the number of sets, the rows of a set and the numbers of a row."""
-    *leading, num, width = data.shape
+    shape = data.shape
+    if len(shape) == 2:  # a product of no sizes would take a part of a small call
+        return 1, *shape
+    *leading, num, width = shape
     return math.prod(leading), num, width
 
 

@@ -26,6 +26,7 @@ class Mutant(NamedTuple):
 
 
 _POOL = "tests/native/test_threads.py::test_pool_passes_a_sanitizer"
+_NMS_ON_CPU = "tests/ops/test_box_nms_on_cpu.py"
 _NMS, _TARGET = "tests/ops/test_box_nms.py", "tests/ops/test_multibox_target.py"
 _MINING, _MULTICLASS = "tests/ops/test_mining.py", "tests/ops/test_multiclass_nms.py"
 _CONFUSION, _ALIGN = "tests/ops/test_confusion_matrix.py", "tests/ops/test_roi_align.py"
@@ -280,16 +281,56 @@ BINDINGS = [
         "bindings/cpu/nms_broad_phase.h",
         "(float)(0.9999 * t / (1 + t))",
         "(float)(1.001 * t / (1 + t))",
-        f"{_NMS}::test_pairs_near_the_threshold_have_equal_bits",
-        "native",
+        f"{_NMS_ON_CPU}::test_pairs_near_the_threshold",
     ),
     Mutant(
         "boxes that pass the bound of the overlap suppressed without the rule",
         "bindings/cpu/nms.cpp",
         "found |= passes[k] & (int)suppresses(other, b, rule);",
         "found |= passes[k];",
-        f"{_NMS}::test_pairs_near_the_threshold_have_equal_bits",
-        "native",
+        f"{_NMS_ON_CPU}::test_pairs_near_the_threshold",
+    ),
+    Mutant(
+        "boxes within the bounds of the rule kept without the rule",
+        "bindings/cpu/nms_lanes.h",
+        "maybe = overlap > bounds.low * all",
+        "maybe = surely",
+        f"{_NMS_ON_CPU}::test_pairs_near_the_threshold",
+    ),
+    Mutant(
+        "equal scores in the order of the lanes",
+        "bindings/cpu/nms_few.cpp",
+        " | ((score == highest) & (at < best))",
+        "",
+        f"{_NMS_ON_CPU}::test_few_boxes_in_groups",
+    ),
+    Mutant(
+        "rows after the first steps lost",
+        "bindings/cpu/nms_few.cpp",
+        "count.left = write_left(numbers + count.kept, blocks, num);",
+        "count.left = 0;",
+        f"{_NMS_ON_CPU}::test_few_boxes_in_groups_and_alone",
+    ),
+    Mutant(
+        "slots of removed boxes not moved",
+        "bindings/cpu/nms_marks.cpp",
+        "boxes.slot_of[box] = is_marked ? boxes.marked_slot : to;",
+        "",
+        f"{_NMS_ON_CPU}::test_groups_of_boxes",
+    ),
+    Mutant(
+        "kept boxes lost where a search takes over from marks",
+        "bindings/cpu/nms.cpp",
+        "kept.insert_first(first, is_kept);",
+        "",
+        f"{_NMS_ON_CPU}::test_groups_that_are_far_from_each_other",
+    ),
+    Mutant(
+        "keys with equal high digits not sorted",
+        "bindings/cpu/sort.cpp",
+        "insertion_sort(keys, num)) return keys;",
+        "insertion_sort(keys, num) || true) return keys;",
+        f"{_NMS_ON_CPU}::test_scores_with_equal_high_digits",
     ),
     Mutant(
         "last box of a part not compared with old boxes",

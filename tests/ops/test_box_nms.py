@@ -494,41 +494,55 @@ def test_levels_of_sizes_do_not_change_a_bit_of_doubles_and_rotated_boxes(thresh
     np.testing.assert_array_equal(index, expected)
 
 
+def check_winners(nms_variants, larger, smaller, threshold, first, way):
+    """Check that each box suppresses the other one of its pair, and nothing else is suppressed.
+
+    ``first`` is the box of a pair with the higher score. The way "search" has another box, of an
+    area that permits no marks: see ``bindings/cpu/nms_marks.h``.
+    """
+    num = len(larger)
+    scores = (0.9, 0.8) if first == "larger" else (0.8, 0.9)
+    data = np.column_stack(
+        [np.zeros(2 * num), np.repeat(scores, num), np.vstack([larger, smaller])]
+    )
+    kept = np.arange(num) + (0 if first == "larger" else num)
+    if way == "search":
+        data = np.vstack([data, [0, 0.1, 0, 0, 1e-16, 1e-16]])
+        kept = np.append(kept, 2 * num)
+    for _, index in nms_variants(data.astype(np.float32), overlap_thresh=threshold):
+        np.testing.assert_array_equal(index[: len(kept)], kept)
+        assert (index[len(kept) :] == -1).all()
+
+
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7])
-def test_most_distant_box_above_the_threshold_is_suppressed(nms_variants, threshold):
-    """Each box of side 1 suppresses a smaller box in it. The IoU is just above the threshold."""
+@pytest.mark.parametrize("first", ["larger", "smaller"])
+@pytest.mark.parametrize("way", ["marks", "search"])
+def test_most_distant_box_above_the_threshold_is_suppressed(nms_variants, threshold, first, way):
+    """Each box of side 1 has a smaller box in it. The IoU is just above the threshold."""
     num = 800
     rng = np.random.default_rng(0)
-    data = np.zeros((2 * num, 6))
     low = np.stack(np.divmod(np.arange(num), 28), axis=1) * 1.5 + rng.random((num, 2)) * 0.4
     # The smaller box is shorter along one axis only. The centers then have the maximum distance.
     side = np.ones((num, 2))
     side[np.arange(num), rng.integers(0, 2, num)] = threshold + 1e-3
     at = low + (1 - side) * rng.integers(0, 2, (num, 2))
-    data[:num, 2:], data[num:, 2:] = np.hstack([low, low + 1]), np.hstack([at, at + side])
-    data[:num, 1], data[num:, 1] = 0.9, 0.8
-    for _, index in nms_variants(data.astype(np.float32), overlap_thresh=threshold):
-        np.testing.assert_array_equal(index[:num], np.arange(num))
-        assert (index[num:] == -1).all()
+    larger, smaller = np.hstack([low, low + 1]), np.hstack([at, at + side])
+    check_winners(nms_variants, larger, smaller, threshold, first, way)
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.3, 0.5, 0.7])
 def test_most_distant_box_in_levels_of_sizes_is_suppressed(nms_variants, threshold):
     """Two distant groups of the boxes above: levels of sizes replace the grid."""
-    num, unit = 6000, 512  # all numbers are multiples of 1 / 512, which floats have up to 32768
+    num, unit = 5999, 512  # all numbers are multiples of 1 / 512, which floats have up to 32768
     rng = np.random.default_rng(0)
-    data = np.zeros((2 * num, 6))
     low = np.stack(np.divmod(np.arange(num), 78), axis=1) * 1.5 + rng.random((num, 2)) * 0.4
     low = np.round(low * unit) / unit
     low[::2] += 16384
     side = np.ones((num, 2))
     side[np.arange(num), rng.integers(0, 2, num)] = np.floor(threshold * unit + 1) / unit
     at = low + (1 - side) * rng.integers(0, 2, (num, 2))
-    data[:num, 2:], data[num:, 2:] = np.hstack([low, low + 1]), np.hstack([at, at + side])
-    data[:num, 1], data[num:, 1] = 0.9, 0.8
-    for _, index in nms_variants(data.astype(np.float32), overlap_thresh=threshold):
-        np.testing.assert_array_equal(index[:num], np.arange(num))
-        assert (index[num:] == -1).all()
+    larger, smaller = np.hstack([low, low + 1]), np.hstack([at, at + side])
+    check_winners(nms_variants, larger, smaller, threshold, "larger", "search")
 
 
 @pytest.mark.parametrize("make_boxes", [small, clusters, special])

@@ -1,0 +1,66 @@
+// Comparison of a kept box with several other ones, by bounds of the rule that need no division.
+#pragma once
+#include "box.cuh"
+#include "nms_form.h"
+#include "simd.h"
+
+namespace cvops::cpu {
+
+// Adjacent boxes.
+struct BoxBlock {
+  alignas(sizeof(FloatVector)) float x1[kWidth];
+  float y1[kWidth], x2[kWidth], y2[kWidth], area[kWidth];
+
+  CVOPS_INLINE void put(uint32 k, const SizedBox& b) {
+    x1[k] = b.box.x1, y1[k] = b.box.y1, x2[k] = b.box.x2, y2[k] = b.box.y2, area[k] = b.area;
+  }
+  CVOPS_INLINE SizedBox at(uint32 k) const { return {{x1[k], y1[k], x2[k], y2[k]}, area[k]}; }
+};
+
+// An overlap above `high` times the union exceeds the threshold, and one that is not above `low`
+// times the union does not. The factors cover the rounding. For thresholds in a range, and for
+// boxes without a place in kOverflowCell.
+struct RuleBounds {
+  const float low, high;
+  const float zero = 0;  // unknown to the compiler, which would not use a maximum for a constant
+
+  explicit RuleBounds(NmsRule rule)
+      : low(rule.threshold * 0.999999f), high(rule.threshold * 1.000001f) {}
+
+  static bool suit(NmsRule rule) { return rule.threshold >= 0.001f && rule.threshold <= 1000; }
+};
+
+// Whether a box surely suppresses another one, and whether the bounds do not decide that.
+struct Verdict {
+  int surely, unsure;
+};
+
+template <Form kForm>
+CVOPS_INLINE Verdict compare(const SizedBox& kept, const SizedBox& other,
+                             const RuleBounds& bounds) {
+  float width = smaller(kept.box.x2, other.box.x2) - larger(kept.box.x1, other.box.x1);
+  float height = smaller(kept.box.y2, other.box.y2) - larger(kept.box.y1, other.box.y1);
+  if (kForm == Form::pixels) width += 1.0f, height += 1.0f;
+  // The overlap, or a number below 0 if there is none.
+  const float overlap = larger(width, bounds.zero) * height;
+  const float all = kept.area + other.area - overlap;
+  const int surely = overlap > bounds.high * all, maybe = overlap > bounds.low * all;
+  return {surely, surely ^ maybe};
+}
+
+// The same by the rule itself.
+template <Form kForm>
+CVOPS_INLINE bool suppresses_by_rule(const SizedBox& kept, const SizedBox& other, NmsRule rule) {
+  rule.center = kForm == Form::center, rule.pixels = kForm == Form::pixels;
+  return suppresses(kept, other, rule);
+}
+
+// True if one of kWidth numbers is not 0.
+CVOPS_INLINE bool any(const int* numbers) {
+  uint64 words[kWidth / 2], all = 0;
+  __builtin_memcpy(words, numbers, sizeof words);
+  for (uint64 word : words) all |= word;
+  return all;
+}
+
+}  // namespace cvops::cpu

@@ -1,0 +1,113 @@
+"""The ways in which the CPU suppresses boxes: each has the bits of the reference."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from cvops import box_nms
+
+
+@pytest.fixture
+def check(cpu_variants):
+    """check(data, **options) compares each variant on the CPU with the reference.
+
+    It returns the numbers of the kept rows.
+    """
+
+    def check(data, **options):
+        expected = box_nms(data, **options, return_index=True, backend="numpy")
+        native = partial(box_nms, data, **options, return_index=True, backend="native")
+        for out, index in cpu_variants(native):
+            np.testing.assert_array_equal(index, expected[1])
+            np.testing.assert_array_equal(out, expected[0])
+        return expected[1][expected[1] >= 0]
+
+    return check
+
+
+def rows(scores, boxes):
+    """Rows (class, score, box) of class 0."""
+    return np.column_stack([np.zeros(len(boxes)), scores, boxes]).astype(np.float32)
+
+
+def squares(rng, num, extent):
+    """Squares of side 1 in an image of that extent."""
+    low = rng.uniform(0, extent, (num, 2))
+    return np.hstack([low, low + 1])
+
+
+def groups(rng, num, members, noise=0.05):
+    """Groups of similar squares."""
+    centers = squares(rng, -(-num // members), 40)
+    return np.repeat(centers, members, axis=0)[:num] + rng.normal(0, noise, (num, 4))
+
+
+def pairs_near(rng, threshold, num):
+    """Pairs of squares of side 1, whose IoU is almost the threshold. The pairs are disjoint."""
+    iou = threshold * (1 + rng.choice([-1, 1], num) * 10 ** rng.uniform(-7.5, -2, num))
+    x = np.stack([np.zeros(num), (1 - iou) / (1 + iou)], axis=1) + 3 * np.arange(num)[:, None]
+    return np.stack([x, 0 * x, x + 1, 0 * x + 1], axis=2).reshape(2 * num, 4)
+
+
+#: Boxes for each way, from pairs. A box with the area 1e-32 permits no bounds of the rule.
+WAYS = {
+    "few": lambda pairs: np.vstack([pairs, np.tile([0, 9, 1, 10], (3 * len(pairs), 1))]),
+    "marks": lambda pairs: pairs,
+    "search": lambda pairs: np.vstack([pairs, [[0, 9, 1e-16, 9 + 1e-16], [0, 0, 1e-16, 1e-16]]]),
+}
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.5, 0.7])
+@pytest.mark.parametrize("way", WAYS)
+def test_pairs_near_the_threshold(check, way, threshold):
+    rng = np.random.default_rng(14)
+    boxes = WAYS[way](pairs_near(rng, threshold, 200))
+    data = rows(rng.permutation(np.linspace(1, 0.1, len(boxes))), boxes)
+    assert 250 < len(check(data, overlap_thresh=threshold)) < 350
+
+
+@pytest.mark.parametrize("in_format", ["corner", "center"])
+@pytest.mark.parametrize("num", [1, 7, 63, 500, 2048])
+def test_few_boxes_in_groups(check, num, in_format):
+    """Some scores are equal, and some rows are no candidates."""
+    rng = np.random.default_rng(num)
+    scores = np.round(rng.uniform(-0.2, 1, num), 1)
+    check(rows(scores, groups(rng, num, 60)), in_format=in_format)
+
+
+def test_few_boxes_in_groups_and_alone(check):
+    """The first steps suppress groups; a sort takes the boxes that are left."""
+    rng = np.random.default_rng(0)
+    boxes = np.vstack([groups(rng, 600, 100), squares(rng, 300, 1000)])
+    order = rng.permutation(len(boxes))
+    scores = np.round(rng.random(len(boxes)), 2)
+    assert len(check(rows(scores, boxes[order]))) > 300
+
+
+@pytest.mark.parametrize("num", [160, 4000])
+@pytest.mark.parametrize("extent", [4, 200], ids=["dense", "sparse"])
+def test_groups_of_boxes(check, num, extent):
+    """The CPU removes the marked boxes of dense groups."""
+    rng = np.random.default_rng(num)
+    centers = squares(rng, num // 20, extent)
+    boxes = np.repeat(centers, 20, axis=0) + rng.normal(0, 0.07, (num, 4))
+    check(rows(rng.random(num), boxes))
+
+
+def test_groups_that_are_far_from_each_other(check):
+    """A cell of the grid has a group. A search takes over from the marks."""
+    rng = np.random.default_rng(0)
+    boxes = squares(rng, 5000, 200)
+    boxes[::2] += 1e6
+    assert len(check(rows(rng.random(len(boxes)), boxes))) > 4000
+
+
+@pytest.mark.parametrize("num", [64, 300, 3000])
+def test_scores_with_equal_high_digits(check, num):
+    """Two extreme scores; all others have almost the same one."""
+    rng = np.random.default_rng(num)
+    scores = 0.5 + rng.integers(0, 2 * num, num) * 2.0**-24
+    scores[[3, num // 2]] = 1e30, 1e-30
+    boxes = squares(rng, num, 1) + 2 * np.arange(num)[:, None]
+    assert len(check(rows(scores, boxes))) == num
