@@ -51,8 +51,15 @@ inline Window bounds_of(const Window& a, const Window& b) {
   return {bounds_of(a.rows, b.rows), bounds_of(a.columns, b.columns)};
 }
 
+// Sets `num` pixels to zero if they have lanes beyond `channels`. A sum of denormals in these lanes
+// would take many times as long.
+template <int kVectors, typename T>
+CVOPS_INLINE void clear_spare_lanes(Pixel<kVectors, T>* pixels, int num, int channels) {
+  if (channels < kVectors * kWidthOf<T>) std::fill_n(pixels, num, Pixel<kVectors, T>{});
+}
+
 // Copies a window of `channels` planes, `plane` elements apart, to `out`. change(Quad) returns the
-// values to store. The lanes beyond `channels` are undefined.
+// values to store. The lanes beyond `channels` are zero.
 template <int kVectors, typename Change>
 CVOPS_INLINE void interleave(Pixel<kVectors>* out, const float* data, int64 plane, int width,
                              const Window& window, int channels, const Change& change) {
@@ -60,9 +67,10 @@ CVOPS_INLINE void interleave(Pixel<kVectors>* out, const float* data, int64 plan
   for (int row = window.rows.begin; row < window.rows.end; ++row) {
     for (int begin = window.columns.begin; begin < window.columns.end; begin += kAtOnce) {
       const int num = std::min(kAtOnce, window.columns.end - begin);
-      float* const to = reinterpret_cast<float*>(out + window.index(row, begin));
-      transpose(to, kVectors * kWidth, data + (int64)row * width + begin, plane, channels, num,
-                change);
+      Pixel<kVectors>* const pixels = out + window.index(row, begin);
+      clear_spare_lanes(pixels, num, channels);
+      transpose(reinterpret_cast<float*>(pixels), kVectors * kWidth,
+                data + (int64)row * width + begin, plane, channels, num, change);
     }
   }
 }
@@ -75,9 +83,10 @@ CVOPS_INLINE void interleave(Pixel<kVectors, T>* out, const T* data, int64 plane
   for (int row = window.rows.begin; row < window.rows.end; ++row) {
     for (int begin = window.columns.begin; begin < window.columns.end; begin += kAtOnce) {
       const int num = std::min(kAtOnce, window.columns.end - begin);
-      T* const to = reinterpret_cast<T*>(out + window.index(row, begin));
-      transpose(to, kVectors * kWidthOf<T>, data + (int64)row * width + begin, plane, channels,
-                num);
+      Pixel<kVectors, T>* const pixels = out + window.index(row, begin);
+      clear_spare_lanes(pixels, num, channels);
+      transpose(reinterpret_cast<T*>(pixels), kVectors * kWidthOf<T>,
+                data + (int64)row * width + begin, plane, channels, num);
     }
   }
 }

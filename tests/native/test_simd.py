@@ -71,6 +71,13 @@ def test_functions_for_avx_call_no_functions_of_the_baseline(native):
     assert not calls
 
 
+def test_lanes_beyond_the_channels_are_zero():
+    """A denormal in an unused lane would make the sums of an op many times as slow."""
+    counts = [tuple(map(int, line.split())) for line in run(program("spare_lanes")).splitlines()]
+    assert sum(spare for spare, _ in counts) > 5000
+    assert {wrong for _, wrong in counts} == {0}
+
+
 def test_arm_gives_the_same_results(bits):
     for command, package in ((CROSS_COMPILER, "g++-aarch64-linux-gnu"), (ARM, "qemu-user")):
         if shutil.which(command) is None:
