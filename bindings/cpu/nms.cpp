@@ -7,6 +7,7 @@
 
 #include "nms_form.h"
 #include "nms_marks.h"
+#include "nms_parts.h"
 #include "nms_rotated.cuh"
 #include "nms_spatial_hash.h"
 #include "simd.h"
@@ -192,10 +193,10 @@ void resolve(SpatialHash& kept, uint8_t* is_kept, int first, int end, const int*
   }
 }
 
-// Suppression among the boxes of an image, or of one class.
+// Suppression among all boxes of a part.
 template <Form kForm>
-void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const int* order, int num,
-                    NmsRule rule, int max_kept, int threads) {
+void suppress_part(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const int* order, int num,
+                   NmsRule rule, int max_kept, int threads) {
   int first = 0;
   if constexpr (!has_bounds(kForm)) {
     const bool is_small = rule.by_class && num < kMinMarked;
@@ -232,6 +233,30 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const 
     is_dense ? simd<resolve<kForm, kLong>>(kept, is_kept, first, end, begins, max_kept)
              : simd<resolve<kForm, kShort>>(kept, is_kept, first, end, begins, max_kept);
   }
+}
+
+// Suppression among the boxes of an image, or of one class, after some divisions.
+template <Form kForm>
+void suppress_parts(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const int* order, int num,
+                    NmsRule rule, int max_kept, int threads, int divisions) {
+  if (!has_bounds(kForm) && num >= kMinDivided && divisions < kMaxDivisions && max_kept >= num) {
+    const auto parts = pooled_scratch<int>(num);
+    if (const int first = divide_at_gap(parts.get(), boxes, order, num, rule)) {
+      auto one = [&](const int* part, int count) {
+        suppress_parts<kForm>(is_kept, boxes, exact, part, count, rule, count, threads,
+                              divisions + 1);
+      };
+      one(parts.get(), first);
+      return one(parts.get() + first, num - first);
+    }
+  }
+  suppress_part<kForm>(is_kept, boxes, exact, order, num, rule, max_kept, threads);
+}
+
+template <Form kForm>
+void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const int* order, int num,
+                    NmsRule rule, int max_kept, int threads) {
+  suppress_parts<kForm>(is_kept, boxes, exact, order, num, rule, max_kept, threads, 0);
 }
 
 // Boxes of one class.

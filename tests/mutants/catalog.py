@@ -326,6 +326,27 @@ BINDINGS = [
         f"{_NMS_ON_CPU}::test_groups_that_are_far_from_each_other",
     ),
     Mutant(
+        "box in the gap of a place",
+        "bindings/cpu/nms_parts.cpp",
+        "begin(b) > at_ + margin_ ? 1 : kNeither",
+        "1",
+        f"{_NMS_ON_CPU}::test_parts_with_a_gap",
+    ),
+    Mutant(
+        "box in the range of areas",
+        "bindings/cpu/nms_parts.cpp",
+        "b.area > high_ ? 1 : kNeither",
+        "1",
+        f"{_NMS_ON_CPU}::test_parts_with_a_gap",
+    ),
+    Mutant(
+        "areas that are too close",
+        "bindings/cpu/nms_parts.cpp",
+        "std::sqrt(0.9 * threshold)",
+        "std::sqrt(90 * threshold)",
+        f"{_NMS_ON_CPU}::test_parts_with_a_gap",
+    ),
+    Mutant(
         "keys with equal high digits not sorted",
         "bindings/cpu/sort.cpp",
         "insertion_sort(keys, num)) return keys;",

@@ -96,11 +96,56 @@ def test_groups_of_boxes(check, num, extent):
 
 
 def test_groups_that_are_far_from_each_other(check):
-    """A cell of the grid has a group. A search takes over from the marks."""
+    """A cell of the grid has a group, and a long box is in the gap: a search takes over."""
     rng = np.random.default_rng(0)
     boxes = squares(rng, 5000, 200)
     boxes[::2] += 1e6
+    boxes[77] = [0, 0, 1e6, 1e6]
     assert len(check(rows(rng.random(len(boxes)), boxes))) > 4000
+
+
+def in_parts(rng, kind, num):
+    """Overlapping boxes in parts with a gap along an axis, or between the areas."""
+    boxes = squares(rng, num, 25)
+    if kind == "area":
+        # Up to 1 / 78 of the area of squares around them, which is 1.21.
+        large = boxes[num // 2 :]
+        large[:, 2:] += 0.1
+        sides = rng.uniform(0.05, 0.124, (len(boxes) - len(large), 1))
+        low = large[: len(sides), :2] + 0.4
+        boxes[: num // 2] = np.hstack([low, low + sides])
+    elif kind == "chain":
+        boxes += np.repeat(10.0 ** rng.integers(0, 12, num), 4).reshape(num, 4)
+    else:
+        boxes[::3, [0, 2] if kind == "x" else [1, 3]] -= 1000
+    return boxes
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["gap", "boxes in the gap"])
+@pytest.mark.parametrize("in_format", ["corner", "center"])
+@pytest.mark.parametrize("kind", ["x", "y", "area", "chain"])
+def test_parts_with_a_gap(check, kind, in_format, between):
+    rng = np.random.default_rng(3)
+    boxes = in_parts(rng, kind, 1600)
+    if between:  # a huge box, and boxes of about 1 / 30 of the area of squares around them
+        some = rng.integers(0, len(boxes), 12)
+        low = boxes[-12:, :2] + 0.3
+        boxes[some] = np.hstack([low, low + rng.uniform(0.14, 0.2, (12, 1))])
+        boxes[5] = [-1000, -1000, 1000, 1000]
+    data = rows(rng.random(len(boxes)), boxes)
+    if in_format == "center":
+        data[:, 4:] -= data[:, 2:4]
+        data[:, 2:4] += data[:, 4:] / 2
+    check(data, in_format=in_format, overlap_thresh=0.02)
+    check(data, in_format=in_format, overlap_thresh=0.5)
+
+
+def test_parts_with_boxes_that_overlap_nothing(check):
+    rng = np.random.default_rng(4)
+    boxes = in_parts(rng, "x", 1600)
+    boxes[rng.random(len(boxes)) < 0.05, 2] = np.nan
+    boxes[::50, 2] = boxes[::50, 0] - 1
+    check(rows(rng.random(len(boxes)), boxes))
 
 
 @pytest.mark.parametrize("num", [64, 300, 3000])
