@@ -105,8 +105,11 @@ def test_groups_that_are_far_from_each_other(check):
 
 
 def in_parts(rng, kind, num):
-    """Overlapping boxes in parts with a gap along an axis, or between the areas."""
-    boxes = squares(rng, num, 25)
+    """Overlapping boxes in parts with a gap along an axis, or between the areas.
+
+    More than 2048 boxes are not few.
+    """
+    boxes = squares(rng, num, 50)
     if kind == "area":
         # Up to 1 / 78 of the area of squares around them, which is 1.21.
         large = boxes[num // 2 :]
@@ -126,13 +129,18 @@ def in_parts(rng, kind, num):
 @pytest.mark.parametrize("kind", ["x", "y", "area", "chain"])
 def test_parts_with_a_gap(check, kind, in_format, between):
     rng = np.random.default_rng(3)
-    boxes = in_parts(rng, kind, 1600)
-    if between:  # a huge box, and boxes of about 1 / 30 of the area of squares around them
-        some = rng.integers(0, len(boxes), 12)
-        low = boxes[-12:, :2] + 0.3
-        boxes[some] = np.hstack([low, low + rng.uniform(0.14, 0.2, (12, 1))])
-        boxes[5] = [-1000, -1000, 1000, 1000]
-    data = rows(rng.random(len(boxes)), boxes)
+    boxes, scores = in_parts(rng, kind, 2400), rng.random(2400)
+    if between:
+        # The sample of the boxes has the best one, but not the next three.
+        scores[1800], scores[:3] = 3, 2
+        if kind == "area":  # 1 / 34 of the area of the square around it
+            boxes[:3, :2] = boxes[1500:1503, :2] + 0.3
+            boxes[:3, 2:] = boxes[:3, :2] + 0.19
+        else:  # boxes from one part into the gap, and boxes of that part that overlap them
+            boxes[:3], boxes[3:9] = [-990, -990, 0, 0], [-1000, -1000, 0, 0]
+            across = [0, 2] if kind == "x" else [1, 3]
+            boxes[:3, across], boxes[3:9, across] = [-990, -100], [-1000, -700]
+    data = rows(scores, boxes)
     if in_format == "center":
         data[:, 4:] -= data[:, 2:4]
         data[:, 2:4] += data[:, 4:] / 2
@@ -142,7 +150,7 @@ def test_parts_with_a_gap(check, kind, in_format, between):
 
 def test_parts_with_boxes_that_overlap_nothing(check):
     rng = np.random.default_rng(4)
-    boxes = in_parts(rng, "x", 1600)
+    boxes = in_parts(rng, "x", 2400)
     boxes[rng.random(len(boxes)) < 0.05, 2] = np.nan
     boxes[::50, 2] = boxes[::50, 0] - 1
     check(rows(rng.random(len(boxes)), boxes))
