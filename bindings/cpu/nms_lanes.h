@@ -30,7 +30,7 @@ struct RuleBounds {
   static bool suit(NmsRule rule) { return rule.threshold >= 0.001f && rule.threshold <= 1000; }
 };
 
-// Whether a box surely suppresses another one, and whether the bounds do not decide that.
+// The bounds show that a box suppresses another one, or they do not decide it.
 struct Verdict {
   int surely, unsure;
 };

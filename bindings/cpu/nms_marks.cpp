@@ -180,7 +180,7 @@ void MarkedBoxes::choose_grid() {
 }
 
 bool MarkedBoxes::assign_slots() {
-  // As many comparisons as without a grid: the boxes have many near ones.
+  // The grid saves no comparison: the boxes have many near ones.
   if (cells > 1 && work_per_box > 0.5 * num / kWidth) return false;
   put(free_slot, {}), put(marked_slot, {});
   mark(marked_slot) = 1;
