@@ -82,7 +82,7 @@ class Call {
   }
 
   std::array<PyObject*, kMaxArguments> objects;  // an argument; the dtype of an array
-  // Of each array the type, the element of a tensor, the number of axes, and the axes.
+  // The type of each array, the element of a tensor, the number of axes, and the axes.
   std::array<Py_ssize_t, kMaxSizes> sizes;
 
  private:
