@@ -206,7 +206,7 @@ def _resume(
 
 def progress_bar(total: int, unit: str, shown: bool = True, **options: Any) -> Any:
     """Return a progress bar of ``tqdm``. Only a terminal or a notebook shows it, not a log."""
-    live = sys.stderr.isatty() or "ipykernel" in sys.modules
+    live = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")
     return tqdm(total=total, unit=unit, disable=not (shown and live), **options)
 
 

@@ -163,6 +163,18 @@ def test_terminal_shows_a_progress_bar_and_a_log_does_not(capsys, monkeypatch, i
     assert ("0/2" in capsys.readouterr().err) == is_terminal
 
 
+def test_notebook_shows_a_progress_bar(monkeypatch):
+    class Stream(io.StringIO):
+        """A stream of a kernel of Jupyter."""
+
+        __module__ = "ipykernel.iostream"
+
+    monkeypatch.setattr(sys, "stderr", Stream())
+    with training.progress_bar(2, "batch") as bar:
+        bar.update()
+    assert "0/2" in sys.stderr.getvalue()
+
+
 def test_training_ends_early_and_keeps_the_best_epoch(sets, tmp_path, monkeypatch):
     """The metrics are made up. The second epoch is the best one; two others follow it."""
     metrics, weights = iter([0.2, 0.5, 0.4, 0.5]), []
