@@ -199,7 +199,7 @@ def test_other_description_is_rejected(boxes, tmp_path, change, message):
 def test_missing_file_of_a_set_is_reported(boxes, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"set\.json: no such file; `cvops data` writes"):
         read_set(tmp_path)
-    (tmp_path / "set.json").write_text((boxes.path / "set.json").read_text("utf-8"))
+    (tmp_path / "set.json").write_text((boxes.path / "set.json").read_text("utf-8"), "utf-8")
     with pytest.raises(FileNotFoundError, match=r"train\.rec: no such file, but .* has 'train'"):
         read_set(tmp_path)
     (tmp_path / "set.json").write_text("[" * 100_000)
