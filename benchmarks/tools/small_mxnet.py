@@ -8,91 +8,60 @@ import numpy as np
 from tools.small_inputs import CELLS, DEFORMED, MAPS, ROIS
 
 
+def gradients(mx, out_grad, forward, *inputs):
+    """Return a call of MXNet's backward pass, which gives the gradients of some inputs."""
+    for x in inputs:
+        x.attach_grad()
+    with mx.autograd.record():
+        out = forward()
+
+    def backward():
+        out.backward(out_grad, retain_graph=True)
+        return inputs[0].grad if len(inputs) == 1 else [x.grad for x in inputs]
+
+    return backward
+
+
 def roi_pooling_backward(mx, out_grad, argmax):
     """Return a call of MXNet's backward pass.
 
     It uses the positions of its own forward pass, which are equal to ``argmax``.
     """
-    data = mx.nd.array(MAPS)
-    data.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.ROIPooling(data, mx.nd.array(ROIS), (2, 2), 1.0)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return data.grad
-
-    return backward
+    data, rois = mx.nd.array(MAPS), mx.nd.array(ROIS)
+    return gradients(mx, out_grad, lambda: mx.nd.ROIPooling(data, rois, (2, 2), 1.0), data)
 
 
-def deformable_psroi_pooling_backward(mx, out_grad, *arrays):
+def deformable_psroi_pooling_backward(mx, out_grad, data, rois, trans):
     """Return a call of MXNet's backward pass."""
-    for x in arrays:
-        x.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.contrib.DeformablePSROIPooling(*arrays, **DEFORMED)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return [arrays[0].grad, arrays[2].grad]
-
-    return backward
+    pool = partial(mx.nd.contrib.DeformablePSROIPooling, data, rois, trans, **DEFORMED)
+    return gradients(mx, out_grad, pool, data, trans)
 
 
 def psroi_pooling_backward(mx, out_grad, rois):
     """Return a call of MXNet's backward pass."""
     data = mx.nd.array(CELLS)
-    data.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.contrib.PSROIPooling(data, rois, 1.0, 1, 2)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return data.grad
-
-    return backward
+    pool = partial(mx.nd.contrib.PSROIPooling, data, rois, 1.0, 1, 2)
+    return gradients(mx, out_grad, pool, data)
 
 
 def roi_align_backward(mx, out_grad, rois):
     """Return a call of MXNet's backward pass."""
     data = mx.nd.array(MAPS)
-    data.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.contrib.ROIAlign(data, rois, (2, 2), 1.0)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return data.grad
-
-    return backward
+    return gradients(mx, out_grad, partial(mx.nd.contrib.ROIAlign, data, rois, (2, 2), 1.0), data)
 
 
 def adaptive_avg_pooling_backward(mx, out_grad):
     """Return a call of MXNet's backward pass."""
     data = mx.nd.array(MAPS)
-    data.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.contrib.AdaptiveAvgPooling2D(data, output_size=2)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return data.grad
-
-    return backward
+    pool = partial(mx.nd.contrib.AdaptiveAvgPooling2D, data, output_size=2)
+    return gradients(mx, out_grad, pool, data)
 
 
 def bilinear_resize_backward(mx, out_grad):
     """Return a call of MXNet's backward pass."""
     data = mx.nd.array(MAPS)
-    data.attach_grad()
-    with mx.autograd.record():
-        out = mx.nd.contrib.BilinearResize2D(data, height=2, width=2)
-
-    def backward():
-        out.backward(out_grad, retain_graph=True)
-        return data.grad
-
-    return backward
+    resize = partial(mx.nd.contrib.BilinearResize2D, data, height=2, width=2)
+    return gradients(mx, out_grad, resize, data)
 
 
 def deconvolution(mx, maps):
