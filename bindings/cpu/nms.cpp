@@ -5,8 +5,10 @@
 #include <numeric>
 #include <vector>
 
+#include "nms_cells.h"
 #include "nms_form.h"
 #include "nms_marks.h"
+#include "nms_pairs.h"
 #include "nms_parts.h"
 #include "nms_rotated.cuh"
 #include "nms_spatial_hash.h"
@@ -23,6 +25,8 @@ constexpr int kMinParallel = 1000;
 constexpr int kMinDense = 12;
 // Minimum number of boxes of a class for marks.
 constexpr int kMinMarked = 300;
+// Maximum number of pairs per box, as a sample estimates it, for pairs of all classes.
+constexpr double kMaxPairs = 3;
 
 // True if one of kVector boxes from `at` on that passes suppresses the box.
 template <Form kForm, int kVector, bool kAtLeast>
@@ -201,9 +205,12 @@ void suppress_part(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const i
   if constexpr (!has_bounds(kForm)) {
     const bool is_small = rule.by_class && num < kMinMarked;
     if (!is_small && RuleBounds::suit(rule)) {
-      MarkedBoxes marked(boxes, order, num, rule);
-      marked.choose_grid();
-      if (marked.assign_slots()) first = suppress_by_marks<kForm>(marked, is_kept, max_kept);
+      BoxesInCells in_cells(boxes, order, num, rule);
+      in_cells.choose_grid();
+      if (in_cells.assign_slots()) {
+        if (max_kept >= num && suppress_by_pairs<kForm>(in_cells, is_kept, threads)) return;
+        first = suppress_by_marks<kForm>(in_cells, is_kept, max_kept);
+      }
     }
   }
   if (first == num) return;
@@ -259,6 +266,34 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const 
   suppress_parts<kForm>(is_kept, boxes, exact, order, num, rule, max_kept, threads, 0);
 }
 
+// Estimates the share of boxes that have the class of a box.
+double share_of_class(const int* classes, int num) {
+  constexpr int kSample = 256, kBins = 64;
+  int counts[kBins] = {}, sampled = 0;
+  for (int i = 0; i < num; i += (int)ceil_div(num, kSample), ++sampled) {
+    ++counts[(uint32)classes[i] % kBins];
+  }
+  double sum = 0;
+  for (int count : counts) sum += (double)count * count;
+  return sum / sampled / sampled;
+}
+
+// Suppression among the boxes of each class, by pairs of all boxes. Returns false if that does not
+// pay.
+template <Form kForm>
+bool suppress_pairs_of_classes(uint8_t* is_kept, const SizedBox* boxes, const int* classes,
+                               const int* order, int num, NmsRule rule, int threads) {
+  if (num < kMinMarked || !RuleBounds::suit(rule)) return false;
+  // A search class by class compares a box with about a half of the boxes of its class.
+  const double by_class = share_of_class(classes, num) * num / 2 / kShort;
+  if (by_class < 2) return false;
+  BoxesInCells in_cells(boxes, order, num, rule, classes);
+  in_cells.choose_grid();
+  if (in_cells.steps_per_box > 2 + 0.3 * by_class) return false;
+  if (guess_pairs_per_box<kForm>(boxes, classes, order, num, rule) > kMaxPairs) return false;
+  return in_cells.assign_slots() && suppress_by_pairs<kForm>(in_cells, is_kept, threads);
+}
+
 // Boxes of one class.
 struct Range {
   int begin, end;
@@ -268,14 +303,20 @@ struct Range {
 void suppress_classes(uint8_t* kept, const SizedBox* boxes, Exact exact, const int* classes,
                       int num, NmsRule rule, int threads, int max_kept) {
   const auto order = scratch<int>(num);
+  std::iota(order.get(), order.get() + num, 0);
   const auto suppress_one = exact.rotated   ? suppress_class<Form::rotated>
                             : exact.doubles ? suppress_class<Form::doubles>
                             : rule.pixels   ? suppress_class<Form::pixels>
                             : rule.center   ? suppress_class<Form::center>
                                             : suppress_class<Form::corner>;
   if (!rule.by_class) {
-    std::iota(order.get(), order.get() + num, 0);
     return suppress_one(kept, boxes, exact, order.get(), num, rule, max_kept, threads);
+  }
+  if (!exact && max_kept >= num) {
+    const auto suppress_pairs = rule.pixels   ? suppress_pairs_of_classes<Form::pixels>
+                                : rule.center ? suppress_pairs_of_classes<Form::center>
+                                              : suppress_pairs_of_classes<Form::corner>;
+    if (suppress_pairs(kept, boxes, classes, order.get(), num, rule, threads)) return;
   }
   const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
   for (int i = 0; i < num; ++i) keys[i] = (uint64)(uint32)classes[i] << 32 | (uint32)i;

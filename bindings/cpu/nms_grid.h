@@ -82,6 +82,12 @@ struct Grid {
     return smaller_of(larger_of(at, PerAxis{}), last_cell);
   }
 
+  // The same along one axis, for loops over boxes.
+  CVOPS_INLINE double cell_along(int axis, double position) const {
+    const double at = (position - origin[axis]) * cells_per_unit[axis], positive = at > 0 ? at : 0;
+    return positive < last_cell[axis] ? positive : last_cell[axis];
+  }
+
   // Maximum distance in position of boxes that suppress each other. The factor 1.01 covers
   // rounding.
   PerAxis reach(PerAxis sides, double side_fraction) const {

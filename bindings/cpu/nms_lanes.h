@@ -2,6 +2,7 @@
 #pragma once
 #include "box.cuh"
 #include "nms_form.h"
+#include "result_pool.h"
 #include "simd.h"
 
 namespace cvops::cpu {
@@ -15,6 +16,27 @@ struct BoxBlock {
     x1[k] = b.box.x1, y1[k] = b.box.y1, x2[k] = b.box.x2, y2[k] = b.box.y2, area[k] = b.area;
   }
   CVOPS_INLINE SizedBox at(uint32 k) const { return {{x1[k], y1[k], x2[k], y2[k]}, area[k]}; }
+};
+
+// Boxes per vector step of BoxArrays.
+constexpr int kStep = 16;
+
+// Boxes in arrays. The last kStep ones are for the lanes of the last step.
+struct BoxArrays {
+  const int64 capacity;
+  const PooledScratch<float> floats;
+  float *const x1 = array(0), *const y1 = array(1), *const x2 = array(2), *const y2 = array(3),
+               *const area = array(4);
+
+  explicit BoxArrays(int64 num)
+      : capacity(num + kStep), floats(pooled_scratch<float>(5 * capacity)) {}
+
+  float* array(int i) const { return floats.get() + i * capacity; }
+
+  CVOPS_INLINE void put(int64 i, const SizedBox& b) const {
+    x1[i] = b.box.x1, y1[i] = b.box.y1, x2[i] = b.box.x2, y2[i] = b.box.y2, area[i] = b.area;
+  }
+  CVOPS_INLINE SizedBox at(int64 i) const { return {{x1[i], y1[i], x2[i], y2[i]}, area[i]}; }
 };
 
 // An overlap above `high` times the union exceeds the threshold, and one that is not above `low`
@@ -35,17 +57,30 @@ struct Verdict {
   int surely, unsure;
 };
 
+// The overlap, or a number below 0 if there is none.
 template <Form kForm>
-CVOPS_INLINE Verdict compare(const SizedBox& kept, const SizedBox& other,
-                             const RuleBounds& bounds) {
+CVOPS_INLINE float overlap_or_less(const SizedBox& kept, const SizedBox& other,
+                                   const RuleBounds& bounds) {
   float width = smaller(kept.box.x2, other.box.x2) - larger(kept.box.x1, other.box.x1);
   float height = smaller(kept.box.y2, other.box.y2) - larger(kept.box.y1, other.box.y1);
   if (kForm == Form::pixels) width += 1.0f, height += 1.0f;
-  // The overlap, or a number below 0 if there is none.
-  const float overlap = larger(width, bounds.zero) * height;
+  return larger(width, bounds.zero) * height;
+}
+
+template <Form kForm>
+CVOPS_INLINE Verdict compare(const SizedBox& kept, const SizedBox& other,
+                             const RuleBounds& bounds) {
+  const float overlap = overlap_or_less<kForm>(kept, other, bounds);
   const float all = kept.area + other.area - overlap;
   const int surely = overlap > bounds.high * all, maybe = overlap > bounds.low * all;
   return {surely, surely ^ maybe};
+}
+
+// False if neither of two boxes suppresses the other one.
+template <Form kForm>
+CVOPS_INLINE int may_suppress(const SizedBox& a, const SizedBox& b, const RuleBounds& bounds) {
+  const float overlap = overlap_or_less<kForm>(a, b, bounds);
+  return overlap > bounds.low * (a.area + b.area - overlap);
 }
 
 // The same by the rule itself.
@@ -55,9 +90,10 @@ CVOPS_INLINE bool suppresses_by_rule(const SizedBox& kept, const SizedBox& other
   return suppresses(kept, other, rule);
 }
 
-// True if one of kWidth numbers is not 0.
-CVOPS_INLINE bool any(const int* numbers) {
-  uint64 words[kWidth / 2], all = 0;
+// True if one of kNum numbers is not 0.
+template <int kNum>
+CVOPS_INLINE bool any(const int (&numbers)[kNum]) {
+  uint64 words[kNum / 2], all = 0;
   __builtin_memcpy(words, numbers, sizeof words);
   for (uint64 word : words) all |= word;
   return all;

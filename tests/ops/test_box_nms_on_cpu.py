@@ -50,10 +50,17 @@ def pairs_near(rng, threshold, num):
     return np.stack([x, 0 * x, x + 1, 0 * x + 1], axis=2).reshape(2 * num, 4)
 
 
+def heaps_above(pairs, members=6):
+    """Heaps of equal squares, so that there are more pairs than boxes."""
+    heaps = np.repeat(pairs[::2], members, axis=0)
+    return heaps + [0, 9, 0, 9]
+
+
 #: Boxes for each way, from pairs. A box with the area 1e-32 permits no bounds of the rule.
 WAYS = {
     "few": lambda pairs: np.vstack([pairs, np.tile([0, 9, 1, 10], (3 * len(pairs), 1))]),
-    "marks": lambda pairs: pairs,
+    "pairs": lambda pairs: pairs,
+    "marks": lambda pairs: np.vstack([pairs, heaps_above(pairs)]),
     "search": lambda pairs: np.vstack([pairs, [[0, 9, 1e-16, 9 + 1e-16], [0, 0, 1e-16, 1e-16]]]),
 }
 
@@ -64,7 +71,48 @@ def test_pairs_near_the_threshold(check, way, threshold):
     rng = np.random.default_rng(14)
     boxes = WAYS[way](pairs_near(rng, threshold, 200))
     data = rows(rng.permutation(np.linspace(1, 0.1, len(boxes))), boxes)
-    assert 250 < len(check(data, overlap_thresh=threshold)) < 350
+    alone = len(check(rows(data[:400, 1], boxes[:400]), overlap_thresh=threshold))
+    others = {"few": 1, "pairs": 0, "marks": 200, "search": 2}[way]
+    assert 250 < alone < 350 and len(check(data, overlap_thresh=threshold)) == alone + others
+
+
+@pytest.mark.parametrize("in_format", ["corner", "center"])
+@pytest.mark.parametrize("classes", [1, 2, 50])
+def test_pairs_of_classes(check, in_format, classes):
+    """Only the overlapping boxes of one class are pairs."""
+    rng = np.random.default_rng(classes)
+    boxes = squares(rng, 4000, 60)
+    if in_format == "center":
+        boxes = np.hstack([boxes[:, :2] + 0.5, np.ones((4000, 2))])
+    data = rows(rng.permutation(np.linspace(1, 0.1, 4000)), boxes)
+    data[:, 0] = rng.integers(0, classes, 4000) * 64
+    kept = check(data, overlap_thresh=0.3, in_format=in_format, id_index=0)
+    assert {1: 0.6, 2: 0.75, 50: 0.97}[classes] < len(kept) / 4000 < 1
+
+
+@pytest.mark.parametrize("in_format", ["corner", "center"])
+def test_boxes_of_many_sizes(check, in_format):
+    """Pairs of tall boxes in distant rows of cells, and of wide boxes with many ones between."""
+    rng = np.random.default_rng(1)
+    num = 3000
+    center, sides = rng.random((num, 2)), 0.08 * 10 ** rng.uniform(-0.5, 0, (num, 2))
+    tall, wide = [0.004, 0.4], [0.4, 0.004]
+    x, y = np.arange(0, 1, 0.02), np.arange(0, 1, 0.02)
+    for center_of_pair, of_pair, offset in [
+        (np.stack([x, 0 * x + 0.3], axis=1), tall, [0, 0.15]),
+        (np.stack([0 * y + 0.3, y], axis=1), wide, [0.15, 0]),
+    ]:
+        center = np.vstack([center, center_of_pair, center_of_pair + offset])
+        sides = np.vstack([sides, np.tile(of_pair, (2 * len(center_of_pair), 1))])
+    boxes = np.hstack([center - sides / 2, center + sides / 2])
+    if in_format == "center":
+        boxes = np.hstack([center, sides])
+    kept = check(
+        rows(rng.permutation(np.linspace(1, 0.1, len(boxes))), boxes),
+        overlap_thresh=0.4,
+        in_format=in_format,
+    )
+    assert (kept >= num).sum() == 100  # one of each pair
 
 
 @pytest.mark.parametrize("in_format", ["corner", "center"])

@@ -1,0 +1,91 @@
+#include "nms_cells.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace cvops::cpu {
+namespace {
+
+// Minimum number of boxes for a grid.
+constexpr int kMinForGrid = 160;
+
+// Computes the cells and the slots of all boxes.
+bool assign(BoxesInCells& to) {
+  const SizedBox* const boxes = to.boxes;
+  const int *const order = to.order, num = to.num, cells = to.cells;
+  int *const begins = to.begins, *const cell_of = to.cell_of, *const slot_of = to.slot_of;
+  const Grid grid = to.grid;
+  PerAxis max_side = grid.max_side;
+  std::fill_n(begins, cells + 1, 0);
+  for (int i = 0; i < num; ++i) {
+    const SizedBox& b = boxes[order[i]];
+    int cell = to.broad_phase.kind_of_cell(b, to.rule);
+    if (cell == kOverflowCell) return false;
+    if (cell == kGridCell && cells > 1) {
+      cell += grid.cell_of(b.box);
+      max_side = larger_of(max_side, grid.sides(b.box));
+    }
+    cell_of[i] = cell;
+    begins[std::max(cell, 0)] += cell != kNoCell;
+  }
+  to.grid.max_side = max_side;
+  // Each number of boxes becomes the first slot of its cell, and then the first one of the next.
+  for (int c = 1, before = 0; c <= cells; ++c) before += std::exchange(begins[c], before);
+  for (int i = 0; i < num; ++i) {
+    if (cell_of[i] == kNoCell) {
+      slot_of[i] = to.free_slot;
+      continue;
+    }
+    const int slot = slot_of[i] = begins[cell_of[i]]++;
+    to.box_at[slot] = i;
+    to.places.put(slot, boxes[order[i]]);
+    if (to.classes) to.class_of_slot[slot] = to.classes[order[i]];
+  }
+  to.clear_last_step();
+  return true;
+}
+
+}  // namespace
+
+void BoxesInCells::clear_last_step() const {
+  for (int k = 0; k < kStep; ++k) {
+    places.put(slots() + k, {{0, 0, 0, 0}, 1});
+    if (classes) class_of_slot[slots() + k] = 0;
+  }
+}
+
+void BoxesInCells::choose_grid() {
+  if (num < kMinForGrid || !broad_phase.enabled) return;
+  AxisSample of_x(grid.pixel), of_y(grid.pixel);
+  const int stride = std::max(8, (int)ceil_div(num, AxisSample::kMaxSize));
+  for (int i = 0; i < num; i += stride) {
+    const SizedBox& b = boxes[order[i]];
+    if (broad_phase.kind_of_cell(b, rule) != kGridCell) continue;
+    of_x.add(b.box.x1, b.box.x2), of_y.add(b.box.y1, b.box.y2);
+  }
+  if (of_x.num < 2) return;  // the sample has no extent
+  const PerAxis mean_sides = {of_x.mean_side(), of_y.mean_side()};
+  grid.measure(0, of_x), grid.measure(1, of_y);
+  // Sides of a cell as parts of the extent. A row of cells in reach has less than one step of
+  // boxes, or more where cells would be lower than half of a median side.
+  const double x = 1 / grid.preferred_cells(0);
+  const double y = 1 / grid.preferred_cells(1);
+  const double height = std::max(0.5 * y, 10 / (1.3 * x * num));
+  const double most = max_cells() - 1;
+  const int rows = (int)std::clamp(1 / height, 1.0, most);
+  const int columns = (int)std::clamp(4 / x, 1.0, most / rows);
+  grid.divide(columns, rows);
+  cells = columns * rows;
+  const PerAxis far = 2 * grid.reach(mean_sides, broad_phase.side_fraction) / grid.extent;
+  const double rows_in_reach = 1 + rows * std::min(1.0, far[1]);
+  steps_per_box = rows_in_reach * (1 + std::min(1.0, far[0]) * num / rows / kStep);
+}
+
+bool BoxesInCells::assign_slots() {
+  // The grid saves no comparison: the boxes have many near ones.
+  if (cells > 1 && steps_per_box > 0.5 * num / kStep) return false;
+  places.put(free_slot, {}), places.put(removed_slot, {});
+  return simd<assign>(*this);
+}
+
+}  // namespace cvops::cpu
