@@ -26,7 +26,7 @@ constexpr int kMinDense = 12;
 // Minimum number of boxes of a class for marks.
 constexpr int kMinMarked = 300;
 // Maximum number of pairs per box, as a sample estimates it, for pairs of all classes.
-constexpr double kMaxPairs = 3;
+constexpr double kMaxGuessedPairs = 3;
 
 // True if one of kVector boxes from `at` on that passes suppresses the box.
 template <Form kForm, int kVector, bool kAtLeast>
@@ -290,7 +290,9 @@ bool suppress_pairs_of_classes(uint8_t* is_kept, const SizedBox* boxes, const in
   BoxesInCells in_cells(boxes, order, num, rule, classes);
   in_cells.choose_grid();
   if (in_cells.steps_per_box > 2 + 0.3 * by_class) return false;
-  if (guess_pairs_per_box<kForm>(boxes, classes, order, num, rule) > kMaxPairs) return false;
+  if (guess_pairs_per_box<kForm>(boxes, classes, order, num, rule) > kMaxGuessedPairs) {
+    return false;
+  }
   return in_cells.assign_slots() && suppress_by_pairs<kForm>(in_cells, is_kept, threads);
 }
 
