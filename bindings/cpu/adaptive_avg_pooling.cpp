@@ -17,8 +17,15 @@ namespace {
 constexpr int kColumns = 64;  // pixels that are interleaved at once
 constexpr int kTile = 64;     // bins whose means are transposed at once
 constexpr int kWideBin = 16;  // columns of a bin that is not interleaved first
-// Planes that are read at once for wide bins. With more, the processor no longer prefetches all.
+// Planes that are read at once for wide bins. With more, the processor no longer prefetches all;
+// with a prefetch by the loop, half of them are faster.
 constexpr int kWideVectors = 2, kWideLanes = kWideVectors * kWidth;
+// Bytes of maps that are not in a cache. A prefetch then pays: the processor would lose the streams
+// of the planes at the end of each page.
+constexpr int64 kUncached = 24 << 20;
+// Bytes of the planes that are read at once. More would leave the L2 cache before they are read.
+constexpr int64 kMaxFetched = 512 << 10;
+constexpr int kLine = 16;  // pixels of a cache line
 
 bool has_wide_bins(const AdaptivePooling& op) { return op.columns() / op.bins() >= kWideBin; }
 
@@ -52,10 +59,11 @@ CVOPS_INLINE void add_pixels(Pixel<kVectors>* sums, const Pixel<kVectors>* pixel
 }
 
 // Adds the pixels of a wide bin in one row of the planes, which are `map` apart. Four planes and
-// four pixels at once stay in registers.
-template <int kVectors>
+// four pixels at once stay in registers. kFetch: each pixel prefetches as many bytes from `next` on
+// as it has, in the order of addresses.
+template <bool kFetch, int kVectors>
 CVOPS_INLINE void add_wide_bin(Pixel<kVectors>* sum, const float* row, int64 map, int planes,
-                               Range columns) {
+                               Range columns, const float* next) {
   constexpr int kQuads = kVectors * kWidth / 4;
   Quad sums[kQuads];
   std::memcpy(sums, sum, sizeof sums);
@@ -65,6 +73,7 @@ CVOPS_INLINE void add_wide_bin(Pixel<kVectors>* sum, const float* row, int64 map
   int x = columns.begin;
   for (; x + 4 <= columns.end; x += 4) {
     for (int q = 0; q < kQuads; ++q) {
+      if (kFetch) __builtin_prefetch(next + (int64)x * kVectors * kWidth + kLine * q);
       Quad quad[4];
       for (int n = 0; n < 4; ++n) quad[n] = load(from[4 * q + n] + x);
       transpose(quad);
@@ -96,9 +105,9 @@ CVOPS_INLINE void write_means(float* out, int64 grid, Pixel<kVectors>* sums, Ran
 }
 
 // Means of the bands [begin, end) of `planes` planes, kVectors * kWidth at most.
-template <int kVectors>
-void pool_by(float* out, const float* data, int planes, Range bands, const Range* columns,
-             const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+template <int kVectors, bool kFetch>
+void pool_by(float* out, const float* data, const float* next, int planes, Range bands,
+             const Range* columns, const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
   const int bins = op.bins(), width = op.columns();
   // The lanes beyond `planes` stay 0.
@@ -111,6 +120,11 @@ void pool_by(float* out, const float* data, int planes, Range bands, const Range
       int bin = 0;
       for (int begin = 0; begin < width; begin += kColumns) {
         const int end = std::min(begin + kColumns, width);
+        if (kFetch) {
+          const float* const from = next + ((int64)row * width + begin) * kVectors * kWidth;
+          const int num = (end - begin) * kVectors * kWidth;
+          for (int i = 0; i < num; i += kLine) __builtin_prefetch(from + i);
+        }
         transpose(reinterpret_cast<float*>(pixels), kVectors * kWidth,
                   data + (int64)row * width + begin, map, planes, end - begin,
                   [](Quad quad) { return quad; });
@@ -121,10 +135,10 @@ void pool_by(float* out, const float* data, int planes, Range bands, const Range
   }
 }
 
-// The same for wide bins.
-template <int kVectors>
-void pool_wide_by(float* out, const float* data, int planes, Range bands, const Range* columns,
-                  const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+// The same for wide bins. `next`: the planes that are read next.
+template <int kVectors, bool kFetch>
+void pool_wide_by(float* out, const float* data, const float* next, int planes, Range bands,
+                  const Range* columns, const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
   const int bins = op.bins(), width = op.columns();
   auto* const sums = reinterpret_cast<Pixel<kVectors>*>(memory);
@@ -133,28 +147,58 @@ void pool_wide_by(float* out, const float* data, int planes, Range bands, const 
     for (int bin = 0; bin < bins; ++bin) {
       sums[bin] = {};
       for (int row = rows.begin; row < rows.end; ++row) {
-        add_wide_bin(sums + bin, data + (int64)row * width, map, planes, columns[bin]);
+        const int64 first = (int64)row * width;
+        add_wide_bin<kFetch>(sums + bin, data + first, map, planes, columns[bin],
+                             next + first * kVectors * kWidth);
       }
     }
     write_means(out + (int64)band * bins, grid, sums, rows, columns, planes, op);
   }
 }
 
-void pool(float* out, const float* data, int planes, Range bands, const Range* columns,
-          const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
-  if (has_wide_bins(op)) {
-    const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
-    for (; planes > kWidth; planes -= kWideLanes, out += kWideLanes * grid) {
-      pool_wide_by<kWideVectors>(out, data, std::min(planes, kWideLanes), bands, columns, op,
-                                 memory);
-      data += kWideLanes * map;
-    }
-    if (planes > 0) pool_wide_by<1>(out, data, planes, bands, columns, op, memory);
-    return;
+// The same for any number of planes, by kVectors * kWidth.
+template <int kVectors, bool kFetch>
+void pool_wide(float* out, const float* data, int planes, Range bands, const Range* columns,
+               const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+  const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
+  constexpr int kPlanes = kVectors * kWidth;
+  for (; planes > kWidth; planes -= kPlanes, out += kPlanes * grid, data += kPlanes * map) {
+    const float* const next = planes > kPlanes ? data + kPlanes * map : data;
+    pool_wide_by<kVectors, kFetch>(out, data, next, std::min(planes, kPlanes), bands, columns, op,
+                                   memory);
   }
-  if (planes <= kWidth) return pool_by<1>(out, data, planes, bands, columns, op, memory);
-  if (planes <= 2 * kWidth) return pool_by<2>(out, data, planes, bands, columns, op, memory);
-  pool_by<kMaxVectors>(out, data, planes, bands, columns, op, memory);
+  if (planes > 0) {
+    pool_wide_by<1, false>(out, data, data, planes, bands, columns, op, memory);
+  }
+}
+
+// The same without wide bins.
+template <bool kFetch>
+void pool_narrow(float* out, const float* data, int planes, Range bands, const Range* columns,
+                 const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+  const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
+  for (; planes > 2 * kWidth; planes -= kLanes, out += kLanes * grid, data += kLanes * map) {
+    const float* const next = planes > kLanes ? data + kLanes * map : data;
+    pool_by<kMaxVectors, kFetch>(out, data, next, std::min(planes, kLanes), bands, columns, op,
+                                 memory);
+  }
+  if (planes > kWidth) {
+    pool_by<2, false>(out, data, data, planes, bands, columns, op, memory);
+  } else if (planes > 0) {
+    pool_by<1, false>(out, data, data, planes, bands, columns, op, memory);
+  }
+}
+
+// Each case is a function of its own: in a larger one, the compiler would keep fewer pointers in
+// registers.
+void pool(float* out, const float* data, int planes, Range bands, const Range* columns,
+          const AdaptivePooling& op, bool fetch, Pixel<kMaxVectors>* memory) {
+  if (has_wide_bins(op)) {
+    if (fetch) return simd<pool_wide<1, true>>(out, data, planes, bands, columns, op, memory);
+    return simd<pool_wide<kWideVectors, false>>(out, data, planes, bands, columns, op, memory);
+  }
+  if (fetch) return simd<pool_narrow<true>>(out, data, planes, bands, columns, op, memory);
+  simd<pool_narrow<false>>(out, data, planes, bands, columns, op, memory);
 }
 
 // Gradient of one row of pixels in the bands `down`. `shares`: space for one number per bin.
@@ -201,18 +245,24 @@ void adaptive_avg_pooling(const Cpu&, float* out, const float* data, int64 plane
   if (planes == 0) return;
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
   const auto columns = find_columns(op);
-  constexpr int64 kWidePixels = 1 << 16;  // of a part
-  const int64 lanes =
-      has_wide_bins(op) ? ceil_div(kWidePixels, kWideLanes * map) * kWideLanes : kLanes;
+  const bool is_wide = has_wide_bins(op);
+  const int64 at_once = (is_wide ? kWidth : kLanes) * map * (int64)sizeof(float);
+  const bool may_fetch = planes * map * (int64)sizeof(float) >= kUncached && at_once <= kMaxFetched;
+  // Pixels of a part, as a minimum. A part fetches its own planes only.
+  int64 pixels = is_wide ? 1 << 16 : 0;
+  if (may_fetch) pixels = std::max(pixels, planes * map / (8 * num_threads()));
+  const int64 each = is_wide ? kWideLanes : kLanes;
+  const int64 lanes = std::max<int64>(1, ceil_div(pixels, each * map)) * each;
   const int64 groups = ceil_div(planes, lanes);
   const double cost = 0.15 * std::min<int64>(planes, lanes) * map;  // ns
   const int64 parts = std::min<int64>(op.bands(), ceil_div(4 * num_threads(), groups));
+  const bool fetch = may_fetch && parts == 1;
   parallel_for(groups * parts, cost / parts, [&](int64 i) {
     const int64 first = i / parts * lanes, part = i % parts;
     const Range bands = {(int)(part * op.bands() / parts), (int)((part + 1) * op.bands() / parts)};
     std::unique_ptr<Pixel<kMaxVectors>[]> sums(new Pixel<kMaxVectors>[op.bins()]);
-    simd<pool>(out + first * grid, data + first * map, (int)std::min<int64>(lanes, planes - first),
-               bands, columns.get(), op, sums.get());
+    pool(out + first * grid, data + first * map, (int)std::min<int64>(lanes, planes - first), bands,
+         columns.get(), op, fetch, sums.get());
   });
 }
 

@@ -58,14 +58,18 @@ void set_simd(Simd simd);
 
 // simd<f>(args...) is f(args...), with f and all its callees compiled for the vectors in use.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(CVOPS_EMULATED)
+// Before a function that calls intrinsics.
+#define CVOPS_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
+#define CVOPS_AVX512 \
+  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi,bmi2,popcnt")))
+
 template <auto kFunction, typename... Args>
-__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi,bmi2,popcnt"), flatten)) auto
-as_avx512(Args&&... args) {
+CVOPS_AVX512 __attribute__((flatten)) auto as_avx512(Args&&... args) {
   return kFunction(args...);
 }
 
 template <auto kFunction, typename... Args>
-__attribute__((target("avx2,bmi,bmi2,popcnt"), flatten)) auto as_avx2(Args&&... args) {
+CVOPS_AVX2 __attribute__((flatten)) auto as_avx2(Args&&... args) {
   return kFunction(args...);
 }
 

@@ -31,6 +31,7 @@ _NMS, _TARGET = "tests/ops/test_box_nms.py", "tests/ops/test_multibox_target.py"
 _MINING, _MULTICLASS = "tests/ops/test_mining.py", "tests/ops/test_multiclass_nms.py"
 _CONFUSION, _ALIGN = "tests/ops/test_confusion_matrix.py", "tests/ops/test_roi_align.py"
 _POOLING, _CACHE = "tests/ops/test_roi_pooling.py", "tests/package/test_cache.py"
+_PASTE = "tests/ops/test_paste_masks.py"
 _COLORS = "tests/ops/test_label_from_color.py"
 
 KERNELS = [
@@ -394,6 +395,27 @@ BINDINGS = [
         "std::min(end, begin + kPart)",
         "std::min(end, begin + kPart - 1)",
         f"{_NMS}::test_threads_that_share_a_set_do_not_change_a_bit",
+    ),
+    Mutant(
+        "no slack between certain pixels and the threshold",
+        "bindings/cpu/paste_masks.cpp",
+        "std::abs(threshold) * 0x1p-20f + 0x1p-100f",
+        "std::abs(threshold) * 0x1p-60f",
+        f"{_PASTE}::test_cells_next_to_the_threshold_have_the_bits_of_the_reference",
+    ),
+    Mutant(
+        "infinite cells give certain pixels",
+        "bindings/cpu/paste_masks.cpp",
+        "x >= one && x <= max",
+        "x >= one",
+        f"{_PASTE}::test_cells_of_extreme_numbers_have_the_bits_of_the_reference",
+    ),
+    Mutant(
+        "high cell of a window beyond the vector",
+        "bindings/cpu/paste_masks.cpp",
+        "return last + 1 < lanes;",
+        "return last < lanes;",
+        f"{_PASTE}::test_boxes_of_each_width_have_the_bits_of_the_reference",
     ),
     Mutant(
         "last call of a turn skipped",

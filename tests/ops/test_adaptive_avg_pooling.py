@@ -128,6 +128,15 @@ def test_threads_and_vectors_do_not_change_a_bit(cpu_variants, planes, height, w
         assert got == want
 
 
+@pytest.mark.parametrize("size", [1, (2, 3), 6])
+def test_maps_beyond_the_caches_have_the_bits_of_the_reference(cpu_variants, size):
+    """26 MB, of which the next planes are fetched."""
+    data = np.random.default_rng(0).standard_normal((1, 2045, 56, 57), np.float32)
+    want = adaptive_avg_pooling(data, size, backend="numpy")
+    for out in cpu_variants(lambda: adaptive_avg_pooling(data, size, backend="native")):
+        np.testing.assert_array_equal(bits(out), bits(want))
+
+
 @pytest.mark.parametrize(("shape", "size"), [((2, 70, 20, 30), (3, 4)), ((1, 1, 300, 200), (7, 1))])
 def test_maps_of_several_threads_equal_the_reference(shape, size):
     data = f32(np.random.default_rng(1).normal(size=shape))

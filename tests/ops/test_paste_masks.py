@@ -125,6 +125,64 @@ def test_threads_and_vectors_do_not_change_a_bit(cpu_variants, width):
         np.testing.assert_array_equal(out, want)
 
 
+def smooth_masks(num, cells):
+    """Masks of one blob: most pixels are far from the threshold, between cells on one side."""
+    y, x = (np.linspace(-3, 3, count) for count in cells)
+    distance = np.hypot(y[:, None], x) - np.linspace(0.5, 3.5, num)[:, None, None]
+    return f32(1 / (1 + np.exp(4 * distance)))
+
+
+@pytest.mark.parametrize("cells", [(28, 28), (5, 90), (90, 5)], ids=str)
+@pytest.mark.parametrize("side", [0.03, 0.2, 1, 6])
+def test_smooth_masks_of_each_scale_have_the_bits_of_the_reference(cpu_variants, cells, side):
+    height, width = 150, 333
+    low, size = np.linspace(0.4, 0, 8)[:, None] * (1 - side), f32([width, height])
+    corners = np.concatenate([low, low], axis=1) * size
+    boxes = np.concatenate([corners, corners + side * size], axis=1)
+    args = smooth_masks(8, cells), f32(boxes), (height, width)
+    want = paste_masks(*args, backend="numpy")
+    assert 0 < want.mean() < 1
+    for out in cpu_variants(partial(paste_masks, *args, backend="native")):
+        np.testing.assert_array_equal(out, want)
+
+
+@pytest.mark.parametrize("threshold", [0.7, 0.0, -0.7, 1e-40, 3e38])
+def test_cells_next_to_the_threshold_have_the_bits_of_the_reference(cpu_variants, threshold):
+    """The sum of two weights is rounded, so that equal cells have other interpolations."""
+    cells = np.full(9, threshold, np.float32)
+    for i in range(9):
+        for _ in range(i // 2):
+            cells[i] = np.nextafter(cells[i], f32(np.inf if i % 2 else -np.inf))
+    masks = np.broadcast_to(cells[:, None, None], (9, 7, 7)).copy()
+    args = masks, np.tile(f32([-11, -7, 181, 93]), (9, 1)), (90, 170), threshold
+    want = paste_masks(*args, backend="numpy")
+    for out in cpu_variants(partial(paste_masks, *args, backend="native")):
+        np.testing.assert_array_equal(out, want)
+
+
+@pytest.mark.parametrize("cell", [np.inf, -np.inf, 3.4e38, -3.4e38])
+def test_cells_of_extreme_numbers_have_the_bits_of_the_reference(cpu_variants, cell):
+    """An infinite cell with the weight 0 gives NaN, which is below each threshold."""
+    # The centers of pixel 64 and of cell 1 are the same, in both axes.
+    args = np.full((1, 8, 8), cell, np.float32), f32([[0, 0, 344, 344]]), (344, 344)
+    want = paste_masks(*args, backend="numpy")
+    assert want[0, 64, 100] == want[0, 100, 64] == (cell == 3.4e38)
+    assert want[0, 100, 100] == (cell > 0)
+    for out in cpu_variants(partial(paste_masks, *args, backend="native")):
+        np.testing.assert_array_equal(out, want)
+
+
+def test_boxes_of_each_width_have_the_bits_of_the_reference(cpu_variants):
+    """The number of cells per vector of pixels selects the loop."""
+    widths = np.arange(2, 420, 3)
+    boxes = np.stack([0 * widths, 0 * widths, widths, 0 * widths + 9], axis=1)
+    masks = f32(np.random.default_rng(0).random((len(widths), 2, 28)))
+    args = masks, f32(boxes), (9, 430)
+    want = paste_masks(*args, backend="numpy")
+    for out in cpu_variants(partial(paste_masks, *args, backend="native")):
+        np.testing.assert_array_equal(out, want)
+
+
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32), special=st.sampled_from([0.0, 0.05, 0.6]))
 def test_random_case_equals_the_reference(seed, special):
