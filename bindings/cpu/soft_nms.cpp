@@ -8,6 +8,7 @@
 #include "nms.h"
 #include "parallel.h"
 #include "simd.h"
+#include "soft_nms_factors.h"
 
 namespace cvops {
 
@@ -17,6 +18,8 @@ namespace {
 
 // Kept boxes per vector step.
 constexpr int kVector = 16;
+// Factors per vector step.
+constexpr int kStep = 8;
 // Several threads apply that number of kept boxes to all candidates.
 constexpr int kFlush = 512;
 // Candidates per task of a thread.
@@ -46,13 +49,15 @@ struct Kept {
     std::fill_n(classes.get(), capacity, 0);
   }
 
-  // The IoU up to which a factor is 1. exp(-2^-26) rounds to 1.
+  // The IoU up to which a factor is 1. exp(-2^-25) rounds to 1.
   static float threshold(const SoftNms& op) {
-    return op.gaussian ? std::sqrt(0x1p-26f * op.sigma) : op.threshold;
+    return op.gaussian ? std::sqrt(0x1p-25f * op.sigma) : op.threshold;
   }
 
-  // Part of the minimum overlap that is due to one of two boxes. A NaN gives 0.
+  // Part of the minimum overlap that is due to one of two boxes. An IoU with a NaN area is NaN, and
+  // lowers no score.
   float part(float of_area) const {
+    if (of_area != of_area) return std::numeric_limits<float>::infinity();
     // If the product is denormal, three times the smallest float covers its rounding.
     const float part = area_fraction * of_area - 4.2e-45f;
     return part > 0 && part < 3e38f ? part : 0.0f;
@@ -65,23 +70,45 @@ struct Kept {
   }
 };
 
-// IoUs whose factors are computed together.
-struct Batch {
-  static constexpr int kSize = 16, kStep = 8;
-  float ious[kSize + kVector] = {};  // those from `num` on are without meaning
-  int num = 0;
+// The score times the factors of `num` IoUs, in order, until it is not above `lowest`. A negative
+// factor, of an IoU above 1, could raise it again; a Gaussian one could not. The IoUs from `num` to
+// kMost are 0: their factor is 1.
+template <int kMost, bool kGaussian>
+CVOPS_INLINE float lowered(float score, float lowest, const float* ious, int num,
+                           const SoftNms& op) {
+  float factors[kMost];
+  for (int k = 0; k < kMost; k += kStep) {
+    soft_nms_factors<kStep, kGaussian>(factors + k, ious + k, op);
+  }
+  if (kGaussian) {
+    for (int k = 0; k < kMost; ++k) score *= factors[k];  // no branch of the number
+  } else {
+    for (int k = 0; k < num && score > lowest; ++k) score *= factors[k];
+  }
+  return score;
+}
 
-  // Multiplies the score by the factors, in order, until it is not above `lowest`. A negative
-  // factor, of an IoU above 1, could raise it again; a Gaussian one could not.
-  template <bool kGaussian>
-  CVOPS_INLINE float apply(float score, float lowest, const SoftNms& op) {
-    float factors[kSize + kVector];
-    const int padded = (num + kStep - 1) / kStep * kStep;
-#pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
-    for (int k = 0; k < padded; ++k) factors[k] = soft_nms_factor(ious[k], op);
-    for (int k = 0; k < num && (kGaussian || score > lowest); ++k) score *= factors[k];
-    num = 0;
-    return score;
+// The IoUs of a candidate whose factors its score waits for, in order.
+struct Batch {
+  static constexpr int kSize = 16 * kVector;
+  float ious[kSize];
+  int begin = 0, end = 0;
+
+  int num() const { return end - begin; }
+
+  CVOPS_INLINE void add(const float* of_lanes, const int* passes) {
+    for (int k = 0; k < kVector; ++k) {
+      ious[end] = of_lanes[k];
+      end += passes[k];
+    }
+  }
+
+  // Removes the first kVector IoUs. A move waits for the stores of add(): it should be rare.
+  CVOPS_INLINE void remove_first() {
+    begin += kVector;
+    if (begin < kSize - 3 * kVector) return;
+    std::copy(ious + begin, ious + end, ious);
+    end -= begin, begin = 0;
   }
 };
 
@@ -103,19 +130,29 @@ float decayed(const Kept& kept, int first, const SizedBox& b, int of_class, floa
       any |= passes[k];
     }
     if (!any) continue;
-#pragma GCC unroll 1
+#pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
     for (int k = 0; k < kVector; ++k) {
       overlaps[k] = overlaps[k] / (kept.area[at + k] + b.area - overlaps[k]);
     }
-    for (int k = 0; k < kVector; ++k) {
-      batch.ious[batch.num] = overlaps[k];
-      batch.num += passes[k];
+    const int last = kept.num - at;
+    if (last <= kVector && batch.num() == 0) {
+      // Most candidates come again after few more kept boxes. They need no batch.
+      for (int k = 0; k < kVector; ++k) overlaps[k] = passes[k] ? overlaps[k] : 0.0f;
+      return last > kStep ? lowered<kVector, kGaussian>(score, lowest, overlaps, last, op)
+                          : lowered<kStep, kGaussian>(score, lowest, overlaps, last, op);
     }
-    if (batch.num < Batch::kSize) continue;
-    score = batch.apply<kGaussian>(score, lowest, op);
+    batch.add(overlaps, passes);
+    if (batch.num() < kVector) continue;
+    score = lowered<kVector, kGaussian>(score, lowest, batch.ious + batch.begin, kVector, op);
     if (!(score > lowest)) return score;
+    batch.remove_first();
   }
-  return batch.num ? batch.apply<kGaussian>(score, lowest, op) : score;
+  std::fill_n(batch.ious + batch.end, kStep, 0.0f);
+  for (int k = batch.begin; k < batch.end; k += kStep) {
+    score = lowered<kStep, kGaussian>(score, lowest, batch.ious + k, std::min(kStep, batch.end - k),
+                                      op);
+  }
+  return score;
 }
 
 // Candidate with a key of an upper bound of its score.

@@ -219,6 +219,21 @@ KERNELS = [
 
 BINDINGS = [
     Mutant(
+        "last term of an exponential of Soft-NMS lost",
+        "bindings/cpu/soft_nms_factors.h",
+        "r4 * (1.0 / 479001600)",
+        "r4 * 0.0",
+        "tests/native/test_simd.py::test_exponentials_of_soft_nms_have_the_bits_of_the_kernels",
+    ),
+    Mutant(
+        "IoUs of Soft-NMS on the CPU that a move loses",
+        "bindings/cpu/soft_nms.cpp",
+        "end -= begin, begin = 0;",
+        "end = begin = 0;",
+        "tests/ops/test_soft_nms.py::"
+        "test_hundreds_of_overlaps_of_a_box_have_the_bits_of_the_reference",
+    ),
+    Mutant(
         "approximate scores on the CPU without a bound of their error",
         "bindings/cpu/mining.cpp",
         "std::exp(1e-3 + 2.5e-7 * shape_.num_classes)",

@@ -78,6 +78,12 @@ def test_lanes_beyond_the_channels_are_zero():
     assert {wrong for _, wrong in counts} == {0}
 
 
+def test_exponentials_of_soft_nms_have_the_bits_of_the_kernels():
+    num, wrong = map(int, run(program("soft_nms_factors")).split())
+    assert num > 3e8
+    assert wrong == 0
+
+
 def test_arm_gives_the_same_results(bits):
     for command, package in ((CROSS_COMPILER, "g++-aarch64-linux-gnu"), (ARM, "qemu-user")):
         if shutil.which(command) is None:

@@ -173,6 +173,24 @@ def test_threads_and_vectors_do_not_change_a_bit(cpu_variants, method):
                 np.testing.assert_array_equal(got, expected)
 
 
+def crossed_strips(num):
+    """Rows of a score and a box: each vertical strip overlaps all horizontal ones a little."""
+    at = np.arange(num)[:, None]
+    vertical = np.concatenate([at, 0 * at, at + 0.9, 0 * at + num], axis=1)
+    boxes = np.concatenate([vertical, vertical[:, [1, 0, 3, 2]]])
+    return f32(np.insert(boxes, 0, np.random.default_rng(0).random(2 * num), axis=1))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 2e-5])
+def test_hundreds_of_overlaps_of_a_box_have_the_bits_of_the_reference(cpu_variants, sigma):
+    data = crossed_strips(320)
+    options = dict(method="gaussian", sigma=sigma, valid_thresh=0, score_index=0, coord_start=1)
+    want = soft_nms(data, **options, backend="numpy")
+    assert (want[:, 0] > 0).sum() > 600  # the score of the last one has about 300 factors
+    for result in cpu_variants(partial(soft_nms, data, **options, backend="native")):
+        np.testing.assert_array_equal(result, want)
+
+
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), num=st.integers(0, 60), ties=st.booleans())
 @pytest.mark.parametrize("options", OPTIONS)
