@@ -172,6 +172,7 @@ void row_grad(float* __restrict__ row, const float* __restrict__ out_grad, Range
     for (int i = 0; i < bins; ++i) {
       int x = columns[i].begin;
       for (; x < std::min(columns[i].end, end); ++x) row[x] += shares[i];
+      CVOPS_VECTORIZED
       for (; x < columns[i].end; ++x) row[x] = 0.0f + shares[i];
       end = std::max(end, x);
     }

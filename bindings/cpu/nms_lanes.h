@@ -55,9 +55,10 @@ CVOPS_INLINE bool suppresses_by_rule(const SizedBox& kept, const SizedBox& other
   return suppresses(kept, other, rule);
 }
 
-// True if one of kWidth numbers is not 0.
-CVOPS_INLINE bool any(const int* numbers) {
-  uint64 words[kWidth / 2], all = 0;
+// True if one of the numbers is not 0.
+template <int kNum>
+CVOPS_INLINE bool any(const int (&numbers)[kNum]) {
+  uint64 words[kNum / 2], all = 0;
   __builtin_memcpy(words, numbers, sizeof words);
   for (uint64 word : words) all |= word;
   return all;

@@ -16,7 +16,7 @@ constexpr int64 kMaxWork = 160, kFree = 64;
 template <typename Body>
 CVOPS_INLINE void for_each_near(const MarkedBoxes& boxes, int slot, const Window& near,
                                 const Body& body) {
-  auto each = [&](int begin, int end) {
+  auto each = [&](int begin, int end) __attribute__((always_inline)) {
     MarkBlock* const last = &boxes.block(end + kWidth - 1);
     for (MarkBlock* block = &boxes.block(begin); block < last; ++block) body(*block);
   };
@@ -41,7 +41,7 @@ int count_marks(const MarkedBoxes& boxes) {
 }
 
 // Removes the boxes with a mark.
-void compact(MarkedBoxes& boxes) {
+CVOPS_INLINE void compact(MarkedBoxes& boxes) {
   int from = 0, to = 0;
   for (int c = 0; c < boxes.cells; ++c) {
     for (const int end = boxes.begins[c + 1]; from < end; ++from) {
@@ -84,7 +84,8 @@ int decide(MarkedBoxes& boxes, uint8_t* is_kept, int max_kept) {
     const SizedBox b = boxes.boxes[index];
     if (!ahead && boxes.cells > 1) near = window(b.box);
     int unsure[kWidth] = {};
-    for_each_near(boxes, slot, near, [&](MarkBlock& block) {
+    for_each_near(boxes, slot, near, [&](MarkBlock& block) __attribute__((always_inline)) {
+      CVOPS_VECTORIZED
       for (int k = 0; k < kWidth; ++k) {
         const Verdict verdict = compare<kForm>(b, block.at(k), boxes.bounds);
         block.marks[k] |= verdict.surely;
@@ -93,7 +94,8 @@ int decide(MarkedBoxes& boxes, uint8_t* is_kept, int max_kept) {
       ++boxes.work;
     });
     if (any(unsure)) {
-      for_each_near(boxes, slot, near, [&](MarkBlock& block) {
+      for_each_near(boxes, slot, near, [&](MarkBlock& block) __attribute__((always_inline)) {
+        CVOPS_VECTORIZED
         for (int k = 0; k < kWidth; ++k) {
           block.marks[k] |= suppresses_by_rule<kForm>(b, block.at(k), boxes.rule);
         }

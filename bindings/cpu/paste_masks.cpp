@@ -43,7 +43,7 @@ void find_columns(Columns& columns, const PasteAxis& axis, int width) {
 // A row of cells at the columns: those of the low cells, then those of the high cells.
 struct CellRow {
   int row;  // of the mask
-  std::vector<float> low, high;
+  float *low, *high;
 
   // Row -1 and rows beyond the mask are 0, and so are cells beyond the row. `cells` is scratch
   // memory for a row with a cell at both ends.
@@ -55,7 +55,7 @@ struct CellRow {
       cells[i + 1] = is_inside ? mask[(int64)row * shape.mask_width + i] : 0.0f;
     }
     const int* __restrict__ at = columns.low.data();
-    float* __restrict__ to_low = low.data(), * __restrict__ to_high = high.data();
+    float* __restrict__ to_low = low, * __restrict__ to_high = high;
     const int num = columns.end - columns.begin;
     for (int i = 0; i < num; ++i) to_low[i] = cells[at[i]], to_high[i] = cells[at[i] + 1];
   }
@@ -64,10 +64,8 @@ struct CellRow {
 // Writes the pixels of a row in the box, between two rows of cells.
 void write_row(unsigned char* __restrict__ out, const CellRow& above, const CellRow& below,
                PasteSample y, const Columns& columns, float threshold) {
-  const float* __restrict__ above_low = above.low.data(), * __restrict__ above_high =
-                                                              above.high.data();
-  const float* __restrict__ below_low = below.low.data(), * __restrict__ below_high =
-                                                              below.high.data();
+  const float* __restrict__ above_low = above.low, * __restrict__ above_high = above.high;
+  const float* __restrict__ below_low = below.low, * __restrict__ below_high = below.high;
   const float* __restrict__ low_weight = columns.low_weight.data();
   const float* __restrict__ high_weight = columns.high_weight.data();
   const int num = columns.end - columns.begin;
@@ -83,11 +81,12 @@ void write_row(unsigned char* __restrict__ out, const CellRow& above, const Cell
 void write_rows(unsigned char* out, const float* mask, const PasteAxis& down,
                 const Columns& columns, int begin, int end, const PasteShape& shape,
                 float threshold) {
-  std::vector<float> cells(shape.mask_width + 2);
   constexpr int kNone = -2;
   const std::size_t num = columns.low.size();
-  CellRow rows[2] = {{kNone, std::vector<float>(num), std::vector<float>(num)},
-                     {kNone, std::vector<float>(num), std::vector<float>(num)}};
+  std::vector<float> cells(shape.mask_width + 2), memory(4 * num);
+  float* const low = memory.data();
+  float* const high = low + 2 * num;
+  CellRow rows[2] = {{kNone, low, high}, {kNone, low + num, high + num}};
   for (int y = begin; y < end; ++y) {
     const PasteSample sample = paste_sample(down, y);
     CellRow &above = rows[sample.low & 1], &below = rows[~sample.low & 1];

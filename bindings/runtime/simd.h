@@ -13,9 +13,10 @@
 #define CVOPS_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-// Before a loop of few iterations: the compiler vectorizes it rather than unrolls it.
+// Before a loop of few iterations, or that only fills memory: the compiler vectorizes it and does
+// not unroll it.
 #ifdef __clang__
-#define CVOPS_VECTORIZED _Pragma("clang loop vectorize(enable) unroll(disable)")
+#define CVOPS_VECTORIZED _Pragma("clang loop vectorize(enable) interleave(disable) unroll(disable)")
 #else
 #define CVOPS_VECTORIZED
 #endif
