@@ -22,12 +22,6 @@ constexpr int kWideVectors = 2, kWideLanes = kWideVectors * kWidth;
 
 bool has_wide_bins(const AdaptivePooling& op) { return op.columns() / op.bins() >= kWideBin; }
 
-// Sets all lanes to x. For a scalar operand of a quotient, the compiler would build the vector in
-// memory on a target without vectors of its width.
-CVOPS_INLINE void fill(FloatVector& lanes, float x) {
-  for (int i = 0; i < kWidth; ++i) lanes[i] = x;
-}
-
 // The bins of a row: their columns, computed once for all planes.
 std::unique_ptr<Range[]> find_columns(const AdaptivePooling& op) {
   std::unique_ptr<Range[]> columns(new Range[op.bins()]);

@@ -15,9 +15,6 @@ namespace {
 // Cells per step.
 constexpr int kStep = 64;
 
-// Rounded up to whole vectors, so that no scalar remainder is left.
-int64 whole_vectors(int64 num) { return ceil_div(num, kWidth) * kWidth; }
-
 // Coordinates of all candidates of an image: a plane of `pitch` numbers per anchor, with the cells
 // in order.
 struct Planes {
@@ -40,7 +37,7 @@ void decode_cells(uint64* keys, Planes to, const ProposalInputs& in, const float
                   const float* offsets, const ProposalAnchors& anchors, int first,
                   const ProposalImage& image, int stride) {
   const int cells = in.cells(), num = std::min(kStep, cells - first);
-  const int lanes = (int)whole_vectors(num);
+  const int lanes = whole_vectors(num);
   float x[kStep], y[kStep], found[kStep], copies[5][kStep] = {};
   int is_inside[kStep];
   for (int k = 0, row = first / in.width, column = first % in.width; k < lanes; ++k) {
@@ -81,7 +78,7 @@ void proposal(const Cpu&, float* out, float* scores, ProposalInputs in,
   const int64 num = in.candidates(), cells = in.cells();
   for_each_image(in.batch, 20.0 * num, [&](int64 b, int threads) {
     const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
-    const int64 pitch = whole_vectors(cells), size = in.anchors * pitch;
+    const int64 pitch = whole_vectors((int)cells), size = in.anchors * pitch;
     const auto corners = scratch<float>(4 * size);
     const Planes planes = {corners.get(), corners.get() + size, corners.get() + 2 * size,
                            corners.get() + 3 * size, pitch};

@@ -37,6 +37,9 @@ typedef float FloatVector __attribute__((vector_size(4 * kWidth)));
 typedef double DoubleVector __attribute__((vector_size(4 * kWidth)));
 typedef int IntVector __attribute__((vector_size(4 * kWidth)));
 
+// Rounded up to whole vectors, so that no scalar remainder is left.
+constexpr int whole_vectors(int num) { return (num + kWidth - 1) / kWidth * kWidth; }
+
 // The vector of T, float or double, and its number of elements.
 template <typename T>
 using VectorOf = std::conditional_t<std::is_same_v<T, double>, DoubleVector, FloatVector>;
