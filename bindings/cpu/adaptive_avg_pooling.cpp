@@ -29,12 +29,6 @@ constexpr int kLine = 16;  // pixels of a cache line
 
 bool has_wide_bins(const AdaptivePooling& op) { return op.columns() / op.bins() >= kWideBin; }
 
-// Sets all lanes to x. For a scalar operand of a quotient, the compiler would build the vector in
-// memory on a target without vectors of its width.
-CVOPS_INLINE void fill(FloatVector& lanes, float x) {
-  for (int i = 0; i < kWidth; ++i) lanes[i] = x;
-}
-
 // The bins of a row: their columns, computed once for all planes.
 std::unique_ptr<Range[]> find_columns(const AdaptivePooling& op) {
   std::unique_ptr<Range[]> columns(new Range[op.bins()]);
@@ -216,6 +210,7 @@ void row_grad(float* __restrict__ row, const float* __restrict__ out_grad, Range
     for (int i = 0; i < bins; ++i) {
       int x = columns[i].begin;
       for (; x < std::min(columns[i].end, end); ++x) row[x] += shares[i];
+      CVOPS_VECTORIZED
       for (; x < columns[i].end; ++x) row[x] = 0.0f + shares[i];
       end = std::max(end, x);
     }

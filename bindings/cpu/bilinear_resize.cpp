@@ -6,7 +6,7 @@
 
 #include "interleaved.h"
 #include "nontemporal.h"
-#include "parallel.h"
+#include "row_parts.h"
 #include "simd.h"
 
 namespace cvops {
@@ -16,12 +16,6 @@ using namespace cpu;
 namespace {
 
 constexpr int kColumns = 64;  // gradients that are interleaved at once
-
-// Sets all lanes to x. For a scalar operand of a product, the compiler would build the vector in
-// memory on a target without vectors of its width.
-CVOPS_INLINE void fill(FloatVector& lanes, float x) {
-  for (int i = 0; i < kWidth; ++i) lanes[i] = x;
-}
 
 // The samples of an axis as a structure of arrays, computed once for all planes.
 struct Samples {
@@ -161,18 +155,6 @@ void grad_of(float* grad, const float* out_grad, int planes, Range part, const S
   grad_by<kMaxVectors>(grad, out_grad, planes, part, rows, columns, op, memory);
 }
 
-// Calls body(group, part) for groups of planes and parts of `rows`, on several threads if that
-// pays.
-template <typename Body>
-void for_parts(int64 groups, int rows, double cost_of_row, const Body& body) {
-  const bool small = groups * rows * cost_of_row < 3e4;  // ns
-  const int64 parts = small ? 1 : std::min<int64>(rows, ceil_div(4 * num_threads(), groups));
-  parallel_for(groups * parts, cost_of_row * rows / parts, [&](int64 i) {
-    const int64 part = i % parts;
-    body(i / parts, Range{(int)(part * rows / parts), (int)((part + 1) * rows / parts)});
-  });
-}
-
 void add_to_zero(float* __restrict__ out, const float* __restrict__ from, int num) {
   for (int i = 0; i < num; ++i) out[i] = 0.0f + from[i];
 }
@@ -183,14 +165,14 @@ void bilinear_resize(const Cpu&, float* out, const float* data, int64 planes, Bi
   if (planes == 0) return;
   const int64 map = (int64)op.height * op.width, out_map = (int64)op.out_height * op.out_width;
   if (op.is_copy()) {
-    return for_parts(planes, op.height, 0.3 * op.width, [&](int64 plane, Range part) {
+    return for_row_parts(planes, op.height, 0.3 * op.width, [&](int64 plane, Range part) {
       const int64 first = plane * map + (int64)part.begin * op.width;
       std::copy_n(data + first, (int64)(part.end - part.begin) * op.width, out + first);
     });
   }
   const Samples rows(op.rows()), columns(op.columns());
   const bool streams = worth_streaming(out, 4 * planes * out_map);
-  for_parts(planes, op.out_height, 0.8 * op.out_width, [&](int64 plane, Range part) {
+  for_row_parts(planes, op.out_height, 0.8 * op.out_width, [&](int64 plane, Range part) {
     Rows blended(columns, op.out_width);
     std::vector<float> staged(streams ? op.out_width : 0);
     for (int y = part.begin; y < part.end; ++y) {
@@ -209,7 +191,7 @@ void bilinear_resize_backward(const Cpu&, float* grad, const float* out_grad, in
   if (planes == 0) return;
   const int64 map = (int64)op.height * op.width, out_map = (int64)op.out_height * op.out_width;
   if (op.is_copy()) {
-    return for_parts(planes, op.height, 0.3 * op.width, [&](int64 plane, Range part) {
+    return for_row_parts(planes, op.height, 0.3 * op.width, [&](int64 plane, Range part) {
       for (int row = part.begin; row < part.end; ++row) {
         const int64 first = plane * map + (int64)row * op.width;
         simd<add_to_zero>(grad + first, out_grad + first, op.width);
@@ -219,7 +201,7 @@ void bilinear_resize_backward(const Cpu&, float* grad, const float* out_grad, in
   const Samples rows(op.rows()), columns(op.columns());
   const int64 most = std::min<int64>(planes, kLanes);
   const double cost = most * (0.3 * op.width + 0.8 * out_map / op.height);  // ns
-  for_parts(ceil_div(planes, kLanes), op.height, cost, [&](int64 group, Range part) {
+  for_row_parts(ceil_div(planes, kLanes), op.height, cost, [&](int64 group, Range part) {
     const int64 first = group * kLanes;
     std::unique_ptr<Pixel<kMaxVectors>[]> sums(new Pixel<kMaxVectors>[2 * (int64)op.width]);
     simd<grad_of>(grad + first * map, out_grad + first * out_map,

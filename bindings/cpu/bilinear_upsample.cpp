@@ -6,7 +6,7 @@
 
 #include "bilinear_upsample.cuh"
 #include "nontemporal.h"
-#include "parallel.h"
+#include "row_parts.h"
 #include "simd.h"
 
 namespace cvops {
@@ -143,18 +143,6 @@ void find_phases(T* phase, const T* sums, int64 pitch, int scale) {
   with_constant(scale, [&](auto constant) { find_phases_by<constant>(phase, sums, pitch, scale); });
 }
 
-// Calls body(plane, begin, end) for parts of the `rows` of each plane; for whole planes if there
-// are many.
-template <typename Body>
-void for_parts(int64 planes, int rows, double cost_of_row, const Body& body) {
-  const bool small = planes * rows * cost_of_row < 3e4;  // ns
-  const int64 parts = small ? 1 : std::min<int64>(rows, ceil_div(4 * num_threads(), planes));
-  parallel_for(planes * parts, cost_of_row * rows / parts, [&](int64 i) {
-    int64 part = i % parts;
-    body(i / parts, (int)(part * rows / parts), (int)((part + 1) * rows / parts));
-  });
-}
-
 }  // namespace
 
 template <typename T>
@@ -164,7 +152,7 @@ void bilinear_upsample(const Cpu&, T* out, const T* data, int64 planes, int heig
   const Weights<T> weights(scale);
   const int out_width = width * scale, edge = scale / 2;
   const bool streams = worth_streaming(out, (int64)sizeof(T) * planes * height * scale * out_width);
-  for_parts(planes, height + 1, 0.3 * scale * out_width, [&](int64 plane, int begin, int end) {
+  cpu::for_row_parts(planes, height + 1, 0.3 * scale * out_width, [&](int64 plane, Range bands) {
     // Rows are aligned to cache lines. A store across two lines cannot be forwarded to a load that
     // follows soon.
     struct alignas(64) Line {
@@ -180,8 +168,8 @@ void bilinear_upsample(const Cpu&, T* out, const T* data, int64 planes, int heig
       if (row < 0 || row == height) return (void)std::fill_n(to, pitch, T(0));
       simd<blend_along_x<T>>(to, data + (plane * height + row) * width, weights, width, scale);
     };
-    fill(near, begin - 1);
-    for (int band = begin; band < end; ++band) {
+    fill(near, bands.begin - 1);
+    for (int band = bands.begin; band < bands.end; ++band) {
       std::swap(near, far);
       fill(near, band);
       for (int of = 0; of < scale; ++of) {
@@ -205,12 +193,12 @@ void bilinear_upsample_backward(const Cpu&, T* grad, const T* out_grad, int64 pl
   const Weights<T> weights(scale);
   const int out_height = height * scale, out_width = width * scale, edge = scale / 2;
   const int taps = bilinear_taps(scale);
-  for_parts(planes, height, 0.3 * taps * out_width, [&](int64 plane, int begin, int end) {
+  cpu::for_row_parts(planes, height, 0.3 * taps * out_width, [&](int64 plane, Range part) {
     // The sums begin and end with zeros for positions without outputs.
     const int64 pitch = width + 1;
     std::vector<T> memory(2 * scale * pitch);
     T *const sums = memory.data(), *const phases = sums + scale * pitch;
-    for (int row = begin; row < end; ++row) {
+    for (int row = part.begin; row < part.end; ++row) {
       const int top = row * scale - edge;
       const int first = std::max(-top, 0), last = std::min(out_height - top, taps);
       const T* const rows = out_grad + (plane * out_height + top + first) * out_width;

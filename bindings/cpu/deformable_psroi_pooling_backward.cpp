@@ -66,24 +66,20 @@ void add_gradients_of_item(const Backward& call, const std::vector<int64>& rois,
 // Maximum number of samples of a bin for add_offset_gradients_of_cell.
 constexpr int kMaxTerms = 256;
 
-// Products of slopes and factors of the samples of a bin, for some channels.
-template <int kVectors>
-struct Terms {
-  Pixel<kVectors> of_x[kMaxTerms], of_y[kMaxTerms];
-};
-
 // Adds the gradients of the offsets of the bins of a cell, of which each has its own offset. An
-// offset adds all samples of a channel before the next channel, so the terms of a bin come first.
-// `sums` has the offsets of each bin; they continue those of the previous channels.
+// offset adds all samples of a channel before the next channel, so the terms of a bin come first:
+// the products of slopes and factors. `terms` has space for those of all samples of a bin, for each
+// axis. `sums` has the offsets of each bin; they continue those of the previous channels.
 template <int kVectors>
 void add_offset_gradients_of_cell(const Forward& call, const float* out_grad,
                                   const std::vector<int64>& rois, const WorkItem& item,
-                                  const Pixel<kVectors>* pixels, Terms<kVectors>& terms,
+                                  const Pixel<kVectors>* pixels, Pixel<kVectors>* terms,
                                   OfOffsets<float>* sums) {
   const DeformablePsroi& op = call.op;
   const Psroi& psroi = op.psroi;
   const int num_bins = psroi.bins();
   constexpr int kItemLanes = kVectors * kWidth;
+  Pixel<kVectors>*const terms_x = terms, *const terms_y = terms + op.samples * op.samples;
   Samples samples(op);
   for_each_bin(call, rois, item, samples, [&](int64 n, int index) __attribute__((always_inline)) {
     OfOffsets<float>& sum = *sums++;
@@ -115,14 +111,14 @@ void add_offset_gradients_of_cell(const Forward& call, const float* out_grad,
           const FloatVector c = low[x.high].of[v], d = high[x.high].of[v];
           const FloatVector slope_x = d * y_high + c * y_low - b * y_high - a * y_low;
           const FloatVector slope_y = d * x_high + b * x_low - c * x_high - a * x_low;
-          terms.of_x[num].of[v] = slope_x * factors_x.of[v];
-          terms.of_y[num].of[v] = slope_y * factors_y.of[v];
+          terms_x[num].of[v] = slope_x * factors_x.of[v];
+          terms_y[num].of[v] = slope_y * factors_y.of[v];
         }
         ++num;
       }
     }
-    const float* const of_x = (const float*)terms.of_x;
-    const float* const of_y = (const float*)terms.of_y;
+    const float* const of_x = (const float*)terms_x;
+    const float* const of_y = (const float*)terms_y;
     OfOffsets<float> own = sum;
     for (int k = 0; k < item.channels; ++k) {
       for (int i = 0; i < num; ++i) {
@@ -143,14 +139,15 @@ void offset_gradients_of_cell(float* trans_grad, const Forward& call, const floa
   const Bins bins = bins_of_cell(item.cell, psroi);
   if (rois.empty() || bins.num() == 0) return;
   std::vector<OfOffsets<float>> sums(rois.size() * bins.num());
-  const std::unique_ptr<Pixel<kVectors>[]> pixels(new Pixel<kVectors>[psroi.pixels()]);
-  const std::unique_ptr<Terms<kVectors>> terms(new Terms<kVectors>);
+  const int64 num_pixels = psroi.pixels(), num_terms = 2 * op.samples * op.samples;
+  const std::unique_ptr<Pixel<kVectors>[]> pixels(new Pixel<kVectors>[num_pixels + num_terms]);
+  Pixel<kVectors>* const terms = pixels.get() + num_pixels;
   const int end = item.channel + op.channels_of_class();
   for (; item.channel < end; item.channel += kVectors * kWidth) {
     item.channels = std::min(kVectors * kWidth, end - item.channel);
     simd<copy_planes<kVectors>>(pixels.get(), call.plane(item.image, item.channel, item.cell),
                                 call.plane_pitch(), psroi.height, psroi.width, item.channels);
-    simd<add_offset_gradients_of_cell<kVectors>>(call, out_grad, rois, item, pixels.get(), *terms,
+    simd<add_offset_gradients_of_cell<kVectors>>(call, out_grad, rois, item, pixels.get(), terms,
                                                  sums.data());
   }
   const OfOffsets<float>* sum = sums.data();

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "nms/rule.cuh"
+#include "simd.h"
 
 namespace cvops::cpu {
 
@@ -50,7 +51,7 @@ struct BroadPhase {
   }
 
   // kGridCell for any cell of the grid.
-  int kind_of_cell(const SizedBox& b, const NmsRule& rule) const {
+  CVOPS_INLINE int kind_of_cell(const SizedBox& b, const NmsRule& rule) const {
     const float width = b.box.x2 - b.box.x1, height = b.box.y2 - b.box.y1;
     if (!enabled) return kOverflowCell;
     if (has_bounds) {

@@ -90,7 +90,7 @@ CVOPS_INLINE bool suppresses_by_rule(const SizedBox& kept, const SizedBox& other
   return suppresses(kept, other, rule);
 }
 
-// True if one of kNum numbers is not 0.
+// True if one of the numbers is not 0.
 template <int kNum>
 CVOPS_INLINE bool any(const int (&numbers)[kNum]) {
   uint64 words[kNum / 2], all = 0;

@@ -22,7 +22,7 @@ CVOPS_INLINE void for_each_near(const BoxesInCells& boxes, int slot, const Windo
 }
 
 // Removes the boxes with a mark.
-void remove_marked(BoxesInCells& boxes, int* marks) {
+CVOPS_INLINE void remove_marked(BoxesInCells& boxes, int* marks) {
   int from = 0, to = 0;
   for (int c = 0; c < boxes.cells; ++c) {
     for (const int end = boxes.begins[c + 1]; from < end; ++from) {
@@ -71,7 +71,8 @@ int decide(BoxesInCells& boxes, uint8_t* is_kept, int max_kept) {
     const SizedBox b = boxes.boxes[index];
     if (!ahead && boxes.cells > 1) near = window(b.box);
     int unsure[kStep] = {};
-    for_each_near(boxes, slot, near, [&](int at) {
+    for_each_near(boxes, slot, near, [&](int at) __attribute__((always_inline)) {
+      CVOPS_VECTORIZED
       for (int k = 0; k < kStep; ++k) {
         const Verdict verdict = compare<kForm>(b, boxes.places.at(at + k), boxes.bounds);
         marks[at + k] |= verdict.surely;
@@ -80,7 +81,8 @@ int decide(BoxesInCells& boxes, uint8_t* is_kept, int max_kept) {
       ++all_work;
     });
     if (any(unsure)) {
-      for_each_near(boxes, slot, near, [&](int at) {
+      for_each_near(boxes, slot, near, [&](int at) __attribute__((always_inline)) {
+        CVOPS_VECTORIZED
         for (int k = 0; k < kStep; ++k) {
           marks[at + k] |= suppresses_by_rule<kForm>(b, boxes.places.at(at + k), boxes.rule);
         }

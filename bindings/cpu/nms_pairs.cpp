@@ -75,7 +75,8 @@ class Search {
   CVOPS_INLINE void find_windows(int slot, int num) {
     const Grid grid = boxes_.grid;
     const double fraction = 2 * boxes_.broad_phase.side_fraction;
-    auto each = [&](const float* low, const float* high, int axis, int* first, int* end) {
+    auto each = [&](const float* low, const float* high, int axis, int* first,
+                    int* end) __attribute__((always_inline)) {
       const double max_side = grid.max_side[axis];
       for (int k = 0; k < num; ++k) {
         const double position = (double)low[k] + high[k];
@@ -141,6 +142,7 @@ class Search {
       const SizedBox b = {{x1[own], y1[own], x2[own], y2[own]}, area[own]};
       const int of_class = kByClass ? class_of_slot[own] : 0;
       int maybe[kStep];
+      CVOPS_VECTORIZED
       for (int k = 0; k < kStep; ++k) {
         const int i = at + k;
         maybe[k] = may_suppress<kForm>(b, {{x1[i], y1[i], x2[i], y2[i]}, area[i]}, bounds);

@@ -71,12 +71,13 @@ class RotatedTree {
       const double x = key_.at[kX] - middle(low, high, kX), half_x = half(low, high, kX);
       const double y = key_.at[kY] - middle(low, high, kY), half_y = half(low, high, kY);
       const double slack = 1e-12 * (absolute(x) + absolute(y) + half_x + half_y + along + across);
-      return (absolute(x) <= half_x + cos_ * along + sin_ * across + slack) &
-             (absolute(y) <= half_y + sin_ * along + cos_ * across + slack) &
-             (absolute(x * side_.cos + y * side_.sin) <=
-              cos_ * half_x + sin_ * half_y + along + slack) &
-             (absolute(y * side_.cos - x * side_.sin) <=
-              sin_ * half_x + cos_ * half_y + across + slack);
+      const bool near_in_x = absolute(x) <= half_x + cos_ * along + sin_ * across + slack;
+      const bool near_in_y = absolute(y) <= half_y + sin_ * along + cos_ * across + slack;
+      const bool near_along =
+          absolute(x * side_.cos + y * side_.sin) <= cos_ * half_x + sin_ * half_y + along + slack;
+      const bool near_across =
+          absolute(y * side_.cos - x * side_.sin) <= sin_ * half_x + cos_ * half_y + across + slack;
+      return near_in_x & near_in_y & near_along & near_across;
     }
 
    private:
@@ -111,7 +112,7 @@ class RotatedTree {
   // Sets the leaf of each member, and reorders the members. The nodes are without boxes.
   void build(std::vector<Member>& members);
 
-  void insert(const RotatedBox& b, int leaf) {
+  CVOPS_INLINE void insert(const RotatedBox& b, int leaf) {
     const Key key = Key::of(b);
     for (int n = leaves + leaf; n; n /= 2) {
       Node& node = nodes_[n];

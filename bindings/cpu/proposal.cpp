@@ -12,38 +12,60 @@ using namespace cpu;
 
 namespace {
 
-// Cells per step of a row.
+// Cells per step.
 constexpr int kStep = 64;
 
-// Coordinates of all candidates of an image, in the order of the planes of the input.
+// Coordinates of all candidates of an image: a plane of `pitch` numbers per anchor, with the cells
+// in order.
 struct Planes {
   float *x1, *y1, *x2, *y2;
+  int64 pitch;
 };
 
-// Keys and boxes of one anchor in one row of cells. `anchor` is at the first cell of the row.
+// The numbers of `num` cells in a plane of the input. `memory` takes a copy if they are not whole
+// vectors; what follows them is without meaning.
+CVOPS_INLINE const float* whole(const float* plane, int num, float (&memory)[kStep]) {
+  if (num % kWidth == 0) return plane;
+  std::copy_n(plane, num, memory);
+  return memory;
+}
+
+// Keys and boxes of all anchors in the cells from `first` on. The planes of the input are those of
+// the image.
 template <bool kCorners>
-void decode_row(uint64* keys, Planes to, const ProposalInputs& in, Box anchor, const float* offsets,
-                const float* score, int row, uint32 first_index, const ProposalImage& image,
-                int stride) {
-  const int plane = in.cells();
-  for (int first = 0; first < in.width; first += kStep) {
-    const int num = std::min(kStep, in.width - first);
-    float scores[kStep];
-    for (int k = 0; k < num; ++k) {
-      const int column = first + k;
-      const float x = (float)(column * stride);
-      const Proposal p = proposal_of({anchor.x1 + x, anchor.y1, anchor.x2 + x, anchor.y2},
-                                     {offsets[column], offsets[plane + column],
-                                      offsets[2 * plane + column], offsets[3 * plane + column]},
-                                     score[column], (row < image.rows) & (column < image.columns),
-                                     image, kCorners);
-      to.x1[column] = p.box.x1, to.y1[column] = p.box.y1;
-      to.x2[column] = p.box.x2, to.y2[column] = p.box.y2;
-      scores[k] = p.score;
+void decode_cells(uint64* keys, Planes to, const ProposalInputs& in, const float* scores,
+                  const float* offsets, const ProposalAnchors& anchors, int first,
+                  const ProposalImage& image, int stride) {
+  const int cells = in.cells(), num = std::min(kStep, cells - first);
+  const int lanes = whole_vectors(num);
+  float x[kStep], y[kStep], found[kStep], copies[5][kStep] = {};
+  int is_inside[kStep];
+  for (int k = 0, row = first / in.width, column = first % in.width; k < lanes; ++k) {
+    x[k] = (float)(column * stride), y[k] = (float)(row * stride);
+    is_inside[k] = (row < image.rows) & (column < image.columns);
+    if (++column == in.width) column = 0, ++row;
+  }
+  for (int a = 0; a < in.anchors; ++a) {
+    const Box anchor = anchors.box[a];
+    const float* from = offsets + (int64)4 * a * cells + first;
+    const float* const of_x1 = whole(from, num, copies[0]);
+    const float* const of_y1 = whole(from += cells, num, copies[1]);
+    const float* const of_x2 = whole(from += cells, num, copies[2]);
+    const float* const of_y2 = whole(from += cells, num, copies[3]);
+    const float* const score = whole(scores + (int64)a * cells + first, num, copies[4]);
+    const int64 at = a * to.pitch + first;
+    CVOPS_INDEPENDENT
+    for (int k = 0; k < lanes; ++k) {
+      const Proposal p = proposal_of(
+          {anchor.x1 + x[k], anchor.y1 + y[k], anchor.x2 + x[k], anchor.y2 + y[k]},
+          {of_x1[k], of_y1[k], of_x2[k], of_y2[k]}, score[k], is_inside[k], image, kCorners);
+      to.x1[at + k] = p.box.x1, to.y1[at + k] = p.box.y1;
+      to.x2[at + k] = p.box.x2, to.y2[at + k] = p.box.y2;
+      found[k] = p.score;
     }
     for (int k = 0; k < num; ++k) {
-      const uint32 index = first_index + (uint32)((first + k) * in.anchors);
-      keys[index] = proposal_key(scores[k], index);
+      const uint32 index = (uint32)((first + k) * in.anchors + a);
+      keys[index] = proposal_key(found[k], index);
     }
   }
 }
@@ -56,38 +78,36 @@ void proposal(const Cpu&, float* out, float* scores, ProposalInputs in,
   const int64 num = in.candidates(), cells = in.cells();
   for_each_image(in.batch, 20.0 * num, [&](int64 b, int threads) {
     const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
-    const auto corners = scratch<float>(4 * num);
-    const Planes planes = {corners.get(), corners.get() + num, corners.get() + 2 * num,
-                           corners.get() + 3 * num};
+    const int64 pitch = whole_vectors((int)cells), size = in.anchors * pitch;
+    const auto corners = scratch<float>(4 * size);
+    const Planes planes = {corners.get(), corners.get() + size, corners.get() + 2 * size,
+                           corners.get() + 3 * size, pitch};
     const ProposalImage image = proposal_image(in.im_info + 3 * b, options);
-    const auto decode_rows = [&](int64 part) {
-      const int a = (int)(part / in.height), row = (int)(part % in.height);
-      const int64 at = a * cells + (int64)row * in.width;
-      const Planes to = {planes.x1 + at, planes.y1 + at, planes.x2 + at, planes.y2 + at};
+    const float* const scores_of_image = in.cls_prob + (b * 2 * in.anchors + in.anchors) * cells;
+    const float* const offsets = in.bbox_pred + b * 4 * in.anchors * cells;
+    const auto decode_step = [&](int64 step) {
       const auto run = [&](auto decode) {
-        decode(keys.get(), to, in, proposal_anchor(anchors.box[a], row, 0, options.stride),
-               in.bbox_pred + (b * 4 * in.anchors + 4 * a) * cells + (int64)row * in.width,
-               in.cls_prob + (b * 2 * in.anchors + in.anchors) * cells + at, row,
-               (uint32)(row * in.width * in.anchors + a), image, options.stride);
+        decode(keys.get(), planes, in, scores_of_image, offsets, anchors, (int)step * kStep, image,
+               options.stride);
       };
       if (options.corners) {
-        run([](auto&&... args) { simd<decode_row<true>>(args...); });
+        run([](auto&&... args) { simd<decode_cells<true>>(args...); });
       } else {
-        run([](auto&&... args) { simd<decode_row<false>>(args...); });
+        run([](auto&&... args) { simd<decode_cells<false>>(args...); });
       }
     };
-    const int64 parts = (int64)in.anchors * in.height;
+    const int64 steps = ceil_div(cells, kStep);
     if (threads > 1) {
-      parallel_for(parts, 15.0 * in.width, decode_rows);
+      parallel_for(steps, 15.0 * kStep * in.anchors, decode_step);
     } else {
-      for (int64 part = 0; part < parts; ++part) decode_rows(part);
+      for (int64 step = 0; step < steps; ++step) decode_step(step);
     }
     const int count = (int)std::min<int64>(num, options.topk);
     const uint64* sorted = sort_keys(keys.get(), other.get(), num, count);
     const auto boxes = scratch<SizedBox>(count);
     for (int i = 0; i < count; ++i) {
       const int64 index = index_of(sorted[i]), cell = index / in.anchors;
-      const int64 at = (index - cell * in.anchors) * cells + cell;
+      const int64 at = (index - cell * in.anchors) * pitch + cell;
       boxes[i] = pixel_sized({planes.x1[at], planes.y1[at], planes.x2[at], planes.y2[at]});
     }
     const auto kept = scratch<uint8_t>(count);

@@ -122,6 +122,7 @@ float decayed(const Kept& kept, int first, const SizedBox& b, int of_class, floa
   for (int at = first; at < kept.num; at += kVector) {
     int passes[kVector], any = 0;
     float overlaps[kVector];
+    CVOPS_INDEPENDENT
     for (int k = 0; k < kVector; ++k) {
       const int i = at + k;
       const Box box = {kept.x1[i], kept.y1[i], kept.x2[i], kept.y2[i]};

@@ -11,9 +11,6 @@ namespace cvops::cpu {
 // Anchors per block. Adjacent anchors are close together in the image.
 constexpr int kBlock = 32;
 
-// Rounded up to whole vectors, so that no scalar remainder is left.
-inline int whole_vectors(int num) { return (num + 7) / 8 * 8; }
-
 // Matches of the anchors of an image. Only anchors with their `touched` bit set have an `iou` and a
 // `truth`; most anchors have none.
 struct Matches {

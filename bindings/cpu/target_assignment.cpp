@@ -46,6 +46,7 @@ CVOPS_INLINE void split_block(const Anchors& to, int block, const float* __restr
   float* __restrict__ y2 = to.y2 + first;
   float* __restrict__ area = to.area + first;
   float least[kBlock];
+  CVOPS_INDEPENDENT
   for (int i = 0; i < kBlock; ++i) {
     const SizedBox b = signed_size(load_box(anchor, i));
     const bool solid = is_solid(b);
@@ -85,6 +86,7 @@ void split_anchors(const Anchors& to, const float* anchor) {
 int bound_blocks(float* __restrict__ bounds, const Anchors& a, int first, int end, SizedBox truth) {
   const int num = (end - first) / kGroup * kGroup;
   int top = 0, at = num;
+  CVOPS_VECTORIZED
   for (int i = 0; i < num; ++i) {
     const int b = first + i;
     const float overlap = smaller(intersection(a.bounds_of(b), truth.box), a.most[b]);
@@ -93,6 +95,7 @@ int bound_blocks(float* __restrict__ bounds, const Anchors& a, int first, int en
     const int bits = (int)bits_of(bounds[b]);  // nonnegative floats sort like their bits
     top = bits > top ? bits : top;
   }
+  CVOPS_VECTORIZED
   for (int i = 0; i < num; ++i) {
     const int place = (int)bits_of(bounds[first + i]) == top ? i : num;
     at = place < at ? place : at;
@@ -190,6 +193,7 @@ uint64 best_key(const BlockRange& range, Matches matches, SizedBox truth, int k,
     const int begin = block * kBlock;
     if (!has_relevant(a, begin, truth, needed())) return;
     float iou[kBlock];
+    CVOPS_INDEPENDENT
     for (int i = 0; i < kBlock; ++i) iou[i] = target_iou(a.at(begin + i), truth);
     float top = greatest(iou);
     if (!only_free && top >= limit) record_block(matches, begin, iou, k, limit);
@@ -204,9 +208,13 @@ uint64 best_key(const BlockRange& range, Matches matches, SizedBox truth, int k,
   if (!is_solid(truth)) return 0;
   const int top = bound_blocks(range.bounds, a, range.first, range.end, truth);
   visit(top);
+  range.bounds[top] = -1;  // done
   const int end = std::min(range.end, a.full_blocks);
+  float need = needed();
   for (int block = range.first; block < end; ++block) {
-    if (range.bounds[block] >= needed() && block != top) visit(block);
+    if (range.bounds[block] < need) continue;
+    visit(block);
+    need = needed();
   }
   return key;
 }
@@ -224,6 +232,7 @@ int best_free_keys(uint64* keys, const BlockRange& range, const Matches& matches
     const int begin = block * kBlock;
     if (range.bounds[block] < needed() || !has_relevant(a, begin, truth, needed())) continue;
     float iou[kBlock];
+    CVOPS_INDEPENDENT
     for (int i = 0; i < kBlock; ++i) iou[i] = target_iou(a.at(begin + i), truth);
     for (int i = 0; i < kBlock; ++i) {
       if (!(iou[i] >= least) || matches.is_assigned(begin + i)) continue;

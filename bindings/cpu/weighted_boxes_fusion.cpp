@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "nms.h"
+#include "nms_lanes.h"
 #include "simd.h"
 
 namespace cvops {
@@ -34,6 +35,8 @@ struct Clusters {
     set_box(num++, b, of_class);
   }
 
+  CVOPS_INLINE Box box(int i) const { return {x1[i], y1[i], x2[i], y2[i]}; }
+
   void set_box(int i, Box b, int of_class) {
     const SizedBox fused = sized(b, op.center);
     x1[i] = fused.box.x1, y1[i] = fused.box.y1, x2[i] = fused.box.x2, y2[i] = fused.box.y2;
@@ -58,22 +61,34 @@ struct Clusters {
 };
 
 // The cluster with the highest IoU above the threshold, the first of equal ones, or -1.
+template <bool kCenter>
 int best_cluster(const Clusters& clusters, const SizedBox& own, int of_class) {
+  BoxFusion op = clusters.op;
+  op.center = kCenter;
   float most[kLanes];
   int best[kLanes];
-  for (int k = 0; k < kLanes; ++k) most[k] = clusters.op.threshold, best[k] = -1;
+  for (int k = 0; k < kLanes; ++k) most[k] = op.threshold, best[k] = -1;
   for (int first = 0; first < clusters.num; first += kLanes) {
+    // The threshold is 0 or more, so an IoU above it needs an overlap.
+    int overlaps[kLanes];
+    CVOPS_INDEPENDENT
     for (int k = 0; k < kLanes; ++k) {
       const int i = first + k;
-      const Box box = {clusters.x1[i], clusters.y1[i], clusters.x2[i], clusters.y2[i]};
-      const float iou = fusion_iou({box, clusters.area[i]}, own, clusters.op);
+      const float overlap = intersection(clusters.box(i), own.box, kCenter);
+      overlaps[k] = (overlap > 0) & (clusters.classes[i] == of_class);
+    }
+    if (!any(overlaps)) continue;
+    CVOPS_INDEPENDENT
+    for (int k = 0; k < kLanes; ++k) {
+      const int i = first + k;
+      const float iou = fusion_iou({clusters.box(i), clusters.area[i]}, own, op);
       const bool more = (iou > most[k]) & (clusters.classes[i] == of_class);
       best[k] = more ? i : best[k];
       most[k] = more ? iou : most[k];
     }
   }
   int found = -1;
-  float highest = clusters.op.threshold;
+  float highest = op.threshold;
   for (int k = 0; k < kLanes; ++k) {
     const bool earlier = most[k] == highest && best[k] >= 0 && best[k] < found;
     if (most[k] > highest || earlier) highest = most[k], found = best[k];
@@ -88,7 +103,9 @@ void fuse(Clusters& clusters, const NmsCandidates& found, const float* rows,
     const int of_class = clusters.op.by_class ? found.classes[i] : 0;
     const Box box = row_box(row, columns);
     const FusionSums own = fusion_sums(box, row[columns.score]);
-    const int to = simd<best_cluster>(clusters, found.boxes[i], of_class);
+    const int to = clusters.op.center
+                       ? simd<best_cluster<true>>(clusters, found.boxes[i], of_class)
+                       : simd<best_cluster<false>>(clusters, found.boxes[i], of_class);
     if (to < 0) {
       clusters.add(row, box, own, of_class);
     } else {

@@ -99,6 +99,14 @@ struct NmsRows : Operator {
   static int64 rows_of(int64 num, int post_nms) {
     return post_nms < 0 ? num : std::min<int64>(num, post_nms);
   }
+
+  // The shape of such a result.
+  Shape limited(const Inputs& in, int post_nms) const {
+    Shape out = check(in);
+    int64& num = out[out.size() - 2];
+    num = rows_of(num, post_nms);
+    return out;
+  }
 };
 
 // An operator with the gradient of box_nms. `Op` has suppress(device, out, index, data, batch, num,

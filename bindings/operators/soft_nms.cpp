@@ -19,12 +19,7 @@ struct SoftNmsRows : NmsRows {
     if (!(op.sigma > 0)) o.refuse("sigma", "a positive number");
   }
 
-  Shapes shapes(Inputs in) const {
-    Shape out = check(in);
-    int64& num = out[out.size() - 2];
-    num = rows_of(num, post_nms);
-    return with_indices(out);
-  }
+  Shapes shapes(Inputs in) const { return with_indices(limited(in, post_nms)); }
 
   template <typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {

@@ -22,12 +22,7 @@ struct WeightedBoxesFusion : NmsRows {
   static Dtype output_type(int) { return Dtype::float32; }
   int outputs() const { return 1; }
 
-  Shapes shapes(Inputs in) const {
-    Shape out = check(in);
-    int64& num = out[out.size() - 2];
-    num = rows_of(num, post_nms);
-    return {out};
-  }
+  Shapes shapes(Inputs in) const { return {limited(in, post_nms)}; }
 
   template <typename Device>
   void forward(Device& device, Tensors& in, Tensors& out) const {

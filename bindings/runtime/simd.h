@@ -13,9 +13,10 @@
 #define CVOPS_INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-// Before a loop of few iterations: the compiler vectorizes it rather than unrolls it.
+// Before a loop of few iterations, or that only fills memory: the compiler vectorizes it and does
+// not unroll it.
 #ifdef __clang__
-#define CVOPS_VECTORIZED _Pragma("clang loop vectorize(enable) unroll(disable)")
+#define CVOPS_VECTORIZED _Pragma("clang loop vectorize(enable) interleave(disable) unroll(disable)")
 #else
 #define CVOPS_VECTORIZED
 #endif
@@ -35,6 +36,9 @@ constexpr int kWidth = 4;
 typedef float FloatVector __attribute__((vector_size(4 * kWidth)));
 typedef double DoubleVector __attribute__((vector_size(4 * kWidth)));
 typedef int IntVector __attribute__((vector_size(4 * kWidth)));
+
+// Rounded up to whole vectors, so that no scalar remainder is left.
+constexpr int whole_vectors(int num) { return (num + kWidth - 1) / kWidth * kWidth; }
 
 // The vector of T, float or double, and its number of elements.
 template <typename T>

@@ -1,24 +1,17 @@
-// The operators as torch.ops.cvops.<name>, with gradients.
+// The operators as torch.ops.cvops.<name>. Their gradients: autograd.h.
 //
 // One boxed kernel serves all operators: it has the tensors and the options on PyTorch's stack. The
 // Python side (cvops/torch) names the operators, and adds their shapes for tracers and their rule
 // for vmap.
 #include <ATen/autocast_mode.h>
-#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
-#include <torch/csrc/autograd/function.h>
-#include <torch/csrc/autograd/functions/basic_ops.h>
-#include <torch/csrc/autograd/functions/utils.h>
-#include <torch/csrc/autograd/saved_variable.h>
 
 #include <cstdio>
-#include <mutex>
 
-#include "adapter.h"
-#undef KERNEL  // a macro of PyTorch's autocast
-#include "operator.h"
+#include "autograd.h"
+#include "entry.h"
 
 namespace cvops::pytorch {
 
@@ -31,25 +24,9 @@ torch::Library& library() {
 
 namespace {
 
-using c10::DispatchKey;
-using c10::DispatchKeySet;
-using c10::IValue;
-using c10::OperatorHandle;
 using operators::Attributes;
-using operators::Call;
 using operators::Dtype;
-using operators::OperatorType;
 using operators::Tensors;
-using torch::jit::Stack;
-
-// An operator in PyTorch. Its arguments are the inputs, then the options.
-struct Entry {
-  const OperatorType* type;
-  std::string name;                  // "cvops::box_iou"
-  std::vector<std::string> options;  // in the order of the schema
-  int num_inputs, num_outputs;
-  std::optional<OperatorHandle> backward;
-};
 
 c10::ScalarType scalar_type_of(Dtype type) {
   switch (type) {
@@ -108,7 +85,8 @@ bool is_default(const IValue& value, const std::optional<IValue>& fallback) {
   return false;
 }
 
-// The call with the options that are the last arguments of `handle`.
+}  // namespace
+
 std::unique_ptr<Call> call_of(const Entry& entry, const OperatorHandle& handle,
                               c10::ArrayRef<IValue> args) {
   Attributes attributes;
@@ -121,17 +99,7 @@ std::unique_ptr<Call> call_of(const Entry& entry, const OperatorHandle& handle,
   return entry.type->call(attributes, true);
 }
 
-// Runs `body`; exceptions become errors of PyTorch that name the operator.
-template <typename Body>
-void guarded(const Entry& entry, const Body& body) {
-  std::string message;
-  try {
-    return body();
-  } catch (const operators::Refused& error) {
-    message = error.what();
-  }
-  TORCH_CHECK_VALUE(false, entry.name, ": ", message);
-}
+namespace {
 
 // The inputs of a call, dense and on one device.
 struct Given {
@@ -302,144 +270,6 @@ class Backward final : public c10::OperatorKernel {
   const Entry& entry_;
 };
 
-// Makes an object that a pointer of this PyTorch's kind holds: std::shared_ptr, later intrusive.
-template <typename T, typename... Args>
-auto make_pointer(Args&&... args) {
-  using Pointer = decltype(torch::autograd::Edge::function);
-  if constexpr (std::is_same_v<Pointer, std::shared_ptr<torch::autograd::Node>>) {
-    return std::make_shared<T>(std::forward<Args>(args)...);
-  } else {
-    return c10::make_intrusive<T>(std::forward<Args>(args)...);
-  }
-}
-
-// The step of the backward pass that calls the operator's gradient.
-class Node final : public torch::autograd::Node {
- public:
-  Node(const Entry& entry, torch::autograd::edge_list&& edges, std::vector<IValue> args)
-      : torch::autograd::Node(std::move(edges)), entry_(entry), args_(std::move(args)) {}
-
-  std::string name() const override { return "CvopsBackward"; }
-
-  void save(const std::vector<at::Tensor>& inputs, const at::Tensor& residual) {
-    for (const auto& x : inputs) saved_.emplace_back(x, false);
-    if (residual.defined()) saved_.emplace_back(residual, false);
-  }
-
-  void release_variables() override {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    for (auto& x : saved_) x.reset_data();
-    released_ = true;
-  }
-
-  torch::autograd::variable_list apply(torch::autograd::variable_list&& grads) override {
-    // Threads may run one graph. As in PyTorch, a thread ends its step before another begins it.
-    const std::lock_guard<std::mutex> lock(mutex_);
-    TORCH_CHECK(!released_, torch::autograd::ERR_BACKWARD_TWICE);
-    torch::autograd::variable_list found(entry_.type->differentiable.size());
-    if (!grads[0].defined()) return found;
-    Stack stack = {grads[0]};
-    size_t next = 0;
-    for (int i = 0; i < entry_.num_inputs; ++i) {
-      stack.push_back(args_[i].isNone() ? IValue() : IValue(saved_[next++].unpack()));
-    }
-    if (entry_.num_outputs > 1) stack.emplace_back(saved_[next].unpack());
-    stack.insert(stack.end(), args_.begin() + entry_.num_inputs, args_.end());
-    entry_.backward->callBoxed(stack);
-    for (size_t i = 0; i < found.size(); ++i) {
-      if (task_should_compute_output(i)) found[i] = stack[i].toTensor();
-    }
-    return found;
-  }
-
- private:
-  const Entry& entry_;
-  const std::vector<IValue> args_;  // an input is true, or None if it is omitted
-  std::vector<torch::autograd::SavedVariable> saved_;
-  bool released_ = false;
-};
-
-// Calls the operator below autograd.
-void redispatch(const OperatorHandle& handle, DispatchKeySet keys, Stack* stack) {
-  const at::AutoDispatchBelowADInplaceOrView guard;
-  handle.redispatchBoxed(keys & c10::after_autograd_keyset, stack);
-}
-
-class Autograd final : public c10::OperatorKernel {
- public:
-  explicit Autograd(const Entry& entry) : entry_(entry) {}
-
-  void operator()(const OperatorHandle& handle, DispatchKeySet keys, Stack* stack) {
-    const auto args = torch::jit::last(*stack, handle.schema().arguments().size());
-    std::vector<at::Tensor> inputs;
-    bool needed = false;
-    torch::autograd::edge_list edges;
-    for (int i : entry_.type->differentiable) {
-      if (!args[i].isTensor()) {
-        edges.emplace_back();
-        continue;
-      }
-      const at::Tensor& x = args[i].toTensor();
-      TORCH_CHECK_NOT_IMPLEMENTED(!torch::autograd::isFwGradDefined(x), entry_.name,
-                                  " has no forward-mode gradient: use requires_grad_() and "
-                                  "torch.autograd.grad");
-      needed |= x.requires_grad();
-      edges.push_back(torch::autograd::impl::gradient_edge(x));
-    }
-    bool has_gradient = needed && at::GradMode::is_enabled();
-    if (has_gradient) {
-      guarded(entry_, [&] { has_gradient = call_of(entry_, handle, args)->has_gradient(); });
-    }
-    if (!has_gradient) return redispatch(handle, keys, stack);
-    std::vector<IValue> kept = args.vec();
-    for (int i = 0; i < entry_.num_inputs; ++i) {
-      if (!kept[i].isTensor()) continue;
-      inputs.push_back(kept[i].toTensor());
-      kept[i] = true;
-    }
-    auto node = make_pointer<Node>(entry_, std::move(edges), std::move(kept));
-    redispatch(handle, keys, stack);
-    const auto outputs = torch::jit::last(*stack, entry_.num_outputs);
-    at::Tensor first = outputs[0].toTensor();
-    torch::autograd::set_history(first, node);
-    node->save(inputs, entry_.num_outputs > 1 ? outputs[1].toTensor() : at::Tensor());
-  }
-
- private:
-  const Entry& entry_;
-};
-
-// A gradient has no gradient. The error comes when it is asked for, as that of PyTorch.
-class AutogradOfBackward final : public c10::OperatorKernel {
- public:
-  explicit AutogradOfBackward(const Entry& entry) : entry_(entry) {}
-
-  void operator()(const OperatorHandle& handle, DispatchKeySet keys, Stack* stack) {
-    const auto args = torch::jit::last(*stack, handle.schema().arguments().size());
-    torch::autograd::edge_list edges;
-    bool needed = false;
-    for (int i = 0; i <= entry_.num_inputs; ++i) {
-      if (!args[i].isTensor()) continue;
-      needed |= args[i].toTensor().requires_grad();
-      edges.push_back(torch::autograd::impl::gradient_edge(args[i].toTensor()));
-    }
-    redispatch(handle, keys, stack);
-    if (!needed || !at::GradMode::is_enabled()) return;
-    auto node = make_pointer<torch::autograd::Error>(
-        entry_.name +
-            ": trying to differentiate twice, and the op has a first derivative only (as a "
-            "function marked with @once_differentiable)",
-        std::move(edges));
-    for (const IValue& x : torch::jit::last(*stack, entry_.type->differentiable.size())) {
-      at::Tensor grad = x.toTensor();
-      torch::autograd::set_history(grad, node);
-    }
-  }
-
- private:
-  const Entry& entry_;
-};
-
 // Computes in float32 under autocast.
 template <DispatchKey kKey, c10::DeviceType kDevice>
 class Autocast final : public c10::OperatorKernel {
@@ -459,13 +289,6 @@ class Autocast final : public c10::OperatorKernel {
 
 using AutocastCpu = Autocast<DispatchKey::AutocastCPU, c10::kCPU>;
 using AutocastCuda = Autocast<DispatchKey::AutocastCUDA, c10::kCUDA>;
-
-template <typename Kernel>
-void implement(const std::string& name, DispatchKey key, const Entry& entry) {
-  library().impl(name.c_str(),
-                 torch::dispatch(key, torch::CppFunction::makeFromBoxedFunctor<Kernel>(
-                                          std::make_unique<Kernel>(entry))));
-}
 
 // "(Tensor a, Tensor b)"
 std::string results(const std::vector<std::string>& names) {
@@ -518,9 +341,9 @@ void define(const OperatorType& type, const std::string& function,
           .c_str());
   implement<Backward>(backward, DispatchKey::CPU, *entry);
   implement<Backward>(backward, DispatchKey::CUDA, *entry);
-  implement<AutogradOfBackward>(backward, DispatchKey::Autograd, *entry);
   entry->backward =
       c10::Dispatcher::singleton().findSchemaOrThrow(("cvops::" + backward).c_str(), "");
+  implement<AutogradOfBackward>(backward, DispatchKey::Autograd, *entry);
   implement<Autograd>(function, DispatchKey::Autograd, *entry);
 }
 

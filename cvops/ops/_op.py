@@ -144,10 +144,6 @@ class ArraySpec:
         #: (index of the axis, name) of each named axis, and (index, size) of each other one.
         self.named = tuple([(i, axis) for i, axis in places if isinstance(axis, str)])
         self.fixed = tuple([(i, axis) for i, axis in places if isinstance(axis, int)])
-        self.names = tuple([axis for _, axis in self.named])
-        #: The place in a shape of axes that all have different names; None for other axes.
-        unique = not self.fixed and len(set(self.axes)) == self.rank
-        self.place = slice(first, first + self.rank or None) if unique else None
         #: True for the dtype ``float``.
         self.is_float = self.dtype == "float"
         #: The name of the dtype in an error message.
@@ -161,9 +157,15 @@ class Dispatch:
 
     def __init__(self, op: Op, backend: str | None, arrays: tuple[tuple[Any, ...], ...]):
         self.op, self.backend = op, backend
-        #: For each array its name, its spec, and its dtype in the implementations. The spec is None
-        #: for an array without a spec, the dtype for one that the implementations do not get.
-        self.arrays: list[tuple[str, ArraySpec | None, np.dtype[Any] | None]] = []
+        #: For each array its name, its spec, its dtype in the implementations, and the axes of
+        #: earlier arrays with its sizes: (own axis, index of the other array, axis of that). The
+        #: spec is None for an array without a spec, the dtype for one that the implementations do
+        #: not get.
+        self.arrays: list[
+            tuple[str, ArraySpec | None, np.dtype[Any] | None, list[tuple[int, int, int]]]
+        ] = []
+        #: The first place of each axis with a name: the index of the array, the axis.
+        self.places: dict[str, tuple[int, int]] = {}
         first, library, device, _ = arrays[0]
         floats: tuple[str, str, Any] | None = None
         is_float = []
@@ -176,7 +178,7 @@ class Dispatch:
             spec = op.specs.get(name.partition("[")[0])
             got = dtype_name(dtype)
             if spec is None:
-                self.arrays.append((name, None, None))
+                self.arrays.append((name, None, None, []))
                 continue
             if got not in FLOATS if spec.is_float else got != spec.dtype:
                 cast = library.cast(got, spec.plain)
@@ -187,7 +189,14 @@ class Dispatch:
                     cast = library.cast(got, floats[1])
                     raise TypeError(f"{name}: expected {floats[1]} as {floats[0]}, got {got}{cast}")
             known = np.dtype("float32" if got in _HALVES else got) if spec.read else None
-            self.arrays.append((name, spec, known))
+            # The arrays of a list have sizes of their own.
+            seen, same = {} if name[-1] == "]" else self.places, []
+            for axis, label in spec.named:
+                if label in seen:
+                    same.append((axis, *seen[label]))
+                else:
+                    seen[label] = len(self.arrays), axis
+            self.arrays.append((name, spec, known, same))
             if spec.read:
                 is_float.append(spec.is_float)
         backend_here = backend_for(device, backend)
@@ -229,34 +238,34 @@ _dispatch = functools.lru_cache(1024)(Dispatch)
 class Signature:
     """The library, device, dtypes and shapes of a call's arrays, and their consequences."""
 
-    __slots__ = ("backend", "execute", "op", "run", "shapes", "sizes", "types")
+    __slots__ = (
+        "_given", "_places", "_sizes", "backend", "execute", "op", "run", "shapes", "types",
+    )  # fmt: skip
 
     def __init__(self, dispatch: Dispatch, given: tuple[tuple[int, ...], ...]):
         self.op, self.backend = dispatch.op, dispatch.backend
+        self._places, self._given = dispatch.places, given
+        self._sizes: dict[str, int] | None = None
         #: The shapes of the arrays that have a spec.
         self.shapes = shapes = {}  # type: dict[str, tuple[int, ...]]
-        #: The sizes of the axes that the specs name.
-        self.sizes = sizes = {}  # type: dict[str, int]
         #: The types of the arrays that the implementations get: of all arrays, or of none.
         self.types = types = []  # type: list[ArrayType]
-        for (name, spec, dtype), shape in zip(dispatch.arrays, given):
+        for (name, spec, dtype, same), shape in zip(dispatch.arrays, given):
             if spec is None:
                 continue
             rank = len(shape) - spec.rank
             if rank and (rank < 0 or not spec.open):
                 raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
-            # The arrays of a list have sizes of their own.
-            known = {} if name[-1] == "]" else sizes
-            if spec.place and not known:
-                known.update(zip(spec.names, shape[spec.place]))
-            else:
-                for index, axis in spec.named:
-                    size = shape[index]
-                    if known.setdefault(axis, size) != size:
-                        self._refuse(name, spec, axis, shape)
-                for index, want in spec.fixed:
-                    if shape[index] != want:
-                        raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
+            for axis, other, of_other in same:
+                want = given[other][of_other]
+                if shape[axis] != want:
+                    raise ValueError(
+                        f"{name}: expected shape {spec.shape} with {spec.axes[axis]} = {want} as "
+                        f"in {dispatch.arrays[other][0]}, got {shape}"
+                    )
+            for axis, want in spec.fixed:
+                if shape[axis] != want:
+                    raise ValueError(f"{name}: expected shape {spec.shape}, got {shape}")
             shapes[name] = shape
             if dtype is not None:
                 types.append((shape, dtype))
@@ -271,13 +280,13 @@ class Signature:
         if self.op.check_shapes is not None:
             self.op.check_shapes(self)
 
-    def _refuse(self, name: str, spec: ArraySpec, axis: str, shape: tuple[int, ...]) -> None:
-        specs = self.op.specs
-        first = next(other for other in self.shapes if axis in specs[other].axes)
-        raise ValueError(
-            f"{name}: expected shape {spec.shape} with {axis} = {self.sizes[axis]} as in {first}, "
-            f"got {shape}"
-        )
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes of the axes that the specs name."""
+        if self._sizes is None:
+            given = self._given
+            self._sizes = {name: given[i][axis] for name, (i, axis) in self._places.items()}
+        return self._sizes
 
 
 _signature = functools.lru_cache(1024)(Signature)

@@ -106,8 +106,8 @@ def bilinear_resize(
     else:
         arrays, signature = (data, like), _LIKE.signature.get(backend, data=data, like=like)
     sizes = _sizes.get(
-        signature.shapes["data"], signature.shapes.get("like"), height, width, scale_height,
-        scale_width, mode, align_corners,
+        signature.shapes["data"], signature.shapes.get("like"), mode, height, width, scale_height,
+        scale_width, align_corners,
     )  # fmt: skip
     return signature.run(arrays, (sizes,))
 
@@ -116,16 +116,10 @@ def bilinear_resize(
 def _sizes(
     shape: tuple[int, ...],
     like_shape: tuple[int, ...] | None,
-    height: Any,
-    width: Any,
-    scale_height: Any,
-    scale_width: Any,
     mode: str,
-    align_corners: Any,
+    *options: Any,
 ) -> _Sizes:
-    height = _check.integer("height", height, low=1)
-    width = _check.integer("width", width, low=1)
-    factors = _factors(mode, scale_height, scale_width)
+    height, width, factors, align_corners = _options.get(mode, *options)
     images, channels, *before = shape
     if like_shape is not None:
         after = like_shape[2:]
@@ -138,10 +132,20 @@ def _sizes(
         )
     else:
         after = height, width
-    align_corners = _check.flag("align_corners", align_corners)
     sizes = _Sizes(before[0], before[1], after[0], after[1], align_corners)
     _check_sizes("data", "the result", images * channels, sizes)
     return sizes
+
+
+@_check.memoized
+def _options(
+    mode: str, height: Any, width: Any, scale_height: Any, scale_width: Any, align_corners: Any
+) -> tuple[int, int, tuple[float, float] | None, bool]:
+    """Return the checked height, width, factors and alignment of the corners."""
+    height = _check.integer("height", height, low=1)
+    width = _check.integer("width", width, low=1)
+    factors = _factors(mode, scale_height, scale_width)
+    return height, width, factors, _check.flag("align_corners", align_corners)
 
 
 def _factors(mode: str, scale_height: Any, scale_width: Any) -> tuple[float, float] | None:

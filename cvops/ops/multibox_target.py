@@ -128,7 +128,8 @@ def multibox_target(
         minimum_negative_samples, variances,
     )  # fmt: skip
     images, truths, label_width = signature.shapes["label"]
-    shape = (images, signature.sizes["A"], truths, label_width, signature.sizes["C"])
+    _, classes, anchors = signature.shapes["cls_pred"]
+    shape = images, anchors, truths, label_width, classes
     return signature.run((anchor, label, cls_pred), (shape, options))
 
 
@@ -158,12 +159,13 @@ def _options(
 
 @_OP.check
 def _check_shapes(signature: Signature) -> None:
-    num_anchors, num_truths = signature.sizes["A"], signature.sizes["G"]
-    label = signature.shapes["label"]
-    _check.sizes_fit("cls_pred", signature.shapes["cls_pred"], *signature.shapes["cls_pred"])
-    if signature.sizes["B"] > 0 and signature.sizes["W"] >= 2**31:
+    label, cls_pred = signature.shapes["label"], signature.shapes["cls_pred"]
+    images, num_truths, width = label
+    _, classes, num_anchors = cls_pred
+    _check.sizes_fit("cls_pred", cls_pred, *cls_pred)
+    if images > 0 and width >= 2**31:
         raise ValueError(f"label: expected rows of less than 2^31, got shape {label}")
-    if signature.sizes["W"] < 5:
+    if width < 5:
         raise ValueError(f"label: expected rows of 5 or more, got shape {label}")
     if num_truths >= 2**30:
         raise ValueError(
@@ -171,10 +173,8 @@ def _check_shapes(signature: Signature) -> None:
         )
     if not 0 < num_anchors < 2**30:
         raise ValueError(f"anchor: expected from 1 to 2^30 - 1 anchors, got {num_anchors}")
-    if signature.sizes["C"] == 0:
-        raise ValueError(
-            f"cls_pred: expected one class or more, got shape {signature.shapes['cls_pred']}"
-        )
+    if classes == 0:
+        raise ValueError(f"cls_pred: expected one class or more, got shape {cls_pred}")
 
 
 def _refuse_half_padding(label: np.ndarray) -> None:

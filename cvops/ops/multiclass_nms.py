@@ -91,7 +91,7 @@ def multiclass_nms(
                 [-1. , -1. , -1. , -1. , -1. , -1. ]]], dtype=float32), array([2], dtype=int32))
     """
     signature = _OP.signature.get(backend, boxes=boxes, scores=scores)
-    options = _options.get(
+    options = _fitted.get(
         signature.shapes["scores"], overlap_thresh, valid_thresh, topk, post_nms, background_id,
         force_suppress, in_format,
     )  # fmt: skip
@@ -99,8 +99,25 @@ def multiclass_nms(
 
 
 @_check.memoized
+def _fitted(shape: tuple[int, ...], *options: Any) -> _Options:
+    """Return the options for ``scores`` of a shape."""
+    valid_thresh, topk, post_nms, background_id, rule = _options.get(*options)
+    _, classes, num = shape
+    limit = min(topk, classes * num)
+    if limit >= _check.MAX_BOXES:
+        raise ValueError(
+            f"topk: expected fewer than {_check.MAX_BOXES} of {classes * num} candidates, "
+            f"got {topk}"
+        )
+    first, end = 0, 0
+    if 0 <= background_id < classes:
+        first, end = background_id * num, (background_id + 1) * num
+    rows = limit if post_nms < 0 else min(post_nms, limit)
+    return _Options((valid_thresh, first, end), rule, limit, rows)
+
+
+@_check.memoized
 def _options(
-    shape: tuple[int, ...],
     overlap_thresh: Any,
     valid_thresh: Any,
     topk: Any,
@@ -108,31 +125,17 @@ def _options(
     background_id: Any,
     force_suppress: Any,
     in_format: Any,
-) -> _Options:
-    _, classes, num = shape
-    limit = min(_check.integer("topk", topk, 1), classes * num)
-    if limit >= _check.MAX_BOXES:
-        raise ValueError(
-            f"topk: expected fewer than {_check.MAX_BOXES} of {classes * num} candidates, "
-            f"got {topk}"
-        )
+) -> tuple[float, int, int, int, tuple[float, bool, bool, bool]]:
+    """Return the checked options: valid_thresh, topk, post_nms, background_id, and the rule."""
+    topk = _check.integer("topk", topk, 1)
     post_nms = _check.integer("post_nms", post_nms)
     background_id = _check.integer("background_id", background_id)
     _check.choice("in_format", in_format, ("corner", "center"))
-    first, end = 0, 0
-    if 0 <= background_id < classes:
-        first, end = background_id * num, (background_id + 1) * num
-    return _Options(
-        (_check.single("valid_thresh", valid_thresh), first, end),
-        (
-            _check.single("overlap_thresh", overlap_thresh),
-            False,
-            not _check.flag("force_suppress", force_suppress),
-            in_format == "center",
-        ),
-        limit,
-        limit if post_nms < 0 else min(post_nms, limit),
-    )
+    valid_thresh = _check.single("valid_thresh", valid_thresh)
+    overlap_thresh = _check.single("overlap_thresh", overlap_thresh)
+    by_class = not _check.flag("force_suppress", force_suppress)
+    rule = overlap_thresh, False, by_class, in_format == "center"
+    return valid_thresh, topk, post_nms, background_id, rule
 
 
 @_OP.check

@@ -9,7 +9,7 @@ import numpy as np
 
 from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Op, Signature
-from cvops.ops.roi_pooling import check_bins, check_elements
+from cvops.ops.roi_pooling import bins_and_scale, check_bins, check_elements
 
 Array = TypeVar("Array")
 _OP = Op("roi_align", data="float (N, C, H, W)", rois="float (R, 5)")
@@ -138,27 +138,24 @@ def _sizes(
     position_sensitive: Any,
     aligned: Any,
 ) -> _Sizes:
-    height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)
-    if height * width >= 2**30:
-        raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
-    options = _options(spatial_scale, sample_ratio, position_sensitive, aligned)
     images, channels, rows, columns = shape
-    if options[2]:
+    height, width, scale = bins_and_scale.get(pooled_size, spatial_scale)
+    samples, is_sensitive, aligned = _options(sample_ratio, position_sensitive, aligned)
+    if is_sensitive:
         if channels % (height * width):
             raise ValueError(
                 f"data: expected a multiple of height * width = {height * width} channels, as "
                 f"position_sensitive needs, got {channels}"
             )
         channels //= height * width
-    return _Sizes(images, channels, rows, columns, height, width, *options)
+    return _Sizes(
+        images, channels, rows, columns, height, width, scale, samples, is_sensitive, aligned
+    )
 
 
-def _options(
-    spatial_scale: Any, sample_ratio: Any, position_sensitive: Any, aligned: Any
-) -> tuple[float, int, bool, bool]:
-    """Return the checked options that both directions have."""
+def _options(sample_ratio: Any, position_sensitive: Any, aligned: Any) -> tuple[int, bool, bool]:
+    """Return the checked options of the samples, which both directions have."""
     return (
-        _check.number("spatial_scale", spatial_scale, 0, 1),
         _check.integer("sample_ratio", sample_ratio, high=_MOST_SAMPLES),
         _check.flag("position_sensitive", position_sensitive),
         _check.flag("aligned", aligned),
@@ -232,10 +229,11 @@ def _backward_sizes(
     position_sensitive: Any,
     aligned: Any,
 ) -> _Sizes:
-    options = _options(spatial_scale, sample_ratio, position_sensitive, aligned)
+    scale = _check.number("spatial_scale", spatial_scale, 0, 1)
+    options = _options(sample_ratio, position_sensitive, aligned)
     channels, height, width = grad_shape[1:]
     shape = _check.integers("data_shape", data_shape, "(N, C, H, W)", low=0)
-    sizes = _Sizes(shape[0], channels, shape[2], shape[3], height, width, *options)
+    sizes = _Sizes(shape[0], channels, shape[2], shape[3], height, width, scale, *options)
     if shape != sizes.data_shape:
         raise ValueError(
             f"data_shape: expected (N, C, H, W) with C = {sizes.data_shape[1]} for this out_grad "

@@ -121,13 +121,18 @@ def roi_pooling(
 def _options(
     shape: tuple[int, ...], pooled_size: Any, spatial_scale: Any, return_argmax: Any
 ) -> tuple[_Sizes, bool]:
+    images, channels, rows, columns = shape
+    sizes = images, channels, rows, columns, *bins_and_scale.get(pooled_size, spatial_scale)
+    return sizes, _check.flag("return_argmax", return_argmax)
+
+
+@_check.memoized
+def bins_and_scale(pooled_size: Any, spatial_scale: Any) -> tuple[int, int, float]:
+    """Return the rows and the columns of bins of a roi, and the scale of its coordinates."""
     height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)
     if height * width >= 2**30:
         raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
-    scale = _check.number("spatial_scale", spatial_scale, 0, 1)
-    images, channels, rows, columns = shape
-    sizes = images, channels, rows, columns, height, width, scale
-    return sizes, _check.flag("return_argmax", return_argmax)
+    return height, width, _check.number("spatial_scale", spatial_scale, 0, 1)
 
 
 @_OP.check
@@ -197,7 +202,7 @@ def check_bins(signature: Signature) -> None:
 
 def check_elements(name: str, shape: tuple[int, ...]) -> None:
     """Refuse a shape of 2**31 elements or more, where an axis of length 0 counts as 1."""
-    if math.prod([size or 1 for size in shape]) >= 2**31:
+    if (math.prod(shape) or math.prod([size or 1 for size in shape])) >= 2**31:
         raise ValueError(f"{name}: expected less than 2**31 elements, got shape {tuple(shape)}")
 
 

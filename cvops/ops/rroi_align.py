@@ -9,7 +9,7 @@ import numpy as np
 
 from cvops.ops import _check
 from cvops.ops._op import DeviceOps, Op, Signature
-from cvops.ops.roi_pooling import check_elements
+from cvops.ops.roi_pooling import bins_and_scale, check_elements
 
 Array = TypeVar("Array")
 _OP = Op("rroi_align", data="float32 (N, C, H, W)", rois="float32 (R, 6)")
@@ -101,12 +101,9 @@ def rroi_align(
 def _sizes(
     shape: tuple[int, ...], pooled_size: Any, spatial_scale: Any, sampling_ratio: Any
 ) -> _Sizes:
-    height, width = _check.integers("pooled_size", pooled_size, "a pair (height, width)", low=1)
-    if height * width >= 2**30:
-        raise ValueError(f"pooled_size: expected less than 2**30 bins, got {pooled_size!r}")
-    scale = _check.number("spatial_scale", spatial_scale, 0, 1)
-    samples = _check.integer("sampling_ratio", sampling_ratio, high=_MOST_SAMPLES)
     images, channels, rows, columns = shape
+    height, width, scale = bins_and_scale.get(pooled_size, spatial_scale)
+    samples = _check.integer("sampling_ratio", sampling_ratio, high=_MOST_SAMPLES)
     return _Sizes(images, channels, rows, columns, height, width, scale, samples)
 
 

@@ -11,6 +11,7 @@ from requirements import skip_without
 skip_without("mxnet", "pycocotools")
 
 from cvops import metrics
+from cvops.metrics import _coco
 
 BOX, FAR = (0.0, 0.0, 0.5, 0.5), (0.6, 0.6, 1.0, 1.0)
 METHODS = ("coco", "area", "11-point")
@@ -154,14 +155,14 @@ def test_methods_of_average_precision_differ_by_less_than_0_05(method):
 
 def test_faster_coco_eval_gives_the_values_of_pycocotools(monkeypatch):
     faster = pytest.importorskip("faster_coco_eval")
-    assert metrics._evaluator()[0] is faster.COCO
+    assert _coco._evaluator()[0] is faster.COCO
     rng = np.random.default_rng(0)
     corners = np.sort(rng.random((4, 30, 2, 2)), axis=2).reshape(4, 30, 4)
     labels = np.concatenate([rng.integers(0, 3, (4, 30, 1)), corners], axis=2)
     found = np.insert(labels + rng.normal(0, 0.02, labels.shape) * [0, 1, 1, 1, 1], 1, 0.5, axis=2)
     found[..., 1] = rng.random((4, 30))
     got = metrics.average_precision(list(found), list(labels), 3)
-    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(_coco.importlib.util, "find_spec", lambda name: None)
     assert np.array_equal(got, metrics.average_precision(list(found), list(labels), 3))
     assert 0 < got.min() < 1
 

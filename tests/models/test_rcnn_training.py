@@ -23,6 +23,7 @@ from rcnn_cases import (
 
 from cvops import metrics
 from cvops._mxnet import mxnet
+from cvops._networks.rcnn import STDS
 from cvops.models import RCNNTraining, rcnn
 
 mx = mxnet()
@@ -113,7 +114,7 @@ def test_losses_of_the_rpn_equal_a_reference():
     kinds, targets, masks = (
         x.asnumpy()
         for x in mx.nd.contrib.cvops_rpn_target(
-            anchors, labels, noise, num_sample=64, stds=rcnn.STDS
+            anchors, labels, noise, num_sample=64, stds=STDS
         )
     )
     logits, offsets = logits.asnumpy(), offsets.asnumpy()
@@ -144,7 +145,7 @@ def test_losses_of_the_heads_equal_a_reference(parts):
         count = proposals.shape[1] + 2
         mine = noise[:, ::-1][:, :count]
         rois, kinds, matches, targets, _ = mx.nd.contrib.cvops_rcnn_target(
-            proposals, labels, mine, num_sample=32, stds=rcnn.STDS
+            proposals, labels, mine, num_sample=32, stds=STDS
         )
         logits, offsets = net.heads(mx.nd, images, maps, rois)
         cells = net.masks(mx.nd, images, maps, rois).asnumpy().reshape(2, 32, 2, 28, 28)

@@ -515,14 +515,14 @@ PYTHON = [
     ),
     Mutant(
         "object found twice",
-        "cvops/metrics.py",
+        "cvops/metrics/_detection.py",
         "                free[overlaps.argmax()] = False\n",
         "                pass\n",
         "tests/models/test_metrics.py::test_average_precision_of_voc_equals_the_value_by_hand",
     ),
     Mutant(
         "recall of 3 / 10 below 0.3",
-        "cvops/metrics.py",
+        "cvops/metrics/_detection.py",
         "best[10 * count >= tenth * total]",
         "best[10 * count > tenth * total]",
         "tests/models/test_metrics.py::test_average_precision_of_voc_equals_the_value_by_hand",
