@@ -47,13 +47,6 @@ bool assign(BoxesInCells& to) {
 
 }  // namespace
 
-void BoxesInCells::clear_last_step() const {
-  for (int k = 0; k < kStep; ++k) {
-    places.put(slots() + k, {{0, 0, 0, 0}, 1});
-    if (classes) class_of_slot[slots() + k] = 0;
-  }
-}
-
 void BoxesInCells::choose_grid() {
   if (num < kMinForGrid || !broad_phase.enabled) return;
   AxisSample of_x(grid.pixel), of_y(grid.pixel);

@@ -44,8 +44,14 @@ struct BoxesInCells {
   void choose_grid();
   // Computes the slots of all boxes. Returns false if that is not possible.
   bool assign_slots();
+
   // Makes the slots after the last box overlap nothing.
-  void clear_last_step() const;
+  CVOPS_INLINE void clear_last_step() const {
+    for (int k = 0; k < kStep; ++k) {
+      places.put(slots() + k, {{0, 0, 0, 0}, 1});
+      if (classes) class_of_slot[slots() + k] = 0;
+    }
+  }
 };
 
 // Calls body(slot) for each step of kStep slots in [at, end), or for one step if there are none:

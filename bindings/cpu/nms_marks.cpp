@@ -38,13 +38,9 @@ CVOPS_INLINE void remove_marked(BoxesInCells& boxes, int* marks) {
   boxes.clear_last_step();
 }
 
+// `marks` has 1 for the slots of decided or suppressed boxes, else 0.
 template <Form kForm>
-int decide(BoxesInCells& boxes, uint8_t* is_kept, int max_kept) {
-  // 1 for the slots of decided or suppressed boxes, else 0.
-  const auto marks_memory = pooled_scratch<int>(boxes.places.capacity);
-  int* const marks = marks_memory.get();
-  std::fill_n(marks, boxes.places.capacity, 0);
-  marks[boxes.removed_slot] = 1;
+int decide(BoxesInCells& boxes, int* marks, uint8_t* is_kept, int max_kept) {
   // Where most boxes are kept, their windows are computed ahead: the branches on them are hard to
   // predict, and then need not wait for that.
   constexpr int kAhead = 64;
@@ -109,7 +105,10 @@ int decide(BoxesInCells& boxes, uint8_t* is_kept, int max_kept) {
 
 template <Form kForm>
 int suppress_by_marks(BoxesInCells& boxes, uint8_t* is_kept, int max_kept) {
-  return simd<decide<kForm>>(boxes, is_kept, max_kept);
+  const auto marks = pooled_scratch<int>(boxes.places.capacity);
+  std::fill_n(marks.get(), boxes.places.capacity, 0);
+  marks[boxes.removed_slot] = 1;
+  return simd<decide<kForm>>(boxes, marks.get(), is_kept, max_kept);
 }
 
 template int suppress_by_marks<Form::corner>(BoxesInCells&, uint8_t*, int);

@@ -25,8 +25,18 @@ struct Pair {
 // Rows of cells, and the pairs whose lower slot is in them.
 struct Part {
   int row, end_row;
-  PooledScratch<Pair> pairs{};
+  PooledScratch<Pair> pairs;
   int64 num_pairs = 0;
+
+  Part(const BoxesInCells& boxes, int row, int end_row)
+      : row(row),
+        end_row(end_row),
+        pairs(pooled_scratch<Pair>(kMaxPairs * (slots(boxes) + kFree) + kStep)) {}
+
+  int64 slots(const BoxesInCells& boxes) const {
+    const int columns = boxes.grid.columns;
+    return boxes.begins[end_row * columns] - boxes.begins[row * columns];
+  }
 };
 
 // A search for the pairs of a part. Its loops have few branches on the boxes: these are hard to
@@ -40,8 +50,6 @@ class Search {
   // Returns false if there are many pairs, or if the search is slow.
   CVOPS_INLINE bool run() {
     const int *const begins = boxes_.begins, first = begins[part_.row * columns_];
-    const int64 slots = begins[part_.end_row * columns_] - first;
-    part_.pairs = pooled_scratch<Pair>(kMaxPairs * (slots + kFree) + kStep);
     for (int r = part_.row; r < part_.end_row; ++r) {
       for (int slot = begins[r * columns_], end = begins[(r + 1) * columns_]; slot < end;) {
         const int num = std::min(kBatch, end - slot);
@@ -202,12 +210,12 @@ bool find_pairs(const BoxesInCells& boxes, Part& part) {
   return Search<kForm, kByClass>(boxes, part).run();
 }
 
+// Boxes of a sample, and the boxes of it that are compared with all others.
+constexpr int kSample = 128, kCompared = 32;
+
 template <Form kForm>
-double sample_pairs(const SizedBox* boxes, const int* classes, const int* order, int num,
-                    const NmsRule& rule) {
-  constexpr int kSample = 128, kCompared = 32;
-  const RuleBounds bounds(rule);
-  const BoxArrays sample(kSample);
+double sample_pairs(const BoxArrays& sample, const SizedBox* boxes, const int* classes,
+                    const int* order, int num, const RuleBounds& bounds) {
   int of[kSample] = {}, found[kStep] = {};
   for (int i = 0; i < kSample; ++i) {
     const int index = order[(int64)i * num / kSample];
@@ -265,7 +273,7 @@ bool suppress_by_pairs(const BoxesInCells& boxes, uint8_t* is_kept, int threads)
     for (end = row + 1; end < rows; ++end) {
       if (boxes.begins[end * columns] - boxes.begins[row * columns] >= wanted) break;
     }
-    parts.push_back({row, end});
+    parts.emplace_back(boxes, row, end);
   }
   std::atomic<bool> is_slow{false};
   parallel_for((int64)parts.size(), 12.0 * boxes.slots() / parts.size(), [&](int64 p) {
@@ -282,7 +290,8 @@ bool suppress_by_pairs(const BoxesInCells& boxes, uint8_t* is_kept, int threads)
 template <Form kForm>
 double guess_pairs_per_box(const SizedBox* boxes, const int* classes, const int* order, int num,
                            NmsRule rule) {
-  return simd<sample_pairs<kForm>>(boxes, classes, order, num, rule);
+  const BoxArrays sample(kSample);
+  return simd<sample_pairs<kForm>>(sample, boxes, classes, order, num, RuleBounds(rule));
 }
 
 #define CVOPS_INSTANTIATE(kForm)                                              \
