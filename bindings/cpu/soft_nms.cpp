@@ -5,6 +5,7 @@
 #include <limits>
 #include <vector>
 
+#include "min_overlap.h"
 #include "nms.h"
 #include "parallel.h"
 #include "simd.h"
@@ -28,7 +29,7 @@ constexpr int kPart = 32;
 // The kept boxes of a set, in order. The slots after them overlap nothing.
 struct Kept {
   const SoftNms op;
-  const float area_fraction;
+  const MinOverlap part;
   const int64 capacity;
   const std::unique_ptr<float[]> floats = scratch<float>(6 * capacity);
   const std::unique_ptr<int[]> classes = scratch<int>(capacity);
@@ -37,30 +38,16 @@ struct Kept {
                *const min_overlap = area + capacity;
   int num = 0;
 
-  // An IoU above the threshold t implies an overlap above t / (1 + t) of the sum of the areas. The
-  // factor 0.9999 covers rounding.
-  Kept(SoftNms op, int64 num)
-      : op(op),
-        area_fraction(threshold(op) < 1e-30f ? 0.0f
-                                             : 0.9999f * threshold(op) / (1 + threshold(op))),
-        capacity(num + kVector) {
+  Kept(SoftNms op, int64 num) : op(op), part(threshold(op)), capacity(num + kVector) {
     std::fill_n(min_overlap, capacity, std::numeric_limits<float>::infinity());
     std::fill_n(floats.get(), 5 * capacity, 0.0f);
     std::fill_n(classes.get(), capacity, 0);
   }
 
-  // The IoU up to which a factor is 1. exp(-2^-25) rounds to 1.
+  // The IoU up to which a factor is 1. exp(-2^-25) rounds to 1. Boxes without an overlap lower no
+  // score.
   static float threshold(const SoftNms& op) {
-    return op.gaussian ? std::sqrt(0x1p-25f * op.sigma) : op.threshold;
-  }
-
-  // Part of the minimum overlap that is due to one of two boxes. An IoU with a NaN area is NaN, and
-  // lowers no score.
-  float part(float of_area) const {
-    if (of_area != of_area) return std::numeric_limits<float>::infinity();
-    // If the product is denormal, three times the smallest float covers its rounding.
-    const float part = area_fraction * of_area - 4.2e-45f;
-    return part > 0 && part < 3e38f ? part : 0.0f;
+    return op.gaussian ? std::sqrt(0x1p-25f * op.sigma) : std::max(0.0f, op.threshold);
   }
 
   void add(const SizedBox& b, int of_class) {

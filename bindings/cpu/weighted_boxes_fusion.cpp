@@ -4,8 +4,8 @@
 #include <limits>
 #include <vector>
 
+#include "min_overlap.h"
 #include "nms.h"
-#include "nms_lanes.h"
 #include "simd.h"
 
 namespace cvops {
@@ -17,12 +17,13 @@ namespace {
 // Clusters per vector step.
 constexpr int kLanes = 16;
 
-// The clusters of a set. The slots after them have NaN boxes, which match nothing.
+// The clusters of a set. The slots after them match nothing.
 struct Clusters {
   const BoxFusion op;
+  const MinOverlap min_overlap_of;
   const std::unique_ptr<float[]> floats;
   const std::unique_ptr<int[]> classes;
-  float *const x1, *const y1, *const x2, *const y2, *const area;
+  float *const x1, *const y1, *const x2, *const y2, *const area, *const min_overlap;
   const std::unique_ptr<FusionSums[]> sums;
   const std::unique_ptr<const float*[]> first_rows;
   int num = 0;
@@ -35,27 +36,28 @@ struct Clusters {
     set_box(num++, b, of_class);
   }
 
-  CVOPS_INLINE Box box(int i) const { return {x1[i], y1[i], x2[i], y2[i]}; }
-
   void set_box(int i, Box b, int of_class) {
     const SizedBox fused = sized(b, op.center);
     x1[i] = fused.box.x1, y1[i] = fused.box.y1, x2[i] = fused.box.x2, y2[i] = fused.box.y2;
-    area[i] = fused.area, classes[i] = of_class;
+    area[i] = fused.area, min_overlap[i] = min_overlap_of(fused.area), classes[i] = of_class;
   }
 
  private:
   Clusters(const BoxFusion& op, int64 most, int64 capacity)
       : op(op),
-        floats(scratch<float>(5 * capacity)),
+        min_overlap_of(op.threshold),
+        floats(scratch<float>(6 * capacity)),
         classes(scratch<int>(capacity)),
         x1(floats.get()),
         y1(x1 + capacity),
         x2(y1 + capacity),
         y2(x2 + capacity),
         area(y2 + capacity),
+        min_overlap(area + capacity),
         sums(scratch<FusionSums>(most)),
         first_rows(scratch<const float*>(most)) {
-    std::fill_n(floats.get(), 5 * capacity, std::numeric_limits<float>::quiet_NaN());
+    std::fill_n(floats.get(), 5 * capacity, 0.0f);
+    std::fill_n(min_overlap, capacity, std::numeric_limits<float>::infinity());
     std::fill_n(classes.get(), capacity, 0);
   }
 };
@@ -63,37 +65,28 @@ struct Clusters {
 // The cluster with the highest IoU above the threshold, the first of equal ones, or -1.
 template <bool kCenter>
 int best_cluster(const Clusters& clusters, const SizedBox& own, int of_class) {
-  BoxFusion op = clusters.op;
-  op.center = kCenter;
-  float most[kLanes];
-  int best[kLanes];
-  for (int k = 0; k < kLanes; ++k) most[k] = op.threshold, best[k] = -1;
+  const float least = clusters.min_overlap_of(own.area);
+  float most = clusters.op.threshold;
+  int best = -1;
   for (int first = 0; first < clusters.num; first += kLanes) {
-    // The threshold is 0 or more, so an IoU above it needs an overlap.
-    int overlaps[kLanes];
-    CVOPS_INDEPENDENT
+    float overlaps[kLanes];
+    int passes[kLanes], any = 0;
     for (int k = 0; k < kLanes; ++k) {
       const int i = first + k;
-      const float overlap = intersection(clusters.box(i), own.box, kCenter);
-      overlaps[k] = (overlap > 0) & (clusters.classes[i] == of_class);
+      const Box box = {clusters.x1[i], clusters.y1[i], clusters.x2[i], clusters.y2[i]};
+      overlaps[k] = intersection(box, own.box, kCenter);
+      passes[k] =
+          (overlaps[k] > least + clusters.min_overlap[i]) & (clusters.classes[i] == of_class);
+      any |= passes[k];
     }
-    if (!any(overlaps)) continue;
-    CVOPS_INDEPENDENT
+    if (!any) continue;
     for (int k = 0; k < kLanes; ++k) {
-      const int i = first + k;
-      const float iou = fusion_iou({clusters.box(i), clusters.area[i]}, own, op);
-      const bool more = (iou > most[k]) & (clusters.classes[i] == of_class);
-      best[k] = more ? i : best[k];
-      most[k] = more ? iou : most[k];
+      if (!passes[k]) continue;
+      const float iou = overlaps[k] / (clusters.area[first + k] + own.area - overlaps[k]);
+      if (iou > most) most = iou, best = first + k;
     }
   }
-  int found = -1;
-  float highest = op.threshold;
-  for (int k = 0; k < kLanes; ++k) {
-    const bool earlier = most[k] == highest && best[k] >= 0 && best[k] < found;
-    if (most[k] > highest || earlier) highest = most[k], found = best[k];
-  }
-  return found;
+  return best;
 }
 
 void fuse(Clusters& clusters, const NmsCandidates& found, const float* rows,

@@ -219,6 +219,14 @@ KERNELS = [
 
 BINDINGS = [
     Mutant(
+        "bound of the overlap of Soft-NMS and fusion above the rule",
+        "bindings/cpu/min_overlap.h",
+        "0.9999f * t / (1 + t)",
+        "1.001f * t / (1 + t)",
+        "tests/ops/test_weighted_boxes_fusion.py::"
+        "test_box_joins_a_cluster_if_their_iou_is_above_the_threshold_by_one_bit",
+    ),
+    Mutant(
         "last term of an exponential of Soft-NMS lost",
         "bindings/cpu/soft_nms_factors.h",
         "r4 * (1.0 / 479001600)",

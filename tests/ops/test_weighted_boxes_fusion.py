@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_soft_nms import f32, rows, scene
 
-from cvops import weighted_boxes_fusion
+from cvops import box_iou, weighted_boxes_fusion
 
 #: The IoU of the first two boxes is 12 / 16; the third one touches neither.
 BOXES = [[0, 0, 4, 4], [0, 0, 4, 3], [8, 0, 12, 4]]
@@ -165,6 +165,18 @@ def test_threads_and_vectors_do_not_change_a_bit(cpu_variants, num):
     call = partial(weighted_boxes_fusion, data, **options, backend="native")
     for found in cpu_variants(call):
         np.testing.assert_array_equal(found, want)
+
+
+@pytest.mark.parametrize("scale", [1, 1e-15, 1e12])
+def test_box_joins_a_cluster_if_their_iou_is_above_the_threshold_by_one_bit(scale):
+    for seed in range(40):
+        data = scene(seed, 2)
+        data[:, 2:4], data[:, 4:6] = data[:, 2:4] % 1, 1 + data[:, 4:6] % 1  # they overlap
+        data[:, 1], data[:, 2:6] = (0.75, 0.5), data[:, 2:6] * f32(scale)
+        iou = box_iou(data[:1, 2:6], data[1:, 2:6])[0, 0]
+        for threshold, num in ((iou, 2), (np.nextafter(iou, f32(0)), 1)):
+            found = fused(runner("cpu", "native"), data, overlap_thresh=float(threshold))
+            assert len(found) == num
 
 
 @settings(max_examples=40, deadline=None)
