@@ -118,7 +118,7 @@ struct Certain {
     const float slack = across.cells < kExact ? std::abs(threshold) * 0x1p-20f + 0x1p-100f : max;
     one = threshold + slack, zero = threshold - slack;
   }
-  int of(float x) const {
+  CVOPS_INLINE int of(float x) const {
     return (x >= one && x <= max ? kOne : 0) | (x < zero && x >= -max ? kZero : 0);
   }
 };

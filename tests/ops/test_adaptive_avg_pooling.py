@@ -137,6 +137,18 @@ def test_maps_beyond_the_caches_have_the_bits_of_the_reference(cpu_variants, siz
         np.testing.assert_array_equal(bits(out), bits(want))
 
 
+@pytest.mark.parametrize("size", [(1, 1), (5, 1)])
+def test_gradient_beyond_the_caches_has_the_bits_of_the_reference(cpu_variants, size):
+    """70 MB, of which the stores bypass the caches; their addresses have each remainder by 16."""
+    shape = (1, 7001, 50, 50) if size == (1, 1) else (1, 7001, 49, 51)
+    out_grad = np.random.default_rng(0).standard_normal((*shape[:2], *size), np.float32)
+    want = adaptive_avg_pooling_backward(out_grad, shape, backend="numpy")
+    for grad in cpu_variants(
+        lambda: adaptive_avg_pooling_backward(out_grad, shape, backend="native")
+    ):
+        np.testing.assert_array_equal(bits(grad), bits(want))
+
+
 @pytest.mark.parametrize(("shape", "size"), [((2, 70, 20, 30), (3, 4)), ((1, 1, 300, 200), (7, 1))])
 def test_maps_of_several_threads_equal_the_reference(shape, size):
     data = f32(np.random.default_rng(1).normal(size=shape))
