@@ -113,9 +113,7 @@ def test_losses_of_the_rpn_equal_a_reference():
         _, classes, boxes = training(images, labels, noise)
     kinds, targets, masks = (
         x.asnumpy()
-        for x in mx.nd.contrib.cvops_rpn_target(
-            anchors, labels, noise, num_sample=64, stds=STDS
-        )
+        for x in mx.nd.contrib.cvops_rpn_target(anchors, labels, noise, num_sample=64, stds=STDS)
     )
     logits, offsets = logits.asnumpy(), offsets.asnumpy()
     for i in range(2):

@@ -63,7 +63,8 @@ def test_functions_for_avx_call_no_functions_of_the_baseline(native):
         name = function.partition("\n")[0]
         if "as_avx" in name:
             wide += 1
-            # A function of cvops, mangled: _ZZ is a lambda. A jump within the function has an offset.
+            # A function of cvops, mangled; _ZZ is a lambda. A jump within the function has an
+            # offset.
             called = re.findall(r"\b(?:call|jmp)q? .*<(_ZZ?NK?5cvops[^+>]*)>", function)
             calls += [(name, call) for call in called if "as_avx" not in call]
     if not wide:

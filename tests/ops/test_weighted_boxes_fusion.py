@@ -76,6 +76,12 @@ class TestByHand:
         np.testing.assert_array_equal(fused(run, data, overlap_thresh=0.75), data[[1, 0]])
         assert len(fused(run, data, overlap_thresh=0.74)) == 1
 
+    def test_threshold_of_zero_fuses_boxes_that_overlap_and_not_those_that_touch(self, run):
+        boxes = [[0, 0, 4, 4], [4, 0, 8, 4], [0, 4, 4, 8]]
+        data = rows([0.75, 0.5, 0.25], boxes)
+        np.testing.assert_array_equal(fused(run, data, overlap_thresh=0), data)
+        assert len(fused(run, rows([0.75, 0.5], [boxes[0], [3, 3, 7, 7]]), overlap_thresh=0)) == 1
+
     def test_classes_have_their_own_clusters(self, run):
         data = rows([0.25, 0.75], BOXES[:2], [1, 2])
         np.testing.assert_array_equal(fused(run, data, id_index=0), data[[1, 0]])
