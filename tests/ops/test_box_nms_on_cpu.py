@@ -73,7 +73,8 @@ def test_pairs_near_the_threshold(check, way, threshold):
     data = rows(rng.permutation(np.linspace(1, 0.1, len(boxes))), boxes)
     alone = len(check(rows(data[:400, 1], boxes[:400]), overlap_thresh=threshold))
     others = {"few": 1, "pairs": 0, "marks": 200, "search": 2}[way]
-    assert 250 < alone < 350 and len(check(data, overlap_thresh=threshold)) == alone + others
+    assert 250 < alone < 350
+    assert len(check(data, overlap_thresh=threshold)) == alone + others
 
 
 @pytest.mark.parametrize("in_format", ["corner", "center"])
