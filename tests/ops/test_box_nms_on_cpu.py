@@ -53,7 +53,7 @@ def pairs_near(rng, threshold, num):
 def heaps_above(pairs, members=6):
     """Heaps of equal squares, so that there are more pairs than boxes."""
     heaps = np.repeat(pairs[::2], members, axis=0)
-    return heaps + [0, 9, 0, 9]
+    return heaps + np.float32([0, 9, 0, 9])
 
 
 #: Boxes for each way, from pairs. A box with the area 1e-32 permits no bounds of the rule.
