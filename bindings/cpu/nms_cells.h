@@ -45,10 +45,10 @@ struct BoxesInCells {
   // Computes the slots of all boxes. Returns false if that is not possible.
   bool assign_slots();
 
-  // Makes the slots after the last box overlap nothing.
+  // Makes the slots after the last box overlap nothing: a pixel could overlap a box of one point.
   CVOPS_INLINE void clear_last_step() const {
     for (int k = 0; k < kStep; ++k) {
-      places.put(slots() + k, {{0, 0, 0, 0}, 1});
+      places.put(slots() + k, {{2, 2, -2, -2}, 1});
       if (classes) class_of_slot[slots() + k] = 0;
     }
   }
