@@ -38,9 +38,9 @@ struct BoxArrays {
   }
   CVOPS_INLINE SizedBox at(int64 i) const { return {{x1[i], y1[i], x2[i], y2[i]}, area[i]}; }
 
-  // Makes kStep boxes overlap nothing.
+  // Makes kStep boxes overlap nothing: also in pixels, where a point is one.
   CVOPS_INLINE void clear_step(int64 first) const {
-    for (int k = 0; k < kStep; ++k) put(first + k, {{0, 0, 0, 0}, 1});
+    for (int k = 0; k < kStep; ++k) put(first + k, {{2, 2, -2, -2}, 1});
   }
 };
 

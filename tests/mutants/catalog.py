@@ -378,6 +378,13 @@ BINDINGS = [
         f"{_NMS_ON_CPU}::test_boxes_of_many_sizes",
     ),
     Mutant(
+        "pairs with the slots after the last box",
+        "bindings/cpu/nms_lanes.h",
+        "{{2, 2, -2, -2}, 1}",
+        "{{0, 0, 0, 0}, 1}",
+        "tests/ops/test_proposal.py::test_wide_box_at_the_origin_suppresses_the_boxes_inside_only",
+    ),
+    Mutant(
         "pairs of boxes of two classes",
         "bindings/cpu/nms_pairs.cpp",
         "maybe[k] &= class_of_slot[i] == of_class;",

@@ -118,6 +118,19 @@ def test_suppression_counts_both_corners(run):
     np.testing.assert_array_equal(out[:, 1:], f32(boxes)[[0, 2]])
 
 
+def test_wide_box_at_the_origin_suppresses_the_boxes_inside_only(run):
+    # Most boxes outside are near the wide one in a grid, which has no more boxes after them.
+    inside, outside = 6 * np.arange(50), 301 + 59 * np.arange(149) % 149
+    left, right = np.r_[310, 0, inside, outside], np.r_[310, 299, inside, outside]
+    boxes = np.stack([left, 0 * left, right, 0 * left], axis=1)
+    count = len(boxes)
+    inputs = of_boxes(boxes, np.linspace(1, 0.1, count), size=(1, 1000))
+    rows = run(proposal, *inputs, count, count, threshold=0.002, **PIXELS)
+    kept = np.r_[boxes[:2], boxes[52:][outside != 310]]
+    np.testing.assert_array_equal(rows[: len(kept), 1:], kept)
+    np.testing.assert_array_equal(rows[len(kept), 1:], kept[0])
+
+
 def test_short_result_repeats_its_rows(run):
     boxes = [[0, 0, 9, 9], [20, 20, 29, 29], [0, 0, 9, 9]]
     out, score = run(
