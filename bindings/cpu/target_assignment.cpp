@@ -208,7 +208,7 @@ uint64 best_key(const BlockRange& range, Matches matches, SizedBox truth, int k,
   if (!is_solid(truth)) return 0;
   const int top = bound_blocks(range.bounds, a, range.first, range.end, truth);
   visit(top);
-  range.bounds[top] = -1;  // done
+  range.bounds[top] = -1;  // visited
   const int end = std::min(range.end, a.full_blocks);
   float need = needed();
   for (int block = range.first; block < end; ++block) {
