@@ -3,9 +3,11 @@
     python benchmarks/worst_cases.py [--table FILE] [--json FILE] [OP ...]
 
 A time is the CPU time of one thread, which other work on the machine changes less than the wall
-time: the fastest of several calls, the cases of a size in turns. The table has each time relative
-to that of the input "spread" of the same size, and the exponent of the growth between the two
-largest sizes, in boxes or in pairs of anchors and ground truths: 1 is linear, 2 is quadratic.
+time: the first decile of several samples, the cases of a size in turns. A sample has calls for
+0.2 ms or one call: the clock of a thread can go wrong by the time of a short call. The table has
+each time relative to that of the input "spread" of the same size, and the exponent of the growth
+between the two largest sizes, in boxes or in pairs of anchors and ground truths: 1 is linear, 2 is
+quadratic.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tools.machine import about
@@ -22,24 +25,34 @@ from worst_inputs import SUITES
 
 import cvops
 
-#: Seconds of each case, and the minimum number of its calls.
-SECONDS_EACH, CALLS = 0.1, 3
+#: Seconds of each case, minimum number of its samples, and minimum seconds of several calls.
+SECONDS_EACH, SAMPLES, SECONDS_OF_SAMPLE = 0.1, 3, 2e-4
+
+
+def sample(call: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds of the thread for one call, and for all calls of the sample."""
+    calls, seconds = 0, 0.0
+    start = time.thread_time()
+    while seconds < SECONDS_OF_SAMPLE:
+        call()
+        calls += 1
+        seconds = time.thread_time() - start
+    return seconds / calls, seconds
 
 
 def measure(op: str, size: tuple[int, ...]) -> dict[str, float]:
     """Return the seconds of each case."""
     named = list(SUITES[op].cases(*size))
     times: dict[str, list[float]] = {case.name: [] for case in named}
+    left = {case.name: SECONDS_EACH for case in named}
     for case in named:
         case.call()
-    while any(len(of) < CALLS or sum(of) < SECONDS_EACH for of in times.values()):
-        for case in named:
-            of = times[case.name]
-            if len(of) < CALLS or sum(of) < SECONDS_EACH:
-                start = time.thread_time()
-                case.call()
-                of.append(time.thread_time() - start)
-    return {name: min(of) for name, of in times.items()}
+    while unfinished := [x for x in named if left[x.name] > 0 or len(times[x.name]) < SAMPLES]:
+        for case in unfinished:
+            seconds, spent = sample(case.call)
+            times[case.name].append(seconds)
+            left[case.name] -= spent
+    return {name: sorted(of)[len(of) // 10] for name, of in times.items()}
 
 
 def main() -> None:
