@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "nms_few.h"
+#include "nms_groups.h"
 #include "nms_rows.h"
 #include "parallel.h"
 
@@ -87,11 +88,13 @@ void box_nms(const Cpu&, T* out, int* index, const T* data, int64 batch, int64 n
   nms_rows(out, index, data, batch, num, options, [&](int* kept, const T* rows, int threads) {
     if constexpr (std::is_same_v<T, float>) {
       FewRows count;
-      if (keep_of_few(kept, count, rows, num, options)) {
+      auto keep_some = [&](int* of_some, const int* some, int number) {
+        return keep_candidates(of_some, rows, number, options, threads, suppress_found, some);
+      };
+      if (keep_in_groups(kept, count, rows, num, options, threads, keep_some) ||
+          keep_of_few(kept, count, rows, num, options)) {
         int* const left = kept + count.kept;
-        if (count.left == 0) return count.kept;
-        return count.kept +
-               keep_candidates(left, rows, count.left, options, threads, suppress_found, left);
+        return count.kept + (count.left ? keep_some(left, left, count.left) : 0);
       }
     }
     return keep_candidates(kept, rows, num, options, threads, suppress_found);

@@ -48,10 +48,8 @@ struct BoxesInCells {
 
   // Makes the slots after the last box overlap nothing.
   CVOPS_INLINE void clear_last_step() const {
-    for (int k = 0; k < kStep; ++k) {
-      places.put(slots() + k, {{0, 0, 0, 0}, 1});
-      if (classes) class_of_slot[slots() + k] = 0;
-    }
+    places.clear_step(slots());
+    if (classes) std::fill_n(class_of_slot.get() + slots(), kStep, 0);
   }
 };
 

@@ -37,6 +37,11 @@ struct BoxArrays {
     x1[i] = b.box.x1, y1[i] = b.box.y1, x2[i] = b.box.x2, y2[i] = b.box.y2, area[i] = b.area;
   }
   CVOPS_INLINE SizedBox at(int64 i) const { return {{x1[i], y1[i], x2[i], y2[i]}, area[i]}; }
+
+  // Makes kStep boxes overlap nothing.
+  CVOPS_INLINE void clear_step(int64 first) const {
+    for (int k = 0; k < kStep; ++k) put(first + k, {{0, 0, 0, 0}, 1});
+  }
 };
 
 // An overlap above `high` times the union exceeds the threshold, and one that is not above `low`

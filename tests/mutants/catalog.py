@@ -336,6 +336,27 @@ BINDINGS = [
         f"{_NMS_ON_CPU}::test_few_boxes_in_groups_and_alone",
     ),
     Mutant(
+        "boxes near the threshold removed by a guess",
+        "bindings/cpu/nms_groups.cpp",
+        "b, bounds).surely;",
+        "b, bounds).surely | may_suppress<kForm>(kept_[guess_[grid_.cell_of(b.box)]], b, bounds);",
+        f"{_NMS_ON_CPU}::test_pairs_near_the_threshold",
+    ),
+    Mutant(
+        "boxes near the threshold removed by a list",
+        "bindings/cpu/nms_groups.cpp",
+        "if (any(found)) return true;",
+        "return true;",
+        f"{_NMS_ON_CPU}::test_pairs_near_the_threshold",
+    ),
+    Mutant(
+        "rows that are no candidates left in groups",
+        "bindings/cpu/nms_groups.cpp",
+        "num_others += is_valid & !is_first;",
+        "num_others += !is_first;",
+        f"{_NMS_ON_CPU}::test_groups_whose_best_boxes_come_first",
+    ),
+    Mutant(
         "slots of removed boxes not moved",
         "bindings/cpu/nms_marks.cpp",
         "boxes.slot_of[box] = is_marked ? boxes.removed_slot : to;",

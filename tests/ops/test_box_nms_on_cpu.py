@@ -46,8 +46,9 @@ def groups(rng, num, members, noise=0.05):
 def pairs_near(rng, threshold, num):
     """Pairs of squares of side 1, whose IoU is almost the threshold. The pairs are disjoint."""
     iou = threshold * (1 + rng.choice([-1, 1], num) * 10 ** rng.uniform(-7.5, -2, num))
-    x = np.stack([np.zeros(num), (1 - iou) / (1 + iou)], axis=1) + 3 * np.arange(num)[:, None]
-    return np.stack([x, 0 * x, x + 1, 0 * x + 1], axis=2).reshape(2 * num, 4)
+    y = np.stack([np.zeros(num), (1 - iou) / (1 + iou)], axis=1)  # near 0, for many digits
+    x = 3 * np.arange(num)[:, None] + 0 * y
+    return np.stack([x, y, x + 1, y + 1], axis=2).reshape(2 * num, 4)
 
 
 def heaps_above(pairs, members=6):
@@ -58,9 +59,10 @@ def heaps_above(pairs, members=6):
 
 #: Boxes for each way, from pairs. A box with the area 1e-32 permits no bounds of the rule.
 WAYS = {
-    "few": lambda pairs: np.vstack([pairs, np.tile([0, 9, 1, 10], (3 * len(pairs), 1))]),
+    "few": lambda pairs: np.vstack([pairs, np.tile([0, 9, 1, 10], (len(pairs), 1))]),
     "pairs": lambda pairs: pairs,
     "marks": lambda pairs: np.vstack([pairs, heaps_above(pairs)]),
+    "groups": lambda pairs: np.vstack([pairs, heaps_above(pairs[:100], 24)]),
     "search": lambda pairs: np.vstack([pairs, [[0, 9, 1e-16, 9 + 1e-16], [0, 0, 1e-16, 1e-16]]]),
 }
 
@@ -72,7 +74,7 @@ def test_pairs_near_the_threshold(check, way, threshold):
     boxes = WAYS[way](pairs_near(rng, threshold, 200))
     data = rows(rng.permutation(np.linspace(1, 0.1, len(boxes))), boxes)
     alone = len(check(rows(data[:400, 1], boxes[:400]), overlap_thresh=threshold))
-    others = {"few": 1, "pairs": 0, "marks": 200, "search": 2}[way]
+    others = {"few": 1, "pairs": 0, "marks": 200, "groups": 50, "search": 2}[way]
     assert 250 < alone < 350
     assert len(check(data, overlap_thresh=threshold)) == alone + others
 
@@ -151,6 +153,24 @@ def test_groups_that_are_far_from_each_other(check):
     boxes[::2] += 1e6
     boxes[77] = [0, 0, 1e6, 1e6]
     assert len(check(rows(rng.random(len(boxes)), boxes))) > 4000
+
+
+@pytest.mark.parametrize("in_format", ["corner", "center"])
+@pytest.mark.parametrize("num", [1200, 5000])
+def test_groups_whose_best_boxes_come_first(check, num, in_format):
+    """Some scores are equal, some rows are no candidates, and some boxes are empty or alone."""
+    rng = np.random.default_rng(num)
+    boxes = groups(rng, num, 60)
+    boxes[::10] = squares(rng, num, 1000)[::10]
+    boxes[5::70, 2] = boxes[5::70, 0]
+    if in_format == "center":
+        boxes = np.hstack([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]])
+    scores = np.round(rng.uniform(-0.1, 1, num), 2)
+    kept = check(rows(scores, boxes), in_format=in_format)
+    assert num / 10 < len(kept) < num / 4
+    # A box far from 0 in center format, or one with a tiny area, does not suit the lists.
+    boxes[77] = [1e9, 1e9, 10, 10] if in_format == "center" else [0, 0, 1e-16, 1e-16]
+    check(rows(scores, boxes), in_format=in_format)
 
 
 def in_parts(rng, kind, num):
