@@ -18,20 +18,22 @@ namespace {
 constexpr int kColumns = 64;  // pixels that are interleaved at once
 constexpr int kTile = 64;     // bins whose means are transposed at once
 constexpr int kWideBin = 16;  // columns of a bin that is not interleaved first
-// Planes that are read at once for wide bins. With more, the processor no longer prefetches all;
-// with a prefetch by the loop, half of them are faster.
+// Planes that are read at once for wide bins. The processor cannot prefetch more. If the loop
+// itself prefetches, half of them are faster.
 constexpr int kWideVectors = 2, kWideLanes = kWideVectors * kWidth;
-// Bytes of maps that are not in a cache. A prefetch then pays: the processor would lose the streams
-// of the planes at the end of each page.
+// Minimum size of an input in bytes that is in no cache. A prefetch then pays: the processor would
+// lose the streams of the planes at the end of each page.
 constexpr int64 kUncached = 24 << 20;
-// Bytes of the planes that are read at once. More would leave the L2 cache before they are read.
+// Maximum size in bytes of the planes that are prefetched at once. More would leave the L2 cache
+// before they are read.
 constexpr int64 kMaxFetched = 512 << 10;
 constexpr int kLine = 16;  // pixels of a cache line
 
-// Bytes of a gradient from which on non-temporal stores pay: a core writes 44 GB/s with them, 33
-// GB/s without them, and 90 GB/s to the L3 cache. Pixels of its maps: they are staged in a near
-// cache.
-constexpr int64 kStreamed = 64 << 20, kMinStaged = 1 << 10, kMaxStagedPixels = 1 << 13;
+// Minimum size in bytes of a gradient for non-temporal stores: a core writes 44 GB/s with them, 33
+// GB/s without them, and 90 GB/s to the L3 cache.
+constexpr int64 kMinStreamed = 64 << 20;
+// Pixels of a map that is then staged in a near cache.
+constexpr int64 kMinStagedPixels = 1 << 10, kMaxStagedPixels = 1 << 13;
 
 bool has_wide_bins(const AdaptivePooling& op) { return op.columns() / op.bins() >= kWideBin; }
 
@@ -59,8 +61,8 @@ CVOPS_INLINE void add_pixels(Pixel<kVectors>* sums, const Pixel<kVectors>* pixel
 }
 
 // Adds the pixels of a wide bin in one row of the planes, which are `map` apart. Four planes and
-// four pixels at once stay in registers. kFetch: each pixel prefetches as many bytes from `next` on
-// as it has, in the order of addresses.
+// four pixels at once stay in registers. kFetch: the loop prefetches the planes from `next` on at
+// the rate at which it reads, in the order of addresses.
 template <bool kFetch, int kVectors>
 CVOPS_INLINE void add_wide_bin(Pixel<kVectors>* sum, const float* row, int64 map, int planes,
                                Range columns, const float* next) {
@@ -249,7 +251,7 @@ void adaptive_avg_pooling(const Cpu&, float* out, const float* data, int64 plane
   const bool is_wide = has_wide_bins(op);
   const int64 at_once = (is_wide ? kWidth : kLanes) * map * (int64)sizeof(float);
   const bool may_fetch = planes * map * (int64)sizeof(float) >= kUncached && at_once <= kMaxFetched;
-  // Pixels of a part, as a minimum. A part fetches its own planes only.
+  // Minimum number of pixels of a part. A part prefetches its own planes only.
   int64 pixels = is_wide ? 1 << 16 : 0;
   if (may_fetch) pixels = std::max(pixels, planes * map / (8 * num_threads()));
   const int64 each = is_wide ? kWideLanes : kLanes;
@@ -273,9 +275,10 @@ void adaptive_avg_pooling_backward(const Cpu&, float* grad, const float* out_gra
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
   const auto columns = find_columns(op);
   const int64 bytes = planes * map * (int64)sizeof(float);
-  const bool streams = op.one_row() && bytes >= kStreamed && map >= kMinStaged &&
+  const bool streams = op.one_row() && bytes >= kMinStreamed && map >= kMinStagedPixels &&
                        map <= kMaxStagedPixels && worth_streaming(grad, bytes);
-  // Planes of a call. With non-temporal stores it ends with a fence, which waits for the memory.
+  // Planes of a call. After non-temporal stores, a call ends with a fence, which waits for the
+  // memory.
   const int64 num = ceil_div(streams ? 1 << 18 : 1 << 12, map), groups = ceil_div(planes, num);
   const int64 parts = std::min<int64>(op.rows(), ceil_div(4 * num_threads(), groups));
   const double cost = num * (0.15 * map + 3.0 * op.bands() * op.bins());  // ns

@@ -18,8 +18,8 @@ constexpr int kMaxVectors = 4, kLanes = kMaxVectors * kWidth;
 template <typename T>
 constexpr int kLanesOf = kMaxVectors * kWidthOf<T>;
 
-// Sets all lanes to x. For a scalar operand, the compiler would build the vector in
-// memory on a target without vectors of its width.
+// Sets all lanes to x. For a scalar operand, the compiler would build the vector in memory on a
+// target without vectors of its width.
 CVOPS_INLINE void fill(FloatVector& lanes, float x) {
   for (int i = 0; i < kWidth; ++i) lanes[i] = x;
 }

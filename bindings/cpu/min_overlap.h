@@ -4,24 +4,31 @@
 
 namespace cvops::cpu {
 
-// The overlap of two boxes with an IoU above a threshold, 0 or more, exceeds the sum of two
-// numbers: one of the area of each box.
+// The fraction t / (1 + t), which the overlap of two boxes exceeds of the sum of their areas if
+// their IoU exceeds t: overlap / (a + b - overlap) > t implies overlap > t / (1 + t) (a + b). The
+// factor 0.9999 covers the rounding of both sides, unless t itself has few bits.
+inline float min_area_fraction(double t) {
+  return t < 1e-30 ? 0.0f : (float)(0.9999 * t / (1 + t));
+}
+
+// Three times the smallest float: it covers the rounding of a product that is denormal.
+constexpr float kDenormalSlack = 4.2e-45f;
+
+// A lower bound for the overlap of two boxes whose IoU is above a threshold of 0 or more: the sum
+// of two numbers, one for the area of each box.
 class MinOverlap {
  public:
-  // An IoU above the threshold t implies an overlap above t / (1 + t) of the sum of the areas. The
-  // factor 0.9999 covers rounding.
-  explicit MinOverlap(float t) : part_(t < 1e-30f ? 0.0f : 0.9999f * t / (1 + t)) {}
+  explicit MinOverlap(float threshold) : fraction_(min_area_fraction(threshold)) {}
 
   float operator()(float area) const {
     // The IoU with a NaN area is NaN, and not above the threshold.
     if (area != area) return std::numeric_limits<float>::infinity();
-    // If the product is denormal, three times the smallest float covers its rounding.
-    const float part = part_ * area - 4.2e-45f;
+    const float part = fraction_ * area - kDenormalSlack;
     return part > 0 && part < 3e38f ? part : 0.0f;
   }
 
  private:
-  const float part_;
+  const float fraction_;
 };
 
 }  // namespace cvops::cpu

@@ -25,7 +25,7 @@ constexpr int kMinParallel = 1000;
 constexpr int kMinDense = 12;
 // Minimum number of boxes of a class for marks.
 constexpr int kMinMarked = 300;
-// Maximum number of pairs per box, as a sample estimates it, for pairs of all classes.
+// Maximum number of pairs per box, estimated from a sample, for one search in all classes.
 constexpr double kMaxGuessedPairs = 3;
 
 // True if one of kVector boxes from `at` on that passes suppresses the box.
@@ -266,8 +266,8 @@ void suppress_class(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const 
   suppress_parts<kForm>(is_kept, boxes, exact, order, num, rule, max_kept, threads, 0);
 }
 
-// Estimates the share of boxes that have the class of a box.
-double share_of_class(const int* classes, int num) {
+// Estimates the mean fraction of the boxes that have the class of a box.
+double fraction_of_class(const int* classes, int num) {
   constexpr int kSample = 256, kBins = 64;
   int counts[kBins] = {}, sampled = 0;
   for (int i = 0; i < num; i += (int)ceil_div(num, kSample), ++sampled) {
@@ -278,14 +278,14 @@ double share_of_class(const int* classes, int num) {
   return sum / sampled / sampled;
 }
 
-// Suppression among the boxes of each class, by pairs of all boxes. Returns false if that does not
-// pay.
+// Suppression among the boxes of each class, by one search for the pairs of all classes. Returns
+// false if that does not pay.
 template <Form kForm>
 bool suppress_pairs_of_classes(uint8_t* is_kept, const SizedBox* boxes, const int* classes,
                                const int* order, int num, NmsRule rule, int threads) {
   if (num < kMinMarked || !RuleBounds::suit(rule)) return false;
   // A search class by class compares a box with about a half of the boxes of its class.
-  const double by_class = share_of_class(classes, num) * num / 2 / kShort;
+  const double by_class = fraction_of_class(classes, num) * num / 2 / kShort;
   if (by_class < 2) return false;
   BoxesInCells in_cells(boxes, order, num, rule, classes);
   in_cells.choose_grid();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "min_overlap.h"
 #include "nms/rule.cuh"
 #include "simd.h"
 
@@ -30,9 +31,7 @@ struct BroadPhase {
     const double t = rule.threshold;
     // With a negative threshold, boxes that do not touch suppress each other.
     enabled = rule.at_least ? t > 0 : t >= 0;
-    // overlap / (a + b - overlap) > t implies overlap > t / (1 + t) (a + b). The factor 0.9999
-    // covers the rounding of both sides, unless t itself has few bits.
-    area_fraction = t < 1e-30 ? 0.0f : (float)(0.9999 * t / (1 + t));
+    area_fraction = min_area_fraction(t);
     // For boxes in the grid, the overlap along an axis exceeds `part` of the longer side. The
     // distance of the centers is (a + b) / 2 - overlap, or less if one side contains the other. For
     // a given a, it is greatest at b = a or b = a / part. The factor 1.01 covers rounding.
@@ -46,8 +45,7 @@ struct BroadPhase {
   // Half of the minimum overlap: the bound for two boxes is the sum of their values.
   float min_overlap(float area) const {
     if (has_bounds) return std::isnan(area) ? -kInfinity : area_fraction * area - 1e-36f;
-    // If the product is denormal, three times the smallest float covers its rounding.
-    return enabled ? std::max(0.0f, area_fraction * area - 4.2e-45f) : -kInfinity;
+    return enabled ? std::max(0.0f, area_fraction * area - kDenormalSlack) : -kInfinity;
   }
 
   // kGridCell for any cell of the grid.

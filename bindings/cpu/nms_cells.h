@@ -12,7 +12,7 @@ namespace cvops::cpu {
 // Each box has a slot. The slots of a cell are adjacent, and so are those of a row of cells.
 struct BoxesInCells {
   const SizedBox* boxes;
-  const int* order;  // indices of the boxes
+  const int* order;  // indices of the boxes, the best first
   const int num;
   const NmsRule rule;
   const int* classes;  // null without classes
@@ -31,7 +31,7 @@ struct BoxesInCells {
   const BoxArrays places{num + 2};
   const PooledScratch<int> class_of_slot = pooled_scratch<int>(classes ? places.capacity : 0);
 
-  double steps_per_box = 0;  // a guess
+  double steps_per_box = 0;  // an estimate by choose_grid()
 
   BoxesInCells(const SizedBox* boxes, const int* order, int num, NmsRule rule,
                const int* classes = nullptr)
@@ -40,9 +40,10 @@ struct BoxesInCells {
   int max_cells() const { return num + 1; }
   int slots() const { return begins[cells]; }
 
-  // Chooses a grid, or none if it does not pay.
+  // Chooses a grid, or a single cell for few boxes or boxes without an extent.
   void choose_grid();
-  // Computes the slots of all boxes. Returns false if that is not possible.
+  // Computes the slots of all boxes. Returns false if the grid does not pay, or if a box belongs in
+  // kOverflowCell.
   bool assign_slots();
 
   // Makes the slots after the last box overlap nothing.

@@ -62,16 +62,16 @@ struct Verdict {
   int surely, unsure;
 };
 
-// The overlap, or a number below 0 if there is none.
+// The overlap of two boxes, or a number of 0 or less if there is none.
 template <Form kForm>
-CVOPS_INLINE float overlap_or_less(const SizedBox& kept, const SizedBox& other,
-                                   const RuleBounds& bounds) {
-  float width = smaller(kept.box.x2, other.box.x2) - larger(kept.box.x1, other.box.x1);
-  float height = smaller(kept.box.y2, other.box.y2) - larger(kept.box.y1, other.box.y1);
+CVOPS_INLINE float overlap_or_less(const SizedBox& a, const SizedBox& b, const RuleBounds& bounds) {
+  float width = smaller(a.box.x2, b.box.x2) - larger(a.box.x1, b.box.x1);
+  float height = smaller(a.box.y2, b.box.y2) - larger(a.box.y1, b.box.y1);
   if (kForm == Form::pixels) width += 1.0f, height += 1.0f;
   return larger(width, bounds.zero) * height;
 }
 
+// Compares the boxes by the bounds.
 template <Form kForm>
 CVOPS_INLINE Verdict compare(const SizedBox& kept, const SizedBox& other,
                              const RuleBounds& bounds) {
@@ -81,18 +81,18 @@ CVOPS_INLINE Verdict compare(const SizedBox& kept, const SizedBox& other,
   return {surely, surely ^ maybe};
 }
 
-// False if neither of two boxes suppresses the other one.
-template <Form kForm>
-CVOPS_INLINE int may_suppress(const SizedBox& a, const SizedBox& b, const RuleBounds& bounds) {
-  const float overlap = overlap_or_less<kForm>(a, b, bounds);
-  return overlap > bounds.low * (a.area + b.area - overlap);
-}
-
-// The same by the rule itself.
+// Compares the boxes by the rule itself.
 template <Form kForm>
 CVOPS_INLINE bool suppresses_by_rule(const SizedBox& kept, const SizedBox& other, NmsRule rule) {
   rule.center = kForm == Form::center, rule.pixels = kForm == Form::pixels;
   return suppresses(kept, other, rule);
+}
+
+// False if the lower bound shows that neither of two boxes suppresses the other one.
+template <Form kForm>
+CVOPS_INLINE int may_suppress(const SizedBox& a, const SizedBox& b, const RuleBounds& bounds) {
+  const float overlap = overlap_or_less<kForm>(a, b, bounds);
+  return overlap > bounds.low * (a.area + b.area - overlap);
 }
 
 // True if one of the numbers is not 0.

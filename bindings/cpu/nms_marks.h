@@ -5,8 +5,8 @@
 
 namespace cvops::cpu {
 
-// Sets is_kept for the first boxes, until `max_kept` boxes are kept. Returns their number: all, or
-// fewer if boxes have many near ones. Removes boxes from `boxes`.
+// Sets is_kept for the first boxes; at most `max_kept` boxes are kept. Returns the number of boxes
+// that are decided: all, or fewer if boxes have many near ones. Removes boxes from `boxes`.
 template <Form kForm>
 int suppress_by_marks(BoxesInCells& boxes, uint8_t* is_kept, int max_kept);
 

@@ -6,8 +6,8 @@
 
 namespace cvops::cpu {
 
-// Sets is_kept for all boxes, if few pairs overlap that much; otherwise returns false. Boxes of two
-// classes are no pair.
+// Sets is_kept for all boxes, and returns true. If there are too many pairs, returns false. Boxes
+// of different classes are no pair.
 template <Form kForm>
 bool suppress_by_pairs(const BoxesInCells& boxes, uint8_t* is_kept, int threads);
 

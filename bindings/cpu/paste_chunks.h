@@ -68,8 +68,8 @@ inline void paste_chunk(unsigned char* __restrict__ out, int64 pitch, PasteLines
 
 #ifdef CVOPS_AVX2
 // The same for kWindow columns per window. A permutation of the cells of a window, which compilers
-// do not find, replaces the loads of a column. GCC 12 takes the form without a mask for the use of
-// an uninitialized number.
+// do not find, replaces the loads of a column. It has a mask because GCC 12 warns about an
+// uninitialized number in the form without one.
 template <int kWindow>
 CVOPS_AVX512 inline void paste_chunk_avx512(unsigned char* __restrict__ out, int64 pitch,
                                             PasteLines lines, const PasteColumns& columns,

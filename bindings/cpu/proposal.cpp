@@ -22,8 +22,8 @@ struct Planes {
   int64 pitch;
 };
 
-// The numbers of `num` cells in a plane of the input. `memory` takes a copy if they are not whole
-// vectors; what follows them is without meaning.
+// The numbers of `num` cells in a plane of the input, up to a whole vector. If `num` is not a
+// multiple of its lanes, `memory` receives a copy; the numbers after it have no meaning.
 CVOPS_INLINE const float* whole(const float* plane, int num, float (&memory)[kStep]) {
   if (num % kWidth == 0) return plane;
   std::copy_n(plane, num, memory);

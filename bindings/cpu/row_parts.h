@@ -9,8 +9,8 @@
 namespace cvops::cpu {
 
 // Calls body(group, part) for groups of planes and parts of their `rows`, on several threads if
-// that pays; for whole groups if there are many. `cost_of_row` is an estimate of a row's time in
-// ns.
+// that pays. If there are many groups, a part has all rows. `cost_of_row`: estimated time of a row
+// in ns.
 template <typename Body>
 void for_row_parts(int64 groups, int rows, double cost_of_row, const Body& body) {
   const bool small = groups * rows * cost_of_row < 3e4;  // ns

@@ -68,14 +68,14 @@ CVOPS_INLINE float lowered(float score, float lowest, const float* ious, int num
     soft_nms_factors<kStep, kGaussian>(factors + k, ious + k, op);
   }
   if (kGaussian) {
-    for (int k = 0; k < kMost; ++k) score *= factors[k];  // no branch of the number
+    for (int k = 0; k < kMost; ++k) score *= factors[k];  // without a branch on `num`
   } else {
     for (int k = 0; k < num && score > lowest; ++k) score *= factors[k];
   }
   return score;
 }
 
-// The IoUs of a candidate whose factors its score waits for, in order.
+// The IoUs of a candidate whose factors are not yet in its score, in order.
 struct Batch {
   static constexpr int kSize = 16 * kVector;
   float ious[kSize];

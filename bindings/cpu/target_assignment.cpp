@@ -177,8 +177,8 @@ CVOPS_INLINE void exclude_assigned(float* iou, const Matches& matches, int begin
 }
 
 // Highest pair_key of truth k. Most blocks have no relevant pair; the test of their bounds excludes
-// them. With `only_free`, assigned anchors are excluded. Otherwise all IoUs
-// of at least `limit` are recorded in `matches`.
+// them. With `only_free`, assigned anchors are excluded. Otherwise all IoUs of at least `limit` are
+// recorded in `matches`.
 template <bool only_free>
 uint64 best_key(const BlockRange& range, Matches matches, SizedBox truth, int k, float limit) {
   const Anchors& a = range.anchors;
@@ -208,11 +208,10 @@ uint64 best_key(const BlockRange& range, Matches matches, SizedBox truth, int k,
   if (!is_solid(truth)) return 0;
   const int top = bound_blocks(range.bounds, a, range.first, range.end, truth);
   visit(top);
-  range.bounds[top] = -1;  // done
   const int end = std::min(range.end, a.full_blocks);
   float need = needed();
   for (int block = range.first; block < end; ++block) {
-    if (range.bounds[block] < need) continue;
+    if (range.bounds[block] < need || block == top) continue;
     visit(block);
     need = needed();
   }

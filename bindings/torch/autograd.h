@@ -1,5 +1,5 @@
-// Gradients of the operators, in PyTorch's graph of autograd. A source of its own would need as
-// long to compile as all operators: the headers take most of the time.
+// Gradients of the operators, in PyTorch's graph of autograd. It is a header because another source
+// file would double the time to compile: PyTorch's headers take most of it.
 #pragma once
 #include <ATen/core/LegacyTypeDispatch.h>
 #include <torch/csrc/autograd/function.h>

@@ -157,10 +157,9 @@ class Dispatch:
 
     def __init__(self, op: Op, backend: str | None, arrays: tuple[tuple[Any, ...], ...]):
         self.op, self.backend = op, backend
-        #: For each array its name, its spec, its dtype in the implementations, and the axes of
-        #: earlier arrays with its sizes: (own axis, index of the other array, axis of that). The
-        #: spec is None for an array without a spec, the dtype for one that the implementations do
-        #: not get.
+        #: For each array its name, its spec, its dtype in the implementations, and its axes that
+        #: an earlier array has too: (axis, index of that array, axis of that array). The spec is
+        #: None for an array without a spec, the dtype for one that the implementations do not get.
         self.arrays: list[
             tuple[str, ArraySpec | None, np.dtype[Any] | None, list[tuple[int, int, int]]]
         ] = []

@@ -221,8 +221,8 @@ BINDINGS = [
     Mutant(
         "bound of the overlap of Soft-NMS and fusion above the rule",
         "bindings/cpu/min_overlap.h",
-        "0.9999f * t / (1 + t)",
-        "1.001f * t / (1 + t)",
+        "0.9999 * t / (1 + t)",
+        "1.001 * t / (1 + t)",
         "tests/ops/test_weighted_boxes_fusion.py::"
         "test_box_joins_a_cluster_if_their_iou_is_above_the_threshold_by_one_bit",
     ),
@@ -302,9 +302,9 @@ BINDINGS = [
     ),
     Mutant(
         "bound of the overlap on the CPU above the rule",
-        "bindings/cpu/nms_broad_phase.h",
-        "(float)(0.9999 * t / (1 + t))",
-        "(float)(1.001 * t / (1 + t))",
+        "bindings/cpu/min_overlap.h",
+        "0.9999 * t / (1 + t)",
+        "1.001 * t / (1 + t)",
         f"{_NMS_ON_CPU}::test_pairs_near_the_threshold",
     ),
     Mutant(
