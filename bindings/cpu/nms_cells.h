@@ -37,8 +37,10 @@ struct BoxesInCells {
                const int* classes = nullptr)
       : boxes(boxes), order(order), num(num), rule(rule), classes(classes) {}
 
-  int max_cells() const { return num + 1; }
+  int max_cells() const { return num / 2 + 128; }
   int slots() const { return begins[cells]; }
+  // Three integers per box: slot_of, box_at and cell_of.
+  int* slots_memory() const { return slot_of; }
 
   // Chooses a grid, or a single cell for few boxes or boxes without an extent.
   void choose_grid();

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <functional>
-#include <numeric>
 #include <optional>
 #include <utility>
 
@@ -11,6 +10,7 @@
 #include "nms_broad_phase.h"
 #include "nms_grid.h"
 #include "nms_lanes.h"
+#include "nms_sample.h"
 #include "parallel.h"
 
 namespace cvops::cpu {
@@ -18,31 +18,17 @@ namespace {
 
 // Minimum number of rows, and minimum average number of boxes that a box suppresses.
 constexpr int kMinRows = 1200, kMinSuppressed = 10;
-// Rows of a sample, and the boxes of it that are compared with all others.
-constexpr int kSample = 256, kMinCompared = 16, kMaxCompared = 128;
-// Average number of boxes of a group among the first rows, and limits of the share of these rows.
-constexpr double kFirstOfGroup = 6, kMinShare = 0.03, kMaxShare = 0.25;
-// Maximum share of kept rows among the first ones.
+// Numbers of boxes of the sample that are compared with all boxes of it.
+constexpr int kMinCompared = 16, kMaxCompared = 128;
+// Average number of boxes of a group among the first rows, and limits of the fraction of these
+// rows.
+constexpr double kFirstOfGroup = 6, kMinFirst = 0.03, kMaxFirst = 0.25;
+// Maximum fraction of kept rows among the first ones.
 constexpr double kMaxKept = 0.6;
 // Maximum numbers of list entries per kept box, and of steps per box.
 constexpr int64 kMaxEntries = 64, kMaxWork = 12, kFree = 256;
 // Rows that a thread takes at once.
 constexpr int kPart = 2048;
-
-// The share of pairs of a sample of which one box suppresses the other one.
-template <Form kForm>
-double density(const BoxArrays& sample, int num, int compared, const RuleBounds& bounds) {
-  int found[kStep] = {};
-  for (int i = 0; i < compared; ++i) {
-    const SizedBox b = sample.at((int64)i * num / compared);
-    for (int at = 0; at < num; at += kStep) {
-      CVOPS_VECTORIZED
-      for (int k = 0; k < kStep; ++k) found[k] += may_suppress<kForm>(b, sample.at(at + k), bounds);
-    }
-  }
-  // Without the pairs of a box and itself.
-  return (double)std::accumulate(found, found + kStep, -compared) / compared / num;
-}
 
 // The grid of some kept boxes, without cells.
 Grid grid_of(const SizedBox* kept, int num, double pixel) {
@@ -239,36 +225,34 @@ int remove_in_parts(int* some, int num, int threads, const Remove& remove) {
   return count;
 }
 
-// The share of rows that are decided first: their scores are the highest ones. 0 if boxes suppress
-// few others. `least` becomes the lowest of these scores.
+// Returns false if boxes suppress few others. `least` becomes the lowest score of the rows that are
+// decided first.
 template <Form kForm>
-double choose_first(const Rows& rows, int num, float& least) {
-  const BoxArrays sample(kSample);
-  float scores[kSample];
-  int valid = 0;
-  for (int i = 0; i < kSample; ++i) {
-    const int of_sample = (int)((int64)i * num / kSample);
-    if (!rows.is_valid(of_sample)) continue;
-    sample.put(valid, rows.box(of_sample));
-    scores[valid++] = rows.score(of_sample);
+bool choose_first(const Rows& rows, int num, float& least) {
+  BoxSample sample;
+  float scores[BoxSample::kMost];
+  for (int i = 0; i < BoxSample::kMost; ++i) {
+    const int row = (int)((int64)i * num / BoxSample::kMost);
+    if (!rows.is_valid(row)) continue;
+    scores[sample.num] = rows.score(row);
+    sample.add(rows.box(row), 0);
   }
-  if (valid < kSample / 2) return 0;
-  sample.clear_step(valid);
-  const int compared = std::clamp(num / kSample, kMinCompared, kMaxCompared);
-  const double suppressed = num * simd<density<kForm>>(sample, valid, compared, rows.bounds);
-  if (suppressed < kMinSuppressed) return 0;
-  const double share = std::clamp(kFirstOfGroup / suppressed, kMinShare, kMaxShare);
-  float* const at = scores + (int)(share * valid);
-  std::nth_element(scores, at, scores + valid, std::greater<float>());
+  if (sample.num < BoxSample::kMost / 2) return false;
+  const int compared = std::clamp(num / BoxSample::kMost, kMinCompared, kMaxCompared);
+  const double suppressed = num * fraction_of_pairs<kForm>(sample, compared, rows.bounds);
+  if (suppressed < kMinSuppressed) return false;
+  const double fraction = std::clamp(kFirstOfGroup / suppressed, kMinFirst, kMaxFirst);
+  float* const at = scores + (int)(fraction * sample.num);
+  std::nth_element(scores, at, scores + sample.num, std::greater<float>());
   least = *at;
-  return share;
+  return true;
 }
 
 template <Form kForm>
 bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
           const KeepSome& keep_some) {
   float least;
-  if (choose_first<kForm>(rows, num, least) == 0) return false;
+  if (!choose_first<kForm>(rows, num, least)) return false;
   const auto memory = pooled_scratch<int>(2 * ((int64)num + 1));
   int *const first = memory.get(), *const others = first + num + 1;
   int num_first = 0, num_others = 0;

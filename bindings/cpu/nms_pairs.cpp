@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
-#include <numeric>
 #include <utility>
 #include <vector>
 
+#include "nms_sample.h"
 #include "parallel.h"
 
 namespace cvops::cpu {
@@ -212,45 +212,21 @@ bool find_pairs(const BoxesInCells& boxes, Part& part) {
   return Search<kForm, kByClass>(boxes, part).run();
 }
 
-// Boxes of a sample, and those of them that are compared with all boxes of the sample.
-constexpr int kSample = 128, kCompared = 32;
-
-template <Form kForm>
-double sample_pairs(const BoxArrays& sample, const SizedBox* boxes, const int* classes,
-                    const int* order, int num, const RuleBounds& bounds) {
-  int class_of[kSample] = {}, found[kStep] = {};
-  for (int i = 0; i < kSample; ++i) {
-    const int index = order[(int64)i * num / kSample];
-    sample.put(i, boxes[index]);
-    if (classes) class_of[i] = classes[index];
-  }
-  for (int i = 0; i < kSample; i += kSample / kCompared) {
-    const SizedBox b = sample.at(i);
-    const int own_class = class_of[i];
-    for (int at = 0; at < kSample; at += kStep) {
-      for (int k = 0; k < kStep; ++k) {
-        const int is_same = class_of[at + k] == own_class;
-        found[k] += may_suppress<kForm>(b, sample.at(at + k), bounds) & is_same;
-      }
-    }
-  }
-  // Without the pairs of a box with itself.
-  const int pairs = std::accumulate(found, found + kStep, -kCompared);
-  return 0.5 * pairs * num / (kCompared * kSample);
-}
-
-// Decides the boxes by the pairs, in the order of their first boxes.
-void decide(const BoxesInCells& boxes, const std::vector<Part>& parts, uint8_t* is_kept) {
+// Decides the boxes by the pairs, in the order of their first boxes. The sorted pairs, and the
+// first one of each box, take the memory of the slots. Returns false if there are more pairs than
+// boxes.
+bool decide(const BoxesInCells& boxes, const std::vector<Part>& parts, uint8_t* is_kept) {
   const int num = boxes.num;
-  const auto begins = pooled_scratch<int>(num + 1);
-  std::fill_n(begins.get(), num + 1, 0);
   int64 pairs = 0;
+  for (const Part& part : parts) pairs += part.num_pairs;
+  if (pairs > num) return false;
+  int* const begins = boxes.slots_memory();
+  Pair* const sorted = (Pair*)(begins + num);
+  std::fill_n(begins, num, 0);
   for (const Part& part : parts) {
-    pairs += part.num_pairs;
     for (int64 p = 0; p < part.num_pairs; ++p) ++begins[part.pairs[p].first];
   }
   for (int i = 0, before = 0; i < num; ++i) before += std::exchange(begins[i], before);
-  const auto sorted = pooled_scratch<Pair>(pairs);
   for (const Part& part : parts) {
     for (int64 p = 0; p < part.num_pairs; ++p) {
       sorted[begins[part.pairs[p].first]++] = part.pairs[p];
@@ -260,6 +236,7 @@ void decide(const BoxesInCells& boxes, const std::vector<Part>& parts, uint8_t* 
   std::fill_n(kept.get(), num, 1);
   for (int64 p = 0; p < pairs; ++p) kept[sorted[p].second] &= !kept[sorted[p].first];
   for (int i = 0; i < num; ++i) is_kept[boxes.order[i]] = kept[i];
+  return true;
 }
 
 }  // namespace
@@ -286,15 +263,19 @@ bool suppress_by_pairs(const BoxesInCells& boxes, uint8_t* is_kept, int threads)
     if (!is_found) is_slow = true;
   });
   if (is_slow) return false;
-  decide(boxes, parts, is_kept);
-  return true;
+  return decide(boxes, parts, is_kept);
 }
 
 template <Form kForm>
 double guess_pairs_per_box(const SizedBox* boxes, const int* classes, const int* order, int num,
                            NmsRule rule) {
-  const BoxArrays sample(kSample);
-  return simd<sample_pairs<kForm>>(sample, boxes, classes, order, num, RuleBounds(rule));
+  constexpr int kSample = 128, kCompared = 32;
+  BoxSample sample;
+  for (int i = 0; i < kSample; ++i) {
+    const int index = order[(int64)i * num / kSample];
+    sample.add(boxes[index], classes ? classes[index] : 0);
+  }
+  return 0.5 * num * fraction_of_pairs<kForm>(sample, kCompared, RuleBounds(rule));
 }
 
 #define CVOPS_INSTANTIATE(kForm)                                              \
