@@ -1,7 +1,6 @@
 #include "nms_groups.h"
 
 #include <algorithm>
-#include <atomic>
 #include <functional>
 #include <optional>
 #include <utility>
