@@ -16,7 +16,6 @@ its record, or that of its files in the VOC tree.
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,8 +27,8 @@ import numpy as np
 from PIL import Image
 
 from cvops._files import check_regular, replacing_folder
-from cvops._mxnet import mxnet
 from cvops.datasets import records
+from cvops.datasets.recordio import record_writer
 from cvops.datasets.scenes import SIDE
 from cvops.datasets.voc import VOCSegDataset
 from cvops.datasets.voc_annotations import VOCObject, write_voc_annotation
@@ -37,8 +36,6 @@ from cvops.datasets.voc_instances import VOCInstanceDataset
 from cvops.datasets.voc_labels import VOC_PALETTE, VOC_VOID
 from cvops.images import encoded_size
 from cvops.ops._check import choice
-
-mx = mxnet()
 
 FORMAT = "cvops set 1"
 KINDS = ("boxes", "instances", "segmentation")
@@ -350,21 +347,11 @@ def _write_record(
 ) -> Iterator[tuple[str, Example]]:
     """Write a record file; yield the key of each record and its image."""
     path = folder / f"{split}.rec"
-    record = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "w")
-    try:
+    with record_writer(path) as write:
         for number, given in enumerate(examples):
             example = _checked(given, classes)
-            label = [2.0, 6.0, *example.labels.ravel().tolist()]
-            header = mx.recordio.IRHeader(0, label, number, 0)
-            record.write_idx(number, mx.recordio.pack(header, _encoded(example)))
+            write(number, [2.0, 6.0, *example.labels.ravel().tolist()], _encoded(example))
             yield str(number), example
-        end = record.tell()
-    except mx.MXNetError as error:
-        raise OSError(errno.EIO, f"{path.name}: {error}", str(path)) from error
-    finally:
-        record.close()
-    if path.stat().st_size != end:  # MXNet ignores an error when it closes the file
-        raise OSError(errno.EIO, f"{path.name}: expected {end} bytes, got fewer", str(path))
 
 
 def _write_tree(

@@ -539,6 +539,32 @@ def test_labelme_mask_has_the_pixels_of_its_file(tmp_path, value):
     np.testing.assert_array_equal(masks.render(bee.mask, want.shape, want.shape), want)
 
 
+def test_labelme_group_has_the_pixels_of_all_its_masks(tmp_path):
+    """A shape of another label or group is another object. A rectangle has no mask."""
+    write_images(tmp_path, "a.jpg")
+    mask, other = [{"mask": png(BOTTOM_LEFT), "group_id": group} for group in (1, 2)]
+    square, far = [[10, 10], [14, 10], [14, 14], [10, 14]], [[30, 10], [34, 14]]
+    shapes = [
+        ("bee", "mask", [[7, 4], [9, 5]], mask),
+        ("frog", "mask", [[7, 4], [9, 5]], mask),
+        ("bee", "polygon", square, {"group_id": 1, "flags": {"difficult": True}}),
+        ("bee", "mask", [[8, 4], [10, 5]], mask),
+        ("bee", "mask", [[20, 4], [22, 5]], other),
+        ("bee", "rectangle", far, {"group_id": 2}),
+    ]
+    write(tmp_path / "a.json", labelme(*shapes))
+    bee, frog, second = objects(read(tmp_path))["a.jpg"]
+    assert [x.name for x in (bee, frog, second)] == ["bee", "frog", "bee"]
+    assert (bee.box, bee.difficult) == ((7, 4, 14, 14), True)
+    assert (frog.box, frog.difficult) == ((7, 4, 10, 6), False)
+    assert (second.box, second.mask) == ((20, 4, 34, 14), None)
+    want = np.zeros((HEIGHT, WIDTH), bool)
+    want[5, 7:10] = want[10:14, 10:14] = True
+    np.testing.assert_array_equal(masks.render(bee.mask, want.shape, want.shape), want)
+    half = masks.render(bee.mask, (HEIGHT // 2, WIDTH // 2), want.shape)
+    np.testing.assert_array_equal(half[5:7, 4:8], [[0, 1, 1, 0], [0, 1, 1, 0]])
+
+
 @pytest.mark.parametrize("inside", [np.ones((2, 3), bool), np.eye(3) > 0, np.zeros((1, 1), bool)])
 def test_run_lengths_are_those_of_the_pixels(inside):
     code = masks.run_lengths(inside)
@@ -560,10 +586,6 @@ MASK = {"mask": png(BOTTOM_LEFT)}
         (
             labelme(("bee", "mask", [[1, 2], [3, 3]], MASK), imageHeight=None),
             "expected imageHeight and imageWidth",
-        ),
-        (
-            labelme(*[("bee", "mask", [[1, 2], [3, 3]], {**MASK, "group_id": 1})] * 2),
-            "expected no mask in a group of shapes, got 'bee'",
         ),
         (labelme(("bee", "line", [[1, 2], [3, 4]], {})), "got 'line' of 2"),
         (labelme(("bee", "polygon", [[1, 2], [3, 4]], {})), "got 'polygon' of 2"),

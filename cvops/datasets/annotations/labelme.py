@@ -2,8 +2,9 @@
 
 Points are (x, y) in pixels from the left upper corner. A rectangle has two opposite corners; a
 polygon and a circle have masks too. A mask has its first and its last pixel, and a PNG file of the
-pixels between them. Shapes of one label and one ``group_id`` are one object. A flag ``difficult``
-of a shape is that of the object. The classes are in the order of their names.
+pixels between them. Shapes of one label and one ``group_id`` are one object, with the union of
+their masks; it has none if one of them is a rectangle. A flag ``difficult`` of a shape is that of
+the object. The classes are in the order of their names.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from cvops.datasets.annotations.base import (
     AnnotatedImage,
     Annotations,
     ImageFiles,
+    Masks,
     Object,
     Polygons,
     Problem,
@@ -88,7 +90,7 @@ def _objects(content: Any, path: Path) -> list[Object]:
         thing, group = _object(shape, size, where), shape.get("group_id")
         key = (thing.name, str(group)) if group is not None else number
         groups.setdefault(key, []).append(thing)
-    return [_union(things, str(path)) for things in groups.values()]
+    return [_union(things) for things in groups.values()]
 
 
 def _object(shape: dict[str, Any], size: tuple[int, int] | None, where: str) -> Object:
@@ -147,13 +149,15 @@ def _circle(center: list[float], edge: list[float]) -> list[float]:
     return [v for x, y in turns for v in (center[0] + radius * x, center[1] + radius * y)]
 
 
-def _union(things: list[Object], where: str) -> Object:
-    """Return one object with the box around those of ``things``, and with all polygons."""
+def _union(things: list[Object]) -> Object:
+    """Return one object with the box around those of ``things``, and the union of their masks."""
     if len(things) == 1:
         return things[0]
-    if any(isinstance(thing.mask, RunLengths) for thing in things):
-        raise ValueError(f"{where}: expected no mask in a group of shapes, got {things[0].name!r}")
-    rings = [ring for x in things if isinstance(x.mask, Polygons) for ring in x.mask.rings]
-    mask = Polygons(rings) if all(thing.mask for thing in things) else None
     box = box_of([list(thing.box) for thing in things])
-    return Object(things[0].name, box, any(thing.difficult for thing in things), mask)
+    difficult = any(thing.difficult for thing in things)
+    if not all(thing.mask for thing in things):
+        return Object(things[0].name, box, difficult)
+    rings = [ring for x in things if isinstance(x.mask, Polygons) for ring in x.mask.rings]
+    pixels = [x.mask for x in things if isinstance(x.mask, RunLengths)]
+    mask = Masks(pixels + [Polygons(rings)] * bool(rings)) if pixels else Polygons(rings)
+    return Object(things[0].name, box, difficult, mask)
