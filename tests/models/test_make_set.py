@@ -426,7 +426,7 @@ def test_group_of_a_mask_and_a_polygon_is_checked_and_drawn(tmp_path):
         content |= {"imageHeight": HEIGHT, "imageWidth": WIDTH}
         (tmp_path / f"photos/{number}.json").write_text(json.dumps(content))
     report = make_set(tmp_path / "photos", tmp_path / "set", val=0)
-    assert kinds(report)[-1] == ("mask cannot be read", "1.json: object 0")
+    assert ("mask cannot be read", "1.json: object 0") in kinds(report)
     (scene,) = report.set.scenes("train")
     assert report.set.kind == "instances"
     assert scene.masks.sum() == 22
