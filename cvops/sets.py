@@ -22,7 +22,8 @@ from cvops.datasets.annotations import (
     read_annotations,
 )
 from cvops.datasets.convert import DataError, Report, make_set
-from cvops.datasets.sets import Example, Scene, Set, Split, read_set, write_set
+from cvops.datasets.set_writer import Example, write_set
+from cvops.datasets.sets import Scene, Set, Split, read_set
 
 __all__ = [
     "PROBLEMS",

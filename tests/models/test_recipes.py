@@ -33,7 +33,8 @@ from set_cases import SIDE, make_set
 from cvops import cli, data, training
 from cvops._mxnet import mxnet
 from cvops.datasets import records
-from cvops.datasets.sets import Example, read_set, write_set
+from cvops.datasets.set_writer import Example, write_set
+from cvops.datasets.sets import read_set
 from cvops.recipes import RECIPES, detection, load, run
 from cvops.recipes.config import read_config, write_config
 from cvops.recipes.recipe import Evaluation

@@ -13,7 +13,8 @@ skip_without("mxnet", "skimage", "PIL")
 from PIL import Image  # noqa: E402
 
 from cvops import voc  # noqa: E402
-from cvops.datasets.sets import Example, Split, read_set, write_set  # noqa: E402
+from cvops.datasets.set_writer import Example, write_set  # noqa: E402
+from cvops.datasets.sets import Split, read_set  # noqa: E402
 from cvops.images import image_size  # noqa: E402
 
 CLASSES = ["red box", "red-box", "汽车"]
