@@ -488,14 +488,14 @@ BINDINGS = [
 PYTHON = [
     Mutant(
         "checkpoint without a wait for running means",
-        "cvops/checkpoint.py",
+        "cvops/checkpoint/__init__.py",
         "    mx.nd.waitall()  # a static graph writes running means",
         "    # a static graph writes running means",
         "tests/models/test_checkpoint.py::test_checkpoint_after_a_backward_has_its_running_means",
     ),
     Mutant(
         "another number of words of numpy.random",
-        "cvops/checkpoint.py",
+        "cvops/checkpoint/_checks.py",
         "_WORDS = 624",
         "_WORDS = 623",
         "tests/models/test_checkpoint.py::test_load_restores_the_random_generators",
