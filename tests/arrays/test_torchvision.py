@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("cvops._native")
 
 import cvops.torch as ours  # noqa: E402
-from cvops.torch import vision  # noqa: E402
+from cvops.torch import suppression  # noqa: E402
 
 IMAGE = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).reshape(2, 3, 8, 8) % 17
 ROIS = torch.tensor([[0.0, 0, 0, 5, 5], [1, 2, 2, 7, 7]])
@@ -104,8 +104,8 @@ class TestFunctions:
         for threshold in (0.3, 0, -1, math.inf):
             found = torch.ops.cvops._nms(boxes, scores, classes, threshold)
             with monkeypatch.context() as patch:
-                patch.setattr(vision, "_is_plain", lambda *_: False)
-                assert torch.equal(found, vision._nms(boxes, scores, classes, threshold))
+                patch.setattr(suppression, "_is_plain", lambda *_: False)
+                assert torch.equal(found, suppression._nms(boxes, scores, classes, threshold))
 
     @pytest.mark.parametrize("threshold", [math.nan, 1e39])
     def test_nms_in_one_operator_leaves_bad_arguments_to_python(self, threshold):

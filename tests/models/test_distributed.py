@@ -17,6 +17,7 @@ from requirements import skip_without
 skip_without("mxnet")
 
 from cvops import distributed
+from cvops.distributed.environment import HEARTBEATS
 
 
 def free_port():
@@ -38,7 +39,7 @@ def variables(role, port, **more):
 def environment(monkeypatch):
     """set_variables(**variables) sets them for the test, and None removes one."""
     names = ("DMLC_NODE_HOST", "DMLC_INTERFACE", "DMLC_RANK", "CVOPS_JOIN_TIMEOUT")
-    for name in (*names, *distributed.HEARTBEATS):
+    for name in (*names, *HEARTBEATS):
         monkeypatch.delenv(name, raising=False)
 
     def set_variables(**given):
@@ -50,7 +51,7 @@ def environment(monkeypatch):
 
     yield set_variables
     # The code under test has set these.
-    for name in (*names, *distributed.HEARTBEATS):
+    for name in (*names, *HEARTBEATS):
         os.environ.pop(name, None)
 
 
@@ -111,7 +112,7 @@ def test_scheduler_without_a_route_is_rejected(environment, monkeypatch):
     def address_toward(host):
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
-    monkeypatch.setattr(distributed, "address_toward", address_toward)
+    monkeypatch.setattr("cvops.distributed.environment.address_toward", address_toward)
     environment(**variables("worker", 9))
     with pytest.raises(ValueError, match=r"DMLC_PS_ROOT_URI: .* '127\.0\.0\.1': Network is"):
         distributed.join()
