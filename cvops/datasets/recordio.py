@@ -26,6 +26,12 @@ mx = mxnet()
 _MAGIC = struct.pack("<I", 0xCED7230A)
 #: Places of a part: the record has no other part; it is the first, a middle, or the last one.
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+_NAMES = {
+    _WHOLE: "a whole one",
+    _FIRST: "a first part",
+    _MIDDLE: "a later part",
+    _LAST: "a last part",
+}
 
 
 class RecordFile:
@@ -99,10 +105,9 @@ class RecordFile:
             (bits,) = struct.unpack("<I", header[4:])
             place, length = bits >> 29, bits & (1 << 29) - 1
             if place not in expected:
-                raise self._damaged(
-                    key,
-                    f"expected a part {expected[0]} or {expected[1]} at byte {offset}, got {place}",
-                )
+                want = "the next part" if parts else "the beginning"
+                got = _NAMES.get(place, f"the flag {place}")
+                raise self._damaged(key, f"expected {want} of a record at byte {offset}, got {got}")
             parts.append((offset + 8, length))
             offset += 8 + _padded(length)
             expected = (_MIDDLE, _LAST) if place in (_FIRST, _MIDDLE) else ()

@@ -101,9 +101,11 @@ def check_free(path: Path, overwrite: bool = False) -> None:
     """Raise a FileExistsError if :func:`write_set` cannot write the folder ``path``."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if not (overwrite and (path / "set.json").is_file()):
+    is_set = (path / "set.json").is_file()
+    if not (overwrite and is_set):
         want = "a set, or no folder" if overwrite else "no folder, or an empty one"
-        raise FileExistsError(f"{path}: expected {want}, got files")
+        got = "a set, which overwrite (--overwrite) replaces" if is_set else "files"
+        raise FileExistsError(f"{path}: expected {want}, got {got if path.is_dir() else 'a file'}")
 
 
 def _checked(example: Example, classes: Sequence[str]) -> Example:

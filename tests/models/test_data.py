@@ -270,11 +270,12 @@ def change_header(path, offset, place=0, more=0):
 @pytest.mark.parametrize(
     ("number", "place", "message"),
     [
-        (0, 1, "record 0: .*: expected a part 2 or 3 at byte {1}, got 0"),
-        (1, 1, "record 1: .*: expected a part 2 or 3 at byte {2}, got 0"),
-        (1, 2, "record 1: .*: expected a part 0 or 1 at byte {1}, got 2"),
-        (2, 3, "record 2: .*: expected a part 0 or 1 at byte {2}, got 3"),
+        (0, 1, "record 0: .*: expected the next part of a record at byte {1}, got a whole one"),
+        (1, 1, "record 1: .*: expected the next part of a record at byte {2}, got a whole one"),
+        (1, 2, "record 1: .*: expected the beginning of a record at byte {1}, got a later part"),
+        (2, 3, "record 2: .*: expected the beginning of a record at byte {2}, got a last part"),
         (2, 1, "record 2: .*: no header at byte {3}"),
+        (2, 5, "record 2: .*: expected the beginning of a record at byte {2}, got the flag 5"),
         (0, None, "record 0: .*: another record begins in it"),
     ],
 )
