@@ -234,7 +234,7 @@ def multibox_priors(
 
 
 def _is_pair(x: Any) -> bool:
-    return library_of(x) is None and hasattr(x, "__len__")
+    return library_of(x) is None and (hasattr(x, "__len__") or isinstance(x, (int, float)))
 
 
 def _like(like: Any) -> Any:

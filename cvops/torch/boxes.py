@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cvops.torch.tensors import check, floats
+from cvops.torch.tensors import check, floats, tensor
 
 
 def box_area(boxes: Tensor) -> Tensor:
     """Return the areas (N,) of boxes (N, 4); as ``torchvision.ops.box_area``."""
+    boxes = tensor("boxes", boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
@@ -17,7 +18,8 @@ def _iou(boxes1: Tensor, boxes2: Tensor, kind: str) -> Tensor:
     lhs, rhs = (
         check(name, x, "(N, 4)", None, 4) for name, x in (("boxes1", boxes1), ("boxes2", boxes2))
     )
-    found: Tensor = torch.ops.cvops.box_iou(lhs, rhs, "corner", kind)
+    dtype = torch.promote_types(lhs.dtype, rhs.dtype)  # float32 or float64
+    found: Tensor = torch.ops.cvops.box_iou(lhs.to(dtype), rhs.to(dtype), "corner", kind)
     return found.to(torch.promote_types(boxes1.dtype, boxes2.dtype))
 
 
@@ -53,12 +55,14 @@ def complete_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Clip boxes (..., 4) to an image of ``size`` (height, width)."""
     height, width = size
+    boxes = tensor("boxes", boxes)
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack([x, y], dim=-1).reshape(boxes.shape)
 
 
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     """Return the numbers, int64 (kept,), of boxes (N, 4) whose sides are ``min_size`` or more."""
+    boxes = tensor("boxes", boxes)
     sides = boxes[:, 2:] - boxes[:, :2]
     return (sides >= min_size).all(dim=1).nonzero()[:, 0]
 
@@ -77,9 +81,7 @@ def masks_to_boxes(masks: Tensor) -> Tensor:
         TypeError: ``masks`` is not a tensor.
         ValueError: it does not have three axes.
     """
-    if not isinstance(masks, Tensor):
-        raise TypeError(f"masks: expected a tensor, got {type(masks).__name__}")
-    if masks.dim() != 3:
+    if tensor("masks", masks).dim() != 3:
         raise ValueError(f"masks: expected shape (N, H, W), got {tuple(masks.shape)}")
     inside = masks != 0
     if inside.numel() == 0:

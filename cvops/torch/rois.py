@@ -29,7 +29,11 @@ def _rois(boxes: Rois) -> Tensor:
 
 
 def _size(output_size: int | Sequence[int]) -> list[int]:
-    return [output_size] * 2 if isinstance(output_size, int) else list(output_size)
+    if isinstance(output_size, int):
+        return [output_size] * 2
+    if not hasattr(output_size, "__len__") or len(output_size) != 2:
+        raise TypeError(f"output_size: expected an integer, or two, got {output_size!r}")
+    return list(output_size)
 
 
 def roi_align(

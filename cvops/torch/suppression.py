@@ -182,11 +182,15 @@ def weighted_boxes_fusion(
         ValueError: there is no model; the models' lists have different lengths; a shape is wrong;
             a weight is not positive; an option is out of its range.
     """
+    given = [1.0] * len(boxes) if weights is None else weights
+    lists = {"boxes": boxes, "scores": scores, "labels": labels, "weights": given}
+    for name, x in lists.items():
+        if not hasattr(x, "__len__"):
+            raise TypeError(f"{name}: expected one for each model, got {type(x).__name__}")
     models = len(boxes)
     if models == 0:
         raise ValueError("boxes: expected a tensor for each model, got none")
-    given = [1.0] * models if weights is None else weights
-    for name, x in (("scores", scores), ("labels", labels), ("weights", given)):
+    for name, x in lists.items():
         if len(x) != models:
             raise ValueError(f"{name}: expected {models} elements as boxes, got {len(x)}")
     factors = [number(f"weights[{i}]", x, 0) for i, x in enumerate(given)]

@@ -10,10 +10,16 @@ from torch import Tensor
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
-def floats(name: str, x: Any, doubles: bool = False) -> Tensor:
-    """Return a tensor of floats as float32; one of float64 as it is, if ``doubles``."""
+def tensor(name: str, x: Any) -> Tensor:
+    """Return a tensor; refuse anything else."""
     if not isinstance(x, Tensor):
         raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+    return x
+
+
+def floats(name: str, x: Any, doubles: bool = False) -> Tensor:
+    """Return a tensor of floats as float32; one of float64 as it is, if ``doubles``."""
+    tensor(name, x)
     if doubles and x.dtype == torch.float64:
         return x
     if x.dtype not in FLOATS:

@@ -147,7 +147,7 @@ def test_set_is_replaced_only_as_asked(tmp_path):
     path = tmp_path / "set"
     path.mkdir()
     write_set(path, "boxes", CLASSES, {"train": examples()})
-    with pytest.raises(FileExistsError, match="got a set, which overwrite .* replaces"):
+    with pytest.raises(FileExistsError, match=r"got a set, which overwrite \(--overwrite\) re"):
         write_set(path, "boxes", ["a"], {"train": []})
     with pytest.raises(FileExistsError, match="expected no folder, or an empty one, got a file"):
         write_set(path / "set.json", "boxes", ["a"], {"train": []})
