@@ -107,7 +107,7 @@ KERNELS = [
     ),
     Mutant(
         "bound of approximate scores too tight",
-        "kernels/mining.cuh",
+        "kernels/mining_scores.cuh",
         "return 0x1p-13f + 0x1p-21f * (float)num_classes;",
         "return 0x1p-24f;",
         f"{_MINING}::test_order_of_nearly_equal_scores_is_that_of_exact_ones",
