@@ -82,7 +82,7 @@ def main() -> int:
     """Be the scheduler or a server, and return the exit status."""
     try:
         serve()
-    except ValueError as error:
+    except (ImportError, ValueError) as error:  # no MXNet; a wrong variable
         print(f"cvops: {error}", file=sys.stderr)
         return 2
     return 0

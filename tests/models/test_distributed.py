@@ -108,6 +108,17 @@ def test_used_port_is_rejected(environment, capsys):
     )
 
 
+def test_server_without_mxnet_prints_the_command_that_installs_it(environment, monkeypatch, capsys):
+    def mxnet():
+        raise ModuleNotFoundError("No module named 'mxnet': pip install ...")
+
+    monkeypatch.setattr("cvops.distributed.service.cuda11.libmxnet", lambda: None)
+    monkeypatch.setattr("cvops.distributed.service.mxnet", mxnet)
+    environment(**variables("server", free_port()))
+    assert distributed.main() == 2
+    assert capsys.readouterr().err == "cvops: No module named 'mxnet': pip install ...\n"
+
+
 def test_scheduler_without_a_route_is_rejected(environment, monkeypatch):
     def address_toward(host):
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
