@@ -36,8 +36,17 @@ TEST_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "gravel.png")
 
 
 def photograph(name: str) -> Image.Image:
-    """Return a photograph of the scikit-image wheel, RGB."""
-    return decode_image(importlib.resources.files("skimage.data").joinpath(name).read_bytes(), name)
+    """Return a photograph of the scikit-image wheel, RGB.
+
+    Raises:
+        FileNotFoundError: the wheel has no such file.
+    """
+    file = importlib.resources.files("skimage.data").joinpath(name)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{name}: no photograph of scikit-image; names are in cvops.data.TRAIN_PHOTOS"
+        )
+    return decode_image(file.read_bytes(), name)
 
 
 def stained_glass(height: int, width: int, panes: int = 170, seed: int = 0) -> Image.Image:

@@ -154,6 +154,8 @@ def record_writer(path: Path) -> Iterator[Callable[[int, list[float], bytes], No
     Raises:
         OSError: the file cannot be written.
     """
+    with open(path, "wb"):  # MXNet's error has many lines
+        pass
     record = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "w")
 
     def write(key: int, label: list[float], content: bytes) -> None:

@@ -124,6 +124,8 @@ class RecordDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
 
     def _read(self, index: int) -> tuple[str, Any, bytes]:
         """Return the name (for messages), the header and the encoded image of a record."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index: expected one of {len(self)} images, got {index}")
         key = self._record.keys[index]
         return self._record.name(key), *self._record.read(key)
 

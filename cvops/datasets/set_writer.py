@@ -63,6 +63,7 @@ def write_set(
 
     Raises:
         FileExistsError: the folder has files, and it is not a set or ``overwrite`` is false.
+        TypeError: an image is not an ``Example``.
         ValueError: an argument is not one of these values. An image of a VOC tree has no numbers,
             or more than 254 objects.
         OSError: the folder cannot be written.
@@ -109,6 +110,8 @@ def check_free(path: Path, overwrite: bool = False) -> None:
 
 
 def _checked(example: Example, classes: Sequence[str]) -> Example:
+    if not isinstance(example, Example):
+        raise TypeError(f"splits: expected images as Example, got {type(example).__name__}")
     labels = np.asarray(example.labels, np.float32).reshape(-1, 6)
     name = example.source or "example"
     if not (np.isin(labels[:, 0], range(len(classes))) & np.isfinite(labels).all(axis=1)).all():

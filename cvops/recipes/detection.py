@@ -236,6 +236,9 @@ def read_coco_ids(path: Path) -> CocoIds:
         ValueError: it is not an annotation file of COCO.
     """
     content = read_json(path)
+    for key in ("images", "categories"):
+        if not isinstance(content, dict) or key not in content:
+            raise ValueError(f"{path}: not an annotation file of COCO: expected {key!r}, got none")
     found: dict[str, list[tuple[PurePosixPath, int]]] = defaultdict(list)
     try:
         for row in content["images"]:

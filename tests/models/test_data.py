@@ -36,6 +36,14 @@ def test_photograph_is_in_the_wheel(name):
     assert min(photo.size) >= 100
 
 
+def test_name_that_is_no_photograph_is_an_error_with_the_list_of_names(tmp_path):
+    message = "^none.png: no photograph of scikit-image; names are in cvops.data.TRAIN_PHOTOS"
+    with pytest.raises(FileNotFoundError, match=message):
+        data.photograph("none.png")
+    with pytest.raises(FileNotFoundError, match=r"no/some\.rec'$"):
+        data.write_record(tmp_path / "no/some.rec", data.TRAIN_PHOTOS, 1, 0)
+
+
 def test_box_of_a_pasted_sprite_is_tight():
     """The opaque part is from (3, 2) to (15, 7). The sprite is pasted at (10, 20)."""
     sprite = Image.new("RGBA", (20, 10))
@@ -117,6 +125,9 @@ def test_record_data_set_reads_an_item_at_its_access(record, tmp_path):
     for i, (image, labels) in enumerate(expected):
         assert dataset[i][0].tobytes() == image.tobytes()
         np.testing.assert_array_equal(dataset[i][1], labels)
+    for index in (5, -6):
+        with pytest.raises(IndexError, match=f"index: expected one of 5 images, got {index}"):
+            dataset[index]
     copy = pickle.loads(pickle.dumps(dataset))
     assert copy[4][0].tobytes() == expected[4][0].tobytes()
     path = write_records(tmp_path / "bad.rec", [[2, 5, *BEE], [2, 5, 0]])

@@ -444,7 +444,12 @@ def test_detect_writes_the_form_of_coco(runs, photos, tmp_path, capsys):
     assert "b.png: expected one image of the annotation file, got 0" in capsys.readouterr().err
     ids.write_text('{"images": [{"file_name": "b.png", "id": 1e999}]}')
     assert detect(runs, "mask", photos / "b.png", "--coco", out, "--coco-ids", ids) == 2
-    assert "ids.json: not an annotation file of COCO" in capsys.readouterr().err
+    assert "ids.json: not an annotation file of COCO: expected 'categories', got none" in (
+        capsys.readouterr().err
+    )
+    ids.write_text('{"images": [{"file_name": "b.png", "id": 1e999}], "categories": []}')
+    assert detect(runs, "mask", photos / "b.png", "--coco", out, "--coco-ids", ids) == 2
+    assert "ids.json: not an annotation file of COCO: OverflowError" in capsys.readouterr().err
     assert json.loads(out.read_text()) == rows  # the previous file
     assert detect(runs, "fcn", photos / "b.png", "--coco", out) == 2
     assert "--coco: expected parameters of a detector" in capsys.readouterr().err

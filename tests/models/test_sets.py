@@ -143,6 +143,11 @@ def test_folder_is_there_only_after_the_last_image(tmp_path):
     assert list((tmp_path / "deep").iterdir()) == []
 
 
+def test_image_that_is_no_example_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="splits: expected images as Example, got ndarray"):
+        write_set(tmp_path / "set", "boxes", CLASSES, {"train": [np.zeros((4, 4, 3))]})
+
+
 def test_set_is_replaced_only_as_asked(tmp_path):
     path = tmp_path / "set"
     path.mkdir()
