@@ -543,6 +543,27 @@ PYTHON = [
         "tests/models/test_voc_instances.py::test_objects_with_similar_boxes_keep_their_numbers",
     ),
     Mutant(
+        "header that joins records",
+        "cvops/datasets/recordio.py",
+        "if place not in expected:",
+        "if place > _LAST:",
+        "tests/models/test_data.py::test_header_that_joins_records_is_rejected",
+    ),
+    Mutant(
+        "length that joins records",
+        "cvops/datasets/recordio.py",
+        'int.from_bytes(_MAGIC, "little")).any()',
+        'int.from_bytes(_MAGIC, "little")).all()',
+        "tests/models/test_data.py::test_header_that_joins_records_is_rejected",
+    ),
+    Mutant(
+        "group of shapes without its masks",
+        "cvops/datasets/annotations/labelme.py",
+        "pixels = [x.mask for x in things if isinstance(x.mask, RunLengths)]",
+        "pixels = [x.mask for x in things[:1] if isinstance(x.mask, RunLengths)]",
+        "tests/models/test_annotations_labelme.py::test_labelme_group_has_the_pixels_of_all_its_masks",
+    ),
+    Mutant(
         "records with boxes in pixels",
         "cvops/datasets/records.py",
         "outside = (abs(boxes) > 2).any(axis=1)",
