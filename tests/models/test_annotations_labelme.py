@@ -50,6 +50,13 @@ def test_labelme_shapes_are_boxes_and_masks(tmp_path):
     assert problems(found) == [("image without an annotation", "b.jpg")]
 
 
+def test_box_of_an_oriented_rectangle_is_around_its_corners(tmp_path):
+    write_images(tmp_path, "a.jpg")
+    corners = [[10, 2], [14, 6], [9, 11], [5, 7]]
+    write(tmp_path / "a.json", labelme(("bee", "oriented_rectangle", corners, {})))
+    assert objects(read(tmp_path)) == {"a.jpg": [Object("bee", (5, 2, 14, 11))]}
+
+
 def png(pixels):
     """Return a picture as the text of LabelMe's masks."""
     file = io.BytesIO()
@@ -122,6 +129,7 @@ MASK = {"mask": png(BOTTOM_LEFT)}
         ),
         (labelme(("bee", "line", [[1, 2], [3, 4]], {})), "got 'line' of 2"),
         (labelme(("bee", "polygon", [[1, 2], [3, 4]], {})), "got 'polygon' of 2"),
+        (labelme(("bee", "oriented_rectangle", [[1, 2], [3, 4]], {})), "got 'oriented_rectangle'"),
         (labelme(("", "rectangle", [[1, 2], [3, 4]], {})), "shape 0: expected a label, got ''"),
         (labelme(("bee", "rectangle", [[1, 2], [3]], {})), "expected 2 finite numbers, got"),
         (labelme(("bee", "rectangle", None, {})), "expected points, got None"),

@@ -1,10 +1,11 @@
 """LabelMe JSON: a file for each image, with shapes.
 
-Points are (x, y) in pixels from the left upper corner. A rectangle has two opposite corners; a
-polygon and a circle have masks too. A mask has its first and its last pixel, and a PNG file of the
-pixels between them. Shapes of one label and one ``group_id`` are one object, with the union of
-their masks; it has none if one of them is a rectangle. A flag ``difficult`` of a shape is that of
-the object. The classes are in the order of their names.
+Points are (x, y) in pixels from the left upper corner. A rectangle has two opposite corners, an
+oriented one all four, and its box is around them; a polygon and a circle have masks too. A mask has
+its first and its last pixel, and a PNG file of the pixels between them. Shapes of one label and one
+``group_id`` are one object, with the union of their masks; it has none if one of them is a
+rectangle. A flag ``difficult`` of a shape is that of the object. The classes are in the order of
+their names.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ from cvops.datasets.annotations.base import (
     unused,
 )
 
+#: The kinds of shapes that are boxes, with their numbers of points.
+_RECTANGLES = (("rectangle", 2), ("rectangle", 4), ("oriented_rectangle", 4))
 #: Corners of the polygon of a circle.
 _CORNERS = 48
 
@@ -103,7 +106,7 @@ def _object(shape: dict[str, Any], size: tuple[int, int] | None, where: str) -> 
     corners = [finite(point, where, 2) for point in points]
     flags = shape.get("flags")
     difficult = bool(isinstance(flags, dict) and flags.get("difficult"))
-    if kind == "rectangle" and len(corners) in (2, 4):
+    if (kind, len(corners)) in _RECTANGLES:
         box = box_of([[v for corner in corners for v in corner]])
         return Object(name.strip(), box, difficult)
     if kind == "mask" and len(corners) == 2:
