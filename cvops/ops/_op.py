@@ -110,7 +110,7 @@ class Dispatch:
         for name, other, where, dtype in arrays:
             if other is not library or where != device:
                 raise TypeError(
-                    f"{first} is a {library.name} on {device} and {name} a {other.name} on "
+                    f"{first} is {library.name} on {device} and {name} {other.name} on "
                     f"{where}: the arrays must be of one kind and on one device"
                 )
             spec = op.specs.get(name.partition("[")[0])

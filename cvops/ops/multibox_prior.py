@@ -244,7 +244,7 @@ def _like(like: Any) -> Any:
 def _pair(name: str, x: Any) -> tuple[int, ...]:
     library = library_of(x)
     if library is not None:
-        raise TypeError(f"{name}: expected a pair (height, width) as before, got a {library.name}")
+        raise TypeError(f"{name}: expected a pair (height, width) as before, got {library.name}")
     return _check.integers(name, x, "an array or a pair (height, width)", low=1)
 
 
