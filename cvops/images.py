@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from cvops._files import check_regular
+from cvops._pillow import Image, ImageOps
 
 #: Pillow modes with one channel of 16-bit integers in the file.
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from cvops._files import check_folder
+from cvops._pillow import Image
 from cvops.datasets.annotations import PROBLEMS, Annotations, Problem, masks, read_annotations
 from cvops.datasets.check import CheckedImage, Progress, check, has_masks
 from cvops.datasets.set_writer import Example, check_free, write_set

@@ -10,8 +10,9 @@ import random
 from typing import Callable
 
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter
 
+from cvops._imports import pip_command
+from cvops._pillow import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter
 from cvops.images import decode_image
 
 #: Files of ``skimage/data``. Both files of the motorcycle pair show the same scene.
@@ -40,8 +41,13 @@ def photograph(name: str) -> Image.Image:
 
     Raises:
         FileNotFoundError: the wheel has no such file.
+        ModuleNotFoundError: scikit-image is not installed.
     """
-    file = importlib.resources.files("skimage.data").joinpath(name)
+    try:
+        file = importlib.resources.files("skimage.data").joinpath(name)
+    except ModuleNotFoundError as error:
+        command = pip_command("demo", "mxnet")
+        raise ModuleNotFoundError(f"{error}: {command}", name=error.name) from error
     if not file.is_file():
         raise FileNotFoundError(
             f"{name}: no photograph of scikit-image; names are in cvops.data.TRAIN_PHOTOS"

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cvops._mxnet import mxnet
+from cvops._pillow import Image
 from cvops.datasets.drawing import photograph
 from cvops.datasets.recordio import RecordFile, record_writer
 from cvops.datasets.scenes import CLASSES, SIDE, scene

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from cvops._files import replacing_folder
+from cvops._pillow import Image
 from cvops.datasets.recordio import record_writer
 from cvops.datasets.sets import ENCODING, FORMAT, KINDS, Set, Split, check_classes, check_name
 from cvops.datasets.voc_annotations import VOCObject, write_voc_annotation

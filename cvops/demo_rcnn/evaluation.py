@@ -91,7 +91,7 @@ def report(found: Sequence[Found], dataset: Any) -> tuple[str, float]:
 
 def picture(found: Sequence[Found], dataset: Any, count: int = 8, threshold: float = 0.5) -> Any:
     """Draw the detections in the first ``count`` images, with their masks."""
-    from PIL import Image
+    from cvops._pillow import Image
 
     tiles = []
     for number, one in zip(range(count), found):

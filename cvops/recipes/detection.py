@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
-from PIL import Image, ImageFile
 
 from cvops import images, plot
 from cvops._files import replacing
 from cvops._imports import pip_command
+from cvops._pillow import Image, ImageFile
 from cvops.datasets.annotations.base import read_json, visible_files
 from cvops.datasets.loading import groups_of, load_groups
 from cvops.metrics import encode_masks

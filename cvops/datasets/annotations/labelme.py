@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from cvops._pillow import Image
 from cvops.datasets.annotations import masks
 from cvops.datasets.annotations.base import (
     AnnotatedImage,

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cvops._imports import pip_command
+from cvops._pillow import Image
 from cvops.datasets.annotations.base import AnnotatedImage, Masks, Object, Polygons, RunLengths
 from cvops.datasets.voc_labels import VOC_VOID
 
