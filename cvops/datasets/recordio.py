@@ -58,7 +58,7 @@ class RecordFile:
         self.keys = list(self._offsets)
 
     def _open(self) -> None:
-        self._file = os.open(self._path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._file = os.open(str(self._path), os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         weakref.finalize(self, os.close, self._file)
 
     def __getstate__(self) -> dict[str, Any]:

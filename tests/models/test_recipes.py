@@ -17,6 +17,7 @@ import subprocess
 import sys
 import termios
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,7 +33,6 @@ from set_cases import SIDE, make_set
 
 from cvops import cli, data, training
 from cvops._mxnet import mxnet
-from cvops.datasets import records
 from cvops.datasets.set_writer import Example, write_set
 from cvops.datasets.sets import read_set
 from cvops.recipes import RECIPES, detection, load, run
@@ -541,10 +541,12 @@ def test_number_of_an_image_is_that_of_its_folders(tmp_path):
 
 
 def test_record_that_cannot_be_opened_is_named(runs, sets, monkeypatch, capsys):
-    def closed(file, *_):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+    def closed(file, flags):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
 
-    monkeypatch.setattr(records, "open", closed, raising=False)
+    monkeypatch.setattr(
+        "cvops.datasets.recordio.os", types.SimpleNamespace(**{**vars(os), "open": closed})
+    )
     assert cli.main(["evaluate", sets["ssd"], "--params", str(runs["ssd"] / run.BEST)]) == 2
     assert capsys.readouterr().err == f"cvops: {sets['ssd']}/val.rec: Permission denied\n"
 
