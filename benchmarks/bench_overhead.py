@@ -18,7 +18,7 @@ from tools.jobs import Job, Peer
 from tools.layers import layers
 from tools.small_calls import CASES, quickest
 
-from cvops.ops._op import BACKENDS
+from cvops.backends.registry import BACKENDS
 
 all_cases = pytest.mark.parametrize("name", CASES)
 

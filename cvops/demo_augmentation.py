@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cvops import classification, plot
+from cvops._pillow import Image
 from cvops.checkpoint import seed_all
 from cvops.models.classification import Epoch, train_with_data_aug
 from cvops.ops import _check

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from cvops import classification, plot, weights
 from cvops._mxnet import mxnet
+from cvops._pillow import Image
 from cvops.checkpoint import seed_all
 from cvops.models import finetune
 from cvops.models.classification import Epoch, train, try_all_gpus

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cvops import plot, weights
 from cvops._mxnet import mxnet
+from cvops._pillow import Image
 from cvops.datasets.drawing import photograph, stained_glass
 from cvops.images import as_numpy, read_image
 from cvops.models.style import LAYERS, Layers, StyleFeatures, StyleLoss, preprocess, transfer

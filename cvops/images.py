@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from cvops._files import check_regular
+from cvops._pillow import Image, ImageOps
 
 #: Pillow modes with one channel of 16-bit integers in the file.
 _WIDE_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -94,9 +94,13 @@ def to_rgb(image: Image.Image, name: str = "image") -> Image.Image:
     """Convert a Pillow image to upright RGB by the rules of this module.
 
     Raises:
+        TypeError: ``image`` is not a Pillow image.
         ValueError: the pixels are damaged, or have values without a rule. The message begins with
             ``name``.
     """
+    if not isinstance(image, Image.Image):
+        convert = f": convert it by PIL.Image.fromarray({name})" * isinstance(image, np.ndarray)
+        raise TypeError(f"{name}: expected an image of Pillow, got {type(image).__name__}{convert}")
     image = _upright(image, name)
     if image.mode == "RGB" and "transparency" not in image.info:
         return image

@@ -26,7 +26,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from cvops import _guard
-from cvops.distributed import HEARTBEATS, address_toward
+from cvops.distributed.environment import HEARTBEATS, address_toward
 
 #: The command that runs a shell command on a machine; the name of the machine and the text follow.
 SSH = "ssh -o BatchMode=yes -o ServerAliveInterval=5 -o ServerAliveCountMax=4"

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
 from cvops._imports import pip_command
+from cvops._pillow import Image, ImageDraw, ImageFont
 from cvops.arrays import as_numbers, as_rows
 from cvops.images import as_numpy, to_rgb
 from cvops.ops._check import integer, number, numbers

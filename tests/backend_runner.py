@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cvops import _imports
-from cvops.ops._op import BACKENDS
+from cvops.backends.registry import BACKENDS
 
 #: Pairs of device and backend. A test is skipped if its backend cannot run on this machine; the
 #: report gives the reason.

@@ -15,7 +15,7 @@ from tools.interface import Implementation, Unavailable
 from tools.jobs import Job, flat
 
 import cvops
-from cvops.ops._op import BACKENDS
+from cvops.backends.registry import BACKENDS
 
 
 class Cvops(Implementation):

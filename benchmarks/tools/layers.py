@@ -16,8 +16,8 @@ import numpy as np
 from tools.small_calls import SmallCall, quickest
 
 from cvops import arrays
+from cvops.backends.registry import BACKENDS
 from cvops.ops import _op
-from cvops.ops._op import BACKENDS
 
 
 class Steps:

@@ -10,7 +10,7 @@ from datetime import date
 from importlib import metadata
 
 import cvops
-from cvops.ops._op import BACKENDS
+from cvops.backends.registry import BACKENDS
 
 
 def cores() -> int:

@@ -95,8 +95,7 @@ def predict(
     Raises:
         ValueError: as for ``cvops.models.rcnn.predict``.
     """
-    from PIL import Image
-
+    from cvops._pillow import Image
     from cvops.images import as_numpy
     from cvops.ops.paste_masks import paste_masks
 

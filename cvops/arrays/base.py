@@ -41,8 +41,8 @@ def ceil_div(a: int, b: int) -> int:
 class Library:
     """An array library. ``x`` is an array of it throughout."""
 
-    #: The name of an array of this library in an error message.
-    name = "NumPy array"
+    #: The name of an array of this library in an error message, with its article.
+    name = "a NumPy array"
     #: False if the library's work runs on a stream that :meth:`stream` does not return.
     exposes_stream = True
     #: False if a description may have no hash; the checks are then not cached.
@@ -96,11 +96,11 @@ class Library:
 
     def memory(self, x: Any) -> Memory:
         """Return the memory of ``x`` on a GPU; of a copy if it is not contiguous and aligned."""
-        raise TypeError(f"a {self.name} is not on a GPU")
+        raise TypeError(f"{self.name} is not on a GPU")
 
     def empty_cuda(self, shape: tuple[int, ...], dtype: Any, device: Device) -> Memory:
         """Allocate an uninitialized array on a GPU, by the library, on its current stream."""
-        raise TypeError(f"a {self.name} is not on a GPU")
+        raise TypeError(f"{self.name} is not on a GPU")
 
     def workspace(self, size: int, device: Device) -> Memory:
         """Allocate ``size`` bytes on a GPU, which need not be an array of the library."""

@@ -19,7 +19,7 @@ def _gpu(number: int) -> Device:
 
 
 class CuPy(Library):
-    name = "CuPy array"
+    name = "a CuPy array"
 
     # The parts of CuPy that each call needs, looked up once.
 

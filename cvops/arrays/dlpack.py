@@ -105,7 +105,7 @@ class DLPack(Library):
     def __init__(self, namespace: Any):
         self._namespace = namespace
         self._module = getattr(namespace, "__name__", type(namespace).__name__)
-        self.name = f"{self._module} array"
+        self.name = f"an array of {self._module}"
         #: The library's own object for each GPU.
         self._devices: dict[Device, Any] = {}
 

@@ -12,7 +12,7 @@ from cvops.arrays.base import CPU, Description, Library
 
 
 class Jax(Library):
-    name = "JAX array"
+    name = "a JAX array"
 
     @functools.cached_property
     def _jax(self) -> Any:

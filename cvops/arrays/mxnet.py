@@ -25,7 +25,7 @@ class MXNet(Library):
     The C functions of MXNet are faster than the properties of its arrays.
     """
 
-    name = "MXNet NDArray"
+    name = "an MXNet NDArray"
     exposes_stream = False
 
     def autograd(self, signature: Any, arrays: Iterable[Any], options: tuple[Any, ...]) -> Any:
@@ -144,7 +144,7 @@ def _codes() -> dict[np.dtype[Any], int]:
 
 
 class MXNetNumPy(MXNet):
-    name = "MXNet NumPy ndarray"
+    name = "an MXNet NumPy ndarray"
 
     def _array(self, handle: ctypes.c_void_p) -> Any:
         return sys.modules["mxnet"].np.ndarray(handle)

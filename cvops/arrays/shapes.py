@@ -23,7 +23,7 @@ class Shaped:
 class Shapes(Library):
     """Arrays without values. An op returns the shapes and the dtypes of its results."""
 
-    name = "shape"
+    name = "a shape"
     # A symbol has no hash.
     is_hashable = False
 

@@ -16,7 +16,7 @@ from cvops.arrays.base import ALIGNMENT, CPU, Description, Device, Library, Memo
 class Torch(Library):
     """PyTorch tensors. Their gradients are in :mod:`cvops.arrays.torch_autograd`."""
 
-    name = "PyTorch tensor"
+    name = "a PyTorch tensor"
     cpu_flag = "is_cpu"
 
     # The parts of PyTorch that each call needs, looked up once.

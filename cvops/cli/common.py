@@ -40,7 +40,7 @@ def image_format(path: Path) -> str:
     Raises:
         Refused: Pillow does not write such files.
     """
-    from PIL import Image
+    from cvops._pillow import Image
 
     suffix = path.suffix.lower()
     known = Image.registered_extensions().get(suffix)

@@ -70,7 +70,7 @@ def _detect(options: argparse.Namespace) -> int:
 @contextlib.contextmanager
 def _without_limit_of_pillow() -> Iterator[None]:
     """Lift Pillow's limit of pixels, in the place of which ``--max-pixels`` is."""
-    from PIL import Image
+    from cvops._pillow import Image
 
     before = Image.MAX_IMAGE_PIXELS
     Image.MAX_IMAGE_PIXELS = None

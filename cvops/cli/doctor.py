@@ -23,6 +23,7 @@ from cvops import __version__
 from cvops._imports import load_nvrtc, pip_command
 from cvops._mxnet import build, cuda11
 from cvops.backends import adapter, extension
+from cvops.cli import gpus
 
 
 class Finding(NamedTuple):
@@ -34,13 +35,6 @@ class Finding(NamedTuple):
     text: str
     #: A command or advice.
     hint: str = ""
-
-
-class Device(NamedTuple):
-    """Name and compute capability of a GPU, from the driver."""
-
-    name: str
-    capability: tuple[int, int]
 
 
 def run(as_json: bool = False) -> int:
@@ -249,11 +243,11 @@ def _cupy() -> Finding:
     text = f"{name} {cupy.__version__}, for CUDA {generation}"
     if len(found) > 1:
         return Finding("broken", text, f"pip uninstall {' '.join(found)}; then install one of them")
-    driver = _driver_version()
+    driver = gpus.driver_version()
     if 0 < driver // 1000 < generation:
         return Finding(
             "broken",
-            f"{text}; the driver is for CUDA {_dotted(driver)} at most",
+            f"{text}; the driver is for CUDA {gpus.dotted(driver)} at most",
             f'pip uninstall {name}; pip install "cvops[cuda{driver // 1000}]", or a newer driver',
         )
     return Finding("ok", text)
@@ -331,29 +325,29 @@ def _driver() -> Finding:
             "arrays on a GPU and the wheel mxnet-cu112 need it: https://nvidia.com/drivers;\n"
             "in a container: docker run --gpus all",
         )
-    version = _driver_version()
+    version = gpus.driver_version()
     if not version:
         return Finding(
             "broken", "NVIDIA driver: does not return its version", "run nvidia-smi for details"
         )
-    return Finding("ok", f"NVIDIA driver: for CUDA {_dotted(version)} and older")
+    return Finding("ok", f"NVIDIA driver: for CUDA {gpus.dotted(version)} and older")
 
 
 def _gpus() -> Finding:
-    devices = _devices()
+    devices = gpus.devices()
     if not devices:
         return Finding("missing", "GPU: none")
-    text = [f"GPU {i}: {d.name}, {_dotted_capability(d)}" for i, d in enumerate(devices)]
+    text = [f"GPU {i}: {d.name}, {gpus.dotted_capability(d)}" for i, d in enumerate(devices)]
     return Finding("ok", "\n".join(text))
 
 
 def _mxnets_kernels() -> Finding:
     ours = "Ours can, through CuPy or PyTorch arrays"
     text = "MXNet's own GPU kernels (sm_50 to sm_86, no PTX) cannot load on Hopper (9.0) or newer"
-    beyond = [d for d in _devices() if d.capability >= (9, 0)]
+    beyond = [d for d in gpus.devices() if d.capability >= (9, 0)]
     if not beyond:
         return Finding("note", f"{text}.\n{ours}.")
-    names = ", ".join(f"{d.name} ({_dotted_capability(d)})" for d in beyond)
+    names = ", ".join(f"{d.name} ({gpus.dotted_capability(d)})" for d in beyond)
     return Finding("note", f"{text}: not on {names}.\n{ours}.", "keep MXNet's arrays on mx.cpu()")
 
 
@@ -398,50 +392,3 @@ def _import_cupy() -> Any:
         warnings.simplefilter("ignore")
         import cupy
     return cupy
-
-
-def _driver_version() -> int:
-    """Return the driver's CUDA version, 1000 major + 10 minor; 0 without a driver."""
-    version = ctypes.c_int()
-    try:
-        code = ctypes.CDLL(cuda11.DRIVER).cuDriverGetVersion(ctypes.byref(version))
-    except OSError:
-        return 0
-    return 0 if code else version.value
-
-
-def _devices() -> list[Device]:
-    """Return the GPUs; none without a driver."""
-    try:
-        driver = ctypes.CDLL(cuda11.DRIVER)
-    except OSError:
-        return []
-
-    def call(function: str, *args: Any) -> int:
-        return int(getattr(driver, function)(*args))
-
-    def attribute(number: int, device: ctypes.c_int) -> int:
-        value = ctypes.c_int()
-        call("cuDeviceGetAttribute", ctypes.byref(value), number, device)
-        return value.value
-
-    count = ctypes.c_int()
-    no_device = 100
-    code = call("cuInit", 0) or call("cuDeviceGetCount", ctypes.byref(count))
-    if code not in (0, no_device):
-        raise RuntimeError(f"the NVIDIA driver returns error {code}; run nvidia-smi for details")
-    devices = []
-    for i in range(count.value):
-        device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
-        call("cuDeviceGet", ctypes.byref(device), i)
-        call("cuDeviceGetName", name, len(name), device)
-        devices.append(Device(name.value.decode(), (attribute(75, device), attribute(76, device))))
-    return devices
-
-
-def _dotted(version: int) -> str:
-    return f"{version // 1000}.{version % 1000 // 10}"
-
-
-def _dotted_capability(device: Device) -> str:
-    return "compute capability {}.{}".format(*device.capability)

@@ -15,7 +15,7 @@ import numpy as np
 from cvops import images
 from cvops._files import check_regular
 from cvops.datasets.annotations import AnnotatedImage, Annotations, Object, Problem
-from cvops.datasets.annotations.base import Polygons, RunLengths
+from cvops.datasets.annotations.base import Masks, Polygons, RunLengths
 from cvops.datasets.annotations.masks import MOST
 from cvops.datasets.voc import check_size
 
@@ -222,20 +222,25 @@ def _check_masks(checked: CheckedImage, problems: list[Problem]) -> bool:
         mask, where = image.objects[place].mask, f"{image.source}: object {place}"
         if mask is None:
             problems.append(Problem("object without a mask", where))
-        elif isinstance(mask, RunLengths) and mask.size != size:
-            message = (
-                f"{where}: expected a mask of the image's size, {size[0]} x {size[1]}, got "
-                f"{mask.size[0]} x {mask.size[1]}"
-            )
-            problems.append(Problem("mask cannot be read", where, message))
-            return False
-        elif isinstance(mask, Polygons):
-            most = max(abs(v) for ring in mask.rings for v in ring)
-            if most > _FAR * max(size):
-                message = f"{where}: expected a polygon in the image, got a corner at {most:.6g}"
-                problems.append(Problem("mask cannot be read", where, message))
+            continue
+        for part in mask.parts if isinstance(mask, Masks) else [mask]:
+            fault = _fault(part, size)
+            if fault:
+                problems.append(Problem("mask cannot be read", where, f"{where}: {fault}"))
                 return False
     return True
+
+
+def _fault(mask: Polygons | RunLengths, size: tuple[int, int]) -> str:
+    """Return the reason why a mask cannot be drawn on an image of ``size``, or an empty string."""
+    if isinstance(mask, RunLengths):
+        if mask.size == size:
+            return ""
+        return "expected a mask of the image's size, {} x {}, got {} x {}".format(*size, *mask.size)
+    most = max(abs(v) for ring in mask.rings for v in ring)
+    if most > _FAR * max(size):
+        return f"expected a polygon in the image, got a corner at {most:.6g}"
+    return ""
 
 
 def _in_one_split(found: list[CheckedImage], problems: list[Problem]) -> list[CheckedImage]:

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from cvops._files import check_folder
+from cvops._pillow import Image
 from cvops.datasets.annotations import PROBLEMS, Annotations, Problem, masks, read_annotations
 from cvops.datasets.check import CheckedImage, Progress, check, has_masks
-from cvops.datasets.sets import KINDS, Example, Set, check_classes, check_free, write_set
+from cvops.datasets.set_writer import Example, check_free, write_set
+from cvops.datasets.sets import KINDS, Set, check_classes
 from cvops.images import decode_image
 from cvops.ops._check import choice, flag, integer, number
 

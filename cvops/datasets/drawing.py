@@ -10,8 +10,9 @@ import random
 from typing import Callable
 
 import numpy as np
-from PIL import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter
 
+from cvops._imports import pip_command
+from cvops._pillow import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter
 from cvops.images import decode_image
 
 #: Files of ``skimage/data``. Both files of the motorcycle pair show the same scene.
@@ -36,8 +37,22 @@ TEST_PHOTOS = ("astronaut.png", "chelsea.png", "coffee.png", "gravel.png")
 
 
 def photograph(name: str) -> Image.Image:
-    """Return a photograph of the scikit-image wheel, RGB."""
-    return decode_image(importlib.resources.files("skimage.data").joinpath(name).read_bytes(), name)
+    """Return a photograph of the scikit-image wheel, RGB.
+
+    Raises:
+        FileNotFoundError: the wheel has no such file.
+        ModuleNotFoundError: scikit-image is not installed.
+    """
+    try:
+        file = importlib.resources.files("skimage.data").joinpath(name)
+    except ModuleNotFoundError as error:
+        command = pip_command("demo", "mxnet")
+        raise ModuleNotFoundError(f"{error}: {command}", name=error.name) from error
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{name}: no photograph of scikit-image; names are in cvops.data.TRAIN_PHOTOS"
+        )
+    return decode_image(file.read_bytes(), name)
 
 
 def stained_glass(height: int, width: int, panes: int = 170, seed: int = 0) -> Image.Image:

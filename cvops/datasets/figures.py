@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import random
 
-from PIL import Image
-
+from cvops._pillow import Image
 from cvops.datasets import drawing, make_voc, scenes
 from cvops.ops._check import choice, integer
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Callable, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageChops, ImageFilter
 
+from cvops._pillow import Image, ImageChops, ImageFilter
 from cvops.datasets import drawing, scenes
 from cvops.datasets.voc_annotations import VOCObject, write_voc_annotation
 from cvops.datasets.voc_labels import VOC_CLASSES, VOC_PALETTE, VOC_VOID

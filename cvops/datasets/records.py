@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import random
-import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cvops._mxnet import mxnet
+from cvops._pillow import Image
 from cvops.datasets.drawing import photograph
+from cvops.datasets.recordio import RecordFile, record_writer
 from cvops.datasets.scenes import CLASSES, SIDE, scene
 from cvops.images import decode_image
 from cvops.ops._check import flag, integer
@@ -54,14 +53,12 @@ def write_record(
     if isinstance(photos, str) or not photos:
         raise ValueError(f"photos: expected one name or more, got {photos!r}")
     images = [photograph(name) for name in photos]
-    record = mx.recordio.MXIndexedRecordIO(str(path.with_suffix(".idx")), str(path), "w")
-    for number in range(count):
-        image, labels = scene(images[number % len(images)], rng, side, most, classes)
-        encoded = io.BytesIO()
-        image.save(encoded, "JPEG", quality=92)
-        header = mx.recordio.IRHeader(0, [2.0, 5.0, *labels.ravel().tolist()], number, 0)
-        record.write_idx(number, mx.recordio.pack(header, encoded.getvalue()))
-    record.close()
+    with record_writer(path) as write:
+        for number in range(count):
+            image, labels = scene(images[number % len(images)], rng, side, most, classes)
+            encoded = io.BytesIO()
+            image.save(encoded, "JPEG", quality=92)
+            write(number, [2.0, 5.0, *labels.ravel().tolist()], encoded.getvalue())
 
 
 def read_record(path: str | Path) -> list[tuple[Image.Image, np.ndarray]]:
@@ -82,46 +79,15 @@ def read_record(path: str | Path) -> list[tuple[Image.Image, np.ndarray]]:
         ValueError: a record is damaged, its label is not a detection label, its boxes are not
             fractions, or its image cannot be read. The message names the file and the record.
     """
+    path = Path(path)
+    index = path.with_suffix(".idx")
+    record = RecordFile(path, index if index.is_file() else None)
     scenes = []
-    for name, header, encoded in _records(Path(path)):
+    for key in record.keys:
+        header, encoded = record.read(key)
+        name = record.name(key)
         scenes.append((decode_image(encoded, name), _objects(header.label, name)))
     return scenes
-
-
-#: Exceptions of MXNet for a record that it cannot unpack. Past the end of a file it unpacks None.
-_DAMAGES = (mx.MXNetError, struct.error, TypeError, ValueError)
-
-
-def _records(path: Path) -> Iterator[tuple[str, Any, bytes]]:
-    """Yield the name (for messages), the header and the encoded image of each record."""
-    index = path.with_suffix(".idx")
-    indexed = index.is_file()
-    record = _open_record(path, index if indexed else None)
-    for key in record.keys if indexed else itertools.count():
-        name = f"{path}: record {key}"
-        try:
-            content = record.read_idx(key) if indexed else record.read()
-            if content is None and not indexed:  # the end of the file
-                break
-            header, encoded = mx.recordio.unpack(content)
-        except _DAMAGES as error:
-            raise ValueError(f"{name}: damaged, or not a record") from error
-        yield name, header, encoded
-    record.close()
-
-
-def _open_record(path: Path, index: Path | None) -> Any:
-    for file in filter(None, (path, index)):
-        if not file.is_file():
-            raise FileNotFoundError(f"{file}: no such file")
-        with open(file, "rb"):  # MXNet's error has many lines
-            pass
-    if index is None:
-        return mx.recordio.MXRecordIO(str(path), "r")
-    try:
-        return mx.recordio.MXIndexedRecordIO(str(index), str(path), "r")
-    except (IndexError, ValueError) as error:
-        raise ValueError(f"{index}: not the index of a record file") from error
 
 
 class RecordDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
@@ -140,8 +106,8 @@ class RecordDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
     """
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
-        self._record = _open_record(self._path, self._path.with_suffix(".idx"))
+        path = Path(path)
+        self._record = RecordFile(path, path.with_suffix(".idx"))
 
     def __len__(self) -> int:
         return len(self._record.keys)
@@ -158,13 +124,10 @@ class RecordDataset(mx.gluon.data.Dataset):  # type: ignore[misc, name-defined]
 
     def _read(self, index: int) -> tuple[str, Any, bytes]:
         """Return the name (for messages), the header and the encoded image of a record."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index: expected one of {len(self)} images, got {index}")
         key = self._record.keys[index]
-        name = f"{self._path}: record {key}"
-        try:
-            header, encoded = mx.recordio.unpack(self._record.read_idx(key))
-        except _DAMAGES as error:
-            raise ValueError(f"{name}: damaged, or not a record") from error
-        return name, header, encoded
+        return self._record.name(key), *self._record.read(key)
 
 
 def _objects(label: Any, name: str) -> np.ndarray:
@@ -203,40 +166,34 @@ def _objects(label: Any, name: str) -> np.ndarray:
 
 
 class _Iterator(mx.image.ImageDetIter):  # type: ignore[misc, name-defined]
-    """``ImageDetIter`` that keeps images without objects and reads images by ``cvops.images``.
+    """``ImageDetIter`` that reads records and images by our readers.
 
-    MXNet's class rejects a label without objects. It logs damaged records at a level that is not
-    shown.
+    It keeps images without objects. MXNet's class rejects a label without objects, joins records at
+    a damaged header, and logs damaged records at a level that is not shown.
     """
 
     def __init__(self, path: Path, **options: Any) -> None:
         # A random order needs an index.
         index = path.with_suffix(".idx")
         indexed = index.is_file() or options.get("shuffle", False)
-        _open_record(path, index if indexed else None).close()
-        self._path, self._count = path, 0
+        self._path, self._name, self.cur = path, str(path), 0
+        self._record = RecordFile(path, index if indexed else None)
         index_option = {"path_imgidx": str(index)} if indexed else {}
         super().__init__(path_imgrec=str(path), **index_option, **options)
 
-    @property
-    def _name(self) -> str:
-        """Name of the last record, for messages."""
-        key = self._count - 1 if self.seq is None else self.seq[self.cur - 1]
-        return f"{self._path}: record {key}"
-
-    def reset(self) -> None:
-        super().reset()
-        self._count = 0
-
     def next_sample(self) -> tuple[Any, bytes]:
-        self._count += 1
-        try:
-            return super().next_sample()
-        except StopIteration:  # MXNet continues at the first record
-            self._count = 0
-            raise
-        except _DAMAGES as error:
-            raise ValueError(f"{self._name}: damaged, or not a record") from error
+        keys = self._record.keys if self.seq is None else self.seq
+        if not self._allow_read:  # the rest of the last batch is there
+            raise StopIteration
+        if self.cur == len(keys):
+            self.cur = 0
+            raise StopIteration
+        key = keys[self.cur]
+        self.cur += 1
+        #: Name of the last record, for messages.
+        self._name = self._record.name(key)
+        header, encoded = self._record.read(key)
+        return header.label, encoded
 
     def imdecode(self, s: bytes) -> Any:
         return mx.nd.array(np.asarray(decode_image(s, self._name)), dtype=np.uint8)

@@ -10,8 +10,8 @@ import random
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw
 
+from cvops._pillow import Image, ImageChops, ImageDraw
 from cvops.datasets import drawing
 from cvops.datasets.drawing import paste
 from cvops.ops._check import choice, integer

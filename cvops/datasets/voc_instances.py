@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cvops import images
 from cvops._mxnet import mxnet
+from cvops._pillow import Image
 from cvops.datasets.voc import check_size, listed_names, missing_file, read_size
 from cvops.datasets.voc_annotations import read_voc_annotation
 from cvops.datasets.voc_labels import VOC_CLASSES, VOC_PALETTE, VOC_VOID

@@ -46,11 +46,15 @@ def function(name: str) -> Callable[..., Any]:
     inputs = [key for key in signature.parameters if key in operator.inputs]
 
     def call(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs).arguments
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}") from None
         arrays = {key: given[key] for key in inputs if given.get(key) is not None}
         for key, x in arrays.items():
             if not isinstance(x, jax.Array):
-                raise TypeError(f"{key}: expected an array of JAX, got {type(x).__name__}")
+                convert = f": convert it by jax.numpy.asarray({key})" * hasattr(x, "__len__")
+                raise TypeError(f"{key}: expected an array of JAX, got {type(x).__name__}{convert}")
         options = {key: x for key, x in given.items() if key not in arrays and x is not None}
         for key, x in options.items():
             if isinstance(x, jax.Array):
@@ -92,6 +96,17 @@ def _target(target: str, types: Any) -> Callable[..., Any]:
     return jax.ffi.ffi_call(target, wanted, vmap_method="sequential")
 
 
+def _once(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a part of a first derivative, which has no derivative itself."""
+
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError(f"{name}: expected a first derivative, got a second one")
+
+    part = jax.custom_jvp(function)
+    part.defjvp(refuse)
+    return part
+
+
 @functools.lru_cache(1024)
 def _differentiable(name: str, options: str, types: Any, has_gradient: bool) -> Callable[..., Any]:
     """Return the function of arrays that calls an operator with options."""
@@ -104,14 +119,15 @@ def _differentiable(name: str, options: str, types: Any, has_gradient: bool) -> 
         return jax.jit(lambda *arrays: compute(*map(jax.lax.stop_gradient, arrays)))
 
     def forward(*arrays: Any) -> Any:
-        found = compute(*arrays)
+        found = _once(name, compute)(*arrays)
         return found, (arrays, found[1:])
 
-    def backward(saved: Any, grads: Any) -> Any:
-        arrays, residual = saved
+    def gradient(grad: Any, arrays: Any, residual: Any) -> Any:
         wanted = tuple((x.shape, x.dtype.name) for x in arrays)
-        found = _target("cvops_backward", wanted)(grads[0], *arrays, *residual, **attributes)
-        return tuple(found)
+        return tuple(_target("cvops_backward", wanted)(grad, *arrays, *residual, **attributes))
+
+    def backward(saved: Any, grads: Any) -> Any:
+        return _once(name, gradient)(grads[0], *saved)
 
     differentiable = jax.custom_vjp(compute)
     differentiable.defvjp(forward, backward)

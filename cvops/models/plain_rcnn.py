@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cvops._imports import pip_command
 from cvops._mxnet import mxnet
 from cvops._networks import class_names
 from cvops._networks.rcnn import STDS
+from cvops._pillow import Image
 from cvops.models.rcnn_blocks import Backbone
 from cvops.models.steps import contexts
 from cvops.ops._check import integer, number

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from cvops._imports import pip_command
 from cvops._mxnet import mxnet
+from cvops._pillow import Image
 from cvops.datasets.transforms import MEAN, STD, as_pixels, normalize_image
 from cvops.models.steps import contexts, freeze
 from cvops.ops._check import choice, elements, flag, integer, integers, number, numbers

@@ -318,8 +318,7 @@ def predict(
         ValueError: ``image`` is an array of another shape or dtype, or a Pillow image whose pixels
             have no rule.
     """
-    from PIL import Image
-
+    from cvops._pillow import Image
     from cvops.images import as_numpy
 
     pixels = as_numpy(image)

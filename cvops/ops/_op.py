@@ -4,8 +4,8 @@ A call passes through these files:
 
 1. ``ops/<op>.py``. The public function passes the caller's arrays to :attr:`Op.signature`, checks
    the options, and passes both to :attr:`Signature.run`. The implementations are below it.
-2. This file. It checks the arrays against the op's specs, and selects an implementation and the
-   executor that runs it.
+2. This file. It checks the arrays against the op's specs, and selects an implementation.
+   ``backends/registry.py`` selects the executor that runs it.
 3. ``backends/cpu.py`` or ``backends/cuda.py``. The executor converts the arrays and calls the
    implementation.
 4. ``bindings/``. The implementation ``native`` calls the C++ function of the op's name.
@@ -32,8 +32,9 @@ from typing import TYPE_CHECKING, Any, Callable, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from cvops.arrays import ArrayType, Device, Library, dtype_name, library_of
-from cvops.backends import cpu, cuda, extension, shapes
+from cvops.arrays import ArrayType, Library, dtype_name, library_of
+from cvops.backends import extension
+from cvops.backends.registry import backend_for
 from cvops.ops import _check
 
 if TYPE_CHECKING:
@@ -51,68 +52,6 @@ class DeviceOps(Protocol):
     empty: Callable[..., Any]
     #: Makes an uninitialized array for each of several results, of shapes and dtypes.
     empty_all: Callable[..., Any]
-
-
-class Executor(Protocol):
-    """Runs implementations on one device, for arrays of one library."""
-
-    def run(
-        self,
-        implementation: Callable[..., Any],
-        types: list[ArrayType],
-        arrays: Iterable[Any],
-        options: tuple[Any, ...],
-    ) -> Any:
-        """Run an implementation on the caller's arrays; return arrays of the caller's library."""
-
-
-class Backend(NamedTuple):
-    """A way to run ops on a kind of device."""
-
-    #: The implementation that it runs: "native" or "numpy".
-    implementation: str
-    #: Returns the reason why it cannot run here; None if it can.
-    missing: Callable[[], str | None]
-    #: Makes the executor for a library and a device.
-    executor: Callable[[Library, Device], Executor]
-    #: False if the executor ignores the types of the arrays.
-    reads_types: bool = True
-
-
-#: (kind of device, name of the backend) -> the backend; for each device the best comes first.
-BACKENDS: dict[tuple[str, str], Backend] = {
-    ("cpu", "native"): Backend(
-        "native", extension.missing_native, functools.lru_cache(None)(cpu.Cpu), False
-    ),
-    ("cpu", "numpy"): Backend(
-        "numpy", lambda: None, functools.lru_cache(None)(cpu.Reference), False
-    ),
-    ("cuda", "native"): Backend(
-        "native", extension.missing_machine_code, functools.lru_cache(None)(cuda.Native)
-    ),
-    ("cuda", "cupy"): Backend(
-        "native", extension.missing_cupy, functools.lru_cache(None)(cuda.CuPy)
-    ),
-    ("shapes", "native"): Backend("native", lambda: None, shapes.Shapes),
-}
-
-
-@functools.lru_cache(None)
-def backend_for(device: Device, name: str | None) -> Backend:
-    """Return the backend of that name for ``device``, or the best that can run here."""
-    if name is not None and (device.kind, name) not in BACKENDS:
-        names = sorted({name for _, name in BACKENDS})
-        if name not in names:
-            raise ValueError(f"backend: expected one of {names}, got {name!r}")
-        raise ValueError(f"backend: {name!r} does not run on arrays on {device}")
-    reasons = []
-    for (kind, key), backend in BACKENDS.items():
-        if kind == device.kind and name in (None, key):
-            missing = backend.missing()
-            if missing is None:
-                return backend
-            reasons.append(f"{key!r} {missing}")
-    raise RuntimeError(f"no backend can run on {device} here: {'; '.join(reasons)}")
 
 
 #: The dtypes of a spec of the dtype ``float``. The last two are computed in float32.
@@ -171,7 +110,7 @@ class Dispatch:
         for name, other, where, dtype in arrays:
             if other is not library or where != device:
                 raise TypeError(
-                    f"{first} is a {library.name} on {device} and {name} a {other.name} on "
+                    f"{first} is {library.name} on {device} and {name} {other.name} on "
                     f"{where}: the arrays must be of one kind and on one device"
                 )
             spec = op.specs.get(name.partition("[")[0])

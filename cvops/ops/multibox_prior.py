@@ -234,7 +234,7 @@ def multibox_priors(
 
 
 def _is_pair(x: Any) -> bool:
-    return library_of(x) is None and hasattr(x, "__len__")
+    return library_of(x) is None and (hasattr(x, "__len__") or isinstance(x, (int, float)))
 
 
 def _like(like: Any) -> Any:
@@ -244,7 +244,7 @@ def _like(like: Any) -> Any:
 def _pair(name: str, x: Any) -> tuple[int, ...]:
     library = library_of(x)
     if library is not None:
-        raise TypeError(f"{name}: expected a pair (height, width) as before, got a {library.name}")
+        raise TypeError(f"{name}: expected a pair (height, width) as before, got {library.name}")
     return _check.integers(name, x, "an array or a pair (height, width)", low=1)
 
 

@@ -11,11 +11,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, TextIO
 
 import numpy as np
-from PIL import Image, ImageFile
 
 from cvops import images, plot
 from cvops._files import replacing
 from cvops._imports import pip_command
+from cvops._pillow import Image, ImageFile
 from cvops.datasets.annotations.base import read_json, visible_files
 from cvops.datasets.loading import groups_of, load_groups
 from cvops.metrics import encode_masks
@@ -236,6 +236,9 @@ def read_coco_ids(path: Path) -> CocoIds:
         ValueError: it is not an annotation file of COCO.
     """
     content = read_json(path)
+    for key in ("images", "categories"):
+        if not isinstance(content, dict) or key not in content:
+            raise ValueError(f"{path}: not an annotation file of COCO: expected {key!r}, got none")
     found: dict[str, list[tuple[PurePosixPath, int]]] = defaultdict(list)
     try:
         for row in content["images"]:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any, Callable
 
 import numpy as np
-from PIL import Image
 
 from cvops import metrics
 from cvops._mxnet import mxnet
+from cvops._pillow import Image
 from cvops.datasets.loading import groups_of, load_groups
 from cvops.datasets.voc_instances import mirror_instances, rand_crop_instances, square_instances
 from cvops.models import rcnn, tiny_ssd

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from cvops import plot
 from cvops._files import replacing
+from cvops._pillow import Image, ImageOps
 from cvops.datasets.voc_labels import VOC_PALETTE
 from cvops.recipes.detectors import CONFUSED
 from cvops.recipes.recipe import Evaluation, Recipe

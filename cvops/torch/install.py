@@ -13,13 +13,18 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
-from cvops.torch import build, vision
+from cvops.torch import boxes, build, rois, suppression
 
-#: The functions of ``torchvision.ops`` that :func:`install` replaces.
-REPLACED = (
-    *("nms", "batched_nms", "box_iou", "generalized_box_iou"),
-    *("roi_align", "roi_pool", "ps_roi_align"),
-)
+#: Our functions for those of ``torchvision.ops`` that :func:`install` replaces.
+_OURS: dict[str, Callable[..., Any]] = {
+    "nms": suppression.nms,
+    "batched_nms": suppression.batched_nms,
+    "box_iou": boxes.box_iou,
+    "generalized_box_iou": boxes.generalized_box_iou,
+    "roi_align": rois.roi_align,
+    "roi_pool": rois.roi_pool,
+    "ps_roi_align": rois.ps_roi_align,
+}
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 #: torchvision's functions, by name; empty if they are in place.
 _theirs: dict[str, Callable[..., Any]] = {}
@@ -39,7 +44,7 @@ def _is_ours(x: Any) -> bool:
 
 
 def _replacement(name: str, theirs: Callable[..., Any]) -> Callable[..., Any]:
-    ours = getattr(vision, name)
+    ours = _OURS[name]
     known = inspect.signature(ours).parameters
     names = list(inspect.signature(theirs).parameters)
 
@@ -69,7 +74,7 @@ def install() -> tuple[str, ...]:
     if not _theirs:
         ops = importlib.import_module("torchvision.ops")
         replacements = {}
-        for name in REPLACED:
+        for name in _OURS:
             _theirs[name] = getattr(ops, name)
             replacements[_theirs[name]] = _replacement(name, _theirs[name])
         for key, module in list(sys.modules.items()):
@@ -79,7 +84,7 @@ def install() -> tuple[str, ...]:
                 if inspect.isfunction(x) and x in replacements:
                     setattr(module, name, replacements[x])
                     _places.append((module, name, x))
-    return REPLACED
+    return tuple(_OURS)
 
 
 def uninstall() -> None:

@@ -28,6 +28,7 @@ Its images are RGB, normalized (``cvops.datasets.transforms.normalize_image``).
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib.metadata
 import re
@@ -233,7 +234,9 @@ def zoo_name(network: str) -> str:
     known = {re.sub("[._]", "", name): name for name in zoo.model_store._model_sha1}
     name = known.get(re.sub("[._]", "", network.lower())) if isinstance(network, str) else None
     if name is None:
-        raise ValueError(f"network: expected one of MXNet's model zoo, got {network!r}")
+        near = difflib.get_close_matches(str(network), known.values(), 3, 0.5)
+        hint = f"; similar names: {', '.join(near)}" if near else ""
+        raise ValueError(f"network: expected one of MXNet's model zoo, got {network!r}{hint}")
     return name
 
 

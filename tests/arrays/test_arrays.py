@@ -219,10 +219,10 @@ class TestTensorsOnAGpu:
 
 def test_arrays_of_two_libraries_are_refused(mx):
     with pytest.raises(
-        TypeError, match="lhs is a NumPy array on the CPU and rhs a MXNet NDArray on the CPU"
+        TypeError, match="lhs is a NumPy array on the CPU and rhs an MXNet NDArray on the CPU"
     ):
         cvops.box_iou(A, mx.nd.array(B))
-    with pytest.raises(TypeError, match=r"lhs is a MXNet NumPy ndarray .* and rhs a MXNet NDArray"):
+    with pytest.raises(TypeError, match=r"lhs is an MXNet NumPy ndarray .* rhs an MXNet NDArray"):
         cvops.box_iou(mx.np.array(A), mx.nd.array(B))
 
 

@@ -154,7 +154,7 @@ def test_another_shape_is_refused():
 
 
 def test_arrays_of_two_libraries_are_refused(make):
-    with pytest.raises(TypeError, match=r"lhs is a .* array on the CPU and rhs a NumPy array"):
+    with pytest.raises(TypeError, match=r"lhs is an array of .* on the CPU and rhs a NumPy array"):
         cvops.box_iou(make(A), B)
 
 

@@ -4,6 +4,7 @@ import copy
 import importlib
 import math
 
+import numpy as np
 import pytest
 from torchvision_module import import_torchvision, plain_iou, plain_nms
 
@@ -13,7 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("cvops._native")
 
 import cvops.torch as ours  # noqa: E402
-from cvops.torch import vision  # noqa: E402
+from cvops.torch import suppression  # noqa: E402
 
 IMAGE = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).reshape(2, 3, 8, 8) % 17
 ROIS = torch.tensor([[0.0, 0, 0, 5, 5], [1, 2, 2, 7, 7]])
@@ -54,6 +55,11 @@ class TestFunctions:
         assert ours.nms(boxes, scores, 1.0).tolist() == [4, 3, 2, 1, 0]
         torch.testing.assert_close(
             ours.box_iou(boxes, other), plain_iou(boxes, other), rtol=1e-14, atol=1e-15
+        )
+        mixed = ours.box_iou(boxes, other.float())  # torchvision promotes it
+        assert torch.equal(mixed, ours.box_iou(boxes, other.float().double()))
+        assert torch.equal(
+            ours.box_iou(other.half(), boxes), ours.box_iou(other.half().double(), boxes)
         )
         x, rois = IMAGE.double() / 3, ROIS.double() / 3
         for found, want in (
@@ -104,8 +110,8 @@ class TestFunctions:
         for threshold in (0.3, 0, -1, math.inf):
             found = torch.ops.cvops._nms(boxes, scores, classes, threshold)
             with monkeypatch.context() as patch:
-                patch.setattr(vision, "_is_plain", lambda *_: False)
-                assert torch.equal(found, vision._nms(boxes, scores, classes, threshold))
+                patch.setattr(suppression, "_is_plain", lambda *_: False)
+                assert torch.equal(found, suppression._nms(boxes, scores, classes, threshold))
 
     @pytest.mark.parametrize("threshold", [math.nan, 1e39])
     def test_nms_in_one_operator_leaves_bad_arguments_to_python(self, threshold):
@@ -258,6 +264,16 @@ class TestFunctions:
              ValueError, r"idxs: expected shape \(2,\), got \(3,\)"),
             (lambda: ours.roi_align(IMAGE, [], 2), ValueError, "boxes: expected a tensor for each"),
             (lambda: ours.roi_align(IMAGE[0], ROIS, 2), ValueError, "input: expected shape"),
+            (lambda: ours.roi_align(IMAGE, ROIS, 2.5), TypeError,
+             "output_size: expected an integer, or two, got 2.5"),
+            (lambda: ours.roi_pool(IMAGE, ROIS, (2, 2, 2)), TypeError,
+             r"output_size: expected an integer, or two, got \(2, 2, 2\)"),
+            (lambda: ours.box_area([[0, 0, 1, 1]]), TypeError, "boxes: expected a tensor"),
+            (lambda: ours.clip_boxes_to_image([[0, 0, 1, 1]], (1, 1)), TypeError, "boxes: exp"),
+            (lambda: ours.remove_small_boxes(np.zeros((1, 4)), 1), TypeError,
+             "boxes: expected a tensor, got ndarray"),
+            (lambda: ours.weighted_boxes_fusion([ROIS[:, 1:]], [ROIS[:, 0]], [ROIS[:, 0]], 2),
+             TypeError, "weights: expected one for each model, got int"),
             (lambda: ours.ps_roi_align(IMAGE, ROIS, 2), ValueError, "data: expected a multiple of"),
             (lambda: ours.soft_nms(torch.zeros(2, 4), torch.zeros(2), torch.zeros(1)), ValueError,
              r"idxs: expected shape \(2,\), got \(1,\)"),

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cvops.backends import cuda, extension, nvrtc
-from cvops.ops._op import BACKENDS, Backend
+from cvops.backends.registry import BACKENDS, Backend
 from emulator import driver
 from emulator.arena import GAP, Arena, Region
 from emulator.driver import cupy_kernels

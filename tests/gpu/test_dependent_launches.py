@@ -14,8 +14,8 @@ from emulator import driver
 
 import cvops
 from cvops.backends import cuda, extension
+from cvops.backends.registry import BACKENDS
 from cvops.ops import _op
-from cvops.ops._op import BACKENDS
 
 missing = BACKENDS["cuda", "cupy"].missing()
 if missing is not None:

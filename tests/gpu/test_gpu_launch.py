@@ -12,8 +12,8 @@ from in_threads import run_in_threads
 
 import cvops
 from cvops.backends import cuda, extension, nvrtc
+from cvops.backends.registry import BACKENDS
 from cvops.ops import _op
-from cvops.ops._op import BACKENDS
 
 missing = BACKENDS["cuda", "cupy"].missing()
 if missing is not None:

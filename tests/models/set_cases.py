@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from cvops import data
-from cvops.datasets.sets import Example, write_set
+from cvops.datasets.set_writer import Example, write_set
 
 SIDE = 64
 

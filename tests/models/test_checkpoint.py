@@ -19,6 +19,7 @@ skip_without("mxnet")
 
 from cvops import checkpoint, launch
 from cvops._mxnet import mxnet
+from cvops.checkpoint import _checks
 
 mx = mxnet()
 CPU = [mx.cpu()]
@@ -389,7 +390,7 @@ def test_spoilt_content_is_rejected_before_anything_changes(saved, what, message
 
 def test_attribute_of_the_optimizer_that_is_no_number_is_rejected(saved):
     path, net, trainer = saved
-    numbers = {**checkpoint._numbers(trainer._optimizer), "update": 1.0}
+    numbers = {**_checks.numbers(trainer._optimizer), "update": 1.0}
     spoil(path, optimizer_numbers=numbers)
     with pytest.raises(checkpoint.CheckpointError, match="got an attribute update"):
         checkpoint.load(path, net, trainer)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cvops import checkpoint, cli, data, demo_rcnn, voc
 from cvops._mxnet import mxnet
+from cvops.demo_rcnn import proposals, training
 from cvops.models import FasterRCNN, FastRCNN
 
 mx = mxnet()
@@ -59,18 +60,18 @@ def test_alternating_training_shares_the_features(tmp_path, capsys):
     dataset = voc.VOCInstanceDataset(True, voc_dir, data.CLASSES, SIDE)
     net = FasterRCNN(data.CLASSES, SIDE, hidden=16)
     net.initialize()
-    seen, train = [], demo_rcnn.train
+    seen, train = [], training.train
 
     def record(trained, *args, **options):
         losses = train(trained, *args, **options)
         seen.append({name: p.data().asnumpy() for name, p in net.collect_params().items()})
         return losses
 
-    demo_rcnn.train = record
+    training.train = record
     try:
-        demo_rcnn.train_alternating(net, dataset, 1)
+        training.train_alternating(net, dataset, 1)
     finally:
-        demo_rcnn.train = train
+        training.train = train
     assert re.findall(r"^\d: .*", capsys.readouterr().out, re.MULTILINE) == [
         "1: region proposals",
         "2: heads",
@@ -117,7 +118,7 @@ def test_stopped_demo_resumes_to_the_same_bits(tmp_path, monkeypatch):
 def test_search_gives_fractions_of_each_image(tmp_path):
     voc_dir = voc.make_voc_creatures(tmp_path, 2, 1, side=SIDE)
     dataset = voc.VOCInstanceDataset(True, voc_dir, data.CLASSES, SIDE)
-    boxes = demo_rcnn.search(dataset, most=200)
+    boxes = proposals.search(dataset, most=200)
     assert boxes.shape == (2, 200, 4)
     for rows in boxes:
         count = int((rows[:, 0] >= 0).sum())
@@ -132,7 +133,7 @@ def test_data_set_smaller_than_a_batch_is_rejected(tmp_path):
     dataset = voc.VOCInstanceDataset(True, voc_dir, data.CLASSES, SIDE)
     net = FasterRCNN(data.CLASSES, SIDE)
     with pytest.raises(ValueError, match="dataset: expected 4 images or more, a batch, got 3"):
-        demo_rcnn.train(net, dataset, 1)
+        training.train(net, dataset, 1)
 
 
 def test_command_passes_its_options_to_the_demo(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from requirements import skip_without
 skip_without("mxnet")
 
 from cvops import distributed
+from cvops.distributed.environment import HEARTBEATS
 
 
 def free_port():
@@ -38,7 +39,7 @@ def variables(role, port, **more):
 def environment(monkeypatch):
     """set_variables(**variables) sets them for the test, and None removes one."""
     names = ("DMLC_NODE_HOST", "DMLC_INTERFACE", "DMLC_RANK", "CVOPS_JOIN_TIMEOUT")
-    for name in (*names, *distributed.HEARTBEATS):
+    for name in (*names, *HEARTBEATS):
         monkeypatch.delenv(name, raising=False)
 
     def set_variables(**given):
@@ -50,7 +51,7 @@ def environment(monkeypatch):
 
     yield set_variables
     # The code under test has set these.
-    for name in (*names, *distributed.HEARTBEATS):
+    for name in (*names, *HEARTBEATS):
         os.environ.pop(name, None)
 
 
@@ -107,11 +108,22 @@ def test_used_port_is_rejected(environment, capsys):
     )
 
 
+def test_server_without_mxnet_prints_the_command_that_installs_it(environment, monkeypatch, capsys):
+    def mxnet():
+        raise ModuleNotFoundError("No module named 'mxnet': pip install ...")
+
+    monkeypatch.setattr("cvops.distributed.service.cuda11.libmxnet", lambda: None)
+    monkeypatch.setattr("cvops.distributed.service.mxnet", mxnet)
+    environment(**variables("server", free_port()))
+    assert distributed.main() == 2
+    assert capsys.readouterr().err == "cvops: No module named 'mxnet': pip install ...\n"
+
+
 def test_scheduler_without_a_route_is_rejected(environment, monkeypatch):
     def address_toward(host):
         raise OSError(errno.ENETUNREACH, "Network is unreachable")
 
-    monkeypatch.setattr(distributed, "address_toward", address_toward)
+    monkeypatch.setattr("cvops.distributed.environment.address_toward", address_toward)
     environment(**variables("worker", 9))
     with pytest.raises(ValueError, match=r"DMLC_PS_ROOT_URI: .* '127\.0\.0\.1': Network is"):
         distributed.join()

@@ -20,7 +20,7 @@ from PIL import Image
 
 from cvops import cli, distributed, training
 from cvops._mxnet import mxnet
-from cvops.datasets.sets import Example, write_set
+from cvops.datasets.set_writer import Example, write_set
 from cvops.recipes import run
 
 mx = mxnet()

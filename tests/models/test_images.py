@@ -295,3 +295,18 @@ def test_format_of_an_image_that_each_library_reads_alike(tmp_path):
     assert images.encoded_size(content) == images.image_size(tmp_path / "j.jpg") == (3, 4)
     with pytest.raises(ValueError, match="image: not an image"):
         images.plain_format(b"text")
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (
+            np.zeros((2, 2, 3), np.uint8),
+            r"got ndarray: convert it by PIL\.Image\.fromarray\(image\)$",
+        ),
+        ("photo.jpg", "got str$"),
+    ],
+)
+def test_other_objects_are_no_images(image, message):
+    with pytest.raises(TypeError, match=f"^image: expected an image of Pillow, {message}"):
+        images.to_rgb(image)

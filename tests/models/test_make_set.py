@@ -1,7 +1,9 @@
 """From images and annotations to a set: the check, the splits, the masks and the command."""
 
+import base64
 import csv
 import errno
+import io
 import json
 import os
 import shutil
@@ -406,6 +408,28 @@ def test_kind_of_a_set_is_as_asked(tmp_path):
     report = make_set(photos, tmp_path / "d", kind="instances", val=0)
     assert [problem.kind for problem in report.problems] == ["object without a mask"]
     assert report.set.scenes("train")[0].masks.sum(axis=(1, 2)).tolist() == [0, 144]
+
+
+def test_group_of_a_mask_and_a_polygon_is_checked_and_drawn(tmp_path):
+    """Object 0 of image 0 has 6 pixels of a mask and 16 of a square. That of image 1 is far."""
+    write_photos(tmp_path / "photos", 2)
+    text = io.BytesIO()
+    Image.fromarray(np.ones((2, 3), np.uint8)).save(text, "PNG")
+    mask = base64.b64encode(text.getvalue()).decode()
+    for number, corner in enumerate((14, 1e9)):
+        square = [[10, 10], [14, 10], [corner, 14], [10, 14]]
+        shapes = [
+            {"shape_type": "polygon", "points": square},
+            {"shape_type": "mask", "points": [[7, 4], [9, 5]], "mask": mask},
+        ]
+        content = {"shapes": [{"label": "bee", "group_id": 1, **shape} for shape in shapes]}
+        content |= {"imageHeight": HEIGHT, "imageWidth": WIDTH}
+        (tmp_path / f"photos/{number}.json").write_text(json.dumps(content))
+    report = make_set(tmp_path / "photos", tmp_path / "set", val=0)
+    assert ("mask cannot be read", "1.json: object 0") in kinds(report)
+    (scene,) = report.set.scenes("train")
+    assert report.set.kind == "instances"
+    assert scene.masks.sum() == 22
 
 
 def test_masks_that_do_not_fit_their_image_are_errors(tmp_path):

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import termios
 import threading
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,8 +33,8 @@ from set_cases import SIDE, make_set
 
 from cvops import cli, data, training
 from cvops._mxnet import mxnet
-from cvops.datasets import records
-from cvops.datasets.sets import Example, read_set, write_set
+from cvops.datasets.set_writer import Example, write_set
+from cvops.datasets.sets import read_set
 from cvops.recipes import RECIPES, detection, load, run
 from cvops.recipes.config import read_config, write_config
 from cvops.recipes.recipe import Evaluation
@@ -443,7 +444,12 @@ def test_detect_writes_the_form_of_coco(runs, photos, tmp_path, capsys):
     assert "b.png: expected one image of the annotation file, got 0" in capsys.readouterr().err
     ids.write_text('{"images": [{"file_name": "b.png", "id": 1e999}]}')
     assert detect(runs, "mask", photos / "b.png", "--coco", out, "--coco-ids", ids) == 2
-    assert "ids.json: not an annotation file of COCO" in capsys.readouterr().err
+    assert "ids.json: not an annotation file of COCO: expected 'categories', got none" in (
+        capsys.readouterr().err
+    )
+    ids.write_text('{"images": [{"file_name": "b.png", "id": 1e999}], "categories": []}')
+    assert detect(runs, "mask", photos / "b.png", "--coco", out, "--coco-ids", ids) == 2
+    assert "ids.json: not an annotation file of COCO: OverflowError" in capsys.readouterr().err
     assert json.loads(out.read_text()) == rows  # the previous file
     assert detect(runs, "fcn", photos / "b.png", "--coco", out) == 2
     assert "--coco: expected parameters of a detector" in capsys.readouterr().err
@@ -535,10 +541,12 @@ def test_number_of_an_image_is_that_of_its_folders(tmp_path):
 
 
 def test_record_that_cannot_be_opened_is_named(runs, sets, monkeypatch, capsys):
-    def closed(file, *_):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+    def closed(file, flags):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), file)
 
-    monkeypatch.setattr(records, "open", closed, raising=False)
+    monkeypatch.setattr(
+        "cvops.datasets.recordio.os", types.SimpleNamespace(**{**vars(os), "open": closed})
+    )
     assert cli.main(["evaluate", sets["ssd"], "--params", str(runs["ssd"] / run.BEST)]) == 2
     assert capsys.readouterr().err == f"cvops: {sets['ssd']}/val.rec: Permission denied\n"
 

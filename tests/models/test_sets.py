@@ -13,7 +13,8 @@ skip_without("mxnet", "skimage", "PIL")
 from PIL import Image  # noqa: E402
 
 from cvops import voc  # noqa: E402
-from cvops.datasets.sets import Example, Split, read_set, write_set  # noqa: E402
+from cvops.datasets.set_writer import Example, write_set  # noqa: E402
+from cvops.datasets.sets import Split, read_set  # noqa: E402
 from cvops.images import image_size  # noqa: E402
 
 CLASSES = ["red box", "red-box", "汽车"]
@@ -142,12 +143,19 @@ def test_folder_is_there_only_after_the_last_image(tmp_path):
     assert list((tmp_path / "deep").iterdir()) == []
 
 
+def test_image_that_is_no_example_is_refused(tmp_path):
+    with pytest.raises(TypeError, match="splits: expected images as Example, got ndarray"):
+        write_set(tmp_path / "set", "boxes", CLASSES, {"train": [np.zeros((4, 4, 3))]})
+
+
 def test_set_is_replaced_only_as_asked(tmp_path):
     path = tmp_path / "set"
     path.mkdir()
     write_set(path, "boxes", CLASSES, {"train": examples()})
-    with pytest.raises(FileExistsError, match="set: expected no folder, or an empty one"):
+    with pytest.raises(FileExistsError, match=r"got a set, which overwrite \(--overwrite\) re"):
         write_set(path, "boxes", ["a"], {"train": []})
+    with pytest.raises(FileExistsError, match="expected no folder, or an empty one, got a file"):
+        write_set(path / "set.json", "boxes", ["a"], {"train": []})
     new = write_set(path, "boxes", ["a"], {"train": []}, overwrite=True)
     assert read_set(path) == new
     (path / "set.json").unlink()

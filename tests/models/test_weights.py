@@ -333,6 +333,11 @@ def test_unknown_network_is_refused(network):
         weights.find(network)
 
 
+def test_names_like_an_unknown_network_are_in_the_error():
+    with pytest.raises(ValueError, match=r"got 'squeeze'; similar names: squeezenet1\.[01], squ"):
+        weights.find("squeeze")
+
+
 @pytest.mark.parametrize("source", [False, "False"])
 def test_source_of_false_is_refused(source):
     error = FileNotFoundError if source == "False" else ValueError

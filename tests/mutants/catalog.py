@@ -107,7 +107,7 @@ KERNELS = [
     ),
     Mutant(
         "bound of approximate scores too tight",
-        "kernels/mining.cuh",
+        "kernels/mining_scores.cuh",
         "return 0x1p-13f + 0x1p-21f * (float)num_classes;",
         "return 0x1p-24f;",
         f"{_MINING}::test_order_of_nearly_equal_scores_is_that_of_exact_ones",
@@ -488,14 +488,14 @@ BINDINGS = [
 PYTHON = [
     Mutant(
         "checkpoint without a wait for running means",
-        "cvops/checkpoint.py",
+        "cvops/checkpoint/__init__.py",
         "    mx.nd.waitall()  # a static graph writes running means",
         "    # a static graph writes running means",
         "tests/models/test_checkpoint.py::test_checkpoint_after_a_backward_has_its_running_means",
     ),
     Mutant(
         "another number of words of numpy.random",
-        "cvops/checkpoint.py",
+        "cvops/checkpoint/_checks.py",
         "_WORDS = 624",
         "_WORDS = 623",
         "tests/models/test_checkpoint.py::test_load_restores_the_random_generators",
@@ -541,6 +541,27 @@ PYTHON = [
         "for pairs, least in ((own, 0.5), (others, _SAME), (own, 1e-9)):",
         "for pairs, least in ((others, _SAME), (own, 0.5), (own, 1e-9)):",
         "tests/models/test_voc_instances.py::test_objects_with_similar_boxes_keep_their_numbers",
+    ),
+    Mutant(
+        "header that joins records",
+        "cvops/datasets/recordio.py",
+        "if place not in expected:",
+        "if place > _LAST:",
+        "tests/models/test_data.py::test_header_that_joins_records_is_rejected",
+    ),
+    Mutant(
+        "length that joins records",
+        "cvops/datasets/recordio.py",
+        'int.from_bytes(_MAGIC, "little")).any()',
+        'int.from_bytes(_MAGIC, "little")).all()',
+        "tests/models/test_data.py::test_header_that_joins_records_is_rejected",
+    ),
+    Mutant(
+        "group of shapes without its masks",
+        "cvops/datasets/annotations/labelme.py",
+        "pixels = [x.mask for x in things if isinstance(x.mask, RunLengths)]",
+        "pixels = [x.mask for x in things[:1] if isinstance(x.mask, RunLengths)]",
+        "tests/models/test_annotations_labelme.py::test_labelme_group_has_the_pixels_of_all_its_masks",
     ),
     Mutant(
         "records with boxes in pixels",

@@ -285,7 +285,7 @@ def test_block_refines_more_candidates_than_its_list_holds(sanitizer):
 @pytest.mark.parametrize("num_classes", [1, 2, 3, 21, 81, 1000])
 @pytest.mark.parametrize("scale", [1e-30, 1e-4, 0.3, 1, 4, 12, 30, 1e3, 1e30])
 def test_error_of_approximate_scores_is_within_the_bound(scale, num_classes):
-    """The error is at most three quarters of approx_error in mining.cuh."""
+    """The error is at most three quarters of approx_error in mining_scores.cuh."""
     rng = np.random.default_rng(num_classes)
     num = 400_000 // (10 + num_classes) * 4
     logits = (rng.normal(size=(num_classes, num)) * scale).astype(F)

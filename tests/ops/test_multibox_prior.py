@@ -322,6 +322,7 @@ REFUSED = {
         r"data: .* above 0, got \(1, 3, 0, 4\)",
     ),
     "pair with 0": ((0, 4), {}, ValueError, r"data: expected an integer in \[1, .*got 0"),
+    "number": (4, {}, ValueError, r"data: expected an array or a pair \(height, width\), got 4"),
     "pair with a float": ((2.5, 4), {}, TypeError, "data: expected an integer, got 2.5"),
     "three sizes": (
         (1, 2, 3),

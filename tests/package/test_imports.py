@@ -1,12 +1,13 @@
-"""Hooks into the import of packages."""
+"""Hooks into the import of packages, and the errors of missing ones."""
 
 import importlib
 import importlib.machinery
+import subprocess
 import sys
 
 import pytest
 
-from cvops._imports import ImportHook, when_imported
+from cvops._imports import ImportHook, pip_command, when_imported
 
 
 @pytest.fixture
@@ -81,3 +82,11 @@ def test_hook_finds_no_module_by_itself(package):
     sys.meta_path.insert(0, ImportHook(lambda name: True, lambda module, run: run(module)))
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         importlib.import_module("no_such_module")
+
+
+def test_missing_package_of_images_is_an_error_with_the_command():
+    code = "import sys; sys.modules['PIL'] = None; import cvops.images"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("ModuleNotFoundError: import of PIL halted")
+    assert last.endswith(f": {pip_command('demo', 'mxnet')}")

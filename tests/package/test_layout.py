@@ -290,7 +290,7 @@ def test_kernels_include_no_standard_header_except_cmath():
 #: The packages and modules, from the lowest layer. Modules of one layer do not import each other.
 LAYERS = [
     {"_files", "_guard", "_imports"},
-    {"_pickles"},
+    {"_pickles", "_pillow"},
     {"arrays", "images"},
     {"backends"},
     {"ops", "_mxnet"},

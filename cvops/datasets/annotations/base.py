@@ -53,6 +53,12 @@ class RunLengths(NamedTuple):
     counts: list[int] | str
 
 
+class Masks(NamedTuple):
+    """A mask: the union of masks."""
+
+    parts: list[Polygons | RunLengths]
+
+
 class Object(NamedTuple):
     """One object."""
 
@@ -63,7 +69,7 @@ class Object(NamedTuple):
     box: tuple[float, float, float, float]
     #: True if an evaluation ignores the object: VOC's flag, or COCO's ``iscrowd``.
     difficult: bool = False
-    mask: Polygons | RunLengths | None = None
+    mask: Polygons | RunLengths | Masks | None = None
 
 
 class AnnotatedImage(NamedTuple):

@@ -1,9 +1,11 @@
 """LabelMe JSON: a file for each image, with shapes.
 
-Points are (x, y) in pixels from the left upper corner. A rectangle has two opposite corners; a
-polygon and a circle have masks too. A mask has its first and its last pixel, and a PNG file of the
-pixels between them. Shapes of one label and one ``group_id`` are one object. A flag ``difficult``
-of a shape is that of the object. The classes are in the order of their names.
+Points are (x, y) in pixels from the left upper corner. A rectangle has two opposite corners, an
+oriented one all four, and its box is around them; a polygon and a circle have masks too. A mask has
+its first and its last pixel, and a PNG file of the pixels between them. Shapes of one label and one
+``group_id`` are one object, with the union of their masks; it has none if one of them is a
+rectangle. A flag ``difficult`` of a shape is that of the object. The classes are in the order of
+their names.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from cvops._pillow import Image
 from cvops.datasets.annotations import masks
 from cvops.datasets.annotations.base import (
     AnnotatedImage,
     Annotations,
     ImageFiles,
+    Masks,
     Object,
     Polygons,
     Problem,
@@ -38,6 +41,8 @@ from cvops.datasets.annotations.base import (
     unused,
 )
 
+#: The kinds of shapes that are boxes, with their numbers of points.
+_RECTANGLES = (("rectangle", 2), ("rectangle", 4), ("oriented_rectangle", 4))
 #: Corners of the polygon of a circle.
 _CORNERS = 48
 
@@ -88,7 +93,7 @@ def _objects(content: Any, path: Path) -> list[Object]:
         thing, group = _object(shape, size, where), shape.get("group_id")
         key = (thing.name, str(group)) if group is not None else number
         groups.setdefault(key, []).append(thing)
-    return [_union(things, str(path)) for things in groups.values()]
+    return [_union(things) for things in groups.values()]
 
 
 def _object(shape: dict[str, Any], size: tuple[int, int] | None, where: str) -> Object:
@@ -101,7 +106,7 @@ def _object(shape: dict[str, Any], size: tuple[int, int] | None, where: str) -> 
     corners = [finite(point, where, 2) for point in points]
     flags = shape.get("flags")
     difficult = bool(isinstance(flags, dict) and flags.get("difficult"))
-    if kind == "rectangle" and len(corners) in (2, 4):
+    if (kind, len(corners)) in _RECTANGLES:
         box = box_of([[v for corner in corners for v in corner]])
         return Object(name.strip(), box, difficult)
     if kind == "mask" and len(corners) == 2:
@@ -147,13 +152,15 @@ def _circle(center: list[float], edge: list[float]) -> list[float]:
     return [v for x, y in turns for v in (center[0] + radius * x, center[1] + radius * y)]
 
 
-def _union(things: list[Object], where: str) -> Object:
-    """Return one object with the box around those of ``things``, and with all polygons."""
+def _union(things: list[Object]) -> Object:
+    """Return one object with the box around those of ``things``, and the union of their masks."""
     if len(things) == 1:
         return things[0]
-    if any(isinstance(thing.mask, RunLengths) for thing in things):
-        raise ValueError(f"{where}: expected no mask in a group of shapes, got {things[0].name!r}")
-    rings = [ring for x in things if isinstance(x.mask, Polygons) for ring in x.mask.rings]
-    mask = Polygons(rings) if all(thing.mask for thing in things) else None
     box = box_of([list(thing.box) for thing in things])
-    return Object(things[0].name, box, any(thing.difficult for thing in things), mask)
+    difficult = any(thing.difficult for thing in things)
+    if not all(thing.mask for thing in things):
+        return Object(things[0].name, box, difficult)
+    rings = [ring for x in things if isinstance(x.mask, Polygons) for ring in x.mask.rings]
+    pixels = [x.mask for x in things if isinstance(x.mask, RunLengths)]
+    mask = Masks(pixels + [Polygons(rings)] * bool(rings)) if pixels else Polygons(rings)
+    return Object(things[0].name, box, difficult, mask)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from cvops._imports import pip_command
-from cvops.datasets.annotations.base import AnnotatedImage, Object, Polygons, RunLengths
+from cvops._pillow import Image
+from cvops.datasets.annotations.base import AnnotatedImage, Masks, Object, Polygons, RunLengths
 from cvops.datasets.voc_labels import VOC_VOID
 
 #: The largest number of objects that a label of pixels can have.
@@ -90,9 +90,11 @@ def _encoded(mask: RunLengths) -> Any:
 
 
 def render(
-    mask: Polygons | RunLengths, size: tuple[int, int], given: tuple[int, int]
+    mask: Polygons | RunLengths | Masks, size: tuple[int, int], given: tuple[int, int]
 ) -> np.ndarray:
     """Return a mask as bool (height, width) of ``size``. ``given`` is the size of the polygons."""
+    if isinstance(mask, Masks):
+        return np.logical_or.reduce([render(part, size, given) for part in mask.parts])
     coco = _pycocotools()
     if isinstance(mask, RunLengths):
         return resize(coco.decode(_encoded(mask)), size) > 0

@@ -28,33 +28,22 @@ servers, which do not return them.
 
 from __future__ import annotations
 
-import io
 import json
-import math
 import os
 import random
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cvops._files import check_regular, check_writable, replacing
+from cvops._files import check_writable
 from cvops._mxnet import mxnet
+from cvops.checkpoint import _checks, _file
+from cvops.checkpoint._file import CheckpointError as CheckpointError
 from cvops.distributed import share_parameters
 from cvops.ops._check import integer
 
 mx = mxnet()
-
-
-class CheckpointError(ValueError):
-    """A file is damaged, is not a checkpoint, or does not fit the network or the trainer."""
-
-
-_FORMAT = "cvops checkpoint 1"
-_JSON = "checkpoint.json"
-#: The number of 32-bit words of the generators' states.
-_WORDS = 624
 
 
 def seed_all(seed: int, epoch: int) -> None:
@@ -98,10 +87,10 @@ def save(path: str | Path, net: Any, trainer: Any, **state: Any) -> None:
     counts = max(optimizer._all_index_update_counts.values(), key=len)
     algorithm, arrays["numpy.random"], *rest = np.random.get_state()
     content = {
-        "format": _FORMAT,
+        "format": _file.FORMAT,
         "state": state,
         "optimizer": type(optimizer).__name__,
-        "optimizer numbers": _numbers(optimizer),
+        "optimizer numbers": _checks.numbers(optimizer),
         "optimizer counts": {names[i]: count for i, count in counts.items()},
         "optimizer states": _without_arrays(states, "optimizer", arrays),
         "schedule": type(optimizer.lr_scheduler).__name__,
@@ -109,7 +98,7 @@ def save(path: str | Path, net: Any, trainer: Any, **state: Any) -> None:
         "random": random.getstate(),
         "numpy.random": [algorithm, *rest],
     }
-    _write(Path(path), json.dumps(content), arrays)
+    _file.write(Path(path), json.dumps(content), arrays)
 
 
 def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
@@ -136,7 +125,7 @@ def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
     """
     _check_local(trainer)
     path = Path(path)
-    content, arrays = _read(path)
+    content, arrays = _file.read(path)
     parameters = net._collect_params_with_prefix()
     names = _trained(net, trainer)
     optimizer = trainer._optimizer
@@ -144,9 +133,9 @@ def load(path: str | Path, net: Any, trainer: Any) -> dict[str, Any]:
     prefix = "parameters/"
     saved = {name[len(prefix) :]: x for name, x in arrays.items() if name.startswith(prefix)}
     try:
-        _check_parameters(saved, parameters)
-        _check_optimizer(content, arrays, trainer, names, saved)
-        _check_generators(content, arrays)
+        _checks.check_parameters(saved, parameters)
+        _checks.check_optimizer(content, arrays, trainer, names, saved)
+        _checks.check_generators(content, arrays)
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
@@ -189,112 +178,6 @@ def check_path(path: str | Path) -> None:
     check_writable(Path(path))
 
 
-# --- checks of the content, before anything changes -----------------------------------------------
-
-
-def _check_parameters(saved: dict[str, np.ndarray], parameters: Any) -> None:
-    for name in sorted(parameters.keys() ^ saved.keys()):
-        lacks = "the network" if name in saved else "the checkpoint"
-        raise ValueError(f"{lacks} has no parameter {name}")
-    for name, parameter in parameters.items():
-        theirs, ours = saved[name].shape, parameter.shape
-        if len(theirs) == 0 or theirs[0] == 0:
-            raise ValueError(f"parameter {name}: expected values, got shape {theirs}")
-        if not _fits(theirs[1:], ours) or saved[name].dtype != np.dtype(parameter.dtype):
-            raise ValueError(
-                f"parameter {name}: expected {np.dtype(parameter.dtype)} {ours}, "
-                f"got {saved[name].dtype} {theirs[1:]}"
-            )
-
-
-def _check_optimizer(
-    content: dict[str, Any],
-    arrays: dict[str, np.ndarray],
-    trainer: Any,
-    names: list[str],
-    saved: dict[str, np.ndarray],
-) -> None:
-    optimizer = trainer._optimizer
-    schedule = optimizer.lr_scheduler
-    for part, owner in (("optimizer", optimizer), ("schedule", schedule)):
-        if content[part] != type(owner).__name__:
-            raise ValueError(f"{part}: expected {type(owner).__name__}, got {content[part]}")
-    known = _numbers(optimizer)
-    for name in sorted(known.keys() - content["optimizer numbers"].keys()):
-        raise ValueError(f"optimizer: expected the number {name}, got none")
-    for name, value in content["optimizer numbers"].items():
-        if name not in known and hasattr(optimizer, name):
-            raise ValueError(f"optimizer: expected numbers, got an attribute {name}")
-        if value is not None and not isinstance(value, (int, float)):
-            raise ValueError(f"optimizer: {name}: expected a number, got {value!r}")
-    for part in ("optimizer counts", "optimizer states"):
-        for name in sorted(content[part].keys() - set(names)):
-            raise ValueError(f"the trainer has no parameter {name}")
-    for name, count in content["optimizer counts"].items():
-        if type(count) is not int or not 0 <= count < 2**31:
-            raise ValueError(f"optimizer: expected a count of {name}, got {count!r}")
-    for name, state in content["optimizer states"].items():
-        weight = mx.nd.zeros(saved[name].shape[1:], dtype=saved[name].dtype)
-        fresh = optimizer.create_state_multi_precision(names.index(name), weight)
-        _check_state(f"optimizer state of {name}", state, fresh, arrays)
-    attributes = getattr(schedule, "__dict__", {})
-    if content["schedule state"].keys() != attributes.keys():
-        expected, got = sorted(attributes), sorted(content["schedule state"])
-        raise ValueError(f"schedule: expected {expected}, got {got}")
-    for name, value in content["schedule state"].items():
-        kinds = {_kind(attributes[name]), _kind(value)}
-        if len(kinds) > 1:
-            raise ValueError(f"schedule: {name}: expected {attributes[name]!r}, got {value!r}")
-
-
-def _kind(value: Any) -> type:
-    """Return a type that JSON keeps."""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float
-    return list if isinstance(value, tuple) else type(value)
-
-
-def _check_state(name: str, value: Any, fresh: Any, arrays: dict[str, np.ndarray]) -> None:
-    """Refuse a state that has another structure, or an array of another shape, than a new one."""
-    if isinstance(fresh, (tuple, list)):
-        if not isinstance(value, list) or len(value) != len(fresh):
-            raise ValueError(f"{name}: expected {len(fresh)} states, got {value!r}")
-        for i, (part, new) in enumerate(zip(value, fresh)):
-            _check_state(f"{name}[{i}]", part, new, arrays)
-    elif fresh is None or value is None:
-        if fresh is not value:
-            raise ValueError(f"{name}: expected {'no' if fresh is None else 'an'} array")
-    else:
-        array = arrays.get(value) if isinstance(value, str) else None
-        if array is None:
-            raise ValueError(f"{name}: expected the name of an array, got {value!r}")
-        if array.shape != fresh.shape or array.dtype != fresh.dtype:
-            raise ValueError(
-                f"{name}: expected {np.dtype(fresh.dtype)} {fresh.shape}, "
-                f"got {array.dtype} {array.shape}"
-            )
-
-
-def _check_generators(content: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    try:
-        version, internal, gauss = content["random"]
-        random.Random().setstate((version, tuple(internal), gauss))
-        if not (gauss is None or isinstance(gauss, float)):
-            raise ValueError(gauss)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(f"random: expected a state, got one that has no use: {error}") from error
-    words = arrays.get("numpy.random")
-    if words is None or words.shape != (_WORDS,) or words.dtype != np.uint32:
-        raise ValueError(f"numpy.random: expected uint32 ({_WORDS},), got {words!r}")
-    algorithm, *rest = content["numpy.random"]
-    fits = algorithm == "MT19937" and list(map(type, rest)) == [int, int, float]
-    if not (fits and 0 <= rest[0] <= _WORDS and rest[1] in (0, 1)):
-        raise ValueError(f"numpy.random: expected a state of MT19937, got {algorithm!r}, {rest}")
-
-
-# --- content --------------------------------------------------------------------------------------
-
-
 def _trained(net: Any, trainer: Any) -> list[str]:
     """Return the structural names of the trainer's parameters, in order."""
     names: dict[Any, str] = {}
@@ -328,14 +211,6 @@ def _updaters(trainer: Any) -> list[Any]:
     return [trainer._kvstore._updater] if trainer._update_on_kvstore else trainer._updaters
 
 
-def _numbers(optimizer: Any) -> dict[str, float | None]:
-    return {
-        name: value
-        for name, value in vars(optimizer).items()
-        if value is None or isinstance(value, (int, float))
-    }
-
-
 def _without_arrays(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
     """Return ``value`` with its arrays moved to ``arrays`` and replaced by their names."""
     if value is None:
@@ -361,78 +236,3 @@ def _with_arrays(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 def _array(array: np.ndarray) -> Any:
     return mx.nd.array(array, dtype=array.dtype)
-
-
-def _fits(shape: tuple[int, ...], known: tuple[int, ...]) -> bool:
-    """Compare ``shape`` with a partly known one, whose unknown sizes are 0 or -1."""
-    return len(shape) == len(known) and all(k in (n, 0, -1) for n, k in zip(shape, known))
-
-
-# --- the file -------------------------------------------------------------------------------------
-
-
-def _write(path: Path, content: str, arrays: dict[str, np.ndarray]) -> None:
-    with replacing(path) as part, zipfile.ZipFile(part, "w") as archive:
-        archive.writestr(_JSON, content)
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
-
-
-#: The entries of the JSON object, and their types.
-_TYPES = {
-    "state": dict,
-    "optimizer": str,
-    "optimizer numbers": dict,
-    "optimizer counts": dict,
-    "optimizer states": dict,
-    "schedule": str,
-    "schedule state": dict,
-    "random": list,
-    "numpy.random": list,
-}
-
-
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    try:
-        check_regular(path)
-        with zipfile.ZipFile(path) as archive:
-            for info in archive.infolist():
-                # ``save`` does not compress, so the content is not larger than the file.
-                if info.compress_type != zipfile.ZIP_STORED:
-                    raise ValueError(f"{info.filename}: expected no compression")
-            content = _content(archive.read(_JSON))
-            names = [name for name in archive.namelist() if name != _JSON]
-            # A complete read compares the checksum.
-            arrays = {name[: -len(".npy")]: _plain_array(archive.read(name)) for name in names}
-    except (FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:  # the readers raise many kinds for damaged files
-        raise CheckpointError(f"{path}: damaged, or not a checkpoint: {error}") from error
-    return content, arrays
-
-
-def _content(text: bytes) -> dict[str, Any]:
-    content = json.loads(text)
-    if not isinstance(content, dict):
-        raise ValueError(f"{_JSON}: expected an object")
-    if content.get("format") != _FORMAT:
-        raise ValueError(f"format: expected {_FORMAT!r}, got {content.get('format')!r}")
-    for name, kind in _TYPES.items():
-        if not isinstance(content.get(name), kind):
-            raise ValueError(f"{name}: expected a {kind.__name__}, got {content.get(name)!r}")
-    return content
-
-
-def _plain_array(data: bytes) -> np.ndarray:
-    """Return the array in the bytes of a ``.npy`` file, whose header cannot ask for more memory."""
-    file = io.BytesIO(data)
-    version = np.lib.format.read_magic(file)
-    if version != (1, 0):
-        raise ValueError(f"expected .npy of version (1, 0), got {version}")
-    shape, in_columns, dtype = np.lib.format.read_array_header_1_0(file)
-    size = math.prod(shape) * dtype.itemsize
-    if dtype.hasobject or min(shape, default=0) < 0 or size != len(data) - file.tell():
-        raise ValueError(f"expected {len(data) - file.tell()} bytes, got {dtype} {shape}")
-    array = np.frombuffer(data, dtype, offset=file.tell())
-    return array.reshape(shape[::-1]).T if in_columns else array.reshape(shape)

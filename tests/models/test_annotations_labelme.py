@@ -1,0 +1,146 @@
+"""Annotations in LabelMe JSON: boxes, masks, groups, broken files."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+from requirements import skip_without
+
+skip_without("mxnet", "skimage", "PIL", "pycocotools")
+
+from annotation_cases import (  # noqa: E402
+    HEIGHT,
+    WIDTH,
+    labelme,
+    objects,
+    problems,
+    read,
+    splits,
+    write,
+    write_images,
+)
+from PIL import Image  # noqa: E402
+
+from cvops.datasets.annotations import masks  # noqa: E402
+from cvops.datasets.annotations.base import Object  # noqa: E402
+
+
+def test_labelme_shapes_are_boxes_and_masks(tmp_path):
+    """The corners of a rectangle are in any order. Two shapes of a group are one object."""
+    write_images(tmp_path, "train/a.jpg", "train/b.jpg")
+    ring, other = [[1, 2], [5, 2], [5, 8.5]], [[10, 10], [12, 10], [12, 12]]
+    shapes = [
+        ("bee", "rectangle", [[30, 15], [10, 5]], {"flags": {"difficult": True}}),
+        ("frog", "polygon", ring, {"group_id": 1}),
+        ("bee", "circle", [[20, 10], [23, 14]], {"group_id": None}),
+        ("frog", "polygon", other, {"group_id": 1}),
+    ]
+    write(tmp_path / "train/a.json", labelme(*shapes, imagePath="..\\train\\a.jpg"))
+    found = read(tmp_path)
+    rectangle, frog, circle = objects(found)["a.jpg"]
+    assert rectangle == Object("bee", (10, 5, 30, 15), True)
+    assert frog.box == (1, 2, 12, 12)
+    assert frog.mask.rings == [[1, 2, 5, 2, 5, 8.5], [10, 10, 12, 10, 12, 12]]
+    np.testing.assert_allclose(circle.box, (15, 5, 25, 15))
+    area = masks.render(circle.mask, (HEIGHT, WIDTH), (HEIGHT, WIDTH)).sum()
+    assert abs(area - np.pi * 25) < 8
+    assert splits(found) == {"a.jpg": "train"}
+    assert found.images[0].size == (20, 40)
+    assert problems(found) == [("image without an annotation", "b.jpg")]
+
+
+def test_box_of_an_oriented_rectangle_is_around_its_corners(tmp_path):
+    write_images(tmp_path, "a.jpg")
+    corners = [[10, 2], [14, 6], [9, 11], [5, 7]]
+    write(tmp_path / "a.json", labelme(("bee", "oriented_rectangle", corners, {})))
+    assert objects(read(tmp_path)) == {"a.jpg": [Object("bee", (5, 2, 14, 11))]}
+
+
+def png(pixels):
+    """Return a picture as the text of LabelMe's masks."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
+
+
+BOTTOM_LEFT = np.uint8([[0, 0, 0], [1, 1, 0]])
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_labelme_mask_has_the_pixels_of_its_file(tmp_path, value):
+    write_images(tmp_path, "a.jpg")
+    mask = {"mask": png(value * BOTTOM_LEFT)}
+    write(tmp_path / "a.json", labelme(("bee", "mask", [[7, 4], [9, 5]], mask)))
+    (bee,) = objects(read(tmp_path))["a.jpg"]
+    assert bee.box == (7, 4, 10, 6)
+    want = np.zeros((HEIGHT, WIDTH), bool)
+    want[5, 7:9] = True
+    np.testing.assert_array_equal(masks.render(bee.mask, want.shape, want.shape), want)
+
+
+def test_labelme_group_has_the_pixels_of_all_its_masks(tmp_path):
+    """A shape of another label or group is another object. A rectangle has no mask."""
+    write_images(tmp_path, "a.jpg")
+    mask, other = [{"mask": png(BOTTOM_LEFT), "group_id": group} for group in (1, 2)]
+    square, far = [[10, 10], [14, 10], [14, 14], [10, 14]], [[30, 10], [34, 14]]
+    shapes = [
+        ("bee", "mask", [[7, 4], [9, 5]], mask),
+        ("frog", "mask", [[7, 4], [9, 5]], mask),
+        ("bee", "polygon", square, {"group_id": 1, "flags": {"difficult": True}}),
+        ("bee", "mask", [[8, 4], [10, 5]], mask),
+        ("bee", "mask", [[20, 4], [22, 5]], other),
+        ("bee", "rectangle", far, {"group_id": 2}),
+    ]
+    write(tmp_path / "a.json", labelme(*shapes))
+    bee, frog, second = objects(read(tmp_path))["a.jpg"]
+    assert [x.name for x in (bee, frog, second)] == ["bee", "frog", "bee"]
+    assert (bee.box, bee.difficult) == ((7, 4, 14, 14), True)
+    assert (frog.box, frog.difficult) == ((7, 4, 10, 6), False)
+    assert (second.box, second.mask) == ((20, 4, 34, 14), None)
+    want = np.zeros((HEIGHT, WIDTH), bool)
+    want[5, 7:10] = want[10:14, 10:14] = True
+    np.testing.assert_array_equal(masks.render(bee.mask, want.shape, want.shape), want)
+    half = masks.render(bee.mask, (HEIGHT // 2, WIDTH // 2), want.shape)
+    np.testing.assert_array_equal(half[5:7, 4:8], [[0, 1, 1, 0], [0, 1, 1, 0]])
+
+
+@pytest.mark.parametrize("inside", [np.ones((2, 3), bool), np.eye(3) > 0, np.zeros((1, 1), bool)])
+def test_run_lengths_are_those_of_the_pixels(inside):
+    code = masks.run_lengths(inside)
+    masks.check_run_lengths(code, "mask")
+    np.testing.assert_array_equal(masks.render(code, inside.shape, inside.shape), inside)
+
+
+MASK = {"mask": png(BOTTOM_LEFT)}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (labelme(("bee", "mask", [[1, 2], [3, 3]], {})), "expected a mask in base64, got None"),
+        (labelme(("bee", "mask", [[1, 2], [3, 3]], {"mask": "?"})), "expected a PNG file"),
+        (labelme(("bee", "mask", [[1, 2], [3, 3]], {"mask": "AAAA"})), "expected a PNG file"),
+        (labelme(("bee", "mask", [[-1, 2], [1, 3]], MASK)), "got 3 x 2 pixels at -1, 2"),
+        (labelme(("bee", "mask", [[38, 2], [40, 3]], MASK)), "got 3 x 2 pixels at 38, 2"),
+        (
+            labelme(("bee", "mask", [[1, 2], [3, 3]], MASK), imageHeight=None),
+            "expected imageHeight and imageWidth",
+        ),
+        (labelme(("bee", "line", [[1, 2], [3, 4]], {})), "got 'line' of 2"),
+        (labelme(("bee", "polygon", [[1, 2], [3, 4]], {})), "got 'polygon' of 2"),
+        (labelme(("bee", "oriented_rectangle", [[1, 2], [3, 4]], {})), "got 'oriented_rectangle'"),
+        (labelme(("", "rectangle", [[1, 2], [3, 4]], {})), "shape 0: expected a label, got ''"),
+        (labelme(("bee", "rectangle", [[1, 2], [3]], {})), "expected 2 finite numbers, got"),
+        (labelme(("bee", "rectangle", None, {})), "expected points, got None"),
+        ({"shapes": [3]}, "expected an object, got 3"),
+        ({"shapes": 3}, "expected a list 'shapes'"),
+    ],
+)
+def test_broken_file_of_labelme_is_a_problem(tmp_path, content, message):
+    write_images(tmp_path, "a.jpg")
+    write(tmp_path / "a.json", content)
+    found = read(tmp_path)
+    assert problems(found) == [("annotation cannot be read", "a.json")]
+    assert message in found.problems[0].message
+    assert found.images == []
