@@ -66,7 +66,7 @@ CVOPS_INLINE void for_each_step(const Sorted& all, int i, const Use& use) {
       any |= overlap[k] > 0;
     }
     if (!any) continue;
-#pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
+    CVOPS_NOT_UNROLLED
     for (int k = 0; k < kVector; ++k) {
       const float iou = overlap[k] / (all.area[at + k] + own.area - overlap[k]);
       use(k, at + k, overlap[k] > 0 ? iou : float_of(0x7fc00000u));
