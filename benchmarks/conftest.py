@@ -26,6 +26,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -96,7 +97,10 @@ def exclusive() -> Iterator[None]:
 
 @pytest.fixture(params=IMPLEMENTATIONS)
 def time_job(request):
-    """Return time_job(job), which checks and times one implementation of a ``Job``."""
+    """Return time_job(job), which checks and times one implementation of a ``Job``.
+
+    With several jobs of one size, each call takes the next one, on a CPU only.
+    """
     config = request.config
     implementation = IMPLEMENTATIONS[request.param]
 
@@ -110,18 +114,22 @@ def time_job(request):
         skip(missing)
 
     @exclusive()
-    def run(job):
+    def run(job, *others):
         name = f"{job.op}, {job.size}"
         if request.param in job.too_slow:
             skip("takes too long", name)
+        if others and implementation.device != "cpu":
+            skip("new inputs are for branches on a CPU", name)
         with implementation.settings():
             try:
                 call, once = implementation.first_call(job)
+                all_calls = [call, *(implementation.first_call(other)[0] for other in others)]
             except Unavailable as error:
                 skip(str(error), job.op)
+            turn = cycle(all_calls)
 
             def finished_call():
-                implementation.wait(call())
+                implementation.wait(next(turn)())
 
             # The fixture reads its options from a marker.
             request.node.add_marker(pytest.mark.benchmark(group=name, timer=implementation.clock))

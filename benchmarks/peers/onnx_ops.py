@@ -7,7 +7,7 @@ numbers are below. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 from __future__ import annotations
 
 import struct
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Callable, Union
 
 import numpy as np
@@ -56,12 +56,16 @@ def model(op: str, inputs: dict[str, Any], output: Any, **attributes: Any) -> by
     return _field(1, IR_VERSION) + _field(7, graph) + _field(8, _field(2, OPSET))
 
 
+@lru_cache(maxsize=8)
+def _session(text: bytes) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(text, providers=["CPUExecutionProvider"])
+
+
 def call(
     op: str, inputs: dict[str, np.ndarray], output: Any, **attributes: Any
 ) -> Callable[[], list[np.ndarray]]:
     """Return a function that runs the op on these inputs, with ONNX Runtime's default threads."""
-    import onnxruntime
-
     text = model(op, {name: x.dtype for name, x in inputs.items()}, output, **attributes)
-    session = onnxruntime.InferenceSession(text, providers=["CPUExecutionProvider"])
-    return partial(session.run, None, inputs)
+    return partial(_session(text).run, None, inputs)

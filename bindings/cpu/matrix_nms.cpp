@@ -50,26 +50,19 @@ void sort_by_class(Sorted& to, const NmsCandidates& from, bool by_class) {
   }
 }
 
-// Calls use(k, j, iou) for the lanes k of steps with a candidate j before i of i's class that
-// overlaps i. The IoU of a lane without an overlap is NaN.
+// Calls use(k, j, iou) for each candidate j before i of i's class, in the lanes k of steps. The IoU
+// of a candidate without an overlap is NaN. A branch on the overlaps would be hard to predict.
 template <bool kCenter, typename Use>
 CVOPS_INLINE void for_each_step(const Sorted& all, int i, const Use& use) {
   const SizedBox own = all.box(i);
   for (int at = all.begin[i]; at < i; at += kVector) {
-    float overlap[kVector];
-    int any = 0;
+    CVOPS_NOT_UNROLLED
     for (int k = 0; k < kVector; ++k) {
       const int j = at + k;
-      const float area =
-          intersection({all.x1[j], all.y1[j], all.x2[j], all.y2[j]}, own.box, kCenter);
-      overlap[k] = j < i ? area : 0.0f;
-      any |= overlap[k] > 0;
-    }
-    if (!any) continue;
-#pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
-    for (int k = 0; k < kVector; ++k) {
-      const float iou = overlap[k] / (all.area[at + k] + own.area - overlap[k]);
-      use(k, at + k, overlap[k] > 0 ? iou : float_of(0x7fc00000u));
+      const SizedBox other = {{all.x1[j], all.y1[j], all.x2[j], all.y2[j]}, all.area[j]};
+      const float overlap = intersection(other.box, own.box, kCenter);
+      const float iou = overlap / (other.area + own.area - overlap);
+      use(k, j, (overlap > 0) & (j < i) ? iou : float_of(0x7fc00000u));
     }
   }
 }

@@ -118,7 +118,7 @@ float decayed(const Kept& kept, int first, const SizedBox& b, int of_class, floa
       any |= passes[k];
     }
     if (!any) continue;
-#pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
+    CVOPS_NOT_UNROLLED
     for (int k = 0; k < kVector; ++k) {
       overlaps[k] = overlaps[k] / (kept.area[at + k] + b.area - overlaps[k]);
     }

@@ -38,17 +38,17 @@ CVOPS_INLINE void soft_nms_factors(float* factors, const float* ious, const Soft
   }
   float exponents[kNum];
   int large = 0;
-#pragma GCC unroll 1  // the compiler would not vectorize the loop after it unrolls it
+  CVOPS_NOT_UNROLLED
   for (int k = 0; k < kNum; ++k) {
     const float exponent = -(ious[k] * ious[k]) / op.sigma;
     exponents[k] = exponent == exponent ? exponent : 0.0f;
     large |= exponents[k] < -0x1p-5f;
   }
   if (large) {
-#pragma GCC unroll 1
+    CVOPS_NOT_UNROLLED
     for (int k = 0; k < kNum; ++k) factors[k] = exp_of_negative(exponents[k]);
   } else {
-#pragma GCC unroll 1
+    CVOPS_NOT_UNROLLED
     for (int k = 0; k < kNum; ++k) factors[k] = exp_of_small(exponents[k]);
   }
 }

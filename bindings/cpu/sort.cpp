@@ -1,13 +1,18 @@
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "nms.h"
+#include "simd.h"
 
 namespace cvops::cpu {
 namespace {
 
 // Bits of a digit, at most. The digits of few keys have fewer: each digit needs a table.
 constexpr int kMaxDigitBits = 11;
+
+// Fewer keys have ranks instead.
+constexpr int kMinForDigits = 64;
 
 uint32 score_of(uint64 key) { return (uint32)(key >> 32); }
 
@@ -53,12 +58,29 @@ bool insertion_sort(uint64* keys, int64 num) {
   return true;
 }
 
+// Writes each key at its rank: the number of lower keys. The loops have no branch on a key, which
+// would be hard to predict. The order of signed integers needs fewer instructions.
+void sort_by_rank(uint64* sorted, const uint64* keys, int num) {
+  constexpr uint64 kSign = 1ull << 63;
+  constexpr int kVector = 8;
+  int64 of_keys[kMinForDigits];
+  const int lanes = (int)ceil_div(num, kVector) * kVector;
+  for (int i = 0; i < num; ++i) of_keys[i] = (int64)(keys[i] ^ kSign);
+  std::fill(of_keys + num, of_keys + lanes, std::numeric_limits<int64>::max());
+  for (int i = 0; i < num; ++i) {
+    int64 rank = 0;
+    const int64 own = of_keys[i];
+    for (int k = 0; k < lanes; ++k) rank += of_keys[k] < own;
+    sorted[rank] = keys[i];
+  }
+}
+
 }  // namespace
 
 const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk) {
-  if (num < 64) {
-    std::sort(keys, keys + num);
-    return keys;
+  if (num < kMinForDigits) {
+    simd<sort_by_rank>(other, keys, (int)num);
+    return other;
   }
   uint32 lowest = ~0u, highest = 0;
   for (int64 i = 0; i < num; ++i) {

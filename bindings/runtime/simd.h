@@ -14,11 +14,13 @@
 #endif
 
 // Before a loop of few iterations, or that only fills memory: the compiler vectorizes it and does
-// not unroll it.
+// not unroll it. CVOPS_NOT_UNROLLED is for loops that g++ would unroll and then not vectorize.
 #ifdef __clang__
 #define CVOPS_VECTORIZED _Pragma("clang loop vectorize(enable) interleave(disable) unroll(disable)")
+#define CVOPS_NOT_UNROLLED CVOPS_VECTORIZED
 #else
 #define CVOPS_VECTORIZED
+#define CVOPS_NOT_UNROLLED _Pragma("GCC unroll 1")
 #endif
 
 // Some loops load two small numbers, or the bytes of a color, as one large number.

@@ -61,6 +61,20 @@ class TestOnnx:
         check(IMPLEMENTATIONS["onnxruntime"], make_job())
 
 
+@pytest.mark.parametrize("name", ["native", "onnxruntime", "openvino"])
+def test_calls_of_one_size_keep_their_inputs(name):
+    """The calls of a job with new inputs take turns; some libraries share a session."""
+    implementation = IMPLEMENTATIONS[name]
+    if implementation.missing():
+        pytest.skip(f"{implementation.name} {implementation.missing()}")
+    jobs = bench_box_nms.jobs_with_new_inputs(1, 10_000, 1, bench_box_nms.spread)
+    assert len({job.arrays[0].tobytes() for job in jobs}) == len(jobs) == 4
+    calls = [implementation.prepare(job) for job in jobs]
+    for _ in range(2):
+        for job, call in zip(jobs, calls):
+            implementation.check(job, to_numpy(call()))
+
+
 class TestOpenVino:
     @pytest.mark.parametrize(
         "make_job",
