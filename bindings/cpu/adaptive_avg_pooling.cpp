@@ -127,8 +127,8 @@ CVOPS_INLINE void pool_by(float* out, const float* data, const float* next, int 
           const int num = (end - begin) * P::kLanes;
           for (int i = 0; i < num; i += kLine) __builtin_prefetch(from + i);
         }
-        transpose<P::kWidth>(reinterpret_cast<float*>(pixels), P::kLanes,
-                             data + (int64)row * width + begin, map, planes, end - begin);
+        transpose(reinterpret_cast<float*>(pixels), P::kLanes, data + (int64)row * width + begin,
+                  map, planes, end - begin);
         add_pixels(sums, pixels, begin, end, columns, bins, &bin);
       }
     }

@@ -99,8 +99,7 @@ CVOPS_INLINE void add_row(P* low, P* high, const float* out_grad, int64 plane, i
   P grads[kColumns] = {};
   for (int begin = 0; begin < out_width; begin += kColumns) {
     const int num = std::min(kColumns, out_width - begin);
-    transpose<P::kWidth>(reinterpret_cast<float*>(grads), P::kLanes, out_grad + begin, plane,
-                         planes, num);
+    transpose(reinterpret_cast<float*>(grads), P::kLanes, out_grad + begin, plane, planes, num);
     for (int i = 0; i < num; ++i) {
       const int left = columns.low[begin + i], right = columns.high[begin + i];
       const float left_weight = columns.low_weight[begin + i];
@@ -191,10 +190,11 @@ void bilinear_resize_backward(const Cpu&, float* grad, const float* out_grad, in
   for_row_parts(ceil_div(planes, kMaxLanes), op.height, cost, [&](int64 group, Range part) {
     const int64 first = group * kMaxLanes;
     const int num = (int)std::min<int64>(kMaxLanes, planes - first);
-    with_pixel(lanes_for(num), [&](auto type) __attribute__((always_inline)) {
-      grad_by<typename decltype(type)::Of>(grad + first * map, out_grad + first * out_map, num,
-                                           part, rows, columns, op);
-    });
+    with_pixel<float, kMaxWidthOfSums>(
+        lanes_for(num), [&](auto type) __attribute__((always_inline)) {
+          grad_by<typename decltype(type)::Of>(grad + first * map, out_grad + first * out_map, num,
+                                               part, rows, columns, op);
+        });
   });
 }
 

@@ -26,6 +26,9 @@ constexpr int kManyRows = 2;
 // The heap is given up after more searches than matches and one per that number of rows.
 constexpr int kRowsPerSearch = 8;
 
+// Floats of a vector for fewer columns than a vector of AVX-512 has.
+constexpr int kFew = 8;
+
 // A row's best pair with a free column. Column -1: it has none.
 struct Best {
   float score;
@@ -38,6 +41,9 @@ constexpr float kFree = 0, kTaken = std::numeric_limits<float>::quiet_NaN();
 // Best pair of a row of `num` scores; of equal ones the first. states (num): kFree or kTaken.
 template <bool kAscend, int kWidth>
 CVOPS_INLINE Best best_pair(const float* row, const float* states, int num, float threshold) {
+  if constexpr (kWidth > kFew) {
+    if (num < kWidth) return best_pair<kAscend, kFew>(row, states, num, threshold);
+  }
   const auto is_better = [](float a, float b)
                              __attribute__((always_inline)) { return kAscend ? a < b : a > b; };
   Best best = {threshold, -1};
@@ -164,6 +170,9 @@ CVOPS_INLINE void find_one(const BlockBests& to, const Scores& scores, int block
 template <bool kAscend, int kWidth>
 CVOPS_INLINE void find_block(const BlockBests& to, const Scores& scores, int block) {
   const int num = scores.num_columns;
+  if constexpr (kWidth > kFew) {
+    if (num < kWidth) return find_block<kAscend, kFew>(to, scores, block);
+  }
   int column = 0;
   for (; column + 4 * kWidth <= num; column += 4 * kWidth) {
     find_some<kAscend, 4, kWidth>(to, scores, block, column);

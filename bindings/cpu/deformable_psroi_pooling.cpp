@@ -42,19 +42,18 @@ CVOPS_INLINE void pool(const Forward& call, const std::vector<int64>& rois, cons
     typename P::V count;
     fill(count, num > 0.0f ? num : 1.0f);
     for (int v = 0; v < P::kVectors; ++v) sum.of[v] /= count;
-    staged.at<P>(item.group, index, n) = sum;
+    *(P*)staged.lanes_of(item.group, index, n) = sum;
   });
 }
 
 // Pools without interleaved planes, for few bins.
-template <typename P>
-CVOPS_INLINE void pool_separately(const Forward& call, const std::vector<int64>& rois,
-                                  const WorkItem& item, const StagedBins& staged) {
+void pool_separately(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
+                     const StagedBins& staged) {
   const Psroi& op = call.op.psroi;
   const float* const first = call.plane(item.image, item.channel, item.cell);
   Samples samples(call.op);
-  for_each_bin(call, rois, item, samples, [&](int64 n, int index) __attribute__((always_inline)) {
-    float* const to = (float*)&staged.at<P>(item.group, index, n);
+  for_each_bin(call, rois, item, samples, [&](int64 n, int index) {
+    float* const to = staged.lanes_of(item.group, index, n);
     const float count = samples.count();
     for (int k = 0; k < item.channels; ++k) {
       const float* const plane = first + k * call.plane_pitch();
@@ -73,17 +72,19 @@ CVOPS_INLINE void pool_separately(const Forward& call, const std::vector<int64>&
   });
 }
 
-template <typename P>
-CVOPS_INLINE void pool_item(const Forward& call, const std::vector<int64>& rois,
-                            const WorkItem& item, const StagedBins& staged) {
+void pool_item(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
+               const StagedBins& staged, int lanes) {
   const Psroi& op = call.op.psroi;
   const double reads =
       4.0 * call.op.samples * call.op.samples * bins_of_cell(item.cell, op).num() * rois.size();
-  if (4 * reads < op.pixels()) return pool_separately<P>(call, rois, item, staged);
-  const std::unique_ptr<P[]> pixels(new P[op.pixels()]);
-  copy_planes(pixels.get(), call.plane(item.image, item.channel, item.cell), call.plane_pitch(),
-              op.height, op.width, item.channels);
-  pool(call, rois, item, pixels.get(), staged);
+  if (4 * reads < op.pixels()) return pool_separately(call, rois, item, staged);
+  with_pixel(lanes, [&](auto type) __attribute__((always_inline)) {
+    using P = typename decltype(type)::Of;
+    const std::unique_ptr<P[]> pixels(new P[op.pixels()]);
+    copy_planes(pixels.get(), call.plane(item.image, item.channel, item.cell), call.plane_pitch(),
+                op.height, op.width, item.channels);
+    pool(call, rois, item, pixels.get(), staged);
+  });
 }
 
 }  // namespace
@@ -106,9 +107,7 @@ void deformable_psroi_pooling(const Cpu&, float* pooled, const float* data, cons
   for_each_item(op, num_rois, 0.3, 0.2, [&](const WorkItem& item, int lanes) {
     const std::vector<int64>& list = lists[item.image];
     if (list.empty()) return;
-    with_pixel(lanes, [&](auto type) __attribute__((always_inline)) {
-      pool_item<typename decltype(type)::Of>(call, list, item, staged);
-    });
+    pool_item(call, list, item, staged, lanes);
   });
   parallel_for(num_rois, 0.3 * of_roi, [&](int64 n) {
     if (psroi_image(rois + 5 * n, psroi) < 0) return;

@@ -241,7 +241,7 @@ void deformable_psroi_pooling_backward(const Cpu&, float* grad, float* trans_gra
   const Backward call = {grad, out_grad, rois, trans, op};
   for_each_item(op, num_rois, 0.6, 0.4, [&](const WorkItem& item, int lanes) {
     const std::vector<int64>& list = lists[item.image];
-    with_pixel(lanes, [&](auto type) __attribute__((always_inline)) {
+    with_pixel<float, kMaxWidthOfSums>(lanes, [&](auto type) __attribute__((always_inline)) {
       add_gradients_of_item<typename decltype(type)::Of>(call, list, item);
     });
   });
@@ -258,10 +258,11 @@ void deformable_psroi_pooling_backward(const Cpu&, float* grad, float* trans_gra
       const int class_id = (int)(number % per_image / psroi.cells());
       const WorkItem item = {image, class_id, class_id * op.channels_of_class(), 0, cell, 0};
       const std::vector<int64>& list = lists[image];
-      with_pixel(lanes_for(op.channels_of_class()), [&](auto type) __attribute__((always_inline)) {
-        offset_gradients_of_cell<typename decltype(type)::Of>(trans_grad, of_data, out_grad, list,
-                                                              item);
-      });
+      with_pixel<float, kMaxWidthOfSums>(lanes_for(op.channels_of_class()),
+                                         [&](auto type) __attribute__((always_inline)) {
+                                           offset_gradients_of_cell<typename decltype(type)::Of>(
+                                               trans_grad, of_data, out_grad, list, item);
+                                         });
     });
     return;
   }

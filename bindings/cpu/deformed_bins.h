@@ -105,7 +105,7 @@ CVOPS_INLINE void for_each_bin(const Call& call, const std::vector<int64>& rois,
 template <typename P>
 CVOPS_INLINE void copy_planes(P* pixels, const float* first, int64 pitch, int height, int width,
                               int channels) {
-  interleave(pixels, first, pitch, width, {{0, height}, {0, width}}, channels);
+  interleave<4>(pixels, first, pitch, width, {{0, height}, {0, width}}, channels);
 }
 
 // Channels of a class in groups, one per lane.

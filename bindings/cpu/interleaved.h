@@ -38,19 +38,25 @@ struct Type {
   using Of = P;
 };
 
-template <typename T, int kLanes, typename Body>
+template <typename T, int kLanes, int kMaxWidth, typename Body>
 void with_pixel_of(const Body& body) {
-  by_width([&](auto width)
-               __attribute__((always_inline)) { body(Type<Pixel<T, kLanes, width>>()); });
+  by_width([&](auto width) __attribute__((always_inline)) {
+    constexpr int kWidth = width < kMaxWidth ? width : kMaxWidth;
+    body(Type<Pixel<T, kLanes, kWidth>>());
+  });
 }
 
-template <typename T = float, typename Body>
+template <typename T = float, int kMaxWidth = 16, typename Body>
 void with_pixel(int lanes, const Body& body) {
   constexpr int kMax = kMaxLanesOf<T>;
-  if (lanes == kMax) return with_pixel_of<T, kMax>(body);
-  if (lanes == kMax / 2) return with_pixel_of<T, kMax / 2>(body);
-  with_pixel_of<T, kMax / 4>(body);
+  if (lanes == kMax) return with_pixel_of<T, kMax, kMaxWidth>(body);
+  if (lanes == kMax / 2) return with_pixel_of<T, kMax / 2, kMaxWidth>(body);
+  with_pixel_of<T, kMax / 4, kMaxWidth>(body);
 }
+
+// Maximum width where pixels in memory are sums: a load of such a pixel soon after its store takes
+// longer with AVX-512.
+constexpr int kMaxWidthOfSums = 8;
 
 // Vectors of the largest alignment, for the memory of pixels.
 using PixelMemory = Vector<float, 16>;
@@ -93,8 +99,9 @@ CVOPS_INLINE void clear_spare_lanes(P* pixels, int num, int channels) {
 }
 
 // Copies a window of `channels` planes, `plane` elements apart, to `out`. change(Vector&) changes
-// the values. The lanes beyond `channels` are zero.
-template <typename P, typename... Change>
+// the values. The lanes beyond `channels` are zero. kWidth: of the loads; narrow ones are faster if
+// the planes are in no cache.
+template <int kWidth, typename P, typename... Change>
 CVOPS_INLINE void interleave(P* out, const typename P::T* data, int64 plane, int width,
                              const Window& window, int channels, const Change&... change) {
   constexpr int kAtOnce = 64;  // pixels that stay in the L1 cache
@@ -103,8 +110,8 @@ CVOPS_INLINE void interleave(P* out, const typename P::T* data, int64 plane, int
       const int num = std::min(kAtOnce, window.columns.end - begin);
       P* const pixels = out + window.index(row, begin);
       clear_spare_lanes(pixels, num, channels);
-      transpose<P::kWidth>(reinterpret_cast<typename P::T*>(pixels), P::kLanes,
-                           data + (int64)row * width + begin, plane, channels, num, change...);
+      transpose<kWidth>(reinterpret_cast<typename P::T*>(pixels), P::kLanes,
+                        data + (int64)row * width + begin, plane, channels, num, change...);
     }
   }
 }

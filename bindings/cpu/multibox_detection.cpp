@@ -17,15 +17,15 @@ namespace {
 // Anchors that one thread scores per work item.
 constexpr int kTile = 1024;
 
-// Anchors scored in parallel lanes, so that their best scores stay in registers.
-constexpr int kLanes = 32;
+// Vectors of anchors that are scored at once, so that their best scores stay in registers.
+constexpr int kVectors = 4;
 
 // Best class of each of `count` anchors, the first of equal ones; -1 if no score is above -1. The
 // scores of the first class begin at `prob`; those of the next classes follow at distance `stride`.
 template <int kWidth>
 CVOPS_INLINE void best_classes(float* score, int* id, const float* prob, int classes, int64 stride,
                                int count) {
-  constexpr int kVectors = kLanes / kWidth;
+  constexpr int kLanes = kVectors * kWidth;
   using Floats = Vector<float, kWidth>;
   using Ints = Vector<int, kWidth>;
   int first = 0;

@@ -142,7 +142,7 @@ struct Planes {
 template <typename P>
 CVOPS_INLINE void copy_planes(const Planes<P>& planes, const float* first, int64 pitch, int width,
                               int channels) {
-  interleave(planes.pixels, first, pitch, width, planes.window, channels);
+  interleave<4>(planes.pixels, first, pitch, width, planes.window, channels);
 }
 
 // Pools the bins of a cell for all RoIs of the list, from interleaved planes.
@@ -167,18 +167,17 @@ CVOPS_INLINE void pool(const Forward& call, const RoiList& list, const Bins& bin
                      fill(area, bin.area());
                      for (int v = 0; v < P::kVectors; ++v) sum.of[v] /= area;
                    }
-                   staged.at<P>(group, index, roi->number) = sum;
+                   *(P*)staged.lanes_of(group, index, roi->number) = sum;
                  });
   }
 }
 
 // Pools without interleaved planes, for few bins.
-template <typename P>
-CVOPS_INLINE void pool_separately(const Forward& call, const RoiList& list, const Bins& bins,
-                                  const float* planes, int channels, const StagedBins& staged,
-                                  int64 group) {
+void pool_separately(const Forward& call, const RoiList& list, const Bins& bins,
+                     const float* planes, int channels, const StagedBins& staged, int64 group) {
   for (const Roi* roi = list.begin; roi < list.end; ++roi) {
     for_each_bin(call, roi->number, bins, [&](const PsroiBin& bin, int index) {
+      float* const to = staged.lanes_of(group, index, roi->number);
       for (int k = 0; k < channels; ++k) {
         const float* const plane = planes + k * call.plane_pitch();
         float sum = 0.0f;
@@ -186,30 +185,32 @@ CVOPS_INLINE void pool_separately(const Forward& call, const RoiList& list, cons
           const float* const from = plane + (int64)row * call.op.width;
           for (int i = bin.columns.begin; i < bin.columns.end; ++i) sum += from[i];
         }
-        ((float*)&staged.at<P>(group, index, roi->number))[k] =
-            bin.empty() ? 0.0f : sum / bin.area();
+        to[k] = bin.empty() ? 0.0f : sum / bin.area();
       }
     });
   }
 }
 
-template <typename P>
-CVOPS_INLINE void pool_item(const Forward& call, const RoiList& list, int image, int64 group,
-                            int cell, const StagedBins& staged) {
+void pool_item(const Forward& call, const RoiList& list, int image, int64 group, int cell,
+               const StagedBins& staged, int lanes) {
   const Psroi& op = call.op;
-  const int channel = (int)group * P::kLanes;
-  const int channels = std::min(P::kLanes, op.output_dim - channel);
+  const int channel = (int)group * lanes;
+  const int channels = std::min(lanes, op.output_dim - channel);
   const Bins bins = bins_of_cell(cell, op);
   const float* const first = call.plane(image, channel, cell);
   double pixels;
-  Planes<P> planes = {window_of(call, list, bins, pixels), nullptr};
-  const int64 area = planes.window.pixels();
-  if (4 * pixels < area)
-    return pool_separately<P>(call, list, bins, first, channels, staged, group);
-  const std::unique_ptr<P[]> memory(new P[area]);
-  planes.pixels = memory.get();
-  copy_planes(planes, first, call.plane_pitch(), op.width, channels);
-  pool(call, list, bins, planes, staged, group);
+  const Window window = window_of(call, list, bins, pixels);
+  const int64 area = window.pixels();
+  if (4 * pixels < area) {
+    return pool_separately(call, list, bins, first, channels, staged, group);
+  }
+  with_pixel(lanes, [&](auto type) __attribute__((always_inline)) {
+    using P = typename decltype(type)::Of;
+    const std::unique_ptr<P[]> memory(new P[area]);
+    const Planes<P> planes = {window, memory.get()};
+    copy_planes(planes, first, call.plane_pitch(), op.width, channels);
+    pool(call, list, bins, planes, staged, group);
+  });
 }
 
 // Adds the gradients of the bins of a cell to the sums of their pixels.
@@ -284,9 +285,7 @@ void psroi_pooling(const Cpu&, float* pooled, const float* data, const float* bo
     const int64 group = item % per_image / op.cells();
     const RoiList& list = lists[image];
     if (list.begin == list.end) return;
-    with_pixel(lanes, [&](auto type) __attribute__((always_inline)) {
-      pool_item<typename decltype(type)::Of>(call, list, image, group, cell, staged);
-    });
+    pool_item(call, list, image, group, cell, staged, lanes);
   });
   parallel_for((int64)call.rois.known.size(), 0.3 * of_roi, [&](int64 k) {
     const int64 n = call.rois.known[k].number;

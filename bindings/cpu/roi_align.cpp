@@ -75,7 +75,7 @@ CVOPS_INLINE void pool(const Forward<T>& call, T* to, const Roi<T>& roi, const B
 template <typename P, typename T = typename P::T>
 CVOPS_INLINE void copy_planes(const Planes<P>& planes, const T* first, int64 pitch, int width,
                               int channels) {
-  interleave(planes.pixels, first, pitch, width, planes.window, channels);
+  interleave<P::kWidth>(planes.pixels, first, pitch, width, planes.window, channels);
 }
 
 template <typename P, typename T = typename P::T>

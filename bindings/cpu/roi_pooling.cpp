@@ -72,22 +72,26 @@ void find_rois(Rois& out, const float* rois, int64 num_rois, const RoiPooling& o
 template <typename P>
 CVOPS_INLINE bool interleave_clamped(P* out, const float* data, const Window& window, int channels,
                                      const RoiPooling& op) {
-  typename Indices<P>::V lowest = {};  // as integers: that of -0.0 is the lowest one
+  // As integers: that of -0.0 is the lowest one.
+  typename Indices<P>::V lowest = {};
   IntQuad lowest_of_rest = {};
+  const auto keep_lowest = [](auto& lowest, const auto& bits) __attribute__((always_inline)) {
+    lowest = bits < lowest ? bits : lowest;
+  };
   const auto change = [&](auto& value) __attribute__((always_inline)) {
     using V = std::remove_reference_t<decltype(value)>;
     value = value > kLowestFloat ? value : V{} + kLowestFloat;
     const auto bits = (Vector<int, sizeof(V) / 4>)value;
     if constexpr (sizeof bits == sizeof lowest) {
-      lowest = bits < lowest ? bits : lowest;
+      keep_lowest(lowest, bits);
     } else {
-      lowest_of_rest = bits < lowest_of_rest ? bits : lowest_of_rest;
+      keep_lowest(lowest_of_rest, bits);
     }
   };
-  interleave(out, data, (int64)op.height * op.width, op.width, window, channels, change);
-  int of_all = 0;
-  for (int i = 0; i < 4; ++i) of_all = std::min(of_all, lowest_of_rest[i]);
-  for (int i = 0; i < P::kWidth; ++i) of_all = std::min(of_all, lowest[i]);
+  interleave<P::kWidth>(out, data, (int64)op.height * op.width, op.width, window, channels, change);
+  int of_all =
+      std::min({lowest_of_rest[0], lowest_of_rest[1], lowest_of_rest[2], lowest_of_rest[3]});
+  for (int i = 0; i < P::kWidth; ++i) of_all = std::min(of_all, (int)lowest[i]);
   return of_all == std::numeric_limits<int>::min();
 }
 

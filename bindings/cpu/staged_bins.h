@@ -15,16 +15,13 @@ class StagedBins {
         lanes_(lanes),
         memory_(pooled_scratch<PixelMemory>(ceil_div(groups * bins * num_rois * lanes, 16))) {}
 
-  template <typename P>
-  CVOPS_INLINE P& at(int64 group, int bin, int64 roi) const {
-    return ((P*)memory_.get())[(group * bins_ + bin) * num_rois_ + roi];
+  CVOPS_INLINE float* lanes_of(int64 group, int bin, int64 roi) const {
+    return (float*)memory_.get() + lanes_ * ((group * bins_ + bin) * num_rois_ + roi);
   }
 
   // Copies the results of an RoI to out (channels, bins).
   void write(float* out, int64 group, int64 roi, int channels) const {
-    const float* const from =
-        (const float*)memory_.get() + lanes_ * (group * bins_ * num_rois_ + roi);
-    transpose(out, bins_, from, num_rois_ * lanes_, bins_, channels);
+    transpose(out, bins_, lanes_of(group, 0, roi), num_rois_ * lanes_, bins_, channels);
   }
 
  private:

@@ -23,7 +23,8 @@ void count_spare_lanes(int channels) {
   T* const lanes = (T*)pixels.get();
   const int64 num = window.pixels() * P::kLanes;
   std::fill_n(lanes, num, std::numeric_limits<T>::denorm_min());
-  interleave(pixels.get(), planes.data(), (int64)kHeight * kColumns, kColumns, window, channels);
+  interleave<P::kWidth>(pixels.get(), planes.data(), (int64)kHeight * kColumns, kColumns, window,
+                        channels);
   int spare = 0, wrong = 0;
   for (int64 i = 0; i < num; ++i) {
     const bool is_spare = (int)(i % P::kLanes) >= channels;
