@@ -177,6 +177,9 @@ CVOPS_INLINE void find_block(const BlockBests& to, const Scores& scores, int blo
   for (; column + 4 * kWidth <= num; column += 4 * kWidth) {
     find_some<kAscend, 4, kWidth>(to, scores, block, column);
   }
+  for (; column + 2 * kWidth <= num; column += 2 * kWidth) {
+    find_some<kAscend, 2, kWidth>(to, scores, block, column);
+  }
   for (; num >= kWidth && column < num; column += kWidth) {
     find_some<kAscend, 1, kWidth>(to, scores, block, std::min(column, num - kWidth));
   }

@@ -1,7 +1,6 @@
 #include "roi_pooling.h"
 
 #include <algorithm>
-#include <limits>
 #include <memory>
 #include <type_traits>
 #include <vector>
@@ -72,27 +71,25 @@ void find_rois(Rois& out, const float* rois, int64 num_rois, const RoiPooling& o
 template <typename P>
 CVOPS_INLINE bool interleave_clamped(P* out, const float* data, const Window& window, int channels,
                                      const RoiPooling& op) {
-  // As integers: that of -0.0 is the lowest one.
-  typename Indices<P>::V lowest = {};
-  IntQuad lowest_of_rest = {};
-  const auto keep_lowest = [](auto& lowest, const auto& bits) __attribute__((always_inline)) {
-    lowest = bits < lowest ? bits : lowest;
-  };
+  // Integers with a sign for -0.0 alone. A comparison would be split into scalars with AVX-512,
+  // where GCC combines the results of several ones.
+  Vector<uint32, P::kWidth> zeros = {};
+  Vector<uint32, 4> zeros_of_rest = {};
   const auto change = [&](auto& value) __attribute__((always_inline)) {
     using V = std::remove_reference_t<decltype(value)>;
     value = value > kLowestFloat ? value : V{} + kLowestFloat;
-    const auto bits = (Vector<int, sizeof(V) / 4>)value;
-    if constexpr (sizeof bits == sizeof lowest) {
-      keep_lowest(lowest, bits);
+    const auto bits = (Vector<uint32, sizeof(V) / 4>)value;
+    if constexpr (sizeof bits == sizeof zeros) {
+      zeros |= bits & ~(bits - 1);
     } else {
-      keep_lowest(lowest_of_rest, bits);
+      zeros_of_rest |= bits & ~(bits - 1);
     }
   };
   interleave<P::kWidth>(out, data, (int64)op.height * op.width, op.width, window, channels, change);
-  int of_all =
-      std::min({lowest_of_rest[0], lowest_of_rest[1], lowest_of_rest[2], lowest_of_rest[3]});
-  for (int i = 0; i < P::kWidth; ++i) of_all = std::min(of_all, (int)lowest[i]);
-  return of_all == std::numeric_limits<int>::min();
+  uint32 any = 0;
+  for (int i = 0; i < P::kWidth; ++i) any |= zeros[i];
+  for (int i = 0; i < 4; ++i) any |= zeros_of_rest[i];
+  return any >> 31;
 }
 
 template <typename P>
