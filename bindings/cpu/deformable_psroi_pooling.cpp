@@ -42,7 +42,7 @@ CVOPS_INLINE void pool(const Forward& call, const std::vector<int64>& rois, cons
     typename P::V count;
     fill(count, num > 0.0f ? num : 1.0f);
     for (int v = 0; v < P::kVectors; ++v) sum.of[v] /= count;
-    *(P*)staged.lanes_of(item.group, index, n) = sum;
+    staged.at<P>(item.group, index, n) = sum;
   });
 }
 

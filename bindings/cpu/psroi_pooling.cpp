@@ -167,7 +167,7 @@ CVOPS_INLINE void pool(const Forward& call, const RoiList& list, const Bins& bin
                      fill(area, bin.area());
                      for (int v = 0; v < P::kVectors; ++v) sum.of[v] /= area;
                    }
-                   *(P*)staged.lanes_of(group, index, roi->number) = sum;
+                   staged.at<P>(group, index, roi->number) = sum;
                  });
   }
 }

@@ -15,6 +15,11 @@ class StagedBins {
         lanes_(lanes),
         memory_(pooled_scratch<PixelMemory>(ceil_div(groups * bins * num_rois * lanes, 16))) {}
 
+  template <typename P>
+  CVOPS_INLINE P& at(int64 group, int bin, int64 roi) const {
+    return ((P*)memory_.get())[(group * bins_ + bin) * num_rois_ + roi];
+  }
+
   CVOPS_INLINE float* lanes_of(int64 group, int bin, int64 roi) const {
     return (float*)memory_.get() + lanes_ * ((group * bins_ + bin) * num_rois_ + roi);
   }
