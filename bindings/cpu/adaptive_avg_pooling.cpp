@@ -20,7 +20,7 @@ constexpr int kTile = 64;     // bins whose means are transposed at once
 constexpr int kWideBin = 16;  // columns of a bin that is not interleaved first
 // Planes that are read at once for wide bins. The processor cannot prefetch more. If the loop
 // itself prefetches, half of them are faster.
-constexpr int kWideVectors = 2, kWideLanes = kWideVectors * kWidth;
+constexpr int kWideLanes = kMaxLanes / 2;
 // Minimum size of an input in bytes that is in no cache. A prefetch then pays: the processor would
 // lose the streams of the planes at the end of each page.
 constexpr int64 kUncached = 24 << 20;
@@ -46,14 +46,14 @@ std::unique_ptr<Range[]> find_columns(const AdaptivePooling& op) {
 
 // Adds the pixels [begin, end) of a row to the sums of the bins from *bin on. *bin is then the
 // first bin of the next pixels.
-template <int kVectors>
-CVOPS_INLINE void add_pixels(Pixel<kVectors>* sums, const Pixel<kVectors>* pixels, int begin,
-                             int end, const Range* columns, int bins, int* bin) {
+template <typename P>
+CVOPS_INLINE void add_pixels(P* sums, const P* pixels, int begin, int end, const Range* columns,
+                             int bins, int* bin) {
   for (int i = *bin; i < bins && columns[i].begin < end; ++i) {
-    Pixel<kVectors> sum = sums[i];
+    P sum = sums[i];
     const int last = std::min(columns[i].end, end);
     for (int x = std::max(columns[i].begin, begin); x < last; ++x) {
-      for (int v = 0; v < kVectors; ++v) sum.of[v] += pixels[x - begin].of[v];
+      for (int v = 0; v < P::kVectors; ++v) sum.of[v] += pixels[x - begin].of[v];
     }
     sums[i] = sum;
     if (columns[i].end <= end && i == *bin) ++*bin;
@@ -63,10 +63,10 @@ CVOPS_INLINE void add_pixels(Pixel<kVectors>* sums, const Pixel<kVectors>* pixel
 // Adds the pixels of a wide bin in one row of the planes, which are `map` apart. Four planes and
 // four pixels at once stay in registers. kFetch: the loop prefetches the planes from `next` on at
 // the rate at which it reads, in the order of addresses.
-template <bool kFetch, int kVectors>
-CVOPS_INLINE void add_wide_bin(Pixel<kVectors>* sum, const float* row, int64 map, int planes,
-                               Range columns, const float* next) {
-  constexpr int kQuads = kVectors * kWidth / 4;
+template <bool kFetch, typename P>
+CVOPS_INLINE void add_wide_bin(P* sum, const float* row, int64 map, int planes, Range columns,
+                               const float* next) {
+  constexpr int kQuads = P::kLanes / 4;
   Quad sums[kQuads];
   std::memcpy(sums, sum, sizeof sums);
   // Lanes beyond `planes` have the last plane.
@@ -75,10 +75,10 @@ CVOPS_INLINE void add_wide_bin(Pixel<kVectors>* sum, const float* row, int64 map
   int x = columns.begin;
   for (; x + 4 <= columns.end; x += 4) {
     for (int q = 0; q < kQuads; ++q) {
-      if (kFetch) __builtin_prefetch(next + (int64)x * kVectors * kWidth + kLine * q);
+      if (kFetch) __builtin_prefetch(next + (int64)x * P::kLanes + kLine * q);
       Quad quad[4];
-      for (int n = 0; n < 4; ++n) quad[n] = load(from[4 * q + n] + x);
-      transpose(quad);
+      for (int n = 0; n < 4; ++n) load<4>(quad[n], from[4 * q + n] + x);
+      transpose_groups<4>(quad);
       for (int n = 0; n < 4; ++n) sums[q] += quad[n];
     }
   }
@@ -91,45 +91,44 @@ CVOPS_INLINE void add_wide_bin(Pixel<kVectors>* sum, const float* row, int64 map
 }
 
 // Writes the means of one band of `planes` planes.
-template <int kVectors>
-CVOPS_INLINE void write_means(float* out, int64 grid, Pixel<kVectors>* sums, Range rows,
-                              const Range* columns, int planes, const AdaptivePooling& op) {
+template <typename P>
+CVOPS_INLINE void write_means(float* out, int64 grid, P* sums, Range rows, const Range* columns,
+                              int planes, const AdaptivePooling& op) {
   for (int i = 0; i < op.bins(); ++i) {
     const BinSize size = bin_size(op, rows, columns[i]);
-    FloatVector width, height;
+    typename P::V width, height;
     fill(width, size.width), fill(height, size.height);
-    for (int v = 0; v < kVectors; ++v) sums[i].of[v] = sums[i].of[v] / width / height;
+    for (int v = 0; v < P::kVectors; ++v) sums[i].of[v] = sums[i].of[v] / width / height;
   }
   for (int i = 0; i < op.bins(); i += kTile) {
-    transpose(out + i, grid, reinterpret_cast<const float*>(sums + i), kVectors * kWidth,
-              std::min(kTile, op.bins() - i), planes, [](Quad quad) { return quad; });
+    transpose<P::kWidth>(out + i, grid, reinterpret_cast<const float*>(sums + i), P::kLanes,
+                         std::min(kTile, op.bins() - i), planes);
   }
 }
 
-// Means of the bands [begin, end) of `planes` planes, kVectors * kWidth at most.
-template <int kVectors, bool kFetch>
-void pool_by(float* out, const float* data, const float* next, int planes, Range bands,
-             const Range* columns, const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+// Means of the bands [begin, end) of `planes` planes, P::kLanes at most.
+template <typename P, bool kFetch>
+CVOPS_INLINE void pool_by(float* out, const float* data, const float* next, int planes, Range bands,
+                          const Range* columns, const AdaptivePooling& op, PixelMemory* memory) {
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
   const int bins = op.bins(), width = op.columns();
   // The lanes beyond `planes` stay 0.
-  Pixel<kVectors> pixels[kColumns] = {};
-  auto* const sums = reinterpret_cast<Pixel<kVectors>*>(memory);
+  P pixels[kColumns] = {};
+  auto* const sums = reinterpret_cast<P*>(memory);
   for (int band = bands.begin; band < bands.end; ++band) {
     const Range rows = op.rows_of_band(band);
-    std::fill_n(sums, bins, Pixel<kVectors>{});
+    std::fill_n(sums, bins, P{});
     for (int row = rows.begin; row < rows.end; ++row) {
       int bin = 0;
       for (int begin = 0; begin < width; begin += kColumns) {
         const int end = std::min(begin + kColumns, width);
         if (kFetch) {
-          const float* const from = next + ((int64)row * width + begin) * kVectors * kWidth;
-          const int num = (end - begin) * kVectors * kWidth;
+          const float* const from = next + ((int64)row * width + begin) * P::kLanes;
+          const int num = (end - begin) * P::kLanes;
           for (int i = 0; i < num; i += kLine) __builtin_prefetch(from + i);
         }
-        transpose(reinterpret_cast<float*>(pixels), kVectors * kWidth,
-                  data + (int64)row * width + begin, map, planes, end - begin,
-                  [](Quad quad) { return quad; });
+        transpose(reinterpret_cast<float*>(pixels), P::kLanes, data + (int64)row * width + begin,
+                  map, planes, end - begin);
         add_pixels(sums, pixels, begin, end, columns, bins, &bin);
       }
     }
@@ -138,12 +137,13 @@ void pool_by(float* out, const float* data, const float* next, int planes, Range
 }
 
 // The same for wide bins. `next`: the planes that are read next.
-template <int kVectors, bool kFetch>
-void pool_wide_by(float* out, const float* data, const float* next, int planes, Range bands,
-                  const Range* columns, const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+template <typename P, bool kFetch>
+CVOPS_INLINE void pool_wide_by(float* out, const float* data, const float* next, int planes,
+                               Range bands, const Range* columns, const AdaptivePooling& op,
+                               PixelMemory* memory) {
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
   const int bins = op.bins(), width = op.columns();
-  auto* const sums = reinterpret_cast<Pixel<kVectors>*>(memory);
+  auto* const sums = reinterpret_cast<P*>(memory);
   for (int band = bands.begin; band < bands.end; ++band) {
     const Range rows = op.rows_of_band(band);
     for (int bin = 0; bin < bins; ++bin) {
@@ -151,56 +151,71 @@ void pool_wide_by(float* out, const float* data, const float* next, int planes, 
       for (int row = rows.begin; row < rows.end; ++row) {
         const int64 first = (int64)row * width;
         add_wide_bin<kFetch>(sums + bin, data + first, map, planes, columns[bin],
-                             next + first * kVectors * kWidth);
+                             next + first * P::kLanes);
       }
     }
     write_means(out + (int64)band * bins, grid, sums, rows, columns, planes, op);
   }
 }
 
-// The same for any number of planes, by kVectors * kWidth.
-template <int kVectors, bool kFetch>
-void pool_wide(float* out, const float* data, int planes, Range bands, const Range* columns,
-               const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+// The same for any number of planes, by kLanes.
+template <int kLanes, bool kFetch, int kWidth>
+CVOPS_INLINE void pool_wide(float* out, const float* data, int planes, Range bands,
+                            const Range* columns, const AdaptivePooling& op, PixelMemory* memory) {
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
-  constexpr int kPlanes = kVectors * kWidth;
-  for (; planes > kWidth; planes -= kPlanes, out += kPlanes * grid, data += kPlanes * map) {
-    const float* const next = planes > kPlanes ? data + kPlanes * map : data;
-    pool_wide_by<kVectors, kFetch>(out, data, next, std::min(planes, kPlanes), bands, columns, op,
-                                   memory);
+  for (; planes > kMinLanes; planes -= kLanes, out += kLanes * grid, data += kLanes * map) {
+    const float* const next = planes > kLanes ? data + kLanes * map : data;
+    pool_wide_by<Pixel<float, kLanes, kWidth>, kFetch>(out, data, next, std::min(planes, kLanes),
+                                                       bands, columns, op, memory);
   }
   if (planes > 0) {
-    pool_wide_by<1, false>(out, data, data, planes, bands, columns, op, memory);
+    pool_wide_by<Pixel<float, kMinLanes, kWidth>, false>(out, data, data, planes, bands, columns,
+                                                         op, memory);
   }
 }
 
 // The same without wide bins.
-template <bool kFetch>
-void pool_narrow(float* out, const float* data, int planes, Range bands, const Range* columns,
-                 const AdaptivePooling& op, Pixel<kMaxVectors>* memory) {
+template <bool kFetch, int kWidth>
+CVOPS_INLINE void pool_narrow(float* out, const float* data, int planes, Range bands,
+                              const Range* columns, const AdaptivePooling& op,
+                              PixelMemory* memory) {
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
-  for (; planes > 2 * kWidth; planes -= kLanes, out += kLanes * grid, data += kLanes * map) {
+  constexpr int kLanes = kMaxLanes;
+  for (; planes > kLanes / 2; planes -= kLanes, out += kLanes * grid, data += kLanes * map) {
     const float* const next = planes > kLanes ? data + kLanes * map : data;
-    pool_by<kMaxVectors, kFetch>(out, data, next, std::min(planes, kLanes), bands, columns, op,
-                                 memory);
+    pool_by<Pixel<float, kLanes, kWidth>, kFetch>(out, data, next, std::min(planes, kLanes), bands,
+                                                  columns, op, memory);
   }
-  if (planes > kWidth) {
-    pool_by<2, false>(out, data, data, planes, bands, columns, op, memory);
+  if (planes > kMinLanes) {
+    pool_by<Pixel<float, kLanes / 2, kWidth>, false>(out, data, data, planes, bands, columns, op,
+                                                     memory);
   } else if (planes > 0) {
-    pool_by<1, false>(out, data, data, planes, bands, columns, op, memory);
+    pool_by<Pixel<float, kMinLanes, kWidth>, false>(out, data, data, planes, bands, columns, op,
+                                                    memory);
   }
 }
 
 // Each case is a function of its own: in a larger one, the compiler would keep fewer pointers in
 // registers.
 void pool(float* out, const float* data, int planes, Range bands, const Range* columns,
-          const AdaptivePooling& op, bool fetch, Pixel<kMaxVectors>* memory) {
-  if (has_wide_bins(op)) {
-    if (fetch) return simd<pool_wide<1, true>>(out, data, planes, bands, columns, op, memory);
-    return simd<pool_wide<kWideVectors, false>>(out, data, planes, bands, columns, op, memory);
+          const AdaptivePooling& op, bool fetch, PixelMemory* memory) {
+  if (has_wide_bins(op) && fetch) {
+    by_width([&](auto width) __attribute__((always_inline)) {
+      pool_wide<kMinLanes, true, width>(out, data, planes, bands, columns, op, memory);
+    });
+  } else if (has_wide_bins(op)) {
+    by_width([&](auto width) __attribute__((always_inline)) {
+      pool_wide<kWideLanes, false, width>(out, data, planes, bands, columns, op, memory);
+    });
+  } else if (fetch) {
+    by_width([&](auto width) __attribute__((always_inline)) {
+      pool_narrow<true, width>(out, data, planes, bands, columns, op, memory);
+    });
+  } else {
+    by_width([&](auto width) __attribute__((always_inline)) {
+      pool_narrow<false, width>(out, data, planes, bands, columns, op, memory);
+    });
   }
-  if (fetch) return simd<pool_narrow<true>>(out, data, planes, bands, columns, op, memory);
-  simd<pool_narrow<false>>(out, data, planes, bands, columns, op, memory);
 }
 
 // Gradient of one row of pixels in the bands `down`. `shares`: space for one number per bin.
@@ -249,12 +264,12 @@ void adaptive_avg_pooling(const Cpu&, float* out, const float* data, int64 plane
   const int64 map = (int64)op.height * op.width, grid = (int64)op.out_height * op.out_width;
   const auto columns = find_columns(op);
   const bool is_wide = has_wide_bins(op);
-  const int64 at_once = (is_wide ? kWidth : kLanes) * map * (int64)sizeof(float);
+  const int64 at_once = (is_wide ? kMinLanes : kMaxLanes) * map * (int64)sizeof(float);
   const bool may_fetch = planes * map * (int64)sizeof(float) >= kUncached && at_once <= kMaxFetched;
   // Minimum number of pixels of a part. A part prefetches its own planes only.
   int64 pixels = is_wide ? 1 << 16 : 0;
   if (may_fetch) pixels = std::max(pixels, planes * map / (8 * num_threads()));
-  const int64 each = is_wide ? kWideLanes : kLanes;
+  const int64 each = is_wide ? kWideLanes : kMaxLanes;
   const int64 lanes = std::max<int64>(1, ceil_div(pixels, each * map)) * each;
   const int64 groups = ceil_div(planes, lanes);
   const double cost = 0.15 * std::min<int64>(planes, lanes) * map;  // ns
@@ -263,7 +278,7 @@ void adaptive_avg_pooling(const Cpu&, float* out, const float* data, int64 plane
   parallel_for(groups * parts, cost / parts, [&](int64 i) {
     const int64 first = i / parts * lanes, part = i % parts;
     const Range bands = {(int)(part * op.bands() / parts), (int)((part + 1) * op.bands() / parts)};
-    std::unique_ptr<Pixel<kMaxVectors>[]> sums(new Pixel<kMaxVectors>[op.bins()]);
+    const std::unique_ptr<PixelMemory[]> sums(new PixelMemory[op.bins() * ceil_div(kMaxLanes, 16)]);
     pool(out + first * grid, data + first * map, (int)std::min<int64>(lanes, planes - first), bands,
          columns.get(), op, fetch, sums.get());
   });

@@ -82,20 +82,21 @@ struct Bins {
 };
 
 // The bins of a plane of data: all, or its own bin if position-sensitive.
-inline Bins bins_of_plane(int bin, const RoiAlign& op) {
+CVOPS_INLINE Bins bins_of_plane(int bin, const RoiAlign& op) {
   if (!op.position_sensitive) return {{0, op.pooled_height}, {0, op.pooled_width}};
   const int row = bin / op.pooled_width, column = bin % op.pooled_width;
   return {{row, row + 1}, {column, column + 1}};
 }
 
 template <typename T>
-Window window_of(const Roi<T>& roi, const Bins& bins, const RoiAlign& op) {
+CVOPS_INLINE Window window_of(const Roi<T>& roi, const Bins& bins, const RoiAlign& op) {
   return {touched_pixels(roi.axes.y, bins.rows, op.height),
           touched_pixels(roi.axes.x, bins.columns, op.width)};
 }
 
 template <typename T>
-Window window_of(const Roi<T>* begin, const Roi<T>* end, const Bins& bins, const RoiAlign& op) {
+CVOPS_INLINE Window window_of(const Roi<T>* begin, const Roi<T>* end, const Bins& bins,
+                              const RoiAlign& op) {
   Window window = {};
   for (const Roi<T>* roi = begin; roi < end; ++roi) {
     window = bounds_of(window, window_of(*roi, bins, op));
@@ -103,7 +104,7 @@ Window window_of(const Roi<T>* begin, const Roi<T>* end, const Bins& bins, const
   return window;
 }
 
-// Work item: some RoIs of one image; kLanesOf<T> channels or the rest; the first bin of their
+// Work item: some RoIs of one image; kMaxLanesOf<T> channels or the rest; the first bin of their
 // planes.
 template <typename T>
 struct WorkItem {
@@ -133,12 +134,12 @@ template <typename T>
 using Backward = Call<T, T, const T>;
 
 // Interleaved planes of some channels in a window.
-template <int kVectors, typename T>
+template <typename P, typename T = typename P::T>
 struct Planes {
   Window window;
-  Pixel<kVectors, T>* pixels;
+  P* pixels;
 
-  Pixel<kVectors, T>* row(int row) const { return pixels + window.index(row, 0); }
+  P* row(int row) const { return pixels + window.index(row, 0); }
 };
 
 // Number of samples of all bins of an RoI in the map.

@@ -83,24 +83,23 @@ class Rows {
 };
 
 // Pixels of the interleaved planes, and the weights of a sample.
-template <int kVectors>
-CVOPS_INLINE void add_product(Pixel<kVectors>& sum, float weight, const Pixel<kVectors>& values) {
-  FloatVector weights;
+template <typename P>
+CVOPS_INLINE void add_product(P& sum, float weight, const P& values) {
+  typename P::V weights;
   fill(weights, weight);
-  for (int v = 0; v < kVectors; ++v) sum.of[v] += weights * values.of[v];
+  for (int v = 0; v < P::kVectors; ++v) sum.of[v] += weights * values.of[v];
 }
 
 // Adds the gradients of one output row to two rows of sums, which are the same row at the end of
 // the map. The lanes beyond `planes` are undefined.
-template <int kVectors>
-CVOPS_INLINE void add_row(Pixel<kVectors>* low, Pixel<kVectors>* high, const float* out_grad,
-                          int64 plane, int planes, float low_weight, float high_weight,
-                          const Samples& columns, int out_width) {
-  Pixel<kVectors> grads[kColumns] = {};
+template <typename P>
+CVOPS_INLINE void add_row(P* low, P* high, const float* out_grad, int64 plane, int planes,
+                          float low_weight, float high_weight, const Samples& columns,
+                          int out_width) {
+  P grads[kColumns] = {};
   for (int begin = 0; begin < out_width; begin += kColumns) {
     const int num = std::min(kColumns, out_width - begin);
-    transpose(reinterpret_cast<float*>(grads), kVectors * kWidth, out_grad + begin, plane, planes,
-              num, [](Quad quad) { return quad; });
+    transpose(reinterpret_cast<float*>(grads), P::kLanes, out_grad + begin, plane, planes, num);
     for (int i = 0; i < num; ++i) {
       const int left = columns.low[begin + i], right = columns.high[begin + i];
       const float left_weight = columns.low_weight[begin + i];
@@ -113,25 +112,23 @@ CVOPS_INLINE void add_row(Pixel<kVectors>* low, Pixel<kVectors>* high, const flo
   }
 }
 
-// Gradient of the rows of pixels in `part`, for `planes` planes: kVectors * kWidth at most. memory:
-// two rows of pixels.
-template <int kVectors>
-void grad_by(float* grad, const float* out_grad, int planes, Range part, const Samples& rows,
-             const Samples& columns, const BilinearResize& op, Pixel<kMaxVectors>* memory) {
+// Gradient of the rows of pixels in `part`, for `planes` planes: P::kLanes at most.
+template <typename P>
+CVOPS_INLINE void grad_by(float* grad, const float* out_grad, int planes, Range part,
+                          const Samples& rows, const Samples& columns, const BilinearResize& op) {
   const int64 map = (int64)op.height * op.width, out_map = (int64)op.out_height * op.out_width;
-  auto* low = reinterpret_cast<Pixel<kVectors>*>(memory);
-  auto* high = low + op.width;
-  std::fill_n(low, 2 * op.width, Pixel<kVectors>{});
+  const std::unique_ptr<P[]> memory(new P[2 * (int64)op.width]());
+  P *low = memory.get(), *high = low + op.width;
   int top = std::max(part.begin - 1, 0);  // number of the row `low`
-  auto flush = [&] {
+  auto flush = [&]() __attribute__((always_inline)) {
     if (top >= part.begin) {
       for (int x = 0; x < op.width; x += kColumns) {
-        transpose(grad + (int64)top * op.width + x, map, reinterpret_cast<const float*>(low + x),
-                  kVectors * kWidth, std::min(kColumns, op.width - x), planes,
-                  [](Quad quad) { return quad; });
+        transpose<P::kWidth>(grad + (int64)top * op.width + x, map,
+                             reinterpret_cast<const float*>(low + x), P::kLanes,
+                             std::min(kColumns, op.width - x), planes);
       }
     }
-    std::fill_n(low, op.width, Pixel<kVectors>{});
+    std::fill_n(low, op.width, P{});
     std::swap(low, high);
     ++top;
   };
@@ -142,17 +139,6 @@ void grad_by(float* grad, const float* out_grad, int planes, Range part, const S
             out_map, planes, rows.low_weight[i], rows.high_weight[i], columns, op.out_width);
   }
   while (top < part.end) flush();
-}
-
-void grad_of(float* grad, const float* out_grad, int planes, Range part, const Samples& rows,
-             const Samples& columns, const BilinearResize& op, Pixel<kMaxVectors>* memory) {
-  if (planes <= kWidth) {
-    return grad_by<1>(grad, out_grad, planes, part, rows, columns, op, memory);
-  }
-  if (planes <= 2 * kWidth) {
-    return grad_by<2>(grad, out_grad, planes, part, rows, columns, op, memory);
-  }
-  grad_by<kMaxVectors>(grad, out_grad, planes, part, rows, columns, op, memory);
 }
 
 void add_to_zero(float* __restrict__ out, const float* __restrict__ from, int num) {
@@ -199,14 +185,16 @@ void bilinear_resize_backward(const Cpu&, float* grad, const float* out_grad, in
     });
   }
   const Samples rows(op.rows()), columns(op.columns());
-  const int64 most = std::min<int64>(planes, kLanes);
+  const int64 most = std::min<int64>(planes, kMaxLanes);
   const double cost = most * (0.3 * op.width + 0.8 * out_map / op.height);  // ns
-  for_row_parts(ceil_div(planes, kLanes), op.height, cost, [&](int64 group, Range part) {
-    const int64 first = group * kLanes;
-    std::unique_ptr<Pixel<kMaxVectors>[]> sums(new Pixel<kMaxVectors>[2 * (int64)op.width]);
-    simd<grad_of>(grad + first * map, out_grad + first * out_map,
-                  (int)std::min<int64>(kLanes, planes - first), part, rows, columns, op,
-                  sums.get());
+  for_row_parts(ceil_div(planes, kMaxLanes), op.height, cost, [&](int64 group, Range part) {
+    const int64 first = group * kMaxLanes;
+    const int num = (int)std::min<int64>(kMaxLanes, planes - first);
+    with_pixel<float, kMaxWidthOfSums>(
+        lanes_for(num), [&](auto type) __attribute__((always_inline)) {
+          grad_by<typename decltype(type)::Of>(grad + first * map, out_grad + first * out_map, num,
+                                               part, rows, columns, op);
+        });
   });
 }
 

@@ -26,6 +26,9 @@ constexpr int kManyRows = 2;
 // The heap is given up after more searches than matches and one per that number of rows.
 constexpr int kRowsPerSearch = 8;
 
+// Floats of a vector for fewer columns than a vector of AVX-512 has.
+constexpr int kFew = 8;
+
 // A row's best pair with a free column. Column -1: it has none.
 struct Best {
   float score;
@@ -36,24 +39,28 @@ struct Best {
 constexpr float kFree = 0, kTaken = std::numeric_limits<float>::quiet_NaN();
 
 // Best pair of a row of `num` scores; of equal ones the first. states (num): kFree or kTaken.
-template <bool kAscend>
+template <bool kAscend, int kWidth>
 CVOPS_INLINE Best best_pair(const float* row, const float* states, int num, float threshold) {
+  if constexpr (kWidth > kFew) {
+    if (num < kWidth) return best_pair<kAscend, kFew>(row, states, num, threshold);
+  }
   const auto is_better = [](float a, float b)
                              __attribute__((always_inline)) { return kAscend ? a < b : a > b; };
   Best best = {threshold, -1};
   int i = 0;
   if (num >= kWidth) {
-    FloatVector scores = FloatVector{} + threshold;
-    IntVector columns = IntVector{} - 1, column = {};
+    using Floats = Vector<float, kWidth>;
+    using Ints = Vector<int, kWidth>;
+    Floats scores = Floats{} + threshold;
+    Ints columns = Ints{} - 1, column = {};
     for (int k = 0; k < kWidth; ++k) column[k] = k;
     for (; i + kWidth <= num; i += kWidth, column += kWidth) {
-      FloatVector score, state;
-      std::memcpy(&score, row + i, sizeof score);
-      std::memcpy(&state, states + i, sizeof state);
+      Floats score, state;
+      load<kWidth>(score, row + i);
+      load<kWidth>(state, states + i);
       score += state;
-      const IntVector better = kAscend ? score < scores : score > scores;
-      columns = better ? column : columns;
-      scores = better ? score : scores;
+      columns = (kAscend ? score < scores : score > scores) ? column : columns;
+      scores = (kAscend ? score < scores : score > scores) ? score : scores;
     }
     for (int k = 0; k < kWidth; ++k) {
       const bool is_first = scores[k] == best.score && columns[k] < best.column;
@@ -90,24 +97,25 @@ struct Scores {
   }
 };
 
-template <bool kAscend>
+template <bool kAscend, int kWidth>
 CVOPS_INLINE Best best_of_row(const Scores& scores, int64 row) {
-  return best_pair<kAscend>(scores.data + row * scores.num_columns, scores.column_states,
-                            scores.num_columns, scores.threshold);
+  return best_pair<kAscend, kWidth>(scores.data + row * scores.num_columns, scores.column_states,
+                                    scores.num_columns, scores.threshold);
 }
 
 // Key of the best pair of a row, or kNoKey; `column` is its column.
-template <bool kAscend>
+template <bool kAscend, int kWidth>
 CVOPS_INLINE uint64 best_key(int& column, const Scores& scores, int64 row) {
-  const Best best = best_of_row<kAscend>(scores, row);
+  const Best best = best_of_row<kAscend, kWidth>(scores, row);
   column = best.column;
   return best.column < 0 ? kNoKey : matching_key(best.score, (uint32)row, kAscend);
 }
 
-template <bool kAscend>
-void best_keys(uint64* keys, int* columns, const Scores& scores, int64 begin, int64 end) {
+template <bool kAscend, int kWidth>
+CVOPS_INLINE void best_keys(uint64* keys, int* columns, const Scores& scores, int64 begin,
+                            int64 end) {
   for (int64 row = begin; row < end; ++row) {
-    keys[row] = best_key<kAscend>(columns[row], scores, row);
+    keys[row] = best_key<kAscend, kWidth>(columns[row], scores, row);
   }
 }
 
@@ -122,21 +130,20 @@ struct BlockBests {
 };
 
 // Finds the best pairs of kVectors * kWidth columns in a block.
-template <bool kAscend, int kVectors>
+template <bool kAscend, int kVectors, int kWidth>
 CVOPS_INLINE void find_some(const BlockBests& to, const Scores& scores, int block, int column) {
-  FloatVector best[kVectors];
-  IntVector rows[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    best[v] = FloatVector{} + scores.threshold, rows[v] = IntVector{} - 1;
-  }
+  using Floats = Vector<float, kWidth>;
+  using Ints = Vector<int, kWidth>;
+  Floats best[kVectors];
+  Ints rows[kVectors];
+  for (int v = 0; v < kVectors; ++v) best[v] = Floats{} + scores.threshold, rows[v] = Ints{} - 1;
   scores.for_each_free(block, [&](int row) __attribute__((always_inline)) {
     const float* const from = scores.data + (int64)row * scores.num_columns + column;
     for (int v = 0; v < kVectors; ++v) {
-      FloatVector score;
-      std::memcpy(&score, from + v * kWidth, sizeof score);
-      const auto better = kAscend ? score < best[v] : score > best[v];
-      rows[v] = better ? IntVector{} + row : rows[v];
-      best[v] = better ? score : best[v];
+      Floats score;
+      load<kWidth>(score, from + v * kWidth);
+      rows[v] = (kAscend ? score < best[v] : score > best[v]) ? Ints{} + row : rows[v];
+      best[v] = (kAscend ? score < best[v] : score > best[v]) ? score : best[v];
     }
   });
   const int64 at = (int64)block * to.num_columns + column;
@@ -160,15 +167,21 @@ CVOPS_INLINE void find_one(const BlockBests& to, const Scores& scores, int block
 }
 
 // The last vector of columns overlaps the one before it.
-template <bool kAscend>
-void find_block(const BlockBests& to, const Scores& scores, int block) {
+template <bool kAscend, int kWidth>
+CVOPS_INLINE void find_block(const BlockBests& to, const Scores& scores, int block) {
   const int num = scores.num_columns;
+  if constexpr (kWidth > kFew) {
+    if (num < kWidth) return find_block<kAscend, kFew>(to, scores, block);
+  }
   int column = 0;
   for (; column + 4 * kWidth <= num; column += 4 * kWidth) {
-    find_some<kAscend, 4>(to, scores, block, column);
+    find_some<kAscend, 4, kWidth>(to, scores, block, column);
+  }
+  for (; column + 2 * kWidth <= num; column += 2 * kWidth) {
+    find_some<kAscend, 2, kWidth>(to, scores, block, column);
   }
   for (; num >= kWidth && column < num; column += kWidth) {
-    find_some<kAscend, 1>(to, scores, block, std::min(column, num - kWidth));
+    find_some<kAscend, 1, kWidth>(to, scores, block, std::min(column, num - kWidth));
   }
   for (; column < num; ++column) find_one<kAscend>(to, scores, block, column);
 }
@@ -240,8 +253,11 @@ class Matching {
     const auto column_of = scratch<int>(num_rows);
     for_each(ceil_div(num_rows, kRowsAtOnce), kRowsAtOnce * (10 + 0.3 * scores_.num_columns),
              [&](int64 part) {
-               simd<best_keys<kAscend>>(keys.get(), column_of.get(), scores_, part * kRowsAtOnce,
-                                        std::min(num_rows, (part + 1) * kRowsAtOnce));
+               const int64 end = std::min(num_rows, (part + 1) * kRowsAtOnce);
+               by_width([&](auto width) __attribute__((always_inline)) {
+                 best_keys<kAscend, width>(keys.get(), column_of.get(), scores_, part * kRowsAtOnce,
+                                           end);
+               });
              });
     uint64* const heap = keys.get();
     uint64* end = std::remove(heap, heap + num_rows, kNoKey);
@@ -258,7 +274,9 @@ class Matching {
         continue;
       }
       if (--spare < 0) return false;
-      const uint64 key = simd<best_key<kAscend>>(column_of[row], scores_, row);
+      const uint64 key = by_width([&](auto width) __attribute__((always_inline)) {
+        return best_key<kAscend, width>(column_of[row], scores_, row);
+      });
       if (key == kNoKey) continue;
       *end++ = key;
       std::push_heap(heap, end, later);
@@ -272,8 +290,11 @@ class Matching {
   // such a pair. Each search adds to the path or matches, so there are at most three per match.
   void match_chains() {
     const BlockBests bests(scores_);
-    for_each(bests.num, 0.3 * kBlock * scores_.num_columns,
-             [&](int64 block) { simd<find_block<kAscend>>(bests, scores_, (int)block); });
+    for_each(bests.num, 0.3 * kBlock * scores_.num_columns, [&](int64 block) {
+      by_width([&](auto width) __attribute__((always_inline)) {
+        find_block<kAscend, width>(bests, scores_, (int)block);
+      });
+    });
     std::vector<int> path;  // columns at even positions, rows at odd ones
     std::vector<std::pair<int, int>> matched;
     for (int first = 0; first < scores_.num_columns; ++first) {
@@ -281,8 +302,8 @@ class Matching {
       while (!path.empty()) {
         const int last = path.back();
         const bool is_column = path.size() % 2 == 1;
-        const int next = is_column ? simd<best_row<kAscend>>(bests, scores_, last)
-                                   : simd<best_of_row<kAscend>>(scores_, last).column;
+        const int next =
+            is_column ? simd<best_row<kAscend>>(bests, scores_, last) : best_column(last);
         if (next < 0) {
           path.pop_back();
         } else if (path.size() == 1 || path[path.size() - 2] != next) {
@@ -295,6 +316,12 @@ class Matching {
       }
     }
     undo_worse(matched);
+  }
+
+  int best_column(int row) const {
+    return by_width([&](auto width) __attribute__((always_inline)) {
+      return best_of_row<kAscend, width>(scores_, row).column;
+    });
   }
 
   // Undoes the matches beyond the limit.

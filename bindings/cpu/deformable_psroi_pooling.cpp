@@ -15,46 +15,45 @@ using namespace cpu::deformed;
 namespace {
 
 // Pools the bins of a cell from interleaved planes.
-template <int kVectors>
-void pool(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
-          const Pixel<kVectors>* pixels, const StagedBins& staged) {
+template <typename P>
+CVOPS_INLINE void pool(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
+                       const P* pixels, const StagedBins& staged) {
   const Psroi& op = call.op.psroi;
   Samples samples(call.op);
   for_each_bin(call, rois, item, samples, [&](int64 n, int index) __attribute__((always_inline)) {
-    Pixel<kVectors> sum = {};
+    P sum = {};
     for (const AxisSample& y : samples.rows) {
-      const Pixel<kVectors>* const low = pixels + (int64)y.low * op.width;
-      const Pixel<kVectors>* const high = pixels + (int64)y.high * op.width;
+      const P* const low = pixels + (int64)y.low * op.width;
+      const P* const high = pixels + (int64)y.high * op.width;
       for (const AxisSample& x : samples.columns) {
         const Corners<float> weight = weights_of(y, x);
-        FloatVector a, b, c, d;
+        typename P::V a, b, c, d;
         fill(a, weight.a);
         fill(b, weight.b);
         fill(c, weight.c);
         fill(d, weight.d);
-        for (int v = 0; v < kVectors; ++v) {
+        for (int v = 0; v < P::kVectors; ++v) {
           sum.of[v] += a * low[x.low].of[v] + b * high[x.low].of[v] + c * low[x.high].of[v] +
                        d * high[x.high].of[v];
         }
       }
     }
     const float num = samples.count();
-    FloatVector count;
+    typename P::V count;
     fill(count, num > 0.0f ? num : 1.0f);
-    for (int v = 0; v < kVectors; ++v) sum.of[v] /= count;
-    staged.at<kVectors>(item.group, index, n) = sum;
+    for (int v = 0; v < P::kVectors; ++v) sum.of[v] /= count;
+    staged.at<P>(item.group, index, n) = sum;
   });
 }
 
 // Pools without interleaved planes, for few bins.
-template <int kVectors>
 void pool_separately(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
                      const StagedBins& staged) {
   const Psroi& op = call.op.psroi;
   const float* const first = call.plane(item.image, item.channel, item.cell);
   Samples samples(call.op);
   for_each_bin(call, rois, item, samples, [&](int64 n, int index) {
-    float* const to = (float*)&staged.at<kVectors>(item.group, index, n);
+    float* const to = staged.lanes_of(item.group, index, n);
     const float count = samples.count();
     for (int k = 0; k < item.channels; ++k) {
       const float* const plane = first + k * call.plane_pitch();
@@ -73,17 +72,19 @@ void pool_separately(const Forward& call, const std::vector<int64>& rois, const 
   });
 }
 
-template <int kVectors>
 void pool_item(const Forward& call, const std::vector<int64>& rois, const WorkItem& item,
-               const StagedBins& staged) {
+               const StagedBins& staged, int lanes) {
   const Psroi& op = call.op.psroi;
   const double reads =
       4.0 * call.op.samples * call.op.samples * bins_of_cell(item.cell, op).num() * rois.size();
-  if (4 * reads < op.pixels()) return pool_separately<kVectors>(call, rois, item, staged);
-  const std::unique_ptr<Pixel<kVectors>[]> pixels(new Pixel<kVectors>[op.pixels()]);
-  simd<copy_planes<kVectors>>(pixels.get(), call.plane(item.image, item.channel, item.cell),
-                              call.plane_pitch(), op.height, op.width, item.channels);
-  simd<pool<kVectors>>(call, rois, item, pixels.get(), staged);
+  if (4 * reads < op.pixels()) return pool_separately(call, rois, item, staged);
+  with_pixel(lanes, [&](auto type) __attribute__((always_inline)) {
+    using P = typename decltype(type)::Of;
+    const std::unique_ptr<P[]> pixels(new P[op.pixels()]);
+    copy_planes(pixels.get(), call.plane(item.image, item.channel, item.cell), call.plane_pitch(),
+                op.height, op.width, item.channels);
+    pool(call, rois, item, pixels.get(), staged);
+  });
 }
 
 }  // namespace
@@ -106,9 +107,7 @@ void deformable_psroi_pooling(const Cpu&, float* pooled, const float* data, cons
   for_each_item(op, num_rois, 0.3, 0.2, [&](const WorkItem& item, int lanes) {
     const std::vector<int64>& list = lists[item.image];
     if (list.empty()) return;
-    if (lanes > 2 * kWidth) return pool_item<4>(call, list, item, staged);
-    if (lanes > kWidth) return pool_item<2>(call, list, item, staged);
-    pool_item<1>(call, list, item, staged);
+    pool_item(call, list, item, staged, lanes);
   });
   parallel_for(num_rois, 0.3 * of_roi, [&](int64 n) {
     if (psroi_image(rois + 5 * n, psroi) < 0) return;

@@ -13,30 +13,30 @@ using namespace cpu::deformed;
 namespace {
 
 // Adds the gradients of the bins of a cell to the sums of their pixels.
-template <int kVectors>
-void add_gradients(const Backward& call, const std::vector<int64>& rois, const WorkItem& item,
-                   Pixel<kVectors>* sums) {
+template <typename P>
+CVOPS_INLINE void add_gradients(const Backward& call, const std::vector<int64>& rois,
+                                const WorkItem& item, P* sums) {
   const Psroi& op = call.op.psroi;
   const int num_bins = op.bins();
   Samples samples(call.op);
-  Pixel<kVectors> top = {};
+  P top = {};
   for_each_bin(call, rois, item, samples, [&](int64 n, int index) __attribute__((always_inline)) {
     if (samples.rows.empty() || samples.columns.empty()) return;
     const float* const from = call.output(n, item.channel) + index;
     for (int k = 0; k < item.channels; ++k) ((float*)&top)[k] = from[(int64)k * num_bins];
-    FloatVector count;
+    typename P::V count;
     fill(count, samples.count());
-    Pixel<kVectors> part;
-    for (int v = 0; v < kVectors; ++v) part.of[v] = top.of[v] / count;
+    P part;
+    for (int v = 0; v < P::kVectors; ++v) part.of[v] = top.of[v] / count;
     for (const AxisSample& y : samples.rows) {
-      Pixel<kVectors>* const low = sums + (int64)y.low * op.width;
-      Pixel<kVectors>* const high = sums + (int64)y.high * op.width;
+      P* const low = sums + (int64)y.low * op.width;
+      P* const high = sums + (int64)y.high * op.width;
       for (const AxisSample& x : samples.columns) {
         const Corners<float> weight = weights_of(y, x);
-        auto add = [&](Pixel<kVectors>& to, float w) __attribute__((always_inline)) {
-          FloatVector weights;
+        auto add = [&](P& to, float w) __attribute__((always_inline)) {
+          typename P::V weights;
           fill(weights, w);
-          for (int v = 0; v < kVectors; ++v) to.of[v] += weights * part.of[v];
+          for (int v = 0; v < P::kVectors; ++v) to.of[v] += weights * part.of[v];
         };
         add(low[x.low], weight.a);
         add(high[x.low], weight.b);
@@ -47,9 +47,9 @@ void add_gradients(const Backward& call, const std::vector<int64>& rois, const W
   });
 }
 
-template <int kVectors>
-void add_gradients_of_item(const Backward& call, const std::vector<int64>& rois,
-                           const WorkItem& item) {
+template <typename P>
+CVOPS_INLINE void add_gradients_of_item(const Backward& call, const std::vector<int64>& rois,
+                                        const WorkItem& item) {
   const Psroi& op = call.op.psroi;
   const int64 pitch = call.plane_pitch();
   float* const grad = call.plane(item.image, item.channel, item.cell);
@@ -57,10 +57,10 @@ void add_gradients_of_item(const Backward& call, const std::vector<int64>& rois,
     for (int k = 0; k < item.channels; ++k) std::fill_n(grad + k * pitch, op.pixels(), 0.0f);
     return;
   }
-  const std::unique_ptr<Pixel<kVectors>[]> sums(new Pixel<kVectors>[op.pixels()]());
-  simd<add_gradients<kVectors>>(call, rois, item, sums.get());
+  const std::unique_ptr<P[]> sums(new P[op.pixels()]());
+  add_gradients(call, rois, item, sums.get());
   const Window window = {{0, op.height}, {0, op.width}};
-  simd<write_planes<kVectors, float>>(grad, sums.get(), window, pitch, op.width, item.channels);
+  write_planes(grad, sums.get(), window, pitch, op.width, item.channels);
 }
 
 // Maximum number of samples of a bin for add_offset_gradients_of_cell.
@@ -70,16 +70,15 @@ constexpr int kMaxTerms = 256;
 // offset adds all samples of a channel before the next channel, so the terms of a bin come first:
 // the products of slopes and factors. `terms` has space for those of all samples of a bin, for each
 // axis. `sums` has the offsets of each bin; they continue those of the previous channels.
-template <int kVectors>
-void add_offset_gradients_of_cell(const Forward& call, const float* out_grad,
-                                  const std::vector<int64>& rois, const WorkItem& item,
-                                  const Pixel<kVectors>* pixels, Pixel<kVectors>* terms,
-                                  OfOffsets<float>* sums) {
+template <typename P>
+CVOPS_INLINE void add_offset_gradients_of_cell(const Forward& call, const float* out_grad,
+                                               const std::vector<int64>& rois, const WorkItem& item,
+                                               const P* pixels, P* terms, OfOffsets<float>* sums) {
   const DeformablePsroi& op = call.op;
   const Psroi& psroi = op.psroi;
   const int num_bins = psroi.bins();
-  constexpr int kItemLanes = kVectors * kWidth;
-  Pixel<kVectors>*const terms_x = terms, *const terms_y = terms + op.samples * op.samples;
+  constexpr int kItemLanes = P::kLanes;
+  P *const terms_x = terms, *const terms_y = terms + op.samples * op.samples;
   Samples samples(op);
   for_each_bin(call, rois, item, samples, [&](int64 n, int index) __attribute__((always_inline)) {
     OfOffsets<float>& sum = *sums++;
@@ -88,7 +87,7 @@ void add_offset_gradients_of_cell(const Forward& call, const float* out_grad,
     const float height = psroi_axis(roi[2], roi[4], 0.5f, psroi).size;
     const float width = psroi_axis(roi[1], roi[3], 0.5f, psroi).size;
     const float* const from = out_grad + (n * psroi.output_dim + item.channel) * num_bins + index;
-    Pixel<kVectors> factors_x = {}, factors_y = {};
+    P factors_x = {}, factors_y = {};
     for (int k = 0; k < item.channels; ++k) {
       const float top = from[(int64)k * num_bins] / samples.count();
       const OfOffsets<float> factors = slope_factors(top, height, width, op);
@@ -97,20 +96,20 @@ void add_offset_gradients_of_cell(const Forward& call, const float* out_grad,
     }
     int num = 0;
     for (const AxisSample& y : samples.rows) {
-      const Pixel<kVectors>* const low = pixels + (int64)y.low * psroi.width;
-      const Pixel<kVectors>* const high = pixels + (int64)y.high * psroi.width;
-      FloatVector y_low, y_high;
+      const P* const low = pixels + (int64)y.low * psroi.width;
+      const P* const high = pixels + (int64)y.high * psroi.width;
+      typename P::V y_low, y_high;
       fill(y_low, y.low_weight);
       fill(y_high, y.high_weight);
       for (const AxisSample& x : samples.columns) {
-        FloatVector x_low, x_high;
+        typename P::V x_low, x_high;
         fill(x_low, x.low_weight);
         fill(x_high, x.high_weight);
-        for (int v = 0; v < kVectors; ++v) {
-          const FloatVector a = low[x.low].of[v], b = high[x.low].of[v];
-          const FloatVector c = low[x.high].of[v], d = high[x.high].of[v];
-          const FloatVector slope_x = d * y_high + c * y_low - b * y_high - a * y_low;
-          const FloatVector slope_y = d * x_high + b * x_low - c * x_high - a * x_low;
+        for (int v = 0; v < P::kVectors; ++v) {
+          const typename P::V a = low[x.low].of[v], b = high[x.low].of[v];
+          const typename P::V c = low[x.high].of[v], d = high[x.high].of[v];
+          const typename P::V slope_x = d * y_high + c * y_low - b * y_high - a * y_low;
+          const typename P::V slope_y = d * x_high + b * x_low - c * x_high - a * x_low;
           terms_x[num].of[v] = slope_x * factors_x.of[v];
           terms_y[num].of[v] = slope_y * factors_y.of[v];
         }
@@ -131,24 +130,24 @@ void add_offset_gradients_of_cell(const Forward& call, const float* out_grad,
 }
 
 // Gradients of the offsets of the bins of a cell, for all channels of a class.
-template <int kVectors>
-void offset_gradients_of_cell(float* trans_grad, const Forward& call, const float* out_grad,
-                              const std::vector<int64>& rois, WorkItem item) {
+template <typename P>
+CVOPS_INLINE void offset_gradients_of_cell(float* trans_grad, const Forward& call,
+                                           const float* out_grad, const std::vector<int64>& rois,
+                                           WorkItem item) {
   const DeformablePsroi& op = call.op;
   const Psroi& psroi = op.psroi;
   const Bins bins = bins_of_cell(item.cell, psroi);
   if (rois.empty() || bins.num() == 0) return;
   std::vector<OfOffsets<float>> sums(rois.size() * bins.num());
   const int64 num_pixels = psroi.pixels(), num_terms = 2 * op.samples * op.samples;
-  const std::unique_ptr<Pixel<kVectors>[]> pixels(new Pixel<kVectors>[num_pixels + num_terms]);
-  Pixel<kVectors>* const terms = pixels.get() + num_pixels;
+  const std::unique_ptr<P[]> pixels(new P[num_pixels + num_terms]);
+  P* const terms = pixels.get() + num_pixels;
   const int end = item.channel + op.channels_of_class();
-  for (; item.channel < end; item.channel += kVectors * kWidth) {
-    item.channels = std::min(kVectors * kWidth, end - item.channel);
-    simd<copy_planes<kVectors>>(pixels.get(), call.plane(item.image, item.channel, item.cell),
-                                call.plane_pitch(), psroi.height, psroi.width, item.channels);
-    simd<add_offset_gradients_of_cell<kVectors>>(call, out_grad, rois, item, pixels.get(), terms,
-                                                 sums.data());
+  for (; item.channel < end; item.channel += P::kLanes) {
+    item.channels = std::min(P::kLanes, end - item.channel);
+    copy_planes(pixels.get(), call.plane(item.image, item.channel, item.cell), call.plane_pitch(),
+                psroi.height, psroi.width, item.channels);
+    add_offset_gradients_of_cell(call, out_grad, rois, item, pixels.get(), terms, sums.data());
   }
   const OfOffsets<float>* sum = sums.data();
   for (int64 n : rois) {
@@ -242,9 +241,9 @@ void deformable_psroi_pooling_backward(const Cpu&, float* grad, float* trans_gra
   const Backward call = {grad, out_grad, rois, trans, op};
   for_each_item(op, num_rois, 0.6, 0.4, [&](const WorkItem& item, int lanes) {
     const std::vector<int64>& list = lists[item.image];
-    if (lanes > 2 * kWidth) return add_gradients_of_item<4>(call, list, item);
-    if (lanes > kWidth) return add_gradients_of_item<2>(call, list, item);
-    add_gradients_of_item<1>(call, list, item);
+    with_pixel<float, kMaxWidthOfSums>(lanes, [&](auto type) __attribute__((always_inline)) {
+      add_gradients_of_item<typename decltype(type)::Of>(call, list, item);
+    });
   });
   if (!trans_grad) return;
   if (own_offsets(op) && op.samples * op.samples <= kMaxTerms) {
@@ -259,14 +258,11 @@ void deformable_psroi_pooling_backward(const Cpu&, float* grad, float* trans_gra
       const int class_id = (int)(number % per_image / psroi.cells());
       const WorkItem item = {image, class_id, class_id * op.channels_of_class(), 0, cell, 0};
       const std::vector<int64>& list = lists[image];
-      const int64 vectors = ceil_div(op.channels_of_class(), kWidth);
-      if (vectors > 2) {
-        return offset_gradients_of_cell<4>(trans_grad, of_data, out_grad, list, item);
-      }
-      if (vectors > 1) {
-        return offset_gradients_of_cell<2>(trans_grad, of_data, out_grad, list, item);
-      }
-      offset_gradients_of_cell<1>(trans_grad, of_data, out_grad, list, item);
+      with_pixel<float, kMaxWidthOfSums>(lanes_for(op.channels_of_class()),
+                                         [&](auto type) __attribute__((always_inline)) {
+                                           offset_gradients_of_cell<typename decltype(type)::Of>(
+                                               trans_grad, of_data, out_grad, list, item);
+                                         });
     });
     return;
   }

@@ -102,11 +102,10 @@ CVOPS_INLINE void for_each_bin(const Call& call, const std::vector<int64>& rois,
 }
 
 // All planes of a work item, interleaved.
-template <int kVectors>
-void copy_planes(Pixel<kVectors>* pixels, const float* first, int64 pitch, int height, int width,
-                 int channels) {
-  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
-  interleave(pixels, first, pitch, width, {{0, height}, {0, width}}, channels, same);
+template <typename P>
+CVOPS_INLINE void copy_planes(P* pixels, const float* first, int64 pitch, int height, int width,
+                              int channels) {
+  interleave<4>(pixels, first, pitch, width, {{0, height}, {0, width}}, channels);
 }
 
 // Channels of a class in groups, one per lane.
@@ -114,8 +113,7 @@ struct Groups {
   int of_class, lanes, num;
 
   explicit Groups(const DeformablePsroi& op) : of_class(op.channels_of_class()) {
-    const int64 vectors = ceil_div(of_class, kWidth);
-    lanes = kWidth * (vectors > 2 ? kMaxVectors : vectors > 1 ? 2 : 1);
+    lanes = lanes_for(of_class);
     num = (int)ceil_div(of_class, lanes);
   }
 

@@ -8,23 +8,63 @@
 
 namespace cvops::cpu {
 
-// One pixel of kVectors * kWidthOf<T> channels, processed in parallel lanes. Running results
-// stay in registers.
-template <int kVectors, typename T = float>
-struct Pixel {
-  VectorOf<T> of[kVectors];
-};
-constexpr int kMaxVectors = 4, kLanes = kMaxVectors * kWidth;
+// Channels of a pixel that are processed at once, at most: their running results stay in registers.
 template <typename T>
-constexpr int kLanesOf = kMaxVectors * kWidthOf<T>;
+constexpr int kMaxLanesOf = 16 * kUsualWidth / (int)sizeof(T);
+constexpr int kMaxLanes = kMaxLanesOf<float>, kMinLanes = kMaxLanes / 4;
 
-// Sets all lanes to x. For a scalar operand, the compiler would build the vector in memory on a
-// target without vectors of its width.
-CVOPS_INLINE void fill(FloatVector& lanes, float x) {
-  for (int i = 0; i < kWidth; ++i) lanes[i] = x;
+// One pixel of kNumLanes channels, in vectors of kNumFloats floats or of as many bytes.
+template <typename Element, int kNumLanes, int kNumFloats>
+struct Pixel {
+  using T = Element;
+  static constexpr int kWidth = std::min(kNumFloats, kNumLanes*(int)sizeof(T) / 4);
+  static constexpr int kLanes = kNumLanes, kLanesOfVector = 4 * kWidth / (int)sizeof(T);
+  static constexpr int kVectors = kLanes / kLanesOfVector;
+  using V = Vector<T, kWidth>;
+
+  V of[kVectors];
+};
+
+// The smallest number of lanes for that many channels; the maximum if they need several pixels.
+template <typename T = float>
+constexpr int lanes_for(int64 channels) {
+  constexpr int kMax = kMaxLanesOf<T>;
+  return channels > kMax / 2 ? kMax : channels > kMax / 4 ? kMax / 2 : kMax / 4;
 }
-CVOPS_INLINE void fill(DoubleVector& lanes, double x) {
-  for (int i = 0; i < kWidthOf<double>; ++i) lanes[i] = x;
+
+// Calls body(type) with the pixels of that many lanes, in vectors of the width in use, as type::Of.
+template <typename P>
+struct Type {
+  using Of = P;
+};
+
+template <typename T, int kLanes, int kMaxWidth, typename Body>
+void with_pixel_of(const Body& body) {
+  by_width([&](auto width) __attribute__((always_inline)) {
+    constexpr int kWidth = width < kMaxWidth ? width : kMaxWidth;
+    body(Type<Pixel<T, kLanes, kWidth>>());
+  });
+}
+
+template <typename T = float, int kMaxWidth = 16, typename Body>
+void with_pixel(int lanes, const Body& body) {
+  constexpr int kMax = kMaxLanesOf<T>;
+  if (lanes == kMax) return with_pixel_of<T, kMax, kMaxWidth>(body);
+  if (lanes == kMax / 2) return with_pixel_of<T, kMax / 2, kMaxWidth>(body);
+  with_pixel_of<T, kMax / 4, kMaxWidth>(body);
+}
+
+// Maximum width where pixels in memory are sums: a load of such a pixel soon after its store takes
+// longer with AVX-512.
+constexpr int kMaxWidthOfSums = 8;
+
+// Vectors of the largest alignment, for the memory of pixels.
+using PixelMemory = Vector<float, 16>;
+
+// Sets all lanes to x. The 0 that is subtracted changes no x; added, it would change -0.0.
+template <typename V, typename T>
+CVOPS_INLINE void fill(V& lanes, T x) {
+  lanes = x - V{};
 }
 
 // Maximum number of bins for non-temporal stores: the staged results must fit into a near cache.
@@ -53,53 +93,38 @@ inline Window bounds_of(const Window& a, const Window& b) {
 
 // Sets `num` pixels to zero if they have lanes beyond `channels`. A sum of denormals in these lanes
 // would take many times as long.
-template <int kVectors, typename T>
-CVOPS_INLINE void clear_spare_lanes(Pixel<kVectors, T>* pixels, int num, int channels) {
-  if (channels < kVectors * kWidthOf<T>) std::fill_n(pixels, num, Pixel<kVectors, T>{});
+template <typename P>
+CVOPS_INLINE void clear_spare_lanes(P* pixels, int num, int channels) {
+  if (channels < P::kLanes) std::fill_n(pixels, num, P{});
 }
 
-// Copies a window of `channels` planes, `plane` elements apart, to `out`. change(Quad) returns the
-// values to store. The lanes beyond `channels` are zero.
-template <int kVectors, typename Change>
-CVOPS_INLINE void interleave(Pixel<kVectors>* out, const float* data, int64 plane, int width,
-                             const Window& window, int channels, const Change& change) {
+// Copies a window of `channels` planes, `plane` elements apart, to `out`. change(Vector&) changes
+// the values. The lanes beyond `channels` are zero. kWidth: of the loads; narrow ones are faster if
+// the planes are in no cache.
+template <int kWidth, typename P, typename... Change>
+CVOPS_INLINE void interleave(P* out, const typename P::T* data, int64 plane, int width,
+                             const Window& window, int channels, const Change&... change) {
   constexpr int kAtOnce = 64;  // pixels that stay in the L1 cache
   for (int row = window.rows.begin; row < window.rows.end; ++row) {
     for (int begin = window.columns.begin; begin < window.columns.end; begin += kAtOnce) {
       const int num = std::min(kAtOnce, window.columns.end - begin);
-      Pixel<kVectors>* const pixels = out + window.index(row, begin);
+      P* const pixels = out + window.index(row, begin);
       clear_spare_lanes(pixels, num, channels);
-      transpose(reinterpret_cast<float*>(pixels), kVectors * kWidth,
-                data + (int64)row * width + begin, plane, channels, num, change);
-    }
-  }
-}
-
-// The same without a change.
-template <int kVectors, typename T>
-CVOPS_INLINE void interleave(Pixel<kVectors, T>* out, const T* data, int64 plane, int width,
-                             const Window& window, int channels) {
-  constexpr int kAtOnce = 64;  // pixels that stay in the L1 cache
-  for (int row = window.rows.begin; row < window.rows.end; ++row) {
-    for (int begin = window.columns.begin; begin < window.columns.end; begin += kAtOnce) {
-      const int num = std::min(kAtOnce, window.columns.end - begin);
-      Pixel<kVectors, T>* const pixels = out + window.index(row, begin);
-      clear_spare_lanes(pixels, num, channels);
-      transpose(reinterpret_cast<T*>(pixels), kVectors * kWidthOf<T>,
-                data + (int64)row * width + begin, plane, channels, num);
+      transpose<kWidth>(reinterpret_cast<typename P::T*>(pixels), P::kLanes,
+                        data + (int64)row * width + begin, plane, channels, num, change...);
     }
   }
 }
 
 // Copies interleaved pixels of a window to `channels` planes, `pitch` elements apart.
-template <int kVectors, typename T>
-void write_planes(T* first, const Pixel<kVectors, T>* pixels, const Window& window, int64 pitch,
-                  int width, int channels) {
+template <typename P>
+CVOPS_INLINE void write_planes(typename P::T* first, const P* pixels, const Window& window,
+                               int64 pitch, int width, int channels) {
   const int columns = window.columns.end - window.columns.begin;
   for (int row = window.rows.begin; row < window.rows.end; ++row) {
-    transpose(first + (int64)row * width + window.columns.begin, pitch,
-              (const T*)(pixels + window.index(row, window.columns.begin)), kVectors * kWidthOf<T>,
-              columns, channels);
+    transpose<P::kWidth>(first + (int64)row * width + window.columns.begin, pitch,
+                         (const typename P::T*)(pixels + window.index(row, window.columns.begin)),
+                         P::kLanes, columns, channels);
   }
 }
 

@@ -17,22 +17,27 @@ namespace {
 // Anchors that one thread scores per work item.
 constexpr int kTile = 1024;
 
-// Anchors scored in parallel lanes, so that their best scores stay in registers.
-constexpr int kLanes = 32, kVectors = kLanes / kWidth;
+// Vectors of anchors that are scored at once, so that their best scores stay in registers.
+constexpr int kVectors = 4;
 
 // Best class of each of `count` anchors, the first of equal ones; -1 if no score is above -1. The
 // scores of the first class begin at `prob`; those of the next classes follow at distance `stride`.
-void best_classes(float* score, int* id, const float* prob, int classes, int64 stride, int count) {
+template <int kWidth>
+CVOPS_INLINE void best_classes(float* score, int* id, const float* prob, int classes, int64 stride,
+                               int count) {
+  constexpr int kLanes = kVectors * kWidth;
+  using Floats = Vector<float, kWidth>;
+  using Ints = Vector<int, kWidth>;
   int first = 0;
   for (; first + kLanes <= count; first += kLanes) {
-    FloatVector best[kVectors];
-    IntVector at[kVectors];
-    for (int v = 0; v < kVectors; ++v) best[v] = FloatVector{} - 1, at[v] = IntVector{} - 1;
+    Floats best[kVectors];
+    Ints at[kVectors];
+    for (int v = 0; v < kVectors; ++v) best[v] = Floats{} - 1, at[v] = Ints{} - 1;
     for (int c = 0; c < classes; ++c) {
       for (int v = 0; v < kVectors; ++v) {
-        FloatVector p;
-        std::memcpy(&p, prob + c * stride + first + v * kWidth, sizeof p);
-        at[v] = p > best[v] ? IntVector{} + c : at[v];
+        Floats p;
+        load<kWidth>(p, prob + c * stride + first + v * kWidth);
+        at[v] = p > best[v] ? Ints{} + c : at[v];
         best[v] = p > best[v] ? p : best[v];
       }
     }
@@ -76,8 +81,10 @@ Candidates candidates(Predictions in, int64 image, const DetectionOptions& optio
   auto score_tile = [&](int64 tile) {
     const int64 first = tile * kTile;
     const float* prob = in.cls_prob + (image * in.classes + 1) * in.num + first;
-    simd<best_classes>(&c.score[first], &c.id[first], prob, (int)in.classes - 1, in.num,
-                       (int)std::min<int64>(kTile, in.num - first));
+    const int count = (int)std::min<int64>(kTile, in.num - first);
+    by_width([&](auto width) __attribute__((always_inline)) {
+      best_classes<width>(&c.score[first], &c.id[first], prob, (int)in.classes - 1, in.num, count);
+    });
   };
   const int64 tiles = ceil_div(in.num, kTile);
   if (threads > 1) {

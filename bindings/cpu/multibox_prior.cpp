@@ -1,7 +1,6 @@
 #include "multibox_prior.h"
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 
 #include "parallel.h"
@@ -12,17 +11,18 @@ namespace {
 
 // Anchors around one row of cells, from the anchors around a row at y = 0. The 0 that is added to
 // each x has no effect, because no x is -0.
-template <bool kClip>
-void shifted_row(float* __restrict__ out, const float* __restrict__ at_zero, int64 num, float y) {
-  FloatVector shift;
+template <bool kClip, int kWidth>
+CVOPS_INLINE void shifted_row(float* __restrict__ out, const float* __restrict__ at_zero, int64 num,
+                              float y) {
+  Vector<float, kWidth> shift = {};
   for (int k = 0; k < kWidth; ++k) shift[k] = k % 2 ? y : 0;
   int64 i = 0;
   for (; i + kWidth <= num; i += kWidth) {
-    FloatVector moved;
-    std::memcpy(&moved, at_zero + i, sizeof moved);
+    Vector<float, kWidth> moved;
+    load<kWidth>(moved, at_zero + i);
     moved += shift;
     for (int k = 0; kClip && k < kWidth; ++k) moved[k] = clip_to_unit(moved[k]);
-    std::memcpy(out + i, &moved, sizeof moved);
+    store<kWidth>(out + i, moved);
   }
   for (; i < num; ++i) {
     const float moved = at_zero[i] + (i % 2 ? y : 0);
@@ -83,11 +83,13 @@ void multibox_prior(const Cpu&, float* out, Priors priors, bool clip) {
     const int64 last = std::min<int64>(first + rows(*map), map->height);
     for (int64 row = first; row < last; ++row) {
       const float y = prior_center((int)row, map->offset_y, map->step_y);
-      if (clip) {
-        simd<shifted_row<true>>(to + row * num, from, num, y);
-      } else {
-        simd<shifted_row<false>>(to + row * num, from, num, y);
-      }
+      by_width([&](auto width) __attribute__((always_inline)) {
+        if (clip) {
+          shifted_row<true, width>(to + row * num, from, num, y);
+        } else {
+          shifted_row<false, width>(to + row * num, from, num, y);
+        }
+      });
     }
   });
 }

@@ -22,7 +22,7 @@ constexpr int kSampleBlocks = 8, kMinPairs = 6;
 // Vectors of the smallest width: a selection between wider ones is slow without AVX.
 typedef float Four __attribute__((vector_size(16)));
 typedef int FourInts __attribute__((vector_size(16)));
-constexpr int kParts = kWidth / 4;
+constexpr int kLanes = BoxBlock::kSize, kParts = kLanes / 4;
 
 // Adjacent boxes and their scores: -infinity for a removed box.
 struct ScoredBlock : BoxBlock {
@@ -51,9 +51,9 @@ struct Best {
   CVOPS_INLINE int number() const {
     int best = -1;
     float highest = -kInfinity;
-    for (int k = 0; k < kWidth; ++k) {
+    for (int k = 0; k < kLanes; ++k) {
       const float score = scores[k / 4][k % 4];
-      const int at = blocks[k / 4][k % 4] * kWidth + k;
+      const int at = blocks[k / 4][k % 4] * kLanes + k;
       const bool is_better = (score > highest) | ((score == highest) & (at < best));
       highest = is_better ? score : highest;
       best = is_better ? at : best;
@@ -68,11 +68,11 @@ template <Form kForm, bool kExact>
 CVOPS_INLINE bool remove(ScoredBlock* blocks, int num_blocks, SizedBox kept,
                          const RuleBounds& bounds, NmsRule rule, Best& best) {
   best = {};
-  int unsure[kWidth] = {};
+  int unsure[kLanes] = {};
   for (int block = 0; block < num_blocks; ++block) {
     ScoredBlock& other = blocks[block];
-    int is_left[kWidth];  // -1 or 0
-    for (int k = 0; k < kWidth; ++k) {
+    int is_left[kLanes];  // -1 or 0
+    for (int k = 0; k < kLanes; ++k) {
       if constexpr (kExact) {
         is_left[k] = suppresses_by_rule<kForm>(kept, other.at(k), rule) - 1;
       } else {
@@ -95,18 +95,18 @@ CVOPS_INLINE bool remove(ScoredBlock* blocks, int num_blocks, SizedBox kept,
 // True if boxes probably suppress many others.
 template <Form kForm>
 bool are_dense(const float* rows, int num, const NmsOptions& options, const RuleBounds& bounds) {
-  constexpr int kSample = kSampleBlocks * kWidth;
+  constexpr int kSample = kSampleBlocks * kLanes;
   BoxBlock sample[kSampleBlocks];
   const NmsColumns columns = options.columns;
   for (int i = 0; i < kSample; ++i) {
     const float* row = rows + (int64)i * num / kSample * columns.width;
-    sample[i / kWidth].put(i % kWidth, nms_box(row, columns, options.rule.center));
+    sample[i / kLanes].put(i % kLanes, nms_box(row, columns, options.rule.center));
   }
-  int found[kWidth] = {}, pairs = -kSampleBlocks;  // without those of a box and itself
+  int found[kLanes] = {}, pairs = -kSampleBlocks;  // without those of a box and itself
   for (const BoxBlock& first : sample) {
     const SizedBox kept = first.at(0);
     for (const BoxBlock& other : sample) {
-      for (int k = 0; k < kWidth; ++k) found[k] += compare<kForm>(kept, other.at(k), bounds).surely;
+      for (int k = 0; k < kLanes; ++k) found[k] += compare<kForm>(kept, other.at(k), bounds).surely;
     }
   }
   for (int of_lane : found) pairs += of_lane;
@@ -118,7 +118,7 @@ int write_left(int* numbers, const ScoredBlock* blocks, int num) {
   int left = 0;
   for (int i = 0; i < num; ++i) {
     numbers[left] = i;
-    left += blocks[i / kWidth].scores[i % kWidth / 4][i % 4] > -kInfinity;
+    left += blocks[i / kLanes].scores[i % kLanes / 4][i % 4] > -kInfinity;
   }
   return left;
 }
@@ -137,10 +137,10 @@ bool keep(int* numbers, FewRows& count, const float* rows, int num, const NmsOpt
   const BroadPhase broad_phase(rule, false);
   const RuleBounds bounds(rule);
   if (!are_dense<kForm>(rows, num, options, bounds)) return false;
-  ScoredBlock blocks[kMaxRows / kWidth];
-  const int num_blocks = (num + kWidth - 1) / kWidth;
+  ScoredBlock blocks[kMaxRows / kLanes];
+  const int num_blocks = (num + kLanes - 1) / kLanes;
   Best best;
-  for (int i = 0; i < num_blocks * kWidth; ++i) {
+  for (int i = 0; i < num_blocks * kLanes; ++i) {
     SizedBox b = {{0, 0, 0, 0}, 1};
     float score = -kInfinity;
     if (i < num) {
@@ -151,9 +151,9 @@ bool keep(int* numbers, FewRows& count, const float* rows, int num, const NmsOpt
         score = row[options.columns.score];
       }
     }
-    ScoredBlock& to = blocks[i / kWidth];
-    to.put(i % kWidth, b);
-    to.scores[i % kWidth / 4][i % 4] = score;
+    ScoredBlock& to = blocks[i / kLanes];
+    to.put(i % kLanes, b);
+    to.scores[i % kLanes / 4][i % 4] = score;
   }
   for (int block = 0; block < num_blocks; ++block) best.add(blocks[block], block);
   count = {};
@@ -169,9 +169,9 @@ bool keep(int* numbers, FewRows& count, const float* rows, int num, const NmsOpt
       }
     }
     numbers[count.kept++] = index;
-    ScoredBlock& own = blocks[index / kWidth];
-    own.scores[index % kWidth / 4][index % 4] = -kInfinity;
-    const SizedBox b = own.at(index % kWidth);
+    ScoredBlock& own = blocks[index / kLanes];
+    own.scores[index % kLanes / 4][index % 4] = -kInfinity;
+    const SizedBox b = own.at(index % kLanes);
     if (!remove<kForm, false>(blocks, num_blocks, b, bounds, rule, best)) {
       remove<kForm, true>(blocks, num_blocks, b, bounds, rule, best);
     }

@@ -9,8 +9,10 @@ namespace cvops::cpu {
 
 // Adjacent boxes.
 struct BoxBlock {
-  alignas(sizeof(FloatVector)) float x1[kWidth];
-  float y1[kWidth], x2[kWidth], y2[kWidth], area[kWidth];
+  static constexpr int kSize = kUsualWidth;
+
+  alignas(4 * kSize) float x1[kSize];
+  float y1[kSize], x2[kSize], y2[kSize], area[kSize];
 
   CVOPS_INLINE void put(uint32 k, const SizedBox& b) {
     x1[k] = b.box.x1, y1[k] = b.box.y1, x2[k] = b.box.x2, y2[k] = b.box.y2, area[k] = b.area;

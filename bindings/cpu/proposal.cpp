@@ -25,7 +25,7 @@ struct Planes {
 // The numbers of `num` cells in a plane of the input, up to a whole vector. If `num` is not a
 // multiple of its lanes, `memory` receives a copy; the numbers after it have no meaning.
 CVOPS_INLINE const float* whole(const float* plane, int num, float (&memory)[kStep]) {
-  if (num % kWidth == 0) return plane;
+  if (num % kUsualWidth == 0) return plane;
   std::copy_n(plane, num, memory);
   return memory;
 }

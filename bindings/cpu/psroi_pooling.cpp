@@ -103,7 +103,7 @@ struct Bins {
   Range rows, columns;
 };
 
-Bins bins_of_cell(int cell, const Psroi& op) {
+CVOPS_INLINE Bins bins_of_cell(int cell, const Psroi& op) {
   return {op.bins_of_cell(cell / op.group), op.bins_of_cell(cell % op.group)};
 }
 
@@ -119,7 +119,8 @@ CVOPS_INLINE void for_each_bin(const Call& call, int64 roi, const Bins& bins, co
 
 // Window of the pixels of the bins, and the number of pixels of all bins.
 template <typename Call>
-Window window_of(const Call& call, const RoiList& list, const Bins& bins, double& pixels) {
+CVOPS_INLINE Window window_of(const Call& call, const RoiList& list, const Bins& bins,
+                              double& pixels) {
   Window window = {};
   pixels = 0;
   for (const Roi* roi = list.begin; roi < list.end; ++roi) {
@@ -132,52 +133,51 @@ Window window_of(const Call& call, const RoiList& list, const Bins& bins, double
   return window;
 }
 
-template <int kVectors>
+template <typename P>
 struct Planes {
   Window window;
-  Pixel<kVectors>* pixels;
+  P* pixels;
 };
 
-template <int kVectors>
-void copy_planes(const Planes<kVectors>& planes, const float* first, int64 pitch, int width,
-                 int channels) {
-  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
-  interleave(planes.pixels, first, pitch, width, planes.window, channels, same);
+template <typename P>
+CVOPS_INLINE void copy_planes(const Planes<P>& planes, const float* first, int64 pitch, int width,
+                              int channels) {
+  interleave<4>(planes.pixels, first, pitch, width, planes.window, channels);
 }
 
 // Pools the bins of a cell for all RoIs of the list, from interleaved planes.
-template <int kVectors>
-void pool(const Forward& call, const RoiList& list, const Bins& bins,
-          const Planes<kVectors>& planes, const StagedBins& staged, int64 group) {
+template <typename P>
+CVOPS_INLINE void pool(const Forward& call, const RoiList& list, const Bins& bins,
+                       const Planes<P>& planes, const StagedBins& staged, int64 group) {
   const int64 pitch = planes.window.columns.end - planes.window.columns.begin;
   for (const Roi* roi = list.begin; roi < list.end; ++roi) {
     for_each_bin(call, roi->number, bins,
                  [&](const PsroiBin& bin, int index) __attribute__((always_inline)) {
-                   Pixel<kVectors> sum = {};
+                   P sum = {};
                    if (!bin.empty()) {
                      const int width = bin.columns.end - bin.columns.begin;
-                     const Pixel<kVectors>* from =
+                     const P* from =
                          planes.pixels + planes.window.index(bin.rows.begin, bin.columns.begin);
                      for (int row = bin.rows.begin; row < bin.rows.end; ++row, from += pitch) {
                        for (int i = 0; i < width; ++i) {
-                         for (int v = 0; v < kVectors; ++v) sum.of[v] += from[i].of[v];
+                         for (int v = 0; v < P::kVectors; ++v) sum.of[v] += from[i].of[v];
                        }
                      }
-                     FloatVector area;
+                     typename P::V area;
                      fill(area, bin.area());
-                     for (int v = 0; v < kVectors; ++v) sum.of[v] /= area;
+                     for (int v = 0; v < P::kVectors; ++v) sum.of[v] /= area;
                    }
-                   staged.at<kVectors>(group, index, roi->number) = sum;
+                   staged.at<P>(group, index, roi->number) = sum;
                  });
   }
 }
 
 // Pools without interleaved planes, for few bins.
-template <int kVectors>
 void pool_separately(const Forward& call, const RoiList& list, const Bins& bins,
                      const float* planes, int channels, const StagedBins& staged, int64 group) {
   for (const Roi* roi = list.begin; roi < list.end; ++roi) {
     for_each_bin(call, roi->number, bins, [&](const PsroiBin& bin, int index) {
+      float* const to = staged.lanes_of(group, index, roi->number);
       for (int k = 0; k < channels; ++k) {
         const float* const plane = planes + k * call.plane_pitch();
         float sum = 0.0f;
@@ -185,39 +185,41 @@ void pool_separately(const Forward& call, const RoiList& list, const Bins& bins,
           const float* const from = plane + (int64)row * call.op.width;
           for (int i = bin.columns.begin; i < bin.columns.end; ++i) sum += from[i];
         }
-        ((float*)&staged.at<kVectors>(group, index, roi->number))[k] =
-            bin.empty() ? 0.0f : sum / bin.area();
+        to[k] = bin.empty() ? 0.0f : sum / bin.area();
       }
     });
   }
 }
 
-template <int kVectors>
 void pool_item(const Forward& call, const RoiList& list, int image, int64 group, int cell,
-               const StagedBins& staged) {
+               const StagedBins& staged, int lanes) {
   const Psroi& op = call.op;
-  const int channel = (int)group * kVectors * kWidth;
-  const int channels = std::min(kVectors * kWidth, op.output_dim - channel);
+  const int channel = (int)group * lanes;
+  const int channels = std::min(lanes, op.output_dim - channel);
   const Bins bins = bins_of_cell(cell, op);
   const float* const first = call.plane(image, channel, cell);
   double pixels;
-  Planes<kVectors> planes = {window_of(call, list, bins, pixels), nullptr};
-  const int64 area = planes.window.pixels();
-  if (4 * pixels < area)
-    return pool_separately<kVectors>(call, list, bins, first, channels, staged, group);
-  const std::unique_ptr<Pixel<kVectors>[]> memory(new Pixel<kVectors>[area]);
-  planes.pixels = memory.get();
-  simd<copy_planes<kVectors>>(planes, first, call.plane_pitch(), op.width, channels);
-  simd<pool<kVectors>>(call, list, bins, planes, staged, group);
+  const Window window = window_of(call, list, bins, pixels);
+  const int64 area = window.pixels();
+  if (4 * pixels < area) {
+    return pool_separately(call, list, bins, first, channels, staged, group);
+  }
+  with_pixel(lanes, [&](auto type) __attribute__((always_inline)) {
+    using P = typename decltype(type)::Of;
+    const std::unique_ptr<P[]> memory(new P[area]);
+    const Planes<P> planes = {window, memory.get()};
+    copy_planes(planes, first, call.plane_pitch(), op.width, channels);
+    pool(call, list, bins, planes, staged, group);
+  });
 }
 
 // Adds the gradients of the bins of a cell to the sums of their pixels.
-template <int kVectors>
-void add_gradients(const Backward& call, const RoiList& list, const Bins& bins,
-                   const Planes<kVectors>& sums, int channel, int channels) {
+template <typename P>
+CVOPS_INLINE void add_gradients(const Backward& call, const RoiList& list, const Bins& bins,
+                                const Planes<P>& sums, int channel, int channels) {
   const int64 pitch = sums.window.columns.end - sums.window.columns.begin;
   const int num_bins = call.op.bins();
-  Pixel<kVectors> top = {};
+  P top = {};
   for (const Roi* roi = list.begin; roi < list.end; ++roi) {
     const float* const from = call.output(roi->number, channel);
     for_each_bin(call, roi->number, bins,
@@ -225,27 +227,26 @@ void add_gradients(const Backward& call, const RoiList& list, const Bins& bins,
                    if (bin.empty()) return;
                    for (int k = 0; k < channels; ++k)
                      ((float*)&top)[k] = from[(int64)k * num_bins + index];
-                   FloatVector area;
+                   typename P::V area;
                    fill(area, bin.area());
-                   Pixel<kVectors> part;
-                   for (int v = 0; v < kVectors; ++v) part.of[v] = top.of[v] / area;
+                   P part;
+                   for (int v = 0; v < P::kVectors; ++v) part.of[v] = top.of[v] / area;
                    const int width = bin.columns.end - bin.columns.begin;
-                   Pixel<kVectors>* to =
-                       sums.pixels + sums.window.index(bin.rows.begin, bin.columns.begin);
+                   P* to = sums.pixels + sums.window.index(bin.rows.begin, bin.columns.begin);
                    for (int row = bin.rows.begin; row < bin.rows.end; ++row, to += pitch) {
                      for (int i = 0; i < width; ++i) {
-                       for (int v = 0; v < kVectors; ++v) to[i].of[v] += part.of[v];
+                       for (int v = 0; v < P::kVectors; ++v) to[i].of[v] += part.of[v];
                      }
                    }
                  });
   }
 }
 
-template <int kVectors>
-void add_gradients_of_item(const Backward& call, const RoiList& list, int image, int channel,
-                           int cell) {
+template <typename P>
+CVOPS_INLINE void add_gradients_of_item(const Backward& call, const RoiList& list, int image,
+                                        int channel, int cell) {
   const Psroi& op = call.op;
-  const int channels = std::min(kVectors * kWidth, op.output_dim - channel);
+  const int channels = std::min(P::kLanes, op.output_dim - channel);
   const Bins bins = bins_of_cell(cell, op);
   const int64 pitch = call.plane_pitch();
   float* const grad = call.plane(image, channel, cell);
@@ -256,16 +257,10 @@ void add_gradients_of_item(const Backward& call, const RoiList& list, int image,
     for (int k = 0; k < channels; ++k) std::fill_n(grad + k * pitch, op.pixels(), 0.0f);
   }
   if (area == 0) return;
-  const std::unique_ptr<Pixel<kVectors>[]> memory(new Pixel<kVectors>[area]());
-  const Planes<kVectors> sums = {window, memory.get()};
-  simd<add_gradients<kVectors>>(call, list, bins, sums, channel, channels);
-  simd<write_planes<kVectors, float>>(grad, sums.pixels, window, pitch, op.width, channels);
-}
-
-// Lanes of a work item.
-int lanes_for(const Psroi& op) {
-  const int64 vectors = ceil_div(op.output_dim, kWidth);
-  return kWidth * (vectors > 2 ? kMaxVectors : vectors > 1 ? 2 : 1);
+  const std::unique_ptr<P[]> memory(new P[area]());
+  const Planes<P> sums = {window, memory.get()};
+  add_gradients(call, list, bins, sums, channel, channels);
+  write_planes(grad, sums.pixels, window, pitch, op.width, channels);
 }
 
 }  // namespace
@@ -280,7 +275,7 @@ void psroi_pooling(const Cpu&, float* pooled, const float* data, const float* bo
   const Forward call = {data, pooled, op, find_rois(boxes, num_rois, op)};
   for (int64 n : call.rois.unknown) std::fill_n(pooled + n * of_roi, of_roi, 0.0f);
   std::vector<RoiList> lists = call.lists();
-  const int lanes = lanes_for(op), vectors = lanes / kWidth;
+  const int lanes = lanes_for(op.output_dim);
   const int64 groups = ceil_div(op.output_dim, lanes), per_image = groups * op.cells();
   const StagedBins staged(groups, op.bins(), num_rois, lanes);
   const double rois_of_image = (double)num_rois / op.images;
@@ -290,9 +285,7 @@ void psroi_pooling(const Cpu&, float* pooled, const float* data, const float* bo
     const int64 group = item % per_image / op.cells();
     const RoiList& list = lists[image];
     if (list.begin == list.end) return;
-    if (vectors > 2) return pool_item<4>(call, list, image, group, cell, staged);
-    if (vectors > 1) return pool_item<2>(call, list, image, group, cell, staged);
-    pool_item<1>(call, list, image, group, cell, staged);
+    pool_item(call, list, image, group, cell, staged, lanes);
   });
   parallel_for((int64)call.rois.known.size(), 0.3 * of_roi, [&](int64 k) {
     const int64 n = call.rois.known[k].number;
@@ -313,20 +306,16 @@ void psroi_pooling_backward(const Cpu&, float* grad, const float* out_grad, cons
     std::fill_n(grad + ((int64)image * op.channels + op.used_channels()) * op.pixels(),
                 unused * op.pixels(), 0.0f);
   }
-  const int lanes = lanes_for(op);
+  const int lanes = lanes_for(op.output_dim);
   const int64 groups = ceil_div(op.output_dim, lanes), per_image = groups * op.cells();
   const double rois_of_image = (double)num_rois / op.images;
   const double cost = lanes * (rois_of_image * op.bins() / op.cells() * 5 + 0.4 * op.pixels());
   parallel_for(op.images * per_image, cost, [&](int64 item) {
     const int image = (int)(item / per_image), cell = (int)(item % op.cells());
     const int channel = (int)(item % per_image / op.cells()) * lanes;
-    if (lanes > 2 * kWidth) {
-      return add_gradients_of_item<4>(call, lists[image], image, channel, cell);
-    }
-    if (lanes > kWidth) {
-      return add_gradients_of_item<2>(call, lists[image], image, channel, cell);
-    }
-    add_gradients_of_item<1>(call, lists[image], image, channel, cell);
+    with_pixel(lanes, [&](auto type) __attribute__((always_inline)) {
+      add_gradients_of_item<typename decltype(type)::Of>(call, lists[image], image, channel, cell);
+    });
   });
 }
 

@@ -17,23 +17,22 @@ using namespace cpu::align;
 namespace {
 
 // Mean of the samples of a bin. `first` has the products of 0 and the first pixel of each plane.
-template <int kVectors, typename T>
-CVOPS_INLINE void mean_of_bin(Pixel<kVectors, T>& mean, const Planes<kVectors, T>& planes,
-                              const Pixel<kVectors, T>& first, const AxisSampleOf<T>* samples,
-                              const BinSamples& rows, const BinSamples& columns,
-                              const SampleCountOf<T>& count) {
-  Pixel<kVectors, T> sum = {};
+template <typename P, typename T = typename P::T>
+CVOPS_INLINE void mean_of_bin(P& mean, const Planes<P>& planes, const P& first,
+                              const AxisSampleOf<T>* samples, const BinSamples& rows,
+                              const BinSamples& columns, const SampleCountOf<T>& count) {
+  P sum = {};
   for (const AxisSampleOf<T>* y = samples + rows.begin; y < samples + rows.begin + rows.count;
        ++y) {
-    const Pixel<kVectors, T>*const low = planes.row(y->low), *const high = planes.row(y->high);
+    const P *const low = planes.row(y->low), *const high = planes.row(y->high);
     const AxisSampleOf<T>* const end = samples + columns.begin + columns.count;
     for (const AxisSampleOf<T>* x = samples + columns.begin; x < end; ++x) {
-      VectorOf<T> a, b, c, d;
+      typename P::V a, b, c, d;
       fill(a, y->low_weight * x->low_weight);
       fill(b, y->low_weight * x->high_weight);
       fill(c, y->high_weight * x->low_weight);
       fill(d, y->high_weight * x->high_weight);
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < P::kVectors; ++v) {
         sum.of[v] += a * low[x->low].of[v] + b * low[x->high].of[v] + c * high[x->low].of[v] +
                      d * high[x->high].of[v];
       }
@@ -41,23 +40,22 @@ CVOPS_INLINE void mean_of_bin(Pixel<kVectors, T>& mean, const Planes<kVectors, T
   }
   if (count.value == 0.0f) return (void)(mean = {});
   if (rows.outside || columns.outside) {
-    for (int v = 0; v < kVectors; ++v) sum.of[v] += first.of[v];
+    for (int v = 0; v < P::kVectors; ++v) sum.of[v] += first.of[v];
   }
-  for (int v = 0; v < kVectors; ++v) {
+  for (int v = 0; v < P::kVectors; ++v) {
     mean.of[v] = count.reciprocal > 0 ? sum.of[v] * count.reciprocal : sum.of[v] / count.value;
   }
 }
 
 // Pools an RoI; the results of the work item begin at `to`. `staged` is a buffer for non-temporal
 // stores, or null.
-template <int kVectors, typename T>
-void pool(const Forward<T>& call, T* to, const Roi<T>& roi, const Bins& bins,
-          const Planes<kVectors, T>& planes, const Pixel<kVectors, T>& first, int channels,
-          T* staged) {
+template <typename P, typename T = typename P::T>
+CVOPS_INLINE void pool(const Forward<T>& call, T* to, const Roi<T>& roi, const Bins& bins,
+                       const Planes<P>& planes, const P& first, int channels, T* staged) {
   const RoiAlign& op = call.op;
   const AxisSampleOf<T>* const samples = call.rois.samples.data();
   T* const pooled = staged ? staged : to;
-  Pixel<kVectors, T> means[kTile];
+  P means[kTile];
   int num = 0, begin = 0;
   for (int i = bins.rows.begin; i < bins.rows.end; ++i) {
     const BinSamples rows = call.rois.rows[roi.number * op.pooled_height + i];
@@ -67,39 +65,38 @@ void pool(const Forward<T>& call, T* to, const Roi<T>& roi, const Bins& bins,
       mean_of_bin(means[num++], planes, first, samples, rows, columns, roi.axes.count);
       const bool last = i + 1 == bins.rows.end && j + 1 == bins.columns.end;
       if (num < kTile && !last) continue;
-      transpose(pooled + begin, op.bins(), (const T*)means, kVectors * kWidthOf<T>, num, channels);
+      transpose<P::kWidth>(pooled + begin, op.bins(), (const T*)means, P::kLanes, num, channels);
       num = 0;
     }
   }
-  if (staged) stream(to, staged, (int64)channels * op.bins());
+  if (staged) stream<P::kWidth>(to, staged, (int64)channels * op.bins());
 }
 
-template <int kVectors, typename T>
-void copy_planes(const Planes<kVectors, T>& planes, const T* first, int64 pitch, int width,
-                 int channels) {
-  interleave(planes.pixels, first, pitch, width, planes.window, channels);
+template <typename P, typename T = typename P::T>
+CVOPS_INLINE void copy_planes(const Planes<P>& planes, const T* first, int64 pitch, int width,
+                              int channels) {
+  interleave<P::kWidth>(planes.pixels, first, pitch, width, planes.window, channels);
 }
 
-template <int kVectors, typename T>
-void pool_item(const Forward<T>& call, const WorkItem<T>& item) {
+template <typename P, typename T = typename P::T>
+CVOPS_INLINE void pool_item(const Forward<T>& call, const WorkItem<T>& item) {
   const RoiAlign& op = call.op;
-  const int channels = std::min(kVectors * kWidthOf<T>, op.channels - item.channel);
+  const int channels = std::min(P::kLanes, op.channels - item.channel);
   const Bins bins = bins_of_plane(item.bin, op);
   const int64 num_bins = op.bins(), pitch = call.plane_pitch();
   const T* const data = call.plane(item.begin->axes.image, item);
-  Planes<kVectors, T> planes = {window_of(item.begin, item.end, bins, op), nullptr};
+  Planes<P> planes = {window_of(item.begin, item.end, bins, op), nullptr};
   const int64 area = planes.window.pixels();
-  const std::unique_ptr<Pixel<kVectors, T>[]> memory(
-      new Pixel<kVectors, T>[area + (call.streams ? num_bins : 0)]);
+  const std::unique_ptr<P[]> memory(new P[area + (call.streams ? num_bins : 0)]);
   planes.pixels = memory.get();
-  simd<copy_planes<kVectors, T>>(planes, data, pitch, op.width, channels);
-  Pixel<kVectors, T> first = {};
+  copy_planes(planes, data, pitch, op.width, channels);
+  P first = {};
   for (int k = 0; k < channels; ++k)
-    first.of[k / kWidthOf<T>][k % kWidthOf<T>] = 0.0f * data[k * pitch];
+    first.of[k / P::kLanesOfVector][k % P::kLanesOfVector] = 0.0f * data[k * pitch];
   T* const staged = call.streams ? (T*)(memory.get() + area) : nullptr;
   for (const Roi<T>* roi = item.begin; roi < item.end; ++roi) {
     T* const to = call.pooled + (roi->number * op.channels + item.channel) * num_bins;
-    simd<pool<kVectors, T>>(call, to, *roi, bins, planes, first, channels, staged);
+    pool(call, to, *roi, bins, planes, first, channels, staged);
   }
   if (call.streams) streamed();
 }
@@ -109,16 +106,16 @@ template <typename T>
 double add_items(std::vector<WorkItem<T>>& items, const Rois<T>& rois, const Roi<T>* begin,
                  const Roi<T>* end, const RoiAlign& op) {
   const Bins bins = {{0, op.pooled_height}, {0, op.pooled_width}};
-  const int64 blocks = ceil_div(op.channels, kLanesOf<T>) * op.plane_step();
+  const int64 blocks = ceil_div(op.channels, kMaxLanesOf<T>) * op.plane_step();
   double separate = 0, samples = 0;
   for (const Roi<T>* roi = begin; roi < end; ++roi) {
     separate += window_of(*roi, bins, op).pixels();
     samples += num_samples(rois, *roi, op);
   }
   const double together = window_of(begin, end, bins, op).pixels();
-  double interleaving = 0.2 * kLanesOf<T> * together;
+  double interleaving = 0.2 * kMaxLanesOf<T> * together;
   const double pooling =
-      kLanesOf<T> * (0.2 * samples + 0.2 * op.bins() * (end - begin)) / op.plane_step();
+      kMaxLanesOf<T> * (0.2 * samples + 0.2 * op.bins() * (end - begin)) / op.plane_step();
   int64 parts = end - begin;
   if (op.position_sensitive || separate > together) {
     // Each work item interleaves its planes itself, so there are only enough of them to occupy the
@@ -127,9 +124,9 @@ double add_items(std::vector<WorkItem<T>>& items, const Rois<T>& rois, const Roi
     parts = std::clamp<int64>((int64)worth, 1, parts);
     interleaving *= parts;
   } else {
-    interleaving = 0.2 * kLanesOf<T> * separate;
+    interleaving = 0.2 * kMaxLanesOf<T> * separate;
   }
-  for (int channel = 0; channel < op.channels; channel += kLanesOf<T>) {
+  for (int channel = 0; channel < op.channels; channel += kMaxLanesOf<T>) {
     for (int bin = 0; bin < op.plane_step(); ++bin) {
       for (int64 p = 0; p < parts; ++p) {
         items.push_back({begin + (end - begin) * p / parts, begin + (end - begin) * (p + 1) / parts,
@@ -160,10 +157,10 @@ void roi_align(const Cpu&, T* pooled, const T* data, const T* boxes, int64 num_r
   });
   if (items.empty()) return;
   parallel_for((int64)items.size(), cost / (double)items.size(), [&](int64 w) {
-    const int64 vectors = ceil_div(op.channels - items[w].channel, kWidthOf<T>);
-    if (vectors > 2) return pool_item<4, T>(call, items[w]);
-    if (vectors > 1) return pool_item<2, T>(call, items[w]);
-    pool_item<1, T>(call, items[w]);
+    const int lanes = lanes_for<T>(op.channels - items[w].channel);
+    with_pixel<T>(lanes, [&](auto type) __attribute__((always_inline)) {
+      pool_item<typename decltype(type)::Of>(call, items[w]);
+    });
   });
 }
 

@@ -14,31 +14,30 @@ namespace {
 
 // Adds a bin's gradient, times a weight and divided by the number of samples. `reciprocal` and
 // `count` have the members of SampleCount.
-template <int kVectors, typename T>
-CVOPS_INLINE void add_weighted(Pixel<kVectors, T>& sum, const Pixel<kVectors, T>& top, T weight,
-                               bool exact, const VectorOf<T>& reciprocal,
-                               const VectorOf<T>& count) {
-  VectorOf<T> weights;
+template <typename P, typename T = typename P::T>
+CVOPS_INLINE void add_weighted(P& sum, const P& top, T weight, bool exact,
+                               const typename P::V& reciprocal, const typename P::V& count) {
+  typename P::V weights;
   fill(weights, weight);
-  for (int v = 0; v < kVectors; ++v) {
-    const VectorOf<T> weighted = top.of[v] * weights;
+  for (int v = 0; v < P::kVectors; ++v) {
+    const typename P::V weighted = top.of[v] * weights;
     sum.of[v] += exact ? weighted * reciprocal : weighted / count;
   }
 }
 
 // Adds the gradients of the outputs of an RoI to the sums of their pixels. The gradients of the
 // work item begin at `out_grad`.
-template <int kVectors, typename T>
-void add_gradients(const Planes<kVectors, T>& sums, const Backward<T>& call, const T* out_grad,
-                   const Roi<T>& roi, const Bins& bins, int channels) {
+template <typename P, typename T = typename P::T>
+CVOPS_INLINE void add_gradients(const Planes<P>& sums, const Backward<T>& call, const T* out_grad,
+                                const Roi<T>& roi, const Bins& bins, int channels) {
   const RoiAlign& op = call.op;
   const bool exact = roi.axes.count.reciprocal > 0.0f;
-  VectorOf<T> reciprocal, count;
+  typename P::V reciprocal, count;
   fill(reciprocal, roi.axes.count.reciprocal);
   fill(count, roi.axes.count.value);
   const AxisSampleOf<T>* const samples = call.rois.samples.data();
   const int last = (bins.rows.end - 1) * op.pooled_width + bins.columns.end;
-  Pixel<kVectors, T> tops[kTile] = {};
+  P tops[kTile] = {};
   int begin = 0, end = 0;  // bins in `tops`
   for (int i = bins.rows.begin; i < bins.rows.end; ++i) {
     const BinSamples rows = call.rois.rows[roi.number * op.pooled_height + i];
@@ -47,13 +46,13 @@ void add_gradients(const Planes<kVectors, T>& sums, const Backward<T>& call, con
       const int bin = i * op.pooled_width + j;
       if (bin >= end) {
         begin = bin, end = std::min(bin + kTile, last);
-        transpose((T*)tops, kVectors * kWidthOf<T>, out_grad + begin, op.bins(), channels,
-                  end - begin);
+        transpose<P::kWidth>((T*)tops, P::kLanes, out_grad + begin, op.bins(), channels,
+                             end - begin);
       }
-      const Pixel<kVectors, T> top = tops[bin - begin];
+      const P top = tops[bin - begin];
       for (int64 k = rows.begin; k < rows.begin + rows.count; ++k) {
         const AxisSampleOf<T> y = samples[k];
-        Pixel<kVectors, T>*const low = sums.row(y.low), *const high = sums.row(y.high);
+        P *const low = sums.row(y.low), *const high = sums.row(y.high);
         for (int64 l = columns.begin; l < columns.begin + columns.count; ++l) {
           const AxisSampleOf<T> x = samples[l];
           add_weighted(low[x.low], top, y.low_weight * x.low_weight, exact, reciprocal, count);
@@ -66,10 +65,11 @@ void add_gradients(const Planes<kVectors, T>& sums, const Backward<T>& call, con
   }
 }
 
-template <int kVectors, typename T>
-void add_gradients_of_item(const Backward<T>& call, const WorkItem<T>& item, int image) {
+template <typename P, typename T = typename P::T>
+CVOPS_INLINE void add_gradients_of_item(const Backward<T>& call, const WorkItem<T>& item,
+                                        int image) {
   const RoiAlign& op = call.op;
-  const int channels = std::min(kVectors * kWidthOf<T>, op.channels - item.channel);
+  const int channels = std::min(P::kLanes, op.channels - item.channel);
   const Bins bins = bins_of_plane(item.bin, op);
   const int64 pixels = (int64)op.height * op.width, pitch = call.plane_pitch();
   T* const grad = call.plane(image, item);
@@ -79,13 +79,13 @@ void add_gradients_of_item(const Backward<T>& call, const WorkItem<T>& item, int
     for (int k = 0; k < channels; ++k) std::fill_n(grad + k * pitch, pixels, T(0));
   }
   if (area == 0) return;
-  const std::unique_ptr<Pixel<kVectors, T>[]> memory(new Pixel<kVectors, T>[area]());
-  const Planes<kVectors, T> sums = {window, memory.get()};
+  const std::unique_ptr<P[]> memory(new P[area]());
+  const Planes<P> sums = {window, memory.get()};
   for (const Roi<T>* roi = item.begin; roi < item.end; ++roi) {
     const int64 from = (roi->number * op.channels + item.channel) * op.bins();
-    simd<add_gradients<kVectors, T>>(sums, call, call.pooled + from, *roi, bins, channels);
+    add_gradients(sums, call, call.pooled + from, *roi, bins, channels);
   }
-  simd<write_planes<kVectors, T>>(grad, sums.pixels, window, pitch, op.width, channels);
+  write_planes(grad, sums.pixels, window, pitch, op.width, channels);
 }
 
 }  // namespace
@@ -107,8 +107,8 @@ void roi_align_backward(const Cpu&, T* grad, const T* out_grad, const T* boxes, 
   // All RoIs of an image go through one work item, in order. Smaller groups of channels occupy the
   // threads if there are few.
   const int64 planes_of_channel = (int64)op.images * op.plane_step();
-  int lanes = kLanesOf<T>;
-  while (lanes > kWidthOf<T> &&
+  int lanes = kMaxLanesOf<T>;
+  while (lanes > kMaxLanesOf<T> / 4 &&
          (lanes >= 2 * op.channels ||
           ceil_div(op.channels, lanes) * planes_of_channel < 2 * num_threads())) {
     lanes /= 2;
@@ -120,9 +120,9 @@ void roi_align_backward(const Cpu&, T* grad, const T* out_grad, const T* boxes, 
     WorkItem<T> item = of_image[image];
     item.channel = (int)(number % groups) * lanes;
     item.bin = (int)(number / groups % op.plane_step());
-    if (lanes > 2 * kWidthOf<T>) return add_gradients_of_item<4, T>(call, item, image);
-    if (lanes > kWidthOf<T>) return add_gradients_of_item<2, T>(call, item, image);
-    add_gradients_of_item<1, T>(call, item, image);
+    with_pixel<T>(lanes, [&](auto type) __attribute__((always_inline)) {
+      add_gradients_of_item<typename decltype(type)::Of>(call, item, image);
+    });
   });
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <type_traits>
 #include <vector>
 
 #include "interleaved.h"
@@ -15,10 +16,9 @@ using namespace cpu;
 
 namespace {
 
-template <int kVectors>
-struct Indices {
-  IntVector of[kVectors];
-};
+// Pixels and the indices of values.
+template <typename P>
+using Indices = Pixel<int, P::kLanes, P::kWidth>;
 
 struct Roi {
   int64 number;
@@ -68,34 +68,46 @@ void find_rois(Rois& out, const float* rois, int64 num_rois, const RoiPooling& o
 
 // Interleaves a window of `channels` planes. NaN and values below kLowestFloat become kLowestFloat.
 // Returns true if there is a -0.0.
-template <int kVectors>
-bool interleave_clamped(Pixel<kVectors>* out, const float* data, const Window& window, int channels,
-                        const RoiPooling& op) {
-  IntQuad zeros = {};
-  auto change = [&](Quad value) __attribute__((always_inline)) {
-    zeros |= (IntQuad)value == (IntQuad{} - 2147483647 - 1);
-    return value > kLowestFloat ? value : Quad{} + kLowestFloat;
+template <typename P>
+CVOPS_INLINE bool interleave_clamped(P* out, const float* data, const Window& window, int channels,
+                                     const RoiPooling& op) {
+  // Integers with a sign for -0.0 alone. A comparison would be split into scalars with AVX-512,
+  // where GCC combines the results of several ones.
+  Vector<uint32, P::kWidth> zeros = {};
+  Vector<uint32, 4> zeros_of_rest = {};
+  const auto change = [&](auto& value) __attribute__((always_inline)) {
+    using V = std::remove_reference_t<decltype(value)>;
+    value = value > kLowestFloat ? value : V{} + kLowestFloat;
+    const auto bits = (Vector<uint32, sizeof(V) / 4>)value;
+    if constexpr (sizeof bits == sizeof zeros) {
+      zeros |= bits & ~(bits - 1);
+    } else {
+      zeros_of_rest |= bits & ~(bits - 1);
+    }
   };
-  interleave(out, data, (int64)op.height * op.width, op.width, window, channels, change);
-  return (zeros[0] | zeros[1] | zeros[2] | zeros[3]) != 0;
+  interleave<P::kWidth>(out, data, (int64)op.height * op.width, op.width, window, channels, change);
+  uint32 any = 0;
+  for (int i = 0; i < P::kWidth; ++i) any |= zeros[i];
+  for (int i = 0; i < 4; ++i) any |= zeros_of_rest[i];
+  return any >> 31;
 }
 
-template <int kVectors>
-CVOPS_INLINE void keep_larger(Pixel<kVectors>& a, const Pixel<kVectors>& b) {
-  for (int v = 0; v < kVectors; ++v) a.of[v] = b.of[v] > a.of[v] ? b.of[v] : a.of[v];
+template <typename P>
+CVOPS_INLINE void keep_larger(P& a, const P& b) {
+  for (int v = 0; v < P::kVectors; ++v) a.of[v] = b.of[v] > a.of[v] ? b.of[v] : a.of[v];
 }
 
 // Maximum of data[y : y + 2, x : x + 2] at [y, x]; not set in the last row and column.
-template <int kVectors>
-void pool_squares(Pixel<kVectors>* __restrict__ out, const Pixel<kVectors>* __restrict__ data,
-                  const Window& window) {
+template <typename P>
+CVOPS_INLINE void pool_squares(P* __restrict__ out, const P* __restrict__ data,
+                               const Window& window) {
   const int height = window.rows.end - window.rows.begin;
   const int width = window.columns.end - window.columns.begin;
   for (int row = 0; row + 1 < height; ++row, out += width, data += width) {
-    Pixel<kVectors> left = data[0];
+    P left = data[0];
     keep_larger(left, data[width]);
     for (int x = 0; x + 1 < width; ++x) {
-      Pixel<kVectors> right = data[x + 1];
+      P right = data[x + 1];
       keep_larger(right, data[width + x + 1]);
       keep_larger(left, right);
       out[x] = left;
@@ -105,27 +117,36 @@ void pool_squares(Pixel<kVectors>* __restrict__ out, const Pixel<kVectors>* __re
 }
 
 // Interleaved planes of some channels in a window.
-template <int kVectors>
+template <typename P>
 struct Planes {
   Window window;
-  const Pixel<kVectors>* pixels;
-  const Pixel<kVectors>* squares;  // or null
-  Indices<kVectors> first;         // index in data of the first pixel of each plane
+  const P* pixels;
+  const P* squares;  // or null
+  Indices<P> first;  // index in data of the first pixel of each plane
 };
 
 // max_of_bin of all lanes, for a nonempty bin.
-template <int kVectors>
-CVOPS_INLINE void max_of_bin(Pixel<kVectors>& best_out, const Planes<kVectors>& planes, Range rows,
-                             Range columns) {
+template <typename P>
+CVOPS_INLINE void max_of_bin(P& best_out, const Planes<P>& planes, Range rows, Range columns) {
   const int height = rows.end - rows.begin, width = columns.end - columns.begin;
   const int step = planes.squares && height > 1 && width > 1 ? 2 : 1;
-  const Pixel<kVectors>* const from = step == 2 ? planes.squares : planes.pixels;
-  Pixel<kVectors> best;
-  for (int v = 0; v < kVectors; ++v) best.of[v] = FloatVector{} + kLowestFloat;
+  const P* const from = step == 2 ? planes.squares : planes.pixels;
   // The last squares overlap the previous ones, so that they stay within the bin.
   const int last_row = rows.end - step, last = width - step;
+  const P* value = from + planes.window.index(rows.begin, columns.begin);
+  if (step == 2 && height <= 4 && width <= 4) {  // without branches, which are mispredicted
+    const P* const below = from + planes.window.index(last_row, columns.begin);
+    P upper = value[0], lower = below[0];
+    keep_larger(upper, value[last]);
+    keep_larger(lower, below[last]);
+    keep_larger(upper, lower);
+    best_out = upper;
+    return;
+  }
+  P best;
+  for (int v = 0; v < P::kVectors; ++v) best.of[v] = typename P::V{} + kLowestFloat;
   for (int row = rows.begin;; row = std::min(row + step, last_row)) {
-    const Pixel<kVectors>* const value = from + planes.window.index(row, columns.begin);
+    value = from + planes.window.index(row, columns.begin);
     for (int i = 0; i < last; i += step) keep_larger(best, value[i]);
     keep_larger(best, value[last]);
     if (row == last_row) break;
@@ -134,31 +155,32 @@ CVOPS_INLINE void max_of_bin(Pixel<kVectors>& best_out, const Planes<kVectors>& 
 }
 
 // Maximum and argmax.
-template <int kVectors>
-CVOPS_INLINE void max_of_bin(Pixel<kVectors>& best_out, Indices<kVectors>& at_out,
-                             const Planes<kVectors>& planes, Range rows, Range columns,
-                             int image_width) {
-  Pixel<kVectors> best;
-  Indices<kVectors> at;  // in the plane; 1 is the first pixel, 0 is none
-  for (int v = 0; v < kVectors; ++v) {
-    best.of[v] = FloatVector{} + kLowestFloat;
-    at.of[v] = IntVector{};
+template <typename P>
+CVOPS_INLINE void max_of_bin(P& best_out, Indices<P>& at_out, const Planes<P>& planes, Range rows,
+                             Range columns, int image_width) {
+  using V = typename P::V;
+  using Ints = typename Indices<P>::V;
+  P best;
+  Indices<P> at;  // in the plane; 1 is the first pixel, 0 is none
+  for (int v = 0; v < P::kVectors; ++v) {
+    best.of[v] = V{} + kLowestFloat;
+    at.of[v] = Ints{};
   }
   for (int row = rows.begin; row < rows.end; ++row) {
-    const Pixel<kVectors>* const value = planes.pixels + planes.window.index(row, columns.begin);
-    IntVector index = IntVector{} + (row * image_width + columns.begin + 1);
+    const P* const value = planes.pixels + planes.window.index(row, columns.begin);
+    Ints index = Ints{} + (row * image_width + columns.begin + 1);
     for (int i = 0; i < columns.end - columns.begin; ++i, index += 1) {
-      for (int v = 0; v < kVectors; ++v) {
+      for (int v = 0; v < P::kVectors; ++v) {
         // Nonzero if above the maximum so far.
-        const IntVector here = (value[i].of[v] > best.of[v]) & index;
+        const Ints here = value[i].of[v] > best.of[v] ? index : Ints{};
         at.of[v] = here > at.of[v] ? here : at.of[v];
         best.of[v] = value[i].of[v] > best.of[v] ? value[i].of[v] : best.of[v];
       }
     }
   }
   best_out = best;
-  for (int v = 0; v < kVectors; ++v) {
-    at_out.of[v] = at.of[v] > 0 ? at.of[v] - 1 + planes.first.of[v] : IntVector{} - 1;
+  for (int v = 0; v < P::kVectors; ++v) {
+    at_out.of[v] = at.of[v] > 0 ? at.of[v] - 1 + planes.first.of[v] : Ints{} - 1;
   }
 }
 
@@ -172,83 +194,85 @@ struct Call {
 };
 
 // Pools an RoI; its results begin at `to`. `staged` is a buffer for non-temporal stores, or null.
-template <bool kWithArgmax, int kVectors>
-void pool(const Call& call, int64 to, const Roi& roi, const Planes<kVectors>& planes, int channels,
-          float* staged) {
-  constexpr int kTile = 64, kPitch = kVectors * kWidth;
-  Pixel<kVectors> best[kTile];
-  Indices<kVectors> at[kTile];
+template <bool kWithArgmax, typename P>
+CVOPS_INLINE void pool(const Call& call, int64 to, const Roi& roi, const Planes<P>& planes,
+                       int channels, float* staged) {
+  constexpr int kTile = 64, kPitch = P::kLanes;
+  P best[kTile];
+  Indices<P> at[kTile];
   const int height = call.op.pooled_height, width = call.op.pooled_width, bins = height * width;
   const Range* const rows = &call.rois.rows[roi.number * height];
   const Range* const columns = &call.rois.columns[roi.number * width];
   float* const pooled = staged ? staged : call.pooled + to;
   int* argmax = nullptr;
   if (kWithArgmax) argmax = staged ? (int*)(staged + kPitch * bins) : call.argmax + to;
-  int i = 0, j = 0;
-  for (int begin = 0; begin < bins; begin += kTile) {
-    const int num = std::min(kTile, bins - begin);
-    for (int b = 0; b < num; ++b) {
+  int num = 0, begin = 0;
+  for (int i = 0; i < height; ++i) {
+    for (int j = 0; j < width; ++j) {
       if (rows[i].begin >= rows[i].end || columns[j].begin >= columns[j].end) {
-        best[b] = {};
-        for (int v = 0; v < kVectors; ++v) at[b].of[v] = IntVector{} - 1;
+        best[num] = {};
+        for (int v = 0; v < P::kVectors; ++v) at[num].of[v] = typename Indices<P>::V{} - 1;
       } else if (kWithArgmax) {
-        max_of_bin(best[b], at[b], planes, rows[i], columns[j], call.op.width);
+        max_of_bin(best[num], at[num], planes, rows[i], columns[j], call.op.width);
       } else {
-        max_of_bin(best[b], planes, rows[i], columns[j]);
+        max_of_bin(best[num], planes, rows[i], columns[j]);
       }
-      if (++j == width) j = 0, ++i;
+      if (++num < kTile && begin + num < bins) continue;
+      constexpr int kWidth = P::kWidth;
+      transpose<kWidth>(pooled + begin, bins, (const float*)best, kPitch, num, channels);
+      if (kWithArgmax) {
+        transpose<kWidth>(argmax + begin, bins, (const int*)at, kPitch, num, channels);
+      }
+      begin += num, num = 0;
     }
-    auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
-    transpose(pooled + begin, bins, (const float*)best, kPitch, num, channels, same);
-    if (kWithArgmax) transpose(argmax + begin, bins, (const int*)at, kPitch, num, channels, same);
   }
   if (staged) {
-    stream(call.pooled + to, staged, (int64)channels * bins);
-    if (kWithArgmax) stream(call.argmax + to, argmax, (int64)channels * bins);
+    stream<P::kWidth>(call.pooled + to, staged, (int64)channels * bins);
+    if (kWithArgmax) stream<P::kWidth>(call.argmax + to, argmax, (int64)channels * bins);
   }
 }
 
-// Some RoIs of one image, and kLanes channels or the rest.
+// Some RoIs of one image, and kMaxLanes channels or the rest.
 struct WorkItem {
   const Roi *begin, *end;
   int channel;
 };
 
-template <int kVectors>
-void pool_item(const Call& call, WorkItem item) {
+template <typename P>
+CVOPS_INLINE void pool_item(const Call& call, WorkItem item) {
   const RoiPooling& op = call.op;
-  const int channels = std::min(kVectors * kWidth, op.channels - item.channel);
+  const int channels = std::min(P::kLanes, op.channels - item.channel);
   const int64 bins = (int64)op.pooled_height * op.pooled_width;
   const int plane = op.height * op.width;
   const int first = (item.begin->image * op.channels + item.channel) * plane;
-  Planes<kVectors> planes = {};
+  Planes<P> planes = {};
   double loads = 0;
   for (const Roi* roi = item.begin; roi < item.end; ++roi) {
     planes.window = bounds_of(planes.window, roi->window);
     loads += roi->loads;
   }
-  for (int k = 0; k < channels; ++k) planes.first.of[k / kWidth][k % kWidth] = first + k * plane;
+  for (int k = 0; k < channels; ++k)
+    planes.first.of[k / P::kWidth][k % P::kWidth] = first + k * plane;
 
   // Squares cost time too. They lose the order of 0.0 and -0.0.
   const int64 area = planes.window.pixels();
   const bool many = !call.argmax && loads > 4.0 * area;
   const int64 staged = call.streams ? (call.argmax ? 2 : 1) * bins : 0;  // in units of Pixel
-  const std::unique_ptr<Pixel<kVectors>[]> memory(
-      new Pixel<kVectors>[(many ? 2 : 1) * area + staged]);
+  const std::unique_ptr<P[]> memory(new P[(many ? 2 : 1) * area + staged]);
   planes.pixels = memory.get();
-  const bool negative_zero = simd<interleave_clamped<kVectors>>(memory.get(), call.data + first,
-                                                                planes.window, channels, op);
+  const bool negative_zero =
+      interleave_clamped(memory.get(), call.data + first, planes.window, channels, op);
   if (many && !negative_zero) {
     planes.squares = memory.get() + area;
-    simd<pool_squares<kVectors>>(memory.get() + area, memory.get(), planes.window);
+    pool_squares(memory.get() + area, memory.get(), planes.window);
   }
   float* const staging = staged ? (float*)(memory.get() + (many ? 2 : 1) * area) : nullptr;
   for (const Roi* roi = item.begin; roi < item.end; ++roi) {
     const int64 to = (roi->number * op.channels + item.channel) * bins;
     if (call.argmax) {
-      simd<pool<true, kVectors>>(call, to, *roi, planes, channels, staging);
+      pool<true>(call, to, *roi, planes, channels, staging);
     } else {
-      simd<pool<false, kVectors>>(call, to, *roi, planes, channels, staging);
+      pool<false>(call, to, *roi, planes, channels, staging);
     }
   }
   if (call.streams) streamed();
@@ -257,7 +281,7 @@ void pool_item(const Call& call, WorkItem item) {
 // Appends the work items of one image and returns their cost in ns.
 double add_items(std::vector<WorkItem>& items, const Roi* begin, const Roi* end,
                  const RoiPooling& op) {
-  const int64 blocks = ceil_div(op.channels, kLanes);
+  const int64 blocks = ceil_div(op.channels, kMaxLanes);
   Window all = {};
   double loads = 0, separate = 0;  // pixels that are interleaved for each RoI separately
   for (const Roi* roi = begin; roi < end; ++roi) {
@@ -266,9 +290,9 @@ double add_items(std::vector<WorkItem>& items, const Roi* begin, const Roi* end,
     all = bounds_of(all, roi->window);
   }
   const double together = all.pixels();  // for all RoIs at once
-  double interleaving = 0.2 * kLanes * together;
+  double interleaving = 0.2 * kMaxLanes * together;
   double pooling =
-      kLanes * (0.05 * loads + 0.2 * op.pooled_height * op.pooled_width * (end - begin));
+      kMaxLanes * (0.05 * loads + 0.2 * op.pooled_height * op.pooled_width * (end - begin));
   int64 parts = end - begin;
   if (separate > together) {
     // Each work item interleaves its planes itself, so there are only enough of them to occupy the
@@ -277,9 +301,9 @@ double add_items(std::vector<WorkItem>& items, const Roi* begin, const Roi* end,
     parts = std::clamp<int64>((int64)worth, 1, parts);
     interleaving *= parts;
   } else {
-    interleaving = 0.2 * kLanes * separate;
+    interleaving = 0.2 * kMaxLanes * separate;
   }
-  for (int channel = 0; channel < op.channels; channel += kLanes) {
+  for (int channel = 0; channel < op.channels; channel += kMaxLanes) {
     for (int64 p = 0; p < parts; ++p) {
       items.push_back(
           {begin + (end - begin) * p / parts, begin + (end - begin) * (p + 1) / parts, channel});
@@ -364,10 +388,10 @@ void roi_pooling(const Cpu&, float* pooled, int* argmax, const float* data, cons
   }
   if (items.empty()) return;
   parallel_for((int64)items.size(), cost / (double)items.size(), [&](int64 w) {
-    const int64 vectors = ceil_div(op.channels - items[w].channel, kWidth);
-    if (vectors > 2) return pool_item<4>(call, items[w]);
-    if (vectors > 1) return pool_item<2>(call, items[w]);
-    pool_item<1>(call, items[w]);
+    const int lanes = lanes_for(op.channels - items[w].channel);
+    with_pixel(lanes, [&](auto type) __attribute__((always_inline)) {
+      pool_item<typename decltype(type)::Of>(call, items[w]);
+    });
   });
 }
 

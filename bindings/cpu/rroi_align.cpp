@@ -80,96 +80,92 @@ struct Call {
 };
 
 // Interleaved planes of some channels in a window.
-template <int kVectors>
+template <typename P>
 struct Planes {
   Window window;
-  Pixel<kVectors>* pixels;
+  P* pixels;
 };
 
 // Mean of the samples of a bin. `first` has the products of 0 and the first pixel of each plane.
-template <int kVectors>
-CVOPS_INLINE void mean_of_bin(Pixel<kVectors>& mean, const Planes<kVectors>& planes,
-                              const Pixel<kVectors>& first, const Roi& roi, const BinSamples& bin,
-                              const RroiAlign& op) {
+template <typename P>
+CVOPS_INLINE void mean_of_bin(P& mean, const Planes<P>& planes, const P& first, const Roi& roi,
+                              const BinSamples& bin, const RroiAlign& op) {
   const int64 pitch = planes.window.columns.end - planes.window.columns.begin;
-  Pixel<kVectors> sum = {};
+  P sum = {};
   const Sample* const end = roi.samples.data() + bin.begin + bin.count;
   for (const Sample* s = end - bin.count; s < end; ++s) {
-    const Pixel<kVectors>* const a = planes.pixels + planes.window.index(s->row, s->column);
-    const Pixel<kVectors>* const c = s->row + 1 < op.height ? a + pitch : a;
+    const P* const a = planes.pixels + planes.window.index(s->row, s->column);
+    const P* const c = s->row + 1 < op.height ? a + pitch : a;
     const int right = s->column + 1 < op.width;
     const float high_weight = 1.0f - s->low_weight, left_weight = 1.0f - s->right_weight;
-    FloatVector weights[4];
+    typename P::V weights[4] = {};
     fill(weights[0], high_weight * left_weight);
     fill(weights[1], high_weight * s->right_weight);
     fill(weights[2], s->low_weight * left_weight);
     fill(weights[3], s->low_weight * s->right_weight);
-    for (int v = 0; v < kVectors; ++v) {
+    for (int v = 0; v < P::kVectors; ++v) {
       sum.of[v] += weights[0] * a->of[v] + weights[1] * a[right].of[v] + weights[2] * c->of[v] +
                    weights[3] * c[right].of[v];
     }
   }
   if (roi.count.value == 0.0f) return (void)(mean = {});
   if (bin.outside) {
-    for (int v = 0; v < kVectors; ++v) sum.of[v] += first.of[v];
+    for (int v = 0; v < P::kVectors; ++v) sum.of[v] += first.of[v];
   }
-  FloatVector reciprocal, count;
+  typename P::V reciprocal, count;
   fill(reciprocal, roi.count.reciprocal);
   fill(count, roi.count.value);
-  for (int v = 0; v < kVectors; ++v) {
+  for (int v = 0; v < P::kVectors; ++v) {
     mean.of[v] = roi.count.reciprocal > 0.0f ? sum.of[v] * reciprocal : sum.of[v] / count;
   }
 }
 
 // Pools an RoI; the results of the work item begin at `to`. `staged` is a buffer for non-temporal
 // stores, or null.
-template <int kVectors>
-void pool(const Call& call, float* to, const Roi& roi, const Planes<kVectors>& planes,
-          const Pixel<kVectors>& first, int channels, float* staged) {
+template <typename P>
+CVOPS_INLINE void pool(const Call& call, float* to, const Roi& roi, const Planes<P>& planes,
+                       const P& first, int channels, float* staged) {
   const int num_bins = call.op.bins();
   float* const pooled = staged ? staged : to;
-  Pixel<kVectors> means[kTile];
+  P means[kTile];
   for (int begin = 0; begin < num_bins; begin += kTile) {
     const int num = std::min(kTile, num_bins - begin);
     for (int i = 0; i < num; ++i) {
       mean_of_bin(means[i], planes, first, roi, roi.bins[begin + i], call.op);
     }
-    auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
-    transpose(pooled + begin, num_bins, (const float*)means, kVectors * kWidth, num, channels,
-              same);
+    transpose<P::kWidth>(pooled + begin, num_bins, (const float*)means, P::kLanes, num, channels);
   }
-  if (staged) stream(to, staged, (int64)channels * num_bins);
+  if (staged) stream<P::kWidth>(to, staged, (int64)channels * num_bins);
 }
 
-template <int kVectors>
-void copy_planes(const Planes<kVectors>& planes, const float* first, int64 pitch, int width,
-                 int channels) {
-  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
-  interleave(planes.pixels, first, pitch, width, planes.window, channels, same);
+template <typename P>
+CVOPS_INLINE void copy_planes(const Planes<P>& planes, const float* first, int64 pitch, int width,
+                              int channels) {
+  interleave<P::kWidth>(planes.pixels, first, pitch, width, planes.window, channels);
 }
 
 // Pools the RoIs [begin, end) of one image in some channels.
-template <int kVectors>
-void pool_item(const Call& call, const Roi* begin, const Roi* end, int channel) {
+template <typename P>
+CVOPS_INLINE void pool_item(const Call& call, const Roi* begin, const Roi* end, int channel) {
   const RroiAlign& op = call.op;
-  const int channels = std::min(kVectors * kWidth, op.channels - channel);
+  const int channels = std::min(P::kLanes, op.channels - channel);
   const int64 num_bins = op.bins(), pitch = (int64)op.height * op.width;
   const float* const data = call.data + op.plane(begin->image, channel, 0) * pitch;
-  Planes<kVectors> planes = {{}, nullptr};
+  Planes<P> planes = {{}, nullptr};
   for (const Roi* roi = begin; roi < end; ++roi) {
     planes.window = bounds_of(planes.window, roi->window);
   }
   const int64 area = planes.window.pixels();
-  const std::unique_ptr<Pixel<kVectors>[]> memory(
-      new Pixel<kVectors>[area + (call.streams ? num_bins : 0)]);
+  const std::unique_ptr<P[]> memory(new P[area + (call.streams ? num_bins : 0)]);
   planes.pixels = memory.get();
-  simd<copy_planes<kVectors>>(planes, data, pitch, op.width, channels);
-  Pixel<kVectors> first = {};
-  for (int k = 0; k < channels; ++k) first.of[k / kWidth][k % kWidth] = 0.0f * data[k * pitch];
+  copy_planes(planes, data, pitch, op.width, channels);
+  P first = {};
+  for (int k = 0; k < channels; ++k)
+    first.of[k / P::kWidth][k % P::kWidth] = 0.0f * data[k * pitch];
   float* const staged = call.streams ? (float*)(memory.get() + area) : nullptr;
   for (const Roi* roi = begin; roi < end; ++roi) {
     float* const to = call.pooled + (roi->number * op.channels + channel) * num_bins;
-    simd<pool<kVectors>>(call, to, *roi, planes, first, channels, staged);
+    pool(call, to, *roi, planes, first, channels, staged);
   }
   if (call.streams) streamed();
 }
@@ -177,7 +173,7 @@ void pool_item(const Call& call, const Roi* begin, const Roi* end, int channel) 
 // Pools RoIs of one image.
 void pool_rois(const Call& call, const std::vector<Roi>& rois) {
   const RroiAlign& op = call.op;
-  const int64 num = (int64)rois.size(), blocks = ceil_div(op.channels, kLanes);
+  const int64 num = (int64)rois.size(), blocks = ceil_div(op.channels, kMaxLanes);
   Window window = {};
   double separate = 0, samples = 0;
   for (const Roi& roi : rois) {
@@ -186,26 +182,27 @@ void pool_rois(const Call& call, const std::vector<Roi>& rois) {
     samples += roi.samples.size();
   }
   const double together = window.pixels();
-  const double pooling = kLanes * (0.2 * samples + 0.2 * op.bins() * num);
+  const double pooling = kMaxLanes * (0.2 * samples + 0.2 * op.bins() * num);
   // Each work item interleaves its planes itself, so there are only enough of them to occupy the
   // threads; or an item is one RoI, if the RoIs have few pixels.
   int64 parts = num;
-  double interleaving = 0.2 * kLanes * separate;
+  double interleaving = 0.2 * kMaxLanes * separate;
   if (separate > together) {
-    interleaving = 0.2 * kLanes * together;
+    interleaving = 0.2 * kMaxLanes * together;
     const double worth = std::min(4.0 * num_threads() / blocks, pooling / (4 * interleaving));
     parts = std::clamp<int64>((int64)worth, 1, num);
     interleaving *= parts;
   }
   parallel_for(blocks * parts, (interleaving + pooling) / parts, [&](int64 item) {
-    const int channel = (int)(item / parts) * kLanes;
+    const int channel = (int)(item / parts) * kMaxLanes;
     const int64 part = item % parts;
     const Roi* const begin = rois.data() + num * part / parts;
     const Roi* const end = rois.data() + num * (part + 1) / parts;
-    const int64 vectors = ceil_div(op.channels - channel, kWidth);
-    if (vectors > 2) return pool_item<4>(call, begin, end, channel);
-    if (vectors > 1) return pool_item<2>(call, begin, end, channel);
-    pool_item<1>(call, begin, end, channel);
+    // With 16, RoIs of many samples are slower: 1.1 times.
+    with_pixel<float, 8>(lanes_for(op.channels - channel),
+                         [&](auto type) __attribute__((always_inline)) {
+                           pool_item<typename decltype(type)::Of>(call, begin, end, channel);
+                         });
   });
 }
 

@@ -13,25 +13,27 @@ class StagedBins {
       : bins_(bins),
         num_rois_(num_rois),
         lanes_(lanes),
-        memory_(pooled_scratch<FloatVector>(groups * bins * num_rois * lanes / kWidth)) {}
+        memory_(pooled_scratch<PixelMemory>(ceil_div(groups * bins * num_rois * lanes, 16))) {}
 
-  template <int kVectors>
-  CVOPS_INLINE Pixel<kVectors>& at(int64 group, int bin, int64 roi) const {
-    return ((Pixel<kVectors>*)memory_.get())[(group * bins_ + bin) * num_rois_ + roi];
+  template <typename P>
+  CVOPS_INLINE P& at(int64 group, int bin, int64 roi) const {
+    return ((P*)memory_.get())[(group * bins_ + bin) * num_rois_ + roi];
+  }
+
+  CVOPS_INLINE float* lanes_of(int64 group, int bin, int64 roi) const {
+    return (float*)memory_.get() + lanes_ * ((group * bins_ + bin) * num_rois_ + roi);
   }
 
   // Copies the results of an RoI to out (channels, bins).
   void write(float* out, int64 group, int64 roi, int channels) const {
-    const float* const from =
-        (const float*)memory_.get() + lanes_ * (group * bins_ * num_rois_ + roi);
-    transpose(out, bins_, from, num_rois_ * lanes_, bins_, channels);
+    transpose(out, bins_, lanes_of(group, 0, roi), num_rois_ * lanes_, bins_, channels);
   }
 
  private:
   const int bins_;
   const int64 num_rois_;
   const int lanes_;
-  const PooledScratch<FloatVector> memory_;
+  const PooledScratch<PixelMemory> memory_;
 };
 
 }  // namespace cvops::cpu

@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "common.cuh"
 #include "simd.h"
@@ -10,38 +11,54 @@ namespace cvops::cpu {
 
 typedef float Quad __attribute__((vector_size(16)));
 typedef int IntQuad __attribute__((vector_size(16)));
+
+// Shuffles a and b in groups of four lanes. kA to kD: lanes of the group of a, or 4 + a lane of b.
+template <int kA, int kB, int kC, int kD, typename V, int... kLanes>
+CVOPS_INLINE void shuffle(V& out, const V& a, const V& b, std::integer_sequence<int, kLanes...>) {
+  constexpr int kOf[] = {kA, kB, kC, kD}, kNum = sizeof...(kLanes);
 #ifdef __clang__
-#define CVOPS_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+  out = __builtin_shufflevector(
+      a, b, (kLanes / 4 * 4 + kOf[kLanes % 4] % 4 + kOf[kLanes % 4] / 4 * kNum)...);
 #else
-#define CVOPS_SHUFFLE(a, b, ...) __builtin_shuffle(a, b, IntQuad{__VA_ARGS__})
+  out = __builtin_shuffle(
+      a, b,
+      Vector<int, kNum>{(kLanes / 4 * 4 + kOf[kLanes % 4] % 4 + kOf[kLanes % 4] / 4 * kNum)...});
 #endif
-
-template <typename T>
-CVOPS_INLINE Quad load(const T* from) {
-  Quad quad;
-  std::memcpy(&quad, from, sizeof quad);
-  return quad;
 }
 
-template <typename T>
-CVOPS_INLINE void store(T* to, Quad quad) {
-  std::memcpy(to, &quad, sizeof quad);
+// Transposes each group of four lanes of four rows.
+template <int kWidth>
+CVOPS_INLINE void transpose_groups(Vector<float, kWidth> (&rows)[4]) {
+  const std::make_integer_sequence<int, kWidth> lanes;
+  Vector<float, kWidth> low01, low23, high01, high23;
+  shuffle<0, 4, 1, 5>(low01, rows[0], rows[1], lanes);
+  shuffle<0, 4, 1, 5>(low23, rows[2], rows[3], lanes);
+  shuffle<2, 6, 3, 7>(high01, rows[0], rows[1], lanes);
+  shuffle<2, 6, 3, 7>(high23, rows[2], rows[3], lanes);
+  shuffle<0, 1, 4, 5>(rows[0], low01, low23, lanes);
+  shuffle<2, 3, 6, 7>(rows[1], low01, low23, lanes);
+  shuffle<0, 1, 4, 5>(rows[2], high01, high23, lanes);
+  shuffle<2, 3, 6, 7>(rows[3], high01, high23, lanes);
 }
 
-CVOPS_INLINE void transpose(Quad (&rows)[4]) {
-  const Quad low01 = CVOPS_SHUFFLE(rows[0], rows[1], 0, 4, 1, 5);
-  const Quad low23 = CVOPS_SHUFFLE(rows[2], rows[3], 0, 4, 1, 5);
-  const Quad high01 = CVOPS_SHUFFLE(rows[0], rows[1], 2, 6, 3, 7);
-  const Quad high23 = CVOPS_SHUFFLE(rows[2], rows[3], 2, 6, 3, 7);
-  rows[0] = CVOPS_SHUFFLE(low01, low23, 0, 1, 4, 5);
-  rows[1] = CVOPS_SHUFFLE(low01, low23, 2, 3, 6, 7);
-  rows[2] = CVOPS_SHUFFLE(high01, high23, 0, 1, 4, 5);
-  rows[3] = CVOPS_SHUFFLE(high01, high23, 2, 3, 6, 7);
+// to[i, k] = change(from[k, i]) for k < 4 and i < kWidth.
+template <int kWidth, typename T, typename Change>
+CVOPS_INLINE void transpose_block(T* __restrict__ to, int64 to_pitch, const T* __restrict__ from,
+                                  int64 from_pitch, const Change& change) {
+  Vector<float, kWidth> rows[4];
+  for (int n = 0; n < 4; ++n) {
+    load<kWidth>(rows[n], (const float*)(from + n * from_pitch));
+    change(rows[n]);
+  }
+  transpose_groups<kWidth>(rows);
+  for (int i = 0; i < kWidth; ++i, to += to_pitch) {
+    std::memcpy(to, (const char*)&rows[i % 4] + i / 4 * sizeof(Quad), sizeof(Quad));
+  }
 }
 
 // to[i, k] = change(from[k, i]) for k < rows and i < columns. Elements have 4 bytes; rows are
-// `pitch` apart.
-template <typename T, typename Change>
+// `pitch` apart. change(Vector&) changes the values of a vector.
+template <int kWidth = 4, typename T, typename Change>
 CVOPS_INLINE void transpose(T* __restrict__ to, int64 to_pitch, const T* __restrict__ from,
                             int64 from_pitch, int rows, int columns, const Change& change) {
   if (rows < 4 || columns < 4) {
@@ -49,7 +66,7 @@ CVOPS_INLINE void transpose(T* __restrict__ to, int64 to_pitch, const T* __restr
       for (int i = 0; i < columns; ++i) {
         Quad one = {};
         std::memcpy(&one, from + k * from_pitch + i, sizeof(T));
-        one = change(one);
+        change(one);
         std::memcpy(to + i * to_pitch + k, &one, sizeof(T));
       }
     }
@@ -58,30 +75,31 @@ CVOPS_INLINE void transpose(T* __restrict__ to, int64 to_pitch, const T* __restr
   // If the number is not a multiple of four, the last block overlaps the previous one.
   for (int next_k = 0; next_k < rows; next_k += 4) {
     const int k = std::min(next_k, rows - 4);
-    for (int next_i = 0; next_i < columns; next_i += 4) {
+    int next_i = 0;
+    for (; kWidth > 4 && next_i + kWidth <= columns; next_i += kWidth) {
+      transpose_block<kWidth>(to + next_i * to_pitch + k, to_pitch, from + k * from_pitch + next_i,
+                              from_pitch, change);
+    }
+    for (; next_i < columns; next_i += 4) {
       const int i = std::min(next_i, columns - 4);
-      Quad quad[4];
-      for (int n = 0; n < 4; ++n) quad[n] = change(load(from + (k + n) * from_pitch + i));
-      transpose(quad);
-      for (int n = 0; n < 4; ++n) store(to + (i + n) * to_pitch + k, quad[n]);
+      transpose_block<4>(to + i * to_pitch + k, to_pitch, from + k * from_pitch + i, from_pitch,
+                         change);
     }
   }
 }
 
 // to[i, k] = from[k, i].
-CVOPS_INLINE void transpose(float* __restrict__ to, int64 to_pitch, const float* __restrict__ from,
+template <int kWidth = 4, typename T>
+CVOPS_INLINE void transpose(T* __restrict__ to, int64 to_pitch, const T* __restrict__ from,
                             int64 from_pitch, int rows, int columns) {
-  auto same = [](Quad quad) __attribute__((always_inline)) { return quad; };
-  transpose(to, to_pitch, from, from_pitch, rows, columns, same);
-}
-CVOPS_INLINE void transpose(double* __restrict__ to, int64 to_pitch,
-                            const double* __restrict__ from, int64 from_pitch, int rows,
-                            int columns) {
-  for (int k = 0; k < rows; ++k) {
-    for (int i = 0; i < columns; ++i) to[i * to_pitch + k] = from[k * from_pitch + i];
+  if constexpr (sizeof(T) == 4) {
+    const auto same = [](auto&) __attribute__((always_inline)) {};
+    transpose<kWidth>(to, to_pitch, from, from_pitch, rows, columns, same);
+  } else {
+    for (int k = 0; k < rows; ++k) {
+      for (int i = 0; i < columns; ++i) to[i * to_pitch + k] = from[k * from_pitch + i];
+    }
   }
 }
-
-#undef CVOPS_SHUFFLE
 
 }  // namespace cvops::cpu

@@ -4,7 +4,11 @@
 #include <cstdint>
 #include <cstring>
 
-#ifdef __SSE2__
+#include "simd.h"
+
+#ifdef CVOPS_AVX2
+#include <immintrin.h>
+#elif defined(__SSE2__)
 #include <emmintrin.h>
 #endif
 #ifdef __linux__
@@ -32,22 +36,43 @@ inline bool worth_streaming(const void* to, int64_t bytes) {
   return true;
 }
 
-// Copies `count` elements of 4 or 8 bytes. Call streamed() before other threads read them.
-template <typename T>
-inline void stream(T* to, const T* from, int64_t count) {
-  constexpr int64_t kSize = sizeof(T), kAtOnce = 16 / kSize;
-  static_assert(kSize == 4 || kSize == 8, "");
-#ifdef __SSE2__
+// Copies `count` elements of 4 or 8 bytes by kBytes, which copy(to, from) copies to a multiple of
+// kBytes.
+template <int kBytes, typename T, typename Copy>
+CVOPS_INLINE void copy_aligned(T* to, const T* from, int64_t count, const Copy& copy) {
+  static_assert(sizeof(T) == 4 || sizeof(T) == 8, "");
+  constexpr int kAtOnce = kBytes / (int)sizeof(T);
   const auto address = reinterpret_cast<uintptr_t>(to);
-  int64_t i = std::min<int64_t>(count, -(address / kSize) & (kAtOnce - 1));
-  std::memcpy(to, from, kSize * i);
-  for (; i + kAtOnce <= count; i += kAtOnce) {
-    const __m128i some = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i));
-    _mm_stream_si128(reinterpret_cast<__m128i*>(to + i), some);
+  int64_t i = std::min<int64_t>(count, -(address / sizeof(T)) & (kAtOnce - 1));
+  std::memcpy(to, from, sizeof(T) * i);
+  for (; i + kAtOnce <= count; i += kAtOnce) copy(to + i, from + i);
+  std::memcpy(to + i, from + i, sizeof(T) * (count - i));
+}
+
+#ifdef CVOPS_AVX2
+CVOPS_AVX2 inline void stream_32_bytes(void* to, const void* from) {
+  _mm256_stream_si256((__m256i*)to, _mm256_loadu_si256((const __m256i*)from));
+}
+#endif
+
+// Copies `count` elements. Call streamed() before other threads read them. kWidth: floats of a
+// vector of the target.
+template <int kWidth = 4, typename T>
+CVOPS_INLINE void stream(T* to, const T* from, int64_t count) {
+#ifdef CVOPS_AVX2
+  if constexpr (kWidth >= 8) {
+    copy_aligned<32>(to, from, count,
+                     [](void* to, const void* from)
+                         __attribute__((always_inline)) { stream_32_bytes(to, from); });
+    return;
   }
-  std::memcpy(to + i, from + i, kSize * (count - i));
+#endif
+#ifdef __SSE2__
+  copy_aligned<16>(to, from, count, [](void* to, const void* from) __attribute__((always_inline)) {
+    _mm_stream_si128((__m128i*)to, _mm_loadu_si128((const __m128i*)from));
+  });
 #else
-  std::memcpy(to, from, kSize * count);
+  std::memcpy(to, from, sizeof(T) * count);
 #endif
 }
 

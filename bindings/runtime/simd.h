@@ -28,25 +28,33 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "");
 
 namespace cvops {
 
-// Vector types for values that stay in registers. On x86 they have the width of AVX2: the compiler
-// splits wider ones into scalars if the target lacks them.
+// Vector of T for values that stay in registers, with the bytes of kWidth floats.
+template <typename T, int kWidth>
+struct VectorType {
+  typedef T Type __attribute__((vector_size(4 * kWidth)));
+  typedef T InMemory __attribute__((vector_size(4 * kWidth), aligned(sizeof(T)), may_alias));
+};
+template <typename T, int kWidth>
+using Vector = typename VectorType<T, kWidth>::Type;
+
+// Loads a vector from any address. GCC would copy one of AVX2 in two parts by memcpy.
+template <int kWidth, typename T>
+CVOPS_INLINE void load(Vector<T, kWidth>& vector, const T* from) {
+  vector = *(const typename VectorType<T, kWidth>::InMemory*)from;
+}
+template <int kWidth, typename T>
+CVOPS_INLINE void store(T* to, const Vector<T, kWidth>& vector) {
+  *(typename VectorType<T, kWidth>::InMemory*)to = vector;
+}
+
+// Number of floats of the widest vectors of a target without AVX-512. Rounded up to them, a number
+// of floats leaves no scalar remainder to a loop that the compiler vectorizes.
 #ifdef __x86_64__
-constexpr int kWidth = 8;
+constexpr int kUsualWidth = 8;
 #else
-constexpr int kWidth = 4;
+constexpr int kUsualWidth = 4;
 #endif
-typedef float FloatVector __attribute__((vector_size(4 * kWidth)));
-typedef double DoubleVector __attribute__((vector_size(4 * kWidth)));
-typedef int IntVector __attribute__((vector_size(4 * kWidth)));
-
-// Rounded up to whole vectors, so that no scalar remainder is left.
-constexpr int whole_vectors(int num) { return (num + kWidth - 1) / kWidth * kWidth; }
-
-// The vector of T, float or double, and its number of elements.
-template <typename T>
-using VectorOf = std::conditional_t<std::is_same_v<T, double>, DoubleVector, FloatVector>;
-template <typename T>
-constexpr int kWidthOf = (int)(sizeof(VectorOf<T>) / sizeof(T));
+constexpr int whole_vectors(int num) { return (num + kUsualWidth - 1) / kUsualWidth * kUsualWidth; }
 
 // In ascending order. Baseline is the default of the compiler: SSE2 on x86-64, NEON on ARM.
 enum class Simd { baseline, avx2, avx512 };
@@ -63,6 +71,12 @@ extern Simd current_simd;
 void set_simd(Simd simd);
 
 // simd<f>(args...) is f(args...), with f and all its callees compiled for the vectors in use.
+//
+// by_width(body) is the same for body(width), a function object. The constant `width` is the number
+// of floats of a vector of the target: the compiler splits wider ones into scalars.
+template <int kWidth>
+using Width = std::integral_constant<int, kWidth>;
+
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(CVOPS_EMULATED)
 // Before a function that calls intrinsics.
 #define CVOPS_AVX2 __attribute__((target("avx2,bmi,bmi2,popcnt")))
@@ -90,10 +104,32 @@ inline auto simd(Args&&... args) {
       return kFunction(args...);
   }
 }
+
+template <int kWidth, typename Body>
+CVOPS_INLINE auto with_width(const Body& body) {
+  return body(Width<kWidth>());
+}
+
+template <typename Body>
+inline auto by_width(const Body& body) {
+  switch (current_simd) {
+    case Simd::avx512:
+      return as_avx512<with_width<16, Body>>(body);
+    case Simd::avx2:
+      return as_avx2<with_width<8, Body>>(body);
+    default:
+      return body(Width<4>());
+  }
+}
 #else
 template <auto kFunction, typename... Args>
 inline auto simd(Args&&... args) {
   return kFunction(args...);
+}
+
+template <typename Body>
+inline auto by_width(const Body& body) {
+  return body(Width<4>());
 }
 #endif
 

@@ -44,6 +44,18 @@ def program(name: str, *args: str | Path, compiler: str | None = None) -> Path:
     return cached(name, "", [*texts, *map(str, args), str(compiler)], make)
 
 
+def check_compiles(source: Path, *flags: str) -> None:
+    """Compile a source with the flags of the library and more, unless its texts passed before."""
+    headers = [*BINDINGS.rglob("*.h"), *(ROOT / "kernels").rglob("*.cuh")]
+    texts = [path.read_text("utf-8") for path in sorted([source, *headers])]
+    folder = f"-I{BINDINGS / 'operators'}"
+
+    def make(path: Path) -> None:
+        run_compiler(*FLAGS, folder, *flags, source, "-S", "-o", path)
+
+    cached(source.stem, "", [*texts, *flags], make)
+
+
 def core() -> tuple[str, ...]:
     """Return the flags that link a program to the installed ops; skip the test without them."""
     native = extension.native()

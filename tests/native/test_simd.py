@@ -11,11 +11,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cases import OPS
+from emulator.build import compiler
 
 import cvops
 from cvops.backends import extension
-from native import BINDINGS, core, program, run
+from native import BINDINGS, check_compiles, core, program, run
 
+#: Sources with explicit vectors.
+VECTORS = [
+    path.stem
+    for path in sorted(BINDINGS.glob("cpu/*.cpp"))
+    if re.search(r"\b(by_width|with_pixel|transpose|Four)\b", path.read_text("utf-8"))
+]
 CROSS_COMPILER, ARM = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 
@@ -72,9 +79,20 @@ def test_functions_for_avx_call_no_functions_of_the_baseline(native):
     assert not calls
 
 
+@pytest.mark.parametrize("source", VECTORS)
+def test_explicit_vectors_are_not_split_into_scalars(source):
+    """GCC splits an operation, even a comparison in SSE2, on vectors wider than the target's."""
+    flag = "-Werror=vector-operation-performance"
+    if "Free Software Foundation" not in run(*compiler(), "--version"):
+        pytest.skip(f"needs {flag} of g++")
+    check_compiles(BINDINGS / "cpu" / f"{source}.cpp", flag)
+
+
 def test_lanes_beyond_the_channels_are_zero():
     """A denormal in an unused lane would make the sums of an op many times as slow."""
-    counts = [tuple(map(int, line.split())) for line in run(program("spare_lanes")).splitlines()]
+    counts = [
+        tuple(map(int, line.split())) for line in run(program("spare_lanes", *core())).splitlines()
+    ]
     assert sum(spare for spare, _ in counts) > 5000
     assert {wrong for _, wrong in counts} == {0}
 
