@@ -68,10 +68,14 @@ struct CellsAlong {
   }
 };
 
-// The cell of a box, and the last one of its strip in reach. Of two near boxes, the one of the
-// earlier cell reaches the other one.
-struct Place {
-  int cell, last;
+// Whole batches of boxes: the cell of each one, and the last one of its strip in reach. Of two near
+// boxes, the one of the earlier cell reaches the other one.
+struct Places {
+  const int capacity;
+  const PooledScratch<int> integers = pooled_scratch<int>(2 * (int64)capacity);
+  int *const cell = integers.get(), *const last = cell + capacity;
+
+  explicit Places(int num) : capacity(num + kBatch) {}
 };
 
 // A box that reaches boxes of later strips, and the number of these.
@@ -112,46 +116,57 @@ struct Strips {
   }
 };
 
+// A box that can be a part of a pair has the same bits as in sized().
+template <Form kForm>
+CVOPS_INLINE SizedBox sized_in_lane(float x1, float y1, float x2, float y2) {
+  if (kForm != Form::center) return {{x1, y1, x2, y2}, (x2 - x1) * (y2 - y1)};
+  const float half_width = x2 / 2, half_height = y2 / 2;
+  return {{x1 - half_width, y1 - half_height, x1 + half_width, y1 + half_height}, x2 * y2};
+}
+
 // Computes the places of all boxes, and the number of slots of each cell. The last cell is for the
 // boxes that are no part of a pair. Sets `num_crossing`, and returns the number of all slots; or -1
 // if there are too many, or if the bounds do not suit a box.
 template <Form kForm>
-int compute_places(Place* places, int* counts, Crossing* crossing, int& num_crossing,
+int compute_places(const Places& places, int* counts, Crossing* crossing, int& num_crossing,
                    const Strips strips, const Rows rows) {
   const CellsAlong along_x(strips.grid, 0), along_y(strips.grid, 1);
+  const NmsColumns of = rows.options.columns;
   const int columns = strips.grid.columns, no_cell = strips.cells();
   // The terms beyond twice the fraction of a side cover the rounding.
   const float fraction = 2.0002f * (float)strips.broad_phase.side_fraction, slack = 1e-6f;
+  const float valid_thresh = rows.options.valid_thresh, background = rows.options.background_id;
   const int most = rows.num + max_crossing(rows.num);
   int slots = rows.num, found = 0, unsuited[kBatch] = {};
   std::fill_n(counts, no_cell + 1, 0);
   for (int first = 0; first < rows.num; first += kBatch) {
     const int num = std::min(kBatch, rows.num - first);
-    float low_x[kBatch], low_y[kBatch], high_x[kBatch], high_y[kBatch];
+    float low_x[kBatch], low_y[kBatch], high_x[kBatch], high_y[kBatch], score[kBatch];
     int is_valid[kBatch];
+    const float *row = rows.at(first), *const last_row = rows.at(rows.num - 1);
     for (int k = 0; k < kBatch; k += 4) {
       Quad quads[4];
       for (int n = 0; n < 4; ++n) {
-        const int row = first + std::min(k + n, num - 1);
-        quads[n] = load(rows.at(row) + rows.options.columns.coord);
-        is_valid[k + n] = rows.is_valid(row);
+        quads[n] = load(row + of.coord);
+        score[k + n] = row[of.score];
+        row += row < last_row ? of.width : 0;
       }
       transpose(quads);
       store(low_x + k, quads[0]), store(low_y + k, quads[1]);
       store(high_x + k, quads[2]), store(high_y + k, quads[3]);
     }
-    int cell[kBatch], last[kBatch], more[kBatch];
     for (int k = 0; k < kBatch; ++k) {
-      Box b = {low_x[k], low_y[k], high_x[k], high_y[k]};
-      float width = b.x2 - b.x1, height = b.y2 - b.y1;
-      float area = width * height;
-      if (kForm == Form::center) {
-        // See sized(). An inverted box does not take part.
-        area = b.x2 * b.y2;
-        const float half_width = b.x2 / 2, half_height = b.y2 / 2;
-        b = {b.x1 - half_width, b.y1 - half_height, b.x1 + half_width, b.y1 + half_height};
-        width = b.x2 - b.x1, height = b.y2 - b.y1;
-      }
+      const int is_above = score[k] > valid_thresh, is_row = k < num;
+      is_valid[k] = is_above & is_row;
+    }
+    for (int k = 0; k < num && of.id >= 0; ++k) {
+      is_valid[k] &= rows.at(first + k)[of.id] != background;
+    }
+    int *const cell = places.cell + first, *const last = places.last + first, more[kBatch];
+    CVOPS_INDEPENDENT
+    for (int k = 0; k < kBatch; ++k) {
+      const auto [b, area] = sized_in_lane<kForm>(low_x[k], low_y[k], high_x[k], high_y[k]);
+      const float width = b.x2 - b.x1, height = b.y2 - b.y1;
       const float x = b.x1 + b.x2, y = b.y1 + b.y2;
       const float abs_x = x < 0 ? -x : x, abs_y = y < 0 ? -y : y;
       // See kind_of_cell(). Positions that are too far have sums that are not finite.
@@ -173,7 +188,6 @@ int compute_places(Place* places, int* counts, Crossing* crossing, int& num_cros
       more[k] = (last_strip - strip) & mask;
     }
     for (int k = 0; k < num; ++k) {
-      places[first + k] = {cell[k], last[k]};
       ++counts[cell[k]];
       crossing[found] = {first + k, more[k]};
       found += more[k] > 0;
@@ -183,7 +197,7 @@ int compute_places(Place* places, int* counts, Crossing* crossing, int& num_cros
   }
   if (any(unsuited)) return -1;
   for (int n = 0; n < found; ++n) {
-    int* count = counts + places[crossing[n].row].cell;
+    int* count = counts + places.cell[crossing[n].row];
     for (int s = 0; s < crossing[n].strips; ++s) ++*(count += columns);
   }
   num_crossing = found;
@@ -203,24 +217,33 @@ struct Slots {
 
 // Computes the slots. `ends` has the number of slots of each cell, and then the end of these slots.
 // Returns the number of slots of boxes that may be a part of a pair.
-int assign_slots(const Slots& slots, int* ends, const Place* places, const Crossing* crossing,
+template <Form kForm>
+int assign_slots(const Slots& slots, int* ends, const Places& places, const Crossing* crossing,
                  int num_crossing, int columns, int cells, const Rows rows) {
   for (int c = 0, before = 0; c <= cells; ++c) before += std::exchange(ends[c], before);
   const int num = ends[cells];
+  float *const x1 = slots.boxes.x1, *const y1 = slots.boxes.y1, *const x2 = slots.boxes.x2,
+               *const y2 = slots.boxes.y2, *const area = slots.boxes.area;
+  int *const rows_of = slots.row, *const last_of = slots.last;
   auto put = [&](int row, int cell, int last) __attribute__((always_inline)) {
     const int slot = ends[cell]++;
-    slots.boxes.put(slot, rows.box(row));
-    slots.row[slot] = row;
-    slots.last[slot] = last;
+    const float* box = rows.at(row) + rows.options.columns.coord;
+    x1[slot] = box[0], y1[slot] = box[1], x2[slot] = box[2], y2[slot] = box[3];
+    rows_of[slot] = row, last_of[slot] = last;
   };
-  for (int i = 0; i < rows.num; ++i) put(i, places[i].cell, places[i].last);
+  for (int i = 0; i < rows.num; ++i) put(i, places.cell[i], places.last[i]);
   for (int n = 0; n < num_crossing; ++n) {
     const auto [row, strips] = crossing[n];
-    auto [cell, last] = places[row];
+    int cell = places.cell[row], last = places.last[row];
     for (int s = 0; s < strips; ++s) put(row, cell += columns, last += columns);
   }
+  CVOPS_INDEPENDENT
+  for (int i = 0; i < num; ++i) {
+    const SizedBox b = sized_in_lane<kForm>(x1[i], y1[i], x2[i], y2[i]);
+    x1[i] = b.box.x1, y1[i] = b.box.y1, x2[i] = b.box.x2, y2[i] = b.box.y2, area[i] = b.area;
+  }
   slots.boxes.clear_step(num);
-  std::fill_n(slots.last + num, kStep, 0);
+  std::fill_n(last_of + num, kStep, 0);
   return num;
 }
 
@@ -334,16 +357,17 @@ int keep(int* kept, const Rows& rows, int threads) {
   std::vector<Part> parts;
   int64 num_pairs = 0;
   {
-    const auto places = pooled_scratch<Place>(rows.num);
+    const Places places(rows.num);
     const auto crossing = pooled_scratch<Crossing>(max_crossing(rows.num) + kBatch + 1);
     const auto ends = pooled_scratch<int>(strips.cells() + 1);
     int num_crossing;
-    const int num = simd<compute_places<kForm>>(places.get(), ends.get(), crossing.get(),
-                                                num_crossing, strips, rows);
+    const int num =
+        simd<compute_places<kForm>>(places, ends.get(), crossing.get(), num_crossing, strips, rows);
     if (num < 0) return -1;
     const Slots slots(num);
-    const int used = simd<assign_slots>(slots, ends.get(), places.get(), crossing.get(),
-                                        num_crossing, strips.grid.columns, strips.cells(), rows);
+    const int used =
+        simd<assign_slots<kForm>>(slots, ends.get(), places, crossing.get(), num_crossing,
+                                  strips.grid.columns, strips.cells(), rows);
     const int part = threads < 2 ? std::max(used, 1) : kPart;
     for (int at = 0; at < used; at += part) parts.emplace_back(at, std::min(used, at + part));
     std::atomic<bool> is_slow{false};
