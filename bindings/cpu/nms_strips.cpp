@@ -21,9 +21,11 @@ namespace {
 constexpr int kMinRows = 128;
 // Maximum ratio of the distance of near boxes to a side.
 constexpr double kMaxSideFraction = 1.5;
-// Maximum mean numbers of slots that a slot is compared with, of slots per box, and of pairs per
-// box. The first slots may have more.
-constexpr double kMaxAhead = 48, kMaxSlots = 1.5, kMaxPairs = 0.5;
+// Maximum mean number of later slots in reach, estimated from a sample; and maximum numbers of pairs
+// of one cell and of slots per box, and of comparisons of steps and of pairs per slot. The first
+// slots may have more.
+constexpr double kMaxAhead = 12, kMaxSlots = 1.5, kMaxPairs = 1;
+constexpr int64 kMaxCrowd = 8, kMaxWork = 4;
 constexpr int kFree = 256;
 // Slots that a thread takes at once, boxes whose cells are computed at once, and distances of slots
 // that are compared at once: each has a bit.
@@ -138,6 +140,7 @@ int compute_places(const Places& places, int* counts, Crossing* crossing, int& n
   const float valid_thresh = rows.options.valid_thresh, background = rows.options.background_id;
   const int most = rows.num + max_crossing(rows.num);
   int slots = rows.num, found = 0, unsuited[kBatch] = {};
+  int64 crowd = 0;
   std::fill_n(counts, no_cell + 1, 0);
   for (int first = 0; first < rows.num; first += kBatch) {
     const int num = std::min(kBatch, rows.num - first);
@@ -188,14 +191,15 @@ int compute_places(const Places& places, int* counts, Crossing* crossing, int& n
       more[k] = (last_strip - strip) & mask;
     }
     for (int k = 0; k < num; ++k) {
-      ++counts[cell[k]];
+      crowd += counts[cell[k]]++;
       crossing[found] = {first + k, more[k]};
       found += more[k] > 0;
       slots += more[k];
     }
     if (slots > most) return -1;
   }
-  if (any(unsuited)) return -1;
+  crowd -= (int64)counts[no_cell] * (counts[no_cell] - 1) / 2;
+  if (any(unsuited) || crowd > kMaxCrowd * rows.num) return -1;
   for (int n = 0; n < found; ++n) {
     int* count = counts + places.cell[crossing[n].row];
     for (int s = 0; s < crossing[n].strips; ++s) ++*(count += columns);
@@ -311,7 +315,7 @@ bool find_pairs(Part& part, const Slots& slots, const int* ends, const RuleBound
         if (part.num_pairs > part.most(slot + kStep)) return false;
       }
     }
-    if (work > kMaxAhead / kStep * 2 * (slot - part.begin + kFree)) return false;
+    if (work > kMaxWork * (slot - part.begin + kFree)) return false;
   }
   return true;
 }
