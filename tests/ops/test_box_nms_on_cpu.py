@@ -94,7 +94,8 @@ def test_pairs_of_classes(check, in_format, classes):
 
 
 @pytest.mark.parametrize("in_format", ["corner", "center"])
-def test_boxes_of_many_sizes(check, in_format):
+@pytest.mark.parametrize("dropped", [0, 1])
+def test_boxes_of_many_sizes(check, in_format, dropped):
     """Pairs of tall boxes in distant rows of cells, and of wide boxes with many ones between."""
     rng = np.random.default_rng(1)
     num = 3000
@@ -114,8 +115,39 @@ def test_boxes_of_many_sizes(check, in_format):
         rows(rng.permutation(np.linspace(1, 0.1, len(boxes))), boxes),
         overlap_thresh=0.4,
         in_format=in_format,
+        topk=len(boxes) - dropped,
     )
     assert (kept >= num).sum() == 100  # one of each pair
+
+
+@pytest.mark.parametrize("in_format", ["corner", "center"])
+@pytest.mark.parametrize("num", [128, 1000, 5000])
+def test_spread_boxes(check, num, in_format):
+    """Chains of equal scores across strips; some rows are no candidates, some boxes are empty."""
+    rng = np.random.default_rng(num)
+    boxes = squares(rng, num, 1.5 * num**0.5)
+    boxes[: num // 2, 2:] += rng.uniform(0, 2, (num // 2, 2))
+    later = boxes[num // 3 : num // 2]
+    later[:] = boxes[: len(later)] + np.tile(rng.uniform(-0.3, 0.3, (len(later), 2)), 2)
+    boxes[5::70, 2] = boxes[5::70, 0]
+    if in_format == "center":
+        boxes = np.hstack([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]])
+    data = rows(np.round(rng.uniform(-0.1, 1, num), 2), boxes)
+    data[:, 0] = rng.integers(-1, 2, num)
+    for options in ({}, {"id_index": 0, "force_suppress": True}):
+        kept = check(data, in_format=in_format, **options)
+        assert num / 3 < len(kept) < 0.9 * num
+    # A box far from 0 in center format, or one with a tiny area, does not suit the strips.
+    data[0, 1:] = [1, 1e9, 1e9, 10, 10] if in_format == "center" else [1, 0, 0, 1e-16, 1e-16]
+    check(data, in_format=in_format)
+
+
+def test_pairs_far_from_the_origin(check):
+    """The positions of the boxes are rounded to a tenth of their sides."""
+    rng = np.random.default_rng(0)
+    low = np.float32(2.0**20) + np.round(rng.uniform(0, 400, (2000, 2)) * 8) / 8
+    boxes = np.hstack([low, low + rng.integers(8, 17, (2000, 2)) / 8 * 5])
+    assert 1000 < len(check(rows(rng.random(2000), boxes))) < 2000
 
 
 @pytest.mark.parametrize("in_format", ["corner", "center"])
