@@ -113,7 +113,7 @@ struct Strips {
     const double most = std::clamp(0.4 / reach[1], 1.0, rows.num / 16.0);
     const double strips = std::clamp(std::sqrt(0.1 * rows.num * reach[0] / reach[1]), 1.0, most);
     if (!(rows.num * reach[0] < kMaxAhead * strips)) return false;
-    grid.divide((int)(1.5 * rows.num / strips), (int)strips);
+    grid.divide((int)(rows.num / strips), (int)strips);
     return true;
   }
 };
@@ -278,12 +278,13 @@ CVOPS_INLINE void take_pairs(Part& part, const Slots& slots, int slot, int at,
       bool is_pair = verdict.surely;
       if (verdict.unsure) is_pair = suppresses_by_rule<kForm>(a, b, rule);
       part.pairs[part.num_pairs] = {slots.row[own], slots.row[other]};
-      part.num_pairs += is_pair & (slots.row[own] != slots.row[other]);
+      part.num_pairs += is_pair;
     }
   }
 }
 
-// Finds the pairs of a part. A pair may be found several times. Returns false if there are many, or
+// Finds the pairs of a part. A pair may be found several times, and a box with itself: that changes
+// no result. Returns false if there are many, or
 // if the search is slow.
 template <Form kForm>
 bool find_pairs(Part& part, const Slots& slots, const int* ends, const RuleBounds bounds,

@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "nms.h"
+#include "simd.h"
 
 namespace cvops::cpu {
 namespace {
@@ -53,13 +54,8 @@ bool insertion_sort(uint64* keys, int64 num) {
   return true;
 }
 
-}  // namespace
-
-const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk) {
-  if (num < 64) {
-    std::sort(keys, keys + num);
-    return keys;
-  }
+// Sorts many keys: see sort_keys().
+const uint64* sort_many(uint64* keys, uint64* other, int64 num, int64 topk) {
   uint32 lowest = ~0u, highest = 0;
   for (int64 i = 0; i < num; ++i) {
     lowest = std::min(lowest, score_of(keys[i]));
@@ -93,6 +89,16 @@ const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk) {
     sort_by_two_digits(keys, other, num, lowest, shift, kMaxDigitBits);
   }
   return keys;
+}
+
+}  // namespace
+
+const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk) {
+  if (num < 64) {
+    std::sort(keys, keys + num);
+    return keys;
+  }
+  return simd<sort_many>(keys, other, num, topk);
 }
 
 }  // namespace cvops::cpu
