@@ -21,9 +21,9 @@ namespace {
 constexpr int kMinRows = 128;
 // Maximum ratio of the distance of near boxes to a side.
 constexpr double kMaxSideFraction = 1.5;
-// Maximum mean number of later slots in reach, estimated from a sample; and maximum numbers of pairs
-// of one cell and of slots per box, and of comparisons of steps and of pairs per slot. The first
-// slots may have more.
+// Maximum mean number of later slots in reach, estimated from a sample; and maximum numbers of
+// pairs of one cell and of slots per box, and of comparisons of steps and of pairs per slot. The
+// first slots may have more.
 constexpr double kMaxAhead = 12, kMaxSlots = 1.5, kMaxPairs = 1;
 constexpr int64 kMaxCrowd = 8, kMaxWork = 4;
 constexpr int kFree = 256;
@@ -226,20 +226,28 @@ int assign_slots(const Slots& slots, int* ends, const Places& places, const Cros
                  int num_crossing, int columns, int cells, const Rows rows) {
   for (int c = 0, before = 0; c <= cells; ++c) before += std::exchange(ends[c], before);
   const int num = ends[cells];
-  float *const x1 = slots.boxes.x1, *const y1 = slots.boxes.y1, *const x2 = slots.boxes.x2,
-               *const y2 = slots.boxes.y2, *const area = slots.boxes.area;
-  int *const rows_of = slots.row, *const last_of = slots.last;
+  int *const row_of = slots.row, *const last_of = slots.last;
   auto put = [&](int row, int cell, int last) __attribute__((always_inline)) {
     const int slot = ends[cell]++;
-    const float* box = rows.at(row) + rows.options.columns.coord;
-    x1[slot] = box[0], y1[slot] = box[1], x2[slot] = box[2], y2[slot] = box[3];
-    rows_of[slot] = row, last_of[slot] = last;
+    row_of[slot] = row, last_of[slot] = last;
   };
   for (int i = 0; i < rows.num; ++i) put(i, places.cell[i], places.last[i]);
   for (int n = 0; n < num_crossing; ++n) {
     const auto [row, strips] = crossing[n];
     int cell = places.cell[row], last = places.last[row];
     for (int s = 0; s < strips; ++s) put(row, cell += columns, last += columns);
+  }
+  float *const x1 = slots.boxes.x1, *const y1 = slots.boxes.y1, *const x2 = slots.boxes.x2,
+               *const y2 = slots.boxes.y2, *const area = slots.boxes.area;
+  std::fill_n(row_of + num, kStep, 0);
+  for (int i = 0; i < num; i += 4) {
+    Quad quads[4];
+    for (int n = 0; n < 4; ++n) {
+      quads[n] = load(rows.at(row_of[i + n]) + rows.options.columns.coord);
+    }
+    transpose(quads);
+    store(x1 + i, quads[0]), store(y1 + i, quads[1]);
+    store(x2 + i, quads[2]), store(y2 + i, quads[3]);
   }
   CVOPS_INDEPENDENT
   for (int i = 0; i < num; ++i) {
