@@ -137,9 +137,21 @@ def test_spread_boxes(check, num, in_format):
     for options in ({}, {"id_index": 0, "force_suppress": True}):
         kept = check(data, in_format=in_format, **options)
         assert num / 3 < len(kept) < 0.9 * num
-    # A box far from 0 in center format, or one with a tiny area, does not suit the strips.
-    data[0, 1:] = [1, 1e9, 1e9, 10, 10] if in_format == "center" else [1, 0, 0, 1e-16, 1e-16]
-    check(data, in_format=in_format)
+    # Areas of two and three times the smallest number, which do not suit the bounds of the rule.
+    sides = np.float32([[5.3e-23, 5.3e-23], [5.3e-23, 7.9e-23]])
+    data[:2, 2:] = np.hstack([sides / 2 if in_format == "center" else 0 * sides, sides])
+    data[:2, 1] = 3, 2
+    assert not np.isin(1, check(data, overlap_thresh=0.66, in_format=in_format))
+
+
+def test_pairs_of_wide_boxes_among_spread_ones(check):
+    rng = np.random.default_rng(0)
+    boxes = squares(rng, 5000, 100)
+    y = np.arange(5, 95, 10)
+    boxes[:9] = np.stack([0 * y + 10, y, 0 * y + 60, y + 0.1], axis=1)
+    boxes[9:18] = boxes[:9] + [20, 0, 20, 0]
+    kept = check(rows(rng.permutation(np.linspace(1, 0.1, 5000)), boxes), overlap_thresh=0.4)
+    assert (kept < 18).sum() == 9  # one of each pair
 
 
 def test_pairs_far_from_the_origin(check):
