@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <limits>
 #include <utility>
 #include <vector>
 
@@ -118,14 +117,6 @@ struct Strips {
   }
 };
 
-// A box that can be a part of a pair has the same bits as in sized().
-template <Form kForm>
-CVOPS_INLINE SizedBox sized_in_lane(float x1, float y1, float x2, float y2) {
-  if (kForm != Form::center) return {{x1, y1, x2, y2}, (x2 - x1) * (y2 - y1)};
-  const float half_width = x2 / 2, half_height = y2 / 2;
-  return {{x1 - half_width, y1 - half_height, x1 + half_width, y1 + half_height}, x2 * y2};
-}
-
 // Computes the places of all boxes, and the number of slots of each cell. The last cell is for the
 // boxes that are no part of a pair. Sets `num_crossing`, and returns the number of all slots; or -1
 // if there are too many, or if the bounds do not suit a box.
@@ -162,9 +153,8 @@ int compute_places(const Places& places, int* counts, Crossing* crossing, int& n
       const int is_above = score[k] > valid_thresh, is_row = k < num;
       is_valid[k] = is_above & is_row;
     }
-    for (int k = 0; k < num && of.id >= 0; ++k) {
+    for (int k = 0; k < num && of.id >= 0; ++k)
       is_valid[k] &= rows.at(first + k)[of.id] != background;
-    }
     int *const cell = places.cell + first, *const last = places.last + first, more[kBatch];
     CVOPS_INDEPENDENT
     for (int k = 0; k < kBatch; ++k) {
@@ -185,9 +175,8 @@ int compute_places(const Places& places, int* counts, Crossing* crossing, int& n
       const int strip = along_y.at(y), column = along_x.at(x), mask = -is_in;
       const int last_strip = along_y.at(y + (fraction * height + slack * abs_y));
       const int last_column = along_x.at(x + (fraction * width + slack * abs_x));
-      const int before = strip * columns;
-      cell[k] = ((before + column) & mask) | (no_cell & ~mask);
-      last[k] = ((before + last_column) & mask) | (no_cell & ~mask);
+      cell[k] = ((strip * columns + column) & mask) | (no_cell & ~mask);
+      last[k] = ((strip * columns + last_column) & mask) | (no_cell & ~mask);
       more[k] = (last_strip - strip) & mask;
     }
     for (int k = 0; k < num; ++k) {
@@ -208,7 +197,7 @@ int compute_places(const Places& places, int* counts, Crossing* crossing, int& n
   return slots;
 }
 
-// The slots of all boxes.
+// The boxes in slots.
 struct Slots {
   const int num;
   const BoxArrays boxes{num};
@@ -266,7 +255,7 @@ struct Part {
   PooledScratch<Pair> pairs;
 
   Part(int begin, int end)
-      : begin(begin), end(end), pairs(pooled_scratch<Pair>(most(end) + kBits * kStep)) {}
+      : begin(begin), end(end), pairs(pooled_scratch<Pair>(most(end + kStep) + kBits * kStep)) {}
 
   // Maximum number of pairs of the slots up to `to`.
   int most(int to) const { return (int)(kMaxPairs * (to - begin)) + kFree; }
@@ -365,8 +354,7 @@ template <Form kForm>
 int keep(int* kept, const Rows& rows, int threads) {
   const NmsRule rule = rows.options.rule;
   Strips strips(rule);
-  if (strips.broad_phase.side_fraction > kMaxSideFraction) return -1;
-  if (!strips.choose_grid(rows)) return -1;
+  if (strips.broad_phase.side_fraction > kMaxSideFraction || !strips.choose_grid(rows)) return -1;
   std::vector<Part> parts;
   int64 num_pairs = 0;
   {

@@ -149,7 +149,7 @@ def test_pairs_of_wide_boxes_among_spread_ones(check):
     boxes = squares(rng, 5000, 100)
     y = np.arange(5, 95, 10)
     boxes[:9] = np.stack([0 * y + 10, y, 0 * y + 60, y + 0.1], axis=1)
-    boxes[9:18] = boxes[:9] + [20, 0, 20, 0]
+    boxes[9:18] = boxes[:9] + np.array([20, 0, 20, 0])
     kept = check(rows(rng.permutation(np.linspace(1, 0.1, 5000)), boxes), overlap_thresh=0.4)
     assert (kept < 18).sum() == 9  # one of each pair
 
