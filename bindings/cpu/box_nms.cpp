@@ -6,6 +6,7 @@
 #include "nms_few.h"
 #include "nms_groups.h"
 #include "nms_rows.h"
+#include "nms_strips.h"
 #include "parallel.h"
 
 namespace cvops {
@@ -96,6 +97,8 @@ void box_nms(const Cpu&, T* out, int* index, const T* data, int64 batch, int64 n
         int* const left = kept + count.kept;
         return count.kept + (count.left ? keep_some(left, left, count.left) : 0);
       }
+      const int spread = keep_of_spread(kept, rows, num, options, threads);
+      if (spread >= 0) return spread;
     }
     return keep_candidates(kept, rows, num, options, threads, suppress_found);
   });

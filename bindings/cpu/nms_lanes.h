@@ -73,6 +73,14 @@ CVOPS_INLINE float overlap_or_less(const SizedBox& a, const SizedBox& b, const R
   return larger(width, bounds.zero) * height;
 }
 
+// sized() without branches, for boxes whose sides are above 0.
+template <Form kForm>
+CVOPS_INLINE SizedBox sized_in_lane(float x1, float y1, float x2, float y2) {
+  if (kForm != Form::center) return {{x1, y1, x2, y2}, (x2 - x1) * (y2 - y1)};
+  const float half_width = x2 / 2, half_height = y2 / 2;
+  return {{x1 - half_width, y1 - half_height, x1 + half_width, y1 + half_height}, x2 * y2};
+}
+
 // Compares the boxes by the bounds.
 template <Form kForm>
 CVOPS_INLINE Verdict compare(const SizedBox& kept, const SizedBox& other,

@@ -6,7 +6,7 @@ namespace cvops::cpu {
 
 // Minimum number of boxes for a division, and maximum number of divisions of a part. Each one reads
 // all boxes.
-constexpr int kMinDivided = 1024, kMaxDivisions = 8;
+constexpr int kMinDivided = 512, kMaxDivisions = 8;
 
 // Writes `order` to `parts`, the first part and then the second one, each in its order. The parts
 // have a gap between their places or their areas. Returns the size of the first part, or 0 if no

@@ -1,6 +1,7 @@
 // NMS of rows with scores, shared by box_nms and nms_rotated.
 #pragma once
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 
 #include "box_nms.h"
@@ -12,9 +13,9 @@ namespace cvops::cpu {
 template <typename T>
 void copy_row(T* to, const T* row, int64 width) {
   if (width == 6) {
-    std::copy_n(row, 6, to);
+    std::memcpy(to, row, 6 * sizeof(T));
   } else if (width == 5) {
-    std::copy_n(row, 5, to);
+    std::memcpy(to, row, 5 * sizeof(T));
   } else {
     std::copy_n(row, width, to);
   }

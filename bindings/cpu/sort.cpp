@@ -75,13 +75,8 @@ void sort_by_rank(uint64* sorted, const uint64* keys, int num) {
   }
 }
 
-}  // namespace
-
-const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk) {
-  if (num < kMinForDigits) {
-    simd<sort_by_rank>(other, keys, (int)num);
-    return other;
-  }
+// Sorts many keys: see sort_keys().
+const uint64* sort_many(uint64* keys, uint64* other, int64 num, int64 topk) {
   uint32 lowest = ~0u, highest = 0;
   for (int64 i = 0; i < num; ++i) {
     lowest = std::min(lowest, score_of(keys[i]));
@@ -115,6 +110,16 @@ const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk) {
     sort_by_two_digits(keys, other, num, lowest, shift, kMaxDigitBits);
   }
   return keys;
+}
+
+}  // namespace
+
+const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk) {
+  if (num < kMinForDigits) {
+    simd<sort_by_rank>(other, keys, (int)num);
+    return other;
+  }
+  return simd<sort_many>(keys, other, num, topk);
 }
 
 }  // namespace cvops::cpu

@@ -94,7 +94,8 @@ def test_pairs_of_classes(check, in_format, classes):
 
 
 @pytest.mark.parametrize("in_format", ["corner", "center"])
-def test_boxes_of_many_sizes(check, in_format):
+@pytest.mark.parametrize("dropped", [0, 1])
+def test_boxes_of_many_sizes(check, in_format, dropped):
     """Pairs of tall boxes in distant rows of cells, and of wide boxes with many ones between."""
     rng = np.random.default_rng(1)
     num = 3000
@@ -114,8 +115,51 @@ def test_boxes_of_many_sizes(check, in_format):
         rows(rng.permutation(np.linspace(1, 0.1, len(boxes))), boxes),
         overlap_thresh=0.4,
         in_format=in_format,
+        topk=len(boxes) - dropped,
     )
     assert (kept >= num).sum() == 100  # one of each pair
+
+
+@pytest.mark.parametrize("in_format", ["corner", "center"])
+@pytest.mark.parametrize("num", [128, 1000, 5000])
+def test_spread_boxes(check, num, in_format):
+    """Chains of equal scores across strips; some rows are no candidates, some boxes are empty."""
+    rng = np.random.default_rng(num)
+    boxes = squares(rng, num, 1.5 * num**0.5)
+    boxes[: num // 2, 2:] += rng.uniform(0, 2, (num // 2, 2))
+    later = boxes[num // 3 : num // 2]
+    later[:] = boxes[: len(later)] + np.tile(rng.uniform(-0.3, 0.3, (len(later), 2)), 2)
+    boxes[5::70, 2] = boxes[5::70, 0]
+    if in_format == "center":
+        boxes = np.hstack([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]])
+    data = rows(np.round(rng.uniform(-0.1, 1, num), 2), boxes)
+    data[:, 0] = rng.integers(-1, 2, num)
+    for options in ({}, {"id_index": 0, "force_suppress": True}):
+        kept = check(data, in_format=in_format, **options)
+        assert num / 3 < len(kept) < 0.9 * num
+    # Areas of two and three times the smallest number, which do not suit the bounds of the rule.
+    sides = np.float32([[5.3e-23, 5.3e-23], [5.3e-23, 7.9e-23]])
+    data[:2, 2:] = np.hstack([sides / 2 if in_format == "center" else 0 * sides, sides])
+    data[:2, 1] = 3, 2
+    assert not np.isin(1, check(data, overlap_thresh=0.66, in_format=in_format))
+
+
+def test_pairs_of_wide_boxes_among_spread_ones(check):
+    rng = np.random.default_rng(0)
+    boxes = squares(rng, 5000, 100)
+    y = np.arange(5, 95, 10)
+    boxes[:9] = np.stack([0 * y + 10, y, 0 * y + 60, y + 0.1], axis=1)
+    boxes[9:18] = boxes[:9] + np.array([20, 0, 20, 0])
+    kept = check(rows(rng.permutation(np.linspace(1, 0.1, 5000)), boxes), overlap_thresh=0.4)
+    assert (kept < 18).sum() == 9  # one of each pair
+
+
+def test_pairs_far_from_the_origin(check):
+    """The positions of the boxes are rounded to a tenth of their sides."""
+    rng = np.random.default_rng(0)
+    low = np.float32(2.0**20) + np.round(rng.uniform(0, 400, (2000, 2)) * 8) / 8
+    boxes = np.hstack([low, low + rng.integers(8, 17, (2000, 2)) / 8 * 5])
+    assert 1000 < len(check(rows(rng.random(2000), boxes))) < 2000
 
 
 @pytest.mark.parametrize("in_format", ["corner", "center"])
