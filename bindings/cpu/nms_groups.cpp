@@ -14,12 +14,12 @@ namespace cvops::cpu {
 namespace {
 
 // Minimum number of rows, and minimum average number of boxes that a box suppresses.
-constexpr int kMinRows = 250, kMinSuppressed = 10;
+constexpr int kMinRows = 400, kMinSuppressed = 10;
 // Numbers of boxes of the sample that are compared with all boxes of it.
 constexpr int kMinSampleCompared = 16, kMaxSampleCompared = 128;
 // Average number of boxes of a group among the first rows, and limits of the fraction of these
 // rows.
-constexpr double kFirstOfGroup = 6, kMinFirst = 0.03, kMaxFirst = 0.25;
+constexpr double kFirstOfGroup = 3, kMinFirst = 0.03, kMaxFirst = 0.25;
 // Maximum number of rows that are compared one by one with kept boxes, and of such comparisons.
 constexpr int kMaxDecided = 1024, kMaxCompared = 1 << 18;
 // Minimum number of rows for the larger sample.
@@ -113,50 +113,52 @@ class Lists {
   std::optional<BoxArrays> boxes_;
 };
 
-// Writes the numbers of the valid rows [first, end) with scores below `least` that the guessed
-// boxes do not suppress.
+// Writes the numbers of the rows [first, end) that the guessed boxes do not suppress: of the valid
+// ones with scores below `least`.
 template <Form kForm>
-int remove_by_guess(int* left, int first, int end, const Rows rows, float least,
-                    const KeptBoxes& kept) {
+int remove_guessed(int* left, int first, int end, const Rows rows, const KeptBoxes& kept,
+                   float least) {
   constexpr int kSize = BoxChunk::kSize;
-  BoxChunk own, guessed;
-  float scores[kSize];
-  int cells[kSize], is_left[kSize];
   const NmsColumns columns = rows.options.columns;
   const float valid_thresh = rows.options.valid_thresh, background = rows.options.background_id;
-  int num_left = 0;
+  float scores[kSize];
+  int is_left[kSize], num_left = 0;
   for (; first < end; first += kSize) {
     const int num = std::min(kSize, end - first);
     const float* const row = rows.at(first);
-    own.load_numbers(num, [&](int k) __attribute__((always_inline)) {
-      return row + (int64)k * columns.width + columns.coord;
-    });
     for (int k = 0; k < num; ++k) scores[k] = row[(int64)k * columns.width + columns.score];
     for (int k = 0; k < kSize; ++k) {
       is_left[k] = (scores[k] > valid_thresh) & (scores[k] < least);
-      const SizedBox b =
-          sized<float>({own.x1[k], own.y1[k], own.x2[k], own.y2[k]}, kForm == Form::center);
-      own.x1[k] = b.box.x1, own.y1[k] = b.box.y1, own.x2[k] = b.box.x2, own.y2[k] = b.box.y2;
-      own.area[k] = b.area;
-      cells[k] = kept.cell_of(b.box);
     }
     if (columns.id >= 0) {
       for (int k = 0; k < num; ++k) {
         is_left[k] &= row[(int64)k * columns.width + columns.id] != background;
       }
     }
-    kept.load_guesses(guessed, cells, num);
-    for (int k = 0; k < kSize; ++k) {
-      const SizedBox b = own.at(k);
-      // The bounds are not for boxes of kOverflowCell. In corner format these have areas below
-      // 1e-30, and one that a box of the grid suppresses has 1e-33 or more: the bounds hold there.
-      const float width = b.box.x2 - b.box.x1, height = b.box.y2 - b.box.y1;
-      const bool suits =
-          kForm == Form::corner || ((b.area >= 1e-30f) & (b.area >= 0.999f * width * height));
-      is_left[k] &= !(compare<kForm>(guessed.at(k), b, rows.bounds).surely & suits);
-    }
+    kept.clear_suppressed<kForm>(is_left, num, rows, 0, [&](int k) __attribute__((always_inline)) {
+      return row + (int64)k * columns.width;
+    });
     for (int k = 0; k < num; ++k) {
       left[num_left] = first + k;
+      num_left += is_left[k];
+    }
+  }
+  return num_left;
+}
+
+// Moves the numbers of the rows that the guessed boxes do not suppress to the front.
+template <Form kForm>
+int remove_by_guess(int* some, int num, const Rows rows, const KeptBoxes& kept, int which) {
+  constexpr int kSize = BoxChunk::kSize;
+  int is_left[kSize], num_left = 0;
+  for (int first = 0; first < num; first += kSize) {
+    const int number = std::min(kSize, num - first);
+    std::fill_n(is_left, kSize, 1);
+    kept.clear_suppressed<kForm>(
+        is_left, number, rows, which,
+        [&](int k) __attribute__((always_inline)) { return rows.at(some[first + k]); });
+    for (int k = 0; k < number; ++k) {
+      some[num_left] = some[first + k];
       num_left += is_left[k];
     }
   }
@@ -233,17 +235,17 @@ struct First {
   }
 };
 
-// Decides rows in the order of their keys, and appends the numbers of the kept ones. Returns false
-// if a box does not suit the bounds of the rule, or if many boxes are kept.
+// Decides rows, the best first, and appends the numbers of the kept ones. Returns false if a box
+// does not suit the bounds of the rule, or if many boxes are kept.
 template <Form kForm>
-bool decide(KeptBoxes& kept, int* numbers, int& count, const uint64* keys, int num,
-            const Rows rows) {
+bool decide(KeptBoxes& kept, int* numbers, int& count, int* some, int num, const Rows rows) {
+  constexpr int kOneByOne = 128;
   for (int i = 0; i < num; ++i) {
-    const int row = (int)index_of(keys[i]);
-    const SizedBox b = rows.box(row);
+    if (i == kOneByOne) num = i + remove_by_guess<kForm>(some + i, num - i, rows, kept, 0);
+    const SizedBox b = rows.box(some[i]);
     const int kind = rows.kind_of_cell(b);
     if (kind == kOverflowCell || kept.num() == KeptBoxes::kMost) return false;
-    numbers[count] = row;
+    numbers[count] = some[i];
     if (kind == kNoCell) {
       ++count;
     } else if (!kept.suppress<kForm>(b, rows.bounds, rows.options.rule)) {
@@ -255,12 +257,12 @@ bool decide(KeptBoxes& kept, int* numbers, int& count, const uint64* keys, int n
 
 // The same for `num` rows in ascending order.
 template <Form kForm>
-bool decide_some(KeptBoxes& kept, int* numbers, int& count, const int* some, int num,
-                 const Rows& rows) {
+bool decide_some(KeptBoxes& kept, int* numbers, int& count, int* some, int num, const Rows& rows) {
   const auto keys = pooled_scratch<uint64>(2 * (int64)num);
   for (int i = 0; i < num; ++i) keys[i] = sort_key(rows.score(some[i]), (uint32)some[i]);
   const uint64* const sorted = sort_keys(keys.get(), keys.get() + num, num, num);
-  return simd<decide<kForm>>(kept, numbers, count, sorted, num, rows);
+  for (int i = 0; i < num; ++i) some[i] = (int)index_of(sorted[i]);
+  return simd<decide<kForm>>(kept, numbers, count, some, num, rows);
 }
 
 // Returns the number of the first rows.
@@ -296,7 +298,10 @@ bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
   }
   if (count.kept > kMaxKept * num_first || kept.num() == 0) return false;
   int left = remove_in_parts(some, num, threads, [&](int begin, int end) {
-    return simd<remove_by_guess<kForm>>(some + begin, begin, end, rows, first.least, kept);
+    return simd<remove_guessed<kForm>>(some + begin, begin, end, rows, kept, first.least);
+  });
+  left = remove_in_parts(some, left, threads, [&](int begin, int end) {
+    return simd<remove_by_guess<kForm>>(some + begin, end - begin, rows, kept, 1);
   });
   if (left <= kMaxDecided && (int64)left * kept.num() < kMaxCompared) {
     return decide_some<kForm>(kept, numbers, count.kept, some, left, rows);
