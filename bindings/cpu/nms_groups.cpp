@@ -5,10 +5,8 @@
 #include <optional>
 #include <utility>
 
-#include "nms/rows.cuh"
-#include "nms_broad_phase.h"
-#include "nms_grid.h"
-#include "nms_lanes.h"
+#include "nms.h"
+#include "nms_guesses.h"
 #include "nms_sample.h"
 #include "parallel.h"
 
@@ -16,12 +14,16 @@ namespace cvops::cpu {
 namespace {
 
 // Minimum number of rows, and minimum average number of boxes that a box suppresses.
-constexpr int kMinRows = 1200, kMinSuppressed = 10;
+constexpr int kMinRows = 400, kMinSuppressed = 10;
 // Numbers of boxes of the sample that are compared with all boxes of it.
-constexpr int kMinCompared = 16, kMaxCompared = 128;
+constexpr int kMinSampleCompared = 16, kMaxSampleCompared = 128;
 // Average number of boxes of a group among the first rows, and limits of the fraction of these
 // rows.
-constexpr double kFirstOfGroup = 6, kMinFirst = 0.03, kMaxFirst = 0.25;
+constexpr double kFirstOfGroup = 3, kMinFirst = 0.03, kMaxFirst = 0.25;
+// Maximum number of rows that are compared one by one with kept boxes, and of such comparisons.
+constexpr int kMaxDecided = 1024, kMaxCompared = 1 << 18;
+// Minimum number of rows for the larger sample.
+constexpr int kMinSampled = 2048;
 // Maximum fraction of kept rows among the first ones.
 constexpr double kMaxKept = 0.6;
 // Maximum numbers of list entries per kept box, and of steps per box.
@@ -39,48 +41,6 @@ Grid grid_of(const SizedBox* kept, int num, double pixel) {
   grid.measure(0, of_x), grid.measure(1, of_y);
   return grid;
 }
-
-// For each cell of a fine grid: a kept box that probably suppresses a box there.
-class Guesses {
- public:
-  Guesses(const SizedBox* kept, int num, NmsRule rule)
-      : kept_(kept), grid_(grid_of(kept, num, rule.pixels)) {
-    grid_.divide(kCells, kCells);
-    const auto distances = pooled_scratch<float>(kCells * kCells);
-    std::fill_n(guess_.get(), kCells * kCells, 0);
-    std::fill_n(distances.get(), kCells * kCells, kInfinity);
-    for (int i = 0; i < num; ++i) {
-      const PerAxis sides = grid_.sides(kept[i].box), far = kReach * sides;
-      const PerAxis position = Grid::low(kept[i].box) + Grid::high(kept[i].box);
-      const PerAxis first = grid_.cell(position - far), last = grid_.cell(position + far);
-      const PerAxis center = (position - grid_.origin) * grid_.cells_per_unit - 0.5;
-      const PerAxis per_side = 1.0 / (sides * grid_.cells_per_unit);
-      for (int row = (int)first[1]; row <= (int)last[1]; ++row) {
-        for (int column = (int)first[0]; column <= (int)last[0]; ++column) {
-          const PerAxis away = (PerAxis{(double)column, (double)row} - center) * per_side;
-          const float distance = (float)(away[0] * away[0] + away[1] * away[1]);
-          const int cell = row * kCells + column;
-          const bool is_nearer = distance < distances[cell];
-          guess_[cell] = is_nearer ? i : guess_[cell];
-          distances[cell] = is_nearer ? distance : distances[cell];
-        }
-      }
-    }
-  }
-
-  template <Form kForm>
-  CVOPS_INLINE bool suppress(const SizedBox& b, const RuleBounds& bounds) const {
-    return compare<kForm>(kept_[guess_[grid_.cell_of(b.box)]], b, bounds).surely;
-  }
-
- private:
-  static constexpr int kCells = 64;       // along each axis
-  static constexpr double kReach = 0.25;  // as a part of a side
-
-  const SizedBox* const kept_;
-  Grid grid_;
-  const PooledScratch<int> guess_ = pooled_scratch<int>(kCells * kCells);
-};
 
 // For each cell of a grid: all kept boxes that may suppress a box there.
 class Lists {
@@ -153,40 +113,56 @@ class Lists {
   std::optional<BoxArrays> boxes_;
 };
 
-// Rows of a set. Loops take a copy, which no store can change.
-struct Rows {
-  const float* first;
-  const NmsOptions options;
-  const BroadPhase broad_phase{options.rule, false};
-  const RuleBounds bounds{options.rule};
-
-  CVOPS_INLINE const float* at(int i) const { return first + (int64)i * options.columns.width; }
-  CVOPS_INLINE bool is_valid(int i) const {
-    return nms_is_valid(at(i), options.columns, options.valid_thresh, options.background_id);
+// Writes the numbers of the rows [first, end) that the guessed boxes do not suppress: of the valid
+// ones with scores below `least`.
+template <Form kForm>
+int remove_guessed(int* left, int first, int end, const Rows rows, const KeptBoxes& kept,
+                   float least) {
+  constexpr int kSize = BoxChunk::kSize;
+  const NmsColumns columns = rows.options.columns;
+  const float valid_thresh = rows.options.valid_thresh, background = rows.options.background_id;
+  float scores[kSize];
+  int is_left[kSize], num_left = 0;
+  for (; first < end; first += kSize) {
+    const int num = std::min(kSize, end - first);
+    const float* const row = rows.at(first);
+    for (int k = 0; k < num; ++k) scores[k] = row[(int64)k * columns.width + columns.score];
+    for (int k = 0; k < kSize; ++k) {
+      is_left[k] = (scores[k] > valid_thresh) & (scores[k] < least);
+    }
+    if (columns.id >= 0) {
+      for (int k = 0; k < num; ++k) {
+        is_left[k] &= row[(int64)k * columns.width + columns.id] != background;
+      }
+    }
+    kept.clear_suppressed<kForm>(is_left, num, rows, 0, [&](int k) __attribute__((always_inline)) {
+      return row + (int64)k * columns.width;
+    });
+    for (int k = 0; k < num; ++k) {
+      left[num_left] = first + k;
+      num_left += is_left[k];
+    }
   }
-  CVOPS_INLINE SizedBox box(int i) const {
-    return nms_box(at(i), options.columns, options.rule.center);
-  }
-  CVOPS_INLINE float score(int i) const { return at(i)[options.columns.score]; }
-  CVOPS_INLINE int kind_of_cell(const SizedBox& b) const {
-    return broad_phase.kind_of_cell(b, options.rule);
-  }
-};
+  return num_left;
+}
 
 // Moves the numbers of the rows that the guessed boxes do not suppress to the front.
 template <Form kForm>
-int remove_by_guess(int* some, int num, const Rows rows, const Guesses& guesses) {
-  int left = 0;
-  for (int i = 0; i < num; ++i) {
-    const SizedBox b = rows.box(some[i]);
-    // The bounds are not for boxes of kOverflowCell. In corner format these have areas below 1e-30,
-    // and one that a box of the grid suppresses has 1e-33 or more: the bounds hold there.
-    const bool suits = kForm == Form::corner || rows.kind_of_cell(b) != kOverflowCell;
-    const bool is_left = !(guesses.suppress<kForm>(b, rows.bounds) & suits);
-    some[left] = some[i];
-    left += is_left;
+int remove_by_guess(int* some, int num, const Rows rows, const KeptBoxes& kept, int which) {
+  constexpr int kSize = BoxChunk::kSize;
+  int is_left[kSize], num_left = 0;
+  for (int first = 0; first < num; first += kSize) {
+    const int number = std::min(kSize, num - first);
+    std::fill_n(is_left, kSize, 1);
+    kept.clear_suppressed<kForm>(
+        is_left, number, rows, which,
+        [&](int k) __attribute__((always_inline)) { return rows.at(some[first + k]); });
+    for (int k = 0; k < number; ++k) {
+      some[num_left] = some[first + k];
+      num_left += is_left[k];
+    }
   }
-  return left;
+  return num_left;
 }
 
 // The same for the lists. Returns -1 if that is slow, or if the lists do not suit a box.
@@ -204,16 +180,17 @@ int remove_by_lists(int* some, int num, const Rows rows, const Lists& lists) {
   return left;
 }
 
-// Calls remove(some, num) for parts of `some`, on several threads, which moves the numbers that are
-// left to the front of the part and returns how many these are. Moves all to the front. Returns
-// their number, or -1 if a call does.
+// Calls remove(first, end), on several threads, for parts of [0, num). It writes numbers from `some
+// + first` on, and returns how many these are. Moves all to the front. Returns their number, or -1
+// if a call does.
 template <typename Remove>
 int remove_in_parts(int* some, int num, int threads, const Remove& remove) {
   const int part = threads < 2 ? std::max(num, 1) : kPart;
   const int parts = (int)ceil_div(num, part);
   const auto left = pooled_scratch<int>(parts);
   parallel_for(parts, 4.0 * part, [&](int64 p) {
-    left[p] = remove(some + p * part, std::min(part, num - (int)p * part));
+    const int first = (int)p * part;
+    left[p] = remove(first, std::min(first + part, num));
   });
   int count = 0;
   for (int p = 0; p < parts; ++p) {
@@ -224,64 +201,118 @@ int remove_in_parts(int* some, int num, int threads, const Remove& remove) {
   return count;
 }
 
-// Returns false if boxes suppress few others. `least` becomes the lowest score of the rows that are
-// decided first.
-template <Form kForm>
-bool choose_first(const Rows& rows, int num, float& least) {
-  BoxSample sample;
-  float scores[BoxSample::kMost];
-  for (int i = 0; i < BoxSample::kMost; ++i) {
-    const int row = (int)((int64)i * num / BoxSample::kMost);
-    if (!rows.is_valid(row)) continue;
-    scores[sample.num] = rows.score(row);
-    sample.add(rows.box(row), 0);
+// Estimates how many boxes a box suppresses, and which rows to decide first.
+struct First {
+  float least;  // lowest score of these rows
+  Grid grid{0};
+
+  // Returns false if boxes suppress few others.
+  template <Form kForm>
+  bool choose(const Rows& rows, int num) {
+    BoxSample sample;
+    AxisSample of_x(0), of_y(0);
+    float scores[BoxSample::kMost];
+    const int most = num < kMinSampled ? BoxSample::kMost / 2 : BoxSample::kMost;
+    for (int i = 0; i < most; ++i) {
+      const int row = (int)((int64)i * num / most);
+      if (!rows.is_valid(row)) continue;
+      scores[sample.num] = rows.score(row);
+      const SizedBox b = rows.box(row);
+      sample.add(b, 0);
+      if (of_x.num == AxisSample::kMaxSize || rows.kind_of_cell(b) != kGridCell) continue;
+      of_x.add(b.box.x1, b.box.x2), of_y.add(b.box.y1, b.box.y2);
+    }
+    if (sample.num < most / 2 || of_x.num < 2) return false;
+    const int compared = std::clamp(num / most, kMinSampleCompared, kMaxSampleCompared);
+    const double suppressed = num * fraction_of_pairs<kForm>(sample, compared, rows.bounds);
+    if (suppressed < kMinSuppressed) return false;
+    const double fraction = std::clamp(kFirstOfGroup / suppressed, kMinFirst, kMaxFirst);
+    float* const at = scores + (int)(fraction * sample.num);
+    std::nth_element(scores, at, scores + sample.num, std::greater<float>());
+    least = *at;
+    grid.measure(0, of_x), grid.measure(1, of_y);
+    return true;
   }
-  if (sample.num < BoxSample::kMost / 2) return false;
-  const int compared = std::clamp(num / BoxSample::kMost, kMinCompared, kMaxCompared);
-  const double suppressed = num * fraction_of_pairs<kForm>(sample, compared, rows.bounds);
-  if (suppressed < kMinSuppressed) return false;
-  const double fraction = std::clamp(kFirstOfGroup / suppressed, kMinFirst, kMaxFirst);
-  float* const at = scores + (int)(fraction * sample.num);
-  std::nth_element(scores, at, scores + sample.num, std::greater<float>());
-  least = *at;
+};
+
+// Decides rows, the best first, and appends the numbers of the kept ones. Returns false if a box
+// does not suit the bounds of the rule, or if many boxes are kept.
+template <Form kForm>
+bool decide(KeptBoxes& kept, int* numbers, int& count, int* some, int num, const Rows rows) {
+  constexpr int kOneByOne = 128;
+  for (int i = 0; i < num; ++i) {
+    if (i == kOneByOne) num = i + remove_by_guess<kForm>(some + i, num - i, rows, kept, 0);
+    const SizedBox b = rows.box(some[i]);
+    const int kind = rows.kind_of_cell(b);
+    if (kind == kOverflowCell || kept.num() == KeptBoxes::kMost) return false;
+    numbers[count] = some[i];
+    if (kind == kNoCell) {
+      ++count;
+    } else if (!kept.suppress<kForm>(b, rows.bounds, rows.options.rule)) {
+      ++count, kept.add(b);
+    }
+  }
   return true;
+}
+
+// The same for `num` rows in ascending order.
+template <Form kForm>
+bool decide_some(KeptBoxes& kept, int* numbers, int& count, int* some, int num, const Rows& rows) {
+  const auto keys = pooled_scratch<uint64>(2 * (int64)num);
+  for (int i = 0; i < num; ++i) keys[i] = sort_key(rows.score(some[i]), (uint32)some[i]);
+  const uint64* const sorted = sort_keys(keys.get(), keys.get() + num, num, num);
+  for (int i = 0; i < num; ++i) some[i] = (int)index_of(sorted[i]);
+  return simd<decide<kForm>>(kept, numbers, count, some, num, rows);
+}
+
+// Returns the number of the first rows.
+int list_first(int* some, int num, const Rows rows, float least) {
+  int first = 0;
+  for (int i = 0; i < num; ++i) {
+    some[first] = i;
+    first += rows.is_valid(i) & (rows.score(i) >= least);
+  }
+  return first;
 }
 
 template <Form kForm>
 bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
           const KeepSome& keep_some) {
-  float least;
-  if (!choose_first<kForm>(rows, num, least)) return false;
-  const auto memory = pooled_scratch<int>(2 * ((int64)num + 1));
-  int *const first = memory.get(), *const others = first + num + 1;
-  int num_first = 0, num_others = 0;
-  for (int i = 0; i < num; ++i) {
-    const bool is_valid = rows.is_valid(i), is_first = rows.score(i) >= least;
-    first[num_first] = others[num_others] = i;
-    num_first += is_valid & is_first, num_others += is_valid & !is_first;
+  First first;
+  if (!first.choose<kForm>(rows, num)) return false;
+  const auto memory = pooled_scratch<int>((int64)num + 1);
+  int* const some = memory.get();
+  const int num_first = list_first(some, num, rows, first.least);
+  KeptBoxes kept(first.grid, num, std::max(num_first, KeptBoxes::kMost));
+  count = {};
+  if (num_first <= kMaxDecided) {
+    if (!decide_some<kForm>(kept, numbers, count.kept, some, num_first, rows)) return false;
+  } else {
+    count.kept = keep_some(numbers, some, num_first);
+    for (int i = 0; i < count.kept; ++i) {
+      const SizedBox b = rows.box(numbers[i]);
+      const int kind = rows.kind_of_cell(b);
+      if (kind == kOverflowCell) return false;
+      if (kind == kGridCell) kept.add(b);
+    }
   }
-  count.kept = keep_some(numbers, first, num_first);
-  if (count.kept > kMaxKept * num_first) return false;
-  const auto kept = pooled_scratch<SizedBox>(count.kept);
-  int num_kept = 0;  // without the boxes that suppress none
-  for (int i = 0; i < count.kept; ++i) {
-    kept[num_kept] = rows.box(numbers[i]);
-    const int kind = rows.kind_of_cell(kept[num_kept]);
-    if (kind == kOverflowCell) return false;
-    num_kept += kind == kGridCell;
-  }
-  if (num_kept == 0) return false;
-  const Guesses guesses(kept.get(), num_kept, rows.options.rule);
-  int left = remove_in_parts(others, num_others, threads, [&](int* some, int number) {
-    return simd<remove_by_guess<kForm>>(some, number, rows, guesses);
+  if (count.kept > kMaxKept * num_first || kept.num() == 0) return false;
+  int left = remove_in_parts(some, num, threads, [&](int begin, int end) {
+    return simd<remove_guessed<kForm>>(some + begin, begin, end, rows, kept, first.least);
   });
-  Lists lists(kept.get(), num_kept, rows.options.rule);
+  left = remove_in_parts(some, left, threads, [&](int begin, int end) {
+    return simd<remove_by_guess<kForm>>(some + begin, end - begin, rows, kept, 1);
+  });
+  if (left <= kMaxDecided && (int64)left * kept.num() < kMaxCompared) {
+    return decide_some<kForm>(kept, numbers, count.kept, some, left, rows);
+  }
+  Lists lists(kept.boxes(), kept.num(), rows.options.rule);
   if (!lists.build()) return false;
-  left = remove_in_parts(others, left, threads, [&](int* some, int number) {
-    return simd<remove_by_lists<kForm>>(some, number, rows, lists);
+  left = remove_in_parts(some, left, threads, [&](int begin, int end) {
+    return simd<remove_by_lists<kForm>>(some + begin, end - begin, rows, lists);
   });
   if (left < 0) return false;
-  std::copy_n(others, left, numbers + count.kept);
+  std::copy_n(some, left, numbers + count.kept);
   count.left = left;
   return true;
 }
