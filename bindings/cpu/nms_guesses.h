@@ -62,10 +62,10 @@ struct BoxChunk {
  private:
   CVOPS_INLINE void load_four(int k, const float* a, const float* b, const float* c,
                               const float* d) {
-    Quad numbers[4] = {load(a), load(b), load(c), load(d)};
-    transpose(numbers);
-    store(x1 + k, numbers[0]), store(y1 + k, numbers[1]);
-    store(x2 + k, numbers[2]), store(y2 + k, numbers[3]);
+    Quad numbers[4];
+    load<4>(numbers[0], a), load<4>(numbers[1], b);
+    load<4>(numbers[2], c), load<4>(numbers[3], d);
+    store_columns(x1 + k, y1 + k, x2 + k, y2 + k, numbers);
   }
 };
 

@@ -141,13 +141,11 @@ int compute_places(const Places& places, int* counts, Crossing* crossing, int& n
     for (int k = 0; k < kBatch; k += 4) {
       Quad quads[4];
       for (int n = 0; n < 4; ++n) {
-        quads[n] = load(row + of.coord);
+        load<4>(quads[n], row + of.coord);
         score[k + n] = row[of.score];
         row += row < last_row ? of.width : 0;
       }
-      transpose(quads);
-      store(low_x + k, quads[0]), store(low_y + k, quads[1]);
-      store(high_x + k, quads[2]), store(high_y + k, quads[3]);
+      store_columns(low_x + k, low_y + k, high_x + k, high_y + k, quads);
     }
     for (int k = 0; k < kBatch; ++k) {
       const int is_above = score[k] > valid_thresh, is_row = k < num;
@@ -232,11 +230,9 @@ int assign_slots(const Slots& slots, int* ends, const Places& places, const Cros
   for (int i = 0; i < num; i += 4) {
     Quad quads[4];
     for (int n = 0; n < 4; ++n) {
-      quads[n] = load(rows.at(row_of[i + n]) + rows.options.columns.coord);
+      load<4>(quads[n], rows.at(row_of[i + n]) + rows.options.columns.coord);
     }
-    transpose(quads);
-    store(x1 + i, quads[0]), store(y1 + i, quads[1]);
-    store(x2 + i, quads[2]), store(y2 + i, quads[3]);
+    store_columns(x1 + i, y1 + i, x2 + i, y2 + i, quads);
   }
   CVOPS_INDEPENDENT
   for (int i = 0; i < num; ++i) {

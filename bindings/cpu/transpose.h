@@ -41,6 +41,12 @@ CVOPS_INLINE void transpose_groups(Vector<float, kWidth> (&rows)[4]) {
   shuffle<2, 3, 6, 7>(rows[3], high01, high23, lanes);
 }
 
+// Writes the four columns of four rows.
+CVOPS_INLINE void store_columns(float* a, float* b, float* c, float* d, Quad (&rows)[4]) {
+  transpose_groups<4>(rows);
+  store<4>(a, rows[0]), store<4>(b, rows[1]), store<4>(c, rows[2]), store<4>(d, rows[3]);
+}
+
 // to[i, k] = change(from[k, i]) for k < 4 and i < kWidth.
 template <int kWidth, typename T, typename Change>
 CVOPS_INLINE void transpose_block(T* __restrict__ to, int64 to_pitch, const T* __restrict__ from,
