@@ -16,7 +16,7 @@ constexpr int kMaxRows = 2048;
 // other way sorts and compares this share of the rows.
 constexpr int kSteps = 4, kMinShare = 50;
 // Blocks of a sample of boxes, and the minimum number of pairs in it of which one box suppresses
-// the other: one box of each block is compared with all others.
+// the other: one box of each block is compared with all others. A smaller sample has fewer pairs.
 constexpr int kSampleBlocks = 8, kMinPairs = 6;
 
 // Vectors of the smallest width: a selection between wider ones is slow without AVX.
@@ -98,19 +98,24 @@ bool are_dense(const float* rows, int num, const NmsOptions& options, const Rule
   constexpr int kSample = kSampleBlocks * kLanes;
   BoxBlock sample[kSampleBlocks];
   const NmsColumns columns = options.columns;
-  for (int i = 0; i < kSample; ++i) {
-    const float* row = rows + (int64)i * num / kSample * columns.width;
-    sample[i / kLanes].put(i % kLanes, nms_box(row, columns, options.rule.center));
+  const int sampled = std::min(num, kSample), blocks = (int)ceil_div(sampled, kLanes);
+  for (int i = 0; i < blocks * kLanes; ++i) {
+    const float* row = rows + (int64)std::min(i, sampled - 1) * num / sampled * columns.width;
+    const SizedBox none = {{0, 0, 0, 0}, 1};
+    const SizedBox b = i < sampled ? nms_box(row, columns, options.rule.center) : none;
+    sample[i / kLanes].put(i % kLanes, b);
   }
-  int found[kLanes] = {}, pairs = -kSampleBlocks;  // without those of a box and itself
-  for (const BoxBlock& first : sample) {
-    const SizedBox kept = first.at(0);
-    for (const BoxBlock& other : sample) {
-      for (int k = 0; k < kLanes; ++k) found[k] += compare<kForm>(kept, other.at(k), bounds).surely;
+  int found[kLanes] = {}, pairs = -blocks;  // without those of a box and itself
+  for (int first = 0; first < blocks; ++first) {
+    const SizedBox kept = sample[first].at(0);
+    for (int other = 0; other < blocks; ++other) {
+      for (int k = 0; k < kLanes; ++k) {
+        found[k] += compare<kForm>(kept, sample[other].at(k), bounds).surely;
+      }
     }
   }
   for (int of_lane : found) pairs += of_lane;
-  return pairs >= kMinPairs;
+  return pairs * kSampleBlocks * kSample >= kMinPairs * blocks * sampled;
 }
 
 // Writes the numbers of the boxes that are left, and returns how many these are.
