@@ -24,8 +24,8 @@ constexpr int kFirstBlock = 256, kBlock = 1024;
 constexpr int kMinParallel = 1000;
 // Minimum average number of kept boxes per cell for long vector steps.
 constexpr int kMinDense = 12;
-// Minimum number of boxes of a class for marks.
-constexpr int kMinMarked = 300;
+// Minimum number of boxes for one search in all classes.
+constexpr int kMinSearched = 300;
 // Maximum range of classes for a table.
 constexpr int64 kMaxRange = 4096;
 // Maximum number of pairs per box, estimated from a sample, for one search in all classes.
@@ -207,7 +207,7 @@ void suppress_part(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const i
   int first = 0;
   if constexpr (!has_bounds(kForm)) {
     const bool suits = RuleBounds::suit(rule);
-    if (rule.by_class && num < kMinMarked) {
+    if (rule.by_class && num <= kMaxAllLater) {
       if (suits && suppress_all_later<kForm>(is_kept, boxes, order, num, rule, max_kept)) return;
     } else if (suits) {
       BoxesInCells in_cells(boxes, order, num, rule);
@@ -288,7 +288,7 @@ double fraction_of_class(const int* classes, int num) {
 template <Form kForm>
 bool suppress_pairs_of_classes(uint8_t* is_kept, const SizedBox* boxes, const int* classes,
                                const int* order, int num, NmsRule rule, int threads) {
-  if (num < kMinMarked || !RuleBounds::suit(rule)) return false;
+  if (num < kMinSearched || !RuleBounds::suit(rule)) return false;
   // A search class by class compares a box with about a half of the boxes of its class.
   const double by_class = fraction_of_class(classes, num) * num / 2 / kShort;
   if (by_class < 2) return false;
