@@ -5,6 +5,7 @@
 #include <numeric>
 #include <vector>
 
+#include "nms_all_later.h"
 #include "nms_cells.h"
 #include "nms_form.h"
 #include "nms_marks.h"
@@ -23,8 +24,10 @@ constexpr int kFirstBlock = 256, kBlock = 1024;
 constexpr int kMinParallel = 1000;
 // Minimum average number of kept boxes per cell for long vector steps.
 constexpr int kMinDense = 12;
-// Minimum number of boxes of a class for marks.
-constexpr int kMinMarked = 300;
+// Minimum number of boxes for one search in all classes.
+constexpr int kMinSearched = 300;
+// Maximum range of classes for a table.
+constexpr int64 kMaxRange = 4096;
 // Maximum number of pairs per box, estimated from a sample, for one search in all classes.
 constexpr double kMaxGuessedPairs = 3;
 
@@ -203,8 +206,10 @@ void suppress_part(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const i
                    NmsRule rule, int max_kept, int threads) {
   int first = 0;
   if constexpr (!has_bounds(kForm)) {
-    const bool is_small = rule.by_class && num < kMinMarked;
-    if (!is_small && RuleBounds::suit(rule)) {
+    const bool suits = RuleBounds::suit(rule);
+    if (rule.by_class && num <= kMaxAllLater) {
+      if (suits && suppress_all_later<kForm>(is_kept, boxes, order, num, rule, max_kept)) return;
+    } else if (suits) {
       BoxesInCells in_cells(boxes, order, num, rule);
       in_cells.choose_grid();
       if (in_cells.assign_slots()) {
@@ -283,7 +288,7 @@ double fraction_of_class(const int* classes, int num) {
 template <Form kForm>
 bool suppress_pairs_of_classes(uint8_t* is_kept, const SizedBox* boxes, const int* classes,
                                const int* order, int num, NmsRule rule, int threads) {
-  if (num < kMinMarked || !RuleBounds::suit(rule)) return false;
+  if (num < kMinSearched || !RuleBounds::suit(rule)) return false;
   // A search class by class compares a box with about a half of the boxes of its class.
   const double by_class = fraction_of_class(classes, num) * num / 2 / kShort;
   if (by_class < 2) return false;
@@ -300,6 +305,34 @@ bool suppress_pairs_of_classes(uint8_t* is_kept, const SizedBox* boxes, const in
 struct Range {
   int begin, end;
 };
+
+// Writes the indices of the boxes class by class, in their order, and returns the classes that have
+// boxes.
+std::vector<Range> order_by_class(int* order, const int* classes, int num) {
+  std::vector<Range> groups;
+  if (num == 0) return groups;
+  const auto [least, most] = std::minmax_element(classes, classes + num);
+  const int64 first = *least, range = *most - first + 1;
+  if (range <= kMaxRange) {
+    std::vector<int> begins(range + 1);
+    for (int i = 0; i < num; ++i) ++begins[classes[i] - first + 1];
+    for (int64 c = 0; c < range; ++c) {
+      const int begin = begins[c], end = begins[c + 1] += begin;
+      if (begin < end) groups.push_back({begin, end});
+    }
+    for (int i = 0; i < num; ++i) order[begins[classes[i] - first]++] = i;
+    return groups;
+  }
+  const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
+  for (int i = 0; i < num; ++i) keys[i] = (uint64)(uint32)classes[i] << 32 | (uint32)i;
+  const uint64* sorted = sort_keys(keys.get(), other.get(), num, num);
+  for (int i = 0; i < num; ++i) {
+    order[i] = (int)index_of(sorted[i]);
+    if (i == 0 || sorted[i] >> 32 != sorted[i - 1] >> 32) groups.push_back({i, i});
+    ++groups.back().end;
+  }
+  return groups;
+}
 
 // Suppression among the boxes of each class, or among all boxes.
 void suppress_classes(uint8_t* kept, const SizedBox* boxes, Exact exact, const int* classes,
@@ -320,16 +353,9 @@ void suppress_classes(uint8_t* kept, const SizedBox* boxes, Exact exact, const i
                                               : suppress_pairs_of_classes<Form::corner>;
     if (suppress_pairs(kept, boxes, classes, order.get(), num, rule, threads)) return;
   }
-  const auto keys = scratch<uint64>(num), other = scratch<uint64>(num);
-  for (int i = 0; i < num; ++i) keys[i] = (uint64)(uint32)classes[i] << 32 | (uint32)i;
-  const uint64* sorted = sort_keys(keys.get(), other.get(), num, num);
-  std::vector<Range> groups;  // one per class
+  const std::vector<Range> groups = order_by_class(order.get(), classes, num);
   int largest = 0;
-  for (int i = 0; i < num; ++i) {
-    order[i] = (int)index_of(sorted[i]);
-    if (i == 0 || sorted[i] >> 32 != sorted[i - 1] >> 32) groups.push_back({i, i});
-    largest = std::max(largest, ++groups.back().end - groups.back().begin);
-  }
+  for (const Range& group : groups) largest = std::max(largest, group.end - group.begin);
   // If one class has most of the boxes, its comparisons use all threads.
   const bool within = threads > 1 && largest > num / threads;
   auto one = [&](int64 g) {

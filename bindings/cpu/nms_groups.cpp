@@ -22,6 +22,8 @@ constexpr int kMinSampleCompared = 16, kMaxSampleCompared = 128;
 constexpr double kFirstOfGroup = 3, kMinFirst = 0.03, kMaxFirst = 0.25;
 // Maximum number of rows that are compared one by one with kept boxes, and of such comparisons.
 constexpr int kMaxDecided = 1024, kMaxCompared = 1 << 18;
+// Number of rows that are decided before guesses remove some of the next ones.
+constexpr int kOneByOne = 128;
 // Minimum number of rows for the larger sample.
 constexpr int kMinSampled = 2048;
 // Maximum fraction of kept rows among the first ones.
@@ -148,7 +150,8 @@ int remove_guessed(int* left, int first, int end, const Rows rows, const KeptBox
 
 // Moves the numbers of the rows that the guessed boxes do not suppress to the front.
 template <Form kForm>
-int remove_by_guess(int* some, int num, const Rows rows, const KeptBoxes& kept, int which) {
+CVOPS_INLINE int remove_by_guess(int* some, int num, const Rows rows, const KeptBoxes& kept,
+                                 int which) {
   constexpr int kSize = BoxChunk::kSize;
   int is_left[kSize], num_left = 0;
   for (int first = 0; first < num; first += kSize) {
@@ -236,33 +239,36 @@ struct First {
 };
 
 // Decides rows, the best first, and appends the numbers of the kept ones. Returns false if a box
-// does not suit the bounds of the rule, or if many boxes are kept.
+// does not suit the bounds of the rule, or if there would be more than `most` kept boxes.
 template <Form kForm>
-bool decide(KeptBoxes& kept, int* numbers, int& count, int* some, int num, const Rows rows) {
-  constexpr int kOneByOne = 128;
+bool decide(KeptBoxes& kept, int* numbers, int& count, int* some, int num, const Rows rows,
+            int most) {
   for (int i = 0; i < num; ++i) {
-    if (i == kOneByOne) num = i + remove_by_guess<kForm>(some + i, num - i, rows, kept, 0);
     const SizedBox b = rows.box(some[i]);
     const int kind = rows.kind_of_cell(b);
-    if (kind == kOverflowCell || kept.num() == KeptBoxes::kMost) return false;
+    if (kind == kOverflowCell || kept.num() >= most) return false;
     numbers[count] = some[i];
     if (kind == kNoCell) {
       ++count;
     } else if (!kept.suppress<kForm>(b, rows.bounds, rows.options.rule)) {
       ++count, kept.add(b);
     }
+    // Guesses remove most of the next rows.
+    if (i + 1 == kOneByOne)
+      num = i + 1 + remove_by_guess<kForm>(some + i + 1, num - i - 1, rows, kept, 0);
   }
   return true;
 }
 
 // The same for `num` rows in ascending order.
 template <Form kForm>
-bool decide_some(KeptBoxes& kept, int* numbers, int& count, int* some, int num, const Rows& rows) {
+bool decide_some(KeptBoxes& kept, int* numbers, int& count, int* some, int num, const Rows& rows,
+                 int most) {
   const auto keys = pooled_scratch<uint64>(2 * (int64)num);
   for (int i = 0; i < num; ++i) keys[i] = sort_key(rows.score(some[i]), (uint32)some[i]);
   const uint64* const sorted = sort_keys(keys.get(), keys.get() + num, num, num);
   for (int i = 0; i < num; ++i) some[i] = (int)index_of(sorted[i]);
-  return simd<decide<kForm>>(kept, numbers, count, some, num, rows);
+  return simd<decide<kForm>>(kept, numbers, count, some, num, rows, most);
 }
 
 // Returns the number of the first rows.
@@ -285,8 +291,10 @@ bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
   const int num_first = list_first(some, num, rows, first.least);
   KeptBoxes kept(first.grid, num, std::max(num_first, KeptBoxes::kMost));
   count = {};
+  const int most_of_first = (int)(kMaxKept * num_first) + 1;
   if (num_first <= kMaxDecided) {
-    if (!decide_some<kForm>(kept, numbers, count.kept, some, num_first, rows)) return false;
+    const int most = std::min(most_of_first, KeptBoxes::kMost);
+    if (!decide_some<kForm>(kept, numbers, count.kept, some, num_first, rows, most)) return false;
   } else {
     count.kept = keep_some(numbers, some, num_first);
     for (int i = 0; i < count.kept; ++i) {
@@ -296,15 +304,16 @@ bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
       if (kind == kGridCell) kept.add(b);
     }
   }
-  if (count.kept > kMaxKept * num_first || kept.num() == 0) return false;
+  if (count.kept >= most_of_first || kept.num() == 0) return false;
   int left = remove_in_parts(some, num, threads, [&](int begin, int end) {
     return simd<remove_guessed<kForm>>(some + begin, begin, end, rows, kept, first.least);
   });
   left = remove_in_parts(some, left, threads, [&](int begin, int end) {
     return simd<remove_by_guess<kForm>>(some + begin, end - begin, rows, kept, 1);
   });
-  if (left <= kMaxDecided && (int64)left * kept.num() < kMaxCompared) {
-    return decide_some<kForm>(kept, numbers, count.kept, some, left, rows);
+  const bool are_few = left <= kMaxDecided && (int64)left * kept.num() < kMaxCompared;
+  if (are_few && kept.num() < KeptBoxes::kMost) {
+    return decide_some<kForm>(kept, numbers, count.kept, some, left, rows, KeptBoxes::kMost);
   }
   Lists lists(kept.boxes(), kept.num(), rows.options.rule);
   if (!lists.build()) return false;

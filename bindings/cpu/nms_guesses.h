@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 
+#include "box_nms.h"
 #include "nms/rows.cuh"
 #include "nms_broad_phase.h"
 #include "nms_grid.h"

@@ -337,9 +337,9 @@ BINDINGS = [
     ),
     Mutant(
         "boxes near the threshold removed by a guess",
-        "bindings/cpu/nms_groups.cpp",
-        "b, bounds).surely;",
-        "b, bounds).surely | may_suppress<kForm>(kept_[guess_[grid_.cell_of(b.box)]], b, bounds);",
+        "bindings/cpu/nms_guesses.h",
+        "compare<kForm>(guessed.at(k), b, rows.bounds).surely & suits",
+        "may_suppress<kForm>(guessed.at(k), b, rows.bounds) & suits",
         f"{_NMS_ON_CPU}::test_pairs_near_the_threshold",
     ),
     Mutant(
@@ -352,9 +352,23 @@ BINDINGS = [
     Mutant(
         "rows that are no candidates left in groups",
         "bindings/cpu/nms_groups.cpp",
-        "num_others += is_valid & !is_first;",
-        "num_others += !is_first;",
+        "is_left[k] = (scores[k] > valid_thresh) & (scores[k] < least);",
+        "is_left[k] = scores[k] < least;",
         f"{_NMS_ON_CPU}::test_groups_whose_best_boxes_come_first",
+    ),
+    Mutant(
+        "boxes near the threshold not compared with the kept boxes of groups",
+        "bindings/cpu/nms_guesses.h",
+        "if (any(surely) || !any(unsure)) return",
+        "return",
+        f"{_NMS_ON_CPU}::test_pairs_near_the_threshold",
+    ),
+    Mutant(
+        "boxes of a class near the threshold not compared by the rule",
+        "bindings/cpu/nms_all_later.cpp",
+        "if (!any(unsure)) continue;",
+        "continue;",
+        f"{_NMS_ON_CPU}::test_pairs_of_a_small_class_near_the_threshold",
     ),
     Mutant(
         "slots of removed boxes not moved",

@@ -57,12 +57,19 @@ def heaps_above(pairs, members=6):
     return heaps + np.float32([0, 9, 0, 9])
 
 
+def apart(num):
+    """Disjoint squares of side 1 in a row, apart from the others."""
+    x = 2 * np.arange(num)
+    return np.stack([x, 0 * x + 20, x + 1, 0 * x + 21], axis=1)
+
+
 #: Boxes for each way, from pairs. A box with the area 1e-32 permits no bounds of the rule.
 WAYS = {
     "few": lambda pairs: np.vstack([pairs, np.tile([0, 9, 1, 10], (len(pairs), 1))]),
     "pairs": lambda pairs: pairs,
     "marks": lambda pairs: np.vstack([pairs, heaps_above(pairs)]),
     "groups": lambda pairs: np.vstack([pairs, heaps_above(pairs[:100], 24)]),
+    "lists": lambda pairs: np.vstack([pairs, apart(1400), heaps_above(pairs[:100], 120)]),
     "search": lambda pairs: np.vstack([pairs, [[0, 9, 1e-16, 9 + 1e-16], [0, 0, 1e-16, 1e-16]]]),
 }
 
@@ -74,9 +81,22 @@ def test_pairs_near_the_threshold(check, way, threshold):
     boxes = WAYS[way](pairs_near(rng, threshold, 200))
     data = rows(rng.permutation(np.linspace(1, 0.1, len(boxes))), boxes)
     alone = len(check(rows(data[:400, 1], boxes[:400]), overlap_thresh=threshold))
-    others = {"few": 1, "pairs": 0, "marks": 200, "groups": 50, "search": 2}[way]
+    others = {"few": 1, "pairs": 0, "marks": 200, "groups": 50, "lists": 1450, "search": 2}[way]
     assert 250 < alone < 350
     assert len(check(data, overlap_thresh=threshold)) == alone + others
+
+
+@pytest.mark.parametrize("threshold", [0.05, 0.3, 0.5, 0.7])
+def test_pairs_of_a_small_class_near_the_threshold(check, threshold):
+    """The CPU compares a kept box with all later ones of its class."""
+    rng = np.random.default_rng(15)
+    boxes = pairs_near(rng, threshold, 140)
+    data = rows(rng.permutation(np.linspace(1, 0.1, len(boxes))), boxes)
+    kept = check(data, overlap_thresh=threshold, id_index=0)
+    assert len(kept) == len(check(data, overlap_thresh=threshold))
+    assert 150 < len(kept) < 270
+    data[::2, 0] = 1  # no pair is of one class
+    assert len(check(data, overlap_thresh=threshold, id_index=0)) == len(boxes)
 
 
 @pytest.mark.parametrize("in_format", ["corner", "center"])
