@@ -6,9 +6,8 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
-#include <locale>
-#include <sstream>
 
 #include "operator.h"
 
@@ -63,12 +62,6 @@ void Options::finish() const {
   }
 }
 
-void Options::refuse(const char* name, const std::string& expected) const {
-  auto given = given_.find(name);
-  const std::string got = given == given_.end() ? "the default" : given->second;
-  throw Refused(std::string(name) + ": expected " + expected + ", got " + got);
-}
-
 static const char* const kSpaces = " \t\n\v\f\r";
 
 static std::string trimmed(const std::string& s) {
@@ -81,9 +74,14 @@ static std::string lower(std::string s) {
   return s;
 }
 
-// Parses a number that fits in a float, independent of the locale; NaN is rejected. MXNet has the
-// options parsed several times per call, so streams would be too slow here.
-static bool parse(const std::string& given, double* out) {
+static locale_t classic() {
+  static const locale_t made = newlocale(LC_ALL_MASK, "C", nullptr);
+  return made;
+}
+
+// Parses a number, independent of the locale; NaN is rejected. MXNet has the options parsed several
+// times per call, so streams would be too slow here.
+static bool parse_number(const std::string& given, double* out) {
   std::string s = lower(trimmed(given));
   for (const char* infinity : {"inf", "+inf", "-inf", "infinity", "+infinity", "-infinity"}) {
     if (s == infinity) {
@@ -95,23 +93,59 @@ static bool parse(const std::string& given, double* out) {
   if (s.size() > 1 && s.back() == 'f') s.pop_back();  // as in C: 0.5f
   // strtod would accept hexadecimal numbers and names too.
   if (s.empty() || s.find_first_not_of("0123456789+-.e") != std::string::npos) return false;
-  static const locale_t classic = newlocale(LC_ALL_MASK, "C", nullptr);
   char* end = nullptr;
-  *out = strtod_l(s.c_str(), &end, classic);
-  return *end == '\0' && std::abs(*out) <= std::numeric_limits<float>::max();
+  *out = strtod_l(s.c_str(), &end, classic());
+  return *end == '\0';
 }
 
-static std::string number_text(double x) {
-  std::ostringstream stream;
-  stream.imbue(std::locale::classic());
-  stream << x;
-  return stream.str();
+static bool is_number(const std::string& given) {
+  double x;
+  return parse_number(given, &x);
 }
 
-// A number in Python, as a float.
-static std::string float_text(double x) {
-  const std::string text = number_text(x);
+// Parses a number that fits in a float, or the word for infinity.
+static bool parse(const std::string& given, double* out) {
+  if (!parse_number(given, out)) return false;
+  const bool is_word = given.find_first_of("iI") != std::string::npos;
+  return is_word || std::abs(*out) <= std::numeric_limits<float>::max();
+}
+
+// A number of at most that many digits, independent of the locale.
+static std::string number_text(double x, int digits = 6) {
+  char text[32];
+  const locale_t before = uselocale(classic());
+  std::snprintf(text, sizeof text, "%.*g", digits, x);
+  uselocale(before);
+  return text;
+}
+
+std::string float_text(double x) {
+  std::string text;
+  // Each text of 15 digits is the shortest one of its number.
+  for (int digits = 15; digits <= 17; ++digits) {
+    text = number_text(x, digits);
+    if (strtod_l(text.c_str(), nullptr, classic()) == x) break;
+  }
   return text.find_first_of(".en") == std::string::npos ? text + ".0" : text;
+}
+
+// The value of an option, in quotes if it is a word.
+static std::string quoted(const std::string& given) {
+  const std::string s = lower(trimmed(given));
+  const bool is_plain = is_number(s) || (!s.empty() && std::strchr("([", s[0])) || s == "nan" ||
+                        s == "true" || s == "false" || s == "none";
+  return is_plain ? given : "'" + given + "'";
+}
+
+void Options::refuse(const char* name, const std::string& expected) const {
+  auto given = given_.find(name);
+  const std::string got = given == given_.end() ? "the default" : quoted(given->second);
+  throw Refused(std::string(name) + ": expected " + expected + ", got " + got);
+}
+
+// The limit that a text exceeds, if it is a number.
+static std::string too_large(const std::string& given) {
+  return is_number(given) ? " that fits into float32" : "";
 }
 
 float Options::number(const char* name, double fallback, double low, double high) {
@@ -119,9 +153,12 @@ float Options::number(const char* name, double fallback, double low, double high
   double x = fallback;
   if (described_) return describe("float", float_text(x)) ? 1 : (float)x;
   if (given && (!parse(*given, &x) || x < low || x > high)) {
-    std::string limits = low == -kInfinity && high == kInfinity
-                             ? ""
-                             : " in [" + number_text(low) + ", " + number_text(high) + "]";
+    std::string limits;
+    if (low != -kInfinity || high != kInfinity) {
+      limits = " in [" + number_text(low) + ", " + number_text(high) + "]";
+    } else {
+      limits = too_large(*given);
+    }
     refuse(name, "a number" + limits);
   }
   return (float)x;
@@ -148,8 +185,10 @@ static bool parse(const std::string& given, int* out) {
 int Options::integer(const char* name, int fallback) {
   const std::string* given = find(name);
   if (described_) return describe("int", std::to_string(fallback)) ? 1 : fallback;
-  if (given && !parse(*given, &fallback)) refuse(name, "an integer");
-  return fallback;
+  if (!given || parse(*given, &fallback)) return fallback;
+  const bool is_large =
+      is_number(*given) && given->find_first_not_of("0123456789+-") == given->npos;
+  refuse(name, is_large ? "an integer in [-2147483648, 2147483647]" : "an integer");
 }
 
 int Options::integer_or_none(const char* name, int fallback) {
@@ -169,8 +208,9 @@ bool Options::boolean(const char* name, bool fallback) {
 }
 
 // Parses one T, or a list of T in brackets. As in MXNet, the brackets may be of different kinds.
+// `wrong` gets the text of the first element that is no T.
 template <typename T>
-static bool parse(const std::string& given, std::vector<T>* out) {
+static bool parse(const std::string& given, std::vector<T>* out, std::string* wrong = nullptr) {
   std::string s = trimmed(given);
   const bool brackets =
       s.size() >= 2 && std::strchr("([", s.front()) && std::strchr(")]", s.back());
@@ -181,7 +221,10 @@ static bool parse(const std::string& given, std::vector<T>* out) {
   for (size_t begin = 0, end; begin <= s.size(); begin = end + 1) {
     end = brackets ? std::min(s.find(',', begin), s.size()) : s.size();
     out->emplace_back();
-    if (!parse(s.substr(begin, end - begin), &out->back())) return false;
+    const std::string element = s.substr(begin, end - begin);
+    if (parse(element, &out->back())) continue;
+    if (wrong) *wrong = trimmed(element);
+    return false;
   }
   return true;
 }
@@ -189,6 +232,7 @@ static bool parse(const std::string& given, std::vector<T>* out) {
 std::vector<float> Options::numbers(const char* name, std::vector<double> fallback, size_t length) {
   const std::string* given = find(name);
   std::vector<double> x;
+  std::string wrong;
   if (described_) {
     std::string list;
     for (double each : fallback) list += (list.empty() ? "" : ", ") + float_text(each);
@@ -196,7 +240,11 @@ std::vector<float> Options::numbers(const char* name, std::vector<double> fallba
   }
   if (!given) {
     x = fallback;
-  } else if (!parse(*given, &x) || (length && x.size() != length)) {
+  } else if (!parse(*given, &x, &wrong) || (length && x.size() != length)) {
+    if (is_number(wrong) || lower(wrong) == "nan") {
+      throw Refused(std::string(name) + ": expected a number" + too_large(wrong) + ", got " +
+                    wrong);
+    }
     refuse(name, length ? std::to_string(length) + " numbers" : "one number or more");
   }
   return {x.begin(), x.end()};
@@ -231,9 +279,9 @@ int Options::choice(const char* name, std::initializer_list<const char*> choices
   std::string names;
   for (const char* const* c = choices.begin(); c != choices.end(); ++c) {
     if (*given == *c) return (int)(c - choices.begin());
-    names += std::string(names.empty() ? "" : " or ") + "'" + *c + "'";
+    names += std::string(names.empty() ? "'" : ", '") + *c + "'";
   }
-  refuse(name, names);
+  refuse(name, "one of [" + names + "]");
 }
 
 }  // namespace cvops::operators

@@ -28,6 +28,9 @@ std::string list_of(const std::vector<Name>& names) {
   return out;
 }
 
+// The shortest text that reads back as a number, as in Python: "0.7", "1.0", "1e-05", "inf".
+std::string float_text(double x);
+
 // An option as an operator looks it up.
 struct Option {
   std::string name;

@@ -8,8 +8,6 @@
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 
-#include <cstdio>
-
 #include "autograd.h"
 #include "entry.h"
 
@@ -55,19 +53,9 @@ Dtype floating_type_of(const at::Tensor& x) {
   return Dtype::float32;
 }
 
-// A number as text with a decimal point, in every locale.
-std::string text_of(double x) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.17g", x);
-  for (char* c = text; *c; ++c) {
-    if (*c == ',') *c = '.';
-  }
-  return text;
-}
-
 std::string text_of(const IValue& value) {
   if (value.isBool()) return value.toBool() ? "True" : "False";
-  if (value.isDouble()) return text_of(value.toDouble());
+  if (value.isDouble()) return operators::float_text(value.toDouble());
   if (value.isInt()) return std::to_string(value.toInt());
   if (value.isString()) return value.toStringRef();
   std::string list;

@@ -78,10 +78,10 @@ def decay(
     gaussian = _check.choice("method", method, ("linear", "gaussian")) == "gaussian"
     center = _check.choice("in_format", in_format, ("corner", "center")) == "center"
     by_class = not _check.flag("force_suppress", force_suppress) and columns[3] >= 0
-    sigma = _check.single("sigma", sigma)
-    if sigma <= 0:
-        raise ValueError(f"sigma: expected a positive number, got {sigma}")
-    return sigma, gaussian, by_class, center
+    single = _check.single("sigma", sigma)
+    if single <= 0:
+        raise ValueError(f"sigma: expected a positive number, got {sigma!r}")
+    return single, gaussian, by_class, center
 
 
 def check_sets(signature: Signature) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from cvops.torch.tensors import check, floats, tensor
+from cvops.torch.tensors import call, check, floats, tensor
 
 
 def box_area(boxes: Tensor) -> Tensor:
@@ -130,7 +130,9 @@ def match_anchors(
         TypeError: a tensor has another dtype.
         ValueError: the shapes do not agree, or a threshold is out of its range.
     """
-    found: Tensor = torch.ops.cvops.match_anchors(
+    found: Tensor = call(
+        torch.ops.cvops.match_anchors,
+        {},
         floats("anchors", anchors),
         floats("boxes", boxes),
         high_threshold,

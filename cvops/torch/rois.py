@@ -12,8 +12,15 @@ from typing import Union
 import torch
 from torch import Tensor
 
-from cvops.torch.tensors import check
+from cvops.torch.tensors import call, check
 
+#: The arguments of the functions, by those of the operators.
+_NAMES = {
+    "data": "input",
+    "rois": "boxes",
+    "pooled_size": "output_size",
+    "sample_ratio": "sampling_ratio",
+}
 Rois = Union[Tensor, Sequence[Tensor]]
 
 
@@ -78,7 +85,8 @@ def _roi_align(
 ) -> Tensor:
     x = check("input", input, "(N, C, H, W)", None, None, None, None)
     options = spatial_scale, sampling_ratio, position_sensitive, aligned
-    found: Tensor = torch.ops.cvops.roi_align(x, _rois(boxes), _size(output_size), *options)
+    operator, size = torch.ops.cvops.roi_align, _size(output_size)
+    found: Tensor = call(operator, _NAMES, x, _rois(boxes), size, *options)
     return found.to(input.dtype)
 
 
@@ -130,5 +138,6 @@ def roi_pool(
         ValueError: a shape or a number is wrong.
     """
     x = check("input", input, "(N, C, H, W)", None, None, None, None)
-    found, _ = torch.ops.cvops.roi_pooling(x, _rois(boxes), _size(output_size), spatial_scale)
+    operator, size = torch.ops.cvops.roi_pooling, _size(output_size)
+    found, _ = call(operator, _NAMES, x, _rois(boxes), size, spatial_scale)
     return found.to(input.dtype)

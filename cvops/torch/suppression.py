@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from cvops.ops._check import number
-from cvops.torch.tensors import check
+from cvops.torch.tensors import call, check
 
 _ARGUMENTS = ("boxes", "scores", "idxs")
+#: The arguments of the functions, by those of the operators.
+_NAMES = {"data": "boxes", "overlap_thresh": "iou_threshold", "valid_thresh": "score_threshold"}
 #: No class of a box: all classes take part.
 _NO_BACKGROUND = -(2**31)
 
@@ -50,15 +52,17 @@ def _is_plain(*tensors: Any) -> bool:
 def _nms(boxes: Tensor, scores: Tensor, idxs: Tensor | None, iou_threshold: float) -> Tensor:
     """Return the numbers of the kept boxes, the best first."""
     if _is_plain(boxes, scores, *(() if idxs is None else (idxs,))):
-        found: Tensor | None = torch.ops.cvops._nms.default(boxes, scores, idxs, iou_threshold)
+        try:
+            found: Tensor | None = torch.ops.cvops._nms.default(boxes, scores, idxs, iou_threshold)
+        except RuntimeError:  # a threshold of another type, which the operator below refuses
+            found = None
         if found is not None:
             return found
     rows = _rows(boxes, scores, idxs, doubles=True)
     id_index = -1 if idxs is None else 0
     coord = rows.shape[1] - 4
-    _, index = torch.ops.cvops.box_nms(
-        rows, iou_threshold, -math.inf, -1, coord, coord - 1, id_index, _NO_BACKGROUND
-    )
+    columns = coord, coord - 1, id_index, _NO_BACKGROUND
+    _, index = call(torch.ops.cvops.box_nms, _NAMES, rows, iou_threshold, -math.inf, -1, *columns)
     return index[index >= 0].to(torch.int64)
 
 
@@ -135,7 +139,9 @@ def soft_nms(
     """
     rows = _rows(boxes, scores, idxs)
     coord, of_class = rows.shape[1] - 4, -1 if idxs is None else 0
-    found, index = torch.ops.cvops.soft_nms(
+    found, index = call(
+        torch.ops.cvops.soft_nms,
+        _NAMES,
         rows,
         method,
         sigma,
@@ -203,9 +209,8 @@ def weighted_boxes_fusion(
         row = _rows(boxes[i], scores[i], labels[i], names)
         score = torch.where(row[:, 1] >= least, row[:, 1] * factor, 0)
         rows.append(torch.cat([row[:, :1], score[:, None], row[:, 2:]], dim=1))
-    found = torch.ops.cvops.weighted_boxes_fusion(
-        torch.cat(rows), iou_threshold, models, score_type, id_index=0
-    )
+    operator, options = torch.ops.cvops.weighted_boxes_fusion, (iou_threshold, models, score_type)
+    found = call(operator, _NAMES, torch.cat(rows), *options, id_index=0)
     found = found[found[:, 1] >= 0]
     score = found[:, 1] * (models / sum(factors))
     return (

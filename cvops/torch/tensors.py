@@ -1,12 +1,24 @@
-"""The checks of the tensors of the functions of torchvision."""
+"""The checks of the arguments of the functions of torchvision."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+#: What the types of a schema of PyTorch expect.
+_EXPECTED = {
+    "bool": "True or False",
+    "float": "a number",
+    "int": "an integer",
+    "str": "a word",
+    "List[int]": "integers",
+    "Optional[float]": "a number or None",
+}
+_WRONG_TYPE = re.compile(r"Expected a value of type '([^']*)' for argument '(\w+)'")
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -41,3 +53,31 @@ def check(name: str, x: Any, shape: str, *sizes: int | None, doubles: bool = Tru
         else:
             return y
     raise ValueError(f"{name}: expected shape {shape}, got {tuple(got)}")
+
+
+def call(operator: Any, names: Mapping[str, str], *args: Any, **kwargs: Any) -> Any:
+    """Call an operator; its errors name the arguments of the caller.
+
+    Args:
+        operator: ``torch.ops.cvops.<name>``.
+        names: the names of the caller's arguments, by those of the operator if they differ.
+        args: the arguments of the operator.
+        kwargs: its options.
+    """
+    try:
+        return operator(*args, **kwargs)
+    except (TypeError, ValueError, RuntimeError) as error:
+        message = str(error)
+        wrong_type = _WRONG_TYPE.search(message)
+        if wrong_type:
+            kind, name = wrong_type.groups()
+            declared = [x.name for x in operator.default._schema.arguments]
+            value = {**dict(zip(declared, args)), **kwargs}[name]
+            want = _EXPECTED.get(kind, kind)
+            message = f"{names.get(name, name)}: expected {want}, got {value!r}"
+            raise TypeError(message) from None
+        if isinstance(error, RuntimeError):
+            raise
+        for name, given in names.items():
+            message = re.sub(rf"\b{name}\b", given, message)
+        raise type(error)(re.sub(r"^cvops::\w+: ", "", message)) from None

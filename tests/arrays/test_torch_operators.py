@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import math
 import threading
 import time
 
@@ -214,7 +215,7 @@ BAD = {
     "shape": (lambda f: f(torch.zeros(2, 4), torch.zeros(3)), ValueError,
               r"rhs: expected shape \(\.\.\., 4\), got \(3,\)"),
     "word": (lambda f: f(torch.zeros(2, 4), torch.zeros(2, 4), "x"), ValueError,
-             "format: expected 'corner' or 'center', got x"),
+             r"format: expected one of \['corner', 'center'\], got 'x'"),
     "layout": (lambda f: f(torch.zeros(2, 4).to_sparse(), torch.zeros(2, 4)), NotImplementedError,
                "'cvops::box_iou' with arguments from the 'SparseCPU' backend"),
 }  # fmt: skip
@@ -224,6 +225,34 @@ BAD = {
 def test_bad_argument_is_an_error_that_names_it(call, error, message):
     with pytest.raises(error, match=message):
         call(torch.ops.cvops.box_iou)
+
+
+BOXES = torch.zeros(1, 3, 6)
+REFUSED = {
+    "number of one digit": ("soft_nms", (BOXES,), {"sigma": -0.7}),
+    "number of 17 digits": ("soft_nms", (BOXES,), {"sigma": -0.1 - 0.2}),
+    "number without a fraction": ("soft_nms", (BOXES,), {"sigma": -1.0}),
+    "small number": ("soft_nms", (BOXES,), {"valid_thresh": -1.5e-7}),
+    "number out of limits": ("roi_align", (IMAGE, ROIS, (2, 2), 1.7), {}),
+    "infinity out of limits": ("roi_align", (IMAGE, ROIS, (2, 2), math.inf), {}),
+    "NaN": ("box_nms", (BOXES, math.nan), {}),
+    "list with NaN": ("multibox_prior", (IMAGE, [0.7, math.nan]), {}),
+    "list of another length": ("multibox_prior", (IMAGE,), {"steps": (0.1, 0.2, 0.3)}),
+    "list of two signs": ("multibox_prior", (IMAGE,), {"steps": (-0.7, 1.0)}),
+    "word": ("soft_nms", (BOXES, "gauss"), {}),
+    "one of four words": ("box_iou", (BOXES[..., :4], BOXES[..., :4], "corner", "IoU"), {}),
+    "large integer": ("box_nms", (BOXES,), {"topk": 2**31}),
+}
+
+
+@pytest.mark.parametrize(("name", "args", "options"), REFUSED.values(), ids=REFUSED)
+def test_error_is_that_of_the_public_function(name, args, options):
+    with pytest.raises(ValueError, match="expected") as ours:
+        getattr(torch.ops.cvops, name)(*args, **options)
+    arrays = [x.numpy() if isinstance(x, torch.Tensor) else x for x in args]
+    with pytest.raises(ValueError, match="expected") as public:
+        getattr(cvops, name)(*arrays, **options)
+    assert str(ours.value) == f"cvops::{name}: {public.value}"
 
 
 def test_inputs_without_elements_give_results_without_elements():

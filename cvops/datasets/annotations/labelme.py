@@ -2,10 +2,10 @@
 
 Points are (x, y) in pixels from the left upper corner. A rectangle has two opposite corners, an
 oriented one all four, and its box is around them; a polygon and a circle have masks too. A mask has
-its first and its last pixel, and a PNG file of the pixels between them. Shapes of one label and one
-``group_id`` are one object, with the union of their masks; it has none if one of them is a
-rectangle. A flag ``difficult`` of a shape is that of the object. The classes are in the order of
-their names.
+its first and its last pixel, and a PNG file of the pixels between them; those beyond the border of
+the image are cut. Shapes of one label and one ``group_id`` are one object, with the union of their
+masks; it has none if one of them is a rectangle. A flag ``difficult`` of a shape is that of the
+object. The classes are in the order of their names.
 """
 
 from __future__ import annotations
@@ -127,20 +127,24 @@ def _object(shape: dict[str, Any], size: tuple[int, int] | None, where: str) -> 
 def _mask(
     text: Any, corner: list[float], size: tuple[int, int] | None, where: str
 ) -> tuple[RunLengths, tuple[float, float, float, float]]:
-    """Return the pixels of a mask, and their box. ``corner`` is the first pixel of the PNG file."""
+    """Return the pixels of a mask in the image, and the box of all of its pixels.
+
+    ``corner`` is the place of the first pixel of the PNG file.
+    """
     if size is None:
         raise ValueError(f"{where}: expected imageHeight and imageWidth with a mask, got none")
     if not isinstance(text, str):
         raise ValueError(f"{where}: expected a mask in base64, got {reprlib.repr(text)}")
     try:
         picture = Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"])
-        (width, height), (x, y) = picture.size, map(round, corner)
-        if x < 0 or y < 0 or x + width > size[1] or y + height > size[0]:
-            raise ValueError(f"got {width} x {height} pixels at {x}, {y}")
-        inside = np.zeros(size, bool)
-        inside[y : y + height, x : x + width] = np.asarray(picture.convert("L")) > 0
+        pixels = np.asarray(picture.convert("L")) > 0
     except (OSError, SyntaxError, ValueError) as error:  # damaged text; a damaged file
-        raise ValueError(f"{where}: expected a PNG file inside of the image: {error}") from error
+        raise ValueError(f"{where}: expected a PNG file as its mask: {error}") from error
+    (height, width), (x, y) = pixels.shape, map(round, corner)
+    left, top, right, bottom = max(x, 0), max(y, 0), max(x + width, 0), max(y + height, 0)
+    inside = np.zeros(size, bool)
+    place = inside[top:bottom, left:right]
+    place[:] = pixels[top - y :, left - x :][: place.shape[0], : place.shape[1]]
     return masks.run_lengths(inside), (x, y, x + width, y + height)
 
 
