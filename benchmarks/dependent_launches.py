@@ -27,6 +27,7 @@ from tools.inputs import SSD_512, TINY_SSD
 from tools.jobs import Job, check_identical, to_numpy
 from tools.text import SECONDS, aligned, scaled
 
+from cvops.backends import registry
 from cvops.ops import _op
 
 #: Each op and the arguments of its job.
@@ -54,7 +55,7 @@ def launches(dependent: bool) -> Iterator[None]:
 
     def forget() -> None:
         # An executor reads the variable when it is made.
-        _op.BACKENDS["cuda", "cupy"].executor.cache_clear()  # type: ignore[attr-defined]
+        registry.BACKENDS["cuda", "cupy"].executor.cache_clear()  # type: ignore[attr-defined]
         _op.clear_caches()
 
     before = os.environ.get(VARIABLE)

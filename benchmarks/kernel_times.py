@@ -30,7 +30,7 @@ from tools.inputs import SSD_512, TINY_SSD
 from tools.jobs import Job
 from tools.text import SECONDS, aligned, scaled
 
-from cvops.backends import cuda, extension
+from cvops.backends import cuda, extension, registry
 from cvops.ops import _op
 
 MAPS = (1, 256, 50, 68)
@@ -81,7 +81,7 @@ def hooked_launches(hook: Hook) -> Iterator[None]:
     def replace(make: Any) -> None:
         cuda.Call = make  # type: ignore[misc]
         # An executor keeps its calls.
-        _op.BACKENDS["cuda", "cupy"].executor.cache_clear()  # type: ignore[attr-defined]
+        registry.BACKENDS["cuda", "cupy"].executor.cache_clear()  # type: ignore[attr-defined]
         _op.clear_caches()
 
     replace(call)

@@ -8,6 +8,9 @@
 namespace cvops::cpu {
 namespace {
 
+// A box that overlaps nothing: also in pixels, where a point is one.
+constexpr SizedBox kNone = {{2, 2, -2, -2}, 1};
+
 // Boxes in arrays on the stack, and marks: 1 for a suppressed box, else 0.
 struct MarkedBoxes {
   static constexpr int kCapacity = kMaxAllLater + kStep;
@@ -30,11 +33,13 @@ bool decide(uint8_t* is_kept, const SizedBox* boxes, const int* order, int num, 
   bool suit = true;
   for (int i = 0; i < num; ++i) {
     const SizedBox& b = boxes[order[i]];
-    suit &= broad_phase.kind_of_cell(b, rule) != kOverflowCell;
-    all.put(i, b);
+    const int kind = broad_phase.kind_of_cell(b, rule);
+    suit &= kind != kOverflowCell;
+    // The area of an inverted box may be negative, which does not suit the bounds.
+    all.put(i, kind == kGridCell ? b : kNone);
   }
   if (!suit) return false;
-  for (int k = num; k < num + kStep; ++k) all.put(k, {{2, 2, -2, -2}, 1});
+  for (int k = num; k < num + kStep; ++k) all.put(k, kNone);
   std::fill_n(all.marks, num + kStep, 0);
   int num_kept = 0;
   for (int i = 0; i < num; ++i) {

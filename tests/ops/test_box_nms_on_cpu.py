@@ -183,7 +183,7 @@ def test_pairs_far_from_the_origin(check):
 
 
 @pytest.mark.parametrize("in_format", ["corner", "center"])
-@pytest.mark.parametrize("num", [1, 7, 63, 500, 2048])
+@pytest.mark.parametrize("num", [1, 7, 63, 300, 400, 500, 2048])
 def test_few_boxes_in_groups(check, num, in_format):
     """Some scores are equal, and some rows are no candidates."""
     rng = np.random.default_rng(num)
@@ -194,10 +194,10 @@ def test_few_boxes_in_groups(check, num, in_format):
 def test_few_boxes_in_groups_and_alone(check):
     """The first steps suppress groups; a sort takes the boxes that are left."""
     rng = np.random.default_rng(0)
-    boxes = np.vstack([groups(rng, 600, 100), squares(rng, 300, 1000)])
+    boxes = np.vstack([groups(rng, 280, 100), squares(rng, 120, 1000)])
     order = rng.permutation(len(boxes))
     scores = np.round(rng.random(len(boxes)), 2)
-    assert len(check(rows(scores, boxes[order]))) > 300
+    assert len(check(rows(scores, boxes[order]))) > 120
 
 
 @pytest.mark.parametrize("num", [160, 4000])
