@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: What the types of a schema of PyTorch expect.
+#: The expected value of each type in a schema of PyTorch, for messages.
 _EXPECTED = {
     "bool": "True or False",
     "float": "a number",
