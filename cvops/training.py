@@ -207,7 +207,9 @@ def _resume(
 def progress_bar(total: int, unit: str, shown: bool = True, **options: Any) -> Any:
     """Return a progress bar of ``tqdm``. Only a terminal or a notebook shows it, not a log."""
     live = sys.stderr.isatty() or type(sys.stderr).__module__.startswith("ipykernel.")
-    return tqdm(total=total, unit=unit, disable=not (shown and live), **options)
+    # An explicit False would override the environment variable TQDM_DISABLE.
+    hidden = {} if shown and live else {"disable": True}
+    return tqdm(total=total, unit=unit, **hidden, **options)
 
 
 def mean_losses(names: Sequence[str]) -> Callable[[np.ndarray], Summary]:

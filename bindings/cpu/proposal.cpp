@@ -130,9 +130,11 @@ void proposal(const Cpu&, float* out, float* scores, ProposalInputs in,
       }
       ++num_kept;
     }
-    for (int64 row = num_kept; row < options.rows; ++row) {
-      std::copy_n(rows + 5 * (row - num_kept), 5, rows + 5 * row);
-      if (scores) row_scores[row] = row_scores[row - num_kept];
+    // The kept rows repeat; `row` is a multiple of their number.
+    for (int64 row = num_kept; row < options.rows; row *= 2) {
+      const int64 count_here = std::min(row, options.rows - row);
+      std::copy_n(rows, 5 * count_here, rows + 5 * row);
+      if (scores) std::copy_n(row_scores, count_here, row_scores + row);
     }
   });
 }

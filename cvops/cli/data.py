@@ -40,7 +40,9 @@ def _classes(text: str | None) -> list[str] | None:
 def _progress(items: Iterable[Any], length: int, text: str) -> Iterable[Any]:
     from tqdm import tqdm
 
-    return tqdm(items, text, length, unit=" images", leave=False, disable=not sys.stderr.isatty())
+    # An explicit False would override the environment variable TQDM_DISABLE.
+    hidden = {} if sys.stderr.isatty() else {"disable": True}
+    return tqdm(items, text, length, unit=" images", leave=False, **hidden)
 
 
 def _run(options: argparse.Namespace) -> None:

@@ -176,6 +176,21 @@ def test_notebook_shows_a_progress_bar(monkeypatch):
     assert "0/2" in sys.stderr.getvalue()
 
 
+@pytest.mark.parametrize("value", ["", "1"])
+def test_environment_variable_of_tqdm_hides_the_progress_bar(value):
+    code = """if True:
+        import sys
+        sys.stderr.isatty = lambda: True
+        from cvops import training
+        from cvops.cli import data
+        with training.progress_bar(2, "batch") as bar:
+            print(int(bar.disable), int(data._progress([], 0, "").disable))
+    """
+    environment = {**os.environ, "TQDM_DISABLE": value}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE)
+    assert run.stdout.split() == [b"1" if value else b"0"] * 2
+
+
 def test_training_ends_early_and_keeps_the_best_epoch(sets, tmp_path, monkeypatch):
     """The metrics are made up. The second epoch is the best one; two others follow it."""
     metrics, weights = iter([0.2, 0.5, 0.4, 0.5]), []
