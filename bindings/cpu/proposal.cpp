@@ -22,10 +22,11 @@ struct Planes {
   int64 pitch;
 };
 
-// The numbers of `num` cells in a plane of the input, up to a whole vector. If `num` is not a
-// multiple of its lanes, `memory` receives a copy; the numbers after it have no meaning.
-CVOPS_INLINE const float* whole(const float* plane, int num, float (&memory)[kStep]) {
-  if (num % kUsualWidth == 0) return plane;
+// The numbers of `num` cells in a plane of an input that ends at `end`, up to a whole vector. The
+// numbers after them have no meaning. `memory` receives a copy if the input has no whole vector.
+CVOPS_INLINE const float* whole(const float* plane, int num, const float* end,
+                                float (&memory)[kStep]) {
+  if (end - plane >= whole_vectors(num)) return plane;
   std::copy_n(plane, num, memory);
   return memory;
 }
@@ -38,6 +39,8 @@ void decode_cells(uint64* keys, Planes to, const ProposalInputs& in, const float
                   const ProposalImage& image, int stride) {
   const int cells = in.cells(), num = std::min(kStep, cells - first);
   const int lanes = whole_vectors(num);
+  const float* const end_of_scores = in.cls_prob + (int64)2 * in.batch * in.anchors * cells;
+  const float* const end_of_offsets = in.bbox_pred + (int64)4 * in.batch * in.anchors * cells;
   float x[kStep], y[kStep], found[kStep], copies[5][kStep] = {};
   int is_inside[kStep];
   for (int k = 0, row = first / in.width, column = first % in.width; k < lanes; ++k) {
@@ -48,11 +51,12 @@ void decode_cells(uint64* keys, Planes to, const ProposalInputs& in, const float
   for (int a = 0; a < in.anchors; ++a) {
     const Box anchor = anchors.box[a];
     const float* from = offsets + (int64)4 * a * cells + first;
-    const float* const of_x1 = whole(from, num, copies[0]);
-    const float* const of_y1 = whole(from += cells, num, copies[1]);
-    const float* const of_x2 = whole(from += cells, num, copies[2]);
-    const float* const of_y2 = whole(from += cells, num, copies[3]);
-    const float* const score = whole(scores + (int64)a * cells + first, num, copies[4]);
+    const float* const of_x1 = whole(from, num, end_of_offsets, copies[0]);
+    const float* const of_y1 = whole(from += cells, num, end_of_offsets, copies[1]);
+    const float* const of_x2 = whole(from += cells, num, end_of_offsets, copies[2]);
+    const float* const of_y2 = whole(from += cells, num, end_of_offsets, copies[3]);
+    const float* const score =
+        whole(scores + (int64)a * cells + first, num, end_of_scores, copies[4]);
     const int64 at = a * to.pitch + first;
     CVOPS_INDEPENDENT
     for (int k = 0; k < lanes; ++k) {
