@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cvops._imports import pip_command
+from cvops._imports import optional
 from cvops._pillow import Image
 from cvops.datasets.annotations.base import AnnotatedImage, Masks, Object, Polygons, RunLengths
 from cvops.datasets.voc_labels import VOC_VOID
@@ -22,12 +22,8 @@ def check_pycocotools() -> None:
 
 
 def _pycocotools() -> Any:
-    try:
+    with optional():
         from pycocotools import mask
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"No module named 'pycocotools': {pip_command('demo', 'mxnet')}"
-        ) from error
     return mask
 
 
