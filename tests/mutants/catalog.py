@@ -596,14 +596,21 @@ PYTHON = [
         "cvops/datasets/recordio.py",
         "if place not in expected:",
         "if place > _LAST:",
-        "tests/models/test_data.py::test_header_that_joins_records_is_rejected",
+        "tests/models/test_recordio.py::test_header_that_joins_records_is_rejected",
     ),
     Mutant(
         "length that joins records",
         "cvops/datasets/recordio.py",
         'int.from_bytes(_MAGIC, "little")).any()',
         'int.from_bytes(_MAGIC, "little")).all()',
-        "tests/models/test_data.py::test_header_that_joins_records_is_rejected",
+        "tests/models/test_recordio.py::test_header_that_joins_records_is_rejected",
+    ),
+    Mutant(
+        "one offset for the reads of all threads",
+        "cvops/datasets/recordio.py",
+        "padded = os.pread(self._file, _padded(length), start)",
+        "padded = os.lseek(self._file, start, 0) * b'' + os.read(self._file, _padded(length))",
+        "tests/models/test_recordio.py::test_threads_and_a_forked_process_read_one_record_file",
     ),
     Mutant(
         "group of shapes without its masks",
