@@ -27,6 +27,16 @@ def test_version_is_that_of_the_distribution(capsys):
     assert capsys.readouterr().out == f"cvops {cvops.__version__}\n"
 
 
+@pytest.mark.parametrize("command", ["demo", "demo-rcnn", "demo-style", "evaluate"])
+def test_help_has_the_defaults_that_say_something(capsys, command):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"\(default: [\w(]", text)
+    assert "(default: None)" not in text
+    assert "(default: False)" not in text
+
+
 def test_no_library_in_the_package_looks_like_a_module():
     """A tool that imports all modules would crash on a library."""
     folders = list(cvops.__path__)
