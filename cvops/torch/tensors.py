@@ -30,8 +30,8 @@ def tensor(name: str, x: Any) -> Tensor:
 
 
 def is_number(x: Any) -> bool:
-    """Report if ``x`` is a number of Python, NumPy or PyTorch; a traced size is one too."""
-    return hasattr(x, "__float__")
+    """Report if ``x`` is a number of Python, NumPy or PyTorch. A traced one has no attributes."""
+    return torch.compiler.is_compiling() or hasattr(x, "__float__")
 
 
 def floats(name: str, x: Any, doubles: bool = False) -> Tensor:

@@ -126,6 +126,15 @@ class TestFunctions:
         found = ours.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
         assert (found.shape, found.dtype) == ((0,), torch.int64)
 
+    def test_boxes_are_clipped_to_a_traced_size_in_a_compiled_graph(self):
+        def function(boxes, image):
+            return ours.clip_boxes_to_image(boxes, (image.shape[0], image.shape[1]))
+
+        compiled = torch.compile(function, backend="eager", fullgraph=True, dynamic=True)
+        for count in (3, 5):
+            boxes, image = torch.arange(4.0 * count).reshape(count, 4), torch.zeros(count, 7)
+            assert torch.equal(compiled(boxes, image), function(boxes, image))
+
     def test_nms_is_a_part_of_a_compiled_graph(self):
         def function(boxes, scores):
             return boxes[ours.nms(boxes, scores, 0.3)].sum()
