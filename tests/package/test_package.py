@@ -188,6 +188,16 @@ def test_extra_requires_mxnet_before_python_3_13_only(extra):
         assert {"graphviz", "requests"} <= names(python)
 
 
+def test_quickstart_lists_all_extras():
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    section = project.split("[project.optional-dependencies]\n")[1].split("\n[", 1)[0]
+    extras = re.findall(r"^([\w-]+) = \[", section, re.M)
+    assert "ray" in extras
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs/quickstart.md").read_text("utf-8"), re.M)
+    listed = [name for row in rows for name in re.findall(r"`([\w-]+)`", row)]
+    assert sorted(listed) == sorted(extras)
+
+
 def test_progress_bar_is_that_for_notebooks_too():
     text = (ROOT / "cvops" / "training.py").read_text("utf-8")
     assert "from tqdm.auto import tqdm" in text
