@@ -63,6 +63,14 @@ def check_run_lengths(mask: RunLengths, where: str) -> None:
         raise ValueError(f"{where}: expected the lengths of {height} x {width} pixels, got others")
 
 
+def is_empty(mask: Polygons | RunLengths) -> bool:
+    """Report if a mask is a run-length code without a pixel."""
+    if isinstance(mask, Polygons):
+        return False
+    lengths = _lengths(mask.counts) if isinstance(mask.counts, str) else mask.counts
+    return not any(lengths[1::2])
+
+
 def run_lengths(pixels: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> RunLengths:
     """Return a mask as a run-length code. Its memory is that of the mask, not of the image.
 
