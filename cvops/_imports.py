@@ -7,12 +7,34 @@ import ctypes
 import functools
 import itertools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable
+
+#: The extra of cvops that has an optional package; None for a package in no extra.
+EXTRAS = {
+    "PIL": "demo",
+    "h5py": "pretrained",
+    "imageio": "video",
+    "jax": None,
+    "matplotlib": "demo",
+    "onnx": "onnx",
+    "pyarrow": "ray",
+    "pycocotools": "demo",
+    "ray": "ray",
+    "safetensors": "pretrained",
+    "scipy": "demo",
+    "skimage": "demo",
+    "sklearn": "rcnn",
+    "tensorboardX": "log",
+    "tomli": "log",
+    "torch": None,
+    "torchvision": None,
+    "tqdm": "demo",
+}
 
 #: Executes a module, which the import system has made.
 Execute = Callable[[ModuleType], None]
@@ -93,6 +115,31 @@ def pip_command(*extras: str) -> str:
             if extra.startswith("mxnet"):
                 command += f" && pip install --no-deps {extra}==1.9.1"
     return command
+
+
+def install_command(package: str) -> str:
+    """Return the shell command that installs a package of ``EXTRAS``."""
+    extra = EXTRAS[package]
+    return f"pip install {package}" if extra is None else pip_command(extra)
+
+
+@contextlib.contextmanager
+def optional(purpose: str = "") -> Iterator[None]:
+    """Import packages of ``EXTRAS``; the error of a missing one has the command that installs it.
+
+    Args:
+        purpose: the use of the package, for the message: "for videos".
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        reason = f", {purpose}" if purpose else ""
+        raise ModuleNotFoundError(
+            f"No module named {error.name!r}{reason}: {install_command(package)}", name=error.name
+        ) from error
 
 
 def wheel_folders(package: str) -> list[Path]:

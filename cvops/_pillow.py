@@ -1,8 +1,8 @@
-"""The modules of Pillow. Without Pillow the error has the command that installs it."""
+"""The modules of Pillow."""
 
-from cvops._imports import pip_command
+from cvops._imports import optional
 
-try:
+with optional():
     from PIL import Image as Image
     from PIL import ImageChops as ImageChops
     from PIL import ImageColor as ImageColor
@@ -12,6 +12,3 @@ try:
     from PIL import ImageFilter as ImageFilter
     from PIL import ImageFont as ImageFont
     from PIL import ImageOps as ImageOps
-except ModuleNotFoundError as error:
-    command = pip_command("demo", "mxnet")
-    raise ModuleNotFoundError(f"{error}: {command}", name=error.name) from error

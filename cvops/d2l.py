@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cvops import data
-from cvops._imports import pip_command
+from cvops._imports import install_command
 from cvops.classification import (
     CIFAR10,
     ImageFolderDataset,
@@ -102,7 +102,9 @@ def __getattr__(name: str) -> Any:
         try:
             return importlib.import_module("matplotlib.pyplot")
         except ModuleNotFoundError as error:
-            raise AttributeError(f"d2l.plt needs matplotlib: {pip_command('demo')}") from error
+            raise AttributeError(
+                f"d2l.plt needs matplotlib: {install_command('matplotlib')}"
+            ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from cvops._imports import pip_command
+from cvops._imports import optional
 from cvops._pillow import Image, ImageDraw, ImageFont
 from cvops.arrays import as_numbers, as_rows
 from cvops.images import as_numpy, to_rgb
@@ -293,10 +293,8 @@ def _finish(axes: Any, **texts: str) -> None:
 
 
 def _matplotlib(module: str) -> Any:
-    try:
+    with optional():
         return importlib.import_module(f"matplotlib.{module}")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"No module named 'matplotlib': {pip_command('demo')}") from error
 
 
 def _listed(given: Any, default: list[str]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cvops._imports import optional
 from cvops.images import as_numpy
 from cvops.ops._check import integer, number, numbers
 
@@ -51,7 +52,8 @@ def selective_search(
         TypeError: an option is not a number.
         ValueError: ``image`` is not an RGB image, or an option is out of range.
     """
-    from skimage.segmentation import felzenszwalb
+    with optional():
+        from skimage.segmentation import felzenszwalb
 
     pixels = as_numpy(image)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
@@ -77,8 +79,9 @@ def selective_search(
 
 def _bins(pixels: np.ndarray) -> list[tuple[np.ndarray, int]]:
     """Return for each histogram the bin of each pixel, (height, width), and the number of bins."""
-    from skimage.color import rgb2hsv
-    from skimage.filters import gaussian
+    with optional():
+        from skimage.color import rgb2hsv
+        from skimage.filters import gaussian
 
     result: list[tuple[np.ndarray, int]] = []
     for channel in np.moveaxis(rgb2hsv(pixels), 2, 0):

@@ -15,19 +15,16 @@ from typing import Any, Callable
 import numpy as np
 
 from cvops import recipes
-from cvops._imports import pip_command
+from cvops._imports import optional
 from cvops.images import decode_image
 from cvops.ops._check import choice, integer, number
 from cvops.recipes.detectors import DetectorRecipe
 from cvops.recipes.recipe import Found, check_nms_threshold
 
-try:
+with optional():
     import pyarrow as pa
     import ray
     import ray.data
-except ModuleNotFoundError as missing:
-    command = pip_command("ray")
-    raise ModuleNotFoundError(f"No module named {missing.name!r}: {command}") from missing
 
 #: The columns with images: pixels, or the bytes of image files.
 _COLUMNS = ("image", "bytes")

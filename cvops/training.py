@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, NoReturn
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from cvops import checkpoint, plot
+from cvops._imports import optional
 from cvops._mxnet import mxnet
 from cvops.distributed import Process
+
+with optional():
+    from tqdm.auto import tqdm
 
 mx = mxnet()
 

@@ -19,7 +19,7 @@ constexpr int kColumns = 64;  // pixels that are interleaved at once
 constexpr int kTile = 64;     // bins whose means are transposed at once
 constexpr int kWideBin = 16;  // columns of a bin that is not interleaved first
 // Planes that are read at once for wide bins. The processor cannot prefetch more. If the loop
-// itself prefetches, half of them are faster.
+// itself prefetches, half as many are faster.
 constexpr int kWideLanes = kMaxLanes / 2;
 // Minimum size of an input in bytes that is in no cache. A prefetch then pays: the processor would
 // lose the streams of the planes at the end of each page.

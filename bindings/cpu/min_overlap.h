@@ -6,7 +6,7 @@ namespace cvops::cpu {
 
 // The fraction t / (1 + t), which the overlap of two boxes exceeds of the sum of their areas if
 // their IoU exceeds t: overlap / (a + b - overlap) > t implies overlap > t / (1 + t) (a + b). The
-// factor 0.9999 covers the rounding of both sides, unless t itself has few bits.
+// factor 0.9999 covers the rounding of both sides. A t that can have few bits gives 0.
 inline float min_area_fraction(double t) {
   return t < 1e-30 ? 0.0f : (float)(0.9999 * t / (1 + t));
 }

@@ -21,6 +21,15 @@ class Refused(Exception):
         super().__init__(str(reason))
 
 
+class WithDefaults(argparse.ArgumentDefaultsHelpFormatter):
+    """The help of options with their defaults, without those that say nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or action.default is False:
+            return action.help
+        return super()._get_help_string(action)
+
+
 def prepare(options: argparse.Namespace) -> None:
     """Set the environment of a training command and make its output folder."""
     # MXNet reads these when it is imported. By default it uses half of the cores, and its waiting

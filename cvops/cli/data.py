@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cvops._imports import optional
 from cvops.cli import common
 from cvops.cli.common import Refused
 
@@ -38,7 +39,8 @@ def _classes(text: str | None) -> list[str] | None:
 
 
 def _progress(items: Iterable[Any], length: int, text: str) -> Iterable[Any]:
-    from tqdm import tqdm
+    with optional():
+        from tqdm import tqdm
 
     # An explicit False would override the environment variable TQDM_DISABLE.
     hidden = {} if sys.stderr.isatty() else {"disable": True}

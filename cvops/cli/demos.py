@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any, Callable
 
-from cvops.cli.common import Refused, count, prepare, rate
+from cvops.cli.common import Refused, WithDefaults, count, prepare, rate
 
 
 def _train(run: Callable[..., float], options: argparse.Namespace, **more: Any) -> None:
@@ -95,7 +95,7 @@ def add(commands: Any) -> None:
     demo = commands.add_parser(
         "demo",
         help="train and evaluate a small detector, and draw its detections",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=WithDefaults,
     )
     demo.add_argument("--output", type=Path, default=Path("demo"), help="output folder")
     demo.add_argument("--epochs", type=count, default=3, help="number of epochs")
@@ -105,7 +105,7 @@ def add(commands: Any) -> None:
     augmentation = commands.add_parser(
         "demo-augmentation",
         help="train classifiers with and without image augmentation, and compare them",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=WithDefaults,
     )
     augmentation.add_argument(
         "--output", type=Path, default=Path("demo-augmentation"), help="output folder"
@@ -130,7 +130,7 @@ def add(commands: Any) -> None:
     finetune = commands.add_parser(
         "demo-finetune",
         help="fine-tune a pretrained classifier, and compare it with others",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=WithDefaults,
     )
     finetune.add_argument(
         "--output", type=Path, default=Path("demo-finetune"), help="output folder"
@@ -166,7 +166,7 @@ def add(commands: Any) -> None:
     demo_fcn = commands.add_parser(
         "demo-fcn",
         help="train and evaluate a small semantic segmentation network, and draw its results",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=WithDefaults,
     )
     demo_fcn.add_argument("--output", type=Path, default=Path("demo-fcn"), help="output folder")
     demo_fcn.add_argument("--epochs", type=count, default=8, help="number of epochs")
@@ -179,7 +179,7 @@ def add(commands: Any) -> None:
     demo_rcnn = commands.add_parser(
         "demo-rcnn",
         help="train, evaluate and time R-CNN, Fast, Faster or Mask R-CNN, and draw its detections",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=WithDefaults,
     )
     demo_rcnn.add_argument("--output", type=Path, default=Path("demo-rcnn"), help="output folder")
     demo_rcnn.add_argument(
@@ -210,7 +210,7 @@ def add(commands: Any) -> None:
     demo_style = commands.add_parser(
         "demo-style",
         help="make an image with the content of one image and the style of another",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=WithDefaults,
     )
     demo_style.add_argument("--output", type=Path, default=Path("demo-style"), help="output folder")
     demo_style.add_argument("--content", type=Path, help="image, by default an astronaut")

@@ -10,7 +10,7 @@ from typing import Any
 
 from cvops._files import check_writable
 from cvops.cli import common
-from cvops.cli.common import Refused
+from cvops.cli.common import Refused, WithDefaults
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -65,7 +65,7 @@ def add(commands: Any) -> None:
     evaluate = commands.add_parser(
         "evaluate",
         help="evaluate a network on a set of `cvops data`",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=WithDefaults,
     )
     evaluate.add_argument("data", type=Path, help="folder of the set")
     evaluate.add_argument(

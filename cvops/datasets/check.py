@@ -16,7 +16,7 @@ from cvops import images
 from cvops._files import check_regular
 from cvops.datasets.annotations import AnnotatedImage, Annotations, Object, Problem
 from cvops.datasets.annotations.base import Masks, Polygons, RunLengths
-from cvops.datasets.annotations.masks import MOST
+from cvops.datasets.annotations.masks import MOST, is_empty
 from cvops.datasets.voc import check_size
 
 #: A box may be this number of pixels beyond the border without a note: fractions are rounded.
@@ -220,14 +220,14 @@ def _check_masks(checked: CheckedImage, problems: list[Problem]) -> bool:
         return True
     for place in checked.places:
         mask, where = image.objects[place].mask, f"{image.source}: object {place}"
-        if mask is None:
-            problems.append(Problem("object without a mask", where))
-            continue
-        for part in mask.parts if isinstance(mask, Masks) else [mask]:
+        parts = [] if mask is None else mask.parts if isinstance(mask, Masks) else [mask]
+        for part in parts:
             fault = _fault(part, size)
             if fault:
                 problems.append(Problem("mask cannot be read", where, f"{where}: {fault}"))
                 return False
+        if all(map(is_empty, parts)):
+            problems.append(Problem("object without a mask", where))
     return True
 
 

@@ -11,7 +11,7 @@ from typing import Callable
 
 import numpy as np
 
-from cvops._imports import pip_command
+from cvops._imports import optional
 from cvops._pillow import Image, ImageColor, ImageDraw, ImageEnhance, ImageFilter
 from cvops.images import decode_image
 
@@ -43,11 +43,8 @@ def photograph(name: str) -> Image.Image:
         FileNotFoundError: the wheel has no such file.
         ModuleNotFoundError: scikit-image is not installed.
     """
-    try:
+    with optional():
         file = importlib.resources.files("skimage.data").joinpath(name)
-    except ModuleNotFoundError as error:
-        command = pip_command("demo", "mxnet")
-        raise ModuleNotFoundError(f"{error}: {command}", name=error.name) from error
     if not file.is_file():
         raise FileNotFoundError(
             f"{name}: no photograph of scikit-image; names are in cvops.data.TRAIN_PHOTOS"

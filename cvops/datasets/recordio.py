@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import reprlib
 import struct
 import weakref
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from cvops._mxnet import mxnet
 mx = mxnet()
 
 _MAGIC = struct.pack("<I", 0xCED7230A)
+#: Offsets in a file are below this one.
+_MAX_OFFSET = 2**62
 #: Places of a part: the record has no other part; it is the first, a middle, or the last one.
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _NAMES = {
@@ -58,7 +61,7 @@ class RecordFile:
         self.keys = list(self._offsets)
 
     def _open(self) -> None:
-        self._file = os.open(str(self._path), os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        self._file = os.open(str(self._path), os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -76,22 +79,24 @@ class RecordFile:
         """Return the header, as of ``mx.recordio.unpack``, and the content of a record.
 
         Raises:
-            ValueError: the record is damaged. The message names the file and the record.
+            ValueError: the record is damaged. The message names the file, the record and the byte.
         """
-        parts = [self._bytes(part, key) for part in self._parts(self._offsets[key], key)]
+        offset = self._offsets[key]
+        parts = [self._bytes(part, key) for part in self._parts(offset, key)]
         try:
             header, content = mx.recordio.unpack(_MAGIC.join(parts))
         except (struct.error, ValueError) as error:
-            raise self._damaged(key, "its label is cut off") from error
+            raise self._damaged(key, f"the label at byte {offset + 8} is cut off") from error
         return header, content
 
     def _bytes(self, part: tuple[int, int], key: int) -> bytes:
         start, length = part
         padded = os.pread(self._file, _padded(length), start)
         if len(padded) < _padded(length):
-            raise self._damaged(key, "the file ends in it")
-        if (np.frombuffer(padded, "<u4") == int.from_bytes(_MAGIC, "little")).any():
-            raise self._damaged(key, "another record begins in it")
+            raise self._damaged(key, f"the file ends in the part at byte {start - 8}")
+        others = np.flatnonzero(np.frombuffer(padded, "<u4") == int.from_bytes(_MAGIC, "little"))
+        if len(others):
+            raise self._damaged(key, f"another record begins at byte {start + 4 * others[0]}")
         return padded[:length]
 
     def _parts(self, offset: int, key: int) -> list[tuple[int, int]]:
@@ -132,15 +137,23 @@ def _padded(length: int) -> int:
 
 def _read_index(path: Path) -> dict[int, int]:
     """Return the offset of each key, from lines of both."""
-    offsets: dict[int, int] = {}
+    refused = f"{path}: not the index of a record file"
     try:
-        for line in path.read_text("utf-8").splitlines():
-            key, offset, *_ = map(int, line.split("\t"))
-            if offset < 0 or key in offsets:
-                raise ValueError(f"got {line!r}" + " again" * (key in offsets))
-            offsets[key] = offset
+        lines = path.read_text("utf-8").splitlines()
     except ValueError as error:
-        raise ValueError(f"{path}: not the index of a record file: {error}") from error
+        raise ValueError(f"{refused}: {error}") from error
+    offsets: dict[int, int] = {}
+    for number, line in enumerate(lines, 1):
+        try:
+            key, offset, *_ = map(int, line.split("\t"))
+        except ValueError:
+            key, offset = 0, -1
+        if not 0 <= offset < _MAX_OFFSET:
+            got = reprlib.repr(line)
+            raise ValueError(f"{refused}: line {number}: expected a key and an offset, got {got}")
+        if key in offsets:
+            raise ValueError(f"{refused}: line {number}: expected each key once, got {key} again")
+        offsets[key] = offset
     return offsets
 
 

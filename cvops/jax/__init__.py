@@ -14,7 +14,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from cvops.jax import operators as _operators
+from cvops._imports import optional as _optional
+
+with _optional():
+    from cvops.jax import operators as _operators
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,13 @@ from cvops.backends import adapter
 
 
 def recipe() -> adapter.Adapter:
-    """Return the adapter for this JAX; compile nothing."""
+    """Return the adapter for this JAX; compile nothing.
+
+    Raises:
+        ImportError: JAX is older than 0.5, and has no calls of foreign functions.
+    """
+    if not hasattr(jax, "ffi"):
+        raise ImportError(f"cvops.jax: expected JAX 0.5 or later, got {jax.__version__}")
     include = Path(jax.ffi.include_dir())
     return adapter.Adapter(
         module="cvops.jax",
@@ -29,7 +35,7 @@ def build() -> Path:
     """Return the library of operators; compile it if the cache lacks it.
 
     Raises:
-        ImportError: the extension or a compiler is missing, or does not work.
+        ImportError: as :func:`recipe`; the extension or a compiler is missing, or does not work.
     """
     return recipe().build()
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cvops._imports import optional
 from cvops.arrays import as_numbers
 from cvops.metrics._rows import Shapes, check_boxes, checked_rows, encoded, is_box, sized
 from cvops.ops._check import integer
@@ -119,7 +120,8 @@ def _coco_run(
 
     Difficult objects are crowds.
     """
-    from pycocotools import mask
+    with optional():
+        from pycocotools import mask
 
     new_frame, new_evaluation = _evaluator()
     by_boxes = not pairs or isinstance(pairs[0][0].shapes, np.ndarray)
@@ -170,7 +172,8 @@ def _evaluator() -> tuple[Any, Any]:
         from faster_coco_eval import COCO, COCOeval_faster
 
         return COCO, COCOeval_faster
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
+    with optional():
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
 
     return COCO, COCOeval

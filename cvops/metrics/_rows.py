@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cvops._imports import optional
 from cvops.arrays import as_numbers, as_rows
 from cvops.ops._check import choice, integer, number
 
@@ -50,7 +51,8 @@ def sized(boxes: np.ndarray) -> np.ndarray:
 
 def encoded(masks: np.ndarray) -> list[dict[str, Any]]:
     """Return the run-length codes of masks (n, height, width)."""
-    from pycocotools import mask
+    with optional():
+        from pycocotools import mask
 
     if not len(masks):
         return []
@@ -62,7 +64,8 @@ def encoded(masks: np.ndarray) -> list[dict[str, Any]]:
 
 def overlaps_of(shapes: Any, truths: Any) -> np.ndarray:
     """Return the IoU, float64 (n, m), of n and m shapes, both boxes or both masks."""
-    from pycocotools import mask
+    with optional():
+        from pycocotools import mask
 
     if not len(shapes) or not len(truths):
         return np.zeros((len(shapes), len(truths)))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cvops._imports import pip_command
+from cvops._imports import optional
 from cvops._mxnet import mxnet
 from cvops._networks import class_names
 from cvops._networks.rcnn import STDS
@@ -41,10 +41,8 @@ def require_sklearn() -> tuple[Any, Any]:
     Raises:
         ModuleNotFoundError: scikit-learn is not installed.
     """
-    try:
+    with optional():
         from sklearn import linear_model, svm
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"No module named 'sklearn': {pip_command('rcnn')}") from error
     return linear_model, svm
 
 

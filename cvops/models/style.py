@@ -13,7 +13,7 @@ from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from cvops._imports import pip_command
+from cvops._imports import optional
 from cvops._mxnet import mxnet
 from cvops._pillow import Image
 from cvops.datasets.transforms import MEAN, STD, as_pixels, normalize_image
@@ -365,10 +365,8 @@ def _minimize(
     ``differentiate`` returns the losses of the image and sets the gradient of its pixels.
     ``record`` gets the losses after each step.
     """
-    try:
+    with optional():
         from scipy import optimize
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(f"No module named 'scipy': {pip_command('demo')}") from error
     image, losses = generated.weight, [0.0]
     low, high = (np.broadcast_to(x.reshape(3, 1, 1), image.shape).ravel() for x in _RANGE)
 

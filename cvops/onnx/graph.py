@@ -8,13 +8,11 @@ from typing import Any, Union
 
 import numpy as np
 
-from cvops._imports import pip_command
+from cvops._imports import optional
 
-try:
+with optional():
     import onnx
     from onnx import helper, numpy_helper
-except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(f"No module named 'onnx': {pip_command('onnx')}") from missing
 
 #: The operator set, and the oldest format of files that has it.
 OPSET, IR_VERSION = 13, 7

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cvops.ops import _check
+from cvops.ops._deformed_bins import Options, bins_of
 from cvops.ops._op import DeviceOps, Op, Signature
 from cvops.ops.psroi_pooling import (
     MOST_BINS,
     Sizes,
-    cells_of,
-    channels_of,
     check_bins,
     forward_sizes,
     out_shape,
-    rounded,
     sizes_of,
 )
 from cvops.ops.roi_pooling import check_elements
@@ -32,27 +29,6 @@ _GRAD = {"out_grad": "float32 (R, D, height, width)", **_DATA}
 _BACKWARD = Op("deformable_psroi_pooling_backward", **_GRAD, trans=_TRANS)
 _PLAIN_BACKWARD = Op("deformable_psroi_pooling_backward", **_GRAD)
 _MOST_SAMPLES = 1024
-
-
-class _Options(NamedTuple):
-    """``DeformablePsroi`` of the extension: the fields of ``Psroi``, then its own."""
-
-    images: int
-    channels: int
-    height: int
-    width: int
-    output_dim: int
-    pooled: int
-    group: int
-    scale: float
-    part: int
-    samples: int
-    trans_std: float
-    classes: int
-
-    @property
-    def psroi(self) -> Sizes:
-        return Sizes(*self[:8])
 
 
 def deformable_psroi_pooling(
@@ -160,7 +136,7 @@ def _forward_options(
     group_size: Any,
     pooled_size: Any,
     *others: Any,
-) -> _Options:
+) -> Options:
     sizes = forward_sizes.get(shape, spatial_scale, output_dim, pooled_size, group_size)
     return _options(sizes, trans_shape, *others)
 
@@ -171,20 +147,20 @@ def _options(
     part_size: Any,
     sample_per_part: Any,
     trans_std: Any,
-) -> _Options:
+) -> Options:
     """Return the checked options that both directions have."""
     part = _check.integer("part_size", part_size, low=0, high=MOST_BINS) or sizes.pooled
     samples = _check.integer("sample_per_part", sample_per_part, low=1, high=_MOST_SAMPLES)
     std = _check.number("trans_std", trans_std, 0, 1)
     if shape is None:
-        return _Options(*sizes, part, samples, std, 1)
+        return Options(*sizes, part, samples, std, 1)
     classes = shape[1] // 2
     if shape[1] < 2 or shape[1] % 2 or shape[2:] != (part, part) or sizes.output_dim % classes:
         raise ValueError(
             f"trans: expected shape (R, 2 * classes, part_size, part_size) with part_size = {part} "
             f"and classes that divide output_dim = {sizes.output_dim}, got {shape}"
         )
-    return _Options(*sizes, part, samples, std, classes)
+    return Options(*sizes, part, samples, std, classes)
 
 
 def _check_shapes(signature: Signature) -> None:
@@ -267,7 +243,7 @@ def _backward_options(
     spatial_scale: Any,
     group_size: Any,
     *others: Any,
-) -> _Options:
+) -> Options:
     scale = _check.number("spatial_scale", spatial_scale, 0, 1)
     dim, pooled, _ = grad_shape[1:]
     sizes = sizes_of("data", shape, scale, dim, pooled, group_size)
@@ -276,7 +252,7 @@ def _backward_options(
 
 @_OP.backward(inputs=("data", "rois", "trans"), arrays=3)
 def _gradients(
-    out_grad: Any, data: Any, rois: Any, trans: Any, options: _Options, backend: str | None
+    out_grad: Any, data: Any, rois: Any, trans: Any, options: Options, backend: str | None
 ) -> Any:
     args = options.scale, options.group, options.part, options.samples, options.trans_std
     grad, trans_grad = deformable_psroi_pooling_backward(
@@ -286,14 +262,14 @@ def _gradients(
 
 
 @_PLAIN.backward(inputs=("rois",))
-def _gradient(out_grad: Any, rois: Any, options: _Options, backend: str | None) -> Any:
+def _gradient(out_grad: Any, rois: Any, options: Options, backend: str | None) -> Any:
     args = options.scale, options.group, options.part, options.samples, options.trans_std
     data = out_grad.new_empty(options[:4])  # without offsets, its shape matters only
     return deformable_psroi_pooling_backward(out_grad, data, rois, None, *args, backend=backend)[0]
 
 
 @_OP.mxnet
-def _operator(options: _Options) -> tuple[str, dict[str, Any]]:
+def _operator(options: Options) -> tuple[str, dict[str, Any]]:
     return "DeformablePSROIPooling", {
         "spatial_scale": float(options.scale),
         "output_dim": options.output_dim,
@@ -306,67 +282,10 @@ def _operator(options: _Options) -> tuple[str, dict[str, Any]]:
 
 
 @_PLAIN.mxnet
-def _no_operator(options: _Options) -> tuple[str, dict[str, Any]]:
+def _no_operator(options: Options) -> tuple[str, dict[str, Any]]:
     raise NotImplementedError(
         "no_trans: expected False while MXNet records, got True: pass zeros as trans"
     )
-
-
-class _Axis:
-    """The samples of a bin along one axis, those in the map."""
-
-    def __init__(self, begin: Any, step: Any, size: int, options: _Options):
-        #: Low and high pixel, low and high weight of each.
-        self.samples = []
-        for k in range(options.samples):
-            at = begin + np.float32(k) * step
-            if -0.5 <= at <= size - 0.5:
-                at = np.clip(at, np.float32(0), np.float32(size - 1))
-                low, weight = int(np.floor(at)), at - np.floor(at)
-                self.samples.append((low, int(np.ceil(at)), np.float32(1) - weight, weight))
-
-
-def _bins_of(rois: np.ndarray, trans: np.ndarray | None, options: _Options) -> Iterator[Any]:
-    """List the bins of each roi with an image that have samples in the map, by classes.
-
-    A bin is the number of the roi, image, class, row and column, the output channels and those of
-    data, the samples of each axis, the indices of its offsets, and the roi's height and width.
-    """
-    sizes, cells = options.psroi, cells_of(options.psroi)
-    if 0 in sizes.data_shape:
-        return
-    scale, half, pooled = np.float32(sizes.scale), np.float32(0.5), np.float32(sizes.pooled)
-    of_class = sizes.output_dim // options.classes
-    parts = [
-        min(int(np.float32(i) / pooled * np.float32(options.part)), options.part - 1)
-        for i in range(sizes.pooled)
-    ]
-    for n, class_id in np.ndindex(len(rois), options.classes):
-        index, x1, y1, x2, y2 = rois[n]
-        if not -1 < index < sizes.images:
-            continue
-        begins: list[Any] = []
-        lengths: list[Any] = []
-        for first, last in ((x1, x2), (y1, y2)):
-            begin = rounded(first) * scale - half
-            length = (rounded(last) + np.float32(1)) * scale - half - begin
-            begins.append(begin)
-            lengths.append(np.float32(0.1) if length < np.float32(0.1) else length)
-        for i, j in np.ndindex(sizes.pooled, sizes.pooled):
-            axes = []
-            for axis, (bin_, size) in enumerate(((j, sizes.width), (i, sizes.height))):
-                length, step = lengths[axis], lengths[axis] / pooled
-                offset: Any = np.float32(0)
-                if trans is not None:
-                    at = n, 2 * class_id + axis, parts[i], parts[j]
-                    offset = trans[at] * np.float32(options.trans_std)
-                start = np.float32(bin_) * step + begins[axis] + offset * length
-                axes.append(_Axis(start, step / np.float32(options.samples), size, options).samples)
-            if axes[0] and axes[1]:
-                channels = slice(class_id * of_class, (class_id + 1) * of_class)
-                planes = np.arange(options.channels)[channels_of(cells[i], cells[j], sizes)]
-                where = n, slice(2 * class_id, 2 * class_id + 2), parts[i], parts[j]
-                yield n, int(index), i, j, channels, planes[channels], axes, where, lengths
 
 
 @_OP.implementation("numpy")
@@ -376,7 +295,7 @@ def _numpy(data: np.ndarray, rois: np.ndarray, *rest: Any) -> np.ndarray:
     out = np.zeros(out_shape(rois, options.psroi), np.float32)
     with np.errstate(all="ignore"):
         trans = offsets[0] if offsets else None
-        for n, image, i, j, channels, planes, axes, *_ in _bins_of(rois, trans, options):
+        for n, image, i, j, channels, planes, axes, *_ in bins_of(rois, trans, options):
             maps, total = data[image, planes], np.zeros(len(planes), np.float32)
             for top, bottom, top_weight, bottom_weight in axes[1]:
                 for left, right, left_weight, right_weight in axes[0]:
@@ -400,9 +319,7 @@ def _backward_numpy(out_grad: np.ndarray, data: np.ndarray, rois: np.ndarray, *r
     terms: dict[Any, list[np.ndarray]] = {}
     with np.errstate(all="ignore"):
         std = np.float32(options.trans_std)
-        for n, image, i, j, channels, planes, axes, where, lengths in _bins_of(
-            rois, trans, options
-        ):
+        for n, image, i, j, channels, planes, axes, where, lengths in bins_of(rois, trans, options):
             maps = data[image, planes]
             top_grad = out_grad[n, channels, i, j] / np.float32(len(axes[0]) * len(axes[1]))
             for top, bottom, high, low in axes[1]:

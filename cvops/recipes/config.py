@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cvops._files import check_regular, replacing
-from cvops._imports import pip_command
+from cvops._imports import optional
 
 
 def read_config(path: str | Path, known: Sequence[str]) -> dict[str, Any]:
@@ -36,12 +37,9 @@ def read_config(path: str | Path, known: Sequence[str]) -> dict[str, Any]:
 
 
 def _toml() -> Any:
-    for name in ("tomllib", "tomli"):  # tomllib is in Python from 3.11 on
-        try:
-            return importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
-    raise ModuleNotFoundError(f"No module named 'tomli', for --config: {pip_command('log')}")
+    name = "tomllib" if sys.version_info >= (3, 11) else "tomli"
+    with optional("for --config"):
+        return importlib.import_module(name)
 
 
 def write_config(path: Path, values: Mapping[str, Any]) -> None:

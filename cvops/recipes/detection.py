@@ -14,7 +14,7 @@ import numpy as np
 
 from cvops import images, plot
 from cvops._files import replacing
-from cvops._imports import pip_command
+from cvops._imports import optional
 from cvops._pillow import Image, ImageFile
 from cvops.datasets.annotations.base import read_json, visible_files
 from cvops.datasets.loading import groups_of, load_groups
@@ -109,12 +109,8 @@ def sources_of(files: Sequence[tuple[Path, Path]], every: int = 1) -> Iterator[S
 
 
 def _frames(path: Path, relative: Path, every: int) -> Iterator[Source]:
-    try:
+    with optional("for videos"):
         import imageio.v3
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"No module named 'imageio', for videos: {pip_command('video')}"
-        ) from error
     try:
         for number, frame in enumerate(imageio.v3.imiter(path)):
             if number % every == 0:

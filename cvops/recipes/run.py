@@ -19,7 +19,7 @@ from typing import Any, Callable
 
 from cvops import training
 from cvops._files import check_folder, replacing
-from cvops._imports import pip_command
+from cvops._imports import optional
 from cvops._mxnet import mxnet
 from cvops.checkpoint import seed_all
 from cvops.datasets.loading import Loader
@@ -321,12 +321,8 @@ class _Events:
     """Events for TensorBoard. Those of epochs that a resumed training repeats are replaced."""
 
     def __init__(self, folder: str) -> None:
-        try:
+        with optional("for --tensorboard"):
             import tensorboardX
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                f"No module named 'tensorboardX', for --tensorboard: {pip_command('log')}"
-            ) from error
         self._make = tensorboardX.SummaryWriter
         self._folder = folder
         self._writer: Any = None

@@ -16,7 +16,10 @@ has the same result on each device. The functions that torchvision has, and that
 with float64, take float64 tensors too. An option such as a threshold is rounded to float32.
 """
 
-from cvops.torch import operators as _operators
+from cvops._imports import optional as _optional
+
+with _optional():
+    from cvops.torch import operators as _operators
 from cvops.torch.boxes import box_area as box_area
 from cvops.torch.boxes import box_iou as box_iou
 from cvops.torch.boxes import clip_boxes_to_image as clip_boxes_to_image

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from cvops.torch.tensors import call, check, floats, tensor
+from cvops.torch.tensors import call, check, floats, is_number, tensor
 
 
 def box_area(boxes: Tensor) -> Tensor:
@@ -54,15 +57,27 @@ def complete_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Clip boxes (..., 4) to an image of ``size`` (height, width)."""
+    boxes = _corners("(..., 4)", boxes)
+    if not isinstance(size, Sequence) or list(map(is_number, size)) != [True, True]:
+        raise TypeError(f"size: expected a pair (height, width), got {size!r}")
     height, width = size
-    boxes = tensor("boxes", boxes)
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack([x, y], dim=-1).reshape(boxes.shape)
 
 
+def _corners(shape: str, boxes: Any, axes: int | None = None) -> Tensor:
+    """Return boxes of any dtype, with that number of axes."""
+    got = tensor("boxes", boxes).shape
+    if axes not in (None, len(got)) or got[-1:] != (4,):
+        raise ValueError(f"boxes: expected shape {shape}, got {tuple(got)}")
+    return boxes
+
+
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     """Return the numbers, int64 (kept,), of boxes (N, 4) whose sides are ``min_size`` or more."""
-    boxes = tensor("boxes", boxes)
+    boxes = _corners("(N, 4)", boxes, 2)
+    if not is_number(min_size):
+        raise TypeError(f"min_size: expected a number, got {min_size!r}")
     sides = boxes[:, 2:] - boxes[:, :2]
     return (sides >= min_size).all(dim=1).nonzero()[:, 0]
 

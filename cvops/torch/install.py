@@ -13,6 +13,7 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
+from cvops._imports import optional
 from cvops.torch import boxes, build, rois, suppression
 
 #: Our functions for those of ``torchvision.ops`` that :func:`install` replaces.
@@ -72,7 +73,8 @@ def install() -> tuple[str, ...]:
         ImportError: torchvision is not installed.
     """
     if not _theirs:
-        ops = importlib.import_module("torchvision.ops")
+        with optional():
+            ops = importlib.import_module("torchvision.ops")
         replacements = {}
         for name in _OURS:
             _theirs[name] = getattr(ops, name)

@@ -28,6 +28,8 @@ def _rois(boxes: Rois) -> Tensor:
     """Return RoIs (K, 5) of an image's number and a box, from them or from a list of (L, 4)."""
     if isinstance(boxes, Tensor):
         return check("boxes", boxes, "(K, 5), or a list of (L, 4)", None, 5)
+    if not isinstance(boxes, Sequence):
+        raise TypeError(f"boxes: expected a tensor, or a list of them, got {type(boxes).__name__}")
     rows = [check(f"boxes[{i}]", x, "(L, 4)", None, 4) for i, x in enumerate(boxes)]
     if not rows:
         raise ValueError("boxes: expected a tensor for each image, got an empty list")

@@ -29,6 +29,11 @@ def tensor(name: str, x: Any) -> Tensor:
     return x
 
 
+def is_number(x: Any) -> bool:
+    """Report if ``x`` is a number of Python, NumPy or PyTorch. A traced one has no attributes."""
+    return torch.compiler.is_compiling() or hasattr(x, "__float__")
+
+
 def floats(name: str, x: Any, doubles: bool = False) -> Tensor:
     """Return a tensor of floats as float32; one of float64 as it is, if ``doubles``."""
     tensor(name, x)

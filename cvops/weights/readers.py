@@ -24,7 +24,7 @@ import numpy as np
 
 from cvops import _pickles
 from cvops._files import check_regular
-from cvops._imports import pip_command
+from cvops._imports import optional
 
 #: The first version of PyTorch whose ``weights_only`` refuses all code: CVE-2025-32434.
 _SAFE_TORCH = (2, 6)
@@ -60,12 +60,9 @@ def opened(path: Path) -> Iterator[Mapping[str, Any]]:
         yield arrays
 
 
-def _package(name: str, *extras: str) -> Any:
-    try:
+def _package(name: str) -> Any:
+    with optional():
         return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        command = pip_command(*extras) if extras else "pip install torch"
-        raise ModuleNotFoundError(f"No module named {name!r}: {command}") from error
 
 
 # --- PyTorch, safetensors, HDF5 -------------------------------------------------------------------
@@ -92,12 +89,12 @@ def _read_torch(path: Path, _: contextlib.ExitStack) -> Mapping[str, Any]:
 
 
 def _read_safetensors(path: Path, _: contextlib.ExitStack) -> Mapping[str, Any]:
-    arrays: dict[str, Any] = _package("safetensors.numpy", "pretrained").load_file(path)
+    arrays: dict[str, Any] = _package("safetensors.numpy").load_file(path)
     return arrays
 
 
 def _read_hdf5(path: Path, stack: contextlib.ExitStack) -> Mapping[str, Any]:
-    h5py = _package("h5py", "pretrained")
+    h5py = _package("h5py")
     file = stack.enter_context(h5py.File(path, "r"))
     arrays = {}
 

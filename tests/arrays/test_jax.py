@@ -138,3 +138,12 @@ def test_bad_argument_is_an_error_that_names_it(call, error, message):
 
 def test_module_lists_its_ops():
     assert {*CASES} == {*dir(ops)}
+
+
+def test_old_jax_is_an_error_with_the_version(monkeypatch):
+    from cvops.jax import build
+
+    monkeypatch.delattr(jax, "ffi")
+    monkeypatch.setattr(jax, "__version__", "0.4.30")
+    with pytest.raises(ImportError, match=r"cvops\.jax: expected JAX 0\.5 or later, got 0\.4\.30"):
+        build.recipe()

@@ -126,6 +126,15 @@ class TestFunctions:
         found = ours.nms(torch.zeros(0, 4), torch.zeros(0), 0.5)
         assert (found.shape, found.dtype) == ((0,), torch.int64)
 
+    def test_boxes_are_clipped_to_a_traced_size_in_a_compiled_graph(self):
+        def function(boxes, image):
+            return ours.clip_boxes_to_image(boxes, (image.shape[0], image.shape[1]))
+
+        compiled = torch.compile(function, backend="eager", fullgraph=True, dynamic=True)
+        for count in (3, 5):
+            boxes, image = torch.arange(4.0 * count).reshape(count, 4), torch.zeros(count, 7)
+            assert torch.equal(compiled(boxes, image), function(boxes, image))
+
     def test_nms_is_a_part_of_a_compiled_graph(self):
         def function(boxes, scores):
             return boxes[ours.nms(boxes, scores, 0.3)].sum()
@@ -272,6 +281,16 @@ class TestFunctions:
             (lambda: ours.clip_boxes_to_image([[0, 0, 1, 1]], (1, 1)), TypeError, "boxes: exp"),
             (lambda: ours.remove_small_boxes(np.zeros((1, 4)), 1), TypeError,
              "boxes: expected a tensor, got ndarray"),
+            (lambda: ours.clip_boxes_to_image(ROIS, (1, 1)), ValueError,
+             r"boxes: expected shape \(..., 4\), got"),
+            (lambda: ours.clip_boxes_to_image(ROIS[:, 1:], (1,)), TypeError,
+             r"size: expected a pair \(height, width\), got \(1,\)"),
+            (lambda: ours.clip_boxes_to_image(ROIS[:, 1:], "ab"), TypeError, "size: .* got 'ab'"),
+            (lambda: ours.remove_small_boxes(ROIS, 1), ValueError, r"boxes: expected shape \(N, 4"),
+            (lambda: ours.remove_small_boxes(ROIS[:, 1:], "1"), TypeError,
+             "min_size: expected a number, got '1'"),
+            (lambda: ours.roi_align(IMAGE, None, 2), TypeError,
+             "boxes: expected a tensor, or a list of them, got NoneType"),
             (lambda: ours.weighted_boxes_fusion([ROIS[:, 1:]], [ROIS[:, 0]], [ROIS[:, 0]], 2),
              TypeError, "weights: expected one for each model, got int"),
             (lambda: ours.ps_roi_align(IMAGE, ROIS, 2), ValueError, "^input: expected a multiple"),

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -130,14 +132,59 @@ def test_labelme_group_has_the_pixels_of_all_its_masks(tmp_path):
     np.testing.assert_array_equal(half[5:7, 4:8], [[0, 1, 1, 0], [0, 1, 1, 0]])
 
 
-@pytest.mark.parametrize("inside", [np.ones((2, 3), bool), np.eye(3) > 0, np.zeros((1, 1), bool)])
-def test_run_lengths_are_those_of_the_pixels(inside):
-    code = masks.run_lengths(inside)
-    masks.check_run_lengths(code, "mask")
-    np.testing.assert_array_equal(masks.render(code, inside.shape, inside.shape), inside)
+@pytest.mark.parametrize("mode", ["P", "I;16", "RGB", "LA"])
+def test_labelme_mask_may_have_another_mode(tmp_path, mode):
+    """A pixel of one channel is in the mask if its number is not 0, as in LabelMe."""
+    write_images(tmp_path, "a.jpg")
+    picture = Image.fromarray(BOTTOM_LEFT * np.uint8(1 if mode in ("P", "I;16") else 255))
+    if mode == "P":
+        picture.putpalette([0, 0, 0] * 256)
+    file = io.BytesIO()
+    (picture if mode == "P" else picture.convert(mode)).save(file, "PNG")
+    mask = {"mask": base64.b64encode(file.getvalue()).decode()}
+    write(tmp_path / "a.json", labelme(("bee", "mask", [[7.9, 4.6], [9.9, 5.6]], mask)))
+    (bee,) = objects(read(tmp_path))["a.jpg"]
+    assert bee.box == (7, 4, 10, 6)
+    want = np.zeros((HEIGHT, WIDTH), bool)
+    want[5, 7:9] = True
+    np.testing.assert_array_equal(masks.render(bee.mask, want.shape, want.shape), want)
+
+
+@pytest.mark.parametrize("density", [0, 0.5, 0.9, 1])
+def test_run_lengths_are_those_of_the_pixels_in_the_image(density):
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        size, (height, width) = rng.integers(1, 6, 2), rng.integers(1, 8, 2)
+        top, left = rng.integers(-9, 9, 2)
+        pixels = rng.random((height, width)) < density
+        canvas = np.zeros((30, 30), bool)
+        canvas[10 + top : 10 + top + height, 10 + left : 10 + left + width] = pixels
+        inside = canvas[10 : 10 + size[0], 10 : 10 + size[1]]
+        code = masks.run_lengths(pixels, (int(top), int(left)), tuple(size.tolist()))
+        assert 0 not in code.counts[1:]
+        masks.check_run_lengths(code, "mask")
+        np.testing.assert_array_equal(masks.render(code, inside.shape, inside.shape), inside)
+
+
+def test_small_mask_of_a_large_image_needs_little_memory():
+    code = masks.run_lengths(np.ones((2, 2), bool), (5, 3), (60_000, 70_000))
+    assert code.counts == [180_005, 2, 59_998, 2, 60_000 * 70_000 - 240_007]
+    assert masks.run_lengths(np.ones((2, 2), bool), (10**300, -(10**300)), (2, 3)).counts == [6]
+
+
+def chunk(kind, content):
+    """Return a chunk of a PNG file."""
+    check = struct.pack(">I", zlib.crc32(kind + content))
+    return struct.pack(">I", len(content)) + kind + content + check
 
 
 MASK = {"mask": png(BOTTOM_LEFT)}
+#: A mask of 2^32 pixels, whose file has none of them.
+LARGE = base64.b64encode(
+    b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", struct.pack(">IIBBBBB", 2**16, 2**16, 1, 0, 0, 0, 0))
+    + chunk(b"IDAT", b"")
+).decode()
 
 
 @pytest.mark.parametrize(
@@ -145,10 +192,21 @@ MASK = {"mask": png(BOTTOM_LEFT)}
     [
         (labelme(("bee", "mask", [[1, 2], [3, 3]], {})), "expected a mask in base64, got None"),
         (labelme(("bee", "mask", [[1, 2], [3, 3]], {"mask": "?"})), "expected a PNG file"),
-        (labelme(("bee", "mask", [[1, 2], [3, 3]], {"mask": "AAAA"})), "expected a PNG file"),
+        (
+            labelme(("bee", "mask", [[1, 2], [3, 3]], {"mask": "AAAA"})),
+            "cannot identify image file",
+        ),
         (
             labelme(("bee", "mask", [[1, 2], [3, 3]], MASK), imageHeight=None),
             "expected imageHeight and imageWidth",
+        ),
+        (
+            labelme(("bee", "mask", [[1, 2], [3, 3]], MASK), imageHeight=2**16, imageWidth=2**16),
+            "expected imageHeight and imageWidth with a mask, got 65536 and 65536",
+        ),
+        (
+            labelme(("bee", "mask", [[1, 2], [3, 3]], {"mask": LARGE})),
+            "expected a PNG file as its mask: Image size",
         ),
         (labelme(("bee", "line", [[1, 2], [3, 4]], {})), "got 'line' of 2"),
         (labelme(("bee", "polygon", [[1, 2], [3, 4]], {})), "got 'polygon' of 2"),

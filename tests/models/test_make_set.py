@@ -410,6 +410,17 @@ def test_kind_of_a_set_is_as_asked(tmp_path):
     assert report.set.scenes("train")[0].masks.sum(axis=(1, 2)).tolist() == [0, 144]
 
 
+def test_mask_without_pixels_is_noted(tmp_path):
+    photos = coco_source(tmp_path / "photos")
+    content = json.loads((photos / "all.json").read_text())
+    empty = {"size": [HEIGHT, WIDTH], "counts": [HEIGHT * WIDTH]}
+    content["annotations"][0]["segmentation"] = empty
+    (photos / "all.json").write_text(json.dumps(content))
+    report = make_set(photos, tmp_path / "set", val=0)
+    assert [problem.kind for problem in report.problems] == ["object without a mask"]
+    assert report.set.scenes("train")[0].masks.sum(axis=(1, 2)).tolist() == [0, 144]
+
+
 def test_group_of_a_mask_and_a_polygon_is_checked_and_drawn(tmp_path):
     """Object 0 of image 0 has 6 pixels of a mask and 16 of a square. That of image 1 is far."""
     write_photos(tmp_path / "photos", 2)

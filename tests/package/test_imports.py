@@ -1,13 +1,18 @@
 """Hooks into the import of packages, and the errors of missing ones."""
 
+import ast
 import importlib
 import importlib.machinery
-import subprocess
+import re
 import sys
+import types
+from pathlib import Path
 
 import pytest
 
-from cvops._imports import ImportHook, pip_command, when_imported
+from cvops._imports import EXTRAS, ImportHook, install_command, optional, when_imported
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -84,9 +89,90 @@ def test_hook_finds_no_module_by_itself(package):
         importlib.import_module("no_such_module")
 
 
-def test_missing_package_of_images_is_an_error_with_the_command():
-    code = "import sys; sys.modules['PIL'] = None; import cvops.images"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    last = done.stderr.splitlines()[-1]
-    assert last.startswith("ModuleNotFoundError: import of PIL halted")
-    assert last.endswith(f": {pip_command('demo', 'mxnet')}")
+# --- optional packages ----------------------------------------------------------------------------
+
+#: The requirements of an extra that have another name than their package.
+_REQUIREMENTS = {"PIL": "pillow", "skimage": "scikit-image", "sklearn": "scikit-learn"}
+#: A statement that imports each optional package, of modules that a test may have imported before.
+_USES = {
+    "PIL": "import cvops._pillow",
+    "h5py": "from cvops.weights import readers; readers._package('h5py')",
+    "imageio": "from cvops.recipes import detection; next(detection._frames('a', 'a', 1))",
+    "jax": "import cvops.jax",
+    "matplotlib": "from cvops import plot; plot._matplotlib('figure')",
+    "onnx": "import cvops.onnx.graph",
+    "pyarrow": "import cvops.ray",
+    "pycocotools": "from cvops import metrics; metrics.encode_masks([[[1]]])",
+    "ray": "import cvops.ray",
+    "safetensors": "from cvops.weights import readers; readers._package('safetensors.numpy')",
+    "scipy": "from cvops.models import style; style._minimize(*4 * [None])",
+    "skimage": "from cvops.datasets import drawing; drawing.photograph('a.png')",
+    "sklearn": "from cvops.models import plain_rcnn; plain_rcnn.require_sklearn()",
+    "tensorboardX": "from cvops.recipes import run; run._Events('a')",
+    "tomli": "from cvops.recipes import config; config._toml()",
+    "torch": "import cvops.torch",
+    "torchvision": "from cvops.torch import install; install()",
+    "tqdm": "import cvops.training",
+}
+
+
+@pytest.mark.parametrize("package", EXTRAS)
+def test_missing_package_is_an_error_with_the_command(monkeypatch, package):
+    statement = _USES[package]
+    if statement.startswith("import "):
+        again = statement.split()[1]
+        for name in [x for x in sys.modules if f"{x}.".startswith(f"{again}.")]:
+            monkeypatch.delitem(sys.modules, name)
+    for name in [x for x in sys.modules if x.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    if package == "ray":
+        monkeypatch.setitem(sys.modules, "pyarrow", types.ModuleType("pyarrow"))
+    if package == "tomli":
+        monkeypatch.setattr(sys, "version_info", (3, 10))
+    with pytest.raises(ModuleNotFoundError) as error:
+        exec(statement, {})
+    if error.value.name.partition(".")[0] != package:
+        pytest.skip(f"another package is missing: {error.value}")
+    assert str(error.value).startswith(f"No module named '{package}")
+    assert str(error.value).endswith(f": {install_command(package)}")
+
+
+@pytest.mark.parametrize("package", [name for name, extra in EXTRAS.items() if extra])
+def test_command_has_the_extra_of_the_package(package):
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    requirements = re.search(rf"^{EXTRAS[package]} = \[(.*?)\]$", project, re.M | re.S)[1]
+    assert f'"{_REQUIREMENTS.get(package, package)}' in requirements
+    assert f"cvops[{EXTRAS[package]}]" in install_command(package)
+
+
+def test_all_imports_of_optional_packages_have_the_command():
+    """Modules below a package that imports its own optional package need no command."""
+    guarded = []
+    for path in sorted((ROOT / "cvops").rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        for block in ast.walk(tree):
+            if isinstance(block, ast.With) and "optional(" in ast.unparse(block.items[0]):
+                guarded += [id(node) for node in ast.walk(block)]
+        for node in ast.walk(tree):
+            names = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            for name in {name.partition(".")[0] for name in names} & set(EXTRAS):
+                inside = path.parts[-2] in (name, "arrays", "backends") or name in path.parts
+                assert id(node) in guarded or inside, f"{path}: {name}"
+
+
+def test_missing_module_of_another_package_keeps_its_error():
+    with (
+        pytest.raises(ModuleNotFoundError, match=r"^No module named 'no_such_module'$"),
+        optional(),
+    ):
+        importlib.import_module("no_such_module")
+
+
+def test_purpose_of_a_missing_package_is_in_its_error(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    expected = pytest.raises(ModuleNotFoundError, match="'tqdm', for bars: pip")
+    with expected as error, optional("for bars"):
+        importlib.import_module("tqdm")
+    assert error.value.name == "tqdm"

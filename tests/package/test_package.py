@@ -27,6 +27,16 @@ def test_version_is_that_of_the_distribution(capsys):
     assert capsys.readouterr().out == f"cvops {cvops.__version__}\n"
 
 
+@pytest.mark.parametrize("command", ["demo", "demo-rcnn", "demo-style", "evaluate"])
+def test_help_has_the_defaults_that_say_something(capsys, command):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"\(default: [\w(]", text)
+    assert "(default: None)" not in text
+    assert "(default: False)" not in text
+
+
 def test_no_library_in_the_package_looks_like_a_module():
     """A tool that imports all modules would crash on a library."""
     folders = list(cvops.__path__)
@@ -176,6 +186,16 @@ def test_extra_requires_mxnet_before_python_3_13_only(extra):
     for python in ("3.13", "3.14"):
         assert extra not in names(python)
         assert {"graphviz", "requests"} <= names(python)
+
+
+def test_quickstart_lists_all_extras():
+    project = (ROOT / "pyproject.toml").read_text("utf-8")
+    section = project.split("[project.optional-dependencies]\n")[1].split("\n[", 1)[0]
+    extras = re.findall(r"^([\w-]+) = \[", section, re.M)
+    assert "ray" in extras
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs/quickstart.md").read_text("utf-8"), re.M)
+    listed = [name for row in rows for name in re.findall(r"`([\w-]+)`", row)]
+    assert sorted(listed) == sorted(extras)
 
 
 def test_progress_bar_is_that_for_notebooks_too():

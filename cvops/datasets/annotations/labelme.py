@@ -43,6 +43,8 @@ from cvops.datasets.annotations.base import (
 
 #: The kinds of shapes that are boxes, with their numbers of points.
 _RECTANGLES = (("rectangle", 2), ("rectangle", 4), ("oriented_rectangle", 4))
+#: The pixels of an image with a mask are fewer; pycocotools has lengths of 32 bits.
+_MOST_PIXELS = 2**32
 #: Corners of the polygon of a circle.
 _CORNERS = 48
 
@@ -129,23 +131,21 @@ def _mask(
 ) -> tuple[RunLengths, tuple[float, float, float, float]]:
     """Return the pixels of a mask in the image, and the box of all of its pixels.
 
-    ``corner`` is the place of the first pixel of the PNG file.
+    ``corner`` is the place of the first pixel of the PNG file. LabelMe, too, cuts its fraction off.
     """
-    if size is None:
-        raise ValueError(f"{where}: expected imageHeight and imageWidth with a mask, got none")
+    if size is None or math.prod(size) >= _MOST_PIXELS:
+        got = "none" if size is None else "{} and {}".format(*size)
+        raise ValueError(f"{where}: expected imageHeight and imageWidth with a mask, got {got}")
     if not isinstance(text, str):
         raise ValueError(f"{where}: expected a mask in base64, got {reprlib.repr(text)}")
     try:
         picture = Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"])
-        pixels = np.asarray(picture.convert("L")) > 0
-    except (OSError, SyntaxError, ValueError) as error:  # damaged text; a damaged file
-        raise ValueError(f"{where}: expected a PNG file as its mask: {error}") from error
-    (height, width), (x, y) = pixels.shape, map(round, corner)
-    left, top, right, bottom = max(x, 0), max(y, 0), max(x + width, 0), max(y + height, 0)
-    inside = np.zeros(size, bool)
-    place = inside[top:bottom, left:right]
-    place[:] = pixels[top - y :, left - x :][: place.shape[0], : place.shape[1]]
-    return masks.run_lengths(inside), (x, y, x + width, y + height)
+        pixels = np.asarray(picture if len(picture.getbands()) == 1 else picture.convert("L")) > 0
+    except Exception as error:  # Pillow's readers raise many types for damaged files
+        fault = str(error).partition(" <")[0]  # without the address of the bytes
+        raise ValueError(f"{where}: expected a PNG file as its mask: {fault}") from error
+    (height, width), (x, y) = pixels.shape, map(int, corner)
+    return masks.run_lengths(pixels, (y, x), size), (x, y, x + width, y + height)
 
 
 def _circle(center: list[float], edge: list[float]) -> list[float]:

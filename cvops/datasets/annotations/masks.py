@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cvops._imports import pip_command
+from cvops._imports import optional
 from cvops._pillow import Image
 from cvops.datasets.annotations.base import AnnotatedImage, Masks, Object, Polygons, RunLengths
 from cvops.datasets.voc_labels import VOC_VOID
@@ -22,12 +22,8 @@ def check_pycocotools() -> None:
 
 
 def _pycocotools() -> Any:
-    try:
+    with optional():
         from pycocotools import mask
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"No module named 'pycocotools': {pip_command('demo', 'mxnet')}"
-        ) from error
     return mask
 
 
@@ -67,12 +63,31 @@ def check_run_lengths(mask: RunLengths, where: str) -> None:
         raise ValueError(f"{where}: expected the lengths of {height} x {width} pixels, got others")
 
 
-def run_lengths(inside: np.ndarray) -> RunLengths:
-    """Return the pixels of a mask, bool (height, width), as a run-length code."""
-    columns = inside.ravel(order="F")
-    changes = np.flatnonzero(columns[1:] != columns[:-1]) + 1
-    counts = np.diff([0, *changes, len(columns)]).tolist()
-    return RunLengths((len(inside), inside.shape[1]), [0, *counts] if columns[:1].any() else counts)
+def is_empty(mask: Polygons | RunLengths) -> bool:
+    """Report if a mask is a run-length code without a pixel."""
+    if isinstance(mask, Polygons):
+        return False
+    lengths = _lengths(mask.counts) if isinstance(mask.counts, str) else mask.counts
+    return not any(lengths[1::2])
+
+
+def run_lengths(pixels: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> RunLengths:
+    """Return a mask as a run-length code. Its memory is that of the mask, not of the image.
+
+    Args:
+        pixels: a part of the mask, bool (h, w); the rest is False.
+        corner: row and column of the first pixel, of any sign. Pixels beyond the image are cut.
+        size: height and width of the image.
+    """
+    (top, left), (height, width) = corner, size
+    pixels = pixels[max(-top, 0) : max(height - top, 0), max(-left, 0) : max(width - left, 0)]
+    top, left = min(max(top, 0), height), min(max(left, 0), width)
+    padded = np.pad(pixels, ((1, 1), (0, 0)))
+    columns, rows = np.nonzero((padded[1:] != padded[:-1]).T)
+    # A run that continues in the next column ends and begins at the same place.
+    places, times = np.unique((left + columns) * height + top + rows, return_counts=True)
+    inner = (times == 1) & (places < height * width)
+    return RunLengths(size, np.diff([0, *places[inner], height * width]).tolist())
 
 
 def box(mask: RunLengths) -> tuple[float, float, float, float]:
