@@ -16,6 +16,9 @@ pytest.importorskip("cvops._native")
 import cvops.torch as ours  # noqa: E402
 from cvops.torch import suppression  # noqa: E402
 
+# PyTorch uses its own deprecated functions when a model is first copied or scripted.
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
+
 IMAGE = torch.arange(2 * 3 * 8 * 8, dtype=torch.float32).reshape(2, 3, 8, 8) % 17
 ROIS = torch.tensor([[0.0, 0, 0, 5, 5], [1, 2, 2, 7, 7]])
 
@@ -407,7 +410,6 @@ class TestInstall:
             raise KeyError
         assert torchvision.ops.nms is theirs
 
-    @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
     def test_pooling_modules_give_the_same_on_our_functions(self, torchvision):
         ops = torchvision.ops
         maps = {f"p{i}": IMAGE[..., :: 2**i, :: 2**i].contiguous() for i in range(2)}
@@ -450,7 +452,6 @@ class TestInstall:
             found = ours.match_anchors(anchors, boxes, 0.5, match_best_anchors=True)
             assert torch.equal(found, want)
 
-    @pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
     def test_dtype_that_we_lack_stays_torchvisions(self, torchvision):
         boxes = torch.tensor([[0, 0, 2, 2], [1, 0, 3, 2]])
         with ours.installed():

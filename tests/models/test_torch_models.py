@@ -12,11 +12,9 @@ mx = mxnet()
 from cvops import models  # noqa: E402
 from cvops.torch import models as modules  # noqa: E402
 
-RNG = np.random.default_rng(0)
-
 
 def test_tiny_ssd_detects_as_in_gluon(tmp_path):
-    images = RNG.uniform(0, 255, (2, 3, 80, 96)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 255, (2, 3, 80, 96)).astype(np.float32)
     net = with_statistics(models.TinySSD(["cat", "dog"], 96), images)
     net.save(tmp_path / "net.params")
     module = modules.TinySSD.load(tmp_path / "net.params").eval()
@@ -33,7 +31,7 @@ def test_tiny_ssd_detects_as_in_gluon(tmp_path):
 
 @pytest.mark.parametrize(("upsample", "stride"), [("bilinear", 32), ("transposed", 8)])
 def test_fcn_scores_pixels_as_in_gluon(tmp_path, upsample, stride):
-    images = RNG.normal(size=(1, 3, 50, 70)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(1, 3, 50, 70)).astype(np.float32)
     net = with_statistics(models.FCN(3, upsample, stride), images)
     net.save_parameters(str(tmp_path / "net.params"))
     module = modules.FCN(3, upsample, stride).eval()
