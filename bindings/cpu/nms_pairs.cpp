@@ -97,8 +97,19 @@ class Search {
         end[k] = (int)grid.cell_along(axis, position + far) + 1;
       }
     };
-    each(boxes_.places.x1 + slot, boxes_.places.x2 + slot, 0, column_, end_column_);
-    each(boxes_.places.y1 + slot, boxes_.places.y2 + slot, 1, row_, end_row_);
+    const BoxArrays& places = boxes_.places;
+    if (!boxes_.by_shape) {
+      each(places.x1 + slot, places.x2 + slot, 0, column_, end_column_);
+      each(places.y1 + slot, places.y2 + slot, 1, row_, end_row_);
+      return;
+    }
+    float x1[kBatch], y1[kBatch], x2[kBatch], y2[kBatch];
+    for (int k = 0; k < num; ++k) {
+      const Box b = boxes_.shapes.of(places.at(slot + k));
+      x1[k] = b.x1, y1[k] = b.y1, x2[k] = b.x2, y2[k] = b.y2;
+    }
+    each(x1, x2, 0, column_, end_column_);
+    each(y1, y2, 1, row_, end_row_);
   }
 
   CVOPS_INLINE void add(int slot, int at, bool is_wanted) {
