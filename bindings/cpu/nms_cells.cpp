@@ -13,6 +13,7 @@ constexpr int kMinForGrid = 160;
 // base 2.
 constexpr double kMinReplaced = 4, kMaxReplacing = 0.5;
 constexpr float kMinRange = 16;
+constexpr double kMinCrowd = 0.1;
 
 // True if areas and aspects differ widely.
 bool have_many_shapes(const SizedBox* sample, int num) {
@@ -89,6 +90,25 @@ void BoxesInCells::divide(const SizedBox* sample, int sampled) {
   steps_per_box = rows_in_reach * (1 + std::min(1.0, far[0]) * num / rows / kStep);
 }
 
+double BoxesInCells::share_in_reach(const SizedBox* sample, int sampled) const {
+  constexpr int kCompared = 8;
+  int columns[AxisSample::kMaxSize], rows[AxisSample::kMaxSize];
+  for (int i = 0; i < sampled; ++i) {
+    const int cell = grid.cell_of(place(sample[i]));
+    columns[i] = cell % grid.columns, rows[i] = cell / grid.columns;
+  }
+  int found = -kCompared;  // without a box itself
+  for (int k = 0; k < kCompared; ++k) {
+    const SizedBox& b = sample[k * sampled / kCompared];
+    const Window near = grid.in_reach(place(b), broad_phase.side_fraction);
+    for (int i = 0; i < sampled; ++i) {
+      found += (columns[i] >= near.column) & (columns[i] < near.end_column) &
+               (rows[i] >= near.row) & (rows[i] < near.end_row);
+    }
+  }
+  return (double)found / (kCompared * sampled);
+}
+
 void BoxesInCells::choose_grid() {
   if (num < kMinForGrid || !broad_phase.enabled) return;
   SizedBox sample[AxisSample::kMaxSize];
@@ -101,12 +121,18 @@ void BoxesInCells::choose_grid() {
   if (sampled < 2) return;  // the sample has no extent
   divide(sample, sampled);
   const double steps = steps_per_box;
-  if (steps < kMinReplaced || !have_many_shapes(sample, sampled)) return;
-  by_shape = true;
-  divide(sample, sampled);
-  if (steps_per_box < kMaxReplacing * steps) return;
-  by_shape = false;
-  divide(sample, sampled);
+  if (steps > kMinReplaced && have_many_shapes(sample, sampled)) {
+    by_shape = true;
+    divide(sample, sampled);
+    if (steps_per_box > kMaxReplacing * steps) {
+      by_shape = false;
+      divide(sample, sampled);
+    }
+  }
+  if (!classes) return;
+  // Boxes may be crowded in a few cells.
+  const double share = share_in_reach(sample, sampled);
+  if (share > kMinCrowd) steps_per_box = std::max(steps_per_box, share * num / kStep);
 }
 
 bool BoxesInCells::assign_slots() {

@@ -63,6 +63,7 @@ struct BoxesInCells {
  private:
   // Divides the grid, for a sample of boxes.
   void divide(const SizedBox* sample, int sampled);
+  double share_in_reach(const SizedBox* sample, int sampled) const;
 };
 
 // Calls body(slot) for each step of kStep slots in [at, end), or for one step if there are none:

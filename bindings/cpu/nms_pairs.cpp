@@ -56,7 +56,7 @@ class Search {
       for (int slot = begins[r * columns_], end = begins[(r + 1) * columns_]; slot < end;) {
         const int num = std::min(kBatch, end - slot);
         const int64 done = slot + num - first + kFree;
-        most_pairs_ = kMaxPairs * done / (is_alone ? 2 : 1);
+        most_pairs_ = kMaxPairs * done / (is_alone && !boxes_.by_shape ? 2 : 1);
         add_steps(r, slot, num);
         compare_all();
         if (part_.num_pairs > most_pairs_ || work_ > kMaxWork * done) return false;
