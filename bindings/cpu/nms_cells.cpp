@@ -13,6 +13,7 @@ constexpr int kMinForGrid = 160;
 // base 2.
 constexpr double kMinReplaced = 4, kMaxReplacing = 0.5;
 constexpr float kMinRange = 16;
+// Minimum share of a sample in reach of a box that shows a crowd.
 constexpr double kMinCrowd = 0.1;
 
 // True if areas and aspects differ widely.

@@ -63,6 +63,7 @@ struct BoxesInCells {
  private:
   // Divides the grid, for a sample of boxes.
   void divide(const SizedBox* sample, int sampled);
+  // Mean share of the boxes of a sample in the cells in reach of one of them.
   double share_in_reach(const SizedBox* sample, int sampled) const;
 };
 

@@ -40,7 +40,7 @@ class ShapePlaces {
     // A half of the side whose reach is the distance of boxes: see Grid::reach(). The grid adds a
     // pixel.
     auto half = [&](double ratio) {
-      const double side = (std::log2(ratio) + 0.1) / std::min(side_fraction, 1.01);
+      const double side = (std::log2(ratio) + 0.1) / std::clamp(side_fraction, 0.01, 1.01);
       return (float)(side - pixel_) / 2;
     };
     half_x_ = half(max_ratio_of_aspects(rule.threshold));
