@@ -20,6 +20,9 @@ constexpr int kCompact = 64;
 // one.
 constexpr int kSampleSteps = 4, kMinCandidates = 24;
 constexpr double kMinOfGaussian = 0.13, kMinOfLinear = 0.01;
+// With narrow vectors, exponentials take most of the time of a step. Steps are then faster only if
+// many pairs have an IoU above this one, which changes the order of the scores.
+constexpr float kMinIouOfNarrow = 0.1f;
 constexpr float kDropped = -std::numeric_limits<float>::infinity();
 
 // The candidates that are left. The order of the slots does not matter.
@@ -138,8 +141,8 @@ int keep(int* rows, float* scores, Candidates& of, const SoftNmsOptions& options
   return count;
 }
 
-// Number of pairs of boxes of which one lowers the score of the other one. `compared` boxes are
-// compared with all others.
+// Number of pairs of boxes whose overlap is above the bound. `compared` boxes are compared with all
+// others.
 template <bool kCenter>
 int count_pairs(const Candidates& of, int compared, const MinOverlap& part) {
   int found[kLanes] = {};
@@ -164,7 +167,8 @@ int count_pairs(const Candidates& of, int compared, const MinOverlap& part) {
 bool suits_steps(const NmsCandidates& found, const SoftNms& op) {
   if (found.count < kMinCandidates) return false;
   const int num = kLanes * std::clamp(found.count / 64, 1, kSampleSteps), compared = num / 4;
-  const MinOverlap part = min_lowering_overlap(op);
+  const bool is_narrow = op.gaussian && current_simd != Simd::avx512;
+  const MinOverlap part = is_narrow ? MinOverlap(kMinIouOfNarrow) : min_lowering_overlap(op);
   const Candidates sample(found, num, op.by_class, part);
   const int pairs = op.center ? simd<count_pairs<true>>(sample, compared, part)
                               : simd<count_pairs<false>>(sample, compared, part);
