@@ -12,7 +12,7 @@ namespace cvops::cpu {
 namespace {
 
 // Maximum numbers of pairs and of steps per box. The first boxes may have more. On one thread,
-// without classes, marks are faster from half of the pairs on.
+// without classes, marks are faster from half of the pairs on, but not in a grid of shapes.
 constexpr int64 kMaxPairs = 1, kMaxWork = 40, kFree = 128;
 // Slots that are searched at once, and rows of cells that a box may reach without a further branch.
 constexpr int kBatch = 64, kRows = 3;
