@@ -294,7 +294,9 @@ bool suppress_pairs_of_classes(uint8_t* is_kept, const SizedBox* boxes, const in
   if (by_class < 2) return false;
   BoxesInCells in_cells(boxes, order, num, rule, classes);
   in_cells.choose_grid();
-  if (in_cells.steps_per_box > 2 + 0.3 * by_class) return false;
+  // A step takes longer in a grid of shapes, whose windows need logarithms.
+  const double steps = (in_cells.by_shape ? 2 : 1) * in_cells.steps_per_box;
+  if (steps > 2 + 0.3 * by_class) return false;
   if (guess_pairs_per_box<kForm>(boxes, classes, order, num, rule) > kMaxGuessedPairs) {
     return false;
   }

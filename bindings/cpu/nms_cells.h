@@ -5,11 +5,13 @@
 #include "nms_broad_phase.h"
 #include "nms_grid.h"
 #include "nms_lanes.h"
+#include "nms_shapes.h"
 #include "result_pool.h"
 
 namespace cvops::cpu {
 
-// Each box has a slot. The slots of a cell are adjacent, and so are those of a row of cells.
+// The grid is one of places or, for boxes of very different shapes at near places, of shapes. Each
+// box has a slot. The slots of a cell are adjacent, and so are those of a row of cells.
 struct BoxesInCells {
   const SizedBox* boxes;
   const int* order;  // indices of the boxes, the best first
@@ -19,6 +21,8 @@ struct BoxesInCells {
   const BroadPhase broad_phase{rule, false};
   const RuleBounds bounds{rule};
 
+  const ShapePlaces shapes{rule, broad_phase.side_fraction};
+  bool by_shape = false;
   Grid grid{(double)rule.pixels};
   int cells = 1;
   // First slot of each cell, and the end of the last one.
@@ -38,6 +42,8 @@ struct BoxesInCells {
       : boxes(boxes), order(order), num(num), rule(rule), classes(classes) {}
 
   int max_cells() const { return num / 2 + 128; }
+  // The place of a box in the grid.
+  CVOPS_INLINE Box place(const SizedBox& b) const { return by_shape ? shapes.of(b) : b.box; }
   int slots() const { return begins[cells]; }
   // Three integers per box: slot_of, box_at and cell_of.
   int* slots_memory() const { return slot_of; }
@@ -53,6 +59,12 @@ struct BoxesInCells {
     places.clear_step(slots());
     if (classes) std::fill_n(class_of_slot.get() + slots(), kStep, 0);
   }
+
+ private:
+  // Divides the grid, for a sample of boxes.
+  void divide(const SizedBox* sample, int sampled);
+  // Mean share of the boxes of a sample in the cells in reach of one of them.
+  double share_in_reach(const SizedBox* sample, int sampled) const;
 };
 
 // Calls body(slot) for each step of kStep slots in [at, end), or for one step if there are none:

@@ -46,7 +46,9 @@ int decide(BoxesInCells& boxes, int* marks, uint8_t* is_kept, int max_kept) {
   constexpr int kAhead = 64;
   Window windows[kAhead] = {};
   const Grid grid = boxes.grid;
-  auto window = [&](const Box& b) { return grid.in_reach(b, boxes.broad_phase.side_fraction); };
+  auto window = [&](const SizedBox& b) {
+    return grid.in_reach(boxes.place(b), boxes.broad_phase.side_fraction);
+  };
   bool ahead = false;
   int first = 0, num_kept = 0;  // first box since the removal of boxes
   int64 all_work = 0, work_before = 0, next_check = boxes.num;
@@ -55,7 +57,7 @@ int decide(BoxesInCells& boxes, int* marks, uint8_t* is_kept, int max_kept) {
     if (i % kAhead == 0 && boxes.cells > 1) {
       ahead = 2 * num_kept >= i;
       for (int j = i; ahead && j < std::min(boxes.num, i + kAhead); ++j) {
-        windows[j - i] = window(boxes.boxes[boxes.order[j]].box);
+        windows[j - i] = window(boxes.boxes[boxes.order[j]]);
       }
     }
     const int index = boxes.order[i];
@@ -65,7 +67,7 @@ int decide(BoxesInCells& boxes, int* marks, uint8_t* is_kept, int max_kept) {
     num_kept += own;
     if (!own || slot == boxes.free_slot) continue;
     const SizedBox b = boxes.boxes[index];
-    if (!ahead && boxes.cells > 1) near = window(b.box);
+    if (!ahead && boxes.cells > 1) near = window(b);
     int unsure[kStep] = {};
     for_each_near(boxes, slot, near, [&](int at) __attribute__((always_inline)) {
       CVOPS_VECTORIZED

@@ -12,7 +12,7 @@ namespace cvops::cpu {
 namespace {
 
 // Maximum numbers of pairs and of steps per box. The first boxes may have more. On one thread,
-// without classes, marks are faster from half of the pairs on.
+// without classes, marks are faster from half of the pairs on, but not in a grid of shapes.
 constexpr int64 kMaxPairs = 1, kMaxWork = 40, kFree = 128;
 // Slots that are searched at once, and rows of cells that a box may reach without a further branch.
 constexpr int kBatch = 64, kRows = 3;
@@ -56,7 +56,7 @@ class Search {
       for (int slot = begins[r * columns_], end = begins[(r + 1) * columns_]; slot < end;) {
         const int num = std::min(kBatch, end - slot);
         const int64 done = slot + num - first + kFree;
-        most_pairs_ = kMaxPairs * done / (is_alone ? 2 : 1);
+        most_pairs_ = kMaxPairs * done / (is_alone && !boxes_.by_shape ? 2 : 1);
         add_steps(r, slot, num);
         compare_all();
         if (part_.num_pairs > most_pairs_ || work_ > kMaxWork * done) return false;
@@ -97,8 +97,19 @@ class Search {
         end[k] = (int)grid.cell_along(axis, position + far) + 1;
       }
     };
-    each(boxes_.places.x1 + slot, boxes_.places.x2 + slot, 0, column_, end_column_);
-    each(boxes_.places.y1 + slot, boxes_.places.y2 + slot, 1, row_, end_row_);
+    const BoxArrays& places = boxes_.places;
+    if (!boxes_.by_shape) {
+      each(places.x1 + slot, places.x2 + slot, 0, column_, end_column_);
+      each(places.y1 + slot, places.y2 + slot, 1, row_, end_row_);
+      return;
+    }
+    float x1[kBatch], y1[kBatch], x2[kBatch], y2[kBatch];
+    for (int k = 0; k < num; ++k) {
+      const Box b = boxes_.shapes.of(places.at(slot + k));
+      x1[k] = b.x1, y1[k] = b.y1, x2[k] = b.x2, y2[k] = b.y2;
+    }
+    each(x1, x2, 0, column_, end_column_);
+    each(y1, y2, 1, row_, end_row_);
   }
 
   CVOPS_INLINE void add(int slot, int at, bool is_wanted) {

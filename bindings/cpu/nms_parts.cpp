@@ -7,6 +7,7 @@
 
 #include "nms_broad_phase.h"
 #include "nms_lanes.h"
+#include "nms_shapes.h"
 
 namespace cvops::cpu {
 namespace {
@@ -69,35 +70,45 @@ class Place {
   float margin_, at_ = 0;
 };
 
-// A range of areas that no box of a sample has. The overlap of two boxes is at most the smaller
-// area, and their union at least the larger one. The factor 0.9 covers rounding.
-class AreaRange {
+// A range of areas, or of ratios of the sides, that no box of a sample has.
+class Range {
  public:
-  AreaRange(const SizedBox* sample, int num, float threshold) {
+  enum Of { kArea, kAspect };
+
+  Range(Of of, const SizedBox* sample, int num, const NmsRule& rule)
+      : of_(of), pixel_(rule.pixels ? 1.0f : 0.0f) {
     std::bitset<256> used;  // exponents
-    for (int i = 0; i < num; ++i) used[exponent(sample[i].area)] = true;
+    for (int i = 0; i < num; ++i) used[exponent(number(sample[i]))] = true;
     const Run run(used);
     const double middle = std::exp2((run.before + 1 + run.after) / 2.0 - kBias);
-    const double factor = std::sqrt(0.9 * threshold);
-    low_ = (float)(middle * factor), high_ = (float)(middle / factor);
+    const double ratio =
+        of == kArea ? max_ratio_of_areas(rule.threshold) : max_ratio_of_aspects(rule.threshold);
+    const double factor = std::sqrt(ratio);
+    low_ = (float)(middle / factor), high_ = (float)(middle * factor);
     is_large = run.length() > 6 && std::ldexp(1.0f, run.before + 1 - kBias) < low_ &&
                high_ < std::ldexp(1.0f, run.after - kBias);
   }
 
-  int part_of(const SizedBox& b) const { return b.area < low_ ? 0 : b.area > high_ ? 1 : kNeither; }
+  int part_of(const SizedBox& b) const {
+    const float own = number(b);
+    return own < low_ ? 0 : own > high_ ? 1 : kNeither;
+  }
 
   bool is_large;
 
  private:
   static constexpr int kBias = 127;
 
-  static int exponent(float area) {
+  float number(const SizedBox& b) const { return of_ == kArea ? b.area : aspect(b.box, pixel_); }
+
+  static int exponent(float number) {
     uint32 bits;
-    std::memcpy(&bits, &area, sizeof bits);
+    std::memcpy(&bits, &number, sizeof bits);
     return bits >> 23 & 255;
   }
 
-  float low_, high_;
+  Of of_;
+  float pixel_, low_, high_;
 };
 
 }  // namespace
@@ -129,8 +140,11 @@ int divide_at_gap(int* parts, const SizedBox* boxes, const int* order, int num, 
     const Place place(sample, sampled, is_y, rule.pixels);
     if (place.is_large) return divide(place);
   }
-  const AreaRange areas(sample, sampled, rule.threshold);
-  return areas.is_large ? divide(areas) : 0;
+  for (auto of : {Range::kArea, Range::kAspect}) {
+    const Range range(of, sample, sampled, rule);
+    if (range.is_large) return divide(range);
+  }
+  return 0;
 }
 
 }  // namespace cvops::cpu

@@ -9,7 +9,7 @@ namespace cvops::cpu {
 constexpr int kMinDivided = 512, kMaxDivisions = 8;
 
 // Writes `order` to `parts`, the first part and then the second one, each in its order. The parts
-// have a gap between their places or their areas. Returns the size of the first part, or 0 if no
+// have a gap between their places, areas or aspects. Returns the size of the first part, or 0 if no
 // large gap is found; the result of suppression is the same.
 int divide_at_gap(int* parts, const SizedBox* boxes, const int* order, int num, NmsRule rule);
 

@@ -1,15 +1,14 @@
 #include "soft_nms.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <vector>
 
-#include "min_overlap.h"
 #include "nms.h"
 #include "parallel.h"
 #include "simd.h"
 #include "soft_nms_factors.h"
+#include "soft_nms_steps.h"
 
 namespace cvops {
 
@@ -21,8 +20,9 @@ namespace {
 constexpr int kVector = 16;
 // Factors per vector step.
 constexpr int kStep = 8;
-// Several threads apply that number of kept boxes to all candidates.
-constexpr int kFlush = 512;
+// Several threads apply that number of kept boxes to all candidates. From so many candidates on,
+// that is faster than steps.
+constexpr int kFlush = 512, kMinThreaded = 4 * kFlush;
 // Candidates per task of a thread.
 constexpr int kPart = 32;
 
@@ -38,16 +38,10 @@ struct Kept {
                *const min_overlap = area + capacity;
   int num = 0;
 
-  Kept(SoftNms op, int64 num) : op(op), part(threshold(op)), capacity(num + kVector) {
+  Kept(SoftNms op, int64 num) : op(op), part(min_lowering_overlap(op)), capacity(num + kVector) {
     std::fill_n(min_overlap, capacity, std::numeric_limits<float>::infinity());
     std::fill_n(floats.get(), 5 * capacity, 0.0f);
     std::fill_n(classes.get(), capacity, 0);
-  }
-
-  // The IoU up to which a factor is 1. exp(-2^-25) rounds to 1. Boxes without an overlap lower no
-  // score.
-  static float threshold(const SoftNms& op) {
-    return op.gaussian ? std::sqrt(0x1p-25f * op.sigma) : std::max(0.0f, op.threshold);
   }
 
   void add(const SizedBox& b, int of_class) {
@@ -281,12 +275,21 @@ void soft_nms(const Cpu&, float* out, int* index, const float* data, int64 batch
     found.take_boxes(from, options.candidates);
     float *to = out + b * rows * width, *const end = to + rows * width;
     int *at = index ? index + b * rows : nullptr, *const end_index = at ? at + rows : nullptr;
-    SoftNmsRun(found, options, threads).run([&](int row, float score) {
+    auto use = [&](int row, float score) {
       std::copy_n(from + row * width, width, to);
       to[columns.score] = score;
       to += width;
       if (at) *at++ = row;
-    });
+    };
+    const bool uses_threads = threads > 1 && found.count > kMinThreaded;
+    if (!uses_threads && suits_steps(found, options.op)) {
+      const auto kept = pooled_scratch<int>(std::min(options.rows, found.count));
+      const auto scores = pooled_scratch<float>(std::min(options.rows, found.count));
+      const int count = keep_by_steps(kept.get(), scores.get(), found, options);
+      for (int i = 0; i < count; ++i) use(kept[i], scores[i]);
+    } else {
+      SoftNmsRun(found, options, threads).run(use);
+    }
     std::fill(to, end, -1.0f);
     std::fill(at, end_index, -1);
   });

@@ -1,9 +1,19 @@
 // Several factors of Soft-NMS together, with the bits of soft_nms_factor.
 #pragma once
+#include <algorithm>
+#include <cmath>
+
+#include "min_overlap.h"
 #include "simd.h"
 #include "soft_nms.cuh"
 
 namespace cvops::cpu {
+
+// The overlap up to which a factor is 1: exp(-2^-25) rounds to 1. Boxes without an overlap lower no
+// score.
+inline MinOverlap min_lowering_overlap(const SoftNms& op) {
+  return MinOverlap(op.gaussian ? std::sqrt(0x1p-25f * op.sigma) : std::max(0.0f, op.threshold));
+}
 
 // exp with the bits of exp_of, for x in [-2^-5, 0]. A test compares all these floats, and those of
 // exp_of_negative.

@@ -238,7 +238,7 @@ def test_groups_whose_best_boxes_come_first(check, num, in_format):
 
 
 def in_parts(rng, kind, num):
-    """Overlapping boxes in parts with a gap along an axis, or between the areas.
+    """Overlapping boxes in parts with a gap along an axis, or between the areas or aspects.
 
     More than 2048 boxes are not few.
     """
@@ -250,6 +250,10 @@ def in_parts(rng, kind, num):
         sides = rng.uniform(0.05, 0.124, (len(boxes) - len(large), 1))
         low = large[: len(sides), :2] + 0.4
         boxes[: num // 2] = np.hstack([low, low + sides])
+    elif kind == "aspect":
+        # Wide boxes in rows, and tall ones in columns.
+        boxes[:, 2] = boxes[:, 0] + rng.uniform(10, 12, num)
+        boxes[::2] = boxes[::2, [1, 0, 3, 2]]
     elif kind == "chain":
         boxes += np.repeat(10.0 ** rng.integers(0, 12, num), 4).reshape(num, 4)
     else:
@@ -259,7 +263,7 @@ def in_parts(rng, kind, num):
 
 @pytest.mark.parametrize("between", [False, True], ids=["gap", "boxes in the gap"])
 @pytest.mark.parametrize("in_format", ["corner", "center"])
-@pytest.mark.parametrize("kind", ["x", "y", "area", "chain"])
+@pytest.mark.parametrize("kind", ["x", "y", "area", "aspect", "chain"])
 def test_parts_with_a_gap(check, kind, in_format, between):
     rng = np.random.default_rng(3)
     boxes, scores = in_parts(rng, kind, 2400), rng.random(2400)
@@ -269,6 +273,10 @@ def test_parts_with_a_gap(check, kind, in_format, between):
         if kind == "area":  # 1 / 34 of the area of the square around it
             boxes[:3, :2] = boxes[1500:1503, :2] + 0.3
             boxes[:3, 2:] = boxes[:3, :2] + 0.19
+        elif kind == "aspect":  # squares that wide boxes suppress
+            boxes[:3] = boxes[1501:1507:2]
+            boxes[:3, 3] = boxes[:3, 1] + 10
+            boxes[:3, 2] = boxes[:3, 0] + 10
         else:  # boxes from one part into the gap, and boxes of that part that overlap them
             boxes[:3], boxes[3:9] = [-990, -990, 0, 0], [-1000, -1000, 0, 0]
             across = [0, 2] if kind == "x" else [1, 3]
@@ -279,6 +287,29 @@ def test_parts_with_a_gap(check, kind, in_format, between):
         data[:, 2:4] += data[:, 4:] / 2
     check(data, in_format=in_format, overlap_thresh=0.02)
     check(data, in_format=in_format, overlap_thresh=0.5)
+
+
+@pytest.mark.parametrize("in_format", ["corner", "center"])
+@pytest.mark.parametrize("copies", [1, 2], ids=["pairs", "marks"])
+@pytest.mark.parametrize("shapes", ["areas", "aspects"])
+@pytest.mark.parametrize("classes", [1, 2])
+def test_many_shapes_at_one_place(check, shapes, copies, in_format, classes):
+    """Pairs of boxes whose areas, or aspects, differ as far as their IoU permits."""
+    rng = np.random.default_rng(5)
+    powers = np.stack(np.meshgrid(np.arange(-30, 31, 3), np.arange(-30, 31, 3)), axis=-1)
+    scales = 2.0 ** np.repeat(powers.reshape(-1, 2), 2 * copies, axis=0)
+    num = len(scales)
+    more = {"areas": [[1, 1], [1, 1.999]], "aspects": [[1, 1.499], [1.499, 1]]}[shapes]
+    sides = scales * np.tile(more, (num // 2, 1)) * rng.uniform(0.7, 1, (num // 2, 1)).repeat(2, 0)
+    boxes = np.hstack([sides / 2 if in_format == "center" else 0 * sides, sides])
+    data = rows(rng.permutation(np.linspace(1, 0.1, num)), boxes)
+    data[:, 0] = np.arange(num) // (2 * copies) % classes
+    options = dict(in_format=in_format, id_index=0 if classes > 1 else -1)
+    if copies == 1:
+        assert len(check(data, overlap_thresh=0.5, **options)) == num / 2
+        assert len(check(data, overlap_thresh=0.501, **options)) == num
+    check(data, overlap_thresh=0.3, **options)
+    check(data, overlap_thresh=0.9, **options)
 
 
 def test_parts_with_boxes_that_overlap_nothing(check):

@@ -182,13 +182,41 @@ def crossed_strips(num):
 
 
 @pytest.mark.parametrize("sigma", [0.5, 2e-5])
-def test_hundreds_of_overlaps_of_a_box_have_the_bits_of_the_reference(cpu_variants, sigma):
-    data = crossed_strips(320)
+@pytest.mark.parametrize("others", [0, 1500], ids=["steps", "queue"])
+def test_hundreds_of_overlaps_of_a_box_have_the_bits_of_the_reference(cpu_variants, sigma, others):
+    """Where most boxes overlap no other one, the CPU does not take step by step."""
+    apart = np.arange(others)[:, None] + f32([1000, 1000, 1000.5, 1000.5])
+    data = f32(np.vstack([crossed_strips(320), np.insert(apart, 0, 2, axis=1)]))
     options = dict(method="gaussian", sigma=sigma, valid_thresh=0, score_index=0, coord_start=1)
     want = soft_nms(data, **options, backend="numpy")
-    assert (want[:, 0] > 0).sum() > 600  # the score of the last one has about 300 factors
+    assert (want[:, 0] > 0).sum() > 600 + others  # the score of the last one has about 300 factors
     for result in cpu_variants(partial(soft_nms, data, **options, backend="native")):
         np.testing.assert_array_equal(result, want)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("num", [24, 160, 161, 700])
+def test_dense_rows_have_the_bits_of_the_reference(cpu_variants, num, options):
+    """The CPU takes step by step; some scores become equal, and many rows are dropped."""
+    data = scene(num, num, ties=True, special=num == 161, side=1)
+    want = soft_nms(data, **options, return_index=True, backend="numpy")
+    for results in cpu_variants(
+        partial(soft_nms, data, **options, return_index=True, backend="native")
+    ):
+        for got, expected in zip(results, want):
+            np.testing.assert_array_equal(got, expected)
+
+
+def test_dropped_row_stays_dropped(cpu_variants):
+    """Far from 0, corners are rounded: the IoU may be above 1, and the factor negative."""
+    data = rows([0.75, 0.5, 0.25], [[1e8, 1e8 + y, 9, 9] for y in (-8, 0, 8)])
+    data = np.vstack([data, rows([0.125] * 30, [[0, 0, 1, 1]] * 30)])
+    options = dict(overlap_thresh=0.5, in_format="center", return_index=True)
+    want = soft_nms(data, **options, backend="numpy")
+    assert want[1][:4].tolist() == [0, 2, 3, -1]
+    for results in cpu_variants(partial(soft_nms, data, **options, backend="native")):
+        for got, expected in zip(results, want):
+            np.testing.assert_array_equal(got, expected)
 
 
 @settings(max_examples=40, deadline=None)
