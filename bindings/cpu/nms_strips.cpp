@@ -81,6 +81,12 @@ int assign_slots(const Slots& slots, const Places& places, const Strips& strips,
   return num;
 }
 
+// The lower bound does not exclude the pairs of a slot and of some later ones: a bit for each.
+struct NearSlots {
+  int slot, at;
+  uint32 bits;
+};
+
 // Slots, and the pairs of these and of later ones.
 struct Part {
   int begin, end;
@@ -88,29 +94,33 @@ struct Part {
   PooledScratch<Pair> pairs;
 
   Part(int begin, int end)
-      : begin(begin), end(end), pairs(pooled_scratch<Pair>(most(end + kStep) + kBits * kStep)) {}
+      : begin(begin), end(end), pairs(pooled_scratch<Pair>(most(end + kStep) + kBits)) {}
 
   // Maximum number of pairs of the slots up to `to`.
   int most(int to) const { return (int)(kMaxPairs * (to - begin)) + kFree; }
 };
 
-// Takes the pairs of a step of slots: bit k of hits[lane] stands for slot + lane and at + lane + k.
+// Adds those that are pairs, of the slots up to `to`. Returns false if there are many.
 template <Form kForm>
-CVOPS_INLINE void take_pairs(Part& part, const Slots& slots, int slot, int at,
-                             const uint32 (&hits)[kStep], const RuleBounds& bounds,
-                             const NmsRule& rule) {
-  for (int lane = 0; lane < kStep; ++lane) {
-    const int own = slot + lane;
-    for (uint32 left = hits[lane]; left; left &= left - 1) {
-      const int other = at + lane + __builtin_ctz(left);
-      const SizedBox a = slots.boxes.at(own), b = slots.boxes.at(other);
+CVOPS_INLINE bool add_pairs(Part& part, int to, const Slots& slots, const NearSlots* near, int num,
+                            const RuleBounds& bounds, const NmsRule& rule) {
+  const int most = part.most(to);
+  for (int n = 0; n < num; ++n) {
+    const auto [own, at, bits] = near[n];
+    const SizedBox a = slots.boxes.at(own);
+    // Nearly always, there is one bit.
+    for (uint32 left = bits; left; left &= left - 1) {
+      const int other = at + __builtin_ctz(left);
+      const SizedBox b = slots.boxes.at(other);
       const Verdict verdict = compare<kForm>(a, b, bounds);
       bool is_pair = verdict.surely;
       if (verdict.unsure) is_pair = suppresses_by_rule<kForm>(a, b, rule);
       part.pairs[part.num_pairs] = {slots.row[own], slots.row[other]};
       part.num_pairs += is_pair;
     }
+    if (part.num_pairs > most) return false;
   }
+  return true;
 }
 
 // Finds the pairs of a part. A pair may be found several times, and a box with itself: that changes
@@ -121,6 +131,10 @@ bool find_pairs(Part& part, const Slots& slots, const int* ends, const RuleBound
                 const NmsRule rule) {
   const float *const x1 = slots.boxes.x1, *const y1 = slots.boxes.y1, *const x2 = slots.boxes.x2,
                      *const y2 = slots.boxes.y2, *const area = slots.boxes.area;
+  // A list of many: a branch for each one would be hard to predict.
+  constexpr int kMaxNear = 256;
+  NearSlots near[kMaxNear + kStep];
+  int num_near = 0;
   int64 work = 0;
   for (int slot = part.begin; slot < part.end; slot += kStep) {
     // Each lane has its own last slot in reach: the search ends at the farthest of these.
@@ -141,49 +155,53 @@ bool find_pairs(Part& part, const Slots& slots, const int* ends, const RuleBound
           hits[k] |= (uint32)may_suppress<kForm>(a, b, bounds) << d;
         }
       }
-      if (any((const int(&)[kStep])hits)) {
-        take_pairs<kForm>(part, slots, slot, at, hits, bounds, rule);
-        if (part.num_pairs > part.most(slot + kStep)) return false;
+      if (!any((const int(&)[kStep])hits)) continue;
+      for (int k = 0; k < kStep; ++k) {
+        near[num_near] = {slot + k, at + k, hits[k]};
+        num_near += hits[k] != 0;
       }
+      if (num_near < kMaxNear) continue;
+      const int to = slot + kStep;
+      if (!add_pairs<kForm>(part, to, slots, near, num_near, bounds, rule)) return false;
+      num_near = 0;
     }
     if (work > kMaxWork * (slot - part.begin + kFree)) return false;
   }
-  return true;
+  return add_pairs<kForm>(part, part.end, slots, near, num_near, bounds, rule);
 }
 
 // Decides the rows by the pairs. `kept` has the numbers of the valid rows, the best first, and gets
-// those of the kept ones.
-int decide(int* kept, int num_valid, const std::vector<Part>& parts, const Rows& rows, int num) {
-  struct Link {
-    int row, next;
-  };
-  constexpr int kRemoved = -1;
+// those of the kept ones. No branch depends on a pair.
+int decide(int* kept, int num_valid, const std::vector<Part>& parts, int num) {
   int64 num_pairs = 0;
   for (const Part& part : parts) num_pairs += part.num_pairs;
-  // The links of a row lead to the rows that it suppresses, 0 ends them.
-  const auto memory = pooled_scratch<int>(num + 2 * (num_pairs + 1));
-  int* const first_link = memory.get();
-  Link* const links = (Link*)(first_link + num);
-  std::fill_n(first_link, num, 0);
-  int num_links = 0;
+  const auto memory = pooled_scratch<uint64>(2 * num_pairs + (num + 1) / 2);
+  const auto is_removed = pooled_scratch<uint8_t>(num_valid);
+  uint64 *const keys = memory.get(), *const other_keys = keys + num_pairs;
+  int* const rank_of = (int*)(other_keys + num_pairs);
+  for (int i = 0; i < num_valid; ++i) rank_of[kept[i]] = i;
+  // The pairs in the order of their better rows. Each row is decided before its own pairs.
+  const auto pairs = pooled_scratch<Pair>(num_pairs);
+  int64 count = 0;
   for (const Part& part : parts) {
-    for (int p = 0; p < part.num_pairs; ++p) {
-      auto [better, other] = part.pairs[p];
-      if (rows.key(other) < rows.key(better)) std::swap(better, other);
-      links[++num_links] = {other, first_link[better]};
-      first_link[better] = num_links;
+    for (int p = 0; p < part.num_pairs; ++p, ++count) {
+      const int a = rank_of[part.pairs[p].first], b = rank_of[part.pairs[p].second];
+      pairs[count] = {std::min(a, b), std::max(a, b)};
+      keys[count] = (uint64)pairs[count].first << 32 | (uint64)count;
     }
   }
-  int count = 0;
+  const uint64* const sorted = sort_keys(keys, other_keys, num_pairs, num_pairs);
+  std::fill_n(is_removed.get(), num_valid, 0);
+  for (int64 p = 0; p < num_pairs; ++p) {
+    const auto [better, other] = pairs[(uint32)sorted[p]];
+    is_removed[other] |= !is_removed[better] & (better != other);
+  }
+  int num_kept = 0;
   for (int i = 0; i < num_valid; ++i) {
-    const int row = kept[i], first = first_link[row];
-    kept[count] = row;
-    count += first != kRemoved;
-    for (int link = first; link > 0; link = links[link].next) {
-      first_link[links[link].row] = kRemoved;
-    }
+    kept[num_kept] = kept[i];
+    num_kept += !is_removed[i];
   }
-  return count;
+  return num_kept;
 }
 
 template <Form kForm>
@@ -212,7 +230,7 @@ int keep(int* kept, const Rows& rows, int num, int threads) {
   if (places.num_valid < num) {
     for (int i = 0; i < places.num_valid; ++i) kept[i] = places.valid[kept[i]];
   }
-  return decide(kept, places.num_valid, parts, rows, num);
+  return decide(kept, places.num_valid, parts, num);
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ constexpr int kMaxDigitBits = 11;
 constexpr uint32 kSign = 1u << 31;
 
 // Maximum number of keys of a sort in buckets.
-constexpr int kMaxInBuckets = 4096;
+constexpr int kMaxInBuckets = 8192;
 
 // Fewer keys have ranks instead.
 constexpr int kMinForDigits = 64;
@@ -82,25 +82,46 @@ void sort_by_rank(uint64* sorted, const uint64* keys, int num) {
   }
 }
 
-// Sorts `num` integers by buckets: calls put(place, i) for each one; equal ones keep their order.
-// Returns false, and calls nothing, if a bucket has many; else it overwrites `numbers`. Few
-// branches depend on an integer.
+// True if buckets suit: with the narrowest vectors, digits are faster.
+constexpr bool suits_buckets(int width, int64 num) {
+  return width > 4 && num >= kMinForDigits && num <= kMaxInBuckets;
+}
+
+// Integers that sort_in_buckets() sorts, and memory for it. Their capacity may be 0.
+struct Buckets {
+  // Maximum number of integers of a bucket.
+  static constexpr int kMaxCount = 15;
+
+  const int num;
+  const PooledScratch<int> integers = pooled_scratch<int>(num ? 3 * (int64)num + 2 * kMaxCount : 0);
+  int *const numbers = integers.get(), *const placed = numbers + num + kMaxCount;
+  uint16_t *const bucket_of = (uint16_t*)(placed + num + kMaxCount), *const index_of =
+                                                                         bucket_of + num;
+
+  explicit Buckets(int64 num)
+      : num(current_simd != Simd::baseline && suits_buckets(8, num) ? (int)num : 0) {}
+};
+
+// Sorts the integers: calls put(place, i) for each one; equal ones keep their order. Returns false,
+// and calls nothing, if a bucket has many; else it overwrites them. Few branches depend on one.
 template <int kWidth, typename Put>
-CVOPS_INLINE bool sort_in_buckets(int* numbers, int num, const Put& put) {
+CVOPS_INLINE bool sort_in_buckets(const Buckets& memory, int num, const Put& put) {
   // Buckets are in segments: a step of the sum over buckets adds one of each segment.
-  constexpr int kSegments = 2 * kWidth, kMaxBuckets = 4 * kMaxInBuckets;
-  constexpr int kMaxCount = 15, kDistances = 3;
+  constexpr int kSegments = 2 * kWidth, kMaxBuckets = 1 << 14;
+  constexpr int kMaxCount = Buckets::kMaxCount, kDistances = 3;
   typedef Vector<uint16_t, kWidth> Counts;
+  int *const numbers = memory.numbers, *const placed = memory.placed;
+  uint16_t *const bucket_of = memory.bucket_of, *const index_of = memory.index_of;
   int lowest = numbers[0], highest = numbers[0];
   for (int i = 0; i < num; ++i) {
     lowest = numbers[i] < lowest ? numbers[i] : lowest;
     highest = numbers[i] > highest ? numbers[i] : highest;
   }
-  const int row_bits = bit_width((uint32)num - 1) + 2 - bit_width(kSegments - 1);
+  const int bits = std::min(bit_width((uint32)num - 1) + 2, bit_width(kMaxBuckets - 1));
+  const int row_bits = bits - bit_width(kSegments - 1);
   const int rows = 1 << row_bits, last = rows * kSegments - 1;
   const uint32 range = ((uint32)highest - (uint32)lowest) / 2;
   const float per_number = (float)last / (float)(int)std::max(range, 1u);
-  uint16_t bucket_of[kMaxInBuckets];
   for (int i = 0; i < num; ++i) {
     const uint32 above = ((uint32)numbers[i] - (uint32)lowest) / 2;
     const int bucket = (int)((float)(int)above * per_number);
@@ -122,13 +143,11 @@ CVOPS_INLINE bool sort_in_buckets(int* numbers, int num, const Put& put) {
     const Counts own = counts[r];
     counts[r] = sum, sum += own;
   }
-  int memory[kMaxInBuckets + 2 * kMaxCount], *const placed = memory + kMaxCount;
-  uint16_t index_of[kMaxInBuckets];
   for (int i = 0; i < num; ++i) {
     const int place = next[bucket_of[i]]++;
     placed[place] = numbers[i], index_of[place] = (uint16_t)i;
   }
-  std::fill_n(memory, kMaxCount, std::numeric_limits<int>::min());
+  std::fill_n(placed - kMaxCount, kMaxCount, std::numeric_limits<int>::min());
   std::fill_n(placed + num, kMaxCount, std::numeric_limits<int>::max());
   // Each one moves by the numbers of later lower ones and of earlier higher ones of its bucket.
   int* const to = numbers;
@@ -147,19 +166,14 @@ CVOPS_INLINE bool sort_in_buckets(int* numbers, int num, const Put& put) {
   return true;
 }
 
-// True if buckets suit: with the narrowest vectors, digits are faster.
-constexpr bool suits_buckets(int width, int64 num) {
-  return width > 4 && num >= kMinForDigits && num <= kMaxInBuckets;
-}
-
 // The same for keys: the result is in `other`.
 template <int kWidth>
-CVOPS_INLINE bool sort_keys_in_buckets(const uint64* keys, uint64* other, int num) {
-  int numbers[kMaxInBuckets];
-  for (int i = 0; i < num; ++i) numbers[i] = (int)(score_of(keys[i]) ^ kSign);
-  return sort_in_buckets<kWidth>(numbers, num,
-                                 [&](int place, int i)
-                                     __attribute__((always_inline)) { other[place] = keys[i]; });
+CVOPS_INLINE bool sort_keys_in_buckets(const Buckets& memory, const uint64* keys, uint64* other,
+                                       int num) {
+  for (int i = 0; i < num; ++i) memory.numbers[i] = (int)(score_of(keys[i]) ^ kSign);
+  return sort_in_buckets<kWidth>(memory, num, [&](int place, int i) __attribute__((always_inline)) {
+    other[place] = keys[i];
+  });
 }
 
 // The range of the scores of keys.
@@ -196,11 +210,11 @@ CVOPS_INLINE int64 drop_later(uint64* keys, int64 num, int64 topk) {
 
 // Sorts many keys: see sort_keys().
 template <int kWidth>
-CVOPS_INLINE const uint64* sort_many(uint64* keys, uint64* other, int64 num, int64 topk) {
+CVOPS_INLINE const uint64* sort_many(uint64* keys, uint64* other, int64 num, int64 topk,
+                                     const Buckets& memory) {
   if (topk < num) num = drop_later(keys, num, topk);
-  if (suits_buckets(kWidth, num) && sort_keys_in_buckets<kWidth>(keys, other, (int)num)) {
-    return other;
-  }
+  const bool suits = suits_buckets(kWidth, num) && num <= memory.num;
+  if (suits && sort_keys_in_buckets<kWidth>(memory, keys, other, (int)num)) return other;
   const ScoreRange range(keys, num);
   const int bits = range.bits();
   if (bits == 0) return keys;
@@ -217,24 +231,26 @@ CVOPS_INLINE const uint64* sort_many(uint64* keys, uint64* other, int64 num, int
 }
 
 template <int kWidth>
-CVOPS_INLINE bool sort_scores_in_buckets(int* order, const float* scores, int num) {
-  int numbers[kMaxInBuckets];
+CVOPS_INLINE bool sort_scores_in_buckets(const Buckets& memory, int* order, const float* scores,
+                                         int num) {
   for (int i = 0; i < num; ++i) {
     int bits;
     const float score = scores[i] + 0.0f;  // see sort_key()
     std::memcpy(&bits, &score, sizeof bits);
-    numbers[i] = ~(bits ^ (bits >> 31 & 0x7fffffff));
+    memory.numbers[i] = ~(bits ^ (bits >> 31 & 0x7fffffff));
   }
   return sort_in_buckets<kWidth>(
-      numbers, num, [&](int place, int i) __attribute__((always_inline)) { order[place] = i; });
+      memory, num, [&](int place, int i) __attribute__((always_inline)) { order[place] = i; });
 }
 
 }  // namespace
 
 void sort_scores(int* order, const float* scores, int num) {
-  const bool is_done = by_width([&](auto width) {
-    return suits_buckets(width, num) && sort_scores_in_buckets<width>(order, scores, num);
-  });
+  const Buckets memory(num);
+  const bool is_done =
+      memory.num && by_width([&](auto width) {
+        return width > 4 && sort_scores_in_buckets<width>(memory, order, scores, num);
+      });
   if (is_done) return;
   const auto keys = pooled_scratch<uint64>(2 * (int64)num);
   for (int i = 0; i < num; ++i) keys[i] = sort_key(scores[i], (uint32)i);
@@ -247,7 +263,8 @@ const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk) {
     simd<sort_by_rank>(other, keys, (int)num);
     return other;
   }
-  return by_width([&](auto width) { return sort_many<width>(keys, other, num, topk); });
+  const Buckets memory(std::min(num, topk));
+  return by_width([&](auto width) { return sort_many<width>(keys, other, num, topk, memory); });
 }
 
 }  // namespace cvops::cpu
