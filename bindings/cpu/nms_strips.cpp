@@ -124,8 +124,7 @@ CVOPS_INLINE bool add_pairs(Part& part, int to, const Slots& slots, const NearSl
 }
 
 // Finds the pairs of a part. A pair may be found several times, and a box with itself: that changes
-// no result. Returns false if there are many, or
-// if the search is slow.
+// no result. Returns false if there are many, or if the search is slow.
 template <Form kForm>
 bool find_pairs(Part& part, const Slots& slots, const int* ends, const RuleBounds bounds,
                 const NmsRule rule) {
@@ -155,7 +154,9 @@ bool find_pairs(Part& part, const Slots& slots, const int* ends, const RuleBound
           hits[k] |= (uint32)may_suppress<kForm>(a, b, bounds) << d;
         }
       }
-      if (!any((const int(&)[kStep])hits)) continue;
+      uint32 all_hits = 0;
+      for (uint32 of_lane : hits) all_hits |= of_lane;
+      if (!all_hits) continue;
       for (int k = 0; k < kStep; ++k) {
         near[num_near] = {slot + k, at + k, hits[k]};
         num_near += hits[k] != 0;
@@ -175,13 +176,13 @@ bool find_pairs(Part& part, const Slots& slots, const int* ends, const RuleBound
 int decide(int* kept, int num_valid, const std::vector<Part>& parts, int num) {
   int64 num_pairs = 0;
   for (const Part& part : parts) num_pairs += part.num_pairs;
-  const auto memory = pooled_scratch<uint64>(2 * num_pairs + (num + 1) / 2);
-  const auto is_removed = pooled_scratch<uint8_t>(num_valid);
+  const auto memory = pooled_scratch<uint64>(3 * num_pairs + num);
   uint64 *const keys = memory.get(), *const other_keys = keys + num_pairs;
-  int* const rank_of = (int*)(other_keys + num_pairs);
+  Pair* const pairs = (Pair*)(other_keys + num_pairs);
+  int* const rank_of = (int*)(pairs + num_pairs);
+  uint8_t* const is_removed = (uint8_t*)(rank_of + num);
   for (int i = 0; i < num_valid; ++i) rank_of[kept[i]] = i;
   // The pairs in the order of their better rows. Each row is decided before its own pairs.
-  const auto pairs = pooled_scratch<Pair>(num_pairs);
   int64 count = 0;
   for (const Part& part : parts) {
     for (int p = 0; p < part.num_pairs; ++p, ++count) {
@@ -191,7 +192,7 @@ int decide(int* kept, int num_valid, const std::vector<Part>& parts, int num) {
     }
   }
   const uint64* const sorted = sort_keys(keys, other_keys, num_pairs, num_pairs);
-  std::fill_n(is_removed.get(), num_valid, 0);
+  std::fill_n(is_removed, num_valid, 0);
   for (int64 p = 0; p < num_pairs; ++p) {
     const auto [better, other] = pairs[(uint32)sorted[p]];
     is_removed[other] |= !is_removed[better] & (better != other);
