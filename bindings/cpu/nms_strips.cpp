@@ -154,9 +154,7 @@ bool find_pairs(Part& part, const Slots& slots, const int* ends, const RuleBound
           hits[k] |= (uint32)may_suppress<kForm>(a, b, bounds) << d;
         }
       }
-      uint32 all_hits = 0;
-      for (uint32 of_lane : hits) all_hits |= of_lane;
-      if (!all_hits) continue;
+      if (!any((const int(&)[kStep])hits)) continue;
       for (int k = 0; k < kStep; ++k) {
         near[num_near] = {slot + k, at + k, hits[k]};
         num_near += hits[k] != 0;
@@ -176,7 +174,8 @@ bool find_pairs(Part& part, const Slots& slots, const int* ends, const RuleBound
 int decide(int* kept, int num_valid, const std::vector<Part>& parts, int num) {
   int64 num_pairs = 0;
   for (const Part& part : parts) num_pairs += part.num_pairs;
-  const auto memory = pooled_scratch<uint64>(3 * num_pairs + num);
+  const int64 num_bytes = 5 * (int64)num;  // an integer and a byte per row
+  const auto memory = pooled_scratch<uint64>(3 * num_pairs + num_bytes / 8 + 1);
   uint64 *const keys = memory.get(), *const other_keys = keys + num_pairs;
   Pair* const pairs = (Pair*)(other_keys + num_pairs);
   int* const rank_of = (int*)(pairs + num_pairs);

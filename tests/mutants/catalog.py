@@ -487,7 +487,7 @@ BINDINGS = [
         "bindings/cpu/nms_strips.cpp",
         "is_removed[other] |= !is_removed[better] & (better != other);",
         "is_removed[other] |= !is_removed[better];",
-        f"{_NMS_ON_CPU}::test_spread_boxes",
+        f"{_NMS_ON_CPU}::test_wide_boxes_in_short_strips",
     ),
     Mutant(
         "scores of full buckets compared with near ones only",
