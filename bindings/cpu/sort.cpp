@@ -21,14 +21,14 @@ constexpr int kMaxInBuckets = 8192;
 // Fewer keys have ranks instead.
 constexpr int kMinForDigits = 64;
 
-uint32 score_of(uint64 key) { return (uint32)(key >> 32); }
+CVOPS_INLINE uint32 score_of(uint64 key) { return (uint32)(key >> 32); }
 
 int bit_width(uint32 x) { return x ? 32 - __builtin_clz(x) : 0; }
 
 // Sorts keys by two digits of score - lowest, from the bit `shift` on. Each pass is stable, so keys
 // with equal digits keep their order.
-void sort_by_two_digits(uint64* keys, uint64* other, int64 num, uint32 lowest, int shift,
-                        int digit_bits) {
+CVOPS_INLINE void sort_by_two_digits(uint64* keys, uint64* other, int64 num, uint32 lowest,
+                                     int shift, int digit_bits) {
   uint32 starts[2][1 << kMaxDigitBits];
   const uint32 mask = (1u << digit_bits) - 1;
   const int shifts[] = {shift, shift + digit_bits};
@@ -52,7 +52,7 @@ void sort_by_two_digits(uint64* keys, uint64* other, int64 num, uint32 lowest, i
 
 // Sorts keys that nearly are in order. Returns false if they are not, and leaves equal scores in
 // their order.
-bool insertion_sort(uint64* keys, int64 num) {
+CVOPS_INLINE bool insertion_sort(uint64* keys, int64 num) {
   int64 budget = 4 * num;
   for (int64 i = 1; i < num; ++i) {
     const uint64 key = keys[i];
