@@ -30,6 +30,9 @@ std::unique_ptr<T[]> scratch(int64 num) {
 // result is in one of them.
 const uint64* sort_keys(uint64* keys, uint64* other, int64 num, int64 topk);
 
+// Writes the numbers of `num` scores, the highest first. Equal ones keep their order.
+void sort_scores(int* order, const float* scores, int num);
+
 // Sets kept[i] for each of `num` boxes in score order. It keeps the first `max_kept` only, of each
 // class with rule.by_class. `classes` is read only with rule.by_class.
 void suppress(uint8_t* kept, const SizedBox* boxes, const int* classes, int num, NmsRule rule,

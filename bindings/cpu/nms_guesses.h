@@ -2,34 +2,12 @@
 #pragma once
 #include <algorithm>
 
-#include "box_nms.h"
-#include "nms/rows.cuh"
-#include "nms_broad_phase.h"
 #include "nms_grid.h"
 #include "nms_lanes.h"
+#include "row_set.h"
 #include "transpose.h"
 
 namespace cvops::cpu {
-
-// Rows of a set. Loops take a copy, which no store can change.
-struct Rows {
-  const float* first;
-  const NmsOptions options;
-  const BroadPhase broad_phase{options.rule, false};
-  const RuleBounds bounds{options.rule};
-
-  CVOPS_INLINE const float* at(int i) const { return first + (int64)i * options.columns.width; }
-  CVOPS_INLINE bool is_valid(int i) const {
-    return nms_is_valid(at(i), options.columns, options.valid_thresh, options.background_id);
-  }
-  CVOPS_INLINE SizedBox box(int i) const {
-    return nms_box(at(i), options.columns, options.rule.center);
-  }
-  CVOPS_INLINE float score(int i) const { return at(i)[options.columns.score]; }
-  CVOPS_INLINE int kind_of_cell(const SizedBox& b) const {
-    return broad_phase.kind_of_cell(b, options.rule);
-  }
-};
 
 // Boxes in arrays on the stack.
 struct BoxChunk {

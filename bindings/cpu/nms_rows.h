@@ -6,19 +6,25 @@
 
 #include "box_nms.h"
 #include "nms.h"
+#include "simd.h"
 
 namespace cvops::cpu {
 
-// Copies a row. The common numbers of columns need no call of a function.
-template <typename T>
-void copy_row(T* to, const T* row, int64 width) {
-  if (width == 6) {
-    std::memcpy(to, row, 6 * sizeof(T));
-  } else if (width == 5) {
-    std::memcpy(to, row, 5 * sizeof(T));
-  } else {
-    std::copy_n(row, width, to);
+// Copies the rows of these numbers. The common widths need no call of a function for a row.
+template <int kWidth, typename T>
+CVOPS_INLINE T* copy_rows_of(T* to, const T* rows, const int* numbers, int64 num, int64 width) {
+  for (int64 i = 0; i < num; ++i, to += width) {
+    std::memcpy(to, rows + numbers[i] * width, (kWidth ? kWidth : width) * sizeof(T));
   }
+  return to;
+}
+
+// Returns the end of the copies.
+template <typename T>
+T* copy_rows(T* to, const T* rows, const int* numbers, int64 num, int64 width) {
+  return width == 6   ? copy_rows_of<6>(to, rows, numbers, num, 6)
+         : width == 5 ? copy_rows_of<5>(to, rows, numbers, num, 5)
+                      : copy_rows_of<0>(to, rows, numbers, num, width);
 }
 
 // Computes out and index: see box_nms. select(kept, rows, threads) writes the numbers of the kept
@@ -40,11 +46,11 @@ void nms_rows(T* out, int* index, const T* data, int64 batch, int64 num, NmsOpti
     const auto kept = pooled_scratch<int>(num + 1);
     const int64 count = select(kept.get(), rows, threads);
     T* to = out + b * num * width;
-    for (int64 i = 0; i < count; ++i, to += width) {
-      const T* row = rows + kept[i] * width;
-      if (options.conversion == kNmsAsIs) {
-        copy_row(to, row, width);
-      } else {
+    if (options.conversion == kNmsAsIs) {
+      to = copy_rows(to, rows, kept.get(), count, width);
+    } else {
+      for (int64 i = 0; i < count; ++i, to += width) {
+        const T* row = rows + kept[i] * width;
         for (int c = 0; c < width; ++c) to[c] = nms_converted(row, columns, options.conversion, c);
       }
     }

@@ -443,13 +443,13 @@ BINDINGS = [
     Mutant(
         "pairs in strips decided in the order of the slots",
         "bindings/cpu/nms_strips.cpp",
-        "if (rows.key(other) < rows.key(better)) std::swap(better, other);",
-        "",
+        "pairs[count] = {std::min(a, b), std::max(a, b)};",
+        "pairs[count] = {a, b};",
         f"{_NMS_ON_CPU}::test_spread_boxes",
     ),
     Mutant(
         "boxes of two strips in the first one only",
-        "bindings/cpu/nms_strips.cpp",
+        "bindings/cpu/nms_strip_places.h",
         "found += more[k] > 0;",
         "found += 0;",
         f"{_NMS_ON_CPU}::test_spread_boxes",
@@ -463,7 +463,7 @@ BINDINGS = [
     ),
     Mutant(
         "boxes that do not suit the strips",
-        "bindings/cpu/nms_strips.cpp",
+        "bindings/cpu/nms_strip_places.h",
         "if (any(unsuited) || crowd",
         "if (crowd",
         f"{_NMS_ON_CPU}::test_spread_boxes",
@@ -509,6 +509,27 @@ BINDINGS = [
         "return 1.1 * mean * mean;",
         "return 1.1 * mean;",
         f"{_NMS_ON_CPU}::test_many_shapes_at_one_place",
+    ),
+    Mutant(
+        "boxes of several strips that suppress themselves",
+        "bindings/cpu/nms_strips.cpp",
+        "is_removed[other] |= !is_removed[better] & (better != other);",
+        "is_removed[other] |= !is_removed[better];",
+        f"{_NMS_ON_CPU}::test_wide_boxes_in_short_strips",
+    ),
+    Mutant(
+        "scores of full buckets compared with near ones only",
+        "bindings/cpu/sort.cpp",
+        "first += kDistances",
+        "first += num",
+        f"{_NMS_ON_CPU}::test_scores_of_which_some_are_near",
+    ),
+    Mutant(
+        "scores of a bucket in the order of the rows",
+        "bindings/cpu/sort.cpp",
+        "if (count > kMaxCount) return false;",
+        "if (count > kMaxCount) return false;\n  count = 1;",
+        f"{_NMS_ON_CPU}::test_scores_of_which_some_are_near",
     ),
     Mutant(
         "keys with equal high digits not sorted",

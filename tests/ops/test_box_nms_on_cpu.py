@@ -174,6 +174,17 @@ def test_pairs_of_wide_boxes_among_spread_ones(check):
     assert (kept < 18).sum() == 9  # one of each pair
 
 
+@pytest.mark.parametrize("num", [128, 150, 200])
+def test_wide_boxes_in_short_strips(check, num):
+    """The search in a strip reaches the next one, where some boxes are a second time."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        center = rng.random((num, 2))
+        half = np.stack([rng.uniform(0.005, 0.2, num), rng.uniform(0.0025, 0.02, num)], axis=1)
+        scores = rng.permutation(np.linspace(1, 0.1, num))
+        check(rows(scores, np.hstack([center - half, center + half])))
+
+
 def test_pairs_far_from_the_origin(check):
     """The positions of the boxes are rounded to a tenth of their sides."""
     rng = np.random.default_rng(0)
@@ -318,6 +329,21 @@ def test_parts_with_boxes_that_overlap_nothing(check):
     boxes[rng.random(len(boxes)) < 0.05, 2] = np.nan
     boxes[::50, 2] = boxes[::50, 0] - 1
     check(rows(rng.random(len(boxes)), boxes))
+
+
+@pytest.mark.parametrize("num", [63, 64, 500, 4097, 8192])
+def test_scores_of_which_some_are_near(check, num):
+    """Equal scores; and as many different ones as a bucket of the sort has, or more; and signs."""
+    rng = np.random.default_rng(num)
+    boxes = squares(rng, num, 1) + 2 * np.arange(num)[:, None]
+    for of_value in (1, 5, 40):
+        scores = 0.5 + np.round(rng.uniform(0, num / of_value, num)) * of_value / num / 2
+        near = rng.integers(0, num, 12)
+        scores[near] = 0.75 * (1 + rng.permutation(12) * 2.0**-22)
+        assert len(check(rows(scores, boxes))) == num
+    scores = rng.choice([-1, 1], num) * 2.0 ** rng.uniform(-60, 60, num)
+    scores[:3] = 0.0, -0.0, 0.0
+    assert len(check(rows(scores, boxes), valid_thresh=-np.inf)) == num
 
 
 @pytest.mark.parametrize("num", [64, 300, 3000])

@@ -1,0 +1,32 @@
+// The rows of a set of boxes with scores.
+#pragma once
+#include "box_nms.h"
+#include "nms/rows.cuh"
+#include "nms_broad_phase.h"
+#include "nms_lanes.h"
+#include "sort_key.cuh"
+
+namespace cvops::cpu {
+
+// Rows of a set. Loops take a copy, which no store can change.
+struct Rows {
+  const float* first;
+  const NmsOptions options;
+  const BroadPhase broad_phase{options.rule, false};
+  const RuleBounds bounds{options.rule};
+
+  CVOPS_INLINE const float* at(int i) const { return first + (int64)i * options.columns.width; }
+  CVOPS_INLINE bool is_valid(int i) const {
+    return nms_is_valid(at(i), options.columns, options.valid_thresh, options.background_id);
+  }
+  CVOPS_INLINE SizedBox box(int i) const {
+    return nms_box(at(i), options.columns, options.rule.center);
+  }
+  CVOPS_INLINE float score(int i) const { return at(i)[options.columns.score]; }
+  CVOPS_INLINE uint64 key(int i) const { return sort_key(score(i), (uint32)i); }
+  CVOPS_INLINE int kind_of_cell(const SizedBox& b) const {
+    return broad_phase.kind_of_cell(b, options.rule);
+  }
+};
+
+}  // namespace cvops::cpu
