@@ -40,7 +40,14 @@ CVOPS_INLINE int list_first(int* some, float* scores, int first, int end, const 
   for (; first < end; first += kSize) {
     const int num = std::min(kSize, end - first);
     const float* const row = rows.at(first);
-    for (int k = 0; k < num; ++k) own[k] = row[(int64)k * columns.width + columns.score];
+    // Several scores per branch.
+    const float* const last = row + (int64)(num - 1) * columns.width;
+    for (int k = 0; k < num; k += 4) {
+      for (int next = 0; next < 4; ++next) {
+        const float* const of_row = row + (int64)(k + next) * columns.width;
+        own[k + next] = std::min(of_row, last)[columns.score];
+      }
+    }
     for (int k = 0; k < kSize; ++k) own[k] = own[k] > valid_thresh ? own[k] : -kInfinity;
     if (columns.id >= 0) {
       for (int k = 0; k < num; ++k) {

@@ -56,24 +56,25 @@ class RowSample {
   }
 
  private:
-  // The fraction of pairs of which a box suppresses the other one, in all pairs of rows.
+  // The fraction of pairs of which a box suppresses the other one, in all pairs of rows. Each other
+  // step of boxes is compared, without that of the box itself.
   template <Form kForm>
   CVOPS_INLINE double fraction_of_pairs(int num, int most, const RuleBounds& bounds) const {
     const int compared = std::clamp(num / most, kMinCompared, kMaxCompared);
-    int found[kStep] = {}, valid = 0;
+    int found[kStep] = {}, valid = 0, pairs = 0;
     for (int i = 0; i < compared; ++i) {
       const int own = i * most / compared;
       const SizedBox b = boxes_.at(own);
       valid += in_grid_[own];
-      for (int at = 0; at < most; at += kStep) {
+      for (int at = own / kStep % 2 ? 0 : kStep; at < most; at += 2 * kStep) {
         CVOPS_VECTORIZED
-        for (int k = 0; k < kStep; ++k)
+        for (int k = 0; k < kStep; ++k) {
           found[k] += may_suppress<kForm>(b, boxes_.at(at + k), bounds);
+        }
       }
     }
-    int pairs = -valid;  // without those of a box and itself
     for (int of_lane : found) pairs += of_lane;
-    return valid ? (double)pairs / ((double)valid * most) : 0;
+    return valid ? 2.0 * pairs / ((double)valid * most) : 0;
   }
 
   // Returns false if the grid has few boxes.
