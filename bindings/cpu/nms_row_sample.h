@@ -29,8 +29,10 @@ class RowSample {
   template <Form kForm, int kWidth>
   CVOPS_INLINE bool take(const Rows rows, int num) {
     const int bits = num < kMinForMost ? kBits - 1 : kBits, most = 1 << bits;
-    auto number = [&](int k)
-                      __attribute__((always_inline)) { return (int)((int64)k * num >> bits); };
+    // The even ones of equally distant rows, then the odd ones: near rows are in different halves.
+    auto number = [&](int k) __attribute__((always_inline)) {
+      return (int)((int64)((2 * k & (most - 1)) + (2 * k >> bits)) * num >> bits);
+    };
     boxes_.load_numbers<kWidth>(most, [&](int k) __attribute__((always_inline)) {
       return rows.at(number(k)) + rows.options.columns.coord;
     });
@@ -56,8 +58,8 @@ class RowSample {
   }
 
  private:
-  // The fraction of pairs of which a box suppresses the other one, in all pairs of rows. Each other
-  // step of boxes is compared, without that of the box itself.
+  // The fraction of pairs of which a box suppresses the other one, in all pairs of rows. A box is
+  // compared with the other half of the sample.
   template <Form kForm>
   CVOPS_INLINE double fraction_of_pairs(int num, int most, const RuleBounds& bounds) const {
     const int compared = std::clamp(num / most, kMinCompared, kMaxCompared);
@@ -66,7 +68,8 @@ class RowSample {
       const int own = i * most / compared;
       const SizedBox b = boxes_.at(own);
       valid += in_grid_[own];
-      for (int at = own / kStep % 2 ? 0 : kStep; at < most; at += 2 * kStep) {
+      const int first = own < most / 2 ? most / 2 : 0;
+      for (int at = first; at < first + most / 2; at += kStep) {
         CVOPS_VECTORIZED
         for (int k = 0; k < kStep; ++k) {
           found[k] += may_suppress<kForm>(b, boxes_.at(at + k), bounds);
