@@ -23,7 +23,7 @@ constexpr int kBlock = 64;
 // Maximum fraction of the rows left, beyond kMaxDecided, that guesses may leave.
 constexpr double kMaxLeft = 0.75;
 // Maximum fraction of kept rows among the first ones.
-constexpr double kMaxKept = 0.6;
+constexpr double kMaxKept = 0.75;
 // Rows that a thread takes at once.
 constexpr int kPart = 2048;
 
