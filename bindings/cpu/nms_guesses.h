@@ -75,17 +75,17 @@ class KeptBoxes {
     const int levels[] = {of_smaller, of_larger == of_smaller ? kLevels : of_larger};
     int column = std::min(clamped(x - kReach * width), side - kColumns);
     do {
-      float across[kColumns];  // squares
-      for (int k = 0; k < kColumns; ++k) {
-        const float away = ((float)(column + k) + 0.5f - x) * per_width;
-        across[k] = away * away;
+      Quad across[kQuads];  // squares
+      for (int q = 0; q < kQuads; ++q) {
+        const Quad at = (float)(column + 4 * q) + Quad{0.5f, 1.5f, 2.5f, 3.5f};
+        across[q] = (at - x) * per_width * ((at - x) * per_width);
       }
       for (int row = clamped(y - kReach * height); row <= last_row; ++row) {
         const float down = ((float)row + 0.5f - y) * per_height;
-        int guesses[kColumns];
-        for (int k = 0; k < kColumns; ++k) guesses[k] = guess_at(across[k] + down * down, own);
         for (int of_level : levels) {
-          insert(cell_at(of_level, row, column), guesses);
+          for (int q = 0; q < kQuads; ++q) {
+            insert(cell_at(of_level, row, column + 4 * q), across[q] + down * down, own);
+          }
         }
       }
       column += kColumns;
@@ -139,7 +139,8 @@ class KeptBoxes {
   static constexpr float kSmaller = 0.8f, kLarger = 1.25f;
   static constexpr int kMinFine = 2048;   // boxes of a set for the finest grid
   static constexpr float kReach = 0.25f;  // as a part of a side
-  static constexpr int kColumns = 8;      // that are changed at once: more than in reach do no harm
+  // Columns that are changed at once: more than in reach do no harm.
+  static constexpr int kQuads = 2, kColumns = 4 * kQuads;
 
   // The exponent of an area.
   static CVOPS_INLINE int level(float area) {
@@ -161,24 +162,15 @@ class KeptBoxes {
     return clamped((position - low_[axis]) * per_unit_[axis]);
   }
 
-  // A guess: the bits of a distance and the number of a box. The nearer one is less.
-  static CVOPS_INLINE int guess_at(float distance, int box) {
-    int bits;
-    __builtin_memcpy(&bits, &distance, sizeof bits);
-    return (bits & 0x7fff0000) | box;
-  }
-
-  CVOPS_INLINE void insert(int cell, const int (&guesses)[kColumns]) {
-    int nearest[kColumns], next[kColumns];
-    __builtin_memcpy(nearest, guesses_[0] + cell, sizeof nearest);
-    __builtin_memcpy(next, guesses_[1] + cell, sizeof next);
-    for (int k = 0; k < kColumns; ++k) {
-      const int guess = guesses[k], further = nearest[k] > guess ? nearest[k] : guess;
-      nearest[k] = nearest[k] < guess ? nearest[k] : guess;
-      next[k] = next[k] < further ? next[k] : further;
-    }
-    __builtin_memcpy(guesses_[0] + cell, nearest, sizeof nearest);
-    __builtin_memcpy(guesses_[1] + cell, next, sizeof next);
+  // Inserts guesses from a cell on: the bits of a distance and the number of a box. The nearer one
+  // is less.
+  CVOPS_INLINE void insert(int cell, const Quad& distances, int box) {
+    const IntQuad guess = ((IntQuad)distances & 0x7fff0000) | box;
+    IntQuad nearest, next;
+    load<4>(nearest, guesses_[0] + cell), load<4>(next, guesses_[1] + cell);
+    const IntQuad further = nearest > guess ? nearest : guess;
+    store<4>(guesses_[0] + cell, nearest < guess ? nearest : guess);
+    store<4>(guesses_[1] + cell, next < further ? next : further);
   }
 
   const int side_bits_;
