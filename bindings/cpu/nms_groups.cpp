@@ -145,7 +145,7 @@ int remove_in_parts(int* some, int num, int threads, const Remove& remove) {
 template <Form kForm, int kWidth>
 CVOPS_INLINE bool decide_block(KeptBoxes& kept, int* numbers, int& count, const int* some, int num,
                                const Rows rows, int most) {
-  MarkedBoxes<kBlock> block;
+  MarkedBlock<kBlock> block;
   block.template load_numbers<kWidth>(num, [&](int i) __attribute__((always_inline)) {
     return rows.at(some[i]) + rows.options.columns.coord;
   });

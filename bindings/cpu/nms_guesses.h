@@ -5,7 +5,7 @@
 #include "box_nms.h"
 #include "nms/rows.cuh"
 #include "nms_broad_phase.h"
-#include "nms_marked_boxes.h"
+#include "nms_marked_block.h"
 
 namespace cvops::cpu {
 

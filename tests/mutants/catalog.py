@@ -358,16 +358,16 @@ BINDINGS = [
     ),
     Mutant(
         "boxes near the threshold not compared with the kept boxes of groups",
-        "bindings/cpu/nms_marked_boxes.h",
+        "bindings/cpu/nms_marked_block.h",
         "if (!any(unsure)) continue;",
         "continue;",
         f"{_NMS_ON_CPU}::test_pairs_near_the_threshold",
     ),
     Mutant(
         "boxes of a class near the threshold not compared by the rule",
-        "bindings/cpu/nms_marked_boxes.h",
-        "if (!any(unsure)) return;",
-        "return;",
+        "bindings/cpu/nms_all_later.cpp",
+        "if (!any(unsure)) continue;",
+        "continue;",
         f"{_NMS_ON_CPU}::test_pairs_of_a_small_class_near_the_threshold",
     ),
     Mutant(

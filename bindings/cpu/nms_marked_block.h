@@ -86,7 +86,7 @@ struct BoxChunk {
 
 // Boxes and marks: 1 for a suppressed box, else 0.
 template <int kMost>
-struct MarkedBoxes : BoxChunk<kMost + kStep> {
+struct MarkedBlock : BoxChunk<kMost + kStep> {
   alignas(64) int marks[kMost + kStep];
 
   // After `num` boxes: the lanes of the last step overlap nothing.
