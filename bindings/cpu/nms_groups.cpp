@@ -1,176 +1,112 @@
 #include "nms_groups.h"
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
-#include <optional>
-#include <utility>
 
+#include "append.h"
 #include "nms.h"
 #include "nms_guesses.h"
-#include "nms_sample.h"
+#include "nms_kept_lists.h"
+#include "nms_row_sample.h"
 #include "parallel.h"
 
 namespace cvops::cpu {
 namespace {
 
-// Minimum number of rows, and minimum average number of boxes that a box suppresses.
-constexpr int kMinRows = 400, kMinSuppressed = 10;
-// Numbers of boxes of the sample that are compared with all boxes of it.
-constexpr int kMinSampleCompared = 16, kMaxSampleCompared = 128;
-// Average number of boxes of a group among the first rows, and limits of the fraction of these
-// rows.
-constexpr double kFirstOfGroup = 3, kMinFirst = 0.03, kMaxFirst = 0.25;
-// Maximum number of rows that are compared one by one with kept boxes, and of such comparisons.
-constexpr int kMaxDecided = 1024, kMaxCompared = 1 << 18;
-// Number of rows that are decided before guesses remove some of the next ones.
-constexpr int kOneByOne = 128;
-// Minimum number of rows for the larger sample.
-constexpr int kMinSampled = 2048;
+// Minimum number of rows.
+constexpr int kMinRows = 400;
+// Maximum number of rows that are decided at once, and their usual number among the rows left.
+constexpr int kMaxDecided = 1024, kUsualDecided = 96;
+// Rows that are decided between removals by guess.
+constexpr int kBlock = 64;
+// Maximum fraction of the rows left, beyond kMaxDecided, that guesses may leave.
+constexpr double kMaxLeft = 0.75;
 // Maximum fraction of kept rows among the first ones.
-constexpr double kMaxKept = 0.6;
-// Maximum numbers of list entries per kept box, and of steps per box.
-constexpr int64 kMaxEntries = 64, kMaxWork = 12, kFree = 256;
+constexpr double kMaxKept = 0.75;
 // Rows that a thread takes at once.
 constexpr int kPart = 2048;
 
-// The grid of some kept boxes, without cells.
-Grid grid_of(const SizedBox* kept, int num, double pixel) {
-  Grid grid{pixel};
-  AxisSample of_x(pixel), of_y(pixel);
-  for (int i = 0, stride = (int)ceil_div(num, AxisSample::kMaxSize); i < num; i += stride) {
-    of_x.add(kept[i].box.x1, kept[i].box.x2), of_y.add(kept[i].box.y1, kept[i].box.y2);
-  }
-  grid.measure(0, of_x), grid.measure(1, of_y);
-  return grid;
-}
-
-// For each cell of a grid: all kept boxes that may suppress a box there.
-class Lists {
- public:
-  Lists(const SizedBox* kept, int num, NmsRule rule)
-      : rule_(rule), kept_(kept), num_(num), grid_(grid_of(kept, num, rule.pixels)) {}
-
-  // Returns false if the lists would be long.
-  bool build() {
-    const PerAxis window = 4 * broad_phase_.side_fraction * grid_.median_side;
-    const PerAxis cells_along = kCellsOfWindow * grid_.extent / window;
-    auto number = [](double cells) { return (int)std::clamp(cells, 1.0, 64.0); };
-    grid_.divide(number(cells_along[0]), number(cells_along[1]));
-    grid_.max_side = PerAxis{} + kInfinity;  // the other boxes may have any size
-    const int cells = grid_.columns * grid_.rows;
-    begins_ = pooled_scratch<int>(cells + 1);
-    std::fill_n(begins_.get(), cells + 1, 0);
-    int64 entries = 0;
-    for (int i = 0; i < num_ && entries <= kMaxEntries * (num_ + kFree); ++i) {
-      for_each_cell(i, [&](int cell) { ++begins_[cell + 1], ++entries; });
-    }
-    if (entries > kMaxEntries * (num_ + kFree)) return false;
-    // Each number of entries becomes the first one of its cell, and then the first one of the next.
-    for (int c = 1, before = 0; c <= cells; ++c) before += std::exchange(begins_[c], before);
-    boxes_.emplace(entries);
-    boxes_->clear_step(entries);
-    for (int i = 0; i < num_; ++i) {
-      for_each_cell(i, [&](int cell) { boxes_->put(begins_[cell + 1]++, kept_[i]); });
-    }
-    return true;
-  }
-
-  // Adds the steps to `work`. The last step compares boxes of the next cells too.
-  template <Form kForm>
-  CVOPS_INLINE bool suppress(const SizedBox& b, const RuleBounds& bounds, int64& work) const {
-    const int cell = grid_.cell_of(b.box);
-    for (int at = begins_[cell], end = begins_[cell + 1]; at < end; at += kStep, ++work) {
-      int found[kStep];
-      CVOPS_VECTORIZED
-      for (int k = 0; k < kStep; ++k) found[k] = may_suppress<kForm>(b, boxes_->at(at + k), bounds);
-      if (!any(found)) continue;
-      CVOPS_VECTORIZED
-      for (int k = 0; k < kStep; ++k) {
-        found[k] = suppresses_by_rule<kForm>(boxes_->at(at + k), b, rule_);
-      }
-      if (any(found)) return true;
-    }
-    return false;
-  }
-
- private:
-  static constexpr double kCellsOfWindow = 2.5;  // of a median box, along each axis
-
-  template <typename Body>
-  void for_each_cell(int i, const Body& body) const {
-    const Window window = grid_.in_reach(kept_[i].box, broad_phase_.side_fraction);
-    for (int row = window.row; row < window.end_row; ++row) {
-      for (int column = window.column; column < window.end_column; ++column) {
-        body(row * grid_.columns + column);
-      }
-    }
-  }
-
-  const NmsRule rule_;
-  const BroadPhase broad_phase_{rule_, false};
-  const SizedBox* const kept_;
-  const int num_;
-  Grid grid_;
-  PooledScratch<int> begins_;  // of the list of each cell
-  std::optional<BoxArrays> boxes_;
-};
-
-// Writes the numbers of the rows [first, end) that the guessed boxes do not suppress: of the valid
-// ones with scores below `least`.
-template <Form kForm>
-int remove_guessed(int* left, int first, int end, const Rows rows, const KeptBoxes& kept,
-                   float least) {
-  constexpr int kSize = BoxChunk::kSize;
+// The scores of rows: -infinity for the rows that are no candidates. Writes the numbers of the rows
+// [first, end) with scores of `least` or more, and returns how many these are.
+template <int kWidth>
+CVOPS_INLINE int list_first(int* some, float* scores, int first, int end, const Rows rows,
+                            float least) {
+  constexpr int kSize = 128;
   const NmsColumns columns = rows.options.columns;
   const float valid_thresh = rows.options.valid_thresh, background = rows.options.background_id;
-  float scores[kSize];
-  int is_left[kSize], num_left = 0;
+  int is_first[kSize], numbers[kSize], num_first = 0;
+  float own[kSize];
   for (; first < end; first += kSize) {
     const int num = std::min(kSize, end - first);
     const float* const row = rows.at(first);
-    for (int k = 0; k < num; ++k) scores[k] = row[(int64)k * columns.width + columns.score];
-    for (int k = 0; k < kSize; ++k) {
-      is_left[k] = (scores[k] > valid_thresh) & (scores[k] < least);
-    }
-    if (columns.id >= 0) {
-      for (int k = 0; k < num; ++k) {
-        is_left[k] &= row[(int64)k * columns.width + columns.id] != background;
+    // Several scores per branch.
+    const float* const last = row + (int64)(num - 1) * columns.width;
+    for (int k = 0; k < num; k += 4) {
+      for (int next = 0; next < 4; ++next) {
+        const float* const of_row = row + (int64)(k + next) * columns.width;
+        own[k + next] = std::min(of_row, last)[columns.score];
       }
     }
-    kept.clear_suppressed<kForm>(is_left, num, rows, 0, [&](int k) __attribute__((always_inline)) {
-      return row + (int64)k * columns.width;
-    });
-    for (int k = 0; k < num; ++k) {
-      left[num_left] = first + k;
-      num_left += is_left[k];
+    for (int k = 0; k < kSize; ++k) own[k] = own[k] > valid_thresh ? own[k] : -kInfinity;
+    if (columns.id >= 0) {
+      for (int k = 0; k < num; ++k) {
+        if (row[(int64)k * columns.width + columns.id] == background) own[k] = -kInfinity;
+      }
     }
+    for (int k = 0; k < kSize; ++k) is_first[k] = own[k] >= least, numbers[k] = first + k;
+    std::memcpy(scores + first, own, num * sizeof(float));
+    num_first += append<kWidth>(some + num_first, numbers, is_first, num);
+  }
+  return num_first;
+}
+
+// Writes the numbers of the rows [first, end) that the guessed boxes do not suppress: of those with
+// scores below `least`.
+template <Form kForm, int kWidth>
+CVOPS_INLINE int remove_guessed(int* left, const float* scores, int first, int end, const Rows rows,
+                                const KeptBoxes& kept, float least) {
+  constexpr int kSize = 128;
+  int is_left[kSize], numbers[kSize], num_left = 0;
+  for (; first < end; first += kSize) {
+    const int num = std::min(kSize, end - first);
+    const float* const row = rows.at(first);
+    float own[kSize];
+    std::memcpy(own, scores + first, num * sizeof(float));
+    for (int k = 0; k < kSize; ++k) {
+      is_left[k] = (own[k] > -kInfinity) & (own[k] < least), numbers[k] = first + k;
+    }
+    kept.clear_suppressed<kForm, kWidth, kSize>(
+        is_left, num, rows, 0, [&](int k) __attribute__((always_inline)) {
+          return row + (int64)k * rows.options.columns.width;
+        });
+    num_left += append<kWidth>(left + num_left, numbers, is_left, num);
   }
   return num_left;
 }
 
 // Moves the numbers of the rows that the guessed boxes do not suppress to the front.
-template <Form kForm>
+template <Form kForm, int kWidth, int kSize = 128>
 CVOPS_INLINE int remove_by_guess(int* some, int num, const Rows rows, const KeptBoxes& kept,
                                  int which) {
-  constexpr int kSize = BoxChunk::kSize;
   int is_left[kSize], num_left = 0;
   for (int first = 0; first < num; first += kSize) {
     const int number = std::min(kSize, num - first);
     std::fill_n(is_left, kSize, 1);
-    kept.clear_suppressed<kForm>(
+    kept.clear_suppressed<kForm, kWidth, kSize>(
         is_left, number, rows, which,
         [&](int k) __attribute__((always_inline)) { return rows.at(some[first + k]); });
-    for (int k = 0; k < number; ++k) {
-      some[num_left] = some[first + k];
-      num_left += is_left[k];
-    }
+    num_left += append<kWidth>(some + num_left, some + first, is_left, number);
   }
   return num_left;
 }
 
-// The same for the lists. Returns -1 if that is slow, or if the lists do not suit a box.
+// Maximum number of steps per box.
+constexpr int64 kMaxWork = 12, kFree = 256;
+
+// The same by the lists. Returns -1 if that is slow, or if the lists do not suit a box.
 template <Form kForm>
-int remove_by_lists(int* some, int num, const Rows rows, const Lists& lists) {
+int remove_by_lists(int* some, int num, const Rows rows, const KeptLists& lists) {
   int left = 0;
   int64 work = 0;
   for (int i = 0; i < num; ++i) {
@@ -204,118 +140,140 @@ int remove_in_parts(int* some, int num, int threads, const Remove& remove) {
   return count;
 }
 
-// Estimates how many boxes a box suppresses, and which rows to decide first.
-struct First {
-  float least;  // lowest score of these rows
-  Grid grid{0};
-
-  // Returns false if boxes suppress few others.
-  template <Form kForm>
-  bool choose(const Rows& rows, int num) {
-    BoxSample sample;
-    AxisSample of_x(0), of_y(0);
-    float scores[BoxSample::kMost];
-    const int most = num < kMinSampled ? BoxSample::kMost / 2 : BoxSample::kMost;
-    for (int i = 0; i < most; ++i) {
-      const int row = (int)((int64)i * num / most);
-      if (!rows.is_valid(row)) continue;
-      scores[sample.num] = rows.score(row);
-      const SizedBox b = rows.box(row);
-      sample.add(b, 0);
-      if (of_x.num == AxisSample::kMaxSize || rows.kind_of_cell(b) != kGridCell) continue;
-      of_x.add(b.box.x1, b.box.x2), of_y.add(b.box.y1, b.box.y2);
-    }
-    if (sample.num < most / 2 || of_x.num < 2) return false;
-    const int compared = std::clamp(num / most, kMinSampleCompared, kMaxSampleCompared);
-    const double suppressed = num * fraction_of_pairs<kForm>(sample, compared, rows.bounds);
-    if (suppressed < kMinSuppressed) return false;
-    const double fraction = std::clamp(kFirstOfGroup / suppressed, kMinFirst, kMaxFirst);
-    float* const at = scores + (int)(fraction * sample.num);
-    std::nth_element(scores, at, scores + sample.num, std::greater<float>());
-    least = *at;
-    grid.measure(0, of_x), grid.measure(1, of_y);
-    return true;
-  }
-};
-
-// Decides rows, the best first, and appends the numbers of the kept ones. Returns false if a box
-// does not suit the bounds of the rule, or if there would be more than `most` kept boxes.
-template <Form kForm>
-bool decide(KeptBoxes& kept, int* numbers, int& count, int* some, int num, const Rows rows,
-            int most) {
+// Decides a block of rows, the best first, and appends the numbers of the kept ones. Returns false
+// if a box does not suit the bounds of the rule, or if there would be `most` kept rows.
+template <Form kForm, int kWidth>
+CVOPS_INLINE bool decide_block(KeptBoxes& kept, int* numbers, int& count, const int* some, int num,
+                               const Rows rows, int most) {
+  MarkedBlock<kBlock> block;
+  block.template load_numbers<kWidth>(num, [&](int i) __attribute__((always_inline)) {
+    return rows.at(some[i]) + rows.options.columns.coord;
+  });
+  block.size_all(kForm == Form::center, num);
+  int suit = 1;
   for (int i = 0; i < num; ++i) {
-    const SizedBox b = rows.box(some[i]);
-    const int kind = rows.kind_of_cell(b);
-    if (kind == kOverflowCell || kept.num() >= most) return false;
-    numbers[count] = some[i];
-    if (kind == kNoCell) {
-      ++count;
-    } else if (!kept.suppress<kForm>(b, rows.bounds, rows.options.rule)) {
-      ++count, kept.add(b);
-    }
-    // Guesses remove most of the next rows.
-    if (i + 1 == kOneByOne)
-      num = i + 1 + remove_by_guess<kForm>(some + i + 1, num - i - 1, rows, kept, 0);
+    const SizedBox b = block.at(i);
+    const int in_grid = is_in_grid(b);
+    suit &= in_grid | !overflows<kForm>(b);
+    block.put(i, in_grid ? b : kNone);
+  }
+  if (!suit) return false;
+  block.begin(num);
+  block.template mark_all<kForm>(kept.boxes(), kept.num(), num, rows.bounds, rows.options.rule);
+  for (int i = 0; i < num; ++i) {
+    if (block.marks[i]) continue;
+    if (count >= most) return false;
+    numbers[count++] = some[i];
+    const SizedBox b = block.at(i);
+    if (b.box.x1 > b.box.x2) continue;
+    block.template mark<kForm>(b, i + 1, num, rows.bounds, rows.options.rule);
+    kept.add(b);
   }
   return true;
 }
 
-// The same for `num` rows in ascending order.
+// The same for at most kMaxDecided rows in any order.
 template <Form kForm>
-bool decide_some(KeptBoxes& kept, int* numbers, int& count, int* some, int num, const Rows& rows,
-                 int most) {
-  const auto keys = pooled_scratch<uint64>(2 * (int64)num);
+bool decide(KeptBoxes& kept, int* numbers, int& count, const int* some, int num, const Rows& rows,
+            int most) {
+  uint64 keys[2 * kMaxDecided];
   for (int i = 0; i < num; ++i) keys[i] = sort_key(rows.score(some[i]), (uint32)some[i]);
-  const uint64* const sorted = sort_keys(keys.get(), keys.get() + num, num, num);
-  for (int i = 0; i < num; ++i) some[i] = (int)index_of(sorted[i]);
-  return simd<decide<kForm>>(kept, numbers, count, some, num, rows, most);
+  const uint64* const sorted = sort_keys(keys, keys + kMaxDecided, num, num);
+  return by_width([&](auto width) __attribute__((always_inline)) {
+    for (int first = 0; first < num; first += kBlock) {
+      int block[kBlock], size = std::min(kBlock, num - first);
+      for (int i = 0; i < size; ++i) block[i] = (int)index_of(sorted[first + i]);
+      if (first) size = remove_by_guess<kForm, width, kBlock>(block, size, rows, kept, 0);
+      if (!decide_block<kForm, width>(kept, numbers, count, block, size, rows, most)) return false;
+    }
+    return true;
+  });
 }
 
-// Returns the number of the first rows.
-int list_first(int* some, int num, const Rows rows, float least) {
-  int first = 0;
+// The lowest score of about kUsualDecided of the rows.
+float least_of_best(const int* some, const float* scores, int num) {
+  if (num <= 4 * kUsualDecided / 3) return -kInfinity;
+  constexpr int kSample = 128;
+  float sample[kSample];
+  for (int k = 0; k < kSample; ++k) sample[k] = scores[some[(int64)k * num / kSample]];
+  float* const at = sample + kSample * kUsualDecided / num;
+  std::nth_element(sample, at, sample + kSample, std::greater<float>());
+  return *at;
+}
+
+// Adds kept rows. Returns false if a box does not suit the bounds of the rule.
+bool add_all(KeptBoxes& kept, const int* numbers, int num, const Rows rows) {
   for (int i = 0; i < num; ++i) {
-    some[first] = i;
-    first += rows.is_valid(i) & (rows.score(i) >= least);
+    const SizedBox b = rows.box(numbers[i]);
+    const int kind = rows.kind_of_cell(b);
+    if (kind == kOverflowCell) return false;
+    if (kind == kGridCell) kept.add(b);
   }
-  return first;
+  return true;
 }
 
 template <Form kForm>
 bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
           const KeepSome& keep_some) {
-  First first;
-  if (!first.choose<kForm>(rows, num)) return false;
-  const auto memory = pooled_scratch<int>((int64)num + 1);
+  RowSample sample;
+  const bool suits = by_width([&](auto width) __attribute__((always_inline)) {
+    return sample.take<kForm, width>(rows, num);
+  });
+  if (!suits) return false;
+  const auto memory = pooled_scratch<int>(2 * (int64)num + 1);
   int* const some = memory.get();
-  const int num_first = list_first(some, num, rows, first.least);
-  KeptBoxes kept(first.grid, num, std::max(num_first, KeptBoxes::kMost));
+  float* const scores = (float*)(some + num + 1);
+  const int num_first = remove_in_parts(some, num, threads, [&](int begin, int end) {
+    return by_width([&](auto width) __attribute__((always_inline)) {
+      return list_first<width>(some + begin, scores, begin, end, rows, sample.least);
+    });
+  });
+  KeptBoxes kept(sample.low, sample.extent, num, std::max(num_first, KeptBoxes::kMost));
+  by_width([&](auto) __attribute__((always_inline)) { kept.clear(); });
   count = {};
   const int most_of_first = (int)(kMaxKept * num_first) + 1;
   if (num_first <= kMaxDecided) {
     const int most = std::min(most_of_first, KeptBoxes::kMost);
-    if (!decide_some<kForm>(kept, numbers, count.kept, some, num_first, rows, most)) return false;
+    if (!decide<kForm>(kept, numbers, count.kept, some, num_first, rows, most)) return false;
   } else {
     count.kept = keep_some(numbers, some, num_first);
-    for (int i = 0; i < count.kept; ++i) {
-      const SizedBox b = rows.box(numbers[i]);
-      const int kind = rows.kind_of_cell(b);
-      if (kind == kOverflowCell) return false;
-      if (kind == kGridCell) kept.add(b);
-    }
+    if (!simd<add_all>(kept, numbers, count.kept, rows)) return false;
   }
   if (count.kept >= most_of_first || kept.num() == 0) return false;
   int left = remove_in_parts(some, num, threads, [&](int begin, int end) {
-    return simd<remove_guessed<kForm>>(some + begin, begin, end, rows, kept, first.least);
+    return by_width([&](auto width) __attribute__((always_inline)) {
+      return remove_guessed<kForm, width>(some + begin, scores, begin, end, rows, kept,
+                                          sample.least);
+    });
   });
-  left = remove_in_parts(some, left, threads, [&](int begin, int end) {
-    return simd<remove_by_guess<kForm>>(some + begin, end - begin, rows, kept, 1);
-  });
-  const bool are_few = left <= kMaxDecided && (int64)left * kept.num() < kMaxCompared;
-  if (are_few && kept.num() < KeptBoxes::kMost) {
-    return decide_some<kForm>(kept, numbers, count.kept, some, left, rows, KeptBoxes::kMost);
+  auto remove_left = [&](int* from, int number, int which) {
+    return remove_in_parts(from, number, threads, [&](int begin, int end) {
+      return by_width([&](auto width) __attribute__((always_inline)) {
+        return remove_by_guess<kForm, width>(from + begin, end - begin, rows, kept, which);
+      });
+    });
+  };
+  left = remove_left(some, left, 1);
+  for (int before = num; left > 0; before = left) {
+    const float least = least_of_best(some, scores, left);
+    int num_best = 0;
+    for (int i = 0; i < left; ++i) num_best += scores[some[i]] >= least;
+    const bool is_slow = left > kMaxDecided && left > kMaxLeft * before;
+    if (is_slow || count.kept + num_best >= KeptBoxes::kMost) break;
+    int best[KeptBoxes::kMost], others = 0;
+    num_best = 0;
+    for (int i = 0; i < left; ++i) {
+      const int row = some[i];
+      const bool is_best = scores[row] >= least;
+      best[num_best] = row, some[others] = row;
+      num_best += is_best, others += !is_best;
+    }
+    if (!decide<kForm>(kept, numbers, count.kept, best, num_best, rows, num)) return false;
+    for (int which : {0, 1}) others = remove_left(some, others, which);
+    left = others;
   }
-  Lists lists(kept.boxes(), kept.num(), rows.options.rule);
+  if (left == 0) return true;
+  KeptLists lists(kept.boxes(), kept.num(), rows.options.rule);
   if (!lists.build()) return false;
   left = remove_in_parts(some, left, threads, [&](int begin, int end) {
     return simd<remove_by_lists<kForm>>(some + begin, end - begin, rows, lists);

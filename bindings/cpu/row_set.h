@@ -4,7 +4,6 @@
 #include "nms/rows.cuh"
 #include "nms_broad_phase.h"
 #include "nms_lanes.h"
-#include "sort_key.cuh"
 
 namespace cvops::cpu {
 
@@ -23,7 +22,6 @@ struct Rows {
     return nms_box(at(i), options.columns, options.rule.center);
   }
   CVOPS_INLINE float score(int i) const { return at(i)[options.columns.score]; }
-  CVOPS_INLINE uint64 key(int i) const { return sort_key(score(i), (uint32)i); }
   CVOPS_INLINE int kind_of_cell(const SizedBox& b) const {
     return broad_phase.kind_of_cell(b, options.rule);
   }

@@ -26,6 +26,13 @@ CVOPS_INLINE void shuffle(V& out, const V& a, const V& b, std::integer_sequence<
 #endif
 }
 
+// Joins the lanes of two vectors.
+template <typename V, typename Half, int... kLanes>
+CVOPS_INLINE void join(V& out, const Half& low, const Half& high,
+                       std::integer_sequence<int, kLanes...>) {
+  out = __builtin_shufflevector(low, high, kLanes...);
+}
+
 // Transposes each group of four lanes of four rows.
 template <int kWidth>
 CVOPS_INLINE void transpose_groups(Vector<float, kWidth> (&rows)[4]) {

@@ -358,7 +358,7 @@ BINDINGS = [
     ),
     Mutant(
         "boxes near the threshold removed by a list",
-        "bindings/cpu/nms_groups.cpp",
+        "bindings/cpu/nms_kept_lists.h",
         "if (any(found)) return true;",
         "return true;",
         f"{_NMS_ON_CPU}::test_pairs_near_the_threshold",
@@ -366,15 +366,15 @@ BINDINGS = [
     Mutant(
         "rows that are no candidates left in groups",
         "bindings/cpu/nms_groups.cpp",
-        "is_left[k] = (scores[k] > valid_thresh) & (scores[k] < least);",
-        "is_left[k] = scores[k] < least;",
+        "(own[k] > -kInfinity) & (own[k] < least)",
+        "own[k] < least",
         f"{_NMS_ON_CPU}::test_groups_whose_best_boxes_come_first",
     ),
     Mutant(
         "boxes near the threshold not compared with the kept boxes of groups",
-        "bindings/cpu/nms_guesses.h",
-        "if (any(surely) || !any(unsure)) return",
-        "return",
+        "bindings/cpu/nms_marked_block.h",
+        "if (!any(unsure)) continue;",
+        "continue;",
         f"{_NMS_ON_CPU}::test_pairs_near_the_threshold",
     ),
     Mutant(
@@ -389,7 +389,7 @@ BINDINGS = [
         "bindings/cpu/nms_marks.cpp",
         "boxes.slot_of[box] = is_marked ? boxes.removed_slot : to;",
         "",
-        f"{_NMS_ON_CPU}::test_groups_of_boxes",
+        f"{_NMS_ON_CPU}::test_dense_groups_of_the_best_boxes",
     ),
     Mutant(
         "pairs of boxes near the threshold lost",

@@ -214,11 +214,18 @@ def test_few_boxes_in_groups_and_alone(check):
 @pytest.mark.parametrize("num", [160, 4000])
 @pytest.mark.parametrize("extent", [4, 200], ids=["dense", "sparse"])
 def test_groups_of_boxes(check, num, extent):
-    """The CPU removes the marked boxes of dense groups."""
     rng = np.random.default_rng(num)
     centers = squares(rng, num // 20, extent)
     boxes = np.repeat(centers, 20, axis=0) + rng.normal(0, 0.07, (num, 4))
     check(rows(rng.random(num), boxes))
+
+
+def test_dense_groups_of_the_best_boxes(check):
+    """The CPU sorts boxes for a topk, and removes the marked ones of dense groups."""
+    rng = np.random.default_rng(4000)
+    boxes = np.repeat(squares(rng, 201, 2), 20, axis=0)[:4000] + rng.normal(0, 0.03, (4000, 4))
+    kept = check(rows(rng.random(4000), boxes), overlap_thresh=0.8, topk=3999)
+    assert 201 < len(kept) < 400
 
 
 def test_groups_that_are_far_from_each_other(check):
