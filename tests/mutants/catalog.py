@@ -497,6 +497,13 @@ BINDINGS = [
         f"{_NMS_ON_CPU}::test_parts_with_a_gap",
     ),
     Mutant(
+        "one class by the first rows",
+        "bindings/cpu/box_nms.cpp",
+        "truncated(row[columns.id]) != truncated(first[columns.id])) return false;",
+        "truncated(row[columns.id]) != truncated(first[columns.id])) return i > num / 2;",
+        f"{_NMS_ON_CPU}::test_rows_of_one_class",
+    ),
+    Mutant(
         "areas in reach in a grid of shapes without a slack",
         "bindings/cpu/nms_shapes.h",
         "half_y_ = half(max_ratio_of_areas(rule.threshold));",

@@ -90,13 +90,32 @@ def test_pairs_near_the_threshold(check, way, threshold):
 def test_pairs_of_a_small_class_near_the_threshold(check, threshold):
     """The CPU compares a kept box with all later ones of its class."""
     rng = np.random.default_rng(15)
-    boxes = pairs_near(rng, threshold, 140)
+    boxes = np.vstack([pairs_near(rng, threshold, 140), [[0, 50, 1, 51]]])
     data = rows(rng.permutation(np.linspace(1, 0.1, len(boxes))), boxes)
+    data[-1, 0] = 1
     kept = check(data, overlap_thresh=threshold, id_index=0)
     assert len(kept) == len(check(data, overlap_thresh=threshold))
     assert 150 < len(kept) < 270
     data[::2, 0] = 1  # no pair is of one class
     assert len(check(data, overlap_thresh=threshold, id_index=0)) == len(boxes)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("members", [1, 30])
+@pytest.mark.parametrize("num", [100, 1000])
+def test_rows_of_one_class(check, num, members, dtype):
+    """The classes of rows that take no part do not matter, and the last row's class does."""
+    rng = np.random.default_rng(num)
+    data = rows(rng.permutation(np.linspace(1, 0.1, num)), groups(rng, num, members)).astype(dtype)
+    data[:, 0] = 3
+    data[1::2, 0] += 0.5  # the class is truncated
+    data[:50:5, 0], data[1:50:5, 1] = -1, 0
+    data[1:50:5, 0] = 4
+    options = dict(overlap_thresh=0.3, valid_thresh=0.05, id_index=0)
+    kept = check(data, **options)
+    assert len(kept) == len(check(data, **options, force_suppress=True)) < num - 20
+    data[-1] = [5, 0.01, *data[kept[kept < num - 1][0], 2:]]
+    assert num - 1 in check(data, **{**options, "valid_thresh": 0})
 
 
 @pytest.mark.parametrize("in_format", ["corner", "center"])
