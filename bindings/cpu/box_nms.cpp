@@ -128,7 +128,9 @@ void box_nms(const Cpu&, T* out, int* index, const T* data, int64 batch, int64 n
   auto select = [&](int* kept, const T* rows, int threads) {
     NmsOptions of_rows = options;
     // The fastest searches take boxes of one class.
-    if (options.rule.by_class && have_one_class(rows, num, options)) of_rows.rule.by_class = 0;
+    if (options.rule.by_class && options.topk >= num && have_one_class(rows, num, options)) {
+      of_rows.rule.by_class = 0;
+    }
     return select_rows(kept, rows, num, of_rows, threads);
   };
   nms_rows(out, index, data, batch, num, options, select);

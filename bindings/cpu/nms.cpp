@@ -24,6 +24,9 @@ constexpr int kFirstBlock = 256, kBlock = 1024;
 constexpr int kMinParallel = 1000;
 // Minimum average number of kept boxes per cell for long vector steps.
 constexpr int kMinDense = 12;
+// Maximum numbers of boxes without classes, by Simd, that are compared with all later ones. Several
+// classes would need a grid each.
+constexpr int kMaxAllLaterOfAll[] = {128, 256, kMaxAllLater};
 // Minimum number of boxes for one search in all classes.
 constexpr int kMinSearched = 300;
 // Maximum range of classes for a table.
@@ -207,7 +210,7 @@ void suppress_part(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const i
   int first = 0;
   if constexpr (!has_bounds(kForm)) {
     const bool suits = RuleBounds::suit(rule);
-    if (rule.by_class && num <= kMaxAllLater) {
+    if (num <= (rule.by_class ? kMaxAllLater : kMaxAllLaterOfAll[(int)current_simd])) {
       if (suits && suppress_all_later<kForm>(is_kept, boxes, order, num, rule, max_kept)) return;
     } else if (suits) {
       BoxesInCells in_cells(boxes, order, num, rule);
