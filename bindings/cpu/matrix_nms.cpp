@@ -62,7 +62,7 @@ CVOPS_INLINE void for_each_step(const Sorted& all, int i, const Use& use) {
       const SizedBox other = {{all.x1[j], all.y1[j], all.x2[j], all.y2[j]}, all.area[j]};
       const float overlap = intersection(other.box, own.box, kCenter);
       const float iou = overlap / (other.area + own.area - overlap);
-      use(k, j, (overlap > 0) & (j < i) ? iou : float_of(0x7fc00000u));
+      use(k, j, ((overlap > 0) & (j < i)) ? iou : float_of(0x7fc00000u));
     }
   }
 }

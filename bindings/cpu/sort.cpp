@@ -135,8 +135,9 @@ CVOPS_INLINE bool sort_in_buckets(const Buckets& memory, int num, const Put& put
   // The numbers of bits bound the largest count.
   int count = 0, before = 0;
   for (int s = 0; s < kSegments; ++s) {
-    count |= most[s];
-    before += std::exchange(sum[s], (uint16_t)before);
+    const int own = sum[s];
+    count |= most[s], sum[s] = (uint16_t)before;
+    before += own;
   }
   if (count > kMaxCount) return false;
   for (int r = 0; r < rows; ++r) {

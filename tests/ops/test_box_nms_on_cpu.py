@@ -221,10 +221,14 @@ def test_few_boxes_in_groups(check, num, in_format):
     check(rows(scores, groups(rng, num, 60)), in_format=in_format)
 
 
-def test_few_boxes_in_groups_and_alone(check):
-    """The first steps suppress groups; a sort takes the boxes that are left."""
+@pytest.mark.parametrize("num", [260, 280])
+def test_few_boxes_in_groups_and_alone(check, num):
+    """The first steps suppress groups; a sort takes the boxes that are left.
+
+    From 400 boxes on, the best boxes of groups are decided first.
+    """
     rng = np.random.default_rng(0)
-    boxes = np.vstack([groups(rng, 280, 100), squares(rng, 120, 1000)])
+    boxes = np.vstack([groups(rng, num, 100), squares(rng, 120, 1000)])
     order = rng.permutation(len(boxes))
     scores = np.round(rng.random(len(boxes)), 2)
     assert len(check(rows(scores, boxes[order]))) > 120
