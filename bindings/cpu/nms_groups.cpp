@@ -27,36 +27,23 @@ constexpr double kMaxKept = 0.75;
 // Rows that a thread takes at once.
 constexpr int kPart = 2048;
 
-// The scores of rows: -infinity for the rows that are no candidates. Writes the numbers of the rows
-// [first, end) with scores of `least` or more, and returns how many these are.
+// Rows per step. A part of the rows is whole steps, but for the last one.
+constexpr int kRows = 128;
+
+// Writes the scores of rows, -infinity for those that are no candidates, and the numbers of the
+// rows [first, end) with scores of `least` or more. Returns how many these are. Scores have memory
+// for whole steps.
 template <int kWidth>
 CVOPS_INLINE int list_first(int* some, float* scores, int first, int end, const Rows rows,
                             float least) {
-  constexpr int kSize = 128;
-  const NmsColumns columns = rows.options.columns;
-  const float valid_thresh = rows.options.valid_thresh, background = rows.options.background_id;
-  int is_first[kSize], numbers[kSize], num_first = 0;
-  float own[kSize];
-  for (; first < end; first += kSize) {
-    const int num = std::min(kSize, end - first);
-    const float* const row = rows.at(first);
-    // Several scores per branch.
-    const float* const last = row + (int64)(num - 1) * columns.width;
-    for (int k = 0; k < num; k += 4) {
-      for (int next = 0; next < 4; ++next) {
-        const float* const of_row = row + (int64)(k + next) * columns.width;
-        own[k + next] = std::min(of_row, last)[columns.score];
-      }
-    }
-    for (int k = 0; k < kSize; ++k) own[k] = own[k] > valid_thresh ? own[k] : -kInfinity;
-    if (columns.id >= 0) {
-      for (int k = 0; k < num; ++k) {
-        if (row[(int64)k * columns.width + columns.id] == background) own[k] = -kInfinity;
-      }
-    }
-    for (int k = 0; k < kSize; ++k) is_first[k] = own[k] >= least, numbers[k] = first + k;
-    std::memcpy(scores + first, own, num * sizeof(float));
-    num_first += append<kWidth>(some + num_first, numbers, is_first, num);
+  int is_first[kRows], numbers[kRows], num_first = 0;
+  for (; first < end; first += kRows) {
+    float own[kRows];
+    rows.load_scores<kRows>(own, std::min(kRows, end - first),
+                            [&](int k) __attribute__((always_inline)) { return first + k; });
+    for (int k = 0; k < kRows; ++k) is_first[k] = own[k] >= least, numbers[k] = first + k;
+    std::memcpy(scores + first, own, sizeof own);
+    num_first += append<kWidth>(some + num_first, numbers, is_first, std::min(kRows, end - first));
   }
   return num_first;
 }
@@ -66,17 +53,16 @@ CVOPS_INLINE int list_first(int* some, float* scores, int first, int end, const 
 template <Form kForm, int kWidth>
 CVOPS_INLINE int remove_guessed(int* left, const float* scores, int first, int end, const Rows rows,
                                 const KeptBoxes& kept, float least) {
-  constexpr int kSize = 128;
-  int is_left[kSize], numbers[kSize], num_left = 0;
-  for (; first < end; first += kSize) {
-    const int num = std::min(kSize, end - first);
+  int is_left[kRows], numbers[kRows], num_left = 0;
+  for (; first < end; first += kRows) {
+    const int num = std::min(kRows, end - first);
     const float* const row = rows.at(first);
-    float own[kSize];
-    std::memcpy(own, scores + first, num * sizeof(float));
-    for (int k = 0; k < kSize; ++k) {
+    float own[kRows];
+    std::memcpy(own, scores + first, sizeof own);
+    for (int k = 0; k < kRows; ++k) {
       is_left[k] = (own[k] > -kInfinity) & (own[k] < least), numbers[k] = first + k;
     }
-    kept.clear_suppressed<kForm, kWidth, kSize>(
+    kept.clear_suppressed<kForm, kWidth, kRows>(
         is_left, num, rows, 0, [&](int k) __attribute__((always_inline)) {
           return row + (int64)k * rows.options.columns.width;
         });
@@ -86,7 +72,7 @@ CVOPS_INLINE int remove_guessed(int* left, const float* scores, int first, int e
 }
 
 // Moves the numbers of the rows that the guessed boxes do not suppress to the front.
-template <Form kForm, int kWidth, int kSize = 128>
+template <Form kForm, int kWidth, int kSize = kRows>
 CVOPS_INLINE int remove_by_guess(int* some, int num, const Rows rows, const KeptBoxes& kept,
                                  int which) {
   int is_left[kSize], num_left = 0;
@@ -220,7 +206,7 @@ bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
     return sample.take<kForm, width>(rows, num);
   });
   if (!suits) return false;
-  const auto memory = pooled_scratch<int>(2 * (int64)num + 1);
+  const auto memory = pooled_scratch<int>(2 * (int64)num + 1 + kRows);
   int* const some = memory.get();
   float* const scores = (float*)(some + num + 1);
   const int num_first = remove_in_parts(some, num, threads, [&](int begin, int end) {
