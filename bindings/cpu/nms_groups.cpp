@@ -24,8 +24,10 @@ constexpr int kBlock = 64;
 constexpr double kMaxLeft = 0.75;
 // Maximum fraction of kept rows among the first ones.
 constexpr double kMaxKept = 0.75;
-// Rows that a thread takes at once.
+// Rows that a thread takes at once, and the time of a row in ns: to list it, to compare it with a
+// guessed box, and with lists of boxes.
 constexpr int kPart = 2048;
+constexpr double kListing = 1, kGuessing = 1, kSearching = 10;
 
 // Rows per step. A part of the rows is whole steps, but for the last one.
 constexpr int kRows = 128;
@@ -105,15 +107,15 @@ int remove_by_lists(int* some, int num, const Rows rows, const KeptLists& lists)
   return left;
 }
 
-// Calls remove(first, end), on several threads, for parts of [0, num). It writes numbers from `some
-// + first` on, and returns how many these are. Moves all to the front. Returns their number, or -1
-// if a call does.
+// Calls remove(first, end), on several threads if that pays at that cost of a number, for parts of
+// [0, num). It writes numbers from `some + first` on, and returns how many these are. Moves all to
+// the front. Returns their number, or -1 if a call does.
 template <typename Remove>
-int remove_in_parts(int* some, int num, int threads, const Remove& remove) {
+int remove_in_parts(int* some, int num, int threads, double cost, const Remove& remove) {
   const int part = threads < 2 ? std::max(num, 1) : kPart;
   const int parts = (int)ceil_div(num, part);
   const auto left = pooled_scratch<int>(parts);
-  parallel_for(parts, 4.0 * part, [&](int64 p) {
+  parallel_for(parts, cost * part, [&](int64 p) {
     const int first = (int)p * part;
     left[p] = remove(first, std::min(first + part, num));
   });
@@ -209,7 +211,7 @@ bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
   const auto memory = pooled_scratch<int>(2 * (int64)num + 1 + kRows);
   int* const some = memory.get();
   float* const scores = (float*)(some + num + 1);
-  const int num_first = remove_in_parts(some, num, threads, [&](int begin, int end) {
+  const int num_first = remove_in_parts(some, num, threads, kListing, [&](int begin, int end) {
     return by_width([&](auto width) __attribute__((always_inline)) {
       return list_first<width>(some + begin, scores, begin, end, rows, sample.least);
     });
@@ -226,26 +228,28 @@ bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
     if (!simd<add_all>(kept, numbers, count.kept, rows)) return false;
   }
   if (count.kept >= most_of_first || kept.num() == 0) return false;
-  int left = remove_in_parts(some, num, threads, [&](int begin, int end) {
+  int left = remove_in_parts(some, num, threads, kGuessing, [&](int begin, int end) {
     return by_width([&](auto width) __attribute__((always_inline)) {
       return remove_guessed<kForm, width>(some + begin, scores, begin, end, rows, kept,
                                           sample.least);
     });
   });
   auto remove_left = [&](int* from, int number, int which) {
-    return remove_in_parts(from, number, threads, [&](int begin, int end) {
+    return remove_in_parts(from, number, threads, kGuessing, [&](int begin, int end) {
       return by_width([&](auto width) __attribute__((always_inline)) {
         return remove_by_guess<kForm, width>(from + begin, end - begin, rows, kept, which);
       });
     });
   };
   left = remove_left(some, left, 1);
+  // With narrow vectors, lists are faster than comparisons with all kept boxes sooner.
+  const int most_kept = current_simd == Simd::baseline ? KeptBoxes::kMost / 4 : KeptBoxes::kMost;
   for (int before = num; left > 0; before = left) {
     const float least = least_of_best(some, scores, left);
     int num_best = 0;
     for (int i = 0; i < left; ++i) num_best += scores[some[i]] >= least;
     const bool is_slow = left > kMaxDecided && left > kMaxLeft * before;
-    if (is_slow || count.kept + num_best >= KeptBoxes::kMost) break;
+    if (is_slow || count.kept + num_best >= most_kept) break;
     int best[KeptBoxes::kMost], others = 0;
     num_best = 0;
     for (int i = 0; i < left; ++i) {
@@ -261,7 +265,7 @@ bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
   if (left == 0) return true;
   KeptLists lists(kept.boxes(), kept.num(), rows.options.rule);
   if (!lists.build()) return false;
-  left = remove_in_parts(some, left, threads, [&](int begin, int end) {
+  left = remove_in_parts(some, left, threads, kSearching, [&](int begin, int end) {
     return simd<remove_by_lists<kForm>>(some + begin, end - begin, rows, lists);
   });
   if (left < 0) return false;
