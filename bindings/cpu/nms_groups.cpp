@@ -24,39 +24,28 @@ constexpr int kBlock = 64;
 constexpr double kMaxLeft = 0.75;
 // Maximum fraction of kept rows among the first ones.
 constexpr double kMaxKept = 0.75;
-// Rows that a thread takes at once.
+// Rows that a thread takes at once, and the time of a row in ns: to list it, to compare it with a
+// guessed box, and with lists of boxes.
 constexpr int kPart = 2048;
+constexpr double kListing = 1, kGuessing = 1, kSearching = 10;
 
-// The scores of rows: -infinity for the rows that are no candidates. Writes the numbers of the rows
-// [first, end) with scores of `least` or more, and returns how many these are.
+// Rows per step. A part of the rows is whole steps, but for the last one.
+constexpr int kRows = 128;
+
+// Writes the scores of rows, -infinity for those that are no candidates, and the numbers of the
+// rows [first, end) with scores of `least` or more. Returns how many these are. Scores have memory
+// for whole steps.
 template <int kWidth>
 CVOPS_INLINE int list_first(int* some, float* scores, int first, int end, const Rows rows,
                             float least) {
-  constexpr int kSize = 128;
-  const NmsColumns columns = rows.options.columns;
-  const float valid_thresh = rows.options.valid_thresh, background = rows.options.background_id;
-  int is_first[kSize], numbers[kSize], num_first = 0;
-  float own[kSize];
-  for (; first < end; first += kSize) {
-    const int num = std::min(kSize, end - first);
-    const float* const row = rows.at(first);
-    // Several scores per branch.
-    const float* const last = row + (int64)(num - 1) * columns.width;
-    for (int k = 0; k < num; k += 4) {
-      for (int next = 0; next < 4; ++next) {
-        const float* const of_row = row + (int64)(k + next) * columns.width;
-        own[k + next] = std::min(of_row, last)[columns.score];
-      }
-    }
-    for (int k = 0; k < kSize; ++k) own[k] = own[k] > valid_thresh ? own[k] : -kInfinity;
-    if (columns.id >= 0) {
-      for (int k = 0; k < num; ++k) {
-        if (row[(int64)k * columns.width + columns.id] == background) own[k] = -kInfinity;
-      }
-    }
-    for (int k = 0; k < kSize; ++k) is_first[k] = own[k] >= least, numbers[k] = first + k;
-    std::memcpy(scores + first, own, num * sizeof(float));
-    num_first += append<kWidth>(some + num_first, numbers, is_first, num);
+  int is_first[kRows], numbers[kRows], num_first = 0;
+  for (; first < end; first += kRows) {
+    float own[kRows];
+    rows.load_scores<kRows>(own, std::min(kRows, end - first),
+                            [&](int k) __attribute__((always_inline)) { return first + k; });
+    for (int k = 0; k < kRows; ++k) is_first[k] = own[k] >= least, numbers[k] = first + k;
+    std::memcpy(scores + first, own, sizeof own);
+    num_first += append<kWidth>(some + num_first, numbers, is_first, std::min(kRows, end - first));
   }
   return num_first;
 }
@@ -66,17 +55,16 @@ CVOPS_INLINE int list_first(int* some, float* scores, int first, int end, const 
 template <Form kForm, int kWidth>
 CVOPS_INLINE int remove_guessed(int* left, const float* scores, int first, int end, const Rows rows,
                                 const KeptBoxes& kept, float least) {
-  constexpr int kSize = 128;
-  int is_left[kSize], numbers[kSize], num_left = 0;
-  for (; first < end; first += kSize) {
-    const int num = std::min(kSize, end - first);
+  int is_left[kRows], numbers[kRows], num_left = 0;
+  for (; first < end; first += kRows) {
+    const int num = std::min(kRows, end - first);
     const float* const row = rows.at(first);
-    float own[kSize];
-    std::memcpy(own, scores + first, num * sizeof(float));
-    for (int k = 0; k < kSize; ++k) {
+    float own[kRows];
+    std::memcpy(own, scores + first, sizeof own);
+    for (int k = 0; k < kRows; ++k) {
       is_left[k] = (own[k] > -kInfinity) & (own[k] < least), numbers[k] = first + k;
     }
-    kept.clear_suppressed<kForm, kWidth, kSize>(
+    kept.clear_suppressed<kForm, kWidth, kRows>(
         is_left, num, rows, 0, [&](int k) __attribute__((always_inline)) {
           return row + (int64)k * rows.options.columns.width;
         });
@@ -86,7 +74,7 @@ CVOPS_INLINE int remove_guessed(int* left, const float* scores, int first, int e
 }
 
 // Moves the numbers of the rows that the guessed boxes do not suppress to the front.
-template <Form kForm, int kWidth, int kSize = 128>
+template <Form kForm, int kWidth, int kSize = kRows>
 CVOPS_INLINE int remove_by_guess(int* some, int num, const Rows rows, const KeptBoxes& kept,
                                  int which) {
   int is_left[kSize], num_left = 0;
@@ -119,15 +107,15 @@ int remove_by_lists(int* some, int num, const Rows rows, const KeptLists& lists)
   return left;
 }
 
-// Calls remove(first, end), on several threads, for parts of [0, num). It writes numbers from `some
-// + first` on, and returns how many these are. Moves all to the front. Returns their number, or -1
-// if a call does.
+// Calls remove(first, end), on several threads if that pays at that cost of a number, for parts of
+// [0, num). It writes numbers from `some + first` on, and returns how many these are. Moves all to
+// the front. Returns their number, or -1 if a call does.
 template <typename Remove>
-int remove_in_parts(int* some, int num, int threads, const Remove& remove) {
+int remove_in_parts(int* some, int num, int threads, double cost, const Remove& remove) {
   const int part = threads < 2 ? std::max(num, 1) : kPart;
   const int parts = (int)ceil_div(num, part);
   const auto left = pooled_scratch<int>(parts);
-  parallel_for(parts, 4.0 * part, [&](int64 p) {
+  parallel_for(parts, cost * part, [&](int64 p) {
     const int first = (int)p * part;
     left[p] = remove(first, std::min(first + part, num));
   });
@@ -220,10 +208,10 @@ bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
     return sample.take<kForm, width>(rows, num);
   });
   if (!suits) return false;
-  const auto memory = pooled_scratch<int>(2 * (int64)num + 1);
+  const auto memory = pooled_scratch<int>(2 * (int64)num + 1 + kRows);
   int* const some = memory.get();
   float* const scores = (float*)(some + num + 1);
-  const int num_first = remove_in_parts(some, num, threads, [&](int begin, int end) {
+  const int num_first = remove_in_parts(some, num, threads, kListing, [&](int begin, int end) {
     return by_width([&](auto width) __attribute__((always_inline)) {
       return list_first<width>(some + begin, scores, begin, end, rows, sample.least);
     });
@@ -240,26 +228,28 @@ bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
     if (!simd<add_all>(kept, numbers, count.kept, rows)) return false;
   }
   if (count.kept >= most_of_first || kept.num() == 0) return false;
-  int left = remove_in_parts(some, num, threads, [&](int begin, int end) {
+  int left = remove_in_parts(some, num, threads, kGuessing, [&](int begin, int end) {
     return by_width([&](auto width) __attribute__((always_inline)) {
       return remove_guessed<kForm, width>(some + begin, scores, begin, end, rows, kept,
                                           sample.least);
     });
   });
   auto remove_left = [&](int* from, int number, int which) {
-    return remove_in_parts(from, number, threads, [&](int begin, int end) {
+    return remove_in_parts(from, number, threads, kGuessing, [&](int begin, int end) {
       return by_width([&](auto width) __attribute__((always_inline)) {
         return remove_by_guess<kForm, width>(from + begin, end - begin, rows, kept, which);
       });
     });
   };
   left = remove_left(some, left, 1);
+  // With narrow vectors, lists are faster than comparisons with all kept boxes sooner.
+  const int most_kept = current_simd == Simd::baseline ? KeptBoxes::kMost / 4 : KeptBoxes::kMost;
   for (int before = num; left > 0; before = left) {
     const float least = least_of_best(some, scores, left);
     int num_best = 0;
     for (int i = 0; i < left; ++i) num_best += scores[some[i]] >= least;
     const bool is_slow = left > kMaxDecided && left > kMaxLeft * before;
-    if (is_slow || count.kept + num_best >= KeptBoxes::kMost) break;
+    if (is_slow || count.kept + num_best >= most_kept) break;
     int best[KeptBoxes::kMost], others = 0;
     num_best = 0;
     for (int i = 0; i < left; ++i) {
@@ -275,7 +265,7 @@ bool keep(int* numbers, FewRows& count, const Rows rows, int num, int threads,
   if (left == 0) return true;
   KeptLists lists(kept.boxes(), kept.num(), rows.options.rule);
   if (!lists.build()) return false;
-  left = remove_in_parts(some, left, threads, [&](int begin, int end) {
+  left = remove_in_parts(some, left, threads, kSearching, [&](int begin, int end) {
     return simd<remove_by_lists<kForm>>(some + begin, end - begin, rows, lists);
   });
   if (left < 0) return false;

@@ -7,17 +7,35 @@
 
 namespace cvops::cpu {
 
-// The n-th lowest number.
+// The greatest of numbers that are no NaNs. It overwrites them.
 template <int kNum>
-CVOPS_INLINE float nth_lowest(const float (&numbers)[kNum], int n) {
-  int lower[kNum] = {};
-  for (int i = 0; i < kNum; ++i) {
-    for (int k = 0; k < kNum; ++k) lower[k] += numbers[i] < numbers[k];
+CVOPS_INLINE float greatest_of(float (&numbers)[kNum]) {
+  static_assert((kNum & (kNum - 1)) == 0, "");
+  for (int half = kNum / 2; half; half /= 2) {
+    for (int k = 0; k < half; ++k) numbers[k] = larger(numbers[k], numbers[k + half]);
   }
-  float nth = -kInfinity;
-  for (int k = 0; k < kNum; ++k) nth = lower[k] <= n && numbers[k] > nth ? numbers[k] : nth;
-  return nth;
+  return numbers[0];
 }
+
+// Numbers with their ranks.
+template <int kNum>
+struct Ranked {
+  float numbers[kNum];
+  int lower[kNum];  // numbers that are lower
+
+  CVOPS_INLINE void rank() {
+    for (int k = 0; k < kNum; ++k) lower[k] = 0;
+    for (int i = 0; i < kNum; ++i) {
+      for (int k = 0; k < kNum; ++k) lower[k] += numbers[i] < numbers[k];
+    }
+  }
+
+  CVOPS_INLINE float nth_lowest(int n) const {
+    float up_to_nth[kNum];
+    for (int k = 0; k < kNum; ++k) up_to_nth[k] = lower[k] <= n ? numbers[k] : -kInfinity;
+    return greatest_of(up_to_nth);
+  }
+};
 
 // A sample of a set. It tells how many boxes a box suppresses, and which rows to decide first.
 class RowSample {
@@ -36,9 +54,7 @@ class RowSample {
     boxes_.load_numbers<kWidth>(most, [&](int k) __attribute__((always_inline)) {
       return rows.at(number(k)) + rows.options.columns.coord;
     });
-    for (int k = 0; k < most; ++k) {
-      scores_[k] = rows.is_valid(number(k)) ? rows.score(number(k)) : -kInfinity;
-    }
+    rows.load_scores(scores_, most, number);
     boxes_.size_all(kForm == Form::center, most);
     int valid = 0;
     for (int k = 0; k < most; ++k) {
@@ -91,29 +107,26 @@ class RowSample {
   // Returns the number of boxes that tell the extent. Outliers extend it to three times at most.
   template <typename Position>
   CVOPS_INLINE int measure_axis(int axis, int most, const Position& position) {
-    float lows[kStep], highs[kStep];
-    for (int k = 0; k < kStep; ++k) lows[k] = kInfinity, highs[k] = -kInfinity;
+    float highs[kStep], opposite_lows[kStep];
+    for (int k = 0; k < kStep; ++k) highs[k] = opposite_lows[k] = -kInfinity;
     for (int at = 0; at < most; at += kStep) {
       CVOPS_VECTORIZED
       for (int k = 0; k < kStep; ++k) {
         const float own = position(boxes_.at(at + k).box);
-        const float least = in_grid_[at + k] ? own : kInfinity;
-        const float greatest = in_grid_[at + k] ? own : -kInfinity;
-        lows[k] = least < lows[k] ? least : lows[k];
-        highs[k] = greatest > highs[k] ? greatest : highs[k];
+        highs[k] = larger(highs[k], in_grid_[at + k] ? own : -kInfinity);
+        opposite_lows[k] = larger(opposite_lows[k], in_grid_[at + k] ? -own : -kInfinity);
       }
     }
-    float least = kInfinity, greatest = -kInfinity;
-    for (float of_lane : lows) least = std::min(least, of_lane);
-    for (float of_lane : highs) greatest = std::max(greatest, of_lane);
-    float some[kMeasured];
+    const float greatest = greatest_of(highs), least = -greatest_of(opposite_lows);
+    Ranked<kMeasured> some;
     int num = 0;
     for (int k = 0; k < kMeasured; ++k) {
       const int own = k * (most / kMeasured);
-      some[k] = in_grid_[own] ? position(boxes_.at(own).box) : kInfinity;
+      some.numbers[k] = in_grid_[own] ? position(boxes_.at(own).box) : kInfinity;
       num += in_grid_[own];
     }
-    const float begin = nth_lowest(some, num / 8), end = nth_lowest(some, num - 1 - num / 8);
+    some.rank();
+    const float begin = some.nth_lowest(num / 8), end = some.nth_lowest(num - 1 - num / 8);
     const float middle = end - begin;
     low[axis] = larger(least, begin - middle);
     extent[axis] = smaller(greatest, end + middle) - low[axis];

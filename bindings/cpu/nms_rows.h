@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "box_nms.h"
+#include "fill.h"
 #include "nms.h"
 #include "simd.h"
 
@@ -54,10 +55,10 @@ void nms_rows(T* out, int* index, const T* data, int64 batch, int64 num, NmsOpti
         for (int c = 0; c < width; ++c) to[c] = nms_converted(row, columns, options.conversion, c);
       }
     }
-    std::fill(to, out + (b + 1) * num * width, T(-1));
+    fill_rows(to, (num - count) * width, T(-1));
     if (!index) return;
     std::copy_n(kept.get(), count, index + b * num);
-    std::fill(index + b * num + count, index + (b + 1) * num, -1);
+    fill_rows(index + b * num + count, num - count, -1);
   });
 }
 

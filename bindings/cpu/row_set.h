@@ -22,6 +22,25 @@ struct Rows {
     return nms_box(at(i), options.columns, options.rule.center);
   }
   CVOPS_INLINE float score(int i) const { return at(i)[options.columns.score]; }
+  // Loads the scores of `num` rows number(k), at most kNum: -infinity for no candidate, and after
+  // the last one.
+  template <int kNum, typename Number>
+  CVOPS_INLINE void load_scores(float (&scores)[kNum], int num, const Number& number) const {
+    const NmsColumns columns = options.columns;
+    if (num == kNum) {
+      CVOPS_INDEPENDENT
+      for (int k = 0; k < kNum; ++k) scores[k] = at(number(k))[columns.score];
+    } else {
+      for (int k = 0; k < num; ++k) scores[k] = at(number(k))[columns.score];
+      for (int k = num; k < kNum; ++k) scores[k] = -kInfinity;
+    }
+    const float valid_thresh = options.valid_thresh, background = options.background_id;
+    for (int k = 0; k < kNum; ++k) scores[k] = scores[k] > valid_thresh ? scores[k] : -kInfinity;
+    if (columns.id < 0) return;
+    for (int k = 0; k < num; ++k) {
+      if (at(number(k))[columns.id] == background) scores[k] = -kInfinity;
+    }
+  }
   CVOPS_INLINE int kind_of_cell(const SizedBox& b) const {
     return broad_phase.kind_of_cell(b, options.rule);
   }

@@ -268,7 +268,11 @@ def _check_backward_shapes(signature: Signature) -> None:
 def _sizes(data: Any) -> tuple[int, int, int]:
     """Return the number of sets, the rows of a set and the numbers of a row."""
     shape = data.shape
-    if len(shape) == 2:  # a product of no sizes would take a part of a small call
+    # A product of sizes would take a part of a small call.
+    if len(shape) == 3:
+        sizes: tuple[int, int, int] = shape
+        return sizes
+    if len(shape) == 2:
         return 1, *shape
     *leading, num, width = shape
     return math.prod(leading), num, width
@@ -373,9 +377,9 @@ def _convert(boxes: np.ndarray, conversion: int) -> None:
 
 @_OP.implementation("native")
 def _native(device: DeviceOps, data: np.ndarray, options: _Options, return_index: bool) -> Any:
+    batch, num, _ = _sizes(data)
     out = device.empty(data.shape, data.dtype)
     index = device.empty(data.shape[:-1], np.int32) if return_index else None
-    batch, num, _ = _sizes(data)
     device.ops.box_nms(out, index, data, batch, num, *options)
     return (out, index) if return_index else out
 

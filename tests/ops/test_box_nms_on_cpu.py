@@ -212,6 +212,18 @@ def test_pairs_far_from_the_origin(check):
     assert 1000 < len(check(rows(rng.random(2000), boxes))) < 2000
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [6, 7])
+def test_rows_after_the_kept_ones(check, width, dtype):
+    """Rows of -1, from less than a vector of numbers to several, after 0 to 2 kept ones."""
+    for num in range(1, 15):
+        data = np.zeros((3, num, width), dtype)
+        data[..., 2:6] = 0, 0, 1, 1
+        data[1:, 0, 1] = data[2, -1, 1] = 0.5
+        data[2, -1, 2:6] += 9
+        assert len(check(data)) == 1 + min(num, 2)
+
+
 @pytest.mark.parametrize("in_format", ["corner", "center"])
 @pytest.mark.parametrize("num", [1, 7, 63, 300, 400, 500, 2048])
 def test_few_boxes_in_groups(check, num, in_format):
