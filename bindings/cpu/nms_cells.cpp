@@ -10,7 +10,7 @@ namespace cvops::cpu {
 namespace {
 
 // Minimum number of boxes for a grid.
-constexpr int kMinForGrid = 160;
+constexpr int kMinForGrid = 256;
 // Minimum number of steps per box of a grid of places that one of shapes may replace, the maximum
 // share of these that it may have, and the minimum ranges of areas and of aspects, as logarithms to
 // base 2.
