@@ -9,8 +9,8 @@
 namespace cvops::cpu {
 namespace {
 
-// Minimum number of boxes for a grid.
-constexpr int kMinForGrid = 256;
+// Minimum numbers of boxes for a grid, by Simd.
+constexpr int kMinForGrid[] = {160, 192, 224};
 // Minimum number of steps per box of a grid of places that one of shapes may replace, the maximum
 // share of these that it may have, and the minimum ranges of areas and of aspects, as logarithms to
 // base 2.
@@ -181,7 +181,7 @@ double BoxesInCells::share_in_reach(const SizedBox* sample, int sampled) const {
 }
 
 void BoxesInCells::choose_grid() {
-  if (num < kMinForGrid || !broad_phase.enabled) return;
+  if (num < kMinForGrid[(int)current_simd] || !broad_phase.enabled) return;
   SizedBox sample[AxisSample::kMaxSize];
   int sampled = 0;
   const int stride = std::max(8, (int)ceil_div(num, AxisSample::kMaxSize));
