@@ -46,7 +46,7 @@ struct NmsCandidatesOf {
   // `rows` (num, width), or rows of the numbers `some`, which ascend; these rows are valid.
   NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& options, const int* some = nullptr);
 
-  void take_boxes(const T* rows, const NmsOptions& options);
+  void take_boxes(const T* rows, const NmsOptions& options, int threads = 1);
 
   // The row of candidate i.
   const T* row(const T* rows, int i, NmsColumns columns) const {

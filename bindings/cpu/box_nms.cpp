@@ -76,11 +76,16 @@ NmsCandidatesOf<T>::NmsCandidatesOf(const T* rows, int64 num, const NmsOptions& 
 }
 
 template <typename T>
-void NmsCandidatesOf<T>::take_boxes(const T* rows, const NmsOptions& options) {
+void NmsCandidatesOf<T>::take_boxes(const T* rows, const NmsOptions& options, int threads) {
   boxes = pooled_scratch<SizedBoxOf<T>>(count);
-  for (int i = 0; i < count; ++i) {
-    boxes[i] = nms_box(row(rows, i, options.columns), options.columns, options.rule.center);
-  }
+  constexpr int kPart = 4096;
+  const int part = threads < 2 ? std::max(count, 1) : kPart;
+  parallel_for(ceil_div(count, part), 4.0 * part, [&](int64 p) {
+    const int end = std::min<int64>(count, (p + 1) * part);
+    for (int i = (int)p * part; i < end; ++i) {
+      boxes[i] = nms_box(row(rows, i, options.columns), options.columns, options.rule.center);
+    }
+  });
 }
 
 template struct cpu::NmsCandidatesOf<float>;
@@ -93,7 +98,7 @@ template <typename T>
 int64 select_rows(int* kept, const T* rows, int64 num, const NmsOptions& options, int threads) {
   auto suppress_found = [&](uint8_t* is_kept, const T* rows, NmsCandidatesOf<T>& found,
                             int threads) {
-    found.take_boxes(rows, options);
+    found.take_boxes(rows, options, threads);
     const int* const classes = found.classes.get();
     if constexpr (std::is_same_v<T, double>) {
       const auto bounds = scratch<SizedBox>(found.count);

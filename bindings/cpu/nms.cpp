@@ -215,7 +215,7 @@ void suppress_part(uint8_t* is_kept, const SizedBox* boxes, Exact exact, const i
     } else if (suits) {
       BoxesInCells in_cells(boxes, order, num, rule);
       in_cells.choose_grid();
-      if (in_cells.assign_slots()) {
+      if (in_cells.assign_slots(threads)) {
         if (max_kept >= num && suppress_by_pairs<kForm>(in_cells, is_kept, threads)) return;
         first = suppress_by_marks<kForm>(in_cells, is_kept, max_kept);
       }
@@ -303,7 +303,7 @@ bool suppress_pairs_of_classes(uint8_t* is_kept, const SizedBox* boxes, const in
   if (guess_pairs_per_box<kForm>(boxes, classes, order, num, rule) > kMaxGuessedPairs) {
     return false;
   }
-  return in_cells.assign_slots() && suppress_by_pairs<kForm>(in_cells, is_kept, threads);
+  return in_cells.assign_slots(threads) && suppress_by_pairs<kForm>(in_cells, is_kept, threads);
 }
 
 // Boxes of one class.

@@ -52,7 +52,7 @@ struct BoxesInCells {
   void choose_grid();
   // Computes the slots of all boxes. Returns false if the grid does not pay, or if a box belongs in
   // kOverflowCell.
-  bool assign_slots();
+  bool assign_slots(int threads);
 
   // Makes the slots after the last box overlap nothing.
   CVOPS_INLINE void clear_last_step() const {

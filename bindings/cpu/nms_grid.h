@@ -40,6 +40,9 @@ struct SortedSample {
     sort_columns(rows);
   }
 
+  double least() const { return *std::min_element(rows[0], rows[0] + kColumns); }
+  double greatest() const { return *std::max_element(rows[kRows - 1], rows[kRows - 1] + kColumns); }
+
   // The median of a row. About (row + 0.7) / 8.3 of all numbers are lower.
   double quantile(int row) const {
     double numbers[kColumns][1];
@@ -93,8 +96,11 @@ struct Grid {
   void measure_extent(int axis, const AxisSample& sample) {
     const SortedSample positions(sample.positions, sample.num);
     const double low = positions.quantile(1), high = positions.quantile(SortedSample::kRows - 2);
-    extent[axis] = (high - low) * 5 / 3;  // they are the middle three fifths
-    origin[axis] = low - extent[axis] / 5;
+    // They are about the middle three fifths. Outliers extend them to twice that at most.
+    const double middle = high - low, least = positions.least(), greatest = positions.greatest();
+    const double beyond = (greatest - least) / 32;  // a sample lacks the ends
+    origin[axis] = std::max(least - beyond, low - middle / 2);
+    extent[axis] = std::min(greatest + beyond, high + middle / 2) - origin[axis];
   }
 
   // Number of cells of about one median side each.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "nms.h"
+#include "nms_lanes.h"
 #include "result_pool.h"
 #include "simd.h"
 
@@ -102,8 +103,29 @@ struct Buckets {
       : num(current_simd != Simd::baseline && suits_buckets(8, num) ? (int)num : 0) {}
 };
 
+// True if a bucket has different integers of a sample.
+CVOPS_INLINE bool have_different(const int* numbers, const uint16_t* bucket_of, int num) {
+  constexpr int kSample = 128, kMostDistances = 64;
+  int sample[kSample + kMostDistances], of_sample[kSample + kMostDistances];
+  const int distances = std::min(num / (kSample / 2), kMostDistances);
+  for (int k = 0; k < kSample; ++k) {
+    const int i = (int)((int64)k * num / kSample);
+    sample[k] = numbers[i], of_sample[k] = bucket_of[i];
+  }
+  std::copy_n(sample, kMostDistances, sample + kSample);
+  std::copy_n(of_sample, kMostDistances, of_sample + kSample);
+  int found[kSample] = {};
+  for (int d = 1; d <= distances; ++d) {
+    for (int k = 0; k < kSample; ++k) {
+      found[k] += (of_sample[k + d] == of_sample[k]) & (sample[k + d] != sample[k]);
+    }
+  }
+  return any(found);
+}
+
 // Sorts the integers: calls put(place, i) for each one; equal ones keep their order. Returns false,
-// and calls nothing, if a bucket has many; else it overwrites them. Few branches depend on one.
+// and calls nothing, if a bucket has many different ones; else it overwrites them. Few branches
+// depend on one.
 template <int kWidth, typename Put>
 CVOPS_INLINE bool sort_in_buckets(const Buckets& memory, int num, const Put& put) {
   // Buckets are in segments: a step of the sum over buckets adds one of each segment.
@@ -139,7 +161,8 @@ CVOPS_INLINE bool sort_in_buckets(const Buckets& memory, int num, const Put& put
     count |= most[s], sum[s] = (uint16_t)before;
     before += own;
   }
-  if (count > kMaxCount) return false;
+  const bool is_crowded = count > kMaxCount;
+  if (is_crowded && have_different(numbers, bucket_of, num)) return false;
   for (int r = 0; r < rows; ++r) {
     const Counts own = counts[r];
     counts[r] = sum, sum += own;
@@ -147,6 +170,13 @@ CVOPS_INLINE bool sort_in_buckets(const Buckets& memory, int num, const Put& put
   for (int i = 0; i < num; ++i) {
     const int place = next[bucket_of[i]]++;
     placed[place] = numbers[i], index_of[place] = (uint16_t)i;
+  }
+  if (is_crowded) {
+    // Buckets of equal integers are in order.
+    int later_lower = 0;
+    for (int i = 1; i < num; ++i) later_lower |= placed[i] < placed[i - 1];
+    if (later_lower) return false;
+    count = 1;
   }
   std::fill_n(placed - kMaxCount, kMaxCount, std::numeric_limits<int>::min());
   std::fill_n(placed + num, kMaxCount, std::numeric_limits<int>::max());
@@ -255,7 +285,12 @@ void sort_scores(int* order, const float* scores, int num) {
   if (is_done) return;
   const auto keys = pooled_scratch<uint64>(2 * (int64)num);
   for (int i = 0; i < num; ++i) keys[i] = sort_key(scores[i], (uint32)i);
-  const uint64* const sorted = sort_keys(keys.get(), keys.get() + num, num, num);
+  uint64* const other = keys.get() + num;
+  // Buckets do not suit.
+  const uint64* const sorted =
+      num < kMinForDigits ? sort_keys(keys.get(), other, num, num) : by_width([&](auto width) {
+        return sort_many<width>(keys.get(), other, num, num, Buckets(0));
+      });
   for (int i = 0; i < num; ++i) order[i] = (int)index_of(sorted[i]);
 }
 

@@ -534,8 +534,15 @@ BINDINGS = [
     Mutant(
         "scores of a bucket in the order of the rows",
         "bindings/cpu/sort.cpp",
-        "if (count > kMaxCount) return false;",
-        "if (count > kMaxCount) return false;\n  count = 1;",
+        "put(to[i], index_of[i])",
+        "put(i, index_of[i])",
+        f"{_NMS_ON_CPU}::test_scores_of_which_some_are_near",
+    ),
+    Mutant(
+        "different scores of a full bucket in the order of the rows",
+        "bindings/cpu/sort.cpp",
+        "if (later_lower) return false;",
+        "",
         f"{_NMS_ON_CPU}::test_scores_of_which_some_are_near",
     ),
     Mutant(

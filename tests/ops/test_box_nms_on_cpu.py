@@ -388,6 +388,18 @@ def test_scores_of_which_some_are_near(check, num):
     assert len(check(rows(scores, boxes), valid_thresh=-np.inf)) == num
 
 
+@pytest.mark.parametrize("levels", [1, 3, 50, 200])
+@pytest.mark.parametrize("num", [128, 1000, 5000])
+def test_scores_of_few_levels(check, num, levels):
+    """Buckets of the sort have many equal scores; with an extreme one, also different ones."""
+    rng = np.random.default_rng(num)
+    scores = 0.5 + rng.integers(0, levels, num) / 512
+    boxes = squares(rng, num, 1) + 2 * np.arange(num)[:, None]
+    for extreme in (0.5, 1e-30):
+        scores[num // 2] = extreme
+        assert len(check(rows(scores, boxes))) == num
+
+
 @pytest.mark.parametrize("num", [64, 300, 3000])
 def test_scores_with_equal_high_digits(check, num):
     """Two extreme scores; all others have almost the same one."""
