@@ -17,6 +17,12 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // its boxes, as if there was no grid. From kGridCell on: the cells of the grid.
 constexpr int kNoCell = -1, kOverflowCell = 0, kGridCell = 1;
 
+// True if the area is that of the corners, apart from rounding. Far from 0, the corners of a box in
+// center format can be much further apart than its area implies. Very small areas have lost bits.
+CVOPS_INLINE int has_area_of_corners(float area, float width, float height) {
+  return (area >= 1e-30f) & (area >= 0.999f * width * height);
+}
+
 // Broad phase: necessary conditions for suppression. They are cheaper than the rule and never
 // stricter.
 struct BroadPhase {
@@ -68,10 +74,8 @@ struct BroadPhase {
     if (rule.center && (std::isnan(b.box.x1 + b.box.x2) || std::isnan(b.box.y1 + b.box.y2)))
       return kOverflowCell;
     if (!(b.box.x1 < b.box.x2 && b.box.y1 < b.box.y2) || b.area == kInfinity) return kNoCell;
-    // Boxes in the grid have finite corners, and the area of these corners. Far from 0, the corners
-    // of a box in center format can be much further apart than its area implies. Very small areas
-    // have lost bits.
-    return b.area >= 1e-30f && b.area >= 0.999f * width * height ? kGridCell : kOverflowCell;
+    // Boxes in the grid have finite corners, and the area of these corners.
+    return has_area_of_corners(b.area, width, height) ? kGridCell : kOverflowCell;
   }
 };
 

@@ -70,7 +70,7 @@ void compute_cells(const BoxesInCells& to, Part& part) {
       const float x = x1[k] + x2[k], y = y1[k] + y2[k];
       const int is_pixel_box = (width >= 0) & (height >= 0) & (area[k] < kInfinity);
       const int is_box = (x1[k] < x2[k]) & (y1[k] < y2[k]) & (area[k] != kInfinity);
-      const int is_exact = (area[k] >= 1e-30f) & (area[k] >= 0.999f * width * height);
+      const int is_exact = has_area_of_corners(area[k], width, height);
       const int is_unknown = is_center & ((x != x) | (y != y));
       is_in[k] = pixels ? is_pixel_box : is_box;
       overflow[k] |= pixels ? is_pixel_box ^ 1 : is_unknown | (is_box & (is_exact ^ 1));

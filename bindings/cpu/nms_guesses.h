@@ -102,8 +102,7 @@ class KeptBoxes {
       // The bounds are not for boxes of kOverflowCell. In corner format these have areas below
       // 1e-30, and one that a box of the grid suppresses has 1e-33 or more: the bounds hold there.
       const float width = b.box.x2 - b.box.x1, height = b.box.y2 - b.box.y1;
-      const bool suits =
-          kForm == Form::corner || ((b.area >= 1e-30f) & (b.area >= 0.999f * width * height));
+      const bool suits = kForm == Form::corner || has_area_of_corners(b.area, width, height);
       is_left[k] &= !(compare<kForm>(guessed.at(k), b, rows.bounds).surely & suits);
     }
   }

@@ -15,8 +15,8 @@ constexpr SizedBox kNone = {{2, 2, -2, -2}, 1};
 // true for kGridCell.
 CVOPS_INLINE int is_in_grid(const SizedBox& b) {
   const float width = b.box.x2 - b.box.x1, height = b.box.y2 - b.box.y1;
-  return (b.box.x1 < b.box.x2) & (b.box.y1 < b.box.y2) & (b.area < kInfinity) & (b.area >= 1e-30f) &
-         (b.area >= 0.999f * width * height);
+  return (b.box.x1 < b.box.x2) & (b.box.y1 < b.box.y2) & (b.area < kInfinity) &
+         has_area_of_corners(b.area, width, height);
 }
 
 // The same for kOverflowCell, of a box that is not in the grid.

@@ -149,10 +149,10 @@ int compute_places(Places& places, const Strips strips, const Rows rows) {
       const float abs_x = x < 0 ? -x : x, abs_y = y < 0 ? -y : y;
       // See kind_of_cell(). Positions that are too far have sums that are not finite.
       const int has_width = b.x1 < b.x2, has_height = b.y1 < b.y2, is_finite = area != kInfinity;
-      const int is_large = area >= 1e-30f, is_exact = area >= 0.999f * width * height;
+      const int is_exact = has_area_of_corners(area, width, height);
       const int is_near_x = abs_x < 1e37f, is_near_y = abs_y < 1e37f;
       const int is_in = is_valid[k] & has_width & has_height & is_finite;
-      unsuited[k] |= is_in & ((is_large & is_exact & is_near_x & is_near_y) ^ 1);
+      unsuited[k] |= is_in & ((is_exact & is_near_x & is_near_y) ^ 1);
       if (kForm == Form::center) {
         const int is_unknown_x = x != x, is_unknown_y = y != y;
         unsuited[k] |= is_valid[k] & (is_unknown_x | is_unknown_y);
